@@ -1,0 +1,36 @@
+# What a person types. Every target makes the environment it needs; nothing needs root, a GPU or a system FFmpeg.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: features test test-slow test-soak check lock clean-environment
+
+features: $(STAMP)  ## build the embedded sample's features, and a picture of them
+	. $(BIN)/activate && luigi --module tasks BuildPHD2Features
+
+test: $(STAMP)  ## style, types, architecture, and every test that takes seconds
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+test-slow: $(STAMP)  ## the tests that take minutes
+	$(BIN)/pytest -m "slow and not gpu"
+
+test-soak: $(STAMP)  ## thousands of kills; set KILLS to change how many
+	$(BIN)/pytest -m soak
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"$(PYTHON) is Python {v.major}.{v.minor}; this project needs 3.11 or newer: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(STAMP)
+
+lock:  ## choose versions anew; hashes and versions only, no hosts (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+
+clean-environment:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""Frozen networks that turn frames into features, one a file; `table.py` lists them."""

@@ -1,0 +1,105 @@
+"""What an extractor is: the contract between a network and the pipeline that feeds it.
+
+To add one: write a file beside this one that ends in a `SPEC`, and add a row to `table.py`.
+This module imports no torch, so that planning and settings stay light.
+
+Letters in shapes: L frames of a window, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+"""`(H, W, 3)` uint8 RGB, upright, as decoded."""
+
+
+@dataclass(frozen=True)
+class ConsecutiveFrames:
+    """Windows of `length_frames` consecutive native frames, a new one every `stride_frames`.
+
+    A rest shorter than a window at the end of the video makes no row.
+    """
+
+    length_frames: int
+    stride_frames: int
+
+    def __post_init__(self) -> None:
+        if self.length_frames < 1 or self.stride_frames < 1:
+            raise ValueError(f"length_frames and stride_frames must be at least 1, got {self}")
+
+
+@dataclass(frozen=True)
+class FramesAtRate:
+    """One frame for each instant `first frame's time + k / frames_per_second`: the frame shown at that instant.
+
+    A frame shown at several instants makes one row; with a rate above the video's own, every frame is a row once.
+    """
+
+    frames_per_second: float
+
+    def __post_init__(self) -> None:
+        if not self.frames_per_second > 0:
+            raise ValueError(f"frames_per_second must be above 0, got {self.frames_per_second}")
+
+
+@dataclass(frozen=True)
+class EveryFrame:
+    """Every native frame is a row."""
+
+
+Sampling = ConsecutiveFrames | FramesAtRate | EveryFrame
+"""Which frames make a row. `pipeline.clips` turns one of these into frame numbers and spans."""
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array an extractor keeps."""
+
+    dtype: str
+    """A numpy dtype name: float16 for embeddings and saliency, float32 for coordinates and scores, uint8 for JPEG bytes."""
+    item_shape: tuple[int, ...]
+    """Shape of one row, or of one item of a row if ragged."""
+    ragged: bool = False
+    """Whether a row holds any number of items, none included."""
+
+
+class Extractor(Protocol):
+    """A network with its weights, ready to be fed.
+
+    `prepare` runs once per decoded frame and shrinks it (the decoded frame is not kept); `extract` turns windows of
+    prepared frames into rows. One video's result never depends on another video.
+    """
+
+    def prepare(self, frame: Frame) -> Any:
+        """Shrink one `(H, W, 3)` uint8 RGB frame to what the network needs to keep of it."""
+        ...
+
+    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """Windows of L prepared frames → for each array, one `item_shape` (or `(items, *item_shape)`) array per window."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExtractorSpec:
+    """One row of the table of extractors: everything the pipeline must know before a network is built."""
+
+    name: str
+    numerics_version: int
+    """Raise by hand when code changes the numbers; a golden test fails to remind you."""
+    settings_type: type[Any]
+    """A frozen dataclass with defaults for every field: what a user may set, and part of the fingerprint."""
+    arrays: Callable[[Any], Mapping[str, ArraySpec]]
+    """settings → the arrays kept."""
+    sampling: Callable[[Any], Sampling]
+    """settings → which frames make a row."""
+    build: Callable[[Any, str], Extractor]
+    """(settings, weights) → an extractor. `weights` is a file's path, or `random:SEED`; empty if it needs none."""
+    needs_weights: bool
+    windows_per_batch: int = 1
+    """Fixed, so that the same video gives the same bytes on a CPU, whatever else runs."""

@@ -1,0 +1,110 @@
+"""Every error this project raises on purpose.
+
+    HighlightsError
+    ├── SettingsError          settings are wrong; carries every fault found, not only the first
+    ├── VideoError             one video cannot be used; becomes a verdict in its shard's sidecar, never a crash
+    ├── SystemicFault          the machine or the network is at fault, not the video: stop, tell, resume later
+    │   └── DiskFull           a write met a full disk
+    ├── LeaseHeld              another live process is building this shard
+    ├── IntegrityError         bytes on disk are not what their record says
+    │   └── UntrustedFile      a file asks for something our format never asks for
+    └── LookupFailed           a name that is not in this store; lists the names that are
+
+Exit codes belong to `tasks`; this module knows only what went wrong. Every class keeps its fields in `args`, so that
+errors survive the trip between processes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from storage.verdicts import Verdict
+
+
+class HighlightsError(Exception):
+    """Base of all errors raised on purpose; anything else that escapes is a bug."""
+
+
+class SettingsError(HighlightsError):
+    """Settings are wrong. `faults` lists all of them, one sentence each."""
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        super().__init__(faults)
+        self.faults = faults
+
+    def __str__(self) -> str:
+        return "\n".join(["settings need mending before anything starts:", *(f"  - {fault}" for fault in self.faults)])
+
+
+class VideoError(HighlightsError):
+    """One video cannot be used, for the reason its verdict names."""
+
+    def __init__(self, video_id: str, verdict: Verdict) -> None:
+        super().__init__(video_id, verdict)
+        self.video_id = video_id
+        self.verdict = verdict
+
+    def __str__(self) -> str:
+        return f"{self.video_id}: {self.verdict}"
+
+
+class SystemicFault(HighlightsError):
+    """The machine or the network fails for every video alike; no video is to blame and no attempt is counted."""
+
+
+class DiskFull(SystemicFault):
+    """A write met a full disk (or a quota, or a file size limit)."""
+
+    def __init__(self, path: Path, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(path, needed_bytes, free_bytes)
+        self.path = path
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"no room to write {self.path}: it needs {self.needed_bytes:,} bytes and the disk has {self.free_bytes:,} "
+            "free. Nothing was lost; free some space and run the same command again."
+        )
+
+
+class LeaseHeld(HighlightsError):
+    """Another live process is building this shard."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(path, owner)
+        self.path = path
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is held by {self.owner}. Let it finish; if that process no longer exists, "
+            "delete the file and run again."
+        )
+
+
+class IntegrityError(HighlightsError):
+    """Bytes on disk are not what their record says."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+class UntrustedFile(IntegrityError):
+    """A file asks for something our format never asks for: another file, a bomb, code."""
+
+
+class LookupFailed(HighlightsError, KeyError):
+    """A name that is not here; the message lists the names that are."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message

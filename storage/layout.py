@@ -1,0 +1,116 @@
+"""Where everything lies. The only module that builds a file name.
+
+    ROOT/<catalog>/catalog.json  videos.csv users.csv links.csv annotations.csv  sources/
+    ROOT/<catalog>/videos/012/v_<id>.<hash>.mp4 + .json         media, and what became of asking for it
+    ROOT/<catalog>/features/<variant>-<fp>/settings.json
+    ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.h5    immutable part
+    ROOT/<catalog>/features/<variant>-<fp>/shard_012.json       sidecar: the only file ever replaced
+    ROOT/<catalog>/features/<variant>-<fp>/spool/012/           finished videos that wait for their part
+    ROOT/<catalog>/leases/shard_012.lease   report/   runs/
+
+Knows names, not contents. Nothing that comes from a video (title, address) ever becomes a name: only checked ids do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.records import VIDEO_ID
+
+VARIANT_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
+"""`c3d`, `c3d.segments`: an extractor's name, or that and a person's word for how it was set."""
+
+
+def video_stem(video_id: str) -> str:
+    """File name stem of a video: never starts with `-`, and ids that differ only in case differ on every file system."""
+    if not VIDEO_ID.fullmatch(video_id):
+        raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {video_id!r}")
+    return f"v_{video_id}.{hashlib.sha256(video_id.encode()).hexdigest()[:6]}"
+
+
+@dataclass(frozen=True)
+class VariantLayout:
+    """Files of one variant: one extractor with one group of settings."""
+
+    folder: Path
+    variant: str
+    fingerprint: str
+
+    @property
+    def settings_file(self) -> Path:
+        """Everything that shaped the bytes, as JSON."""
+        return self.folder / "settings.json"
+
+    def sidecar(self, shard: int) -> Path:
+        """The shard's account: parts, their sha256, one state per id, provenance."""
+        return self.folder / f"shard_{shard:03d}.json"
+
+    def part(self, shard: int, number: int) -> Path:
+        """An immutable HDF5 file with some of the shard's videos."""
+        return self.folder / f"shard_{shard:03d}.p{number:03d}.h5"
+
+    def spool(self, shard: int) -> Path:
+        """Folder of finished videos that wait for their part."""
+        return self.folder / "spool" / f"{shard:03d}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Files of one catalog below a data root."""
+
+    root: Path
+    catalog: str
+
+    @property
+    def folder(self) -> Path:
+        """The catalog's own folder: what `FeatureStore` opens."""
+        return self.root / self.catalog
+
+    @property
+    def catalog_file(self) -> Path:
+        """Header of the catalog, written after its tables."""
+        return self.folder / "catalog.json"
+
+    def table(self, name: str) -> Path:
+        """One CSV table of the catalog: videos, users, links or annotations."""
+        return self.folder / f"{name}.csv"
+
+    @property
+    def sources(self) -> Path:
+        """Annotation files as they were published."""
+        return self.folder / "sources"
+
+    def media_folder(self, shard: int) -> Path:
+        """Downloaded videos of one shard."""
+        return self.folder / "videos" / f"{shard:03d}"
+
+    def media_record(self, video_id: str, shard: int) -> Path:
+        """What became of asking for this video's file."""
+        return self.media_folder(shard) / f"{video_stem(video_id)}.json"
+
+    def media_file(self, video_id: str, shard: int, suffix: str) -> Path:
+        """The video's file; `suffix` includes the dot."""
+        return self.media_folder(shard) / f"{video_stem(video_id)}{suffix}"
+
+    def lease(self, shard: int) -> Path:
+        """Says which live process builds the shard."""
+        return self.folder / "leases" / f"shard_{shard:03d}.lease"
+
+    @property
+    def features(self) -> Path:
+        """One folder per variant lies here."""
+        return self.folder / "features"
+
+    def variant(self, variant: str, fingerprint: str) -> VariantLayout:
+        """Files of one extractor with one group of settings."""
+        if not VARIANT_NAME.fullmatch(variant):
+            raise ValueError(f"a variant is named like 'c3d' or 'c3d.segments', got {variant!r}")
+        return VariantLayout(self.features / f"{variant}-{fingerprint}", variant, fingerprint)
+
+    @property
+    def report(self) -> Path:
+        """Summaries and pictures made from the store."""
+        return self.folder / "report"

@@ -1,0 +1,101 @@
+"""What can become of a video: five states, and a closed table of reasons.
+
+Every id that goes in ends in exactly one state, so the states of a catalog add up to its ids. A reason is a stable
+name that people filter and retry by; the raw message of whatever program complained is kept beside it as `detail`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a video stands. All but `PENDING` are final until somebody asks for a retry."""
+
+    DONE = "done"
+    UNAVAILABLE = "unavailable"
+    """Its source says it is gone, or not for us."""
+    REJECTED = "rejected"
+    """We have the file, and a rule of ours refuses it."""
+    PENDING = "pending"
+    """It failed for now; another try may succeed."""
+    QUARANTINED = "quarantined"
+    """It hung or killed a decoder; never tried again by itself."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One row of the table of reasons."""
+
+    state: State
+    meaning: str
+    advice: str
+
+
+_GONE = "nothing to do; results are reported on the videos that remain"
+_LATER = "run again with --retry, now or when the network is well"
+
+REASONS: dict[str, Reason] = {
+    "not_found": Reason(State.UNAVAILABLE, "the address answers 404 or 410, or the folder has no such file", _GONE),
+    "removed": Reason(State.UNAVAILABLE, "taken down by its uploader or by the site", _GONE),
+    "private": Reason(State.UNAVAILABLE, "private", _GONE),
+    "account_terminated": Reason(State.UNAVAILABLE, "the uploader's account was closed", _GONE),
+    "copyright": Reason(State.UNAVAILABLE, "blocked by a copyright claim", _GONE),
+    "members_only": Reason(State.UNAVAILABLE, "for paying members", _GONE),
+    "age_restricted": Reason(State.UNAVAILABLE, "needs a signed-in adult", "set cookies, then --retry age_restricted"),
+    "geo_blocked": Reason(State.UNAVAILABLE, "not shown in this country", "retry from another network"),
+    "not_a_video": Reason(State.REJECTED, "the bytes are no video container we open", "look at the file; fix the source"),
+    "no_video_stream": Reason(State.REJECTED, "a container without a moving picture", "nothing to do"),
+    "too_short": Reason(State.REJECTED, "fewer frames than the extractor's clip", "nothing to do"),
+    "too_many_pixels": Reason(State.REJECTED, "a frame larger than [decode] max_pixels", "raise the limit, then --retry"),
+    "too_long": Reason(State.REJECTED, "longer than [decode] max_seconds", "raise the limit, then --retry"),
+    "unreadable": Reason(State.REJECTED, "a video container, but no frame of it decodes", "download it again"),
+    "bad_timestamps": Reason(State.REJECTED, "frames without usable times, so rows would have none", "re-mux the file"),
+    "non_finite": Reason(State.REJECTED, "a feature came out as NaN or infinity", "check the weights and the precision"),
+    "forbidden": Reason(State.PENDING, "the address answers 401 or 403", _LATER),
+    "rate_limited": Reason(State.PENDING, "the site asks us to slow down", "wait an hour, then --retry rate_limited"),
+    "bot_check": Reason(State.PENDING, "the site wants proof of a human", "wait, or use another network or cookies"),
+    "network": Reason(State.PENDING, "time-out, reset, DNS, TLS or a cut transfer", _LATER),
+    "server_error": Reason(State.PENDING, "the address answers 5xx", _LATER),
+    "not_yet_live": Reason(State.PENDING, "a live stream that has not ended", "run again with --retry when it has"),
+    "no_format": Reason(State.PENDING, "the site offers no format we can take", "update yt-dlp, then --retry no_format"),
+    "unknown": Reason(State.PENDING, "a message we do not know; it is kept in full", "read the detail; tell us"),
+    "hang": Reason(State.QUARANTINED, "decoding stood still for [decode] stall_seconds", "look at it, then --retry hang"),
+    "crash": Reason(State.QUARANTINED, "the decoder died on it", "look at it, then --retry crash"),
+}
+"""Reason name → its state, what it means, what to do. Names are never reused with another meaning."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one video."""
+
+    state: State
+    reason: str = ""
+    """A key of `REASONS`; empty exactly when the state is `DONE`."""
+    detail: str = ""
+    """The numbers, or the raw message, behind it. Data, never interpreted."""
+
+    def __post_init__(self) -> None:
+        if self.state is State.DONE:
+            if self.reason:
+                raise ValueError(f"a done video has no reason, got {self.reason!r}")
+        elif self.reason not in REASONS:
+            raise ValueError(f"unknown reason {self.reason!r}; known reasons are {', '.join(REASONS)}")
+        elif REASONS[self.reason].state is not self.state:
+            raise ValueError(f"reason {self.reason!r} belongs to {REASONS[self.reason].state}, not to {self.state}")
+
+    def __str__(self) -> str:
+        name = f"{self.state}:{self.reason}" if self.reason else str(self.state)
+        return f"{name} ({self.detail})" if self.detail else name
+
+
+DONE = Verdict(State.DONE)
+
+
+def failed(reason: str, detail: str = "") -> Verdict:
+    """The verdict for a reason of the table."""
+    if reason not in REASONS:
+        raise ValueError(f"unknown reason {reason!r}; known reasons are {', '.join(REASONS)}")
+    return Verdict(REASONS[reason].state, reason, detail)
