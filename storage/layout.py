@@ -23,12 +23,35 @@ from storage.records import VIDEO_ID
 VARIANT_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 """`c3d`, `c3d.segments`: an extractor's name, or that and a person's word for how it was set."""
 
+_VARIANT_FOLDER = re.compile(rf"({VARIANT_NAME.pattern})-([0-9a-f]{{12}})")
+_SHARD_FILE = re.compile(r"shard_([0-9]{3,})(?:\.json|\.p([0-9]{3,})\.h5)")
+
 
 def video_stem(video_id: str) -> str:
-    """File name stem of a video: never starts with `-`, and ids that differ only in case differ on every file system."""
+    """File name stem of a video: never starts with `-`; ids that differ only in case differ on every file system."""
     if not VIDEO_ID.fullmatch(video_id):
         raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {video_id!r}")
     return f"v_{video_id}.{hashlib.sha256(video_id.encode()).hexdigest()[:6]}"
+
+
+def parse_variant(folder_name: str) -> tuple[str, str] | None:
+    """The variant and fingerprint a folder is named after; None for any other folder."""
+    match = _VARIANT_FOLDER.fullmatch(folder_name)
+    return (match[1], match[match.re.groups]) if match else None
+
+
+def shard_and_number(file_name: str) -> tuple[int, int | None] | None:
+    """The shard a file of a variant's folder belongs to, and its number if it is a part; None for any other file."""
+    match = _SHARD_FILE.fullmatch(file_name)
+    if match is None:
+        return None
+    return int(match[1]), None if match[2] is None else int(match[2])
+
+
+def part_number(file_name: str) -> int:
+    """The number in a part's name; -1 for any other name, so that it comes before all parts."""
+    parsed = shard_and_number(file_name)
+    return -1 if parsed is None or parsed[1] is None else parsed[1]
 
 
 @dataclass(frozen=True)
@@ -109,6 +132,12 @@ class Layout:
         if not VARIANT_NAME.fullmatch(variant):
             raise ValueError(f"a variant is named like 'c3d' or 'c3d.segments', got {variant!r}")
         return VariantLayout(self.features / f"{variant}-{fingerprint}", variant, fingerprint)
+
+    def retry_note(self, run_name: str) -> Path:
+        """Says that a run asked for its retries."""
+        if not re.fullmatch(r"[A-Za-z0-9]{1,32}", run_name):
+            raise ValueError(f"a run is named with 1 to 32 letters and digits, got {run_name!r}")
+        return self.folder / "runs" / run_name / "retry.json"
 
     @property
     def report(self) -> Path:

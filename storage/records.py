@@ -1,6 +1,7 @@
 """The nouns that two or more packages speak of. Frozen, and each checks itself.
 
-Times are float64 seconds; intervals are half-open `[start, end)`. A noun enters this file when a second package needs it.
+Times are float64 seconds; intervals are half-open `[start, end)`. A noun enters this file when a second package
+needs it.
 """
 
 from __future__ import annotations

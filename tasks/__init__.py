@@ -1,0 +1,23 @@
+"""When and where things run: every task a person can name, for `luigi --module tasks NAME`.
+
+Knows Luigi and `workflows.cfg`. What is done to a video lies in `pipeline`; what is learnt from features in `trainer`.
+"""
+
+import os
+from pathlib import Path
+
+from luigi.configuration import add_config_path
+
+# Luigi reads a file only when told to. Another file is named with LUIGI_CONFIG_PATH, and then ours is not read.
+_CONFIG = Path(os.environ.get("LUIGI_CONFIG_PATH") or Path(__file__).resolve().parents[1] / "workflows.cfg")
+if not _CONFIG.is_file():
+    raise FileNotFoundError(f"there is no settings file {_CONFIG}; mend LUIGI_CONFIG_PATH, or restore workflows.cfg")
+add_config_path(str(_CONFIG))
+
+from tasks.exits import install  # noqa: E402  settings first: Luigi reads them when its modules are imported
+from tasks.features import BuildFeatures, BuildPHD2Features, ExtractShard  # noqa: E402
+from tasks.ingest import BuildCatalog  # noqa: E402
+
+install()
+
+__all__ = ["BuildCatalog", "BuildFeatures", "BuildPHD2Features", "ExtractShard"]

@@ -1,7 +1,7 @@
 """What an extractor is: the contract between a network and the pipeline that feeds it.
 
-To add one: write a file beside this one that ends in a `SPEC`, and add a row to `table.py`.
-This module imports no torch, so that planning and settings stay light.
+To add one: write a file beside this one that ends in a `SPEC`, and add a row to `table.py`. A file with a SPEC imports
+no torch, so that settings, help and planning stay light; its network lies in a file of its own, which `build` imports.
 
 Letters in shapes: L frames of a window, H height, W width.
 """
@@ -62,11 +62,25 @@ class ArraySpec:
     """One array an extractor keeps."""
 
     dtype: str
-    """A numpy dtype name: float16 for embeddings and saliency, float32 for coordinates and scores, uint8 for JPEG bytes."""
+    """A numpy dtype name: float16 for embeddings and saliency, float32 for coordinates and scores, uint8 for JPEG
+    bytes."""
     item_shape: tuple[int, ...]
     """Shape of one row, or of one item of a row if ragged."""
     ragged: bool = False
     """Whether a row holds any number of items, none included."""
+
+
+RANDOM_PREFIX = "random:"
+
+
+def random_seed(weights: str) -> int | None:
+    """The SEED of `random:SEED`; None if `weights` names a file. ValueError for a seed that is no whole number."""
+    if not weights.startswith(RANDOM_PREFIX):
+        return None
+    digits = weights.removeprefix(RANDOM_PREFIX)
+    if not digits.isdecimal():
+        raise ValueError(f"random weights are written random:SEED with a whole number, got {weights!r}")
+    return int(digits)
 
 
 class Extractor(Protocol):
@@ -81,7 +95,7 @@ class Extractor(Protocol):
         ...
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """Windows of L prepared frames → for each array, one `item_shape` (or `(items, *item_shape)`) array per window."""
+        """Windows of L prepared frames → for each array, one `item_shape` (ragged: `(items, *item_shape)`) a window."""
         ...
 
 
@@ -98,8 +112,9 @@ class ExtractorSpec:
     """settings → the arrays kept."""
     sampling: Callable[[Any], Sampling]
     """settings → which frames make a row."""
-    build: Callable[[Any, str], Extractor]
-    """(settings, weights) → an extractor. `weights` is a file's path, or `random:SEED`; empty if it needs none."""
+    build: Callable[[Any, str, str], Extractor]
+    """(settings, weights, device) → an extractor. `weights` is a file's path, or `random:SEED`, or empty if it needs
+    none; `device` is a torch device name."""
     needs_weights: bool
     windows_per_batch: int = 1
     """Fixed, so that the same video gives the same bytes on a CPU, whatever else runs."""

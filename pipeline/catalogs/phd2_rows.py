@@ -1,0 +1,167 @@
+"""Rows of PHD2's tables: text in, GIFs out, and every row that is no GIF under the reason why.
+
+Columns: youtubeId, start and duration in seconds, user_id, video_duration in whole seconds (-1 where not known), and
+is_last, which marks the video to predict. Ids are text and nothing else. Refuses to know what other rows say.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from pathlib import Path
+
+from storage.catalog import PERSON_ID
+from storage.errors import SettingsError
+from storage.records import VIDEO_ID, Annotation
+
+COLUMNS = ("youtubeId", "start", "duration", "user_id", "video_duration", "is_last")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""Narrower than `float()`, which also takes `nan`, `1_000` and digits of other scripts."""
+ROLES = {"true": True, "false": False}
+TWO_SPLITS = "user_in_two_splits"
+DROPPED = ("unreadable_row", "bad_video_id", "bad_user_id", "bad_role", "bad_times", "empty_interval", TWO_SPLITS)
+"""Why a row is left out."""
+CASE_CHARACTERS = 300
+"""A dropped row is listed up to this length: it may be anything."""
+
+
+@dataclass(frozen=True)
+class Gif:
+    """One usable row: `[start, end)` seconds of a video, cut by one user."""
+
+    split: str
+    row: str
+    """The line as published."""
+    video_id: str
+    user_id: str
+    start: float
+    end: float
+    claimed_duration: float | None
+    """Seconds; None if the row says -1, or nothing usable."""
+    says_unknown: bool
+    """Whether the row says -1."""
+    is_target: bool
+
+    @property
+    def annotation(self) -> Annotation:
+        """What the catalog keeps of the row, apart from its link."""
+        return Annotation(self.video_id, self.user_id, self.start, self.end)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One split's file."""
+
+    split: str
+    rows: tuple[str, ...]
+    """Lines with something in them, without the header."""
+    gifs: tuple[Gif, ...]
+    """Sorted by row, so that nothing depends on the order of publication."""
+    dropped: Mapping[str, tuple[str, ...]]
+    """Reason → rows."""
+
+    def without_users(self, users: Set[str]) -> Table:
+        """The same table with these users' rows dropped because the users belong to another split."""
+        leaving = tuple(gif.row for gif in self.gifs if gif.user_id in users)
+        staying = tuple(gif for gif in self.gifs if gif.user_id not in users)
+        return replace(self, gifs=staying, dropped={**self.dropped, TWO_SPLITS: leaving})
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the sorted rows: the same however they are ordered and however lines end."""
+        return hashlib.sha256("\n".join(sorted(self.rows)).encode()).hexdigest()
+
+
+class _Unusable(ValueError):
+    """Its text is the reason, one of `DROPPED`."""
+
+
+def read_table(split: str, source: Path | bytes) -> Table:
+    """Parse one file; a line is a row, whatever quotes it opens. Raises `SettingsError` if it is not a PHD2 table."""
+    header, *rows = _lines(split, source)
+    columns = [name.strip('"') for name in header.split(",")]
+    if missing := [name for name in COLUMNS if name not in columns]:
+        raise SettingsError(
+            (f"the {split} table of PHD2 lacks the columns {', '.join(missing)}; it starts with {header[:100]!r}",)
+        )
+    positions = tuple(columns.index(name) for name in COLUMNS)
+    gifs: list[Gif] = []
+    dropped: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        try:
+            gifs.append(_gif(split, row, _cells(row, positions, len(columns))))
+        except _Unusable as reason:
+            dropped[str(reason)].append(row[:CASE_CHARACTERS])
+    return Table(
+        split,
+        tuple(rows),
+        tuple(sorted(gifs, key=attrgetter("row"))),
+        {reason: tuple(cases) for reason, cases in dropped.items()},
+    )
+
+
+def _lines(split: str, source: Path | bytes) -> list[str]:
+    try:
+        text = (source if isinstance(source, bytes) else source.read_bytes()).decode("utf-8-sig")
+    except OSError as error:
+        raise SettingsError((f"the {split} table of PHD2 cannot be read: {error}",)) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError((f"the {split} table of PHD2 is not UTF-8 text: {error}",)) from error
+    # Not splitlines(): it also cuts at characters that may stand inside a user's id.
+    lines = [line for line in re.split(r"\r\n|\n|\r", text) if line]
+    if not lines:
+        raise SettingsError((f"the {split} table of PHD2 is empty",))
+    return lines
+
+
+def _split_cells(line: str) -> list[str]:
+    if '"' not in line:
+        return line.split(",")
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise _Unusable("unreadable_row") from error
+
+
+def _cells(row: str, positions: tuple[int, ...], n_columns: int) -> list[str]:
+    cells = _split_cells(row)
+    if len(cells) != n_columns:
+        raise _Unusable("unreadable_row")
+    return [cells[position] for position in positions]
+
+
+def _gif(split: str, row: str, cells: list[str]) -> Gif:
+    video_id, start_text, length_text, user_id, claimed_text, role = cells
+    _need(VIDEO_ID.fullmatch(video_id) is not None, "bad_video_id")
+    _need(PERSON_ID.fullmatch(user_id) is not None, "bad_user_id")
+    _need(role.strip().lower() in ROLES, "bad_role")
+    start, length, claimed = _seconds(start_text), _seconds(length_text), _seconds(claimed_text)
+    end = start + length
+    _need(math.isfinite(end) and start >= 0, "bad_times")
+    _need(start < end, "empty_interval")
+    return Gif(
+        split=split,
+        row=row,
+        video_id=video_id,
+        user_id=user_id,
+        start=start,
+        end=end,
+        claimed_duration=claimed if 0 < claimed < math.inf else None,
+        says_unknown=claimed == -1,
+        is_target=ROLES[role.strip().lower()],
+    )
+
+
+def _need(holds: bool, reason: str) -> None:
+    if not holds:
+        raise _Unusable(reason)
+
+
+def _seconds(text: str) -> float:
+    return float(text) if NUMBER.fullmatch(text.strip()) else math.nan

@@ -1,0 +1,56 @@
+"""What reading a published dataset ends in: its catalog, and everything in it that looked odd.
+
+Odd things are counted in the catalog and listed in full beside it, so that nothing is mended or dropped unseen. Refuses
+to know how any dataset is spelled.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from storage import atomic
+from storage.catalog import Catalog
+from storage.records import JSON
+
+EXAMPLES = 20
+"""How many cases of an oddity the catalog itself shows."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A catalog and its oddities."""
+
+    catalog: Catalog
+    oddities: Mapping[str, Sequence[str]]
+    """Name of the oddity → every case, sorted; empty where it was looked for and not found. Names of rows that were
+    left out start with `dropped:`."""
+
+
+class ReadSurvey(Protocol):
+    """How a row of `table.py` is called: split → bytes as published."""
+
+    def __call__(self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
+        """Read the sources into a catalog of that name; without a `shard_count`, about 300 videos a shard.
+
+        Raises `SettingsError` where the sources are not that dataset.
+        """
+        ...
+
+
+def summary(oddities: Mapping[str, Sequence[str]]) -> dict[str, JSON]:
+    """What a catalog keeps of its oddities: `{name: {"count": n, "examples": [the first 20, sorted]}}`."""
+    return {name: {"count": len(cases), "examples": [*sorted(cases)[:EXAMPLES]]} for name, cases in oddities.items()}
+
+
+def write_oddities(path: Path, oddities: Mapping[str, Sequence[str]]) -> None:
+    """Publish every case as CSV with the columns `oddity,case`, sorted."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("oddity", "case"))
+    writer.writerows((name, case) for name in sorted(oddities) for case in sorted(oddities[name]))
+    atomic.publish(path, text.getvalue().encode(), replace=True)

@@ -1,0 +1,231 @@
+"""The parent's hold on one decode child: start it, ask, wait with a limit, see its frames, and end it for certain.
+
+A child is a fresh interpreter (never a fork), ends when its parent does, and keeps no state worth saving, so SIGKILL is
+always right. Refuses to know what events mean and how videos are decoded.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from models.extractors.spec import Frame, Sampling
+from pipeline import wire
+from pipeline.probe import DecodeLimits
+from storage.errors import SystemicFault
+
+START_SECONDS = 120.0
+"""A machine under load may take long to start an interpreter; one that takes longer is broken."""
+ENDING_SECONDS = 10.0
+LAST_WORDS_BYTES = 4096
+_PASSED_ON = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "COVERAGE_PROCESS_START",
+)
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_FINAL = ("end", "verdict", "fault")
+
+
+class ChildLost(Exception):
+    """The child hung or died. `reason` is a verdict's; `last_words` is the end of what it wrote to stderr."""
+
+    def __init__(self, reason: str, detail: str, last_words: str) -> None:
+        super().__init__(reason, detail, last_words)
+        self.reason = reason
+        self.detail = detail
+        self.last_words = last_words
+
+
+class Child:
+    """One running `python -m pipeline.child`, ready for its first video when the constructor returns."""
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+        self._stderr = tempfile.TemporaryFile("ab+")  # noqa: SIM115 - lives as long as the child
+        self._ring_fd = anonymous_memory()
+        self._ring: mmap.mmap | None = None
+        self._process = _start(self._ring_fd, self._stderr)
+        self._pipes = (_pipe(self._process.stdin), _pipe(self._process.stdout))
+        self._inbox = wire.Inbox(self._pipes[1].fileno())
+        self._waited = 0.0
+        self.idle = True
+        """Whether the last question was answered in full."""
+        _LIVE.add(self)
+        self._await_ready()
+
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked: not ended, and not the child of the process we were forked from."""
+        return self in _LIVE and self._process.poll() is None
+
+    def _await_ready(self) -> None:
+        try:
+            first = self._inbox.receive(START_SECONDS)
+        except wire.NoAnswer:
+            first = None
+        if first is None:
+            words = self._last_words()
+            self.end()
+            raise SystemicFault(f"a decode child did not start; it said: {words or 'nothing'}")
+
+    def ask(self, video_id: str, path: Path, samplings: Sequence[Sampling], backend: str) -> None:
+        """Ask for all events of one video. Raises ChildLost."""
+        self.idle = False
+        self._waited = 0.0
+        os.ftruncate(self._stderr.fileno(), 0)
+        named = [{"type": type(sampling).__name__, "fields": sampling} for sampling in samplings]
+        where = str(path.absolute())
+        self._tell("decode", video_id=video_id, path=where, samplings=named, backend=backend, limits=self._limits)
+
+    def answer(self) -> wire.Message:
+        """The next message that is more than a sign of life. Raises ChildLost."""
+        while True:
+            message = self._receive()
+            if message["kind"] in _FINAL:
+                self.idle = True
+            if message["kind"] != "alive":
+                return message
+
+    def frame(self, message: wire.Message) -> Frame:
+        """The pixels a `frame` message speaks of, where they lie: they change after `free_frame`."""
+        shape = (message["height"], message["width"], 3)
+        end = message["offset"] + shape[0] * shape[1] * shape[2]
+        if self._ring is None or len(self._ring) < end:
+            self._ring = mmap.mmap(self._ring_fd, os.fstat(self._ring_fd).st_size)
+        return np.ndarray(shape, np.uint8, buffer=self._ring, offset=message["offset"])
+
+    def free_frame(self) -> None:
+        """Give the oldest frame's memory back to the child. Raises ChildLost."""
+        self._tell("free")
+
+    def end(self) -> None:
+        """Kill it and wait until it is gone; more than once is fine."""
+        if self in _LIVE:
+            _LIVE.discard(self)
+            self._process.kill()
+            self._process.wait()
+            self._close_files()
+
+    def forget(self) -> None:
+        """In a forked process: let go of the pipes, so that the true parent's end is the child's end too."""
+        _LIVE.discard(self)
+        self._process.returncode = 0  # not ours to wait for
+        self._close_files()
+
+    def _close_files(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        self._stderr.close()
+        os.close(self._ring_fd)
+        self._ring = None
+
+    def _tell(self, kind: str, **fields: object) -> None:
+        try:
+            wire.send(self._pipes[0].fileno(), kind, **fields)
+        except BrokenPipeError:
+            raise self._lost() from None
+
+    def _receive(self) -> wire.Message:
+        start = time.monotonic()
+        allowed = min(self._limits.stall_seconds, max(0.0, self._limits.max_wait_seconds - self._waited))
+        try:
+            message = self._inbox.receive(allowed)
+        except wire.NoAnswer:
+            raise self._hung(allowed) from None
+        self._waited += time.monotonic() - start
+        if message is None:
+            raise self._lost()
+        return message
+
+    def _hung(self, allowed_seconds: float) -> ChildLost:
+        detail = f"no sign of life for {self._limits.stall_seconds:g} s"
+        if allowed_seconds < self._limits.stall_seconds:
+            detail = f"not done after {self._limits.max_wait_seconds:g} s of decoding"
+        return ChildLost("hang", detail, self._last_words())
+
+    def _lost(self) -> ChildLost:
+        code = self._exit_code()
+        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        words = self._last_words()
+        last_line = words.splitlines()[-1:] if words else []
+        return ChildLost("crash", ": ".join([how, *last_line]), words)
+
+    def _exit_code(self) -> int:
+        """It closed its pipe, so it is about to end; help it if it does not."""
+        try:
+            return self._process.wait(ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _last_words(self) -> str:
+        size = os.fstat(self._stderr.fileno()).st_size
+        tail = os.pread(self._stderr.fileno(), LAST_WORDS_BYTES, max(0, size - LAST_WORDS_BYTES))
+        return tail.decode(errors="replace").strip()
+
+
+_LIVE: weakref.WeakSet[Child] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for child in list(_LIVE):
+        child.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+def _start(ring_fd: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Runs from the folder that holds our packages, so that it finds them whatever folder we were called from."""
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline.child", str(ring_fd)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            bufsize=0,
+            cwd=Path(__file__).resolve().parents[1],
+            env={**passed_on, **_ONE_THREAD},
+            pass_fds=(ring_fd,),
+        )
+    except OSError as error:
+        stderr.close()
+        os.close(ring_fd)
+        raise SystemicFault(f"cannot start {sys.executable} for decoding: {error.strerror}") from error
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise RuntimeError("the child was started without a pipe")
+    return pipe
+
+
+def anonymous_memory() -> int:
+    """A file descriptor of shared memory that has no name, so nothing is left when its users end."""
+    if sys.platform == "linux":
+        return os.memfd_create("frames")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

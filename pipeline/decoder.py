@@ -1,0 +1,200 @@
+"""The seam between decoding and everything after it: events of one video, whoever decodes it and wherever.
+
+`ChildDecoder` is for files from the web: a fresh interpreter decodes, so that a hang or a crash costs one video.
+`InlineDecoder` decodes here, for files we trust. Refuses to know extractors, shards and verdicts' fate.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+from models.extractors.spec import Frame, Sampling
+from pipeline.clips import Due, FrameDue, JointPlanner, Window
+from pipeline.crew import Child, ChildLost
+from pipeline.decode import DecodedFrame, Decoding, Summary, backend_named
+from pipeline.probe import DEFAULT_LIMITS, DecodeLimits, Probe
+from pipeline.wire import Message
+from storage.errors import SystemicFault, VideoError
+from storage.verdicts import failed
+
+
+@dataclass(frozen=True)
+class FrameEvent:
+    """A frame that some window holds; each comes once, in rising order."""
+
+    index: int
+    rgb: Frame
+    """uint8 `(H, W, 3)`, upright. Valid only until the next event is asked for: copy or shrink it now."""
+    wanted_by: tuple[int, ...]
+    """Positions of the samplings that have a window with this frame."""
+
+
+@dataclass(frozen=True)
+class WindowEvent:
+    """One row to be; all its frames came before it. Windows of one sampling come in order."""
+
+    sampling: int
+    """Position in the list of samplings."""
+    window: Window
+
+
+@dataclass(frozen=True)
+class DecodeEnd:
+    """The last event of a video that was decoded."""
+
+    probe: Probe
+    summary: Summary
+
+
+Event = FrameEvent | WindowEvent | DecodeEnd
+
+
+class Decoder(Protocol):
+    """What decodes videos, one after the other. One thread at a time uses it."""
+
+    @property
+    def name(self) -> str:
+        """The backend's name, a key of `pipeline.decode.BACKENDS`."""
+        ...
+
+    def decode(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
+        """All events of one video. Raises VideoError if it cannot be used, SystemicFault if the machine cannot."""
+        ...
+
+    def close(self) -> None:
+        """Leave nothing behind; more than once is fine."""
+        ...
+
+
+class InlineDecoder:
+    """Decodes in this process: a file that hangs or crashes the decoder does so to us."""
+
+    def __init__(
+        self, backend: str = "pyav", limits: DecodeLimits = DEFAULT_LIMITS, *, beat: Callable[[], None] = lambda: None
+    ) -> None:
+        backend_named(backend)
+        self.name = backend
+        self._limits = limits
+        self._beat = beat
+
+    def decode(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
+        """All events of one video. Only frames that some window holds are converted, each once."""
+        planner = JointPlanner(samplings)
+        held: deque[DecodedFrame] = deque()
+        decoding = Decoding(video_id, path, backend=self.name, limits=self._limits, beat=self._beat)
+        for frame in decoding:
+            held.append(frame)
+            yield from _events(planner.push(frame.pts_seconds), held)
+            while held and held[0].index < planner.undecided_from:
+                held.popleft()
+        summary = decoding.summary()
+        yield from _events(planner.finish(summary.end_seconds), held)
+        yield DecodeEnd(decoding.probe, summary)
+
+    def close(self) -> None:
+        """Nothing is kept between videos."""
+
+
+def _events(due: list[Due], held: deque[DecodedFrame]) -> Iterator[Event]:
+    for one in due:
+        if isinstance(one, FrameDue):
+            yield FrameEvent(one.index, held[one.index - held[0].index].to_rgb(), one.wanted_by)
+        else:
+            yield WindowEvent(one.sampling, one.window)
+
+
+class ChildDecoder:
+    """Decodes in a child process that is kept from video to video, and replaced when it dies, hangs or grows old.
+
+    Works in daemonic processes, in threads (one at a time) and after a fork: a forked process starts its own child.
+    """
+
+    def __init__(
+        self, backend: str = "pyav", limits: DecodeLimits = DEFAULT_LIMITS, recycle_after_videos: int = 200
+    ) -> None:
+        backend_named(backend)
+        if recycle_after_videos < 1:
+            raise ValueError(f"recycle_after_videos must be at least 1, got {recycle_after_videos}")
+        self.name = backend
+        self._limits = limits
+        self._recycle_after_videos = recycle_after_videos
+        self._child: Child | None = None
+        self._videos = 0
+        self._busy = threading.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of the child, if one lives."""
+        return None if self._child is None else self._child.pid
+
+    def decode(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Generator[Event, None, None]:
+        """All events of one video. Leaving the iteration early ends the child.
+
+        Raises VideoError with the verdicts of `Decoding`, and hang or crash; SystemicFault if no child can start.
+        """
+        JointPlanner(samplings)  # an unknown sampling is the caller's mistake: say so here, not as a crash of the child
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("this decoder is busy with another video: end that iteration, or make a second decoder")
+        try:
+            child = self._ready_child()
+            child.ask(video_id, path, samplings, self.name)
+            yield from self._answers(video_id, child)
+        except ChildLost as lost:
+            error = VideoError(video_id, failed(lost.reason, lost.detail))
+            error.add_note(lost.last_words)
+            raise error from lost
+        finally:
+            if self._child is not None and not self._child.idle:
+                self.close()
+            self._busy.release()
+
+    def _ready_child(self) -> Child:
+        if self._child is not None and (self._videos >= self._recycle_after_videos or not self._child.alive):
+            self.close()
+        if self._child is None:
+            self._child, self._videos = Child(self._limits), 0
+        self._videos += 1
+        return self._child
+
+    def _answers(self, video_id: str, child: Child) -> Iterator[Event]:
+        while True:
+            message = child.answer()
+            kind = message["kind"]
+            if kind == "frame":
+                yield FrameEvent(message["index"], child.frame(message), tuple(message["wanted_by"]))
+                child.free_frame()
+            elif kind == "window":
+                yield WindowEvent(message["sampling"], _window(message["window"]))
+            elif kind == "end":
+                yield DecodeEnd(_probe(message["probe"]), Summary(**message["summary"]))
+                return
+            elif kind == "verdict":
+                raise VideoError(video_id, failed(message["reason"], message["detail"]))
+            else:
+                raise SystemicFault(message["problem"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child, if one lives."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+
+def _window(fields: Message) -> Window:
+    return Window(tuple(fields["frame_indices"]), fields["start_seconds"], fields["end_seconds"])
+
+
+def _probe(fields: Message) -> Probe:
+    pairs = {name: tuple(fields[name]) for name in ("display_matrix", "time_base")}
+    return Probe(**{**fields, **pairs})

@@ -1,0 +1,97 @@
+"""One video id in, one media file out: from a site or from a folder; and a record of what became of it.
+
+Knows neither yt-dlp nor a decoder. Decides what is asked at all: a recorded answer is never asked for again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pipeline.media import SUFFIXES, Media, MediaRecord, accepted_suffix, digest, is_final, read_record, verify_media
+from pipeline.site import from_site
+from pipeline.source import YOUTUBE, SourceSettings
+from storage.atomic import adopt, temporary_beside
+from storage.errors import IntegrityError, VideoError
+from storage.faults import disk_fault
+from storage.layout import Layout
+from storage.verdicts import DONE, State, failed
+
+__all__ = ["YOUTUBE", "Media", "SourceSettings", "fetch", "verify_media"]
+
+
+def fetch(video_id: str, *, layout: Layout, shard: int, source: SourceSettings, retry: bool = False) -> Media:
+    """The media file of one video, asked for at most once: a recorded answer is given again without asking.
+
+    Raises VideoError for what is the video's matter, after recording it; a failure that is not pending is raised from
+    its record until `retry`. Raises SystemicFault or DiskFull, and records nothing, when this machine is at fault, and
+    IntegrityError when a recorded file has changed its size; `retry` then asks anew.
+    """
+    record_path = layout.media_record(video_id, shard)
+    known = read_record(record_path)
+    if known is not None:
+        if is_final(known.verdict) and known.asked == source.name and not retry:
+            raise VideoError(video_id, known.verdict)
+        places = [layout.media_file(video_id, shard, known.suffix)]
+        if source.folder is not None:
+            places.append(source.folder / f"{video_id}{known.suffix}")
+        path = _recorded_path(known, places, retry=retry)
+        if path is not None:
+            return Media(path, known.sha256, known.size_bytes, known.facts)
+    partial = record_path.with_suffix(".partial")
+    try:
+        media = _obtain(video_id, partial, layout=layout, shard=shard, source=source)
+    except VideoError as error:
+        MediaRecord(source.name, error.verdict).write(record_path)
+        if is_final(error.verdict) or not (partial / "media.part").exists():
+            _sweep(partial)
+        raise
+    except OSError as error:
+        raise disk_fault(error, partial) from error
+    found = MediaRecord(source.name, DONE, media.sha256, media.size_bytes, media.path.suffix, media.facts)
+    found.write(record_path)
+    _sweep(partial)
+    return media
+
+
+def _recorded_path(known: MediaRecord, places: list[Path], *, retry: bool) -> Path | None:
+    path = next((place for place in places if place.is_file()), None)
+    if known.verdict.state is not State.DONE or path is None:
+        return None
+    size_bytes = path.stat().st_size
+    if size_bytes == known.size_bytes:
+        return path
+    if retry:
+        return None
+    problem = f"has {size_bytes:,} bytes, its record says {known.size_bytes:,}. Run with --retry to ask anew."
+    raise IntegrityError(path, problem)
+
+
+def _obtain(video_id: str, partial: Path, *, layout: Layout, shard: int, source: SourceSettings) -> Media:
+    if source.folder is not None:
+        path = _in_folder(video_id, source.folder)
+        accepted_suffix(path, video_id)
+        return Media(path, digest(path), path.stat().st_size)
+    partial.mkdir(parents=True, exist_ok=True)
+    arrived, suffix, facts = from_site(video_id, partial, source)
+    sha256, size_bytes = digest(arrived), arrived.stat().st_size
+    path = layout.media_file(video_id, shard, suffix)
+    temporary = arrived.rename(temporary_beside(path))
+    # A file without a valid record was never promised to anybody.
+    path.unlink(missing_ok=True)
+    adopt(temporary, path)
+    return Media(path, sha256, size_bytes, facts)
+
+
+def _sweep(partial: Path) -> None:
+    # A leftover is harmless and the next call sweeps it; an error here would hide the cause of a failed download.
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _in_folder(video_id: str, folder: Path) -> Path:
+    # Whole names are tried, never patterns: `abc` must not find `abcd.mp4`.
+    for suffix in (spelling for known in SUFFIXES for spelling in (known, known.upper())):
+        path = folder / f"{video_id}{suffix}"
+        if path.is_file():
+            return path
+    raise VideoError(video_id, failed("not_found", f"the folder has no {video_id} with one of {' '.join(SUFFIXES)}"))

@@ -1,0 +1,152 @@
+"""Frames and windows → one video's feature track, for one extractor.
+
+Knows the extractor's contract and the declared dtypes. Refuses to know how frames were decoded and where tracks go.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.extractors.spec import ArraySpec, Extractor, ExtractorSpec, Frame, Sampling, random_seed
+from pipeline.clips import Window
+from storage.errors import SettingsError, VideoError
+from storage.fingerprint import fingerprint, plain
+from storage.records import JSON, Array, FeatureTrack, Ragged
+from storage.verdicts import failed
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One extractor with everything a user chose for it: what a feature folder is named after."""
+
+    name: str
+    """`c3d`, or `c3d.word` for a second group of settings of the same extractor."""
+    spec: ExtractorSpec
+    settings: Any
+    weights: str = ""
+    """A file's path, `random:SEED`, or empty for an extractor without weights."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames make a row."""
+        return self.spec.sampling(self.settings)
+
+    @property
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        """What is kept of a row."""
+        return self.spec.arrays(self.settings)
+
+    def description(self) -> dict[str, JSON]:
+        """Everything that shapes the bytes, readable; its canonical JSON is what the fingerprint hashes."""
+        return {
+            "extractor": self.spec.name,
+            "numerics_version": self.spec.numerics_version,
+            "settings": plain(self.settings),
+            "sampling": {type(self.sampling).__name__: plain(self.sampling)},
+            "arrays": plain(self.arrays),
+            "weights": weights_identity(self.weights),
+            "precision": "float32",
+        }
+
+    def fingerprint(self) -> str:
+        """12 hex digits of the description."""
+        return fingerprint(self.description())
+
+    def build(self, device: str) -> Extractor:
+        """The network with its weights, on a torch device."""
+        return self.spec.build(self.settings, self.weights, device)
+
+
+def resolve_device(device: str) -> str:
+    """`auto` becomes the first GPU if there is one, else the CPU. SettingsError for a GPU that is not there."""
+    import torch  # seconds to import: only what runs networks pays
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise SettingsError((f"[extract] device is {device}, but torch finds no GPU here; use auto or cpu",))
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@functools.cache
+def weights_identity(weights: str) -> str:
+    """`sha256:…` of a weights file's bytes; `random:SEED` and empty stay as they are."""
+    if not weights or random_seed(weights) is not None:
+        return weights
+    with Path(weights).open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass
+class TrackBuilder:
+    """Collects one video's rows of one variant. Memory: the prepared frames of the windows not yet complete."""
+
+    video_id: str
+    variant: Variant
+    extractor: Extractor
+    _prepared: dict[int, Any] = field(default_factory=dict)
+    _waiting: list[Window] = field(default_factory=list)
+    _spans: list[tuple[float, float]] = field(default_factory=list)
+    _rows: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
+
+    def add_frame(self, index: int, frame: Frame) -> None:
+        """A decoded frame that some window of this variant wants; `frame` is not kept."""
+        self._prepared[index] = self.extractor.prepare(frame)
+
+    def add_window(self, window: Window) -> None:
+        """A row to be, all of whose frames were added."""
+        self._waiting.append(window)
+        if len(self._waiting) == self.variant.spec.windows_per_batch:
+            self._flush()
+
+    def finish(self) -> FeatureTrack:
+        """The track; VideoError `too_short` if the video gave no row, `non_finite` if a number is not one."""
+        if self._waiting:
+            self._flush()
+        if not self._spans:
+            raise VideoError(self.video_id, failed("too_short", f"no window of {self.variant.sampling} fits"))
+        arrays = dict(self._stacked())
+        return FeatureTrack(self.video_id, np.array(self._spans, dtype=np.float64), arrays)
+
+    def _flush(self) -> None:
+        frames = [[self._prepared[index] for index in window.frame_indices] for window in self._waiting]
+        for name, rows in self.extractor.extract(frames).items():
+            self._rows.setdefault(name, []).extend(rows)
+        self._spans += [(window.start_seconds, window.end_seconds) for window in self._waiting]
+        # Windows come in order of their first frame, so nothing before the latest one's first frame is wanted again.
+        oldest = self._waiting[-1].frame_indices[0]
+        self._prepared = {index: frame for index, frame in self._prepared.items() if index >= oldest}
+        self._waiting = []
+
+    def _stacked(self) -> Iterator[tuple[str, Array | Ragged]]:
+        for name, spec in self.variant.arrays.items():
+            rows = self._rows[name]
+            stacked = _ragged(rows, spec) if spec.ragged else _fixed(rows, spec)
+            _refuse_non_finite(self.video_id, name, stacked)
+            yield name, stacked
+
+
+def _fixed(rows: Sequence[NDArray[Any]], spec: ArraySpec) -> Array:
+    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinity, and is refused as such
+        return np.stack(rows).astype(spec.dtype).reshape(len(rows), *spec.item_shape)
+
+
+def _ragged(rows: Sequence[NDArray[Any]], spec: ArraySpec) -> Ragged:
+    with np.errstate(over="ignore"):
+        values = np.concatenate([row.reshape(-1, *spec.item_shape) for row in rows]).astype(spec.dtype)
+    return Ragged(values, np.array([len(row) for row in rows], dtype=np.int64))
+
+
+def _refuse_non_finite(video_id: str, name: str, array: Array | Ragged) -> None:
+    values = array.values if isinstance(array, Ragged) else array
+    bad = len(values) - int(np.isfinite(values.reshape(len(values), -1)).all(axis=1).sum()) if len(values) else 0
+    if bad:
+        raise VideoError(video_id, failed("non_finite", f"{bad} of {len(values)} rows of {name}"))

@@ -1,0 +1,156 @@
+"""A video file as we hold it: what its first bytes say it is, its digest, and the record that lies beside it.
+
+Knows no network and no decoder. A file that passes here has a container's first bytes and a digest; whether frames come
+out of it is the decoder's question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage.atomic import publish
+from storage.errors import IntegrityError, VideoError
+from storage.faults import disk_fault
+from storage.fingerprint import readable
+from storage.records import JSON
+from storage.verdicts import REASONS, State, Verdict, failed
+
+SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".ts", ".m4v", ".ogv")
+"""Every suffix a media file may have here, in the order a folder is searched."""
+
+HEAD_BYTES = 4096
+"""Enough for every test of `sniff`: a Matroska header names its document type within the first kilobyte."""
+
+_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+_BRANDS = {b"qt  ": ".mov", b"M4V ": ".m4v", b"M4VH": ".m4v", b"M4VP": ".m4v"}
+_TS_PACKET_BYTES = 188
+_SMALLEST_BYTES = 64
+"""Shorter than any container's header, so a body this small was cut."""
+
+
+@dataclass(frozen=True)
+class Media:
+    """One video's file. `facts` is what its site said of it; empty for a file found in a folder."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    facts: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MediaRecord:
+    """What became of asking one source for one video: a verdict, and the file's facts when it is done."""
+
+    asked: str
+    """The source that was asked. A refusal counts only for that source."""
+    verdict: Verdict
+    sha256: str = ""
+    size_bytes: int = 0
+    suffix: str = ""
+    facts: Mapping[str, JSON] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Publish this record at `path`, replacing an older one. Equal records are equal bytes."""
+        content: dict[str, JSON] = {"asked": self.asked, "state": self.verdict.state.value}
+        if self.verdict.state is State.DONE:
+            content |= {"sha256": self.sha256, "size_bytes": self.size_bytes, "suffix": self.suffix}
+            content["facts"] = dict(self.facts)
+        else:
+            content |= {"reason": self.verdict.reason, "detail": self.verdict.detail}
+        publish(path, readable(content), replace=True)
+
+
+def read_record(path: Path) -> MediaRecord | None:
+    """The record at `path`, None where there is none. Raises IntegrityError for one that we cannot have written."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise disk_fault(error, path) from error
+    except ValueError as error:
+        raise IntegrityError(path, f"is not JSON ({error}). Delete it and run again.") from error
+    try:
+        return _parsed(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(path, f"is no media record ({error!r}). Delete it and run again.") from error
+
+
+def _parsed(content: Mapping[str, JSON]) -> MediaRecord:
+    state = State(str(content["state"]))
+    asked = str(content["asked"])
+    if state is not State.DONE:
+        return MediaRecord(asked, Verdict(state, str(content["reason"]), str(content["detail"])))
+    size, suffix, facts = content["size_bytes"], content["suffix"], content["facts"]
+    # The suffix becomes part of a file name, so a record may name only those we write.
+    if not isinstance(size, int) or str(suffix).lower() not in SUFFIXES or not isinstance(facts, dict):
+        raise ValueError(f"size_bytes {size!r}, suffix {suffix!r}, facts {facts!r}")
+    return MediaRecord(asked, Verdict(state), str(content["sha256"]), size, str(suffix), facts)
+
+
+def is_final(verdict: Verdict) -> bool:
+    """Whether a failure stands until somebody asks for a retry."""
+    return verdict.state is not State.DONE and REASONS[verdict.reason].state is not State.PENDING
+
+
+def sniff(path: Path) -> str | None:
+    """The suffix that fits the first bytes of `path`; None when they belong to no container we open.
+
+    Names and content types are not asked: a server may call a web page `video/mp4`, and a playlist that is named
+    `.mp4` would make a decoder read other files.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if head[4:8] == b"ftyp":
+        return _BRANDS.get(head[8:12], ".mp4")
+    if head[4:8] in _ATOMS:
+        return ".mov"
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return ".webm" if b"webm" in head[:64] else ".mkv"
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return ".avi"
+    if head.startswith(b"FLV\x01"):
+        return ".flv"
+    if head.startswith(b"OggS"):
+        return ".ogv"
+    return ".ts" if _is_transport_stream(head) else None
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    packets = [head[start : start + 1] for start in range(0, 3 * _TS_PACKET_BYTES, _TS_PACKET_BYTES)]
+    return packets == [b"G", b"G", b"G"]
+
+
+def accepted_suffix(path: Path, video_id: str) -> str:
+    """The suffix a file's bytes call for. Raises VideoError: `network` for a stump, `not_a_video` otherwise."""
+    suffix, size = sniff(path), path.stat().st_size
+    if size < _SMALLEST_BYTES:
+        raise VideoError(video_id, failed("network", f"the file has {size} bytes, less than any container's header"))
+    if suffix is None:
+        with path.open("rb") as file:
+            start = file.read(16)
+        raise VideoError(video_id, failed("not_a_video", f"the file begins with {start!r}, which no container does"))
+    return suffix
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify_media(media: Media) -> None:
+    """Read the whole file and compare. Raises IntegrityError when it is gone or is not what was recorded."""
+    if not media.path.is_file():
+        raise IntegrityError(media.path, "is gone. Run again to fetch it.")
+    size_bytes = media.path.stat().st_size
+    if size_bytes != media.size_bytes:
+        raise IntegrityError(media.path, f"has {size_bytes:,} bytes, its record {media.size_bytes:,}. Fetch it anew.")
+    found = digest(media.path)
+    if found != media.sha256:
+        raise IntegrityError(media.path, f"has sha256 {found}, its record {media.sha256}. Fetch it anew.")

@@ -1,0 +1,245 @@
+"""A file → what its header and its first frame say; or the verdict that it is no video we open.
+
+The first bytes choose the demuxer, and no other is ever tried: a playlist that poses as a video (HLS, concat, DASH,
+SDP) never reaches a program that would follow its addresses. Refuses to know samplings, extractors and shards.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.container
+import av.error
+import av.stream
+import av.video.frame
+import av.video.stream
+from av.sidedata.sidedata import SideData
+
+from storage.errors import SystemicFault, VideoError
+from storage.verdicts import failed
+
+SNIFF_BYTES = 1024
+TS_PACKET_BYTES = 188
+_MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What a video may cost us. Beyond the first two it is rejected, beyond the others quarantined."""
+
+    max_pixels: int = 7680 * 4320
+    """Width times height of a frame."""
+    max_seconds: float = 4 * 3600.0
+    """Duration, by the header or by the frames' own times."""
+    stall_seconds: float = 60.0
+    """A decode child silent for so long hangs."""
+    max_wait_seconds: float = 3600.0
+    """Waiting longer for one video, all in all, counts as hanging too."""
+
+    def __post_init__(self) -> None:
+        limits = (self.max_pixels, self.max_seconds, self.stall_seconds, self.max_wait_seconds)
+        if not all(limit > 0 for limit in limits):
+            raise ValueError(f"every limit of decoding must be above 0, got {self}")
+
+
+DEFAULT_LIMITS = DecodeLimits()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a file says about itself. Values named `header_...` are claims, never used to compute a time of a row."""
+
+    container: str
+    """A key of `CONTAINERS`."""
+    codec: str
+    stream_index: int
+    width: int
+    """Pixels of the first frame, upright."""
+    height: int
+    display_matrix: tuple[int, int, int, int]
+    """How stored pixels turn upright: signs of the matrix (a, b, c, d); (1, 0, 0, 1) is as stored."""
+    pixel_format: str
+    time_base: tuple[int, int]
+    """Seconds of one tick, as numerator and denominator."""
+    header_frames: int | None
+    header_seconds: float | None
+    header_frames_per_second: float | None
+    header_start_seconds: float | None
+
+    @property
+    def rotation_degrees(self) -> int:
+        """Counter-clockwise turn that makes stored pixels upright: 0, 90, 180, 270; if mirrored, 0 or 90."""
+        quarter_turns = {(1, 0, 0, 1): 0, (0, -1, 1, 0): 90, (-1, 0, 0, -1): 180, (0, 1, -1, 0): 270}
+        return quarter_turns.get(self.display_matrix, 90 if self.display_matrix[0] == 0 else 0)
+
+
+def _is_mov(head: bytes) -> bool:
+    return head[4:8] in _MOV_BOXES
+
+
+def _is_mpegts(head: bytes) -> bool:
+    starts = head[::TS_PACKET_BYTES]
+    return len(starts) > 2 and set(starts) == {0x47}
+
+
+CONTAINERS: dict[str, Callable[[bytes], bool]] = {
+    "mov": _is_mov,
+    "matroska": lambda head: head.startswith(b"\x1a\x45\xdf\xa3"),
+    "avi": lambda head: head[:4] == b"RIFF" and head[8:12] == b"AVI ",
+    "flv": lambda head: head.startswith(b"FLV\x01"),
+    "ogg": lambda head: head.startswith(b"OggS"),
+    "mpegts": _is_mpegts,
+}
+"""FFmpeg's name of a demuxer we open → whether a file that starts so is for it. mov reads mp4, matroska reads webm."""
+
+
+def sniff(path: Path) -> str | None:
+    """The key of `CONTAINERS` that the file's first bytes ask for. Raises SystemicFault if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(SNIFF_BYTES)
+    except OSError as error:
+        raise SystemicFault(f"cannot read the video file {path}: {error.strerror}; it should lie there") from error
+    return next((name for name, fits in CONTAINERS.items() if fits(head)), None)
+
+
+def open_container(path: Path, container: str) -> av.container.InputContainer:
+    """Open with exactly this demuxer, from this one file. Raises av.error.FFmpegError."""
+    only = {"protocol_whitelist": "file", "format_whitelist": container}
+    return av.open(f"file:{path.absolute()}", format=container, options=only)
+
+
+@dataclass
+class Tally:
+    """Counts of one pass over a file, and who is told that the pass is alive."""
+
+    packets: int = 0
+    decode_errors: int = 0
+    beat: Callable[[], None] = lambda: None
+
+
+def av_frames(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, tally: Tally
+) -> Iterator[av.video.frame.VideoFrame]:
+    """Every frame FFmpeg can give, past damage: a packet that fails is counted, and the next one tried."""
+    stream.codec_context.thread_count = 1
+    flushed = False
+    packets = container.demux(stream)
+    while not flushed:
+        tally.beat()
+        try:
+            packet = next(packets, None)
+            flushed = packet is None or (packet.size == 0 and packet.dts is None)
+            tally.packets += not flushed
+        except av.error.FFmpegError:
+            tally.decode_errors += 1
+            packet, flushed = None, True
+        try:
+            frames = stream.decode(packet)
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            tally.decode_errors += 1
+            continue
+        yield from frames
+
+
+def upright_signs(frame: av.video.frame.VideoFrame) -> tuple[int, int, int, int]:
+    """Signs of the frame's display matrix, rounded to quarter turns and mirrorings."""
+    side = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(side, SideData):
+        return (1, 0, 0, 1)
+    matrix = struct.unpack("9i", bytes(side))
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    if abs(a) >= abs(b):
+        return (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
+    return (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
+
+
+def choose_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
+    """The first video stream marked as default, else the first; cover pictures do not count."""
+    moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    marked = [stream for stream in moving if stream.disposition & av.stream.Disposition.default]
+    return next(iter(marked or moving), None)
+
+
+def probe(video_id: str, path: Path, limits: DecodeLimits) -> Probe:
+    """Look at the header and decode the first frame.
+
+    Raises VideoError (not_a_video, no_video_stream, too_many_pixels, too_long, unreadable), or SystemicFault if the
+    file cannot be read at all.
+    """
+    name = sniff(path)
+    if name is None:
+        raise VideoError(video_id, failed("not_a_video", f"starts like none of {', '.join(CONTAINERS)}"))
+    try:
+        with open_container(path, name) as container:
+            stream = choose_stream(container)
+            if stream is None:
+                raise VideoError(video_id, failed("no_video_stream", f"{len(container.streams)} other streams"))
+            _check_header(video_id, container, stream, limits)
+            return _describe(video_id, name, container, stream)
+    except av.error.FFmpegError as error:
+        raise VideoError(video_id, failed("unreadable", f"{name}: {error.strerror}")) from error
+
+
+def _header_seconds(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def _check_header(
+    video_id: str,
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    limits: DecodeLimits,
+) -> None:
+    if stream.codec_context is None:
+        raise VideoError(video_id, failed("unreadable", "no decoder for its codec"))
+    check_pixels(video_id, stream.codec_context.width, stream.codec_context.height, limits)
+    check_seconds(video_id, _header_seconds(container, stream) or 0.0, limits)
+
+
+def check_pixels(video_id: str, width: int, height: int, limits: DecodeLimits) -> None:
+    """Raise VideoError(too_many_pixels) beyond the limit."""
+    if width * height > limits.max_pixels:
+        raise VideoError(
+            video_id, failed("too_many_pixels", f"{width}x{height} is {width * height}, allowed {limits.max_pixels}")
+        )
+
+
+def check_seconds(video_id: str, seconds: float, limits: DecodeLimits) -> None:
+    """Raise VideoError(too_long) beyond the limit."""
+    if seconds > limits.max_seconds:
+        raise VideoError(video_id, failed("too_long", f"{seconds:.3f} s, allowed {limits.max_seconds:g}"))
+
+
+def _describe(
+    video_id: str, name: str, container: av.container.InputContainer, stream: av.video.stream.VideoStream
+) -> Probe:
+    frame = next(av_frames(container, stream, Tally()), None)
+    if frame is None:
+        raise VideoError(video_id, failed("unreadable", f"{name}: no frame of {stream.codec_context.name} decodes"))
+    signs = upright_signs(frame)
+    turned = signs[0] == 0
+    base = stream.time_base or Fraction(1, av.time_base)
+    return Probe(
+        container=name,
+        codec=stream.codec_context.name,
+        stream_index=stream.index,
+        width=frame.height if turned else frame.width,
+        height=frame.width if turned else frame.height,
+        display_matrix=signs,
+        pixel_format=frame.format.name,
+        time_base=(base.numerator, base.denominator),
+        header_frames=stream.frames or None,
+        header_seconds=_header_seconds(container, stream),
+        header_frames_per_second=None if stream.average_rate is None else float(stream.average_rate),
+        header_start_seconds=None if stream.start_time is None else float(stream.start_time * base),
+    )

@@ -1,0 +1,237 @@
+"""One shard, start to end: fetch, decode once, feed every extractor, spool, and at last write parts and sidecars.
+
+The single loop that catches VideoError: one bad video is a verdict, everything else stops the shard, and what was
+spooled by then is kept. Knows the seams (`Fetch`, `Decoder`); refuses to know schedulers, settings files and screens.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from models.extractors.spec import Extractor
+from pipeline.decoder import DecodeEnd, Decoder, FrameEvent
+from pipeline.extract import TrackBuilder, Variant
+from pipeline.media import Media
+from pipeline.provenance import provenance
+from storage import spool
+from storage.atomic import publish
+from storage.errors import VideoError
+from storage.fingerprint import plain, readable
+from storage.layout import Layout, VariantLayout
+from storage.records import JSON, FeatureTrack
+from storage.sidecar import Entry, Sidecar, commit, read_sidecar
+from storage.verdicts import DONE, State, Verdict
+
+FETCH_AHEAD = 2
+"""Videos asked for while one is being decoded, so that the network and the processor work at the same time."""
+
+Fetch = Callable[[str, bool], Media]
+"""(video id, whether somebody asked for a retry) → its file; raises VideoError. May run in another thread."""
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What one shard is to become."""
+
+    layout: Layout
+    shard: int
+    video_ids: tuple[str, ...]
+    """Every id the catalog puts in this shard, sorted."""
+    variants: tuple[Variant, ...]
+    part_bytes: int
+
+    def variant_layout(self, variant: Variant) -> VariantLayout:
+        """Where this variant's files lie."""
+        return self.layout.variant(variant.name, variant.fingerprint())
+
+    def sidecar(self, variant: Variant) -> Sidecar | None:
+        """What is known so far; None before the first commit."""
+        return read_sidecar(self.variant_layout(variant), self.shard)
+
+    def missing(self, variant: Variant) -> tuple[str, ...]:
+        """Ids without a verdict, or with a retry asked for."""
+        sidecar = self.sidecar(variant)
+        entries: Mapping[str, Entry] = sidecar.entries if sidecar else {}
+        return tuple(i for i in self.video_ids if i not in entries or entries[i].verdict.reason == "requested")
+
+    def todo(self) -> frozenset[str]:
+        """Ids that some variant is missing."""
+        return frozenset(video_id for variant in self.variants for video_id in self.missing(variant))
+
+    def is_complete(self) -> bool:
+        """Whether every id has a verdict from every variant."""
+        return not self.todo()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one video gave one variant."""
+
+    verdict: Verdict
+    track: FeatureTrack | None = None
+    facts: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One variant's part of the job: where it lies, what it lacks, what it had before."""
+
+    variant: Variant
+    layout: VariantLayout
+    spool: Path
+    todo: frozenset[str]
+    spooled: frozenset[str]
+    before: Mapping[str, Entry]
+
+    @property
+    def left(self) -> frozenset[str]:
+        """Ids still to be decoded."""
+        return self.todo - self.spooled
+
+
+def process_shard(
+    job: ShardJob, *, fetch: Fetch, decoder: Decoder, device: str, on_video: Callable[[str, Verdict], None]
+) -> None:
+    """Give every id of the shard a verdict from every variant, and write parts and sidecars.
+
+    A kill at any instant costs at most the video in hand: finished ones wait in the spool. `on_video` is told about
+    each video as it ends; those that an earlier run left in the spool count as done at once.
+    """
+    works = [_work(job, variant) for variant in job.variants if job.missing(variant)]
+    left = sorted({video_id for work in works for video_id in work.left})
+    for video_id in sorted({video_id for work in works for video_id in work.spooled} - set(left)):
+        on_video(video_id, DONE)
+    for video_id, media in _fetched(fetch, left, _retries(works)):
+        lacking = [work for work in works if video_id in work.left]
+        fed = [(work.variant, built(work.variant, device)) for work in lacking]
+        outcomes = process_video(video_id, media, fed, decoder)
+        for work, outcome in zip(lacking, outcomes, strict=True):
+            spool.put(work.spool, video_id, _entry(work, video_id, outcome), outcome.track)
+        on_video(video_id, worst(outcomes))
+    for work in works:
+        _commit(job, work, provenance(work.variant, device, decoder.name))
+
+
+@functools.lru_cache(maxsize=8)
+def built(variant: Variant, device: str) -> Extractor:
+    """The network of a variant on a device, built once per process and kept for all its shards."""
+    return variant.build(device)
+
+
+def process_video(
+    video_id: str, media: Media | VideoError, variants: Sequence[tuple[Variant, Extractor]], decoder: Decoder
+) -> list[Outcome]:
+    """Decode once, feed every variant; one outcome each, in order."""
+    builders = [TrackBuilder(video_id, variant, extractor) for variant, extractor in variants]
+    facts: dict[str, JSON] = {}
+    try:
+        if isinstance(media, VideoError):
+            raise media
+        facts["source"] = {"sha256": media.sha256, "size_bytes": media.size_bytes, **media.facts}
+        facts |= _feed(video_id, media, builders, decoder)
+    except VideoError as error:
+        return [Outcome(error.verdict, None, facts) for _ in builders]
+    return [_finish(builder, facts) for builder in builders]
+
+
+def _feed(video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder: Decoder) -> dict[str, JSON]:
+    facts: dict[str, JSON] = {}
+    for event in decoder.decode(video_id, media.path, [builder.variant.sampling for builder in builders]):
+        if isinstance(event, FrameEvent):
+            for place in event.wanted_by:
+                builders[place].add_frame(event.index, event.rgb)
+        elif isinstance(event, DecodeEnd):
+            facts = {"probe": plain(event.probe), "decode": plain(event.summary)}
+        else:
+            builders[event.sampling].add_window(event.window)
+    return facts
+
+
+def _finish(builder: TrackBuilder, facts: Mapping[str, JSON]) -> Outcome:
+    try:
+        return Outcome(DONE, builder.finish(), facts)
+    except VideoError as error:
+        return Outcome(error.verdict, None, facts)
+
+
+def worst(outcomes: Sequence[Outcome]) -> Verdict:
+    """The verdict to show for a video that several variants saw: one that failed, if any did."""
+    return next((outcome.verdict for outcome in outcomes if outcome.verdict.state is not State.DONE), DONE)
+
+
+def _work(job: ShardJob, variant: Variant) -> _Work:
+    layout = job.variant_layout(variant)
+    publish(layout.settings_file, readable(variant.description()), replace=False)
+    sidecar = job.sidecar(variant)
+    folder = layout.spool(job.shard)
+    return _Work(
+        variant=variant,
+        layout=layout,
+        spool=folder,
+        todo=frozenset(job.missing(variant)),
+        spooled=frozenset(spool.finished(folder)) & frozenset(job.missing(variant)),
+        before=sidecar.entries if sidecar else {},
+    )
+
+
+def _retries(works: Sequence[_Work]) -> frozenset[str]:
+    """Ids that somebody asked to try again: their recorded failure does not count."""
+    entries = [(video_id, entry) for work in works for video_id, entry in work.before.items()]
+    return frozenset(video_id for video_id, entry in entries if entry.verdict.reason == "requested")
+
+
+def _fetched(
+    fetch: Fetch, video_ids: Sequence[str], retries: frozenset[str]
+) -> Iterator[tuple[str, Media | VideoError]]:
+    """Each id with its file or its failure, in order, asking a little ahead of need."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as pool:
+        asked: deque[tuple[str, Future[Media]]] = deque()
+        ahead = iter(video_ids)
+        try:
+            for video_id in video_ids:
+                for other in islice(ahead, FETCH_AHEAD + 1 - len(asked)):
+                    asked.append((other, pool.submit(fetch, other, other in retries)))
+                yield video_id, _answer(asked.popleft()[1])
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _answer(future: Future[Media]) -> Media | VideoError:
+    try:
+        return future.result()
+    except VideoError as error:
+        return error
+
+
+def _entry(work: _Work, video_id: str, outcome: Outcome) -> Entry:
+    before = work.before.get(video_id)
+    track = outcome.track
+    return Entry(
+        verdict=outcome.verdict,
+        part="",
+        rows=track.rows if track else 0,
+        digest=track.digest() if track else "",
+        attempts=(before.attempts if before else 0) + 1,
+        facts=outcome.facts,
+    )
+
+
+def _commit(job: ShardJob, work: _Work, made_by: Mapping[str, JSON]) -> None:
+    entries = {video_id: entry for video_id, entry in spool.finished(work.spool).items() if video_id in work.todo}
+    done = sorted(video_id for video_id, entry in entries.items() if entry.verdict.state is State.DONE)
+    commit(
+        work.layout,
+        job.layout.catalog,
+        job.shard,
+        entries=entries,
+        tracks=(spool.load(work.spool, video_id) for video_id in done),
+        max_part_bytes=job.part_bytes,
+        provenance=made_by,
+    )
+    spool.clear(work.spool)

@@ -1,0 +1,100 @@
+"""Frames to an mp4 file, the same bytes every time: always the ffmpeg that pip installed, one thread, no time of day.
+
+Knows clocks and encoders. Refuses to know what the frames show.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import ffmpeg
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import SystemicFault
+
+TICKS_PER_SECOND = 1200
+LAST_LINES = 5
+"""How much of ffmpeg's complaint is passed on."""
+
+
+@dataclass(frozen=True)
+class FrameClock:
+    """When each frame is shown: frame N at `gap_ticks * N + floor(slowing * N² / 4)` ticks of 1/1200 s."""
+
+    gap_ticks: int = 100
+    slowing: int = 0
+    """0 for a constant rate; above 0 every gap is longer than the one before."""
+
+    @property
+    def expression(self) -> str:
+        """The same for ffmpeg's `setpts` filter."""
+        return f"N*{self.gap_ticks}+floor({self.slowing}*N*N/4)"
+
+    def times_seconds(self, duration_seconds: float) -> NDArray[np.float64]:
+        """`(T,)` times of the frames that begin in `[0, duration_seconds)`."""
+        numbers = np.arange(int(duration_seconds * TICKS_PER_SECOND / self.gap_ticks) + 1)
+        times = (numbers * self.gap_ticks + self.slowing * numbers * numbers // 4) / TICKS_PER_SECOND
+        return times[times < duration_seconds]
+
+
+STEADY = FrameClock()
+"""12 frames a second."""
+SLOWING = FrameClock(gap_ticks=60, slowing=1)
+"""A telephone as it gets dark: from 20 frames a second down to 9 after twelve seconds."""
+
+
+def encode(frames: NDArray[np.uint8], clock: FrameClock) -> bytes:
+    """An mp4 (H.264, index first) of `(T, H, W, 3)` uint8 RGB frames; H and W are even.
+
+    Raises `SystemicFault` if ffmpeg fails.
+    """
+    height, width = frames.shape[1:3]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "video.mp4"
+        source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=12)
+        timed = source.filter("settb", f"1/{TICKS_PER_SECOND}").filter("setpts", clock.expression)
+        _run(timed.output(str(path), **_OPTIONS), np.ascontiguousarray(frames).tobytes())
+        return path.read_bytes()
+
+
+def turn(video: bytes, degrees_counterclockwise: int) -> bytes:
+    """The same coded frames with an order to the player to turn them before it shows them."""
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before.mp4", Path(folder) / "after.mp4"
+        before.write_bytes(video)
+        source = ffmpeg.input(str(before), display_rotation=degrees_counterclockwise)
+        _run(source.output(str(after), c="copy", movflags="+faststart", fflags="+bitexact", map_metadata=-1))
+        return after.read_bytes()
+
+
+_OPTIONS = {
+    "an": None,
+    "c:v": "libx264",
+    "enc_time_base": f"1:{TICKS_PER_SECOND}",
+    "fflags": "+bitexact",
+    "flags:v": "+bitexact",
+    "fps_mode": "passthrough",
+    "g": 24,
+    "map_metadata": -1,
+    "movflags": "+faststart",
+    "pix_fmt": "yuv420p",
+    "preset": "veryfast",
+    "qp": 22,  # a constant quantiser: rate control computes in floating point, which processors may round apart
+    "sws_flags": "+accurate_rnd+bitexact",
+    "threads": 1,
+    "video_track_timescale": 10 * TICKS_PER_SECOND,
+}
+
+
+def _run(stream: object, stdin: bytes = b"") -> None:
+    command = ffmpeg.compile(stream, cmd=imageio_ffmpeg.get_ffmpeg_exe(), overwrite_output=True)
+    options = [command[0], "-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1", *command[1:]]
+    done = subprocess.run(options, input=stdin, capture_output=True, check=False)
+    if done.returncode != 0:
+        complaint = "\n".join(done.stderr.decode(errors="replace").splitlines()[-LAST_LINES:])
+        raise SystemicFault(f"ffmpeg ended with status {done.returncode} while making the sample: {complaint}")

@@ -1,0 +1,74 @@
+"""Messages between a decode child and its parent: JSON with its length before it, over pipes.
+
+Numbers and names only; pixels travel in shared memory. Refuses to know what the messages mean. Nothing that arrives is
+ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from typing import Any
+
+from storage.fingerprint import plain
+
+LENGTH_BYTES = 4
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+READ_BYTES = 65536
+
+Message = dict[str, Any]
+
+
+class NoAnswer(Exception):
+    """The other side said nothing in the time it had."""
+
+
+def send(fd: int, kind: str, **fields: object) -> None:
+    """Write one message. Dataclasses become objects. Raises BrokenPipeError when nobody reads any more."""
+    body = json.dumps(plain({"kind": kind, **fields})).encode()
+    data = memoryview(len(body).to_bytes(LENGTH_BYTES, "big") + body)
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+class Inbox:
+    """Messages that arrive at one file descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._bytes = bytearray()
+
+    def receive(self, timeout_seconds: float | None = None) -> Message | None:
+        """The next message, or None when the other side closed. Raises NoAnswer after `timeout_seconds` of silence."""
+        self._fill(LENGTH_BYTES, timeout_seconds)
+        if len(self._bytes) < LENGTH_BYTES:
+            return None
+        length = int.from_bytes(self._bytes[:LENGTH_BYTES], "big")
+        if length > MAX_MESSAGE_BYTES:
+            raise ValueError(f"a message claims {length} bytes; {MAX_MESSAGE_BYTES} are allowed: not our protocol")
+        end = LENGTH_BYTES + length
+        self._fill(end, timeout_seconds)
+        if len(self._bytes) < end:
+            return None
+        message: Message = json.loads(self._bytes[LENGTH_BYTES:end])
+        del self._bytes[:end]
+        return message
+
+    def _fill(self, count: int, timeout_seconds: float | None) -> None:
+        """Read until `count` bytes are here, or the other side closed."""
+        while len(self._bytes) < count:
+            self._wait(timeout_seconds)
+            data = os.read(self._fd, READ_BYTES)
+            if not data:
+                return
+            self._bytes += data
+
+    def _wait(self, timeout_seconds: float | None) -> None:
+        poll = select.poll()  # unlike select(), it takes descriptors above 1023
+        poll.register(self._fd, select.POLLIN)
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while not poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise NoAnswer

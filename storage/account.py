@@ -1,0 +1,207 @@
+"""The nouns of a shard's account: what became of each id, and which parts hold the rows.
+
+Checks itself when made and when parsed. Refuses to know the disk: `sidecar.py` reads and writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from storage.errors import IntegrityError
+from storage.fingerprint import plain
+from storage.reader import PartHeader
+from storage.records import JSON, VIDEO_ID
+from storage.verdicts import State, Verdict
+
+FORMAT = "video-highlights sidecar"
+FORMAT_VERSION = 1
+Kind = TypeVar("Kind", str, int, dict[str, JSON], list[JSON])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one video."""
+
+    verdict: Verdict
+    part: str = ""
+    """File name of the part that holds its rows; empty unless done and committed."""
+    rows: int = 0
+    digest: str = ""
+    """FeatureTrack.digest() of its rows, or empty."""
+    attempts: int = 1
+    facts: Mapping[str, JSON] = field(default_factory=dict)
+    """Source, decoder, counts, losses: whatever the pipeline found worth keeping."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its rows are in a part, or about to be."""
+        return self.verdict.state is State.DONE
+
+    def to_json(self) -> dict[str, JSON]:
+        """All fields as a JSON object; `from_json` reads it back."""
+        verdict: dict[str, JSON] = {
+            "state": str(self.verdict.state),
+            "reason": self.verdict.reason,
+            "detail": self.verdict.detail,
+        }
+        rest: dict[str, JSON] = {"part": self.part, "rows": self.rows, "digest": self.digest, "attempts": self.attempts}
+        return {**verdict, **rest, "facts": plain(self.facts)}
+
+    @staticmethod
+    def from_json(path: Path, content: JSON) -> Entry:
+        """The entry such an object describes. Raises IntegrityError, about `path`, naming the field that is wrong."""
+        fields = Fields(path, content, "an entry")
+        entry = Entry(
+            _verdict(path, fields.take("state", str), fields.take("reason", str), fields.take("detail", str)),
+            part=fields.take("part", str),
+            rows=fields.take("rows", int),
+            digest=fields.take("digest", str),
+            attempts=fields.take("attempts", int),
+            facts=fields.take("facts", dict),
+        )
+        fields.end()
+        return entry
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a shard, as its sidecar vouches for it."""
+
+    file: str
+    sha256: str
+    size_bytes: int
+    videos: int
+    rows: int
+
+    @staticmethod
+    def from_json(path: Path, content: JSON) -> Part:
+        """The part such an object describes. Raises IntegrityError."""
+        fields = Fields(path, content, "a part")
+        part = Part(
+            fields.take("file", str),
+            fields.take("sha256", str),
+            fields.take("size_bytes", int),
+            fields.take("videos", int),
+            fields.take("rows", int),
+        )
+        fields.end()
+        return part
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """The account of one shard of one variant."""
+
+    catalog: str
+    shard: int
+    variant: str
+    fingerprint: str
+    parts: tuple[Part, ...] = ()
+    """In order of their numbers."""
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    """One per id that has a verdict."""
+    provenance: Mapping[str, JSON] = field(default_factory=dict)
+    """Of the last commit; every part keeps that of its own commit in its records."""
+
+    def __post_init__(self) -> None:
+        files = {part.file for part in self.parts}
+        if len(files) != len(self.parts):
+            raise ValueError(f"a part is listed twice among {', '.join(part.file for part in self.parts)}")
+        for video_id, entry in self.entries.items():
+            if not VIDEO_ID.fullmatch(video_id):
+                raise ValueError(f"entries: {video_id!r} is no video id")
+            if entry.is_done != (entry.part in files) or entry.is_done != bool(entry.rows and entry.digest):
+                raise ValueError(f"entries.{video_id}: {entry.verdict} with part {entry.part!r} and {entry.rows} rows")
+
+    @property
+    def header(self) -> PartHeader:
+        """What every part of the shard says of itself."""
+        return PartHeader(self.catalog, self.shard, self.variant, self.fingerprint)
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many ids are in each state; adds up to the entries."""
+        counter = Counter(entry.verdict.state for entry in self.entries.values())
+        return {state: counter[state] for state in State}
+
+    def live_in(self, file: str) -> list[str]:
+        """Ids whose rows are in that part, ascending; rows of other ids in it are superseded."""
+        return sorted(video_id for video_id, entry in self.entries.items() if entry.part == file)
+
+    def without_parts(self, files: Iterable[str]) -> Sidecar:
+        """The same account without these parts and the ids that live in them."""
+        gone = frozenset(files)
+        return replace(
+            self,
+            parts=tuple(part for part in self.parts if part.file not in gone),
+            entries={video_id: entry for video_id, entry in self.entries.items() if entry.part not in gone},
+        )
+
+    def to_json(self) -> dict[str, JSON]:
+        """The account as a JSON object; `from_json` reads it back."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            **vars(self.header),
+            "parts": plain(self.parts),
+            "entries": {video_id: entry.to_json() for video_id, entry in self.entries.items()},
+            "provenance": plain(self.provenance),
+        }
+
+    @staticmethod
+    def from_json(path: Path, content: JSON) -> Sidecar:
+        """The account such an object describes. Raises IntegrityError, about `path`, naming the field that is wrong."""
+        fields = Fields(path, content, "the sidecar")
+        if (fields.take("format", str), fields.take("format_version", int)) != (FORMAT, FORMAT_VERSION):
+            raise IntegrityError(path, f"is not a '{FORMAT}' of version {FORMAT_VERSION}")
+        parts = [Part.from_json(path, item) for item in fields.take("parts", list)]
+        entries = {key: Entry.from_json(path, item) for key, item in fields.take("entries", dict).items()}
+        header = [fields.take(name, str) for name in ("catalog", "variant", "fingerprint")]
+        shard, provenance = fields.take("shard", int), fields.take("provenance", dict)
+        fields.end()
+        try:
+            return Sidecar(header[0], shard, header[1], header[2], tuple(parts), entries, provenance)
+        except ValueError as error:
+            raise IntegrityError(path, str(error)) from error
+
+
+class Fields:
+    """Takes the fields of a JSON object one by one, each with its type, and tells which one is wrong."""
+
+    def __init__(self, path: Path, content: JSON, noun: str) -> None:
+        if not isinstance(content, dict):
+            raise IntegrityError(path, f"{noun} is no JSON object but {content!r}")
+        self._path, self._rest, self._noun = path, dict(content), noun
+
+    def take(self, name: str, kind: type[Kind]) -> Kind:
+        """The field's value. Raises IntegrityError if it is absent or of another type."""
+        value = self._rest.pop(name, None)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise IntegrityError(self._path, f"field {name!r} of {self._noun} is {value!r}, not a {kind.__name__}")
+        return value
+
+    def end(self) -> None:
+        """Raises IntegrityError if fields are left that nobody knows."""
+        if self._rest:
+            raise IntegrityError(self._path, f"{self._noun} has unknown fields: {', '.join(sorted(self._rest))}")
+
+
+def _verdict(path: Path, state: str, reason: str, detail: str) -> Verdict:
+    try:
+        return Verdict(State(state), reason, detail)
+    except ValueError as error:
+        raise IntegrityError(path, f"a verdict is wrong: {error}") from error
+
+
+def logical_digest(sidecars: Iterable[Sidecar]) -> str:
+    """sha256 over `id digest` lines of the done videos, by id: the same however they are spread over parts."""
+    digests = {
+        video_id: entry.digest for sidecar in sidecars for video_id, entry in sidecar.entries.items() if entry.is_done
+    }
+    lines = [f"{video_id} {digests[video_id]}\n" for video_id in sorted(digests)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

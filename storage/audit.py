@@ -1,0 +1,200 @@
+"""Compares what is on disk with what the records say, and the states of all ids with the catalog.
+
+Refuses to change anything: `repair.py` does. What it cannot see: rows that were wrong before they were written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from storage.account import Part, Sidecar
+from storage.catalog import Catalog, read_catalog
+from storage.errors import IntegrityError, LookupFailed
+from storage.handles import VideoHandle
+from storage.layout import VariantLayout, shard_and_number
+from storage.owner import owner_of_temporary
+from storage.sidecar import read_sidecar
+from storage.store import open_part, read_settings, variant_layouts
+from storage.verdicts import State
+
+
+class Kind(StrEnum):
+    """What sort of thing was found."""
+
+    SETTINGS = "settings"
+    SIDECAR = "sidecar"
+    """Lost, damaged, or another shard's."""
+    PART = "part"
+    """Missing, short, altered, or another shard's."""
+    ORPHAN = "orphan part"
+    """A part no sidecar names: from a killed commit, or the sidecar is an old one."""
+    MISPLACED = "misplaced ids"
+    """Ids that the catalog does not put in this shard."""
+    LEFTOVER = "leftover"
+    """A temporary of a dead process, or a file that is not ours: untidy, but nothing is wrong."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    kind: Kind
+    path: Path
+    problem: str
+    shard: int | None = None
+    video_ids: tuple[str, ...] = ()
+    """Ids whose rows cannot be trusted because of it."""
+
+    @property
+    def is_violation(self) -> bool:
+        """Whether the store is not what it says it is."""
+        return self.kind is not Kind.LEFTOVER
+
+    def __str__(self) -> str:
+        concerned = f" [{len(self.video_ids)} ids]" if self.video_ids else ""
+        return f"{self.kind}: {self.path}: {self.problem}{concerned}"
+
+
+@dataclass(frozen=True)
+class VariantAudit:
+    """What was found out about one variant."""
+
+    name: str
+    ids: int
+    """How many ids the catalog has."""
+    counts: dict[State, int]
+    without_verdict: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every id is in exactly one state, or in none yet."""
+        return self.ids == sum(self.counts.values()) + self.without_verdict
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is wrong; ids that have no verdict yet are not wrong."""
+        return self.adds_up and not any(finding.is_violation for finding in self.findings)
+
+    def equation(self) -> str:
+        """`12 ids = 9 done + 1 unavailable + 2 rejected + 0 pending + 0 quarantined`."""
+        terms = [f"{count} {state}" for state, count in self.counts.items()]
+        if self.without_verdict:
+            terms.append(f"{self.without_verdict} without a verdict")
+        return f"{self.ids} ids {'=' if self.adds_up else '≠'} {' + '.join(terms)}"
+
+
+def audit(folder: Path, *, deep: bool) -> list[VariantAudit]:
+    """Check every variant of the catalog kept in `folder` (`ROOT/<catalog>`), by name.
+
+    Sizes, structure and the recorded digests always; with `deep` every byte: sha256 of parts, digest of every video.
+    Raises IntegrityError if the catalog itself is damaged.
+    """
+    catalog = read_catalog(folder)
+    return [audit_variant(layout, catalog, deep=deep) for layout in variant_layouts(folder)]
+
+
+def audit_variant(layout: VariantLayout, catalog: Catalog, *, deep: bool) -> VariantAudit:
+    """Check one variant."""
+    findings = [*_settings(layout), *_strangers(layout)]
+    entries: dict[str, State] = {}
+    counts: Counter[State] = Counter()
+    for shard in sorted({*range(catalog.shard_count), *_shards_on_disk(layout)}):
+        sidecar, found = audit_shard(layout, catalog, shard, deep=deep)
+        findings += found
+        if sidecar is not None:
+            entries |= {video_id: entry.verdict.state for video_id, entry in sidecar.entries.items()}
+            counts.update(sidecar.counts)
+    without = sum(video.video_id not in entries for video in catalog.videos)
+    return VariantAudit(
+        layout.folder.name, len(catalog.videos), {state: counts[state] for state in State}, without, tuple(findings)
+    )
+
+
+def audit_shard(
+    layout: VariantLayout, catalog: Catalog, shard: int, *, deep: bool
+) -> tuple[Sidecar | None, list[Finding]]:
+    """Check one shard: its account, if there is a sound one, and what is wrong."""
+    path, files = layout.sidecar(shard), part_files(layout, shard)
+    try:
+        sidecar = read_sidecar(layout, shard)
+    except IntegrityError as error:
+        return None, [Finding(Kind.SIDECAR, path, error.problem, shard)]
+    if sidecar is None:
+        lost = f"is lost, but {len(files)} parts of its shard are there"
+        return None, [Finding(Kind.SIDECAR, path, lost, shard)] if files else []
+    if sidecar.catalog != catalog.name:
+        wrong = f"belongs to the catalog {sidecar.catalog!r}, not to {catalog.name!r}"
+        return None, [Finding(Kind.SIDECAR, path, wrong, shard)]
+    named = {part.file for part in sidecar.parts}
+    findings = [*_misplaced(path, sidecar, catalog), *_bad_parts(layout, sidecar, deep=deep)]
+    for file in files:
+        if file.name not in named:
+            findings.append(Finding(Kind.ORPHAN, file, "is in no sidecar", shard))
+    return sidecar, findings
+
+
+def part_files(layout: VariantLayout, shard: int) -> list[Path]:
+    """The shard's parts on disk, by number."""
+    numbered = {
+        name[1]: path
+        for path in layout.folder.iterdir()
+        if (name := shard_and_number(path.name)) is not None and name[0] == shard and name[1] is not None
+    }
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def _shards_on_disk(layout: VariantLayout) -> set[int]:
+    return {name[0] for path in layout.folder.iterdir() if (name := shard_and_number(path.name)) is not None}
+
+
+def _settings(layout: VariantLayout) -> Iterator[Finding]:
+    try:
+        read_settings(layout)
+    except IntegrityError as error:
+        yield Finding(Kind.SETTINGS, error.path, error.problem)
+
+
+def _strangers(layout: VariantLayout) -> Iterator[Finding]:
+    expected = {layout.settings_file.name, layout.spool(0).parent.name}
+    for path in sorted(layout.folder.iterdir()):
+        if path.name in expected or shard_and_number(path.name) is not None:
+            continue
+        owner = owner_of_temporary(path)
+        if owner is None:
+            yield Finding(Kind.LEFTOVER, path, "is no file of a store; it is left alone")
+        elif owner.is_dead():
+            yield Finding(Kind.LEFTOVER, path, f"is a temporary of process {owner.pid}, which is dead")
+
+
+def _misplaced(path: Path, sidecar: Sidecar, catalog: Catalog) -> Iterator[Finding]:
+    expected = set(catalog.shard_ids(sidecar.shard)) if sidecar.shard < catalog.shard_count else set()
+    if strangers := tuple(sorted(sidecar.entries.keys() - expected)):
+        problem = f"holds ids that the catalog does not put in shard {sidecar.shard}: {', '.join(strangers[:3])}"
+        yield Finding(Kind.MISPLACED, path, problem, sidecar.shard, strangers)
+
+
+def _bad_parts(layout: VariantLayout, sidecar: Sidecar, *, deep: bool) -> Iterator[Finding]:
+    for part in sidecar.parts:
+        try:
+            check_part(layout, sidecar, part, deep=deep)
+        except (IntegrityError, LookupFailed) as error:
+            problem = error.problem if isinstance(error, IntegrityError) else str(error)
+            live = tuple(sidecar.live_in(part.file))
+            yield Finding(Kind.PART, layout.folder / part.file, problem, sidecar.shard, live)
+
+
+def check_part(layout: VariantLayout, sidecar: Sidecar, part: Part, *, deep: bool) -> None:
+    """Check one part against its sidecar. Raises IntegrityError, or LookupFailed for a video that is not in it."""
+    # The sha256 comes first, so that libhdf5 is not asked to parse what was altered.
+    reader = open_part(layout, sidecar, part.file, verify=deep)
+    if (len(reader.ids()), reader.table.row_count) != (part.videos, part.rows):
+        raise IntegrityError(reader.path, f"has {len(reader.ids())} videos, its sidecar says {part.videos}")
+    for video_id in sidecar.live_in(part.file):
+        handle = VideoHandle(reader, video_id, sidecar.entries[video_id])
+        if deep and handle.track().digest() != handle.entry.digest:
+            raise IntegrityError(reader.path, f"the rows of {video_id} are not what its digest says")

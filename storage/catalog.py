@@ -1,0 +1,275 @@
+"""What we know of a dataset before any of its videos is fetched: videos, users, links, annotations, shards.
+
+Keeps four CSV tables and, written after them, `catalog.json` with their sha256. The same catalog gives the same bytes,
+in whatever order its rows came. Refuses to know how any published dataset is spelled: readers of those live elsewhere.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, TypeVar
+
+from storage import atomic
+from storage.errors import IntegrityError, LookupFailed, SettingsError
+from storage.layout import Layout
+from storage.records import JSON, Annotation, Link, User, Video
+from storage.sealed import seal, unseal
+
+FORMAT = "video-highlights catalog"
+FORMAT_VERSION = 1
+CATALOG_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""A catalog's name is a folder's name."""
+PERSON_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
+"""A user or annotator: any text that UTF-8 can carry in one line. It is kept as it is and never becomes a file name."""
+TIME_UNITS = ("seconds", "frames")
+VIDEOS_PER_SHARD = 300
+MAX_SHARDS = 400
+"""A scheduler's cost grows faster than its number of tasks."""
+
+T = TypeVar("T")
+
+
+def shard_of(video_id: str, shard_count: int) -> int:
+    """The shard, in `[0, shard_count)`, that a video belongs to for good: stable across machines and releases."""
+    if shard_count < 1:
+        raise ValueError(f"shard_count must be at least 1, got {shard_count}")
+    return int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8], "big") % shard_count
+
+
+def default_shard_count(n_videos: int) -> int:
+    """About 300 videos a shard, from 1 to 400 shards."""
+    return min(max(math.ceil(n_videos / VIDEOS_PER_SHARD), 1), MAX_SHARDS)
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """One dataset as its annotations state it. Rows may come in any order and are kept sorted."""
+
+    name: str
+    videos: tuple[Video, ...]
+    users: tuple[User, ...]
+    links: tuple[Link, ...]
+    annotations: tuple[Annotation, ...]
+    shard_count: int
+    time_unit: str
+    """Unit of the annotations' start and end: `seconds`, or `frames` of an original file."""
+    origin: Mapping[str, JSON] = field(default_factory=dict)
+    """Where it came from: digests and row counts of the sources, the reader and its version, oddities."""
+
+    def __post_init__(self) -> None:
+        if not CATALOG_NAME.fullmatch(self.name):
+            raise ValueError(f"a catalog is named like 'phd2', in 1 to 64 of a-z 0-9 _ -, got {self.name!r}")
+        if self.shard_count < 1:
+            raise ValueError(f"shard_count must be at least 1, got {self.shard_count}")
+        if self.time_unit not in TIME_UNITS:
+            raise ValueError(f"time_unit is 'seconds' or 'frames', got {self.time_unit!r}")
+        for table, columns in _COLUMNS.items():
+            object.__setattr__(self, table, _ordered(getattr(self, table), _SORT_BY.get(table, columns)))
+        _check_ids(self)
+        _check_times(self)
+
+    @cached_property
+    def _ids_by_shard(self) -> Mapping[int, tuple[str, ...]]:
+        shards: dict[int, list[str]] = {}
+        for video in self.videos:
+            shards.setdefault(shard_of(video.video_id, self.shard_count), []).append(video.video_id)
+        return {shard: tuple(ids) for shard, ids in shards.items()}
+
+    def shard_ids(self, shard: int) -> tuple[str, ...]:
+        """Sorted ids of one shard; raises `LookupFailed` for a shard this catalog does not have."""
+        if not 0 <= shard < self.shard_count:
+            raise LookupFailed(f"{self.name} has shards 0 to {self.shard_count - 1}, not {shard}")
+        return self._ids_by_shard.get(shard, ())
+
+
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    table: tuple(column.name for column in fields(noun))
+    for table, noun in (("videos", Video), ("users", User), ("links", Link), ("annotations", Annotation))
+}
+_SORT_BY = {"videos": ("video_id",)}
+"""A claimed duration may be None, which has no order; ids are unique anyway."""
+
+
+def _ordered(rows: Iterable[T], columns: tuple[str, ...]) -> tuple[T, ...]:
+    return tuple(sorted(rows, key=attrgetter(*columns)))
+
+
+def _check_ids(catalog: Catalog) -> None:
+    videos = _unique("video", (video.video_id for video in catalog.videos))
+    users = _unique("user", (user.user_id for user in catalog.users))
+    _unique("link", catalog.links)
+    annotators = {annotation.annotator for annotation in catalog.annotations}
+    if strange := sorted(person for person in users | annotators if not PERSON_ID.fullmatch(person)):
+        raise ValueError(f"a user or annotator is 1 to 128 characters on one line, got {strange[0]!r}")
+    _known("link", "user", {link.user_id for link in catalog.links}, users)
+    _known("link", "video", {link.video_id for link in catalog.links}, videos)
+    _known("annotation", "video", {annotation.video_id for annotation in catalog.annotations}, videos)
+
+
+def _unique(noun: str, items: Iterable[T]) -> set[T]:
+    seen: set[T] = set()
+    for item in items:
+        if item in seen:
+            raise ValueError(f"a catalog names each {noun} once, got {item!r} twice")
+        seen.add(item)
+    return seen
+
+
+def _known(row: str, noun: str, named: set[str], known: set[str]) -> None:
+    if strangers := sorted(named - known):
+        raise ValueError(f"{len(strangers)} {noun} ids have {row}s but are no {noun} here, the first {strangers[0]!r}")
+
+
+def _check_times(catalog: Catalog) -> None:
+    for row in catalog.annotations:
+        if not (row.start < row.end and -math.inf < row.start and row.end < math.inf and math.isfinite(row.value)):
+            raise ValueError(f"an annotation is finite with start < end, got {row}")
+    for video in catalog.videos:
+        claimed = video.claimed_duration_seconds
+        if claimed is not None and not 0 < claimed < math.inf:
+            raise ValueError(f"a claimed duration is above 0 and finite, or None where it is not known, got {video}")
+
+
+def write_catalog(layout: Layout, catalog: Catalog) -> None:
+    """Publish the four tables, then `catalog.json`.
+
+    Raises:
+        SettingsError: a catalog with another shard count is there already; nothing is written.
+        IntegrityError: the header that is there already is damaged.
+    """
+    if layout.catalog != catalog.name:
+        raise ValueError(f"catalog {catalog.name!r} does not belong in the folder of {layout.catalog!r}")
+    _refuse_other_shards(layout, catalog)
+    tables: dict[str, JSON] = {}
+    for table, columns in _COLUMNS.items():
+        content = _encode(columns, getattr(catalog, table))
+        atomic.publish(layout.table(table), content, replace=True)
+        tables[table] = {"rows": len(getattr(catalog, table)), "sha256": hashlib.sha256(content).hexdigest()}
+    header: dict[str, JSON] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": catalog.name,
+        "origin": dict(catalog.origin),
+        "shard_count": catalog.shard_count,
+        "tables": tables,
+        "time_unit": catalog.time_unit,
+    }
+    atomic.publish(layout.catalog_file, seal(header), replace=True)
+
+
+def _refuse_other_shards(layout: Layout, catalog: Catalog) -> None:
+    if not layout.catalog_file.exists():
+        return
+    existing = _field(_read_header(layout.catalog_file), "shard_count", int, layout.catalog_file)
+    if existing != catalog.shard_count:
+        raise SettingsError(
+            (
+                f"catalog {catalog.name!r} in {layout.folder} has {existing} shards and cannot be given "
+                f"{catalog.shard_count}: every file in it is placed by that number. Keep {existing}, or build under "
+                "another data root.",
+            )
+        )
+
+
+def _encode(columns: tuple[str, ...], rows: Iterable[object]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    cells = attrgetter(*columns)
+    writer.writerows([_cell(value) for value in cells(row)] for row in rows)
+    return text.getvalue().encode()
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return ""
+    # repr is the shortest text that reads back equal; adding 0.0 turns -0.0, which sorts as its equal, into 0.0.
+    return value if isinstance(value, str) else repr(float(value) + 0.0)
+
+
+def read_catalog(folder: Path) -> Catalog:
+    """The catalog kept in `folder` (`ROOT/<catalog>`), with every table checked against its sha256.
+
+    Raises:
+        LookupFailed: there is no catalog.
+        IntegrityError: a table or the header is not what was written.
+    """
+    layout = Layout(folder.parent, folder.name)
+    path = layout.catalog_file
+    header = _read_header(path)
+    try:
+        return Catalog(
+            name=_field(header, "name", str, path),
+            videos=_rows(layout, header, "videos", _video),
+            users=_rows(layout, header, "users", lambda row: User(*row)),
+            links=_rows(layout, header, "links", lambda row: Link(*row)),
+            annotations=_rows(layout, header, "annotations", _annotation),
+            shard_count=_field(header, "shard_count", int, path),
+            time_unit=_field(header, "time_unit", str, path),
+            origin=_field(header, "origin", dict, path),
+        )
+    except (ValueError, csv.Error) as error:
+        raise IntegrityError(path, f"this is no catalog we wrote: {error}") from error
+
+
+def _video(row: list[str]) -> Video:
+    return Video(row[0], float(row[1]) if row[1] else None)
+
+
+def _annotation(row: list[str]) -> Annotation:
+    video_id, annotator, start, end, value = row
+    return Annotation(video_id, annotator, float(start), float(end), float(value))
+
+
+def _read_header(path: Path) -> dict[str, JSON]:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise LookupFailed(f"no {path.name} in {path.parent}. Build the catalog, or mend the path.") from error
+    header = unseal(path, raw)
+    if header.get("format") != FORMAT:
+        raise IntegrityError(path, f"is no {FORMAT}")
+    if (version := header.get("format_version")) != FORMAT_VERSION:
+        raise IntegrityError(path, f"has format version {version!r}; this release reads {FORMAT_VERSION}")
+    return header
+
+
+def _field(header: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T:
+    value = header.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise IntegrityError(path, f"{name} must be of type {kind.__name__}, got {value!r}")
+    return value
+
+
+def _rows(layout: Layout, header: Mapping[str, Any], table: str, make: Callable[[list[str]], T]) -> tuple[T, ...]:
+    path = layout.table(table)
+    stated = _field(_field(header, "tables", dict, layout.catalog_file), table, dict, layout.catalog_file)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise IntegrityError(path, "missing. Build the catalog again from its sources.") from error
+    if (actual := hashlib.sha256(content).hexdigest()) != stated.get("sha256"):
+        raise IntegrityError(path, f"sha256 is {actual}, the catalog states {stated.get('sha256')}. Build it again.")
+    lines = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
+    columns = tuple(next(lines, ()))
+    if columns != _COLUMNS[table]:
+        raise IntegrityError(path, f"columns are {', '.join(columns)}; expected {', '.join(_COLUMNS[table])}")
+    rows = tuple(make(_whole(line, columns)) for line in lines)
+    if len(rows) != stated.get("rows"):
+        raise IntegrityError(path, f"holds {len(rows)} rows, the catalog states {stated.get('rows')}")
+    return rows
+
+
+def _whole(line: list[str], columns: tuple[str, ...]) -> list[str]:
+    if len(line) != len(columns):
+        raise ValueError(f"a row has {len(line)} cells for {len(columns)} columns: {line}")
+    return line

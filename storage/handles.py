@@ -1,0 +1,122 @@
+"""One video, and one array of it, as handles that read rows when they are sliced.
+
+Refuses to know where a part lies and whether it is the right one; it does check that the rows are those on record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from storage.account import Entry
+from storage.errors import IntegrityError, LookupFailed
+from storage.reader import ArrayForm, PartReader
+from storage.records import Array, FeatureTrack, Ragged
+
+
+class VideoHandle(Mapping[str, "ArrayHandle"]):
+    """One video's rows in a part: array name → the array, read when sliced."""
+
+    def __init__(self, part: PartReader, video_id: str, entry: Entry) -> None:
+        self.video_id = video_id
+        self.entry = entry
+        self._part = part
+        self._start, self._end = part.table.rows_of(video_id)
+        if (self._end - self._start, part.table.stored_digest(video_id)) != (entry.rows, entry.digest):
+            raise IntegrityError(part.path, f"its rows of {video_id} are not those of the sidecar; run audit --deep")
+
+    def __repr__(self) -> str:
+        return f"VideoHandle({self.video_id}, {self.rows} rows, {', '.join(self.arrays)})"
+
+    @property
+    def rows(self) -> int:
+        """How many rows every array has."""
+        return self._end - self._start
+
+    @property
+    def spans(self) -> NDArray[np.float64]:
+        """`(rows, 2)`: `[start, end)` of each row in seconds."""
+        return self._part.table.spans(self._start, self._end)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the arrays, ascending."""
+        return tuple(sorted(self._part.table.forms))
+
+    def track(self) -> FeatureTrack:
+        """All rows of all arrays, in memory."""
+        return self._part.track(self.video_id)
+
+    def __getitem__(self, name: str) -> ArrayHandle:
+        """One array. Raises LookupFailed, which lists the names."""
+        if name not in self._part.table.forms:
+            raise LookupFailed(f"{self.video_id} has no array {name!r}; it has {', '.join(self.arrays)}")
+        return ArrayHandle(self._part, name, self._start, self._end)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+
+class ArrayHandle:
+    """One array of one video. `handle[a:b]` reads those rows and no others; a ragged one answers with a `Ragged`."""
+
+    def __init__(self, part: PartReader, name: str, start: int, end: int) -> None:
+        self.name = name
+        self._part = part
+        self._start, self._end = start, end
+
+    def __repr__(self) -> str:
+        return f"ArrayHandle({self.name}, {self.dtype} {self.shape})"
+
+    @property
+    def form(self) -> ArrayForm:
+        """dtype, shape of an item, and whether rows are ragged."""
+        return self._part.table.forms[self.name]
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Of one item."""
+        return self.form.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(rows, ...)`; `(rows,)` if ragged."""
+        return (len(self),) if self.form.ragged else (len(self), *self.form.item_shape)
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def __getitem__(self, rows: int | slice) -> Array | Ragged:
+        """A row (for a ragged array: its items) by number, or rows by slice. Raises IndexError."""
+        if not isinstance(rows, slice):
+            return self._row(rows)
+        first, stop, step = rows.indices(len(self))
+        if step == 1:
+            return self._part.table.rows(self.name, self._start + first, self._start + max(first, stop))
+        return self._strided(range(first, stop, step))
+
+    def _row(self, row: int) -> Array:
+        number = range(len(self))[row]  # refuses a number outside, and counts negative ones from the end
+        found = self._part.table.rows(self.name, self._start + number, self._start + number + 1)
+        return found.values if isinstance(found, Ragged) else found[0]
+
+    def _strided(self, chosen: range) -> Array:
+        low, high = (min(chosen), max(chosen) + 1) if chosen else (0, 0)
+        found = self._part.table.rows(self.name, self._start + low, self._start + high)
+        if isinstance(found, Ragged):
+            raise IndexError(f"{self.name} is ragged; it takes slices of step 1")
+        return found[[number - low for number in chosen]]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if self.form.ragged:
+            raise TypeError(
+                f"{self.name} is ragged and makes no single array; [:] gives a Ragged with .values and .lengths"
+            )
+        if copy is False:
+            raise ValueError(f"{self.name} lies on disk; reading it always copies")
+        return np.asarray(self[:], dtype=dtype)

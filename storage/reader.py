@@ -1,0 +1,283 @@
+"""A part, read by somebody who trusts nobody: every table is checked before a number is used.
+
+`PartTable` knows the format and gets its bytes from any source; `PartReader` is a part on disk that travels between
+processes as its path. Refuses to know sidecars: that a part is the right one is the store's question.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import IntegrityError, LookupFailed, UntrustedFile
+from storage.hdf5 import Extent, Survey, survey
+from storage.records import JSON, VIDEO_ID, Array, FeatureTrack, Ragged
+
+FORMAT = "video-highlights part"
+FORMAT_VERSION = 1
+ARRAY_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
+_TABLES = frozenset({"ids", "offsets", "digests", "records", "spans"})
+_MOST_OPEN_FILES = 64
+
+Fetch = Callable[[int, memoryview], None]
+"""(offset in bytes, buffer): fill the whole buffer from there, or raise IntegrityError."""
+
+
+@dataclass(frozen=True)
+class PartHeader:
+    """Whose rows a part holds."""
+
+    catalog: str
+    shard: int
+    variant: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """What every row of an array looks like."""
+
+    dtype: np.dtype[np.generic]
+    item_shape: tuple[int, ...]
+    """Shape of one row, or of one item of a row if ragged."""
+    ragged: bool
+
+
+class PartTable:
+    """A part's tables, checked, and its rows on demand."""
+
+    def __init__(self, path: Path, found: Survey, fetch: Fetch) -> None:
+        self._path = path
+        self._extents = found.extents
+        self._fetch = fetch
+        self.header = _header(path, found.attributes)
+        self._refuse_foreign_names()
+        self.ids = self._read_ids()
+        self._offsets = self._read_offsets()
+        self._index = {video_id: index for index, video_id in enumerate(self.ids)}
+        self._expect("spans", "<f8", (self.row_count, 2))
+        self._expect("digests", "|S64", (len(self.ids),))
+        self.forms = self._read_forms()
+
+    @property
+    def row_count(self) -> int:
+        """Rows of all videos together."""
+        return int(self._offsets[-1])
+
+    def records(self) -> dict[str, JSON]:
+        """The JSON object that was written beside the rows."""
+        extent = self._extents["records"]
+        self._expect("records", "|u1", extent.shape[:1])
+        try:
+            content = json.loads(self._read("records", 0, extent.shape[0]).tobytes())
+        except (ValueError, RecursionError) as error:
+            raise IntegrityError(self._path, f"its records are no JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise IntegrityError(self._path, "its records are no JSON object")
+        return content
+
+    def rows_of(self, video_id: str) -> tuple[int, int]:
+        """`[start, end)`: the part's rows that belong to the video. Raises LookupFailed."""
+        index = self._index_of(video_id)
+        return int(self._offsets[index]), int(self._offsets[index + 1])
+
+    def stored_digest(self, video_id: str) -> str:
+        """The video's digest as it was written. Raises LookupFailed."""
+        index = self._index_of(video_id)
+        return bytes(self._read("digests", index, index + 1)[0]).decode("ascii", "replace")
+
+    def spans(self, start: int, end: int) -> NDArray[np.float64]:
+        """`(end - start, 2)`: the spans of these rows of the part, in seconds."""
+        return self._read("spans", start, end)
+
+    def rows(self, name: str, start: int, end: int) -> Array | Ragged:
+        """These rows of one array; reads nothing else. Raises LookupFailed for an unknown name."""
+        if name not in self.forms:
+            raise LookupFailed(f"{self._path.name} has no array {name!r}; it has {', '.join(self.forms)}")
+        if not self.forms[name].ragged:
+            return self._read(f"arrays/{name}", start, end)
+        offsets = self._read(f"arrays/{name}/offsets", start, end + 1)
+        count = self._extents[f"arrays/{name}/values"].shape[0]
+        if offsets[0] < 0 or offsets[-1] > count or (np.diff(offsets) < 0).any():
+            raise IntegrityError(self._path, f"the offsets of {name} leave its {count:,} items at row {start}")
+        return Ragged(self._read(f"arrays/{name}/values", int(offsets[0]), int(offsets[-1])), np.diff(offsets))
+
+    def track(self, video_id: str) -> FeatureTrack:
+        """All rows of one video. Raises LookupFailed, or IntegrityError if they are no proper track."""
+        start, end = self.rows_of(video_id)
+        arrays = {name: self.rows(name, start, end) for name in self.forms}
+        try:
+            return FeatureTrack(video_id, self.spans(start, end), arrays)
+        except ValueError as error:
+            raise IntegrityError(self._path, str(error)) from error
+
+    def _index_of(self, video_id: str) -> int:
+        if video_id not in self._index:
+            raise LookupFailed(f"{self._path.name} has no video {video_id!r}; it has {len(self.ids)} others")
+        return self._index[video_id]
+
+    def _refuse_foreign_names(self) -> None:
+        names = {name for name in self._extents if not name.startswith("arrays/")}
+        if names != _TABLES:
+            raise UntrustedFile(self._path, f"holds {sorted(names)}, a part holds {sorted(_TABLES)} and arrays")
+
+    def _expect(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        extent = self._extents[name]
+        if extent.dtype.str != dtype or extent.shape != shape:
+            raise UntrustedFile(self._path, f"{name} is {extent.dtype} {extent.shape}, not {np.dtype(dtype)} {shape}")
+
+    def _read_ids(self) -> tuple[str, ...]:
+        extent = self._extents["ids"]
+        if extent.dtype.kind != "S" or len(extent.shape) != 1 or extent.shape[0] < 1:
+            raise UntrustedFile(self._path, f"ids are {extent.dtype} {extent.shape}, not one text per video")
+        ids = tuple(item.decode("ascii", "replace") for item in self._read("ids", 0, extent.shape[0]).tolist())
+        if not all(VIDEO_ID.fullmatch(video_id) for video_id in ids) or list(ids) != sorted(set(ids)):
+            raise IntegrityError(self._path, "its ids are not proper, distinct and ascending")
+        return ids
+
+    def _read_offsets(self) -> NDArray[np.int64]:
+        self._expect("offsets", "<i8", (len(self.ids) + 1,))
+        offsets = self._read("offsets", 0, len(self.ids) + 1)
+        if offsets[0] != 0 or (np.diff(offsets) < 1).any() or offsets[-1] != self._extents["spans"].shape[0]:
+            raise IntegrityError(self._path, "its offsets do not rise from 0 to the number of rows")
+        return offsets
+
+    def _read_forms(self) -> Mapping[str, ArrayForm]:
+        forms = {}
+        for full_name, extent in self._extents.items():
+            _, _, name = full_name.partition("arrays/")
+            base, _, role = name.partition("/")
+            if role != "offsets" and name:
+                forms[base] = ArrayForm(extent.dtype, extent.shape[1:], ragged=role == "values")
+                self._check_array(base, role, extent)
+            elif name and f"arrays/{base}/values" not in self._extents:
+                raise UntrustedFile(self._path, f"{full_name} belongs to no array")
+        return forms
+
+    def _check_array(self, name: str, role: str, extent: Extent) -> None:
+        if not ARRAY_NAME.fullmatch(name) or role not in ("", "values") or extent.dtype.kind not in "iuf":
+            raise UntrustedFile(self._path, f"arrays/{name} is not an array of ours")
+        if role == "values":
+            if f"arrays/{name}/offsets" not in self._extents:
+                raise UntrustedFile(self._path, f"arrays/{name} has values without offsets")
+            self._expect(f"arrays/{name}/offsets", "<i8", (self.row_count + 1,))
+        elif extent.shape[0] != self.row_count:
+            raise UntrustedFile(self._path, f"arrays/{name} has {extent.shape[0]} rows, the part has {self.row_count}")
+
+    def _read(self, name: str, start: int, end: int) -> Array:
+        extent = self._extents[name]
+        if not 0 <= start <= end <= extent.shape[0]:
+            raise IndexError(f"{name} has {extent.shape[0]} rows, asked for [{start}, {end})")
+        array = np.empty((end - start, *extent.shape[1:]), extent.dtype)
+        if array.nbytes:
+            self._fetch(extent.offset_bytes + start * extent.row_bytes, array.reshape(-1).view(np.uint8).data)
+        return array
+
+
+class PartReader:
+    """A part on disk. Opened at first use; pickles as its path; one reader may serve many threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[PartReader], tuple[Path]]:
+        return PartReader, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"PartReader({str(self.path)!r})"
+
+    @cached_property
+    def table(self) -> PartTable:
+        """The checked tables. Raises IntegrityError for a file that is not a whole part, or is not there."""
+        try:
+            return PartTable(self.path, survey(self.path), self._fetch)
+        except OSError as error:
+            raise IntegrityError(self.path, f"cannot be opened: {error.strerror or error}") from error
+
+    @property
+    def header(self) -> PartHeader:
+        """Whose rows these are."""
+        return self.table.header
+
+    def ids(self) -> tuple[str, ...]:
+        """The videos in the part, ascending."""
+        return self.table.ids
+
+    def track(self, video_id: str) -> FeatureTrack:
+        """All rows of one video. Raises LookupFailed."""
+        return self.table.track(video_id)
+
+    def digest(self, video_id: str) -> str:
+        """The video's digest, computed anew from its rows. Raises LookupFailed."""
+        return self.table.track(video_id).digest()
+
+    @cached_property
+    def _identity(self) -> tuple[int, int, int, int]:
+        return _identity_of(self.path.stat())
+
+    def _fetch(self, offset: int, buffer: memoryview) -> None:
+        try:
+            _opened(self.path, self._identity).fill(offset, buffer)
+        except OSError as error:
+            raise IntegrityError(self.path, f"cannot be read: {error.strerror or error}") from error
+
+
+class _OpenFile:
+    """A file descriptor that closes when nobody uses it any more, so that no thread reads through a closed one."""
+
+    def __init__(self, path: Path, identity: tuple[int, int, int, int]) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.path = path
+        if _identity_of(os.fstat(self.descriptor)) != identity:
+            raise IntegrityError(path, "was replaced while in use; parts never change, so open the store again")
+
+    def fill(self, offset: int, buffer: memoryview) -> None:
+        while buffer:
+            count = os.preadv(self.descriptor, [buffer], offset)
+            if count == 0:
+                raise IntegrityError(self.path, f"ends at byte {offset:,}, {len(buffer):,} bytes too early")
+            buffer, offset = buffer[count:], offset + count
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+@lru_cache(maxsize=_MOST_OPEN_FILES)
+def _opened(path: Path, identity: tuple[int, int, int, int]) -> _OpenFile:
+    # A descriptor inherited by a forked child is shared with its parent, which is fine: preadv moves no file position.
+    return _OpenFile(path, identity)
+
+
+def _identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def fetch_from(content: bytes) -> Fetch:
+    """A source of bytes for a part that is not on disk yet."""
+
+    def fetch(offset: int, buffer: memoryview) -> None:
+        buffer[:] = memoryview(content)[offset : offset + len(buffer)]
+
+    return fetch
+
+
+def _header(path: Path, attributes: Mapping[str, str | int]) -> PartHeader:
+    rest = dict(attributes)
+    if (rest.pop("format", None), rest.pop("format_version", None)) != (FORMAT, FORMAT_VERSION):
+        raise UntrustedFile(path, f"is not a '{FORMAT}' of version {FORMAT_VERSION}")
+    catalog, shard = rest.pop("catalog", None), rest.pop("shard", None)
+    variant, fingerprint = rest.pop("variant", None), rest.pop("fingerprint", None)
+    if not (isinstance(catalog, str) and isinstance(shard, int)) or rest:
+        raise UntrustedFile(path, "its attributes are not those of a part")
+    if not (isinstance(variant, str) and isinstance(fingerprint, str)):
+        raise UntrustedFile(path, "its attributes are not those of a part")
+    return PartHeader(catalog, shard, variant, fingerprint)

@@ -1,0 +1,151 @@
+"""Mends what an audit found: rebuilds sidecars from parts, sets damaged parts aside, takes in or drops orphans.
+
+Nothing that may still be of use is deleted: what is damaged is renamed `*.damaged`. Ids whose rows are gone lose their
+verdict, so that the next run does them again. Refuses to work on a shard that somebody builds at the moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from storage.account import Entry, Part, Sidecar
+from storage.atomic import remove, size_and_sha256, sweep
+from storage.audit import Finding, Kind, audit_shard, audit_variant, part_files
+from storage.catalog import Catalog, read_catalog
+from storage.errors import IntegrityError, LookupFailed
+from storage.faults import disk_fault
+from storage.layout import Layout, VariantLayout, part_number
+from storage.lease import lease, tidy
+from storage.reader import PartReader
+from storage.records import JSON
+from storage.sidecar import write_sidecar
+from storage.store import variant_layouts
+
+_MENDABLE = frozenset({Kind.SIDECAR, Kind.PART, Kind.ORPHAN})
+
+
+def repair(folder: Path, *, deep: bool) -> list[str]:
+    """Mend the catalog kept in `folder` (`ROOT/<catalog>`); one sentence for each thing done.
+
+    `deep` decides, as in `audit`, how hard to look for damage. Raises LeaseHeld if a shard in need is being built.
+    """
+    catalog = read_catalog(folder)
+    layout = Layout(folder.absolute().parent, folder.absolute().name)
+    told: list[str] = []
+    for variant in variant_layouts(folder):
+        findings = audit_variant(variant, catalog, deep=deep).findings
+        for shard in sorted({finding.shard for finding in findings if finding.shard is not None}):
+            with lease(layout.lease(shard)):
+                told += _Mending(variant, catalog, shard).run(deep=deep)
+    return told + _tidy_up(layout)
+
+
+def _tidy_up(layout: Layout) -> list[str]:
+    folders = [layout.folder, *(path for path in sorted(layout.folder.rglob("*")) if path.is_dir())]
+    temporaries = [path for folder in folders for path in sweep(folder)]
+    leases = tidy(layout.lease(0).parent)
+    return [f"removed {path}, which a dead process left" for path in temporaries + leases]
+
+
+@dataclass
+class _Mending:
+    """The repair of one shard, step by step."""
+
+    layout: VariantLayout
+    catalog: Catalog
+    shard: int
+    told: list[str] = field(default_factory=list)
+
+    def run(self, *, deep: bool) -> list[str]:
+        """Look again, now that nobody else writes, and mend."""
+        sidecar, findings = audit_shard(self.layout, self.catalog, self.shard, deep=deep)
+        if not any(finding.kind in _MENDABLE for finding in findings):
+            return []
+        account = self._rebuildable() if sidecar is None else self._without_damage(sidecar, findings)
+        for path in part_files(self.layout, self.shard):
+            if path.name not in {part.file for part in account.parts}:
+                account = self._take_in(account, path)
+        if account != sidecar:
+            write_sidecar(self.layout, account)
+            self.told.append(
+                f"wrote {self.layout.sidecar(self.shard)}: {len(account.parts)} parts, {len(account.entries)} verdicts"
+            )
+        return self.told
+
+    def _rebuildable(self) -> Sidecar:
+        path = self.layout.sidecar(self.shard)
+        if path.exists():
+            self._set_aside(path)
+        return Sidecar(self.catalog.name, self.shard, self.layout.variant, self.layout.fingerprint)
+
+    def _without_damage(self, sidecar: Sidecar, findings: list[Finding]) -> Sidecar:
+        damaged = [finding for finding in findings if finding.kind is Kind.PART]
+        for finding in damaged:
+            if finding.path.exists():
+                self._set_aside(finding.path)
+            self.told.append(f"dropped the {len(finding.video_ids)} ids of {finding.path.name}; the next run does them")
+        return sidecar.without_parts(finding.path.name for finding in damaged)
+
+    def _take_in(self, account: Sidecar, path: Path) -> Sidecar:
+        try:
+            part, entries, provenance = _describe(path, account)
+        except (IntegrityError, LookupFailed) as error:
+            self._set_aside(path)
+            self.told.append(f"{path.name} cannot be taken in: {error}")
+            return account
+        known = account.entries
+        if all(video_id in known and known[video_id].digest == entry.digest for video_id, entry in entries.items()):
+            remove(path)
+            self.told.append(f"removed {path.name}: other parts hold the same rows")
+            return account
+        return self._joined(account, part, entries, provenance)
+
+    def _joined(
+        self, account: Sidecar, part: Part, entries: Mapping[str, Entry], provenance: Mapping[str, JSON]
+    ) -> Sidecar:
+        # Of two parts with rows of one video the later was meant to replace the earlier.
+        newer = {
+            video_id: entry
+            for video_id, entry in entries.items()
+            if part_number(account.entries[video_id].part if video_id in account.entries else "")
+            < part_number(part.file)
+        }
+        is_last = all(part_number(other.file) < part_number(part.file) for other in account.parts)
+        self.told.append(f"took in {part.file}: {len(newer)} of its {part.videos} videos")
+        return replace(
+            account,
+            parts=tuple(sorted((*account.parts, part), key=lambda item: part_number(item.file))),
+            entries={**account.entries, **newer},
+            provenance=provenance if is_last else account.provenance,
+        )
+
+    def _set_aside(self, path: Path) -> None:
+        number, aside = 0, path.with_name(f"{path.name}.damaged")
+        while aside.exists():
+            number, aside = number + 1, path.with_name(f"{path.name}.{number + 1}.damaged")
+        try:
+            path.rename(aside)
+        except OSError as error:
+            raise disk_fault(error, path) from error
+        self.told.append(f"set {path.name} aside as {aside.name}")
+
+
+def _describe(path: Path, account: Sidecar) -> tuple[Part, dict[str, Entry], Mapping[str, JSON]]:
+    """What a sidecar would say of this part. Raises IntegrityError unless every row in it is as it was written."""
+    reader = PartReader(path)
+    if reader.header != account.header:
+        raise IntegrityError(path, f"is a part of {reader.header}, not of {account.header}")
+    records = reader.table.records()
+    kept, provenance = records.get("entries"), records.get("provenance")
+    if not isinstance(kept, dict) or not isinstance(provenance, dict) or set(kept) != set(reader.ids()):
+        raise IntegrityError(path, "its records are not those of its videos")
+    entries = {}
+    for video_id in reader.ids():
+        track = reader.track(video_id)
+        entries[video_id] = replace(Entry.from_json(path, kept[video_id]), part=path.name)
+        if (entries[video_id].rows, entries[video_id].digest) != (track.rows, track.digest()):
+            raise IntegrityError(path, f"the rows of {video_id} are not what its record says")
+    size_bytes, sha256 = size_and_sha256(path)
+    return Part(path.name, sha256, size_bytes, len(entries), reader.table.row_count), entries, provenance

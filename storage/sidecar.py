@@ -1,0 +1,210 @@
+"""The shard's account on disk, and the two ways it changes: `commit` adds videos, `compact` packs them anew.
+
+Parts are published first and never touched again; the sidecar, the only file ever replaced, comes last. So a kill at
+any instant leaves the old account or the new one. Refuses to know who else writes: hold the shard's lease.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from storage.account import Entry, Part, Sidecar, logical_digest
+from storage.atomic import publish, remove, size_and_sha256
+from storage.errors import IntegrityError
+from storage.layout import VariantLayout, part_number
+from storage.reader import PartHeader, PartReader
+from storage.records import JSON, FeatureTrack
+from storage.sealed import seal, unseal
+from storage.shard import part_image
+from storage.verdicts import failed
+
+__all__ = [
+    "DEFAULT_PART_BYTES",
+    "Entry",
+    "Part",
+    "Sidecar",
+    "commit",
+    "compact",
+    "logical_digest",
+    "read_sidecar",
+    "request_retry",
+    "write_sidecar",
+]
+
+DEFAULT_PART_BYTES = 256 * 1024 * 1024
+"""A part is built in memory, and needs about three times its size there."""
+Item = TypeVar("Item")
+
+
+def read_sidecar(layout: VariantLayout, shard: int) -> Sidecar | None:
+    """The shard's account; None if there is none yet. Raises IntegrityError if it is damaged or another shard's."""
+    path = layout.sidecar(shard)
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    sidecar = Sidecar.from_json(path, unseal(path, raw))
+    found, expected = sidecar.header, PartHeader(sidecar.catalog, shard, layout.variant, layout.fingerprint)
+    if found != expected:
+        raise IntegrityError(path, f"is the account of {found}, expected {expected}; it was copied here")
+    return sidecar
+
+
+def write_sidecar(layout: VariantLayout, sidecar: Sidecar) -> None:
+    """Replace the shard's account in one step."""
+    publish(layout.sidecar(sidecar.shard), seal(sidecar.to_json()), replace=True)
+
+
+def commit(
+    layout: VariantLayout,
+    catalog: str,
+    shard: int,
+    *,
+    entries: Mapping[str, Entry],
+    tracks: Iterable[FeatureTrack],
+    max_part_bytes: int,
+    provenance: Mapping[str, JSON],
+) -> Sidecar:
+    """Add verdicts, and the rows of those that are done, to a shard.
+
+    `tracks` gives one track per done entry, by ascending id; it is read lazily, so that no more than one part and one
+    video are in memory. They are packed into new parts of at most `max_part_bytes` of rows (but at least one video).
+    A video that is kept already with the same digest stays where it is, so committing twice changes nothing; one with
+    another digest moves to its new part.
+    """
+    known = read_sidecar(layout, shard) or Sidecar(catalog, shard, layout.variant, layout.fingerprint)
+    if known.catalog != catalog:
+        raise IntegrityError(layout.sidecar(shard), f"belongs to the catalog {known.catalog!r}, not to {catalog!r}")
+    wanted = {video_id for video_id, entry in entries.items() if entry.is_done}
+    kept: dict[str, Entry] = {}
+    fresh = _fresh(tracks, known, wanted, kept)
+    writer = _PartWriter(layout, replace(known, provenance=provenance))
+    for pack in _packs(fresh, lambda track: track.nbytes, max_part_bytes):
+        writer.write(pack, entries)
+    if missing := wanted - kept.keys() - writer.entries.keys():
+        raise ValueError(f"done, but no track was given: {', '.join(sorted(missing))}")
+    sidecar = replace(
+        writer.account,
+        parts=known.parts + tuple(writer.parts),
+        entries={**known.entries, **entries, **kept, **writer.entries},
+    )
+    write_sidecar(layout, sidecar)
+    return sidecar
+
+
+def compact(layout: VariantLayout, shard: int, *, max_part_bytes: int) -> Sidecar:
+    """Pack the shard's live videos, by id, into as few parts as `max_part_bytes` allows, and drop superseded rows.
+
+    The logical digest stays. Does nothing to a shard that is packed so already. Raises IntegrityError if a video's rows
+    are not what its entry says; then nothing was changed.
+    """
+    known = read_sidecar(layout, shard)
+    if known is None:
+        raise IntegrityError(layout.sidecar(shard), "is not there, so there is nothing to compact; run audit --repair")
+    readers = {part.file: PartReader(layout.folder / part.file) for part in known.parts}
+    sizes = {track.video_id: track.nbytes for track in _live_tracks(readers, known)}
+    if list(_packs(sizes, sizes.__getitem__, max_part_bytes)) == [list(reader.ids()) for reader in readers.values()]:
+        return known
+    writer = _PartWriter(layout, known)
+    for pack in _packs(_live_tracks(readers, known), lambda track: track.nbytes, max_part_bytes):
+        writer.write(pack, known.entries)
+    sidecar = replace(known, parts=tuple(writer.parts), entries={**known.entries, **writer.entries})
+    write_sidecar(layout, sidecar)
+    for part in known.parts:
+        remove(layout.folder / part.file)
+    return sidecar
+
+
+def request_retry(layout: VariantLayout, shard: int, reasons: Collection[str]) -> tuple[str, ...]:
+    """Mark the shard's ids that failed for one of `reasons` as to be tried again; returns them, ascending.
+
+    They become `pending:requested`, with the old verdict as detail, so the equation of states still adds up.
+    """
+    known = read_sidecar(layout, shard)
+    if known is None:
+        return ()
+    chosen = {video_id: entry for video_id, entry in known.entries.items() if entry.verdict.reason in set(reasons)}
+    marked = {
+        video_id: replace(entry, verdict=failed("requested", str(entry.verdict)))
+        for video_id, entry in chosen.items()
+        if entry.verdict.reason != "requested"
+    }
+    if marked:
+        write_sidecar(layout, replace(known, entries={**known.entries, **marked}))
+    return tuple(sorted(marked))
+
+
+class _PartWriter:
+    """Publishes packs under the next free numbers, and remembers what is where."""
+
+    def __init__(self, layout: VariantLayout, account: Sidecar) -> None:
+        self.account = account
+        self.parts: list[Part] = []
+        self.entries: dict[str, Entry] = {}
+        self._layout = layout
+        self._number = 1 + max((part_number(part.file) for part in account.parts), default=-1)
+
+    def write(self, tracks: Sequence[FeatureTrack], entries: Mapping[str, Entry]) -> None:
+        described = {
+            track.video_id: replace(entries[track.video_id], part="", rows=track.rows, digest=track.digest())
+            for track in tracks
+        }
+        records: dict[str, JSON] = {
+            "entries": {video_id: entry.to_json() for video_id, entry in described.items()},
+            "provenance": dict(self.account.provenance),
+        }
+        likely_path = self._layout.part(self.account.shard, self._number)
+        content = part_image(likely_path, self.account.header, tracks, records)
+        sha256 = hashlib.sha256(content).hexdigest()
+        path = self._free_path(sha256)
+        publish(path, content, replace=False)
+        self.parts.append(Part(path.name, sha256, len(content), len(tracks), sum(track.rows for track in tracks)))
+        self.entries |= {video_id: replace(entry, part=path.name) for video_id, entry in described.items()}
+
+    def _free_path(self, sha256: str) -> Path:
+        # A killed commit may have left a part that no sidecar names: taken if it is the same, stepped over if not.
+        while True:
+            path = self._layout.part(self.account.shard, self._number)
+            self._number += 1
+            if not path.exists() or size_and_sha256(path)[1] == sha256:
+                return path
+
+
+def _fresh(
+    tracks: Iterable[FeatureTrack], known: Sidecar, wanted: Collection[str], kept: dict[str, Entry]
+) -> Iterator[FeatureTrack]:
+    for track in tracks:
+        if track.video_id not in wanted:
+            raise ValueError(f"{track.video_id} has a track, but no entry that says done")
+        entry = known.entries.get(track.video_id)
+        if entry is not None and entry.digest == track.digest():
+            kept[track.video_id] = entry
+        else:
+            yield track
+
+
+def _packs(items: Iterable[Item], size_of: Callable[[Item], int], max_bytes: int) -> Iterator[list[Item]]:
+    """Items in their order, greedily in packs of at most `max_bytes`; a larger one makes a pack of its own."""
+    pack: list[Item] = []
+    filled_bytes = 0
+    for item in items:
+        if pack and filled_bytes + size_of(item) > max_bytes:
+            yield pack
+            pack, filled_bytes = [], 0
+        pack.append(item)
+        filled_bytes += size_of(item)
+    if pack:
+        yield pack
+
+
+def _live_tracks(readers: Mapping[str, PartReader], known: Sidecar) -> Iterator[FeatureTrack]:
+    for video_id in sorted(video_id for video_id, entry in known.entries.items() if entry.is_done):
+        entry = known.entries[video_id]
+        track = readers[entry.part].track(video_id)
+        if track.digest() != entry.digest:
+            raise IntegrityError(readers[entry.part].path, f"the rows of {video_id} are not what its entry says")
+        yield track

@@ -1,0 +1,191 @@
+"""Building feature stores: `BuildFeatures`, its named forms, and the shard task below it.
+
+A `run` here is wiring: settings in, one plain function called, storage has written. Luigi schedules shards, never
+videos.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import luigi
+
+from pipeline.catalogs.table import CATALOGS
+from pipeline.decoder import ChildDecoder
+from pipeline.download import fetch
+from pipeline.extract import resolve_device
+from pipeline.process import ShardJob, process_shard
+from storage.atomic import publish
+from storage.catalog import Catalog, read_catalog
+from storage.errors import SettingsError
+from storage.fingerprint import readable
+from storage.lease import lease
+from storage.sidecar import request_retry
+from storage.verdicts import REASONS
+from tasks import exits, progress, reporting
+from tasks.ingest import BuildCatalog
+from tasks.sections import CommaList
+from tasks.settings import SAMPLES, Settings, front_door_catalog, load
+
+_RUN = uuid.uuid4().hex[:8]
+MAX_SHARDS_EVER = 1_000_000
+
+
+def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
+    """What one shard of a catalog is to become under these settings."""
+    return ShardJob(settings.layout, shard, catalog.shard_ids(shard), settings.variants, settings.part_bytes)
+
+
+def parse_shards(text: str, shard_count: int) -> tuple[int, ...]:
+    """`3-7, 12` → those shard numbers, sorted; empty means all. SettingsError for anything that is not there."""
+    chosen: set[int] = set()
+    for piece in (piece.strip() for piece in text.split(",") if piece.strip()):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", piece)
+        first = int(match[1]) if match else -1
+        last = int(match[2] or match[1]) if match else -1
+        if not 0 <= first <= last < shard_count:
+            allowed = f"numbers and ranges like 3-7,12 from 0 to {shard_count - 1}"
+            raise SettingsError((f"--shards takes {allowed}; got {piece!r}",))
+        chosen |= set(range(first, last + 1))
+    return tuple(sorted(chosen)) or tuple(range(shard_count))
+
+
+class ExtractShard(luigi.Task):
+    """Every configured extractor over the videos of one shard, decoded once. Complete when every id has a verdict."""
+
+    catalog = luigi.Parameter()
+    shard = luigi.IntParameter()
+
+    def complete(self) -> bool:
+        """Whether the sidecar of every variant names every id of the shard."""
+        settings = load(self.catalog)
+        return shard_job(settings, read_catalog(settings.layout.folder), self.shard).is_complete()
+
+    def run(self) -> None:
+        """Fetch, decode, extract and write, as the only process that does so for this shard."""
+        settings = load(self.catalog)
+        job = shard_job(settings, read_catalog(settings.layout.folder), self.shard)
+        decoder = ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
+        with lease(settings.layout.lease(self.shard)), decoder:
+            process_shard(
+                job,
+                fetch=lambda video_id, retry: fetch(
+                    video_id, layout=settings.layout, shard=self.shard, source=settings.source, retry=retry
+                ),
+                decoder=decoder,
+                device=resolve_device(settings.device),
+                on_video=functools.partial(progress.VIDEOS.video, self.shard),
+            )
+
+
+class RequestRetry(luigi.Task):
+    """Turn verdicts of the chosen reasons into requests for another try; complete once done for this run."""
+
+    catalog = luigi.Parameter()
+    reasons = CommaList()
+    run_name = luigi.Parameter(description="the run that asks; each run asks once")
+
+    def complete(self) -> bool:
+        """Whether this run's requests were made."""
+        return load(self.catalog).layout.retry_note(self.run_name).exists()
+
+    def run(self) -> None:
+        """Rewrite the sidecars; parts stay as they are."""
+        settings = load(self.catalog)
+        requested = request_retries(settings, frozenset(self.reasons))
+        note = readable({"reasons": sorted(self.reasons), "requested": requested})
+        publish(settings.layout.retry_note(self.run_name), note, replace=True)
+
+
+def request_retries(settings: Settings, reasons: frozenset[str]) -> int:
+    """Ask for another try of every video that ended for one of `reasons`; returns how many verdicts changed."""
+    catalog = read_catalog(settings.layout.folder)
+    jobs = [shard_job(settings, catalog, shard) for shard in range(catalog.shard_count)]
+    changed = 0
+    for job in jobs:
+        with lease(settings.layout.lease(job.shard)):
+            changed += sum(len(request_retry(job.variant_layout(one), job.shard, reasons)) for one in job.variants)
+    return changed
+
+
+class BuildFeatures(luigi.Task):
+    """Features of a whole catalog, or of some of its shards; ends with an account of every id.
+
+    Never complete by itself: running it again is how one asks for the account. What is done is not done again.
+    """
+
+    catalog = luigi.Parameter(description="which dataset: " + ", ".join(sorted(CATALOGS)))
+    shards = luigi.Parameter(default="", description="only these shards, like 3-7,12; all by default")
+    retry = CommaList(default=(), description="try these failure reasons again, like network,not_found; or all")
+    run_name = luigi.Parameter(default=_RUN, significant=False, description="told apart from other runs by this")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        luigi.Task.__init__(self, *args, **kwargs)
+        try:
+            _check_command(self.catalog, self.shards, self.retry)
+        except SettingsError as error:
+            exits.leave(error)
+
+    def complete(self) -> bool:
+        """Always False: see the class."""
+        return False
+
+    def run(self) -> Iterator[Any]:
+        """Catalog, then retries, then shards, then the account."""
+        yield BuildCatalog(catalog=self.catalog)
+        if self.retry:
+            yield RequestRetry(catalog=self.catalog, reasons=_reasons(self.retry), run_name=self.run_name)
+        settings = load(self.catalog)
+        shards = parse_shards(self.shards, read_catalog(settings.layout.folder).shard_count)
+        progress.VIDEOS.plan(_videos_to_do(settings, shards))
+        yield [ExtractShard(catalog=self.catalog, shard=shard) for shard in shards]
+        progress.VIDEOS.close()
+        reporting.account(settings, shards)
+
+
+class BuildPHD2Features(BuildFeatures):
+    """Features of PHD2 from its published annotations; with none configured, of the embedded sample."""
+
+    catalog = luigi.Parameter(default="", description="leave empty: phd2, or the sample if no annotations are set")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"catalog": front_door_catalog(), **kwargs})
+        if self.catalog in SAMPLES:
+            reporting.say(
+                "No PHD2 annotations are configured ([phd2] testing and training in workflows.cfg are empty): "
+                "building the embedded sample."
+            )
+
+
+def _check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
+    """Raise SettingsError with everything wrong in the settings and on the command line."""
+    faults: list[str] = []
+    try:
+        load(catalog)
+    except SettingsError as error:
+        faults += error.faults
+    try:
+        parse_shards(shards, MAX_SHARDS_EVER)
+    except SettingsError as error:
+        faults += error.faults
+    unknown = [reason for reason in retry if reason not in REASONS and reason != "all"]
+    if unknown:
+        faults.append(f"--retry takes all, or reasons among {', '.join(sorted(REASONS))}; got {', '.join(unknown)}")
+    if faults:
+        raise SettingsError(tuple(faults))
+
+
+def _videos_to_do(settings: Settings, shards: tuple[int, ...]) -> int:
+    catalog = read_catalog(settings.layout.folder)
+    return sum(len(shard_job(settings, catalog, shard).todo()) for shard in shards)
+
+
+def _reasons(retry: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(REASONS)) if "all" in retry else retry
+
+
+luigi.Task.event_handler(luigi.Event.FAILURE)(lambda _, error: exits.note(error))

@@ -1,0 +1,160 @@
+"""The account at the end of a run: every id in exactly one state, what is missing and why, and a picture.
+
+Reads sidecars and the catalog; computes nothing else. What is printed here is what a person judges the run by.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.extractors.spec import random_seed
+from pipeline.extract import Variant
+from storage import atomic
+from storage.catalog import Catalog, read_catalog
+from storage.errors import IntegrityError
+from storage.fingerprint import readable
+from storage.records import JSON
+from storage.sidecar import Entry, read_sidecar
+from storage.verdicts import REASONS, State
+from tasks.exits import RunIncomplete
+from tasks.settings import Settings
+
+WAITING = (State.PENDING, State.QUARANTINED)
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Tally:
+    """One variant's account over the shards of a run."""
+
+    variant: str
+    fingerprint: str
+    weights: str
+    ids: int
+    states: Mapping[State, int]
+    reasons: Mapping[str, Sequence[str]]
+    """Reason → sorted ids."""
+    rows: int
+    size_bytes: int
+
+    @property
+    def equation(self) -> str:
+        """`12 ids = 9 done + ...`: what must add up."""
+        return f"{self.ids} ids = " + " + ".join(f"{self.states.get(state, 0)} {state}" for state in State)
+
+    def waiting(self) -> int:
+        """Videos that another try may help."""
+        return sum(self.states.get(state, 0) for state in WAITING)
+
+
+def account(settings: Settings, shards: Sequence[int]) -> None:
+    """Print and keep the account of these shards, and draw the picture.
+
+    Raises IntegrityError if the states do not add up to the ids, RunIncomplete if videos wait for a retry.
+    """
+    catalog = read_catalog(settings.layout.folder)
+    tallies = [tally(settings, catalog, variant, shards) for variant in settings.variants]
+    whole = len(shards) == catalog.shard_count
+    scope = f"{catalog.shard_count} shards" if whole else f"{len(shards)} of {catalog.shard_count} shards"
+    say(f"\n{catalog.name}: {len(catalog.videos)} videos, {len(catalog.users)} users, {scope}")
+    for line in _lines(tallies):
+        say(line)
+    picture = draw(settings)
+    atomic.publish(settings.layout.report / "account.json", readable(_kept(tallies, shards)), replace=True)
+    say(f"store    {settings.layout.folder}")
+    if picture is not None:
+        say(f"picture  {picture}")
+    waiting = max(one.waiting() for one in tallies)
+    if waiting:
+        raise RunIncomplete(f"{waiting} of {tallies[0].ids} videos wait for a retry: see the reasons above.")
+
+
+def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterable[int]) -> Tally:
+    """Count one variant's verdicts. Raises IntegrityError unless every id has exactly one."""
+    layout = settings.layout.variant(variant.name, variant.fingerprint())
+    entries: dict[str, Entry] = {}
+    ids: list[str] = []
+    size_bytes = 0
+    for shard in shards:
+        ids += catalog.shard_ids(shard)
+        sidecar = read_sidecar(layout, shard)
+        if sidecar is not None:
+            entries |= sidecar.entries
+            size_bytes += sum(part.size_bytes for part in sidecar.parts)
+    without = [video_id for video_id in ids if video_id not in entries]
+    if without:
+        raise IntegrityError(layout.folder, f"{len(without)} ids have no verdict, the first is {without[0]}")
+    mine = {video_id: entries[video_id] for video_id in ids}
+    reasons: dict[str, list[str]] = {}
+    for video_id, entry in sorted(mine.items()):
+        if entry.verdict.reason:
+            reasons.setdefault(entry.verdict.reason, []).append(video_id)
+    return Tally(
+        variant=variant.name,
+        fingerprint=variant.fingerprint(),
+        weights=variant.weights,
+        ids=len(ids),
+        states=Counter(entry.verdict.state for entry in mine.values()),
+        reasons=reasons,
+        rows=sum(entry.rows for entry in mine.values()),
+        size_bytes=size_bytes,
+    )
+
+
+def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
+    for one in tallies:
+        yield f"  {one.variant + '-' + one.fingerprint:<24} {one.equation}"
+        yield f"  {'':<24} {one.rows:,} rows, {one.size_bytes / 1e6:,.1f} MB"
+    for reason, ids in _all_reasons(tallies).items():
+        row = REASONS[reason]
+        more = f" and {len(ids) - EXAMPLES} more" if len(ids) > EXAMPLES else ""
+        yield f"  {row.state}:{reason}  {', '.join(ids[:EXAMPLES])}{more}"
+        yield f"      {row.meaning}; {row.advice}"
+    for one in tallies:
+        if one.weights and random_seed(one.weights) is not None:
+            yield f"  NOTE {one.variant} ran with {one.weights} weights: good for trying the pipeline, not for results"
+
+
+def _all_reasons(tallies: Sequence[Tally]) -> dict[str, list[str]]:
+    names = sorted({reason for one in tallies for reason in one.reasons})
+    return {name: sorted({i for one in tallies for i in one.reasons.get(name, ())}) for name in names}
+
+
+def _kept(tallies: Sequence[Tally], shards: Sequence[int]) -> dict[str, JSON]:
+    return {
+        "shards": list(shards),
+        "variants": {
+            f"{one.variant}-{one.fingerprint}": {
+                "ids": one.ids,
+                "states": {str(state): one.states.get(state, 0) for state in State},
+                "reasons": {reason: list(ids) for reason, ids in one.reasons.items()},
+                "rows": one.rows,
+                "size_bytes": one.size_bytes,
+                "weights": one.weights if random_seed(one.weights or "file") is not None else "",
+            }
+            for one in tallies
+        },
+    }
+
+
+def draw(settings: Settings) -> Path | None:
+    """The picture of what was built; None where no variant keeps pictures or none keeps a plain feature."""
+    from trainer.overview import draw_overview  # matplotlib takes a second to import
+
+    pictures = next((one.name for one in settings.variants if "jpeg" in one.arrays), None)
+    plain = [(one, name) for one in settings.variants for name, spec in one.arrays.items() if not spec.ragged]
+    if pictures is None or not plain:
+        return None
+    variant, array = plain[0]
+    into = settings.layout.report / "features.png"
+    return draw_overview(settings.layout.folder, pictures=pictures, clips=variant.name, array=array, into=into)
+
+
+def say(line: str) -> None:
+    """One line on stdout."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,67 @@
+"""The sections of `workflows.cfg` as Luigi sees them, so that every key can also be given as `--section-key`.
+
+One class per section, named after it. Knows types and nothing else: defaults stand in `workflows.cfg`, meaning is
+checked in `settings.py`. A section per extractor is made from its settings dataclass, so a new extractor needs no edit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import luigi
+
+from models.extractors.table import EXTRACTORS
+
+
+class CommaList(luigi.Parameter[tuple[str, ...]]):
+    """`a, b` in the file or on the command line; a tuple of names in code."""
+
+    def parse(self, value: str) -> tuple[str, ...]:
+        """Split at commas; spaces around names do not count."""
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+    def serialize(self, value: tuple[str, ...]) -> str:
+        """The way back."""
+        return ", ".join(value)
+
+
+_PARAMETER = {
+    "int": luigi.IntParameter,
+    "float": luigi.FloatParameter,
+    "str": luigi.Parameter,
+    "tuple[str, ...]": CommaList,
+}
+"""Type of a settings field → the Luigi parameter that reads it."""
+
+
+def _section(name: str, **types: str) -> type[luigi.Config]:
+    parameters: dict[str, Any] = {key: _PARAMETER[kind]() for key, kind in types.items()}
+    family, _, word = name.rpartition(".")
+    return type(word, (luigi.Config,), {"task_namespace": family, "__module__": __name__, **parameters})
+
+
+def extractor_section(variant: str, extractor: str) -> type[luigi.Config]:
+    """The section of one variant: its extractor's settings, and weights if it needs any."""
+    spec = EXTRACTORS[extractor]
+    fields = {field.name: str(field.type) for field in dataclasses.fields(spec.settings_type)}
+    weights = {"weights": "str"} if spec.needs_weights else {}
+    return _section(variant, **weights, **fields)
+
+
+SECTIONS: dict[str, type[luigi.Config]] = {
+    "data": _section("data", root="str", shards="int", part_megabytes="int"),
+    "phd2": _section("phd2", training="str", testing="str"),
+    "download": _section("download", source="str", max_height="int", attempts="int", socket_timeout_seconds="float"),
+    "decode": _section(
+        "decode",
+        backend="str",
+        max_pixels="int",
+        max_seconds="float",
+        stall_seconds="float",
+        recycle_after_videos="int",
+    ),
+    "extract": _section("extract", extractors="tuple[str, ...]", device="str"),
+    **{name: extractor_section(name, name) for name in EXTRACTORS},
+}
+"""Section name → its class. Luigi's own sections (core, worker, retcode, ...) are not ours to list."""

@@ -1,0 +1,187 @@
+"""`workflows.cfg` → the frozen dataclasses of the other packages, with every fault found at once.
+
+The only place where settings are read. Nothing below `tasks` opens a configuration file or looks at the environment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from luigi.configuration import get_config
+from luigi.parameter import ParameterException
+from luigi.task_register import Register
+
+from models.extractors.spec import random_seed
+from models.extractors.table import extractor
+from pipeline.catalogs.sample_plan import LARGE, SMALL, SampleSize
+from pipeline.decode import BACKENDS
+from pipeline.extract import Variant
+from pipeline.probe import DecodeLimits
+from pipeline.source import SourceSettings
+from storage.errors import SettingsError
+from storage.layout import VARIANT_NAME, Layout
+from tasks.sections import SECTIONS, extractor_section
+
+SAMPLES: dict[str, SampleSize] = {"sample": SMALL, "sample-large": LARGE}
+"""Catalogs that are drawn on this machine: name → how much to draw."""
+PHD2 = "phd2"
+SAMPLE_WEIGHTS = "random:0"
+SOURCES_BY_SPLIT = {"train": "training", "test": "testing"}
+"""Split → the key of [phd2] that names its annotation file."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run needs to know, checked."""
+
+    layout: Layout
+    shard_count: int
+    """0: let the catalog's size decide."""
+    part_bytes: int
+    annotations: dict[str, str]
+    """Split → path or address of its annotation file; empty for the sample."""
+    source: SourceSettings
+    limits: DecodeLimits
+    backend: str
+    recycle_after_videos: int
+    device: str
+    variants: tuple[Variant, ...]
+
+
+def front_door_catalog() -> str:
+    """`phd2` if its annotations are configured, else the embedded sample."""
+    section: Any = SECTIONS["phd2"]()
+    return PHD2 if section.training or section.testing else "sample"
+
+
+def load(catalog: str) -> Settings:
+    """All settings for one catalog. Raises SettingsError with every fault there is."""
+    faults = _Faults()
+    faults += _unknown_keys()
+    sections = {name: faults.read(name) for name in SECTIONS}
+    loaded: Settings | None = None
+    if all(sections.values()):
+        loaded = faults.build("data", lambda: _assemble(catalog, sections, faults))
+    if faults or loaded is None:
+        raise SettingsError(tuple(faults))
+    return loaded
+
+
+class _Faults(list[str]):
+    """Collects one sentence per fault, so that a person mends them all in one go."""
+
+    @contextmanager
+    def catching(self, section: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError, ParameterException) as error:
+            self.append(f"[{section}] {error.args[0] if error.args else error}")
+
+    def read(self, section: str) -> Any:
+        with self.catching(section):
+            return SECTIONS[section]()
+        return None
+
+    def build(self, section: str, make: Any) -> Any:
+        with self.catching(section):
+            return make()
+        return None
+
+
+def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settings:
+    data, download, decode = sections["data"], sections["download"], sections["decode"]
+    layout = Layout(Path(data.root), catalog)
+    template = str(sample_videos(layout)) if catalog in SAMPLES else download.source
+    source = SourceSettings(template, download.max_height, download.attempts, download.socket_timeout_seconds)
+    if catalog not in SAMPLES:
+        faults += [f"[download] {fault}" for fault in source.faults()]
+    if data.shards < 0 or data.part_megabytes < 1:
+        faults.append(f"[data] shards is 0 or more, part_megabytes 1 or more; got {data.shards}, {data.part_megabytes}")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", sections["extract"].device):
+        faults.append(f"[extract] device is auto, cpu, cuda or cuda:1 and so on; got {sections['extract'].device!r}")
+    if decode.backend not in BACKENDS:
+        faults.append(f"[decode] backend is one of {', '.join(BACKENDS)}, got {decode.backend!r}")
+    return Settings(
+        layout=layout,
+        shard_count=data.shards,
+        part_bytes=data.part_megabytes * 1_000_000,
+        annotations=_annotations(catalog, sections["phd2"]),
+        source=source,
+        limits=faults.build("decode", lambda: _limits(decode)),
+        backend=decode.backend,
+        recycle_after_videos=decode.recycle_after_videos,
+        device=sections["extract"].device,
+        variants=tuple(_variants(catalog, sections, faults)),
+    )
+
+
+def _limits(decode: Any) -> DecodeLimits:
+    return DecodeLimits(
+        max_pixels=decode.max_pixels, max_seconds=decode.max_seconds, stall_seconds=decode.stall_seconds
+    )
+
+
+def sample_videos(layout: Layout) -> Path:
+    """The folder the sample's generator writes its videos to."""
+    return layout.sources
+
+
+def _annotations(catalog: str, phd2: Any) -> dict[str, str]:
+    if catalog in SAMPLES:
+        return {}
+    return {split: getattr(phd2, key) for split, key in SOURCES_BY_SPLIT.items() if getattr(phd2, key)}
+
+
+def _variants(catalog: str, sections: dict[str, Any], faults: _Faults) -> Iterator[Variant]:
+    names = sections["extract"].extractors
+    if not names or len(set(names)) != len(names):
+        faults.append(f"[extract] extractors names at least one extractor, each once; got {', '.join(names) or 'none'}")
+    for name in names:
+        variant = faults.build(name, lambda name=name: _variant(name, catalog, sections))
+        if variant is not None:
+            yield variant
+
+
+def _variant(name: str, catalog: str, sections: dict[str, Any]) -> Variant:
+    if not VARIANT_NAME.fullmatch(name):
+        raise ValueError(f"an extractor is named like c3d, a second group of settings like c3d.dense; got {name!r}")
+    spec = extractor(name.partition(".")[0])
+    section: Any = sections.get(name) or extractor_section(name, spec.name)()
+    fields = [field.name for field in dataclasses.fields(spec.settings_type)]
+    chosen = spec.settings_type(**{field: getattr(section, field) for field in fields})
+    weights = _weights(name, section.weights, catalog) if spec.needs_weights else ""
+    return Variant(name, spec, chosen, weights)
+
+
+def _weights(name: str, weights: str, catalog: str) -> str:
+    if not weights and catalog in SAMPLES:
+        return SAMPLE_WEIGHTS
+    if not weights:
+        raise ValueError(
+            f"weights is empty, and {catalog} is real video: name the published state dict with "
+            f"--{name.replace('.', '-')}-weights FILE, or write random:SEED by hand for a dry run whose features say so"
+        )
+    if random_seed(weights) is None and not Path(weights).is_file():
+        raise ValueError(f"weights {weights!r} is no file; give a path that exists, or random:SEED")
+    return weights
+
+
+def _unknown_keys() -> Iterator[str]:
+    """Misspelt keys and sections: Luigi lets them pass, and a setting that does nothing is worse than an error."""
+    config = get_config()
+    theirs = {*Register.task_names(), "logging"}
+    for section in config.sections():
+        base = SECTIONS.get(section) or SECTIONS.get(section.partition(".")[0])
+        if base is not None:
+            known = {name for name, _ in base.get_params()}
+            for key in config[section]:
+                if key not in known:
+                    yield f"[{section}] has no setting {key!r}; it has {', '.join(sorted(known))}"
+        elif section not in theirs:
+            yield f"there is no section [{section}]; sections are {', '.join(sorted(SECTIONS))}"

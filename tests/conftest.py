@@ -1,0 +1,29 @@
+"""What every test may lean on: shared data that is loudly absent where it is absent, and a random state that stays."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Published annotations and two real clips that lie beside the repository, not in it."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"LOUD SKIP: real annotations and clips are not at {folder}; this test proves nothing here")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _random_state_stays_put() -> Iterator[None]:
+    state, numpy_state = random.getstate(), np.random.get_state()
+    yield
+    random.setstate(state)
+    np.random.set_state(numpy_state)

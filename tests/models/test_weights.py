@@ -1,0 +1,66 @@
+"""Weights files: exact or refused, and never executed."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.extractors.spec import random_seed
+from models.weights import load_state_dict
+
+EXPECTED = {"a.weight": (2, 3), "a.bias": (2,)}
+
+
+class Opens:
+    """Unpickling one of these would create a file."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (Path.touch, (self.canary,))
+
+
+def test_half_precision_becomes_float32(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"a.weight": torch.ones(2, 3).half(), "a.bias": torch.zeros(2).half()}, path)
+    loaded = load_state_dict(path, EXPECTED)
+    assert {tensor.dtype for tensor in loaded.values()} == {torch.float32}
+
+
+def test_differences_are_listed_all_together(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"a.weight": torch.ones(3, 3), "b": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="does not fit this network") as raised:
+        load_state_dict(path, EXPECTED)
+    for line in ("a.bias (2,) is missing", "b (1,) is not part", "a.weight is (3, 3), expected (2, 3)"):
+        assert line in str(raised.value)
+
+
+def test_a_list_is_no_state_dict(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save([torch.ones(1)], path)
+    with pytest.raises(ValueError, match="holds a list, expected a state dict"):
+        load_state_dict(path, EXPECTED)
+
+
+def test_nothing_inside_a_file_is_executed(tmp_path: Path) -> None:
+    path, canary = tmp_path / "w.pt", tmp_path / "canary"
+    torch.save({"a.weight": Opens(canary)}, path)
+    with pytest.raises(pickle.UnpicklingError):
+        load_state_dict(path, EXPECTED)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(("text", "seed"), [("random:0", 0), ("random:42", 42), ("c3d.pickle", None), ("", None)])
+def test_random_seed(text: str, seed: int | None) -> None:
+    assert random_seed(text) == seed
+
+
+@pytest.mark.parametrize("text", ["random:", "random:-1", "random:x", "random:1.5"])
+def test_a_seed_is_a_whole_number(text: str) -> None:
+    with pytest.raises(ValueError, match="random:SEED with a whole number"):
+        random_seed(text)

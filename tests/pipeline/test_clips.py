@@ -1,0 +1,170 @@
+"""Tables of frame times and the windows they must give; the arithmetic stands beside each row."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
+from pipeline.clips import BadTimestamps, FrameDue, JointPlanner, Window, WindowDue, plan, planner
+
+TENTHS = [i / 10 for i in range(7)]  # 0.0 ... 0.6 at 10 fps, ends at 0.7
+
+
+def spans(windows: list[Window]) -> list[tuple[tuple[int, ...], float, float]]:
+    return [(window.frame_indices, window.start_seconds, window.end_seconds) for window in windows]
+
+
+@pytest.mark.parametrize(
+    ("length", "stride", "expected"),
+    [
+        # starts 0, 3; a start at 6 would need frames 6..8, of which only 6 exists
+        (3, 3, [((0, 1, 2), 0.0, 0.3), ((3, 4, 5), 0.3, 0.6)]),
+        # overlapping: starts 0, 2, 4; the last one ends with the video
+        (3, 2, [((0, 1, 2), 0.0, 0.3), ((2, 3, 4), 0.2, 0.5), ((4, 5, 6), 0.4, 0.7)]),
+        # with gaps: starts 0, 5; frames 2..4 are in no window
+        (2, 5, [((0, 1), 0.0, 0.2), ((5, 6), 0.5, 0.7)]),
+        # one frame, every third: starts 0, 3, 6
+        (1, 3, [((0,), 0.0, 0.1), ((3,), 0.3, 0.4), ((6,), 0.6, 0.7)]),
+        # exactly the video
+        (7, 1, [((0, 1, 2, 3, 4, 5, 6), 0.0, 0.7)]),
+        # longer than the video: no row
+        (8, 1, []),
+    ],
+)
+def test_consecutive_windows_cover_first_pts_to_end_of_last_frame(
+    length: int, stride: int, expected: list[tuple[tuple[int, ...], float, float]]
+) -> None:
+    assert spans(plan(TENTHS, 0.7, ConsecutiveFrames(length, stride))) == expected
+
+
+@pytest.mark.parametrize(
+    ("pts", "end", "rate", "expected"),
+    [
+        # instants 0, 0.3, 0.6: exactly on frames 0, 3, 6
+        (TENTHS, 0.7, 1 / 0.3, [0, 3, 6]),
+        # instants 0, 0.25, 0.5: the frame shown at 0.25 is the one from 0.2
+        (TENTHS, 0.7, 4, [0, 2, 5]),
+        # twice the video's own rate: every frame, once
+        (TENTHS, 0.7, 20, [0, 1, 2, 3, 4, 5, 6]),
+        # below one a video
+        (TENTHS, 0.7, 0.001, [0]),
+        # variable rate; instants 5, 6, 7, 8: frame 1 is shown from 5.4 to 7.5, for the instants 6 and 7, and is one row
+        ([5.0, 5.4, 7.5], 8.1, 1, [0, 1, 2]),
+        # the same, but it ends at 8: the instant 8 is outside [7.5, 8.0), and nothing else wants frame 2
+        ([5.0, 5.4, 7.5], 8.0, 1, [0, 1]),
+        # no whole second is shown between 1.2 and 1.9
+        ([0.0, 1.2, 1.5, 1.9], 2.5, 1, [0, 3]),
+        # starts below zero; instants -0.5, 0.5
+        ([-0.5, 0.0, 0.5], 1.0, 1, [0, 2]),
+        ([3.0], 3.04, 1, [0]),
+        ([], 0.0, 1, []),
+    ],
+)
+def test_rate_takes_the_frame_shown_at_each_instant(
+    pts: list[float], end: float, rate: float, expected: list[int]
+) -> None:
+    windows = plan(pts, end, FramesAtRate(rate))
+    ends = [*pts[1:], end]
+    assert spans(windows) == [((i,), pts[i], ends[i]) for i in expected]
+
+
+@pytest.mark.parametrize(("rate_num", "rate_den"), [(1, 3), (1, 10), (3, 1), (2, 7), (30, 7)])
+@pytest.mark.parametrize("first", [0, 3, 1_080_007])  # 1,080,007 / 30 is ten hours and a bit
+def test_instants_that_fall_on_frames_hit_them_for_a_hundred_instants(rate_num: int, rate_den: int, first: int) -> None:
+    step = 30 * rate_den // rate_num if 30 * rate_den % rate_num == 0 else 0
+    assert step, "the table has only rates whose instants fall on frames at 30 fps"
+    pts = [(first + i) / 30 for i in range(100 * step)]
+    windows = plan(pts, (first + len(pts)) / 30, FramesAtRate(rate_num / rate_den))
+    assert [window.frame_indices[0] for window in windows] == list(range(0, 100 * step, step))
+
+
+@pytest.mark.parametrize(("late_seconds", "shown"), [(0.5e-9, 1), (2e-9, 0), (-2e-9, 1)])
+def test_a_nanosecond_is_the_slack(late_seconds: float, shown: int) -> None:
+    # Rate 1, frames at 0 and at 1 + late: which of them is shown at the instant 1? Frame 0 is a row anyway.
+    windows = plan([0.0, 1.0 + late_seconds], 1.5, FramesAtRate(1))
+    assert [window.frame_indices[0] for window in windows] == ([0, 1] if shown else [0])
+
+
+def test_a_long_gap_costs_no_loop_over_its_instants() -> None:
+    # A thousand million instants lie in the gap; the last frame is shown at one of them.
+    assert len(plan([0.0, 1e6], 1e6 + 1, FramesAtRate(1000.0))) == 2
+
+
+def test_every_frame() -> None:
+    assert spans(plan([0.0, 0.5, 2.0], 2.5, EveryFrame())) == [((0,), 0.0, 0.5), ((1,), 0.5, 2.0), ((2,), 2.0, 2.5)]
+
+
+@pytest.mark.parametrize("sampling", [ConsecutiveFrames(2, 2), FramesAtRate(1), EveryFrame()])
+@pytest.mark.parametrize(
+    ("pts", "end", "message"),
+    [
+        ([0.0, 0.0], 1.0, r"frame 1 is shown at 0.0 s, not after 0.0 s"),
+        ([0.0, 2.0, 1.0], 3.0, r"frame 2 is shown at 1.0 s, not after 2.0 s"),
+        ([0.0, float("nan")], 1.0, r"frame 1 is shown at nan s; a time must be a finite number"),
+        ([0.0, 1.0], 1.0, r"frame 2 is shown at 1.0 s, not after 1.0 s"),
+    ],
+)
+def test_times_that_do_not_rise_are_refused(sampling: Sampling, pts: list[float], end: float, message: str) -> None:
+    with pytest.raises(BadTimestamps, match=message):
+        plan(pts, end, sampling)
+
+
+def test_an_unknown_sampling_is_named() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Odd(EveryFrame):
+        pass
+
+    with pytest.raises(TypeError, match="no planner for Odd; there are planners for ConsecutiveFrames, FramesAtRate"):
+        planner(Odd())
+
+
+def test_joint_planner_sends_each_frame_once_in_order_and_windows_after_their_frames() -> None:
+    joint = JointPlanner([ConsecutiveFrames(2, 3), FramesAtRate(0.25)])
+    # Frames at 0..6 s, one a second. Consecutive: (0, 1), (3, 4). Instants 0, 4: frames 0 and 4.
+    due = [one for pts in range(7) for one in joint.push(float(pts))] + joint.finish(7.0)
+    assert due == [
+        FrameDue(0, (0, 1)),
+        WindowDue(1, Window((0,), 0.0, 1.0)),
+        FrameDue(1, (0,)),
+        WindowDue(0, Window((0, 1), 0.0, 2.0)),
+        FrameDue(3, (0,)),
+        FrameDue(4, (0, 1)),
+        WindowDue(0, Window((3, 4), 3.0, 5.0)),
+        WindowDue(1, Window((4,), 4.0, 5.0)),
+    ]
+
+
+samplings = st.one_of(
+    st.builds(ConsecutiveFrames, st.integers(1, 6), st.integers(1, 8)),
+    st.builds(FramesAtRate, st.sampled_from([0.1, 1 / 3, 1.0, 2.5, 30.0])),
+    st.just(EveryFrame()),
+)
+
+
+@given(chosen=st.lists(samplings, min_size=1, max_size=4), gaps=st.lists(st.integers(1, 50), min_size=0, max_size=40))
+def test_joint_planner_equals_the_plans_one_by_one(chosen: list[Sampling], gaps: list[int]) -> None:
+    pts = [sum(gaps[:i]) / 10 for i in range(len(gaps) + 1)]
+    joint = JointPlanner(chosen)
+    due, held_at_once = [], 0
+    for index, time in enumerate(pts):
+        due += joint.push(time)
+        held_at_once = max(held_at_once, index + 1 - joint.undecided_from)
+    due += joint.finish(pts[-1] + 1)
+    alone = [plan(pts, pts[-1] + 1, sampling) for sampling in chosen]
+    assert [
+        [one.window for one in due if isinstance(one, WindowDue) and one.sampling == i] for i in range(len(chosen))
+    ] == alone
+    sent: list[int] = []
+    for one in due:
+        if isinstance(one, FrameDue):
+            sent.append(one.index)
+            owners = [i for i, rows in enumerate(alone) if any(one.index in row.frame_indices for row in rows)]
+            assert list(one.wanted_by) == owners
+        else:
+            assert set(one.window.frame_indices) <= set(sent)
+    assert sent == sorted({index for rows in alone for row in rows for index in row.frame_indices})
+    assert held_at_once <= 1 + max(getattr(sampling, "length_frames", 1) for sampling in chosen)

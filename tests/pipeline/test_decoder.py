@@ -1,0 +1,341 @@
+"""The seam: both decoders tell the same events; a child that hangs, dies, or loses its parent costs one video."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
+from pipeline.clips import Window
+from pipeline.crew import Child, ChildLost
+from pipeline.decoder import ChildDecoder, DecodeEnd, Decoder, Event, FrameEvent, InlineDecoder, WindowEvent
+from pipeline.probe import DEFAULT_LIMITS, DecodeLimits
+from storage.errors import SystemicFault, VideoError
+from storage.verdicts import State
+from tests.pipeline.videos import coded_video, encode, read_code
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ALL: list[Sampling] = [EveryFrame()]
+SHORT_STALL = DecodeLimits(stall_seconds=0.7)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 coded frames, 10 a second: more than the ring holds."""
+    return coded_video(tmp_path_factory.mktemp("decoder") / "v.mp4", 200, "-pix_fmt", "yuv420p", "-bf", "2")
+
+
+@pytest.fixture
+def child() -> Iterator[ChildDecoder]:
+    with ChildDecoder("pyav", SHORT_STALL) as decoder:
+        yield decoder
+
+
+def told(decoder: Decoder, path: Path, samplings: list[Sampling]) -> list[object]:
+    """Events with pixels replaced by the code they hold."""
+    return [
+        (event.index, read_code(event.rgb), event.wanted_by) if isinstance(event, FrameEvent) else event
+        for event in decoder.decode("v", path, samplings)
+    ]
+
+
+def test_events_of_two_samplings_by_hand(video: Path) -> None:
+    # 200 frames, 10 a second. Windows of 60 every 80: 0..59, 80..139; 160..219 does not fit. Every 15 s: frames 0, 150.
+    events = told(InlineDecoder(), video, [ConsecutiveFrames(60, 80), FramesAtRate(1 / 15)])
+    frames = [event for event in events if isinstance(event, tuple)]
+    wanted = [*range(60), *range(80, 140), 150]
+    assert frames == [(n, n, (0, 1) if n == 0 else (1,) if n == 150 else (0,)) for n in wanted]
+    assert [event for event in events if isinstance(event, WindowEvent)] == [
+        WindowEvent(1, Window((0,), 0.0, 0.1)),
+        WindowEvent(0, Window(tuple(range(60)), 0.0, 6.0)),
+        WindowEvent(0, Window(tuple(range(80, 140)), 8.0, 14.0)),
+        WindowEvent(1, Window((150,), 15.0, 15.1)),
+    ]
+    end = events[-1]
+    assert isinstance(end, DecodeEnd)
+    assert (end.summary.frames_decoded, end.summary.end_seconds, end.probe.width) == (200, 20.0, 64)
+
+
+def test_child_tells_what_inline_tells_video_after_video(video: Path, child: ChildDecoder, tmp_path: Path) -> None:
+    samplings: list[Sampling] = [ConsecutiveFrames(16, 8), FramesAtRate(3), EveryFrame()]
+    larger = encode(tmp_path / "l.mkv", [np.full((90, 120, 3), n, np.uint8) for n in range(40)], codec="ffv1")
+    pids = set()
+    for path in (video, larger, video):
+        assert told(child, path, samplings) == told(InlineDecoder(), path, samplings)
+        pids.add(child.pid)
+    assert len(pids) == 1
+
+
+def test_pixels_from_the_child_are_the_pixels(video: Path, child: ChildDecoder) -> None:
+    pairs = zip(child.decode("v", video, ALL), InlineDecoder().decode("v", video, ALL), strict=True)
+    for ours, reference in pairs:
+        if isinstance(ours, FrameEvent) and isinstance(reference, FrameEvent):
+            assert ours.rgb.dtype == np.uint8
+            np.testing.assert_array_equal(ours.rgb, reference.rgb)
+
+
+def test_verdicts_cross_the_pipe_and_leave_the_child_alive(video: Path, child: ChildDecoder, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"<html>")
+    told(child, video, ALL)
+    pid = child.pid
+    for decoder in (child, InlineDecoder()):
+        with pytest.raises(
+            VideoError, match=r"bad: rejected:not_a_video \(starts like none of mov, matroska"
+        ) as caught:
+            list(decoder.decode("bad", bad, ALL))
+        assert caught.value.verdict.state is State.REJECTED
+        with pytest.raises(SystemicFault, match=r"cannot read the video file .*gone\.mp4: No such file"):
+            list(decoder.decode("gone", tmp_path / "gone.mp4", ALL))
+    assert len(told(child, video, ALL)) == 401  # 200 frames, 200 windows, one end
+    assert child.pid == pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV], ids=lambda s: s.name)
+def test_a_child_that_dies_costs_its_video_only(number: signal.Signals, video: Path, child: ChildDecoder) -> None:
+    events = child.decode("v", video, ALL)
+    next(events)
+    assert child.pid is not None
+    os.kill(child.pid, number)
+    with pytest.raises(VideoError, match=rf"v: quarantined:crash \({number.name}") as caught:
+        list(events)
+    assert caught.value.verdict.reason == "crash"
+    assert child.pid is None
+    assert len(told(child, video, ALL)) == 401
+
+
+def test_a_child_that_stands_still_is_a_hang(video: Path, child: ChildDecoder) -> None:
+    events = child.decode("v", video, ALL)
+    next(events)
+    stuck = child.pid
+    assert stuck is not None
+    os.kill(stuck, signal.SIGSTOP)
+    with pytest.raises(VideoError, match=r"v: quarantined:hang \(no sign of life for 0.7 s\)"):
+        list(events)
+    assert not exists(stuck)
+    assert len(told(child, video, ALL)) == 401
+
+
+def test_a_child_that_lives_but_never_ends_is_a_hang(video: Path) -> None:
+    with ChildDecoder("pyav", DecodeLimits(max_wait_seconds=1e-6)) as decoder:
+        with pytest.raises(VideoError, match=r"quarantined:hang \(not done after 1e-06 s of decoding\)"):
+            list(decoder.decode("v", video, ALL))
+        assert decoder.pid is None
+
+
+def test_silence_while_the_consumer_works_is_no_hang(video: Path, child: ChildDecoder) -> None:
+    events = child.decode("v", video, ALL)
+    next(events)
+    time.sleep(SHORT_STALL.stall_seconds + 0.3)
+    assert sum(isinstance(event, WindowEvent) for event in events) == 200
+
+
+def test_a_bug_in_the_child_ends_in_its_traceback(video: Path) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Odd(EveryFrame):
+        pass
+
+    with pytest.raises(TypeError, match="no planner for Odd"):
+        list(ChildDecoder().decode("v", video, [Odd()]))
+    child = Child(DEFAULT_LIMITS)
+    child.ask("v", video, [Odd()], "pyav")
+    with pytest.raises(ChildLost) as caught:
+        child.answer()
+    assert (caught.value.reason, caught.value.detail) == ("crash", "exit status 1: KeyError: 'Odd'")
+    assert "Traceback (most recent call last)" in caught.value.last_words
+    child.end()
+
+
+def test_leaving_early_leaves_no_child(video: Path, child: ChildDecoder) -> None:
+    events = child.decode("v", video, ALL)
+    next(events)
+    pid = child.pid
+    assert pid is not None
+    events.close()
+    assert not exists(pid)
+    assert len(told(child, video, ALL)) == 401
+
+
+def test_a_slow_consumer_holds_the_child_back(video: Path, tmp_path: Path) -> None:
+    # 60 frames of 640 x 480 x 3 bytes would be 55 MB; the ring takes 32 MiB.
+    path = encode(tmp_path / "hd.mkv", [np.full((480, 640, 3), n, np.uint8) for n in range(60)], codec="ffv1")
+    before = shared_bytes()
+    with ChildDecoder() as decoder:
+        seen = 0
+        for event in decoder.decode("v", path, ALL):
+            if isinstance(event, FrameEvent):
+                if event.index in (0, 25):
+                    time.sleep(0.3)
+                    assert shared_bytes() - before <= 32 * 1024 * 1024
+                assert int(event.rgb[0, 0, 0]) == int(event.rgb[-1, -1, -1])
+                seen += 1
+    assert seen == 60
+
+
+def open_files() -> list[Path]:
+    return sorted(Path("/proc/self/fd").iterdir())
+
+
+def shared_bytes() -> int:
+    """Bytes of nameless shared memory this process has open; a mapping opens its file a second time."""
+    links = [link for link in open_files() if link.is_symlink() and "memfd:frames" in str(link.readlink())]
+    return sum({link.stat().st_ino: link.stat().st_blocks * 512 for link in links}.values())
+
+
+def test_nothing_is_left_open_after_close(video: Path) -> None:
+    before = open_files()
+    with ChildDecoder(recycle_after_videos=1) as decoder:
+        pids = [decoder.pid for _ in range(3) if told(decoder, video, ALL)]
+    decoder.close()
+    assert len(set(pids)) == 3
+    assert open_files() == before
+    assert not any(exists(pid) for pid in pids if pid)
+
+
+def test_it_works_from_another_folder_and_with_relative_paths(
+    video: Path, child: ChildDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(video.parent)
+    assert len(told(child, Path(video.name), ALL)) == 401
+
+
+def test_one_video_at_a_time(video: Path, child: ChildDecoder) -> None:
+    events = child.decode("v", video, ALL)
+    next(events)
+    with pytest.raises(RuntimeError, match="this decoder is busy with another video: end that iteration"):
+        next(child.decode("w", video, ALL))
+    assert sum(isinstance(event, WindowEvent) for event in events) == 200
+
+
+def test_threads_with_a_decoder_each(video: Path) -> None:
+    counts: list[int] = []
+
+    def work() -> None:
+        with ChildDecoder() as decoder:
+            counts.append(len(told(decoder, video, ALL)))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert counts == [401, 401]
+
+
+def _count_in_process(video: Path, results: multiprocessing.Queue[int]) -> None:
+    with ChildDecoder() as decoder:
+        results.put(len(told(decoder, video, ALL)))
+
+
+def test_a_daemonic_process_may_decode(video: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    results = spawn.Queue()
+    process = spawn.Process(target=_count_in_process, args=(video, results), daemon=True)
+    process.start()
+    assert results.get(timeout=60) == 401
+    process.join(60)
+    results.close()
+
+
+FORK = """
+import os, sys
+from pathlib import Path
+from models.extractors.spec import EveryFrame
+from pipeline.decoder import ChildDecoder
+
+decoder, video = ChildDecoder(), Path(sys.argv[1])
+count = lambda: len(list(decoder.decode("v", video, [EveryFrame()])))
+first = count()
+mine = decoder.pid
+if os.fork() == 0:
+    ok = count() == first and decoder.pid != mine
+    decoder.close()
+    os._exit(0 if ok else 7)
+code = os.waitstatus_to_exitcode(os.wait()[1])
+print(first, code, count(), decoder.pid == mine)
+decoder.close()
+"""
+
+
+def test_a_forked_process_starts_its_own_child(video: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", FORK, str(video)]
+    calm = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # newer Pythons warn of forks beside numpy's threads
+    done = subprocess.run(command, cwd=REPOSITORY, env=calm, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("401 0 401 True\n", "")
+
+
+ORPHAN = """
+import sys, time
+from pathlib import Path
+from models.extractors.spec import EveryFrame
+from pipeline.decoder import ChildDecoder
+
+decoder = ChildDecoder()
+events = decoder.decode("v", Path(sys.argv[1]), [EveryFrame()])
+next(events)
+print(decoder.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_child_of_a_killed_parent_ends(video: Path) -> None:
+    command = [sys.executable, "-c", ORPHAN, str(video)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert exists(pid)
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not exists(pid)
+
+
+def exists(pid: int) -> bool:
+    """Whether the process lives; one that only waits for its parent to notice does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+def test_a_machine_that_cannot_start_children_is_at_fault(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = open_files()
+    for python, message in [
+        ("/nowhere/python", "cannot start /nowhere/python"),
+        ("/bin/false", "did not start; it said"),
+    ]:
+        monkeypatch.setattr(sys, "executable", python)
+        with pytest.raises(SystemicFault, match=message):
+            list(ChildDecoder().decode("v", video, ALL))
+    assert open_files() == before
+
+
+def test_settings_are_checked_when_a_decoder_is_made() -> None:
+    for make in (ChildDecoder, InlineDecoder):
+        with pytest.raises(ValueError, match="unknown decoder 'magic'; known decoders are pyav"):
+            make("magic")
+    with pytest.raises(ValueError, match="recycle_after_videos must be at least 1, got 0"):
+        ChildDecoder(recycle_after_videos=0)
+
+
+def test_close_is_needed_once_and_harmless_twice(video: Path) -> None:
+    decoder = ChildDecoder()
+    decoder.close()
+    events: Iterator[Event] = decoder.decode("v", video, ALL)
+    assert sum(isinstance(event, FrameEvent) for event in events) == 200
+    decoder.close()
+    decoder.close()
+    assert decoder.pid is None

@@ -1,0 +1,189 @@
+"""What yt-dlp may do here: which format it takes, what of a user's machine it sees, what its answers may claim."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yt_dlp
+
+from pipeline.site import _client, _described, _Notes, _transfer
+from pipeline.source import YOUTUBE, SourceSettings
+from storage.errors import VideoError
+from tests.pipeline import mirror as web
+from tests.pipeline.mirror import MP4, Mirror
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def formats_like_youtubes() -> list[dict[str, object]]:
+    rows = [
+        # format_id, ext, vcodec, acodec, height, protocol
+        ("sb0", "mhtml", "none", "none", 90, "mhtml"),
+        ("140", "m4a", "none", "mp4a.40.2", None, "https"),
+        ("160", "mp4", "avc1.4d400c", "none", 144, "https"),
+        ("18", "mp4", "avc1.42001E", "mp4a.40.2", 360, "https"),
+        ("134", "mp4", "avc1.4d401e", "none", 360, "https"),
+        ("243", "webm", "vp9", "none", 360, "https"),
+        ("396", "mp4", "av01.0.01M.08", "none", 360, "https"),
+        ("93", "mp4", "avc1.4D401E", "mp4a.40.2", 360, "m3u8_native"),
+        ("134-dash", "mp4", "avc1.4d401e", "none", 360, "http_dash_segments"),
+        ("137", "mp4", "avc1.640028", "none", 1080, "https"),
+    ]
+    names = ("format_id", "ext", "vcodec", "acodec", "height", "protocol")
+    return [{**dict(zip(names, row, strict=True)), "url": f"https://x.invalid/{row[0]}"} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("missing", "chosen"),
+    [
+        (set(), "134"),
+        ({"134"}, "18"),
+        ({"134", "18"}, "243"),
+        ({"134", "18", "243", "396"}, "160"),
+        ({"134", "18", "243", "396", "160"}, "137"),
+    ],
+    ids=str,
+)
+def test_the_format_is_one_plain_file_near_360_lines_h264_and_mute_if_possible(missing: set[str], chosen: str) -> None:
+    formats = [row for row in formats_like_youtubes() if row["format_id"] not in missing]
+    info = {"id": "abc", "title": "t", "extractor": "youtube", "formats": formats}
+    with _client(SourceSettings(), _Notes()) as client:
+        assert client.process_ie_result(info, download=False)["format_id"] == chosen
+
+
+def test_formats_that_need_another_program_are_not_taken() -> None:
+    formats = [row for row in formats_like_youtubes() if row["protocol"] != "https"]
+    info = {"id": "abc", "title": "t", "extractor": "youtube", "formats": formats}
+    with (
+        _client(SourceSettings(), _Notes()) as client,
+        pytest.raises(yt_dlp.utils.YoutubeDLError, match="Requested format is not available"),
+    ):
+        client.process_ie_result(info, download=False)
+
+
+@pytest.mark.parametrize(("template", "only"), [("http://127.0.0.1/{id}", "Generic"), (YOUTUBE, "Youtube")])
+def test_one_site_module_is_loaded_and_nothing_is_read_or_run(template: str, only: str) -> None:
+    with _client(SourceSettings(template), _Notes()) as client:
+        assert list(client._ies) == [only]
+        off = (
+            "cookiefile",
+            "cookiesfrombrowser",
+            "usenetrc",
+            "netrc_cmd",
+            "external_downloader",
+            "writelink",
+            "exec_cmd",
+        )
+        assert [client.params.get(name) for name in off] == [None] * len(off)
+        assert client.params["remote_components"] == set()
+        assert client.proxies == {"all": "__noproxy__"}
+        assert not any(client._pps.values())
+
+
+class Site:
+    """Stands where yt-dlp's YouTube module would be asked, and answers what it was told to."""
+
+    def __init__(self, answer: dict[str, object] | None) -> None:
+        self.answer = answer
+
+    def extract_info(self, address: str, *, download: bool) -> dict[str, object] | None:
+        assert (address, download) == ("https://www.youtube.com/watch?v=abc", False)
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (None, "pending:unknown .*asked for abc, got None"),
+        ({"id": "other", "url": "x"}, "pending:unknown .*asked for abc, got 'other'"),
+        ({"id": "abc", "_type": "playlist"}, "pending:unknown .*asked for abc"),
+        ({"id": "abc", "url": "x", "live_status": "is_live"}, "pending:not_yet_live .is_live"),
+        ({"id": "abc", "url": "x", "live_status": "is_upcoming"}, "pending:not_yet_live .is_upcoming"),
+    ],
+    ids=repr,
+)
+def test_an_answer_about_something_else_or_still_running_is_pending(
+    answer: dict[str, object] | None, told: str
+) -> None:
+    with pytest.raises(VideoError, match=told):
+        _described(Site(answer), "abc", SourceSettings())
+
+
+def test_an_answer_about_the_video_is_taken() -> None:
+    assert _described(Site({"id": "abc", "url": "x", "live_status": "was_live"}), "abc", SourceSettings())["url"] == "x"
+
+
+def test_a_stale_media_address_does_not_make_a_video_gone(mirror: Mirror, tmp_path: Path) -> None:
+    info = {"id": "abc", "url": mirror.template.format(id="stale"), "ext": "mp4"}
+    notes = _Notes()
+    for source, reason in (
+        (SourceSettings(), "pending:forbidden"),
+        (SourceSettings(mirror.template), "unavailable:not_found"),
+    ):
+        with _client(source, notes) as client, pytest.raises(VideoError, match=reason):
+            _transfer(client, info, tmp_path / "media", source=source, notes=notes)
+
+
+PLANTED = "import pathlib\npathlib.Path({canary!r}).touch()\n"
+CHILD = """
+import sys
+from pathlib import Path
+from pipeline.download import SourceSettings, fetch
+from storage.layout import Layout
+root, template = sys.argv[1:]
+source = SourceSettings(template, attempts=1, backoff_seconds=0)
+print(fetch("abc", layout=Layout(Path(root), "phd2"), shard=3, source=source).size_bytes)
+"""
+
+
+def plant(home: Path, canary: Path) -> dict[str, str]:
+    """A user's machine full of yt-dlp settings that would all be noticed."""
+    code = PLANTED.format(canary=str(canary))
+    for folder in (home / ".config" / "yt-dlp", home / "xdg" / "yt-dlp", home / ".yt-dlp"):
+        (folder / "plugins" / "evil" / "yt_dlp_plugins" / "extractor").mkdir(parents=True)
+        (folder / "plugins" / "evil" / "yt_dlp_plugins" / "extractor" / "evil.py").write_text(code)
+        (folder / "config").write_text(f"--exec 'touch {canary}'\n--write-info-json\n-o {home}/stolen.mp4\n")
+    for package in ("yt_dlp_plugins/extractor/evil.py", "ytdlp_plugins/extractor/__init__.py"):
+        path = home / "python" / package
+        path.parent.mkdir(parents=True)
+        path.write_text(code)
+    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+    return {
+        **os.environ,
+        **proxies,
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / "xdg"),
+        "PYTHONPATH": os.pathsep.join([str(home / "python"), str(REPOSITORY)]),
+    }
+
+
+def test_planted_configuration_plugins_and_proxies_are_ignored(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.answers["abc"] = web.body(MP4)
+    home, canary, data = tmp_path / "home", tmp_path / "canary", tmp_path / "data"
+    environment = plant(home, canary)
+    before = files_below(home)
+    command = [sys.executable, "-B", "-W", "error", "-c", CHILD, str(data), mirror.template]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{len(MP4)}\n", "")
+    assert not canary.exists()
+    assert files_below(home) == before
+    assert len(files_below(data)) == 2
+
+
+def test_the_planted_plugins_would_run_without_our_switch(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    environment = plant(tmp_path / "home", canary)
+    environment.pop("YTDLP_NO_PLUGINS", None)
+    code = "import yt_dlp; yt_dlp.YoutubeDL({'quiet': True, 'logger': None})"
+    subprocess.run([sys.executable, "-B", "-c", code], env=environment, cwd=tmp_path, timeout=60, check=True)
+    assert canary.exists()

@@ -1,0 +1,120 @@
+"""Small tracks, parts and stores that the tests of storage share. Everything follows from its arguments."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from storage.account import Entry, Sidecar
+from storage.atomic import publish
+from storage.catalog import Catalog, shard_of, write_catalog
+from storage.fingerprint import fingerprint, readable
+from storage.layout import Layout, VariantLayout
+from storage.records import Array, FeatureTrack, Ragged, Video
+from storage.shard import PartHeader
+from storage.sidecar import commit
+from storage.verdicts import DONE, Verdict, failed
+
+HEADER = PartHeader("sample", 3, "c3d", "0123456789ab")
+SETTINGS = {"extractor": "c3d", "settings": {"stride_frames": 16}}
+PROVENANCE = {"weights": {"sha256": "ab" * 32}, "libraries": ["numpy", "h5py"]}
+
+
+def make_track(video_id: str, rows: int, salt: str = "") -> FeatureTrack:
+    """A track with a fixed array, a ragged one with empty rows, and a ragged one without any item."""
+    seed = int.from_bytes(hashlib.sha256(f"{video_id}{rows}{salt}".encode()).digest()[:8], "big")
+    generator = np.random.default_rng(seed)
+    starts = np.arange(rows) / 2
+    lengths = generator.integers(0, 3, rows)
+    arrays = {
+        "pool5": generator.normal(size=(rows, 6)).astype(np.float16),
+        "boxes": Ragged(generator.normal(size=(int(lengths.sum()), 4)).astype(np.float32), lengths),
+        "nobody": Ragged(np.zeros((0, 2), np.uint8), np.zeros(rows, np.int64)),
+    }
+    return FeatureTrack(video_id, np.stack([starts, starts + 0.5], 1), arrays)
+
+
+def same(one: FeatureTrack, other: FeatureTrack) -> bool:
+    """Equal to the bit, compared array by array and not by the digest under test."""
+    if one.video_id != other.video_id or one.spans.tobytes() != other.spans.tobytes():
+        return False
+    return one.arrays.keys() == other.arrays.keys() and all(
+        _plain(one.arrays[name]) == _plain(other.arrays[name]) for name in one.arrays
+    )
+
+
+def _plain(array: object) -> object:
+    if isinstance(array, Ragged):
+        return (*_spell(array.values), *_spell(array.lengths))
+    return _spell(np.asarray(array))
+
+
+def _spell(array: Array) -> tuple[object, ...]:
+    return array.dtype.str, array.shape, array.tobytes()
+
+
+def variant_layout(root: Path, settings: object = SETTINGS, variant: str = "c3d") -> VariantLayout:
+    """The layout of a variant with its settings file written."""
+    layout = Layout(root, "sample").variant(variant, fingerprint(settings))
+    publish(layout.settings_file, readable(settings), replace=False)
+    return layout
+
+
+def commit_tracks(
+    layout: VariantLayout, tracks: Iterable[FeatureTrack], *, shard: int = 0, part_bytes: int = 10**6, **failures: Verdict
+) -> Sidecar:
+    """Commit these tracks as done, and these ids as failed."""
+    tracks = sorted(tracks, key=lambda track: track.video_id)
+    entries = {track.video_id: Entry(DONE, facts={"frames": 16 * track.rows}) for track in tracks}
+    entries |= {video_id: Entry(verdict) for video_id, verdict in failures.items()}
+    return commit(
+        layout, "sample", shard, entries=entries, tracks=tracks, max_part_bytes=part_bytes, provenance=PROVENANCE
+    )
+
+
+def make_store(root: Path, videos: int = 12, *, shards: int = 2, part_bytes: int = 400) -> VariantLayout:
+    """A catalog and one variant of it: the first three ids failed, all others are done."""
+    ids = [f"v{number:03d}" for number in range(videos)]
+    catalog = Catalog(
+        name="sample",
+        videos=tuple(map(Video, ids)),
+        users=(),
+        links=(),
+        annotations=(),
+        shard_count=shards,
+        time_unit="seconds",
+        origin={"source": "made up"},
+    )
+    write_catalog(Layout(root, "sample"), catalog)
+    layout = variant_layout(root)
+    verdicts = {ids[0]: failed("private"), ids[1]: failed("too_short", "3 frames"), ids[2]: failed("too_short", "9 frames")}
+    for shard in range(shards):
+        mine = [video_id for video_id in ids if shard_of(video_id, shards) == shard]
+        tracks = [make_track(video_id, 3 + int(video_id[1:])) for video_id in mine if video_id not in verdicts]
+        failures = {video_id: verdict for video_id, verdict in verdicts.items() if video_id in mine}
+        commit_tracks(layout, tracks, shard=shard, part_bytes=part_bytes, **failures)
+    return layout
+
+
+def race(runners: int, action: Callable[[int], int]) -> list[int]:
+    """Exit codes of `action(0)`, `action(1)`, ... run in forked processes that all start at once."""
+    read_end, write_end = os.pipe()
+    children = []
+    for number in range(runners):
+        child = os.fork()
+        if child == 0:
+            os.close(write_end)
+            os.read(read_end, 1)  # returns at the end of file, when the parent closes its end
+            code = 99
+            try:
+                code = action(number)
+            finally:  # an unexpected error is told by the code 99; nothing may run on in the copy of the test
+                os._exit(code)
+        children.append(child)
+    os.close(write_end)
+    os.close(read_end)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
