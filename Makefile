@@ -16,10 +16,10 @@ test: $(STAMP)  ## style, types, architecture, and every test that takes seconds
 	$(BIN)/pytest
 
 test-slow: $(STAMP)  ## the tests that take minutes
-	$(BIN)/pytest -m "slow and not gpu"
+	$(BIN)/pytest -o faulthandler_timeout=900 -m "slow and not gpu"
 
 test-soak: $(STAMP)  ## thousands of kills; set KILLS to change how many
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -o faulthandler_timeout=0 -m soak
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"$(PYTHON) is Python {v.major}.{v.minor}; this project needs 3.11 or newer: make PYTHON=python3.12 ...")'

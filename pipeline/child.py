@@ -7,6 +7,7 @@ torch: a child costs 60 MB instead of 700.
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import resource
@@ -105,6 +106,7 @@ class Server:
             self._send("verdict", reason=error.verdict.reason, detail=error.verdict.detail)
         except SystemicFault as fault:
             self._send("fault", problem=str(fault))
+        gc.collect()  # the probe's frame is in a cycle; left to itself, the collector would let hundreds pile up
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, FrameEvent):

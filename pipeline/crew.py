@@ -29,16 +29,7 @@ START_SECONDS = 120.0
 """A machine under load may take long to start an interpreter; one that takes longer is broken."""
 ENDING_SECONDS = 10.0
 LAST_WORDS_BYTES = 4096
-_PASSED_ON = (
-    "PATH",
-    "LD_LIBRARY_PATH",
-    "PYTHONHOME",
-    "PYTHONPATH",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "COVERAGE_PROCESS_START",
-)
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _FINAL = ("end", "verdict", "fault")
 
@@ -94,7 +85,6 @@ class Child:
         """Ask for all events of one video. Raises ChildLost."""
         self.idle = False
         self._waited = 0.0
-        os.ftruncate(self._stderr.fileno(), 0)
         named = [{"type": type(sampling).__name__, "fields": sampling} for sampling in samplings]
         where = str(path.absolute())
         self._tell("decode", video_id=video_id, path=where, samplings=named, backend=backend, limits=self._limits)

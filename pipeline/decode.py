@@ -29,7 +29,6 @@ from pipeline.probe import (
     check_seconds,
     open_container,
     probe,
-    upright_signs,
 )
 from storage.errors import VideoError
 from storage.verdicts import failed
@@ -110,7 +109,7 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
     Where a container stores decoding times only (AVI with B-frames), those give the frames' times, as in FFmpeg: steps
     are right, and all frames may be late by the same few.
     """
-    reformatter = VideoReformatter()
+    reformatter, signs = VideoReformatter(), probed.display_matrix
     with open_container(path, probed.container) as container:
         stream = container.streams[probed.stream_index]
         if not isinstance(stream, av.video.stream.VideoStream):
@@ -119,7 +118,6 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
             ticks = frame.pts if frame.pts is not None else frame.dts
             if ticks is None:
                 raise BadTimestamps(f"frame {index} has no time")
-            signs = upright_signs(frame)
             turned = signs[0] == 0
             yield DecodedFrame(
                 index=index,

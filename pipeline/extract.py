@@ -60,6 +60,11 @@ class Variant:
         """12 hex digits of the description."""
         return fingerprint(self.description())
 
+    @property
+    def full_name(self) -> str:
+        """`c3d-<fingerprint>`: names exactly these settings in a store."""
+        return f"{self.name}-{self.fingerprint()}"
+
     def build(self, device: str) -> Extractor:
         """The network with its weights, on a torch device."""
         return self.spec.build(self.settings, self.weights, device)

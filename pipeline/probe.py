@@ -150,7 +150,10 @@ def av_frames(
 
 
 def upright_signs(frame: av.video.frame.VideoFrame) -> tuple[int, int, int, int]:
-    """Signs of the frame's display matrix, rounded to quarter turns and mirrorings."""
+    """Signs of the frame's display matrix, rounded to quarter turns and mirrorings.
+
+    Look at one frame of a video only: PyAV's `side_data` ties the frame and its picture into a reference cycle.
+    """
     side = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(side, SideData):
         return (1, 0, 0, 1)

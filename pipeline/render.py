@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from storage.errors import SystemicFault
 
 TICKS_PER_SECOND = 1200
-LAST_LINES = 5
-"""How much of ffmpeg's complaint is passed on."""
+COMPLAINT_LINES = 3
+"""How much of ffmpeg's complaint is passed on: the cause comes first, its consequences follow."""
 
 
 @dataclass(frozen=True)
@@ -96,5 +96,5 @@ def _run(stream: object, stdin: bytes = b"") -> None:
     options = [command[0], "-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1", *command[1:]]
     done = subprocess.run(options, input=stdin, capture_output=True, check=False)
     if done.returncode != 0:
-        complaint = "\n".join(done.stderr.decode(errors="replace").splitlines()[-LAST_LINES:])
+        complaint = "\n".join(done.stderr.decode(errors="replace").splitlines()[:COMPLAINT_LINES])
         raise SystemicFault(f"ffmpeg ended with status {done.returncode} while making the sample: {complaint}")

@@ -29,6 +29,8 @@ Attributes = Mapping[str, str | int]
 
 _LIBVER = ("earliest", "v108")
 """The oldest format there is, so that any HDF5 of the last twenty years opens it."""
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_ENVELOPE_BYTES = 48
 _LARGEST_ATTRIBUTE_BYTES = 256
 _MOST_ATTRIBUTES = 16
 _MOST_NAMES_PER_GROUP = 64
@@ -97,19 +99,30 @@ def survey(path: Path) -> Survey:
     Raises UntrustedFile for links to other names or files, external or virtual storage, chunks, filters, text or object
     types, odd shapes, and arrays that do not lie inside the file; IntegrityError for what is no HDF5 file at all.
     """
+    with path.open("rb") as file:
+        _check_envelope(path, file.read(_ENVELOPE_BYTES), path.stat().st_size)
     return _survey(path, path, path.stat().st_size)
 
 
 def survey_image(path: Path, content: bytes) -> Survey:
     """The same for the bytes of a file that is not on disk yet; `path` is what errors call it."""
+    _check_envelope(path, content[:_ENVELOPE_BYTES], len(content))
     return _survey(path, io.BytesIO(content), len(content))
+
+
+def _check_envelope(path: Path, start: bytes, size_bytes: int) -> None:
+    # Looked at before libhdf5 parses anything: a file that starts at its first byte, in the oldest format, and ends
+    # where it says it ends.
+    signature, version, base, end = start[:8], start[8:9], start[24:32], start[40:48]
+    if signature != _SIGNATURE or version != b"\0" or any(base):
+        raise IntegrityError(path, "is no HDF5 file of the kind we write")
+    if int.from_bytes(end, "little") != size_bytes:
+        raise IntegrityError(path, f"has {size_bytes:,} bytes, its header says {int.from_bytes(end, 'little'):,}")
 
 
 def _survey(path: Path, source: Path | io.BytesIO, size_bytes: int) -> Survey:
     try:
         with h5py.File(source, "r", locking=False) as file:
-            if file.userblock_size or file.id.get_filesize() != size_bytes:
-                raise UntrustedFile(path, f"the file has {size_bytes:,} bytes, its own header says otherwise")
             return Survey(dict(_attributes(path, file)), dict(_extents(path, file, size_bytes, 0)))
     except _PARSER_ERRORS as error:
         raise IntegrityError(path, f"cannot be read as HDF5: {error}") from error

@@ -6,7 +6,6 @@ processes as its path. Refuses to know sidecars: that a part is the right one is
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from storage.errors import IntegrityError, LookupFailed, UntrustedFile
 from storage.hdf5 import Extent, Survey, survey
 from storage.records import JSON, VIDEO_ID, Array, FeatureTrack, Ragged
+from storage.sealed import unseal
 
 FORMAT = "video-highlights part"
 FORMAT_VERSION = 1
@@ -73,16 +73,10 @@ class PartTable:
         return int(self._offsets[-1])
 
     def records(self) -> dict[str, JSON]:
-        """The JSON object that was written beside the rows."""
+        """The JSON object that was written beside the rows. Raises IntegrityError if a bit of it changed."""
         extent = self._extents["records"]
         self._expect("records", "|u1", extent.shape[:1])
-        try:
-            content = json.loads(self._read("records", 0, extent.shape[0]).tobytes())
-        except (ValueError, RecursionError) as error:
-            raise IntegrityError(self._path, f"its records are no JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise IntegrityError(self._path, "its records are no JSON object")
-        return content
+        return unseal(self._path, self._read("records", 0, extent.shape[0]).tobytes())
 
     def rows_of(self, video_id: str) -> tuple[int, int]:
         """`[start, end)`: the part's rows that belong to the video. Raises LookupFailed."""

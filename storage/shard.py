@@ -7,7 +7,7 @@ Format, version 1. Every dataset is contiguous and has no filter; there is no gr
     offsets  (V+1,)   int64: video i has the rows [offsets[i], offsets[i+1])
     digests  (V,)     64 bytes: FeatureTrack.digest() of each video, in hex
     spans    (R, 2)   float64: [start, end) of each row in seconds
-    records  (B,)     uint8: JSON text, what the shard's sidecar keeps about these videos
+    records  (B,)     uint8: JSON text with its own sha256, what the shard's sidecar keeps about these videos
     arrays/NAME       (R, ...): one item per row
     arrays/NAME/values (N, ...) and arrays/NAME/offsets (R+1,) int64: row r has the items [offsets[r], offsets[r+1])
 
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from storage.atomic import publish
 from storage.errors import IntegrityError
-from storage.fingerprint import canonical
 from storage.hdf5 import Draft, image, survey_image
 from storage.reader import ARRAY_NAME, FORMAT, FORMAT_VERSION, PartHeader, PartReader, PartTable, fetch_from
 from storage.records import JSON, VIDEO_ID, Array, FeatureTrack, Ragged
+from storage.sealed import seal
 
 __all__ = ["PartHeader", "PartReader", "part_image", "write_part"]
 
@@ -79,7 +79,7 @@ def _check_track(track: FeatureTrack) -> None:
         if not ARRAY_NAME.fullmatch(name):
             raise ValueError(f"an array's name is 1 to 64 of A-Z a-z 0-9 _, got {name!r}")
         if np.dtype(dtype).kind not in _KINDS:
-            raise ValueError(f"{track.video_id}: {name} is {dtype}; parts hold integers and floats")
+            raise ValueError(f"{track.video_id}: {name} is {np.dtype(dtype)}; parts hold integers and floats")
 
 
 def _form(track: FeatureTrack) -> dict[str, tuple[str, tuple[int, ...], bool]]:
@@ -98,7 +98,7 @@ def _tables(tracks: Sequence[FeatureTrack], digests: Sequence[str], records: Map
         "ids": _whole(np.array([track.video_id.encode() for track in tracks])),
         "offsets": _whole(_ends(np.array([track.rows for track in tracks]))),
         "digests": _whole(np.array([digest.encode() for digest in digests])),
-        "records": _whole(np.frombuffer(canonical(records), np.uint8)),
+        "records": _whole(np.frombuffer(seal(records), np.uint8)),
         "spans": Draft(np.float64, (rows, 2), (track.spans for track in tracks)),
     }
 

@@ -1,4 +1,4 @@
-"""What can become of a video: five states, and a closed table of reasons.
+"""What can become of a video: five states, and a closed, versioned table of reasons with a policy each.
 
 Every id that goes in ends in exactly one state, so the states of a catalog add up to its ids. A reason is a stable
 name that people filter and retry by; the raw message of whatever program complained is kept beside it as `detail`.
@@ -24,11 +24,31 @@ class State(StrEnum):
     """It hung or killed a decoder; never tried again by itself."""
 
 
+class Policy(StrEnum):
+    """What we do by ourselves when a reason comes up."""
+
+    PERMANENT = "permanent"
+    """Recorded once; never asked again until somebody asks for a retry."""
+    RETRY = "retry"
+    """Asked again within the same call, up to the attempts allowed, then left pending."""
+    PARK = "park"
+    """Recorded at once: another try needs something first (time, cookies, another network, a person's look)."""
+    PAUSE = "pause"
+    """The site is asking everybody behind our address to wait: the queue pauses, and no video is marked."""
+    ENVIRONMENT = "environment"
+    """This machine cannot do it for any video: the run stops with advice, and no video is marked."""
+
+
+TAXONOMY_VERSION = 2
+"""Raised whenever a reason is added, or changes its state or policy. Kept in media records and survival reports."""
+
+
 @dataclass(frozen=True)
 class Reason:
     """One row of the table of reasons."""
 
     state: State
+    policy: Policy
     meaning: str
     advice: str
 
@@ -37,33 +57,75 @@ _GONE = "nothing to do; results are reported on the videos that remain"
 _LATER = "run again with --retry, now or when the network is well"
 
 REASONS: dict[str, Reason] = {
-    "not_found": Reason(State.UNAVAILABLE, "the address answers 404 or 410, or the folder has no such file", _GONE),
-    "removed": Reason(State.UNAVAILABLE, "taken down by its uploader or by the site", _GONE),
-    "private": Reason(State.UNAVAILABLE, "private", _GONE),
-    "account_terminated": Reason(State.UNAVAILABLE, "the uploader's account was closed", _GONE),
-    "copyright": Reason(State.UNAVAILABLE, "blocked by a copyright claim", _GONE),
-    "members_only": Reason(State.UNAVAILABLE, "for paying members", _GONE),
-    "age_restricted": Reason(State.UNAVAILABLE, "needs a signed-in adult", "set cookies, then --retry age_restricted"),
-    "geo_blocked": Reason(State.UNAVAILABLE, "not shown in this country", "retry from another network"),
-    "not_a_video": Reason(State.REJECTED, "the bytes are no video container we open", "look at the file"),
-    "no_video_stream": Reason(State.REJECTED, "a container without a moving picture", "nothing to do"),
-    "too_short": Reason(State.REJECTED, "fewer frames than the extractor's clip", "nothing to do"),
-    "too_many_pixels": Reason(State.REJECTED, "a frame above [decode] max_pixels", "raise the limit, then --retry"),
-    "too_long": Reason(State.REJECTED, "above [decode] max_seconds", "raise the limit, then --retry"),
-    "unreadable": Reason(State.REJECTED, "a video container, but no frame of it decodes", "download it again"),
-    "bad_timestamps": Reason(State.REJECTED, "frames without usable times, so rows would have none", "re-mux the file"),
-    "non_finite": Reason(State.REJECTED, "a feature is NaN or infinite", "check the weights and the precision"),
-    "forbidden": Reason(State.PENDING, "the address answers 401 or 403", _LATER),
-    "rate_limited": Reason(State.PENDING, "the site asks us to slow down", "wait an hour, then --retry rate_limited"),
-    "bot_check": Reason(State.PENDING, "the site wants proof of a human", "wait, or use another network or cookies"),
-    "network": Reason(State.PENDING, "time-out, reset, DNS, TLS or a cut transfer", _LATER),
-    "server_error": Reason(State.PENDING, "the address answers 5xx", _LATER),
-    "not_yet_live": Reason(State.PENDING, "a live stream that has not ended", "run again with --retry when it has"),
-    "no_format": Reason(State.PENDING, "no format on offer that we take", "update yt-dlp, then --retry"),
-    "requested": Reason(State.PENDING, "a retry was asked for and has not happened yet", "run again"),
-    "unknown": Reason(State.PENDING, "a message we do not know; it is kept in full", "read the detail; tell us"),
-    "hang": Reason(State.QUARANTINED, "no frame for [decode] stall_seconds", "look at it, then --retry hang"),
-    "crash": Reason(State.QUARANTINED, "the decoder died on it", "look at it, then --retry crash"),
+    "not_found": Reason(
+        State.UNAVAILABLE, Policy.PERMANENT, "the address answers 404 or 410, or the folder has no such file", _GONE
+    ),
+    "removed": Reason(State.UNAVAILABLE, Policy.PERMANENT, "taken down by its uploader or by the site", _GONE),
+    "private": Reason(State.UNAVAILABLE, Policy.PERMANENT, "private", _GONE),
+    "account_terminated": Reason(State.UNAVAILABLE, Policy.PERMANENT, "the uploader's account was closed", _GONE),
+    "copyright": Reason(State.UNAVAILABLE, Policy.PERMANENT, "blocked by a copyright claim", _GONE),
+    "members_only": Reason(State.UNAVAILABLE, Policy.PERMANENT, "for paying members", _GONE),
+    "age_restricted": Reason(
+        State.UNAVAILABLE, Policy.PARK, "needs a signed-in adult", "set cookies, then --retry age_restricted"
+    ),
+    "geo_blocked": Reason(State.UNAVAILABLE, Policy.PARK, "not shown in this country", "retry from another network"),
+    "not_a_video": Reason(
+        State.REJECTED, Policy.PERMANENT, "the bytes are no video container we open", "look at the file"
+    ),
+    "no_video_stream": Reason(
+        State.REJECTED, Policy.PERMANENT, "a container without a moving picture", "nothing to do"
+    ),
+    "too_short": Reason(State.REJECTED, Policy.PERMANENT, "fewer frames than the extractor's clip", "nothing to do"),
+    "too_many_pixels": Reason(
+        State.REJECTED, Policy.PERMANENT, "a frame above [decode] max_pixels", "raise the limit, then --retry"
+    ),
+    "too_long": Reason(State.REJECTED, Policy.PERMANENT, "above [decode] max_seconds", "raise the limit, then --retry"),
+    "too_large": Reason(
+        State.REJECTED, Policy.PERMANENT, "above [download] max_megabytes", "raise the limit, then --retry"
+    ),
+    "unreadable": Reason(
+        State.REJECTED, Policy.PERMANENT, "a video container, but no frame of it decodes", "download it again"
+    ),
+    "bad_timestamps": Reason(
+        State.REJECTED, Policy.PERMANENT, "frames without usable times, so rows would have none", "re-mux the file"
+    ),
+    "non_finite": Reason(
+        State.REJECTED, Policy.PERMANENT, "a feature is NaN or infinite", "check the weights and the precision"
+    ),
+    "forbidden": Reason(State.PENDING, Policy.RETRY, "the address answers 401 or 403", _LATER),
+    "rate_limited": Reason(
+        State.PENDING, Policy.PAUSE, "the site asks us to slow down", "wait an hour, then --retry rate_limited"
+    ),
+    "bot_check": Reason(
+        State.PENDING, Policy.PAUSE, "the site wants proof of a human", "wait, or use another network or cookies"
+    ),
+    "network": Reason(State.PENDING, Policy.RETRY, "time-out, reset, DNS, TLS or a cut transfer", _LATER),
+    "server_error": Reason(State.PENDING, Policy.RETRY, "the address answers 5xx", _LATER),
+    "not_yet_live": Reason(
+        State.PENDING, Policy.PARK, "a live stream that has not ended", "run again with --retry when it has"
+    ),
+    "no_format": Reason(State.PENDING, Policy.PARK, "no format on offer that we take", "update yt-dlp, then --retry"),
+    "stale_downloader": Reason(
+        State.PENDING, Policy.ENVIRONMENT, "yt-dlp no longer understands the site", "update yt-dlp, then --retry"
+    ),
+    "no_javascript": Reason(
+        State.PENDING,
+        Policy.ENVIRONMENT,
+        "YouTube's formats need a JavaScript runtime",
+        "install deno (or node 22) and yt-dlp-ejs, check with `python -m pipeline doctor`, and run again",
+    ),
+    "proxy": Reason(State.PENDING, Policy.ENVIRONMENT, "the proxy refuses us", "mend [download] proxy, and run again"),
+    "offline": Reason(
+        State.PENDING, Policy.ENVIRONMENT, "the source cannot be reached at all", "mend the network, and run again"
+    ),
+    "requested": Reason(State.PENDING, Policy.RETRY, "a retry was asked for and has not happened yet", "run again"),
+    "unknown": Reason(
+        State.PENDING, Policy.PARK, "a message we do not know; it is kept in full", "read the detail; tell us"
+    ),
+    "hang": Reason(
+        State.QUARANTINED, Policy.PARK, "no frame for [decode] stall_seconds", "look at it, then --retry hang"
+    ),
+    "crash": Reason(State.QUARANTINED, Policy.PARK, "the decoder died on it", "look at it, then --retry crash"),
 }
 """Reason name → its state, what it means, what to do. Names are never reused with another meaning."""
 

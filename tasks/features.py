@@ -20,14 +20,14 @@ from pipeline.download import fetch
 from pipeline.extract import resolve_device
 from pipeline.process import ShardJob, process_shard
 from storage.atomic import publish
-from storage.catalog import Catalog, read_catalog
+from storage.catalog import Catalog
 from storage.errors import SettingsError
 from storage.fingerprint import readable
 from storage.lease import lease
 from storage.sidecar import request_retry
 from storage.verdicts import REASONS
 from tasks import exits, progress, reporting
-from tasks.ingest import BuildCatalog
+from tasks.ingest import BuildCatalog, catalog_of
 from tasks.sections import CommaList
 from tasks.settings import SAMPLES, Settings, front_door_catalog, load
 
@@ -63,12 +63,12 @@ class ExtractShard(luigi.Task):
     def complete(self) -> bool:
         """Whether the sidecar of every variant names every id of the shard."""
         settings = load(self.catalog)
-        return shard_job(settings, read_catalog(settings.layout.folder), self.shard).is_complete()
+        return shard_job(settings, catalog_of(settings), self.shard).is_complete()
 
     def run(self) -> None:
         """Fetch, decode, extract and write, as the only process that does so for this shard."""
         settings = load(self.catalog)
-        job = shard_job(settings, read_catalog(settings.layout.folder), self.shard)
+        job = shard_job(settings, catalog_of(settings), self.shard)
         decoder = ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
         with lease(settings.layout.lease(self.shard)), decoder:
             process_shard(
@@ -103,7 +103,7 @@ class RequestRetry(luigi.Task):
 
 def request_retries(settings: Settings, reasons: frozenset[str]) -> int:
     """Ask for another try of every video that ended for one of `reasons`; returns how many verdicts changed."""
-    catalog = read_catalog(settings.layout.folder)
+    catalog = catalog_of(settings)
     jobs = [shard_job(settings, catalog, shard) for shard in range(catalog.shard_count)]
     changed = 0
     for job in jobs:
@@ -140,7 +140,7 @@ class BuildFeatures(luigi.Task):
         if self.retry:
             yield RequestRetry(catalog=self.catalog, reasons=_reasons(self.retry), run_name=self.run_name)
         settings = load(self.catalog)
-        shards = parse_shards(self.shards, read_catalog(settings.layout.folder).shard_count)
+        shards = parse_shards(self.shards, catalog_of(settings).shard_count)
         progress.VIDEOS.plan(_videos_to_do(settings, shards))
         yield [ExtractShard(catalog=self.catalog, shard=shard) for shard in shards]
         progress.VIDEOS.close()
@@ -180,7 +180,7 @@ def _check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
 
 
 def _videos_to_do(settings: Settings, shards: tuple[int, ...]) -> int:
-    catalog = read_catalog(settings.layout.folder)
+    catalog = catalog_of(settings)
     return sum(len(shard_job(settings, catalog, shard).todo()) for shard in shards)
 
 

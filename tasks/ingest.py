@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from pipeline.catalogs.source import read_source
 from pipeline.catalogs.survey import write_oddities
 from pipeline.catalogs.table import catalog_spec
 from storage import atomic
-from storage.catalog import read_catalog, write_catalog
+from storage.catalog import Catalog, read_catalog, write_catalog
 from storage.errors import IntegrityError, LookupFailed
 from storage.fingerprint import readable
 from storage.records import JSON
@@ -57,7 +58,7 @@ def is_current(settings: Settings) -> bool:
     """Whether the catalog on disk is whole and came from what is configured; an address is not asked again."""
     layout = settings.layout
     try:
-        read_catalog(layout.folder)
+        catalog_of(settings)
         if json.loads((layout.sources / ASKED).read_bytes()) != _asked(settings):
             return False
     except (LookupFailed, IntegrityError, FileNotFoundError, ValueError):
@@ -77,6 +78,17 @@ def _contents(settings: Settings, files: Mapping[str, str]) -> dict[str, bytes]:
     for split, content in contents.items():
         atomic.publish(settings.layout.sources / files[split], content, replace=True)
     return contents
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    """The catalog on disk, read once per process: PHD2's takes two seconds, and every shard asks for it."""
+    return _read(settings.layout.folder, settings.layout.catalog_file.read_bytes())
+
+
+@functools.lru_cache(maxsize=2)
+def _read(folder: Path, _header: bytes) -> Catalog:
+    # The header holds the tables' sha256, so another catalog in the same folder is another key.
+    return read_catalog(folder)
 
 
 def _shard_count(settings: Settings) -> int | None:

@@ -45,9 +45,11 @@ class Bar:
             say(f"{self._title}: {self._rate(now - self._started)}{f'; {note}' if note else ''}")
 
     def _rate(self, elapsed_seconds: float) -> str:
-        rate = self.done / elapsed_seconds if elapsed_seconds else 0.0
-        left = clock((self.total - self.done) / rate) if rate else "unknown time"
-        return f"{self.done}/{self.total} {self._unit}s, {rate * 60:.1f} a minute, {left} left"
+        rate = self.done / elapsed_seconds if elapsed_seconds >= 1 else 0.0
+        count = f"{self.done}/{self.total} {self._unit}s"
+        if not rate:
+            return count
+        return f"{count}, {rate * 60:.1f} a minute, {clock((self.total - self.done) / rate)} left"
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -68,6 +70,8 @@ class Videos:
         self._planned += videos
         if self._bar is not None:
             self._bar.total = self._planned
+        elif videos:
+            self._bar = Bar("videos", "video", self._planned)
 
     def video(self, shard: int, video_id: str, verdict: Verdict) -> None:
         """One more video ended."""

@@ -14,13 +14,14 @@ from pathlib import Path
 from models.extractors.spec import random_seed
 from pipeline.extract import Variant
 from storage import atomic
-from storage.catalog import Catalog, read_catalog
+from storage.catalog import Catalog
 from storage.errors import IntegrityError
 from storage.fingerprint import readable
 from storage.records import JSON
 from storage.sidecar import Entry, read_sidecar
 from storage.verdicts import REASONS, State
 from tasks.exits import RunIncomplete
+from tasks.ingest import catalog_of
 from tasks.settings import Settings
 
 WAITING = (State.PENDING, State.QUARANTINED)
@@ -31,8 +32,8 @@ EXAMPLES = 3
 class Tally:
     """One variant's account over the shards of a run."""
 
-    variant: str
-    fingerprint: str
+    name: str
+    """The variant's full name."""
     weights: str
     ids: int
     states: Mapping[State, int]
@@ -56,7 +57,7 @@ def account(settings: Settings, shards: Sequence[int]) -> None:
 
     Raises IntegrityError if the states do not add up to the ids, RunIncomplete if videos wait for a retry.
     """
-    catalog = read_catalog(settings.layout.folder)
+    catalog = catalog_of(settings)
     tallies = [tally(settings, catalog, variant, shards) for variant in settings.variants]
     whole = len(shards) == catalog.shard_count
     scope = f"{catalog.shard_count} shards" if whole else f"{len(shards)} of {catalog.shard_count} shards"
@@ -94,8 +95,7 @@ def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterab
         if entry.verdict.reason:
             reasons.setdefault(entry.verdict.reason, []).append(video_id)
     return Tally(
-        variant=variant.name,
-        fingerprint=variant.fingerprint(),
+        name=variant.full_name,
         weights=variant.weights,
         ids=len(ids),
         states=Counter(entry.verdict.state for entry in mine.values()),
@@ -107,7 +107,7 @@ def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterab
 
 def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
     for one in tallies:
-        yield f"  {one.variant + '-' + one.fingerprint:<24} {one.equation}"
+        yield f"  {one.name:<24} {one.equation}"
         yield f"  {'':<24} {one.rows:,} rows, {one.size_bytes / 1e6:,.1f} MB"
     for reason, ids in _all_reasons(tallies).items():
         row = REASONS[reason]
@@ -116,7 +116,7 @@ def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
         yield f"      {row.meaning}; {row.advice}"
     for one in tallies:
         if one.weights and random_seed(one.weights) is not None:
-            yield f"  NOTE {one.variant} ran with {one.weights} weights: good for trying the pipeline, not for results"
+            yield f"  NOTE {one.name} ran with {one.weights} weights: good for trying the pipeline, not for results"
 
 
 def _all_reasons(tallies: Sequence[Tally]) -> dict[str, list[str]]:
@@ -128,7 +128,7 @@ def _kept(tallies: Sequence[Tally], shards: Sequence[int]) -> dict[str, JSON]:
     return {
         "shards": list(shards),
         "variants": {
-            f"{one.variant}-{one.fingerprint}": {
+            one.name: {
                 "ids": one.ids,
                 "states": {str(state): one.states.get(state, 0) for state in State},
                 "reasons": {reason: list(ids) for reason, ids in one.reasons.items()},
@@ -145,13 +145,13 @@ def draw(settings: Settings) -> Path | None:
     """The picture of what was built; None where no variant keeps pictures or none keeps a plain feature."""
     from trainer.overview import draw_overview  # matplotlib takes a second to import
 
-    pictures = next((one.name for one in settings.variants if "jpeg" in one.arrays), None)
+    pictures = next((one.full_name for one in settings.variants if "jpeg" in one.arrays), None)
     plain = [(one, name) for one in settings.variants for name, spec in one.arrays.items() if not spec.ragged]
     if pictures is None or not plain:
         return None
     variant, array = plain[0]
     into = settings.layout.report / "features.png"
-    return draw_overview(settings.layout.folder, pictures=pictures, clips=variant.name, array=array, into=into)
+    return draw_overview(settings.layout.folder, pictures=pictures, clips=variant.full_name, array=array, into=into)
 
 
 def say(line: str) -> None:

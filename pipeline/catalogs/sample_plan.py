@@ -52,7 +52,7 @@ class SampleSize:
                 raise ValueError(f"{self.scenes_per_video} scenes in a video do not suit {n_users} users")
 
 
-SMALL = SampleSize((("train", 3), ("test", 2)), 4, (3.0, 3.3), width=192, height=144, pool=5, edge_cases=True)
+SMALL = SampleSize((("train", 3), ("test", 2)), 4, (3.0, 3.2), width=192, height=144, pool=5, edge_cases=True)
 """Two minutes in all: every extractor is through with it within minutes on two cores."""
 LARGE = SampleSize((("train", 5),) * 11 + (("test", 5),) * 5, 6, (3.0, 4.6), width=160, height=120, pool=5)
 """Half an hour: 55 users to learn from and 25 to be judged by, whose pairs of tastes are never seen in training."""
@@ -138,16 +138,18 @@ def _tastes(rng: np.random.Generator, n_users: int, *, for_test: bool) -> list[t
     """One or two kinds for each user of a group, the main one first.
 
     Main kinds differ, and nobody's second is the main kind of the next: so everybody finds something in every video,
-    and nobody likes all of it.
+    and nobody likes all of it. No two users like the same.
     """
     kinds = list(KINDS)
     mains = [int(number) for number in rng.permutation(len(kinds))[:n_users]]
-    tastes = []
+    tastes: list[list[int]] = []
     for main, next_main in zip(mains, mains[1:] + mains[:1], strict=True):
         allowed = [
             other
             for other in range(len(kinds))
-            if other not in (main, next_main) and _pair_is_for_test(main, other) == for_test
+            if other not in (main, next_main)
+            and [other, main] not in tastes
+            and _pair_is_for_test(main, other) == for_test
         ]
         wants_second = rng.random() < SECOND_TASTE_ODDS
         tastes.append([main, int(rng.choice(allowed))] if wants_second and allowed else [main])

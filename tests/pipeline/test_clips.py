@@ -138,6 +138,25 @@ def test_joint_planner_sends_each_frame_once_in_order_and_windows_after_their_fr
     ]
 
 
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        # overlapping: (0, 1, 2) is certain once frame 3 comes, so 3 is the first frame nobody has decided about
+        (ConsecutiveFrames(3, 1), [0, 0, 0, 3, 4, 5]),
+        # with gaps: after (0, 1) the next window starts at 4, so 2 and 3 are in none
+        (ConsecutiveFrames(2, 4), [0, 0, 4, 4, 4, 4]),
+        (EveryFrame(), [0, 1, 2, 3, 4, 5]),
+        (FramesAtRate(0.5), [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_frames_are_let_go_as_soon_as_they_are_decided(sampling: Sampling, expected: list[int]) -> None:
+    one, found = planner(sampling), []
+    for pts in range(6):
+        one.push(float(pts))
+        found.append(one.undecided_from)
+    assert found == expected
+
+
 samplings = st.one_of(
     st.builds(ConsecutiveFrames, st.integers(1, 6), st.integers(1, 8)),
     st.builds(FramesAtRate, st.sampled_from([0.1, 1 / 3, 1.0, 2.5, 30.0])),

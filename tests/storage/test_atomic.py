@@ -15,6 +15,8 @@ from storage.errors import DiskFull, IntegrityError, SystemicFault
 from storage.owner import current
 from tests.storage.samples import race
 
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 OLD, NEW = b"old" * 500_000, b"new" * 500_000  # 1.5 MB: two write steps of 1 MiB
 ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.ESTALE)
 

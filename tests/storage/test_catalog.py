@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from storage.catalog import Catalog, default_shard_count, read_catalog, shard_of, write_catalog
 from storage.errors import IntegrityError, LookupFailed, SettingsError
 from storage.layout import Layout
-from storage.records import Annotation, Link, User, Video
+from storage.records import JSON, Annotation, Link, User, Video
+from storage.sealed import seal, unseal
 
 TABLES = ("videos", "users", "links", "annotations")
 
@@ -158,6 +159,26 @@ def test_every_altered_byte_of_the_header_is_found(tmp_path: Path) -> None:
         layout.catalog_file.write_bytes(altered)
         with pytest.raises(IntegrityError, match=r"catalog\.json"):
             read_catalog(layout.folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "something else"}, "is no video-highlights catalog"),
+        ({"format_version": 2}, "has format version 2; this release reads 1"),
+        ({"shard_count": "3"}, "shard_count must be of type int, got '3'"),
+        ({"shard_count": True}, "shard_count must be of type int, got True"),
+        ({"shard_count": 0}, "this is no catalog we wrote: shard_count must be at least 1"),
+        ({"tables": {}}, "videos must be of type dict, got None"),
+    ],
+)
+def test_a_header_of_another_making_is_refused(tmp_path: Path, changes: dict[str, JSON], message: str) -> None:
+    layout = Layout(tmp_path, "tiny")
+    write_catalog(layout, example())
+    header = unseal(layout.catalog_file, layout.catalog_file.read_bytes())
+    layout.catalog_file.write_bytes(seal(header | changes))
+    with pytest.raises(IntegrityError, match=message):
+        read_catalog(layout.folder)
 
 
 def test_missing_files_are_told_apart(tmp_path: Path) -> None:

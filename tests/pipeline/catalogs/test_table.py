@@ -12,7 +12,7 @@ from storage.errors import LookupFailed
 def test_every_row_reads_its_files(name: str) -> None:
     row = b"youtubeId,start,duration,user_id,video_duration,is_last\nv,1,2,u,9,True\n"
     spec = catalog_spec(name)
-    read = spec.read({split: row for split in list(spec.files)[:1]}, name="mine", shard_count=5)
+    read = spec.read(dict.fromkeys(list(spec.files)[:1], row), name="mine", shard_count=5)
     assert (read.catalog.name, read.catalog.shard_count, len(read.catalog.annotations)) == ("mine", 5, 1)
 
 

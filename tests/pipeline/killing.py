@@ -1,0 +1,178 @@
+"""Kills the real shard code at random instants, hundreds of times, and checks what it left behind each time.
+
+Run as `python -m tests.pipeline.killing FOLDER KILLS SEED`: a fresh interpreter imports everything once and forks a
+child per try, so that a kill costs milliseconds. Only the network is small; store, spool, decode and process are ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.extractors.spec import ArraySpec, ConsecutiveFrames, EveryFrame, ExtractorSpec, Frame, Sampling
+from pipeline.decoder import InlineDecoder
+from pipeline.download import SourceSettings, fetch
+from pipeline.extract import Variant
+from pipeline.process import ShardJob, process_shard
+from storage.errors import IntegrityError
+from storage.layout import Layout
+from storage.lease import lease
+from storage.reader import PartReader
+from storage.sidecar import logical_digest, read_sidecar
+from storage.verdicts import State
+from tests.pipeline.videos import coded_video
+
+SMALL_PART_BYTES = 3_000
+"""So small that a shard of six videos needs several parts."""
+
+
+@dataclass(frozen=True)
+class TinySettings:
+    """Nothing to set."""
+
+
+class Tiny:
+    """Mean colour of a frame; a clip's row is its frames' means."""
+
+    def prepare(self, frame: Frame) -> NDArray[np.float32]:
+        return np.asarray(frame.reshape(-1, 3).mean(axis=0), dtype=np.float32)
+
+    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        return {"mean": [np.stack(window) for window in windows]}
+
+
+def tiny_variant(name: str, sampling: Sampling, length: int) -> Variant:
+    spec = ExtractorSpec(
+        name=name,
+        numerics_version=1,
+        settings_type=TinySettings,
+        arrays=lambda _: {"mean": ArraySpec("float32", (length, 3))},
+        sampling=lambda _: sampling,
+        build=lambda *_: Tiny(),
+        needs_weights=False,
+    )
+    return Variant(name, spec, TinySettings())
+
+
+def shard_job(folder: Path, ids: Sequence[str]) -> ShardJob:
+    variants = (tiny_variant("clips", ConsecutiveFrames(8, 4), 8), tiny_variant("singles", EveryFrame(), 1))
+    return ShardJob(Layout(folder, "tiny"), 0, tuple(ids), variants, SMALL_PART_BYTES)
+
+
+def build(job: ShardJob, videos: Path) -> None:
+    """What a worker does for one shard."""
+    with lease(job.layout.lease(job.shard)):
+        process_shard(
+            job,
+            fetch=lambda video_id, retry: fetch(
+                video_id, layout=job.layout, shard=job.shard, source=SourceSettings(str(videos)), retry=retry
+            ),
+            decoder=InlineDecoder(),
+            device="cpu",
+            on_video=lambda *_: None,
+        )
+
+
+def forked(job: ShardJob, videos: Path, kill_after_seconds: float | None) -> bool:
+    """Build in a forked child, kill it after a while; whether it finished first."""
+    child = os.fork()
+    if child == 0:
+        try:
+            build(job, videos)
+        except BaseException as error:
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            os._exit(1)
+        os._exit(0)
+    if kill_after_seconds is not None:
+        time.sleep(kill_after_seconds)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) != 0:
+        raise RuntimeError(f"the build failed with {os.WEXITSTATUS(status)} instead of finishing or being killed")
+    return os.WIFEXITED(status)
+
+
+def digest(job: ShardJob) -> str:
+    sidecars = [job.sidecar(variant) for variant in job.variants]
+    return " ".join(logical_digest([one]) for one in sidecars if one is not None)
+
+
+def damage(job: ShardJob) -> dict[str, int]:
+    """What is wrong with everything that has a final name: corrupt files, ids a sidecar claims and parts do not hold."""
+    found = {"corrupt": 0, "short": 0}
+    for variant in job.variants:
+        layout = job.variant_layout(variant)
+        try:
+            sidecar = read_sidecar(layout, job.shard)
+            for path in layout.folder.glob("*.h5"):
+                reader = PartReader(path)
+                for video_id in reader.ids():
+                    found["corrupt"] += reader.digest(video_id) != reader.table.stored_digest(video_id)
+        except IntegrityError as error:
+            sys.stderr.write(f"{error}\n")
+            found["corrupt"] += 1
+            continue
+        for video_id, entry in sidecar.entries.items() if sidecar else ():
+            if entry.verdict.state is State.DONE:
+                found["short"] += PartReader(layout.folder / entry.part).digest(video_id) != entry.digest
+    return found
+
+
+def film(folder: Path) -> list[str]:
+    """Five videos of different lengths, one of them too short for a clip, and a dead link."""
+    folder.mkdir(parents=True)
+    ids = [f"-video{number:05d}" for number in range(6)]
+    for number, video_id in enumerate(ids[:5]):
+        frames = 5 if number == 2 else 20 + 6 * number
+        coded_video(folder / f"{video_id}.mp4", frames)
+    return ids
+
+
+def campaign(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kill and resume; a store that got finished is compared with an uninterrupted one and started anew."""
+    rng = random.Random(seed)
+    ids = film(folder / "videos")
+    whole = shard_job(folder / "whole", ids)
+    started = time.monotonic()
+    forked(whole, folder / "videos", None)
+    seconds = time.monotonic() - started
+    result: dict[str, Any] = {
+        "seed": seed,
+        "kills": 0,
+        "corrupt": 0,
+        "short": 0,
+        "lost": 0,
+        "mismatches": 0,
+        "whole": 0,
+    }
+    job = shard_job(folder / "killed", ids)
+    while result["kills"] < kills or not job.is_complete():
+        last = result["kills"] >= kills
+        finished = forked(job, folder / "videos", None if last else rng.uniform(0, 1.1 * seconds))
+        result["kills"] += not finished
+        for kind, count in damage(job).items():
+            result[kind] += count
+        if finished:
+            result["whole"] += 1
+            result["lost"] += len(job.todo())
+            result["mismatches"] += digest(job) != digest(whole)
+            if not last:
+                shutil.rmtree(job.layout.folder)
+    result["mismatches"] += digest(job) != digest(whole)
+    return result
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(campaign(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))) + "\n")

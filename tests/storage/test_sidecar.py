@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from storage import atomic
+from storage.account import Entry, Part, Sidecar
+from storage.errors import IntegrityError
+from storage.fingerprint import readable
+from storage.layout import VariantLayout
+from storage.records import JSON, FeatureTrack
+from storage.sealed import seal, unseal
+from storage.shard import PartReader
+from storage.sidecar import commit, compact, logical_digest, read_sidecar, request_retry, write_sidecar
+from storage.verdicts import DONE, State, failed
+from tests.storage.samples import commit_tracks, make_track, same, variant_layout
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+TRACKS = [make_track(f"v{number}", 10 + number) for number in range(6)]
+SMALL = 2 * max(track.nbytes for track in TRACKS)
+"""Room for two tracks, and not for three."""
+
+
+@pytest.fixture(autouse=True)
+def _seam_is_given_back() -> Iterator[None]:
+    before = atomic.before_step
+    yield
+    atomic.before_step = before
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> VariantLayout:
+    return variant_layout(tmp_path)
+
+
+def rows_of(layout: VariantLayout, sidecar: Sidecar) -> dict[str, FeatureTrack]:
+    done = {video_id: entry for video_id, entry in sidecar.entries.items() if entry.is_done}
+    return {video_id: PartReader(layout.folder / entry.part).track(video_id) for video_id, entry in done.items()}
+
+
+def parts_on_disk(layout: VariantLayout) -> list[str]:
+    return sorted(path.name for path in layout.folder.glob("*.h5"))
+
+
+def test_six_videos_go_greedily_into_parts_of_two(layout: VariantLayout) -> None:
+    sidecar = commit_tracks(layout, TRACKS, part_bytes=SMALL, zz=failed("private"), yy=failed("hang"))
+    assert [part.file for part in sidecar.parts] == [f"shard_000.p00{number}.h5" for number in range(3)]
+    assert [(part.videos, part.rows) for part in sidecar.parts] == [(2, 10 + 11), (2, 12 + 13), (2, 14 + 15)]
+    assert sidecar.counts == {
+        State.DONE: 6,
+        State.UNAVAILABLE: 1,
+        State.REJECTED: 0,
+        State.PENDING: 0,
+        State.QUARANTINED: 1,
+    }
+    assert all(same(rows_of(layout, sidecar)[track.video_id], track) for track in TRACKS)
+    assert read_sidecar(layout, 0) == sidecar
+    assert read_sidecar(layout, 1) is None
+
+
+def test_a_video_larger_than_a_part_gets_one_of_its_own(layout: VariantLayout) -> None:
+    assert [part.videos for part in commit_tracks(layout, TRACKS, part_bytes=1).parts] == [1] * 6
+
+
+def test_the_same_commit_gives_the_same_bytes_anywhere_and_changes_nothing_twice(tmp_path: Path) -> None:
+    folders = [variant_layout(tmp_path / name) for name in ("one", "another/place")]
+    for layout in folders:
+        commit_tracks(layout, TRACKS, part_bytes=SMALL, zz=failed("private"))
+    contents = [{path.name: path.read_bytes() for path in layout.folder.iterdir()} for layout in folders]
+    assert contents[0] == contents[1]
+    commit_tracks(folders[0], TRACKS, part_bytes=SMALL, zz=failed("private"))
+    assert {path.name: path.read_bytes() for path in folders[0].folder.iterdir()} == contents[0]
+
+
+def test_a_retried_video_moves_and_its_old_part_is_not_touched(layout: VariantLayout) -> None:
+    first = commit_tracks(layout, TRACKS[:2], v9=failed("network"))
+    before = (layout.folder / "shard_000.p000.h5").read_bytes()
+    better = make_track("v1", 30, salt="again")
+    second = commit_tracks(layout, [better, make_track("v9", 4)])
+    assert [part.file for part in second.parts] == ["shard_000.p000.h5", "shard_000.p001.h5"]
+    assert {video_id: entry.part[-5:-3] for video_id, entry in second.entries.items()} == {
+        "v0": "00",
+        "v1": "01",
+        "v9": "01",
+    }
+    assert same(rows_of(layout, second)["v1"], better)
+    assert (layout.folder / "shard_000.p000.h5").read_bytes() == before
+    assert logical_digest([first]) != logical_digest([second])
+
+
+def test_compact_drops_superseded_rows_and_keeps_the_logical_digest(layout: VariantLayout, tmp_path: Path) -> None:
+    for track in TRACKS:
+        commit_tracks(layout, [track])
+    before = commit_tracks(layout, [make_track("v1", 30, salt="again")], zz=failed("private"))
+    after = compact(layout, 0, max_part_bytes=10**6)
+    assert (len(before.parts), len(after.parts)) == (7, 1)
+    assert parts_on_disk(layout) == [after.parts[0].file] == ["shard_000.p007.h5"]
+    assert logical_digest([after]) == logical_digest([before])
+    assert after.counts == before.counts
+    assert compact(layout, 0, max_part_bytes=10**6) == after
+    other = variant_layout(tmp_path / "at once")
+    tracks = [track for track in TRACKS if track.video_id != "v1"] + [make_track("v1", 30, salt="again")]
+    at_once = commit_tracks(other, tracks, zz=failed("private"))
+    assert at_once.parts[0].sha256 == after.parts[0].sha256
+
+
+def _same_state(layout: VariantLayout, states: list[str]) -> None:
+    sidecar = read_sidecar(layout, 0)
+    digest = logical_digest([sidecar]) if sidecar else "nothing"
+    assert digest in states
+    if sidecar:
+        for video_id, track in rows_of(layout, sidecar).items():
+            assert track.digest() == sidecar.entries[video_id].digest
+
+
+def _killed_at(place: int, action: Callable[[], object]) -> bool:
+    child = os.fork()
+    if child == 0:
+        count = iter(range(10_000))
+        atomic.before_step = lambda step, path: os.kill(os.getpid(), signal.SIGKILL) if next(count) == place else None
+        action()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) or status == 0
+    return os.WIFSIGNALED(status)
+
+
+@pytest.mark.parametrize(
+    ("work", "steps"),
+    [
+        ("commit", 2 * 7 + 6),  # two parts of seven steps each, then the sidecar, whose replacement takes six
+        ("compact", 2 * 7 + 6 + 3),  # the same, and three old parts to remove
+    ],
+)
+def test_a_kill_at_any_step_leaves_the_old_account_or_the_new_and_the_next_run_gets_there(
+    tmp_path: Path, work: str, steps: int
+) -> None:
+    def act(layout: VariantLayout) -> Sidecar:
+        if work == "commit":
+            return commit_tracks(layout, TRACKS[3:], part_bytes=SMALL)
+        return compact(layout, 0, max_part_bytes=SMALL)
+
+    start, whole = variant_layout(tmp_path / "start"), variant_layout(tmp_path / "whole")
+    before = logical_digest([commit_tracks(start, TRACKS[:3], part_bytes=1)])
+    shutil.copytree(start.folder, whole.folder, dirs_exist_ok=True)
+    after = logical_digest([act(whole)])
+    for place in range(steps + 1):
+        layout = variant_layout(tmp_path / f"killed{place}")
+        shutil.copytree(start.folder, layout.folder, dirs_exist_ok=True)
+        assert _killed_at(place, lambda layout=layout: act(layout)) == (place < steps)
+        _same_state(layout, [before, after])
+        act(layout)
+        _same_state(layout, [after])
+
+
+def test_an_orphan_of_a_killed_commit_is_taken_if_equal_and_stepped_over_if_not(layout: VariantLayout) -> None:
+    commit_tracks(layout, TRACKS[:1])
+    orphan = layout.part(0, 1)
+    orphan.write_bytes(b"something else")
+    assert commit_tracks(layout, TRACKS[1:2]).parts[-1].file == "shard_000.p002.h5"
+    assert orphan.read_bytes() == b"something else"
+
+
+@pytest.mark.parametrize(
+    ("entries", "tracks", "message"),
+    [
+        ({"v0": Entry(DONE)}, [], "done, but no track was given: v0"),
+        ({}, TRACKS[:1], "v0 has a track, but no entry"),
+        ({"v0": Entry(DONE), "v1": Entry(DONE)}, [TRACKS[1], TRACKS[0]], "ascending order"),
+    ],
+)
+def test_entries_and_tracks_must_agree(
+    layout: VariantLayout, entries: dict[str, Entry], tracks: list[FeatureTrack], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        commit(layout, "sample", 0, entries=entries, tracks=tracks, max_part_bytes=10**6, provenance={})
+    assert read_sidecar(layout, 0) is None
+
+
+def test_only_one_part_of_tracks_is_in_memory(layout: VariantLayout) -> None:
+    alive: list[int] = []
+
+    def lazily() -> Iterator[FeatureTrack]:
+        for number, track in enumerate(TRACKS):
+            alive.append(number - 2 * len(parts_on_disk(layout)))
+            yield track
+
+    entries = {track.video_id: Entry(DONE) for track in TRACKS}
+    commit(layout, "sample", 0, entries=entries, tracks=lazily(), max_part_bytes=SMALL, provenance={})
+    assert alive == [0, 1, 2, 1, 2, 1]  # unpublished tracks before each one is asked for: never more than a part's two
+
+
+def test_a_retry_marks_the_chosen_reasons_and_no_others(layout: VariantLayout) -> None:
+    commit_tracks(layout, TRACKS[:1], a=failed("network", "reset"), b=failed("private"), c=failed("rate_limited"))
+    assert request_retry(layout, 0, ["network", "rate_limited"]) == ("a", "c")
+    sidecar = read_sidecar(layout, 0)
+    assert sidecar is not None
+    assert str(sidecar.entries["a"].verdict) == "pending:requested (pending:network (reset))"
+    assert [sidecar.entries[video_id].verdict.reason for video_id in "bc"] == ["private", "requested"]
+    assert request_retry(layout, 0, ["network", "requested"]) == ()
+    assert request_retry(layout, 5, ["network"]) == ()
+
+
+def test_a_sidecar_of_another_place_is_refused(layout: VariantLayout, tmp_path: Path) -> None:
+    sidecar = commit_tracks(layout, TRACKS[:1])
+    layout.sidecar(1).write_bytes(layout.sidecar(0).read_bytes())
+    with pytest.raises(IntegrityError, match=r"shard=0.*expected.*shard=1.*copied here"):
+        read_sidecar(layout, 1)
+    with pytest.raises(IntegrityError, match="belongs to the catalog 'sample', not to 'other'"):
+        commit(layout, "other", 0, entries={}, tracks=[], max_part_bytes=1, provenance={})
+    with pytest.raises(IntegrityError, match="nothing to compact"):
+        compact(layout, 7, max_part_bytes=1)
+    write_sidecar(layout, replace(sidecar, shard=2))
+    assert read_sidecar(layout, 2) == replace(sidecar, shard=2)
+
+
+def good_json() -> dict[str, JSON]:
+    part = Part("shard_000.p000.h5", "ab" * 32, 99, 1, 3)
+    entry = Entry(DONE, part.file, 3, "cd" * 32, 2, {"frames": 48})
+    return Sidecar("sample", 0, "c3d", "0123456789ab", (part,), {"v0": entry}, {"numpy": "2"}).to_json()
+
+
+def _change(path: str, value: JSON) -> Callable[[dict[str, JSON]], None]:
+    def change(content: dict[str, JSON]) -> None:
+        at = json.loads(readable(content))
+        target, keys = at, path.split("/")
+        for key in keys[:-1]:
+            target = target[int(key) if key.isdigit() else key]
+        target[keys[-1]] = value
+        content.clear()
+        content.update(at)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("format", "x", "is not a 'video-highlights sidecar' of version 1"),
+        ("format_version", 2, "of version 1"),
+        ("shard", "0", "field 'shard' of the sidecar is '0', not a int"),
+        ("shard", True, "field 'shard'"),
+        ("parts", {}, "field 'parts' of the sidecar"),
+        ("parts/0/size_bytes", 1.5, "field 'size_bytes' of a part is 1.5"),
+        ("parts/0/more", 1, "a part has unknown fields: more"),
+        ("more", 1, "the sidecar has unknown fields: more"),
+        ("entries/v0", [], "an entry is no JSON object"),
+        ("entries/v0/state", "fine", "a verdict is wrong: 'fine' is not a valid State"),
+        ("entries/v0/reason", "private", "a done video has no reason"),
+        ("entries/v0/part", "other.h5", "entries.v0: done with part 'other.h5'"),
+        ("entries/v0/rows", 0, "entries.v0: done with part .* and 0 rows"),
+        ("entries/v0/digest", None, "field 'digest' of an entry is None"),
+        ("entries/..", {}, "field 'state' of an entry is None"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path: Path, path: str, value: JSON, message: str) -> None:
+    content = good_json()
+    assert Sidecar.from_json(tmp_path, content).to_json() == content
+    _change(path, value)(content)
+    with pytest.raises(IntegrityError, match=message):
+        Sidecar.from_json(tmp_path, content)
+
+
+def test_every_flipped_bit_of_a_sealed_record_is_noticed(tmp_path: Path) -> None:
+    sealed = seal(good_json())
+    assert unseal(tmp_path, sealed) == good_json()
+    for bit in range(0, 8 * len(sealed), 3):
+        flipped = bytearray(sealed)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(IntegrityError):
+            unseal(tmp_path, bytes(flipped))
+    for end in range(0, len(sealed), 7):
+        with pytest.raises(IntegrityError):
+            unseal(tmp_path, sealed[:end])
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"nan", b'{"a": NaN}', b"[" * 100_000, b'{"a": 1, "a": 2}', b"\xff\xfe"])
+def test_what_is_no_sealed_record_is_an_integrity_error(tmp_path: Path, raw: bytes) -> None:
+    with pytest.raises(IntegrityError, match="JSON|own sha256"):
+        unseal(tmp_path, raw)
