@@ -7,18 +7,20 @@ guess. Knows nothing about files, settings or retries.
 
 from __future__ import annotations
 
+import email.utils
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from yt_dlp.networking.exceptions import HTTPError, TransportError
+from yt_dlp.networking.exceptions import HTTPError, ProxyError, TransportError
 from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, UnsupportedError, UserNotLive
 
 STATUS_REASONS = {
     401: "forbidden",
     403: "forbidden",
     404: "not_found",
+    407: "proxy",
     408: "network",
     410: "not_found",
     429: "rate_limited",
@@ -30,6 +32,7 @@ TYPE_REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (UserNotLive, "not_yet_live"),
     (UnsupportedError, "not_a_video"),
     (ContentTooShortError, "network"),
+    (ProxyError, "proxy"),
     (TransportError, "network"),
     (ConnectionError, "network"),
     (TimeoutError, "network"),
@@ -51,15 +54,17 @@ TEXT_REASONS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("copyright", r"copyright (claim|grounds)|who has blocked it"),
         ("removed", r"removed by the (uploader|user)|video has been removed"),
         ("not_yet_live", r"live event will begin|premieres? (in|will begin)|not currently live|live stream .*offline"),
+        ("no_javascript", r"no supported javascript runtime|challenge solving failed"),
         ("no_format", r"requested format is not available|no video formats found|drm protected|only images"),
         ("removed", r"video unavailable(\. this video (is unavailable|isn.t available anymore))?[. ]*$"),
         ("removed", r"this video (is no longer available|isn.t available anymore)[. ]*$"),
         ("network", r"got error:|did not get any data blocks|timed out|content too short"),
+        ("stale_downloader", r"confirm you are on the latest version|unable to extract|signature extraction failed"),
     )
 )
 
 _STATUS_IN_TEXT = re.compile(r"HTTP Error (\d{3})")
-_ADDRESS = re.compile(r"(https?://)(?:[^\s/@'\"]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?")
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^\s/@'\"]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?", re.IGNORECASE)
 _UNPRINTABLE = re.compile(r"(\x1b\[[0-9;]*[A-Za-z]|[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069])+")
 _LONGEST_DETAIL = 4000
 
@@ -111,11 +116,35 @@ def local_fault(error: BaseException) -> OSError | None:
     return next((link for link in chain if isinstance(link, OSError)), None)
 
 
-def detail(text: str) -> str:
-    """A message fit to keep: no control characters, no secrets in addresses, at most 4,000 characters.
+def retry_after_seconds(error: BaseException) -> float | None:
+    """How long the server behind `error` asks us to wait, from now; None if it does not say.
 
-    Query strings are cut because media addresses carry our network address and a token.
+    A date is compared with the server's own clock, never with ours.
     """
+    for link in causes(error):
+        if isinstance(link, HTTPError):
+            return _wait_in(link.response.headers)
+    return None
+
+
+def _wait_in(headers: Mapping[str, str]) -> float | None:
+    told = (headers.get("Retry-After") or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", told):
+        return float(told)
+    try:
+        until, now = (email.utils.parsedate_to_datetime(text) for text in (told, headers.get("Date") or ""))
+        return max((until - now).total_seconds(), 0.0)
+    except (TypeError, ValueError):  # no dates, or one with a zone and one without
+        return None
+
+
+def detail(text: str, secrets: Iterable[str] = ()) -> str:
+    """A message fit to keep: no control characters, none of `secrets`, at most 4,000 characters.
+
+    User names and query strings are cut from addresses: media addresses carry our network address and a token.
+    """
+    for secret in secrets:
+        text = text.replace(secret, "***")
     text = _UNPRINTABLE.sub(" ", text).removeprefix("ERROR: ").strip()
     text = _ADDRESS.sub(lambda found: found[1] + found[2] + ("?..." if found[3] else ""), text)
     if len(text) <= _LONGEST_DETAIL:

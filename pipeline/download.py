@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.media import SUFFIXES, Media, MediaRecord, accepted_suffix, digest, is_final, read_record, verify_media
-from pipeline.site import from_site
+from pipeline.site import Way, from_site
 from pipeline.source import YOUTUBE, SourceSettings
 from storage.atomic import adopt, temporary_beside
 from storage.errors import IntegrityError, VideoError
@@ -20,8 +20,18 @@ from storage.verdicts import DONE, State, failed
 __all__ = ["YOUTUBE", "Media", "SourceSettings", "fetch", "verify_media"]
 
 
-def fetch(video_id: str, *, layout: Layout, shard: int, source: SourceSettings, retry: bool = False) -> Media:
+def fetch(
+    video_id: str,
+    *,
+    layout: Layout,
+    shard: int,
+    source: SourceSettings,
+    way: Way | None = None,
+    retry: bool = False,
+) -> Media:
     """The media file of one video, asked for at most once: a recorded answer is given again without asking.
+
+    `way` paces requests to a site and pauses them when it says stop; without one, that too is a failure of the video.
 
     Raises VideoError for what is the video's matter, after recording it; a failure that is not pending is raised from
     its record until `retry`. Raises SystemicFault or DiskFull, and records nothing, when this machine is at fault, and
@@ -40,7 +50,10 @@ def fetch(video_id: str, *, layout: Layout, shard: int, source: SourceSettings, 
             return Media(path, known.sha256, known.size_bytes, known.facts)
     partial = record_path.with_suffix(".partial")
     try:
-        media = _obtain(video_id, partial, layout=layout, shard=shard, source=source)
+        if source.folder is not None:
+            media = _from_folder(video_id, source.folder)
+        else:
+            media = _from_site(video_id, partial, layout=layout, shard=shard, source=source, way=way)
     except VideoError as error:
         MediaRecord(source.name, error.verdict).write(record_path)
         if is_final(error.verdict) or not (partial / "media.part").exists():
@@ -67,19 +80,24 @@ def _recorded_path(known: MediaRecord, places: list[Path], *, retry: bool) -> Pa
     raise IntegrityError(path, problem)
 
 
-def _obtain(video_id: str, partial: Path, *, layout: Layout, shard: int, source: SourceSettings) -> Media:
-    if source.folder is not None:
-        path = _in_folder(video_id, source.folder)
-        accepted_suffix(path, video_id)
-        return Media(path, digest(path), path.stat().st_size)
+def _from_folder(video_id: str, folder: Path) -> Media:
+    path = _in_folder(video_id, folder)
+    accepted_suffix(path, video_id)
+    return Media(path, digest(path), path.stat().st_size)
+
+
+def _from_site(
+    video_id: str, partial: Path, *, layout: Layout, shard: int, source: SourceSettings, way: Way | None
+) -> Media:
     partial.mkdir(parents=True, exist_ok=True)
-    arrived, suffix, facts = from_site(video_id, partial, source)
-    sha256, size_bytes = digest(arrived), arrived.stat().st_size
-    path = layout.media_file(video_id, shard, suffix)
-    temporary = arrived.rename(temporary_beside(path))
+    arrived = from_site(video_id, partial, source, way)
+    sha256, size_bytes = digest(arrived.path), arrived.path.stat().st_size
+    path = layout.media_file(video_id, shard, arrived.suffix)
+    temporary = arrived.path.rename(temporary_beside(path))
     # A file without a valid record was never promised to anybody.
     path.unlink(missing_ok=True)
     adopt(temporary, path)
+    facts = {**arrived.facts, "damage": arrived.damage} if arrived.damage else dict(arrived.facts)
     return Media(path, sha256, size_bytes, facts)
 
 

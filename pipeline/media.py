@@ -17,7 +17,7 @@ from storage.errors import IntegrityError, VideoError
 from storage.faults import disk_fault
 from storage.fingerprint import readable
 from storage.records import JSON
-from storage.verdicts import REASONS, State, Verdict, failed
+from storage.verdicts import REASONS, TAXONOMY_VERSION, State, Verdict, failed
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".ts", ".m4v", ".ogv")
 """Every suffix a media file may have here, in the order a folder is searched."""
@@ -61,7 +61,7 @@ class MediaRecord:
             content |= {"sha256": self.sha256, "size_bytes": self.size_bytes, "suffix": self.suffix}
             content["facts"] = dict(self.facts)
         else:
-            content |= {"reason": self.verdict.reason, "detail": self.verdict.detail}
+            content |= {"reason": self.verdict.reason, "detail": self.verdict.detail, "taxonomy": TAXONOMY_VERSION}
         publish(path, readable(content), replace=True)
 
 

@@ -1,8 +1,8 @@
-"""One video from one site, through yt-dlp as a library.
+"""One video from one site, through yt-dlp as a library, asked for until it is whole or its attempts are spent.
 
 yt-dlp gets fixed options: it reads no configuration, loads no plugins, starts no other downloader and writes only into
-the folder it is given. How often a whole run may ask, and what to do when a site asks us to slow down, is the caller's
-matter; so is whether the file decodes.
+the folder it is given. Its success is a hint: `pipeline.accept` decides. Whether the way out may be used at all is the
+gate's matter.
 """
 
 from __future__ import annotations
@@ -11,24 +11,31 @@ import contextlib
 import http.client
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yt_dlp
-from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import YoutubeDLError
 
-from pipeline.complaints import detail, local_fault, reason_of
-from pipeline.media import accepted_suffix
+from pipeline.accept import Finding, examine
+from pipeline.complaints import detail, local_fault, reason_of, reason_of_text, retry_after_seconds
+from pipeline.cookies import jar
+from pipeline.egress import Permit
+from pipeline.media import accepted_suffix, digest
+from pipeline.reach import unreachable
 from pipeline.source import SourceSettings
-from storage.errors import VideoError
+from pipeline.transfer import Transfer
+from storage.errors import SystemicFault, VideoError
 from storage.faults import disk_fault
 from storage.records import JSON
-from storage.verdicts import failed
+from storage.verdicts import REASONS, Policy, failed
 
-_TRANSIENT = frozenset({"network", "server_error"})
-_FACTS = ("format_id", "ext", "vcodec", "acodec", "width", "height", "fps")
+_FACTS = ("format_id", "ext", "vcodec", "acodec", "width", "height", "fps", "duration")
+_RUNTIMES = ("deno", "node", "quickjs", "bun")
+_COURTESY_SECONDS = 0.75
+"""Between the requests for one video: what yt-dlp's own `sleep` preset takes for YouTube."""
 
 # A broken site module raises whatever its author did not foresee; one video must not stop the run for it.
 _FOREIGN_ERRORS = (
@@ -37,26 +44,130 @@ _FOREIGN_ERRORS = (
 )  # fmt: skip
 
 
-def from_site(video_id: str, partial: Path, source: SourceSettings) -> tuple[Path, str, dict[str, JSON]]:
-    """The file, below `partial`; the suffix its bytes call for; and what the site says of it.
+class Way(Protocol):
+    """What every request passes: `pipeline.egress.Gate`, or nothing at all."""
+
+    def enter(self) -> Permit:
+        """Leave to ask once."""
+        ...
+
+    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None) -> bool:
+        """How it went; True if the same request should be made again after `enter`, at nobody's cost."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait between attempts."""
+        ...
+
+
+class OpenWay:
+    """A way out that nobody paces: what a site says is the caller's matter."""
+
+    def enter(self) -> Permit:
+        """At once."""
+        return Permit(0)
+
+    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None) -> bool:
+        """Never ask again."""
+        return False
+
+    def sleep(self, seconds: float) -> None:
+        """Just wait."""
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A file that a site gave: where it lies, the suffix its bytes call for, what the site says of it."""
+
+    path: Path
+    suffix: str
+    facts: Mapping[str, JSON]
+    damage: str = ""
+    """Why it is not whole; empty if it is. Only a file that came twice with the same bytes may be damaged."""
+
+
+def from_site(video_id: str, partial: Path, source: SourceSettings, way: Way | None = None) -> Arrived:
+    """The file, below `partial`, whole; or damaged, if the site gave the same damaged bytes again.
 
     `partial` is private to this video and outlives the call, so that a part can be continued. Raises VideoError, or
     SystemicFault when this machine is at fault.
     """
-    # An expired media address answers 403; YouTube hands out a fresh one when asked again.
-    worth_another = _TRANSIENT | ({"forbidden"} if source.is_youtube else set())
-    for attempt in range(source.attempts - 1):
+    way = way or OpenWay()
+    asking = _Asking(video_id, partial, source)
+    while True:
+        notes = _Notes(source)
+        permit = way.enter()
         try:
-            return _attempt(video_id, partial, source)
+            arrived = asking.attempt(notes)
         except VideoError as error:
-            if error.verdict.reason not in worth_another:
-                raise
-        time.sleep(source.backoff_seconds * 2**attempt)
-    return _attempt(video_id, partial, source)
+            if not way.told(permit, error.verdict.reason, notes.retry_after_seconds):
+                asking.failed_with(error)
+                way.sleep(asking.pause_seconds)
+        else:
+            way.told(permit, "")
+            if asking.satisfied_with(arrived):
+                return arrived
+            way.sleep(asking.pause_seconds)
 
 
-def _attempt(video_id: str, partial: Path, source: SourceSettings) -> tuple[Path, str, dict[str, JSON]]:
-    notes = _Notes()
+class _Asking:
+    """The attempts for one video. One that is not worth another, and the last, raise."""
+
+    def __init__(self, video_id: str, partial: Path, source: SourceSettings) -> None:
+        self._video_id = video_id
+        self._partial = partial
+        self._source = source
+        self._attempts = 0
+        self._damaged_sha256 = ""
+
+    @property
+    def pause_seconds(self) -> float:
+        """The wait before the next attempt."""
+        return float(self._source.backoff_seconds * 2 ** (self._attempts - 1))
+
+    def attempt(self, notes: _Notes) -> Arrived:
+        return _attempt(self._video_id, self._partial, self._source, notes)
+
+    def failed_with(self, error: VideoError) -> None:
+        """Count the attempt; return if another is worth it."""
+        reason = error.verdict.reason
+        self._attempts += 1
+        if self._worth_another(reason) and self._attempts < self._source.attempts:
+            return
+        if reason == "network" and (why := unreachable(self._source)):
+            raise _environment("offline", why)
+        # A few videos that yt-dlp does not understand are normal; the gate stops the run when it is every one.
+        if REASONS[reason].policy is Policy.ENVIRONMENT and reason != "stale_downloader":
+            raise _environment(reason, error.verdict.detail)
+        raise error
+
+    def _worth_another(self, reason: str) -> bool:
+        if reason == "forbidden":
+            # An expired media address answers 403; YouTube hands out a fresh one when asked again.
+            return self._source.is_youtube
+        return REASONS[reason].policy is Policy.RETRY or reason == "proxy"
+
+    def satisfied_with(self, arrived: Arrived) -> bool:
+        """Whether the file can be had no better. A damaged one is asked for again until the attempts are spent."""
+        if not arrived.damage:
+            return True
+        before, self._damaged_sha256 = self._damaged_sha256, digest(arrived.path)
+        stable = before == self._damaged_sha256 and self._attempts == self._source.attempts - 1
+        if not (stable and arrived.suffix):
+            arrived.path.unlink()
+            reason = "unreadable" if stable else "network"
+            self.failed_with(VideoError(self._video_id, failed(reason, f"the file is not whole: {arrived.damage}")))
+            return False
+        return True
+
+
+def _environment(reason: str, why: str) -> SystemicFault:
+    row = REASONS[reason]
+    return SystemicFault(f"{row.meaning}: {why}. No video was marked for it; {row.advice}.")
+
+
+def _attempt(video_id: str, partial: Path, source: SourceSettings, notes: _Notes) -> Arrived:
     target = partial / "media"
     with _client(source, notes) as client:
         with _in_our_words(video_id, notes, target):
@@ -66,15 +177,21 @@ def _attempt(video_id: str, partial: Path, source: SourceSettings) -> tuple[Path
         raise VideoError(video_id, failed("unknown", notes.text()))
     try:
         suffix = accepted_suffix(target, video_id)
+        seconds = info.get("duration")
+        finding = examine(video_id, target, float(seconds) if isinstance(seconds, int | float) else None)
     except VideoError:
         target.unlink()
         raise
+    return Arrived(target, suffix if finding.opens or not finding.damage else "", _facts(info, source), finding.damage)
+
+
+def _facts(info: Mapping[str, Any], source: SourceSettings) -> dict[str, JSON]:
     facts = {name: info[name] for name in _FACTS if isinstance(info.get(name), str | int | float)}
-    return target, suffix, {**(facts if source.is_youtube else {}), "yt_dlp": yt_dlp.version.__version__}
+    return {**(facts if source.is_youtube else {}), "yt_dlp": yt_dlp.version.__version__}
 
 
 def _transfer(client: Any, info: dict[str, Any], target: Path, *, source: SourceSettings, notes: _Notes) -> bool:
-    transfer = _Transfer(target.parent, client.urlopen, address_expires=source.is_youtube)
+    transfer = Transfer(info["id"], target.parent, client.urlopen, source)
     client.urlopen = transfer.urlopen
     with contextlib.closing(transfer), _in_our_words(info["id"], notes, target, transfer):
         headers = {**(info.get("http_headers") or {}), **transfer.condition()}
@@ -95,26 +212,38 @@ def _options(source: SourceSettings, notes: _Notes) -> dict[str, object]:
         "allowed_extractors": ["youtube"] if source.is_youtube else ["generic"],
         "cachedir": False,
         "color": "never",
+        "cookiefile": _cookies(source),
         "enable_file_urls": False,
-        "extractor_retries": source.attempts - 1,
+        # Attempts are counted in one place, here; each continues where the one before it stopped.
+        "extractor_retries": 0,
         # One file, plain HTTP, so nothing has to be merged or handed to another program.
         "format": "bv*[protocol^=http][protocol!*=dash]",
         # Video without sound is half the bytes; H.264 is the cheapest to decode.
         "format_sort": [f"res:{source.max_height}", "vcodec:h264", "+hasaud", "vext"],
         "ignoreerrors": False,
+        # YouTube hides its addresses behind a script; any runtime that is installed will do.
+        "js_runtimes": {name: {} for name in _RUNTIMES} if source.is_youtube else {},
         "logger": notes,
         "noplaylist": True,
         "noprogress": True,
         "postprocessors": [],
         # Empty means none: proxies of the environment would change who is asked, and from where.
-        "proxy": "",
+        "proxy": source.proxy,
         "quiet": True,
         "remote_components": [],
-        # Attempts are counted in one place, here; each continues where the one before it stopped.
         "retries": 0,
         "skip_unavailable_fragments": False,
+        "sleep_interval_requests": _COURTESY_SECONDS if source.is_youtube else 0,
         "socket_timeout": source.socket_timeout_seconds,
     }
+
+
+def _cookies(source: SourceSettings) -> object:
+    if not source.cookies_file:
+        return None
+    copy = jar(source.cookies_file)
+    copy.seek(0)
+    return copy
 
 
 def _described(client: Any, video_id: str, source: SourceSettings) -> dict[str, Any]:
@@ -132,8 +261,10 @@ def _described(client: Any, video_id: str, source: SourceSettings) -> dict[str, 
 class _Notes:
     """Stands where yt-dlp expects a logger; keeps warnings, which often hold the cause, and prints nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: SourceSettings) -> None:
         self.warnings: list[str] = []
+        self.retry_after_seconds: float | None = None
+        self._source = source
 
     def debug(self, message: str) -> None:
         """Progress and chatter: not kept."""
@@ -144,70 +275,37 @@ class _Notes:
     def error(self, message: str) -> None:
         """Every error is raised as well, since `ignoreerrors` is off."""
 
+    def clean(self, text: str) -> str:
+        """A text without what must not be kept."""
+        return detail(text, self._source.secrets())
+
     def text(self) -> str:
-        return detail(" | ".join(dict.fromkeys(self.warnings)))
-
-
-class _Transfer:
-    """One media transfer. A part left by an earlier attempt is continued only if the server names the same version."""
-
-    def __init__(self, partial: Path, urlopen: Callable[[Any], Any], *, address_expires: bool) -> None:
-        self.address_expires = address_expires
-        # A media address handed out for a few hours answers 404 when it is stale; that says nothing about the video.
-        self._part = partial / "media.part"
-        self._version_file = partial / "version"
-        self._urlopen = urlopen
-        self._expected = ""
-        self._responses: list[Any] = []
-        self.declared_bytes = 0
-
-    def close(self) -> None:
-        """Close what yt-dlp leaves open: answers it gave up on would hold their sockets until they are collected."""
-        for response in self._responses:
-            response.close()
-
-    def condition(self) -> dict[str, str]:
-        """The request header that makes a server send the whole file when it is no longer the version we began."""
-        if self._part.exists() and self._version_file.exists():
-            self._expected = self._version_file.read_text()
-            return {"If-Range": self._expected}
-        self._part.unlink(missing_ok=True)
-        return {}
-
-    def urlopen(self, request: Any) -> Any:
-        """Ask as yt-dlp asks, and note the version. Raises TransportError if a continuation is of another version."""
-        try:
-            response = self._urlopen(request)
-        except HTTPError as error:
-            self._responses.append(error.response)
-            raise
-        self._responses.append(response)
-        self.declared_bytes = int(response.headers.get("Content-Length") or 0)
-        tag = response.headers.get("ETag") or ""
-        # A weak tag names things that look alike, not equal bytes.
-        version = response.headers.get("Last-Modified") or "" if tag.startswith("W/") or not tag else tag
-        if response.status == http.client.PARTIAL_CONTENT and self._expected and version != self._expected:
-            self._version_file.unlink(missing_ok=True)
-            raise TransportError(f"the file was {self._expected} and is now {version or 'without a version'}")
-        if version:
-            self._version_file.write_text(version)
-        else:
-            self._version_file.unlink(missing_ok=True)
-        return response
+        return self.clean(" | ".join(dict.fromkeys(self.warnings)))
 
 
 @contextlib.contextmanager
-def _in_our_words(video_id: str, notes: _Notes, target: Path, transfer: _Transfer | None = None) -> Iterator[None]:
+def _in_our_words(video_id: str, notes: _Notes, target: Path, transfer: Transfer | None = None) -> Iterator[None]:
     try:
         yield
     except _FOREIGN_ERRORS as error:
         fault = local_fault(error)
         if fault is not None:
             raise disk_fault(fault, target, transfer.declared_bytes if transfer else 0) from error
-        reason = reason_of(error)
-        if reason == "not_found" and transfer is not None and transfer.address_expires:
-            reason = "forbidden"
-        text = detail(str(error) or repr(error))
-        if reason in ("unknown", "no_format") and notes.warnings:
-            text = f"{text} | {notes.text()}"
-        raise VideoError(video_id, failed(reason, text)) from error
+        notes.retry_after_seconds = retry_after_seconds(error)
+        verdict = failed(_reason(error, notes, transfer), _text(error, notes))
+        # Not `from error`: a traceback would print addresses and headers that `_text` has cut out.
+        raise VideoError(video_id, verdict) from None
+
+
+def _reason(error: BaseException, notes: _Notes, transfer: Transfer | None) -> str:
+    reason = reason_of(error)
+    if reason == "not_found" and transfer is not None and transfer.address_expires:
+        return "forbidden"
+    if reason == "no_format" and reason_of_text(notes.text()) == "no_javascript":
+        return "no_javascript"
+    return reason
+
+
+def _text(error: BaseException, notes: _Notes) -> str:
+    text = notes.clean(str(error) or repr(error))
+    return f"{text} | {notes.text()}" if notes.warnings else text

@@ -1,20 +1,42 @@
 """Where videos come from: the settings of a source, and the address of one id.
 
-Opens nothing but asks whether a folder exists; what a source answers is `pipeline.download`'s matter.
+Opens nothing but the cookie file, and asks whether a folder exists; what a source answers is `pipeline.download`'s
+matter.
 """
 
 from __future__ import annotations
 
+import hashlib
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.cookies import cookie_faults, cookie_values
 from storage.records import VIDEO_ID
 
 YOUTUBE = "https://www.youtube.com/watch?v={id}"
 
 _YOUTUBE_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"})
+_PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often everybody behind one egress may ask, and how long to keep still when a site says stop."""
+
+    videos_per_hour: float
+    """0 sets no limit."""
+    first_pause_seconds: float
+    """The first pause, where the site does not say how long; it doubles while the site still says stop."""
+    longest_pause_seconds: float = 6 * 3600.0
+    max_paused_seconds: float = 48 * 3600.0
+    """A run that has paused so long in all stops, to be run again later."""
+
+
+YOUTUBE_PACE = Pace(videos_per_hour=250, first_pause_seconds=3600)
+"""YouTube cuts a session off at about 300 videos an hour, and then for up to an hour."""
+MIRROR_PACE = Pace(videos_per_hour=0, first_pause_seconds=60)
 
 
 @dataclass(frozen=True)
@@ -29,6 +51,16 @@ class SourceSettings:
     socket_timeout_seconds: float = 20.0
     backoff_seconds: float = 2.0
     """The pause before the second attempt; it doubles before each further one."""
+    proxy: str = field(default="", repr=False)
+    """Address of a proxy, possibly with a password; empty means none. Proxies of the environment are ignored."""
+    cookies_file: str = field(default="", repr=False)
+    """A Netscape cookie file that only its owner may read. It is read once and never written."""
+    max_bytes: int = 4_000_000_000
+    """A larger file is refused, whether the server declares its size or not."""
+    min_bytes_per_second: float = 2000.0
+    """A transfer that stays below this for `socket_timeout_seconds` counts as dead."""
+    asked_pace: Pace | None = None
+    """None: the site's own, see `pace`."""
 
     @property
     def folder(self) -> Path | None:
@@ -45,6 +77,26 @@ class SourceSettings:
         """What records call this source: the template, or `folder`, since a record never holds a path."""
         return self.template if self.folder is None else "folder"
 
+    @property
+    def pace(self) -> Pace:
+        """What was asked for, else what the site is known to bear."""
+        return self.asked_pace or (YOUTUBE_PACE if self.is_youtube else MIRROR_PACE)
+
+    @property
+    def egress_key(self) -> str:
+        """Twelve hex digits for this site as seen from this proxy with these cookies; no password goes into them."""
+        proxy = urllib.parse.urlsplit(self.proxy)
+        way_out = (proxy.scheme, proxy.username or "", proxy.hostname or "", str(proxy.port or ""))
+        site = "youtube" if self.is_youtube else urllib.parse.urlsplit(self.template).netloc
+        return hashlib.sha256("\0".join((*way_out, self.cookies_file, site)).encode()).hexdigest()[:12]
+
+    def secrets(self) -> tuple[str, ...]:
+        """Everything that must not be printed or kept, longest first."""
+        parts = urllib.parse.urlsplit(self.proxy)
+        written = [self.proxy, parts.password or ""]
+        spelled = [urllib.parse.unquote(text) for text in written]
+        return tuple(sorted({*written, *spelled, *cookie_values(self.cookies_file)} - {""}, key=len, reverse=True))
+
     def address(self, video_id: str) -> str:
         """Where the video is asked for. Raises ValueError for anything that is no video id."""
         if not VIDEO_ID.fullmatch(video_id):
@@ -53,13 +105,31 @@ class SourceSettings:
 
     def faults(self) -> tuple[str, ...]:
         """Everything wrong with these settings, one sentence each; empty when they can be used."""
-        limits = (("max_height", 1), ("attempts", 1), ("socket_timeout_seconds", 0.1), ("backoff_seconds", 0))
+        limits = (
+            ("max_height", 1),
+            ("attempts", 1),
+            ("socket_timeout_seconds", 0.1),
+            ("backoff_seconds", 0),
+            ("max_bytes", 1),
+            ("min_bytes_per_second", 0),
+        )
         small = [
             f"source {name} is {getattr(self, name)}; it must be at least {least}."
             for name, least in limits
             if not getattr(self, name) >= least
         ]
-        return (*self._template_faults(), *small)
+        cookies = cookie_faults(self.cookies_file) if self.cookies_file else ()
+        return (*self._template_faults(), *small, *self._proxy_faults(), *cookies)
+
+    def _proxy_faults(self) -> Iterator[str]:
+        # A proxy may hold a password, so no sentence here repeats it.
+        try:
+            parts = urllib.parse.urlsplit(self.proxy)
+            usable = parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port is not None
+        except ValueError:
+            usable = False
+        if self.proxy and not usable:
+            yield f"source proxy must be like http://host:3128, with a scheme of {', '.join(_PROXY_SCHEMES)}, and a port."
 
     def _template_faults(self) -> Iterator[str]:
         if self.folder is not None:

@@ -7,6 +7,7 @@
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.json       sidecar: the only file ever replaced
     ROOT/<catalog>/features/<variant>-<fp>/spool/012/           finished videos that wait for their part
     ROOT/<catalog>/leases/shard_012.lease   report/   runs/
+    ROOT/egress/<12 hex digits>/                                what all processes know of one way out to one site
 
 Knows names, not contents. Nothing that comes from a video (title, address) ever becomes a name: only checked ids do.
 """
@@ -91,6 +92,12 @@ class Layout:
     def folder(self) -> Path:
         """The catalog's own folder: what `FeatureStore` opens."""
         return self.root / self.catalog
+
+    def egress(self, key: str) -> Path:
+        """What the processes of this data root share about one way out to one site; `key` is 12 hex digits."""
+        if not re.fullmatch(r"[0-9a-f]{12}", key):
+            raise ValueError(f"an egress is named with 12 hex digits, got {key!r}")
+        return self.root / "egress" / key
 
     @property
     def catalog_file(self) -> Path:

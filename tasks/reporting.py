@@ -39,6 +39,8 @@ class Tally:
     states: Mapping[State, int]
     reasons: Mapping[str, Sequence[str]]
     """Reason → sorted ids."""
+    losses: Mapping[str, str]
+    """Id of a done video that is damaged → what was lost of it."""
     rows: int
     size_bytes: int
 
@@ -100,9 +102,21 @@ def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterab
         ids=len(ids),
         states=Counter(entry.verdict.state for entry in mine.values()),
         reasons=reasons,
+        losses={video_id: loss for video_id, entry in mine.items() if (loss := loss_of(entry))},
         rows=sum(entry.rows for entry in mine.values()),
         size_bytes=size_bytes,
     )
+
+
+def loss_of(entry: Entry) -> str:
+    """What a damaged video lost, in words; empty for a whole one."""
+    decode = entry.facts.get("decode")
+    if not entry.is_done or not isinstance(decode, dict):
+        return ""
+    decoded, declared, errors = (decode.get(key) or 0 for key in ("frames_decoded", "frames_declared", "decode_errors"))
+    if not errors and decoded >= declared:
+        return ""
+    return f"{decoded} of {declared or 'unknown'} frames decoded, {errors} decoding errors"
 
 
 def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
@@ -114,6 +128,10 @@ def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
         more = f" and {len(ids) - EXAMPLES} more" if len(ids) > EXAMPLES else ""
         yield f"  {row.state}:{reason}  {', '.join(ids[:EXAMPLES])}{more}"
         yield f"      {row.meaning}; {row.advice}"
+    damaged = {video_id: loss for one in tallies for video_id, loss in one.losses.items()}
+    if damaged:
+        yield f"  done, but damaged: {len(damaged)}"
+        yield from (f"      {video_id}: {loss}" for video_id, loss in sorted(damaged.items())[:EXAMPLES])
     for one in tallies:
         if one.weights and random_seed(one.weights) is not None:
             yield f"  NOTE {one.name} ran with {one.weights} weights: good for trying the pipeline, not for results"

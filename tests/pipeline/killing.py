@@ -13,18 +13,14 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from models.extractors.spec import ArraySpec, ConsecutiveFrames, EveryFrame, ExtractorSpec, Frame, Sampling
+from models.extractors.spec import ConsecutiveFrames, EveryFrame
 from pipeline.decoder import InlineDecoder
 from pipeline.download import SourceSettings, fetch
-from pipeline.extract import Variant
 from pipeline.process import ShardJob, process_shard
 from storage.errors import IntegrityError
 from storage.layout import Layout
@@ -32,38 +28,11 @@ from storage.lease import lease
 from storage.reader import PartReader
 from storage.sidecar import logical_digest, read_sidecar
 from storage.verdicts import State
+from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import coded_video
 
 SMALL_PART_BYTES = 3_000
 """So small that a shard of six videos needs several parts."""
-
-
-@dataclass(frozen=True)
-class TinySettings:
-    """Nothing to set."""
-
-
-class Tiny:
-    """Mean colour of a frame; a clip's row is its frames' means."""
-
-    def prepare(self, frame: Frame) -> NDArray[np.float32]:
-        return np.asarray(frame.reshape(-1, 3).mean(axis=0), dtype=np.float32)
-
-    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        return {"mean": [np.stack(window) for window in windows]}
-
-
-def tiny_variant(name: str, sampling: Sampling, length: int) -> Variant:
-    spec = ExtractorSpec(
-        name=name,
-        numerics_version=1,
-        settings_type=TinySettings,
-        arrays=lambda _: {"mean": ArraySpec("float32", (length, 3))},
-        sampling=lambda _: sampling,
-        build=lambda *_: Tiny(),
-        needs_weights=False,
-    )
-    return Variant(name, spec, TinySettings())
 
 
 def shard_job(folder: Path, ids: Sequence[str]) -> ShardJob:
@@ -91,10 +60,10 @@ def forked(job: ShardJob, videos: Path, kill_after_seconds: float | None) -> boo
     if child == 0:
         try:
             build(job, videos)
-        except BaseException as error:
-            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            os._exit(0)
+        finally:  # reached only by an error: the child must not go on as a second parent
+            traceback.print_exc()
             os._exit(1)
-        os._exit(0)
     if kill_after_seconds is not None:
         time.sleep(kill_after_seconds)
         os.kill(child, signal.SIGKILL)
@@ -110,7 +79,7 @@ def digest(job: ShardJob) -> str:
 
 
 def damage(job: ShardJob) -> dict[str, int]:
-    """What is wrong with everything that has a final name: corrupt files, ids a sidecar claims and parts do not hold."""
+    """What is wrong with all that has a final name: corrupt files, and ids a sidecar claims but parts do not hold."""
     found = {"corrupt": 0, "short": 0}
     for variant in job.variants:
         layout = job.variant_layout(variant)

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
+from storage import atomic
 from storage.account import Entry, Sidecar
 from storage.atomic import publish
 from storage.catalog import Catalog, shard_of, write_catalog
 from storage.fingerprint import fingerprint, readable
 from storage.layout import Layout, VariantLayout
-from storage.records import Array, FeatureTrack, Ragged, Video
+from storage.records import JSON, Array, FeatureTrack, Ragged, Video
 from storage.shard import PartHeader
 from storage.sidecar import commit
 from storage.verdicts import DONE, Verdict, failed
 
 HEADER = PartHeader("sample", 3, "c3d", "0123456789ab")
 SETTINGS = {"extractor": "c3d", "settings": {"stride_frames": 16}}
-PROVENANCE = {"weights": {"sha256": "ab" * 32}, "libraries": ["numpy", "h5py"]}
+PROVENANCE: dict[str, JSON] = {"weights": {"sha256": "ab" * 32}, "libraries": ["numpy", "h5py"]}
 
 
 def make_track(video_id: str, rows: int, salt: str = "") -> FeatureTrack:
@@ -30,7 +32,7 @@ def make_track(video_id: str, rows: int, salt: str = "") -> FeatureTrack:
     generator = np.random.default_rng(seed)
     starts = np.arange(rows) / 2
     lengths = generator.integers(0, 3, rows)
-    arrays = {
+    arrays: dict[str, Array | Ragged] = {
         "pool5": generator.normal(size=(rows, 6)).astype(np.float16),
         "boxes": Ragged(generator.normal(size=(int(lengths.sum()), 4)).astype(np.float32), lengths),
         "nobody": Ragged(np.zeros((0, 2), np.uint8), np.zeros(rows, np.int64)),
@@ -65,7 +67,12 @@ def variant_layout(root: Path, settings: object = SETTINGS, variant: str = "c3d"
 
 
 def commit_tracks(
-    layout: VariantLayout, tracks: Iterable[FeatureTrack], *, shard: int = 0, part_bytes: int = 10**6, **failures: Verdict
+    layout: VariantLayout,
+    tracks: Iterable[FeatureTrack],
+    *,
+    shard: int = 0,
+    part_bytes: int = 10**6,
+    **failures: Verdict,
 ) -> Sidecar:
     """Commit these tracks as done, and these ids as failed."""
     tracks = sorted(tracks, key=lambda track: track.video_id)
@@ -91,13 +98,33 @@ def make_store(root: Path, videos: int = 12, *, shards: int = 2, part_bytes: int
     )
     write_catalog(Layout(root, "sample"), catalog)
     layout = variant_layout(root)
-    verdicts = {ids[0]: failed("private"), ids[1]: failed("too_short", "3 frames"), ids[2]: failed("too_short", "9 frames")}
+    verdicts = dict(
+        zip(ids, [failed("private"), failed("too_short", "3 frames"), failed("too_short", "9 frames")], strict=False)
+    )
     for shard in range(shards):
         mine = [video_id for video_id in ids if shard_of(video_id, shards) == shard]
         tracks = [make_track(video_id, 3 + int(video_id[1:])) for video_id in mine if video_id not in verdicts]
         failures = {video_id: verdict for video_id, verdict in verdicts.items() if video_id in mine}
         commit_tracks(layout, tracks, shard=shard, part_bytes=part_bytes, **failures)
     return layout
+
+
+def killed_at(place: int, action: Callable[[], object]) -> bool:
+    """Whether SIGKILL struck `action`, run in a forked process, before its write step number `place`."""
+    child = os.fork()
+    if child == 0:
+        steps = iter(range(10_000))
+        atomic.before_step = lambda step, path: os.kill(os.getpid(), signal.SIGKILL) if next(steps) == place else None
+        code = 99
+        try:
+            action()
+            code = 0
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code not in (0, -signal.SIGKILL):
+        raise AssertionError(f"the process ended with {code}")
+    return code != 0
 
 
 def race(runners: int, action: Callable[[int], int]) -> list[int]:

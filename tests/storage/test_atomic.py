@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from storage import atomic
 from storage.atomic import Step, adopt, publish, sweep, temporary_beside
 from storage.errors import DiskFull, IntegrityError, SystemicFault
 from storage.owner import current
-from tests.storage.samples import race
+from tests.storage.samples import killed_at, race
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -80,20 +81,10 @@ def test_a_kill_at_any_step_leaves_the_old_file_or_the_new(tmp_path: Path, repla
         path = tmp_path / f"file{place}"
         if replace:
             path.write_bytes(OLD)
-        assert _killed_at(place, path, replace=replace) == signal.SIGKILL
+        assert killed_at(place, partial(publish, path, NEW, replace=replace))
         assert (path.read_bytes() if path.exists() else None) in (NEW, OLD if replace else None)
     sweep(tmp_path)
     assert not leftovers(tmp_path)
-
-
-def _killed_at(place: int, path: Path, *, replace: bool) -> int:
-    child = os.fork()
-    if child == 0:
-        count = iter(range(10_000))
-        atomic.before_step = lambda step, path: os.kill(os.getpid(), signal.SIGKILL) if next(count) == place else None
-        publish(path, NEW, replace=replace)
-        os._exit(0)
-    return os.WTERMSIG(os.waitpid(child, 0)[1])
 
 
 def test_a_failed_fsync_is_never_tried_again(tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def test_a_half_done_compaction_is_finished_by_repair(layout: VariantLayout) -> 
 
 
 def test_repair_refuses_a_catalog_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(LookupFailed, match="no catalog.json in"):
+    with pytest.raises(LookupFailed, match=r"no catalog\.json in"):
         repair(tmp_path / "nothing", deep=False)
 
 
@@ -318,9 +318,7 @@ def test_an_entry_committed_as_done_keeps_its_facts_through_a_rebuild(tmp_path: 
     video_id = read_catalog(folder_of(layout)).shard_ids(1)[-1]
     track = make_track(video_id, 4, salt="facts")
     entry = Entry(DONE, attempts=7, facts={"source": {"sha256": "ab"}, "losses": [1, None, 2.5]})
-    commit(
-        layout, "sample", 1, entries={video_id: entry}, tracks=[track], max_part_bytes=10**6, provenance=PROVENANCE
-    )
+    commit(layout, "sample", 1, entries={video_id: entry}, tracks=[track], max_part_bytes=10**6, provenance=PROVENANCE)
     kept = read_sidecar(layout, 1)
     layout.sidecar(1).unlink()
     repair(folder_of(layout), deep=False)

@@ -83,11 +83,16 @@ def test_a_dead_holder_is_followed_and_a_live_one_respected_whatever_the_clock_s
 
 def test_a_lease_is_held_inside_the_block_and_free_after_it_even_after_an_error(tmp_path: Path) -> None:
     path = tmp_path / "leases" / "shard_000.lease"
-    for _ in range(2):
-        with pytest.raises(KeyError, match="inside"), lease(path):
+
+    def work() -> None:
+        with lease(path):
             with pytest.raises(LeaseHeld, match=f"process {os.getpid()}"), lease(path):
                 pass
             raise KeyError("inside")
+
+    for _ in range(2):
+        with pytest.raises(KeyError, match="inside"):
+            work()
         assert not path.exists()
 
 

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from storage import atomic
 from storage.account import Entry, Part, Sidecar
-from storage.errors import IntegrityError
+from storage.errors import DiskFull, IntegrityError
 from storage.fingerprint import readable
 from storage.layout import VariantLayout
 from storage.records import JSON, FeatureTrack
@@ -20,7 +23,7 @@ from storage.sealed import seal, unseal
 from storage.shard import PartReader
 from storage.sidecar import commit, compact, logical_digest, read_sidecar, request_retry, write_sidecar
 from storage.verdicts import DONE, State, failed
-from tests.storage.samples import commit_tracks, make_track, same, variant_layout
+from tests.storage.samples import commit_tracks, killed_at, make_track, same, variant_layout
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -121,18 +124,6 @@ def _same_state(layout: VariantLayout, states: list[str]) -> None:
             assert track.digest() == sidecar.entries[video_id].digest
 
 
-def _killed_at(place: int, action: Callable[[], object]) -> bool:
-    child = os.fork()
-    if child == 0:
-        count = iter(range(10_000))
-        atomic.before_step = lambda step, path: os.kill(os.getpid(), signal.SIGKILL) if next(count) == place else None
-        action()
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) or status == 0
-    return os.WIFSIGNALED(status)
-
-
 @pytest.mark.parametrize(
     ("work", "steps"),
     [
@@ -155,10 +146,32 @@ def test_a_kill_at_any_step_leaves_the_old_account_or_the_new_and_the_next_run_g
     for place in range(steps + 1):
         layout = variant_layout(tmp_path / f"killed{place}")
         shutil.copytree(start.folder, layout.folder, dirs_exist_ok=True)
-        assert _killed_at(place, lambda layout=layout: act(layout)) == (place < steps)
+        assert killed_at(place, partial(act, layout)) == (place < steps)
         _same_state(layout, [before, after])
         act(layout)
         _same_state(layout, [after])
+
+
+def test_a_full_disk_in_the_middle_of_a_commit_is_told_and_leaves_the_old_account(layout: VariantLayout) -> None:
+    before = commit_tracks(layout, TRACKS[:1])
+    large = FeatureTrack("x", TRACKS[0].spans, {"x": np.zeros((10, 100_000), np.float32)})
+    child = os.fork()
+    if child == 0:
+        # A file size limit takes the same path as a full disk, and needs no disk of its own. libhdf5 dies of it.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+        code = 99
+        try:
+            commit_tracks(layout, [large])
+        except DiskFull as error:
+            code = 0 if error.needed_bytes > large.nbytes else 98
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert read_sidecar(layout, 0) == before
+    assert parts_on_disk(layout) == ["shard_000.p000.h5"]
+    assert len(list(layout.folder.iterdir())) == 3  # settings, part, sidecar: no temporary
+    assert commit_tracks(layout, [large]).entries["x"].rows == 10
 
 
 def test_an_orphan_of_a_killed_commit_is_taken_if_equal_and_stepped_over_if_not(layout: VariantLayout) -> None:
@@ -282,7 +295,18 @@ def test_every_flipped_bit_of_a_sealed_record_is_noticed(tmp_path: Path) -> None
             unseal(tmp_path, sealed[:end])
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"\n ", b"\n\t"), (b'{\n "cat', b'{\n "catalog": "other",\n "cat'), (b"}\n", b"}")]
+)
+def test_a_spelling_that_means_the_same_is_still_not_what_was_written(tmp_path: Path, old: bytes, new: bytes) -> None:
+    sealed = seal(good_json())
+    respelled = new.join(sealed.rsplit(old, 1)) if old == b"}\n" else sealed.replace(old, new, 1)
+    assert json.loads(respelled) == json.loads(sealed)
+    with pytest.raises(IntegrityError, match="was changed after it was written"):
+        unseal(tmp_path, respelled)
+
+
 @pytest.mark.parametrize("raw", [b"", b"[]", b"nan", b'{"a": NaN}', b"[" * 100_000, b'{"a": 1, "a": 2}', b"\xff\xfe"])
 def test_what_is_no_sealed_record_is_an_integrity_error(tmp_path: Path, raw: bytes) -> None:
-    with pytest.raises(IntegrityError, match="JSON|own sha256"):
+    with pytest.raises(IntegrityError, match=r"JSON|own sha256"):
         unseal(tmp_path, raw)

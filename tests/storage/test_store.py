@@ -58,7 +58,9 @@ def test_rows_by_number(reader: VariantReader) -> None:
     assert isinstance(expected, Ragged)
     assert np.array_equal(np.asarray(video["pool5"][-1]), np.asarray(TRACK.arrays["pool5"])[9])
     for row in range(10):
-        assert np.array_equal(video["boxes"][row], expected.values[expected.offsets[row] : expected.offsets[row + 1]])
+        assert np.array_equal(
+            np.asarray(video["boxes"][row]), expected.values[expected.offsets[row] : expected.offsets[row + 1]]
+        )
     for row in (10, -11):
         with pytest.raises(IndexError):
             video["pool5"][row]
@@ -167,7 +169,7 @@ def test_a_part_that_is_not_the_recorded_one_is_never_read(
     layout: VariantLayout, damage: str, verify: bool, message: str
 ) -> None:
     reader = FeatureStore(layout.folder.parents[1], verify=verify)["c3d"]
-    entry = next(entry for sidecar in reader.sidecars.values() for key, entry in sidecar.entries.items() if key == "v007")
+    entry = next(sidecar.entries["v007"] for sidecar in reader.sidecars.values() if "v007" in sidecar.entries)
     path = layout.folder / entry.part
     content = bytearray(path.read_bytes())
     same_shard = [other for other in sorted(layout.folder.glob(f"{path.name[:9]}*.h5")) if other != path]
@@ -205,9 +207,16 @@ def _same_size(video_id: str, salt: str) -> FeatureTrack:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "nobody can say how"), (b"{", "is no JSON"), (b'{"a":1}', "has the fingerprint"), (b"[]", "has the finger")],
+    [
+        (None, "nobody can say how"),
+        (b"{", "is no JSON"),
+        (b'{"a":1}', "has the fingerprint"),
+        (b"[]", "has the finger"),
+    ],
 )
-def test_settings_that_are_not_the_folders_are_refused(layout: VariantLayout, content: bytes | None, message: str) -> None:
+def test_settings_that_are_not_the_folders_are_refused(
+    layout: VariantLayout, content: bytes | None, message: str
+) -> None:
     if content is None:
         layout.settings_file.unlink()
     else:

@@ -1,0 +1,90 @@
+"""Is a downloaded file whole? Its container ends where it says, and its packets are those it declares.
+
+A downloader's success is a hint: servers cut, mix and pad without an error. Packets are counted in a child, since a
+demuxer may hang or die. Judges downloads only: a damaged file in a person's own folder is salvaged by the decoder.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.demux import Count
+from pipeline.whole import missing
+from storage.errors import SystemicFault, VideoError
+from storage.verdicts import failed
+
+COUNT_SECONDS = 600.0
+"""Counting reads the file once; one that takes longer hangs."""
+FRAMES_TOLERANCE = 0.02
+SECONDS_TOLERANCE = 0.02
+LEAST_SECONDS_TOLERANCE = 1.0
+LEAST_SITE_TOLERANCE = 2.0
+"""A site states whole seconds, of the longest of its streams."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a file; all is well when `damage` is empty."""
+
+    damage: str
+    opens: bool
+    """Whether a video stream with packets was found, so that a damaged file may still be worth something."""
+
+
+def examine(video_id: str, path: Path, site_seconds: float | None = None) -> Finding:
+    """Compare a file with what it, and its site where it said so, declare.
+
+    Raises VideoError (hang, crash) if it defeats the demuxer, SystemicFault if no child can be started.
+    """
+    counted = counted_in_child(video_id, path)
+    return Finding("; ".join(_damages(path, counted, site_seconds)), counted.opens and counted.packets > 0)
+
+
+def _damages(path: Path, counted: Count, site_seconds: float | None) -> Iterator[str]:
+    if cut := missing(path):
+        yield cut
+    if not counted.opens:
+        # A whole file that holds no picture, or none we know, is the decoder's verdict to give.
+        if cut or "no video stream" not in counted.problem:
+            yield f"it does not open: {counted.problem}"
+        return
+    if counted.errors:
+        yield f"{counted.errors} damaged packets"
+    frames = counted.declared_frames
+    if frames is not None and counted.packets < frames * (1 - FRAMES_TOLERANCE):
+        yield f"{counted.packets} packets of {frames} declared"
+    yield from _too_short("its header", counted, counted.declared_seconds, LEAST_SECONDS_TOLERANCE)
+    yield from _too_short("its site", counted, site_seconds, LEAST_SITE_TOLERANCE)
+
+
+def _too_short(who: str, counted: Count, seconds: float | None, least_tolerance: float) -> Iterator[str]:
+    if seconds is None:
+        return
+    if counted.covered_seconds < seconds - max(least_tolerance, seconds * SECONDS_TOLERANCE):
+        yield f"{counted.covered_seconds:.3f} s of {seconds:.3f} s that {who} declares"
+
+
+def counted_in_child(video_id: str, path: Path) -> Count:
+    """What `pipeline.demux` counts. Raises VideoError (hang, crash), SystemicFault."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.demux", str(path.absolute())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).resolve().parents[1],
+            timeout=COUNT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise VideoError(video_id, failed("hang", f"its packets were not counted in {COUNT_SECONDS:g} s")) from None
+    except OSError as error:
+        raise SystemicFault(f"cannot start {sys.executable} to count packets: {error.strerror}") from error
+    if done.returncode:
+        raise VideoError(video_id, failed("crash", f"counting its packets ended with status {done.returncode}"))
+    return Count(**json.loads(done.stdout))

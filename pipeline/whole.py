@@ -1,0 +1,115 @@
+"""Does a media file end where its own container says it ends? To the byte, from sizes written in the file.
+
+Reads a few headers and never a frame. Finds every cut, however small, in containers that state their size; says
+nothing of those that do not (a live Matroska), which the counts of `pipeline.accept` must catch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.probe import TS_PACKET_BYTES, sniff
+
+_LARGEST_OGG_PAGE = 65536
+_FLV_TAGS = (8, 9, 18)
+_SEGMENT = b"\x18\x53\x80\x67"
+
+
+def missing(path: Path) -> str:
+    """What is missing at the end of the file, in words; empty if nothing is, or if it cannot be told."""
+    container = sniff(path)
+    size_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        return _CHECKS[container](file, size_bytes) if container in _CHECKS else ""
+
+
+def _ends_at(what: str, end: int, size_bytes: int) -> str:
+    return f"{what} says it ends at byte {end:,}, the file has {size_bytes:,}" if end > size_bytes else ""
+
+
+def _mov(file: BinaryIO, size_bytes: int) -> str:
+    place, boxes = 0, set()
+    while place < size_bytes:
+        file.seek(place)
+        head = file.read(16)
+        length, name = int.from_bytes(head[:4], "big"), head[4:8]
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        boxes.add(name)
+        if len(head) < 8 or place + length > size_bytes:
+            return _ends_at(f"box {name!r}", place + max(length, 8), size_bytes)
+        if length < 8:
+            break  # 0 reaches to the end of the file by definition; anything else is no box
+        place += length
+    return "" if b"moov" in boxes else "there is no moov box, which says where the frames are"
+
+
+def _matroska(file: BinaryIO, size_bytes: int) -> str:
+    file.seek(4)
+    header = _vint(file)
+    file.seek(header or 0, os.SEEK_CUR)
+    if header is None or file.read(4) != _SEGMENT:
+        return _ends_at("the header", file.tell() + 1, size_bytes)
+    length = _vint(file)
+    return "" if length is None else _ends_at("the segment", file.tell() + length, size_bytes)
+
+
+def _vint(file: BinaryIO) -> int | None:
+    """A number as EBML writes it; None for `unknown`, and at the end of the file."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    width = 9 - first[0].bit_length()
+    rest = file.read(width - 1)
+    bits = 7 * width
+    value = int.from_bytes(first + rest, "big") & ((1 << bits) - 1)
+    return None if value == (1 << bits) - 1 else value
+
+
+def _avi(file: BinaryIO, size_bytes: int) -> str:
+    place = 0
+    while place + 8 <= size_bytes:
+        file.seek(place)
+        head = file.read(8)
+        if head[:4] != b"RIFF":
+            break
+        place += 8 + int.from_bytes(head[4:8], "little")
+    return _ends_at("the RIFF chunk", place, size_bytes)
+
+
+def _flv(file: BinaryIO, size_bytes: int) -> str:
+    file.seek(max(size_bytes - 4, 0))
+    length = int.from_bytes(file.read(4), "big")
+    if 11 <= length <= size_bytes - 4:
+        file.seek(size_bytes - 4 - length)
+        head = file.read(4)
+        if head[0] & 0x1F in _FLV_TAGS and int.from_bytes(head[1:4], "big") + 11 == length:
+            return ""
+    return "the last tag is cut"
+
+
+def _ogg(file: BinaryIO, size_bytes: int) -> str:
+    file.seek(max(size_bytes - _LARGEST_OGG_PAGE, 0))
+    tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    if len(page) < 27 or len(page) != 27 + page[26] + sum(page[27 : 27 + page[26]]):
+        return "the last page is cut"
+    return "" if page[5] & 4 else "the last page is not marked as last"
+
+
+def _mpegts(_: BinaryIO, size_bytes: int) -> str:
+    rest = size_bytes % TS_PACKET_BYTES
+    return f"the last packet has {rest} of {TS_PACKET_BYTES} bytes" if rest else ""
+
+
+_CHECKS: dict[str | None, Callable[[BinaryIO, int], str]] = {
+    "mov": _mov,
+    "matroska": _matroska,
+    "avi": _avi,
+    "flv": _flv,
+    "ogg": _ogg,
+    "mpegts": _mpegts,
+}

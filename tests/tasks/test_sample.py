@@ -1,0 +1,144 @@
+"""The embedded sample through the real command, killed on the way: what everybody sees first."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage.store import FeatureStore
+from tests.pipeline.videos import FFMPEG
+
+SEED = int(os.environ.get("SEED", "20260721"))
+COMMAND = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", "BuildPHD2Features"]
+FAST = ["--c3d-stride-frames", "48", "--c3d-arrays", "pool5"]
+"""A third of the clips, so that a test takes seconds."""
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
+    return subprocess.Popen(
+        [*COMMAND, *FAST],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def digests(folder: Path) -> dict[str, str]:
+    store = FeatureStore(folder / "data" / "sample")
+    return {name: store[name].digest() for name in store.variants()}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, float]:
+    folder = tmp_path_factory.mktemp("sample")
+    started = time.monotonic()
+    running = start(folder)
+    output = running.communicate()[0]
+    assert running.returncode == 0, output
+    return folder, output, time.monotonic() - started
+
+
+def test_the_first_line_says_what_is_built_and_the_last_where_it_is(built: tuple[Path, str, float]) -> None:
+    folder, output, _ = built
+    lines = output.splitlines()
+    assert "building the embedded sample" in lines[0]
+    assert "12 ids = 10 done + 1 unavailable + 1 rejected + 0 pending + 0 quarantined" in output
+    assert "random:0 weights: good for trying the pipeline, not for results" in output
+    assert (folder / "data" / "sample" / "report" / "features.png").stat().st_size > 100_000
+    account = json.loads((folder / "data" / "sample" / "report" / "account.json").read_bytes())
+    assert {sum(variant["states"].values()) for variant in account["variants"].values()} == {12}
+
+
+def shown_at(video: Path) -> list[float]:
+    """When ffmpeg itself shows each frame of a video."""
+    command = [
+        FFMPEG,
+        "-hide_banner",
+        "-i",
+        str(video),
+        "-vf",
+        "showinfo",
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "null",
+        "-",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [float(time) for time in re.findall(r"pts_time:\s*([-0-9.e]+)", done.stderr)]
+
+
+def is_uneven(times: list[float]) -> bool:
+    return bool(np.ptp(np.diff(times)) > 0.01)
+
+
+def test_row_times_are_the_streams_own_in_every_video(built: tuple[Path, str, float]) -> None:
+    """Clip k covers frames [48 k, 48 k + 16) as ffmpeg dates them; one video's frames are unevenly spaced."""
+    folder, _, _ = built
+    reader = FeatureStore(folder / "data" / "sample")["c3d"]
+    uneven = []
+    for video_id in reader.ids:
+        times = shown_at(folder / "data" / "sample" / "sources" / f"{video_id}.mp4")
+        spans = reader[video_id].spans
+        starts = times[::48][: len(spans)]
+        ends = [times[48 * k + 16] if 48 * k + 16 < len(times) else spans[k, 1] for k in range(len(spans))]
+        np.testing.assert_allclose(spans, np.stack([starts, ends], axis=1), rtol=0, atol=1e-3, err_msg=video_id)
+        uneven += [video_id] * is_uneven(times)
+    assert len(uneven) == 1, "the sample has exactly one video with a variable frame rate"
+
+
+def videos_whose(folder: Path, wanted: Callable[[Any], bool]) -> list[str]:
+    """Done videos whose recorded facts are such."""
+    reader = FeatureStore(folder / "data" / "sample")["frames"]
+    entries = {video_id: entry for sidecar in reader.sidecars.values() for video_id, entry in sidecar.entries.items()}
+    return [video_id for video_id, entry in entries.items() if entry.is_done and wanted(entry.facts)]
+
+
+def test_the_rotated_video_is_upright_and_the_damaged_one_says_so(built: tuple[Path, str, float]) -> None:
+    folder, output, _ = built
+    rotated = videos_whose(folder, lambda facts: facts["probe"]["display_matrix"] != [1, 0, 0, 1])
+    damaged = videos_whose(folder, lambda facts: facts["decode"]["frames_decoded"] < facts["decode"]["frames_declared"])
+    assert len(rotated) == len(damaged) == 1
+    assert f"{damaged[0]}: " in output, "the account names what was lost"
+
+
+def test_a_second_run_is_done_in_seconds(built: tuple[Path, str, float]) -> None:
+    folder, first, _ = built
+    before = {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}
+    running = start(folder)
+    output = running.communicate()[0]
+    assert running.returncode == 0, output
+    assert output[output.index("\nsample:") :] == first[first.index("\nsample:") :]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_five_kills_of_the_command_lose_nothing(built: tuple[Path, str, float], tmp_path: Path) -> None:
+    folder, _, seconds = built
+    rng = random.Random(SEED)
+    for _ in range(5):
+        running = start(tmp_path)
+        time.sleep(rng.uniform(0.3, 0.5) * seconds)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+    running = start(tmp_path)
+    output = running.communicate()[0]
+    assert running.returncode == 0, output
+    assert digests(tmp_path) == digests(folder), f"with SEED={SEED}"
+    left = [path for path in (tmp_path / "data").rglob("*") if "spool" in path.parts or path.name.startswith(".")]
+    assert [path for path in left if path.is_file()] == []

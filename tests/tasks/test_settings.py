@@ -1,0 +1,123 @@
+"""Settings: every key documented, every fault told at once, nothing heavy imported for a look at the help."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.sections import SECTIONS
+from tests.conftest import REPOSITORY
+
+
+def luigi(folder: Path, *options: str, config: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", *options]
+    environment = {**os.environ, **({"LUIGI_CONFIG_PATH": str(config)} if config else {})}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+
+
+def changed_config(folder: Path, **changes: str) -> Path:
+    """A copy of workflows.cfg with `section__key=value` changes."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(REPOSITORY / "workflows.cfg")
+    for place, value in changes.items():
+        section, _, key = place.partition("__")
+        if not parser.has_section(section):
+            parser.add_section(section)
+        parser.set(section, key, value)
+    path = folder / "other.cfg"
+    with path.open("w") as file:
+        parser.write(file)
+    return path
+
+
+def test_workflows_cfg_documents_exactly_the_settings_there_are() -> None:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(REPOSITORY / "workflows.cfg")
+    for name, section in SECTIONS.items():
+        assert set(parser[name]) == {key for key, _ in section.get_params()}, f"[{name}]"
+
+
+def test_every_setting_has_a_comment_above_it() -> None:
+    above = ""
+    for line in (REPOSITORY / "workflows.cfg").read_text().splitlines():
+        if " =" in line and not line.startswith("#"):
+            assert above, f"nothing explains {line!r}"
+        if not line.strip():
+            above = ""
+        elif line.startswith("#"):
+            above = line
+
+
+def test_all_faults_are_told_at_once_and_nothing_starts(tmp_path: Path) -> None:
+    done = luigi(
+        tmp_path, "BuildFeatures", "--catalog", "phd2", "--shards", "7-3", "--retry", "tired",
+        "--download-source", "ftp://x/{id}", "--decode-backend", "vlc", "--c3d-arrays", "conv5",
+        "--extract-device", "tpu", "--frames-jpeg-quality", "0",
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    for told in (
+        "[c3d] arrays names one or more of pool5, fc6, fc7, each once; got ('conv5',)",
+        "[frames] jpeg_quality is 1 to 100, got 0",
+        "[download] source template 'ftp://x/{id}' must begin with http:// or https://",
+        "[decode] backend is one of pyav, got 'vlc'",
+        "[extract] device is auto, cpu, cuda or cuda:1 and so on; got 'tpu'",
+        "--shards takes numbers and ranges like 3-7,12",
+        "--retry takes all, or reasons among",
+    ):
+        assert told in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_real_video_needs_real_weights_or_a_written_seed(tmp_path: Path) -> None:
+    done = luigi(tmp_path, "BuildFeatures", "--catalog", "phd2", "--phd2-testing", "testing.csv")
+    assert done.returncode == 2
+    assert "[c3d] weights is empty, and phd2 is real video" in done.stderr
+    assert "--c3d-weights" in done.stderr
+
+
+def test_a_weights_file_must_exist(tmp_path: Path) -> None:
+    done = luigi(tmp_path, "BuildFeatures", "--catalog", "sample", "--c3d-weights", "absent.pickle")
+    assert done.returncode == 2
+    assert "weights 'absent.pickle' is no file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"frames__jpeg_qualty": "50"}, "[frames] has no setting 'jpeg_qualty'; it has"),
+        ({"farmes__jpeg_quality": "50"}, "there is no section [farmes]"),
+        ({"data__shards": "many"}, "[data]"),
+    ],
+)
+def test_a_misspelt_setting_is_an_error(tmp_path: Path, change: dict[str, str], told: str) -> None:
+    config = changed_config(tmp_path, **change)
+    done = luigi(tmp_path, "BuildPHD2Features", config=config)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert told in done.stderr
+
+
+def test_a_second_group_of_settings_has_a_name_of_its_own(tmp_path: Path) -> None:
+    config = changed_config(
+        tmp_path, extract__extractors="frames, frames.large", **{"frames.large__height_pixels": "1"}
+    )
+    done = luigi(tmp_path, "BuildPHD2Features", config=config)
+    assert done.returncode == 2
+    assert "[frames.large]" in done.stderr
+
+
+def test_a_settings_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    done = luigi(tmp_path, "BuildPHD2Features", config=tmp_path / "absent.cfg")
+    assert done.returncode != 0
+    assert "there is no settings file" in done.stderr
+
+
+def test_help_and_planning_import_nothing_heavy() -> None:
+    code = "import sys, tasks; print(sorted({'torch', 'matplotlib', 'ultralytics', 'torchvision'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout.strip() == "[]"
