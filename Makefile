@@ -13,7 +13,7 @@ features: $(STAMP)  ## build the embedded sample's features, and a picture of th
 test: $(STAMP)  ## style, types, architecture, and every test that takes seconds
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/pytest -o faulthandler_timeout=900 -m "slow and not gpu"
@@ -24,13 +24,13 @@ test-soak: $(STAMP)  ## thousands of kills; set KILLS to change how many
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"$(PYTHON) is Python {v.major}.{v.minor}; this project needs 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
 lock:  ## choose versions anew; hashes and versions only, no hosts (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+	uv pip compile pyproject.toml --upgrade --group dev --universal --python-version 3.11 --generate-hashes \
+	    --override requirements.overrides --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
 
 clean-environment:
 	rm -rf $(VENV)

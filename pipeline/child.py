@@ -1,8 +1,9 @@
-"""The decode child: `python -m pipeline.child RING`, started by `pipeline.crew`, one video after the other.
+"""The decode child: `python -m pipeline.child RING MEMORY PARENT`, started by `pipeline.crew`, video after video.
 
-Requests come in on stdin, messages go out on stdout, pixels go through shared memory RING (a file descriptor). What is
-wrong with a video is a message; a bug is a traceback on stderr and the end. It ends when its parent does. Imports no
-torch: a child costs 60 MB instead of 700.
+Requests come in on stdin, messages go out on stdout, pixels go through shared memory RING (a file descriptor), which it
+cannot enlarge. MEMORY bytes are its limit, PARENT is the process to die with (0: it only ends with its pipes). What is
+wrong with a video is a message; a bug is a traceback on stderr and the end. Imports no torch unless its backend does: a
+child costs 60 MB instead of 700.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import gc
 import mmap
 import os
-import resource
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,34 +21,33 @@ from pathlib import Path
 import numpy as np
 
 from models.extractors.spec import Frame
-from pipeline import wire
+from pipeline import sandbox, wire
 from pipeline.clips import PLANNERS
+from pipeline.crew import MIN_SLOTS, RING_BYTES
 from pipeline.decoder import Event, FrameEvent, InlineDecoder, WindowEvent
-from pipeline.probe import DecodeLimits
+from pipeline.probe import DecodeLimits, Probe
 from storage.errors import SystemicFault, VideoError
 
-RING_BYTES = 32 * 1024 * 1024
-"""Shared memory for frames on their way; two frames always fit, however large."""
 MAX_SLOTS = 32
-MIN_SLOTS = 2
 BEATS_PER_STALL = 8
 _SAMPLINGS = {kind.__name__: kind for kind in PLANNERS}
 
 
 class Ring:
-    """Slots of shared memory, filled and freed in the same order; `RING_BYTES` in all, or two frames if larger."""
+    """Slots of shared memory, filled and freed in the same order: what fits into `RING_BYTES`, at least two."""
 
     def __init__(self, fd: int, wait_free: Callable[[], None]) -> None:
-        self._fd = fd
+        self._memory = mmap.mmap(fd, os.fstat(fd).st_size)
         self._wait_free = wait_free
-        self._memory: mmap.mmap | None = None
+        self._used_bytes = 0
         self.reset()
 
     def reset(self) -> None:
         """Begin a video: all slots are free, and their size is its frames'."""
         self._slot_bytes = self._slots = self._next = self._used = 0
-        if self._memory is not None and len(self._memory) > RING_BYTES and hasattr(mmap, "MADV_REMOVE"):
-            self._memory.madvise(mmap.MADV_REMOVE)  # a giant's pages go back; a smaller file could kill who maps it
+        if self._used_bytes > RING_BYTES and hasattr(mmap, "MADV_REMOVE"):
+            self._memory.madvise(mmap.MADV_REMOVE)  # a giant's pages go back
+            self._used_bytes = 0
 
     def place(self, rgb: Frame) -> int:
         """Copy a frame into the next slot, once one is free; return where it begins, in bytes."""
@@ -68,12 +68,11 @@ class Ring:
     def _resize(self, slot_bytes: int) -> None:
         while self._used:
             self._free_one()
-        self._slots = min(MAX_SLOTS, max(MIN_SLOTS, RING_BYTES // slot_bytes))
-        self._slot_bytes, self._next = slot_bytes, 0
-        size = self._slots * slot_bytes
-        if self._memory is None or len(self._memory) < size:
-            os.ftruncate(self._fd, size)
-            self._memory = mmap.mmap(self._fd, size)
+        slots = min(MAX_SLOTS, max(MIN_SLOTS, RING_BYTES // slot_bytes), len(self._memory) // slot_bytes)
+        if slots < 1:
+            raise ValueError(f"a frame of {slot_bytes} bytes; the ring has {len(self._memory)}: raise max_pixels")
+        self._slots, self._slot_bytes, self._next = slots, slot_bytes, 0
+        self._used_bytes = max(self._used_bytes, slots * slot_bytes)
 
 
 class Server:
@@ -86,9 +85,9 @@ class Server:
         self._beat_seconds = 0.0
         self._sent_at = 0.0
 
-    def run(self) -> None:
+    def run(self, layers: sandbox.Layers) -> None:
         """Answer every request. Frees that arrive between videos belong to a video that is over."""
-        self._send("ready")
+        self._send("ready", layers=layers)
         while (request := self._inbox.receive()) is not None:
             if request["kind"] == "decode":
                 self._decode(request)
@@ -98,7 +97,7 @@ class Server:
         samplings = [_SAMPLINGS[one["type"]](**one["fields"]) for one in request["samplings"]]
         self._beat_seconds = limits.stall_seconds / BEATS_PER_STALL
         self._ring.reset()
-        decoder = InlineDecoder(request["backend"], limits, beat=self._beat)
+        decoder = InlineDecoder(request["backend"], limits, beat=self._beat, on_probe=self._tell_length)
         try:
             for event in decoder.decode(request["video_id"], Path(request["path"]), samplings):
                 self._tell(event)
@@ -118,6 +117,9 @@ class Server:
         else:
             self._send("end", probe=event.probe, summary=event.summary)
 
+    def _tell_length(self, probe: Probe) -> None:
+        self._send("begun", declared_seconds=probe.header_seconds)
+
     def _send(self, kind: str, **fields: object) -> None:
         wire.send(self._answers_fd, kind, **fields)
         self._sent_at = time.monotonic()
@@ -134,12 +136,14 @@ class Server:
 
 
 def main() -> None:
-    """Keep stdout for messages alone, leave Ctrl-C to the parent, and write no core files."""
+    """Keep stdout for messages alone, leave Ctrl-C to the parent, and give up what decoding does not need."""
+    ring_fd, max_memory_bytes, parent_pid = map(int, sys.argv[1:4])
     answers_fd = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    Server(sys.stdin.fileno(), answers_fd, int(sys.argv[1])).run()
+    layers = sandbox.enter(max_memory_bytes, parent_pid or None)
+    tempfile.tempdir = "/"  # torch asks for a folder to write to when it is imported, and would search for it in vain
+    Server(sys.stdin.fileno(), answers_fd, ring_fd).run(layers)
 
 
 if __name__ == "__main__":

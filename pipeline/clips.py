@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
+from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory, Sampling
 
 SLACK_SECONDS = 1e-9
 """A frame this little after an instant counts as shown at it. Time bases tick in microseconds or slower; float64 errs
@@ -29,7 +29,8 @@ class Window:
     """One row to be: its frames, and the half-open span it describes."""
 
     frame_indices: tuple[int, ...]
-    """Numbers of the decoded frames in presentation order, rising; the first frame of the video is 0."""
+    """Numbers of consecutive decoded frames, the first of the video being 0; rising, or falling in a window that is
+    looked at backwards. From window to window of a sampling, the last number rises."""
     start_seconds: float
     end_seconds: float
 
@@ -164,9 +165,56 @@ class _ConsecutiveFramesPlanner:
         return [Window(tuple(range(start, self._count)), self._times[0], end_seconds)]
 
 
+class _HistoryPlanner:
+    """The frames of a rate, each at the end of L consecutive frames; the first L - 1 look at their future, reversed.
+
+    Rows keep the order of the frames they are about: those that wait for their future hold back the ones behind them.
+    """
+
+    def __init__(self, sampling: FramesAtRateWithHistory) -> None:
+        self._length = sampling.history_frames
+        self._targets = _FramesAtRatePlanner(FramesAtRate(sampling.frames_per_second))
+        self._waiting: deque[Window] = deque()
+        self._count = 0
+        self._returned_below = 0
+
+    @property
+    def undecided_from(self) -> int:
+        # Returned windows leave no hole that matters: the first holds frames 0 to L - 1, those played backwards overlap
+        # it, and the others reach L - 1 back from where they end, which is as far as the next one reaches.
+        target = self._waiting[0].frame_indices[0] if self._waiting else self._targets.undecided_from
+        return max(self._returned_below, target - self._length + 1)
+
+    def push(self, pts_seconds: float) -> list[Window]:
+        self._waiting += self._targets.push(pts_seconds)
+        self._count += 1
+        windows = []
+        while self._waiting and (window := self._with_history(self._waiting[0])):
+            self._waiting.popleft()
+            windows.append(window)
+        return windows
+
+    def finish(self, end_seconds: float) -> list[Window]:
+        self._waiting += self._targets.finish(end_seconds)
+        return [window for target in self._waiting if (window := self._with_history(target))]
+
+    def _with_history(self, target: Window) -> Window | None:
+        """The window about `target`'s one frame; None as long as the frames it needs are not there."""
+        (index,) = target.frame_indices
+        if index >= self._length - 1:
+            frames = range(index - self._length + 1, index + 1)
+        elif index + self._length <= self._count:
+            frames = range(index + self._length - 1, index - 1, -1)
+        else:
+            return None
+        self._returned_below = max(self._returned_below, frames[0] + 1, frames[-1] + 1)
+        return Window(tuple(frames), target.start_seconds, target.end_seconds)
+
+
 PLANNERS: Mapping[type[Any], Callable[[Any], Planner]] = {
     ConsecutiveFrames: _ConsecutiveFramesPlanner,
     FramesAtRate: _FramesAtRatePlanner,
+    FramesAtRateWithHistory: _HistoryPlanner,
     EveryFrame: _EveryFramePlanner,
 }
 """Type of a sampling → what plans it."""
@@ -207,7 +255,8 @@ Due = FrameDue | WindowDue
 
 
 class JointPlanner:
-    """Several samplings over one pass: each wanted frame once and in order, each window right after its last frame.
+    """Several samplings over one pass: each wanted frame once and in order, each window right after its newest frame,
+    or right after the window before it in the same sampling, whichever is later.
 
     A frame waits until every sampling has decided about it: at most as long as the longest window.
     """
@@ -215,7 +264,8 @@ class JointPlanner:
     def __init__(self, samplings: Sequence[Sampling]) -> None:
         self._planners = [planner(sampling) for sampling in samplings]
         self._wanted: dict[int, set[int]] = {}
-        self._waiting: list[WindowDue] = []
+        self._due_at = [0] * len(samplings)
+        self._waiting: list[tuple[int, WindowDue]] = []
         self._sent_below = 0
         self._count = 0
 
@@ -239,21 +289,24 @@ class JointPlanner:
 
     def _note(self, position: int, windows: list[Window]) -> None:
         for window in windows:
-            self._waiting.append(WindowDue(position, window))
+            self._due_at[position] = max(self._due_at[position], *window.frame_indices)
+            self._waiting.append((self._due_at[position], WindowDue(position, window)))
             for index in window.frame_indices:
                 if index >= self._sent_below:
                     self._wanted.setdefault(index, set()).add(position)
 
     def _release(self, below: int) -> list[Due]:
         self._sent_below = below
-        ready = [due for due in self._waiting if due.window.frame_indices[-1] < below]
-        self._waiting = [due for due in self._waiting if due.window.frame_indices[-1] >= below]
-        indices = sorted(index for index in self._wanted if index < below)
-        frames = [FrameDue(index, tuple(sorted(self._wanted.pop(index)))) for index in indices]
-        return sorted([*ready, *frames], key=_order)
+        ready: list[tuple[int, Due]] = [(at, due) for at, due in self._waiting if at < below]
+        self._waiting = [(at, due) for at, due in self._waiting if at >= below]
+        indices = [index for index in self._wanted if index < below]
+        ready += [(index, FrameDue(index, tuple(sorted(self._wanted.pop(index))))) for index in indices]
+        return [due for _, due in sorted(ready, key=_order)]
 
 
-def _order(due: Due) -> tuple[int, int, int]:
+def _order(ready: tuple[int, Due]) -> tuple[int, int, float]:
+    """By the frame it comes with: the frame itself, then windows by sampling and time."""
+    at, due = ready
     if isinstance(due, FrameDue):
-        return (due.index, -1, 0)
-    return (due.window.frame_indices[-1], due.sampling, due.window.frame_indices[0])
+        return (at, -1, 0.0)
+    return (at, due.sampling, due.window.start_seconds)

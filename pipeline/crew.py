@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Sequence
@@ -23,14 +24,23 @@ import numpy as np
 from models.extractors.spec import Frame, Sampling
 from pipeline import wire
 from pipeline.probe import DecodeLimits
+from pipeline.sandbox import Layers
+from pipeline.vitals import TooMuchMemory, Vitals
 from storage.errors import SystemicFault
 
 START_SECONDS = 120.0
 """A machine under load may take long to start an interpreter; one that takes longer is broken."""
 ENDING_SECONDS = 10.0
-LAST_WORDS_BYTES = 4096
+RING_BYTES = 32 * 1024 * 1024
+"""Shared memory for frames on their way; two frames always fit, however large."""
+MIN_SLOTS = 2
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR")
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_CALM = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",  # it may write no file
+}
 _FINAL = ("end", "verdict", "fault")
 
 
@@ -49,17 +59,19 @@ class Child:
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
-        self._stderr = tempfile.TemporaryFile("ab+")  # noqa: SIM115 - lives as long as the child
-        self._ring_fd = anonymous_memory()
-        self._ring: mmap.mmap | None = None
-        self._process = _start(self._ring_fd, self._stderr)
-        self._pipes = (_pipe(self._process.stdin), _pipe(self._process.stdout))
-        self._inbox = wire.Inbox(self._pipes[1].fileno())
+        self._ring_fd = anonymous_memory(max(RING_BYTES, MIN_SLOTS * 3 * limits.max_pixels))
+        self._ring = mmap.mmap(self._ring_fd, 0)
+        self._process = _start(self._ring_fd, limits.max_memory_bytes)
+        self._pipes = tuple(map(_pipe, (self._process.stdin, self._process.stdout, self._process.stderr)))
+        self._vitals = Vitals(self.pid, self._pipes[2].fileno(), limits.max_memory_bytes)
+        self._inbox = wire.Inbox(self._pipes[1].fileno(), self._vitals.wait)
         self._waited = 0.0
+        self._allowed = limits.max_wait_seconds
         self.idle = True
         """Whether the last question was answered in full."""
         _LIVE.add(self)
-        self._await_ready()
+        self.layers = Layers(**self._first_answer()["layers"])
+        """What the child gave up before its first file."""
 
     @property
     def pid(self) -> int:
@@ -71,20 +83,21 @@ class Child:
         """Whether it can be asked: not ended, and not the child of the process we were forked from."""
         return self in _LIVE and self._process.poll() is None
 
-    def _await_ready(self) -> None:
+    def _first_answer(self) -> wire.Message:
         try:
             first = self._inbox.receive(START_SECONDS)
-        except wire.NoAnswer:
+        except (wire.NoAnswer, TooMuchMemory):
             first = None
         if first is None:
-            words = self._last_words()
+            words = self._vitals.last_words()
             self.end()
             raise SystemicFault(f"a decode child did not start; it said: {words or 'nothing'}")
+        return first
 
     def ask(self, video_id: str, path: Path, samplings: Sequence[Sampling], backend: str) -> None:
         """Ask for all events of one video. Raises ChildLost."""
         self.idle = False
-        self._waited = 0.0
+        self._waited, self._allowed = 0.0, self._limits.max_wait_seconds
         named = [{"type": type(sampling).__name__, "fields": sampling} for sampling in samplings]
         where = str(path.absolute())
         self._tell("decode", video_id=video_id, path=where, samplings=named, backend=backend, limits=self._limits)
@@ -93,17 +106,15 @@ class Child:
         """The next message that is more than a sign of life. Raises ChildLost."""
         while True:
             message = self._receive()
-            if message["kind"] in _FINAL:
-                self.idle = True
-            if message["kind"] != "alive":
+            if message["kind"] == "begun":
+                self._allowed = self._limits.wait_seconds(message["declared_seconds"])
+            elif message["kind"] != "alive":
+                self.idle = message["kind"] in _FINAL
                 return message
 
     def frame(self, message: wire.Message) -> Frame:
         """The pixels a `frame` message speaks of, where they lie: they change after `free_frame`."""
         shape = (message["height"], message["width"], 3)
-        end = message["offset"] + shape[0] * shape[1] * shape[2]
-        if self._ring is None or len(self._ring) < end:
-            self._ring = mmap.mmap(self._ring_fd, os.fstat(self._ring_fd).st_size)
         return np.ndarray(shape, np.uint8, buffer=self._ring, offset=message["offset"])
 
     def free_frame(self) -> None:
@@ -127,9 +138,8 @@ class Child:
     def _close_files(self) -> None:
         for pipe in self._pipes:
             pipe.close()
-        self._stderr.close()
         os.close(self._ring_fd)
-        self._ring = None
+        del self._ring  # a mapping keeps a descriptor of its own; frames somebody still holds keep the mapping
 
     def _tell(self, kind: str, **fields: object) -> None:
         try:
@@ -139,11 +149,13 @@ class Child:
 
     def _receive(self) -> wire.Message:
         start = time.monotonic()
-        allowed = min(self._limits.stall_seconds, max(0.0, self._limits.max_wait_seconds - self._waited))
+        allowed = min(self._limits.stall_seconds, max(0.0, self._allowed - self._waited))
         try:
             message = self._inbox.receive(allowed)
         except wire.NoAnswer:
             raise self._hung(allowed) from None
+        except TooMuchMemory as bomb:
+            raise ChildLost("crash", str(bomb), self._vitals.last_words()) from None
         self._waited += time.monotonic() - start
         if message is None:
             raise self._lost()
@@ -152,13 +164,13 @@ class Child:
     def _hung(self, allowed_seconds: float) -> ChildLost:
         detail = f"no sign of life for {self._limits.stall_seconds:g} s"
         if allowed_seconds < self._limits.stall_seconds:
-            detail = f"not done after {self._limits.max_wait_seconds:g} s of decoding"
-        return ChildLost("hang", detail, self._last_words())
+            detail = f"not done after {self._allowed:g} s of decoding"
+        return ChildLost("hang", detail, self._vitals.last_words())
 
     def _lost(self) -> ChildLost:
         code = self._exit_code()
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        words = self._last_words()
+        words = self._vitals.last_words()
         last_line = words.splitlines()[-1:] if words else []
         return ChildLost("crash", ": ".join([how, *last_line]), words)
 
@@ -169,11 +181,6 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
-
-    def _last_words(self) -> str:
-        size = os.fstat(self._stderr.fileno()).st_size
-        tail = os.pread(self._stderr.fileno(), LAST_WORDS_BYTES, max(0, size - LAST_WORDS_BYTES))
-        return tail.decode(errors="replace").strip()
 
 
 _LIVE: weakref.WeakSet[Child] = weakref.WeakSet()
@@ -187,22 +194,25 @@ def _forget_all() -> None:
 os.register_at_fork(after_in_child=_forget_all)
 
 
-def _start(ring_fd: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Runs from the folder that holds our packages, so that it finds them whatever folder we were called from."""
+def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:
+    """Runs from the folder that holds our packages, so that it finds them whatever folder we were called from.
+
+    The kernel's death signal tells of the end of a thread, so only the main thread may ask for it.
+    """
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    die_with = os.getpid() if threading.current_thread() is threading.main_thread() else 0
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "pipeline.child", str(ring_fd)],
+            [sys.executable, "-m", "pipeline.child", str(ring_fd), str(max_memory_bytes), str(die_with)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=stderr,
+            stderr=subprocess.PIPE,
             bufsize=0,
             cwd=Path(__file__).resolve().parents[1],
-            env={**passed_on, **_ONE_THREAD},
+            env={**passed_on, **_CALM},
             pass_fds=(ring_fd,),
         )
     except OSError as error:
-        stderr.close()
         os.close(ring_fd)
         raise SystemicFault(f"cannot start {sys.executable} for decoding: {error.strerror}") from error
 
@@ -213,9 +223,15 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     return pipe
 
 
-def anonymous_memory() -> int:
-    """A file descriptor of shared memory that has no name, so nothing is left when its users end."""
+def anonymous_memory(size_bytes: int) -> int:
+    """A file descriptor of shared memory that has no name, so nothing is left when its users end.
+
+    Memory is taken as it is written to, so a large size costs nothing by itself.
+    """
     if sys.platform == "linux":
-        return os.memfd_create("frames")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+        fd = os.memfd_create("frames")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.truncate(fd, size_bytes)
+    return fd

@@ -1,135 +1,62 @@
 """A file → its frames in presentation order, with their own times; pixels are converted only where asked for.
 
 What FFmpeg delivers of a damaged file is delivered, and what is missing is counted. Refuses to know samplings, windows
-and processes. To add a decoder: write a function like `pyav_frames` and add it to `BACKENDS`; all must be bit-equal.
+and processes. To add a decoder: write a file in `backends/` and add its function to `BACKENDS`; all must be bit-equal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av.error
-import av.video.frame
-import av.video.stream
-import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
-from numpy.typing import NDArray
 
-from models.extractors.spec import Frame
-from pipeline.clips import BadTimestamps, check_next
-from pipeline.probe import (
-    DecodeLimits,
-    Probe,
-    Tally,
-    av_frames,
-    check_pixels,
-    check_seconds,
-    open_container,
-    probe,
-)
+from pipeline.backends.decord import decord_frames
+from pipeline.backends.frame import Backend, DecodedFrame
+from pipeline.backends.pyav import pyav_frames
+from pipeline.backends.torchcodec import torchcodec_frames
+from pipeline.coverage import Coverage
+from pipeline.probe import DecodeLimits, Tally, check_pixels, check_seconds, probe
 from storage.errors import VideoError
 from storage.verdicts import failed
 
-
-@dataclass(frozen=True)
-class DecodedFrame:
-    """One frame, still in the decoder's own pixel format."""
-
-    index: int
-    """0 for the first frame that decodes."""
-    pts_seconds: float
-    """When it is shown, on the stream's own clock."""
-    duration_seconds: float | None
-    """How long, if the stream says so."""
-    width: int
-    """Upright."""
-    height: int
-    to_rgb: Callable[[], Frame]
-    """Pays for the conversion: uint8 `(height, width, 3)`, upright."""
+MAX_DROPPED_SHARE = 0.05
+"""Frames whose times repeat or go back are dropped and counted; with more of them than this, no time is believed."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of one pass over a file."""
+    """What became of one pass over a file: what came, what was lost, and which time has pictures."""
 
     frames_decoded: int
+    """Frames handed out."""
     frames_declared: int | None
-    """By the header; None where it does not say."""
+    """By the header, without those an edit list hides; None where it does not say."""
+    frames_lost: int
+    """Frames that the header, or else the packets of a damaged stream, promised and nobody could decode."""
+    frames_dropped: int
+    """Frames that decoded, but without a time after the frame before them."""
     packets: int
     """Compressed pictures found in the file; some codecs hold a few that are never shown."""
     decode_errors: int
+    """Packets that gave an error instead of a picture."""
+    damaged_packets: int
+    """Packets that the container itself marks as damaged."""
     first_pts_seconds: float
     end_seconds: float
     """When the last frame ends."""
-
-    @property
-    def covered_seconds(self) -> float:
-        """From the first frame's start to the last one's end."""
-        return self.end_seconds - self.first_pts_seconds
-
-    @property
-    def frames_lost(self) -> int:
-        """Frames that the header, or else the packets of a damaged stream, promised and nobody could decode."""
-        promised = self.frames_declared if self.frames_declared is not None else self.packets
-        return max(0, promised - self.frames_decoded)
+    covered_seconds: float
+    """From the first frame's start to the last one's end, without the gaps between."""
+    gaps_seconds: tuple[tuple[float, float], ...]
+    """Stretches `[start, end)` that a damaged stream has no picture for, in order, at most `coverage.MAX_GAPS`."""
+    gaps_unlisted: int
+    """Gaps beyond those listed; `covered_seconds` knows them."""
+    salvaged_by: str
+    """Empty, or what took over from the backend, from which frame on, and why."""
 
 
-Backend = Callable[[Path, Probe, Tally], Iterator[DecodedFrame]]
-"""(file, its probe, counts to keep) → its frames. Raises BadTimestamps for a frame without a time."""
-
-
-def _seconds(ticks: int, time_base: tuple[int, int]) -> float:
-    return ticks * time_base[0] / time_base[1]
-
-
-def _to_rgb(reformatter: VideoReformatter, frame: av.video.frame.VideoFrame, signs: tuple[int, int, int, int]) -> Frame:
-    """Bit for bit what `ffmpeg -pix_fmt rgb24` writes: its default is bicubic, PyAV's is not."""
-    converted = reformatter.reformat(frame, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1)
-    return turn_upright(np.asarray(converted.to_ndarray(), np.uint8), signs)
-
-
-def turn_upright(pixels: NDArray[np.uint8], signs: tuple[int, int, int, int]) -> Frame:
-    """Apply a display matrix's signs (a, b, c, d) to stored pixels `(H, W, 3)`, as FFmpeg's autorotate does."""
-    a, b, c, d = signs
-    if a == 0:
-        pixels = pixels.transpose(1, 0, 2)
-    if -1 in (a, c):
-        pixels = pixels[:, ::-1]
-    if -1 in (b, d):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
-    """Frames by PyAV, one thread.
-
-    Where a container stores decoding times only (AVI with B-frames), those give the frames' times, as in FFmpeg: steps
-    are right, and all frames may be late by the same few.
-    """
-    reformatter, signs = VideoReformatter(), probed.display_matrix
-    with open_container(path, probed.container) as container:
-        stream = container.streams[probed.stream_index]
-        if not isinstance(stream, av.video.stream.VideoStream):
-            raise TypeError(f"stream {probed.stream_index} of the probe is {stream.type}, not video: another file?")
-        for index, frame in enumerate(av_frames(container, stream, tally)):
-            ticks = frame.pts if frame.pts is not None else frame.dts
-            if ticks is None:
-                raise BadTimestamps(f"frame {index} has no time")
-            turned = signs[0] == 0
-            yield DecodedFrame(
-                index=index,
-                pts_seconds=_seconds(ticks, probed.time_base),
-                duration_seconds=_seconds(frame.duration, probed.time_base) if frame.duration else None,
-                width=frame.height if turned else frame.width,
-                height=frame.width if turned else frame.height,
-                to_rgb=partial(_to_rgb, reformatter, frame, signs),
-            )
-
-
-BACKENDS: dict[str, Backend] = {"pyav": pyav_frames}
+BACKENDS: dict[str, Backend] = {"pyav": pyav_frames, "torchcodec": torchcodec_frames, "decord": decord_frames}
 """Name of a decoder, as in the configuration → its frames of a file."""
 
 
@@ -143,9 +70,10 @@ def backend_named(name: str) -> Backend:
 class Decoding:
     """One pass over one file: iterate it once for the frames, then ask for the `summary`.
 
-    Raises VideoError with the verdicts of `probe`, and bad_timestamps where frames come without rising times. The last
-    frame ends after its own duration; where the stream gives none, after as long as the frame before it was shown; a
-    lone frame without a duration lasts one frame at the header's rate, and without that rate has bad timestamps.
+    Raises VideoError with the verdicts of `probe`, too_long, too_many_pixels, and bad_timestamps from `summary`. The
+    last frame ends after its own duration; where the stream gives none, after as long as the frame before it was
+    shown; a lone frame without a duration lasts one frame at the header's rate, and without that rate has bad
+    timestamps.
     """
 
     def __init__(
@@ -156,48 +84,78 @@ class Decoding:
         self._limits = limits
         self._tally = Tally(beat=beat)
         self._frames = backend_named(backend)(path, self.probe, self._tally)
-        self._count = 0
-        self._first: float | None = None
-        self._gap: float | None = None
-        self._last: DecodedFrame | None = None
+        self._coverage = Coverage()
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         try:
             for frame in self._frames:
-                self._note(frame)
-                yield frame
-        except BadTimestamps as error:
-            raise VideoError(self._video_id, failed("bad_timestamps", str(error))) from error
+                self._check(frame)
+                index = self._coverage.frames
+                if self._coverage.admit(frame, self._broken):
+                    yield frame if frame.index == index else replace(frame, index=index)
         except av.error.FFmpegError as error:
             raise VideoError(self._video_id, failed("unreadable", str(error.strerror))) from error
 
-    def _note(self, frame: DecodedFrame) -> None:
-        previous = None if self._last is None else self._last.pts_seconds
-        check_next(previous, frame.pts_seconds, frame.index)
-        check_pixels(self._video_id, frame.width, frame.height, self._limits)
-        if self._first is None:
-            self._first = frame.pts_seconds
-        check_seconds(self._video_id, frame.pts_seconds - self._first, self._limits)
-        self._gap = None if previous is None else frame.pts_seconds - previous
-        self._last = frame
-        self._count += 1
+    @property
+    def _broken(self) -> bool:
+        return self._tally.damaged or self._tally.timeless_frames + self._coverage.frames_dropped > 0
 
-    def _end_seconds(self, last: DecodedFrame) -> float:
-        rate = self.probe.header_frames_per_second
-        lasts = last.duration_seconds or self._gap or (1 / rate if rate else None)
-        if lasts is None:
-            raise VideoError(self._video_id, failed("bad_timestamps", "its only frame has no duration"))
-        return last.pts_seconds + lasts
+    def _check(self, frame: DecodedFrame) -> None:
+        check_pixels(self._video_id, frame.width, frame.height, self._limits)
+        first = self._coverage.first_seconds
+        check_seconds(self._video_id, 0.0 if first is None else frame.pts_seconds - first, self._limits)
+        if frame.index >= self._limits.max_frames:
+            raise VideoError(self._video_id, failed("too_long", f"more than {self._limits.max_frames} frames"))
 
     def summary(self) -> Summary:
-        """Counts and times of the pass, once all frames came. Raises VideoError if none did."""
-        if self._last is None or self._first is None:
-            raise VideoError(self._video_id, failed("unreadable", f"none of {self._tally.packets} packets decodes"))
+        """Counts and times of the pass, once all frames came. Raises VideoError if none did, or times are bad."""
+        coverage, tally = self._coverage, self._tally
+        dropped = coverage.frames_dropped + tally.timeless_frames
+        self._check_times(coverage.frames, dropped)
+        end_seconds = self._end_seconds()
+        declared, lost = self._declared(), self._lost(coverage.frames + dropped)
+        gaps = coverage.gaps(self.probe, end_seconds, lossy=lost > 0 or self._broken)
+        first_seconds = coverage.first_seconds or 0.0
         return Summary(
-            frames_decoded=self._count,
-            frames_declared=self.probe.header_frames,
-            packets=self._tally.packets,
-            decode_errors=self._tally.decode_errors,
-            first_pts_seconds=self._first,
-            end_seconds=self._end_seconds(self._last),
+            frames_decoded=coverage.frames,
+            frames_declared=declared,
+            frames_lost=lost,
+            frames_dropped=dropped,
+            packets=tally.packets,
+            decode_errors=tally.decode_errors,
+            damaged_packets=tally.damaged_packets,
+            first_pts_seconds=first_seconds,
+            end_seconds=end_seconds,
+            covered_seconds=end_seconds - first_seconds - coverage.inner_gaps_seconds,
+            gaps_seconds=gaps,
+            gaps_unlisted=coverage.gaps_unlisted,
+            salvaged_by=tally.salvaged_by,
         )
+
+    def _check_times(self, kept: int, dropped: int) -> None:
+        if kept + dropped == 0:
+            raise VideoError(self._video_id, failed("unreadable", f"none of {self._tally.packets} packets decodes"))
+        if dropped > MAX_DROPPED_SHARE * (kept + dropped):
+            problem = f"{dropped} of {kept + dropped} frames have no time after the frame before them"
+            raise VideoError(
+                self._video_id, failed("bad_timestamps", f"{problem}, allowed {MAX_DROPPED_SHARE:.0%} of all")
+            )
+
+    def _declared(self) -> int | None:
+        header = self.probe.header_frames
+        return None if header is None else max(0, header - self._tally.discarded_packets)
+
+    def _lost(self, came: int) -> int:
+        declared = self._declared()
+        if declared is not None:
+            return max(0, declared - came)
+        shown = self._tally.packets - self._tally.discarded_packets
+        return max(0, shown - came) if self._broken else 0
+
+    def _end_seconds(self) -> float:
+        last, rate = self._coverage.last, self.probe.header_frames_per_second
+        own = None if last is None else last.duration_seconds
+        lasts = own or self._coverage.step_seconds or (1 / rate if rate else None)
+        if last is None or lasts is None:
+            raise VideoError(self._video_id, failed("bad_timestamps", "its only frame has no duration"))
+        return last.pts_seconds + lasts

@@ -10,14 +10,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, Self
 
 from models.extractors.spec import Frame, Sampling
+from pipeline.backends.frame import DecodedFrame
 from pipeline.clips import Due, FrameDue, JointPlanner, Window
 from pipeline.crew import Child, ChildLost
-from pipeline.decode import DecodedFrame, Decoding, Summary, backend_named
+from pipeline.decode import Decoding, Summary, backend_named
 from pipeline.probe import DEFAULT_LIMITS, DecodeLimits, Probe
+from pipeline.sandbox import Layers
 from pipeline.wire import Message
 from storage.errors import SystemicFault, VideoError
 from storage.verdicts import failed
@@ -75,18 +78,26 @@ class InlineDecoder:
     """Decodes in this process: a file that hangs or crashes the decoder does so to us."""
 
     def __init__(
-        self, backend: str = "pyav", limits: DecodeLimits = DEFAULT_LIMITS, *, beat: Callable[[], None] = lambda: None
+        self,
+        backend: str = "pyav",
+        limits: DecodeLimits = DEFAULT_LIMITS,
+        *,
+        beat: Callable[[], None] = lambda: None,
+        on_probe: Callable[[Probe], None] = lambda _: None,
     ) -> None:
+        """`beat` is called at every packet, `on_probe` once a video, before its first frame."""
         backend_named(backend)
         self.name = backend
         self._limits = limits
         self._beat = beat
+        self._on_probe = on_probe
 
     def decode(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
         """All events of one video. Only frames that some window holds are converted, each once."""
         planner = JointPlanner(samplings)
         held: deque[DecodedFrame] = deque()
         decoding = Decoding(video_id, path, backend=self.name, limits=self._limits, beat=self._beat)
+        self._on_probe(decoding.probe)
         for frame in decoding:
             held.append(frame)
             yield from _events(planner.push(frame.pts_seconds), held)
@@ -132,26 +143,48 @@ class ChildDecoder:
         """Process number of the child, if one lives."""
         return None if self._child is None else self._child.pid
 
+    @property
+    def layers(self) -> Layers | None:
+        """What the child gave up before its first file; None before there is one."""
+        return None if self._child is None else self._child.layers
+
     def decode(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Generator[Event, None, None]:
         """All events of one video. Leaving the iteration early ends the child.
+
+        A child that is lost in its first video says something of that video. One lost later may have been harmed by an
+        earlier one: the video gets a fresh child, and its events go on where they broke off.
 
         Raises VideoError with the verdicts of `Decoding`, and hang or crash; SystemicFault if no child can start.
         """
         JointPlanner(samplings)  # an unknown sampling is the caller's mistake: say so here, not as a crash of the child
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this decoder is busy with another video: end that iteration, or make a second decoder")
+        told = 0
         try:
             child = self._ready_child()
-            child.ask(video_id, path, samplings, self.name)
-            yield from self._answers(video_id, child)
-        except ChildLost as lost:
-            error = VideoError(video_id, failed(lost.reason, lost.detail))
-            error.add_note(lost.last_words)
-            raise error from lost
+            try:
+                for event in self._asked(child, video_id, path, samplings):
+                    yield event
+                    told += 1
+            except ChildLost as lost:
+                if self._videos == 1:
+                    raise _blame(video_id, lost) from lost
+                self.close()
+                yield from islice(self._asked_afresh(video_id, path, samplings), told, None)
         finally:
             if self._child is not None and not self._child.idle:
                 self.close()
             self._busy.release()
+
+    def _asked_afresh(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
+        try:
+            yield from self._asked(self._ready_child(), video_id, path, samplings)
+        except ChildLost as lost:
+            raise _blame(video_id, lost) from lost
+
+    def _asked(self, child: Child, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
+        child.ask(video_id, path, samplings, self.name)
+        yield from self._answers(video_id, child)
 
     def _ready_child(self) -> Child:
         if self._child is not None and (self._videos >= self._recycle_after_videos or not self._child.alive):
@@ -171,7 +204,7 @@ class ChildDecoder:
             elif kind == "window":
                 yield WindowEvent(message["sampling"], _window(message["window"]))
             elif kind == "end":
-                yield DecodeEnd(_probe(message["probe"]), Summary(**message["summary"]))
+                yield DecodeEnd(_probe(message["probe"]), _summary(message["summary"]))
                 return
             elif kind == "verdict":
                 raise VideoError(video_id, failed(message["reason"], message["detail"]))
@@ -191,8 +224,19 @@ class ChildDecoder:
             self._child = None
 
 
+def _blame(video_id: str, lost: ChildLost) -> VideoError:
+    error = VideoError(video_id, failed(lost.reason, lost.detail))
+    error.add_note(lost.last_words)
+    return error
+
+
 def _window(fields: Message) -> Window:
     return Window(tuple(fields["frame_indices"]), fields["start_seconds"], fields["end_seconds"])
+
+
+def _summary(fields: Message) -> Summary:
+    gaps = tuple((start, end) for start, end in fields["gaps_seconds"])
+    return Summary(**{**fields, "gaps_seconds": gaps})
 
 
 def _probe(fields: Message) -> Probe:

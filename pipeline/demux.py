@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import av
+import av.container
 import av.error
 import av.video.stream
 
-from pipeline.probe import choose_stream, open_container, sniff
+from pipeline.containers import sniff
+from pipeline.probe import choose_stream, open_container
 
 MAX_MEMORY_BYTES = 4 * 1024**3
 
@@ -48,17 +50,19 @@ def count(path: Path) -> Count:
             if stream is None:
                 return Count(False, problem="no video stream")
             overall = None if opened.duration is None else opened.duration / av.time_base
-            return _count_stream(stream, overall)
+            return _count_stream(opened, stream, overall)
     except av.error.FFmpegError as error:
         return Count(False, problem=str(error.strerror))
 
 
-def _count_stream(stream: av.video.stream.VideoStream, overall_seconds: float | None) -> Count:
+def _count_stream(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, overall_seconds: float | None
+) -> Count:
     packets = errors = 0
     start, end = float("inf"), float("-inf")
     base = float(stream.time_base or 0)
     try:
-        for packet in stream.container.demux(stream):
+        for packet in container.demux(stream):
             if packet.size == 0:
                 continue
             packets += 1

@@ -8,8 +8,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from pipeline.egress import Way
 from pipeline.media import SUFFIXES, Media, MediaRecord, accepted_suffix, digest, is_final, read_record, verify_media
-from pipeline.site import Way, from_site
+from pipeline.site import from_site
 from pipeline.source import YOUTUBE, SourceSettings
 from storage.atomic import adopt, temporary_beside
 from storage.errors import IntegrityError, VideoError

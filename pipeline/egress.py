@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.shared_state import SharedState
 from pipeline.source import Pace
@@ -33,6 +33,8 @@ PROBE_SECONDS = 900.0
 LOOK_EVERY_SECONDS = 30.0
 """A waiting process looks so often whether another one has found the site well."""
 TELL_EVERY_SECONDS = 300.0
+SHORTEST_WAIT_SECONDS = 0.1
+"""Rounding may leave a token just short of whole; this is also the least that is worth sleeping."""
 STALE_LIMIT = 3
 """So many videos in a row that yt-dlp cannot make sense of are no accident."""
 _DICE = secrets.SystemRandom()
@@ -101,7 +103,7 @@ def _take_token(state: State, now: float, pace: Pace) -> tuple[State, Permit | W
         state, ahead = replace(state, tokens=0.0, as_of=now), 0.0
     tokens = min(BURST_TOKENS, state.tokens + max(-ahead, 0.0) * per_second)
     if tokens < 1:
-        return state, Wait((1 - tokens) / per_second + max(ahead, 0.0), paused=False)
+        return state, Wait(max((1 - tokens) / per_second + max(ahead, 0.0), SHORTEST_WAIT_SECONDS), paused=False)
     return replace(state, tokens=tokens - 1, as_of=max(state.as_of, now)), Permit(state.epoch)
 
 
@@ -133,6 +135,38 @@ def pause_seconds(state: State, pace: Pace, retry_after_seconds: float | None, j
     doubled = pace.first_pause_seconds * 2**state.trips
     base = told if told and not state.trips else max(told, min(doubled, pace.longest_pause_seconds))
     return min(base, pace.max_paused_seconds) * (1 + jitter / 4)
+
+
+class Way(Protocol):
+    """What every request passes: a `Gate`, or nothing at all."""
+
+    def enter(self) -> Permit:
+        """Leave to ask once."""
+        ...
+
+    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None) -> bool:
+        """How it went; True if the same request should be made again after `enter`, at nobody's cost."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait between attempts."""
+        ...
+
+
+class OpenWay:
+    """A way out that nobody paces: what a site says is the caller's matter."""
+
+    def enter(self) -> Permit:
+        """At once."""
+        return Permit(0)
+
+    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None) -> bool:
+        """Never ask again."""
+        return False
+
+    def sleep(self, seconds: float) -> None:
+        """Just wait."""
+        time.sleep(seconds)
 
 
 class Gate:
@@ -205,9 +239,10 @@ class Gate:
 
     def _change(self, decide: Callable[[State], tuple[State, Any]]) -> Any:
         def on_record(record: Mapping[str, JSON]) -> tuple[Mapping[str, JSON], Any]:
-            state, answer = decide(_parsed(record))
+            before = _parsed(record)
+            state, answer = decide(before)
             after = plain(state)
-            return (after if isinstance(after, dict) else {}), answer
+            return (record if state == before or not isinstance(after, dict) else after), answer
 
         return self._state.change(on_record)
 

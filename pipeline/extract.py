@@ -5,8 +5,7 @@ Knows the extractor's contract and the declared dtypes. Refuses to know how fram
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from models.extractors.spec import ArraySpec, Extractor, ExtractorSpec, Frame, Sampling, random_seed
 from pipeline.clips import Window
+from pipeline.weights import file_sha256, ready
 from storage.errors import SettingsError, VideoError
 from storage.fingerprint import fingerprint, plain
 from storage.records import JSON, Array, FeatureTrack, Ragged
@@ -33,6 +33,8 @@ class Variant:
     settings: Any
     weights: str = ""
     """A file's path, `random:SEED`, or empty for an extractor without weights."""
+    converted_folder: Path | None = None
+    """Where the weights' converted form is kept; by default beside the file."""
 
     @property
     def sampling(self) -> Sampling:
@@ -49,7 +51,7 @@ class Variant:
         return {
             "extractor": self.spec.name,
             "numerics_version": self.spec.numerics_version,
-            "settings": plain(self.settings),
+            "settings": _identified(self.settings, self.spec.files(self.settings)),
             "sampling": {type(self.sampling).__name__: plain(self.sampling)},
             "arrays": plain(self.arrays),
             "weights": weights_identity(self.weights),
@@ -66,8 +68,12 @@ class Variant:
         return f"{self.name}-{self.fingerprint()}"
 
     def build(self, device: str) -> Extractor:
-        """The network with its weights, on a torch device."""
-        return self.spec.build(self.settings, self.weights, device)
+        """The network with its weights, on a torch device. SettingsError if the weights are another network's."""
+        weights = ready(self.weights, weights_identity(self.weights), self.converted_folder)
+        try:
+            return self.spec.build(self.settings, weights, device)
+        except ValueError as error:
+            raise SettingsError((f"[{self.name}] weights {self.weights}: {error}",)) from error
 
 
 def resolve_device(device: str) -> str:
@@ -81,13 +87,17 @@ def resolve_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-@functools.cache
+def _identified(settings: Any, files: Sequence[str]) -> dict[str, JSON]:
+    """Settings by name; those that name a file with the file's sha256, so that no path is part of a fingerprint."""
+    fields = {field.name: plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+    return fields | {name: weights_identity(getattr(settings, name)) for name in files}
+
+
 def weights_identity(weights: str) -> str:
     """`sha256:…` of a weights file's bytes; `random:SEED` and empty stay as they are."""
     if not weights or random_seed(weights) is not None:
         return weights
-    with Path(weights).open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    return f"sha256:{file_sha256(Path(weights))}"
 
 
 @dataclass
@@ -126,8 +136,9 @@ class TrackBuilder:
         for name, rows in self.extractor.extract(frames).items():
             self._rows.setdefault(name, []).extend(rows)
         self._spans += [(window.start_seconds, window.end_seconds) for window in self._waiting]
-        # Windows come in order of their first frame, so nothing before the latest one's first frame is wanted again.
-        oldest = self._waiting[-1].frame_indices[0]
+        # Windows are equally long and come in order of their last frame: no later one reaches below this number.
+        latest = self._waiting[-1].frame_indices
+        oldest = latest[-1] - len(latest) + 1
         self._prepared = {index: frame for index, frame in self._prepared.items() if index >= oldest}
         self._waiting = []
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.containers import suffix_for
 from storage.atomic import publish
 from storage.errors import IntegrityError, VideoError
 from storage.faults import disk_fault
@@ -22,12 +23,6 @@ from storage.verdicts import REASONS, TAXONOMY_VERSION, State, Verdict, failed
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".ts", ".m4v", ".ogv")
 """Every suffix a media file may have here, in the order a folder is searched."""
 
-HEAD_BYTES = 4096
-"""Enough for every test of `sniff`: a Matroska header names its document type within the first kilobyte."""
-
-_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-_BRANDS = {b"qt  ": ".mov", b"M4V ": ".m4v", b"M4VH": ".m4v", b"M4VP": ".m4v"}
-_TS_PACKET_BYTES = 188
 _SMALLEST_BYTES = 64
 """Shorter than any container's header, so a body this small was cut."""
 
@@ -98,37 +93,9 @@ def is_final(verdict: Verdict) -> bool:
     return verdict.state is not State.DONE and REASONS[verdict.reason].state is not State.PENDING
 
 
-def sniff(path: Path) -> str | None:
-    """The suffix that fits the first bytes of `path`; None when they belong to no container we open.
-
-    Names and content types are not asked: a server may call a web page `video/mp4`, and a playlist that is named
-    `.mp4` would make a decoder read other files.
-    """
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], ".mp4")
-    if head[4:8] in _ATOMS:
-        return ".mov"
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return ".webm" if b"webm" in head[:64] else ".mkv"
-    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-        return ".avi"
-    if head.startswith(b"FLV\x01"):
-        return ".flv"
-    if head.startswith(b"OggS"):
-        return ".ogv"
-    return ".ts" if _is_transport_stream(head) else None
-
-
-def _is_transport_stream(head: bytes) -> bool:
-    packets = [head[start : start + 1] for start in range(0, 3 * _TS_PACKET_BYTES, _TS_PACKET_BYTES)]
-    return packets == [b"G", b"G", b"G"]
-
-
 def accepted_suffix(path: Path, video_id: str) -> str:
     """The suffix a file's bytes call for. Raises VideoError: `network` for a stump, `not_a_video` otherwise."""
-    suffix, size = sniff(path), path.stat().st_size
+    suffix, size = suffix_for(path), path.stat().st_size
     if size < _SMALLEST_BYTES:
         raise VideoError(video_id, failed("network", f"the file has {size} bytes, less than any container's header"))
     if suffix is None:

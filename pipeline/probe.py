@@ -6,31 +6,30 @@ SDP) never reaches a program that would follow its addresses. Refuses to know sa
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import av.container
 import av.error
+import av.packet
 import av.stream
 import av.video.frame
 import av.video.stream
 from av.sidedata.sidedata import SideData
 
-from storage.errors import SystemicFault, VideoError
+from pipeline.containers import CONTAINERS, sniff
+from storage.errors import VideoError
 from storage.verdicts import failed
-
-SNIFF_BYTES = 1024
-TS_PACKET_BYTES = 188
-_MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
 
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What a video may cost us. Beyond the first two it is rejected, beyond the others quarantined."""
+    """What a video may cost us. Beyond pixels, seconds and frames it is rejected, beyond the others quarantined."""
 
     max_pixels: int = 7680 * 4320
     """Width times height of a frame."""
@@ -38,13 +37,22 @@ class DecodeLimits:
     """Duration, by the header or by the frames' own times."""
     stall_seconds: float = 60.0
     """A decode child silent for so long hangs."""
-    max_wait_seconds: float = 3600.0
-    """Waiting longer for one video, all in all, counts as hanging too."""
+    max_wait_seconds: float = 600.0
+    """Waiting longer for one video, all in all, counts as hanging too; a long video gets more, see the next."""
+    max_wait_ratio: float = 2.0
+    """Seconds of waiting added for each second of video the header declares, `max_seconds` where it declares none."""
+    max_frames: int = 5_000_000
+    """Frames of one video. 12 hours at 60 a second are 2.6 million."""
+    max_memory_bytes: int = 2_000_000_000
+    """Memory of a decode child, without what it shares with us. It is watched; the kernel stops it at twice that."""
 
     def __post_init__(self) -> None:
-        limits = (self.max_pixels, self.max_seconds, self.stall_seconds, self.max_wait_seconds)
-        if not all(limit > 0 for limit in limits):
+        if not all(limit > 0 for limit in astuple(self)):
             raise ValueError(f"every limit of decoding must be above 0, got {self}")
+
+    def wait_seconds(self, declared_seconds: float | None) -> float:
+        """How long one video may keep us waiting, by the length its header declares."""
+        return self.max_wait_seconds + self.max_wait_ratio * (declared_seconds or self.max_seconds)
 
 
 DEFAULT_LIMITS = DecodeLimits()
@@ -55,7 +63,7 @@ class Probe:
     """What a file says about itself. Values named `header_...` are claims, never used to compute a time of a row."""
 
     container: str
-    """A key of `CONTAINERS`."""
+    """A key of `pipeline.containers.CONTAINERS`."""
     codec: str
     stream_index: int
     width: int
@@ -78,36 +86,6 @@ class Probe:
         return quarter_turns.get(self.display_matrix, 90 if self.display_matrix[0] == 0 else 0)
 
 
-def _is_mov(head: bytes) -> bool:
-    return head[4:8] in _MOV_BOXES
-
-
-def _is_mpegts(head: bytes) -> bool:
-    starts = head[::TS_PACKET_BYTES]
-    return len(starts) > 2 and set(starts) == {0x47}
-
-
-CONTAINERS: dict[str, Callable[[bytes], bool]] = {
-    "mov": _is_mov,
-    "matroska": lambda head: head.startswith(b"\x1a\x45\xdf\xa3"),
-    "avi": lambda head: head[:4] == b"RIFF" and head[8:12] == b"AVI ",
-    "flv": lambda head: head.startswith(b"FLV\x01"),
-    "ogg": lambda head: head.startswith(b"OggS"),
-    "mpegts": _is_mpegts,
-}
-"""FFmpeg's name of a demuxer we open → whether a file that starts so is for it. mov reads mp4, matroska reads webm."""
-
-
-def sniff(path: Path) -> str | None:
-    """The key of `CONTAINERS` that the file's first bytes ask for. Raises SystemicFault if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(SNIFF_BYTES)
-    except OSError as error:
-        raise SystemicFault(f"cannot read the video file {path}: {error.strerror}; it should lie there") from error
-    return next((name for name, fits in CONTAINERS.items() if fits(head)), None)
-
-
 def open_container(path: Path, container: str) -> av.container.InputContainer:
     """Open with exactly this demuxer, from this one file. Raises av.error.FFmpegError."""
     only = {"protocol_whitelist": "file", "format_whitelist": container}
@@ -119,34 +97,72 @@ class Tally:
     """Counts of one pass over a file, and who is told that the pass is alive."""
 
     packets: int = 0
+    discarded_packets: int = 0
+    """Packets that an edit list hides: the header may count them, and nobody is to see them."""
+    damaged_packets: int = 0
+    """Packets that the demuxer itself calls damaged; a picture may still come of one."""
     decode_errors: int = 0
+    timeless_frames: int = 0
+    """Pictures that say neither when they are shown nor when they are decoded."""
+    salvaged_by: str = ""
+    """What took over from a backend that could not go on, from where, and why."""
     beat: Callable[[], None] = lambda: None
+
+    @property
+    def damaged(self) -> bool:
+        """Whether anything was found broken so far."""
+        return self.decode_errors > 0 or self.damaged_packets > 0
+
+    def start_over(self, salvaged_by: str) -> None:
+        """Forget the counts of a pass that another one replaces."""
+        self.packets = self.discarded_packets = self.damaged_packets = self.decode_errors = self.timeless_frames = 0
+        self.salvaged_by = salvaged_by
 
 
 def av_frames(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream, tally: Tally
 ) -> Iterator[av.video.frame.VideoFrame]:
-    """Every frame FFmpeg can give, past damage: a packet that fails is counted, and the next one tried."""
+    """Every frame FFmpeg can give, past damage: a packet that fails is counted, and the next one tried.
+
+    Raises MemoryError where memory ran out: that says nothing of the packet.
+    """
     stream.codec_context.thread_count = 1
     flushed = False
     packets = container.demux(stream)
     while not flushed:
         tally.beat()
-        try:
-            packet = next(packets, None)
-            flushed = packet is None or (packet.size == 0 and packet.dts is None)
-            tally.packets += not flushed
-        except av.error.FFmpegError:
-            tally.decode_errors += 1
-            packet, flushed = None, True
+        packet = _next_packet(packets, tally)
+        flushed = packet is None or (packet.size == 0 and packet.dts is None)
         try:
             frames = stream.decode(packet)
         except av.error.EOFError:
             return
-        except av.error.FFmpegError:
-            tally.decode_errors += 1
+        except av.error.FFmpegError as error:
+            _count_error(error, tally)
             continue
         yield from frames
+
+
+def _next_packet(
+    packets: Iterator[av.packet.Packet[av.video.stream.VideoStream]], tally: Tally
+) -> av.packet.Packet[av.video.stream.VideoStream] | None:
+    """None at the end, and where nothing behind a damage can be read."""
+    try:
+        packet = next(packets, None)
+    except av.error.FFmpegError as error:
+        _count_error(error, tally)
+        return None
+    if packet is not None and packet.size > 0:
+        tally.packets += 1
+        tally.discarded_packets += packet.is_discard
+        tally.damaged_packets += packet.is_corrupt
+    return packet
+
+
+def _count_error(error: av.error.FFmpegError, tally: Tally) -> None:
+    if error.errno == errno.ENOMEM:
+        raise MemoryError(str(error.strerror)) from error
+    tally.decode_errors += 1
 
 
 def upright_signs(frame: av.video.frame.VideoFrame) -> tuple[int, int, int, int]:

@@ -96,18 +96,25 @@ class _Work:
 
 
 def process_shard(
-    job: ShardJob, *, fetch: Fetch, decoder: Decoder, device: str, on_video: Callable[[str, Verdict], None]
+    job: ShardJob,
+    *,
+    fetch: Fetch,
+    decoder: Decoder,
+    device: str,
+    on_video: Callable[[str, Verdict], None],
+    stop_fetching: Callable[[], None] = lambda: None,
 ) -> None:
     """Give every id of the shard a verdict from every variant, and write parts and sidecars.
 
     A kill at any instant costs at most the video in hand: finished ones wait in the spool. `on_video` is told about
-    each video as it ends; those that an earlier run left in the spool count as done at once.
+    each video as it ends; those that an earlier run left in the spool count as done at once. `stop_fetching` is called
+    when no more files are wanted: a fetch that only waits should then end.
     """
     works = [_work(job, variant) for variant in job.variants if job.missing(variant)]
     left = sorted({video_id for work in works for video_id in work.left})
     for video_id in sorted({video_id for work in works for video_id in work.spooled} - set(left)):
         on_video(video_id, DONE)
-    for video_id, media in _fetched(fetch, left, _retries(works)):
+    for video_id, media in _fetched(fetch, left, _retries(works), stop_fetching):
         lacking = [work for work in works if video_id in work.left]
         fed = [(work.variant, built(work.variant, device)) for work in lacking]
         outcomes = process_video(video_id, media, fed, decoder)
@@ -187,7 +194,7 @@ def _retries(works: Sequence[_Work]) -> frozenset[str]:
 
 
 def _fetched(
-    fetch: Fetch, video_ids: Sequence[str], retries: frozenset[str]
+    fetch: Fetch, video_ids: Sequence[str], retries: frozenset[str], stop_fetching: Callable[[], None]
 ) -> Iterator[tuple[str, Media | VideoError]]:
     """Each id with its file or its failure, in order, asking a little ahead of need."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as pool:
@@ -199,6 +206,7 @@ def _fetched(
                     asked.append((other, pool.submit(fetch, other, other in retries)))
                 yield video_id, _answer(asked.popleft()[1])
         finally:
+            stop_fetching()
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -10,19 +10,18 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yt_dlp
 from yt_dlp.utils import YoutubeDLError
 
-from pipeline.accept import Finding, examine
+from pipeline.accept import examine
 from pipeline.complaints import detail, local_fault, reason_of, reason_of_text, retry_after_seconds
 from pipeline.cookies import jar
-from pipeline.egress import Permit
+from pipeline.egress import OpenWay, Way
 from pipeline.media import accepted_suffix, digest
 from pipeline.reach import unreachable
 from pipeline.source import SourceSettings
@@ -33,6 +32,7 @@ from storage.records import JSON
 from storage.verdicts import REASONS, Policy, failed
 
 _FACTS = ("format_id", "ext", "vcodec", "acodec", "width", "height", "fps", "duration")
+_TOLD_BY_WARNINGS = frozenset({"unknown", "no_format", "no_javascript", "stale_downloader"})
 _RUNTIMES = ("deno", "node", "quickjs", "bun")
 _COURTESY_SECONDS = 0.75
 """Between the requests for one video: what yt-dlp's own `sleep` preset takes for YouTube."""
@@ -42,38 +42,6 @@ _FOREIGN_ERRORS = (
     YoutubeDLError, http.client.HTTPException, OSError,
     ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError,
 )  # fmt: skip
-
-
-class Way(Protocol):
-    """What every request passes: `pipeline.egress.Gate`, or nothing at all."""
-
-    def enter(self) -> Permit:
-        """Leave to ask once."""
-        ...
-
-    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None) -> bool:
-        """How it went; True if the same request should be made again after `enter`, at nobody's cost."""
-        ...
-
-    def sleep(self, seconds: float) -> None:
-        """Wait between attempts."""
-        ...
-
-
-class OpenWay:
-    """A way out that nobody paces: what a site says is the caller's matter."""
-
-    def enter(self) -> Permit:
-        """At once."""
-        return Permit(0)
-
-    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None) -> bool:
-        """Never ask again."""
-        return False
-
-    def sleep(self, seconds: float) -> None:
-        """Just wait."""
-        time.sleep(seconds)
 
 
 @dataclass(frozen=True)
@@ -203,7 +171,18 @@ def _transfer(client: Any, info: dict[str, Any], target: Path, *, source: Source
 def _client(source: SourceSettings, notes: _Notes) -> Any:
     # Plugins load from HOME and PYTHONPATH without being asked for; this is yt-dlp's own switch against them.
     os.environ["YTDLP_NO_PLUGINS"] = "1"
-    return yt_dlp.YoutubeDL(_options(source, notes))
+    client = yt_dlp.YoutubeDL(_options(source, notes))
+    # yt-dlp prefers other HTTP libraries where they happen to be installed; faults were measured with this one.
+    client._request_director.handlers = {"Urllib": client._request_director.handlers["Urllib"]}
+    return client
+
+
+def javascript_runtimes() -> list[tuple[str, str, bool]]:
+    """Name, version and fitness of every JavaScript runtime that yt-dlp finds here."""
+    source = SourceSettings()
+    with _client(source, _Notes(source)) as client:
+        found = [runtime.info for runtime in client._js_runtimes.values() if runtime is not None]
+    return [(info.name, info.version, info.supported) for info in found if info is not None]
 
 
 def _options(source: SourceSettings, notes: _Notes) -> dict[str, object]:
@@ -292,7 +271,8 @@ def _in_our_words(video_id: str, notes: _Notes, target: Path, transfer: Transfer
         if fault is not None:
             raise disk_fault(fault, target, transfer.declared_bytes if transfer else 0) from error
         notes.retry_after_seconds = retry_after_seconds(error)
-        verdict = failed(_reason(error, notes, transfer), _text(error, notes))
+        reason = _reason(error, notes, transfer)
+        verdict = failed(reason, _text(error, reason, notes))
         # Not `from error`: a traceback would print addresses and headers that `_text` has cut out.
         raise VideoError(video_id, verdict) from None
 
@@ -306,6 +286,6 @@ def _reason(error: BaseException, notes: _Notes, transfer: Transfer | None) -> s
     return reason
 
 
-def _text(error: BaseException, notes: _Notes) -> str:
+def _text(error: BaseException, reason: str, notes: _Notes) -> str:
     text = notes.clean(str(error) or repr(error))
-    return f"{text} | {notes.text()}" if notes.warnings else text
+    return f"{text} | {notes.text()}" if notes.warnings and reason in _TOLD_BY_WARNINGS else text

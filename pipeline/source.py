@@ -43,7 +43,7 @@ MIRROR_PACE = Pace(videos_per_hour=0, first_pause_seconds=60)
 class SourceSettings:
     """Where videos come from: an http(s) address with `{id}` in it, or a folder of files named `<id>.<suffix>`."""
 
-    template: str = YOUTUBE
+    template: str = field(default=YOUTUBE, repr=False)
     max_height: int = 360
     """The shorter side to aim for, in pixels; where a site has nothing that small, its smallest is taken."""
     attempts: int = 3
@@ -74,8 +74,13 @@ class SourceSettings:
 
     @property
     def name(self) -> str:
-        """What records call this source: the template, or `folder`, since a record never holds a path."""
-        return self.template if self.folder is None else "folder"
+        """What records call this source: its template with `...` for keys in its query; `folder` for any folder."""
+        if self.folder is not None:
+            return "folder"
+        parts = urllib.parse.urlsplit(self.template)
+        pairs = [pair.partition("=") for pair in parts.query.split("&")]
+        kept = "&".join(f"{key}{sign}{value if '{id}' in value or not value else '...'}" for key, sign, value in pairs)
+        return urllib.parse.urlunsplit((*parts[:3], kept, ""))
 
     @property
     def pace(self) -> Pace:
@@ -129,7 +134,8 @@ class SourceSettings:
         except ValueError:
             usable = False
         if self.proxy and not usable:
-            yield f"source proxy must be like http://host:3128, with a scheme of {', '.join(_PROXY_SCHEMES)}, and a port."
+            schemes = ", ".join(_PROXY_SCHEMES)
+            yield f"source proxy must name a host and a port, as in http://host:3128; schemes are {schemes}."
 
     def _template_faults(self) -> Iterator[str]:
         if self.folder is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.probe import TS_PACKET_BYTES, sniff
+from pipeline.containers import TS_PACKET_BYTES, sniff
 
 _LARGEST_OGG_PAGE = 65536
 _FLV_TAGS = (8, 9, 18)

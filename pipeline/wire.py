@@ -10,6 +10,7 @@ import json
 import os
 import select
 import time
+from collections.abc import Callable
 from typing import Any
 
 from storage.fingerprint import plain
@@ -33,11 +34,23 @@ def send(fd: int, kind: str, **fields: object) -> None:
         data = data[os.write(fd, data) :]
 
 
-class Inbox:
-    """Messages that arrive at one file descriptor."""
+Wait = Callable[[int, float | None], bool]
+"""(file descriptor, seconds or None for ever) → whether there is something to read in time."""
 
-    def __init__(self, fd: int) -> None:
+
+def wait_readable(fd: int, timeout_seconds: float | None) -> bool:
+    """Wait for one file descriptor, and for nothing else."""
+    poll = select.poll()  # unlike select(), it takes descriptors above 1023
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if timeout_seconds is None else timeout_seconds * 1000))
+
+
+class Inbox:
+    """Messages that arrive at one file descriptor. `wait` may look at other things meanwhile."""
+
+    def __init__(self, fd: int, wait: Wait = wait_readable) -> None:
         self._fd = fd
+        self._wait = wait
         self._bytes = bytearray()
 
     def receive(self, timeout_seconds: float | None = None) -> Message | None:
@@ -58,17 +71,12 @@ class Inbox:
 
     def _fill(self, count: int, timeout_seconds: float | None) -> None:
         """Read until `count` bytes are here, or the other side closed."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while len(self._bytes) < count:
-            self._wait(timeout_seconds)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._wait(self._fd, left):
+                raise NoAnswer
             data = os.read(self._fd, READ_BYTES)
             if not data:
                 return
             self._bytes += data
-
-    def _wait(self, timeout_seconds: float | None) -> None:
-        poll = select.poll()  # unlike select(), it takes descriptors above 1023
-        poll.register(self._fd, select.POLLIN)
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        while not poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise NoAnswer

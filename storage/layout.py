@@ -8,6 +8,8 @@
     ROOT/<catalog>/features/<variant>-<fp>/spool/012/           finished videos that wait for their part
     ROOT/<catalog>/leases/shard_012.lease   report/   runs/
     ROOT/egress/<12 hex digits>/                                what all processes know of one way out to one site
+    ROOT/weights/                                               published weights, their pins, and their converted form
+    ROOT/proofs/                                                what this environment was found to compute rightly
 
 Knows names, not contents. Nothing that comes from a video (title, address) ever becomes a name: only checked ids do.
 """
@@ -98,6 +100,16 @@ class Layout:
         if not re.fullmatch(r"[0-9a-f]{12}", key):
             raise ValueError(f"an egress is named with 12 hex digits, got {key!r}")
         return self.root / "egress" / key
+
+    @property
+    def weights(self) -> Path:
+        """Published weights, shared by all catalogs."""
+        return self.root / "weights"
+
+    @property
+    def proofs(self) -> Path:
+        """One small file for each extractor that gave its known numbers in one environment."""
+        return self.root / "proofs"
 
     @property
     def catalog_file(self) -> Path:

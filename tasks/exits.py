@@ -9,6 +9,7 @@ import ctypes
 import logging
 import multiprocessing
 import sys
+from collections.abc import Callable
 from enum import IntEnum
 
 from luigi.retcodes import retcode
@@ -69,10 +70,13 @@ def install() -> None:
     logging.getLogger("luigi-interface").addFilter(_in_plain_words)
 
 
-def leave(error: SettingsError) -> None:
-    """End the process because of its settings, before Luigi has started anything."""
-    sys.stderr.write(f"{error}\n")
-    raise SystemExit(Exit.SETTINGS)
+def before_anything_starts(check: Callable[[], object]) -> None:
+    """Run a check of settings while Luigi still reads the command line; what it finds wrong ends the process."""
+    try:
+        check()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(Exit.SETTINGS) from error
 
 
 def _in_plain_words(record: logging.LogRecord) -> bool:

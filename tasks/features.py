@@ -10,18 +10,22 @@ import functools
 import re
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import luigi
 
 from pipeline.catalogs.table import CATALOGS
 from pipeline.decoder import ChildDecoder
+from pipeline.doctor import fatal_before_a_run
 from pipeline.download import fetch
+from pipeline.egress import Gate
 from pipeline.extract import resolve_device
 from pipeline.process import ShardJob, process_shard
+from pipeline.proof import prove
 from storage.atomic import publish
 from storage.catalog import Catalog
-from storage.errors import SettingsError
+from storage.errors import SettingsError, SystemicFault
 from storage.fingerprint import readable
 from storage.lease import lease
 from storage.sidecar import request_retry
@@ -38,6 +42,22 @@ MAX_SHARDS_EVER = 1_000_000
 def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
     """What one shard of a catalog is to become under these settings."""
     return ShardJob(settings.layout, shard, catalog.shard_ids(shard), settings.variants, settings.part_bytes)
+
+
+def download_gate(settings: Settings) -> Gate:
+    """What all downloads of this data root pass, so that together they ask no more than the site bears."""
+    source = settings.source
+    return Gate(settings.layout.egress(source.egress_key), source.pace, tell=progress.say)
+
+
+def check_machine(settings: Settings) -> None:
+    """Raise SystemicFault where this machine would fail for every video. The sample needs none of what is checked."""
+    if settings.layout.catalog in SAMPLES:
+        return
+    fatal = fatal_before_a_run(settings.source, settings.layout.root, datetime.now(UTC).date())
+    if fatal:
+        told = "\n".join(str(finding) for finding in fatal)
+        raise SystemicFault(f"this machine is not fit for the run:\n{told}\n`python -m pipeline doctor` checks it all.")
 
 
 def parse_shards(text: str, shard_count: int) -> tuple[int, ...]:
@@ -70,15 +90,20 @@ class ExtractShard(luigi.Task):
         settings = load(self.catalog)
         job = shard_job(settings, catalog_of(settings), self.shard)
         decoder = ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
+        gate = download_gate(settings)
+        device = resolve_device(settings.device)
+        for variant in settings.variants:
+            prove(variant.spec, device, settings.layout.proofs)
         with lease(settings.layout.lease(self.shard)), decoder:
             process_shard(
                 job,
                 fetch=lambda video_id, retry: fetch(
-                    video_id, layout=settings.layout, shard=self.shard, source=settings.source, retry=retry
+                    video_id, layout=settings.layout, shard=self.shard, source=settings.source, way=gate, retry=retry
                 ),
                 decoder=decoder,
-                device=resolve_device(settings.device),
+                device=device,
                 on_video=functools.partial(progress.VIDEOS.video, self.shard),
+                stop_fetching=gate.stop,
             )
 
 
@@ -125,10 +150,7 @@ class BuildFeatures(luigi.Task):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        try:
-            _check_command(self.catalog, self.shards, self.retry)
-        except SettingsError as error:
-            exits.leave(error)
+        exits.before_anything_starts(lambda: _check_command(self.catalog, self.shards, self.retry))
 
     def complete(self) -> bool:
         """Always False: see the class."""
@@ -136,6 +158,7 @@ class BuildFeatures(luigi.Task):
 
     def run(self) -> Iterator[Any]:
         """Catalog, then retries, then shards, then the account."""
+        check_machine(load(self.catalog))
         yield BuildCatalog(catalog=self.catalog)
         if self.retry:
             yield RequestRetry(catalog=self.catalog, reasons=_reasons(self.retry), run_name=self.run_name)

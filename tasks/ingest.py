@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import luigi
 
 from pipeline.catalogs.sample import write_sample
 from pipeline.catalogs.source import read_source
-from pipeline.catalogs.survey import write_oddities
+from pipeline.catalogs.survey import Survey, write_oddities
 from pipeline.catalogs.table import catalog_spec
 from storage import atomic
 from storage.catalog import Catalog, read_catalog, write_catalog
@@ -19,9 +20,11 @@ from storage.errors import IntegrityError, LookupFailed
 from storage.fingerprint import readable
 from storage.records import JSON
 from tasks import progress
+from tasks.exits import before_anything_starts
 from tasks.settings import SAMPLES, Settings, load
 
 SAMPLE_SHARDS = 3
+ODDITIES = "oddities.csv"
 ASKED = "asked.json"
 """In the catalog's sources: what the catalog was made from."""
 
@@ -30,6 +33,10 @@ class BuildCatalog(luigi.Task):
     """The catalog of a dataset: videos, users, links, annotations and shards, before any video is fetched."""
 
     catalog = luigi.Parameter()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        luigi.Task.__init__(self, *args, **kwargs)
+        before_anything_starts(lambda: load(self.catalog))
 
     def complete(self) -> bool:
         """Whether the kept catalog is whole and was made from the annotations that are configured now."""
@@ -50,8 +57,19 @@ def build_catalog(settings: Settings) -> None:
     contents = _contents(settings, spec.files)
     survey = spec.read(contents, name=layout.catalog, shard_count=_shard_count(settings))
     write_catalog(layout, survey.catalog)
-    write_oddities(layout.sources / "oddities.csv", survey.oddities)
+    write_oddities(layout.sources / ODDITIES, survey.oddities)
     atomic.publish(layout.sources / ASKED, readable(_asked(settings)), replace=True)
+    for line in _told(survey, layout.sources / ODDITIES):
+        progress.say(line)
+
+
+def _told(survey: Survey, listed: Path) -> Iterator[str]:
+    catalog = survey.catalog
+    marks = f"{len(catalog.annotations):,} annotations by {len(catalog.users):,} users"
+    yield f"{catalog.name}: {len(catalog.videos):,} videos, {marks}, {catalog.shard_count} shards"
+    odd = [f"{len(cases):,} {name}" for name, cases in survey.oddities.items() if cases]
+    if odd:
+        yield f"{catalog.name}: kept as published, though odd: {', '.join(odd)}; listed in {listed}"
 
 
 def is_current(settings: Settings) -> bool:

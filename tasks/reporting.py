@@ -23,6 +23,7 @@ from storage.verdicts import REASONS, State
 from tasks.exits import RunIncomplete
 from tasks.ingest import catalog_of
 from tasks.settings import Settings
+from tasks.survival import keep_survival
 
 WAITING = (State.PENDING, State.QUARANTINED)
 EXAMPLES = 3
@@ -68,6 +69,10 @@ def account(settings: Settings, shards: Sequence[int]) -> None:
         say(line)
     picture = draw(settings)
     atomic.publish(settings.layout.report / "account.json", readable(_kept(tallies, shards)), replace=True)
+    if whole:
+        say("survival of the videos, per split:")
+        for line in keep_survival(settings, catalog):
+            say(line)
     say(f"store    {settings.layout.folder}")
     if picture is not None:
         say(f"picture  {picture}")
@@ -113,7 +118,8 @@ def loss_of(entry: Entry) -> str:
     decode = entry.facts.get("decode")
     if not entry.is_done or not isinstance(decode, dict):
         return ""
-    decoded, declared, errors = (decode.get(key) or 0 for key in ("frames_decoded", "frames_declared", "decode_errors"))
+    counts = {name: value for name, value in decode.items() if isinstance(value, int)}
+    decoded, declared, errors = (counts.get(name, 0) for name in ("frames_decoded", "frames_declared", "decode_errors"))
     if not errors and decoded >= declared:
         return ""
     return f"{decoded} of {declared or 'unknown'} frames decoded, {errors} decoding errors"

@@ -26,10 +26,17 @@ class CommaList(luigi.Parameter[tuple[str, ...]]):
         return ", ".join(value)
 
 
+class TrueOrFalse(luigi.BoolParameter):
+    """`true` or `false`, written out on the command line too: a flag could not switch off what the file switches on."""
+
+    parsing = luigi.BoolParameter.EXPLICIT_PARSING
+
+
 _PARAMETER = {
     "int": luigi.IntParameter,
     "float": luigi.FloatParameter,
     "str": luigi.Parameter,
+    "bool": TrueOrFalse,
     "tuple[str, ...]": CommaList,
 }
 """Type of a settings field → the Luigi parameter that reads it."""
@@ -52,13 +59,28 @@ def extractor_section(variant: str, extractor: str) -> type[luigi.Config]:
 SECTIONS: dict[str, type[luigi.Config]] = {
     "data": _section("data", root="str", shards="int", part_megabytes="int"),
     "phd2": _section("phd2", training="str", testing="str"),
-    "download": _section("download", source="str", max_height="int", attempts="int", socket_timeout_seconds="float"),
+    "download": _section(
+        "download",
+        source="str",
+        max_height="int",
+        attempts="int",
+        socket_timeout_seconds="float",
+        proxy="str",
+        cookies_file="str",
+        videos_per_hour="str",
+        max_pause_hours="float",
+        max_megabytes="int",
+        min_bytes_per_second="float",
+    ),
     "decode": _section(
         "decode",
         backend="str",
         max_pixels="int",
         max_seconds="float",
         stall_seconds="float",
+        max_wait_seconds="float",
+        max_wait_ratio="float",
+        max_memory_megabytes="int",
         recycle_after_videos="int",
     ),
     "extract": _section("extract", extractors="tuple[str, ...]", device="str"),

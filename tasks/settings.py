@@ -20,10 +20,12 @@ from luigi.task_register import Register
 from models.extractors.spec import random_seed
 from models.extractors.table import extractor
 from pipeline.catalogs.sample_plan import LARGE, SMALL, SampleSize
+from pipeline.catalogs.table import CATALOGS
 from pipeline.decode import BACKENDS
 from pipeline.extract import Variant
 from pipeline.probe import DecodeLimits
 from pipeline.source import SourceSettings
+from pipeline.weights import WeightsFolder
 from storage.errors import SettingsError
 from storage.layout import VARIANT_NAME, Layout
 from tasks.sections import SECTIONS, extractor_section
@@ -64,13 +66,35 @@ def load(catalog: str) -> Settings:
     """All settings for one catalog. Raises SettingsError with every fault there is."""
     faults = _Faults()
     faults += _unknown_keys()
-    sections = {name: faults.read(name) for name in SECTIONS}
+    if catalog not in CATALOGS:
+        faults.append(f"no dataset is called {catalog!r}; known are {', '.join(sorted(CATALOGS))}")
+    with _for_this_catalog(catalog):
+        sections = {name: faults.read(name) for name in SECTIONS}
     loaded: Settings | None = None
     if all(sections.values()):
         loaded = faults.build("data", lambda: _assemble(catalog, sections, faults))
     if faults or loaded is None:
         raise SettingsError(tuple(faults))
     return loaded
+
+
+@contextmanager
+def _for_this_catalog(catalog: str) -> Iterator[None]:
+    """Inside, `[sample.c3d]` speaks before `[c3d]`, and the command line before both."""
+    config = get_config()
+    kept: list[tuple[str, str, str]] = []
+    for section in config.sections():
+        owner, _, name = section.partition(".")
+        if owner != catalog or name not in SECTIONS:
+            continue
+        for key in sorted(set(config[section]) & set(config[name])):
+            kept.append((name, key, config.get(name, key)))
+            config.set(name, key, config[section][key])
+    try:
+        yield
+    finally:
+        for name, key, value in kept:
+            config.set(name, key, value)
 
 
 class _Faults(list[str]):
@@ -98,9 +122,11 @@ def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settin
     data, download, decode = sections["data"], sections["download"], sections["decode"]
     layout = Layout(Path(data.root), catalog)
     template = str(sample_videos(layout)) if catalog in SAMPLES else download.source
-    source = SourceSettings(template, download.max_height, download.attempts, download.socket_timeout_seconds)
+    source = _source(template, download, faults)
     if catalog not in SAMPLES:
         faults += [f"[download] {fault}" for fault in source.faults()]
+    if catalog == PHD2 and not _annotations(catalog, sections["phd2"]):
+        faults.append("[phd2] training and testing are both empty; name the published CSV files, or build the sample")
     if data.shards < 0 or data.part_megabytes < 1:
         faults.append(f"[data] shards is 0 or more, part_megabytes 1 or more; got {data.shards}, {data.part_megabytes}")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", sections["extract"].device):
@@ -121,9 +147,40 @@ def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settin
     )
 
 
+def _source(template: str, download: Any, faults: _Faults) -> SourceSettings:
+    source = SourceSettings(
+        template,
+        download.max_height,
+        download.attempts,
+        download.socket_timeout_seconds,
+        proxy=download.proxy,
+        cookies_file=download.cookies_file,
+        max_bytes=download.max_megabytes * 1_000_000,
+        min_bytes_per_second=download.min_bytes_per_second,
+    )
+    pace = dataclasses.replace(source.pace, max_paused_seconds=download.max_pause_hours * 3600)
+    if download.videos_per_hour != "auto":
+        per_hour = faults.build("download", lambda: _videos_per_hour(download.videos_per_hour))
+        pace = dataclasses.replace(pace, videos_per_hour=per_hour or 0.0)
+    if not download.max_pause_hours >= 0:
+        faults.append(f"[download] max_pause_hours is 0 or more, got {download.max_pause_hours}")
+    return dataclasses.replace(source, asked_pace=pace)
+
+
+def _videos_per_hour(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):
+        raise ValueError(f"videos_per_hour is auto, 0 for no limit, or a number above it; got {text!r}")
+    return float(text)
+
+
 def _limits(decode: Any) -> DecodeLimits:
     return DecodeLimits(
-        max_pixels=decode.max_pixels, max_seconds=decode.max_seconds, stall_seconds=decode.stall_seconds
+        max_pixels=decode.max_pixels,
+        max_seconds=decode.max_seconds,
+        stall_seconds=decode.stall_seconds,
+        max_wait_seconds=decode.max_wait_seconds,
+        max_wait_ratio=decode.max_wait_ratio,
+        max_memory_bytes=decode.max_memory_megabytes * 1_000_000,
     )
 
 
@@ -155,21 +212,20 @@ def _variant(name: str, catalog: str, sections: dict[str, Any]) -> Variant:
     section: Any = sections.get(name) or extractor_section(name, spec.name)()
     fields = [field.name for field in dataclasses.fields(spec.settings_type)]
     chosen = spec.settings_type(**{field: getattr(section, field) for field in fields})
-    weights = _weights(name, section.weights, catalog) if spec.needs_weights else ""
-    return Variant(name, spec, chosen, weights)
+    folder = WeightsFolder(Layout(Path(sections["data"].root), catalog).weights)
+    weights = _weights(name, section.weights, catalog, folder) if spec.needs_weights else ""
+    return Variant(name, spec, chosen, weights, folder.converted)
 
 
-def _weights(name: str, weights: str, catalog: str) -> str:
+def _weights(name: str, weights: str, catalog: str, folder: WeightsFolder) -> str:
     if not weights and catalog in SAMPLES:
         return SAMPLE_WEIGHTS
     if not weights:
         raise ValueError(
-            f"weights is empty, and {catalog} is real video: name the published state dict with "
-            f"--{name.replace('.', '-')}-weights FILE, or write random:SEED by hand for a dry run whose features say so"
+            f"weights is empty, and {catalog} is real video: {folder.advice(name.partition('.')[0])}, then name them "
+            f"with --{name.replace('.', '-')}-weights; or write random:SEED for a dry run whose features say so"
         )
-    if random_seed(weights) is None and not Path(weights).is_file():
-        raise ValueError(f"weights {weights!r} is no file; give a path that exists, or random:SEED")
-    return weights
+    return weights if random_seed(weights) is not None else str(folder.original(weights))
 
 
 def _unknown_keys() -> Iterator[str]:
@@ -177,7 +233,8 @@ def _unknown_keys() -> Iterator[str]:
     config = get_config()
     theirs = {*Register.task_names(), "logging"}
     for section in config.sections():
-        base = SECTIONS.get(section) or SECTIONS.get(section.partition(".")[0])
+        first, _, second = section.partition(".")
+        base = SECTIONS.get(section) or SECTIONS.get(second if first in CATALOGS else first)
         if base is not None:
             known = {name for name, _ in base.get_params()}
             for key in config[section]:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from models.extractors.spec import ArraySpec, ConsecutiveFrames, Extractor, ExtractorSpec, Sampling
 
 CLIP_FRAMES = 16
 
-ARRAYS = {"pool5": 8192, "fc6": 4096, "fc7": 4096}
-"""What can be kept, and how wide it is. The papers' "C3D conv5" feature is `pool5`; fc6 and fc7 are kept after ReLU."""
+ARRAYS = {"pool5": 8192, "fc6": 4096, "fc7": 4096, "fc6_linear": 4096, "fc7_linear": 4096}
+"""What can be kept, and how wide it is. The papers' "C3D conv5" feature is `pool5`; the linear ones are before ReLU."""
+
+CHANNEL_MEANS = "channels"
+MEAN_SUFFIXES = (".binaryproto", ".npy")
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,15 @@ class C3DSettings:
     """What a user may set of `c3d`."""
 
     arrays: tuple[str, ...] = ("pool5", "fc6")
-    """Which of pool5 (8192 wide), fc6 and fc7 (4096 wide, after ReLU) to keep."""
+    """Which to keep of pool5 (8192 wide), fc6 and fc7 (4096 wide, after ReLU), fc6_linear and fc7_linear (before)."""
     stride_frames: int = CLIP_FRAMES
     """A clip of 16 frames starts every so many native frames; 16 means clips side by side."""
+    pool5: str = "ceil"
+    """`ceil` as Caffe pools; `symmetric` as the PyTorch ports pad, which gives other numbers."""
+    mean: str = CHANNEL_MEANS
+    """What is subtracted: `channels`, one number a channel, or the file of the published mean volume."""
+    mirror: bool = False
+    """Whether a row is the mean of the clip's features and those of its mirror image, as in Video2GIF."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.arrays if name not in ARRAYS]
@@ -31,12 +41,19 @@ class C3DSettings:
             raise ValueError(f"arrays names one or more of {', '.join(ARRAYS)}, each once; got {self.arrays}")
         if self.stride_frames < 1:
             raise ValueError(f"stride_frames is at least 1, got {self.stride_frames}")
+        if self.pool5 not in ("ceil", "symmetric"):
+            raise ValueError(f"pool5 is ceil or symmetric, got {self.pool5!r}")
+        if self.mean != CHANNEL_MEANS and not (self.mean.endswith(MEAN_SUFFIXES) and Path(self.mean).is_file()):
+            raise ValueError(
+                f"mean is {CHANNEL_MEANS}, or a file that exists and ends in {' or '.join(MEAN_SUFFIXES)}; "
+                f"got {self.mean!r}"
+            )
 
 
 def _build(settings: C3DSettings, weights: str, device: str) -> Extractor:
     from models.extractors.c3d_network import build_extractor
 
-    return build_extractor(settings.arrays, weights, device)
+    return build_extractor(settings, weights, device)
 
 
 def _arrays(settings: C3DSettings) -> Mapping[str, ArraySpec]:
@@ -47,6 +64,10 @@ def _sampling(settings: C3DSettings) -> Sampling:
     return ConsecutiveFrames(length_frames=CLIP_FRAMES, stride_frames=settings.stride_frames)
 
 
+def _files(settings: C3DSettings) -> tuple[str, ...]:
+    return () if settings.mean == CHANNEL_MEANS else ("mean",)
+
+
 SPEC = ExtractorSpec(
     name="c3d",
     numerics_version=1,
@@ -55,4 +76,5 @@ SPEC = ExtractorSpec(
     sampling=_sampling,
     build=_build,
     needs_weights=True,
+    files=_files,
 )

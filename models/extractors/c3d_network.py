@@ -19,8 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.extractors.c3d import CHANNEL_MEANS, C3DSettings
+from models.extractors.c3d_mean import load_mean
+from models.extractors.layouts import Layout, load_layouts
 from models.extractors.spec import Frame, random_seed
-from models.weights import load_state_dict
 
 RESIZED_HEIGHT, RESIZED_WIDTH = 128, 171
 CROP = 112
@@ -32,7 +34,12 @@ CONVOLUTIONS = {
     "conv1": (3, 64), "conv2": (64, 128), "conv3a": (128, 256), "conv3b": (256, 256),
     "conv4a": (256, 512), "conv4b": (512, 512), "conv5a": (512, 512), "conv5b": (512, 512),
 }  # fmt: skip
-LINEARS = {"fc6": (8192, 4096), "fc7": (4096, 4096), "fc8": (4096, 487)}
+LINEARS = {"fc6": (8192, 4096), "fc7": (4096, 4096)}
+JFZHANG95 = {
+    "conv1": "features.0", "conv2": "features.3", "conv3a": "features.6", "conv3b": "features.8",
+    "conv4a": "features.11", "conv4b": "features.13", "conv5a": "features.16", "conv5b": "features.18",
+    "fc6": "classifier.0", "fc7": "classifier.3",
+}  # fmt: skip
 
 
 class C3D(nn.Module):
@@ -40,33 +47,57 @@ class C3D(nn.Module):
 
     mean: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, settings: C3DSettings | None = None) -> None:
         super().__init__()
+        self.settings = settings or C3DSettings()
         for name, (inputs, outputs) in CONVOLUTIONS.items():
             self.add_module(name, nn.Conv3d(inputs, outputs, kernel_size=3, padding=1))
         for name, (inputs, outputs) in LINEARS.items():
             self.add_module(name, nn.Linear(inputs, outputs))
-        self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1, 1), persistent=False)
+        self.register_buffer("mean", _mean(self.settings.mean), persistent=False)
 
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
-        """`(B, 3, T, H, W)` uint8 RGB → `pool5` (B, 8192), `fc6` and `fc7` (B, 4096), all after ReLU."""
+        """`(B, 3, T, H, W)` uint8 RGB → `pool5` (B, 8192); `fc6`, `fc7`, `fc6_linear`, `fc7_linear` (B, 4096)."""
         x = clips.float() - self.mean
         x = x[..., TOP : TOP + CROP, LEFT : LEFT + CROP].flip(1)  # (B, 3, 16, 112, 112), BGR as Caffe read it
+        features = self._features(x)
+        if not self.settings.mirror:
+            return features
+        mirrored = self._features(x.flip(-1))
+        return {name: (features[name] + mirrored[name]) / 2 for name in features}
+
+    def _features(self, x: Tensor) -> dict[str, Tensor]:
         x = self._pool(self._conv("conv1", x), frames=1)  # (B, 64, 16, 56, 56)
         x = self._pool(self._conv("conv2", x))  # (B, 128, 8, 28, 28)
         x = self._pool(self._conv("conv3b", self._conv("conv3a", x)))  # (B, 256, 4, 14, 14)
         x = self._pool(self._conv("conv4b", self._conv("conv4a", x)))  # (B, 512, 2, 7, 7)
-        x = self._pool(self._conv("conv5b", self._conv("conv5a", x)))  # (B, 512, 1, 4, 4)
+        x = self._pool5(self._conv("conv5b", self._conv("conv5a", x)))  # (B, 512, 1, 4, 4)
         pool5 = x.flatten(1)  # (B, 8192)
-        fc6 = torch.relu(self.get_submodule("fc6")(pool5))
-        return {"pool5": pool5, "fc6": fc6, "fc7": torch.relu(self.get_submodule("fc7")(fc6))}
+        fc6_linear = self.get_submodule("fc6")(pool5)
+        fc6 = torch.relu(fc6_linear)
+        fc7_linear = self.get_submodule("fc7")(fc6)
+        fc7 = torch.relu(fc7_linear)
+        return {"pool5": pool5, "fc6_linear": fc6_linear, "fc6": fc6, "fc7_linear": fc7_linear, "fc7": fc7}
 
     def _conv(self, name: str, x: Tensor) -> Tensor:
         return torch.relu(self.get_submodule(name)(x))
 
     @staticmethod
     def _pool(x: Tensor, frames: int = 2) -> Tensor:
-        return nn.functional.max_pool3d(x, (frames, 2, 2), ceil_mode=True)
+        return nn.functional.max_pool3d(x, (frames, 2, 2))
+
+    def _pool5(self, x: Tensor) -> Tensor:
+        """7×7 → 4×4, where the releases differ: windows {0,1} {2,3} {4,5} {6}, or {0} {1,2} {3,4} {5,6}."""
+        if self.settings.pool5 == "symmetric":
+            return nn.functional.max_pool3d(x, (2, 2, 2), padding=(0, 1, 1))
+        return nn.functional.max_pool3d(x, (2, 2, 2), ceil_mode=True)
+
+
+def _mean(mean: str) -> Tensor:
+    """`(1, 3, 1, 1, 1)` or, from a file, `(1, 3, 16, 128, 171)`, in RGB order."""
+    if mean == CHANNEL_MEANS:
+        return torch.tensor(MEAN_RGB).view(1, 3, 1, 1, 1)
+    return torch.from_numpy(load_mean(Path(mean))).flip(0)[None]
 
 
 def initialise(network: C3D, seed: int) -> None:
@@ -82,12 +113,38 @@ def initialise(network: C3D, seed: int) -> None:
             nn.init.constant_(layer.get_parameter("bias"), 0.0)
 
 
+def _parameters(layers: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    weights = {f"{name}.weight": shape for name, shape in layers.items()}
+    return weights | {f"{name}.bias": shape[:1] for name, shape in layers.items()}
+
+
+def _as_jfzhang95(name: str) -> str:
+    layer, _, kind = name.partition(".")
+    return f"{JFZHANG95[layer]}.{kind}"
+
+
+SHAPES = _parameters(
+    {name: (outputs, inputs, 3, 3, 3) for name, (inputs, outputs) in CONVOLUTIONS.items()}
+    | {name: (outputs, inputs) for name, (inputs, outputs) in LINEARS.items()}
+)
+"""The network's own 20 tensors."""
+LAYOUTS = (
+    # fc8 tells Sports-1M's classes apart and is no part of a feature
+    Layout("c3d.pickle", SHAPES | {"fc8.weight": (487, 4096), "fc8.bias": (487,)}, {name: name for name in SHAPES}),
+    Layout(
+        "c3d-pretrained.pth",
+        {_as_jfzhang95(name): shape for name, shape in SHAPES.items()},
+        {_as_jfzhang95(name): name for name in SHAPES},
+    ),
+)
+"""The 22 tensors of DavideA's file, and the 20 of jfzhang95's."""
+
+
 class C3DExtractor:
     """C3D with its weights on a device, fed frame by frame."""
 
-    def __init__(self, network: C3D, arrays: Sequence[str], device: str) -> None:
+    def __init__(self, network: C3D, device: str) -> None:
         self.network = network.eval().to(device)
-        self.arrays = tuple(arrays)
         self.device = device
 
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
@@ -103,16 +160,15 @@ class C3DExtractor:
         # TF32 would keep 10 bits of mantissa; features are promised to be the network's float32 results.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             outputs = self.network(clips)
-        return {name: list(outputs[name].float().cpu().numpy()) for name in self.arrays}
+        return {name: list(outputs[name].float().cpu().numpy()) for name in self.network.settings.arrays}
 
 
-def build_extractor(arrays: Sequence[str], weights: str, device: str) -> C3DExtractor:
-    """C3D from a state dict file (the 22 tensors of `c3d.pickle`, by name) or from `random:SEED`, keeping `arrays`."""
-    network = C3D()
+def build_extractor(settings: C3DSettings, weights: str, device: str) -> C3DExtractor:
+    """C3D from a published state dict file, or from `random:SEED`."""
+    network = C3D(settings)
     seed = random_seed(weights)
     if seed is None:
-        expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-        network.load_state_dict(load_state_dict(Path(weights), expected))
+        network.load_state_dict(load_layouts(Path(weights), LAYOUTS))
     else:
         initialise(network, seed)
-    return C3DExtractor(network, arrays, device)
+    return C3DExtractor(network, device)

@@ -49,11 +49,31 @@ class FramesAtRate:
 
 
 @dataclass(frozen=True)
+class FramesAtRateWithHistory:
+    """The frames of `FramesAtRate`, each as the last of a window of `history_frames` consecutive native frames.
+
+    One of the first `history_frames - 1` frames has too short a past: its window is the frames that start with it, in
+    reverse, so that it comes last there too. A frame with neither makes no row: a video of N frames, fewer than
+    `2 * history_frames - 2`, has none for frames `[N - history_frames + 1, history_frames - 1)`, and one of fewer than
+    `history_frames` has no row at all.
+    """
+
+    frames_per_second: float
+    history_frames: int
+    """Frames in a window, the one it is about included."""
+
+    def __post_init__(self) -> None:
+        FramesAtRate(self.frames_per_second)
+        if self.history_frames < 1:
+            raise ValueError(f"history_frames must be at least 1, got {self.history_frames}")
+
+
+@dataclass(frozen=True)
 class EveryFrame:
     """Every native frame is a row."""
 
 
-Sampling = ConsecutiveFrames | FramesAtRate | EveryFrame
+Sampling = ConsecutiveFrames | FramesAtRate | FramesAtRateWithHistory | EveryFrame
 """Which frames make a row. `pipeline.clips` turns one of these into frame numbers and spans."""
 
 
@@ -118,3 +138,5 @@ class ExtractorSpec:
     needs_weights: bool
     windows_per_batch: int = 1
     """Fixed, so that the same video gives the same bytes on a CPU, whatever else runs."""
+    files: Callable[[Any], tuple[str, ...]] = lambda _: ()
+    """settings → those of their fields that name a file. The fingerprint holds such a file's sha256, not its path."""

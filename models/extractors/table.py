@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from models.extractors import c3d, frames
+from models.extractors import c3d, frames, keypoint_rcnn, tased, yolov5
 from models.extractors.spec import ExtractorSpec
 
 EXTRACTORS: dict[str, ExtractorSpec] = {
     "c3d": c3d.SPEC,
     "frames": frames.SPEC,
+    "keypoint_rcnn": keypoint_rcnn.SPEC,
+    "tased": tased.SPEC,
+    "yolov5": yolov5.SPEC,
 }
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import http.client
 import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 
+from pipeline.web import web_opener
 from storage.errors import SettingsError, SystemicFault
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -47,18 +47,8 @@ def _read_file(path: Path, limit_bytes: int) -> bytes:
 
 
 def _download(url: str, limit_bytes: int, timeout_seconds: float) -> bytes:
-    opener = urllib.request.OpenerDirector()  # the usual opener also follows redirects to ftp and opens files
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
     try:
-        with opener.open(url, timeout=timeout_seconds) as answer:
+        with web_opener().open(url, timeout=timeout_seconds) as answer:
             content: bytes = answer.read(limit_bytes)
             return _whole(url, content, answer.headers.get("Content-Length"), limit_bytes)
     except urllib.error.HTTPError as error:

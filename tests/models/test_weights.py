@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import pytest
 import torch
 
 from models.extractors.spec import random_seed
-from models.weights import load_state_dict
+from models.weights import load_converted, load_state_dict
 
 EXPECTED = {"a.weight": (2, 3), "a.bias": (2,)}
 
@@ -40,17 +39,44 @@ def test_differences_are_listed_all_together(tmp_path: Path) -> None:
         assert line in str(raised.value)
 
 
+def test_names_are_changed_as_the_extractor_says(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"module.a": torch.ones(2), "module.n": torch.tensor(3), "old": torch.ones(1)}, path)
+
+    def rename(name: str) -> str | None:
+        return None if name == "old" else name.removeprefix("module.")
+
+    loaded = load_converted(path, {"n": (), "a": (2,)}, rename)
+    assert (list(loaded), loaded["n"].dtype, loaded["a"].dtype) == (["n", "a"], torch.int64, torch.float32)
+    with pytest.raises(ValueError, match="two tensors for a"):
+        load_converted(path, {"a": (2,)}, lambda _: "a")
+
+
+def test_many_differences_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({f"x{number}": torch.ones(1) for number in range(40)}, path)
+    with pytest.raises(ValueError, match=r"x11 \(1,\) is not part of the network\n  \.\.\. and 28 more like this"):
+        load_state_dict(path, {})
+
+
+def test_a_damaged_safetensors_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"\x08\0\0\0\0\0\0\0{}      rest")
+    with pytest.raises(ValueError, match="refused, nothing in it was run"):
+        load_state_dict(path, {})
+
+
 def test_a_list_is_no_state_dict(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save([torch.ones(1)], path)
-    with pytest.raises(ValueError, match="holds a list, expected a state dict"):
+    with pytest.raises(ValueError, match="it holds a list, expected tensors by name"):
         load_state_dict(path, EXPECTED)
 
 
 def test_nothing_inside_a_file_is_executed(tmp_path: Path) -> None:
     path, canary = tmp_path / "w.pt", tmp_path / "canary"
     torch.save({"a.weight": Opens(canary)}, path)
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError, match=r"refused, nothing in it was run: it asks for 'builtins.getattr'"):
         load_state_dict(path, EXPECTED)
     assert not canary.exists()
 

@@ -5,14 +5,31 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
-MP4 = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2" + bytes(range(256)) * 16
-"""A box named `ftyp` and noise: enough for whoever looks at the first bytes only."""
-MKV = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x88matroska" + bytes(range(256)) * 16
+from tests.pipeline.videos import ffmpeg
+
+
+def tiny(suffix: str, brightest: int = 255) -> bytes:
+    """A whole video of noise, some 40 kB: 20 frames, 2 seconds. The same bytes every time."""
+    noise = f"nullsrc=size=64x48:rate=10:duration=2,geq=lum='random(1)*{brightest}':cb=128:cr=128"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"tiny{suffix}"
+        exact = ("-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart")
+        encoder = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18")
+        ffmpeg("-f", "lavfi", "-i", noise, *encoder, *exact, path)
+        return path.read_bytes()
+
+
+MP4 = tiny(".mp4")
+MKV = tiny(".mkv")
+OTHER = tiny(".mp4", brightest=250)
+"""Another encode of the same length."""
 
 Answer = Callable[["Handler"], None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import subprocess
@@ -13,8 +14,8 @@ import pytest
 
 from models.extractors.spec import ConsecutiveFrames
 from pipeline import wire
-from pipeline.child import MAX_SLOTS, MIN_SLOTS, RING_BYTES, Ring
-from pipeline.crew import anonymous_memory
+from pipeline.child import MAX_SLOTS, Ring
+from pipeline.crew import MIN_SLOTS, RING_BYTES, anonymous_memory
 from pipeline.probe import DecodeLimits
 from tests.pipeline.videos import coded_video
 
@@ -28,7 +29,7 @@ def test_a_child_imports_no_torch() -> None:
 
 
 def start(ring_fd: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pipeline.child", str(ring_fd)]
+    command = [sys.executable, "-m", "pipeline.child", str(ring_fd), "1000000000", "0"]
     pipe = subprocess.PIPE
     return subprocess.Popen(
         command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, pass_fds=(ring_fd,)
@@ -45,31 +46,34 @@ def start(ring_fd: int) -> subprocess.Popen[bytes]:
     ],
 )
 def test_it_ends_with_its_parent_and_a_bug_leaves_a_traceback(said: bytes, code: int, stderr: bytes) -> None:
-    ring_fd = anonymous_memory()
+    ring_fd = anonymous_memory(RING_BYTES)
     with start(ring_fd) as child:
         out, error = child.communicate(said, timeout=30)
     os.close(ring_fd)
     assert child.returncode == code
     assert stderr in error
-    assert out == b'\0\0\0\x11{"kind": "ready"}'
+    length = int.from_bytes(out[:4], "big")
+    assert json.loads(out[4:])["kind"] == "ready"
+    assert len(out) == 4 + length
 
 
 def test_long_decoding_without_a_row_gives_signs_of_life(tmp_path: Path) -> None:
     # 50 packets, none of which completes a window; the time between signs of life is set to nearly nothing.
     path = coded_video(tmp_path / "v.mp4", 50)
     samplings = [{"type": "ConsecutiveFrames", "fields": ConsecutiveFrames(51, 1)}]
-    ring_fd = anonymous_memory()
+    ring_fd = anonymous_memory(RING_BYTES)
     with start(ring_fd) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         request = {"video_id": "v", "path": str(path), "samplings": samplings, "backend": "pyav"}
         wire.send(child.stdin.fileno(), "decode", **request, limits=DecodeLimits(stall_seconds=1e-6))
         inbox = wire.Inbox(child.stdout.fileno())
-        kinds = [message["kind"] for _ in range(53) if (message := inbox.receive(30))]
+        kinds = [message["kind"] for _ in range(54) if (message := inbox.receive(30))]
         child.stdin.close()
     os.close(ring_fd)
     assert kinds == [
         "ready",
+        "begun",
         *["alive"] * 51,
         "end",
     ]  # a sign before each packet, and one before the decoder is flushed
@@ -80,7 +84,7 @@ def frame_of(number: int, height: int = 4, width: int = 5) -> np.ndarray[tuple[i
 
 
 def test_ring_waits_for_a_free_slot_and_reuses_it() -> None:
-    fd, waits = anonymous_memory(), []
+    fd, waits = anonymous_memory(RING_BYTES), []
     ring = Ring(fd, lambda: waits.append(len(waits)))
     offsets = [ring.place(frame_of(number)) for number in range(MAX_SLOTS)]
     assert offsets == [60 * slot for slot in range(MAX_SLOTS)]  # 4 x 5 x 3 bytes each
@@ -88,12 +92,12 @@ def test_ring_waits_for_a_free_slot_and_reuses_it() -> None:
     assert ring.place(frame_of(99)) == 0
     assert waits == [0]
     memory = mmap.mmap(fd, os.fstat(fd).st_size)
-    assert (memory[0], memory[60], len(memory)) == (99, 1, 60 * MAX_SLOTS)
+    assert (memory[0], memory[60]) == (99, 1)
     os.close(fd)
 
 
 def test_ring_waits_for_all_slots_before_frames_grow() -> None:
-    fd, waits = anonymous_memory(), []
+    fd, waits = anonymous_memory(RING_BYTES), []
     ring = Ring(fd, lambda: waits.append(1))
     for number in range(3):
         ring.place(frame_of(number))
@@ -103,15 +107,16 @@ def test_ring_waits_for_all_slots_before_frames_grow() -> None:
 
 
 def test_ring_of_giants_holds_two_and_gives_its_pages_back() -> None:
-    fd = anonymous_memory()
-    ring = Ring(fd, lambda: None)
     giant = frame_of(1, 3000, 4000)  # 36 MB: more than the ring's usual size
     assert giant.nbytes > RING_BYTES
+    fd = anonymous_memory(MIN_SLOTS * giant.nbytes)
+    ring = Ring(fd, lambda: None)
     assert [ring.place(giant) for _ in range(3)] == [0, giant.nbytes, 0]
-    assert os.fstat(fd).st_size == MIN_SLOTS * giant.nbytes
     ring.reset()
     assert os.fstat(fd).st_blocks * 512 < RING_BYTES
     assert ring.place(frame_of(3)) == 0
+    with pytest.raises(ValueError, match="a frame of 108000000 bytes; the ring has 72000000: raise max_pixels"):
+        ring.place(frame_of(1, 6000, 6000))
     os.close(fd)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
+from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory, Sampling
 from pipeline.clips import BadTimestamps, FrameDue, JointPlanner, Window, WindowDue, plan, planner
 
 TENTHS = [i / 10 for i in range(7)]  # 0.0 ... 0.6 at 10 fps, ends at 0.7
@@ -98,7 +98,58 @@ def test_every_frame() -> None:
     assert spans(plan([0.0, 0.5, 2.0], 2.5, EveryFrame())) == [((0,), 0.0, 0.5), ((1,), 0.5, 2.0), ((2,), 2.0, 2.5)]
 
 
-@pytest.mark.parametrize("sampling", [ConsecutiveFrames(2, 2), FramesAtRate(1), EveryFrame()])
+@pytest.mark.parametrize(
+    ("rate", "length", "expected"),
+    [
+        # every frame; 0 and 1 have no two frames before them
+        (10, 3, [(2, 1, 0), (3, 2, 1), (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 6)]),
+        # instants 0, 0.25, 0.5
+        (4, 3, [(2, 1, 0), (0, 1, 2), (3, 4, 5)]),
+        # 7 frames are 2·5 - 3: of the first four, frame 3 would need frames 3 to 7, of which 7 is missing
+        (10, 5, [(4, 3, 2, 1, 0), (5, 4, 3, 2, 1), (6, 5, 4, 3, 2), (0, 1, 2, 3, 4), (1, 2, 3, 4, 5), (2, 3, 4, 5, 6)]),
+        # exactly the video: its first and its last frame
+        (10, 7, [(6, 5, 4, 3, 2, 1, 0), (0, 1, 2, 3, 4, 5, 6)]),
+        (10, 8, []),
+        (4, 1, [(0,), (2,), (5,)]),
+    ],
+)
+def test_history_ends_with_the_frame_a_row_is_about(rate: float, length: int, expected: list[tuple[int, ...]]) -> None:
+    windows = plan(TENTHS, 0.7, FramesAtRateWithHistory(rate, length))
+    ends = [*TENTHS[1:], 0.7]
+    assert spans(windows) == [(frames, TENTHS[frames[-1]], ends[frames[-1]]) for frames in expected]
+
+
+@pytest.mark.parametrize(
+    ("frames", "rows"),
+    [
+        (31, []),
+        (32, [0, 31]),
+        (40, [*range(9), *range(31, 40)]),  # frame 8 is the last that 31 others follow
+        (61, [*range(30), *range(31, 61)]),
+        (62, list(range(62))),
+    ],
+)
+def test_which_rows_a_short_video_has(frames: int, rows: list[int]) -> None:
+    windows = plan(map(float, range(frames)), float(frames), FramesAtRateWithHistory(1, 32))
+    assert [window.frame_indices[-1] for window in windows] == rows
+
+
+def test_a_row_that_waits_for_its_future_comes_before_those_behind_it() -> None:
+    # L = 3, frames 1 and 2: frame 1 waits for frame 3; frame 2 has its past, and could be a row as soon as it ends.
+    one = planner(FramesAtRateWithHistory(1, 3))
+    assert [[window.frame_indices for window in one.push(float(pts))] for pts in range(5)] == [
+        [], [], [(2, 1, 0)], [(3, 2, 1), (0, 1, 2)], [(1, 2, 3)],
+    ]  # fmt: skip
+    joint = JointPlanner([FramesAtRateWithHistory(1, 3)])
+    due = [joint.push(float(pts)) for pts in range(4)][-1]
+    assert [one.window.frame_indices if isinstance(one, WindowDue) else one.index for one in due] == [
+        3, (3, 2, 1), (0, 1, 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "sampling", [ConsecutiveFrames(2, 2), FramesAtRate(1), FramesAtRateWithHistory(1, 2), EveryFrame()]
+)
 @pytest.mark.parametrize(
     ("pts", "end", "message"),
     [
@@ -147,6 +198,10 @@ def test_joint_planner_sends_each_frame_once_in_order_and_windows_after_their_fr
         (ConsecutiveFrames(2, 4), [0, 0, 4, 4, 4, 4]),
         (EveryFrame(), [0, 1, 2, 3, 4, 5]),
         (FramesAtRate(0.5), [0, 1, 2, 3, 4, 5]),
+        # (1, 0) with frame 1; then frame i waits until it ends, and it needs frame i - 1
+        (FramesAtRateWithHistory(1, 2), [0, 2, 2, 3, 4, 5]),
+        # frames 0, 4, ...: (1, 0); then an unknown frame i may be a row, with frame i - 1
+        (FramesAtRateWithHistory(0.25, 2), [0, 2, 2, 2, 3, 5]),
     ],
 )
 def test_frames_are_let_go_as_soon_as_they_are_decided(sampling: Sampling, expected: list[int]) -> None:
@@ -160,6 +215,7 @@ def test_frames_are_let_go_as_soon_as_they_are_decided(sampling: Sampling, expec
 samplings = st.one_of(
     st.builds(ConsecutiveFrames, st.integers(1, 6), st.integers(1, 8)),
     st.builds(FramesAtRate, st.sampled_from([0.1, 1 / 3, 1.0, 2.5, 30.0])),
+    st.builds(FramesAtRateWithHistory, st.sampled_from([0.1, 1 / 3, 1.0, 2.5, 30.0]), st.integers(1, 6)),
     st.just(EveryFrame()),
 )
 
@@ -186,4 +242,5 @@ def test_joint_planner_equals_the_plans_one_by_one(chosen: list[Sampling], gaps:
         else:
             assert set(one.window.frame_indices) <= set(sent)
     assert sent == sorted({index for rows in alone for row in rows for index in row.frame_indices})
-    assert held_at_once <= 1 + max(getattr(sampling, "length_frames", 1) for sampling in chosen)
+    lengths = [getattr(one, "length_frames", getattr(one, "history_frames", 1)) for one in chosen]
+    assert held_at_once <= 1 + max(lengths)

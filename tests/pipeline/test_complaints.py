@@ -7,10 +7,10 @@ import socket
 from types import SimpleNamespace
 
 import pytest
-from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, SSLError, TransportError
+from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, ProxyError, SSLError, TransportError
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError, UnsupportedError, UserNotLive
 
-from pipeline.complaints import TEXT_REASONS, detail, local_fault, reason_of, reason_of_text
+from pipeline.complaints import TEXT_REASONS, detail, local_fault, reason_of, reason_of_text, retry_after_seconds
 from storage.verdicts import REASONS, State
 
 RECORDED = (
@@ -68,6 +68,22 @@ RECORDED = (
     ("network", "\r[download] Got error: [Errno 104] Connection reset by peer"),
     ("network", "\r[download] Got error: 1000 bytes read, 3120 more expected"),
     ("network", "Did not get any data blocks"),
+    (
+        "no_javascript",
+        "[youtube] No supported JavaScript runtime could be found. Only deno is enabled by default; to use another "
+        "runtime add  --js-runtimes RUNTIME[:PATH]  to your command/config.",
+    ),
+    (
+        "no_javascript",
+        "[youtube] x: n challenge solving failed: Some formats may be missing. Ensure you have a supported JavaScript "
+        "runtime and challenge solver script distribution installed.",
+    ),
+    (
+        "stale_downloader",
+        "[youtube] x: Unable to extract yt initial data; please report this issue on  "
+        "https://github.com/yt-dlp/yt-dlp/issues?q= , filling out the appropriate issue template. Confirm you are on "
+        "the latest version using  yt-dlp -U",
+    ),
     ("unknown", "[youtube] x: Video unavailable. This video is not available"),
     ("unknown", "[youtube] x: The page needs to be reloaded."),
     ("unknown", "something nobody has seen before"),
@@ -104,6 +120,8 @@ def http_error(code: int) -> HTTPError:
         *((http_error(code), "forbidden") for code in (401, 403)),
         (http_error(429), "rate_limited"),
         *((http_error(code), "server_error") for code in (500, 502, 599)),
+        (http_error(407), "proxy"),
+        (ProxyError("Tunnel connection failed: 403 Forbidden"), "proxy"),
         (TransportError("timed out"), "network"),
         (SSLError("bad certificate"), "network"),
         (IncompleteRead(5, 7), "network"),
@@ -121,6 +139,32 @@ def test_typed_causes_are_asked_before_texts(cause: Exception, reason: str) -> N
     assert local_fault(wrapped(cause)) is None
 
 
+DATE = "Sat, 21 Nov 2026 10:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "120"}, 120.0),
+        ({"Retry-After": " 0 "}, 0.0),
+        ({"Retry-After": "Sat, 21 Nov 2026 10:02:00 GMT", "Date": DATE}, 120.0),  # by the server's clock, not by ours
+        ({"Retry-After": "Sat, 21 Nov 2026 09:00:00 GMT", "Date": DATE}, 0.0),
+        ({"Retry-After": "Sat, 21 Nov 2026 10:02:00 GMT"}, None),
+        ({"Retry-After": "-5"}, None),
+        ({"Retry-After": "9" * 400}, None),
+        ({"Retry-After": "soon", "Date": DATE}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_server_asks_us_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    response = SimpleNamespace(status=429, reason="slow down", headers=headers, close=lambda: None)
+    assert retry_after_seconds(wrapped(HTTPError(response))) == seconds
+
+
+def test_a_cut_connection_asks_for_nothing() -> None:
+    assert retry_after_seconds(wrapped(TransportError("reset"))) is None
+
+
 def test_an_error_of_our_disk_is_nobodys_video() -> None:
     full = OSError(28, "No space left on device")
     assert local_fault(DownloadError("ERROR: unable to write data", (OSError, full, None))) is full
@@ -130,13 +174,17 @@ def test_an_error_of_our_disk_is_nobodys_video() -> None:
 
 
 def test_causes_that_name_each_other_end() -> None:
-    first, second = ExtractorError("first"), ExtractorError("second")
+    first, second = ExtractorError("first", expected=True), ExtractorError("second", expected=True)
     first.cause, second.cause = second, first
     assert reason_of(first) == "unknown"
 
 
 def test_what_cannot_be_known_is_never_called_gone() -> None:
     assert REASONS[reason_of_text("Video unavailable. This video is not available")].state is State.PENDING
+
+
+def test_known_secrets_are_cut_out_wherever_they_stand() -> None:
+    assert detail("sid=SECRET; SECRET2", ("SECRET2", "SECRET")) == "sid=***; ***"
 
 
 @pytest.mark.parametrize(
@@ -149,6 +197,7 @@ def test_what_cannot_be_known_is_never_called_gone() -> None:
         ),
         ("at 'http://user:SECRET@x.invalid/a#SECRET'", "at 'http://x.invalid/a?...'"),
         ("a\x1b[31mred\x1b[0m\r\nline\u202egnp", "a red line gnp"),
+        ("socks5h://user:SECRET@x.invalid:1080 refused", "socks5h://x.invalid:1080 refused"),
         ("x" * 4001, "x" * 4000 + "... (1 characters more)"),
     ],
 )

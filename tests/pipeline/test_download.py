@@ -17,7 +17,7 @@ from storage.errors import DiskFull, IntegrityError, SystemicFault, VideoError
 from storage.layout import Layout
 from storage.verdicts import REASONS, State
 from tests.pipeline import mirror as web
-from tests.pipeline.mirror import MKV, MP4, Mirror
+from tests.pipeline.mirror import MKV, MP4, OTHER, Mirror
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARD = 3
@@ -95,7 +95,7 @@ FAULTS: dict[str, tuple[web.Answer, str, int]] = {
     "playlist that calls itself a video": (web.body(PLAYLIST), "not_a_video", 1),
     "empty body": (web.body(b""), "network", 3),
     "24 bytes": (web.body(MP4[:24]), "network", 3),
-    "cut body": (web.cut(MP4, 1000), "network", 3),
+    "cut body": (web.cut(MP4, 40_000), "network", 3),
     "connection reset": (web.reset, "network", 3),
 }
 
@@ -158,22 +158,20 @@ def test_a_refusal_by_one_source_does_not_bind_another(mirror: Mirror, layout: L
     assert fetch("abc", layout=layout, shard=SHARD, source=SourceSettings(str(empty))) == media
 
 
-OTHER = MP4[:24] + b"another encode" * 300
-
-
 @pytest.mark.parametrize(
     ("later", "content", "ranges"),
     [
-        (web.resumable(MP4, '"v1"'), MP4, ["bytes=1000-"]),
-        (web.resumable(OTHER, '"v2"'), OTHER, ["bytes=1000-"]),
-        (web.resumable(OTHER, '"v2"', heeds_if_range=False), OTHER, ["bytes=1000-", None]),
+        (web.resumable(MP4, '"v1"'), MP4, ["bytes=23616-"]),
+        (web.resumable(OTHER, '"v2"'), OTHER, ["bytes=23616-"]),
+        (web.resumable(OTHER, '"v2"', heeds_if_range=False), OTHER, ["bytes=23616-", None]),
     ],
     ids=["same version is continued", "new version is sent whole", "careless server is caught"],
 )
 def test_a_part_is_continued_across_calls_only_for_the_same_version(
     mirror: Mirror, layout: Layout, later: web.Answer, content: bytes, ranges: list[str | None]
 ) -> None:
-    mirror.answers["abc"] = web.cut(MP4, 1000, ETag='"v1"')
+    mirror.answers["abc"] = web.cut(MP4, 40_000, ETag='"v1"')
+    # The last 16,384 bytes are asked for again: 40,000 - 16,384 = 23,616.
     with pytest.raises(VideoError, match="pending:network"):
         fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror, attempts=1))
     mirror.requests.clear()
@@ -184,7 +182,7 @@ def test_a_part_is_continued_across_calls_only_for_the_same_version(
 
 
 def test_a_part_whose_version_nobody_named_is_begun_anew(mirror: Mirror, layout: Layout) -> None:
-    mirror.answers["abc"] = web.in_turn(web.cut(MP4, 1000), web.resumable(OTHER, '"v2"'))
+    mirror.answers["abc"] = web.in_turn(web.cut(MP4, 40_000), web.resumable(OTHER, '"v2"'))
     assert get(mirror, layout).path.read_bytes() == OTHER
     assert mirror.requests[-1][1].get("Range") is None
 
@@ -197,7 +195,7 @@ def test_changed_files_are_noticed(mirror: Mirror, layout: Layout) -> None:
     with pytest.raises(IntegrityError, match=r"has sha256 \w{64}, its record"):
         verify_media(media)
     media.path.write_bytes(MP4[:-1])
-    with pytest.raises(IntegrityError, match=r"has 4,119 bytes, its record 4,120"):  # 24 + 256 * 16 = 4120
+    with pytest.raises(IntegrityError, match=f"has {len(MP4) - 1:,} bytes, its record {len(MP4):,}"):
         verify_media(media)
     with pytest.raises(IntegrityError, match="Run with --retry to ask anew"):
         get(mirror, layout)
@@ -305,7 +303,7 @@ def test_a_full_disk_is_the_machines_matter_and_records_nothing(mirror: Mirror, 
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"{DiskFull.__module__}.DiskFull: no room to write ")
-    assert "it needs 4,120 bytes" in last
+    assert f"it needs {len(MP4):,} bytes" in last
     assert not [name for name in files_below(tmp_path / "data") if name.endswith(".json")]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from pipeline.media import SUFFIXES, sniff
+from pipeline.containers import suffix_for
+from pipeline.media import SUFFIXES
 
 MUXERS = {
     ".mp4": ("mp4", "libx264"),
@@ -34,7 +35,7 @@ def test_what_ffmpeg_writes_is_recognised_whatever_it_is_called(tmp_path: Path, 
     picture = ["-f", "lavfi", "-i", "color=size=64x48:rate=5:duration=0.4"]
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *picture, "-c:v", codec, "-f", muxer, str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
-    assert sniff(path) == suffix
+    assert suffix_for(path) == suffix
 
 
 @pytest.mark.parametrize(
@@ -58,4 +59,4 @@ def test_what_ffmpeg_writes_is_recognised_whatever_it_is_called(tmp_path: Path, 
 def test_other_files_are_not_taken_for_videos(tmp_path: Path, head: bytes) -> None:
     path = tmp_path / "x.mp4"
     path.write_bytes(head)
-    assert sniff(path) is None
+    assert suffix_for(path) is None

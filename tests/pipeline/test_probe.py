@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.probe import DecodeLimits, probe, sniff
+from pipeline.containers import sniff
+from pipeline.probe import DecodeLimits, probe
 from storage.errors import SystemicFault, VideoError
 from tests.pipeline.videos import coded_frame, coded_video, encode, ffmpeg
 

@@ -55,7 +55,7 @@ def formats_like_youtubes() -> list[dict[str, object]]:
 def test_the_format_is_one_plain_file_near_360_lines_h264_and_mute_if_possible(missing: set[str], chosen: str) -> None:
     formats = [row for row in formats_like_youtubes() if row["format_id"] not in missing]
     info = {"id": "abc", "title": "t", "extractor": "youtube", "formats": formats}
-    with _client(SourceSettings(), _Notes()) as client:
+    with _client(SourceSettings(), _Notes(SourceSettings())) as client:
         assert client.process_ie_result(info, download=False)["format_id"] == chosen
 
 
@@ -63,7 +63,7 @@ def test_formats_that_need_another_program_are_not_taken() -> None:
     formats = [row for row in formats_like_youtubes() if row["protocol"] != "https"]
     info = {"id": "abc", "title": "t", "extractor": "youtube", "formats": formats}
     with (
-        _client(SourceSettings(), _Notes()) as client,
+        _client(SourceSettings(), _Notes(SourceSettings())) as client,
         pytest.raises(yt_dlp.utils.YoutubeDLError, match="Requested format is not available"),
     ):
         client.process_ie_result(info, download=False)
@@ -71,7 +71,7 @@ def test_formats_that_need_another_program_are_not_taken() -> None:
 
 @pytest.mark.parametrize(("template", "only"), [("http://127.0.0.1/{id}", "Generic"), (YOUTUBE, "Youtube")])
 def test_one_site_module_is_loaded_and_nothing_is_read_or_run(template: str, only: str) -> None:
-    with _client(SourceSettings(template), _Notes()) as client:
+    with _client(SourceSettings(template), _Notes(SourceSettings())) as client:
         assert list(client._ies) == [only]
         off = (
             "cookiefile",
@@ -123,7 +123,7 @@ def test_an_answer_about_the_video_is_taken() -> None:
 
 def test_a_stale_media_address_does_not_make_a_video_gone(mirror: Mirror, tmp_path: Path) -> None:
     info = {"id": "abc", "url": mirror.template.format(id="stale"), "ext": "mp4"}
-    notes = _Notes()
+    notes = _Notes(SourceSettings())
     for source, reason in (
         (SourceSettings(), "pending:forbidden"),
         (SourceSettings(mirror.template), "unavailable:not_found"),

@@ -23,6 +23,11 @@ from pipeline.source import SourceSettings
         (SourceSettings(attempts=0), "source attempts is 0; it must be at least 1"),
         (SourceSettings(max_height=0), "source max_height is 0"),
         (SourceSettings(socket_timeout_seconds=float("nan")), "source socket_timeout_seconds is nan"),
+        (SourceSettings(max_bytes=0), "source max_bytes is 0"),
+        (SourceSettings(proxy="me:secret@proxy.example:3128"), "source proxy must name a host and a port"),
+        (SourceSettings(proxy="http://me:secret@proxy.example:many"), "source proxy must name a host and a port"),
+        (SourceSettings(proxy="https://me:secret@proxy.example"), "source proxy must name a host and a port"),
+        (SourceSettings(cookies_file="no/such/file"), "cannot be read"),
         (SourceSettings(backoff_seconds=-1.0), "source backoff_seconds is -1.0"),
     ],
 )
@@ -36,4 +41,8 @@ def test_good_settings_have_no_faults(tmp_path: Path) -> None:
     good = ("http://127.0.0.1:1/{id}.mp4", "https://mirror.example/get?v={id}&q=1", str(tmp_path))
     assert [SourceSettings(template).faults() for template in good] == [(), (), ()]
     assert SourceSettings().faults() == ()
+    assert SourceSettings().name == "https://www.youtube.com/watch?v={id}"
+    signed = SourceSettings("https://mirror.example/get?key=SECRET&v={id}&flag")
+    assert signed.name == "https://mirror.example/get?key=...&v={id}&flag"
+    assert "SECRET" not in repr(signed)
     assert SourceSettings().address("-a_B") == "https://www.youtube.com/watch?v=-a_B"

@@ -60,6 +60,19 @@ def coded_video(path: Path, count: int, *options: str, fps: str = "10") -> Path:
 def cli_frames(path: Path, height: int, width: int, *options: str) -> NDArray[np.uint8]:
     """`(N, H, W, 3)`: what the ffmpeg program itself delivers as rgb24."""
     raw = ffmpeg(
-        *options, "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"
+        "-threads",
+        "1",
+        *options,
+        "-i",
+        path,
+        "-map",
+        "0:v:0",
+        "-fps_mode",
+        "passthrough",
+        "-pix_fmt",
+        "rgb24",
+        "-f",
+        "rawvideo",
+        "-",
     )
     return np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)

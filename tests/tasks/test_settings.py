@@ -61,10 +61,10 @@ def test_all_faults_are_told_at_once_and_nothing_starts(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2, done.stdout + done.stderr
     for told in (
-        "[c3d] arrays names one or more of pool5, fc6, fc7, each once; got ('conv5',)",
+        "[c3d] arrays names one or more of pool5, fc6, fc7, fc6_linear, fc7_linear, each once; got ('conv5',)",
         "[frames] jpeg_quality is 1 to 100, got 0",
         "[download] source template 'ftp://x/{id}' must begin with http:// or https://",
-        "[decode] backend is one of pyav, got 'vlc'",
+        "[decode] backend is one of pyav",
         "[extract] device is auto, cpu, cuda or cuda:1 and so on; got 'tpu'",
         "--shards takes numbers and ranges like 3-7,12",
         "--retry takes all, or reasons among",
@@ -121,3 +121,33 @@ def test_help_and_planning_import_nothing_heavy() -> None:
     code = "import sys, tasks; print(sorted({'torch', 'matplotlib', 'ultralytics', 'torchvision'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout.strip() == "[]"
+
+
+LOOK = """
+import tasks
+from tasks.settings import load
+for catalog in ("sample", "sample-large"):
+    print(catalog, [variant.settings.stride_frames for variant in load(catalog).variants if variant.name == "c3d"])
+"""
+
+
+def test_a_setting_can_be_changed_for_one_catalog(tmp_path: Path) -> None:
+    config = changed_config(tmp_path, **{"sample.c3d__stride_frames": "32"})
+    environment = {**os.environ, "LUIGI_CONFIG_PATH": str(config)}
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK], capture_output=True, text=True, check=True, cwd=REPOSITORY, env=environment
+    )
+    assert done.stdout.splitlines() == ["sample [32]", "sample-large [16]"]
+
+
+def test_a_misspelt_setting_for_one_catalog_is_an_error(tmp_path: Path) -> None:
+    config = changed_config(tmp_path, **{"sample.c3d__strides": "32"})
+    done = luigi(tmp_path, "BuildPHD2Features", config=config)
+    assert done.returncode == 2
+    assert "[sample.c3d] has no setting 'strides'" in done.stderr
+
+
+def test_an_unknown_dataset_is_told(tmp_path: Path) -> None:
+    done = luigi(tmp_path, "BuildFeatures", "--catalog", "phd3")
+    assert done.returncode == 2
+    assert "no dataset is called 'phd3'; known are phd2, sample, sample-large" in done.stderr

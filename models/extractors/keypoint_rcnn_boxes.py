@@ -1,0 +1,133 @@
+"""Boxes of Detectron2's R-CNN as plain tensor functions: anchors, deltas, proposals, persons, pooling.
+
+Source: facebookresearch/detectron2 at its published test settings. Where torchvision's own detector differs (anchors
+rounded, ROIAlign not aligned and with two samples a bin, levels chosen with another epsilon, tiny boxes dropped) this
+follows Detectron2. Refuses to know weights.
+
+Letters: N boxes, each (x1, y1, x2, y2) in pixels of the resized picture; C channels; H, W of a map. One picture each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, roi_align
+
+ANCHOR_SIZES = (32, 64, 128, 256, 512)
+ANCHOR_STRIDES = (4, 8, 16, 32, 64)
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
+POOLED_STRIDES = (4, 8, 16, 32)
+PROPOSAL_NMS_THRESHOLD = 0.7
+PROPOSALS_PER_LEVEL = 1000
+PROPOSALS = 1000
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+MAX_LOG_SCALE = math.log(1000 / 16)
+CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4
+
+
+def cell_anchors(size: int) -> Tensor:
+    """The `(3, 4)` anchors of one cell around (0, 0), one an aspect ratio (height / width), not rounded."""
+    anchors = []
+    for ratio in ASPECT_RATIOS:
+        width = math.sqrt(size**2 / ratio)
+        height = ratio * width
+        anchors.append([-width / 2, -height / 2, width / 2, height / 2])
+    return torch.tensor(anchors)
+
+
+def grid_anchors(height: int, width: int, level: int) -> Tensor:
+    """`(H * W * 3, 4)` anchors of pyramid level p2 + `level`: rows first, then columns, then aspect ratios."""
+    stride = ANCHOR_STRIDES[level]
+    ys, xs = torch.meshgrid(torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij")
+    shifts = torch.stack((xs, ys, xs, ys), dim=-1).reshape(-1, 1, 4).float()
+    return (shifts + cell_anchors(ANCHOR_SIZES[level])).reshape(-1, 4)
+
+
+def apply_deltas(deltas: Tensor, boxes: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+    """`(N, 4)` corrections (dx, dy, dw, dh), divided by `weights`, applied to `(N, 4)` boxes."""
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    centres = boxes[:, :2] + 0.5 * sizes
+    shift = deltas[:, :2] / deltas.new_tensor(weights[:2])
+    log_scale = (deltas[:, 2:] / deltas.new_tensor(weights[2:])).clamp(max=MAX_LOG_SCALE)
+    new_centres = shift * sizes + centres
+    new_sizes = log_scale.exp() * sizes
+    return torch.cat((new_centres - 0.5 * new_sizes, new_centres + 0.5 * new_sizes), dim=1)
+
+
+def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes cut to a picture of `size` (height, width)."""
+    height, width = size
+    return torch.stack(
+        (
+            boxes[:, 0].clamp(0, width),
+            boxes[:, 1].clamp(0, height),
+            boxes[:, 2].clamp(0, width),
+            boxes[:, 3].clamp(0, height),
+        ),
+        dim=1,
+    )
+
+
+def is_nonempty(boxes: Tensor) -> Tensor:
+    """Which of the boxes have a width and a height above 0."""
+    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
+def best_proposals(logits: Sequence[Tensor], deltas: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """At most 1000 boxes that may hold something, best first.
+
+    `logits` (3, H, W) and `deltas` (12, H, W) of each pyramid level, p2 to p6: the 1000 best of each level, cut to the
+    picture of `size` (height, width), suppressed within their level.
+    """
+    boxes, scores, levels = [], [], []
+    for level, (level_logits, level_deltas) in enumerate(zip(logits, deltas, strict=True)):
+        anchors, height, width = level_logits.shape
+        flat = level_logits.permute(1, 2, 0).flatten()
+        moves = level_deltas.view(anchors, 4, height, width).permute(2, 3, 0, 1).reshape(-1, 4)
+        moved = apply_deltas(moves, grid_anchors(height, width, level).to(moves.device), (1.0, 1.0, 1.0, 1.0))
+        best, order = flat.topk(min(len(flat), PROPOSALS_PER_LEVEL))
+        boxes.append(moved[order])
+        scores.append(best)
+        levels.append(torch.full_like(order, level))
+    all_boxes, all_scores, all_levels = torch.cat(boxes), torch.cat(scores), torch.cat(levels)
+    finite = all_boxes.isfinite().all(dim=1) & all_scores.isfinite()
+    clipped = clip(all_boxes, size)
+    kept = finite & is_nonempty(clipped)
+    clipped, all_scores, all_levels = clipped[kept], all_scores[kept], all_levels[kept]
+    return clipped[batched_nms(clipped, all_scores, all_levels, PROPOSAL_NMS_THRESHOLD)[:PROPOSALS]]
+
+
+def best_persons(
+    boxes: Tensor, probabilities: Tensor, size: tuple[int, int], *, score_threshold: float, nms_threshold: float
+) -> tuple[Tensor, Tensor]:
+    """`(N, 4)` boxes and their `(N,)` probabilities → those above the thresholds, cut to the picture, best first."""
+    finite = boxes.isfinite().all(dim=1) & probabilities.isfinite()
+    kept = finite & (probabilities > score_threshold)
+    clipped, scores = clip(boxes[kept], size), probabilities[kept]
+    # One class; batched_nms, and not nms, because Detectron2 calls that one, and it rounds differently.
+    order = batched_nms(clipped, scores, torch.zeros_like(scores, dtype=torch.int64), nms_threshold)
+    return clipped[order], scores[order]
+
+
+def pyramid_levels(boxes: Tensor) -> Tensor:
+    """0 to 3 for p2 to p5: the level each box is pooled from, equation 1 of the FPN paper."""
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    level = torch.floor(CANONICAL_LEVEL + torch.log2(areas.sqrt() / CANONICAL_SIZE + 1e-8))
+    return level.clamp(2, 5).to(torch.int64) - 2
+
+
+def pool(maps: Sequence[Tensor], boxes: Tensor, side: int) -> Tensor:
+    """`(1, C, H, W)` maps p2 to p5 under `(N, 4)` boxes → `(N, C, side, side)`.
+
+    ROIAlign, aligned, with as many samples in a bin as it has cells.
+    """
+    pooled = maps[0].new_zeros(len(boxes), maps[0].shape[1], side, side)
+    levels = pyramid_levels(boxes)
+    rois = torch.cat((torch.zeros_like(boxes[:, :1]), boxes), dim=1)
+    for level, stride in enumerate(POOLED_STRIDES):
+        chosen = (levels == level).nonzero()[:, 0]
+        pooled[chosen] = roi_align(maps[level], rois[chosen], side, 1 / stride, sampling_ratio=0, aligned=True)
+    return pooled

@@ -1,0 +1,101 @@
+"""Frames in, rows of persons out: the resizing before keypoint R-CNN and the packing after it, for either backend.
+
+The resizing is Detectron2's own (PIL, bilinear, on uint8). Refuses to know what a network is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from models.extractors.keypoint_rcnn import KeypointRCNNSettings
+from models.extractors.keypoint_rcnn_network import KeypointRCNN, Persons, Rules
+from models.extractors.keypoint_rcnn_weights import expected_shapes, initialise, name_in_network
+from models.extractors.spec import Frame, random_seed
+from models.weights import load_converted
+
+Detector = Callable[[Tensor, tuple[int, int], Rules], Persons]
+"""(resized picture, (3, H, W) uint8 RGB; height and width of the frame it was; rules) → its persons."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A frame as the network wants it, and how large it was."""
+
+    picture: NDArray[np.uint8]
+    """`(H, W, 3)` uint8 RGB."""
+    original: tuple[int, int]
+    """Height and width of the frame as decoded."""
+
+
+def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[int, int]:
+    """(height, width) after resizing: the shorter side is `shorter`, unless the longer one would exceed `longest`.
+
+    In Detectron2's order of operations: another one rounds some sizes differently, and everything after with them.
+    """
+    scale = shorter / min(height, width)
+    new_height, new_width = (float(shorter), scale * width) if height < width else (scale * height, float(shorter))
+    if max(new_height, new_width) > longest:
+        scale = longest / max(new_height, new_width)
+        new_height, new_width = new_height * scale, new_width * scale
+    return int(new_height + 0.5), int(new_width + 0.5)
+
+
+class KeypointRCNNExtractor:
+    """A detector with its weights on a device, fed frame by frame. Frames never share a batch."""
+
+    def __init__(self, detector: Detector, settings: KeypointRCNNSettings, device: str) -> None:
+        self.detector = detector
+        self.settings = settings
+        self.rules = Rules(settings.score_threshold, settings.nms_threshold, settings.max_persons)
+        self.device = device
+
+    def prepare(self, frame: Frame) -> Prepared:
+        """`(H, W, 3)` uint8 RGB of any size → resized, with the size it had."""
+        height, width = frame.shape[:2]
+        new = resized_size(height, width, self.settings.min_size_pixels, self.settings.max_size_pixels)
+        resized = Image.fromarray(frame).resize((new[1], new[0]), Image.Resampling.BILINEAR)
+        return Prepared(np.array(resized, dtype=np.uint8), (height, width))
+
+    @torch.inference_mode()
+    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """Windows of one prepared frame each → float32 rows of each kept array, `(persons, ...)`, best first."""
+        # TF32 would keep 10 bits of mantissa; features are promised to be the network's float32 results.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            frames = [self._persons(window[0]) for window in windows]
+        return {
+            name: [getattr(persons, name).float().cpu().numpy() for persons in frames] for name in self.settings.arrays
+        }
+
+    def _persons(self, prepared: Prepared) -> Persons:
+        picture = torch.from_numpy(prepared.picture).permute(2, 0, 1).to(self.device)
+        return self.detector(picture, prepared.original, self.rules)
+
+
+def load_network(weights: str) -> KeypointRCNN:
+    """The network with the tensors of `model_final_a6e10b.pkl`, by name, or of `random:SEED`."""
+    network = KeypointRCNN()
+    seed = random_seed(weights)
+    if seed is None:
+        network.load_state_dict(load_converted(Path(weights), expected_shapes(network), name_in_network))
+    else:
+        initialise(network, seed)
+    return network.eval()
+
+
+def build_extractor(settings: KeypointRCNNSettings, weights: str, device: str) -> KeypointRCNNExtractor:
+    """The extractor of `settings`; `weights` is a file or `random:SEED`, read alike for both backends."""
+    network = load_network(weights)
+    if settings.backend == "torchvision":
+        return KeypointRCNNExtractor(network.to(device), settings, device)
+    from models.extractors.keypoint_rcnn_detectron2 import Detectron2Detector
+
+    return KeypointRCNNExtractor(Detectron2Detector(network.state_dict(), settings, device), settings, device)

@@ -1,0 +1,217 @@
+"""TASED-Net, the released second version, and its exact preprocessing.
+
+Source: K. Min, J. Corso, "TASED-Net: Temporally-Aggregating Spatial Encoder-Decoder Network for Video Saliency
+Detection", ICCV 2019, and its release (MichiganCOG/TASED-Net): frames squeezed to 224×384 whatever their aspect, RGB,
+2x/255 - 1. What comes out is the raw sigmoid map of the clip's last frame; the release's script also blurs it, divides
+it by its maximum and rounds it to a picture, which is for eyes and is not done here.
+
+Letters: B clips, T = 32 frames, H = 224 and W = 384 pixels. Shapes are those of the released size; any multiple of 32
+works.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.extractors.spec import Frame, random_seed
+from models.extractors.tased import MAP_HEIGHT, MAP_WIDTH, TasedSettings
+from models.weights import load_converted
+
+AFTER_UNPOOLING = ("convtsp2.0", "convtsp3.0", "convtsp4.0")
+
+
+def _norm(channels: int) -> nn.BatchNorm3d:
+    return nn.BatchNorm3d(channels, eps=1e-3, momentum=1e-3)
+
+
+class PointConv(nn.Module):
+    """1×1×1 convolution, norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(inputs, outputs, 1, bias=False)
+        self.bn = _norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, t, h, w)` → `(B, outputs, t, h, w)`."""
+        return torch.relu(self.bn(self.conv(x)))
+
+
+class SeparableConv(nn.Module):
+    """A k×k convolution in space, then one of k in time; each with norm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        k, s, p = kernel, stride, kernel // 2
+        self.conv_s = nn.Conv3d(inputs, outputs, (1, k, k), stride=(1, s, s), padding=(0, p, p), bias=False)
+        self.bn_s = _norm(outputs)
+        self.conv_t = nn.Conv3d(outputs, outputs, (k, 1, 1), stride=(s, 1, 1), padding=(p, 0, 0), bias=False)
+        self.bn_t = _norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, t, h, w)` → `(B, outputs, t/stride, h/stride, w/stride)`."""
+        x = torch.relu(self.bn_s(self.conv_s(x)))
+        return torch.relu(self.bn_t(self.conv_t(x)))
+
+
+class Mixed(nn.Module):
+    """An Inception block: four branches side by side."""
+
+    def __init__(self, inputs: int, point: int, middle: tuple[int, int], narrow: tuple[int, int], pooled: int) -> None:
+        super().__init__()
+        self.branch0 = nn.Sequential(PointConv(inputs, point))
+        self.branch1 = nn.Sequential(PointConv(inputs, middle[0]), SeparableConv(*middle))
+        self.branch2 = nn.Sequential(PointConv(inputs, narrow[0]), SeparableConv(*narrow))
+        self.branch3 = nn.Sequential(nn.MaxPool3d(3, stride=1, padding=1), PointConv(inputs, pooled))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, t, h, w)` → `(B, point + middle[1] + narrow[1] + pooled, t, h, w)`."""
+        return torch.cat((self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)), 1)
+
+
+def _double(x: Tensor, encoded: Tensor) -> Tensor:
+    """`(B, C, 4, h, w)` → `(B, C, 4, 2h, 2w)`: each value where the encoder, of 16 frames, had its maximum, else 0."""
+    over_frames = nn.functional.max_pool3d(encoded, (4, 1, 1))  # (B, C, 4, 2h, 2w)
+    window: dict[str, Any] = {"kernel_size": (1, 3, 3), "stride": (1, 2, 2), "padding": (0, 1, 1)}
+    _, places = nn.functional.max_pool3d_with_indices(over_frames, **window)
+    return nn.functional.max_unpool3d(x, places, **window, output_size=list(over_frames.shape[2:]))
+
+
+class TasedNet(nn.Module):
+    """uint8 RGB clips in, the saliency of each clip's last frame out; normalises itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base1 = nn.Sequential(
+            SeparableConv(3, 64, kernel=7, stride=2),
+            nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+            PointConv(64, 64),
+            SeparableConv(64, 192),
+        )
+        self.base2 = nn.Sequential(
+            Mixed(192, 64, (96, 128), (16, 32), 32),
+            Mixed(256, 128, (128, 192), (32, 96), 64),
+        )
+        self.base3 = nn.Sequential(
+            Mixed(480, 192, (96, 208), (16, 48), 64),
+            Mixed(512, 160, (112, 224), (24, 64), 64),
+            Mixed(512, 128, (128, 256), (24, 64), 64),
+            Mixed(512, 112, (144, 288), (32, 64), 64),
+            Mixed(528, 256, (160, 320), (32, 128), 128),
+        )
+        self.base4 = nn.Sequential(
+            Mixed(832, 256, (160, 320), (32, 128), 128),
+            Mixed(832, 384, (192, 384), (48, 128), 128),
+        )
+        self.convtsp1 = nn.Sequential(
+            nn.Conv3d(1024, 1024, 1, bias=False), _norm(1024), nn.ReLU(), *_spread(1024, 832)
+        )  # fmt: skip
+        self.convtsp2 = nn.Sequential(*_spread(832, 480))
+        self.convtsp3 = nn.Sequential(*_spread(480, 192))
+        self.convtsp4 = nn.Sequential(
+            _enlarge(192, 64), _norm(64), nn.ReLU(),
+            nn.Conv3d(64, 64, (2, 1, 1), stride=(2, 1, 1), bias=False), _norm(64), nn.ReLU(),
+            nn.ConvTranspose3d(64, 4, 1, bias=False), _norm(4), nn.ReLU(),
+            nn.Conv3d(4, 4, (2, 1, 1), stride=(2, 1, 1), bias=False), _norm(4), nn.ReLU(),
+            _enlarge(4, 4),
+            nn.Conv3d(4, 1, 1),
+            nn.Sigmoid(),
+        )  # fmt: skip
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """`(B, 3, T, H, W)` uint8 RGB → `(B, H, W)` in (0, 1).
+
+        Unpooling puts values where maxima were, so a near-tie between neighbours, decided by the last bit of a sum, moves
+        a value by a pixel. In float32 the same clip can thus give another map around a few pixels on another machine,
+        with other threads, or in another memory layout; the authors' code does so too.
+        """
+        x = ((2 * clips.float() - 255) / 255).to(self.get_parameter("convtsp4.13.bias").dtype)
+        y3 = self.base1(x)  # (B, 192, 16, 56, 96)
+        x = nn.functional.max_pool3d(y3, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))  # (B, 192, 16, 28, 48)
+        y2 = self.base2(x)  # (B, 480, 16, 28, 48)
+        y1 = self.base3(nn.functional.max_pool3d(y2, 3, stride=2, padding=1))  # (B, 832, 8, 14, 24)
+        y1 = nn.functional.max_pool3d(y1, (2, 1, 1))  # (B, 832, 4, 14, 24)
+        x, places = nn.functional.max_pool3d_with_indices(y1, (1, 2, 2))  # (B, 832, 4, 7, 12)
+        z = self.convtsp1(self.base4(x))  # (B, 832, 4, 7, 12)
+        z = nn.functional.max_unpool3d(z, places, (1, 2, 2))  # (B, 832, 4, 14, 24)
+        z = _double(self.convtsp2(z), y2)  # (B, 480, 4, 28, 48)
+        z = _double(self.convtsp3(z), y3)  # (B, 192, 4, 56, 96)
+        saliency: Tensor = self.convtsp4(z)  # (B, 1, 1, 224, 384): two convolutions halve the time
+        return saliency[:, 0, 0]
+
+
+def _spread(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    return nn.ConvTranspose3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1), bias=False), _norm(outputs), nn.ReLU()
+
+
+def _enlarge(inputs: int, outputs: int) -> nn.ConvTranspose3d:
+    return nn.ConvTranspose3d(inputs, outputs, (1, 4, 4), stride=(1, 2, 2), padding=(0, 1, 1), bias=False)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The 513 entries of `TASED_updated.pt`, by themselves or each after `module.`; ValueError for any other file."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in TasedNet().state_dict().items()}
+    return load_converted(path, shapes, lambda name: name.removeprefix("module."))
+
+
+def initialise(network: TasedNet, seed: int) -> None:
+    """Normal weights from `seed` that keep the scale of what they are fed; norms stay as they are, the identity.
+
+    Unpooling leaves three of four pixels zero; with that not made up for, every random map lies within 0.01 of 0.5.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+            meets = float(math.prod(layer.kernel_size))
+            if isinstance(layer, nn.ConvTranspose3d):  # lays kernels out: an output meets every stride-th of their taps
+                meets /= math.prod(layer.stride)
+            if name in AFTER_UNPOOLING:
+                meets /= 4
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / (layer.in_channels * meets)), generator=generator)
+            if layer.bias is not None:
+                nn.init.constant_(layer.bias, 0.0)
+
+
+class TasedExtractor:
+    """TASED-Net with its weights on a device, fed frame by frame."""
+
+    def __init__(self, network: TasedNet, block_pixels: int, device: str) -> None:
+        self.network = network.eval().to(device)
+        self.block_pixels = block_pixels
+        self.device = device
+
+    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
+        """`(H, W, 3)` uint8 RGB of any size → `(224, 384, 3)` uint8, as OpenCV resizes by default (bilinear)."""
+        resized = cv2.resize(frame, (MAP_WIDTH, MAP_HEIGHT), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, dtype=np.uint8)
+
+    @torch.inference_mode()
+    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """B windows of 32 prepared frames → the float32 map of each one's last frame, averaged over blocks."""
+        stacked = torch.from_numpy(np.stack([np.stack(window) for window in windows]))  # (B, T, H, W, 3)
+        # In the authors' memory layout, so that convolutions add up in their order: see `TasedNet.forward`.
+        clips = stacked.permute(0, 4, 1, 2, 3).contiguous().to(self.device)  # (B, 3, T, H, W)
+        # TF32 would keep 10 bits of mantissa; maps are promised to be the network's float32 results.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            maps = nn.functional.avg_pool2d(self.network(clips)[:, None], self.block_pixels)[:, 0]
+        return {"saliency": list(maps.float().cpu().numpy())}
+
+
+def build_extractor(settings: TasedSettings, weights: str, device: str) -> TasedExtractor:
+    """TASED-Net from the released state dict file, or from `random:SEED`."""
+    network = TasedNet()
+    seed = random_seed(weights)
+    if seed is None:
+        network.load_state_dict(load_weights(Path(weights)))
+    else:
+        initialise(network, seed)
+    return TasedExtractor(network, settings.block_pixels, device)

@@ -1,0 +1,94 @@
+"""What YOLOv5's releases do around the network: frames made small and padded, boxes chosen and brought back.
+
+Source: `letterbox`, `non_max_suppression` and `scale_boxes` of ultralytics/yolov5 at v5.0 and v7.0, and of the
+ultralytics package. Refuses to know networks and weights.
+
+Letters: N boxes. Sizes are (height, width) in pixels.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import nms
+
+from models.extractors.spec import Frame
+from models.extractors.yolov5 import STRIDE_PIXELS
+
+PADDING_VALUE = 114
+MAX_CANDIDATES = 30_000
+CLASS_OFFSET_PIXELS = {"v5.0": 4096, "v7.0": 7680, "u": 7680}
+"""Boxes of class k are moved by k times this before suppression, so that no two classes meet. It is part of the result:
+a large offset leaves fewer bits for the box."""
+
+Size = tuple[int, int]
+
+
+def _gain(frame_size: Size, input_size: Size) -> float:
+    return min(input_size[0] / frame_size[0], input_size[1] / frame_size[1])
+
+
+def _scaled(frame_size: Size, gain: float) -> Size:
+    """In whole pixels, at least one: the original releases fail on a frame so thin that a side would vanish."""
+    return max(round(frame_size[0] * gain), 1), max(round(frame_size[1] * gain), 1)
+
+
+def letterbox(frame: Frame, input_pixels: int) -> NDArray[np.uint8]:
+    """`(H, W, 3)` uint8 → its longer side `input_pixels`, as OpenCV resizes by default, padded with grey to sides that
+    are multiples of 32, half on each side."""
+    size = (frame.shape[0], frame.shape[1])
+    height, width = _scaled(size, _gain(size, (input_pixels, input_pixels)))
+    if size != (height, width):
+        frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    top, bottom = _halves((input_pixels - height) % STRIDE_PIXELS)
+    left, right = _halves((input_pixels - width) % STRIDE_PIXELS)
+    return np.pad(frame, ((top, bottom), (left, right), (0, 0)), constant_values=PADDING_VALUE)
+
+
+def _halves(pixels: int) -> tuple[int, int]:
+    """An odd pixel goes to the end."""
+    return pixels // 2, pixels - pixels // 2
+
+
+def best_detections(
+    boxes: Tensor, scores: Tensor, *, score_threshold: float, nms_threshold: float, class_offset: float, limit: int
+) -> Tensor:
+    """`(N, 4)` boxes x, y, width, height and `(N, classes)` scores → `(n, 6)`: x1, y1, x2, y2, score, class.
+
+    Each box stands for its best class alone. At most `limit`, best first.
+    """
+    best, classes = scores.max(1)
+    kept = best > score_threshold
+    centres, halves = boxes[kept, :2], boxes[kept, 2:] / 2
+    found = torch.cat((centres - halves, centres + halves, best[kept, None], classes[kept, None].to(boxes.dtype)), 1)
+    found = found[found[:, 4].argsort(descending=True, stable=True)[:MAX_CANDIDATES]]
+    return found[nms(found[:, :4] + found[:, 5:] * class_offset, found[:, 4], nms_threshold)[:limit]]
+
+
+def to_frame(found: Tensor, input_size: Size, frame_size: Size) -> Tensor:
+    """`(n, 6)` detections in pixels of the padded picture → in pixels of the frame, cut to it.
+
+    The original releases undo the ideal scale and half the padding, not the whole pixels that `letterbox` rounded to.
+    """
+    gain = _gain(frame_size, input_size)
+    pads = tuple((inside - outside * gain) / 2 for inside, outside in zip(input_size, frame_size, strict=True))
+    return _unscaled(found, pads, (gain, gain), frame_size)
+
+
+def to_frame_by_rounded_size(found: Tensor, input_size: Size, frame_size: Size) -> Tensor:
+    """The same, undoing the whole pixels that `letterbox` rounded to, as the ultralytics package does."""
+    scaled = _scaled(frame_size, _gain(frame_size, input_size))
+    gains = (scaled[0] / frame_size[0], scaled[1] / frame_size[1])
+    pads = tuple((inside - outside) // 2 for inside, outside in zip(input_size, scaled, strict=True))
+    return _unscaled(found, pads, gains, frame_size)
+
+
+def _unscaled(found: Tensor, pads: tuple[float, ...], gains: tuple[float, float], frame_size: Size) -> Tensor:
+    out = found.clone()
+    for axis in (0, 1):  # y, x
+        columns = [1 - axis, 3 - axis]
+        out[:, columns] = ((out[:, columns] - pads[axis]) / gains[axis]).clamp(0, frame_size[axis])
+    return out

@@ -1,0 +1,40 @@
+"""What every backend delivers: frames with their own times, in presentation order, pixels on demand.
+
+Bit for bit the pictures that the ffmpeg program writes as rgb24. Refuses to know any library, sampling and process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.extractors.spec import Frame
+from pipeline.probe import Probe, Tally
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """One frame; its pixels are made when asked for."""
+
+    index: int
+    """0 for the first frame that decodes."""
+    pts_seconds: float
+    """When it is shown, on the stream's own clock."""
+    duration_seconds: float | None
+    """How long, if the stream says so."""
+    width: int
+    """Upright."""
+    height: int
+    to_rgb: Callable[[], Frame]
+    """Pays for the conversion: uint8 `(height, width, 3)`, upright."""
+
+
+Backend = Callable[[Path, Probe, Tally], Iterator[DecodedFrame]]
+"""(file, its probe, counts to keep) → its frames. Raises av.error.FFmpegError where nothing can be opened, and
+SystemicFault where the library itself is missing."""
+
+
+def seconds(ticks: int, time_base: tuple[int, int]) -> float:
+    """A time in ticks of the stream, in seconds: one division, so that all backends round alike."""
+    return ticks * time_base[0] / time_base[1]

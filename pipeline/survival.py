@@ -1,0 +1,86 @@
+"""How much of a dataset still exists: per split, how many videos ended done, and why the others did not.
+
+Pure counting. Videos of the web vanish, so a result means little without the day and the very ids it rests on; their
+sha256 lets two people find out whether they speak of the same videos. The day is given, never asked for here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from storage.catalog import Catalog
+from storage.records import JSON
+from storage.verdicts import REASONS, TAXONOMY_VERSION, State, Verdict
+
+WHOLE = "all"
+"""The row of the whole catalog, beside the splits."""
+
+
+@dataclass(frozen=True)
+class Survival:
+    """One split's videos. A video that several splits use is counted in each."""
+
+    split: str
+    ids: int
+    done: int
+    missing: Mapping[str, int]
+    """`state:reason` → how many."""
+    ids_sha256: str
+    """Of all its ids; see `ids_sha256`."""
+    surviving_sha256: str
+    """Of the ids that are done."""
+
+    def __str__(self) -> str:
+        missing = ", ".join(f"{count} {reason}" for reason, count in self.missing.items())
+        share = self.done / self.ids if self.ids else 0.0
+        return f"{self.split:<12} {self.done} of {self.ids} done ({share:.1%}){'; ' if missing else ''}{missing}"
+
+
+def ids_sha256(ids: Iterable[str]) -> str:
+    """sha256 over the sorted ids, each followed by a newline: what `sort ids.txt | sha256sum` prints under LC_ALL=C."""
+    return hashlib.sha256("".join(f"{video_id}\n" for video_id in sorted(ids)).encode()).hexdigest()
+
+
+def survival(catalog: Catalog, verdicts: Mapping[str, Verdict]) -> tuple[Survival, ...]:
+    """One row for the whole catalog, then one per split by name. Raises ValueError unless every id has a verdict."""
+    everything = {video.video_id for video in catalog.videos}
+    if without := sorted(everything - verdicts.keys()):
+        raise ValueError(f"{len(without)} ids have no verdict, the first is {without[0]!r}")
+    split_of = {user.user_id: user.split for user in catalog.users}
+    splits: dict[str, set[str]] = {}
+    for link in catalog.links:
+        splits.setdefault(split_of[link.user_id], set()).add(link.video_id)
+    return tuple(_row(name, ids, verdicts) for name, ids in [(WHOLE, everything), *sorted(splits.items())])
+
+
+def _row(split: str, ids: set[str], verdicts: Mapping[str, Verdict]) -> Survival:
+    done = {video_id for video_id in ids if verdicts[video_id].state is State.DONE}
+    reasons = Counter(f"{verdicts[i].state}:{verdicts[i].reason}" for i in ids - done)
+    missing = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+    return Survival(split, len(ids), len(done), missing, ids_sha256(ids), ids_sha256(done))
+
+
+def report(rows: Iterable[Survival], day: date) -> dict[str, JSON]:
+    """What is kept as `report/survival.json`."""
+    return {
+        "day": day.isoformat(),
+        "taxonomy_version": TAXONOMY_VERSION,
+        "splits": {
+            row.split: {
+                "ids": row.ids,
+                "done": row.done,
+                "missing": dict(row.missing),
+                "ids_sha256": row.ids_sha256,
+                "surviving_sha256": row.surviving_sha256,
+            }
+            for row in rows
+        },
+        "meanings": {
+            name: REASONS[name].meaning
+            for name in sorted({reason.partition(":")[2] for row in rows for reason in row.missing})
+        },
+    }

@@ -1,0 +1,254 @@
+"""Does a store say what its videos say? Chosen rows are made anew from the media and compared with what is stored.
+
+Reads a store, its settings and its media; writes nothing. Also compares a store with features somebody else published.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.extractors.spec import ArraySpec, Extractor
+from models.extractors.table import EXTRACTORS
+from pipeline.decoder import ChildDecoder, Decoder, FrameEvent, WindowEvent
+from pipeline.extract import Variant, resolve_device
+from pipeline.media import Media, read_record
+from pipeline.proof import prove
+from pipeline.weights import WeightsFolder, file_sha256
+from storage.errors import IntegrityError, SettingsError
+from storage.foreign import read_arrays
+from storage.handles import ArrayHandle
+from storage.layout import Layout
+from storage.records import Array, Ragged
+from storage.store import VariantReader, variant_layouts
+
+TOLERANCE = {"float16": 2e-3, "float32": 1e-3}
+"""Largest error of a row, relative to its largest value, that other libraries or another processor may cause; float16
+keeps 11 bits, so one step is 1e-3 by itself. Anything else must be equal."""
+_FILE = "sha256:"
+_TINY = 1e-12
+
+
+@dataclass
+class Comparison:
+    """One array, over all rows that were compared."""
+
+    name: str
+    tolerance: float = 0.0
+    rows: int = 0
+    equal: int = 0
+    max_error: float = 0.0
+    max_relative: float = 0.0
+    cosines: list[float] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+
+    def add(self, row: str, stored: Array, made: Array) -> None:
+        """Compare one row; it differs if its error is beyond the tolerance."""
+        self.rows += 1
+        if stored.shape != made.shape:
+            self.max_error = self.max_relative = math.inf
+            self.differing.append(f"{row} ({stored.shape} stored, {made.shape} made)")
+            return
+        one, other = (values.astype(np.float64).reshape(-1) for values in (stored, made))
+        self.equal += int(np.array_equal(stored, made))
+        error = float(np.abs(one - other).max(initial=0.0))
+        relative = error / max(float(np.abs(one).max(initial=0.0)), _TINY)
+        self.max_error, self.max_relative = max(self.max_error, error), max(self.max_relative, relative)
+        self.cosines.append(cosine(one, other))
+        if not relative <= self.tolerance:
+            self.differing.append(f"{row} (relative error {relative:.1e}, cosine {self.cosines[-1]:.4f})")
+
+    def __str__(self) -> str:
+        lowest = f"{min(self.cosines):.6f}" if self.cosines else "none"
+        median = f"{np.median(self.cosines):.6f}" if self.cosines else "none"
+        return (
+            f"{self.name}: {self.rows} rows, {self.equal} equal bit by bit, {len(self.differing)} differ; "
+            f"max error {self.max_error:.3g} ({self.max_relative:.1e} relative), cosine lowest {lowest} median {median}"
+        )
+
+
+def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Of two flat arrays; 1 if both are all zeros or empty."""
+    norms = float(np.linalg.norm(one) * np.linalg.norm(other))
+    if norms == 0:
+        return float(not one.any() and not other.any())
+    return float(one @ other) / norms
+
+
+def reader_of(folder: Path) -> VariantReader:
+    """The variant kept in a feature folder, `ROOT/<catalog>/features/<variant>-<fingerprint>`."""
+    found = [one for one in variant_layouts(folder.absolute().parents[1]) if one.folder == folder.absolute()]
+    if not found:
+        raise SettingsError((f"{folder} is no feature folder; give ROOT/<catalog>/features/<variant>-<fingerprint>",))
+    return VariantReader(found[0])
+
+
+def layout_of(folder: Path) -> Layout:
+    """The layout a feature folder is part of."""
+    catalog = folder.absolute().parents[1]
+    return Layout(catalog.parent, catalog.name)
+
+
+def variant_of(reader: VariantReader, folder: WeightsFolder, weights: str, files: Mapping[str, str]) -> Variant:
+    """The variant that settings.json describes. `weights` and `files` name what only their sha256 is stored of.
+
+    Raises SettingsError if the code, the weights or the files are not those the features were made with.
+    """
+    told = reader.settings
+    spec = EXTRACTORS.get(str(told["extractor"]))
+    if spec is None or spec.numerics_version != told["numerics_version"]:
+        raise SettingsError(
+            (f"{reader.name} was made by {told['extractor']} of numerics version {told['numerics_version']}; "
+             f"this code has {f'version {spec.numerics_version}' if spec else 'no such extractor'}",)
+        )  # fmt: skip
+    stored = str(told["weights"])
+    if stored.startswith(_FILE) and not weights:
+        raise SettingsError((f"{reader.name} was made with weights of {stored}; name that file with --weights",))
+    chosen = str(folder.original(weights)) if stored.startswith(_FILE) else stored
+    variant = Variant(
+        reader.layout.variant, spec, spec.settings_type(**_fields(told["settings"], files)), chosen, folder.converted
+    )
+    differing = [key for key, value in variant.description().items() if told.get(key) != value]
+    if differing:
+        lines = [f"{key}: {told.get(key)} stored, {variant.description()[key]} here" for key in differing]
+        raise SettingsError((f"{reader.name} cannot be made again: " + "; ".join(lines),))
+    return variant
+
+
+def _fields(settings: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    missing = [name for name, value in settings.items() if str(value).startswith(_FILE) and name not in files]
+    if missing:
+        raise SettingsError(tuple(f"{name} is a file of {settings[name]}; give --file {name}=PATH" for name in missing))
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return plain | {name: path for name, path in files.items() if name in settings}
+
+
+def sample_rows(reader: VariantReader, count: int, seed: int) -> dict[str, list[int]]:
+    """`count` rows of the store, all equally likely: video id → row numbers, both ascending."""
+    entries = {i: entry.rows for one in reader.sidecars.values() for i, entry in one.entries.items() if entry.is_done}
+    ids = sorted(entries)
+    ends = np.cumsum([entries[video_id] for video_id in ids])
+    total = int(ends[-1]) if ids else 0
+    chosen: dict[str, list[int]] = {}
+    for number in sorted(random.Random(seed).sample(range(total), min(count, total))):  # noqa: S311  # a sample, no secret
+        place = int(np.searchsorted(ends, number, side="right"))
+        chosen.setdefault(ids[place], []).append(number - int(ends[place]) + entries[ids[place]])
+    return chosen
+
+
+def media_of(reader: VariantReader, layout: Layout, video_id: str, folders: Sequence[Path]) -> Media:
+    """The file the video's rows were made from, by its sha256. Raises IntegrityError if it is not here any more."""
+    shard, entry = next((n, one.entries[video_id]) for n, one in reader.sidecars.items() if video_id in one.entries)
+    record = read_record(layout.media_record(video_id, shard))
+    suffix = record.suffix if record else ".mp4"
+    source = entry.facts.get("source")
+    wanted = str(source.get("sha256")) if isinstance(source, dict) else ""
+    places = [layout.media_file(video_id, shard, suffix), *(folder / f"{video_id}{suffix}" for folder in folders)]
+    for path in places:
+        if path.is_file() and file_sha256(path) == wanted:
+            return Media(path, wanted, path.stat().st_size)
+    where = ", ".join(map(str, places))
+    raise IntegrityError(layout.media_record(video_id, shard), f"the file of sha256 {wanted[:12]} is not at {where}")
+
+
+def rows_again(
+    video_id: str, path: Path, variant: Variant, extractor: Extractor, decoder: Decoder, wanted: Sequence[int]
+) -> Iterator[tuple[int, tuple[float, float], Mapping[str, NDArray[Any]]]]:
+    """Chosen rows of one video, made anew: number, span, and each array rounded as it would be stored."""
+    prepared: dict[int, Any] = {}
+    number = -1
+    for event in decoder.decode(video_id, path, [variant.sampling]):
+        if isinstance(event, FrameEvent):
+            prepared[event.index] = extractor.prepare(event.rgb)
+        elif isinstance(event, WindowEvent):
+            number += 1
+            indices = event.window.frame_indices
+            if number in wanted:
+                rows = extractor.extract([[prepared[index] for index in indices]])
+                span = (event.window.start_seconds, event.window.end_seconds)
+                yield number, span, {name: _as_stored(rows[name][0], form) for name, form in variant.arrays.items()}
+            oldest = indices[-1] - len(indices) + 1
+            prepared = {index: frame for index, frame in prepared.items() if index >= oldest}
+
+
+def _as_stored(row: NDArray[Any], form: ArraySpec) -> NDArray[Any]:
+    shape = (-1, *form.item_shape) if form.ragged else form.item_shape
+    with np.errstate(over="ignore"):
+        return row.reshape(shape).astype(form.dtype)
+
+
+def verify(
+    reader: VariantReader, variant: Variant, media: Mapping[str, Media], rows: Mapping[str, Sequence[int]],
+    *, decoder: Decoder, device: str,
+) -> list[Comparison]:  # fmt: skip
+    """Compare chosen rows with what the media give now: spans, which must be equal, and each array."""
+    comparisons = {name: Comparison(name, TOLERANCE.get(form.dtype, 0.0)) for name, form in variant.arrays.items()}
+    spans = Comparison("spans")
+    extractor = variant.build(device)
+    for video_id, wanted in rows.items():
+        handle, seen = reader[video_id], 0
+        for number, span, made in rows_again(video_id, media[video_id].path, variant, extractor, decoder, wanted):
+            seen += 1
+            row = f"{video_id}[{number}]"
+            spans.add(row, handle.spans[number], np.array(span))
+            for name, comparison in comparisons.items():
+                comparison.add(row, _row(handle[name], number), made[name])
+        if seen != len(wanted):
+            spans.differing.append(f"{video_id} gives {len(wanted) - seen} of {len(wanted)} rows no more")
+    return [spans, *comparisons.values()]
+
+
+def _row(array: ArrayHandle, number: int) -> Array:
+    found = array[number]
+    return found.values if isinstance(found, Ragged) else found
+
+
+def against(reader: VariantReader, path: Path, array: str, video_id: str) -> Iterator[Comparison]:
+    """Compare stored rows with arrays of a published file, row by row from the first: one Comparison a dataset.
+
+    A dataset belongs to the video that is a piece of its name (`ID`, `c3d/ID`, `ID/pool5`); all belong to `video_id` if
+    that is given. A dataset that is named after another array of ours is left out.
+    """
+    for name, values in read_arrays(path):
+        pieces = name.split("/")
+        found = video_id or next((piece for piece in pieces if piece in reader), "")
+        if not found or set(pieces) & set(reader[found].arrays) - {array}:
+            continue
+        ours = reader[found][array]
+        comparison = Comparison(f"{found} {array} ({len(ours)} rows here, {len(values)} in {name})", math.inf)
+        for number in range(min(len(ours), len(values))):
+            comparison.add(f"{found}[{number}]", _row(ours, number).reshape(-1), np.asarray(values[number]).reshape(-1))
+        yield comparison
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which rows to verify, and what is needed to make them."""
+
+    sample: int
+    seed: int
+    weights: str
+    weights_root: Path
+    files: Mapping[str, str]
+    media: Sequence[Path]
+    device: str
+
+
+def verify_sample(reader: VariantReader, choice: Choice) -> list[Comparison]:
+    """Make `choice.sample` random rows of a store anew, decoding in a child as the store's builder did."""
+    variant = variant_of(reader, WeightsFolder(choice.weights_root), choice.weights, choice.files)
+    layout = layout_of(reader.layout.folder)
+    rows = sample_rows(reader, choice.sample, choice.seed)
+    media = {video_id: media_of(reader, layout, video_id, [layout.sources, *choice.media]) for video_id in rows}
+    device = resolve_device(choice.device)
+    if rows:
+        prove(variant.spec, device, layout.proofs)
+    with ChildDecoder() as decoder:
+        return verify(reader, variant, media, rows, decoder=decoder, device=device)

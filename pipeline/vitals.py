@@ -1,0 +1,82 @@
+"""One child seen from outside while we wait for it: its memory, and the last lines it wrote to stderr.
+
+Stderr is a pipe that is read as it fills, and only its end is kept: a flood costs neither disk nor memory, and blocks
+nobody. Refuses to know messages and verdicts.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from pathlib import Path
+
+LAST_WORDS_BYTES = 4096
+LOOK_SECONDS = 0.1
+"""Between two looks at the child's memory."""
+READ_BYTES = 65536
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class TooMuchMemory(Exception):
+    """The child holds more memory than it may."""
+
+
+class Vitals:
+    """Watches one child. `stderr_fd` is ours to read; it stays open until its owner closes it."""
+
+    def __init__(self, pid: int, stderr_fd: int, max_memory_bytes: int) -> None:
+        os.set_blocking(stderr_fd, False)
+        self._statm = Path(f"/proc/{pid}/statm")
+        self._stderr_fd = stderr_fd
+        self._max_memory_bytes = max_memory_bytes
+        self._words = bytearray()
+        self._looked_at = 0.0
+
+    def wait(self, fd: int, timeout_seconds: float | None) -> bool:
+        """Whether `fd` has something to read before the time is over. Raises TooMuchMemory."""
+        deadline = float("inf") if timeout_seconds is None else time.monotonic() + timeout_seconds
+        poll = select.poll()  # unlike select(), it takes descriptors above 1023
+        poll.register(fd, select.POLLIN)
+        poll.register(self._stderr_fd, select.POLLIN)
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            ready = dict(poll.poll(min(left, LOOK_SECONDS) * 1000))
+            if self._stderr_fd in ready and not self._read_some():
+                poll.unregister(self._stderr_fd)
+            self._look()
+            if fd in ready:
+                return True
+            if left <= 0:
+                return False
+
+    def last_words(self) -> str:
+        """The end of what it wrote to stderr."""
+        while self._read_some():
+            pass
+        return self._words.decode(errors="replace").strip()
+
+    def private_bytes(self) -> int | None:
+        """Memory it shares with nobody; None where the system does not say, or the child is gone."""
+        try:
+            _, resident, shared, *_ = map(int, self._statm.read_text().split())
+        except (OSError, ValueError):
+            return None
+        return (resident - shared) * PAGE_BYTES
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        held = self.private_bytes()
+        if held is not None and held > self._max_memory_bytes:
+            raise TooMuchMemory(f"{held:,} bytes of memory, allowed {self._max_memory_bytes:,}")
+
+    def _read_some(self) -> bool:
+        try:
+            data = os.read(self._stderr_fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        self._words = (self._words + data)[-LAST_WORDS_BYTES:]
+        return bool(data)

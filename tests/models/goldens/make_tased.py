@@ -1,0 +1,37 @@
+"""Writes `tased.json`: what the authors' TASED-Net gives for formula weights and a small formula clip, in float64, where
+no near-tie between two pixels depends on the machine. Run it from the repository:
+
+`python -m tests.models.goldens.make_tased REFERENCE`, with REFERENCE a checkout of MichiganCOG/TASED-Net at `COMMIT`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from models.extractors.tased_network import TasedNet
+from tests.models.goldens.formula import frames, state_dict
+from tests.models.goldens.reference import ask
+
+COMMIT = "0cf47b73cf055bfc64dc132a85276cca67308226"
+STEP = 4
+"""Every so many rows and columns of a map are kept."""
+CLIP = (32, 64, 96)
+"""Frames, height, width: the network takes any multiple of 32, and a small one takes a fraction of a second."""
+
+
+def main() -> None:
+    """The same reference gives the same file, up to the last digits of a machine's sums."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in TasedNet().state_dict().items()}
+    arrays = ask("tased-clip", Path(sys.argv[1]), state_dict(shapes), frames(*CLIP))
+    values = {
+        name: [[float(f"{value:.7g}") for value in row] for row in array[::STEP, ::STEP]]
+        for name, array in sorted(arrays.items())
+    }
+    golden = {"reference": "MichiganCOG/TASED-Net", "commit": COMMIT, "step": STEP, "values": values}
+    Path(__file__).with_name("tased.json").write_text(json.dumps(golden) + "\n")
+
+
+if __name__ == "__main__":
+    main()

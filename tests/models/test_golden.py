@@ -1,0 +1,95 @@
+"""The known numbers are there for every extractor, and see what must not pass: channels, scale, crop, one weight."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.extractors import golden
+from models.extractors.spec import Extractor, ExtractorSpec, Frame
+from models.extractors.table import EXTRACTORS
+
+FAULTS: dict[str, Callable[[Frame], Frame]] = {
+    "blue for red": lambda frame: np.ascontiguousarray(frame[..., ::-1]),
+    "a missing division": lambda frame: (frame // 255).astype(np.uint8),
+    "a crop four pixels off": lambda frame: np.roll(frame, 4, axis=1),
+    "upside down": lambda frame: np.ascontiguousarray(frame[::-1]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXTRACTORS))
+def test_every_extractor_has_known_numbers_of_its_present_numerics(name: str) -> None:
+    known = golden.known(EXTRACTORS[name])
+    assert known.keys() == EXTRACTORS[name].arrays(golden.golden_settings(EXTRACTORS[name])).keys()
+    assert all(signature.norm > 0 for signature in known.values())
+
+
+def test_without_numbers_or_with_other_numerics_there_is_no_proof() -> None:
+    frames = EXTRACTORS["frames"]
+    with pytest.raises(golden.NoGolden, match="has no numbers for other"):
+        golden.known(dataclasses.replace(frames, name="other"))
+    with pytest.raises(golden.NoGolden, match="numerics_version 1, the code has 2"):
+        golden.known(dataclasses.replace(frames, numerics_version=2))
+
+
+class Wrong:
+    """An extractor that is shown other pictures than it is given."""
+
+    def __init__(self, extractor: Extractor, fault: Callable[[Frame], Frame]) -> None:
+        self.extractor, self.fault = extractor, fault
+
+    def prepare(self, frame: Frame) -> Any:
+        return self.extractor.prepare(self.fault(frame))
+
+    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+        return self.extractor.extract(windows)
+
+
+def with_fault(spec: ExtractorSpec, fault: Callable[[Frame], Frame]) -> ExtractorSpec:
+    return dataclasses.replace(spec, build=lambda *given: Wrong(spec.build(*given), fault))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_frames_shown_wrongly_are_seen(fault: str) -> None:
+    spec = with_fault(EXTRACTORS["frames"], FAULTS[fault])
+    assert any(
+        "is off by" in line or "has the shape" in line
+        for line in golden.differences(spec, golden.signatures(spec, "cpu"))
+    )
+
+
+def test_frames_shown_rightly_pass() -> None:
+    spec = with_fault(EXTRACTORS["frames"], lambda frame: frame)
+    assert list(golden.differences(spec, golden.signatures(spec, "cpu"))) == []
+
+
+def test_a_network_gives_its_known_numbers_and_a_swap_a_scale_a_crop_or_one_weight_is_seen() -> None:
+    spec = EXTRACTORS["yolov5"]  # its smallest size is the cheapest network there is
+    built: Any = spec.build(golden.golden_settings(spec), golden.WEIGHTS, "cpu")
+
+    def again(fault: Callable[[Frame], Frame]) -> list[str]:
+        one = dataclasses.replace(spec, build=lambda *_: Wrong(built, fault))
+        return list(golden.differences(one, golden.signatures(one, "cpu")))
+
+    assert again(lambda frame: frame) == []
+    for fault in FAULTS.values():
+        assert any(line.startswith("yolov5.p5 is off by") for line in again(fault))
+    weight = next(tensor for tensor in built.network.parameters() if tensor.ndim == 4).detach()
+    place = torch.unravel_index(weight.abs().argmax(), weight.shape)
+    weight[place] *= -1
+    assert any(line.startswith("yolov5.p5 is off by") for line in again(lambda frame: frame))
+
+
+@pytest.mark.parametrize("found", [float("nan"), 0.0, 2.0])
+def test_no_number_passes_for_another(found: float) -> None:
+    spec = EXTRACTORS["frames"]
+    known = golden.known(spec)["jpeg"]
+    wrong = golden.Signature(known.shape, known.norm * found, known.projections)
+    assert list(golden.differences(spec, {"jpeg": wrong}))
+    assert list(golden.differences(spec, {}))
+    assert list(golden.differences(spec, {"jpeg": known})) == []

@@ -1,0 +1,94 @@
+"""Whole files of every container are whole; the same files cut anywhere are not."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline import accept
+from pipeline.accept import examine
+from pipeline.whole import missing
+from storage.errors import VideoError
+from tests.pipeline.test_media import MUXERS
+from tests.pipeline.videos import FFMPEG, ffmpeg
+
+SECONDS = 4
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Four seconds in every container, and an mp4 whose header comes first."""
+    folder = tmp_path_factory.mktemp("videos")
+    made = {}
+    for suffix, (muxer, codec) in {**MUXERS, ".faststart": ("mp4", "libx264")}.items():
+        made[suffix] = folder / f"video{suffix}"
+        picture = ("-f", "lavfi", "-i", f"testsrc=size=64x48:rate=10:duration={SECONDS}")
+        options = ("-movflags", "+faststart") if suffix == ".faststart" else ()
+        ffmpeg(*picture, "-c:v", codec, "-pix_fmt", "yuv420p", *options, "-f", muxer, made[suffix])
+    return made
+
+
+KINDS = [*MUXERS, ".faststart"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_whole_file_has_no_damage(videos: dict[str, Path], kind: str) -> None:
+    assert examine("v", videos[kind], float(SECONDS)).damage == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_cut_is_found(videos: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    content = videos[kind].read_bytes()
+    cut = tmp_path / "cut"
+    for share in (0.3, 0.6, 0.9):
+        cut.write_bytes(content[: round(len(content) * share)])
+        assert examine("v", cut, float(SECONDS)).damage != "", f"{kind} cut at {share}"
+
+
+# A transport stream has neither an end nor a length; any other container misses its very last byte.
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_missing_byte_is_found_from_the_container_alone(videos: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    assert missing(videos[kind]) == ""
+    content = videos[kind].read_bytes()
+    for lost in (1, 2, 17, 100, 1000):
+        cut = tmp_path / "cut"
+        cut.write_bytes(content[:-lost])
+        assert missing(cut) != "", f"{kind} without its last {lost} bytes"
+
+
+def test_a_site_that_declares_more_than_came_is_believed(videos: dict[str, Path]) -> None:
+    assert examine("v", videos[".mp4"], SECONDS + 1.9).damage == ""  # a site states whole seconds: 2 s are allowed
+    assert examine("v", videos[".mp4"], SECONDS + 2.1).damage == "4.000 s of 6.100 s that its site declares"
+
+
+def test_a_whole_file_without_a_picture_is_left_to_the_decoder(tmp_path: Path) -> None:
+    sound = tmp_path / "sound.mp4"
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=1", sound)
+    finding = examine("v", sound)
+    assert (finding.damage, finding.opens) == ("", False)
+
+
+def test_a_hanging_count_is_a_verdict(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accept, "COUNT_SECONDS", 0.001)
+    with pytest.raises(VideoError, match="quarantined:hang"):
+        examine("v", videos[".mp4"])
+
+
+@pytest.mark.parametrize("count", [b"", b"\0" * 4096])
+def test_bytes_that_are_no_container_do_not_open(tmp_path: Path, count: bytes) -> None:
+    path = tmp_path / "nothing"
+    path.write_bytes(count)
+    assert examine("v", path).damage == "it does not open: no container we open"
+
+
+def test_what_ffmpeg_says_of_the_held_example_is_what_is_counted(videos: dict[str, Path], tmp_path: Path) -> None:
+    cut = tmp_path / "half.mp4"
+    content = videos[".faststart"].read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    command = [FFMPEG, "-v", "error", "-i", str(cut), "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"]
+    packets = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    copied = sum(not line.startswith("#") for line in packets)
+    # The last packet is cut; ffmpeg drops it, the count takes it and calls it damaged.
+    assert f"1 damaged packets; {copied + 1} packets of {SECONDS * 10} declared" in examine("v", cut).damage

@@ -1,0 +1,110 @@
+"""Each check on a machine that has the fault and on one that has not; and the command a person types."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from pipeline import doctor
+from pipeline.doctor import Level
+from pipeline.source import SourceSettings
+from tests.conftest import REPOSITORY
+
+Usage = namedtuple("Usage", "total used free")
+YOUTUBE = SourceSettings()
+
+
+@pytest.mark.parametrize(
+    ("version", "level", "advice"),
+    [
+        ("2026.10.26", Level.OK, ""),
+        ("2026.9.1", Level.WARN, "pip install --upgrade"),  # 81 days before
+        ("2026.6.9", Level.FAIL, "releases before 2026.7.4 are unsafe"),
+        ("2025.12.31", Level.FAIL, "unsafe"),
+    ],
+)
+def test_ytdlp_is_judged_by_its_release_day(version: str, level: Level, advice: str) -> None:
+    finding = doctor.yt_dlp_release(version, date(2026, 11, 21))
+    assert finding.level is level
+    assert advice in finding.advice
+
+
+def a_runtime(folder: Path, name: str, says: str) -> None:
+    program = folder / name
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("name", "says", "level", "found"),
+    [
+        ("deno", "deno 2.5.1 (stable, release, x86_64-unknown-linux-gnu)", Level.OK, "deno 2.5.1"),
+        ("deno", "deno 1.2.3 (stable, release, x86_64-unknown-linux-gnu)", Level.FAIL, "deno 1.2.3 is too old"),
+        ("node", "v16.0.0", Level.FAIL, "node 16.0.0 is too old"),
+        ("perl", "v5", Level.FAIL, "no runtime on PATH"),
+    ],
+)
+def test_a_javascript_runtime_is_looked_for_as_ytdlp_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str, level: Level, found: str
+) -> None:
+    a_runtime(tmp_path, name, says)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    finding = doctor.javascript()
+    assert (finding.level, finding.found) == (level, found)
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(999_999_999, Level.FAIL), (1_000_000_000, Level.WARN), (20_000_000_000, Level.OK)]
+)
+def test_disk_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: Level) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, free))
+    assert doctor.disk_room(tmp_path / "not" / "yet").level is level
+
+
+def test_writing_is_tried_and_leaves_nothing(tmp_path: Path) -> None:
+    assert doctor.writable(tmp_path / "not" / "yet").level is Level.OK
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_does_not_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o700)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
+    finding = doctor.bundled_ffmpeg()
+    assert finding.level is Level.FAIL
+    assert "exit status 3" in finding.found
+    monkeypatch.setattr(shutil, "which", lambda _: str(broken))
+    assert doctor.system_ffmpeg().level is Level.WARN
+
+
+def test_before_a_run_from_a_folder_nothing_of_the_web_is_asked_for(tmp_path: Path) -> None:
+    assert doctor.fatal_before_a_run(SourceSettings(str(tmp_path)), tmp_path, date(2040, 1, 1)) == ()
+
+
+def test_before_a_run_from_youtube_a_missing_runtime_is_fatal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    names = [finding.name for finding in doctor.fatal_before_a_run(YOUTUBE, tmp_path, date(2026, 11, 21))]
+    assert "JavaScript" in names
+
+
+def test_the_command_prints_a_line_per_check_and_says_by_its_status_whether_a_run_can_start(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipeline", "doctor", "--data-root", str(tmp_path), *arguments]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+
+    fit = run("--source", str(tmp_path))
+    levels = [line.split()[0] for line in fit.stdout.splitlines() if not line.startswith(" ")]
+    assert set(levels) <= set(Level)
+    assert (fit.returncode, fit.stderr, len(levels)) == (int("fail" in levels), "", 9)
+    assert list(tmp_path.iterdir()) == []
+    wrong = run("--source", "gopher://x/{id}")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "must begin with http:// or https://" in wrong.stderr

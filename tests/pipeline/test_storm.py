@@ -1,0 +1,88 @@
+"""A site that says stop for half an hour: a handful of requests, no video marked, and the run goes on by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from pipeline.download import SourceSettings, fetch
+from pipeline.egress import Gate
+from pipeline.media import Media
+from pipeline.process import _fetched
+from storage.errors import SystemicFault
+from storage.layout import Layout
+from tests.pipeline import mirror as web
+from tests.pipeline.mirror import MP4, Handler, Mirror
+from tests.pipeline.test_egress import START, UNPACED, Time, gate_at
+
+STORM_SECONDS = 1800.0
+
+
+def stormy(mirror: Mirror, clock: Time, ids: list[str], **headers: str) -> None:
+    """Every video is there, and is refused with 429 while the clock is within the storm."""
+
+    def answer(handler: Handler) -> None:
+        if clock.now < START + STORM_SECONDS:
+            handler.reply(429, b"slow down", **headers)
+        else:
+            handler.reply(200, MP4)
+
+    mirror.answers |= dict.fromkeys(ids, answer)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry_After": "5"}, {"Retry_After": "1800"}], ids=str)
+def test_a_storm_costs_few_requests_and_no_video_an_attempt(
+    mirror: Mirror, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    clock, layout, ids = Time(), Layout(tmp_path, "phd2"), [f"v{number}" for number in range(4)]
+    source = SourceSettings(mirror.template, attempts=1, backoff_seconds=0)
+    gates = [gate_at(layout.egress(source.egress_key), clock, UNPACED) for _ in range(2)]
+    stormy(mirror, clock, ids, **headers)
+    for number, video_id in enumerate(ids):
+        assert fetch(video_id, layout=layout, shard=0, source=source, way=gates[number % 2]).path.read_bytes() == MP4
+    during = len(mirror.requests) - len(ids)
+    # Without Retry-After: at 0, 60, 180, 420, 900 and 1500 s; the seventh, at 2100 s, is answered.
+    assert during <= 6
+    records = [layout.media_record(video_id, 0).read_text() for video_id in ids]
+    assert all('"state": "done"' in record for record in records)
+
+
+def test_leaving_a_shard_ends_a_fetch_that_only_waits(mirror: Mirror, tmp_path: Path) -> None:
+    layout, source = Layout(tmp_path, "phd2"), SourceSettings(mirror.template, attempts=1)
+    mirror.answers |= {"a": web.body(MP4), "b": web.status(429)}
+    gate = Gate(layout.egress(source.egress_key), UNPACED, tell=lambda _: None)  # the true clock: a minute's pause
+
+    def fetched(video_id: str, retry: bool) -> Media:
+        return fetch(video_id, layout=layout, shard=0, source=source, way=gate, retry=retry)
+
+    answers = _fetched(fetched, ("a", "b"), frozenset(), gate.stop)
+    video_id, media = next(answers)
+    assert (video_id, isinstance(media, Media)) == ("a", True)
+    while len(mirror.requests) < 2:
+        time.sleep(0.01)
+    started = time.monotonic()
+    assert isinstance(answers, Generator)
+    answers.close()
+    assert time.monotonic() - started < 30  # not a measurement: without the stop it takes the minute
+    assert not layout.media_record("b", 0).exists()
+
+
+def test_a_storm_longer_than_allowed_marks_nothing_and_can_be_resumed(mirror: Mirror, tmp_path: Path) -> None:
+    clock, layout = Time(), Layout(tmp_path, "phd2")
+    source = SourceSettings(mirror.template, attempts=1, backoff_seconds=0)
+    mirror.answers["abc"] = web.status(429)
+
+    def gate() -> Gate:
+        return gate_at(layout.egress(source.egress_key), clock, UNPACED)
+
+    with pytest.raises(SystemicFault, match=r"the site asks us to slow down.*No video was marked"):
+        fetch("abc", layout=layout, shard=0, source=source, way=gate())
+    assert not layout.media_record("abc", 0).exists()
+    asked = len(mirror.requests)
+    mirror.answers["abc"] = web.body(MP4)
+    clock.now += 600
+    assert fetch("abc", layout=layout, shard=0, source=source, way=gate()).path.read_bytes() == MP4
+    assert len(mirror.requests) == asked + 1

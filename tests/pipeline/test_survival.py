@@ -1,0 +1,59 @@
+"""What is left of a dataset, counted by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date
+
+import pytest
+
+from pipeline.survival import ids_sha256, report, survival
+from storage.catalog import Catalog
+from storage.records import Link, User, Video
+from storage.verdicts import DONE, REASONS, TAXONOMY_VERSION, failed
+
+# b is used by both splits; e by nobody.
+CATALOG = Catalog(
+    name="phd2",
+    videos=tuple(Video(video_id) for video_id in "abcde"),
+    users=(User("u1", "train"), User("u2", "test")),
+    links=(
+        Link("u1", "a", "history"),
+        Link("u1", "b", "history"),
+        Link("u1", "c", "target"),
+        Link("u2", "b", "history"),
+        Link("u2", "d", "target"),
+    ),
+    annotations=(),
+    shard_count=1,
+    time_unit="seconds",
+)
+VERDICTS = {"a": DONE, "b": failed("removed"), "c": failed("removed"), "d": failed("network"), "e": DONE}
+
+
+def test_every_split_adds_up() -> None:
+    whole, test, train = survival(CATALOG, VERDICTS)
+    assert [row.split for row in (whole, test, train)] == ["all", "test", "train"]
+    assert (whole.ids, whole.done, dict(whole.missing)) == (5, 2, {"unavailable:removed": 2, "pending:network": 1})
+    assert (test.ids, test.done, dict(test.missing)) == (2, 0, {"pending:network": 1, "unavailable:removed": 1})
+    assert (train.ids, train.done, dict(train.missing)) == (3, 1, {"unavailable:removed": 2})
+    assert str(whole).split(maxsplit=1)[1] == "2 of 5 done (40.0%); 2 unavailable:removed, 1 pending:network"
+    assert all(row.ids == row.done + sum(row.missing.values()) for row in (whole, test, train))
+
+
+def test_the_digest_is_what_sha256sum_prints() -> None:
+    # printf 'a\ne\n' | sha256sum
+    assert ids_sha256(["e", "a"]) == hashlib.sha256(b"a\ne\n").hexdigest()
+    assert survival(CATALOG, VERDICTS)[0].surviving_sha256 == ids_sha256("ae")
+    assert survival(CATALOG, VERDICTS)[0].ids_sha256 == ids_sha256("abcde")
+
+
+def test_an_id_without_a_verdict_is_an_error() -> None:
+    with pytest.raises(ValueError, match="1 ids have no verdict, the first is 'e'"):
+        survival(CATALOG, {name: verdict for name, verdict in VERDICTS.items() if name != "e"})
+
+
+def test_the_report_is_dated_by_whom_it_is_asked() -> None:
+    content = report(survival(CATALOG, VERDICTS), date(2026, 11, 21))
+    assert (content["day"], content["taxonomy_version"]) == ("2026-11-21", TAXONOMY_VERSION)
+    assert content["meanings"] == {name: REASONS[name].meaning for name in ("network", "removed")}

@@ -1,0 +1,232 @@
+"""The folder of weights: fetched over a loopback site that breaks, imported, pinned, and used by its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import torch
+
+from models import registry
+from models.extractors.spec import EveryFrame, ExtractorSpec
+from pipeline.extract import Variant
+from pipeline.weights import WeightsFolder, listed, names_in, ready
+from storage.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
+from tests.conftest import REPOSITORY
+from tests.models import official
+from tests.pipeline.tiny import TinySettings
+
+NAME = "c3d.pickle"
+CONTENT = official.saved({"w": torch.arange(50_000.0)})
+
+
+class Site:
+    """What is served, and how it goes wrong."""
+
+    def __init__(self) -> None:
+        self.content = CONTENT
+        self.tag = '"one"'
+        self.break_after: int | None = None
+        self.status = 200
+        self.asked: list[str] = []
+        self.address = ""
+
+
+@contextmanager
+def site() -> Iterator[Site]:
+    served = Site()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = self.headers.get("Range", "")
+            served.asked.append(asked)
+            fresh = self.headers.get("If-Range") == served.tag and asked
+            start = int(asked.removeprefix("bytes=").rstrip("-")) if fresh else 0
+            body = served.content[start:]
+            self.send_response(206 if fresh else served.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("ETag", served.tag)
+            if fresh:
+                self.send_header("Content-Range", f"bytes {start}-{len(served.content) - 1}/{len(served.content)}")
+            self.end_headers()
+            self.wfile.write(body[: served.break_after])
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Tests read `asked`."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served.address = f"http://127.0.0.1:{server.server_port}/{NAME}"
+    thread = Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield served
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def silent(so_far: int, total: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+def folder_of(tmp_path: Path) -> WeightsFolder:
+    return WeightsFolder(tmp_path / "weights")
+
+
+def with_row(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    monkeypatch.setitem(registry.WEIGHTS, NAME, dataclasses.replace(registry.WEIGHTS[NAME], **changes))
+
+
+def test_a_download_that_breaks_off_goes_on_and_is_pinned(tmp_path: Path) -> None:
+    folder, seen = folder_of(tmp_path), list[tuple[int, int | None]]()
+    with site() as served:
+        served.break_after = 70_000
+        with pytest.raises(SystemicFault, match="it continues from there"):
+            folder.fetch(NAME, silent, served.address)
+        served.break_after = None
+        file = folder.fetch(NAME, lambda *told: seen.append(told), served.address)
+        assert served.asked == ["", "bytes=70000-"]
+        assert folder.fetch(NAME, silent, served.address) == file
+        assert len(served.asked) == 2
+    assert file.read_bytes() == CONTENT
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    locked = json.loads(folder.lock_file.read_text())["weights"]
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    assert locked == {NAME: {"sha256": sha256, "size_bytes": len(CONTENT), "origin": served.address}}
+    assert not list(folder.path.glob("*.part*"))
+
+
+def test_another_version_is_not_glued_to_the_first_half(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    with site() as served:
+        served.break_after = 70_000
+        with pytest.raises(SystemicFault):
+            folder.fetch(NAME, silent, served.address)
+        served.break_after, served.tag = None, '"two"'
+        served.content = official.saved({"w": torch.arange(60_000.0)})
+        assert folder.fetch(NAME, silent, served.address).read_bytes() == served.content
+
+
+def test_a_published_hash_decides_before_anything_is_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_row(monkeypatch, sha256="0" * 64)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nobody"))
+    with site() as served, pytest.raises(IntegrityError, match="it is pinned to 0000"):
+        folder_of(tmp_path).fetch(NAME, silent, served.address)
+    assert not folder_of(tmp_path).file(NAME).exists()
+
+
+def test_the_first_file_is_trusted_and_no_other(tmp_path: Path) -> None:
+    folder, file = folder_of(tmp_path), tmp_path / NAME
+    file.write_bytes(CONTENT)
+    folder.admit(NAME, file, "imported")
+    file.write_bytes(official.saved({"w": torch.zeros(50_000)}))
+    with pytest.raises(IntegrityError, match="it is pinned to"):
+        folder.admit(NAME, file, "imported")
+    assert folder.file(NAME).read_bytes() == CONTENT
+    folder.file(NAME).write_bytes(CONTENT[:-1] + b"\1")
+    with pytest.raises(IntegrityError, match="it is pinned to"):
+        folder.original(NAME)
+
+
+@pytest.mark.parametrize("page", [b"<html>sign in</html>", b"", b"PK\x03\x04 no zip"])
+def test_a_page_is_never_pinned(page: bytes, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    with site() as served:
+        served.content = page
+        with pytest.raises(UntrustedFile):
+            folder.fetch(NAME, silent, served.address)
+    assert not folder.lock_file.exists()
+    assert [path for path in folder.path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_site_that_refuses_is_told_with_the_way_around_it(status: int, tmp_path: Path) -> None:
+    with site() as served:
+        served.status = status
+        with pytest.raises(SystemicFault, match=f"answers {status}.*\n.*weights import FILE --name c3d.pickle"):
+            folder_of(tmp_path).fetch(NAME, silent, served.address)
+
+
+def test_no_network_is_a_clear_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SystemicFault, match=r"cannot be reached.*\nIf there is no network here, download"):
+        folder_of(tmp_path).fetch(NAME, silent, "http://127.0.0.1:9/c3d.pickle")
+    with pytest.raises(SystemicFault, match="published on a page for people"):
+        folder_of(tmp_path).fetch("TASED_updated.pt", silent)
+
+
+def test_a_folder_is_imported_by_the_names_in_it(tmp_path: Path) -> None:
+    for name in (NAME, "v7.0/yolov5n.pt", "other.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(CONTENT)
+    assert [name for name, _ in names_in(tmp_path, "")] == [NAME, "v7.0/yolov5n.pt"]
+    with pytest.raises(SettingsError, match=r"one of v7.0/yolov5n.pt, v6.0/yolov5n.pt"):
+        names_in(tmp_path / "v7.0" / "yolov5n.pt", "")
+    assert names_in(tmp_path / "other.txt", NAME) == [(NAME, tmp_path / "other.txt")]
+    with pytest.raises(SettingsError, match="there is no file"):
+        names_in(tmp_path / "absent", "")
+
+
+def test_a_setting_names_a_file_or_a_row(tmp_path: Path) -> None:
+    folder, file = folder_of(tmp_path), tmp_path / NAME
+    file.write_bytes(CONTENT)
+    assert folder.original(str(file)) == file
+    with pytest.raises(ValueError, match=r"python -m pipeline weights fetch c3d.pickle --weights-root"):
+        folder.original(NAME)
+    with pytest.raises(ValueError, match="is no file and no published name"):
+        folder.original("absent.pt")
+    admitted = folder.admit(NAME, file, "imported")
+    assert folder.original(NAME) == admitted
+    assert f"{NAME}  [c3d, here]" in "\n".join(listed(folder))
+
+
+def test_networks_get_converted_files_only(tmp_path: Path) -> None:
+    file, given = tmp_path / "mine.pt", list[str]()
+    file.write_bytes(CONTENT)
+
+    def build(_: TinySettings, weights: str, __: str) -> Any:
+        given.append(weights)
+
+    spec = ExtractorSpec("tiny", 1, TinySettings, lambda _: {}, lambda _: EveryFrame(), build, needs_weights=True)
+    variant = Variant("tiny", spec, TinySettings(), str(file))
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    assert variant.description()["weights"] == f"sha256:{sha256}"
+    variant.build("cpu")
+    Variant("tiny", spec, TinySettings(), "random:3").build("cpu")
+    assert given == [str(tmp_path / "converted" / f"{sha256}.safetensors"), "random:3"]
+    file.write_bytes(CONTENT + b"x")
+    with pytest.raises(IntegrityError, match="it is pinned to"):
+        ready(str(file), f"sha256:{sha256}", None)
+
+
+def test_the_command_asks_before_it_takes_what_binds(tmp_path: Path) -> None:
+    file = tmp_path / NAME
+    file.write_bytes(CONTENT)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipeline", "weights", *arguments, "--weights-root", str(tmp_path / "weights")]
+        return subprocess.run(
+            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
+        )
+
+    refused = run("import", str(file))
+    assert (refused.returncode, "add --accept-licence" in refused.stderr) == (2, True)
+    assert "CC BY-NC 3.0" in refused.stdout
+    done = run("import", str(file), "--accept-licence")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{NAME} is at" in done.stdout
+    shown = run("list").stdout
+    assert f"{NAME}  [c3d, here]" in shown
+    assert hashlib.sha256(CONTENT).hexdigest() in shown
+    unknown = run("fetch", "c4d.pickle")
+    assert (unknown.returncode, unknown.stderr.startswith("no weights are called 'c4d.pickle'")) == (2, True)

@@ -1,0 +1,54 @@
+"""The README says what is so: its tree, its table of reasons and exit codes, its two commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from storage.verdicts import REASONS, State
+from tasks.exits import Exit
+from tests.conftest import REPOSITORY
+from tests.test_architecture import FILES
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def tree() -> str:
+    return README.split("## Where things are")[1].split("```")[1]
+
+
+def reasons_table() -> str:
+    """The table of the README, from the table of the code."""
+    lines = ["| state | reason | what it means | what to do |", "|-|-|-|-|", "| done | | has features | |"]
+    for state in State:
+        rows = [(name, row) for name, row in REASONS.items() if row.state is state]
+        lines += [f"| {state} | `{name}` | {row.meaning} | {row.advice} |" for name, row in rows]
+    return "\n".join(lines)
+
+
+def test_every_module_stands_in_the_tree() -> None:
+    named = set(re.findall(r"[\w.]+\.py", tree()))
+    existing = {path.name for path in FILES if path.name != "__init__.py"}
+    assert existing - named == set(), "these are missing in the README's tree"
+    assert named - existing - {"test_architecture.py"} == set(), "these stand in the README's tree, but not on disk"
+
+
+def test_every_reason_is_explained() -> None:
+    assert reasons_table() in README, f"put this table into the README:\n{reasons_table()}"
+
+
+def test_every_exit_code_is_explained() -> None:
+    listed = re.findall(r"^\| (\d) \| ", README, flags=re.MULTILINE)
+    assert [int(code) for code in listed] == sorted(Exit)
+
+
+def test_what_the_readme_points_at_is_there() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert (REPOSITORY / target).exists(), target
+    for target in set(re.findall(r"`((?:docs|models|pipeline|trainer|benchmarks)/[\w/.]+\.(?:py|md))`", README)):
+        assert (REPOSITORY / target).exists() or "NAME" in target, target
+
+
+def test_make_runs_exactly_the_front_door() -> None:
+    recipe = Path(REPOSITORY / "Makefile").read_text().split("\nfeatures:")[1].splitlines()[1]
+    assert recipe.endswith("&& luigi --module tasks BuildPHD2Features")
