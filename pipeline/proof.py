@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import platform
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def environment_of(device: str) -> dict[str, JSON]:
     return {
         "code": code_digest(),
         "device": device_name(device),
-        "libraries": {**dict(library_versions()), "torchvision": importlib.metadata.version("torchvision")},
+        "libraries": dict(library_versions()),
     }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.extract import Variant, weights_identity
 from storage.records import JSON
 
-LIBRARIES = ("av", "h5py", "numpy", "opencv-python-headless", "torch", "yt-dlp")
+LIBRARIES = ("av", "h5py", "numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "ultralytics", "yt-dlp")
 """Distributions whose version may change the numbers, or which bytes were downloaded."""
 
 _PROJECT = Path(__file__).resolve().parents[1]

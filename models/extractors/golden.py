@@ -35,8 +35,9 @@ PROJECTIONS = 8
 TOLERANCE = 1e-4
 """Of an array's norm. Rounding differs by about 1e-6 between processors; a swapped channel, a missing division or a
 shifted crop by more than 1e-2."""
-PICTURE_TOLERANCE = 1e-2
-"""For arrays that hold JPEG files, whose decoders may differ by one step of 255."""
+TOLERANCES = {"frames.jpeg": 1e-2, "keypoint_rcnn.joint_features": 5e-3, "tased.saliency": 5e-3}
+"""Arrays that rounding moves further: JPEG decoders differ by a step of 255; joint features and unpooled saliency
+hang on which of two nearly equal values is larger (over 1 and 2 threads and three instruction sets: up to 5e-4)."""
 
 GOLDEN_SETTINGS: dict[str, dict[str, Any]] = {
     "c3d": {"arrays": ("pool5", "fc6", "fc7")},
@@ -133,12 +134,11 @@ def known(spec: ExtractorSpec) -> dict[str, Signature]:
 
 def differences(spec: ExtractorSpec, found: Mapping[str, Signature]) -> Iterator[str]:
     """A sentence for each array that is not what it is known to be. Raises NoGolden."""
-    forms = spec.arrays(golden_settings(spec))
     expected = known(spec)
     if expected.keys() != found.keys():
         yield f"{spec.name} gives {', '.join(found)}, known are {', '.join(expected)}"
     for name in expected.keys() & found.keys():
-        tolerance = PICTURE_TOLERANCE if forms[name].dtype == "uint8" else TOLERANCE
+        tolerance = TOLERANCES.get(f"{spec.name}.{name}", TOLERANCE)
         if expected[name].shape != found[name].shape:
             yield f"{spec.name}.{name} has the shape {found[name].shape}, known is {expected[name].shape}"
         elif (error := _error(expected[name], found[name])) > tolerance or math.isnan(error):

@@ -130,9 +130,9 @@ class TasedNet(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """`(B, 3, T, H, W)` uint8 RGB → `(B, H, W)` in (0, 1).
 
-        Unpooling puts values where maxima were, so a near-tie between neighbours, decided by the last bit of a sum, moves
-        a value by a pixel. In float32 the same clip can thus give another map around a few pixels on another machine,
-        with other threads, or in another memory layout; the authors' code does so too.
+        Unpooling puts values where maxima were, so a near-tie between neighbours, decided by the last bit of a sum,
+        moves a value by a pixel. In float32 the same clip can thus give another map around a few pixels on another
+        machine, with other threads, or in another memory layout; the authors' code does so too.
         """
         x = ((2 * clips.float() - 255) / 255).to(self.get_parameter("convtsp4.13.bias").dtype)
         y3 = self.base1(x)  # (B, 192, 16, 56, 96)

@@ -48,10 +48,11 @@ class Detector(Protocol):
 
 
 class TorchDetector:
-    """Our network, and what its release does with its boxes."""
+    """Our network, and what its release does with its boxes. Folds the network's norms."""
 
     def __init__(self, network: YOLOv5, settings: YOLOv5Settings, device: str) -> None:
-        self.network = network.eval().to(device)
+        network.eval().fold_norms()
+        self.network = network.to(device)
         self.settings = settings
 
     def __call__(self, picture: Tensor, frame_size: Size) -> Mapping[str, Tensor]:

@@ -9,7 +9,7 @@ Letters: B pictures of H×W pixels, both multiples of 32; N places where a box m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +31,32 @@ class Conv(nn.Module):
         super().__init__()
         pad = kernel // 2 if padding is None else padding
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, pad, bias=False)
-        self.bn = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03)
+        self.bn: nn.Module = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, inputs, h, w)` → `(B, outputs, h / stride, w / stride)`."""
         return nn.functional.silu(self.bn(self.conv(x)))
+
+    @torch.no_grad()
+    def fold(self, factors: Callable[[nn.BatchNorm2d], tuple[Tensor, Tensor]]) -> None:
+        """Let the convolution do what the norm does; `factors` says what it multiplies by and adds."""
+        if isinstance(self.bn, nn.BatchNorm2d):
+            scale, shift = factors(self.bn)
+            self.conv.weight.mul_(scale.view(-1, 1, 1, 1))
+            self.conv.bias = nn.Parameter(shift)
+            self.bn = nn.Identity()
+
+
+def _by_division(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """As the original releases round."""
+    spread = torch.sqrt(norm.get_buffer("running_var") + norm.eps)
+    return norm.weight / spread, norm.bias - norm.weight * norm.get_buffer("running_mean") / spread
+
+
+def _by_reciprocal(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """As the ultralytics package rounds."""
+    reciprocal = torch.rsqrt(norm.get_buffer("running_var") + norm.eps)
+    return norm.weight * reciprocal, -norm.get_buffer("running_mean") * reciprocal * norm.weight + norm.bias
 
 
 class Focus(nn.Module):
@@ -187,6 +208,7 @@ class YOLOv5(nn.Module):
 
     def __init__(self, scale: Scale, release: str) -> None:
         super().__init__()
+        self.release = release
         c64, c128, c256, c512, c1024 = (scale.channels(base) for base in (64, 128, 256, 512, 1024))
         first, early, last = (scale.repeats(base) for base in (3, 9 if release == "v5.0" else 6, 9))
         old = release == "v5.0"
@@ -228,6 +250,12 @@ class YOLOv5(nn.Module):
         p5 = self._run(_join(self._run(p4, 21), top), 23)  # (B, 1024, H/32, W/32)
         boxes, scores = self.model["24"]([p3, p4, p5])
         return {**dict(zip(MAPS, (p3, p4, p5), strict=True)), "boxes": boxes, "scores": scores}
+
+    def fold_norms(self) -> None:
+        """Fold every norm into its convolution, as the releases do before they detect; their names are gone then."""
+        for layer in self.modules():
+            if isinstance(layer, Conv):
+                layer.fold(_by_reciprocal if self.release == "u" else _by_division)
 
     def _run(self, x: Tensor, *layers: int) -> Tensor:
         for layer in layers:

@@ -51,10 +51,9 @@ class UltralyticsDetector:
     def __init__(self, tensors: Mapping[str, Tensor], settings: YOLOv5Settings, device: str) -> None:
         # A path in full: the package would take a file of that name in the working folder before its own.
         design = Path(ultralytics.__file__).parent / "cfg" / "models" / "v5" / f"yolov5{settings.size}.yaml"
-        with torch.random.fork_rng(devices=[]):  # it draws weights nobody will see
-            model = DetectionModel(str(design), verbose=False)
+        model = DetectionModel(str(design), verbose=False)
         model.load_state_dict(tensors)
-        self.model = model.eval().to(device)
+        self.model = model.eval().fuse(verbose=False).to(device)
         self.settings = settings
 
     def __call__(self, picture: Tensor, frame_size: Size) -> Mapping[str, Tensor]:

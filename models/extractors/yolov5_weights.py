@@ -113,7 +113,7 @@ def _draw(layer: nn.Conv2d, generator: torch.Generator) -> None:
 def _damp(block: C3) -> None:
     for bottleneck in block.m:
         if isinstance(bottleneck, Bottleneck) and bottleneck.residual:
-            bottleneck.cv2.bn.weight.fill_(RESIDUAL_GAIN / math.sqrt(len(block.m)))
+            bottleneck.get_parameter("cv2.bn.weight").fill_(RESIDUAL_GAIN / math.sqrt(len(block.m)))
 
 
 def _set_anchor_head(head: AnchorHead) -> None:

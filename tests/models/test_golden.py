@@ -79,7 +79,7 @@ def test_a_network_gives_its_known_numbers_and_a_swap_a_scale_a_crop_or_one_weig
     assert again(lambda frame: frame) == []
     for fault in FAULTS.values():
         assert any(line.startswith("yolov5.p5 is off by") for line in again(fault))
-    weight = next(tensor for tensor in built.network.parameters() if tensor.ndim == 4).detach()
+    weight = next(tensor for tensor in built.detector.network.parameters() if tensor.ndim == 4).detach()
     place = torch.unravel_index(weight.abs().argmax(), weight.shape)
     weight[place] *= -1
     assert any(line.startswith("yolov5.p5 is off by") for line in again(lambda frame: frame))

@@ -134,11 +134,12 @@ def test_refuses_tensors_too_many_and_too_few(tmp_path: Path, network: KeypointR
         load_network(str(path))
 
 
-def test_a_seed_is_a_network(network: KeypointRCNN) -> None:
+def test_another_seed_is_another_network(network: KeypointRCNN) -> None:
     name = "backbone.bottom_up.res3.1.conv2.weight"
-    again, other = load_network(f"random:{SEED}"), load_network(f"random:{SEED + 1}")
-    assert torch.equal(again.get_parameter(name), network.get_parameter(name))
-    assert not torch.equal(other.get_parameter(name), network.get_parameter(name))
+    other = load_network(f"random:{SEED + 1}").get_parameter(
+        name
+    )  # the goldens prove that a seed always gives the same
+    assert not torch.equal(other, network.get_parameter(name))
 
 
 def test_anchors_are_not_rounded() -> None:

@@ -1,12 +1,12 @@
 """YOLOv5 of three releases against the authors' own numbers, and what is done with files that are something else.
 
-The real-video comparison runs the authors' code: `HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow
-tests/models/test_yolov5.py`, where FOLDER holds checkouts of ultralytics/yolov5 named yolov5-v5.0 and yolov5-v7.0.
+The authors' code itself runs in `test_yolov5_references.py`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,28 @@ from tests.models.goldens.reference import relative_error
 GOLDEN = json.loads(maker.GOLDEN.read_text())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """On a busy machine, threads that wait for each other take longer than these small pictures."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize(
     ("release", "size", "tensors", "parameters"),
     [
-        # As the releases print them when they build their model files. A batch norm has three tensors that are none.
-        ("v5.0", "s", 362, 7_276_605),
-        ("v5.0", "x", 950, 87_751_165),
+        # As the releases count them when they build their networks; v5.0 holds its anchors once more.
+        ("v5.0", "s", 361, 7_276_605),
+        ("v5.0", "x", 793, 87_775_965),
         ("v7.0", "n", 349, 1_872_157),
         ("v7.0", "s", 349, 7_235_389),
         ("v7.0", "m", 481, 21_190_557),
         ("v7.0", "l", 613, 46_563_709),
         ("v7.0", "x", 745, 86_749_405),
         ("u", "n", 427, 2_654_816),
-        ("u", "x", 823, 97_230_784),
+        ("u", "x", 823, 97_276_448),
     ],
 )
 def test_networks_have_the_published_sizes(release: str, size: str, tensors: int, parameters: int) -> None:
@@ -108,11 +117,10 @@ def test_letterbox(
     np.testing.assert_array_equal(letterbox(frame, pixels), expected)
 
 
-def chosen(boxes: list[list[float]], scores: list[list[float]], limit: int = 300) -> list[list[float]]:
+def chosen(boxes: Any, scores: Any, limit: int = 300) -> list[list[float]]:
     """Corners, score and class of what is left; scores are of two classes."""
-    found = best_detections(
-        torch.tensor(boxes), torch.tensor(scores), score_threshold=0.25, nms_threshold=0.45, class_offset=7680, limit=limit
-    )
+    thresholds = {"score_threshold": 0.25, "nms_threshold": 0.45}
+    found = best_detections(torch.tensor(boxes), torch.tensor(scores), **thresholds, class_offset=7680, limit=limit)
     return [[round(number, 3) for number in row] for row in found.tolist()]
 
 
@@ -132,9 +140,9 @@ def test_boxes_of_one_class_suppress_each_other() -> None:
 def test_boxes_come_back_to_the_frame() -> None:
     found = torch.tensor([[0.0, 8, 320, 216, 0.5, 3], [32, 16, 64, 500, 0.5, 3]])
     # v7.0 undoes the ideal scale 320 / 231 and (224 - 150 * 320 / 231) / 2 = 8.104 rows of padding
-    ideal = to_frame(found, (224, 320), (150, 231))
-    gain = 320 / 231
-    np.testing.assert_allclose(ideal[0], [0, 0, 231, (216 - (224 - 150 * gain) / 2) / gain, 0.5, 3], rtol=1e-6)
+    ideal, gain = to_frame(found, (224, 320), (150, 231)), 320 / 231
+    np.testing.assert_allclose(ideal[:, 1], [0, (16 - (224 - 150 * gain) / 2) / gain], rtol=1e-5)
+    np.testing.assert_allclose(ideal[0, 2:], [231, 150, 0.5, 3], rtol=1e-6)
     assert ideal[1, 3] == 150, "cut to the frame"
     # ultralytics the 208 rows and 8 of padding that there are
     whole = to_frame_by_rounded_size(found, (224, 320), (150, 231))
@@ -171,17 +179,26 @@ def test_a_frame_without_detections_is_a_row_without_items() -> None:
     assert one.extract([[one.prepare(frames(1, 90, 160)[0])]])["detections"][0].shape == (0, 6)
 
 
-def test_neighbours_and_threads_change_no_bit() -> None:
-    one, threads = small(), torch.get_num_threads()
-    first, second = ([one.prepare(frame)] for frame in frames(2, 90, 160))
-    alone = one.extract([second])
-    try:
-        torch.set_num_threads(1 + threads % 2)
-        beside = one.extract([first, second])
-    finally:
-        torch.set_num_threads(threads)
+def test_neighbours_and_order_change_no_bit() -> None:
+    one = small()
+    first, second, third = ([one.prepare(frame)] for frame in (*frames(2, 90, 160), frames(1, 120, 160)[0]))
+    alone, beside, after = one.extract([second]), one.extract([first, second]), one.extract([third, second, first])
     for name in alone:
         np.testing.assert_array_equal(alone[name][0], beside[name][1])
+        np.testing.assert_array_equal(alone[name][0], after[name][1])
+
+
+def test_threads_change_no_more_than_rounding() -> None:
+    one, threads = small(), torch.get_num_threads()
+    window, found = [one.prepare(frames(1, 90, 160)[0])], []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(one.extract([window]))
+    finally:
+        torch.set_num_threads(threads)
+    for name in MAPS:  # oneDNN cuts its sums another way
+        assert relative_error(found[0][name][0], found[1][name][0]) <= 1e-5
 
 
 @pytest.mark.parametrize(("release", "size"), [("v7.0", "n"), ("v7.0", "m"), ("v5.0", "s"), ("u", "n")])

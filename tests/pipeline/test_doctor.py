@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections import namedtuple
 from datetime import date
 from pathlib import Path
@@ -41,6 +42,13 @@ def a_runtime(folder: Path, name: str, says: str) -> None:
     program.chmod(0o700)
 
 
+def only_programs_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """yt-dlp looks beside this interpreter first, where the lock puts a deno."""
+    scripts = sysconfig.get_path
+    elsewhere = lambda name, *rest: str(folder) if name == "scripts" else scripts(name, *rest)  # noqa: E731
+    monkeypatch.setattr(sysconfig, "get_path", elsewhere)
+
+
 @pytest.mark.parametrize(
     ("name", "says", "level", "found"),
     [
@@ -54,6 +62,7 @@ def test_a_javascript_runtime_is_looked_for_as_ytdlp_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str, level: Level, found: str
 ) -> None:
     a_runtime(tmp_path, name, says)
+    only_programs_of(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda program: None)
     finding = doctor.javascript()
@@ -90,6 +99,7 @@ def test_before_a_run_from_a_folder_nothing_of_the_web_is_asked_for(tmp_path: Pa
 
 
 def test_before_a_run_from_youtube_a_missing_runtime_is_fatal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only_programs_of(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     names = [finding.name for finding in doctor.fatal_before_a_run(YOUTUBE, tmp_path, date(2026, 11, 21))]
     assert "JavaScript" in names

@@ -44,7 +44,7 @@ def luigi(folder: Path, address: str, *options: str) -> Build:
     command = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", "BuildPHD2Features"]
     command += ["--data-root", str(folder), "--phd2-testing", f"{address}/testing.csv"]
     command += ["--download-source", f"{address}/{{id}}", "--c3d-weights", "random:3", "--c3d-stride-frames", "64"]
-    command += ["--data-shards", "1", *options]
+    command += ["--extract-extractors", "c3d, frames", "--data-shards", "1", *options]
     # No ffmpeg of the system's may be found.
     environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parent, env=environment)

@@ -81,6 +81,13 @@ def test_real_video_needs_real_weights_or_a_written_seed(tmp_path: Path) -> None
     assert "--c3d-weights" in done.stderr
 
 
+def test_published_weights_that_are_not_here_are_told_with_the_command_that_gets_them(tmp_path: Path) -> None:
+    done = luigi(tmp_path, "BuildFeatures", "--catalog", "sample", "--c3d-weights", "c3d.pickle")
+    assert done.returncode == 2
+    assert "[c3d] weights c3d.pickle are not here" in done.stderr
+    assert "python -m pipeline weights fetch c3d.pickle --weights-root" in done.stderr
+
+
 def test_a_weights_file_must_exist(tmp_path: Path) -> None:
     done = luigi(tmp_path, "BuildFeatures", "--catalog", "sample", "--c3d-weights", "absent.pickle")
     assert done.returncode == 2

@@ -1,7 +1,7 @@
 """Runs the authors' YOLOv5 on a state dict and frames, in a process of its own: its `models` and ours share a name.
 
-`python run_yolov5.py v5.0|v7.0|u REFERENCE WEIGHTS FRAMES.npz OUT.npz`: REFERENCE is a checkout of ultralytics/yolov5 at
-that tag (any folder for u, which asks the installed ultralytics package), WEIGHTS a state dict under the published
+`python run_yolov5.py v5.0|v7.0|u REFERENCE WEIGHTS FRAMES.npz OUT.npz`: REFERENCE is a checkout of ultralytics/yolov5
+at that tag (any folder for u, which asks the installed ultralytics package), WEIGHTS a state dict under the published
 names. FRAMES holds `frames` (N, H, W, 3) uint8 RGB, `size`, `pixels`, and `official`, where a file in the published
 format is written, to be loaded as the authors load it. Nothing of ours is imported here.
 """
@@ -43,6 +43,7 @@ def original(release: str, reference: Path, weights: Path, given: Arrays) -> Arr
     torch.save({**official, "optimizer": None}, str(given["official"]))
     loaded = importlib.import_module("models.experimental").attempt_load(str(given["official"]), **_on_cpu(release))
     kept = _watch(loaded.eval())
+    answer: Arrays = {}
     for number, frame in enumerate(given["frames"]):
         picture = np.ascontiguousarray(letterbox(frame[..., ::-1], int(given["pixels"]), stride=32)[0][..., ::-1])
         scaled = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
@@ -51,8 +52,8 @@ def original(release: str, reference: Path, weights: Path, given: Arrays) -> Arr
         kept["prediction"] = prediction[0].numpy().copy()
         found = general.non_max_suppression(prediction, CONFIDENCE, OVERLAP)[0]
         found[:, :4] = to_frame(scaled.shape[2:], found[:, :4], frame.shape)
-        _keep(given, number, {**kept, "picture": picture, "detections": found.numpy()})
-    return given["kept"]
+        answer |= _numbered(number, {**kept, "picture": picture, "detections": found.numpy()})
+    return answer
 
 
 def _prepare_imports() -> None:
@@ -82,7 +83,9 @@ def ultralytics(weights: Path, given: Arrays) -> Arrays:
     options = {"conf": CONFIDENCE, "iou": OVERLAP, "imgsz": int(given["pixels"]), "device": "cpu", "verbose": False}
     yolo.predict(given["frames"][0], **options)  # makes the predictor, whose network is a fused copy
     network = yolo.predictor.model.model
+    torch.set_num_threads(1)  # once more: the predictor took all
     kept = _watch(network)
+    answer: Arrays = {}
     network.model[-1].register_forward_hook(
         lambda _, __, out: kept.__setitem__("prediction", out[0][0].numpy().T.copy())
     )
@@ -90,8 +93,8 @@ def ultralytics(weights: Path, given: Arrays) -> Arrays:
     for number, frame in enumerate(given["frames"]):
         result = yolo.predict(np.ascontiguousarray(frame[..., ::-1]), **options)[0]
         picture = np.rint(kept.pop("scaled") * 255).astype(np.uint8).transpose(1, 2, 0)
-        _keep(given, number, {**kept, "picture": picture, "detections": result.boxes.data.numpy()})
-    return given["kept"]
+        answer |= _numbered(number, {**kept, "picture": picture, "detections": result.boxes.data.numpy()})
+    return answer
 
 
 def _published(weights: Path, wanted: Arrays) -> Arrays:
@@ -111,8 +114,8 @@ def _watch(network: Any) -> Arrays:
     return kept
 
 
-def _keep(given: Arrays, number: int, arrays: Arrays) -> None:
-    given.setdefault("kept", {}).update({f"{number}/{name}": array for name, array in arrays.items()})
+def _numbered(number: int, arrays: Arrays) -> Arrays:
+    return {f"{number}/{name}": array for name, array in arrays.items()}
 
 
 def main() -> None:
