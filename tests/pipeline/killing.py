@@ -22,6 +22,7 @@ from models.extractors.spec import ConsecutiveFrames, EveryFrame
 from pipeline.decoder import InlineDecoder
 from pipeline.download import SourceSettings, fetch
 from pipeline.process import ShardJob, process_shard
+from pipeline.provenance import code_version, library_versions
 from storage.errors import IntegrityError
 from storage.layout import Layout
 from storage.lease import lease
@@ -113,10 +114,14 @@ def campaign(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill and resume; a store that got finished is compared with an uninterrupted one and started anew."""
     rng = random.Random(seed)
     ids = film(folder / "videos")
+    library_versions(), code_version()  # cached in this process, so that no child spends its short life on them
     whole = shard_job(folder / "whole", ids)
-    started = time.monotonic()
-    forked(whole, folder / "videos", None)
-    seconds = time.monotonic() - started
+    seconds = 0.0
+    for _ in range(2):  # the first build also warms the disk's cache; delays are drawn for a warm one
+        shutil.rmtree(whole.layout.folder, ignore_errors=True)
+        started = time.monotonic()
+        forked(whole, folder / "videos", None)
+        seconds = time.monotonic() - started
     result: dict[str, Any] = {
         "seed": seed,
         "kills": 0,

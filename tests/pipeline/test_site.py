@@ -44,15 +44,17 @@ def formats_like_youtubes() -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("missing", "chosen"),
     [
-        (set(), "134"),
-        ({"134"}, "18"),
-        ({"134", "18"}, "243"),
-        ({"134", "18", "243", "396"}, "160"),
-        ({"134", "18", "243", "396", "160"}, "137"),
+        ((), "134"),
+        (("134",), "18"),
+        (("134", "18"), "243"),
+        (("134", "18", "243", "396"), "160"),
+        (("134", "18", "243", "396", "160"), "137"),
     ],
     ids=str,
 )
-def test_the_format_is_one_plain_file_near_360_lines_h264_and_mute_if_possible(missing: set[str], chosen: str) -> None:
+def test_the_format_is_one_plain_file_near_360_lines_h264_and_mute_if_possible(
+    missing: tuple[str, ...], chosen: str
+) -> None:
     formats = [row for row in formats_like_youtubes() if row["format_id"] not in missing]
     info = {"id": "abc", "title": "t", "extractor": "youtube", "formats": formats}
     with _client(SourceSettings(), _Notes(SourceSettings())) as client:

@@ -83,7 +83,6 @@ def ultralytics(weights: Path, given: Arrays) -> Arrays:
     options = {"conf": CONFIDENCE, "iou": OVERLAP, "imgsz": int(given["pixels"]), "device": "cpu", "verbose": False}
     yolo.predict(given["frames"][0], **options)  # makes the predictor, whose network is a fused copy
     network = yolo.predictor.model.model
-    torch.set_num_threads(1)  # once more: the predictor took all
     kept = _watch(network)
     answer: Arrays = {}
     network.model[-1].register_forward_hook(
