@@ -5,6 +5,7 @@ Costs a child 700 MB, for it brings torch. Refuses to know packets and times: th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,16 +48,26 @@ class _Reader:
         return np.asarray(frame.data.numpy(), np.uint8), frame.pts_seconds
 
 
+@functools.cache
 def load_decoder() -> Any:
     """The class that decodes. Raises SystemicFault where torchcodec, or the FFmpeg it needs, is missing."""
     try:
         from torchcodec.decoders import VideoDecoder  # seconds, and 700 MB
     except (ImportError, OSError, RuntimeError) as error:
-        raise SystemicFault(
-            f"[decode] backend torchcodec cannot be loaded: {first_line(error)}. It needs FFmpeg's shared libraries "
-            "(apt-get install ffmpeg); or set backend = pyav, which brings its own"
-        ) from error
+        raise _unloadable(error) from error
+    try:
+        VideoDecoder(b"")  # FFmpeg is looked for when the first decoder is made, not at import
+    except (RuntimeError, ValueError) as error:
+        if "libtorchcodec" in str(error):
+            raise _unloadable(error) from error
     return VideoDecoder
+
+
+def _unloadable(error: BaseException) -> SystemicFault:
+    return SystemicFault(
+        f"[decode] backend torchcodec cannot be loaded: {first_line(error)}. It needs FFmpeg's shared libraries "
+        "(apt-get install ffmpeg); or set backend = pyav, which brings its own"
+    )
 
 
 def first_line(error: BaseException) -> str:
