@@ -57,7 +57,10 @@ class ShardJob:
     def missing(self, variant: Variant) -> tuple[str, ...]:
         """Ids without a verdict, or with a retry asked for."""
         sidecar = self.sidecar(variant)
-        entries: Mapping[str, Entry] = sidecar.entries if sidecar else {}
+        return self.missing_from(sidecar.entries if sidecar else {})
+
+    def missing_from(self, entries: Mapping[str, Entry]) -> tuple[str, ...]:
+        """The same, for entries that were read already."""
         return tuple(i for i in self.video_ids if i not in entries or entries[i].verdict.reason == "requested")
 
     def todo(self) -> frozenset[str]:
@@ -110,7 +113,7 @@ def process_shard(
     each video as it ends; those that an earlier run left in the spool count as done at once. `stop_fetching` is called
     when no more files are wanted: a fetch that only waits should then end.
     """
-    works = [_work(job, variant) for variant in job.variants if job.missing(variant)]
+    works = [work for work in (_work(job, variant) for variant in job.variants) if work.todo]
     left = sorted({video_id for work in works for video_id in work.left})
     for video_id in sorted({video_id for work in works for video_id in work.spooled} - set(left)):
         on_video(video_id, DONE)
@@ -176,14 +179,16 @@ def _work(job: ShardJob, variant: Variant) -> _Work:
     layout = job.variant_layout(variant)
     publish(layout.settings_file, readable(variant.description()), replace=False)
     sidecar = job.sidecar(variant)
+    before: Mapping[str, Entry] = sidecar.entries if sidecar else {}
+    todo = frozenset(job.missing_from(before))
     folder = layout.spool(job.shard)
     return _Work(
         variant=variant,
         layout=layout,
         spool=folder,
-        todo=frozenset(job.missing(variant)),
-        spooled=frozenset(spool.finished(folder)) & frozenset(job.missing(variant)),
-        before=sidecar.entries if sidecar else {},
+        todo=todo,
+        spooled=frozenset(spool.finished(folder)) & todo,
+        before=before,
     )
 
 
