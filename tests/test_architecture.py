@@ -37,8 +37,14 @@ SHARED_BY = {
     "ffmpeg": {"pipeline"},
     "imageio_ffmpeg": {"pipeline"},
     "matplotlib": {"trainer"},
+    "sklearn": {"trainer"},
+    "tensorboard": {"trainer"},
+    "pymatreader": {"pipeline"},
+    "dask": {"tasks"},
+    "distributed": {"tasks"},
+    "dask_jobqueue": {"tasks"},
     "luigi": {"tasks"},
-    "tqdm": {"tasks"},
+    "tqdm": {"tasks", "trainer"},
 }
 """Outside library → the packages that may import it. A library that is not listed has no place in the code yet."""
 

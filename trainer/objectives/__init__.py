@@ -1,0 +1,1 @@
+"""Losses of the papers, apart from the networks: scores and targets in, one number out."""
