@@ -1,0 +1,34 @@
+"""Every highlight model there is. To add one: write its file beside this one, import its SPEC, add a row."""
+
+from __future__ import annotations
+
+from models.highlight import a_vhd, highlight_me, personalized_summarization, phd_gifs, rankers, video2gif
+from models.highlight.contract import ModelSpec
+
+HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
+    "a_vhd": a_vhd.A_VHD,
+    "fcsn": a_vhd.FCSN_SPEC,
+    "highlight_me": highlight_me.SPEC,
+    "highlight_svm": rankers.HIGHLIGHT_SVM,
+    "max_similarity": rankers.MAX_SIMILARITY,
+    "personalized_summarization": personalized_summarization.SPEC,
+    "phd_ca": phd_gifs.PHD_CA,
+    "phd_ca_ed": phd_gifs.PHD_CA_ED,
+    "phd_ca_ld": phd_gifs.PHD_CA_LD,
+    "phd_ca_svm_d": phd_gifs.PHD_CA_SVM_D,
+    "phd_rh": phd_gifs.PHD_RH,
+    "phd_sa": phd_gifs.PHD_SA,
+    "residual": rankers.RESIDUAL,
+    "svm_d": rankers.SVM_D,
+    "video2gif": video2gif.VIDEO2GIF,
+    "video2gif_ours": video2gif.VIDEO2GIF_OURS,
+    "video2gif_svm_d": phd_gifs.VIDEO2GIF_SVM_D,
+    "video_mmr": rankers.VIDEO_MMR,
+}
+
+
+def highlight_model(name: str) -> ModelSpec:
+    """The row of that name; KeyError lists the names there are."""
+    if name not in HIGHLIGHT_MODELS:
+        raise KeyError(f"no highlight model is called {name!r}; there are {', '.join(sorted(HIGHLIGHT_MODELS))}")
+    return HIGHLIGHT_MODELS[name]
