@@ -1,0 +1,21 @@
+"""The loss of a model that is trained to give its input back. Refuses to know networks and labels."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from models.highlight.contract import Batch, Scores
+from trainer.targets import Targets
+
+
+def reconstruction(scores: Scores, batch: Batch, targets: Targets, *, sparsity: float = 0.1) -> Tensor:
+    """Mean squared error of poses, plus `sparsity` times the mean score of frames with persons (HighlightMe).
+
+    Reads `parts`: `poses` and `reconstruction` `(B, T, P, J, 2)`, `present` `(B, T, P)`. The weight is ours: the source
+    asks that few frames score high, and does not say how much. A batch that shows nobody has the loss 0.
+    """
+    present = scores.parts["present"]
+    poses, given_back = scores.parts["poses"][present], scores.parts["reconstruction"][present]
+    error = (given_back - poses).square().sum() / max(1, poses.numel())
+    seen = present.any(dim=-1)
+    return error + sparsity * scores.scores.masked_fill(~seen, 0).sum() / seen.sum().clamp(min=1)
