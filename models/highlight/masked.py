@@ -28,7 +28,7 @@ class MaskedBatchNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(N, C, T, ...)` and `(N, T)` bool → the same shape, zero outside the mask."""
         rows = x.transpose(1, 2)[mask]
-        values = rows.flatten(2)
+        values = rows.unsqueeze(-1).flatten(2)  # (M, C, cells), of which there may be one
         norm = self.norm
         if self.training and rows.numel() <= norm.num_features:
             values = F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)

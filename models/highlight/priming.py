@@ -78,13 +78,13 @@ class PrimingSTGCN(nn.Module):
         chains = self._chains(x, places[someone])
         everyone = chains.new_zeros(*places.shape, self.width)
         everyone[someone] = chains
-        total = everyone.reshape(*present.shape[:1], -1, *everyone.shape[1:]).sum(1)
+        total = everyone.reshape(len(persons), persons.shape[2], *everyone.shape[1:]).sum(1)
         return total / present.sum(2).clamp(min=1).unsqueeze(-1)
 
     def _chains(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(M, C, T, V)` and `(M, T)` → `(M, T, d_y)`."""
-        flat = x.transpose(2, 3).flatten(1, 2)  # (M, C·V, T)
-        x = self.input_norm(flat, mask).reshape(len(x), -1, len(JOINTS), mask.shape[1]).transpose(2, 3)
+        by_joint = x.transpose(2, 3)  # (M, C, V, T)
+        x = self.input_norm(by_joint.flatten(1, 2), mask).reshape(by_joint.shape).transpose(2, 3)
         for unit in self.units:
             x = unit(x, mask)
         pooled: Tensor = x @ self.get_buffer("pooling")

@@ -110,7 +110,7 @@ class STGCNUnit(nn.Module):
             kept = self.shortcut_norm(self.shortcut(x), mask)
         weights = self.get_buffer("partition") * self.importance
         x = self.spatial(x)
-        x = x.reshape(len(x), len(weights), -1, *x.shape[2:])
+        x = x.reshape(len(x), len(weights), x.shape[1] // len(weights), *x.shape[2:])
         x = torch.relu(self.spatial_norm(torch.einsum("nkctv,kvw->nctw", x, weights), mask))
         x = self.dropout(self.temporal_norm(self.temporal(x), mask))
         return torch.relu(x + kept if self.residual else x)
