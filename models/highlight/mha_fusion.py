@@ -205,7 +205,8 @@ class MHAFusion(nn.Module):
         if stream == "objects":
             return Frames(torch.cat(arrays, 2), mask.new_zeros(*mask.shape, 0), sees)
         present = torch.stack([(array != 0).flatten(3).any(3) for array in arrays]).any(0)
-        ready = [centred(array) if array.shape[-1] == 3 else array for array in arrays]
+        keyed = zip(self.arrays[stream], arrays, strict=True)
+        ready = [centred(array) if key.endswith("/joints") else array for key, array in keyed]
         return Frames(torch.cat(ready, -1), present, sees)
 
 
