@@ -176,7 +176,7 @@ class PRNet(nn.Module):
         clips, exists = self._clips(batch, frames)
         attention = self._attention(frames, clips, exists)
         preference, user_weight = self._preference(frames, attention @ clips, exists.any(1))
-        highlight, non_highlight = (frames * preference).sum(-1), frames @ self.non_highlight
+        highlight, non_highlight = (frames * preference).sum(-1), (frames * self.non_highlight).sum(-1)
         parts = {
             "frames": frames,
             "preference": preference,
@@ -194,7 +194,8 @@ class PRNet(nn.Module):
         if self.settings.normalises_rows:
             rows = F.normalize(rows, dim=-1)
         out: Tensor = self.encoder(self.reduce(rows) * mask.unsqueeze(-1), mask)
-        return out
+        # Under autocast too: in half precision many frames would have one and the same score.
+        return out.to(torch.promote_types(out.dtype, torch.float32))
 
     def _clips(self, batch: Batch, frames: Tensor) -> tuple[Tensor, Tensor]:
         """h̃: `(B, K, d)`, the mean over each clip's frames, and `(B, K)`, which of them exist."""
@@ -205,7 +206,7 @@ class PRNet(nn.Module):
         mask = batch.history_mask[exists]
         encoded = self._encode({name: batch.history[name][exists] for name in self.arrays}, mask)
         clips = frames.new_zeros(*exists.shape, frames.shape[-1])
-        clips[exists] = (encoded.sum(1) / mask.sum(1, keepdim=True)).to(clips.dtype)
+        clips[exists] = encoded.sum(1) / mask.sum(1, keepdim=True)
         return clips, exists
 
     def _attention(self, frames: Tensor, clips: Tensor, exists: Tensor) -> Tensor:

@@ -176,6 +176,7 @@ def test_half_precision_runs() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         answer = model(random_batch(SHAPES, LENGTHS, CLIPS))
     assert answer.scores.isfinite().all()
+    assert answer.scores.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

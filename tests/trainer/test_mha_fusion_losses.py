@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from models.highlight.contract import Batch, Scores
 from models.highlight.mha_fusion import SPEC, MHAFusionSettings
 from tests.models.highlight_batches import random_batch, without_gradient
-from trainer.objectives.mha_fusion import MHAFusionLoss
+from trainer.objectives.mha_fusion import mha_fusion
 from trainer.targets import Targets
 
 SHAPES = {"yolov5/p5": (6, 2, 2), "keypoint_rcnn/joints": (2, 17, 3), "keypoint_rcnn/joint_features": (2, 17, 4)}
@@ -21,11 +23,13 @@ SMALL = MHAFusionSettings(
     clip_frames=4, target_frames=8, object_widths=(8, 8), pose_widths=(6, 6), attention_width=16, predictor_width=16
 )
 LENGTHS, HIGHLIGHTS = (13, 8, 5), ((0, 2), (0, 3), (0, 10), (1, 5), (2, 4))
-LABEL = MHAFusionLoss(has_margin=False, sparsity="none")
-MARGIN = MHAFusionLoss(has_label=False, sparsity="none")
-SOFT = MHAFusionLoss(has_label=False, has_margin=False)
-THROUGH = MHAFusionLoss(has_label=False, has_margin=False, sparsity="straight_through")
-LITERAL = MHAFusionLoss(has_label=False, has_margin=False, sparsity="literal", sparsity_reduction="sum")
+Objective = Callable[[Scores, Batch, Targets], Tensor]
+LABEL = partial(mha_fusion, terms=["label"])
+MARGIN = partial(mha_fusion, terms=["margin"])
+SOFT = partial(mha_fusion, terms=["sparsity"])
+THROUGH = partial(mha_fusion, terms=["sparsity"], sparsity="straight_through")
+LITERAL = partial(mha_fusion, terms=["sparsity"], sparsity="literal", sparsity_reduction="sum")
+WITHOUT_SPARSITY = partial(mha_fusion, terms=["label", "margin"])
 
 
 def batch(positions: int = 0) -> Batch:
@@ -70,17 +74,17 @@ def softly(s: float, _: bool) -> float:
     return 1 / (1 + math.exp(-(s - 0.5) / 0.1))
 
 
-CASES = {
+CASES: dict[str, tuple[Objective, float]] = {
     "label": (LABEL, by_hand(label)),
     "margin": (MARGIN, by_hand(margin)),
     "literal": (LITERAL, by_hand(counted, mean=False)),
     "straight_through": (THROUGH, by_hand(counted)),
     "soft": (SOFT, by_hand(softly)),
     "equation 16": (
-        MHAFusionLoss(sparsity="literal", sparsity_reduction="sum"),
+        partial(mha_fusion, sparsity="literal", sparsity_reduction="sum"),
         by_hand(label) + by_hand(margin) + by_hand(counted, mean=False),
     ),
-    "ours": (MHAFusionLoss(), by_hand(label) + by_hand(margin) + by_hand(softly)),
+    "ours": (mha_fusion, by_hand(label) + by_hand(margin) + by_hand(softly)),
 }
 
 
@@ -92,13 +96,7 @@ def test_losses_are_those_of_the_equations(name: str, positions: int) -> None:
     assert objective(answer(given), given, targets(given)).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_a_mask_padding_counts() -> None:
-    objective = MHAFusionLoss(sparsity="none", masks_padding=False)
-    found = [objective(answer(given), given, targets(given)).item() for given in (batch(), batch(9))]
-    assert found[0] != pytest.approx(found[1], rel=1e-3)
-
-
-def slope(objective: MHAFusionLoss) -> Tensor:
+def slope(objective: Objective) -> Tensor:
     given = batch()
     scores = answer(given)
     torch.autograd.backward(objective(scores, given, targets(given)))
@@ -110,8 +108,8 @@ def slope(objective: MHAFusionLoss) -> Tensor:
 def test_the_printed_sparsity_loss_teaches_nothing() -> None:
     """Its slope is 0 everywhere, and so eq. 16 has the slope of its other two terms."""
     assert (slope(LITERAL) == 0).all()
-    whole, others = MHAFusionLoss(sparsity="literal"), MHAFusionLoss(sparsity="none")
-    torch.testing.assert_close(slope(whole), slope(others), rtol=0, atol=0)
+    whole = partial(mha_fusion, sparsity="literal")
+    torch.testing.assert_close(slope(whole), slope(WITHOUT_SPARSITY), rtol=0, atol=0)
 
 
 def test_both_surrogates_lower_every_score() -> None:
@@ -121,7 +119,7 @@ def test_both_surrogates_lower_every_score() -> None:
     torch.testing.assert_close(slope(THROUGH), slope(SOFT))
 
 
-def trained(objective: MHAFusionLoss, *, until: float, steps: int = 250) -> tuple[nn.Module, list[float]]:
+def trained(objective: Objective, *, until: float, steps: int = 250) -> tuple[nn.Module, list[float]]:
     torch.manual_seed(1)
     given = batch()
     truth, model = targets(given), SPEC.build(SMALL, SHAPES)
@@ -138,8 +136,8 @@ def trained(objective: MHAFusionLoss, *, until: float, steps: int = 250) -> tupl
 
 @pytest.mark.parametrize("name", ["label", "margin", "both", "soft", "straight_through"])
 def test_one_batch_is_learned_by_heart(name: str) -> None:
-    objectives = {"label": LABEL, "margin": MARGIN, "both": MHAFusionLoss(sparsity="none")}
-    objective = (objectives | {"soft": SOFT, "straight_through": THROUGH})[name]
+    objectives = {"label": LABEL, "margin": MARGIN, "both": WITHOUT_SPARSITY, "soft": SOFT, "straight_through": THROUGH}
+    objective = objectives[name]
     _, losses = trained(objective, until=0.01)
     assert losses[-1] <= 0.01 < losses[0], losses[::25]
 
@@ -147,8 +145,7 @@ def test_one_batch_is_learned_by_heart(name: str) -> None:
 def test_all_three_together_end_at_the_share_of_highlights() -> None:
     """Sparsity counts right answers too: what is left at the end is their share, and every frame is right."""
     floor = float(np.mean([sum(who == user for who, _ in HIGHLIGHTS) / n for user, n in enumerate(LENGTHS)]))
-    objective = MHAFusionLoss()
-    model, losses = trained(objective, until=floor + 0.03)
+    model, losses = trained(mha_fusion, until=floor + 0.03)
     assert losses[-1] <= floor + 0.03 < losses[0], (floor, losses[::25])
     given = batch()
     assert ((model(given).scores > 0.5) == targets(given).positive)[given.mask].all()
@@ -188,13 +185,14 @@ def test_the_printed_sparsity_loss_reaches_no_parameter() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"sparsity": "hard"}, "sparsity is one of soft, straight_through, literal, none; got 'hard'"),
-        ({"sparsity_reduction": "max"}, "sparsity_reduction is one of mean, sum; got 'max'"),
-        ({"temperature": 0}, "are above 0, got 10.0 and 0"),
-        ({"threshold": 1}, "between 0 and 1, got 1"),
-        ({"has_label": False, "has_margin": False, "sparsity": "none"}, "at least one of the three losses"),
+        ({"sparsity": "hard"}, "sparsity is of soft, straight_through, literal; got hard"),
+        ({"sparsity_reduction": "max"}, "sparsity_reduction is of mean, sum; got max"),
+        ({"terms": []}, "terms is of label, margin, sparsity; got none"),
+        ({"terms": ["label", "hinge"]}, "terms is of label, margin, sparsity; got label, hinge"),
+        ({"temperature": 0.0}, "are above 0, got 10.0 and 0.0"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changes: dict[str, object], says: str) -> None:
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], says: str) -> None:
+    given = batch()
     with pytest.raises(ValueError, match=says):
-        MHAFusionLoss(**changes)  # type: ignore[arg-type]
+        mha_fusion(answer(given), given, targets(given), **changes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import get_args
+from functools import partial
+from typing import cast, get_args
 
 import numpy as np
 import pytest
@@ -16,17 +17,23 @@ from torch import Tensor
 from models.highlight.contract import Batch, Scores
 from models.highlight.pr_net import SPEC, EncoderKind, Preference, PRNetSettings
 from tests.models.highlight_batches import random_batch, without_gradient
-from trainer.objectives.pr_net import BidirectionalContrastive, CrossEntropy, PairwiseRanking, Reading, Triplet
+from trainer.objectives.pr_net import (
+    Reading,
+    bidirectional_contrastive,
+    pr_net_cross_entropy,
+    pr_net_ranking,
+    pr_net_triplet,
+)
 from trainer.targets import Targets
 
 SHAPES = {"c3d/pool5": (24,)}
 Objective = Callable[[Scores, Batch, Targets], Tensor]
 OBJECTIVES: dict[str, Objective] = {
-    "log": BidirectionalContrastive(),
-    "literal": BidirectionalContrastive(reading="literal"),
-    "ranking": PairwiseRanking(),
-    "cross_entropy": CrossEntropy(),
-    "triplet": Triplet(),
+    "log": bidirectional_contrastive,
+    "literal": partial(bidirectional_contrastive, reading="literal"),
+    "ranking": pr_net_ranking,
+    "cross_entropy": pr_net_cross_entropy,
+    "triplet": pr_net_triplet,
 }
 
 
@@ -80,7 +87,7 @@ def test_equation_8(reading: Reading) -> None:
             expected.append(first - (sum(l_share[i] for i in omega) + sum(b_share[i] for i in mho)))
         else:
             expected.append(first - (sum(math.log(l_share[i]) for i in omega) + sum(math.log(b_share[i]) for i in mho)))
-    loss = BidirectionalContrastive(reading=reading)(scores, given, marked(given, *TARGETS))
+    loss = bidirectional_contrastive(scores, given, marked(given, *TARGETS), reading=reading)
     assert loss.item() == pytest.approx(np.mean(expected), rel=1e-5)
 
 
@@ -107,9 +114,9 @@ def test_the_ablations_are_what_they_say() -> None:
                 ]
             )
         )
-    assert float(PairwiseRanking()(scores, given, targets)) == pytest.approx(np.mean(ranking), rel=1e-5)
-    assert float(CrossEntropy()(scores, given, targets)) == pytest.approx(np.mean(entropy), rel=1e-5)
-    assert float(Triplet()(scores, given, targets)) == pytest.approx(np.mean(triplet), rel=1e-5)
+    assert float(pr_net_ranking(scores, given, targets)) == pytest.approx(np.mean(ranking), rel=1e-5)
+    assert float(pr_net_cross_entropy(scores, given, targets)) == pytest.approx(np.mean(entropy), rel=1e-5)
+    assert float(pr_net_triplet(scores, given, targets)) == pytest.approx(np.mean(triplet), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -139,7 +146,7 @@ def test_all_unlabelled_frames_are_taken_where_there_are_not_five_times_as_many(
     given = random_batch(SHAPES, (3, 8), ((1,), (1,)))
     parts = {key: values[:2].detach() for key, values in answer(given).parts.items() if values.dim() > 1}
     parts["highlight"].requires_grad_()
-    torch.autograd.backward(BidirectionalContrastive()(Scores(parts["highlight"], parts), given, marked(given, (0, 1))))
+    torch.autograd.backward(bidirectional_contrastive(Scores(parts["highlight"], parts), given, marked(given, (0, 1))))
     grad = parts["highlight"].grad
     assert grad is not None
     assert (grad[0, :3] != 0).all()
@@ -153,8 +160,8 @@ def test_the_literal_reading_pushes_highlights_down() -> None:
     slopes = {}
     for reading in get_args(Reading):
         parts = {name: torch.zeros(1, 256, requires_grad=True) for name in ("highlight", "non_highlight")}
-        objective = BidirectionalContrastive(reading=reading)
-        torch.autograd.backward(objective(Scores(parts["highlight"], parts), given, targets))
+        answered = Scores(parts["highlight"], parts)
+        torch.autograd.backward(bidirectional_contrastive(answered, given, targets, reading=reading))
         grad = parts["highlight"].grad
         assert grad is not None
         slopes[reading] = float(grad[0, 100])
@@ -211,13 +218,17 @@ def test_gradients_reach_all_that_should_learn(name: str, variant: Preference) -
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("objective", "says"),
     [
-        (lambda: BidirectionalContrastive(reading="intended"), "reading is one of log, literal; got 'intended'"),  # type: ignore[arg-type]
-        (lambda: BidirectionalContrastive(negatives_per_highlight=0), "at least 1, got 0"),
-        (lambda: Triplet(negatives_per_highlight=-1), "at least 1, got -1"),
+        (
+            partial(bidirectional_contrastive, reading=cast(Reading, "intended")),
+            "reading is one of log, literal; got 'intended'",
+        ),
+        (partial(bidirectional_contrastive, negatives_per_highlight=0), "at least 1, got 0"),
+        (partial(pr_net_triplet, negatives_per_highlight=-1), "at least 1, got -1"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(make: Callable[[], object], says: str) -> None:
+def test_settings_that_cannot_be_are_refused(objective: Objective, says: str) -> None:
+    given = batch()
     with pytest.raises(ValueError, match=says):
-        make()
+        objective(answer(given), given, marked(given, *TARGETS))
