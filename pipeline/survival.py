@@ -6,13 +6,13 @@ sha256 lets two people find out whether they speak of the same videos. The day i
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
 from storage.catalog import Catalog
+from storage.fingerprint import ids_sha256
 from storage.records import JSON
 from storage.verdicts import REASONS, TAXONOMY_VERSION, State, Verdict
 
@@ -38,11 +38,6 @@ class Survival:
         missing = ", ".join(f"{count} {reason}" for reason, count in self.missing.items())
         share = self.done / self.ids if self.ids else 0.0
         return f"{self.split:<12} {self.done} of {self.ids} done ({share:.1%}){'; ' if missing else ''}{missing}"
-
-
-def ids_sha256(ids: Iterable[str]) -> str:
-    """sha256 over the sorted ids, each followed by a newline: what `sort ids.txt | sha256sum` prints under LC_ALL=C."""
-    return hashlib.sha256("".join(f"{video_id}\n" for video_id in sorted(ids)).encode()).hexdigest()
 
 
 def survival(catalog: Catalog, verdicts: Mapping[str, Verdict]) -> tuple[Survival, ...]:

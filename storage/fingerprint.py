@@ -1,4 +1,4 @@
-"""Settings → a short name for "the same settings". The only definition of that in the project.
+"""Settings → a short name for "the same settings"; ids → a digest for "the same ids". The only definitions of both.
 
 A fingerprint is the start of the sha256 of the settings' canonical JSON. Everything that shapes the bytes of a feature
 goes in; everything else (library versions, device, workers) stays out and is recorded as provenance instead.
@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from storage.records import JSON
@@ -51,3 +51,8 @@ def readable(value: object) -> bytes:
 def fingerprint(settings: object) -> str:
     """The first 12 hex digits of the sha256 of the canonical JSON of `settings`."""
     return hashlib.sha256(canonical(settings)).hexdigest()[:DIGITS]
+
+
+def ids_sha256(ids: Iterable[str]) -> str:
+    """sha256 over the sorted ids, each followed by a newline: what `sort ids.txt | sha256sum` prints under LC_ALL=C."""
+    return hashlib.sha256("".join(f"{identity}\n" for identity in sorted(ids)).encode()).hexdigest()

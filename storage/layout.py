@@ -6,6 +6,7 @@
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.h5    immutable part
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.json       sidecar: the only file ever replaced
     ROOT/<catalog>/features/<variant>-<fp>/spool/012/           finished videos that wait for their part
+    ROOT/<catalog>/scores/<run>/run.json  scores.<hash>.h5      what one model answered, and where that came from
     ROOT/<catalog>/leases/shard_012.lease   report/   runs/
     ROOT/egress/<12 hex digits>/                                what all processes know of one way out to one site
     ROOT/weights/                                               published weights, their pins, and their converted form
@@ -25,6 +26,9 @@ from storage.records import VIDEO_ID
 
 VARIANT_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 """`c3d`, `c3d.segments`: an extractor's name, or that and a person's word for how it was set."""
+
+RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+"""A run of a model over a catalog: `phd-ca.seed3`."""
 
 _VARIANT_FOLDER = re.compile(rf"({VARIANT_NAME.pattern})-([0-9a-f]{{12}})")
 _SHARD_FILE = re.compile(r"shard_([0-9]{3,})(?:\.json|\.p([0-9]{3,})\.h5)")
@@ -157,6 +161,12 @@ class Layout:
         if not re.fullmatch(r"[A-Za-z0-9]{1,32}", run_name):
             raise ValueError(f"a run is named with 1 to 32 letters and digits, got {run_name!r}")
         return self.folder / "runs" / run_name / "retry.json"
+
+    def scores(self, run: str) -> Path:
+        """Folder of what one run of a model answered."""
+        if not RUN_NAME.fullmatch(run):
+            raise ValueError(f"a run of scores is named like 'phd-ca.seed3', in 1 to 64 of a-z 0-9 _ . -, got {run!r}")
+        return self.folder / "scores" / run
 
     @property
     def report(self) -> Path:

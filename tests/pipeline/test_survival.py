@@ -7,8 +7,9 @@ from datetime import date
 
 import pytest
 
-from pipeline.survival import ids_sha256, report, survival
+from pipeline.survival import report, survival
 from storage.catalog import Catalog
+from storage.fingerprint import ids_sha256
 from storage.records import Link, User, Video
 from storage.verdicts import DONE, REASONS, TAXONOMY_VERSION, failed
 

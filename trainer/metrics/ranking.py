@@ -112,7 +112,8 @@ def nmsd(scores: ArrayLike, positives: ArrayLike, totals: ArrayLike | None = Non
 
     With n true frames of T: the threshold is the `1 - recall` quantile (numpy's, linear) of the true frames' scores, D
     counts all frames at or above it, and the answer is (D - recall n) / (T - recall n). 0 is ideal, a random ranker
-    gets about 0.5, one score for everything gets 1. Lower is better. Video2GIF, `meaningful_summary_duration`.
+    gets about 0.5, one score for everything gets 1. Lower is better. The threshold may fall between two scores, so
+    unlike the others this looks at more than their order. Video2GIF, `meaningful_summary_duration`.
     """
     values, hits, counts = _items(scores, positives, totals)
     if not 0 < recall < 1:

@@ -25,7 +25,9 @@ def hold(scores: ArrayLike, positions: ArrayLike, n_frames: int) -> Floats:
     """
     values, places = np.asarray(scores, np.float64), np.asarray(positions, np.int64)
     if values.shape != places.shape or (np.diff(places) <= 0).any() or not (0 <= places[0] <= places[-1] < n_frames):
-        raise ValueError(f"positions ascend inside {n_frames} frames, one per score; got {len(places)} of {len(values)}")
+        raise ValueError(
+            f"positions ascend inside {n_frames} frames, one per score; got {len(places)} of {len(values)}"
+        )
     lengths = np.diff(places, append=n_frames)
     return np.concatenate([np.zeros(places[0]), np.repeat(values, lengths)])
 
@@ -46,7 +48,9 @@ def knapsack(values: ArrayLike, weights: ArrayLike, capacity: int) -> NDArray[np
     """
     worth, sizes = np.asarray(values, np.float64), np.asarray(weights, np.int64)
     if worth.shape != sizes.shape or worth.ndim != 1 or (sizes < 1).any() or np.isnan(worth).any() or capacity < 0:
-        raise ValueError(f"a value and a weight above 0 per item, a capacity from 0 on; got {worth}, {sizes}, {capacity}")
+        raise ValueError(
+            f"a value and a weight above 0 per item, a capacity from 0 on; got {worth}, {sizes}, {capacity}"
+        )
     best = np.zeros(capacity + 1)
     taken = np.zeros((len(worth), capacity + 1), np.bool_)
     for item, (value, size) in enumerate(zip(worth, sizes, strict=True)):

@@ -60,7 +60,7 @@ class References:
 
     def __init__(self, checkouts: Path, folder: Path) -> None:
         sys.modules.update({name: MagicMock() for name in STUBS})
-        sys.modules["nncore"].to_dict_of_list = lambda blob: blob
+        sys.modules.update(nncore=MagicMock(to_dict_of_list=lambda blob: blob))
         sys.modules["nncore.dataset"].DATASETS.register = lambda: lambda found: found
         sys.modules["umt_splits"] = SimpleNamespace(TVSUM_SPLITS={}, YOUTUBE_SPLITS={})  # type: ignore[assignment]
         sys.path.insert(0, str(folder))
@@ -116,7 +116,7 @@ def _clips(refs: References, given: Case) -> dict[str, Any]:
 
 
 def _shots(refs: References, given: Case) -> dict[str, Any]:
-    people, scores = _twenty(given.ratings), ranks(given.shot_scores)
+    people, scores = twenty(given.ratings), ranks(given.shot_scores)
     fake = SimpleNamespace(get_video_id=lambda index: "video", label={"video": {"anno": people.T.tolist()}})
     umt = refs.umt_tvsum.TVSum.evaluate(fake, {"saliency": [torch.tensor(scores)[None]]})["mAP"]
     mini = refs.mini.TVsumOrCoSumEvaluate_sample(scores, (people > np.median(people, axis=1, keepdims=True)) * 1, 5)[0]
@@ -127,7 +127,7 @@ def _shots(refs: References, given: Case) -> dict[str, Any]:
     return {"top_5_median": mini, "top_5_half": refs.mini.TVsumOrCoSumEvaluate_sample(scores, halves, 5)[0]}
 
 
-def _twenty(ratings: NDArray[np.int64]) -> NDArray[np.int64]:
+def twenty(ratings: NDArray[np.int64]) -> NDArray[np.int64]:
     """UMT counts on exactly 20 annotators."""
     return np.resize(ratings, (20, ratings.shape[1]))
 

@@ -1,0 +1,88 @@
+"""Estimates: intervals that cover, means that are what they say, and no average over different users."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from trainer.estimates import Evaluation, difference, estimates
+
+
+def evaluation(values: NDArray[np.float64], ids: tuple[str, ...] = (), groups: Mapping[str, str] = {}) -> Evaluation:
+    names = ids or tuple(f"u{number:04d}" for number in range(len(values)))
+    return Evaluation("toy/1", names, {"ap": values}, {"zed": "empty_truth"}, groups)
+
+
+def test_an_estimate_says_all_that_it_takes_to_compare_it() -> None:
+    dice = np.random.default_rng(0)
+    runs = [evaluation(dice.random(200)) for _ in range(5)]
+    found = estimates(runs)["ap"]
+    means = [run.values["ap"].mean() for run in runs]
+    assert found.mean == pytest.approx(np.mean(means))
+    assert found.seed_sd == pytest.approx(np.std(means, ddof=1))
+    assert (found.n, found.n_dropped, found.seeds, found.protocol) == (200, 1, 5, "toy/1")
+    listed = "".join(f"{identity}\n" for identity in runs[0].ids)
+    assert found.ids_sha256 == hashlib.sha256(listed.encode()).hexdigest()
+    assert str(found).endswith(f"over 5 seeds n=200 {found.ids_sha256[:8]}")
+    assert estimates(runs[:1])["ap"].seed_sd is None
+
+
+def test_the_interval_is_the_normal_one_where_that_is_right() -> None:
+    values = np.random.default_rng(1).normal(0.4, 0.1, 900)
+    found = estimates([evaluation(values)], resamples=4000)["ap"]
+    error = 1.96 * values.std() / 30
+    assert found.low == pytest.approx(values.mean() - error, abs=0.1 * error)
+    assert found.high == pytest.approx(values.mean() + error, abs=0.1 * error)
+    assert estimates([evaluation(values)]) == estimates([evaluation(values)])
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    dice = np.random.default_rng(2)
+    found = [estimates([evaluation(dice.exponential(1.0, 80))], resamples=300)["ap"] for _ in range(200)]
+    covered = np.mean([one.low <= 1.0 <= one.high for one in found])
+    assert 0.88 <= covered <= 0.99  # three standard deviations of 200 tries around 95 %, and a small sample's bias
+
+
+def test_a_mean_over_groups_weighs_groups_alike() -> None:
+    values = np.array([1.0, 1.0, 1.0, 0.0])
+    groups = {"a": "dog", "b": "dog", "c": "dog", "d": "surfing"}
+    grouped = estimates([evaluation(values, tuple("abcd"), groups)])["ap"]
+    assert (grouped.mean, grouped.low, grouped.high, grouped.n_groups) == (0.5, 0.5, 0.5, 2)
+    plain = estimates([evaluation(values, tuple("abcd"))])["ap"]
+    assert (plain.mean, plain.n_groups) == (0.75, 1)
+    assert plain.low < 0.75 < plain.high
+
+
+def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
+    dice = np.random.default_rng(3)
+    hard = dice.random(300)
+    one, other = evaluation(hard + 0.02 + 0.01 * dice.normal(size=300)), evaluation(hard)
+    alone = [estimates([run])["ap"] for run in (one, other)]
+    assert alone[0].low < alone[1].high
+    assert estimates([difference(one, other)])["ap"].low > 0.015
+
+
+def test_different_users_are_never_averaged() -> None:
+    one, other = evaluation(np.zeros(2), ("a", "b")), evaluation(np.zeros(2), ("a", "c"))
+    with pytest.raises(ValueError, match="is not averaged with"):
+        estimates([one, other])
+    with pytest.raises(ValueError, match="is not averaged with"):
+        difference(one, other)
+    with pytest.raises(ValueError, match="no run was given"):
+        estimates([])
+    with pytest.raises(ValueError, match="no id has a value"):
+        estimates([evaluation(np.zeros(0))])
+
+
+@pytest.mark.parametrize("values", [np.zeros(3), np.array([0.0, np.nan])])
+def test_an_evaluation_is_whole(values: NDArray[np.float64]) -> None:
+    with pytest.raises(ValueError, match="finite values"):
+        Evaluation("toy/1", ("a", "b"), {"ap": values})
+    with pytest.raises(ValueError, match="ids ascend"):
+        Evaluation("toy/1", ("b", "a"), {})
+    with pytest.raises(ValueError, match="ids ascend"):
+        Evaluation("toy/1", ("a",), {}, {"a": "no_scores"})

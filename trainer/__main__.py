@@ -1,0 +1,53 @@
+"""`python -m trainer baselines ...`: what is done with a catalog and its features, without Luigi.
+
+A command is a row in `COMMANDS` and a module, imported only when it is asked for, with `add_arguments(parser)` and
+`run(options)`, which yields the lines to print as they come. Exit codes: 0 done, 2 wrong use, 4 the machine is in the
+way, 5 something on disk is not as recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from storage.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
+
+DONE, WRONG_USE, IN_THE_WAY, VIOLATION = 0, 2, 4, 5
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "baselines": ("trainer.baselines_command", "what rankers that learn nothing score on a catalog"),
+}
+"""Name → (module, one line for a person)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser(given[0] if given else "").parse_args(given)
+    try:
+        for line in options.run(options):
+            print(line, flush=True)
+    except HighlightsError as error:
+        print(error, file=sys.stderr)
+        if isinstance(error, IntegrityError):
+            return VIOLATION
+        return IN_THE_WAY if isinstance(error, LeaseHeld | SystemicFault) else WRONG_USE
+    return DONE
+
+
+def _parser(asked: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer", description="Train, score and judge highlight models.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (module, told) in COMMANDS.items():
+        command = commands.add_parser(name, help=told, description=told)
+        if name == asked:
+            found = import_module(module)
+            found.add_arguments(command)
+            command.set_defaults(run=found.run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
