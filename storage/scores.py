@@ -101,7 +101,7 @@ def run_of(provenance: Provenance, tracks: Sequence[ScoreTrack], absent: Mapping
 
 
 def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
-    """Keep a run under `ROOT/<catalog>/scores/<name>`, in place of an older one of that name."""
+    """Keep a run under `ROOT/<catalog>/scores/<name>`, in place of an older one of that name; one writer at a time."""
     folder, tracks = layout.scores(name), [run.tracks[key] for key in sorted(run.tracks)]
     content = _image(tracks)
     sha256 = hashlib.sha256(content).hexdigest()

@@ -14,7 +14,7 @@ from storage.catalog import read_catalog
 from storage.errors import SettingsError
 from trainer.baselines import BASELINES, baseline_tracks
 from trainer.estimates import Estimate, Evaluation, estimates
-from trainer.protocols import PHD2, Targets, evaluate, targets
+from trainer.protocols import Targets, evaluate, targets
 
 METRICS = {"ap": "mAP", "nmsd": "nMSD", "recall_at_5": "R@5", "ap_uninterpolated": "mAP n.i.", "ap_step": "mAP step"}
 """What the table shows, and how it is headed; a lower nMSD is better."""
@@ -55,7 +55,7 @@ def table(
     reasons = Counter(first.dropped.values())
     dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "none"
     some = estimates(rows[next(iter(rows))])["ap"]
-    yield f"{title}, {first.protocol} at {PHD2.segment_seconds:g} s, percent, mean [95 % over users]"
+    yield f"{title}, {first.protocol}, percent, mean [95 % over users]"
     yield f"users: {some.n} of {some.n + some.n_dropped}, ids {some.short_hash}; dropped: {dropped}"
     yield f"{'ranker':<12} {'metric':<9} {'published':>9} {'measured':>8} {'95 %':^16} {'seeds':>5} {'sd':>5}"
     for name, runs in rows.items():

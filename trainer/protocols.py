@@ -9,7 +9,7 @@ nMSD, 21.38 Recall@5), which rules out several other readings of the paper. Refu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -64,8 +64,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Targets:
-    """What a split asks for. Pairs asked for = known + dropped."""
+    """What a split asks for, under one protocol. Pairs asked for = known + dropped."""
 
+    protocol: Protocol
     known: Mapping[Key, Target]
     dropped: Mapping[Key, str]
     """(user, video) → why there is no truth to measure against."""
@@ -96,7 +97,18 @@ def targets(
             dropped[key] = found
         else:
             known[key] = found
-    return Targets(known, dropped)
+    return Targets(protocol, known, dropped)
+
+
+def scored_durations(tracks: Iterable[ScoreTrack]) -> dict[str, float]:
+    """Video → seconds, as the scorer saw it, for `targets`. Raises ValueError where two tracks of a video disagree."""
+    found: dict[str, float] = {}
+    for track in tracks:
+        if found.setdefault(track.video_id, track.duration_seconds) != track.duration_seconds:
+            raise ValueError(
+                f"{track.video_id} lasts {found[track.video_id]} s in one track, {track.duration_seconds} s"
+            )
+    return found
 
 
 def _spans(catalog: Catalog) -> Mapping[Key, Floats]:
@@ -116,7 +128,7 @@ def _target(seconds: float, spans: Floats, protocol: Protocol) -> Target | str:
     return Target(grid, grid.frames, positives, tuple(mark for mark in marks if mark.sum()))
 
 
-def measure(target: Target, scores: Floats, protocol: Protocol = PHD2) -> dict[str, float]:
+def measure(target: Target, scores: Floats, protocol: Protocol) -> dict[str, float]:
     """Every number of one target for `(M,)` scores of its segments.
 
     `ap` is Video2GIF's interpolated average precision, the one that reproduces PHD-GIFs' tables; `nmsd` is against the
@@ -150,7 +162,6 @@ def evaluate(
     asked: Targets,
     tracks: Mapping[Key, ScoreTrack],
     absent: Mapping[Key, str] = MappingProxyType({}),
-    protocol: Protocol = PHD2,
 ) -> Evaluation:
     """One number per user and metric: the mean over the user's targets that have scores (on PHD2 there is one target).
 
@@ -164,11 +175,11 @@ def evaluate(
             tally.reasons[user] = absent.get((user, video), absent.get(("", video), NO_SCORES))
         else:
             scores = target.grid.averaged(track.spans, track.scores.astype(np.float64))
-            tally.values[user].append(measure(target, scores, protocol))
+            tally.values[user].append(measure(target, scores, asked.protocol))
     users = tuple(sorted(tally.values))
     metrics = list(tally.values[users[0]][0]) if users else []
     return Evaluation(
-        protocol=str(protocol),
+        protocol=str(asked.protocol),
         ids=users,
         values={name: np.array([_mean(tally.values[user], name) for user in users]) for name in metrics},
         dropped={user: reason for user, reason in sorted(tally.reasons.items()) if user not in tally.values},

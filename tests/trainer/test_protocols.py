@@ -16,7 +16,7 @@ from storage.scores import ScoreTrack
 from trainer.baselines import BASELINES, baseline_tracks
 from trainer.estimates import Evaluation, estimates
 from trainer.metrics.ranking import curve, interpolated_ap, nmsd
-from trainer.protocols import PER_FRAME, PHD2, Targets, evaluate, targets
+from trainer.protocols import PER_FRAME, Targets, evaluate, scored_durations, targets
 
 SEEDS = 4
 TOLERANCE = 4.5
@@ -82,7 +82,10 @@ def test_every_user_is_measured_or_dropped_for_a_reason() -> None:
 
 def test_a_decoded_duration_goes_before_a_claimed_one() -> None:
     made = catalog([Annotation("v", "u", 2.0, 4.0)], {"v": 20.0})
-    assert len(targets(made, "test", durations={"v": 31.0}).known["u", "v"].frames) == 7
+    tracks = [track(user, "v", 31.0, [[0, 31]], [1]) for user in ("u", "w")]
+    assert len(targets(made, "test", durations=scored_durations(tracks)).known["u", "v"].frames) == 7
+    with pytest.raises(ValueError, match=r"31\.0 s in one track, 30\.0 s"):
+        scored_durations([*tracks, track("x", "v", 30.0, [[0, 30]], [1])])
     assert len(targets(made, "test").known["u", "v"].frames) == 4
 
 
@@ -140,7 +143,7 @@ def test_a_score_for_every_frame_is_another_scale(shared_data: Path) -> None:
 
     made = read_phd2({"test": shared_data / "phd2" / "testing.csv"})
     asked = targets(made, "test", PER_FRAME)
-    found = evaluate(asked, baseline_tracks(BASELINES["random"], asked), protocol=PER_FRAME)
+    found = evaluate(asked, baseline_tracks(BASELINES["random"], asked))
     assert found.protocol == "phd2-frames/1"
     assert found.values["ap"].mean() == pytest.approx(0.085, abs=0.002)
     assert found.values["nmsd"].mean() == pytest.approx(0.481, abs=0.007)
@@ -151,4 +154,3 @@ def test_position_alone_beats_chance(published: Targets) -> None:
     found = {name: evaluate(published, baseline_tracks(BASELINES[name], published)) for name in ("early", "late")}
     means = {name: run.values["ap"].mean() for name, run in found.items()}
     assert means["early"] > means["late"] > 0.13
-    assert PHD2.segment_seconds == 5
