@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 
 from storage.records import JSON
@@ -56,3 +56,19 @@ def fingerprint(settings: object) -> str:
 def ids_sha256(ids: Iterable[str]) -> str:
     """sha256 over the sorted ids, each followed by a newline: what `sort ids.txt | sha256sum` prints under LC_ALL=C."""
     return hashlib.sha256("".join(f"{identity}\n" for identity in sorted(ids)).encode()).hexdigest()
+
+
+def differences(settings: Sequence[Mapping[str, JSON]]) -> list[str]:
+    """For each of several settings, `name=value` of whatever is not the same in all; nested names are dotted."""
+    flat = [dict(_flat("", dict(one))) for one in settings]
+    names = sorted({name for one in flat for name in one})
+    varying = [name for name in names if len({repr(one.get(name)) for one in flat}) > 1]
+    return [", ".join(f"{name}={one.get(name)!r}" for name in varying) for one in flat]
+
+
+def _flat(prefix: str, value: JSON) -> Iterator[tuple[str, JSON]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(f"{prefix}.{key}" if prefix else key, item)
+    else:
+        yield prefix, value

@@ -15,7 +15,7 @@ from typing import Any
 from storage.account import Entry, Sidecar, logical_digest
 from storage.atomic import size_and_sha256
 from storage.errors import IntegrityError, LookupFailed
-from storage.fingerprint import fingerprint
+from storage.fingerprint import differences, fingerprint
 from storage.handles import VideoHandle
 from storage.layout import Layout, VariantLayout, parse_variant, shard_and_number
 from storage.reader import PartReader
@@ -184,19 +184,5 @@ def open_part(layout: VariantLayout, sidecar: Sidecar, file: str, *, verify: boo
 
 
 def _differences(layouts: list[VariantLayout]) -> str:
-    flat = [dict(_flat("", read_settings(layout))) for layout in layouts]
-    names = sorted({name for settings in flat for name in settings})
-    varying = [name for name in names if len({repr(settings.get(name)) for settings in flat}) > 1]
-    lines = [
-        f"\n  {layout.folder.name}  " + ", ".join(f"{name}={settings.get(name)!r}" for name in varying)
-        for layout, settings in zip(layouts, flat, strict=True)
-    ]
-    return "".join(lines)
-
-
-def _flat(prefix: str, value: JSON) -> Iterator[tuple[str, JSON]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(f"{prefix}.{key}" if prefix else key, item)
-    else:
-        yield prefix, value
+    varying = differences([read_settings(layout) for layout in layouts])
+    return "".join(f"\n  {layout.folder.name}  {text}" for layout, text in zip(layouts, varying, strict=True))

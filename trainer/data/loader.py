@@ -1,0 +1,149 @@
+"""Batches of a dataset in an order that follows from the seed and the epoch, from any place of it on.
+
+A loader's position is three numbers, so training stopped in mid-epoch goes on with exactly the batches it would have
+seen, whatever the number of workers before and after. Refuses to know models and losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from storage.errors import SettingsError
+from storage.records import JSON
+from trainer.data.batching import Collate, Loaded
+from trainer.data.dataset import Draw, HighlightDataset
+
+SHARDS_AT_ONCE = 8
+"""Examples are mixed within so many shards, about 2,400 videos of PHD2: reads stay near each other on disk, and a batch
+still has users from everywhere, since a hash put their videos into shards."""
+
+
+@dataclass(frozen=True)
+class LoaderSettings:
+    """How batches are made."""
+
+    batch_size: int
+    seed: int = 0
+    workers: int = 0
+    """Processes that read ahead; 0 reads in this one."""
+    start_method: str = "spawn"
+    """How workers are started: spawn, forkserver or fork (fast, but unsafe beside threads and once CUDA is in use)."""
+    prefetch: int = 2
+    """Batches each worker reads ahead."""
+    rank: int = 0
+    """Of `ranks` processes that train together, each sees its own share of every epoch, all shares equally long: up to
+    `ranks - 1` examples are left out of an epoch, others each time."""
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.workers < 0 or self.prefetch < 1:
+            raise ValueError(f"batch_size and prefetch are at least 1, workers at least 0; got {self}")
+        if self.start_method not in ("spawn", "forkserver", "fork"):
+            raise ValueError(f"start_method is spawn, forkserver or fork, got {self.start_method!r}")
+        if not 0 <= self.rank < self.ranks:
+            raise ValueError(f"rank is 0 to ranks - 1, got {self.rank} of {self.ranks}")
+
+
+class Loader:
+    """`for batch, targets, examples in loader`: the rest of the current epoch, after which the next one is current.
+
+    A loop that breaks off goes on where it stopped. Training data is shuffled anew each epoch; scoring data is not.
+    """
+
+    def __init__(self, dataset: HighlightDataset, settings: LoaderSettings) -> None:
+        self.dataset = dataset
+        self.settings = settings
+        self.epoch = 0
+        self.batches_done = 0
+        self._batches = DataLoader(
+            dataset,
+            batch_sampler=_Rest(self),
+            collate_fn=_collate(dataset),
+            num_workers=settings.workers,
+            multiprocessing_context=settings.start_method if settings.workers else None,
+            prefetch_factor=settings.prefetch if settings.workers else None,
+            persistent_workers=settings.workers > 0,
+            # Its own: each pass draws a number from it, and dropout must not depend on how often one looks at data.
+            generator=torch.Generator().manual_seed(settings.seed),
+        )
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        return -(-len(self._numbers(self.epoch)) // self.settings.batch_size)
+
+    def __iter__(self) -> Iterator[Loaded]:
+        for loaded in self._batches:
+            self.batches_done += 1
+            yield loaded
+        self.epoch, self.batches_done = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, JSON]:
+        """Where the loader stands: taken inside a loop, behind the batch in hand."""
+        return {"epoch": self.epoch, "batches_done": self.batches_done, **self._identity()}
+
+    def load_state_dict(self, state: Mapping[str, JSON]) -> None:
+        """Go on from `state`. Raises SettingsError if it is of other examples, or of batches made in another way."""
+        mine = self._identity()
+        theirs = {name: state.get(name) for name in mine}
+        if theirs != mine:
+            raise SettingsError((f"the position is one of {theirs}, and these batches are {mine}: no going on",))
+        epoch, batches_done = state["epoch"], state["batches_done"]
+        if not isinstance(epoch, int) or not isinstance(batches_done, int):
+            raise SettingsError(
+                (f"a position has whole numbers, got epoch {epoch!r} and batches_done {batches_done!r}",)
+            )
+        self.epoch, self.batches_done = epoch, batches_done
+
+    def _identity(self) -> dict[str, JSON]:
+        of_settings = {name: getattr(self.settings, name) for name in ("batch_size", "seed", "ranks")}
+        return {"examples": self.dataset.digest, **of_settings}
+
+    def rest(self) -> Iterator[list[Draw]]:
+        """The draws of the batches to come in this epoch."""
+        numbers, size = self._numbers(self.epoch), self.settings.batch_size
+        for first in range(self.batches_done * size, len(numbers), size):
+            chosen = sorted(
+                numbers[first : first + size].tolist()
+            )  # a batch reads its videos in the order of their ids
+            yield [Draw(number, self.settings.seed, self.epoch) for number in chosen]
+
+    def _numbers(self, epoch: int) -> NDArray[np.int64]:
+        rank, ranks = self.settings.rank, self.settings.ranks
+        if not self.dataset.is_training:
+            return np.arange(rank, len(self.dataset), ranks)
+        order = shuffled(self.dataset.shards, self.settings.seed, epoch)
+        return order[: len(order) // ranks * ranks][rank::ranks]
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """The batch sampler: what its loader has not yet handed out."""
+
+    loader: Loader
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return self.loader.rest()
+
+    def __len__(self) -> int:
+        return len(self.loader) - self.loader.batches_done
+
+
+def shuffled(shards: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """Numbers of the examples, whose shards are `shards`, in an order that mixes `SHARDS_AT_ONCE` shards at a time."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(np.unique(shards))
+    pool_of = np.zeros(int(shards.max(initial=0)) + 1, np.int64)
+    pool_of[order] = np.arange(len(order)) // SHARDS_AT_ONCE
+    return np.lexsort((rng.permutation(len(shards)), pool_of[shards]))
+
+
+def _collate(dataset: HighlightDataset) -> Collate:
+    features = dataset.reader.features
+    dtypes = {key: torch.uint8 if features.dtype(key) == np.uint8 else torch.float32 for key in features.keys}
+    return Collate(features.shapes, dtypes, dataset.reader.settings.history != "none")

@@ -1,0 +1,81 @@
+"""What a recipe says of its data: which arrays, what a position is, what a history is, who is held out.
+
+Refuses to know any store; `open_data` checks the settings against one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from models.highlight.contract import History, Unit
+
+Whose = Literal["own", "other", "nobody"]
+"""Whose history a model is handed: the user's; that of another user of the split (a control: what a personalised model
+gains has to go away); or none."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Arrays, unit and history are the model's (`ModelSpec`); defaults are PHD-GIFs' (section 5.3) where it has one."""
+
+    arrays: tuple[str, ...]
+    """Array keys, `VARIANT/ARRAY`; the rows of the first are the positions if the unit is a row."""
+    unit: Unit
+    history: History
+    max_items: Mapping[str, int] = field(default_factory=dict)
+    """Ragged array → so many items of a row are kept: the first ones, which extractors store best first. A ragged array
+    `(items, ...)` becomes dense `(max_items, ...)`, and an item that is not there is zero in every value."""
+    window_rows: int | None = None
+    """Training sees windows of so many rows, cut side by side, those that hold a highlight (PR-Net: 256); None: whole
+    videos. Scoring always sees whole videos."""
+    segment_seconds: float = 5.0
+    """Length of a segment when scoring, and of what long shots and unmarked stretches are cut into."""
+    longest_shot_seconds: float = 15.0
+    """Longer shots are cut into segments."""
+    shots: Path | None = None
+    """A table of shots (video_id,start_seconds,end_seconds) to train on; None: GIFs, and chunks of the rest."""
+    targets: Literal["every", "last"] = "every"
+    """Training: every video of a user takes its turn as target with the others as history, or the last one alone."""
+    pairs: int = 5
+    """(s+, s-) pairs drawn from a user's video."""
+    only_pairs: bool = False
+    """Training on segments: positions outside the pairs are not read. For models that score each segment alone."""
+    max_elements: int = 20
+    """Elements of the history a model sees in training (PHD-GIFs: 20 shots; MHA+Fusion: 15 clips)."""
+    max_elements_scoring: int | None = None
+    """The same when scoring; None: all (PHD-GIFs), at the price of the longest history of a batch."""
+    history_videos: int | None = None
+    """The history is that of so many videos (the curve k = 0..20); None: all."""
+    element_rows: int = 256
+    """A longer element of the history is thinned evenly to so many positions. Ours: it bounds memory, and the longest
+    of 20,488 published GIFs has 51 rows of C3D."""
+    whose: Whose = "own"
+    holdout_users: int = 1000
+    """Users of `train` kept for validation where the dataset names none (PHD2 says how many, not which)."""
+    holdout_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.arrays or any(key.count("/") != 1 for key in self.arrays):
+            raise ValueError(f"arrays are keys such as c3d/pool5, at least one; got {self.arrays}")
+        if unknown := set(self.max_items) - set(self.arrays):
+            raise ValueError(f"max_items names arrays that are not read: {', '.join(sorted(unknown))}")
+        for name in ("segment_seconds", "longest_shot_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is above 0, got {getattr(self, name)}")
+        for name, least in (("max_elements", 1), ("element_rows", 1), ("pairs", 0), ("holdout_users", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is at least {least}, got {getattr(self, name)}")
+        for name, least in (("window_rows", 1), ("max_elements_scoring", 1), ("history_videos", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} is None or at least {least}, got {value}")
+        self._check_unit()
+
+    def _check_unit(self) -> None:
+        if self.unit == "segment" and self.window_rows is not None:
+            raise ValueError("window_rows cuts rows; a model of segments sees whole videos, or only_pairs of them")
+        if self.unit == "row" and (self.only_pairs or self.shots is not None):
+            raise ValueError("only_pairs and shots are for models of segments; this one's unit is a row")
