@@ -9,7 +9,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from storage.catalog import Catalog
 from storage.errors import SettingsError
@@ -78,8 +78,11 @@ def users_of(catalog: Catalog, split: Split, settings: DataSettings) -> tuple[tu
     """The users of a split, ascending, and the name of the hold-out that decided it; empty if the dataset did.
 
     Where no user is published as `validation`, the `holdout_users` of `train` with the smallest hash are: a user who is
-    held out stays so whoever else joins or leaves. Raises SettingsError if nobody is left to train on.
+    held out stays so whoever else joins or leaves. Raises SettingsError for an unknown split, or if nobody is left to
+    train on.
     """
+    if split not in get_args(Split):
+        raise SettingsError((f"a split is one of {', '.join(get_args(Split))}; got {split!r}",))
     if split == "all":
         return tuple(user.user_id for user in catalog.users), ""
     found = [user.user_id for user in catalog.users if user.split == split]
@@ -109,10 +112,7 @@ def list_examples(
     A catalog without users gives each of its videos once, for the split `all`. Raises SettingsError for a split that is
     unknown or empty.
     """
-    if catalog.users:
-        users, holdout = users_of(catalog, split, settings)
-    else:
-        users, holdout = (), ""
+    users, holdout = users_of(catalog, split, settings)
     if split != "all" and not users:
         raise SettingsError((f"{catalog.name} has no users in the split {split!r}",))
     candidates = _of_users(catalog, users, settings, is_training=expand is not None) if users else _of_videos(catalog)

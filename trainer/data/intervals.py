@@ -37,7 +37,7 @@ def within(intervals: Intervals, end_seconds: float) -> Intervals:
 def gaps(disjoint: Intervals, end_seconds: float) -> Intervals:
     """What `[0, end_seconds)` has beside intervals that are disjoint, ascending and inside it."""
     between = np.stack([np.append(0.0, disjoint[:, 1]), np.append(disjoint[:, 0], end_seconds)], 1)
-    return between[between[:, 1] - between[:, 0] > _SLIVER]
+    return np.asarray(between[between[:, 1] - between[:, 0] > _SLIVER])
 
 
 def chunks(start: float, end: float, seconds: float) -> Intervals:

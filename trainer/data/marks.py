@@ -53,7 +53,7 @@ def labels(spans: Intervals, people: Sequence[NDArray[np.float64]]) -> NDArray[n
     """`(n,)`: the value each person's marks give a span, 0 if none does, averaged over the persons."""
     if not people:
         return np.zeros(len(spans), np.float32)
-    return np.stack([_one_persons(spans, marks) for marks in people]).mean(axis=0).astype(np.float32)
+    return np.asarray(np.mean([_one_persons(spans, marks) for marks in people], axis=0), np.float32)
 
 
 def _one_persons(spans: Intervals, marks: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,152 @@
+"""The order of batches: the same whatever reads them, and exactly resumed from any place."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from storage.errors import IntegrityError, SettingsError
+from tests.trainer.stores import rows_of, write_people, write_variant
+from trainer.data import DataSettings, HighlightDataset, Loaded, Loader, LoaderSettings, open_data
+from trainer.data.loader import SHARDS_AT_ONCE, shuffled
+
+KEY = "c3d/pool5"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> HighlightDataset:
+    """31 user videos to train on."""
+    marks = [
+        (f"u{number % 6}", f"v{number:02d}", start, start + 3.0) for number in range(31) for start in (1.0, 8.0, 20.0)
+    ]
+    users = {f"u{number}": "train" for number in range(6)}
+    folder = write_people(tmp_path_factory.mktemp("data"), marks, {}, users)
+    write_variant(folder, [rows_of(f"v{number:02d}", 20 + number) for number in range(31)])
+    settings = DataSettings((KEY,), "segment", "shots", max_elements=7, holdout_users=0)
+    return open_data(folder, settings).training()
+
+
+def signature(found: Loaded) -> str:
+    """Every number of a batch."""
+    batch, targets, examples = found
+    tensors = [
+        batch.features[KEY],
+        batch.mask,
+        batch.spans,
+        batch.history[KEY],
+        batch.history_mask,
+        batch.history_spans,
+    ]
+    sha = hashlib.sha256(repr(examples).encode())
+    for tensor in [*tensors, targets.labels, targets.positive, targets.pairs]:
+        sha.update(repr(tensor.shape).encode() + tensor.numpy().tobytes())
+    return sha.hexdigest()
+
+
+def signatures(found: Iterable[Loaded]) -> list[str]:
+    return [signature(one) for one in found]
+
+
+def epochs(loader: Loader, count: int) -> list[str]:
+    return [one for _ in range(count) for one in signatures(loader)]
+
+
+def test_every_example_comes_once_an_epoch_and_epochs_differ(dataset: HighlightDataset) -> None:
+    loader = Loader(dataset, LoaderSettings(4, seed=1))
+    orders = [[example for found in loader for example in found.examples] for _ in range(2)]
+    assert len(loader) == 8
+    for order in orders:
+        assert sorted(map(repr, order)) == sorted(map(repr, dataset.found.examples))
+    assert orders[0] != orders[1]
+    again = [example for found in Loader(dataset, LoaderSettings(4, seed=1)) for example in found.examples]
+    assert again == orders[0]
+    assert [e for found in Loader(dataset, LoaderSettings(4, seed=2)) for e in found.examples] != orders[0]
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_workers_change_nothing(dataset: HighlightDataset, start_method: str) -> None:
+    loader = Loader(dataset, LoaderSettings(4, seed=1, workers=2, start_method=start_method))
+    stopped = [signature(one) for one in itertools.islice(loader, 3)]  # two batches more are on their way
+    found = stopped + epochs(loader, 2)
+    assert found == epochs(Loader(dataset, LoaderSettings(4, seed=1)), 2)
+
+
+@pytest.mark.parametrize("place", [0, 1, 5, 7, 8, 9, 15])
+def test_a_run_resumed_anywhere_sees_what_an_undisturbed_one_sees(dataset: HighlightDataset, place: int) -> None:
+    undisturbed = epochs(Loader(dataset, LoaderSettings(4, seed=3)), 3)
+    first = Loader(dataset, LoaderSettings(4, seed=3))
+    seen: list[str] = []
+    while len(seen) < place:
+        seen += [signature(one) for one in itertools.islice(first, min(place - len(seen), 8))]
+    state = first.state_dict()
+    second = Loader(dataset, LoaderSettings(4, seed=3))
+    second.load_state_dict(state)
+    while len(seen) < len(undisturbed):
+        seen += signatures(second)
+    assert seen == undisturbed
+
+
+def test_a_state_taken_in_the_loop_is_behind_the_batch_in_hand(dataset: HighlightDataset) -> None:
+    loader = Loader(dataset, LoaderSettings(4, seed=3))
+    states = [loader.state_dict()["batches_done"] for _ in loader]
+    assert states == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert (loader.epoch, loader.batches_done) == (1, 0)
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 5}, {"seed": 4}, {"ranks": 2}])
+def test_a_position_among_other_batches_is_refused(dataset: HighlightDataset, change: dict[str, int]) -> None:
+    state = Loader(dataset, LoaderSettings(4, seed=3)).state_dict()
+    other = Loader(dataset, LoaderSettings(**({"batch_size": 4, "seed": 3} | change)))  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="no going on"):
+        other.load_state_dict(state)
+    with pytest.raises(SettingsError, match="no going on"):
+        Loader(dataset, LoaderSettings(4, seed=3)).load_state_dict(state | {"examples": "0123"})
+
+
+def test_looking_at_data_draws_nothing_from_torch(dataset: HighlightDataset) -> None:
+    state = torch.get_rng_state()
+    epochs(Loader(dataset, LoaderSettings(4)), 1)
+    assert (torch.get_rng_state() == state).all()
+
+
+def test_ranks_share_an_epoch_evenly(dataset: HighlightDataset) -> None:
+    shares = [
+        [example for found in Loader(dataset, LoaderSettings(4, rank=rank, ranks=3)) for example in found.examples]
+        for rank in range(3)
+    ]
+    assert [len(share) for share in shares] == [10, 10, 10]
+    assert len({repr(example) for share in shares for example in share}) == 30
+
+
+def test_shuffling_stays_within_a_few_shards(dataset: HighlightDataset) -> None:
+    shards = np.repeat(np.arange(40), 30)
+    order = shuffled(shards, seed=1, epoch=0)
+    assert sorted(order.tolist()) == list(range(1200))
+    pools = shards[order].reshape(-1, SHARDS_AT_ONCE * 30)
+    assert [len(set(pool.tolist())) for pool in pools] == [SHARDS_AT_ONCE] * 5
+    assert all(len(set(batch.tolist())) > 3 for batch in pools.reshape(-1, 16))
+    assert shuffled(shards, 1, 1).tolist() != order.tolist()
+    assert set(shards[shuffled(shards, 1, 1)][:240].tolist()) != set(pools[0].tolist())
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 0}, {"workers": -1}, {"start_method": "thread"}, {"rank": 1}])
+def test_settings_that_make_no_batches_are_refused(change: dict[str, object]) -> None:
+    fields: dict[str, object] = {"batch_size": 1}
+    with pytest.raises(ValueError, match="got"):
+        LoaderSettings(**(fields | change))  # type: ignore[arg-type]
+
+
+def test_a_damaged_store_is_an_error_not_a_batch(tmp_path: Path) -> None:
+    folder = write_people(tmp_path, [("ann", "v1", 0.0, 3.0)], {"ann": "v1"}, {"ann": "test"})
+    write_variant(folder, [rows_of("v1", 9)])
+    dataset = open_data(folder, DataSettings((KEY,), "row", "none")).scoring("test")
+    for part in folder.glob("features/*/*.h5"):
+        part.write_bytes(b"")
+    with pytest.raises(IntegrityError, match=r"was replaced while in use|has 0 bytes"):
+        next(iter(Loader(dataset, LoaderSettings(1))))

@@ -1,0 +1,124 @@
+"""Features of planted scenes: what kind a scene shows, seen through a fixed random projection, with noise.
+
+A kind is a direction: one of eight bases, half of two of them, or one of everybody's two. A row is
+`max(0, projection · (kind + video + scene) + noise)`, non-negative as the arrays it stands for. Arrays have the names
+and forms that the real extractors give them, and few channels. Refuses to know users.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.records import FeatureTrack, Ragged
+
+BASES = 8
+LATENT = BASES + 2
+Kind = tuple[int, ...]
+"""The dimensions it lies between: one for a base, two for a blend."""
+STYLE = 0.35
+"""Length of what all scenes of a video share, and of what is peculiar to one scene; a kind has 1."""
+C3D_ROW_SECONDS = 16 / 30
+"""16 frames at 30 a second."""
+FRAME_SECONDS = 0.5
+JOINTS = 17
+MAX_PERSONS = 3
+FRAME_PIXELS = (640.0, 360.0)
+POSE_PIXELS = 40.0
+"""How far a kind moves a joint."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`[start, end)` seconds of a video show one kind."""
+
+    start: float
+    end: float
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One variant to be written."""
+
+    variant: str
+    row_seconds: float
+    arrays: Mapping[str, tuple[int, ...]]
+    """Array → shape of a row, or of an item of it."""
+
+
+def streams(width: int, *, with_frames: bool) -> tuple[Stream, ...]:
+    """The variants of a planted store."""
+    clips = Stream("c3d", C3D_ROW_SECONDS, {"pool5": (width,)})
+    if not with_frames:
+        return (clips,)
+    persons = {"boxes": (5,), "joints": (JOINTS, 3), "joint_features": (JOINTS, 8)}
+    return (
+        clips,
+        Stream("yolov5", FRAME_SECONDS, {"p5": (8, 2, 2)}),
+        Stream("keypoint_rcnn", FRAME_SECONDS, persons),
+    )
+
+
+def draw_track(video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: int, noise: float) -> FeatureTrack:
+    """All rows of one video; they end with the last whole row."""
+    rows = max(1, int(scenes[-1].end / stream.row_seconds))
+    starts = np.arange(rows) * stream.row_seconds
+    spans = np.stack([starts, starts + stream.row_seconds], 1)
+    shown = np.searchsorted([scene.start for scene in scenes], spans.mean(axis=1), side="right") - 1
+    latents = _latents(video_id, scenes, seed)[shown]
+    rng = _rng(seed, video_id, stream.variant)
+    if stream.variant == "keypoint_rcnn":
+        return FeatureTrack(video_id, spans, _persons(latents, seed, noise, rng))
+    (name, shape), *_ = stream.arrays.items()
+    return FeatureTrack(video_id, spans, {name: _seen(latents, f"{stream.variant}/{name}", shape, seed, noise, rng)})
+
+
+def _latents(video_id: str, scenes: Sequence[Scene], seed: int) -> NDArray[np.float64]:
+    """`(scenes, LATENT)`: kind, video and scene; the same for every variant."""
+    rng = _rng(seed, video_id, "latents")
+    latents = np.zeros((len(scenes), LATENT))
+    for latent, scene in zip(latents, scenes, strict=True):
+        latent[list(scene.kind)] = 1 / np.sqrt(len(scene.kind))
+    styles = rng.normal(size=(1, LATENT)) + rng.normal(size=(len(scenes), LATENT))
+    return np.asarray(latents + STYLE / np.sqrt(LATENT) * styles)
+
+
+def _seen(
+    latents: NDArray[np.float64], name: str, shape: tuple[int, ...], seed: int, noise: float, rng: np.random.Generator
+) -> NDArray[np.float16]:
+    clean = latents @ _projection(name, int(np.prod(shape)), seed)
+    seen = np.maximum(clean + noise * rng.normal(size=clean.shape), 0)
+    return seen.reshape(len(latents), *shape).astype(np.float16)
+
+
+def _persons(
+    latents: NDArray[np.float64], seed: int, noise: float, rng: np.random.Generator
+) -> dict[str, NDArray[np.float16] | Ragged]:
+    lengths = rng.integers(0, MAX_PERSONS + 1, len(latents))
+    each = np.repeat(latents, lengths, axis=0)
+    moved = (each @ _projection("joints", JOINTS * 2, seed)).reshape(-1, JOINTS, 2)
+    moved = POSE_PIXELS * (moved + noise * rng.normal(size=moved.shape))
+    places = np.array(FRAME_PIXELS) * rng.uniform(0.3, 0.7, (len(each), 1, 2)) + moved
+    scores = rng.uniform(0.5, 3, (len(each), JOINTS, 1))
+    best = np.sort(rng.uniform(0.1, 1, (len(latents), MAX_PERSONS)), axis=1)[:, ::-1]
+    box_scores = best[np.arange(MAX_PERSONS) < lengths[:, None]]
+    boxes = np.concatenate([places.min(axis=1), places.max(axis=1), box_scores[:, None]], 1)
+    return {
+        "boxes": Ragged(boxes.astype(np.float32), lengths),
+        "joints": Ragged(np.concatenate([places, scores], 2).astype(np.float32), lengths),
+        "joint_features": Ragged(_seen(each, "joint_features", (JOINTS, 8), seed, noise, rng), lengths),
+    }
+
+
+def _projection(name: str, width: int, seed: int) -> NDArray[np.float64]:
+    return _rng(seed, name, "projection").normal(size=(LATENT, width))
+
+
+def _rng(seed: int, *names: str) -> np.random.Generator:
+    digest = hashlib.sha256("\n".join(names).encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
