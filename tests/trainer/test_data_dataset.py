@@ -274,6 +274,7 @@ def test_a_table_of_shots_is_used_and_its_gaps_are_accounted_for(folder: Path, t
         ({"max_items": {"a/b": 1}}, "not read: a/b"),
         ({"unit": "segment", "window_rows": 256}, "window_rows cuts rows"),
         ({"only_pairs": True}, "for models of segments"),
+        ({"only_pairs": True, "pairs": 0}, "pairs is at least 1"),
         ({"window_rows": 0}, "at least 1, got 0"),
         ({"segment_seconds": 0}, "above 0"),
         ({"max_elements": 0}, "at least 1"),

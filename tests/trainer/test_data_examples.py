@@ -91,6 +91,14 @@ def test_an_unknown_split_is_refused(folder: Path) -> None:
         opened(folder).scoring("tset")  # type: ignore[arg-type]
 
 
+def test_a_split_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    folder = write_people(tmp_path, [("ann", "v1", 90.0, 92.0)], {"ann": "v1"}, {"ann": "test"})
+    write_variant(folder, [rows_of("v1", 9)])
+    assert len(opened(folder).scoring("test")) == 1
+    with pytest.raises(SettingsError, match="no example left in the split 'test': 1 targets = 0 used"):
+        opened(folder).training("test")
+
+
 def test_histories_of_others_are_never_the_users_own(folder: Path) -> None:
     examples = opened(folder, holdout_users=0, whose="other").training().found.examples
     assert examples

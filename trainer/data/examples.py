@@ -77,9 +77,8 @@ class ExampleSet:
 def users_of(catalog: Catalog, split: Split, settings: DataSettings) -> tuple[tuple[str, ...], str]:
     """The users of a split, ascending, and the name of the hold-out that decided it; empty if the dataset did.
 
-    Where no user is published as `validation`, the `holdout_users` of `train` with the smallest hash are: a user who is
-    held out stays so whoever else joins or leaves. Raises SettingsError for an unknown split, or if nobody is left to
-    train on.
+    Where no user is published as `validation`, the `holdout_users` of `train` with the smallest hash are, so that few
+    change when users join or leave. Raises SettingsError for an unknown split, or if nobody is left to train on.
     """
     if split not in get_args(Split):
         raise SettingsError((f"a split is one of {', '.join(get_args(Split))}; got {split!r}",))
@@ -110,13 +109,15 @@ def list_examples(
     """Examples of a split: those linked as target, or with `expand` (training) each video of a user in turn.
 
     A catalog without users gives each of its videos once, for the split `all`. Raises SettingsError for a split that is
-    unknown or empty.
+    unknown, or has no example left.
     """
     users, holdout = users_of(catalog, split, settings)
     if split != "all" and not users:
         raise SettingsError((f"{catalog.name} has no users in the split {split!r}",))
     candidates = _of_users(catalog, users, settings, is_training=expand is not None) if users else _of_videos(catalog)
     examples, targets = _usable(candidates, features, settings, expand or (lambda example: (example,)))
+    if not examples:
+        raise SettingsError((f"{catalog.name} has no example left in the split {split!r}: {targets}",))
     notes: tuple[str, ...] = (f"validation users are {holdout}, as the dataset names none",) if holdout else ()
     if settings.history_videos is not None:
         notes += (f"histories are {settings.history_videos} videos drawn by seed, not the last ones: order is unknown",)

@@ -1,7 +1,7 @@
 """Arrays of a store by key, read for a model: the rows asked for, or their means over segments.
 
-Refuses features that are not those a model was trained on. Opens nothing before it is read, so that it survives fork,
-spawn and pickling. Knows neither users nor labels.
+Refuses features that are not those a model was trained on. Survives fork, spawn and pickling, as the store's readers
+do. Knows neither users nor labels.
 """
 
 from __future__ import annotations

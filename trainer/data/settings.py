@@ -77,5 +77,7 @@ class DataSettings:
     def _check_unit(self) -> None:
         if self.unit == "segment" and self.window_rows is not None:
             raise ValueError("window_rows cuts rows; a model of segments sees whole videos, or only_pairs of them")
+        if self.only_pairs and not self.pairs:
+            raise ValueError("only_pairs reads the positions of pairs, so pairs is at least 1, got 0")
         if self.unit == "row" and (self.only_pairs or self.shots is not None):
             raise ValueError("only_pairs and shots are for models of segments; this one's unit is a row")
