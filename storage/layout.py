@@ -27,7 +27,7 @@ from storage.records import VIDEO_ID
 VARIANT_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 """`c3d`, `c3d.segments`: an extractor's name, or that and a person's word for how it was set."""
 
-RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,95}")
 """A run of a model over a catalog: `phd-ca.seed3`."""
 
 _VARIANT_FOLDER = re.compile(rf"({VARIANT_NAME.pattern})-([0-9a-f]{{12}})")
@@ -162,13 +162,21 @@ class Layout:
             raise ValueError(f"a run is named with 1 to 32 letters and digits, got {run_name!r}")
         return self.folder / "runs" / run_name / "retry.json"
 
+    def run(self, run: str) -> Path:
+        """Folder of a model's training."""
+        return self.folder / "runs" / _run_name(run)
+
     def scores(self, run: str) -> Path:
         """Folder of what one run of a model answered."""
-        if not RUN_NAME.fullmatch(run):
-            raise ValueError(f"a run of scores is named like 'phd-ca.seed3', in 1 to 64 of a-z 0-9 _ . -, got {run!r}")
-        return self.folder / "scores" / run
+        return self.folder / "scores" / _run_name(run)
 
     @property
     def report(self) -> Path:
         """Summaries and pictures made from the store."""
         return self.folder / "report"
+
+
+def _run_name(run: str) -> str:
+    if not RUN_NAME.fullmatch(run):
+        raise ValueError(f"a run is named like 'phd_ca-seed3', in 1 to 96 of a-z 0-9 _ . -, got {run!r}")
+    return run

@@ -9,7 +9,7 @@ nMSD, 21.38 Recall@5), which rules out several other readings of the paper. Refu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -73,16 +73,22 @@ class Targets:
 
 
 def targets(
-    catalog: Catalog, split: str, protocol: Protocol = PHD2, durations: Mapping[str, float] = MappingProxyType({})
+    catalog: Catalog,
+    split: str,
+    protocol: Protocol = PHD2,
+    durations: Mapping[str, float] = MappingProxyType({}),
+    users: Collection[str] | None = None,
 ) -> Targets:
-    """The targets of a split's users. `durations` (seconds, as decoded) go before what the catalog claims.
+    """The targets of a split's users; `durations` (seconds, as decoded) go before what the catalog claims.
+
+    `users` are given where the catalog does not say who is in the split, as for a hold-out of the training users.
 
     Raises SettingsError for a catalog whose times are frame numbers, and for a split without any target.
     """
     if catalog.time_unit != "seconds":
         raise SettingsError((f"{protocol} needs annotations in seconds; {catalog.name}'s are in {catalog.time_unit}",))
-    users = {user.user_id for user in catalog.users if user.split == split}
-    asked = [(link.user_id, link.video_id) for link in catalog.links if link.role == "target" and link.user_id in users]
+    wanted = {user.user_id for user in catalog.users if user.split == split} if users is None else set(users)
+    asked = [(row.user_id, row.video_id) for row in catalog.links if row.role == "target" and row.user_id in wanted]
     if not asked:
         there = ", ".join(sorted({user.split for user in catalog.users})) or "none"
         raise SettingsError((f"{catalog.name} has no targets in the split {split!r}; it has the splits {there}",))

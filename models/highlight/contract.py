@@ -49,6 +49,11 @@ class Scores:
     parts: Mapping[str, Tensor] = field(default_factory=dict)
     """Logits, embeddings or second scores that an objective asks for by name."""
 
+    def float(self) -> Scores:
+        """The same in single precision: losses are never computed in less."""
+        parts = {name: part.float() if part.is_floating_point() else part for name, part in self.parts.items()}
+        return Scores(self.scores.float(), parts)
+
 
 @dataclass(frozen=True)
 class ModelSpec:

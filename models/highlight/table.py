@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from models.highlight import a_vhd, highlight_me, personalized_summarization, phd_gifs, rankers, video2gif
+from models.highlight import (
+    a_vhd,
+    highlight_me,
+    mha_fusion,
+    personalized_summarization,
+    phd_gifs,
+    pr_net,
+    rankers,
+    video2gif,
+)
 from models.highlight.contract import ModelSpec
 
 HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
@@ -10,6 +19,7 @@ HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
     "fcsn": a_vhd.FCSN_SPEC,
     "highlight_me": highlight_me.SPEC,
     "highlight_svm": rankers.HIGHLIGHT_SVM,
+    "mha_fusion": mha_fusion.SPEC,
     "max_similarity": rankers.MAX_SIMILARITY,
     "personalized_summarization": personalized_summarization.SPEC,
     "phd_ca": phd_gifs.PHD_CA,
@@ -18,6 +28,7 @@ HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
     "phd_ca_svm_d": phd_gifs.PHD_CA_SVM_D,
     "phd_rh": phd_gifs.PHD_RH,
     "phd_sa": phd_gifs.PHD_SA,
+    "pr_net": pr_net.SPEC,
     "residual": rankers.RESIDUAL,
     "svm_d": rankers.SVM_D,
     "video2gif": video2gif.VIDEO2GIF,

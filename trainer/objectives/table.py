@@ -10,16 +10,21 @@ from typing import Any
 from torch import Tensor
 
 from models.highlight.contract import Batch, Scores
-from trainer.objectives import classification, ranking, reconstruction
+from trainer.objectives import classification, mha_fusion, pr_net, ranking, reconstruction
 from trainer.targets import Targets
 
 Objective = Callable[[Scores, Batch, Targets], Tensor]
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     "adaptive_huber": ranking.adaptive_huber,
+    "bidirectional_contrastive": pr_net.bidirectional_contrastive,
     "binary_cross_entropy": classification.binary_cross_entropy,
     "cross_entropy": classification.cross_entropy,
     "hinge": ranking.hinge,
+    "mha_fusion": mha_fusion.mha_fusion,
+    "pr_net_cross_entropy": pr_net.pr_net_cross_entropy,
+    "pr_net_ranking": pr_net.pr_net_ranking,
+    "pr_net_triplet": pr_net.pr_net_triplet,
     "reconstruction": reconstruction.reconstruction,
 }
 """Name → function of scores, batch and targets; what it takes by keyword besides are its settings."""

@@ -1,0 +1,109 @@
+"""Plain tables (as TOML gives them) → frozen dataclasses of settings, strictly, with every fault told at once.
+
+Refuses to know what the settings mean.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from storage.errors import SettingsError
+
+T = TypeVar("T")
+
+
+class _Unfit(Exception):
+    """A value that its field does not take; the text says what is taken."""
+
+
+def bind(kind: type[T], table: Mapping[str, Any], where: str) -> T:
+    """An instance of the dataclass `kind` with the values of `table`, defaults for the rest.
+
+    Raises SettingsError with a sentence per fault: a name that is no field, a value of the wrong type, a missing value,
+    or whatever the dataclass itself refuses. `where` names the table in those sentences.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    faults = [f"{where}.{name} is no setting; there are {', '.join(sorted(fields))}" for name in table.keys() - fields]
+    values = {}
+    for name, value in table.items():
+        if name in fields:
+            try:
+                values[name] = _fit(hints[name], value)
+            except _Unfit as unfit:
+                faults.append(f"{where}.{name} must be {unfit}, got {value!r}")
+    needed = [name for name, field in fields.items() if _has_no_default(field)]
+    faults += [f"{where}.{name} is missing" for name in needed if name not in table]
+    if faults:
+        raise SettingsError(tuple(faults))
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise SettingsError((f"{where}: {error}",)) from error
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _fit(hint: Any, value: Any) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin is Literal:
+        return _one_of(arguments, value)
+    if origin in (Union, types.UnionType):
+        return _any_of(arguments, value)
+    if origin is tuple:
+        return _tuple(arguments, value)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise _Unfit("a table")
+        return {_fit(arguments[0], key): _fit(arguments[1], item) for key, item in value.items()}
+    return _plain(hint, value)
+
+
+def _one_of(allowed: tuple[Any, ...], value: Any) -> Any:
+    if not any(type(value) is type(one) and value == one for one in allowed):
+        raise _Unfit(f"one of {', '.join(map(repr, allowed))}")
+    return value
+
+
+def _any_of(hints: tuple[Any, ...], value: Any) -> Any:
+    faults = []
+    for hint in hints:
+        if hint is type(None):
+            # TOML has no null: an empty text stands for it.
+            if value is None or value == "":
+                return None
+            continue
+        try:
+            return _fit(hint, value)
+        except _Unfit as unfit:
+            faults.append(str(unfit))
+    raise _Unfit(" or ".join(faults))
+
+
+def _tuple(hints: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _Unfit("a list")
+    if len(hints) == 2 and hints[1] is Ellipsis:
+        return tuple(_fit(hints[0], item) for item in value)
+    if len(value) != len(hints):
+        raise _Unfit(f"a list of {len(hints)}")
+    return tuple(_fit(hint, item) for hint, item in zip(hints, value, strict=True))
+
+
+def _plain(hint: Any, value: Any) -> Any:
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    raise _Unfit({float: "a number", int: "a whole number", str: "a text", bool: "true or false", Path: "a path"}[hint])

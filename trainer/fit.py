@@ -1,0 +1,200 @@
+"""From a recipe, a catalog's features and a seed to a trained network on disk, once.
+
+    ROOT/<catalog>/runs/<recipe>-<12 hex digits>-seed0/
+        model.safetensors    the finished network with all that a score, a table or a refusal needs to know of it
+        last.safetensors best.safetensors log.csv tensorboard/    while, and after, the loop runs
+
+Knows recipes, data, stages and protocols. Refuses to know tables and schedulers.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from storage.atomic import remove, size_and_sha256
+from storage.fingerprint import fingerprint
+from storage.layout import Layout
+from storage.lease import lease
+from storage.scores import Provenance
+from trainer.checkpoint import Checkpoint, checkpoint_digest, read_checkpoint, write_checkpoint
+from trainer.data import HighlightData, Loader, LoaderSettings, open_data
+from trainer.data.examples import users_of
+from trainer.distributed import Ranks
+from trainer.loop import Progress, Training, train
+from trainer.objectives.table import objective
+from trainer.protocols import evaluate, scored_durations, targets
+from trainer.recipe import Recipe, load_recipe, restore_recipe
+from trainer.score import score
+from trainer.stages import Fitting, run_stages
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to run, not what to compute: none of it is part of a run's name."""
+
+    device: str = "cpu"
+    workers: int = 0
+    checkpoint_minutes: float = 10.0
+    on_start: Callable[[str, int], None] = lambda what, steps: None
+    """Told what is about to be trained and how many steps it takes."""
+    on_step: Callable[[Progress, float], None] = lambda progress, loss: None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe on a catalog's features with a seed: what a run folder is named after."""
+
+    recipe: Recipe
+    folder: Path
+    """`ROOT/<catalog>`."""
+    seed: int
+
+    def data(self) -> HighlightData:
+        """The catalog with the arrays that the recipe reads."""
+        return open_data(self.folder, self.recipe.data)
+
+    @property
+    def layout(self) -> Layout:
+        """The catalog's files."""
+        return Layout(self.folder.absolute().parent, self.folder.absolute().name)
+
+    def name(self, data: HighlightData) -> str:
+        """`phd_ca-0123456789ab-seed0`: the same for the same recipe, annotations and rows of features."""
+        made_of = {
+            "recipe": self.recipe.fingerprint,
+            "catalog": size_and_sha256(self.layout.catalog_file)[1],
+            "features": {name: [reader.name, reader.digest()] for name, reader in data.features.readers.items()},
+        }
+        return f"{self.recipe.name}-{fingerprint(made_of)}-seed{self.seed}"
+
+    def place(self, data: HighlightData) -> Path:
+        """Its folder."""
+        return self.layout.run(self.name(data))
+
+
+def fit(run: Run, options: FitOptions, ranks: Ranks | None = None) -> Path:
+    """Train the run to its end, or go on with it, or find it done; returns its `model.safetensors`.
+
+    Raises SettingsError, LookupFailed, Diverged, or LeaseHeld if another process trains it.
+    """
+    ranks = ranks or Ranks(device=options.device)
+    data = run.data()
+    place = run.place(data)
+    finished = place / "model.safetensors"
+    if finished.is_file():
+        return finished
+    place.mkdir(parents=True, exist_ok=True)
+    if not ranks.is_first:
+        _train(run, data, place, options, ranks)
+        return finished
+    with lease(place / "training.lease"):
+        model, about = _train(run, data, place, options, ranks)
+        write_checkpoint(finished, Checkpoint(about, {"model": model.state_dict()}))
+        for name in ("last.safetensors", "best.safetensors"):
+            if (place / name).is_file():
+                remove(place / name)
+    return finished
+
+
+def _train(
+    run: Run, data: HighlightData, place: Path, options: FitOptions, ranks: Ranks
+) -> tuple[nn.Module, dict[str, Any]]:
+    recipe = run.recipe
+    torch.manual_seed(run.seed)
+    model = recipe.spec.build(recipe.model_settings, data.shapes).to(ranks.device)
+    started_as = {part: _start_part(run, options, model, part, name) for part, name in recipe.start.items()}
+    about = _about(run, data, started_as)
+
+    def gradient(network: nn.Module) -> None:
+        training = Training(recipe, place, about, ranks.device, ranks, options.checkpoint_minutes)
+        settings = LoaderSettings(
+            max(recipe.training.batch_size // ranks.world_size, 1),
+            seed=run.seed,
+            workers=options.workers,
+            rank=ranks.rank,
+            ranks=ranks.world_size,
+        )
+        batches = Loader(data.training(), settings)
+        options.on_start(recipe.name, len(batches) * recipe.training.epochs // recipe.training.accumulate)
+        goal = objective(recipe.objective, **recipe.objective_settings)
+        validate = _validation(run, data, ranks.device) if recipe.training.validate else None
+        train(training, network, batches, goal, validate, options.on_step)
+
+    run_stages(Fitting(recipe, model, data, run.seed, ranks.device, options.workers, gradient))
+    return model, about
+
+
+def _start_part(run: Run, options: FitOptions, model: nn.Module, part: str, recipe_name: str) -> str:
+    """Give a part of the network the weights of another recipe's run on the same features; its checkpoint's digest."""
+    other = Run(load_recipe(recipe_name, small=run.recipe.is_small), run.folder, run.seed)
+    path = fit(other, options)
+    model.get_submodule(part).load_state_dict(read_checkpoint(path, options.device).state["model"])
+    return checkpoint_digest(path)
+
+
+def _about(run: Run, data: HighlightData, started_as: Mapping[str, str]) -> dict[str, Any]:
+    recipe = run.recipe
+    return {
+        "recipe_name": recipe.name,
+        "recipe": dict(recipe.table),
+        "is_small": recipe.is_small,
+        "seed": run.seed,
+        "catalog": data.catalog.name,
+        "trained_on": data.trained_on,
+        "shapes": {key: list(shape) for key, shape in data.shapes.items()},
+        "notes": list(data.features.notes),
+        "started_as": dict(started_as),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def _validation(run: Run, data: HighlightData, device: str) -> Callable[[nn.Module], Mapping[str, float]]:
+    dataset = data.scoring("validation")
+    users = users_of(data.catalog, "validation", run.recipe.data)[0]
+    settings = LoaderSettings(run.recipe.training.scoring_batch_size)
+
+    def validate(network: nn.Module) -> Mapping[str, float]:
+        answers = score(
+            network,
+            Loader(dataset, settings),
+            Provenance(run.recipe.name),
+            device=device,
+            precision=run.recipe.training.precision,
+        )
+        durations = scored_durations(answers.tracks.values())
+        truth = targets(data.catalog, "validation", durations=durations, users=users)
+        found = evaluate(truth, answers.tracks, answers.absent)
+        return {name: float(np.mean(values)) for name, values in found.values.items()}
+
+    return validate
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A finished network, and the data it can be asked about."""
+
+    recipe: Recipe
+    model: nn.Module
+    data: HighlightData
+    about: Mapping[str, Any]
+    sha256: str
+    """Of its file: what scores name as their origin."""
+
+
+def restore(path: Path, folder: Path, device: str) -> Restored:
+    """A finished network with the features of a catalog. SettingsError if they are not those it was trained on."""
+    checkpoint = read_checkpoint(path, device)
+    about = checkpoint.about
+    recipe = restore_recipe(about["recipe_name"], about["recipe"], is_small=about["is_small"])
+    data = open_data(folder, recipe.data, trained_on=about["trained_on"])
+    model = recipe.spec.build(recipe.model_settings, {key: tuple(shape) for key, shape in about["shapes"].items()})
+    model.load_state_dict(checkpoint.state["model"])
+    return Restored(recipe, model.to(device), data, about, checkpoint_digest(path))

@@ -1,0 +1,77 @@
+"""A trained network's answers on a split: whole videos, full histories, one score track per user and video.
+
+Refuses to know truth and metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.highlight.contract import Batch
+from storage.scores import Key, Provenance, ScoreRun, ScoreTrack, run_of
+from trainer.data import HighlightDataset, Loaded, Loader, to_device
+
+Prepare: TypeAlias = Callable[[nn.Module, Loaded], None]
+"""Called before each batch is scored: a model with a user's own weights puts them in."""
+
+
+def _as_it_is(model: nn.Module, loaded: Loaded) -> None:
+    """Most models are the same for everybody."""
+
+
+def score(
+    model: nn.Module,
+    batches: Loader,
+    provenance: Provenance,
+    *,
+    device: str,
+    precision: str = "fp32",
+    prepare: Prepare = _as_it_is,
+    on_batch: Callable[[int], None] = lambda examples: None,
+) -> ScoreRun:
+    """Scores of every example of a scoring loader; those that dropped out are absent, with their reason.
+
+    Raises ValueError if the network answers with a number that is none.
+    """
+    tracks: list[ScoreTrack] = []
+    model.eval()
+    for loaded in batches:
+        prepare(model, loaded)
+        tracks += _tracks(model, loaded, device, precision)
+        on_batch(len(loaded.examples))
+    return run_of(provenance, tracks, absent(batches.dataset))
+
+
+def absent(dataset: HighlightDataset) -> dict[Key, str]:
+    """(user, video) → why the dataset does not ask about it."""
+    found: dict[Key, str] = {}
+    for reason, names in dataset.found.targets.dropped.items():
+        for name in names:
+            user, _, video = name.rpartition("/")
+            found[user, video] = reason
+    return found
+
+
+def _tracks(model: nn.Module, loaded: Loaded, device: str, precision: str) -> Iterator[ScoreTrack]:
+    batch = to_device(loaded.batch, device)
+    with (
+        torch.inference_mode(),
+        torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        scores = model(batch).scores.float().cpu().numpy()
+    for row, example in enumerate(loaded.examples):
+        yield _track(example.user_id, example.video_id, loaded.batch, row, scores[row])
+
+
+def _track(user_id: str, video_id: str, batch: Batch, row: int, scores: NDArray[np.float32]) -> ScoreTrack:
+    exists = batch.mask[row].numpy()
+    spans = batch.spans[row].numpy()[exists]
+    if not np.isfinite(scores[exists]).all():
+        raise ValueError(f"the network's scores of {video_id} for {user_id or 'everybody'} are not all finite numbers")
+    return ScoreTrack(user_id, video_id, float(spans[:, 1].max()), spans, scores[exists].astype(np.float32))

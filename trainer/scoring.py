@@ -1,0 +1,118 @@
+"""A finished network scores a split, and the scores are kept: `ROOT/<catalog>/scores/<run>.<split>/`.
+
+Refuses to know how networks are trained and how tables look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.errors import LookupFailed
+from storage.layout import Layout
+from storage.records import JSON
+from storage.scores import Provenance, ScoreRun, read_scores, write_scores
+from trainer.data import Loader, LoaderSettings
+from trainer.data.examples import Split, users_of
+from trainer.estimates import Evaluation
+from trainer.fit import Restored, restore
+from trainer.per_user import PerUser
+from trainer.protocols import evaluate, scored_durations, targets
+from trainer.score import score
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which finished network is asked about which users of which catalog."""
+
+    model: Path
+    """A `model.safetensors`."""
+    folder: Path
+    """`ROOT/<catalog>`, which may be another catalog than the one it was trained on."""
+    split: Split
+
+    @property
+    def name(self) -> str:
+        """What its scores are filed under: the training's folder and the split."""
+        return f"{self.model.absolute().parent.name}.{self.split}"
+
+    @property
+    def layout(self) -> Layout:
+        """The catalog's files."""
+        return Layout(self.folder.absolute().parent, self.folder.absolute().name)
+
+
+def answer(
+    question: Question,
+    *,
+    device: str,
+    workers: int = 0,
+    on_start: Callable[[str, int], None] = lambda what, examples: None,
+    on_batch: Callable[[int], None] = lambda examples: None,
+) -> ScoreRun:
+    """Score and keep, or read what was kept, if the same network gave it."""
+    restored = restore(question.model, question.folder, device)
+    kept = _kept(question, restored)
+    if kept is not None:
+        return kept
+    dataset = restored.data.scoring(question.split)
+    on_start(question.name, len(dataset))
+    settings = LoaderSettings(restored.recipe.training.scoring_batch_size, workers=workers)
+    by_user = "per_user" in restored.recipe.stages
+    prepare = PerUser(restored.data, question.split, restored.about["seed"], device) if by_user else None
+    answers = score(
+        restored.model,
+        Loader(dataset, settings),
+        _provenance(restored),
+        device=device,
+        precision=restored.recipe.training.precision,
+        **({"prepare": prepare} if prepare else {}),
+        on_batch=on_batch,
+    )
+    write_scores(question.layout, question.name, answers)
+    return answers
+
+
+def judge(question: Question, answers: ScoreRun, users: Collection[str] | None = None) -> Evaluation:
+    """What the answers are worth under PHD2's protocol. `users`: of the split, where the catalog does not say."""
+    from storage.catalog import read_catalog
+
+    durations = scored_durations(answers.tracks.values())
+    truth = targets(read_catalog(question.folder), question.split, durations=durations, users=users)
+    return evaluate(truth, answers.tracks, answers.absent)
+
+
+def users_asked(restored: Restored, split: Split) -> tuple[str, ...]:
+    """The users of a split, held-out ones too."""
+    return users_of(restored.data.catalog, split, restored.recipe.data)[0]
+
+
+def _kept(question: Question, restored: Restored) -> ScoreRun | None:
+    try:
+        found = read_scores(question.layout, question.name)
+    except LookupFailed:
+        return None
+    same = found.provenance.checkpoint_sha256 == restored.sha256
+    return found if same and found.provenance.settings.get("features") == _features(restored) else None
+
+
+def _features(restored: Restored) -> dict[str, JSON]:
+    return {name: f"{reader.name} {reader.digest()}" for name, reader in restored.data.features.readers.items()}
+
+
+def _provenance(restored: Restored) -> Provenance:
+    about, readers = restored.about, restored.data.features.readers
+    return Provenance(
+        model=restored.recipe.name,
+        checkpoint_sha256=restored.sha256,
+        features={name: reader.fingerprint for name, reader in readers.items()},
+        marks=tuple(restored.data.features.notes) + (("small widths",) if restored.recipe.is_small else ()),
+        settings={
+            "features": _features(restored),
+            "seed": about["seed"],
+            "recipe": about["recipe"],
+            "versions": about["versions"],
+            "gaps": list(restored.recipe.gaps),
+        },
+    )
