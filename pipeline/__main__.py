@@ -103,7 +103,7 @@ def _verify(options: argparse.Namespace) -> int:
                 sample=options.sample,
                 seed=options.seed,
                 weights=options.weights,
-                weights_root=options.weights_root,
+                weights_root=options.weights_root or verify.layout_of(options.folder).weights,
                 files=dict(options.file),
                 media=options.media,
                 device=options.device,
@@ -162,10 +162,10 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="ROOT/<catalog>/features/<variant>-<fingerprint>")
     parser.add_argument("--sample", type=int, default=20, help="how many rows to make anew")
     parser.add_argument("--seed", type=int, default=0, help="which rows")
-    parser.add_argument("--weights", default="", help="the weights they were made with, unless random")
-    parser.add_argument("--weights-root", type=Path, default=Path("data/weights"), help="[data] root, and /weights")
+    parser.add_argument("--weights", default="", help="the weights they were made with, if --weights-root has not them")
+    parser.add_argument("--weights-root", type=Path, help="by default the folder weights of FOLDER's own ROOT")
     parser.add_argument("--file", type=_name_and_path, action="append", default=[], metavar="SETTING=PATH",
-                        help="the file of a setting that names one, such as mean")  # fmt: skip
+                        help="the file of a setting that names one, such as mean; likewise")  # fmt: skip
     parser.add_argument("--media", type=Path, action="append", default=[], help="another folder with the videos")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 and so on")
     parser.add_argument("--against", type=Path, help="compare with this .npy or HDF5 file instead")

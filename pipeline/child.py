@@ -24,7 +24,7 @@ from models.extractors.spec import Frame
 from pipeline import sandbox, wire
 from pipeline.clips import PLANNERS
 from pipeline.crew import MIN_SLOTS, RING_BYTES
-from pipeline.decoder import Event, FrameEvent, InlineDecoder, WindowEvent
+from pipeline.decoder import Event, FrameEvent, InlineDecoder, PlacementEvent, WindowEvent
 from pipeline.probe import DecodeLimits, Probe
 from storage.errors import SystemicFault, VideoError
 
@@ -114,6 +114,8 @@ class Server:
             self._send("frame", index=event.index, wanted_by=event.wanted_by, **place)
         elif isinstance(event, WindowEvent):
             self._send("window", sampling=event.sampling, window=event.window)
+        elif isinstance(event, PlacementEvent):
+            self._send("placement", sampling=event.sampling, placement=event.placement)
         else:
             self._send("end", probe=event.probe, summary=event.summary)
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from operator import itemgetter
+from typing import Any, Protocol, TypeGuard
 
 from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory, Sampling
-
-SLACK_SECONDS = 1e-9
-"""A frame this little after an instant counts as shown at it. Time bases tick in microseconds or slower; float64 errs
-by about 1e-11 s ten hours into a video; so a nanosecond hides every rounding and no real difference."""
+from pipeline.segments import SLACK_SECONDS, Pictures, Place, Placement, SegmentsOfVideo, place
 
 
 class BadTimestamps(ValueError):
@@ -29,10 +27,22 @@ class Window:
     """One row to be: its frames, and the half-open span it describes."""
 
     frame_indices: tuple[int, ...]
-    """Numbers of consecutive decoded frames, the first of the video being 0; rising, or falling in a window that is
-    looked at backwards. From window to window of a sampling, the last number rises."""
+    """Numbers of decoded frames, the first of the video being 0. Consecutive: rising, or falling in a window that is
+    looked at backwards, and from window to window of a sampling the last number rises. Of a segment: never falling,
+    and from segment to segment the first number never falls."""
     start_seconds: float
     end_seconds: float
+    segment: int | None = None
+    """Number of the annotated segment it is about, if it is about one."""
+
+    @property
+    def oldest(self) -> int:
+        """No later window of its sampling has a frame below this number."""
+        return min(self.frame_indices[0], self.frame_indices[-1] - len(self.frame_indices) + 1)
+
+
+VideoSampling = Sampling | SegmentsOfVideo
+"""What is asked of one video: a sampling, with the video's own segments where it is about segments."""
 
 
 class Planner(Protocol):
@@ -41,6 +51,11 @@ class Planner(Protocol):
     @property
     def undecided_from(self) -> int:
         """Frames below this number that no returned window holds are in none: they can be dropped."""
+        ...
+
+    @property
+    def picked(self) -> frozenset[int]:
+        """Frames of windows not yet returned that are certain to be in one."""
         ...
 
     def push(self, pts_seconds: float) -> list[Window]:
@@ -60,8 +75,13 @@ def check_next(previous_seconds: float | None, pts_seconds: float, index: int) -
         raise BadTimestamps(f"frame {index} is shown at {pts_seconds} s, not after {previous_seconds} s before it")
 
 
+_NONE_PICKED: frozenset[int] = frozenset()
+
+
 class _SingleFrames:
     """What planners of one-frame rows share: the newest frame waits until the next one tells where it ends."""
+
+    picked = _NONE_PICKED
 
     def __init__(self) -> None:
         self._count = 0
@@ -132,6 +152,8 @@ class _FramesAtRatePlanner(_SingleFrames):
 class _ConsecutiveFramesPlanner:
     """Windows of L consecutive frames every S frames; a rest shorter than L makes no row."""
 
+    picked = _NONE_PICKED
+
     def __init__(self, sampling: ConsecutiveFrames) -> None:
         self._length = sampling.length_frames
         self._stride = sampling.stride_frames
@@ -170,6 +192,8 @@ class _HistoryPlanner:
 
     Rows keep the order of the frames they are about: those that wait for their future hold back the ones behind them.
     """
+
+    picked = _NONE_PICKED
 
     def __init__(self, sampling: FramesAtRateWithHistory) -> None:
         self._length = sampling.history_frames
@@ -211,16 +235,86 @@ class _HistoryPlanner:
         return Window(tuple(frames), target.start_seconds, target.end_seconds)
 
 
+class _SegmentsPlanner:
+    """A window for each segment of a video, in the table's order; `place` must come before the first frame.
+
+    Frames are chosen by the instants at which the file's packets say they are shown. Where such a frame does not
+    decode, the one that is on the screen then takes its place; a segment of which nothing decodes makes no row.
+    """
+
+    def __init__(self, asked: SegmentsOfVideo) -> None:
+        self._asked = asked
+        self._waiting: deque[tuple[Place, list[int]]] = deque()
+        self._targets: deque[tuple[float, list[int]]] = deque()
+        self._count = 0
+        self._first = 0.0
+        self._newest: float | None = None
+        self.picked: frozenset[int] = _NONE_PICKED
+
+    def place(self, pictures: Pictures) -> Placement:
+        """Say when the video's pictures are shown; returns the account of its segments."""
+        placement, places = place(self._asked, pictures)
+        self._waiting = deque((one, []) for one in places)
+        targets = [(instant, frames) for one, frames in self._waiting for instant in one.instants_seconds]
+        self._targets = deque(sorted(targets, key=itemgetter(0)))  # stable: a segment's own stay in their order
+        return placement
+
+    @property
+    def undecided_from(self) -> int:
+        return max(0, self._count - 1)
+
+    def push(self, pts_seconds: float) -> list[Window]:
+        check_next(self._newest, pts_seconds, self._count)
+        if self._newest is None:
+            self._first = pts_seconds
+        else:
+            self._take_until(pts_seconds)
+        self._newest = pts_seconds
+        self._count += 1
+        return self._whole()
+
+    def finish(self, end_seconds: float) -> list[Window]:
+        check_next(self._newest, end_seconds, self._count)
+        if self._newest is not None:
+            self._take_until(math.inf)
+        seen = [one for one in self._waiting if one[0].start_seconds < end_seconds - SLACK_SECONDS]
+        self._waiting = deque(seen if self._newest is not None else ())
+        return self._whole()
+
+    def _take_until(self, next_seconds: float) -> None:
+        """The newest frame is what is on the screen before `next_seconds`."""
+        picked = False
+        while self._targets and self._targets[0][0] + SLACK_SECONDS < next_seconds:
+            self._targets.popleft()[1].append(self._count - 1)
+            picked = True
+        self.picked = frozenset((self._count - 1,)) if picked else _NONE_PICKED
+
+    def _whole(self) -> list[Window]:
+        """Windows whose frames are all known, up to the first in the table's order that has one missing."""
+        windows = []
+        while self._waiting and len(self._waiting[0][1]) == self._asked.length_frames:
+            one, frames = self._waiting.popleft()
+            if one.end_seconds > self._first + SLACK_SECONDS:
+                windows.append(Window(tuple(frames), one.start_seconds, one.end_seconds, one.segment))
+        return windows
+
+
 PLANNERS: Mapping[type[Any], Callable[[Any], Planner]] = {
     ConsecutiveFrames: _ConsecutiveFramesPlanner,
     FramesAtRate: _FramesAtRatePlanner,
     FramesAtRateWithHistory: _HistoryPlanner,
     EveryFrame: _EveryFramePlanner,
+    SegmentsOfVideo: _SegmentsPlanner,
 }
 """Type of a sampling → what plans it."""
 
 
-def planner(sampling: Sampling) -> Planner:
+def takes_pictures(one: Planner) -> TypeGuard[_SegmentsPlanner]:
+    """Whether a planner must be told of the video's pictures, with `place`, before the first frame."""
+    return isinstance(one, _SegmentsPlanner)
+
+
+def planner(sampling: VideoSampling) -> Planner:
     """A fresh planner for one video. Raises TypeError for a sampling that `PLANNERS` does not list."""
     if type(sampling) not in PLANNERS:
         known = ", ".join(kind.__name__ for kind in PLANNERS)
@@ -233,80 +327,3 @@ def plan(pts_seconds: Iterable[float], end_seconds: float, sampling: Sampling) -
     one = planner(sampling)
     windows = [window for pts in pts_seconds for window in one.push(pts)]
     return windows + one.finish(end_seconds)
-
-
-@dataclass(frozen=True)
-class FrameDue:
-    """Frame `index` goes out now, for the samplings at these positions. Comes once a frame, in rising order."""
-
-    index: int
-    wanted_by: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class WindowDue:
-    """All frames of `window` went out before; `sampling` is a position in the list of samplings."""
-
-    sampling: int
-    window: Window
-
-
-Due = FrameDue | WindowDue
-
-
-class JointPlanner:
-    """Several samplings over one pass: each wanted frame once and in order, each window right after its newest frame,
-    or right after the window before it in the same sampling, whichever is later.
-
-    A frame waits until every sampling has decided about it: at most as long as the longest window.
-    """
-
-    def __init__(self, samplings: Sequence[Sampling]) -> None:
-        self._planners = [planner(sampling) for sampling in samplings]
-        self._wanted: dict[int, set[int]] = {}
-        self._due_at = [0] * len(samplings)
-        self._waiting: list[tuple[int, WindowDue]] = []
-        self._sent_below = 0
-        self._count = 0
-
-    @property
-    def undecided_from(self) -> int:
-        """Frames below this number are out already, or in no window: they can be dropped."""
-        return min((one.undecided_from for one in self._planners), default=self._count)
-
-    def push(self, pts_seconds: float) -> list[Due]:
-        """Take the next frame's time; return what goes out now. Raises BadTimestamps."""
-        self._count += 1
-        for position, one in enumerate(self._planners):
-            self._note(position, one.push(pts_seconds))
-        return self._release(self.undecided_from)
-
-    def finish(self, end_seconds: float) -> list[Due]:
-        """Say that the last frame ends at `end_seconds`; return the rest. Raises BadTimestamps."""
-        for position, one in enumerate(self._planners):
-            self._note(position, one.finish(end_seconds))
-        return self._release(self._count)
-
-    def _note(self, position: int, windows: list[Window]) -> None:
-        for window in windows:
-            self._due_at[position] = max(self._due_at[position], *window.frame_indices)
-            self._waiting.append((self._due_at[position], WindowDue(position, window)))
-            for index in window.frame_indices:
-                if index >= self._sent_below:
-                    self._wanted.setdefault(index, set()).add(position)
-
-    def _release(self, below: int) -> list[Due]:
-        self._sent_below = below
-        ready: list[tuple[int, Due]] = [(at, due) for at, due in self._waiting if at < below]
-        self._waiting = [(at, due) for at, due in self._waiting if at >= below]
-        indices = [index for index in self._wanted if index < below]
-        ready += [(index, FrameDue(index, tuple(sorted(self._wanted.pop(index))))) for index in indices]
-        return [due for _, due in sorted(ready, key=_order)]
-
-
-def _order(ready: tuple[int, Due]) -> tuple[int, int, float]:
-    """By the frame it comes with: the frame itself, then windows by sampling and time."""
-    at, due = ready
-    if isinstance(due, FrameDue):
-        return (at, -1, 0.0)
-    return (at, due.sampling, due.window.start_seconds)

@@ -21,8 +21,9 @@ from typing import IO
 
 import numpy as np
 
-from models.extractors.spec import Frame, Sampling
+from models.extractors.spec import Frame
 from pipeline import wire
+from pipeline.clips import VideoSampling
 from pipeline.probe import DecodeLimits
 from pipeline.sandbox import Layers
 from pipeline.vitals import TooMuchMemory, Vitals
@@ -94,7 +95,7 @@ class Child:
             raise SystemicFault(f"a decode child did not start; it said: {words or 'nothing'}")
         return first
 
-    def ask(self, video_id: str, path: Path, samplings: Sequence[Sampling], backend: str) -> None:
+    def ask(self, video_id: str, path: Path, samplings: Sequence[VideoSampling], backend: str) -> None:
         """Ask for all events of one video. Raises ChildLost."""
         self.idle = False
         self._waited, self._allowed = 0.0, self._limits.max_wait_seconds

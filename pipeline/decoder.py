@@ -14,13 +14,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol, Self
 
-from models.extractors.spec import Frame, Sampling
+from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame
-from pipeline.clips import Due, FrameDue, JointPlanner, Window
+from pipeline.clips import VideoSampling, Window
 from pipeline.crew import Child, ChildLost
 from pipeline.decode import Decoding, Summary, backend_named
+from pipeline.demux import picture_times
+from pipeline.joint import Due, FrameDue, JointPlanner
 from pipeline.probe import DEFAULT_LIMITS, DecodeLimits, Probe
 from pipeline.sandbox import Layers
+from pipeline.segments import Pictures, Placement
 from pipeline.wire import Message
 from storage.errors import SystemicFault, VideoError
 from storage.verdicts import failed
@@ -54,7 +57,16 @@ class DecodeEnd:
     summary: Summary
 
 
-Event = FrameEvent | WindowEvent | DecodeEnd
+@dataclass(frozen=True)
+class PlacementEvent:
+    """Where the segments of one sampling lie in the video: before its first frame, once for each such sampling."""
+
+    sampling: int
+    """Position in the list of samplings."""
+    placement: Placement
+
+
+Event = PlacementEvent | FrameEvent | WindowEvent | DecodeEnd
 
 
 class Decoder(Protocol):
@@ -65,7 +77,7 @@ class Decoder(Protocol):
         """The backend's name, a key of `pipeline.decode.BACKENDS`."""
         ...
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
+    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
         """All events of one video. Raises VideoError if it cannot be used, SystemicFault if the machine cannot."""
         ...
 
@@ -92,12 +104,15 @@ class InlineDecoder:
         self._beat = beat
         self._on_probe = on_probe
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
+    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
         """All events of one video. Only frames that some window holds are converted, each once."""
         planner = JointPlanner(samplings)
         held: deque[DecodedFrame] = deque()
-        decoding = Decoding(video_id, path, backend=self.name, limits=self._limits, beat=self._beat)
+        decoding = self._decoding(video_id, path)
         self._on_probe(decoding.probe)
+        if planner.needs_pictures:
+            pictures = self._pictures(video_id, path, decoding.probe)
+            yield from (PlacementEvent(*placed) for placed in planner.place(pictures))
         for frame in decoding:
             held.append(frame)
             yield from _events(planner.push(frame.pts_seconds), held)
@@ -106,6 +121,18 @@ class InlineDecoder:
         summary = decoding.summary()
         yield from _events(planner.finish(summary.end_seconds), held)
         yield DecodeEnd(decoding.probe, summary)
+
+    def _decoding(self, video_id: str, path: Path) -> Decoding:
+        return Decoding(video_id, path, backend=self.name, limits=self._limits, beat=self._beat)
+
+    def _pictures(self, video_id: str, path: Path, probed: Probe) -> Pictures:
+        """From the packets; where these do not say it, from one more decoding, which converts no picture."""
+        if (known := picture_times(path, probed, self._beat)) is not None:
+            return known
+        counting = self._decoding(video_id, path)
+        times = tuple(frame.pts_seconds for frame in counting)
+        summary = counting.summary()
+        return Pictures(times, summary.end_seconds, summary.frames_declared)
 
     def close(self) -> None:
         """Nothing is kept between videos."""
@@ -148,7 +175,7 @@ class ChildDecoder:
         """What the child gave up before its first file; None before there is one."""
         return None if self._child is None else self._child.layers
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Generator[Event, None, None]:
+    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Generator[Event, None, None]:
         """All events of one video. Leaving the iteration early ends the child.
 
         A child that is lost in its first video says something of that video. One lost later may have been harmed by an
@@ -176,13 +203,13 @@ class ChildDecoder:
                 self.close()
             self._busy.release()
 
-    def _asked_afresh(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
+    def _asked_afresh(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
         try:
             yield from self._asked(self._ready_child(), video_id, path, samplings)
         except ChildLost as lost:
             raise _blame(video_id, lost) from lost
 
-    def _asked(self, child: Child, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
+    def _asked(self, child: Child, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
         child.ask(video_id, path, samplings, self.name)
         yield from self._answers(video_id, child)
 
@@ -201,6 +228,8 @@ class ChildDecoder:
             if kind == "frame":
                 yield FrameEvent(message["index"], child.frame(message), tuple(message["wanted_by"]))
                 child.free_frame()
+            elif kind == "placement":
+                yield PlacementEvent(message["sampling"], Placement(**message["placement"]))
             elif kind == "window":
                 yield WindowEvent(message["sampling"], _window(message["window"]))
             elif kind == "end":
@@ -231,7 +260,7 @@ def _blame(video_id: str, lost: ChildLost) -> VideoError:
 
 
 def _window(fields: Message) -> Window:
-    return Window(tuple(fields["frame_indices"]), fields["start_seconds"], fields["end_seconds"])
+    return Window(**{**fields, "frame_indices": tuple(fields["frame_indices"])})
 
 
 def _summary(fields: Message) -> Summary:

@@ -6,7 +6,7 @@ Knows the extractor's contract and the declared dtypes. Refuses to know how fram
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.spec import ArraySpec, Extractor, ExtractorSpec, Frame, Sampling, random_seed
-from pipeline.clips import Window
+from models.extractors.spec import (
+    ArraySpec,
+    Extractor,
+    ExtractorSpec,
+    Frame,
+    FramesOfSegments,
+    Sampling,
+    random_seed,
+)
+from pipeline.clips import VideoSampling, Window
+from pipeline.segments import Placement, SegmentsOfVideo
 from pipeline.weights import file_sha256, ready
 from storage.errors import SettingsError, VideoError
 from storage.fingerprint import fingerprint, plain
-from storage.records import JSON, Array, FeatureTrack, Ragged
-from storage.verdicts import failed
+from storage.records import JSON, Array, FeatureTrack, Ragged, Video
+from storage.segments import SegmentTable
+from storage.verdicts import Verdict, failed
+
+SEGMENT = "segment"
+"""The array, beside the extractor's own, that says which annotated segment a row is about: its number in the video's
+sorted table, `storage.segments`."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,38 @@ class Variant:
     """A file's path, `random:SEED`, or empty for an extractor without weights."""
     converted_folder: Path | None = None
     """Where the weights' converted form is kept; by default beside the file."""
+    segments: SegmentTable | None = None
+    """The catalog's, where rows are annotated segments; None with any other sampling, and before `of_catalog`."""
+
+    def of_catalog(self, segments: Callable[[], SegmentTable]) -> Variant:
+        """This variant for one catalog: where rows are annotated segments, they are these."""
+        return dataclasses.replace(self, segments=segments()) if self._is_segmented else self
+
+    @property
+    def _is_segmented(self) -> bool:
+        return isinstance(self.sampling, FramesOfSegments)
+
+    def _table(self) -> SegmentTable:
+        if self.segments is None:
+            raise ValueError(f"{self.name} has a row for each annotated segment: say of which catalog, with of_catalog")
+        return self.segments
+
+    def sampling_of(self, video_id: str) -> VideoSampling:
+        """Which frames of one video make a row."""
+        sampling = self.sampling
+        if not isinstance(sampling, FramesOfSegments):
+            return sampling
+        table = self._table()
+        said = table.videos.get(video_id, Video(video_id))
+        return SegmentsOfVideo(
+            sampling.length_frames,
+            sampling.spread,
+            table.time_unit,
+            table.segments.get(video_id, ()),
+            said.frames_least,
+            said.frames_most,
+            said.claimed_duration_seconds,
+        )
 
     @property
     def sampling(self) -> Sampling:
@@ -44,11 +90,12 @@ class Variant:
     @property
     def arrays(self) -> Mapping[str, ArraySpec]:
         """What is kept of a row."""
-        return self.spec.arrays(self.settings)
+        own = self.spec.arrays(self.settings)
+        return {**own, SEGMENT: ArraySpec("int64", ())} if self._is_segmented else own
 
     def description(self) -> dict[str, JSON]:
         """Everything that shapes the bytes, readable; its canonical JSON is what the fingerprint hashes."""
-        return {
+        described: dict[str, JSON] = {
             "extractor": self.spec.name,
             "numerics_version": self.spec.numerics_version,
             "settings": _identified(self.settings, self.spec.files(self.settings)),
@@ -57,6 +104,7 @@ class Variant:
             "weights": weights_identity(self.weights),
             "precision": "float32",
         }
+        return described | ({"segments": self._table().description()} if self._is_segmented else {})
 
     def fingerprint(self) -> str:
         """12 hex digits of the description."""
@@ -107,6 +155,8 @@ class TrackBuilder:
     video_id: str
     variant: Variant
     extractor: Extractor
+    placement: Placement | None = None
+    """What became of the video's segments, once the decoder says so."""
     _prepared: dict[int, Any] = field(default_factory=dict)
     _waiting: list[Window] = field(default_factory=list)
     _spans: list[tuple[float, float]] = field(default_factory=list)
@@ -127,18 +177,29 @@ class TrackBuilder:
         if self._waiting:
             self._flush()
         if not self._spans:
-            raise VideoError(self.video_id, failed("too_short", f"no window of {self.variant.sampling} fits"))
+            raise VideoError(self.video_id, self._why_no_rows())
         arrays = dict(self._stacked())
         return FeatureTrack(self.video_id, np.array(self._spans, dtype=np.float64), arrays)
 
+    def facts(self) -> dict[str, JSON]:
+        """What is worth keeping of this video for this variant alone."""
+        if self.placement is None:
+            return {}
+        return {"segments": {**self.placement.record(), "rows": len(self._spans)}}
+
+    def _why_no_rows(self) -> Verdict:
+        placement = self.placement
+        if placement is None:
+            return failed("too_short", f"no window of {self.variant.sampling} fits")
+        if placement.clock == "misaligned":
+            return failed("misaligned", placement.detail)
+        return failed("no_segment", f"{placement.annotated} annotated, {placement.outside} outside the file")
+
     def _flush(self) -> None:
-        frames = [[self._prepared[index] for index in window.frame_indices] for window in self._waiting]
-        for name, rows in self.extractor.extract(frames).items():
+        for name, rows in rows_of(self.extractor, self._waiting, self._prepared).items():
             self._rows.setdefault(name, []).extend(rows)
         self._spans += [(window.start_seconds, window.end_seconds) for window in self._waiting]
-        # Windows are equally long and come in order of their last frame: no later one reaches below this number.
-        latest = self._waiting[-1].frame_indices
-        oldest = latest[-1] - len(latest) + 1
+        oldest = self._waiting[-1].oldest
         self._prepared = {index: frame for index, frame in self._prepared.items() if index >= oldest}
         self._waiting = []
 
@@ -148,6 +209,15 @@ class TrackBuilder:
             stacked = _ragged(rows, spec) if spec.ragged else _fixed(rows, spec)
             _refuse_non_finite(self.video_id, name, stacked)
             yield name, stacked
+
+
+def rows_of(
+    extractor: Extractor, windows: Sequence[Window], prepared: Mapping[int, Any]
+) -> dict[str, Sequence[NDArray[Any]]]:
+    """One row a window of every array; `prepared` holds all their frames by number."""
+    rows = dict(extractor.extract([[prepared[index] for index in window.frame_indices] for window in windows]))
+    numbers = [np.array(window.segment, np.int64) for window in windows if window.segment is not None]
+    return {**rows, SEGMENT: numbers} if numbers else rows
 
 
 def _fixed(rows: Sequence[NDArray[Any]], spec: ArraySpec) -> Array:

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from models.extractors.spec import Extractor
-from pipeline.decoder import DecodeEnd, Decoder, FrameEvent
+from pipeline.decoder import DecodeEnd, Decoder, FrameEvent, PlacementEvent
 from pipeline.extract import TrackBuilder, Variant
 from pipeline.media import Media
 from pipeline.provenance import provenance
@@ -152,12 +152,15 @@ def process_video(
 
 def _feed(video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder: Decoder) -> dict[str, JSON]:
     facts: dict[str, JSON] = {}
-    for event in decoder.decode(video_id, media.path, [builder.variant.sampling for builder in builders]):
+    samplings = [builder.variant.sampling_of(video_id) for builder in builders]
+    for event in decoder.decode(video_id, media.path, samplings):
         if isinstance(event, FrameEvent):
             for place in event.wanted_by:
                 builders[place].add_frame(event.index, event.rgb)
         elif isinstance(event, DecodeEnd):
             facts = {"probe": plain(event.probe), "decode": plain(event.summary)}
+        elif isinstance(event, PlacementEvent):
+            builders[event.sampling].placement = event.placement
         else:
             builders[event.sampling].add_window(event.window)
     return facts
@@ -165,9 +168,10 @@ def _feed(video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder
 
 def _finish(builder: TrackBuilder, facts: Mapping[str, JSON]) -> Outcome:
     try:
-        return Outcome(DONE, builder.finish(), facts)
+        track = builder.finish()
     except VideoError as error:
-        return Outcome(error.verdict, None, facts)
+        return Outcome(error.verdict, None, {**facts, **builder.facts()})
+    return Outcome(DONE, track, {**facts, **builder.facts()})
 
 
 def worst(outcomes: Sequence[Outcome]) -> Verdict:

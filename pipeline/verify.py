@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from models.extractors.spec import ArraySpec, Extractor
 from models.extractors.table import EXTRACTORS
 from pipeline.decoder import ChildDecoder, Decoder, FrameEvent, WindowEvent
-from pipeline.extract import Variant, resolve_device
+from pipeline.extract import Variant, resolve_device, rows_of
 from pipeline.media import Media, read_record
 from pipeline.proof import prove
 from pipeline.weights import WeightsFolder, file_sha256
+from storage.catalog import read_catalog
 from storage.errors import IntegrityError, SettingsError
 from storage.foreign import read_arrays
 from storage.handles import ArrayHandle
@@ -97,9 +98,11 @@ def layout_of(folder: Path) -> Layout:
 
 
 def variant_of(reader: VariantReader, folder: WeightsFolder, weights: str, files: Mapping[str, str]) -> Variant:
-    """The variant that settings.json describes. `weights` and `files` name what only their sha256 is stored of.
+    """The variant that settings.json describes. `weights` and `files` name what only their sha256 is stored of, where
+    no registered file in `folder` has that sha256.
 
-    Raises SettingsError if the code, the weights or the files are not those the features were made with.
+    Raises SettingsError if the code, the weights, the files or the annotated segments are not those the features were
+    made with.
     """
     told = reader.settings
     spec = EXTRACTORS.get(str(told["extractor"]))
@@ -108,13 +111,10 @@ def variant_of(reader: VariantReader, folder: WeightsFolder, weights: str, files
             (f"{reader.name} was made by {told['extractor']} of numerics version {told['numerics_version']}; "
              f"this code has {f'version {spec.numerics_version}' if spec else 'no such extractor'}",)
         )  # fmt: skip
-    stored = str(told["weights"])
-    if stored.startswith(_FILE) and not weights:
-        raise SettingsError((f"{reader.name} was made with weights of {stored}; name that file with --weights",))
-    chosen = str(folder.original(weights)) if stored.startswith(_FILE) else stored
-    variant = Variant(
-        reader.layout.variant, spec, spec.settings_type(**_fields(told["settings"], files)), chosen, folder.converted
-    )
+    chosen = _weights(reader.name, str(told["weights"]), folder, weights)
+    settings = spec.settings_type(**_fields(told["settings"], folder, files))
+    variant = Variant(reader.layout.variant, spec, settings, chosen, folder.converted)
+    variant = variant.of_catalog(lambda: read_catalog(reader.layout.folder.parents[1]).segments)
     differing = [key for key, value in variant.description().items() if told.get(key) != value]
     if differing:
         lines = [f"{key}: {told.get(key)} stored, {variant.description()[key]} here" for key in differing]
@@ -122,12 +122,31 @@ def variant_of(reader: VariantReader, folder: WeightsFolder, weights: str, files
     return variant
 
 
-def _fields(settings: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
-    missing = [name for name, value in settings.items() if str(value).startswith(_FILE) and name not in files]
-    if missing:
-        raise SettingsError(tuple(f"{name} is a file of {settings[name]}; give --file {name}=PATH" for name in missing))
+def _weights(name: str, stored: str, folder: WeightsFolder, named: str) -> str:
+    if not stored.startswith(_FILE):
+        return stored
+    if named:
+        return str(folder.original(named))
+    if (found := folder.holding(stored)) is None:
+        raise SettingsError(
+            (f"{name} was made with weights of {stored}, and {folder.path} has no such file; name it with --weights",)
+        )
+    return str(found)
+
+
+def _fields(settings: Mapping[str, Any], folder: WeightsFolder, files: Mapping[str, str]) -> dict[str, Any]:
+    if strange := sorted(files.keys() - settings.keys()):
+        raise SettingsError((f"--file names {', '.join(strange)}; settings are {', '.join(sorted(settings))}",))
+    found = {
+        name: files.get(name) or folder.holding(value)
+        for name, value in settings.items()
+        if isinstance(value, str) and value.startswith(_FILE)
+    }
+    if missing := [name for name, path in found.items() if path is None]:
+        told = (f"{name} is a file of {settings[name]}, which {folder.path} has not" for name in missing)
+        raise SettingsError(tuple(f"{line}; give --file {name}=PATH" for name, line in zip(missing, told, strict=True)))
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    return plain | {name: path for name, path in files.items() if name in settings}
+    return plain | {name: str(path) for name, path in found.items()}
 
 
 def sample_rows(reader: VariantReader, count: int, seed: int) -> dict[str, list[int]]:
@@ -164,18 +183,16 @@ def rows_again(
     """Chosen rows of one video, made anew: number, span, and each array rounded as it would be stored."""
     prepared: dict[int, Any] = {}
     number = -1
-    for event in decoder.decode(video_id, path, [variant.sampling]):
+    for event in decoder.decode(video_id, path, [variant.sampling_of(video_id)]):
         if isinstance(event, FrameEvent):
             prepared[event.index] = extractor.prepare(event.rgb)
         elif isinstance(event, WindowEvent):
             number += 1
-            indices = event.window.frame_indices
             if number in wanted:
-                rows = extractor.extract([[prepared[index] for index in indices]])
+                rows = rows_of(extractor, [event.window], prepared)
                 span = (event.window.start_seconds, event.window.end_seconds)
                 yield number, span, {name: _as_stored(rows[name][0], form) for name, form in variant.arrays.items()}
-            oldest = indices[-1] - len(indices) + 1
-            prepared = {index: frame for index, frame in prepared.items() if index >= oldest}
+            prepared = {index: frame for index, frame in prepared.items() if index >= event.window.oldest}
 
 
 def _as_stored(row: NDArray[Any], form: ArraySpec) -> NDArray[Any]:

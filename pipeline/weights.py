@@ -81,6 +81,15 @@ class WeightsFolder:
         pin.check(file, file.stat().st_size, file_sha256(file))
         return file
 
+    def holding(self, identity: str) -> Path | None:
+        """A registered file that is here and has exactly this content, `sha256:…`; None if there is none."""
+        for name in WEIGHTS:
+            pin, file = self.pin(name), self.file(name)
+            if pin is not None and f"sha256:{pin.sha256}" == identity and file.is_file():
+                pin.check(file, file.stat().st_size, file_sha256(file))
+                return file
+        return None
+
     def advice(self, extractor: str) -> str:
         """How to get published weights for an extractor."""
         fitting = [row for row in WEIGHTS.values() if row.extractor == extractor]

@@ -23,9 +23,12 @@ from storage.errors import IntegrityError, LookupFailed, SettingsError
 from storage.layout import Layout
 from storage.records import JSON, Annotation, Link, User, Video
 from storage.sealed import seal, unseal
+from storage.segments import SegmentTable, segment_table
 
 FORMAT = "video-highlights catalog"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 has no frame counts of videos."""
 CATALOG_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """A catalog's name is a folder's name."""
 PERSON_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
@@ -84,6 +87,11 @@ class Catalog:
             shards.setdefault(shard_of(video.video_id, self.shard_count), []).append(video.video_id)
         return {shard: tuple(ids) for shard, ids in shards.items()}
 
+    @cached_property
+    def segments(self) -> SegmentTable:
+        """The distinct annotated segments of every video, in `time_unit`."""
+        return segment_table(self.time_unit, self.videos, self.annotations)
+
     def shard_ids(self, shard: int) -> tuple[str, ...]:
         """Sorted ids of one shard; raises `LookupFailed` for a shard this catalog does not have."""
         if not 0 <= shard < self.shard_count:
@@ -95,6 +103,9 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     table: tuple(column.name for column in fields(noun))
     for table, noun in (("videos", Video), ("users", User), ("links", Link), ("annotations", Annotation))
 }
+_COLUMNS_1 = _COLUMNS | {"videos": ("video_id", "claimed_duration_seconds")}
+"""Of version 1."""
+_WHOLE_NUMBERS = frozenset({"frames_least", "frames_most"})
 _SORT_BY = {"videos": ("video_id",)}
 """A claimed duration may be None, which has no order; ids are unique anyway."""
 
@@ -185,13 +196,15 @@ def _encode(columns: tuple[str, ...], rows: Iterable[object]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     cells = attrgetter(*columns)
-    writer.writerows([_cell(value) for value in cells(row)] for row in rows)
+    writer.writerows([_cell(*cell) for cell in zip(columns, cells(row), strict=True)] for row in rows)
     return text.getvalue().encode()
 
 
-def _cell(value: str | float | None) -> str:
+def _cell(column: str, value: str | float | None) -> str:
     if value is None:
         return ""
+    if column in _WHOLE_NUMBERS:
+        return str(value)
     # repr is the shortest text that reads back equal; adding 0.0 turns -0.0, which sorts as its equal, into 0.0.
     return value if isinstance(value, str) else repr(float(value) + 0.0)
 
@@ -222,7 +235,10 @@ def read_catalog(folder: Path) -> Catalog:
 
 
 def _video(row: list[str]) -> Video:
-    return Video(row[0], float(row[1]) if row[1] else None)
+    claimed, least, most = [*row[1:], "", ""][:3]
+    return Video(
+        row[0], float(claimed) if claimed else None, int(least) if least else None, int(most) if most else None
+    )
 
 
 def _annotation(row: list[str]) -> Annotation:
@@ -238,8 +254,8 @@ def _read_header(path: Path) -> dict[str, JSON]:
     header = unseal(path, raw)
     if header.get("format") != FORMAT:
         raise IntegrityError(path, f"is no {FORMAT}")
-    if (version := header.get("format_version")) != FORMAT_VERSION:
-        raise IntegrityError(path, f"has format version {version!r}; this release reads {FORMAT_VERSION}")
+    if (version := header.get("format_version")) not in READABLE_VERSIONS:
+        raise IntegrityError(path, f"has format version {version!r}; this release reads {READABLE_VERSIONS}")
     return header
 
 
@@ -261,8 +277,9 @@ def _rows(layout: Layout, header: Mapping[str, Any], table: str, make: Callable[
         raise IntegrityError(path, f"sha256 is {actual}, the catalog states {stated.get('sha256')}. Build it again.")
     lines = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
     columns = tuple(next(lines, ()))
-    if columns != _COLUMNS[table]:
-        raise IntegrityError(path, f"columns are {', '.join(columns)}; expected {', '.join(_COLUMNS[table])}")
+    expected = (_COLUMNS_1 if header.get("format_version") == 1 else _COLUMNS)[table]
+    if columns != expected:
+        raise IntegrityError(path, f"columns are {', '.join(columns)}; expected {', '.join(expected)}")
     rows = tuple(make(_whole(line, columns)) for line in lines)
     if len(rows) != stated.get("rows"):
         raise IntegrityError(path, f"holds {len(rows)} rows, the catalog states {stated.get('rows')}")

@@ -30,10 +30,17 @@ class Video:
     video_id: str
     claimed_duration_seconds: float | None = None
     """As the annotations state it; None where they do not know. Never used to compute a time."""
+    frames_least: int | None = None
+    """Fewest frames that the annotated original file can have had; None where nothing is known."""
+    frames_most: int | None = None
+    """Most frames it can have had. Equal to `frames_least` where the annotations state the count."""
 
     def __post_init__(self) -> None:
         if not VIDEO_ID.fullmatch(self.video_id):
             raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {self.video_id!r}")
+        least, most = self.frames_least or 0, self.frames_most
+        if least < 0 or (most is not None and most < max(least, 1)):
+            raise ValueError(f"frames_least is 0 or more and frames_most at least that and 1, got {self}")
 
 
 @dataclass(frozen=True, order=True)

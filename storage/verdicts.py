@@ -39,7 +39,7 @@ class Policy(StrEnum):
     """This machine cannot do it for any video: the run stops with advice, and no video is marked."""
 
 
-TAXONOMY_VERSION = 2
+TAXONOMY_VERSION = 3
 """Raised whenever a reason is added, or changes its state or policy. Kept in media records and survival reports."""
 
 
@@ -89,6 +89,13 @@ REASONS: dict[str, Reason] = {
     "bad_timestamps": Reason(
         State.REJECTED, Policy.PERMANENT, "frames without usable times, so rows would have none", "re-mux the file"
     ),
+    "misaligned": Reason(
+        State.REJECTED,
+        Policy.PERMANENT,
+        "frame numbers of the annotations cannot be placed in this file",
+        "find the file that was annotated",
+    ),
+    "no_segment": Reason(State.REJECTED, Policy.PERMANENT, "no annotated segment lies in the video", "nothing to do"),
     "non_finite": Reason(
         State.REJECTED, Policy.PERMANENT, "a feature is NaN or infinite", "check the weights and the precision"
     ),

@@ -41,7 +41,9 @@ MAX_SHARDS_EVER = 1_000_000
 
 def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
     """What one shard of a catalog is to become under these settings."""
-    return ShardJob(settings.layout, shard, catalog.shard_ids(shard), settings.variants, settings.part_bytes)
+    return ShardJob(
+        settings.layout, shard, catalog.shard_ids(shard), settings.variants_of(catalog), settings.part_bytes
+    )
 
 
 def download_gate(settings: Settings) -> Gate:

@@ -61,13 +61,13 @@ def account(settings: Settings, shards: Sequence[int]) -> None:
     Raises IntegrityError if the states do not add up to the ids, RunIncomplete if videos wait for a retry.
     """
     catalog = catalog_of(settings)
-    tallies = [tally(settings, catalog, variant, shards) for variant in settings.variants]
+    tallies = [tally(settings, catalog, variant, shards) for variant in settings.variants_of(catalog)]
     whole = len(shards) == catalog.shard_count
     scope = f"{catalog.shard_count} shards" if whole else f"{len(shards)} of {catalog.shard_count} shards"
     say(f"\n{catalog.name}: {len(catalog.videos)} videos, {len(catalog.users)} users, {scope}")
     for line in _lines(tallies):
         say(line)
-    picture = draw(settings)
+    picture = draw(settings, catalog)
     atomic.publish(settings.layout.report / "account.json", readable(_kept(tallies, shards)), replace=True)
     if whole:
         say("survival of the videos, per split:")
@@ -165,12 +165,13 @@ def _kept(tallies: Sequence[Tally], shards: Sequence[int]) -> dict[str, JSON]:
     }
 
 
-def draw(settings: Settings) -> Path | None:
+def draw(settings: Settings, catalog: Catalog) -> Path | None:
     """The picture of what was built; None where no variant keeps pictures or none keeps a plain feature."""
     from trainer.overview import draw_overview  # matplotlib takes a second to import
 
-    pictures = next((one.full_name for one in settings.variants if "jpeg" in one.arrays), None)
-    plain = [(one, name) for one in settings.variants for name, spec in one.arrays.items() if not spec.ragged]
+    variants = settings.variants_of(catalog)
+    pictures = next((one.full_name for one in variants if "jpeg" in one.arrays), None)
+    plain = [(one, name) for one in variants for name, spec in one.arrays.items() if not spec.ragged]
     if pictures is None or not plain:
         return None
     variant, array = plain[0]

@@ -43,17 +43,25 @@ _PARAMETER = {
 
 
 def _section(name: str, **types: str) -> type[luigi.Config]:
-    parameters: dict[str, Any] = {key: _PARAMETER[kind]() for key, kind in types.items()}
+    return _config(name, {key: _PARAMETER[kind]() for key, kind in types.items()})
+
+
+def _config(name: str, parameters: dict[str, Any]) -> type[luigi.Config]:
     family, _, word = name.rpartition(".")
     return type(word, (luigi.Config,), {"task_namespace": family, "__module__": __name__, **parameters})
 
 
-def extractor_section(variant: str, extractor: str) -> type[luigi.Config]:
-    """The section of one variant: its extractor's settings, and weights if it needs any."""
+def extractor_section(variant: str, extractor: str, others: luigi.Config | None = None) -> type[luigi.Config]:
+    """The section of one variant: its extractor's settings, and weights if it needs any.
+
+    What a section leaves out is as in `others`; without them, it is missing.
+    """
     spec = EXTRACTORS[extractor]
-    fields = {field.name: str(field.type) for field in dataclasses.fields(spec.settings_type)}
-    weights = {"weights": "str"} if spec.needs_weights else {}
-    return _section(variant, **weights, **fields)
+    types = {field.name: str(field.type) for field in dataclasses.fields(spec.settings_type)}
+    types |= {"weights": "str"} if spec.needs_weights else {}
+    if others is None:
+        return _section(variant, **types)
+    return _config(variant, {key: _PARAMETER[kind](default=getattr(others, key)) for key, kind in types.items()})
 
 
 SECTIONS: dict[str, type[luigi.Config]] = {

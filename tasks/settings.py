@@ -26,6 +26,7 @@ from pipeline.extract import Variant
 from pipeline.probe import DecodeLimits
 from pipeline.source import SourceSettings
 from pipeline.weights import WeightsFolder
+from storage.catalog import Catalog
 from storage.errors import SettingsError
 from storage.layout import VARIANT_NAME, Layout
 from tasks.sections import SECTIONS, extractor_section
@@ -54,6 +55,10 @@ class Settings:
     recycle_after_videos: int
     device: str
     variants: tuple[Variant, ...]
+
+    def variants_of(self, catalog: Catalog) -> tuple[Variant, ...]:
+        """The variants as they are for this catalog: one whose rows are annotated segments is told which."""
+        return tuple(variant.of_catalog(lambda: catalog.segments) for variant in self.variants)
 
 
 def front_door_catalog() -> str:
@@ -209,7 +214,8 @@ def _variant(name: str, catalog: str, sections: dict[str, Any]) -> Variant:
     if not VARIANT_NAME.fullmatch(name):
         raise ValueError(f"an extractor is named like c3d, a second group of settings like c3d.dense; got {name!r}")
     spec = extractor(name.partition(".")[0])
-    section: Any = sections.get(name) or extractor_section(name, spec.name)()
+    own: Any = sections[spec.name]
+    section: Any = own if name == spec.name else extractor_section(name, spec.name, own)()
     fields = [field.name for field in dataclasses.fields(spec.settings_type)]
     chosen = spec.settings_type(**{field: getattr(section, field) for field in fields})
     folder = WeightsFolder(Layout(Path(sections["data"].root), catalog).weights)

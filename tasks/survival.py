@@ -28,7 +28,7 @@ def keep_survival(settings: Settings, catalog: Catalog) -> list[str]:
 
 def _verdicts(settings: Settings, catalog: Catalog) -> dict[str, Verdict]:
     verdicts: dict[str, Verdict] = {}
-    for variant in settings.variants:
+    for variant in settings.variants_of(catalog):
         layout = settings.layout.variant(variant.name, variant.fingerprint())
         for shard in range(catalog.shard_count):
             sidecar = read_sidecar(layout, shard)

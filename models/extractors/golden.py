@@ -25,6 +25,7 @@ from models.extractors.spec import (
     ExtractorSpec,
     Frame,
     FramesAtRateWithHistory,
+    FramesOfSegments,
     Sampling,
 )
 
@@ -76,7 +77,7 @@ def _picture(x: NDArray[Any], y: NDArray[Any], t: int) -> Frame:
 
 def window_frames(sampling: Sampling) -> int:
     """How many frames a row of this sampling sees."""
-    if isinstance(sampling, ConsecutiveFrames):
+    if isinstance(sampling, ConsecutiveFrames | FramesOfSegments):
         return sampling.length_frames
     return sampling.history_frames if isinstance(sampling, FramesAtRateWithHistory) else 1
 

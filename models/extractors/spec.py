@@ -73,7 +73,39 @@ class EveryFrame:
     """Every native frame is a row."""
 
 
-Sampling = ConsecutiveFrames | FramesAtRate | FramesAtRateWithHistory | EveryFrame
+SPREADS = ("equal", "released")
+RELEASED_CLIP_FRAMES = 100
+
+
+@dataclass(frozen=True)
+class FramesOfSegments:
+    """A row for each annotated segment of a video: `length_frames` of the frames shown in it, spread over it.
+
+    Of a segment's n frames, `equal` takes frame `floor(k * n / length_frames)` for k = 0, 1, ...: equal intervals over
+    the whole segment, as the paper says (Xu et al., Cross-Category Video Highlight Detection via Set-Based Learning,
+    ICCV 2021). `released` takes frame `k * floor(100 / length_frames)` of every segment, as its authors' code does
+    (ChrisAllenMing/Cross_Category_Video_Highlight, dataloaders/youtube_highlights_set.py): with 16, the numbers 0, 6,
+    ..., 90, and no others of a longer one. In the place of frames that a shorter segment lacks, their code has whatever
+    was in memory; here it is the segment's last frame. With `equal`, the frames of a segment of fewer than
+    `length_frames` are repeated evenly.
+    """
+
+    length_frames: int
+    spread: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.length_frames <= RELEASED_CLIP_FRAMES or self.spread not in SPREADS:
+            raise ValueError(f"length_frames is 1 to {RELEASED_CLIP_FRAMES}, spread one of {SPREADS}, got {self}")
+
+    def chosen(self, frames: int) -> tuple[int, ...]:
+        """Which of a segment's `frames` (1 or more) frames make its row: `length_frames` numbers, never falling."""
+        if self.spread == "equal":
+            return tuple(k * frames // self.length_frames for k in range(self.length_frames))
+        interval = RELEASED_CLIP_FRAMES // self.length_frames
+        return tuple(min(k * interval, frames - 1) for k in range(self.length_frames))
+
+
+Sampling = ConsecutiveFrames | FramesAtRate | FramesAtRateWithHistory | EveryFrame | FramesOfSegments
 """Which frames make a row. `pipeline.clips` turns one of these into frame numbers and spans."""
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional
 from models.extractors.c3d import ARRAYS, C3DSettings
 from models.extractors.c3d_network import C3D, LAYOUTS, C3DExtractor, build_extractor, initialise
 from models.extractors.layouts import load_layouts
-from models.extractors.spec import ConsecutiveFrames, Frame
+from models.extractors.spec import ConsecutiveFrames, Frame, FramesOfSegments
 from models.extractors.table import extractor
 from pipeline.decode import Decoding
 from pipeline.probe import DEFAULT_LIMITS
@@ -197,6 +197,8 @@ def test_a_file_of_neither_layout_is_refused(tmp_path: Path, name: str, message:
         ({"arrays": ("conv5",)}, r"pool5, fc6, fc7, fc6_linear, fc7_linear, each once; got \('conv5',\)"),
         ({"stride_frames": 0}, "at least 1, got 0"),
         ({"pool5": "floor"}, "pool5 is ceil or symmetric, got 'floor'"),
+        ({"sampling": "spread"}, "sampling is one of consecutive, segments, segments_released, got 'spread'"),
+        ({"sampling": "segments", "stride_frames": 8}, "stride_frames says nothing with sampling segments"),
         ({"mean": "gone.npy"}, "channels, or a file that exists and ends in .binaryproto or .npy; got 'gone.npy'"),
     ],
 )
@@ -209,6 +211,8 @@ def test_the_row_of_the_table() -> None:
     spec = extractor("c3d")
     settings = C3DSettings(stride_frames=8)
     assert spec.sampling(settings) == ConsecutiveFrames(length_frames=16, stride_frames=8)
+    for sampling, spread in (("segments", "equal"), ("segments_released", "released")):
+        assert spec.sampling(C3DSettings(sampling=sampling)) == FramesOfSegments(16, spread)
     arrays = spec.arrays(settings)
     assert {name: array.item_shape for name, array in arrays.items()} == {"pool5": (8192,), "fc6": (4096,)}
     assert {array.dtype for array in arrays.values()} == {"float16"}

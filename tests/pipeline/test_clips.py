@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory, Sampling
-from pipeline.clips import BadTimestamps, FrameDue, JointPlanner, Window, WindowDue, plan, planner
+from pipeline.clips import BadTimestamps, Window, plan, planner
+from pipeline.joint import FrameDue, JointPlanner, WindowDue
 
 TENTHS = [i / 10 for i in range(7)]  # 0.0 ... 0.6 at 10 fps, ends at 0.7
 

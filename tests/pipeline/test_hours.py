@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from models.extractors import frames as frames_extractor
-from models.extractors.spec import ConsecutiveFrames, Sampling
+from models.extractors.spec import ConsecutiveFrames
+from pipeline.clips import VideoSampling
 from pipeline.decoder import ChildDecoder, Event, WindowEvent
 from pipeline.extract import Variant
 from pipeline.media import Media
@@ -45,7 +46,7 @@ class Observed(ChildDecoder):
         self._marks = {share: share / 100 * seconds for share in (10, 50, 99)}
         self.seen: dict[int, tuple[int, int]] = {}
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Generator[Event, None, None]:
+    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Generator[Event, None, None]:
         for event in super().decode(video_id, path, samplings):
             self._look(event)
             yield event

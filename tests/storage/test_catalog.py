@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import random
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ TABLES = ("videos", "users", "links", "annotations")
 def example(**changes: Any) -> Catalog:
     catalog = Catalog(
         name="tiny",
-        videos=(Video("b"), Video("-a", 314.0), Video("B", 0.1)),
+        videos=(Video("b"), Video("-a", 314.0, 9000, 9002), Video("B", 0.1)),
         users=(User("0042", "train"), User("42", "test")),
         links=(Link("42", "b", "target"), Link("42", "-a", "history"), Link("0042", "B", "history")),
         annotations=(
@@ -52,7 +53,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_tables_are_plain_sorted_csv(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "tiny")
     write_catalog(layout, example())
-    assert layout.table("videos").read_bytes() == b"video_id,claimed_duration_seconds\n-a,314.0\nB,0.1\nb,\n"
+    assert layout.table("videos").read_bytes() == (
+        b"video_id,claimed_duration_seconds,frames_least,frames_most\n-a,314.0,9000,9002\nB,0.1,,\nb,,,\n"
+    )
     assert layout.table("users").read_bytes() == b"user_id,split\n0042,train\n42,test\n"
     assert layout.table("annotations").read_text().splitlines() == [
         "video_id,annotator,start,end,value",
@@ -165,7 +168,8 @@ def test_every_altered_byte_of_the_header_is_found(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": "something else"}, "is no video-highlights catalog"),
-        ({"format_version": 2}, "has format version 2; this release reads 1"),
+        ({"format_version": 3}, r"has format version 3; this release reads \(1, 2\)"),
+        ({"format_version": 1}, "columns are .*frames_most; expected video_id, claimed_duration_seconds"),
         ({"shard_count": "3"}, "shard_count must be of type int, got '3'"),
         ({"shard_count": True}, "shard_count must be of type int, got True"),
         ({"shard_count": 0}, "this is no catalog we wrote: shard_count must be at least 1"),
@@ -179,6 +183,19 @@ def test_a_header_of_another_making_is_refused(tmp_path: Path, changes: dict[str
     layout.catalog_file.write_bytes(seal(header | changes))
     with pytest.raises(IntegrityError, match=message):
         read_catalog(layout.folder)
+
+
+def test_a_catalog_of_version_1_is_read(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, "tiny")
+    write_catalog(layout, example())
+    old = b"video_id,claimed_duration_seconds\n-a,314.0\nB,0.1\nb,\n"
+    layout.table("videos").write_bytes(old)
+    header = unseal(layout.catalog_file, layout.catalog_file.read_bytes())
+    tables = header["tables"]
+    assert isinstance(tables, dict)
+    tables["videos"] = {"rows": 3, "sha256": hashlib.sha256(old).hexdigest()}
+    layout.catalog_file.write_bytes(seal(header | {"format_version": 1}))
+    assert read_catalog(layout.folder) == example(videos=(Video("b"), Video("-a", 314.0), Video("B", 0.1)))
 
 
 def test_missing_files_are_told_apart(tmp_path: Path) -> None:
