@@ -42,6 +42,8 @@ class Tally:
     """Reason → sorted ids."""
     losses: Mapping[str, str]
     """Id of a done video that is damaged → what was lost of it."""
+    rescaled: Mapping[str, str]
+    """Id of a done video with another number of frames than was annotated → the counts."""
     rows: int
     size_bytes: int
 
@@ -108,6 +110,7 @@ def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterab
         states=Counter(entry.verdict.state for entry in mine.values()),
         reasons=reasons,
         losses={video_id: loss for video_id, entry in mine.items() if (loss := loss_of(entry))},
+        rescaled={video_id: told for video_id, entry in mine.items() if (told := rescaling_of(entry))},
         rows=sum(entry.rows for entry in mine.values()),
         size_bytes=size_bytes,
     )
@@ -125,6 +128,14 @@ def loss_of(entry: Entry) -> str:
     return f"{decoded} of {declared or 'unknown'} frames decoded, {errors} decoding errors"
 
 
+def rescaling_of(entry: Entry) -> str:
+    """Why a video's annotated frame numbers were scaled to the file's duration; empty if they were not."""
+    segments = entry.facts.get("segments")
+    if not entry.is_done or not isinstance(segments, dict) or segments.get("clock") != "scaled":
+        return ""
+    return str(segments.get("detail"))
+
+
 def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
     for one in tallies:
         yield f"  {one.name:<24} {one.equation}"
@@ -134,13 +145,18 @@ def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
         more = f" and {len(ids) - EXAMPLES} more" if len(ids) > EXAMPLES else ""
         yield f"  {row.state}:{reason}  {', '.join(ids[:EXAMPLES])}{more}"
         yield f"      {row.meaning}; {row.advice}"
-    damaged = {video_id: loss for one in tallies for video_id, loss in one.losses.items()}
-    if damaged:
-        yield f"  done, but damaged: {len(damaged)}"
-        yield from (f"      {video_id}: {loss}" for video_id, loss in sorted(damaged.items())[:EXAMPLES])
+    yield from _named("damaged", {video_id: loss for one in tallies for video_id, loss in one.losses.items()})
+    rescaled = {video_id: told for one in tallies for video_id, told in one.rescaled.items()}
+    yield from _named("with annotated frame numbers scaled to the file's duration", rescaled)
     for one in tallies:
         if one.weights and random_seed(one.weights) is not None:
             yield f"  NOTE {one.name} ran with {one.weights} weights: good for trying the pipeline, not for results"
+
+
+def _named(what: str, told: Mapping[str, str]) -> Iterator[str]:
+    if told:
+        yield f"  done, but {what}: {len(told)}"
+        yield from (f"      {video_id}: {line}" for video_id, line in sorted(told.items())[:EXAMPLES])
 
 
 def _all_reasons(tallies: Sequence[Tally]) -> dict[str, list[str]]:

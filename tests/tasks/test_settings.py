@@ -118,6 +118,28 @@ def test_a_second_group_of_settings_has_a_name_of_its_own(tmp_path: Path) -> Non
     assert "[frames.large]" in done.stderr
 
 
+VARIANTS = """
+import tasks
+from tasks.settings import load
+for variant in load("sample").variants:
+    print(variant.name, variant.settings.sampling, variant.settings.arrays, variant.settings.stride_frames)
+"""
+
+
+def test_what_a_second_group_leaves_out_is_as_in_the_first(tmp_path: Path) -> None:
+    changes = {"c3d__arrays": "fc7_linear", "sample.c3d__stride_frames": "8", "c3d.dense__sampling": "consecutive"}
+    config = changed_config(tmp_path, extract__extractors="c3d, c3d.segments, c3d.dense", **changes)
+    environment = {**os.environ, "LUIGI_CONFIG_PATH": str(config)}
+    done = subprocess.run(
+        [sys.executable, "-c", VARIANTS], capture_output=True, text=True, check=True, cwd=REPOSITORY, env=environment
+    )
+    assert done.stdout.splitlines() == [
+        "c3d consecutive ('fc7_linear',) 8",
+        "c3d.segments segments ('fc7_linear',) 16",
+        "c3d.dense consecutive ('fc7_linear',) 8",
+    ]
+
+
 def test_a_settings_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     done = luigi(tmp_path, "BuildPHD2Features", config=tmp_path / "absent.cfg")
     assert done.returncode != 0

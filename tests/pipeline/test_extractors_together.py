@@ -1,0 +1,114 @@
+"""The five real extractors over one store: three that come later touch no file, and each video is decoded once a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.extractors.c3d import C3DSettings
+from models.extractors.frames import FramesSettings
+from models.extractors.keypoint_rcnn import KeypointRCNNSettings
+from models.extractors.table import EXTRACTORS
+from models.extractors.tased import TasedSettings
+from models.extractors.yolov5 import YOLOv5Settings
+from pipeline import decode
+from pipeline.backends.frame import DecodedFrame
+from pipeline.backends.pyav import pyav_frames
+from pipeline.catalogs.sample import write_sample
+from pipeline.catalogs.sample_plan import SampleSize
+from pipeline.decoder import InlineDecoder
+from pipeline.extract import Variant
+from pipeline.media import Media
+from pipeline.probe import DEFAULT_LIMITS, Probe, Tally
+from pipeline.process import ShardJob, process_shard
+from storage.catalog import Catalog
+from storage.layout import Layout
+from storage.records import Annotation, Video
+from storage.store import FeatureStore
+
+TINY = SampleSize((("train", 2),), 3, (1.0, 1.2), width=96, height=72, pool=2)
+"""Two videos of about 3.3 seconds."""
+FIRST = {
+    "c3d": C3DSettings(arrays=("fc6",), stride_frames=16),
+    "frames": FramesSettings(frames_per_second=2.0),
+}
+LATER = {
+    "yolov5": YOLOv5Settings(size="n", frames_per_second=0.5, input_pixels=64),
+    "keypoint_rcnn": KeypointRCNNSettings(frames_per_second=0.1, min_size_pixels=64, max_size_pixels=96),
+    "tased": TasedSettings(frames_per_second=0.1),
+}
+
+
+def variant(name: str, settings: object) -> Variant:
+    spec = EXTRACTORS[name.partition(".")[0]]
+    return Variant(name, spec, settings, "random:0" if spec.needs_weights else "")
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Frames that came out of the real decoder, by file: decoding a file twice counts every frame twice."""
+    counts: Counter[str] = Counter()
+
+    def counted(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
+        for frame in pyav_frames(path, probed, tally):
+            counts[path.stem] += 1
+            yield frame
+
+    monkeypatch.setitem(decode.BACKENDS, "counted", counted)
+    return counts
+
+
+def test_three_later_extractors_touch_no_file_and_decode_each_video_once(tmp_path: Path, decoded: Counter[str]) -> None:
+    sources = tmp_path / "sources"
+    write_sample(sources, TINY)
+    files = {path.stem: path for path in sorted(sources.glob("*.mp4"))}
+    lengths = {
+        video_id: sum(
+            1 for _ in decode.Decoding(video_id, path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+        )
+        for video_id, path in files.items()
+    }
+    layout = Layout(tmp_path / "data", "tiny")
+    marks = tuple(Annotation(video_id, "one", 0.5, 2.5) for video_id in files)
+    known = Catalog("tiny", tuple(map(Video, files)), (), (), marks, 1, "seconds")
+
+    def build(*names: str) -> None:
+        settings = {**FIRST, **LATER, "c3d.segments": C3DSettings(arrays=("fc6",), sampling="segments")}
+        variants = tuple(variant(name, settings[name]).of_catalog(lambda: known.segments) for name in names)
+        process_shard(
+            ShardJob(layout, 0, tuple(sorted(files)), variants, 10**7),
+            fetch=lambda video_id, _: media(files[video_id]),
+            decoder=InlineDecoder("counted"),
+            device="cpu",
+            on_video=lambda *_: None,
+        )
+
+    build(*FIRST)
+    assert decoded == lengths
+    before = {path: path.read_bytes() for path in layout.folder.rglob("*") if path.is_file()}
+    times = {path: path.stat().st_mtime_ns for path in before}
+    decoded.clear()
+    build(*FIRST, *LATER)
+    assert decoded == lengths, "once for all three, and not at all for the two that were there"
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path: path.stat().st_mtime_ns for path in before} == times
+    decoded.clear()
+    build(*FIRST, *LATER)
+    assert not decoded
+    build("c3d.segments", "frames")
+    assert decoded == lengths, "segments are placed by packets, which are not decoded"
+    store = FeatureStore(layout.folder)
+    assert {name.partition("-")[0] for name in store.variants()} == {*FIRST, *LATER, "c3d.segments"}
+    for name in store.variants():
+        assert sorted(store[name].ids) == sorted(files)
+    rows = np.asarray(store["c3d.segments"][min(files)]["segment"])
+    assert rows.tolist() == [0]
+
+
+def media(path: Path) -> Media:
+    return Media(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
