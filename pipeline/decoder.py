@@ -127,7 +127,7 @@ class InlineDecoder:
 
     def _pictures(self, video_id: str, path: Path, probed: Probe) -> Pictures:
         """From the packets; where these do not say it, from one more decoding, which converts no picture."""
-        if (known := picture_times(path, probed, self._beat)) is not None:
+        if (known := picture_times(path, probed, self._beat, self._limits.max_frames)) is not None:
             return known
         counting = self._decoding(video_id, path)
         times = tuple(frame.pts_seconds for frame in counting)

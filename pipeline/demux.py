@@ -82,10 +82,10 @@ def _count_stream(
     return Count(True, packets, errors, stream.frames or None, declared, covered)
 
 
-def picture_times(path: Path, probed: Probe, beat: Callable[[], None]) -> Pictures | None:
+def picture_times(path: Path, probed: Probe, beat: Callable[[], None], max_frames: int) -> Pictures | None:
     """When every picture of a file is shown, from its packets; None where they do not say.
 
-    That is so where a packet has no time, or two have the same. Past damage nothing is read: what is behind it, the
+    That is so where a packet has no time, two have the same, or there are more than `max_frames`. Past damage nothing is read: what is behind it, the
     header's count still promises.
     """
     ticks: list[tuple[int, int]] = []
@@ -97,7 +97,7 @@ def picture_times(path: Path, probed: Probe, beat: Callable[[], None]) -> Pictur
                 if packet.size == 0:
                     continue
                 discarded += packet.is_discard
-                if packet.pts is None and not packet.is_discard:
+                if len(ticks) > max_frames or (packet.pts is None and not packet.is_discard):
                     return None
                 if packet.pts is not None and not packet.is_discard:
                     ticks.append((packet.pts, packet.duration or 0))

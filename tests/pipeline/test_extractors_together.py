@@ -1,4 +1,4 @@
-"""The five real extractors over one store: three that come later touch no file, and each video is decoded once a run."""
+"""The five real extractors over one store: three that come later touch no file, and each run decodes a video once."""
 
 from __future__ import annotations
 
@@ -63,16 +63,12 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counts
 
 
+@pytest.mark.slow
 def test_three_later_extractors_touch_no_file_and_decode_each_video_once(tmp_path: Path, decoded: Counter[str]) -> None:
     sources = tmp_path / "sources"
     write_sample(sources, TINY)
     files = {path.stem: path for path in sorted(sources.glob("*.mp4"))}
-    lengths = {
-        video_id: sum(
-            1 for _ in decode.Decoding(video_id, path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
-        )
-        for video_id, path in files.items()
-    }
+    lengths = {video_id: frames_of(path) for video_id, path in files.items()}
     layout = Layout(tmp_path / "data", "tiny")
     marks = tuple(Annotation(video_id, "one", 0.5, 2.5) for video_id in files)
     known = Catalog("tiny", tuple(map(Video, files)), (), (), marks, 1, "seconds")
@@ -108,6 +104,10 @@ def test_three_later_extractors_touch_no_file_and_decode_each_video_once(tmp_pat
         assert sorted(store[name].ids) == sorted(files)
     rows = np.asarray(store["c3d.segments"][min(files)]["segment"])
     assert rows.tolist() == [0]
+
+
+def frames_of(path: Path) -> int:
+    return sum(1 for _ in decode.Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None))
 
 
 def media(path: Path) -> Media:

@@ -114,7 +114,7 @@ def test_packets_tell_when_every_picture_of_an_odd_file_is_shown(name: str, tmp_
     path = make(tmp_path, name)
     decoding = Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
     shown = tuple(frame.pts_seconds for frame in decoding)
-    found = picture_times(path, decoding.probe, lambda: None)
+    found = picture_times(path, decoding.probe, lambda: None, 1000)
     assert found is not None
     assert found.times_seconds == shown
     assert found.declared in (None, len(shown))
@@ -275,11 +275,18 @@ def test_where_packets_do_not_say_a_decoding_counts(
     assert rows(tmp_path / "two", other)[0] == rows(tmp_path / "one", variant)[0] == [numbers(30, 77), numbers(50, 60)]
 
 
+def test_packets_beyond_the_limit_are_left_to_the_decoder(video: Path, tmp_path: Path) -> None:
+    assert picture_times(video, probe("v", video, DEFAULT_LIMITS), lambda: None, 100) is None
+    few = InlineDecoder(limits=dataclasses.replace(DEFAULT_LIMITS, max_frames=100))
+    ((_, entry),) = built(tmp_path, video, catalog("seconds", (0, 1)), decoder=few)
+    assert entry.verdict.reason == "too_long"
+
+
 def test_two_packets_of_one_time_are_not_believed(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = probe("v", video, DEFAULT_LIMITS)
-    assert picture_times(video, found, lambda: None) is not None
+    assert picture_times(video, found, lambda: None, 200) is not None
     monkeypatch.setattr(demux, "seconds", lambda ticks, _: float(ticks // 2048))
-    assert picture_times(video, found, lambda: None) is None
+    assert picture_times(video, found, lambda: None, 200) is None
 
 
 def test_child_and_inline_tell_the_same(video: Path) -> None:

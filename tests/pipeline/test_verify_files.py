@@ -1,4 +1,4 @@
-"""Rows of segments, made with a file that settings name, are made anew from settings.json, the catalog and the media."""
+"""Rows of segments, made with a file that settings name, are made anew from settings.json, catalog and media."""
 
 from __future__ import annotations
 
