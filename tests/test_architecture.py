@@ -29,7 +29,7 @@ SHARED_BY = {
     "detectron2": {"models"},
     "PIL": {"models"},
     "h5py": {"storage"},
-    "safetensors": {"models"},
+    "safetensors": {"models", "trainer"},
     "av": {"pipeline"},
     "torchcodec": {"pipeline"},
     "decord": {"pipeline"},

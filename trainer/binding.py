@@ -76,11 +76,11 @@ def _one_of(allowed: tuple[Any, ...], value: Any) -> Any:
 
 def _any_of(hints: tuple[Any, ...], value: Any) -> Any:
     faults = []
+    # TOML has no null: an empty text stands for it.
+    if type(None) in hints and (value is None or value == ""):
+        return None
     for hint in hints:
         if hint is type(None):
-            # TOML has no null: an empty text stands for it.
-            if value is None or value == "":
-                return None
             continue
         try:
             return _fit(hint, value)

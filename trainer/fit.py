@@ -126,7 +126,8 @@ def _train(
         options.on_start(recipe.name, len(batches) * recipe.training.epochs // recipe.training.accumulate)
         goal = objective(recipe.objective, **recipe.objective_settings)
         validate = _validation(run, data, ranks.device) if recipe.training.validate else None
-        train(training, network, batches, goal, validate, options.on_step)
+        progress = train(training, network, batches, goal, validate, options.on_step)
+        about["best_epoch"], about["epochs"] = progress.best_epoch, progress.epoch
 
     run_stages(Fitting(recipe, model, data, run.seed, ranks.device, options.workers, gradient))
     return model, about

@@ -5,20 +5,23 @@ Refuses to know how networks are trained and how tables look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.catalog import read_catalog
 from storage.errors import LookupFailed
 from storage.layout import Layout
 from storage.records import JSON
 from storage.scores import Provenance, ScoreRun, read_scores, write_scores
+from trainer.checkpoint import read_checkpoint
 from trainer.data import Loader, LoaderSettings
 from trainer.data.examples import Split, users_of
 from trainer.estimates import Evaluation
 from trainer.fit import Restored, restore
 from trainer.per_user import PerUser
-from trainer.protocols import evaluate, scored_durations, targets
+from trainer.protocols import PHD2, evaluate, scored_durations, targets
+from trainer.recipe import restore_recipe
 from trainer.score import score
 
 
@@ -74,18 +77,14 @@ def answer(
     return answers
 
 
-def judge(question: Question, answers: ScoreRun, users: Collection[str] | None = None) -> Evaluation:
-    """What the answers are worth under PHD2's protocol. `users`: of the split, where the catalog does not say."""
-    from storage.catalog import read_catalog
-
+def judge(question: Question, answers: ScoreRun) -> Evaluation:
+    """What the answers are worth under PHD2's protocol."""
+    catalog = read_catalog(question.folder)
+    table = read_checkpoint(question.model).about
+    data = restore_recipe(table["recipe_name"], table["recipe"], is_small=table["is_small"]).data
+    users = users_of(catalog, question.split, data)[0]
     durations = scored_durations(answers.tracks.values())
-    truth = targets(read_catalog(question.folder), question.split, durations=durations, users=users)
-    return evaluate(truth, answers.tracks, answers.absent)
-
-
-def users_asked(restored: Restored, split: Split) -> tuple[str, ...]:
-    """The users of a split, held-out ones too."""
-    return users_of(restored.data.catalog, split, restored.recipe.data)[0]
+    return evaluate(targets(catalog, question.split, PHD2, durations, users), answers.tracks, answers.absent)
 
 
 def _kept(question: Question, restored: Restored) -> ScoreRun | None:

@@ -1,0 +1,92 @@
+"""A checkpoint gives back what went in, and anything else is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from storage.errors import IntegrityError, LookupFailed
+from trainer.checkpoint import Checkpoint, random_state, read_checkpoint, set_random_state, write_checkpoint
+
+
+def test_nested_states_come_back_as_they_were(tmp_path: Path) -> None:
+    shared = torch.arange(6.0)
+    state = {
+        "model": {"a.weight": shared, "b.weight": shared[:3], "empty": torch.zeros(0)},
+        "optimizer": {"state": {0: {"step": torch.tensor(3), "none": None}}, "param_groups": [{"params": [0, 1]}]},
+        "plain": [1, 2.5, "x", True, float("inf")],
+    }
+    write_checkpoint(tmp_path / "c.safetensors", Checkpoint({"epoch": 3}, state))
+    found = read_checkpoint(tmp_path / "c.safetensors")
+    assert found.about == {"epoch": 3}
+    assert found.state["optimizer"]["state"][0]["step"] == 3
+    assert found.state["optimizer"]["param_groups"] == [{"params": [0, 1]}]
+    assert found.state["plain"] == [1, 2.5, "x", True, float("inf")]
+    assert torch.equal(found.state["model"]["b.weight"], shared[:3])
+    assert found.state["model"]["empty"].shape == (0,)
+
+
+def test_an_optimizer_goes_on_from_its_state(tmp_path: Path) -> None:
+    def steps(network: torch.nn.Linear, optimizer: torch.optim.Optimizer, count: int) -> None:
+        for _ in range(count):
+            optimizer.zero_grad()
+            torch.autograd.backward(network(torch.ones(2)).square().sum())
+            optimizer.step()
+
+    torch.manual_seed(0)
+    straight = torch.nn.Linear(2, 2)
+    broken = torch.nn.Linear(2, 2)
+    broken.load_state_dict(straight.state_dict())
+    adam = torch.optim.Adam(straight.parameters())
+    steps(straight, adam, 6)
+    first = torch.optim.Adam(broken.parameters())
+    steps(broken, first, 3)
+    write_checkpoint(tmp_path / "c", Checkpoint({}, {"model": broken.state_dict(), "optimizer": first.state_dict()}))
+    kept = read_checkpoint(tmp_path / "c").state
+    again = torch.nn.Linear(2, 2)
+    again.load_state_dict(kept["model"])
+    second = torch.optim.Adam(again.parameters())
+    second.load_state_dict(kept["optimizer"])
+    steps(again, second, 3)
+    assert torch.equal(again.weight, straight.weight)
+
+
+def test_random_numbers_go_on(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "c", Checkpoint({}, {"random": random_state()}))
+    expected = torch.rand(3)
+    set_random_state(read_checkpoint(tmp_path / "c").state["random"])
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"model\.hook is a builtin_function_or_method"):
+        write_checkpoint(tmp_path / "c", Checkpoint({}, {"model": {"hook": print}}))
+    assert not (tmp_path / "c").exists()
+
+
+def test_nothing_but_our_files_is_read(tmp_path: Path) -> None:
+    with pytest.raises(LookupFailed, match="no checkpoint"):
+        read_checkpoint(tmp_path / "c")
+    (tmp_path / "c").write_bytes(b"PK\x03\x04 a pickle in a zip")
+    with pytest.raises(IntegrityError, match="is no checkpoint"):
+        read_checkpoint(tmp_path / "c")
+    save_file({"a": torch.zeros(1)}, tmp_path / "d")
+    with pytest.raises(IntegrityError, match="none of ours"):
+        read_checkpoint(tmp_path / "d")
+    header = {"format": "video-highlights checkpoint", "version": 99}
+    save_file({"a": torch.zeros(1)}, tmp_path / "e", metadata={"video-highlights": json.dumps(header)})
+    with pytest.raises(IntegrityError, match="format version 99"):
+        read_checkpoint(tmp_path / "e")
+
+
+def test_half_a_file_is_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "c", Checkpoint({}, {"model": {"a": torch.arange(100.0)}}))
+    whole = (tmp_path / "c").read_bytes()
+    for size in (0, 7, 40, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "c").write_bytes(whole[:size])
+        with pytest.raises(IntegrityError):
+            read_checkpoint(tmp_path / "c")
