@@ -94,9 +94,11 @@ def fit(run: Run, options: FitOptions, ranks: Ranks | None = None) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     if not ranks.is_first:
         _train(run, data, place, options, ranks)
+        ranks.wait()
         return finished
     with lease(place / "training.lease"):
         model, about = _train(run, data, place, options, ranks)
+        ranks.wait()  # until every process has read what is removed below
         write_checkpoint(finished, Checkpoint(about, {"model": model.state_dict()}))
         for name in ("last.safetensors", "best.safetensors"):
             if (place / name).is_file():

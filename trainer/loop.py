@@ -102,6 +102,7 @@ def train(
             row["seconds"] = time.perf_counter() - started
             run.end_epoch(row, has_validation=validate is not None)
             curves.add(run.progress.curves)
+    training.ranks.wait()  # until the first process has written the best weights
     model.load_state_dict(read_checkpoint(training.best, training.device).state["model"])
     return run.progress
 

@@ -183,9 +183,9 @@ def test_the_real_command_survives_real_kills(folder: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_two_processes_train_together(folder: Path) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m", "trainer"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer"]
     arguments = command(folder)[3:]
-    ended = subprocess.run([*launch, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+    ended = subprocess.run([*launch, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     path = next(folder.glob("runs/*/model.safetensors"))
     assert read_checkpoint(path).about["best_epoch"] >= 0
