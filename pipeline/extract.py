@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.extractors.numerics import Numerics, numerics_of, refusals
 from models.extractors.spec import (
     ArraySpec,
     Extractor,
@@ -24,6 +26,7 @@ from models.extractors.spec import (
     random_seed,
 )
 from pipeline.clips import VideoSampling, Window
+from pipeline.lanes import at_once
 from pipeline.segments import Placement, SegmentsOfVideo
 from pipeline.weights import file_sha256, ready
 from storage.errors import SettingsError, VideoError
@@ -35,6 +38,11 @@ from storage.verdicts import Verdict, failed
 SEGMENT = "segment"
 """The array, beside the extractor's own, that says which annotated segment a row is about: its number in the video's
 sorted table, `storage.segments`."""
+
+Rows = Mapping[str, Sequence[NDArray[Any]]]
+"""Array → a row for each window."""
+Submit = Callable[..., Future[Rows]]
+"""`submit(work, *given)` lets `work(*given)` be done, now or later."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,11 @@ class Variant:
     """Where the weights' converted form is kept; by default beside the file."""
     segments: SegmentTable | None = None
     """The catalog's, where rows are annotated segments; None with any other sampling, and before `of_catalog`."""
+
+    def __post_init__(self) -> None:
+        refused = list(refusals(self.spec.name, self.spec.arrays(self.settings), self.numerics))
+        if refused:
+            raise ValueError("; ".join(refused))
 
     def of_catalog(self, segments: Callable[[], SegmentTable]) -> Variant:
         """This variant for one catalog: where rows are annotated segments, they are these."""
@@ -83,6 +96,11 @@ class Variant:
         )
 
     @property
+    def numerics(self) -> Numerics:
+        """How exactly its network computes; an extractor without a network has no choice."""
+        return numerics_of(self.settings)
+
+    @property
     def sampling(self) -> Sampling:
         """Which frames make a row."""
         return self.spec.sampling(self.settings)
@@ -102,7 +120,6 @@ class Variant:
             "sampling": {type(self.sampling).__name__: plain(self.sampling)},
             "arrays": plain(self.arrays),
             "weights": weights_identity(self.weights),
-            "precision": "float32",
         }
         return described | ({"segments": self._table().description()} if self._is_segmented else {})
 
@@ -155,12 +172,14 @@ class TrackBuilder:
     video_id: str
     variant: Variant
     extractor: Extractor
+    submit: Submit = at_once
+    """What computes rows: at once, or on lanes, in which case adding windows may wait until there is room."""
     placement: Placement | None = None
     """What became of the video's segments, once the decoder says so."""
     _prepared: dict[int, Any] = field(default_factory=dict)
     _waiting: list[Window] = field(default_factory=list)
     _spans: list[tuple[float, float]] = field(default_factory=list)
-    _rows: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
+    _batches: list[Future[Rows]] = field(default_factory=list)
 
     def add_frame(self, index: int, frame: Frame) -> None:
         """A decoded frame that some window of this variant wants; `frame` is not kept."""
@@ -171,6 +190,10 @@ class TrackBuilder:
         self._waiting.append(window)
         if len(self._waiting) == self.variant.spec.windows_per_batch:
             self._flush()
+
+    def abandon(self) -> None:
+        """Compute no more of this video, and return when nothing does."""
+        wait([batch for batch in self._batches if not batch.cancel()])
 
     def finish(self) -> FeatureTrack:
         """The track; VideoError `too_short` if the video gave no row, `non_finite` if a number is not one."""
@@ -196,16 +219,16 @@ class TrackBuilder:
         return failed("no_segment", f"{placement.annotated} annotated, {placement.outside} outside the file")
 
     def _flush(self) -> None:
-        for name, rows in rows_of(self.extractor, self._waiting, self._prepared).items():
-            self._rows.setdefault(name, []).extend(rows)
+        self._batches.append(self.submit(rows_of, self.extractor, self._waiting, self._prepared))
         self._spans += [(window.start_seconds, window.end_seconds) for window in self._waiting]
         oldest = self._waiting[-1].oldest
         self._prepared = {index: frame for index, frame in self._prepared.items() if index >= oldest}
         self._waiting = []
 
     def _stacked(self) -> Iterator[tuple[str, Array | Ragged]]:
+        batches = [batch.result() for batch in self._batches]
         for name, spec in self.variant.arrays.items():
-            rows = self._rows[name]
+            rows = [row for batch in batches for row in batch[name]]
             stacked = _ragged(rows, spec) if spec.ragged else _fixed(rows, spec)
             _refuse_non_finite(self.video_id, name, stacked)
             yield name, stacked

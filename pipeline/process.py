@@ -16,7 +16,8 @@ from pathlib import Path
 
 from models.extractors.spec import Extractor
 from pipeline.decoder import DecodeEnd, Decoder, FrameEvent, PlacementEvent
-from pipeline.extract import TrackBuilder, Variant
+from pipeline.extract import Submit, TrackBuilder, Variant
+from pipeline.lanes import Lanes, at_once
 from pipeline.media import Media
 from pipeline.provenance import provenance
 from storage import spool
@@ -117,13 +118,14 @@ def process_shard(
     left = sorted({video_id for work in works for video_id in work.left})
     for video_id in sorted({video_id for work in works for video_id in work.spooled} - set(left)):
         on_video(video_id, DONE)
-    for video_id, media in _fetched(fetch, left, _retries(works), stop_fetching):
-        lacking = [work for work in works if video_id in work.left]
-        fed = [(work.variant, built(work.variant, device)) for work in lacking]
-        outcomes = process_video(video_id, media, fed, decoder)
-        for work, outcome in zip(lacking, outcomes, strict=True):
-            spool.put(work.spool, video_id, _entry(work, video_id, outcome), outcome.track)
-        on_video(video_id, worst(outcomes))
+    with Lanes(device) as lanes:
+        for video_id, media in _fetched(fetch, left, _retries(works), stop_fetching):
+            lacking = [work for work in works if video_id in work.left]
+            fed = [(work.variant, built(work.variant, device)) for work in lacking]
+            outcomes = process_video(video_id, media, fed, decoder, lanes.submit)
+            for work, outcome in zip(lacking, outcomes, strict=True):
+                spool.put(work.spool, video_id, _entry(work, video_id, outcome), outcome.track)
+            on_video(video_id, worst(outcomes))
     for work in works:
         _commit(job, work, provenance(work.variant, device, decoder.name))
 
@@ -135,10 +137,14 @@ def built(variant: Variant, device: str) -> Extractor:
 
 
 def process_video(
-    video_id: str, media: Media | VideoError, variants: Sequence[tuple[Variant, Extractor]], decoder: Decoder
+    video_id: str,
+    media: Media | VideoError,
+    variants: Sequence[tuple[Variant, Extractor]],
+    decoder: Decoder,
+    submit: Submit = at_once,
 ) -> list[Outcome]:
-    """Decode once, feed every variant; one outcome each, in order."""
-    builders = [TrackBuilder(video_id, variant, extractor) for variant, extractor in variants]
+    """Decode once, feed every variant; one outcome each, in order. Nothing of this video is computed afterwards."""
+    builders = [TrackBuilder(video_id, variant, extractor, submit) for variant, extractor in variants]
     facts: dict[str, JSON] = {}
     try:
         if isinstance(media, VideoError):
@@ -146,6 +152,8 @@ def process_video(
         facts["source"] = {"sha256": media.sha256, "size_bytes": media.size_bytes, **media.facts}
         facts |= _feed(video_id, media, builders, decoder)
     except VideoError as error:
+        for builder in builders:
+            builder.abandon()
         return [Outcome(error.verdict, None, facts) for _ in builders]
     return [_finish(builder, facts) for builder in builders]
 

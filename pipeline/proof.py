@@ -9,31 +9,40 @@ from __future__ import annotations
 import functools
 import hashlib
 import platform
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from models.extractors import golden
+from models.extractors.numerics import PARITY, Numerics
 from models.extractors.spec import ExtractorSpec
 from pipeline.provenance import library_versions
 from storage.atomic import publish
 from storage.errors import SystemicFault
-from storage.fingerprint import fingerprint, readable
+from storage.fingerprint import fingerprint, plain, readable
 from storage.records import JSON
 
 _MODELS = Path(golden.__file__).resolve().parents[1]
 
 
-def prove(spec: ExtractorSpec, device: str, proofs: Path) -> None:
+def prove(spec: ExtractorSpec, device: str, proofs: Path, numerics: Numerics = PARITY) -> None:
     """Return if this environment gives the extractor's known numbers on `device`; noted in the folder `proofs`.
 
-    Raises SystemicFault, with every array that differs, if it does not.
+    Another precision or resize is proven after that, by how far it drifts here. Raises SystemicFault, with every array
+    that differs, if something does.
     """
-    environment = environment_of(device)
-    note = proofs / f"{spec.name}-{fingerprint({**environment, 'numerics_version': spec.numerics_version})}.json"
+    environment = environment_of(device) | {"numerics_version": spec.numerics_version}
+    _once(spec, environment, proofs, lambda: golden.differences(spec, golden.signatures(spec, device)))
+    if numerics.departures:
+        environment |= {"numerics": plain(numerics)}
+        _once(spec, environment, proofs, lambda: golden.departures(spec, device, numerics))
+
+
+def _once(spec: ExtractorSpec, environment: dict[str, JSON], proofs: Path, faults: Callable[[], Iterable[str]]) -> None:
+    note = proofs / f"{spec.name}-{fingerprint(environment)}.json"
     if note.exists():
         return
     try:
-        found = golden.signatures(spec, device)
-        differing = list(golden.differences(spec, found))
+        differing = list(faults())
     except golden.NoGolden as error:
         raise SystemicFault(f"{error}: run tests/models/goldens/make_goldens.py and look at what changed") from error
     if differing:

@@ -266,6 +266,6 @@ def verify_sample(reader: VariantReader, choice: Choice) -> list[Comparison]:
     media = {video_id: media_of(reader, layout, video_id, [layout.sources, *choice.media]) for video_id in rows}
     device = resolve_device(choice.device)
     if rows:
-        prove(variant.spec, device, layout.proofs)
+        prove(variant.spec, device, layout.proofs, variant.numerics)
     with ChildDecoder() as decoder:
         return verify(reader, variant, media, rows, decoder=decoder, device=device)

@@ -95,7 +95,7 @@ class ExtractShard(luigi.Task):
         gate = download_gate(settings)
         device = resolve_device(settings.device)
         for variant in settings.variants:
-            prove(variant.spec, device, settings.layout.proofs)
+            prove(variant.spec, device, settings.layout.proofs, variant.numerics)
         with lease(settings.layout.lease(self.shard)), decoder:
             process_shard(
                 job,

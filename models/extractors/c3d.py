@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.extractors.numerics import Numerics
 from models.extractors.spec import ArraySpec, ConsecutiveFrames, Extractor, ExtractorSpec, FramesOfSegments, Sampling
 
 CLIP_FRAMES = 16
@@ -23,7 +24,7 @@ MEAN_SUFFIXES = (".binaryproto", ".npy")
 
 
 @dataclass(frozen=True)
-class C3DSettings:
+class C3DSettings(Numerics):
     """What a user may set of `c3d`."""
 
     arrays: tuple[str, ...] = ("pool5", "fc6")
@@ -41,6 +42,7 @@ class C3DSettings:
     """Whether a row is the mean of the clip's features and those of its mirror image, as in Video2GIF."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         unknown = [name for name in self.arrays if name not in ARRAYS]
         if unknown or not self.arrays or len(set(self.arrays)) != len(self.arrays):
             raise ValueError(f"arrays names one or more of {', '.join(ARRAYS)}, each once; got {self.arrays}")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models.extractors.c3d import CHANNEL_MEANS, C3DSettings
 from models.extractors.c3d_mean import load_mean
+from models.extractors.compute import as_weights, batches, in_precision, inference, kept, resized, rows_of, stacked
 from models.extractors.layouts import Layout, load_layouts
 from models.extractors.spec import Frame, random_seed
 
@@ -60,6 +61,7 @@ class C3D(nn.Module):
         """`(B, 3, T, H, W)` uint8 RGB → `pool5` (B, 8192); `fc6`, `fc7`, `fc6_linear`, `fc7_linear` (B, 4096)."""
         x = clips.float() - self.mean
         x = x[..., TOP : TOP + CROP, LEFT : LEFT + CROP].flip(1)  # (B, 3, 16, 112, 112), BGR as Caffe read it
+        x = as_weights(x, self)
         features = self._features(x)
         if not self.settings.mirror:
             return features
@@ -77,7 +79,8 @@ class C3D(nn.Module):
         fc6 = torch.relu(fc6_linear)
         fc7_linear = self.get_submodule("fc7")(fc6)
         fc7 = torch.relu(fc7_linear)
-        return {"pool5": pool5, "fc6_linear": fc6_linear, "fc6": fc6, "fc7_linear": fc7_linear, "fc7": fc7}
+        found = {"pool5": pool5, "fc6_linear": fc6_linear, "fc6": fc6, "fc7_linear": fc7_linear, "fc7": fc7}
+        return {name: array.float() for name, array in found.items()}
 
     def _conv(self, name: str, x: Tensor) -> Tensor:
         return torch.relu(self.get_submodule(name)(x))
@@ -144,23 +147,32 @@ class C3DExtractor:
     """C3D with its weights on a device, fed frame by frame."""
 
     def __init__(self, network: C3D, device: str) -> None:
-        self.network = network.eval().to(device)
+        self.network = in_precision(network.eval(), network.settings.precision).to(device)
         self.device = device
+        self.fast = network.settings.resize == "fast"
 
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
-        """`(H, W, 3)` uint8 RGB of any size → `(128, 171, 3)` uint8, as OpenCV resizes by default (bilinear)."""
+        """`(H, W, 3)` uint8 RGB of any size → `(128, 171, 3)` uint8, as OpenCV resizes by default (bilinear).
+
+        With the fast resize the frame stays as large as it is until `extract`.
+        """
+        if self.fast:
+            return kept(frame)
         resized = cv2.resize(frame, (RESIZED_WIDTH, RESIZED_HEIGHT), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized, dtype=np.uint8)
 
-    @torch.inference_mode()
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """B windows of 16 prepared frames → float32 rows of each kept array."""
-        stacked = torch.from_numpy(np.stack([np.stack(window) for window in windows]))  # (B, T, H, W, 3)
-        clips = stacked.permute(0, 4, 1, 2, 3).to(self.device)  # (B, 3, T, H, W)
-        # TF32 would keep 10 bits of mantissa; features are promised to be the network's float32 results.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            outputs = self.network(clips)
-        return {name: list(outputs[name].float().cpu().numpy()) for name in self.network.settings.arrays}
+        """Windows of 16 prepared frames → float32 rows of each kept array."""
+        with inference(self.device):
+            outputs = [self.network(self._clips(batch)) for batch in batches(windows, self.device)]
+        return {name: rows_of(outputs, name) for name in self.network.settings.arrays}
+
+    def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
+        """`(B, 3, T, H, W)` uint8 on the device."""
+        frames = stacked([frame for window in windows for frame in window], self.device)  # (B * T, 3, H, W)
+        if self.fast:
+            frames = resized(frames, RESIZED_HEIGHT, RESIZED_WIDTH)
+        return frames.view(len(windows), -1, *frames.shape[1:]).transpose(1, 2)
 
 
 def build_extractor(settings: C3DSettings, weights: str, device: str) -> C3DExtractor:

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.extractors.drift import Rows, drifts
+from models.extractors.numerics import Numerics, allowed
 from models.extractors.spec import (
     ArraySpec,
     ConsecutiveFrames,
@@ -40,6 +42,7 @@ TOLERANCES = {"frames.jpeg": 1e-2, "keypoint_rcnn.joint_features": 5e-3, "tased.
 """Arrays that rounding moves further: JPEG decoders differ by a step of 255; joint features and unpooled saliency
 hang on which of two nearly equal values is larger (over 1 and 2 threads and three instruction sets: up to 5e-4)."""
 
+
 GOLDEN_SETTINGS: dict[str, dict[str, Any]] = {
     "c3d": {"arrays": ("pool5", "fc6", "fc7")},
     "keypoint_rcnn": {"min_size_pixels": 224, "max_size_pixels": 416, "max_persons": 2},
@@ -47,6 +50,8 @@ GOLDEN_SETTINGS: dict[str, dict[str, Any]] = {
     "yolov5": {"arrays": ("p3", "p4", "p5", "detections"), "size": "n", "input_pixels": 320},
 }
 """Extractor → settings other than its defaults that make the proof cheap, or make it look at more."""
+RESIZING: dict[str, dict[str, Any]] = {"yolov5": {"input_pixels": 256}}
+"""The same for the proof of another resize: settings under which the clip has to be resized."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +87,33 @@ def window_frames(sampling: Sampling) -> int:
     return sampling.history_frames if isinstance(sampling, FramesAtRateWithHistory) else 1
 
 
-def golden_settings(spec: ExtractorSpec) -> Any:
-    """The settings of the proof: defaults, but for what stands in `GOLDEN_SETTINGS`."""
-    return spec.settings_type(**GOLDEN_SETTINGS.get(spec.name, {}))
+def golden_settings(spec: ExtractorSpec, **others: Any) -> Any:
+    """The settings of the proof: defaults, but for what stands in `GOLDEN_SETTINGS` and `others`."""
+    return spec.settings_type(**{**GOLDEN_SETTINGS.get(spec.name, {}), **others})
+
+
+def _rows(spec: ExtractorSpec, device: str, **others: Any) -> Rows:
+    settings = golden_settings(spec, **others)
+    extractor: Extractor = spec.build(settings, WEIGHTS if spec.needs_weights else "", device)
+    frames = clip(window_frames(spec.sampling(settings)))
+    return extractor.extract([[extractor.prepare(frame) for frame in frames]])
 
 
 def signatures(spec: ExtractorSpec, device: str) -> dict[str, Signature]:
     """What the code gives here, on a torch device: array name → signature."""
-    settings = golden_settings(spec)
-    extractor: Extractor = spec.build(settings, WEIGHTS if spec.needs_weights else "", device)
-    frames = clip(window_frames(spec.sampling(settings)))
-    rows = extractor.extract([[extractor.prepare(frame) for frame in frames]])
-    return {name: _signature(rows[name][0], form) for name, form in spec.arrays(settings).items()}
+    rows = _rows(spec, device)
+    return {name: _signature(rows[name][0], form) for name, form in spec.arrays(golden_settings(spec)).items()}
+
+
+def departures(spec: ExtractorSpec, device: str, numerics: Numerics) -> Iterator[str]:
+    """A sentence for each array that `numerics` takes further here than allowed from what fp32 and parity give here."""
+    resizing = RESIZING.get(spec.name, {})
+    reference = _rows(spec, device, **resizing)
+    found = _rows(spec, device, **resizing, precision=numerics.precision, resize=numerics.resize)
+    limits = {name: limit for name in reference if (limit := allowed(spec.name, name, numerics)) is not None}
+    for name, drift in drifts({name: reference[name] for name in limits}, found).items():
+        if drift.exceeds(limits[name]):
+            yield f"{spec.name}.{name} drifts by {drift} under {numerics}; allowed is {limits[name]}"
 
 
 def _signature(row: NDArray[Any], form: ArraySpec) -> Signature:
@@ -115,6 +135,8 @@ def described(spec: ExtractorSpec, found: Mapping[str, Signature]) -> dict[str, 
     """The entry of one extractor in `goldens.json`."""
     arrays = {name: dataclasses.asdict(signature) for name, signature in found.items()}
     settings = dataclasses.asdict(golden_settings(spec))
+    for field in dataclasses.fields(Numerics):  # known numbers are those of the defaults, whatever is chosen
+        settings.pop(field.name, None)
     return {"numerics_version": spec.numerics_version, "settings": settings, "arrays": arrays}
 
 

@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from models.extractors.numerics import Numerics
 from models.extractors.spec import ArraySpec, EveryFrame, Extractor, ExtractorSpec, FramesAtRate, Sampling
 
 JOINTS = (
@@ -36,7 +37,7 @@ BACKENDS = ("torchvision", "detectron2")
 
 
 @dataclass(frozen=True)
-class KeypointRCNNSettings:
+class KeypointRCNNSettings(Numerics):
     """What a user may set of `keypoint_rcnn`; the defaults are those of the published model."""
 
     arrays: tuple[str, ...] = ("boxes", "joints", "joint_features")
@@ -58,6 +59,7 @@ class KeypointRCNNSettings:
     """torchvision computes what Detectron2 computes; detectron2 asks that package itself, where it is installed."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         unknown = [name for name in self.arrays if name not in ARRAYS]
         if unknown or not self.arrays or len(set(self.arrays)) != len(self.arrays):
             raise ValueError(f"arrays names one or more of {', '.join(ARRAYS)}, each once; got {self.arrays}")
@@ -73,6 +75,8 @@ class KeypointRCNNSettings:
             raise ValueError(f"max_persons is 1 to 100, got {self.max_persons}")
         if self.backend not in BACKENDS:
             raise ValueError(f"backend is one of {', '.join(BACKENDS)}; got {self.backend!r}")
+        if self.backend == "detectron2" and self.precision != "fp32":
+            raise ValueError(f"precision is fp32 with the backend detectron2; got {self.precision!r}")
         if self.backend == "detectron2" and importlib.util.find_spec("detectron2") is None:
             raise ValueError(
                 "backend is detectron2, but that package is not installed here: build it from "

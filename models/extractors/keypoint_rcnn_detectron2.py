@@ -5,6 +5,7 @@ It gives what `keypoint_rcnn_network.py` gives, and is held to it. Refuses to kn
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,21 +31,22 @@ class Detectron2Detector:
         config.MODEL.ROI_HEADS.NMS_THRESH_TEST = settings.nms_threshold
         self.model = build_model(config).eval()
         self.model.load_state_dict(dict(tensors))
-        self.maps: Tensor | None = None
+        self.kept = threading.local()  # frames may be looked at side by side
         self.model.roi_heads.keypoint_head.conv_fcn_relu8.register_forward_hook(self._keep_maps)
 
     def _keep_maps(self, _module: Any, _inputs: Any, output: Tensor) -> None:
-        self.maps = output
+        self.kept.maps = output
 
     def __call__(self, picture: Tensor, original: tuple[int, int], rules: Rules) -> Persons:
         """`(3, H, W)` uint8 RGB, resized from a frame of `original` (height, width) → its persons."""
         height, width = original
         batch = [{"image": picture.flip(0).float(), "height": height, "width": width}]
+        self.kept.maps = None
         found = self.model.inference(batch, do_postprocess=False)[0]
-        if self.maps is None:
+        if self.kept.maps is None:
             raise RuntimeError("Detectron2 ran no keypoint head; this release is not the one this backend was made for")
         # Detectron2 carries every field along when it rescales and drops persons.
-        found.joint_features = features_at_joints(self.maps, found.pred_keypoints, found.pred_boxes.tensor)
+        found.joint_features = features_at_joints(self.kept.maps, found.pred_keypoints, found.pred_boxes.tensor)
         found = detector_postprocess(found, height, width)[: rules.max_persons]
         boxes = found.pred_boxes.tensor
         scored = boxes.new_empty(len(boxes), 5)

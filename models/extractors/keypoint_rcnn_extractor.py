@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from models.extractors.compute import inference, kept, resized, stacked
 from models.extractors.keypoint_rcnn import KeypointRCNNSettings
 from models.extractors.keypoint_rcnn_network import KeypointRCNN, Persons, Rules
 from models.extractors.keypoint_rcnn_weights import expected_shapes, initialise, name_in_network
@@ -31,7 +31,7 @@ class Prepared:
     """A frame as the network wants it, and how large it was."""
 
     picture: NDArray[np.uint8]
-    """`(H, W, 3)` uint8 RGB."""
+    """`(H, W, 3)` uint8 RGB; with the fast resize, the frame as decoded."""
     original: tuple[int, int]
     """Height and width of the frame as decoded."""
 
@@ -57,27 +57,36 @@ class KeypointRCNNExtractor:
         self.settings = settings
         self.rules = Rules(settings.score_threshold, settings.nms_threshold, settings.max_persons)
         self.device = device
+        self.fast = settings.resize == "fast"
 
     def prepare(self, frame: Frame) -> Prepared:
-        """`(H, W, 3)` uint8 RGB of any size → resized, with the size it had."""
-        height, width = frame.shape[:2]
-        new = resized_size(height, width, self.settings.min_size_pixels, self.settings.max_size_pixels)
-        resized = Image.fromarray(frame).resize((new[1], new[0]), Image.Resampling.BILINEAR)
-        return Prepared(np.array(resized, dtype=np.uint8), (height, width))
+        """`(H, W, 3)` uint8 RGB of any size → resized, with the size it had.
 
-    @torch.inference_mode()
+        With the fast resize the frame stays as large as it is until `extract`.
+        """
+        original = (frame.shape[0], frame.shape[1])
+        if self.fast:
+            return Prepared(kept(frame), original)
+        height, width = self._size(original)
+        picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
+        return Prepared(np.array(picture, dtype=np.uint8), original)
+
+    def _size(self, original: tuple[int, int]) -> tuple[int, int]:
+        return resized_size(*original, self.settings.min_size_pixels, self.settings.max_size_pixels)
+
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of one prepared frame each → float32 rows of each kept array, `(persons, ...)`, best first."""
-        # TF32 would keep 10 bits of mantissa; features are promised to be the network's float32 results.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with inference(self.device):
             frames = [self._persons(window[0]) for window in windows]
         return {
             name: [getattr(persons, name).float().cpu().numpy() for persons in frames] for name in self.settings.arrays
         }
 
     def _persons(self, prepared: Prepared) -> Persons:
-        picture = torch.from_numpy(prepared.picture).permute(2, 0, 1).to(self.device)
-        return self.detector(picture, prepared.original, self.rules)
+        picture = stacked([prepared.picture], self.device)
+        if self.fast:
+            picture = resized(picture, *self._size(prepared.original), antialias=True)
+        return self.detector(picture[0], prepared.original, self.rules)
 
 
 def load_network(weights: str) -> KeypointRCNN:
@@ -95,6 +104,7 @@ def build_extractor(settings: KeypointRCNNSettings, weights: str, device: str) -
     """The extractor of `settings`; `weights` is a file or `random:SEED`, read alike for both backends."""
     network = load_network(weights)
     if settings.backend == "torchvision":
+        network.lower(settings.precision)
         return KeypointRCNNExtractor(network.to(device), settings, device)
     from models.extractors.keypoint_rcnn_detectron2 import Detectron2Detector
 

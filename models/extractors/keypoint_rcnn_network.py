@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.extractors.compute import as_weights, in_precision
 from models.extractors.keypoint_rcnn import FEATURE_CHANNELS, JOINTS
 from models.extractors.keypoint_rcnn_boxes import (
     BOX_WEIGHTS,
@@ -156,7 +157,7 @@ class ProposalHead(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(1, 256, H, W)` of one level → logits `(3, H, W)` and deltas `(12, H, W)`."""
-        hidden = torch.relu(self.conv(x))
+        hidden = torch.relu(self.conv(x)).float()
         return self.objectness_logits(hidden)[0], self.anchor_deltas(hidden)[0]
 
 
@@ -169,8 +170,9 @@ class BoxHead(nn.Module):
         self.fc2 = nn.Linear(1024, 1024)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, 256, 7, 7)` → `(N, 1024)`."""
-        return torch.relu(self.fc2(torch.relu(self.fc1(x.flatten(1)))))
+        """`(N, 256, 7, 7)` → `(N, 1024)` float32."""
+        x = as_weights(x.flatten(1), self)
+        return torch.relu(self.fc2(torch.relu(self.fc1(x)))).float()
 
 
 class KeypointHead(nn.Module):
@@ -185,8 +187,10 @@ class KeypointHead(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(N, 256, 14, 14)` → features `(N, 512, 14, 14)` and heatmaps `(N, K, 56, 56)`."""
+        x = as_weights(x, self)
         for number in range(1, 9):
             x = torch.relu(self.get_submodule(f"conv_fcn{number}")(x))
+        x = x.float()
         low = self.score_lowres(x)  # (N, K, 28, 28)
         return x, functional.interpolate(low, scale_factor=2.0, mode="bilinear", align_corners=False)
 
@@ -206,11 +210,19 @@ class KeypointRCNN(nn.Module):
             {"box_head": BoxHead(), "box_predictor": predictor, "keypoint_head": KeypointHead()}
         )
 
+    def lower(self, precision: str) -> None:
+        """Let what is heavy compute in `precision`; what places and scores boxes and joints stays in float32."""
+        head = self.roi_heads["keypoint_head"]
+        heavy = [self.backbone, self.proposal_generator.get_submodule("rpn_head.conv"), self.roi_heads["box_head"]]
+        for part in (*heavy, *(head.get_submodule(f"conv_fcn{number}") for number in range(1, 9))):
+            in_precision(part, precision)
+
     def forward(self, picture: Tensor, original: tuple[int, int], rules: Rules) -> Persons:
         """`(3, H, W)` uint8 RGB, resized from a frame of `original` (height, width) → its persons."""
         size = (picture.shape[1], picture.shape[2])
-        maps = self.backbone(self._normalised(picture))  # p2 to p6
+        maps = self.backbone(as_weights(self._normalised(picture), self.backbone))  # p2 to p6
         per_level = [self.proposal_generator["rpn_head"](level) for level in maps]
+        maps = [level.float() for level in maps]
         proposals = best_proposals([one for one, _ in per_level], [two for _, two in per_level], size)  # (N, 4)
         boxes, scores = best_persons(
             *self.classified(maps[:4], proposals),

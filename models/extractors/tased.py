@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from models.extractors.numerics import Numerics
 from models.extractors.spec import ArraySpec, Extractor, ExtractorSpec, FramesAtRateWithHistory, Sampling
 
 CLIP_FRAMES = 32
 MAP_HEIGHT, MAP_WIDTH = 224, 384
+MIN_DRIFTING_BLOCK = 8
+"""Unpooling moves single values by a pixel or four when the last bits change; blocks of so many pixels hide that."""
 BLOCKS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
-class TasedSettings:
+class TasedSettings(Numerics):
     """What a user may set of `tased`."""
 
     frames_per_second: float = 2.0
@@ -25,8 +28,14 @@ class TasedSettings:
     """A kept value is the mean over a block of so many by so many pixels of the 224×384 map; 1 keeps the map itself."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.frames_per_second > 0:
             raise ValueError(f"frames_per_second is above 0, got {self.frames_per_second}")
+        if self.block_pixels < MIN_DRIFTING_BLOCK and self.departures:
+            raise ValueError(
+                f"with precision = {self.precision} and resize = {self.resize}, block_pixels is {MIN_DRIFTING_BLOCK} or "
+                f"more, for single pixels drift too far; got {self.block_pixels}"
+            )
         if self.block_pixels not in BLOCKS:
             raise ValueError(f"block_pixels is one of {', '.join(map(str, BLOCKS))}, got {self.block_pixels}")
 

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.extractors.compute import as_weights, batches, in_precision, inference, kept, resized, rows_of, stacked
 from models.extractors.spec import Frame, random_seed
 from models.extractors.tased import MAP_HEIGHT, MAP_WIDTH, TasedSettings
 from models.weights import load_converted
@@ -134,7 +135,7 @@ class TasedNet(nn.Module):
         moves a value by a pixel. In float32 the same clip can thus give another map around a few pixels on another
         machine, with other threads, or in another memory layout; the authors' code does so too.
         """
-        x = ((2 * clips.float() - 255) / 255).to(self.get_parameter("convtsp4.13.bias").dtype)
+        x = as_weights((2 * clips.float() - 255) / 255, self)
         y3 = self.base1(x)  # (B, 192, 16, 56, 96)
         x = nn.functional.max_pool3d(y3, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))  # (B, 192, 16, 28, 48)
         y2 = self.base2(x)  # (B, 480, 16, 28, 48)
@@ -184,26 +185,39 @@ def initialise(network: TasedNet, seed: int) -> None:
 class TasedExtractor:
     """TASED-Net with its weights on a device, fed frame by frame."""
 
-    def __init__(self, network: TasedNet, block_pixels: int, device: str) -> None:
-        self.network = network.eval().to(device)
-        self.block_pixels = block_pixels
+    def __init__(self, network: TasedNet, settings: TasedSettings, device: str) -> None:
+        self.network = in_precision(network.eval(), settings.precision).to(device)
+        self.block_pixels = settings.block_pixels
         self.device = device
+        self.fast = settings.resize == "fast"
 
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
-        """`(H, W, 3)` uint8 RGB of any size → `(224, 384, 3)` uint8, as OpenCV resizes by default (bilinear)."""
+        """`(H, W, 3)` uint8 RGB of any size → `(224, 384, 3)` uint8, as OpenCV resizes by default (bilinear).
+
+        With the fast resize the frame stays as large as it is until `extract`.
+        """
+        if self.fast:
+            return kept(frame)
         resized = cv2.resize(frame, (MAP_WIDTH, MAP_HEIGHT), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized, dtype=np.uint8)
 
-    @torch.inference_mode()
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """B windows of 32 prepared frames → the float32 map of each one's last frame, averaged over blocks."""
-        stacked = torch.from_numpy(np.stack([np.stack(window) for window in windows]))  # (B, T, H, W, 3)
+        """Windows of 32 prepared frames → the float32 map of each one's last frame, averaged over blocks."""
+        with inference(self.device):
+            outputs = [{"saliency": self._maps(self._clips(batch))} for batch in batches(windows, self.device)]
+        return {"saliency": rows_of(outputs, "saliency")}
+
+    def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
+        """`(B, 3, T, H, W)` uint8 on the device."""
+        frames = stacked([frame for window in windows for frame in window], self.device)  # (B * T, 3, H, W)
+        if self.fast:
+            frames = resized(frames, MAP_HEIGHT, MAP_WIDTH)
         # In the authors' memory layout, so that convolutions add up in their order: see `TasedNet.forward`.
-        clips = stacked.permute(0, 4, 1, 2, 3).contiguous().to(self.device)  # (B, 3, T, H, W)
-        # TF32 would keep 10 bits of mantissa; maps are promised to be the network's float32 results.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            maps = nn.functional.avg_pool2d(self.network(clips)[:, None], self.block_pixels)[:, 0]
-        return {"saliency": list(maps.float().cpu().numpy())}
+        return frames.view(len(windows), -1, *frames.shape[1:]).transpose(1, 2).contiguous()
+
+    def _maps(self, clips: Tensor) -> Tensor:
+        """`(B, H, W)` with blocks for pixels."""
+        return nn.functional.avg_pool2d(self.network(clips)[:, None].float(), self.block_pixels)[:, 0]
 
 
 def build_extractor(settings: TasedSettings, weights: str, device: str) -> TasedExtractor:
@@ -214,4 +228,4 @@ def build_extractor(settings: TasedSettings, weights: str, device: str) -> Tased
         network.load_state_dict(load_weights(Path(weights)))
     else:
         initialise(network, seed)
-    return TasedExtractor(network, settings.block_pixels, device)
+    return TasedExtractor(network, settings, device)

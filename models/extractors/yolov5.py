@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from models.extractors.numerics import Numerics
 from models.extractors.spec import ArraySpec, EveryFrame, Extractor, ExtractorSpec, FramesAtRate, Sampling
 
 STRIDE_PIXELS = 32
@@ -51,7 +52,7 @@ BACKENDS = ("torch", "ultralytics")
 
 
 @dataclass(frozen=True)
-class YOLOv5Settings:
+class YOLOv5Settings(Numerics):
     """What a user may set of `yolov5`; the defaults are those of the original release's `detect.py`."""
 
     arrays: tuple[str, ...] = ("p5", DETECTIONS)
@@ -77,6 +78,7 @@ class YOLOv5Settings:
     """torch computes what the releases compute; ultralytics asks that package itself, for the release u alone."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_arrays()
         self._check_network()
         if self.frames_per_second < 0:
@@ -106,6 +108,8 @@ class YOLOv5Settings:
             raise ValueError(f"backend is one of {', '.join(BACKENDS)}; got {self.backend!r}")
         if self.backend == "ultralytics" and self.release != "u":
             raise ValueError(f"the ultralytics package has the network of the release u, not of {self.release}")
+        if self.backend == "ultralytics" and self.precision != "fp32":
+            raise ValueError(f"precision is fp32 with the backend ultralytics; got {self.precision!r}")
 
 
 def _build(settings: YOLOv5Settings, weights: str, device: str) -> Extractor:

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 from torchvision.ops import nms
 
+from models.extractors.compute import resized
 from models.extractors.spec import Frame
 from models.extractors.yolov5 import STRIDE_PIXELS
 
@@ -40,12 +42,23 @@ def letterbox(frame: Frame, input_pixels: int) -> NDArray[np.uint8]:
     """`(H, W, 3)` uint8 → its longer side `input_pixels`, as OpenCV resizes by default, padded with grey to sides that
     are multiples of 32, half on each side."""
     size = (frame.shape[0], frame.shape[1])
-    height, width = _scaled(size, _gain(size, (input_pixels, input_pixels)))
+    height, width = _inner_size(size, input_pixels)
     if size != (height, width):
         frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    pads = (_halves((input_pixels - height) % STRIDE_PIXELS), _halves((input_pixels - width) % STRIDE_PIXELS), (0, 0))
+    return np.pad(frame, pads, constant_values=PADDING_VALUE)
+
+
+def letterbox_on_device(frames: Tensor, input_pixels: int) -> Tensor:
+    """The same for `(N, 3, H, W)` uint8 on a device, up to one step of 255 where torch rounds otherwise than OpenCV."""
+    height, width = _inner_size((frames.shape[2], frames.shape[3]), input_pixels)
     top, bottom = _halves((input_pixels - height) % STRIDE_PIXELS)
     left, right = _halves((input_pixels - width) % STRIDE_PIXELS)
-    return np.pad(frame, ((top, bottom), (left, right), (0, 0)), constant_values=PADDING_VALUE)
+    return pad(resized(frames, height, width), (left, right, top, bottom), value=PADDING_VALUE)
+
+
+def _inner_size(size: Size, input_pixels: int) -> Size:
+    return _scaled(size, _gain(size, (input_pixels, input_pixels)))
 
 
 def _halves(pixels: int) -> tuple[int, int]:

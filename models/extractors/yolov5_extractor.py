@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.extractors.compute import inference, kept, stacked
 from models.extractors.spec import Frame, random_seed
 from models.extractors.yolov5 import DETECTIONS, MAPS, SIZES, YOLOv5Settings
 from models.extractors.yolov5_boxes import (
@@ -22,6 +22,7 @@ from models.extractors.yolov5_boxes import (
     Size,
     best_detections,
     letterbox,
+    letterbox_on_device,
     to_frame,
     to_frame_by_rounded_size,
 )
@@ -34,7 +35,7 @@ class Prepared:
     """A frame as the network looks at it."""
 
     picture: NDArray[np.uint8]
-    """`(H, W, 3)` RGB, both sides multiples of 32."""
+    """`(H, W, 3)` RGB, both sides multiples of 32; with the fast resize, the frame as decoded."""
     frame_size: Size
     """Height and width of the frame as decoded."""
 
@@ -52,6 +53,7 @@ class TorchDetector:
 
     def __init__(self, network: YOLOv5, settings: YOLOv5Settings, device: str) -> None:
         network.eval().fold_norms()
+        network.lower(settings.precision)
         self.network = network.to(device)
         self.settings = settings
 
@@ -78,22 +80,27 @@ class YOLOv5Extractor:
         self.detector = detector
         self.settings = settings
         self.device = device
+        self.fast = settings.resize == "fast"
 
     def prepare(self, frame: Frame) -> Prepared:
-        """`(H, W, 3)` uint8 RGB of any size → scaled and padded, bit-equal to the releases' own `letterbox`."""
-        return Prepared(letterbox(frame, self.settings.input_pixels), (frame.shape[0], frame.shape[1]))
+        """`(H, W, 3)` uint8 RGB of any size → scaled and padded, bit-equal to the releases' own `letterbox`.
 
-    @torch.inference_mode()
+        With the fast resize the frame stays as large as it is until `extract`.
+        """
+        size = (frame.shape[0], frame.shape[1])
+        return Prepared(kept(frame) if self.fast else letterbox(frame, self.settings.input_pixels), size)
+
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of one prepared frame each → float32 rows of each kept array."""
-        rows = [self._row(window[0]) for window in windows]
+        with inference(self.device):
+            rows = [self._row(window[0]) for window in windows]
         return {name: [row[name] for row in rows] for name in self.settings.arrays}
 
     def _row(self, prepared: Prepared) -> dict[str, NDArray[Any]]:
-        picture = torch.from_numpy(prepared.picture).permute(2, 0, 1)[None].to(self.device)
-        # TF32 would keep 10 bits of mantissa; rows are promised to be the network's float32 results.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            outputs = dict(self.detector(picture, prepared.frame_size))
+        picture = stacked([prepared.picture], self.device)
+        if self.fast:
+            picture = letterbox_on_device(picture, self.settings.input_pixels)
+        outputs = dict(self.detector(picture, prepared.frame_size))
         for name in MAPS:
             outputs[name] = nn.functional.adaptive_avg_pool2d(outputs[name], self.settings.grid)[0]  # (C, grid, grid)
         return {name: outputs[name].float().cpu().numpy() for name in self.settings.arrays}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from models.extractors.compute import as_weights, in_precision
 from models.extractors.yolov5 import MAPS, Scale
 
 CLASSES = 80
@@ -239,7 +240,7 @@ class YOLOv5(nn.Module):
 
         Channels below are those of size l; other sizes scale them.
         """
-        x = pictures.to(next(self.parameters()).dtype) / 255
+        x = as_weights(pictures.float() / 255, self)
         x = self._run(x, 0, 1, 2)  # (B, 128, H/4, W/4)
         x8 = self._run(x, 3, 4)  # (B, 256, H/8, W/8)
         x16 = self._run(x8, 5, 6)  # (B, 512, H/16, W/16)
@@ -248,14 +249,21 @@ class YOLOv5(nn.Module):
         p3 = self._run(_join(_double(middle), x8), 17)  # (B, 256, H/8, W/8)
         p4 = self._run(_join(self._run(p3, 18), middle), 20)  # (B, 512, H/16, W/16)
         p5 = self._run(_join(self._run(p4, 21), top), 23)  # (B, 1024, H/32, W/32)
-        boxes, scores = self.model["24"]([p3, p4, p5])
-        return {**dict(zip(MAPS, (p3, p4, p5), strict=True)), "boxes": boxes, "scores": scores}
+        maps = [x.float() for x in (p3, p4, p5)]  # boxes are decided in float32, whatever made the maps
+        boxes, scores = self.model["24"](maps)
+        return {**dict(zip(MAPS, maps, strict=True)), "boxes": boxes, "scores": scores}
 
     def fold_norms(self) -> None:
         """Fold every norm into its convolution, as the releases do before they detect; their names are gone then."""
         for layer in self.modules():
             if isinstance(layer, Conv):
                 layer.fold(_by_reciprocal if self.release == "u" else _by_division)
+
+    def lower(self, precision: str) -> None:
+        """Let all layers but the Detect layer compute in `precision`."""
+        for name, layer in self.model.items():
+            if name != "24":
+                in_precision(layer, precision)
 
     def _run(self, x: Tensor, *layers: int) -> Tensor:
         for layer in layers:

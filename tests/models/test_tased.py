@@ -64,7 +64,7 @@ def test_the_published_file_has_these_names_and_shapes() -> None:
 
 
 def saliency(network: TasedNet, clip: Sequence[Frame], block_pixels: int = 1) -> NDArray[Any]:
-    return TasedExtractor(network, block_pixels, "cpu").extract([clip])["saliency"][0]
+    return TasedExtractor(network, TasedSettings(block_pixels=block_pixels), "cpu").extract([clip])["saliency"][0]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_block_is_the_mean_of_its_pixels(network: TasedNet, forward_map: NDArr
 
 def test_frames_are_shrunk_as_the_authors_shrink_them(network: TasedNet) -> None:
     frame = formula.frames(1, 135, 240)[0]
-    prepared = TasedExtractor(network, 8, "cpu").prepare(frame)
+    prepared = TasedExtractor(network, TasedSettings(), "cpu").prepare(frame)
     blue_green_red = cv2.resize(np.ascontiguousarray(frame[..., ::-1]), (384, 224))
     np.testing.assert_array_equal(prepared, blue_green_red[..., ::-1])
 

@@ -1,0 +1,106 @@
+"""How a network computes on a device: threads, number formats, memory layouts, and frames resized by torch.
+
+Bits do not depend on how many threads there are: oneDNN cuts the sums of some convolutions by the number of threads, so
+on a CPU each row is computed alone and by one thread, and rows run side by side instead (`pipeline.lanes`). Refuses to
+know which network it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.extractors.numerics import is_gpu
+from models.extractors.spec import Frame
+
+T = TypeVar("T")
+Network = TypeVar("Network", bound=nn.Module)
+
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+"""Nearly all of the arithmetic. Norms, and what decides about boxes, stay in float32."""
+
+
+@contextmanager
+def inference(device: str) -> Iterator[None]:
+    """No gradients; one thread on a CPU; on a GPU full float32, for TF32 would keep 10 bits of mantissa."""
+    with torch.inference_mode(), _full_float32() if is_gpu(device) else one_thread():
+        yield
+
+
+def _full_float32() -> Any:
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes on the calling thread alone; other threads keep their own number."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def batches(windows: Sequence[T], device: str) -> list[Sequence[T]]:
+    """What shares a forward: on a GPU all windows; on a CPU each is alone, so that no neighbour changes a bit."""
+    return [windows] if is_gpu(device) else [[window] for window in windows]
+
+
+def rows_of(outputs: Sequence[Mapping[str, Tensor]], name: str) -> list[NDArray[np.float32]]:
+    """The float32 rows of one array, out of the outputs of all batches."""
+    return [row for output in outputs for row in output[name].float().cpu().numpy()]
+
+
+def in_precision(network: Network, precision: str) -> Network:
+    """`network` itself; for bf16 the weights of its convolutions and linear layers in bfloat16, channels last."""
+    if precision == "bf16":
+        for layer in network.modules():
+            if isinstance(layer, LAYERS):
+                layer.to(torch.bfloat16)
+                layer.weight.data = _laid_out(layer.weight.data)
+    return network
+
+
+def as_weights(x: Tensor, network: nn.Module) -> Tensor:
+    """`x` in the number format of the network's first weights; what becomes bfloat16 also becomes channels last."""
+    dtype = next(network.parameters()).dtype
+    return _laid_out(x.to(dtype)) if dtype is torch.bfloat16 else x.to(dtype)
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=CHANNELS_LAST[x.ndim]) if x.ndim in CHANNELS_LAST else x
+
+
+def kept(frame: Frame) -> Frame:
+    """A copy of a decoded frame, whose own memory is used again for the next one."""
+    return np.array(frame, dtype=np.uint8)
+
+
+def stacked(frames: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
+    """N equally large `(H, W, 3)` pictures → `(N, 3, H, W)` uint8 on the device, strided as they came."""
+    return torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
+
+
+def resized(frames: Tensor, height: int, width: int, *, antialias: bool = False) -> Tensor:
+    """`(N, 3, H, W)` uint8 → `(N, 3, height, width)` uint8 by torch on the frames' device, bilinear.
+
+    Like OpenCV without `antialias`, like PIL with it, up to one step of 255: they round in other places. A CPU has a
+    kernel for uint8; a GPU computes in float32 and rounds.
+    """
+    if frames.shape[2:] == (height, width):
+        return frames
+    working = frames.float() if frames.is_cuda else frames
+    made = functional.interpolate(working, (height, width), mode="bilinear", antialias=antialias)
+    return made.round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,63 @@
+"""Rows computed side by side: as many lanes as torch has threads, and each row on one lane alone.
+
+One row on one thread gives the same bits however many lanes there are, and costs no more: the threads of one row wait
+for each other, lanes do not. Refuses to know what is computed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+from models.extractors.numerics import is_gpu
+
+T = TypeVar("T")
+
+BACKLOG = 2
+"""Pieces of work for each lane, the one in hand included. Whoever brings more waits, which bounds memory."""
+
+
+class Lanes:
+    """A pool of threads, each of which computes on one core; for a GPU a single one, beside the decoding."""
+
+    def __init__(self, device: str) -> None:
+        import torch  # seconds to import: only what computes rows pays
+
+        threads = torch.get_num_threads()
+        self.count = 1 if is_gpu(device) else threads
+        self._room = threading.BoundedSemaphore(BACKLOG * self.count)
+        started = threading.Barrier(self.count)
+
+        def begin() -> None:
+            torch.set_num_threads(1)
+            started.wait()
+
+        self._pool = ThreadPoolExecutor(self.count, "lane")
+        for beginning in [self._pool.submit(begin) for _ in range(self.count)]:
+            beginning.result()
+        torch.set_num_threads(threads)  # a number set in one thread is also that of all threads yet to come
+
+    def submit(self, work: Callable[..., T], *given: Any) -> Future[T]:
+        """`work(*given)` on the next free lane; waits while the backlog is full."""
+        self._room.acquire()
+        future = self._pool.submit(work, *given)
+        future.add_done_callback(lambda _: self._room.release())
+        return future
+
+    def __enter__(self) -> Lanes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def at_once(work: Callable[..., T], *given: Any) -> Future[T]:
+    """What `Lanes.submit` does, here and now: for callers that have no lanes."""
+    future: Future[T] = Future()
+    future.set_result(work(*given))
+    return future
