@@ -32,6 +32,7 @@ class Lanes:
         started = threading.Barrier(self.count)
 
         def begin() -> None:
+            torch.get_num_threads()  # a thread's first question sets its number to that of the process, for good
             torch.set_num_threads(1)
             started.wait()
 

@@ -33,8 +33,8 @@ class TasedSettings(Numerics):
             raise ValueError(f"frames_per_second is above 0, got {self.frames_per_second}")
         if self.block_pixels < MIN_DRIFTING_BLOCK and self.departures:
             raise ValueError(
-                f"with precision = {self.precision} and resize = {self.resize}, block_pixels is {MIN_DRIFTING_BLOCK} or "
-                f"more, for single pixels drift too far; got {self.block_pixels}"
+                f"block_pixels is {MIN_DRIFTING_BLOCK} or more with precision = {self.precision} and resize = "
+                f"{self.resize}, for single pixels drift too far; got {self.block_pixels}"
             )
         if self.block_pixels not in BLOCKS:
             raise ValueError(f"block_pixels is one of {', '.join(map(str, BLOCKS))}, got {self.block_pixels}")

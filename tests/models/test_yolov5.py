@@ -188,19 +188,6 @@ def test_neighbours_and_order_change_no_bit() -> None:
         np.testing.assert_array_equal(alone[name][0], after[name][1])
 
 
-def test_threads_change_no_more_than_rounding() -> None:
-    one, threads = small(), torch.get_num_threads()
-    window, found = [one.prepare(frames(1, 90, 160)[0])], []
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            found.append(one.extract([window]))
-    finally:
-        torch.set_num_threads(threads)
-    for name in MAPS:  # oneDNN cuts its sums another way
-        assert relative_error(found[0][name][0], found[1][name][0]) <= 1e-5
-
-
 @pytest.mark.parametrize(("release", "size"), [("v7.0", "n"), ("v7.0", "m"), ("v5.0", "s"), ("u", "n")])
 def test_random_weights_keep_the_scale_and_detect_something(release: str, size: str) -> None:
     one = small(release=release, size=size, input_pixels=320)

@@ -147,7 +147,7 @@ def test_a_variant_is_made_again_from_its_settings_file(layout: Layout, tmp_path
     ):
         variant_of(one, weights, "", {})
     one.__dict__["settings"] = {**told, "sampling": "other"}
-    with pytest.raises(SettingsError, match="sampling: other stored, .* here"):
+    with pytest.raises(SettingsError, match=r"sampling: other stored, .* here"):
         variant_of(one, weights, "", {})
 
 

@@ -1,0 +1,45 @@
+"""Drift of arrays whose answer is known by arithmetic, and of persons in another order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.extractors.drift import drifts
+from models.extractors.numerics import Drift
+
+
+def test_the_worst_row_decides() -> None:
+    reference = {"fc6": [np.array([3.0, 4.0]), np.array([0.0, 10.0])]}
+    found = {"fc6": [np.array([3.0, 4.5]), np.array([0.1, 10.0])]}
+    assert drifts(reference, found)["fc6"] == Drift(pytest.approx(0.1), pytest.approx(0.125))
+    assert drifts(reference, reference)["fc6"] == Drift(0, 0)
+
+
+def test_something_where_nothing_was_is_infinitely_far() -> None:
+    nothing = {"p5": [np.zeros(3)]}
+    assert drifts(nothing, {"p5": [np.ones(3)]})["p5"] == Drift(np.inf, np.inf)
+    assert drifts(nothing, nothing)["p5"] == Drift(0, 0)
+
+
+def test_persons_are_matched_by_their_boxes_whatever_their_order() -> None:
+    left, right, elsewhere = (np.array([x, 0.0, x + 10, 20.0, 0.9]) for x in (0, 50, 90))
+    moved = left + np.array([1, 0, 1, 0, 0])
+    joints = np.arange(6.0).reshape(2, 1, 3) + 1
+    reference = {"boxes": [np.stack([left, right])], "joints": [joints]}
+    same = drifts(reference, {"boxes": [np.stack([right, left])], "joints": [joints[::-1]]})
+    assert same == {"boxes": Drift(0, 0), "joints": Drift(0, 0)}
+    found = {"boxes": [np.stack([elsewhere, moved])], "joints": [np.stack([joints[1], joints[0] + [0, 0, 0.3]])]}
+    drift = drifts(reference, found)
+    assert drift["boxes"] == Drift(pytest.approx(np.sqrt(2) / np.linalg.norm(left)), pytest.approx(1 / 20), 0.5)
+    assert drift["joints"] == Drift(pytest.approx(0.3 / np.sqrt(14)), pytest.approx(0.1), 0.5)
+
+
+def test_another_class_is_another_object_and_none_matches_none() -> None:
+    box = np.array([[0.0, 0, 10, 10, 0.5, 3]])
+    other = box + np.array([0, 0, 0, 0, 0, 1])
+    assert drifts({"detections": [box]}, {"detections": [other]})["detections"] == Drift(0, 0, 1)
+    assert drifts({"detections": [box[:0]]}, {"detections": [box[:0]]})["detections"] == Drift(0, 0, 0)
+    assert drifts({"detections": [box, box]}, {"detections": [box, box[:0]]})["detections"].unmatched == pytest.approx(
+        1 / 3
+    )
