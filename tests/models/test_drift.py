@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,14 @@ from models.extractors.drift import drifts
 from models.extractors.numerics import Drift
 
 
+def numbers(drift: Drift) -> tuple[float, float, float]:
+    return drift.norm, drift.largest, drift.unmatched
+
+
 def test_the_worst_row_decides() -> None:
     reference = {"fc6": [np.array([3.0, 4.0]), np.array([0.0, 10.0])]}
     found = {"fc6": [np.array([3.0, 4.5]), np.array([0.1, 10.0])]}
-    assert drifts(reference, found)["fc6"] == Drift(pytest.approx(0.1), pytest.approx(0.125))
+    assert numbers(drifts(reference, found)["fc6"]) == pytest.approx((0.1, 0.125, 0))
     assert drifts(reference, reference)["fc6"] == Drift(0, 0)
 
 
@@ -31,8 +37,8 @@ def test_persons_are_matched_by_their_boxes_whatever_their_order() -> None:
     assert same == {"boxes": Drift(0, 0), "joints": Drift(0, 0)}
     found = {"boxes": [np.stack([elsewhere, moved])], "joints": [np.stack([joints[1], joints[0] + [0, 0, 0.3]])]}
     drift = drifts(reference, found)
-    assert drift["boxes"] == Drift(pytest.approx(np.sqrt(2) / np.linalg.norm(left)), pytest.approx(1 / 20), 0.5)
-    assert drift["joints"] == Drift(pytest.approx(0.3 / np.sqrt(14)), pytest.approx(0.1), 0.5)
+    assert numbers(drift["boxes"]) == pytest.approx((math.sqrt(2) / np.linalg.norm(left), 1 / 20, 0.5))
+    assert numbers(drift["joints"]) == pytest.approx((0.3 / math.sqrt(14), 0.1, 0.5))
 
 
 def test_another_class_is_another_object_and_none_matches_none() -> None:
@@ -40,6 +46,5 @@ def test_another_class_is_another_object_and_none_matches_none() -> None:
     other = box + np.array([0, 0, 0, 0, 0, 1])
     assert drifts({"detections": [box]}, {"detections": [other]})["detections"] == Drift(0, 0, 1)
     assert drifts({"detections": [box[:0]]}, {"detections": [box[:0]]})["detections"] == Drift(0, 0, 0)
-    assert drifts({"detections": [box, box]}, {"detections": [box, box[:0]]})["detections"].unmatched == pytest.approx(
-        1 / 3
-    )
+    one_missing = drifts({"detections": [box, box]}, {"detections": [box, box[:0]]})["detections"]
+    assert numbers(one_missing) == pytest.approx((0, 0, 1 / 3))

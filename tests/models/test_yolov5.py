@@ -26,7 +26,6 @@ from models.extractors.yolov5_network import YOLOv5
 from models.extractors.yolov5_weights import ANCHOR_GRID, expected_tensors, initialise, load_tensors
 from tests.models.goldens import make_yolov5 as maker
 from tests.models.goldens.formula import frames
-from tests.models.goldens.reference import relative_error
 
 GOLDEN = json.loads(maker.GOLDEN.read_text())
 
