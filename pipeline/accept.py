@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.crew import ended_by_order
 from pipeline.demux import Count
 from pipeline.whole import missing
 from storage.errors import SystemicFault, VideoError
@@ -85,6 +86,8 @@ def counted_in_child(video_id: str, path: Path) -> Count:
         raise VideoError(video_id, failed("hang", f"its packets were not counted in {COUNT_SECONDS:g} s")) from None
     except OSError as error:
         raise SystemicFault(f"cannot start {sys.executable} to count packets: {error.strerror}") from error
+    if fault := ended_by_order(done.returncode):
+        raise fault
     if done.returncode:
         raise VideoError(video_id, failed("crash", f"counting its packets ended with status {done.returncode}"))
     return Count(**json.loads(done.stdout))

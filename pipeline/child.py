@@ -23,7 +23,7 @@ import numpy as np
 from models.extractors.spec import Frame
 from pipeline import sandbox, wire
 from pipeline.clips import PLANNERS
-from pipeline.crew import MIN_SLOTS, RING_BYTES
+from pipeline.crew import MIN_SLOTS, OUT_OF_MEMORY, RING_BYTES
 from pipeline.decoder import Event, FrameEvent, InlineDecoder, PlacementEvent, WindowEvent
 from pipeline.probe import DecodeLimits, Probe
 from storage.errors import SystemicFault, VideoError
@@ -145,7 +145,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     layers = sandbox.enter(max_memory_bytes, parent_pid or None)
     tempfile.tempdir = "/"  # torch asks for a folder to write to when it is imported, and would search for it in vain
-    Server(sys.stdin.fileno(), answers_fd, ring_fd).run(layers)
+    try:
+        Server(sys.stdin.fileno(), answers_fd, ring_fd).run(layers)
+    except MemoryError:
+        sys.exit(OUT_OF_MEMORY)
 
 
 if __name__ == "__main__":

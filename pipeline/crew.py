@@ -25,7 +25,7 @@ from models.extractors.spec import Frame
 from pipeline import wire
 from pipeline.clips import VideoSampling
 from pipeline.probe import DecodeLimits
-from pipeline.sandbox import Layers
+from pipeline.sandbox import DATA_FACTOR, Layers
 from pipeline.vitals import TooMuchMemory, Vitals
 from storage.errors import SystemicFault
 
@@ -43,6 +43,17 @@ _CALM = {
     "PYTHONDONTWRITEBYTECODE": "1",  # it may write no file
 }
 _FINAL = ("end", "verdict", "fault")
+OUT_OF_MEMORY = 77
+"""The exit status of a child that the system gave no more memory."""
+ORDERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
+"""Signals that people and batch systems send to every process of a run: one that ends a child says nothing of a video."""
+
+
+def ended_by_order(status: int) -> SystemicFault | None:
+    """The fault to raise for a child whose `status` (negative: a signal) tells that the run was told to stop."""
+    if -status not in ORDERS:
+        return None
+    return SystemicFault(f"a child was ended by {signal.Signals(-status).name}. Nothing was lost; run again.")
 
 
 class ChildLost(Exception):
@@ -156,7 +167,7 @@ class Child:
         except wire.NoAnswer:
             raise self._hung(allowed) from None
         except TooMuchMemory as bomb:
-            raise ChildLost("crash", str(bomb), self._vitals.last_words()) from None
+            raise ChildLost("memory", str(bomb), self._vitals.last_words()) from None
         self._waited += time.monotonic() - start
         if message is None:
             raise self._lost()
@@ -170,6 +181,11 @@ class Child:
 
     def _lost(self) -> ChildLost:
         code = self._exit_code()
+        if fault := ended_by_order(code):
+            raise fault
+        if code == OUT_OF_MEMORY:
+            allowed = DATA_FACTOR * self._limits.max_memory_bytes
+            return ChildLost("memory", f"asked the system for more than {allowed:,} bytes", self._vitals.last_words())
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         words = self._vitals.last_words()
         last_line = words.splitlines()[-1:] if words else []

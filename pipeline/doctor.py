@@ -62,6 +62,7 @@ def examine_machine(source: SourceSettings, data_root: Path, today: date) -> Ite
     yield python()
     yield from downloader(source, today)
     yield pyav()
+    yield decode_child()
     yield bundled_ffmpeg()
     yield system_ffmpeg()
     yield disk_room(data_root)
@@ -132,6 +133,21 @@ def pyav() -> Finding:
 
     codec = ".".join(map(str, av.library_versions["libavcodec"]))
     return Finding("PyAV", Level.OK, f"{importlib.metadata.version('av')} with libavcodec {codec}")
+
+
+def decode_child() -> Finding:
+    """A real decode child, and which of the layers around it hold on this machine."""
+    from pipeline.crew import Child
+    from pipeline.probe import DEFAULT_LIMITS
+
+    try:
+        child = Child(DEFAULT_LIMITS)
+    except SystemicFault as fault:
+        return Finding("decode child", Level.FAIL, str(fault), "mend this installation: `python -m pipeline.child`")
+    child.end()
+    if all(vars(child.layers).values()):
+        return Finding("decode child", Level.OK, str(child.layers))
+    return Finding("decode child", Level.WARN, str(child.layers), "a hostile video finds less in its way here")
 
 
 def bundled_ffmpeg() -> Finding:

@@ -21,7 +21,7 @@ class State(StrEnum):
     PENDING = "pending"
     """It failed for now; another try may succeed."""
     QUARANTINED = "quarantined"
-    """It hung or killed a decoder; never tried again by itself."""
+    """It hung or killed a decoder, or took too much memory; never tried again by itself."""
 
 
 class Policy(StrEnum):
@@ -39,7 +39,7 @@ class Policy(StrEnum):
     """This machine cannot do it for any video: the run stops with advice, and no video is marked."""
 
 
-TAXONOMY_VERSION = 3
+TAXONOMY_VERSION = 4
 """Raised whenever a reason is added, or changes its state or policy. Kept in media records and survival reports."""
 
 
@@ -130,7 +130,16 @@ REASONS: dict[str, Reason] = {
         State.PENDING, Policy.PARK, "a message we do not know; it is kept in full", "read the detail; tell us"
     ),
     "hang": Reason(
-        State.QUARANTINED, Policy.PARK, "no frame for [decode] stall_seconds", "look at it, then --retry hang"
+        State.QUARANTINED,
+        Policy.PARK,
+        "no sign of life for [decode] stall_seconds, or not done within max_wait_seconds and max_wait_ratio",
+        "look at it; raise the limit that its detail names, then --retry hang",
+    ),
+    "memory": Reason(
+        State.QUARANTINED,
+        Policy.PARK,
+        "decoding it takes more than [decode] max_memory_megabytes",
+        "look at it; raise the limit, then --retry memory",
     ),
     "crash": Reason(State.QUARANTINED, Policy.PARK, "the decoder died on it", "look at it, then --retry crash"),
 }

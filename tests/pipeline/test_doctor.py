@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import doctor
+from pipeline import crew, doctor
 from pipeline.doctor import Level
+from pipeline.probe import DecodeLimits
+from pipeline.sandbox import Layers
 from pipeline.source import SourceSettings
 from tests.conftest import REPOSITORY
 
@@ -94,6 +97,38 @@ def test_a_program_that_does_not_run_is_told(tmp_path: Path, monkeypatch: pytest
     assert doctor.system_ffmpeg().level is Level.WARN
 
 
+@pytest.mark.parametrize(
+    ("missing", "level", "found"),
+    [
+        ((), Level.OK, "7 of 7 layers: "),
+        (("no_network",), Level.WARN, "without no_network"),
+    ],
+)
+def test_a_decode_child_is_started_and_says_what_it_gave_up(
+    monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...], level: Level, found: str
+) -> None:
+    layers = Layers(**{name: name not in missing for name in Layers.__dataclass_fields__})
+
+    class Told:
+        def __init__(self, _: DecodeLimits) -> None:
+            self.layers = layers
+
+        def end(self) -> None:
+            pass
+
+    monkeypatch.setattr(crew, "Child", Told)
+    finding = doctor.decode_child()
+    assert finding.level is level
+    assert found in finding.found
+
+
+def test_a_decode_child_that_does_not_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    finding = doctor.decode_child()
+    assert finding.level is Level.FAIL
+    assert "did not start" in finding.found
+
+
 def test_before_a_run_from_a_folder_nothing_of_the_web_is_asked_for(tmp_path: Path) -> None:
     assert doctor.fatal_before_a_run(SourceSettings(str(tmp_path)), tmp_path, date(2040, 1, 1)) == ()
 
@@ -113,7 +148,8 @@ def test_the_command_prints_a_line_per_check_and_says_by_its_status_whether_a_ru
     fit = run("--source", str(tmp_path))
     levels = [line.split()[0] for line in fit.stdout.splitlines() if not line.startswith(" ")]
     assert set(levels) <= set(Level)
-    assert (fit.returncode, fit.stderr, len(levels)) == (int("fail" in levels), "", 9)
+    assert (fit.returncode, fit.stderr, len(levels)) == (int("fail" in levels), "", 10)
+    assert re.search(r"^(ok|warn) +decode child +\d of 7 layers: .*no_new_files, no_core", fit.stdout, re.MULTILINE)
     assert list(tmp_path.iterdir()) == []
     wrong = run("--source", "gopher://x/{id}")
     assert (wrong.returncode, wrong.stdout) == (2, "")
