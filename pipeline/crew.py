@@ -46,7 +46,8 @@ _FINAL = ("end", "verdict", "fault")
 OUT_OF_MEMORY = 77
 """The exit status of a child that the system gave no more memory."""
 ORDERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
-"""Signals that people and batch systems send to every process of a run: one that ends a child says nothing of a video."""
+"""What people and batch systems tell all processes of a run: Ctrl-C; `kill`, Slurm and a shutdown; a closed terminal;
+Slurm's warning before its time limit (`--signal=USR1@60`). A child that ends of one says nothing of its video."""
 
 
 def ended_by_order(status: int) -> SystemicFault | None:

@@ -67,7 +67,7 @@ def from_site(video_id: str, partial: Path, source: SourceSettings, way: Way | N
         notes = _Notes(source)
         permit = way.enter()
         try:
-            arrived = asking.attempt(notes)
+            arrived = asking.attempt(notes, way)
         except VideoError as error:
             if not way.told(permit, error.verdict.reason, notes.retry_after_seconds):
                 asking.failed_with(error)
@@ -94,8 +94,8 @@ class _Asking:
         """The wait before the next attempt."""
         return float(self._source.backoff_seconds * 2 ** (self._attempts - 1))
 
-    def attempt(self, notes: _Notes) -> Arrived:
-        return _attempt(self._video_id, self._partial, self._source, notes)
+    def attempt(self, notes: _Notes, way: Way) -> Arrived:
+        return _attempt(self._video_id, self._partial, self._source, notes, way)
 
     def failed_with(self, error: VideoError) -> None:
         """Count the attempt; return if another is worth it."""
@@ -135,12 +135,12 @@ def _environment(reason: str, why: str) -> SystemicFault:
     return SystemicFault(f"{row.meaning}: {why}. No video was marked for it; {row.advice}.")
 
 
-def _attempt(video_id: str, partial: Path, source: SourceSettings, notes: _Notes) -> Arrived:
+def _attempt(video_id: str, partial: Path, source: SourceSettings, notes: _Notes, way: Way) -> Arrived:
     target = partial / "media"
     with _client(source, notes) as client:
         with _in_our_words(video_id, notes, target):
             info = _described(client, video_id, source)
-        complete = _transfer(client, info, target, source=source, notes=notes)
+        complete = _transfer(client, info, target, source=source, notes=notes, way=way)
     if not complete:
         raise VideoError(video_id, failed("unknown", notes.text()))
     try:
@@ -158,8 +158,10 @@ def _facts(info: Mapping[str, Any], source: SourceSettings) -> dict[str, JSON]:
     return {**(facts if source.is_youtube else {}), "yt_dlp": yt_dlp.version.__version__}
 
 
-def _transfer(client: Any, info: dict[str, Any], target: Path, *, source: SourceSettings, notes: _Notes) -> bool:
-    transfer = Transfer(info["id"], target.parent, client.urlopen, source)
+def _transfer(
+    client: Any, info: dict[str, Any], target: Path, *, source: SourceSettings, notes: _Notes, way: Way
+) -> bool:
+    transfer = Transfer(info["id"], target.parent, client.urlopen, source, lambda: way.sleep(0))
     client.urlopen = transfer.urlopen
     with contextlib.closing(transfer), _in_our_words(info["id"], notes, target, transfer):
         headers = {**(info.get("http_headers") or {}), **transfer.condition()}

@@ -24,7 +24,15 @@ OVERLAP_BYTES = 16384
 class Transfer:
     """One media transfer. A part left by an earlier attempt is continued only if the server names the same version."""
 
-    def __init__(self, video_id: str, partial: Path, urlopen: Callable[[Any], Any], source: SourceSettings) -> None:
+    def __init__(
+        self,
+        video_id: str,
+        partial: Path,
+        urlopen: Callable[[Any], Any],
+        source: SourceSettings,
+        go_on: Callable[[], None],
+    ) -> None:
+        """`go_on` is called at every block; it raises when the transfer is no longer wanted, and the part stays."""
         self.address_expires = source.is_youtube
         # A media address handed out for a few hours answers 404 when it is stale; that says nothing about the video.
         self._video_id = video_id
@@ -32,6 +40,7 @@ class Transfer:
         self._part = partial / "media.part"
         self._version_file = partial / "version"
         self._urlopen = urlopen
+        self._go_on = go_on
         self._expected = ""
         self._overlap = b""
         self._overlap_at = 0
@@ -106,7 +115,8 @@ class Transfer:
             )
 
     def took(self, size_bytes: int) -> None:
-        """So many bytes have arrived in all. Raises VideoError(too_large)."""
+        """So many bytes have arrived in all. Raises VideoError(too_large), and whatever `go_on` raises."""
+        self._go_on()
         self._check_size(size_bytes)
 
     @property

@@ -53,8 +53,14 @@ def lease(path: Path) -> Iterator[None]:
         raise disk_fault(error, path) from error
     try:
         yield
-    finally:
+    except BaseException:
+        with contextlib.suppress(OSError):  # it must not hide what is being told; a taker will find us dead
+            _release(path, mine)
+        raise
+    try:
         _release(path, mine)
+    except OSError as error:
+        raise disk_fault(error, path) from error
 
 
 def tidy(folder: Path) -> list[Path]:

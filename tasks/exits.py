@@ -66,7 +66,8 @@ def note(error: BaseException) -> None:
 
 def install() -> None:
     """Let Luigi return our code when a task failed, and say what went wrong without a traceback when it is no bug."""
-    setattr(retcode, "task_failed", property(lambda _: _outcome.value or Exit.BUG))  # noqa: B010  mypy sees a Parameter
+    for name in ("task_failed", "not_run"):  # a run that was told to stop leaves tasks that were not run
+        setattr(retcode, name, property(lambda _: _outcome.value or Exit.BUG))
     logging.getLogger("luigi-interface").addFilter(_in_plain_words)
 
 

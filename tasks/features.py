@@ -6,7 +6,6 @@ videos.
 
 from __future__ import annotations
 
-import functools
 import re
 import uuid
 from collections.abc import Iterator
@@ -29,11 +28,12 @@ from storage.errors import SettingsError, SystemicFault
 from storage.fingerprint import readable
 from storage.lease import lease
 from storage.sidecar import request_retry
-from storage.verdicts import REASONS
+from storage.verdicts import REASONS, Verdict
 from tasks import exits, progress, reporting
 from tasks.ingest import BuildCatalog, catalog_of
 from tasks.sections import CommaList
 from tasks.settings import SAMPLES, Settings, front_door_catalog, load
+from tasks.stopping import ORDERS_TO_US
 
 _RUN = uuid.uuid4().hex[:8]
 MAX_SHARDS_EVER = 1_000_000
@@ -94,9 +94,9 @@ class ExtractShard(luigi.Task):
         decoder = ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
         gate = download_gate(settings)
         device = resolve_device(settings.device)
-        for variant in settings.variants:
-            prove(variant.spec, device, settings.layout.proofs, variant.numerics)
-        with lease(settings.layout.lease(self.shard)), decoder:
+        with ORDERS_TO_US.drop_at_once(), lease(settings.layout.lease(self.shard)), decoder:
+            for variant in settings.variants:
+                prove(variant.spec, device, settings.layout.proofs, variant.numerics)
             process_shard(
                 job,
                 fetch=lambda video_id, retry: fetch(
@@ -104,9 +104,13 @@ class ExtractShard(luigi.Task):
                 ),
                 decoder=decoder,
                 device=device,
-                on_video=functools.partial(progress.VIDEOS.video, self.shard),
+                on_video=self._on_video,
                 stop_fetching=gate.stop,
             )
+
+    def _on_video(self, video_id: str, verdict: Verdict) -> None:
+        progress.VIDEOS.video(self.shard, video_id, verdict)
+        ORDERS_TO_US.check()
 
 
 class RequestRetry(luigi.Task):
@@ -156,6 +160,7 @@ class BuildFeatures(luigi.Task):
 
     def complete(self) -> bool:
         """Always False: see the class."""
+        ORDERS_TO_US.listen()  # Luigi asks this in the process that schedules, once its own handlers are in place
         return False
 
     def run(self) -> Iterator[Any]:
@@ -213,4 +218,5 @@ def _reasons(retry: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(REASONS)) if "all" in retry else retry
 
 
+luigi.Task.event_handler(luigi.Event.START)(lambda _: ORDERS_TO_US.listen())
 luigi.Task.event_handler(luigi.Event.FAILURE)(lambda _, error: exits.note(error))

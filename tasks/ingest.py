@@ -22,6 +22,7 @@ from storage.records import JSON
 from tasks import progress
 from tasks.exits import before_anything_starts
 from tasks.settings import SAMPLES, Settings, load
+from tasks.stopping import ORDERS_TO_US
 
 SAMPLE_SHARDS = 3
 ODDITIES = "oddities.csv"
@@ -44,7 +45,8 @@ class BuildCatalog(luigi.Task):
 
     def run(self) -> None:
         """Fetch or draw the sources, keep them as they are, read them, write the catalog."""
-        build_catalog(load(self.catalog))
+        with ORDERS_TO_US.drop_at_once():
+            build_catalog(load(self.catalog))
 
 
 def build_catalog(settings: Settings) -> None:

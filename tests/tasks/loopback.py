@@ -1,11 +1,14 @@
-"""A site on this machine: serves files under names, and says 404 for everything else."""
+"""A site on this machine: serves files under names, says 404 for everything else, and may stall in one of them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
+
+DRIPS, DRIP_BYTES = 20, 1000
 
 
 class Site:
@@ -15,6 +18,10 @@ class Site:
         self.files: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.address = ""
+        self.stalls_at = ""
+        """The first answer under this name stops in the middle until `go_on`, and then drips for a second."""
+        self.stalled = Event()
+        self.go_on = Event()
 
 
 @contextmanager
@@ -30,8 +37,24 @@ def site() -> Iterator[Site]:
             self.send_response(404 if content is None else 200)
             self.send_header("Content-Length", str(len(content or b"")))
             self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("ETag", f'"{name}"')
             self.end_headers()
-            self.wfile.write(content or b"")
+            if name == served.stalls_at and not served.stalled.is_set():
+                self._stall(content or b"")
+            else:
+                self.wfile.write(content or b"")
+
+        def _stall(self, content: bytes) -> None:
+            middle = len(content) // 2
+            self.wfile.write(content[:middle])
+            served.stalled.set()
+            served.go_on.wait(60)
+            with suppress(ConnectionError):  # nobody listens any more
+                for _ in range(DRIPS):
+                    self.wfile.write(content[middle : middle + DRIP_BYTES])
+                    middle += DRIP_BYTES
+                    time.sleep(1 / DRIPS)
+                self.wfile.write(content[middle:])
 
         def log_message(self, format: str, *args: object) -> None:
             """Tests read `asked` instead."""

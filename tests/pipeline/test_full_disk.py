@@ -1,0 +1,60 @@
+"""A small real disk that runs full at every stage: the run says so and ends, nothing is half there, the next goes on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.namespace import in_namespace, need_namespace
+from tests.pipeline.filling import IDS, MAX_ATTEMPTS, PUBLISHED
+from tests.pipeline.mirror import MP4
+from tests.tasks.loopback import Site, site
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Site]:
+    with site() as up:
+        up.files.update(dict.fromkeys(IDS[:-1], MP4))
+        yield up
+
+
+def filling(folder: Path, served: Site, *limit: str) -> dict[str, Any]:
+    need_namespace()
+    for name in ("disk", "beside"):
+        (folder / name).mkdir()
+    module = [sys.executable, "-m", "tests.pipeline.filling"]
+    words = [*module, str(folder / "beside"), str(folder / "disk"), served.address, *limit]
+    said = in_namespace(f'cd {REPOSITORY} && "$@"', words)
+    sys.stdout.write(said)
+    result: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return result
+
+
+def test_each_stage_meets_a_full_disk_and_the_next_run_goes_on(served: Site, tmp_path: Path) -> None:
+    result = filling(tmp_path, served)
+    assert result["stages"] == {stage: [stage, 4, 0, True] for stage in PUBLISHED}
+    assert result["half"] == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "step"),
+    [
+        ("size", 16_384),
+        pytest.param("size", 4096, marks=pytest.mark.slow),
+        pytest.param("nr_inodes", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_disk_that_grows_bit_by_bit_ends_with_what_a_large_one_has(
+    served: Site, tmp_path: Path, limit: str, step: int
+) -> None:
+    result = filling(tmp_path, served, limit, str(step))
+    assert (result["code"], result["half"], result["equal"]) == (0, 0, True)
+    assert 10 < result["attempts"] < MAX_ATTEMPTS
+    assert {"catalog", "download", "spool", "part"} <= set(result["stages"])
+    assert not [stage for stage in result["stages"] if stage.startswith("no full disk")]
