@@ -1,4 +1,4 @@
-"""A small real disk that runs full at every stage: the run says so and ends, nothing is half there, the next goes on."""
+"""A small real disk that runs full at every stage: the run says so, nothing is half there, and the next one goes on."""
 
 from __future__ import annotations
 
@@ -42,14 +42,8 @@ def test_each_stage_meets_a_full_disk_and_the_next_run_goes_on(served: Site, tmp
     assert result["half"] == 0
 
 
-@pytest.mark.parametrize(
-    ("limit", "step"),
-    [
-        ("size", 16_384),
-        pytest.param("size", 4096, marks=pytest.mark.slow),
-        pytest.param("nr_inodes", 1, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("limit", "step"), [("size", 4096), ("size", 16_384), ("nr_inodes", 1)])
 def test_a_disk_that_grows_bit_by_bit_ends_with_what_a_large_one_has(
     served: Site, tmp_path: Path, limit: str, step: int
 ) -> None:

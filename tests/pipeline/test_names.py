@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.download import SourceSettings, fetch
+from pipeline.egress import OpenWay
 from pipeline.site import _client, _Notes, _transfer
 from storage.errors import VideoError
 from storage.layout import Layout
@@ -68,7 +69,7 @@ def test_what_a_site_says_names_nothing(
     info = {**said, "id": "abc", "ext": "mp4", "url": mirror.template.format(id="abc")}
     notes = _Notes(source)
     with _client(source, notes) as client:
-        assert _transfer(client, info, work / "media", source=source, notes=notes)
+        assert _transfer(client, info, work / "media", source=source, notes=notes, way=OpenWay())
     assert {path.parent for path in everything_below(tmp_path)} == {work}
     assert (work / "media").read_bytes() == MP4
 
@@ -76,12 +77,10 @@ def test_what_a_site_says_names_nothing(
 @pytest.mark.parametrize("address", ["file:///etc/hostname", "data:video/mp4,x", "ftp://127.0.0.1:9/x"])
 def test_other_protocols_bring_nothing_in(tmp_path: Path, address: str) -> None:
     source = SourceSettings("http://127.0.0.1:9/{id}", socket_timeout_seconds=1)
-    notes = _Notes(source)
+    notes, info = _Notes(source), {"id": "abc", "ext": "mp4", "url": address}
     with _client(source, notes) as client:
         try:
-            complete = _transfer(
-                client, {"id": "abc", "ext": "mp4", "url": address}, tmp_path / "media", source=source, notes=notes
-            )
+            complete = _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=OpenWay())
         except VideoError:
             complete = False
     content = (tmp_path / "media").read_bytes() if complete else b""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yt_dlp
 
+from pipeline.egress import OpenWay
 from pipeline.site import _client, _described, _Notes, _transfer
 from pipeline.source import YOUTUBE, SourceSettings
 from storage.errors import VideoError
@@ -131,7 +132,7 @@ def test_a_stale_media_address_does_not_make_a_video_gone(mirror: Mirror, tmp_pa
         (SourceSettings(mirror.template), "unavailable:not_found"),
     ):
         with _client(source, notes) as client, pytest.raises(VideoError, match=reason):
-            _transfer(client, info, tmp_path / "media", source=source, notes=notes)
+            _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=OpenWay())
 
 
 PLANTED = "import pathlib\npathlib.Path({canary!r}).touch()\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.download import SourceSettings, fetch
-from pipeline.egress import Gate
+from pipeline.egress import Gate, OpenWay
 from pipeline.media import Media
 from pipeline.process import _fetched
 from storage.errors import SystemicFault
@@ -68,6 +68,30 @@ def test_leaving_a_shard_ends_a_fetch_that_only_waits(mirror: Mirror, tmp_path: 
     answers.close()
     assert time.monotonic() - started < 30  # not a measurement: without the stop it takes the minute
     assert not layout.media_record("b", 0).exists()
+
+
+class Leaving(OpenWay):
+    """A way that is left in the middle of a transfer."""
+
+    def __init__(self, blocks: int) -> None:
+        self.blocks = blocks
+
+    def sleep(self, seconds: float) -> None:
+        self.blocks -= 1
+        if self.blocks < 0:
+            raise SystemicFault("stopped while waiting")
+
+
+def test_leaving_a_shard_drops_a_transfer_and_keeps_what_has_arrived(mirror: Mirror, tmp_path: Path) -> None:
+    layout, source = Layout(tmp_path, "phd2"), SourceSettings(mirror.template, attempts=1)
+    mirror.answers["abc"] = web.resumable(MP4, '"v1"')
+    with pytest.raises(SystemicFault, match="stopped while waiting"):
+        fetch("abc", layout=layout, shard=0, source=source, way=Leaving(3))
+    assert not layout.media_record("abc", 0).exists()
+    (part,) = tmp_path.rglob("media.part")
+    assert 0 < part.stat().st_size < len(MP4)
+    assert MP4.startswith(part.read_bytes())
+    assert fetch("abc", layout=layout, shard=0, source=source).path.read_bytes() == MP4
 
 
 def test_a_storm_longer_than_allowed_marks_nothing_and_can_be_resumed(mirror: Mirror, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import LeaseHeld
+from storage.errors import LeaseHeld, SystemicFault
 from storage.fingerprint import readable
 from storage.lease import lease, tidy
 from storage.owner import Owner, current, parse
@@ -114,6 +114,23 @@ def test_a_forked_child_that_leaves_the_block_does_not_free_its_parents_lease(tm
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert path.exists()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["after a good end", "after an error"])
+def test_a_lease_that_cannot_be_removed_is_told_unless_something_worse_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    def read_only(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def work() -> None:
+        with lease(tmp_path / "shard_000.lease"):
+            monkeypatch.setattr(Path, "unlink", read_only)
+            if fails:
+                raise KeyError("inside")
+
+    with pytest.raises(KeyError if fails else SystemicFault, match="inside" if fails else "Read-only file system"):
+        work()
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"host": "a", "owner": "b", "nonce": "c"}', b"[1]"])
