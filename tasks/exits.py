@@ -29,7 +29,7 @@ class Exit(IntEnum):
     PENDING = 3
     """Finished, but some videos wait for a retry or sit in quarantine."""
     PAUSED = 4
-    """The machine or the network stopped us, or another run holds the shard; run again later."""
+    """The machine, the network or a signal stopped us, or another run holds the shard; run again later."""
     DAMAGED = 5
     """Something on disk is not what its record says; `python -m storage audit` tells more."""
 

@@ -1,4 +1,4 @@
-"""FFmpeg's shared libraries for torchcodec where the system has none: those inside PyAV's wheel, under their usual names.
+"""FFmpeg's shared libraries for torchcodec on a system without them: those in PyAV's wheel, under their usual names.
 
 `LD_LIBRARY_PATH=$(python -m tests.pipeline.borrowed FOLDER) pytest ...` fills FOLDER with links and prints the path.
 For tests alone: a run with torchcodec needs the system's own libraries.

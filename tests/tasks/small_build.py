@@ -6,13 +6,16 @@ The table is PHD2's, the videos are one file under many names, in a folder or on
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.crew import ORDERS
 from storage.store import FeatureStore
 from tests.pipeline.videos import ffmpeg
 
@@ -54,15 +57,16 @@ class Command:
     def start(self) -> subprocess.Popen[str]:
         """The running command, in a session of its own."""
         calm = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            self.words,
-            cwd=self.root.parent,
-            env=calm,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with orders_heard():
+            return subprocess.Popen(
+                self.words,
+                cwd=self.root.parent,
+                env=calm,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def run(self) -> tuple[int, str]:
         """Its exit code and all it said."""
@@ -78,6 +82,19 @@ class Command:
         """Variant → logical digest of what is built."""
         store = FeatureStore(self.root / "phd2")
         return {name: store[name].digest() for name in store.variants()}
+
+
+@contextmanager
+def orders_heard() -> Iterator[None]:
+    """Inside, what we start ignores no order, though we ourselves may: under nohup, or as a shell's background job."""
+    ignored = [order for order in ORDERS if signal.getsignal(order) == signal.SIG_IGN]
+    for order in ignored:
+        signal.signal(order, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for order in ignored:
+            signal.signal(order, signal.SIG_IGN)
 
 
 def wait_until(holds: Callable[[], bool], running: subprocess.Popen[str]) -> None:

@@ -75,11 +75,16 @@ def test_an_order_ends_the_run_soon_and_the_next_one_goes_on(calm: Command, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("everybody", [False, True], ids=["the command", "the whole group"])
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("order", sorted(ORDERS), ids=lambda order: order.name)
+@pytest.mark.parametrize(
+    ("order", "everybody", "workers"),
+    [
+        *((order, everybody, "1") for order in sorted(ORDERS) for everybody in (False, True)),
+        (signal.SIGTERM, False, "2"),
+        (signal.SIGTERM, True, "2"),
+    ],
+)
 def test_every_order_to_one_and_to_all(
-    order: signal.Signals, workers: str, everybody: bool, calm: Command, tmp_path: Path
+    order: signal.Signals, everybody: bool, workers: str, calm: Command, tmp_path: Path
 ) -> None:
     command = Command(tmp_path / "data", calm.videos, ("--workers", workers))
     stopped(command, order, everybody=everybody)
