@@ -6,6 +6,7 @@ Knows the extractor's contract and the declared dtypes. Refuses to know how fram
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -150,6 +151,18 @@ def resolve_device(device: str) -> str:
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def visible_gpus(device: str) -> tuple[str, ...]:
+    """The GPUs that `device` speaks of, as CUDA_VISIBLE_DEVICES names them; empty for `cpu`, or where there is none."""
+    import torch
+
+    if device == "cpu":
+        return ()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    names = named or [str(number) for number in range(torch.cuda.device_count())]
+    _, _, chosen = device.partition(":")
+    return tuple(names[: torch.cuda.device_count()]) if not chosen else tuple(names[int(chosen) : int(chosen) + 1])
 
 
 def _identified(settings: Any, files: Sequence[str]) -> dict[str, JSON]:

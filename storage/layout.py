@@ -145,6 +145,15 @@ class Layout:
         """Says which live process builds the shard."""
         return self.folder / "leases" / f"shard_{shard:03d}.lease"
 
+    def in_hand(self, shard: int) -> Path:
+        """Says which videos of the shard were begun, the latest last: what a worker that died was busy with."""
+        return self.folder / "leases" / f"shard_{shard:03d}.begun"
+
+    @property
+    def cluster(self) -> Path:
+        """What a cluster's jobs are started with, and what they say."""
+        return self.folder / "cluster"
+
     @property
     def features(self) -> Path:
         """One folder per variant lies here."""

@@ -15,41 +15,24 @@ from typing import Any
 import luigi
 
 from pipeline.catalogs.table import CATALOGS
-from pipeline.decoder import ChildDecoder
 from pipeline.doctor import fatal_before_a_run
-from pipeline.download import fetch
-from pipeline.egress import Gate
-from pipeline.extract import resolve_device
-from pipeline.process import ShardJob, process_shard
-from pipeline.proof import prove
+from pipeline.process import ShardJob
 from storage.atomic import publish
-from storage.catalog import Catalog
 from storage.errors import SettingsError, SystemicFault
 from storage.fingerprint import readable
 from storage.lease import lease
 from storage.sidecar import request_retry
 from storage.verdicts import REASONS, Verdict
-from tasks import exits, progress, reporting
+from tasks import dispatch, exits, progress, reporting
+from tasks.cluster import INLINE
 from tasks.ingest import BuildCatalog, catalog_of
 from tasks.sections import CommaList
 from tasks.settings import SAMPLES, Settings, front_door_catalog, load
+from tasks.shards import download_gate, extract_shard, shard_job
 from tasks.stopping import ORDERS_TO_US
 
 _RUN = uuid.uuid4().hex[:8]
 MAX_SHARDS_EVER = 1_000_000
-
-
-def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
-    """What one shard of a catalog is to become under these settings."""
-    return ShardJob(
-        settings.layout, shard, catalog.shard_ids(shard), settings.variants_of(catalog), settings.part_bytes
-    )
-
-
-def download_gate(settings: Settings) -> Gate:
-    """What all downloads of this data root pass, so that together they ask no more than the site bears."""
-    source = settings.source
-    return Gate(settings.layout.egress(source.egress_key), source.pace, tell=progress.say)
 
 
 def check_machine(settings: Settings) -> None:
@@ -88,29 +71,35 @@ class ExtractShard(luigi.Task):
         return shard_job(settings, catalog_of(settings), self.shard).is_complete()
 
     def run(self) -> None:
-        """Fetch, decode, extract and write, as the only process that does so for this shard."""
+        """Fetch, decode, extract and write, here."""
         settings = load(self.catalog)
         job = shard_job(settings, catalog_of(settings), self.shard)
-        decoder = ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
-        gate = download_gate(settings)
-        device = resolve_device(settings.device)
-        with ORDERS_TO_US.drop_at_once(), lease(settings.layout.lease(self.shard)), decoder:
-            for variant in settings.variants:
-                prove(variant.spec, device, settings.layout.proofs, variant.numerics)
-            process_shard(
-                job,
-                fetch=lambda video_id, retry: fetch(
-                    video_id, layout=settings.layout, shard=self.shard, source=settings.source, way=gate, retry=retry
-                ),
-                decoder=decoder,
-                device=device,
-                on_video=self._on_video,
-                stop_fetching=gate.stop,
-            )
+        with ORDERS_TO_US.drop_at_once():
+            extract_shard(settings, job, on_video=self._on_video, gate=download_gate(settings, progress.say))
 
     def _on_video(self, video_id: str, verdict: Verdict) -> None:
         progress.VIDEOS.video(self.shard, video_id, verdict)
         ORDERS_TO_US.check()
+
+
+class ExtractShards(luigi.Task):
+    """The same for several shards, on the workers that `[cluster]` names: one task, however many shards there are."""
+
+    catalog = luigi.Parameter()
+    shards = CommaList(description="the numbers of the shards")
+
+    def complete(self) -> bool:
+        """Whether every shard is."""
+        return all(job.is_complete() for job in self._jobs(load(self.catalog)))
+
+    def run(self) -> None:
+        """Hand the shards that are not complete to Dask."""
+        settings = load(self.catalog)
+        with ORDERS_TO_US.drop_at_once():
+            dispatch.build_shards(settings, [job for job in self._jobs(settings) if not job.is_complete()])
+
+    def _jobs(self, settings: Settings) -> list[ShardJob]:
+        return [shard_job(settings, catalog_of(settings), int(shard)) for shard in self.shards]
 
 
 class RequestRetry(luigi.Task):
@@ -172,7 +161,10 @@ class BuildFeatures(luigi.Task):
         settings = load(self.catalog)
         shards = parse_shards(self.shards, catalog_of(settings).shard_count)
         progress.VIDEOS.plan(_videos_to_do(settings, shards))
-        yield [ExtractShard(catalog=self.catalog, shard=shard) for shard in shards]
+        if settings.cluster.kind == INLINE:
+            yield [ExtractShard(catalog=self.catalog, shard=shard) for shard in shards]
+        else:
+            yield ExtractShards(catalog=self.catalog, shards=tuple(map(str, shards)))
         progress.VIDEOS.close()
         reporting.account(settings, shards)
 

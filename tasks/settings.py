@@ -29,7 +29,9 @@ from pipeline.weights import WeightsFolder
 from storage.catalog import Catalog
 from storage.errors import SettingsError
 from storage.layout import VARIANT_NAME, Layout
+from tasks.cluster import ClusterSettings
 from tasks.sections import SECTIONS, extractor_section
+from tasks.slurm import SlurmSettings
 
 SAMPLES: dict[str, SampleSize] = {"sample": SMALL, "sample-large": LARGE}
 """Catalogs that are drawn on this machine: name → how much to draw."""
@@ -55,6 +57,8 @@ class Settings:
     recycle_after_videos: int
     device: str
     variants: tuple[Variant, ...]
+    cluster: ClusterSettings
+    slurm: SlurmSettings
 
     def variants_of(self, catalog: Catalog) -> tuple[Variant, ...]:
         """The variants as they are for this catalog: one whose rows are annotated segments is told which."""
@@ -149,7 +153,16 @@ def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settin
         recycle_after_videos=decode.recycle_after_videos,
         device=sections["extract"].device,
         variants=tuple(_variants(catalog, sections, faults)),
+        cluster=_same_fields("cluster", ClusterSettings, sections, faults),
+        slurm=_same_fields("slurm", SlurmSettings, sections, faults),
     )
+
+
+def _same_fields(name: str, kind: Any, sections: dict[str, Any], faults: _Faults) -> Any:
+    """A section whose keys are the fields of a dataclass that knows its own faults."""
+    made = kind(**{field.name: getattr(sections[name], field.name) for field in dataclasses.fields(kind)})
+    faults += [f"[{name}] {fault}" for fault in made.faults()]
+    return made
 
 
 def _source(template: str, download: Any, faults: _Faults) -> SourceSettings:

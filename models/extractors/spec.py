@@ -172,3 +172,9 @@ class ExtractorSpec:
     """Fixed, so that the same video gives the same bytes on a CPU, whatever else runs."""
     files: Callable[[Any], tuple[str, ...]] = lambda _: ()
     """settings → those of their fields that name a file. The fingerprint holds such a file's sha256, not its path."""
+
+    def __reduce__(self) -> tuple[Callable[[str], ExtractorSpec], tuple[str]]:
+        """Travels between processes as its name: functions stay where they are, and equal specs stay equal."""
+        from models.extractors.table import extractor
+
+        return extractor, (self.name,)

@@ -1,0 +1,62 @@
+"""One shard under the settings of a run: what it is to become, and the doing of it, wherever that happens.
+
+Called by the Luigi task of a shard and by a Dask worker alike. Knows neither of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.decoder import ChildDecoder, Decoder
+from pipeline.download import fetch
+from pipeline.egress import Gate
+from pipeline.extract import resolve_device
+from pipeline.process import ShardJob, process_shard
+from pipeline.proof import prove
+from storage.catalog import Catalog
+from storage.lease import lease
+from storage.verdicts import Verdict
+from tasks.settings import Settings
+
+
+def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
+    """What one shard of a catalog is to become under these settings."""
+    return ShardJob(
+        settings.layout, shard, catalog.shard_ids(shard), settings.variants_of(catalog), settings.part_bytes
+    )
+
+
+def download_gate(settings: Settings, tell: Callable[[str], None]) -> Gate:
+    """What all downloads of this data root pass, so that together they ask no more than the site bears."""
+    source = settings.source
+    return Gate(settings.layout.egress(source.egress_key), source.pace, tell=tell)
+
+
+def extract_shard(
+    settings: Settings,
+    job: ShardJob,
+    *,
+    on_video: Callable[[str, Verdict], None],
+    gate: Gate,
+    watched: Callable[[Decoder], Decoder] = lambda decoder: decoder,
+) -> None:
+    """Fetch, decode, extract and write, as the only process that does so for this shard.
+
+    `on_video` is told of each video as it ends; `gate` is passed by every download; `watched` may wrap the decoder.
+    Raises LeaseHeld if another live process builds the shard.
+    """
+    device = resolve_device(settings.device)
+    decoder = ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
+    with lease(settings.layout.lease(job.shard)), decoder:
+        for variant in settings.variants:
+            prove(variant.spec, device, settings.layout.proofs, variant.numerics)
+        process_shard(
+            job,
+            fetch=lambda video_id, retry: fetch(
+                video_id, layout=settings.layout, shard=job.shard, source=settings.source, way=gate, retry=retry
+            ),
+            decoder=watched(decoder),
+            device=device,
+            on_video=on_video,
+            stop_fetching=gate.stop,
+        )

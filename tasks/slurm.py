@@ -1,0 +1,164 @@
+"""Slurm's side of a run: what a job asks for, and the script of an array of jobs that needs no Dask.
+
+Each element of an array builds some shards with the same command a person would type, and says by its exit code what
+Slurm is to do with it. Knows Slurm's words; refuses to know what a shard is.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from storage.errors import SettingsError
+
+WARNING_SECONDS = 120
+"""Slurm tells an element of an array so long before it ends it."""
+MAX_GRACE_SECONDS = 300
+_NAMES = re.compile(r"[\w.,@+-]*")
+PLAIN_PATH = re.compile(r"[\w./$@+-]*")
+_DIRECTIVE = re.compile(r"--[a-z][a-z-]*(=[\w.,:@/+*%()\[\]&|-]+)?")
+_TIME = re.compile(r"(?:(\d+)-(\d+)(?::(\d+))?(?::(\d+))?|(\d+)(?::(\d+))?(?::(\d+))?)")
+
+
+@dataclass(frozen=True)
+class SlurmSettings:
+    """The section `[slurm]`: one job, which is a Dask worker or an element of an array."""
+
+    jobs: int = 4
+    partition: str = ""
+    account: str = ""
+    time: str = "1-00:00:00"
+    cores: int = 4
+    memory_gigabytes: int = 16
+    gpus: int = 0
+    interface: str = ""
+    scratch: str = ""
+    directives: tuple[str, ...] = ()
+    prologue: str = ""
+    requeues: int = 100
+
+    def faults(self) -> Iterator[str]:
+        """One sentence for each thing that is wrong: everything here ends up in a script that a shell reads."""
+        for name in ("partition", "account", "interface"):
+            if not _NAMES.fullmatch(getattr(self, name)):
+                yield f"{name} holds letters, digits and . , @ + - _; got {getattr(self, name)!r}"
+        if not _TIME.fullmatch(self.time) or self.time_seconds < 60:
+            yield f"time is at least a minute, written as Slurm writes it, like 1-00:00:00 or 90; got {self.time!r}"
+        if min(self.jobs, self.cores, self.memory_gigabytes) < 1 or min(self.gpus, self.requeues) < 0:
+            got = f"{self.jobs}, {self.cores}, {self.memory_gigabytes}, {self.gpus}, {self.requeues}"
+            yield f"jobs, cores and memory_gigabytes are 1 or more, gpus and requeues 0 or more; got {got}"
+        if self.gpus > 1:
+            yield f"gpus is 0 or 1, since a worker uses one; ask for more jobs instead; got {self.gpus}"
+        for directive in self.directives:
+            if not _DIRECTIVE.fullmatch(directive):
+                yield f"directives are options of sbatch like --constraint=a100, --exclusive; got {directive!r}"
+        if not PLAIN_PATH.fullmatch(self.scratch):
+            yield f"scratch is a folder on the node like /scratch or $TMPDIR, without blanks; got {self.scratch!r}"
+        if not self.prologue.isprintable():
+            yield "prologue is one line of shell, like `module load cuda`"
+
+    @property
+    def time_seconds(self) -> int:
+        """The wall time in seconds; 0 if it cannot be read."""
+        match = _TIME.fullmatch(self.time)
+        if match is None:
+            return 0
+        if match[1] is not None:
+            days, hours, minutes, seconds = (int(match[place] or 0) for place in (1, 2, 3, 4))
+        elif match[7] is not None:
+            days, (hours, minutes, seconds) = 0, (int(match[place]) for place in (5, 6, 7))
+        else:
+            days, hours, (minutes, seconds) = 0, 0, (int(match[place] or 0) for place in (5, 6))
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+    @property
+    def lifetime_options(self) -> list[str]:
+        """A worker ends before its job would, not all at once, and lets go of its shard while there is time."""
+        grace = min(MAX_GRACE_SECONDS, self.time_seconds // 4)
+        return ["--lifetime", f"{self.time_seconds - grace}s", "--lifetime-stagger", f"{grace // 2}s"]
+
+    @property
+    def gpu_directives(self) -> list[str]:
+        """The GPU of a job, as an option of sbatch."""
+        return [f"--gres=gpu:{self.gpus}"] if self.gpus else []
+
+    @property
+    def prologue_lines(self) -> list[str]:
+        """What a job runs first."""
+        return [self.prologue] if self.prologue else []
+
+
+def array_script(
+    slurm: SlurmSettings, command: Sequence[str], shards: Sequence[int], shards_per_job: int, *, folder: str, logs: str
+) -> str:
+    """An sbatch script of which each element builds `shards_per_job` shards by `command`, run from `folder`.
+
+    The command is given `--shards` with the numbers of the element's shards. Raises SettingsError for a path or an
+    argument that no script can hold.
+    """
+    broken = [text for text in (*command, folder, logs) if not text.isprintable()]
+    if broken or "%" in logs:
+        raise SettingsError((f"a Slurm script cannot hold {broken[0] if broken else logs!r}; rename it",))
+    groups = [shards[first : first + shards_per_job] for first in range(0, len(shards), shards_per_job)]
+    return _SCRIPT.format(
+        directives="\n".join(f"#SBATCH {line}" for line in _directives(slurm, len(groups), logs)),
+        groups=" ".join(",".join(map(str, group)) for group in groups),
+        folder=shlex.quote(folder),
+        prologue="\n".join(slurm.prologue_lines),
+        cores=slurm.cores,
+        requeues=slurm.requeues,
+        command=shlex.join(command),
+    )
+
+
+def _directives(slurm: SlurmSettings, elements: int, logs: str) -> Iterator[str]:
+    yield "--job-name=video-highlights"
+    yield f"--array=0-{elements - 1}"
+    yield from (f"--{name}={value}" for name in ("partition", "account") if (value := getattr(slurm, name)))
+    yield f"--time={slurm.time}"
+    yield f"--ntasks=1 --cpus-per-task={slurm.cores} --mem={slurm.memory_gigabytes}G"
+    yield from slurm.gpu_directives
+    yield from slurm.directives
+    yield f"--requeue --signal=B:TERM@{WARNING_SECONDS} --open-mode=append"
+    yield f'--output="{logs}/array-%A_%a.log"'
+
+
+_SCRIPT = """#!/bin/bash
+{directives}
+
+# Each element builds some shards. Submit with `sbatch FILE`; elements may be killed, requeued and submitted again at
+# will, since what is done is not done again and no two processes build one shard.
+set -u
+groups=({groups})
+shards=${{groups[$SLURM_ARRAY_TASK_ID]}}
+cd {folder} || exit 1
+{prologue}
+export OMP_NUM_THREADS={cores}
+
+# Slurm warns this shell alone, {{warning}} s before the end: hand the warning on, and wait for the build to let go.
+{command} --shards "$shards" &
+build=$!
+trap 'kill -TERM "$build" 2>/dev/null' TERM
+code=-1
+while kill -0 "$build" 2>/dev/null || [ "$code" -lt 0 ]; do
+    wait "$build"
+    code=$?
+done
+wait "$build"  # if the warning cut the last wait short, this is the build's own word
+code=$?
+
+case $code in
+    # 3: done, but some videos wait for a retry; the account names them. Nothing here for Slurm to repeat.
+    0 | 3) exit 0 ;;
+    # 4: stopped by the machine or the network; 137 and 143: killed. All three go on where they stopped.
+    4 | 137 | 143)
+        if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ]; then
+            echo "shards $shards: stopped (exit code $code); back into the queue"
+            scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}" && sleep 60
+        fi
+        ;;
+esac
+exit "$code"
+""".replace("{{warning}}", str(WARNING_SECONDS))
