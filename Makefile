@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: features test test-slow test-soak check lock clean-environment
+.PHONY: features test test-slow test-slurm test-soak check lock clean-environment
 
 features: $(STAMP)  ## build the embedded sample's features, and a picture of them
 	. $(BIN)/activate && luigi --module tasks BuildPHD2Features
@@ -16,7 +16,10 @@ test: $(STAMP)  ## style, types, architecture, and every test that takes seconds
 	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
-	$(BIN)/pytest -o faulthandler_timeout=900 -m "slow and not gpu"
+	$(BIN)/pytest -o faulthandler_timeout=900 -m "slow and not gpu and not slurm"
+
+test-slurm: $(STAMP)  ## builds on a real Slurm of one node; as root, after apt-get install slurmctld slurmd slurm-client munge
+	$(BIN)/pytest -o faulthandler_timeout=900 -m slurm
 
 test-soak: $(STAMP)  ## thousands of kills; set KILLS to change how many
 	$(BIN)/pytest -o faulthandler_timeout=0 -m soak

@@ -144,6 +144,8 @@ class Variant:
 
 def resolve_device(device: str) -> str:
     """`auto` becomes the first GPU if there is one, else the CPU. SettingsError for a GPU that is not there."""
+    if device == "cpu":
+        return device
     import torch  # seconds to import: only what runs networks pays
 
     if device.startswith("cuda") and not torch.cuda.is_available():

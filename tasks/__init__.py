@@ -14,10 +14,11 @@ if not _CONFIG.is_file():
     raise FileNotFoundError(f"there is no settings file {_CONFIG}; mend LUIGI_CONFIG_PATH, or restore workflows.cfg")
 add_config_path(str(_CONFIG))
 
-from tasks.exits import install  # noqa: E402  settings first: Luigi reads them when its modules are imported
-from tasks.features import BuildFeatures, BuildPHD2Features, ExtractShard  # noqa: E402
+from tasks.arrays import WriteSlurmArray  # noqa: E402  settings first: Luigi reads them when its modules are imported
+from tasks.exits import install  # noqa: E402
+from tasks.features import BuildFeatures, BuildPHD2Features, ExtractShard, ExtractShards  # noqa: E402
 from tasks.ingest import BuildCatalog  # noqa: E402
 
 install()
 
-__all__ = ["BuildCatalog", "BuildFeatures", "BuildPHD2Features", "ExtractShard"]
+__all__ = ["BuildCatalog", "BuildFeatures", "BuildPHD2Features", "ExtractShard", "ExtractShards", "WriteSlurmArray"]

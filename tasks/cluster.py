@@ -24,6 +24,8 @@ from tasks.slurm import PLAIN_PATH, SlurmSettings
 
 INLINE, LOCAL, SLURM, ADDRESS = KINDS = ("inline", "local", "slurm", "address")
 LOOPBACK = "127.0.0.1"
+CONNECT_SECONDS = 20.0
+"""How long a scheduler may take to answer."""
 DASK: Mapping[str, Any] = {
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.profile.enabled": False,
@@ -31,8 +33,9 @@ DASK: Mapping[str, Any] = {
     # No pages are served: the ports stay, but there is nothing behind them.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
-    # A job that Slurm ended is taken for lost after so long, and another is asked for.
-    "distributed.deploy.lost-worker-timeout": "5s",
+    # A worker that is gone for so long is given up with all that would restart it, and another is asked for. A nanny
+    # needs seconds to start a process anew, and half a minute where many start at once.
+    "distributed.deploy.lost-worker-timeout": "90s",
     "distributed.comm.timeouts.connect": "30s",
 }
 """What we ask of Dask, whatever a user's own Dask configuration says."""
@@ -166,7 +169,7 @@ def _local(cluster: ClusterSettings, _: SlurmSettings, device: str, folder: Path
         silence_logs=logging.CRITICAL,
         name="video-highlights",
     ) as workers:
-        yield workers, {}, "cuda" if gpus else device, lambda: None
+        yield workers, {}, "cuda" if gpus else device, lambda: workers.scale(count)
 
 
 @contextlib.contextmanager
@@ -222,4 +225,4 @@ def _at_address(cluster: ClusterSettings, _: SlurmSettings, device: str, folder:
         require_encryption=True,
     )
     options = {"security": tls} if cluster.address.startswith("tls://") else {}
-    yield cluster.address, {**options, "timeout": 30}, device, lambda: None
+    yield cluster.address, {**options, "timeout": CONNECT_SECONDS}, device, lambda: None

@@ -145,7 +145,7 @@ class BuildFeatures(luigi.Task):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        exits.before_anything_starts(lambda: _check_command(self.catalog, self.shards, self.retry))
+        exits.before_anything_starts(lambda: check_command(self.catalog, self.shards, self.retry))
 
     def complete(self) -> bool:
         """Always False: see the class."""
@@ -183,7 +183,7 @@ class BuildPHD2Features(BuildFeatures):
             )
 
 
-def _check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
+def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
     """Raise SettingsError with everything wrong in the settings and on the command line."""
     faults: list[str] = []
     try:

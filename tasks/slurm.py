@@ -154,9 +154,13 @@ case $code in
     0 | 3) exit 0 ;;
     # 4: stopped by the machine or the network; 137 and 143: killed. All three go on where they stopped.
     4 | 137 | 143)
-        if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ]; then
+        # A job that somebody cancelled is no longer RUNNING, and stays cancelled; one that Slurm preempts, it requeues.
+        # Its own number would name the whole array, if it is the last of it.
+        me="${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+        job=$(scontrol show --oneliner job "$me")
+        if [[ $job == *"JobState=RUNNING "* ]] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ]; then
             echo "shards $shards: stopped (exit code $code); back into the queue"
-            scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}" && sleep 60
+            scontrol requeue "$me" && sleep 60
         fi
         ;;
 esac

@@ -1,0 +1,31 @@
+"""Stands in for `tasks` on Luigi's command line and in Dask's workers, and kills the process at one video.
+
+As Dask preloads it into every worker, so the video named in POISON ends its worker each time it is in hand, as a crash
+inside a network's library would. DELAY makes every video take so many seconds longer.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from models.extractors.spec import Sampling
+from pipeline.decoder import ChildDecoder, Event
+
+POISON = os.environ.get("POISON", "")
+DELAY = float(os.environ.get("DELAY", "0"))
+_decode = ChildDecoder.decode
+
+
+def _lethal(self: ChildDecoder, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
+    time.sleep(DELAY)
+    for event in _decode(self, video_id, path, samplings):
+        if video_id == POISON:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        yield event
+
+
+ChildDecoder.decode = _lethal  # type: ignore[method-assign, assignment]
