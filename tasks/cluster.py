@@ -36,7 +36,6 @@ DASK: Mapping[str, Any] = {
     # A worker that is gone for so long is given up with all that would restart it, and another is asked for. A nanny
     # needs seconds to start a process anew, and half a minute where many start at once.
     "distributed.deploy.lost-worker-timeout": "90s",
-    "distributed.comm.timeouts.connect": "30s",
 }
 """What we ask of Dask, whatever a user's own Dask configuration says."""
 

@@ -8,12 +8,18 @@ import random
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from distributed.security import Security
 
+from tests.conftest import REPOSITORY
 from tests.tasks import watching
 from tests.tasks.builds import Built, build, finish, start, with_catalog_of
 
@@ -138,3 +144,73 @@ def test_it_can_be_asked_for_again(poisoned: Built, inline: Built) -> None:
     again = build(poisoned.folder, "--retry", "crash")
     assert again.exit_code == 0, again.output
     assert again.digest == inline.digest
+
+
+@dataclass
+class Foreign:
+    """A Dask scheduler that somebody started, and a worker of it, with certificates in files."""
+
+    folder: Path
+    port: int
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def certificates(self) -> dict[str, Path]:
+        return {name: self.folder / f"{name}.pem" for name in ("tls_ca_file", "tls_cert", "tls_key")}
+
+    def up(self) -> None:
+        tls = [
+            word for name, path in self.certificates().items() for word in (f"--{name.replace('_', '-')}", str(path))
+        ]
+        scheduler = ["dask_scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--protocol", "tls"]
+        worker = ["dask_worker", f"tls://127.0.0.1:{self.port}", "--nthreads", "1", "--host", "tls://127.0.0.1"]
+        for program in ([*scheduler, "--dashboard-address", "127.0.0.1:0"], [*worker, "--no-dashboard"]):
+            words = [sys.executable, "-m", f"distributed.cli.{program[0]}", *program[1:], *tls]
+            environment = {**os.environ, **LETHAL, "DELAY": "1", "PYTHONPATH": str(REPOSITORY)}
+            quiet = subprocess.DEVNULL
+            self.processes.append(subprocess.Popen(words, cwd=self.folder, env=environment, stdout=quiet, stderr=quiet))
+
+    def down(self) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+        self.processes.clear()
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Iterator[Foreign]:
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        theirs = Foreign(folder, free.getsockname()[1])
+    made = Security.temporary().get_tls_config_for_role("client")
+    for name, path in theirs.certificates().items():
+        path.write_text(made[name.removeprefix("tls_")])
+    theirs.up()
+    yield theirs
+    theirs.down()
+
+
+@pytest.mark.slow
+def test_a_scheduler_of_somebody_elses_may_die_and_the_same_command_goes_on(
+    foreign: Foreign, inline: Built, tmp_path: Path
+) -> None:
+    folder = with_catalog_of(inline, tmp_path / "run")
+    there = ["--cluster-kind", "address", "--cluster-address", f"tls://127.0.0.1:{foreign.port}"]
+    for name, path in foreign.certificates().items():
+        there += [f"--cluster-{name.replace('_', '-')}", str(path)]
+    running = start(folder, *there)
+    features = folder / "data" / "sample" / "features"
+    while not list(features.rglob("spool/*/*")) and running.poll() is None:
+        time.sleep(0.1)
+    foreign.down()
+    stopped = finish(running, folder)
+    assert stopped.exit_code == 4, stopped.output
+    assert "the Dask scheduler is gone" in stopped.output
+    foreign.up()
+    went_on = finish(start(folder, *there), folder)
+    assert went_on.exit_code == 0, went_on.output
+    assert went_on.digest == inline.digest
+    assert went_on.faults() == []
+    assert went_on.left_behind() == []
