@@ -83,7 +83,12 @@ def test_jobs_of_dask_give_the_inline_features_though_a_worker_is_killed_and_the
     assert running.poll() is None, finish(running, folder).output
     os.kill(workers_of(folder)[0], signal.SIGKILL)
     seen: set[str] = set()
-    until(lambda: seen.update(slurm.jobs()) or running.poll() is not None, "the build ends")
+
+    def over() -> bool:
+        seen.update(slurm.jobs())
+        return running.poll() is not None
+
+    until(over, "the build ends")
     check(finish(running, folder), inline)
     assert len(seen) >= 2, "a second job took over"
     until(lambda: not slurm.jobs(), "no job is left")

@@ -59,7 +59,7 @@ class Built:
         """What a deep audit finds."""
         variants = audit(self.store, deep=True)
         return [str(finding) for one in variants for finding in one.findings] + [
-            one.equation for one in variants if not one.adds_up
+            one.equation() for one in variants if not one.adds_up
         ]
 
     def ids_in_parts(self) -> list[str]:
