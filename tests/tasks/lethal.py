@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from models.extractors.spec import Sampling
+from pipeline.clips import VideoSampling
 from pipeline.decoder import ChildDecoder, Event
 
 POISON = os.environ.get("POISON", "")
@@ -20,7 +20,7 @@ DELAY = float(os.environ.get("DELAY", "0"))
 _decode = ChildDecoder.decode
 
 
-def _lethal(self: ChildDecoder, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
+def _lethal(self: ChildDecoder, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
     time.sleep(DELAY)
     for event in _decode(self, video_id, path, samplings):
         if video_id == POISON:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from distributed.scheduler import KilledWorker
 
-from models.extractors.spec import Sampling
+from pipeline.clips import VideoSampling
 from pipeline.decoder import Event, FrameEvent
 from storage.errors import LeaseHeld, SettingsError, SystemicFault, VideoError
 from tasks import dispatch
@@ -149,7 +149,7 @@ def test_a_bug_in_one_shard_leaves_the_others_to_be_built(run: Any) -> None:
 class Decoder:
     name = "pyav"
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[Sampling]) -> Iterator[Event]:
+    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
         event: Any = object.__new__(FrameEvent)
         yield from [event, event]
 
