@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from models.highlight import (
     a_vhd,
+    dl_vhd,
+    domain,
     highlight_me,
+    lim,
     mha_fusion,
+    mini_net,
     personalized_summarization,
     phd_gifs,
     pr_net,
     rankers,
+    sl_module,
     video2gif,
 )
 from models.highlight.contract import ModelSpec
 
 HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
     "a_vhd": a_vhd.A_VHD,
+    "dl_vhd": dl_vhd.DL_VHD,
+    "dl_vhd_released": dl_vhd.DL_VHD_RELEASED,
     "fcsn": a_vhd.FCSN_SPEC,
     "highlight_me": highlight_me.SPEC,
     "highlight_svm": rankers.HIGHLIGHT_SVM,
+    "lim": lim.SPEC,
     "mha_fusion": mha_fusion.SPEC,
     "max_similarity": rankers.MAX_SIMILARITY,
+    "mini_net": mini_net.SPEC,
     "personalized_summarization": personalized_summarization.SPEC,
     "phd_ca": phd_gifs.PHD_CA,
     "phd_ca_ed": phd_gifs.PHD_CA_ED,
@@ -30,6 +39,10 @@ HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
     "phd_sa": phd_gifs.PHD_SA,
     "pr_net": pr_net.SPEC,
     "residual": rankers.RESIDUAL,
+    "sl_mcd": domain.SL_MCD,
+    "sl_module": sl_module.SL_MODULE,
+    "sl_module_released": sl_module.SL_MODULE_RELEASED,
+    "sl_revgrad": domain.SL_REVGRAD,
     "svm_d": rankers.SVM_D,
     "video2gif": video2gif.VIDEO2GIF,
     "video2gif_ours": video2gif.VIDEO2GIF_OURS,

@@ -13,13 +13,25 @@ from models.highlight.contract import Batch, ModelSpec
 from models.highlight.table import HIGHLIGHT_MODELS
 
 WIDTH, PERSONS = 24, 3
-SHAPES: Mapping[str, tuple[int, ...]] = {"c3d/pool5": (WIDTH,), "keypoint_rcnn/joints": (PERSONS, 17, 3)}
+SHAPES: Mapping[str, tuple[int, ...]] = {
+    "c3d/pool5": (WIDTH,),
+    "c3d/fc6": (WIDTH,),
+    "c3d.segments/fc7_linear": (WIDTH,),
+    "keypoint_rcnn/joints": (PERSONS, 17, 3),
+}
 """Array key → shape of one position, as small as they come."""
+SMALL_SET = {"hidden_width": 32, "scorer_widths": (16, 8)}
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "a_vhd": {"channels": (4, 6, 8, 10, 12), "hidden_width": 16},
+    "dl_vhd": SMALL_SET,
+    "dl_vhd_released": SMALL_SET,
     "fcsn": {"channels": (4, 6, 8, 10, 12), "hidden_width": 16},
     "highlight_me": {"widths": (8, 12)},
     "phd_rh": {"recurrent_width": 16},
+    "sl_mcd": SMALL_SET,
+    "sl_module": SMALL_SET,
+    "sl_module_released": SMALL_SET,
+    "sl_revgrad": {**SMALL_SET, "discriminator_widths": (16, 8)},
     "video2gif": {"hidden_widths": (32, 16, 8)},
 }
 """Settings of a small network, where the default is large whatever goes in."""

@@ -12,11 +12,18 @@ from models.highlight.table import HIGHLIGHT_MODELS, highlight_model
 from tests.models.highlight.batches import PERSONAL, alone, batch, reordered, small, with_rubbish
 
 TRAINED = [name for name, spec in HIGHLIGHT_MODELS.items() if spec.is_trained]
+SET_TRANSFORMER = 5 * (3 * 4096**2 + (4096**2 + 4096) + (4096 * 8192 + 8192) + (8192 * 4096 + 4096) + 4 * 4096)
+"""671,252,480: projections without bias, attention's output, the feed-forward block, two layer norms."""
+SCORER = (4096 * 1024 + 1024) + (1024 * 256 + 256) + (256 + 1)
 PARAMETERS = {
     "a_vhd": 37_945_472 + 9_364 + (2 * (8192 * 1024 + 1024) + 8192 * 8192 + 8192) + (8192 * 9216 + 9216),
+    "dl_vhd": SET_TRANSFORMER + 2 * SCORER,
+    "dl_vhd_released": SET_TRANSFORMER + 2 * SCORER,
     "fcsn": 37_945_472 + 9_364,
     "highlight_svm": 8192 + 1,
+    "lim": (4096 * 512 + 512) + (8192 * 512 + 512) + 2 * ((512 * 128 + 128) + (128 + 1)),
     "max_similarity": 0,
+    "mini_net": (4096 * 128 + 128) + 3 * (128 * 128 + 128) + 2 * (128 * 64 + 64) + (64 + 1) + (128 * 2 + 2),
     "personalized_summarization": 0,
     "phd_ca": (16384 * 512 + 512) + (512 * 64 + 64) + (64 + 1),
     "phd_ca_ed": (16404 * 512 + 512) + (512 * 64 + 64) + (64 + 1),
@@ -25,6 +32,10 @@ PARAMETERS = {
     "phd_rh": 4 * (8192 * 512 + 512 * 512 + 2 * 512) + (8704 * 512 + 512) + (512 + 1),
     "phd_sa": (2 * 4 + 4) + (4 + 1) + (8192 * 256 + 256) + (256 + 1),
     "residual": (8193 + 1) + (8192 * 512 + 512) + (512 * 64 + 64) + (64 + 1),
+    "sl_mcd": SET_TRANSFORMER + 2 * SCORER,
+    "sl_module": SET_TRANSFORMER + SCORER,
+    "sl_module_released": SET_TRANSFORMER + SCORER,
+    "sl_revgrad": SET_TRANSFORMER + SCORER + (4096 * 1024 + 1024) + (1024 * 1024 + 1024) + (1024 + 1),
     "svm_d": 20 + 1,
     "video2gif": (8192 * 4096 + 4096) + (4096 * 512 + 512) + (512 * 128 + 128) + (128 + 1),
     "video2gif_ours": (8192 * 512 + 512) + (512 * 64 + 64) + (64 + 1),
@@ -34,12 +45,17 @@ PARAMETERS = {
 """At the papers' sizes, written as the layers are; of FCSN's encoder and decoder as counted in the authors' code."""
 ORDERED = {"phd_rh"}
 """Models for which the order of the history is part of the input."""
-PUBLISHED = {"c3d/pool5": (8192,), "keypoint_rcnn/joints": (5, 17, 3)}
+PUBLISHED = {
+    "c3d/pool5": (8192,),
+    "c3d/fc6": (4096,),
+    "c3d.segments/fc7_linear": (4096,),
+    "keypoint_rcnn/joints": (5, 17, 3),
+}
 
 
 def learning(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Parameters that training reaches, before ω is learned."""
-    fitted = ("second.",)  # by a ranking SVM, never by gradients
+    fitted = ("second.", "discriminator.", "pairs.", "classifier.")  # by an SVM, or through what parts alone tell
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad and not name.startswith(fitted)]
 
 
