@@ -114,7 +114,7 @@ class SetTransformer(nn.Module):
         answers = [
             self._contextualise(rows[places], there)[torch.arange(len(at), device=at.device), at]
             for places, there, at in zip(
-                sets.split(SETS_AT_ONCE), exists.split(SETS_AT_ONCE), centre.split(SETS_AT_ONCE), strict=True
+                *(torch.split(part, SETS_AT_ONCE) for part in (sets, exists, centre)), strict=True
             )
         ]
         embeddings = torch.zeros_like(x)

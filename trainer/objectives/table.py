@@ -5,14 +5,26 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from models.highlight.contract import Batch, Scores
-from trainer.objectives import classification, mha_fusion, pr_net, ranking, reconstruction
+from trainer.objectives import (
+    adaptation,
+    classification,
+    dl_vhd,
+    mha_fusion,
+    pr_net,
+    ranking,
+    reconstruction,
+    set_learning,
+    weak,
+)
+from trainer.objectives.domains import Steps
 from trainer.targets import Targets
 
+T = TypeVar("T")
 Objective = Callable[[Scores, Batch, Targets], Tensor]
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {
@@ -26,17 +38,40 @@ OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     "pr_net_ranking": pr_net.pr_net_ranking,
     "pr_net_triplet": pr_net.pr_net_triplet,
     "reconstruction": reconstruction.reconstruction,
+    "set_divergence": set_learning.set_divergence,
 }
 """Name → function of scores, batch and targets; what it takes by keyword besides are its settings."""
+
+DOMAIN_OBJECTIVES: dict[str, Callable[..., Steps]] = {
+    "afn": adaptation.afn,
+    "dan": adaptation.dan,
+    "deep_coral": adaptation.deep_coral,
+    "dl_vhd": dl_vhd.dl_vhd,
+    "lim": weak.lim,
+    "mcd": adaptation.mcd,
+    "mini_net": weak.mini_net,
+    "revgrad": adaptation.revgrad,
+    "source_only": adaptation.source_only,
+}
+"""Name → function of settings that gives the steps of a round on two batches (`trainer.objectives.domains`)."""
 
 
 def objective(name: str, **settings: Any) -> Objective:
     """The row of that name with its settings bound; errors list what there is."""
-    if name not in OBJECTIVES:
-        raise KeyError(f"no objective is called {name!r}; there are {', '.join(sorted(OBJECTIVES))}")
-    found = OBJECTIVES[name]
+    return partial(_row(OBJECTIVES, name, settings), **settings)
+
+
+def domain_objective(name: str, **settings: Any) -> Steps:
+    """The steps of the row of that name; errors list what there is."""
+    return _row(DOMAIN_OBJECTIVES, name, settings)(**settings)
+
+
+def _row(table: dict[str, Callable[..., T]], name: str, settings: dict[str, Any]) -> Callable[..., T]:
+    if name not in table:
+        raise KeyError(f"no objective is called {name!r}; there are {', '.join(sorted(table))}")
+    found = table[name]
     known = [p.name for p in inspect.signature(found).parameters.values() if p.kind is p.KEYWORD_ONLY]
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(f"{name} has no setting {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
-    return partial(found, **settings)
+    return found
