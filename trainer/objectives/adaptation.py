@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from models.highlight.contract import Scores
 from models.highlight.domain import RevGradSL
+from models.highlight.sl_module import SLModule
 from trainer.objectives.domains import Domains, Step, Steps, part
 from trainer.objectives.set_learning import Form, Labels, set_divergence
 
@@ -198,11 +199,11 @@ def released_coral(source: Tensor, target: Tensor) -> Tensor:
 
 def _embedded(model: nn.Module, domains: Domains) -> tuple[Scores, Tensor, Tensor]:
     """The answer on the source, and the embeddings of both sides' positions, `(N, D)` and `(M, D)`."""
+    if isinstance(model, SLModule) and not model.encoder.layers:
+        raise ValueError("adaptation changes the transformer, C3D being fixed: has_transformer must be true")
     on_source: Scores = model(domains.source)
     on_target: Scores = model(domains.target)
     source, target = part(on_source, "embeddings"), part(on_target, "embeddings")
-    if not (source.requires_grad and target.requires_grad):
-        raise ValueError("adaptation changes the transformer, C3D being fixed: has_transformer must be true")
     return on_source, source[domains.source.mask], target[domains.target.mask]
 
 

@@ -108,7 +108,7 @@ def main() -> None:
     loaders = [source_loader] if what == "sl" else [source_loader, target_loader]
     train = train_model(reference / f"{SCRIPTS[what]}.py", names)
     train(0, *loaders, nn.Identity(), *found.values(), silent, silent, silent)
-    arrays = {f"loss {name}": np.float64(value) for name, value in silent.logged.items()}
+    arrays: dict[str, Any] = {f"loss {name}": np.float64(value) for name, value in silent.logged.items()}
     for name, network in found.items():
         for key, parameter in network.named_parameters():
             if parameter.grad is not None:

@@ -1,9 +1,9 @@
 """Runs the authors' MINI-Net without sound in a process of its own.
 
-`python run_mini_net.py loss REFERENCE WEIGHTS GIVEN.npz OUT.npz`: REFERENCE is a checkout of xuantengh/MINI-Net, WEIGHTS
-holds tensors of its `MILModel_vision`, less the layer it never uses; GIVEN holds bags, `source` and `target` (B, N, D).
-Dropout is 0. OUT holds what `trainMIL.py` makes of them: weights, bags' logits, both losses and the norms of
-gradients. Nothing of ours is imported here.
+`python run_mini_net.py loss REFERENCE WEIGHTS GIVEN.npz OUT.npz`: REFERENCE is a checkout of xuantengh/MINI-Net;
+WEIGHTS holds tensors of its `MILModel_vision`, less the layer it never uses; GIVEN holds bags, `source` and `target`
+(B, N, D). Dropout is 0. OUT holds what `trainMIL.py` makes of them: weights, bags' logits, both losses and the norms
+of gradients. Nothing of ours is imported here.
 """
 
 from __future__ import annotations
