@@ -65,7 +65,7 @@ def test_a_layer_is_pre_norm_attention_and_feed_forward(scale: Any, divisor: int
     x, layer = given.features[KEY][0], network.layers[0]
     assert isinstance(layer, Layer)
     normed = functional.layer_norm(x, (WIDTH,), layer.attention_norm.weight, layer.attention_norm.bias)
-    query, key, value = (normed @ layer.query_key_value.weight.T).split(WIDTH, dim=1)
+    query, key, value = (normed @ layer.query_key_value.weight.T).chunk(3, dim=1)
     heads = []
     for head in range(8):
         at = slice(head * WIDTH // 8, (head + 1) * WIDTH // 8)
