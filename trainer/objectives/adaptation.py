@@ -21,7 +21,7 @@ from torch.nn import functional
 from models.highlight.contract import Scores
 from models.highlight.domain import RevGradSL
 from models.highlight.sl_module import SLModule
-from trainer.objectives.domains import Domains, Step, Steps, part
+from trainer.objectives.domains import Domains, Step, Steps, answer, part
 from trainer.objectives.set_learning import Form, Labels, set_divergence
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -32,7 +32,7 @@ def source_only(*, form: Form = "paper", labels: Labels = "value") -> Steps:
     """No adaptation: the lower bound, or the upper one where the source is the target."""
 
     def loss(model: nn.Module, domains: Domains) -> Tensor:
-        return set_divergence(model(domains.source), domains.source, domains.targets, form=form, labels=labels)
+        return set_divergence(answer(model, domains.source), domains.source, domains.targets, form=form, labels=labels)
 
     return (Step("learn", loss),)
 
@@ -110,11 +110,11 @@ def revgrad(*, weight: float = 1.0, gamma: float = 10.0, form: Form = "paper", l
     def loss(model: nn.Module, domains: Domains) -> Tensor:
         if not isinstance(model, RevGradSL):
             raise ValueError(f"revgrad needs a discriminator: take the model sl_revgrad, not {type(model).__name__}")
-        answer, source, target = _embedded(model, domains)
+        on_source, source, target = _embedded(model, domains)
         strength = 2 / (1 + math.exp(-gamma * domains.progress)) - 1
         at_source, at_target = model.discriminate(source, strength), model.discriminate(target, strength)
         confusion = functional.softplus(-at_source).mean() + functional.softplus(at_target).mean()
-        learned = set_divergence(answer, domains.source, domains.targets, form=form, labels=labels)
+        learned = set_divergence(on_source, domains.source, domains.targets, form=form, labels=labels)
         return learned + weight * confusion / 2
 
     return (Step("learn", loss),)
@@ -137,17 +137,16 @@ def mcd(
         raise ValueError(f"discrepancy is softmax or score, got {discrepancy!r}")
 
     def learned(model: nn.Module, domains: Domains) -> Tensor:
-        answer: Scores = model(domains.source)
-        both = [Scores(part(answer, name)) for name in ("first", "second")]
+        on_source = answer(model, domains.source)
+        both = [Scores(part(on_source, name)) for name in ("first", "second")]
         return sum(
             (set_divergence(one, domains.source, domains.targets, form=form, labels=labels) for one in both),
-            start=answer.scores.new_zeros(()),
+            start=on_source.scores.new_zeros(()),
         )
 
     def apart(model: nn.Module, domains: Domains) -> Tensor:
-        answer: Scores = model(domains.target)
-        mask = domains.target.mask
-        first, second = part(answer, "first"), part(answer, "second")
+        on_target, mask = answer(model, domains.target), domains.target.mask
+        first, second = part(on_target, "first"), part(on_target, "second")
         if discrepancy == "softmax":
             lowest = torch.finfo(first.dtype).min
             first, second = (s.masked_fill(~mask, lowest).softmax(dim=-1) for s in (first, second))
@@ -201,19 +200,18 @@ def _embedded(model: nn.Module, domains: Domains) -> tuple[Scores, Tensor, Tenso
     """The answer on the source, and the embeddings of both sides' positions, `(N, D)` and `(M, D)`."""
     if isinstance(model, SLModule) and not model.encoder.layers:
         raise ValueError("adaptation changes the transformer, C3D being fixed: has_transformer must be true")
-    on_source: Scores = model(domains.source)
-    on_target: Scores = model(domains.target)
+    on_source, on_target = answer(model, domains.source), answer(model, domains.target)
     source, target = part(on_source, "embeddings"), part(on_target, "embeddings")
     return on_source, source[domains.source.mask], target[domains.target.mask]
 
 
 def _aligned(distance: Distance, weight: float, is_cut: bool, form: Form, labels: Labels) -> Steps:
     def loss(model: nn.Module, domains: Domains) -> Tensor:
-        answer, source, target = _embedded(model, domains)
+        on_source, source, target = _embedded(model, domains)
         if is_cut:
             smaller = min(len(source), len(target))
             source, target = source[:smaller], target[:smaller]
-        learned = set_divergence(answer, domains.source, domains.targets, form=form, labels=labels)
+        learned = set_divergence(on_source, domains.source, domains.targets, form=form, labels=labels)
         return learned + weight * distance(source, target)
 
     return (Step("learn", loss),)

@@ -11,7 +11,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from models.highlight.contract import Scores
-from trainer.objectives.domains import Domains, Step, Steps, part
+from trainer.objectives.domains import Domains, Step, Steps, answer, part
 from trainer.objectives.set_learning import Form, Labels, divergence, mean_of, set_divergence
 
 
@@ -27,7 +27,7 @@ def dl_vhd(
     distil = partial(_distil, weight=distillation, is_detached=is_teacher_detached, form=form)
 
     def loss(model: nn.Module, domains: Domains) -> Tensor:
-        on_source: Scores = model(domains.source)
+        on_source = answer(model, domains.source)
         has_fine, has_coarse = "fine" in on_source.parts, "coarse" in on_source.parts
         if not (has_fine or has_coarse):
             part(on_source, "fine")
@@ -45,15 +45,14 @@ def dl_vhd(
 def _coarse(model: nn.Module, domains: Domains, form: Form) -> Tensor:
     if domains.mixed is None or domains.is_target is None:
         raise ValueError("the coarse learner needs mixed sets: make the domains with draw_domains")
-    scores = part(model(domains.mixed), "coarse")
+    scores = part(answer(model, domains.mixed), "coarse")
     wanted = domains.is_target.to(scores)
     wanted = 2 * wanted - 1 if form == "released" else wanted
     return mean_of(divergence(wanted, scores, domains.mixed.mask, form=form), domains.mixed.mask.any(dim=1))
 
 
 def _distil(model: nn.Module, domains: Domains, *, weight: float, is_detached: bool, form: Form) -> Tensor:
-    answer: Scores = model(domains.target)
-    mask = domains.target.mask
-    teacher = answer.scores.detach() if is_detached else answer.scores
-    each = [divergence(teacher, part(answer, name), mask, form=form) for name in ("coarse", "fine")]
+    on_target, mask = answer(model, domains.target), domains.target.mask
+    teacher = on_target.scores.detach() if is_detached else on_target.scores
+    each = [divergence(teacher, part(on_target, name), mask, form=form) for name in ("coarse", "fine")]
     return weight * mean_of((each[0] + each[1]) / 2, mask.any(dim=1))

@@ -11,6 +11,7 @@ round a loop makes a `Domains` and goes through the steps:
             for name in step.children(model):
                 optimizers[name].step()
 
+For lower precision put autocast around the forward of the model, not the loss: `answer` hands losses single precision.
 Most objectives are one step that moves everything; MCD alternates three. `zero_grad` comes before each repetition,
 since a step's loss also sends gradients to what the step does not move. Refuses to know which losses there are.
 """
@@ -110,6 +111,12 @@ class Step:
 
 
 Steps = tuple[Step, ...]
+
+
+def answer(model: nn.Module, batch: Batch) -> Scores:
+    """What the model says, in single precision: losses are never computed in less."""
+    found: Scores = model(batch)
+    return found.float()
 
 
 def part(scores: Scores, name: str) -> Tensor:

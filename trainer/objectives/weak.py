@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.highlight.contract import Scores
 from models.highlight.lim import LIM
-from trainer.objectives.domains import Domains, Step, Steps, part
+from trainer.objectives.domains import Domains, Step, Steps, answer, part
 
 
 def mini_net(*, margin: float = 1.0) -> Steps:
@@ -23,12 +22,12 @@ def mini_net(*, margin: float = 1.0) -> Steps:
     """
 
     def loss(model: nn.Module, domains: Domains) -> Tensor:
-        answers: list[Scores] = [model(domains.source), model(domains.target)]
+        answers = [answer(model, side) for side in (domains.source, domains.target)]
         if len(domains.source.mask) != len(domains.target.mask):
             raise ValueError("each bag of the source is compared with one of the target; their numbers differ")
-        bags = torch.cat([part(answer, "bag_logits") for answer in answers])
+        bags = torch.cat([part(one, "bag_logits") for one in answers])
         wanted = torch.arange(2, device=bags.device).flip(0).repeat_interleave(len(domains.source.mask))
-        positive, negative = (part(answer, "weights").amax(dim=1) for answer in answers)
+        positive, negative = (part(one, "weights").amax(dim=1) for one in answers)
         return functional.cross_entropy(bags, wanted) + (margin - positive + negative).clamp(min=0).mean()
 
     return (Step("learn", loss),)
@@ -51,7 +50,7 @@ def lim(*, group: int = 8, margin: float = 1.0) -> Steps:
         if not count:
             raise ValueError(f"no group of {group} pairs: each side needs as many segments")
         short, long = (side.features[model.key][side.mask][:count] for side in sides)
-        f_short, f_long = (model(side).scores[side.mask][:count] for side in sides)
+        f_short, f_long = (answer(model, side).scores[side.mask][:count] for side in sides)
         weights = model.pair_logits(short, long).view(-1, group).softmax(dim=1)
         missed: Tensor = (margin - f_short + f_long).clamp(min=0).view(-1, group)
         return (weights * missed).sum(dim=1).mean()
