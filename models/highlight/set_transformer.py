@@ -22,7 +22,7 @@ from torch.nn import functional
 from models.highlight.contract import Batch
 
 SETS_AT_ONCE = 64
-"""So many sets of a long video go through the network together: at the published size a set takes 10 MB a layer."""
+"""So many sets of a long video go through the network together: at the published size one takes about 4 MB a layer."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class SetSettings:
     """After attention's output and after both layers of the feed-forward block; the paper does not state it."""
     scale: Literal["head", "width"] = "head"
     """Attention's products are divided by the root of a head's width, as in the transformer the paper cites, or of the
-    whole width, as in the released code: 64 against 22.6 at 4096 wide with 8 heads."""
+    whole width, as in the released code: by 22.6 or by 64 at 4096 wide with 8 heads."""
     set_size: int = 20
     """N of a test set."""
     test_sets: Literal["repeated", "clipped", "whole"] = "repeated"

@@ -129,9 +129,9 @@ def mcd(
 ) -> Steps:
     """MCD (Saito et al., CVPR 2018), equations 4 to 9: three steps that alternate, for the model `sl_mcd`.
 
-    A moves everything towards the source's labels; B moves the scorers towards them and apart on the target; C,
-    `transformer_steps` times, moves the transformer so that they agree. Their discrepancy is the mean absolute
-    difference of the softmaxes over a set, its segments standing for MCD's classes, or of the scores themselves.
+    "learn" moves everything towards the source's labels; "part" moves the scorers towards them and apart on the target;
+    "agree", `transformer_steps` times, moves the transformer so that they agree there. Their discrepancy is the mean
+    absolute difference of the softmaxes over a set, its segments standing for MCD's classes, or of the scores.
     """
     if discrepancy not in ("softmax", "score"):
         raise ValueError(f"discrepancy is softmax or score, got {discrepancy!r}")
