@@ -185,7 +185,7 @@ class MHAFusion(nn.Module):
             clips = self._frames(name, [take(batch.history[key][exists], rows, filled) for key in keys], filled)
             preference, clip_weights, frame_weights = stream.preference(clips, exists)
             parts |= {f"{name}_clip_weights": clip_weights, f"{name}_frame_weights": frame_weights}
-            windows = [self._windows(batch.features[key])[used] for key in keys]
+            windows = [self._windows(_inside(batch.features[key], batch.mask))[used] for key in keys]
             target = self._frames(name, windows, in_window[used])
             similar.append(stream.similarity(target, preference[user], exists.any(1)[user]))
         logits = self.outer(torch.relu(self.inner(torch.cat(similar, 1))))
@@ -208,6 +208,11 @@ class MHAFusion(nn.Module):
         keyed = zip(self.arrays[stream], arrays, strict=True)
         ready = [centred(array) if key.endswith("/joints") else array for key, array in keyed]
         return Frames(torch.cat(ready, -1), present, sees)
+
+
+def _inside(values: Tensor, mask: Tensor) -> Tensor:
+    """`(B, T, ...)` with zeros wherever `mask` `(B, T)` allows nothing."""
+    return values.masked_fill(~mask.view(*mask.shape, *[1] * (values.ndim - 2)), 0)
 
 
 def _spread(values: Tensor, exists: Tensor) -> Tensor:

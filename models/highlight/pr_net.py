@@ -203,6 +203,8 @@ class PRNet(nn.Module):
         if self.settings.preference == "G":
             exists = exists[:, :0]
             return frames.new_zeros(*exists.shape, frames.shape[-1]), exists
+        if not exists.any():
+            return frames.new_zeros(*exists.shape, frames.shape[-1]), exists
         mask = batch.history_mask[exists]
         encoded = self._encode({name: batch.history[name][exists] for name in self.arrays}, mask)
         clips = frames.new_zeros(*exists.shape, frames.shape[-1])

@@ -18,6 +18,8 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "c3d/fc6": (WIDTH,),
     "c3d.segments/fc7_linear": (WIDTH,),
     "keypoint_rcnn/joints": (PERSONS, 17, 3),
+    "keypoint_rcnn/joint_features": (PERSONS, 17, 4),
+    "yolov5/p5": (6, 2, 2),
 }
 """Array key → shape of one position, as small as they come."""
 SMALL_SET = {"hidden_width": 32, "scorer_widths": (16, 8)}
@@ -27,7 +29,16 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "dl_vhd_released": SMALL_SET,
     "fcsn": {"channels": (4, 6, 8, 10, 12), "hidden_width": 16},
     "highlight_me": {"widths": (8, 12)},
+    "mha_fusion": {
+        "clip_frames": 4,
+        "target_frames": 8,
+        "object_widths": (6, 5),
+        "pose_widths": (4, 3),
+        "attention_width": 7,
+        "predictor_width": 9,
+    },
     "phd_rh": {"recurrent_width": 16},
+    "pr_net": {"width": 16, "levels": 2, "residual_width": 8},
     "sl_mcd": SMALL_SET,
     "sl_module": SMALL_SET,
     "sl_module_released": SMALL_SET,

@@ -45,6 +45,8 @@ PARAMETERS = {
 """At the papers' sizes, written as the layers are; of FCSN's encoder and decoder as counted in the authors' code."""
 ORDERED = {"phd_rh"}
 """Models for which the order of the history is part of the input."""
+MANY_ARRAYS = {"mha_fusion", "personalized_summarization", "pr_net"}
+"""Models that read several arrays, or none."""
 PUBLISHED = {
     "c3d/pool5": (8192,),
     "c3d/fc6": (4096,),
@@ -55,7 +57,13 @@ PUBLISHED = {
 
 def learning(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Parameters that training reaches, before ω is learned."""
-    fitted = ("second.", "discriminator.", "pairs.", "classifier.")  # by an SVM, or through what parts alone tell
+    fitted = (
+        "second.",
+        "discriminator.",
+        "pairs.",
+        "classifier.",
+        "non_highlight",
+    )  # by an SVM, or through what parts alone tell
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad and not name.startswith(fitted)]
 
 
@@ -140,7 +148,7 @@ def test_gradients_reach_every_parameter_that_learns(name: str) -> None:
         assert parameter.grad.abs().max() > 0, parameter_name
 
 
-@pytest.mark.parametrize("name", [name for name in HIGHLIGHT_MODELS if name != "personalized_summarization"])
+@pytest.mark.parametrize("name", [name for name in HIGHLIGHT_MODELS if name not in MANY_ARRAYS])
 def test_a_second_array_is_refused(name: str) -> None:
     spec = HIGHLIGHT_MODELS[name]
     with pytest.raises(ValueError, match="reads one array"):

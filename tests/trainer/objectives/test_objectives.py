@@ -87,6 +87,10 @@ def test_binary_cross_entropy_by_hand() -> None:
         objective("binary_cross_entropy")(Scores(scores, {"logits": scores}), given, wanted)
 
 
+OF_ONE_MODEL = {name for name in OBJECTIVES if name.startswith(("pr_net", "mha_fusion", "bidirectional"))}
+"""Objectives that read what only their own model answers; their own tests hold them to this."""
+
+
 def test_reconstruction_by_hand() -> None:
     present = torch.tensor([[[True, False], [False, False]]])
     poses, given_back = torch.zeros(1, 2, 2, 17, 2), torch.full((1, 2, 2, 17, 2), 3.0)
@@ -97,7 +101,7 @@ def test_reconstruction_by_hand() -> None:
     assert objective("reconstruction")(nobody, batch("fcsn"), HAND).item() == 0
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize("name", sorted(name for name in OBJECTIVES if name not in OF_ONE_MODEL))
 def test_what_no_mask_allows_is_not_seen(name: str) -> None:
     model = {"cross_entropy": "fcsn", "reconstruction": "highlight_me"}.get(name, "video2gif_ours")
     given = batch(model)
