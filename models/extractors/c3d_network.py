@@ -24,6 +24,7 @@ from models.extractors.c3d_mean import load_mean
 from models.extractors.compute import as_weights, batches, in_precision, inference, kept, resized, rows_of, stacked
 from models.extractors.layouts import Layout, load_layouts
 from models.extractors.spec import Frame, random_seed
+from models.extractors.widths import scaled
 
 RESIZED_HEIGHT, RESIZED_WIDTH = 128, 171
 CROP = 112
@@ -43,7 +44,35 @@ JFZHANG95 = {
 }  # fmt: skip
 
 
-class C3D(nn.Module):
+class C3DTrunk(nn.Module):
+    """The eight convolutions. `width` multiplies their channels; 1 is the released network."""
+
+    def __init__(self, width: float = 1.0) -> None:
+        super().__init__()
+        for name, (inputs, outputs) in CONVOLUTIONS.items():
+            read = inputs if name == "conv1" else scaled(inputs, width)
+            self.add_module(name, nn.Conv3d(read, scaled(outputs, width), kernel_size=3, padding=1))
+
+    def stages(self, x: Tensor) -> tuple[Tensor, ...]:
+        """`(B, 3, T, H, W)` float BGR less its mean → the five stages' maps, each before its pooling.
+
+        Stage i, from 0, is `(B, C, T / 2^max(0, i - 1), H / 2^i, W / 2^i)`, rounded down.
+        """
+        found = [self._conv("conv1", x)]
+        found.append(self._conv("conv2", self._pool(found[-1], frames=1)))
+        for first, second in (("conv3a", "conv3b"), ("conv4a", "conv4b"), ("conv5a", "conv5b")):
+            found.append(self._conv(second, self._conv(first, self._pool(found[-1]))))
+        return tuple(found)
+
+    def _conv(self, name: str, x: Tensor) -> Tensor:
+        return torch.relu(self.get_submodule(name)(x))
+
+    @staticmethod
+    def _pool(x: Tensor, frames: int = 2) -> Tensor:
+        return nn.functional.max_pool3d(x, (frames, 2, 2))
+
+
+class C3D(C3DTrunk):
     """uint8 RGB clips in, features out; normalises itself."""
 
     mean: Tensor
@@ -51,8 +80,6 @@ class C3D(nn.Module):
     def __init__(self, settings: C3DSettings | None = None) -> None:
         super().__init__()
         self.settings = settings or C3DSettings()
-        for name, (inputs, outputs) in CONVOLUTIONS.items():
-            self.add_module(name, nn.Conv3d(inputs, outputs, kernel_size=3, padding=1))
         for name, (inputs, outputs) in LINEARS.items():
             self.add_module(name, nn.Linear(inputs, outputs))
         self.register_buffer("mean", _mean(self.settings.mean), persistent=False)
@@ -69,11 +96,7 @@ class C3D(nn.Module):
         return {name: (features[name] + mirrored[name]) / 2 for name in features}
 
     def _features(self, x: Tensor) -> dict[str, Tensor]:
-        x = self._pool(self._conv("conv1", x), frames=1)  # (B, 64, 16, 56, 56)
-        x = self._pool(self._conv("conv2", x))  # (B, 128, 8, 28, 28)
-        x = self._pool(self._conv("conv3b", self._conv("conv3a", x)))  # (B, 256, 4, 14, 14)
-        x = self._pool(self._conv("conv4b", self._conv("conv4a", x)))  # (B, 512, 2, 7, 7)
-        x = self._pool5(self._conv("conv5b", self._conv("conv5a", x)))  # (B, 512, 1, 4, 4)
+        x = self._pool5(self.stages(x)[-1])  # (B, 512, 2, 7, 7) to (B, 512, 1, 4, 4)
         pool5 = x.flatten(1)  # (B, 8192)
         fc6_linear = self.get_submodule("fc6")(pool5)
         fc6 = torch.relu(fc6_linear)
@@ -81,13 +104,6 @@ class C3D(nn.Module):
         fc7 = torch.relu(fc7_linear)
         found = {"pool5": pool5, "fc6_linear": fc6_linear, "fc6": fc6, "fc7_linear": fc7_linear, "fc7": fc7}
         return {name: array.float() for name, array in found.items()}
-
-    def _conv(self, name: str, x: Tensor) -> Tensor:
-        return torch.relu(self.get_submodule(name)(x))
-
-    @staticmethod
-    def _pool(x: Tensor, frames: int = 2) -> Tensor:
-        return nn.functional.max_pool3d(x, (frames, 2, 2))
 
     def _pool5(self, x: Tensor) -> Tensor:
         """7×7 → 4×4, where the releases differ: windows {0,1} {2,3} {4,5} {6}, or {0} {1,2} {3,4} {5,6}."""
@@ -103,13 +119,13 @@ def _mean(mean: str) -> Tensor:
     return torch.from_numpy(load_mean(Path(mean))).flip(0)[None]
 
 
-def initialise(network: C3D, seed: int) -> None:
-    """Kaiming-normal weights and zero biases from `seed`.
+def initialise(network: C3DTrunk, seed: int | None) -> None:
+    """Kaiming-normal weights and zero biases, from `seed` or from torch's global generator.
 
     torch's default initialisation loses the scale layer by layer: pool5 falls to 0.003 and every two clips look alike
     (cosine 0.998). This one keeps the scale, so random features still tell scenes apart.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
     for layer in network.children():
         if isinstance(layer, nn.Conv3d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)

@@ -25,9 +25,20 @@ from torch import Tensor, nn
 from models.extractors.compute import as_weights, batches, in_precision, inference, kept, resized, rows_of, stacked
 from models.extractors.spec import Frame, random_seed
 from models.extractors.tased import MAP_HEIGHT, MAP_WIDTH, TasedSettings
+from models.extractors.widths import scaled
 from models.weights import load_converted
 
 AFTER_UNPOOLING = ("convtsp2.0", "convtsp3.0", "convtsp4.0")
+Branches = tuple[int, tuple[int, int], tuple[int, int], int]
+"""Channels of the four branches of an Inception block."""
+BASE2: tuple[Branches, ...] = ((64, (96, 128), (16, 32), 32), (128, (128, 192), (32, 96), 64))
+BASE3: tuple[Branches, ...] = (
+    (192, (96, 208), (16, 48), 64), (160, (112, 224), (24, 64), 64), (128, (128, 256), (24, 64), 64),
+    (112, (144, 288), (32, 64), 64), (256, (160, 320), (32, 128), 128),
+)  # fmt: skip
+BASE4: tuple[Branches, ...] = ((256, (160, 320), (32, 128), 128), (384, (192, 384), (48, 128), 128))
+S3D_STARTS = (0, 5, 8, 14)
+"""Where in S3D's flat `base` the layers of base1 to base4 start (`run_train.py` of the release)."""
 
 
 def _norm(channels: int) -> nn.BatchNorm3d:
@@ -88,43 +99,35 @@ def _double(x: Tensor, encoded: Tensor) -> Tensor:
 
 
 class TasedNet(nn.Module):
-    """uint8 RGB clips in, the saliency of each clip's last frame out; normalises itself."""
+    """uint8 RGB clips in, the saliency of each clip's last frame out; normalises itself.
 
-    def __init__(self) -> None:
+    `width` multiplies the channels of every layer; 1 is the released network.
+    """
+
+    def __init__(self, width: float = 1.0) -> None:
         super().__init__()
+        stem, spread, narrow, last = (scaled(channels, width) for channels in (64, 192, 64, 4))
         self.base1 = nn.Sequential(
-            SeparableConv(3, 64, kernel=7, stride=2),
+            SeparableConv(3, stem, kernel=7, stride=2),
             nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
-            PointConv(64, 64),
-            SeparableConv(64, 192),
+            PointConv(stem, stem),
+            SeparableConv(stem, spread),
         )
-        self.base2 = nn.Sequential(
-            Mixed(192, 64, (96, 128), (16, 32), 32),
-            Mixed(256, 128, (128, 192), (32, 96), 64),
-        )
-        self.base3 = nn.Sequential(
-            Mixed(480, 192, (96, 208), (16, 48), 64),
-            Mixed(512, 160, (112, 224), (24, 64), 64),
-            Mixed(512, 128, (128, 256), (24, 64), 64),
-            Mixed(512, 112, (144, 288), (32, 64), 64),
-            Mixed(528, 256, (160, 320), (32, 128), 128),
-        )
-        self.base4 = nn.Sequential(
-            Mixed(832, 256, (160, 320), (32, 128), 128),
-            Mixed(832, 384, (192, 384), (48, 128), 128),
-        )
+        self.base2, middle = _mixed(spread, BASE2, width)
+        self.base3, deep = _mixed(middle, BASE3, width)
+        self.base4, deepest = _mixed(deep, BASE4, width)
         self.convtsp1 = nn.Sequential(
-            nn.Conv3d(1024, 1024, 1, bias=False), _norm(1024), nn.ReLU(), *_spread(1024, 832)
+            nn.Conv3d(deepest, deepest, 1, bias=False), _norm(deepest), nn.ReLU(), *_spread(deepest, deep)
         )  # fmt: skip
-        self.convtsp2 = nn.Sequential(*_spread(832, 480))
-        self.convtsp3 = nn.Sequential(*_spread(480, 192))
+        self.convtsp2 = nn.Sequential(*_spread(deep, middle))
+        self.convtsp3 = nn.Sequential(*_spread(middle, spread))
         self.convtsp4 = nn.Sequential(
-            _enlarge(192, 64), _norm(64), nn.ReLU(),
-            nn.Conv3d(64, 64, (2, 1, 1), stride=(2, 1, 1), bias=False), _norm(64), nn.ReLU(),
-            nn.ConvTranspose3d(64, 4, 1, bias=False), _norm(4), nn.ReLU(),
-            nn.Conv3d(4, 4, (2, 1, 1), stride=(2, 1, 1), bias=False), _norm(4), nn.ReLU(),
-            _enlarge(4, 4),
-            nn.Conv3d(4, 1, 1),
+            _enlarge(spread, narrow), _norm(narrow), nn.ReLU(),
+            nn.Conv3d(narrow, narrow, (2, 1, 1), stride=(2, 1, 1), bias=False), _norm(narrow), nn.ReLU(),
+            nn.ConvTranspose3d(narrow, last, 1, bias=False), _norm(last), nn.ReLU(),
+            nn.Conv3d(last, last, (2, 1, 1), stride=(2, 1, 1), bias=False), _norm(last), nn.ReLU(),
+            _enlarge(last, last),
+            nn.Conv3d(last, 1, 1),
             nn.Sigmoid(),
         )  # fmt: skip
 
@@ -150,6 +153,16 @@ class TasedNet(nn.Module):
         return saliency[:, 0, 0]
 
 
+def _mixed(inputs: int, blocks: Sequence[Branches], width: float) -> tuple[nn.Sequential, int]:
+    """Inception blocks one after the other, and how many channels the last one gives."""
+    layers = []
+    for point, middle, narrow, pooled in blocks:
+        a, b, c, d, e, f = (scaled(channels, width) for channels in (point, *middle, *narrow, pooled))
+        layers.append(Mixed(inputs, a, (b, c), (d, e), f))
+        inputs = a + c + e + f
+    return nn.Sequential(*layers), inputs
+
+
 def _spread(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     return nn.ConvTranspose3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1), bias=False), _norm(outputs), nn.ReLU()
 
@@ -164,12 +177,38 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return load_converted(path, shapes, lambda name: name.removeprefix("module."))
 
 
-def initialise(network: TasedNet, seed: int) -> None:
-    """Normal weights from `seed` that keep the scale of what they are fed; norms stay as they are, the identity.
+def load_s3d(path: Path) -> dict[str, Tensor]:
+    """The encoder's entries (`base1.` to `base4.`) from `S3D_kinetics400.pt` of kylemin/S3D, to start training from.
+
+    Its classifier, `fc.`, has no place here. Counts of batches seen, which torch only reads for norms without a
+    momentum, are 0 if the file has none. ValueError for any other file.
+    """
+    entries = {name: tensor for name, tensor in TasedNet().state_dict().items() if name.startswith("base")}
+    counts = {name: tensor for name, tensor in entries.items() if name.endswith("num_batches_tracked")}
+    shapes = {name: tuple(tensor.shape) for name, tensor in entries.items() if name not in counts}
+    return load_converted(path, shapes, _from_s3d) | counts
+
+
+def _from_s3d(name: str) -> str | None:
+    """`base.9.branch0.0.bn.bias` → `base3.1.branch0.0.bn.bias`."""
+    base, _, rest = name.removeprefix("module.").partition(".")
+    number, _, layer = rest.partition(".")
+    if base == "fc" or layer.endswith("num_batches_tracked"):
+        return None
+    if base != "base" or not number.isdecimal():
+        return name
+    part = sum(int(number) >= start for start in S3D_STARTS)
+    return f"base{part}.{int(number) - S3D_STARTS[part - 1]}.{layer}"
+
+
+def initialise(network: TasedNet, seed: int | None) -> None:
+    """Normal weights that keep the scale of what they are fed; norms stay as they are, the identity.
+
+    Drawn from `seed`, or from torch's global generator.
 
     Unpooling leaves three of four pixels zero; with that not made up for, every random map lies within 0.01 of 0.5.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
             meets = float(math.prod(layer.kernel_size))

@@ -17,6 +17,7 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "c3d/pool5": (WIDTH,),
     "c3d/fc6": (WIDTH,),
     "c3d.segments/fc7_linear": (WIDTH,),
+    "frames/jpeg": (16, 16, 16, 3),
     "keypoint_rcnn/joints": (PERSONS, 17, 3),
     "keypoint_rcnn/joint_features": (PERSONS, 17, 4),
     "yolov5/p5": (6, 2, 2),
@@ -39,6 +40,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     },
     "phd_rh": {"recurrent_width": 16},
     "pr_net": {"width": 16, "levels": 2, "residual_width": 8},
+    "pld_vhd": {"encoder": "c3d", "width": 1 / 16},
     "sl_mcd": SMALL_SET,
     "sl_module": SMALL_SET,
     "sl_module_released": SMALL_SET,
@@ -93,6 +95,8 @@ def _values(key: str, mask: Tensor, generator: torch.Generator) -> Tensor:
     if key.endswith("joints"):
         values = values * 300
         values[..., 1:, :, :] *= (torch.rand(*mask.shape, PERSONS - 1, 1, 1, generator=generator) > 0.5).float()
+    if key.endswith("jpeg"):
+        values = (values * 255).byte()
     return values.masked_fill(~mask.view(*mask.shape, *[1] * len(SHAPES[key])), 0)
 
 
@@ -123,7 +127,8 @@ def with_rubbish(whole: Batch) -> Batch:
     """The same batch with large numbers wherever no mask allows a look."""
 
     def spoil(values: Tensor, mask: Tensor) -> Tensor:
-        return values.masked_fill(~mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim)), 1e6)
+        large = 255 if values.dtype == torch.uint8 else 1e6
+        return values.masked_fill(~mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim)), large)
 
     return replace(
         whole,

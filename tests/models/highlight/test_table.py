@@ -31,6 +31,7 @@ PARAMETERS = {
     "phd_ca_svm_d": (16384 * 512 + 512) + (512 * 64 + 64) + (64 + 1) + (20 + 1),
     "phd_rh": 4 * (8192 * 512 + 512 * 512 + 2 * 512) + (8704 * 512 + 512) + (512 + 1),
     "phd_sa": (2 * 4 + 4) + (4 + 1) + (8192 * 256 + 256) + (256 + 1),
+    "pld_vhd": 21_260_693,
     "residual": (8193 + 1) + (8192 * 512 + 512) + (512 * 64 + 64) + (64 + 1),
     "sl_mcd": SET_TRANSFORMER + 2 * SCORER,
     "sl_module": SET_TRANSFORMER + SCORER,
@@ -51,6 +52,7 @@ PUBLISHED = {
     "c3d/pool5": (8192,),
     "c3d/fc6": (4096,),
     "c3d.segments/fc7_linear": (4096,),
+    "frames/jpeg": (32, 224, 384, 3),
     "keypoint_rcnn/joints": (5, 17, 3),
 }
 
