@@ -76,7 +76,7 @@ class PLDVHD(nn.Module):
         if not self.settings.is_temporal:
             clips = clips[:, -1:].expand_as(clips)
         # While training, norms look at the whole batch, so it cannot be cut.
-        passes = (clips,) if self.training else clips.split(self.settings.clips_per_pass)
+        passes = (clips,) if self.training else torch.split(clips, self.settings.clips_per_pass)
         return torch.cat([self.network(part.permute(0, 4, 1, 2, 3).contiguous()).float() for part in passes])
 
 
