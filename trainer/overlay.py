@@ -50,7 +50,7 @@ def contact_sheet(
     """
     if len(pictures) != len(distinctions) or not len(pictures):
         raise ValueError(
-            f"a sheet takes as many maps as pictures, at least one; got {len(distinctions)}, {len(pictures)}"
+            f"a sheet takes as many maps as pictures, at least 1; got {len(distinctions)}, {len(pictures)}"
         )
     cells = [_cell(picture, one) for picture, one in zip(pictures, distinctions, strict=True)]
     height, width = cells[0].shape[:2]

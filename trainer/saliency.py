@@ -203,7 +203,7 @@ def train_step(
         predicted = network(clips.permute(0, 4, 1, 2, 3).contiguous())
         loss = kl_divergence(predicted, looked_at, per_map=per_map)
         loss.backward()  # type: ignore[no-untyped-call]
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     if not losses:
         raise ValueError("a step takes at least one batch")
     optimizer.step()
