@@ -46,6 +46,7 @@ def test_a_sheet_is_a_png_that_opens(tmp_path: Path) -> None:
     distinctions = np.linspace(0, 1, 2 * HEIGHT * WIDTH).reshape(2, HEIGHT, WIDTH)
     write_contact_sheet(tmp_path / "sheet.png", pictures(2), distinctions)
     read = cv2.imread(str(tmp_path / "sheet.png"))
+    assert read is not None
     assert (read[..., ::-1] == contact_sheet(pictures(2), distinctions)).all()
 
 
