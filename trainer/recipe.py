@@ -199,11 +199,14 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `under`, table by table. Another model or objective by name starts from its own defaults."""
+    """`over` on top of `under`, table by table; a table that is a value, such as data.max_items, is replaced whole.
+
+    Another model or objective by name starts from its own defaults.
+    """
     merged = copy.deepcopy(dict(under))
     for key, value in over.items():
         below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, dict):
+        if key in (*_TABLES, "small") and isinstance(value, Mapping) and isinstance(below, dict):
             is_other = "name" in value and value["name"] != below.get("name") and key in ("model", "objective")
             merged[key] = dict(value) if is_other else _merged(below, value)
         else:

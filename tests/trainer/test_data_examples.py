@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from storage.catalog import Catalog, write_catalog
+from storage.catalog import Catalog, read_catalog, write_catalog
 from storage.errors import SettingsError
 from storage.layout import Layout
-from storage.records import Annotation, Video
+from storage.records import Annotation, User, Video
 from tests.trainer.stores import rows_of, write_people, write_variant
 from trainer.data import Account, DataSettings, HighlightData, open_data
+from trainer.data.examples import users_of
 
 USERS = ("ann", "bob", "cas", "dan", "eve", "fay")
 
@@ -79,6 +81,17 @@ def test_the_hold_out_is_named_and_apart_from_training(folder: Path) -> None:
         e.user_id for seed in range(9) for e in opened(folder, holdout_seed=seed).scoring("validation").found.examples
     }
     assert len(other) > 1
+
+
+def test_one_in_ten_is_held_out_by_default_and_at_least_one(folder: Path) -> None:
+    settings = DataSettings(("c3d/pool5",), "segment", "shots")
+    small = read_catalog(folder)
+    large = replace(
+        small, links=(), annotations=(), users=tuple(User(f"{number:05d}", "train") for number in range(12_972))
+    )
+    some = replace(large, users=large.users[:57])
+    counts = [len(users_of(catalog, "validation", settings)[0]) for catalog in (small, some, large)]
+    assert counts == [1, 5, 1000]
 
 
 def test_holding_out_everybody_is_refused(folder: Path) -> None:

@@ -26,7 +26,13 @@ from trainer.planted import PlantedSettings, plant
 from trainer.recipe import load_recipe
 from trainer.scoring import Question, answer, judge
 
-CHANGES = ("data.holdout_users=4", "training.epochs=3", "training.batch_size=8", "model.dropouts=[0.5, 0.2, 0.2]")
+CHANGES = (
+    "data.holdout_users=4",
+    "data.targets=every",
+    "training.epochs=3",
+    "training.batch_size=8",
+    "model.dropouts=[0.5, 0.2, 0.2]",
+)
 PLANTED = PlantedSettings(seed=3, train_users=16, test_users=5, max_videos=5, width=16)
 
 

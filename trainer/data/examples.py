@@ -16,6 +16,8 @@ from storage.errors import SettingsError
 from trainer.data.features import Features
 from trainer.data.settings import DataSettings
 
+MOST_HELD_OUT = 1000
+"""Validation users of PHD-GIFs, section 5.3."""
 Split = Literal["train", "validation", "test", "all"]
 """`all` is every user of the catalog, or every video of one that has no users."""
 
@@ -77,8 +79,9 @@ class ExampleSet:
 def users_of(catalog: Catalog, split: Split, settings: DataSettings) -> tuple[tuple[str, ...], str]:
     """The users of a split, ascending, and the name of the hold-out that decided it; empty if the dataset did.
 
-    Where no user is published as `validation`, the `holdout_users` of `train` with the smallest hash are, so that few
-    change when users join or leave. Raises SettingsError for an unknown split, or if nobody is left to train on.
+    Where no user is published as `validation`, those of `train` with the smallest hash are, `holdout_users` of them or
+    `MOST_HELD_OUT` and no more than one in ten, so that few change when users join or leave. Raises SettingsError for
+    an unknown split, or if nobody is left to train on.
     """
     if split not in get_args(Split):
         raise SettingsError((f"a split is one of {', '.join(get_args(Split))}; got {split!r}",))
@@ -88,11 +91,12 @@ def users_of(catalog: Catalog, split: Split, settings: DataSettings) -> tuple[tu
     if split == "test" or any(user.split == "validation" for user in catalog.users):
         return tuple(found), ""
     train = [user.user_id for user in catalog.users if user.split == "train"]
-    if train and settings.holdout_users >= len(train):
-        raise SettingsError(
-            (f"holdout_users is {settings.holdout_users}, but {catalog.name} has {len(train)} users to train on",)
-        )
-    held_out = sorted(_by_hash(train, settings.holdout_seed)[: settings.holdout_users])
+    count = settings.holdout_users
+    if count is None:
+        count = min(MOST_HELD_OUT, max(1, len(train) // 10))
+    if train and count >= len(train):
+        raise SettingsError((f"holdout_users is {count}, but {catalog.name} has {len(train)} users to train on",))
+    held_out = sorted(_by_hash(train, settings.holdout_seed)[:count])
     name = f"holdout-{len(held_out)}-seed{settings.holdout_seed}-{_sha256(repr(held_out))[:8]}"
     if split == "validation":
         return tuple(held_out), name

@@ -53,8 +53,9 @@ class DataSettings:
     """A longer element of the history is thinned evenly to so many positions. Ours: it bounds memory, and the longest
     of 20,488 published GIFs has 51 rows of C3D."""
     whose: Whose = "own"
-    holdout_users: int = 1000
-    """Users of `train` kept for validation where the dataset names none (PHD2 says how many, not which)."""
+    holdout_users: int | None = None
+    """Users of `train` kept for validation where the dataset names none; None: 1000, as PHD2 says how many, not which,
+    or one in ten where that is fewer, and at least one."""
     holdout_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,10 +66,15 @@ class DataSettings:
         for name in ("segment_seconds", "longest_shot_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is above 0, got {getattr(self, name)}")
-        for name, least in (("max_elements", 1), ("element_rows", 1), ("pairs", 0), ("holdout_users", 0)):
+        for name, least in (("max_elements", 1), ("element_rows", 1), ("pairs", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is at least {least}, got {getattr(self, name)}")
-        for name, least in (("window_rows", 1), ("max_elements_scoring", 1), ("history_videos", 0)):
+        for name, least in (
+            ("window_rows", 1),
+            ("max_elements_scoring", 1),
+            ("history_videos", 0),
+            ("holdout_users", 0),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is None or at least {least}, got {value}")
