@@ -31,7 +31,7 @@ from trainer.distributed import Ranks
 from trainer.loop import Progress, Training, train
 from trainer.objectives.table import objective
 from trainer.protocols import evaluate, scored_durations, targets
-from trainer.recipe import Recipe, load_recipe, restore_recipe
+from trainer.recipe import Recipe, restore_recipe
 from trainer.score import score
 from trainer.stages import Fitting, run_stages
 
@@ -112,7 +112,7 @@ def _train(
     recipe = run.recipe
     torch.manual_seed(run.seed)
     model = recipe.spec.build(recipe.model_settings, data.shapes).to(ranks.device)
-    started_as = {part: _start_part(run, options, model, part, name) for part, name in recipe.start.items()}
+    started_as = {part: _start_part(run, options, model, part, ranks) for part in recipe.start}
     about = _about(run, data, started_as)
 
     def gradient(network: nn.Module) -> None:
@@ -135,10 +135,10 @@ def _train(
     return model, about
 
 
-def _start_part(run: Run, options: FitOptions, model: nn.Module, part: str, recipe_name: str) -> str:
+def _start_part(run: Run, options: FitOptions, model: nn.Module, part: str, ranks: Ranks) -> str:
     """Give a part of the network the weights of another recipe's run on the same features; its checkpoint's digest."""
-    other = Run(load_recipe(recipe_name, small=run.recipe.is_small), run.folder, run.seed)
-    path = fit(other, options)
+    path = fit(Run(run.recipe.started(part), run.folder, run.seed), options, ranks)
+    ranks.wait()  # only the first process writes it
     model.get_submodule(part).load_state_dict(read_checkpoint(path, options.device).state["model"])
     return checkpoint_digest(path)
 

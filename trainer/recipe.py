@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from trainer.data.settings import DataSettings
 from trainer.objectives.table import objective
 
 _TABLES = ("model", "data", "objective", "optimizer", "training", "start")
+_SHARED = ("data", "optimizer", "training")
 _WORDS = ("source", "gaps", "stages", "small")
 
 
@@ -95,16 +96,24 @@ class Recipe:
     stages: tuple[str, ...]
     """What fitting consists of, in order; see `trainer.stages`."""
     start: Mapping[str, str] = field(default_factory=dict)
-    """Part of the network → recipe whose trained network it starts as."""
+    """Part of the network → recipe whose trained network it starts as; see `started`."""
+    changes: tuple[str, ...] = ()
+    """What was changed by hand."""
     is_small: bool = False
     table: Mapping[str, Any] = field(default_factory=dict)
     """The merged TOML: what a checkpoint keeps."""
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits over all that the recipe says, apart from words for people."""
+        """12 hex digits over all that the recipe says, and those it starts from, apart from words for people."""
         said = {name: value for name, value in self.table.items() if name not in ("source", "gaps", "small")}
-        return fingerprint({"name": self.name, "small": self.is_small, **said})
+        started = {part: self.started(part).fingerprint for part in self.start}
+        return fingerprint({"name": self.name, "small": self.is_small, **said, "start": started})
+
+    def started(self, part: str) -> Recipe:
+        """The recipe a part starts from: as small, and with the same changes to data, optimizer and training."""
+        shared = [change for change in self.changes if change.partition(".")[0].strip() in _SHARED]
+        return load_recipe(self.start[part], changes=shared, small=self.is_small)
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -124,7 +133,7 @@ def load_recipe(name: str, *, changes: Sequence[str] = (), small: bool = False) 
         table = _merged(table, shrunk)
     for change in changes:
         table = _merged(table, _parsed_change(change))
-    return _recipe(Path(name).stem, table, is_small=small)
+    return replace(_recipe(Path(name).stem, table, is_small=small), changes=tuple(changes))
 
 
 def restore_recipe(name: str, table: Mapping[str, Any], *, is_small: bool) -> Recipe:

@@ -20,8 +20,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
+from storage.errors import HighlightsError
 
-class NotConverged(RuntimeError):
+
+class Unfit(HighlightsError, ValueError):
+    """These pairs have no answer."""
+
+
+class NotConverged(Unfit):
     """The solver ran out of iterations."""
 
 
@@ -55,11 +61,11 @@ def pair_differences(descriptors: Tensor, pairs: Tensor) -> NDArray[np.float32]:
 def fit(differences: NDArray[np.float32], settings: RankingSVMSettings | None = None) -> NDArray[np.float64]:
     """`(N, F)` differences → the weights `(F,)`; the same input and settings give the same weights.
 
-    ValueError without pairs or with numbers that are not finite; NotConverged if iterations do not suffice.
+    Unfit without pairs or with numbers that are not finite; NotConverged if iterations do not suffice.
     """
     settings = settings or RankingSVMSettings()
     if not len(differences) or not np.isfinite(differences).all():
-        raise ValueError(f"a ranking SVM needs one pair or more, all finite; got {len(differences)} pairs")
+        raise Unfit(f"a ranking SVM needs one pair or more, all finite; got {len(differences)} pairs")
     # x⁺ - x⁻ as positive and x⁻ - x⁺ as negative are the same constraint; the solver wants to see both classes.
     pairs = differences if len(differences) > 1 else np.repeat(differences, 2, axis=0)
     signs = np.where(np.arange(len(pairs)) % 2, -1, 1)
@@ -95,11 +101,11 @@ def put(linear: nn.Linear, weights: NDArray[np.float64]) -> None:
 def fusion_weight(differences: NDArray[np.float32], settings: RankingSVMSettings | None = None) -> float:
     """ω of h + ω·h_SVM from `(N, 2)` differences of both scores on validation pairs.
 
-    ValueError if the fit turns the first score around: no ω then ranks as the fit does.
+    Unfit if the fit turns the first score around: no ω then ranks as the fit does.
     """
     of_first, of_second = fit(differences, settings)
     if not of_first > 0:
-        raise ValueError(
+        raise Unfit(
             f"on these {len(differences)} validation pairs the first score is worth {of_first:.3g}, the second "
             f"{of_second:.3g}; h + ω·h_SVM needs a first score that ranks better than chance: train it longer"
         )

@@ -200,7 +200,7 @@ class PRNet(nn.Module):
     def _clips(self, batch: Batch, frames: Tensor) -> tuple[Tensor, Tensor]:
         """h̃: `(B, K, d)`, the mean over each clip's frames, and `(B, K)`, which of them exist."""
         exists = batch.history_mask.any(2)
-        if self.settings.preference == "G":
+        if self.settings.preference == "G" or not exists.any():
             exists = exists[:, :0]
             return frames.new_zeros(*exists.shape, frames.shape[-1]), exists
         if not exists.any():

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 
+from models.highlight.table import HIGHLIGHT_MODELS
+from trainer.checkpoint import read_checkpoint
+from trainer.fit import FitOptions, Run, fit, restore
+from trainer.planted import PlantedSettings, Timing, plant
 from trainer.recipe import load_recipe, recipe_names
+from trainer.scoring import Question, answer, judge
 
 SHAPES = {
     "c3d/pool5": (8192,),
@@ -67,3 +77,59 @@ def test_full_widths_have_as_many_parameters_as_they_had() -> None:
         for child in children
     }
     assert found == PARAMETERS | same
+
+
+def test_every_model_has_a_recipe_and_every_recipe_says_where_it_is_from_and_what_is_open() -> None:
+    recipes = [load_recipe(name) for name in recipe_names()]
+    assert {recipe.spec.name for recipe in recipes} == set(HIGHLIGHT_MODELS)
+    assert all("(" in recipe.source and recipe.gaps for recipe in recipes)
+
+
+def test_a_table_that_is_a_value_is_replaced_whole() -> None:
+    assert set(load_recipe("mha_fusion").data.max_items) == {"keypoint_rcnn/joints", "keypoint_rcnn/joint_features"}
+    assert load_recipe("mha_fusion_objects").data.max_items == {}
+
+
+def test_a_recipe_that_starts_from_others_hands_its_changes_on_and_is_named_after_them() -> None:
+    plain, changed = (load_recipe("phd_ca_svm_d", changes=changes) for changes in ((), ("training.epochs=3",)))
+    assert (plain.started("first").training.epochs, changed.started("first").training.epochs) == (16, 3)
+    assert changed.started("second").name == "svm_d"
+    assert load_recipe("residual", small=True).started("generic").is_small
+    assert len({plain.fingerprint, changed.fingerprint, plain.started("first").fingerprint}) == 3
+
+
+TIMING = Timing(
+    video_seconds=np.array([41.0, 62.0, 83.0]),
+    gif_seconds=np.array([2.0, 4.0, 6.0]),
+    gifs_of_video=np.array([1, 2]),
+    history_videos=np.array([2, 3]),
+)
+PLANTED = PlantedSettings(seed=1, train_users=12, test_users=3, max_videos=3, noise=0.5, width=16, with_frames=True)
+CHANGES = ("data.targets=every", "data.holdout_users=3", "training.epochs=2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minute of video for each of a few users, and all arrays that any recipe reads."""
+    return plant(tmp_path_factory.mktemp("planted"), PLANTED, TIMING)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_small_runs_from_a_store_to_numbers(name: str, folder: Path) -> None:
+    recipe = load_recipe(name, changes=CHANGES, small=True)
+    path = fit(Run(recipe, folder, 0), FitOptions())
+    torch.manual_seed(0)
+    fresh = recipe.spec.build(recipe.model_settings, restore(path, folder, "cpu").data.shapes).state_dict()
+    trained = read_checkpoint(path).state["model"]
+    assert bool(recipe.stages) == any(not torch.equal(trained[key], fresh[key]) for key in fresh)
+    if "gradient" in recipe.stages:
+        losses = [float(row["loss"]) for row in csv.DictReader((path.parent / "log.csv").read_text().splitlines())]
+        assert len(losses) == 2
+        assert np.isfinite(losses).all()
+    question = Question(path, folder, "test")
+    answers = answer(question, device="cpu")
+    assert any(np.ptp(track.scores) > 0 for track in answers.tracks.values())
+    found = judge(question, answers)
+    assert len(found.ids) + len(found.dropped) == PLANTED.test_users
+    assert len(found.ids) > 1
+    assert all((values >= 0).all() and (values <= 1).all() for values in found.values.values())
