@@ -18,7 +18,18 @@ from tasks.arrays import WriteSlurmArray  # noqa: E402  settings first: Luigi re
 from tasks.exits import install  # noqa: E402
 from tasks.features import BuildFeatures, BuildPHD2Features, ExtractShard, ExtractShards  # noqa: E402
 from tasks.ingest import BuildCatalog  # noqa: E402
+from tasks.training import ReproduceTable, ScoreModel, TrainModel  # noqa: E402
 
 install()
 
-__all__ = ["BuildCatalog", "BuildFeatures", "BuildPHD2Features", "ExtractShard", "ExtractShards", "WriteSlurmArray"]
+__all__ = [
+    "BuildCatalog",
+    "BuildFeatures",
+    "BuildPHD2Features",
+    "ExtractShard",
+    "ExtractShards",
+    "ReproduceTable",
+    "ScoreModel",
+    "TrainModel",
+    "WriteSlurmArray",
+]

@@ -10,7 +10,7 @@ Knows recipes, data, stages and protocols. Refuses to know tables and schedulers
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ def _about(run: Run, data: HighlightData, started_as: Mapping[str, str]) -> dict
         "catalog": data.catalog.name,
         "trained_on": data.trained_on,
         "shapes": {key: list(shape) for key, shape in data.shapes.items()},
-        "notes": list(data.features.notes),
+        "notes": list(data.training().notes if recipe.stages else data.features.notes),
         "started_as": dict(started_as),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
@@ -192,11 +192,14 @@ class Restored:
     """Of its file: what scores name as their origin."""
 
 
-def restore(path: Path, folder: Path, device: str) -> Restored:
-    """A finished network with the features of a catalog. SettingsError if they are not those it was trained on."""
+def restore(path: Path, folder: Path, device: str, asked: Sequence[str] = ()) -> Restored:
+    """A finished network with the features of a catalog, and other data settings where `asked` says so.
+
+    SettingsError if the features are not those it was trained on.
+    """
     checkpoint = read_checkpoint(path, device)
     about = checkpoint.about
-    recipe = restore_recipe(about["recipe_name"], about["recipe"], is_small=about["is_small"])
+    recipe = restore_recipe(about["recipe_name"], about["recipe"], is_small=about["is_small"], asked=asked)
     data = open_data(folder, recipe.data, trained_on=about["trained_on"])
     model = recipe.spec.build(recipe.model_settings, {key: tuple(shape) for key, shape in about["shapes"].items()})
     model.load_state_dict(checkpoint.state["model"])

@@ -136,9 +136,18 @@ def load_recipe(name: str, *, changes: Sequence[str] = (), small: bool = False) 
     return replace(_recipe(Path(name).stem, table, is_small=small), changes=tuple(changes))
 
 
-def restore_recipe(name: str, table: Mapping[str, Any], *, is_small: bool) -> Recipe:
-    """The recipe that a checkpoint keeps."""
-    return _recipe(name, copy.deepcopy(dict(table)), is_small=is_small)
+def restore_recipe(name: str, table: Mapping[str, Any], *, is_small: bool, asked: Sequence[str] = ()) -> Recipe:
+    """The recipe that a checkpoint keeps, to be asked with other data settings (`data.history_videos=4`).
+
+    SettingsError for a change to anything that was settled in training.
+    """
+    merged = copy.deepcopy(dict(table))
+    for change in asked:
+        parsed = _parsed_change(change)
+        if set(parsed) != {"data"}:
+            raise SettingsError((f"a trained network can be asked with other data settings alone; got {change!r}",))
+        merged = _merged(merged, parsed)
+    return _recipe(name, merged, is_small=is_small)
 
 
 def _recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe:

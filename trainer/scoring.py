@@ -11,6 +11,7 @@ from pathlib import Path
 
 from storage.catalog import read_catalog
 from storage.errors import LookupFailed
+from storage.fingerprint import fingerprint
 from storage.layout import Layout
 from storage.records import JSON
 from storage.scores import Provenance, ScoreRun, read_scores, write_scores
@@ -34,11 +35,14 @@ class Question:
     folder: Path
     """`ROOT/<catalog>`, which may be another catalog than the one it was trained on."""
     split: Split
+    asked: tuple[str, ...] = ()
+    """Data settings that are other than in training, such as `data.history_videos=4`."""
 
     @property
     def name(self) -> str:
-        """What its scores are filed under: the training's folder and the split."""
-        return f"{self.model.absolute().parent.name}.{self.split}"
+        """What its scores are filed under: the training's folder, the split, and how else it was asked."""
+        otherwise = f".{fingerprint(self.asked)}" if self.asked else ""
+        return f"{self.model.absolute().parent.name}.{self.split}{otherwise}"
 
     @property
     def layout(self) -> Layout:
@@ -55,7 +59,7 @@ def answer(
     on_batch: Callable[[int], None] = lambda examples: None,
 ) -> ScoreRun:
     """Score and keep, or read what was kept, if the same network gave it."""
-    restored = restore(question.model, question.folder, device)
+    restored = restore(question.model, question.folder, device, question.asked)
     kept = _kept(question, restored)
     if kept is not None:
         return kept
@@ -67,7 +71,7 @@ def answer(
     answers = score(
         restored.model,
         Loader(dataset, settings),
-        _provenance(restored),
+        _provenance(restored, question, dataset.notes),
         device=device,
         precision=restored.recipe.training.precision,
         **({"prepare": prepare} if prepare else {}),
@@ -100,7 +104,7 @@ def _features(restored: Restored) -> dict[str, JSON]:
     return {name: f"{reader.name} {reader.digest()}" for name, reader in restored.data.features.readers.items()}
 
 
-def _provenance(restored: Restored) -> Provenance:
+def _provenance(restored: Restored, question: Question, notes: tuple[str, ...]) -> Provenance:
     about, readers = restored.about, restored.data.features.readers
     return Provenance(
         model=restored.recipe.name,
@@ -111,6 +115,8 @@ def _provenance(restored: Restored) -> Provenance:
             "features": _features(restored),
             "seed": about["seed"],
             "recipe": about["recipe"],
+            "asked": list(question.asked),
+            "notes": list(dict.fromkeys([*about["notes"], *notes])),
             "versions": about["versions"],
             "gaps": list(restored.recipe.gaps),
         },

@@ -124,7 +124,7 @@ def list_examples(
         raise SettingsError((f"{catalog.name} has no example left in the split {split!r}: {targets}",))
     notes: tuple[str, ...] = (f"validation users are {holdout}, as the dataset names none",) if holdout else ()
     if settings.history_videos is not None:
-        notes += (f"histories are {settings.history_videos} videos drawn by seed, not the last ones: order is unknown",)
+        notes += ("histories cut to fewer videos keep some drawn by seed, not the last ones: order is unknown",)
     used = {example.user_id for example in examples}
     gone = {"without a target": [user_id for user_id in users if user_id not in used]}
     pairs = {(example.history_user, video_id) for example in candidates for video_id in example.history}

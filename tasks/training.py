@@ -1,0 +1,125 @@
+"""Training, scoring and whole tables as tasks: each is complete when what it writes is there and up to date.
+
+What `python -m trainer fit`, `score` and `table` do, for those who schedule with Luigi. Features have to be built
+before; a recipe that lacks some fails and names them. Refuses to know how anything is learned.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import luigi
+
+from pipeline.extract import resolve_device
+from storage.errors import LookupFailed
+from tasks.sections import CommaList
+from tasks.settings import Settings, load
+
+if TYPE_CHECKING:
+    from trainer.fit import Run
+    from trainer.reproduce import Order
+
+
+class _OfCatalog(luigi.Task):
+    """What the three have in common."""
+
+    catalog = luigi.Parameter(description="whose features are read")
+    small = luigi.BoolParameter(description="the recipes' small widths: a trial of seconds, no result")
+    changes = luigi.ListParameter(default=(), description='of recipes, as JSON: ["training.epochs=3"]')
+
+    @property
+    def settings(self) -> Settings:
+        """All of `workflows.cfg`, checked."""
+        return load(self.catalog)
+
+
+class TrainModel(_OfCatalog):
+    """One network: a recipe on a catalog's features with a seed."""
+
+    recipe = luigi.Parameter(description="its name, or a .toml file")
+    seed = luigi.IntParameter(default=0)
+
+    def asked(self) -> Run:
+        """The run this task is about."""
+        from trainer.fit import Run
+        from trainer.recipe import load_recipe
+
+        recipe = load_recipe(self.recipe, changes=tuple(self.changes), small=self.small)
+        return Run(recipe, self.settings.layout.folder, self.seed)
+
+    def model(self) -> Path:
+        """Its `model.safetensors`. LookupFailed if there are no features to name it after."""
+        run = self.asked()
+        return run.place(run.data()) / "model.safetensors"
+
+    def complete(self) -> bool:
+        """Whether the network is finished, for the features that are there now."""
+        try:
+            return self.model().is_file()
+        except LookupFailed:
+            return False
+
+    def run(self) -> None:
+        """Train, or go on."""
+        from trainer.fit import FitOptions, fit
+
+        fit(self.asked(), FitOptions(device=resolve_device(self.settings.device)))
+
+
+class ScoreModel(TrainModel):
+    """The scores of a network on the users of a split."""
+
+    split = luigi.Parameter(default="test", description="train, validation, test or all")
+
+    def requires(self) -> TrainModel:
+        """The network."""
+        return self.clone(TrainModel)
+
+    def complete(self) -> bool:
+        """Whether the scores are there, and are this network's."""
+        from storage.scores import runs
+        from trainer.scoring import Question
+
+        if not super().complete():
+            return False
+        question = Question(self.model(), self.settings.layout.folder, self.split)
+        return question.name in runs(question.layout)
+
+    def run(self) -> None:
+        """Score and keep."""
+        from trainer.scoring import Question, answer
+
+        question = Question(self.model(), self.settings.layout.folder, self.split)
+        answer(question, device=resolve_device(self.settings.device))
+
+
+class ReproduceTable(_OfCatalog):
+    """A paper's table, or some, on a catalog, kept under its `report/`; trains and scores what is missing."""
+
+    tables = CommaList(description="names, as `python -m trainer table` lists them")
+    seeds = luigi.IntParameter(default=1)
+
+    def orders(self) -> list[Order]:
+        """One for each table."""
+        from trainer.published import load_table
+        from trainer.reproduce import Order
+
+        folder = self.settings.layout.folder
+        return [Order(load_table(name), folder, self.seeds, self.small, tuple(self.changes)) for name in self.tables]
+
+    def complete(self) -> bool:
+        """Whether all reports are there, for the features, recipes and published numbers of now."""
+        from trainer.report import is_kept
+
+        return all(is_kept(order) for order in self.orders())
+
+    def run(self) -> None:
+        """Measure, keep, and show."""
+        from trainer.report import keep, rendered
+        from trainer.reproduce import reproduce
+
+        for order in self.orders():
+            rows = reproduce(order, device=resolve_device(self.settings.device))
+            keep(order, rows)
+            print("\n".join(rendered(order, rows, "text")))

@@ -1,0 +1,120 @@
+"""What papers printed: their tables as data, row by row, with what makes each row here.
+
+    tables/phd-gifs-1.toml      title, source, unit, metrics, notes, and rows: a name, what was published, and one of
+                                recipe, baseline, or quoted (why the row is only quoted)
+
+A row with `k = [0, 1, 2]` stands for three, with `{k}` replaced. Knows recipes and baselines by name. Refuses to know
+stores and runs.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from typing import Any, Literal
+
+from storage.errors import LookupFailed, SettingsError
+from trainer.baselines import BASELINES
+from trainer.binding import bind
+from trainer.data.examples import Split
+from trainer.recipe import recipe_names
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table."""
+
+    name: str
+    """As printed."""
+    group: str = ""
+    recipe: str = ""
+    """What makes it: a recipe ..."""
+    baseline: str = ""
+    """... or a ranker that learns nothing ..."""
+    quoted: str = ""
+    """... or nothing here, and why."""
+    changes: tuple[str, ...] = ()
+    """Of the recipe, as `load_recipe` takes them."""
+    asked: tuple[str, ...] = ()
+    """Other data settings when the trained network is asked."""
+    published: Mapping[str, float] = field(default_factory=dict)
+    """Metric → number, in the unit of the table."""
+    note: str = ""
+    """What one has to know to compare."""
+
+    def __post_init__(self) -> None:
+        if sum(map(bool, (self.recipe, self.baseline, self.quoted))) != 1:
+            raise ValueError(f"the row {self.name!r} has exactly one of recipe, baseline and quoted")
+        if self.recipe and self.recipe not in recipe_names():
+            raise ValueError(f"the row {self.name!r} names no recipe there is: {self.recipe!r}")
+        if self.baseline and self.baseline not in BASELINES:
+            raise ValueError(f"the row {self.name!r} names no baseline there is: {self.baseline!r}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper, or a figure as one."""
+
+    name: str
+    title: str
+    source: str
+    metrics: Mapping[str, str]
+    """Name of the metric → heading."""
+    unit: Literal["percent", "share"] = "percent"
+    digits: int | None = None
+    """As printed; None: 2 for percent, 3 for a share of 1."""
+    catalog: str = "phd2"
+    """The dataset it is about."""
+    split: Split = "test"
+    notes: tuple[str, ...] = ()
+    """Misprints, and what the paper measured on."""
+    rows: tuple[Row, ...] = ()
+
+    def number(self, value: float) -> str:
+        """A number in the table's unit, as the table prints it."""
+        digits = self.digits if self.digits is not None else 2 if self.unit == "percent" else 3
+        return f"{value:.{digits}f}"
+
+    def measured(self, value: float) -> str:
+        """The same for a measured number, which is a share of 1."""
+        return self.number(100 * value if self.unit == "percent" else value)
+
+
+def table_names() -> tuple[str, ...]:
+    """The tables that come with the project, ascending."""
+    return tuple(sorted(path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml")))
+
+
+def load_table(name: str) -> Table:
+    """A table by its name. LookupFailed lists the names; SettingsError tells what is wrong in the file."""
+    if name not in table_names():
+        raise LookupFailed(f"no table {name!r}; there are {', '.join(table_names())}")
+    content = tomllib.loads((_folder() / f"{name}.toml").read_text())
+    rows = tuple(
+        bind(Row, row, f"{name}: row {row.get('name', '')!r}")
+        for written in content.pop("rows", [])
+        for row in _expanded(written)
+    )
+    table = replace(bind(Table, {"name": name, **content}, name), rows=rows)
+    unknown = sorted({metric for row in rows for metric in row.published} - set(table.metrics))
+    if unknown or not rows or len({row.name for row in rows}) != len(rows):
+        raise SettingsError(
+            (f"{name} has rows, each name once, and its metrics name all that is published: {unknown}",)
+        )
+    return table
+
+
+def _expanded(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if "k" not in row:
+        yield row
+        return
+    for k in row["k"]:
+        asked = [change.replace("{k}", str(k)) for change in row.get("asked", [])]
+        named = row["name"].replace("{k}", str(k))
+        yield {key: value for key, value in row.items() if key != "k"} | {"name": named, "asked": asked}
+
+
+def _folder() -> Any:
+    return resources.files("trainer") / "tables"

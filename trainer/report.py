@@ -1,0 +1,161 @@
+"""A measured table as text, Markdown or CSV: published beside measured, and below it whatever one has to know.
+
+One line for a row and a metric. What makes a number no result stands in its own cell. Refuses to know how rows are
+made.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+from storage.atomic import publish
+from storage.fingerprint import readable
+from trainer.estimates import Estimate
+from trainer.reproduce import Measured, Order
+
+Format = Literal["text", "markdown", "csv"]
+HEADINGS = ("system", "metric", "published", "measured", "95 %", "sd", "seeds", "users", "ids")
+_CSV_HEADINGS = (
+    "table", "group", "system", "made_by", "metric", "unit", "published", "measured", "low", "high", "seed_sd", "seeds",
+    "users", "users_dropped", "ids_sha256", "protocol", "marks", "why_not",
+)  # fmt: skip
+
+
+def rendered(order: Order, rows: Sequence[Measured], form: Format) -> Iterator[str]:
+    """The lines of a report."""
+    if form == "csv":
+        yield from _csv(order, rows).splitlines()
+        return
+    cells = [HEADINGS, *(cell for row in rows for cell in _cells(order, row))]
+    yield from _head(order, rows, form)
+    yield from _aligned(cells) if form == "text" else _markdown(cells)
+    yield ""
+    yield from (f"- {line}" if form == "markdown" else line for line in _below(order, rows))
+
+
+def keep(order: Order, rows: Sequence[Measured]) -> None:
+    """Under `ROOT/<catalog>/report/`: `.md`, `.csv`, and, last, the `.json` that says what they are made of."""
+    forms: dict[str, Format] = {"md": "markdown", "csv": "csv"}
+    for suffix, form in forms.items():
+        content = "\n".join(rendered(order, rows, form)) + "\n"
+        publish(order.layout.report / f"{order.name}.{suffix}", content.encode(), replace=True)
+    publish(record_file(order), readable({"table": order.table.name, "made_of": order.fingerprint}), replace=True)
+
+
+def is_kept(order: Order) -> bool:
+    """Whether the report is there, made of the features, recipes and published numbers of now."""
+    wanted = readable({"table": order.table.name, "made_of": order.fingerprint})
+    return record_file(order).is_file() and record_file(order).read_bytes() == wanted
+
+
+def record_file(order: Order) -> Path:
+    """What is written last."""
+    return order.layout.report / f"{order.name}.json"
+
+
+def _head(order: Order, rows: Sequence[Measured], form: Format) -> Iterator[str]:
+    table, protocols = order.table, {found.protocol for row in rows for found in row.found.values()}
+    unit = "percent" if table.unit == "percent" else "shares of 1"
+    yield f"## {table.title}" if form == "markdown" else table.title
+    yield ""
+    yield f"published: {table.source}, on {table.catalog}"
+    if protocols:
+        measured = f"{order.layout.catalog}, {table.split} users, {', '.join(sorted(protocols))}"
+        yield f"measured: {measured}; {unit}; mean [95 % over users], sd from seed to seed"
+    yield ""
+
+
+def _cells(order: Order, measured: Measured) -> Iterator[tuple[str, ...]]:
+    row, table = measured.row, order.table
+    name = f"{row.group}: {row.name}" if row.group else row.name
+    for metric, heading in table.metrics.items():
+        published = table.number(row.published[metric]) if metric in row.published else "-"
+        if metric in measured.found:
+            yield (name, heading, published, *_numbers(order, measured, measured.found[metric]))
+        else:
+            yield (name, heading, published, "quoted" if row.quoted else "not measured", "", "", "", "", "")
+
+
+def _numbers(order: Order, measured: Measured, found: Estimate) -> tuple[str, ...]:
+    table, marks = order.table, f" ({', '.join(measured.marks)})" if measured.marks else ""
+    return (
+        f"{table.measured(found.mean)}{marks}",
+        f"[{table.measured(found.low)}, {table.measured(found.high)}]",
+        "-" if found.seed_sd is None else table.measured(found.seed_sd),
+        str(found.seeds),
+        f"{found.n} of {found.n + found.n_dropped}",
+        found.short_hash,
+    )
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    first, *others = cells
+    yield f"| {' | '.join(first)} |"
+    yield f"|{'-|' * len(first)}"
+    yield from (f"| {' | '.join(line)} |" for line in others)
+
+
+def _below(order: Order, rows: Sequence[Measured]) -> Iterator[str]:
+    """What concerns the table, then rows; the same word about several rows is said once."""
+    yield from (f"published: {note}" for note in order.table.notes)
+    if len({found.ids_sha256 for row in rows for found in row.found.values()}) > 1:
+        yield "not all rows are over the same users: compare those with the same ids"
+    told = [
+        *((f"published: {row.row.note}", row) for row in rows if row.row.note),
+        *((row.why_not if row.why_not.startswith("not measured") else f"quoted {row.why_not}", row)
+          for row in rows if row.why_not),
+        *((f"gap: {gap}", row) for row in rows for gap in row.gaps),
+        *((f"data: {note}", row) for row in rows for note in row.notes),
+        *((f"users without a number: {_reasons(row)}", row) for row in rows if row.dropped),
+    ]  # fmt: skip
+    by_word: dict[str, list[str]] = {}
+    for word, row in told:
+        by_word.setdefault(word, []).append(row.row.name)
+    yield from (f"{word} ({_listed(names, len(rows))})" for word, names in by_word.items())
+
+
+def _reasons(row: Measured) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(row.dropped.items()))
+
+
+def _listed(names: Sequence[str], rows: int) -> str:
+    unique = list(dict.fromkeys(names))
+    if len(unique) == rows:
+        return "all rows"
+    stems = [stem for stem, _ in groupby(unique, key=lambda name: name.partition(", k = ")[0])]
+    return "; ".join(stems)
+
+
+def _csv(order: Order, rows: Sequence[Measured]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_CSV_HEADINGS)
+    for measured in rows:
+        for metric in order.table.metrics:
+            writer.writerow(_csv_cells(order, measured, metric))
+    return text.getvalue()
+
+
+def _csv_cells(order: Order, measured: Measured, metric: str) -> list[object]:
+    row, table = measured.row, order.table
+    made_by = row.recipe or row.baseline or "quoted"
+    start = [table.name, row.group, row.name, made_by, metric, table.unit, row.published.get(metric, "")]
+    found = measured.found.get(metric)
+    if found is None:
+        return [*start, *[""] * 10, measured.why_not]
+    scale = 100 if table.unit == "percent" else 1
+    numbers = [scale * found.mean, scale * found.low, scale * found.high]
+    sd = "" if found.seed_sd is None else scale * found.seed_sd
+    users = [found.seeds, found.n, found.n_dropped, found.ids_sha256, found.protocol]
+    return [*start, *numbers, sd, *users, " ".join(measured.marks), ""]

@@ -1,0 +1,198 @@
+"""The rows of a published table, measured on a catalog: trains what is missing, scores, and keeps what it found.
+
+Rankers that learn nothing are measured on the users and durations of the table's first measured network, so that all
+rows answer the same question; without such a network, on everybody the catalog asks about. Refuses to know how a table
+looks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage.catalog import read_catalog
+from storage.errors import LookupFailed, SettingsError
+from storage.fingerprint import fingerprint
+from storage.layout import Layout
+from storage.scores import ScoreRun
+from trainer.baselines import BASELINES, baseline_tracks
+from trainer.estimates import Estimate, Evaluation, estimates
+from trainer.fit import FitOptions, Run, fit
+from trainer.loop import Diverged
+from trainer.progress import Watched
+from trainer.protocols import PHD2, evaluate, scored_durations, targets
+from trainer.published import Row, Table
+from trainer.recipe import Recipe, load_recipe
+from trainer.scoring import Question, answer, judge
+from trainer.svm import Unfit
+
+BASELINE_SEEDS = 20
+"""One random ranking of PHD2's test users has a standard deviation of 0.25 points of mAP."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for: a table on a catalog."""
+
+    table: Table
+    folder: Path
+    """`ROOT/<catalog>`."""
+    seeds: int = 1
+    is_small: bool = False
+    changes: tuple[str, ...] = ()
+    """Of every recipe of the table."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise SettingsError((f"seeds is at least 1, got {self.seeds}",))
+
+    @property
+    def layout(self) -> Layout:
+        """The catalog's files."""
+        return Layout(self.folder.absolute().parent, self.folder.absolute().name)
+
+    @property
+    def name(self) -> str:
+        """`phd-gifs-1.3-seeds.small`: what its report is called."""
+        changed = f".{fingerprint(self.changes)}" if self.changes else ""
+        return f"{self.table.name}.{self.seeds}-seeds{'.small' if self.is_small else ''}{changed}"
+
+    def recipe(self, row: Row) -> Recipe:
+        """The row's recipe; what the row itself changes goes before what the order changes."""
+        return load_recipe(row.recipe, changes=(*self.changes, *row.changes), small=self.is_small)
+
+    def runs(self, row: Row) -> tuple[Run, ...]:
+        """One for each seed; one alone where nothing is learned."""
+        recipe = self.recipe(row)
+        return tuple(Run(recipe, self.folder, seed) for seed in range(self.seeds if recipe.stages else 1))
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits over all that the report depends on, features included."""
+        made_of = [[row.name, list(row.asked), *self._run_names(row)] for row in self.table.rows]
+        return fingerprint({"rows": made_of, "published": self.table})
+
+    def _run_names(self, row: Row) -> Iterator[str]:
+        try:
+            for run in self.runs(row) if row.recipe else ():
+                yield run.name(run.data())
+        except (LookupFailed, SettingsError) as error:
+            yield str(error)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row, and what became of it."""
+
+    row: Row
+    found: Mapping[str, Estimate] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+    """Short: `planted:3`, `random:0`, `small`: what makes the numbers no result."""
+    gaps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Reason → users without a number."""
+    why_not: str = ""
+    """Why there are no numbers."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Whom, and how long their videos are: what all rows of a table share."""
+
+    users: Collection[str] | None = None
+    durations: Mapping[str, float] = field(default_factory=dict)
+
+
+def reproduce(order: Order, *, device: str = "cpu", workers: int = 0) -> tuple[Measured, ...]:
+    """Every row of the table, in its order. A row that cannot be made says why, and keeps no other from being made."""
+    asked = _Asked()
+    networks: dict[str, Measured] = {}
+    for row in order.table.rows:
+        if row.recipe:
+            networks[row.name], found = _attempt(order, row, device, workers)
+            asked = asked if asked.users is not None or found is None else found
+    return tuple(
+        networks.get(row.name) or (_baseline(order, row, asked) if row.baseline else Measured(row, why_not=row.quoted))
+        for row in order.table.rows
+    )
+
+
+def _attempt(order: Order, row: Row, device: str, workers: int) -> tuple[Measured, _Asked | None]:
+    try:
+        return _network(order, row, device, workers)
+    except (LookupFailed, SettingsError, Unfit, Diverged) as error:
+        return Measured(row, why_not=f"not measured: {error}"), None
+
+
+def _network(order: Order, row: Row, device: str, workers: int) -> tuple[Measured, _Asked | None]:
+    runs = order.runs(row)
+    answers = [_answers(order, row, run, device, workers) for run in runs]
+    judged = [judge(question, scores) for question, scores in answers]
+    scores, first = answers[0][1], judged[0]
+    gaps, dropped = _gaps(runs[0].recipe), Counter(first.dropped.values())
+    if not first.ids:
+        return Measured(row, gaps=gaps, dropped=dropped, why_not="not measured: no user has a number"), None
+    marks = (*_marks(scores.provenance.marks), *_where(order))
+    notes = tuple(str(note) for note in _listed(scores))
+    measured = Measured(row, _shown(order, judged), marks, gaps, notes, dropped)
+    return measured, _Asked(first.ids, scored_durations(scores.tracks.values()))
+
+
+def _answers(order: Order, row: Row, run: Run, device: str, workers: int) -> tuple[Question, ScoreRun]:
+    with Watched("step") as steps, Watched("video") as videos:
+        options = FitOptions(
+            device=device,
+            workers=workers,
+            on_start=steps.start,
+            on_step=lambda progress, loss: steps.advance_to(progress.step, f"epoch {progress.epoch}, loss {loss:.4g}"),
+        )
+        question = Question(fit(run, options), order.folder, order.table.split, row.asked)
+        return question, answer(
+            question, device=device, workers=workers, on_start=videos.start, on_batch=videos.advance
+        )
+
+
+def _baseline(order: Order, row: Row, asked: _Asked) -> Measured:
+    baseline = BASELINES[row.baseline]
+    try:
+        truth = targets(read_catalog(order.folder), order.table.split, PHD2, asked.durations, asked.users)
+    except SettingsError as error:
+        return Measured(row, why_not=f"not measured: {error}")
+    seeds = range(BASELINE_SEEDS if baseline.is_random else 1)
+    judged = [evaluate(truth, baseline_tracks(baseline, truth, seed)) for seed in seeds]
+    return Measured(
+        row, _shown(order, judged), (*_planted(order), *_where(order)), dropped=Counter(judged[0].dropped.values())
+    )
+
+
+def _shown(order: Order, judged: list[Evaluation]) -> dict[str, Estimate]:
+    found = estimates(judged)
+    return {metric: found[metric] for metric in order.table.metrics if metric in found}
+
+
+def _gaps(recipe: Recipe) -> tuple[str, ...]:
+    """The recipe's own, and those of the recipes it starts from."""
+    return (*recipe.gaps, *(gap for part in recipe.start for gap in _gaps(recipe.started(part))))
+
+
+def _marks(told: tuple[str, ...]) -> tuple[str, ...]:
+    """`c3d-0123456789ab is planted:3: no result` → `planted:3`; whatever has no such word stays as it is."""
+    words = (re.search(r"\b(?:random|planted):\w+", mark) for mark in told)
+    return tuple(dict.fromkeys(word[0] if word else mark for word, mark in zip(words, told, strict=True)))
+
+
+def _planted(order: Order) -> tuple[str, ...]:
+    return tuple(re.findall(r"^planted:\w+$", str(read_catalog(order.folder).origin.get("reader", ""))))
+
+
+def _where(order: Order) -> tuple[str, ...]:
+    return () if order.layout.catalog == order.table.catalog else (f"on {order.layout.catalog}",)
+
+
+def _listed(scores: ScoreRun) -> list[object]:
+    notes = scores.provenance.settings.get("notes", [])
+    return list(notes) if isinstance(notes, list) else []

@@ -1,0 +1,39 @@
+"""`python -m trainer table [NAME FOLDER]`: a paper's table, published beside measured; without a name, which there are.
+
+Trains what is missing, one network after the other in this process; large ones can be trained before, by
+`torchrun -m trainer fit`, and are then found. Refuses to know how.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from storage.errors import SettingsError
+from trainer.fit_command import add_choices
+from trainer.published import load_table, table_names
+from trainer.report import keep, rendered
+from trainer.reproduce import Order, reproduce
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("table", nargs="?", metavar="NAME", help=f"one of: {', '.join(table_names())}")
+    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="ROOT/<catalog>, with features")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="networks of each system, seeds 0 to N - 1")
+    parser.add_argument("--format", default="text", choices=("text", "markdown", "csv"))
+    add_choices(parser)
+
+
+def run(options: argparse.Namespace) -> Iterator[str]:
+    """The lines of the table, which is kept under `FOLDER/report/` too."""
+    if options.table is None:
+        yield from (f"{name:<14} {load_table(name).title}" for name in table_names())
+        return
+    if options.folder is None:
+        raise SettingsError((f"table {options.table} needs a FOLDER: a catalog's, such as data/phd2",))
+    order = Order(load_table(options.table), options.folder, options.seeds, options.small, tuple(options.changes))
+    rows = reproduce(order, device=options.device, workers=options.workers)
+    keep(order, rows)
+    yield from rendered(order, rows, options.format)
