@@ -7,12 +7,13 @@ before; a recipe that lacks some fails and names them. Refuses to know how anyth
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import luigi
 
 from pipeline.extract import resolve_device
 from storage.errors import LookupFailed
+from tasks import reporting
 from tasks.sections import CommaList
 from tasks.settings import Settings, load
 
@@ -70,9 +71,9 @@ class TrainModel(_OfCatalog):
 class ScoreModel(TrainModel):
     """The scores of a network on the users of a split."""
 
-    split = luigi.Parameter(default="test", description="train, validation, test or all")
+    split: Any = luigi.ChoiceParameter(choices=("train", "validation", "test", "all"), default="test")
 
-    def requires(self) -> TrainModel:
+    def requires(self) -> Any:
         """The network."""
         return self.clone(TrainModel)
 
@@ -122,4 +123,4 @@ class ReproduceTable(_OfCatalog):
         for order in self.orders():
             rows = reproduce(order, device=resolve_device(self.settings.device))
             keep(order, rows)
-            print("\n".join(rendered(order, rows, "text")))
+            reporting.say("\n".join(rendered(order, rows, "text")))
