@@ -6,17 +6,18 @@ Knows neither yt-dlp nor a decoder. Decides what is asked at all: a recorded ans
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.egress import Way
 from pipeline.media import SUFFIXES, Media, MediaRecord, accepted_suffix, digest, is_final, read_record, verify_media
-from pipeline.site import from_site
+from pipeline.site import Arrived, from_site
 from pipeline.source import YOUTUBE, SourceSettings
 from storage.atomic import adopt, temporary_beside
 from storage.errors import IntegrityError, VideoError
 from storage.faults import disk_fault
 from storage.layout import Layout
-from storage.verdicts import DONE, State, failed
+from storage.verdicts import DONE, State, Verdict, failed
 
 __all__ = ["YOUTUBE", "Media", "SourceSettings", "fetch", "verify_media"]
 
@@ -27,12 +28,14 @@ def fetch(
     layout: Layout,
     shard: int,
     source: SourceSettings,
+    asked_as: tuple[str, ...] = (),
     way: Way | None = None,
     retry: bool = False,
 ) -> Media:
     """The media file of one video, asked for at most once: a recorded answer is given again without asking.
 
-    `way` paces requests to a site and pauses them when it says stop; without one, that too is a failure of the video.
+    `asked_as` is as in `storage.records.Video`: a site that has not one is asked for the next. `way` paces requests to
+    a site and pauses them when it says stop; without one, that too is a failure of the video.
 
     Raises VideoError for what is the video's matter, after recording it; a failure that is not pending is raised from
     its record until `retry`. Raises SystemicFault or DiskFull, and records nothing, when this machine is at fault, and
@@ -45,16 +48,17 @@ def fetch(
             raise VideoError(video_id, known.verdict)
         places = [layout.media_file(video_id, shard, known.suffix)]
         if source.folder is not None:
-            places.append(source.folder / f"{video_id}{known.suffix}")
+            places += [source.folder / f"{name}{known.suffix}" for name in _file_names(video_id, asked_as)]
         path = _recorded_path(known, places, retry=retry)
         if path is not None:
             return Media(path, known.sha256, known.size_bytes, known.facts)
     partial = record_path.with_suffix(".partial")
     try:
         if source.folder is not None:
-            media = _from_folder(video_id, source.folder)
+            media = _from_folder(video_id, _file_names(video_id, asked_as), source.folder)
         else:
-            media = _from_site(video_id, partial, layout=layout, shard=shard, source=source, way=way)
+            arrived = _from_site(video_id, asked_as or (video_id,), partial, source=source, way=way)
+            media = _kept(arrived, layout.media_file(video_id, shard, arrived.suffix))
     except VideoError as error:
         MediaRecord(source.name, error.verdict).write(record_path)
         if is_final(error.verdict) or not (partial / "media.part").exists():
@@ -81,19 +85,41 @@ def _recorded_path(known: MediaRecord, places: list[Path], *, retry: bool) -> Pa
     raise IntegrityError(path, problem)
 
 
-def _from_folder(video_id: str, folder: Path) -> Media:
-    path = _in_folder(video_id, folder)
+def _file_names(video_id: str, asked_as: tuple[str, ...]) -> tuple[str, ...]:
+    # Copies of ActivityNet name a file v_<id>, so that no name begins with a dash.
+    return (video_id, *asked_as, f"v_{video_id}")
+
+
+def _from_folder(video_id: str, names: tuple[str, ...], folder: Path) -> Media:
+    path = _in_folder(video_id, names, folder)
     accepted_suffix(path, video_id)
     return Media(path, digest(path), path.stat().st_size)
 
 
 def _from_site(
-    video_id: str, partial: Path, *, layout: Layout, shard: int, source: SourceSettings, way: Way | None
-) -> Media:
+    video_id: str, names: tuple[str, ...], partial: Path, *, source: SourceSettings, way: Way | None
+) -> Arrived:
+    """What the site has under the first of `names` that it has at all."""
     partial.mkdir(parents=True, exist_ok=True)
-    arrived = from_site(video_id, partial, source, way)
+    for name in names:
+        try:
+            arrived = from_site(name, partial, source, way)
+        except VideoError as error:
+            if error.verdict.state is State.UNAVAILABLE and name != names[-1]:
+                _sweep(partial)
+                partial.mkdir(parents=True, exist_ok=True)
+                continue
+            raise VideoError(video_id, _told_of(name, error.verdict, video_id)) from error
+        return arrived if name == video_id else replace(arrived, facts={**arrived.facts, "asked_as": name})
+    raise ValueError(f"{video_id} has no name to ask for")
+
+
+def _told_of(name: str, verdict: Verdict, video_id: str) -> Verdict:
+    return verdict if name == video_id else failed(verdict.reason, f"asked for {name}: {verdict.detail}")
+
+
+def _kept(arrived: Arrived, path: Path) -> Media:
     sha256, size_bytes = digest(arrived.path), arrived.path.stat().st_size
-    path = layout.media_file(video_id, shard, arrived.suffix)
     temporary = arrived.path.rename(temporary_beside(path))
     # A file without a valid record was never promised to anybody.
     path.unlink(missing_ok=True)
@@ -107,10 +133,11 @@ def _sweep(partial: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
 
 
-def _in_folder(video_id: str, folder: Path) -> Path:
+def _in_folder(video_id: str, names: tuple[str, ...], folder: Path) -> Path:
     # Whole names are tried, never patterns: `abc` must not find `abcd.mp4`.
-    for suffix in (spelling for known in SUFFIXES for spelling in (known, known.upper())):
-        path = folder / f"{video_id}{suffix}"
+    spellings = [spelling for known in SUFFIXES for spelling in (known, known.upper())]
+    for path in (folder / f"{name}{suffix}" for name in names for suffix in spellings):
         if path.is_file():
             return path
-    raise VideoError(video_id, failed("not_found", f"the folder has no {video_id} with one of {' '.join(SUFFIXES)}"))
+    told = " or ".join(names[:-1])
+    raise VideoError(video_id, failed("not_found", f"the folder has no {told} with one of {' '.join(SUFFIXES)}"))

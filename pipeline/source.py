@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.cookies import cookie_faults, cookie_values
-from storage.records import VIDEO_ID
+from storage.records import SOURCE_NAME
 
 YOUTUBE = "https://www.youtube.com/watch?v={id}"
 
@@ -102,11 +102,11 @@ class SourceSettings:
         spelled = [urllib.parse.unquote(text) for text in written]
         return tuple(sorted({*written, *spelled, *cookie_values(self.cookies_file)} - {""}, key=len, reverse=True))
 
-    def address(self, video_id: str) -> str:
-        """Where the video is asked for. Raises ValueError for anything that is no video id."""
-        if not VIDEO_ID.fullmatch(video_id):
-            raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {video_id!r}")
-        return self.template.replace("{id}", urllib.parse.quote(video_id, safe=""))
+    def address(self, name: str) -> str:
+        """Where the video is asked for that the site knows by this name. Raises ValueError for what can be none."""
+        if not SOURCE_NAME.fullmatch(name):
+            raise ValueError(f"a video is asked for as 1 to 64 of A-Z a-z 0-9 _ - and blanks, got {name!r}")
+        return self.template.replace("{id}", urllib.parse.quote(name, safe=""))
 
     def faults(self) -> tuple[str, ...]:
         """Everything wrong with these settings, one sentence each; empty when they can be used."""

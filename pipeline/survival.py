@@ -22,7 +22,7 @@ WHOLE = "all"
 
 @dataclass(frozen=True)
 class Survival:
-    """One split's videos. A video that several splits use is counted in each."""
+    """One split's videos, or one domain's. A video that several use is counted in each."""
 
     split: str
     ids: int
@@ -37,11 +37,14 @@ class Survival:
     def __str__(self) -> str:
         missing = ", ".join(f"{count} {reason}" for reason, count in self.missing.items())
         share = self.done / self.ids if self.ids else 0.0
-        return f"{self.split:<12} {self.done} of {self.ids} done ({share:.1%}){'; ' if missing else ''}{missing}"
+        return f"{self.split:<24} {self.done} of {self.ids} done ({share:.1%}){'; ' if missing else ''}{missing}"
 
 
 def survival(catalog: Catalog, verdicts: Mapping[str, Verdict]) -> tuple[Survival, ...]:
-    """One row for the whole catalog, then one per split by name. Raises ValueError unless every id has a verdict."""
+    """One row for the whole catalog, then one per split of users, then one per group, as `vlist_sel/test`; by name.
+
+    Raises ValueError unless every id has a verdict.
+    """
     everything = {video.video_id for video in catalog.videos}
     if without := sorted(everything - verdicts.keys()):
         raise ValueError(f"{len(without)} ids have no verdict, the first is {without[0]!r}")
@@ -49,7 +52,8 @@ def survival(catalog: Catalog, verdicts: Mapping[str, Verdict]) -> tuple[Surviva
     splits: dict[str, set[str]] = {}
     for link in catalog.links:
         splits.setdefault(split_of[link.user_id], set()).add(link.video_id)
-    return tuple(_row(name, ids, verdicts) for name, ids in [(WHOLE, everything), *sorted(splits.items())])
+    groups = [(f"{grouping}/{name}", {*ids}) for grouping, of in catalog.groupings.items() for name, ids in of.items()]
+    return tuple(_row(name, ids, verdicts) for name, ids in [(WHOLE, everything), *sorted(splits.items()), *groups])
 
 
 def _row(split: str, ids: set[str], verdicts: Mapping[str, Verdict]) -> Survival:

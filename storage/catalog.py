@@ -1,6 +1,6 @@
-"""What we know of a dataset before any of its videos is fetched: videos, users, links, annotations, shards.
+"""What we know of a dataset before any video is fetched: videos, users, links, annotations, groups, shards.
 
-Keeps four CSV tables and, written after them, `catalog.json` with their sha256. The same catalog gives the same bytes,
+Keeps five CSV tables and, written after them, `catalog.json` with their sha256. The same catalog gives the same bytes,
 in whatever order its rows came. Refuses to know how any published dataset is spelled: readers of those live elsewhere.
 """
 
@@ -21,18 +21,21 @@ from typing import Any, TypeVar
 from storage import atomic
 from storage.errors import IntegrityError, LookupFailed, SettingsError
 from storage.layout import Layout
-from storage.records import JSON, Annotation, Link, User, Video
+from storage.records import JSON, Annotation, Group, Link, User, Video
 from storage.sealed import seal, unseal
 from storage.segments import SegmentTable, segment_table
 
 FORMAT = "video-highlights catalog"
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
-"""Version 1 has no frame counts of videos."""
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (1, 2, 3)
+_VIDEO_COLUMNS = {1: 2, 2: 4}
+"""Version 1 has no frame counts of videos; 1 and 2 have neither names to ask for nor groups."""
 CATALOG_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """A catalog's name is a folder's name."""
 PERSON_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
 """A user or annotator: any text that UTF-8 can carry in one line. It is kept as it is and never becomes a file name."""
+NAMES_SEPARATOR = "|"
+"""Between the names of one cell."""
 TIME_UNITS = ("seconds", "frames")
 VIDEOS_PER_SHARD = 300
 MAX_SHARDS = 400
@@ -67,6 +70,8 @@ class Catalog:
     """Unit of the annotations' start and end: `seconds`, or `frames` of an original file."""
     origin: Mapping[str, JSON] = field(default_factory=dict)
     """Where it came from: digests and row counts of the sources, the reader and its version, oddities."""
+    groups: tuple[Group, ...] = ()
+    """Which videos form a domain, and which a split, where splits are of videos and not of users."""
 
     def __post_init__(self) -> None:
         if not CATALOG_NAME.fullmatch(self.name):
@@ -92,6 +97,29 @@ class Catalog:
         """The distinct annotated segments of every video, in `time_unit`."""
         return segment_table(self.time_unit, self.videos, self.annotations)
 
+    @cached_property
+    def groupings(self) -> Mapping[str, Mapping[str, frozenset[str]]]:
+        """Grouping → name of a group → its video ids: `groupings["domain"]["dog"]`. Ascending by name."""
+        found: dict[str, dict[str, set[str]]] = {}
+        for row in self.groups:
+            found.setdefault(row.grouping, {}).setdefault(row.name, set()).add(row.video_id)
+        return {grouping: {name: frozenset(ids) for name, ids in of.items()} for grouping, of in found.items()}
+
+    def group(self, grouping: str, name: str) -> frozenset[str]:
+        """The video ids of one group. Raises `LookupFailed` listing what there is."""
+        groups = self.groupings.get(grouping)
+        if groups is None:
+            known = ", ".join(self.groupings) or "none"
+            raise LookupFailed(f"{self.name} has no grouping {grouping!r}; it has {known}")
+        if name not in groups:
+            raise LookupFailed(f"{grouping} of {self.name} has no group {name!r}; it has {', '.join(groups)}")
+        return groups[name]
+
+    @cached_property
+    def asked_as(self) -> Mapping[str, tuple[str, ...]]:
+        """Video id → what it is asked for, for the videos that are not asked for by their id."""
+        return {video.video_id: video.asked_as for video in self.videos if video.asked_as}
+
     def shard_ids(self, shard: int) -> tuple[str, ...]:
         """Sorted ids of one shard; raises `LookupFailed` for a shard this catalog does not have."""
         if not 0 <= shard < self.shard_count:
@@ -101,10 +129,10 @@ class Catalog:
 
 _COLUMNS: dict[str, tuple[str, ...]] = {
     table: tuple(column.name for column in fields(noun))
-    for table, noun in (("videos", Video), ("users", User), ("links", Link), ("annotations", Annotation))
-}
-_COLUMNS_1 = _COLUMNS | {"videos": ("video_id", "claimed_duration_seconds")}
-"""Of version 1."""
+    for table, noun in (
+        ("videos", Video), ("users", User), ("links", Link), ("annotations", Annotation), ("groups", Group),
+    )
+}  # fmt: skip
 _WHOLE_NUMBERS = frozenset({"frames_least", "frames_most"})
 _SORT_BY = {"videos": ("video_id",)}
 """A claimed duration may be None, which has no order; ids are unique anyway."""
@@ -118,12 +146,14 @@ def _check_ids(catalog: Catalog) -> None:
     videos = _unique("video", (video.video_id for video in catalog.videos))
     users = _unique("user", (user.user_id for user in catalog.users))
     _unique("link", catalog.links)
+    _unique("group of a video", catalog.groups)
     annotators = {annotation.annotator for annotation in catalog.annotations}
     if strange := sorted(person for person in users | annotators if not PERSON_ID.fullmatch(person)):
         raise ValueError(f"a user or annotator is 1 to 128 characters on one line, got {strange[0]!r}")
     _known("link", "user", {link.user_id for link in catalog.links}, users)
     _known("link", "video", {link.video_id for link in catalog.links}, videos)
     _known("annotation", "video", {annotation.video_id for annotation in catalog.annotations}, videos)
+    _known("group", "video", {group.video_id for group in catalog.groups}, videos)
 
 
 def _unique(noun: str, items: Iterable[T]) -> set[T]:
@@ -151,7 +181,7 @@ def _check_times(catalog: Catalog) -> None:
 
 
 def write_catalog(layout: Layout, catalog: Catalog) -> None:
-    """Publish the four tables, then `catalog.json`.
+    """Publish the five tables, then `catalog.json`.
 
     Raises:
         SettingsError: a catalog with another shard count is there already; nothing is written.
@@ -200,9 +230,11 @@ def _encode(columns: tuple[str, ...], rows: Iterable[object]) -> bytes:
     return text.getvalue().encode()
 
 
-def _cell(column: str, value: str | float | None) -> str:
+def _cell(column: str, value: str | float | tuple[str, ...] | None) -> str:
     if value is None:
         return ""
+    if isinstance(value, tuple):
+        return NAMES_SEPARATOR.join(value)
     if column in _WHOLE_NUMBERS:
         return str(value)
     # repr is the shortest text that reads back equal; adding 0.0 turns -0.0, which sorts as its equal, into 0.0.
@@ -229,15 +261,20 @@ def read_catalog(folder: Path) -> Catalog:
             shard_count=_field(header, "shard_count", int, path),
             time_unit=_field(header, "time_unit", str, path),
             origin=_field(header, "origin", dict, path),
+            groups=_rows(layout, header, "groups", lambda row: Group(*row)) if _version(header) > 2 else (),
         )
     except (ValueError, csv.Error) as error:
         raise IntegrityError(path, f"this is no catalog we wrote: {error}") from error
 
 
 def _video(row: list[str]) -> Video:
-    claimed, least, most = [*row[1:], "", ""][:3]
+    video_id, claimed, least, most, names = [*row, "", "", ""][:5]
     return Video(
-        row[0], float(claimed) if claimed else None, int(least) if least else None, int(most) if most else None
+        video_id,
+        float(claimed) if claimed else None,
+        int(least) if least else None,
+        int(most) if most else None,
+        tuple(names.split(NAMES_SEPARATOR)) if names else (),
     )
 
 
@@ -259,6 +296,10 @@ def _read_header(path: Path) -> dict[str, JSON]:
     return header
 
 
+def _version(header: Mapping[str, Any]) -> int:
+    return int(header["format_version"])
+
+
 def _field(header: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T:
     value = header.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
@@ -277,7 +318,7 @@ def _rows(layout: Layout, header: Mapping[str, Any], table: str, make: Callable[
         raise IntegrityError(path, f"sha256 is {actual}, the catalog states {stated.get('sha256')}. Build it again.")
     lines = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
     columns = tuple(next(lines, ()))
-    expected = (_COLUMNS_1 if header.get("format_version") == 1 else _COLUMNS)[table]
+    expected = _COLUMNS[table][: _VIDEO_COLUMNS.get(_version(header)) if table == "videos" else None]
     if columns != expected:
         raise IntegrityError(path, f"columns are {', '.join(columns)}; expected {', '.join(expected)}")
     rows = tuple(make(_whole(line, columns)) for line in lines)

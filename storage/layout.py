@@ -1,6 +1,6 @@
 """Where everything lies. The only module that builds a file name.
 
-    ROOT/<catalog>/catalog.json  videos.csv users.csv links.csv annotations.csv  sources/
+    ROOT/<catalog>/catalog.json  videos.csv users.csv links.csv annotations.csv groups.csv  sources/
     ROOT/<catalog>/videos/012/v_<id>.<hash>.mp4 + .json         media, and what became of asking for it
     ROOT/<catalog>/features/<variant>-<fp>/settings.json
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.h5    immutable part
@@ -121,7 +121,7 @@ class Layout:
         return self.folder / "catalog.json"
 
     def table(self, name: str) -> Path:
-        """One CSV table of the catalog: videos, users, links or annotations."""
+        """One CSV table of the catalog: videos, users, links, annotations or groups."""
         return self.folder / f"{name}.csv"
 
     @property

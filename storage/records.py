@@ -21,6 +21,10 @@ JSON = str | int | float | bool | None | list["JSON"] | dict[str, "JSON"]
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What an id may look like. It becomes part of file names and addresses, so nothing else is let in; a leading `-` is
 normal (one YouTube id in 64 has it)."""
+SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9_ -]{0,62}[A-Za-z0-9_-])?")
+"""What a site or a folder may call a video: an id, or that with blanks inside."""
+GROUP_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""What a grouping of videos, or a group in it, may be called."""
 
 
 @dataclass(frozen=True, order=True)
@@ -34,10 +38,15 @@ class Video:
     """Fewest frames that the annotated original file can have had; None where nothing is known."""
     frames_most: int | None = None
     """Most frames it can have had. Equal to `frames_least` where the annotations state the count."""
+    asked_as: tuple[str, ...] = ()
+    """What a site is asked for, one after the other until it has one; empty: `video_id`. A folder is searched for
+    `video_id` first, and then for these."""
 
     def __post_init__(self) -> None:
         if not VIDEO_ID.fullmatch(self.video_id):
             raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {self.video_id!r}")
+        if strange := [name for name in self.asked_as if not SOURCE_NAME.fullmatch(name)]:
+            raise ValueError(f"a video is asked for as 1 to 64 of A-Z a-z 0-9 _ - and blanks, got {strange[0]!r}")
         least, most = self.frames_least or 0, self.frames_most
         if least < 0 or (most is not None and most < max(least, 1)):
             raise ValueError(f"frames_least is 0 or more and frames_most at least that and 1, got {self}")
@@ -78,6 +87,21 @@ class User:
 
     user_id: str
     split: str
+
+
+@dataclass(frozen=True, order=True)
+class Group:
+    """A video's membership in one group of a grouping: `domain` dog, `vlist_sel` test. A video may be in several."""
+
+    grouping: str
+    """`domain` says what a video is about; any other grouping is a split of the dataset, named after who made it."""
+    name: str
+    video_id: str
+
+    def __post_init__(self) -> None:
+        for word in (self.grouping, self.name):
+            if not GROUP_WORD.fullmatch(word):
+                raise ValueError(f"a group is named in 1 to 64 of A-Z a-z 0-9 _ -, got {word!r}")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ videos.
 from __future__ import annotations
 
 import re
+import types
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from tasks import dispatch, exits, progress, reporting
 from tasks.cluster import INLINE
 from tasks.ingest import BuildCatalog, catalog_of
 from tasks.sections import CommaList
-from tasks.settings import SAMPLES, Settings, front_door_catalog, load
+from tasks.settings import PHD2, SAMPLES, Settings, front_door_catalog, load
 from tasks.shards import download_gate, extract_shard, shard_job
 from tasks.stopping import ORDERS_TO_US
 
@@ -183,7 +184,23 @@ class BuildPHD2Features(BuildFeatures):
             )
 
 
+<<<<<<< HEAD
 def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
+=======
+def _named(catalog: str) -> type[BuildFeatures]:
+    """The task that builds one dataset and needs no `--catalog`: `Build<title>Features`."""
+    spec = CATALOGS[catalog]
+    doc = f"Features of {catalog}: {spec.description}."
+    members = {"catalog": luigi.Parameter(default=catalog), "__doc__": doc, "__module__": __name__}
+    return types.new_class(f"Build{spec.title}Features", (BuildFeatures,), exec_body=lambda body: body.update(members))
+
+
+NAMED = {name: _named(name) for name, spec in CATALOGS.items() if spec.title and name != PHD2}
+"""Dataset → its own task. PHD2's, above, is the front door and may build the sample instead."""
+
+
+def _check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
+>>>>>>> 3a08721 (Catalogs of YouTube Highlights, TVSum, CoSum, SumMe, ActivityNet and DHF1K; groups of videos; names to ask a source for)
     """Raise SettingsError with everything wrong in the settings and on the command line."""
     faults: list[str] = []
     try:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import luigi
 
+from pipeline.catalogs.archive import list_folder, pack_folder
 from pipeline.catalogs.sample import write_sample
 from pipeline.catalogs.source import read_source
 from pipeline.catalogs.survey import Survey, write_oddities
-from pipeline.catalogs.table import catalog_spec
+from pipeline.catalogs.table import Published, catalog_spec
 from storage import atomic
 from storage.catalog import Catalog, read_catalog, write_catalog
 from storage.errors import IntegrityError, LookupFailed
@@ -56,7 +57,7 @@ def build_catalog(settings: Settings) -> None:
         with progress.bar("drawing the sample", "video") as advance:
             write_sample(layout.sources, SAMPLES[layout.catalog], progress=advance)
     spec = catalog_spec(layout.catalog)
-    contents = _contents(settings, spec.files)
+    contents = _contents(settings)
     survey = spec.read(contents, name=layout.catalog, shard_count=_shard_count(settings))
     write_catalog(layout, survey.catalog)
     write_oddities(layout.sources / ODDITIES, survey.oddities)
@@ -67,7 +68,8 @@ def build_catalog(settings: Settings) -> None:
 
 def _told(survey: Survey, listed: Path) -> Iterator[str]:
     catalog = survey.catalog
-    marks = f"{len(catalog.annotations):,} annotations by {len(catalog.users):,} users"
+    people = f" by {len(catalog.users):,} users" if catalog.users else ""
+    marks = f"{len(catalog.annotations):,} annotations{people}"
     yield f"{catalog.name}: {len(catalog.videos):,} videos, {marks}, {catalog.shard_count} shards"
     odd = [f"{len(cases):,} {name}" for name, cases in survey.oddities.items() if cases]
     if odd:
@@ -85,19 +87,28 @@ def is_current(settings: Settings) -> bool:
         return False
     files = catalog_spec(layout.catalog).files
     return all(
-        Path(place).read_bytes() == (layout.sources / files[split]).read_bytes()
-        for split, place in settings.annotations.items()
+        _published(files[role], place) == (layout.sources / files[role].file).read_bytes()
+        for role, place in settings.annotations.items()
         if "://" not in place
     )
 
 
-def _contents(settings: Settings, files: Mapping[str, str]) -> dict[str, bytes]:
+def _contents(settings: Settings) -> dict[str, bytes]:
+    """Role → bytes as published, which are also kept in the catalog's sources."""
+    sources, files = settings.layout.sources, catalog_spec(settings.layout.catalog).files
     if settings.layout.catalog in SAMPLES:
-        return {split: (settings.layout.sources / name).read_bytes() for split, name in files.items()}
-    contents = {split: read_source(place) for split, place in settings.annotations.items()}
-    for split, content in contents.items():
-        atomic.publish(settings.layout.sources / files[split], content, replace=True)
+        return {role: (sources / published.file).read_bytes() for role, published in files.items()}
+    contents = {role: _published(files[role], place) for role, place in settings.annotations.items()}
+    for role, content in contents.items():
+        atomic.publish(sources / files[role].file, content, replace=True)
     return contents
+
+
+def _published(published: Published, place: str) -> bytes:
+    if published.below and "://" not in place and Path(place).is_dir():
+        pack = list_folder if published.names_only else pack_folder
+        return pack(Path(place), published.below)
+    return read_source(place)
 
 
 def catalog_of(settings: Settings) -> Catalog:

@@ -1,7 +1,8 @@
 """The sections of `workflows.cfg` as Luigi sees them, so that every key can also be given as `--section-key`.
 
 One class per section, named after it. Knows types and nothing else: defaults stand in `workflows.cfg`, meaning is
-checked in `settings.py`. A section per extractor is made from its settings dataclass, so a new extractor needs no edit.
+checked in `settings.py`. Sections of extractors are made from their settings dataclasses, and those of datasets from
+what they are published as, so that a new one needs no edit.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import luigi
 
 from models.extractors.table import EXTRACTORS
+from pipeline.catalogs.table import CATALOGS
 
 
 class CommaList(luigi.Parameter[tuple[str, ...]]):
@@ -66,7 +68,11 @@ def extractor_section(variant: str, extractor: str, others: luigi.Config | None 
 
 SECTIONS: dict[str, type[luigi.Config]] = {
     "data": _section("data", root="str", shards="int", part_megabytes="int"),
-    "phd2": _section("phd2", training="str", testing="str"),
+    **{
+        name: _section(name, **{published.setting: "str" for published in spec.files.values()})
+        for name, spec in CATALOGS.items()
+        if spec.title
+    },
     "download": _section(
         "download",
         source="str",

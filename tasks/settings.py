@@ -37,8 +37,6 @@ SAMPLES: dict[str, SampleSize] = {"sample": SMALL, "sample-large": LARGE}
 """Catalogs that are drawn on this machine: name → how much to draw."""
 PHD2 = "phd2"
 SAMPLE_WEIGHTS = "random:0"
-SOURCES_BY_SPLIT = {"train": "training", "test": "testing"}
-"""Split → the key of [phd2] that names its annotation file."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Settings:
     """0: let the catalog's size decide."""
     part_bytes: int
     annotations: dict[str, str]
-    """Split → path or address of its annotation file; empty for the sample."""
+    """Role of a published file → its path or address; empty for the sample."""
     source: SourceSettings
     limits: DecodeLimits
     backend: str
@@ -134,8 +132,10 @@ def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settin
     source = _source(template, download, faults)
     if catalog not in SAMPLES:
         faults += [f"[download] {fault}" for fault in source.faults()]
-    if catalog == PHD2 and not _annotations(catalog, sections["phd2"]):
-        faults.append("[phd2] training and testing are both empty; name the published CSV files, or build the sample")
+    annotations = {} if catalog in SAMPLES else _annotations(catalog, sections[catalog])
+    faults += _missing(catalog, annotations)
+    if source.is_youtube and not CATALOGS[catalog].on_youtube:
+        faults.append(f"[download] source is YouTube, which has not {catalog}'s videos: name the folder they lie in")
     if data.shards < 0 or data.part_megabytes < 1:
         faults.append(f"[data] shards is 0 or more, part_megabytes 1 or more; got {data.shards}, {data.part_megabytes}")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", sections["extract"].device):
@@ -146,7 +146,7 @@ def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settin
         layout=layout,
         shard_count=data.shards,
         part_bytes=data.part_megabytes * 1_000_000,
-        annotations=_annotations(catalog, sections["phd2"]),
+        annotations=annotations,
         source=source,
         limits=faults.build("decode", lambda: _limits(decode)),
         backend=decode.backend,
@@ -207,10 +207,23 @@ def sample_videos(layout: Layout) -> Path:
     return layout.sources
 
 
-def _annotations(catalog: str, phd2: Any) -> dict[str, str]:
+def _annotations(catalog: str, section: Any) -> dict[str, str]:
+    places = {role: str(getattr(section, file.setting)) for role, file in CATALOGS[catalog].files.items()}
+    return {role: place for role, place in places.items() if place}
+
+
+def _missing(catalog: str, annotations: dict[str, str]) -> Iterator[str]:
+    """What a dataset cannot be read without."""
     if catalog in SAMPLES:
-        return {}
-    return {split: getattr(phd2, key) for split, key in SOURCES_BY_SPLIT.items() if getattr(phd2, key)}
+        return
+    files = CATALOGS[catalog].files
+    for role, published in files.items():
+        if published.needed and role not in annotations:
+            what = "the folder of published files, or a ZIP of it" if published.below else "the published file"
+            yield f"[{catalog}] {published.setting} is empty; name {what} (from {CATALOGS[catalog].url})"
+    if not annotations and not any(published.needed for published in files.values()):
+        settings = " and ".join(published.setting for published in files.values())
+        yield f"[{catalog}] {settings} are all empty; name the published files, or build the sample"
 
 
 def _variants(catalog: str, sections: dict[str, Any], faults: _Faults) -> Iterator[Variant]:

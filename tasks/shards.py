@@ -16,6 +16,7 @@ from pipeline.proof import prove
 from storage.catalog import Catalog
 from storage.lease import lease
 from storage.verdicts import Verdict
+from tasks.ingest import catalog_of
 from tasks.settings import Settings
 
 
@@ -46,6 +47,7 @@ def extract_shard(
     Raises LeaseHeld if another live process builds the shard.
     """
     device = resolve_device(settings.device)
+    asked_as = catalog_of(settings).asked_as
     decoder = ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
     with lease(settings.layout.lease(job.shard)), decoder:
         for variant in settings.variants:
@@ -53,7 +55,13 @@ def extract_shard(
         process_shard(
             job,
             fetch=lambda video_id, retry: fetch(
-                video_id, layout=settings.layout, shard=job.shard, source=settings.source, way=gate, retry=retry
+                video_id,
+                layout=settings.layout,
+                shard=job.shard,
+                source=settings.source,
+                asked_as=asked_as.get(video_id, ()),
+                way=gate,
+                retry=retry,
             ),
             decoder=watched(decoder),
             device=device,
