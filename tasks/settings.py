@@ -132,9 +132,11 @@ def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settin
     source = _source(template, download, faults)
     if catalog not in SAMPLES:
         faults += [f"[download] {fault}" for fault in source.faults()]
-    annotations = {} if catalog in SAMPLES else _annotations(catalog, sections[catalog])
-    faults += _missing(catalog, annotations)
-    if source.is_youtube and not CATALOGS[catalog].on_youtube:
+    published = catalog in CATALOGS and catalog not in SAMPLES
+    annotations = _annotations(catalog, sections[catalog]) if published else {}
+    if published:
+        faults += _missing(catalog, annotations)
+    if published and source.is_youtube and not CATALOGS[catalog].on_youtube:
         faults.append(f"[download] source is YouTube, which has not {catalog}'s videos: name the folder they lie in")
     if data.shards < 0 or data.part_megabytes < 1:
         faults.append(f"[data] shards is 0 or more, part_megabytes 1 or more; got {data.shards}, {data.part_megabytes}")
@@ -214,8 +216,6 @@ def _annotations(catalog: str, section: Any) -> dict[str, str]:
 
 def _missing(catalog: str, annotations: dict[str, str]) -> Iterator[str]:
     """What a dataset cannot be read without."""
-    if catalog in SAMPLES:
-        return
     files = CATALOGS[catalog].files
     for role, published in files.items():
         if published.needed and role not in annotations:

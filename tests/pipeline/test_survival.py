@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from datetime import date
 
@@ -10,7 +11,7 @@ import pytest
 from pipeline.survival import report, survival
 from storage.catalog import Catalog
 from storage.fingerprint import ids_sha256
-from storage.records import Link, User, Video
+from storage.records import Group, Link, User, Video
 from storage.verdicts import DONE, REASONS, TAXONOMY_VERSION, failed
 
 # b is used by both splits; e by nobody.
@@ -40,6 +41,14 @@ def test_every_split_adds_up() -> None:
     assert (train.ids, train.done, dict(train.missing)) == (3, 1, {"unavailable:removed": 2})
     assert str(whole).split(maxsplit=1)[1] == "2 of 5 done (40.0%); 2 unavailable:removed, 1 pending:network"
     assert all(row.ids == row.done + sum(row.missing.values()) for row in (whole, test, train))
+
+
+def test_groups_of_videos_are_rows_too() -> None:
+    groups = (Group("vlist_sel", "test", "a"), Group("vlist_sel", "test", "b"), Group("domain", "dog", "e"))
+    rows = survival(dataclasses.replace(CATALOG, groups=groups), VERDICTS)
+    assert [row.split for row in rows] == ["all", "test", "train", "domain/dog", "vlist_sel/test"]
+    assert (rows[3].ids, rows[3].done, rows[4].ids, dict(rows[4].missing)) == (1, 1, 2, {"unavailable:removed": 1})
+    assert rows[4].ids_sha256 == ids_sha256("ab")
 
 
 def test_the_digest_is_what_sha256sum_prints() -> None:

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from storage.catalog import Catalog, default_shard_count, read_catalog, shard_of, write_catalog
 from storage.errors import IntegrityError, LookupFailed, SettingsError
 from storage.layout import Layout
-from storage.records import JSON, Annotation, Link, User, Video
+from storage.records import JSON, Annotation, Group, Link, User, Video
 from storage.sealed import seal, unseal
 
-TABLES = ("videos", "users", "links", "annotations")
+TABLES = ("videos", "users", "links", "annotations", "groups")
 
 
 def example(**changes: Any) -> Catalog:
     catalog = Catalog(
         name="tiny",
-        videos=(Video("b"), Video("-a", 314.0, 9000, 9002), Video("B", 0.1)),
+        videos=(Video("b"), Video("-a", 314.0, 9000, 9002, ("-a", "its copy")), Video("B", 0.1)),
         users=(User("0042", "train"), User("42", "test")),
         links=(Link("42", "b", "target"), Link("42", "-a", "history"), Link("0042", "B", "history")),
         annotations=(
@@ -34,6 +34,7 @@ def example(**changes: Any) -> Catalog:
         ),
         shard_count=3,
         time_unit="seconds",
+        groups=(Group("domain", "dog", "b"), Group("domain", "dog", "-a"), Group("vlist_sel", "test", "b")),
         origin={"sources": {"train": {"rows": 3}}, "oddities": {}},
     )
     return dataclasses.replace(catalog, **changes)
@@ -54,8 +55,15 @@ def test_tables_are_plain_sorted_csv(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "tiny")
     write_catalog(layout, example())
     assert layout.table("videos").read_bytes() == (
-        b"video_id,claimed_duration_seconds,frames_least,frames_most\n-a,314.0,9000,9002\nB,0.1,,\nb,,,\n"
+        b"video_id,claimed_duration_seconds,frames_least,frames_most,asked_as\n"
+        b"-a,314.0,9000,9002,-a|its copy\nB,0.1,,,\nb,,,,\n"
     )
+    assert layout.table("groups").read_text().splitlines() == [
+        "grouping,name,video_id",
+        "domain,dog,-a",
+        "domain,dog,b",
+        "vlist_sel,test,b",
+    ]
     assert layout.table("users").read_bytes() == b"user_id,split\n0042,train\n42,test\n"
     assert layout.table("annotations").read_text().splitlines() == [
         "video_id,annotator,start,end,value",
@@ -168,8 +176,8 @@ def test_every_altered_byte_of_the_header_is_found(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": "something else"}, "is no video-highlights catalog"),
-        ({"format_version": 3}, r"has format version 3; this release reads \(1, 2\)"),
-        ({"format_version": 1}, "columns are .*frames_most; expected video_id, claimed_duration_seconds"),
+        ({"format_version": 4}, r"has format version 4; this release reads \(1, 2, 3\)"),
+        ({"format_version": 1}, "columns are .*frames_most, asked_as; expected video_id, claimed_duration_seconds"),
         ({"shard_count": "3"}, "shard_count must be of type int, got '3'"),
         ({"shard_count": True}, "shard_count must be of type int, got True"),
         ({"shard_count": 0}, "this is no catalog we wrote: shard_count must be at least 1"),
@@ -185,17 +193,52 @@ def test_a_header_of_another_making_is_refused(tmp_path: Path, changes: dict[str
         read_catalog(layout.folder)
 
 
-def test_a_catalog_of_version_1_is_read(tmp_path: Path) -> None:
+OLD = {
+    1: (b"video_id,claimed_duration_seconds\n-a,314.0\nB,0.1\nb,\n", Video("-a", 314.0)),
+    2: (
+        b"video_id,claimed_duration_seconds,frames_least,frames_most\n-a,314.0,9000,9002\nB,0.1,,\nb,,,\n",
+        Video("-a", 314.0, 9000, 9002),
+    ),
+}
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_a_catalog_of_an_older_version_is_read(tmp_path: Path, version: int) -> None:
     layout = Layout(tmp_path, "tiny")
     write_catalog(layout, example())
-    old = b"video_id,claimed_duration_seconds\n-a,314.0\nB,0.1\nb,\n"
+    old, dashed = OLD[version]
     layout.table("videos").write_bytes(old)
+    layout.table("groups").unlink()
     header = unseal(layout.catalog_file, layout.catalog_file.read_bytes())
     tables = header["tables"]
     assert isinstance(tables, dict)
+    del tables["groups"]
     tables["videos"] = {"rows": 3, "sha256": hashlib.sha256(old).hexdigest()}
-    layout.catalog_file.write_bytes(seal(header | {"format_version": 1}))
-    assert read_catalog(layout.folder) == example(videos=(Video("b"), Video("-a", 314.0), Video("B", 0.1)))
+    layout.catalog_file.write_bytes(seal(header | {"format_version": version}))
+    assert read_catalog(layout.folder) == example(videos=(Video("b"), dashed, Video("B", 0.1)), groups=())
+
+
+def test_groups_answer_by_name() -> None:
+    catalog = example()
+    assert catalog.group("domain", "dog") == {"-a", "b"}
+    assert catalog.groupings == {"domain": {"dog": {"-a", "b"}}, "vlist_sel": {"test": {"b"}}}
+    assert catalog.asked_as == {"-a": ("-a", "its copy")}
+    with pytest.raises(LookupFailed, match="tiny has no grouping 'umt'; it has domain, vlist_sel"):
+        catalog.group("umt", "train")
+    with pytest.raises(LookupFailed, match="vlist_sel of tiny has no group 'train'; it has test"):
+        catalog.group("vlist_sel", "train")
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ((Group("domain", "dog", "c"),), "1 group ids have .* but are no video here, the first 'c'|1 video ids"),
+        ((Group("domain", "dog", "b"),) * 2, "names each group of a video once"),
+    ],
+)
+def test_groups_are_of_videos_and_once(groups: tuple[Group, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        example(groups=groups)
 
 
 def test_missing_files_are_told_apart(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""The published annotation files, as a reader is handed them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.catalogs.archive import pack_folder
+from pipeline.catalogs.survey import Survey
+from pipeline.catalogs.table import CATALOGS
+
+PLACES = {
+    "youtube-highlights": {"annotations": "youtube_highlights", "umt": "umt_splits/youtube_splits.json"},
+    "tvsum": {"annotations": "tvsum/ydata-tvsum50.mat", "umt": "umt_splits/tvsum_splits.json"},
+    "cosum": {"annotations": "cosum"},
+    "summe": {"annotations": "summe"},
+}
+"""Dataset → role → where it lies in the shared data."""
+
+
+def sources(name: str, shared_data: Path) -> dict[str, bytes]:
+    files = CATALOGS[name].files
+    return {
+        role: pack_folder(shared_data / place, files[role].below)
+        if files[role].below
+        else (shared_data / place).read_bytes()
+        for role, place in PLACES[name].items()
+    }
+
+
+@functools.lru_cache(maxsize=4)
+def published(name: str, shared_data: Path) -> Survey:
+    return CATALOGS[name].read(sources(name, shared_data), name=name)
+
+
+def counts(survey: Survey) -> dict[str, int]:
+    return {oddity: len(cases) for oddity, cases in survey.oddities.items() if cases}
+
+
+def activitynet(shared_data: Path, seconds: float = 60.0) -> dict[str, bytes]:
+    """The real list of videos and label map, under a localisation JSON of the official format with drawn marks.
+
+    Every video has two marks of different labels, the second overrunning the duration; every third is a validation
+    video.
+    """
+    folder = shared_data / "activitynet"
+    labels = (folder / "label_dict.json").read_bytes()
+    names = (folder / "ActivityNet_vids.txt").read_text().split()
+    known = sorted(json.loads(labels)["label_dict"])
+    database: dict[str, Any] = {}
+    for number, name in enumerate(names):
+        first, second = (known[(number * step) % len(known)] for step in (1, 7))
+        database[name[2:-4]] = {
+            "duration": seconds,
+            "subset": "validation" if number % 3 == 0 else "training",
+            "resolution": "320x240",
+            "url": f"https://www.youtube.com/watch?v={name[2:-4]}",
+            "annotations": [
+                {"label": first, "segment": [1.5, 20.25]},
+                {"label": second, "segment": [19.0, seconds + 0.5]},
+            ],
+        }
+    whole = {"version": "VERSION 1.3", "taxonomy": [], "database": database}
+    return {
+        "annotations": json.dumps(whole).encode(),
+        "labels": labels,
+        "videos": (folder / "ActivityNet_vids.txt").read_bytes(),
+    }

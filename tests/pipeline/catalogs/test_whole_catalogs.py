@@ -1,0 +1,177 @@
+"""Whole catalogs from the real annotation files, built against a loopback site of synthetic videos.
+
+Names, frame counts and lengths are the published ones. Every segment of every listed video ends in a row or a reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.extractors.spec import FramesOfSegments
+from pipeline.catalogs.table import CATALOGS
+from pipeline.decoder import ChildDecoder
+from pipeline.download import SourceSettings, fetch
+from pipeline.probe import DEFAULT_LIMITS
+from pipeline.process import ShardJob, process_shard
+from pipeline.survival import survival
+from storage.catalog import Catalog
+from storage.layout import Layout
+from storage.records import Video
+from storage.sidecar import Entry
+from storage.store import FeatureStore
+from tests.pipeline.catalogs.published import activitynet, published
+from tests.pipeline.synthetic import video_of
+from tests.pipeline.tiny import tiny_variant
+from tests.tasks.loopback import site
+
+UNKNOWN_SECONDS = 60.0
+UNKNOWN_FRAMES = 120
+SPREAD = FramesOfSegments(2, "equal")
+
+
+class World(Mapping[str, bytes]):
+    """What the site has: every video under what it is asked for, made when it is asked for."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._videos = {
+            name: (video, 1) for video in catalog.videos for name in video.asked_as[-1:] or (video.video_id,)
+        }
+        self.planted: dict[str, str] = {}
+        """Video id → what was done to its file."""
+
+    def remove(self, video: Video) -> None:
+        """The site has it under no name."""
+        for name in video.asked_as or (video.video_id,):
+            self._videos.pop(name, None)
+        self.planted[video.video_id] = "removed"
+
+    def double(self, video: Video) -> None:
+        """The site has it at twice the frame rate."""
+        self._videos[(video.asked_as or (video.video_id,))[-1]] = (video, 2)
+        self.planted[video.video_id] = "doubled"
+
+    def __getitem__(self, name: str) -> bytes:
+        video, times = self._videos[name.replace("%20", " ")]
+        frames = video.frames_least or UNKNOWN_FRAMES
+        seconds = video.claimed_duration_seconds or (frames / 30 if video.frames_least else UNKNOWN_SECONDS)
+        return video_of(frames * times, seconds)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._videos)
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+
+def part_of(catalog: Catalog, n_videos: int) -> Catalog:
+    """So many of its shortest videos, half of them such as are asked for by another name."""
+    shortest = sorted(catalog.videos, key=lambda video: (video.frames_least or 0, video.video_id))
+    renamed = [video for video in shortest if video.asked_as][: n_videos // 2]
+    rest = [video for video in shortest if video not in renamed]
+    videos = (renamed + rest)[:n_videos]
+    ids = {video.video_id for video in videos}
+    return dataclasses.replace(
+        catalog,
+        videos=tuple(videos),
+        annotations=tuple(row for row in catalog.annotations if row.video_id in ids),
+        groups=tuple(row for row in catalog.groups if row.video_id in ids),
+        shard_count=1,
+    )
+
+
+def build(catalog: Catalog, world: World, folder: Path) -> tuple[dict[str, Entry], str]:
+    """Every shard through the real download, decoder and store; the entries, and the variant's full name."""
+    variant = tiny_variant("tiny", SPREAD, SPREAD.length_frames).of_catalog(lambda: catalog.segments)
+    layout = Layout(folder, catalog.name)
+    entries: dict[str, Entry] = {}
+    with site() as served, ChildDecoder("pyav", DEFAULT_LIMITS, 1000) as decoder:
+        served.files = world  # type: ignore[assignment]
+        source = SourceSettings(f"{served.address}/{{id}}", backoff_seconds=0.0)
+        for shard in range(catalog.shard_count):
+            job = ShardJob(layout, shard, catalog.shard_ids(shard), (variant,), 10**8)
+            process_shard(
+                job,
+                fetch=lambda video_id, retry, shard=shard: fetch(
+                    video_id, layout=layout, shard=shard, source=source,
+                    asked_as=catalog.asked_as.get(video_id, ()), retry=retry,
+                ),
+                decoder=decoder,
+                device="cpu",
+                on_video=lambda *_: None,
+            )  # fmt: skip
+            sidecar = job.sidecar(variant)
+            entries |= sidecar.entries if sidecar else {}
+    return entries, variant.full_name
+
+
+def check(catalog: Catalog, world: World, folder: Path) -> None:
+    entries, variant = build(catalog, world, folder)
+    assert set(entries) == {video.video_id for video in catalog.videos}
+    table = catalog.segments.segments
+    store = FeatureStore(folder / catalog.name)[variant]
+    for video in catalog.videos:
+        entry, planted = entries[video.video_id], world.planted.get(video.video_id)
+        segments = table.get(video.video_id, ())
+        if planted == "removed":
+            assert entry.verdict.reason == "not_found"
+        elif not segments:
+            assert entry.verdict.reason == "no_segment"
+        elif planted == "doubled" and video.frames_least != video.frames_most:
+            assert entry.verdict.reason == "misaligned"
+        else:
+            told = entry.facts["segments"]
+            assert isinstance(told, dict), f"{video.video_id}: {entry.verdict}"
+            clock = "seconds" if catalog.time_unit == "seconds" else "scaled" if planted == "doubled" else "numbered"
+            assert (told["clock"], told["annotated"]) == (clock, len(segments))
+            rows = np.asarray(store[video.video_id]["segment"])
+            assert sorted({*rows.tolist()}) == rows.tolist()
+            assert len(rows) + told["outside"] == len(segments)
+            spans = store[video.video_id].spans
+            assert (np.diff(spans, axis=1) > 0).all()
+    rows_of_splits = {row.split: row for row in survival(catalog, {one: entries[one].verdict for one in entries})}
+    for grouping, groups in catalog.groupings.items():
+        for name, ids in groups.items():
+            row = rows_of_splits[f"{grouping}/{name}"]
+            assert row.ids == len(ids) == row.done + sum(row.missing.values())
+
+
+def read(name: str, shared_data: Path) -> Catalog:
+    if name == "activitynet":
+        return CATALOGS[name].read(activitynet(shared_data), name=name).catalog
+    if name == "dhf1k":
+        paths = (f"{video:04d}/maps/{frame:04d}.png" for video in range(1, 701) for frame in range(1, 41))
+        return CATALOGS[name].read({"annotations": "\n".join(paths).encode()}, name=name).catalog
+    return published(name, shared_data).catalog
+
+
+def world_of(catalog: Catalog) -> World:
+    """Two videos at twice the rate, two that are gone; the rest as annotated."""
+    world = World(catalog)
+    exact = [video for video in catalog.videos if video.frames_most == video.frames_least]
+    vague = [video for video in catalog.videos if video not in exact]
+    for video in (*exact[:1], *vague[:1]):
+        world.double(video)
+    for video in (*exact[1:2], *vague[1:2]):
+        world.remove(video)
+    return world
+
+
+NAMES = ("youtube-highlights", "tvsum", "cosum", "summe", "activitynet", "dhf1k")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_segment_of_some_videos_has_a_row_or_a_reason(shared_data: Path, tmp_path: Path, name: str) -> None:
+    catalog = part_of(read(name, shared_data), 6)
+    check(catalog, world_of(catalog), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_segment_of_the_whole_catalog_has_a_row_or_a_reason(shared_data: Path, tmp_path: Path, name: str) -> None:
+    catalog = read(name, shared_data)
+    check(catalog, world_of(catalog), tmp_path)
