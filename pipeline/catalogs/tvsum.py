@@ -7,7 +7,7 @@ are the two longest of each category (Xu et al., Cross-category Video Highlight 
 
 Source: https://github.com/yalesong/tvsum. Shots: the file repeats a shot's score for each of its frames and nowhere
 says where a shot begins. One begins wherever any of the 20 changes their score; what is longer holds several shots that
-everybody found alike, and is cut into equal parts as near to 2 seconds as they get.
+everybody found alike, and is cut into equal parts as near to 2 seconds as they get; the last shot may be shorter.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from storage.records import VIDEO_ID, Annotation, Group, Video
 NAME = "TVSum"
 FIELDS = ("video", "category", "length", "nframes", "user_anno")
 SHOT_SECONDS = 2.0
+ROUNDING_FRAMES = 2
 LONGEST_TRAIN = 2
 """So many of a category's five videos are for training in set-based learning."""
 
@@ -76,17 +77,19 @@ def shot_edges(scores: NDArray[np.float64], frames_per_shot: float) -> NDArray[n
     """`(shots + 1,)` rising frame numbers, from 0 to the number of rows of `scores`, `(frames, people)`."""
     changes = np.flatnonzero((np.diff(scores, axis=0) != 0).any(axis=1)) + 1
     edges = [0]
-    for change in (*changes.tolist(), len(scores)):
+    for change in changes.tolist():
         n_shots = max(round((change - edges[-1]) / frames_per_shot), 1)
         edges += np.round(np.linspace(edges[-1], change, n_shots + 1)[1:]).astype(int).tolist()
-    return np.array(edges, dtype=np.int64)
+    # Behind the last change come whole shots, and what is left; of rounding alone, no shot is made.
+    rest = np.arange(edges[-1] + frames_per_shot, len(scores) - ROUNDING_FRAMES, frames_per_shot)
+    return np.array([*edges, *np.round(rest).astype(int).tolist(), len(scores)], dtype=np.int64)
 
 
 def _on_the_grid(scores: NDArray[np.float64], frames_per_shot: float) -> bool:
     """Whether every score changes at a multiple of 2 seconds, within two frames."""
     changes = np.flatnonzero((np.diff(scores, axis=0) != 0).any(axis=1)) + 1
     nearest = np.round(changes / frames_per_shot) * frames_per_shot
-    return bool((np.abs(changes - nearest) <= 2).all())
+    return bool((np.abs(changes - nearest) <= ROUNDING_FRAMES).all())
 
 
 def _marks(video_id: str, scores: NDArray[np.float64], edges: NDArray[np.int64]) -> Iterator[Annotation]:

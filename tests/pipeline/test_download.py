@@ -243,6 +243,38 @@ def test_hostile_ids_are_refused_before_anything_is_asked(mirror: Mirror, layout
     assert files_below(layout.root) == []
 
 
+# Other names
+
+
+def test_a_site_is_asked_for_the_next_name_only_where_it_has_not_the_first(mirror: Mirror, layout: Layout) -> None:
+    asked_as = ("abc", "its copy")
+    mirror.answers["its%20copy"] = web.body(MP4)
+    media = fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=asked_as)
+    assert [path for path, _ in mirror.requests] == ["/abc", "/its%20copy"]
+    assert media.path == layout.media_file("abc", SHARD, ".mp4")
+    assert media.facts["asked_as"] == "its copy"
+    assert fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=asked_as) == media
+    assert len(mirror.requests) == 2
+    mirror.answers["abc"] = web.body(OTHER)
+    layout.media_record("abc", SHARD).unlink()
+    assert "asked_as" not in fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=asked_as).facts
+
+
+def test_a_failing_site_is_not_asked_for_another_name(mirror: Mirror, layout: Layout) -> None:
+    mirror.answers["abc"] = web.status(500)
+    with pytest.raises(VideoError, match=":server_error ") as failed:
+        fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror, 1), asked_as=("abc", "copy"))
+    assert failed.value.video_id == "abc"
+    assert {path for path, _ in mirror.requests} == {"/abc"}
+
+
+def test_a_video_gone_under_every_name_is_gone(mirror: Mirror, layout: Layout) -> None:
+    with pytest.raises(VideoError, match=r"asked for copy: ") as gone:
+        fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=("abc", "copy"))
+    assert (gone.value.video_id, gone.value.verdict.reason) == ("abc", "not_found")
+    assert [path for path, _ in mirror.requests] == ["/abc", "/copy"]
+
+
 # Folder sources
 
 
@@ -266,6 +298,21 @@ def test_a_folder_file_is_used_in_place(layout: Layout, tmp_path: Path, video_id
     assert files_below(layout.media_folder(SHARD)) == [layout.media_record(video_id, SHARD).name]
     assert str(tmp_path) not in layout.media_record(video_id, SHARD).read_text()
     assert fetch(video_id, layout=layout, shard=SHARD, source=source) == media
+
+
+@pytest.mark.parametrize(
+    ("asked_as", "name"), [((), "v_abc__mp4"), (("a name of it",), "a name of it__webm"), (("x", "y"), "y__AVI")]
+)
+def test_a_folder_may_call_it_by_another_name(
+    layout: Layout, tmp_path: Path, asked_as: tuple[str, ...], name: str
+) -> None:
+    source = folder_source(tmp_path, **{name: MKV})
+    media = fetch("abc", layout=layout, shard=SHARD, source=source, asked_as=asked_as)
+    assert media.path.name == name.replace("__", ".")
+    assert fetch("abc", layout=layout, shard=SHARD, source=source, asked_as=asked_as) == media
+    (tmp_path / "videos" / "abc.mp4").write_bytes(MP4)
+    layout.media_record("abc", SHARD).unlink()
+    assert fetch("abc", layout=layout, shard=SHARD, source=source, asked_as=asked_as).path.name == "abc.mp4"
 
 
 @pytest.mark.parametrize(

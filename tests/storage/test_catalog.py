@@ -116,7 +116,7 @@ def test_shards_never_move(video_id: str, of_400: int, of_7: int) -> None:
 
 
 def test_shards_are_a_partition() -> None:
-    catalog = example(videos=tuple(Video(f"v{number}") for number in range(900)), links=(), annotations=())
+    catalog = example(videos=tuple(Video(f"v{number}") for number in range(900)), links=(), annotations=(), groups=())
     shards = [catalog.shard_ids(shard) for shard in range(3)]
     assert sorted(video_id for shard in shards for video_id in shard) == [video.video_id for video in catalog.videos]
     assert all(250 < len(shard) < 350 for shard in shards)

@@ -14,7 +14,7 @@ import pytest
 
 from models.extractors.spec import FramesOfSegments
 from pipeline.catalogs.table import CATALOGS
-from pipeline.decoder import ChildDecoder
+from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder
 from pipeline.download import SourceSettings, fetch
 from pipeline.probe import DEFAULT_LIMITS
 from pipeline.process import ShardJob, process_shard
@@ -32,6 +32,8 @@ from tests.tasks.loopback import site
 UNKNOWN_SECONDS = 60.0
 UNKNOWN_FRAMES = 120
 SPREAD = FramesOfSegments(2, "equal")
+MOST_VIDEOS = 600
+"""Of ActivityNet, whose marks are drawn here, and DHF1K, which has none, so many are enough; the others are smaller."""
 
 
 class World(Mapping[str, bytes]):
@@ -84,12 +86,12 @@ def part_of(catalog: Catalog, n_videos: int) -> Catalog:
     )
 
 
-def build(catalog: Catalog, world: World, folder: Path) -> tuple[dict[str, Entry], str]:
+def build(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> tuple[dict[str, Entry], str]:
     """Every shard through the real download, decoder and store; the entries, and the variant's full name."""
     variant = tiny_variant("tiny", SPREAD, SPREAD.length_frames).of_catalog(lambda: catalog.segments)
     layout = Layout(folder, catalog.name)
     entries: dict[str, Entry] = {}
-    with site() as served, ChildDecoder("pyav", DEFAULT_LIMITS, 1000) as decoder:
+    with site() as served:
         served.files = world  # type: ignore[assignment]
         source = SourceSettings(f"{served.address}/{{id}}", backoff_seconds=0.0)
         for shard in range(catalog.shard_count):
@@ -109,8 +111,8 @@ def build(catalog: Catalog, world: World, folder: Path) -> tuple[dict[str, Entry
     return entries, variant.full_name
 
 
-def check(catalog: Catalog, world: World, folder: Path) -> None:
-    entries, variant = build(catalog, world, folder)
+def check(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> None:
+    entries, variant = build(catalog, world, folder, decoder)
     assert set(entries) == {video.video_id for video in catalog.videos}
     table = catalog.segments.segments
     store = FeatureStore(folder / catalog.name)[variant]
@@ -167,11 +169,12 @@ NAMES = ("youtube-highlights", "tvsum", "cosum", "summe", "activitynet", "dhf1k"
 @pytest.mark.parametrize("name", NAMES)
 def test_every_segment_of_some_videos_has_a_row_or_a_reason(shared_data: Path, tmp_path: Path, name: str) -> None:
     catalog = part_of(read(name, shared_data), 6)
-    check(catalog, world_of(catalog), tmp_path)
+    check(catalog, world_of(catalog), tmp_path, InlineDecoder())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_segment_of_the_whole_catalog_has_a_row_or_a_reason(shared_data: Path, tmp_path: Path, name: str) -> None:
-    catalog = read(name, shared_data)
-    check(catalog, world_of(catalog), tmp_path)
+    catalog = part_of(read(name, shared_data), MOST_VIDEOS)
+    with ChildDecoder("pyav", DEFAULT_LIMITS, 1000) as decoder:
+        check(catalog, world_of(catalog), tmp_path, decoder)

@@ -1,0 +1,71 @@
+"""Folders and ZIPs of annotations: same files, same bytes; a site's archive reads like a folder; limits hold."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.catalogs import archive
+from pipeline.catalogs.archive import list_folder, pack, pack_folder, unpack
+from storage.errors import SettingsError
+
+PATTERN = r"[a-z]+/[^/]+\.json"
+FILES = {"a/1.json": b"[1]", "b/-2.json": b"[2]", "b/clip.mp4": b"\0" * 1000, "readme.md": b"text"}
+WANTED = {"a/1.json": b"[1]", "b/-2.json": b"[2]"}
+
+
+def folder(root: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def test_a_folder_is_packed_the_same_whatever_else_lies_there(tmp_path: Path) -> None:
+    packed = pack_folder(folder(tmp_path / "one", FILES), PATTERN)
+    again = pack_folder(folder(tmp_path / "two", dict(reversed(WANTED.items()))), PATTERN)
+    assert packed == again
+    assert dict(unpack(packed, PATTERN, "it")) == WANTED
+
+
+def test_only_names_are_listed_where_only_names_count(tmp_path: Path) -> None:
+    assert list_folder(folder(tmp_path, FILES), PATTERN) == b"a/1.json\nb/-2.json\n"
+
+
+def test_an_archive_with_all_below_one_folder_reads_like_the_folder() -> None:
+    site = pack((f"dataset-master/{name}", content) for name, content in FILES.items())
+    assert dict(unpack(site, PATTERN, "it")) == WANTED
+    compressed = io.BytesIO()
+    with zipfile.ZipFile(compressed, "w", zipfile.ZIP_DEFLATED) as written:
+        written.mkdir("dataset-master")
+        for name, content in FILES.items():
+            written.writestr(f"dataset-master/{name}", content)
+    assert dict(unpack(compressed.getvalue(), PATTERN, "it")) == WANTED
+
+
+def test_a_bomb_is_refused_unopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_BYTES", 1000)
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as written:
+        written.writestr("a/1.json", b"0" * 1001)
+    with pytest.raises(SettingsError, match="holds more than 1,000 bytes"):
+        unpack(bomb.getvalue(), PATTERN, "it")
+
+
+def test_damage_is_told() -> None:
+    whole = bytearray(pack(FILES.items()))
+    whole[whole.index(b"[1]")] ^= 1
+    with pytest.raises(SettingsError, match="the annotations of it are no ZIP that can be read: Bad CRC-32"):
+        unpack(bytes(whole), PATTERN, "it")
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"does not exist\. Mend the path"):
+        pack_folder(tmp_path / "no", PATTERN)
+    with pytest.raises(SettingsError, match="holds none of the published files"):
+        pack_folder(tmp_path, PATTERN)
+    with pytest.raises(SettingsError, match="holds none of its files"):
+        unpack(pack([("x", b"")]), PATTERN, "it")
