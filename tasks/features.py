@@ -184,9 +184,6 @@ class BuildPHD2Features(BuildFeatures):
             )
 
 
-<<<<<<< HEAD
-def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
-=======
 def _named(catalog: str) -> type[BuildFeatures]:
     """The task that builds one dataset and needs no `--catalog`: `Build<title>Features`."""
     spec = CATALOGS[catalog]
@@ -199,8 +196,7 @@ NAMED = {name: _named(name) for name, spec in CATALOGS.items() if spec.title and
 """Dataset → its own task. PHD2's, above, is the front door and may build the sample instead."""
 
 
-def _check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
->>>>>>> 3a08721 (Catalogs of YouTube Highlights, TVSum, CoSum, SumMe, ActivityNet and DHF1K; groups of videos; names to ask a source for)
+def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
     """Raise SettingsError with everything wrong in the settings and on the command line."""
     faults: list[str] = []
     try:
