@@ -70,6 +70,8 @@ def test_the_loss_is_the_mean_square_over_pixels_of_positions_that_exist() -> No
     low, high = 0.25**2, 0.75**2
     assert float(objective("pld_vhd")(*given)) == pytest.approx((high + low + low + low) / 4)
     assert float(objective("pld_vhd", spatial=False)(*given)) == pytest.approx((high + high + low + low) / 4)
+    with pytest.raises(ValueError, match="has no saliency/other, but tased/saliency"):
+        objective("pld_vhd", saliency="saliency/other")(*given)
     assert float(objective("pld_vhd", beta=0.0)(*given)) == pytest.approx((high + low + low + low) / 4)
 
 

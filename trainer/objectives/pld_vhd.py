@@ -31,11 +31,14 @@ def pld_vhd(
 ) -> Tensor:
     """Mean squared error over a map's pixels (eq. 2 and 5), and the mean of that over the positions of a batch.
 
-    `spatial=False` is "w/o spatial" of tables 4 and 5 (eq. 1) and reads no saliency. `saliency` is the batch's key.
+    `spatial=False` is "w/o spatial" of tables 4 and 5 (eq. 1) and reads no saliency. `saliency` is the batch's key;
+    ValueError if the batch lacks it.
     """
     maps = scores.parts["distinctions"][batch.mask]
     positive = targets.positive[batch.mask]
     if spatial:
+        if saliency not in batch.features:
+            raise ValueError(f"the batch has no {saliency}, but {', '.join(batch.features)}; or set spatial = false")
         wanted = distinction_labels(positive, batch.features[saliency][batch.mask], size(maps), beta=beta)
     else:
         wanted = positive[:, None, None].expand_as(maps)
