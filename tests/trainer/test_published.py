@@ -80,7 +80,7 @@ def test_a_row_is_made_in_one_way(fields: dict[str, str], told: str) -> None:
 
 
 def test_numbers_are_printed_in_the_tables_own_unit() -> None:
-    percent, share = (Table("t", "t", "t", {"ap": "mAP"}, unit) for unit in ("percent", "share"))  # type: ignore[arg-type]
+    percent, share = (Table("t", "t", "t", {"ap": "mAP"}, unit) for unit in ("percent", "share"))
     assert (percent.number(16.68), percent.measured(0.16684)) == ("16.68", "16.68")
     assert (share.number(0.228), share.measured(0.22847)) == ("0.228", "0.228")
 
