@@ -42,7 +42,8 @@ def survey(database: dict[str, Any], names: str = "") -> Survey:
 
 
 def test_marks_are_kept_by_category_and_label() -> None:
-    entry = {**GOOD, "annotations": [*GOOD["annotations"], {"label": "Walking / playing", "segment": [2.5, 40]}]}
+    marks = [{"label": "Long jump", "segment": [1, 5.5]}, {"label": "Walking / playing", "segment": [2.5, 40]}]
+    entry = {**GOOD, "annotations": marks}
     found = survey({"-a": entry, "b": {**GOOD, "subset": "validation"}})
     assert found.catalog.videos == (Video("-a", 30.5), Video("b", 30.5))
     assert found.catalog.annotations == (
