@@ -24,6 +24,7 @@ from storage import spool
 from storage.atomic import publish
 from storage.errors import VideoError
 from storage.fingerprint import plain, readable
+from storage.index import summary
 from storage.layout import Layout, VariantLayout
 from storage.records import JSON, FeatureTrack
 from storage.sidecar import Entry, Sidecar, commit, read_sidecar
@@ -57,12 +58,12 @@ class ShardJob:
 
     def missing(self, variant: Variant) -> tuple[str, ...]:
         """Ids without a verdict, or with a retry asked for."""
-        sidecar = self.sidecar(variant)
-        return self.missing_from(sidecar.entries if sidecar else {})
+        known = summary(self.variant_layout(variant), self.shard)
+        return self.missing_from(known.verdicts if known else {})
 
-    def missing_from(self, entries: Mapping[str, Entry]) -> tuple[str, ...]:
-        """The same, for entries that were read already."""
-        return tuple(i for i in self.video_ids if i not in entries or entries[i].verdict.reason == "requested")
+    def missing_from(self, verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
+        """The same, for verdicts that are known already."""
+        return tuple(i for i in self.video_ids if i not in verdicts or verdicts[i].reason == "requested")
 
     def todo(self) -> frozenset[str]:
         """Ids that some variant is missing."""
@@ -192,7 +193,7 @@ def _work(job: ShardJob, variant: Variant) -> _Work:
     publish(layout.settings_file, readable(variant.description()), replace=False)
     sidecar = job.sidecar(variant)
     before: Mapping[str, Entry] = sidecar.entries if sidecar else {}
-    todo = frozenset(job.missing_from(before))
+    todo = frozenset(job.missing_from({video_id: entry.verdict for video_id, entry in before.items()}))
     folder = layout.spool(job.shard)
     return _Work(
         variant=variant,

@@ -13,6 +13,7 @@ from pathlib import Path
 from storage.audit import VariantAudit, audit
 from storage.catalog import read_catalog
 from storage.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
+from storage.index import refresh
 from storage.layout import Layout
 from storage.lease import lease
 from storage.repair import repair
@@ -86,6 +87,7 @@ def _compact(options: argparse.Namespace) -> int:
                 if before is not None:
                     after = compact(variant, shard, max_part_bytes=options.part_bytes)
                     print(f"{variant.folder.name} shard {shard}: {len(before.parts)} parts, now {len(after.parts)}")
+        refresh(variant)
     return CLEAN
 
 

@@ -160,7 +160,7 @@ def _settings(layout: VariantLayout) -> Iterator[Finding]:
 
 
 def _strangers(layout: VariantLayout) -> Iterator[Finding]:
-    expected = {layout.settings_file.name, layout.spool(0).parent.name}
+    expected = {layout.settings_file.name, layout.index_file.name, layout.spool(0).parent.name}
     for path in sorted(layout.folder.iterdir()):
         if path.name in expected or shard_and_number(path.name) is not None:
             continue
@@ -191,10 +191,11 @@ def _bad_parts(layout: VariantLayout, sidecar: Sidecar, *, deep: bool) -> Iterat
 def check_part(layout: VariantLayout, sidecar: Sidecar, part: Part, *, deep: bool) -> None:
     """Check one part against its sidecar. Raises IntegrityError, or LookupFailed for a video that is not in it."""
     # The sha256 comes first, so that libhdf5 is not asked to parse what was altered.
-    reader = open_part(layout, sidecar, part.file, verify=deep)
+    reader = open_part(layout, sidecar.header, part, verify=deep)
     if (len(reader.ids()), reader.table.row_count) != (part.videos, part.rows):
         raise IntegrityError(reader.path, f"has {len(reader.ids())} videos, its sidecar says {part.videos}")
     for video_id in sidecar.live_in(part.file):
-        handle = VideoHandle(reader, video_id, sidecar.entries[video_id])
-        if deep and handle.track().digest() != handle.entry.digest:
+        entry = sidecar.entries[video_id]
+        handle = VideoHandle(reader, video_id, entry.rows, entry.digest)
+        if deep and handle.track().digest() != entry.digest:
             raise IntegrityError(reader.path, f"the rows of {video_id} are not what its digest says")

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from storage.account import Entry
 from storage.errors import IntegrityError, LookupFailed
 from storage.reader import ArrayForm, PartReader
 from storage.records import Array, FeatureTrack, Ragged
@@ -19,12 +18,12 @@ from storage.records import Array, FeatureTrack, Ragged
 class VideoHandle(Mapping[str, "ArrayHandle"]):
     """One video's rows in a part: array name → the array, read when sliced."""
 
-    def __init__(self, part: PartReader, video_id: str, entry: Entry) -> None:
+    def __init__(self, part: PartReader, video_id: str, rows: int, digest: str) -> None:
+        """`rows` and `digest` are those on record. Raises IntegrityError if the part says otherwise."""
         self.video_id = video_id
-        self.entry = entry
         self._part = part
         self._start, self._end = part.table.rows_of(video_id)
-        if (self._end - self._start, part.table.stored_digest(video_id)) != (entry.rows, entry.digest):
+        if (self._end - self._start, part.table.stored_digest(video_id)) != (rows, digest):
             raise IntegrityError(part.path, f"its rows of {video_id} are not those of the sidecar; run audit --deep")
 
     def __repr__(self) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "commit",
     "compact",
     "logical_digest",
+    "parse_sidecar",
     "read_sidecar",
     "request_retry",
     "write_sidecar",
@@ -44,9 +45,14 @@ def read_sidecar(layout: VariantLayout, shard: int) -> Sidecar | None:
     """The shard's account; None if there is none yet. Raises IntegrityError if it is damaged or another shard's."""
     path = layout.sidecar(shard)
     try:
-        raw = path.read_bytes()
+        return parse_sidecar(layout, shard, path.read_bytes())
     except FileNotFoundError:
         return None
+
+
+def parse_sidecar(layout: VariantLayout, shard: int, raw: bytes) -> Sidecar:
+    """The account that these bytes of the shard's sidecar are. Raises IntegrityError as `read_sidecar` does."""
+    path = layout.sidecar(shard)
     sidecar = Sidecar.from_json(path, unseal(path, raw))
     found, expected = sidecar.header, PartHeader(sidecar.catalog, shard, layout.variant, layout.fingerprint)
     if found != expected:

@@ -12,13 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from storage.account import Entry, Sidecar, logical_digest
+from storage.account import Entry, Part, Sidecar
 from storage.atomic import size_and_sha256
 from storage.errors import IntegrityError, LookupFailed
 from storage.fingerprint import differences, fingerprint
 from storage.handles import VideoHandle
+from storage.index import Summary, logical_digest_of, summaries
 from storage.layout import Layout, VariantLayout, parse_variant, shard_and_number
-from storage.reader import PartReader
+from storage.reader import PartHeader, PartReader
 from storage.records import JSON
 from storage.sidecar import read_sidecar
 from storage.verdicts import Verdict
@@ -65,9 +66,10 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         self.layout = layout
         self._verify = verify
         self._parts: dict[str, PartReader] = {}
+        self._sidecars_read: dict[int, Sidecar] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_parts": {}}
+        return {**self.__dict__, "_parts": {}, "_sidecars_read": {}}
 
     def __repr__(self) -> str:
         return f"VariantReader({self.name}, {len(self)} videos)"
@@ -100,26 +102,39 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return {shard: sidecar.provenance for shard, sidecar in self.sidecars.items()}
 
     @cached_property
-    def _entries(self) -> dict[str, tuple[int, Entry]]:
-        return {
-            video_id: (shard, entry)
-            for shard, sidecar in self.sidecars.items()
-            for video_id, entry in sidecar.entries.items()
-        }
+    def _summaries(self) -> Mapping[int, Summary]:
+        return summaries(self.layout, by_content=self._verify)
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[int, int]]:
+        """Done video → its shard, and its place in the shard's summary."""
+        return {video_id: (shard, n) for shard, one in self._summaries.items() for n, video_id in enumerate(one.ids)}
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """The videos that are done, ascending."""
-        return tuple(sorted(video_id for video_id, (_, entry) in self._entries.items() if entry.is_done))
+        return tuple(sorted(self._places))
 
     @cached_property
     def verdicts(self) -> Mapping[str, Verdict]:
         """Every id that has a verdict, done or not, ascending."""
-        return {video_id: entry.verdict for video_id, (_, entry) in sorted(self._entries.items())}
+        return dict(sorted(pair for one in self._summaries.values() for pair in one.verdicts.items()))
 
     def digest(self) -> str:
         """sha256 over ids and rows: equal content, equal digest, however it is spread over parts."""
-        return logical_digest(self.sidecars.values())
+        return logical_digest_of(self._summaries)
+
+    def entry(self, video_id: str) -> Entry:
+        """All that is on record of a done video, facts too; reads its shard's sidecar. Raises LookupFailed."""
+        if video_id not in self._places:
+            raise LookupFailed(self._why_not(video_id))
+        shard = self._places[video_id][0]
+        if shard not in self._sidecars_read:
+            found = read_sidecar(self.layout, shard)
+            if found is None:
+                raise IntegrityError(self.layout.sidecar(shard), "was there when the store was opened and is gone")
+            self._sidecars_read[shard] = found
+        return self._sidecars_read[shard].entries[video_id]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.ids)
@@ -128,21 +143,28 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return len(self.ids)
 
     def __contains__(self, video_id: object) -> bool:
-        return video_id in self._entries and self._entries[str(video_id)][1].is_done
+        return video_id in self._places
 
     def __getitem__(self, video_id: str) -> VideoHandle:
         """The video's rows. Raises LookupFailed, with its verdict if it has one; IntegrityError if its part is bad."""
-        shard, entry = self._entries.get(video_id, (-1, None))
-        if entry is None:
-            raise LookupFailed(f"{self.name} knows no video {video_id!r}; it has {len(self)} videos, see .ids")
-        if not entry.is_done:
-            raise LookupFailed(f"{self.name}: {video_id} is {entry.verdict}; .ids has the videos that are done")
-        return VideoHandle(self._part(shard, entry.part), video_id, entry)
+        if video_id not in self._places:
+            raise LookupFailed(self._why_not(video_id))
+        shard, place = self._places[video_id]
+        found = self._summaries[shard]
+        part = self._part(found, found.parts[found.places[place]])
+        return VideoHandle(part, video_id, found.rows[place], found.digests[place])
 
-    def _part(self, shard: int, file: str) -> PartReader:
-        if file not in self._parts:
-            self._parts[file] = open_part(self.layout, self.sidecars[shard], file, verify=self._verify)
-        return self._parts[file]
+    def _why_not(self, video_id: str) -> str:
+        verdict = self.verdicts.get(video_id)
+        if verdict is None:
+            return f"{self.name} knows no video {video_id!r}; it has {len(self)} videos, see .ids"
+        return f"{self.name}: {video_id} is {verdict}; .ids has the videos that are done"
+
+    def _part(self, found: Summary, part: Part) -> PartReader:
+        if part.file not in self._parts:
+            header = PartHeader(found.catalog, found.shard, self.layout.variant, self.layout.fingerprint)
+            self._parts[part.file] = open_part(self.layout, header, part, verify=self._verify)
+        return self._parts[part.file]
 
 
 def variant_layouts(folder: Path) -> list[VariantLayout]:
@@ -167,19 +189,18 @@ def read_settings(layout: VariantLayout) -> dict[str, Any]:
     return settings
 
 
-def open_part(layout: VariantLayout, sidecar: Sidecar, file: str, *, verify: bool) -> PartReader:
-    """A part, after checking that its sidecar vouches for it: by size and header, with `verify` by sha256 too."""
-    path = layout.folder / file
-    expected = next(part for part in sidecar.parts if part.file == file)
+def open_part(layout: VariantLayout, header: PartHeader, part: Part, *, verify: bool) -> PartReader:
+    """A part, after checking that it is what its sidecar says: by size and header, with `verify` by sha256 too."""
+    path = layout.folder / part.file
     if not path.is_file():
         raise IntegrityError(path, "is missing; run `python -m storage audit --repair` and build the shard again")
-    if path.stat().st_size != expected.size_bytes:
-        raise IntegrityError(path, f"has {path.stat().st_size:,} bytes, its sidecar says {expected.size_bytes:,}")
-    if verify and size_and_sha256(path)[1] != expected.sha256:
+    if path.stat().st_size != part.size_bytes:
+        raise IntegrityError(path, f"has {path.stat().st_size:,} bytes, its sidecar says {part.size_bytes:,}")
+    if verify and size_and_sha256(path)[1] != part.sha256:
         raise IntegrityError(path, "was altered: its sha256 is not what its sidecar says")
     reader = PartReader(path)
-    if reader.header != sidecar.header:
-        raise IntegrityError(path, f"is a part of {reader.header}, expected {sidecar.header}; it was copied here")
+    if reader.header != header:
+        raise IntegrityError(path, f"is a part of {reader.header}, expected {header}; it was copied here")
     return reader
 
 

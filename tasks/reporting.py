@@ -13,15 +13,15 @@ from pathlib import Path
 
 from models.extractors.spec import random_seed
 from pipeline.extract import Variant
-from storage import atomic
+from storage import atomic, index
 from storage.catalog import Catalog
 from storage.errors import IntegrityError
 from storage.fingerprint import readable
 from storage.records import JSON
-from storage.sidecar import Entry, read_sidecar
 from storage.verdicts import REASONS, State
 from tasks.exits import RunIncomplete
 from tasks.ingest import catalog_of
+from tasks.remarks import remarks_on
 from tasks.settings import Settings
 from tasks.survival import keep_survival
 
@@ -78,6 +78,8 @@ def account(settings: Settings, shards: Sequence[int]) -> None:
     say(f"store    {settings.layout.folder}")
     if picture is not None:
         say(f"picture  {picture}")
+    for variant in settings.variants_of(catalog):
+        index.refresh(settings.layout.variant(variant.name, variant.fingerprint()))
     waiting = max(one.waiting() for one in tallies)
     if waiting:
         raise RunIncomplete(f"{waiting} of {tallies[0].ids} videos wait for a retry: see the reasons above.")
@@ -86,54 +88,29 @@ def account(settings: Settings, shards: Sequence[int]) -> None:
 def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterable[int]) -> Tally:
     """Count one variant's verdicts. Raises IntegrityError unless every id has exactly one."""
     layout = settings.layout.variant(variant.name, variant.fingerprint())
-    entries: dict[str, Entry] = {}
-    ids: list[str] = []
-    size_bytes = 0
-    for shard in shards:
-        ids += catalog.shard_ids(shard)
-        sidecar = read_sidecar(layout, shard)
-        if sidecar is not None:
-            entries |= sidecar.entries
-            size_bytes += sum(part.size_bytes for part in sidecar.parts)
-    without = [video_id for video_id in ids if video_id not in entries]
-    if without:
+    everything = index.summaries(layout)
+    found = {shard: everything[shard] for shard in shards if shard in everything}
+    verdicts = {video_id: verdict for one in found.values() for video_id, verdict in one.verdicts.items()}
+    ids = [video_id for shard in shards for video_id in catalog.shard_ids(shard)]
+    if without := [video_id for video_id in ids if video_id not in verdicts]:
         raise IntegrityError(layout.folder, f"{len(without)} ids have no verdict, the first is {without[0]}")
-    mine = {video_id: entries[video_id] for video_id in ids}
+    mine = {video_id: verdicts[video_id] for video_id in ids}
     reasons: dict[str, list[str]] = {}
-    for video_id, entry in sorted(mine.items()):
-        if entry.verdict.reason:
-            reasons.setdefault(entry.verdict.reason, []).append(video_id)
+    for video_id, verdict in sorted(pair for one in found.values() for pair in one.others.items()):
+        if video_id in mine:
+            reasons.setdefault(verdict.reason, []).append(video_id)
+    remarks = remarks_on(settings.layout.report, layout, found)
     return Tally(
         name=variant.full_name,
         weights=variant.weights,
         ids=len(ids),
-        states=Counter(entry.verdict.state for entry in mine.values()),
+        states=Counter(verdict.state for verdict in mine.values()),
         reasons=reasons,
-        losses={video_id: loss for video_id, entry in mine.items() if (loss := loss_of(entry))},
-        rescaled={video_id: told for video_id, entry in mine.items() if (told := rescaling_of(entry))},
-        rows=sum(entry.rows for entry in mine.values()),
-        size_bytes=size_bytes,
+        losses=remarks.losses,
+        rescaled=remarks.rescaled,
+        rows=sum(sum(one.rows) for one in found.values()),
+        size_bytes=sum(part.size_bytes for one in found.values() for part in one.parts),
     )
-
-
-def loss_of(entry: Entry) -> str:
-    """What a damaged video lost, in words; empty for a whole one."""
-    decode = entry.facts.get("decode")
-    if not entry.is_done or not isinstance(decode, dict):
-        return ""
-    counts = {name: value for name, value in decode.items() if isinstance(value, int)}
-    decoded, declared, errors = (counts.get(name, 0) for name in ("frames_decoded", "frames_declared", "decode_errors"))
-    if not errors and decoded >= declared:
-        return ""
-    return f"{decoded} of {declared or 'unknown'} frames decoded, {errors} decoding errors"
-
-
-def rescaling_of(entry: Entry) -> str:
-    """Why a video's annotated frame numbers were scaled to the file's duration; empty if they were not."""
-    segments = entry.facts.get("segments")
-    if not entry.is_done or not isinstance(segments, dict) or segments.get("clock") != "scaled":
-        return ""
-    return str(segments.get("detail"))
 
 
 def _lines(tallies: Sequence[Tally]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The survival report of a whole catalog: from sidecars to `report/survival.json`, dated, and lines for a person.
+"""The survival report of a whole catalog: from verdicts to `report/survival.json`, dated, and lines for a person.
 
 The only artefact that holds a date. What is counted, and how, lies in `pipeline.survival`.
 """
@@ -11,7 +11,7 @@ from pipeline.survival import report, survival
 from storage.atomic import publish
 from storage.catalog import Catalog
 from storage.fingerprint import readable
-from storage.sidecar import read_sidecar
+from storage.index import summaries
 from storage.verdicts import State, Verdict
 from tasks.settings import Settings
 
@@ -30,9 +30,8 @@ def _verdicts(settings: Settings, catalog: Catalog) -> dict[str, Verdict]:
     verdicts: dict[str, Verdict] = {}
     for variant in settings.variants_of(catalog):
         layout = settings.layout.variant(variant.name, variant.fingerprint())
-        for shard in range(catalog.shard_count):
-            sidecar = read_sidecar(layout, shard)
-            for video_id, entry in sidecar.entries.items() if sidecar else ():
-                if video_id not in verdicts or entry.verdict.state is State.DONE:
-                    verdicts[video_id] = entry.verdict
+        for found in summaries(layout).values():
+            for video_id, verdict in found.verdicts.items():
+                if video_id not in verdicts or verdict.state is State.DONE:
+                    verdicts[video_id] = verdict
     return verdicts

@@ -87,7 +87,7 @@ def test_handles_tell_what_they_are(reader: VariantReader) -> None:
     assert repr(video["pool5"]) == "ArrayHandle(pool5, float16 (10, 6))"
     assert repr(video["boxes"]) == "ArrayHandle(boxes, float32 (10,))"
     assert np.asarray(video["pool5"], dtype=np.float64).dtype == np.float64
-    assert video.entry.facts == {"frames": 160}
+    assert reader.entry("v007").facts == {"frames": 160}
 
 
 def test_a_variant_is_a_mapping_of_what_is_done(reader: VariantReader) -> None:

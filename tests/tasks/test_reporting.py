@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.segments import Placement
 from storage.sidecar import Entry
 from storage.verdicts import DONE, failed
-from tasks.reporting import rescaling_of
+from tasks.remarks import rescaling_of
 
 
 def test_a_rescaled_video_is_told_with_its_counts() -> None:
