@@ -216,7 +216,7 @@ def _made_up_entry(video_id: str, seconds: float, part: str) -> Entry:
 def account(settings: Settings) -> None:
     """What a run prints at its end, unseen."""
     with contextlib.suppress(RunIncomplete), contextlib.redirect_stdout(io.StringIO()):
-        reporting.account(settings, range(ingest.catalog_of(settings).shard_count))
+        reporting.account(settings, range(_shards(settings)), "simulation")
 
 
 def opened(folder: Path) -> None:

@@ -84,6 +84,7 @@ class Server:
         self._ring = Ring(ring_fd, self._wait_free)
         self._beat_seconds = 0.0
         self._sent_at = 0.0
+        self._began_cpu_seconds = 0.0
 
     def run(self, layers: sandbox.Layers) -> None:
         """Answer every request. Frees that arrive between videos belong to a video that is over."""
@@ -97,6 +98,7 @@ class Server:
         samplings = [_SAMPLINGS[one["type"]](**one["fields"]) for one in request["samplings"]]
         self._beat_seconds = limits.stall_seconds / BEATS_PER_STALL
         self._ring.reset()
+        self._began_cpu_seconds = time.process_time()
         decoder = InlineDecoder(request["backend"], limits, beat=self._beat, on_probe=self._tell_length)
         try:
             for event in decoder.decode(request["video_id"], Path(request["path"]), samplings):
@@ -117,7 +119,8 @@ class Server:
         elif isinstance(event, PlacementEvent):
             self._send("placement", sampling=event.sampling, placement=event.placement)
         else:
-            self._send("end", probe=event.probe, summary=event.summary)
+            spent = time.process_time() - self._began_cpu_seconds
+            self._send("end", probe=event.probe, summary=event.summary, cpu_seconds=spent)
 
     def _tell_length(self, probe: Probe) -> None:
         self._send("begun", declared_seconds=probe.header_seconds)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Protocol, Self
@@ -55,6 +55,8 @@ class DecodeEnd:
 
     probe: Probe
     summary: Summary
+    cpu_seconds: float | None = field(default=None, compare=False)
+    """Of the process that decoded; None where that is our own."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ class ChildDecoder:
             elif kind == "window":
                 yield WindowEvent(message["sampling"], _window(message["window"]))
             elif kind == "end":
-                yield DecodeEnd(_probe(message["probe"]), _summary(message["summary"]))
+                yield DecodeEnd(_probe(message["probe"]), _summary(message["summary"]), message["cpu_seconds"])
                 return
             elif kind == "verdict":
                 raise VideoError(video_id, failed(message["reason"], message["detail"]))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 from models.extractors.spec import Extractor
@@ -20,6 +21,7 @@ from pipeline.extract import Submit, TrackBuilder, Variant
 from pipeline.lanes import Lanes, at_once
 from pipeline.media import Media
 from pipeline.provenance import provenance
+from pipeline.times import OF_SHARD, Times
 from storage import spool
 from storage.atomic import publish
 from storage.errors import VideoError
@@ -108,27 +110,56 @@ def process_shard(
     device: str,
     on_video: Callable[[str, Verdict], None],
     stop_fetching: Callable[[], None] = lambda: None,
+    times: Times | None = None,
 ) -> None:
     """Give every id of the shard a verdict from every variant, and write parts and sidecars.
 
     A kill at any instant costs at most the video in hand: finished ones wait in the spool. `on_video` is told about
     each video as it ends; those that an earlier run left in the spool count as done at once. `stop_fetching` is called
-    when no more files are wanted: a fetch that only waits should then end.
+    when no more files are wanted: a fetch that only waits should then end. What each video took is booked in `times`.
     """
+    times = times or Times()
+    with times.during(OF_SHARD, "wall"):
+        _process(job, _timed_fetch(fetch, times), decoder, device, on_video, stop_fetching, times)
+
+
+def _timed_fetch(fetch: Fetch, times: Times) -> Fetch:
+    def timed(video_id: str, retry: bool) -> Media:
+        with times.during(video_id, "download"):
+            media = fetch(video_id, retry)
+        times.add(video_id, "media_bytes", media.size_bytes)
+        return media
+
+    return timed
+
+
+def _process(
+    job: ShardJob,
+    fetch: Fetch,
+    decoder: Decoder,
+    device: str,
+    on_video: Callable[[str, Verdict], None],
+    stop_fetching: Callable[[], None],
+    times: Times,
+) -> None:
     works = [work for work in (_work(job, variant) for variant in job.variants) if work.todo]
     left = sorted({video_id for work in works for video_id in work.left})
     for video_id in sorted({video_id for work in works for video_id in work.spooled} - set(left)):
         on_video(video_id, DONE)
     with Lanes(device) as lanes:
-        for video_id, media in _fetched(fetch, left, _retries(works), stop_fetching):
+        for video_id, media in times.waiting(
+            _fetched(fetch, left, _retries(works), stop_fetching), "wait_download", itemgetter(0)
+        ):
             lacking = [work for work in works if video_id in work.left]
             fed = [(work.variant, built(work.variant, device)) for work in lacking]
-            outcomes = process_video(video_id, media, fed, decoder, lanes.submit)
+            outcomes = process_video(video_id, media, fed, decoder, lanes.submit, times)
             for work, outcome in zip(lacking, outcomes, strict=True):
-                spool.put(work.spool, video_id, _entry(work, video_id, outcome), outcome.track)
+                with times.during(video_id, "write"):
+                    spool.put(work.spool, video_id, _entry(work, video_id, outcome), outcome.track)
             on_video(video_id, worst(outcomes))
     for work in works:
-        _commit(job, work, provenance(work.variant, device, decoder.name))
+        with times.during(OF_SHARD, "write"):
+            _commit(job, work, provenance(work.variant, device, decoder.name))
 
 
 @functools.lru_cache(maxsize=8)
@@ -143,30 +174,41 @@ def process_video(
     variants: Sequence[tuple[Variant, Extractor]],
     decoder: Decoder,
     submit: Submit = at_once,
+    times: Times | None = None,
 ) -> list[Outcome]:
     """Decode once, feed every variant; one outcome each, in order. Nothing of this video is computed afterwards."""
-    builders = [TrackBuilder(video_id, variant, extractor, submit) for variant, extractor in variants]
+    times = times or Times()
+    builders = [
+        TrackBuilder(video_id, variant, extractor, times.watched(submit, video_id, variant.name))
+        for variant, extractor in variants
+    ]
     facts: dict[str, JSON] = {}
     try:
         if isinstance(media, VideoError):
             raise media
         facts["source"] = {"sha256": media.sha256, "size_bytes": media.size_bytes, **media.facts}
-        facts |= _feed(video_id, media, builders, decoder)
+        facts |= _feed(video_id, media, builders, decoder, times)
     except VideoError as error:
         for builder in builders:
             builder.abandon()
         return [Outcome(error.verdict, None, facts) for _ in builders]
-    return [_finish(builder, facts) for builder in builders]
+    with times.during(video_id, "wait_compute"):
+        return [_finish(builder, facts) for builder in builders]
 
 
-def _feed(video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder: Decoder) -> dict[str, JSON]:
+def _feed(
+    video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder: Decoder, times: Times
+) -> dict[str, JSON]:
     facts: dict[str, JSON] = {}
     samplings = [builder.variant.sampling_of(video_id) for builder in builders]
-    for event in decoder.decode(video_id, media.path, samplings):
+    for event in times.waiting(decoder.decode(video_id, media.path, samplings), "wait_decode", lambda _: video_id):
         if isinstance(event, FrameEvent):
             for place in event.wanted_by:
-                builders[place].add_frame(event.index, event.rgb)
+                with times.during(video_id, f"prepare:{builders[place].variant.name}"):
+                    builders[place].add_frame(event.index, event.rgb)
         elif isinstance(event, DecodeEnd):
+            times.add(video_id, "video", event.summary.covered_seconds)
+            times.add(video_id, "decode", event.cpu_seconds or 0.0)
             facts = {"probe": plain(event.probe), "decode": plain(event.summary)}
         elif isinstance(event, PlacementEvent):
             builders[event.sampling].placement = event.placement

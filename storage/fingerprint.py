@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
+from json.encoder import encode_basestring_ascii
 
 from storage.records import JSON
 
@@ -40,12 +41,38 @@ def plain(value: object) -> JSON:
 
 def canonical(value: object) -> bytes:
     """The one JSON spelling of a value: sorted keys, no spaces, ASCII."""
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return canonical_json(plain(value))
+
+
+def canonical_json(value: JSON) -> bytes:
+    """The same of what is plain already. Raises ValueError for a number that is not finite."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
 def readable(value: object) -> bytes:
     """JSON for a person and for `diff`: sorted keys, indented, ending in a newline. Equal values, equal bytes."""
-    return json.dumps(plain(value), sort_keys=True, indent=1, ensure_ascii=True).encode() + b"\n"
+    return readable_json(plain(value))
+
+
+def readable_json(value: JSON) -> bytes:
+    """The same of what is plain already, and finite: what `json.dumps(value, sort_keys=True, indent=1)` gives.
+
+    The library spells indented JSON in Python, several times slower than this, and sidecars are thousands of lines.
+    """
+    return f"{_spelled(value, chr(10))}\n".encode("ascii")
+
+
+def _spelled(value: JSON, newline: str) -> str:
+    if isinstance(value, str):
+        return encode_basestring_ascii(value)
+    if isinstance(value, dict):
+        within = f"{newline} "
+        items = [f"{encode_basestring_ascii(key)}: {_spelled(item, within)}" for key, item in sorted(value.items())]
+        return f"{{{within}{f',{within}'.join(items)}{newline}}}" if items else "{}"
+    if isinstance(value, list):
+        within = f"{newline} "
+        return f"[{within}{f',{within}'.join([_spelled(item, within) for item in value])}{newline}]" if value else "[]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def fingerprint(settings: object) -> str:

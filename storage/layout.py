@@ -173,9 +173,20 @@ class Layout:
 
     def retry_note(self, run_name: str) -> Path:
         """Says that a run asked for its retries."""
+        return self._build(run_name) / "retry.json"
+
+    def _build(self, run_name: str) -> Path:
         if not re.fullmatch(r"[A-Za-z0-9]{1,32}", run_name):
             raise ValueError(f"a run is named with 1 to 32 letters and digits, got {run_name!r}")
-        return self.folder / "runs" / run_name / "retry.json"
+        return self.folder / "runs" / run_name
+
+    def shard_times(self, run_name: str, shard: int) -> Path:
+        """Where the time of one shard went in one run."""
+        return self._build(run_name) / "times" / f"shard_{shard:03d}.json"
+
+    def run_times(self, run_name: str) -> Path:
+        """Where the time of a whole run went."""
+        return self._build(run_name) / "time.json"
 
     def run(self, run: str) -> Path:
         """Folder of a model's training."""

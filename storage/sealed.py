@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from storage.errors import IntegrityError
-from storage.fingerprint import canonical, readable
+from storage.fingerprint import canonical_json, plain, readable_json
 from storage.records import JSON
 
 
 def seal(content: Mapping[str, JSON]) -> bytes:
     """The record as bytes, for a person and for `diff`. Equal content, equal bytes."""
-    return readable({**content, "sha256": _digest(content)})
+    whole = {name: plain(value) for name, value in content.items()}
+    return readable_json({**whole, "sha256": _digest(whole)})
 
 
 def unseal(path: Path, raw: bytes) -> dict[str, JSON]:
@@ -27,7 +28,7 @@ def unseal(path: Path, raw: bytes) -> dict[str, JSON]:
         if not isinstance(content, dict):
             raise IntegrityError(path, "is no JSON object")
         # Blanks and key order are outside the digest, so the spelling must be ours to the last byte too.
-        is_ours = raw == readable(content) and content.pop("sha256", None) == _digest(content)
+        is_ours = raw == readable_json(content) and content.pop("sha256", None) == _digest(content)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(path, f"is no JSON record: {error}") from error
     if not is_ours:
@@ -35,5 +36,5 @@ def unseal(path: Path, raw: bytes) -> dict[str, JSON]:
     return content
 
 
-def _digest(content: Mapping[str, JSON]) -> str:
-    return hashlib.sha256(canonical(content)).hexdigest()
+def _digest(content: dict[str, JSON]) -> str:
+    return hashlib.sha256(canonical_json(content)).hexdigest()

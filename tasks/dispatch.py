@@ -35,7 +35,7 @@ HELD_LIMIT_SECONDS = 120.0
 LINE_EVERY_SECONDS = 60.0
 
 
-def build_shards(settings: Settings, jobs: Sequence[ShardJob]) -> None:
+def build_shards(settings: Settings, jobs: Sequence[ShardJob], run_name: str = "unnamed") -> None:
     """Build these shards on the workers of `[cluster]`, and return when all are complete.
 
     Raises the gravest of what stopped shards; those that could be built are built by then.
@@ -48,7 +48,7 @@ def build_shards(settings: Settings, jobs: Sequence[ShardJob]) -> None:
         folder=settings.layout.cluster,
         shards=len(jobs),
     ) as workers:
-        Dispatch(settings, workers, [job.shard for job in longest_first]).run()
+        Dispatch(settings, workers, [job.shard for job in longest_first], run_name).run()
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ class _Held:
 class Dispatch:
     """One run's shards: which wait, which are with a worker, which failed."""
 
-    def __init__(self, settings: Settings, workers: Crew, shards: Sequence[int]) -> None:
+    def __init__(self, settings: Settings, workers: Crew, shards: Sequence[int], run_name: str = "unnamed") -> None:
         self._settings = dataclasses.replace(settings, device=workers.device)
+        self._run_name = run_name
         self._crew = workers
         self._client = workers.client
         self._topic = f"video-highlights-{uuid.uuid4().hex}"
@@ -116,6 +117,7 @@ class Dispatch:
             topic=self._topic,
             versions=self._versions,
             blamed=self._blamed[shard],
+            run_name=self._run_name,
         )
         name = f"shard-{shard:03d}-{uuid.uuid4().hex[:8]}"
         asked = {"workers": near, "allow_other_workers": True} if near else {}

@@ -65,6 +65,7 @@ class ExtractShard(luigi.Task):
 
     catalog = luigi.Parameter()
     shard = luigi.IntParameter()
+    run_name = luigi.Parameter(default=_RUN, significant=False, description="times are kept under this")
 
     def complete(self) -> bool:
         """Whether the sidecar of every variant names every id of the shard."""
@@ -76,7 +77,8 @@ class ExtractShard(luigi.Task):
         settings = load(self.catalog)
         job = shard_job(settings, catalog_of(settings), self.shard)
         with ORDERS_TO_US.drop_at_once():
-            extract_shard(settings, job, on_video=self._on_video, gate=download_gate(settings, progress.say))
+            gate = download_gate(settings, progress.say)
+            extract_shard(settings, job, on_video=self._on_video, gate=gate, run_name=self.run_name)
 
     def _on_video(self, video_id: str, verdict: Verdict) -> None:
         progress.VIDEOS.video(self.shard, video_id, verdict)
@@ -88,6 +90,7 @@ class ExtractShards(luigi.Task):
 
     catalog = luigi.Parameter()
     shards = CommaList(description="the numbers of the shards")
+    run_name = luigi.Parameter(default=_RUN, significant=False, description="times are kept under this")
 
     def complete(self) -> bool:
         """Whether every shard is."""
@@ -97,7 +100,8 @@ class ExtractShards(luigi.Task):
         """Hand the shards that are not complete to Dask."""
         settings = load(self.catalog)
         with ORDERS_TO_US.drop_at_once():
-            dispatch.build_shards(settings, [job for job in self._jobs(settings) if not job.is_complete()])
+            left = [job for job in self._jobs(settings) if not job.is_complete()]
+            dispatch.build_shards(settings, left, self.run_name)
 
     def _jobs(self, settings: Settings) -> list[ShardJob]:
         return [shard_job(settings, catalog_of(settings), int(shard)) for shard in self.shards]
@@ -163,11 +167,11 @@ class BuildFeatures(luigi.Task):
         shards = parse_shards(self.shards, catalog_of(settings).shard_count)
         progress.VIDEOS.plan(_videos_to_do(settings, shards))
         if settings.cluster.kind == INLINE:
-            yield [ExtractShard(catalog=self.catalog, shard=shard) for shard in shards]
+            yield [ExtractShard(catalog=self.catalog, shard=shard, run_name=self.run_name) for shard in shards]
         else:
-            yield ExtractShards(catalog=self.catalog, shards=tuple(map(str, shards)))
+            yield ExtractShards(catalog=self.catalog, shards=tuple(map(str, shards)), run_name=self.run_name)
         progress.VIDEOS.close()
-        reporting.account(settings, shards)
+        reporting.account(settings, shards, self.run_name)
 
 
 class BuildPHD2Features(BuildFeatures):

@@ -51,6 +51,8 @@ class Order:
     """What the asking process runs; a worker that runs anything else refuses."""
     blamed: frozenset[str] = frozenset()
     """Videos that killed workers: they get a verdict and are not touched."""
+    run_name: str = "unnamed"
+    """Times are kept under this."""
 
 
 def versions() -> Versions:
@@ -85,6 +87,7 @@ def build_shard(order: Order) -> dict[str, JSON]:
             shard_job(settings, catalog_of(settings), order.shard),
             on_video=on_video,
             gate=gate,
+            run_name=order.run_name,
             watched=lambda decoder: WatchedDecoder(decoder, begun, order.blamed, lambda: _leaves(worker)),
         )
     begun.forget()

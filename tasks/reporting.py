@@ -19,6 +19,7 @@ from storage.errors import IntegrityError
 from storage.fingerprint import readable
 from storage.records import JSON
 from storage.verdicts import REASONS, State
+from tasks import timing
 from tasks.exits import RunIncomplete
 from tasks.ingest import catalog_of
 from tasks.remarks import remarks_on
@@ -57,12 +58,14 @@ class Tally:
         return sum(self.states.get(state, 0) for state in WAITING)
 
 
-def account(settings: Settings, shards: Sequence[int]) -> None:
+def account(settings: Settings, shards: Sequence[int], run_name: str) -> None:
     """Print and keep the account of these shards, and draw the picture.
 
     Raises IntegrityError if the states do not add up to the ids, RunIncomplete if videos wait for a retry.
     """
     catalog = catalog_of(settings)
+    for variant in settings.variants_of(catalog):
+        index.refresh(settings.layout.variant(variant.name, variant.fingerprint()))
     tallies = [tally(settings, catalog, variant, shards) for variant in settings.variants_of(catalog)]
     whole = len(shards) == catalog.shard_count
     scope = f"{catalog.shard_count} shards" if whole else f"{len(shards)} of {catalog.shard_count} shards"
@@ -75,11 +78,11 @@ def account(settings: Settings, shards: Sequence[int]) -> None:
         say("survival of the videos, per split:")
         for line in keep_survival(settings, catalog):
             say(line)
+    for line in timing.account(settings.layout, run_name):
+        say(line)
     say(f"store    {settings.layout.folder}")
     if picture is not None:
         say(f"picture  {picture}")
-    for variant in settings.variants_of(catalog):
-        index.refresh(settings.layout.variant(variant.name, variant.fingerprint()))
     waiting = max(one.waiting() for one in tallies)
     if waiting:
         raise RunIncomplete(f"{waiting} of {tallies[0].ids} videos wait for a retry: see the reasons above.")

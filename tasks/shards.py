@@ -5,7 +5,8 @@ Called by the Luigi task of a shard and by a Dask worker alike. Knows neither of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pipeline.decoder import ChildDecoder, Decoder
 from pipeline.download import fetch
@@ -13,6 +14,7 @@ from pipeline.egress import Gate
 from pipeline.extract import resolve_device
 from pipeline.process import ShardJob, process_shard
 from pipeline.proof import prove
+from pipeline.times import Times, keep
 from storage.catalog import Catalog
 from storage.lease import lease
 from storage.verdicts import Verdict
@@ -39,17 +41,19 @@ def extract_shard(
     *,
     on_video: Callable[[str, Verdict], None],
     gate: Gate,
+    run_name: str,
     watched: Callable[[Decoder], Decoder] = lambda decoder: decoder,
 ) -> None:
     """Fetch, decode, extract and write, as the only process that does so for this shard.
 
     `on_video` is told of each video as it ends; `gate` is passed by every download; `watched` may wrap the decoder.
+    What each video took is kept under the run's name, also when the shard is broken off.
     Raises LeaseHeld if another live process builds the shard.
     """
     device = resolve_device(settings.device)
     asked_as = catalog_of(settings).asked_as
     decoder = ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
-    with lease(settings.layout.lease(job.shard)), decoder:
+    with lease(settings.layout.lease(job.shard)), decoder, _kept_times(settings, run_name, job.shard) as times:
         for variant in settings.variants:
             prove(variant.spec, device, settings.layout.proofs, variant.numerics)
         process_shard(
@@ -67,4 +71,15 @@ def extract_shard(
             device=device,
             on_video=on_video,
             stop_fetching=gate.stop,
+            times=times,
         )
+
+
+@contextmanager
+def _kept_times(settings: Settings, run_name: str, shard: int) -> Iterator[Times]:
+    times = Times()
+    try:
+        yield times
+    finally:
+        if times.of_videos():
+            keep(settings.layout.shard_times(run_name, shard), times)

@@ -1,0 +1,72 @@
+"""Where the time of a run went: added up over its shards, kept as `runs/<run>/time.json`, told in lines, and drawn.
+
+Shards of one run may be built side by side: their hours add up, and are then more than the clock's. Refuses to know how
+time is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pipeline.times import BESIDE, LEADING, OF_SHARD, added, read, with_other
+from storage.atomic import publish
+from storage.fingerprint import readable
+from storage.layout import Layout
+from tasks.progress import clock
+
+MEANINGS = {
+    "wait_download": "waiting for files",
+    "wait_decode": "waiting for frames",
+    "prepare": "shrinking frames",
+    "wait_compute": "waiting for networks",
+    "write": "writing",
+    "other": "everything else",
+    "download": "downloading",
+    "decode": "decoding (CPU time of the child)",
+    "compute": "computing (all lanes)",
+}
+FILE = "time.png"
+
+
+def account(layout: Layout, run_name: str) -> list[str]:
+    """Keep and draw the times of a run, and tell them; nothing where the run did nothing."""
+    paths = sorted(layout.shard_times(run_name, 0).parent.glob("shard_*.json"))
+    shards = [read(path) for path in paths]
+    if not shards:
+        return []
+    total = with_other(added(spent for shard in shards for spent in shard.values()))
+    videos = {video_id for shard in shards for video_id in shard} - {OF_SHARD}
+    kept = {"run": run_name, "shards": len(shards), "videos": len(videos), "seconds": total}
+    publish(layout.run_times(run_name), readable(kept), replace=True)
+    lines = list(told(total, len(videos), len(shards)))
+    return [*lines, f"  times    {_drawn(layout, total)}"]
+
+
+def told(total: Mapping[str, float], videos: int, shards: int) -> Iterator[str]:
+    """Lines for a person."""
+    wall = total.get("wall", 0.0)
+    film = total.get("video", 0.0)
+    yield f"where the time went: {clock(wall)} for {videos} videos of {clock(film)} in {shards} shards"
+    yield "  " + ", ".join(f"{_share(total, what, wall)} {MEANINGS[what]}" for what in LEADING)
+    beside = [f"{MEANINGS[what]} {clock(_of(total, what))}" for what in BESIDE]
+    yield f"  at the same time: {', '.join(beside)}"
+    for what in ("prepare", "compute"):
+        by_variant = {name.partition(":")[2]: s for name, s in total.items() if name.startswith(f"{what}:")}
+        ordered = sorted(by_variant.items(), key=lambda item: -item[1])
+        yield f"  {MEANINGS[what]}: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in ordered)
+
+
+def _of(total: Mapping[str, float], what: str) -> float:
+    return sum(seconds for name, seconds in total.items() if name.partition(":")[0] == what)
+
+
+def _share(total: Mapping[str, float], what: str, wall: float) -> str:
+    return f"{_of(total, what) / wall:.0%}" if wall else "0%"
+
+
+def _drawn(layout: Layout, total: Mapping[str, float]) -> str:
+    from trainer.time_picture import draw_times  # matplotlib takes a second to import
+
+    leading = {MEANINGS[what]: _of(total, what) for what in LEADING}
+    beside = {name: seconds for name, seconds in total.items() if name.partition(":")[0] in BESIDE}
+    return str(draw_times({"the leading thread": leading, "beside it": beside}, layout.report / FILE))

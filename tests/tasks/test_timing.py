@@ -1,0 +1,41 @@
+"""The account of a run's time: added up over shards, kept, drawn, and told so that shares are those of the clock."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline.times import OF_SHARD, Times, keep
+from storage.layout import Layout
+from tasks import timing
+
+
+def booked(layout: Layout, run_name: str, shard: int, wall: float) -> None:
+    times = Times()
+    times.add(OF_SHARD, "wall", wall)
+    times.add(f"v{shard}", "wait_decode", 0.25 * wall)
+    times.add(f"v{shard}", "prepare:c3d", 0.25 * wall)
+    times.add(f"v{shard}", "compute:c3d", 3 * wall)
+    times.add(f"v{shard}", "video", 3600.0)
+    keep(layout.shard_times(run_name, shard), times)
+
+
+def test_shards_of_one_run_add_up(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, "sample")
+    booked(layout, "mine", 0, 100.0)
+    booked(layout, "mine", 1, 300.0)
+    booked(layout, "other", 2, 1000.0)
+    lines = timing.account(layout, "mine")
+    assert lines[0] == "where the time went: 0:06:40 for 2 videos of 2:00:00 in 2 shards"
+    assert "25% waiting for frames, 25% shrinking frames" in lines[1]
+    assert "50% everything else" in lines[1]
+    assert "computing (all lanes) 0:20:00" in lines[2]
+    kept = json.loads(layout.run_times("mine").read_bytes())
+    assert (kept["videos"], kept["shards"], kept["seconds"]["wall"]) == (2, 2, 400.0)
+    assert (layout.report / timing.FILE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_did_nothing_tells_nothing(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, "sample")
+    assert timing.account(layout, "mine") == []
+    assert not layout.report.exists()
