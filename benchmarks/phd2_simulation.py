@@ -287,7 +287,7 @@ def stages_of_a_build(stage: Stages, settings: Settings, seconds: Mapping[str, f
     stage.line("  of which parts and sidecars", commit.wall, commit.cpu)
     stage("first account, index written", lambda: account(settings))
     stage("retry: ask", lambda: each_shard(settings, lambda one, n: request_retry(one, n, ("network",))))
-    stage("retry: what is to do", lambda: features._videos_to_do(settings, tuple(range(_shards(settings)))))
+    stage("retry: what is to do", lambda: features.videos_to_do(settings, tuple(range(_shards(settings)))))
     stage("retry: done", lambda: build(settings, seconds))
     stage("compaction", lambda: each_shard(settings, lambda *at: compact(*at, max_part_bytes=DEFAULT_PART_BYTES)))
     stage("audit", lambda: audit(settings.layout.folder, deep=False))

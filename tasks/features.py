@@ -165,11 +165,14 @@ class BuildFeatures(luigi.Task):
             yield RequestRetry(catalog=self.catalog, reasons=_reasons(self.retry), run_name=self.run_name)
         settings = load(self.catalog)
         shards = parse_shards(self.shards, catalog_of(settings).shard_count)
-        progress.VIDEOS.plan(_videos_to_do(settings, shards))
-        if settings.cluster.kind == INLINE:
-            yield [ExtractShard(catalog=self.catalog, shard=shard, run_name=self.run_name) for shard in shards]
+        left = videos_to_do(settings, shards)
+        progress.VIDEOS.plan(sum(left.values()))
+        if not left:
+            pass
+        elif settings.cluster.kind == INLINE:
+            yield [ExtractShard(catalog=self.catalog, shard=shard, run_name=self.run_name) for shard in left]
         else:
-            yield ExtractShards(catalog=self.catalog, shards=tuple(map(str, shards)), run_name=self.run_name)
+            yield ExtractShards(catalog=self.catalog, shards=tuple(map(str, left)), run_name=self.run_name)
         progress.VIDEOS.close()
         reporting.account(settings, shards, self.run_name)
 
@@ -218,9 +221,11 @@ def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
         raise SettingsError(tuple(faults))
 
 
-def _videos_to_do(settings: Settings, shards: tuple[int, ...]) -> int:
+def videos_to_do(settings: Settings, shards: tuple[int, ...]) -> dict[int, int]:
+    """Shard that is not complete → how many of its videos are to be done. Luigi is not asked about the others."""
     catalog = catalog_of(settings)
-    return sum(len(shard_job(settings, catalog, shard).todo()) for shard in shards)
+    left = {shard: len(shard_job(settings, catalog, shard).todo()) for shard in shards}
+    return {shard: videos for shard, videos in left.items() if videos}
 
 
 def _reasons(retry: tuple[str, ...]) -> tuple[str, ...]:

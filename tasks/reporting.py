@@ -163,13 +163,13 @@ def _kept(tallies: Sequence[Tally], shards: Sequence[int]) -> dict[str, JSON]:
 
 def draw(settings: Settings, catalog: Catalog) -> Path | None:
     """The picture of what was built; None where no variant keeps pictures or none keeps a plain feature."""
-    from trainer.overview import draw_overview  # matplotlib takes a second to import
-
     variants = settings.variants_of(catalog)
     pictures = next((one.full_name for one in variants if "jpeg" in one.arrays), None)
     plain = [(one, name) for one in variants for name, spec in one.arrays.items() if not spec.ragged]
     if pictures is None or not plain:
         return None
+    from trainer.overview import draw_overview  # matplotlib takes a second to import
+
     variant, array = plain[0]
     into = settings.layout.report / "features.png"
     return draw_overview(settings.layout.folder, pictures=pictures, clips=variant.full_name, array=array, into=into)

@@ -1,0 +1,140 @@
+"""Is the engine as fast as its slowest part? `python -m benchmarks.engine VIDEO --extractors c3d,yolov5`.
+
+For each extractor, and for all of them together, interleaved rounds of one run, medians of wall seconds:
+
+- decode: the child decodes, and every frame is prepared as the networks want it; nothing is computed;
+- forward: the windows of the same video, prepared beforehand, through the network on as many lanes;
+- engine: `process_video`, as a build does it; and once more with a network that answers nothing at once (`stubbed`).
+
+Weights are random: numbers here are times. Ratios hold within a line; a machine at work elsewhere spoils them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.extractors.spec import Extractor, Frame
+from models.extractors.table import EXTRACTORS
+from pipeline.clips import Window
+from pipeline.decoder import ChildDecoder, FrameEvent, WindowEvent
+from pipeline.extract import Variant, rows_of
+from pipeline.lanes import Lanes
+from pipeline.media import Media
+from pipeline.process import process_video
+
+Fed = Sequence[tuple[Variant, Extractor]]
+Work = tuple[Extractor, list[Window], dict[int, Any]]
+
+
+@dataclass(frozen=True)
+class Stubbed:
+    """Prepares as the extractor does; answers zeros."""
+
+    variant: Variant
+    inner: Extractor
+
+    def prepare(self, frame: Frame) -> Any:
+        """As the extractor."""
+        return self.inner.prepare(frame)
+
+    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """Zeros, or no items."""
+        forms = self.variant.arrays.items()
+        rows = {name: np.zeros((0, *form.item_shape) if form.ragged else form.item_shape) for name, form in forms}
+        return {name: [row] * len(windows) for name, row in rows.items()}
+
+
+def decoded(video: Path, decoder: ChildDecoder, fed: Fed) -> list[Work]:
+    """All windows with their prepared frames; what decoding alone is."""
+    kept: list[dict[int, Any]] = [{} for _ in fed]
+    windows: list[list[Window]] = [[] for _ in fed]
+    for event in decoder.decode("v", video, [variant.sampling_of("v") for variant, _ in fed]):
+        if isinstance(event, FrameEvent):
+            for place in event.wanted_by:
+                kept[place][event.index] = fed[place][1].prepare(event.rgb)
+        elif isinstance(event, WindowEvent):
+            windows[event.sampling].append(event.window)
+    return [(extractor, windows[place], kept[place]) for place, (_, extractor) in enumerate(fed)]
+
+
+def forward(work: Sequence[Work], fed: Fed, lanes: Lanes) -> None:
+    """All windows through the networks, in the batches of a build."""
+    futures = []
+    for (variant, _), (extractor, windows, prepared) in zip(fed, work, strict=True):
+        size = variant.spec.windows_per_batch
+        for first in range(0, len(windows), size):
+            futures.append(lanes.submit(rows_of, extractor, windows[first : first + size], prepared))
+    for future in futures:
+        future.result()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def measure(video: Path, fed: Fed, decoder: ChildDecoder, lanes: Lanes, rounds: int) -> dict[str, float]:
+    """Column → median wall seconds."""
+    media = Media(video, "", video.stat().st_size)
+    stubs: Fed = [(variant, Stubbed(variant, extractor)) for variant, extractor in fed]
+    prepared = decoded(video, decoder, fed)
+    ways: dict[str, Callable[[], object]] = {
+        "decode": lambda: decoded(video, decoder, fed),
+        "forward": lambda: forward(prepared, fed, lanes),
+        "engine": lambda: process_video("v", media, fed, decoder, lanes.submit),
+        "stubbed": lambda: process_video("v", media, stubs, decoder, lanes.submit),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            taken[name].append(seconds(way))
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def line(name: str, found: Mapping[str, float]) -> str:
+    """One row of the table."""
+    ratio = found["engine"] / max(found["decode"], found["forward"])
+    spent = found["engine"] / (found["decode"] + found["forward"])
+    host = found["stubbed"] / found["decode"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    columns = " | ".join(f"{found[column]:.2f}" for column in ("decode", "forward", "engine", "stubbed"))
+    return f"| {name} | {columns} | {ratio:.2f} | {spent:.2f} | {host:.2f} | {peak:.0f} |"
+
+
+def main() -> None:
+    """Measure each extractor alone, then all together."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--extractors", default=",".join(EXTRACTORS))
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args()
+    specs = [EXTRACTORS[name] for name in chosen.extractors.split(",")]
+    variants = [Variant(s.name, s, s.settings_type(), "random:0" if s.needs_weights else "") for s in specs]
+    fed = [(variant, variant.build("cpu")) for variant in variants]
+    sys.stdout.write(
+        "| extractor | decode s | forward s | engine s | stubbed s | engine / max | engine / sum | stubbed / decode "
+        "| peak MB |\n|-|-|-|-|-|-|-|-|-|\n"
+    )
+    with ChildDecoder() as decoder, Lanes("cpu") as lanes:
+        groups = {variant.name: [(variant, extractor)] for variant, extractor in fed}
+        for name, group in (groups | ({"all": fed} if len(fed) > 1 else {})).items():
+            found = measure(chosen.video, group, decoder, lanes, chosen.rounds)
+            sys.stdout.write(line(name, found) + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
