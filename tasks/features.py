@@ -167,11 +167,9 @@ class BuildFeatures(luigi.Task):
         shards = parse_shards(self.shards, catalog_of(settings).shard_count)
         left = videos_to_do(settings, shards)
         progress.VIDEOS.plan(sum(left.values()))
-        if not left:
-            pass
-        elif settings.cluster.kind == INLINE:
+        if left and settings.cluster.kind == INLINE:
             yield [ExtractShard(catalog=self.catalog, shard=shard, run_name=self.run_name) for shard in left]
-        else:
+        elif left:
             yield ExtractShards(catalog=self.catalog, shards=tuple(map(str, left)), run_name=self.run_name)
         progress.VIDEOS.close()
         reporting.account(settings, shards, self.run_name)
