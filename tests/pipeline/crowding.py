@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.process import ShardJob
-from pipeline.provenance import code_version, library_versions
 from storage.atomic import sweep
 from storage.errors import LeaseHeld
-from tests.pipeline.killing import build, damage, digest, film, forked, shard_job
+from tests.pipeline.killing import build, damage, digest, film, forked, shard_job, warm_up
 from tests.storage.samples import race
 
 WRITERS = 8
@@ -40,7 +39,7 @@ def crowd(job: ShardJob, videos: Path, kill_after_seconds: float | None) -> list
                 build(job, videos)
             except LeaseHeld:
                 losses += 1
-                time.sleep(0.01)
+                time.sleep(0.05)
         signal.setitimer(signal.ITIMER_REAL, 0)
         return LOST if losses else 0
 
@@ -51,7 +50,7 @@ def campaign(folder: Path, rounds: int, seed: int, *, kills: bool) -> dict[str, 
     """Counts of what went wrong, and of writers that lost, over all rounds."""
     rng = random.Random(seed)
     ids = film(folder / "videos")[:3]
-    library_versions(), code_version()  # cached in this process, so that no child spends its short life on them
+    warm_up()
     whole = shard_job(folder / "whole", ids)
     forked(whole, folder / "videos", None)
     started = time.monotonic()

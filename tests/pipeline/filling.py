@@ -22,7 +22,6 @@ from pipeline.decoder import InlineDecoder
 from pipeline.download import fetch, verify_media
 from pipeline.media import Media, read_record
 from pipeline.process import ShardJob, process_shard
-from pipeline.provenance import code_version, library_versions
 from pipeline.source import SourceSettings
 from pipeline.survival import report, survival
 from storage import atomic
@@ -34,7 +33,7 @@ from storage.lease import lease
 from storage.records import Video
 from storage.verdicts import State
 from tasks.exits import exit_of
-from tests.pipeline.killing import damage, digest, shard_job
+from tests.pipeline.killing import damage, digest, shard_job, warm_up
 
 IDS = tuple(f"-video{number:05d}" for number in range(4))
 """The last one is a dead link."""
@@ -165,7 +164,7 @@ def filled(folder: Path, disk: Path, address: str) -> dict[str, Any]:
 
 def both(folder: Path, disk: Path, address: str) -> tuple[ShardJob, str]:
     """The job on the small disk, and the digest of the same one built undisturbed."""
-    library_versions(), code_version()  # cached in this process: an attempt should spend its time on the disk
+    warm_up()
     whole = shard_job(folder / "whole", IDS)
     if forked(whole, address, folder / "told") != 0:
         raise RuntimeError((folder / "told").read_text())

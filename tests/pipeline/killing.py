@@ -6,6 +6,7 @@ child per try, so that a kill costs milliseconds. Only the network is small; sto
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -100,6 +101,12 @@ def damage(job: ShardJob) -> dict[str, int]:
     return found
 
 
+def warm_up() -> None:
+    """What every child would do anew, done once before they are forked: a child's life should go into the shard."""
+    library_versions(), code_version()
+    importlib.import_module("torch")
+
+
 def film(folder: Path) -> list[str]:
     """Five videos of different lengths, one of them too short for a clip, and a dead link."""
     folder.mkdir(parents=True)
@@ -114,7 +121,7 @@ def campaign(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill and resume; a store that got finished is compared with an uninterrupted one and started anew."""
     rng = random.Random(seed)
     ids = film(folder / "videos")
-    library_versions(), code_version()  # cached in this process, so that no child spends its short life on them
+    warm_up()
     whole = shard_job(folder / "whole", ids)
     seconds = 0.0
     for _ in range(2):  # the first build also warms the disk's cache; delays are drawn for a warm one
