@@ -45,7 +45,11 @@ class World(Mapping[str, bytes]):
             name: (video, 1) for video in catalog.videos for name in video.asked_as[-1:] or (video.video_id,)
         }
         self.planted: dict[str, str] = {}
-        """Video id → what was done to its file."""
+        """Video id → what was done to its file, or that its address leads to another video's."""
+        for video in catalog.videos:
+            there = self._videos[(video.asked_as or (video.video_id,))[-1]][0]
+            if there.frames_least != video.frames_least:
+                self.planted[video.video_id] = "another"
 
     def remove(self, video: Video) -> None:
         """The site has it under no name."""
@@ -126,7 +130,7 @@ def check(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> Non
             assert entry.verdict.reason == "not_found"
         elif not segments:
             assert entry.verdict.reason == "no_segment"
-        elif planted == "doubled" and video.frames_least != video.frames_most:
+        elif planted == "another" or (planted == "doubled" and video.frames_least != video.frames_most):
             assert entry.verdict.reason == "misaligned"
         else:
             told = entry.facts["segments"]
