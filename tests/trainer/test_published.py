@@ -86,9 +86,14 @@ def test_numbers_are_printed_in_the_tables_own_unit() -> None:
 
 
 PAPERS = {"phd-gifs": "phd_gifs", "pr-net": "pr_net", "mha-fusion": "mha_fusion"}
+OURS = ("planted", "planted-pr-net")
 
 
-@pytest.mark.parametrize("name", table_names())
+def test_a_table_without_a_paper_publishes_nothing() -> None:
+    assert not any(row.published for name in OURS for row in load_table(name).rows)
+
+
+@pytest.mark.parametrize("name", [name for name in table_names() if name not in OURS])
 def test_every_number_stands_in_the_paper(name: str) -> None:
     paper = REPOSITORY.parent / "shared" / "papers" / f"{PAPERS[name.rpartition('-')[0]]}.txt"
     if not paper.is_file():
