@@ -9,7 +9,6 @@ Letters: N skeletons, T positions, V joints, K partitions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,16 +17,9 @@ from torch import Tensor, nn
 
 from models.extractors.keypoint_rcnn import JOINTS
 from models.highlight.masked import MaskedBatchNorm
+from models.highlight.skeleton import BONES
 
-_PATHS = (
-    "left_ankle left_knee left_hip right_hip right_knee right_ankle",
-    "left_hip left_shoulder right_shoulder right_hip",
-    "left_wrist left_elbow left_shoulder left_ear left_eye nose",
-    "right_wrist right_elbow right_shoulder right_ear right_eye nose",
-    "left_eye right_eye",
-)
-COCO_LINKS = tuple((JOINTS.index(a), JOINTS.index(b)) for path in _PATHS for a, b in pairwise(path.split()))
-"""The 19 links of the `skeleton` in COCO's person keypoint annotations."""
+COCO_LINKS = tuple((JOINTS.index(one), JOINTS.index(other)) for one, other in BONES)
 
 COCO_CENTER = (JOINTS.index("left_shoulder"), JOINTS.index("right_shoulder"))
 """Ours: COCO has no neck, which is the centre in the release's graphs; the shoulders stand for it."""
