@@ -7,6 +7,7 @@ from pathlib import Path
 
 from storage.verdicts import REASONS, State
 from tasks.exits import Exit
+from tasks.settings import load
 from tests.conftest import REPOSITORY
 from tests.test_architecture import FILES
 
@@ -53,3 +54,9 @@ def test_what_the_readme_points_at_is_there() -> None:
 def test_make_runs_exactly_the_front_door() -> None:
     recipe = Path(REPOSITORY / "Makefile").read_text().split("\nfeatures:")[1].splitlines()[1]
     assert recipe.endswith("&& luigi --module tasks BuildPHD2Features")
+
+
+def test_fingerprints_are_those_that_the_sample_gets() -> None:
+    made = {f"{variant.name}-{variant.fingerprint()}" for variant in load("sample").variants}
+    told = {word for word in re.findall(r"\b[a-z0-9_]+-[0-9a-f]{12}\b", README) if "0123456789ab" not in word}
+    assert told == made
