@@ -57,6 +57,10 @@ def ended_by_order(status: int) -> SystemicFault | None:
     return SystemicFault(f"a child was ended by {signal.Signals(-status).name}. Nothing was lost; run again.")
 
 
+class ChildKeeper(threading.Thread):
+    """A thread that ends no earlier than the children it starts: these may ask the kernel to die with it."""
+
+
 class ChildLost(Exception):
     """The child hung or died. `reason` is a verdict's; `last_words` is the end of what it wrote to stderr."""
 
@@ -215,10 +219,11 @@ os.register_at_fork(after_in_child=_forget_all)
 def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:
     """Runs from the folder that holds our packages, so that it finds them whatever folder we were called from.
 
-    The kernel's death signal tells of the end of a thread, so only the main thread may ask for it.
+    The kernel's death signal tells of the end of a thread, so only the main thread and a ChildKeeper may ask for it.
     """
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    die_with = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+    thread = threading.current_thread()
+    die_with = os.getpid() if thread is threading.main_thread() or isinstance(thread, ChildKeeper) else 0
     try:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.child", str(ring_fd), str(max_memory_bytes), str(die_with)],
