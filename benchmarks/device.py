@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,13 @@ class Report:
     found: dict[str, Any] = field(default_factory=dict)
     text: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
+
+    def attempt(self, work: Callable[[], None], what: str) -> None:
+        """Do it; what breaks is told, and costs no other part of the report."""
+        try:
+            work()
+        except Exception:  # noqa: BLE001  a machine is lent for minutes
+            self.section(f"{what} broke", [("traceback",), (traceback.format_exc()[-1500:],)], traceback.format_exc())
 
     def section(self, title: str, table: Sequence[Sequence[Any]], rows: Any) -> None:
         """A heading and a table, whose first row is its head; `rows` is what the JSON keeps."""
@@ -437,7 +445,8 @@ def engine(
             spent[what] = round(spent.get(what, 0.0) + seconds, 3)
     frames_per_second = len(frames) * given.copies / wall
     return {
-        "extractors": ", ".join(f"{name} {choices[name]}" if name in choices else name for name in names),
+        "extractors": f"{given.copies} copies: "
+        + ", ".join(f"{name} {choices[name]}" if name in choices else name for name in names),
         "decode_seconds": decode,
         "compute_seconds": compute,
         "engine_seconds": wall,
@@ -476,9 +485,10 @@ def decoders_alone(video: Path, decoders: int, seconds: float, backend: str) -> 
 
 def tell_parity(report: Report, frames: Sequence[Frame], given: argparse.Namespace) -> None:
     """The table of errors."""
-    lines = []
+    lines: list[dict[str, Any]] = []
     for name in given.extractors:
-        lines += list(parity(name, windows_of(name, frames, given.windows), given.device))
+        of_one = parity(name, windows_of(name, frames, given.windows), given.device)
+        report.attempt(lambda of_one=of_one: lines.extend(of_one), f"parity of {name}")  # type: ignore[misc]
     table: list[Sequence[Any]] = [("extractor", "choice", "array", "norm", "largest", "unmatched", "allowed")]
     table += [
         (
@@ -495,14 +505,14 @@ def tell_parity(report: Report, frames: Sequence[Frame], given: argparse.Namespa
     report.section(f"parity with the CPU, {given.windows} windows each", table, lines)
 
 
-def tell_speed(report: Report, frames: Sequence[Frame], given: argparse.Namespace) -> list[Speed]:
-    """The table of speeds, and the share of the peak."""
+def tell_speed(report: Report, frames: Sequence[Frame], given: argparse.Namespace, found: list[Speed]) -> None:
+    """The table of speeds, and the share of the peak; fills `found`."""
     peaks = {precision: peak(precision, given.device) for precision in FORMATS}
-    found: list[Speed] = []
     for name in given.extractors:
         for choice in ("fp32", "bf16"):
             windows = windows_of(name, frames, 8)
-            found += list(speeds(name, choice, windows, given.device, peaks, given.seconds))
+            rates = speeds(name, choice, windows, given.device, peaks, given.seconds)
+            report.attempt(lambda rates=rates: found.extend(rates), f"{name} {choice}")  # type: ignore[misc]
     table: list[Sequence[Any]] = [
         ("extractor", "precision", "batch", "windows/s", "network alone/s", "as a graph/s", "of peak", "GFLOP a window")
     ]
@@ -512,7 +522,6 @@ def tell_speed(report: Report, frames: Sequence[Frame], given: argparse.Namespac
         table.append((one.extractor, one.choice, one.batch, *cells))
     peaks_text = ", ".join(f"{precision} {flops / 1e12:.1f} TFLOP/s" for precision, flops in peaks.items())
     report.section(f"speed; a matrix product reaches {peaks_text}", table, [dataclasses.asdict(one) for one in found])
-    return found
 
 
 def best(found: Sequence[Speed]) -> dict[tuple[str, str], Speed]:
@@ -558,18 +567,25 @@ def tell_benchmark_mode(report: Report, frames: Sequence[Frame], found: Sequence
 def tell_engine(report: Report, video: Path, frames: Sequence[Frame], given: argparse.Namespace) -> None:
     """The engine against its parts."""
     quick = {"c3d": "bf16, fast", "yolov5": "bf16, fast", "tased": "bf16, fast"}
-    sets: list[tuple[Sequence[str], dict[str, str]]] = [
-        (("c3d",), {}),
-        (("c3d",), {"c3d": "bf16"}),
-        (("frames",), {}),
-        (("c3d", "yolov5", "keypoint_rcnn", "tased", "frames"), quick),
-        (("c3d", "yolov5", "keypoint_rcnn", "tased", "frames"), {}),
+    five = ("c3d", "yolov5", "keypoint_rcnn", "tased", "frames")
+    few = max(2, given.copies // 6)
+    sets: list[tuple[Sequence[str], dict[str, str], int]] = [
+        (("c3d",), {"c3d": "bf16"}, given.copies),
+        (("frames",), {}, given.copies),
+        (("c3d",), {}, given.copies),
+        (five, quick, few),
+        (("c3d", "yolov5", "tased", "frames"), quick, few),
+        (five, {}, few),
     ]
-    lines = []
-    for names, choices in sets[: given.sets]:
-        lines.append(engine(video, frames, names, choices, given))
+    lines: list[dict[str, Any]] = []
+
+    def measure(names: Sequence[str], choices: Mapping[str, str], copies: int) -> None:
+        lines.append(engine(video, frames, names, choices, argparse.Namespace(**{**vars(given), "copies": copies})))
         sys.stdout.write(f"{lines[-1]}\n")
         sys.stdout.flush()
+
+    for names, choices, copies in sets[: given.sets]:
+        report.attempt(lambda n=names, c=choices, k=copies: measure(n, c, k), f"engine with {names}")  # type: ignore[misc]
     head = (
         "extractors",
         "decode s",
@@ -584,7 +600,7 @@ def tell_engine(report: Report, video: Path, frames: Sequence[Frame], given: arg
     for line in lines:
         numbers = list(line.values())[1:-1]
         table.append((line["extractors"], *(f"{number:.4g}" for number in numbers)))
-    report.section(f"engine, {given.copies} copies, {given.decoders} decoders, {os.cpu_count()} cores", table, lines)
+    report.section(f"engine, {given.decoders} decoders, {os.cpu_count()} cores", table, lines)
 
 
 def tell_decoding(report: Report, video: Path, given: argparse.Namespace) -> None:
@@ -624,23 +640,30 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="for each median")
     parser.add_argument("--copies", type=int, default=96, help="videos of the engine's shard")
     parser.add_argument("--decoders", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--sets", type=int, default=5, help="of extractors that the engine is measured with")
+    parser.add_argument("--sets", type=int, default=6, help="of extractors that the engine is measured with")
+    parser.add_argument("--limit", type=float, default=280.0, help="no section is begun after so many seconds")
     given = parser.parse_args()
     report = Report(given.out)
     frames = frames_of(given.video)
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    name = device_name(given.device)
-    what = [("video", "frames", "decoders"), (given.video.name, len(frames), given.decoders)]
-    report.section(f"{name}, {versions}", what, name)
     torch.set_num_threads(max(1, given.decoders))
-    found = tell_speed(report, frames, given)
-    tell_phd2(report, found)
-    tell_engine(report, given.video, frames, given)
-    tell_parity(report, frames, given)
-    tell_decoding(report, given.video, given)
-    if is_gpu(given.device):
-        tell_benchmark_mode(report, frames, found, given)
-        tell_kernels(report, frames, found)
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    what = [("video", "frames", "decoders"), (given.video.name, len(frames), given.decoders)]
+    report.section(f"{device_name(given.device)}, {versions}", what, versions)
+    found: list[Speed] = []
+    sections: list[Callable[[], None]] = [
+        lambda: tell_speed(report, frames, given, found),
+        lambda: tell_phd2(report, found),
+        lambda: tell_engine(report, given.video, frames, given),
+        lambda: tell_parity(report, frames, given),
+        lambda: tell_decoding(report, given.video, given),
+        *([lambda: tell_kernels(report, frames, found)] if is_gpu(given.device) else []),
+        *([lambda: tell_benchmark_mode(report, frames, found, given)] if is_gpu(given.device) else []),
+    ]
+    for number, section in enumerate(sections):
+        if time.perf_counter() - report.began > given.limit:
+            report.section(f"left out for lack of time: {len(sections) - number} sections", [("",)], [])
+            break
+        report.attempt(section, f"section {number}")
 
 
 if __name__ == "__main__":

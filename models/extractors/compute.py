@@ -143,8 +143,7 @@ def stacked_clips(
         frames = resized(frames, *size)
     if shared:
         place = {key: number for number, key in enumerate(own)}
-        places = torch.tensor([place[id(frame)] for clip in clips for frame in clip], pin_memory=True)
-        frames = frames[places.to(device, non_blocking=True)]
+        frames = frames[torch.tensor([place[id(frame)] for clip in clips for frame in clip]).to(frames.device)]
     return frames.view(len(clips), -1, *frames.shape[1:]).transpose(1, 2)
 
 
