@@ -27,7 +27,7 @@ from pipeline.media import Media
 from pipeline.process import ShardJob, process_shard
 from storage.layout import Layout
 from storage.store import FeatureStore
-from tests.pipeline.test_nvdec import encoded
+from tests.gpu.test_nvdec import encoded
 
 pytestmark = pytest.mark.gpu
 NETWORKS = [name for name, spec in EXTRACTORS.items() if spec.needs_weights]
