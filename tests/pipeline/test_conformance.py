@@ -11,7 +11,7 @@ from models.extractors.spec import EveryFrame, Frame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.coverage import MAX_GAPS, Coverage
 from pipeline.decode import BACKENDS, Decoding, Summary
-from pipeline.decoder import ChildDecoder, DecodeEnd
+from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent
 from pipeline.probe import DEFAULT_LIMITS, Probe, Tally, probe
 from storage.fingerprint import plain
 from tests.pipeline.cases import CASES, make
@@ -218,16 +218,30 @@ def test_a_file_that_fits_two_demuxers_is_not_for_libraries_that_guess(tmp_path:
             assert "FFmpeg's own guess is not mov" in told.summary.salvaged_by
 
 
-def test_pictures_that_change_size_reach_us_in_their_own(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def growing(folder: Path) -> Path:
+    """Five pictures of 32×64, then five of 64×128."""
     flags = ("-pix_fmt", "yuv420p", "-bf", "0")
     parts = [
-        encode(tmp_path / f"{n}.ts", [coded_frame(i, 32 * n, 64 * n) for i in range(5)], *flags).read_bytes()
+        encode(folder / f"{n}.ts", [coded_frame(i, 32 * n, 64 * n) for i in range(5)], *flags).read_bytes()
         for n in (1, 2)
     ]
-    (tmp_path / "both.ts").write_bytes(b"".join(parts))
-    ffmpeg("-fflags", "+igndts", "-i", tmp_path / "both.ts", "-c", "copy", "-bsf:v", "setts=N*9000", tmp_path / "v.mp4")
+    (folder / "both.ts").write_bytes(b"".join(parts))
+    path = folder / "growing.mp4"
+    ffmpeg("-fflags", "+igndts", "-i", folder / "both.ts", "-c", "copy", "-bsf:v", "setts=N*9000", path)
+    return path
+
+
+def test_pictures_that_change_size_reach_us_in_their_own(growing: Path) -> None:
     for backend in ON_PROCESSORS:
         need(backend)
-        decoding = Decoding("v", tmp_path / "v.mp4", backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+        decoding = Decoding("v", growing, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
         shapes = [frame.to_rgb().shape for frame in decoding]
         assert shapes == [(32, 64, 3)] * 5 + [(64, 128, 3)] * 5, backend
+
+
+def test_pictures_that_change_size_come_out_of_a_child(growing: Path) -> None:
+    with ChildDecoder() as child:
+        events = child.decode("v", growing, [EveryFrame()])
+        shapes = [event.rgb.shape for event in events if isinstance(event, FrameEvent)]
+    assert shapes == [(32, 64, 3)] * 5 + [(64, 128, 3)] * 5
