@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from models.extractors.numerics import is_gpu
 from pipeline.clips import VideoSampling
 from pipeline.crew import ChildKeeper
 from pipeline.decoder import Decoder, Event
@@ -18,6 +19,21 @@ from pipeline.decoder import Decoder, Event
 T = TypeVar("T")
 Lead = Callable[[Iterator[T], Decoder], None]
 """Do what is to be done with each item, with this decoder."""
+
+
+CORES_PER_VIDEO = 4
+"""Where networks compute on a CPU. Decoding and the lightest of them need about as much of it; all others far more."""
+
+
+def suggested(device: str, *, networks: bool) -> int:
+    """How many videos to have in hand, by what computes: on a GPU or without networks one for each core of ours.
+
+    Dask's workers and Slurm's jobs tell torch how many of the machine's cores are theirs.
+    """
+    import torch  # seconds to import, and imported by what computes anyway
+
+    cores = torch.get_num_threads()
+    return cores if is_gpu(device) or not networks else max(1, cores // CORES_PER_VIDEO)
 
 
 class _Stopping(BaseException):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,7 +157,7 @@ def test_a_child_that_crashes_blames_its_own_video(
     class Killed(ChildDecoder):
         """Its child is killed while it decodes one video, and killed again."""
 
-        def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
+        def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Generator[Event, None, None]:
             for event in super().decode(video_id, path, samplings):
                 if video_id == "video6" and self._child is not None:
                     self._child._process.kill()

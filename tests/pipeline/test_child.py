@@ -84,7 +84,8 @@ def frame_of(number: int, height: int = 4, width: int = 5) -> np.ndarray[tuple[i
 
 
 def test_ring_waits_for_a_free_slot_and_reuses_it() -> None:
-    fd, waits = anonymous_memory(RING_BYTES), []
+    fd = anonymous_memory(RING_BYTES)
+    waits: list[int] = []
 
     def one() -> int:
         waits.append(len(waits))
