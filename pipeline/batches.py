@@ -15,10 +15,9 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -75,7 +74,7 @@ class Batches:
         self._turns = [threading.Lock() for _ in range(LANES)]
         """One a lane, held while it computes; who holds all of them has the device for itself."""
         self._lanes = [
-            threading.Thread(target=self._run, args=(turn,), name="gpu", daemon=True) for turn in self._turns
+            threading.Thread(target=self._run, args=(turn, _own_stream(device)), name="gpu") for turn in self._turns
         ]
         for lane in self._lanes:
             lane.start()
@@ -103,20 +102,12 @@ class Batches:
             self._queues[key] = _Queue(work.extractor, min(work.at_most, remembered(work.extractor, work.at_most)))
         return self._queues[key]
 
-    def _run(self, turn: threading.Lock) -> None:
-        with self._own_stream():
+    def _run(self, turn: threading.Lock, stream: AbstractContextManager[object]) -> None:
+        with stream:
             while (found := self._take()) is not None:
                 queue, taken = found
                 if taken:
                     self._answer(queue, taken, turn)
-
-    def _own_stream(self) -> Any:
-        if not is_gpu(self._device):
-            return nullcontext()
-        import torch  # seconds to import: only what computes rows pays
-
-        torch.cuda.set_device(torch.device(self._device))
-        return torch.cuda.stream(torch.cuda.Stream(self._device))  # type: ignore[no-untyped-call]
 
     def _take(self) -> tuple[_Queue, list[tuple[Work, Future[Rows]]]] | None:
         """Of the extractor with most to do; None at the end."""
@@ -202,6 +193,16 @@ class Batches:
             future.cancel()
         for lane in self._lanes:
             lane.join()
+
+
+def _own_stream(device: str) -> AbstractContextManager[object]:
+    """Inside, a GPU does what it is told beside, and not after, what other streams tell it."""
+    if not is_gpu(device):
+        return nullcontext()
+    import torch  # seconds to import: only what computes rows pays
+
+    stream: AbstractContextManager[object] = torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+    return stream
 
 
 def copying_seconds(device: str) -> float:

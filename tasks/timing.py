@@ -53,6 +53,8 @@ def told(total: Mapping[str, float], videos: int, shards: int) -> Iterator[str]:
     yield f"  at the same time: {', '.join(beside)}"
     for what in ("prepare", "copy", "compute"):
         by_variant = {name.partition(":")[2]: s for name, s in total.items() if name.startswith(f"{what}:")}
+        if not by_variant:
+            continue
         ordered = sorted(by_variant.items(), key=lambda item: -item[1])
         yield f"  {MEANINGS[what]}: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in ordered)
 
