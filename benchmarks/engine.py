@@ -94,8 +94,8 @@ def measure(video: Path, fed: Fed, decoder: ChildDecoder, lanes: Lanes, rounds: 
     ways: dict[str, Callable[[], object]] = {
         "decode": lambda: decoded(video, decoder, fed),
         "forward": lambda: forward(prepared, fed, lanes),
-        "engine": lambda: process_video("v", media, fed, decoder, lanes.submit),
-        "stubbed": lambda: process_video("v", media, stubs, decoder, lanes.submit),
+        "engine": lambda: process_video("v", media, fed, decoder, lanes.compute),
+        "stubbed": lambda: process_video("v", media, stubs, decoder, lanes.compute),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):

@@ -36,7 +36,8 @@ _SAMPLINGS = {kind.__name__: kind for kind in PLANNERS}
 class Ring:
     """Slots of shared memory, filled and freed in the same order: what fits into `RING_BYTES`, at least two."""
 
-    def __init__(self, fd: int, wait_free: Callable[[], None]) -> None:
+    def __init__(self, fd: int, wait_free: Callable[[], int]) -> None:
+        """`wait_free` waits until some of the oldest frames are given back, and says how many."""
         self._memory = mmap.mmap(fd, os.fstat(fd).st_size)
         self._wait_free = wait_free
         self._used_bytes = 0
@@ -44,7 +45,7 @@ class Ring:
 
     def reset(self) -> None:
         """Begin a video: all slots are free, and their size is its frames'."""
-        self._slot_bytes = self._slots = self._next = self._used = 0
+        self._slot_bytes = self._slots = self._next = self._used = self._freed = 0
         if self._used_bytes > RING_BYTES and hasattr(mmap, "MADV_REMOVE"):
             self._memory.madvise(mmap.MADV_REMOVE)  # a giant's pages go back
             self._used_bytes = 0
@@ -61,8 +62,15 @@ class Ring:
         self._used += 1
         return offset
 
+    @property
+    def slots(self) -> int:
+        """How many frames of the present size fit."""
+        return self._slots
+
     def _free_one(self) -> None:
-        self._wait_free()
+        if self._freed == 0:
+            self._freed = self._wait_free()
+        self._freed -= 1
         self._used -= 1
 
     def _resize(self, slot_bytes: int) -> None:
@@ -113,7 +121,7 @@ class Server:
         if isinstance(event, FrameEvent):
             height, width, _ = event.rgb.shape
             place = {"offset": self._ring.place(event.rgb), "height": height, "width": width}
-            self._send("frame", index=event.index, wanted_by=event.wanted_by, **place)
+            self._send("frame", index=event.index, wanted_by=event.wanted_by, slots=self._ring.slots, **place)
         elif isinstance(event, WindowEvent):
             self._send("window", sampling=event.sampling, window=event.window)
         elif isinstance(event, PlacementEvent):
@@ -134,10 +142,11 @@ class Server:
         if time.monotonic() - self._sent_at > self._beat_seconds:
             self._send("alive")
 
-    def _wait_free(self) -> None:
-        """Block until the parent gives one slot back; if it is gone, so are we."""
-        if self._inbox.receive() is None:
+    def _wait_free(self) -> int:
+        """Block until the parent gives slots back, and say how many; if it is gone, so are we."""
+        if (said := self._inbox.receive()) is None:
             sys.exit("the parent is gone")
+        return int(said["count"])
 
 
 def main() -> None:

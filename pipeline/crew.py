@@ -35,6 +35,8 @@ ENDING_SECONDS = 10.0
 RING_BYTES = 32 * 1024 * 1024
 """Shared memory for frames on their way; two frames always fit, however large."""
 MIN_SLOTS = 2
+FREED_SHARE = 4
+"""Frames are given back when so many times as many would fill the memory: each message costs both sides time."""
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR")
 _CALM = {
     "OMP_NUM_THREADS": "1",
@@ -55,6 +57,10 @@ def ended_by_order(status: int) -> SystemicFault | None:
     if -status not in ORDERS:
         return None
     return SystemicFault(f"a child was ended by {signal.Signals(-status).name}. Nothing was lost; run again.")
+
+
+class ChildKeeper(threading.Thread):
+    """A thread that ends no earlier than the children it starts: these may ask the kernel to die with it."""
 
 
 class ChildLost(Exception):
@@ -79,6 +85,7 @@ class Child:
         self._vitals = Vitals(self.pid, self._pipes[2].fileno(), limits.max_memory_bytes)
         self._inbox = wire.Inbox(self._pipes[1].fileno(), self._vitals.wait)
         self._waited = 0.0
+        self._unfreed = 0
         self._allowed = limits.max_wait_seconds
         self.idle = True
         """Whether the last question was answered in full."""
@@ -111,6 +118,7 @@ class Child:
         """Ask for all events of one video. Raises ChildLost."""
         self.idle = False
         self._waited, self._allowed = 0.0, self._limits.max_wait_seconds
+        self._unfreed = 0
         named = [{"type": type(sampling).__name__, "fields": sampling} for sampling in samplings]
         where = str(path.absolute())
         self._tell("decode", video_id=video_id, path=where, samplings=named, backend=backend, limits=self._limits)
@@ -130,9 +138,17 @@ class Child:
         shape = (message["height"], message["width"], 3)
         return np.ndarray(shape, np.uint8, buffer=self._ring, offset=message["offset"])
 
-    def free_frame(self) -> None:
-        """Give the oldest frame's memory back to the child. Raises ChildLost."""
-        self._tell("free")
+    def free_frame(self, message: wire.Message) -> None:
+        """Give the memory of the oldest frame, which `message` spoke of, back to the child. Where many fit, the child
+        hears of several together, but before we wait for it. Raises ChildLost."""
+        self._unfreed += 1
+        if self._unfreed >= message["slots"] // FREED_SHARE:
+            self._tell_freed()
+
+    def _tell_freed(self) -> None:
+        if self._unfreed:
+            self._tell("free", count=self._unfreed)
+            self._unfreed = 0
 
     def end(self) -> None:
         """Kill it and wait until it is gone; more than once is fine."""
@@ -161,6 +177,8 @@ class Child:
             raise self._lost() from None
 
     def _receive(self) -> wire.Message:
+        if not self._inbox.holds_one:
+            self._tell_freed()
         start = time.monotonic()
         allowed = min(self._limits.stall_seconds, max(0.0, self._allowed - self._waited))
         try:
@@ -215,10 +233,11 @@ os.register_at_fork(after_in_child=_forget_all)
 def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:
     """Runs from the folder that holds our packages, so that it finds them whatever folder we were called from.
 
-    The kernel's death signal tells of the end of a thread, so only the main thread may ask for it.
+    The kernel's death signal tells of the end of a thread, so only the main thread and a ChildKeeper may ask for it.
     """
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    die_with = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+    thread = threading.current_thread()
+    die_with = os.getpid() if thread is threading.main_thread() or isinstance(thread, ChildKeeper) else 0
     try:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.child", str(ring_fd), str(max_memory_bytes), str(die_with)],

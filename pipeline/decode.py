@@ -14,6 +14,7 @@ import av.error
 
 from pipeline.backends.decord import decord_frames
 from pipeline.backends.frame import Backend, DecodedFrame
+from pipeline.backends.nvdec import nvdec_frames
 from pipeline.backends.pyav import pyav_frames
 from pipeline.backends.torchcodec import torchcodec_frames
 from pipeline.coverage import Coverage
@@ -56,7 +57,12 @@ class Summary:
     """Empty, or what took over from the backend, from which frame on, and why."""
 
 
-BACKENDS: dict[str, Backend] = {"pyav": pyav_frames, "torchcodec": torchcodec_frames, "decord": decord_frames}
+BACKENDS: dict[str, Backend] = {
+    "pyav": pyav_frames,
+    "torchcodec": torchcodec_frames,
+    "decord": decord_frames,
+    "nvdec": nvdec_frames,
+}
 """Name of a decoder, as in the configuration → its frames of a file."""
 
 

@@ -229,7 +229,7 @@ class ChildDecoder:
             kind = message["kind"]
             if kind == "frame":
                 yield FrameEvent(message["index"], child.frame(message), tuple(message["wanted_by"]))
-                child.free_frame()
+                child.free_frame(message)
             elif kind == "placement":
                 yield PlacementEvent(message["sampling"], Placement(**message["placement"]))
             elif kind == "window":

@@ -27,7 +27,7 @@ from models.extractors.spec import (
     random_seed,
 )
 from pipeline.clips import VideoSampling, Window
-from pipeline.lanes import at_once
+from pipeline.lanes import Clip, Compute, Rows, Work, at_once
 from pipeline.segments import Placement, SegmentsOfVideo
 from pipeline.weights import file_sha256, ready
 from storage.errors import SettingsError, VideoError
@@ -39,11 +39,6 @@ from storage.verdicts import Verdict, failed
 SEGMENT = "segment"
 """The array, beside the extractor's own, that says which annotated segment a row is about: its number in the video's
 sorted table, `storage.segments`."""
-
-Rows = Mapping[str, Sequence[NDArray[Any]]]
-"""Array → a row for each window."""
-Submit = Callable[..., Future[Rows]]
-"""`submit(work, *given)` lets `work(*given)` be done, now or later."""
 
 
 @dataclass(frozen=True)
@@ -187,14 +182,15 @@ class TrackBuilder:
     video_id: str
     variant: Variant
     extractor: Extractor
-    submit: Submit = at_once
-    """What computes rows: at once, or on lanes, in which case adding windows may wait until there is room."""
+    compute: Compute = at_once
+    """What computes rows: at once, or elsewhere, in which case adding windows may wait until there is room."""
     placement: Placement | None = None
     """What became of the video's segments, once the decoder says so."""
     _prepared: dict[int, Any] = field(default_factory=dict)
     _waiting: list[Window] = field(default_factory=list)
     _spans: list[tuple[float, float]] = field(default_factory=list)
     _batches: list[Future[Rows]] = field(default_factory=list)
+    _segments: list[NDArray[np.int64]] = field(default_factory=list)
 
     def add_frame(self, index: int, frame: Frame) -> None:
         """A decoded frame that some window of this variant wants; `frame` is not kept."""
@@ -234,7 +230,9 @@ class TrackBuilder:
         return failed("no_segment", f"{placement.annotated} annotated, {placement.outside} outside the file")
 
     def _flush(self) -> None:
-        self._batches.append(self.submit(rows_of, self.extractor, self._waiting, self._prepared))
+        clips = clips_of(self._waiting, self._prepared)
+        self._batches.append(self.compute(Work(self.extractor, clips, self.variant.spec.windows_on_gpu)))
+        self._segments += segments_of(self._waiting)
         self._spans += [(window.start_seconds, window.end_seconds) for window in self._waiting]
         oldest = self._waiting[-1].oldest
         self._prepared = {index: frame for index, frame in self._prepared.items() if index >= oldest}
@@ -243,19 +241,27 @@ class TrackBuilder:
     def _stacked(self) -> Iterator[tuple[str, Array | Ragged]]:
         batches = [batch.result() for batch in self._batches]
         for name, spec in self.variant.arrays.items():
-            rows = [row for batch in batches for row in batch[name]]
+            rows = self._segments if name == SEGMENT else [row for batch in batches for row in batch[name]]
             stacked = _ragged(rows, spec) if spec.ragged else _fixed(rows, spec)
             _refuse_non_finite(self.video_id, name, stacked)
             yield name, stacked
 
 
-def rows_of(
-    extractor: Extractor, windows: Sequence[Window], prepared: Mapping[int, Any]
-) -> dict[str, Sequence[NDArray[Any]]]:
+def rows_of(extractor: Extractor, windows: Sequence[Window], prepared: Mapping[int, Any]) -> Rows:
     """One row a window of every array; `prepared` holds all their frames by number."""
-    rows = dict(extractor.extract([[prepared[index] for index in window.frame_indices] for window in windows]))
-    numbers = [np.array(window.segment, np.int64) for window in windows if window.segment is not None]
+    rows = dict(extractor.extract(clips_of(windows, prepared)))
+    numbers = segments_of(windows)
     return {**rows, SEGMENT: numbers} if numbers else rows
+
+
+def clips_of(windows: Sequence[Window], prepared: Mapping[int, Any]) -> list[Clip]:
+    """Each window's frames, out of the prepared ones by number."""
+    return [[prepared[index] for index in window.frame_indices] for window in windows]
+
+
+def segments_of(windows: Sequence[Window]) -> list[NDArray[np.int64]]:
+    """The segments that windows are about; none where they are about none."""
+    return [np.array(window.segment, np.int64) for window in windows if window.segment is not None]
 
 
 def _fixed(rows: Sequence[NDArray[Any]], spec: ArraySpec) -> Array:

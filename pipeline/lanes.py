@@ -1,23 +1,48 @@
 """Rows computed side by side: as many lanes as torch has threads, and each row on one lane alone.
 
 One row on one thread gives the same bits however many lanes there are, and costs no more: the threads of one row wait
-for each other, lanes do not. Refuses to know what is computed.
+for each other, lanes do not. A GPU's rows are computed by `pipeline.batches`. Refuses to know what is computed.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
+from numpy.typing import NDArray
+
 from models.extractors.numerics import is_gpu
+from models.extractors.spec import Extractor
 
 T = TypeVar("T")
+Clip = Sequence[Any]
+"""The prepared frames of one window."""
+Rows = Mapping[str, Sequence[NDArray[Any]]]
+"""Array → a row for each window."""
 
 BACKLOG = 2
 """Pieces of work for each lane, the one in hand included. Whoever brings more waits, which bounds memory."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Windows whose rows somebody wants."""
+
+    extractor: Extractor
+    clips: Sequence[Clip]
+    at_most: int = 1
+    """So many windows of this extractor may share a batch on a GPU; a CPU computes what it is given, as it is given."""
+    book: Callable[[str, float], None] = lambda _what, _seconds: None
+    """Told what the work took: `compute` or `copy`, seconds."""
+
+
+Compute = Callable[[Work], Future[Rows]]
+"""Lets rows be computed, now or later; may wait until there is room."""
 
 
 class Lanes:
@@ -48,6 +73,10 @@ class Lanes:
         future.add_done_callback(lambda _: self._room.release())
         return future
 
+    def compute(self, work: Work) -> Future[Rows]:
+        """The rows of `work`, on one lane; waits as `submit` does."""
+        return self.submit(_rows, work)
+
     def __enter__(self) -> Lanes:
         return self
 
@@ -57,8 +86,16 @@ class Lanes:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def at_once(work: Callable[..., T], *given: Any) -> Future[T]:
-    """What `Lanes.submit` does, here and now: for callers that have no lanes."""
-    future: Future[T] = Future()
-    future.set_result(work(*given))
+def at_once(work: Work) -> Future[Rows]:
+    """What `Lanes.compute` does, here and now: for callers that have no lanes."""
+    future: Future[Rows] = Future()
+    future.set_result(_rows(work))
     return future
+
+
+def _rows(work: Work) -> Rows:
+    began = time.perf_counter()
+    try:
+        return work.extractor.extract(work.clips)
+    finally:
+        work.book("compute", time.perf_counter() - began)

@@ -7,18 +7,23 @@ spooled by then is kept. Knows the seams (`Fetch`, `Decoder`); refuses to know s
 from __future__ import annotations
 
 import functools
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 
+from models.extractors.numerics import is_gpu
 from models.extractors.spec import Extractor
+from pipeline.abreast import abreast
+from pipeline.batches import Batches
 from pipeline.decoder import DecodeEnd, Decoder, FrameEvent, PlacementEvent
-from pipeline.extract import Submit, TrackBuilder, Variant
-from pipeline.lanes import Lanes, at_once
+from pipeline.extract import TrackBuilder, Variant
+from pipeline.lanes import Compute, Lanes, at_once
 from pipeline.media import Media
 from pipeline.provenance import provenance
 from pipeline.times import OF_SHARD, Times
@@ -111,16 +116,42 @@ def process_shard(
     on_video: Callable[[str, Verdict], None],
     stop_fetching: Callable[[], None] = lambda: None,
     times: Times | None = None,
+    beside: Sequence[Decoder] = (),
 ) -> None:
     """Give every id of the shard a verdict from every variant, and write parts and sidecars.
 
-    A kill at any instant costs at most the video in hand: finished ones wait in the spool. `on_video` is told about
-    each video as it ends; those that an earlier run left in the spool count as done at once. `stop_fetching` is called
-    when no more files are wanted: a fetch that only waits should then end. What each video took is booked in `times`.
+    A kill at any instant costs at most the videos in hand: finished ones wait in the spool. `on_video` is told about
+    each video as it ends, by one thread at a time; those that an earlier run left in the spool count as done at once.
+    `stop_fetching` is called when no more files are wanted: a fetch that only waits should then end. What each video
+    took is booked in `times`. Each decoder `beside` the first has one more video in hand at the same time.
     """
     times = times or Times()
+    works = [work for work in (_work(job, variant) for variant in job.variants) if work.todo]
+    left = sorted({video_id for work in works for video_id in work.left})
+    for video_id in sorted({video_id for work in works for video_id in work.spooled} - set(left)):
+        on_video(video_id, DONE)
+    decoders = (decoder, *beside)[: max(1, len(left))]
+    ahead = FETCH_AHEAD + len(decoders) - 1
+    with (
+        computing(device) as lanes,
+        closing(_fetched(_timed_fetch(fetch, times), left, _retries(works), stop_fetching, ahead)) as files,
+    ):
+        shard = _Shard(works, _built(works, device), lanes.compute, on_video, times)
+        abreast(files, decoders, shard.lead, stop_fetching)
     with times.during(OF_SHARD, "wall"):
-        _process(job, _timed_fetch(fetch, times), decoder, device, on_video, stop_fetching, times)
+        for work in works:
+            with times.during(OF_SHARD, "write"):
+                _commit(job, work, provenance(work.variant, device, decoder.name))
+
+
+def computing(device: str) -> Lanes | Batches:
+    """What computes rows on a device."""
+    return Batches(device) if is_gpu(device) else Lanes(device)
+
+
+def _built(works: Sequence[_Work], device: str) -> dict[str, Extractor]:
+    """Name of variant → its network, where it still has something to do; before several threads want them."""
+    return {work.variant.name: built(work.variant, device) for work in works if work.left}
 
 
 def _timed_fetch(fetch: Fetch, times: Times) -> Fetch:
@@ -133,33 +164,30 @@ def _timed_fetch(fetch: Fetch, times: Times) -> Fetch:
     return timed
 
 
-def _process(
-    job: ShardJob,
-    fetch: Fetch,
-    decoder: Decoder,
-    device: str,
-    on_video: Callable[[str, Verdict], None],
-    stop_fetching: Callable[[], None],
-    times: Times,
-) -> None:
-    works = [work for work in (_work(job, variant) for variant in job.variants) if work.todo]
-    left = sorted({video_id for work in works for video_id in work.left})
-    for video_id in sorted({video_id for work in works for video_id in work.spooled} - set(left)):
-        on_video(video_id, DONE)
-    with Lanes(device) as lanes:
-        for video_id, media in times.waiting(
-            _fetched(fetch, left, _retries(works), stop_fetching), "wait_download", itemgetter(0)
-        ):
-            lacking = [work for work in works if video_id in work.left]
-            fed = [(work.variant, built(work.variant, device)) for work in lacking]
-            outcomes = process_video(video_id, media, fed, decoder, lanes.submit, times)
-            for work, outcome in zip(lacking, outcomes, strict=True):
-                with times.during(video_id, "write"):
-                    spool.put(work.spool, video_id, _entry(work, video_id, outcome), outcome.track)
-            on_video(video_id, worst(outcomes))
-    for work in works:
-        with times.during(OF_SHARD, "write"):
-            _commit(job, work, provenance(work.variant, device, decoder.name))
+@dataclass(frozen=True)
+class _Shard:
+    """What all threads that lead videos of a shard share."""
+
+    works: Sequence[_Work]
+    extractors: Mapping[str, Extractor]
+    """By name of variant."""
+    compute: Compute
+    on_video: Callable[[str, Verdict], None]
+    times: Times
+    telling: threading.Lock = field(default_factory=threading.Lock)
+
+    def lead(self, files: Iterator[tuple[str, Media | VideoError]], decoder: Decoder) -> None:
+        """One video after the other, from its file to the spool."""
+        with self.times.during(OF_SHARD, "wall"):
+            for video_id, media in self.times.waiting(files, "wait_download", itemgetter(0)):
+                lacking = [work for work in self.works if video_id in work.left]
+                fed = [(work.variant, self.extractors[work.variant.name]) for work in lacking]
+                outcomes = process_video(video_id, media, fed, decoder, self.compute, self.times)
+                for work, outcome in zip(lacking, outcomes, strict=True):
+                    with self.times.during(video_id, "write"):
+                        spool.put(work.spool, video_id, _entry(work, video_id, outcome), outcome.track)
+                with self.telling:
+                    self.on_video(video_id, worst(outcomes))
 
 
 @functools.lru_cache(maxsize=8)
@@ -173,13 +201,13 @@ def process_video(
     media: Media | VideoError,
     variants: Sequence[tuple[Variant, Extractor]],
     decoder: Decoder,
-    submit: Submit = at_once,
+    compute: Compute = at_once,
     times: Times | None = None,
 ) -> list[Outcome]:
     """Decode once, feed every variant; one outcome each, in order. Nothing of this video is computed afterwards."""
     times = times or Times()
     builders = [
-        TrackBuilder(video_id, variant, extractor, times.watched(submit, video_id, variant.name))
+        TrackBuilder(video_id, variant, extractor, times.watched(compute, video_id, variant.name))
         for variant, extractor in variants
     ]
     facts: dict[str, JSON] = {}
@@ -254,15 +282,19 @@ def _retries(works: Sequence[_Work]) -> frozenset[str]:
 
 
 def _fetched(
-    fetch: Fetch, video_ids: Sequence[str], retries: frozenset[str], stop_fetching: Callable[[], None]
-) -> Iterator[tuple[str, Media | VideoError]]:
+    fetch: Fetch,
+    video_ids: Sequence[str],
+    retries: frozenset[str],
+    stop_fetching: Callable[[], None],
+    further: int = FETCH_AHEAD,
+) -> Generator[tuple[str, Media | VideoError], None, None]:
     """Each id with its file or its failure, in order, asking a little ahead of need."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as pool:
         asked: deque[tuple[str, Future[Media]]] = deque()
         ahead = iter(video_ids)
         try:
             for video_id in video_ids:
-                for other in islice(ahead, FETCH_AHEAD + 1 - len(asked)):
+                for other in islice(ahead, further + 1 - len(asked)):
                     asked.append((other, pool.submit(fetch, other, other in retries)))
                 yield video_id, _answer(asked.popleft()[1])
         finally:

@@ -1,9 +1,10 @@
 """Where the time of a build goes, video by video: a ledger that every thread of a shard writes into.
 
-The thread that leads waits for files (`wait_download`), for frames (`wait_decode`) and for networks (`wait_compute`),
-shrinks frames (`prepare`) and writes (`write`): with `other` these add up to its time. Beside it, files are
-fetched (`download`), a child decodes (`decode`, in CPU seconds), and lanes compute (`compute`). `prepare` and
-`compute` are kept per variant, as `compute:c3d`. Refuses to know what is done in the time.
+A thread that leads a video waits for files (`wait_download`), for frames (`wait_decode`) and for networks
+(`wait_compute`), shrinks frames (`prepare`) and writes (`write`): with `other` these add up to its time (`wall`), or to
+that of all such threads, where several videos are in hand at once. Beside it, files are fetched (`download`), a child
+decodes (`decode`, in CPU seconds), windows are copied to a GPU (`copy`) and lanes compute (`compute`). `prepare`,
+`copy` and `compute` are kept per variant, as `compute:c3d`. Refuses to know what is done in the time.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from pipeline.lanes import Compute, Rows, Work
 from storage.atomic import publish
 from storage.errors import IntegrityError
 from storage.records import JSON
@@ -26,7 +29,7 @@ Seconds = dict[str, float]
 """What → seconds; `video` is how long the video is, and `media_bytes` the size of its file."""
 
 LEADING = ("wait_download", "wait_decode", "prepare", "wait_compute", "write", "other")
-BESIDE = ("download", "decode", "compute")
+BESIDE = ("download", "decode", "copy", "compute")
 OF_SHARD = ""
 """Stands for an id where time is not one video's."""
 
@@ -71,18 +74,17 @@ class Times:
             if waits:
                 self.add(OF_SHARD, what, time.perf_counter() - began)
 
-    def watched(self, submit: Callable[..., Future[T]], video_id: str, variant: str) -> Callable[..., Future[T]]:
-        """The same `submit`; books how long it blocked, and how long its work took wherever that was done."""
+    def watched(self, compute: Compute, video_id: str, variant: str) -> Compute:
+        """The same `compute`; books how long it blocked, and what its work took wherever that was done."""
 
-        def timed(work: Callable[..., T], *given: Any) -> T:
-            with self.during(video_id, f"compute:{variant}"):
-                return work(*given)
+        def book(what: str, seconds: float) -> None:
+            self.add(video_id, f"{what}:{variant}", seconds)
 
-        def submitted(work: Callable[..., T], *given: Any) -> Future[T]:
+        def computed(work: Work) -> Future[Rows]:
             with self.during(video_id, "wait_compute"):
-                return submit(timed, work, *given)
+                return compute(replace(work, book=book))
 
-        return submitted
+        return computed
 
     def of_videos(self) -> dict[str, Seconds]:
         """Video id → what it took; `OF_SHARD` among them."""

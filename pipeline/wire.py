@@ -53,6 +53,12 @@ class Inbox:
         self._wait = wait
         self._bytes = bytearray()
 
+    @property
+    def holds_one(self) -> bool:
+        """Whether a whole message is here already."""
+        head = self._bytes[:LENGTH_BYTES]
+        return len(head) == LENGTH_BYTES and len(self._bytes) >= LENGTH_BYTES + int.from_bytes(head, "big")
+
     def receive(self, timeout_seconds: float | None = None) -> Message | None:
         """The next message, or None when the other side closed. Raises NoAnswer after `timeout_seconds` of silence."""
         self._fill(LENGTH_BYTES, timeout_seconds)

@@ -8,6 +8,7 @@ survives fork, spawn and threads. Refuses to know what any array means.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,7 @@ _MOST_NAMES_PER_GROUP = 64
 _DEEPEST_GROUP = 2
 _MOST_AXES = 8
 _LARGEST_FIXED_BYTES = 64
+_IMAGES = itertools.count()
 _PARSER_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 """What h5py raises on damaged metadata, depending on where the damage is."""
 
@@ -74,7 +76,8 @@ class Draft:
 
 def image(attributes: Attributes, arrays: Mapping[str, Draft]) -> bytes:
     """The bytes of an HDF5 file with these attributes and contiguous arrays; equal input, equal bytes, on one HDF5."""
-    with h5py.File("image", "w", driver="core", backing_store=False, block_size=1 << 20, libver=_LIBVER) as file:
+    unique = f"image {next(_IMAGES)}"  # libhdf5 refuses a name that another thread has open, though no file bears it
+    with h5py.File(unique, "w", driver="core", backing_store=False, block_size=1 << 20, libver=_LIBVER) as file:
         for name, value in attributes.items():
             file.attrs[name] = np.bytes_(value.encode("ascii")) if isinstance(value, str) else np.int64(value)
         for name, draft in arrays.items():

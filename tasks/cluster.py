@@ -153,7 +153,7 @@ def _local(cluster: ClusterSettings, _: SlurmSettings, device: str, folder: Path
     }
 
     def worker(number: int) -> dict[str, Any]:
-        threads = str(cluster.cores_per_worker)
+        threads = str(max(cluster.cores_per_worker, cores // count) if gpus else cluster.cores_per_worker)
         environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]

@@ -24,7 +24,7 @@ from storage.errors import LeaseHeld, SettingsError, SystemicFault
 from storage.verdicts import State, Verdict
 from tasks import exits, progress
 from tasks.cluster import Crew, crew
-from tasks.remote import Begun, Order, WorkerLeaves, build_shard, versions
+from tasks.remote import BETWEEN, Begun, Order, WorkerLeaves, build_shard, versions
 from tasks.settings import Settings
 
 TICK_SECONDS = 1.0
@@ -76,6 +76,7 @@ class Dispatch:
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._begun = {shard: Begun(settings.layout.in_hand(shard)) for shard in shards}
         self._lines_seen = dict.fromkeys(shards, 0)
+        self._one_by_one: set[int] = set()
         self._blamed: dict[int, frozenset[str]] = dict.fromkeys(shards, frozenset())
         self._errors: list[BaseException] = []
         self._videos = _VideosOnce()
@@ -111,7 +112,9 @@ class Dispatch:
 
     def _submit(self, shard: int, near: list[str] | None) -> None:
         order = Order(
-            settings=self._settings,
+            settings=dataclasses.replace(self._settings, videos_at_once=1)
+            if shard in self._one_by_one
+            else self._settings,
             shard=shard,
             folder=Path.cwd(),
             topic=self._topic,
@@ -156,10 +159,18 @@ class Dispatch:
             self._give_up(error)
 
     def _autopsy(self, shard: int, deaths: int) -> None:
-        """So many workers died with this shard. If all of them had one video in hand, it is blamed, and it alone."""
+        """So many workers died with this shard. If all of them had one video in hand, it is blamed, and it alone.
+
+        If the last had several, nobody knows which: the shard goes on with one at a time.
+        """
         lines = self._begun[shard].lines()
         last = lines[-1] if lines else ""
-        if last and len(lines) >= deaths and set(lines[-deaths:]) == {last}:
+        if BETWEEN in last and shard not in self._one_by_one:
+            progress.say(
+                f"shard {shard:03d}  {deaths} workers died with several videos in hand; now one after the other"
+            )
+            self._one_by_one.add(shard)
+        elif last and len(lines) >= deaths and set(lines[-deaths:]) == {last}:
             progress.say(f"shard {shard:03d}  {last}: {deaths} workers died with it in hand; going on without it")
             self._blamed[shard] |= {last}
         elif len(lines) == self._lines_seen[shard]:

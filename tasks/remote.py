@@ -30,6 +30,8 @@ from tasks.shards import download_gate, extract_shard, shard_job
 
 LOOK_EVERY_SECONDS = 0.5
 """How often a worker that waits for a download looks whether it is to end; Dask gives it 30 s."""
+BETWEEN = "\t"
+"""Stands between the ids of videos that were in hand together."""
 Versions = tuple[tuple[str, str], ...]
 
 
@@ -142,16 +144,19 @@ def _same_ground(order: Order) -> None:
 
 
 class Begun:
-    """The videos of a shard that were begun, one a line, the latest last. Outlives the process, and is no more than
-    a hint: it is not synced, and a lost line only means another try."""
+    """The videos in hand whenever one was begun, one line each time, the latest last. Outlives the process, and is no
+    more than a hint: it is not synced, and a lost line only means another try."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._in_hand: dict[int, str] = {}
+        self._lock = threading.Lock()
 
-    def note(self, video_id: str) -> None:
-        """This video is in hand now. An empty id: none is."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{video_id}\n")
+    def note(self, video_id: str, decoder: int = 0) -> None:
+        """A decoder has this video in hand now, others what they had before. An empty id: this one has none."""
+        with self._lock, self._path.open("a", encoding="utf-8") as file:
+            self._in_hand[decoder] = video_id
+            file.write(BETWEEN.join(filter(None, self._in_hand.values())) + "\n")
 
     def lines(self) -> list[str]:
         """All there are."""
@@ -183,10 +188,10 @@ class WatchedDecoder:
         """Events of one video, as the decoder inside gives them."""
         if video_id in self.blamed:
             raise VideoError(video_id, failed("crash", "workers died with this video in hand"))
-        self.begun.note(video_id)
+        self.begun.note(video_id, id(self))
         for event in self.inner.decode(video_id, path, samplings):
             if self.leaves():
-                self.begun.note("")
+                self.begun.note("", id(self))
                 raise WorkerLeaves(f"the worker on {socket.gethostname()} was told to end while it built {video_id}")
             yield event
 

@@ -89,6 +89,7 @@ SECTIONS: dict[str, type[luigi.Config]] = {
     "decode": _section(
         "decode",
         backend="str",
+        videos_at_once="str",
         max_pixels="int",
         max_seconds="float",
         stall_seconds="float",

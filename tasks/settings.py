@@ -37,6 +37,8 @@ SAMPLES: dict[str, SampleSize] = {"sample": SMALL, "sample-large": LARGE}
 """Catalogs that are drawn on this machine: name → how much to draw."""
 PHD2 = "phd2"
 SAMPLE_WEIGHTS = "random:0"
+MOST_AT_ONCE = 256
+"""Decode processes of one shard. Each has pipes and shared memory, and a process may open about 1,000 files."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Settings:
     limits: DecodeLimits
     backend: str
     recycle_after_videos: int
+    videos_at_once: int
+    """0: as many as the device and the cores suggest."""
     device: str
     variants: tuple[Variant, ...]
     cluster: ClusterSettings
@@ -153,6 +157,7 @@ def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settin
         limits=faults.build("decode", lambda: _limits(decode)),
         backend=decode.backend,
         recycle_after_videos=decode.recycle_after_videos,
+        videos_at_once=faults.build("decode", lambda: _videos_at_once(decode.videos_at_once)) or 0,
         device=sections["extract"].device,
         variants=tuple(_variants(catalog, sections, faults)),
         cluster=_same_fields("cluster", ClusterSettings, sections, faults),
@@ -185,6 +190,14 @@ def _source(template: str, download: Any, faults: _Faults) -> SourceSettings:
     if not download.max_pause_hours >= 0:
         faults.append(f"[download] max_pause_hours is 0 or more, got {download.max_pause_hours}")
     return dataclasses.replace(source, asked_pace=pace)
+
+
+def _videos_at_once(text: str) -> int:
+    if text == "auto":
+        return 0
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MOST_AT_ONCE:
+        raise ValueError(f"videos_at_once is auto, or a whole number from 1 to {MOST_AT_ONCE}; got {text!r}")
+    return int(text)
 
 
 def _videos_per_hour(text: str) -> float:

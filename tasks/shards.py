@@ -6,8 +6,9 @@ Called by the Luigi task of a shard and by a Dask worker alike. Knows neither of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+from pipeline.abreast import suggested
 from pipeline.decoder import ChildDecoder, Decoder
 from pipeline.download import fetch
 from pipeline.egress import Gate
@@ -52,8 +53,12 @@ def extract_shard(
     """
     device = resolve_device(settings.device)
     asked_as = catalog_of(settings).asked_as
-    decoder = ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
-    with lease(settings.layout.lease(job.shard)), decoder, _kept_times(settings, run_name, job.shard) as times:
+    with (
+        lease(settings.layout.lease(job.shard)),
+        _children(settings, at_once(settings, device)) as children,
+        _kept_times(settings, run_name, job.shard) as times,
+    ):
+        decoder, *beside = [watched(child) for child in children]
         for variant in settings.variants:
             prove(variant.spec, device, settings.layout.proofs, variant.numerics)
         process_shard(
@@ -67,12 +72,29 @@ def extract_shard(
                 way=gate,
                 retry=retry,
             ),
-            decoder=watched(decoder),
+            decoder=decoder,
+            beside=beside,
             device=device,
             on_video=on_video,
             stop_fetching=gate.stop,
             times=times,
         )
+
+
+def at_once(settings: Settings, device: str) -> int:
+    """How many videos of a shard to have in hand: as `[decode] videos_at_once` says, or by who computes."""
+    networks = any(variant.spec.needs_weights for variant in settings.variants)
+    return settings.videos_at_once or suggested(device, networks=networks)
+
+
+@contextmanager
+def _children(settings: Settings, count: int) -> Iterator[list[ChildDecoder]]:
+    """So many decoders, that have no process before they are used, and none afterwards."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos))
+            for _ in range(count)
+        ]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ MEANINGS = {
     "other": "everything else",
     "download": "downloading",
     "decode": "decoding (CPU time of the child)",
+    "copy": "copying to a GPU",
     "compute": "computing (all lanes)",
 }
 FILE = "time.png"
@@ -48,10 +49,12 @@ def told(total: Mapping[str, float], videos: int, shards: int) -> Iterator[str]:
     film = total.get("video", 0.0)
     yield f"where the time went: {clock(wall)} for {videos} videos of {clock(film)} in {shards} shards"
     yield "  " + ", ".join(f"{_share(total, what, wall)} {MEANINGS[what]}" for what in LEADING)
-    beside = [f"{MEANINGS[what]} {clock(_of(total, what))}" for what in BESIDE]
+    beside = [f"{MEANINGS[what]} {clock(_of(total, what))}" for what in BESIDE if _of(total, what)]
     yield f"  at the same time: {', '.join(beside)}"
-    for what in ("prepare", "compute"):
+    for what in ("prepare", "copy", "compute"):
         by_variant = {name.partition(":")[2]: s for name, s in total.items() if name.startswith(f"{what}:")}
+        if not by_variant:
+            continue
         ordered = sorted(by_variant.items(), key=lambda item: -item[1])
         yield f"  {MEANINGS[what]}: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in ordered)
 

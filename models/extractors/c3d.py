@@ -89,5 +89,6 @@ SPEC = ExtractorSpec(
     sampling=_sampling,
     build=_build,
     needs_weights=True,
+    windows_on_gpu=64,
     files=_files,
 )

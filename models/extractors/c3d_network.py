@@ -21,7 +21,16 @@ from torch import Tensor, nn
 
 from models.extractors.c3d import CHANNEL_MEANS, C3DSettings
 from models.extractors.c3d_mean import load_mean
-from models.extractors.compute import as_weights, batches, in_precision, inference, kept, resized, rows_of, stacked
+from models.extractors.compute import (
+    as_weights,
+    batches,
+    frame_shape,
+    in_precision,
+    inference,
+    kept,
+    rows_of,
+    stacked_clips,
+)
 from models.extractors.layouts import Layout, load_layouts
 from models.extractors.spec import Frame, random_seed
 from models.extractors.widths import scaled
@@ -180,15 +189,12 @@ class C3DExtractor:
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of 16 prepared frames → float32 rows of each kept array."""
         with inference(self.device):
-            outputs = [self.network(self._clips(batch)) for batch in batches(windows, self.device)]
+            outputs = [self.network(self._clips(batch)) for batch in batches(windows, self.device, frame_shape)]
         return {name: rows_of(outputs, name) for name in self.network.settings.arrays}
 
     def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
         """`(B, 3, T, H, W)` uint8 on the device."""
-        frames = stacked([frame for window in windows for frame in window], self.device)  # (B * T, 3, H, W)
-        if self.fast:
-            frames = resized(frames, RESIZED_HEIGHT, RESIZED_WIDTH)
-        return frames.view(len(windows), -1, *frames.shape[1:]).transpose(1, 2)
+        return stacked_clips(windows, self.device, (RESIZED_HEIGHT, RESIZED_WIDTH) if self.fast else None)
 
 
 def build_extractor(settings: C3DSettings, weights: str, device: str) -> C3DExtractor:

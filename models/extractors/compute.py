@@ -1,14 +1,18 @@
-"""How a network computes on a device: threads, number formats, memory layouts, and frames resized by torch.
+"""How a network computes on a device: threads, number formats, memory layouts, copies, and frames resized by torch.
 
 Bits do not depend on how many threads there are: oneDNN cuts the sums of some convolutions by the number of threads, so
-on a CPU each row is computed alone and by one thread, and rows run side by side instead (`pipeline.lanes`). Refuses to
-know which network it serves.
+on a CPU each row is computed alone and by one thread, and rows run side by side instead (`pipeline.lanes`). On a GPU
+rows share forwards, several threads feed it, each on a stream of its own (`pipeline.batches`), and the last bits depend
+on how many rows share one. Refuses to know which network it serves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,15 +32,29 @@ LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linea
 """Nearly all of the arithmetic. Norms, and what decides about boxes, stay in float32."""
 
 
+class Stopwatch(threading.local):
+    """Seconds that a thread has spent on something."""
+
+    seconds: float = 0.0
+
+    def taken(self) -> float:
+        """Since it last asked."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+
+COPYING = Stopwatch()
+"""On bringing pictures to a GPU."""
+
+
 @contextmanager
 def inference(device: str) -> Iterator[None]:
     """No gradients; one thread on a CPU; on a GPU full float32, for TF32 would keep 10 bits of mantissa."""
-    with torch.inference_mode(), _full_float32() if is_gpu(device) else one_thread():
+    if is_gpu(device):
+        # For the whole process, not for the block: another thread may be in the middle of the same network.
+        torch.backends.cudnn.allow_tf32 = False
+    with torch.inference_mode(), nullcontext() if is_gpu(device) else one_thread():
         yield
-
-
-def _full_float32() -> Any:
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 @contextmanager
@@ -53,9 +71,12 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def batches(windows: Sequence[T], device: str) -> list[Sequence[T]]:
-    """What shares a forward: on a GPU all windows; on a CPU each is alone, so that no neighbour changes a bit."""
-    return [windows] if is_gpu(device) else [[window] for window in windows]
+def batches(windows: Sequence[T], device: str, kind: Callable[[T], Any] = lambda _: None) -> list[list[T]]:
+    """What shares a forward, in order: on a GPU neighbours of one `kind` (a shape, say); on a CPU each window is alone,
+    so that no neighbour changes a bit."""
+    if not is_gpu(device):
+        return [[window] for window in windows]
+    return [list(alike) for _, alike in groupby(windows, kind)]
 
 
 def rows_of(outputs: Sequence[Mapping[str, Tensor]], name: str) -> list[NDArray[np.float32]]:
@@ -88,9 +109,42 @@ def kept(frame: Frame) -> Frame:
     return np.array(frame, dtype=np.uint8)
 
 
+def frame_shape(clip: Sequence[NDArray[np.uint8]]) -> tuple[int, ...]:
+    """Of a clip's frames: clips of unequal videos share a batch only if theirs are equal."""
+    return clip[0].shape
+
+
 def stacked(frames: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
-    """N equally large `(H, W, 3)` pictures → `(N, 3, H, W)` uint8 on the device, strided as they came."""
-    return torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
+    """N equally large `(H, W, 3)` pictures → `(N, 3, H, W)` uint8 on the device, strided as they came.
+
+    To a GPU from page-locked memory, and without waiting for the copy: whatever the same stream does next comes after.
+    """
+    if not is_gpu(device):
+        return torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
+    began = time.perf_counter()
+    locked = torch.empty((len(frames), *frames[0].shape), dtype=torch.uint8, pin_memory=True)
+    np.stack(frames, out=locked.numpy())
+    copied = locked.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    COPYING.seconds += time.perf_counter() - began
+    return copied
+
+
+def stacked_clips(
+    clips: Sequence[Sequence[NDArray[np.uint8]]], device: str, size: tuple[int, int] | None = None
+) -> Tensor:
+    """B clips of T equally large frames → `(B, 3, T, H, W)` uint8 on the device, resized to `size` if that is given.
+
+    Of frames that several clips share a GPU gets, and resizes, one copy.
+    """
+    own = {id(frame): frame for clip in clips for frame in clip} if is_gpu(device) else {}
+    shared = 0 < len(own) < sum(map(len, clips))
+    frames = stacked(list(own.values()) if shared else [frame for clip in clips for frame in clip], device)
+    if size is not None:
+        frames = resized(frames, *size)
+    if shared:
+        place = {key: number for number, key in enumerate(own)}
+        frames = frames[torch.tensor([place[id(frame)] for clip in clips for frame in clip]).to(frames.device)]
+    return frames.view(len(clips), -1, *frames.shape[1:]).transpose(1, 2)
 
 
 def resized(frames: Tensor, height: int, width: int, *, antialias: bool = False) -> Tensor:

@@ -38,7 +38,7 @@ def _of_rows(reference: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -
 
 def _of_items(reference: Rows, found: Rows, name: str) -> Drift:
     boxes = BOXES_OF[name]
-    pairs = [_matches(*both) for both in zip(reference[boxes], found[boxes], strict=True)]
+    pairs = [matches(*both) for both in zip(reference[boxes], found[boxes], strict=True)]
     rows = zip(reference[name], found[name], pairs, strict=True)
     errors = [_errors(one[ones], other[others]) for one, other, (ones, others) in rows if ones]
     norm, largest = (max((error[k] for error in errors), default=0.0) for k in (0, 1))
@@ -55,7 +55,7 @@ def _errors(reference: NDArray[Any], found: NDArray[Any]) -> tuple[float, float]
     return float(np.linalg.norm(error) / np.linalg.norm(size)), float(error.max() / size.max())
 
 
-def _matches(reference: NDArray[Any], found: NDArray[Any]) -> tuple[list[int], list[int]]:
+def matches(reference: NDArray[Any], found: NDArray[Any]) -> tuple[list[int], list[int]]:
     """Items of each that belong together: the best overlaps first, each item once."""
     overlap = _overlaps(reference[:, :4], found[:, :4])
     overlap *= (reference[:, None, 5:] == found[None, :, 5:]).all(axis=-1)

@@ -6,7 +6,7 @@ It gives what `keypoint_rcnn_network.py` gives, and is held to it. Refuses to kn
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2 import model_zoo
@@ -37,8 +37,11 @@ class Detectron2Detector:
     def _keep_maps(self, _module: Any, _inputs: Any, output: Tensor) -> None:
         self.kept.maps = output
 
-    def __call__(self, picture: Tensor, original: tuple[int, int], rules: Rules) -> Persons:
-        """`(3, H, W)` uint8 RGB, resized from a frame of `original` (height, width) → its persons."""
+    def __call__(self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: Rules) -> list[Persons]:
+        """`(B, 3, H, W)` uint8 RGB, resized from frames of `originals` (height, width) → the persons of each."""
+        return [self._persons(*one, rules) for one in zip(pictures, originals, strict=True)]
+
+    def _persons(self, picture: Tensor, original: tuple[int, int], rules: Rules) -> Persons:
         height, width = original
         batch = [{"image": picture.flip(0).float(), "height": height, "width": width}]
         self.kept.maps = None

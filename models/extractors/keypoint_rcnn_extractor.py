@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.extractors.compute import inference, kept, resized, stacked
+from models.extractors.compute import batches, inference, kept, resized, stacked
 from models.extractors.keypoint_rcnn import KeypointRCNNSettings
 from models.extractors.keypoint_rcnn_network import KeypointRCNN, Persons, Rules
 from models.extractors.keypoint_rcnn_weights import expected_shapes, initialise, name_in_network
 from models.extractors.spec import Frame, random_seed
 from models.weights import load_converted
 
-Detector = Callable[[Tensor, tuple[int, int], Rules], Persons]
-"""(resized picture, (3, H, W) uint8 RGB; height and width of the frame it was; rules) → its persons."""
+Detector = Callable[[Tensor, Sequence[tuple[int, int]], Rules], list[Persons]]
+"""(B resized pictures, (B, 3, H, W) uint8 RGB; height and width of the frame each was; rules) → the persons of each."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[i
 
 
 class KeypointRCNNExtractor:
-    """A detector with its weights on a device, fed frame by frame. Frames never share a batch."""
+    """A detector with its weights on a device. Frames share a backbone's forward only on a GPU, and only with frames of
+    their size; persons are found frame by frame."""
 
     def __init__(self, detector: Detector, settings: KeypointRCNNSettings, device: str) -> None:
         self.detector = detector
@@ -76,17 +77,19 @@ class KeypointRCNNExtractor:
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of one prepared frame each → float32 rows of each kept array, `(persons, ...)`, best first."""
+        frames: list[Prepared] = [window[0] for window in windows]
         with inference(self.device):
-            frames = [self._persons(window[0]) for window in windows]
+            found = [self._persons(batch) for batch in batches(frames, self.device, lambda frame: frame.picture.shape)]
+        every = [persons for batch in found for persons in batch]
         return {
-            name: [getattr(persons, name).float().cpu().numpy() for persons in frames] for name in self.settings.arrays
+            name: [getattr(persons, name).float().cpu().numpy() for persons in every] for name in self.settings.arrays
         }
 
-    def _persons(self, prepared: Prepared) -> Persons:
-        picture = stacked([prepared.picture], self.device)
+    def _persons(self, frames: Sequence[Prepared]) -> list[Persons]:
+        pictures = stacked([frame.picture for frame in frames], self.device)
         if self.fast:
-            picture = resized(picture, *self._size(prepared.original), antialias=True)
-        return self.detector(picture[0], prepared.original, self.rules)
+            pictures = resized(pictures, *self._size(frames[0].original), antialias=True)
+        return self.detector(pictures, [frame.original for frame in frames], self.rules)
 
 
 def load_network(weights: str) -> KeypointRCNN:

@@ -217,10 +217,17 @@ class KeypointRCNN(nn.Module):
         for part in (*heavy, *(head.get_submodule(f"conv_fcn{number}") for number in range(1, 9))):
             in_precision(part, precision)
 
-    def forward(self, picture: Tensor, original: tuple[int, int], rules: Rules) -> Persons:
-        """`(3, H, W)` uint8 RGB, resized from a frame of `original` (height, width) → its persons."""
-        size = (picture.shape[1], picture.shape[2])
-        maps = self.backbone(as_weights(self._normalised(picture), self.backbone))  # p2 to p6
+    def forward(self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: Rules) -> list[Persons]:
+        """`(B, 3, H, W)` uint8 RGB, resized from frames of `originals` (height, width) → the persons of each."""
+        size = (pictures.shape[2], pictures.shape[3])
+        maps = self.backbone(as_weights(self._normalised(pictures), self.backbone))  # p2 to p6
+        return [
+            self._persons([level[number : number + 1] for level in maps], size, original, rules)
+            for number, original in enumerate(originals)
+        ]
+
+    def _persons(self, maps: list[Tensor], size: tuple[int, int], original: tuple[int, int], rules: Rules) -> Persons:
+        """p2 to p6 of one resized picture of `size`, which was a frame of `original` → its persons."""
         per_level = [self.proposal_generator["rpn_head"](level) for level in maps]
         maps = [level.float() for level in maps]
         proposals = best_proposals([one for one, _ in per_level], [two for _, two in per_level], size)  # (N, 4)
@@ -239,11 +246,11 @@ class KeypointRCNN(nn.Module):
         scored = torch.cat((final[kept], scores[kept, None]), dim=1)
         return Persons(scored, joints * joints.new_tensor((*scale, 1.0)), features)
 
-    def _normalised(self, picture: Tensor) -> Tensor:
-        """`(3, H, W)` uint8 RGB → `(1, 3, H', W')` BGR minus the mean, zeros on the right and below up to 32 n."""
-        bgr = picture.flip(0).float() - self.mean
-        height, width = picture.shape[1:]
-        return functional.pad(bgr, (0, -width % SIZE_DIVISIBILITY, 0, -height % SIZE_DIVISIBILITY))[None]
+    def _normalised(self, pictures: Tensor) -> Tensor:
+        """`(B, 3, H, W)` uint8 RGB → `(B, 3, H', W')` BGR minus the mean, zeros on the right and below up to 32 n."""
+        bgr = pictures.flip(1).float().contiguous() - self.mean
+        height, width = pictures.shape[2:]
+        return functional.pad(bgr, (0, -width % SIZE_DIVISIBILITY, 0, -height % SIZE_DIVISIBILITY))
 
     def classified(self, maps: Sequence[Tensor], proposals: Tensor) -> tuple[Tensor, Tensor]:
         """`(N, 4)` proposals over p2 to p5 → their corrected boxes, and `(N,)` probabilities of a person."""

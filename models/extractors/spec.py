@@ -170,6 +170,8 @@ class ExtractorSpec:
     needs_weights: bool
     windows_per_batch: int = 1
     """Fixed, so that the same video gives the same bytes on a CPU, whatever else runs."""
+    windows_on_gpu: int = 32
+    """On a GPU at most so many windows, of any videos, share a batch: from where more of them are no faster."""
     files: Callable[[Any], tuple[str, ...]] = lambda _: ()
     """settings → those of their fields that name a file. The fingerprint holds such a file's sha256, not its path."""
 

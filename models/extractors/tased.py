@@ -62,4 +62,5 @@ SPEC = ExtractorSpec(
     sampling=_sampling,
     build=_build,
     needs_weights=True,
+    windows_on_gpu=16,
 )

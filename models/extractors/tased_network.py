@@ -22,7 +22,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.extractors.compute import as_weights, batches, in_precision, inference, kept, resized, rows_of, stacked
+from models.extractors.compute import (
+    as_weights,
+    batches,
+    frame_shape,
+    in_precision,
+    inference,
+    kept,
+    rows_of,
+    stacked_clips,
+)
 from models.extractors.spec import Frame, random_seed
 from models.extractors.tased import MAP_HEIGHT, MAP_WIDTH, TasedSettings
 from models.extractors.widths import scaled
@@ -243,16 +252,16 @@ class TasedExtractor:
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of 32 prepared frames → the float32 map of each one's last frame, averaged over blocks."""
         with inference(self.device):
-            outputs = [{"saliency": self._maps(self._clips(batch))} for batch in batches(windows, self.device)]
+            outputs = [
+                {"saliency": self._maps(self._clips(batch))} for batch in batches(windows, self.device, frame_shape)
+            ]
         return {"saliency": rows_of(outputs, "saliency")}
 
     def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
         """`(B, 3, T, H, W)` uint8 on the device."""
-        frames = stacked([frame for window in windows for frame in window], self.device)  # (B * T, 3, H, W)
-        if self.fast:
-            frames = resized(frames, MAP_HEIGHT, MAP_WIDTH)
+        clips = stacked_clips(windows, self.device, (MAP_HEIGHT, MAP_WIDTH) if self.fast else None)
         # In the authors' memory layout, so that convolutions add up in their order: see `TasedNet.forward`.
-        return frames.view(len(windows), -1, *frames.shape[1:]).transpose(1, 2).contiguous()
+        return clips.contiguous()
 
     def _maps(self, clips: Tensor) -> Tensor:
         """`(B, H, W)` with blocks for pixels."""

@@ -137,4 +137,5 @@ SPEC = ExtractorSpec(
     sampling=_sampling,
     build=_build,
     needs_weights=True,
+    windows_on_gpu=64,
 )

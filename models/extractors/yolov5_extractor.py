@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.extractors.compute import inference, kept, stacked
+from models.extractors.compute import batches, inference, kept, stacked
 from models.extractors.spec import Frame, random_seed
 from models.extractors.yolov5 import DETECTIONS, MAPS, SIZES, YOLOv5Settings
 from models.extractors.yolov5_boxes import (
@@ -40,11 +40,21 @@ class Prepared:
     """Height and width of the frame as decoded."""
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a detector says of B pictures."""
+
+    maps: Mapping[str, Tensor]
+    """`p3`, `p4`, `p5`, each `(B, C, h, w)`."""
+    detections: Sequence[Tensor]
+    """Of each picture `(n, 6)`, in the frame's pixels."""
+
+
 class Detector(Protocol):
     """A network together with how its boxes are chosen."""
 
-    def __call__(self, picture: Tensor, frame_size: Size) -> Mapping[str, Tensor]:
-        """`(1, 3, H, W)` uint8 → `p3`, `p4`, `p5` `(1, C, h, w)`, and `detections` `(n, 6)` in the frame's pixels."""
+    def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Seen:
+        """`(B, 3, H, W)` uint8, and how large each picture's frame was."""
         ...
 
 
@@ -56,25 +66,29 @@ class TorchDetector:
         network.lower(settings.precision)
         self.network = network.to(device)
         self.settings = settings
+        self.back = to_frame_by_rounded_size if settings.release == "u" else to_frame
 
-    def __call__(self, picture: Tensor, frame_size: Size) -> Mapping[str, Tensor]:
+    def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Seen:
         """As `Detector` says."""
-        outputs = self.network(picture)
-        found = best_detections(
-            outputs["boxes"][0],
-            outputs["scores"][0],
+        outputs = self.network(pictures)
+        size = (pictures.shape[2], pictures.shape[3])
+        found = map(self._best, outputs["boxes"], outputs["scores"])
+        detections = [self.back(one, size, frame_size) for one, frame_size in zip(found, frame_sizes, strict=True)]
+        return Seen({name: outputs[name] for name in MAPS}, detections)
+
+    def _best(self, boxes: Tensor, scores: Tensor) -> Tensor:
+        return best_detections(
+            boxes,
+            scores,
             score_threshold=self.settings.score_threshold,
             nms_threshold=self.settings.nms_threshold,
             class_offset=CLASS_OFFSET_PIXELS[self.settings.release],
             limit=self.settings.max_detections,
         )
-        back = to_frame_by_rounded_size if self.settings.release == "u" else to_frame
-        found = back(found, (picture.shape[2], picture.shape[3]), frame_size)
-        return {name: outputs[name] for name in MAPS} | {DETECTIONS: found}
 
 
 class YOLOv5Extractor:
-    """A detector on a device, one frame at a time: frames of unequal videos have unequal sizes."""
+    """A detector on a device. Frames share a forward only on a GPU, and only with frames of their size."""
 
     def __init__(self, detector: Detector, settings: YOLOv5Settings, device: str) -> None:
         self.detector = detector
@@ -92,18 +106,24 @@ class YOLOv5Extractor:
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of one prepared frame each → float32 rows of each kept array."""
+        frames: list[Prepared] = [window[0] for window in windows]
         with inference(self.device):
-            rows = [self._row(window[0]) for window in windows]
-        return {name: [row[name] for row in rows] for name in self.settings.arrays}
+            outputs = [self._arrays(batch) for batch in batches(frames, self.device, lambda frame: frame.picture.shape)]
+        return {name: [row for output in outputs for row in output[name]] for name in self.settings.arrays}
 
-    def _row(self, prepared: Prepared) -> dict[str, NDArray[Any]]:
-        picture = stacked([prepared.picture], self.device)
+    def _arrays(self, frames: Sequence[Prepared]) -> dict[str, Sequence[NDArray[Any]]]:
+        pictures = stacked([frame.picture for frame in frames], self.device)
         if self.fast:
-            picture = letterbox_on_device(picture, self.settings.input_pixels)
-        outputs = dict(self.detector(picture, prepared.frame_size))
-        for name in MAPS:
-            outputs[name] = nn.functional.adaptive_avg_pool2d(outputs[name], self.settings.grid)[0]  # (C, grid, grid)
-        return {name: outputs[name].float().cpu().numpy() for name in self.settings.arrays}
+            pictures = letterbox_on_device(pictures, self.settings.input_pixels)
+        seen = self.detector(pictures, [frame.frame_size for frame in frames])
+        arrays: dict[str, Sequence[NDArray[Any]]] = {}
+        for name in self.settings.arrays:
+            if name == DETECTIONS:
+                arrays[name] = [found.float().cpu().numpy() for found in seen.detections]
+            else:
+                pooled = nn.functional.adaptive_avg_pool2d(seen.maps[name], self.settings.grid)  # (B, C, grid, grid)
+                arrays[name] = list(pooled.float().cpu().numpy())
+        return arrays
 
 
 def build_extractor(settings: YOLOv5Settings, weights: str, device: str) -> YOLOv5Extractor:

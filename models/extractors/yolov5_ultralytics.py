@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.extractors.yolov5 import DETECTIONS, MAPS, YOLOv5Settings
+from models.extractors.yolov5 import MAPS, YOLOv5Settings
 from models.extractors.yolov5_boxes import Size
+from models.extractors.yolov5_extractor import Seen
 
 
 @contextmanager
@@ -56,14 +57,15 @@ class UltralyticsDetector:
         self.model = model.eval().fuse(verbose=False).to(device)
         self.settings = settings
 
-    def __call__(self, picture: Tensor, frame_size: Size) -> Mapping[str, Tensor]:
+    def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Seen:
         """As `Detector` says."""
-        prediction, raw = self.model(picture.float() / 255)
-        found = non_max_suppression(
+        prediction, raw = self.model(pictures.float() / 255)
+        detections = non_max_suppression(
             prediction,
             self.settings.score_threshold,
             self.settings.nms_threshold,
             max_det=self.settings.max_detections,
-        )[0]
-        found[:, :4] = scale_boxes(tuple(picture.shape[2:]), found[:, :4], frame_size)
-        return dict(zip(MAPS, raw["feats"], strict=True)) | {DETECTIONS: found}
+        )
+        for found, frame_size in zip(detections, frame_sizes, strict=True):
+            found[:, :4] = scale_boxes(tuple(pictures.shape[2:]), found[:, :4], frame_size)
+        return Seen(dict(zip(MAPS, raw["feats"], strict=True)), detections)

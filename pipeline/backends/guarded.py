@@ -37,8 +37,8 @@ class Reader(Protocol):
     """A library's hold on one file, read from its first frame to its last."""
 
     @property
-    def count(self) -> int:
-        """How many frames it will give."""
+    def count(self) -> int | None:
+        """How many frames it will give; None if only reading tells."""
         ...
 
     def next(self) -> tuple[Frame, float | None]:
@@ -76,7 +76,7 @@ def _checked_frames(path: Path, probed: Probe, tally: Tally, open_reader: OpenRe
     _check_guess(path, probed.container)
     shown = shown_packets(path, probed, tally)
     reader = open_reader(path, probed)
-    if reader.count != len(shown.pts):
+    if reader.count not in (None, len(shown.pts)):
         raise ReaderFailed(f"{reader.count} frames by its count, {len(shown.pts)} in the packets")
     for index, (ticks, duration) in enumerate(zip(shown.pts.tolist(), shown.durations.tolist(), strict=True)):
         tally.beat()

@@ -49,7 +49,9 @@ def _graph_for(picture: av.video.frame.VideoFrame) -> av.filter.Graph:
         width=picture.width, height=picture.height, format=picture.format, name="in", time_base=base
     )
     scale, rgb = graph.add("scale", "flags=bicubic"), graph.add("format", "pix_fmts=rgb24")
-    graph.link_nodes(source, scale, rgb, graph.add("buffersink")).configure()
+    # A GPU's order of the same numbers: brought into the usual one, for swscale converts each by code of its own.
+    planar = [graph.add("scale"), graph.add("format", "pix_fmts=yuv420p")] if picture.format.name == "nv12" else []
+    graph.link_nodes(source, *planar, scale, rgb, graph.add("buffersink")).configure()
     return graph
 
 

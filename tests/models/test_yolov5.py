@@ -72,9 +72,9 @@ def detector(release: str, size: str, tensors: dict[str, Tensor], **settings: An
 def looked_at(one: Any, frame: NDArray[np.uint8], pixels: int) -> dict[str, NDArray[Any]]:
     """What a detector finds in a frame, whole maps included."""
     picture = torch.from_numpy(letterbox(frame, pixels)).permute(2, 0, 1)[None]
-    found = one(picture, frame.shape[:2])
-    arrays = {name: (found[name][0] if name in MAPS else found[name]).numpy() for name in found}
-    return arrays | {"picture": picture[0].permute(1, 2, 0).numpy()}
+    seen = one(picture, [frame.shape[:2]])
+    arrays = {**{name: seen.maps[name][0] for name in MAPS}, "detections": seen.detections[0]}
+    return {name: array.numpy() for name, array in arrays.items()} | {"picture": picture[0].permute(1, 2, 0).numpy()}
 
 
 @pytest.mark.parametrize(("release", "size"), maker.NETWORKS)

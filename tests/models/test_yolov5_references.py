@@ -154,9 +154,9 @@ def test_real_video_equals_the_authors_code(
         picture = letterbox(frame, 640)
         pixels = torch.from_numpy(picture).permute(2, 0, 1)[None]
         with torch.inference_mode():
-            raw, chosen = network(pixels), detector(pixels, (frame.shape[0], frame.shape[1]))
+            raw, chosen = network(pixels), detector(pixels, [(frame.shape[0], frame.shape[1])])
         found = {name: array[0].numpy() for name, array in raw.items()}
-        found |= {"picture": picture, "detections": chosen["detections"].numpy()}
+        found |= {"picture": picture, "detections": chosen.detections[0].numpy()}
         of_this = {name.partition("/")[2]: array for name, array in expected.items() if name.startswith(f"{number}/")}
         errors = compared(found, of_this)
         rounding = max(relative_error(found[name].astype(np.float16), found[name]) for name in MAPS)

@@ -69,6 +69,10 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
+ON_PROCESSORS = tuple(backend for backend in BACKENDS if backend != "nvdec")
+"""Backends that are held to ffmpeg wherever tests run; `test_nvdec.py` does so where there is a GPU."""
+
+
 @cache
 def missing(backend: str) -> str:
     """Why this machine cannot load a backend's library; empty if it can."""
@@ -90,7 +94,7 @@ def need(backend: str) -> None:
 
 def matrix(folder: Path) -> list[str]:
     """One line a case: its name, its frames, and what each backend made of it."""
-    backends = [backend for backend in BACKENDS if not missing(backend)]
+    backends = [backend for backend in ON_PROCESSORS if not missing(backend)]
     lines = [f"{'case':22} {'frames':>6}  " + " ".join(f"{backend:24}" for backend in backends)]
     for name in CASES:
         path = make(folder, name)

@@ -84,8 +84,14 @@ def frame_of(number: int, height: int = 4, width: int = 5) -> np.ndarray[tuple[i
 
 
 def test_ring_waits_for_a_free_slot_and_reuses_it() -> None:
-    fd, waits = anonymous_memory(RING_BYTES), []
-    ring = Ring(fd, lambda: waits.append(len(waits)))
+    fd = anonymous_memory(RING_BYTES)
+    waits: list[int] = []
+
+    def one() -> int:
+        waits.append(len(waits))
+        return 1
+
+    ring = Ring(fd, one)
     offsets = [ring.place(frame_of(number)) for number in range(MAX_SLOTS)]
     assert offsets == [60 * slot for slot in range(MAX_SLOTS)]  # 4 x 5 x 3 bytes each
     assert waits == []
@@ -96,9 +102,28 @@ def test_ring_waits_for_a_free_slot_and_reuses_it() -> None:
     os.close(fd)
 
 
+def test_ring_hears_of_several_free_slots_together() -> None:
+    fd, waits = anonymous_memory(RING_BYTES), []
+
+    def three() -> int:
+        waits.append(1)
+        return 3
+
+    ring = Ring(fd, three)
+    offsets = [ring.place(frame_of(number)) for number in range(MAX_SLOTS + 7)]
+    assert offsets == [60 * (number % MAX_SLOTS) for number in range(MAX_SLOTS + 7)]
+    assert len(waits) == 3  # for the seven slots that were used again
+    os.close(fd)
+
+
 def test_ring_waits_for_all_slots_before_frames_grow() -> None:
     fd, waits = anonymous_memory(RING_BYTES), []
-    ring = Ring(fd, lambda: waits.append(1))
+
+    def one() -> int:
+        waits.append(1)
+        return 1
+
+    ring = Ring(fd, one)
     for number in range(3):
         ring.place(frame_of(number))
     assert ring.place(frame_of(7, 8, 10)) == 0
@@ -110,7 +135,7 @@ def test_ring_of_giants_holds_two_and_gives_its_pages_back() -> None:
     giant = frame_of(1, 3000, 4000)  # 36 MB: more than the ring's usual size
     assert giant.nbytes > RING_BYTES
     fd = anonymous_memory(MIN_SLOTS * giant.nbytes)
-    ring = Ring(fd, lambda: None)
+    ring = Ring(fd, lambda: 1)
     assert [ring.place(giant) for _ in range(3)] == [0, giant.nbytes, 0]
     ring.reset()
     assert os.fstat(fd).st_blocks * 512 < RING_BYTES

@@ -11,11 +11,11 @@ from models.extractors.spec import EveryFrame, Frame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.coverage import MAX_GAPS, Coverage
 from pipeline.decode import BACKENDS, Decoding, Summary
-from pipeline.decoder import ChildDecoder, DecodeEnd
+from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent
 from pipeline.probe import DEFAULT_LIMITS, Probe, Tally, probe
 from storage.fingerprint import plain
 from tests.pipeline.cases import CASES, make
-from tests.pipeline.conformance import Delivered, by_backend, by_ffmpeg, need
+from tests.pipeline.conformance import ON_PROCESSORS, Delivered, by_backend, by_ffmpeg, need
 from tests.pipeline.test_decode import bare
 from tests.pipeline.videos import coded_frame, coded_video, encode, ffmpeg
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cases")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ON_PROCESSORS)
 @pytest.mark.parametrize("name", CASES)
 def test_every_backend_gives_ffmpegs_frames_at_ffmpegs_times(name: str, backend: str, folder: Path) -> None:
     need(backend)
@@ -49,7 +49,7 @@ def test_every_backend_gives_ffmpegs_frames_at_ffmpegs_times(name: str, backend:
     assert (told.summary.frames_lost, told.summary.decode_errors, told.summary.gaps_seconds) == (0, 0, ())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ON_PROCESSORS)
 def test_every_backend_runs_in_a_real_child(backend: str, folder: Path) -> None:
     need(backend)
     path = make(folder, "b-frames")
@@ -86,7 +86,7 @@ def kept(told: Delivered) -> Summary:
     [lambda whole: whole[: len(whole) // 2], lambda whole: zeroed(whole, 60_000)],
     ids=["cut in half", "60 kB zeroed"],
 )
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ON_PROCESSORS)
 def test_damaged_file_gives_ffmpegs_frames_and_tells_what_is_lost(
     backend: str, damage: Callable[[bytes], bytes], suffix: str, fourteen_seconds: Path, tmp_path: Path
 ) -> None:
@@ -210,7 +210,7 @@ def test_a_file_that_fits_two_demuxers_is_not_for_libraries_that_guess(tmp_path:
     manifest = b'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-on-demand:2011">'
     both = tmp_path / "both.mp4"
     both.write_bytes((8 + len(manifest)).to_bytes(4, "big") + b"free" + manifest + whole)
-    for backend in BACKENDS:
+    for backend in ON_PROCESSORS:
         need(backend)
         told = by_backend(backend, both)
         assert told.state in {"ok", "salvaged", "refused: unreadable"}
@@ -218,16 +218,30 @@ def test_a_file_that_fits_two_demuxers_is_not_for_libraries_that_guess(tmp_path:
             assert "FFmpeg's own guess is not mov" in told.summary.salvaged_by
 
 
-def test_pictures_that_change_size_reach_us_in_their_own(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def growing(folder: Path) -> Path:
+    """Five pictures of 32×64, then five of 64×128."""
     flags = ("-pix_fmt", "yuv420p", "-bf", "0")
     parts = [
-        encode(tmp_path / f"{n}.ts", [coded_frame(i, 32 * n, 64 * n) for i in range(5)], *flags).read_bytes()
+        encode(folder / f"{n}.ts", [coded_frame(i, 32 * n, 64 * n) for i in range(5)], *flags).read_bytes()
         for n in (1, 2)
     ]
-    (tmp_path / "both.ts").write_bytes(b"".join(parts))
-    ffmpeg("-fflags", "+igndts", "-i", tmp_path / "both.ts", "-c", "copy", "-bsf:v", "setts=N*9000", tmp_path / "v.mp4")
-    for backend in BACKENDS:
+    (folder / "both.ts").write_bytes(b"".join(parts))
+    path = folder / "growing.mp4"
+    ffmpeg("-fflags", "+igndts", "-i", folder / "both.ts", "-c", "copy", "-bsf:v", "setts=N*9000", path)
+    return path
+
+
+def test_pictures_that_change_size_reach_us_in_their_own(growing: Path) -> None:
+    for backend in ON_PROCESSORS:
         need(backend)
-        decoding = Decoding("v", tmp_path / "v.mp4", backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+        decoding = Decoding("v", growing, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
         shapes = [frame.to_rgb().shape for frame in decoding]
         assert shapes == [(32, 64, 3)] * 5 + [(64, 128, 3)] * 5, backend
+
+
+def test_pictures_that_change_size_come_out_of_a_child(growing: Path) -> None:
+    with ChildDecoder() as child:
+        events = child.decode("v", growing, [EveryFrame()])
+        shapes = [event.rgb.shape for event in events if isinstance(event, FrameEvent)]
+    assert shapes == [(32, 64, 3)] * 5 + [(64, 128, 3)] * 5

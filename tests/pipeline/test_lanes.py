@@ -90,7 +90,7 @@ def media(path: Path) -> Media:
 def test_a_track_is_the_same_with_and_without_lanes(tmp_path: Path, lanes: Lanes) -> None:
     video, variant = coded_video(tmp_path / "v.mp4", 20), tiny_variant("tiny", EveryFrame(), 1)
     plain = process_video("v", media(video), [(variant, Tiny(1.0))], InlineDecoder())[0].track
-    beside = process_video("v", media(video), [(variant, Slow()), (variant, Tiny(1.0))], InlineDecoder(), lanes.submit)
+    beside = process_video("v", media(video), [(variant, Slow()), (variant, Tiny(1.0))], InlineDecoder(), lanes.compute)
     assert plain is not None
     assert [outcome.track.digest() for outcome in beside if outcome.track] == [plain.digest()] * 2
 
@@ -98,13 +98,13 @@ def test_a_track_is_the_same_with_and_without_lanes(tmp_path: Path, lanes: Lanes
 def test_an_error_of_a_network_reaches_the_caller(tmp_path: Path, lanes: Lanes) -> None:
     video, variant = coded_video(tmp_path / "v.mp4", 20), tiny_variant("tiny", EveryFrame(), 1)
     with pytest.raises(RuntimeError, match="the network broke"):
-        process_video("v", media(video), [(variant, Slow(fails_at=7))], InlineDecoder(), lanes.submit)
+        process_video("v", media(video), [(variant, Slow(fails_at=7))], InlineDecoder(), lanes.compute)
 
 
 def test_of_a_video_that_fails_nothing_is_computed_afterwards(tmp_path: Path, lanes: Lanes) -> None:
     video, variant, slow = coded_video(tmp_path / "v.mp4", 40), tiny_variant("tiny", EveryFrame(), 1), Slow()
     video.write_bytes(b"no video")
-    outcome = process_video("v", media(video), [(variant, slow)], InlineDecoder(), lanes.submit)[0]
+    outcome = process_video("v", media(video), [(variant, slow)], InlineDecoder(), lanes.compute)[0]
     assert outcome.track is None
     computed = slow.count
     time.sleep(0.05)

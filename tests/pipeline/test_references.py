@@ -17,10 +17,9 @@ import numpy as np
 import pytest
 
 from models.extractors.spec import EveryFrame
-from pipeline.decode import BACKENDS
 from pipeline.decoder import ChildDecoder, Decoder, FrameEvent, InlineDecoder
 from storage.errors import VideoError
-from tests.pipeline.conformance import need
+from tests.pipeline.conformance import ON_PROCESSORS, need
 from tests.pipeline.videos import encode, ffmpeg
 
 CANARY = 200
@@ -187,7 +186,7 @@ def looked_at(decoder: Decoder, path: Path) -> set[int]:
 @pytest.fixture(scope="module")
 def decoders() -> Iterator[list[Decoder]]:
     child = ChildDecoder()
-    yield [child, *(InlineDecoder(backend) for backend in BACKENDS)]
+    yield [child, *(InlineDecoder(backend) for backend in ON_PROCESSORS)]
     child.close()
 
 

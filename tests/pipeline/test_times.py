@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from pipeline.lanes import at_once
+from pipeline.lanes import Lanes, Work, at_once
 from pipeline.times import LEADING, OF_SHARD, Times, added, keep, read, with_other
 from storage.errors import IntegrityError
+from tests.pipeline.tiny import Tiny
 
 NAP_SECONDS = 0.05
 
@@ -63,19 +67,20 @@ def test_time_before_a_failure_counts() -> None:
     assert times.of_videos()[OF_SHARD]["wait_download"] >= NAP_SECONDS
 
 
-def slowly(value: int) -> int:
-    time.sleep(NAP_SECONDS)
-    return value
+class Slow(Tiny):
+    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        time.sleep(NAP_SECONDS)
+        return super().extract(windows)
 
 
 def test_work_is_booked_where_it_is_done_and_blocking_where_it_blocks() -> None:
     times = Times()
-    with ThreadPoolExecutor(1) as pool:
-        submit = times.watched(pool.submit, "a", "c3d")
-        assert submit(slowly, 3).result() == 3
+    work = Work(Slow(1.0), [[np.ones(3)]])
+    with Lanes("cpu") as lanes:
+        rows = times.watched(lanes.compute, "a", "c3d")(work).result()
     spent = times.of_videos()["a"]
     assert spent["compute:c3d"] >= NAP_SECONDS > spent["wait_compute"]
-    assert times.watched(at_once, "a", "c3d")(lambda: 7).result() == 7
+    np.testing.assert_equal(times.watched(at_once, "a", "c3d")(work).result(), rows)
 
 
 def test_many_threads_lose_nothing() -> None:

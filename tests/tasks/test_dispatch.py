@@ -18,7 +18,7 @@ from storage.errors import LeaseHeld, SettingsError, SystemicFault, VideoError
 from tasks import dispatch
 from tasks.cluster import Crew
 from tasks.dispatch import Dispatch
-from tasks.remote import Begun, Order, WatchedDecoder, WorkerLeaves, _same_ground, versions
+from tasks.remote import BETWEEN, Begun, Order, WatchedDecoder, WorkerLeaves, _same_ground, versions
 from tasks.settings import load
 from tests.conftest import REPOSITORY
 
@@ -114,6 +114,15 @@ def test_a_second_bad_video_of_a_shard_is_found_too(run: Any) -> None:
     assert [order.blamed for order in client.orders if order.shard == 0][-1] == {"b", "c"}
 
 
+def test_deaths_with_several_videos_in_hand_blame_nobody_before_they_are_tried_one_by_one(run: Any) -> None:
+    together = f"a{BETWEEN}b"
+    client = run({0: [killed(2, "a", together, "a", together), killed(2, "b", "b")]})
+    orders = [order for order in client.orders if order.shard == 0]
+    assert [order.blamed for order in orders] == [frozenset(), frozenset(), {"b"}]
+    assert [order.settings.videos_at_once for order in orders] == [0, 1, 1]
+    assert [order.settings.videos_at_once for order in client.orders if order.shard == 1] == [0]
+
+
 def test_deaths_without_any_video_stop_the_run(run: Any) -> None:
     with pytest.raises(SystemicFault, match="4 workers died with shard 000 before they reached a video"):
         run({0: [killed(4)]})
@@ -164,6 +173,14 @@ def test_the_video_in_hand_is_noted_and_a_blamed_one_is_not_touched(tmp_path: Pa
     with pytest.raises(VideoError, match="quarantined:crash"):
         list(decoder.decode("bad", tmp_path, []))
     assert begun.lines() == ["good"]
+
+
+def test_all_videos_in_hand_are_noted_together(tmp_path: Path) -> None:
+    begun = Begun(tmp_path / "begun")
+    one, other = (WatchedDecoder(Decoder(), begun, frozenset(), lambda: False) for _ in range(2))
+    for decoder, video_id in ((one, "a"), (other, "b"), (one, "c")):
+        list(decoder.decode(video_id, tmp_path, []))
+    assert begun.lines() == ["a", f"a{BETWEEN}b", f"c{BETWEEN}b"]
 
 
 def test_a_worker_that_is_told_to_leave_stops_within_a_video_and_blames_none(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_all_faults_are_told_at_once_and_nothing_starts(tmp_path: Path) -> None:
     done = luigi(
         tmp_path, "BuildFeatures", "--catalog", "phd2", "--shards", "7-3", "--retry", "tired",
         "--download-source", "ftp://x/{id}", "--decode-backend", "vlc", "--c3d-arrays", "conv5",
-        "--extract-device", "tpu", "--frames-jpeg-quality", "0",
+        "--extract-device", "tpu", "--frames-jpeg-quality", "0", "--decode-videos-at-once", "0",
     )  # fmt: skip
     assert done.returncode == 2, done.stdout + done.stderr
     for told in (
@@ -65,6 +65,7 @@ def test_all_faults_are_told_at_once_and_nothing_starts(tmp_path: Path) -> None:
         "[frames] jpeg_quality is 1 to 100, got 0",
         "[download] source template 'ftp://x/{id}' must begin with http:// or https://",
         "[decode] backend is one of pyav",
+        "[decode] videos_at_once is auto, or a whole number from 1 to 256; got '0'",
         "[extract] device is auto, cpu, cuda or cuda:1 and so on; got 'tpu'",
         "--shards takes numbers and ranges like 3-7,12",
         "--retry takes all, or reasons among",

@@ -1,0 +1,226 @@
+"""Batches for a device, on a CPU that stands in for it: videos mixed, rows in order, memory that runs out, errors."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pipeline import batches
+from pipeline.batches import BACKLOG, LANES, Batches, remembered
+from pipeline.lanes import Rows, Work
+from storage.errors import SystemicFault
+
+
+class Device:
+    """An extractor on a device that holds so many windows at a time; answers each window's first number, doubled."""
+
+    def __init__(self, holds: int = 1_000, error: type[Exception] = torch.OutOfMemoryError) -> None:
+        self.holds, self.error = holds, error
+        self.sizes: list[int] = []
+        self.go = threading.Event()
+        self.go.set()
+        self.breaks_at = -1.0
+        self._lock = threading.Lock()
+        self._held = 0
+        self.most_held = 0
+
+    def prepare(self, frame: NDArray[np.uint8]) -> Any:
+        return frame
+
+    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        self.go.wait(10)
+        with self._lock:
+            self.sizes.append(len(windows))
+            self._held += len(windows)
+            self.most_held = max(self.most_held, self._held)
+            fits = self._held <= self.holds
+        try:
+            time.sleep(0.001)
+            if not fits:
+                raise self.error("CUDA out of memory. Tried to allocate 20 GiB")
+            if any(window[0] == self.breaks_at for window in windows):
+                raise RuntimeError("the network broke")
+            both = np.array([[window[0], 2 * window[0]] for window in windows], np.float32)
+            return {"first": list(both[:, 0]), "twice": list(both[:, 1])}
+        finally:
+            with self._lock:
+                self._held -= len(windows)
+
+
+def asked(lanes: Batches, device: Device, values: Sequence[float], at_most: int = 8) -> list[Future[Rows]]:
+    return [lanes.compute(Work(device, [[value]], at_most)) for value in values]
+
+
+def answers(futures: Sequence[Future[Rows]]) -> list[float]:
+    return [float(row) for future in futures for row in future.result(10)["twice"]]
+
+
+def fed_by_many(lanes: Batches, device: Device, videos: int, windows: int, at_most: int = 8) -> dict[int, list[float]]:
+    """What each of many videos, fed side by side, got back."""
+    found: dict[int, list[float]] = {}
+
+    def video(number: int) -> None:
+        found[number] = answers(asked(lanes, device, [number * 1000 + k for k in range(windows)], at_most))
+
+    threads = [threading.Thread(target=video, args=(number,)) for number in range(videos)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return found
+
+
+def expected(videos: int, windows: int) -> dict[int, list[float]]:
+    return {number: [2.0 * (number * 1000 + k) for k in range(windows)] for number in range(videos)}
+
+
+def test_videos_share_batches_and_each_gets_its_own_rows_in_order() -> None:
+    device = Device()
+    with Batches("cpu") as lanes:
+        device.go.clear()
+        waiting = threading.Timer(0.1, device.go.set)
+        waiting.start()
+        assert fed_by_many(lanes, device, 6, 40) == expected(6, 40)
+    assert max(device.sizes) == 8, "windows of several videos never filled a batch"
+    assert sum(device.sizes) == 240
+    assert set(device.sizes) <= {1, 2, 4, 8}, "a GPU should meet few shapes"
+
+
+def test_a_slow_device_gets_full_batches() -> None:
+    device = Device()
+    with Batches("cpu") as lanes:
+        fed_by_many(lanes, device, 8, 64)
+    assert np.mean(device.sizes) > 4
+
+
+@pytest.mark.parametrize("holds", [1, 3, 5, 7])
+def test_memory_that_runs_out_halves_the_batch_and_is_remembered(holds: int) -> None:
+    device = Device(holds)
+    with Batches("cpu") as lanes:
+        assert fed_by_many(lanes, device, 4, 40) == expected(4, 40)
+    fits = 1 << (holds.bit_length() - 1)
+    assert remembered(device, 8) <= fits
+    device.sizes.clear()
+    with Batches("cpu") as lanes:  # of the next shard
+        assert fed_by_many(lanes, device, 4, 40) == expected(4, 40)
+    assert max(device.sizes) <= fits
+
+
+def test_what_is_remembered_is_of_one_extractor() -> None:
+    device, other = Device(holds=2), Device()
+    with Batches("cpu") as lanes:
+        fed_by_many(lanes, device, 2, 16)
+        fed_by_many(lanes, other, 2, 16)
+    assert remembered(device, 8) <= 2
+    assert remembered(other, 8) == 8
+
+
+@pytest.mark.parametrize("words", ["CUDA error: out of memory", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
+def test_what_cudas_libraries_say_counts_too(words: str) -> None:
+    class Library(RuntimeError):
+        def __init__(self, _: str) -> None:
+            super().__init__(words)
+
+    device = Device(2, Library)
+    with Batches("cpu") as lanes:
+        assert fed_by_many(lanes, device, 2, 20) == expected(2, 20)
+
+
+def test_no_memory_for_a_single_window_is_a_fault_of_the_machine() -> None:
+    device = Device(holds=0)
+    with Batches("cpu") as lanes, pytest.raises(SystemicFault, match="no memory for one window of Device"):
+        answers(asked(lanes, device, [1.0]))
+
+
+def test_an_error_reaches_whoever_had_a_window_in_that_batch_and_nobody_after() -> None:
+    device = Device()
+    device.breaks_at = 3.0
+    with Batches("cpu") as lanes:
+        futures = asked(lanes, device, [float(k) for k in range(16)])
+        broken = [future.exception(10) is not None for future in futures]
+        assert broken[3]
+        assert answers(asked(lanes, device, [50.0, 51.0])) == [100.0, 102.0]
+    assert any("the network broke" in str(future.exception()) for future in futures if future.exception())
+
+
+def test_who_brings_more_than_the_backlog_waits() -> None:
+    device, brought = Device(), []
+    device.go.clear()
+    with Batches("cpu") as lanes:
+
+        def bring() -> None:
+            for value in range(100):
+                asked(lanes, device, [float(value)], at_most=4)
+                brought.append(value)
+
+        bringing = threading.Thread(target=bring)
+        bringing.start()
+        time.sleep(0.2)
+        assert len(brought) <= BACKLOG * 4 + LANES * 4
+        device.go.set()
+        bringing.join(10)
+    assert len(brought) == 100
+
+
+def test_what_nobody_wants_any_more_is_not_computed() -> None:
+    device = Device()
+    device.go.clear()
+    with Batches("cpu") as lanes:
+        futures = asked(lanes, device, [float(k) for k in range(6)], at_most=4)
+        left = [future for future in futures[1:] if future.cancel()]
+        device.go.set()
+        assert answers(futures[:1]) == [0.0]
+    assert left
+    assert sum(device.sizes) == len(futures) - len(left)
+
+
+def test_several_extractors_share_a_device() -> None:
+    one, other = Device(), Device(holds=2)
+    with Batches("cpu") as lanes:
+        found: dict[str, dict[int, list[float]]] = {}
+        work = {"one": one, "other": other}
+        threads = [
+            threading.Thread(target=lambda n=name, d=device: found.update({n: fed_by_many(lanes, d, 3, 20)}))
+            for name, device in work.items()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert found == {"one": expected(3, 20), "other": expected(3, 20)}
+
+
+def test_rows_hold_on_to_no_other_videos_rows() -> None:
+    class Views(Device):
+        def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+            return {"twice": list(np.zeros((len(windows), 1000), np.float32))}
+
+    with Batches("cpu") as lanes:
+        rows = [future.result(10)["twice"][0] for future in asked(lanes, Views(), [0.0] * 8)]
+    assert all(row.base is None for row in rows)
+
+
+def test_time_is_booked_by_share() -> None:
+    device, spent = Device(), []
+    with Batches("cpu") as lanes:
+        work = Work(device, [[1.0], [2.0]], 8, lambda what, seconds: spent.append((what, seconds)))
+        lanes.compute(work).result(10)
+    assert dict(spent)["compute"] >= 0.001
+    assert dict(spent)["copy"] == 0
+
+
+def test_nothing_is_begun_after_the_end() -> None:
+    lanes = Batches("cpu")
+    with lanes:
+        pass
+    with pytest.raises(RuntimeError, match="have ended"):
+        asked(lanes, Device(), [1.0])
+    assert batches.LANES == 2

@@ -1,0 +1,47 @@
+"""How many videos of a shard are in hand at a time: as a person says, or by who computes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from models.extractors.table import EXTRACTORS
+from pipeline.extract import Variant
+from tasks.settings import load
+from tasks.shards import at_once
+
+FRAMES, C3D = (
+    Variant(name, EXTRACTORS[name], EXTRACTORS[name].settings_type(), "random:0") for name in ("frames", "c3d")
+)
+
+
+@pytest.fixture
+def twelve_cores() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(12)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("twelve_cores")
+@pytest.mark.parametrize(
+    ("said", "device", "variants", "expected"),
+    [
+        (0, "cpu", (FRAMES,), 12),
+        (0, "cpu", (FRAMES, C3D), 3),
+        (0, "cuda", (FRAMES, C3D), 12),
+        (5, "cpu", (C3D,), 5),
+        (1, "cuda:1", (C3D,), 1),
+    ],
+)
+def test_as_many_as_the_cores_suggest(said: int, device: str, variants: tuple[Variant, ...], expected: int) -> None:
+    settings = dataclasses.replace(load("sample"), videos_at_once=said, variants=variants)
+    assert at_once(settings, device) == expected
+
+
+def test_one_core_has_one_video_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert at_once(dataclasses.replace(load("sample"), variants=(C3D,)), "cpu") == 1
