@@ -5,7 +5,7 @@
     ROOT/<catalog>/features/<variant>-<fp>/settings.json
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.h5    immutable part
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.json       sidecar: the only file ever replaced
-    ROOT/<catalog>/features/<variant>-<fp>/index.json           what all sidecars say, to open them quickly
+    ROOT/<catalog>/features/<variant>-<fp>/index.bin            what all sidecars say, to open them quickly
     ROOT/<catalog>/features/<variant>-<fp>/spool/012/           finished videos that wait for their part
     ROOT/<catalog>/scores/<run>/run.json  scores.<hash>.h5      what one model answered, and where that came from
     ROOT/<catalog>/leases/shard_012.lease   report/   runs/
@@ -78,7 +78,7 @@ class VariantLayout:
     @property
     def index_file(self) -> Path:
         """What all sidecars say, for whoever opens the variant: rebuilt from them at any time."""
-        return self.folder / "index.json"
+        return self.folder / "index.bin"
 
     def sidecar(self, shard: int) -> Path:
         """The shard's account: parts, their sha256, one state per id, provenance."""

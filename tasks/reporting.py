@@ -111,7 +111,7 @@ def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterab
         reasons=reasons,
         losses=remarks.losses,
         rescaled=remarks.rescaled,
-        rows=sum(sum(one.rows) for one in found.values()),
+        rows=sum(int(one.rows.sum()) for one in found.values()),
         size_bytes=sum(part.size_bytes for one in found.values() for part in one.parts),
     )
 
