@@ -82,7 +82,7 @@ def fingerprint(settings: object) -> str:
 
 def ids_sha256(ids: Iterable[str]) -> str:
     """sha256 over the sorted ids, each followed by a newline: what `sort ids.txt | sha256sum` prints under LC_ALL=C."""
-    return hashlib.sha256("".join(f"{identity}\n" for identity in sorted(ids)).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*sorted(ids), ""]).encode()).hexdigest()
 
 
 def differences(settings: Sequence[Mapping[str, JSON]]) -> list[str]:
