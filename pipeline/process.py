@@ -193,7 +193,10 @@ def process_video(
             builder.abandon()
         return [Outcome(error.verdict, None, facts) for _ in builders]
     with times.during(video_id, "wait_compute"):
-        return [_finish(builder, facts) for builder in builders]
+        outcomes = [_finish(builder, facts) for builder in builders]
+    for builder, outcome in zip(builders, outcomes, strict=True):
+        times.add(video_id, f"feature_bytes:{builder.variant.name}", outcome.track.nbytes if outcome.track else 0)
+    return outcomes
 
 
 def _feed(

@@ -14,7 +14,7 @@ from pipeline.egress import Gate
 from pipeline.extract import resolve_device
 from pipeline.process import ShardJob, process_shard
 from pipeline.proof import prove
-from pipeline.times import Times, keep
+from pipeline.times import OF_SHARD, Times, keep
 from storage.catalog import Catalog
 from storage.lease import lease
 from storage.verdicts import Verdict
@@ -53,9 +53,9 @@ def extract_shard(
     device = resolve_device(settings.device)
     asked_as = catalog_of(settings).asked_as
     decoder = ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
+    for variant in settings.variants:
+        prove(variant.spec, device, settings.layout.proofs, variant.numerics)
     with lease(settings.layout.lease(job.shard)), decoder, _kept_times(settings, run_name, job.shard) as times:
-        for variant in settings.variants:
-            prove(variant.spec, device, settings.layout.proofs, variant.numerics)
         process_shard(
             job,
             fetch=lambda video_id, retry: fetch(
@@ -79,7 +79,8 @@ def extract_shard(
 def _kept_times(settings: Settings, run_name: str, shard: int) -> Iterator[Times]:
     times = Times()
     try:
-        yield times
+        with times.during(OF_SHARD, "clock"):
+            yield times
     finally:
-        if times.of_videos():
+        if len(times.of_videos()) > 1:
             keep(settings.layout.shard_times(run_name, shard), times)
