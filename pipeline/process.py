@@ -245,7 +245,7 @@ def _work(job: ShardJob, variant: Variant) -> _Work:
         layout=layout,
         spool=folder,
         todo=todo,
-        spooled=frozenset(spool.finished(folder)) & todo,
+        spooled=frozenset(spool.Spooled(folder).entries) & todo,
         before=before,
     )
 
@@ -294,14 +294,15 @@ def _entry(work: _Work, video_id: str, outcome: Outcome) -> Entry:
 
 
 def _commit(job: ShardJob, work: _Work, made_by: Mapping[str, JSON]) -> None:
-    entries = {video_id: entry for video_id, entry in spool.finished(work.spool).items() if video_id in work.todo}
+    kept = spool.Spooled(work.spool)
+    entries = {video_id: entry for video_id, entry in kept.entries.items() if video_id in work.todo}
     done = sorted(video_id for video_id, entry in entries.items() if entry.verdict.state is State.DONE)
     commit(
         work.layout,
         job.layout.catalog,
         job.shard,
         entries=entries,
-        tracks=(spool.load(work.spool, video_id) for video_id in done),
+        tracks=map(kept.track, done),
         max_part_bytes=job.part_bytes,
         provenance=made_by,
     )
