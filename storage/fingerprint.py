@@ -72,7 +72,11 @@ def _spelled(value: JSON, newline: str) -> str:
     if isinstance(value, list):
         within = f"{newline} "
         return f"[{within}{f',{within}'.join([_spelled(item, within) for item in value])}{newline}]" if value else "[]"
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value: {value!r}")
 
 
 def fingerprint(settings: object) -> str:
