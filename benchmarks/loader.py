@@ -1,7 +1,8 @@
 """Rows a second through `trainer.data`, against a plain array and np.memmap: `python -m benchmarks.loader`.
 
 All read the same windows and whole videos of the same fp16 rows, in interleaved rounds of one run, and end in the same
-float32 batches; medians. The store lies in the page cache, as it does from the second epoch on where memory allows.
+float32 batches; medians. Then random windows as arrays, by the store's handles alone, against a copy out of np.memmap.
+The store lies in the page cache, as it does from the second epoch on where memory allows.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from trainer.planted import PlantedSettings, plant
 
 KEY = "c3d/pool5"
 WINDOW_ROWS = 256
+DRAWS = 200
 Rows = Mapping[str, tuple[int, int]]
 """Video → its rows in one long array."""
 
@@ -74,7 +76,32 @@ def compare(folder: Path, width: int, rounds: int, batch_size: int) -> list[str]
         rates = measure(dataset, arrays, rows, rounds, batch_size)
         base = rates["in-memory array"]
         lines += [f"| {name} | {by} | {found:,.0f} | {found / base:.2f} |" for by, found in rates.items()]
-    return lines
+    lines += ["", "| random windows of 256 | by | rows/s | time, of np.memmap's |", "|-|-|-|-|"]
+    rates = windows(folder, arrays["np.memmap"], rows, rounds)
+    return lines + [
+        f"| copied | {by} | {found:,.0f} | {rates['np.memmap'] / found:.2f} |" for by, found in rates.items()
+    ]
+
+
+def windows(folder: Path, flat: Array, rows: Rows, rounds: int) -> dict[str, float]:
+    """Way → median rows a second of windows drawn at random, each a new array."""
+    reader = FeatureStore(folder)["c3d"]
+    rng = np.random.default_rng(0)
+    long = [video_id for video_id, (_, count) in rows.items() if count > WINDOW_ROWS]
+    drawn = [(str(one), int(rng.integers(rows[one][1] - WINDOW_ROWS))) for one in rng.choice(long, DRAWS)]
+
+    def by_memmap() -> int:
+        return sum(len(np.array(flat[rows[one][0] + at : rows[one][0] + at + WINDOW_ROWS])) for one, at in drawn)
+
+    def by_store() -> int:
+        return sum(len(reader[one]["pool5"][at : at + WINDOW_ROWS]) for one, at in drawn)
+
+    ways = {"np.memmap": by_memmap, "FeatureStore": by_store}
+    rates: dict[str, list[float]] = {by: [] for by in ways}
+    for _ in range(rounds + 1):  # the first warms up
+        for by, run in ways.items():
+            rates[by].append(rate(run))
+    return {by: statistics.median(found[1:]) for by, found in rates.items()}
 
 
 def measure(

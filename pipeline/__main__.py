@@ -1,4 +1,4 @@
-"""`python -m pipeline doctor | weights | verify`: look after what a run needs, and after what it made.
+"""`python -m pipeline doctor | weights | verify | forecast | bench`: look after what a run needs, takes, and made.
 
 Exit codes: 0 all is well (warnings included), 1 something would stop a run or spoil it, or differs, 2 wrong use.
 """
@@ -12,6 +12,8 @@ from datetime import date
 from pathlib import Path
 
 from models.registry import WEIGHTS, Weights
+from pipeline import forecast_command
+from pipeline.bench import command as bench
 from pipeline.doctor import Level, examine_machine
 from pipeline.source import YOUTUBE, SourceSettings
 from pipeline.weights import WeightsFolder, listed, names_in
@@ -133,6 +135,10 @@ def _parser() -> argparse.ArgumentParser:
     weights = commands.add_parser("weights", help="published weights: list, fetch, import")
     _add_weights(weights.add_subparsers(required=True, metavar="list|fetch|import"))
     _add_verify(commands.add_parser("verify", help="make some rows of a store anew and compare"))
+    bench.add_options(commands.add_parser("bench", help="what this machine decodes and computes"))
+    forecast_command.add_options(
+        commands.add_parser("forecast", help="what a catalog will take, from what a part took")
+    )
     return parser
 
 

@@ -221,7 +221,10 @@ def process_video(
             builder.abandon()
         return [Outcome(error.verdict, None, facts) for _ in builders]
     with times.during(video_id, "wait_compute"):
-        return [_finish(builder, facts) for builder in builders]
+        outcomes = [_finish(builder, facts) for builder in builders]
+    for builder, outcome in zip(builders, outcomes, strict=True):
+        times.add(video_id, f"feature_bytes:{builder.variant.name}", outcome.track.nbytes if outcome.track else 0)
+    return outcomes
 
 
 def _feed(
@@ -270,7 +273,7 @@ def _work(job: ShardJob, variant: Variant) -> _Work:
         layout=layout,
         spool=folder,
         todo=todo,
-        spooled=frozenset(spool.finished(folder)) & todo,
+        spooled=frozenset(spool.Spooled(folder).entries) & todo,
         before=before,
     )
 
@@ -323,14 +326,15 @@ def _entry(work: _Work, video_id: str, outcome: Outcome) -> Entry:
 
 
 def _commit(job: ShardJob, work: _Work, made_by: Mapping[str, JSON]) -> None:
-    entries = {video_id: entry for video_id, entry in spool.finished(work.spool).items() if video_id in work.todo}
+    kept = spool.Spooled(work.spool)
+    entries = {video_id: entry for video_id, entry in kept.entries.items() if video_id in work.todo}
     done = sorted(video_id for video_id, entry in entries.items() if entry.verdict.state is State.DONE)
     commit(
         work.layout,
         job.layout.catalog,
         job.shard,
         entries=entries,
-        tracks=(spool.load(work.spool, video_id) for video_id in done),
+        tracks=map(kept.track, done),
         max_part_bytes=job.part_bytes,
         provenance=made_by,
     )

@@ -14,6 +14,7 @@ from datetime import date
 from storage.catalog import Catalog
 from storage.fingerprint import ids_sha256
 from storage.records import JSON
+from storage.tables import texts
 from storage.verdicts import REASONS, TAXONOMY_VERSION, State, Verdict
 
 WHOLE = "all"
@@ -45,22 +46,24 @@ def survival(catalog: Catalog, verdicts: Mapping[str, Verdict]) -> tuple[Surviva
 
     Raises ValueError unless every id has a verdict.
     """
-    everything = {video.video_id for video in catalog.videos}
+    everything = set(texts(catalog.videos, "video_id"))
     if without := sorted(everything - verdicts.keys()):
         raise ValueError(f"{len(without)} ids have no verdict, the first is {without[0]!r}")
-    split_of = {user.user_id: user.split for user in catalog.users}
+    split_of = dict(zip(texts(catalog.users, "user_id"), texts(catalog.users, "split"), strict=True))
     splits: dict[str, set[str]] = {}
-    for link in catalog.links:
-        splits.setdefault(split_of[link.user_id], set()).add(link.video_id)
+    for user_id, video_id in zip(texts(catalog.links, "user_id"), texts(catalog.links, "video_id"), strict=True):
+        splits.setdefault(split_of[user_id], set()).add(video_id)
     groups = [(f"{grouping}/{name}", {*ids}) for grouping, of in catalog.groupings.items() for name, ids in of.items()]
-    return tuple(_row(name, ids, verdicts) for name, ids in [(WHOLE, everything), *sorted(splits.items()), *groups])
+    done = frozenset(video_id for video_id, verdict in verdicts.items() if verdict.state is State.DONE)
+    return tuple(
+        _row(name, ids, done, verdicts) for name, ids in [(WHOLE, everything), *sorted(splits.items()), *groups]
+    )
 
 
-def _row(split: str, ids: set[str], verdicts: Mapping[str, Verdict]) -> Survival:
-    done = {video_id for video_id in ids if verdicts[video_id].state is State.DONE}
+def _row(split: str, ids: set[str], done: frozenset[str], verdicts: Mapping[str, Verdict]) -> Survival:
     reasons = Counter(f"{verdicts[i].state}:{verdicts[i].reason}" for i in ids - done)
     missing = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
-    return Survival(split, len(ids), len(done), missing, ids_sha256(ids), ids_sha256(done))
+    return Survival(split, len(ids), len(ids & done), missing, ids_sha256(ids), ids_sha256(ids & done))
 
 
 def report(rows: Iterable[Survival], day: date) -> dict[str, JSON]:

@@ -26,7 +26,8 @@ from storage.sealed import seal, unseal
 
 T = TypeVar("T")
 Seconds = dict[str, float]
-"""What → seconds; `video` is how long the video is, and `media_bytes` the size of its file."""
+"""What → seconds; `video` is how long the video is, `media_bytes` and `feature_bytes:c3d` are sizes, and `clock` is how
+long a shard took, however many threads were at work."""
 
 LEADING = ("wait_download", "wait_decode", "prepare", "wait_compute", "write", "other")
 BESIDE = ("download", "decode", "copy", "compute")

@@ -50,7 +50,7 @@ class Entry:
             "detail": self.verdict.detail,
         }
         rest: dict[str, JSON] = {"part": self.part, "rows": self.rows, "digest": self.digest, "attempts": self.attempts}
-        return {**verdict, **rest, "facts": plain(self.facts)}
+        return {**verdict, **rest, "facts": dict(self.facts)}
 
     @staticmethod
     def from_json(path: Path, content: JSON) -> Entry:

@@ -2,7 +2,8 @@
 
     temporary sibling -> write -> verify -> fsync -> link or replace -> remove the temporary -> fsync the folder
 
-Refuses to know what the bytes mean. `before_step` is where tests make a step fail; nothing else may set it.
+`journal.py` has the one way a file grows. Refuses to know what the bytes mean. `before_step` is where tests make a step
+fail; nothing else may set it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,18 @@ from storage.faults import disk_fault
 from storage.lease import NO_HARD_LINKS, lease
 from storage.owner import owner_of_temporary, temporary_beside
 
-__all__ = ["Step", "adopt", "publish", "remove", "size_and_sha256", "sweep", "temporary_beside"]
+__all__ = [
+    "Buffer",
+    "Step",
+    "adopt",
+    "make_folder",
+    "publish",
+    "remove",
+    "size_and_sha256",
+    "sweep",
+    "sync_folder",
+    "temporary_beside",
+]
 
 Buffer = bytes | bytearray | memoryview
 _FOLDER_SYNC_UNKNOWN = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
@@ -117,7 +129,7 @@ class _Draft:
             self._discard()
 
     def write(self, content: Iterable[Buffer]) -> None:
-        _make_folder(self.path.parent)
+        make_folder(self.path.parent)
         before_step(Step.OPEN, self.path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         sha = hashlib.sha256()
@@ -146,7 +158,7 @@ class _Draft:
             self._link()
             before_step(Step.UNLINK, self.path)
             self._discard()
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def _verify_and_sync(self) -> None:
         before_step(Step.VERIFY, self.path)
@@ -196,16 +208,18 @@ class _Draft:
             self.temporary.unlink()
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they outlive a power cut. Raises OSError as it comes."""
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
+    make_folder(folder.parent)
     before_step(Step.FOLDER, folder)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the folder's names. Raises OSError as it comes."""
     before_step(Step.FSYNC_FOLDER, folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,17 +1,16 @@
 """What we know of a dataset before any video is fetched: videos, users, links, annotations, groups, shards.
 
 Keeps five CSV tables and, written after them, `catalog.json` with their sha256. The same catalog gives the same bytes,
-in whatever order its rows came. Refuses to know how any published dataset is spelled: readers of those live elsewhere.
+in whatever order its rows came. One checks itself when it is made; one that is read is what was checked then. Refuses
+to know how any published dataset is spelled: readers of those live elsewhere.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from operator import attrgetter
@@ -24,18 +23,18 @@ from storage.layout import Layout
 from storage.records import JSON, Annotation, Group, Link, User, Video
 from storage.sealed import seal, unseal
 from storage.segments import SegmentTable, segment_table
+from storage.tables import Table, encode, read_annotation, read_video, texts
 
 FORMAT = "video-highlights catalog"
 FORMAT_VERSION = 3
 READABLE_VERSIONS = (1, 2, 3)
 _VIDEO_COLUMNS = {1: 2, 2: 4}
+_WITHOUT_GROUPS = 2
 """Version 1 has no frame counts of videos; 1 and 2 have neither names to ask for nor groups."""
 CATALOG_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """A catalog's name is a folder's name."""
 PERSON_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
 """A user or annotator: any text that UTF-8 can carry in one line. It is kept as it is and never becomes a file name."""
-NAMES_SEPARATOR = "|"
-"""Between the names of one cell."""
 TIME_UNITS = ("seconds", "frames")
 VIDEOS_PER_SHARD = 300
 MAX_SHARDS = 400
@@ -61,16 +60,16 @@ class Catalog:
     """One dataset as its annotations state it. Rows may come in any order and are kept sorted."""
 
     name: str
-    videos: tuple[Video, ...]
-    users: tuple[User, ...]
-    links: tuple[Link, ...]
-    annotations: tuple[Annotation, ...]
+    videos: Sequence[Video]
+    users: Sequence[User]
+    links: Sequence[Link]
+    annotations: Sequence[Annotation]
     shard_count: int
     time_unit: str
     """Unit of the annotations' start and end: `seconds`, or `frames` of an original file."""
     origin: Mapping[str, JSON] = field(default_factory=dict)
     """Where it came from: digests and row counts of the sources, the reader and its version, oddities."""
-    groups: tuple[Group, ...] = ()
+    groups: Sequence[Group] = ()
     """Which videos form a domain, and which a split, where splits are of videos and not of users."""
 
     def __post_init__(self) -> None:
@@ -80,6 +79,8 @@ class Catalog:
             raise ValueError(f"shard_count must be at least 1, got {self.shard_count}")
         if self.time_unit not in TIME_UNITS:
             raise ValueError(f"time_unit is 'seconds' or 'frames', got {self.time_unit!r}")
+        if all(isinstance(getattr(self, table), Table) for table in _COLUMNS):
+            return  # their sha256 says that they are what such a catalog was written as
         for table, columns in _COLUMNS.items():
             object.__setattr__(self, table, _ordered(getattr(self, table), _SORT_BY.get(table, columns)))
         _check_ids(self)
@@ -88,8 +89,8 @@ class Catalog:
     @cached_property
     def _ids_by_shard(self) -> Mapping[int, tuple[str, ...]]:
         shards: dict[int, list[str]] = {}
-        for video in self.videos:
-            shards.setdefault(shard_of(video.video_id, self.shard_count), []).append(video.video_id)
+        for video_id in texts(self.videos, "video_id"):
+            shards.setdefault(shard_of(video_id, self.shard_count), []).append(video_id)
         return {shard: tuple(ids) for shard, ids in shards.items()}
 
     @cached_property
@@ -133,7 +134,6 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         ("videos", Video), ("users", User), ("links", Link), ("annotations", Annotation), ("groups", Group),
     )
 }  # fmt: skip
-_WHOLE_NUMBERS = frozenset({"frames_least", "frames_most"})
 _SORT_BY = {"videos": ("video_id",)}
 """A claimed duration may be None, which has no order; ids are unique anyway."""
 
@@ -192,7 +192,7 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
     _refuse_other_shards(layout, catalog)
     tables: dict[str, JSON] = {}
     for table, columns in _COLUMNS.items():
-        content = _encode(columns, getattr(catalog, table))
+        content = encode(columns, getattr(catalog, table))
         atomic.publish(layout.table(table), content, replace=True)
         tables[table] = {"rows": len(getattr(catalog, table)), "sha256": hashlib.sha256(content).hexdigest()}
     header: dict[str, JSON] = {
@@ -221,28 +221,10 @@ def _refuse_other_shards(layout: Layout, catalog: Catalog) -> None:
         )
 
 
-def _encode(columns: tuple[str, ...], rows: Iterable[object]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    cells = attrgetter(*columns)
-    writer.writerows([_cell(*cell) for cell in zip(columns, cells(row), strict=True)] for row in rows)
-    return text.getvalue().encode()
-
-
-def _cell(column: str, value: str | float | tuple[str, ...] | None) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, tuple):
-        return NAMES_SEPARATOR.join(value)
-    if column in _WHOLE_NUMBERS:
-        return str(value)
-    # repr is the shortest text that reads back equal; adding 0.0 turns -0.0, which sorts as its equal, into 0.0.
-    return value if isinstance(value, str) else repr(float(value) + 0.0)
-
-
 def read_catalog(folder: Path) -> Catalog:
     """The catalog kept in `folder` (`ROOT/<catalog>`), with every table checked against its sha256.
+
+    Rows are made when they are first asked for: a table may be large, and not wanted.
 
     Raises:
         LookupFailed: there is no catalog.
@@ -254,33 +236,17 @@ def read_catalog(folder: Path) -> Catalog:
     try:
         return Catalog(
             name=_field(header, "name", str, path),
-            videos=_rows(layout, header, "videos", _video),
-            users=_rows(layout, header, "users", lambda row: User(*row)),
-            links=_rows(layout, header, "links", lambda row: Link(*row)),
-            annotations=_rows(layout, header, "annotations", _annotation),
+            videos=_table(layout, header, "videos", read_video),
+            users=_table(layout, header, "users", lambda row: User(*row)),
+            links=_table(layout, header, "links", lambda row: Link(*row)),
+            annotations=_table(layout, header, "annotations", read_annotation),
             shard_count=_field(header, "shard_count", int, path),
             time_unit=_field(header, "time_unit", str, path),
             origin=_field(header, "origin", dict, path),
-            groups=_rows(layout, header, "groups", lambda row: Group(*row)) if _version(header) > 2 else (),
+            groups=_table(layout, header, "groups", lambda row: Group(*row)),
         )
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         raise IntegrityError(path, f"this is no catalog we wrote: {error}") from error
-
-
-def _video(row: list[str]) -> Video:
-    video_id, claimed, least, most, names = [*row, "", "", ""][:5]
-    return Video(
-        video_id,
-        float(claimed) if claimed else None,
-        int(least) if least else None,
-        int(most) if most else None,
-        tuple(names.split(NAMES_SEPARATOR)) if names else (),
-    )
-
-
-def _annotation(row: list[str]) -> Annotation:
-    video_id, annotator, start, end, value = row
-    return Annotation(video_id, annotator, float(start), float(end), float(value))
 
 
 def _read_header(path: Path) -> dict[str, JSON]:
@@ -307,8 +273,10 @@ def _field(header: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T
     return value
 
 
-def _rows(layout: Layout, header: Mapping[str, Any], table: str, make: Callable[[list[str]], T]) -> tuple[T, ...]:
+def _table(layout: Layout, header: Mapping[str, Any], table: str, make: Callable[[list[str]], T]) -> Table[T]:
     path = layout.table(table)
+    if table == "groups" and _version(header) <= _WITHOUT_GROUPS:
+        return Table(path, encode(_COLUMNS[table], ()), _COLUMNS[table], 0, make)
     stated = _field(_field(header, "tables", dict, layout.catalog_file), table, dict, layout.catalog_file)
     try:
         content = path.read_bytes()
@@ -316,18 +284,5 @@ def _rows(layout: Layout, header: Mapping[str, Any], table: str, make: Callable[
         raise IntegrityError(path, "missing. Build the catalog again from its sources.") from error
     if (actual := hashlib.sha256(content).hexdigest()) != stated.get("sha256"):
         raise IntegrityError(path, f"sha256 is {actual}, the catalog states {stated.get('sha256')}. Build it again.")
-    lines = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
-    columns = tuple(next(lines, ()))
-    expected = _COLUMNS[table][: _VIDEO_COLUMNS.get(_version(header)) if table == "videos" else None]
-    if columns != expected:
-        raise IntegrityError(path, f"columns are {', '.join(columns)}; expected {', '.join(expected)}")
-    rows = tuple(make(_whole(line, columns)) for line in lines)
-    if len(rows) != stated.get("rows"):
-        raise IntegrityError(path, f"holds {len(rows)} rows, the catalog states {stated.get('rows')}")
-    return rows
-
-
-def _whole(line: list[str], columns: tuple[str, ...]) -> list[str]:
-    if len(line) != len(columns):
-        raise ValueError(f"a row has {len(line)} cells for {len(columns)} columns: {line}")
-    return line
+    columns = _COLUMNS[table][: _VIDEO_COLUMNS.get(_version(header)) if table == "videos" else None]
+    return Table(path, content, columns, stated.get("rows"), make)

@@ -72,7 +72,11 @@ def _spelled(value: JSON, newline: str) -> str:
     if isinstance(value, list):
         within = f"{newline} "
         return f"[{within}{f',{within}'.join([_spelled(item, within) for item in value])}{newline}]" if value else "[]"
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value: {value!r}")
 
 
 def fingerprint(settings: object) -> str:
@@ -82,7 +86,7 @@ def fingerprint(settings: object) -> str:
 
 def ids_sha256(ids: Iterable[str]) -> str:
     """sha256 over the sorted ids, each followed by a newline: what `sort ids.txt | sha256sum` prints under LC_ALL=C."""
-    return hashlib.sha256("".join(f"{identity}\n" for identity in sorted(ids)).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*sorted(ids), ""]).encode()).hexdigest()
 
 
 def differences(settings: Sequence[Mapping[str, JSON]]) -> list[str]:

@@ -1,6 +1,8 @@
 """All accounts of a variant in one file, so that 95,000 videos open in the time one account takes to parse.
 
-    .../features/<variant>-<fp>/index.json    one line: sha256 of the rest; then, per shard, what readers need
+    .../features/<variant>-<fp>/index.bin    one line: sha256 of the rest; one line of JSON: each shard's sidecar and
+                                             parts, and the bytes it has in each column; then the columns, one by one,
+                                             each with all shards: ids, rows, places, digests, other verdicts
 
 The sidecars stay the truth. A shard's summary is used only while its sidecar has the size and time of change that the
 index names; failing that, while its bytes have the sha256 that it names; else the sidecar itself is read. So the index
@@ -12,10 +14,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import accumulate, chain, pairwise
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from storage.account import Part, Sidecar
 from storage.atomic import publish
@@ -23,17 +29,21 @@ from storage.layout import VariantLayout, shard_and_number
 from storage.sidecar import parse_sidecar
 from storage.verdicts import DONE, TAXONOMY_VERSION, State, Verdict
 
-FORMAT = "video-highlights index 1"
+FORMAT = "video-highlights index 2"
 SETTLED_NS = 2_000_000_000
 """A sidecar that changed less than this before the index was written may have changed again within one tick of the file
 system's clock: its time says nothing, its sha256 does."""
 Stamp = Sequence[int]
 """Size in bytes and time of change in nanoseconds."""
+_IDS, _ROWS, _PLACES, _DIGESTS, _OTHERS = range(5)
+"""Ids and digests of what is done, a line each; its rows and places, numbers; of all else the verdicts, as JSON."""
+_NUMBER = np.dtype("<i8")
+_SHA256_LINE_BYTES = 65
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a sidecar says, without facts and provenance. Texts are taken apart when they are first asked for."""
+    """What a sidecar says, without facts and provenance. Columns are taken apart when they are first asked for."""
 
     catalog: str
     shard: int
@@ -42,40 +52,44 @@ class Summary:
     stamp: Stamp
     """Of the sidecar when it was read."""
     parts: tuple[Part, ...]
-    rows: Sequence[int]
-    """Of each of `ids`."""
-    places: Sequence[int]
-    """For each of `ids`, which of `parts` has it."""
-    ids_text: str
-    """`ids` with spaces between them."""
-    digests_text: str
-    """`digests` likewise."""
-    others_told: Mapping[str, Sequence[str]]
-    """State, reason and detail of all other ids."""
+    columns: tuple[bytes, ...]
+    """Bytes of the columns `_IDS` to `_OTHERS`."""
+
+    @property
+    def done(self) -> int:
+        """How many videos are done."""
+        return len(self.columns[_ROWS]) // _NUMBER.itemsize
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """The videos that are done, ascending."""
-        return tuple(self.ids_text.split())
+        return tuple(_lines([self], _IDS))
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """Of each of `ids`."""
+        return np.frombuffer(self.columns[_ROWS], _NUMBER)
+
+    @cached_property
+    def places(self) -> NDArray[np.int64]:
+        """For each of `ids`, which of `parts` has it."""
+        return np.frombuffer(self.columns[_PLACES], _NUMBER)
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
         """Of each of `ids`."""
-        return tuple(self.digests_text.split())
+        return tuple(_lines([self], _DIGESTS))
 
     @cached_property
     def others(self) -> Mapping[str, Verdict]:
         """The verdicts of all ids that are not done."""
-        return {i: Verdict(State(state), reason, told) for i, (state, reason, told) in self.others_told.items()}
+        told = json.loads(self.columns[_OTHERS])
+        return {i: Verdict(State(state), reason, detail) for i, (state, reason, detail) in told.items()}
 
     @cached_property
     def verdicts(self) -> Mapping[str, Verdict]:
         """Of every id, in no order."""
         return {**dict.fromkeys(self.ids, DONE), **self.others}
-
-
-_PART = tuple(field.name for field in fields(Part))
-_SUMMARY = tuple(field.name for field in fields(Summary))
 
 
 def summaries(layout: VariantLayout, *, by_content: bool = False) -> dict[int, Summary]:
@@ -110,11 +124,23 @@ def refresh(layout: VariantLayout) -> None:
         publish(layout.index_file, _encoded(layout, found), replace=True)
 
 
-def logical_digest_of(found: Mapping[int, Summary]) -> str:
+def done_ids(found: Iterable[Summary]) -> list[str]:
+    """The videos that are done, shard by shard."""
+    return _lines(found, _IDS)
+
+
+def logical_digest_of(found: Iterable[Summary]) -> str:
     """What `storage.account.logical_digest` says of the same sidecars."""
-    pairs = sorted(pair for one in found.values() for pair in zip(one.ids, one.digests, strict=True))
-    lines = [f"{video_id} {digest}\n" for video_id, digest in pairs]
+    every = tuple(found)
+    lines = [
+        f"{video_id} {digest}\n"
+        for video_id, digest in sorted(zip(_lines(every, _IDS), _lines(every, _DIGESTS), strict=True))
+    ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _lines(found: Iterable[Summary], column: int) -> list[str]:
+    return b"".join([one.columns[column] for one in found]).decode("ascii").splitlines()
 
 
 def _stamps(layout: VariantLayout) -> Iterator[tuple[int, Stamp]]:
@@ -149,18 +175,14 @@ def _summarized(sidecar: Sidecar, sha256: str, stamp: Stamp) -> Summary:
     done = sorted((video_id, entry) for video_id, entry in sidecar.entries.items() if entry.is_done)
     numbers = {part.file: number for number, part in enumerate(sidecar.parts)}
     others = {i: entry.verdict for i, entry in sorted(sidecar.entries.items()) if not entry.is_done}
-    return Summary(
-        catalog=sidecar.catalog,
-        shard=sidecar.shard,
-        sha256=sha256,
-        stamp=stamp,
-        parts=sidecar.parts,
-        rows=[entry.rows for _, entry in done],
-        places=[numbers[entry.part] for _, entry in done],
-        ids_text=" ".join(video_id for video_id, _ in done),
-        digests_text=" ".join(entry.digest for _, entry in done),
-        others_told={i: [str(one.state), one.reason, one.detail] for i, one in others.items()},
+    columns = (
+        "".join(f"{video_id}\n" for video_id, _ in done).encode("ascii"),
+        np.array([entry.rows for _, entry in done], _NUMBER).tobytes(),
+        np.array([numbers[entry.part] for _, entry in done], _NUMBER).tobytes(),
+        "".join(f"{entry.digest}\n" for _, entry in done).encode("ascii"),
+        json.dumps({i: [str(one.state), one.reason, one.detail] for i, one in others.items()}).encode("ascii"),
     )
+    return Summary(sidecar.catalog, sidecar.shard, sha256, stamp, sidecar.parts, columns)
 
 
 def _known(layout: VariantLayout) -> tuple[Mapping[int, Summary], int]:
@@ -174,34 +196,46 @@ def _known(layout: VariantLayout) -> tuple[Mapping[int, Summary], int]:
 
 
 def _encoded(layout: VariantLayout, found: Mapping[int, Summary]) -> bytes:
-    content = {**_preamble(layout), "shards": [_to_json(one) for one in found.values()]}
-    body = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    head = json.dumps({**_preamble(layout), "shards": [_to_json(one) for one in found.values()]})
+    columns = zip(*(one.columns for one in found.values()), strict=True)
+    body = b"".join([head.encode("ascii"), b"\n", *chain.from_iterable(columns)])
+    return _sha256_line(body) + body
 
 
 @lru_cache(maxsize=8)
 def _decoded(layout: VariantLayout, identity: tuple[int, ...]) -> Mapping[int, Summary]:
     """The summaries in the index; none if it is not, to the last bit, what this release wrote for this variant."""
     try:
-        sha256, _, body = layout.index_file.read_bytes().partition(b"\n")
+        whole = layout.index_file.read_bytes()
     except FileNotFoundError:
         return {}
-    if hashlib.sha256(body).hexdigest().encode() != sha256:
+    body = memoryview(whole)[_SHA256_LINE_BYTES:]
+    if whole[:_SHA256_LINE_BYTES] != _sha256_line(body):
         return {}
-    content = json.loads(body)
+    end = whole.index(b"\n", _SHA256_LINE_BYTES)
+    content = json.loads(whole[_SHA256_LINE_BYTES:end])
     shards = content.pop("shards", None)
-    return {one["shard"]: _from_json(one) for one in shards} if content == _preamble(layout) else {}
+    return _taken_apart(shards, whole, end + 1) if content == _preamble(layout) else {}
+
+
+def _sha256_line(body: bytes | memoryview) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode("ascii") + b"\n"
 
 
 def _preamble(layout: VariantLayout) -> dict[str, object]:
     return {"format": FORMAT, "taxonomy": TAXONOMY_VERSION, "variant": layout.folder.name}
 
 
-def _to_json(one: Summary) -> dict[str, object]:
-    parts = [[getattr(part, name) for name in _PART] for part in one.parts]
-    return {name: getattr(one, name) for name in _SUMMARY} | {"parts": parts}
+def _to_json(one: Summary) -> list[object]:
+    parts = [list(vars(part).values()) for part in one.parts]
+    return [one.catalog, one.shard, one.sha256, one.stamp, parts, [len(column) for column in one.columns]]
 
 
-def _from_json(fields: dict[str, Any]) -> Summary:
-    parts = tuple(Part(*part) for part in fields.pop("parts"))
-    return Summary(**fields, parts=parts)
+def _taken_apart(shards: Sequence[list[Any]], whole: bytes, first: int) -> Mapping[int, Summary]:
+    sizes = chain.from_iterable(zip(*(shard[-1] for shard in shards), strict=True))
+    pieces = [whole[start:end] for start, end in pairwise(accumulate(sizes, initial=first))]
+    found = {}
+    for number, (catalog, shard, sha256, stamp, parts, _) in enumerate(shards):
+        mine = tuple(pieces[number :: len(shards)])
+        found[shard] = Summary(catalog, shard, sha256, stamp, tuple(Part(*part) for part in parts), mine)
+    return found

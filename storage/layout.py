@@ -5,7 +5,7 @@
     ROOT/<catalog>/features/<variant>-<fp>/settings.json
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.h5    immutable part
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.json       sidecar: the only file ever replaced
-    ROOT/<catalog>/features/<variant>-<fp>/index.json           what all sidecars say, to open them quickly
+    ROOT/<catalog>/features/<variant>-<fp>/index.bin            what all sidecars say, to open them quickly
     ROOT/<catalog>/features/<variant>-<fp>/spool/012/           finished videos that wait for their part
     ROOT/<catalog>/scores/<run>/run.json  scores.<hash>.h5      what one model answered, and where that came from
     ROOT/<catalog>/leases/shard_012.lease   report/   runs/
@@ -78,7 +78,7 @@ class VariantLayout:
     @property
     def index_file(self) -> Path:
         """What all sidecars say, for whoever opens the variant: rebuilt from them at any time."""
-        return self.folder / "index.json"
+        return self.folder / "index.bin"
 
     def sidecar(self, shard: int) -> Path:
         """The shard's account: parts, their sha256, one state per id, provenance."""
@@ -175,10 +175,15 @@ class Layout:
         """Says that a run asked for its retries."""
         return self._build(run_name) / "retry.json"
 
+    @property
+    def runs(self) -> Path:
+        """One folder per run, of features or of a model."""
+        return self.folder / "runs"
+
     def _build(self, run_name: str) -> Path:
         if not re.fullmatch(r"[A-Za-z0-9]{1,32}", run_name):
             raise ValueError(f"a run is named with 1 to 32 letters and digits, got {run_name!r}")
-        return self.folder / "runs" / run_name
+        return self.runs / run_name
 
     def shard_times(self, run_name: str, shard: int) -> Path:
         """Where the time of one shard went in one run."""
@@ -190,7 +195,7 @@ class Layout:
 
     def run(self, run: str) -> Path:
         """Folder of a model's training."""
-        return self.folder / "runs" / _run_name(run)
+        return self.runs / _run_name(run)
 
     def scores(self, run: str) -> Path:
         """Folder of what one run of a model answered."""

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -163,7 +164,14 @@ class FeatureTrack:
         )
 
     def digest(self) -> str:
-        """sha256 over id, spans and arrays by name: equal content, equal digest, wherever the rows are stored."""
+        """sha256 over id, spans and arrays by name: equal content, equal digest, wherever the rows are stored.
+
+        Computed once: rows are not changed after they were made.
+        """
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         sha = hashlib.sha256(self.video_id.encode())
         for name, array in [("spans", self.spans), *sorted(self.arrays.items())]:
             for label, part in _plain_parts(name, array):

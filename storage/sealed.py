@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from storage.errors import IntegrityError
-from storage.fingerprint import canonical_json, plain, readable_json
+from storage.fingerprint import canonical_json, readable_json
 from storage.records import JSON
 
 
 def seal(content: Mapping[str, JSON]) -> bytes:
-    """The record as bytes, for a person and for `diff`. Equal content, equal bytes."""
-    whole = {name: plain(value) for name, value in content.items()}
+    """The record as bytes, for a person and for `diff`. Equal content, equal bytes. TypeError for what is no JSON."""
+    whole = dict(content)
     return readable_json({**whole, "sha256": _digest(whole)})
 
 

@@ -30,7 +30,7 @@ from storage.reader import ARRAY_NAME, FORMAT, FORMAT_VERSION, PartHeader, PartR
 from storage.records import JSON, VIDEO_ID, Array, FeatureTrack, Ragged
 from storage.sealed import seal
 
-__all__ = ["PartHeader", "PartReader", "part_image", "write_part"]
+__all__ = ["PartHeader", "PartReader", "check_track", "part_image", "write_part"]
 
 _KINDS = "iuf"
 
@@ -65,12 +65,13 @@ def _check(tracks: Sequence[FeatureTrack]) -> None:
             raise ValueError(f"videos of a part come in ascending order: {later.video_id} follows {earlier.video_id}")
     first = _form(tracks[0])
     for track in tracks:
-        _check_track(track)
+        check_track(track)
         if _form(track) != first:
             raise ValueError(f"{track.video_id} has the arrays {_form(track)}, {tracks[0].video_id} has {first}")
 
 
-def _check_track(track: FeatureTrack) -> None:
+def check_track(track: FeatureTrack) -> None:
+    """Raise ValueError for a track that no part can hold."""
     if not VIDEO_ID.fullmatch(track.video_id):
         raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {track.video_id!r}")
     if track.rows == 0:

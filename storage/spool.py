@@ -1,65 +1,75 @@
 """Finished videos of one shard that wait for their part, so that a kill costs at most the video in hand.
 
-Each is a part with one video, and a record that is written last and vouches for it. What is half there, or damaged, is
-worth nothing and is thrown away: that video is simply done again. Refuses to know shards and sidecars.
+Each is a record of one journal: what became of the video, and its rows as they are in memory. What is half there, or
+damaged, is worth nothing and is passed over: that video is simply done again. Refuses to know shards and sidecars.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from storage import journal
 from storage.account import Entry, Fields
-from storage.atomic import publish, remove, size_and_sha256, sweep
 from storage.errors import IntegrityError, LookupFailed
 from storage.faults import disk_fault
-from storage.layout import video_stem
-from storage.reader import PartHeader, PartReader
-from storage.records import JSON, FeatureTrack
-from storage.sealed import seal, unseal
-from storage.shard import part_image
+from storage.journal import Record
+from storage.records import JSON, Array, FeatureTrack, Ragged
+from storage.shard import check_track
 
-_HEADER = PartHeader("spool", 0, "spool", "")
-"""A spooled video is no part of a store yet, and says so."""
+_SPANS = "spans"
+_KINDS = "iuf"
 
 
 def put(folder: Path, video_id: str, entry: Entry, track: FeatureTrack | None = None) -> None:
-    """Keep what became of a video; `track` exactly if the entry says done. Replaces what was kept of it before."""
+    """Keep what became of a video; `track` exactly if the entry says done. Counts instead of what was kept before."""
     if entry.is_done != (track is not None) or (track is not None and track.video_id != video_id):
         raise ValueError(f"{video_id}: {entry.verdict} with {track}; a done video brings its own track, others none")
     if track is not None:
-        rows = _rows_file(folder, video_id)
-        publish(rows, part_image(rows, _HEADER, [track], {}), replace=True)
-    size_bytes, sha256 = size_and_sha256(_rows_file(folder, video_id)) if track is not None else (0, "")
-    vouched: dict[str, JSON] = {"rows_bytes": size_bytes, "rows_sha256": sha256}
-    record: dict[str, JSON] = {"video_id": video_id, "entry": entry.to_json(), **vouched}
-    publish(_record_file(folder, video_id), seal(record), replace=True)
+        check_track(track)
+    arrays = dict(_plain_arrays(track)) if track is not None else {}
+    described: list[JSON] = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
+    head: dict[str, JSON] = {"video_id": video_id, "entry": entry.to_json(), "arrays": described}
+    body = [np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays.values() if array.size]
+    journal.add(_file(folder), json.dumps(head, allow_nan=False).encode("ascii"), body)
 
 
-def finished(folder: Path) -> dict[str, Entry]:
-    """What is kept and whole, by ascending id; everything else in the folder that is dead or damaged is removed."""
-    sweep(folder)
-    whole: dict[str, Entry] = {}
-    used: set[Path] = set()
-    for path in sorted(folder.glob("v_*.json")):
+class Spooled:
+    """What is kept and whole at the moment of asking. Changes nothing, so anybody may ask."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = _file(folder)
+        self._records: dict[str, Record] = {}
+        self._arrays: dict[str, list[Any]] = {}
+        entries: dict[str, Entry] = {}
+        for record in journal.records(self._path):
+            fields = Fields(self._path, json.loads(record.head), "a spooled video")
+            video_id = fields.take("video_id", str)
+            entries[video_id] = Entry.from_json(self._path, fields.take("entry", dict))
+            self._arrays[video_id] = fields.take("arrays", list)
+            self._records[video_id] = record
+            fields.end()
+        self.entries: Mapping[str, Entry] = dict(sorted(entries.items()))
+        """By ascending id. Of a video that was put twice, the last."""
+
+    def track(self, video_id: str) -> FeatureTrack:
+        """The rows of a video that is done. Raises LookupFailed; IntegrityError if they were damaged meanwhile."""
+        if video_id not in self.entries or not self.entries[video_id].is_done:
+            raise LookupFailed(f"{self._path} keeps no rows of {video_id}")
+        content = journal.body(self._path, self._records[video_id])
         try:
-            video_id, entry = _read(path)
-        except IntegrityError:
-            continue
-        whole[video_id] = entry
-        used |= {path, _rows_file(folder, video_id)}
-    for path in sorted(folder.glob("v_*")):
-        if path not in used:
-            remove(path)
-    return dict(sorted(whole.items()))
-
-
-def load(folder: Path, video_id: str) -> FeatureTrack:
-    """The rows of a video that `finished` named as done. Raises LookupFailed; IntegrityError if they are damaged."""
-    path = _rows_file(folder, video_id)
-    if not path.exists():
-        raise LookupFailed(f"{folder} keeps no rows of {video_id}")
-    return PartReader(path).track(video_id)
+            arrays = dict(_taken_apart(content, self._arrays[video_id]))
+            spans = arrays.pop(_SPANS)
+            return FeatureTrack(video_id, spans, _with_ragged(arrays))
+        except (ValueError, TypeError, KeyError) as error:
+            raise IntegrityError(self._path, f"the rows of {video_id} are none we wrote: {error}") from error
 
 
 def clear(folder: Path) -> None:
@@ -71,22 +81,38 @@ def clear(folder: Path) -> None:
         raise disk_fault(error, folder) from error
 
 
-def _read(path: Path) -> tuple[str, Entry]:
-    fields = Fields(path, unseal(path, path.read_bytes()), "a spooled video")
-    video_id, entry = fields.take("video_id", str), Entry.from_json(path, fields.take("entry", dict))
-    expected = (fields.take("rows_bytes", int), fields.take("rows_sha256", str))
-    fields.end()
-    if path != _record_file(path.parent, video_id):
-        raise IntegrityError(path, f"is the record of {video_id}; it was renamed")
-    rows = _rows_file(path.parent, video_id)
-    if entry.is_done and (not rows.exists() or size_and_sha256(rows) != expected):
-        raise IntegrityError(rows, "is not what its record says")
-    return video_id, entry
+def _file(folder: Path) -> Path:
+    return folder / "finished.journal"
 
 
-def _rows_file(folder: Path, video_id: str) -> Path:
-    return folder / f"{video_stem(video_id)}.h5"
+def _plain_arrays(track: FeatureTrack) -> Iterator[tuple[str, Array]]:
+    yield _SPANS, track.spans
+    for name, array in track.arrays.items():
+        if isinstance(array, Ragged):
+            yield f"{name}/values", array.values
+            yield f"{name}/lengths", array.lengths
+        else:
+            yield f"{name}/", array
 
 
-def _record_file(folder: Path, video_id: str) -> Path:
-    return folder / f"{video_stem(video_id)}.json"
+def _taken_apart(content: NDArray[np.uint8], described: list[Any]) -> Iterator[tuple[str, Array]]:
+    start = 0
+    for name, kind, shape in described:
+        dtype = np.dtype(kind)
+        size_bytes = math.prod(shape) * dtype.itemsize
+        if dtype.kind not in _KINDS:
+            raise ValueError(f"{name} is {dtype}")
+        # A copy is aligned, and lets go of the other arrays.
+        yield name, content[start : start + size_bytes].copy().view(dtype).reshape(shape)
+        start += size_bytes
+
+
+def _with_ragged(arrays: Mapping[str, Array]) -> dict[str, Array | Ragged]:
+    found: dict[str, Array | Ragged] = {}
+    for full_name, array in arrays.items():
+        name, _, role = full_name.partition("/")
+        if role == "values":
+            found[name] = Ragged(array, arrays[f"{name}/lengths"])
+        elif not role:
+            found[name] = array
+    return found

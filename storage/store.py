@@ -7,8 +7,10 @@ for. Everything here pickles and survives fork and spawn. Refuses to write.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from storage.atomic import size_and_sha256
 from storage.errors import IntegrityError, LookupFailed
 from storage.fingerprint import differences, fingerprint
 from storage.handles import VideoHandle
-from storage.index import Summary, logical_digest_of, summaries
+from storage.index import Summary, done_ids, logical_digest_of, summaries
 from storage.layout import Layout, VariantLayout, parse_variant, shard_and_number
 from storage.reader import PartHeader, PartReader
 from storage.records import JSON
@@ -106,14 +108,28 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return summaries(self.layout, by_content=self._verify)
 
     @cached_property
-    def _places(self) -> dict[str, tuple[int, int]]:
-        """Done video → its shard, and its place in the shard's summary."""
-        return {video_id: (shard, n) for shard, one in self._summaries.items() for n, video_id in enumerate(one.ids)}
+    def _numbers(self) -> dict[str, int]:
+        """Done video → its number when all shards are counted one after the other."""
+        return {video_id: number for number, video_id in enumerate(done_ids(self._summaries.values()))}
+
+    @cached_property
+    def _shards(self) -> tuple[tuple[Summary, ...], list[int]]:
+        """The summaries, and the number behind the last video of each."""
+        found = tuple(self._summaries.values())
+        return found, list(accumulate(one.done for one in found))
+
+    def _place(self, video_id: str) -> tuple[Summary, int]:
+        """The summary of a done video's shard, and the video's place in it. Raises LookupFailed."""
+        if video_id not in self._numbers:
+            raise LookupFailed(self._why_not(video_id))
+        number, (found, ends) = self._numbers[video_id], self._shards
+        shard = bisect_right(ends, number)
+        return found[shard], number - ends[shard] + found[shard].done
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """The videos that are done, ascending."""
-        return tuple(sorted(self._places))
+        return tuple(sorted(self._numbers))
 
     @cached_property
     def verdicts(self) -> Mapping[str, Verdict]:
@@ -122,13 +138,11 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 
     def digest(self) -> str:
         """sha256 over ids and rows: equal content, equal digest, however it is spread over parts."""
-        return logical_digest_of(self._summaries)
+        return logical_digest_of(self._summaries.values())
 
     def entry(self, video_id: str) -> Entry:
         """All that is on record of a done video, facts too; reads its shard's sidecar. Raises LookupFailed."""
-        if video_id not in self._places:
-            raise LookupFailed(self._why_not(video_id))
-        shard = self._places[video_id][0]
+        shard = self._place(video_id)[0].shard
         if shard not in self._sidecars_read:
             found = read_sidecar(self.layout, shard)
             if found is None:
@@ -140,19 +154,16 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return iter(self.ids)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return sum(one.done for one in self._summaries.values())
 
     def __contains__(self, video_id: object) -> bool:
-        return video_id in self._places
+        return video_id in self._numbers
 
     def __getitem__(self, video_id: str) -> VideoHandle:
         """The video's rows. Raises LookupFailed, with its verdict if it has one; IntegrityError if its part is bad."""
-        if video_id not in self._places:
-            raise LookupFailed(self._why_not(video_id))
-        shard, place = self._places[video_id]
-        found = self._summaries[shard]
+        found, place = self._place(video_id)
         part = self._part(found, found.parts[found.places[place]])
-        return VideoHandle(part, video_id, found.rows[place], found.digests[place])
+        return VideoHandle(part, video_id, int(found.rows[place]), found.digests[place])
 
     def _why_not(self, video_id: str) -> str:
         verdict = self.verdicts.get(video_id)

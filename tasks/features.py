@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import types
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -166,7 +166,7 @@ class BuildFeatures(luigi.Task):
         settings = load(self.catalog)
         shards = parse_shards(self.shards, catalog_of(settings).shard_count)
         left = videos_to_do(settings, shards)
-        progress.VIDEOS.plan(sum(left.values()))
+        progress.VIDEOS.plan(lengths(settings, left))
         if left and settings.cluster.kind == INLINE:
             yield [ExtractShard(catalog=self.catalog, shard=shard, run_name=self.run_name) for shard in left]
         elif left:
@@ -219,11 +219,18 @@ def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
         raise SettingsError(tuple(faults))
 
 
-def videos_to_do(settings: Settings, shards: tuple[int, ...]) -> dict[int, int]:
-    """Shard that is not complete → how many of its videos are to be done. Luigi is not asked about the others."""
+def videos_to_do(settings: Settings, shards: tuple[int, ...]) -> dict[int, frozenset[str]]:
+    """Shard that is not complete → its videos that are to be done. Luigi is not asked about the others."""
     catalog = catalog_of(settings)
-    left = {shard: len(shard_job(settings, catalog, shard).todo()) for shard in shards}
+    left = {shard: shard_job(settings, catalog, shard).todo() for shard in shards}
     return {shard: videos for shard, videos in left.items() if videos}
+
+
+def lengths(settings: Settings, left: Mapping[int, frozenset[str]]) -> dict[str, float | None]:
+    """Each of these videos → its duration in seconds, as the catalog states it."""
+    wanted = frozenset().union(*left.values())
+    videos = catalog_of(settings).videos if wanted else ()
+    return {video.video_id: video.claimed_duration_seconds for video in videos if video.video_id in wanted}
 
 
 def _reasons(retry: tuple[str, ...]) -> tuple[str, ...]:

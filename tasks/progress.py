@@ -1,18 +1,20 @@
 """Progress of a run for a person: a bar with rate and time left on a terminal, plain lines in a batch log.
 
-One bar counts all videos of a run, whichever shards they belong to. Knows nothing of what is done to a video.
+One bar counts all videos of a run, whichever shards they belong to. Knows nothing of what is done to a video; what is
+left of a run is `pace.py`'s question.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
 from storage.verdicts import State, Verdict
+from tasks.pace import Pace
 
 LINE_EVERY_SECONDS = 30.0
 """How often a batch log gets a line."""
@@ -28,28 +30,27 @@ class Bar:
         self._unit = unit
         self._started = time.monotonic()
         self._last_line = self._started - LINE_EVERY_SECONDS
-        shape = "{desc} |{bar}| {n_fmt}/{total_fmt} {unit}s, {rate_fmt}, {remaining} left {postfix}"
+        shape = "{desc} |{bar}| {n_fmt}/{total_fmt} {unit}s, {rate_fmt}{postfix}"
         hidden = not sys.stderr.isatty()
         self._bar = None if hidden else tqdm(desc=title, unit=unit, total=total, file=sys.stderr, bar_format=shape)
 
-    def advance_to(self, done: int, note: str = "") -> None:
-        """Say that `done` units are finished."""
+    def advance_to(self, done: int, note: str = "", left_seconds: float | None = None) -> None:
+        """Say that `done` units are finished. Unless it is told how long the rest takes, as long as these did."""
+        now = time.monotonic()
+        elapsed = now - self._started
+        if left_seconds is None and done and elapsed >= 1:
+            left_seconds = (self.total - done) * elapsed / done
+        left = "" if left_seconds is None else f", {clock(left_seconds)} left"
+        noted = f"; {note}" if note else ""
         if self._bar is not None:
             self._bar.total = self.total
-            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.set_postfix_str(f"{left}{noted}".removeprefix(", "), refresh=False)
             self._bar.update(done - self.done)
         self.done = done
-        now = time.monotonic()
         if self._bar is None and (now - self._last_line >= LINE_EVERY_SECONDS or done >= self.total):
             self._last_line = now
-            say(f"{self._title}: {self._rate(now - self._started)}{f'; {note}' if note else ''}")
-
-    def _rate(self, elapsed_seconds: float) -> str:
-        rate = self.done / elapsed_seconds if elapsed_seconds >= 1 else 0.0
-        count = f"{self.done}/{self.total} {self._unit}s"
-        if not rate:
-            return count
-        return f"{count}, {rate * 60:.1f} a minute, {clock((self.total - self.done) / rate)} left"
+            rate = f", {done / elapsed * 60:.1f} a minute" if elapsed >= 1 else ""
+            say(f"{self._title}: {done}/{self.total} {self._unit}s{rate}{left}{noted}")
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -64,13 +65,15 @@ class Videos:
         self._bar: Bar | None = None
         self._planned = 0
         self._failures = 0
+        self._pace = Pace()
 
-    def plan(self, videos: int) -> None:
-        """So many more videos are to come."""
-        self._planned += videos
+    def plan(self, seconds: Mapping[str, float | None]) -> None:
+        """These videos are to come, each so long, or of unknown length."""
+        self._planned += len(seconds)
+        self._pace.expect(seconds, time.monotonic())
         if self._bar is not None:
             self._bar.total = self._planned
-        elif videos:
+        elif seconds:
             self._bar = Bar("videos", "video", self._planned)
 
     def video(self, shard: int, video_id: str, verdict: Verdict) -> None:
@@ -81,7 +84,8 @@ class Videos:
             self._failures += 1
             say(f"shard {shard:03d}  {video_id}  {verdict}")
         note = f"{self._failures} without all features" if self._failures else ""
-        self._bar.advance_to(self._bar.done + 1, note)
+        self._pace.ended(video_id, time.monotonic(), done=verdict.state is State.DONE)
+        self._bar.advance_to(self._bar.done + 1, note, self._pace.left_seconds())
 
     def close(self) -> None:
         """The run is over."""

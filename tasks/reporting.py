@@ -93,25 +93,25 @@ def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterab
     layout = settings.layout.variant(variant.name, variant.fingerprint())
     everything = index.summaries(layout)
     found = {shard: everything[shard] for shard in shards if shard in everything}
-    verdicts = {video_id: verdict for one in found.values() for video_id, verdict in one.verdicts.items()}
     ids = [video_id for shard in shards for video_id in catalog.shard_ids(shard)]
-    if without := [video_id for video_id in ids if video_id not in verdicts]:
+    done = frozenset(index.done_ids(found.values()))
+    others = {video_id: verdict for one in found.values() for video_id, verdict in one.others.items()}
+    left = [video_id for video_id in ids if video_id not in done]
+    if without := [video_id for video_id in left if video_id not in others]:
         raise IntegrityError(layout.folder, f"{len(without)} ids have no verdict, the first is {without[0]}")
-    mine = {video_id: verdicts[video_id] for video_id in ids}
     reasons: dict[str, list[str]] = {}
-    for video_id, verdict in sorted(pair for one in found.values() for pair in one.others.items()):
-        if video_id in mine:
-            reasons.setdefault(verdict.reason, []).append(video_id)
+    for video_id in sorted(left):
+        reasons.setdefault(others[video_id].reason, []).append(video_id)
     remarks = remarks_on(settings.layout.report, layout, found)
     return Tally(
         name=variant.full_name,
         weights=variant.weights,
         ids=len(ids),
-        states=Counter(verdict.state for verdict in mine.values()),
+        states=Counter(others[video_id].state for video_id in left) + Counter({State.DONE: len(ids) - len(left)}),
         reasons=reasons,
         losses=remarks.losses,
         rescaled=remarks.rescaled,
-        rows=sum(sum(one.rows) for one in found.values()),
+        rows=sum(int(one.rows.sum()) for one in found.values()),
         size_bytes=sum(part.size_bytes for one in found.values() for part in one.parts),
     )
 

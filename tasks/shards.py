@@ -15,7 +15,7 @@ from pipeline.egress import Gate
 from pipeline.extract import resolve_device
 from pipeline.process import ShardJob, process_shard
 from pipeline.proof import prove
-from pipeline.times import Times, keep
+from pipeline.times import OF_SHARD, Times, keep
 from storage.catalog import Catalog
 from storage.lease import lease
 from storage.verdicts import Verdict
@@ -53,14 +53,14 @@ def extract_shard(
     """
     device = resolve_device(settings.device)
     asked_as = catalog_of(settings).asked_as
+    for variant in settings.variants:
+        prove(variant.spec, device, settings.layout.proofs, variant.numerics)
     with (
         lease(settings.layout.lease(job.shard)),
         _children(settings, at_once(settings, device)) as children,
         _kept_times(settings, run_name, job.shard) as times,
     ):
         decoder, *beside = [watched(child) for child in children]
-        for variant in settings.variants:
-            prove(variant.spec, device, settings.layout.proofs, variant.numerics)
         process_shard(
             job,
             fetch=lambda video_id, retry: fetch(
@@ -101,7 +101,8 @@ def _children(settings: Settings, count: int) -> Iterator[list[ChildDecoder]]:
 def _kept_times(settings: Settings, run_name: str, shard: int) -> Iterator[Times]:
     times = Times()
     try:
-        yield times
+        with times.during(OF_SHARD, "clock"):
+            yield times
     finally:
-        if times.of_videos():
+        if len(times.of_videos()) > 1:
             keep(settings.layout.shard_times(run_name, shard), times)

@@ -11,8 +11,8 @@ from pipeline.survival import report, survival
 from storage.atomic import publish
 from storage.catalog import Catalog
 from storage.fingerprint import readable
-from storage.index import summaries
-from storage.verdicts import State, Verdict
+from storage.index import done_ids, summaries
+from storage.verdicts import DONE, Verdict
 from tasks.settings import Settings
 
 FILE = "survival.json"
@@ -27,11 +27,11 @@ def keep_survival(settings: Settings, catalog: Catalog) -> list[str]:
 
 
 def _verdicts(settings: Settings, catalog: Catalog) -> dict[str, Verdict]:
-    verdicts: dict[str, Verdict] = {}
+    done: set[str] = set()
+    others: dict[str, Verdict] = {}
     for variant in settings.variants_of(catalog):
-        layout = settings.layout.variant(variant.name, variant.fingerprint())
-        for found in summaries(layout).values():
-            for video_id, verdict in found.verdicts.items():
-                if video_id not in verdicts or verdict.state is State.DONE:
-                    verdicts[video_id] = verdict
-    return verdicts
+        found = summaries(settings.layout.variant(variant.name, variant.fingerprint())).values()
+        done.update(done_ids(found))
+        for video_id, verdict in (pair for one in found for pair in one.others.items()):
+            others.setdefault(video_id, verdict)
+    return {**others, **dict.fromkeys(done, DONE)}

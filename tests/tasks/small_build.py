@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.crew import ORDERS
+from storage.spool import Spooled
 from storage.store import FeatureStore
 from tests.pipeline.videos import ffmpeg
 
@@ -76,7 +77,7 @@ class Command:
 
     def spooled(self) -> int:
         """Videos that wait in the spool."""
-        return len(list(self.root.glob("phd2/features/*/spool*/**/v_*.json")))
+        return sum(len(Spooled(folder).entries) for folder in self.root.glob("phd2/features/*/spool/*"))
 
     def digests(self) -> dict[str, str]:
         """Variant → logical digest of what is built."""

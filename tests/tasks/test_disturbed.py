@@ -223,7 +223,7 @@ def test_a_folder_that_becomes_read_only_is_told_and_nothing_is_lost(calm: Comma
     set -e
     mount -t tmpfs none "$DISK"
     "$@" & run=$!
-    while ! ls "$DISK"/phd2/features/*/spool/000/*.json 2>/dev/null >&2; do kill -0 $run; sleep 0.01; done
+    while ! ls "$DISK"/phd2/features/*/spool/000/*.journal 2>/dev/null >&2; do kill -0 $run; sleep 0.01; done
     mount -o remount,ro "$DISK"
     code=0; wait $run || code=$?; echo "first $code"
     code=0; "$@" || code=$?; echo "second $code"

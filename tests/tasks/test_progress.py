@@ -26,7 +26,7 @@ def test_a_log_gets_the_first_and_the_last_line(capsys: pytest.CaptureFixture[st
 
 def test_a_failure_is_told_when_it_happens(capsys: pytest.CaptureFixture[str]) -> None:
     videos = Videos()
-    videos.plan(2)
+    videos.plan({"abc": None, "def": 10.0})
     videos.video(7, "abc", failed("network", "reset by peer"))
     videos.video(7, "def", DONE)
     videos.close()

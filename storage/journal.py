@@ -1,0 +1,188 @@
+"""Records that are added to the end of one file, each whole or not there: what a spool is made of.
+
+    16 bytes that begin every record · size of head and of body, 8 bytes each · sha256 of these and of the head · head ·
+    body · sha256 of the body
+
+A record that a kill or a full disk cut short, or that was damaged, is passed over, and what comes after it is found by
+the first 16 bytes of the next. One process at a time may add; anybody may read meanwhile. What was added is safe from a
+kill at once, and from a power cut when the disk has it: records that come within a second share one wait for that.
+Refuses to know what a record says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage import atomic
+from storage.atomic import Buffer, Step
+from storage.errors import IntegrityError
+from storage.faults import disk_fault
+
+SYNC_EVERY_SECONDS = 1.0
+"""More than this after the last wait for the disk, an addition waits for it again."""
+_MAGIC = bytes.fromhex("89564864 0d0a1a0a c3e1f7b2 5a9d6e40")
+_SIZES = struct.Struct("<QQ")
+_SHA256_BYTES = 32
+_PREFIX_BYTES = len(_MAGIC) + _SIZES.size + _SHA256_BYTES
+_LARGEST_HEAD_BYTES = 1 << 26
+_BLOCK_BYTES = 1 << 20
+_PIECES_AT_ONCE = 64
+
+_adding = threading.Lock()
+_synced: dict[Path, float] = {}
+"""When this process last waited for the disk, by a clock that only goes forward."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A whole record, and where its body lies."""
+
+    head: bytes
+    body_offset: int
+    body_bytes: int
+
+
+def add(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
+    """Add a record; makes the file and its folders. Raises DiskFull, or SystemicFault for other errors of the disk."""
+    pieces = [memoryview(piece).cast("B") for piece in body]
+    sizes = _SIZES.pack(len(head), sum(piece.nbytes for piece in pieces))
+    sha = hashlib.sha256()
+    for piece in pieces:
+        sha.update(piece)
+    start = _MAGIC + sizes + hashlib.sha256(sizes + head).digest() + head
+    with _adding:
+        try:
+            _append(path, [memoryview(start), *pieces, memoryview(sha.digest())])
+        except OSError as error:
+            raise disk_fault(error, path, len(start) + sum(piece.nbytes for piece in pieces)) from error
+
+
+def _append(path: Path, pieces: list[memoryview]) -> None:
+    is_new = not path.exists()
+    if is_new:
+        atomic.make_folder(path.parent)
+    atomic.before_step(Step.OPEN, path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        _write_whole(descriptor, path, pieces)
+        if is_new or time.monotonic() - _synced.get(path, 0.0) > SYNC_EVERY_SECONDS:
+            atomic.before_step(Step.FSYNC, path)
+            os.fdatasync(descriptor)
+            _synced[path] = time.monotonic()
+    finally:
+        os.close(descriptor)
+    if is_new:
+        atomic.sync_folder(path.parent)
+
+
+def _write_whole(descriptor: int, path: Path, pieces: list[memoryview]) -> None:
+    before = os.fstat(descriptor).st_size
+    try:
+        while pieces:
+            atomic.before_step(Step.WRITE, path)
+            written = os.writev(descriptor, pieces[:_PIECES_AT_ONCE])
+            while pieces and written >= pieces[0].nbytes:
+                written -= pieces.pop(0).nbytes
+            if written:
+                pieces[0] = pieces[0][written:]
+    except OSError:
+        with contextlib.suppress(OSError):  # what stays is only untidy: a reader passes over it
+            os.ftruncate(descriptor, before)
+        raise
+
+
+def records(path: Path) -> Iterator[Record]:
+    """The whole records in the file, in the order they were added; none if there is no file. Reads all of it."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            yield from _records(file.fileno(), os.fstat(file.fileno()).st_size)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise disk_fault(error, path) from error
+
+
+def body(path: Path, record: Record) -> NDArray[np.uint8]:
+    """The bytes of a record's body. Raises IntegrityError if they are not what was added."""
+    found = np.empty(record.body_bytes + _SHA256_BYTES, np.uint8)
+    try:
+        with path.open("rb", buffering=0) as file:
+            is_there = _fill(file.fileno(), record.body_offset, found)
+    except OSError as error:
+        raise disk_fault(error, path) from error
+    content = found[:-_SHA256_BYTES]
+    if not is_there or hashlib.sha256(content.data).digest() != found[-_SHA256_BYTES:].tobytes():
+        raise IntegrityError(path, f"the record at byte {record.body_offset:,} is not what was written")
+    return content
+
+
+def _records(descriptor: int, size: int) -> Iterator[Record]:
+    block = np.empty(_BLOCK_BYTES, np.uint8)
+    offset = 0
+    while offset + _PREFIX_BYTES <= size:
+        record = _record_at(descriptor, offset, size)
+        if record is not None and _has_whole_body(descriptor, record, block):
+            yield record
+            offset = record.body_offset + record.body_bytes + _SHA256_BYTES
+        else:
+            offset = _next_magic(descriptor, offset + 1, size)
+
+
+def _record_at(descriptor: int, offset: int, size: int) -> Record | None:
+    """The record that begins here, if its head is whole and the file is long enough for it."""
+    prefix = os.pread(descriptor, _PREFIX_BYTES, offset)
+    magic, sizes, sha256 = prefix[: len(_MAGIC)], prefix[len(_MAGIC) : -_SHA256_BYTES], prefix[-_SHA256_BYTES:]
+    if magic != _MAGIC:
+        return None
+    head_bytes, body_bytes = _SIZES.unpack(sizes)
+    first = offset + _PREFIX_BYTES
+    if head_bytes > _LARGEST_HEAD_BYTES or first + head_bytes + body_bytes + _SHA256_BYTES > size:
+        return None
+    head = os.pread(descriptor, head_bytes, first)
+    is_whole = len(head) == head_bytes and hashlib.sha256(sizes + head).digest() == sha256
+    return Record(head, first + head_bytes, body_bytes) if is_whole else None
+
+
+def _has_whole_body(descriptor: int, record: Record, block: NDArray[np.uint8]) -> bool:
+    sha = hashlib.sha256()
+    offset, end = record.body_offset, record.body_offset + record.body_bytes
+    while offset < end:
+        piece = block[: min(len(block), end - offset)]
+        if not _fill(descriptor, offset, piece):
+            return False
+        sha.update(piece.data)
+        offset += len(piece)
+    return os.pread(descriptor, _SHA256_BYTES, end) == sha.digest()
+
+
+def _next_magic(descriptor: int, offset: int, size: int) -> int:
+    """Where the next record may begin; the file's size if none does."""
+    while offset < size:
+        piece = os.pread(descriptor, _BLOCK_BYTES, offset)
+        found = piece.find(_MAGIC)
+        if found >= 0:
+            return offset + found
+        offset += max(1, len(piece) - len(_MAGIC) + 1)
+    return size
+
+
+def _fill(descriptor: int, offset: int, array: NDArray[np.uint8]) -> bool:
+    """Whether the file had so many bytes there."""
+    buffer = array.data
+    while buffer:
+        count = os.preadv(descriptor, [buffer], offset)
+        if count == 0:
+            return False
+        buffer, offset = buffer[count:], offset + count
+    return True
