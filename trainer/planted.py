@@ -27,7 +27,7 @@ from storage.layout import Layout
 from storage.records import JSON, Annotation, Link, User, Video
 from storage.sidecar import DEFAULT_PART_BYTES, commit
 from storage.verdicts import DONE, failed
-from trainer.planted_features import Stream, draw_track, streams
+from trainer.planted_features import Stream, clip_stream, draw_track, frame_streams
 from trainer.planted_plan import Plan, PlantedSettings, Timing, published_timing, timing_of
 
 __all__ = ["PlantedSettings", "Timing", "plant", "published_timing", "timing_of"]
@@ -46,7 +46,8 @@ def plant(root: Path, settings: PlantedSettings, timing: Timing | None = None, *
     )
     publish(layout.sources / "tastes.csv", _table(("user_id", "kind", "share"), plan.taste_rows()), replace=False)
     write_catalog(layout, catalog)
-    for stream in streams(settings.width, with_frames=settings.with_frames):
+    frames = frame_streams(settings.object_shape, settings.joint_channels) if settings.with_frames else ()
+    for stream in (clip_stream(settings.width), *frames):
         _write_variant(layout, catalog, stream, plan, settings)
     return layout.folder
 

@@ -51,17 +51,15 @@ class Stream:
     """Array → shape of a row, or of an item of it."""
 
 
-def streams(width: int, *, with_frames: bool) -> tuple[Stream, ...]:
-    """The variants of a planted store."""
-    clips = Stream("c3d", C3D_ROW_SECONDS, {"pool5": (width,)})
-    if not with_frames:
-        return (clips,)
-    persons = {"boxes": (5,), "joints": (JOINTS, 3), "joint_features": (JOINTS, 8)}
-    return (
-        clips,
-        Stream("yolov5", FRAME_SECONDS, {"p5": (8, 2, 2)}),
-        Stream("keypoint_rcnn", FRAME_SECONDS, persons),
-    )
+def clip_stream(width: int) -> Stream:
+    """C3D's variant."""
+    return Stream("c3d", C3D_ROW_SECONDS, {"pool5": (width,)})
+
+
+def frame_streams(object_shape: tuple[int, int, int], joint_channels: int) -> tuple[Stream, ...]:
+    """The variants of objects and persons."""
+    persons = {"boxes": (5,), "joints": (JOINTS, 3), "joint_features": (JOINTS, joint_channels)}
+    return (Stream("yolov5", FRAME_SECONDS, {"p5": object_shape}), Stream("keypoint_rcnn", FRAME_SECONDS, persons))
 
 
 def draw_track(video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: int, noise: float) -> FeatureTrack:
@@ -73,7 +71,7 @@ def draw_track(video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: 
     latents = _latents(video_id, scenes, seed)[shown]
     rng = _rng(seed, video_id, stream.variant)
     if stream.variant == "keypoint_rcnn":
-        return FeatureTrack(video_id, spans, _persons(latents, seed, noise, rng))
+        return FeatureTrack(video_id, spans, _persons(latents, stream.arrays["joint_features"], seed, noise, rng))
     (name, shape), *_ = stream.arrays.items()
     return FeatureTrack(video_id, spans, {name: _seen(latents, f"{stream.variant}/{name}", shape, seed, noise, rng)})
 
@@ -97,7 +95,7 @@ def _seen(
 
 
 def _persons(
-    latents: NDArray[np.float64], seed: int, noise: float, rng: np.random.Generator
+    latents: NDArray[np.float64], features: tuple[int, ...], seed: int, noise: float, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float16] | Ragged]:
     lengths = rng.integers(0, MAX_PERSONS + 1, len(latents))
     each = np.repeat(latents, lengths, axis=0)
@@ -111,7 +109,7 @@ def _persons(
     return {
         "boxes": Ragged(boxes.astype(np.float32), lengths),
         "joints": Ragged(np.concatenate([places, scores], 2).astype(np.float32), lengths),
-        "joint_features": Ragged(_seen(each, "joint_features", (JOINTS, 8), seed, noise, rng), lengths),
+        "joint_features": Ragged(_seen(each, "joint_features", features, seed, noise, rng), lengths),
     }
 
 

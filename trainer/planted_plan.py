@@ -50,14 +50,19 @@ class PlantedSettings:
     """Of `c3d/pool5`."""
     with_frames: bool = False
     """Whether to write yolov5 and keypoint_rcnn arrays too, two rows a second."""
+    object_shape: tuple[int, int, int] = (8, 2, 2)
+    """Of `yolov5/p5`: channels and a grid."""
+    joint_channels: int = 8
+    """Of `keypoint_rcnn/joint_features`."""
     lost_share: float = 0.03
     """Of the videos: gone from the web, as in any real store."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.fewest_tastes <= self.most_tastes <= len(SHARES):
             raise ValueError(f"tastes are 1 to {len(SHARES)}, got {self.fewest_tastes} to {self.most_tastes}")
-        if min(self.train_users, self.test_users, self.max_videos, self.width) < 1 or self.noise < 0:
-            raise ValueError(f"users, max_videos and width are at least 1, noise at least 0; got {self}")
+        sizes = (self.width, *self.object_shape, self.joint_channels)
+        if min(self.train_users, self.test_users, self.max_videos, *sizes) < 1 or self.noise < 0:
+            raise ValueError(f"users, max_videos and widths are at least 1, noise at least 0; got {self}")
         if not 0 <= self.lost_share < 1:
             raise ValueError(f"lost_share is 0 up to 1, got {self.lost_share}")
 
