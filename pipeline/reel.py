@@ -61,12 +61,14 @@ def _streams(video: Path) -> tuple[str, tuple[int, ...]]:
         raise VideoError(video.stem, failed("not_a_video", "it begins like no container that we open"))
     try:
         with open_container(video, container) as opened:
-            pictures, sound = choose_stream(opened), next(iter(opened.streams.audio), None)
+            # A stream's number is gone once its file is closed.
+            chosen = [choose_stream(opened), *opened.streams.audio[:1]]
+            numbers = tuple(stream.index for stream in chosen if stream is not None)
     except av.error.FFmpegError as error:
         raise VideoError(video.stem, failed("unreadable", str(error.strerror))) from error
-    if pictures is None:
+    if chosen[0] is None:
         raise VideoError(video.stem, failed("no_video_stream", ""))
-    return container, (pictures.index, *([] if sound is None else [sound.index]))
+    return container, numbers
 
 
 def _cut(video: Path, container: str, streams: tuple[int, ...], parts: Parts) -> list[Any]:

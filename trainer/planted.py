@@ -4,9 +4,10 @@ Users, GIFs and durations are timed as in PHD2. The scenes of a video show kinds
 this user likes, and features are drawn per kind (`planted_features.py`). Three things are planted on purpose:
 
 - two kinds that everybody likes, so that a model that knows no user beats chance;
-- kinds of the user's own, so that one that knows the user beats it, and loses the gain with another user's history;
-- blends. A user who likes A and B meets scenes half A, half B and does not mark them; other users like exactly those,
-  and neither A nor B. The mean of a history is alike for both, its elements are not: attention over elements can win.
+- kinds of the user's own, so that one that knows the user beats it, and loses the gain with another's history. They
+  are directions drawn anew for each user: no network can know those of test users by heart;
+- decoys midway between two kinds that a user likes, which the user does not mark. They are as near to the mean of the
+  user's history as anything, and farther from each of its elements: attention over elements can win.
 
 Everything written says `planted:SEED` where real features name their weights. Refuses to know any model.
 """

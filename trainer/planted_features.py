@@ -1,8 +1,8 @@
 """Features of planted scenes: what kind a scene shows, seen through a fixed random projection, with noise.
 
-A kind is a direction: one of eight bases, half of two of them, or one of everybody's two. A row is
-`max(0, projection · (kind + video + scene) + noise)`, non-negative as the arrays it stands for. Arrays have the names
-and forms that the real extractors give them, and few channels. Refuses to know users.
+A kind is a direction, of length 1. A row is `max(0, projection · (kind + video + scene) + noise)`, non-negative as the
+arrays it stands for. Arrays have the names and forms that the real extractors give them, and few channels. Refuses to
+know users.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from storage.records import FeatureTrack, Ragged
 
-BASES = 8
-LATENT = BASES + 2
-Kind = tuple[int, ...]
-"""The dimensions it lies between: one for a base, two for a blend."""
+TASTE_DIMENSIONS = 8
+"""Of what people differ in."""
+LATENT = TASTE_DIMENSIONS + 2
+Kind = tuple[float, ...]
+"""A direction in `LATENT` dimensions, rounded as it is written down."""
 STYLE = 0.35
 """Length of what all scenes of a video share, and of what is peculiar to one scene; a kind has 1."""
 C3D_ROW_SECONDS = 16 / 30
@@ -79,11 +80,8 @@ def draw_track(video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: 
 def _latents(video_id: str, scenes: Sequence[Scene], seed: int) -> NDArray[np.float64]:
     """`(scenes, LATENT)`: kind, video and scene; the same for every variant."""
     rng = _rng(seed, video_id, "latents")
-    latents = np.zeros((len(scenes), LATENT))
-    for latent, scene in zip(latents, scenes, strict=True):
-        latent[list(scene.kind)] = 1 / np.sqrt(len(scene.kind))
     styles = rng.normal(size=(1, LATENT)) + rng.normal(size=(len(scenes), LATENT))
-    return np.asarray(latents + STYLE / np.sqrt(LATENT) * styles)
+    return np.asarray(np.array([scene.kind for scene in scenes]) + STYLE / np.sqrt(LATENT) * styles)
 
 
 def _seen(

@@ -91,6 +91,16 @@ class Prediction:
         order = np.argsort(-self.scores, kind="stable")
         return tuple((np.argsort(order) + 1).tolist())
 
+    def best_count(self, seconds: float) -> int:
+        """How many of the best segments fit into so many seconds together; at least one."""
+        lengths = (self.spans[:, 1] - self.spans[:, 0])[np.argsort(self.ranks)]
+        return max(1, int((np.cumsum(lengths) <= seconds + 1e-9).sum()))
+
+    def best(self, seconds: float) -> list[tuple[float, float]]:
+        """These segments in the order of time; those that touch are one."""
+        chosen = self.spans[np.array(self.ranks) <= self.best_count(seconds)]
+        return [(float(start), float(end)) for start, end in union(chosen)]
+
     def table(self) -> dict[str, JSON]:
         """The same as JSON."""
         rows = zip(self.spans.tolist(), self.scores.tolist(), self.ranks, strict=True)
