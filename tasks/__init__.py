@@ -17,6 +17,7 @@ add_config_path(str(_CONFIG))
 from tasks.arrays import WriteSlurmArray  # noqa: E402  settings first: Luigi reads them when its modules are imported
 from tasks.exits import install  # noqa: E402
 from tasks.features import BuildFeatures, BuildPHD2Features, ExtractShard, ExtractShards  # noqa: E402
+from tasks.highlight import HighlightVideo  # noqa: E402
 from tasks.ingest import BuildCatalog  # noqa: E402
 from tasks.training import ReproduceTable, ScoreModel, TrainModel  # noqa: E402
 
@@ -28,6 +29,7 @@ __all__ = [
     "BuildPHD2Features",
     "ExtractShard",
     "ExtractShards",
+    "HighlightVideo",
     "ReproduceTable",
     "ScoreModel",
     "TrainModel",

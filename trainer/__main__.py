@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("trainer.fit_command", "train a recipe on a catalog's features"),
     "score": ("trainer.score_command", "score a split with a finished network"),
     "table": ("trainer.table_command", "a table of a paper, published beside measured"),
+    "predict": ("trainer.predict_command", "one video for one person, segment by segment"),
+    "report": ("trainer.report_command", "a page of timelines: what a finished network says to some users"),
     "plant": ("trainer.plant_command", "make a store with planted tastes"),
     "baselines": ("trainer.baselines_command", "what rankers that learn nothing score on a catalog"),
 }

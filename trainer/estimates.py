@@ -110,6 +110,22 @@ def difference(one: Evaluation, other: Evaluation) -> Evaluation:
     return replace(one, values={metric: values - other.values[metric] for metric, values in one.values.items()})
 
 
+def averaged(runs: Sequence[Evaluation]) -> Evaluation:
+    """Id by id, the mean over the seeds of one system. Raises ValueError as `estimates` does."""
+    first = _alike(runs)
+    return replace(first, values={metric: np.mean([run.values[metric] for run in runs], 0) for metric in first.values})
+
+
+def gains(runs: Sequence[Evaluation], others: Sequence[Evaluation]) -> dict[str, Estimate]:
+    """What one system has more than another, metric by metric, over the same ids: the paired interval.
+
+    Each seed of the one against the other's mean over its seeds. Ids differ more than systems do, and the same ids are
+    hard for both, so this interval is far narrower than those of the two means. Raises ValueError as `difference` does.
+    """
+    other = averaged(others)
+    return estimates([difference(run, other) for run in runs])
+
+
 def _alike(runs: Sequence[Evaluation]) -> Evaluation:
     if not runs:
         raise ValueError("there is nothing to average: no run was given")

@@ -107,7 +107,7 @@ def _figure(rows: Sequence[VideoRow], catalog: Catalog, title: str) -> Figure:
 
 def _draw_row(axis: Axes, row: VideoRow, catalog: Catalog, colour_of: Mapping[str, str]) -> None:
     end_seconds = float(row.clips.spans[-1, 1])
-    for picture, start, width in _evenly(row.pictures, end_seconds):
+    for picture, start, width in pictures_along(row.pictures, end_seconds):
         axis.imshow(picture, extent=(start, start + width, *PICTURES), aspect="auto", interpolation="bilinear")
     for colour, (start, end) in zip(row.colours, row.clips.spans, strict=True):
         axis.axvspan(start, end, *BAND, color=tuple(colour), linewidth=0)
@@ -124,7 +124,7 @@ def _draw_row(axis: Axes, row: VideoRow, catalog: Catalog, colour_of: Mapping[st
     axis.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _evenly(track: FeatureTrack, end_seconds: float) -> list[tuple[NDArray[np.uint8], float, float]]:
+def pictures_along(track: FeatureTrack, end_seconds: float) -> list[tuple[NDArray[np.uint8], float, float]]:
     """Pictures at even distances over `[0, end)`, each with its place: (picture, start, width)."""
     jpeg = track.arrays["jpeg"]
     if not isinstance(jpeg, Ragged):

@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train-users", type=int, default=of.train_users)
     parser.add_argument("--test-users", type=int, default=of.test_users)
     parser.add_argument("--max-videos", type=int, default=of.max_videos, help="of a user's history")
+    parser.add_argument("--fewest-tastes", type=int, default=of.fewest_tastes, help="of a user, beside everybody's")
+    parser.add_argument("--most-tastes", type=int, default=of.most_tastes)
     parser.add_argument("--with-frames", action="store_true", help="yolov5 and keypoint_rcnn arrays too")
 
 
@@ -32,6 +34,8 @@ def run(options: argparse.Namespace) -> Iterator[str]:
             train_users=options.train_users,
             test_users=options.test_users,
             max_videos=options.max_videos,
+            fewest_tastes=options.fewest_tastes,
+            most_tastes=options.most_tastes,
             with_frames=options.with_frames,
         )
     except ValueError as error:

@@ -4,9 +4,10 @@ Users, GIFs and durations are timed as in PHD2. The scenes of a video show kinds
 this user likes, and features are drawn per kind (`planted_features.py`). Three things are planted on purpose:
 
 - two kinds that everybody likes, so that a model that knows no user beats chance;
-- kinds of the user's own, so that one that knows the user beats it, and loses the gain with another user's history;
-- blends. A user who likes A and B meets scenes half A, half B and does not mark them; other users like exactly those,
-  and neither A nor B. The mean of a history is alike for both, its elements are not: attention over elements can win.
+- kinds of the user's own, so that one that knows the user beats it, and loses the gain with another's history. They
+  are directions drawn anew for each user: no network can know those of test users by heart;
+- decoys midway between two kinds that a user likes, which the user does not mark. They are as near to the mean of the
+  user's history as anything, and farther from each of its elements: attention over elements can win.
 
 Everything written says `planted:SEED` where real features name their weights. Refuses to know any model.
 """
@@ -27,7 +28,7 @@ from storage.layout import Layout
 from storage.records import JSON, Annotation, Link, User, Video
 from storage.sidecar import DEFAULT_PART_BYTES, commit
 from storage.verdicts import DONE, failed
-from trainer.planted_features import Stream, draw_track, streams
+from trainer.planted_features import Stream, clip_stream, draw_track, frame_streams
 from trainer.planted_plan import Plan, PlantedSettings, Timing, published_timing, timing_of
 
 __all__ = ["PlantedSettings", "Timing", "plant", "published_timing", "timing_of"]
@@ -46,7 +47,8 @@ def plant(root: Path, settings: PlantedSettings, timing: Timing | None = None, *
     )
     publish(layout.sources / "tastes.csv", _table(("user_id", "kind", "share"), plan.taste_rows()), replace=False)
     write_catalog(layout, catalog)
-    for stream in streams(settings.width, with_frames=settings.with_frames):
+    frames = frame_streams(settings.object_shape, settings.joint_channels) if settings.with_frames else ()
+    for stream in (clip_stream(settings.width), *frames):
         _write_variant(layout, catalog, stream, plan, settings)
     return layout.folder
 

@@ -1,8 +1,8 @@
 """Features of planted scenes: what kind a scene shows, seen through a fixed random projection, with noise.
 
-A kind is a direction: one of eight bases, half of two of them, or one of everybody's two. A row is
-`max(0, projection · (kind + video + scene) + noise)`, non-negative as the arrays it stands for. Arrays have the names
-and forms that the real extractors give them, and few channels. Refuses to know users.
+A kind is a direction, of length 1. A row is `max(0, projection · (kind + video + scene) + noise)`, non-negative as the
+arrays it stands for. Arrays have the names and forms that the real extractors give them, and few channels. Refuses to
+know users.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from storage.records import FeatureTrack, Ragged
 
-BASES = 8
-LATENT = BASES + 2
-Kind = tuple[int, ...]
-"""The dimensions it lies between: one for a base, two for a blend."""
+TASTE_DIMENSIONS = 8
+"""Of what people differ in."""
+LATENT = TASTE_DIMENSIONS + 2
+Kind = tuple[float, ...]
+"""A direction in `LATENT` dimensions, rounded as it is written down."""
 STYLE = 0.35
 """Length of what all scenes of a video share, and of what is peculiar to one scene; a kind has 1."""
 C3D_ROW_SECONDS = 16 / 30
@@ -51,17 +52,15 @@ class Stream:
     """Array → shape of a row, or of an item of it."""
 
 
-def streams(width: int, *, with_frames: bool) -> tuple[Stream, ...]:
-    """The variants of a planted store."""
-    clips = Stream("c3d", C3D_ROW_SECONDS, {"pool5": (width,)})
-    if not with_frames:
-        return (clips,)
-    persons = {"boxes": (5,), "joints": (JOINTS, 3), "joint_features": (JOINTS, 8)}
-    return (
-        clips,
-        Stream("yolov5", FRAME_SECONDS, {"p5": (8, 2, 2)}),
-        Stream("keypoint_rcnn", FRAME_SECONDS, persons),
-    )
+def clip_stream(width: int) -> Stream:
+    """C3D's variant."""
+    return Stream("c3d", C3D_ROW_SECONDS, {"pool5": (width,)})
+
+
+def frame_streams(object_shape: tuple[int, int, int], joint_channels: int) -> tuple[Stream, ...]:
+    """The variants of objects and persons."""
+    persons = {"boxes": (5,), "joints": (JOINTS, 3), "joint_features": (JOINTS, joint_channels)}
+    return (Stream("yolov5", FRAME_SECONDS, {"p5": object_shape}), Stream("keypoint_rcnn", FRAME_SECONDS, persons))
 
 
 def draw_track(video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: int, noise: float) -> FeatureTrack:
@@ -73,7 +72,7 @@ def draw_track(video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: 
     latents = _latents(video_id, scenes, seed)[shown]
     rng = _rng(seed, video_id, stream.variant)
     if stream.variant == "keypoint_rcnn":
-        return FeatureTrack(video_id, spans, _persons(latents, seed, noise, rng))
+        return FeatureTrack(video_id, spans, _persons(latents, stream.arrays["joint_features"], seed, noise, rng))
     (name, shape), *_ = stream.arrays.items()
     return FeatureTrack(video_id, spans, {name: _seen(latents, f"{stream.variant}/{name}", shape, seed, noise, rng)})
 
@@ -81,11 +80,8 @@ def draw_track(video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: 
 def _latents(video_id: str, scenes: Sequence[Scene], seed: int) -> NDArray[np.float64]:
     """`(scenes, LATENT)`: kind, video and scene; the same for every variant."""
     rng = _rng(seed, video_id, "latents")
-    latents = np.zeros((len(scenes), LATENT))
-    for latent, scene in zip(latents, scenes, strict=True):
-        latent[list(scene.kind)] = 1 / np.sqrt(len(scene.kind))
     styles = rng.normal(size=(1, LATENT)) + rng.normal(size=(len(scenes), LATENT))
-    return np.asarray(latents + STYLE / np.sqrt(LATENT) * styles)
+    return np.asarray(np.array([scene.kind for scene in scenes]) + STYLE / np.sqrt(LATENT) * styles)
 
 
 def _seen(
@@ -97,7 +93,7 @@ def _seen(
 
 
 def _persons(
-    latents: NDArray[np.float64], seed: int, noise: float, rng: np.random.Generator
+    latents: NDArray[np.float64], features: tuple[int, ...], seed: int, noise: float, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float16] | Ragged]:
     lengths = rng.integers(0, MAX_PERSONS + 1, len(latents))
     each = np.repeat(latents, lengths, axis=0)
@@ -111,7 +107,7 @@ def _persons(
     return {
         "boxes": Ragged(boxes.astype(np.float32), lengths),
         "joints": Ragged(np.concatenate([places, scores], 2).astype(np.float32), lengths),
-        "joint_features": Ragged(_seen(each, "joint_features", (JOINTS, 8), seed, noise, rng), lengths),
+        "joint_features": Ragged(_seen(each, "joint_features", features, seed, noise, rng), lengths),
     }
 
 

@@ -14,16 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.catalog import Catalog
-from trainer.planted_features import BASES, Kind, Scene
+from trainer.planted_features import LATENT, TASTE_DIMENSIONS, Kind, Scene
 
-EVERYBODYS: tuple[Kind, ...] = ((BASES,), (BASES + 1,))
-"""The kinds that everybody likes; each lies in a dimension of its own, behind the bases."""
+EVERYBODYS: tuple[Kind, ...] = tuple(
+    tuple(float(place == dimension) for place in range(LATENT)) for dimension in range(TASTE_DIMENSIONS, LATENT)
+)
+"""The kinds that everybody likes; each lies in a dimension of its own, behind those of taste."""
 EVERYBODYS_SHARE = 0.3
 """Of a user's marks."""
 DECOY_SHARE = 0.3
 """Of the scenes a user does not mark: how many look half like what the user likes."""
-BLEND_USERS = 0.3
-"""How many users like one blend, and neither of its parts."""
+FAR = 0.5
+"""All others have a smaller cosine than this to everything the user likes."""
+DIGITS = 3
 SHARES = {1: (1.0,), 2: (0.65, 0.35), 3: (0.5, 0.3, 0.2)}
 """Number of tastes → how the user's marks spread over them."""
 SCENE_SECONDS = 10.0
@@ -50,14 +53,19 @@ class PlantedSettings:
     """Of `c3d/pool5`."""
     with_frames: bool = False
     """Whether to write yolov5 and keypoint_rcnn arrays too, two rows a second."""
+    object_shape: tuple[int, int, int] = (8, 2, 2)
+    """Of `yolov5/p5`: channels and a grid."""
+    joint_channels: int = 8
+    """Of `keypoint_rcnn/joint_features`."""
     lost_share: float = 0.03
     """Of the videos: gone from the web, as in any real store."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.fewest_tastes <= self.most_tastes <= len(SHARES):
             raise ValueError(f"tastes are 1 to {len(SHARES)}, got {self.fewest_tastes} to {self.most_tastes}")
-        if min(self.train_users, self.test_users, self.max_videos, self.width) < 1 or self.noise < 0:
-            raise ValueError(f"users, max_videos and width are at least 1, noise at least 0; got {self}")
+        sizes = (self.width, *self.object_shape, self.joint_channels)
+        if min(self.train_users, self.test_users, self.max_videos, *sizes) < 1 or self.noise < 0:
+            raise ValueError(f"users, max_videos and widths are at least 1, noise at least 0; got {self}")
         if not 0 <= self.lost_share < 1:
             raise ValueError(f"lost_share is 0 up to 1, got {self.lost_share}")
 
@@ -159,11 +167,10 @@ class Plan:
 
 
 def _taste(rng: np.random.Generator, settings: PlantedSettings) -> dict[Kind, float]:
+    """Kinds at right angles to each other, with the shares of a user's own marks."""
     count = int(rng.integers(settings.fewest_tastes, settings.most_tastes + 1))
-    if count == 1 and rng.random() < BLEND_USERS:
-        return {_blend(*rng.permutation(BASES)[:2]): 1.0}
-    kinds: list[Kind] = [(int(base),) for base in rng.permutation(BASES)[:count]]
-    return dict(zip(kinds, SHARES[count], strict=True))
+    axes, _ = np.linalg.qr(rng.normal(size=(TASTE_DIMENSIONS, count)))
+    return dict(zip(map(_kind, axes.T), SHARES[count], strict=True))
 
 
 def _viewing(rng: np.random.Generator, taste: Mapping[Kind, float], timing: Timing, *, is_target: bool) -> Viewing:
@@ -202,32 +209,34 @@ def _liked_kind(rng: np.random.Generator, taste: Mapping[Kind, float]) -> Kind:
 
 
 def _other_kind(rng: np.random.Generator, taste: Mapping[Kind, float]) -> Kind:
-    """A kind the user does not like: often one that is half of what the user likes, otherwise any base or blend."""
+    """A kind the user does not like: often one that is half of what the user likes, otherwise one far from it."""
     if rng.random() < DECOY_SHARE:
         return _decoy(rng, list(taste))
+    liked = np.array(list(taste))[:, :TASTE_DIMENSIONS]
     while True:
-        one, other = (int(base) for base in rng.permutation(BASES)[:2])
-        kind: Kind = (one,) if rng.random() < 0.7 else _blend(one, other)
-        if kind not in taste:
-            return kind
+        direction = rng.normal(size=TASTE_DIMENSIONS)
+        if (liked @ direction).max() < FAR * np.linalg.norm(direction):
+            return _kind(direction)
 
 
 def _decoy(rng: np.random.Generator, kinds: Sequence[Kind]) -> Kind:
-    if len(kinds[0]) == 2:
-        return (kinds[0][int(rng.integers(2))],)
-    if len(kinds) > 1:
-        one, other = rng.permutation(len(kinds))[:2]
-        return _blend(kinds[one][0], kinds[other][0])
-    base = kinds[0][0]
-    return _blend(base, int(rng.choice([other for other in range(BASES) if other != base])))
+    """Midway between two liked kinds; of one that is alone, midway to something at a right angle."""
+    one, *others = (np.array(kinds[place])[:TASTE_DIMENSIONS] for place in rng.permutation(len(kinds)))
+    if others:
+        return _kind(one + others[0])
+    aside = rng.normal(size=TASTE_DIMENSIONS)
+    aside -= (aside @ one) * one
+    return _kind(one + aside / np.linalg.norm(aside))
 
 
-def _blend(one: int, other: int) -> Kind:
-    return (min(int(one), int(other)), max(int(one), int(other)))
+def _kind(direction: NDArray[np.float64]) -> Kind:
+    """Of length 1, with nothing of what everybody likes."""
+    unit = np.round(direction / np.linalg.norm(direction), DIGITS) + 0.0  # no -0.0
+    return (*(float(value) for value in unit), *[0.0] * (LATENT - TASTE_DIMENSIONS))
 
 
 def _spelled(kind: Kind) -> str:
-    return "+".join(map(str, kind))
+    return " ".join(f"{value:.{DIGITS}f}" for value in kind)
 
 
 def _log_normal(median: float, mean: float, low: float, high: float) -> NDArray[np.float64]:

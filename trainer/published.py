@@ -43,6 +43,8 @@ class Row:
     """Metric → number, in the unit of the table."""
     note: str = ""
     """What one has to know to compare."""
+    against: tuple[str, ...] = ()
+    """Rows of the table with which this one is compared user by user."""
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.recipe, self.baseline, self.quoted))) != 1:
@@ -103,6 +105,9 @@ def load_table(name: str) -> Table:
         raise SettingsError(
             (f"{name} has rows, each name once, and its metrics name all that is published: {unknown}",)
         )
+    strangers = sorted({other for row in rows for other in row.against} - {row.name for row in rows})
+    if strangers:
+        raise SettingsError((f"{name} compares rows with {', '.join(strangers)}, which it does not have",))
     return table
 
 

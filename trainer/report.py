@@ -20,9 +20,10 @@ from trainer.reproduce import Measured, Order
 
 Format = Literal["text", "markdown", "csv"]
 HEADINGS = ("system", "metric", "published", "measured", "95 %", "sd", "seeds", "users", "ids")
+GAIN_HEADINGS = ("system", "compared with", "metric", "more by", "95 %, paired", "sd", "seeds", "users", "ids")
 _CSV_HEADINGS = (
     "table", "group", "system", "made_by", "metric", "unit", "published", "measured", "low", "high", "seed_sd", "seeds",
-    "users", "users_dropped", "ids_sha256", "protocol", "marks", "why_not",
+    "users", "users_dropped", "ids_sha256", "protocol", "marks", "why_not", "more_than",
 )  # fmt: skip
 
 
@@ -35,6 +36,10 @@ def rendered(order: Order, rows: Sequence[Measured], form: Format) -> Iterator[s
     yield from _head(order, rows, form)
     yield from _aligned(cells) if form == "text" else _markdown(cells)
     yield ""
+    compared = [cell for row in rows for cell in _gain_cells(order, row)]
+    if compared:
+        yield from _aligned([GAIN_HEADINGS, *compared]) if form == "text" else _markdown([GAIN_HEADINGS, *compared])
+        yield ""
     yield from (f"- {line}" if form == "markdown" else line for line in _below(order, rows))
 
 
@@ -79,6 +84,15 @@ def _cells(order: Order, measured: Measured) -> Iterator[tuple[str, ...]]:
             yield (name, heading, published, *_numbers(order, measured, measured.found[metric]))
         else:
             yield (name, heading, published, "quoted" if row.quoted else "not measured", "", "", "", "", "")
+
+
+def _gain_cells(order: Order, measured: Measured) -> Iterator[tuple[str, ...]]:
+    for other, found in measured.gains.items():
+        for metric, heading in order.table.metrics.items():
+            if metric in found:
+                yield (measured.row.name, other, heading, *_numbers(order, measured, found[metric]))
+            else:
+                yield (measured.row.name, other, heading, "not compared: not the same users", "", "", "", "", "")
 
 
 def _numbers(order: Order, measured: Measured, found: Estimate) -> tuple[str, ...]:
@@ -143,19 +157,24 @@ def _csv(order: Order, rows: Sequence[Measured]) -> str:
     writer.writerow(_CSV_HEADINGS)
     for measured in rows:
         for metric in order.table.metrics:
-            writer.writerow(_csv_cells(order, measured, metric))
+            writer.writerow(_csv_cells(order, measured, metric, measured.found.get(metric), ""))
+        for other, found in measured.gains.items():
+            for metric in order.table.metrics:
+                writer.writerow(_csv_cells(order, measured, metric, found.get(metric), other))
     return text.getvalue()
 
 
-def _csv_cells(order: Order, measured: Measured, metric: str) -> list[object]:
+def _csv_cells(order: Order, measured: Measured, metric: str, found: Estimate | None, more_than: str) -> list[object]:
+    """A number of a row; or, with `more_than`, what the row has more than that other one."""
     row, table = measured.row, order.table
     made_by = row.recipe or row.baseline or "quoted"
-    start = [table.name, row.group, row.name, made_by, metric, table.unit, row.published.get(metric, "")]
-    found = measured.found.get(metric)
+    published = "" if more_than else row.published.get(metric, "")
+    start = [table.name, row.group, row.name, made_by, metric, table.unit, published]
     if found is None:
-        return [*start, *[""] * 10, measured.why_not]
+        why_not = "not the same users" if more_than and not measured.why_not else measured.why_not
+        return [*start, *[""] * 10, why_not, more_than]
     scale = 100 if table.unit == "percent" else 1
     numbers = [scale * found.mean, scale * found.low, scale * found.high]
     sd = "" if found.seed_sd is None else scale * found.seed_sd
     users = [found.seeds, found.n, found.n_dropped, found.ids_sha256, found.protocol]
-    return [*start, *numbers, sd, *users, " ".join(measured.marks), ""]
+    return [*start, *numbers, sd, *users, " ".join(measured.marks), "", more_than]

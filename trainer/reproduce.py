@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from storage.catalog import read_catalog
@@ -19,7 +19,7 @@ from storage.fingerprint import fingerprint
 from storage.layout import Layout
 from storage.scores import ScoreRun
 from trainer.baselines import BASELINES, baseline_tracks
-from trainer.estimates import Estimate, Evaluation, estimates
+from trainer.estimates import Estimate, Evaluation, estimates, gains
 from trainer.fit import FitOptions, Run, fit
 from trainer.loop import Diverged
 from trainer.progress import Watched
@@ -97,6 +97,10 @@ class Measured:
     """Reason → users without a number."""
     why_not: str = ""
     """Why there are no numbers."""
+    judged: tuple[Evaluation, ...] = field(default=(), repr=False, compare=False)
+    """One for each seed."""
+    gains: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    """Name of another row → metric → what this row has more, over the same users."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +119,23 @@ def reproduce(order: Order, *, device: str = "cpu", workers: int = 0) -> tuple[M
         if row.recipe:
             networks[row.name], found = _attempt(order, row, device, workers)
             asked = asked if asked.users is not None or found is None else found
-    return tuple(
+    rows = [
         networks.get(row.name) or (_baseline(order, row, asked) if row.baseline else Measured(row, why_not=row.quoted))
         for row in order.table.rows
-    )
+    ]
+    return _compared(order, rows)
+
+
+def _compared(order: Order, rows: Sequence[Measured]) -> tuple[Measured, ...]:
+    """The rows with what each has more than those it is compared with; nothing where the users are not the same."""
+    by_name = {measured.row.name: measured for measured in rows}
+
+    def more_than(one: Measured, other: Measured) -> dict[str, Estimate]:
+        if not one.judged or not other.judged or one.judged[0].ids != other.judged[0].ids:
+            return {}
+        return _of_table(order, gains(one.judged, other.judged))
+
+    return tuple(replace(one, gains={name: more_than(one, by_name[name]) for name in one.row.against}) for one in rows)
 
 
 def _attempt(order: Order, row: Row, device: str, workers: int) -> tuple[Measured, _Asked | None]:
@@ -138,7 +155,8 @@ def _network(order: Order, row: Row, device: str, workers: int) -> tuple[Measure
         return Measured(row, gaps=gaps, dropped=dropped, why_not="not measured: no user has a number"), None
     marks = (*_marks(scores.provenance.marks), *_where(order))
     notes = tuple(str(note) for note in _listed(scores))
-    measured = Measured(row, _shown(order, judged), marks, gaps, notes, dropped)
+    found = _of_table(order, estimates(judged))
+    measured = Measured(row, found, marks, gaps, notes, dropped, judged=tuple(judged))
     return measured, _Asked(first.ids, scored_durations(scores.tracks.values()))
 
 
@@ -165,12 +183,16 @@ def _baseline(order: Order, row: Row, asked: _Asked) -> Measured:
     seeds = range(BASELINE_SEEDS if baseline.is_random else 1)
     judged = [evaluate(truth, baseline_tracks(baseline, truth, seed)) for seed in seeds]
     return Measured(
-        row, _shown(order, judged), (*_planted(order), *_where(order)), dropped=Counter(judged[0].dropped.values())
+        row,
+        _of_table(order, estimates(judged)),
+        (*_planted(order), *_where(order)),
+        dropped=Counter(judged[0].dropped.values()),
+        judged=tuple(judged),
     )
 
 
-def _shown(order: Order, judged: list[Evaluation]) -> dict[str, Estimate]:
-    found = estimates(judged)
+def _of_table(order: Order, found: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """Those of the table's metrics."""
     return {metric: found[metric] for metric in order.table.metrics if metric in found}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.estimates import Evaluation, difference, estimates
+from trainer.estimates import Evaluation, averaged, difference, estimates, gains
 
 
 def evaluation(values: NDArray[np.float64], ids: tuple[str, ...] = (), groups: Mapping[str, str] = {}) -> Evaluation:
@@ -64,6 +64,17 @@ def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
     alone = [estimates([run])["ap"] for run in (one, other)]
     assert alone[0].low < alone[1].high
     assert estimates([difference(one, other)])["ap"].low > 0.015
+
+
+def test_a_gain_is_of_each_seed_over_the_others_mean() -> None:
+    dice = np.random.default_rng(4)
+    hard = dice.random(300)
+    others = [evaluation(hard + 0.1 * dice.normal(size=300)) for _ in range(20)]
+    base = np.mean([other.values["ap"] for other in others], axis=0)
+    np.testing.assert_allclose(averaged(others).values["ap"], base)
+    found = gains([evaluation(base + 0.02), evaluation(base + 0.04)], others)["ap"]
+    assert (found.mean, found.low, found.high) == pytest.approx((0.03, 0.03, 0.03))
+    assert (found.seeds, found.seed_sd) == (2, pytest.approx(0.02 / np.sqrt(2)))
 
 
 def test_different_users_are_never_averaged() -> None:

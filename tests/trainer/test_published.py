@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from storage.errors import LookupFailed
+from storage.errors import LookupFailed, SettingsError
 from tests.conftest import REPOSITORY
 from trainer.published import Row, Table, load_table, table_names
 from trainer.recipe import recipe_names
@@ -83,6 +85,16 @@ def test_numbers_are_printed_in_the_tables_own_unit() -> None:
     percent, share = (Table("t", "t", "t", {"ap": "mAP"}, unit) for unit in ("percent", "share"))
     assert (percent.number(16.68), percent.measured(0.16684)) == ("16.68", "16.68")
     assert (share.number(0.228), share.measured(0.22847)) == ("0.228", "0.228")
+
+
+def test_a_row_is_compared_with_rows_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = (
+        'title = "t"\nsource = "s"\n[metrics]\nap = "mAP"\n[[rows]]\nname = "a"\nbaseline = "random"\nagainst = ["b"]\n'
+    )
+    (tmp_path / "made.toml").write_text(table)
+    monkeypatch.setattr("trainer.published._folder", lambda: tmp_path)
+    with pytest.raises(SettingsError, match="made compares rows with b, which it does not have"):
+        load_table("made")
 
 
 PAPERS = {"phd-gifs": "phd_gifs", "pr-net": "pr_net", "mha-fusion": "mha_fusion"}

@@ -25,7 +25,7 @@ METRICS = {"ap": "mAP", "nmsd": "nMSD"}
 ROWS = (
     Row("Random", baseline="random", published={"ap": 12.97}),
     Row("SVM", group="Generic", recipe="highlight_svm", published={"ap": 14.47, "nmsd": 45.55}, note="a misprint"),
-    Row("CA", recipe="phd_ca", published={"ap": 16.58}),
+    Row("CA", recipe="phd_ca", published={"ap": 16.58}, against=("Random", "SVM", "Objects")),
     Row("CA, k = 1", recipe="phd_ca", asked=("data.history_videos=1",)),
     Row("Objects", recipe="mha_fusion_objects"),
     Row("Copied", quoted="from elsewhere", published={"ap": 1.0}),
@@ -49,7 +49,7 @@ def order(folder: Path, **fields: object) -> Order:
 
 
 def records(lines: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
-    return {(row["system"], row["metric"]): row for row in csv.DictReader(lines)}
+    return {(row["system"], row["metric"]): row for row in csv.DictReader(lines) if not row["more_than"]}
 
 
 def written(folder: Path) -> dict[Path, int]:
@@ -90,11 +90,28 @@ def test_rows_that_are_not_made_say_why(folder: Path) -> None:
 def test_every_number_bears_its_marks_in_its_cell(folder: Path) -> None:
     asked = order(folder, seeds=1)
     rows = reproduce(asked)
-    lines = [line for line in rendered(asked, rows, "markdown") if line.startswith("| ")][1:]
+    lines = [line for line in rendered(asked, rows, "markdown") if line.startswith("| ") and "| system |" not in line]
     measured = [cells[4].strip() for cells in (line.split("|") for line in lines)]
-    assert len(measured) == len(ROWS) * len(METRICS)
-    assert all("(planted:1, " in cell or cell in ("quoted", "not measured") for cell in measured)
-    assert sum("planted" in cell for cell in measured) == 4 * len(METRICS)
+    assert len(measured) == (len(ROWS) + len(ROWS[2].against)) * len(METRICS)
+    words = ("quoted", "not measured", "not compared: not the same users")
+    assert all("(planted:1, " in cell or cell in words for cell in measured)
+    assert sum("planted" in cell for cell in measured) == (4 + 2) * len(METRICS)
+
+
+def test_a_row_is_compared_with_others_user_by_user(folder: Path) -> None:
+    asked = order(folder)
+    rows = reproduce(asked)
+    lines = list(csv.DictReader(rendered(asked, rows, "csv")))
+    found = {(line["more_than"], line["metric"]): line for line in lines if line["system"] == "CA"}
+    for other in ("Random", "SVM"):
+        gain, means = found[other, "ap"], records(list(rendered(asked, rows, "csv")))
+        wanted = float(means["CA", "ap"]["measured"]) - float(means[other, "ap"]["measured"])
+        assert float(gain["measured"]) == pytest.approx(wanted)
+        assert gain["published"] == ""
+        assert float(gain["low"]) <= wanted <= float(gain["high"])
+    assert (found["Objects", "ap"]["measured"], found["Objects", "ap"]["why_not"]) == ("", "not the same users")
+    shown = next(line for line in rendered(asked, rows, "text") if line.startswith("CA") and "SVM" in line)
+    assert f"{float(found['SVM', 'ap']['measured']):.2f} (planted:1, " in shown
 
 
 def test_a_second_time_does_nothing_and_says_the_same(folder: Path) -> None:

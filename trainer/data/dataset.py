@@ -40,6 +40,8 @@ class Positions:
 
     spans: Intervals
     arrays: Mapping[str, Array]
+    video_id: str = ""
+    """Of an element of a history: where it is from."""
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -139,10 +141,11 @@ class Reader:
     def _element(self, element: Element) -> Positions:
         if self.settings.unit == "segment":
             segments = marked_segments(element.intervals, self.settings)
-            return self._means(element.video_id, _thinned(segments, self.settings.element_rows))[0]
+            means = self._means(element.video_id, _thinned(segments, self.settings.element_rows))[0]
+            return replace(means, video_id=element.video_id)
         spans = self.features.row_spans(element.video_id)
         numbers = _thinned(_rows_in(spans, element.intervals), self.settings.element_rows)
-        return Positions(spans[numbers], self.features.rows(element.video_id, numbers))
+        return Positions(spans[numbers], self.features.rows(element.video_id, numbers), element.video_id)
 
 
 class HighlightDataset(Dataset[Sample]):

@@ -64,7 +64,7 @@ class Loader:
         self._batches = DataLoader(
             dataset,
             batch_sampler=_Rest(self),
-            collate_fn=_collate(dataset),
+            collate_fn=collate_of(dataset),
             num_workers=settings.workers,
             multiprocessing_context=settings.start_method if settings.workers else None,
             prefetch_factor=settings.prefetch if settings.workers else None,
@@ -143,7 +143,8 @@ def shuffled(shards: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int
     return np.lexsort((rng.permutation(len(shards)), pool_of[shards]))
 
 
-def _collate(dataset: HighlightDataset) -> Collate:
+def collate_of(dataset: HighlightDataset) -> Collate:
+    """What makes batches of a dataset's samples."""
     features = dataset.reader.features
     dtypes = {key: torch.uint8 if features.dtype(key) == np.uint8 else torch.float32 for key in features.keys}
     return Collate(features.shapes, dtypes, dataset.reader.settings.history != "none")

@@ -7,7 +7,8 @@ and no paper says how rows of 16 frames are compared with marks. Refuses to know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,14 @@ class Marks:
         self._rows = {
             video_id: {person: np.array(found) for person, found in people.items()} for video_id, people in rows.items()
         }
+
+    def with_liked(self, person: str, liked: Mapping[str, Intervals]) -> Marks:
+        """The same, and of one more person the parts of videos that this person likes."""
+        more = copy.copy(self)
+        more._rows = {video_id: dict(people) for video_id, people in self._rows.items()}
+        for video_id, intervals in liked.items():
+            more._rows.setdefault(video_id, {})[person] = np.column_stack([intervals, np.ones(len(intervals))])
+        return more
 
     def of(self, person: str | None, video_id: str) -> tuple[NDArray[np.float64], ...]:
         """`(marks, 3)`: start, end and value, of one person, or of each person who marked the video if None."""

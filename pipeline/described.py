@@ -1,0 +1,75 @@
+"""From the settings that a store or a checkpoint keeps of its features, back to the variant that makes such features.
+
+A network scores a new video only on features made exactly as those it was trained on. Refuses to know networks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.extractors.spec import ExtractorSpec, random_seed
+from models.extractors.table import EXTRACTORS
+from pipeline.extract import Variant, weights_identity
+from storage.errors import SettingsError
+from storage.fingerprint import differences, fingerprint
+from storage.records import JSON
+
+Described = Mapping[str, JSON]
+
+
+def variant_of(name: str, described: Described, *, configured: Mapping[str, str], converted: Path) -> Variant:
+    """The variant `name` whose description is `described`.
+
+    `configured` has what a description cannot: the path of the weights under `weights`, and of any other file under the
+    name of its setting. SettingsError if it cannot be made here, with what would have to be other.
+    """
+    spec = _spec(name, described)
+    settings = described.get("settings")
+    if not isinstance(settings, dict) or "segments" in described:
+        raise SettingsError((f"{name} has a row for each annotated segment of its catalog, and a new video has none",))
+    weights = _file(name, "weights", str(described.get("weights", "")), configured)
+    try:
+        chosen = _chosen(spec, name, settings, configured)
+        variant = Variant(name, spec, chosen, weights, converted)
+    except (TypeError, ValueError) as error:
+        raise SettingsError((f"{name}: this release cannot extract with the model's settings: {error}",)) from error
+    if variant.fingerprint() != fingerprint(described):
+        theirs, ours = differences([described, variant.description()])
+        raise SettingsError((f"{name}: the model wants features with {theirs}; this release would make {ours}",))
+    return variant
+
+
+def _spec(name: str, described: Described) -> ExtractorSpec:
+    spec = EXTRACTORS.get(str(described.get("extractor")))
+    weights = str(described.get("weights", ""))
+    if spec is None or weights.startswith("planted:"):
+        raise SettingsError(
+            (f"the model was trained on {name} features that no extractor made ({weights or 'foreign'})",)
+        )
+    return spec
+
+
+def _chosen(spec: ExtractorSpec, name: str, settings: Mapping[str, JSON], configured: Mapping[str, str]) -> Any:
+    kinds = {field.name: field.type for field in dataclasses.fields(spec.settings_type)}
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    if unknown := sorted(set(values) - set(kinds)):
+        raise ValueError(f"there is no setting {', '.join(unknown)}")
+    chosen = spec.settings_type(**values)
+    files = {key: _file(name, key, str(values[key]), configured) for key in spec.files(chosen)}
+    return dataclasses.replace(chosen, **files)
+
+
+def _file(name: str, setting: str, identity: str, configured: Mapping[str, str]) -> str:
+    """The configured file of that sha256; whatever names none is itself."""
+    if not identity.startswith("sha256:") or random_seed(identity) is not None:
+        return identity
+    path = configured.get(setting, "")
+    if path and Path(path).is_file() and weights_identity(path) == identity:
+        return path
+    found = f"{path} is another file" if path else "none is named"
+    raise SettingsError(
+        (f"[{name}] {setting}: the model was trained with the file {identity}, and {found}; name it there",)
+    )

@@ -1,0 +1,225 @@
+"""`HighlightVideo`: a new video and some liked parts of others in; ranked highlights, a timeline and a reel out.
+
+The features are made as those the network was trained on, whose settings its checkpoint keeps, in a catalog of these
+few videos alone. A `run` here is wiring: pipeline makes features, trainer answers, pipeline cuts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import luigi
+
+from pipeline.described import variant_of
+from pipeline.extract import Variant, resolve_device
+from pipeline.media import SUFFIXES, digest
+from pipeline.reel import cut_reel
+from pipeline.weights import WeightsFolder
+from storage.catalog import Catalog, write_catalog
+from storage.errors import SettingsError
+from storage.fingerprint import fingerprint
+from storage.layout import Layout
+from storage.records import JSON, Annotation, Link, User, Video
+from storage.store import FeatureStore
+from storage.verdicts import Verdict
+from tasks import progress, reporting
+from tasks.exits import before_anything_starts
+from tasks.ingest import catalog_of
+from tasks.sections import SECTIONS, CommaList
+from tasks.settings import Settings, load
+from tasks.shards import download_gate, extract_shard, shard_job
+from tasks.stopping import ORDERS_TO_US
+
+if TYPE_CHECKING:
+    pass
+
+PERSON = "you"
+_LIKED = re.compile(r"(.+):(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class LikedPart:
+    """`[start, end)` seconds of a file."""
+
+    file: Path
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for, checked."""
+
+    video: Path
+    model: Path
+    liked: tuple[LikedPart, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The video first, each file once."""
+        return tuple(dict.fromkeys([self.video, *(part.file for part in self.liked)]))
+
+    def ids(self) -> Mapping[Path, str]:
+        """File → an id: as much of its name as an id may hold, and the start of its sha256."""
+        return {file: f"{re.sub('[^A-Za-z0-9_-]+', '-', file.stem)[:40]}-{digest(file)[:12]}" for file in self.files}
+
+    def catalog(self) -> Catalog:
+        """These videos, and one user who liked those parts."""
+        ids = self.ids()
+        marks = tuple(Annotation(ids[part.file], PERSON, part.start, part.end) for part in self.liked)
+        roles = {ids[file]: "history" for file in self.files} | {ids[self.video]: "target"}
+        made_of: JSON = [[mark.video_id, mark.start, mark.end] for mark in marks]
+        return Catalog(
+            name=f"video-{fingerprint([ids[self.video], made_of])}",
+            videos=tuple(Video(video_id) for video_id in sorted(roles)),
+            users=(User(PERSON, "test"),),
+            links=tuple(Link(PERSON, video_id, role) for video_id, role in roles.items()),
+            annotations=marks,
+            shard_count=1,
+            time_unit="seconds",
+            origin={"reader": "HighlightVideo"},
+        )
+
+
+def parse_request(video: str, model: str, history: tuple[str, ...]) -> Request:
+    """SettingsError with everything that is wrong: files that are not there, parts that are none."""
+    faults, liked = [], []
+    for text in history:
+        match = _LIKED.fullmatch(text)
+        if match is None or not float(match[2]) < float(match[3]):
+            faults.append(f"--history takes FILE:START-END in seconds, with commas between; got {text!r}")
+        else:
+            liked.append(LikedPart(Path(match[1]), float(match[2]), float(match[3])))
+    request = Request(Path(video), Path(model), tuple(liked))
+    faults += [f"there is no file {file}" for file in (*request.files, request.model) if not file.is_file()]
+    videos = (file for file in request.files if file.suffix.lower() not in SUFFIXES)
+    faults += [f"{file} is no video by its name; those end in {' '.join(SUFFIXES)}" for file in videos]
+    if any(part.file == request.video for part in liked):
+        faults.append("--history is of other videos: what you like of this one is what the network is asked")
+    if faults:
+        raise SettingsError(tuple(faults))
+    return request
+
+
+class HighlightVideo(luigi.Task):
+    """The highlights of one video file for somebody who liked parts of others. Complete when the reel is there."""
+
+    video = luigi.Parameter(description="the file")
+    model = luigi.Parameter(description="a model.safetensors that `python -m trainer fit` made")
+    history = CommaList(default=(), description="liked parts in seconds, as in other.mp4:12.5-17, third.mp4:3-8")
+    seconds = luigi.FloatParameter(default=30.0, description="the reel is at most so long, or its best segment alone")
+    reel = luigi.Parameter(default="", description="an .mp4 to write; by default it lies beside the timeline")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        luigi.Task.__init__(self, *args, **kwargs)
+        before_anything_starts(lambda: (parse_request(self.video, self.model, self.history), self.settings))
+
+    @property
+    def settings(self) -> Settings:
+        """All of `workflows.cfg`, checked: where data lies, how videos are decoded, which weights are here."""
+        if not self.seconds > 0:
+            raise SettingsError((f"--seconds is above 0, got {self.seconds}",))
+        return load("sample")
+
+    def request(self) -> Request:
+        """What is asked for."""
+        return parse_request(self.video, self.model, self.history)
+
+    def place(self) -> Path:
+        """The reel."""
+        request = self.request()
+        if self.reel:
+            return Path(self.reel)
+        name = f"reel-{fingerprint([digest(request.model), float(self.seconds)])}.mp4"
+        return Layout(self.settings.layout.root, request.catalog().name).report / name
+
+    def complete(self) -> bool:
+        """Whether it was cut."""
+        return self.place().is_file()
+
+    def run(self) -> None:
+        """Extract, predict, draw, cut, tell."""
+        from trainer.fit import restore
+        from trainer.predict_command import keep, told
+        from trainer.prediction import Person, predict
+
+        request, device = self.request(), resolve_device(self.settings.device)
+        settings = settings_for(request, self.settings)
+        with ORDERS_TO_US.drop_at_once():
+            extract(settings, request)
+        restored = restore(request.model, settings.layout.folder, device)
+        person = Person.of_user(PERSON) if request.liked else Person()
+        found = predict(restored, request.ids()[request.video], person)
+        cut_reel(request.video, found.best(self.seconds), self.place())
+        json_file, picture = keep(found, settings.layout.folder, found.best_count(self.seconds))
+        for line in (*told(found, found.best_count(self.seconds)), f"json     {json_file}", f"picture  {picture}"):
+            reporting.say(line)
+        reporting.say(f"reel     {self.place()}")
+
+
+def settings_for(request: Request, settings: Settings) -> Settings:
+    """The same machine and decoder, with a catalog of these videos and the features that the network reads."""
+    from trainer.checkpoint import read_checkpoint
+
+    catalog = request.catalog()
+    layout = Layout(settings.layout.root, catalog.name)
+    wanted = read_checkpoint(request.model).about["trained_on"]
+    weights = WeightsFolder(layout.weights)
+    variants = [_variant(name, described, weights) for name, described in wanted.items()]
+    # Pictures cost little, and a timeline with them is easier to read.
+    shown = [one for one in settings.variants if one.name == "frames" and "frames" not in wanted]
+    write_catalog(layout, catalog)
+    return dataclasses.replace(
+        settings,
+        layout=layout,
+        source=dataclasses.replace(settings.source, template=str(_media(layout, request))),
+        variants=(*variants, *shown),
+    )
+
+
+def _variant(name: str, described: Mapping[str, JSON], weights: WeightsFolder) -> Variant:
+    section: Any = SECTIONS[str(described.get("extractor"))]() if described.get("extractor") in SECTIONS else None
+    fields = {key: str(value) for key, value in vars(section or object()).items() if isinstance(value, str)}
+    if fields.get("weights", "") and not fields["weights"].startswith("random:"):
+        fields["weights"] = str(weights.original(fields["weights"]))
+    return variant_of(name, described, configured=fields, converted=weights.converted)
+
+
+def _media(layout: Layout, request: Request) -> Path:
+    """A folder in which each file stands under its id."""
+    folder = layout.sources
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, video_id in request.ids().items():
+        link = folder / f"{video_id}{file.suffix}"
+        if not link.exists():
+            link.unlink(missing_ok=True)
+            link.symlink_to(file.absolute())
+    return folder
+
+
+def extract(settings: Settings, request: Request) -> None:
+    """The features of all files. SettingsError tells of those that give none."""
+    job = shard_job(settings, catalog_of(settings), 0)
+    if not job.is_complete():
+        progress.VIDEOS.plan(len(job.todo()))
+        gate = download_gate(settings, progress.say)
+        extract_shard(settings, job, on_video=_on_video, gate=gate, run_name="highlight")
+        progress.VIDEOS.close()
+    store, faults = FeatureStore(settings.layout.folder), []
+    for variant in settings.variants:
+        for file, video_id in request.ids().items():
+            if video_id not in store[variant.full_name]:
+                verdict = store[variant.full_name].verdicts[video_id]
+                faults.append(f"{file} gives no {variant.name}: {verdict.state}:{verdict.reason} {verdict.detail}")
+    if faults:
+        raise SettingsError(tuple(faults))
+
+
+def _on_video(video_id: str, verdict: Verdict) -> None:
+    progress.VIDEOS.video(0, video_id, verdict)
+    ORDERS_TO_US.check()

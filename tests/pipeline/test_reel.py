@@ -1,0 +1,82 @@
+"""A reel shows exactly the frames of its parts, keeps sound, and overwrites nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from pipeline.reel import cut_reel
+from storage.errors import SettingsError, VideoError
+from tests.pipeline.videos import coded_video, ffmpeg, read_code
+
+
+def codes(path: Path) -> list[int]:
+    with av.open(str(path)) as container:
+        return [read_code(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+
+
+def loudness(path: Path) -> list[float]:
+    """Of each tenth of a second."""
+    with av.open(str(path)) as container:
+        rate = container.streams.audio[0].rate
+        waves = np.concatenate([frame.to_ndarray().mean(axis=0) for frame in container.decode(audio=0)])
+    return [float(np.abs(piece).mean()) for piece in np.split(waves, range(rate // 10, len(waves), rate // 10))]
+
+
+def test_a_reel_shows_the_frames_of_its_parts_in_order(tmp_path: Path) -> None:
+    video, reel = coded_video(tmp_path / "video.mp4", 100), tmp_path / "out" / "reel.mp4"
+    cut_reel(video, [(1.0, 1.5), (7.0, 7.4), (3.0, 3.2)], reel)
+    assert codes(reel) == [10, 11, 12, 13, 14, 70, 71, 72, 73, 30, 31]
+    assert [path.name for path in reel.parent.iterdir()] == ["reel.mp4"]
+
+
+def test_times_are_those_of_the_streams_own_clock(tmp_path: Path) -> None:
+    video = tmp_path / "late.mkv"
+    ffmpeg("-i", coded_video(tmp_path / "video.mp4", 60), "-c", "copy", "-output_ts_offset", "20", video)
+    cut_reel(video, [(21.0, 21.3)], tmp_path / "reel.mp4")
+    assert codes(tmp_path / "reel.mp4") == [10, 11, 12]
+
+
+def test_sound_comes_along(tmp_path: Path) -> None:
+    silent, video, reel = coded_video(tmp_path / "silent.mp4", 40), tmp_path / "video.mp4", tmp_path / "reel.mp4"
+    tone = "aevalsrc=if(gte(t\\,2)\\,0.5*sin(2000*t)\\,0):d=4"
+    ffmpeg("-i", silent, "-f", "lavfi", "-i", tone, "-c:v", "copy", "-c:a", "aac", video)
+    cut_reel(video, [(0.5, 1.0), (2.5, 3.0)], reel)
+    heard = loudness(reel)
+    assert max(heard[:4]) < 0.01 < 0.1 < min(heard[6:9])
+    assert codes(reel) == [5, 6, 7, 8, 9, 25, 26, 27, 28, 29]
+
+
+def test_sides_that_are_odd_are_padded(tmp_path: Path) -> None:
+    video = tmp_path / "odd.mkv"
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=63x31:d=1:r=10", "-c:v", "ffv1", video)
+    cut_reel(video, [(0.2, 0.6)], tmp_path / "reel.mp4")
+    with av.open(str(tmp_path / "reel.mp4")) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (64, 32)
+
+
+def test_nothing_is_overwritten_and_no_half_reel_stays(tmp_path: Path) -> None:
+    video, reel = coded_video(tmp_path / "video.mp4", 20), tmp_path / "reel.mp4"
+    reel.write_bytes(b"mine")
+    with pytest.raises(SettingsError, match="is there already"):
+        cut_reel(video, [(0.0, 1.0)], reel)
+    assert reel.read_bytes() == b"mine"
+    for parts in ([], [(1.0, 1.0)]):
+        with pytest.raises(SettingsError, match="longer than nothing"):
+            cut_reel(video, parts, tmp_path / "other.mp4")
+    with pytest.raises(SettingsError, match=r"is an \.mp4 file"):
+        cut_reel(video, [(0.0, 1.0)], tmp_path / "reel.avi")
+    with pytest.raises(SettingsError, match="shows nothing in"):
+        cut_reel(video, [(100.0, 101.0)], tmp_path / "other.mp4")
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(video.read_bytes()[:600])
+    with pytest.raises(VideoError, match="unreadable"):
+        cut_reel(broken, [(0.0, 1.0)], tmp_path / "other.mp4")
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n" + "x" * 100)
+    with pytest.raises(VideoError, match="not_a_video"):
+        cut_reel(tmp_path / "list.mp4", [(0.0, 1.0)], tmp_path / "other.mp4")
+    assert not (tmp_path / "other.mp4").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"video.mp4", "reel.mp4", "broken.mp4", "list.mp4"}
