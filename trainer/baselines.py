@@ -13,15 +13,17 @@ import numpy as np
 from numpy.random import Generator
 
 from storage.scores import Key, ScoreTrack
+from trainer.data.judgements import Judged
 from trainer.metrics.ranking import Floats
 from trainer.protocols import Targets
 from trainer.segments import Grid
+from trainer.video_protocols import Rank
 
 ROW_SECONDS = 16 / 30
 """A clip of 16 frames at 30 frames a second, the row of C3D."""
 
-Score = Callable[[Floats, Grid, Generator], Floats]
-"""`(T, 2)` spans of a video's rows, the video, and dice → `(T,)` scores."""
+Score = Callable[[Floats, float, Generator], Floats]
+"""`(T, 2)` spans of a video's rows, where the video ends in the same unit, and dice → `(T,)` scores."""
 
 
 @dataclass(frozen=True)
@@ -37,28 +39,28 @@ class Baseline:
     """How long a row is; None for the protocol's own segments."""
 
 
-def _uniform(spans: Floats, grid: Grid, dice: Generator) -> Floats:
+def _uniform(spans: Floats, end: float, dice: Generator) -> Floats:
     return dice.random(len(spans))
 
 
-def _early(spans: Floats, grid: Grid, dice: Generator) -> Floats:
+def _early(spans: Floats, end: float, dice: Generator) -> Floats:
     return -spans[:, 0]
 
 
-def _late(spans: Floats, grid: Grid, dice: Generator) -> Floats:
+def _late(spans: Floats, end: float, dice: Generator) -> Floats:
     return spans[:, 0]
 
 
-def _centre(spans: Floats, grid: Grid, dice: Generator) -> Floats:
-    return np.asarray(-np.abs(spans.mean(axis=1) - grid.duration_seconds / 2))
+def _centre(spans: Floats, end: float, dice: Generator) -> Floats:
+    return np.asarray(-np.abs(spans.mean(axis=1) - end / 2))
 
 
-def _edges(spans: Floats, grid: Grid, dice: Generator) -> Floats:
-    return -_centre(spans, grid, dice)
+def _edges(spans: Floats, end: float, dice: Generator) -> Floats:
+    return -_centre(spans, end, dice)
 
 
-def _duration(spans: Floats, grid: Grid, dice: Generator) -> Floats:
-    return np.full(len(spans), 1 / grid.duration_seconds)
+def _duration(spans: Floats, end: float, dice: Generator) -> Floats:
+    return np.full(len(spans), 1 / end)
 
 
 BASELINES: dict[str, Baseline] = {
@@ -79,10 +81,23 @@ def baseline_tracks(baseline: Baseline, asked: Targets, seed: int = 0) -> dict[K
     return {key: _track(key, baseline, asked.known[key].grid, dice) for key in sorted(asked.known)}
 
 
+def ranks(baseline: Baseline, seed: int = 0) -> Rank:
+    """The same ranker for the judged segments of videos; ValueError for one that scores rows of its own."""
+    if baseline.row_seconds is not None:
+        raise ValueError(f"{baseline.told}: judged segments are scored as they are")
+    dice = np.random.default_rng(seed)
+    return lambda judged: baseline.score(judged.spans, float(judged.spans[:, 1].max()), dice)
+
+
+def oracle(judged: Judged) -> Floats:
+    """What no ranker can know: the mean over annotators of what they gave."""
+    return np.asarray(judged.values.mean(axis=0))
+
+
 def _track(key: Key, baseline: Baseline, grid: Grid, dice: Generator) -> ScoreTrack:
     if baseline.row_seconds is None:
         spans = grid.spans
     else:
         spans = Grid(grid.duration_seconds, baseline.row_seconds, 1 / baseline.row_seconds).spans
-    scores = baseline.score(spans, grid, dice).astype(np.float32)
+    scores = baseline.score(spans, grid.duration_seconds, dice).astype(np.float32)
     return ScoreTrack(*key, grid.duration_seconds, spans, scores)

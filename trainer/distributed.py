@@ -43,6 +43,16 @@ class Ranks:
         distributed.all_reduce(total)
         return float(total) / self.world_size
 
+    def average_gradients(self, model: nn.Module) -> None:
+        """Every gradient becomes its mean over all processes, where the model is not `wrapped`."""
+        if self.world_size == 1:
+            return
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                distributed.all_reduce(gradient)
+                parameter.grad = gradient / self.world_size
+
     def wait(self) -> None:
         """Until every process has come here."""
         if self.world_size > 1:

@@ -20,20 +20,22 @@ import torch
 from torch import nn
 
 from storage.atomic import remove, size_and_sha256
+from storage.errors import SettingsError
 from storage.fingerprint import fingerprint
 from storage.layout import Layout
 from storage.lease import lease
 from storage.scores import Provenance
 from trainer.checkpoint import Checkpoint, checkpoint_digest, read_checkpoint, write_checkpoint
 from trainer.data import HighlightData, Loader, LoaderSettings, open_data
-from trainer.data.examples import users_of
 from trainer.distributed import Ranks
+from trainer.judging import judged
 from trainer.loop import Progress, Training, train
-from trainer.objectives.table import objective
-from trainer.protocols import evaluate, scored_durations, targets
+from trainer.objectives.table import domain_objective, objective
 from trainer.recipe import Recipe, restore_recipe
+from trainer.rounds import RoundLoader, RoundSettings
 from trainer.score import score
 from trainer.stages import Fitting, run_stages
+from trainer.updates import OneLoss, Rounds, Updates
 
 
 @dataclass(frozen=True)
@@ -117,22 +119,37 @@ def _train(
 
     def gradient(network: nn.Module) -> None:
         training = Training(recipe, place, about, ranks.device, ranks, options.checkpoint_minutes)
-        settings = LoaderSettings(
-            max(recipe.training.batch_size // ranks.world_size, 1),
-            seed=run.seed,
-            workers=options.workers,
-            rank=ranks.rank,
-            ranks=ranks.world_size,
-        )
-        batches = Loader(data.training(), settings)
+        batches: Loader | RoundLoader
+        updates: Updates
+        if recipe.has_rounds:
+            batches = _rounds(run, data, options, ranks)
+            updates = Rounds(recipe, network, ranks, domain_objective(recipe.objective, **recipe.objective_settings))
+        else:
+            batches = Loader(data.training(), _loading(run, options, ranks))
+            updates = OneLoss(recipe, network, ranks, objective(recipe.objective, **recipe.objective_settings))
         options.on_start(recipe.name, len(batches) * recipe.training.epochs // recipe.training.accumulate)
-        goal = objective(recipe.objective, **recipe.objective_settings)
         validate = _validation(run, data, ranks.device) if recipe.training.validate else None
-        progress = train(training, network, batches, goal, validate, options.on_step)
+        progress = train(training, updates, batches, validate, options.on_step)
         about["best_epoch"], about["epochs"] = progress.best_epoch, progress.epoch
 
     run_stages(Fitting(recipe, model, data, run.seed, ranks.device, options.workers, gradient))
     return model, about
+
+
+def _loading(run: Run, options: FitOptions, ranks: Ranks) -> LoaderSettings:
+    size = max(run.recipe.training.batch_size // ranks.world_size, 1)
+    return LoaderSettings(size, seed=run.seed, workers=options.workers, rank=ranks.rank, ranks=ranks.world_size)
+
+
+def _rounds(run: Run, data: HighlightData, options: FitOptions, ranks: Ranks) -> RoundLoader:
+    if data.places is None:
+        raise SettingsError((f"recipe {run.recipe.name} learns from domains, and {data.catalog.name} has none",))
+    has_second = run.recipe.data.against != "nothing"
+    loading = _loading(run, options, ranks)
+    first = Loader(data.training(), loading)
+    second = Loader(data.training(side="second"), loading) if has_second else None
+    settings = RoundSettings(run.recipe.sets, run.seed, run.recipe.training.epochs, ranks.device, ranks.rank)
+    return RoundLoader(first, second, settings)
 
 
 def _start_part(run: Run, options: FitOptions, model: nn.Module, part: str, ranks: Ranks) -> str:
@@ -161,7 +178,6 @@ def _about(run: Run, data: HighlightData, started_as: Mapping[str, str]) -> dict
 
 def _validation(run: Run, data: HighlightData, device: str) -> Callable[[nn.Module], Mapping[str, float]]:
     dataset = data.scoring("validation")
-    users = users_of(data.catalog, "validation", run.recipe.data)[0]
     settings = LoaderSettings(run.recipe.training.scoring_batch_size)
 
     def validate(network: nn.Module) -> Mapping[str, float]:
@@ -172,9 +188,7 @@ def _validation(run: Run, data: HighlightData, device: str) -> Callable[[nn.Modu
             device=device,
             precision=run.recipe.training.precision,
         )
-        durations = scored_durations(answers.tracks.values())
-        truth = targets(data.catalog, "validation", durations=durations, users=users)
-        found = evaluate(truth, answers.tracks, answers.absent)
+        found = judged(data.catalog, run.folder, run.recipe.data, "validation", answers)
         return {name: float(np.mean(values)) for name, values in found.values.items()}
 
     return validate

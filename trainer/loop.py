@@ -1,47 +1,43 @@
 """The training loop: epochs of steps, validation, the best kept, and a checkpoint from which the rest is the same.
 
-Refuses to know datasets, metrics and losses: it is handed batches, a validation and an objective.
+Refuses to know datasets, metrics and losses: it is handed batches, a validation and what a batch does to a network.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models.highlight.contract import Batch, Scores
-from storage.errors import SystemicFault
 from trainer.checkpoint import Checkpoint, random_state, read_checkpoint, set_random_state, write_checkpoint
 from trainer.curves import Curves
-from trainer.data import Loader, to_device
 from trainer.distributed import Ranks
-from trainer.optimizers import make_optimizer, make_schedule
 from trainer.recipe import Recipe
-from trainer.targets import Targets
+from trainer.updates import Diverged, Updates
 
-Objective = Callable[[Scores, Batch, Targets], Tensor]
 Validate = Callable[[nn.Module], Mapping[str, float]]
 """A network → metric → value on validation users."""
 
 
-class Diverged(SystemicFault):
-    """The loss became infinite or not a number."""
+class Batches(Protocol):
+    """What an epoch is made of; each pass gives the rest of the current one."""
 
-    def __init__(self, run: Path, step: int, loss: float) -> None:
-        super().__init__(run, step, loss)
-        self.run, self.step, self.loss = run, step, loss
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
 
-    def __str__(self) -> str:
-        return (
-            f"{self.run}: the loss is {self.loss} at step {self.step}; the last checkpoint is kept. Lower "
-            "optimizer.learning_rate, set optimizer.clip_norm, or use training.precision = 'fp32'"
-        )
+    def __iter__(self) -> Iterator[Any]:
+        """The rest of this epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
 
 
 @dataclass
@@ -82,18 +78,17 @@ class Training:
 
 def train(
     training: Training,
-    model: nn.Module,
-    batches: Loader,
-    objective: Objective,
+    updates: Updates,
+    batches: Batches,
     validate: Validate | None,
     on_step: Callable[[Progress, float], None] = lambda progress, loss: None,
 ) -> Progress:
-    """Train `model` to the end of its recipe, from its last checkpoint if it has one; it ends with its best weights.
+    """Train a network to the end of its recipe, from its last checkpoint if it has one; it ends with its best weights.
 
     On the CPU an interrupted and resumed run gives the same weights, bit for bit, as one that was never interrupted.
     Raises Diverged.
     """
-    run = _Run(training, model, batches, objective)
+    run, model = _Run(training, updates, batches), updates.model
     with Curves(training.folder, run.progress.curves, is_writing=training.ranks.is_first) as curves:
         while not run.is_over():
             started = time.perf_counter()
@@ -110,12 +105,10 @@ def train(
 class _Run:
     """The moving parts of a training, and their way into a checkpoint and back."""
 
-    def __init__(self, training: Training, model: nn.Module, batches: Loader, objective: Objective) -> None:
-        self.training, self.model, self.batches, self.objective = training, model, batches, objective
+    def __init__(self, training: Training, updates: Updates, batches: Batches) -> None:
+        self.training, self.updates, self.batches = training, updates, batches
+        self.model = updates.model
         self.settings = training.recipe.training
-        self.learner = training.ranks.wrapped(model)
-        self.optimizer = make_optimizer(model.parameters(), training.recipe.optimizer)
-        self.schedule = make_schedule(self.optimizer, training.recipe.optimizer)
         self.progress = Progress()
         self.loss_sum, self.loss_count = 0.0, 0
         self.kept_at = time.monotonic()
@@ -131,21 +124,21 @@ class _Run:
     def epoch(self, on_step: Callable[[Progress, float], None]) -> dict[str, float]:
         """The steps that are left of this epoch."""
         self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        for number, (batch, targets, _) in enumerate(self.batches, 1):
-            loss = self._gradients(batch, targets)
+        for batch in self.batches:
+            loss, has_moved = self.updates.learn(batch)
+            if not math.isfinite(loss):
+                raise Diverged(self.training.folder, self.progress.step, loss)
             self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
-            if number % self.settings.accumulate == 0:
-                self._step()
+            if has_moved:
+                self.progress.step += 1
                 on_step(self.progress, loss)
                 self._keep_now_and_then()
-        if any(parameter.grad is not None for parameter in self.model.parameters()):
-            self._step()
+        self.progress.step += self.updates.finish()
         return {
             "epoch": float(self.progress.epoch),
             "step": float(self.progress.step),
             "loss": self.training.ranks.mean(self.loss_sum / max(self.loss_count, 1)),
-            "learning_rate": float(self.schedule.get_last_lr()[0]),
+            "learning_rate": self.updates.learning_rate,
         }
 
     def end_epoch(self, row: dict[str, float], *, has_validation: bool) -> None:
@@ -158,32 +151,11 @@ class _Run:
             progress.best_epoch, progress.best_score = progress.epoch, score
         progress.curves.append(row)
         progress.epoch += 1
-        self.schedule.step()
+        self.updates.decay()
         self.loss_sum, self.loss_count = 0.0, 0
         if is_best:
             self._write(self.training.best, {"model": self.model.state_dict()})
         self._keep()
-
-    def _gradients(self, batch: Batch, targets: Targets) -> float:
-        device = self.training.device
-        batch, targets = to_device(batch, device), to_device(targets, device)
-        is_bf16 = self.settings.precision == "bf16"
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=is_bf16):
-            scores = self.learner(batch)
-        loss = self.objective(scores.float(), batch, targets)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise Diverged(self.training.folder, self.progress.step, value)
-        (loss / self.settings.accumulate).backward()  # type: ignore[no-untyped-call]
-        return value
-
-    def _step(self) -> None:
-        clip = self.training.recipe.optimizer.clip_norm
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.progress.step += 1
 
     def _keep_now_and_then(self) -> None:
         if time.monotonic() - self.kept_at > 60 * self.training.checkpoint_minutes:
@@ -193,8 +165,7 @@ class _Run:
         self.kept_at = time.monotonic()
         state = {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": {name: value for name, value in self.schedule.state_dict().items() if _is_plain(value)},
+            "updates": self.updates.state_dict(),
             "random": random_state(),
             "place": self.batches.state_dict(),
             "progress": vars(self.progress),
@@ -209,13 +180,8 @@ class _Run:
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.updates.load_state_dict(state["updates"])
         self.batches.load_state_dict(state["place"])
         self.progress = Progress(**state["progress"])
         self.loss_sum, self.loss_count = state["losses"]
         set_random_state(state["random"])
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, bool | int | float | str | list)

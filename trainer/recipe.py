@@ -23,9 +23,10 @@ from storage.errors import LookupFailed, SettingsError
 from storage.fingerprint import fingerprint
 from trainer.binding import bind
 from trainer.data.settings import DataSettings
-from trainer.objectives.table import objective
+from trainer.objectives.domains import SetRules
+from trainer.objectives.table import DOMAIN_OBJECTIVES, domain_objective, objective
 
-_TABLES = ("model", "data", "objective", "optimizer", "training", "start")
+_TABLES = ("model", "data", "sets", "objective", "optimizer", "training", "start")
 _SHARED = ("data", "optimizer", "training")
 _WORDS = ("source", "gaps", "stages", "small")
 
@@ -95,6 +96,8 @@ class Recipe:
     training: TrainingSettings
     stages: tuple[str, ...]
     """What fitting consists of, in order; see `trainer.stages`."""
+    sets: SetRules = field(default_factory=SetRules)
+    """How sets are drawn, for an objective on two batches."""
     start: Mapping[str, str] = field(default_factory=dict)
     """Part of the network → recipe whose trained network it starts as; see `started`."""
     changes: tuple[str, ...] = ()
@@ -102,6 +105,11 @@ class Recipe:
     is_small: bool = False
     table: Mapping[str, Any] = field(default_factory=dict)
     """The merged TOML: what a checkpoint keeps."""
+
+    @property
+    def has_rounds(self) -> bool:
+        """Whether its objective is one of steps on two batches (`trainer.objectives.domains`)."""
+        return self.objective in DOMAIN_OBJECTIVES
 
     @property
     def fingerprint(self) -> str:
@@ -174,6 +182,7 @@ def _recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe:
         optimizer=bind(OptimizerSettings, table.get("optimizer", {}), f"{name}: optimizer"),
         training=bind(TrainingSettings, table.get("training", {}), f"{name}: training"),
         stages=stages,
+        sets=bind(SetRules, table.get("sets", {}), f"{name}: sets"),
         start=table.get("start", {}),
         is_small=is_small,
         table=table,
@@ -188,8 +197,9 @@ def _spec(recipe: str, model: str) -> ModelSpec:
 
 
 def _check_objective(recipe: str, name: str, settings: Mapping[str, Any]) -> None:
+    make = domain_objective if name in DOMAIN_OBJECTIVES else objective
     try:
-        objective(name, **settings)
+        make(name, **settings)
     except (KeyError, ValueError) as error:
         raise SettingsError((f"recipe {recipe}: {error.args[0]}",)) from error
 

@@ -21,13 +21,13 @@ from storage.scores import ScoreRun
 from trainer.baselines import BASELINES, baseline_tracks
 from trainer.estimates import Estimate, Evaluation, estimates
 from trainer.fit import FitOptions, Run, fit
-from trainer.loop import Diverged
 from trainer.progress import Watched
 from trainer.protocols import PHD2, evaluate, scored_durations, targets
 from trainer.published import Row, Table
 from trainer.recipe import Recipe, load_recipe
 from trainer.scoring import Question, answer, judge
 from trainer.svm import Unfit
+from trainer.updates import Diverged
 
 BASELINE_SEEDS = 20
 """One random ranking of PHD2's test users has a standard deviation of 0.25 points of mAP."""

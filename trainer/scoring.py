@@ -17,11 +17,11 @@ from storage.records import JSON
 from storage.scores import Provenance, ScoreRun, read_scores, write_scores
 from trainer.checkpoint import read_checkpoint
 from trainer.data import Loader, LoaderSettings
-from trainer.data.examples import Split, users_of
+from trainer.data.examples import Split
 from trainer.estimates import Evaluation
 from trainer.fit import Restored, restore
+from trainer.judging import judged
 from trainer.per_user import PerUser
-from trainer.protocols import PHD2, evaluate, scored_durations, targets
 from trainer.recipe import restore_recipe
 from trainer.score import score
 
@@ -82,13 +82,10 @@ def answer(
 
 
 def judge(question: Question, answers: ScoreRun) -> Evaluation:
-    """What the answers are worth under PHD2's protocol."""
-    catalog = read_catalog(question.folder)
+    """What the answers are worth under the protocol of the catalog's dataset."""
     table = read_checkpoint(question.model).about
-    data = restore_recipe(table["recipe_name"], table["recipe"], is_small=table["is_small"]).data
-    users = users_of(catalog, question.split, data)[0]
-    durations = scored_durations(answers.tracks.values())
-    return evaluate(targets(catalog, question.split, PHD2, durations, users), answers.tracks, answers.absent)
+    recipe = restore_recipe(table["recipe_name"], table["recipe"], is_small=table["is_small"], asked=question.asked)
+    return judged(read_catalog(question.folder), question.folder, recipe.data, question.split, answers)
 
 
 def _kept(question: Question, restored: Restored) -> ScoreRun | None:

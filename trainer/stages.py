@@ -2,6 +2,7 @@
 
     gradient            the loop, on the whole network or on the part `first` of a late fusion
     ranking_svm         a ranking SVM gives the linear part (`linear`, or `second` of a late fusion) its weights
+    latent_ranking_svm  the same, with the better half of each video's highlights found on the way (LSVM)
     fusion              ω of a late fusion, by a ranking SVM on pairs of validation videos
     per_user            nothing to do now: each user's own weights are fitted on their history when they are scored
 
@@ -23,6 +24,7 @@ from models.highlight.rankers import LinearRanker
 from storage.errors import SettingsError
 from trainer import svm
 from trainer.data import HighlightData, Loaded, Loader, LoaderSettings, to_device
+from trainer.latent import LatentSettings, fit_latent
 from trainer.recipe import Recipe
 
 Gradient = Callable[[nn.Module], None]
@@ -46,10 +48,21 @@ def _gradient(fitting: Fitting) -> None:
     fitting.gradient(getattr(fitting.model, "first", fitting.model))
 
 
-def _ranking_svm(fitting: Fitting) -> None:
+def _linear_ranker(fitting: Fitting) -> LinearRanker:
     ranker = getattr(fitting.model, "second", fitting.model)
     if not isinstance(ranker, LinearRanker):
         raise SettingsError((f"recipe {fitting.recipe.name}: a ranking SVM fits linear rankers, not {type(ranker)}",))
+    return ranker
+
+
+def _latent_ranking_svm(fitting: Fitting) -> None:
+    ranker = _linear_ranker(fitting)
+    settings = LatentSettings(svm=svm.RankingSVMSettings(seed=fitting.seed))
+    svm.put(ranker.linear, fit_latent(ranker, _batches(fitting, "train"), settings))
+
+
+def _ranking_svm(fitting: Fitting) -> None:
+    ranker = _linear_ranker(fitting)
     differences = gathered(
         svm.pair_differences(ranker.descriptors(batch), targets.pairs)
         for batch, targets, _ in _batches(fitting, "train")
@@ -76,6 +89,7 @@ def _per_user(fitting: Fitting) -> None:
 
 STAGES: dict[str, Callable[[Fitting], None]] = {
     "gradient": _gradient,
+    "latent_ranking_svm": _latent_ranking_svm,
     "ranking_svm": _ranking_svm,
     "fusion": _fusion,
     "per_user": _per_user,

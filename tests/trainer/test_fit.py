@@ -21,10 +21,11 @@ from storage.scores import read_scores
 from tests.conftest import REPOSITORY
 from trainer.checkpoint import read_checkpoint
 from trainer.fit import FitOptions, Run, fit, restore
-from trainer.loop import Diverged, Progress
+from trainer.loop import Progress
 from trainer.planted import PlantedSettings, plant
 from trainer.recipe import load_recipe
 from trainer.scoring import Question, answer, judge
+from trainer.updates import Diverged
 
 CHANGES = (
     "data.holdout_users=4",

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from models.highlight.table import HIGHLIGHT_MODELS
+from tests.trainer.judged_stores import write_domains
 from trainer.checkpoint import read_checkpoint
+from trainer.estimates import Evaluation
 from trainer.fit import FitOptions, Run, fit, restore
 from trainer.planted import PlantedSettings, Timing, plant
-from trainer.recipe import load_recipe, recipe_names
+from trainer.recipe import Recipe, load_recipe, recipe_names
 from trainer.scoring import Question, answer, judge
 
 SHAPES = {
@@ -21,19 +23,27 @@ SHAPES = {
     "yolov5/p5": (512, 4, 4),
     "keypoint_rcnn/joints": (5, 17, 3),
     "keypoint_rcnn/joint_features": (5, 17, 512),
+    "c3d.segments/fc6": (4096,),
+    "c3d.segments/fc7_linear": (4096,),
 }
 """What the extractors' default settings keep of a row."""
 
 PARAMETERS = {
     "a_vhd": 197_357_844,
     "a_vhd_convolution": 147_216_788,
+    "dl_vhd": 680_168_450,
+    "dl_vhd_coarse": 675_710_465,
+    "dl_vhd_fine": 675_710_465,
     "fcsn": 37_954_836,
     "highlight_me": 72_323,
     "highlight_svm": 8_193,
+    "lim_s": 6_424_066,
+    "lsvm": 4_097,
     "max_similarity": 0,
     "mha_fusion": 13_844_608,
     "mha_fusion_objects": 7_395_681,
     "mha_fusion_poses": 6_514_975,
+    "mini_net": 590_787,
     "personalized_summarization": 0,
     "phd_ca": 8_422_017,
     "phd_ca_ed": 8_432_257,
@@ -46,15 +56,27 @@ PARAMETERS = {
     "pr_net_residual": 23_089_152,
     "pr_net_u": 22_311_424,
     "residual": 4_235_907,
+    "sl_afn": 675_710_465,
+    "sl_coral": 675_710_465,
+    "sl_dan": 675_710_465,
+    "sl_mcd": 680_168_450,
+    "sl_module": 675_710_465,
+    "sl_module_wo_t": 4_457_985,
+    "sl_revgrad": 680_956_418,
     "svm_d": 21,
     "video2gif": 35_721_985,
     "video2gif_ours": 4_227_713,
+    "video2gif_segments": 2_163_457,
     "video2gif_svm_d": 4_227_734,
     "video_mmr": 0,
 }
 """Of the networks at full width; FCSN's is what its author's code has (37.95 million)."""
 
 SAME_NETWORK = {
+    "dl_vhd": ("released", "wo_distill"),
+    "sl_coral": ("released",),
+    "sl_dan": ("released",),
+    "sl_module": ("released",),
     "video2gif": ("video2gif_l1",),
     "pr_net": ("ce", "g", "h0", "h5", "literal", "mean_u_g", "ranking", "triplet"),
     "mha_fusion": (
@@ -112,6 +134,8 @@ TIMING = Timing(
 )
 PLANTED = PlantedSettings(seed=1, train_users=12, test_users=3, max_videos=3, noise=0.5, width=16, with_frames=True)
 CHANGES = ("data.targets=every", "data.holdout_users=3", "training.epochs=2")
+DURATIONS = ("data.first_seconds=[0.0, 30.0]", "data.second_seconds=[30.0, 1e9]")
+"""Short and long for clips that were drawn, of videos of 16 to 58 seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +144,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return plant(tmp_path_factory.mktemp("planted"), PLANTED, TIMING)
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.fixture(scope="module")
+def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of three domains."""
+    return write_domains(tmp_path_factory.mktemp("domains"))
+
+
+OF_DOMAINS = [name for name in recipe_names() if load_recipe(name).data.domain]
+
+
+@pytest.mark.parametrize("name", sorted(set(recipe_names()) - set(OF_DOMAINS)))
 def test_small_runs_from_a_store_to_numbers(name: str, folder: Path) -> None:
-    recipe = load_recipe(name, changes=CHANGES, small=True)
+    found = measured_small(load_recipe(name, changes=CHANGES, small=True), folder)
+    assert len(found.ids) + len(found.dropped) == PLANTED.test_users
+
+
+@pytest.mark.parametrize("name", OF_DOMAINS)
+def test_small_runs_on_a_domain_from_a_store_to_numbers(name: str, domains: Path) -> None:
+    durations = DURATIONS if load_recipe(name).data.first_seconds else ()
+    found = measured_small(load_recipe(name, changes=durations, small=True), domains)
+    assert len(found.ids) == 4
+    assert (found.values["scored_segments"] == 1).all()
+
+
+def measured_small(recipe: Recipe, folder: Path) -> Evaluation:
     path = fit(Run(recipe, folder, 0), FitOptions())
     torch.manual_seed(0)
     fresh = recipe.spec.build(recipe.model_settings, restore(path, folder, "cpu").data.shapes).state_dict()
@@ -136,6 +181,6 @@ def test_small_runs_from_a_store_to_numbers(name: str, folder: Path) -> None:
     answers = answer(question, device="cpu")
     assert any(np.ptp(track.scores) > 0 for track in answers.tracks.values())
     found = judge(question, answers)
-    assert len(found.ids) + len(found.dropped) == PLANTED.test_users
     assert len(found.ids) > 1
     assert all((values >= 0).all() and (values <= 1).all() for values in found.values.values())
+    return found

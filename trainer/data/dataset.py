@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,11 +145,30 @@ class Reader:
         return Positions(spans[numbers], self.features.rows(element.video_id, numbers))
 
 
+class Reads(Protocol):
+    """What a dataset needs of a reader."""
+
+    @property
+    def features(self) -> Features:
+        """What it reads."""
+
+    @property
+    def settings(self) -> DataSettings:
+        """How."""
+
+    @property
+    def is_training(self) -> bool:
+        """Whether draws change with the epoch."""
+
+    def read(self, example: Example, rng: np.random.Generator) -> Sample:
+        """The example with all its arrays."""
+
+
 class HighlightDataset(Dataset[Sample]):
     """The examples of a split: `dataset[Draw(number, seed, epoch)]`. When scoring, the epoch changes nothing."""
 
     def __init__(
-        self, reader: Reader, found: ExampleSet, shards: NDArray[np.int64], notes: tuple[str, ...] = ()
+        self, reader: Reads, found: ExampleSet, shards: NDArray[np.int64], notes: tuple[str, ...] = ()
     ) -> None:
         self.reader = reader
         self.found = found
@@ -174,7 +193,9 @@ class HighlightDataset(Dataset[Sample]):
     def __getitem__(self, draw: Draw) -> Sample:
         example = self.found.examples[draw.number]
         epoch = draw.epoch if self.reader.is_training else 0
-        name = hashlib.sha256(f"{example.user_id}\n{example.video_id}\n{example.window}".encode()).digest()
+        anchor = "" if example.anchor is None else f"\n{example.anchor}"
+        named = f"{example.user_id}\n{example.video_id}\n{example.window}{anchor}"
+        name = hashlib.sha256(named.encode()).digest()
         seed = [draw.seed, epoch, int.from_bytes(name[:8], "big")]
         return self.reader.read(example, np.random.default_rng(seed))
 

@@ -36,6 +36,8 @@ class Example:
     `holdout_seed`, since catalogs do not keep the order in which a user made their marks."""
     window: tuple[int, int] | None = None
     """`[first, end)` rows to look at; None: all."""
+    anchor: int | None = None
+    """The position that a set is drawn around; None: wherever."""
 
 
 @dataclass(frozen=True)

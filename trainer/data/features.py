@@ -92,8 +92,7 @@ class Features:
         Returns key → `(n, ...)` float32 for the n segments that share time with a row of every variant, and which these
         are, `(segments,)` bool. Raises LookupFailed for a ragged array, which has no mean.
         """
-        weights = {name: _overlaps(reader[video_id].spans, segments) for name, reader in self.readers.items()}
-        kept = np.all([[len(weight) > 0 for _, weight in each] for each in weights.values()], axis=0)
+        weights, kept = self._shares(video_id, segments)
         found = {}
         for key in self.keys:
             handle = self._handle(key, video_id)
@@ -101,7 +100,18 @@ class Features:
                 raise LookupFailed(f"{key} is ragged and has no mean over a segment; use a model whose unit is a row")
             chosen = [pair for pair, keep in zip(weights[key.partition("/")[0]], kept, strict=True) if keep]
             found[key] = _averages(handle, chosen)
-        return found, kept.astype(bool)
+        return found, kept
+
+    def shared(self, video_id: str, segments: Intervals) -> NDArray[np.bool_]:
+        """`(segments,)`: which share time with a row of every variant, so that `means` knows them."""
+        return self._shares(video_id, segments)[1]
+
+    def _shares(
+        self, video_id: str, segments: Intervals
+    ) -> tuple[dict[str, list[tuple[int, NDArray[np.float32]]]], NDArray[np.bool_]]:
+        weights = {name: _overlaps(reader[video_id].spans, segments) for name, reader in self.readers.items()}
+        kept = np.all([[len(weight) > 0 for _, weight in each] for each in weights.values()], axis=0)
+        return weights, kept.astype(bool)
 
     def _handle(self, key: str, video_id: str) -> ArrayHandle:
         variant, _, array = key.partition("/")

@@ -57,6 +57,25 @@ class DataSettings:
     """Users of `train` kept for validation where the dataset names none; None: 1000, as PHD2 says how many, not which,
     or one in ten where that is fewer, and at least one."""
     holdout_seed: int = 0
+    grouping: str = ""
+    """Catalogs whose splits are of videos: which split, such as vlist_sel, umt or folds-5-0; empty: that of the
+    catalog's rule (`trainer.data.judgements`)."""
+    domain: str = ""
+    """Catalogs with domains: the one that is asked about, and whose labels are learned unless `source` names another;
+    empty: all of them as one."""
+    source: str = ""
+    """The domain whose labels are learned; `domain` is then seen without labels."""
+    against: Literal["nothing", "domain", "others"] = "nothing"
+    """Training on two batches: the second one's videos are those of `domain`, or of all other domains."""
+    first_seconds: tuple[float, float] | None = None
+    """Only videos that last so long, `[from, to)` seconds, are in the first batch ..."""
+    second_seconds: tuple[float, float] | None = None
+    """... and in the second."""
+    holdout_videos: int = 0
+    """Training videos of each domain that are kept for validation."""
+    every_segment: bool = False
+    """Training: a video comes once an epoch for each of its segments, around which its set is drawn, as in the released
+    code of set-based learning; else once."""
 
     def __post_init__(self) -> None:
         if not self.arrays or any(key.count("/") != 1 for key in self.arrays):
@@ -74,11 +93,26 @@ class DataSettings:
             ("max_elements_scoring", 1),
             ("history_videos", 0),
             ("holdout_users", 0),
+            ("holdout_videos", 0),
         ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is None or at least {least}, got {value}")
         self._check_unit()
+        self._check_domains()
+
+    def _check_domains(self) -> None:
+        if self.source and (self.source == self.domain or not self.domain):
+            raise ValueError(f"source is another domain than domain; got {self.source!r} and {self.domain!r}")
+        if self.against == "others" and not self.domain:
+            raise ValueError("against = 'others' needs a domain that they are other than")
+        bounds = [pair for pair in (self.first_seconds, self.second_seconds) if pair is not None]
+        if any(not 0 <= low < high for low, high in bounds):
+            raise ValueError(f"first_seconds and second_seconds are [from, to) with 0 <= from < to; got {bounds}")
+        if self.against == "domain" and not self.source and len(bounds) < 2:
+            raise ValueError(
+                "both batches would be of the same videos: set source, or first_seconds and second_seconds"
+            )
 
     def _check_unit(self) -> None:
         if self.unit == "segment" and self.window_rows is not None:

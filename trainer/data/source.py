@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from storage.catalog import Catalog, read_catalog, shard_of
-from trainer.data.dataset import HighlightDataset, Reader
-from trainer.data.examples import Expand, Split, list_examples
+from trainer.data.dataset import HighlightDataset, Reader, Reads
+from trainer.data.examples import ExampleSet, Expand, Split, list_examples
 from trainer.data.features import Features, TrainedOn
+from trainer.data.judged import JudgedReader, Side, list_videos
+from trainer.data.judgements import Judgements, rule_of
 from trainer.data.marks import Marks
+from trainer.data.places import Places
 from trainer.data.segments import NOTE, Shots, read_shots
 from trainer.data.settings import DataSettings
 
@@ -26,9 +29,12 @@ class HighlightData:
 
     catalog: Catalog
     features: Features
-    marks: Marks
+    marks: Marks | None
+    """What users marked; None where videos belong to domains and their segments were judged."""
     settings: DataSettings
     shots: Shots | None
+    places: Places | None = None
+    """Where judged segments lie in time."""
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -40,25 +46,37 @@ class HighlightData:
         """Variant → full settings of its features, for the checkpoint."""
         return self.features.trained_on
 
-    def training(self, split: Split = "train") -> HighlightDataset:
-        """Users' videos in turn, with what is drawn anew each epoch. Reads all their spans once, 0.3 ms a video."""
+    def training(self, split: Split = "train", side: Side = "first") -> HighlightDataset:
+        """Videos in turn, with what is drawn anew each epoch. Reads all their spans once, 0.3 ms a video."""
+        if self.marks is None:
+            return self._judged(split, side, is_training=True)
         reader = Reader(self.features, self.marks, self.settings, self.shots, is_training=True)
-        return self._dataset(reader, split, reader.expand)
+        notes = (NOTE,) if self.settings.unit == "segment" and self.shots is None else ()
+        return self._dataset(reader, split, reader.expand, notes)
 
     def scoring(self, split: Split) -> HighlightDataset:
-        """Users' last videos, whole, each with the full history; nothing depends on the epoch."""
+        """Users' last videos with the full history, or a domain's videos; whole, and nothing depends on the epoch."""
+        if self.marks is None:
+            return self._judged(split, "first", is_training=False)
         reader = Reader(self.features, self.marks, self.settings, None, is_training=False)
-        return self._dataset(reader, split, None)
+        return self._dataset(reader, split, None, ())
 
-    def _dataset(self, reader: Reader, split: Split, expand: Expand | None) -> HighlightDataset:
-        found = list_examples(self.catalog, self.features, split, self.settings, expand)
-        shards = np.array(
-            [shard_of(example.video_id, self.catalog.shard_count) for example in found.examples], np.int64
-        )
-        notes = self.features.notes + found.notes
-        if reader.is_training and self.settings.unit == "segment" and self.shots is None:
-            notes += (NOTE,)
-        return HighlightDataset(reader, found, shards, notes)
+    def _dataset(self, reader: Reader, split: Split, expand: Expand | None, notes: tuple[str, ...]) -> HighlightDataset:
+        return self._made(reader, list_examples(self.catalog, self.features, split, self.settings, expand), notes)
+
+    def _judged(self, split: Split, side: Side, *, is_training: bool) -> HighlightDataset:
+        asked = self.settings.source if is_training and self.settings.source else self.settings.domain
+        # Of the second batch no label is read, so it does not matter what its videos are judged about.
+        domain = None if side == "second" else asked
+        if self.places is None:
+            raise ValueError(f"{self.catalog.name} has neither marks nor judged segments; make it with open_data")
+        judgements = Judgements(self.catalog, domain)
+        reader = JudgedReader(self.catalog, self.features, judgements, self.places, self.settings, is_training)
+        return self._made(reader, list_videos(reader, split, side), ())
+
+    def _made(self, reader: Reads, found: ExampleSet, notes: tuple[str, ...]) -> HighlightDataset:
+        shards = [shard_of(example.video_id, self.catalog.shard_count) for example in found.examples]
+        return HighlightDataset(reader, found, np.array(shards, np.int64), self.features.notes + found.notes + notes)
 
 
 def open_data(folder: Path, settings: DataSettings, *, trained_on: TrainedOn | None = None) -> HighlightData:
@@ -70,4 +88,6 @@ def open_data(folder: Path, settings: DataSettings, *, trained_on: TrainedOn | N
     catalog = read_catalog(folder)
     features = Features(folder, settings.arrays, max_items=settings.max_items, trained_on=trained_on)
     shots = None if settings.shots is None else read_shots(settings.shots)
+    if rule_of(catalog) is not None:
+        return HighlightData(catalog, features, None, settings, shots, Places(folder, catalog))
     return HighlightData(catalog, features, Marks(catalog), settings, shots)

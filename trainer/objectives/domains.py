@@ -1,25 +1,17 @@
 """Training on two batches at once, a labelled and an unlabelled one, in one step or in several that alternate.
 
 An objective of this kind is a tuple of `Step`s (`trainer.objectives.table.domain_objective` makes it from a name). Each
-round a loop makes a `Domains` and goes through the steps:
-
-    optimizers = {name: SGD(child.parameters(), ...) for name, child in model.named_children()}
-    for step in steps:
-        for _ in range(step.repeats):
-            model.zero_grad()
-            step.loss(model, domains).backward()
-            for name in step.children(model):
-                optimizers[name].step()
-
-For lower precision put autocast around the forward of the model, not the loss: `answer` hands losses single precision.
-Most objectives are one step that moves everything; MCD alternates three. `zero_grad` comes before each repetition,
-since a step's loss also sends gradients to what the step does not move. Refuses to know which losses there are.
+round a loop makes a `Domains` (`trainer.rounds`) and goes through the steps (`trainer.updates.Rounds`). Most objectives
+are one step that moves everything; MCD alternates three. Gradients are cleared before each repetition, since a step's
+loss also sends some to what the step does not move. Losses are computed in single precision. Refuses to know which
+losses there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -57,32 +49,58 @@ class Domains:
 class SetRules:
     """How sets are drawn; the defaults are the paper's, and `RELEASED` is the code's."""
 
-    kind: str = "random"
-    """random: `size` positions of a video. window: up to `size // 2` on each side of an anchor."""
+    kind: Literal["random", "window", "bag"] = "random"
+    """random: `size` positions of a video. window: up to `size // 2` on each side of an anchor. bag: exactly `size`, a
+    short video over and over (MINI-Net)."""
     size: int = 20
     lowest: float = 0.5
     highest: float = 0.5
     """Bounds of the share of the target in a mixed set."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("random", "window") or self.size < 2:
-            raise ValueError(f"kind is random or window, size at least 2; got {self}")
+        if self.kind not in ("random", "window", "bag") or self.size < 2:
+            raise ValueError(f"kind is random, window or bag, size at least 2; got {self}")
+        if not 0 <= self.lowest <= self.highest <= 1:
+            raise ValueError(f"0 <= lowest <= highest <= 1 must hold; got {self.lowest} and {self.highest}")
 
-    def draw(self, mask: Tensor, generator: torch.Generator) -> Tensor:
-        """Places `(B, N)` of a set in each video of a `(B, T)` mask."""
+    def draw(self, mask: Tensor, generator: torch.Generator, anchors: Tensor | None = None) -> Tensor:
+        """Places `(B, N)` of a set in each video of a `(B, T)` mask. `anchors` `(B,)` are the middles of windows."""
         if self.kind == "window":
-            return sets.window_sets(mask, generator, largest_radius=self.size // 2)
+            return sets.window_sets(mask, generator, largest_radius=self.size // 2, anchors=anchors)
+        if self.kind == "bag":
+            return sets.bags(mask, self.size, generator)
         return sets.random_sets(mask, self.size, generator)
 
 
 RELEASED = SetRules("window", 20, 0.3, 0.7)
 
 
+def draw_one(
+    source: Batch,
+    targets: Targets,
+    rules: SetRules,
+    generator: torch.Generator,
+    progress: float = 1.0,
+    anchors: Tensor | None = None,
+) -> Domains:
+    """Sets of whole videos where there is no second category: they stand on both sides, and nothing is mixed."""
+    chosen = rules.draw(source.mask, generator, anchors)
+    drawn = sets.take(source, chosen)
+    return Domains(drawn, sets.take_targets(targets, chosen), drawn, progress=progress)
+
+
 def draw_domains(
-    source: Batch, targets: Targets, target: Batch, rules: SetRules, generator: torch.Generator, progress: float = 1.0
+    source: Batch,
+    targets: Targets,
+    target: Batch,
+    rules: SetRules,
+    generator: torch.Generator,
+    progress: float = 1.0,
+    anchors: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Domains:
     """Sets of whole videos, and sets mixed from those sets."""
-    chosen, others = rules.draw(source.mask, generator), rules.draw(target.mask, generator)
+    chosen = rules.draw(source.mask, generator, anchors[0])
+    others = rules.draw(target.mask, generator, anchors[1])
     source_sets, target_sets = sets.take(source, chosen), sets.take(target, others)
     mixed, is_target = sets.mix(source_sets, target_sets, generator, lowest=rules.lowest, highest=rules.highest)
     return Domains(source_sets, sets.take_targets(targets, chosen), target_sets, mixed, is_target, progress)

@@ -59,5 +59,7 @@ def divergence(wanted: Tensor, scores: Tensor, mask: Tensor, *, form: Form = "pa
 
 
 def mean_of(each: Tensor, counts: Tensor) -> Tensor:
-    """The mean of those sets of `(B,)` that count; 0 if none does."""
+    """The mean of those sets of `(B,)` that count; if none does a plain 0, which moves nothing."""
+    if not counts.any():
+        return each.new_zeros(())
     return each.masked_fill(~counts, 0).sum() / counts.sum().clamp(min=1)

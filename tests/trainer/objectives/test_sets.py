@@ -136,4 +136,4 @@ def test_domains_are_drawn_alike_from_alike_generators() -> None:
     with pytest.raises(ValueError, match="progress"):
         Domains(source, targets, target, progress=1.5)
     with pytest.raises(ValueError, match="kind"):
-        SetRules("stretch")
+        SetRules("stretch")  # type: ignore[arg-type]

@@ -1,0 +1,31 @@
+"""Scores of a split → numbers, by the protocol that the catalog's dataset is measured with.
+
+Refuses to know networks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from storage.catalog import Catalog
+from storage.scores import ScoreRun
+from trainer import protocols, video_protocols
+from trainer.data.examples import Split, users_of
+from trainer.data.judgements import rule_of
+from trainer.data.places import Places
+from trainer.data.settings import DataSettings
+from trainer.estimates import Evaluation
+
+
+def judged(catalog: Catalog, folder: Path, settings: DataSettings, split: Split, answers: ScoreRun) -> Evaluation:
+    """What the answers about a split's users, or a domain's videos, are worth.
+
+    `folder` is `ROOT/<catalog>`: annotations in frame numbers are placed in time by the features there.
+    """
+    if rule_of(catalog) is None:
+        users = users_of(catalog, split, settings)[0]
+        durations = protocols.scored_durations(answers.tracks.values())
+        truth = protocols.targets(catalog, split, protocols.PHD2, durations, users)
+        return protocols.evaluate(truth, answers.tracks, answers.absent)
+    asked = video_protocols.asked_videos(catalog, split, settings)
+    return video_protocols.evaluate(asked, answers, Places(folder, catalog))
