@@ -20,7 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("trainer.fit_command", "train a recipe on a catalog's features"),
     "score": ("trainer.score_command", "score a split with a finished network"),
     "table": ("trainer.table_command", "a table of a paper, published beside measured"),
-    "plant": ("trainer.plant_command", "make a store with planted tastes"),
+    "maps": ("trainer.maps_command", "distinction maps of PLD-VHD drawn over frames"),
+    "plant": ("trainer.plant_command", "make a store with planted tastes or categories"),
     "baselines": ("trainer.baselines_command", "what rankers that learn nothing score on a catalog"),
 }
 """Name → (module, one line for a person)."""

@@ -39,7 +39,9 @@ class SaliencySettings:
 
     seed: int = 0
     frames_per_second: float = 1.0
-    """Maps of the frames shown at these instants."""
+    """Maps of the frames shown at `first_second` and then at these instants."""
+    first_second: float = 0.75
+    """Late in the first second, so that a clip that ends there lies in one segment of the category sample."""
     block_pixels: int = 2
     """A value is the mean over so many by so many pixels of the picture."""
     blur_blocks: float = 0.6
@@ -50,8 +52,11 @@ class SaliencySettings:
     """What a value far from the figure is at most; drawn evenly from 0."""
 
     def __post_init__(self) -> None:
-        if not self.frames_per_second > 0 or self.block_pixels < 1 or not self.blur_blocks > 0:
-            raise ValueError(f"frames_per_second and blur_blocks are above 0, block_pixels at least 1; got {self}")
+        if not self.frames_per_second > 0 or self.block_pixels < 1 or not self.blur_blocks > 0 or self.first_second < 0:
+            raise ValueError(
+                f"frames_per_second and blur_blocks are above 0, block_pixels at least 1, first_second at least 0; "
+                f"got {self}"
+            )
         if not 0 <= self.floor < self.peak <= 1:
             raise ValueError(f"0 <= floor < peak <= 1 must hold, got {self}")
 
@@ -108,14 +113,15 @@ def _track(
                 f"{catalog.name}'s sources; extract frames with frames_per_second = 0",
             )
         )
-    chosen = instants(spans, settings.frames_per_second)
+    chosen = instants(spans, settings.frames_per_second, settings.first_second)
     rng = np.random.default_rng([settings.seed, *video_id.encode()])
     return FeatureTrack(video_id, spans[chosen], {"saliency": maps(figure[chosen], settings, rng)})
 
 
-def instants(spans: Intervals, per_second: float) -> NDArray[np.int64]:
-    """Which frames are shown at 0, 1 / per_second, ... after the first frame's time; each once."""
-    wanted = spans[0, 0] + np.arange(int((spans[-1, 1] - spans[0, 0]) * per_second) + 1) / per_second
+def instants(spans: Intervals, per_second: float, first: float) -> NDArray[np.int64]:
+    """Which frames are shown at `first`, `first` + 1 / per_second, ... after the first frame's time; each once."""
+    seconds = spans[-1, 1] - spans[0, 0]
+    wanted = spans[0, 0] + first + np.arange(int(seconds * per_second) + 1) / per_second
     wanted = wanted[wanted < spans[-1, 1]]
     return np.unique(np.searchsorted(spans[:, 0], wanted + 1e-9, side="right") - 1)
 
