@@ -13,7 +13,6 @@ import numpy as np
 from numpy.random import Generator
 
 from storage.scores import Key, ScoreTrack
-from trainer.data.judgements import Judged
 from trainer.metrics.ranking import Floats
 from trainer.protocols import Targets
 from trainer.segments import Grid
@@ -81,17 +80,23 @@ def baseline_tracks(baseline: Baseline, asked: Targets, seed: int = 0) -> dict[K
     return {key: _track(key, baseline, asked.known[key].grid, dice) for key in sorted(asked.known)}
 
 
-def ranks(baseline: Baseline, seed: int = 0) -> Rank:
-    """The same ranker for the judged segments of videos; ValueError for one that scores rows of its own."""
-    if baseline.row_seconds is not None:
-        raise ValueError(f"{baseline.told}: judged segments are scored as they are")
-    dice = np.random.default_rng(seed)
+ORACLE = "oracle"
+"""Ranks judged segments by the mean of what annotators gave: what no ranker can know."""
+VIDEO_RANKERS = (*(name for name, one in BASELINES.items() if one.row_seconds is None), ORACLE)
+"""Those that rank judged segments of videos."""
+
+
+def video_ranker(name: str, seed: int = 0) -> Rank:
+    """One of `VIDEO_RANKERS`, which rolls the same dice for the same seed."""
+    if name == ORACLE:
+        return lambda judged: np.asarray(judged.values.mean(axis=0))
+    baseline, dice = BASELINES[name], np.random.default_rng(seed)
     return lambda judged: baseline.score(judged.spans, float(judged.spans[:, 1].max()), dice)
 
 
-def oracle(judged: Judged) -> Floats:
-    """What no ranker can know: the mean over annotators of what they gave."""
-    return np.asarray(judged.values.mean(axis=0))
+def is_random(name: str) -> bool:
+    """Whether another seed gives other scores."""
+    return name != ORACLE and BASELINES[name].is_random
 
 
 def _track(key: Key, baseline: Baseline, grid: Grid, dice: Generator) -> ScoreTrack:

@@ -1,6 +1,7 @@
-"""`python -m trainer baselines FOLDER`: chance, place and duration on a catalog's targets, published beside measured.
+"""`python -m trainer baselines FOLDER`: chance, place and duration on a catalog, and where there is one, an oracle.
 
-Needs annotations only: a catalog that was built, and no video. Refuses to know what a model learns.
+Users' targets have published numbers beside them; catalogs of domains have a line for each domain. Needs annotations
+only: a catalog that was built, and no video. Refuses to know what a model learns.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 from storage.catalog import read_catalog
 from storage.errors import SettingsError
 from trainer.baselines import BASELINES, baseline_tracks
+from trainer.data.judgements import rule_of
 from trainer.estimates import Estimate, Evaluation, estimates
 from trainer.protocols import Targets, evaluate, targets
+from trainer.video_baselines import video_table
 
 METRICS = {"ap": "mAP", "nmsd": "nMSD", "recall_at_5": "R@5", "ap_uninterpolated": "mAP n.i.", "ap_step": "mAP step"}
 """What the table shows, and how it is headed; a lower nMSD is better."""
@@ -27,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>; it needs no features")
     parser.add_argument("--split", default="test", help="whose users are asked")
+    parser.add_argument("--grouping", default="", help="which split, where a catalog has several, such as umt")
     parser.add_argument("--seeds", type=int, default=20, help="how many seeds for rankers that roll dice")
 
 
@@ -35,6 +39,9 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     if options.seeds < 1:
         raise SettingsError((f"--seeds is at least 1, got {options.seeds}",))
     catalog = read_catalog(options.folder)
+    if rule_of(catalog) is not None:
+        yield from video_table(catalog, options.split, options.grouping, options.seeds)
+        return
     asked = targets(catalog, options.split)
     rows = {name: _runs(name, asked, options.seeds) for name in BASELINES}
     published = PUBLISHED if (catalog.name, options.split) == PUBLISHED_ON else {}

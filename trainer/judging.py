@@ -27,5 +27,6 @@ def judged(catalog: Catalog, folder: Path, settings: DataSettings, split: Split,
         durations = protocols.scored_durations(answers.tracks.values())
         truth = protocols.targets(catalog, split, protocols.PHD2, durations, users)
         return protocols.evaluate(truth, answers.tracks, answers.absent)
-    asked = video_protocols.asked_videos(catalog, split, settings)
+    domains = [settings.domain] if settings.domain else []
+    asked = video_protocols.asked_videos(catalog, split, settings, domains)
     return video_protocols.evaluate(asked, answers, Places(folder, catalog))

@@ -16,10 +16,9 @@ from importlib import resources
 from typing import Any, Literal
 
 from storage.errors import LookupFailed, SettingsError
-from trainer.baselines import BASELINES
+from trainer.baselines import BASELINES, VIDEO_RANKERS
 from trainer.binding import bind
 from trainer.data.examples import Split
-from trainer.recipe import recipe_names
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,9 @@ class Row:
     quoted: str = ""
     """... or nothing here, and why."""
     changes: tuple[str, ...] = ()
-    """Of the recipe, as `load_recipe` takes them."""
+    """Of the recipe, as `load_recipe` takes them; `{domain}` stands for each of the table's domains."""
     asked: tuple[str, ...] = ()
-    """Other data settings when the trained network is asked."""
+    """Other data settings when the trained network is asked; `{domain}` as above."""
     published: Mapping[str, float] = field(default_factory=dict)
     """Metric → number, in the unit of the table."""
     note: str = ""
@@ -47,9 +46,7 @@ class Row:
     def __post_init__(self) -> None:
         if sum(map(bool, (self.recipe, self.baseline, self.quoted))) != 1:
             raise ValueError(f"the row {self.name!r} has exactly one of recipe, baseline and quoted")
-        if self.recipe and self.recipe not in recipe_names():
-            raise ValueError(f"the row {self.name!r} names no recipe there is: {self.recipe!r}")
-        if self.baseline and self.baseline not in BASELINES:
+        if self.baseline and self.baseline not in {*BASELINES, *VIDEO_RANKERS}:
             raise ValueError(f"the row {self.name!r} names no baseline there is: {self.baseline!r}")
 
 
@@ -62,12 +59,16 @@ class Table:
     source: str
     metrics: Mapping[str, str]
     """Name of the metric → heading."""
-    unit: Literal["percent", "share"] = "percent"
+    unit: Literal["percent", "share", "count"] = "percent"
     digits: int | None = None
     """As printed; None: 2 for percent, 3 for a share of 1."""
     catalog: str = "phd2"
     """The dataset it is about."""
     split: Split = "test"
+    domains: tuple[str, ...] = ()
+    """A network for each, in the order of their columns; metrics are then named as in `trainer.cells`."""
+    grouping: str = ""
+    """The split of videos that rankers without a network are measured on; empty: that of the catalog's rule."""
     notes: tuple[str, ...] = ()
     """Misprints, and what the paper measured on."""
     rows: tuple[Row, ...] = ()
@@ -98,12 +99,25 @@ def load_table(name: str) -> Table:
         for row in _expanded(written)
     )
     table = replace(bind(Table, {"name": name, **content}, name), rows=rows)
+    table = replace(table, rows=tuple(_with_mean(table, row) for row in rows))
     unknown = sorted({metric for row in rows for metric in row.published} - set(table.metrics))
     if unknown or not rows or len({row.name for row in rows}) != len(rows):
         raise SettingsError(
             (f"{name} has rows, each name once, and its metrics name all that is published: {unknown}",)
         )
     return table
+
+
+def _with_mean(table: Table, row: Row) -> Row:
+    """The row with the mean of its columns, where a metric asks for it: what is printed is often something else."""
+    means = {}
+    for key in table.metrics:
+        metric, _, kind = key.partition("@")
+        columns = [row.published.get(f"{metric}:{domain}") for domain in table.domains]
+        known = [value for value in columns if value is not None]
+        if kind == "columns" and known and len(known) == len(columns):
+            means[key] = sum(known) / len(known)
+    return replace(row, published={**row.published, **means})
 
 
 def _expanded(row: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Literal
 from storage.atomic import publish
 from storage.fingerprint import readable
 from trainer.estimates import Estimate
+from trainer.published import Table
 from trainer.reproduce import Measured, Order
 
 Format = Literal["text", "markdown", "csv"]
@@ -31,7 +32,8 @@ def rendered(order: Order, rows: Sequence[Measured], form: Format) -> Iterator[s
     if form == "csv":
         yield from _csv(order, rows).splitlines()
         return
-    cells = [HEADINGS, *(cell for row in rows for cell in _cells(order, row))]
+    headings = tuple(_whom(order.table) if heading == "users" else heading for heading in HEADINGS)
+    cells = [headings, *(cell for row in rows for cell in _cells(order, row))]
     yield from _head(order, rows, form)
     yield from _aligned(cells) if form == "text" else _markdown(cells)
     yield ""
@@ -58,15 +60,20 @@ def record_file(order: Order) -> Path:
     return order.layout.report / f"{order.name}.json"
 
 
+def _whom(table: Table) -> str:
+    """What a number is the mean over."""
+    return "videos" if table.domains else "users"
+
+
 def _head(order: Order, rows: Sequence[Measured], form: Format) -> Iterator[str]:
     table, protocols = order.table, {found.protocol for row in rows for found in row.found.values()}
-    unit = "percent" if table.unit == "percent" else "shares of 1"
+    unit = {"percent": "percent", "share": "shares of 1", "count": "counts"}[table.unit]
     yield f"## {table.title}" if form == "markdown" else table.title
     yield ""
     yield f"published: {table.source}, on {table.catalog}"
     if protocols:
-        measured = f"{order.layout.catalog}, {table.split} users, {', '.join(sorted(protocols))}"
-        yield f"measured: {measured}; {unit}; mean [95 % over users], sd from seed to seed"
+        measured = f"{order.layout.catalog}, {table.split} {_whom(table)}, {', '.join(sorted(protocols))}"
+        yield f"measured: {measured}; {unit}; mean [95 % over {_whom(table)}], sd from seed to seed"
     yield ""
 
 
@@ -110,14 +117,14 @@ def _below(order: Order, rows: Sequence[Measured]) -> Iterator[str]:
     """What concerns the table, then rows; the same word about several rows is said once."""
     yield from (f"published: {note}" for note in order.table.notes)
     if len({found.ids_sha256 for row in rows for found in row.found.values()}) > 1:
-        yield "not all rows are over the same users: compare those with the same ids"
+        yield f"not all rows are over the same {_whom(order.table)}: compare those with the same ids"
     told = [
         *((f"published: {row.row.note}", row) for row in rows if row.row.note),
         *((row.why_not if row.why_not.startswith("not measured") else f"quoted {row.why_not}", row)
           for row in rows if row.why_not),
         *((f"gap: {gap}", row) for row in rows for gap in row.gaps),
         *((f"data: {note}", row) for row in rows for note in row.notes),
-        *((f"users without a number: {_reasons(row)}", row) for row in rows if row.dropped),
+        *((f"{_whom(order.table)} without a number: {_reasons(row)}", row) for row in rows if row.dropped),
     ]  # fmt: skip
     by_word: dict[str, list[str]] = {}
     for word, row in told:

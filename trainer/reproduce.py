@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from storage.catalog import read_catalog
@@ -18,16 +18,18 @@ from storage.errors import LookupFailed, SettingsError
 from storage.fingerprint import fingerprint
 from storage.layout import Layout
 from storage.scores import ScoreRun
-from trainer.baselines import BASELINES, baseline_tracks
-from trainer.estimates import Estimate, Evaluation, estimates
+from trainer.baselines import BASELINES, baseline_tracks, is_random, video_ranker
+from trainer.cells import Cell, cells, joined, shown
+from trainer.estimates import Estimate, Evaluation
 from trainer.fit import FitOptions, Run, fit
 from trainer.progress import Watched
 from trainer.protocols import PHD2, evaluate, scored_durations, targets
 from trainer.published import Row, Table
-from trainer.recipe import Recipe, load_recipe
+from trainer.recipe import Recipe
 from trainer.scoring import Question, answer, judge
 from trainer.svm import Unfit
 from trainer.updates import Diverged
+from trainer.video_protocols import all_domains, asked_videos, evaluate_ranks, split_named
 
 BASELINE_SEEDS = 20
 """One random ranking of PHD2's test users has a standard deviation of 0.25 points of mAP."""
@@ -60,14 +62,13 @@ class Order:
         changed = f".{fingerprint(self.changes)}" if self.changes else ""
         return f"{self.table.name}.{self.seeds}-seeds{'.small' if self.is_small else ''}{changed}"
 
-    def recipe(self, row: Row) -> Recipe:
-        """The row's recipe; what the row itself changes goes before what the order changes."""
-        return load_recipe(row.recipe, changes=(*self.changes, *row.changes), small=self.is_small)
+    def cells(self, row: Row) -> tuple[Cell, ...]:
+        """What the row trains: one cell, or one for each domain of the table."""
+        return cells(self.table, row, self.changes, small=self.is_small)
 
-    def runs(self, row: Row) -> tuple[Run, ...]:
+    def runs(self, cell: Cell) -> tuple[Run, ...]:
         """One for each seed; one alone where nothing is learned."""
-        recipe = self.recipe(row)
-        return tuple(Run(recipe, self.folder, seed) for seed in range(self.seeds if recipe.stages else 1))
+        return tuple(Run(cell.recipe, self.folder, seed) for seed in range(self.seeds if cell.recipe.stages else 1))
 
     @property
     def fingerprint(self) -> str:
@@ -77,8 +78,8 @@ class Order:
 
     def _run_names(self, row: Row) -> Iterator[str]:
         try:
-            for run in self.runs(row) if row.recipe else ():
-                yield run.name(run.data())
+            for cell in self.cells(row) if row.recipe else ():
+                yield from (run.name(run.data()) for run in self.runs(cell))
         except (LookupFailed, SettingsError) as error:
             yield str(error)
 
@@ -122,27 +123,47 @@ def reproduce(order: Order, *, device: str = "cpu", workers: int = 0) -> tuple[M
 
 
 def _attempt(order: Order, row: Row, device: str, workers: int) -> tuple[Measured, _Asked | None]:
+    """The row's cells, each for itself: one that cannot be made keeps no other from being made."""
     try:
-        return _network(order, row, device, workers)
-    except (LookupFailed, SettingsError, Unfit, Diverged) as error:
+        row_cells = order.cells(row)
+    except (LookupFailed, SettingsError) as error:
         return Measured(row, why_not=f"not measured: {error}"), None
+    answers: list[list[tuple[Question, ScoreRun]]] = []
+    faults: list[str] = []
+    for cell in row_cells:
+        try:
+            answers.append([_answers(order, cell, run, device, workers) for run in order.runs(cell)])
+        except (LookupFailed, SettingsError, Unfit, Diverged) as error:
+            faults.append(f"{cell.domain + ' ' if cell.domain else ''}not measured: {error}")
+    gaps = _gaps(row_cells[0].recipe)
+    if not answers:
+        return Measured(row, gaps=gaps, why_not="; ".join(dict.fromkeys(faults))), None
+    return _network(order, Measured(row, gaps=gaps, why_not="; ".join(faults)), answers)
 
 
-def _network(order: Order, row: Row, device: str, workers: int) -> tuple[Measured, _Asked | None]:
-    runs = order.runs(row)
-    answers = [_answers(order, row, run, device, workers) for run in runs]
-    judged = [judge(question, scores) for question, scores in answers]
-    scores, first = answers[0][1], judged[0]
-    gaps, dropped = _gaps(runs[0].recipe), Counter(first.dropped.values())
+def _network(
+    order: Order, so_far: Measured, answers: list[list[tuple[Question, ScoreRun]]]
+) -> tuple[Measured, _Asked | None]:
+    seeds = [joined([judge(*asked) for asked in one_seed]) for one_seed in zip(*answers, strict=True)]
+    first = seeds[0]
+    dropped = Counter(first.dropped.values())
     if not first.ids:
-        return Measured(row, gaps=gaps, dropped=dropped, why_not="not measured: no user has a number"), None
-    marks = (*_marks(scores.provenance.marks), *_where(order))
-    notes = tuple(str(note) for note in _listed(scores))
-    measured = Measured(row, _shown(order, judged), marks, gaps, notes, dropped)
-    return measured, _Asked(first.ids, scored_durations(scores.tracks.values()))
+        return replace(so_far, dropped=dropped, why_not="not measured: nobody has a number"), None
+    of_first_seed = [asked[0][1] for asked in answers]
+    told = tuple(mark for scores in of_first_seed for mark in scores.provenance.marks)
+    notes = tuple(dict.fromkeys(str(note) for scores in of_first_seed for note in _listed(scores)))
+    measured = replace(
+        so_far,
+        found=shown(order.table, seeds),
+        marks=(*_marks(told), *_where(order)),
+        notes=notes,
+        dropped=dropped,
+    )
+    durations = {} if order.table.domains else scored_durations(of_first_seed[0].tracks.values())
+    return measured, _Asked(first.ids, durations)
 
 
-def _answers(order: Order, row: Row, run: Run, device: str, workers: int) -> tuple[Question, ScoreRun]:
+def _answers(order: Order, cell: Cell, run: Run, device: str, workers: int) -> tuple[Question, ScoreRun]:
     with Watched("step") as steps, Watched("video") as videos:
         options = FitOptions(
             device=device,
@@ -150,28 +171,36 @@ def _answers(order: Order, row: Row, run: Run, device: str, workers: int) -> tup
             on_start=steps.start,
             on_step=lambda progress, loss: steps.advance_to(progress.step, f"epoch {progress.epoch}, loss {loss:.4g}"),
         )
-        question = Question(fit(run, options), order.folder, order.table.split, row.asked)
+        question = Question(fit(run, options), order.folder, order.table.split, cell.asked)
         return question, answer(
             question, device=device, workers=workers, on_start=videos.start, on_batch=videos.advance
         )
 
 
 def _baseline(order: Order, row: Row, asked: _Asked) -> Measured:
-    baseline = BASELINES[row.baseline]
+    seeds = range(BASELINE_SEEDS if is_random(row.baseline) else 1)
     try:
-        truth = targets(read_catalog(order.folder), order.table.split, PHD2, asked.durations, asked.users)
-    except SettingsError as error:
+        judged = _of_videos(order, row, asked, seeds) if order.table.domains else _of_users(order, row, asked, seeds)
+    except (LookupFailed, SettingsError) as error:
         return Measured(row, why_not=f"not measured: {error}")
-    seeds = range(BASELINE_SEEDS if baseline.is_random else 1)
-    judged = [evaluate(truth, baseline_tracks(baseline, truth, seed)) for seed in seeds]
-    return Measured(
-        row, _shown(order, judged), (*_planted(order), *_where(order)), dropped=Counter(judged[0].dropped.values())
-    )
+    dropped = Counter(judged[0].dropped.values())
+    return Measured(row, shown(order.table, judged), (*_planted(order), *_where(order)), dropped=dropped)
 
 
-def _shown(order: Order, judged: list[Evaluation]) -> dict[str, Estimate]:
-    found = estimates(judged)
-    return {metric: found[metric] for metric in order.table.metrics if metric in found}
+def _of_users(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Evaluation]:
+    truth = targets(read_catalog(order.folder), order.table.split, PHD2, asked.durations, asked.users)
+    return [evaluate(truth, baseline_tracks(BASELINES[row.baseline], truth, seed)) for seed in seeds]
+
+
+def _of_videos(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Evaluation]:
+    table, catalog = order.table, read_catalog(order.folder)
+    there = set(all_domains(catalog))
+    domains = [one for one in table.domains if one in there]
+    if not domains:
+        raise SettingsError((f"{catalog.name} has none of {', '.join(table.domains)}",))
+    truth = asked_videos(catalog, table.split, split_named(table.grouping), domains)
+    truth = truth if asked.users is None else truth.only(asked.users)
+    return [evaluate_ranks(truth, video_ranker(row.baseline, seed)) for seed in seeds]
 
 
 def _gaps(recipe: Recipe) -> tuple[str, ...]:

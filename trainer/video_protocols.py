@@ -11,8 +11,8 @@ Refuses to know models and features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from storage.catalog import Catalog
 from storage.errors import SettingsError
 from storage.scores import ScoreRun, ScoreTrack
-from trainer.data.groups import DOMAIN, domains_of, grouping_of, videos_of
+from trainer.data.groups import DOMAIN, grouping_of, videos_of
 from trainer.data.intervals import Intervals
 from trainer.data.judgements import Judged, Judgements
 from trainer.data.places import Places
@@ -100,21 +100,26 @@ class AskedVideos:
         """Id → its domain."""
         return {identity: domain for identity, (domain, _) in self.domains.items()}
 
+    def only(self, ids: Collection[str]) -> AskedVideos:
+        """Those of its videos."""
+        return replace(self, domains={one: asked for one, asked in self.domains.items() if one in set(ids)})
 
-def asked_videos(catalog: Catalog, split: str, settings: DataSettings) -> AskedVideos:
-    """The videos of a split in the settings' domain, or in each domain. Raises SettingsError if there is none."""
+
+def asked_videos(catalog: Catalog, split: str, settings: DataSettings, domains: Sequence[str] = ()) -> AskedVideos:
+    """The videos of the settings' split in these domains, or in all there are. SettingsError if there is none."""
     reader = str(catalog.origin.get("reader", ""))
     if reader not in PROTOCOLS:
         raise SettingsError((f"{catalog.name} has no protocol; there are those of {', '.join(PROTOCOLS)}",))
-    ids = videos_of(catalog, split, settings, domain=settings.domain)[0]
-    of_video = dict.fromkeys(ids, (settings.domain,)) if settings.domain else domains_of(catalog, ids)
-    domains = {
-        f"{domain}/{one}" if domain else one: (domain, one) for one in ids for domain in (of_video[one] or ("",))
+    wanted = domains or all_domains(catalog) or ("",)
+    asked = {
+        f"{domain}/{one}" if domain else one: (domain, one)
+        for domain in wanted
+        for one in videos_of(catalog, split, settings, domain=domain)[0]
     }
-    if not domains:
-        raise SettingsError((f"{catalog.name} has no video in {settings.domain or 'any domain'}, split {split}",))
-    judgements = {domain: Judgements(catalog, domain) for domain, _ in domains.values()}
-    return AskedVideos(PROTOCOLS[reader], f"{grouping_of(catalog, settings)}/{split}", domains, judgements)
+    if not asked:
+        raise SettingsError((f"{catalog.name} has no video in {', '.join(wanted)}, split {split}",))
+    judgements = {domain: Judgements(catalog, domain) for domain in wanted}
+    return AskedVideos(PROTOCOLS[reader], f"{grouping_of(catalog, settings)}/{split}", asked, judgements)
 
 
 def evaluate(asked: AskedVideos, answers: ScoreRun, places: Places) -> Evaluation:
@@ -201,6 +206,11 @@ def _evaluation(
         dropped=dict(sorted(dropped.items())),
         groups={one: domain for one, domain in asked.groups.items() if one in rows},
     )
+
+
+def split_named(grouping: str) -> DataSettings:
+    """Settings that say which split, for whoever reads no features."""
+    return DataSettings(("none/none",), "segment", "none", grouping=grouping)
 
 
 def all_domains(catalog: Catalog) -> tuple[str, ...]:

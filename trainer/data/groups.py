@@ -28,15 +28,6 @@ def grouping_of(catalog: Catalog, settings: DataSettings) -> str:
     return settings.grouping or (rule.grouping if rule else "")
 
 
-def domains_of(catalog: Catalog, video_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Video → its domains, ascending; none where the catalog has no such grouping."""
-    found: dict[str, tuple[str, ...]] = dict.fromkeys(video_ids, ())
-    for name, ids in catalog.groupings.get(DOMAIN, {}).items():
-        for video_id in ids & found.keys():
-            found[video_id] += (name,)
-    return found
-
-
 def videos_of(
     catalog: Catalog, split: str, settings: DataSettings, *, domain: str, is_outside: bool = False
 ) -> tuple[tuple[str, ...], str]:

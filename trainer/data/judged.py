@@ -75,6 +75,13 @@ class JudgedReader:
         return Sample(example, self._positions(example.video_id, judged, rows), labels, pairs, ())
 
     def _judged(self, video_id: str) -> Judged | None:
+        if self._has_rows_of_segments and self.judgements.rule.segment_seconds is not None:
+            raise SettingsError(
+                (
+                    f"rows of {', '.join(self.features.readers)} are the marks themselves, so they would tell the "
+                    f"answer; read features of all of a video of {self.catalog.name}, such as c3d/fc7_linear",
+                )
+            )
         return self.judgements.of(video_id, float(self.features.row_spans(video_id)[:, 1].max()))
 
     @property
