@@ -11,7 +11,6 @@ from typing import Any
 import luigi
 
 from pipeline.catalogs.archive import list_folder, pack_folder
-from pipeline.catalogs.sample import write_sample
 from pipeline.catalogs.source import read_source
 from pipeline.catalogs.survey import Survey, write_oddities
 from pipeline.catalogs.table import Published, catalog_spec
@@ -55,7 +54,7 @@ def build_catalog(settings: Settings) -> None:
     layout = settings.layout
     if layout.catalog in SAMPLES:
         with progress.bar("drawing the sample", "video") as advance:
-            write_sample(layout.sources, SAMPLES[layout.catalog], progress=advance)
+            SAMPLES[layout.catalog](layout.sources, advance)
     spec = catalog_spec(layout.catalog)
     contents = _contents(settings)
     survey = spec.read(contents, name=layout.catalog, shard_count=_shard_count(settings))

@@ -71,7 +71,7 @@ SECTIONS: dict[str, type[luigi.Config]] = {
     **{
         name: _section(name, **{published.setting: "str" for published in spec.files.values()})
         for name, spec in CATALOGS.items()
-        if spec.title
+        if spec.url
     },
     "download": _section(
         "download",

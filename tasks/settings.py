@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ from luigi.task_register import Register
 
 from models.extractors.spec import random_seed
 from models.extractors.table import extractor
-from pipeline.catalogs.sample_plan import LARGE, SMALL, SampleSize
+from pipeline.catalogs.category_sample import write_category_sample
+from pipeline.catalogs.sample import LARGE, SMALL, Progress, write_sample
 from pipeline.catalogs.table import CATALOGS
 from pipeline.decode import BACKENDS
 from pipeline.extract import Variant
@@ -33,8 +34,12 @@ from tasks.cluster import ClusterSettings
 from tasks.sections import SECTIONS, extractor_section
 from tasks.slurm import SlurmSettings
 
-SAMPLES: dict[str, SampleSize] = {"sample": SMALL, "sample-large": LARGE}
-"""Catalogs that are drawn on this machine: name → how much to draw."""
+SAMPLES: dict[str, Callable[[Path, Progress], None]] = {
+    "sample": lambda folder, progress: write_sample(folder, SMALL, progress=progress),
+    "sample-large": lambda folder, progress: write_sample(folder, LARGE, progress=progress),
+    "category-sample": lambda folder, progress: write_category_sample(folder, progress=progress),
+}
+"""Catalogs that are drawn on this machine: name → what draws them into a folder."""
 PHD2 = "phd2"
 SAMPLE_WEIGHTS = "random:0"
 MOST_AT_ONCE = 256

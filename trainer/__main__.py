@@ -22,7 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "table": ("trainer.table_command", "a table of a paper, published beside measured"),
     "predict": ("trainer.predict_command", "one video for one person, segment by segment"),
     "report": ("trainer.report_command", "a page of timelines: what a finished network says to some users"),
-    "plant": ("trainer.plant_command", "make a store with planted tastes"),
+    "maps": ("trainer.maps_command", "distinction maps of PLD-VHD drawn over frames"),
+    "plant": ("trainer.plant_command", "make a store with planted tastes or categories"),
     "baselines": ("trainer.baselines_command", "what rankers that learn nothing score on a catalog"),
 }
 """Name → (module, one line for a person)."""

@@ -55,6 +55,8 @@ def _fit(hint: Any, value: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
+    if dataclasses.is_dataclass(hint):
+        return _settings(hint, value)
     if origin is Literal:
         return _one_of(arguments, value)
     if origin in (Union, types.UnionType):
@@ -66,6 +68,15 @@ def _fit(hint: Any, value: Any) -> Any:
             raise _Unfit("a table")
         return {_fit(arguments[0], key): _fit(arguments[1], item) for key, item in value.items()}
     return _plain(hint, value)
+
+
+def _settings(hint: Any, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise _Unfit("a table")
+    try:
+        return bind(hint, value, hint.__name__)
+    except SettingsError as error:
+        raise _Unfit(f"right in all its parts ({'; '.join(error.faults)})") from error
 
 
 def _one_of(allowed: tuple[Any, ...], value: Any) -> Any:

@@ -21,6 +21,8 @@ STRENGTH = 0.6
 """How much of a fully distinct pixel is colour."""
 LEGEND_PIXELS = 14
 """Height of the bar under each picture that says its score."""
+PLAIN, MARKED = (60, 60, 60), (230, 120, 20)
+"""RGB of that bar, and of that of a frame of a highlight."""
 
 
 def overlay(picture: NDArray[np.uint8], distinctions: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -41,18 +43,25 @@ def overlay(picture: NDArray[np.uint8], distinctions: NDArray[np.floating]) -> N
 
 
 def contact_sheet(
-    pictures: NDArray[np.uint8], distinctions: NDArray[np.floating], *, columns: int = COLUMNS
+    pictures: NDArray[np.uint8],
+    distinctions: NDArray[np.floating],
+    *,
+    columns: int = COLUMNS,
+    is_highlight: NDArray[np.bool_] | None = None,
+    full_bar: float = 1.0,
 ) -> NDArray[np.uint8]:
     """`(n, H, W, 3)` uint8 RGB and `(n, H, W)` → one picture, `(rows, columns, 3)` uint8 RGB.
 
     In reading order. Each cell: the frame, the frame with its map, and a bar whose length is the mean of the map, the
-    score of eq. 6. ValueError without any frame.
+    score of eq. 6; a mean of `full_bar` or more fills it. `(n,)` `is_highlight` colours the bars of what people marked.
+    ValueError without any frame.
     """
     if len(pictures) != len(distinctions) or not len(pictures):
         raise ValueError(
             f"a sheet takes as many maps as pictures, at least 1; got {len(distinctions)}, {len(pictures)}"
         )
-    cells = [_cell(picture, one) for picture, one in zip(pictures, distinctions, strict=True)]
+    marked = np.zeros(len(pictures), bool) if is_highlight is None else is_highlight
+    cells = [_cell(*each, full_bar) for each in zip(pictures, distinctions, marked, strict=True)]
     height, width = cells[0].shape[:2]
     columns = min(columns, len(cells))
     rows = -(-len(cells) // columns)
@@ -64,19 +73,18 @@ def contact_sheet(
     return sheet
 
 
-def write_contact_sheet(
-    path: Path, pictures: NDArray[np.uint8], distinctions: NDArray[np.floating], *, columns: int = COLUMNS
-) -> None:
-    """`contact_sheet` as a PNG at `path`, replaced whole."""
-    sheet = contact_sheet(pictures, distinctions, columns=columns)
+def write_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
+    """A picture as a PNG at `path`, replaced whole."""
     worked, encoded = cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]))
     if not worked:
         raise RuntimeError(f"the PNG encoder refused a sheet of {sheet.shape[1]}×{sheet.shape[0]} pixels")
     atomic.publish(path, encoded.tobytes(), replace=True)
 
 
-def _cell(picture: NDArray[np.uint8], distinctions: NDArray[np.floating]) -> NDArray[np.uint8]:
+def _cell(
+    picture: NDArray[np.uint8], distinctions: NDArray[np.floating], is_marked: bool, full_bar: float
+) -> NDArray[np.uint8]:
     width = picture.shape[1]
     bar = np.full((LEGEND_PIXELS, width, 3), 225, np.uint8)
-    bar[2:-2, : round(width * float(distinctions.mean()))] = (60, 60, 60)
+    bar[2:-2, : round(width * min(1.0, float(distinctions.mean()) / full_bar))] = MARKED if is_marked else PLAIN
     return np.concatenate([picture, overlay(picture, distinctions), bar])

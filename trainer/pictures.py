@@ -9,7 +9,6 @@ Letters in shapes: n positions, L frames of a clip, H and W pixels, h and w valu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -23,25 +22,9 @@ from storage.handles import ArrayHandle
 from storage.records import Array, Ragged
 from trainer.data.features import SAME_INSTANT_SECONDS, Features, TrainedOn
 from trainer.data.intervals import Intervals
+from trainer.data.settings import ClipShape
 
 Pictures = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class ClipShape:
-    """What a clip is. L and resolution are a recipe's; the defaults are TASED-Net's."""
-
-    frames: int = 32
-    """L, the frame a position is about included. Counted in kept pictures: with `frames_per_second = 0` of `frames`
-    they are native frames, as both papers mean it."""
-    height: int = 224
-    width: int = 384
-    stride_rows: int = 1
-    """Without saliency, which says the instants, every so many pictures make a position."""
-
-    def __post_init__(self) -> None:
-        if min(self.frames, self.height, self.width, self.stride_rows) < 1:
-            raise ValueError(f"a clip's frames, height, width and stride_rows are at least 1, got {self}")
 
 
 class PictureFeatures(Features):
@@ -93,6 +76,11 @@ class PictureFeatures(Features):
             found[self.saliency_key] = self._chosen(self._handle(self.saliency_key, video_id), numbers)
         found[self.pictures_key] = self._clips(video_id, self.pictures_of(video_id)[numbers])
         return found
+
+    def shown(self, video_id: str, numbers: NDArray[np.int64]) -> list[Pictures]:
+        """The pictures, as large as they are kept, that these positions are about: for people to look at."""
+        handle = self._handle(self.pictures_key, video_id)
+        return [picture_of(_bytes(handle, int(number))) for number in self.pictures_of(video_id)[numbers]]
 
     def means(self, video_id: str, segments: Intervals) -> tuple[dict[str, Array], NDArray[np.bool_]]:
         """Refused with LookupFailed: pictures have no mean; scores of positions are averaged instead (eq. 6)."""
@@ -152,10 +140,15 @@ def decode(jpeg: Array, height: int, width: int) -> Pictures:
 
     ValueError if the bytes are no picture.
     """
+    return squeezed(picture_of(jpeg), height, width)
+
+
+def picture_of(jpeg: Array) -> Pictures:
+    """`(bytes,)` uint8 → `(h, w, 3)` uint8 RGB, as large as it is. ValueError if the bytes are no picture."""
     picture = cv2.imdecode(np.ascontiguousarray(jpeg), cv2.IMREAD_COLOR) if len(jpeg) else None
     if picture is None:
         raise ValueError(f"{len(jpeg)} bytes that start with {bytes(jpeg[:4]).hex() or 'nothing'} are no JPEG picture")
-    return squeezed(np.asarray(picture[..., ::-1], np.uint8), height, width)
+    return np.asarray(picture[..., ::-1], np.uint8)
 
 
 def squeezed(picture: NDArray[Any], height: int, width: int) -> Pictures:
@@ -192,6 +185,7 @@ def refuse_random_saliency(name: str, weights: str) -> None:
         raise SettingsError(
             (
                 f"{name} was extracted with {weights} weights: such maps are above β everywhere and name no pixel. "
-                "Extract tased with TASED_updated.pt, plant saliency, or train with spatial = false",
+                "Extract tased with TASED_updated.pt, or plant saliency; or train with objective.spatial = false and "
+                "frames/jpeg as the only array",
             )
         )

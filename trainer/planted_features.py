@@ -70,7 +70,7 @@ def draw_track(video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: 
     spans = np.stack([starts, starts + stream.row_seconds], 1)
     shown = np.searchsorted([scene.start for scene in scenes], spans.mean(axis=1), side="right") - 1
     latents = _latents(video_id, scenes, seed)[shown]
-    rng = _rng(seed, video_id, stream.variant)
+    rng = random_of(seed, video_id, stream.variant)
     if stream.variant == "keypoint_rcnn":
         return FeatureTrack(video_id, spans, _persons(latents, stream.arrays["joint_features"], seed, noise, rng))
     (name, shape), *_ = stream.arrays.items()
@@ -79,7 +79,7 @@ def draw_track(video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: 
 
 def _latents(video_id: str, scenes: Sequence[Scene], seed: int) -> NDArray[np.float64]:
     """`(scenes, LATENT)`: kind, video and scene; the same for every variant."""
-    rng = _rng(seed, video_id, "latents")
+    rng = random_of(seed, video_id, "latents")
     styles = rng.normal(size=(1, LATENT)) + rng.normal(size=(len(scenes), LATENT))
     return np.asarray(np.array([scene.kind for scene in scenes]) + STYLE / np.sqrt(LATENT) * styles)
 
@@ -112,9 +112,10 @@ def _persons(
 
 
 def _projection(name: str, width: int, seed: int) -> NDArray[np.float64]:
-    return _rng(seed, name, "projection").normal(size=(LATENT, width))
+    return random_of(seed, name, "projection").normal(size=(LATENT, width))
 
 
-def _rng(seed: int, *names: str) -> np.random.Generator:
+def random_of(seed: int, *names: str) -> np.random.Generator:
+    """Dice that follow from the seed and the names alone."""
     digest = hashlib.sha256("\n".join(names).encode()).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.catalogs import activitynet, cosum, dhf1k, summe, tvsum, youtube_highlights
+from pipeline.catalogs import activitynet, category_sample, cosum, dhf1k, summe, tvsum, youtube_highlights
 from pipeline.catalogs.phd2 import survey_phd2
 from pipeline.catalogs.survey import ReadSurvey
 from storage.errors import LookupFailed
@@ -136,6 +136,14 @@ CATALOGS: dict[str, CatalogSpec] = {
         url="",
         files=_TABLES,
         read=survey_phd2,
+    ),
+    "category-sample": CatalogSpec(
+        description="drawn videos of four domains whose segments are highlights or not, for trying category models",
+        citation="none: it is drawn by pipeline.catalogs.category_sample",
+        url="",
+        files={"segments": Published("segments", category_sample.SEGMENTS)},
+        read=category_sample.survey_category_sample,
+        title="CategorySample",
     ),
 }
 """Dataset → how it is read."""

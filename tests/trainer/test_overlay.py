@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.overlay import GAP_PIXELS, LEGEND_PIXELS, contact_sheet, overlay, write_contact_sheet
+from trainer.overlay import GAP_PIXELS, LEGEND_PIXELS, contact_sheet, overlay, write_sheet
 
 HEIGHT, WIDTH = 8, 12
 
@@ -44,7 +44,7 @@ def test_a_sheet_has_frame_map_and_score_of_each_in_reading_order() -> None:
 
 def test_a_sheet_is_a_png_that_opens(tmp_path: Path) -> None:
     distinctions = np.linspace(0, 1, 2 * HEIGHT * WIDTH).reshape(2, HEIGHT, WIDTH)
-    write_contact_sheet(tmp_path / "sheet.png", pictures(2), distinctions)
+    write_sheet(tmp_path / "sheet.png", contact_sheet(pictures(2), distinctions))
     read = cv2.imread(str(tmp_path / "sheet.png"))
     assert read is not None
     assert (read[..., ::-1] == contact_sheet(pictures(2), distinctions)).all()

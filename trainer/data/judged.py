@@ -64,6 +64,10 @@ class JudgedReader:
         if judged is None:
             raise SettingsError((f"nobody judged {example.video_id}, so there is nothing to ask about it",))
         rows, labels, positive = self._read(example.video_id, judged)
+        drawn = self.settings.rows_drawn
+        if self.is_training and drawn is not None and drawn < len(rows):
+            chosen = np.sort(rng.choice(len(rows), drawn, replace=False))
+            rows, labels, positive = rows[chosen], labels[chosen], positive[chosen]
         pairs = draw_pairs(positive, ~positive, self.settings.pairs, rng)
         if self.is_training and self.settings.only_pairs:
             chosen, places = np.unique(pairs, return_inverse=True)

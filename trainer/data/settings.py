@@ -18,6 +18,23 @@ gains has to go away); or none."""
 
 
 @dataclass(frozen=True)
+class ClipShape:
+    """What a clip is. L and resolution are a recipe's; the defaults are TASED-Net's."""
+
+    frames: int = 32
+    """L, the frame a position is about included. Counted in kept pictures: with `frames_per_second = 0` of `frames`
+    they are native frames, as both papers mean it."""
+    height: int = 224
+    width: int = 384
+    stride_rows: int = 1
+    """Without saliency, which says the instants, every so many pictures make a position."""
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.height, self.width, self.stride_rows) < 1:
+            raise ValueError(f"a clip's frames, height, width and stride_rows are at least 1, got {self}")
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """Arrays, unit and history are the model's (`ModelSpec`); defaults are PHD-GIFs' (section 5.3) where it has one."""
 
@@ -31,6 +48,11 @@ class DataSettings:
     window_rows: int | None = None
     """Training sees windows of so many rows, cut side by side, those that hold a highlight (PR-Net: 256); None: whole
     videos. Scoring always sees whole videos."""
+    clip: ClipShape | None = None
+    """For models of pixels: positions are clips of the pictures among `arrays`, at the instants of the saliency among
+    them; None: positions are rows as they are stored."""
+    rows_drawn: int | None = None
+    """Training on rows of judged videos: so many of a video's, drawn anew each epoch; None: all of them."""
     segment_seconds: float = 5.0
     """Length of a segment when scoring, and of what long shots and unmarked stretches are cut into."""
     longest_shot_seconds: float = 15.0
@@ -90,6 +112,7 @@ class DataSettings:
                 raise ValueError(f"{name} is at least {least}, got {getattr(self, name)}")
         for name, least in (
             ("window_rows", 1),
+            ("rows_drawn", 1),
             ("max_elements_scoring", 1),
             ("history_videos", 0),
             ("holdout_users", 0),
@@ -117,6 +140,8 @@ class DataSettings:
     def _check_unit(self) -> None:
         if self.unit == "segment" and self.window_rows is not None:
             raise ValueError("window_rows cuts rows; a model of segments sees whole videos, or only_pairs of them")
+        if self.unit == "segment" and (self.rows_drawn is not None or self.clip is not None):
+            raise ValueError("rows_drawn and clip are for models of rows; this one's unit is a segment")
         if self.only_pairs and not self.pairs:
             raise ValueError("only_pairs reads the positions of pairs, so pairs is at least 1, got 0")
         if self.unit == "row" and (self.only_pairs or self.shots is not None):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.catalog import Catalog, read_catalog, shard_of
+from storage.errors import SettingsError
 from trainer.data.dataset import HighlightDataset, Reader, Reads
 from trainer.data.examples import ExampleSet, Expand, Split, list_examples
 from trainer.data.features import Features, TrainedOn
@@ -86,8 +87,25 @@ def open_data(folder: Path, settings: DataSettings, *, trained_on: TrainedOn | N
     suit them; LookupFailed if there is no such catalog, variant or array; IntegrityError if a file is damaged.
     """
     catalog = read_catalog(folder)
-    features = Features(folder, settings.arrays, max_items=settings.max_items, trained_on=trained_on)
+    features = _features(folder, settings, trained_on)
     shots = None if settings.shots is None else read_shots(settings.shots)
     if rule_of(catalog) is not None:
         return HighlightData(catalog, features, None, settings, shots, Places(folder, catalog))
+    if settings.rows_drawn is not None:
+        raise SettingsError((f"rows_drawn is for catalogs whose segments were judged; {catalog.name} has users' marks",))
     return HighlightData(catalog, features, Marks(catalog), settings, shots)
+
+
+def _features(folder: Path, settings: DataSettings, trained_on: TrainedOn | None) -> Features:
+    if settings.clip is None:
+        return Features(folder, settings.arrays, max_items=settings.max_items, trained_on=trained_on)
+    from trainer.pictures import PictureFeatures  # brings OpenCV, which models of features do without
+
+    pictures = [key.partition("/")[0] for key in settings.arrays if key.endswith("/jpeg")]
+    saliency = [key.partition("/")[0] for key in settings.arrays if key.endswith("/saliency")]
+    if len(pictures) != 1 or len(saliency) > 1 or len(settings.arrays) != len(pictures) + len(saliency):
+        raise SettingsError(
+            (f"with data.clip, arrays are VARIANT/jpeg and perhaps VARIANT/saliency; got {', '.join(settings.arrays)}",)
+        )
+    maps = saliency[0] if saliency else None
+    return PictureFeatures(folder, settings.clip, pictures=pictures[0], saliency=maps, trained_on=trained_on)

@@ -1,0 +1,165 @@
+"""Figures that hold still, drift or perform, drawn over a ground on which dim things move: segments of the category sample.
+
+Knows one segment at a time, and where its figure is. Refuses to know files, domains and labels. As in `scenes.py`, only
+operations that IEEE 754 defines to the last bit shape a picture.
+
+Letters in shapes: T frames, H height, W width. Coordinates: y runs from -1 (top) to 1, x from -W/H to W/H.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Plane = NDArray[np.float32]
+FIGURES = ("disc", "bar", "ring", "cross")
+MANNERS = ("still", "drift", "hop", "turn", "swell", "dash")
+"""What a figure can do. The first two are quiet; each of the others is one way to perform."""
+ROOM = 0.65
+"""A figure and its performance stay within so much of its place."""
+PERIODS_A_SECOND = (0.9, 1.3)
+EXTRAS = 3
+"""Dim things on the ground, each of which holds still or moves, whatever the figure does."""
+EXTRA_LIGHT = 0.22
+"""How much lighter an extra is than the ground; a figure stands out by several times that."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What sets one segment apart from another with the same figure in the same manner."""
+
+    colours: Plane
+    """`(3, 3)` RGB in [0, 1]: ground above, ground below, figure."""
+    numbers: Plane
+    """`(32,)` in [0, 1): place, size, speeds and phases, of the figure and of the extras."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """A drawn segment."""
+
+    pictures: NDArray[np.uint8]
+    """`(T, H, W, 3)` RGB."""
+    covers: NDArray[np.bool_]
+    """`(T, H, W)`: the pixels that the figure covers for more than half."""
+
+
+def random_look(rng: np.random.Generator) -> Look:
+    """A look for one segment. Of neither its ground nor its figure's colour can a manner be told."""
+    hue, figure = rng.random(), rng.random()
+    light = rng.uniform(0.15, 0.4)
+    colours = (
+        colorsys.hsv_to_rgb(hue, rng.uniform(0.2, 0.6), light),
+        colorsys.hsv_to_rgb((hue + 0.1) % 1, rng.uniform(0.2, 0.6), light * rng.uniform(0.6, 1.0)),
+        colorsys.hsv_to_rgb(figure, rng.uniform(0.2, 0.7), rng.uniform(0.85, 1.0)),
+    )
+    return Look(np.array(colours, np.float32), rng.random(32, np.float32))
+
+
+def film(
+    figure: str, manner: str, look: Look, times_seconds: NDArray[np.float64], *, width: int, height: int
+) -> Film:
+    """Draw a segment at `(T,)` seconds since it began. KeyError for a figure or manner that there is not."""
+    x = (((np.arange(width) + 0.5) / height * 2 - width / height).astype(np.float32))[None, None, :]
+    y = (((np.arange(height) + 0.5) / height * 2 - 1).astype(np.float32))[None, :, None]
+    t = times_seconds.astype(np.float32)[:, None, None]
+    pixel = 2 / height
+    cover = _cover(figure, manner, look.numbers, x, y, t, pixel)
+    light = np.zeros((1, 1, 1), np.float32)
+    for extra in range(EXTRAS):
+        light = np.maximum(light, _extra(look.numbers[8 + extra * 8 : 16 + extra * 8], x, y, t, pixel))
+    pictures = np.empty((len(times_seconds), height, width, 3), np.uint8)
+    fall = (y + 1) / 2
+    for channel, (above, below, colour) in enumerate(look.colours.T):
+        ground = above + (below - above) * fall + EXTRA_LIGHT * light
+        pictures[..., channel] = (ground + (colour - ground) * cover) * 255 + np.float32(0.5)
+    return Film(pictures, cover > 0.5)
+
+
+def _between(low: float, high: float, number: Plane) -> Plane:
+    return low + (high - low) * number
+
+
+def _fraction(value: Plane) -> Plane:
+    return value - np.floor(value)
+
+
+def _wave(value: Plane) -> Plane:
+    """A smooth wave of period 1 between -1 and 1, made of parabolas: 0 at whole numbers, 1 at a quarter."""
+    part = _fraction(value)
+    half = _fraction(part * 2)
+    hill = 4 * half * (1 - half)
+    return np.where(part < 0.5, hill, -hill)
+
+
+def _place(numbers: Plane) -> tuple[Plane, Plane]:
+    """Where the middle of a figure is at rest: anywhere that leaves it room on a picture half as wide again as high."""
+    return _between(ROOM - 1.5, 1.5 - ROOM, numbers[0]), _between(ROOM - 1, 1 - ROOM, numbers[1])
+
+
+def _cover(figure: str, manner: str, numbers: Plane, x: Plane, y: Plane, t: Plane, pixel: float) -> Plane:
+    """`(T, H, W)` in [0, 1]."""
+    centre_x, centre_y = _place(numbers)
+    radius = _between(0.34, 0.42, numbers[2])
+    beat = _wave(t * _between(*PERIODS_A_SECOND, numbers[3]) + numbers[4])
+    cosine, sine = _turned(numbers[5] + (t * _between(*PERIODS_A_SECOND, numbers[3]) / 2 if manner == "turn" else 0 * t))
+    move_x, move_y, grown = _MANNERS[manner](beat, t, numbers)
+    away_x, away_y = x - centre_x - move_x, y - centre_y - move_y
+    along, across = away_x * cosine + away_y * sine, away_y * cosine - away_x * sine
+    distance = _SHAPES[figure](along, across, radius * grown)
+    softened: Plane = np.clip(0.5 - distance / (2 * pixel), 0, 1)
+    return softened
+
+
+def _turned(turns: Plane) -> tuple[Plane, Plane]:
+    """Cosine and sine, rounded well above what one processor's library differs from another's."""
+    angles = np.asarray(turns, np.float64) * (2 * np.pi)
+    return np.round(np.cos(angles), 5).astype(np.float32), np.round(np.sin(angles), 5).astype(np.float32)
+
+
+def _extra(numbers: Plane, x: Plane, y: Plane, t: Plane, pixel: float) -> Plane:
+    """`(T, H, W)` in [0, 1]: a small disc that holds still or goes to and fro."""
+    is_moving = numbers[3] < 0.5
+    beat = _wave(t * _between(*PERIODS_A_SECOND, numbers[4]) + numbers[5]) * (0.3 if is_moving else 0.0)
+    cosine, sine = _turned(numbers[6])
+    away_x = x - _between(-1.3, 1.3, numbers[0]) - beat * cosine
+    away_y = y - _between(-0.8, 0.8, numbers[1]) - beat * sine
+    distance = np.sqrt(away_x * away_x + away_y * away_y) - _between(0.12, 0.22, numbers[2])
+    softened: Plane = np.clip(0.5 - distance / (2 * pixel), 0, 1)
+    return softened
+
+
+def _disc(along: Plane, across: Plane, radius: Plane) -> Plane:
+    return np.sqrt(along * along + across * across) - radius
+
+
+def _bar(along: Plane, across: Plane, radius: Plane) -> Plane:
+    return np.maximum(np.abs(along) - radius * 1.4, np.abs(across) - radius * 0.6)
+
+
+def _ring(along: Plane, across: Plane, radius: Plane) -> Plane:
+    return np.abs(np.sqrt(along * along + across * across) - radius * 0.85) - radius * 0.3
+
+
+def _cross(along: Plane, across: Plane, radius: Plane) -> Plane:
+    wide = np.maximum(np.abs(along) - radius * 1.2, np.abs(across) - radius * 0.4)
+    high = np.maximum(np.abs(along) - radius * 0.4, np.abs(across) - radius * 1.2)
+    return np.minimum(wide, high)
+
+
+_SHAPES: dict[str, Callable[[Plane, Plane, Plane], Plane]] = {"disc": _disc, "bar": _bar, "ring": _ring, "cross": _cross}
+"""Figure → distance from its edge, negative inside, of `along` and `across` its axes."""
+_Move = tuple[Plane, Plane, Plane]
+_MANNERS: dict[str, Callable[[Plane, Plane, Plane], _Move]] = {
+    "still": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0 * t),
+    "drift": lambda beat, t, numbers: (_between(-0.12, 0.12, numbers[6]) * t, _between(-0.12, 0.12, numbers[7]) * t, 1 + 0 * t),
+    "hop": lambda beat, t, numbers: (0 * t, -0.3 * np.abs(beat), 1 + 0 * t),
+    "turn": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0 * t),
+    "swell": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0.3 * beat),
+    "dash": lambda beat, t, numbers: (0.3 * beat, 0 * t, 1 + 0 * t),
+}
+"""Manner → how far the figure is from its place, to the right and down, and how many times as large."""
