@@ -39,9 +39,10 @@ from models.extractors.numerics import Numerics, allowed, is_gpu
 from models.extractors.spec import Extractor, ExtractorSpec, Frame
 from models.extractors.table import EXTRACTORS
 from pipeline import process
+from pipeline.clips import VideoSampling
 from pipeline.decode import Decoding
-from pipeline.decoder import ChildDecoder, FrameEvent
-from pipeline.extract import Variant
+from pipeline.decoder import ChildDecoder, FrameEvent, PlanesEvent
+from pipeline.extract import TrackBuilder, Variant
 from pipeline.lanes import Lanes, Work
 from pipeline.media import Media
 from pipeline.probe import DEFAULT_LIMITS
@@ -365,6 +366,11 @@ def shard(video: Path, copies: int, variants: Sequence[Variant], device: str, de
         return taken, times
 
 
+def asked_of(variant: Variant, extractor: Extractor) -> VideoSampling:
+    """What a build asks a decoder for."""
+    return TrackBuilder("v", variant, extractor).sampling
+
+
 def decoding_seconds(video: Path, copies: int, fed: Sequence[tuple[Variant, Extractor]], decoders: int) -> float:
     """Seconds that decoding and preparing all copies takes, with nothing computed and nothing kept."""
     left = iter(range(copies))
@@ -376,10 +382,11 @@ def decoding_seconds(video: Path, copies: int, fed: Sequence[tuple[Variant, Extr
                 with lock:
                     if next(left, None) is None:
                         return
-                for event in decoder.decode("v", video, [variant.sampling_of("v") for variant, _ in fed]):
-                    if isinstance(event, FrameEvent):
+                for event in decoder.decode("v", video, [asked_of(*one) for one in fed]):
+                    if isinstance(event, FrameEvent | PlanesEvent):
+                        frame = event.rgb if isinstance(event, FrameEvent) else event.planes
                         for place in event.wanted_by:
-                            fed[place][1].prepare(event.rgb)
+                            fed[place][1].prepare(frame)
 
     threads = [threading.Thread(target=work) for _ in range(decoders)]
     began = time.perf_counter()
@@ -570,6 +577,7 @@ def tell_engine(report: Report, video: Path, frames: Sequence[Frame], given: arg
     five = ("c3d", "yolov5", "keypoint_rcnn", "tased", "frames")
     few = max(2, given.copies // 6)
     sets: list[tuple[Sequence[str], dict[str, str], int]] = [
+        (("c3d",), {"c3d": "bf16, fast"}, given.copies),
         (("c3d",), {"c3d": "bf16"}, given.copies),
         (("frames",), {}, given.copies),
         (("c3d",), {}, given.copies),
@@ -640,7 +648,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="for each median")
     parser.add_argument("--copies", type=int, default=96, help="videos of the engine's shard")
     parser.add_argument("--decoders", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--sets", type=int, default=6, help="of extractors that the engine is measured with")
+    parser.add_argument("--sets", type=int, default=7, help="of extractors that the engine is measured with")
     parser.add_argument("--limit", type=float, default=280.0, help="no section is begun after so many seconds")
     given = parser.parse_args()
     report = Report(given.out)

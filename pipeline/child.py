@@ -17,20 +17,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models.extractors.spec import Frame
 from pipeline import sandbox, wire
-from pipeline.clips import PLANNERS
+from pipeline.clips import PLANNERS, InPlanes, VideoSampling
 from pipeline.crew import MIN_SLOTS, OUT_OF_MEMORY, RING_BYTES
-from pipeline.decoder import Event, FrameEvent, InlineDecoder, PlacementEvent, WindowEvent
+from pipeline.decoder import Event, FrameEvent, InlineDecoder, PlacementEvent, PlanesEvent, WindowEvent
 from pipeline.probe import DecodeLimits, Probe
 from storage.errors import SystemicFault, VideoError
 
 MAX_SLOTS = 32
 BEATS_PER_STALL = 8
-_SAMPLINGS = {kind.__name__: kind for kind in PLANNERS}
+_SAMPLINGS: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in PLANNERS}
 
 
 class Ring:
@@ -50,14 +51,14 @@ class Ring:
             self._memory.madvise(mmap.MADV_REMOVE)  # a giant's pages go back
             self._used_bytes = 0
 
-    def place(self, rgb: Frame) -> int:
+    def place(self, pixels: NDArray[np.uint8]) -> int:
         """Copy a frame into the next slot, once one is free; return where it begins, in bytes."""
-        if rgb.nbytes > self._slot_bytes:
-            self._resize(rgb.nbytes)
+        if pixels.nbytes > self._slot_bytes:
+            self._resize(pixels.nbytes)
         while self._used == self._slots:
             self._free_one()
         offset = self._next * self._slot_bytes
-        np.ndarray(rgb.shape, np.uint8, buffer=self._memory, offset=offset)[...] = rgb
+        np.ndarray(pixels.shape, np.uint8, buffer=self._memory, offset=offset)[...] = pixels
         self._next = (self._next + 1) % self._slots
         self._used += 1
         return offset
@@ -103,7 +104,7 @@ class Server:
 
     def _decode(self, request: wire.Message) -> None:
         limits = DecodeLimits(**request["limits"])
-        samplings = [_SAMPLINGS[one["type"]](**one["fields"]) for one in request["samplings"]]
+        samplings = [_sampling(one) for one in request["samplings"]]
         self._beat_seconds = limits.stall_seconds / BEATS_PER_STALL
         self._ring.reset()
         self._began_cpu_seconds = time.process_time()
@@ -122,6 +123,12 @@ class Server:
             height, width, _ = event.rgb.shape
             place = {"offset": self._ring.place(event.rgb), "height": height, "width": width}
             self._send("frame", index=event.index, wanted_by=event.wanted_by, slots=self._ring.slots, **place)
+        elif isinstance(event, PlanesEvent):
+            planes = event.planes
+            said = {"matrix": planes.matrix, "full_range": planes.full_range}
+            place = {"offset": self._ring.place(planes.pixels), "rows": len(planes.pixels), "width": planes.shape[1]}
+            told = {"index": event.index, "wanted_by": event.wanted_by, "slots": self._ring.slots}
+            self._send("planes", **told, **place, **said)
         elif isinstance(event, WindowEvent):
             self._send("window", sampling=event.sampling, window=event.window)
         elif isinstance(event, PlacementEvent):
@@ -147,6 +154,11 @@ class Server:
         if (said := self._inbox.receive()) is None:
             sys.exit("the parent is gone")
         return int(said["count"])
+
+
+def _sampling(named: wire.Message) -> VideoSampling:
+    own = _SAMPLINGS[named["type"]](**named["fields"])
+    return InPlanes(own) if named.get("in_planes") else own
 
 
 def main() -> None:

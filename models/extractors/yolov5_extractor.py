@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.extractors.compute import batches, inference, kept, stacked
-from models.extractors.spec import Frame, random_seed
+from models.extractors.compute import Picture, batches, inference, kept, kind_of, stacked, wants_planes
+from models.extractors.planes import Planes
+from models.extractors.spec import random_seed
 from models.extractors.yolov5 import DETECTIONS, MAPS, SIZES, YOLOv5Settings
 from models.extractors.yolov5_boxes import (
     CLASS_OFFSET_PIXELS,
@@ -34,8 +34,8 @@ from models.extractors.yolov5_weights import initialise, load_tensors
 class Prepared:
     """A frame as the network looks at it."""
 
-    picture: NDArray[np.uint8]
-    """`(H, W, 3)` RGB, both sides multiples of 32; with the fast resize, the frame as decoded."""
+    picture: Picture
+    """`(H, W, 3)` RGB, both sides multiples of 32; with the fast resize, the frame as decoded, or its planes."""
     frame_size: Size
     """Height and width of the frame as decoded."""
 
@@ -95,20 +95,26 @@ class YOLOv5Extractor:
         self.settings = settings
         self.device = device
         self.fast = settings.resize == "fast"
+        self.planar = wants_planes(device, fast=self.fast)
 
-    def prepare(self, frame: Frame) -> Prepared:
+    def prepare(self, frame: Picture) -> Prepared:
         """`(H, W, 3)` uint8 RGB of any size → scaled and padded, bit-equal to the releases' own `letterbox`.
 
-        With the fast resize the frame stays as large as it is until `extract`.
+        With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
         size = (frame.shape[0], frame.shape[1])
-        return Prepared(kept(frame) if self.fast else letterbox(frame, self.settings.input_pixels), size)
+        return Prepared(
+            kept(frame) if self.fast or isinstance(frame, Planes) else letterbox(frame, self.settings.input_pixels),
+            size,
+        )
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of one prepared frame each → float32 rows of each kept array."""
         frames: list[Prepared] = [window[0] for window in windows]
         with inference(self.device):
-            outputs = [self._arrays(batch) for batch in batches(frames, self.device, lambda frame: frame.picture.shape)]
+            outputs = [
+                self._arrays(batch) for batch in batches(frames, self.device, lambda frame: kind_of(frame.picture))
+            ]
         return {name: [row for output in outputs for row in output[name]] for name in self.settings.arrays}
 
     def _arrays(self, frames: Sequence[Prepared]) -> dict[str, Sequence[NDArray[Any]]]:

@@ -16,6 +16,7 @@ import av.video.stream
 import numpy as np
 from numpy.typing import NDArray
 
+from models.extractors.planes import Planes, to_rgb
 from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame, seconds
 from pipeline.probe import Probe, Tally, av_frames, open_container
@@ -71,6 +72,40 @@ def _upright_rgb(converter: Converter, picture: av.video.frame.VideoFrame, signs
     return turn_upright(converter(picture), signs)
 
 
+MATRICES = {1: "709", 2: "601", 5: "601", 6: "601"}
+"""FFmpeg's numbers of colour spaces (2 is unknown: 601 to swscale) → names of `models.extractors.planes`."""
+RANGES = {0: False, 1: False, 2: True}
+"""FFmpeg's numbers of colour ranges → whether luma is 0 to 255; 0 is unknown."""
+AS_STORED = (1, 0, 0, 1)
+
+
+class Planar:
+    """Decoded pictures → their planes, where this FFmpeg makes of them what `models.extractors.planes` says.
+
+    That is checked on the first picture of each kind: on another processor FFmpeg may compute by other code.
+    """
+
+    def __init__(self, converter: Converter, signs: tuple[int, int, int, int]) -> None:
+        self._converter = converter
+        self._signs = signs
+        self._exact: dict[tuple[object, ...], bool] = {}
+
+    def __call__(self, picture: av.video.frame.VideoFrame) -> Planes | None:
+        """None where RGB has to do."""
+        kind = (picture.width, picture.height, picture.format.name, picture.colorspace, picture.color_range)
+        even = picture.width % 2 == picture.height % 2 == 0
+        known = picture.colorspace in MATRICES and picture.color_range in RANGES
+        if not (even and known and picture.format.name == "yuv420p" and self._signs == AS_STORED):
+            return None
+        if picture.interlaced_frame:  # its chroma belongs to every second line
+            return None
+        pixels = np.asarray(picture.to_ndarray(), np.uint8)
+        planes = Planes(pixels, MATRICES[picture.colorspace], RANGES[picture.color_range])
+        if kind not in self._exact:
+            self._exact[kind] = bool(np.array_equal(to_rgb(planes), self._converter(picture)))
+        return planes if self._exact[kind] else None
+
+
 def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
     """Every frame FFmpeg can give that has a time; those without one are counted.
 
@@ -78,6 +113,7 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
     are right, and all frames may be late by the same few.
     """
     converter, signs = Converter(), probed.display_matrix
+    planar = Planar(converter, signs)
     turned = signs[0] == 0
     index = 0
     with open_container(path, probed.container) as container:
@@ -96,5 +132,6 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
                 width=picture.height if turned else picture.width,
                 height=picture.width if turned else picture.height,
                 to_rgb=partial(_upright_rgb, converter, picture, signs),
+                to_planes=partial(planar, picture),
             )
             index += 1
