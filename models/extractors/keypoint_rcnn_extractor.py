@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -85,9 +86,13 @@ class KeypointRCNNExtractor:
                 self._persons(batch) for batch in batches(frames, self.device, lambda frame: kind_of(frame.picture))
             ]
         every = [persons for batch in found for persons in batch]
-        return {
-            name: [getattr(persons, name).float().cpu().numpy() for persons in every] for name in self.settings.arrays
+        counts = [len(persons.boxes) for persons in every]
+        # One wait for a GPU an array, and not one a frame.
+        arrays = {
+            name: torch.cat([getattr(persons, name) for persons in every]).float().cpu()
+            for name in self.settings.arrays
         }
+        return {name: [rows.numpy() for rows in torch.split(array, counts)] for name, array in arrays.items()}
 
     def _persons(self, frames: Sequence[Prepared]) -> list[Persons]:
         pictures = stacked([frame.picture for frame in frames], self.device)

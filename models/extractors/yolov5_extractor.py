@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from models.extractors.spec import random_seed
 from models.extractors.yolov5 import DETECTIONS, MAPS, SIZES, YOLOv5Settings
 from models.extractors.yolov5_boxes import (
     CLASS_OFFSET_PIXELS,
+    Choice,
     Size,
     best_detections,
     letterbox,
@@ -67,24 +69,20 @@ class TorchDetector:
         self.network = network.to(device)
         self.settings = settings
         self.back = to_frame_by_rounded_size if settings.release == "u" else to_frame
+        self.choice = Choice(
+            settings.score_threshold,
+            settings.nms_threshold,
+            CLASS_OFFSET_PIXELS[settings.release],
+            settings.max_detections,
+        )
 
     def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Seen:
         """As `Detector` says."""
         outputs = self.network(pictures)
         size = (pictures.shape[2], pictures.shape[3])
-        found = map(self._best, outputs["boxes"], outputs["scores"])
+        found = best_detections(outputs["boxes"], outputs["scores"], self.choice)
         detections = [self.back(one, size, frame_size) for one, frame_size in zip(found, frame_sizes, strict=True)]
         return Seen({name: outputs[name] for name in MAPS}, detections)
-
-    def _best(self, boxes: Tensor, scores: Tensor) -> Tensor:
-        return best_detections(
-            boxes,
-            scores,
-            score_threshold=self.settings.score_threshold,
-            nms_threshold=self.settings.nms_threshold,
-            class_offset=CLASS_OFFSET_PIXELS[self.settings.release],
-            limit=self.settings.max_detections,
-        )
 
 
 class YOLOv5Extractor:
@@ -125,7 +123,9 @@ class YOLOv5Extractor:
         arrays: dict[str, Sequence[NDArray[Any]]] = {}
         for name in self.settings.arrays:
             if name == DETECTIONS:
-                arrays[name] = [found.float().cpu().numpy() for found in seen.detections]
+                counts = [len(found) for found in seen.detections]
+                every = torch.cat(list(seen.detections)).float().cpu()  # one wait for a GPU, and not one a picture
+                arrays[name] = [found.numpy() for found in torch.split(every, counts)]
             else:
                 pooled = nn.functional.adaptive_avg_pool2d(seen.maps[name], self.settings.grid)  # (B, C, grid, grid)
                 arrays[name] = list(pooled.float().cpu().numpy())
