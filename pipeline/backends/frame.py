@@ -30,7 +30,8 @@ class DecodedFrame:
     to_rgb: Callable[[], Frame]
     """Pays for the conversion: uint8 `(height, width, 3)`, upright."""
     to_planes: Callable[[], Planes | None] = lambda: None
-    """The picture as it was decoded, if that says bit for bit what `to_rgb` gives; else None."""
+    """The picture as it was decoded, if that says bit for bit what `to_rgb` gives; else None. Valid until another
+    frame's are asked for."""
 
 
 Backend = Callable[[Path, Probe, Tally], Iterator[DecodedFrame]]
