@@ -24,6 +24,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,10 @@ from models.extractors.numerics import Numerics, allowed, is_gpu
 from models.extractors.spec import Extractor, ExtractorSpec, Frame
 from models.extractors.table import EXTRACTORS
 from pipeline import process
+from pipeline.clips import VideoSampling
 from pipeline.decode import Decoding
-from pipeline.decoder import ChildDecoder, FrameEvent
-from pipeline.extract import Variant
+from pipeline.decoder import ChildDecoder, FrameEvent, PlanesEvent
+from pipeline.extract import TrackBuilder, Variant
 from pipeline.lanes import Lanes, Work
 from pipeline.media import Media
 from pipeline.probe import DEFAULT_LIMITS
@@ -268,25 +270,28 @@ class Speed:
 
 
 def speeds(
-    name: str, choice: str, windows: Sequence[Sequence[Frame]], device: str, peaks: Mapping[str, float], budget: float
+    name: str, choice: str, windows: Sequence[Sequence[Frame]], given: argparse.Namespace, peaks: Mapping[str, float]
 ) -> Iterator[Speed]:
     """At every batch size that fits."""
+    device, budget = given.device, given.seconds
+    sizes = SIZES[name][-given.sizes :] if is_gpu(device) else (1,)
     extractor = build(name, choice, device)
     part = heavy_part(extractor)
     clips = prepared(extractor, windows)
     with FlopCounterMode(display=False) as whole:
         extractor.extract(clips[:1])
+    first = seen_by(part, extractor, clips[:1])
     with torch.inference_mode(), FlopCounterMode(display=False) as alone:
-        part(*seen_by(part, extractor, clips[:1]))
+        part(*first)
     precision = "bf16" if "bf16" in choice else "fp32"
-    for size in SIZES[name] if is_gpu(device) else (1,):
+    for size in sizes:
         batch = [clips[number % len(clips)] for number in range(size)]
         try:
             rate = size / median_seconds(lambda batch=batch: extractor.extract(batch), device, budget)
-            given = seen_by(part, extractor, batch)
+            seen = seen_by(part, extractor, batch)
             with torch.inference_mode():
-                network = size / median_seconds(lambda given=given: part(*given), device, budget)
-                graph = _graph_rate(part, given, size, device, budget)
+                network = size / median_seconds(lambda seen=seen: part(*seen), device, budget)
+                graph = _graph_rate(part, seen, size, device, budget)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             return
@@ -365,6 +370,11 @@ def shard(video: Path, copies: int, variants: Sequence[Variant], device: str, de
         return taken, times
 
 
+def asked_of(variant: Variant, extractor: Extractor) -> VideoSampling:
+    """What a build asks a decoder for."""
+    return TrackBuilder("v", variant, extractor).sampling
+
+
 def decoding_seconds(video: Path, copies: int, fed: Sequence[tuple[Variant, Extractor]], decoders: int) -> float:
     """Seconds that decoding and preparing all copies takes, with nothing computed and nothing kept."""
     left = iter(range(copies))
@@ -376,10 +386,11 @@ def decoding_seconds(video: Path, copies: int, fed: Sequence[tuple[Variant, Extr
                 with lock:
                     if next(left, None) is None:
                         return
-                for event in decoder.decode("v", video, [variant.sampling_of("v") for variant, _ in fed]):
-                    if isinstance(event, FrameEvent):
+                for event in decoder.decode("v", video, [asked_of(*one) for one in fed]):
+                    if isinstance(event, FrameEvent | PlanesEvent):
+                        frame = event.rgb if isinstance(event, FrameEvent) else event.planes
                         for place in event.wanted_by:
-                            fed[place][1].prepare(event.rgb)
+                            fed[place][1].prepare(frame)
 
     threads = [threading.Thread(target=work) for _ in range(decoders)]
     began = time.perf_counter()
@@ -460,24 +471,21 @@ def engine(
 
 
 def decoders_alone(video: Path, decoders: int, seconds: float, backend: str) -> float:
-    """Frames a second that so many children decode of a video, none converted."""
-    count, lock = [0], threading.Lock()
-    ends = time.perf_counter() + seconds
-
-    def work() -> None:
-        while time.perf_counter() < ends:
-            decoding = Decoding("v", video, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
-            frames = sum(1 for _ in decoding)
-            with lock:
-                count[0] += frames
-
-    threads = [threading.Thread(target=work) for _ in range(decoders)]
+    """Frames a second that so many threads decode of a video; only nvdec's are also converted."""
     began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return count[0] / (time.perf_counter() - began)
+
+    def work() -> int:
+        count = 0
+        while time.perf_counter() < began + seconds:
+            decoding = Decoding("v", video, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+            count += sum(1 for _ in decoding)
+            if salvaged := decoding.summary().salvaged_by:
+                raise RuntimeError(salvaged)
+        return count
+
+    with ThreadPoolExecutor(decoders) as pool:
+        counts = [future.result() for future in [pool.submit(work) for _ in range(decoders)]]
+    return sum(counts) / (time.perf_counter() - began)
 
 
 # ---- all of it
@@ -511,7 +519,7 @@ def tell_speed(report: Report, frames: Sequence[Frame], given: argparse.Namespac
     for name in given.extractors:
         for choice in ("fp32", "bf16"):
             windows = windows_of(name, frames, 8)
-            rates = speeds(name, choice, windows, given.device, peaks, given.seconds)
+            rates = speeds(name, choice, windows, given, peaks)
             report.attempt(lambda rates=rates: found.extend(rates), f"{name} {choice}")  # type: ignore[misc]
     table: list[Sequence[Any]] = [
         ("extractor", "precision", "batch", "windows/s", "network alone/s", "as a graph/s", "of peak", "GFLOP a window")
@@ -534,11 +542,12 @@ def best(found: Sequence[Speed]) -> dict[tuple[str, str], Speed]:
     return chosen
 
 
-def tell_kernels(report: Report, frames: Sequence[Frame], found: Sequence[Speed]) -> None:
-    """Where the time of each extractor's best batch goes."""
+def tell_kernels(report: Report, frames: Sequence[Frame]) -> None:
+    """Where the time of each extractor's largest batches goes."""
     lines: list[str] = []
-    for (name, choice), one in best(found).items():
-        lines += list(top_kernels(name, choice, windows_of(name, frames, 8), one.batch))
+    for name, choice in (("tased", "bf16"), ("keypoint_rcnn", "fp32"), ("yolov5", "bf16"), ("c3d", "bf16")):
+        kernels = top_kernels(name, choice, windows_of(name, frames, 8), SIZES[name][-2])
+        report.attempt(lambda kernels=kernels: lines.extend(kernels), f"kernels of {name}")  # type: ignore[misc]
     report.section("kernels", [("time",), *((line.replace("|", "/"),) for line in lines)], lines)
 
 
@@ -570,11 +579,12 @@ def tell_engine(report: Report, video: Path, frames: Sequence[Frame], given: arg
     five = ("c3d", "yolov5", "keypoint_rcnn", "tased", "frames")
     few = max(2, given.copies // 6)
     sets: list[tuple[Sequence[str], dict[str, str], int]] = [
+        (("c3d",), {"c3d": "bf16, fast"}, given.copies),
+        (five, quick, few),
+        (("c3d", "yolov5", "tased", "frames"), quick, few),
         (("c3d",), {"c3d": "bf16"}, given.copies),
         (("frames",), {}, given.copies),
         (("c3d",), {}, given.copies),
-        (five, quick, few),
-        (("c3d", "yolov5", "tased", "frames"), quick, few),
         (five, {}, few),
     ]
     lines: list[dict[str, Any]] = []
@@ -640,7 +650,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="for each median")
     parser.add_argument("--copies", type=int, default=96, help="videos of the engine's shard")
     parser.add_argument("--decoders", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--sets", type=int, default=6, help="of extractors that the engine is measured with")
+    parser.add_argument("--sets", type=int, default=7, help="of extractors that the engine is measured with")
+    parser.add_argument("--sizes", type=int, default=9, help="so many of the batch sizes, the largest")
+    parser.add_argument("--sections", type=lambda text: text.split(","), default=[], help="in this order; all if empty")
     parser.add_argument("--limit", type=float, default=280.0, help="no section is begun after so many seconds")
     given = parser.parse_args()
     report = Report(given.out)
@@ -650,20 +662,22 @@ def main() -> None:
     what = [("video", "frames", "decoders"), (given.video.name, len(frames), given.decoders)]
     report.section(f"{device_name(given.device)}, {versions}", what, versions)
     found: list[Speed] = []
-    sections: list[Callable[[], None]] = [
-        lambda: tell_speed(report, frames, given, found),
-        lambda: tell_phd2(report, found),
-        lambda: tell_engine(report, given.video, frames, given),
-        lambda: tell_parity(report, frames, given),
-        lambda: tell_decoding(report, given.video, given),
-        *([lambda: tell_kernels(report, frames, found)] if is_gpu(given.device) else []),
-        *([lambda: tell_benchmark_mode(report, frames, found, given)] if is_gpu(given.device) else []),
-    ]
-    for number, section in enumerate(sections):
+    sections: dict[str, Callable[[], None]] = {
+        "speed": lambda: tell_speed(report, frames, given, found),
+        "phd2": lambda: tell_phd2(report, found),
+        "engine": lambda: tell_engine(report, given.video, frames, given),
+        "parity": lambda: tell_parity(report, frames, given),
+        "decoding": lambda: tell_decoding(report, given.video, given),
+    }
+    if is_gpu(given.device):
+        sections["kernels"] = lambda: tell_kernels(report, frames)
+        sections["algorithms"] = lambda: tell_benchmark_mode(report, frames, found, given)
+    chosen = [name for name in given.sections or sections if name in sections]
+    for number, name in enumerate(chosen):
         if time.perf_counter() - report.began > given.limit:
-            report.section(f"left out for lack of time: {len(sections) - number} sections", [("",)], [])
+            report.section(f"left out for lack of time: {', '.join(chosen[number:])}", [("",)], [])
             break
-        report.attempt(section, f"section {number}")
+        report.attempt(sections[name], name)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.spec import Extractor, Frame
+from models.extractors.spec import Extractor, takes_planes
 from models.extractors.table import EXTRACTORS
 from pipeline.clips import Window
 from pipeline.decoder import ChildDecoder, FrameEvent, WindowEvent
@@ -44,9 +44,14 @@ class Stubbed:
     variant: Variant
     inner: Extractor
 
-    def prepare(self, frame: Frame) -> Any:
+    def prepare(self, frame: Any) -> Any:
         """As the extractor."""
         return self.inner.prepare(frame)
+
+    @property
+    def planar(self) -> bool:
+        """As the extractor."""
+        return takes_planes(self.inner)
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Zeros, or no items."""

@@ -26,8 +26,8 @@ from models.extractors.spec import Extractor
 from pipeline.lanes import Clip, Rows, Work
 from storage.errors import SystemicFault
 
-LANES = 2
-"""Batches in hand at a time: one computes, while another is put together and copied, or copied back."""
+LANES = 3
+"""Batches in hand at a time: one computes, while others are put together and copied, or looked through for boxes."""
 BACKLOG = 2
 """Full batches of an extractor that may wait, beside those in hand."""
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED")
@@ -71,6 +71,7 @@ class Batches:
         self._changed = threading.Condition()
         self._queues: dict[int, _Queue] = {}
         self._ended = False
+        self._broken: BaseException | None = None
         self._turns = [threading.Lock() for _ in range(LANES)]
         """One a lane, held while it computes; who holds all of them has the device for itself."""
         self._lanes = [
@@ -88,9 +89,9 @@ class Batches:
         future: Future[Rows] = Future()
         with self._changed:
             queue = self._queue_of(work)
-            self._changed.wait_for(lambda: queue.has_room or self._ended)
-            if self._ended:
-                raise RuntimeError("these lanes have ended")
+            self._changed.wait_for(lambda: queue.has_room or self._over)
+            if self._over:
+                raise RuntimeError(f"these lanes have ended: {self._broken or 'nothing is wanted of them'}")
             queue.asked.append((work, future))
             queue.waiting += len(work.clips)
             self._changed.notify_all()
@@ -103,17 +104,40 @@ class Batches:
         return self._queues[key]
 
     def _run(self, turn: threading.Lock, stream: AbstractContextManager[object]) -> None:
-        with stream:
-            while (found := self._take()) is not None:
-                queue, taken = found
-                if taken:
-                    self._answer(queue, taken, turn)
+        try:
+            with stream:
+                while (found := self._take()) is not None:
+                    queue, taken = found
+                    if taken:
+                        self._answer(queue, taken, turn)
+        except BaseException as error:  # noqa: BLE001  whoever waits, now or later, is told
+            self._give_up(error)
+
+    @property
+    def _over(self) -> bool:
+        return self._ended or self._broken is not None
+
+    def _give_up(self, error: BaseException) -> None:
+        """A lane broke by itself, not by what it was given: nobody may wait for it."""
+        with self._changed:
+            self._broken = error
+            left = self._left()
+            self._changed.notify_all()
+        for future in left:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
+    def _left(self) -> list[Future[Rows]]:
+        left = [future for queue in self._queues.values() for _, future in queue.asked]
+        for queue in self._queues.values():
+            queue.asked.clear()
+        return left
 
     def _take(self) -> tuple[_Queue, list[tuple[Work, Future[Rows]]]] | None:
         """Of the extractor with most to do; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or any(queue.asked for queue in self._queues.values()))
-            if self._ended:
+            self._changed.wait_for(lambda: self._over or any(queue.asked for queue in self._queues.values()))
+            if self._over:
                 return None
             fullest = max(self._queues.values(), key=lambda queue: queue.waiting / queue.size)
             taken = fullest.take()
@@ -187,7 +211,7 @@ class Batches:
     ) -> None:
         with self._changed:
             self._ended = True
-            left = [future for queue in self._queues.values() for _, future in queue.asked]
+            left = self._left()
             self._changed.notify_all()
         for future in left:
             future.cancel()

@@ -15,22 +15,29 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models.extractors.spec import Frame
 from pipeline import sandbox, wire
-from pipeline.clips import PLANNERS
+from pipeline.clips import PLANNERS, InPlanes, VideoSampling
 from pipeline.crew import MIN_SLOTS, OUT_OF_MEMORY, RING_BYTES
-from pipeline.decoder import Event, FrameEvent, InlineDecoder, PlacementEvent, WindowEvent
+from pipeline.decoder import Event, FrameEvent, InlineDecoder, PlacementEvent, PlanesEvent, WindowEvent
 from pipeline.probe import DecodeLimits, Probe
 from storage.errors import SystemicFault, VideoError
+from storage.fingerprint import plain
+from storage.records import JSON
 
 MAX_SLOTS = 32
 BEATS_PER_STALL = 8
-_SAMPLINGS = {kind.__name__: kind for kind in PLANNERS}
+SENT_SHARE = 8
+"""Frames are told of when so many times as many would fill the memory, ..."""
+SOON_SECONDS = 0.02
+"""... or when the first of them has waited so long."""
+_SAMPLINGS: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in PLANNERS}
 
 
 class Ring:
@@ -50,14 +57,14 @@ class Ring:
             self._memory.madvise(mmap.MADV_REMOVE)  # a giant's pages go back
             self._used_bytes = 0
 
-    def place(self, rgb: Frame) -> int:
+    def place(self, pixels: NDArray[np.uint8]) -> int:
         """Copy a frame into the next slot, once one is free; return where it begins, in bytes."""
-        if rgb.nbytes > self._slot_bytes:
-            self._resize(rgb.nbytes)
+        if pixels.nbytes > self._slot_bytes:
+            self._resize(pixels.nbytes)
         while self._used == self._slots:
             self._free_one()
         offset = self._next * self._slot_bytes
-        np.ndarray(rgb.shape, np.uint8, buffer=self._memory, offset=offset)[...] = rgb
+        np.ndarray(pixels.shape, np.uint8, buffer=self._memory, offset=offset)[...] = pixels
         self._next = (self._next + 1) % self._slots
         self._used += 1
         return offset
@@ -92,6 +99,9 @@ class Server:
         self._ring = Ring(ring_fd, self._wait_free)
         self._beat_seconds = 0.0
         self._sent_at = 0.0
+        self._unsent = bytearray()
+        self._unsent_frames = 0
+        self._oldest = 0.0
         self._began_cpu_seconds = 0.0
 
     def run(self, layers: sandbox.Layers) -> None:
@@ -103,7 +113,7 @@ class Server:
 
     def _decode(self, request: wire.Message) -> None:
         limits = DecodeLimits(**request["limits"])
-        samplings = [_SAMPLINGS[one["type"]](**one["fields"]) for one in request["samplings"]]
+        samplings = [_sampling(one) for one in request["samplings"]]
         self._beat_seconds = limits.stall_seconds / BEATS_PER_STALL
         self._ring.reset()
         self._began_cpu_seconds = time.process_time()
@@ -121,9 +131,13 @@ class Server:
         if isinstance(event, FrameEvent):
             height, width, _ = event.rgb.shape
             place = {"offset": self._ring.place(event.rgb), "height": height, "width": width}
-            self._send("frame", index=event.index, wanted_by=event.wanted_by, slots=self._ring.slots, **place)
+            self._send_frame("frame", event, place)
+        elif isinstance(event, PlanesEvent):
+            planes = event.planes
+            place = {"offset": self._ring.place(planes.pixels), "rows": len(planes.pixels), "width": planes.shape[1]}
+            self._send_frame("planes", event, {**place, "matrix": planes.matrix, "full_range": planes.full_range})
         elif isinstance(event, WindowEvent):
-            self._send("window", sampling=event.sampling, window=event.window)
+            self._say("window", {"sampling": event.sampling, "window": plain(event.window)})
         elif isinstance(event, PlacementEvent):
             self._send("placement", sampling=event.sampling, placement=event.placement)
         else:
@@ -134,19 +148,48 @@ class Server:
         self._send("begun", declared_seconds=probe.header_seconds)
 
     def _send(self, kind: str, **fields: object) -> None:
-        wire.send(self._answers_fd, kind, **fields)
+        self._say(kind, {name: plain(value) for name, value in fields.items()})
+        self._flush()
+
+    def _say(self, kind: str, fields: Mapping[str, JSON]) -> None:
+        """Sent soon: together with what follows within an instant, for each waking costs both sides time."""
+        if not self._unsent:
+            self._oldest = time.monotonic()
+        self._unsent += wire.message(kind, fields)
+
+    def _flush(self) -> None:
+        wire.write(self._answers_fd, self._unsent)
+        self._unsent.clear()
         self._sent_at = time.monotonic()
+
+    def _send_frame(self, kind: str, event: FrameEvent | PlanesEvent, place: Mapping[str, JSON]) -> None:
+        slots = self._ring.slots
+        told: dict[str, JSON] = {"index": event.index, "wanted_by": list(event.wanted_by), "slots": slots}
+        self._say(kind, {**told, **place})
+        self._unsent_frames += 1
+        if self._unsent_frames >= slots // SENT_SHARE:
+            self._unsent_frames = 0
+            self._flush()
 
     def _beat(self) -> None:
         """Called at every packet: says that we live, where there was nothing else to say for a while."""
-        if time.monotonic() - self._sent_at > self._beat_seconds:
+        now = time.monotonic()
+        if self._unsent and now - self._oldest > SOON_SECONDS:
+            self._flush()
+        elif now - self._sent_at > self._beat_seconds:
             self._send("alive")
 
     def _wait_free(self) -> int:
         """Block until the parent gives slots back, and say how many; if it is gone, so are we."""
+        self._flush()
         if (said := self._inbox.receive()) is None:
             sys.exit("the parent is gone")
         return int(said["count"])
+
+
+def _sampling(named: wire.Message) -> VideoSampling:
+    own = _SAMPLINGS[named["type"]](**named["fields"])
+    return InPlanes(own) if named.get("in_planes") else own
 
 
 def main() -> None:

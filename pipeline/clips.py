@@ -41,7 +41,14 @@ class Window:
         return min(self.frame_indices[0], self.frame_indices[-1] - len(self.frame_indices) + 1)
 
 
-VideoSampling = Sampling | SegmentsOfVideo
+@dataclass(frozen=True)
+class InPlanes:
+    """A sampling whose frames may come as the planes they were decoded to, where those say exactly what RGB is."""
+
+    sampling: Sampling | SegmentsOfVideo
+
+
+VideoSampling = Sampling | SegmentsOfVideo | InPlanes
 """What is asked of one video: a sampling, with the video's own segments where it is about segments."""
 
 
@@ -305,6 +312,7 @@ PLANNERS: Mapping[type[Any], Callable[[Any], Planner]] = {
     FramesAtRateWithHistory: _HistoryPlanner,
     EveryFrame: _EveryFramePlanner,
     SegmentsOfVideo: _SegmentsPlanner,
+    InPlanes: lambda asked: planner(asked.sampling),
 }
 """Type of a sampling → what plans it."""
 

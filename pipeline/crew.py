@@ -21,9 +21,10 @@ from typing import IO
 
 import numpy as np
 
+from models.extractors.planes import Planes
 from models.extractors.spec import Frame
 from pipeline import wire
-from pipeline.clips import VideoSampling
+from pipeline.clips import InPlanes, VideoSampling
 from pipeline.probe import DecodeLimits
 from pipeline.sandbox import DATA_FACTOR, Layers
 from pipeline.vitals import TooMuchMemory, Vitals
@@ -119,7 +120,7 @@ class Child:
         self.idle = False
         self._waited, self._allowed = 0.0, self._limits.max_wait_seconds
         self._unfreed = 0
-        named = [{"type": type(sampling).__name__, "fields": sampling} for sampling in samplings]
+        named = [_named(sampling) for sampling in samplings]
         where = str(path.absolute())
         self._tell("decode", video_id=video_id, path=where, samplings=named, backend=backend, limits=self._limits)
 
@@ -137,6 +138,11 @@ class Child:
         """The pixels a `frame` message speaks of, where they lie: they change after `free_frame`."""
         shape = (message["height"], message["width"], 3)
         return np.ndarray(shape, np.uint8, buffer=self._ring, offset=message["offset"])
+
+    def planes(self, message: wire.Message) -> Planes:
+        """The same for a `planes` message."""
+        pixels = np.ndarray((message["rows"], message["width"]), np.uint8, buffer=self._ring, offset=message["offset"])
+        return Planes(pixels, message["matrix"], message["full_range"])
 
     def free_frame(self, message: wire.Message) -> None:
         """Give the memory of the oldest frame, which `message` spoke of, back to the child. Where many fit, the child
@@ -228,6 +234,12 @@ def _forget_all() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_all)
+
+
+def _named(sampling: VideoSampling) -> dict[str, object]:
+    in_planes = isinstance(sampling, InPlanes)
+    own = sampling.sampling if isinstance(sampling, InPlanes) else sampling
+    return {"type": type(own).__name__, "fields": own, "in_planes": in_planes}
 
 
 def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:

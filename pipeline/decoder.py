@@ -14,9 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol, Self
 
+from models.extractors.planes import Planes
 from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame
-from pipeline.clips import VideoSampling, Window
+from pipeline.clips import InPlanes, VideoSampling, Window
 from pipeline.crew import Child, ChildLost
 from pipeline.decode import Decoding, Summary, backend_named
 from pipeline.demux import picture_times
@@ -38,6 +39,19 @@ class FrameEvent:
     """uint8 `(H, W, 3)`, upright. Valid only until the next event is asked for: copy or shrink it now."""
     wanted_by: tuple[int, ...]
     """Positions of the samplings that have a window with this frame."""
+
+
+@dataclass(frozen=True)
+class PlanesEvent:
+    """A frame for samplings that were asked for `InPlanes`, where its planes say exactly what RGB is.
+
+    Once a frame, in rising order; a frame that others want as RGB comes as a `FrameEvent` too, for those.
+    """
+
+    index: int
+    planes: Planes
+    """Valid only until the next event is asked for."""
+    wanted_by: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ class PlacementEvent:
     placement: Placement
 
 
-Event = PlacementEvent | FrameEvent | WindowEvent | DecodeEnd
+Event = PlacementEvent | FrameEvent | PlanesEvent | WindowEvent | DecodeEnd
 
 
 class Decoder(Protocol):
@@ -109,6 +123,7 @@ class InlineDecoder:
     def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
         """All events of one video. Only frames that some window holds are converted, each once."""
         planner = JointPlanner(samplings)
+        planar = frozenset(place for place, sampling in enumerate(samplings) if isinstance(sampling, InPlanes))
         held: deque[DecodedFrame] = deque()
         decoding = self._decoding(video_id, path)
         self._on_probe(decoding.probe)
@@ -117,11 +132,11 @@ class InlineDecoder:
             yield from (PlacementEvent(*placed) for placed in planner.place(pictures))
         for frame in decoding:
             held.append(frame)
-            yield from _events(planner.push(frame.pts_seconds), held)
+            yield from _events(planner.push(frame.pts_seconds), held, planar)
             while held and held[0].index < planner.undecided_from:
                 held.popleft()
         summary = decoding.summary()
-        yield from _events(planner.finish(summary.end_seconds), held)
+        yield from _events(planner.finish(summary.end_seconds), held, planar)
         yield DecodeEnd(decoding.probe, summary)
 
     def _decoding(self, video_id: str, path: Path) -> Decoding:
@@ -140,12 +155,22 @@ class InlineDecoder:
         """Nothing is kept between videos."""
 
 
-def _events(due: list[Due], held: deque[DecodedFrame]) -> Iterator[Event]:
+def _events(due: list[Due], held: deque[DecodedFrame], planar: frozenset[int]) -> Iterator[Event]:
     for one in due:
         if isinstance(one, FrameDue):
-            yield FrameEvent(one.index, held[one.index - held[0].index].to_rgb(), one.wanted_by)
+            yield from _frame_events(one, held[one.index - held[0].index], planar)
         else:
             yield WindowEvent(one.sampling, one.window)
+
+
+def _frame_events(due: FrameDue, frame: DecodedFrame, planar: frozenset[int]) -> Iterator[Event]:
+    planes = frame.to_planes() if planar.intersection(due.wanted_by) else None
+    in_rgb = due.wanted_by
+    if planes is not None:
+        in_rgb = tuple(place for place in due.wanted_by if place not in planar)
+        yield PlanesEvent(due.index, planes, tuple(place for place in due.wanted_by if place in planar))
+    if in_rgb:
+        yield FrameEvent(due.index, frame.to_rgb(), in_rgb)
 
 
 class ChildDecoder:
@@ -229,6 +254,9 @@ class ChildDecoder:
             kind = message["kind"]
             if kind == "frame":
                 yield FrameEvent(message["index"], child.frame(message), tuple(message["wanted_by"]))
+                child.free_frame(message)
+            elif kind == "planes":
+                yield PlanesEvent(message["index"], child.planes(message), tuple(message["wanted_by"]))
                 child.free_frame(message)
             elif kind == "placement":
                 yield PlacementEvent(message["sampling"], Placement(**message["placement"]))

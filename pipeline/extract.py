@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.extractors.numerics import Numerics, numerics_of, refusals
+from models.extractors.planes import Planes
 from models.extractors.spec import (
     ArraySpec,
     Extractor,
@@ -25,8 +26,9 @@ from models.extractors.spec import (
     FramesOfSegments,
     Sampling,
     random_seed,
+    takes_planes,
 )
-from pipeline.clips import VideoSampling, Window
+from pipeline.clips import InPlanes, VideoSampling, Window
 from pipeline.lanes import Clip, Compute, Rows, Work, at_once
 from pipeline.segments import Placement, SegmentsOfVideo
 from pipeline.weights import file_sha256, ready
@@ -192,7 +194,13 @@ class TrackBuilder:
     _batches: list[Future[Rows]] = field(default_factory=list)
     _segments: list[NDArray[np.int64]] = field(default_factory=list)
 
-    def add_frame(self, index: int, frame: Frame) -> None:
+    @property
+    def sampling(self) -> VideoSampling:
+        """What to ask a decoder for."""
+        own = self.variant.sampling_of(self.video_id)
+        return InPlanes(own) if takes_planes(self.extractor) and not isinstance(own, InPlanes) else own
+
+    def add_frame(self, index: int, frame: Frame | Planes) -> None:
         """A decoded frame that some window of this variant wants; `frame` is not kept."""
         self._prepared[index] = self.extractor.prepare(frame)
 

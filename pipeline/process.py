@@ -21,7 +21,7 @@ from models.extractors.numerics import is_gpu
 from models.extractors.spec import Extractor
 from pipeline.abreast import abreast
 from pipeline.batches import Batches
-from pipeline.decoder import DecodeEnd, Decoder, FrameEvent, PlacementEvent
+from pipeline.decoder import DecodeEnd, Decoder, FrameEvent, PlacementEvent, PlanesEvent
 from pipeline.extract import TrackBuilder, Variant
 from pipeline.lanes import Compute, Lanes, at_once
 from pipeline.media import Media
@@ -231,12 +231,13 @@ def _feed(
     video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder: Decoder, times: Times
 ) -> dict[str, JSON]:
     facts: dict[str, JSON] = {}
-    samplings = [builder.variant.sampling_of(video_id) for builder in builders]
+    samplings = [builder.sampling for builder in builders]
     for event in times.waiting(decoder.decode(video_id, media.path, samplings), "wait_decode", lambda _: video_id):
-        if isinstance(event, FrameEvent):
+        if isinstance(event, FrameEvent | PlanesEvent):
+            frame = event.rgb if isinstance(event, FrameEvent) else event.planes
             for place in event.wanted_by:
                 with times.during(video_id, f"prepare:{builders[place].variant.name}"):
-                    builders[place].add_frame(event.index, event.rgb)
+                    builders[place].add_frame(event.index, frame)
         elif isinstance(event, DecodeEnd):
             times.add(video_id, "video", event.summary.covered_seconds)
             times.add(video_id, "decode", event.cpu_seconds or 0.0)

@@ -10,10 +10,11 @@ import json
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from storage.fingerprint import plain
+from storage.records import JSON
 
 LENGTH_BYTES = 4
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -28,8 +29,18 @@ class NoAnswer(Exception):
 
 def send(fd: int, kind: str, **fields: object) -> None:
     """Write one message. Dataclasses become objects. Raises BrokenPipeError when nobody reads any more."""
-    body = json.dumps(plain({"kind": kind, **fields})).encode()
-    data = memoryview(len(body).to_bytes(LENGTH_BYTES, "big") + body)
+    write(fd, message(kind, {name: plain(value) for name, value in fields.items()}))
+
+
+def message(kind: str, fields: Mapping[str, JSON]) -> bytes:
+    """The bytes of one message."""
+    body = json.dumps({"kind": kind, **fields}).encode()
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+def write(fd: int, messages: bytes | bytearray) -> None:
+    """Write whole messages. Raises BrokenPipeError when nobody reads any more."""
+    data = memoryview(messages)
     while data:
         data = data[os.write(fd, data) :]
 
@@ -61,7 +72,8 @@ class Inbox:
 
     def receive(self, timeout_seconds: float | None = None) -> Message | None:
         """The next message, or None when the other side closed. Raises NoAnswer after `timeout_seconds` of silence."""
-        self._fill(LENGTH_BYTES, timeout_seconds)
+        if not self.holds_one:
+            self._fill(LENGTH_BYTES, timeout_seconds)
         if len(self._bytes) < LENGTH_BYTES:
             return None
         length = int.from_bytes(self._bytes[:LENGTH_BYTES], "big")
@@ -71,7 +83,7 @@ class Inbox:
         self._fill(end, timeout_seconds)
         if len(self._bytes) < end:
             return None
-        message: Message = json.loads(self._bytes[LENGTH_BYTES:end])
+        message: Message = json.loads(self._bytes[LENGTH_BYTES:end].decode())
         del self._bytes[:end]
         return message
 

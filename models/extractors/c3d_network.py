@@ -22,17 +22,20 @@ from torch import Tensor, nn
 from models.extractors.c3d import CHANNEL_MEANS, C3DSettings
 from models.extractors.c3d_mean import load_mean
 from models.extractors.compute import (
+    Picture,
     as_weights,
     batches,
-    frame_shape,
+    clip_kind,
     in_precision,
     inference,
     kept,
     rows_of,
     stacked_clips,
+    wants_planes,
 )
 from models.extractors.layouts import Layout, load_layouts
-from models.extractors.spec import Frame, random_seed
+from models.extractors.planes import Planes
+from models.extractors.spec import random_seed
 from models.extractors.widths import scaled
 
 RESIZED_HEIGHT, RESIZED_WIDTH = 128, 171
@@ -175,13 +178,14 @@ class C3DExtractor:
         self.network = in_precision(network.eval(), network.settings.precision).to(device)
         self.device = device
         self.fast = network.settings.resize == "fast"
+        self.planar = wants_planes(device, fast=self.fast)
 
-    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
+    def prepare(self, frame: Picture) -> Picture:
         """`(H, W, 3)` uint8 RGB of any size → `(128, 171, 3)` uint8, as OpenCV resizes by default (bilinear).
 
-        With the fast resize the frame stays as large as it is until `extract`.
+        With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
-        if self.fast:
+        if self.fast or isinstance(frame, Planes):
             return kept(frame)
         resized = cv2.resize(frame, (RESIZED_WIDTH, RESIZED_HEIGHT), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized, dtype=np.uint8)
@@ -189,7 +193,7 @@ class C3DExtractor:
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of 16 prepared frames → float32 rows of each kept array."""
         with inference(self.device):
-            outputs = [self.network(self._clips(batch)) for batch in batches(windows, self.device, frame_shape)]
+            outputs = [self.network(self._clips(batch)) for batch in batches(windows, self.device, clip_kind)]
         return {name: rows_of(outputs, name) for name in self.network.settings.arrays}
 
     def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.extractors.numerics import is_gpu
-from models.extractors.spec import Frame
+from models.extractors.planes import Factors, Planes, mixed
 
 T = TypeVar("T")
 Network = TypeVar("Network", bound=nn.Module)
@@ -104,43 +104,83 @@ def _laid_out(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=CHANNELS_LAST[x.ndim]) if x.ndim in CHANNELS_LAST else x
 
 
-def kept(frame: Frame) -> Frame:
+Picture = NDArray[np.uint8] | Planes
+"""`(H, W, 3)` RGB, or the planes that stand for it."""
+
+
+def kept(frame: Picture) -> Picture:
     """A copy of a decoded frame, whose own memory is used again for the next one."""
-    return np.array(frame, dtype=np.uint8)
+    return frame.copy()
 
 
-def frame_shape(clip: Sequence[NDArray[np.uint8]]) -> tuple[int, ...]:
-    """Of a clip's frames: clips of unequal videos share a batch only if theirs are equal."""
-    return clip[0].shape
+def wants_planes(device: str, *, fast: bool) -> bool:
+    """Whether frames are best handed over as planes: where they are resized on a GPU, which also makes RGB of them."""
+    return fast and is_gpu(device)
 
 
-def stacked(frames: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
-    """N equally large `(H, W, 3)` pictures → `(N, 3, H, W)` uint8 on the device, strided as they came.
+def kind_of(picture: Picture) -> tuple[Any, ...]:
+    """Pictures of one kind can be stacked."""
+    return (picture.shape, picture.matrix, picture.full_range) if isinstance(picture, Planes) else picture.shape
+
+
+def clip_kind(clip: Sequence[Picture]) -> tuple[Any, ...]:
+    """Of a clip's first frame: clips of unequal videos share a batch only if theirs are equal."""
+    return kind_of(clip[0])
+
+
+def stacked(pictures: Sequence[Picture], device: str) -> Tensor:
+    """N pictures of one kind → `(N, 3, H, W)` uint8 RGB on the device.
 
     To a GPU from page-locked memory, and without waiting for the copy: whatever the same stream does next comes after.
     """
+    first = pictures[0]
+    if isinstance(first, Planes):
+        planes = _brought([one.pixels for one in pictures if isinstance(one, Planes)], device)
+        return rgb_of(planes, first.factors)
+    return _brought([one for one in pictures if not isinstance(one, Planes)], device).permute(0, 3, 1, 2)
+
+
+def _brought(arrays: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
     if not is_gpu(device):
-        return torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
+        return torch.from_numpy(np.stack(arrays)).to(device)
     began = time.perf_counter()
-    locked = torch.empty((len(frames), *frames[0].shape), dtype=torch.uint8, pin_memory=True)
-    np.stack(frames, out=locked.numpy())
-    copied = locked.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    locked = torch.empty((len(arrays), *arrays[0].shape), dtype=torch.uint8, pin_memory=True)
+    np.stack(arrays, out=locked.numpy())
+    copied = locked.to(device, non_blocking=True)
     COPYING.seconds += time.perf_counter() - began
     return copied
 
 
-def stacked_clips(
-    clips: Sequence[Sequence[NDArray[np.uint8]]], device: str, size: tuple[int, int] | None = None
-) -> Tensor:
-    """B clips of T equally large frames → `(B, 3, T, H, W)` uint8 on the device, resized to `size` if that is given.
+def rgb_of(planes: Tensor, by: Factors) -> Tensor:
+    """`(N, H * 3 / 2, W)` uint8 planes → `(N, 3, H, W)` uint8: the same bits as FFmpeg's, on any device."""
+    count, rows, width = planes.shape
+    height, values = rows * 2 // 3, planes.reshape(count, -1).int()
+    pixels = height * width
+    luma = values[:, :pixels].view(count, height, width)
+    u, v = (_doubled(values[:, k * pixels // 4 : (k + 1) * pixels // 4], height, width) for k in (4, 5))
+    made = mixed(luma, u, v, by)
+    rgb = torch.stack([colour.clamp(0, 255).to(torch.uint8) for colour in made], dim=-1)
+    return rgb.permute(0, 3, 1, 2)  # strided as pictures that come in RGB, so that networks add up in the same order
+
+
+def _doubled(chroma: Tensor, height: int, width: int) -> Tensor:
+    """`(N, H * W / 4)` → `(N, H, W)`: each value for its block of 2×2."""
+    blocks = chroma.reshape(len(chroma), height // 2, 1, width // 2, 1).expand(-1, -1, 2, -1, 2)
+    return blocks.reshape(len(chroma), height, width)
+
+
+def stacked_clips(clips: Sequence[Sequence[Picture]], device: str, size: tuple[int, int] | None = None) -> Tensor:
+    """B clips of T frames → `(B, 3, T, H, W)` uint8 on the device, resized to `size` if that is given.
 
     Of frames that several clips share a GPU gets, and resizes, one copy.
     """
     own = {id(frame): frame for clip in clips for frame in clip} if is_gpu(device) else {}
     shared = 0 < len(own) < sum(map(len, clips))
-    frames = stacked(list(own.values()) if shared else [frame for clip in clips for frame in clip], device)
+    pictures = list(own.values()) if shared else [frame for clip in clips for frame in clip]
+    alike = [stacked(list(some), device) for _, some in groupby(pictures, kind_of)]
     if size is not None:
-        frames = resized(frames, *size)
+        alike = [resized(some, *size) for some in alike]
+    frames = torch.cat(alike) if len(alike) > 1 else alike[0]
     if shared:
         place = {key: number for number, key in enumerate(own)}
         frames = frames[torch.tensor([place[id(frame)] for clip in clips for frame in clip]).to(frames.device)]

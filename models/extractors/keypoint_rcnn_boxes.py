@@ -4,16 +4,19 @@ Source: facebookresearch/detectron2 at its published test settings. Where torchv
 rounded, ROIAlign not aligned and with two samples a bin, levels chosen with another epsilon, tiny boxes dropped) this
 follows Detectron2. Refuses to know weights.
 
-Letters: N boxes, each (x1, y1, x2, y2) in pixels of the resized picture; C channels; H, W of a map. One picture each.
+Letters: N boxes, each (x1, y1, x2, y2) in pixels of the resized picture; C channels; H, W of a map. One picture each,
+but for `pool`, which takes those of B.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchvision.ops import batched_nms, roi_align
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)
@@ -44,6 +47,13 @@ def grid_anchors(height: int, width: int, level: int) -> Tensor:
     ys, xs = torch.meshgrid(torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij")
     shifts = torch.stack((xs, ys, xs, ys), dim=-1).reshape(-1, 1, 4).float()
     return (shifts + cell_anchors(ANCHOR_SIZES[level])).reshape(-1, 4)
+
+
+@functools.lru_cache(maxsize=64)
+def anchors_on(device: torch.device, height: int, width: int, level: int) -> Tensor:
+    """`grid_anchors` on a device, where they are made once for all pictures of a size."""
+    with torch.inference_mode(False):  # they are kept, and may be wanted outside of it
+        return grid_anchors(height, width, level).to(device)
 
 
 def apply_deltas(deltas: Tensor, boxes: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
@@ -87,7 +97,7 @@ def best_proposals(logits: Sequence[Tensor], deltas: Sequence[Tensor], size: tup
         anchors, height, width = level_logits.shape
         flat = level_logits.permute(1, 2, 0).flatten()
         moves = level_deltas.view(anchors, 4, height, width).permute(2, 3, 0, 1).reshape(-1, 4)
-        moved = apply_deltas(moves, grid_anchors(height, width, level).to(moves.device), (1.0, 1.0, 1.0, 1.0))
+        moved = apply_deltas(moves, anchors_on(moves.device, height, width, level), (1.0, 1.0, 1.0, 1.0))
         best, order = flat.topk(min(len(flat), PROPOSALS_PER_LEVEL))
         boxes.append(moved[order])
         scores.append(best)
@@ -119,14 +129,14 @@ def pyramid_levels(boxes: Tensor) -> Tensor:
     return level.clamp(2, 5).to(torch.int64) - 2
 
 
-def pool(maps: Sequence[Tensor], boxes: Tensor, side: int) -> Tensor:
-    """`(1, C, H, W)` maps p2 to p5 under `(N, 4)` boxes → `(N, C, side, side)`.
+def pool(maps: Sequence[Tensor], boxes: Sequence[Tensor], side: int) -> Tensor:
+    """`(B, C, H, W)` maps p2 to p5 under each picture's `(N, 4)` boxes → `(sum of N, C, side, side)`.
 
     ROIAlign, aligned, with as many samples in a bin as it has cells.
     """
-    pooled = maps[0].new_zeros(len(boxes), maps[0].shape[1], side, side)
-    levels = pyramid_levels(boxes)
-    rois = torch.cat((torch.zeros_like(boxes[:, :1]), boxes), dim=1)
+    rois = torch.cat([functional.pad(some, (1, 0), value=float(picture)) for picture, some in enumerate(boxes)])
+    pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], side, side)
+    levels = pyramid_levels(rois[:, 1:])
     for level, stride in enumerate(POOLED_STRIDES):
         chosen = (levels == level).nonzero()[:, 0]
         pooled[chosen] = roi_align(maps[level], rois[chosen], side, 1 / stride, sampling_ratio=0, aligned=True)

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.extractors.compute import batches, inference, kept, resized, stacked
+from models.extractors.compute import Picture, batches, inference, kept, kind_of, resized, stacked, wants_planes
 from models.extractors.keypoint_rcnn import KeypointRCNNSettings
 from models.extractors.keypoint_rcnn_network import KeypointRCNN, Persons, Rules
 from models.extractors.keypoint_rcnn_weights import expected_shapes, initialise, name_in_network
-from models.extractors.spec import Frame, random_seed
+from models.extractors.planes import Planes
+from models.extractors.spec import random_seed
 from models.weights import load_converted
 
 Detector = Callable[[Tensor, Sequence[tuple[int, int]], Rules], list[Persons]]
@@ -30,8 +32,8 @@ Detector = Callable[[Tensor, Sequence[tuple[int, int]], Rules], list[Persons]]
 class Prepared:
     """A frame as the network wants it, and how large it was."""
 
-    picture: NDArray[np.uint8]
-    """`(H, W, 3)` uint8 RGB; with the fast resize, the frame as decoded."""
+    picture: Picture
+    """`(H, W, 3)` uint8 RGB; with the fast resize, the frame as decoded, or its planes."""
     original: tuple[int, int]
     """Height and width of the frame as decoded."""
 
@@ -59,14 +61,15 @@ class KeypointRCNNExtractor:
         self.rules = Rules(settings.score_threshold, settings.nms_threshold, settings.max_persons)
         self.device = device
         self.fast = settings.resize == "fast"
+        self.planar = wants_planes(device, fast=self.fast)
 
-    def prepare(self, frame: Frame) -> Prepared:
+    def prepare(self, frame: Picture) -> Prepared:
         """`(H, W, 3)` uint8 RGB of any size → resized, with the size it had.
 
-        With the fast resize the frame stays as large as it is until `extract`.
+        With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
         original = (frame.shape[0], frame.shape[1])
-        if self.fast:
+        if self.fast or isinstance(frame, Planes):
             return Prepared(kept(frame), original)
         height, width = self._size(original)
         picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
@@ -79,11 +82,17 @@ class KeypointRCNNExtractor:
         """Windows of one prepared frame each → float32 rows of each kept array, `(persons, ...)`, best first."""
         frames: list[Prepared] = [window[0] for window in windows]
         with inference(self.device):
-            found = [self._persons(batch) for batch in batches(frames, self.device, lambda frame: frame.picture.shape)]
+            found = [
+                self._persons(batch) for batch in batches(frames, self.device, lambda frame: kind_of(frame.picture))
+            ]
         every = [persons for batch in found for persons in batch]
-        return {
-            name: [getattr(persons, name).float().cpu().numpy() for persons in every] for name in self.settings.arrays
+        counts = [len(persons.boxes) for persons in every]
+        # One wait for a GPU an array, and not one a frame.
+        arrays = {
+            name: torch.cat([getattr(persons, name) for persons in every]).float().cpu()
+            for name in self.settings.arrays
         }
+        return {name: [rows.numpy() for rows in torch.split(array, counts)] for name, array in arrays.items()}
 
     def _persons(self, frames: Sequence[Prepared]) -> list[Persons]:
         pictures = stacked([frame.picture for frame in frames], self.device)

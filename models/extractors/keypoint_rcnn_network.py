@@ -156,9 +156,9 @@ class ProposalHead(nn.Module):
         self.anchor_deltas = nn.Conv2d(CHANNELS, 12, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(1, 256, H, W)` of one level → logits `(3, H, W)` and deltas `(12, H, W)`."""
+        """`(B, 256, H, W)` of one level → logits `(B, 3, H, W)` and deltas `(B, 12, H, W)`."""
         hidden = torch.relu(self.conv(x)).float()
-        return self.objectness_logits(hidden)[0], self.anchor_deltas(hidden)[0]
+        return self.objectness_logits(hidden), self.anchor_deltas(hidden)
 
 
 class BoxHead(nn.Module):
@@ -221,30 +221,23 @@ class KeypointRCNN(nn.Module):
         """`(B, 3, H, W)` uint8 RGB, resized from frames of `originals` (height, width) → the persons of each."""
         size = (pictures.shape[2], pictures.shape[3])
         maps = self.backbone(as_weights(self._normalised(pictures), self.backbone))  # p2 to p6
-        return [
-            self._persons([level[number : number + 1] for level in maps], size, original, rules)
-            for number, original in enumerate(originals)
-        ]
-
-    def _persons(self, maps: list[Tensor], size: tuple[int, int], original: tuple[int, int], rules: Rules) -> Persons:
-        """p2 to p6 of one resized picture of `size`, which was a frame of `original` → its persons."""
         per_level = [self.proposal_generator["rpn_head"](level) for level in maps]
-        maps = [level.float() for level in maps]
-        proposals = best_proposals([one for one, _ in per_level], [two for _, two in per_level], size)  # (N, 4)
-        boxes, scores = best_persons(
-            *self.classified(maps[:4], proposals),
-            size,
-            score_threshold=rules.score_threshold,
-            nms_threshold=rules.nms_threshold,
-        )
-        boxes, scores = boxes[:DETECTIONS], scores[:DETECTIONS]
-        scale = (original[1] / size[1], original[0] / size[0])  # of x, of y
-        final = clip(boxes * boxes.new_tensor(scale * 2), original)
-        # Detectron2 drops empty boxes last; dropping them here spares the keypoint head and leaves the rest as it is.
-        kept = is_nonempty(final).nonzero()[: rules.max_persons, 0]
-        joints, features = self._joints(maps[:4], boxes[kept])
-        scored = torch.cat((final[kept], scores[kept, None]), dim=1)
-        return Persons(scored, joints * joints.new_tensor((*scale, 1.0)), features)
+        maps = [level.float() for level in maps[:4]]
+        proposals = [
+            best_proposals([one[number] for one, _ in per_level], [two[number] for _, two in per_level], size)
+            for number in range(len(pictures))
+        ]
+        found = [
+            best_persons(*one, size, score_threshold=rules.score_threshold, nms_threshold=rules.nms_threshold)
+            for one in self.classified(maps, proposals)
+        ]
+        kept = [_kept(*one, size, original, rules) for one, original in zip(found, originals, strict=True)]
+        joints = self._joints(maps, [boxes for boxes, _ in kept])
+        persons = []
+        for (_, scored), (places, features), original in zip(kept, joints, originals, strict=True):
+            scale = places.new_tensor((original[1] / size[1], original[0] / size[0], 1.0))  # of x, of y, of the score
+            persons.append(Persons(scored, places * scale, features))
+        return persons
 
     def _normalised(self, pictures: Tensor) -> Tensor:
         """`(B, 3, H, W)` uint8 RGB → `(B, 3, H', W')` BGR minus the mean, zeros on the right and below up to 32 n."""
@@ -252,16 +245,33 @@ class KeypointRCNN(nn.Module):
         height, width = pictures.shape[2:]
         return functional.pad(bgr, (0, -width % SIZE_DIVISIBILITY, 0, -height % SIZE_DIVISIBILITY))
 
-    def classified(self, maps: Sequence[Tensor], proposals: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, 4)` proposals over p2 to p5 → their corrected boxes, and `(N,)` probabilities of a person."""
-        hidden = self.roi_heads["box_head"](pool(maps, proposals, 7))  # (N, 1024)
+    def classified(self, maps: Sequence[Tensor], proposals: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Each picture's `(N, 4)` proposals over p2 to p5 → corrected boxes, and `(N,)` probabilities of a person."""
+        hidden = self.roi_heads["box_head"](pool(maps, proposals, 7))  # (sum of N, 1024)
         predictor = self.roi_heads["box_predictor"]
-        logits = predictor.get_submodule("cls_score")(hidden)  # (N, 2): person, background
+        logits = predictor.get_submodule("cls_score")(hidden)  # (sum of N, 2): person, background
         deltas = predictor.get_submodule("bbox_pred")(hidden)
-        return apply_deltas(deltas, proposals, BOX_WEIGHTS), logits.softmax(dim=1)[:, 0]
+        counts = [len(boxes) for boxes in proposals]
+        boxes = apply_deltas(deltas, torch.cat(list(proposals)), BOX_WEIGHTS)
+        return list(zip(torch.split(boxes, counts), torch.split(logits.softmax(dim=1)[:, 0], counts), strict=True))
 
-    def _joints(self, maps: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, K, 3)` joints in pixels of the resized picture, and their `(N, K, 512)` features."""
+    def _joints(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Of each picture's `(N, 4)` boxes the `(N, K, 3)` joints in pixels of the resized picture, and their
+        `(N, K, 512)` features."""
         features, heatmaps = self.roi_heads["keypoint_head"](pool(maps, boxes, 14))
-        joints = decode_joints(heatmaps, boxes)
-        return joints, features_at_joints(features, joints, boxes)
+        counts, every = [len(some) for some in boxes], torch.cat(list(boxes))
+        joints = decode_joints(heatmaps, every)
+        read = features_at_joints(features, joints, every)
+        return list(zip(torch.split(joints, counts), torch.split(read, counts), strict=True))
+
+
+def _kept(
+    boxes: Tensor, scores: Tensor, size: tuple[int, int], original: tuple[int, int], rules: Rules
+) -> tuple[Tensor, Tensor]:
+    """The persons to keep of a picture: their boxes in pixels of the resized picture, and, scored, of the original."""
+    boxes, scores = boxes[:DETECTIONS], scores[:DETECTIONS]
+    scale = (original[1] / size[1], original[0] / size[0])  # of x, of y
+    final = clip(boxes * boxes.new_tensor(scale * 2), original)
+    # Detectron2 drops empty boxes last; dropping them here spares the keypoint head and leaves the rest as it is.
+    kept = is_nonempty(final).nonzero()[: rules.max_persons, 0]
+    return boxes[kept], torch.cat((final[kept], scores[kept, None]), dim=1)

@@ -142,13 +142,21 @@ class Extractor(Protocol):
     prepared frames into rows. One video's result never depends on another video.
     """
 
-    def prepare(self, frame: Frame) -> Any:
-        """Shrink one `(H, W, 3)` uint8 RGB frame to what the network needs to keep of it."""
+    def prepare(self, frame: Any) -> Any:
+        """Shrink one `(H, W, 3)` uint8 RGB frame to what the network needs to keep of it.
+
+        One that `takes_planes` is also given `models.extractors.planes.Planes`.
+        """
         ...
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of L prepared frames → for each array, one `item_shape` (ragged: `(items, *item_shape)`) a window."""
         ...
+
+
+def takes_planes(extractor: Extractor) -> bool:
+    """Whether frames may come as `Planes`: for extractors whose attribute `planar` is true."""
+    return bool(getattr(extractor, "planar", False))
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.extractors.compute import (
+    Picture,
     as_weights,
     batches,
-    frame_shape,
+    clip_kind,
     in_precision,
     inference,
     kept,
     rows_of,
     stacked_clips,
+    wants_planes,
 )
-from models.extractors.spec import Frame, random_seed
+from models.extractors.planes import Planes
+from models.extractors.spec import random_seed
 from models.extractors.tased import MAP_HEIGHT, MAP_WIDTH, TasedSettings
 from models.extractors.widths import scaled
 from models.weights import load_converted
@@ -238,13 +241,14 @@ class TasedExtractor:
         self.block_pixels = settings.block_pixels
         self.device = device
         self.fast = settings.resize == "fast"
+        self.planar = wants_planes(device, fast=self.fast)
 
-    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
+    def prepare(self, frame: Picture) -> Picture:
         """`(H, W, 3)` uint8 RGB of any size → `(224, 384, 3)` uint8, as OpenCV resizes by default (bilinear).
 
-        With the fast resize the frame stays as large as it is until `extract`.
+        With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
-        if self.fast:
+        if self.fast or isinstance(frame, Planes):
             return kept(frame)
         resized = cv2.resize(frame, (MAP_WIDTH, MAP_HEIGHT), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized, dtype=np.uint8)
@@ -253,7 +257,7 @@ class TasedExtractor:
         """Windows of 32 prepared frames → the float32 map of each one's last frame, averaged over blocks."""
         with inference(self.device):
             outputs = [
-                {"saliency": self._maps(self._clips(batch))} for batch in batches(windows, self.device, frame_shape)
+                {"saliency": self._maps(self._clips(batch))} for batch in batches(windows, self.device, clip_kind)
             ]
         return {"saliency": rows_of(outputs, "saliency")}
 

@@ -3,10 +3,12 @@
 Source: `letterbox`, `non_max_suppression` and `scale_boxes` of ultralytics/yolov5 at v5.0 and v7.0, and of the
 ultralytics package. Refuses to know networks and weights.
 
-Letters: N boxes. Sizes are (height, width) in pixels.
+Letters: B pictures, N boxes. Sizes are (height, width) in pixels.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -66,19 +68,33 @@ def _halves(pixels: int) -> tuple[int, int]:
     return pixels // 2, pixels - pixels // 2
 
 
-def best_detections(
-    boxes: Tensor, scores: Tensor, *, score_threshold: float, nms_threshold: float, class_offset: float, limit: int
-) -> Tensor:
-    """`(N, 4)` boxes x, y, width, height and `(N, classes)` scores → `(n, 6)`: x1, y1, x2, y2, score, class.
+@dataclass(frozen=True)
+class Choice:
+    """Which boxes are detections."""
 
-    Each box stands for its best class alone. At most `limit`, best first.
-    """
-    best, classes = scores.max(1)
-    kept = best > score_threshold
-    centres, halves = boxes[kept, :2], boxes[kept, 2:] / 2
-    found = torch.cat((centres - halves, centres + halves, best[kept, None], classes[kept, None].to(boxes.dtype)), 1)
+    score_threshold: float
+    nms_threshold: float
+    class_offset: float
+    limit: int
+    """So many of a picture, at most, best first."""
+
+
+def best_detections(boxes: Tensor, scores: Tensor, choice: Choice) -> list[Tensor]:
+    """`(B, N, 4)` boxes x, y, width, height and `(B, N, classes)` scores → of each picture `(n, 6)`: x1, y1, x2, y2,
+    score, class. Each box stands for its best class alone."""
+    best, classes = scores.max(2)
+    picture, place = (best > choice.score_threshold).nonzero(as_tuple=True)
+    kept, score = boxes[picture, place], best[picture, place, None]
+    centres, halves = kept[:, :2], kept[:, 2:] / 2
+    found = torch.cat((centres - halves, centres + halves, score, classes[picture, place, None].to(boxes.dtype)), 1)
+    counts = torch.bincount(picture, minlength=len(boxes)).tolist()
+    return [_unsuppressed(some, choice) for some in torch.split(found, counts)]
+
+
+def _unsuppressed(found: Tensor, choice: Choice) -> Tensor:
     found = found[found[:, 4].argsort(descending=True, stable=True)[:MAX_CANDIDATES]]
-    return found[nms(found[:, :4] + found[:, 5:] * class_offset, found[:, 4], nms_threshold)[:limit]]
+    moved = found[:, :4] + found[:, 5:] * choice.class_offset
+    return found[nms(moved, found[:, 4], choice.nms_threshold)[: choice.limit]]
 
 
 def to_frame(found: Tensor, input_size: Size, frame_size: Size) -> Tensor:
@@ -102,6 +118,6 @@ def to_frame_by_rounded_size(found: Tensor, input_size: Size, frame_size: Size) 
 def _unscaled(found: Tensor, pads: tuple[float, ...], gains: tuple[float, float], frame_size: Size) -> Tensor:
     out = found.clone()
     for axis in (0, 1):  # y, x
-        columns = [1 - axis, 3 - axis]
+        columns = slice(1 - axis, 4 - axis, 2)
         out[:, columns] = ((out[:, columns] - pads[axis]) / gains[axis]).clamp(0, frame_size[axis])
     return out

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.extractors.compute import batches, inference, kept, stacked
-from models.extractors.spec import Frame, random_seed
+from models.extractors.compute import Picture, batches, inference, kept, kind_of, stacked, wants_planes
+from models.extractors.planes import Planes
+from models.extractors.spec import random_seed
 from models.extractors.yolov5 import DETECTIONS, MAPS, SIZES, YOLOv5Settings
 from models.extractors.yolov5_boxes import (
     CLASS_OFFSET_PIXELS,
+    Choice,
     Size,
     best_detections,
     letterbox,
@@ -34,8 +36,8 @@ from models.extractors.yolov5_weights import initialise, load_tensors
 class Prepared:
     """A frame as the network looks at it."""
 
-    picture: NDArray[np.uint8]
-    """`(H, W, 3)` RGB, both sides multiples of 32; with the fast resize, the frame as decoded."""
+    picture: Picture
+    """`(H, W, 3)` RGB, both sides multiples of 32; with the fast resize, the frame as decoded, or its planes."""
     frame_size: Size
     """Height and width of the frame as decoded."""
 
@@ -67,24 +69,20 @@ class TorchDetector:
         self.network = network.to(device)
         self.settings = settings
         self.back = to_frame_by_rounded_size if settings.release == "u" else to_frame
+        self.choice = Choice(
+            settings.score_threshold,
+            settings.nms_threshold,
+            CLASS_OFFSET_PIXELS[settings.release],
+            settings.max_detections,
+        )
 
     def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Seen:
         """As `Detector` says."""
         outputs = self.network(pictures)
         size = (pictures.shape[2], pictures.shape[3])
-        found = map(self._best, outputs["boxes"], outputs["scores"])
+        found = best_detections(outputs["boxes"], outputs["scores"], self.choice)
         detections = [self.back(one, size, frame_size) for one, frame_size in zip(found, frame_sizes, strict=True)]
         return Seen({name: outputs[name] for name in MAPS}, detections)
-
-    def _best(self, boxes: Tensor, scores: Tensor) -> Tensor:
-        return best_detections(
-            boxes,
-            scores,
-            score_threshold=self.settings.score_threshold,
-            nms_threshold=self.settings.nms_threshold,
-            class_offset=CLASS_OFFSET_PIXELS[self.settings.release],
-            limit=self.settings.max_detections,
-        )
 
 
 class YOLOv5Extractor:
@@ -95,20 +93,26 @@ class YOLOv5Extractor:
         self.settings = settings
         self.device = device
         self.fast = settings.resize == "fast"
+        self.planar = wants_planes(device, fast=self.fast)
 
-    def prepare(self, frame: Frame) -> Prepared:
+    def prepare(self, frame: Picture) -> Prepared:
         """`(H, W, 3)` uint8 RGB of any size → scaled and padded, bit-equal to the releases' own `letterbox`.
 
-        With the fast resize the frame stays as large as it is until `extract`.
+        With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
         size = (frame.shape[0], frame.shape[1])
-        return Prepared(kept(frame) if self.fast else letterbox(frame, self.settings.input_pixels), size)
+        return Prepared(
+            kept(frame) if self.fast or isinstance(frame, Planes) else letterbox(frame, self.settings.input_pixels),
+            size,
+        )
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of one prepared frame each → float32 rows of each kept array."""
         frames: list[Prepared] = [window[0] for window in windows]
         with inference(self.device):
-            outputs = [self._arrays(batch) for batch in batches(frames, self.device, lambda frame: frame.picture.shape)]
+            outputs = [
+                self._arrays(batch) for batch in batches(frames, self.device, lambda frame: kind_of(frame.picture))
+            ]
         return {name: [row for output in outputs for row in output[name]] for name in self.settings.arrays}
 
     def _arrays(self, frames: Sequence[Prepared]) -> dict[str, Sequence[NDArray[Any]]]:
@@ -119,7 +123,9 @@ class YOLOv5Extractor:
         arrays: dict[str, Sequence[NDArray[Any]]] = {}
         for name in self.settings.arrays:
             if name == DETECTIONS:
-                arrays[name] = [found.float().cpu().numpy() for found in seen.detections]
+                counts = [len(found) for found in seen.detections]
+                every = torch.cat(list(seen.detections)).float().cpu()  # one wait for a GPU, and not one a picture
+                arrays[name] = [found.numpy() for found in torch.split(every, counts)]
             else:
                 pooled = nn.functional.adaptive_avg_pool2d(seen.maps[name], self.settings.grid)  # (B, C, grid, grid)
                 arrays[name] = list(pooled.float().cpu().numpy())

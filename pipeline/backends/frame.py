@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.extractors.planes import Planes
 from models.extractors.spec import Frame
 from pipeline.probe import Probe, Tally
 
@@ -28,6 +29,9 @@ class DecodedFrame:
     height: int
     to_rgb: Callable[[], Frame]
     """Pays for the conversion: uint8 `(height, width, 3)`, upright."""
+    to_planes: Callable[[], Planes | None] = lambda: None
+    """The picture as it was decoded, if that says bit for bit what `to_rgb` gives; else None. Valid until another
+    frame's are asked for."""
 
 
 Backend = Callable[[Path, Probe, Tally], Iterator[DecodedFrame]]

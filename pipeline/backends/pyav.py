@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import av.filter
 import av.video.frame
@@ -16,6 +17,7 @@ import av.video.stream
 import numpy as np
 from numpy.typing import NDArray
 
+from models.extractors.planes import Planes, to_rgb
 from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame, seconds
 from pipeline.probe import Probe, Tally, av_frames, open_container
@@ -33,12 +35,14 @@ class Converter:
         self._graph = av.filter.Graph()
 
     def __call__(self, picture: av.video.frame.VideoFrame) -> NDArray[np.uint8]:
-        """Pixels as stored, `(H, W, 3)`."""
-        kind = (picture.width, picture.height, picture.format.name, picture.colorspace, picture.color_range)
+        """Pixels as stored, `(H, W, 3)`; they lie where FFmpeg wrote them, for as long as the array is held."""
+        kind = _kind(picture)
         if kind != self._kind:
             self._kind, self._graph = kind, _graph_for(picture)
         self._graph.vpush(picture)
-        return np.asarray(self._graph.vpull().to_ndarray(), np.uint8)
+        made = self._graph.vpull()
+        rows = np.frombuffer(memoryview(made.planes[0]), np.uint8).reshape(made.height, -1)
+        return rows[:, : 3 * made.width].reshape(made.height, made.width, 3)
 
 
 def _graph_for(picture: av.video.frame.VideoFrame) -> av.filter.Graph:
@@ -71,6 +75,62 @@ def _upright_rgb(converter: Converter, picture: av.video.frame.VideoFrame, signs
     return turn_upright(converter(picture), signs)
 
 
+MATRICES = {1: "709", 2: "601", 5: "601", 6: "601"}
+"""FFmpeg's numbers of colour spaces (2 is unknown: 601 to swscale) → names of `models.extractors.planes`."""
+RANGES = {0: False, 1: False, 2: True}
+"""FFmpeg's numbers of colour ranges → whether luma is 0 to 255; 0 is unknown."""
+AS_STORED = (1, 0, 0, 1)
+
+
+class Planar:
+    """Decoded pictures → their planes, where this FFmpeg makes of them what `models.extractors.planes` says.
+
+    That is checked on the first picture of each kind in a process: on another processor FFmpeg may compute by other
+    code.
+    """
+
+    exact: ClassVar[dict[tuple[object, ...], bool]] = {}
+
+    def __init__(self, converter: Converter, signs: tuple[int, int, int, int]) -> None:
+        self._converter = converter
+        self._signs = signs
+        self._pixels = np.empty((0, 0), np.uint8)
+
+    def __call__(self, picture: av.video.frame.VideoFrame) -> Planes | None:
+        """None where RGB has to do. Valid until the next picture's are asked for: memory that is fresh for each picture
+        costs as much as filling it."""
+        kind = _kind(picture)
+        even = picture.width % 2 == picture.height % 2 == 0
+        known = picture.colorspace in MATRICES and picture.color_range in RANGES
+        if not (even and known and picture.format.name == "yuv420p" and self._signs == AS_STORED):
+            return None
+        if picture.interlaced_frame:  # its chroma belongs to every second line
+            return None
+        shape = (picture.height * 3 // 2, picture.width)
+        if self._pixels.shape != shape:
+            self._pixels = np.empty(shape, np.uint8)
+        _fill(self._pixels, picture)
+        planes = Planes(self._pixels, MATRICES[picture.colorspace], RANGES[picture.color_range])
+        if kind not in self.exact:
+            self.exact[kind] = bool(np.array_equal(to_rgb(planes), self._converter(picture)))
+        return planes if self.exact[kind] else None
+
+
+def _kind(picture: av.video.frame.VideoFrame) -> tuple[object, ...]:
+    """Pictures of one kind are converted by the same code."""
+    return (picture.width, picture.height, picture.format.name, picture.colorspace, picture.color_range)
+
+
+def _fill(pixels: NDArray[np.uint8], picture: av.video.frame.VideoFrame) -> None:
+    """Planes one below the other, as `to_ndarray` gives them, into memory that is there."""
+    height, width = picture.height, picture.width
+    flat, start = pixels.reshape(-1), 0
+    for plane, (rows, columns) in zip(picture.planes, ((height, width), *[(height // 2, width // 2)] * 2), strict=True):
+        stored = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        flat[start : start + rows * columns].reshape(rows, columns)[...] = stored[:rows, :columns]
+        start += rows * columns
+
+
 def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
     """Every frame FFmpeg can give that has a time; those without one are counted.
 
@@ -78,6 +138,7 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
     are right, and all frames may be late by the same few.
     """
     converter, signs = Converter(), probed.display_matrix
+    planar = Planar(converter, signs)
     turned = signs[0] == 0
     index = 0
     with open_container(path, probed.container) as container:
@@ -96,5 +157,6 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
                 width=picture.height if turned else picture.width,
                 height=picture.width if turned else picture.height,
                 to_rgb=partial(_upright_rgb, converter, picture, signs),
+                to_planes=partial(planar, picture),
             )
             index += 1

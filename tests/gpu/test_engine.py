@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,22 @@ import pytest
 import torch
 
 from models.extractors import golden
+from models.extractors.compute import stacked
 from models.extractors.drift import drifts
 from models.extractors.numerics import DRIFTS, Drift, Numerics
-from models.extractors.spec import Extractor
+from models.extractors.spec import Extractor, takes_planes
 from models.extractors.table import EXTRACTORS
 from pipeline.batches import Batches, remembered
+from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder
 from pipeline.extract import Variant
 from pipeline.lanes import Work
 from pipeline.media import Media
+from pipeline.probe import DEFAULT_LIMITS
 from pipeline.process import ShardJob, process_shard
 from storage.layout import Layout
 from storage.store import FeatureStore
-from tests.gpu.test_nvdec import encoded
+from tests.gpu.test_nvdec import FRAMES, encoded
 
 pytestmark = pytest.mark.gpu
 NETWORKS = [name for name, spec in EXTRACTORS.items() if spec.needs_weights]
@@ -70,6 +74,32 @@ def test_neighbours_in_a_batch_change_no_more_than_rounding(name: str) -> None:
     reference = {array: [row[array][0] for row in alone] for array in together}
     for array, drift in drifts(reference, together).items():
         assert not drift.exceeds(NEAR.get(name, Drift(1e-4, 1e-3))), f"{name}.{array}: {drift}"
+
+
+def test_rgb_of_planes_is_ffmpegs_to_the_bit(tmp_path: Path) -> None:
+    path = encoded(tmp_path / "v.mkv", "libx264")
+    count = 0
+    for frame in Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None):
+        planes = frame.to_planes()
+        if planes is None:
+            pytest.skip("LOUD SKIP: this FFmpeg converts by other arithmetic; nothing is handed over as planes")
+        found = stacked([planes], "cuda")[0].permute(1, 2, 0).cpu().numpy()
+        np.testing.assert_array_equal(found, frame.to_rgb())
+        count += 1
+    assert count == FRAMES
+
+
+@pytest.mark.parametrize("name", ["c3d", "yolov5", "tased"])
+def test_rows_of_planes_are_those_of_rgb(name: str, tmp_path: Path) -> None:
+    path, extractor = encoded(tmp_path / "v.mkv", "libx264"), built(name, "cuda", resize="fast")
+    assert takes_planes(extractor)
+    length = golden.window_frames(EXTRACTORS[name].sampling(golden.golden_settings(EXTRACTORS[name])))
+    frames = list(islice(Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None), length))
+    planes = [extractor.prepare(frame.to_planes()) for frame in frames]
+    rgb = [extractor.prepare(frame.to_rgb()) for frame in frames]
+    found, expected = extractor.extract([planes]), extractor.extract([rgb])
+    for array, drift in drifts(expected, found).items():
+        assert not drift.exceeds(Drift(1e-5, 1e-4)), f"{array}: {drift}"
 
 
 def test_two_lanes_at_once_stay_in_full_float32() -> None:

@@ -75,6 +75,7 @@ def test_resizes_to_the_same_bytes(golden: dict[str, NDArray[Any]], network: Key
     for height, width in SHAPES:
         prepared = one.prepare(frames(1, height, width)[0])
         assert prepared.original == (height, width)
+        assert isinstance(prepared.picture, np.ndarray)
         assert hashlib.sha256(prepared.picture.tobytes()).hexdigest() == golden[f"{height}x{width}/picture_sha256"]
 
 

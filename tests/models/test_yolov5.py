@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from models.extractors.spec import EveryFrame, FramesAtRate
 from models.extractors.table import extractor
 from models.extractors.yolov5 import MAPS, RELEASES, SIZES, YOLOv5Settings
-from models.extractors.yolov5_boxes import best_detections, letterbox, to_frame, to_frame_by_rounded_size
+from models.extractors.yolov5_boxes import Choice, best_detections, letterbox, to_frame, to_frame_by_rounded_size
 from models.extractors.yolov5_extractor import TorchDetector, YOLOv5Extractor, build_extractor
 from models.extractors.yolov5_network import YOLOv5
 from models.extractors.yolov5_weights import ANCHOR_GRID, expected_tensors, initialise, load_tensors
@@ -118,8 +118,7 @@ def test_letterbox(
 
 def chosen(boxes: Any, scores: Any, limit: int = 300) -> list[list[float]]:
     """Corners, score and class of what is left; scores are of two classes."""
-    thresholds = {"score_threshold": 0.25, "nms_threshold": 0.45}
-    found = best_detections(torch.tensor(boxes), torch.tensor(scores), **thresholds, class_offset=7680, limit=limit)
+    found = best_detections(torch.tensor([boxes]), torch.tensor([scores]), Choice(0.25, 0.45, 7680, limit))[0]
     return [[round(number, 3) for number in row] for row in found.tolist()]
 
 

@@ -223,4 +223,43 @@ def test_nothing_is_begun_after_the_end() -> None:
         pass
     with pytest.raises(RuntimeError, match="have ended"):
         asked(lanes, Device(), [1.0])
-    assert batches.LANES == 2
+
+
+class NoStream:
+    """A GPU that gives no stream, once somebody waits for it."""
+
+    def __init__(self, waited: threading.Event) -> None:
+        self.waited = waited
+
+    def __enter__(self) -> None:
+        self.waited.wait(10)
+        raise ValueError("no such device")
+
+    def __exit__(self, *_: object) -> None:
+        """Never entered."""
+
+
+def test_a_lane_that_breaks_by_itself_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = threading.Event()
+    monkeypatch.setattr(batches, "_own_stream", lambda _: NoStream(waited))
+    device, brought, refused = Device(), list[Future[Rows]](), list[BaseException]()
+
+    def bring() -> None:
+        try:
+            for value in range(100):
+                brought.extend(asked(lanes, device, [float(value)], at_most=4))
+        except RuntimeError as error:
+            refused.append(error)
+
+    with Batches("cpu") as lanes:
+        bringing = threading.Thread(target=bring)
+        bringing.start()
+        time.sleep(0.1)  # by now it waits for room
+        waited.set()
+        bringing.join(5)
+        assert not bringing.is_alive()
+        assert brought
+        assert [str(future.exception(5)) for future in brought] == ["no such device"] * len(brought)
+        assert ["no such device" in str(error) for error in refused] == [True]
+        with pytest.raises(RuntimeError, match="no such device"):
+            asked(lanes, device, [1.0])
