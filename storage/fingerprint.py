@@ -16,15 +16,18 @@ from json.encoder import encode_basestring_ascii
 
 from storage.records import JSON
 
+_LEAVES = frozenset({str, int, bool})
 DIGITS = 12
 """48 bits: among a thousand variants of one catalog, a clash has odds of 2 in a billion."""
 
 
 def plain(value: object) -> JSON:
     """Dataclasses, enums, tuples and mappings as plain JSON values; raises TypeError for anything else."""
+    if value is None or type(value) in _LEAVES:
+        return value  # type: ignore[return-value]  # most values are these, and what follows is slow
     if isinstance(value, Enum):
         return plain(value.value)
-    if value is None or isinstance(value, str | bool | int):
+    if isinstance(value, str | int):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
