@@ -154,7 +154,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return iter(self.ids)
 
     def __len__(self) -> int:
-        return sum(one.done for one in self._summaries.values())
+        return len(self._numbers)
 
     def __contains__(self, video_id: object) -> bool:
         return video_id in self._numbers
