@@ -74,3 +74,17 @@ def test_rows_that_no_catalog_writes_are_refused_when_they_are_asked_for(
     layout.catalog_file.write_bytes(seal(header))
     with pytest.raises(IntegrityError, match=message):
         list(table(layout))
+    if not message.startswith("this is no table we wrote: c") and "video id" not in message:
+        with pytest.raises(IntegrityError, match=message):
+            table(layout).texts("video_id")
+
+
+@pytest.mark.parametrize("user", ["plain", 'with "quotes"', "with, comma", "\u00fcml\u00e4ut"])
+def test_a_column_is_what_the_rows_say(tmp_path: Path, user: str) -> None:
+    layout = Layout(tmp_path, "tiny")
+    links = tuple(Link(user, video.video_id, "history") for video in VIDEOS)
+    write_catalog(layout, Catalog("tiny", VIDEOS, (User(user, "train"),), links, (), 2, "seconds"))
+    read = read_catalog(layout.folder)
+    assert texts(read.links, "user_id") == [user] * 3
+    assert texts(read.links, "video_id") == ["a", "b", "c"]
+    assert texts(read.links, "role") == ["history"] * 3
