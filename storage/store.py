@@ -110,7 +110,8 @@ class VariantReader(Mapping[str, "VideoHandle"]):
     @cached_property
     def _numbers(self) -> dict[str, int]:
         """Done video → its number when all shards are counted one after the other."""
-        return {video_id: number for number, video_id in enumerate(done_ids(self._summaries.values()))}
+        ids = done_ids(self._summaries.values())
+        return dict(zip(ids, range(len(ids)), strict=True))
 
     @cached_property
     def _shards(self) -> tuple[tuple[Summary, ...], list[int]]:
