@@ -3,7 +3,9 @@
 119,938 made-up ids with the durations of a published table (PHD2's `testing.csv`) go through the real catalog, shards,
 spool, parts, sidecars, retries, compaction, audit, index, store and front door; only fetching, decoding and the
 extractor are replaced, by functions that cost next to nothing. A row stands for 30 seconds and has 64 bytes, so that
-bookkeeping is measured and not the disk. Prints wall and CPU seconds and the peak memory so far of each stage.
+bookkeeping is measured and not the disk; with `--row-seconds 1e7` a video has one row, and what is left is the cost of
+a video alone. Prints wall and CPU seconds and the peak memory so far of each stage, and beside them two floors: a small
+file for each video, written and renamed, without and with a wait for the disk.
 FOLDER is new or empty; on a file system in memory (/dev/shm) waiting for a disk is left out.
 """
 
@@ -14,6 +16,7 @@ import contextlib
 import csv
 import hashlib
 import io
+import os
 import random
 import resource
 import subprocess
@@ -32,6 +35,7 @@ from pipeline import process
 from pipeline.clips import VideoSampling, Window
 from pipeline.decode import Summary
 from pipeline.decoder import DecodeEnd, Event, FrameEvent, WindowEvent
+from pipeline.lanes import Lanes
 from pipeline.media import Media
 from pipeline.probe import Probe
 from pipeline.process import process_shard
@@ -53,10 +57,9 @@ PHD2_VIDEOS = 119_938
 VIDEOS_OF_A_USER = 9
 GONE, CUT = 0.15, 0.02
 """Shares of the videos that are removed, and of those that fail by the network once."""
-ROW_SECONDS = 30.0
 ITEM = np.zeros(64, np.uint8)
 COLUMNS = ("youtubeId", "start", "duration", "user_id", "video_duration", "is_last")
-SETTINGS = {"extract": {"extractors": "frames"}, "frames": {"frames_per_second": str(1 / ROW_SECONDS)}}
+FLOOR_VIDEOS = 2000
 
 
 def made_up_id(number: int) -> str:
@@ -101,15 +104,16 @@ class NoDecoder:
     """The events of a video of so many seconds, without one."""
 
     seconds: Mapping[str, float]
+    row_seconds: float
     name: str = "pyav"
     _frame: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((2, 2, 3), np.uint8))
 
     def decode(self, video_id: str, _path: Path, _samplings: Sequence[VideoSampling]) -> Iterator[Event]:
-        """A frame and a window every 30 seconds."""
+        """A frame and a window for each row."""
         seconds = self.seconds[video_id]
-        for row in range(max(1, int(seconds / ROW_SECONDS))):
+        for row in range(max(1, int(seconds / self.row_seconds))):
             yield FrameEvent(row, self._frame, (0,))
-            yield WindowEvent(0, Window((row,), row * ROW_SECONDS, (row + 1) * ROW_SECONDS))
+            yield WindowEvent(0, Window((row,), row * self.row_seconds, (row + 1) * self.row_seconds))
         frames = round(30 * seconds)
         probe = Probe("mov,mp4", "h264", 0, 640, 360, (1, 0, 0, 1), "yuv420p", (1, 15360), frames, seconds, 30.0, 0.0)
         yield DecodeEnd(probe, Summary(frames, frames, 0, 0, frames, 0, 0, 0.0, seconds, seconds, (), 0, ""))
@@ -131,7 +135,7 @@ class Stages:
     """Runs a stage and prints what it cost."""
 
     def __init__(self, videos: int) -> None:
-        self._videos = videos
+        self.videos = videos
         sys.stdout.write("| stage | wall s | CPU s | ms a video (wall) | peak MB |\n|-|-|-|-|-|\n")
 
     def __call__(self, name: str, work: Callable[[], Any]) -> Any:
@@ -145,7 +149,7 @@ class Stages:
     def line(self, name: str, wall: float, cpu: float) -> None:
         """One row of the table."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        cells = f"{name} | {wall:.2f} | {cpu:.2f} | {1000 * wall / self._videos:.3f} | {peak:.0f}"
+        cells = f"{name} | {wall:.2f} | {cpu:.2f} | {1000 * wall / self.videos:.3f} | {peak:.0f}"
         sys.stdout.write(f"| {cells} |\n")
         sys.stdout.flush()
 
@@ -171,7 +175,21 @@ class Timed:
             self.cpu += time.thread_time() - cpu
 
 
-def build(settings: Settings, seconds: Mapping[str, float]) -> None:
+def floor(folder: Path, *, synced: bool) -> tuple[float, float]:
+    """Wall and CPU seconds of a kilobyte that gets a name of its own."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    for number in range(FLOOR_VIDEOS):
+        temporary = folder / "temporary"
+        with temporary.open("wb") as file:
+            file.write(bytes(1000))
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.rename(folder / str(number))
+    return (time.perf_counter() - wall) / FLOOR_VIDEOS, (time.process_time() - cpu) / FLOOR_VIDEOS
+
+
+def build(settings: Settings, decoder: NoDecoder) -> None:
     """Every shard that is not complete."""
     catalog = ingest.catalog_of(settings)
     for shard in range(catalog.shard_count):
@@ -179,7 +197,7 @@ def build(settings: Settings, seconds: Mapping[str, float]) -> None:
         spec = replace(job.variants[0].spec, build=lambda *_: NoExtractor())
         stubbed = replace(job, variants=(replace(job.variants[0], spec=spec),))
         if not stubbed.is_complete():
-            process_shard(stubbed, fetch=no_fetch, decoder=NoDecoder(seconds), device="cpu", on_video=lambda *_: None)
+            process_shard(stubbed, fetch=no_fetch, decoder=decoder, device="cpu", on_video=lambda *_: None)
 
 
 def each_shard(settings: Settings, work: Callable[..., Any]) -> None:
@@ -190,7 +208,7 @@ def each_shard(settings: Settings, work: Callable[..., Any]) -> None:
         work(layout, shard)
 
 
-def make_up(settings: Settings, seconds: Mapping[str, float]) -> None:
+def make_up(settings: Settings, decoder: NoDecoder) -> None:
     """The sidecars that `build` leaves, without any part: for what only reads accounts."""
     catalog = ingest.catalog_of(settings)
     for shard in range(catalog.shard_count):
@@ -198,19 +216,19 @@ def make_up(settings: Settings, seconds: Mapping[str, float]) -> None:
         layout = job.variant_layout(job.variants[0])
         publish(layout.settings_file, readable(job.variants[0].description()), replace=False)
         part = Part(f"shard_{shard:03d}.p000.h5", made_up_id(shard), 1, 1, 1)
-        entries = {video_id: _made_up_entry(video_id, seconds[video_id], part.file) for video_id in job.video_ids}
+        entries = {video_id: _made_up_entry(video_id, decoder, part.file) for video_id in job.video_ids}
         header = (settings.layout.catalog, shard, layout.variant, layout.fingerprint)
         write_sidecar(layout, Sidecar(*header, (part,), entries, {}))
 
 
-def _made_up_entry(video_id: str, seconds: float, part: str) -> Entry:
+def _made_up_entry(video_id: str, decoder: NoDecoder, part: str) -> Entry:
     if share(video_id, "gone") < GONE:
         return Entry(failed("removed", "Video unavailable. This video has been removed by the uploader"))
-    end = list(NoDecoder({video_id: seconds}).decode(video_id, Path(), ()))[-1]
+    *events, end = decoder.decode(video_id, Path(), ())
     facts = {"probe": plain(end.probe), "decode": plain(end.summary)} if isinstance(end, DecodeEnd) else {}
     digest = hashlib.sha256(video_id.encode()).hexdigest()
     source = {"sha256": digest, "size_bytes": 20_000_000, "format": "18"}
-    return Entry(DONE, part, int(seconds / ROW_SECONDS) + 1, digest, 1, {"source": source, **facts})
+    return Entry(DONE, part, len(events) // 2, digest, 1, {"source": source, **facts})
 
 
 def account(settings: Settings) -> None:
@@ -224,11 +242,11 @@ def opened(folder: Path) -> None:
     len(FeatureStore(folder)["frames"])
 
 
-def front_door(root: Path, table: Path) -> None:
+def front_door(root: Path, table: Path, row_seconds: float) -> None:
     """The command a person runs, in a process of its own; there is nothing to do."""
     words = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", "BuildPHD2Features"]
     options = {"data-root": root, "phd2-testing": table, "download-source": root, "extract-extractors": "frames",
-               "frames-frames-per-second": SETTINGS["frames"]["frames_per_second"]}  # fmt: skip
+               "frames-frames-per-second": 1 / row_seconds}  # fmt: skip
     done = subprocess.run(
         [*words, *(text for name, value in options.items() for text in (f"--{name}", str(value)))],
         capture_output=True, text=True, check=False, cwd=root,
@@ -243,6 +261,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--durations", type=Path, required=True, help="a table with a column video_duration")
     parser.add_argument("--videos", type=int, default=PHD2_VIDEOS)
+    parser.add_argument("--row-seconds", type=float, default=30.0, help="of video that a row stands for")
     parser.add_argument("--accounts-only", action="store_true", help="make sidecars up, and time what reads them")
     chosen = parser.parse_args()
     with chosen.durations.open(newline="") as file:
@@ -251,44 +270,54 @@ def main() -> None:
     root.mkdir(parents=True, exist_ok=True)
     table = root / "testing.csv"
     seconds = write_annotations(table, [value for value in told.values() if value > 0], chosen.videos)
-    for section, fields in {"data": {"root": str(root)}, "phd2": {"testing": str(table)}, **SETTINGS}.items():
+    sections = {
+        "data": {"root": str(root)},
+        "phd2": {"testing": str(table)},
+        "extract": {"extractors": "frames"},
+        "frames": {"frames_per_second": str(1 / chosen.row_seconds)},
+    }
+    for section, fields in sections.items():
         for key, value in fields.items():
             get_config().set(section, key, value)
     settings = load("phd2")
-    stage = Stages(chosen.videos)
+    stage, decoder = Stages(chosen.videos), NoDecoder(seconds, chosen.row_seconds)
     stage("catalog: annotations to tables", lambda: ingest.build_catalog(settings))
     ingest._read.cache_clear()
     stage("catalog: read", lambda: ingest.catalog_of(settings))
-    stages_of_accounts(stage, settings, seconds) if chosen.accounts_only else stages_of_a_build(
-        stage, settings, seconds
-    )
+    (stages_of_accounts if chosen.accounts_only else stages_of_a_build)(stage, settings, decoder)
     stage("account again", lambda: account(settings))
     stage("store opened", lambda: opened(settings.layout.folder))
     time.sleep(3)  # sidecars younger than two seconds are hashed
     index._decoded.cache_clear()
     stage("store opened by a fresh process, but for imports", lambda: opened(settings.layout.folder))
-    stage("front door", lambda: front_door(root, table))
-    stage("front door again", lambda: front_door(root, table))
+    stage("front door", lambda: front_door(root, table, chosen.row_seconds))
+    stage("front door again", lambda: front_door(root, table, chosen.row_seconds))
 
 
-def stages_of_accounts(stage: Stages, settings: Settings, seconds: Mapping[str, float]) -> None:
+def stages_of_accounts(stage: Stages, settings: Settings, decoder: NoDecoder) -> None:
     """Sidecars without parts."""
-    stage("sidecars made up", lambda: make_up(settings, seconds))
+    stage("sidecars made up", lambda: make_up(settings, decoder))
     stage("store opened without an index", lambda: opened(settings.layout.folder))
     stage("first account, index written", lambda: account(settings))
 
 
-def stages_of_a_build(stage: Stages, settings: Settings, seconds: Mapping[str, float]) -> None:
+def stages_of_a_build(stage: Stages, settings: Settings, decoder: NoDecoder) -> None:
     """Everything, as a run does it."""
+    stage("libraries of networks loaded", lambda: Lanes("cpu").__exit__(None, None, None))
+    folder = settings.layout.folder / "floor"
+    folder.mkdir(parents=True)
+    for name, synced in (("floor: a file a video", False), ("floor: the same, synced", True)):
+        wall, cpu = floor(folder, synced=synced)
+        stage.line(name, wall * stage.videos, cpu * stage.videos)
     put, commit = Timed(process.spool.put), Timed(process.commit)
     process.spool.put, process.commit = put, commit  # type: ignore[assignment]
-    stage("build, with writing", lambda: build(settings, seconds))
+    stage("build, with writing", lambda: build(settings, decoder))
     stage.line("  of which spooling", put.wall, put.cpu)
     stage.line("  of which parts and sidecars", commit.wall, commit.cpu)
     stage("first account, index written", lambda: account(settings))
     stage("retry: ask", lambda: each_shard(settings, lambda one, n: request_retry(one, n, ("network",))))
     stage("retry: what is to do", lambda: features.videos_to_do(settings, tuple(range(_shards(settings)))))
-    stage("retry: done", lambda: build(settings, seconds))
+    stage("retry: done", lambda: build(settings, decoder))
     stage("compaction", lambda: each_shard(settings, lambda *at: compact(*at, max_part_bytes=DEFAULT_PART_BYTES)))
     stage("audit", lambda: audit(settings.layout.folder, deep=False))
     stage("account after it", lambda: account(settings))

@@ -39,6 +39,8 @@ _LARGEST_HEAD_BYTES = 1 << 26
 _BLOCK_BYTES = 1 << 20
 _PIECES_AT_ONCE = 64
 
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
 _adding = threading.Lock()
 _synced: dict[Path, float] = {}
 """When this process last waited for the disk, by a clock that only goes forward."""
@@ -69,11 +71,12 @@ def add(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
 
 
 def _append(path: Path, pieces: list[memoryview]) -> None:
-    is_new = not path.exists()
-    if is_new:
-        atomic.make_folder(path.parent)
     atomic.before_step(Step.OPEN, path)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        descriptor, is_new = os.open(path, _FLAGS), False
+    except FileNotFoundError:
+        atomic.make_folder(path.parent)
+        descriptor, is_new = os.open(path, _FLAGS | os.O_CREAT, 0o666), True
     try:
         _write_whole(descriptor, path, pieces)
         if is_new or time.monotonic() - _synced.get(path, 0.0) > SYNC_EVERY_SECONDS:

@@ -50,12 +50,11 @@ class Spooled:
         self._arrays: dict[str, list[Any]] = {}
         entries: dict[str, Entry] = {}
         for record in journal.records(self._path):
-            fields = Fields(self._path, json.loads(record.head), "a spooled video")
-            video_id = fields.take("video_id", str)
-            entries[video_id] = Entry.from_json(self._path, fields.take("entry", dict))
-            self._arrays[video_id] = fields.take("arrays", list)
-            self._records[video_id] = record
-            fields.end()
+            try:
+                video_id, entry, arrays = _told(self._path, record.head)
+            except (IntegrityError, ValueError):
+                continue  # whole, but of another release
+            entries[video_id], self._arrays[video_id], self._records[video_id] = entry, arrays, record
         self.entries: Mapping[str, Entry] = dict(sorted(entries.items()))
         """By ascending id. Of a video that was put twice, the last."""
 
@@ -83,6 +82,13 @@ def clear(folder: Path) -> None:
 
 def _file(folder: Path) -> Path:
     return folder / "finished.journal"
+
+
+def _told(path: Path, head: bytes) -> tuple[str, Entry, list[Any]]:
+    fields = Fields(path, json.loads(head), "a spooled video")
+    told = fields.take("video_id", str), Entry.from_json(path, fields.take("entry", dict)), fields.take("arrays", list)
+    fields.end()
+    return told
 
 
 def _plain_arrays(track: FeatureTrack) -> Iterator[tuple[str, Array]]:

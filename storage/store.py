@@ -110,7 +110,8 @@ class VariantReader(Mapping[str, "VideoHandle"]):
     @cached_property
     def _numbers(self) -> dict[str, int]:
         """Done video → its number when all shards are counted one after the other."""
-        return {video_id: number for number, video_id in enumerate(done_ids(self._summaries.values()))}
+        ids = done_ids(self._summaries.values())
+        return dict(zip(ids, range(len(ids)), strict=True))
 
     @cached_property
     def _shards(self) -> tuple[tuple[Summary, ...], list[int]]:
@@ -154,7 +155,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return iter(self.ids)
 
     def __len__(self) -> int:
-        return sum(one.done for one in self._summaries.values())
+        return len(self._numbers)
 
     def __contains__(self, video_id: object) -> bool:
         return video_id in self._numbers

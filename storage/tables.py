@@ -40,7 +40,13 @@ class Table(Sequence[T]):
     def texts(self, column: str) -> list[str]:
         """One column as it is spelled, in the order of the rows."""
         place = self._columns.index(column)
-        return [line[place] for line in self._lines]
+        if b'"' in self._content:
+            return [line[place] for line in self._lines]
+        commas = len(self._columns) - 1
+        lines = self._content.decode().split("\n")[1:-1]  # without quotes a line is a row, and a comma ends a cell
+        if len(lines) != self._stated or any(line.count(",") != commas for line in lines):
+            return [line[place] for line in self._lines]  # which says what is wrong
+        return [line.split(",", place + 1)[place] for line in lines]
 
     @cached_property
     def rows(self) -> tuple[T, ...]:

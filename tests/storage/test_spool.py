@@ -104,6 +104,12 @@ def test_what_is_damaged_is_passed_over_and_the_rest_stays(folder: Path, damage:
     assert Spooled(folder).entries == {"-v": KEPT, "gone": GONE, "other": GONE}
 
 
+@pytest.mark.parametrize("head", [b"no JSON", b"{}", b'{"video_id": "v", "entry": {"state": "done"}, "arrays": []}'])
+def test_a_record_of_another_release_is_passed_over(folder: Path, head: bytes) -> None:
+    journal.add(file_of(folder), head)
+    assert Spooled(folder).entries == {"-v": KEPT, "gone": GONE}
+
+
 def test_a_kill_at_any_step_costs_at_most_the_video_in_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "SYNC_EVERY_SECONDS", -1.0)
     steps = 3  # open, write, fsync
