@@ -123,6 +123,7 @@ def _train(
             workers=options.workers,
             rank=ranks.rank,
             ranks=ranks.world_size,
+            device=ranks.device,
         )
         batches = Loader(data.training(), settings)
         options.on_start(recipe.name, len(batches) * recipe.training.epochs // recipe.training.accumulate)
