@@ -53,6 +53,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One data root for all commands: what was proven of this machine is not proven again."""
+    return tmp_path_factory.mktemp("place")
+
+
 def luigi(place: Path, files: Path, *options: str) -> subprocess.CompletedProcess[str]:
     words = command(
         "HighlightVideo", "--video", str(files / "my wedding (1).mp4"), "--model", str(files / "model.safetensors"),
@@ -61,24 +67,24 @@ def luigi(place: Path, files: Path, *options: str) -> subprocess.CompletedProces
     return subprocess.run(words, cwd=place, capture_output=True, text=True, check=False)
 
 
-def test_a_new_video_becomes_a_timeline_and_a_reel(files: Path, tmp_path: Path) -> None:
+def test_a_new_video_becomes_a_timeline_and_a_reel(files: Path, place: Path) -> None:
     liked = ("--history", f"{files / 'old.mp4'}:1-3.5, {files / 'old.mp4'}:4-5")
-    ended = luigi(tmp_path, files, *liked)
+    ended = luigi(place, files, *liked)
     assert ended.returncode == 0, ended.stderr
     told = dict(re.findall(r"^(json|picture|reel) +(.+)$", ended.stdout, re.MULTILINE))
-    table = json.loads((tmp_path / told["json"]).read_text())
+    table = json.loads((place / told["json"]).read_text())
     assert [segment["end"] for segment in table["segments"][:3]] == [5, 10, 15]
     assert {clip["video_id"][:4] for clip in table["history"]} == {"old-"}
     assert len(table["history"]) == 2
     assert any("random:0" in note for note in table["notes"])
-    assert (tmp_path / told["picture"]).read_bytes().startswith(b"\x89PNG")
-    with av.open(str(tmp_path / told["reel"])) as reel:
+    assert (place / told["picture"]).read_bytes().startswith(b"\x89PNG")
+    with av.open(str(place / told["reel"])) as reel:
         assert [stream.type for stream in reel.streams] == ["video", "audio"]
         shown = sum(1 for _ in reel.decode(video=0)) / 12
     assert 5 <= shown <= 10.1
     best = sorted(segment["rank"] for segment in table["segments"] if segment["rank"] <= 2)
     assert ended.stdout.count(" *\n") == len(best)
-    again = luigi(tmp_path, files, *liked)
+    again = luigi(place, files, *liked)
     assert again.returncode == 0
     assert "reel" not in again.stdout  # it is there
 
@@ -92,10 +98,10 @@ def test_a_reel_of_somebody_else_is_not_overwritten(files: Path, tmp_path: Path)
     assert mine.read_bytes() == b"mine"
 
 
-def test_a_file_that_is_no_video_is_told_in_plain_words(files: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_is_told_in_plain_words(files: Path, place: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes((files / "old.mp4").read_bytes()[:500])
-    ended = luigi(tmp_path, files, "--history", f"{broken}:1-2")
+    ended = luigi(place, files, "--history", f"{broken}:1-2")
     assert ended.returncode == 2
     assert "broken.mp4 gives no yolov5" in ended.stdout + ended.stderr
 
