@@ -17,8 +17,9 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from benchmarks.loader import compare
 from models.highlight import mha_fusion, pr_net, sl_module
 from models.highlight.contract import Batch, ModelSpec, Scores
 from trainer.binding import bind
-from trainer.data import DataSettings, HighlightDataset, Loader, LoaderSettings, open_data, to_device
+from trainer.data import DataSettings, HighlightDataset, Loaded, Loader, LoaderSettings, open_data, to_device
+from trainer.data.batching import tensors_of
 from trainer.objectives.mha_fusion import mha_fusion as mha_fusion_loss
 from trainer.objectives.pr_net import bidirectional_contrastive
 from trainer.objectives.set_learning import set_divergence
@@ -39,9 +41,8 @@ from trainer.planted import PlantedSettings, plant
 from trainer.targets import Targets
 
 Objective = Callable[[Scores, Batch, Targets], Tensor]
-USERS = 12
-PLANTED = PlantedSettings(train_users=USERS, test_users=1, max_videos=4, lost_share=0)
-EPOCH_TIMES = 16
+PLANTED = PlantedSettings(train_users=6, test_users=1, max_videos=3, lost_share=0)
+EPOCH_TIMES = 32
 """So often each example stands in an epoch, so that workers read ahead without a break."""
 CPU_SHARE = 8
 PREFETCH = 2
@@ -126,16 +127,6 @@ def many(dataset: HighlightDataset) -> HighlightDataset:
     return HighlightDataset(dataset.reader, found, np.tile(dataset.shards, EPOCH_TIMES), dataset.notes)
 
 
-def size_of(parts: Sequence[Batch | Targets]) -> int:
-    """Bytes of all tensors."""
-    tensors: list[Tensor] = []
-    for part in parts:
-        for field in fields(part):
-            value = getattr(part, field.name)
-            tensors += value.values() if isinstance(value, Mapping) else [value]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
 def workers_that_fit(wanted: int, batch_bytes: int) -> int:
     """How many processes may read ahead: their batches wait in shared memory, which containers often have little of."""
     folder = Path("/dev/shm")  # noqa: S108 - looked at, not written
@@ -147,25 +138,24 @@ def steps_of(system: System, folder: Path, device: str, wanted_workers: int, rou
     """The rows of one system."""
     dataset = many(open_data(folder, system.data).training())
     size = system.table["training"]["batch_size"] // (1 if device.startswith("cuda") else CPU_SHARE)
-    first = next(iter(Loader(dataset, LoaderSettings(size))))
-    batch_bytes = size_of([first.batch, first.targets])
+    first = next(iter(Loader(dataset, LoaderSettings(size, device=device))))
+    batch_bytes = sum(t.numel() * t.element_size() for t in (*tensors_of(first.batch), *tensors_of(first.targets)))
     workers = workers_that_fit(wanted_workers, batch_bytes)
-    loader = Loader(dataset, LoaderSettings(size, workers=workers, prefetch=PREFETCH))
+    loader = Loader(dataset, LoaderSettings(size, workers=workers, prefetch=PREFETCH, device=device))
     batches = (loaded for _ in range(10_000) for loaded in loader if len(loaded.examples) == size)
-    reading = [timed(lambda: next(batches), "cpu") for _ in range(rounds + max(workers, 1) * PREFETCH)][-rounds:]
     learner = _learner(system, dataset, device)
     for precision in ("fp32", "bf16"):
         learner.is_bf16 = precision == "bf16"
-        copying, computing = _alone(learner, first.batch, first.targets, device, rounds)
-        both = [timed(lambda: _next_step(learner, batches, device), device) for _ in range(rounds)]
-        step = statistics.fmean(both)
+        reset_memory(device)
+        alone = step_seconds(learner, first.batch, first.targets, rounds)
+        waiting, working = zip(*(_next_step(learner, batches) for _ in range(workers * PREFETCH + rounds)), strict=True)
+        wait, work = (statistics.fmean(seconds[-rounds:]) for seconds in (waiting, working))
         steps = -(-system.examples // system.table["training"]["batch_size"])
-        epoch = f"{steps} steps, {steps * step:,.0f} s; computing alone {steps * computing:,.0f} s"
+        epoch = f"{steps} steps, {steps * (wait + work):,.0f} s; computing alone {steps * alone:,.0f} s"
         yield (
-            f"| {system.recipe} | {precision} | {size} | {batch_bytes / 1e6:,.0f} | {workers} "
-            f"| {1e3 * statistics.fmean(reading):,.0f} | {1e3 * copying:,.0f} | {1e3 * computing:,.0f} "
-            f"| {1e3 * step:,.0f} | {memory(device)} | {epoch if device.startswith('cuda') else '-'} "
-            f"| {system.paper_seconds:,.0f} s |"
+            f"| {system.recipe} | {precision} | {size} | {batch_bytes / 1e6:,.0f} | {workers} | {1e3 * wait:,.0f} "
+            f"| {1e3 * work:,.0f} | {1e3 * alone:,.0f} | {memory(device)} "
+            f"| {epoch if device.startswith('cuda') else '-'} | {system.paper_seconds:,.0f} s |"
         )
 
 
@@ -179,15 +169,6 @@ def _learner(system: System, dataset: HighlightDataset, device: str) -> Learner:
     return Learner(model, system.objective, adam, device)
 
 
-def _alone(learner: Learner, batch: Batch, targets: Targets, device: str, rounds: int) -> tuple[float, float]:
-    """Medians of copying one batch to the device, and of steps on it where it lies there."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-    copying = [timed(lambda: (to_device(batch, device), to_device(targets, device)), device) for _ in range(rounds)]
-    there, truth = to_device(batch, device), to_device(targets, device)
-    return statistics.median(copying), step_seconds(learner, there, truth, rounds)
-
-
 def step_seconds(learner: Learner, batch: Batch, targets: Targets, rounds: int) -> float:
     """The median of some steps after two others."""
     return statistics.median(
@@ -195,9 +176,18 @@ def step_seconds(learner: Learner, batch: Batch, targets: Targets, rounds: int) 
     )
 
 
-def _next_step(learner: Learner, batches: Iterator[Any], device: str) -> None:
+def _next_step(learner: Learner, batches: Iterator[Loaded]) -> tuple[float, float]:
+    """Seconds of waiting for a batch, and of the step on it."""
+    start = time.perf_counter()
     loaded = next(batches)
-    learner.step(to_device(loaded.batch, device), to_device(loaded.targets, device))
+    waited = time.perf_counter() - start
+    return waited, timed(lambda: learner.step(loaded.batch, loaded.targets), learner.device)
+
+
+def reset_memory(device: str) -> None:
+    """Count the most that tensors take anew."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def memory(device: str) -> str:
@@ -219,8 +209,7 @@ def sets_of(count: int, device: str) -> tuple[Batch, Targets]:
 def sl_module_steps(device: str, rounds: int) -> Iterator[str]:
     """Rows of the SL-module at the published size, with the published optimizer."""
     torch.manual_seed(0)
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_memory(device)
     with torch.device(device):
         model = sl_module.SL_MODULE.build(sl_module.SLSettings(), {sl_module.ARRAYS[0]: (SET_WIDTH,)}).train()
     sgd = optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
@@ -237,33 +226,40 @@ def sl_module_steps(device: str, rounds: int) -> Iterator[str]:
 
 
 def lines(chosen: argparse.Namespace) -> Iterator[str]:
-    """The tables, row by row."""
+    """The tables, row by row; those that take longest come last."""
     device = chosen.device
     is_gpu = device.startswith("cuda")
     name = torch.cuda.get_device_name(device) if is_gpu else f"CPU, {torch.get_num_threads()} threads"
     yield f"{name}, torch {torch.__version__}, PyTorch's own choice of TF32\n"
+    if "sl_module" in chosen.systems:
+        yield "| system | precision | sets of a step | steps/s | GPU, GB |"
+        yield f"|{'-|' * 5}"
+        yield from sl_module_steps(device, chosen.rounds)
+        yield ""
     steps = [system for system in SYSTEMS if system in chosen.systems]
     if steps:
         yield (
-            "| system | precision | batch | MB a batch | readers | reading, ms | copying, ms | computing, ms "
-            "| step, ms | GPU, GB | an epoch here | of the paper, 8 V100 |"
+            "| system | precision | batch | MB a batch | readers | waiting, ms | computing, ms | without readers, ms "
+            "| GPU, GB | an epoch here | of the paper, 8 V100 |"
         )
-        yield f"|{'-|' * 12}"
+        yield f"|{'-|' * 11}"
     for system in steps:
-        with tempfile.TemporaryDirectory() as root:
-            started = time.perf_counter()
-            folder = plant(Path(root), SYSTEMS[system].planted)
-            sys.stderr.write(f"planted {system} in {time.perf_counter() - started:.0f} s\n")
+        with planted(SYSTEMS[system].planted) as folder:
             yield from steps_of(SYSTEMS[system], folder, device, chosen.workers, chosen.rounds)
-            if system == "pr_net" and "loader" in chosen.systems:
-                loaded = compare(folder, SYSTEMS[system].planted.width, min(chosen.rounds, 3), 8)
-    if "sl_module" in chosen.systems:
-        yield "\n| system | precision | sets of a step | steps/s | GPU, GB |"
-        yield f"|{'-|' * 5}"
-        yield from sl_module_steps(device, chosen.rounds)
-    if "loader" in chosen.systems and "pr_net" in chosen.systems:
+    if "loader" in chosen.systems:
         yield ""
-        yield from loaded
+        with planted(SYSTEMS["pr_net"].planted) as folder:
+            yield from compare(folder, SYSTEMS["pr_net"].planted.width, min(chosen.rounds, 3), 8)
+
+
+@contextmanager
+def planted(settings: PlantedSettings) -> Iterator[Path]:
+    """A store that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as root:
+        started = time.perf_counter()
+        folder = plant(Path(root), settings)
+        sys.stderr.write(f"planted rows of {settings.width} in {time.perf_counter() - started:.0f} s\n")
+        yield folder
 
 
 def main() -> None:

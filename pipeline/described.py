@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.extractors.spec import ExtractorSpec, random_seed
+from models.extractors.spec import ExtractorSpec
 from models.extractors.table import EXTRACTORS
 from pipeline.extract import Variant, weights_identity
 from storage.errors import SettingsError
@@ -53,18 +53,19 @@ def _spec(name: str, described: Described) -> ExtractorSpec:
 
 
 def _chosen(spec: ExtractorSpec, name: str, settings: Mapping[str, JSON], configured: Mapping[str, str]) -> Any:
-    kinds = {field.name: field.type for field in dataclasses.fields(spec.settings_type)}
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    if unknown := sorted(set(values) - set(kinds)):
+    known = {field.name for field in dataclasses.fields(spec.settings_type)}
+    if unknown := sorted(set(settings) - known):
         raise ValueError(f"there is no setting {', '.join(unknown)}")
-    chosen = spec.settings_type(**values)
-    files = {key: _file(name, key, str(values[key]), configured) for key in spec.files(chosen)}
-    return dataclasses.replace(chosen, **files)
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
+    texts = {key: value for key, value in values.items() if isinstance(value, str)}
+    return spec.settings_type(**values | {key: _file(name, key, text, configured) for key, text in texts.items()})
 
 
 def _file(name: str, setting: str, identity: str, configured: Mapping[str, str]) -> str:
-    """The configured file of that sha256; whatever names none is itself."""
-    if not identity.startswith("sha256:") or random_seed(identity) is not None:
+    """The configured file of that sha256; a text that names none is itself."""
+    if not identity.startswith("sha256:"):
         return identity
     path = configured.get(setting, "")
     if path and Path(path).is_file() and weights_identity(path) == identity:

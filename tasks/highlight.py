@@ -117,13 +117,19 @@ class HighlightVideo(luigi.Task):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        before_anything_starts(lambda: (parse_request(self.video, self.model, self.history), self.settings))
+        before_anything_starts(self._check)
+
+    def _check(self) -> None:
+        if not self.seconds > 0:
+            raise SettingsError((f"--seconds is above 0, got {self.seconds}",))
+        if self.reel and Path(self.reel).exists():
+            raise SettingsError((f"{self.reel} is there already; remove it, or name another file with --reel",))
+        self.request()
+        load("sample")
 
     @property
     def settings(self) -> Settings:
         """All of `workflows.cfg`, checked: where data lies, how videos are decoded, which weights are here."""
-        if not self.seconds > 0:
-            raise SettingsError((f"--seconds is above 0, got {self.seconds}",))
         return load("sample")
 
     def request(self) -> Request:

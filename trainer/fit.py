@@ -125,7 +125,7 @@ def _train(
             batches = _rounds(run, data, options, ranks)
             updates = Rounds(recipe, network, ranks, domain_objective(recipe.objective, **recipe.objective_settings))
         else:
-            batches = Loader(data.training(), _loading(run, options, ranks))
+            batches = Loader(data.training(), _loading(run, options, ranks, ranks.device))
             updates = OneLoss(recipe, network, ranks, objective(recipe.objective, **recipe.objective_settings))
         options.on_start(recipe.name, len(batches) * recipe.training.epochs // recipe.training.accumulate)
         validate = _validation(run, data, ranks.device) if recipe.training.validate else None
@@ -136,9 +136,15 @@ def _train(
     return model, about
 
 
-def _loading(run: Run, options: FitOptions, ranks: Ranks) -> LoaderSettings:
-    size = max(run.recipe.training.batch_size // ranks.world_size, 1)
-    return LoaderSettings(size, seed=run.seed, workers=options.workers, rank=ranks.rank, ranks=ranks.world_size)
+def _loading(run: Run, options: FitOptions, ranks: Ranks, device: str = "cpu") -> LoaderSettings:
+    return LoaderSettings(
+        max(run.recipe.training.batch_size // ranks.world_size, 1),
+        seed=run.seed,
+        workers=options.workers,
+        rank=ranks.rank,
+        ranks=ranks.world_size,
+        device=device,
+    )
 
 
 def _rounds(run: Run, data: HighlightData, options: FitOptions, ranks: Ranks) -> RoundLoader:

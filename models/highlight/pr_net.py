@@ -9,7 +9,7 @@ Letters: B users, T positions of the target, K clips of a history, L positions o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from models.highlight.contract import Batch, ModelSpec, Scores
+from models.highlight.masked import MaskedBatchNorm
 
 EncoderKind = Literal["unet", "residual"]
 """The paper's encoder, and the one of its ablation: a residual block for each frame alone."""
@@ -96,8 +97,7 @@ class ConvPair(nn.Module):
 class UNet(nn.Module):
     """M of eq. 1: a U-Net (Ronneberger et al., 2015) along time, of any length from 1 up; every convolution gives d.
 
-    Ours: pairs of convolutions, max-pooling by 2, skips by concatenation, nearest upsampling, a last plain convolution,
-    so that what comes out has both signs, as cosines need.
+    Ours: pairs of convolutions, max-pooling by 2, skips by concatenation, nearest upsampling, a last plain convolution.
     """
 
     def __init__(self, width: int, levels: int, kernel: int) -> None:
@@ -106,10 +106,6 @@ class UNet(nn.Module):
         self.bottom = ConvPair(width, width, kernel)
         self.up = nn.ModuleList(ConvPair(2 * width, width, kernel) for _ in range(levels))
         self.last = nn.Conv1d(width, width, kernel, padding=kernel // 2)
-        # Ours: l and b are plain products of two such vectors (eq. 6 and 7), and their softmax over frames (eq. 9)
-        # would begin saturated. The fourth root makes the products as large as attention's q·k / √d.
-        with torch.no_grad():
-            self.last.weight.mul_(width**-0.25)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(N, T, d)`, zero outside the mask `(N, T)` → `(N, T, d)`, likewise."""
@@ -165,15 +161,21 @@ class PRNet(nn.Module):
             if settings.encoder == "unet"
             else ResidualBlock(width, settings.residual_width)
         )
+        # Ours: a batch norm over all encoded frames, target and history together. What all frames have in common (C3D's
+        # features are never negative, and ReLUs add to it) would make every cosine of eq. 3 and 5 nearly 1: attention
+        # would begin as a mean, and stay one for hundreds of steps (docs/log.md).
+        self.norm = MaskedBatchNorm(width)
+        # l and b are plain products of two such vectors (eq. 6 and 7); their softmax over frames (eq. 9) would begin
+        # saturated. The fourth root makes the products as large as attention's q·k / √d.
+        nn.init.constant_(self.norm.norm.weight, width**-0.25)
         # Ours: how they begin. Length 1, as no direction is known yet.
         self.non_highlight = nn.Parameter(torch.randn(width) * width**-0.5)
         has_generic = settings.preference not in ("U", "meanU")
         self.generic = nn.Parameter(torch.randn(width) * width**-0.5) if has_generic else None
 
     def forward(self, batch: Batch) -> Scores:
-        """Several arrays are one: flattened and put side by side."""
-        frames = self._encode(batch.features, batch.mask)
-        clips, exists = self._clips(batch, frames)
+        """Eq. 1 to 7."""
+        frames, clips, exists = self._encoded(batch)
         attention = self._attention(frames, clips, exists)
         preference, user_weight = self._preference(frames, attention @ clips, exists.any(1))
         highlight, non_highlight = (frames * preference).sum(-1), (frames * self.non_highlight).sum(-1)
@@ -188,28 +190,37 @@ class PRNet(nn.Module):
         }
         return Scores(self._rank(highlight, non_highlight, batch.mask), parts)
 
+    def _encoded(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """S, `(B, T, d)`; h̃, `(B, K, d)`, the mean over each clip's frames; and which clips exist, `(B, K)`."""
+        exists = batch.history_mask.any(2)
+        if self.settings.preference == "G" or not exists.any():
+            exists = exists[:, :0]
+        masks, encoded = [batch.mask], [self._encode(batch.features, batch.mask)]
+        if exists.any():
+            masks.append(batch.history_mask[exists])
+            encoded.append(self._encode({name: batch.history[name][exists] for name in self.arrays}, masks[1]))
+        frames, *liked = self._normed(encoded, masks)
+        clips = frames.new_zeros(*exists.shape, frames.shape[-1])
+        for part in liked:
+            clips[exists] = part.sum(1) / masks[1].sum(1, keepdim=True)
+        return frames, clips, exists
+
+    def _normed(self, encoded: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
+        """Each `(N, T, d)` and `(N, T)` → the same shape, normed by the statistics of all of them together."""
+        rows = [part[mask] for part, mask in zip(encoded, masks, strict=True)]
+        together = torch.cat(rows).T.unsqueeze(0)
+        normed = self.norm(together, masks[0].new_ones(1, together.shape[2])).squeeze(0).T
+        parts = zip(encoded, masks, normed.split([len(part) for part in rows]), strict=True)
+        return [torch.zeros_like(part).masked_scatter(mask.unsqueeze(-1), found) for part, mask, found in parts]
+
     def _encode(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
-        """`(N, T, ...)` each → `(N, T, d)`."""
+        """M, `(N, T, ...)` of each array → `(N, T, d)`; several arrays are one, flattened and put side by side."""
         rows = torch.cat([features[name].flatten(2) for name in self.arrays], -1)
         if self.settings.normalises_rows:
             rows = F.normalize(rows, dim=-1)
         out: Tensor = self.encoder(self.reduce(rows) * mask.unsqueeze(-1), mask)
         # Under autocast too: in half precision many frames would have one and the same score.
         return out.to(torch.promote_types(out.dtype, torch.float32))
-
-    def _clips(self, batch: Batch, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """h̃: `(B, K, d)`, the mean over each clip's frames, and `(B, K)`, which of them exist."""
-        exists = batch.history_mask.any(2)
-        if self.settings.preference == "G" or not exists.any():
-            exists = exists[:, :0]
-            return frames.new_zeros(*exists.shape, frames.shape[-1]), exists
-        if not exists.any():
-            return frames.new_zeros(*exists.shape, frames.shape[-1]), exists
-        mask = batch.history_mask[exists]
-        encoded = self._encode({name: batch.history[name][exists] for name in self.arrays}, mask)
-        clips = frames.new_zeros(*exists.shape, frames.shape[-1])
-        clips[exists] = encoded.sum(1) / mask.sum(1, keepdim=True)
-        return clips, exists
 
     def _attention(self, frames: Tensor, clips: Tensor, exists: Tensor) -> Tensor:
         """a of eq. 3, `(B, T, K)`; or the same share for every clip. Zero for a clip that does not exist."""

@@ -25,10 +25,16 @@ Vector = NDArray[np.float64]
 
 
 def network(settings: PRNetSettings = SMALL, seed: int = 0) -> PRNet:
+    """As it scores, with statistics of its norm as a training might leave them."""
     torch.manual_seed(seed)
     model = SPEC.build(settings, SHAPES)
     assert isinstance(model, PRNet)
-    return model.double()
+    dice = np.random.default_rng(seed)
+    with torch.no_grad():
+        for values in (model.norm.norm.running_mean, model.norm.norm.running_var, model.norm.norm.bias):
+            assert values is not None
+            values.copy_(torch.from_numpy(dice.uniform(0.1, 0.6, len(values))))
+    return model.double().eval()
 
 
 def batch(positions: int = 0) -> Batch:
@@ -60,8 +66,72 @@ def alone(model: PRNet, rows: torch.Tensor) -> Vector:
     """S of a sequence without any padding, `(T, d)`, from the layers themselves."""
     unit = torch.nn.functional.normalize(rows, dim=-1)
     with torch.no_grad():
-        out = model.encoder(model.reduce(unit).unsqueeze(0), torch.ones(1, len(rows), dtype=torch.bool))
-    return np.asarray(out[0].numpy())
+        out = model.encoder(model.reduce(unit).unsqueeze(0), torch.ones(1, len(rows), dtype=torch.bool))[0].numpy()
+    mean, variance, scale, shift = (
+        values.detach().numpy()
+        for values in (model.norm.norm.running_mean, model.norm.norm.running_var, *model.norm.norm.parameters())
+        if values is not None
+    )
+    return np.asarray((out - mean) / np.sqrt(variance + 1e-5) * scale + shift)
+
+
+@pytest.mark.parametrize("encoder", ["unet", "residual"])
+def test_in_training_target_and_history_are_normed_together(encoder: EncoderKind) -> None:
+    """All their frames together have mean 0 and the variance that keeps products small; padding has no part in it."""
+    model, given = network(dataclasses.replace(SMALL, encoder=encoder)).train(), batch(positions=3)
+    torch.nn.init.zeros_(model.norm.norm.bias)
+    with torch.no_grad():
+        frames = model(given).parts["frames"][given.mask]
+        seen = model.norm.norm.running_mean
+    model = network(dataclasses.replace(SMALL, encoder=encoder))
+    raw = [(given.features["c3d/pool5"][user, :length]) for user, length in enumerate(LENGTHS)]
+    liked = [
+        given.history["c3d/pool5"][user, number, :rows]
+        for user, clips in enumerate(CLIPS)
+        for number, rows in enumerate(clips)
+    ]
+    torch.nn.init.zeros_(model.norm.norm.running_mean)
+    torch.nn.init.ones_(model.norm.norm.running_var)
+    torch.nn.init.zeros_(model.norm.norm.bias)
+    plain = [alone(model, rows) * np.sqrt(1 + 1e-5) / 16**-0.25 for rows in (*raw, *liked)]
+    everything = np.concatenate(plain)
+    mean, variance = everything.mean(0), everything.var(0)
+    expected = (np.concatenate(plain[: len(raw)]) - mean) / np.sqrt(variance + 1e-5) * 16**-0.25
+    np.testing.assert_allclose(frames.numpy(), expected, atol=1e-9)
+    assert seen is not None
+    before = network(dataclasses.replace(SMALL, encoder=encoder)).norm.norm.running_mean
+    assert before is not None
+    np.testing.assert_allclose(seen.numpy(), 0.9 * before.numpy() + 0.1 * mean, atol=1e-9)
+
+
+def test_attention_begins_sharp_on_features_that_all_point_one_way() -> None:
+    """Features that are never negative have cosines near 1, and a history of two kinds would look like one."""
+    torch.manual_seed(0)
+    dice = np.random.default_rng(1)
+    common, kinds = 3 * dice.random(24), dice.normal(size=(2, 24))
+
+    def shown(kind: int, rows: int) -> torch.Tensor:
+        values = np.maximum(common + kinds[kind] + 0.1 * dice.normal(size=(rows, 24)), 0)
+        return torch.from_numpy(values).float()
+
+    mask, liked = torch.ones(1, 40, dtype=torch.bool), torch.ones(1, 2, 8, dtype=torch.bool)
+    history = torch.stack([shown(0, 8), shown(1, 8)])[None]
+    features = torch.cat([shown(0, 20), shown(1, 20)])[None]
+    given = Batch(
+        {"c3d/pool5": features},
+        mask,
+        torch.zeros(1, 40, 2, dtype=torch.float64),
+        {"c3d/pool5": history},
+        liked,
+        torch.zeros(1, 2, 8, 2, dtype=torch.float64),
+    )
+    flat = torch.nn.functional.normalize(features[0], dim=-1)
+    assert (flat @ flat.T).min() > 0.6
+    model = SPEC.build(PRNetSettings(width=16, levels=1), SHAPES).train()
+    with torch.no_grad():
+        attention = model(given).parts["attention"][0]
+    own = torch.cat([attention[:20, 0], attention[20:, 1]])
+    assert own.mean() > 0.9, own
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -158,17 +228,17 @@ def unet_parameters(d: int) -> int:
 
 
 def test_parameters_at_the_full_width() -> None:
-    """The linear layer from 8192 to d, the encoder, g and u."""
+    """The linear layer from 8192 to d, the encoder, its norm, g and u."""
     pool5 = {"c3d/pool5": (8192,)}
     with torch.device("meta"):
         full = SPEC.build(PRNetSettings(), pool5)
         residual = SPEC.build(PRNetSettings(encoder="residual"), pool5)
         literal = SPEC.build(PRNetSettings(width=0), pool5)
-    assert count_parameters(full) == 8192 * 512 + 512 + unet_parameters(512) + 2 * 512 == 22_311_936
+    assert count_parameters(full) == 8192 * 512 + 512 + unet_parameters(512) + 4 * 512 == 22_312_960
     block = 2 * 18_432 * 512 + 18_432 + 512
-    assert count_parameters(residual) == 8192 * 512 + 512 + block + 2 * 512 == 23_089_152
+    assert count_parameters(residual) == 8192 * 512 + 512 + block + 4 * 512 == 23_090_176
     assert block > unet_parameters(512), "the paper says that the block has more than M"
-    assert count_parameters(literal) == unet_parameters(8192) + 2 * 8192 == 4_630_978_560
+    assert count_parameters(literal) == unet_parameters(8192) + 4 * 8192 == 4_630_994_944
 
 
 def test_half_precision_runs() -> None:

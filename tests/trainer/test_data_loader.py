@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import torch
 from storage.errors import IntegrityError, SettingsError
 from tests.trainer.stores import rows_of, write_people, write_variant
 from trainer.data import DataSettings, HighlightDataset, Loaded, Loader, LoaderSettings, open_data
-from trainer.data.loader import SHARDS_AT_ONCE, shuffled
+from trainer.data.batching import tensors_of, to_device
+from trainer.data.dataset import Draw
+from trainer.data.loader import SHARDS_AT_ONCE, collate_of, shuffled
 
 KEY = "c3d/pool5"
 
@@ -150,3 +153,17 @@ def test_a_damaged_store_is_an_error_not_a_batch(tmp_path: Path) -> None:
         part.write_bytes(b"")
     with pytest.raises(IntegrityError, match=r"bytes too early|was replaced while in use|has 0 bytes"):
         next(iter(Loader(dataset, LoaderSettings(1))))
+
+
+def test_rows_stored_as_half_stay_so_until_they_are_on_the_device(dataset: HighlightDataset) -> None:
+    settings = replace(dataset.reader.settings, unit="row", history="clips")
+    rows = HighlightDataset(replace(dataset.reader, settings=settings), dataset.found, dataset.shards)
+    samples = [rows[Draw(number, 0, 0)] for number in range(4)]
+    (whole, _, _), (half, _, _) = (collate_of(rows, keeps_half=keeps)(samples) for keeps in (False, True))
+    assert {tensor.dtype for tensor in (*half.features.values(), *half.history.values())} == {torch.float16}
+    there = to_device(half, "cpu")
+    for mine, theirs in zip(tensors_of(there), tensors_of(whole), strict=True):
+        assert mine.dtype == theirs.dtype
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    means = collate_of(dataset, keeps_half=True)([dataset[Draw(0, 0, 0)]]).batch
+    assert {tensor.dtype for tensor in means.features.values()} == {torch.float32}, "means are finer than float16"

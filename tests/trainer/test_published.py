@@ -98,7 +98,7 @@ def test_a_row_is_compared_with_rows_that_are_there(tmp_path: Path, monkeypatch:
 
 
 PAPERS = {"phd-gifs": "phd_gifs", "pr-net": "pr_net", "mha-fusion": "mha_fusion"}
-OURS = ("planted", "planted-pr-net")
+OURS = ("planted", "planted-pr-net", "sample-large")
 
 
 def test_a_table_without_a_paper_publishes_nothing() -> None:

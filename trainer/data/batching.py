@@ -1,7 +1,7 @@
 """Samples of unequal sizes become one batch: zero-padded, with masks.
 
-Numbers stored as float16 become float32 as they are copied; pictures' bytes stay uint8. Refuses to know where samples
-come from.
+Numbers stored as float16 become float32 as they are copied, on a GPU after they were; pictures' bytes stay uint8.
+Refuses to know where samples come from.
 """
 
 from __future__ import annotations
@@ -75,11 +75,18 @@ def _targets(samples: Sequence[Sample], mask: Tensor) -> Targets:
 
 
 def to_device(part: T, device: torch.device | str) -> T:
-    """A batch or its targets with every tensor on `device`."""
+    """A batch or its targets with every tensor on `device`; float16 becomes float32 there."""
     return replace(part, **{one.name: _moved(getattr(part, one.name), device) for one in fields(part)})
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    return {key: tensor.to(device, non_blocking=True) for key, tensor in value.items()}
+        there = value.to(device, non_blocking=True)
+        return there.float() if there.dtype == torch.float16 else there
+    return {key: _moved(tensor, device) for key, tensor in value.items()}
+
+
+def tensors_of(part: Batch | Targets) -> list[Tensor]:
+    """Every tensor of a batch or its targets."""
+    values = [getattr(part, one.name) for one in fields(part)]
+    return [tensor for value in values for tensor in ([value] if isinstance(value, Tensor) else value.values())]

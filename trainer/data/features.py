@@ -61,10 +61,11 @@ class Features:
         """Array key → the shape of one position, as models are built with."""
         return {key: self._shape(key) for key in self.keys}
 
-    def dtype(self, key: str) -> np.dtype[Any]:
-        """What a model gets of an array: pictures' bytes stay uint8, all else is float32."""
+    def dtype(self, key: str, *, keeps_half: bool = False) -> np.dtype[Any]:
+        """What a batch has of an array: pictures' bytes stay uint8, all else, float16 too if asked, is float32."""
         stored = self._any_handle(key).dtype
-        return stored if stored == np.uint8 else np.dtype(np.float32)
+        stays = stored == np.uint8 or (keeps_half and stored == np.float16)
+        return stored if stays else np.dtype(np.float32)
 
     def why_absent(self, video_id: str) -> str | None:
         """The first reason, such as `unavailable:private`, why the video lacks some array; None if it has all."""

@@ -7,6 +7,7 @@ seen, whatever the number of workers before and after. Refuses to know models an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,15 @@ from torch.utils.data import DataLoader
 
 from storage.errors import SettingsError
 from storage.records import JSON
-from trainer.data.batching import Collate, Loaded
+from trainer.data.ahead import one_ahead
+from trainer.data.batching import Collate, Loaded, tensors_of, to_device
 from trainer.data.dataset import Draw, HighlightDataset
 
+_TORCH = {
+    np.dtype(np.uint8): torch.uint8,
+    np.dtype(np.float16): torch.float16,
+    np.dtype(np.float32): torch.float32,
+}
 SHARDS_AT_ONCE = 8
 """Examples are mixed within so many shards, about 2,400 videos of PHD2: reads stay near each other on disk, and a batch
 still has users from everywhere, since a hash put their videos into shards."""
@@ -40,6 +47,9 @@ class LoaderSettings:
     """Of `ranks` processes that train together, each sees its own share of every epoch, all shares equally long: up to
     `ranks - 1` examples are left out of an epoch, others each time."""
     ranks: int = 1
+    device: str = "cpu"
+    """Where batches come. On a GPU a thread copies the next one while a step computes, and rows stored as float16 are
+    copied as such: half the bytes."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.workers < 0 or self.prefetch < 1:
@@ -64,7 +74,7 @@ class Loader:
         self._batches = DataLoader(
             dataset,
             batch_sampler=_Rest(self),
-            collate_fn=collate_of(dataset),
+            collate_fn=collate_of(dataset, keeps_half=settings.device.startswith("cuda")),
             num_workers=settings.workers,
             multiprocessing_context=settings.start_method if settings.workers else None,
             prefetch_factor=settings.prefetch if settings.workers else None,
@@ -78,10 +88,30 @@ class Loader:
         return -(-len(self._numbers(self.epoch)) // self.settings.batch_size)
 
     def __iter__(self) -> Iterator[Loaded]:
-        for loaded in self._batches:
+        for loaded in self._arriving():
             self.batches_done += 1
             yield loaded
         self.epoch, self.batches_done = self.epoch + 1, 0
+
+    def _arriving(self) -> Iterator[Loaded]:
+        if not self.settings.device.startswith("cuda"):
+            yield from self._batches
+            return
+        device = torch.device(self.settings.device)
+        side = torch.cuda.Stream(device)
+
+        def copied(loaded: Loaded) -> tuple[Loaded, torch.cuda.Event]:
+            with torch.cuda.stream(side):
+                there = Loaded(to_device(loaded.batch, device), to_device(loaded.targets, device), loaded.examples)
+                return there, side.record_event()
+
+        with closing(one_ahead(self._batches, copied)) as batches:
+            for loaded, is_there in batches:
+                here = torch.cuda.current_stream(device)
+                here.wait_event(is_there)
+                for tensor in (*tensors_of(loaded.batch), *tensors_of(loaded.targets)):
+                    tensor.record_stream(here)  # its memory is the other stream's, which must not take it back in use
+                yield loaded
 
     def state_dict(self) -> dict[str, JSON]:
         """Where the loader stands: taken inside a loop, behind the batch in hand."""
@@ -143,8 +173,9 @@ def shuffled(shards: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int
     return np.lexsort((rng.permutation(len(shards)), pool_of[shards]))
 
 
-def collate_of(dataset: HighlightDataset) -> Collate:
-    """What makes batches of a dataset's samples."""
-    features = dataset.reader.features
-    dtypes = {key: torch.uint8 if features.dtype(key) == np.uint8 else torch.float32 for key in features.keys}
-    return Collate(features.shapes, dtypes, dataset.reader.settings.history != "none")
+def collate_of(dataset: HighlightDataset, *, keeps_half: bool = False) -> Collate:
+    """What makes batches of a dataset's samples; with `keeps_half` rows that are stored as float16 stay so."""
+    features, settings = dataset.reader.features, dataset.reader.settings
+    keeps_half &= settings.unit == "row"  # means over segments are more exact than the rows
+    dtypes = {key: _TORCH[features.dtype(key, keeps_half=keeps_half)] for key in features.keys}
+    return Collate(features.shapes, dtypes, settings.history != "none")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +22,7 @@ from models.highlight.lim import LIM
 from models.highlight.set_transformer import Layer, SetSettings, SetTransformer, neighbours
 from models.highlight.sl_module import ReleasedSLSettings, SLSettings
 from models.highlight.table import highlight_model
+from tests.conftest import REPOSITORY
 from tests.models.goldens import make_mini_net as maker
 from tests.models.highlight.batches import WIDTH, batch, small
 
@@ -215,3 +219,46 @@ def test_lims_second_network_looks_at_both_segments() -> None:
     logits = model.pair_logits(short, long)
     assert logits.shape == (6,)
     assert (model.pair_logits(long, short) - logits).abs().max() > 1e-4
+
+
+FULL_SIZE_STEP = """
+import resource, torch
+from models.highlight.contract import Batch
+from models.highlight.sl_module import SL_MODULE, SLSettings
+from trainer.objectives.set_learning import set_divergence
+from trainer.targets import Targets
+
+torch.manual_seed(0)
+model = SL_MODULE.build(SLSettings(test_sets="whole"), {"c3d.segments/fc7_linear": (4096,)})
+features = {"c3d.segments/fc7_linear": torch.randn(1, 20, 4096)}
+nothing, labels = torch.zeros(1, 0, 0), (torch.arange(20) < 3).float()[None]
+batch = Batch(features, torch.ones(1, 20).bool(), torch.zeros(1, 20, 2), {}, nothing.bool(), torch.zeros(1, 0, 0, 2))
+targets = Targets(labels, labels > 0, torch.zeros(1, 0, 2).long())
+sgd = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
+
+def loss():
+    return set_divergence(model(batch), batch, targets)
+
+with torch.no_grad():
+    before = float(loss() if model.eval() else 0)
+model.train()
+loss().backward()
+sgd.step()
+with torch.no_grad():
+    after = float(loss() if model.eval() else 0)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(sum(p.numel() for p in model.parameters()), before, after, peak)
+"""
+
+
+@pytest.mark.slow
+def test_the_published_size_trains_a_step_in_bounded_memory() -> None:
+    """Weights, gradients and momentum are 8.1 GB in single precision; all the rest has to fit into one more."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "2"}
+    words = [sys.executable, "-c", FULL_SIZE_STEP]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    weights, before, after, peak_bytes = (float(word) for word in done.stdout.split())
+    assert weights == 675_710_465
+    assert after < before, "a step of training lowers the loss on its own set"
+    assert 3 * 4 * weights < peak_bytes < 3 * 4 * weights + 1e9
