@@ -161,8 +161,9 @@ def test_rounds_go_on_where_they_stopped(domains: Path) -> None:
     assert not equal(next(iter(rounds(domains, seed=1))), straight[0])
 
 
-@pytest.mark.parametrize("name", ["dl_vhd", "sl_mcd"])
-@pytest.mark.parametrize("minutes", [0.0, 10.0], ids=["kept after each round", "kept after each epoch"])
+@pytest.mark.parametrize(
+    ("name", "minutes"), [("dl_vhd", 0.0), ("sl_mcd", 10.0)], ids=["kept after each round", "kept after each epoch"]
+)
 def test_broken_off_and_resumed_is_as_if_never_broken_off(
     folder: Path, tmp_path: Path, name: str, minutes: float
 ) -> None:

@@ -74,7 +74,8 @@ def test_chance_and_oracle_on_tvsum(shared_data: Path) -> None:
 
 def test_the_oracle_is_right_where_there_is_one_truth(shared_data: Path) -> None:
     found = estimate(published("cosum", shared_data).catalog, "oracle", "all", ("top5_majority", "top5_each"), seeds=1)
-    assert found["top5_majority"].mean == 1
+    # Of exca3's three shots no judge chose any, and it counts 0, as in MINI-Net's code: a third of one domain of ten.
+    assert found["top5_majority"].mean == pytest.approx(1 - 1 / 30)
     assert 0.9 < found["top5_each"].mean < 1
 
 
