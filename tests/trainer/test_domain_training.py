@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 
 from storage.catalog import read_catalog
 from storage.errors import LookupFailed, SettingsError
+from tests.conftest import REPOSITORY
 from tests.trainer.judged_stores import DOMAINS, FRAMES_PER_SECOND, write_domains
 from tests.trainer.test_fit import KillAt, Killed, same, weights
 from trainer.data import DataSettings, HighlightData, Loader, LoaderSettings, open_data
@@ -194,3 +197,26 @@ def test_the_best_half_of_the_highlights_is_taken_for_sound() -> None:
     scores, positive = np.array([3.0, 1.0, 5.0, 2.0, 3.0]), np.array([True, True, False, True, True])
     assert best_highlights(scores, positive, 0.5).tolist() == [True, False, False, False, True]
     assert best_highlights(scores, positive, 0.01).tolist() == [True, False, False, False, False]
+
+
+@pytest.mark.slow
+def test_a_step_at_the_published_width_takes_bounded_memory() -> None:
+    """Weights, gradients and momentum of 680 million numbers are 8.2 GB; what comes on top is small."""
+    command = [sys.executable, "-m", "benchmarks.set_step", "--recipes", "dl_vhd", "--steps", "1"]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=1200)
+    _, name, _, loss, gigabytes, _ = (cell.strip() for cell in ended.stdout.splitlines()[-1].split("|"))
+    assert name == "dl_vhd"
+    assert np.isfinite(float(loss))
+    assert float(gigabytes) < 11
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(folder: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer"]
+    ended = subprocess.run(
+        [*launch, "fit", "dl_vhd", str(folder), "--small"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr
+    path = next(folder.glob("runs/*/model.safetensors"))
+    assert all(torch.isfinite(value).all() for value in weights(path).values())
+    assert len(ended.stdout.splitlines()) == 1
