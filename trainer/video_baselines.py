@@ -6,7 +6,7 @@ Needs annotations only. Refuses to know what a model learns.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from trainer.cells import shown
 from trainer.estimates import Estimate, Evaluation, estimates
 from trainer.metrics.ranking import Floats
 from trainer.published import Table
-from trainer.summary_protocol import FrameScores, Summarised, evaluate_summaries, shots_named, summarised
+from trainer.summary_protocol import FrameScores, Shots, Summarised, evaluate_summaries, shots_named, summarised
 from trainer.video_protocols import AskedVideos, all_domains, asked_videos, evaluate_ranks, split_named
 
 
@@ -39,20 +39,26 @@ def video_table(catalog: Catalog, split: str, grouping: str, seeds: int) -> Iter
 
 def summary_table(catalog: Catalog, ids: Sequence[str], shots: str, folder: Path, seeds: int) -> Iterator[str]:
     """F-scores of rankers that give a shot one score; the oracle gives a frame the mean of what people did."""
-    shots_of, called = shots_named(shots, folder)
-    truth = summarised(catalog, ids, shots_of)
-    runs = {
-        name: [
-            evaluate_summaries(catalog, truth, _frame_scores(name, seed), called)
-            for seed in range(seeds if is_random(name) else 1)
-        ]
-        for name in VIDEO_RANKERS
-    }
+    runs = summary_runs(catalog, ids, shots_named(shots, folder), dict.fromkeys(VIDEO_RANKERS, seeds))
     first = runs[ORACLE][0]
     yield f"{catalog.name}, {first.protocol}, percent, mean [95 % over videos]"
-    yield f"videos: {len(first.ids)} of {len(truth)}"
+    yield f"videos: {len(first.ids)} of {len(ids)}"
     yield _heading()
     yield from (_line(name, *one) for name, found in runs.items() for one in _plain(found))
+
+
+def summary_runs(
+    catalog: Catalog, ids: Sequence[str], shots: tuple[Shots, str], rankers: Mapping[str, int]
+) -> dict[str, list[Evaluation]]:
+    """Ranker → F-scores, with as many seeds as `rankers` says if it rolls dice."""
+    truth = summarised(catalog, ids, shots[0])
+    return {
+        name: [
+            evaluate_summaries(catalog, truth, _frame_scores(name, seed), shots[1])
+            for seed in range(seeds if is_random(name) else 1)
+        ]
+        for name, seeds in rankers.items()
+    }
 
 
 def _frame_scores(name: str, seed: int) -> FrameScores:

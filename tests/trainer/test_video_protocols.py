@@ -24,7 +24,8 @@ from trainer.data import DataSettings, open_data
 from trainer.data.judgements import Judgements
 from trainer.data.places import Places
 from trainer.estimates import Estimate, Evaluation
-from trainer.published import Table
+from trainer.published import Table, load_table
+from trainer.reproduce import Order, reproduce
 from trainer.summary_protocol import Summarised, evaluate_summaries, of_tracks, pieces, summarised
 from trainer.video_protocols import all_domains, asked_videos, evaluate, evaluate_ranks, of_segments, split_named
 
@@ -194,6 +195,16 @@ def test_summaries_of_summe(shared_data: Path) -> None:
     assert len(best) == 6
     assert (best > chance).all()
     assert 0.1 < chance.mean() < 0.5 < best.mean() < 0.9  # chance is not 0 for scores below 0
+
+
+def test_chance_stands_beside_published_f_scores(shared_data: Path, tmp_path: Path) -> None:
+    catalog = published("summe", shared_data).catalog
+    write_catalog(Layout(tmp_path, "summe"), catalog)
+    rows = reproduce(Order(load_table("mha-fusion-2"), tmp_path / "summe"))
+    found = {row.row.name: row.found["f_max"] for row in rows if row.found}
+    assert set(found) == {"(chance)", "(oracle)"}
+    assert found["(chance)"].n == 25
+    assert found["(chance)"].high < found["(oracle)"].low
 
 
 def test_a_frame_has_the_mean_of_the_rows_that_cover_it_and_else_of_those_before() -> None:
