@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from storage.errors import LookupFailed, SettingsError
 from tests.conftest import REPOSITORY
 from tests.trainer.judged_stores import DOMAINS, FRAMES_PER_SECOND, write_domains
 from tests.trainer.test_fit import KillAt, Killed, same, weights
+from trainer.checkpoint import read_checkpoint
 from trainer.data import DataSettings, HighlightData, Loader, LoaderSettings, open_data
 from trainer.data.groups import videos_of
 from trainer.fit import FitOptions, Run, fit
@@ -182,6 +184,18 @@ def test_broken_off_and_resumed_is_as_if_never_broken_off(
             torch.manual_seed(broken)  # another process would begin with other random numbers
     assert broken == 3
     assert same(straight, weights(next(folder.glob("runs/*/model.safetensors"))))
+
+
+def test_the_best_epoch_on_held_out_videos_is_kept_and_never_one_on_the_target(folder: Path) -> None:
+    kept = ("training.validate=true", "training.select_by=ap_step", "training.epochs=3", "data.holdout_videos=2")
+    path = fit(Run(load_recipe("sl_module_wo_t", changes=kept, small=True), folder, 0), FitOptions())
+    rows = list(csv.DictReader((path.parent / "log.csv").read_text().splitlines()))
+    best = max(range(3), key=lambda epoch: float(rows[epoch]["validation_ap_step"]))
+    assert read_checkpoint(path).about["best_epoch"] == best
+    with pytest.raises(SettingsError, match="must not see labels of dog"):
+        fit(Run(load_recipe("dl_vhd", changes=kept, small=True), folder, 0), FitOptions())
+    with pytest.raises(SettingsError, match=r"set data\.holdout_videos"):
+        fit(Run(load_recipe("sl_module_wo_t", changes=kept[:3], small=True), folder, 0), FitOptions())
 
 
 def test_what_the_loop_cannot_do_is_refused(folder: Path) -> None:
