@@ -150,6 +150,9 @@ def _loading(run: Run, options: FitOptions, ranks: Ranks, device: str = "cpu") -
 def _rounds(run: Run, data: HighlightData, options: FitOptions, ranks: Ranks) -> RoundLoader:
     if data.places is None:
         raise SettingsError((f"recipe {run.recipe.name} learns from domains, and {data.catalog.name} has none",))
+    if run.recipe.training.validate and run.recipe.data.source:
+        hidden = f"labels of {run.recipe.data.domain}"
+        raise SettingsError((f"recipe {run.recipe.name} must not see {hidden}: set training.validate = false",))
     has_second = run.recipe.data.against != "nothing"
     loading = _loading(run, options, ranks)
     first = Loader(data.training(), loading)
