@@ -53,9 +53,9 @@ Progress = Callable[[int, int], None]
 class CategorySize:
     """How much to draw."""
 
-    train: int = 8
+    train: int = 4
     """Videos of each domain to learn from."""
-    test: int = 6
+    test: int = 8
 
 
 @dataclass(frozen=True)
