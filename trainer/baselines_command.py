@@ -14,10 +14,12 @@ from pathlib import Path
 from storage.catalog import read_catalog
 from storage.errors import SettingsError
 from trainer.baselines import BASELINES, baseline_tracks
+from trainer.data.groups import videos_of
 from trainer.data.judgements import rule_of
 from trainer.estimates import Estimate, Evaluation, estimates
 from trainer.protocols import Targets, evaluate, targets
-from trainer.video_baselines import video_table
+from trainer.video_baselines import summary_table, video_table
+from trainer.video_protocols import split_named
 
 METRICS = {"ap": "mAP", "nmsd": "nMSD", "recall_at_5": "R@5", "ap_uninterpolated": "mAP n.i.", "ap_step": "mAP step"}
 """What the table shows, and how it is headed; a lower nMSD is better."""
@@ -31,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>; it needs no features")
     parser.add_argument("--split", default="test", help="whose users are asked")
     parser.add_argument("--grouping", default="", help="which split, where a catalog has several, such as umt")
+    parser.add_argument("--summaries", action="store_true", help="F-scores of summaries, on TVSum; on SumMe always")
+    parser.add_argument("--shots", default="", help="of summaries: a table of shots, or an array for KTS to find them")
     parser.add_argument("--seeds", type=int, default=20, help="how many seeds for rankers that roll dice")
 
 
@@ -39,6 +43,11 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     if options.seeds < 1:
         raise SettingsError((f"--seeds is at least 1, got {options.seeds}",))
     catalog = read_catalog(options.folder)
+    if options.summaries or str(catalog.origin.get("reader", "")) == "SumMe":
+        settings = split_named(options.grouping)
+        ids = videos_of(catalog, options.split if options.grouping else "all", settings, domain="")[0]
+        yield from summary_table(catalog, ids, options.shots, options.folder, options.seeds)
+        return
     if rule_of(catalog) is not None:
         yield from video_table(catalog, options.split, options.grouping, options.seeds)
         return

@@ -120,7 +120,7 @@ def _below(order: Order, rows: Sequence[Measured]) -> Iterator[str]:
         yield f"not all rows are over the same {_whom(order.table)}: compare those with the same ids"
     told = [
         *((f"published: {row.row.note}", row) for row in rows if row.row.note),
-        *((row.why_not if row.why_not.startswith("not measured") else f"quoted {row.why_not}", row)
+        *((row.why_not if "not measured" in row.why_not else f"quoted {row.why_not}", row)
           for row in rows if row.why_not),
         *((f"gap: {gap}", row) for row in rows for gap in row.gaps),
         *((f"data: {note}", row) for row in rows for note in row.notes),

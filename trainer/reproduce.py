@@ -27,8 +27,10 @@ from trainer.protocols import PHD2, evaluate, scored_durations, targets
 from trainer.published import Row, Table
 from trainer.recipe import Recipe
 from trainer.scoring import Question, answer, judge
+from trainer.summary_protocol import OVER, PIECES, pieces
 from trainer.svm import Unfit
 from trainer.updates import Diverged
+from trainer.video_baselines import summary_runs
 from trainer.video_protocols import all_domains, asked_videos, evaluate_ranks, split_named
 
 BASELINE_SEEDS = 20
@@ -179,8 +181,10 @@ def _answers(order: Order, cell: Cell, run: Run, device: str, workers: int) -> t
 
 def _baseline(order: Order, row: Row, asked: _Asked) -> Measured:
     seeds = range(BASELINE_SEEDS if is_random(row.baseline) else 1)
+    is_of_summaries = set(order.table.metrics) <= {f"f_{over}" for over in OVER.values()}
+    measure = _of_summaries if is_of_summaries else _of_videos if order.table.domains else _of_users
     try:
-        judged = _of_videos(order, row, asked, seeds) if order.table.domains else _of_users(order, row, asked, seeds)
+        judged = measure(order, row, asked, seeds)
     except (LookupFailed, SettingsError) as error:
         return Measured(row, why_not=f"not measured: {error}")
     dropped = Counter(judged[0].dropped.values())
@@ -190,6 +194,12 @@ def _baseline(order: Order, row: Row, asked: _Asked) -> Measured:
 def _of_users(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Evaluation]:
     truth = targets(read_catalog(order.folder), order.table.split, PHD2, asked.durations, asked.users)
     return [evaluate(truth, baseline_tracks(BASELINES[row.baseline], truth, seed)) for seed in seeds]
+
+
+def _of_summaries(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Evaluation]:
+    catalog = read_catalog(order.folder)
+    ids = [video.video_id for video in catalog.videos]
+    return summary_runs(catalog, ids, (pieces, PIECES), {row.baseline: len(seeds)})[row.baseline]
 
 
 def _of_videos(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Evaluation]:

@@ -6,13 +6,18 @@ Needs annotations only. Refuses to know what a model learns.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
 
 from storage.catalog import Catalog
-from trainer.baselines import VIDEO_RANKERS, is_random, video_ranker
+from trainer.baselines import BASELINES, ORACLE, VIDEO_RANKERS, is_random, video_ranker
 from trainer.cells import shown
-from trainer.estimates import Estimate, Evaluation
+from trainer.estimates import Estimate, Evaluation, estimates
+from trainer.metrics.ranking import Floats
 from trainer.published import Table
+from trainer.summary_protocol import FrameScores, Shots, Summarised, evaluate_summaries, shots_named, summarised
 from trainer.video_protocols import AskedVideos, all_domains, asked_videos, evaluate_ranks, split_named
 
 
@@ -23,14 +28,58 @@ def video_table(catalog: Catalog, split: str, grouping: str, seeds: int) -> Iter
     dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(first.dropped.values()).items()))
     yield f"{catalog.name}, {first.protocol}, percent, mean [95 % over videos]"
     yield f"videos: {len(first.ids)} of {len(asked.domains)}; dropped: {dropped or 'none'}"
-    heading = f"{'ranker':<9} {'metric':<15} {'domain':<22} {'measured':>8} {'95 %':^16}"
-    yield f"{heading} {'seeds':>5} {'sd':>5} {'videos':>6} ids"
+    yield _heading()
     domains = [one for one in all_domains(catalog) if one in first.groups.values()]
     for name in VIDEO_RANKERS:
         runs = _runs(asked, name, seeds)
         for metric in runs[0].values:
             if metric != "scored_segments":
                 yield from (_line(name, metric, *one) for one in _averages(runs, metric, domains))
+
+
+def summary_table(catalog: Catalog, ids: Sequence[str], shots: str, folder: Path, seeds: int) -> Iterator[str]:
+    """F-scores of rankers that give a shot one score; the oracle gives a frame the mean of what people did."""
+    runs = summary_runs(catalog, ids, shots_named(shots, folder), dict.fromkeys(VIDEO_RANKERS, seeds))
+    first = runs[ORACLE][0]
+    yield f"{catalog.name}, {first.protocol}, percent, mean [95 % over videos]"
+    yield f"videos: {len(first.ids)} of {len(ids)}"
+    yield _heading()
+    yield from (_line(name, *one) for name, found in runs.items() for one in _plain(found))
+
+
+def summary_runs(
+    catalog: Catalog, ids: Sequence[str], shots: tuple[Shots, str], rankers: Mapping[str, int]
+) -> dict[str, list[Evaluation]]:
+    """Ranker → F-scores, with as many seeds as `rankers` says if it rolls dice."""
+    truth = summarised(catalog, ids, shots[0])
+    return {
+        name: [
+            evaluate_summaries(catalog, truth, _frame_scores(name, seed), shots[1])
+            for seed in range(seeds if is_random(name) else 1)
+        ]
+        for name, seeds in rankers.items()
+    }
+
+
+def _frame_scores(name: str, seed: int) -> FrameScores:
+    dice = np.random.default_rng(seed)
+
+    def scores(video: Summarised) -> Floats:
+        if name == ORACLE:
+            return np.asarray(video.ratings.mean(axis=0))
+        shots = np.stack([video.edges[:-1], video.edges[1:]], 1).astype(np.float64)
+        return np.repeat(BASELINES[name].score(shots, float(video.edges[-1]), dice), np.diff(video.edges))
+
+    return scores
+
+
+def _plain(runs: Sequence[Evaluation]) -> Iterator[tuple[str, str, Estimate]]:
+    yield from ((metric, "all", found) for metric, found in estimates(runs).items())
+
+
+def _heading() -> str:
+    start = f"{'ranker':<9} {'metric':<15} {'domain':<22} {'measured':>8} {'95 %':^16}"
+    return f"{start} {'seeds':>5} {'sd':>5} {'videos':>6} ids"
 
 
 def _runs(asked: AskedVideos, name: str, seeds: int) -> list[Evaluation]:

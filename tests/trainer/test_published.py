@@ -6,6 +6,7 @@ import pytest
 
 from storage.errors import LookupFailed
 from tests.conftest import REPOSITORY
+from trainer.cells import cells
 from trainer.published import Row, Table, load_table, table_names
 from trainer.recipe import recipe_names
 
@@ -19,16 +20,37 @@ def test_a_table_reads_and_its_numbers_are_in_their_unit(name: str) -> None:
     table = load_table(name)
     assert table.source
     numbers = [value for row in table.rows for value in row.published.values()]
-    low, high = (2, 100) if table.unit == "percent" else (0.05, 1)
-    assert all(low < number < high for number in numbers)
+    low, high = {"percent": (2, 100), "share": (0.05, 1), "count": (50, 10_000)}[table.unit]
+    assert all(low < number <= high for number in numbers)
+    printed = [value for row in table.rows for key, value in row.published.items() if not key.endswith("@columns")]
+    numbers = printed or [0.0]
     assert all(
         table.number(number) == f"{number:.{len(table.number(numbers[0]).partition('.')[2])}f}" for number in numbers
     )
 
 
-def test_every_recipe_of_a_paper_is_in_some_table() -> None:
-    made = {row.recipe for name in table_names() for row in load_table(name).rows}
+NOT_YET = {
+    "pld_vhd", "pld_vhd_wo_temporal", "pld_vhd_wo_spatial",
+    "pld_vhd_c3d", "pld_vhd_c3d_wo_temporal", "pld_vhd_c3d_wo_spatial",
+}  # fmt: skip
+"""Recipes that tables name and nobody has written."""
+
+
+def test_every_recipe_of_a_paper_is_in_some_table_and_every_row_has_a_recipe_there_is() -> None:
+    made = {row.recipe for name in table_names() for row in load_table(name).rows if row.recipe}
     assert set(recipe_names()) - made == {"video2gif_l1"}
+    assert made - set(recipe_names()) <= NOT_YET
+
+
+@pytest.mark.parametrize("name", [name for name in table_names() if load_table(name).domains])
+def test_rows_of_domains_load_with_all_they_change(name: str) -> None:
+    table = load_table(name)
+    for row in table.rows:
+        if row.recipe and row.recipe not in NOT_YET:
+            made = cells(table, row, (), small=False)
+            assert [cell.domain for cell in made] == list(table.domains)
+            asked = [cell.asked or (f"data.domain={cell.recipe.data.domain}",) for cell in made]
+            assert asked == [(f"data.domain={domain}",) for domain in table.domains]
 
 
 def test_a_figure_is_one_row_for_each_size_of_history() -> None:
@@ -50,14 +72,31 @@ def test_pr_nets_gains_are_those_of_its_text_but_for_one_that_is_noted() -> None
     assert any("28.24 %" in note for note in load_table("pr-net-1").notes)
 
 
-@pytest.mark.parametrize("name", ["mha-fusion-6", "mha-fusion-7"])
-def test_a_printed_mean_that_is_none_is_noted(name: str) -> None:
-    for row in load_table(name).rows:
-        values = [value for metric, value in row.published.items() if metric != "mean"]
-        mean = sum(values) / len(values)
-        is_off = abs(mean - row.published["mean"]) > 0.00501
+AVERAGED = [name for name in table_names() if any(key.endswith("@columns") for key in load_table(name).metrics)]
+
+
+@pytest.mark.parametrize("name", AVERAGED)
+def test_a_printed_mean_that_is_none_is_noted_and_the_true_one_stands_beside_it(name: str) -> None:
+    table = load_table(name)
+    (key,) = [metric for metric in table.metrics if metric.endswith("@columns")]
+    metric = key.removesuffix("@columns")
+    for row in table.rows:
+        if not row.published:
+            continue
+        values = [row.published[f"{metric}:{domain}"] for domain in table.domains]
+        mean, printed = sum(values) / len(values), row.published[metric]
+        assert row.published[key] == pytest.approx(mean)
+        # Rounding, and with three digits what another rounding of the columns would explain.
+        is_off = abs(mean - printed) > (0.00501 if table.digits == 2 else 0.00102)
         assert is_off == ("the mean of the" in row.note), row.name
         assert not is_off or row.note.endswith(f"{mean:.3f}")
+
+
+def test_pld_vhd_and_mha_fusion_show_their_averages_both_ways() -> None:
+    ours = next(row for row in load_table("pld-vhd-1").rows if row.name == "PLD-VHD")
+    assert (ours.published["ap_step"], round(ours.published["ap_step@columns"], 3)) == (0.730, 0.717)
+    ours = next(row for row in load_table("mha-fusion-6").rows if row.name == "Ours")
+    assert (ours.published["ap_step"], round(ours.published["ap_step@columns"], 3)) == (0.62, 0.642)
 
 
 def test_an_unknown_table_lists_those_there_are() -> None:
@@ -70,7 +109,6 @@ def test_an_unknown_table_lists_those_there_are() -> None:
     [
         ({}, "exactly one of recipe, baseline and quoted"),
         ({"recipe": "phd_ca", "baseline": "random"}, "exactly one of recipe, baseline and quoted"),
-        ({"recipe": "phd_cb"}, "names no recipe there is: 'phd_cb'"),
         ({"baseline": "luck"}, "names no baseline there is: 'luck'"),
     ],
 )
@@ -85,7 +123,13 @@ def test_numbers_are_printed_in_the_tables_own_unit() -> None:
     assert (share.number(0.228), share.measured(0.22847)) == ("0.228", "0.228")
 
 
-PAPERS = {"phd-gifs": "phd_gifs", "pr-net": "pr_net", "mha-fusion": "mha_fusion"}
+PAPERS = {
+    "phd-gifs": "phd_gifs",
+    "pr-net": "pr_net",
+    "mha-fusion": "mha_fusion",
+    "set-learning": "set_learning_dl_vhd",
+    "pld-vhd": "pld_vhd",
+}
 OURS = ("planted", "planted-pr-net")
 
 
@@ -95,8 +139,11 @@ def test_a_table_without_a_paper_publishes_nothing() -> None:
 
 @pytest.mark.parametrize("name", [name for name in table_names() if name not in OURS])
 def test_every_number_stands_in_the_paper(name: str) -> None:
-    paper = REPOSITORY.parent / "shared" / "papers" / f"{PAPERS[name.rpartition('-')[0]]}.txt"
+    file = next(file for prefix, file in PAPERS.items() if name.startswith(prefix))
+    paper = REPOSITORY.parent / "shared" / "papers" / f"{file}.txt"
     if not paper.is_file():
         pytest.skip(f"LOUD SKIP: the paper's text is not at {paper}; its numbers were compared with nothing")
     text, table = paper.read_text(), load_table(name)
-    assert [n for row in table.rows for n in row.published.values() if table.number(n) not in text] == []
+    printed = [n for row in table.rows for key, n in row.published.items() if not key.endswith("@columns")]
+    words = set(text.split())  # a number may be printed with fewer digits than the table's others
+    assert [n for n in printed if table.number(n) not in text and f"{n:.2f}" not in words] == []

@@ -142,7 +142,8 @@ def list_videos(reader: JudgedReader, split: str, side: Side) -> ExampleSet:
     if not examples:
         where = f"{'all but ' if is_outside else ''}{domain or 'all domains'}"
         part = f"split {split} of {grouping_of(catalog, settings)}"
-        raise SettingsError((f"{catalog.name} has no video left in {where}, {part}: {videos}",))
+        hint = "; set data.holdout_videos" if split == "validation" else ""
+        raise SettingsError((f"{catalog.name} has no video left in {where}, {part}: {videos}{hint}",))
     notes = (f"validation videos are {holdout}, as the dataset names none",) if holdout else ()
     return ExampleSet(tuple(examples), Account("users", 0, 0), videos, Account("history videos", 0, 0), notes)
 

@@ -1,0 +1,91 @@
+"""Training steps of set-based learning at its published width: `python -m benchmarks.set_step --device cuda`.
+
+671 million parameters of transformer, sets of 20 segments of 4,096 numbers that are drawn, SGD with momentum, one set
+of each kind a step, as the recipes have it. Prints Markdown: steps a second after a first one, and the most memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+
+from models.highlight.contract import Batch
+from trainer.distributed import Ranks
+from trainer.objectives.domains import Domains, draw_domains
+from trainer.objectives.table import domain_objective
+from trainer.recipe import load_recipe
+from trainer.targets import Targets
+from trainer.updates import Rounds
+
+RECIPES = ("sl_module", "dl_vhd", "sl_mcd")
+KEY, WIDTH, SEGMENTS = "c3d.segments/fc7_linear", 4096, 61
+"""61 is the mean number of clips of a video of YouTube Highlights."""
+
+
+def drawn(device: str, seed: int) -> Batch:
+    """One video of drawn features."""
+    rows = torch.randn(1, SEGMENTS, WIDTH, generator=torch.Generator().manual_seed(seed)).to(device)
+    starts = 2.0 * torch.arange(SEGMENTS, dtype=torch.float64, device=device)
+    spans = torch.stack([starts, starts + 4], dim=1)[None]
+    nothing = torch.zeros(1, 0, 0, device=device)
+    there = torch.ones(1, SEGMENTS, dtype=torch.bool, device=device)
+    return Batch({KEY: rows}, there, spans, {}, nothing.bool(), torch.zeros(1, 0, 0, 2, device=device))
+
+
+def domains_of(name: str, device: str) -> Domains:
+    """A round as the recipe draws it."""
+    source, target = drawn(device, 1), drawn(device, 2)
+    labels = torch.arange(SEGMENTS, device=device).remainder(3).sub(1).float()[None]
+    targets = Targets(labels, labels > 0, torch.full((1, 1, 2), -1, device=device))
+    return draw_domains(source, targets, target, load_recipe(name).sets, torch.Generator().manual_seed(0))
+
+
+def peak_gigabytes(device: str) -> float:
+    """The most memory so far: of the GPU, or of this process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def measured(name: str, device: str, steps: int) -> tuple[float, float, float]:
+    """Steps a second, the last loss, and the most memory in GB."""
+    recipe = load_recipe(name)
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = recipe.spec.build(recipe.model_settings, {KEY: (WIDTH,)})
+    updates = Rounds(
+        recipe, model.train(), Ranks(device=device), domain_objective(recipe.objective, **recipe.objective_settings)
+    )
+    domains = domains_of(name, device)
+    loss, _ = updates.learn(domains)
+    before = time.perf_counter()
+    for _ in range(steps):
+        loss, _ = updates.learn(domains)
+    return steps / (time.perf_counter() - before), loss, peak_gigabytes(device)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table; a recipe a row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--recipes", nargs="+", default=RECIPES)
+    options = parser.parse_args(arguments)
+    sys.stdout.write("| recipe | steps/s | loss | GB at most |\n|-|-|-|-|\n")
+    for name in options.recipes:
+        rate, loss, gigabytes = measured(name, options.device, options.steps)
+        sys.stdout.write(f"| {name} | {rate:.3g} | {loss:.4f} | {gigabytes:.1f} |\n")
+        sys.stdout.flush()
+        if options.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(options.device)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""`python -m trainer table` with a network for each domain: what is trained once, what is asked, what is averaged."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.judged_stores import write_domains
+from trainer.__main__ import DONE, main
+from trainer.published import Row, Table, load_table, table_names
+from trainer.report import rendered
+from trainer.reproduce import BASELINE_SEEDS, Order, reproduce
+
+METRICS = {"ap_step:dog": "dog", "ap_step:skiing": "skiing", "ap_step": "average", "ap_step@columns": "of columns"}
+OWN = ("data.domain={domain}",)
+ROWS = (
+    Row("Chance", baseline="random"),
+    Row("Oracle", baseline="oracle"),
+    Row("Source-only", recipe="sl_module_wo_t", changes=("data.domain=surfing",), asked=OWN),
+    Row("Adapted", recipe="dl_vhd", changes=("data.source=surfing", *OWN), published={"ap_step:dog": 0.649}),
+    Row("Alone", recipe="lsvm", changes=OWN),
+    Row("Unwritten", recipe="nobody_wrote_this", changes=OWN),
+)
+TABLE = Table("made-2", "A table", "a test", METRICS, unit="share", domains=("dog", "skiing"), rows=ROWS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_domains(tmp_path_factory.mktemp("domains"), absent=("dog01",))
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
+    order = Order(TABLE, folder, seeds=2, is_small=True)
+    lines = list(rendered(order, reproduce(order), "csv"))
+    return {(row["system"], row["metric"]): row for row in csv.DictReader(lines)}
+
+
+def test_a_network_is_trained_for_each_domain_and_one_for_all_that_share_it(
+    folder: Path, found: dict[tuple[str, str], dict[str, str]]
+) -> None:
+    names = [path.name.partition("-")[0] for path in folder.glob("runs/*")]
+    assert {name: names.count(name) for name in set(names)} == {"sl_module_wo_t": 2, "dl_vhd": 4, "lsvm": 4}
+    assert found["Source-only", "ap_step"]["seeds"] == "2"
+
+
+def test_all_rows_are_over_the_same_videos(found: dict[tuple[str, str], dict[str, str]]) -> None:
+    rows = [found[name, "ap_step"] for name in ("Chance", "Oracle", "Source-only", "Adapted")]
+    assert len({row["ids_sha256"] for row in rows}) == 1
+    assert {row["users"] for row in rows} == {"7"}
+    assert (rows[-1]["users_dropped"], found["Adapted", "ap_step:dog"]["users_dropped"]) == ("1", "1")
+    assert found["Chance", "ap_step"]["seeds"] == str(BASELINE_SEEDS)
+    assert {row["marks"] for row in rows[2:]} == {"planted:1 small widths on domains"}
+
+
+def test_averages_are_of_domains_and_chance_lies_below(found: dict[tuple[str, str], dict[str, str]]) -> None:
+    for name in ("Chance", "Source-only", "Adapted"):
+        of_each = [float(found[name, f"ap_step:{domain}"]["measured"]) for domain in TABLE.domains]
+        assert float(found[name, "ap_step"]["measured"]) == pytest.approx(sum(of_each) / 2)
+        assert found[name, "ap_step"]["measured"] == found[name, "ap_step@columns"]["measured"]
+    chance, adapted, oracle = (float(found[name, "ap_step"]["measured"]) for name in ("Chance", "Adapted", "Oracle"))
+    assert chance < adapted <= oracle == 1
+    assert found["Adapted", "ap_step:dog"]["published"] == "0.649"
+
+
+def test_a_domain_that_cannot_be_made_keeps_no_other_from_being_made(
+    found: dict[tuple[str, str], dict[str, str]], tmp_path: Path
+) -> None:
+    store = write_domains(tmp_path, absent=[f"skiing{number:02d}" for number in range(0, 8, 2)])
+    (half,) = reproduce(Order(replace(TABLE, rows=(ROWS[4],)), store, is_small=True))
+    assert set(half.found) == {"ap_step:dog"}
+    assert half.why_not.startswith("skiing not measured")
+    assert "no video left in skiing" in half.why_not
+    assert found["Unwritten", "ap_step"]["measured"] == ""
+    assert "no recipe 'nobody_wrote_this'" in found["Unwritten", "ap_step"]["why_not"]
+
+
+def test_a_domain_without_a_video_leaves_the_average_out(folder: Path) -> None:
+    rows = (replace(ROWS[0]), replace(ROWS[4], changes=("data.domain={domain}", "data.grouping=umt")))
+    order = Order(replace(TABLE, rows=rows), folder, is_small=True)
+    chance, half = reproduce(order)
+    assert set(chance.found) == set(METRICS)
+    assert not half.found
+    assert half.why_not.count("no train part of the split 'umt'") == 2
+
+
+@pytest.mark.parametrize("name", [one for one in table_names() if load_table(one).unit == "count"])
+def test_a_table_that_only_quotes_prints_its_numbers(
+    name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Path(shutil.copytree(folder, tmp_path / "domains"))
+    assert main(["table", name, str(own)]) == DONE
+    assert "2520" in capsys.readouterr().out
