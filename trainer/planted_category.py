@@ -77,7 +77,10 @@ class CategorySettings:
     """Of `fc7_linear` and `fc6`."""
 
     def __post_init__(self) -> None:
-        if min(self.train_videos, self.test_videos, self.width) < 1 or not 4 <= self.fewest_segments <= self.most_segments:
+        if (
+            min(self.train_videos, self.test_videos, self.width) < 1
+            or not 4 <= self.fewest_segments <= self.most_segments
+        ):
             raise ValueError(f"videos and width are at least 1, segments at least 4 and in order; got {self}")
         shares = (self.act_share, self.foreign_share, self.highlight_share, self.borderline_share)
         if min(shares) < 0 or max(shares[0] + shares[1], shares[2] + shares[3]) >= 1 or not self.highlight_share > 0:

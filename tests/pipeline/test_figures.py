@@ -53,8 +53,8 @@ def one_frame(shown: Film) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("figure", ["disc", "bar", "cross"])
 def test_a_single_frame_does_not_tell_who_performs(figure: str) -> None:
-    """A linear rule on looks, fitted to 60 frames of each kind and asked about 60 others. (A ring that swells is now and
-    then larger than any quiet one, so that one frame says a little.)"""
+    """A linear rule on looks, fitted to 60 frames of each kind, asked about 60 others. (A ring that swells is
+    now and then larger than any quiet one, so that one frame says a little.)"""
     rng = np.random.default_rng(SEED)
     kinds = np.arange(240) % 2
     manners = ("still", PERFORMANCES[figure])

@@ -60,7 +60,7 @@ def test_pictures_of_some_frames_alone_and_catalogs_without_figures_are_refused(
     folder = write_category_films(tmp_path / "cut", 1)
     path = folder / "sources" / "v0.figure.npy"
     np.save(path, np.load(path)[:-1])
-    with pytest.raises(SettingsError, match="v0 has 32 pictures in frames-.* and 31 frames in .*frames_per_second = 0"):
+    with pytest.raises(SettingsError, match=r"v0 has 32 pictures in frames-.* and 31 frames .* frames_per_second = 0"):
         plant_saliency(folder, SETTINGS)
     with pytest.raises(LookupFailed, match="only drawn catalogs say where their figure is"):
         plant_saliency(write_films(tmp_path / "plain", 1), SaliencySettings(seed=9))

@@ -73,7 +73,9 @@ def test_a_figure_is_told_for_every_frame_of_the_file(folder: Path) -> None:
         assert light[covers].mean() > light[~covers].mean() + 60
 
 
-@pytest.mark.parametrize("content", [b"", b"video,start\n", b"video_id,domain,part,start,end,label,manner\na,b,c,0,x,1,d\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"video,start\n", b"video_id,domain,part,start,end,label,manner\na,b,c,0,x,1,d\n"]
+)
 def test_another_table_is_refused(content: bytes) -> None:
     with pytest.raises(SettingsError, match=r"start with video_id|line 2 of segments.csv|no video"):
         survey_category_sample({"segments": content}, name="category-sample")
