@@ -1,4 +1,4 @@
-"""Figures that hold still, drift or perform, drawn over a ground on which dim things move: segments of the category sample.
+"""Figures that hold still, drift or perform, over a ground on which dim things move: segments of a video.
 
 Knows one segment at a time, and where its figure is. Refuses to know files, domains and labels. As in `scenes.py`, only
 operations that IEEE 754 defines to the last bit shape a picture.
@@ -60,9 +60,7 @@ def random_look(rng: np.random.Generator) -> Look:
     return Look(np.array(colours, np.float32), rng.random(32, np.float32))
 
 
-def film(
-    figure: str, manner: str, look: Look, times_seconds: NDArray[np.float64], *, width: int, height: int
-) -> Film:
+def film(figure: str, manner: str, look: Look, times_seconds: NDArray[np.float64], *, width: int, height: int) -> Film:
     """Draw a segment at `(T,)` seconds since it began. KeyError for a figure or manner that there is not."""
     x = (((np.arange(width) + 0.5) / height * 2 - width / height).astype(np.float32))[None, None, :]
     y = (((np.arange(height) + 0.5) / height * 2 - 1).astype(np.float32))[None, :, None]
@@ -106,7 +104,9 @@ def _cover(figure: str, manner: str, numbers: Plane, x: Plane, y: Plane, t: Plan
     centre_x, centre_y = _place(numbers)
     radius = _between(0.34, 0.42, numbers[2])
     beat = _wave(t * _between(*PERIODS_A_SECOND, numbers[3]) + numbers[4])
-    cosine, sine = _turned(numbers[5] + (t * _between(*PERIODS_A_SECOND, numbers[3]) / 2 if manner == "turn" else 0 * t))
+    cosine, sine = _turned(
+        numbers[5] + (t * _between(*PERIODS_A_SECOND, numbers[3]) / 2 if manner == "turn" else 0 * t)
+    )
     move_x, move_y, grown = _MANNERS[manner](beat, t, numbers)
     away_x, away_y = x - centre_x - move_x, y - centre_y - move_y
     along, across = away_x * cosine + away_y * sine, away_y * cosine - away_x * sine
@@ -151,12 +151,21 @@ def _cross(along: Plane, across: Plane, radius: Plane) -> Plane:
     return np.minimum(wide, high)
 
 
-_SHAPES: dict[str, Callable[[Plane, Plane, Plane], Plane]] = {"disc": _disc, "bar": _bar, "ring": _ring, "cross": _cross}
+_SHAPES: dict[str, Callable[[Plane, Plane, Plane], Plane]] = {
+    "disc": _disc,
+    "bar": _bar,
+    "ring": _ring,
+    "cross": _cross,
+}
 """Figure → distance from its edge, negative inside, of `along` and `across` its axes."""
 _Move = tuple[Plane, Plane, Plane]
 _MANNERS: dict[str, Callable[[Plane, Plane, Plane], _Move]] = {
     "still": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0 * t),
-    "drift": lambda beat, t, numbers: (_between(-0.12, 0.12, numbers[6]) * t, _between(-0.12, 0.12, numbers[7]) * t, 1 + 0 * t),
+    "drift": lambda beat, t, numbers: (
+        _between(-0.12, 0.12, numbers[6]) * t,
+        _between(-0.12, 0.12, numbers[7]) * t,
+        1 + 0 * t,
+    ),
     "hop": lambda beat, t, numbers: (0 * t, -0.3 * np.abs(beat), 1 + 0 * t),
     "turn": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0 * t),
     "swell": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0.3 * beat),

@@ -1,4 +1,4 @@
-"""`python -m trainer maps MODEL FOLDER`: distinction maps of a finished PLD-VHD, as a picture and, where known, numbers.
+"""`python -m trainer maps MODEL FOLDER`: distinction maps of a finished PLD-VHD as a picture, and numbers.
 
 Refuses to know how maps are made.
 """

@@ -59,9 +59,7 @@ def _tastes(options: argparse.Namespace) -> Path:
 
 
 def _category(options: argparse.Namespace) -> Path:
-    settings = CategorySettings(
-        seed=options.seed, train_videos=options.train_videos, test_videos=options.test_videos
-    )
+    settings = CategorySettings(seed=options.seed, train_videos=options.train_videos, test_videos=options.test_videos)
     return plant_category(options.root, settings)
 
 

@@ -41,6 +41,8 @@ FILLERS = 3
 EXCITEMENTS = 2
 LATENT = len(DOMAINS) * ACTS + FILLERS + EXCITEMENTS + 1
 """A direction for each act, each filler, each kind of excitement, and the theme, in this order."""
+LOUD = 3.0
+"""Times the size of what a segment shows of its theme, hint and noise alike; an act has 2."""
 SEGMENT_SECONDS = 3.0
 READER = "category sample"
 """Read and measured as the drawn category sample is."""
@@ -53,29 +55,32 @@ class CategorySettings:
     """How much to plant. The same settings give the same bytes."""
 
     seed: int = 0
-    train_videos: int = 30
+    train_videos: int = 80
     """Of each domain."""
-    test_videos: int = 30
+    test_videos: int = 40
     fewest_segments: int = 20
     most_segments: int = 40
-    act_share: float = 0.5
+    act_share: float = 0.45
     """Of segments that show an act of their own domain; `foreign_share` show another's, and the rest filler."""
-    foreign_share: float = 0.15
-    content: float = 1.5
+    foreign_share: float = 0.1
+    content: float = 2.5
     """How much better an act of the own domain is, in standard deviations of excitement."""
-    favourite: float = 0.75
+    favourite: float = 0.4
     """How much better again a domain's best act is."""
     hint: float = 0.5
     """What a segment shows of its video's theme, in standard deviations of what hides it."""
-    highlight_share: float = 0.35
+    highlight_share: float = 0.3
     borderline_share: float = 0.1
-    noise: float = 1.0
+    noise: float = 0.4
     """Standard deviation of what is added to each value of a row."""
     width: int = 64
     """Of `fc7_linear` and `fc6`."""
 
     def __post_init__(self) -> None:
-        if min(self.train_videos, self.test_videos, self.width) < 1 or not 4 <= self.fewest_segments <= self.most_segments:
+        if (
+            min(self.train_videos, self.test_videos, self.width) < 1
+            or not 4 <= self.fewest_segments <= self.most_segments
+        ):
             raise ValueError(f"videos and width are at least 1, segments at least 4 and in order; got {self}")
         shares = (self.act_share, self.foreign_share, self.highlight_share, self.borderline_share)
         if min(shares) < 0 or max(shares[0] + shares[1], shares[2] + shares[3]) >= 1 or not self.highlight_share > 0:
@@ -159,7 +164,7 @@ def _video(video_id: str, domain: str, part: str, settings: CategorySettings) ->
     latents = np.zeros((count, LATENT))
     latents[np.arange(count), shown] = 2.0
     latents[:, -1 - EXCITEMENTS : -1] = excitement
-    latents[:, -1] = (1 if theme else -1) * settings.hint + rng.normal(size=count)
+    latents[:, -1] = LOUD * ((1 if theme else -1) * settings.hint + rng.normal(size=count))
     return PlantedVideo(video_id, domain, part, latents, _labels(worth, settings))
 
 

@@ -53,9 +53,9 @@ Progress = Callable[[int, int], None]
 class CategorySize:
     """How much to draw."""
 
-    train: int = 8
+    train: int = 4
     """Videos of each domain to learn from."""
-    test: int = 6
+    test: int = 8
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,12 @@ def write_category_sample(
     """
     size = size or CategorySize()
     rng = np.random.default_rng(seed)
-    planned = [(domain, part) for domain in DOMAINS for part, n in (("train", size.train), ("test", size.test)) for _ in range(n)]
+    planned = [
+        (domain, part)
+        for domain in DOMAINS
+        for part, n in (("train", size.train), ("test", size.test))
+        for _ in range(n)
+    ]
     rows: list[tuple[object, ...]] = []
     for number, (domain, part) in enumerate(planned):
         video_id = f"{domain}-{number + 1:03d}"

@@ -159,6 +159,7 @@ import tasks
 from tasks.settings import load
 for catalog in ("sample", "sample-large"):
     print(catalog, [variant.settings.stride_frames for variant in load(catalog).variants if variant.name == "c3d"])
+print([(variant.name, variant.settings.frames_per_second) for variant in load("category-sample").variants])
 """
 
 
@@ -168,7 +169,7 @@ def test_a_setting_can_be_changed_for_one_catalog(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOOK], capture_output=True, text=True, check=True, cwd=REPOSITORY, env=environment
     )
-    assert done.stdout.splitlines() == ["sample [32]", "sample-large [16]"]
+    assert done.stdout.splitlines() == ["sample [32]", "sample-large [16]", "[('frames', 0.0)]"]
 
 
 def test_a_misspelt_setting_for_one_catalog_is_an_error(tmp_path: Path) -> None:

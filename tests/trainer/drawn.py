@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from storage.catalog import Catalog, write_catalog
 from storage.layout import Layout
-from storage.records import Annotation, FeatureTrack, Ragged, Video
+from storage.records import Annotation, FeatureTrack, Group, Ragged, Video
 from tests.trainer.stores import SHARDS, write_variant
 
 HEIGHT, WIDTH = 32, 64
@@ -75,4 +75,33 @@ def write_films(
     write_catalog(Layout(root, "films"), catalog)
     write_variant(root / "films", pictures, variant="frames", settings={"extractor": "frames"})
     write_variant(root / "films", saliency, variant="tased", settings={"extractor": "tased", "weights": mark})
+    return root / "films"
+
+
+def write_category_films(root: Path, films: int, *, scenes: int = 2, frames: int = 16, seed: int = 0) -> Path:
+    """The same films as a judged catalog, as the category sample is: of one domain, every second one for testing, with
+    all frames as pictures, and in its sources where the object is. Saliency is left to be planted."""
+    rng = np.random.default_rng(seed)
+    sources = Layout(root, "films").sources
+    sources.mkdir(parents=True)
+    names = [f"v{number}" for number in range(films)]
+    marks, groups, pictures = [], [], []
+    for number, name in enumerate(names):
+        kinds = [place % 2 == number % 2 for place in range(scenes)]
+        drawn = [scene(rng, frames, is_highlight=kind) for kind in kinds]
+        seen, where = np.concatenate([one for one, _ in drawn]), np.concatenate([one for _, one in drawn])
+        seconds = frames * 0.1
+        marks += [
+            Annotation(name, "match", place * seconds, (place + 1) * seconds, 1.0 if kind else -1.0)
+            for place, kind in enumerate(kinds)
+        ]
+        groups += [Group("domain", "films", name), Group("vlist_sel", ("train", "test")[number % 2], name)]
+        pictures.append(FeatureTrack(name, frame_spans(len(seen)), {"jpeg": jpegs(seen)}))
+        np.save(sources / f"{name}.figure.npy", np.packbits(where, axis=2))
+    catalog = Catalog(
+        name="films", videos=tuple(map(Video, names)), users=(), links=(), annotations=tuple(marks),
+        shard_count=SHARDS, time_unit="seconds", origin={"reader": "category sample"}, groups=tuple(groups),
+    )  # fmt: skip
+    write_catalog(Layout(root, "films"), catalog)
+    write_variant(root / "films", pictures, variant="frames", settings={"extractor": "frames"})
     return root / "films"

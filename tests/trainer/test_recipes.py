@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from models.highlight.table import HIGHLIGHT_MODELS
+from tests.trainer.drawn import write_category_films
 from tests.trainer.judged_stores import write_domains
 from trainer.checkpoint import read_checkpoint
 from trainer.estimates import Evaluation
 from trainer.fit import FitOptions, Run, fit, restore
 from trainer.planted import PlantedSettings, Timing, plant
+from trainer.planted_saliency import SaliencySettings, plant_saliency
 from trainer.recipe import Recipe, load_recipe, recipe_names
 from trainer.scoring import Question, answer, judge
 
@@ -23,6 +25,7 @@ SHAPES = {
     "yolov5/p5": (512, 4, 4),
     "keypoint_rcnn/joints": (5, 17, 3),
     "keypoint_rcnn/joint_features": (5, 17, 512),
+    "tased/saliency": (28, 48),
     "c3d.segments/fc6": (4096,),
     "c3d.segments/fc7_linear": (4096,),
 }
@@ -51,6 +54,8 @@ PARAMETERS = {
     "phd_ca_svm_d": 8_422_038,
     "phd_rh": 22_287_361,
     "phd_sa": 2_097_682,
+    "pld_vhd": 21_260_693,
+    "pld_vhd_c3d": 35_478_209,
     "pr_net": 22_312_960,
     "pr_net_mean_u": 22_312_448,
     "pr_net_residual": 23_090_176,
@@ -78,6 +83,8 @@ SAME_NETWORK = {
     "sl_dan": ("released",),
     "sl_module": ("released",),
     "video2gif": ("video2gif_l1",),
+    "pld_vhd": ("wo_spatial", "wo_temporal"),
+    "pld_vhd_c3d": ("wo_spatial", "wo_temporal"),
     "pr_net": ("ce", "g", "h0", "h5", "literal", "mean_u_g", "ranking", "triplet"),
     "mha_fusion": (
         "0", "10", "5", "literal", "no_label", "no_label_literal", "no_margin", "no_margin_literal", "no_sparsity"
@@ -86,12 +93,18 @@ SAME_NETWORK = {
 """Recipe → the ablations that change its training and nothing of its size."""
 
 
+def shape_of(key: str, recipe: Recipe) -> tuple[int, ...]:
+    """Of one position."""
+    clip = recipe.data.clip
+    return (clip.frames, clip.height, clip.width, 3) if clip and key == "frames/jpeg" else SHAPES[key]
+
+
 def test_full_widths_have_as_many_parameters_as_they_had() -> None:
     found = {}
     for name in recipe_names():
         recipe = load_recipe(name)
         with torch.device("meta"):
-            model = recipe.spec.build(recipe.model_settings, {key: SHAPES[key] for key in recipe.data.arrays})
+            model = recipe.spec.build(recipe.model_settings, {key: shape_of(key, recipe) for key in recipe.data.arrays})
         found[name] = sum(parameter.numel() for parameter in model.parameters())
     same = {
         child if child.startswith(parent) else f"{parent}_{child}": PARAMETERS[parent]
@@ -151,9 +164,10 @@ def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 OF_DOMAINS = [name for name in recipe_names() if load_recipe(name).data.domain]
+OF_PIXELS = [name for name in recipe_names() if load_recipe(name).data.clip is not None]
 
 
-@pytest.mark.parametrize("name", sorted(set(recipe_names()) - set(OF_DOMAINS)))
+@pytest.mark.parametrize("name", sorted(set(recipe_names()) - set(OF_DOMAINS) - set(OF_PIXELS)))
 def test_small_runs_from_a_store_to_numbers(name: str, folder: Path) -> None:
     found = measured_small(load_recipe(name, changes=CHANGES, small=True), folder)
     assert len(found.ids) + len(found.dropped) == PLANTED.test_users
@@ -164,6 +178,21 @@ def test_small_runs_on_a_domain_from_a_store_to_numbers(name: str, domains: Path
     durations = DURATIONS if load_recipe(name).data.first_seconds else ()
     found = measured_small(load_recipe(name, changes=durations, small=True), domains)
     assert len(found.ids) == 4
+    assert (found.values["scored_segments"] == 1).all()
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Films of an object, with saliency of it."""
+    folder = write_category_films(tmp_path_factory.mktemp("films"), 6)
+    plant_saliency(folder, SaliencySettings(frames_per_second=2.5, first_second=0.3))
+    return folder
+
+
+@pytest.mark.parametrize("name", OF_PIXELS)
+def test_small_runs_on_pixels_from_a_store_to_numbers(name: str, films: Path) -> None:
+    found = measured_small(load_recipe(name, small=True), films)
+    assert found.ids == ("films/v1", "films/v3", "films/v5")
     assert (found.values["scored_segments"] == 1).all()
 
 

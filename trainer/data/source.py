@@ -92,7 +92,9 @@ def open_data(folder: Path, settings: DataSettings, *, trained_on: TrainedOn | N
     if rule_of(catalog) is not None:
         return HighlightData(catalog, features, None, settings, shots, Places(folder, catalog))
     if settings.rows_drawn is not None:
-        raise SettingsError((f"rows_drawn is for catalogs whose segments were judged; {catalog.name} has users' marks",))
+        raise SettingsError(
+            (f"rows_drawn is for catalogs whose segments were judged; {catalog.name} has users' marks",)
+        )
     return HighlightData(catalog, features, Marks(catalog), settings, shots)
 
 
