@@ -107,7 +107,26 @@ def _double(x: Tensor, encoded: Tensor) -> Tensor:
     over_frames = nn.functional.max_pool3d(encoded, (4, 1, 1))  # (B, C, 4, 2h, 2w)
     window: dict[str, Any] = {"kernel_size": (1, 3, 3), "stride": (1, 2, 2), "padding": (0, 1, 1)}
     _, places = nn.functional.max_pool3d_with_indices(over_frames, **window)
-    return nn.functional.max_unpool3d(x, places, **window, output_size=list(over_frames.shape[2:]))
+    return unpooled(x, places, **window, output_size=list(over_frames.shape[2:]))
+
+
+def unpooled(x: Tensor, places: Tensor, **window: Any) -> Tensor:
+    """`torch.nn.functional.max_unpool3d` as a CPU computes it: of several values for one place, the last counts.
+
+    Windows overlap, so places come more than once; the kernel for GPUs lets chance decide between their values.
+    """
+    if not x.is_cuda:
+        return nn.functional.max_unpool3d(x, places, **window)
+    return last_at(x, places, window["output_size"])
+
+
+def last_at(x: Tensor, places: Tensor, size: Sequence[int]) -> Tensor:
+    """`(B, C, t, h, w)` and their flat places in `size` → `(B, C, *size)`, 0 where there is none; the last counts."""
+    values, targets = x.flatten(2), places.flatten(2)
+    numbers = torch.arange(values.shape[2], device=x.device).expand_as(targets)
+    last = torch.full((*values.shape[:2], math.prod(size)), -1, device=x.device)
+    last = last.scatter_reduce(2, targets, numbers, "amax")
+    return torch.where(last < 0, 0, values.gather(2, last.clamp(min=0))).view(*values.shape[:2], *size)
 
 
 class TasedNet(nn.Module):
@@ -158,7 +177,7 @@ class TasedNet(nn.Module):
         y1 = nn.functional.max_pool3d(y1, (2, 1, 1))  # (B, 832, 4, 14, 24)
         x, places = nn.functional.max_pool3d_with_indices(y1, (1, 2, 2))  # (B, 832, 4, 7, 12)
         z = self.convtsp1(self.base4(x))  # (B, 832, 4, 7, 12)
-        z = nn.functional.max_unpool3d(z, places, (1, 2, 2))  # (B, 832, 4, 14, 24)
+        z = unpooled(z, places, kernel_size=(1, 2, 2), output_size=list(y1.shape[2:]))  # (B, 832, 4, 14, 24)
         z = _double(self.convtsp2(z), y2)  # (B, 480, 4, 28, 48)
         z = _double(self.convtsp3(z), y3)  # (B, 192, 4, 56, 96)
         saliency: Tensor = self.convtsp4(z)  # (B, 1, 1, 224, 384): two convolutions halve the time

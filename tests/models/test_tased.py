@@ -23,7 +23,7 @@ from torch import Tensor
 from models.extractors.spec import Extractor, Frame, FramesAtRateWithHistory
 from models.extractors.table import extractor
 from models.extractors.tased import SPEC, TasedSettings
-from models.extractors.tased_network import TasedExtractor, TasedNet, initialise, load_weights
+from models.extractors.tased_network import TasedExtractor, TasedNet, initialise, last_at, load_weights
 from pipeline.decode import Decoding
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
@@ -174,3 +174,14 @@ def test_real_video_equals_the_authors_script(shared_data: Path, tmp_path: Path,
         sys.stdout.write(f"frame {number}: {error:.1e}, rounding to float16 {rounding:.1e}\n")
         assert error <= 1e-4
         assert rounding <= 2**-11
+
+
+def test_of_several_values_for_one_place_the_last_counts_as_on_a_cpu() -> None:
+    window: dict[str, Any] = {"kernel_size": (1, 3, 3), "stride": (1, 2, 2), "padding": (0, 1, 1)}
+    encoded = torch.relu(torch.randn(2, 3, 4, 14, 24, generator=torch.Generator().manual_seed(0)))
+    pooled, places = torch.nn.functional.max_pool3d_with_indices(encoded, **window)
+    assert any(len(of_one.unique()) < of_one.numel() for of_one in places.flatten(0, 1)), "no place comes twice"
+    values = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(1))
+    size = list(encoded.shape[2:])
+    expected = torch.nn.functional.max_unpool3d(values, places, **window, output_size=size)
+    assert torch.equal(last_at(values, places, size), expected)
