@@ -43,7 +43,7 @@ TOLERANCES = {"frames.jpeg": 1e-2, "keypoint_rcnn.joint_features": 5e-3, "tased.
 """Arrays that rounding moves further: JPEG decoders differ by a step of 255; joint features and unpooled saliency
 hang on which of two nearly equal values is larger (over 1 and 2 threads and three instruction sets: up to 5e-4)."""
 TOLERANCES_ON_GPUS = {"tased.saliency": 5e-2}
-"""A GPU rounds in every layer: 2e-2 on an H200, as far as wrong pictures move this array, so `WITHIN` has to see them."""
+"""A GPU rounds in every layer: 2e-2 on an H200, as far as wrong pictures move it, so `WITHIN` has to see those."""
 WITHIN = {"tased": "convtsp1"}
 """Extractor → the part of its network whose output is held to as well: the last one that amplifies no rounding."""
 
