@@ -53,9 +53,9 @@ def extract_shard(
     device = resolve_device(settings.device)
     asked_as = catalog_of(settings).asked_as
     decoder = ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
-    for variant in settings.variants:
-        prove(variant.spec, device, settings.layout.proofs, variant.numerics)
     with lease(settings.layout.lease(job.shard)), decoder, _kept_times(settings, run_name, job.shard) as times:
+        for variant in settings.variants:
+            prove(variant.spec, device, settings.layout.proofs, variant.numerics)
         process_shard(
             job,
             fetch=lambda video_id, retry: fetch(
