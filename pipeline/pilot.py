@@ -84,9 +84,9 @@ def _of_videos(ledger: Mapping[str, Seconds]) -> dict[str, Seconds]:
     total = added(ledger.values())
     wall = of_shard.get("wall", 0.0)
     busy = max(0.0, wall - total.get("wait_download", 0.0))
-    # Several threads may lead at once: their `wall` is then more than the clock's. Commits and waits that are nobody's
-    # are spread over the videos as their own time is.
-    scale = (of_shard.get("clock", wall) / wall if wall else 1.0) * busy
+    # Several threads may lead at once: their `wall` is then more than the clock's. One is less, by the start-up proofs.
+    # Commits and waits that are nobody's are spread over the videos as their own time is.
+    scale = busy * (min(1.0, of_shard.get("clock", wall) / wall) if wall else 1.0)
     led = {video_id: _leading(spent) for video_id, spent in videos.items()}
     every = sum(led.values()) or 1.0
     return {video_id: {**spent, BUILDING: scale * led[video_id] / every} for video_id, spent in videos.items()}

@@ -53,13 +53,13 @@ def extract_shard(
     """
     device = resolve_device(settings.device)
     asked_as = catalog_of(settings).asked_as
-    for variant in settings.variants:
-        prove(variant.spec, device, settings.layout.proofs, variant.numerics)
     with (
         lease(settings.layout.lease(job.shard)),
         _children(settings, at_once(settings, device)) as children,
         _kept_times(settings, run_name, job.shard) as times,
     ):
+        for variant in settings.variants:
+            prove(variant.spec, device, settings.layout.proofs, variant.numerics)
         decoder, *beside = [watched(child) for child in children]
         process_shard(
             job,

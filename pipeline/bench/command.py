@@ -41,7 +41,9 @@ class Found:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Everything the command takes."""
-    parser.add_argument("videos", type=Path, nargs="+", metavar="VIDEO", help="files like those that will be built")
+    parser.add_argument(
+        "videos", type=Path, nargs="+", metavar="VIDEO", help="like those to be built, a minute or more"
+    )
     parser.add_argument("--extractors", default=",".join(sorted(EXTRACTORS)), help="which, by comma; all by default")
     parser.add_argument("--backends", default=",".join(BACKENDS), help="which decoders, by comma; all by default")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 and so on")

@@ -48,14 +48,15 @@ def measure_networks(
     """Measure and say it as a table, line by line. `frames_per_second` is that of the videos to come."""
     device = resolve_device(device)
     found = Networks(device)
+    specs = [spec for spec in map(EXTRACTORS.__getitem__, names) if spec.needs_weights]
+    if not specs:
+        return found
     with Lanes(device) as lanes:
         say(f"\n{device_name(device)}, {lanes.count} lanes")
         say(f"{'network':<16}{'precision':<11}{'batch':>5}{'windows/s':>12}{'of peak':>9}{'times real time':>17}")
-        for name in names:
-            spec = EXTRACTORS[name]
-            if spec.needs_weights:
-                for line in _lines(spec, lanes, frames_per_second, rounds, found):
-                    say(line)
+        for spec in specs:
+            for line in _lines(spec, lanes, frames_per_second, rounds, found):
+                say(line)
     return found
 
 
