@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import luigi
 
+from models.extractors.spec import random_seed
 from pipeline.described import variant_of
 from pipeline.extract import Variant, resolve_device
 from pipeline.media import SUFFIXES, digest
@@ -145,8 +146,11 @@ class HighlightVideo(luigi.Task):
         return Layout(self.settings.layout.root, request.catalog().name).report / name
 
     def complete(self) -> bool:
-        """Whether it was cut."""
-        return self.place().is_file()
+        """Whether it was cut. Luigi asks before anything runs, and would pass over a finished task without a word."""
+        is_there = self.place().is_file()
+        if is_there:
+            reporting.say(f"reel     {self.place()} (cut by an earlier run; its timeline lies beside it)")
+        return is_there
 
     def run(self) -> None:
         """Extract, predict, draw, cut, tell."""
@@ -189,11 +193,13 @@ def settings_for(request: Request, settings: Settings) -> Settings:
 
 
 def _variant(name: str, described: Mapping[str, JSON], weights: WeightsFolder) -> Variant:
-    section: Any = SECTIONS[str(described.get("extractor"))]() if described.get("extractor") in SECTIONS else None
-    fields = {key: str(value) for key, value in vars(section or object()).items() if isinstance(value, str)}
-    if fields.get("weights", "") and not fields["weights"].startswith("random:"):
-        fields["weights"] = str(weights.original(fields["weights"]))
-    return variant_of(name, described, configured=fields, converted=weights.converted)
+    """The variant of a description, with the files that `workflows.cfg` names for its extractor."""
+    section: Any = SECTIONS.get(str(described.get("extractor")))
+    chosen = section() if section else None
+    configured = {key: str(getattr(chosen, key)) for key, _ in section.get_params()} if section else {}
+    if configured.get("weights") and random_seed(configured["weights"]) is None:
+        configured["weights"] = str(weights.original(configured["weights"]))
+    return variant_of(name, described, configured=configured, converted=weights.converted)
 
 
 def _media(layout: Layout, request: Request) -> Path:

@@ -90,8 +90,7 @@ def test_in_training_target_and_history_are_normed_together(encoder: EncoderKind
         for user, clips in enumerate(CLIPS)
         for number, rows in enumerate(clips)
     ]
-    torch.nn.init.zeros_(model.norm.norm.running_mean)
-    torch.nn.init.ones_(model.norm.norm.running_var)
+    model.norm.norm.reset_running_stats()
     torch.nn.init.zeros_(model.norm.norm.bias)
     plain = [alone(model, rows) * np.sqrt(1 + 1e-5) / 16**-0.25 for rows in (*raw, *liked)]
     everything = np.concatenate(plain)

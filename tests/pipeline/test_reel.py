@@ -15,7 +15,9 @@ from tests.pipeline.videos import coded_video, ffmpeg, read_code
 
 def codes(path: Path) -> list[int]:
     with av.open(str(path)) as container:
-        return [read_code(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+        return [
+            read_code(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)) for frame in container.decode(video=0)
+        ]
 
 
 def loudness(path: Path) -> list[float]:

@@ -167,3 +167,17 @@ def test_rows_stored_as_half_stay_so_until_they_are_on_the_device(dataset: Highl
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
     means = collate_of(dataset, keeps_half=True)([dataset[Draw(0, 0, 0)]]).batch
     assert {tensor.dtype for tensor in means.features.values()} == {torch.float32}, "means are finer than float16"
+
+
+@pytest.mark.gpu
+def test_batches_that_come_ahead_on_a_gpu_are_the_same_in_the_same_places(dataset: HighlightDataset) -> None:
+    settings = replace(dataset.reader.settings, unit="row", history="clips")
+    rows = HighlightDataset(replace(dataset.reader, settings=settings), dataset.found, dataset.shards)
+    here, there = (Loader(rows, LoaderSettings(4, seed=1, device=device)) for device in ("cpu", "cuda"))
+    for _ in range(2):
+        for mine, theirs in zip(here, there, strict=True):
+            assert mine.examples == theirs.examples
+            for one, other in zip(tensors_of(mine.batch), tensors_of(theirs.batch), strict=True):
+                assert other.is_cuda
+                torch.testing.assert_close(other.cpu(), one, rtol=0, atol=0)
+            assert here.state_dict() == there.state_dict()

@@ -6,7 +6,7 @@ Refuses to know what a batch holds.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
@@ -26,7 +26,7 @@ class _End:
     """Nothing comes after it."""
 
 
-def one_ahead(items: Iterable[T], prepare: Callable[[T], U]) -> Iterator[U]:
+def one_ahead(items: Iterable[T], prepare: Callable[[T], U]) -> Generator[U, None, None]:
     """`prepare(item)` of each item, in order, each made by another thread while the one before it is in use.
 
     An error of `items` or `prepare` is raised where its item would have come. A loop that breaks off ends the thread.

@@ -98,7 +98,7 @@ class Loader:
             yield from self._batches
             return
         device = torch.device(self.settings.device)
-        side = torch.cuda.Stream(device)
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
         def copied(loaded: Loaded) -> tuple[Loaded, torch.cuda.Event]:
             with torch.cuda.stream(side):
