@@ -18,8 +18,8 @@ from trainer.objectives.set_learning import Form, Labels, divergence, mean_of, s
 def dl_vhd(*, distillation: float = 1.0, form: Form = "paper", labels: Labels = "value") -> Steps:
     """L_coarse + L_fine + `distillation`·L_distill, in one step; 0 is the ablation "w/o L_distill".
 
-    A model with one learner is trained on that one's loss. `form` is as in `set_learning`; besides, a mixed set's labels
-    are 1 and 0 in the paper and 1 and -1 in the code, which its softmax tells apart.
+    A model with one learner is trained on that one's loss. `form` is as in `set_learning`; besides, the labels of mixed
+    sets are 1 and 0 in the paper and 1 and -1 in the code, which its softmax tells apart.
     """
     distil = partial(_distil, weight=distillation, form=form)
 
