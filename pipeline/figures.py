@@ -138,17 +138,20 @@ def _disc(along: Plane, across: Plane, radius: Plane) -> Plane:
 
 
 def _bar(along: Plane, across: Plane, radius: Plane) -> Plane:
-    return np.maximum(np.abs(along) - radius * 1.4, np.abs(across) - radius * 0.6)
+    edge: Plane = np.maximum(np.abs(along) - radius * 1.4, np.abs(across) - radius * 0.6)
+    return edge
 
 
 def _ring(along: Plane, across: Plane, radius: Plane) -> Plane:
-    return np.abs(np.sqrt(along * along + across * across) - radius * 0.85) - radius * 0.3
+    edge: Plane = np.abs(np.sqrt(along * along + across * across) - radius * 0.85) - radius * 0.3
+    return edge
 
 
 def _cross(along: Plane, across: Plane, radius: Plane) -> Plane:
     wide = np.maximum(np.abs(along) - radius * 1.2, np.abs(across) - radius * 0.4)
     high = np.maximum(np.abs(along) - radius * 0.4, np.abs(across) - radius * 1.2)
-    return np.minimum(wide, high)
+    edge: Plane = np.minimum(wide, high)
+    return edge
 
 
 _SHAPES: dict[str, Callable[[Plane, Plane, Plane], Plane]] = {
@@ -166,7 +169,7 @@ _MANNERS: dict[str, Callable[[Plane, Plane, Plane], _Move]] = {
         _between(-0.12, 0.12, numbers[7]) * t,
         1 + 0 * t,
     ),
-    "hop": lambda beat, t, numbers: (0 * t, -0.3 * np.abs(beat), 1 + 0 * t),
+    "hop": lambda beat, t, numbers: (0 * t, np.asarray(-0.3 * np.abs(beat), np.float32), 1 + 0 * t),
     "turn": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0 * t),
     "swell": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0.3 * beat),
     "dash": lambda beat, t, numbers: (0.3 * beat, 0 * t, 1 + 0 * t),

@@ -20,6 +20,7 @@ from storage.layout import Layout
 from storage.scores import ScoreRun
 from trainer.baselines import BASELINES, baseline_tracks, is_random, video_ranker
 from trainer.cells import Cell, cells, joined, shown
+from trainer.data.judgements import rule_of
 from trainer.estimates import Estimate, Evaluation, gains
 from trainer.fit import FitOptions, Run, fit
 from trainer.progress import Watched
@@ -214,8 +215,9 @@ def _answers(order: Order, cell: Cell, run: Run, device: str, workers: int) -> t
 def _baseline(order: Order, row: Row, asked: _Asked) -> Measured:
     seeds = range(BASELINE_SEEDS if is_random(row.baseline) else 1)
     is_of_summaries = set(order.table.metrics) <= {f"f_{over}" for over in OVER.values()}
-    measure = _of_summaries if is_of_summaries else _of_videos if order.table.domains else _of_users
     try:
+        is_of_videos = order.table.domains or rule_of(read_catalog(order.folder)) is not None
+        measure = _of_summaries if is_of_summaries else _of_videos if is_of_videos else _of_users
         judged = measure(order, row, asked, seeds)
     except (LookupFailed, SettingsError) as error:
         return Measured(row, why_not=f"not measured: {error}")
@@ -244,7 +246,7 @@ def _of_videos(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Eval
     table, catalog = order.table, read_catalog(order.folder)
     there = set(all_domains(catalog))
     domains = [one for one in table.domains if one in there]
-    if not domains:
+    if table.domains and not domains:
         raise SettingsError((f"{catalog.name} has none of {', '.join(table.domains)}",))
     truth = asked_videos(catalog, table.split, split_named(table.grouping), domains)
     truth = truth if asked.users is None else truth.only(asked.users)

@@ -13,6 +13,7 @@ Letters in shapes: those of `contract.py`, but L frames of a clip, H and W pixel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -42,6 +43,9 @@ class PLDSettings:
     norm_momentum: float = 1e-3
     """Of the norms' running means: TASED-Net's own, right for fine-tuning it. From scratch 0.1 (torch's own) is needed:
     a thousandth does not forget the first weights within a thousand steps."""
+    prior: float = 0.5
+    """What a map is before training: the last layer's bias starts as its log-odds. Where few pixels are distinct, a
+    network from scratch that starts at a half first overshoots to maps of nothing, and some never come back."""
     clips_per_pass: int = 8
     """When scoring, so many clips go through the network at a time, whatever the length of the video."""
 
@@ -52,6 +56,8 @@ class PLDSettings:
             raise ValueError(f"width is above 0 and clips_per_pass at least 1, got {self}")
         if not 0 < self.norm_momentum <= 1:
             raise ValueError(f"norm_momentum is above 0 and at most 1, got {self.norm_momentum}")
+        if not 0 < self.prior < 1:
+            raise ValueError(f"prior is above 0 and below 1, got {self.prior}")
 
 
 class PLDVHD(nn.Module):
@@ -92,6 +98,8 @@ def _build(settings: PLDSettings, shapes: Mapping[str, tuple[int, ...]]) -> PLDV
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
             layer.momentum = settings.norm_momentum
+        elif isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.bias is not None and layer.out_channels == 1:
+            nn.init.constant_(layer.bias, math.log(settings.prior / (1 - settings.prior)))
     return PLDVHD(key, settings, network)
 
 

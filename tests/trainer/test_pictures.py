@@ -16,7 +16,8 @@ from storage.records import FeatureTrack
 from storage.store import FeatureStore
 from tests.trainer.drawn import HEIGHT, WIDTH, frame_spans, jpegs, scene, write_films
 from tests.trainer.stores import write_variant
-from trainer.pictures import ClipShape, PictureFeatures, clip_frames, decode, join_by_instant, mirrored
+from trainer.data.settings import ClipShape
+from trainer.pictures import PictureFeatures, clip_frames, decode, join_by_instant, mirrored
 
 SHAPE = ClipShape(frames=6, height=HEIGHT, width=WIDTH)
 JPEG_ERROR = 12

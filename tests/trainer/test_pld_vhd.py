@@ -15,10 +15,11 @@ from storage.catalog import read_catalog
 from tests.trainer.drawn import HEIGHT, WIDTH, write_films
 from trainer.data import DataSettings, Loaded, Loader, LoaderSettings
 from trainer.data.marks import Marks
+from trainer.data.settings import ClipShape
 from trainer.data.source import HighlightData
 from trainer.objectives.pld_vhd import distinction_labels, intersection_over_union
 from trainer.objectives.table import objective
-from trainer.pictures import ClipShape, PictureFeatures
+from trainer.pictures import PictureFeatures
 from trainer.targets import Targets
 
 BETA = 5e-4

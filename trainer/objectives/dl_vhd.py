@@ -15,16 +15,13 @@ from trainer.objectives.domains import Domains, Step, Steps, answer, part
 from trainer.objectives.set_learning import Form, Labels, divergence, mean_of, set_divergence
 
 
-def dl_vhd(
-    *, distillation: float = 1.0, is_teacher_detached: bool = False, form: Form = "paper", labels: Labels = "value"
-) -> Steps:
+def dl_vhd(*, distillation: float = 1.0, form: Form = "paper", labels: Labels = "value") -> Steps:
     """L_coarse + L_fine + `distillation`·L_distill, in one step; 0 is the ablation "w/o L_distill".
 
-    A model with one learner is trained on that one's loss. `is_teacher_detached` keeps gradients out of the mean that
-    both learners are drawn to: the paper does not say, the code does not. `form` is as in `set_learning`; besides, a
-    mixed set's labels are 1 and 0 in the paper and 1 and -1 in the code, which its softmax tells apart.
+    A model with one learner is trained on that one's loss. `form` is as in `set_learning`; besides, the labels of mixed
+    sets are 1 and 0 in the paper and 1 and -1 in the code, which its softmax tells apart.
     """
-    distil = partial(_distil, weight=distillation, is_detached=is_teacher_detached, form=form)
+    distil = partial(_distil, weight=distillation, form=form)
 
     def loss(model: nn.Module, domains: Domains) -> Tensor:
         on_source = answer(model, domains.source)
@@ -51,8 +48,10 @@ def _coarse(model: nn.Module, domains: Domains, form: Form) -> Tensor:
     return mean_of(divergence(wanted, scores, domains.mixed.mask, form=form), domains.mixed.mask.any(dim=1))
 
 
-def _distil(model: nn.Module, domains: Domains, *, weight: float, is_detached: bool, form: Form) -> Tensor:
+def _distil(model: nn.Module, domains: Domains, *, weight: float, form: Form) -> Tensor:
+    """L_distill. The paper does not say whether the mean has a gradient; it makes no difference, for the gradient is 0:
+    the softmax of the mean score is where the sum of both divergences is least."""
     on_target, mask = answer(model, domains.target), domains.target.mask
-    teacher = on_target.scores.detach() if is_detached else on_target.scores
+    teacher = on_target.scores
     each = [divergence(teacher, part(on_target, name), mask, form=form) for name in ("coarse", "fine")]
     return weight * mean_of((each[0] + each[1]) / 2, mask.any(dim=1))

@@ -122,8 +122,17 @@ def test_other_clips_are_refused(encoder: str, shape: tuple[int, ...], told: str
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"encoder": "s3d"}, {"width": 0.0}, {"norm_momentum": 0.0}, {"clips_per_pass": 0}], ids=str
+    "wrong",
+    [{"encoder": "s3d"}, {"width": 0.0}, {"norm_momentum": 0.0}, {"prior": 1.0}, {"clips_per_pass": 0}],
+    ids=str,
 )
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         PLDSettings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("encoder", ["tased", "c3d"])
+def test_an_untrained_map_is_about_its_prior(encoder: str) -> None:
+    model = build(replace(SMALL[encoder], prior=0.05), SHAPE[encoder])
+    last = [parameter for parameter in model.network.parameters() if parameter.shape == (1,)]
+    assert [float(bias.detach().sigmoid()) for bias in last] == [pytest.approx(0.05)]
