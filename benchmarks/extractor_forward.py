@@ -1,6 +1,6 @@
 """Windows (frames or clips) per second of each extractor in fp32 and bf16, with parity and fast resize.
 
-`python -m benchmarks.extractor_forward [EXTRACTOR...] [--device cuda]`. Windows run on lanes as in the pipeline, right
+`python -m benchmarks.extractor_forward [EXTRACTOR...] [--device cuda] [--set size=l]`. Windows run on lanes as in the pipeline, right
 after a matrix product on the same lanes, so that a share of the peak compares neighbouring seconds: medians of rounds.
 Weights are random, the frames are those of the start-up proof. Choices that the pipeline refuses are measured too.
 """
@@ -11,13 +11,14 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.extractor_drift import setting
 from models.extractors.golden import clip, window_frames
 from models.extractors.numerics import is_gpu
 from models.extractors.spec import Extractor, Frame
@@ -70,10 +71,10 @@ def peak(lanes: Lanes, precision: str, device: str) -> float:
     return 2 * SIDE**3 * lanes.count / seconds
 
 
-def ways_of(name: str, device: str) -> list[Way]:
+def ways_of(name: str, device: str, others: Mapping[str, Any]) -> list[Way]:
     """The extractor, built once for each choice."""
     spec = EXTRACTORS[name]
-    chosen = [spec.settings_type(**SETTINGS.get(name, {}), **choice) for choice in CHOICES]
+    chosen = [spec.settings_type(**{**SETTINGS.get(name, {}), **others, **choice}) for choice in CHOICES]
     return [Way(settings, spec.build(settings, "random:0", device)) for settings in chosen]
 
 
@@ -95,9 +96,9 @@ def one_round(way: Way, window: Sequence[Frame], flop: int, lanes: Lanes, device
     way.peak_shares.append(flop * lanes.count / seconds / reachable)
 
 
-def lines_of(name: str, device: str, lanes: Lanes, rounds: int) -> Iterator[str]:
+def lines_of(name: str, device: str, lanes: Lanes, rounds: int, others: Mapping[str, Any]) -> Iterator[str]:
     """The rows of one extractor, the first of them the one that others are compared with."""
-    ways = ways_of(name, device)
+    ways = ways_of(name, device, others)
     window = clip(window_frames(EXTRACTORS[name].sampling(ways[0].settings)))
     flop = flop_of(ways[0], window)
     for way in ways:  # warm up
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("extractors", nargs="*", default=sorted(set(EXTRACTORS) - {"frames"}))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
     device = resolve_device(given.device)
     with Lanes(device) as lanes:
@@ -129,7 +131,7 @@ def main() -> None:
         sys.stdout.write("| extractor | precision | resize | windows/s | × | of peak | prepare, ms a frame |\n")
         sys.stdout.write("|-|-|-|-|-|-|-|\n")
         for name in given.extractors:
-            for line in lines_of(name, device, lanes, given.rounds):
+            for line in lines_of(name, device, lanes, given.rounds, dict(given.set)):
                 sys.stdout.write(line)
                 sys.stdout.flush()
 
