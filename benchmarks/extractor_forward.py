@@ -1,8 +1,9 @@
 """Windows (frames or clips) per second of each extractor in fp32 and bf16, with parity and fast resize.
 
-`python -m benchmarks.extractor_forward [EXTRACTOR...] [--device cuda] [--set size=l]`. Windows run on lanes as in the pipeline, right
-after a matrix product on the same lanes, so that a share of the peak compares neighbouring seconds: medians of rounds.
-Weights are random, the frames are those of the start-up proof. Choices that the pipeline refuses are measured too.
+`python -m benchmarks.extractor_forward [EXTRACTOR...] [--device cuda] [--set size=l]`. Windows run on lanes as in the
+pipeline, right after a matrix product on the same lanes, so that a share of the peak compares neighbouring seconds:
+medians of rounds. Weights are random, the frames are those of the start-up proof. Choices that the pipeline refuses are
+measured too.
 """
 
 from __future__ import annotations
