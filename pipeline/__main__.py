@@ -1,4 +1,4 @@
-"""`python -m pipeline doctor | weights | verify`: look after what a run needs, and after what it made.
+"""`python -m pipeline doctor | weights | verify | bench`: look after what a run needs, and after what it made.
 
 Exit codes: 0 all is well (warnings included), 1 something would stop a run or spoil it, or differs, 2 wrong use.
 """
@@ -6,6 +6,7 @@ Exit codes: 0 all is well (warnings included), 1 something would stop a run or s
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -116,6 +117,26 @@ def _verify(options: argparse.Namespace) -> int:
     return UNFIT if any(comparison.differing for comparison in comparisons) else FIT
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from pipeline import bench  # decoders take a second to import
+
+    if not options.video.is_file():
+        raise SettingsError((f"{options.video} is no file: give a video like those of the run",))
+    found = list(bench.rates(options.video, options.at_once, options.seconds))
+    print("\n".join(bench.told(options.video, found)))
+    return FIT if any(rate.frames_per_second for rate in found) else UNFIT
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"expected whole numbers from 1 on, as in 1,4,16; got {text!r}")
+    return numbers
+
+
 def _name_and_path(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not equals:
@@ -133,6 +154,11 @@ def _parser() -> argparse.ArgumentParser:
     weights = commands.add_parser("weights", help="published weights: list, fetch, import")
     _add_weights(weights.add_subparsers(required=True, metavar="list|fetch|import"))
     _add_verify(commands.add_parser("verify", help="make some rows of a store anew and compare"))
+    bench = commands.add_parser("bench", help="which way of decoding is fastest on this machine?")
+    bench.add_argument("video", type=Path, help="one like those of the run; a minute of it is enough")
+    bench.add_argument("--at-once", type=_numbers, default=[1, os.cpu_count() or 1], help="videos side by side: 1,4,16")
+    bench.add_argument("--seconds", type=float, default=3.0, help="for each way")
+    bench.set_defaults(run=_bench)
     return parser
 
 
