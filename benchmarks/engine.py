@@ -6,7 +6,9 @@ For each extractor, and for all of them together, interleaved rounds of one run,
 - forward: the windows of the same video, prepared beforehand, through the network on as many lanes;
 - engine: `process_video`, as a build does it; and once more with a network that answers nothing at once (`stubbed`).
 
-Weights are random: numbers here are times. Ratios hold within a line; a machine at work elsewhere spoils them.
+Weights are random: numbers here are times. Ratios hold within a line; a machine at work elsewhere spoils them. Then
+`--clock cpu` counts processor seconds of this process and of the decode child instead: what overhead costs, not what
+overlaps.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,8 @@ from numpy.typing import NDArray
 
 from models.extractors.spec import Extractor, takes_planes
 from models.extractors.table import EXTRACTORS
-from pipeline.clips import Window
-from pipeline.decoder import ChildDecoder, FrameEvent, WindowEvent
+from pipeline.clips import VideoSampling, Window
+from pipeline.decoder import ChildDecoder, DecodeEnd, Event, FrameEvent, WindowEvent
 from pipeline.extract import Variant, rows_of
 from pipeline.lanes import Lanes
 from pipeline.media import Media
@@ -84,15 +86,32 @@ def forward(work: Sequence[Work], fed: Fed, lanes: Lanes) -> None:
         future.result()
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
-    began = time.perf_counter()
+class Counted(ChildDecoder):
+    """Adds up the processor time of its children."""
+
+    spent = 0.0
+
+    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Generator[Event, None, None]:
+        """As the decoder does it."""
+        for event in super().decode(video_id, path, samplings):
+            if isinstance(event, DecodeEnd):
+                self.spent += event.cpu_seconds or 0.0
+            yield event
+
+
+def seconds(work: Callable[[], object], decoder: Counted, clock: str) -> float:
+    """Of one call: wall, or processor."""
+
+    def now() -> float:
+        return time.perf_counter() if clock == "wall" else time.process_time() + decoder.spent
+
+    began = now()
     work()
-    return time.perf_counter() - began
+    return now() - began
 
 
-def measure(video: Path, fed: Fed, decoder: ChildDecoder, lanes: Lanes, rounds: int) -> dict[str, float]:
-    """Column → median wall seconds."""
+def measure(video: Path, fed: Fed, decoder: Counted, lanes: Lanes, chosen: argparse.Namespace) -> dict[str, float]:
+    """Column → median seconds."""
     media = Media(video, "", video.stat().st_size)
     stubs: Fed = [(variant, Stubbed(variant, extractor)) for variant, extractor in fed]
     prepared = decoded(video, decoder, fed)
@@ -103,9 +122,9 @@ def measure(video: Path, fed: Fed, decoder: ChildDecoder, lanes: Lanes, rounds: 
         "stubbed": lambda: process_video("v", media, stubs, decoder, lanes.compute),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
+    for _ in range(chosen.rounds):
         for name, way in ways.items():
-            taken[name].append(seconds(way))
+            taken[name].append(seconds(way, decoder, chosen.clock))
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
@@ -125,6 +144,7 @@ def main() -> None:
     parser.add_argument("video", type=Path)
     parser.add_argument("--extractors", default=",".join(EXTRACTORS))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     chosen = parser.parse_args()
     specs = [EXTRACTORS[name] for name in chosen.extractors.split(",")]
     variants = [Variant(s.name, s, s.settings_type(), "random:0" if s.needs_weights else "") for s in specs]
@@ -133,10 +153,10 @@ def main() -> None:
         "| extractor | decode s | forward s | engine s | stubbed s | engine / max | engine / sum | stubbed / decode "
         "| peak MB |\n|-|-|-|-|-|-|-|-|-|\n"
     )
-    with ChildDecoder() as decoder, Lanes("cpu") as lanes:
+    with Counted() as decoder, Lanes("cpu") as lanes:
         groups = {variant.name: [(variant, extractor)] for variant, extractor in fed}
         for name, group in (groups | ({"all": fed} if len(fed) > 1 else {})).items():
-            found = measure(chosen.video, group, decoder, lanes, chosen.rounds)
+            found = measure(chosen.video, group, decoder, lanes, chosen)
             sys.stdout.write(line(name, found) + "\n")
             sys.stdout.flush()
 

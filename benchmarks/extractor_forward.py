@@ -1,8 +1,9 @@
 """Windows (frames or clips) per second of each extractor in fp32 and bf16, with parity and fast resize.
 
-`python -m benchmarks.extractor_forward [EXTRACTOR...] [--device cuda]`. Windows run on lanes as in the pipeline, right
-after a matrix product on the same lanes, so that a share of the peak compares neighbouring seconds: medians of rounds.
-Weights are random, the frames are those of the start-up proof. Choices that the pipeline refuses are measured too.
+`python -m benchmarks.extractor_forward [EXTRACTOR...] [--device cuda] [--set size=l]`. Windows run on lanes as in the
+pipeline, right after a matrix product on the same lanes, so that a share of the peak compares neighbouring seconds:
+medians of rounds. Weights are random, the frames are those of the start-up proof. Choices that the pipeline refuses are
+measured too.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from benchmarks.extractor_drift import setting
 from models.extractors.table import EXTRACTORS
 from pipeline.bench.forward import flop_of, one_round, way, window_of
 from pipeline.extract import resolve_device
@@ -24,10 +26,10 @@ SETTINGS: dict[str, dict[str, Any]] = {"keypoint_rcnn": {"min_size_pixels": 480,
 CHOICES = ({}, {"resize": "fast"}, {"precision": "bf16"}, {"precision": "bf16", "resize": "fast"})
 
 
-def lines_of(name: str, device: str, lanes: Lanes, rounds: int) -> Iterator[str]:
+def lines_of(name: str, device: str, lanes: Lanes, rounds: int, others: Mapping[str, Any]) -> Iterator[str]:
     """The rows of one extractor, the first of them the one that others are compared with."""
     spec = EXTRACTORS[name]
-    ways = [way(spec, device, {**SETTINGS.get(name, {}), **choice}) for choice in CHOICES]
+    ways = [way(spec, device, {**SETTINGS.get(name, {}), **others, **choice}) for choice in CHOICES]
     window = window_of(spec, ways[0].settings)
     flop = flop_of(ways[0], window)
     for one in ways:
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("extractors", nargs="*", default=sorted(set(EXTRACTORS) - {"frames"}))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
     device = resolve_device(given.device)
     with Lanes(device) as lanes:
@@ -58,7 +61,7 @@ def main() -> None:
         sys.stdout.write("| extractor | precision | resize | windows/s | × | of peak | prepare, ms a frame |\n")
         sys.stdout.write("|-|-|-|-|-|-|-|\n")
         for name in given.extractors:
-            for line in lines_of(name, device, lanes, given.rounds):
+            for line in lines_of(name, device, lanes, given.rounds, dict(given.set)):
                 sys.stdout.write(line)
                 sys.stdout.flush()
 

@@ -49,10 +49,17 @@ def grid_anchors(height: int, width: int, level: int) -> Tensor:
     return (shifts + cell_anchors(ANCHOR_SIZES[level])).reshape(-1, 4)
 
 
-@functools.lru_cache(maxsize=64)
 def anchors_on(device: torch.device, height: int, width: int, level: int) -> Tensor:
     """`grid_anchors` on a device, where they are made once for all pictures of a size."""
-    with torch.inference_mode(False):  # they are kept, and may be wanted outside of it
+    anchors = _anchors_kept(device, height, width, level)
+    if anchors.is_cuda:  # another stream made them: their memory is not free before this one has read them
+        anchors.record_stream(torch.cuda.current_stream(anchors.device))
+    return anchors
+
+
+@functools.lru_cache(maxsize=64)
+def _anchors_kept(device: torch.device, height: int, width: int, level: int) -> Tensor:
+    with torch.inference_mode(False):  # they may be wanted outside of it
         return grid_anchors(height, width, level).to(device)
 
 

@@ -42,8 +42,8 @@ def shard_job(folder: Path, ids: Sequence[str]) -> ShardJob:
     return ShardJob(Layout(folder, "tiny"), 0, tuple(ids), variants, SMALL_PART_BYTES)
 
 
-def build(job: ShardJob, videos: Path) -> None:
-    """What a worker does for one shard."""
+def build(job: ShardJob, videos: Path, at_once: int = 1) -> None:
+    """What a worker does for one shard, with so many videos in hand."""
     with lease(job.layout.lease(job.shard)):
         process_shard(
             job,
@@ -51,17 +51,18 @@ def build(job: ShardJob, videos: Path) -> None:
                 video_id, layout=job.layout, shard=job.shard, source=SourceSettings(str(videos)), retry=retry
             ),
             decoder=InlineDecoder(),
+            beside=[InlineDecoder() for _ in range(at_once - 1)],
             device="cpu",
             on_video=lambda *_: None,
         )
 
 
-def forked(job: ShardJob, videos: Path, kill_after_seconds: float | None) -> bool:
+def forked(job: ShardJob, videos: Path, kill_after_seconds: float | None, at_once: int = 1) -> bool:
     """Build in a forked child, kill it after a while; whether it finished first."""
     child = os.fork()
     if child == 0:
         try:
-            build(job, videos)
+            build(job, videos, at_once)
             os._exit(0)
         finally:  # reached only by an error: the child must not go on as a second parent
             traceback.print_exc()
@@ -141,7 +142,8 @@ def campaign(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     job = shard_job(folder / "killed", ids)
     while result["kills"] < kills or not job.is_complete():
         last = result["kills"] >= kills
-        finished = forked(job, folder / "videos", None if last else rng.uniform(0, 1.1 * seconds))
+        delay = None if last else rng.uniform(0, 1.1 * seconds)
+        finished = forked(job, folder / "videos", delay, at_once=rng.choice((1, 3)))
         result["kills"] += not finished
         for kind, count in damage(job).items():
             result[kind] += count
