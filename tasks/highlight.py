@@ -218,7 +218,7 @@ def extract(settings: Settings, request: Request) -> None:
     """The features of all files. SettingsError tells of those that give none."""
     job = shard_job(settings, catalog_of(settings), 0)
     if not job.is_complete():
-        progress.VIDEOS.plan(len(job.todo()))
+        progress.VIDEOS.plan(dict.fromkeys(job.todo()))
         gate = download_gate(settings, progress.say)
         extract_shard(settings, job, on_video=_on_video, gate=gate, run_name="highlight")
         progress.VIDEOS.close()

@@ -22,6 +22,7 @@ from storage.atomic import publish
 from storage.catalog import Catalog, read_catalog
 from storage.errors import LookupFailed, SettingsError
 from storage.fingerprint import fingerprint, plain, readable
+from storage.foreign import read_arrays
 from storage.layout import Layout
 from storage.records import JSON, FeatureTrack
 from storage.sidecar import DEFAULT_PART_BYTES, commit
@@ -94,7 +95,7 @@ def read_figure(folder: Path, video_id: str) -> NDArray[np.bool_]:
     path = Layout(folder.absolute().parent, folder.absolute().name).sources / f"{video_id}.figure.npy"
     if not path.is_file():
         raise LookupFailed(f"{path} is not there: only drawn catalogs say where their figure is")
-    return np.unpackbits(np.load(path, allow_pickle=False), axis=2).astype(np.bool_)
+    return np.unpackbits(next(read_arrays(path))[1], axis=2).astype(np.bool_)
 
 
 def _entry(video_id: str, pictures: VariantReader) -> Entry:

@@ -16,7 +16,7 @@ from storage.errors import IntegrityError, SettingsError
 from tests.trainer.stores import rows_of, write_people, write_variant
 from trainer.data import DataSettings, HighlightDataset, Loaded, Loader, LoaderSettings, open_data
 from trainer.data.batching import tensors_of, to_device
-from trainer.data.dataset import Draw
+from trainer.data.dataset import Draw, Reader
 from trainer.data.loader import SHARDS_AT_ONCE, collate_of, shuffled
 
 KEY = "c3d/pool5"
@@ -155,9 +155,15 @@ def test_a_damaged_store_is_an_error_not_a_batch(tmp_path: Path) -> None:
         next(iter(Loader(dataset, LoaderSettings(1))))
 
 
-def test_rows_stored_as_half_stay_so_until_they_are_on_the_device(dataset: HighlightDataset) -> None:
+def of_rows(dataset: HighlightDataset) -> HighlightDataset:
+    """The same examples, read row by row, with histories of clips."""
+    assert isinstance(dataset.reader, Reader)
     settings = replace(dataset.reader.settings, unit="row", history="clips")
-    rows = HighlightDataset(replace(dataset.reader, settings=settings), dataset.found, dataset.shards)
+    return HighlightDataset(replace(dataset.reader, settings=settings), dataset.found, dataset.shards)
+
+
+def test_rows_stored_as_half_stay_so_until_they_are_on_the_device(dataset: HighlightDataset) -> None:
+    rows = of_rows(dataset)
     samples = [rows[Draw(number, 0, 0)] for number in range(4)]
     (whole, _, _), (half, _, _) = (collate_of(rows, keeps_half=keeps)(samples) for keeps in (False, True))
     assert {tensor.dtype for tensor in (*half.features.values(), *half.history.values())} == {torch.float16}
@@ -171,8 +177,7 @@ def test_rows_stored_as_half_stay_so_until_they_are_on_the_device(dataset: Highl
 
 @pytest.mark.gpu
 def test_batches_that_come_ahead_on_a_gpu_are_the_same_in_the_same_places(dataset: HighlightDataset) -> None:
-    settings = replace(dataset.reader.settings, unit="row", history="clips")
-    rows = HighlightDataset(replace(dataset.reader, settings=settings), dataset.found, dataset.shards)
+    rows = of_rows(dataset)
     here, there = (Loader(rows, LoaderSettings(4, seed=1, device=device)) for device in ("cpu", "cuda"))
     for _ in range(2):
         for mine, theirs in zip(here, there, strict=True):
