@@ -118,7 +118,8 @@ def _segments(rng: np.random.Generator, domain: str) -> list[Shown]:
     others = [manner for _, manner in DOMAINS.values() if manner != own]
     manners = [(own, 1.0)] * highlights + [(str(rng.choice(others)), 0.0) for _ in range(feints)]
     manners += [(str(rng.choice(QUIET)), -1.0) for _ in range(all_of_them - len(manners))]
-    return [Shown(*manners[number], random_look(rng)) for number in rng.permutation(len(manners))]
+    shuffled = [manners[number] for number in rng.permutation(len(manners))]
+    return [Shown(manner, label, random_look(rng)) for manner, label in shuffled]
 
 
 def _film(domain: str, segments: list[Shown]) -> Film:

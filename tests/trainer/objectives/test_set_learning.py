@@ -186,7 +186,7 @@ def test_the_mean_that_learners_are_drawn_to_has_no_gradient_of_its_own() -> Non
     for form in ("paper", "released"):
         found = []
         for teacher in ((coarse + fine) / 2, ((coarse + fine) / 2).detach()):
-            loss = divergence(teacher, coarse, mask, form=form) + divergence(teacher, fine, mask, form=form)  # type: ignore[arg-type]
+            loss = divergence(teacher, coarse, mask, form=form) + divergence(teacher, fine, mask, form=form)
             found.append(torch.cat(torch.autograd.grad(loss.sum(), (coarse, fine))))
         torch.testing.assert_close(*found, rtol=0, atol=1e-15)
         assert found[0].abs().max() > 0.01
