@@ -18,6 +18,7 @@ from trainer.data.groups import videos_of
 from trainer.data.judgements import rule_of
 from trainer.estimates import Estimate, Evaluation, estimates
 from trainer.protocols import Targets, evaluate, targets
+from trainer.summary_protocol import SUMMARIES
 from trainer.video_baselines import summary_table, video_table
 from trainer.video_protocols import split_named
 
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     if options.seeds < 1:
         raise SettingsError((f"--seeds is at least 1, got {options.seeds}",))
     catalog = read_catalog(options.folder)
-    if options.summaries or str(catalog.origin.get("reader", "")) == "SumMe":
+    if options.summaries or catalog.origin.get("reader") == SUMMARIES:
         settings = split_named(options.grouping)
         ids = videos_of(catalog, options.split if options.grouping else "all", settings, domain="")[0]
         yield from summary_table(catalog, ids, options.shots, options.folder, options.seeds)

@@ -145,11 +145,8 @@ def _rounds(run: Run, data: HighlightData, options: FitOptions, ranks: Ranks) ->
     if data.places is None:
         raise SettingsError((f"recipe {run.recipe.name} learns from domains, and {data.catalog.name} has none",))
     if run.recipe.training.validate and run.recipe.data.source:
-        raise SettingsError(
-            (
-                f"recipe {run.recipe.name} must not see labels of {run.recipe.data.domain}: set training.validate = false",
-            )
-        )
+        hidden = f"labels of {run.recipe.data.domain}"
+        raise SettingsError((f"recipe {run.recipe.name} must not see {hidden}: set training.validate = false",))
     has_second = run.recipe.data.against != "nothing"
     loading = _loading(run, options, ranks)
     first = Loader(data.training(), loading)

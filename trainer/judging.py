@@ -5,12 +5,14 @@ Refuses to know networks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from storage.catalog import Catalog
 from storage.scores import ScoreRun
-from trainer import protocols, video_protocols
+from trainer import protocols, summary_protocol, video_protocols
 from trainer.data.examples import Split, users_of
+from trainer.data.groups import videos_of
 from trainer.data.judgements import rule_of
 from trainer.data.places import Places
 from trainer.data.settings import DataSettings
@@ -27,6 +29,15 @@ def judged(catalog: Catalog, folder: Path, settings: DataSettings, split: Split,
         durations = protocols.scored_durations(answers.tracks.values())
         truth = protocols.targets(catalog, split, protocols.PHD2, durations, users)
         return protocols.evaluate(truth, answers.tracks, answers.absent)
+    if catalog.origin.get("reader") == summary_protocol.SUMMARIES:
+        return _summaries(catalog, videos_of(catalog, split, settings, domain="")[0], answers)
     domains = [settings.domain] if settings.domain else []
     asked = video_protocols.asked_videos(catalog, split, settings, domains)
     return video_protocols.evaluate(asked, answers, Places(folder, catalog))
+
+
+def _summaries(catalog: Catalog, ids: Sequence[str], answers: ScoreRun) -> Evaluation:
+    truth = summary_protocol.summarised(catalog, ids, summary_protocol.pieces)
+    return summary_protocol.evaluate_summaries(
+        catalog, truth, summary_protocol.of_tracks(answers), summary_protocol.PIECES
+    )

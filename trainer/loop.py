@@ -98,7 +98,8 @@ def train(
             run.end_epoch(row, has_validation=validate is not None)
             curves.add(run.progress.curves)
     training.ranks.wait()  # until the first process has written the best weights
-    model.load_state_dict(read_checkpoint(training.best, training.device).state["model"])
+    if validate is not None:
+        model.load_state_dict(read_checkpoint(training.best, training.device).state["model"])
     return run.progress
 
 
@@ -153,7 +154,7 @@ class _Run:
         progress.epoch += 1
         self.updates.decay()
         self.loss_sum, self.loss_count = 0.0, 0
-        if is_best:
+        if is_best and has_validation:  # without, the last epoch is the best, and its checkpoint holds its weights
             self._write(self.training.best, {"model": self.model.state_dict()})
         self._keep()
 

@@ -38,6 +38,8 @@ class Row:
     """Of the recipe, as `load_recipe` takes them; `{domain}` stands for each of the table's domains."""
     asked: tuple[str, ...] = ()
     """Other data settings when the trained network is asked; `{domain}` as above."""
+    trained_on: str = ""
+    """The dataset that the row's network is trained on, where it is another than the table's."""
     published: Mapping[str, float] = field(default_factory=dict)
     """Metric → number, in the unit of the table."""
     note: str = ""

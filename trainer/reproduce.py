@@ -49,6 +49,8 @@ class Order:
     is_small: bool = False
     changes: tuple[str, ...] = ()
     """Of every recipe of the table."""
+    elsewhere: Path | None = None
+    """`ROOT/<catalog>` that rows are trained on which say that theirs is another dataset."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -69,9 +71,12 @@ class Order:
         """What the row trains: one cell, or one for each domain of the table."""
         return cells(self.table, row, self.changes, small=self.is_small)
 
-    def runs(self, cell: Cell) -> tuple[Run, ...]:
-        """One for each seed; one alone where nothing is learned."""
-        return tuple(Run(cell.recipe, self.folder, seed) for seed in range(self.seeds if cell.recipe.stages else 1))
+    def runs(self, row: Row, cell: Cell) -> tuple[Run, ...]:
+        """One for each seed; one alone where nothing is learned. SettingsError if nobody said where to train it."""
+        folder = self.elsewhere if row.trained_on else self.folder
+        if folder is None:
+            raise SettingsError((f"its network is trained on {row.trained_on}: say where that is with --trained-on",))
+        return tuple(Run(cell.recipe, folder, seed) for seed in range(self.seeds if cell.recipe.stages else 1))
 
     @property
     def fingerprint(self) -> str:
@@ -82,7 +87,10 @@ class Order:
     def _run_names(self, row: Row) -> Iterator[str]:
         try:
             for cell in self.cells(row) if row.recipe else ():
-                yield from (run.name(run.data()) for run in self.runs(cell))
+                yield from (run.name(run.data()) for run in self.runs(row, cell))
+                if row.trained_on:
+                    asked = Run(cell.recipe, self.folder, 0)
+                    yield asked.name(asked.data())
         except (LookupFailed, SettingsError) as error:
             yield str(error)
 
@@ -132,16 +140,21 @@ def _attempt(order: Order, row: Row, device: str, workers: int) -> tuple[Measure
     except (LookupFailed, SettingsError) as error:
         return Measured(row, why_not=f"not measured: {error}"), None
     answers: list[list[tuple[Question, ScoreRun]]] = []
-    faults: list[str] = []
+    faults: dict[str, list[str]] = {}
     for cell in row_cells:
         try:
-            answers.append([_answers(order, cell, run, device, workers) for run in order.runs(cell)])
+            answers.append([_answers(order, cell, run, device, workers) for run in order.runs(row, cell)])
         except (LookupFailed, SettingsError, Unfit, Diverged) as error:
-            faults.append(f"{cell.domain + ' ' if cell.domain else ''}not measured: {error}")
+            faults.setdefault(" ".join(str(error).split()), []).append(cell.domain)
     gaps = _gaps(row_cells[0].recipe)
-    if not answers:
-        return Measured(row, gaps=gaps, why_not="; ".join(dict.fromkeys(faults))), None
-    return _network(order, Measured(row, gaps=gaps, why_not="; ".join(faults)), answers)
+    why_not = "; ".join(_not_measured(fault, of, len(row_cells)) for fault, of in faults.items())
+    so_far = Measured(row, gaps=gaps, why_not=why_not)
+    return _network(order, so_far, answers) if answers else (so_far, None)
+
+
+def _not_measured(fault: str, domains: list[str], of_how_many: int) -> str:
+    where = "" if len(domains) == of_how_many else f" ({', '.join(domains)})"
+    return f"not measured{where}: {fault}"
 
 
 def _network(
@@ -158,7 +171,7 @@ def _network(
     measured = replace(
         so_far,
         found=shown(order.table, seeds),
-        marks=(*_marks(told), *_where(order)),
+        marks=(*_marks(told), *_where(order), *_from(order, so_far.row)),
         notes=notes,
         dropped=dropped,
     )
@@ -232,6 +245,13 @@ def _planted(order: Order) -> tuple[str, ...]:
 
 def _where(order: Order) -> tuple[str, ...]:
     return () if order.layout.catalog == order.table.catalog else (f"on {order.layout.catalog}",)
+
+
+def _from(order: Order, row: Row) -> tuple[str, ...]:
+    """Where the network was trained, if not on the dataset that the row names."""
+    if not row.trained_on or order.elsewhere is None or order.elsewhere.absolute().name == row.trained_on:
+        return ()
+    return (f"trained on {order.elsewhere.absolute().name}",)
 
 
 def _listed(scores: ScoreRun) -> list[object]:

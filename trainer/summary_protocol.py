@@ -32,6 +32,8 @@ from trainer.shots import shot_boundaries
 
 OVER: Mapping[str, Literal["max", "mean"]] = {"SumMe": "max", "TVSum": "mean"}
 """Reader of a catalog → what is taken of a video's people."""
+SUMMARIES = "SumMe"
+"""The one whose only numbers are F-scores."""
 PIECE_SECONDS = 2.0
 PIECES = "pieces of 2 seconds"
 Shots = Callable[[str, float], Intervals]

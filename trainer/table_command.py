@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", nargs="?", metavar="NAME", help=f"one of: {', '.join(table_names())}")
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="ROOT/<catalog>, with features")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="networks of each system, seeds 0 to N - 1")
+    parser.add_argument("--trained-on", type=Path, metavar="FOLDER", help="another dataset's, for rows trained there")
     parser.add_argument("--format", default="text", choices=("text", "markdown", "csv"))
     add_choices(parser)
 
@@ -33,7 +34,8 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         return
     if options.folder is None:
         raise SettingsError((f"table {options.table} needs a FOLDER: a catalog's, such as data/phd2",))
-    order = Order(load_table(options.table), options.folder, options.seeds, options.small, tuple(options.changes))
+    table, changes = load_table(options.table), tuple(options.changes)
+    order = Order(table, options.folder, options.seeds, options.small, changes, options.trained_on)
     rows = reproduce(order, device=options.device, workers=options.workers)
     keep(order, rows)
     yield from rendered(order, rows, options.format)

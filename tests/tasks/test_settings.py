@@ -135,7 +135,7 @@ def test_what_a_second_group_leaves_out_is_as_in_the_first(tmp_path: Path) -> No
     )
     assert done.stdout.splitlines() == [
         "c3d consecutive ('fc7_linear',) 8",
-        "c3d.segments segments ('fc7_linear',) 16",
+        "c3d.segments segments ('fc6', 'fc7_linear') 16",
         "c3d.dense consecutive ('fc7_linear',) 8",
     ]
 

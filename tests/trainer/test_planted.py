@@ -46,7 +46,6 @@ def opened(folder: Path, whose: str = "own") -> HighlightData:
 
 def samples(data: HighlightData, split: str, *, training: bool = False) -> Iterator[tuple[Features, Truth, Features]]:
     """Segments, which of them a user marked (at least half as much as the most marked one), history."""
-    assert data.marks is not None
     dataset = data.training() if training else data.scoring(split)  # type: ignore[arg-type]
     for batch, _, examples in Loader(dataset, LoaderSettings(1)):
         covered = covered_seconds(

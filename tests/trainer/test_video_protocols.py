@@ -131,8 +131,12 @@ def test_clips_that_overlap_keep_their_own_scores() -> None:
 def test_annotations_in_frames_need_rows_that_say_where_they_lie(folder: Path, tmp_path: Path) -> None:
     catalog = read_catalog(folder)
     write_catalog(Layout(tmp_path, "domains"), catalog)
+    places = Places(tmp_path / "domains", catalog)
+    judged = Judgements(catalog, "dog").of("dog03")
+    assert judged is not None
+    assert not places.are_known
     with pytest.raises(SettingsError, match=r"c3d\.segments"):
-        Places(tmp_path / "domains", catalog)
+        places.seconds("dog03", judged)
 
 
 def test_a_segment_of_an_event_is_what_events_of_the_domain_cover() -> None:

@@ -60,7 +60,7 @@ def _part(catalog: Catalog, split: str, settings: DataSettings) -> frozenset[str
     for name in PARTS[split]:
         if name in groups:
             return groups[name]
-    there = {known: ", ".join(of) for known, of in catalog.groupings.items() if known != DOMAIN}
+    there = "; ".join(f"{known} of {', '.join(of)}" for known, of in catalog.groupings.items() if known != DOMAIN)
     raise LookupFailed(f"{catalog.name} has no {split} part of the split {grouping!r}; it has {there or 'no split'}")
 
 

@@ -92,6 +92,9 @@ class JudgedReader:
         """Numbers of the positions (rows, or judged segments if their rows are averaged), labels, highlights."""
         if self.settings.unit == "row":
             spans = self.features.row_spans(video_id)
+            if not (self.is_training or self.places.are_known):
+                # Whoever only scores rows of a summary dataset can do without labels.
+                return np.arange(len(spans)), np.zeros(len(spans), np.float32), np.zeros(len(spans), np.bool_)
             return (np.arange(len(spans)), *_of_rows(spans, self.places.seconds(video_id, judged), judged))
         if self._has_rows_of_segments and judged.numbers is not None:
             video = next(iter(self.features.readers.values()))[video_id]

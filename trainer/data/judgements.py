@@ -52,6 +52,8 @@ class Rule:
     segment_seconds: float | None = None
     """None: segments are the annotated ones. Otherwise equal pieces of so long, whose value is the share of them that
     marks cover."""
+    is_sparse: bool = False
+    """Whether an annotator names only what they found worth something; the rest is then worth 0 to them."""
     grouping: str = ""
     """The split that is used where nobody names another."""
 
@@ -76,6 +78,7 @@ _MATCHED = Rule(_above_zero, annotators="match", grouping="vlist_sel")
 RULES: Mapping[str, Rule] = {
     "YouTube Highlights": _MATCHED,
     "category sample": _MATCHED,
+    "SumMe": Rule(_above_zero, is_sparse=True),
     "TVSum": Rule(_better_half, grouping="set_learning"),
     "CoSum": Rule(_most_judges, grouping="folds-5-0"),
     "ActivityNet": Rule(
@@ -127,9 +130,9 @@ class Judgements:
     def _annotated(self, video_id: str, people: Mapping[str, Mapping[tuple[float, float], float]]) -> Judged:
         spans = sorted({span for of_person in people.values() for span in of_person})
         lacking = [person for person, of_person in people.items() if len(of_person) != len(spans)]
-        if lacking:
+        if lacking and not self.rule.is_sparse:
             raise SettingsError((f"{video_id}: {lacking[0]} judged not all of the {len(spans)} segments others did",))
-        values = np.array([[people[person][span] for span in spans] for person in sorted(people)])
+        values = np.array([[people[person].get(span, 0.0) for span in spans] for person in sorted(people)])
         places = {span: number for number, span in enumerate(self._segments[video_id])}
         return self._judged(np.array(spans), values, np.array([places[span] for span in spans], np.int64))
 

@@ -25,11 +25,28 @@ class Places:
     """Of one catalog and its store. Pickles without an open file."""
 
     def __init__(self, folder: Path, catalog: Catalog) -> None:
+        self._catalog, self._folder = catalog.name, folder
         self._is_seconds = catalog.time_unit == "seconds"
         self._reader = _placed(folder, catalog)
 
+    @property
+    def are_known(self) -> bool:
+        """Whether anything says where segments lie."""
+        return self._is_seconds or self._reader is not None
+
     def seconds(self, video_id: str, judged: Judged) -> Intervals:
-        """`(N, 2)`: each judged segment, NaN for one that is not in this file, or of a video that nobody has."""
+        """`(N, 2)`: each judged segment, NaN for one that is not in this file, or of a video that nobody has.
+
+        Raises SettingsError if they are not known.
+        """
+        if not self.are_known:
+            raise SettingsError(
+                (
+                    f"annotations of {self._catalog} count frames of files that nobody has, and no features of "
+                    f"{self._folder} say where they lie: build some with a row for each annotated segment, such as "
+                    "c3d.segments",
+                )
+            )
         is_placed = self._reader is not None and video_id in self._reader
         if judged.numbers is None or (self._is_seconds and not is_placed):
             return judged.spans
@@ -59,14 +76,4 @@ def is_of_segments(reader: VariantReader, catalog: Catalog) -> bool:
 
 def _placed(folder: Path, catalog: Catalog) -> VariantReader | None:
     store = FeatureStore(folder)
-    for name in store.variants():
-        if is_of_segments(store[name], catalog):
-            return store[name]
-    if catalog.time_unit == "seconds":
-        return None
-    raise SettingsError(
-        (
-            f"annotations of {catalog.name} count frames of files that nobody has, and no features of {folder} say "
-            "where they lie: build some with a row for each annotated segment, such as c3d.segments",
-        )
-    )
+    return next((store[name] for name in store.variants() if is_of_segments(store[name], catalog)), None)

@@ -30,7 +30,7 @@ class HighlightData:
 
     catalog: Catalog
     features: Features
-    marks: Marks | None
+    liked: Marks | None
     """What users marked; None where videos belong to domains and their segments were judged."""
     settings: DataSettings
     shots: Shots | None
@@ -47,9 +47,16 @@ class HighlightData:
         """Variant → full settings of its features, for the checkpoint."""
         return self.features.trained_on
 
+    @property
+    def marks(self) -> Marks:
+        """What users marked. Raises SettingsError for a catalog whose segments were judged instead."""
+        if self.liked is None:
+            raise SettingsError((f"{self.catalog.name} has no users who marked what they like; ask about domains",))
+        return self.liked
+
     def training(self, split: Split = "train", side: Side = "first") -> HighlightDataset:
         """Videos in turn, with what is drawn anew each epoch. Reads all their spans once, 0.3 ms a video."""
-        if self.marks is None:
+        if self.liked is None:
             return self._judged(split, side, is_training=True)
         reader = Reader(self.features, self.marks, self.settings, self.shots, is_training=True)
         notes = (NOTE,) if self.settings.unit == "segment" and self.shots is None else ()
@@ -57,7 +64,7 @@ class HighlightData:
 
     def scoring(self, split: Split) -> HighlightDataset:
         """Users' last videos with the full history, or a domain's videos; whole, and nothing depends on the epoch."""
-        if self.marks is None:
+        if self.liked is None:
             return self._judged(split, "first", is_training=False)
         reader = Reader(self.features, self.marks, self.settings, None, is_training=False)
         return self._dataset(reader, split, None, ())
