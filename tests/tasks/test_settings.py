@@ -181,4 +181,4 @@ def test_a_misspelt_setting_for_one_catalog_is_an_error(tmp_path: Path) -> None:
 def test_an_unknown_dataset_is_told(tmp_path: Path) -> None:
     done = luigi(tmp_path, "BuildFeatures", "--catalog", "phd3")
     assert done.returncode == 2
-    assert "no dataset is called 'phd3'; known are activitynet, cosum, dhf1k, phd2, " in done.stderr
+    assert "no dataset is called 'phd3'; known are activitynet, category-sample, cosum, dhf1k, phd2, " in done.stderr
