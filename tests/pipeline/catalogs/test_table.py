@@ -40,6 +40,6 @@ def test_a_page_of_a_site_is_refused(name: str) -> None:
 
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(
-        LookupFailed, match="no dataset is called 'pdh2'; known are activitynet, cosum, dhf1k, phd2, sam"
+        LookupFailed, match="no dataset is called 'pdh2'; known are activitynet, category-sample, cosum, "
     ):
         catalog_spec("pdh2")
