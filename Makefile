@@ -13,7 +13,7 @@ features: $(STAMP)  ## build the embedded sample's features, and a picture of th
 test: $(STAMP)  ## style, types, architecture, and every test that takes seconds
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/pytest -o faulthandler_timeout=900 -m "slow and not gpu and not slurm"
