@@ -1,0 +1,80 @@
+"""Every kept array on the device against the CPU's."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.device.parts import ARRAYS, CHOICES, build, prepared, windows_of
+from benchmarks.device.report import Report
+from models.extractors.drift import drifts, matches
+from models.extractors.numerics import Numerics, allowed
+from models.extractors.spec import Frame
+from models.extractors.table import EXTRACTORS
+from pipeline.lanes import Lanes, Work
+
+
+def on_cpu(name: str, windows: Sequence[Sequence[Frame]], **others: Any) -> dict[str, list[Any]]:
+    """Rows as a CPU gives them: alone, one thread each."""
+    extractor = build(name, "fp32", "cpu", **others)
+    with Lanes("cpu") as lanes:
+        futures = [lanes.compute(Work(extractor, [clip])) for clip in prepared(extractor, windows)]
+        rows = [future.result() for future in futures]
+    return {array: [row[array][0] for row in rows] for array in rows[0]}
+
+
+def parity(name: str, windows: Sequence[Sequence[Frame]], device: str) -> Iterator[dict[str, Any]]:
+    """A line for each choice and array."""
+    spec, others = EXTRACTORS[name], ARRAYS.get(name, {})
+    reference = on_cpu(name, windows, **others)
+    for choice in CHOICES:
+        extractor = build(name, choice, device, **others)
+        found = extractor.extract(prepared(extractor, windows))
+        for array, drift in drifts(reference, found).items():
+            limit = allowed(spec.name, array, Numerics(**CHOICES[choice]))
+            limit_text = "1e-4" if choice == "fp32" else "refused" if limit is None else str(limit)
+            line = {"extractor": name, "choice": choice, "array": array, "norm": drift.norm, "largest": drift.largest}
+            yield {**line, "unmatched": drift.unmatched, "allowed": limit_text}
+        if name == "keypoint_rcnn":
+            yield {"extractor": name, "choice": choice, "array": "of persons", **persons(reference, found)}
+
+
+def persons(reference: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Errors in pixels and scores over matched persons, and how many joints lie within 0.05 px."""
+    boxes, scores, joints, count = [0.0], [0.0], [], 0
+    for row, (one, other) in enumerate(zip(reference["boxes"], found["boxes"], strict=True)):
+        ones, others = matches(one, other)
+        count += len(ones)
+        if ones:
+            boxes.append(float(np.abs(one[ones, :4] - other[others, :4]).max()))
+            scores.append(float(np.abs(one[ones, 4] - other[others, 4]).max()))
+            apart = reference["joints"][row][ones, :, :2] - found["joints"][row][others, :, :2]
+            joints += list(np.linalg.norm(apart, axis=-1).reshape(-1))
+    near = float(np.mean(np.array(joints) <= 0.05)) if joints else 0.0
+    said = f"{count} persons: boxes {max(boxes):.1e} px, scores {max(scores):.1e}, {near:.2%} of {len(joints)} joints"
+    return {"norm": max(boxes), "largest": max(scores), "unmatched": 1 - near, "allowed": f"{said} within 0.05 px"}
+
+
+def tell_parity(report: Report, frames: Sequence[Frame], given: argparse.Namespace) -> None:
+    """The table of errors."""
+    lines: list[dict[str, Any]] = []
+    for name in given.extractors:
+        of_one = parity(name, windows_of(name, frames, given.windows), given.device)
+        report.attempt(lambda of_one=of_one: lines.extend(of_one), f"parity of {name}")  # type: ignore[misc]
+    table: list[Sequence[Any]] = [("extractor", "choice", "array", "norm", "largest", "unmatched", "allowed")]
+    table += [
+        (
+            line["extractor"],
+            line["choice"],
+            line["array"],
+            f"{line['norm']:.1e}",
+            f"{line['largest']:.1e}",
+            f"{line['unmatched']:.2%}",
+            line["allowed"],
+        )
+        for line in lines
+    ]
+    report.section(f"parity with the CPU, {given.windows} windows each", table, lines)
