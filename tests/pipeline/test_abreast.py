@@ -126,7 +126,7 @@ class Failing(InlineDecoder):
                 for _ in range(1000):
                     time.sleep(0.01)
                     yield event
-        raise AssertionError("nobody stopped me")
+                raise AssertionError("nobody stopped me")
 
 
 def test_a_fault_of_the_machine_stops_all_and_is_told_once(plain: ShardJob, videos: Path, tmp_path: Path) -> None:
