@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,8 @@ def main() -> None:
             report.section(f"left out for lack of time: {', '.join(chosen[number:])}", [("",)], [])
             break
         report.attempt(sections[name], name)
+    if report.broken:
+        sys.exit(f"not measured, for the reasons above: {', '.join(report.broken)}")
 
 
 if __name__ == "__main__":

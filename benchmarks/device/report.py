@@ -20,12 +20,15 @@ class Report:
     found: dict[str, Any] = field(default_factory=dict)
     text: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
+    broken: list[str] = field(default_factory=list)
+    """What could not be measured."""
 
     def attempt(self, work: Callable[[], None], what: str) -> None:
-        """Do it; what breaks is told, and costs no other part of the report."""
+        """Do it; what breaks is told and remembered, and costs no other part of the report."""
         try:
             work()
         except Exception:  # noqa: BLE001  minutes on such a machine are dear
+            self.broken.append(what)
             self.section(f"{what} broke", [("traceback",), (traceback.format_exc()[-1500:],)], traceback.format_exc())
 
     def section(self, title: str, table: Sequence[Sequence[Any]], rows: Any) -> None:
