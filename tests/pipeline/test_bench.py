@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_the_default_stays_unless_another_is_clearly_faster() -> None:
     assert "backend = pyav" in "\n".join(advice({"pyav": found(1000), "decord": found(1050)}, {}, {}))
     assert "backend = decord" in "\n".join(advice({"pyav": found(1000), "decord": found(1200)}, {}, {}))
     assert "backend = decord" in "\n".join(advice({"decord": found(10)}, {}, {}))
+
+
+def test_what_counts_is_many_at_once_by_the_clock() -> None:
+    frugal = replace(found(1200), side_by_side={1: 1200.0, 2: 1250.0})
+    quick = replace(found(1000), side_by_side={1: 1000.0, 2: 1900.0})
+    assert "backend = decord" in "\n".join(advice({"pyav": frugal, "decord": quick}, {}, {}))
+    assert "backend = pyav" in "\n".join(advice({"pyav": quick, "decord": frugal}, {}, {}))
 
 
 def test_who_waits_for_whom_follows_from_both_rates() -> None:
