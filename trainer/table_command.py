@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Iterator[str]:
     """The lines of the table, which is kept under `FOLDER/report/` too."""
     if options.table is None:
-        yield from (f"{name:<14} {load_table(name).title}" for name in table_names())
+        yield from (f"{name:<16} {load_table(name).title}" for name in table_names())
         return
     if options.folder is None:
         raise SettingsError((f"table {options.table} needs a FOLDER: a catalog's, such as data/phd2",))
