@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from pipeline.decoder import Event, FrameEvent, InlineDecoder, PlacementEvent, P
 from pipeline.probe import DecodeLimits, Probe
 from storage.errors import SystemicFault, VideoError
 from storage.fingerprint import plain
-from storage.records import JSON
 
 MAX_SLOTS = 32
 BEATS_PER_STALL = 8
@@ -99,8 +98,10 @@ class Server:
         self._ring = Ring(ring_fd, self._wait_free)
         self._beat_seconds = 0.0
         self._sent_at = 0.0
-        self._unsent = bytearray()
+        self._unsent: list[list[object]] = []
         self._unsent_frames = 0
+        self._forms: dict[tuple[object, ...], int] = {}
+        """What kinds of frames this video has, by the numbers that stand for them in messages."""
         self._oldest = 0.0
         self._began_cpu_seconds = 0.0
 
@@ -116,6 +117,7 @@ class Server:
         samplings = [_sampling(one) for one in request["samplings"]]
         self._beat_seconds = limits.stall_seconds / BEATS_PER_STALL
         self._ring.reset()
+        self._forms = {}
         self._began_cpu_seconds = time.process_time()
         decoder = InlineDecoder(request["backend"], limits, beat=self._beat, on_probe=self._tell_length)
         try:
@@ -129,15 +131,14 @@ class Server:
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, FrameEvent):
-            height, width, _ = event.rgb.shape
-            place = {"offset": self._ring.place(event.rgb), "height": height, "width": width}
-            self._send_frame("frame", event, place)
+            self._tell_frame(event, event.rgb, None, full_range=False)
         elif isinstance(event, PlanesEvent):
             planes = event.planes
-            place = {"offset": self._ring.place(planes.pixels), "rows": len(planes.pixels), "width": planes.shape[1]}
-            self._send_frame("planes", event, {**place, "matrix": planes.matrix, "full_range": planes.full_range})
+            self._tell_frame(event, planes.pixels, planes.matrix, full_range=planes.full_range)
         elif isinstance(event, WindowEvent):
-            self._say("window", {"sampling": event.sampling, "window": plain(event.window)})
+            window = event.window
+            span = (window.start_seconds, window.end_seconds)
+            self._gather(["window", event.sampling, window.frame_indices, *span, window.segment])
         elif isinstance(event, PlacementEvent):
             self._send("placement", sampling=event.sampling, placement=event.placement)
         else:
@@ -147,29 +148,35 @@ class Server:
     def _tell_length(self, probe: Probe) -> None:
         self._send("begun", declared_seconds=probe.header_seconds)
 
-    def _send(self, kind: str, **fields: object) -> None:
-        self._say(kind, {name: plain(value) for name, value in fields.items()})
-        self._flush()
+    def _tell_frame(
+        self, event: FrameEvent | PlanesEvent, pixels: NDArray[np.uint8], matrix: str | None, *, full_range: bool
+    ) -> None:
+        offset = self._ring.place(pixels)
+        form = (self._ring.slots, pixels.shape, matrix, full_range)
+        if form not in self._forms:
+            self._forms[form] = len(self._forms)
+            self._gather(["form", *form])
+        self._gather(["frame", self._forms[form], event.index, event.wanted_by, offset])
+        self._unsent_frames += 1
+        if self._unsent_frames >= self._ring.slots // SENT_SHARE:
+            self._flush()
 
-    def _say(self, kind: str, fields: Mapping[str, JSON]) -> None:
-        """Sent soon: together with what follows within an instant, for each waking costs both sides time."""
+    def _gather(self, event: list[object]) -> None:
+        """Sent soon: together with what follows within an instant, for each message costs both sides time."""
         if not self._unsent:
             self._oldest = time.monotonic()
-        self._unsent += wire.message(kind, fields)
+        self._unsent.append(event)
 
-    def _flush(self) -> None:
-        wire.write(self._answers_fd, self._unsent)
+    def _send(self, kind: str, **fields: object) -> None:
+        """Sent now, after all that was gathered."""
+        self._flush(wire.message(kind, {name: plain(value) for name, value in fields.items()}))
+
+    def _flush(self, then: bytes = b"") -> None:
+        gathered = wire.message("events", {"events": self._unsent}) if self._unsent else b""
         self._unsent.clear()
+        self._unsent_frames = 0
+        wire.write(self._answers_fd, gathered + then)
         self._sent_at = time.monotonic()
-
-    def _send_frame(self, kind: str, event: FrameEvent | PlanesEvent, place: Mapping[str, JSON]) -> None:
-        slots = self._ring.slots
-        told: dict[str, JSON] = {"index": event.index, "wanted_by": list(event.wanted_by), "slots": slots}
-        self._say(kind, {**told, **place})
-        self._unsent_frames += 1
-        if self._unsent_frames >= slots // SENT_SHARE:
-            self._unsent_frames = 0
-            self._flush()
 
     def _beat(self) -> None:
         """Called at every packet: says that we live, where there was nothing else to say for a while."""

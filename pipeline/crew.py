@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models.extractors.planes import Planes
-from models.extractors.spec import Frame
 from pipeline import wire
 from pipeline.clips import InPlanes, VideoSampling
 from pipeline.probe import DecodeLimits
@@ -134,21 +133,15 @@ class Child:
                 self.idle = message["kind"] in _FINAL
                 return message
 
-    def frame(self, message: wire.Message) -> Frame:
-        """The pixels a `frame` message speaks of, where they lie: they change after `free_frame`."""
-        shape = (message["height"], message["width"], 3)
-        return np.ndarray(shape, np.uint8, buffer=self._ring, offset=message["offset"])
+    def pixels(self, shape: tuple[int, ...], offset: int) -> NDArray[np.uint8]:
+        """Where the child put a frame of that shape: they change after `free_frame`."""
+        return np.ndarray(shape, np.uint8, buffer=self._ring, offset=offset)
 
-    def planes(self, message: wire.Message) -> Planes:
-        """The same for a `planes` message."""
-        pixels = np.ndarray((message["rows"], message["width"]), np.uint8, buffer=self._ring, offset=message["offset"])
-        return Planes(pixels, message["matrix"], message["full_range"])
-
-    def free_frame(self, message: wire.Message) -> None:
-        """Give the memory of the oldest frame, which `message` spoke of, back to the child. Where many fit, the child
-        hears of several together, but before we wait for it. Raises ChildLost."""
+    def free_frame(self, slots: int) -> None:
+        """Give the memory of the oldest frame back to the child. Where many fit (`slots`), the child hears of several
+        together, but before we wait for it. Raises ChildLost."""
         self._unfreed += 1
-        if self._unfreed >= message["slots"] // FREED_SHARE:
+        if self._unfreed >= slots // FREED_SHARE:
             self._tell_freed()
 
     def _tell_freed(self) -> None:

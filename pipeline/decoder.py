@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from models.extractors.planes import Planes
 from models.extractors.spec import Frame
@@ -249,19 +249,14 @@ class ChildDecoder:
         return self._child
 
     def _answers(self, video_id: str, child: Child) -> Iterator[Event]:
+        forms: list[_Form] = []
         while True:
             message = child.answer()
             kind = message["kind"]
-            if kind == "frame":
-                yield FrameEvent(message["index"], child.frame(message), tuple(message["wanted_by"]))
-                child.free_frame(message)
-            elif kind == "planes":
-                yield PlanesEvent(message["index"], child.planes(message), tuple(message["wanted_by"]))
-                child.free_frame(message)
+            if kind == "events":
+                yield from _gathered(child, message["events"], forms)
             elif kind == "placement":
                 yield PlacementEvent(message["sampling"], Placement(**message["placement"]))
-            elif kind == "window":
-                yield WindowEvent(message["sampling"], _window(message["window"]))
             elif kind == "end":
                 yield DecodeEnd(_probe(message["probe"]), _summary(message["summary"]), message["cpu_seconds"])
                 return
@@ -289,8 +284,36 @@ def _blame(video_id: str, lost: ChildLost) -> VideoError:
     return error
 
 
-def _window(fields: Message) -> Window:
-    return Window(**{**fields, "frame_indices": tuple(fields["frame_indices"])})
+@dataclass(frozen=True)
+class _Form:
+    """What some frames of a video have in common."""
+
+    slots: int
+    """How many of them the shared memory holds."""
+    shape: tuple[int, ...]
+    matrix: str | None
+    """Of planes; None for RGB."""
+    full_range: bool
+
+
+def _gathered(child: Child, events: list[Any], forms: list[_Form]) -> Iterator[Event]:
+    """The events of one message. A form is told before its first frame, and numbered in the order of telling."""
+    for kind, *told in events:
+        if kind == "frame":
+            number, index, wanted_by, offset = told
+            form = forms[number]
+            pixels = child.pixels(form.shape, offset)
+            if form.matrix is None:
+                yield FrameEvent(index, pixels, tuple(wanted_by))
+            else:
+                yield PlanesEvent(index, Planes(pixels, form.matrix, form.full_range), tuple(wanted_by))
+            child.free_frame(form.slots)
+        elif kind == "window":
+            sampling, indices, *span_and_segment = told
+            yield WindowEvent(sampling, Window(tuple(indices), *span_and_segment))
+        else:
+            slots, shape, *colours = told
+            forms.append(_Form(slots, tuple(shape), *colours))
 
 
 def _summary(fields: Message) -> Summary:

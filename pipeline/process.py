@@ -7,7 +7,9 @@ spooled by then is kept. Knows the seams (`Fetch`, `Decoder`); refuses to know s
 from __future__ import annotations
 
 import functools
+import gc
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +23,7 @@ from models.extractors.numerics import is_gpu
 from models.extractors.spec import Extractor
 from pipeline.abreast import abreast
 from pipeline.batches import Batches
-from pipeline.decoder import DecodeEnd, Decoder, FrameEvent, PlacementEvent, PlanesEvent
+from pipeline.decoder import Decoder, Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent
 from pipeline.extract import TrackBuilder, Variant
 from pipeline.lanes import Compute, Lanes, at_once
 from pipeline.media import Media
@@ -137,11 +139,20 @@ def process_shard(
         closing(_fetched(_timed_fetch(fetch, times), left, _retries(works), stop_fetching, ahead)) as files,
     ):
         shard = _Shard(works, _built(works, device), lanes.compute, on_video, times)
+        _settle()
         abreast(files, decoders, shard.lead, stop_fetching)
     with times.during(OF_SHARD, "wall"):
         for work in works:
             with times.during(OF_SHARD, "write"):
                 _commit(job, work, provenance(work.variant, device, decoder.name))
+
+
+@functools.cache
+def _settle() -> None:
+    """Once per process: what is loaded by now, torch above all, stays, and collections of garbage need not visit its
+    half a million objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def computing(device: str) -> Lanes | Batches:
@@ -230,22 +241,37 @@ def process_video(
 def _feed(
     video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder: Decoder, times: Times
 ) -> dict[str, JSON]:
-    facts: dict[str, JSON] = {}
     samplings = [builder.sampling for builder in builders]
-    for event in times.waiting(decoder.decode(video_id, media.path, samplings), "wait_decode", lambda _: video_id):
+    preparing = [0.0] * len(builders)
+    told = times.waiting(decoder.decode(video_id, media.path, samplings), "wait_decode", lambda _: video_id)
+    try:
+        with closing(told) as events:
+            return _taken(video_id, events, builders, preparing, times)
+    finally:
+        for builder, seconds in zip(builders, preparing, strict=True):
+            times.add(video_id, f"prepare:{builder.variant.name}", seconds)
+
+
+def _taken(
+    video_id: str, events: Iterator[Event], builders: Sequence[TrackBuilder], preparing: list[float], times: Times
+) -> dict[str, JSON]:
+    """The video's facts, once each builder has what it wants; `preparing` grows by the seconds that frames took it."""
+    facts: dict[str, JSON] = {}
+    for event in events:
         if isinstance(event, FrameEvent | PlanesEvent):
             frame = event.rgb if isinstance(event, FrameEvent) else event.planes
             for place in event.wanted_by:
-                with times.during(video_id, f"prepare:{builders[place].variant.name}"):
-                    builders[place].add_frame(event.index, frame)
-        elif isinstance(event, DecodeEnd):
-            times.add(video_id, "video", event.summary.covered_seconds)
-            times.add(video_id, "decode", event.cpu_seconds or 0.0)
-            facts = {"probe": plain(event.probe), "decode": plain(event.summary)}
+                began = time.perf_counter()
+                builders[place].add_frame(event.index, frame)
+                preparing[place] += time.perf_counter() - began
+        elif isinstance(event, WindowEvent):
+            builders[event.sampling].add_window(event.window)
         elif isinstance(event, PlacementEvent):
             builders[event.sampling].placement = event.placement
         else:
-            builders[event.sampling].add_window(event.window)
+            times.add(video_id, "video", event.summary.covered_seconds)
+            times.add(video_id, "decode", event.cpu_seconds or 0.0)
+            facts = {"probe": plain(event.probe), "decode": plain(event.summary)}
     return facts
 
 

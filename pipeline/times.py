@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -57,16 +57,18 @@ class Times:
         finally:
             self.add(video_id, what, time.perf_counter() - began)
 
-    def waiting(self, items: Iterable[T], what: str, id_of: Callable[[T], str]) -> Iterator[T]:
+    def waiting(self, items: Iterable[T], what: str, id_of: Callable[[T], str]) -> Generator[T, None, None]:
         """The same items; the time each let us wait is booked on `id_of` it, that of the end on the shard.
 
         Keep no other hold on `items`: what they keep busy is let go of when this iteration is left.
         """
+        spent: Seconds = {}  # booked at the end: an item may be one of a million frames
         began = time.perf_counter()
         waits = True
         try:
             for item in items:
-                self.add(id_of(item), what, time.perf_counter() - began)
+                video_id = id_of(item)
+                spent[video_id] = spent.get(video_id, 0.0) + time.perf_counter() - began
                 waits = False
                 yield item
                 waits = True
@@ -74,6 +76,8 @@ class Times:
         finally:
             if waits:
                 self.add(OF_SHARD, what, time.perf_counter() - began)
+            for video_id, seconds in spent.items():
+                self.add(video_id, what, seconds)
 
     def watched(self, compute: Compute, video_id: str, variant: str) -> Compute:
         """The same `compute`; books how long it blocked, and what its work took wherever that was done."""

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from storage.fingerprint import plain
-from storage.records import JSON
 
 LENGTH_BYTES = 4
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -32,8 +31,8 @@ def send(fd: int, kind: str, **fields: object) -> None:
     write(fd, message(kind, {name: plain(value) for name, value in fields.items()}))
 
 
-def message(kind: str, fields: Mapping[str, JSON]) -> bytes:
-    """The bytes of one message."""
+def message(kind: str, fields: Mapping[str, object]) -> bytes:
+    """The bytes of one message. `fields` hold what JSON can spell; tuples become lists."""
     body = json.dumps({"kind": kind, **fields}).encode()
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 

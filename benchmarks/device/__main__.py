@@ -4,6 +4,7 @@
 - speed: windows a second at several batch sizes, pictures brought and rows fetched included; and the network alone,
   as a share of a matrix product of its number format in the same run;
 - engine: a shard of copies of the video, against decoding alone and computing alone;
+- processes: the same through one to eight processes that share the GPU;
 - PHD2: the hours that follow, beside what was published.
 
 Writes `device.md` and `device.json`, each section as soon as it is known. Random weights: numbers here are times and
@@ -25,6 +26,7 @@ import torch
 from benchmarks.device.engine import tell_decoding, tell_engine
 from benchmarks.device.parity import tell_parity
 from benchmarks.device.parts import NETWORKS, frames_of
+from benchmarks.device.processes import tell_processes
 from benchmarks.device.report import Report
 from benchmarks.device.speed import Speed, tell_benchmark_mode, tell_kernels, tell_phd2, tell_speed
 from models.extractors.numerics import is_gpu
@@ -58,6 +60,7 @@ def main() -> None:
         "speed": lambda: tell_speed(report, frames, given, found),
         "phd2": lambda: tell_phd2(report, found),
         "engine": lambda: tell_engine(report, given.video, frames, given),
+        "processes": lambda: tell_processes(report, given.video, frames, given),
         "parity": lambda: tell_parity(report, frames, given),
         "decoding": lambda: tell_decoding(report, given.video, given),
     }
