@@ -27,6 +27,8 @@ MEANINGS = {
     "compute": "computing (all lanes)",
 }
 FILE = "time.png"
+SEVERAL = 0.95
+"""Where the clock's share of the leading threads' time is less, several of them led a video each."""
 
 
 def account(layout: Layout, run_name: str) -> list[str]:
@@ -45,9 +47,10 @@ def account(layout: Layout, run_name: str) -> list[str]:
 
 def told(total: Mapping[str, float], videos: int, shards: int) -> Iterator[str]:
     """Lines for a person."""
-    wall = total.get("wall", 0.0)
+    wall, by_clock = total.get("wall", 0.0), total.get("clock", 0.0)
     film = total.get("video", 0.0)
-    yield f"where the time went: {clock(wall)} for {videos} videos of {clock(film)} in {shards} shards"
+    abreast = f" of threads, {clock(by_clock)} by the clock," if 0 < by_clock < SEVERAL * wall else ""
+    yield f"where the time went: {clock(wall)}{abreast} for {videos} videos of {clock(film)} in {shards} shards"
     yield "  " + ", ".join(f"{_share(total, what, wall)} {MEANINGS[what]}" for what in LEADING)
     beside = [f"{MEANINGS[what]} {clock(_of(total, what))}" for what in BESIDE if _of(total, what)]
     yield f"  at the same time: {', '.join(beside)}"
@@ -72,4 +75,4 @@ def _drawn(layout: Layout, total: Mapping[str, float]) -> str:
 
     leading = {MEANINGS[what]: _of(total, what) for what in LEADING}
     beside = {name: seconds for name, seconds in total.items() if name.partition(":")[0] in BESIDE}
-    return str(draw_times({"the leading thread": leading, "beside it": beside}, layout.report / FILE))
+    return str(draw_times({"threads that\nlead a video": leading, "beside it": beside}, layout.report / FILE))
