@@ -103,7 +103,7 @@ class _Work:
     spooled: frozenset[str]
     before: Mapping[str, Entry]
 
-    @property
+    @functools.cached_property
     def left(self) -> frozenset[str]:
         """Ids still to be decoded."""
         return self.todo - self.spooled

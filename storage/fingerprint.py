@@ -10,22 +10,12 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from json.encoder import encode_basestring_ascii
-from typing import Any
 
 from storage.records import JSON
 
 _LEAVES = frozenset({str, int, bool})
-_LEAF: dict[type, Callable[[Any], str]] = {
-    str: encode_basestring_ascii,
-    int: int.__repr__,
-    float: float.__repr__,
-    bool: lambda value: "true" if value else "false",
-    type(None): lambda _: "null",
-}
-"""How values that hold no others are spelled."""
 DIGITS = 12
 """48 bits: among a thousand variants of one catalog, a clash has odds of 2 in a billion."""
 
@@ -53,44 +43,13 @@ def plain(value: object) -> JSON:
 
 def canonical(value: object) -> bytes:
     """The one JSON spelling of a value: sorted keys, no spaces, ASCII."""
-    return canonical_json(plain(value))
-
-
-def canonical_json(value: JSON) -> bytes:
-    """The same of what is plain already. Raises ValueError for a number that is not finite."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    spelled = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return spelled.encode()
 
 
 def readable(value: object) -> bytes:
     """JSON for a person and for `diff`: sorted keys, indented, ending in a newline. Equal values, equal bytes."""
-    return readable_json(plain(value))
-
-
-def readable_json(value: JSON) -> bytes:
-    """The same of what is plain already, and finite: what `json.dumps(value, sort_keys=True, indent=1)` gives.
-
-    The library spells indented JSON in Python, several times slower than this, and sidecars are thousands of lines.
-    """
-    return f"{_spelled(value, chr(10))}\n".encode("ascii")
-
-
-def _spelled(value: JSON, newline: str) -> str:
-    if type(value) in _LEAF:
-        return _LEAF[type(value)](value)
-    within = f"{newline} "
-    if isinstance(value, dict):
-        items = [
-            # Looked up here too: a call for each leaf would take as long again.
-            f"{encode_basestring_ascii(key)}: "
-            f"{_LEAF[type(item)](item) if type(item) in _LEAF else _spelled(item, within)}"
-            for key, item in sorted(value.items())
-        ]
-        return f"{{{within}{f',{within}'.join(items)}{newline}}}" if items else "{}"
-    if isinstance(value, list):
-        return f"[{within}{f',{within}'.join([_spelled(item, within) for item in value])}{newline}]" if value else "[]"
-    if isinstance(value, str | int | float):  # of a class of its own, as an enum's members are
-        return _LEAF[next(kind for kind in (str, int, float) if isinstance(value, kind))](value)
-    raise TypeError(f"{type(value).__name__} is no JSON value: {value!r}")
+    return f"{json.dumps(plain(value), sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False)}\n".encode()
 
 
 def fingerprint(settings: object) -> str:

@@ -1,24 +1,31 @@
 """Small JSON records that carry the sha256 of their own content, so that not one changed bit goes unseen.
 
-Refuses to know what the records say.
+A line for each key, and one for each item of an object below it, so that a person finds a video's line and `diff` tells
+which one changed. Refuses to know what the records say.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
 from storage.errors import IntegrityError
-from storage.fingerprint import canonical_json, readable_json
 from storage.records import JSON
+
+_SHA256 = "sha256"
+_encoded = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
 
 
 def seal(content: Mapping[str, JSON]) -> bytes:
-    """The record as bytes, for a person and for `diff`. Equal content, equal bytes. TypeError for what is no JSON."""
-    whole = dict(content)
-    return readable_json({**whole, "sha256": _digest(whole)})
+    """The record as bytes. Equal content, equal bytes. TypeError for what is no JSON, ValueError for a number that is
+    not finite, or for a key that the seal itself needs."""
+    if _SHA256 in content:
+        raise ValueError(f"{_SHA256!r} is the seal's own key")
+    body = ",\n".join(_lines(content)).encode("ascii")
+    return b'{\n%b,\n "sha256": "%b"\n}\n' % (body, hashlib.sha256(body).hexdigest().encode())
 
 
 def unseal(path: Path, raw: bytes) -> dict[str, JSON]:
@@ -27,8 +34,9 @@ def unseal(path: Path, raw: bytes) -> dict[str, JSON]:
         content = json.loads(raw)
         if not isinstance(content, dict):
             raise IntegrityError(path, "is no JSON object")
-        # Blanks and key order are outside the digest, so the spelling must be ours to the last byte too.
-        is_ours = raw == readable_json(content) and content.pop("sha256", None) == _digest(content)
+        content.pop(_SHA256, None)
+        # Not the content alone: its spelling too must be ours, to the last byte.
+        is_ours = raw == seal(content)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(path, f"is no JSON record: {error}") from error
     if not is_ours:
@@ -36,5 +44,10 @@ def unseal(path: Path, raw: bytes) -> dict[str, JSON]:
     return content
 
 
-def _digest(content: dict[str, JSON]) -> str:
-    return hashlib.sha256(canonical_json(content)).hexdigest()
+def _lines(content: Mapping[str, JSON]) -> Iterator[str]:
+    for key, value in sorted(content.items()):
+        if isinstance(value, dict) and value:
+            items = [f"  {encode_basestring_ascii(name)}: {_encoded(item)}" for name, item in sorted(value.items())]
+            yield f" {encode_basestring_ascii(key)}: {{\n" + ",\n".join(items) + "\n }"
+        else:
+            yield f" {encode_basestring_ascii(key)}: {_encoded(value)}"

@@ -107,7 +107,7 @@ def read_matlab(content: bytes, what: str) -> Mapping[str, Any]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 variables: Mapping[str, Any] = pymatreader.read_mat(path)
-        except Exception as error:  # damage comes out as anything: zlib.error, KeyError, IndexError, OSError, TypeError ...
+        except Exception as error:  # damage comes out as anything: zlib.error, KeyError, OSError, TypeError ...
             raise SettingsError((f"{what} is no MATLAB file that can be read: {error}",)) from error
     return variables
 

@@ -7,8 +7,7 @@ from enum import Enum
 
 import pytest
 
-from storage.fingerprint import canonical, fingerprint, plain, readable, readable_json
-from storage.records import JSON
+from storage.fingerprint import canonical, fingerprint, plain, readable
 
 
 class Colour(Enum):
@@ -51,16 +50,3 @@ def test_settings_are_finite(value: object) -> None:
 def test_what_json_cannot_say_is_refused(value: object, name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} has no place in settings"):
         plain(value)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {}, [], "", 0, -7, 1.5, 1e300, -0.0, 1e-7, True, False, None, [[]], [{}], {"a": {}}, {"b": [1, [2, {"c": []}]]},
-        {"\u00e9\n\"\\": "\U0001f600 \x00 \ud800", "": [None, True, 10**30, 0.1]},
-        {"z": 1, "A": 2, "a": 3, "\u00df": 4, "10": 5, "9": 6},
-    ],
-    ids=repr,
-)  # fmt: skip
-def test_readable_is_what_the_library_would_spell(value: JSON) -> None:
-    assert readable_json(value) == json.dumps(value, sort_keys=True, indent=1, ensure_ascii=True).encode() + b"\n"

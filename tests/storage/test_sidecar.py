@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -293,6 +294,17 @@ def test_every_flipped_bit_of_a_sealed_record_is_noticed(tmp_path: Path) -> None
     for end in range(0, len(sealed), 7):
         with pytest.raises(IntegrityError):
             unseal(tmp_path, sealed[:end])
+
+
+def test_a_sealed_record_has_a_line_for_each_item_and_the_sha256_of_its_lines() -> None:
+    lines = b' "a": 1,\n "e": {},\n "entries": {\n  "x": {"a": null, "b": [1, 2.5]},\n  "\\u00e9": {}\n }'
+    sha256 = hashlib.sha256(lines).hexdigest().encode()
+    whole: dict[str, JSON] = {"entries": {"\u00e9": {}, "x": {"b": [1, 2.5], "a": None}}, "e": {}, "a": 1}
+    assert seal(whole) == b"{\n" + lines + b',\n "sha256": "' + sha256 + b'"\n}\n'
+    with pytest.raises(ValueError, match="own key"):
+        seal({"sha256": "mine"})
+    with pytest.raises(ValueError, match="JSON"):
+        seal({"a": float("nan")})
 
 
 @pytest.mark.parametrize(
