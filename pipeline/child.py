@@ -32,7 +32,7 @@ from storage.fingerprint import plain
 
 MAX_SLOTS = 32
 BEATS_PER_STALL = 8
-SENT_SHARE = 8
+SENT_SHARE = 4
 """Frames are told of when so many times as many would fill the memory, ..."""
 SOON_SECONDS = 0.02
 """... or when the first of them has waited so long."""
