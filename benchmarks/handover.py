@@ -3,7 +3,7 @@
 `python -m benchmarks.handover VIDEO`; give it minutes of video, for what is paid once a video is counted in. CPU
 seconds, user and system, of all processes; medians of interleaved rounds, so that a busy machine matters little:
 
-- ffmpeg: the program, one thread, `-f null`;
+- ffmpeg: the program, one thread, `-f null`; and once more with each frame made rgb24, as `rgb` below makes it;
 - pyav: its frames, in this process, none converted;
 - planes, rgb: every frame of clips of 16, out of a decode child's shared memory, not looked at;
 - rgb, 171×128: the same, and shrunk as C3D wants it, which is what decoding and resizing alone cost;
@@ -31,10 +31,10 @@ from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent, PlanesEvent
 from pipeline.probe import DEFAULT_LIMITS
 
 
-def ffmpeg_null(video: Path) -> float:
-    """CPU seconds of the program."""
+def ffmpeg_null(video: Path, *form: str) -> float:
+    """CPU seconds of the program; `form` may name a pixel format."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    options = ["-v", "error", "-threads", "1", "-i", str(video), "-an", "-f", "null", "-"]
+    options = ["-v", "error", "-threads", "1", "-i", str(video), "-an", *form, "-f", "null", "-"]
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *options], check=True, stdin=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -73,6 +73,7 @@ def main() -> None:
         frames = sum(isinstance(event, FrameEvent) for event in decoder.decode("v", given.video, [every]))
         ways: dict[str, Callable[[], float]] = {
             "ffmpeg": lambda: ffmpeg_null(given.video),
+            "ffmpeg, rgb24": lambda: ffmpeg_null(given.video, "-pix_fmt", "rgb24"),
             "pyav": lambda: pyav(given.video),
             "planes": lambda: delivered(given.video, decoder, InPlanes(every)),
             "rgb": lambda: delivered(given.video, decoder, every),
