@@ -7,6 +7,7 @@ goes in; everything else (library versions, device, workers) stays out and is re
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -22,23 +23,30 @@ DIGITS = 12
 
 def plain(value: object) -> JSON:
     """Dataclasses, enums, tuples and mappings as plain JSON values; raises TypeError for anything else."""
-    if value is None or type(value) in _LEAVES:
+    kind = type(value)
+    if value is None or kind in _LEAVES:
         return value  # type: ignore[return-value]  # most values are these, and what follows is slow
     if isinstance(value, Enum):
         return plain(value.value)
-    if isinstance(value, str | int):
-        return value
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"settings hold finite numbers only, got {value}")
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, str | int):
+        return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    raise TypeError(f"{type(value).__name__} has no place in settings: {value!r}")
+    if (names := _names(kind)) is not None:
+        return {name: plain(getattr(value, name)) for name in names}
+    raise TypeError(f"{kind.__name__} has no place in settings: {value!r}")
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...] | None:
+    """Of a dataclass's fields; None for what is none."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def canonical(value: object) -> bytes:

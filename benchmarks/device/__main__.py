@@ -5,6 +5,7 @@
   as a share of a matrix product of its number format in the same run;
 - engine: a shard of copies of the video, against decoding alone and computing alone;
 - processes: the same through one to eight processes that share the GPU;
+- compiled: the network alone as `torch.compile` makes it;
 - PHD2: the hours that follow, beside what was published.
 
 Writes `device.md` and `device.json`, each section as soon as it is known. Random weights: numbers here are times and
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.device.compiled import tell_compiled
 from benchmarks.device.engine import tell_decoding, tell_engine
 from benchmarks.device.parity import tell_parity
 from benchmarks.device.parts import NETWORKS, frames_of
@@ -62,6 +64,7 @@ def main() -> None:
         "engine": lambda: tell_engine(report, given.video, frames, given),
         "processes": lambda: tell_processes(report, given.video, frames, given),
         "parity": lambda: tell_parity(report, frames, given),
+        "compiled": lambda: tell_compiled(report, frames, given),
         "decoding": lambda: tell_decoding(report, given.video, given),
     }
     if is_gpu(given.device):
