@@ -80,7 +80,7 @@ class World(Mapping[str, bytes]):
 
     def fail(self, video: Video) -> None:
         """The site breaks down over it."""
-        self.failing |= {name_of(video)}
+        self.failing |= {name_of(video).replace(" ", "%20")}
         self.planted[video.video_id] = "failing"
 
     def __getitem__(self, name: str) -> bytes:
