@@ -1,16 +1,22 @@
 """Frame times in, one by one: which frames have a usable time, and which stretches of a damaged video have no picture.
 
-Arithmetic on numbers. A gap is told to half a frame once something was found broken, and to half a second before: some
-demuxers skip damage without a word. Where a container keeps no durations (matroska, mpegts), a picture that truly stood
-still for longer looks the same: a gap is a fact to record, never a reason to refuse. Refuses to know files.
+`Coverage` is arithmetic on numbers; `picture_times` reads when pictures are shown, without decoding them. A gap is told
+to half a frame once something was found broken, and to half a second before: some demuxers skip damage without a word.
+Where a container keeps no durations (matroska, mpegts), a picture that truly stood still for longer looks the same: a
+gap is a fact to record, never a reason to refuse. Refuses to know decoders.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
-from pipeline.backends.frame import DecodedFrame
-from pipeline.probe import Probe
+import av.error
+
+from pipeline.backends.frame import DecodedFrame, seconds
+from pipeline.probe import Probe, open_container
+from pipeline.segments import Pictures
 
 MAX_GAPS = 64
 """Gaps listed for one video; further ones are counted."""
@@ -19,6 +25,8 @@ LATE_FRAMES = 0.5
 SLACK_SECONDS = 0.5
 """In any stream, so long a stretch without a picture is a gap. A header's start and end may lie as far from the
 pictures: they may speak of the sound, and are rounded."""
+SHORTEST_SECONDS = 1e-3
+"""A lone picture of which nothing says how long it is shown."""
 
 Span = tuple[float, float]
 
@@ -81,3 +89,38 @@ class Coverage:
         before = [(start, first)] if first - start > slack else []
         behind = [(end_seconds, end)] if end - end_seconds > slack else []
         return (*before, *self._gaps, *behind)
+
+
+def picture_times(path: Path, probed: Probe, beat: Callable[[], None], max_frames: int) -> Pictures | None:
+    """When every picture of a file is shown, from its packets; None where they do not say.
+
+    That is so where a packet has no time, two have the same, or there are more than `max_frames`. Past damage nothing
+    is read: what is behind it, the header's count still promises.
+    """
+    ticks: list[tuple[int, int]] = []
+    discarded = 0
+    try:
+        with open_container(path, probed.container) as container:
+            for packet in container.demux(container.streams[probed.stream_index]):
+                beat()
+                if packet.size == 0:
+                    continue
+                discarded += packet.is_discard
+                if len(ticks) > max_frames or (packet.pts is None and not packet.is_discard):
+                    return None
+                if packet.pts is not None and not packet.is_discard:
+                    ticks.append((packet.pts, packet.duration or 0))
+    except av.error.FFmpegError:
+        pass  # the packets so far are the pictures that there are
+    ticks.sort()
+    times = tuple(seconds(pts, probed.time_base) for pts, _ in ticks)
+    if not times or len(set(times)) < len(times):
+        return None
+    lasts = ticks[-1][1] or (ticks[-1][0] - ticks[-2][0] if len(ticks) > 1 else 0)
+    end_seconds = seconds(ticks[-1][0] + lasts, probed.time_base) if lasts else times[-1] + _one_frame(probed)
+    declared = None if probed.header_frames is None else max(0, probed.header_frames - discarded)
+    return Pictures(times, end_seconds, declared)
+
+
+def _one_frame(probed: Probe) -> float:
+    return 1 / probed.header_frames_per_second if probed.header_frames_per_second else SHORTEST_SECONDS

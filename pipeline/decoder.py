@@ -18,9 +18,9 @@ from models.extractors.planes import Planes
 from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.clips import InPlanes, VideoSampling, Window
+from pipeline.coverage import picture_times
 from pipeline.crew import Child, ChildLost
 from pipeline.decode import Decoding, Summary, backend_named
-from pipeline.demux import picture_times
 from pipeline.joint import Due, FrameDue, JointPlanner
 from pipeline.probe import DEFAULT_LIMITS, DecodeLimits, Probe
 from pipeline.sandbox import Layers

@@ -1,7 +1,7 @@
 """What a media file holds, counted without decoding it: `python -m pipeline.demux FILE` prints one line of JSON.
 
-A program of its own, started by `pipeline.accept`, because a demuxer that meets a hostile file may hang or die; a
-decode child asks it when pictures are shown. Decides nothing.
+A program of its own, started by `pipeline.accept` for each download, because a demuxer that meets a hostile file may
+hang or die; without numpy it starts in half the time. Decides nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,14 +17,10 @@ import av.container
 import av.error
 import av.video.stream
 
-from pipeline.backends.frame import seconds
 from pipeline.containers import sniff
-from pipeline.probe import Probe, choose_stream, open_container
-from pipeline.segments import Pictures
+from pipeline.probe import choose_stream, open_container
 
 MAX_MEMORY_BYTES = 4 * 1024**3
-SHORTEST_SECONDS = 1e-3
-"""A lone picture of which nothing says how long it is shown."""
 
 
 @dataclass(frozen=True)
@@ -80,41 +75,6 @@ def _count_stream(
     declared = overall_seconds if stream.duration is None else stream.duration * base
     covered = max(end - start, 0.0) if packets else 0.0
     return Count(True, packets, errors, stream.frames or None, declared, covered)
-
-
-def picture_times(path: Path, probed: Probe, beat: Callable[[], None], max_frames: int) -> Pictures | None:
-    """When every picture of a file is shown, from its packets; None where they do not say.
-
-    That is so where a packet has no time, two have the same, or there are more than `max_frames`. Past damage nothing
-    is read: what is behind it, the header's count still promises.
-    """
-    ticks: list[tuple[int, int]] = []
-    discarded = 0
-    try:
-        with open_container(path, probed.container) as container:
-            for packet in container.demux(container.streams[probed.stream_index]):
-                beat()
-                if packet.size == 0:
-                    continue
-                discarded += packet.is_discard
-                if len(ticks) > max_frames or (packet.pts is None and not packet.is_discard):
-                    return None
-                if packet.pts is not None and not packet.is_discard:
-                    ticks.append((packet.pts, packet.duration or 0))
-    except av.error.FFmpegError:
-        pass  # the packets so far are the pictures that there are
-    ticks.sort()
-    times = tuple(seconds(pts, probed.time_base) for pts, _ in ticks)
-    if not times or len(set(times)) < len(times):
-        return None
-    lasts = ticks[-1][1] or (ticks[-1][0] - ticks[-2][0] if len(ticks) > 1 else 0)
-    end_seconds = seconds(ticks[-1][0] + lasts, probed.time_base) if lasts else times[-1] + _one_frame(probed)
-    declared = None if probed.header_frames is None else max(0, probed.header_frames - discarded)
-    return Pictures(times, end_seconds, declared)
-
-
-def _one_frame(probed: Probe) -> float:
-    return 1 / probed.header_frames_per_second if probed.header_frames_per_second else SHORTEST_SECONDS
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,9 @@ def test_what_ffmpeg_says_of_the_held_example_is_what_is_counted(videos: dict[st
     copied = sum(not line.startswith("#") for line in packets)
     # The last packet is cut; ffmpeg drops it, the count takes it and calls it damaged.
     assert f"1 damaged packets; {copied + 1} packets of {SECONDS * 10} declared" in examine("v", cut).damage
+
+
+def test_counting_starts_without_numpy() -> None:
+    """A child is started for each download: half of what a start took was numpy."""
+    code = "import sys, pipeline.demux; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

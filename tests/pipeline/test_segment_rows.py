@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesOfSegments
-from pipeline import demux
+from pipeline import coverage
+from pipeline.coverage import picture_times
 from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder, PlacementEvent
-from pipeline.demux import picture_times
 from pipeline.extract import Variant
 from pipeline.media import Media
 from pipeline.probe import DEFAULT_LIMITS, probe
@@ -285,7 +285,7 @@ def test_packets_beyond_the_limit_are_left_to_the_decoder(video: Path, tmp_path:
 def test_two_packets_of_one_time_are_not_believed(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = probe("v", video, DEFAULT_LIMITS)
     assert picture_times(video, found, lambda: None, 200) is not None
-    monkeypatch.setattr(demux, "seconds", lambda ticks, _: float(ticks // 2048))
+    monkeypatch.setattr(coverage, "seconds", lambda ticks, _: float(ticks // 2048))
     assert picture_times(video, found, lambda: None, 200) is None
 
 

@@ -16,6 +16,8 @@ class Site:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.failing: frozenset[str] = frozenset()
+        """Names under which it answers 503."""
         self.asked: list[str] = []
         self.address = ""
         self.stalls_at = ""
@@ -34,7 +36,7 @@ def site() -> Iterator[Site]:
             name = self.path.lstrip("/")
             served.asked.append(name)
             content = served.files.get(name)
-            self.send_response(404 if content is None else 200)
+            self.send_response(503 if name in served.failing else 404 if content is None else 200)
             self.send_header("Content-Length", str(len(content or b"")))
             self.send_header("Content-Type", "application/octet-stream")
             self.send_header("ETag", f'"{name}"')

@@ -1,14 +1,15 @@
 """What recipes are worth where it is known what there is to find: on planted categories, and on drawn videos.
 
-Rows and settings are those of the tables `planted-category` and `planted-pld-vhd`, with one seed. Differences are taken
-video by video, and an interval of 95 % over videos has to lie above what is claimed.
+Rows and settings are those of the tables `planted-category` and `planted-pld-vhd`, with fewer seeds. Differences are
+taken video by video, and an interval of 95 % over videos has to lie above what is claimed. No setting was chosen on the
+planted categories here: DL-VHD's lambda of 0.3 was, on stores of the seeds 0 to 4.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 
 from storage.layout import Layout
 from trainer.cells import cells
-from trainer.estimates import Estimate, Evaluation, difference, estimates
+from trainer.estimates import Estimate, Evaluation, gains
 from trainer.fit import FitOptions, Run, fit, restore
 from trainer.maps import cover, video_maps
 from trainer.planted_category import CategorySettings, plant_category
@@ -35,49 +36,51 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def trained(table: str, folder: Path, names: tuple[str, ...]) -> Mapping[str, tuple[Path, Evaluation]]:
-    """Row → its network and what it is worth, with seed 0."""
+Trained = Mapping[str, Sequence[tuple[Path, Evaluation]]]
+"""Row → its networks and what they are worth, seed by seed."""
+
+
+def trained(table: str, folder: Path, names: Sequence[str], seeds: int = 1) -> Trained:
     found = {}
     for row in load_table(table).rows:
         if row.name in names:
             (cell,) = cells(load_table(table), row, (), small=True)
-            path = fit(Run(cell.recipe, folder, 0), FitOptions())
-            question = Question(path, folder, "test", cell.asked)
-            found[row.name] = path, judge(question, answer(question, device="cpu"))
+            paths = [fit(Run(cell.recipe, folder, seed), FitOptions()) for seed in range(seeds)]
+            questions = [Question(path, folder, "test", cell.asked) for path in paths]
+            judged = [judge(question, answer(question, device="cpu")) for question in questions]
+            found[row.name] = list(zip(paths, judged, strict=True))
     return found
 
 
-def gain(found: Mapping[str, tuple[Path, Evaluation]], one: str, other: str) -> Estimate:
+def gain(found: Trained, one: str, other: str) -> Estimate:
     """What one row has more than another, in step AP."""
-    return estimates([difference(found[one][1], found[other][1])])["ap_step"]
+    return gains(*([judged for _, judged in found[name]] for name in (one, other)))["ap_step"]
 
 
-CATEGORY = (
-    "Video2GIF, on segments", "SL-module (w/o T)", "SL-module: the oracle", "SL-module: source-only",
-    "DL-VHD (L_coarse only)", "DL-VHD (w/o L_distill)", "DL-VHD (full model)", "DL-VHD, lambda 0.3",
-)  # fmt: skip
+PAIRS = ("Video2GIF, on segments", "SL-module (w/o T)")
+ABLATIONS = ("SL-module: source-only", "DL-VHD (L_coarse only)", "DL-VHD (w/o L_distill)")
 
 
 @pytest.fixture(scope="module")
-def category(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Path, Evaluation]]:
-    folder = plant_category(tmp_path_factory.mktemp("data"), CategorySettings())
-    return trained("planted-category", folder, CATEGORY)
+def category(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = plant_category(tmp_path_factory.mktemp("data"), CategorySettings(seed=11, test_videos=120))
+    names = (*PAIRS, *ABLATIONS, "SL-module: the oracle", "DL-VHD (full model)", "DL-VHD, lambda 0.3")
+    return trained("planted-category", folder, names, seeds=3)
 
 
-@pytest.mark.parametrize("pairs", ["Video2GIF, on segments", "SL-module (w/o T)"])
-def test_a_set_beats_segments_by_themselves(category: Mapping[str, tuple[Path, Evaluation]], pairs: str) -> None:
+@pytest.mark.parametrize("pairs", PAIRS)
+def test_a_set_beats_segments_by_themselves(category: Trained, pairs: str) -> None:
     assert gain(category, "SL-module: the oracle", pairs).low > 0
 
 
-def test_two_learners_reach_another_category(category: Mapping[str, tuple[Path, Evaluation]]) -> None:
-    for more, less in (
-        ("DL-VHD (full model)", "SL-module: source-only"),
-        ("DL-VHD (w/o L_distill)", "SL-module: source-only"),
-        ("DL-VHD, lambda 0.3", "DL-VHD (w/o L_distill)"),
-        ("DL-VHD, lambda 0.3", "DL-VHD (L_coarse only)"),
-        ("SL-module: the oracle", "DL-VHD, lambda 0.3"),
-    ):
-        assert gain(category, more, less).low > 0, f"{more} against {less}"
+@pytest.mark.parametrize("less", ABLATIONS)
+@pytest.mark.parametrize("full", ["DL-VHD (full model)", "DL-VHD, lambda 0.3"])
+def test_two_learners_that_tell_each_other_reach_another_category(category: Trained, full: str, less: str) -> None:
+    assert gain(category, full, less).low > 0
+
+
+def test_labels_of_the_category_itself_are_worth_more(category: Trained) -> None:
+    assert gain(category, "SL-module: the oracle", "DL-VHD, lambda 0.3").low > 0
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +99,11 @@ PIXELS = ("C3D w/o temporal", "C3D w/o spatial", "C3D full")
 
 
 @pytest.fixture(scope="module")
-def pixels(drawn: Path) -> Mapping[str, tuple[Path, Evaluation]]:
+def pixels(drawn: Path) -> Trained:
     return trained("planted-pld-vhd", drawn, PIXELS)
 
 
-def test_pixels_owe_what_they_find_to_time(pixels: Mapping[str, tuple[Path, Evaluation]]) -> None:
+def test_pixels_owe_what_they_find_to_time(pixels: Trained) -> None:
     assert gain(pixels, "C3D full", "C3D w/o temporal").low > 0.2
 
 
@@ -110,9 +113,7 @@ def iou(path: Path, folder: Path) -> float:
     return float(np.mean([one.iou for one in found if one is not None]))
 
 
-def test_maps_cover_the_figure_and_owe_it_to_saliency(
-    pixels: Mapping[str, tuple[Path, Evaluation]], drawn: Path
-) -> None:
-    full, without = (iou(pixels[name][0], drawn) for name in ("C3D full", "C3D w/o spatial"))
+def test_maps_cover_the_figure_and_owe_it_to_saliency(pixels: Trained, drawn: Path) -> None:
+    full, without = (iou(pixels[name][0][0], drawn) for name in ("C3D full", "C3D w/o spatial"))
     assert full > 0.5
     assert without < 0.2
