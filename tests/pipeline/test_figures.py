@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.figures import FIGURES, MANNERS, Film, film, random_look
+from pipeline.figures import FIGURES, MANNERS, QUIET_MANNERS, Film, Look, film, random_look
 
 TIMES = np.arange(24) / 12
 SEED = 3
@@ -28,6 +28,37 @@ def test_a_figure_is_where_it_is_said_to_be_and_stands_out(figure: str) -> None:
         assert 0.02 < shown.covers.mean() < 0.15
         light = shown.pictures.max(axis=3).astype(int)
         assert light[shown.covers].min() > light[~shown.covers].mean() + 60
+
+
+def with_bystander(look: Look, number: float) -> Look:
+    """The same, with another number for what the bystander does."""
+    numbers = look.numbers.copy()
+    numbers[40] = number
+    return Look(look.colours, numbers)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_bystander_is_seen_beside_the_figure_and_never_told_of(figure: str) -> None:
+    rng = np.random.default_rng(SEED)
+    for _ in range(5):
+        look = random_look(rng)
+        quiet, moving = (
+            film(figure, "still", with_bystander(look, number), TIMES, width=96, height=64) for number in (0.1, 0.9)
+        )
+        assert (quiet.covers == moving.covers).all()
+        other = (look.colours[3] * 255).round()
+        is_bystander = (np.abs(quiet.pictures.astype(float) - other) < 2).all(axis=3) & ~quiet.covers
+        assert is_bystander.sum((1, 2)).min() > 50, "it stands out, and the figure hides at most a part of it"
+        assert (quiet.pictures != moving.pictures).any(axis=(0, 3)).sum() > 50
+
+
+def test_what_a_bystander_does_is_anything_and_says_nothing_of_the_figure() -> None:
+    """It is drawn with the look, which is drawn before anybody knows what the figure will do."""
+    rng = np.random.default_rng(SEED)
+    found = [random_look(rng).bystander for _ in range(2000)]
+    counts = {manner: found.count(manner) / 2000 for manner in MANNERS}
+    shares = [1 / (2 * QUIET_MANNERS)] * QUIET_MANNERS + [1 / (2 * (len(MANNERS) - QUIET_MANNERS))] * 4
+    assert list(counts.values()) == pytest.approx(shares, abs=0.04)
 
 
 def change(shown: Film) -> float:
@@ -72,4 +103,4 @@ def test_pictures_are_the_same_on_every_machine() -> None:
     for figure in FIGURES:
         for manner in MANNERS:
             digest.update(drawn(figure, manner, rng).pictures.tobytes())
-    assert digest.hexdigest()[:16] == "6f588f07ddc4fe1a"
+    assert digest.hexdigest()[:16] == "d1c12b697168cd2e"
