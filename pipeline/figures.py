@@ -24,9 +24,12 @@ QUIET_MANNERS = 2
 BYSTANDER = "wedge"
 """Beside the figure stands another one, as large and as bright, which performs as often as not, whatever the figure
 does. It is nothing to look at."""
-SIZES = (0.30, 0.38)
-"""Radius, about, of a figure that does not swell."""
-ROOM = 0.6
+SIZES = (0.32, 0.38)
+"""Radius, about, of a figure that is neither swollen nor shrunk."""
+SWING = 0.25
+"""How far a figure hops, dashes to either side, and swells and shrinks. Each figure is somewhere on the way of each of
+these; of all but the one that it does, it stays there, so that a single frame is drawn alike whatever it does."""
+ROOM = 0.65
 """A figure and its performance stay about within so much of its place."""
 PERIODS_A_SECOND = (0.9, 1.3)
 EXTRAS = 3
@@ -42,13 +45,13 @@ class Look:
     colours: Plane
     """`(4, 3)` RGB in [0, 1]: ground above, ground below, figure, bystander."""
     numbers: Plane
-    """`(41,)` in [0, 1): place, size, speeds and phases, of the figure, of the extras and of the bystander, and what
-    that one does."""
+    """`(47,)` in [0, 1): place, size, speeds and phases, 11 of the figure, 11 of the bystander and 8 of each extra; and
+    what the bystander does."""
 
     @property
     def bystander(self) -> str:
         """What the bystander does: one of the quiet manners, or as likely one of the others."""
-        does = float(self.numbers[40])
+        does = float(self.numbers[-1])
         manners = MANNERS[:QUIET_MANNERS] if does < 0.5 else MANNERS[QUIET_MANNERS:]
         return manners[int(2 * does % 1 * len(manners))]
 
@@ -72,21 +75,23 @@ def random_look(rng: np.random.Generator) -> Look:
         colorsys.hsv_to_rgb((hue + 0.1) % 1, rng.uniform(0.2, 0.6), light * rng.uniform(0.6, 1.0)),
         *(colorsys.hsv_to_rgb(one, rng.uniform(0.2, 0.7), rng.uniform(0.85, 1.0)) for one in (figure, bystander)),
     )
-    return Look(np.array(colours, np.float32), rng.random(41, np.float32))
+    return Look(np.array(colours, np.float32), rng.random(47, np.float32))
 
 
 def film(figure: str, manner: str, look: Look, times_seconds: NDArray[np.float64], *, width: int, height: int) -> Film:
     """Draw a segment at `(T,)` seconds since it began. KeyError for a figure or manner that there is not."""
+    if manner not in MANNERS:
+        raise KeyError(manner)
     x = (((np.arange(width) + 0.5) / height * 2 - width / height).astype(np.float32))[None, None, :]
     y = (((np.arange(height) + 0.5) / height * 2 - 1).astype(np.float32))[None, :, None]
     t = times_seconds.astype(np.float32)[:, None, None]
     pixel = 2 / height
-    of_figure, of_bystander = look.numbers[:8], look.numbers[32:40]
+    of_figure, of_bystander, of_extras, _ = np.split(look.numbers, [11, 22, 46])
     cover = _cover(figure, manner, of_figure, _place(of_figure), x, y, t, pixel)
     beside = _cover(BYSTANDER, look.bystander, of_bystander, _place_beside(of_figure, of_bystander), x, y, t, pixel)
     light = np.zeros((1, 1, 1), np.float32)
-    for extra in range(EXTRAS):
-        light = np.maximum(light, _extra(look.numbers[8 + extra * 8 : 16 + extra * 8], x, y, t, pixel))
+    for extra in of_extras.reshape(EXTRAS, 8):
+        light = np.maximum(light, _extra(extra, x, y, t, pixel))
     pictures = np.empty((len(times_seconds), height, width, 3), np.uint8)
     fall = (y + 1) / 2
     for channel, (above, below, colour, other) in enumerate(look.colours.T):
@@ -133,12 +138,21 @@ def _cover(
     cosine, sine = _turned(
         numbers[5] + (t * _between(*PERIODS_A_SECOND, numbers[3]) / 2 if manner == "turn" else 0 * t)
     )
-    move_x, move_y, grown = _MANNERS[manner](beat, t, numbers)
+    move_x, move_y, grown = _pose(manner, beat, t, numbers)
     away_x, away_y = x - centre_x - move_x, y - centre_y - move_y
     along, across = away_x * cosine + away_y * sine, away_y * cosine - away_x * sine
     distance = _SHAPES[figure](along, across, radius * grown)
     softened: Plane = np.clip(0.5 - distance / (2 * pixel), 0, 1)
     return softened
+
+
+def _pose(manner: str, beat: Plane, t: Plane, numbers: Plane) -> tuple[Plane, Plane, Plane]:
+    """How far the figure is from its place, to the right and down, and how many times as large."""
+    stays = zip(("hop", "dash", "swell"), _wave(numbers[8:11]), strict=True)
+    hop, dash, swell = (SWING * (beat if manner == one else place) for one, place in stays)
+    away = t if manner == "drift" else 0 * t
+    right = dash + _between(-0.12, 0.12, numbers[6]) * away
+    return right, SWING / 2 - np.abs(hop) + _between(-0.12, 0.12, numbers[7]) * away, 1 + swell
 
 
 def _turned(turns: Plane) -> tuple[Plane, Plane]:
@@ -194,17 +208,3 @@ _SHAPES: dict[str, Callable[[Plane, Plane, Plane], Plane]] = {
     "wedge": _wedge,
 }
 """Figure → distance from its edge, negative inside, of `along` and `across` its axes."""
-_Move = tuple[Plane, Plane, Plane]
-_MANNERS: dict[str, Callable[[Plane, Plane, Plane], _Move]] = {
-    "still": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0 * t),
-    "drift": lambda beat, t, numbers: (
-        _between(-0.12, 0.12, numbers[6]) * t,
-        _between(-0.12, 0.12, numbers[7]) * t,
-        1 + 0 * t,
-    ),
-    "hop": lambda beat, t, numbers: (0 * t, np.asarray(-0.3 * np.abs(beat), np.float32), 1 + 0 * t),
-    "turn": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0 * t),
-    "swell": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0.3 * beat),
-    "dash": lambda beat, t, numbers: (0.3 * beat, 0 * t, 1 + 0 * t),
-}
-"""Manner → how far the figure is from its place, to the right and down, and how many times as large."""
