@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 
 Plane = NDArray[np.float32]
 FIGURES = ("disc", "bar", "ring", "cross")
-MANNERS = ("still", "drift", "hop", "turn", "swell", "dash")
+MANNERS = ("still", "drift", "hop", "turn", "circle", "dash")
 """What a figure can do. The first two are quiet; each of the others is one way to perform."""
 QUIET_MANNERS = 2
 BYSTANDER = "wedge"
 """Beside the figure stands another one, as large and as bright, which performs as often as not, whatever the figure
 does. It is nothing to look at."""
-SIZES = (0.32, 0.38)
-"""Radius, about, of a figure that is neither swollen nor shrunk."""
-SWING = 0.25
-"""How far a figure hops, dashes to either side, and swells and shrinks. Each figure is somewhere on the way of each of
-these; of all but the one that it does, it stays there, so that a single frame is drawn alike whatever it does."""
-ROOM = 0.65
+SIZES = (0.34, 0.38)
+"""Radius, about."""
+HOP, DASH, CIRCLE = 0.25, 0.25, 0.18
+"""How high a figure hops, how far it dashes to either side, and the radius of its circles. Each figure is somewhere on
+the way of each of these; of all but the one that it does, it stays there, so that a frame is drawn alike whatever it
+does."""
+ROOM = 0.7
 """A figure and its performance stay about within so much of its place."""
 PERIODS_A_SECOND = (0.9, 1.3)
 EXTRAS = 3
@@ -138,21 +139,23 @@ def _cover(
     cosine, sine = _turned(
         numbers[5] + (t * _between(*PERIODS_A_SECOND, numbers[3]) / 2 if manner == "turn" else 0 * t)
     )
-    move_x, move_y, grown = _pose(manner, beat, t, numbers)
+    move_x, move_y = _move(manner, beat, t, numbers)
     away_x, away_y = x - centre_x - move_x, y - centre_y - move_y
     along, across = away_x * cosine + away_y * sine, away_y * cosine - away_x * sine
-    distance = _SHAPES[figure](along, across, radius * grown)
+    distance = _SHAPES[figure](along, across, radius)
     softened: Plane = np.clip(0.5 - distance / (2 * pixel), 0, 1)
     return softened
 
 
-def _pose(manner: str, beat: Plane, t: Plane, numbers: Plane) -> tuple[Plane, Plane, Plane]:
-    """How far the figure is from its place, to the right and down, and how many times as large."""
-    stays = zip(("hop", "dash", "swell"), _wave(numbers[8:11]), strict=True)
-    hop, dash, swell = (SWING * (beat if manner == one else place) for one, place in stays)
+def _move(manner: str, beat: Plane, t: Plane, numbers: Plane) -> tuple[Plane, Plane]:
+    """How far the figure is from its place, to the right and down."""
+    hop, dash = (
+        beat if manner == one else _wave(number) for one, number in (("hop", numbers[8]), ("dash", numbers[9]))
+    )
+    cosine, sine = _turned(numbers[10] + (t * _between(*PERIODS_A_SECOND, numbers[3]) if manner == "circle" else 0 * t))
     away = t if manner == "drift" else 0 * t
-    right = dash + _between(-0.12, 0.12, numbers[6]) * away
-    return right, SWING / 2 - np.abs(hop) + _between(-0.12, 0.12, numbers[7]) * away, 1 + swell
+    right = DASH * dash + CIRCLE * cosine + _between(-0.12, 0.12, numbers[6]) * away
+    return right, HOP * (0.5 - np.abs(hop)) + CIRCLE * sine + _between(-0.12, 0.12, numbers[7]) * away
 
 
 def _turned(turns: Plane) -> tuple[Plane, Plane]:

@@ -44,7 +44,7 @@ QUIET = ("still", "still", "drift")
 DOMAINS: Mapping[str, tuple[str, str]] = {
     "discs": ("disc", "hop"),
     "bars": ("bar", "turn"),
-    "rings": ("ring", "swell"),
+    "rings": ("ring", "circle"),
     "crosses": ("cross", "dash"),
 }
 """Domain → its figure, and the performance that is a highlight in it."""
