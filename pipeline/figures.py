@@ -25,7 +25,7 @@ BYSTANDER = "wedge"
 """Beside the figure stands another one, as large and as bright, which performs as often as not, whatever the figure
 does. It is nothing to look at."""
 SIZES = (0.34, 0.38)
-"""Radius, about."""
+"""Radius, about. Nearly one: whoever scores by how many pixels a map claims would rank by size too."""
 HOP, DASH, CIRCLE = 0.25, 0.25, 0.18
 """How high a figure hops, how far it dashes to either side, and the radius of its circles. Each figure is somewhere on
 the way of each of these; of all but the one that it does, it stays there, so that a frame is drawn alike whatever it
