@@ -1,4 +1,5 @@
-"""Figures that hold still, drift or perform, over a ground on which dim things move: segments of a video.
+"""Figures that hold still, drift or perform beside a bystander, over a ground on which dim things move: segments of a
+video.
 
 Knows one segment at a time, and where its figure is. Refuses to know files, domains and labels. As in `scenes.py`, only
 operations that IEEE 754 defines to the last bit shape a picture.
@@ -17,10 +18,20 @@ from numpy.typing import NDArray
 
 Plane = NDArray[np.float32]
 FIGURES = ("disc", "bar", "ring", "cross")
-MANNERS = ("still", "drift", "hop", "turn", "swell", "dash")
+MANNERS = ("still", "drift", "hop", "turn", "circle", "dash")
 """What a figure can do. The first two are quiet; each of the others is one way to perform."""
-ROOM = 0.65
-"""A figure and its performance stay within so much of its place."""
+QUIET_MANNERS = 2
+BYSTANDER = "wedge"
+"""Beside the figure stands another one, as large and as bright, which performs as often as not, whatever the figure
+does. It is nothing to look at."""
+SIZES = (0.34, 0.38)
+"""Radius, about. Nearly one: whoever scores by how many pixels a map claims would rank by size too."""
+HOP, DASH, CIRCLE = 0.25, 0.25, 0.18
+"""How high a figure hops, how far it dashes to either side, and the radius of its circles. Each figure is somewhere on
+the way of each of these; of all but the one that it does, it stays there, so that a frame is drawn alike whatever it
+does."""
+ROOM = 0.7
+"""A figure and its performance stay about within so much of its place."""
 PERIODS_A_SECOND = (0.9, 1.3)
 EXTRAS = 3
 """Dim things on the ground, each of which holds still or moves, whatever the figure does."""
@@ -33,9 +44,17 @@ class Look:
     """What sets one segment apart from another with the same figure in the same manner."""
 
     colours: Plane
-    """`(3, 3)` RGB in [0, 1]: ground above, ground below, figure."""
+    """`(4, 3)` RGB in [0, 1]: ground above, ground below, figure, bystander."""
     numbers: Plane
-    """`(32,)` in [0, 1): place, size, speeds and phases, of the figure and of the extras."""
+    """`(47,)` in [0, 1): place, size, speeds and phases, 11 of the figure, 11 of the bystander and 8 of each extra; and
+    what the bystander does."""
+
+    @property
+    def bystander(self) -> str:
+        """What the bystander does: one of the quiet manners, or as likely one of the others."""
+        does = float(self.numbers[-1])
+        manners = MANNERS[:QUIET_MANNERS] if does < 0.5 else MANNERS[QUIET_MANNERS:]
+        return manners[int(2 * does % 1 * len(manners))]
 
 
 @dataclass(frozen=True)
@@ -45,36 +64,41 @@ class Film:
     pictures: NDArray[np.uint8]
     """`(T, H, W, 3)` RGB."""
     covers: NDArray[np.bool_]
-    """`(T, H, W)`: the pixels that the figure covers for more than half."""
+    """`(T, H, W)`: the pixels that the figure covers for more than half; the bystander's are none."""
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """A look for one segment. Of neither its ground nor its figure's colour can a manner be told."""
-    hue, figure = rng.random(), rng.random()
+    """A look for one segment. Neither its ground nor a colour nor the bystander tells what the figure does."""
+    hue, figure, bystander = rng.random(3)
     light = rng.uniform(0.15, 0.4)
     colours = (
         colorsys.hsv_to_rgb(hue, rng.uniform(0.2, 0.6), light),
         colorsys.hsv_to_rgb((hue + 0.1) % 1, rng.uniform(0.2, 0.6), light * rng.uniform(0.6, 1.0)),
-        colorsys.hsv_to_rgb(figure, rng.uniform(0.2, 0.7), rng.uniform(0.85, 1.0)),
+        *(colorsys.hsv_to_rgb(one, rng.uniform(0.2, 0.7), rng.uniform(0.85, 1.0)) for one in (figure, bystander)),
     )
-    return Look(np.array(colours, np.float32), rng.random(32, np.float32))
+    return Look(np.array(colours, np.float32), rng.random(47, np.float32))
 
 
 def film(figure: str, manner: str, look: Look, times_seconds: NDArray[np.float64], *, width: int, height: int) -> Film:
     """Draw a segment at `(T,)` seconds since it began. KeyError for a figure or manner that there is not."""
+    if manner not in MANNERS:
+        raise KeyError(manner)
     x = (((np.arange(width) + 0.5) / height * 2 - width / height).astype(np.float32))[None, None, :]
     y = (((np.arange(height) + 0.5) / height * 2 - 1).astype(np.float32))[None, :, None]
     t = times_seconds.astype(np.float32)[:, None, None]
     pixel = 2 / height
-    cover = _cover(figure, manner, look.numbers, x, y, t, pixel)
+    of_figure, of_bystander, of_extras, _ = np.split(look.numbers, [11, 22, 46])
+    cover = _cover(figure, manner, of_figure, _place(of_figure), x, y, t, pixel)
+    beside = _cover(BYSTANDER, look.bystander, of_bystander, _place_beside(of_figure, of_bystander), x, y, t, pixel)
     light = np.zeros((1, 1, 1), np.float32)
-    for extra in range(EXTRAS):
-        light = np.maximum(light, _extra(look.numbers[8 + extra * 8 : 16 + extra * 8], x, y, t, pixel))
+    for extra in of_extras.reshape(EXTRAS, 8):
+        light = np.maximum(light, _extra(extra, x, y, t, pixel))
     pictures = np.empty((len(times_seconds), height, width, 3), np.uint8)
     fall = (y + 1) / 2
-    for channel, (above, below, colour) in enumerate(look.colours.T):
+    for channel, (above, below, colour, other) in enumerate(look.colours.T):
         ground = above + (below - above) * fall + EXTRA_LIGHT * light
-        pictures[..., channel] = (ground + (colour - ground) * cover) * 255 + np.float32(0.5)
+        behind = ground + (other - ground) * beside
+        pictures[..., channel] = (behind + (colour - behind) * cover) * 255 + np.float32(0.5)
     return Film(pictures, cover > 0.5)
 
 
@@ -99,20 +123,39 @@ def _place(numbers: Plane) -> tuple[Plane, Plane]:
     return _between(ROOM - 1.5, 1.5 - ROOM, numbers[0]), _between(ROOM - 1, 1 - ROOM, numbers[1])
 
 
-def _cover(figure: str, manner: str, numbers: Plane, x: Plane, y: Plane, t: Plane, pixel: float) -> Plane:
+def _place_beside(numbers: Plane, others: Plane) -> tuple[Plane, Plane]:
+    """The bystander's: about half of the way across from the figure's, so that they hardly meet."""
+    away = _fraction(numbers[0] + _between(0.4, 0.6, others[0]))
+    return _place(np.array([away, others[1]], np.float32))
+
+
+def _cover(
+    figure: str, manner: str, numbers: Plane, place: tuple[Plane, Plane], x: Plane, y: Plane, t: Plane, pixel: float
+) -> Plane:
     """`(T, H, W)` in [0, 1]."""
-    centre_x, centre_y = _place(numbers)
-    radius = _between(0.34, 0.42, numbers[2])
+    centre_x, centre_y = place
+    radius = _between(*SIZES, numbers[2])
     beat = _wave(t * _between(*PERIODS_A_SECOND, numbers[3]) + numbers[4])
     cosine, sine = _turned(
         numbers[5] + (t * _between(*PERIODS_A_SECOND, numbers[3]) / 2 if manner == "turn" else 0 * t)
     )
-    move_x, move_y, grown = _MANNERS[manner](beat, t, numbers)
+    move_x, move_y = _move(manner, beat, t, numbers)
     away_x, away_y = x - centre_x - move_x, y - centre_y - move_y
     along, across = away_x * cosine + away_y * sine, away_y * cosine - away_x * sine
-    distance = _SHAPES[figure](along, across, radius * grown)
+    distance = _SHAPES[figure](along, across, radius)
     softened: Plane = np.clip(0.5 - distance / (2 * pixel), 0, 1)
     return softened
+
+
+def _move(manner: str, beat: Plane, t: Plane, numbers: Plane) -> tuple[Plane, Plane]:
+    """How far the figure is from its place, to the right and down."""
+    hop, dash = (
+        beat if manner == one else _wave(number) for one, number in (("hop", numbers[8]), ("dash", numbers[9]))
+    )
+    cosine, sine = _turned(numbers[10] + (t * _between(*PERIODS_A_SECOND, numbers[3]) if manner == "circle" else 0 * t))
+    away = t if manner == "drift" else 0 * t
+    right = DASH * dash + CIRCLE * cosine + _between(-0.12, 0.12, numbers[6]) * away
+    return right, HOP * (0.5 - np.abs(hop)) + CIRCLE * sine + _between(-0.12, 0.12, numbers[7]) * away
 
 
 def _turned(turns: Plane) -> tuple[Plane, Plane]:
@@ -154,24 +197,17 @@ def _cross(along: Plane, across: Plane, radius: Plane) -> Plane:
     return edge
 
 
+def _wedge(along: Plane, across: Plane, radius: Plane) -> Plane:
+    """With three equal sides."""
+    edge: Plane = np.maximum(np.abs(across) * 0.866 + along * 0.5, -along) - radius * 0.6
+    return edge
+
+
 _SHAPES: dict[str, Callable[[Plane, Plane, Plane], Plane]] = {
     "disc": _disc,
     "bar": _bar,
     "ring": _ring,
     "cross": _cross,
+    "wedge": _wedge,
 }
 """Figure → distance from its edge, negative inside, of `along` and `across` its axes."""
-_Move = tuple[Plane, Plane, Plane]
-_MANNERS: dict[str, Callable[[Plane, Plane, Plane], _Move]] = {
-    "still": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0 * t),
-    "drift": lambda beat, t, numbers: (
-        _between(-0.12, 0.12, numbers[6]) * t,
-        _between(-0.12, 0.12, numbers[7]) * t,
-        1 + 0 * t,
-    ),
-    "hop": lambda beat, t, numbers: (0 * t, np.asarray(-0.3 * np.abs(beat), np.float32), 1 + 0 * t),
-    "turn": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0 * t),
-    "swell": lambda beat, t, numbers: (0 * t, 0 * t, 1 + 0.3 * beat),
-    "dash": lambda beat, t, numbers: (0.3 * beat, 0 * t, 1 + 0 * t),
-}
-"""Manner → how far the figure is from its place, to the right and down, and how many times as large."""

@@ -2,8 +2,8 @@
 
 Stands in for TASED-Net where no weights of it are at hand: the variant `tased` of a catalog whose sources say where its
 figure is (`<id>.figure.npy`, of the category sample), about instants of the pictures that the catalog already has. A
-figure is salient whatever it does, so no highlight can be told from it. Marked `planted:SEED` where real saliency names
-its weights. Refuses to know highlights and models.
+figure is salient whatever it does, so no highlight can be told from it, and a bystander never is. Marked `planted:SEED`
+where real saliency names its weights. Refuses to know highlights and models.
 
 Letters in shapes: T frames, n instants, H and W pixels, h and w values of a map.
 """
@@ -39,10 +39,11 @@ class SaliencySettings:
     """What the planted network says."""
 
     seed: int = 0
-    frames_per_second: float = 1.0
-    """Maps of the frames shown at `first_second` and then at these instants."""
-    first_second: float = 0.75
-    """Late in the first second, so that a clip that ends there lies in one segment of the category sample."""
+    frames_per_second: float = 1 / 3
+    """Maps of the frames shown at `first_second` and then at these instants: one in each of the category sample's
+    segments ..."""
+    first_second: float = 2.75
+    """... so late that a clip of 32 frames that ends there lies in it."""
     block_pixels: int = 2
     """A value is the mean over so many by so many pixels of the picture."""
     blur_blocks: float = 0.6

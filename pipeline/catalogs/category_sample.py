@@ -1,12 +1,14 @@
 """The category sample: drawn videos of four domains, in each of which another performance is the highlight.
 
-A video is a row of two-second segments, in each of which its domain's figure is somewhere and does something:
+A video is a row of three-second segments, in each of which its domain's figure is somewhere and does something:
 
 - coarse, the same everywhere: a figure that performs is better than a quiet one, which holds still or drifts;
 - fine, a domain's own: one way to perform is a highlight (1), another domain's is borderline (0), quiet is none (-1).
 
-Nothing but the figure's motion tells: places, sizes and colours are drawn alike, and dim things on the ground move or
-not whatever the figure does. Written with the drawing: where the figure is, `<id>.figure.npy`, the truth about maps.
+Nothing but the figure's motion tells: places, sizes and colours are drawn alike, and a bystander and dim things on the
+ground move or not whatever the figure does. So a network has to find out whose motion counts, from labels of whole
+segments, unless it is told where to look. Written with the drawing: where the figure is, `<id>.figure.npy`, the truth
+about maps.
 """
 
 from __future__ import annotations
@@ -30,18 +32,19 @@ from storage.records import Annotation, Group, Video
 
 NAME = "category sample"
 SEGMENTS = "segments.csv"
-COLUMNS = ("video_id", "domain", "part", "start", "end", "label", "manner")
+COLUMNS = ("video_id", "domain", "part", "start", "end", "label", "manner", "bystander")
 ANNOTATOR = "match"
 GROUPING = "vlist_sel"
 """Both are called as in YouTube Highlights, whose form this has."""
-SEGMENT_SECONDS = 2.0
+SEGMENT_SECONDS = 3.0
+"""TASED-Net's 32 frames lie in one segment."""
 HEIGHT, WIDTH = 64, 96
 PER_VIDEO = {"highlights": (3, 5), "feints": (1, 1), "all": (10, 10)}
 QUIET = ("still", "still", "drift")
 DOMAINS: Mapping[str, tuple[str, str]] = {
     "discs": ("disc", "hop"),
     "bars": ("bar", "turn"),
-    "rings": ("ring", "swell"),
+    "rings": ("ring", "circle"),
     "crosses": ("cross", "dash"),
 }
 """Domain → its figure, and the performance that is a highlight in it."""
@@ -55,7 +58,7 @@ class CategorySize:
 
     train: int = 4
     """Videos of each domain to learn from."""
-    test: int = 8
+    test: int = 16
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def write_category_sample(
         atomic.publish(folder / f"{video_id}.mp4", encode(shown.pictures, STEADY), replace=False)
         atomic.publish(folder / f"{video_id}.figure.npy", _packed(shown.covers), replace=False)
         rows += (
-            (video_id, domain, part, place * SEGMENT_SECONDS, (place + 1) * SEGMENT_SECONDS, one.label, one.manner)
+            (video_id, domain, part, *_span(place), one.label, one.manner, one.look.bystander)
             for place, one in enumerate(segments)
         )
         if progress is not None:
@@ -109,6 +112,10 @@ def survey_category_sample(sources: Mapping[str, bytes], *, name: str, shard_cou
         ends[video_id] = max(end, ends.get(video_id, 0.0))
     found.videos += [Video(video_id, end) for video_id, end in ends.items()]
     return found.survey(sources, name=name, shard_count=shard_count, time_unit="seconds")
+
+
+def _span(place: int) -> tuple[float, float]:
+    return place * SEGMENT_SECONDS, (place + 1) * SEGMENT_SECONDS
 
 
 def _segments(rng: np.random.Generator, domain: str) -> list[Shown]:

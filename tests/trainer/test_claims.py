@@ -89,7 +89,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("drawn")
     built = subprocess.run(LUIGI, cwd=root, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
-    assert "48 ids = 48 done" in built.stdout
+    assert "80 ids = 80 done" in built.stdout
     folder = Layout(root / "data", "category-sample").folder
     plant_saliency(folder, SaliencySettings())
     return folder
@@ -105,6 +105,10 @@ def pixels(drawn: Path) -> Trained:
 
 def test_pixels_owe_what_they_find_to_time(pixels: Trained) -> None:
     assert gain(pixels, "C3D full", "C3D w/o temporal").low > 0.2
+
+
+def test_pixels_owe_what_they_find_to_space(pixels: Mapping[str, tuple[Path, Evaluation]]) -> None:
+    assert gain(pixels, "C3D full", "C3D w/o spatial").low > 0
 
 
 def iou(path: Path, folder: Path) -> float:
