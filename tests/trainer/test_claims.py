@@ -107,7 +107,7 @@ def test_pixels_owe_what_they_find_to_time(pixels: Trained) -> None:
     assert gain(pixels, "C3D full", "C3D w/o temporal").low > 0.2
 
 
-def test_pixels_owe_what_they_find_to_space(pixels: Mapping[str, tuple[Path, Evaluation]]) -> None:
+def test_pixels_owe_what_they_find_to_space(pixels: Trained) -> None:
     assert gain(pixels, "C3D full", "C3D w/o spatial").low > 0
 
 
