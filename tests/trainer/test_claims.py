@@ -1,7 +1,7 @@
-"""What recipes are worth where it is known what there is to find: on planted categories, and on drawn videos.
+"""What recipes are worth where it is known what there is to find: planted tastes and categories, and drawn videos.
 
-Rows and settings are those of the tables `planted-category` and `planted-pld-vhd`, with one seed. Differences are taken
-video by video, and an interval of 95 % over videos has to lie above what is claimed.
+Rows and settings are those of the tables `planted`, `planted-category` and `planted-pld-vhd`, with one seed.
+Differences are taken user by user or video by video; an interval of 95 % over them has to lie above what is claimed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from trainer.cells import cells
 from trainer.estimates import Estimate, Evaluation, difference, estimates
 from trainer.fit import FitOptions, Run, fit, restore
 from trainer.maps import cover, video_maps
+from trainer.planted import PlantedSettings, plant
 from trainer.planted_category import CategorySettings, plant_category
 from trainer.planted_saliency import SaliencySettings, plant_saliency
 from trainer.published import load_table
@@ -35,21 +36,40 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def trained(table: str, folder: Path, names: tuple[str, ...]) -> Mapping[str, tuple[Path, Evaluation]]:
+def trained(
+    table: str, folder: Path, names: tuple[str, ...], *, small: bool = True
+) -> Mapping[str, tuple[Path, Evaluation]]:
     """Row → its network and what it is worth, with seed 0."""
     found = {}
     for row in load_table(table).rows:
         if row.name in names:
-            (cell,) = cells(load_table(table), row, (), small=True)
+            (cell,) = cells(load_table(table), row, (), small=small)
             path = fit(Run(cell.recipe, folder, 0), FitOptions())
             question = Question(path, folder, "test", cell.asked)
             found[row.name] = path, judge(question, answer(question, device="cpu"))
     return found
 
 
-def gain(found: Mapping[str, tuple[Path, Evaluation]], one: str, other: str) -> Estimate:
-    """What one row has more than another, in step AP."""
-    return estimates([difference(found[one][1], found[other][1])])["ap_step"]
+def gain(found: Mapping[str, tuple[Path, Evaluation]], one: str, other: str, metric: str = "ap_step") -> Estimate:
+    """What one row has more than another."""
+    return estimates([difference(found[one][1], found[other][1])])[metric]
+
+
+GENERIC = ("Video2GIF (ours)", "PR-Net_G")
+PERSONAL = ("SVM-D", "PHD-CA", "PR-Net")
+
+
+@pytest.fixture(scope="module")
+def tastes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Path, Evaluation]]:
+    settings = PlantedSettings(seed=4, train_users=400, test_users=400, max_videos=10)
+    names = (*GENERIC, *PERSONAL, *(f"{name}, another's history" for name in PERSONAL))
+    return trained("planted", plant(tmp_path_factory.mktemp("data"), settings), names, small=False)
+
+
+@pytest.mark.parametrize("personal", PERSONAL)
+def test_who_knows_the_user_gains_by_it(tastes: Mapping[str, tuple[Path, Evaluation]], personal: str) -> None:
+    for other in (*GENERIC, f"{personal}, another's history"):
+        assert gain(tastes, personal, other, "ap").low > 0, f"{personal} against {other}"
 
 
 CATEGORY = (
