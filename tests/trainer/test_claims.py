@@ -61,7 +61,7 @@ PERSONAL = ("SVM-D", "PHD-CA", "PR-Net")
 
 @pytest.fixture(scope="module")
 def tastes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Path, Evaluation]]:
-    settings = PlantedSettings(seed=4, train_users=400, test_users=400, max_videos=10)
+    settings = PlantedSettings(seed=4, train_users=250, test_users=400, max_videos=10)
     names = (*GENERIC, *PERSONAL, *(f"{name}, another's history" for name in PERSONAL))
     return trained("planted", plant(tmp_path_factory.mktemp("data"), settings), names, small=False)
 
