@@ -142,7 +142,7 @@ def test_what_differs_between_rows_outweighs_the_norms_epsilon_if_weights_begin_
     rows = functional.normalize(torch.randn(1, 600, 64).relu() + 1, dim=-1).mT
     varying = {}
     for initial in ("torch", "fcn"):
-        encoder = Encoder(64, FCSNSettings((32,) * 5, 64, initial=initial)).eval()  # type: ignore[arg-type]
+        encoder = Encoder(64, FCSNSettings((32,) * 5, 64, initial=initial)).eval()
         varying[initial] = min(float(found[..., 2:-2].var(dim=-1).mean()) for found in encoder(rows))
     assert varying["torch"] < 1e-5 < 10 * 1e-5 < varying["fcn"]
 
