@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from storage.records import FeatureTrack, Ragged
 
-TASTE_DIMENSIONS = 8
-"""Of what people differ in."""
+TASTE_DIMENSIONS = 6
+"""Of what people differ in. More of them need more users until a network has learned to compare directions."""
 LATENT = TASTE_DIMENSIONS + 2
 Kind = tuple[float, ...]
 """A direction in `LATENT` dimensions, rounded as it is written down."""

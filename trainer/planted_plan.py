@@ -49,8 +49,8 @@ class PlantedSettings:
     """A user's history is cut to so many videos."""
     noise: float = 1.0
     """Standard deviation of what is added to each value of a row, whose signal has 1."""
-    width: int = 64
-    """Of `c3d/pool5`."""
+    width: int = 256
+    """Of `c3d/pool5`, which really has 8192. PHD-CA drops 0.71 of them: of very few too little would be left."""
     with_frames: bool = False
     """Whether to write yolov5 and keypoint_rcnn arrays too, two rows a second."""
     object_shape: tuple[int, int, int] = (8, 2, 2)

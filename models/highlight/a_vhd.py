@@ -44,6 +44,10 @@ class FCSNSettings:
     """Before the two score layers; the authors' code has both."""
     is_normalised: bool = True
     """Rows, of the history too, are divided by their L2 norm first."""
+    initial: Literal["torch", "fcn"] = "torch"
+    """How weights begin. The authors' code leaves that to torch, whose ReLU layers shrink what differs from row to row,
+    in the end to less than the norms' epsilon. `fcn` (ours) keeps it (He et al., 2015), and upsampling begins as linear
+    interpolation, as in the networks that FCSN follows (Long et al., 2015)."""
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(CONVOLUTIONS) or min(*self.channels, self.hidden_width) < 1:
@@ -52,6 +56,8 @@ class FCSNSettings:
             raise ValueError(f"dropout is 0 to below 1, got {self.dropout}")
         if self.norm not in ("instance", "none"):
             raise ValueError(f"norm is instance or none, got {self.norm!r}")
+        if self.initial not in ("torch", "fcn"):
+            raise ValueError(f"initial is torch or fcn, got {self.initial!r}")
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,8 @@ class Encoder(nn.Module):
         self.fc6 = nn.Conv1d(inputs, settings.hidden_width, kernel_size=7)
         self.fc7 = nn.Conv1d(settings.hidden_width, settings.hidden_width, kernel_size=1)
         self.dropout = nn.Dropout1d(settings.dropout)
+        if settings.initial == "fcn":
+            _keep_scale(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(N, D, T)` → the last map `(N, H, about T / 32)` and the fourth pooling's `(N, C, about T / 16)`."""
@@ -110,6 +118,9 @@ class Decoder(nn.Module):
         self.score_pool4 = nn.Conv1d(settings.channels[3], 2, kernel_size=1)
         self.upscore2 = nn.ConvTranspose1d(2, 2, kernel_size=4, stride=2, bias=False)
         self.upscore16 = nn.ConvTranspose1d(2, 2, kernel_size=32, stride=16, bias=False)
+        if settings.initial == "fcn":
+            for layer in (self.upscore2, self.upscore16):
+                _interpolate(layer)
 
     def forward(self, last: Tensor, pool4: Tensor, affine: Tensor | None, length: int) -> Tensor:
         """The encoder's maps and `(N, 2H + 2C)`, for each map its biases and then its scales → `(N, 2, length)`."""
@@ -132,6 +143,24 @@ class Decoder(nn.Module):
             return normalised
         bias, scale = affine.unsqueeze(-1).chunk(2, dim=1)
         return normalised * scale + bias
+
+
+@torch.no_grad()
+def _keep_scale(encoder: Encoder) -> None:
+    """Gives its convolutions weights under which ReLU layers keep the size of what they see, and no biases."""
+    for layer in encoder.modules():
+        if isinstance(layer, nn.Conv1d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                layer.bias.zero_()
+
+
+@torch.no_grad()
+def _interpolate(upsampling: nn.ConvTranspose1d) -> None:
+    """Gives each class weights that interpolate it linearly in time, and nothing of the other class."""
+    size, stride = upsampling.kernel_size[0], upsampling.stride[0]
+    distance = (torch.arange(size) - (size - 1) / 2).abs()
+    upsampling.weight.copy_(torch.eye(2).unsqueeze(-1) * (1 - distance / stride))
 
 
 class AttentionHistory(nn.Module):

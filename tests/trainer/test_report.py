@@ -19,7 +19,7 @@ from trainer.report import is_kept, keep, rendered
 from trainer.reproduce import BASELINE_SEEDS, Order, reproduce
 
 TIMING = Timing(np.array([41.0, 62.0, 83.0]), np.array([2.0, 4.0, 6.0]), np.array([1, 2]), np.array([2, 3]))
-PLANTED = PlantedSettings(seed=2, train_users=12, test_users=4, max_videos=3, noise=0.5, width=16, lost_share=0.1)
+PLANTED = PlantedSettings(seed=3, train_users=12, test_users=4, max_videos=3, noise=0.5, width=16, lost_share=0.1)
 """With this seed, networks of one or two small epochs rank well enough that fusing them with another has a weight."""
 CHANGES = ("data.targets=every", "data.holdout_users=3", "training.epochs=1")
 METRICS = {"ap": "mAP", "nmsd": "nMSD"}
@@ -65,8 +65,8 @@ def test_published_stands_beside_measured_with_users_seeds_and_marks(folder: Pat
     svm, random = found["SVM", "ap"], found["Random", "ap"]
     assert (svm["published"], svm["made_by"], svm["seeds"]) == ("14.47", "highlight_svm", "2")
     assert float(svm["low"]) <= float(svm["measured"]) <= float(svm["high"]) <= 100
-    assert svm["marks"] == "planted:2 small widths on planted"
-    assert random["marks"] == "planted:2 on planted"
+    assert svm["marks"] == "planted:3 small widths on planted"
+    assert random["marks"] == "planted:3 on planted"
     assert random["seeds"] == str(BASELINE_SEEDS)
     assert len({found[name, "ap"]["ids_sha256"] for name in ("Random", "SVM", "CA", "CA, k = 1")}) == 1
     assert int(svm["users"]) + int(svm["users_dropped"]) == PLANTED.test_users
@@ -95,7 +95,7 @@ def test_every_number_bears_its_marks_in_its_cell(folder: Path) -> None:
     measured = [cells[4].strip() for cells in (line.split("|") for line in lines)]
     assert len(measured) == (len(ROWS) + len(ROWS[2].against)) * len(METRICS)
     words = ("quoted", "not measured", "not compared: not the same users")
-    assert all("(planted:2, " in cell or cell in words for cell in measured)
+    assert all("(planted:3, " in cell or cell in words for cell in measured)
     assert sum("planted" in cell for cell in measured) == (4 + 2) * len(METRICS)
 
 
@@ -112,7 +112,7 @@ def test_a_row_is_compared_with_others_user_by_user(folder: Path) -> None:
         assert float(gain["low"]) <= wanted <= float(gain["high"])
     assert (found["Objects", "ap"]["measured"], found["Objects", "ap"]["why_not"]) == ("", "not the same users")
     shown = next(line for line in rendered(asked, rows, "text") if line.startswith("CA") and "SVM" in line)
-    assert f"{float(found['SVM', 'ap']['measured']):.2f} (planted:2, " in shown
+    assert f"{float(found['SVM', 'ap']['measured']):.2f} (planted:3, " in shown
 
 
 def test_a_second_time_does_nothing_and_says_the_same(folder: Path) -> None:

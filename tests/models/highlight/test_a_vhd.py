@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from models.highlight.a_vhd import FCSN, AVHDSettings, FCSNSettings
+from models.highlight.a_vhd import FCSN, AVHDSettings, Decoder, Encoder, FCSNSettings
 from models.highlight.contract import Batch
 from tests.models.goldens import make_adaptive_highlight as maker
 from tests.models.goldens.reference import checkout
@@ -136,9 +136,35 @@ def test_without_history_adaptive_fcsn_is_fcsn() -> None:
     )
 
 
+@torch.inference_mode()
+def test_what_differs_between_rows_outweighs_the_norms_epsilon_if_weights_begin_as_in_fcn() -> None:
+    torch.manual_seed(0)
+    rows = functional.normalize(torch.randn(1, 600, 64).relu() + 1, dim=-1).mT
+    varying = {}
+    for initial in ("torch", "fcn"):
+        encoder = Encoder(64, FCSNSettings((32,) * 5, 64, initial=initial)).eval()
+        varying[initial] = min(float(found[..., 2:-2].var(dim=-1).mean()) for found in encoder(rows))
+    assert varying["torch"] < 1e-5 < 10 * 1e-5 < varying["fcn"]
+
+
+def test_upsampling_that_begins_as_interpolation_leaves_a_line_a_line() -> None:
+    decoder = Decoder(FCSNSettings((1,) * 5, 1, initial="fcn"))
+    line = torch.arange(20.0).expand(1, 2, 20)
+    for layer, stride in ((decoder.upscore2, 2), (decoder.upscore16, 16)):
+        steps = layer(line)[0, :, 2 * stride : -2 * stride].diff(dim=-1)
+        torch.testing.assert_close(steps, torch.full_like(steps, 1 / stride))
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"channels": (1, 2)}, {"hidden_width": 0}, {"dropout": 1.0}, {"norm": "batch"}, {"attention_reduction": 0}],
+    [
+        {"channels": (1, 2)},
+        {"hidden_width": 0},
+        {"dropout": 1.0},
+        {"norm": "batch"},
+        {"attention_reduction": 0},
+        {"initial": "zero"},
+    ],
 )
 def test_settings_that_make_no_network_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
