@@ -7,7 +7,6 @@ goes in; everything else (library versions, device, workers) stays out and is re
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import math
@@ -17,6 +16,8 @@ from enum import Enum
 from storage.records import JSON
 
 _LEAVES = frozenset({str, int, bool})
+_FIELDS: dict[type, tuple[str, ...]] = {}
+"""Names of each dataclass's fields, once they were asked for."""
 DIGITS = 12
 """48 bits: among a thousand variants of one catalog, a clash has odds of 2 in a billion."""
 
@@ -38,15 +39,11 @@ def plain(value: object) -> JSON:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if (names := _names(kind)) is not None:
-        return {name: plain(getattr(value, name)) for name in names}
+    if dataclasses.is_dataclass(kind):
+        if kind not in _FIELDS:
+            _FIELDS[kind] = tuple(field.name for field in dataclasses.fields(kind))
+        return {name: plain(getattr(value, name)) for name in _FIELDS[kind]}
     raise TypeError(f"{kind.__name__} has no place in settings: {value!r}")
-
-
-@functools.cache
-def _names(kind: type) -> tuple[str, ...] | None:
-    """Of a dataclass's fields; None for what is none."""
-    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def canonical(value: object) -> bytes:
