@@ -6,6 +6,7 @@ spooled by then is kept. Knows the seams (`Fetch`, `Decoder`); refuses to know s
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import threading
@@ -153,6 +154,7 @@ def _settle() -> None:
     half a million objects again and again."""
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # libraries that look for leaks at the end would take what was never visited for some
 
 
 def computing(device: str) -> Lanes | Batches:
