@@ -196,6 +196,7 @@ def test_the_order_of_the_job_does_not_matter(tmp_path: Path, folder: Folder) ->
 
 def test_what_is_settled_is_let_go_before_libraries_look_for_leaks() -> None:
     """torchvision brings one that tells of hundreds, on the screen, of a run that left it all frozen."""
-    code = "import gc, torchvision; from pipeline.process import _settle; _settle(); print(gc.get_freeze_count() > 100_000)"
+    settled = "from pipeline.process import _settle; _settle(); print(gc.get_freeze_count() > 100_000)"
+    code = f"import gc, torchvision; {settled}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("True\n", "")
