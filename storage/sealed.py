@@ -40,7 +40,8 @@ def unseal(path: Path, raw: bytes) -> dict[str, JSON]:
     except (ValueError, RecursionError) as error:
         raise IntegrityError(path, f"is no JSON record: {error}") from error
     if not is_ours:
-        raise IntegrityError(path, "was changed after it was written: its content is not what its own sha256 says")
+        problem = "was changed after it was written, or is of an earlier release"
+        raise IntegrityError(path, f"{problem}: its content is not what its own sha256 says")
     return content
 
 
