@@ -8,7 +8,7 @@ every domain has a number. Refuses to know how networks are trained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,8 +78,5 @@ def shown(table: Table, seeds: Sequence[Evaluation]) -> dict[str, Estimate]:
 
 
 def _of_domain(run: Evaluation, domain: str) -> Evaluation:
-    places = [place for place, one in enumerate(run.ids) if run.groups.get(one) == domain]
-    ids = tuple(run.ids[place] for place in places)
-    values: Mapping[str, np.ndarray] = {name: of_all[places] for name, of_all in run.values.items()}
-    dropped = {one: reason for one, reason in run.dropped.items() if one.startswith(f"{domain}/")}
-    return Evaluation(run.protocol, ids, values, dropped, dict.fromkeys(ids, domain))
+    measured = {one for one in run.ids if run.groups.get(one) == domain}
+    return run.only(measured | {one for one in run.dropped if one.startswith(f"{domain}/")})

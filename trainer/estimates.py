@@ -5,7 +5,7 @@ Refuses to know what was measured, and never drops anything by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,6 +42,16 @@ class Evaluation:
             raise ValueError(f"each metric has {len(self.ids)} finite values")
         if self.groups and set(self.ids) - self.groups.keys():
             raise ValueError("either every id has a group, or none")
+
+    def only(self, chosen: Collection[str]) -> Evaluation:
+        """The same for some ids: those without a value stay told, the others' names count for nothing."""
+        places = [place for place, one in enumerate(self.ids) if one in chosen]
+        return replace(
+            self,
+            ids=tuple(self.ids[place] for place in places),
+            values={metric: values[places] for metric, values in self.values.items()},
+            dropped={one: reason for one, reason in self.dropped.items() if one in chosen},
+        )
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ def _head(order: Order, rows: Sequence[Measured], form: Format) -> Iterator[str]
     yield ""
     yield f"published: {table.source}, on {table.catalog}"
     if protocols:
-        measured = f"{order.layout.catalog}, {table.split} {_whom(table)}, {', '.join(sorted(protocols))}"
+        some = "" if order.among is None else f"those of {len(order.among)} chosen ids among "
+        measured = f"{order.layout.catalog}, {some}{table.split} {_whom(table)}, {', '.join(sorted(protocols))}"
         yield f"measured: {measured}; {unit}; mean [95 % over {_whom(table)}], sd from seed to seed"
     yield ""
 

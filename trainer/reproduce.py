@@ -15,7 +15,7 @@ from pathlib import Path
 
 from storage.catalog import read_catalog
 from storage.errors import LookupFailed, SettingsError
-from storage.fingerprint import fingerprint
+from storage.fingerprint import fingerprint, ids_sha256
 from storage.layout import Layout
 from storage.scores import ScoreRun
 from trainer.baselines import BASELINES, baseline_tracks, is_random, video_ranker
@@ -37,6 +37,8 @@ from trainer.video_protocols import all_domains, asked_videos, evaluate_ranks, s
 BASELINE_SEEDS = 20
 """One random ranking of PHD2's test users has a standard deviation of 0.25 points of mAP."""
 
+NOBODY = "not measured: nobody has a number"
+
 
 @dataclass(frozen=True)
 class Order:
@@ -51,10 +53,21 @@ class Order:
     """Of every recipe of the table."""
     elsewhere: Path | None = None
     """`ROOT/<catalog>` that rows are trained on which say that theirs is another dataset."""
+    among: frozenset[str] | None = None
+    """Ids of the users, or videos, that are judged; None: all that the protocol asks about."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise SettingsError((f"seeds is at least 1, got {self.seeds}",))
+        if self.among is not None:
+            self._check_among(self.among)
+
+    def _check_among(self, among: frozenset[str]) -> None:
+        catalog = read_catalog(self.folder)
+        known = {user.user_id for user in catalog.users} | {video.video_id for video in catalog.videos}
+        if not among or among - known:
+            strangers = f"; it has no {', '.join(sorted(among - known)[:5])}" if among - known else ""
+            raise SettingsError((f"{len(among)} ids to judge, of users or videos of {catalog.name}{strangers}",))
 
     @property
     def layout(self) -> Layout:
@@ -65,7 +78,15 @@ class Order:
     def name(self) -> str:
         """`phd-gifs-1.3-seeds.small`: what its report is called."""
         changed = f".{fingerprint(self.changes)}" if self.changes else ""
-        return f"{self.table.name}.{self.seeds}-seeds{'.small' if self.is_small else ''}{changed}"
+        among = "" if self.among is None else f".among-{ids_sha256(sorted(self.among))[:8]}"
+        return f"{self.table.name}.{self.seeds}-seeds{'.small' if self.is_small else ''}{changed}{among}"
+
+    def judged(self, found: Evaluation) -> Evaluation:
+        """What is left of an evaluation where only some ids count. Videos of domains are `domain/video` there."""
+        among = self.among
+        if among is None:
+            return found
+        return found.only({one for one in (*found.ids, *found.dropped) if among & {one, one.rpartition("/")[2]}})
 
     def cells(self, row: Row) -> tuple[Cell, ...]:
         """What the row trains: one cell, or one for each domain of the table."""
@@ -82,7 +103,8 @@ class Order:
     def fingerprint(self) -> str:
         """12 hex digits over all that the report depends on, features included."""
         made_of = [[row.name, list(row.asked), *self._run_names(row)] for row in self.table.rows]
-        return fingerprint({"rows": made_of, "published": self.table})
+        among = {} if self.among is None else {"among": sorted(self.among)}
+        return fingerprint({"rows": made_of, "published": self.table, **among})
 
     def _run_names(self, row: Row) -> Iterator[str]:
         try:
@@ -178,11 +200,12 @@ def _not_measured(fault: str, domains: list[str], of_how_many: int) -> str:
 def _network(
     order: Order, so_far: Measured, answers: list[list[tuple[Question, ScoreRun]]]
 ) -> tuple[Measured, _Asked | None]:
-    seeds = [joined([judge(*asked) for asked in one_seed]) for one_seed in zip(*answers, strict=True)]
+    everybody = [joined([judge(*asked) for asked in one_seed]) for one_seed in zip(*answers, strict=True)]
+    seeds = [order.judged(found) for found in everybody]
     first = seeds[0]
     dropped = Counter(first.dropped.values())
     if not first.ids:
-        return replace(so_far, dropped=dropped, why_not="not measured: nobody has a number"), None
+        return replace(so_far, dropped=dropped, why_not=NOBODY), None
     of_first_seed = [asked[0][1] for asked in answers]
     told = tuple(mark for scores in of_first_seed for mark in scores.provenance.marks)
     notes = tuple(dict.fromkeys(str(note) for scores in of_first_seed for note in _listed(scores)))
@@ -195,7 +218,7 @@ def _network(
         judged=tuple(seeds),
     )
     durations = {} if order.table.domains else scored_durations(of_first_seed[0].tracks.values())
-    return measured, _Asked(first.ids, durations)
+    return measured, _Asked(everybody[0].ids, durations)
 
 
 def _answers(order: Order, cell: Cell, run: Run, device: str, workers: int) -> tuple[Question, ScoreRun]:
@@ -218,10 +241,12 @@ def _baseline(order: Order, row: Row, asked: _Asked) -> Measured:
     try:
         is_of_videos = order.table.domains or rule_of(read_catalog(order.folder)) is not None
         measure = _of_summaries if is_of_summaries else _of_videos if is_of_videos else _of_users
-        judged = measure(order, row, asked, seeds)
+        judged = [order.judged(found) for found in measure(order, row, asked, seeds)]
     except (LookupFailed, SettingsError) as error:
         return Measured(row, why_not=f"not measured: {error}")
     dropped = Counter(judged[0].dropped.values())
+    if not judged[0].ids:
+        return Measured(row, dropped=dropped, why_not=NOBODY)
     return Measured(
         row,
         shown(order.table, judged),

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="ROOT/<catalog>, with features")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="networks of each system, seeds 0 to N - 1")
     parser.add_argument("--trained-on", type=Path, metavar="FOLDER", help="another dataset's, for rows trained there")
+    parser.add_argument("--among", type=Path, metavar="FILE", help="judge these users or videos alone: ids, one a line")
     parser.add_argument("--format", default="text", choices=("text", "markdown", "csv"))
     add_choices(parser)
 
@@ -35,7 +36,16 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     if options.folder is None:
         raise SettingsError((f"table {options.table} needs a FOLDER: a catalog's, such as data/phd2",))
     table, changes = load_table(options.table), tuple(options.changes)
-    order = Order(table, options.folder, options.seeds, options.small, changes, options.trained_on)
+    among = None if options.among is None else _ids(options.among)
+    order = Order(table, options.folder, options.seeds, options.small, changes, options.trained_on, among)
     rows = reproduce(order, device=options.device, workers=options.workers)
     keep(order, rows)
     yield from rendered(order, rows, options.format)
+
+
+def _ids(file: Path) -> frozenset[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError((f"--among {file} cannot be read as ids, one a line: {error}",)) from error
+    return frozenset(line.strip() for line in lines if line.strip())

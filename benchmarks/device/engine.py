@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.device.parts import prepared, settings_of, windows_of
 from benchmarks.device.report import Report
 from benchmarks.engine import Stubbed
+from models.extractors.numerics import is_gpu
 from models.extractors.spec import Extractor, Frame
 from models.extractors.table import EXTRACTORS
 from pipeline import process
@@ -212,7 +214,7 @@ def tell_engine(report: Report, video: Path, frames: Sequence[Frame], given: arg
         sys.stdout.flush()
 
     for names, choices, copies in sets[: given.sets]:
-        report.attempt(lambda n=names, c=choices, k=copies: measure(n, c, k), f"engine with {names}")  # type: ignore[misc]
+        report.attempt(partial(measure, names, choices, copies), f"engine with {names}")
     head = (
         "extractors",
         "decode s",
@@ -232,15 +234,13 @@ def tell_engine(report: Report, video: Path, frames: Sequence[Frame], given: arg
 
 def tell_decoding(report: Report, video: Path, given: argparse.Namespace) -> None:
     """What decoding alone gives, by processor and by NVDEC."""
-    from pipeline.decode import BACKENDS
-
     table: list[Sequence[Any]] = [("way", "side by side", "frames/s", "PHD2 h")]
-    ways = [("pyav", 1), ("pyav", given.decoders)] + [(b, n) for b in BACKENDS if b == "nvdec" for n in (1, 4, 8)]
-    for backend, count in ways:
-        try:
-            rate = decoders_alone(video, count, 2.0, backend)
-        except Exception as error:  # noqa: BLE001  one way that fails must not cost the others
-            table.append((backend, count, f"{type(error).__name__}: {str(error)[:150]}", ""))
-        else:
-            table.append((backend, count, f"{rate:.0f}", f"{PHD2_NATIVE_FRAMES / rate / 3600:.1f}"))
+
+    def measure(backend: str, count: int) -> None:
+        rate = decoders_alone(video, count, 2.0, backend)
+        table.append((backend, count, f"{rate:.0f}", f"{PHD2_NATIVE_FRAMES / rate / 3600:.1f}"))
+
+    on_gpu = [("nvdec", count) for count in (1, 4, 8)] if is_gpu(given.device) else []
+    for backend, count in [("pyav", 1), ("pyav", given.decoders), *on_gpu]:
+        report.attempt(partial(measure, backend, count), f"{backend}, {count} side by side")
     report.section("decoding alone, threads of one process", table, table)

@@ -16,7 +16,7 @@ from trainer.__main__ import DONE, WRONG_USE, main
 from trainer.planted import PlantedSettings, Timing, plant
 from trainer.published import Row, Table, load_table
 from trainer.report import is_kept, keep, rendered
-from trainer.reproduce import BASELINE_SEEDS, Order, reproduce
+from trainer.reproduce import BASELINE_SEEDS, NOBODY, Order, reproduce
 
 TIMING = Timing(np.array([41.0, 62.0, 83.0]), np.array([2.0, 4.0, 6.0]), np.array([1, 2]), np.array([2, 3]))
 PLANTED = PlantedSettings(seed=3, train_users=12, test_users=4, max_videos=3, noise=0.5, width=16, lost_share=0.1)
@@ -113,6 +113,29 @@ def test_a_row_is_compared_with_others_user_by_user(folder: Path) -> None:
     assert (found["Objects", "ap"]["measured"], found["Objects", "ap"]["why_not"]) == ("", "not the same users")
     shown = next(line for line in rendered(asked, rows, "text") if line.startswith("CA") and "SVM" in line)
     assert f"{float(found['SVM', 'ap']['measured']):.2f} (planted:3, " in shown
+
+
+def test_some_users_can_be_judged_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    everybody = {row.row.name: row for row in reproduce(order(folder, seeds=1))}
+    ids = everybody["SVM"].judged[0].ids
+    alone = order(folder, seeds=1, among=frozenset(ids[:1]))
+    rows = {row.row.name: row for row in reproduce(alone)}
+    for name in ("Random", "SVM", "CA"):
+        whole, part = everybody[name].judged[0], rows[name].judged[0]
+        assert part.ids == ids[:1]
+        assert [*part.values["ap"]] == [*whole.values["ap"][:1]]
+    more = rows["CA"].found["ap"].mean - rows["SVM"].found["ap"].mean
+    assert rows["CA"].gains["SVM"]["ap"].mean == pytest.approx(more)
+    assert "those of 1 chosen ids among test users" in "\n".join(rendered(alone, list(rows.values()), "text"))
+    keep(alone, list(rows.values()))
+    assert is_kept(alone)
+    assert not is_kept(order(folder, seeds=1))
+    train = order(folder, seeds=1, among=frozenset({"00001"}))
+    assert {row.why_not for row in reproduce(train) if not row.row.quoted and row.row.name != "Objects"} == {NOBODY}
+    (folder / "ids.txt").write_text("nobody\n")
+    assert main(["table", "pr-net-1", str(folder), "--among", str(folder / "ids.txt")]) == WRONG_USE
+    assert "it has no nobody" in capsys.readouterr().err
+    assert main(["table", "pr-net-1", str(folder), "--among", str(folder / "no.txt")]) == WRONG_USE
 
 
 def test_a_second_time_does_nothing_and_says_the_same(folder: Path) -> None:
