@@ -135,7 +135,7 @@ PAPERS = {
     "set-learning": "set_learning_dl_vhd",
     "pld-vhd": "pld_vhd",
 }
-OURS = {"planted", "planted-category", "planted-mha-fusion", "planted-pld-vhd", "sample-large"}
+OURS = {"planted", "planted-a-vhd", "planted-category", "planted-mha-fusion", "planted-pld-vhd", "sample-large"}
 
 
 def test_a_table_without_a_paper_publishes_nothing() -> None:
