@@ -44,13 +44,14 @@ class Evaluation:
             raise ValueError("either every id has a group, or none")
 
     def only(self, chosen: Collection[str]) -> Evaluation:
-        """The same for some ids: those without a value stay told, the others' names count for nothing."""
+        """The same about the chosen ids alone, whether they have a value or were dropped."""
         places = [place for place, one in enumerate(self.ids) if one in chosen]
         return replace(
             self,
             ids=tuple(self.ids[place] for place in places),
             values={metric: values[places] for metric, values in self.values.items()},
             dropped={one: reason for one, reason in self.dropped.items() if one in chosen},
+            groups={one: name for one, name in self.groups.items() if one in chosen},
         )
 
 

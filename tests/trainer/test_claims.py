@@ -1,9 +1,9 @@
 """What recipes are worth where it is known what there is to find: planted tastes and categories, and drawn videos.
 
 Rows and settings are those of the tables `planted`, `planted-a-vhd`, `planted-category` and `planted-pld-vhd`, with
-fewer seeds.
-Differences are taken user by user or video by video; an interval of 95 % over them has to lie above what is claimed. No
-setting was chosen on the planted tastes and categories here: DL-VHD's lambda of 0.3 was, on stores of the seeds 0 to 4.
+fewer seeds. Differences are taken user by user or video by video; an interval of 95 % over them has to lie above what
+is claimed. No setting was chosen on the planted tastes and categories here: DL-VHD's lambda of 0.3 was, on stores of
+the seeds 0 to 4.
 """
 
 from __future__ import annotations

@@ -95,6 +95,14 @@ def test_a_domain_without_a_video_leaves_the_average_out(folder: Path) -> None:
     assert half.why_not.startswith("not measured: domains has no train part of the split 'umt'; it has ")
 
 
+def test_videos_of_one_domain_alone_give_no_average_of_domains(folder: Path) -> None:
+    everything = Order(replace(TABLE, rows=(ROWS[0],)), folder, is_small=True)
+    dogs = frozenset(video.video_id for video in read_catalog(folder).videos if video.video_id.startswith("dog"))
+    (whole,), (part,) = reproduce(everything), reproduce(replace(everything, among=dogs))
+    assert set(part.found) == {"ap_step:dog"}
+    assert part.found["ap_step:dog"] == whole.found["ap_step:dog"]
+
+
 @pytest.mark.parametrize("name", [one for one in table_names() if load_table(one).unit == "count"])
 def test_a_table_that_only_quotes_prints_its_numbers(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

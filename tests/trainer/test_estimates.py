@@ -57,6 +57,15 @@ def test_a_mean_over_groups_weighs_groups_alike() -> None:
     assert plain.low < 0.75 < plain.high
 
 
+def test_some_ids_alone_keep_what_is_theirs() -> None:
+    whole = evaluation(np.array([1.0, 2.0, 3.0]), ("a", "b", "c"), {"a": "x", "b": "x", "c": "y"})
+    part = whole.only({"a", "b", "stranger"})
+    assert (part.ids, [*part.values["ap"]], dict(part.groups)) == (("a", "b"), [1.0, 2.0], {"a": "x", "b": "x"})
+    assert not part.dropped
+    assert whole.only({"c", "zed"}).dropped == {"zed": "empty_truth"}
+    assert estimates([part])["ap"].n_groups == 1
+
+
 def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
     dice = np.random.default_rng(3)
     hard = dice.random(300)
