@@ -259,6 +259,6 @@ def _describe(
         time_base=(base.numerator, base.denominator),
         header_frames=stream.frames or None,
         header_seconds=_header_seconds(container, stream),
-        header_frames_per_second=None if stream.average_rate is None else float(stream.average_rate),
+        header_frames_per_second=float(stream.average_rate) if stream.average_rate else None,
         header_start_seconds=None if stream.start_time is None else float(stream.start_time * base),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,7 +185,7 @@ def test_frames_have_the_forms_of_the_real_extractors_and_the_same_signal(small:
     items = {key: 3 for key in arrays if key.startswith("keypoint")}
     data = open_data(small, DataSettings(arrays, "row", "clips", max_items=items, holdout_users=1))
     assert data.shapes == {arrays[0]: (8, 2, 2), arrays[1]: (3, 17, 3), arrays[2]: (3, 17, 8)}
-    kinds: dict[str, list[Features]] = {}
+    kinds: dict[str, list[NDArray[Any]]] = {}
     scenes = table(small, "scenes.csv")
     for batch, _, examples in Loader(data.training(), LoaderSettings(1)):
         mine = [row for row in scenes if row["video_id"] == examples[0].video_id]

@@ -58,7 +58,8 @@ def training_segments(
     inside = within(marked, end_seconds)
     rest = [chunks(start, end, settings.segment_seconds) for start, end in gaps(inside, end_seconds)]
     segments = np.concatenate([_cut(inside, settings), *rest]) if rest or len(inside) else NO_INTERVALS
-    return segments[np.argsort(segments[:, 0], kind="stable")]
+    ordered: Intervals = segments[np.argsort(segments[:, 0], kind="stable")]
+    return ordered
 
 
 def marked_segments(marked: Intervals, settings: DataSettings) -> Intervals:

@@ -57,7 +57,7 @@ def test_small_networks_equal_the_authors(kind: str, length: int) -> None:
     found = logits(network, maker.video(length, maker.LENGTHS[length], maker.SIZES[8192]))
     expected = np.array(GOLDEN[f"{kind} {length}"])
     assert expected.std() > 1e-3 or length == 1
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1, abs(expected).max()))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1.0, float(abs(expected).max())))
 
 
 @pytest.mark.slow
