@@ -59,15 +59,6 @@ class Order:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise SettingsError((f"seeds is at least 1, got {self.seeds}",))
-        if self.among is not None:
-            self._check_among(self.among)
-
-    def _check_among(self, among: frozenset[str]) -> None:
-        catalog = read_catalog(self.folder)
-        known = {user.user_id for user in catalog.users} | {video.video_id for video in catalog.videos}
-        if not among or among - known:
-            strangers = f"; it has no {', '.join(sorted(among - known)[:5])}" if among - known else ""
-            raise SettingsError((f"{len(among)} ids to judge, of users or videos of {catalog.name}{strangers}",))
 
     @property
     def layout(self) -> Layout:

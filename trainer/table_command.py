@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from storage.catalog import read_catalog
 from storage.errors import SettingsError
 from trainer.fit_command import add_choices
 from trainer.published import load_table, table_names
@@ -36,16 +37,23 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     if options.folder is None:
         raise SettingsError((f"table {options.table} needs a FOLDER: a catalog's, such as data/phd2",))
     table, changes = load_table(options.table), tuple(options.changes)
-    among = None if options.among is None else _ids(options.among)
+    among = None if options.among is None else _ids(options.among, options.folder)
     order = Order(table, options.folder, options.seeds, options.small, changes, options.trained_on, among)
     rows = reproduce(order, device=options.device, workers=options.workers)
     keep(order, rows)
     yield from rendered(order, rows, options.format)
 
 
-def _ids(file: Path) -> frozenset[str]:
+def _ids(file: Path, folder: Path) -> frozenset[str]:
+    """What the file lists; a catalog that does not know all of it is asked about something else than was meant."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError((f"--among {file} cannot be read as ids, one a line: {error}",)) from error
-    return frozenset(line.strip() for line in lines if line.strip())
+    among = frozenset(line.strip() for line in lines if line.strip())
+    catalog = read_catalog(folder)
+    strangers = among - {user.user_id for user in catalog.users} - {video.video_id for video in catalog.videos}
+    if strangers or not among:
+        problem = f"it has no {', '.join(sorted(strangers)[:5])}" if strangers else "the file is empty"
+        raise SettingsError((f"--among {file} lists {len(among)} users or videos of {catalog.name}: {problem}",))
+    return among

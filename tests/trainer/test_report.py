@@ -135,6 +135,9 @@ def test_some_users_can_be_judged_alone(folder: Path, capsys: pytest.CaptureFixt
     (folder / "ids.txt").write_text("nobody\n")
     assert main(["table", "pr-net-1", str(folder), "--among", str(folder / "ids.txt")]) == WRONG_USE
     assert "it has no nobody" in capsys.readouterr().err
+    (folder / "ids.txt").write_text("\n")
+    assert main(["table", "pr-net-1", str(folder), "--among", str(folder / "ids.txt")]) == WRONG_USE
+    assert "is empty" in capsys.readouterr().err
     assert main(["table", "pr-net-1", str(folder), "--among", str(folder / "no.txt")]) == WRONG_USE
 
 
