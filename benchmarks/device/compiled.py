@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,11 +58,12 @@ def tell_compiled(report: Report, frames: Sequence[Frame], given: argparse.Names
     """Windows a second of each network, plain and compiled."""
     head = ("extractor", "precision", "batch", "network alone/s", "compiled/s", "first call s", "apart")
     table: list[Sequence[Any]] = [head]
+
+    def measure(name: str, choice: str) -> None:
+        size = SIZES[name][-2] if is_gpu(given.device) else 1
+        table.append(line(name, choice, size, frames, given))
+
     for name in given.extractors:
         for choice in ("fp32", "bf16"):
-            size = SIZES[name][-2] if is_gpu(given.device) else 1
-            report.attempt(
-                lambda n=name, c=choice, s=size: table.append(line(n, c, s, frames, given)),  # type: ignore[misc]
-                f"{name} {choice} compiled",
-            )
+            report.attempt(partial(measure, name, choice), f"{name} {choice} compiled")
     report.section("torch.compile", table, table)
