@@ -75,4 +75,4 @@ def _drawn(layout: Layout, total: Mapping[str, float]) -> str:
 
     leading = {MEANINGS[what]: _of(total, what) for what in LEADING}
     beside = {name: seconds for name, seconds in total.items() if name.partition(":")[0] in BESIDE}
-    return str(draw_times({"threads that\nlead a video": leading, "beside it": beside}, layout.report / FILE))
+    return str(draw_times({"threads that\nlead a video": leading, "beside them": beside}, layout.report / FILE))
