@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yt_dlp
 
-from pipeline.download import SourceSettings, fetch
+from pipeline.download.fetch import SourceSettings, fetch
 from storage.errors import VideoError
 from storage.layout import Layout
 from tests.pipeline.mirror import running_mirror

@@ -32,7 +32,7 @@ from pipeline.clips import VideoSampling, Window
 from pipeline.decoder import ChildDecoder, DecodeEnd, Event, FrameEvent, WindowEvent
 from pipeline.extract import Variant, rows_of
 from pipeline.lanes import Lanes
-from pipeline.media import Media
+from pipeline.media.media_file import Media
 from pipeline.process import process_video
 
 Fed = Sequence[tuple[Variant, Extractor]]

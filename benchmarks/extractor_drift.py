@@ -18,7 +18,7 @@ from models.extractors.numerics import allowed, numerics_of
 from models.extractors.spec import ExtractorSpec, Frame
 from models.extractors.table import EXTRACTORS
 from pipeline.decode import Decoding
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.probe import DEFAULT_LIMITS
 
 ARRAYS: dict[str, tuple[str, ...]] = {
     "c3d": ("pool5", "fc6", "fc7", "fc6_linear", "fc7_linear"),

@@ -28,7 +28,7 @@ from models.extractors.spec import ConsecutiveFrames, FramesAtRate, Sampling
 from pipeline.clips import InPlanes, VideoSampling
 from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent, PlanesEvent
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.probe import DEFAULT_LIMITS
 
 
 def ffmpeg_null(video: Path, *form: str) -> float:

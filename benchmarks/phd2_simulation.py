@@ -36,8 +36,8 @@ from pipeline.clips import VideoSampling, Window
 from pipeline.decode import Summary
 from pipeline.decoder import DecodeEnd, Event, FrameEvent, WindowEvent
 from pipeline.lanes import Lanes
-from pipeline.media import Media
-from pipeline.probe import Probe
+from pipeline.media.media_file import Media
+from pipeline.media.probe import Probe
 from pipeline.process import process_shard
 from storage import index
 from storage.account import Entry, Part, Sidecar

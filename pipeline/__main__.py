@@ -15,7 +15,7 @@ from models.registry import WEIGHTS, Weights
 from pipeline import forecast_command
 from pipeline.bench import command as bench
 from pipeline.doctor import Level, examine_machine
-from pipeline.source import YOUTUBE, SourceSettings
+from pipeline.download.source import YOUTUBE, SourceSettings
 from pipeline.weights import WeightsFolder, listed, names_in
 from storage.errors import HighlightsError, SettingsError
 

@@ -26,7 +26,7 @@ from pipeline import sandbox, wire
 from pipeline.clips import PLANNERS, InPlanes, VideoSampling
 from pipeline.crew import MIN_SLOTS, OUT_OF_MEMORY, RING_BYTES
 from pipeline.decoder import Event, FrameEvent, InlineDecoder, PlacementEvent, PlanesEvent, WindowEvent
-from pipeline.probe import DecodeLimits, Probe
+from pipeline.media.probe import DecodeLimits, Probe
 from storage.errors import SystemicFault, VideoError
 from storage.fingerprint import plain
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import av.error
 
 from pipeline.backends.frame import DecodedFrame, seconds
-from pipeline.probe import Probe, open_container
+from pipeline.media.probe import Probe, open_container
 from pipeline.segments import Pictures
 
 MAX_GAPS = 64

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pipeline import wire
 from pipeline.clips import InPlanes, VideoSampling
-from pipeline.probe import DecodeLimits
+from pipeline.media.probe import DecodeLimits
 from pipeline.sandbox import DATA_FACTOR, Layers
 from pipeline.vitals import TooMuchMemory, Vitals
 from storage.errors import SystemicFault

@@ -18,7 +18,7 @@ from pipeline.backends.nvdec import nvdec_frames
 from pipeline.backends.pyav import pyav_frames
 from pipeline.backends.torchcodec import torchcodec_frames
 from pipeline.coverage import Coverage
-from pipeline.probe import DecodeLimits, Tally, check_pixels, check_seconds, probe
+from pipeline.media.probe import DecodeLimits, Tally, check_pixels, check_seconds, probe
 from storage.errors import VideoError
 from storage.verdicts import failed
 

@@ -22,7 +22,7 @@ from pipeline.coverage import picture_times
 from pipeline.crew import Child, ChildLost
 from pipeline.decode import Decoding, Summary, backend_named
 from pipeline.joint import Due, FrameDue, JointPlanner
-from pipeline.probe import DEFAULT_LIMITS, DecodeLimits, Probe
+from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
 from pipeline.sandbox import Layers
 from pipeline.segments import Pictures, Placement
 from pipeline.wire import Message

@@ -18,7 +18,7 @@ from datetime import date
 from enum import StrEnum
 from pathlib import Path
 
-from pipeline.source import SourceSettings
+from pipeline.download.source import SourceSettings
 from storage.atomic import publish, remove
 from storage.errors import SystemicFault
 from storage.owner import temporary_beside
@@ -109,7 +109,7 @@ def yt_dlp_release(version: str, today: date) -> Finding:
 
 def javascript() -> Finding:
     """A JavaScript runtime that yt-dlp can use: without one YouTube offers pictures only."""
-    from pipeline.site import javascript_runtimes
+    from pipeline.download.ytdlp import javascript_runtimes
 
     found = javascript_runtimes()
     usable = [f"{name} {version}" for name, version, supported in found if supported]
@@ -138,7 +138,7 @@ def pyav() -> Finding:
 def decode_child() -> Finding:
     """A real decode child, and which of the layers around it hold on this machine."""
     from pipeline.crew import Child
-    from pipeline.probe import DEFAULT_LIMITS
+    from pipeline.media.probe import DEFAULT_LIMITS
 
     try:
         child = Child(DEFAULT_LIMITS)

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.download.source import YOUTUBE, SourceSettings
 from pipeline.forecast import FILM, LEVEL, SURVIVORS, Estimate, Whole, extrapolate, sum_of, whole_of
 from pipeline.pilot import BUILDING, Pilot, find_pilot
-from pipeline.source import YOUTUBE, SourceSettings
 from storage.catalog import read_catalog
 from storage.errors import SettingsError
 from storage.layout import Layout

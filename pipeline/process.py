@@ -27,7 +27,7 @@ from pipeline.batches import Batches
 from pipeline.decoder import Decoder, Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent
 from pipeline.extract import TrackBuilder, Variant
 from pipeline.lanes import Compute, Lanes, at_once
-from pipeline.media import Media
+from pipeline.media.media_file import Media
 from pipeline.provenance import provenance
 from pipeline.times import OF_SHARD, Times
 from storage import spool

@@ -20,7 +20,7 @@ from models.extractors.spec import ArraySpec, Extractor
 from models.extractors.table import EXTRACTORS
 from pipeline.decoder import ChildDecoder, Decoder, FrameEvent, WindowEvent
 from pipeline.extract import Variant, resolve_device, rows_of
-from pipeline.media import Media, read_record
+from pipeline.media.media_file import Media, read_record
 from pipeline.proof import prove
 from pipeline.weights import WeightsFolder, file_sha256
 from storage.catalog import read_catalog

@@ -21,7 +21,7 @@ from models.extractors.c3d_mean import load_mean
 from models.extractors.spec import random_seed
 from models.registry import WEIGHTS, Weights, published
 from pipeline.convert import Pin, converted
-from pipeline.web import fetch_file
+from pipeline.download.http import fetch_file
 from storage.atomic import publish, size_and_sha256
 from storage.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
 from storage.faults import disk_fault

@@ -18,8 +18,8 @@ import luigi
 from models.extractors.spec import random_seed
 from pipeline.described import variant_of
 from pipeline.extract import Variant, resolve_device
-from pipeline.media import SUFFIXES, digest
-from pipeline.reel import cut_reel
+from pipeline.media.media_file import SUFFIXES, digest
+from pipeline.media.reel import cut_reel
 from pipeline.weights import WeightsFolder
 from storage.catalog import Catalog, write_catalog
 from storage.errors import SettingsError

@@ -23,9 +23,9 @@ from pipeline.catalogs.category_sample import write_category_sample
 from pipeline.catalogs.sample import LARGE, SMALL, Progress, write_sample
 from pipeline.catalogs.table import CATALOGS
 from pipeline.decode import BACKENDS
+from pipeline.download.source import SourceSettings
 from pipeline.extract import Variant
-from pipeline.probe import DecodeLimits
-from pipeline.source import SourceSettings
+from pipeline.media.probe import DecodeLimits
 from pipeline.weights import WeightsFolder
 from storage.catalog import Catalog
 from storage.errors import SettingsError

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 
 from pipeline.abreast import suggested
 from pipeline.decoder import ChildDecoder, Decoder
-from pipeline.download import fetch
-from pipeline.egress import Gate
+from pipeline.download.fetch import fetch
+from pipeline.download.rate_limiter import Gate
 from pipeline.extract import resolve_device
 from pipeline.process import ShardJob, process_shard
 from pipeline.proof import prove

@@ -26,8 +26,8 @@ from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder, FrameEvent, PlanesEvent
 from pipeline.extract import TrackBuilder, Variant
 from pipeline.lanes import Work
-from pipeline.media import Media
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.media_file import Media
+from pipeline.media.probe import DEFAULT_LIMITS
 from pipeline.process import ShardJob, process_shard
 from pipeline.times import Times
 from storage.layout import Layout

@@ -15,7 +15,7 @@ from models.extractors.numerics import is_gpu
 from models.extractors.spec import Extractor, ExtractorSpec, Frame
 from models.extractors.table import EXTRACTORS
 from pipeline.decode import Decoding
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.probe import DEFAULT_LIMITS
 
 NETWORKS = ("c3d", "yolov5", "tased", "keypoint_rcnn")
 ARRAYS: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from models.extractors.planes import Planes
 from models.extractors.spec import Frame
-from pipeline.probe import Probe, Tally
+from pipeline.media.probe import Probe, Tally
 
 
 @dataclass(frozen=True)

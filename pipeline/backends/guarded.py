@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame, seconds
 from pipeline.backends.pyav import pyav_frames
-from pipeline.probe import Probe, Tally, open_container
+from pipeline.media.probe import Probe, Tally, open_container
 
 TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
 """Display matrices without mirroring: whole-file readers turn by these, and ignore the others."""

@@ -20,7 +20,7 @@ from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.backends.pyav import Converter, turn_upright
-from pipeline.probe import Probe, Tally
+from pipeline.media.probe import Probe, Tally
 from storage.errors import SystemicFault
 
 PIXEL_FORMAT = "yuv420p"

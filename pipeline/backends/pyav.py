@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models.extractors.planes import Planes, to_rgb
 from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame, seconds
-from pipeline.probe import Probe, Tally, av_frames, open_container
+from pipeline.media.probe import Probe, Tally, av_frames, open_container
 
 
 class Converter:

@@ -19,7 +19,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from pipeline.decode import BACKENDS, Decoding, Summary
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.probe import DEFAULT_LIMITS
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 from pathlib import Path
 
-from pipeline.web import web_opener
+from pipeline.download.http import web_opener
 from storage.errors import SettingsError, SystemicFault
 
 MAX_BYTES = 256 * 1024 * 1024

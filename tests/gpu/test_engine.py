@@ -26,8 +26,8 @@ from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder
 from pipeline.extract import Variant
 from pipeline.lanes import Work
-from pipeline.media import Media
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.media_file import Media
+from pipeline.media.probe import DEFAULT_LIMITS
 from pipeline.process import ShardJob, process_shard
 from storage.layout import Layout
 from storage.store import FeatureStore

@@ -17,7 +17,7 @@ import torch
 from models.extractors.spec import EveryFrame
 from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent, InlineDecoder
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.probe import DEFAULT_LIMITS
 from storage.errors import SystemicFault
 
 FRAMES = 60

@@ -26,7 +26,7 @@ from models.extractors.layouts import load_layouts
 from models.extractors.spec import ConsecutiveFrames, Frame, FramesOfSegments
 from models.extractors.table import extractor
 from pipeline.decode import Decoding
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.probe import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_c3d
 from tests.models.goldens.reference import ask, checkout, relative_error
 

@@ -22,7 +22,7 @@ from models.extractors.spec import Extractor, Frame
 from models.extractors.table import EXTRACTORS
 from models.extractors.yolov5_boxes import letterbox, letterbox_on_device
 from pipeline.decode import Decoding
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.probe import DEFAULT_LIMITS
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from models.extractors.numerics import Drift
 from models.extractors.planes import Planes, to_rgb
 from pipeline.backends.pyav import Converter, Planar
 from pipeline.decode import Decoding
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.probe import DEFAULT_LIMITS
 
 AS_STORED = (1, 0, 0, 1)
 

@@ -27,8 +27,8 @@ from models.extractors.tased_network import TasedExtractor, TasedNet, initialise
 from pipeline.decode import Decoding
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
-from pipeline.media import Media
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.media_file import Media
+from pipeline.media.probe import DEFAULT_LIMITS
 from pipeline.process import process_video
 from tests.models.goldens import formula, make_tased
 from tests.models.goldens.reference import ask, checkout, relative_error

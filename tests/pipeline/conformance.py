@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.backends import decord, torchcodec
 from pipeline.decode import BACKENDS, Decoding, Summary
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.media.probe import DEFAULT_LIMITS
 from storage.errors import SystemicFault, VideoError
 from tests.pipeline.cases import CASES, make
 from tests.pipeline.videos import ffmpeg

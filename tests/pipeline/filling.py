@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.decoder import InlineDecoder
-from pipeline.download import fetch, verify_media
-from pipeline.media import Media, read_record
+from pipeline.download.fetch import fetch, verify_media
+from pipeline.download.source import SourceSettings
+from pipeline.media.media_file import Media, read_record
 from pipeline.process import ShardJob, process_shard
-from pipeline.source import SourceSettings
 from pipeline.survival import report, survival
 from storage import atomic
 from storage.atomic import publish

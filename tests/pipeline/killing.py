@@ -21,7 +21,7 @@ from typing import Any
 
 from models.extractors.spec import ConsecutiveFrames, EveryFrame
 from pipeline.decoder import InlineDecoder
-from pipeline.download import SourceSettings, fetch
+from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.process import ShardJob, process_shard
 from pipeline.provenance import code_version, library_versions
 from storage.errors import IntegrityError

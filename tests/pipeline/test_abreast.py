@@ -15,7 +15,7 @@ from pipeline import process
 from pipeline.batches import Batches
 from pipeline.clips import VideoSampling
 from pipeline.decoder import ChildDecoder, Decoder, Event, InlineDecoder
-from pipeline.media import Media
+from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard
 from pipeline.times import OF_SHARD, Times
 from storage.errors import SystemicFault, VideoError

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import accept
-from pipeline.accept import examine
-from pipeline.whole import missing
+from pipeline.download import integrity as accept
+from pipeline.download.integrity import examine
+from pipeline.media.truncation import missing
 from storage.errors import VideoError
 from tests.pipeline.test_media import MUXERS
 from tests.pipeline.videos import FFMPEG, ffmpeg
@@ -97,5 +97,5 @@ def test_what_ffmpeg_says_of_the_held_example_is_what_is_counted(videos: dict[st
 
 def test_counting_starts_without_numpy() -> None:
     """A child is started for each download: half of what a start took was numpy."""
-    code = "import sys, pipeline.demux; sys.exit('numpy' in sys.modules)"
+    code = "import sys, pipeline.media.packet_counts; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

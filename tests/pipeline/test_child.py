@@ -16,7 +16,7 @@ from models.extractors.spec import ConsecutiveFrames
 from pipeline import wire
 from pipeline.child import MAX_SLOTS, Ring
 from pipeline.crew import MIN_SLOTS, RING_BYTES, anonymous_memory
-from pipeline.probe import DecodeLimits
+from pipeline.media.probe import DecodeLimits
 from tests.pipeline.videos import coded_video
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,7 +10,14 @@ import pytest
 from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, ProxyError, SSLError, TransportError
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError, UnsupportedError, UserNotLive
 
-from pipeline.complaints import TEXT_REASONS, detail, local_fault, reason_of, reason_of_text, retry_after_seconds
+from pipeline.download.error_mapping import (
+    TEXT_REASONS,
+    detail,
+    local_fault,
+    reason_of,
+    reason_of_text,
+    retry_after_seconds,
+)
 from storage.verdicts import REASONS, State
 
 RECORDED = (

@@ -12,7 +12,7 @@ from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.coverage import MAX_GAPS, Coverage
 from pipeline.decode import BACKENDS, Decoding, Summary
 from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent
-from pipeline.probe import DEFAULT_LIMITS, Probe, Tally, probe
+from pipeline.media.probe import DEFAULT_LIMITS, Probe, Tally, probe
 from storage.fingerprint import plain
 from tests.pipeline.cases import CASES, make
 from tests.pipeline.conformance import ON_PROCESSORS, Delivered, by_backend, by_ffmpeg, need

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cookies import Jar, cookie_faults, cookie_values, jar
+from pipeline.download.cookies import Jar, cookie_faults, cookie_values, jar
 from storage.errors import SystemicFault
 
 GOOD = (

@@ -16,7 +16,7 @@ from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.pyav import turn_upright
 from pipeline.decode import BACKENDS, Decoding, Summary, backend_named
-from pipeline.probe import DEFAULT_LIMITS, DecodeLimits, Probe, Tally
+from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe, Tally
 from storage.errors import VideoError
 from tests.pipeline.videos import cli_frames, coded_frame, coded_video, encode, ffmpeg, read_code
 

@@ -20,7 +20,7 @@ from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, 
 from pipeline.clips import Window
 from pipeline.crew import Child, ChildLost
 from pipeline.decoder import ChildDecoder, DecodeEnd, Decoder, Event, FrameEvent, InlineDecoder, WindowEvent
-from pipeline.probe import DEFAULT_LIMITS, DecodeLimits
+from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits
 from storage.errors import SystemicFault, VideoError
 from storage.verdicts import State
 from tests.pipeline.videos import coded_video, encode, read_code

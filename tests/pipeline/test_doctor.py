@@ -15,9 +15,9 @@ import pytest
 
 from pipeline import crew, doctor
 from pipeline.doctor import Level
-from pipeline.probe import DecodeLimits
+from pipeline.download.source import SourceSettings
+from pipeline.media.probe import DecodeLimits
 from pipeline.sandbox import Layers
-from pipeline.source import SourceSettings
 from tests.conftest import REPOSITORY
 
 Usage = namedtuple("Usage", "total used free")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download import SourceSettings, fetch
-from pipeline.media import Media, verify_media
+from pipeline.download.fetch import SourceSettings, fetch
+from pipeline.media.media_file import Media, verify_media
 from storage.errors import DiskFull, IntegrityError, SystemicFault, VideoError
 from storage.layout import Layout
 from storage.verdicts import REASONS, State
@@ -333,7 +333,7 @@ def test_a_folder_without_the_video(layout: Layout, tmp_path: Path, files: dict[
 CHILD = """
 import sys
 from pathlib import Path
-from pipeline.download import SourceSettings, fetch
+from pipeline.download.fetch import SourceSettings, fetch
 from storage.layout import Layout
 root, template = sys.argv[1:]
 source = SourceSettings(template, attempts=1, backoff_seconds=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.egress import (
+from pipeline.download.rate_limiter import (
     BURST_TOKENS,
     LOOK_EVERY_SECONDS,
     MAX_SKEW_SECONDS,
@@ -20,7 +20,7 @@ from pipeline.egress import (
     admit,
     pause_seconds,
 )
-from pipeline.source import Pace
+from pipeline.download.source import Pace
 from storage.errors import SystemicFault
 from storage.owner import current
 

@@ -23,8 +23,8 @@ from pipeline.catalogs.sample import write_sample
 from pipeline.catalogs.sample_plan import SampleSize
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
-from pipeline.media import Media
-from pipeline.probe import DEFAULT_LIMITS, Probe, Tally
+from pipeline.media.media_file import Media
+from pipeline.media.probe import DEFAULT_LIMITS, Probe, Tally
 from pipeline.process import ShardJob, process_shard
 from storage.catalog import Catalog
 from storage.layout import Layout

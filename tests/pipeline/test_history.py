@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.extractors.spec import ArraySpec, EveryFrame, ExtractorSpec, Frame, FramesAtRateWithHistory
 from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder
 from pipeline.extract import Variant
-from pipeline.media import Media
+from pipeline.media.media_file import Media
 from pipeline.process import Outcome, process_video
 from tests.pipeline.tiny import TinySettings, tiny_variant
 from tests.pipeline.videos import coded_video, read_code

@@ -14,8 +14,8 @@ from models.extractors.spec import ConsecutiveFrames
 from pipeline.clips import VideoSampling
 from pipeline.decoder import ChildDecoder, Event, WindowEvent
 from pipeline.extract import Variant
-from pipeline.media import Media
-from pipeline.probe import DecodeLimits
+from pipeline.media.media_file import Media
+from pipeline.media.probe import DecodeLimits
 from pipeline.process import built, process_video
 from storage.verdicts import DONE
 from tests.pipeline.tiny import tiny_variant

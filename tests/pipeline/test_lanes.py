@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.extractors.spec import EveryFrame
 from pipeline.decoder import InlineDecoder
 from pipeline.lanes import BACKLOG, Lanes
-from pipeline.media import Media
+from pipeline.media.media_file import Media
 from pipeline.process import process_video
 from tests.pipeline.tiny import Tiny, tiny_variant
 from tests.pipeline.videos import coded_video

@@ -8,8 +8,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from pipeline.containers import suffix_for
-from pipeline.media import SUFFIXES
+from pipeline.media.container_formats import suffix_for
+from pipeline.media.media_file import SUFFIXES
 
 MUXERS = {
     ".mp4": ("mp4", "libx264"),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download import SourceSettings, fetch
-from pipeline.egress import OpenWay
-from pipeline.site import _client, _Notes, _transfer
+from pipeline.download.fetch import SourceSettings, fetch
+from pipeline.download.rate_limiter import OpenWay
+from pipeline.download.ytdlp import _client, _Notes, _transfer
 from storage.errors import VideoError
 from storage.layout import Layout
 from tests.pipeline import mirror as web

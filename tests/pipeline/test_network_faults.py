@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download import SourceSettings, fetch
+from pipeline.download.fetch import SourceSettings, fetch
 from storage.errors import SystemicFault, VideoError
 from storage.layout import Layout
 from tests.pipeline import mirror as web

@@ -14,7 +14,7 @@ from models.extractors.planes import Planes, to_rgb
 from models.extractors.spec import ConsecutiveFrames, EveryFrame, Frame
 from pipeline.clips import InPlanes
 from pipeline.decoder import ChildDecoder, FrameEvent, InlineDecoder, PlanesEvent, WindowEvent
-from pipeline.media import Media
+from pipeline.media.media_file import Media
 from pipeline.process import process_video
 from tests.pipeline.tiny import Tiny, tiny_variant
 from tests.pipeline.videos import coded_frame, encode

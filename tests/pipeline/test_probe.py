@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.containers import sniff
-from pipeline.probe import DecodeLimits, probe
+from pipeline.media.container_formats import sniff
+from pipeline.media.probe import DecodeLimits, probe
 from storage.errors import SystemicFault, VideoError
 from tests.pipeline.videos import coded_frame, coded_video, encode, ffmpeg
 

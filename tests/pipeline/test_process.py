@@ -14,7 +14,7 @@ import pytest
 from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
-from pipeline.media import Media
+from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard
 from storage.errors import SystemicFault, VideoError
 from storage.layout import Layout

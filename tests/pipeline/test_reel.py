@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.reel import cut_reel
+from pipeline.media.reel import cut_reel
 from storage.errors import SettingsError, VideoError
 from tests.pipeline.videos import coded_video, ffmpeg, read_code
 

@@ -18,7 +18,7 @@ import pytest
 
 from models.extractors.spec import EveryFrame
 from pipeline.decoder import ChildDecoder, DecodeEnd, WindowEvent
-from pipeline.probe import DecodeLimits
+from pipeline.media.probe import DecodeLimits
 from pipeline.sandbox import Layers
 from pipeline.vitals import LAST_WORDS_BYTES, TooMuchMemory, Vitals
 from storage.errors import VideoError

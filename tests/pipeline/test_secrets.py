@@ -16,8 +16,8 @@ CANARIES = ("CANARY-cookie-7f3a", "CANARY-password-91bc", "CANARY-token-55de", "
 CHILD = """
 import faulthandler, logging, sys, traceback
 from pathlib import Path
-from pipeline.download import SourceSettings, fetch
-from pipeline.egress import Gate
+from pipeline.download.fetch import SourceSettings, fetch
+from pipeline.download.rate_limiter import Gate
 from storage.errors import HighlightsError
 from storage.layout import Layout
 logging.basicConfig(level=logging.DEBUG)

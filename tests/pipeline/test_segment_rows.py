@@ -19,8 +19,8 @@ from pipeline.coverage import picture_times
 from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder, PlacementEvent
 from pipeline.extract import Variant
-from pipeline.media import Media
-from pipeline.probe import DEFAULT_LIMITS, probe
+from pipeline.media.media_file import Media
+from pipeline.media.probe import DEFAULT_LIMITS, probe
 from pipeline.process import ShardJob, process_shard
 from storage.catalog import Catalog
 from storage.layout import Layout

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yt_dlp
 
-from pipeline.egress import OpenWay
-from pipeline.site import _client, _described, _Notes, _transfer
-from pipeline.source import YOUTUBE, SourceSettings
+from pipeline.download.rate_limiter import OpenWay
+from pipeline.download.source import YOUTUBE, SourceSettings
+from pipeline.download.ytdlp import _client, _described, _Notes, _transfer
 from storage.errors import VideoError
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MP4, Mirror
@@ -139,7 +139,7 @@ PLANTED = "import pathlib\npathlib.Path({canary!r}).touch()\n"
 CHILD = """
 import sys
 from pathlib import Path
-from pipeline.download import SourceSettings, fetch
+from pipeline.download.fetch import SourceSettings, fetch
 from storage.layout import Layout
 root, template = sys.argv[1:]
 source = SourceSettings(template, attempts=1, backoff_seconds=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.source import SourceSettings
+from pipeline.download.source import SourceSettings
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download import SourceSettings, fetch
-from pipeline.egress import Gate, OpenWay
-from pipeline.media import Media
+from pipeline.download.fetch import SourceSettings, fetch
+from pipeline.download.rate_limiter import Gate, OpenWay
+from pipeline.media.media_file import Media
 from pipeline.process import _fetched
 from storage.errors import SystemicFault
 from storage.layout import Layout

@@ -20,7 +20,7 @@ from models.extractors.frames import FramesSettings
 from models.extractors.spec import FramesAtRateWithHistory
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
-from pipeline.media import Media
+from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard
 from pipeline.verify import (
     Comparison,

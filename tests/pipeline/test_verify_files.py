@@ -13,7 +13,7 @@ from models.extractors.c3d import SPEC, C3DSettings
 from models.extractors.c3d_mean import SHAPE
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
-from pipeline.media import Media
+from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard
 from pipeline.verify import Choice, reader_of, variant_of, verify_sample
 from pipeline.weights import WeightsFolder

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from models.extractors.spec import FramesOfSegments
-from pipeline import accept
-from pipeline.accept import counted_in_child
 from pipeline.catalogs.table import CATALOGS
 from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder
-from pipeline.demux import Count
-from pipeline.download import Media, SourceSettings, fetch
-from pipeline.probe import DEFAULT_LIMITS
+from pipeline.download import integrity as accept
+from pipeline.download.fetch import Media, SourceSettings, fetch
+from pipeline.download.integrity import counted_in_child
+from pipeline.media.packet_counts import Count
+from pipeline.media.probe import DEFAULT_LIMITS
 from pipeline.process import ShardJob, process_shard
 from pipeline.survival import survival
 from storage.catalog import Catalog

@@ -9,10 +9,19 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.egress import Way
-from pipeline.media import SUFFIXES, Media, MediaRecord, accepted_suffix, digest, is_final, read_record, verify_media
-from pipeline.site import Arrived, from_site
-from pipeline.source import YOUTUBE, SourceSettings
+from pipeline.download.rate_limiter import Way
+from pipeline.download.source import YOUTUBE, SourceSettings
+from pipeline.download.ytdlp import Arrived, from_site
+from pipeline.media.media_file import (
+    SUFFIXES,
+    Media,
+    MediaRecord,
+    accepted_suffix,
+    digest,
+    is_final,
+    read_record,
+    verify_media,
+)
 from storage.atomic import adopt, temporary_beside
 from storage.errors import IntegrityError, VideoError
 from storage.faults import disk_fault

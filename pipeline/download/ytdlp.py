@@ -1,8 +1,8 @@
 """One video from one site, through yt-dlp as a library, asked for until it is whole or its attempts are spent.
 
 yt-dlp gets fixed options: it reads no configuration, loads no plugins, starts no other downloader and writes only into
-the folder it is given. Its success is a hint: `pipeline.accept` decides. Whether the way out may be used at all is the
-gate's matter.
+the folder it is given. Its success is a hint: `pipeline.download.integrity` decides. Whether the network may be used at
+all is the rate limiter's decision.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 import yt_dlp
 from yt_dlp.utils import YoutubeDLError
 
-from pipeline.accept import examine
-from pipeline.complaints import detail, local_fault, reason_of, reason_of_text, retry_after_seconds
-from pipeline.cookies import jar
-from pipeline.egress import OpenWay, Way
-from pipeline.media import accepted_suffix, digest
-from pipeline.reach import unreachable
-from pipeline.source import SourceSettings
-from pipeline.transfer import Transfer
+from pipeline.download.connectivity import unreachable
+from pipeline.download.cookies import jar
+from pipeline.download.error_mapping import detail, local_fault, reason_of, reason_of_text, retry_after_seconds
+from pipeline.download.integrity import examine
+from pipeline.download.rate_limiter import OpenWay, Way
+from pipeline.download.source import SourceSettings
+from pipeline.download.transfer import Transfer
+from pipeline.media.media_file import accepted_suffix, digest
 from storage.errors import SystemicFault, VideoError
 from storage.faults import disk_fault
 from storage.records import JSON

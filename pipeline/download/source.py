@@ -1,7 +1,7 @@
 """Where videos come from: the settings of a source, and the address of one id.
 
-Opens nothing but the cookie file, and asks whether a folder exists; what a source answers is `pipeline.download`'s
-matter.
+Opens nothing but the cookie file, and asks whether a folder exists; `pipeline.download.fetch` deals with what a source
+answers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.cookies import cookie_faults, cookie_values
+from pipeline.download.cookies import cookie_faults, cookie_values
 from storage.records import SOURCE_NAME
 
 YOUTUBE = "https://www.youtube.com/watch?v={id}"

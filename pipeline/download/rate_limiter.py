@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.shared_state import SharedState
-from pipeline.source import Pace
+from pipeline.download.shared_state import SharedState
+from pipeline.download.source import Pace
 from storage.errors import SystemicFault
 from storage.fingerprint import plain
 from storage.owner import current, parse

@@ -13,7 +13,7 @@ from typing import Any
 
 from yt_dlp.networking.exceptions import HTTPError, TransportError
 
-from pipeline.source import SourceSettings
+from pipeline.download.source import SourceSettings
 from storage.errors import VideoError
 from storage.verdicts import failed
 

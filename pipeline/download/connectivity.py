@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import urllib.parse
 
-from pipeline.source import SourceSettings
+from pipeline.download.source import SourceSettings
 
 _PORTS = {"http": 80, "https": 443}
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.crew import ended_by_order
-from pipeline.demux import Count
-from pipeline.whole import missing
+from pipeline.media.packet_counts import Count
+from pipeline.media.truncation import missing
 from storage.errors import SystemicFault, VideoError
 from storage.verdicts import failed
 
@@ -71,14 +71,14 @@ def _too_short(who: str, counted: Count, seconds: float | None, least_tolerance:
 
 
 def counted_in_child(video_id: str, path: Path) -> Count:
-    """What `pipeline.demux` counts. Raises VideoError (hang, crash), SystemicFault."""
+    """What `pipeline.media.packet_counts` counts. Raises VideoError (hang, crash), SystemicFault."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.demux", str(path.absolute())],
+            [sys.executable, "-m", "pipeline.media.packet_counts", str(path.absolute())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=Path(__file__).resolve().parents[1],
+            cwd=Path(__file__).resolve().parents[2],
             timeout=COUNT_SECONDS,
             check=False,
         )

@@ -1,7 +1,7 @@
 """Does a media file end where its own container says it ends? To the byte, from sizes written in the file.
 
 Reads a few headers and never a frame. Finds every cut, however small, in containers that state their size; says
-nothing of those that do not (a live Matroska), which the counts of `pipeline.accept` must catch.
+nothing of those that do not (a live Matroska), which the counts of `pipeline.download.integrity` must catch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.containers import TS_PACKET_BYTES, sniff
+from pipeline.media.container_formats import TS_PACKET_BYTES, sniff
 
 _LARGEST_OGG_PAGE = 65536
 _FLV_TAGS = (8, 9, 18)

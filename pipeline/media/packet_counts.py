@@ -1,7 +1,7 @@
-"""What a media file holds, counted without decoding it: `python -m pipeline.demux FILE` prints one line of JSON.
+"""Counts the packets of a media file without decoding: `python -m pipeline.media.packet_counts FILE` prints a JSON line.
 
-A program of its own, started by `pipeline.accept` for each download, because a demuxer that meets a hostile file may
-hang or die; without numpy it starts in half the time. Decides nothing.
+A program of its own, started by `pipeline.download.integrity` for each download, because a demuxer that meets a hostile
+file may hang or die; without numpy it starts in half the time. Decides nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import av.container
 import av.error
 import av.video.stream
 
-from pipeline.containers import sniff
-from pipeline.probe import choose_stream, open_container
+from pipeline.media.container_formats import sniff
+from pipeline.media.probe import choose_stream, open_container
 
 MAX_MEMORY_BYTES = 4 * 1024**3
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.containers import suffix_for
+from pipeline.media.container_formats import suffix_for
 from storage.atomic import publish
 from storage.errors import IntegrityError, VideoError
 from storage.faults import disk_fault

@@ -16,9 +16,9 @@ import av.error
 import ffmpeg
 import imageio_ffmpeg
 
-from pipeline.containers import sniff
-from pipeline.demux import count
-from pipeline.probe import choose_stream, open_container
+from pipeline.media.container_formats import sniff
+from pipeline.media.packet_counts import count
+from pipeline.media.probe import choose_stream, open_container
 from storage.atomic import adopt, temporary_beside
 from storage.errors import SettingsError, SystemicFault, VideoError
 from storage.verdicts import failed

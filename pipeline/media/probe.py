@@ -22,7 +22,7 @@ import av.video.frame
 import av.video.stream
 from av.sidedata.sidedata import SideData
 
-from pipeline.containers import CONTAINERS, sniff
+from pipeline.media.container_formats import CONTAINERS, sniff
 from storage.errors import VideoError
 from storage.verdicts import failed
 
@@ -63,7 +63,7 @@ class Probe:
     """What a file says about itself. Values named `header_...` are claims, never used to compute a time of a row."""
 
     container: str
-    """A key of `pipeline.containers.CONTAINERS`."""
+    """A key of `pipeline.media.container_formats.CONTAINERS`."""
     codec: str
     stream_index: int
     width: int

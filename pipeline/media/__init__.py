@@ -1,0 +1,1 @@
+"""Media files: their container, their streams, their clock, and what is missing of them."""
