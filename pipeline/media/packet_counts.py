@@ -1,4 +1,4 @@
-"""Counts the packets of a media file without decoding: `python -m pipeline.media.packet_counts FILE` prints a JSON line.
+"""Counts the packets of a media file without decoding it: `python -m pipeline.media.packet_counts FILE` prints JSON.
 
 A program of its own, started by `pipeline.download.integrity` for each download, because a demuxer that meets a hostile
 file may hang or die; without numpy it starts in half the time. Decides nothing.
