@@ -14,7 +14,7 @@ from pathlib import Path
 
 import av.error
 
-from pipeline.backends.frame import DecodedFrame, seconds
+from pipeline.backends.frame import DecodedFrame
 from pipeline.media.probe import Probe, open_container
 from pipeline.segments import Pictures
 
@@ -113,11 +113,12 @@ def picture_times(path: Path, probed: Probe, beat: Callable[[], None], max_frame
     except av.error.FFmpegError:
         pass  # the packets so far are the pictures that there are
     ticks.sort()
-    times = tuple(seconds(pts, probed.time_base) for pts, _ in ticks)
+    clock = probed.clock
+    times = tuple(clock.at(pts) for pts, _ in ticks)
     if not times or len(set(times)) < len(times):
         return None
     lasts = ticks[-1][1] or (ticks[-1][0] - ticks[-2][0] if len(ticks) > 1 else 0)
-    end_seconds = seconds(ticks[-1][0] + lasts, probed.time_base) if lasts else times[-1] + _one_frame(probed)
+    end_seconds = clock.at(ticks[-1][0] + lasts) if lasts else times[-1] + _one_frame(probed)
     declared = None if probed.header_frames is None else max(0, probed.header_frames - discarded)
     return Pictures(times, end_seconds, declared)
 

@@ -322,5 +322,5 @@ def _summary(fields: Message) -> Summary:
 
 
 def _probe(fields: Message) -> Probe:
-    pairs = {name: tuple(fields[name]) for name in ("display_matrix", "time_base")}
+    pairs = {name: tuple(fields[name]) for name in ("display_matrix", "time_base", "clock_origin")}
     return Probe(**{**fields, **pairs})

@@ -3,7 +3,7 @@
 Arithmetic on numbers. Refuses to know disks, decoders and networks. Annotations speak of an original file that nobody
 may have any more; what is decided here about its frame numbers is recorded with every video:
 
-- `seconds`: annotations in seconds are the stream's own seconds.
+- `seconds`: annotations in seconds count from the container's start, as players do, and so do pictures.
 - `numbered`: frame i is the i-th picture of this file, which has as many as the annotated one, within
   `AGREES_WITHIN_FRAMES`.
 - `scaled`: this file has another number of pictures (another frame rate) but as long a life: frame i is at
@@ -45,7 +45,7 @@ class Pictures:
     """When the pictures of a file are shown, known before any is decoded."""
 
     times_seconds: tuple[float, ...]
-    """Rising, on the stream's own clock; at least one."""
+    """Rising, in seconds since the container's start; at least one."""
     end_seconds: float
     """When the last one ends."""
     declared: int | None = None

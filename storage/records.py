@@ -19,6 +19,12 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 JSON = str | int | float | bool | None | list["JSON"] | dict[str, "JSON"]
 
+CONTAINER_START = "container_start"
+"""Seconds since the container's own start, as players count: all times that this release makes."""
+STREAM_CLOCK = "stream_clock"
+"""Seconds on the stream's own clock, which need not begin at 0: times in parts of format version 1."""
+TIME_ORIGINS = (CONTAINER_START, STREAM_CLOCK)
+
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What an id may look like. It becomes part of file names and addresses, so nothing else is let in; a leading `-` is
 normal (one YouTube id in 64 has it)."""
@@ -138,7 +144,7 @@ class FeatureTrack:
 
     video_id: str
     spans: NDArray[np.float64]
-    """`(rows, 2)`: `[start, end)` in seconds of the stream's own clock."""
+    """`(rows, 2)`: `[start, end)` in seconds; since when, the part says (`TIME_ORIGINS`)."""
     arrays: Mapping[str, Array | Ragged] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from storage.fingerprint import canonical
-from storage.records import JSON, Annotation, Video
+from storage.records import CONTAINER_START, JSON, Annotation, Video
 
 Span = tuple[float, float]
 
@@ -31,7 +31,9 @@ class SegmentTable:
 
     def description(self) -> dict[str, JSON]:
         """What settings.json says of the table."""
-        return {"sha256": self.sha256, "time_unit": self.time_unit}
+        described: dict[str, JSON] = {"sha256": self.sha256, "time_unit": self.time_unit}
+        # Where an annotated second lies in a file depends on where seconds begin.
+        return described | ({"time_origin": CONTAINER_START} if self.time_unit == "seconds" else {})
 
 
 def segment_table(time_unit: str, videos: Iterable[Video], annotations: Iterable[Annotation]) -> SegmentTable:

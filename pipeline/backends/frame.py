@@ -21,7 +21,7 @@ class DecodedFrame:
     index: int
     """0 for the first frame that decodes."""
     pts_seconds: float
-    """When it is shown, on the stream's own clock."""
+    """When it is shown, in seconds since the container's start."""
     duration_seconds: float | None
     """How long, if the stream says so."""
     width: int
@@ -37,8 +37,3 @@ class DecodedFrame:
 Backend = Callable[[Path, Probe, Tally], Iterator[DecodedFrame]]
 """(file, its probe, counts to keep) → its frames. Raises av.error.FFmpegError where nothing can be opened, and
 SystemicFault where the library itself is missing."""
-
-
-def seconds(ticks: int, time_base: tuple[int, int]) -> float:
-    """A time in ticks of the stream, in seconds: one division, so that all backends round alike."""
-    return ticks * time_base[0] / time_base[1]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.extractors.spec import Frame
-from pipeline.backends.frame import DecodedFrame, seconds
+from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.pyav import pyav_frames
 from pipeline.media.probe import Probe, Tally, open_container
 
@@ -74,19 +74,18 @@ def _checked_frames(path: Path, probed: Probe, tally: Tally, open_reader: OpenRe
     if probed.display_matrix not in TURNS:
         raise ReaderFailed(f"a mirrored display matrix {probed.display_matrix}")
     _check_guess(path, probed.container)
-    shown = shown_packets(path, probed, tally)
+    shown, clock = shown_packets(path, probed, tally), probed.clock
     reader = open_reader(path, probed)
     if reader.count not in (None, len(shown.pts)):
         raise ReaderFailed(f"{reader.count} frames by its count, {len(shown.pts)} in the packets")
     for index, (ticks, duration) in enumerate(zip(shown.pts.tolist(), shown.durations.tolist(), strict=True)):
         tally.beat()
         rgb, said_seconds = reader.next()
-        pts_seconds = seconds(ticks, probed.time_base)
-        _check_frame(rgb, said_seconds, pts_seconds, probed)
+        _check_frame(rgb, said_seconds, clock.lasts(ticks), probed)  # libraries know the stream's own clock alone
         yield DecodedFrame(
             index=index,
-            pts_seconds=pts_seconds,
-            duration_seconds=seconds(duration, probed.time_base) if duration else None,
+            pts_seconds=clock.at(ticks),
+            duration_seconds=clock.lasts(duration) if duration else None,
             width=probed.width,
             height=probed.height,
             to_rgb=partial(_as_read, rgb),
@@ -97,12 +96,12 @@ def _as_read(rgb: Frame) -> Frame:
     return rgb
 
 
-def _check_frame(rgb: Frame, said_seconds: float | None, pts_seconds: float, probed: Probe) -> None:
+def _check_frame(rgb: Frame, said_seconds: float | None, ticks_seconds: float, probed: Probe) -> None:
     if rgb.shape != (probed.height, probed.width, 3):
         raise ReaderFailed(f"a picture of shape {rgb.shape}, not {probed.width}x{probed.height}")
     tick = probed.time_base[0] / probed.time_base[1]
-    if said_seconds is not None and abs(said_seconds - pts_seconds) > tick / 2:
-        raise ReaderFailed(f"a frame at {said_seconds} s, by its packet at {pts_seconds} s")
+    if said_seconds is not None and abs(said_seconds - ticks_seconds) > tick / 2:
+        raise ReaderFailed(f"a frame at {said_seconds} s, by its packet at {ticks_seconds} s")
 
 
 def _check_guess(path: Path, container: str) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models.extractors.planes import Planes, to_rgb
 from models.extractors.spec import Frame
-from pipeline.backends.frame import DecodedFrame, seconds
+from pipeline.backends.frame import DecodedFrame
 from pipeline.media.probe import Probe, Tally, av_frames, open_container
 
 
@@ -140,6 +140,7 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
     converter, signs = Converter(), probed.display_matrix
     planar = Planar(converter, signs)
     turned = signs[0] == 0
+    clock = probed.clock
     index = 0
     with open_container(path, probed.container) as container:
         stream = container.streams[probed.stream_index]
@@ -152,8 +153,8 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
                 continue
             yield DecodedFrame(
                 index=index,
-                pts_seconds=seconds(ticks, probed.time_base),
-                duration_seconds=seconds(picture.duration, probed.time_base) if picture.duration else None,
+                pts_seconds=clock.at(ticks),
+                duration_seconds=clock.lasts(picture.duration) if picture.duration else None,
                 width=picture.height if turned else picture.width,
                 height=picture.width if turned else picture.height,
                 to_rgb=partial(_upright_rgb, converter, picture, signs),

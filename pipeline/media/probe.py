@@ -22,6 +22,7 @@ import av.video.frame
 import av.video.stream
 from av.sidedata.sidedata import SideData
 
+from pipeline.media.clock import Clock, container_start
 from pipeline.media.container_formats import CONTAINERS, sniff
 from storage.errors import VideoError
 from storage.verdicts import failed
@@ -78,6 +79,16 @@ class Probe:
     header_seconds: float | None
     header_frames_per_second: float | None
     header_start_seconds: float | None
+    """When the stream begins, in seconds since the container's start."""
+    container_start_seconds: float | None = None
+    """What the streams' clocks show when the container starts; None where FFmpeg cannot tell."""
+    clock_origin: tuple[int, int] = (0, 1)
+    """The same as numerator and denominator, exact; 0 where FFmpeg cannot tell."""
+
+    @property
+    def clock(self) -> Clock:
+        """What turns ticks of the stream into seconds since the container's start."""
+        return Clock(Fraction(*self.time_base), Fraction(*self.clock_origin))
 
     @property
     def rotation_degrees(self) -> int:
@@ -248,6 +259,8 @@ def _describe(
     signs = upright_signs(frame)
     turned = signs[0] == 0
     base = stream.time_base or Fraction(1, av.time_base)
+    start = container_start(container)
+    clock = Clock(base, start or Fraction(0))
     return Probe(
         container=name,
         codec=stream.codec_context.name,
@@ -260,5 +273,7 @@ def _describe(
         header_frames=stream.frames or None,
         header_seconds=_header_seconds(container, stream),
         header_frames_per_second=float(stream.average_rate) if stream.average_rate else None,
-        header_start_seconds=None if stream.start_time is None else float(stream.start_time * base),
+        header_start_seconds=None if stream.start_time is None else clock.at(stream.start_time),
+        container_start_seconds=None if start is None else clock.origin_seconds,
+        clock_origin=(clock.origin.numerator, clock.origin.denominator),
     )

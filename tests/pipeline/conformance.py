@@ -47,10 +47,14 @@ class Delivered:
         return "salvaged" if self.summary.salvaged_by else "ok"
 
 
-def by_ffmpeg(path: Path) -> tuple[Shown, ...]:
-    """One thread: with more, ffmpeg conceals damage differently from run to run."""
+def by_ffmpeg(path: Path, *, since_start: bool = True) -> tuple[Shown, ...]:
+    """Frames at their times on the stream's own clock or since the start, which is the stream's: it is mapped alone.
+
+    One thread: with more, ffmpeg conceals damage differently from run to run.
+    """
     only = ("-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "demux", "-pix_fmt", "rgb24")
-    told = ffmpeg("-loglevel", "quiet", "-threads", "1", "-copyts", "-i", path, *only, "-f", "framemd5", "-").decode()
+    quiet = ("-loglevel", "quiet", "-threads", "1", "-copyts", *(("-start_at_zero",) if since_start else ()))
+    told = ffmpeg(*quiet, "-i", path, *only, "-f", "framemd5", "-").decode()
     base = next(Fraction(line.split()[-1]) for line in told.splitlines() if line.startswith("#tb 0"))
     rows = [line.split(",") for line in told.splitlines() if not line.startswith("#")]
     return tuple(Shown(float(int(row[2]) * base), row[5].strip()) for row in rows)

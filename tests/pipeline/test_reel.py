@@ -35,10 +35,13 @@ def test_a_reel_shows_the_frames_of_its_parts_in_order(tmp_path: Path) -> None:
     assert [path.name for path in reel.parent.iterdir()] == ["reel.mp4"]
 
 
-def test_times_are_those_of_the_streams_own_clock(tmp_path: Path) -> None:
-    video = tmp_path / "late.mkv"
-    ffmpeg("-i", coded_video(tmp_path / "video.mp4", 60), "-c", "copy", "-output_ts_offset", "20", video)
-    cut_reel(video, [(21.0, 21.3)], tmp_path / "reel.mp4")
+@pytest.mark.parametrize(
+    ("name", "offset"), [("late.mkv", 20), ("late.flv", 5000), ("usual.ts", 0), ("late.ts", 95000), ("late.mp4", 7)]
+)
+def test_times_count_from_the_containers_start(name: str, offset: int, tmp_path: Path) -> None:
+    video, pictures = tmp_path / name, coded_video(tmp_path / "video.mp4", 60)
+    ffmpeg("-i", pictures, "-c", "copy", *(("-output_ts_offset", offset) if offset else ()), video)
+    cut_reel(video, [(1.0, 1.3)], tmp_path / "reel.mp4")
     assert codes(tmp_path / "reel.mp4") == [10, 11, 12]
 
 

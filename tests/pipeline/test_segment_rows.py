@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesOfSegments
-from pipeline import coverage
 from pipeline.coverage import picture_times
 from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder, PlacementEvent
 from pipeline.extract import Variant
+from pipeline.media.clock import Clock
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DEFAULT_LIMITS, probe
 from pipeline.process import ShardJob, process_shard
@@ -285,7 +285,7 @@ def test_packets_beyond_the_limit_are_left_to_the_decoder(video: Path, tmp_path:
 def test_two_packets_of_one_time_are_not_believed(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = probe("v", video, DEFAULT_LIMITS)
     assert picture_times(video, found, lambda: None, 200) is not None
-    monkeypatch.setattr(coverage, "seconds", lambda ticks, _: float(ticks // 2048))
+    monkeypatch.setattr(Clock, "at", lambda _, ticks: float(ticks // 2048))
     assert picture_times(video, found, lambda: None, 200) is None
 
 

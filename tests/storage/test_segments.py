@@ -32,6 +32,15 @@ def test_segments_are_numbered_by_start_then_end() -> None:
     assert table.description() == {"sha256": table.sha256, "time_unit": "frames"}
 
 
+def test_segments_in_seconds_say_since_when_seconds_count() -> None:
+    table = catalog("seconds").segments
+    assert table.description() == {
+        "sha256": table.sha256,
+        "time_unit": "seconds",
+        "time_origin": "container_start",
+    }
+
+
 def test_neither_order_nor_opinion_changes_the_digest() -> None:
     shuffled = tuple(random.Random(3).sample(ROWS, len(ROWS)))
     opinions = tuple(dataclasses.replace(row, value=row.value + 1, annotator="other") for row in ROWS)
