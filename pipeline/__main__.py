@@ -14,6 +14,7 @@ from pathlib import Path
 from models.registry import WEIGHTS, Weights
 from pipeline import forecast_command
 from pipeline.bench import command as bench
+from pipeline.cli.arguments import local_folder
 from pipeline.doctor import Level, examine_machine
 from pipeline.download.source import YOUTUBE, SourceSettings
 from pipeline.weights import WeightsFolder, listed, names_in
@@ -129,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description="Look after what a run needs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     doctor = commands.add_parser("doctor", help="is this machine fit for a run?")
-    doctor.add_argument("--data-root", type=Path, default=Path("data"), help="where everything will be kept")
+    doctor.add_argument("--data-root", type=local_folder, default=Path("data"), help="where everything will be kept")
     doctor.add_argument("--source", default=YOUTUBE, help="where videos come from, as in [download] source")
     doctor.set_defaults(run=_doctor)
     weights = commands.add_parser("weights", help="published weights: list, fetch, import")
@@ -150,7 +151,8 @@ def _add_weights(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     }
     for command, (run, told) in parsers.items():
         parser = commands.add_parser(command, help=told)
-        parser.add_argument("--weights-root", type=Path, default=Path("data/weights"), help="[data] root, and /weights")
+        root = "[data] root, and /weights"
+        parser.add_argument("--weights-root", type=local_folder, default=Path("data/weights"), help=root)
         parser.set_defaults(run=run)
         if command == "list":
             continue
@@ -169,7 +171,7 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sample", type=int, default=20, help="how many rows to make anew")
     parser.add_argument("--seed", type=int, default=0, help="which rows")
     parser.add_argument("--weights", default="", help="the weights they were made with, if --weights-root has not them")
-    parser.add_argument("--weights-root", type=Path, help="by default the folder weights of FOLDER's own ROOT")
+    parser.add_argument("--weights-root", type=local_folder, help="by default the folder weights of FOLDER's own ROOT")
     parser.add_argument("--file", type=_name_and_path, action="append", default=[], metavar="SETTING=PATH",
                         help="the file of a setting that names one, such as mean; likewise")  # fmt: skip
     parser.add_argument("--media", type=Path, action="append", default=[], help="another folder with the videos")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cli.arguments import local_folder
 from pipeline.download.source import YOUTUBE, SourceSettings
 from pipeline.forecast import FILM, LEVEL, SURVIVORS, Estimate, Whole, extrapolate, sum_of, whole_of
 from pipeline.pilot import BUILDING, Pilot, find_pilot
@@ -41,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Everything the command takes."""
     parser.add_argument("--catalog", required=True, help="the name of a catalog that runs were made of, such as phd2")
     parser.add_argument("--pilot", type=_count, default=1000, metavar="N", help="look at the first N built videos")
-    parser.add_argument("--data-root", type=Path, default=Path("data"), help="[data] root")
+    parser.add_argument("--data-root", type=local_folder, default=Path("data"), help="[data] root")
     parser.add_argument("--source", default=YOUTUBE, help="where videos come from, as in [download] source")
     parser.add_argument(
         "--videos-per-hour", type=_amount, help="by default what the source is known to bear; 0: no limit"

@@ -31,8 +31,30 @@ VARIANT_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,95}")
 """A run of a model over a catalog: `phd-ca.seed3`."""
 
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/.*", re.DOTALL)
+"""An address: `s3://bucket/key`, also as `s3:/bucket/key`, which a path makes of it."""
+
 _VARIANT_FOLDER = re.compile(rf"({VARIANT_NAME.pattern})-([0-9a-f]{{12}})")
 _SHARD_FILE = re.compile(r"shard_([0-9]{3,})(?:\.json|\.p([0-9]{3,})\.h5)")
+
+
+def folder_faults(place: str) -> tuple[str, ...]:
+    """What is wrong with `place` as the folder of everything, as the rest of a sentence; nothing if it can be one.
+
+    It need not exist yet.
+    """
+    if address := _ADDRESS.fullmatch(place):
+        return (
+            f"is an address of {address[1]}, got {place!r}; features are kept in files that are locked, renamed and "
+            "mapped into memory: name a folder of this machine, or of a file system that is mounted here",
+        )
+    if not place.strip():
+        return ("is empty; name a folder",)
+    try:
+        above = next(path for path in (Path(place).absolute(), *Path(place).absolute().parents) if path.exists())
+        return () if above.is_dir() else (f"is no folder: {above} is a file",)
+    except OSError as error:
+        return (f"{place!r} cannot be looked at: {error.strerror}; name a folder that you may write to",)
 
 
 def video_stem(video_id: str) -> str:

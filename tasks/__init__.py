@@ -3,25 +3,40 @@
 Knows Luigi and `workflows.cfg`. What is done to a video lies in `pipeline`; what is learnt from features in `trainer`.
 """
 
+import configparser
 import os
+import sys
 from pathlib import Path
 
 from luigi.configuration import add_config_path
 
 # Luigi reads a file only when told to. Another file is named with LUIGI_CONFIG_PATH, and then ours is not read.
 _CONFIG = Path(os.environ.get("LUIGI_CONFIG_PATH") or Path(__file__).resolve().parents[1] / "workflows.cfg")
-if not _CONFIG.is_file():
-    raise FileNotFoundError(f"there is no settings file {_CONFIG}; mend LUIGI_CONFIG_PATH, or restore workflows.cfg")
-add_config_path(str(_CONFIG))
+try:
+    if not _CONFIG.is_file():
+        raise FileNotFoundError(
+            f"there is no settings file {_CONFIG}; mend LUIGI_CONFIG_PATH, or restore workflows.cfg"
+        )
+    add_config_path(str(_CONFIG))
+except (OSError, UnicodeDecodeError, configparser.Error) as _error:
+    sys.stderr.write(f"settings need mending before anything starts:\n  - {_CONFIG}: {_error}\n")
+    raise SystemExit(2) from _error
+
+from tasks.config.luigi_values import take_percent_as_typed  # noqa: E402
+
+take_percent_as_typed()
 
 from tasks.arrays import WriteSlurmArray  # noqa: E402  settings first: Luigi reads them when its modules are imported
+from tasks.config import command_line  # noqa: E402
 from tasks.exits import install  # noqa: E402
 from tasks.features import BuildFeatures, BuildPHD2Features, ExtractShard, ExtractShards  # noqa: E402
 from tasks.highlight import HighlightVideo  # noqa: E402
 from tasks.ingest import BuildCatalog  # noqa: E402
+from tasks.settings import faults_of  # noqa: E402
 from tasks.training import ReproduceTable, ScoreModel, TrainModel  # noqa: E402
 
 install()
+command_line.install(faults_of)
 
 __all__ = [
     "BuildCatalog",

@@ -67,6 +67,10 @@ class ExtractShard(luigi.Task):
     shard = luigi.IntParameter()
     run_name = luigi.Parameter(default=_RUN, significant=False, description="times are kept under this")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        luigi.Task.__init__(self, *args, **kwargs)
+        exits.before_anything_starts(lambda: load(self.catalog))
+
     def complete(self) -> bool:
         """Whether the sidecar of every variant names every id of the shard."""
         settings = load(self.catalog)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import luigi
 from luigi.configuration import get_config
 from luigi.parameter import ParameterException
 from luigi.task_register import Register
@@ -29,8 +31,9 @@ from pipeline.media.probe import DecodeLimits
 from pipeline.weights import WeightsFolder
 from storage.catalog import Catalog
 from storage.errors import SettingsError
-from storage.layout import VARIANT_NAME, Layout
+from storage.layout import VARIANT_NAME, Layout, folder_faults
 from tasks.cluster import ClusterSettings
+from tasks.config.luigi_values import value_faults
 from tasks.sections import SECTIONS, extractor_section
 from tasks.slurm import SlurmSettings
 
@@ -73,8 +76,10 @@ class Settings:
 
 
 def front_door_catalog() -> str:
-    """`phd2` if its annotations are configured, else the embedded sample."""
-    section: Any = SECTIONS["phd2"]()
+    """`phd2` if its annotations are configured (or unreadable, which `load` then tells), else the embedded sample."""
+    if list(value_faults(PHD2, dict(SECTIONS[PHD2].get_params()))):
+        return PHD2
+    section: Any = SECTIONS[PHD2]()
     return PHD2 if section.training or section.testing else "sample"
 
 
@@ -84,8 +89,8 @@ def load(catalog: str) -> Settings:
     faults += _unknown_keys()
     if catalog not in CATALOGS:
         faults.append(f"no dataset is called {catalog!r}; known are {', '.join(sorted(CATALOGS))}")
-    with _for_this_catalog(catalog):
-        sections = {name: faults.read(name) for name in SECTIONS}
+    with _for_this_catalog(catalog) as written_in:
+        sections = {name: faults.read(name, SECTIONS[name], written_in.get(name, {})) for name in SECTIONS}
     loaded: Settings | None = None
     if all(sections.values()):
         loaded = faults.build("data", lambda: _assemble(catalog, sections, faults))
@@ -94,20 +99,34 @@ def load(catalog: str) -> Settings:
     return loaded
 
 
+def faults_of(catalog: str) -> tuple[str, ...]:
+    """Everything wrong with the settings for one catalog."""
+    try:
+        load(catalog)
+    except SettingsError as error:
+        return error.faults
+    return ()
+
+
 @contextmanager
-def _for_this_catalog(catalog: str) -> Iterator[None]:
-    """Inside, `[sample.c3d]` speaks before `[c3d]`, and the command line before both."""
+def _for_this_catalog(catalog: str) -> Iterator[Mapping[str, Mapping[str, str]]]:
+    """Inside, `[sample.c3d]` speaks before `[c3d]`, and the command line before both.
+
+    Section → its keys that another section speaks for, each with the name of that.
+    """
     config = get_config()
     kept: list[tuple[str, str, str]] = []
+    written_in: dict[str, dict[str, str]] = defaultdict(dict)
     for section in config.sections():
         owner, _, name = section.partition(".")
         if owner != catalog or name not in SECTIONS:
             continue
         for key in sorted(set(config[section]) & set(config[name])):
-            kept.append((name, key, config.get(name, key)))
-            config.set(name, key, config[section][key])
+            kept.append((name, key, config.get(name, key, raw=True)))
+            config.set(name, key, config.get(section, key, raw=True))
+            written_in[name][key] = section
     try:
-        yield
+        yield written_in
     finally:
         for name, key, value in kept:
             config.set(name, key, value)
@@ -123,10 +142,11 @@ class _Faults(list[str]):
         except (ValueError, KeyError, ParameterException) as error:
             self.append(f"[{section}] {error.args[0] if error.args else error}")
 
-    def read(self, section: str) -> Any:
-        with self.catching(section):
-            return SECTIONS[section]()
-        return None
+    def read(self, name: str, section: type[luigi.Config], written_in: Mapping[str, str]) -> Any:
+        """The values of a section; None, and each unreadable value as a fault, if there are any."""
+        unreadable = list(value_faults(name, dict(section.get_params()), written_in=written_in))
+        self += unreadable
+        return None if unreadable else section()
 
     def build(self, section: str, make: Any) -> Any:
         with self.catching(section):
@@ -136,6 +156,7 @@ class _Faults(list[str]):
 
 def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settings:
     data, download, decode = sections["data"], sections["download"], sections["decode"]
+    faults += [f"[data] root {fault}" for fault in folder_faults(data.root)]
     layout = Layout(Path(data.root), catalog)
     template = str(sample_videos(layout)) if catalog in SAMPLES else download.source
     source = _source(template, download, faults)
@@ -249,17 +270,19 @@ def _variants(catalog: str, sections: dict[str, Any], faults: _Faults) -> Iterat
     if not names or len(set(names)) != len(names):
         faults.append(f"[extract] extractors names at least one extractor, each once; got {', '.join(names) or 'none'}")
     for name in names:
-        variant = faults.build(name, lambda name=name: _variant(name, catalog, sections))
+        variant = faults.build(name, lambda name=name: _variant(name, catalog, sections, faults))
         if variant is not None:
             yield variant
 
 
-def _variant(name: str, catalog: str, sections: dict[str, Any]) -> Variant:
+def _variant(name: str, catalog: str, sections: dict[str, Any], faults: _Faults) -> Variant | None:
     if not VARIANT_NAME.fullmatch(name):
         raise ValueError(f"an extractor is named like c3d, a second group of settings like c3d.dense; got {name!r}")
     spec = extractor(name.partition(".")[0])
     own: Any = sections[spec.name]
-    section: Any = own if name == spec.name else extractor_section(name, spec.name, own)()
+    section = own if name == spec.name else faults.read(name, extractor_section(name, spec.name, own), {})
+    if section is None:
+        return None
     fields = [field.name for field in dataclasses.fields(spec.settings_type)]
     chosen = spec.settings_type(**{field: getattr(section, field) for field in fields})
     folder = WeightsFolder(Layout(Path(sections["data"].root), catalog).weights)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import luigi
 
 from pipeline.extract import resolve_device
-from storage.errors import LookupFailed
+from storage.errors import LookupFailed, SettingsError
 from tasks import reporting
+from tasks.exits import before_anything_starts
 from tasks.sections import CommaList
-from tasks.settings import Settings, load
+from tasks.settings import Settings, faults_of, load
 
 if TYPE_CHECKING:
     from trainer.fit import Run
@@ -29,6 +30,24 @@ class _OfCatalog(luigi.Task):
     small = luigi.BoolParameter(description="the recipes' small widths: a trial of seconds, no result")
     changes = luigi.ListParameter(default=(), description='of recipes, as JSON: ["training.epochs=3"]')
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        luigi.Task.__init__(self, *args, **kwargs)
+        before_anything_starts(self.check)
+
+    def check(self) -> None:
+        """Raise SettingsError for what is wrong on the command line or in `workflows.cfg`."""
+        faults = list(faults_of(self.catalog))
+        try:
+            self.look_up()
+        except (LookupFailed, SettingsError) as error:
+            faults += error.faults if isinstance(error, SettingsError) else [str(error)]
+        if faults:
+            raise SettingsError(tuple(faults))
+
+    def look_up(self) -> None:
+        """Find what the command line names. Raises LookupFailed or SettingsError where there is no such thing."""
+        raise NotImplementedError
+
     @property
     def settings(self) -> Settings:
         """All of `workflows.cfg`, checked."""
@@ -40,6 +59,12 @@ class TrainModel(_OfCatalog):
 
     recipe = luigi.Parameter(description="its name, or a .toml file")
     seed = luigi.IntParameter(default=0)
+
+    def look_up(self) -> None:
+        """The recipe, with its changes."""
+        from trainer.recipe import load_recipe
+
+        load_recipe(self.recipe, changes=tuple(self.changes), small=self.small)
 
     def asked(self) -> Run:
         """The run this task is about."""
@@ -100,6 +125,13 @@ class ReproduceTable(_OfCatalog):
 
     tables = CommaList(description="names, as `python -m trainer table` lists them")
     seeds = luigi.IntParameter(default=1)
+
+    def look_up(self) -> None:
+        """The tables."""
+        from trainer.published import load_table
+
+        for name in self.tables:
+            load_table(name)
 
     def orders(self) -> list[Order]:
         """One for each table."""
