@@ -90,6 +90,8 @@ def _root(top: Any) -> tuple[str, Any]:
     entries = mapping_of(top)
     for name in ROOTS if entries else ():
         inner = entries.get(name) if entries else None
+        if isinstance(inner, tuple) and inner and _is_module(inner[0]):
+            inner = inner[0]  # some releases of YOLOv5 kept the averaged network beside a count of its updates
         if _is_module(inner) or mapping_of(inner):
             return name, inner
     return "", top

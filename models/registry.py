@@ -6,7 +6,8 @@ None, the first file that is fetched or imported under that name is pinned in th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Weights:
     size_bytes: int | None = None
     sha256: str | None = None
     note: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What the extractor's settings have to say for this file."""
 
 
 _C3D = "D. Tran et al., Learning Spatiotemporal Features with 3D Convolutional Networks, ICCV 2015"
@@ -50,6 +53,7 @@ def _yolov5(release: str, size: str) -> Weights:
         licence=_GPL,
         citation=_YOLOV5,
         asks_first=True,
+        settings={"size": size, "release": "v5.0" if release == "v5.0" else "v7.0"},
     )
 
 
@@ -62,6 +66,7 @@ def _yolov5u(size: str) -> Weights:
         licence=_AGPL,
         citation=_YOLOV5,
         asks_first=True,
+        settings={"size": size, "release": "u"},
     )
 
 

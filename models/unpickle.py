@@ -34,7 +34,9 @@ NAMES = frozenset({"builtins.dict", "builtins.int", "builtins.list", "builtins.o
     for kind in ("bfloat16", "bool", "float16", "float32", "float64", "int16", "int32", "int64", "int8", "uint8")
 )  # fmt: skip
 """What a file may name besides."""
-CLASS_ROOTS = ("models.", "ultralytics.", "utils.", "torch.nn.modules.", "torch.nn.parameter.")
+CLASS_ROOTS = (
+    "models.", "ultralytics.", "utils.", "torch.nn.modules.", "torch.nn.parallel.", "torch.nn.parameter.",
+)  # fmt: skip
 """Classes of networks that were pickled whole. Their objects become records of their attributes."""
 
 _RENAMED = (("__builtin__.", "builtins."), ("copy_reg.", "copyreg."), ("numpy._core.", "numpy.core."))

@@ -25,6 +25,8 @@ _TORCH = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
+WRAPPERS = ("module.", "_orig_mod.")
+"""Put before every name by torch's data parallel wrappers and by `torch.compile`."""
 _SHOWN = 12
 """Differences of a kind that are listed before the rest is counted."""
 
@@ -41,7 +43,14 @@ def load_converted(
 
     ValueError with a list of differences unless, renamed, they are exactly the names and shapes of `expected`.
     """
-    tensors = _renamed(path, read_tensors(path), rename)
+    return fitted(path, read_tensors(path), expected, rename)
+
+
+def fitted(
+    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], rename: Rename = as_published
+) -> dict[str, Tensor]:
+    """The same for tensors that were read from `path` before."""
+    tensors = _renamed(path, tensors, rename)
     differences = _differences({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected)
     if differences:
         raise ValueError(f"{path} does not fit this network:\n  " + "\n  ".join(differences))
@@ -55,14 +64,26 @@ def load_state_dict(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a file. ValueError if it holds more than tensors, or is damaged."""
+    """Every tensor of a file, without what wrappers put before all names.
+
+    ValueError if it holds more than tensors, or is damaged.
+    """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _unwrapped(load_file(path))
         with path.open("rb") as file:
-            return {name: to_tensor(stored) for name, stored in read_checkpoint(file).tensors.items()}
+            return _unwrapped({name: to_tensor(stored) for name, stored in read_checkpoint(file).tensors.items()})
     except (Refused, SafetensorError) as error:
         raise ValueError(f"{path} is refused, nothing in it was run: {error}") from error
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`module.module.a` → `a`, as long as every name begins with the same wrapper."""
+    while wrapper := next((one for one in WRAPPERS if all(name.startswith(one) for name in tensors)), ""):
+        if not tensors:
+            break
+        tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def to_tensor(stored: Stored) -> Tensor:
@@ -87,6 +108,12 @@ def _renamed(path: Path, tensors: Mapping[str, Tensor], rename: Rename) -> dict[
 
 
 def _differences(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    if found and expected and not found.keys() & expected.keys():
+        ours, theirs = next(iter(expected.items())), next(iter(found.items()))
+        return [
+            f"not one of its {len(found)} names is among the {len(expected)} of the network; it begins with "
+            f"{theirs[0]} {theirs[1]}, the network with {ours[0]} {ours[1]}"
+        ]
     missing = [f"{name} {shape} is missing" for name, shape in expected.items() if name not in found]
     extra = [f"{name} {shape} is not part of the network" for name, shape in found.items() if name not in expected]
     other = [

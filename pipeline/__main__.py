@@ -55,8 +55,7 @@ def _list_weights(options: argparse.Namespace) -> int:
 
 
 def _fetch_weights(options: argparse.Namespace) -> int:
-    if options.name not in WEIGHTS:
-        raise SettingsError((f"no weights are called {options.name!r}; there are {', '.join(WEIGHTS)}",))
+    _known(options.name)
     _accept(WEIGHTS[options.name], accepted=options.accept_licence)
     file = WeightsFolder(options.weights_root).fetch(options.name, _Progress(), options.origin)
     print(f"{options.name} is at {file}")
@@ -69,6 +68,18 @@ def _import_weights(options: argparse.Namespace) -> int:
         _accept(WEIGHTS[name], accepted=options.accept_licence)
         print(f"{name} is at {folder.admit(name, path, 'imported')}")
     return FIT
+
+
+def _forget_weights(options: argparse.Namespace) -> int:
+    _known(options.name)
+    file = WeightsFolder(options.weights_root).forget(options.name)
+    print(f"{options.name} is pinned no more; {file} is not used until it or another file is imported or fetched")
+    return FIT
+
+
+def _known(name: str) -> None:
+    if name not in WEIGHTS:
+        raise SettingsError((f"no weights are called {name!r}; there are {', '.join(WEIGHTS)}",))
 
 
 def _accept(row: Weights, *, accepted: bool) -> None:
@@ -133,8 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--data-root", type=local_folder, default=Path("data"), help="where everything will be kept")
     doctor.add_argument("--source", default=YOUTUBE, help="where videos come from, as in [download] source")
     doctor.set_defaults(run=_doctor)
-    weights = commands.add_parser("weights", help="published weights: list, fetch, import")
-    _add_weights(weights.add_subparsers(required=True, metavar="list|fetch|import"))
+    weights = commands.add_parser("weights", help="published weights: list, fetch, import, forget")
+    _add_weights(weights.add_subparsers(required=True, metavar="list|fetch|import|forget"))
     _add_verify(commands.add_parser("verify", help="make some rows of a store anew and compare"))
     bench.add_options(commands.add_parser("bench", help="what this machine decodes and computes"))
     forecast_command.add_options(
@@ -148,13 +159,16 @@ def _add_weights(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "list": (_list_weights, "what there is, what is here, and the licences"),
         "fetch": (_fetch_weights, "download published weights, or continue a download"),
         "import": (_import_weights, "take a file, or a folder of files, that came another way"),
+        "forget": (_forget_weights, "undo the pin of a wrong file"),
     }
     for command, (run, told) in parsers.items():
         parser = commands.add_parser(command, help=told)
         root = "[data] root, and /weights"
         parser.add_argument("--weights-root", type=local_folder, default=Path("data/weights"), help=root)
         parser.set_defaults(run=run)
-        if command == "list":
+        if command == "forget":
+            parser.add_argument("name", help="as `weights list` has it")
+        if command in ("list", "forget"):
             continue
         parser.add_argument("--accept-licence", action="store_true", help="instead of answering yes")
         if command == "fetch":

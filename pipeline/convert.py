@@ -45,13 +45,15 @@ class Pin:
 
     sha256: str
     size_bytes: int | None = None
+    advice: str = "fetch it again"
+    """What to do about a file that is another one."""
 
     def check(self, path: Path, size_bytes: int, sha256: str) -> None:
         """Raise IntegrityError unless these are the pinned bytes."""
         if self.size_bytes is not None and size_bytes != self.size_bytes:
-            raise IntegrityError(path, f"has {size_bytes:,} bytes, it is pinned to {self.size_bytes:,}; fetch it again")
+            raise IntegrityError(path, f"has {size_bytes:,} bytes, it is pinned to {self.size_bytes:,}; {self.advice}")
         if sha256 != self.sha256:
-            raise IntegrityError(path, f"has the sha256 {sha256}, it is pinned to {self.sha256}; fetch it again")
+            raise IntegrityError(path, f"has the sha256 {sha256}, it is pinned to {self.sha256}; {self.advice}")
 
 
 def converted(source: Path, folder: Path, pin: Pin | None = None) -> Path:

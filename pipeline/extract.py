@@ -31,7 +31,7 @@ from models.extractors.spec import (
 from pipeline.clips import InPlanes, VideoSampling, Window
 from pipeline.lanes import Clip, Compute, Rows, Work, at_once
 from pipeline.segments import Placement, SegmentsOfVideo
-from pipeline.weights import file_sha256, ready
+from pipeline.weights import file_sha256, ready, undoing
 from storage.errors import SettingsError, VideoError
 from storage.fingerprint import fingerprint, plain
 from storage.records import JSON, Array, FeatureTrack, Ragged, Video
@@ -136,7 +136,7 @@ class Variant:
         try:
             return self.spec.build(self.settings, weights, device)
         except ValueError as error:
-            raise SettingsError((f"[{self.name}] weights {self.weights}: {error}",)) from error
+            raise SettingsError((f"[{self.name}] weights {self.weights}: {error}{undoing(self.weights)}",)) from error
 
 
 def resolve_device(device: str) -> str:

@@ -4,7 +4,8 @@
     FOLDER/weights.lock.json       name → sha256, size and origin of the file that counts under that name
     FOLDER/converted/              what the pipeline loads; see `pipeline.convert`
 
-The first file under a name whose publisher states no hash is trusted once and pinned; any other under it is refused.
+The first file under a name whose publisher states no hash is pinned if its tensors are those of the network that the
+name stands for; any other is refused from then on, until `python -m pipeline weights forget NAME`.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.extractors.c3d_mean import load_mean
+from models.extractors.fitting import check_fits, is_mean
 from models.extractors.spec import random_seed
 from models.registry import WEIGHTS, Weights, published
-from pipeline.convert import Pin, converted
+from pipeline.convert import Pin, converted, facts_file
 from pipeline.download.http import fetch_file
 from storage.atomic import publish, size_and_sha256
 from storage.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
@@ -61,7 +62,11 @@ class WeightsFolder:
         if row.sha256 is not None:
             return Pin(row.sha256, row.size_bytes)
         locked = self._lock().get(name)
-        return Pin(locked["sha256"], locked["size_bytes"]) if locked else None
+        return Pin(locked["sha256"], locked["size_bytes"], self._undo(name)) if locked else None
+
+    def _undo(self, name: str) -> str:
+        command = f"python -m pipeline weights forget {name} --weights-root {self.path}"
+        return f"fetch or import the pinned file again, or `{command}` if that was the wrong one"
 
     def original(self, weights: str) -> Path:
         """The file that a `weights` setting means: a path, or a registered name.
@@ -96,9 +101,10 @@ class WeightsFolder:
         return f"get {fitting[0].name}: {_get(fitting[0], self.path)}" if fitting else "get its published weights"
 
     def admit(self, name: str, source: Path, origin: str) -> Path:
-        """Take `source` as the file of that name, after checking that it is the pinned one and can be used.
+        """Take `source` as the file of that name, after checking that it is the pinned one and fits its network.
 
-        Raises IntegrityError before anything is parsed if it is not; without a pin, it is pinned now.
+        Raises IntegrityError before anything is parsed if it is another than the pinned one, UntrustedFile if it does
+        not fit; nothing is kept then. Without a pin, it is pinned now.
         """
         row, target = published(name), self.file(name)
         size_bytes, sha256 = _surveyed(source)
@@ -108,10 +114,26 @@ class WeightsFolder:
         publish(target, _blocks(source), replace=target.exists() and size_and_sha256(target)[1] != sha256)
         Pin(sha256, size_bytes).check(target, *size_and_sha256(target))
         with lease(self.path / ".weights.lock.claim"):
-            locked = {**self._lock(), name: {"sha256": sha256, "size_bytes": size_bytes, "origin": origin}}
-            account = {"format": FORMAT, "version": FORMAT_VERSION, "weights": locked}
-            publish(self.lock_file, readable(account), replace=True)
+            self._write({**self._lock(), name: {"sha256": sha256, "size_bytes": size_bytes, "origin": origin}})
         return target
+
+    def forget(self, name: str) -> Path:
+        """Undo the pin of that name: the next file that is fetched or imported is pinned, if it fits the network.
+
+        The file stays where it is, and is used no more. SettingsError if nothing was pinned here.
+        """
+        row = published(name)
+        with lease(self.path / ".weights.lock.claim"):
+            locked = self._lock()
+            if name not in locked or row.sha256 is not None:
+                publisher = "its hash is its publisher's" if row.sha256 is not None else "nothing is pinned"
+                raise SettingsError((f"there is nothing to forget of {name} in {self.path}: {publisher}",))
+            self._write({other: pin for other, pin in locked.items() if other != name})
+        return self.file(name)
+
+    def _write(self, locked: Mapping[str, Any]) -> None:
+        account = {"format": FORMAT, "version": FORMAT_VERSION, "weights": locked}
+        publish(self.lock_file, readable(account), replace=True)
 
     def fetch(self, name: str, told: Callable[[int, int | None], None], origin: str | None = None) -> Path:
         """Download the file of that name, unless it is here. Raises SystemicFault or IntegrityError."""
@@ -133,14 +155,17 @@ class WeightsFolder:
             part.unlink(missing_ok=True)  # whole, and either admitted or of no use
 
     def _try(self, row: Weights, source: Path, pin: Pin) -> None:
-        """A page that says "sign in" must not become what is pinned."""
-        if row.name.endswith(".binaryproto"):
-            try:
-                load_mean(source)
-            except ValueError as error:
-                raise UntrustedFile(source, f"is no mean volume: {error}") from error
-        else:
-            converted(source, self.converted, pin)
+        """Neither a page that says "sign in" nor another network's file may become what is pinned."""
+        is_new = not facts_file(self.converted / f"{pin.sha256}.safetensors").exists()
+        readable_file = source if is_mean(row) else converted(source, self.converted, pin)
+        try:
+            check_fits(row, readable_file)
+        except ValueError as error:
+            if is_new and readable_file != source:
+                facts_file(readable_file).unlink(missing_ok=True)
+                readable_file.unlink(missing_ok=True)
+            told = str(error).replace(str(readable_file), "it")
+            raise UntrustedFile(source, f"is not {row.name}, and is not taken: {told}") from error
 
     def _lock(self) -> dict[str, Any]:
         try:
@@ -179,6 +204,20 @@ def ready(weights: str, identity: str, folder: Path | None) -> str:
         return weights
     source = Path(weights)
     return str(converted(source, folder or source.parent / "converted", Pin(identity.removeprefix("sha256:"))))
+
+
+def undoing(weights: str) -> str:
+    """What to do if a file of a weights folder does not fit its network: a sentence, or nothing for any other file.
+
+    Pins of earlier versions were made without looking at names and shapes.
+    """
+    path = Path(weights).absolute()
+    for name in WEIGHTS:
+        root = path.parents[name.count("/")]
+        if path == root / name and (root / "weights.lock.json").is_file():
+            command = f"python -m pipeline weights forget {name} --weights-root {root}"
+            return f"; if the wrong file was imported under that name: `{command}`"
+    return ""
 
 
 def listed(folder: WeightsFolder) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from models.weights import load_converted, read_tensors
+from models.weights import fitted, read_tensors
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ def load_layouts(path: Path, layouts: tuple[Layout, ...]) -> dict[str, Tensor]:
     ValueError if the file does not fit the layout that it shares most names with (of several such, the one with fewest
     names); it lists the differences.
     """
-    names = read_tensors(path).keys()
-    likeliest = max(layouts, key=lambda layout: (len(layout.shapes.keys() & names), -len(layout.shapes)))
+    found = read_tensors(path)
+    likeliest = max(layouts, key=lambda layout: (len(layout.shapes.keys() & found.keys()), -len(layout.shapes)))
     try:
-        tensors = load_converted(path, likeliest.shapes)
+        tensors = fitted(path, found, likeliest.shapes)
     except ValueError as error:
         raise ValueError(f"as {likeliest.name}: {error}") from error
     return {ours: tensors[published] for published, ours in likeliest.ours.items()}

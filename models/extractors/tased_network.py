@@ -205,7 +205,7 @@ def _enlarge(inputs: int, outputs: int) -> nn.ConvTranspose3d:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The 513 entries of `TASED_updated.pt`, by themselves or each after `module.`; ValueError for any other file."""
     shapes = {name: tuple(tensor.shape) for name, tensor in TasedNet().state_dict().items()}
-    return load_converted(path, shapes, lambda name: name.removeprefix("module."))
+    return load_converted(path, shapes)
 
 
 def load_s3d(path: Path) -> dict[str, Tensor]:
@@ -222,7 +222,7 @@ def load_s3d(path: Path) -> dict[str, Tensor]:
 
 def _from_s3d(name: str) -> str | None:
     """`base.9.branch0.0.bn.bias` → `base3.1.branch0.0.bn.bias`."""
-    base, _, rest = name.removeprefix("module.").partition(".")
+    base, _, rest = name.partition(".")
     number, _, layer = rest.partition(".")
     if base == "fc" or layer.endswith("num_batches_tracked"):
         return None

@@ -53,7 +53,7 @@ BACKENDS = ("torch", "ultralytics")
 
 @dataclass(frozen=True)
 class YOLOv5Settings(Numerics):
-    """What a user may set of `yolov5`; the defaults are those of the original release's `detect.py`."""
+    """What a user may set of `yolov5`; the defaults are those of `detect.py` of v6.0 to v7.0."""
 
     arrays: tuple[str, ...] = ("p5", DETECTIONS)
     """Which of p3, p4, p5 (the three inputs of the Detect layer, pooled) and detections to keep."""
@@ -72,8 +72,9 @@ class YOLOv5Settings(Numerics):
     nms_threshold: float = 0.45
     """Of two boxes of one class whose intersection over union is more than this, the lower scored one goes.
     ultralytics' own default is 0.7."""
-    max_detections: int = 300
-    """A row holds at most the so many best scored detections, best first. None is a row without items."""
+    max_detections: int = 1000
+    """A row holds at most the so many best scored detections, best first. None is a row without items. `detect.py` of
+    v6.0 to v7.0 keeps 1000; that of v5.0 and the ultralytics package keep 300."""
     backend: str = "torch"
     """torch computes what the releases compute; ultralytics asks that package itself, for the release u alone."""
 

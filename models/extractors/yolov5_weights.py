@@ -13,13 +13,26 @@ import torch
 from torch import Tensor, nn
 
 from models.extractors.yolov5 import RELEASES, SIZES, YOLOv5Settings
-from models.extractors.yolov5_network import C3, CLASSES, AnchorHead, Bottleneck, Focus, PointHead, YOLOv5
-from models.weights import load_converted, read_tensors
+from models.extractors.yolov5_network import (
+    C3,
+    CLASSES,
+    STRIDES,
+    AnchorHead,
+    Bottleneck,
+    Focus,
+    PointHead,
+    YOLOv5,
+)
+from models.weights import fitted, read_tensors
 
 Shapes = dict[str, tuple[int, ...]]
 
-ANCHOR_GRID = "model.24.anchor_grid"
-"""Files of v5.0 hold the anchors twice: divided by the stride, a power of two, and under this name as they are."""
+HEAD = "model.24."
+ANCHORS, ANCHOR_GRID = f"{HEAD}anchors", f"{HEAD}anchor_grid"
+ANCHOR_GRID_SHAPE = (3, 1, 3, 1, 1, 2)
+"""Files of v5.0, and those of v6.0 whose training began before it, hold the anchors twice: divided by the stride, and
+under this name in pixels. v5.0 multiplies by these; v6.0 and later throw them away and multiply the others by the
+stride."""
 
 GAIN, SHIFT = 1.35, 1.0
 """What a norm makes of unit normal numbers. Around 1 a SiLU passes small numbers on almost as they are and halves large
@@ -42,39 +55,59 @@ def expected_tensors(size: str, release: str) -> Shapes:
 
 
 def load_tensors(path: Path, settings: YOLOv5Settings) -> dict[str, Tensor]:
-    """The network's tensors from a published file. ValueError if the file is not what the settings say.
+    """The network's tensors from a published file, floating ones as float32. ValueError if it is not what they say.
 
-    A file of another size or release is told by its names and shapes, and named in the error.
+    A file of another size, release, head or count of classes is told by its names and shapes, and named in the error.
     """
-    expected = expected_tensors(settings.size, settings.release)
+    tensors = read_tensors(path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    pixels = tensors.pop(ANCHOR_GRID, None) if settings.release != "u" else None
     try:
-        return load_converted(path, expected, _in_v5 if settings.release == "v5.0" else _as_it_is)
+        if pixels is not None and shapes[ANCHOR_GRID] != ANCHOR_GRID_SHAPE:
+            raise ValueError(f"{path}: {ANCHOR_GRID} is {shapes[ANCHOR_GRID]}, expected {ANCHOR_GRID_SHAPE}")
+        fitting = fitted(path, tensors, expected_tensors(settings.size, settings.release))
     except ValueError as error:
-        found = told_by_shapes({name: tuple(tensor.shape) for name, tensor in read_tensors(path).items()})
-        if found is None or found == (settings.size, settings.release):
+        told, asked = described(shapes), _in_words(settings.size, settings.release)
+        if told in ("", asked):
             raise
         raise ValueError(
-            f"{path} is YOLOv5 of size {found[0]} and release {found[1]}, but the settings say size {settings.size} "
-            f"and release {settings.release}; set them to what the file is, or name another file"
+            f"{path} is {told}, but {asked}, with {CLASSES} classes, is asked for; set size and release to what the "
+            "file is, or name another file"
         ) from error
+    if pixels is not None and settings.release == "v5.0":
+        fitting[ANCHORS] = pixels.float().view(3, 3, 2) / torch.tensor(STRIDES).view(3, 1, 1)
+    return fitting
 
 
-def told_by_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
-    """The size and release whose tensors these are, or None."""
+def _in_words(size: str, release: str) -> str:
+    return f"YOLOv5 of size {size} and release {release}"
+
+
+def described(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Which YOLOv5 these tensors are, in words; empty if they are none that we know."""
+    if any(name.startswith("model.33.") for name in shapes):
+        return "a YOLOv5 for 1280 pixels with four maps (P6)"
+    if any(name.startswith(("model.9.linear.", "model.10.linear.")) for name in shapes):
+        return "a YOLOv5 that classifies whole pictures"
+    trunk = {name: shape for name, shape in shapes.items() if not name.startswith(HEAD)}
+    kind = "u" if f"{HEAD}dfl.conv.weight" in shapes else ""
     for release, sizes in RELEASES.items():
-        renamed = {name: shape for name, shape in shapes.items() if release != "v5.0" or _in_v5(name)}
+        if (release == "u") != (kind == "u"):
+            continue
         for size in sizes:
-            if renamed == expected_tensors(size, release):
-                return size, release
-    return None
+            expected = expected_tensors(size, release)
+            if trunk == {name: shape for name, shape in expected.items() if not name.startswith(HEAD)}:
+                return _in_words(size, release) + _head(shapes)
+    return ""
 
 
-def _as_it_is(name: str) -> str | None:
-    return name
-
-
-def _in_v5(name: str) -> str | None:
-    return None if name == ANCHOR_GRID else name
+def _head(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What of the last layer is not as in the published files, in words."""
+    if f"{HEAD}proto.cv1.conv.weight" in shapes:
+        return " that segments (its last layer is Segment, not Detect)"
+    outputs, per_class = shapes.get(f"{HEAD}m.0.weight", ()), shapes.get(f"{HEAD}cv3.0.2.weight", ())
+    classes = outputs[0] / 3 - 5 if outputs else per_class[0] if per_class else CLASSES
+    return "" if classes == CLASSES else f" with {classes:g} classes"
 
 
 @torch.no_grad()

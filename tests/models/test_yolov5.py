@@ -22,8 +22,8 @@ from models.extractors.table import extractor
 from models.extractors.yolov5 import MAPS, RELEASES, SIZES, YOLOv5Settings
 from models.extractors.yolov5_boxes import Choice, best_detections, letterbox, to_frame, to_frame_by_rounded_size
 from models.extractors.yolov5_extractor import TorchDetector, YOLOv5Extractor, build_extractor
-from models.extractors.yolov5_network import YOLOv5
-from models.extractors.yolov5_weights import ANCHOR_GRID, expected_tensors, initialise, load_tensors
+from models.extractors.yolov5_network import STRIDES, YOLOv5
+from models.extractors.yolov5_weights import ANCHOR_GRID, ANCHOR_GRID_SHAPE, expected_tensors, initialise, load_tensors
 from tests.models.goldens import make_yolov5 as maker
 from tests.models.goldens.formula import frames
 
@@ -212,7 +212,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for release, size in maker.NETWORKS:
         tensors = maker.tensors(release, size)
         if release == "v5.0":
-            tensors[ANCHOR_GRID] = (tensors["model.24.anchors"] * 8).view(3, 1, 3, 1, 1, 2)
+            pixels = tensors["model.24.anchors"] * torch.tensor(STRIDES).view(3, 1, 1)
+            tensors[ANCHOR_GRID] = pixels.view(ANCHOR_GRID_SHAPE)
         paths[release] = folder / f"{release}.pt"
         torch.save({name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}, paths[release])
     return paths
@@ -227,9 +228,9 @@ def test_files_are_loaded_by_the_published_names(release: str, size: str, files:
 
 
 def test_a_file_of_another_release_or_size_is_told(files: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match=r"size n and release u, but the settings say size n and release v7\.0"):
+    with pytest.raises(ValueError, match=r"size n and release u, but YOLOv5 of size n and release v7\.0, with 80 cla"):
         load_tensors(files["u"], YOLOv5Settings(size="n"))
-    with pytest.raises(ValueError, match=r"size s and release v5\.0, but the settings say size m and release v5\.0"):
+    with pytest.raises(ValueError, match=r"size s and release v5\.0, but YOLOv5 of size m and release v5\.0"):
         load_tensors(files["v5.0"], YOLOv5Settings(size="m", release="v5.0"))
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,15 +19,25 @@ import torch
 
 from models import registry
 from models.extractors.spec import EveryFrame, ExtractorSpec
+from models.extractors.yolov5_weights import expected_tensors
+from pipeline.__main__ import main
 from pipeline.extract import Variant
-from pipeline.weights import WeightsFolder, listed, names_in, ready
+from pipeline.weights import WeightsFolder, listed, names_in, ready, undoing
 from storage.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
-from tests.conftest import REPOSITORY
 from tests.models import official
 from tests.pipeline.tiny import TinySettings
 
-NAME = "c3d.pickle"
-CONTENT = official.saved({"w": torch.arange(50_000.0)})
+NAME = "yolov5nu.pt"
+SHAPES = expected_tensors("n", "u")
+
+
+def content(value: float = 0.5, changes: Mapping[str, torch.Tensor] | None = None) -> bytes:
+    """A file of that network, in half precision as published."""
+    tensors = {name: torch.full(shape, value).half() for name, shape in SHAPES.items()}
+    return official.saved(tensors | dict(changes or {}))
+
+
+CONTENT = content()
 
 
 class Site:
@@ -114,7 +124,7 @@ def test_another_version_is_not_glued_to_the_first_half(tmp_path: Path) -> None:
         with pytest.raises(SystemicFault):
             folder.fetch(NAME, silent, served.address)
         served.break_after, served.tag = None, '"two"'
-        served.content = official.saved({"w": torch.arange(60_000.0)})
+        served.content = content(0.25)
         assert folder.fetch(NAME, silent, served.address).read_bytes() == served.content
 
 
@@ -130,7 +140,7 @@ def test_the_first_file_is_trusted_and_no_other(tmp_path: Path) -> None:
     folder, file = folder_of(tmp_path), tmp_path / NAME
     file.write_bytes(CONTENT)
     folder.admit(NAME, file, "imported")
-    file.write_bytes(official.saved({"w": torch.zeros(50_000)}))
+    file.write_bytes(content(0.0))
     with pytest.raises(IntegrityError, match="it is pinned to"):
         folder.admit(NAME, file, "imported")
     assert folder.file(NAME).read_bytes() == CONTENT
@@ -154,13 +164,13 @@ def test_a_page_is_never_pinned(page: bytes, tmp_path: Path) -> None:
 def test_a_site_that_refuses_is_told_with_the_way_around_it(status: int, tmp_path: Path) -> None:
     with site() as served:
         served.status = status
-        with pytest.raises(SystemicFault, match=f"answers {status}.*\n.*weights import FILE --name c3d.pickle"):
+        with pytest.raises(SystemicFault, match=f"answers {status}.*\n.*weights import FILE --name yolov5nu.pt"):
             folder_of(tmp_path).fetch(NAME, silent, served.address)
 
 
 def test_no_network_is_a_clear_sentence(tmp_path: Path) -> None:
     with pytest.raises(SystemicFault, match=r"cannot be reached.*\nIf there is no network here, download"):
-        folder_of(tmp_path).fetch(NAME, silent, "http://127.0.0.1:9/c3d.pickle")
+        folder_of(tmp_path).fetch(NAME, silent, "http://127.0.0.1:9/yolov5nu.pt")
     with pytest.raises(SystemicFault, match="published on a page for people"):
         folder_of(tmp_path).fetch("TASED_updated.pt", silent)
 
@@ -169,7 +179,7 @@ def test_a_folder_is_imported_by_the_names_in_it(tmp_path: Path) -> None:
     for name in (NAME, "v7.0/yolov5n.pt", "other.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(CONTENT)
-    assert [name for name, _ in names_in(tmp_path, "")] == [NAME, "v7.0/yolov5n.pt"]
+    assert [name for name, _ in names_in(tmp_path, "")] == ["v7.0/yolov5n.pt", NAME]
     with pytest.raises(SettingsError, match=r"one of v7.0/yolov5n.pt, v6.0/yolov5n.pt"):
         names_in(tmp_path / "v7.0" / "yolov5n.pt", "")
     assert names_in(tmp_path / "other.txt", NAME) == [(NAME, tmp_path / "other.txt")]
@@ -181,13 +191,13 @@ def test_a_setting_names_a_file_or_a_row(tmp_path: Path) -> None:
     folder, file = folder_of(tmp_path), tmp_path / NAME
     file.write_bytes(CONTENT)
     assert folder.original(str(file)) == file
-    with pytest.raises(ValueError, match=r"python -m pipeline weights fetch c3d.pickle --weights-root"):
+    with pytest.raises(ValueError, match=r"python -m pipeline weights fetch yolov5nu.pt --weights-root"):
         folder.original(NAME)
     with pytest.raises(ValueError, match="is no file and no published name"):
         folder.original("absent.pt")
     admitted = folder.admit(NAME, file, "imported")
     assert folder.original(NAME) == admitted
-    assert f"{NAME}  [c3d, here]" in "\n".join(listed(folder))
+    assert f"{NAME}  [yolov5, here]" in "\n".join(listed(folder))
 
 
 def test_networks_get_converted_files_only(tmp_path: Path) -> None:
@@ -209,24 +219,88 @@ def test_networks_get_converted_files_only(tmp_path: Path) -> None:
         ready(str(file), f"sha256:{sha256}", None)
 
 
-def test_the_command_asks_before_it_takes_what_binds(tmp_path: Path) -> None:
+def test_the_command_asks_before_it_takes_what_binds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / NAME
     file.write_bytes(CONTENT)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pipeline", "weights", *arguments, "--weights-root", str(tmp_path / "weights")]
-        return subprocess.run(
-            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
-        )
+        code = main(["weights", *arguments, "--weights-root", str(tmp_path / "weights")])
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
 
     refused = run("import", str(file))
     assert (refused.returncode, "add --accept-licence" in refused.stderr) == (2, True)
-    assert "CC BY-NC 3.0" in refused.stdout
+    assert "AGPL-3.0" in refused.stdout
     done = run("import", str(file), "--accept-licence")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{NAME} is at" in done.stdout
     shown = run("list").stdout
-    assert f"{NAME}  [c3d, here]" in shown
+    assert f"{NAME}  [yolov5, here]" in shown
     assert hashlib.sha256(CONTENT).hexdigest() in shown
     unknown = run("fetch", "c4d.pickle")
     assert (unknown.returncode, unknown.stderr.startswith("no weights are called 'c4d.pickle'")) == (2, True)
+    elsewhere = tmp_path / "other.pt"
+    elsewhere.write_bytes(content(0.25))
+    wrong = run("import", str(elsewhere), "--name", NAME, "--accept-licence")
+    command = f"python -m pipeline weights forget {NAME} --weights-root {tmp_path / 'weights'}"
+    assert (wrong.returncode, command in wrong.stderr) == (1, True)
+    forgotten = run("forget", NAME)
+    assert (forgotten.returncode, "is pinned no more" in forgotten.stdout) == (0, True)
+    assert f"{NAME}  [yolov5, not here]" in run("list").stdout
+    assert run("import", str(elsewhere), "--name", NAME, "--accept-licence").returncode == 0
+    assert (tmp_path / "weights" / NAME).read_bytes() == elsewhere.read_bytes()
+    again = run("forget", "c3d.pickle")
+    assert (again.returncode, "nothing is pinned" in again.stderr) == (2, True)
+
+
+OTHERS: dict[str, tuple[str, dict[str, torch.Tensor], str]] = {
+    "another size": ("v7.0/yolov5s.pt", {}, "size n and release u, but YOLOv5 of size s and release v7.0"),
+    "another release": ("v7.0/yolov5n.pt", {}, "size n and release u, but YOLOv5 of size n and release v7.0"),
+    "another count of classes": (
+        NAME,
+        {f"model.24.cv3.{level}.2.{kind}": torch.zeros(20, *shape) for level in range(3) for kind, shape in
+         (("weight", (80, 1, 1)), ("bias", ()))},
+        "with 20 classes",
+    ),
+    "a tensor of another shape": (NAME, {"model.0.bn.bias": torch.zeros(17)}, r"model.0.bn.bias is \(17,\), expected"),
+    "C3D's name": ("c3d.pickle", {}, "not one of its 427 names is among the 22 of the network"),
+    "the other C3D's name": ("c3d-pretrained.pth", {}, "not one of its 427 names is among the 20 of the network"),
+    "TASED-Net's name": ("TASED_updated.pt", {}, "not one of its 427 names is among the 513 of the network"),
+    "S3D's name": ("S3D_kinetics400.pt", {}, "is not S3D_kinetics400.pt, and is not taken"),
+    "keypoint R-CNN's name": ("model_final_a6e10b.pkl", {}, "not one of its 427 names is among the 313"),
+    "the mean's name": ("sport1m_train16_128_mean.binaryproto", {}, "is no BlobProto of a mean volume"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_another_networks_file_is_not_pinned(other: str, tmp_path: Path) -> None:
+    name, changes, told = OTHERS[other]
+    folder, file = folder_of(tmp_path), tmp_path / "file.pt"
+    file.write_bytes(content(changes=changes))
+    with pytest.raises(UntrustedFile, match=told):
+        folder.admit(name, file, "imported")
+    assert [path for path in folder.path.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_that_fits_keeps_its_conversion_when_another_name_refuses_it(tmp_path: Path) -> None:
+    folder, file = folder_of(tmp_path), tmp_path / NAME
+    file.write_bytes(CONTENT)
+    folder.admit(NAME, file, "imported")
+    kept = sorted(folder.converted.iterdir())
+    with pytest.raises(UntrustedFile):
+        folder.admit("v7.0/yolov5n.pt", file, "imported")
+    assert sorted(folder.converted.iterdir()) == kept
+
+
+def test_a_wrong_pin_of_an_earlier_version_is_told_with_the_way_out(tmp_path: Path) -> None:
+    """Names and shapes were not looked at when it was pinned."""
+    folder, file = folder_of(tmp_path), tmp_path / NAME
+    file.write_bytes(CONTENT)
+    folder.admit(NAME, file, "imported")
+    assert undoing(str(file)) == "", "a file of its own"
+    told = undoing(str(folder.file(NAME)))
+    assert f"`python -m pipeline weights forget {NAME} --weights-root {folder.path}`" in told
+    assert folder.forget(NAME) == folder.file(NAME)
+    with pytest.raises(SettingsError, match=r"there is nothing to forget of yolov5nu\.pt in .*: nothing is pinned"):
+        folder.forget(NAME)
+    assert json.loads(folder.lock_file.read_text())["weights"] == {}
