@@ -39,7 +39,7 @@ class Policy(StrEnum):
     """This machine cannot do it for any video: the run stops with advice, and no video is marked."""
 
 
-TAXONOMY_VERSION = 4
+TAXONOMY_VERSION = 5
 """Raised whenever a reason is added, or changes its state or policy. Kept in media records and survival reports."""
 
 
@@ -69,6 +69,12 @@ REASONS: dict[str, Reason] = {
         State.UNAVAILABLE, Policy.PARK, "needs a signed-in adult", "set cookies, then --retry age_restricted"
     ),
     "geo_blocked": Reason(State.UNAVAILABLE, Policy.PARK, "not shown in this country", "retry from another network"),
+    "only_text": Reason(
+        State.UNAVAILABLE,
+        Policy.PERMANENT,
+        "its address gave text on three runs, while other videos of the host came",
+        "look at what it says; --retry only_text asks again",
+    ),
     "not_a_video": Reason(
         State.REJECTED, Policy.PERMANENT, "the bytes are no video container we open", "look at the file"
     ),
@@ -108,6 +114,12 @@ REASONS: dict[str, Reason] = {
     ),
     "network": Reason(State.PENDING, Policy.RETRY, "time-out, reset, DNS, TLS or a cut transfer", _LATER),
     "server_error": Reason(State.PENDING, Policy.RETRY, "the address answers 5xx", _LATER),
+    "text_answer": Reason(
+        State.PENDING,
+        Policy.PARK,
+        "text came in place of a video: a captcha, a portal, an error",
+        "look at what it says; mend cookies, proxy or network, then --retry text_answer",
+    ),
     "not_yet_live": Reason(
         State.PENDING, Policy.PARK, "a live stream that has not ended", "run again with --retry when it has"
     ),

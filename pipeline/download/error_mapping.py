@@ -8,6 +8,7 @@ guess. Knows nothing about files, settings or retries.
 from __future__ import annotations
 
 import email.utils
+import http.client
 import re
 import socket
 import ssl
@@ -38,6 +39,7 @@ TYPE_REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "network"),
     (ssl.SSLError, "network"),
     (socket.gaierror, "network"),
+    (http.client.HTTPException, "network"),
 )
 
 # The first match wins. What asks us to wait comes first: YouTube words a rate limit like a video that is gone.
@@ -63,6 +65,9 @@ TEXT_REASONS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     )
 )
 
+LONGEST_WAIT_SECONDS = 7 * 86400.0
+"""What asks for more is a mistake, not a wish, and counts as not said."""
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _STATUS_IN_TEXT = re.compile(r"HTTP Error (\d{3})")
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^\s/@'\"]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?", re.IGNORECASE)
 _UNPRINTABLE = re.compile(r"(\x1b\[[0-9;]*[A-Za-z]|[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069])+")
@@ -117,7 +122,7 @@ def local_fault(error: BaseException) -> OSError | None:
 
 
 def retry_after_seconds(error: BaseException) -> float | None:
-    """How long the server behind `error` asks us to wait, from now; None if it does not say.
+    """How long the server behind `error` asks us to wait: 0 to a week from now; None if it says nothing, or nonsense.
 
     A date is compared with the server's own clock, never with ours.
     """
@@ -128,13 +133,18 @@ def retry_after_seconds(error: BaseException) -> float | None:
 
 
 def _wait_in(headers: Mapping[str, str]) -> float | None:
-    told = (headers.get("Retry-After") or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", told):
-        return float(told)
+    told = str(headers.get("Retry-After") or "").strip()
+    seconds = float(told) if _NUMBER.fullmatch(told) else _until(told, str(headers.get("Date") or ""))
+    return seconds if seconds is not None and 0 <= seconds <= LONGEST_WAIT_SECONDS else None
+
+
+def _until(told: str, server_now: str) -> float | None:
+    """Seconds to a date, 0 for one that is over; None for what is no date."""
     try:
-        until, now = (email.utils.parsedate_to_datetime(text) for text in (told, headers.get("Date") or ""))
+        until, now = (email.utils.parsedate_to_datetime(text) for text in (told, server_now))
         return max((until - now).total_seconds(), 0.0)
-    except (TypeError, ValueError):  # no dates, or one with a zone and one without
+    # Besides texts that are no dates, some that look like dates: of a year or a zone that cannot be, or without a zone.
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
 
 

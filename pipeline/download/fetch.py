@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.download.rate_limiter import Way
 from pipeline.download.source import YOUTUBE, SourceSettings
+from pipeline.download.text_answer import after_text
 from pipeline.download.ytdlp import Arrived, from_site
 from pipeline.media.media_file import (
     SUFFIXES,
@@ -69,16 +70,27 @@ def fetch(
             arrived = _from_site(video_id, asked_as or (video_id,), partial, source=source, way=way)
             media = _kept(arrived, layout.media_file(video_id, shard, arrived.suffix))
     except VideoError as error:
-        MediaRecord(source.name, error.verdict).write(record_path)
-        if is_final(error.verdict) or not (partial / "media.part").exists():
+        failure = _record_of(error.verdict, record_path, known, source, way)
+        failure.write(record_path)
+        if is_final(failure.verdict) or not (partial / "media.part").exists():
             _sweep(partial)
-        raise
+        raise VideoError(video_id, failure.verdict) from error
     except OSError as error:
         raise disk_fault(error, partial) from error
     found = MediaRecord(source.name, DONE, media.sha256, media.size_bytes, media.path.suffix, media.facts)
     found.write(record_path)
     _sweep(partial)
     return media
+
+
+def _record_of(
+    verdict: Verdict, record_path: Path, known: MediaRecord | None, source: SourceSettings, way: Way | None
+) -> MediaRecord:
+    if verdict.reason == "text_answer":
+        return after_text(verdict, record_path.parent, known, source.name, way.successes if way else None)
+    # Another failure between two texts takes nothing from their count.
+    counted = known.facts if known and known.asked == source.name and known.verdict.state is State.PENDING else {}
+    return MediaRecord(source.name, verdict, facts={} if is_final(verdict) else counted)
 
 
 def _recorded_path(known: MediaRecord, places: list[Path], *, retry: bool) -> Path | None:

@@ -1,6 +1,6 @@
-"""Opening http(s) addresses, and no other kind, and fetching a large file from one so that a break costs little.
+"""Files from http(s) addresses for people: weights and annotations. One that breaks off is continued by the next call.
 
-Knows ranges and versions of files. Refuses to know what a file is for and whether it is the right one.
+Knows the limits that suit such files. Refuses to know what a file is for and whether it is the right one.
 """
 
 from __future__ import annotations
@@ -10,30 +10,57 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
-from typing import Any
 
+from pipeline.download.bounded_http import Body, Pace, TooLarge, bounded_opener
+from pipeline.download.transfer import RANGE_REFUSED, Limits, RangeRefused, Transfer, Want
 from storage.errors import SystemicFault
 from storage.faults import disk_fault
 
 TIMEOUT_SECONDS = 60.0
-"""How long the other side may stay silent."""
-_BLOCK_BYTES = 1 << 20
+"""How long the other side may stay silent. All that comes before a body may take four times as long."""
+MIN_BYTES_PER_SECOND = 1000.0
+"""A body that stays below this for `TIMEOUT_SECONDS` is given up."""
+WHOLE_SECONDS = 12 * 3600.0
+"""No body takes longer."""
 
 
-def web_opener() -> urllib.request.OpenerDirector:
-    """Opens http and https. The usual opener also follows redirects to ftp, and opens files."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    return opener
+@dataclass
+class Reply:
+    """A successful answer."""
+
+    status: int
+    headers: Message
+    fp: Body
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.fp.close()
+
+
+def ask(url: str, headers: dict[str, str], *, max_bytes: int, timeout_seconds: float) -> Reply:
+    """Send one request.
+
+    Raises urllib.error.HTTPError for a state that is no success, another OSError or an `http.client.HTTPException`
+    where nobody answers in HTTP, and ValueError for what is no address.
+    """
+    request = urllib.request.Request(url, headers={**headers, "Accept-Encoding": "identity"})  # noqa: S310  # the opener knows http(s) only
+    answer = bounded_opener(timeout_seconds).open(request, timeout=timeout_seconds)
+    return Reply(answer.status, answer.headers, Body(answer, max_bytes))
+
+
+def fetch_bytes(url: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
+    """A small file, whole. Raises TooLarge, and what `ask` and `Body` raise."""
+    reply = ask(url, {}, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+    try:
+        if reply.status != http.client.OK:
+            raise http.client.HTTPException(f"it answers {reply.status} and sends no whole file")
+        reply.fp.pace = Pace(timeout_seconds, MIN_BYTES_PER_SECOND, WHOLE_SECONDS)
+        return reply.fp.read()
+    finally:
+        reply.close()
 
 
 def fetch_file(url: str, part: Path, *, max_bytes: int, told: Callable[[int, int | None], None]) -> None:
@@ -42,69 +69,38 @@ def fetch_file(url: str, part: Path, *, max_bytes: int, told: Callable[[int, int
     `told` hears of bytes so far, and of all if known. Raises SystemicFault for anything that may be better later, with
     what has arrived kept; for an answer that will stay so, the part is removed first.
     """
+
+    def asked(headers: dict[str, str]) -> Reply:
+        try:
+            return ask(url, headers, max_bytes=max_bytes, timeout_seconds=TIMEOUT_SECONDS)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if "Range" in headers and error.code in RANGE_REFUSED:
+                raise RangeRefused(f"{error.code} {error.reason}") from error
+            raise _Refused(f"{url} answers {error.code} {error.reason}. Run the same command again later.") from error
+        except ValueError as error:
+            raise _Refused(f"{url!r} is no address: {error}") from error
+        except OSError as error:  # others, of routes and names, would look like those of our disk
+            raise ConnectionError(str(error)) from error
+
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        version = _version_file(part).read_text() if part.exists() and _version_file(part).exists() else ""
-        start = part.stat().st_size if version else 0
-        headers = {"Range": f"bytes={start}-", "If-Range": version} if start else {}
-        request = urllib.request.Request(url, headers={**headers, "Accept-Encoding": "identity"})  # noqa: S310  # the opener knows http(s) only
+        limits = Limits(max_bytes, TIMEOUT_SECONDS, MIN_BYTES_PER_SECOND, WHOLE_SECONDS)
+        Transfer(part, Want(asked, told=told), limits).run()
+    except _Refused as refusal:
+        raise SystemicFault(str(refusal)) from refusal
+    except TooLarge as error:
+        raise SystemicFault(f"the server sends more than {max_bytes:,} bytes; this is another file") from error
+    except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
+        size_bytes = part.stat().st_size if part.exists() else 0
+        left = f" {size_bytes:,} bytes came. Run the same command again; it continues from there." if size_bytes else ""
+        raise SystemicFault(f"{_host(url)} cannot be reached or broke off: {error}.{left}") from error
     except OSError as error:
         raise disk_fault(error, part) from error
-    except ValueError as error:
-        raise SystemicFault(f"{url!r} is no address: {error}") from error
-    try:
-        with web_opener().open(request, timeout=TIMEOUT_SECONDS) as answer:
-            _receive(answer, part, start, max_bytes, told)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            _forget(part)
-        raise SystemicFault(f"{url} answers {error.code} {error.reason}. Run the same command again later.") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise SystemicFault(f"{_host(url)} cannot be reached or broke off: {error}") from error
 
 
-def _receive(answer: Any, part: Path, start: int, max_bytes: int, told: Callable[[int, int | None], None]) -> None:
-    continued = answer.status == http.client.PARTIAL_CONTENT
-    if continued and not (answer.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
-        _forget(part)
-        raise SystemicFault("the server continued somewhere else than asked. Run the same command again.")
-    at = start if continued else 0
-    declared = answer.headers.get("Content-Length") or ""
-    total = at + int(declared) if declared.isdecimal() else None
-    _note_version(answer, part)
-    with part.open("ab" if continued else "wb") as file:
-        while block := answer.read(_BLOCK_BYTES):
-            at += len(block)
-            if at > max_bytes:
-                break
-            file.write(block)
-            told(at, total)
-    if at > max_bytes:
-        _forget(part)
-        raise SystemicFault(f"the server sends more than {max_bytes:,} bytes; this is another file")
-    if total is not None and at != total:
-        raise SystemicFault(f"{at:,} of {total:,} bytes came. Run the same command again; it continues from there.")
-    _version_file(part).unlink(missing_ok=True)
-
-
-def _note_version(answer: Any, part: Path) -> None:
-    """A weak tag names things that look alike, not equal bytes."""
-    tag = answer.headers.get("ETag") or ""
-    version = answer.headers.get("Last-Modified") or "" if not tag or tag.startswith("W/") else tag
-    if version:
-        _version_file(part).write_text(version)
-    else:
-        _version_file(part).unlink(missing_ok=True)
-
-
-def _version_file(part: Path) -> Path:
-    return part.with_name(f"{part.name}.version")
-
-
-def _forget(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _version_file(part).unlink(missing_ok=True)
+class _Refused(Exception):
+    """An answer that ends the transfer, in words for people."""
 
 
 def _host(url: str) -> str:

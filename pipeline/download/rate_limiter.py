@@ -35,6 +35,8 @@ LOOK_EVERY_SECONDS = 30.0
 TELL_EVERY_SECONDS = 300.0
 SHORTEST_WAIT_SECONDS = 0.1
 """Rounding may leave a token just short of whole; this is also the least that is worth sleeping."""
+TEXTS_LIMIT = 8
+"""So many videos in whose place text comes, with no success between, are no accident."""
 STALE_LIMIT = 3
 """So many videos in a row that yt-dlp cannot make sense of are no accident."""
 _DICE = secrets.SystemRandom()
@@ -144,7 +146,12 @@ class Way(Protocol):
         """Leave to ask once."""
         ...
 
-    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None) -> bool:
+    @property
+    def successes(self) -> int | None:
+        """How many requests succeeded on this way so far; None if nobody counts."""
+        ...
+
+    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None, video_id: str = "") -> bool:
         """How it went; True if the same request should be made again after `enter`, at nobody's cost."""
         ...
 
@@ -160,7 +167,9 @@ class OpenWay:
         """At once."""
         return Permit(0)
 
-    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None) -> bool:
+    successes: int | None = None
+
+    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None, video_id: str = "") -> bool:
         """Never ask again."""
         return False
 
@@ -191,6 +200,8 @@ class Gate:
         self._jitter = jitter
         self._why = ""
         self._stale_in_a_row = 0
+        self._texts: set[str] = set()
+        self.successes: int | None = 0
         self.paused_seconds = 0.0
         """How long this gate kept its caller still because of the breaker, by its own sleeps."""
 
@@ -207,9 +218,13 @@ class Gate:
             self.sleep(min(answer.seconds, LOOK_EVERY_SECONDS))
             pause.waited(min(answer.seconds, LOOK_EVERY_SECONDS))
 
-    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None) -> bool:
-        """How it went: a key of REASONS, or empty for success. True if the way out is to blame: enter and ask again."""
+    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None, video_id: str = "") -> bool:
+        """How it went: a key of REASONS, or empty for success. True if the way out is to blame: enter and ask again.
+
+        Raises SystemicFault when the site, or yt-dlp, answers so that further requests are in vain.
+        """
         self._count_stale(reason)
+        self._count_texts(reason, video_id)
         if not reason or REASONS[reason].policy is not Policy.PAUSE:
             answered = reason not in _INCONCLUSIVE
             self._change(lambda state: (settle(state, permit, answered=answered), None))
@@ -261,6 +276,20 @@ class Gate:
         if self._stale_in_a_row >= STALE_LIMIT:
             row = REASONS["stale_downloader"]
             raise SystemicFault(f"{row.meaning}: {STALE_LIMIT} requests in a row failed so. {row.advice}.")
+
+    def _count_texts(self, reason: str, video_id: str) -> None:
+        if not reason:
+            self.successes = (self.successes or 0) + 1
+            self._texts.clear()
+        if reason != "text_answer":
+            return
+        self._texts.add(video_id)
+        if len(self._texts) >= TEXTS_LIMIT:
+            row = REASONS[reason]
+            raise SystemicFault(
+                f"{row.meaning}, for {TEXTS_LIMIT} videos and with no video between. None of them was given up; "
+                f"{row.advice}."
+            )
 
 
 class _Told:

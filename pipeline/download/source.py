@@ -59,6 +59,8 @@ class SourceSettings:
     """A larger file is refused, whether the server declares its size or not."""
     min_bytes_per_second: float = 2000.0
     """A transfer that stays below this for `socket_timeout_seconds` counts as dead."""
+    transfer_seconds: float = 6 * 3600.0
+    """A transfer that takes longer is given up; the next attempt continues it."""
     asked_pace: Pace | None = None
     """None: the site's own, see `pace`."""
 
@@ -117,6 +119,7 @@ class SourceSettings:
             ("backoff_seconds", 0),
             ("max_bytes", 1),
             ("min_bytes_per_second", 0),
+            ("transfer_seconds", 1),
         )
         small = [
             f"source {name} is {getattr(self, name)}; it must be at least {least}."

@@ -10,21 +10,26 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yt_dlp
+from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import YoutubeDLError
 
+from pipeline.download.bounded_http import TooLarge
 from pipeline.download.connectivity import unreachable
 from pipeline.download.cookies import jar
-from pipeline.download.error_mapping import detail, local_fault, reason_of, reason_of_text, retry_after_seconds
+from pipeline.download.error_mapping import causes, detail, local_fault, reason_of, reason_of_text, retry_after_seconds
 from pipeline.download.integrity import examine
 from pipeline.download.rate_limiter import OpenWay, Way
 from pipeline.download.source import SourceSettings
-from pipeline.download.transfer import Transfer
+from pipeline.download.text_answer import text_in
+from pipeline.download.transfer import Limits, Transfer, Want
+from pipeline.download.ytdlp_network import asked, bound
 from pipeline.media.media_file import accepted_suffix, digest
 from storage.errors import SystemicFault, VideoError
 from storage.faults import disk_fault
@@ -36,6 +41,8 @@ _TOLD_BY_WARNINGS = frozenset({"unknown", "no_format", "no_javascript", "stale_d
 _RUNTIMES = ("deno", "node", "quickjs", "bun")
 _COURTESY_SECONDS = 0.75
 """Between the requests for one video: what yt-dlp's own `sleep` preset takes for YouTube."""
+LONGEST_COURTESY_SECONDS = 60.0
+"""A server that fails and asks for a longer wait is left alone in this run: one video must not hold up the others."""
 
 # A broken site module raises whatever its author did not foresee; one video must not stop the run for it.
 _FOREIGN_ERRORS = (
@@ -69,11 +76,12 @@ def from_site(video_id: str, partial: Path, source: SourceSettings, way: Way | N
         try:
             arrived = asking.attempt(notes, way)
         except VideoError as error:
-            if not way.told(permit, error.verdict.reason, notes.retry_after_seconds):
-                asking.failed_with(error)
-                way.sleep(asking.pause_seconds)
+            wait = notes.retry_after_seconds
+            if not way.told(permit, error.verdict.reason, wait, video_id):
+                asking.failed_with(error, wait or 0.0)
+                way.sleep(max(asking.pause_seconds, wait or 0.0))
         else:
-            way.told(permit, "")
+            way.told(permit, "", video_id=video_id)
             if asking.satisfied_with(arrived):
                 return arrived
             way.sleep(asking.pause_seconds)
@@ -97,11 +105,12 @@ class _Asking:
     def attempt(self, notes: _Notes, way: Way) -> Arrived:
         return _attempt(self._video_id, self._partial, self._source, notes, way)
 
-    def failed_with(self, error: VideoError) -> None:
-        """Count the attempt; return if another is worth it."""
+    def failed_with(self, error: VideoError, wait_seconds: float = 0.0) -> None:
+        """Count the attempt; return if another is worth it, after so long as the server asked us to wait."""
         reason = error.verdict.reason
         self._attempts += 1
-        if self._worth_another(reason) and self._attempts < self._source.attempts:
+        allowed = self._attempts < self._source.attempts and wait_seconds <= LONGEST_COURTESY_SECONDS
+        if allowed and self._worth_another(reason):
             return
         if reason == "network" and (why := unreachable(self._source)):
             raise _environment("offline", why)
@@ -140,9 +149,7 @@ def _attempt(video_id: str, partial: Path, source: SourceSettings, notes: _Notes
     with _client(source, notes) as client:
         with _in_our_words(video_id, notes, target):
             info = _described(client, video_id, source)
-        complete = _transfer(client, info, target, source=source, notes=notes, way=way)
-    if not complete:
-        raise VideoError(video_id, failed("unknown", notes.text()))
+        _transfer(client, info, target, source=source, notes=notes, way=way)
     try:
         suffix = accepted_suffix(target, video_id)
         seconds = info.get("duration")
@@ -159,23 +166,48 @@ def _facts(info: Mapping[str, Any], source: SourceSettings) -> dict[str, JSON]:
 
 
 def _transfer(
-    client: Any, info: dict[str, Any], target: Path, *, source: SourceSettings, notes: _Notes, way: Way
-) -> bool:
-    transfer = Transfer(info["id"], target.parent, client.urlopen, source, lambda: way.sleep(0))
-    client.urlopen = transfer.urlopen
-    with contextlib.closing(transfer), _in_our_words(info["id"], notes, target, transfer):
-        headers = {**(info.get("http_headers") or {}), **transfer.condition()}
-        # `dl` alone: no name is built from what a site says, and no program runs after it.
-        complete, _ = client.dl(str(target), {**info, "http_headers": headers})
-        return bool(complete)
+    client: Any, info: Mapping[str, Any], target: Path, *, source: SourceSettings, notes: _Notes, way: Way
+) -> None:
+    """Make `target` the file that `info` describes. yt-dlp's own transfer joins versions of a file without asking."""
+    video_id, part = str(info["id"]), target.with_name("media.part")
+    own_headers = {str(name): str(value) for name, value in (info.get("http_headers") or {}).items()}
+
+    def ask(headers: dict[str, str]) -> Any:
+        return asked(client, info["url"], {**own_headers, **headers})
+
+    def look(head: bytes, content_type: str) -> None:
+        if text := text_in(head, content_type):
+            raise VideoError(video_id, failed("text_answer", notes.clean(f"it begins {text!r}")))
+
+    want = Want(ask, look, lambda at, total: way.sleep(0), _slice_bytes(info))
+    limits = Limits(
+        source.max_bytes, source.socket_timeout_seconds, source.min_bytes_per_second, source.transfer_seconds
+    )
+    transfer = Transfer(part, want, limits)
+    if wait := _wait_until_available(info):
+        way.sleep(wait)
+    # A media address handed out for a few hours answers 404 when it is stale; that says nothing about the video.
+    with _in_our_words(video_id, notes, target, transfer, address_expires=source.is_youtube):
+        transfer.run()
+        part.replace(target)
+
+
+def _slice_bytes(info: Mapping[str, Any]) -> int:
+    """YouTube sends large requests slowly; yt-dlp says how much to ask for at a time."""
+    return int((info.get("downloader_options") or {}).get("http_chunk_size") or 0)
+
+
+def _wait_until_available(info: Mapping[str, Any]) -> float:
+    """YouTube hands out addresses that are good only after the advertisements before a video."""
+    seconds = (info.get("available_at") or 0) - time.time()
+    return float(min(max(seconds, 0.0), LONGEST_COURTESY_SECONDS))
 
 
 def _client(source: SourceSettings, notes: _Notes) -> Any:
     # Plugins load from HOME and PYTHONPATH without being asked for; this is yt-dlp's own switch against them.
     os.environ["YTDLP_NO_PLUGINS"] = "1"
     client = yt_dlp.YoutubeDL(_options(source, notes))
-    # yt-dlp prefers other HTTP libraries where they happen to be installed; faults were measured with this one.
-    client._request_director.handlers = {"Urllib": client._request_director.handlers["Urllib"]}
+    bound(client)
     return client
 
 
@@ -265,23 +297,35 @@ class _Notes:
 
 
 @contextlib.contextmanager
-def _in_our_words(video_id: str, notes: _Notes, target: Path, transfer: Transfer | None = None) -> Iterator[None]:
+def _in_our_words(
+    video_id: str, notes: _Notes, target: Path, transfer: Transfer | None = None, *, address_expires: bool = False
+) -> Iterator[None]:
     try:
         yield
+    except TooLarge as error:
+        raise VideoError(video_id, failed("too_large", str(error))) from None
     except _FOREIGN_ERRORS as error:
         fault = local_fault(error)
         if fault is not None:
             raise disk_fault(fault, target, transfer.declared_bytes if transfer else 0) from error
         notes.retry_after_seconds = retry_after_seconds(error)
-        reason = _reason(error, notes, transfer)
+        _let_go(error)
+        reason = _reason(error, notes, address_expires=address_expires)
         verdict = failed(reason, _text(error, reason, notes))
         # Not `from error`: a traceback would print addresses and headers that `_text` has cut out.
         raise VideoError(video_id, verdict) from None
 
 
-def _reason(error: BaseException, notes: _Notes, transfer: Transfer | None) -> str:
+def _let_go(error: BaseException) -> None:
+    """Close the connections of refusals, which would hold their sockets until they are collected."""
+    for link in causes(error):
+        if isinstance(link, HTTPError):
+            link.response.close()
+
+
+def _reason(error: BaseException, notes: _Notes, *, address_expires: bool) -> str:
     reason = reason_of(error)
-    if reason == "not_found" and transfer is not None and transfer.address_expires:
+    if reason == "not_found" and address_expires:
         return "forbidden"
     if reason == "no_format" and reason_of_text(notes.text()) == "no_javascript":
         return "no_javascript"

@@ -39,7 +39,10 @@ class Media:
 
 @dataclass(frozen=True)
 class MediaRecord:
-    """What became of asking one source for one video: a verdict, and the file's facts when it is done."""
+    """What became of asking one source for one video: a verdict, and the file's facts when it is done.
+
+    A failure may have facts too: what is counted from run to run.
+    """
 
     asked: str
     """The source that was asked. A refusal counts only for that source."""
@@ -57,6 +60,7 @@ class MediaRecord:
             content["facts"] = dict(self.facts)
         else:
             content |= {"reason": self.verdict.reason, "detail": self.verdict.detail, "taxonomy": TAXONOMY_VERSION}
+            content |= {"facts": dict(self.facts)} if self.facts else {}
         publish(path, readable(content), replace=True)
 
 
@@ -80,7 +84,9 @@ def _parsed(content: Mapping[str, JSON]) -> MediaRecord:
     state = State(str(content["state"]))
     asked = str(content["asked"])
     if state is not State.DONE:
-        return MediaRecord(asked, Verdict(state, str(content["reason"]), str(content["detail"])))
+        counted = content.get("facts", {})
+        verdict = Verdict(state, str(content["reason"]), str(content["detail"]))
+        return MediaRecord(asked, verdict, facts=counted if isinstance(counted, dict) else {})
     size, suffix, facts = content["size_bytes"], content["suffix"], content["facts"]
     # The suffix becomes part of a file name, so a record may name only those we write.
     if not isinstance(size, int) or str(suffix).lower() not in SUFFIXES or not isinstance(facts, dict):

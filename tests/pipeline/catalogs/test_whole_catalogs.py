@@ -40,7 +40,7 @@ UNKNOWN_SECONDS = 60.0
 UNKNOWN_FRAMES = 120
 PAGE = b"<!DOCTYPE html><title>Video</title>" + b"<p>Sign in to watch.</p>" * 100
 SPREAD = FramesOfSegments(2, "equal")
-REASONS = {"removed": "not_found", "garbled": "not_a_video", "failing": "server_error"}
+REASONS = {"removed": "not_found", "garbled": "text_answer", "failing": "server_error"}
 """What was done to a video's file → what becomes of the video."""
 
 
@@ -146,7 +146,7 @@ def check(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> Non
     assert set(entries) == {video.video_id for video in catalog.videos}
     states = Counter(entry.verdict.state for entry in entries.values())
     assert states.total() == len(catalog.videos)
-    assert states[State.PENDING] == [*world.planted.values()].count("failing")
+    assert states[State.PENDING] == sum(what in ("failing", "garbled") for what in world.planted.values())
     assert not states[State.QUARANTINED]
     table = catalog.segments.segments
     store = FeatureStore(folder / catalog.name)[variant]
