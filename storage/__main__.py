@@ -1,4 +1,4 @@
-"""`python -m storage audit | compact | digest FOLDER`, where FOLDER is `ROOT/<catalog>`.
+"""`python -m storage audit | seal | compact | digest FOLDER`, where FOLDER is `ROOT/<catalog>`.
 
 Exit codes: 0 clean, 2 wrong use, 4 the machine or another process is in the way, 5 something is not as recorded.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from storage.audit import VariantAudit, audit
 from storage.catalog import read_catalog
 from storage.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
+from storage.features.sealing import seal_store
 from storage.index import refresh
 from storage.layout import Layout
 from storage.lease import lease
@@ -44,28 +45,38 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     auditing = commands.add_parser("audit", help="does everything add up, and is it what its records say?")
     auditing.add_argument("--deep", action="store_true", help="read every byte, not only sizes and structure")
-    auditing.add_argument("--repair", action="store_true", help="mend what was found, then look again")
+    auditing.add_argument("--repair", action="store_true", help="read every byte, mend, then look again")
     auditing.set_defaults(command=_audit)
+    sealing = commands.add_parser("seal", help="check parts of earlier releases whole, and give them checksums")
+    sealing.set_defaults(command=_seal)
     compacting = commands.add_parser("compact", help="pack every shard anew, without superseded rows")
     compacting.add_argument("--part-bytes", type=int, default=DEFAULT_PART_BYTES, help="limit of a part's rows")
     compacting.set_defaults(command=_compact)
     digesting = commands.add_parser("digest", help="one sha256 per variant: equal content, equal digest")
     digesting.set_defaults(command=_digest)
-    for command in (auditing, compacting, digesting):
+    for command in (auditing, sealing, compacting, digesting):
         command.add_argument("folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>")
     return parser
 
 
 def _audit(options: argparse.Namespace) -> int:
-    reports = audit(options.folder, deep=options.deep)
+    # Half a look would mend half: a repair reads every byte.
+    deep = options.deep or options.repair
+    reports = audit(options.folder, deep=deep)
     _print_reports(reports)
     if options.repair:
-        for line in repair(options.folder, deep=options.deep):
+        for line in repair(options.folder, deep=deep):
             print(f"  repair: {line}")
-        reports = audit(options.folder, deep=options.deep)
+        reports = audit(options.folder, deep=deep)
         print("after the repair:")
         _print_reports(reports)
     return CLEAN if all(report.is_clean for report in reports) else VIOLATION
+
+
+def _seal(options: argparse.Namespace) -> int:
+    for line in seal_store(options.folder):
+        print(line, flush=True)
+    return CLEAN
 
 
 def _print_reports(reports: Sequence[VariantAudit]) -> None:

@@ -19,7 +19,10 @@ from storage.records import JSON, VIDEO_ID
 from storage.verdicts import State, Verdict
 
 FORMAT = "video-highlights sidecar"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+WITH_CHECKSUMS = 2
+"""The first version whose parts have checksums of their blocks."""
 Kind = TypeVar("Kind", str, int, dict[str, JSON], list[JSON])
 
 
@@ -77,10 +80,12 @@ class Part:
     size_bytes: int
     videos: int
     rows: int
+    checksums_sha256: str = ""
+    """Of the file with the checksums of its blocks; empty for a part of an earlier release, which has none."""
 
     @staticmethod
-    def from_json(path: Path, content: JSON) -> Part:
-        """The part such an object describes. Raises IntegrityError."""
+    def from_json(path: Path, content: JSON, version: int = FORMAT_VERSION) -> Part:
+        """The part such an object of a sidecar of that version describes. Raises IntegrityError."""
         fields = Fields(path, content, "a part")
         part = Part(
             fields.take("file", str),
@@ -88,6 +93,7 @@ class Part:
             fields.take("size_bytes", int),
             fields.take("videos", int),
             fields.take("rows", int),
+            fields.take("checksums_sha256", str) if version >= WITH_CHECKSUMS else "",
         )
         fields.end()
         return part
@@ -157,9 +163,10 @@ class Sidecar:
     def from_json(path: Path, content: JSON) -> Sidecar:
         """The account such an object describes. Raises IntegrityError, about `path`, naming the field that is wrong."""
         fields = Fields(path, content, "the sidecar")
-        if (fields.take("format", str), fields.take("format_version", int)) != (FORMAT, FORMAT_VERSION):
-            raise IntegrityError(path, f"is not a '{FORMAT}' of version {FORMAT_VERSION}")
-        parts = [Part.from_json(path, item) for item in fields.take("parts", list)]
+        found, version = fields.take("format", str), fields.take("format_version", int)
+        if found != FORMAT or version not in READABLE_VERSIONS:
+            raise IntegrityError(path, f"is a {found!r} of version {version}; this release reads {READABLE_VERSIONS}")
+        parts = [Part.from_json(path, item, version) for item in fields.take("parts", list)]
         entries = {key: Entry.from_json(path, item) for key, item in fields.take("entries", dict).items()}
         header = [fields.take(name, str) for name in ("catalog", "variant", "fingerprint")]
         shard, provenance = fields.take("shard", int), fields.take("provenance", dict)

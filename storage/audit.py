@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from storage.account import Part, Sidecar
 from storage.catalog import Catalog, read_catalog
 from storage.errors import IntegrityError, LookupFailed
+from storage.files.block_checksums import read_checksums
 from storage.handles import VideoHandle
-from storage.layout import VariantLayout, shard_and_number
+from storage.index import lost_shards
+from storage.layout import VariantLayout, part_of_checksums, shard_and_number
 from storage.owner import owner_of_temporary
 from storage.sidecar import read_sidecar
 from storage.store import open_part, read_settings, variant_layouts
@@ -30,6 +32,10 @@ class Kind(StrEnum):
     """Lost, damaged, or another shard's."""
     PART = "part"
     """Missing, short, altered, or another shard's."""
+    CHECKSUMS = "checksums"
+    """The checksums of a part are missing or altered, so it is not read."""
+    UNSEALED = "without checksums"
+    """Parts of an earlier release: damage in them is seen by a deep audit only."""
     ORPHAN = "orphan part"
     """A part no sidecar names: from a killed commit, or the sidecar is an old one."""
     MISPLACED = "misplaced ids"
@@ -52,7 +58,7 @@ class Finding:
     @property
     def is_violation(self) -> bool:
         """Whether the store is not what it says it is."""
-        return self.kind is not Kind.LEFTOVER
+        return self.kind not in (Kind.LEFTOVER, Kind.UNSEALED)
 
     def __str__(self) -> str:
         concerned = f" [{len(self.video_ids)} ids]" if self.video_ids else ""
@@ -103,7 +109,8 @@ def audit_variant(layout: VariantLayout, catalog: Catalog, *, deep: bool) -> Var
     findings = [*_settings(layout), *_strangers(layout)]
     entries: dict[str, State] = {}
     counts: Counter[State] = Counter()
-    for shard in sorted({*range(catalog.shard_count), *_shards_on_disk(layout)}):
+    shards = {*range(catalog.shard_count), *_shards_on_disk(layout), *lost_shards(layout)}
+    for shard in sorted(shards):
         sidecar, found = audit_shard(layout, catalog, shard, deep=deep)
         findings += found
         if sidecar is not None:
@@ -125,8 +132,8 @@ def audit_shard(
     except IntegrityError as error:
         return None, [Finding(Kind.SIDECAR, path, error.problem, shard)]
     if sidecar is None:
-        lost = f"is lost, but {len(files)} parts of its shard are there"
-        return None, [Finding(Kind.SIDECAR, path, lost, shard)] if files else []
+        lost = f"is lost, but {len(files)} parts of its shard are there" if files else "is lost, and the index names it"
+        return None, [Finding(Kind.SIDECAR, path, lost, shard)] if shard in lost_shards(layout) else []
     if sidecar.catalog != catalog.name:
         wrong = f"belongs to the catalog {sidecar.catalog!r}, not to {catalog.name!r}"
         return None, [Finding(Kind.SIDECAR, path, wrong, shard)]
@@ -164,6 +171,11 @@ def _strangers(layout: VariantLayout) -> Iterator[Finding]:
     for path in sorted(layout.folder.iterdir()):
         if path.name in expected or shard_and_number(path.name) is not None:
             continue
+        about = part_of_checksums(path.name)
+        if about is not None:
+            if not (layout.folder / about).exists():
+                yield Finding(Kind.LEFTOVER, path, f"are checksums of {about}, which is not there")
+            continue
         owner = owner_of_temporary(path)
         if owner is None:
             yield Finding(Kind.LEFTOVER, path, "is no file of a store; it is left alone")
@@ -179,7 +191,17 @@ def _misplaced(path: Path, sidecar: Sidecar, catalog: Catalog) -> Iterator[Findi
 
 
 def _bad_parts(layout: VariantLayout, sidecar: Sidecar, *, deep: bool) -> Iterator[Finding]:
+    if unsealed := sum(not part.checksums_sha256 for part in sidecar.parts):
+        told = f"{unsealed} of {len(sidecar.parts)} parts have none; run `python -m storage seal`"
+        yield Finding(Kind.UNSEALED, layout.sidecar(sidecar.shard), told, sidecar.shard)
     for part in sidecar.parts:
+        if part.checksums_sha256:
+            path = layout.checksums(part.file)
+            try:
+                read_checksums(path, part.checksums_sha256)
+            except IntegrityError as error:
+                yield Finding(Kind.CHECKSUMS, path, error.problem, sidecar.shard)
+                part = replace(part, checksums_sha256="")
         try:
             check_part(layout, sidecar, part, deep=deep)
         except (IntegrityError, LookupFailed) as error:
@@ -191,7 +213,7 @@ def _bad_parts(layout: VariantLayout, sidecar: Sidecar, *, deep: bool) -> Iterat
 def check_part(layout: VariantLayout, sidecar: Sidecar, part: Part, *, deep: bool) -> None:
     """Check one part against its sidecar. Raises IntegrityError, or LookupFailed for a video that is not in it."""
     # The sha256 comes first, so that libhdf5 is not asked to parse what was altered.
-    reader = open_part(layout, sidecar.header, part, verify=deep)
+    reader = open_part(layout, sidecar.header, part, verify=deep, check=bool(part.checksums_sha256))
     if (len(reader.ids()), reader.table.row_count) != (part.videos, part.rows):
         raise IntegrityError(reader.path, f"has {len(reader.ids())} videos, its sidecar says {part.videos}")
     for video_id in sidecar.live_in(part.file):

@@ -11,9 +11,10 @@ import io
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # No array of ours has a filter, so no file gets a reason to load a plugin library; this also holds for what h5py itself
 # opens later in the process. It works only if set before HDF5 starts.
@@ -121,6 +122,55 @@ def survey(path: Path) -> Survey:
     return _survey(path, path, path.stat().st_size)
 
 
+def survey_checked(path: Path, size_bytes: int, read: Callable[[int, memoryview], None]) -> Survey:
+    """The same, from a reader that checks what it reads: libhdf5 sees no byte that was not found right.
+
+    `read` fills a buffer from an offset on. Raises what it raises, and what `survey` does.
+    """
+    start = bytearray(min(_ENVELOPE_BYTES, size_bytes))
+    read(0, memoryview(start))
+    _check_envelope(path, bytes(start), size_bytes)
+    source = _ReadThrough(size_bytes, read)
+    try:
+        return _survey(path, source, size_bytes)
+    except IntegrityError as error:
+        # libhdf5 turns an error of ours into one of its own.
+        raise source.error or error from None
+
+
+class _ReadThrough(io.RawIOBase):
+    """A file that is read by a function."""
+
+    def __init__(self, size_bytes: int, read: Callable[[int, memoryview], None]) -> None:
+        self._size_bytes, self._read, self._place = size_bytes, read, 0
+        self.error: IntegrityError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size_bytes}[whence]
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        view = view[: max(0, self._size_bytes - self._place)]
+        try:
+            if view:
+                self._read(self._place, view)
+        except IntegrityError as error:
+            self.error = error
+            raise
+        self._place += len(view)
+        return len(view)
+
+
 def survey_image(path: Path, content: bytes) -> Survey:
     """The same for the bytes of a file that is not on disk yet; `path` is what errors call it."""
     _check_envelope(path, content[:_ENVELOPE_BYTES], len(content))
@@ -137,7 +187,7 @@ def _check_envelope(path: Path, start: bytes, size_bytes: int) -> None:
         raise IntegrityError(path, f"has {size_bytes:,} bytes, its header says {int.from_bytes(end, 'little'):,}")
 
 
-def _survey(path: Path, source: Path | io.BytesIO, size_bytes: int) -> Survey:
+def _survey(path: Path, source: Path | io.BytesIO | _ReadThrough, size_bytes: int) -> Survey:
     try:
         with h5py.File(source, "r", locking=False) as file:
             return Survey(dict(_attributes(path, file)), dict(_extents(path, file, size_bytes, 0)))

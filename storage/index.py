@@ -6,7 +6,8 @@
 
 The sidecars stay the truth. A shard's summary is used only while its sidecar has the size and time of change that the
 index names; failing that, while its bytes have the sha256 that it names; else the sidecar itself is read. So the index
-may be old, damaged, or not there, and only costs time. Refuses to know facts and provenance: those are in the sidecars.
+may be old, damaged, or not there, and only costs time. It also remembers which shards had a sidecar, so that one which
+disappears is missed. Refuses to know facts and provenance: those are in the sidecars.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import accumulate, chain, pairwise
@@ -25,11 +26,12 @@ from numpy.typing import NDArray
 
 from storage.account import Part, Sidecar
 from storage.atomic import publish
+from storage.errors import IntegrityError
 from storage.layout import VariantLayout, shard_and_number
 from storage.sidecar import parse_sidecar
 from storage.verdicts import DONE, TAXONOMY_VERSION, State, Verdict
 
-FORMAT = "video-highlights index 2"
+FORMAT = "video-highlights index 3"
 SETTLED_NS = 2_000_000_000
 """A sidecar that changed less than this before the index was written may have changed again within one tick of the file
 system's clock: its time says nothing, its sha256 does."""
@@ -93,13 +95,17 @@ class Summary:
 
 
 def summaries(layout: VariantLayout, *, by_content: bool = False) -> dict[int, Summary]:
-    """Shard → its summary, ascending, for the shards that have a sidecar. Raises IntegrityError for a damaged sidecar.
+    """Shard → its summary, ascending, for the shards that have a sidecar.
 
     With `by_content` no time of change is believed: every sidecar is read and hashed.
+    Raises IntegrityError for a sidecar that is damaged, or lost (see `lost_shards`).
     """
     known, settled_ns = _known(layout)
+    stamps, with_parts = _listed(layout)
+    for shard in sorted((known.keys() | with_parts) - stamps.keys()):
+        _refuse_lost(layout, shard)
     found = {}
-    for shard, stamp in sorted(_stamps(layout)):
+    for shard, stamp in sorted(stamps.items()):
         summary = _current(layout, shard, stamp, known.get(shard), 0 if by_content else settled_ns)
         if summary is not None:
             found[shard] = summary
@@ -107,13 +113,25 @@ def summaries(layout: VariantLayout, *, by_content: bool = False) -> dict[int, S
 
 
 def summary(layout: VariantLayout, shard: int) -> Summary | None:
-    """One shard's; None if it has no sidecar. Raises IntegrityError."""
+    """One shard's; None if it has none yet. Raises IntegrityError for a sidecar that is damaged or lost."""
     known, settled_ns = _known(layout)
     try:
         stamp = _stamp(layout.sidecar(shard).stat())
     except FileNotFoundError:
+        if shard in known or shard in _listed(layout)[1]:
+            _refuse_lost(layout, shard)
         return None
     return _current(layout, shard, stamp, known.get(shard), settled_ns)
+
+
+def lost_shards(layout: VariantLayout) -> tuple[int, ...]:
+    """The shards whose sidecar is gone, ascending.
+
+    A sidecar was there if the index names it, or if the shard has parts: an account, if an empty one, is written before
+    the first part. A shard without either was never built.
+    """
+    stamps, with_parts = _listed(layout)
+    return tuple(sorted((_known(layout)[0].keys() | with_parts) - stamps.keys()))
 
 
 def refresh(layout: VariantLayout) -> None:
@@ -143,13 +161,32 @@ def _lines(found: Iterable[Summary], column: int) -> list[str]:
     return b"".join([one.columns[column] for one in found]).decode("ascii").splitlines()
 
 
-def _stamps(layout: VariantLayout) -> Iterator[tuple[int, Stamp]]:
-    if not layout.folder.is_dir():
-        return
-    for entry in os.scandir(layout.folder):
+def _listed(layout: VariantLayout) -> tuple[dict[int, Stamp], set[int]]:
+    """The stamps of all sidecars, by shard; and the shards that have parts."""
+    stamps: dict[int, Stamp] = {}
+    with_parts: set[int] = set()
+    for entry in os.scandir(layout.folder) if layout.folder.is_dir() else ():
         named = shard_and_number(entry.name)
-        if named is not None and entry.name == layout.sidecar(named[0]).name:
-            yield named[0], _stamp(entry.stat())
+        if named is None:
+            continue
+        if named[1] is not None:
+            with_parts.add(named[0])
+        elif entry.name == layout.sidecar(named[0]).name:
+            stamps[named[0]] = _stamp(entry.stat())
+    return stamps, with_parts
+
+
+def _refuse_lost(layout: VariantLayout, shard: int) -> None:
+    path = layout.sidecar(shard)
+    if path.exists():
+        return  # it came while the folder was being listed
+    folder = layout.folder.parents[1]
+    raise IntegrityError(
+        path,
+        "is lost: this shard has parts, or the index names it. Run `python -m storage audit --repair "
+        f"{folder}`, which makes it anew from the parts; if the shard was deleted on purpose, delete "
+        f"{layout.index_file.name} too.",
+    )
 
 
 def _stamp(status: os.stat_result) -> Stamp:

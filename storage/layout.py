@@ -4,6 +4,7 @@
     ROOT/<catalog>/videos/012/v_<id>.<hash>.mp4 + .json         media, and what became of asking for it
     ROOT/<catalog>/features/<variant>-<fp>/settings.json
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.h5    immutable part
+    ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.sums  checksums of the part's blocks
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.json       sidecar: the only file ever replaced
     ROOT/<catalog>/features/<variant>-<fp>/index.bin            what all sidecars say, to open them quickly
     ROOT/<catalog>/features/<variant>-<fp>/spool/012/           finished videos that wait for their part
@@ -35,6 +36,7 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/.*", re.DOTALL)
 """An address: `s3://bucket/key`, also as `s3:/bucket/key`, which a path makes of it."""
 
 _VARIANT_FOLDER = re.compile(rf"({VARIANT_NAME.pattern})-([0-9a-f]{{12}})")
+_CHECKSUMS_FILE = re.compile(r"(shard_[0-9]{3,}\.p[0-9]{3,})\.sums")
 _SHARD_FILE = re.compile(r"shard_([0-9]{3,})(?:\.json|\.p([0-9]{3,})\.h5)")
 
 
@@ -78,6 +80,12 @@ def shard_and_number(file_name: str) -> tuple[int, int | None] | None:
     return int(match[1]), None if match[2] is None else int(match[2])
 
 
+def part_of_checksums(file_name: str) -> str | None:
+    """The name of the part that a checksum file is about; None for any other file."""
+    match = _CHECKSUMS_FILE.fullmatch(file_name)
+    return f"{match[1]}.h5" if match else None
+
+
 def part_number(file_name: str) -> int:
     """The number in a part's name; -1 for any other name, so that it comes before all parts."""
     parsed = shard_and_number(file_name)
@@ -109,6 +117,10 @@ class VariantLayout:
     def part(self, shard: int, number: int) -> Path:
         """An immutable HDF5 file with some of the shard's videos."""
         return self.folder / f"shard_{shard:03d}.p{number:03d}.h5"
+
+    def checksums(self, part_file: str) -> Path:
+        """The checksums of the blocks of a part, which is given by its name."""
+        return (self.folder / part_file).with_suffix(".sums")
 
     def spool(self, shard: int) -> Path:
         """Folder of finished videos that wait for their part."""

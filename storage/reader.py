@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import IntegrityError, LookupFailed, UntrustedFile
-from storage.hdf5 import Extent, Survey, survey
+from storage.files.block_checksums import CheckedReads, Read, read_checksums
+from storage.hdf5 import Extent, Survey, survey, survey_checked
 from storage.records import JSON, VIDEO_ID, Array, FeatureTrack, Ragged
 from storage.sealed import unseal
 
@@ -26,9 +27,6 @@ FORMAT_VERSION = 1
 ARRAY_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 _TABLES = frozenset({"ids", "offsets", "digests", "records", "spans"})
 _MOST_OPEN_FILES = 64
-
-Fetch = Callable[[int, memoryview], None]
-"""(offset in bytes, buffer): fill the whole buffer from there, or raise IntegrityError."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class ArrayForm:
 class PartTable:
     """A part's tables, checked, and its rows on demand."""
 
-    def __init__(self, path: Path, found: Survey, fetch: Fetch) -> None:
+    def __init__(self, path: Path, found: Survey, fetch: Read) -> None:
         self._path = path
         self._extents = found.extents
         self._fetch = fetch
@@ -177,13 +175,18 @@ class PartTable:
 
 
 class PartReader:
-    """A part on disk. Opened at first use; pickles as its path; one reader may serve many threads."""
+    """A part on disk. Opened at first use; pickles as its path; one reader may serve many threads.
 
-    def __init__(self, path: Path) -> None:
+    With `checksums_sha256`, the sha256 of the checksum file beside it, each block is checked when this reader first
+    touches it; a copy that came by pickling checks for itself. Without, nothing is checked.
+    """
+
+    def __init__(self, path: Path, checksums_sha256: str = "") -> None:
         self.path = path
+        self.checksums_sha256 = checksums_sha256
 
-    def __reduce__(self) -> tuple[type[PartReader], tuple[Path]]:
-        return PartReader, (self.path,)
+    def __reduce__(self) -> tuple[type[PartReader], tuple[Path, str]]:
+        return PartReader, (self.path, self.checksums_sha256)
 
     def __repr__(self) -> str:
         return f"PartReader({str(self.path)!r})"
@@ -192,7 +195,10 @@ class PartReader:
     def table(self) -> PartTable:
         """The checked tables. Raises IntegrityError for a file that is not a whole part, or is not there."""
         try:
-            return PartTable(self.path, survey(self.path), self._fetch)
+            if self._checked is None:
+                return PartTable(self.path, survey(self.path), self._fetch)
+            size_bytes = self._identity[2]
+            return PartTable(self.path, survey_checked(self.path, size_bytes, self._checked.fill), self._checked.fill)
         except OSError as error:
             raise IntegrityError(self.path, f"cannot be opened: {error.strerror or error}") from error
 
@@ -214,6 +220,20 @@ class PartReader:
         return self.table.track(video_id).digest()
 
     @cached_property
+    def _checked(self) -> CheckedReads | None:
+        if not self.checksums_sha256:
+            return None
+        path = self.path.with_suffix(".sums")
+        try:
+            checksums = read_checksums(path, self.checksums_sha256)
+        except IntegrityError as error:
+            raise IntegrityError(path, f"{error.problem}; {_advice(self.path)}") from error
+        if checksums.size_bytes != self._identity[2]:
+            problem = f"has {self._identity[2]:,} bytes, its checksums are of {checksums.size_bytes:,}"
+            raise IntegrityError(self.path, f"{problem}; {_advice(self.path)}")
+        return CheckedReads(self.path, checksums, self._fetch, _advice(self.path))
+
+    @cached_property
     def _identity(self) -> tuple[int, int, int, int]:
         return _identity_of(self.path.stat())
 
@@ -222,6 +242,11 @@ class PartReader:
             _opened(self.path, self._identity).fill(offset, buffer)
         except OSError as error:
             raise IntegrityError(self.path, f"cannot be read: {error.strerror or error}") from error
+
+
+def _advice(path: Path) -> str:
+    # A part lies at ROOT/<catalog>/features/<variant>/.
+    return f"run `python -m storage audit --repair {path.absolute().parents[2]}`"
 
 
 class _OpenFile:
@@ -255,7 +280,7 @@ def _identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def fetch_from(content: bytes) -> Fetch:
+def fetch_from(content: bytes) -> Read:
     """A source of bytes for a part that is not on disk yet."""
 
     def fetch(offset: int, buffer: memoryview) -> None:

@@ -1,4 +1,4 @@
-"""Mends what an audit found: rebuilds sidecars from parts, sets damaged parts aside, takes in or drops orphans.
+"""Mends what an audit found: rebuilds sidecars from parts, and checksums; sets damaged parts aside; takes in orphans.
 
 Nothing that may still be of use is deleted: what is damaged is renamed `*.damaged`. Ids whose rows are gone lose their
 verdict, so that the next run does them again. Refuses to work on a shard that somebody builds at the moment.
@@ -6,7 +6,7 @@ verdict, so that the next run does them again. Refuses to work on a shard that s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,14 +16,16 @@ from storage.audit import Finding, Kind, audit_shard, audit_variant, part_files
 from storage.catalog import Catalog, read_catalog
 from storage.errors import IntegrityError, LookupFailed
 from storage.faults import disk_fault
-from storage.layout import Layout, VariantLayout, part_number
+from storage.features.sealing import seal_part
+from storage.index import refresh
+from storage.layout import Layout, VariantLayout, part_number, part_of_checksums
 from storage.lease import lease, tidy
 from storage.reader import PartReader
 from storage.records import JSON
 from storage.sidecar import write_sidecar
 from storage.store import variant_layouts
 
-_MENDABLE = frozenset({Kind.SIDECAR, Kind.PART, Kind.ORPHAN})
+_MENDABLE = frozenset({Kind.SIDECAR, Kind.PART, Kind.CHECKSUMS, Kind.ORPHAN})
 
 
 def repair(folder: Path, *, deep: bool) -> list[str]:
@@ -36,10 +38,44 @@ def repair(folder: Path, *, deep: bool) -> list[str]:
     told: list[str] = []
     for variant in variant_layouts(folder):
         findings = audit_variant(variant, catalog, deep=deep).findings
+        told += _settings_aside(findings)
         for shard in sorted({finding.shard for finding in findings if finding.shard is not None}):
             with lease(layout.lease(shard)):
                 told += _Mending(variant, catalog, shard).run(deep=deep)
+        told += _without_strays(variant)
+        if any(finding.kind is Kind.SIDECAR for finding in findings):
+            remove(variant.index_file)  # it may name a shard of which nothing is left
+        refresh(variant)
     return told + _tidy_up(layout)
+
+
+def _settings_aside(findings: Sequence[Finding]) -> list[str]:
+    told = []
+    for finding in findings:
+        if finding.kind is Kind.SETTINGS and finding.path.exists():
+            aside = set_aside(finding.path)
+            told.append(f"set {finding.path} aside as {aside.name}; the next run with the same settings writes it anew")
+    return told
+
+
+def _without_strays(variant: VariantLayout) -> list[str]:
+    names = [path.name for path in variant.folder.iterdir()]
+    strays = [name for name in sorted(names) if (about := part_of_checksums(name)) and about not in names]
+    for name in strays:
+        remove(variant.folder / name)
+    return [f"removed {name}, since its part is not there" for name in strays]
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to `*.damaged`, so that nothing takes it for whole and nobody misses it; its new place."""
+    number, aside = 0, path.with_name(f"{path.name}.damaged")
+    while aside.exists():
+        number, aside = number + 1, path.with_name(f"{path.name}.{number + 1}.damaged")
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise disk_fault(error, path) from error
+    return aside
 
 
 def _tidy_up(layout: Layout) -> list[str]:
@@ -67,6 +103,9 @@ class _Mending:
         for path in part_files(self.layout, self.shard):
             if path.name not in {part.file for part in account.parts}:
                 account = self._take_in(account, path)
+        if sidecar is None and not account.parts:
+            self.told.append(f"nothing is left of shard {self.shard}: the next run does its videos")
+            return self.told
         if account != sidecar:
             write_sidecar(self.layout, account)
             self.told.append(
@@ -81,12 +120,22 @@ class _Mending:
         return Sidecar(self.catalog.name, self.shard, self.layout.variant, self.layout.fingerprint)
 
     def _without_damage(self, sidecar: Sidecar, findings: list[Finding]) -> Sidecar:
-        damaged = [finding for finding in findings if finding.kind is Kind.PART]
-        for finding in damaged:
-            if finding.path.exists():
-                self._set_aside(finding.path)
-            self.told.append(f"dropped the {len(finding.video_ids)} ids of {finding.path.name}; the next run does them")
-        return sidecar.without_parts(finding.path.name for finding in damaged)
+        damaged = {finding.path.name for finding in findings if finding.kind is Kind.PART}
+        unchecked = {finding.path for finding in findings if finding.kind is Kind.CHECKSUMS}
+        parts = []
+        for part in sidecar.parts:
+            if part.file not in damaged and self.layout.checksums(part.file) in unchecked:
+                try:
+                    part = seal_part(self.layout, part)
+                    self.told.append(f"wrote the checksums of {part.file}, which is whole")
+                except IntegrityError:
+                    damaged.add(part.file)
+            parts.append(part)
+        for file in sorted(damaged):
+            if (path := self.layout.folder / file).exists():
+                self._set_aside(path)
+            self.told.append(f"dropped the {len(sidecar.live_in(file))} ids of {file}; the next run does them")
+        return replace(sidecar, parts=tuple(parts)).without_parts(damaged)
 
     def _take_in(self, account: Sidecar, path: Path) -> Sidecar:
         try:
@@ -100,7 +149,7 @@ class _Mending:
             remove(path)
             self.told.append(f"removed {path.name}: other parts hold the same rows")
             return account
-        return self._joined(account, part, entries, provenance)
+        return self._joined(account, seal_part(self.layout, part), entries, provenance)
 
     def _joined(
         self, account: Sidecar, part: Part, entries: Mapping[str, Entry], provenance: Mapping[str, JSON]
@@ -122,13 +171,7 @@ class _Mending:
         )
 
     def _set_aside(self, path: Path) -> None:
-        number, aside = 0, path.with_name(f"{path.name}.damaged")
-        while aside.exists():
-            number, aside = number + 1, path.with_name(f"{path.name}.{number + 1}.damaged")
-        try:
-            path.rename(aside)
-        except OSError as error:
-            raise disk_fault(error, path) from error
+        aside = set_aside(path)
         self.told.append(f"set {path.name} aside as {aside.name}")
 
 

@@ -1,7 +1,9 @@
 """The shard's account on disk, and the two ways it changes: `commit` adds videos, `compact` packs them anew.
 
-Parts are published first and never touched again; the sidecar, the only file ever replaced, comes last. So a kill at
-any instant leaves the old account or the new one. Refuses to know who else writes: hold the shard's lease.
+Parts and the checksums of their blocks are published first; the sidecar, the only file ever replaced, comes last. So a
+kill at any instant leaves the old account or the new one. Before a shard's first part an empty
+account is written: so parts without a sidecar never come from a kill, and say that a sidecar was lost. Refuses to know
+who else writes: hold the shard's lease.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TypeVar
 from storage.account import Entry, Part, Sidecar, logical_digest
 from storage.atomic import publish, remove, size_and_sha256
 from storage.errors import IntegrityError
+from storage.files.block_checksums import BlockChecksums, checksums_of
 from storage.layout import VariantLayout, part_number
 from storage.reader import PartHeader, PartReader
 from storage.records import JSON, FeatureTrack
@@ -33,6 +36,7 @@ __all__ = [
     "parse_sidecar",
     "read_sidecar",
     "request_retry",
+    "write_checksums",
     "write_sidecar",
 ]
 
@@ -65,6 +69,14 @@ def write_sidecar(layout: VariantLayout, sidecar: Sidecar) -> None:
     publish(layout.sidecar(sidecar.shard), seal(sidecar.to_json()), replace=True)
 
 
+def write_checksums(layout: VariantLayout, part_file: str, checksums: BlockChecksums) -> str:
+    """Publish the checksums of a part's blocks; returns the sha256 of that file, for the sidecar."""
+    content = checksums.encode()
+    # Replaces what an earlier part of that name, now set aside, may have left.
+    publish(layout.checksums(part_file), content, replace=True)
+    return hashlib.sha256(content).hexdigest()
+
+
 def commit(
     layout: VariantLayout,
     catalog: str,
@@ -82,13 +94,14 @@ def commit(
     A video that is kept already with the same digest stays where it is, so committing twice changes nothing; one with
     another digest moves to its new part.
     """
-    known = read_sidecar(layout, shard) or Sidecar(catalog, shard, layout.variant, layout.fingerprint)
+    found = read_sidecar(layout, shard)
+    known = found or Sidecar(catalog, shard, layout.variant, layout.fingerprint)
     if known.catalog != catalog:
         raise IntegrityError(layout.sidecar(shard), f"belongs to the catalog {known.catalog!r}, not to {catalog!r}")
     wanted = {video_id for video_id, entry in entries.items() if entry.is_done}
     kept: dict[str, Entry] = {}
     fresh = _fresh(tracks, known, wanted, kept)
-    writer = _PartWriter(layout, replace(known, provenance=provenance))
+    writer = _PartWriter(layout, replace(known, provenance=provenance), is_first=found is None)
     for pack in _packs(fresh, lambda track: track.nbytes, max_part_bytes):
         writer.write(pack, entries)
     if missing := wanted - kept.keys() - writer.entries.keys():
@@ -122,6 +135,7 @@ def compact(layout: VariantLayout, shard: int, *, max_part_bytes: int) -> Sideca
     write_sidecar(layout, sidecar)
     for part in known.parts:
         remove(layout.folder / part.file)
+        remove(layout.checksums(part.file))
     return sidecar
 
 
@@ -147,8 +161,10 @@ def request_retry(layout: VariantLayout, shard: int, reasons: Collection[str]) -
 class _PartWriter:
     """Publishes packs under the next free numbers, and remembers what is where."""
 
-    def __init__(self, layout: VariantLayout, account: Sidecar) -> None:
+    def __init__(self, layout: VariantLayout, account: Sidecar, *, is_first: bool = False) -> None:
+        """`is_first`: the shard has no sidecar yet."""
         self.account = account
+        self._is_first = is_first
         self.parts: list[Part] = []
         self.entries: dict[str, Entry] = {}
         self._layout = layout
@@ -167,8 +183,13 @@ class _PartWriter:
         content = part_image(likely_path, self.account.header, tracks, records)
         sha256 = hashlib.sha256(content).hexdigest()
         path = self._free_path(sha256)
+        if self._is_first:
+            write_sidecar(self._layout, replace(self.account, provenance={}))
+            self._is_first = False
         publish(path, content, replace=False)
-        self.parts.append(Part(path.name, sha256, len(content), len(tracks), sum(track.rows for track in tracks)))
+        rows = sum(track.rows for track in tracks)
+        checksums = write_checksums(self._layout, path.name, checksums_of([content]))
+        self.parts.append(Part(path.name, sha256, len(content), len(tracks), rows, checksums))
         self.entries |= {video_id: replace(entry, part=path.name) for video_id, entry in described.items()}
 
     def _free_path(self, sha256: str) -> Path:

@@ -7,9 +7,10 @@ for. Everything here pickles and survives fork and spawn. Refuses to write.
 from __future__ import annotations
 
 import json
+import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from storage.errors import IntegrityError, LookupFailed
 from storage.fingerprint import differences, fingerprint
 from storage.handles import VideoHandle
 from storage.index import Summary, done_ids, logical_digest_of, summaries
-from storage.layout import Layout, VariantLayout, parse_variant, shard_and_number
+from storage.layout import Layout, VariantLayout, parse_variant
 from storage.reader import PartHeader, PartReader
 from storage.records import JSON
 from storage.sidecar import read_sidecar
@@ -30,12 +31,16 @@ from storage.verdicts import Verdict
 class FeatureStore:
     """All variants of one catalog, kept in `ROOT/<catalog>`.
 
-    The size of every part is checked when it is first opened; with `verify=True` its sha256 too.
+    The size of every part is checked when it is first opened, and each block of it against its checksum when this
+    process first touches it: what is damaged raises IntegrityError and is never returned. `check=False` leaves the
+    blocks unchecked; `verify=True` reads each part whole when it is first opened, and compares its sha256 too. A memory
+    map of a part, or h5py, sees the bytes as they are: neither goes through these checks.
     """
 
-    def __init__(self, path: Path | str, *, verify: bool = False) -> None:
+    def __init__(self, path: Path | str, *, verify: bool = False, check: bool = True) -> None:
         self.folder = Path(path)
         self._verify = verify
+        self._check = check
 
     def variants(self) -> tuple[str, ...]:
         """Full names (`c3d-0123456789ab`) of what was extracted, sorted."""
@@ -46,7 +51,7 @@ class FeatureStore:
         layouts = self._variant_layouts()
         found = [layout for layout in layouts if name in (layout.folder.name, layout.variant)]
         if len(found) == 1:
-            return VariantReader(found[0], verify=self._verify)
+            return VariantReader(found[0], verify=self._verify, check=self._check)
         if not found:
             there = ", ".join(self.variants()) or "nothing yet"
             raise LookupFailed(f"{self.folder} has no variant {name!r}; it has {there}")
@@ -64,9 +69,10 @@ class FeatureStore:
 class VariantReader(Mapping[str, "VideoHandle"]):
     """One extractor with one group of settings: video id → its rows. Its keys are the videos that are done."""
 
-    def __init__(self, layout: VariantLayout, *, verify: bool = False) -> None:
+    def __init__(self, layout: VariantLayout, *, verify: bool = False, check: bool = True) -> None:
         self.layout = layout
         self._verify = verify
+        self._check = check
         self._parts: dict[str, PartReader] = {}
         self._sidecars_read: dict[int, Sidecar] = {}
 
@@ -94,8 +100,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
     @cached_property
     def sidecars(self) -> Mapping[int, Sidecar]:
         """Shard → its account, for the shards that have one. Raises IntegrityError."""
-        names = [shard_and_number(path.name) for path in self.layout.folder.glob("shard_*.json")]
-        accounts = {name[0]: read_sidecar(self.layout, name[0]) for name in sorted(filter(None, names))}
+        accounts = {shard: read_sidecar(self.layout, shard) for shard in self._summaries}
         return {shard: account for shard, account in accounts.items() if account is not None}
 
     @property
@@ -175,7 +180,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
     def _part(self, found: Summary, part: Part) -> PartReader:
         if part.file not in self._parts:
             header = PartHeader(found.catalog, found.shard, self.layout.variant, self.layout.fingerprint)
-            self._parts[part.file] = open_part(self.layout, header, part, verify=self._verify)
+            self._parts[part.file] = open_part(self.layout, header, part, verify=self._verify, check=self._check)
         return self._parts[part.file]
 
 
@@ -201,8 +206,12 @@ def read_settings(layout: VariantLayout) -> dict[str, Any]:
     return settings
 
 
-def open_part(layout: VariantLayout, header: PartHeader, part: Part, *, verify: bool) -> PartReader:
-    """A part, after checking that it is what its sidecar says: by size and header, with `verify` by sha256 too."""
+def open_part(layout: VariantLayout, header: PartHeader, part: Part, *, verify: bool, check: bool = True) -> PartReader:
+    """A part, after checking that it is what its sidecar says: by size and header, with `verify` by sha256 too.
+
+    With `check` its reader checks every block when it first touches it; for a part without checksums, of an earlier
+    release, one warning says so.
+    """
     path = layout.folder / part.file
     if not path.is_file():
         raise IntegrityError(path, "is missing; run `python -m storage audit --repair` and build the shard again")
@@ -210,10 +219,27 @@ def open_part(layout: VariantLayout, header: PartHeader, part: Part, *, verify: 
         raise IntegrityError(path, f"has {path.stat().st_size:,} bytes, its sidecar says {part.size_bytes:,}")
     if verify and size_and_sha256(path)[1] != part.sha256:
         raise IntegrityError(path, "was altered: its sha256 is not what its sidecar says")
-    reader = PartReader(path)
+    if check and not verify and not part.checksums_sha256:
+        _warn_of_unsealed(layout.folder)
+    reader = PartReader(path, part.checksums_sha256 if check else "")
     if reader.header != header:
         raise IntegrityError(path, f"is a part of {reader.header}, expected {header}; it was copied here")
     return reader
+
+
+class UnsealedParts(UserWarning):
+    """Parts of an earlier release have no checksums, so damage in them is not seen when they are read."""
+
+
+@cache
+def _warn_of_unsealed(folder: Path) -> None:
+    """Once in a process for each variant."""
+    told = "has parts without checksums, as earlier releases wrote them: what is damaged in them is not noticed"
+    warnings.warn(
+        f"{folder} {told}. `python -m storage seal {folder.parents[1]}` checks them whole and adds checksums.",
+        UnsealedParts,
+        stacklevel=2,
+    )
 
 
 def _differences(layouts: list[VariantLayout]) -> str:

@@ -29,6 +29,7 @@ SHARED_BY = {
     "detectron2": {"models"},
     "PIL": {"models"},
     "h5py": {"storage"},
+    "xxhash": {"storage"},
     "safetensors": {"models", "trainer"},
     "av": {"pipeline"},
     "torchcodec": {"pipeline"},

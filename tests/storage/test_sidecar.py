@@ -18,6 +18,7 @@ from storage import atomic
 from storage.account import Entry, Part, Sidecar
 from storage.errors import DiskFull, IntegrityError
 from storage.fingerprint import readable
+from storage.index import lost_shards
 from storage.layout import VariantLayout
 from storage.records import JSON, FeatureTrack
 from storage.sealed import seal, unseal
@@ -128,27 +129,30 @@ def _same_state(layout: VariantLayout, states: list[str]) -> None:
 @pytest.mark.parametrize(
     ("work", "steps"),
     [
-        ("commit", 2 * 7 + 6),  # two parts of seven steps each, then the sidecar, whose replacement takes six
-        ("compact", 2 * 7 + 6 + 3),  # the same, and three old parts to remove
+        ("first", 6 + 2 * 13 + 6),  # an empty sidecar first
+        ("commit", 2 * 13 + 6),  # two parts of seven steps and checksums of six, then the sidecar, which takes six
+        ("compact", 2 * 13 + 6 + 2 * 3),  # the same, and three old parts with their checksums to remove
     ],
 )
 def test_a_kill_at_any_step_leaves_the_old_account_or_the_new_and_the_next_run_gets_there(
     tmp_path: Path, work: str, steps: int
 ) -> None:
     def act(layout: VariantLayout) -> Sidecar:
-        if work == "commit":
+        if work != "compact":
             return commit_tracks(layout, TRACKS[3:], part_bytes=SMALL)
         return compact(layout, 0, max_part_bytes=SMALL)
 
     start, whole = variant_layout(tmp_path / "start"), variant_layout(tmp_path / "whole")
-    before = logical_digest([commit_tracks(start, TRACKS[:3], part_bytes=1)])
+    nothing = ["nothing", logical_digest([])]
+    before = nothing if work == "first" else [logical_digest([commit_tracks(start, TRACKS[:3], part_bytes=1)])]
     shutil.copytree(start.folder, whole.folder, dirs_exist_ok=True)
     after = logical_digest([act(whole)])
     for place in range(steps + 1):
         layout = variant_layout(tmp_path / f"killed{place}")
         shutil.copytree(start.folder, layout.folder, dirs_exist_ok=True)
         assert killed_at(place, partial(act, layout)) == (place < steps)
-        _same_state(layout, [before, after])
+        _same_state(layout, [*before, after])
+        assert lost_shards(layout) == ()
         act(layout)
         _same_state(layout, [after])
 
@@ -171,7 +175,7 @@ def test_a_full_disk_in_the_middle_of_a_commit_is_told_and_leaves_the_old_accoun
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert read_sidecar(layout, 0) == before
     assert parts_on_disk(layout) == ["shard_000.p000.h5"]
-    assert len(list(layout.folder.iterdir())) == 3  # settings, part, sidecar: no temporary
+    assert len(list(layout.folder.iterdir())) == 4  # settings, part, its checksums, sidecar: no temporary
     assert commit_tracks(layout, [large]).entries["x"].rows == 10
 
 
@@ -258,8 +262,10 @@ def _change(path: str, value: JSON) -> Callable[[dict[str, JSON]], None]:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("format", "x", "is not a 'video-highlights sidecar' of version 1"),
-        ("format_version", 2, "of version 1"),
+        ("format", "x", "is a 'x' of version 2; this release reads"),
+        ("format_version", 3, "of version 3; this release reads"),
+        ("format_version", 1, "a part has unknown fields: checksums_sha256"),
+        ("parts/0/checksums_sha256", None, "field 'checksums_sha256' of a part is None"),
         ("shard", "0", "field 'shard' of the sidecar is '0', not a int"),
         ("shard", True, "field 'shard'"),
         ("parts", {}, "field 'parts' of the sidecar"),

@@ -1,0 +1,79 @@
+"""Checksums for parts that have none yet, or whose checksums were lost: written after the whole part was checked.
+
+Refuses to repair: a part that is not what its sidecar says stays as it is, and is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from storage.account import Part
+from storage.catalog import read_catalog
+from storage.errors import IntegrityError
+from storage.files.block_checksums import checksums_of
+from storage.index import refresh
+from storage.layout import Layout, VariantLayout
+from storage.lease import lease
+from storage.sidecar import read_sidecar, write_checksums, write_sidecar
+from storage.store import variant_layouts
+
+_PIECE_BYTES = 1 << 20
+
+
+def seal_store(folder: Path) -> Iterator[str]:
+    """Give every part of the catalog kept in `folder` (`ROOT/<catalog>`) checksums; a sentence for each shard changed.
+
+    Raises IntegrityError for a part, or sidecar, that is not what its record says, and LeaseHeld for a shard that is
+    being built; what was sealed by then stays so.
+    """
+    catalog = read_catalog(folder)
+    layout = Layout(folder.absolute().parent, folder.absolute().name)
+    for variant in variant_layouts(folder):
+        for shard in range(catalog.shard_count):
+            known = read_sidecar(variant, shard)
+            if known is None or all(part.checksums_sha256 for part in known.parts):
+                continue
+            with lease(layout.lease(shard)):
+                if count := _seal_shard(variant, shard):
+                    yield f"{variant.folder.name} shard {shard}: {count} parts checked whole, and given checksums"
+        refresh(variant)
+
+
+def seal_part(layout: VariantLayout, part: Part) -> Part:
+    """Write the checksums of a part; returns how its sidecar has to name it then.
+
+    Raises IntegrityError unless the part's size and sha256 are those that its sidecar has.
+    """
+    path = layout.folder / part.file
+    sha = hashlib.sha256()
+
+    def hashed() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE_BYTES):
+                sha.update(piece)
+                yield piece
+
+    try:
+        checksums = checksums_of(hashed())  # of the very bytes whose sha256 is compared
+    except OSError as error:
+        raise IntegrityError(path, f"cannot be read: {error.strerror or error}") from error
+    if (checksums.size_bytes, sha.hexdigest()) != (part.size_bytes, part.sha256):
+        raise IntegrityError(
+            path,
+            "was altered: its sha256 is not what its sidecar says; "
+            f"run `python -m storage audit --repair {layout.folder.parents[1]}`",
+        )
+    return replace(part, checksums_sha256=write_checksums(layout, part.file, checksums))
+
+
+def _seal_shard(variant: VariantLayout, shard: int) -> int:
+    known = read_sidecar(variant, shard)
+    if known is None:
+        return 0
+    parts = tuple(part if part.checksums_sha256 else seal_part(variant, part) for part in known.parts)
+    if parts != known.parts:
+        write_sidecar(variant, replace(known, parts=parts))
+    return sum(one != other for one, other in zip(parts, known.parts, strict=True))
