@@ -12,7 +12,7 @@ import luigi
 
 from pipeline.catalogs.archive import list_folder, pack_folder
 from pipeline.catalogs.source import read_source
-from pipeline.catalogs.survey import Survey, write_oddities
+from pipeline.catalogs.survey import DROPPED, Survey, example, write_oddities
 from pipeline.catalogs.table import Published, catalog_spec
 from storage import atomic
 from storage.catalog import Catalog, read_catalog, write_catalog
@@ -70,9 +70,14 @@ def _told(survey: Survey, listed: Path) -> Iterator[str]:
     people = f" by {len(catalog.users):,} users" if catalog.users else ""
     marks = f"{len(catalog.annotations):,} annotations{people}"
     yield f"{catalog.name}: {len(catalog.videos):,} videos, {marks}, {catalog.shard_count} shards"
-    odd = [f"{len(cases):,} {name}" for name, cases in survey.oddities.items() if cases]
+    found = {name: cases for name, cases in survey.oddities.items() if cases}
+    odd = [f"{len(cases):,} {name}" for name, cases in found.items() if not name.startswith(DROPPED)]
     if odd:
         yield f"{catalog.name}: kept as published, though odd: {', '.join(odd)}; listed in {listed}"
+    for name, cases in found.items():
+        if name.startswith(DROPPED):
+            reason = name.removeprefix(DROPPED)
+            yield f"{catalog.name}: left out: {len(cases):,} {reason}, as in {example(cases[0])}; listed in {listed}"
 
 
 def is_current(settings: Settings) -> bool:

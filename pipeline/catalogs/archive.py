@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from pipeline.catalogs.survey import example
 from storage.errors import SettingsError
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -45,10 +46,11 @@ def names_below(folder: Path, pattern: str) -> list[str]:
     if not folder.is_dir():
         raise SettingsError((f"annotation folder {folder} does not exist. Mend the path.",))
     wanted = re.compile(pattern)
-    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
     found = [name for name in paths if wanted.fullmatch(name) and (folder / name).is_file()]
     if not found:
-        raise SettingsError((f"{folder} holds none of the published files, whose paths look like {pattern}",))
+        held = _held(name for name in paths if (folder / name).is_file())
+        raise SettingsError((f"{folder} holds none of the published files, whose paths look like {pattern}; {held}",))
     return found
 
 
@@ -81,11 +83,19 @@ def unpack(source: bytes, pattern: str, dataset: str) -> Mapping[str, bytes]:
                 raise SettingsError((f"the archive of {dataset} holds more than {MAX_BYTES:,} bytes",))
             # read() checks length and CRC against what the directory says, which was just limited.
             contents = {path: archive.read(info) for path, info in members.items()}
+            held = _held(paths)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise SettingsError((f"the annotations of {dataset} are no ZIP that can be read: {error}",)) from error
     if not contents:
-        raise SettingsError((f"the archive of {dataset} holds none of its files, whose paths look like {pattern}",))
+        fault = f"the archive of {dataset} holds none of its files, whose paths look like {pattern}; {held}"
+        raise SettingsError((fault,))
     return contents
+
+
+def _held(names: Iterable[str]) -> str:
+    """What is there instead."""
+    there = sorted(names)
+    return f"it holds {len(there):,} files, such as {example(there[0])}" if there else "it holds no file"
 
 
 def _common_folder(names: list[str]) -> str:

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from pipeline.catalogs.form import Findings, needed
-from pipeline.catalogs.survey import Survey
+from pipeline.catalogs.survey import Survey, example
 from storage.errors import SettingsError
 from storage.records import Group, Video
 
@@ -38,7 +38,9 @@ def survey_dhf1k(sources: Mapping[str, bytes], *, name: str, shard_count: int | 
         else:
             found.odd["dropped:other_path"].append(line)
     if not maps:
-        raise SettingsError((f"no path in the listing of {NAME} looks like annotation/0001/maps/0001.png",))
+        others = found.odd["dropped:other_path"]
+        got = f"{len(others):,} other lines, such as {example(others[0])}" if others else "no line"
+        raise SettingsError((f"no path in the listing of {NAME} looks like annotation/0001/maps/0001.png; got {got}",))
     for part, first, last in PARTS:
         for number in range(first, last + 1):
             _add(number, part, maps.pop(number, set()), found)

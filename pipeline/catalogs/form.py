@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.catalogs.survey import Survey, summary
+from pipeline.catalogs.survey import DROPPED, Survey, example, summary
 from storage.catalog import Catalog, default_shard_count
 from storage.errors import SettingsError
 from storage.records import JSON, Annotation, Group, Video
@@ -41,7 +41,7 @@ class Findings:
     def survey(self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None, time_unit: str) -> Survey:
         """The catalog and its oddities; `SettingsError` if no video was found."""
         if not self.videos:
-            raise SettingsError((f"no video of {self.dataset} is usable",))
+            raise SettingsError((self._none_usable(),))
         self._look_at_all()
         annotations = self._once()
         oddities = {oddity: sorted(self.odd[oddity]) for oddity in sorted(self.odd)}
@@ -62,6 +62,15 @@ class Findings:
             groups=tuple(set(self.groups)),
         )
         return Survey(catalog, oddities)
+
+    def _none_usable(self) -> str:
+        """Each reason with its count and a case, what was left out first."""
+        found = sorted(
+            ((name, cases) for name, cases in self.odd.items() if cases),
+            key=lambda one: not one[0].startswith(DROPPED),
+        )
+        reasons = [f"{len(cases):,} {name.removeprefix(DROPPED)}, as in {example(cases[0])}" for name, cases in found]
+        return f"no video of {self.dataset} is usable: {'; '.join(reasons) or 'its files list none'}"
 
     def _once(self) -> tuple[Annotation, ...]:
         """Equal annotations are one; each further one is listed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.catalogs.phd2_oddities import find_oddities
 from pipeline.catalogs.phd2_rows import DROPPED, Gif, Table, read_table
-from pipeline.catalogs.survey import Survey, summary
+from pipeline.catalogs.survey import Survey, example, summary
 from storage.catalog import Catalog, default_shard_count
 from storage.errors import SettingsError
 from storage.records import JSON, Link, User, Video
@@ -35,7 +35,7 @@ def survey_phd2(sources: Mapping[str, Path | bytes], *, name: str, shard_count: 
     tables = _read_tables(sources)
     gifs = [gif for table in tables for gif in table.gifs]
     if not gifs:
-        raise SettingsError((f"none of the {sum(len(table.rows) for table in tables)} rows of PHD2 is usable",))
+        raise SettingsError((_none_usable(tables),))
     oddities = {oddity: sorted(cases) for oddity, cases in {**_dropped(tables), **find_oddities(gifs)}.items()}
     durations = _claimed_durations(gifs)
     catalog = Catalog(
@@ -49,6 +49,19 @@ def survey_phd2(sources: Mapping[str, Path | bytes], *, name: str, shard_count: 
         origin=_origin(tables, oddities),
     )
     return Survey(catalog, oddities)
+
+
+def _none_usable(tables: Sequence[Table]) -> str:
+    n_rows = sum(len(table.rows) for table in tables)
+    if not n_rows:
+        return f"the tables of PHD2 ({', '.join(table.split for table in tables)}) have a header and no row"
+    reasons = []
+    for reason, rule in DROPPED.items():
+        count = sum(len(table.dropped.get(reason, ())) for table in tables)
+        value = next((table.values[reason] for table in tables if reason in table.values), "")
+        if count:
+            reasons.append(f"{count:,} {reason} ({rule}; got {example(value)})")
+    return f"none of the {n_rows:,} rows of PHD2 is usable: {'; '.join(reasons)}"
 
 
 def _read_tables(sources: Mapping[str, Path | bytes]) -> list[Table]:

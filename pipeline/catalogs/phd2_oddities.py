@@ -5,14 +5,17 @@ Only looks. Nothing is mended, dropped or clamped here; each name tells what was
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pipeline.catalogs.phd2_rows import Gif
 from storage.records import Annotation
 
 FEWEST_VIDEOS = 5
 """PHD2 states that it kept users with at least this many videos."""
+
+_NUMBER = re.compile(r"\+?0*(\d+)(?:\.(\d*?)0*)?", re.ASCII)
 
 
 def find_oddities(gifs: Sequence[Gif]) -> dict[str, list[str]]:
@@ -78,5 +81,16 @@ def _of_users(gifs: Sequence[Gif]) -> dict[str, list[str]]:
         "few_videos": [user for user, seen in videos.items() if len(seen) < FEWEST_VIDEOS],
         "no_history": [user for user in videos if user not in histories],
         "no_target": [user for user in videos if user not in targets],
+        "user_in_several_spellings": _spellings(videos),
         "several_targets": [user for user, wanted in targets.items() if len(wanted) > 1],
     }
+
+
+def _spellings(users: Iterable[str]) -> list[str]:
+    """Users that one person may be, as `7` and `7.0` or `ann` and `Ann`: kept apart, for the published ids are text."""
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for user in users:
+        text = user.strip().casefold()
+        number = _NUMBER.fullmatch(text)
+        alike[(number[1], number[2] or "") if number else (text,)].append(user)
+    return [" = ".join(sorted(spelled)) for spelled in alike.values() if len(spelled) > 1]

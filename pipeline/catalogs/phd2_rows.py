@@ -25,8 +25,16 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 """Narrower than `float()`, which also takes `nan`, `1_000` and digits of other scripts."""
 ROLES = {"true": True, "false": False}
 TWO_SPLITS = "user_in_two_splits"
-DROPPED = ("unreadable_row", "bad_video_id", "bad_user_id", "bad_role", "bad_times", "empty_interval", TWO_SPLITS)
-"""Why a row is left out."""
+DROPPED = {
+    "unreadable_row": "a row has as many cells as the header, and quotes that are closed",
+    "bad_video_id": "youtubeId is 1 to 64 of A-Z a-z 0-9 _ -",
+    "bad_user_id": "user_id is 1 to 128 characters that can be printed",
+    "bad_role": "is_last is True or False",
+    "bad_times": "start and duration are numbers of seconds, start at least 0",
+    "empty_interval": "duration is above 0",
+    TWO_SPLITS: "a user of both tables stays in the test table",
+}
+"""Why a row is left out → the rule that it breaks."""
 CASE_CHARACTERS = 300
 """A dropped row is listed up to this length: it may be anything."""
 
@@ -65,12 +73,15 @@ class Table:
     """Sorted by row, so that nothing depends on the order of publication."""
     dropped: Mapping[str, tuple[str, ...]]
     """Reason → rows."""
+    values: Mapping[str, str]
+    """Reason → the value that broke the rule in the first such row."""
 
     def without_users(self, users: Set[str]) -> Table:
         """The same table with these users' rows dropped because the users belong to another split."""
         leaving = tuple(gif.row for gif in self.gifs if gif.user_id in users)
         staying = tuple(gif for gif in self.gifs if gif.user_id not in users)
-        return replace(self, gifs=staying, dropped={**self.dropped, TWO_SPLITS: leaving})
+        values = {**self.values, TWO_SPLITS: leaving[0]} if leaving else self.values
+        return replace(self, gifs=staying, dropped={**self.dropped, TWO_SPLITS: leaving}, values=values)
 
     @property
     def digest(self) -> str:
@@ -79,7 +90,11 @@ class Table:
 
 
 class _Unusable(ValueError):
-    """Its text is the reason, one of `DROPPED`."""
+    """A row that is left out."""
+
+    def __init__(self, reason: str, value: str) -> None:
+        super().__init__(reason, value)
+        self.reason, self.value = reason, value
 
 
 def read_table(split: str, source: Path | bytes) -> Table:
@@ -93,16 +108,19 @@ def read_table(split: str, source: Path | bytes) -> Table:
     positions = tuple(columns.index(name) for name in COLUMNS)
     gifs: list[Gif] = []
     dropped: dict[str, list[str]] = defaultdict(list)
+    values: dict[str, str] = {}
     for row in rows:
         try:
             gifs.append(_gif(split, row, _cells(row, positions, len(columns))))
-        except _Unusable as reason:
-            dropped[str(reason)].append(row[:CASE_CHARACTERS])
+        except _Unusable as found:
+            dropped[found.reason].append(row[:CASE_CHARACTERS])
+            values.setdefault(found.reason, found.value)
     return Table(
         split,
         tuple(rows),
         tuple(sorted(gifs, key=attrgetter("row"))),
         {reason: tuple(cases) for reason, cases in dropped.items()},
+        values,
     )
 
 
@@ -126,25 +144,25 @@ def _split_cells(line: str) -> list[str]:
     try:
         return next(csv.reader([line], strict=True))
     except csv.Error as error:
-        raise _Unusable("unreadable_row") from error
+        raise _Unusable("unreadable_row", line) from error
 
 
 def _cells(row: str, positions: tuple[int, ...], n_columns: int) -> list[str]:
     cells = _split_cells(row)
     if len(cells) != n_columns:
-        raise _Unusable("unreadable_row")
+        raise _Unusable("unreadable_row", row)
     return [cells[position] for position in positions]
 
 
 def _gif(split: str, row: str, cells: list[str]) -> Gif:
     video_id, start_text, length_text, user_id, claimed_text, role = cells
-    _need(VIDEO_ID.fullmatch(video_id) is not None, "bad_video_id")
-    _need(PERSON_ID.fullmatch(user_id) is not None, "bad_user_id")
-    _need(role.strip().lower() in ROLES, "bad_role")
+    _need(VIDEO_ID.fullmatch(video_id) is not None, "bad_video_id", video_id)
+    _need(PERSON_ID.fullmatch(user_id) is not None, "bad_user_id", user_id)
+    _need(role.strip().lower() in ROLES, "bad_role", role)
     start, length, claimed = _seconds(start_text), _seconds(length_text), _seconds(claimed_text)
     end = start + length
-    _need(math.isfinite(end) and start >= 0, "bad_times")
-    _need(start < end, "empty_interval")
+    _need(math.isfinite(end) and start >= 0, "bad_times", f"{start_text},{length_text}")
+    _need(start < end, "empty_interval", f"{start_text},{length_text}")
     return Gif(
         split=split,
         row=row,
@@ -158,9 +176,9 @@ def _gif(split: str, row: str, cells: list[str]) -> Gif:
     )
 
 
-def _need(holds: bool, reason: str) -> None:
+def _need(holds: bool, reason: str, value: str) -> None:
     if not holds:
-        raise _Unusable(reason)
+        raise _Unusable(reason, value)
 
 
 def _seconds(text: str) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ from storage.records import JSON
 
 EXAMPLES = 20
 """How many cases of an oddity the catalog itself shows."""
+EXAMPLE_CHARACTERS = 100
+"""A value in a message is cut here: it may be anything."""
+DROPPED = "dropped:"
+"""What the names of rows and videos that were left out begin with."""
+_ADDRESS = re.compile(r"\b(https?://|www\.|youtu\.be/|youtube\.com/)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Survey:
     catalog: Catalog
     oddities: Mapping[str, Sequence[str]]
     """Name of the oddity → every case, sorted; empty where it was looked for and not found. Names of rows that were
-    left out start with `dropped:`."""
+    left out start with `DROPPED`."""
 
 
 class ReadSurvey(Protocol):
@@ -45,6 +51,12 @@ class ReadSurvey(Protocol):
 def summary(oddities: Mapping[str, Sequence[str]]) -> dict[str, JSON]:
     """What a catalog keeps of its oddities: `{name: {"count": n, "examples": [the first 20, sorted]}}`."""
     return {name: {"count": len(cases), "examples": [*sorted(cases)[:EXAMPLES]]} for name, cases in oddities.items()}
+
+
+def example(case: str) -> str:
+    """A published value as a message shows it, and what it seems to be, where that helps."""
+    shown = repr(case[:EXAMPLE_CHARACTERS] + ("..." if len(case) > EXAMPLE_CHARACTERS else ""))
+    return f"{shown}, which is an address: write the id alone" if _ADDRESS.search(case) else shown
 
 
 def write_oddities(path: Path, oddities: Mapping[str, Sequence[str]]) -> None:

@@ -93,7 +93,20 @@ def test_of_a_list_only_its_videos_are_taken() -> None:
             {"annotations": b'{"database": {}}', "labels": b"[]"},
             "the label map of ActivityNet has no table 'label_dict'",
         ),
-        ({"annotations": b'{"database": {}}', "labels": b'{"label_dict": {}}'}, "no video of ActivityNet is usable"),
+        (
+            {"annotations": b'{"database": {}}', "labels": b'{"label_dict": {}}'},
+            "no video of ActivityNet is usable: its files list none",
+        ),
+        (
+            {
+                "annotations": b'{"database": {"https://youtu.be/x": {}}}',
+                "labels": b'{"label_dict": {}}',
+                "videos": b"v_https://youtu.be/x.mp4\nother.mp4\nv_abc.mp4\nv_abd.mp4",
+            },
+            "no video of ActivityNet is usable: 1 bad_name, as in 'other.mp4'; "
+            "1 bad_video_id, as in 'https://youtu.be/x', which is an address: write the id alone; "
+            "2 not_in_the_json, as in 'abc'",
+        ),
     ],
 )
 def test_what_is_not_the_dataset_is_refused(sources: dict[str, bytes], message: str) -> None:

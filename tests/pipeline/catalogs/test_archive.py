@@ -65,7 +65,10 @@ def test_damage_is_told() -> None:
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"does not exist\. Mend the path"):
         pack_folder(tmp_path / "no", PATTERN)
-    with pytest.raises(SettingsError, match="holds none of the published files"):
+    with pytest.raises(SettingsError, match=r"holds none of the published files, .*; it holds no file"):
         pack_folder(tmp_path, PATTERN)
-    with pytest.raises(SettingsError, match="holds none of its files"):
+    (tmp_path / "other.txt").touch()
+    with pytest.raises(SettingsError, match=r"the published files, .*; it holds 1 files, such as 'other\.txt'"):
+        pack_folder(tmp_path, PATTERN)
+    with pytest.raises(SettingsError, match=r"holds none of its files, .*; it holds 1 files, such as 'x'"):
         unpack(pack([("x", b"")]), PATTERN, "it")

@@ -69,8 +69,12 @@ def test_frames_count_from_0_and_are_bounded() -> None:
 
 
 def test_what_is_not_the_dataset_is_refused() -> None:
-    with pytest.raises(SettingsError, match="no video of CoSum is usable"):
+    with pytest.raises(SettingsError, match="no video of CoSum is usable: its files list none"):
         survey_cosum({"annotations": pack([("README.md", b"")])}, name="mine")
+    odd_names = [(f"shots/01_x/{name}_shots.txt", b"3\n11\n") for name in ("One", "Two")]
+    told = "no video of CoSum is usable: 2 unreadable_name, as in 'shots/01_x/One_shots.txt'"
+    with pytest.raises(SettingsError, match=told):
+        survey_cosum({"annotations": pack(odd_names)}, name="mine")
     broken = [("shots/01_x/x1_shots.txt", b"1\n2\n"), ("annotation/01_x/1__kk.mat", b"no")]
     with pytest.raises(SettingsError, match=r"annotation/01_x/1__kk\.mat is no MATLAB file"):
         survey_cosum({"annotations": pack(broken)}, name="mine")

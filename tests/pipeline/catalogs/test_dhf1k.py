@@ -31,5 +31,6 @@ def test_parts_and_frames_from_a_folder_of_maps(tmp_path: Path) -> None:
 
 
 def test_paths_of_something_else_are_refused() -> None:
-    with pytest.raises(SettingsError, match="no path in the listing of DHF1K looks like"):
+    got = r"no path in the listing of DHF1K looks like .*; got 1 other lines, such as '0001/fixation/0001\.png'"
+    with pytest.raises(SettingsError, match=got):
         survey_dhf1k({"annotations": b"0001/fixation/0001.png\n"}, name="dhf1k")

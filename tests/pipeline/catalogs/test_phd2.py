@@ -219,3 +219,44 @@ def test_ids_are_text(video_id: str, user_id: str) -> None:
 def test_what_is_no_phd2_table_is_refused(sources: dict[str, bytes | Path], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         read_phd2(sources)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (["v,1,2,u,9,1"], "2 bad_role (is_last is True or False; got '1')"),
+        (
+            ["https://www.youtube.com/watch?v=aaaaaaaaaaa,1,2,u,9,True", "youtu.be/aaaaaaaaaaa,1,2,u,9,True"],
+            "2 bad_video_id (youtubeId is 1 to 64 of A-Z a-z 0-9 _ -; got "
+            "'https://www.youtube.com/watch?v=aaaaaaaaaaa', which is an address: write the id alone); 1 bad_role",
+        ),
+        (
+            ["v,0:10,2,u,9,True"],
+            "1 bad_times (start and duration are numbers of seconds, start at least 0; got",
+        ),
+        (["v,5,0,u,9,True"], "1 empty_interval (duration is above 0; got '5,0')"),
+        (["v,1,2,,9,True"], "1 bad_user_id (user_id is 1 to 128 characters that can be printed; got '')"),
+        (
+            ["v;1;2;u;9;True"],
+            "1 unreadable_row (a row has as many cells as the header, and quotes that are",
+        ),
+    ],
+)
+def test_a_table_without_a_usable_row_says_why(rows: list[str], told: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        survey(*rows, "w,1,2,u,9,yes")
+    assert f"none of the {len(rows) + 1} rows of PHD2 is usable: " in str(error.value)
+    assert told in str(error.value)
+    assert "bad_role (is_last is True or False; got " in str(error.value)
+
+
+def test_a_table_of_a_header_alone_says_so() -> None:
+    with pytest.raises(SettingsError, match=r"the tables of PHD2 \(test\) have a header and no row"):
+        survey()
+
+
+def test_users_that_may_be_one_are_told_and_kept_apart() -> None:
+    users = ["7", "7.0", "007", "ann", "Ann ", "70", "0.70", "12345678901234567890123456789012", "1e1", "x"]
+    read = survey(*(f"v{place},1,2,{user},9,True" for place, user in enumerate(users)))
+    assert found(read)["user_in_several_spellings"] == ["007 = 7 = 7.0", "Ann  = ann"]
+    assert {user.user_id for user in read.catalog.users} == set(users)
