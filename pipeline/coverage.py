@@ -15,7 +15,9 @@ from pathlib import Path
 import av.error
 
 from pipeline.backends.frame import DecodedFrame
-from pipeline.media.probe import Probe, open_container
+from pipeline.media.packets import Tally, film_packets
+from pipeline.media.probe import Probe
+from pipeline.media.streams import film_of, open_container
 from pipeline.segments import Pictures
 
 MAX_GAPS = 64
@@ -101,10 +103,7 @@ def picture_times(path: Path, probed: Probe, beat: Callable[[], None], max_frame
     discarded = 0
     try:
         with open_container(path, probed.container) as container:
-            for packet in container.demux(container.streams[probed.stream_index]):
-                beat()
-                if packet.size == 0:
-                    continue
+            for packet in film_packets(container, film_of(container, probed.stream_index), Tally(beat=beat)):
                 discarded += packet.is_discard
                 if len(ticks) > max_frames or (packet.pts is None and not packet.is_discard):
                     return None

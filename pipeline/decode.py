@@ -18,7 +18,10 @@ from pipeline.backends.nvdec import nvdec_frames
 from pipeline.backends.pyav import pyav_frames
 from pipeline.backends.torchcodec import torchcodec_frames
 from pipeline.coverage import Coverage
-from pipeline.media.probe import DecodeLimits, Tally, check_pixels, check_seconds, probe
+from pipeline.media.lengths import Lacking, file_lacks
+from pipeline.media.packets import Tally
+from pipeline.media.probe import DecodeLimits, Probe, check_pixels, check_seconds, probe
+from pipeline.media.truncation import missing
 from storage.errors import VideoError
 from storage.verdicts import failed
 
@@ -44,6 +47,12 @@ class Summary:
     """Packets that gave an error instead of a picture."""
     damaged_packets: int
     """Packets that the container itself marks as damaged."""
+    damaged_pictures: int
+    """Pictures that the decoder itself calls damaged: they came, and something in them was made up."""
+    clock_jumps: int
+    """Places where the stream's clock jumped and was made to go on, as ffmpeg does: joined recordings, flipped bits."""
+    file_damage: str
+    """What the file lacks by its own sizes and lengths, in words; empty if nothing."""
     first_pts_seconds: float
     end_seconds: float
     """When the last frame ends."""
@@ -87,6 +96,7 @@ class Decoding:
     ) -> None:
         self.probe = probe(video_id, path, limits)
         self._video_id = video_id
+        self._path = path
         self._limits = limits
         self._tally = Tally(beat=beat)
         self._frames = backend_named(backend)(path, self.probe, self._tally)
@@ -120,7 +130,7 @@ class Decoding:
         self._check_times(coverage.frames, dropped)
         end_seconds = self._end_seconds()
         declared, lost = self._declared(), self._lost(coverage.frames + dropped)
-        gaps = coverage.gaps(self.probe, end_seconds, lossy=lost > 0 or self._broken)
+        gaps = coverage.gaps(self._promised(), end_seconds, lossy=lost > 0 or self._broken)
         first_seconds = coverage.first_seconds or 0.0
         return Summary(
             frames_decoded=coverage.frames,
@@ -130,6 +140,9 @@ class Decoding:
             packets=tally.packets,
             decode_errors=tally.decode_errors,
             damaged_packets=tally.damaged_packets,
+            damaged_pictures=tally.damaged_pictures,
+            clock_jumps=tally.clock_jumps,
+            file_damage=self._file_damage(),
             first_pts_seconds=first_seconds,
             end_seconds=end_seconds,
             covered_seconds=end_seconds - first_seconds - coverage.inner_gaps_seconds,
@@ -146,6 +159,31 @@ class Decoding:
             raise VideoError(
                 self._video_id, failed("bad_timestamps", f"{problem}, allowed {MAX_DROPPED_SHARE:.0%} of all")
             )
+
+    def _file_damage(self) -> str:
+        """What downloads are judged by, told of every file: those of a folder are not refused for it."""
+        size_bytes, index_end = self._path.stat().st_size, self.probe.index_end
+        index = f"its index knows pictures up to byte {index_end:,}, the file has {size_bytes:,}"
+        told = (
+            missing(self._path),
+            index if index_end > size_bytes else "",
+            str(self._lacking() or ""),
+        )
+        return "; ".join(filter(None, told))
+
+    def _lacking(self) -> Lacking | None:
+        return file_lacks(self.probe.header_file_seconds, self._tally)
+
+    def _promised(self) -> Probe:
+        """The header's word on the film's length; where it has none, and the file is cut, its word on the file's.
+
+        A clock that jumps measures nothing.
+        """
+        if self._tally.clock_jumps:
+            return replace(self.probe, header_seconds=None)
+        if self.probe.header_seconds is None and (lacking := self._lacking()):
+            return replace(self.probe, header_seconds=lacking.wanted_seconds)
+        return self.probe
 
     def _declared(self) -> int | None:
         header = self.probe.header_frames

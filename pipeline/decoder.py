@@ -22,7 +22,9 @@ from pipeline.coverage import picture_times
 from pipeline.crew import Child, ChildLost
 from pipeline.decode import Decoding, Summary, backend_named
 from pipeline.joint import Due, FrameDue, JointPlanner
+from pipeline.media.picture_facts import PictureFacts
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
+from pipeline.media.streams import OtherStream
 from pipeline.sandbox import Layers
 from pipeline.segments import Pictures, Placement
 from pipeline.wire import Message
@@ -323,4 +325,12 @@ def _summary(fields: Message) -> Summary:
 
 def _probe(fields: Message) -> Probe:
     pairs = {name: tuple(fields[name]) for name in ("display_matrix", "time_base", "clock_origin")}
-    return Probe(**{**fields, **pairs})
+    others = tuple(OtherStream(**one) for one in fields["other_streams"])
+    return Probe(**{**fields, **pairs, "other_streams": others, "picture": _picture(fields["picture"])})
+
+
+def _picture(fields: Message | None) -> PictureFacts | None:
+    if fields is None:
+        return None
+    ratio = fields["sample_aspect_ratio"]
+    return PictureFacts(**{**fields, "sample_aspect_ratio": None if ratio is None else tuple(ratio)})

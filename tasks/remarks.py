@@ -1,4 +1,4 @@
-"""What the account tells of videos that are done, but not as one would wish: damaged ones, and rescaled annotations.
+"""What the account tells of videos that are done, but not as one would wish: damaged, of several films, rescaled.
 
 It stands in the facts of the sidecars, which take long to read; so what was found in one is kept under its sha256,
 and a sidecar is read once. Refuses to know verdicts.
@@ -6,7 +6,7 @@ and a sidecar is read once. Refuses to know verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from storage.records import JSON
 from storage.sealed import seal, unseal
 from storage.sidecar import read_sidecar
 
+KIND = 2
+"""Raised when remarks are made otherwise, so that sidecars are read again."""
+
 
 @dataclass(frozen=True)
 class Remarks:
@@ -26,20 +29,22 @@ class Remarks:
 
     losses: Mapping[str, str]
     """What a damaged one lost."""
+    choices: Mapping[str, str]
+    """One whose file holds several films: which was read."""
     rescaled: Mapping[str, str]
     """One with another number of frames than was annotated: the counts."""
 
 
 def remarks_on(folder: Path, layout: VariantLayout, found: Mapping[int, Summary]) -> Remarks:
     """On all videos of these shards; what had to be read is kept in `folder`."""
-    path = folder / f"remarks-{layout.folder.name}.json"
+    path = folder / f"remarks-{layout.folder.name}.{KIND}.json"
     known = _kept(path)
     fresh = {
         one.sha256: known[one.sha256] if one.sha256 in known else _read(layout, shard) for shard, one in found.items()
     }
     if fresh.keys() - known.keys():
         publish(path, seal({**known, **fresh}), replace=True)
-    return Remarks(_joined(fresh, "losses"), _joined(fresh, "rescaled"))
+    return Remarks(*(_joined(fresh, name) for name in _TOLD))
 
 
 def _joined(kept: Mapping[str, JSON], name: str) -> dict[str, str]:
@@ -58,10 +63,7 @@ def _kept(path: Path) -> dict[str, JSON]:
 def _read(layout: VariantLayout, shard: int) -> dict[str, JSON]:
     sidecar = read_sidecar(layout, shard)
     entries = sidecar.entries if sidecar else {}
-    return {
-        "losses": {video_id: loss for video_id, entry in entries.items() if (loss := loss_of(entry))},
-        "rescaled": {video_id: told for video_id, entry in entries.items() if (told := rescaling_of(entry))},
-    }
+    return {name: {i: told for i, entry in entries.items() if (told := tell(entry))} for name, tell in _TOLD.items()}
 
 
 def loss_of(entry: Entry) -> str:
@@ -70,10 +72,63 @@ def loss_of(entry: Entry) -> str:
     if not entry.is_done or not isinstance(decode, dict):
         return ""
     counts = {name: value for name, value in decode.items() if isinstance(value, int)}
+    return "; ".join([*_lost_pictures(counts), *_doubts(counts), *_gaps(decode), *_file_damage(entry)])
+
+
+def _lost_pictures(counts: Mapping[str, int]) -> Iterator[str]:
     decoded, declared, errors = (counts.get(name, 0) for name in ("frames_decoded", "frames_declared", "decode_errors"))
-    if not errors and decoded >= declared:
+    lost = counts.get("frames_lost", 0)
+    if errors or lost or decoded < declared:
+        yield f"{decoded} of {declared or decoded + lost or 'unknown'} frames decoded, {errors} decoding errors"
+
+
+_DOUBTS = {
+    "frames_dropped": "pictures dropped for want of a time after the one before",
+    "damaged_packets": "damaged packets",
+    "damaged_pictures": "pictures in part made up by the decoder",
+    "clock_jumps": "jumps of the clock, which goes on behind them",
+}
+"""Count of `pipeline.decode.Summary` → what it counts."""
+
+
+def _doubts(counts: Mapping[str, int]) -> Iterator[str]:
+    yield from (f"{counts[name]} {what}" for name, what in _DOUBTS.items() if counts.get(name))
+
+
+def _gaps(decode: Mapping[str, JSON]) -> Iterator[str]:
+    gaps = decode.get("gaps_seconds")
+    spans = [gap for gap in gaps if isinstance(gap, list)] if isinstance(gaps, list) else []
+    if not spans:
+        return
+    unlisted = decode.get("gaps_unlisted")
+    places = len(spans) + (unlisted if isinstance(unlisted, int) else 0)
+    seconds = sum(float(str(end)) - float(str(start)) for start, end in spans)
+    yield f"no picture, or one that stood still, for {seconds:.2f} s in {places} places, first at {spans[0][0]:.2f} s"
+
+
+def _file_damage(entry: Entry) -> Iterator[str]:
+    decode, source = entry.facts.get("decode"), entry.facts.get("source")
+    told = [decode.get("file_damage") if isinstance(decode, dict) else ""]
+    told.append(source.get("damage") if isinstance(source, dict) else "")
+    yield from dict.fromkeys(str(one) for one in told if one)
+
+
+def choice_of(entry: Entry) -> str:
+    """Which of several films in one file was read, in words; empty where there is one."""
+    probe = entry.facts.get("probe")
+    if not entry.is_done or not isinstance(probe, dict):
         return ""
-    return f"{decoded} of {declared or 'unknown'} frames decoded, {errors} decoding errors"
+    listed = probe.get("other_streams")
+    others = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    left = [
+        f"{one.get('index')} ({one.get('codec') or 'unknown codec'}, {one.get('width')}x{one.get('height')})"
+        for one in others
+        if one.get("kind") == "video" and not one.get("is_attached_picture")
+    ]
+    if not left:
+        return ""
+    film = f"{probe.get('stream_index')} ({probe.get('codec')}, {probe.get('width')}x{probe.get('height')})"
+    return f"stream {film} was read, as ffmpeg does; {', '.join(left)} was not"
 
 
 def rescaling_of(entry: Entry) -> str:
@@ -82,3 +137,7 @@ def rescaling_of(entry: Entry) -> str:
     if not entry.is_done or not isinstance(segments, dict) or segments.get("clock") != "scaled":
         return ""
     return str(segments.get("detail"))
+
+
+_TOLD: Mapping[str, Callable[[Entry], str]] = {"losses": loss_of, "choices": choice_of, "rescaled": rescaling_of}
+"""Name of a kind of remarks, in the order of `Remarks` → what tells one of an entry."""

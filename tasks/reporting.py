@@ -43,6 +43,8 @@ class Tally:
     """Reason → sorted ids."""
     losses: Mapping[str, str]
     """Id of a done video that is damaged → what was lost of it."""
+    choices: Mapping[str, str]
+    """Id of a done video whose file holds several films → which was read."""
     rescaled: Mapping[str, str]
     """Id of a done video with another number of frames than was annotated → the counts."""
     rows: int
@@ -110,6 +112,7 @@ def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterab
         states=Counter(others[video_id].state for video_id in left) + Counter({State.DONE: len(ids) - len(left)}),
         reasons=reasons,
         losses=remarks.losses,
+        choices=remarks.choices,
         rescaled=remarks.rescaled,
         rows=sum(int(one.rows.sum()) for one in found.values()),
         size_bytes=sum(part.size_bytes for one in found.values() for part in one.parts),
@@ -126,6 +129,8 @@ def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
         yield f"  {row.state}:{reason}  {', '.join(ids[:EXAMPLES])}{more}"
         yield f"      {row.meaning}; {row.advice}"
     yield from _named("damaged", {video_id: loss for one in tallies for video_id, loss in one.losses.items()})
+    choices = {video_id: told for one in tallies for video_id, told in one.choices.items()}
+    yield from _named("of several films in one file", choices)
     rescaled = {video_id: told for one in tallies for video_id, told in one.rescaled.items()}
     yield from _named("with annotated frame numbers scaled to the file's duration", rescaled)
     for one in tallies:

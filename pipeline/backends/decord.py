@@ -17,7 +17,9 @@ from av.video.frame import VideoFrame
 from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
-from pipeline.media.probe import Probe, Tally, open_container
+from pipeline.media.packets import Tally
+from pipeline.media.probe import Probe
+from pipeline.media.streams import open_container
 from storage.errors import SystemicFault
 
 CONTAINERS = ("mov", "matroska", "flv")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from models.extractors.planes import Planes
 from models.extractors.spec import Frame
-from pipeline.media.probe import Probe, Tally
+from pipeline.media.packets import Tally
+from pipeline.media.probe import Probe
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,12 @@ from numpy.typing import NDArray
 from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.pyav import pyav_frames
-from pipeline.media.probe import Probe, Tally, open_container
+from pipeline.media.packets import Tally, film_packets
+from pipeline.media.probe import Probe
+from pipeline.media.streams import film_of, open_container
 
+SLACK_SECONDS = 0.5
+"""So long may a picture be late without any doubt."""
 TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
 """Display matrices without mirroring: whole-file readers turn by these, and ignore the others."""
 
@@ -108,7 +112,7 @@ def _check_guess(path: Path, container: str) -> None:
     """Such libraries let FFmpeg guess the demuxer: a file whose bytes fit two is not for them."""
     only = {"protocol_whitelist": "file", "format_whitelist": container}
     try:
-        av.open(f"file:{path.absolute()}", options=only).close()
+        av.open(f"file:{path.absolute()}", options=only, metadata_errors="replace").close()
     except av.error.FFmpegError as error:
         raise ReaderFailed(f"FFmpeg's own guess is not {container}") from error
 
@@ -119,12 +123,7 @@ def shown_packets(path: Path, probed: Probe, tally: Tally) -> Shown:
     durations: list[int] = []
     try:
         with open_container(path, probed.container) as container:
-            for packet in container.demux(container.streams[probed.stream_index]):
-                tally.beat()
-                if packet.size == 0:
-                    continue
-                tally.packets += 1
-                tally.discarded_packets += packet.is_discard
+            for packet in film_packets(container, film_of(container, probed.stream_index), tally):
                 if packet.is_corrupt or packet.pts is None:
                     raise ReaderFailed("packets that are damaged or have no time")
                 if not packet.is_discard:
@@ -132,7 +131,11 @@ def shown_packets(path: Path, probed: Probe, tally: Tally) -> Shown:
                     durations.append(packet.duration or 0)
     except av.error.FFmpegError as error:
         raise ReaderFailed("packets that cannot be read") from error
-    return _sorted(np.array(pts, np.int64), np.array(durations, np.int64))
+    if tally.clock_jumps:
+        raise ReaderFailed("a clock that jumps")
+    shown = _sorted(np.array(pts, np.int64), np.array(durations, np.int64))
+    _check_stretches(shown, probed)
+    return shown
 
 
 def _sorted(pts: NDArray[np.int64], durations: NDArray[np.int64]) -> Shown:
@@ -140,3 +143,11 @@ def _sorted(pts: NDArray[np.int64], durations: NDArray[np.int64]) -> Shown:
     if np.any(np.diff(pts[order]) == 0):
         raise ReaderFailed("two packets with the same time")
     return Shown(pts[order], durations[order])
+
+
+def _check_stretches(shown: Shown, probed: Probe) -> None:
+    """Behind a stretch without packets a decoder may make pictures up, which only PyAV tells."""
+    tick = probed.time_base[0] / probed.time_base[1]
+    late = np.diff(shown.pts) - shown.durations[:-1]
+    if np.any(late * tick > SLACK_SECONDS):
+        raise ReaderFailed("a stretch without packets")

@@ -20,7 +20,8 @@ from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.backends.pyav import Converter, turn_upright
-from pipeline.media.probe import Probe, Tally
+from pipeline.media.packets import Tally
+from pipeline.media.probe import Probe
 from storage.errors import SystemicFault
 
 PIXEL_FORMAT = "yuv420p"
@@ -41,7 +42,13 @@ class _Reader:
         only = {"protocol_whitelist": "file", "format_whitelist": probed.container}
         hardware = HWAccel(device_type="cuda", allow_software_fallback=False)
         try:
-            container = av.open(f"file:{path.absolute()}", format=probed.container, options=only, hwaccel=hardware)
+            container = av.open(
+                f"file:{path.absolute()}",
+                format=probed.container,
+                options=only,
+                metadata_errors="replace",
+                hwaccel=hardware,
+            )
         except (av.error.FFmpegError, RuntimeError) as error:
             raise SystemicFault(
                 f"[decode] backend nvdec cannot be used: {error}. It needs an NVIDIA GPU and its driver's libnvcuvid; "

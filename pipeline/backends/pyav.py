@@ -13,14 +13,15 @@ from typing import ClassVar
 
 import av.filter
 import av.video.frame
-import av.video.stream
 import numpy as np
 from numpy.typing import NDArray
 
 from models.extractors.planes import Planes, to_rgb
 from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame
-from pipeline.media.probe import Probe, Tally, av_frames, open_container
+from pipeline.media.packets import Tally, av_frames
+from pipeline.media.probe import Probe
+from pipeline.media.streams import film_of, open_container
 
 
 class Converter:
@@ -143,10 +144,7 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
     clock = probed.clock
     index = 0
     with open_container(path, probed.container) as container:
-        stream = container.streams[probed.stream_index]
-        if not isinstance(stream, av.video.stream.VideoStream):
-            raise TypeError(f"stream {probed.stream_index} of the probe is {stream.type}, not video: another file?")
-        for picture in av_frames(container, stream, tally):
+        for picture in av_frames(container, film_of(container, probed.stream_index), tally):
             ticks = picture.pts if picture.pts is not None else picture.dts
             if ticks is None:
                 tally.timeless_frames += 1

@@ -15,7 +15,8 @@ import numpy as np
 from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
-from pipeline.media.probe import Probe, Tally
+from pipeline.media.packets import Tally
+from pipeline.media.probe import Probe
 from storage.errors import SystemicFault
 
 

@@ -54,20 +54,22 @@ def _damages(path: Path, counted: Count, site_seconds: float | None) -> Iterator
         if cut or "no video stream" not in counted.problem:
             yield f"it does not open: {counted.problem}"
         return
+    if counted.index_end > (size_bytes := path.stat().st_size):
+        yield f"its index knows pictures up to byte {counted.index_end:,}, the file has {size_bytes:,}"
+    if counted.lacks:
+        yield counted.lacks
     if counted.errors:
         yield f"{counted.errors} damaged packets"
     frames = counted.declared_frames
     if frames is not None and counted.packets < frames * (1 - FRAMES_TOLERANCE):
         yield f"{counted.packets} packets of {frames} declared"
-    yield from _too_short("its header", counted, counted.declared_seconds, LEAST_SECONDS_TOLERANCE)
-    yield from _too_short("its site", counted, site_seconds, LEAST_SITE_TOLERANCE)
+    yield from _too_short("its header", counted.covered_seconds, counted.declared_seconds, LEAST_SECONDS_TOLERANCE)
+    yield from _too_short("its site", counted.longest_seconds, site_seconds, LEAST_SITE_TOLERANCE)
 
 
-def _too_short(who: str, counted: Count, seconds: float | None, least_tolerance: float) -> Iterator[str]:
-    if seconds is None:
-        return
-    if counted.covered_seconds < seconds - max(least_tolerance, seconds * SECONDS_TOLERANCE):
-        yield f"{counted.covered_seconds:.3f} s of {seconds:.3f} s that {who} declares"
+def _too_short(who: str, there_seconds: float, seconds: float | None, least_tolerance: float) -> Iterator[str]:
+    if seconds is not None and there_seconds < seconds - max(least_tolerance, seconds * SECONDS_TOLERANCE):
+        yield f"{there_seconds:.3f} s of {seconds:.3f} s that {who} declares"
 
 
 def counted_in_child(video_id: str, path: Path) -> Count:

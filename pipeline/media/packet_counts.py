@@ -7,6 +7,7 @@ file may hang or die; without numpy it starts in half the time. Decides nothing.
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 from dataclasses import asdict, dataclass
@@ -18,24 +19,33 @@ import av.error
 import av.video.stream
 
 from pipeline.media.container_formats import sniff
-from pipeline.media.probe import choose_stream, open_container
+from pipeline.media.lengths import Declared, declared, file_lacks
+from pipeline.media.packets import Tally, film_packets
+from pipeline.media.streams import choose_stream, open_container
 
 MAX_MEMORY_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True)
 class Count:
-    """One pass over the video stream of a file."""
+    """One pass over a file."""
 
     opens: bool
     """Whether it has a header and a video stream."""
     packets: int = 0
+    """Of the film, as all that follows but the last three."""
     errors: int = 0
     """Packets that the demuxer gave up on, or marked as damaged."""
     declared_frames: int | None = None
     declared_seconds: float | None = None
     covered_seconds: float = 0.0
     """From the first packet's start to the last one's end."""
+    index_end: int = 0
+    """The byte where the last picture that the index knows ends; 0 where it knows none."""
+    longest_seconds: float = 0.0
+    """From the first packet's start to the last one's end, of all streams."""
+    lacks: str = ""
+    """What all streams together lack of the length that the file states for them, in words."""
     problem: str = ""
 
 
@@ -46,35 +56,36 @@ def count(path: Path) -> Count:
         return Count(False, problem="no container we open")
     try:
         with open_container(path, container) as opened:
-            stream = choose_stream(opened)
-            if stream is None:
+            film = choose_stream(opened, path)
+            if film is None:
                 return Count(False, problem="no video stream")
-            overall = None if opened.duration is None else opened.duration / av.time_base
-            return _count_stream(opened, stream, overall)
+            return _count_film(opened, film, declared(opened, film, container))
     except av.error.FFmpegError as error:
         return Count(False, problem=str(error.strerror))
 
 
-def _count_stream(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, overall_seconds: float | None
-) -> Count:
-    packets = errors = 0
-    start, end = float("inf"), float("-inf")
-    base = float(stream.time_base or 0)
+def _count_film(opened: av.container.InputContainer, film: av.video.stream.VideoStream, said: Declared) -> Count:
+    tally = Tally()
+    start, end = math.inf, -math.inf
+    base = float(film.time_base or 0)
     try:
-        for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
-            packets += 1
-            errors += packet.is_corrupt
+        for packet in film_packets(opened, film, tally):
             if packet.pts is not None:
                 start = min(start, packet.pts * base)
                 end = max(end, (packet.pts + (packet.duration or 0)) * base)
     except av.error.FFmpegError:
-        errors += 1
-    declared = overall_seconds if stream.duration is None else stream.duration * base
-    covered = max(end - start, 0.0) if packets else 0.0
-    return Count(True, packets, errors, stream.frames or None, declared, covered)
+        tally.decode_errors += 1
+    return Count(
+        opens=True,
+        packets=tally.packets,
+        errors=tally.damaged_packets + tally.decode_errors,
+        declared_frames=said.frames,
+        declared_seconds=said.seconds,
+        covered_seconds=max(end - start, 0.0),
+        index_end=said.index_end,
+        longest_seconds=max(tally.end_seconds - tally.first_seconds, 0.0),
+        lacks=str(file_lacks(said.file_seconds, tally) or ""),
+    )
 
 
 def main() -> None:

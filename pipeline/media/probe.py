@@ -6,9 +6,7 @@ SDP) never reaches a program that would follow its addresses. Refuses to know sa
 
 from __future__ import annotations
 
-import errno
 import struct
-from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,14 +14,16 @@ from pathlib import Path
 import av
 import av.container
 import av.error
-import av.packet
-import av.stream
 import av.video.frame
 import av.video.stream
 from av.sidedata.sidedata import SideData
 
 from pipeline.media.clock import Clock, container_start
 from pipeline.media.container_formats import CONTAINERS, sniff
+from pipeline.media.lengths import Declared, declared
+from pipeline.media.packets import JUMPING_CONTAINERS, Tally, av_frames
+from pipeline.media.picture_facts import PictureFacts, picture_facts
+from pipeline.media.streams import OtherStream, choose_stream, open_container, other_streams
 from storage.errors import VideoError
 from storage.verdicts import failed
 
@@ -84,6 +84,14 @@ class Probe:
     """What the streams' clocks show when the container starts; None where FFmpeg cannot tell."""
     clock_origin: tuple[int, int] = (0, 1)
     """The same as numerator and denominator, exact; 0 where FFmpeg cannot tell."""
+    header_file_seconds: float | None = None
+    """How long all streams are together, where the container states no length for each."""
+    index_end: int = 0
+    """The byte where the last picture of the file's index ends; 0 where it has none."""
+    picture: PictureFacts | None = None
+    """None in a store of an earlier release."""
+    other_streams: tuple[OtherStream, ...] = ()
+    """What else the file holds, at most `streams.LISTED_STREAMS`."""
 
     @property
     def clock(self) -> Clock:
@@ -95,85 +103,6 @@ class Probe:
         """Counter-clockwise turn that makes stored pixels upright: 0, 90, 180, 270; if mirrored, 0 or 90."""
         quarter_turns = {(1, 0, 0, 1): 0, (0, -1, 1, 0): 90, (-1, 0, 0, -1): 180, (0, 1, -1, 0): 270}
         return quarter_turns.get(self.display_matrix, 90 if self.display_matrix[0] == 0 else 0)
-
-
-def open_container(path: Path, container: str) -> av.container.InputContainer:
-    """Open with exactly this demuxer, from this one file. Raises av.error.FFmpegError."""
-    only = {"protocol_whitelist": "file", "format_whitelist": container}
-    return av.open(f"file:{path.absolute()}", format=container, options=only)
-
-
-@dataclass
-class Tally:
-    """Counts of one pass over a file, and who is told that the pass is alive."""
-
-    packets: int = 0
-    discarded_packets: int = 0
-    """Packets that an edit list hides: the header may count them, and nobody is to see them."""
-    damaged_packets: int = 0
-    """Packets that the demuxer itself calls damaged; a picture may still come of one."""
-    decode_errors: int = 0
-    timeless_frames: int = 0
-    """Pictures that say neither when they are shown nor when they are decoded."""
-    salvaged_by: str = ""
-    """What took over from a backend that could not go on, from where, and why."""
-    beat: Callable[[], None] = lambda: None
-
-    @property
-    def damaged(self) -> bool:
-        """Whether anything was found broken so far."""
-        return self.decode_errors > 0 or self.damaged_packets > 0
-
-    def start_over(self, salvaged_by: str) -> None:
-        """Forget the counts of a pass that another one replaces."""
-        self.packets = self.discarded_packets = self.damaged_packets = self.decode_errors = self.timeless_frames = 0
-        self.salvaged_by = salvaged_by
-
-
-def av_frames(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, tally: Tally
-) -> Iterator[av.video.frame.VideoFrame]:
-    """Every frame FFmpeg can give, past damage: a packet that fails is counted, and the next one tried.
-
-    Raises MemoryError where memory ran out: that says nothing of the packet.
-    """
-    stream.codec_context.thread_count = 1
-    flushed = False
-    packets = container.demux(stream)
-    while not flushed:
-        tally.beat()
-        packet = _next_packet(packets, tally)
-        flushed = packet is None or (packet.size == 0 and packet.dts is None)
-        try:
-            frames = stream.decode(packet)
-        except av.error.EOFError:
-            return
-        except av.error.FFmpegError as error:
-            _count_error(error, tally)
-            continue
-        yield from frames
-
-
-def _next_packet(
-    packets: Iterator[av.packet.Packet[av.video.stream.VideoStream]], tally: Tally
-) -> av.packet.Packet[av.video.stream.VideoStream] | None:
-    """None at the end, and where nothing behind a damage can be read."""
-    try:
-        packet = next(packets, None)
-    except av.error.FFmpegError as error:
-        _count_error(error, tally)
-        return None
-    if packet is not None and packet.size > 0:
-        tally.packets += 1
-        tally.discarded_packets += packet.is_discard
-        tally.damaged_packets += packet.is_corrupt
-    return packet
-
-
-def _count_error(error: av.error.FFmpegError, tally: Tally) -> None:
-    if error.errno == errno.ENOMEM:
-        raise MemoryError(str(error.strerror)) from error
-    tally.decode_errors += 1
 
 
 def upright_signs(frame: av.video.frame.VideoFrame) -> tuple[int, int, int, int]:
@@ -191,13 +120,6 @@ def upright_signs(frame: av.video.frame.VideoFrame) -> tuple[int, int, int, int]
     return (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
 
 
-def choose_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
-    """The first video stream marked as default, else the first; cover pictures do not count."""
-    moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    marked = [stream for stream in moving if stream.disposition & av.stream.Disposition.default]
-    return next(iter(marked or moving), None)
-
-
 def probe(video_id: str, path: Path, limits: DecodeLimits) -> Probe:
     """Look at the header and decode the first frame.
 
@@ -209,31 +131,25 @@ def probe(video_id: str, path: Path, limits: DecodeLimits) -> Probe:
         raise VideoError(video_id, failed("not_a_video", f"starts like none of {', '.join(CONTAINERS)}"))
     try:
         with open_container(path, name) as container:
-            stream = choose_stream(container)
+            stream = choose_stream(container, path)
             if stream is None:
                 raise VideoError(video_id, failed("no_video_stream", f"{len(container.streams)} other streams"))
-            _check_header(video_id, container, stream, limits)
-            return _describe(video_id, name, container, stream)
+            said = declared(container, stream, name)
+            # What a clock that may jump shows at both ends of a file is no length.
+            claimed = 0.0 if name in JUMPING_CONTAINERS else said.seconds or 0.0
+            _check_header(video_id, stream, claimed, limits)
+            return _describe(video_id, name, container, stream, said)
     except av.error.FFmpegError as error:
         raise VideoError(video_id, failed("unreadable", f"{name}: {error.strerror}")) from error
 
 
-def _header_seconds(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> float | None:
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return None if container.duration is None else container.duration / av.time_base
-
-
 def _check_header(
-    video_id: str,
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-    limits: DecodeLimits,
+    video_id: str, stream: av.video.stream.VideoStream, claimed_seconds: float, limits: DecodeLimits
 ) -> None:
     if stream.codec_context is None:
         raise VideoError(video_id, failed("unreadable", "no decoder for its codec"))
     check_pixels(video_id, stream.codec_context.width, stream.codec_context.height, limits)
-    check_seconds(video_id, _header_seconds(container, stream) or 0.0, limits)
+    check_seconds(video_id, claimed_seconds, limits)
 
 
 def check_pixels(video_id: str, width: int, height: int, limits: DecodeLimits) -> None:
@@ -251,7 +167,11 @@ def check_seconds(video_id: str, seconds: float, limits: DecodeLimits) -> None:
 
 
 def _describe(
-    video_id: str, name: str, container: av.container.InputContainer, stream: av.video.stream.VideoStream
+    video_id: str,
+    name: str,
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    said: Declared,
 ) -> Probe:
     frame = next(av_frames(container, stream, Tally()), None)
     if frame is None:
@@ -270,10 +190,14 @@ def _describe(
         display_matrix=signs,
         pixel_format=frame.format.name,
         time_base=(base.numerator, base.denominator),
-        header_frames=stream.frames or None,
-        header_seconds=_header_seconds(container, stream),
+        header_frames=said.frames,
+        header_seconds=said.seconds,
         header_frames_per_second=float(stream.average_rate) if stream.average_rate else None,
         header_start_seconds=None if stream.start_time is None else clock.at(stream.start_time),
         container_start_seconds=None if start is None else clock.origin_seconds,
         clock_origin=(clock.origin.numerator, clock.origin.denominator),
+        header_file_seconds=said.file_seconds,
+        index_end=said.index_end,
+        picture=picture_facts(stream, frame),
+        other_streams=other_streams(container, stream),
     )

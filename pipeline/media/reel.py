@@ -20,7 +20,7 @@ import imageio_ffmpeg
 from pipeline.media.clock import container_start
 from pipeline.media.container_formats import sniff
 from pipeline.media.packet_counts import count
-from pipeline.media.probe import choose_stream, open_container
+from pipeline.media.streams import choose_stream, open_container
 from storage.atomic import adopt, temporary_beside
 from storage.errors import SettingsError, SystemicFault, VideoError
 from storage.verdicts import failed
@@ -75,7 +75,7 @@ def _source(video: Path) -> _Source:
     try:
         with open_container(video, container) as opened:
             # A stream's number is gone once its file is closed.
-            chosen = [choose_stream(opened), *opened.streams.audio[:1]]
+            chosen = [choose_stream(opened, video), *opened.streams.audio[:1]]
             numbers = tuple(stream.index for stream in chosen if stream is not None)
             origin_seconds = float(container_start(opened) or 0)
     except av.error.FFmpegError as error:

@@ -24,7 +24,8 @@ from pipeline.catalogs.sample_plan import SampleSize
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
 from pipeline.media.media_file import Media
-from pipeline.media.probe import DEFAULT_LIMITS, Probe, Tally
+from pipeline.media.packets import Tally
+from pipeline.media.probe import DEFAULT_LIMITS, Probe
 from pipeline.process import ShardJob, process_shard
 from storage.catalog import Catalog
 from storage.layout import Layout

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from pipeline.segments import Placement
 from storage.sidecar import Entry
 from storage.verdicts import DONE, failed
-from tasks.remarks import rescaling_of
+from tasks.remarks import choice_of, loss_of, rescaling_of
 
 
 def test_a_rescaled_video_is_told_with_its_counts() -> None:
@@ -17,3 +21,44 @@ def test_a_rescaled_video_is_told_with_its_counts() -> None:
     assert rescaling_of(entry("seconds")) == ""
     assert rescaling_of(Entry(DONE)) == ""
     assert rescaling_of(Entry(failed("misaligned"), facts=entry("misaligned", "no").facts)) == ""
+
+
+WHOLE: dict[str, Any] = {"frames_decoded": 100, "frames_declared": 100, "decode_errors": 0, "gaps_seconds": []}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({}, ""),
+        ({"frames_decoded": 99, "decode_errors": 1}, "99 of 100 frames decoded, 1 decoding errors"),
+        ({"frames_declared": None, "frames_lost": 7}, "100 of 107 frames decoded, 0 decoding errors"),
+        ({"frames_dropped": 3}, "3 pictures dropped for want of a time after the one before"),
+        ({"damaged_packets": 2, "damaged_pictures": 5}, "2 damaged packets; 5 pictures in part made up by the decoder"),
+        ({"clock_jumps": 1}, "1 jumps of the clock, which goes on behind them"),
+        (
+            {"gaps_seconds": [[1.0, 3.5], [7.0, 8.0]], "gaps_unlisted": 1},
+            "no picture, or one that stood still, for 3.50 s in 3 places, first at 1.00 s",
+        ),
+        ({"file_damage": "the last tag is cut"}, "the last tag is cut"),
+    ],
+)
+def test_every_loss_is_told(found: dict[str, Any], words: str) -> None:
+    assert loss_of(Entry(DONE, facts={"decode": {**WHOLE, **found}})) == words
+    assert loss_of(Entry(failed("unreadable"), facts={"decode": {**WHOLE, **found}})) == ""
+
+
+def test_what_a_download_lacks_is_told_once() -> None:
+    cut: dict[str, Any] = {"decode": {**WHOLE, "file_damage": "cut"}, "source": {"damage": "cut"}}
+    assert loss_of(Entry(DONE, facts=cut)) == "cut"
+
+
+def test_a_file_of_several_films_says_which_was_read() -> None:
+    def entry(*others: dict[str, Any]) -> Entry:
+        film: dict[str, Any] = {"stream_index": 0, "codec": "mjpeg", "width": 64, "height": 64}
+        return Entry(DONE, facts={"probe": {**film, "other_streams": list(others)}})
+
+    film: dict[str, Any] = {"index": 1, "kind": "video", "codec": "h264", "width": 192, "height": 144}
+    told = "stream 0 (mjpeg, 64x64) was read, as ffmpeg does; 1 (h264, 192x144) was not"
+    assert choice_of(entry(film, {"index": 2, "kind": "audio"})) == told
+    assert choice_of(entry({**film, "is_attached_picture": True})) == ""
+    assert choice_of(entry()) == choice_of(Entry(DONE)) == ""
