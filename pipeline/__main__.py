@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.registry import WEIGHTS, Weights
 from pipeline import forecast_command
@@ -18,7 +19,11 @@ from pipeline.cli.arguments import local_folder
 from pipeline.doctor import Level, examine_machine
 from pipeline.download.source import YOUTUBE, SourceSettings
 from pipeline.weights import WeightsFolder, listed, names_in
+from storage.commands import run_and_exit
 from storage.errors import HighlightsError, SettingsError
+
+if TYPE_CHECKING:
+    from pipeline.verify import Comparison
 
 FIT, UNFIT, WRONG_USE = 0, 1, 2
 _MEGABYTE = 1_000_000
@@ -110,24 +115,28 @@ def _verify(options: argparse.Namespace) -> int:
     reader = verify.reader_of(options.folder)
     if options.against is not None:
         comparisons = list(verify.against(reader, options.against, options.array, options.video))
-    else:
-        comparisons = verify.verify_sample(
-            reader,
-            verify.Choice(
-                sample=options.sample,
-                seed=options.seed,
-                weights=options.weights,
-                weights_root=options.weights_root or verify.layout_of(options.folder).weights,
-                files=dict(options.file),
-                media=options.media,
-                device=options.device,
-            ),
-        )
-    if not comparisons:
-        raise SettingsError((f"nothing in {options.against} is named after a video of {reader.name}; see --video",))
+        if not comparisons:
+            raise SettingsError((f"nothing in {options.against} is named after a video of {reader.name}; see --video",))
+        _print_comparisons(comparisons)
+        return UNFIT if any(comparison.differing for comparison in comparisons) else FIT
+    choice = verify.Choice(
+        sample=options.sample,
+        seed=options.seed,
+        weights=options.weights,
+        weights_root=options.weights_root or verify.layout_of(options.folder).weights,
+        files=dict(options.file),
+        media=options.media,
+        device=options.device,
+    )
+    found = verify.verify_sample(reader, choice)
+    _print_comparisons(found.comparisons)
+    print("\n  not compared: ".join([found.summary(), *map(str, found.gaps)]))
+    return FIT if found.is_honest else UNFIT
+
+
+def _print_comparisons(comparisons: Sequence[Comparison]) -> None:
     for comparison in comparisons:
         print("\n  differs: ".join([str(comparison), *comparison.differing]))
-    return UNFIT if any(comparison.differing for comparison in comparisons) else FIT
 
 
 def _name_and_path(text: str) -> tuple[str, str]:
@@ -196,4 +205,4 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

@@ -20,13 +20,13 @@ from models.extractors.spec import ArraySpec, Extractor
 from models.extractors.table import EXTRACTORS
 from pipeline.decoder import ChildDecoder, Decoder, FrameEvent, WindowEvent
 from pipeline.extract import Variant, resolve_device, rows_of
-from pipeline.media.media_file import Media, read_record
+from pipeline.media.media_file import SUFFIXES, Media
 from pipeline.proof import prove
 from pipeline.weights import WeightsFolder, file_sha256
 from storage.catalog import read_catalog
-from storage.errors import IntegrityError, SettingsError
+from storage.errors import IntegrityError, SettingsError, VideoError
 from storage.foreign import read_arrays
-from storage.handles import ArrayHandle
+from storage.handles import ArrayHandle, VideoHandle
 from storage.layout import Layout
 from storage.records import Array, Ragged
 from storage.store import VariantReader, variant_layouts
@@ -36,6 +36,10 @@ TOLERANCE = {"float16": 2e-3, "float32": 1e-3}
 keeps 11 bits, so one step is 1e-3 by itself. Anything else must be equal."""
 _FILE = "sha256:"
 _TINY = 1e-12
+
+
+Again = tuple[int, tuple[float, float], Mapping[str, NDArray[Any]]]
+"""A row made anew: its number, its span in seconds, its arrays."""
 
 
 @dataclass
@@ -163,24 +167,77 @@ def sample_rows(reader: VariantReader, count: int, seed: int) -> dict[str, list[
     return chosen
 
 
-def media_of(reader: VariantReader, layout: Layout, video_id: str, folders: Sequence[Path]) -> Media:
-    """The file the video's rows were made from, by its sha256. Raises IntegrityError if it is not here any more."""
+MISSING, ANOTHER, UNDECODED = "missing", "another", "undecoded"
+_TOLD = {
+    MISSING: "files are missing",
+    ANOTHER: "files are other files than the features were made from",
+    UNDECODED: "files cannot be decoded here",
+}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A video of which chosen rows could not be made anew."""
+
+    video_id: str
+    kind: str
+    """`MISSING`, `ANOTHER` or `UNDECODED`."""
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.video_id}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What became of the chosen rows."""
+
+    comparisons: tuple[Comparison, ...]
+    gaps: tuple[Gap, ...]
+    chosen: int
+    """Rows that were to be compared."""
+
+    @property
+    def compared(self) -> int:
+        """Rows that were made anew."""
+        return self.comparisons[0].rows
+
+    @property
+    def is_honest(self) -> bool:
+        """Whether every chosen row was compared, and none differs."""
+        differing = any(comparison.differing for comparison in self.comparisons)
+        return not differing and not self.gaps and 0 < self.chosen == self.compared
+
+    def summary(self) -> str:
+        """How much was compared, and why not all of it."""
+        told = f"compared {self.compared} of {self.chosen} chosen rows"
+        if not self.chosen:
+            return f"{told}: no video has rows here"
+        kinds = {kind: sum(gap.kind == kind for gap in self.gaps) for kind in _TOLD}
+        parts = [f"{count} {_TOLD[kind]}" for kind, count in kinds.items() if count]
+        return f"{told}; not of {len(self.gaps)} videos: {', '.join(parts)}" if parts else told
+
+
+def media_of(reader: VariantReader, layout: Layout, video_id: str, folders: Sequence[Path]) -> Media | Gap:
+    """The file the video's rows were made from, by its sha256, of any suffix; or why it is not here."""
     shard, entry = next((n, one.entries[video_id]) for n, one in reader.sidecars.items() if video_id in one.entries)
-    record = read_record(layout.media_record(video_id, shard))
-    suffix = record.suffix if record else ".mp4"
     source = entry.facts.get("source")
     wanted = str(source.get("sha256")) if isinstance(source, dict) else ""
-    places = [layout.media_file(video_id, shard, suffix), *(folder / f"{video_id}{suffix}" for folder in folders)]
-    for path in places:
-        if path.is_file() and file_sha256(path) == wanted:
+    kept = [layout.media_file(video_id, shard, suffix) for suffix in SUFFIXES]
+    given = [folder / f"{video_id}{suffix}" for folder in folders for suffix in SUFFIXES]
+    there = [path for path in (*kept, *given) if path.is_file()]
+    for path in there:
+        if file_sha256(path) == wanted:
             return Media(path, wanted, path.stat().st_size)
-    where = ", ".join(map(str, places))
-    raise IntegrityError(layout.media_record(video_id, shard), f"the file of sha256 {wanted[:12]} is not at {where}")
+    if there:
+        return Gap(video_id, ANOTHER, f"{', '.join(map(str, there))} has not the sha256 {wanted[:12]} of its features")
+    where = ", ".join(dict.fromkeys(str(path.parent) for path in (*kept, *given)))
+    return Gap(video_id, MISSING, f"its file of sha256 {wanted[:12]} is not in {where}; name its folder with --media")
 
 
 def rows_again(
     video_id: str, path: Path, variant: Variant, extractor: Extractor, decoder: Decoder, wanted: Sequence[int]
-) -> Iterator[tuple[int, tuple[float, float], Mapping[str, NDArray[Any]]]]:
+) -> Iterator[Again]:
     """Chosen rows of one video, made anew: number, span, and each array rounded as it would be stored."""
     prepared: dict[int, Any] = {}
     number = -1
@@ -203,24 +260,48 @@ def _as_stored(row: NDArray[Any], form: ArraySpec) -> NDArray[Any]:
 
 
 def verify(
-    reader: VariantReader, variant: Variant, media: Mapping[str, Media], rows: Mapping[str, Sequence[int]],
+    reader: VariantReader, variant: Variant, media: Mapping[str, Media | Gap], rows: Mapping[str, Sequence[int]],
     *, decoder: Decoder, device: str,
-) -> list[Comparison]:  # fmt: skip
-    """Compare chosen rows with what the media give now: spans, which must be equal, and each array."""
-    comparisons = {name: Comparison(name, _tolerance(variant, name)) for name in variant.arrays}
-    spans = Comparison("spans")
-    extractor = variant.build(device)
-    for video_id, wanted in rows.items():
-        handle, seen = reader[video_id], 0
-        for number, span, made in rows_again(video_id, media[video_id].path, variant, extractor, decoder, wanted):
-            seen += 1
-            row = f"{video_id}[{number}]"
-            spans.add(row, handle.spans[number], np.array(span))
-            for name, comparison in comparisons.items():
-                comparison.add(row, _row(handle[name], number), made[name])
-        if seen != len(wanted):
-            spans.differing.append(f"{video_id} gives {len(wanted) - seen} of {len(wanted)} rows no more")
-    return [spans, *comparisons.values()]
+) -> Verified:  # fmt: skip
+    """Compare chosen rows with what the media give now: spans, which must be equal, and each array.
+
+    A video whose file is not here or cannot be decoded is a gap; one whose stored rows cannot be read differs.
+    """
+    arrays = {name: Comparison(name, _tolerance(variant, name)) for name in variant.arrays}
+    comparisons = {"spans": Comparison("spans"), **arrays}
+    gaps = [found for found in media.values() if isinstance(found, Gap)]
+    here = {video_id: found.path for video_id, found in media.items() if not isinstance(found, Gap)}
+    extractor = variant.build(device) if here else None
+    for video_id, path in here.items():
+        if extractor is None:
+            raise RuntimeError("no extractor was built for the videos that are here")
+        made = rows_again(video_id, path, variant, extractor, decoder, rows[video_id])
+        try:
+            seen = _compare(reader[video_id], video_id, made, comparisons)
+        except VideoError as error:
+            gaps.append(Gap(video_id, UNDECODED, str(error.verdict)))
+        except IntegrityError as error:
+            comparisons["spans"].differing.append(f"{video_id} cannot be read from the store: {error}")
+        else:
+            if seen != len(rows[video_id]):
+                missing = len(rows[video_id]) - seen
+                comparisons["spans"].differing.append(
+                    f"{video_id} gives {missing} of {len(rows[video_id])} rows no more"
+                )
+    return Verified(tuple(comparisons.values()), tuple(gaps), sum(map(len, rows.values())))
+
+
+def _compare(handle: VideoHandle, video_id: str, made: Iterator[Again], comparisons: Mapping[str, Comparison]) -> int:
+    """Add each row made anew to its comparison; how many there were."""
+    seen = 0
+    for number, span, arrays in made:
+        row = f"{video_id}[{number}]"
+        stored = {name: _row(handle[name], number) for name in arrays}
+        comparisons["spans"].add(row, handle.spans[number], np.array(span))
+        for name, values in arrays.items():
+            comparisons[name].add(row, stored[name], values)
+        seen += 1
+    return seen
 
 
 def _tolerance(variant: Variant, array: str) -> float:
@@ -265,14 +346,16 @@ class Choice:
     device: str
 
 
-def verify_sample(reader: VariantReader, choice: Choice) -> list[Comparison]:
+def verify_sample(reader: VariantReader, choice: Choice) -> Verified:
     """Make `choice.sample` random rows of a store anew, decoding in a child as the store's builder did."""
+    if choice.sample < 1:
+        raise SettingsError((f"--sample is 1 or more rows, got {choice.sample}",))
     variant = variant_of(reader, WeightsFolder(choice.weights_root), choice.weights, choice.files)
     layout = layout_of(reader.layout.folder)
     rows = sample_rows(reader, choice.sample, choice.seed)
     media = {video_id: media_of(reader, layout, video_id, [layout.sources, *choice.media]) for video_id in rows}
     device = resolve_device(choice.device)
-    if rows:
+    if any(isinstance(found, Media) for found in media.values()):
         prove(variant.spec, device, layout.proofs, variant.numerics)
     with ChildDecoder() as decoder:
         return verify(reader, variant, media, rows, decoder=decoder, device=device)

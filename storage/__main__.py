@@ -12,6 +12,7 @@ from pathlib import Path
 
 from storage.audit import VariantAudit, audit
 from storage.catalog import read_catalog
+from storage.commands import run_and_exit
 from storage.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
 from storage.features.sealing import seal_store
 from storage.index import refresh
@@ -110,4 +111,4 @@ def _digest(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

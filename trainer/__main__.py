@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from storage.commands import run_and_exit
 from storage.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
 
 DONE, WRONG_USE, IN_THE_WAY, VIOLATION = 0, 2, 4, 5
@@ -57,4 +58,4 @@ def _parser(asked: str) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

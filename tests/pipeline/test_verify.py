@@ -23,6 +23,9 @@ from pipeline.extract import Variant
 from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard
 from pipeline.verify import (
+    ANOTHER,
+    MISSING,
+    UNDECODED,
     Comparison,
     against,
     cosine,
@@ -33,7 +36,7 @@ from pipeline.verify import (
     verify,
 )
 from pipeline.weights import WeightsFolder
-from storage.errors import IntegrityError, SettingsError, UntrustedFile
+from storage.errors import SettingsError, UntrustedFile
 from storage.layout import Layout
 from storage.records import FeatureTrack
 from storage.sidecar import commit
@@ -77,7 +80,9 @@ def compared(layout: Layout, variant: Variant, count: int = 1000) -> dict[str, C
     one = reader(layout, variant)
     rows = sample_rows(one, count, 0)
     files = {video_id: media_of(one, layout, video_id, [layout.sources]) for video_id in rows}
-    return {c.name: c for c in verify(one, variant, files, rows, decoder=InlineDecoder(), device="cpu")}
+    found = verify(one, variant, files, rows, decoder=InlineDecoder(), device="cpu")
+    assert found.is_honest == (not any(c.differing for c in found.comparisons))
+    return {c.name: c for c in found.comparisons}
 
 
 def alter(layout: Layout, variant: Variant, video_id: str, row: int) -> None:
@@ -151,10 +156,42 @@ def test_a_variant_is_made_again_from_its_settings_file(layout: Layout, tmp_path
         variant_of(one, weights, "", {})
 
 
-def test_another_file_under_the_name_is_not_taken(layout: Layout) -> None:
+def test_what_can_be_compared_is_and_the_rest_is_counted(layout: Layout) -> None:
+    """One file is gone, one is another video's, one is whole."""
     (layout.sources / "beta.mp4").write_bytes((layout.sources / "alpha.mp4").read_bytes())
-    with pytest.raises(IntegrityError, match="the file of sha256"):
-        media_of(reader(layout, JPEGS), layout, "beta", [layout.sources])
+    (layout.sources / "gamma.mp4").unlink()
+    one = reader(layout, JPEGS)
+    rows = sample_rows(one, 1000, 0)
+    files = {video_id: media_of(one, layout, video_id, [layout.sources]) for video_id in rows}
+    found = verify(one, JPEGS, files, rows, decoder=InlineDecoder(), device="cpu")
+    assert {gap.video_id: gap.kind for gap in found.gaps} == {"beta": ANOTHER, "gamma": MISSING}
+    assert (found.compared, found.chosen, found.is_honest) == (9, 9 + 10 + 11, False)
+    assert found.summary() == (
+        "compared 9 of 30 chosen rows; not of 2 videos: 1 files are missing, "
+        "1 files are other files than the features were made from"
+    )
+    assert all(c.differing == [] for c in found.comparisons)
+
+
+def test_a_file_that_cannot_be_decoded_does_not_stop_the_others(layout: Layout) -> None:
+    one = reader(layout, JPEGS)
+    rows = sample_rows(one, 1000, 0)
+    files = {video_id: media_of(one, layout, video_id, [layout.sources]) for video_id in rows}
+    damaged = layout.sources / "alpha.mp4"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    found = verify(one, JPEGS, files, rows, decoder=InlineDecoder(), device="cpu")
+    assert [(gap.video_id, gap.kind) for gap in found.gaps] == [("alpha", UNDECODED)]
+    assert (found.compared, found.is_honest) == (10 + 11, False)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".ts"])
+def test_a_file_of_another_suffix_or_folder_is_found(layout: Layout, tmp_path: Path, suffix: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (layout.sources / "beta.mp4").rename(elsewhere / f"beta{suffix}")
+    found = media_of(reader(layout, JPEGS), layout, "beta", [layout.sources, elsewhere])
+    assert isinstance(found, Media)
+    assert found.path == elsewhere / f"beta{suffix}"
 
 
 def test_features_of_somebody_else_are_compared_row_by_row(layout: Layout, tmp_path: Path) -> None:
@@ -206,7 +243,15 @@ def test_the_command_says_it_and_returns_it(layout: Layout) -> None:
     honest = run(str(folder), "--sample", "7")
     assert (honest.returncode, honest.stderr) == (0, "")
     assert "jpeg: 7 rows, 7 equal bit by bit, 0 differ" in honest.stdout
+    assert "compared 7 of 7 chosen rows" in honest.stdout
     assert [path.name.partition("-")[0] for path in layout.proofs.iterdir()] == ["frames"]
+    (layout.sources / "beta.mp4").unlink()
+    partly = run(str(folder), "--sample", "30")
+    assert (partly.returncode, partly.stderr) == (1, "")
+    assert "compared 20 of 30 chosen rows; not of 1 videos: 1 files are missing" in partly.stdout
+    assert "not compared: beta: its file of sha256" in partly.stdout
+    none = run(str(folder), "--sample", "0")
+    assert (none.returncode, "--sample is 1 or more rows, got 0" in none.stderr) == (2, True)
     told = json.loads((folder / "settings.json").read_bytes())
     (folder / "settings.json").write_text(json.dumps({**told, "sampling": "other"}))
     damaged = run(str(folder))

@@ -67,7 +67,7 @@ def test_rows_of_segments_are_made_anew_with_the_file_that_the_weights_folder_ho
     with pytest.raises(SettingsError, match=r"mean is a file of sha256:.*has not; give --file mean=PATH"):
         verify_sample(reader, choice)
     WeightsFolder(layout.weights).admit(MEAN, mean, "imported")
-    found = {one.name: one for one in verify_sample(reader, choice)}
+    found = {one.name: one for one in verify_sample(reader, choice).comparisons}
     assert {name: (one.rows, one.equal, one.differing) for name, one in found.items()} == {
         "spans": (2, 2, []), "fc6": (2, 2, []), "segment": (2, 2, []),
     }  # fmt: skip

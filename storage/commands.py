@@ -1,0 +1,43 @@
+"""How `python -m storage`, `python -m pipeline` and `python -m trainer` end: with an exit code, or without a word.
+
+Refuses to know what a command does.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from typing import IO, NoReturn
+
+READER_LEFT = 128 + signal.SIGPIPE
+"""What a shell says of a program that SIGPIPE ended. The signal itself stays ignored, as Python has it: a child process
+that ends early must be an error to be told, not the end of its parent."""
+
+
+def run_and_exit(main: Callable[[], int]) -> NoReturn:
+    """Exit with what `main` returns; if whoever reads our output has left, as `head` does, exit 141 in silence."""
+    try:
+        try:
+            code = main()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+    except BrokenPipeError:
+        if not any(_reader_has_left(stream) for stream in (sys.stdout, sys.stderr)):
+            raise
+        # What is still in the buffers is written when Python ends, and would complain again.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        code = READER_LEFT
+    sys.exit(code)
+
+
+def _reader_has_left(stream: IO[str]) -> bool:
+    """Whether nobody holds the other end of the pipe that this stream writes to."""
+    asked = select.poll()
+    asked.register(stream.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in asked.poll(0))

@@ -1,0 +1,76 @@
+"""Commands whose reader leaves, as `head` does, end in silence; any other broken pipe is an error still."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from storage.commands import READER_LEFT
+from tests.conftest import REPOSITORY
+
+COMMANDS = {
+    "pipeline, many lines": ("pipeline", "weights", "list"),
+    "pipeline, help": ("pipeline", "--help"),
+    "trainer, help": ("trainer", "--help"),
+    "storage, help": ("storage", "audit", "--help"),
+    "storage, nothing there": ("storage", "audit", "/nowhere"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_reader_that_left_is_not_complained_to(command: str) -> None:
+    """The pipe is closed before the first line, which is what a slow program finds."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *COMMANDS[command]],
+            cwd=REPOSITORY,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    if command == "storage, nothing there":  # says nothing on standard output
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    else:
+        # argparse writes its help in a way of its own, and does not mind
+        assert (done.returncode in ({0, READER_LEFT} if "help" in command else {READER_LEFT}), done.stderr) == (
+            True,
+            "",
+        )
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_lines_written_before_the_reader_left_are_there(stream: str) -> None:
+    """`… | head -1`: one line is read, thousands are not."""
+    program = (
+        "import sys\nfrom storage.commands import run_and_exit\n"
+        f"def main():\n for i in range(200_000): print(i, file=sys.{stream})\n return 0\nrun_and_exit(main)"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        read, other = (process.stdout, process.stderr) if stream == "stdout" else (process.stderr, process.stdout)
+        assert read is not None
+        assert other is not None
+        assert read.readline() == b"0\n"
+        read.close()
+        said = other.read()
+        assert (process.wait(60), said) == (READER_LEFT, b"")
+
+
+def test_a_pipe_to_somebody_else_that_breaks_is_told() -> None:
+    program = (
+        "from storage.commands import run_and_exit\n"
+        "def main(): raise BrokenPipeError(32, 'a child is gone')\nrun_and_exit(main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "a child is gone" in done.stderr) == (1, True)
