@@ -1,28 +1,37 @@
 """Checkpoints: one safetensors file with every tensor, and in its header a JSON of everything else.
 
-Nothing in it can be executed. Written whole or not at all. Refuses to know networks and loops: states go in, states
-come out.
+Nothing in it can be executed. Written whole or not at all. Before that JSON stands the sha256 of the whole file, taken
+with zeros in its own place: so a flipped bit anywhere, in tensors, names or header, is found before anything is used.
+Refuses to know networks and loops: states go in, states come out.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from storage.atomic import publish, size_and_sha256
 from storage.errors import IntegrityError, LookupFailed
 
 FORMAT = "video-highlights checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+WITHOUT_DIGEST = 1
+"""The version that had no digest; still read, with a warning."""
 _HEADER = "video-highlights"
+_DIGEST = "sha256:"
+_DIGITS = 64
+_DIGEST_PLACE = f'"{_HEADER}":"{_DIGEST}'.encode()
+"""What stands before the digest in the file; safetensors writes its metadata first, and without blanks."""
 _TENSOR = "__tensor__"
 _PAIRS = "__pairs__"
 
@@ -42,31 +51,68 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors: dict[str, Tensor] = {}
     state = _flatten(checkpoint.state, "", tensors)
     header = {"format": FORMAT, "version": FORMAT_VERSION, "about": checkpoint.about, "state": state}
-    content = save(tensors, metadata={_HEADER: json.dumps(header, sort_keys=True, allow_nan=True)})
-    publish(path, content, replace=True)
+    text = json.dumps(header, sort_keys=True, allow_nan=True)
+    content = bytearray(save(tensors, metadata={_HEADER: f"{_DIGEST}{'0' * _DIGITS} {text}"}))
+    place = content.index(_DIGEST_PLACE) + len(_DIGEST_PLACE)
+    content[place : place + _DIGITS] = hashlib.sha256(content).hexdigest().encode()
+    publish(path, bytes(content), replace=True)
 
 
 def read_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
     """What was written, its tensors on `device`.
 
-    Raises LookupFailed if there is no such file, IntegrityError if it is no checkpoint of ours.
+    Raises LookupFailed if there is no such file, IntegrityError if it is no checkpoint of ours or was altered.
     """
     if not path.is_file():
         raise LookupFailed(f"no checkpoint {path}; train one with `python -m trainer fit`")
+    raw = path.read_bytes()
     try:
-        with safe_open(path, framework="pt", device=device) as file:
-            header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, ValueError) as error:
+        header = _header(path, raw)
+        tensors = {name: tensor.to(device) for name, tensor in load(raw).items()}
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise IntegrityError(path, f"is no checkpoint: {error}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise IntegrityError(path, "is a safetensors file, but none of ours")
-    if header.get("version") != FORMAT_VERSION:
-        raise IntegrityError(path, f"has format version {header.get('version')!r}; this release reads {FORMAT_VERSION}")
     try:
         return Checkpoint(header["about"], _restored(header["state"], tensors))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise IntegrityError(path, f"is a checkpoint without {error}") from error
+
+
+def _header(path: Path, raw: bytes) -> dict[str, Any]:
+    """The JSON beside the tensors, once the file's digest is right. ValueError for what is no safetensors file."""
+    size = int.from_bytes(raw[:8], "little")
+    if len(raw) < 8 or size > len(raw) - 8:
+        raise ValueError(f"it has {len(raw):,} bytes, and its header should have {size:,}")
+    found = json.loads(raw[8 : 8 + size])
+    metadata = found.get("__metadata__") if isinstance(found, dict) else None
+    text = str(metadata.get(_HEADER, "null")) if isinstance(metadata, dict) else "null"
+    is_sealed = text.startswith(_DIGEST)
+    if is_sealed:
+        _check_digest(path, raw, 8 + size)
+        text = text[len(_DIGEST) + _DIGITS :]
+    header = json.loads(text)
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise IntegrityError(path, "is a safetensors file, but none of ours")
+    if (version := header.get("version")) != (FORMAT_VERSION if is_sealed else WITHOUT_DIGEST):
+        raise IntegrityError(path, f"has format version {version!r}; this release reads {FORMAT_VERSION}")
+    if not is_sealed:
+        told = "is of an earlier release and has no digest, so damage in it is not noticed; train it anew to have one"
+        warnings.warn(f"{path} {told}", CheckpointWithoutDigest, stacklevel=3)
+    return header
+
+
+def _check_digest(path: Path, raw: bytes, end: int) -> None:
+    place = raw.find(_DIGEST_PLACE, 0, end) + len(_DIGEST_PLACE)
+    if place < len(_DIGEST_PLACE):
+        raise IntegrityError(path, "was altered: its digest is not where we write it")
+    sha = hashlib.sha256(raw[:place] + b"0" * _DIGITS)
+    sha.update(memoryview(raw)[place + _DIGITS :])
+    if sha.hexdigest().encode() != raw[place : place + _DIGITS]:
+        advice = "take it from a copy, or delete it and train again"
+        raise IntegrityError(path, f"was altered: its content is not what its own sha256 says; {advice}")
+
+
+class CheckpointWithoutDigest(UserWarning):
+    """A checkpoint of an earlier release: nothing tells whether it is as it was written."""
 
 
 def checkpoint_digest(path: Path) -> str:

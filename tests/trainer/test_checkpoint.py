@@ -10,7 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from storage.errors import IntegrityError, LookupFailed
-from trainer.checkpoint import Checkpoint, random_state, read_checkpoint, set_random_state, write_checkpoint
+from trainer.checkpoint import (
+    Checkpoint,
+    CheckpointWithoutDigest,
+    random_state,
+    read_checkpoint,
+    set_random_state,
+    write_checkpoint,
+)
 
 
 def test_nested_states_come_back_as_they_were(tmp_path: Path) -> None:
@@ -81,6 +88,63 @@ def test_nothing_but_our_files_is_read(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "e", metadata={"video-highlights": json.dumps(header)})
     with pytest.raises(IntegrityError, match="format version 99"):
         read_checkpoint(tmp_path / "e")
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    """In the length, the header, its digest, names, shapes, padding and every tensor."""
+    path = tmp_path / "c"
+    state = {"model": {"a.weight": torch.arange(30.0), "b": torch.zeros(3, dtype=torch.int64)}, "place": {"epoch": 3}}
+    write_checkpoint(path, Checkpoint({"seed": 1}, state))
+    whole = path.read_bytes()
+    for bit in range(0, 8 * len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(IntegrityError):
+            read_checkpoint(path)
+
+
+def test_equal_checkpoints_are_equal_bytes(tmp_path: Path) -> None:
+    for name in ("c", "d"):
+        write_checkpoint(tmp_path / name, Checkpoint({"seed": 1}, {"model": {"a": torch.arange(9.0)}}))
+    assert (tmp_path / "c").read_bytes() == (tmp_path / "d").read_bytes()
+
+
+def _as_earlier(path: Path, about: object) -> None:
+    state = {"__pairs__": [["model", {"__tensor__": "a"}]]}
+    header = {"format": "video-highlights checkpoint", "version": 1, "about": about, "state": state}
+    save_file({"a": torch.arange(3.0)}, path, metadata={"video-highlights": json.dumps(header)})
+
+
+def test_a_checkpoint_of_an_earlier_release_is_read_with_a_warning(tmp_path: Path) -> None:
+    _as_earlier(tmp_path / "c", {"epoch": 1})
+    with pytest.warns(CheckpointWithoutDigest, match="has no digest"):
+        found = read_checkpoint(tmp_path / "c")
+    assert found.about == {"epoch": 1}
+    assert torch.equal(found.state["model"], torch.arange(3.0))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[]",
+        b"{}",
+        b'{"__metadata__": 3}',
+        b'{"__metadata__": {"video-highlights": 3}}',
+        b'{"__metadata__": {"video-highlights": "[]"}}',
+        b'{"__metadata__": {"video-highlights": "sha256:"}}',
+        b'{"__metadata__": {"video-highlights": "{"}}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+    ids=lambda header: repr(header[:60]),
+)
+def test_a_strange_header_is_refused_in_words(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "c"
+    for size in (len(header), len(header) - 1, 2**63, 0):
+        path.write_bytes(size.to_bytes(8, "little") + header)
+        with pytest.raises(IntegrityError, match=str(path)):
+            read_checkpoint(path)
 
 
 def test_half_a_file_is_refused(tmp_path: Path) -> None:
