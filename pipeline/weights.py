@@ -27,7 +27,7 @@ from storage.atomic import publish, size_and_sha256
 from storage.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
 from storage.faults import disk_fault
 from storage.fingerprint import readable
-from storage.lease import lease
+from storage.lease import lease, say
 
 FORMAT = "video-highlights weights lock"
 FORMAT_VERSION = 1
@@ -113,7 +113,7 @@ class WeightsFolder:
         self._try(row, source, Pin(sha256, size_bytes))
         publish(target, _blocks(source), replace=target.exists() and size_and_sha256(target)[1] != sha256)
         Pin(sha256, size_bytes).check(target, *size_and_sha256(target))
-        with lease(self.path / ".weights.lock.claim"):
+        with lease(self.path / ".weights.lock.claim", tell=say):
             self._write({**self._lock(), name: {"sha256": sha256, "size_bytes": size_bytes, "origin": origin}})
         return target
 
@@ -123,7 +123,7 @@ class WeightsFolder:
         The file stays where it is, and is used no more. SettingsError if nothing was pinned here.
         """
         row = published(name)
-        with lease(self.path / ".weights.lock.claim"):
+        with lease(self.path / ".weights.lock.claim", tell=say):
             locked = self._lock()
             if name not in locked or row.sha256 is not None:
                 publisher = "its hash is its publisher's" if row.sha256 is not None else "nothing is pinned"

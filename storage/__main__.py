@@ -17,7 +17,7 @@ from storage.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicF
 from storage.features.sealing import seal_store
 from storage.index import refresh
 from storage.layout import Layout
-from storage.lease import lease
+from storage.lease import lease, say
 from storage.repair import repair
 from storage.sidecar import DEFAULT_PART_BYTES, compact, read_sidecar
 from storage.store import FeatureStore, variant_layouts
@@ -66,7 +66,7 @@ def _audit(options: argparse.Namespace) -> int:
     reports = audit(options.folder, deep=deep)
     _print_reports(reports)
     if options.repair:
-        for line in repair(options.folder, deep=deep):
+        for line in repair(options.folder, deep=deep, tell=say):
             print(f"  repair: {line}")
         reports = audit(options.folder, deep=deep)
         print("after the repair:")
@@ -94,7 +94,7 @@ def _compact(options: argparse.Namespace) -> int:
     layout = Layout(options.folder.absolute().parent, options.folder.absolute().name)
     for variant in variant_layouts(options.folder):
         for shard in range(catalog.shard_count):
-            with lease(layout.lease(shard)):
+            with lease(layout.lease(shard), tell=say):
                 before = read_sidecar(variant, shard)
                 if before is not None:
                     after = compact(variant, shard, max_part_bytes=options.part_bytes)

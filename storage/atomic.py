@@ -2,6 +2,7 @@
 
     temporary sibling -> write -> verify -> fsync -> link or replace -> remove the temporary -> fsync the folder
 
+A process that holds leases looks first whether they are still its own: if not, it writes nothing and raises LeaseLost.
 `journal.py` has the one way a file grows. Refuses to know what the bytes mean. `before_step` is where tests make a step
 fail; nothing else may set it.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from storage.errors import IntegrityError
 from storage.faults import disk_fault
-from storage.lease import NO_HARD_LINKS, lease
+from storage.lease import NO_HARD_LINKS, check_held, claim, say
 from storage.owner import owner_of_temporary, temporary_beside
 
 __all__ = [
@@ -89,12 +90,17 @@ def adopt(temporary: Path, path: Path) -> None:
         draft.finish(replace=False)
 
 
-def sweep(folder: Path) -> list[Path]:
-    """Remove the temporaries in `folder` (not below it) whose owners are surely dead; returns them, sorted."""
+def sweep(folder: Path, *, other_boots: bool = False) -> list[Path]:
+    """Remove the temporaries in `folder` (not below it) whose owners are surely dead; returns them, sorted.
+
+    `other_boots`: also those of other boots of a machine of our name, for whoever knows that nobody writes there.
+    """
     removed = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         owner = owner_of_temporary(path)
-        if owner is not None and owner.is_dead() and not path.is_dir():
+        if owner is None or path.is_dir():
+            continue
+        if owner.is_dead() or (other_boots and owner.is_of_other_boot()):
             remove(path)
             removed.append(path)
     return removed
@@ -102,6 +108,7 @@ def sweep(folder: Path) -> list[Path]:
 
 def remove(path: Path) -> None:
     """Delete a file that is superseded; fine if it is gone already. Raises SystemicFault."""
+    check_held()
     try:
         before_step(Step.UNLINK, path)
         path.unlink(missing_ok=True)
@@ -129,6 +136,7 @@ class _Draft:
             self._discard()
 
     def write(self, content: Iterable[Buffer]) -> None:
+        check_held()  # where the data root was renamed, not even its folders are made anew
         make_folder(self.path.parent)
         before_step(Step.OPEN, self.path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -151,6 +159,7 @@ class _Draft:
 
     def finish(self, *, replace: bool) -> None:
         self._verify_and_sync()
+        check_held()
         if replace:
             before_step(Step.REPLACE, self.path)
             self.temporary.replace(self.path)
@@ -185,7 +194,7 @@ class _Draft:
 
     def _rename_under_lease(self) -> None:
         # Without hard links no call names a file and refuses to overwrite, so look first, and let nobody in between.
-        with lease(self.path.with_name(f".{self.path.name}.claim")):
+        with claim(self.path.with_name(f".{self.path.name}.claim"), say):
             if self.path.exists() or self.path.is_symlink():
                 self._expect_same()
             else:

@@ -181,6 +181,9 @@ def _strangers(layout: VariantLayout) -> Iterator[Finding]:
             yield Finding(Kind.LEFTOVER, path, "is no file of a store; it is left alone")
         elif owner.is_dead():
             yield Finding(Kind.LEFTOVER, path, f"is a temporary of process {owner.pid}, which is dead")
+        elif owner.is_of_other_boot():
+            problem = f"is a temporary of process {owner.pid} of another boot; repair removes it while nobody builds"
+            yield Finding(Kind.LEFTOVER, path, problem)
 
 
 def _misplaced(path: Path, sidecar: Sidecar, catalog: Catalog) -> Iterator[Finding]:

@@ -4,7 +4,8 @@
     ├── SettingsError          settings are wrong; carries every fault found, not only the first
     ├── VideoError             one video cannot be used; becomes a verdict in its shard's sidecar, never a crash
     ├── SystemicFault          the machine or the network is at fault, not the video: stop, tell, resume later
-    │   └── DiskFull           a write met a full disk
+    │   ├── DiskFull           a write met a full disk
+    │   └── LeaseLost          another process took over what this one was building, or its folder is gone
     ├── LeaseHeld              another live process is building this shard
     ├── IntegrityError         bytes on disk are not what their record says
     │   └── UntrustedFile      a file asks for something our format never asks for
@@ -68,19 +69,44 @@ class DiskFull(SystemicFault):
         )
 
 
+class LeaseLost(SystemicFault):
+    """What this process was building is another's now, or its folder was moved away. Nothing was published since."""
+
+    def __init__(self, path: Path, taker: str) -> None:
+        super().__init__(path, taker)
+        self.path = path
+        self.taker = taker
+        """Empty if the lease is simply gone."""
+
+    def __str__(self) -> str:
+        how = (
+            f"belongs to {self.taker} now, because this process, or its machine, stood still for minutes, or its "
+            "folder was replaced by another"
+            if self.taker
+            else "is gone: its folder was renamed or removed, or somebody deleted the file"
+        )
+        return f"the lease {self.path} {how}. Nothing was published since. Run the same command again to go on."
+
+
 class LeaseHeld(HighlightsError):
     """Another live process is building this shard."""
 
-    def __init__(self, path: Path, owner: str) -> None:
-        super().__init__(path, owner)
+    def __init__(self, path: Path, owner: str, raises_counter: bool = True) -> None:
+        super().__init__(path, owner, raises_counter)
         self.path = path
         self.owner = owner
+        self.raises_counter = raises_counter
+        """False for the lease of an older release, which gives no sign of life and so cannot be outwaited."""
 
     def __str__(self) -> str:
-        return (
-            f"{self.path} is held by {self.owner}. Let it finish; if that process no longer exists, "
-            "delete the file and run again."
+        advice = (
+            "Let it finish, and run the same command again. If it died, wherever it ran, a run that waits for its "
+            "lease takes it over after two minutes; no file has to be deleted."
+            if self.raises_counter
+            else "Let it finish. It runs an older release, which gives no sign of life: if that process no longer "
+            "exists, delete the file and run again."
         )
+        return f"{self.path} is held by {self.owner}. {advice}"
 
 
 class IntegrityError(HighlightsError):

@@ -28,6 +28,7 @@ from storage import atomic
 from storage.atomic import Buffer, Step
 from storage.errors import IntegrityError
 from storage.faults import disk_fault
+from storage.lease import check_held
 
 SYNC_EVERY_SECONDS = 1.0
 """More than this after the last wait for the disk, an addition waits for it again."""
@@ -71,6 +72,7 @@ def add(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
 
 
 def _append(path: Path, pieces: list[memoryview]) -> None:
+    check_held()
     atomic.before_step(Step.OPEN, path)
     try:
         descriptor, is_new = os.open(path, _FLAGS), False

@@ -1,7 +1,8 @@
 """Which process made a file, and whether it is surely dead.
 
 A process is known by its host, the host's boot, its pid namespace, its pid and its start time, so that neither a reused
-pid nor a reboot fools anybody. No clock and no file time is consulted. Refuses to judge processes of other hosts.
+pid nor a reboot fools anybody. No clock and no file time is consulted. Refuses to judge processes of other boots: two
+virtual machines may have one name, and even one machine id.
 """
 
 from __future__ import annotations
@@ -40,13 +41,22 @@ class Owner:
         return f"{self.host_tag}-{self.boot_tag}-{self.namespace}-{self.pid}-{self.started}"
 
     def is_dead(self) -> bool:
-        """True only if it certainly runs no more: False for a live process and for any process of another host."""
+        """True only if it certainly runs no more: it ran on this very boot, in our pid namespace, and is gone.
+
+        False for a live process, and for any process of another boot, host or container: nobody here can know.
+        """
         here = current()
-        if self.host_tag != here.host_tag:
+        if here.boot_tag == _UNKNOWN_TAG or self._place() != here._place():
             return False
-        if self.boot_tag != here.boot_tag:
-            return True
-        return self.namespace == here.namespace and not _is_running(self.pid, self.started)
+        return not _is_running(self.pid, self.started)
+
+    def is_of_other_boot(self) -> bool:
+        """Whether it ran on a machine of our name under another boot: an earlier one of ours, or a namesake's."""
+        here = current()
+        return self.host_tag == here.host_tag and self.boot_tag != here.boot_tag
+
+    def _place(self) -> tuple[str, str, str]:
+        return self.host_tag, self.boot_tag, self.namespace
 
 
 def parse(token: str) -> Owner | None:

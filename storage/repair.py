@@ -19,7 +19,7 @@ from storage.faults import disk_fault
 from storage.features.sealing import seal_part
 from storage.index import refresh
 from storage.layout import Layout, VariantLayout, part_number, part_of_checksums
-from storage.lease import lease, tidy
+from storage.lease import Tell, check_held, lease, tidy
 from storage.reader import PartReader
 from storage.records import JSON
 from storage.sidecar import write_sidecar
@@ -28,10 +28,11 @@ from storage.store import variant_layouts
 _MENDABLE = frozenset({Kind.SIDECAR, Kind.PART, Kind.CHECKSUMS, Kind.ORPHAN})
 
 
-def repair(folder: Path, *, deep: bool) -> list[str]:
+def repair(folder: Path, *, deep: bool, tell: Tell | None = None) -> list[str]:
     """Mend the catalog kept in `folder` (`ROOT/<catalog>`); one sentence for each thing done.
 
-    `deep` decides, as in `audit`, how hard to look for damage. Raises LeaseHeld if a shard in need is being built.
+    `deep` decides, as in `audit`, how hard to look for damage. Raises LeaseHeld if a shard in need is being built;
+    with `tell`, only after watching whether its holder lives, as `lease` does.
     """
     catalog = read_catalog(folder)
     layout = Layout(folder.absolute().parent, folder.absolute().name)
@@ -40,7 +41,7 @@ def repair(folder: Path, *, deep: bool) -> list[str]:
         findings = audit_variant(variant, catalog, deep=deep).findings
         told += _settings_aside(findings)
         for shard in sorted({finding.shard for finding in findings if finding.shard is not None}):
-            with lease(layout.lease(shard)):
+            with lease(layout.lease(shard), tell=tell):
                 told += _Mending(variant, catalog, shard).run(deep=deep)
         told += _without_strays(variant)
         if any(finding.kind is Kind.SIDECAR for finding in findings):
@@ -71,6 +72,7 @@ def set_aside(path: Path) -> Path:
     number, aside = 0, path.with_name(f"{path.name}.damaged")
     while aside.exists():
         number, aside = number + 1, path.with_name(f"{path.name}.{number + 1}.damaged")
+    check_held()
     try:
         path.rename(aside)
     except OSError as error:
@@ -80,8 +82,10 @@ def set_aside(path: Path) -> Path:
 
 def _tidy_up(layout: Layout) -> list[str]:
     folders = [layout.folder, *(path for path in sorted(layout.folder.rglob("*")) if path.is_dir())]
-    temporaries = [path for folder in folders for path in sweep(folder)]
-    leases = tidy(layout.lease(0).parent)
+    leases_folder = layout.lease(0).parent
+    leases = tidy(leases_folder)
+    nobody_builds = not any(leases_folder.glob("*.lease*"))
+    temporaries = [path for folder in folders for path in sweep(folder, other_boots=nobody_builds)]
     return [f"removed {path}, which a dead process left" for path in temporaries + leases]
 
 

@@ -21,6 +21,7 @@ from storage.account import Entry, Fields
 from storage.errors import IntegrityError, LookupFailed
 from storage.faults import disk_fault
 from storage.journal import Record
+from storage.lease import check_held
 from storage.records import JSON, Array, FeatureTrack, Ragged
 from storage.shard import check_track
 
@@ -73,6 +74,7 @@ class Spooled:
 
 def clear(folder: Path) -> None:
     """Forget everything: the sidecar has it now."""
+    check_held()  # it would be our follower's spool
     try:
         if folder.is_dir():
             shutil.rmtree(folder)

@@ -23,7 +23,7 @@ from storage.atomic import remove, size_and_sha256
 from storage.errors import SettingsError
 from storage.fingerprint import fingerprint
 from storage.layout import Layout
-from storage.lease import lease
+from storage.lease import lease, say
 from storage.scores import Provenance
 from trainer.checkpoint import Checkpoint, checkpoint_digest, read_checkpoint, write_checkpoint
 from trainer.data import HighlightData, Loader, LoaderSettings, open_data
@@ -85,7 +85,7 @@ class Run:
 def fit(run: Run, options: FitOptions, ranks: Ranks | None = None) -> Path:
     """Train the run to its end, or go on with it, or find it done; returns its `model.safetensors`.
 
-    Raises SettingsError, LookupFailed, Diverged, or LeaseHeld if another process trains it.
+    Raises SettingsError, LookupFailed, Diverged, LeaseHeld if another process trains it, or LeaseLost.
     """
     ranks = ranks or Ranks(device=options.device)
     data = run.data()
@@ -98,7 +98,7 @@ def fit(run: Run, options: FitOptions, ranks: Ranks | None = None) -> Path:
         _train(run, data, place, options, ranks)
         ranks.wait()
         return finished
-    with lease(place / "training.lease"):
+    with lease(place / "training.lease", tell=say):
         model, about = _train(run, data, place, options, ranks)
         ranks.wait()  # until every process has read what is removed below
         write_checkpoint(finished, Checkpoint(about, {"model": model.state_dict()}))

@@ -205,19 +205,21 @@ def test_adopt_refuses_another_folder_and_a_symlink(tmp_path: Path) -> None:
 def test_sweep_removes_only_what_the_dead_left(tmp_path: Path) -> None:
     me = current().token
     host, boot, namespace, pid, started = me.split("-")
-    names = {
+    names: dict[str, bool | str] = {
         f".a.tmp-{me}-00000001": False,  # ours, and we live
         f".a.tmp-{host}-{boot}-{namespace}-{pid}-{int(started) + 1}-00000002": True,  # our pid, another start: reused
-        f".a.tmp-{host}-ffffffff-{namespace}-{pid}-{started}-00000003": True,  # before a reboot
+        f".a.tmp-{host}-ffffffff-{namespace}-{pid}-{started}-00000003": "other boot",  # before a reboot
         f".a.tmp-ffffffff-{boot}-{namespace}-{pid}-{started}-00000004": False,  # another host: not ours to judge
         f".a.tmp-{host}-{boot}-1-{pid}-1-00000005": False,  # another container
-        f".a.tmp-{host}-ffffffff-{namespace}-{pid}-{started}-00000006.mp4.part": True,  # a downloader's ending
+        f".a.tmp-{host}-ffffffff-{namespace}-{pid}-{started}-00000006.mp4.part": "other boot",  # a downloader's ending
         ".a.tmp-1234": False,  # not our spelling
         "a.part": False,
     }
     for name in names:
         (tmp_path / name).write_bytes(b"x")
-    assert [path.name for path in sweep(tmp_path)] == sorted(name for name, dead in names.items() if dead)
+    assert [path.name for path in sweep(tmp_path)] == [name for name, dead in names.items() if dead is True]
+    told = [path.name for path in sweep(tmp_path, other_boots=True)]
+    assert told == sorted(name for name, dead in names.items() if dead == "other boot")
     assert sweep(tmp_path / "nowhere") == []
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from storage.account import Entry
 from storage.audit import Finding, Kind, audit
 from storage.catalog import read_catalog
 from storage.errors import LookupFailed
+from storage.files.lease_record import Record
 from storage.hdf5 import survey
 from storage.layout import Layout, VariantLayout
 from storage.lease import lease
@@ -165,18 +167,26 @@ def test_swaps_and_rollbacks_are_found_without_reading_every_byte(
 
 def test_leftovers_are_told_but_nothing_is_wrong(layout: VariantLayout, capsys: pytest.CaptureFixture[str]) -> None:
     me = current()
-    dead = layout.folder / f".shard_000.json.tmp-{me.host_tag}-ffffffff-{me.namespace}-{me.pid}-1-00000000"
+    dead = layout.folder / f".shard_000.json.tmp-{me.host_tag}-{me.boot_tag}-{me.namespace}-{me.pid}-1-00000000"
+    earlier = layout.folder / f".shard_000.json.tmp-{me.host_tag}-ffffffff-{me.namespace}-7-1-00000000"
     live = layout.folder / f".shard_000.json.tmp-{me.token}-00000000"
     foreign = layout.folder / "notes.txt"
-    for path in (dead, live, foreign):
+    for path in (dead, earlier, live, foreign):
         path.write_bytes(b"x")
     assert main(["audit", str(folder_of(layout))]) == 0
     out = capsys.readouterr().out
     assert f"process {me.pid}, which is dead" in out
+    assert "process 7 of another boot; repair removes it while nobody builds" in out
     assert "notes.txt: is no file of a store" in out
     assert live.name not in out
+    lease_file = Layout(folder_of(layout).parent, folder_of(layout).name).lease(0)
+    lease_file.parent.mkdir()
+    lease_file.write_bytes(Record("elsewhere", replace(me, host_tag="ffffffff"), "0" * 16).to_bytes())
     assert main(["audit", "--repair", str(folder_of(layout))]) == 0
-    assert (dead.exists(), live.exists(), foreign.exists()) == (False, True, True)
+    assert [path.exists() for path in (dead, earlier, live, foreign)] == [False, True, True, True]
+    lease_file.unlink()
+    assert main(["audit", "--repair", str(folder_of(layout))]) == 0
+    assert [path.exists() for path in (dead, earlier, live, foreign)] == [False, False, True, True]
 
 
 def done_only(root: Path) -> VariantLayout:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import LeaseHeld, SystemicFault
-from storage.fingerprint import readable
+from storage.errors import LeaseHeld, LeaseLost, SystemicFault
+from storage.files.lease_record import Record
 from storage.lease import lease, tidy
 from storage.owner import Owner, current, parse
 from tests.storage.samples import race
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 
 
 def plant(path: Path, owner: Owner, nonce: str = "0123456789abcdef") -> None:
-    path.write_bytes(readable({"host": socket.gethostname(), "owner": owner.token, "nonce": nonce}))
+    path.write_bytes(Record(socket.gethostname(), owner, nonce).to_bytes())
 
 
 def dead_pid() -> int:
@@ -48,15 +48,16 @@ HOLDERS: dict[str, tuple[Callable[[], Owner], bool]] = {
     "a pid beyond all pids": (lambda: replace(current(), pid=2**40), True),
     "our own pid, reused": (lambda: replace(current(), started=str(int(current().started) + 1)), True),
     "init's pid, reused": (lambda: replace(current(), pid=1, started="999999999999"), True),
-    "other boot": (lambda: replace(current(), boot_tag="ffffffff"), True),
-    "other boot, live pid": (lambda: replace(current(), boot_tag="ffffffff", pid=1), True),
-    "other boot, other container": (lambda: replace(current(), boot_tag="ffffffff", namespace="7"), True),
+    "other boot": (lambda: replace(current(), boot_tag="ffffffff"), False),
+    "other boot, live pid": (lambda: replace(current(), boot_tag="ffffffff", pid=1), False),
+    "other boot, other container": (lambda: replace(current(), boot_tag="ffffffff", namespace="7"), False),
     "killed, not yet buried": (zombie, True),
     "ourselves": (current, False),
     "live parent": (lambda: replace(current(), pid=os.getppid(), started="0"), False),
     "other host": (lambda: replace(current(), host_tag="ffffffff", pid=dead_pid()), False),
     "other host, other boot": (lambda: replace(current(), host_tag="ffffffff", boot_tag="ffffffff"), False),
     "other container": (lambda: replace(current(), namespace="7", pid=dead_pid()), False),
+    "a boot that nobody knows": (lambda: replace(current(), boot_tag="00000000", pid=dead_pid()), False),
 }
 
 
@@ -96,9 +97,9 @@ def test_a_lease_is_held_inside_the_block_and_free_after_it_even_after_an_error(
         assert not path.exists()
 
 
-def test_a_lease_that_became_somebody_elses_is_not_removed(tmp_path: Path) -> None:
+def test_a_lease_that_became_somebody_elses_is_told_and_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "shard_000.lease"
-    with lease(path):
+    with pytest.raises(LeaseLost, match=f"belongs to process {os.getpid()} on "), lease(path):
         plant(path, current(), nonce="f" * 16)
     assert path.exists()
 
@@ -137,7 +138,7 @@ def test_a_lease_that_cannot_be_removed_is_told_unless_something_worse_is(
 def test_an_unreadable_lease_is_respected_and_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "shard_000.lease"
     path.write_bytes(content)
-    with pytest.raises(LeaseHeld, match=r"unreadable record\. .*delete the file"), lease(path):
+    with pytest.raises(LeaseHeld, match=r"held by somebody who left an unreadable record\. Let it"), lease(path):
         pass
     assert path.read_bytes() == content
     assert tidy(tmp_path) == []
@@ -158,7 +159,7 @@ def test_without_hard_links_a_lease_still_excludes(tmp_path: Path, monkeypatch: 
 def test_of_eight_takers_of_a_stale_lease_never_two_hold_it(tmp_path: Path) -> None:
     for turn in range(8):
         path, inside = tmp_path / f"shard_{turn:03d}.lease", tmp_path / "inside"
-        plant(path, HOLDERS["other boot"][0]())
+        plant(path, HOLDERS["dead pid"][0]())
 
         def take(_: int, path: Path = path, inside: Path = inside) -> int:
             try:
@@ -198,9 +199,10 @@ def test_takers_killed_at_random_never_leave_a_lease_that_nobody_can_take(tmp_pa
 def test_tidy_removes_the_leases_of_the_dead_only(tmp_path: Path) -> None:
     plant(tmp_path / "shard_000.lease", HOLDERS["dead pid"][0]())
     plant(tmp_path / "shard_001.lease", current())
-    plant(tmp_path / "shard_002.lease.0123456789abcdef", HOLDERS["other boot"][0]())
+    plant(tmp_path / "shard_002.lease.0123456789abcdef", HOLDERS["dead pid"][0]())
+    plant(tmp_path / "shard_003.lease", HOLDERS["other boot"][0]())
     assert [path.name for path in tidy(tmp_path)] == ["shard_000.lease", "shard_002.lease.0123456789abcdef"]
-    assert [path.name for path in tmp_path.iterdir()] == ["shard_001.lease"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shard_001.lease", "shard_003.lease"]
 
 
 @pytest.mark.parametrize("token", ["", "a-b-c", "00000000-00000000-0-0-0", "00000000-00000000-0--5-0", "x" * 99])
