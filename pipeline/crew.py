@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import mmap
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import wire
+from pipeline.child_processes.exit_status import ended_from_outside, in_words
+from pipeline.child_processes.hang_watch import Allowed, HangWatch, Hung
 from pipeline.clips import InPlanes, VideoSampling
 from pipeline.media.probe import DecodeLimits
 from pipeline.sandbox import DATA_FACTOR, Layers
@@ -30,7 +30,7 @@ from pipeline.vitals import TooMuchMemory, Vitals
 from storage.errors import SystemicFault
 
 START_SECONDS = 120.0
-"""A machine under load may take long to start an interpreter; one that takes longer is broken."""
+"""Of CPU time, or of the clock without any: an interpreter that takes longer to start is broken."""
 ENDING_SECONDS = 10.0
 RING_BYTES = 32 * 1024 * 1024
 """Shared memory for frames on their way; two frames always fit, however large."""
@@ -47,16 +47,6 @@ _CALM = {
 _FINAL = ("end", "verdict", "fault")
 OUT_OF_MEMORY = 77
 """The exit status of a child that the system gave no more memory."""
-ORDERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
-"""What people and batch systems tell all processes of a run: Ctrl-C; `kill`, Slurm and a shutdown; a closed terminal;
-Slurm's warning before its time limit (`--signal=USR1@60`). A child that ends of one says nothing of its video."""
-
-
-def ended_by_order(status: int) -> SystemicFault | None:
-    """The fault to raise for a child whose `status` (negative: a signal) tells that the run was told to stop."""
-    if -status not in ORDERS:
-        return None
-    return SystemicFault(f"a child was ended by {signal.Signals(-status).name}. Nothing was lost; run again.")
 
 
 class ChildKeeper(threading.Thread):
@@ -66,11 +56,17 @@ class ChildKeeper(threading.Thread):
 class ChildLost(Exception):
     """The child hung or died. `reason` is a verdict's; `last_words` is the end of what it wrote to stderr."""
 
-    def __init__(self, reason: str, detail: str, last_words: str) -> None:
+    def __init__(
+        self, reason: str, detail: str, last_words: str, *, status: int = 0, from_outside: bool = False
+    ) -> None:
         super().__init__(reason, detail, last_words)
         self.reason = reason
         self.detail = detail
         self.last_words = last_words
+        self.status = status
+        """As `subprocess` tells it, of a child that died."""
+        self.from_outside = from_outside
+        """Whether somebody else killed or stopped it, which says nothing of its video."""
 
 
 class Child:
@@ -82,11 +78,10 @@ class Child:
         self._ring = mmap.mmap(self._ring_fd, 0)
         self._process = _start(self._ring_fd, limits.max_memory_bytes)
         self._pipes = tuple(map(_pipe, (self._process.stdin, self._process.stdout, self._process.stderr)))
-        self._vitals = Vitals(self.pid, self._pipes[2].fileno(), limits.max_memory_bytes)
+        self._hangs = HangWatch(self.pid)
+        self._vitals = Vitals(self.pid, self._pipes[2].fileno(), limits.max_memory_bytes, self._hangs.look)
         self._inbox = wire.Inbox(self._pipes[1].fileno(), self._vitals.wait)
-        self._waited = 0.0
         self._unfreed = 0
-        self._allowed = limits.max_wait_seconds
         self.idle = True
         """Whether the last question was answered in full."""
         _LIVE.add(self)
@@ -104,9 +99,10 @@ class Child:
         return self in _LIVE and self._process.poll() is None
 
     def _first_answer(self) -> wire.Message:
+        self._hangs.begin(Allowed(START_SECONDS, START_SECONDS))
         try:
-            first = self._inbox.receive(START_SECONDS)
-        except (wire.NoAnswer, TooMuchMemory):
+            first = self._inbox.receive()
+        except (Hung, TooMuchMemory):
             first = None
         if first is None:
             words = self._vitals.last_words()
@@ -117,7 +113,7 @@ class Child:
     def ask(self, video_id: str, path: Path, samplings: Sequence[VideoSampling], backend: str) -> None:
         """Ask for all events of one video. Raises ChildLost."""
         self.idle = False
-        self._waited, self._allowed = 0.0, self._limits.max_wait_seconds
+        self._hangs.begin(self._allowed(self._limits.max_wait_seconds))
         self._unfreed = 0
         named = [_named(sampling) for sampling in samplings]
         where = str(path.absolute())
@@ -128,7 +124,7 @@ class Child:
         while True:
             message = self._receive()
             if message["kind"] == "begun":
-                self._allowed = self._limits.wait_seconds(message["declared_seconds"])
+                self._hangs.allowed = self._allowed(self._limits.wait_seconds(message["declared_seconds"]))
             elif message["kind"] != "alive":
                 self.idle = message["kind"] in _FINAL
                 return message
@@ -178,36 +174,30 @@ class Child:
     def _receive(self) -> wire.Message:
         if not self._inbox.holds_one:
             self._tell_freed()
-        start = time.monotonic()
-        allowed = min(self._limits.stall_seconds, max(0.0, self._allowed - self._waited))
+        self._hangs.heard()
         try:
-            message = self._inbox.receive(allowed)
-        except wire.NoAnswer:
-            raise self._hung(allowed) from None
+            message = self._inbox.receive()
+        except Hung as hung:
+            raise ChildLost("hang", str(hung), self._vitals.last_words(), from_outside=hung.from_outside) from None
         except TooMuchMemory as bomb:
             raise ChildLost("memory", str(bomb), self._vitals.last_words()) from None
-        self._waited += time.monotonic() - start
         if message is None:
             raise self._lost()
         return message
 
-    def _hung(self, allowed_seconds: float) -> ChildLost:
-        detail = f"no sign of life for {self._limits.stall_seconds:g} s"
-        if allowed_seconds < self._limits.stall_seconds:
-            detail = f"not done after {self._allowed:g} s of decoding"
-        return ChildLost("hang", detail, self._vitals.last_words())
+    def _allowed(self, cpu_seconds: float) -> Allowed:
+        names = "[decode] stall_seconds", "[decode] max_wait_seconds and max_wait_ratio"
+        return Allowed(self._limits.stall_seconds, cpu_seconds, *names)
 
     def _lost(self) -> ChildLost:
         code = self._exit_code()
-        if fault := ended_by_order(code):
-            raise fault
         if code == OUT_OF_MEMORY:
             allowed = DATA_FACTOR * self._limits.max_memory_bytes
             return ChildLost("memory", f"asked the system for more than {allowed:,} bytes", self._vitals.last_words())
-        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         words = self._vitals.last_words()
         last_line = words.splitlines()[-1:] if words else []
-        return ChildLost("crash", ": ".join([how, *last_line]), words)
+        detail = ": ".join([in_words(code), *last_line])
+        return ChildLost("crash", detail, words, status=code, from_outside=ended_from_outside(code))
 
     def _exit_code(self) -> int:
         """It closed its pipe, so it is about to end; help it if it does not."""

@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 from models.extractors.planes import Planes
 from models.extractors.spec import Frame
 from pipeline.backends.frame import DecodedFrame
+from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.clips import InPlanes, VideoSampling, Window
 from pipeline.coverage import picture_times
 from pipeline.crew import Child, ChildLost
@@ -208,35 +209,37 @@ class ChildDecoder:
         """All events of one video. Leaving the iteration early ends the child.
 
         A child that is lost in its first video says something of that video. One lost later may have been harmed by an
-        earlier one: the video gets a fresh child, and its events go on where they broke off.
+        earlier one: the video gets a fresh child, and its events go on where they broke off. So it does, once, when
+        somebody else killed or stopped the child.
 
-        Raises VideoError with the verdicts of `Decoding`, and hang or crash; SystemicFault if no child can start.
+        Raises VideoError with the verdicts of `Decoding`, and hang or crash; SystemicFault if no child can start, or an
+        order to stop ended it twice.
         """
         JointPlanner(samplings)  # an unknown sampling is the caller's mistake: say so here, not as a crash of the child
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this decoder is busy with another video: end that iteration, or make a second decoder")
         told = 0
+        was_disturbed = False
         try:
-            child = self._ready_child()
-            try:
-                for event in self._asked(child, video_id, path, samplings):
-                    yield event
-                    told += 1
-            except ChildLost as lost:
-                if self._videos == 1:
-                    raise _blame(video_id, lost) from lost
-                self.close()
-                yield from islice(self._asked_afresh(video_id, path, samplings), told, None)
+            while True:
+                child = self._ready_child()
+                try:
+                    for event in islice(self._asked(child, video_id, path, samplings), told, None):
+                        yield event
+                        told += 1
+                except ChildLost as lost:
+                    is_fresh = self._videos == 1
+                    self.close()
+                    if lost.from_outside and not was_disturbed:
+                        was_disturbed = True
+                    elif is_fresh:
+                        raise ended_by_order(lost.status) or _blame(video_id, lost) from lost
+                else:
+                    return
         finally:
             if self._child is not None and not self._child.idle:
                 self.close()
             self._busy.release()
-
-    def _asked_afresh(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
-        try:
-            yield from self._asked(self._ready_child(), video_id, path, samplings)
-        except ChildLost as lost:
-            raise _blame(video_id, lost) from lost
 
     def _asked(self, child: Child, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
         child.ask(video_id, path, samplings, self.name)

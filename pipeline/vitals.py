@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 LAST_WORDS_BYTES = 4096
@@ -25,16 +26,20 @@ class TooMuchMemory(Exception):
 class Vitals:
     """Watches one child. `stderr_fd` is ours to read; it stays open until its owner closes it."""
 
-    def __init__(self, pid: int, stderr_fd: int, max_memory_bytes: int) -> None:
+    def __init__(
+        self, pid: int, stderr_fd: int, max_memory_bytes: int, on_look: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_look` is called whenever we look at its memory, and may raise."""
         os.set_blocking(stderr_fd, False)
         self._statm = Path(f"/proc/{pid}/statm")
         self._stderr_fd = stderr_fd
         self._max_memory_bytes = max_memory_bytes
         self._words = bytearray()
         self._looked_at = 0.0
+        self._on_look = on_look
 
     def wait(self, fd: int, timeout_seconds: float | None) -> bool:
-        """Whether `fd` has something to read before the time is over. Raises TooMuchMemory."""
+        """Whether `fd` has something to read before the time is over. Raises TooMuchMemory, and what `on_look` does."""
         deadline = float("inf") if timeout_seconds is None else time.monotonic() + timeout_seconds
         poll = select.poll()  # unlike select(), it takes descriptors above 1023
         poll.register(fd, select.POLLIN)
@@ -72,6 +77,7 @@ class Vitals:
         held = self.private_bytes()
         if held is not None and held > self._max_memory_bytes:
             raise TooMuchMemory(f"{held:,} bytes of memory, allowed {self._max_memory_bytes:,}")
+        self._on_look()
 
     def _read_some(self) -> bool:
         try:

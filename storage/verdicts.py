@@ -144,7 +144,7 @@ REASONS: dict[str, Reason] = {
     "hang": Reason(
         State.QUARANTINED,
         Policy.PARK,
-        "no sign of life for [decode] stall_seconds, or not done within max_wait_seconds and max_wait_ratio",
+        "no sign of life for [decode] stall_seconds, or more CPU time than max_wait_seconds and max_wait_ratio allow",
         "look at it; raise the limit that its detail names, then --retry hang",
     ),
     "memory": Reason(

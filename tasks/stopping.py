@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from pipeline.crew import ORDERS
+from pipeline.child_processes.exit_status import ORDERS
 from storage.errors import SystemicFault
 from tasks.exits import Exit, note
 

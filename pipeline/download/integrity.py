@@ -7,13 +7,14 @@ demuxer may hang or die. Judges downloads only: a damaged file in a person's own
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.crew import ended_by_order
+from pipeline.child_processes.exit_status import ended_by_order, in_words
+from pipeline.child_processes.hang_watch import Allowed, Hung
+from pipeline.child_processes.run_to_end import run_to_end
 from pipeline.media.packet_counts import Count
 from pipeline.media.truncation import missing
 from storage.errors import SystemicFault, VideoError
@@ -74,22 +75,15 @@ def _too_short(who: str, there_seconds: float, seconds: float | None, least_tole
 
 def counted_in_child(video_id: str, path: Path) -> Count:
     """What `pipeline.media.packet_counts` counts. Raises VideoError (hang, crash), SystemicFault."""
+    command = [sys.executable, "-m", "pipeline.media.packet_counts", str(path.absolute())]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline.media.packet_counts", str(path.absolute())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=Path(__file__).resolve().parents[2],
-            timeout=COUNT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise VideoError(video_id, failed("hang", f"its packets were not counted in {COUNT_SECONDS:g} s")) from None
+        status, output = run_to_end(command, Path(__file__).resolve().parents[2], Allowed(COUNT_SECONDS, COUNT_SECONDS))
+    except Hung as hung:
+        raise VideoError(video_id, failed("hang", f"counting its packets: {hung}")) from None
     except OSError as error:
         raise SystemicFault(f"cannot start {sys.executable} to count packets: {error.strerror}") from error
-    if fault := ended_by_order(done.returncode):
+    if fault := ended_by_order(status):
         raise fault
-    if done.returncode:
-        raise VideoError(video_id, failed("crash", f"counting its packets ended with status {done.returncode}"))
-    return Count(**json.loads(done.stdout))
+    if status:
+        raise VideoError(video_id, failed("crash", f"counting its packets ended with {in_words(status)}"))
+    return Count(**json.loads(output))

@@ -37,11 +37,11 @@ class DecodeLimits:
     max_seconds: float = 4 * 3600.0
     """Duration, by the header or by the frames' own times."""
     stall_seconds: float = 60.0
-    """A decode child silent for so long hangs."""
+    """A decode child silent for so long hangs: by the clock if it uses no CPU time meanwhile, else in its CPU time."""
     max_wait_seconds: float = 600.0
-    """Waiting longer for one video, all in all, counts as hanging too; a long video gets more, see the next."""
+    """More CPU time of the child for one video counts as hanging too; a long video gets more, see the next."""
     max_wait_ratio: float = 2.0
-    """Seconds of waiting added for each second of video the header declares, `max_seconds` where it declares none."""
+    """CPU seconds added for each second of video the header declares, `max_seconds` where it declares none."""
     max_frames: int = 5_000_000
     """Frames of one video. 12 hours at 60 a second are 2.6 million."""
     max_memory_bytes: int = 2_000_000_000
@@ -52,7 +52,7 @@ class DecodeLimits:
             raise ValueError(f"every limit of decoding must be above 0, got {self}")
 
     def wait_seconds(self, declared_seconds: float | None) -> float:
-        """How long one video may keep us waiting, by the length its header declares."""
+        """CPU seconds that one video may take, by the length its header declares."""
         return self.max_wait_seconds + self.max_wait_ratio * (declared_seconds or self.max_seconds)
 
 

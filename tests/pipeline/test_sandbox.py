@@ -75,6 +75,10 @@ def eat():
     hoard = [bytearray(os.urandom(1_000_000) * 10) for _ in range(50)]
     time.sleep(60)
 
+def spin():
+    while True:
+        pass
+
 def flood():
     for _ in range(3000):
         os.write(2, b"a line of complaint\\n" * 1000)
@@ -89,7 +93,7 @@ DEEDS = {
     "abort": os.abort, "segv": lambda: os.kill(os.getpid(), signal.SIGSEGV), "leave": lambda: os._exit(0),
     "silence": lambda: os.kill(os.getpid(), signal.SIGKILL), "lock": hold_the_lock, "eat": eat, "flood": flood,
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP), "later": later, "leap": lambda: bytearray(10**12),
-    "beat": lambda: None,
+    "beat": lambda: None, "spin": spin,
 }
 
 def odd(path, probed, tally):
@@ -161,7 +165,8 @@ def rows(decoder: ChildDecoder, path: Path) -> int:
 def named(tmp_path: Path) -> Path:
     """A folder with the same video under every name."""
     first = coded_video(tmp_path / "good.mp4", 40)
-    for name in ("abort", "segv", "leave", "silence", "lock", "eat", "leap", "flood", "stop", "later", "beat", "slow"):
+    for name in ("abort", "segv", "leave", "silence", "lock", "eat", "leap", "flood", "stop", "later", "beat",
+                 "slow", "spin"):  # fmt: skip
         (tmp_path / f"{name}.mp4").hardlink_to(first)
     return tmp_path
 
@@ -173,8 +178,12 @@ def named(tmp_path: Path) -> Path:
         ("segv", r"crash \(SIGSEGV"),
         ("leave", r"crash \(exit status 0"),
         ("silence", r"crash \(SIGKILL"),
-        ("lock", r"hang \(no sign of life for 3 s\)"),
-        ("stop", r"hang \(no sign of life for 3 s\)"),
+        ("lock", r"hang \(no sign of life for 3 s, and no CPU time used; \[decode\] stall_seconds\)"),
+        (
+            "stop",
+            r"hang \(no sign of life for 3 s, and no CPU time used: it was stopped, .*stall_seconds\)",
+        ),
+        ("spin", r"hang \(no sign of life for 3 s of CPU time; \[decode\] stall_seconds\)"),
         ("eat", r"memory \([\d,]+ bytes of memory, allowed 400,000,000\)"),
         ("leap", r"memory \(asked the system for more than 800,000,000 bytes\)"),
     ],
@@ -216,7 +225,8 @@ def test_poison_that_strikes_later_blames_no_bystander(odd_child: ChildDecoder, 
 def test_the_time_for_one_video_grows_with_its_declared_length(named: Path, odd_child: ChildDecoder) -> None:
     limits = DecodeLimits(max_wait_seconds=1, max_wait_ratio=0.5, max_seconds=100)
     assert (limits.wait_seconds(40.0), limits.wait_seconds(None)) == (21.0, 51.0)
-    message = r"beat: quarantined:hang \(not done after 3 s of decoding\)"  # 40 frames, 10 a second: 1 + 0.5 * 4 s
+    # 40 frames, 10 a second: 1 + 0.5 * 4 s
+    message = r"beat: quarantined:hang \(not done after 3 s of CPU time; \[decode\] max_wait_seconds and max_wait"
     with ChildDecoder("pyav", limits) as impatient, pytest.raises(VideoError, match=message):
         rows(impatient, named / "beat.mp4")
 

@@ -40,7 +40,7 @@ EXAMPLES = [
 ]
 
 
-@pytest.mark.parametrize(("error", "message"), EXAMPLES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(("error", "message"), EXAMPLES, ids=repr)
 def test_every_error_survives_the_trip_between_processes(error: HighlightsError, message: str) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - made on this line
     assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))

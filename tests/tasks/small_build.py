@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.crew import ORDERS
+from pipeline.child_processes.exit_status import ORDERS
 from storage.spool import Spooled
 from storage.store import FeatureStore
 from tests.pipeline.videos import ffmpeg

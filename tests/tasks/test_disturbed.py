@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.crew import ORDERS
+from pipeline.child_processes.exit_status import ORDERS
 from storage.fingerprint import readable
 from storage.layout import Layout
 from storage.owner import Owner, current

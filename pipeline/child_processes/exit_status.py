@@ -1,0 +1,38 @@
+"""What the end of a child process says: who ended it, and in which words.
+
+Refuses to know what the child was for.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from storage.errors import SystemicFault
+
+ORDERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
+"""What people and batch systems tell all processes of a run: Ctrl-C; `kill`, Slurm and a shutdown; a closed terminal;
+Slurm's warning before its time limit (`--signal=USR1@60`). A child that ends of one says nothing of its video."""
+_FROM_OUTSIDE = ORDERS | {signal.SIGKILL, signal.SIGQUIT, signal.SIGXCPU}
+"""SIGKILL is also what the kernel sends when the machine has no memory left, to whichever process it likes."""
+
+
+def ended_by_order(status: int) -> SystemicFault | None:
+    """The fault to raise for a child whose `status` (negative: a signal) tells that the run was told to stop."""
+    if -status not in ORDERS:
+        return None
+    return SystemicFault(f"a child was ended by {in_words(status)}. Nothing was lost; run again.")
+
+
+def ended_from_outside(status: int) -> bool:
+    """Whether somebody else ended the child: no crash of its own ends in such a `status`."""
+    return -status in _FROM_OUTSIDE
+
+
+def in_words(status: int) -> str:
+    """`SIGSEGV`, `signal 40`, `exit status 3`."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
