@@ -75,7 +75,7 @@ def test_a_whole_file_without_a_picture_is_left_to_the_decoder(tmp_path: Path) -
 def test_a_hanging_count_is_a_verdict(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accept, "COUNT_SECONDS", 0.001)
     monkeypatch.setattr(run_to_end, "LOOK_SECONDS", 0.001)
-    with pytest.raises(VideoError, match=r"quarantined:hang \(counting its packets: .* 0.001 s of CPU time"):
+    with pytest.raises(VideoError, match=r"quarantined:hang \(counting its packets: .*0\.001 s"):
         examine("v", videos[".mp4"])
 
 
