@@ -16,7 +16,7 @@ from storage.errors import IntegrityError
 from storage.files.block_checksums import checksums_of
 from storage.index import refresh
 from storage.layout import Layout, VariantLayout
-from storage.lease import lease
+from storage.lease import lease, say
 from storage.sidecar import read_sidecar, write_checksums, write_sidecar
 from storage.store import variant_layouts
 
@@ -36,7 +36,7 @@ def seal_store(folder: Path) -> Iterator[str]:
             known = read_sidecar(variant, shard)
             if known is None or all(part.checksums_sha256 for part in known.parts):
                 continue
-            with lease(layout.lease(shard)):
+            with lease(layout.lease(shard), tell=say):
                 if count := _seal_shard(variant, shard):
                     yield f"{variant.folder.name} shard {shard}: {count} parts checked whole, and given checksums"
         refresh(variant)
