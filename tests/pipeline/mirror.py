@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.close_connection = True
         self.server.requests.append((self.path, dict(self.headers)))
-        self.server.answers.get(self.path.removeprefix("/"), status(404))(self)
+        self.server.answers.get(self.path.removeprefix("/").partition("?")[0], status(404))(self)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing on stderr."""

@@ -32,7 +32,7 @@ def outcome(template: str, folder: Path, attempts: int = 3) -> tuple[str, bytes]
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_ends_in_its_state_and_is_never_accepted_for_whole(mirror: Mirror, tmp_path: Path, name: str) -> None:
     mirror.answers["abc"] = FAULTS[name].fresh()
-    ended, content = outcome(mirror.template, tmp_path)
+    ended, content = outcome(mirror.template, tmp_path, FAULTS[name].attempts)
     assert ended == FAULTS[name].outcome
     assert (ended == "done") == (content in WHOLE)
 
