@@ -85,6 +85,7 @@ SECTIONS: dict[str, type[luigi.Config]] = {
         max_pause_hours="float",
         max_megabytes="int",
         min_bytes_per_second="float",
+        max_transfer_hours="float",
     ),
     "decode": _section(
         "decode",

@@ -208,6 +208,7 @@ def _source(template: str, download: Any, faults: _Faults) -> SourceSettings:
         cookies_file=download.cookies_file,
         max_bytes=download.max_megabytes * 1_000_000,
         min_bytes_per_second=download.min_bytes_per_second,
+        transfer_seconds=download.max_transfer_hours * 3600,
     )
     pace = dataclasses.replace(source.pace, max_paused_seconds=download.max_pause_hours * 3600)
     if download.videos_per_hour != "auto":

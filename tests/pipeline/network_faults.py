@@ -213,8 +213,9 @@ EMPTY_MEMBER = gzip.compress(b"", mtime=0)
 
 
 def retry_after(code: int, told: str) -> Callable[[], Answer]:
-    """That state for ever, with that Retry-After."""
-    return lambda: lambda handler: handler.reply(code, b"later", Retry_After=told, Date="Sat, 21 Nov 2026 10:00:00 GMT")
+    """That state for ever, with that Retry-After, by a clock that stands at ten."""
+    head = f"HTTP/1.1 {code} Later\r\nDate: Sat, 21 Nov 2026 10:00:00 GMT\r\nRetry-After: {told}\r\n\r\n"
+    return lambda: raw(head.encode(), b"later")
 
 
 KNOWN: dict[str, Fault] = {
