@@ -15,12 +15,13 @@ from typing import TypeVar
 from storage.errors import IntegrityError
 from storage.fingerprint import plain
 from storage.reader import PartHeader
-from storage.records import JSON, VIDEO_ID
+from storage.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID
 from storage.verdicts import State, Verdict
 
 FORMAT = "video-highlights sidecar"
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
+"""Version 1 does not say since when times count: it is the streams' own clocks."""
 WITH_CHECKSUMS = 2
 """The first version whose parts have checksums of their blocks."""
 Kind = TypeVar("Kind", str, int, dict[str, JSON], list[JSON])
@@ -113,8 +114,12 @@ class Sidecar:
     """One per id that has a verdict."""
     provenance: Mapping[str, JSON] = field(default_factory=dict)
     """Of the last commit; every part keeps that of its own commit in its records."""
+    time_origin: str = CONTAINER_START
+    """Since when the seconds of all its parts count: one of `TIME_ORIGINS`."""
 
     def __post_init__(self) -> None:
+        if self.time_origin not in TIME_ORIGINS:
+            raise ValueError(f"times count from {self.time_origin!r}; this release knows {', '.join(TIME_ORIGINS)}")
         files = {part.file for part in self.parts}
         if len(files) != len(self.parts):
             raise ValueError(f"a part is listed twice among {', '.join(part.file for part in self.parts)}")
@@ -127,7 +132,7 @@ class Sidecar:
     @property
     def header(self) -> PartHeader:
         """What every part of the shard says of itself."""
-        return PartHeader(self.catalog, self.shard, self.variant, self.fingerprint)
+        return PartHeader(self.catalog, self.shard, self.variant, self.fingerprint, self.time_origin)
 
     @property
     def counts(self) -> dict[State, int]:
@@ -170,9 +175,10 @@ class Sidecar:
         entries = {key: Entry.from_json(path, item) for key, item in fields.take("entries", dict).items()}
         header = [fields.take(name, str) for name in ("catalog", "variant", "fingerprint")]
         shard, provenance = fields.take("shard", int), fields.take("provenance", dict)
+        time_origin = STREAM_CLOCK if version == 1 else fields.take("time_origin", str)
         fields.end()
         try:
-            return Sidecar(header[0], shard, header[1], header[2], tuple(parts), entries, provenance)
+            return Sidecar(header[0], shard, header[1], header[2], tuple(parts), entries, provenance, time_origin)
         except ValueError as error:
             raise IntegrityError(path, str(error)) from error
 

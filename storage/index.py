@@ -31,7 +31,7 @@ from storage.layout import VariantLayout, shard_and_number
 from storage.sidecar import parse_sidecar
 from storage.verdicts import DONE, TAXONOMY_VERSION, State, Verdict
 
-FORMAT = "video-highlights index 3"
+FORMAT = "video-highlights index 4"
 SETTLED_NS = 2_000_000_000
 """A sidecar that changed less than this before the index was written may have changed again within one tick of the file
 system's clock: its time says nothing, its sha256 does."""
@@ -56,6 +56,8 @@ class Summary:
     parts: tuple[Part, ...]
     columns: tuple[bytes, ...]
     """Bytes of the columns `_IDS` to `_OTHERS`."""
+    time_origin: str
+    """Since when the seconds of its parts count."""
 
     @property
     def done(self) -> int:
@@ -219,7 +221,7 @@ def _summarized(sidecar: Sidecar, sha256: str, stamp: Stamp) -> Summary:
         "".join(f"{entry.digest}\n" for _, entry in done).encode("ascii"),
         json.dumps({i: [str(one.state), one.reason, one.detail] for i, one in others.items()}).encode("ascii"),
     )
-    return Summary(sidecar.catalog, sidecar.shard, sha256, stamp, sidecar.parts, columns)
+    return Summary(sidecar.catalog, sidecar.shard, sha256, stamp, sidecar.parts, columns, sidecar.time_origin)
 
 
 def _known(layout: VariantLayout) -> tuple[Mapping[int, Summary], int]:
@@ -265,14 +267,15 @@ def _preamble(layout: VariantLayout) -> dict[str, object]:
 
 def _to_json(one: Summary) -> list[object]:
     parts = [list(vars(part).values()) for part in one.parts]
-    return [one.catalog, one.shard, one.sha256, one.stamp, parts, [len(column) for column in one.columns]]
+    return [one.catalog, one.shard, one.sha256, one.stamp, parts, one.time_origin, [len(item) for item in one.columns]]
 
 
 def _taken_apart(shards: Sequence[list[Any]], whole: bytes, first: int) -> Mapping[int, Summary]:
     sizes = chain.from_iterable(zip(*(shard[-1] for shard in shards), strict=True))
     pieces = [whole[start:end] for start, end in pairwise(accumulate(sizes, initial=first))]
     found = {}
-    for number, (catalog, shard, sha256, stamp, parts, _) in enumerate(shards):
+    for number, (catalog, shard, sha256, stamp, parts, time_origin, _) in enumerate(shards):
         mine = tuple(pieces[number :: len(shards)])
-        found[shard] = Summary(catalog, shard, sha256, stamp, tuple(Part(*part) for part in parts), mine)
+        listed = tuple(Part(*part) for part in parts)
+        found[shard] = Summary(catalog, shard, sha256, stamp, listed, mine, time_origin)
     return found

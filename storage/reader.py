@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from storage.errors import IntegrityError, LookupFailed, UntrustedFile
 from storage.files.block_checksums import CheckedReads, Read, read_checksums
 from storage.hdf5 import Extent, Survey, survey, survey_checked
-from storage.records import JSON, VIDEO_ID, Array, FeatureTrack, Ragged
+from storage.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID, Array, FeatureTrack, Ragged
 from storage.sealed import unseal
 
 FORMAT = "video-highlights part"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""A part of version 1 does not say since when its times count: it is the stream's own clock."""
 ARRAY_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 _TABLES = frozenset({"ids", "offsets", "digests", "records", "spans"})
 _MOST_OPEN_FILES = 64
@@ -37,6 +39,8 @@ class PartHeader:
     shard: int
     variant: str
     fingerprint: str
+    time_origin: str = CONTAINER_START
+    """Since when its seconds count: one of `TIME_ORIGINS`."""
 
 
 @dataclass(frozen=True)
@@ -291,12 +295,16 @@ def fetch_from(content: bytes) -> Read:
 
 def _header(path: Path, attributes: Mapping[str, str | int]) -> PartHeader:
     rest = dict(attributes)
-    if (rest.pop("format", None), rest.pop("format_version", None)) != (FORMAT, FORMAT_VERSION):
-        raise UntrustedFile(path, f"is not a '{FORMAT}' of version {FORMAT_VERSION}")
+    found, version = rest.pop("format", None), rest.pop("format_version", None)
+    if found != FORMAT or version not in READABLE_VERSIONS:
+        raise UntrustedFile(path, f"is not a '{FORMAT}' of a version that this release reads: {READABLE_VERSIONS}")
+    time_origin = STREAM_CLOCK if version == 1 else rest.pop("time_origin", None)
     catalog, shard = rest.pop("catalog", None), rest.pop("shard", None)
     variant, fingerprint = rest.pop("variant", None), rest.pop("fingerprint", None)
     if not (isinstance(catalog, str) and isinstance(shard, int)) or rest:
         raise UntrustedFile(path, "its attributes are not those of a part")
     if not (isinstance(variant, str) and isinstance(fingerprint, str)):
         raise UntrustedFile(path, "its attributes are not those of a part")
-    return PartHeader(catalog, shard, variant, fingerprint)
+    if time_origin not in TIME_ORIGINS:
+        raise UntrustedFile(path, f"its times count from {time_origin!r}; this release knows {TIME_ORIGINS}")
+    return PartHeader(catalog, shard, variant, fingerprint, str(time_origin))

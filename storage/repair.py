@@ -6,6 +6,7 @@ verdict, so that the next run does them again. Refuses to work on a shard that s
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from storage.index import refresh
 from storage.layout import Layout, VariantLayout, part_number, part_of_checksums
 from storage.lease import Tell, check_held, lease, tidy
 from storage.reader import PartReader
-from storage.records import JSON
+from storage.records import CONTAINER_START, JSON
 from storage.sidecar import write_sidecar
 from storage.store import variant_layouts
 
@@ -121,7 +122,15 @@ class _Mending:
         path = self.layout.sidecar(self.shard)
         if path.exists():
             self._set_aside(path)
-        return Sidecar(self.catalog.name, self.shard, self.layout.variant, self.layout.fingerprint)
+        own = (self.layout.variant, self.layout.fingerprint)
+        return Sidecar(self.catalog.name, self.shard, *own, time_origin=self._time_origin())
+
+    def _time_origin(self) -> str:
+        """That of the first part that says; parts of another one are then set aside, for a shard never mixes them."""
+        for path in part_files(self.layout, self.shard):
+            with contextlib.suppress(IntegrityError):
+                return PartReader(path).header.time_origin
+        return CONTAINER_START
 
     def _without_damage(self, sidecar: Sidecar, findings: list[Finding]) -> Sidecar:
         damaged = {finding.path.name for finding in findings if finding.kind is Kind.PART}

@@ -1,8 +1,10 @@
 """A part: an immutable HDF5 file with the rows of some videos of one shard. How it is written.
 
-Format, version 1. Every dataset is contiguous and has no filter; there is no group per video.
+Format, version 2. Every dataset is contiguous and has no filter; there is no group per video.
 
-    attributes of /   format "video-highlights part", format_version 1, catalog, shard, variant, fingerprint
+    attributes of /   format "video-highlights part", format_version 2, catalog, shard, variant, fingerprint,
+                      time_origin "container_start": second 0 of every video is its container's own start, as players
+                      count; or "stream_clock", see below
     ids      (V,)     fixed-length bytes, ascending
     offsets  (V+1,)   int64: video i has the rows [offsets[i], offsets[i+1])
     digests  (V,)     64 bytes: FeatureTrack.digest() of each video, in hex
@@ -10,6 +12,9 @@ Format, version 1. Every dataset is contiguous and has no filter; there is no gr
     records  (B,)     uint8: JSON text with its own sha256, what the shard's sidecar keeps about these videos
     arrays/NAME       (R, ...): one item per row
     arrays/NAME/values (N, ...) and arrays/NAME/offsets (R+1,) int64: row r has the items [offsets[r], offsets[r+1])
+
+Version 1 has no time_origin: its seconds are those of each stream's own clock, which need not begin at 0. Such rows
+keep that origin when they are packed anew, and one catalog never holds both.
 
 Refuses to know what the records say, and which part a video belongs to.
 """

@@ -17,10 +17,11 @@ from typing import TypeVar
 from storage.account import Entry, Part, Sidecar, logical_digest
 from storage.atomic import publish, remove, size_and_sha256
 from storage.errors import IntegrityError
+from storage.features.time_origin import refuse_to_extend
 from storage.files.block_checksums import BlockChecksums, checksums_of
 from storage.layout import VariantLayout, part_number
 from storage.reader import PartHeader, PartReader
-from storage.records import JSON, FeatureTrack
+from storage.records import CONTAINER_START, JSON, FeatureTrack
 from storage.sealed import seal, unseal
 from storage.shard import part_image
 from storage.verdicts import failed
@@ -58,7 +59,8 @@ def parse_sidecar(layout: VariantLayout, shard: int, raw: bytes) -> Sidecar:
     """The account that these bytes of the shard's sidecar are. Raises IntegrityError as `read_sidecar` does."""
     path = layout.sidecar(shard)
     sidecar = Sidecar.from_json(path, unseal(path, raw))
-    found, expected = sidecar.header, PartHeader(sidecar.catalog, shard, layout.variant, layout.fingerprint)
+    expected = PartHeader(sidecar.catalog, shard, layout.variant, layout.fingerprint, sidecar.time_origin)
+    found = sidecar.header
     if found != expected:
         raise IntegrityError(path, f"is the account of {found}, expected {expected}; it was copied here")
     return sidecar
@@ -93,11 +95,16 @@ def commit(
     video are in memory. They are packed into new parts of at most `max_part_bytes` of rows (but at least one video).
     A video that is kept already with the same digest stays where it is, so committing twice changes nothing; one with
     another digest moves to its new part.
+
+    Raises SettingsError for a shard of format version 1, whose times count from another origin.
     """
     found = read_sidecar(layout, shard)
     known = found or Sidecar(catalog, shard, layout.variant, layout.fingerprint)
     if known.catalog != catalog:
         raise IntegrityError(layout.sidecar(shard), f"belongs to the catalog {known.catalog!r}, not to {catalog!r}")
+    if known.parts:
+        refuse_to_extend(layout.folder.parents[1], {layout.folder.name: [known.time_origin]})
+    known = replace(known, time_origin=CONTAINER_START)
     wanted = {video_id for video_id, entry in entries.items() if entry.is_done}
     kept: dict[str, Entry] = {}
     fresh = _fresh(tracks, known, wanted, kept)

@@ -22,7 +22,7 @@ from storage.errors import IntegrityError, LookupFailed
 from storage.faults import disk_fault
 from storage.journal import Record
 from storage.lease import check_held
-from storage.records import JSON, Array, FeatureTrack, Ragged
+from storage.records import CONTAINER_START, JSON, Array, FeatureTrack, Ragged
 from storage.shard import check_track
 
 _SPANS = "spans"
@@ -38,6 +38,7 @@ def put(folder: Path, video_id: str, entry: Entry, track: FeatureTrack | None = 
     arrays = dict(_plain_arrays(track)) if track is not None else {}
     described: list[JSON] = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
     head: dict[str, JSON] = {"video_id": video_id, "entry": entry.to_json(), "arrays": described}
+    head["time_origin"] = CONTAINER_START
     body = [np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays.values() if array.size]
     journal.add(_file(folder), json.dumps(head, allow_nan=False).encode("ascii"), body)
 
@@ -89,6 +90,8 @@ def _file(folder: Path) -> Path:
 def _told(path: Path, head: bytes) -> tuple[str, Entry, list[Any]]:
     fields = Fields(path, json.loads(head), "a spooled video")
     told = fields.take("video_id", str), Entry.from_json(path, fields.take("entry", dict)), fields.take("arrays", list)
+    if fields.take("time_origin", str) != CONTAINER_START:
+        raise ValueError("its times count from another origin")
     fields.end()
     return told
 

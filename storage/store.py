@@ -59,6 +59,10 @@ class FeatureStore:
             f"{self.folder} has {len(found)} variants named {name!r}; ask for one of them in full:{_differences(found)}"
         )
 
+    def time_origins(self) -> dict[str, frozenset[str]]:
+        """Full name of each variant → since when its seconds count. Raises IntegrityError for a damaged sidecar."""
+        return {layout.folder.name: VariantReader(layout).time_origins for layout in self._variant_layouts()}
+
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.folder)!r}: {', '.join(self.variants()) or 'empty'})"
 
@@ -107,6 +111,12 @@ class VariantReader(Mapping[str, "VideoHandle"]):
     def provenance(self) -> Mapping[int, Mapping[str, JSON]]:
         """Shard → what made its last commit."""
         return {shard: sidecar.provenance for shard, sidecar in self.sidecars.items()}
+
+    @property
+    def time_origins(self) -> frozenset[str]:
+        """Since when the seconds of its rows count, `storage.records.TIME_ORIGINS`: one, or none of a variant without
+        rows; two only where `python -m pipeline rebase` was interrupted."""
+        return frozenset(one.time_origin for one in self._summaries.values() if one.parts)
 
     @cached_property
     def _summaries(self) -> Mapping[int, Summary]:
@@ -179,7 +189,8 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 
     def _part(self, found: Summary, part: Part) -> PartReader:
         if part.file not in self._parts:
-            header = PartHeader(found.catalog, found.shard, self.layout.variant, self.layout.fingerprint)
+            own = (self.layout.variant, self.layout.fingerprint, found.time_origin)
+            header = PartHeader(found.catalog, found.shard, *own)
             self._parts[part.file] = open_part(self.layout, header, part, verify=self._verify, check=self._check)
         return self._parts[part.file]
 

@@ -120,10 +120,12 @@ ATTACKS: dict[str, tuple[Callable[[h5py.File], object], str]] = {
         lambda f: f.attrs.__setitem__("catalog", "x"),
         "neither one number nor one text",
     ),
-    "many attributes": (lambda f: [f.attrs.__setitem__(f"a{i}", 1) for i in range(30)], "has 36 attributes"),
+    "many attributes": (lambda f: [f.attrs.__setitem__(f"a{i}", 1) for i in range(30)], "has 37 attributes"),
     "an attribute too many": (lambda f: f.attrs.__setitem__("more", 1), "not those of a part"),
     "an attribute on an array": (lambda f: f["spans"].attrs.__setitem__("x", 1), "ours lie on the root only"),
-    "another version": (lambda f: f.attrs.__setitem__("format_version", 2), "of version 1"),
+    "another version": (lambda f: f.attrs.__setitem__("format_version", 3), "of a version that this release"),
+    "another origin": (lambda f: f.attrs.__setitem__("time_origin", np.bytes_(b"noon")), "its times count from .noon."),
+    "no origin": (lambda f: f.attrs.__delitem__("time_origin"), "its times count from None"),
     "a wrong attribute": (lambda f: f.attrs.__setitem__("shard", np.bytes_(b"3")), "not those of a part"),
 }
 

@@ -271,6 +271,8 @@ def _change(path: str, value: JSON) -> Callable[[dict[str, JSON]], None]:
         ("parts", {}, "field 'parts' of the sidecar"),
         ("parts/0/size_bytes", 1.5, "field 'size_bytes' of a part is 1.5"),
         ("parts/0/more", 1, "a part has unknown fields: more"),
+        ("time_origin", "noon", "times count from 'noon'; this release knows container_start, stream_clock"),
+        ("time_origin", None, "field 'time_origin' of the sidecar is None"),
         ("more", 1, "the sidecar has unknown fields: more"),
         ("entries/v0", [], "an entry is no JSON object"),
         ("entries/v0/state", "fine", "a verdict is wrong: 'fine' is not a valid State"),

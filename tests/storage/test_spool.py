@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +46,17 @@ def test_what_is_put_is_found_again_until_it_is_cleared(folder: Path) -> None:
             found.track(video_id)
     spool.clear(folder)
     spool.clear(folder)
+    assert Spooled(folder).entries == {}
+
+
+@pytest.mark.parametrize("origin", ["stream_clock", None])
+def test_what_counts_from_another_origin_is_done_again(folder: Path, origin: str | None) -> None:
+    """A release whose times were the streams' own left its videos without an origin: they are not taken over."""
+    (record,) = (one for one in journal.records(file_of(folder)) if b'"gone"' in one.head)
+    head = json.loads(record.head)
+    assert head.pop("time_origin") == "container_start"
+    spool.clear(folder)
+    journal.add(folder / "finished.journal", json.dumps(head | ({"time_origin": origin} if origin else {})).encode())
     assert Spooled(folder).entries == {}
 
 

@@ -15,9 +15,16 @@ import pytest
 from storage import FeatureStore
 from storage.audit import audit
 from storage.catalog import read_catalog
-from storage.records import Array, Ragged
-from storage.sidecar import compact
+from storage.errors import SettingsError
+from storage.features.time_origin import common_origin, refuse_to_extend
+from storage.reader import PartReader
+from storage.records import CONTAINER_START, STREAM_CLOCK, Array, FeatureTrack, Ragged
+from storage.repair import repair
+from storage.sidecar import Entry, commit, compact
 from storage.store import VariantReader
+from storage.verdicts import DONE
+
+pytestmark = pytest.mark.filterwarnings("ignore::storage.store.UnsealedParts")
 
 DATA = Path(__file__).parent / "data" / "store_v1"
 EXPECTED: dict[str, Any] = json.loads((DATA / "expected.json").read_bytes())
@@ -74,6 +81,47 @@ def test_compacting_changes_no_number(folder: Path, variant: str) -> None:
     for shard in reader.sidecars:
         compact(reader.layout, shard, max_part_bytes=10**6)
     _check(FeatureStore(folder, verify=True)[variant], EXPECTED["variants"][variant])
+
+    reader = FeatureStore(folder)[variant]
+    assert {sidecar.time_origin for sidecar in reader.sidecars.values()} == {STREAM_CLOCK}
+    assert reader.time_origins == {STREAM_CLOCK}
+    parts = [PartReader(reader.layout.folder / part.file) for one in reader.sidecars.values() for part in one.parts]
+    assert {part.header.time_origin for part in parts} == {STREAM_CLOCK}
+
+
+def test_nothing_is_added_to_it(folder: Path) -> None:
+    """Its clocks are the streams' own: a build, a retry or an extension would mix them with players' seconds."""
+    reader = FeatureStore(folder)["frames"]
+    assert FeatureStore(folder).time_origins() == dict.fromkeys(VARIANTS, frozenset([STREAM_CLOCK]))
+    before = {path.name: path.read_bytes() for path in sorted(reader.layout.folder.iterdir()) if path.is_file()}
+    track = FeatureTrack("soundonly00", np.array([[0.0, 0.5]]), {"jpeg": Ragged(np.zeros(3, np.uint8), np.array([3]))})
+    with pytest.raises(SettingsError, match="python -m pipeline rebase"):
+        commit(
+            reader.layout, "phd2", 0, entries={"soundonly00": Entry(DONE)}, tracks=[track], max_part_bytes=1000,
+            provenance={},
+        )  # fmt: skip
+    with pytest.raises(SettingsError, match=r"frames-c6e2b5b7062c.*on each stream's own clock"):
+        refuse_to_extend(folder, FeatureStore(folder).time_origins())
+    assert before == {path.name: path.read_bytes() for path in sorted(reader.layout.folder.iterdir()) if path.is_file()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_lost_sidecar_is_made_anew_with_the_origin_of_its_parts(folder: Path, variant: str) -> None:
+    reader = FeatureStore(folder)[variant]
+    for shard in reader.sidecars:
+        reader.layout.sidecar(shard).unlink()
+    repair(folder, deep=True)
+    found = FeatureStore(folder)[variant]
+    assert found.time_origins == {STREAM_CLOCK}
+    assert found.digest() == EXPECTED["variants"][variant]["digest"]
+
+
+def test_one_training_never_mixes_two_origins() -> None:
+    same = {"one": frozenset([STREAM_CLOCK]), "two": frozenset([STREAM_CLOCK]), "empty": frozenset[str]()}
+    assert common_origin(same, "training") == STREAM_CLOCK
+    assert common_origin({"empty": frozenset[str]()}, "training") == CONTAINER_START
+    with pytest.raises(SettingsError, match="training cannot mix times"):
+        common_origin({**same, "new": frozenset([CONTAINER_START])}, "training")
 
 
 def test_an_audit_finds_nothing_wrong(folder: Path) -> None:
