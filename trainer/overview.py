@@ -5,7 +5,6 @@ Reads the store and the catalog. Refuses to know how either was made.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from storage import atomic
 from storage.catalog import Catalog, read_catalog
 from storage.records import FeatureTrack, Ragged
 from storage.store import FeatureStore
+from trainer.captions import as_caption, families, plain_text, png
 
 MAX_VIDEOS = 12
 PICTURES_PER_VIDEO = 12
@@ -57,8 +57,11 @@ def draw_overview(folder: Path, *, pictures: str, clips: str, array: str, into: 
         for video_id, track, colour in zip(drawn, tracks, colours, strict=True)
     ]
     weights = str(store[clips].settings["weights"])
-    title = f"{catalog.name}: {len(rows)} of {len(catalog.videos)} videos · {clips} {array}, weights {weights}"
-    atomic.publish(into, _png(_figure(rows, catalog, title)), replace=True)
+    title = (
+        f"{as_caption(catalog.name)}: {len(rows)} of {len(catalog.videos)} videos · {clips} {array}, weights {weights}"
+    )
+    with plain_text():
+        atomic.publish(into, png(_figure(rows, catalog, title)), replace=True)
     return into
 
 
@@ -99,7 +102,7 @@ def _figure(rows: Sequence[VideoRow], catalog: Catalog, title: str) -> Figure:
         _draw_row(axis, row, catalog, colour_of)
         axis.set_xlim(0, longest)
     axes[-1].set_xlabel("seconds    (pictures · colour of features · what each user marked)", fontsize=8)
-    shown = [Patch(color=colour_of[person], label=f"user {person}") for person in people[: len(PALETTE)]]
+    shown = [Patch(color=colour_of[person], label=f"user {as_caption(person)}") for person in people[: len(PALETTE)]]
     if shown:
         figure.legend(handles=shown, loc="upper right", ncols=len(shown), fontsize=8, frameon=False)
     return figure
@@ -119,7 +122,8 @@ def _draw_row(axis: Axes, row: VideoRow, catalog: Catalog, colour_of: Mapping[st
         axis.axvspan(mark.start, mark.end, top - 0.8 * lane, top, color=colour_of[mark.annotator], linewidth=0)
     axis.set_ylim(0, 1)
     axis.set_yticks([])
-    axis.set_ylabel(row.video_id, fontsize=6, rotation=0, ha="right", va="center", family="monospace")
+    name, fonts = as_caption(row.video_id), list(families(monospace=True))
+    axis.set_ylabel(name, fontsize=6, rotation=0, ha="right", va="center", family=fonts)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right", "left"]].set_visible(False)
 
@@ -142,9 +146,3 @@ def _decode(jpeg: Ragged, row: int) -> NDArray[np.uint8]:
     if picture is None:
         raise ValueError(f"row {row} holds no JPEG picture")
     return np.asarray(picture, dtype=np.uint8)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from storage import atomic
+from trainer.captions import as_caption, plain_text, png
 from trainer.overview import PALETTE
 
 SMALLEST_LABELLED = 0.04
@@ -18,6 +18,12 @@ SMALLEST_LABELLED = 0.04
 
 def draw_times(groups: Mapping[str, Mapping[str, float]], into: Path) -> Path:
     """`groups`: name of a bar → name of a piece → seconds. A PNG at `into`; pieces of no length are left out."""
+    with plain_text():
+        atomic.publish(into, png(_figure(groups)), replace=True)
+    return into
+
+
+def _figure(groups: Mapping[str, Mapping[str, float]]) -> Figure:
     figure = Figure(figsize=(11, 1.2 + 0.9 * len(groups)), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
@@ -29,12 +35,10 @@ def draw_times(groups: Mapping[str, Mapping[str, float]], into: Path) -> Path:
                 continue
             axis.barh(row, seconds, left=left, color=PALETTE[place % len(PALETTE)], edgecolor="white")
             if seconds >= SMALLEST_LABELLED * longest:
-                axis.text(left + seconds / 2, row, f"{name}\n{seconds:.1f} s", ha="center", va="center", fontsize=7)
+                told = f"{as_caption(name)}\n{seconds:.1f} s"
+                axis.text(left + seconds / 2, row, told, ha="center", va="center", fontsize=7)
             left += seconds
-    axis.set_yticks(range(len(groups)), list(groups), fontsize=8)
+    axis.set_yticks(range(len(groups)), [as_caption(name) for name in groups], fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel("seconds", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    atomic.publish(into, buffer.getvalue(), replace=True)
-    return into
+    return figure

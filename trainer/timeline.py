@@ -5,7 +5,6 @@ Refuses to know networks.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from storage.records import FeatureTrack
+from trainer.captions import as_caption, families, plain_text, png
 from trainer.metrics.ranking import Floats
 from trainer.overview import pictures_along
 from trainer.prediction import Clip, Prediction
@@ -28,13 +28,19 @@ MOST_CLIPS = 12
 
 def draw_timeline(found: Prediction, *, top: int = PHD2.top, pictures: FeatureTrack | None = None) -> bytes:
     """A PNG. The `top` best segments are blue; `pictures` is the video's track of a `frames` variant, if any."""
+    with plain_text():
+        return png(_figure(found, top, pictures))
+
+
+def _figure(found: Prediction, top: int, pictures: FeatureTrack | None) -> Figure:
     kinds = list(dict.fromkeys(kind for clip in found.history for kind in clip.weights))
     clips = _most_weighed(found.history, kinds)
     heights = [0.8] * (pictures is not None) + [2.2] + [0.5 + 0.22 * len(clips)] * len(kinds)
     figure = Figure(figsize=(11, 1.1 + sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
-    whom = f"for {found.person}" if found.person else "for anybody"
-    figure.suptitle(f"{found.video_id} {whom} · {found.model}", fontsize=10, x=0.01, ha="left")
+    whom = f"for {as_caption(found.person)}" if found.person else "for anybody"
+    title = f"{as_caption(found.video_id)} {whom} · {as_caption(found.model)}"
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0].tolist()
     if pictures is not None:
         _draw_pictures(axes.pop(0), pictures, found)
@@ -44,10 +50,8 @@ def draw_timeline(found: Prediction, *, top: int = PHD2.top, pictures: FeatureTr
     last = figure.axes[len(heights) - 1]
     last.set_xlim(0, float(found.spans[-1, 1]))
     last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
-    last.set_xlabel("; ".join(["minutes:seconds", *found.notes]), fontsize=7, loc="left")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
+    last.set_xlabel("; ".join(["minutes:seconds", *map(as_caption, found.notes)]), fontsize=7, loc="left")
+    return figure
 
 
 def clock(seconds: float) -> str:
@@ -91,8 +95,8 @@ def _draw_weights(axis: Axes, kind: str, clips: Sequence[Clip], found: Predictio
     edges = np.append(found.spans[:, 0], found.spans[-1, 1])
     drawn = axis.pcolormesh(edges, np.arange(len(clips) + 1), weights, cmap="Blues", vmin=0, vmax=_highest(weights))
     axis.invert_yaxis()
-    names = [f"{clip.video_id} {clock(clip.start)}-{clock(clip.end)}" for clip in clips]
-    axis.set_yticks(np.arange(len(clips)) + 0.5, names, fontsize=6, family="monospace")
+    names = [f"{as_caption(clip.video_id)} {clock(clip.start)}-{clock(clip.end)}" for clip in clips]
+    axis.set_yticks(np.arange(len(clips)) + 0.5, names, fontsize=6, family=list(families(monospace=True)))
     axis.tick_params(axis="x", labelsize=7)
     axis.set_title(f"{kind}: weight of each liked part", fontsize=8, loc="left")
     bar = axis.figure.colorbar(drawn, ax=axis, pad=0.01, fraction=0.03)
