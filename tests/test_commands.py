@@ -74,3 +74,24 @@ def test_a_pipe_to_somebody_else_that_breaks_is_told() -> None:
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, "a child is gone" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("report", "MODEL", "FOLDER"), "no checkpoint MODEL: it is not there"),
+        (("predict", "MODEL", "FOLDER", "video"), "no checkpoint MODEL: it is not there"),
+        (("score", "storage", "FOLDER"), "no checkpoint storage: it is a folder"),
+        (("maps", "README.md", "storage"), "no catalog in storage; give ROOT/<catalog>"),
+    ],
+)
+def test_what_is_not_there_is_told_before_networks_are_imported(arguments: tuple[str, ...], told: str) -> None:
+    program = (
+        "import sys\nfrom trainer.__main__ import main\n"
+        f"code = main({list(arguments)})\nprint(code, sorted({{'torch', 'cv2', 'matplotlib'}} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "2 []\n"
+    assert done.stderr.startswith(told)

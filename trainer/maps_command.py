@@ -12,9 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.layout import Layout
-from trainer.fit import restore
-from trainer.maps import Cover, VideoMaps, cover, sheet, video_maps
-from trainer.overlay import write_sheet
+from trainer.given_paths import check_given_paths
 from trainer.progress import Watched
 
 
@@ -30,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Iterator[str]:
     """How well maps cover the planted figures, if there are any; then the picture's path."""
+    check_given_paths(options.model, options.folder)
+    from trainer.fit import restore  # networks take seconds to import
+    from trainer.maps import Cover, VideoMaps, cover, sheet, video_maps
+    from trainer.overlay import write_sheet
+
     restored = restore(options.model, options.folder, options.device)
     asked = restored.data.scoring(options.split).found.examples
     drawn = {asked[int(place)].video_id for place in np.linspace(0, len(asked) - 1, max(1, options.videos)).round()}

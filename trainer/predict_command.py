@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from storage.atomic import publish
 from storage.errors import LookupFailed, SettingsError
@@ -15,10 +16,11 @@ from storage.fingerprint import fingerprint, readable
 from storage.layout import Layout, video_stem
 from storage.records import FeatureTrack
 from storage.store import FeatureStore
-from trainer.fit import restore
-from trainer.prediction import Person, Prediction, parse_liked, predict
+from trainer.given_paths import check_given_paths
 from trainer.protocols import PHD2
-from trainer.timeline import clock, draw_timeline
+
+if TYPE_CHECKING:
+    from trainer.prediction import Prediction
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Iterator[str]:
     """The segments in the order of time, then where picture and JSON lie."""
+    check_given_paths(options.model, options.folder)
     if options.user and options.history:
         raise SettingsError(("--user names whose history is used, --history tells one: give one of them",))
     if options.top < 1:
         raise SettingsError((f"--top is at least 1, got {options.top}",))
+    from trainer.fit import restore  # networks take seconds to import
+    from trainer.prediction import Person, parse_liked, predict
+
     person = Person.of_user(options.user) if options.user else Person.who_likes(parse_liked(options.history))
     found = predict(restore(options.model, options.folder, options.device), options.video_id, person)
     yield from told(found, options.top)
@@ -56,6 +62,8 @@ def run(options: argparse.Namespace) -> Iterator[str]:
 
 def told(found: Prediction, top: int) -> Iterator[str]:
     """A line for each segment, in the order of time; the `top` best bear a star."""
+    from trainer.timeline import clock
+
     whom = found.person or "anybody"
     yield f"{found.video_id} for {whom}, by {found.model}; {len(found.history)} liked parts are known"
     yield f"{'from':>7} {'to':>7} {'score':>12} {'rank':>5}"
@@ -66,6 +74,8 @@ def told(found: Prediction, top: int) -> Iterator[str]:
 
 def keep(found: Prediction, folder: Path, top: int) -> tuple[Path, Path]:
     """JSON and PNG under `FOLDER/report/`, named after the video, the network and the history."""
+    from trainer.timeline import draw_timeline
+
     made_of = [found.checkpoint_sha256, found.person, [[c.video_id, c.start, c.end] for c in found.history]]
     report = Layout(folder.absolute().parent, folder.absolute().name).report
     stem = report / f"{video_stem(found.video_id)}.{fingerprint(made_of)}"

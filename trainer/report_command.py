@@ -16,13 +16,10 @@ from storage.atomic import publish
 from storage.errors import LookupFailed
 from storage.scores import Key
 from trainer.estimates import Evaluation, estimates
-from trainer.fit import restore
+from trainer.given_paths import check_given_paths
 from trainer.page import Shown, page
 from trainer.predict_command import pictures_of
-from trainer.prediction import Person, predict
 from trainer.protocols import PHD2
-from trainer.scoring import Question, answer, judge
-from trainer.timeline import draw_timeline
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Iterator[str]:
     """Where the page lies."""
+    check_given_paths(options.model, options.folder)
+    from trainer.fit import restore  # networks take seconds to import
+    from trainer.prediction import Person, predict
+    from trainer.scoring import Question, answer, judge
+    from trainer.timeline import draw_timeline
+
     question = Question(options.model, options.folder, options.split)
     answers = answer(question, device=options.device)
     measured = judge(question, answers)

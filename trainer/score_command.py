@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.estimates import estimates
+from trainer.given_paths import check_given_paths
 from trainer.progress import Watched
-from trainer.scoring import Question, answer, judge
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Iterator[str]:
     """Every metric with its interval, number of users and marks."""
+    check_given_paths(options.model, options.folder)
+    from trainer.scoring import Question, answer, judge  # networks take seconds to import
+
     question = Question(options.model, options.folder, options.split)
     with Watched("video") as bar:
         answers = answer(

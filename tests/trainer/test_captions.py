@@ -58,7 +58,7 @@ def test_times_are_drawn_with_any_name(kind: str, tmp_path: Path) -> None:
         assert picture.size[0] == 1210
 
 
-@pytest.mark.parametrize("kind", ["mathematics that is none", "Chinese", "lines"])
+@pytest.mark.parametrize("kind", ["mathematics that is none", "Chinese", "emoji"])
 def test_an_overview_is_drawn_with_any_user(kind: str, store: Path) -> None:
     catalog = read_catalog(store)
     layout = Layout(store.parent, store.name)
