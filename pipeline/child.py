@@ -143,7 +143,8 @@ class Server:
             self._send("placement", sampling=event.sampling, placement=event.placement)
         else:
             spent = time.process_time() - self._began_cpu_seconds
-            self._send("end", probe=event.probe, summary=event.summary, cpu_seconds=spent)
+            told = {"probe": event.probe, "summary": event.summary, "lacking": event.lacking}
+            self._send("end", cpu_seconds=spent, **told)
 
     def _tell_length(self, probe: Probe) -> None:
         self._send("begun", declared_seconds=probe.header_seconds)

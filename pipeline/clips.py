@@ -65,6 +65,11 @@ class Planner(Protocol):
         """Frames of windows not yet returned that are certain to be in one."""
         ...
 
+    @property
+    def lacking(self) -> int:
+        """Rows that the sampling's instants ask for, and that the video is too short for; known once it is finished."""
+        ...
+
     def push(self, pts_seconds: float) -> list[Window]:
         """Take the next frame's time; return the windows that became certain. Raises BadTimestamps."""
         ...
@@ -89,6 +94,7 @@ class _SingleFrames:
     """What planners of one-frame rows share: the newest frame waits until the next one tells where it ends."""
 
     picked = _NONE_PICKED
+    lacking = 0
 
     def __init__(self) -> None:
         self._count = 0
@@ -160,6 +166,7 @@ class _ConsecutiveFramesPlanner:
     """Windows of L consecutive frames every S frames; a rest shorter than L makes no row."""
 
     picked = _NONE_PICKED
+    lacking = 0
 
     def __init__(self, sampling: ConsecutiveFrames) -> None:
         self._length = sampling.length_frames
@@ -198,6 +205,8 @@ class _HistoryPlanner:
     """The frames of a rate, each at the end of L consecutive frames; the first L - 1 look at their future, reversed.
 
     Rows keep the order of the frames they are about: those that wait for their future hold back the ones behind them.
+    In a video of fewer than 2 L - 2 frames, those in the middle have neither so long a past nor so long a future: they
+    are `lacking`.
     """
 
     picked = _NONE_PICKED
@@ -208,6 +217,7 @@ class _HistoryPlanner:
         self._waiting: deque[Window] = deque()
         self._count = 0
         self._returned_below = 0
+        self.lacking = 0
 
     @property
     def undecided_from(self) -> int:
@@ -227,7 +237,9 @@ class _HistoryPlanner:
 
     def finish(self, end_seconds: float) -> list[Window]:
         self._waiting += self._targets.finish(end_seconds)
-        return [window for target in self._waiting if (window := self._with_history(target))]
+        windows = [window for target in self._waiting if (window := self._with_history(target))]
+        self.lacking = len(self._waiting) - len(windows)
+        return windows
 
     def _with_history(self, target: Window) -> Window | None:
         """The window about `target`'s one frame; None as long as the frames it needs are not there."""
@@ -248,6 +260,8 @@ class _SegmentsPlanner:
     Frames are chosen by the instants at which the file's packets say they are shown. Where such a frame does not
     decode, the one that is on the screen then takes its place; a segment of which nothing decodes makes no row.
     """
+
+    lacking = 0
 
     def __init__(self, asked: SegmentsOfVideo) -> None:
         self._asked = asked

@@ -74,6 +74,8 @@ class DecodeEnd:
     summary: Summary
     cpu_seconds: float | None = field(default=None, compare=False)
     """Of the process that decoded; None where that is our own."""
+    lacking: tuple[int, ...] = ()
+    """For each sampling, rows at instants for which the video is too short, as in `pipeline.clips.Planner`."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class InlineDecoder:
                 held.popleft()
         summary = decoding.summary()
         yield from _events(planner.finish(summary.end_seconds), held, planar)
-        yield DecodeEnd(decoding.probe, summary)
+        yield DecodeEnd(decoding.probe, summary, lacking=planner.lacking)
 
     def _decoding(self, video_id: str, path: Path) -> Decoding:
         return Decoding(video_id, path, backend=self.name, limits=self._limits, beat=self._beat)
@@ -263,7 +265,8 @@ class ChildDecoder:
             elif kind == "placement":
                 yield PlacementEvent(message["sampling"], Placement(**message["placement"]))
             elif kind == "end":
-                yield DecodeEnd(_probe(message["probe"]), _summary(message["summary"]), message["cpu_seconds"])
+                probed, summary = _probe(message["probe"]), _summary(message["summary"])
+                yield DecodeEnd(probed, summary, message["cpu_seconds"], tuple(message["lacking"]))
                 return
             elif kind == "verdict":
                 raise VideoError(video_id, failed(message["reason"], message["detail"]))

@@ -188,6 +188,8 @@ class TrackBuilder:
     """What computes rows: at once, or elsewhere, in which case adding windows may wait until there is room."""
     placement: Placement | None = None
     """What became of the video's segments, once the decoder says so."""
+    lacking: int = 0
+    """Rows that the sampling asks for, and that the video is too short for, once the decoder says so."""
     _prepared: dict[int, Any] = field(default_factory=dict)
     _waiting: list[Window] = field(default_factory=list)
     _spans: list[tuple[float, float]] = field(default_factory=list)
@@ -226,8 +228,12 @@ class TrackBuilder:
     def facts(self) -> dict[str, JSON]:
         """What is worth keeping of this video for this variant alone."""
         if self.placement is None:
-            return {}
+            return {"rows_lacking": self._lacking()} if self.lacking else {}
         return {"segments": {**self.placement.record(), "rows": len(self._spans)}}
+
+    def _lacking(self) -> dict[str, JSON]:
+        sampling = self.variant.sampling
+        return {"count": self.lacking, "why": f"too few frames before and behind these instants for {sampling}"}
 
     def _why_no_rows(self) -> Verdict:
         placement = self.placement

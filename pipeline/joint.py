@@ -52,6 +52,11 @@ class JointPlanner:
         return min((one.undecided_from for one in self._planners), default=self._count)
 
     @property
+    def lacking(self) -> tuple[int, ...]:
+        """For each sampling, how many rows the video is too short for; known once it is finished."""
+        return tuple(one.lacking for one in self._planners)
+
+    @property
     def needs_pictures(self) -> bool:
         """Whether some sampling must be told of the video's pictures before its first frame."""
         return any(takes_pictures(one) for one in self._planners)

@@ -273,6 +273,8 @@ def _taken(
         else:
             times.add(video_id, "video", event.summary.covered_seconds)
             times.add(video_id, "decode", event.cpu_seconds or 0.0)
+            for builder, count in zip(builders, event.lacking, strict=True):
+                builder.lacking = count
             facts = {"probe": plain(event.probe), "decode": plain(event.summary)}
     return facts
 

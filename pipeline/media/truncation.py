@@ -1,11 +1,12 @@
 """Does a media file end where its own container says it ends? To the byte, from sizes written in the file.
 
-Reads a few headers and never a frame. Finds every cut, however small, in containers that state their size; says
-nothing of those that do not (a live Matroska), which the counts of `pipeline.download.integrity` must catch.
+Reads headers and never a frame. Finds every cut, however small, in containers that state their size. A live Matroska
+states none, but its elements do; cut between two of them it looks whole, and only counts may tell.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import BinaryIO
 from pipeline.media.container_formats import TS_PACKET_BYTES, sniff
 
 _LARGEST_OGG_PAGE = 65536
+_LARGEST_SIDX = 1 << 20
+_LONGEST_EBML_HEAD = 12
 _FLV_TAGS = (8, 9, 18)
 _SEGMENT = b"\x18\x53\x80\x67"
 
@@ -43,8 +46,26 @@ def _mov(file: BinaryIO, size_bytes: int) -> str:
             return _ends_at(f"box {name!r}", place + max(length, 8), size_bytes)
         if length < 8:
             break  # 0 reaches to the end of the file by definition; anything else is no box
+        if name == b"sidx" and (cut := _ends_at("the segment index", _sidx_end(file, place, length), size_bytes)):
+            return cut
         place += length
     return "" if b"moov" in boxes else "there is no moov box, which says where the frames are"
+
+
+def _sidx_end(file: BinaryIO, place: int, length: int) -> int:
+    """Where the last of the segments ends that an index of segments knows; 0 for one that is cut short itself."""
+    file.seek(place)
+    box = file.read(min(length, _LARGEST_SIDX))
+    head = 4 + 4 + (8 if int.from_bytes(box[:4], "big") == 1 else 0)
+    wide = box[head : head + 1] != b"\0"  # version 0 spells its times in 4 bytes, later ones in 8
+    offset_at = head + 4 + 8 + (8 if wide else 4)
+    first_at = offset_at + (8 if wide else 4) + 4
+    if len(box) < first_at:
+        return 0
+    offset = int.from_bytes(box[offset_at : first_at - 4], "big")
+    count = int.from_bytes(box[first_at - 2 : first_at], "big")
+    sizes = [int.from_bytes(box[at : at + 4], "big") & 0x7FFFFFFF for at in range(first_at, len(box) - 11, 12)]
+    return place + length + offset + sum(sizes[:count])
 
 
 def _matroska(file: BinaryIO, size_bytes: int) -> str:
@@ -54,7 +75,31 @@ def _matroska(file: BinaryIO, size_bytes: int) -> str:
     if header is None or file.read(4) != _SEGMENT:
         return _ends_at("the header", file.tell() + 1, size_bytes)
     length = _vint(file)
-    return "" if length is None else _ends_at("the segment", file.tell() + length, size_bytes)
+    begin = file.tell()
+    return (
+        _live_matroska(file, begin, size_bytes)
+        if length is None
+        else _ends_at("the segment", begin + length, size_bytes)
+    )
+
+
+def _live_matroska(file: BinaryIO, place: int, size_bytes: int) -> str:
+    """From element to element: one of unknown size (a live cluster) is entered, any other is passed over."""
+    while place < size_bytes:
+        file.seek(place)
+        head = file.read(_LONGEST_EBML_HEAD)
+        id_bytes = 9 - head[0].bit_length()
+        if id_bytes > 4:
+            return ""  # no element begins so: rubbish, and no end that could be missed
+        size_width = 9 - head[id_bytes].bit_length() if len(head) > id_bytes and head[id_bytes] else 1
+        begin = place + id_bytes + size_width
+        if begin > size_bytes:
+            return _ends_at("the last element's head", begin, size_bytes)
+        length = _vint(io.BytesIO(head[id_bytes:]))
+        if cut := _ends_at(f"the element at byte {place:,}", begin + (length or 0), size_bytes):
+            return cut
+        place = begin + (length or 0)
+    return ""
 
 
 def _vint(file: BinaryIO) -> int | None:

@@ -101,3 +101,71 @@ def test_counting_starts_without_numpy() -> None:
     """A child is started for each download: half of what a start took was numpy."""
     code = "import sys, pipeline.media.packet_counts; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+PICTURE = ("-f", "lavfi", "-i", f"testsrc=size=64x48:rate=10:duration={SECONDS}")
+STREAMED = {
+    "live.mkv": ("-c:v", "libx264", "-g", "10", "-f", "matroska", "-live", "1"),
+    "live.webm": ("-c:v", "libvpx", "-g", "10", "-b:v", "200k", "-f", "webm", "-live", "1"),
+    "live-with-sound.mkv": ("-f", "lavfi", "-i", "sine=duration=4", "-c:v", "libx264", "-g", "10", "-live", "1"),
+    "indexed.mp4": (
+        "-c:v",
+        "libx264",
+        "-g",
+        "10",
+        "-movflags",
+        "frag_keyframe+empty_moov+default_base_moof+global_sidx",
+    ),
+    "dash.mp4": ("-c:v", "libx264", "-g", "10", "-movflags", "dash+delay_moov+global_sidx+frag_keyframe"),
+}
+"""Files that say of their parts how long they are, and not of themselves."""
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_streamed_file_that_holds_less_than_its_parts_state_is_not_whole(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    ffmpeg(*PICTURE, *STREAMED[name], "-pix_fmt", "yuv420p", path)
+    whole = path.read_bytes()
+    assert missing(path) == examine("v", path).damage == ""
+    # Where a live file is cut between two blocks nothing is missed; an index of segments knows better.
+    for lost in (1, 7, 30, len(whole) // 3, len(whole) // 2):
+        path.write_bytes(whole[:-lost])
+        assert missing(path) != "", f"{name} without its last {lost} bytes"
+        assert examine("v", path).damage != ""
+
+
+def test_a_fragmented_file_cut_between_fragments_is_cut_by_its_index_of_segments(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    ffmpeg(*PICTURE, "-pix_fmt", "yuv420p", *STREAMED["indexed.mp4"], path)
+    whole = path.read_bytes()
+    third = whole.index(b"moof", whole.index(b"moof", whole.index(b"moof") + 1) + 1) - 4
+    path.write_bytes(whole[:third])
+    assert "the segment index says it ends at byte" in missing(path)
+
+
+def test_a_live_file_of_clusters_without_a_size_is_walked_block_by_block(tmp_path: Path) -> None:
+    path = tmp_path / "v.mkv"
+    ffmpeg(*PICTURE, "-pix_fmt", "yuv420p", *STREAMED["live.mkv"], path)
+    whole, cluster = path.read_bytes(), b"\x1f\x43\xb6\x75"
+    at = whole.rindex(cluster) + 4
+    width = 9 - whole[at].bit_length()
+    unknown = bytes([0xFF >> (width - 1)]) + b"\xff" * (width - 1)
+    sizeless = whole[:at] + unknown + whole[at + width :]
+    path.write_bytes(sizeless)
+    assert missing(path) == ""
+    path.write_bytes(sizeless[:-5])
+    assert "the element at byte" in missing(path)
+
+
+def test_an_index_that_knows_pictures_behind_the_end(tmp_path: Path) -> None:
+    """Its last box is said to reach to the end of the file, wherever that is."""
+    path = tmp_path / "v.mp4"
+    ffmpeg(*PICTURE, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart", path)
+    whole = path.read_bytes()
+    at = whole.index(b"mdat") - 4
+    open_ended = whole[:at] + bytes(4) + whole[at + 4 :]
+    path.write_bytes(open_ended)
+    assert examine("v", path).damage == ""
+    path.write_bytes(open_ended[:-40])
+    assert missing(path) == ""
+    assert "its index knows pictures up to byte" in examine("v", path).damage

@@ -133,6 +133,11 @@ def test_history_ends_with_the_frame_a_row_is_about(rate: float, length: int, ex
 def test_which_rows_a_short_video_has(frames: int, rows: list[int]) -> None:
     windows = plan(map(float, range(frames)), float(frames), FramesAtRateWithHistory(1, 32))
     assert [window.frame_indices[-1] for window in windows] == rows
+    joint = JointPlanner([FramesAtRateWithHistory(1, 32), EveryFrame()])
+    for number in range(frames):
+        joint.push(float(number))
+    joint.finish(float(frames))
+    assert joint.lacking == (frames - len(rows), 0)
 
 
 def test_a_row_that_waits_for_its_future_comes_before_those_behind_it() -> None:

@@ -148,3 +148,41 @@ def test_a_file_that_cannot_be_read_is_no_fault_of_the_video(tmp_path: Path) -> 
 def test_limits_must_be_above_zero() -> None:
     with pytest.raises(ValueError, match="every limit of decoding must be above 0"):
         DecodeLimits(stall_seconds=0)
+
+
+SOURCE = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=5:duration=0.4")
+STORED: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
+    "plain.mp4": ((), {"sample_aspect_ratio": (1, 1), "field_order": "progressive", "transfer": "unknown"}),
+    "wide.mp4": (("-vf", "setsar=16/11"), {"sample_aspect_ratio": (16, 11)}),
+    "wide.mkv": (("-vf", "setsar=16/11"), {"sample_aspect_ratio": (16, 11)}),
+    "wide.ts": (("-vf", "setsar=16/11"), {"sample_aspect_ratio": (16, 11)}),
+    "top.mp4": (("-vf", "setfield=tff", "-flags", "+ilme+ildct", "-x264opts", "tff=1"), {"field_order": "tt"}),
+    "top.ts": (
+        ("-c:v", "mpeg2video", "-vf", "setfield=tff", "-flags", "+ilme+ildct", "-field_order", "tt"),
+        {"field_order": "tt"},
+    ),
+    "bottom.mkv": (("-vf", "setfield=bff", "-flags", "+ilme+ildct", "-x264opts", "bff=1"), {"field_order": "bb"}),
+    "hdr.mkv": (
+        ("-vf", "setparams=color_primaries=bt2020:color_trc=smpte2084:colorspace=bt2020nc:range=tv",),
+        {"primaries": "bt2020", "transfer": "smpte2084", "matrix": "bt2020nc", "range": "tv"},
+    ),
+    "hd.mp4": (
+        ("-vf", "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=pc"),
+        {"primaries": "bt709", "transfer": "bt709", "matrix": "bt709", "range": "pc"},
+    ),
+    "hlg.ts": (
+        ("-vf", "setparams=color_primaries=bt2020:color_trc=arib-std-b67:colorspace=bt2020nc"),
+        {"primaries": "bt2020", "transfer": "arib-std-b67", "matrix": "bt2020nc"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_what_stored_pixels_mean_is_a_fact(name: str, tmp_path: Path) -> None:
+    options, facts = STORED[name]
+    path = tmp_path / name
+    ffmpeg(*SOURCE, "-c:v", "libx264", "-pix_fmt", "yuv420p", *options, path)
+    told = probe("v", path, LIMITS)
+    assert told.picture is not None
+    assert {fact: getattr(told.picture, fact) for fact in facts} == facts
+    assert (told.width, told.height) == (64, 48)  # networks see stored pixels, whatever their shape

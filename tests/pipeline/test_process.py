@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate
-from pipeline.decoder import InlineDecoder
+from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory
+from pipeline.decoder import ChildDecoder, InlineDecoder
 from pipeline.extract import Variant
 from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard
@@ -98,6 +98,24 @@ def test_rows_are_what_the_pictures_say(tmp_path: Path, folder: Folder) -> None:
         bits = number.bit_count()
         expected = ((235 * bits + 16 * (8 - bits)) / 8 + 100) / 2
         np.testing.assert_allclose(values[number // 8, number % 8], expected, atol=2)
+
+
+def test_rows_that_a_video_is_too_short_for_are_said_in_the_sidecar(tmp_path: Path, folder: Folder) -> None:
+    history = tiny_variant("history", FramesAtRateWithHistory(10, 10), 10)
+    one = job(tmp_path, history, SINGLES)
+    with ChildDecoder() as decoder:
+        process_shard(one, fetch=folder, decoder=decoder, device="cpu", on_video=lambda *_: None)
+    sidecar, plain = one.sidecar(history), one.sidecar(SINGLES)
+    assert sidecar is not None
+    assert plain is not None
+    # 16 frames, 10 in a window: 0 to 6 have 9 behind them, 9 to 15 have 9 before them, 7 and 8 have neither.
+    told = {video_id: entry.facts.get("rows_lacking") for video_id, entry in sidecar.entries.items()}
+    first, second = told["-first"], told["second"]
+    assert isinstance(first, dict)
+    assert (first["count"], sidecar.entries["-first"].rows) == (2, 14)
+    assert "FramesAtRateWithHistory" in str(first["why"])
+    assert second is None
+    assert not any("rows_lacking" in entry.facts for entry in plain.entries.values())
 
 
 def test_a_second_run_does_nothing(tmp_path: Path, folder: Folder) -> None:
