@@ -161,7 +161,7 @@ STORED: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
         ("-c:v", "mpeg2video", "-vf", "setfield=tff", "-flags", "+ilme+ildct", "-field_order", "tt"),
         {"field_order": "tt"},
     ),
-    "bottom.mkv": (("-vf", "setfield=bff", "-flags", "+ilme+ildct", "-x264opts", "bff=1"), {"field_order": "bb"}),
+    "bottom.mp4": (("-vf", "setfield=bff", "-flags", "+ilme+ildct", "-x264opts", "bff=1"), {"field_order": "bb"}),
     "hdr.mkv": (
         ("-vf", "setparams=color_primaries=bt2020:color_trc=smpte2084:colorspace=bt2020nc:range=tv",),
         {"primaries": "bt2020", "transfer": "smpte2084", "matrix": "bt2020nc", "range": "tv"},
