@@ -28,6 +28,7 @@ from pipeline.decoder import Decoder, Event, FrameEvent, PlacementEvent, PlanesE
 from pipeline.extract import TrackBuilder, Variant
 from pipeline.lanes import Compute, Lanes, at_once
 from pipeline.media.media_file import Media
+from pipeline.media.rehash import refuse_altered
 from pipeline.provenance import provenance
 from pipeline.times import OF_SHARD, Times
 from storage import spool
@@ -228,7 +229,8 @@ def process_video(
         if isinstance(media, VideoError):
             raise media
         facts["source"] = {"sha256": media.sha256, "size_bytes": media.size_bytes, **media.facts}
-        facts |= _feed(video_id, media, builders, decoder, times)
+        with refuse_altered(video_id, media):
+            facts |= _feed(video_id, media, builders, decoder, times)
     except VideoError as error:
         for builder in builders:
             builder.abandon()

@@ -10,15 +10,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from storage.audit import VariantAudit, audit
+from storage.audit import audit
 from storage.catalog import read_catalog
 from storage.commands import run_and_exit
 from storage.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
+from storage.features.media_audit import audit_media
 from storage.features.sealing import seal_store
 from storage.index import refresh
 from storage.layout import Layout
 from storage.lease import lease, say
-from storage.repair import repair
+from storage.repair import repair, repair_media
 from storage.sidecar import DEFAULT_PART_BYTES, compact, read_sidecar
 from storage.store import FeatureStore, variant_layouts
 
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     auditing = commands.add_parser("audit", help="does everything add up, and is it what its records say?")
     auditing.add_argument("--deep", action="store_true", help="read every byte, not only sizes and structure")
     auditing.add_argument("--repair", action="store_true", help="read every byte, mend, then look again")
+    auditing.add_argument("--media", action="store_true", help="read every kept media file too")
     auditing.set_defaults(command=_audit)
     sealing = commands.add_parser("seal", help="check parts of earlier releases whole, and give them checksums")
     sealing.set_defaults(command=_seal)
@@ -63,15 +65,38 @@ def _parser() -> argparse.ArgumentParser:
 def _audit(options: argparse.Namespace) -> int:
     # Half a look would mend half: a repair reads every byte.
     deep = options.deep or options.repair
-    reports = audit(options.folder, deep=deep)
-    _print_reports(reports)
+    is_clean = _print_audit(options.folder, deep=deep, media=options.media)
     if options.repair:
+        layout = _layout(options.folder)
         for line in repair(options.folder, deep=deep, tell=say):
             print(f"  repair: {line}")
-        reports = audit(options.folder, deep=deep)
+        for line in repair_media(layout, read_catalog(options.folder), media=options.media):
+            print(f"  repair: {line}")
         print("after the repair:")
-        _print_reports(reports)
-    return CLEAN if all(report.is_clean for report in reports) else VIOLATION
+        is_clean = _print_audit(options.folder, deep=deep, media=options.media)
+    return CLEAN if is_clean else VIOLATION
+
+
+def _print_audit(folder: Path, *, deep: bool, media: bool) -> bool:
+    """Print what an audit finds; returns whether nothing is wrong."""
+    reports = audit(folder, deep=deep)
+    if not reports:
+        print("no features yet")
+    for report in reports:
+        print(f"{report.name}: {report.equation()}")
+        for finding in report.findings:
+            print(f"  {finding}")
+    kept = audit_media(_layout(folder), read_catalog(folder), media=media)
+    if kept.counts:
+        print(kept)
+    for finding in kept.findings:
+        print(f"  {finding}")
+    found = [*kept.findings, *(finding for report in reports for finding in report.findings)]
+    return all(report.adds_up for report in reports) and not any(finding.is_violation for finding in found)
+
+
+def _layout(folder: Path) -> Layout:
+    return Layout(folder.absolute().parent, folder.absolute().name)
 
 
 def _seal(options: argparse.Namespace) -> int:
@@ -80,18 +105,9 @@ def _seal(options: argparse.Namespace) -> int:
     return CLEAN
 
 
-def _print_reports(reports: Sequence[VariantAudit]) -> None:
-    if not reports:
-        print("no features yet")
-    for report in reports:
-        print(f"{report.name}: {report.equation()}")
-        for finding in report.findings:
-            print(f"  {finding}")
-
-
 def _compact(options: argparse.Namespace) -> int:
     catalog = read_catalog(options.folder)
-    layout = Layout(options.folder.absolute().parent, options.folder.absolute().name)
+    layout = _layout(options.folder)
     for variant in variant_layouts(options.folder):
         for shard in range(catalog.shard_count):
             with lease(layout.lease(shard), tell=say):

@@ -17,6 +17,7 @@ from storage.audit import Finding, Kind, audit_shard, audit_variant, part_files
 from storage.catalog import Catalog, read_catalog
 from storage.errors import IntegrityError, LookupFailed
 from storage.faults import disk_fault
+from storage.features.media_audit import audit_media
 from storage.features.sealing import seal_part
 from storage.index import refresh
 from storage.layout import Layout, VariantLayout, part_number, part_of_checksums
@@ -49,6 +50,16 @@ def repair(folder: Path, *, deep: bool, tell: Tell | None = None) -> list[str]:
             remove(variant.index_file)  # it may name a shard of which nothing is left
         refresh(variant)
     return told + _tidy_up(layout)
+
+
+def repair_media(layout: Layout, catalog: Catalog, *, media: bool) -> list[str]:
+    """Set damaged media and media records aside, so that the next run that wants them fetches them again."""
+    told = []
+    for finding in audit_media(layout, catalog, media=media).findings:
+        if finding.is_violation:
+            aside = set_aside(finding.path)
+            told.append(f"set {finding.path} aside as {aside.name}; a run that wants it fetches it again")
+    return told
 
 
 def _settings_aside(findings: Sequence[Finding]) -> list[str]:

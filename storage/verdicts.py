@@ -39,7 +39,7 @@ class Policy(StrEnum):
     """This machine cannot do it for any video: the run stops with advice, and no video is marked."""
 
 
-TAXONOMY_VERSION = 5
+TAXONOMY_VERSION = 6
 """Raised whenever a reason is added, or changes its state or policy. Kept in media records and survival reports."""
 
 
@@ -136,6 +136,12 @@ REASONS: dict[str, Reason] = {
     "proxy": Reason(State.PENDING, Policy.ENVIRONMENT, "the proxy refuses us", "mend [download] proxy, and run again"),
     "offline": Reason(
         State.PENDING, Policy.ENVIRONMENT, "the source cannot be reached at all", "mend the network, and run again"
+    ),
+    "altered": Reason(
+        State.PENDING,
+        Policy.PARK,
+        "the kept file is not the one that was recorded when it was fetched",
+        "--retry altered fetches it anew, or takes the file of a folder as it is now",
     ),
     "requested": Reason(State.PENDING, Policy.RETRY, "a retry was asked for and has not happened yet", "run again"),
     "unknown": Reason(

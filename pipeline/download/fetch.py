@@ -24,7 +24,7 @@ from pipeline.media.media_file import (
     verify_media,
 )
 from storage.atomic import adopt, temporary_beside
-from storage.errors import IntegrityError, VideoError
+from storage.errors import VideoError
 from storage.faults import disk_fault
 from storage.layout import Layout
 from storage.verdicts import DONE, State, Verdict, failed
@@ -48,8 +48,9 @@ def fetch(
     a site and pauses them when it says stop; without one, that too is a failure of the video.
 
     Raises VideoError for what is the video's matter, after recording it; a failure that is not pending is raised from
-    its record until `retry`. Raises SystemicFault or DiskFull, and records nothing, when this machine is at fault, and
-    IntegrityError when a recorded file has changed its size; `retry` then asks anew.
+    its record until `retry`. A recorded file that has changed its size is `altered`, until `retry` asks anew; whether
+    one of equal size has changed is for whoever reads it. Raises SystemicFault or DiskFull, and records nothing, when
+    this machine is at fault, and IntegrityError for a damaged record.
     """
     record_path = layout.media_record(video_id, shard)
     known = read_record(record_path)
@@ -59,9 +60,9 @@ def fetch(
         places = [layout.media_file(video_id, shard, known.suffix)]
         if source.folder is not None:
             places += [source.folder / f"{name}{known.suffix}" for name in _file_names(video_id, asked_as)]
-        path = _recorded_path(known, places, retry=retry)
+        path = _recorded_path(video_id, known, places, retry=retry)
         if path is not None:
-            return Media(path, known.sha256, known.size_bytes, known.facts)
+            return Media(path, known.sha256, known.size_bytes, known.facts, is_kept=True)
     partial = record_path.with_suffix(".partial")
     try:
         if source.folder is not None:
@@ -93,17 +94,18 @@ def _record_of(
     return MediaRecord(source.name, verdict, facts={} if is_final(verdict) else counted)
 
 
-def _recorded_path(known: MediaRecord, places: list[Path], *, retry: bool) -> Path | None:
+def _recorded_path(video_id: str, known: MediaRecord, places: list[Path], *, retry: bool) -> Path | None:
+    """The recorded file, if it is there; None if it has to be asked for anew, as `retry` allows for an altered one."""
     path = next((place for place in places if place.is_file()), None)
     if known.verdict.state is not State.DONE or path is None:
         return None
     size_bytes = path.stat().st_size
-    if size_bytes == known.size_bytes:
-        return path
     if retry:
-        return None
-    problem = f"has {size_bytes:,} bytes, its record says {known.size_bytes:,}. Run with --retry to ask anew."
-    raise IntegrityError(path, problem)
+        return path if (size_bytes, digest(path)) == (known.size_bytes, known.sha256) else None
+    if size_bytes != known.size_bytes:
+        told = f"{path.name} has {size_bytes:,} bytes, and {known.size_bytes:,} were recorded when it was fetched"
+        raise VideoError(video_id, failed("altered", told))
+    return path
 
 
 def _file_names(video_id: str, asked_as: tuple[str, ...]) -> tuple[str, ...]:

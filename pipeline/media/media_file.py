@@ -7,7 +7,6 @@ out of it is the decoder's question.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from pipeline.media.container_formats import suffix_for
 from storage.atomic import publish
 from storage.errors import IntegrityError, VideoError
 from storage.faults import disk_fault
-from storage.fingerprint import readable
+from storage.features.media_records import decode_media_record, encode_media_record
 from storage.records import JSON
 from storage.verdicts import REASONS, TAXONOMY_VERSION, State, Verdict, failed
 
@@ -35,6 +34,8 @@ class Media:
     sha256: str
     size_bytes: int
     facts: Mapping[str, JSON] = field(default_factory=dict)
+    is_kept: bool = field(default=False, compare=False)
+    """Whether it was hashed by an earlier call, so that its bytes may have changed since."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +62,19 @@ class MediaRecord:
         else:
             content |= {"reason": self.verdict.reason, "detail": self.verdict.detail, "taxonomy": TAXONOMY_VERSION}
             content |= {"facts": dict(self.facts)} if self.facts else {}
-        publish(path, readable(content), replace=True)
+        publish(path, encode_media_record(content), replace=True)
 
 
 def read_record(path: Path) -> MediaRecord | None:
-    """The record at `path`, None where there is none. Raises IntegrityError for one that we cannot have written."""
+    """The record at `path`, None where there is none. Raises IntegrityError for one that is not as we wrote it."""
     try:
-        content = json.loads(path.read_bytes())
+        raw = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise disk_fault(error, path) from error
-    except ValueError as error:
-        raise IntegrityError(path, f"is not JSON ({error}). Delete it and run again.") from error
     try:
-        return _parsed(content)
+        return _parsed(decode_media_record(path, raw)[0])
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(path, f"is no media record ({error!r}). Delete it and run again.") from error
 

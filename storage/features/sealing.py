@@ -1,4 +1,6 @@
-"""Checksums for parts that have none yet, or whose checksums were lost: written after the whole part was checked.
+"""Checksums for parts that have none yet, or lost them: written after the whole part was checked.
+
+Media records of earlier releases are sealed with them.
 
 Refuses to repair: a part that is not what its sidecar says stays as it is, and is told.
 """
@@ -13,6 +15,7 @@ from pathlib import Path
 from storage.account import Part
 from storage.catalog import read_catalog
 from storage.errors import IntegrityError
+from storage.features.media_audit import seal_media_records
 from storage.files.block_checksums import checksums_of
 from storage.index import refresh
 from storage.layout import Layout, VariantLayout
@@ -40,6 +43,8 @@ def seal_store(folder: Path) -> Iterator[str]:
                 if count := _seal_shard(variant, shard):
                     yield f"{variant.folder.name} shard {shard}: {count} parts checked whole, and given checksums"
         refresh(variant)
+    if count := seal_media_records(layout, catalog):
+        yield f"{count} media records were sealed as they are"
 
 
 def seal_part(layout: VariantLayout, part: Part) -> Part:

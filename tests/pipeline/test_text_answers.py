@@ -112,7 +112,7 @@ def test_text_on_three_runs_is_final_where_another_video_came(mirror: Mirror, tm
     asked = len(mirror.requests)
     assert runs.ask("a") == {"a": "only_text"}
     assert len(mirror.requests) == asked
-    record = json.loads(runs.layout.media_record("a", 0).read_text())
+    record = json.loads(runs.layout.media_record("a", 0).read_text())["record"]
     assert record["state"] == "unavailable"
     assert "Login" in record["detail"]
 

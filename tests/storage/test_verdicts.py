@@ -12,7 +12,7 @@ from storage.verdicts import DONE, REASONS, TAXONOMY_VERSION, Policy, State, Ver
 def test_the_table_is_what_its_version_promises() -> None:
     lines = [f"{name} {row.state} {row.policy}\n" for name, row in sorted(REASONS.items())]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
-    assert (TAXONOMY_VERSION, digest) == (5, "8c7c82c28075"), (
+    assert (TAXONOMY_VERSION, digest) == (6, "ded4fab0d0d5"), (
         "the table changed: raise TAXONOMY_VERSION, then pin it anew"
     )
 
