@@ -33,7 +33,7 @@ from pipeline.provenance import provenance
 from pipeline.times import OF_SHARD, Times
 from storage import spool
 from storage.atomic import publish
-from storage.errors import VideoError
+from storage.errors import SystemicFault, VideoError
 from storage.fingerprint import plain, readable
 from storage.index import summary
 from storage.layout import Layout, VariantLayout
@@ -109,6 +109,14 @@ class _Work:
     def left(self) -> frozenset[str]:
         """Ids still to be decoded."""
         return self.todo - self.spooled
+
+    def expect_settings(self) -> None:
+        """Raise SystemicFault if the variant's folder was moved away: its next form would lack settings."""
+        if not self.layout.settings_file.is_file():
+            raise SystemicFault(
+                f"{self.layout.settings_file} is gone: its folder was renamed or removed while the shard was built. "
+                "Nothing was published since. Run the same command again to go on."
+            )
 
 
 def process_shard(
@@ -199,6 +207,7 @@ class _Shard:
                 outcomes = process_video(video_id, media, fed, decoder, self.compute, self.times)
                 for work, outcome in zip(lacking, outcomes, strict=True):
                     with self.times.during(video_id, "write"):
+                        work.expect_settings()
                         spool.put(work.spool, video_id, _entry(work, video_id, outcome), outcome.track)
                 with self.telling:
                     self.on_video(video_id, worst(outcomes))
@@ -359,6 +368,7 @@ def _entry(work: _Work, video_id: str, outcome: Outcome) -> Entry:
 
 
 def _commit(job: ShardJob, work: _Work, made_by: Mapping[str, JSON]) -> None:
+    work.expect_settings()
     kept = spool.Spooled(work.spool)
     entries = {video_id: entry for video_id, entry in kept.entries.items() if video_id in work.todo}
     done = sorted(video_id for video_id, entry in entries.items() if entry.verdict.state is State.DONE)

@@ -83,7 +83,8 @@ class LeaseLost(SystemicFault):
             f"belongs to {self.taker} now, because this process, or its machine, stood still for minutes, or its "
             "folder was replaced by another"
             if self.taker
-            else "is gone: its folder was renamed or removed, or somebody deleted the file"
+            else "is gone: another process took it over and has finished, or its folder was renamed or removed, or "
+            "somebody deleted the file"
         )
         return f"the lease {self.path} {how}. Nothing was published since. Run the same command again to go on."
 

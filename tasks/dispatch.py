@@ -21,6 +21,7 @@ from typing import Any
 
 from pipeline.process import ShardJob
 from storage.errors import LeaseHeld, SettingsError, SystemicFault
+from storage.lease import lease
 from storage.verdicts import State, Verdict
 from tasks import exits, progress
 from tasks.cluster import Crew, crew
@@ -30,8 +31,9 @@ from tasks.settings import Settings
 TICK_SECONDS = 1.0
 HELD_WAIT_SECONDS = 5.0
 """How long a shard waits that another process holds, before it is tried again."""
-HELD_LIMIT_SECONDS = 120.0
-"""How long it is tried in all. A worker that Dask gave up may still be alive for a while."""
+HELD_LIMIT_SECONDS = 180.0
+"""How long it is tried in all: a worker that Dask gave up may still be alive for a while, and of one that died with its
+node it takes two minutes of silence to know."""
 LINE_EVERY_SECONDS = 60.0
 
 
@@ -53,10 +55,10 @@ def build_shards(settings: Settings, jobs: Sequence[ShardJob], run_name: str = "
 
 @dataclass(frozen=True)
 class _Held:
-    """A shard that another process holds: when to try again, and on which host."""
+    """A shard that another process holds: when to try again, and who said what about it."""
 
     until: float
-    host: str
+    error: LeaseHeld
 
 
 class Dispatch:
@@ -105,8 +107,7 @@ class Dispatch:
         workers = self._client.nthreads()
         self._tell_if_nobody_works(len(workers))
         for shard in [shard for shard, held in self._held.items() if time.monotonic() >= held.until]:
-            self._submit(shard, self._workers_on(self._held[shard].host))
-            del self._held[shard]
+            self._try_again(shard, self._held.pop(shard).error)
         while self._waiting and len(self._with_a_worker) < max(1, len(workers)):
             self._submit(self._waiting.popleft(), None)
 
@@ -190,8 +191,24 @@ class Dispatch:
         if time.monotonic() - since > HELD_LIMIT_SECONDS:
             self._give_up(error)
             return
+        self._held[shard] = _Held(time.monotonic() + HELD_WAIT_SECONDS, error)
+
+    def _try_again(self, shard: int, error: LeaseHeld) -> None:
+        """Where its holder can be known to be dead; anywhere, if it let go or was silent for two minutes."""
         _, _, host = error.owner.rpartition(" on ")
-        self._held[shard] = _Held(time.monotonic() + HELD_WAIT_SECONDS, host)
+        is_free, near = self._is_free(shard), self._workers_on(host)
+        if is_free or near:
+            self._submit(shard, near)
+        else:
+            self._hold(shard, error)
+
+    def _is_free(self, shard: int) -> bool:
+        """Each look counts as watching: what was silent for two minutes is taken over, and let go."""
+        try:
+            with lease(self._settings.layout.lease(shard)):
+                return True
+        except LeaseHeld:
+            return False
 
     def _give_up(self, error: BaseException) -> None:
         """What is true of the machine or of the settings is true of every shard: no more are handed out."""

@@ -19,7 +19,7 @@ from pipeline.catalogs.table import CATALOGS
 from pipeline.doctor import fatal_before_a_run
 from pipeline.process import ShardJob
 from storage.atomic import publish
-from storage.errors import SettingsError, SystemicFault
+from storage.errors import LeaseHeld, SettingsError, SystemicFault
 from storage.fingerprint import readable
 from storage.lease import lease
 from storage.sidecar import request_retry
@@ -76,9 +76,19 @@ class ExtractShard(luigi.Task):
         settings = load(self.catalog)
         return shard_job(settings, catalog_of(settings), self.shard).is_complete()
 
-    def run(self) -> None:
-        """Fetch, decode, extract and write, here."""
+    def run(self) -> Iterator[WaitForShard]:
+        """Fetch, decode, extract and write, here. If another process holds the shard, the other shards come first."""
         settings = load(self.catalog)
+        while True:
+            try:
+                self._build(settings)
+            except LeaseHeld as held:
+                progress.say(f"shard {self.shard:03d} is held by {held.owner}; the other shards come first")
+                yield WaitForShard(catalog=self.catalog, shard=self.shard, turn=uuid.uuid4().hex[:8])
+            else:
+                return
+
+    def _build(self, settings: Settings) -> None:
         job = shard_job(settings, catalog_of(settings), self.shard)
         with ORDERS_TO_US.drop_at_once():
             gate = download_gate(settings, progress.say)
@@ -87,6 +97,26 @@ class ExtractShard(luigi.Task):
     def _on_video(self, video_id: str, verdict: Verdict) -> None:
         progress.VIDEOS.video(self.shard, video_id, verdict)
         ORDERS_TO_US.check()
+
+
+class WaitForShard(luigi.Task):
+    """Wait until the shard's lease is free, or was silent for so long that its holder is dead; fails if it is at work.
+
+    Luigi runs it after all shards that could be built before.
+    """
+
+    catalog = luigi.Parameter()
+    shard = luigi.IntParameter()
+    turn = luigi.Parameter(description="each wait is a task of its own")
+
+    def complete(self) -> bool:
+        """Whether nobody has the shard."""
+        return not load(self.catalog).layout.lease(self.shard).exists()
+
+    def run(self) -> None:
+        """Take the lease and let it go."""
+        with ORDERS_TO_US.drop_at_once(), lease(load(self.catalog).layout.lease(self.shard), tell=progress.say):
+            pass
 
 
 class ExtractShards(luigi.Task):
@@ -136,7 +166,7 @@ def request_retries(settings: Settings, reasons: frozenset[str]) -> int:
     jobs = [shard_job(settings, catalog, shard) for shard in range(catalog.shard_count)]
     changed = 0
     for job in jobs:
-        with lease(settings.layout.lease(job.shard)):
+        with lease(settings.layout.lease(job.shard), tell=progress.say):
             changed += sum(len(request_retry(job.variant_layout(one), job.shard, reasons)) for one in job.variants)
     return changed
 

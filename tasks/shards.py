@@ -49,12 +49,12 @@ def extract_shard(
 
     `on_video` is told of each video as it ends; `gate` is passed by every download; `watched` may wrap the decoder.
     What each video took is kept under the run's name, also when the shard is broken off.
-    Raises LeaseHeld if another live process builds the shard.
+    Raises LeaseHeld if another process builds the shard, LeaseLost if another took it over meanwhile.
     """
     device = resolve_device(settings.device)
     asked_as = catalog_of(settings).asked_as
     with (
-        lease(settings.layout.lease(job.shard)),
+        lease(settings.layout.lease(job.shard), on_lost=gate.stop),
         _children(settings, at_once(settings, device)) as children,
         _kept_times(settings, run_name, job.shard) as times,
     ):

@@ -33,7 +33,7 @@ EXAMPLES = [
     (LeaseHeld(PATH, "process 7 on host"), "is held by process 7 on host"),
     (LeaseHeld(PATH, "process 7 on host", raises_counter=False), "is held by process 7 on host.* delete the file and"),
     (LeaseLost(PATH, "process 7 on host"), "belongs to process 7 on host now"),
-    (LeaseLost(PATH, ""), "is gone: its folder was renamed or removed"),
+    (LeaseLost(PATH, ""), "is gone: another process .* or its folder was renamed or removed"),
     (IntegrityError(PATH, "was altered"), r"shard_000\.json: was altered"),
     (UntrustedFile(PATH, "asks for another file"), "asks for another file"),
     (LookupFailed("no variant 'c3d'"), "^no variant 'c3d'$"),

@@ -313,7 +313,7 @@ def test_what_stops_a_block_after_the_loss_is_told_as_the_loss(tmp_path: Path) -
             (tmp_path / "shard_000.lease").unlink()
             raise error
 
-    with pytest.raises(LeaseLost, match="is gone: its folder was renamed or removed, or somebody deleted the file"):
+    with pytest.raises(LeaseLost, match=r"is gone: .* its folder was renamed or removed, or somebody"):
         work(LeaseHeld(tmp_path, "somebody"))
     with pytest.raises(KeyError, match="a bug"):
         work(KeyError("a bug"))

@@ -39,6 +39,17 @@ def film(folder: Path, frames: int = 150) -> Path:
     return folder
 
 
+SOON = """
+import sys
+from luigi.cmdline import luigi_run
+from storage.files import lease_record
+lease_record.WATCH_SECONDS, lease_record.LOOK_SECONDS = 3.0, 0.1
+luigi_run(sys.argv[1:])
+"""
+IMPATIENT = (sys.executable, "-c", SOON)
+"""The command, with two minutes of watching a lease shortened to three seconds."""
+
+
 @dataclass(frozen=True)
 class Command:
     """The command that builds what `film` made, below `root`."""
@@ -46,11 +57,13 @@ class Command:
     root: Path
     videos: Path
     options: tuple[str, ...] = ()
+    program: tuple[str, ...] = (LUIGI,)
 
     @property
     def words(self) -> list[str]:
         return [
-            LUIGI, "--module", "tasks", "BuildPHD2Features", "--data-root", str(self.root), "--data-shards", "1",
+            *self.program, "--module", "tasks", "BuildPHD2Features",
+            "--data-root", str(self.root), "--data-shards", "1",
             "--phd2-testing", str(self.videos / "testing.csv"), "--download-source", str(self.videos),
             "--extract-extractors", "frames", "--frames-frames-per-second", "6", *self.options,
         ]  # fmt: skip

@@ -15,6 +15,8 @@ from distributed.scheduler import KilledWorker
 from pipeline.clips import VideoSampling
 from pipeline.decoder import Event, FrameEvent
 from storage.errors import LeaseHeld, SettingsError, SystemicFault, VideoError
+from storage.files import lease_record
+from storage.owner import current
 from tasks import dispatch
 from tasks.cluster import Crew
 from tasks.dispatch import Dispatch
@@ -136,6 +138,19 @@ def test_a_held_shard_is_tried_again_on_the_host_that_can_judge_its_holder(run: 
     client = run({0: [LeaseHeld(tmp_path, "process 7 on there")]})
     tries = [near for order, near in zip(client.orders, client.near, strict=True) if order.shard == 0]
     assert tries == [None, ["worker-1"]]
+
+
+@pytest.mark.parametrize("changes", [{"host_tag": "ffffffff"}, {"boot_tag": "ffffffff"}, {"namespace": "7"}], ids=str)
+def test_a_shard_whose_holder_died_with_its_node_is_watched_and_then_built(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(lease_record, "WATCH_SECONDS", 0.1)
+    path = dataclasses.replace(load("sample").layout, root=tmp_path).lease(0)
+    owner = dataclasses.replace(current(), **changes)
+    path.write_bytes(lease_record.Record("nowhere", owner, "0123456789abcdef").to_bytes())
+    client = run({0: [LeaseHeld(path, "process 7 on nowhere")]})
+    assert [near for order, near in zip(client.orders, client.near, strict=True) if order.shard == 0] == [None, None]
+    assert not path.exists()
 
 
 def test_a_shard_that_stays_held_is_told(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,21 +11,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.child_processes.exit_status import ORDERS
-from storage.fingerprint import readable
+from storage.files.lease_record import Record
 from storage.layout import Layout
 from storage.owner import Owner, current
 from storage.store import FeatureStore
 from tests.conftest import REPOSITORY
 from tests.namespace import in_namespace, need_namespace
 from tests.tasks.loopback import Site, site
-from tests.tasks.small_build import IDS, LUIGI, Command, alive_in_session, film, wait_until
+from tests.tasks.small_build import (
+    IDS,
+    IMPATIENT,
+    LUIGI,
+    PATIENCE_SECONDS,
+    Command,
+    alive_in_session,
+    film,
+    wait_until,
+)
 
 SOON_SECONDS = 15.0
 """Less than the grace, and than the 30 s after which Slurm kills; the end itself takes a second."""
@@ -193,25 +202,93 @@ def test_launchers_at_once_share_the_work_or_say_that_they_cannot(turn: int, cal
     assert command.digests() == calm.digests()
 
 
-def left_by(owner: Owner, host: str) -> bytes:
-    return readable({"host": host, "owner": owner.token, "nonce": "0123456789abcdef"})
+def test_a_command_that_was_stopped_for_minutes_ends_and_publishes_nothing(calm: Command, tmp_path: Path) -> None:
+    first = Command(tmp_path / "data", calm.videos)
+    lease = Layout(first.root, "phd2").lease(0)
+    running = first.start()
+    wait_until(lambda: first.spooled() > 0, running)
+    running.send_signal(signal.SIGSTOP)
+    code, output = replace(first, program=IMPATIENT).run()
+    assert code == 0, output
+    assert f"shard 000 is held by process {running.pid} on " in output
+    assert f"shard_000.lease was not touched for 3 s by process {running.pid} on " in output
+    built = first.digests(), files_of(first.root / "phd2" / "features")
+    assert built[0] == calm.digests()
+    running.send_signal(signal.SIGCONT)
+    told = running.communicate(timeout=PATIENCE_SECONDS)[0]
+    assert running.returncode == 4, told
+    assert f"the lease {lease} is gone: another process took it over and has finished, or its folder" in told
+    assert "Traceback" not in told
+    assert (first.digests(), files_of(first.root / "phd2" / "features")) == built
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def lease_folder_away(root: Path) -> Path:
+    return root
+
+
+def catalog_away(root: Path) -> Path:
+    return root / "phd2"
+
+
+def variant_away(root: Path) -> Path:
+    return next(root.glob("phd2/features/frames-*"))
 
 
 @pytest.mark.slow
-def test_a_lease_of_the_dead_is_taken_over_and_one_of_another_host_is_respected(calm: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", [lease_folder_away, catalog_away, variant_away])
+def test_a_folder_that_is_renamed_ends_the_run_and_no_store_without_settings_appears(
+    what: Callable[[Path], Path], calm: Command, tmp_path: Path
+) -> None:
     command = Command(tmp_path / "data", calm.videos)
+    running = command.start()
+    wait_until(lambda: command.spooled() > 0, running)
+    running.send_signal(signal.SIGSTOP)
+    folder = what(command.root)
+    away = folder.rename(tmp_path / "away")
+    kept = files_of(away)
+    running.send_signal(signal.SIGCONT)
+    told = running.communicate(timeout=PATIENCE_SECONDS)[0]
+    assert running.returncode == 4, told
+    assert "its folder was renamed or removed" in told
+    assert "Traceback" not in told
+    assert not folder.exists()
+    assert files_of(away).keys() >= {path for path in kept if path.suffix in (".json", ".h5")}
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+def left_by(owner: Owner, host: str) -> bytes:
+    return Record(host, owner, "0123456789abcdef").to_bytes()
+
+
+@pytest.mark.slow
+def test_a_lease_of_the_dead_is_taken_over_at_once_and_one_of_a_dead_node_after_the_other_shards(
+    calm: Command, tmp_path: Path
+) -> None:
+    command = Command(tmp_path / "data", calm.videos, ("--data-shards", "3"), IMPATIENT)
     lease, here = Layout(command.root, "phd2").lease(0), current()
     lease.parent.mkdir(parents=True)
     lease.write_bytes(left_by(replace(here, host_tag="ffffffff"), "elsewhere"))
     code, output = command.run()
-    assert code == 4, output
-    assert f"is held by process {here.pid} on elsewhere. Let it finish; if that process no longer exists" in output
+    assert code == 0, output
+    assert output.index("is held by process") < output.index("was not touched for 3 s by process"), output
+    written = [path.stat().st_mtime_ns for path in sorted(command.root.glob("phd2/features/*/shard_*.json"))]
+    assert len(written) == 3
+    assert written[0] > max(written[1:]), "the shards that nobody held did not come first"
+    assert command.digests() == calm.digests()
+    again = Command(tmp_path / "again", calm.videos)
+    lease = Layout(again.root, "phd2").lease(0)
+    lease.parent.mkdir(parents=True)
     lease.write_bytes(left_by(replace(here, started=str(int(here.started) + 1)), "here"))  # our pid, reused
     os.utime(lease, (0, time.time() + 86_400))
-    code, output = command.run()
+    code, output = again.run()
     assert code == 0, output
+    assert "waiting for a sign of life" not in output
     assert not lease.exists()
-    assert command.digests() == calm.digests()
+    assert again.digests() == calm.digests()
 
 
 @pytest.mark.slow
