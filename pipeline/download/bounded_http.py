@@ -186,7 +186,8 @@ class Body:
 
     def __init__(self, answer: Answer, limit_bytes: int) -> None:
         self._answer = answer
-        self._declared_bytes = declared_bytes(answer.headers)
+        # Some answers state the length of a body that they do not have: those to HEAD, 204, 304.
+        self._declared_bytes = 0 if answer.length == 0 else declared_bytes(answer.headers)
         self.codings = codings(answer.headers)
         self.limit_bytes = limit_bytes
         """Of the bytes as they come, and of the unpacked ones."""
@@ -226,19 +227,24 @@ class Body:
         self._answer.close()
 
     def _unpacked(self) -> Iterator[bytes]:
-        if len(self.codings) > MOST_CODINGS:
-            raise BrokenAnswer(f"the body is packed {len(self.codings)} times over")
-        pieces = self._raw()
-        for coding in reversed(self.codings):
-            pieces = unpacked(pieces, coding)
         size_bytes = 0
         try:
-            for piece in pieces:
+            for piece in self._pieces_without_codings():
                 size_bytes += len(piece)
                 self._allow(size_bytes)
                 yield piece
         except (zlib.error, ValueError, EOFError) as error:
             raise BrokenAnswer(f"the body is packed as {', '.join(self.codings)}, and {error}") from error
+        finally:
+            self._answer.close()  # at the end, and after any error, the connection is of no more use
+
+    def _pieces_without_codings(self) -> Iterator[bytes]:
+        if len(self.codings) > MOST_CODINGS:
+            raise ValueError(f"that is {len(self.codings)} times over")
+        pieces = self._raw()
+        for coding in reversed(self.codings):
+            pieces = unpacked(pieces, coding)
+        return pieces
 
     def _raw(self) -> Iterator[bytes]:
         size_bytes = 0

@@ -84,6 +84,8 @@ class _Known:
     at: int = 0
     version: str = ""
     total: int | None = None
+    is_old: bool = False
+    """Whether it is of an earlier attempt, so that the server is to send the whole file if it has another by now."""
 
 
 class Transfer:
@@ -122,7 +124,7 @@ class Transfer:
 
     def _fill(self) -> None:
         known = self._left()
-        with self._part.open("r+b" if known.at else "wb") as file:
+        with self._part.open("r+b" if known.at else "w+b") as file:
             while not self._answered(file, known):
                 """A part came; ask for the next."""
 
@@ -131,7 +133,7 @@ class Transfer:
         size_bytes = self._part.stat().st_size if self._part.exists() else 0
         try:
             noted = json.loads(self._version_file.read_bytes())
-            known = _Known(size_bytes, str(noted["version"]), noted["total"])
+            known = _Known(size_bytes, str(noted["version"]), noted["total"], is_old=True)
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             known = _Known()
         if size_bytes <= OVERLAP_BYTES or not known.version:
@@ -146,7 +148,7 @@ class Transfer:
         if known.at or self._want.slice_bytes or self._ask_for_range:
             end = known.at + self._want.slice_bytes - 1 if self._want.slice_bytes else ""
             headers["Range"] = f"bytes={start}-{end}"
-        if known.at and known.version:
+        if known.at and known.is_old:
             headers["If-Range"] = known.version
         try:
             response = self._want.ask(headers)
@@ -243,7 +245,7 @@ def _end_of_range(response: Response, body: Body, known: _Known, start: int) -> 
         raise _BeginAnew(f"the server was asked for bytes from {start} on, and calls {declared} bytes {told[:80]!r}")
     if known.at and known.version != _version(response.headers):
         raise _BeginAnew(f"the file was {known.version!r} and is now {_version(response.headers)!r}")
-    known.total = total
+    known.total, known.is_old = total, False
     return last + 1
 
 

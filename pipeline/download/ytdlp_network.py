@@ -60,7 +60,11 @@ class BoundedRH(UrllibRH):  # type: ignore[misc]
 
     def _send(self, request: Any) -> Any:
         self._deadline = Deadline(ANSWER_SILENCES * self._calculate_timeout(request), "the answer")
-        response = super()._send(request)
+        try:
+            response = super()._send(request)
+        except HTTPError as error:  # site modules read the pages of refusals too
+            error.response.fp = Body(error.response.fp, PAGE_BYTES)
+            raise
         response.fp = Body(response.fp, PAGE_BYTES)
         return response
 

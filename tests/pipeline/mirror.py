@@ -45,6 +45,12 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.path, dict(self.headers)))
         self.server.answers.get(self.path.removeprefix("/").partition("?")[0], status(404))(self)
 
+    def do_HEAD(self) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+
     def log_message(self, format: str, *args: object) -> None:
         """Nothing on stderr."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
@@ -9,13 +10,17 @@ from pathlib import Path
 
 import pytest
 import yt_dlp
+from yt_dlp.networking import HEADRequest
+from yt_dlp.networking.exceptions import HTTPError, TransportError
 
+from pipeline.download import ytdlp_network
 from pipeline.download.rate_limiter import OpenWay
 from pipeline.download.source import YOUTUBE, SourceSettings
 from pipeline.download.ytdlp import _client, _described, _Notes, _transfer
 from storage.errors import VideoError
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MP4, Mirror
+from tests.pipeline.network_faults import dripping, forever
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -133,6 +138,53 @@ def test_a_stale_media_address_does_not_make_a_video_gone(mirror: Mirror, tmp_pa
     ):
         with _client(source, notes) as client, pytest.raises(VideoError, match=reason):
             _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=OpenWay())
+
+
+@pytest.mark.parametrize("size_bytes", [1000, 20_000, 10_000_000])
+def test_a_site_that_wants_slices_is_asked_for_slices(mirror: Mirror, tmp_path: Path, size_bytes: int) -> None:
+    mirror.answers["abc"] = ranged
+    info = {"id": "abc", "url": mirror.template.format(id="abc"), "downloader_options": {"http_chunk_size": size_bytes}}
+    source, notes = SourceSettings(mirror.template), _Notes(SourceSettings())
+    with _client(source, notes) as client:
+        _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=OpenWay())
+    assert (tmp_path / "media").read_bytes() == MP4
+    assert len(mirror.requests) == -(-len(MP4) // size_bytes)
+    assert mirror.requests[0][1]["Range"] == f"bytes=0-{size_bytes - 1}"
+
+
+def ranged(handler: web.Handler) -> None:
+    """Sends exactly the range that is asked for."""
+    first, last = (int(number) for number in handler.headers["Range"].removeprefix("bytes=").split("-"))
+    last = min(last, len(MP4) - 1)
+    handler.reply(206, MP4[first : last + 1], Content_Range=f"bytes {first}-{last}/{len(MP4)}")
+
+
+def test_pages_of_a_site_are_unpacked_within_limits(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, source = b"<p>page</p>" * 1000, SourceSettings(mirror.template, socket_timeout_seconds=0.2)
+    gzipped = {"Content_Encoding": "gzip"}
+    mirror.answers |= {
+        "page": lambda handler: handler.reply(200, gzip.compress(page), **gzipped),
+        "refusal": lambda handler: handler.reply(403, gzip.compress(page), **gzipped),
+        "large": lambda handler: handler.reply(200, gzip.compress(bytes(2_000_000)), **gzipped),
+        "slow": dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", forever(b"x")),
+    }
+    monkeypatch.setattr(ytdlp_network, "PAGE_BYTES", 1_000_000)
+    with _client(source, _Notes(source)) as client:
+
+        def read(name: str) -> bytes:
+            return bytes(client.urlopen(mirror.template.format(id=name)).read())
+
+        assert read("page") == page
+        with pytest.raises(HTTPError) as refused:
+            read("refusal")
+        assert refused.value.response.read() == page
+        refused.value.response.close()
+        with pytest.raises(TransportError, match="allowed 1,000,000"):
+            read("large")
+        with pytest.raises(TransportError, match=r"timed out: the answer took more than 0.8 s"):
+            read("slow")
+        response = client.urlopen(HEADRequest(mirror.template.format(id="page")))
+        assert (response.status, response.read()) == (200, b"")
 
 
 PLANTED = "import pathlib\npathlib.Path({canary!r}).touch()\n"
