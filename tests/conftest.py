@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -24,6 +26,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"LOUD SKIP: real annotations and clips are not at {folder}; this test proves nothing here")
     return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A campaign of many faults has a budget of its own: its length is that of the machine's load, times hundreds."""
+    marker = item.get_closest_marker("campaign")
+    usual_seconds = float(item.config.getini("faulthandler_timeout") or 0)
+    if marker is not None and usual_seconds:
+        (seconds,) = marker.args
+        told = item.config.stash[fault_handler_stderr_fd_key]
+        faulthandler.dump_traceback_later(
+            max(usual_seconds, seconds), file=told, exit=True
+        )  # in place of the usual one
 
 
 @pytest.fixture(autouse=True)

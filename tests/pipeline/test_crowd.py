@@ -31,6 +31,7 @@ def check(result: dict[str, int]) -> None:
     assert result["lost_lease"] > result["rounds"], "the writers hardly met: this shows nothing"
 
 
+@pytest.mark.campaign(3600)
 def test_fifty_rounds(tmp_path: Path) -> None:
     check(crowd(tmp_path, 50, kills=False))
 

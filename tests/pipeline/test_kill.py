@@ -31,6 +31,7 @@ def check(result: dict[str, int], kills: int) -> None:
     assert wrong == {"corrupt": 0, "short": 0, "lost": 0, "mismatches": 0}, f"with SEED={SEED}"
 
 
+@pytest.mark.campaign(3600)
 def test_two_hundred_kills(tmp_path: Path) -> None:
     check(campaign(tmp_path, 200), 200)
 
