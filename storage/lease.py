@@ -70,14 +70,15 @@ def lease(path: Path, *, tell: Tell | None = None, on_lost: Callable[[], None] =
         raise disk_fault(error, path) from error
 
 
-def check_held() -> None:
+def check_held(*, once_in_seconds: float = 0.0) -> None:
     """Raise LeaseLost unless every lease that this process holds is still its own.
 
     To be called before anything gets a name that others read. Raises SystemicFault if a disk does not let us see.
+    `once_in_seconds`: nothing is looked at again that was looked at so lately, for what is written block by block.
     """
     for held in tuple(_HELD):
         try:
-            held.check()
+            held.check(once_in_seconds)
         except OSError as error:
             raise disk_fault(error, held.path) from error
 
@@ -120,7 +121,7 @@ class _Held:
         self.lost: LeaseLost | None = None
         self._mine = mine
         self._on_lost = on_lost
-        self._raised_at = time.monotonic()
+        self._raised_at = self._looked_at = time.monotonic()
         self._raising = threading.Lock()
         self._is_open = True
         self._over = threading.Event()
@@ -131,11 +132,11 @@ class _Held:
         _HELD.append(self)
         self._beats.start()
 
-    def check(self) -> None:
+    def check(self, once_in_seconds: float) -> None:
         """Raise LeaseLost unless it is ours; OSError if nobody can say."""
         if self.lost is None and time.monotonic() - self._raised_at > lease_record.WATCH_SECONDS / 4:
             self._rise()  # a watcher may be about to give us up: first be seen, then look
-        if self.lost is None:
+        if self.lost is None and time.monotonic() - self._looked_at >= once_in_seconds:
             self._look()
         if self.lost is not None:
             raise self.lost
@@ -163,6 +164,7 @@ class _Held:
 
     def _look(self) -> None:
         sight = look(self.path)
+        self._looked_at = time.monotonic()
         if sight is None:
             self.lost = LeaseLost(self.path, "")
         elif sight.file != self.counter.file or sight.record != self._mine:
@@ -327,5 +329,7 @@ def _written(path: Path, mine: Record) -> int:
         os.fsync(descriptor)
     except OSError:
         os.close(descriptor)
+        with contextlib.suppress(OSError):
+            path.unlink()  # half a lease would be nobody's, and in the way
         raise
     return descriptor

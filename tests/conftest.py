@@ -36,9 +36,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if marker is not None and usual_seconds:
         (seconds,) = marker.args
         told = item.config.stash[fault_handler_stderr_fd_key]
-        faulthandler.dump_traceback_later(
-            max(usual_seconds, seconds), file=told, exit=True
-        )  # in place of the usual one
+        # In place of the usual one, which pytest has set by now.
+        faulthandler.dump_traceback_later(max(usual_seconds, seconds), file=told, exit=True)
 
 
 @pytest.fixture(autouse=True)

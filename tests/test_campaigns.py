@@ -19,10 +19,11 @@ def test_a_campaign_has_its_own_budget_and_never_a_smaller_one(
     def arm(seconds: float, *, exit: bool, **_: Any) -> None:
         armed.append((seconds, exit))
 
-    monkeypatch.setattr(faulthandler, "dump_traceback_later", arm)
-    monkeypatch.setattr(request.config, "getini", {"faulthandler_timeout": "400"}.__getitem__)
-    pytest_runtest_setup(request.node)
-    assert armed == []
-    request.node.add_marker(pytest.mark.campaign(asked_seconds))
-    pytest_runtest_setup(request.node)
+    with monkeypatch.context() as patch:
+        patch.setattr(faulthandler, "dump_traceback_later", arm)
+        patch.setattr(request.config, "getini", {"faulthandler_timeout": "400"}.__getitem__)
+        pytest_runtest_setup(request.node)
+        assert armed == []
+        request.node.add_marker(pytest.mark.campaign(asked_seconds))
+        pytest_runtest_setup(request.node)
     assert armed == [(given_seconds, True)]

@@ -27,6 +27,7 @@ from storage.atomic import adopt, temporary_beside
 from storage.errors import VideoError
 from storage.faults import disk_fault
 from storage.layout import Layout
+from storage.lease import check_held
 from storage.verdicts import DONE, State, Verdict, failed
 
 __all__ = ["YOUTUBE", "Media", "SourceSettings", "fetch", "verify_media"]
@@ -145,6 +146,7 @@ def _kept(arrived: Arrived, path: Path) -> Media:
     sha256, size_bytes = digest(arrived.path), arrived.path.stat().st_size
     temporary = arrived.path.rename(temporary_beside(path))
     # A file without a valid record was never promised to anybody.
+    check_held()
     path.unlink(missing_ok=True)
     adopt(temporary, path)
     facts = {**arrived.facts, "damage": arrived.damage} if arrived.damage else dict(arrived.facts)
@@ -152,6 +154,7 @@ def _kept(arrived: Arrived, path: Path) -> Media:
 
 
 def _sweep(partial: Path) -> None:
+    check_held()
     # A leftover is harmless and the next call sweeps it; an error here would hide the cause of a failed download.
     shutil.rmtree(partial, ignore_errors=True)
 

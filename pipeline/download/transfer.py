@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from pipeline.download.bounded_http import Body, BrokenAnswer, Pace, TooLarge, declared_bytes
+from storage.lease import check_held
 
 OVERLAP_BYTES = 16384
 """So many bytes of a part are asked for once more, and must be the same: a server may name versions wrongly."""
@@ -217,6 +218,7 @@ class Transfer:
         return head
 
     def _keep(self, block: bytes, file: BinaryIO, known: _Known) -> None:
+        check_held(once_in_seconds=1.0)  # a part that is another process's by now is not ours to write into
         file.write(block)
         known.at += len(block)
         if known.at > self._limits.max_bytes:

@@ -36,7 +36,7 @@ from storage import journal, spool
 from storage.atomic import adopt, publish, remove
 from storage.errors import LeaseLost
 from storage.files import lease_record
-from storage.lease import lease
+from storage.lease import check_held, lease
 
 root = Path(sys.argv[1])
 lease_record.BEAT_SECONDS = float(sys.argv[2])
@@ -54,6 +54,7 @@ DEEDS = {
     "cleared spool": lambda: spool.clear(root / "spool"),
     "removed part": lambda: remove(root / "features" / "shard_000.json"),
     "film": adopted,
+    "block of a download": lambda: check_held(once_in_seconds=1.0),
 }
 try:
     with lease(root / "leases" / "shard_000.lease", on_lost=lambda: print("told", flush=True)):
@@ -67,7 +68,7 @@ try:
 except LeaseLost:
     sys.exit(4)
 """
-DEEDS = ("part", "sidecar", "settings", "record", "cleared spool", "removed part")
+DEEDS = ("part", "sidecar", "settings", "record", "cleared spool", "removed part", "block of a download")
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def test_a_holder_that_was_stopped_loses_its_lease_and_publishes_nothing(tmp_pat
             publish(tmp_path / "features" / "mine", b"mine", replace=False)
             before = files(tmp_path)
             first.send_signal(signal.SIGCONT)
-            for deed in DEEDS:
+            for deed in (*DEEDS, "film"):
                 assert told(first, deed).startswith(f"lost: the lease {path} belongs to process ")
             assert ended(first) == 4
             assert files(tmp_path) == before
