@@ -14,10 +14,8 @@ import av.container
 import av.stream
 import av.video.stream
 
-from pipeline.media.packets import Tally
+from pipeline.media.packets import ONE_LENGTH_CONTAINERS, Tally
 
-WITHOUT_STREAM_LENGTHS = frozenset({"matroska", "flv"})
-"""Containers that state one length, for the longest of their streams."""
 LEAST_TOLERANCE_SECONDS = 1.0
 TOLERANCE = 0.02
 """So much of its length may a file seem to lack: headers round, and speak of sound that players cut."""
@@ -34,7 +32,7 @@ class Declared:
     seconds: float | None
     """Of the film; None where nothing is said of it alone."""
     file_seconds: float | None
-    """Of all streams together, in a container of `WITHOUT_STREAM_LENGTHS`; else None."""
+    """Of all streams together, in a container of `ONE_LENGTH_CONTAINERS`; else None."""
     index_end: int
     """The byte where the last picture that the index knows ends; 0 where it knows none."""
 
@@ -48,7 +46,7 @@ def declared(opened: av.container.InputContainer, film: av.video.stream.VideoStr
     return Declared(
         frames=_frames(film, container, [timestamp for timestamp, _ in places]),
         seconds=_film_seconds(opened, film, whole, container),
-        file_seconds=whole if container in WITHOUT_STREAM_LENGTHS else None,
+        file_seconds=whole if container in ONE_LENGTH_CONTAINERS else None,
         index_end=max((end for _, end in places), default=0),
     )
 
@@ -70,7 +68,7 @@ def _film_seconds(
     opened: av.container.InputContainer, film: av.video.stream.VideoStream, whole: float | None, container: str
 ) -> float | None:
     base = float(film.time_base or 0)
-    if container not in WITHOUT_STREAM_LENGTHS:
+    if container not in ONE_LENGTH_CONTAINERS:
         return whole if film.duration is None else film.duration * base
     start = (film.start_time or 0) * base
     tagged = _tagged_seconds(film)

@@ -69,7 +69,7 @@ def _count_film(opened: av.container.InputContainer, film: av.video.stream.Video
     start, end = math.inf, -math.inf
     base = float(film.time_base or 0)
     try:
-        for packet in film_packets(opened, film, tally):
+        for packet in film_packets(opened, film, tally, every_stream=True):
             if packet.pts is not None:
                 start = min(start, packet.pts * base)
                 end = max(end, (packet.pts + (packet.duration or 0)) * base)

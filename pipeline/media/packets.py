@@ -22,6 +22,8 @@ import av.video.stream
 
 JUMPING_CONTAINERS = frozenset({"mpegts", "ogg"})
 """Where ffmpeg expects clocks that jump (`AVFMT_TS_DISCONT`)."""
+ONE_LENGTH_CONTAINERS = frozenset({"matroska", "flv"})
+"""Containers that state one length, for the longest of their streams."""
 BACK_SECONDS = 0.1
 """A decoding time so long before the one before it is a jump back, as in ffmpeg."""
 AHEAD_SECONDS = 10.0
@@ -52,9 +54,9 @@ class Tally:
     clock_jumps: int = 0
     """Places where the film's clock jumped, and was made to go on; single times that were mended count too."""
     first_seconds: float = math.inf
-    """When the first packet of any stream begins, on the file's own clock."""
+    """When the first packet begins, on the file's own clock: of any stream, or of the film (see `film_packets`)."""
     end_seconds: float = -math.inf
-    """When the last packet of any stream ends."""
+    """When the last such packet ends."""
     salvaged_by: str = ""
     """What took over from a backend that could not go on, from where, and why."""
     beat: Callable[[], None] = lambda: None
@@ -72,51 +74,60 @@ class Tally:
 
 
 def film_packets(
-    opened: av.container.InputContainer, film: av.video.stream.VideoStream, tally: Tally
+    opened: av.container.InputContainer,
+    film: av.video.stream.VideoStream,
+    tally: Tally,
+    *,
+    every_stream: bool = False,
 ) -> Iterator[Packet]:
     """The film's packets, without the empty ones.
 
-    All of the file is read, since only all its streams together tell whether it is as long as it says. Raises
-    av.error.FFmpegError where nothing behind a damage can be read.
+    `every_stream`: the tally is to know when the first and the last packet of any stream begins and ends. Where a
+    container states one length for all its streams it always does, since only together they tell whether it is true.
+    Raises av.error.FFmpegError where nothing behind a damage can be read.
     """
-    clock = _Clock(film, tally, goes_on=opened.format.name in JUMPING_CONTAINERS)
-    for packet in _every_packet(opened):
+    container = opened.format.name.partition(",")[0]
+    found = _counted(opened, film, tally, others=every_stream or container in ONE_LENGTH_CONTAINERS)
+    if container not in JUMPING_CONTAINERS or not film.time_base:
+        return found
+    return _Clock(film, float(film.time_base), tally).continued(found)
+
+
+def _counted(
+    opened: av.container.InputContainer, film: av.video.stream.VideoStream, tally: Tally, *, others: bool
+) -> Iterator[Packet]:
+    ticks = [float(stream.time_base or 0) for stream in opened.streams]
+    for packet in _every_packet(opened, () if others else (film,)):
         tally.beat()
-        _note_extent(packet, tally)
-        if packet.stream_index != film.index or packet.size == 0:
+        if packet.size == 0:
             continue
-        tally.packets += 1
-        tally.discarded_packets += packet.is_discard
-        tally.damaged_packets += packet.is_corrupt
-        yield from clock.push(packet)
-    yield from clock.rest()
+        if packet.pts is not None:
+            tick = ticks[packet.stream_index]
+            tally.first_seconds = min(tally.first_seconds, packet.pts * tick)
+            tally.end_seconds = max(tally.end_seconds, (packet.pts + (packet.duration or 0)) * tick)
+        if packet.stream_index == film.index:
+            tally.packets += 1
+            tally.discarded_packets += packet.is_discard
+            tally.damaged_packets += packet.is_corrupt
+            yield packet
 
 
-def _every_packet(opened: av.container.InputContainer) -> Iterator[Any]:
-    """Packets of all streams."""
+def _every_packet(opened: av.container.InputContainer, streams: tuple[av.stream.Stream, ...]) -> Iterator[Any]:
+    """Packets of these streams; of all, where none is named."""
     for _ in range(MAX_RETRIES):
         try:
-            yield from opened.demux()
+            yield from opened.demux(*streams)
         except av.error.BlockingIOError:
             continue  # nothing here blocks: the demuxer skipped something, and goes on behind it
         return
 
 
-def _note_extent(packet: av.packet.Packet[av.stream.Stream], tally: Tally) -> None:
-    if packet.pts is None or packet.size == 0:
-        return
-    tick = float(packet.time_base)
-    tally.first_seconds = min(tally.first_seconds, packet.pts * tick)
-    tally.end_seconds = max(tally.end_seconds, (packet.pts + (packet.duration or 0)) * tick)
-
-
 class _Clock:
     """Lets the film's clock go on where the file's jumps. A packet that seems to jump waits for the one behind it."""
 
-    def __init__(self, film: av.video.stream.VideoStream, tally: Tally, *, goes_on: bool) -> None:
+    def __init__(self, film: av.video.stream.VideoStream, tick_seconds: float, tally: Tally) -> None:
         self._tally = tally
-        self._goes_on = goes_on and bool(film.time_base)
-        per_second = 1 / float(film.time_base or 1)
+        per_second = 1 / tick_seconds
         self._back = round(BACK_SECONDS * per_second)
         self._ahead = round(AHEAD_SECONDS * per_second)
         self._far_ahead = round(FAR_AHEAD_SECONDS * per_second)
@@ -126,28 +137,28 @@ class _Clock:
         self._last: int | None = None
         self._next = 0
         """When the last packet was decoded, and when the next one should be, in our ticks."""
-        self._waiting: Packet | None = None
 
-    def push(self, packet: Packet) -> Iterator[Packet]:
-        """The packets that are certain now, in our ticks."""
-        if not self._goes_on:
-            yield packet
-            return
-        first, self._waiting = self._waiting, None
-        if first is not None:
-            self._settle(first, packet)
-            yield self._moved(first)
-        if self._fits(packet.dts):
-            yield self._moved(packet)
-        else:
-            self._waiting = packet
-
-    def rest(self) -> Iterator[Packet]:
-        """What still waits."""
-        if self._waiting is not None:
-            last, self._waiting = self._waiting, None
-            self._settle(last, None)
-            yield self._moved(last)
+    def continued(self, packets: Iterator[Packet]) -> Iterator[Packet]:
+        """The same packets, in our ticks. Where reading fails, what waited comes first."""
+        waiting: Packet | None = None
+        try:
+            for packet in packets:
+                if waiting is not None:
+                    self._settle(waiting, packet)
+                    yield self._moved(waiting)
+                    waiting = None
+                if self._fits(packet.dts):
+                    yield self._moved(packet)
+                else:
+                    waiting = packet
+        except av.error.FFmpegError:
+            if waiting is not None:
+                self._settle(waiting, None)
+                yield self._moved(waiting)
+            raise
+        if waiting is not None:
+            self._settle(waiting, None)
+            yield self._moved(waiting)
 
     def _fits(self, dts: int | None) -> bool:
         if dts is None or self._last is None:

@@ -68,7 +68,7 @@ def test_a_whole_file_is_whole_however_long_its_container(kind: str, suffix: str
         assert summary.gaps_seconds == ()
 
 
-@pytest.mark.parametrize("suffix", ["mkv", "webm", "flv"])
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "flv", "mp4", "ts"])
 @pytest.mark.parametrize("late", [(), LATE], ids=["", "late clock"])
 def test_the_site_may_speak_of_the_sound(suffix: str, late: tuple[str, ...], tmp_path: Path) -> None:
     path = made(tmp_path / f"v.{suffix}", *picture(2), *sound(6), *late)
