@@ -18,7 +18,7 @@ from pipeline.backends.nvdec import nvdec_frames
 from pipeline.backends.pyav import pyav_frames
 from pipeline.backends.torchcodec import torchcodec_frames
 from pipeline.coverage import Coverage
-from pipeline.media.lengths import Lacking, file_lacks
+from pipeline.media.lengths import Lacking, file_lacks, unread
 from pipeline.media.packets import Tally
 from pipeline.media.probe import DecodeLimits, Probe, check_pixels, check_seconds, probe
 from pipeline.media.truncation import missing
@@ -168,6 +168,7 @@ class Decoding:
             missing(self._path),
             index if index_end > size_bytes else "",
             str(self._lacking() or ""),
+            unread(self.probe.container, size_bytes, self._tally),
         )
         return "; ".join(filter(None, told))
 

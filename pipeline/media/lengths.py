@@ -19,6 +19,8 @@ from pipeline.media.packets import ONE_LENGTH_CONTAINERS, Tally
 LEAST_TOLERANCE_SECONDS = 1.0
 TOLERANCE = 0.02
 """So much of its length may a file seem to lack: headers round, and speak of sound that players cut."""
+LEAST_UNREAD_BYTES = 4096
+"""An FLV may end in a few words that are no sound and no picture."""
 
 _TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
@@ -114,3 +116,11 @@ def file_lacks(file_seconds: float | None, tally: Tally) -> Lacking | None:
     wanted = min(file_seconds, _from_start(file_seconds, tally.first_seconds))
     whole = there >= wanted - max(LEAST_TOLERANCE_SECONDS, wanted * TOLERANCE)
     return None if whole else Lacking(there, wanted)
+
+
+def unread(container: str, size_bytes: int, tally: Tally) -> str:
+    """How much of an FLV nobody reads, in words; empty if nothing of worth. Of two joined ones it is the second."""
+    left = size_bytes - tally.end_byte
+    if container != "flv" or tally.end_byte == 0 or left < max(LEAST_UNREAD_BYTES, TOLERANCE * size_bytes):
+        return ""
+    return f"reading ends at byte {tally.end_byte:,} of {size_bytes:,}: what is behind it belongs to no stream"

@@ -19,7 +19,7 @@ import av.error
 import av.video.stream
 
 from pipeline.media.container_formats import sniff
-from pipeline.media.lengths import Declared, declared, file_lacks
+from pipeline.media.lengths import declared, file_lacks, unread
 from pipeline.media.packets import Tally, film_packets
 from pipeline.media.streams import choose_stream, open_container
 
@@ -59,13 +59,26 @@ def count(path: Path) -> Count:
             film = choose_stream(opened, path)
             if film is None:
                 return Count(False, problem="no video stream")
-            return _count_film(opened, film, declared(opened, film, container))
+            said, tally = declared(opened, film, container), Tally()
+            covered_seconds = _covered_seconds(opened, film, tally)
+            lacks = (str(file_lacks(said.file_seconds, tally) or ""), unread(container, path.stat().st_size, tally))
+            return Count(
+                opens=True,
+                packets=tally.packets,
+                errors=tally.damaged_packets + tally.decode_errors,
+                declared_frames=said.frames,
+                declared_seconds=said.seconds,
+                covered_seconds=covered_seconds,
+                index_end=said.index_end,
+                longest_seconds=max(tally.end_seconds - tally.first_seconds, 0.0),
+                lacks="; ".join(filter(None, lacks)),
+            )
     except av.error.FFmpegError as error:
         return Count(False, problem=str(error.strerror))
 
 
-def _count_film(opened: av.container.InputContainer, film: av.video.stream.VideoStream, said: Declared) -> Count:
-    tally = Tally()
+def _covered_seconds(opened: av.container.InputContainer, film: av.video.stream.VideoStream, tally: Tally) -> float:
+    """From the film's first packet to the end of its last, which it reads for that, and counts."""
     start, end = math.inf, -math.inf
     base = float(film.time_base or 0)
     try:
@@ -75,17 +88,7 @@ def _count_film(opened: av.container.InputContainer, film: av.video.stream.Video
                 end = max(end, (packet.pts + (packet.duration or 0)) * base)
     except av.error.FFmpegError:
         tally.decode_errors += 1
-    return Count(
-        opens=True,
-        packets=tally.packets,
-        errors=tally.damaged_packets + tally.decode_errors,
-        declared_frames=said.frames,
-        declared_seconds=said.seconds,
-        covered_seconds=max(end - start, 0.0),
-        index_end=said.index_end,
-        longest_seconds=max(tally.end_seconds - tally.first_seconds, 0.0),
-        lacks=str(file_lacks(said.file_seconds, tally) or ""),
-    )
+    return max(end - start, 0.0)
 
 
 def main() -> None:

@@ -57,6 +57,8 @@ class Tally:
     """When the first packet begins, on the file's own clock: of any stream, or of the film (see `film_packets`)."""
     end_seconds: float = -math.inf
     """When the last such packet ends."""
+    end_byte: int = 0
+    """Where the last packet ends in the file, in containers of `ONE_LENGTH_CONTAINERS`."""
     salvaged_by: str = ""
     """What took over from a backend that could not go on, from where, and why."""
     beat: Callable[[], None] = lambda: None
@@ -105,6 +107,8 @@ def _counted(
             tick = ticks[packet.stream_index]
             tally.first_seconds = min(tally.first_seconds, packet.pts * tick)
             tally.end_seconds = max(tally.end_seconds, (packet.pts + (packet.duration or 0)) * tick)
+        if others and packet.pos is not None:
+            tally.end_byte = max(tally.end_byte, packet.pos + packet.size)
         if packet.stream_index == film.index:
             tally.packets += 1
             tally.discarded_packets += packet.is_discard

@@ -48,6 +48,7 @@ def test_every_backend_gives_ffmpegs_frames_at_ffmpegs_times(name: str, backend:
     assert told.state == ("salvaged" if name in SALVAGED[backend] else "ok")
     assert told.summary is not None
     assert (told.summary.frames_lost, told.summary.decode_errors, told.summary.gaps_seconds) == (0, 0, ())
+    assert (told.summary.damaged_pictures, told.summary.clock_jumps, told.summary.file_damage) == (0, 0, "")
 
 
 @pytest.mark.parametrize("backend", ON_PROCESSORS)

@@ -17,6 +17,7 @@ from pipeline.decoder import ChildDecoder, DecodeEnd, WindowEvent
 from pipeline.download.integrity import examine
 from pipeline.media.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, probe
+from storage.errors import VideoError
 from tests.pipeline.conformance import by_ffmpeg
 from tests.pipeline.videos import ffmpeg
 
@@ -151,6 +152,18 @@ def test_a_flipped_bit_in_one_time_costs_one_picture_at_most(change: Callable[[b
 
 
 def test_joined_files_of_other_containers_tell_what_is_lost(tmp_path: Path) -> None:
-    mkv = tmp_path / "joined.mkv"
+    flv, mkv = tmp_path / "joined.flv", tmp_path / "joined.mkv"
+    flv.write_bytes(stream(tmp_path / "one.flv", 2).read_bytes() * 2)
+    assert len(by_ffmpeg(flv)) == 20  # ffmpeg does not read behind the first either
+    times, summary = times_and_summary(flv)
+    assert (len(times), summary.decode_errors) == (20, 0)
+    assert "reading ends at byte" in summary.file_damage
+    assert "reading ends at byte" in examine("v", flv).damage
     mkv.write_bytes(stream(tmp_path / "one.mkv", 2).read_bytes() * 2)
-    assert examine("v", mkv).opens
+    with pytest.raises(VideoError, match=r"bad_timestamps \(20 of 40 frames have no time"):
+        times_and_summary(mkv)
+
+
+def test_a_whole_flv_is_read_to_its_end(tmp_path: Path) -> None:
+    flv = stream(tmp_path / "v.flv", 2)
+    assert (times_and_summary(flv)[1].file_damage, examine("v", flv).damage) == ("", "")
