@@ -209,6 +209,10 @@ class Layout:
         """Says that a run asked for its retries."""
         return self._build(run_name) / "retry.json"
 
+    def looked_again_note(self, run_name: str) -> Path:
+        """Says that a run asked again for videos whose files are others now."""
+        return self._build(run_name) / "looked_again.json"
+
     @property
     def runs(self) -> Path:
         """One folder per run, of features or of a model."""

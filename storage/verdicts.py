@@ -54,11 +54,27 @@ class Reason:
 
 
 _GONE = "nothing to do; results are reported on the videos that remain"
-_LATER = "run again with --retry, now or when the network is well"
+_FOLDER = "a changed file in a folder is looked at by the next run"
+
+
+def _later(reason: str) -> str:
+    return f"run again with --retry {reason}, now or when the network is well"
+
+
+def _limit(reason: str) -> str:
+    return f"raise the limit, then --retry {reason}"
+
+
+def _other_file(action: str, reason: str) -> str:
+    return f"{action}; {_FOLDER}, a site is asked again with --retry {reason}"
+
 
 REASONS: dict[str, Reason] = {
     "not_found": Reason(
-        State.UNAVAILABLE, Policy.PERMANENT, "the address answers 404 or 410, or the folder has no such file", _GONE
+        State.UNAVAILABLE,
+        Policy.PERMANENT,
+        "the address answers 404 or 410, or the folder has no such file",
+        f"{_GONE}; a file that is put into the folder is found by the next run",
     ),
     "removed": Reason(State.UNAVAILABLE, Policy.PERMANENT, "taken down by its uploader or by the site", _GONE),
     "private": Reason(State.UNAVAILABLE, Policy.PERMANENT, "private", _GONE),
@@ -68,7 +84,9 @@ REASONS: dict[str, Reason] = {
     "age_restricted": Reason(
         State.UNAVAILABLE, Policy.PARK, "needs a signed-in adult", "set cookies, then --retry age_restricted"
     ),
-    "geo_blocked": Reason(State.UNAVAILABLE, Policy.PARK, "not shown in this country", "retry from another network"),
+    "geo_blocked": Reason(
+        State.UNAVAILABLE, Policy.PARK, "not shown in this country", "use another network, then --retry geo_blocked"
+    ),
     "only_text": Reason(
         State.UNAVAILABLE,
         Policy.PERMANENT,
@@ -76,44 +94,57 @@ REASONS: dict[str, Reason] = {
         "look at what it says; --retry only_text asks again",
     ),
     "not_a_video": Reason(
-        State.REJECTED, Policy.PERMANENT, "the bytes are no video container we open", "look at the file"
+        State.REJECTED,
+        Policy.PERMANENT,
+        "the bytes are no video container we open",
+        _other_file("look at the file", "not_a_video"),
     ),
     "no_video_stream": Reason(
         State.REJECTED, Policy.PERMANENT, "a container without a moving picture", "nothing to do"
     ),
     "too_short": Reason(State.REJECTED, Policy.PERMANENT, "fewer frames than the extractor's clip", "nothing to do"),
     "too_many_pixels": Reason(
-        State.REJECTED, Policy.PERMANENT, "a frame above [decode] max_pixels", "raise the limit, then --retry"
+        State.REJECTED, Policy.PERMANENT, "a frame above [decode] max_pixels", _limit("too_many_pixels")
     ),
-    "too_long": Reason(State.REJECTED, Policy.PERMANENT, "above [decode] max_seconds", "raise the limit, then --retry"),
-    "too_large": Reason(
-        State.REJECTED, Policy.PERMANENT, "above [download] max_megabytes", "raise the limit, then --retry"
-    ),
+    "too_long": Reason(State.REJECTED, Policy.PERMANENT, "above [decode] max_seconds", _limit("too_long")),
+    "too_large": Reason(State.REJECTED, Policy.PERMANENT, "above [download] max_megabytes", _limit("too_large")),
     "unreadable": Reason(
-        State.REJECTED, Policy.PERMANENT, "a video container, but no frame of it decodes", "download it again"
+        State.REJECTED,
+        Policy.PERMANENT,
+        "a video container, but no frame of it decodes",
+        _other_file("get another copy", "unreadable"),
     ),
     "bad_timestamps": Reason(
-        State.REJECTED, Policy.PERMANENT, "frames without usable times, so rows would have none", "re-mux the file"
+        State.REJECTED,
+        Policy.PERMANENT,
+        "frames without usable times, so rows would have none",
+        _other_file("re-mux the file", "bad_timestamps"),
     ),
     "misaligned": Reason(
         State.REJECTED,
         Policy.PERMANENT,
         "frame numbers of the annotations cannot be placed in this file",
-        "find the file that was annotated",
+        _other_file("find the file that was annotated", "misaligned"),
     ),
     "no_segment": Reason(State.REJECTED, Policy.PERMANENT, "no annotated segment lies in the video", "nothing to do"),
     "non_finite": Reason(
-        State.REJECTED, Policy.PERMANENT, "a feature is NaN or infinite", "check the weights and the precision"
+        State.REJECTED,
+        Policy.PERMANENT,
+        "a feature is NaN or infinite",
+        "check the weights and the precision, then --retry non_finite",
     ),
-    "forbidden": Reason(State.PENDING, Policy.RETRY, "the address answers 401 or 403", _LATER),
+    "forbidden": Reason(State.PENDING, Policy.RETRY, "the address answers 401 or 403", _later("forbidden")),
     "rate_limited": Reason(
         State.PENDING, Policy.PAUSE, "the site asks us to slow down", "wait an hour, then --retry rate_limited"
     ),
     "bot_check": Reason(
-        State.PENDING, Policy.PAUSE, "the site wants proof of a human", "wait, or use another network or cookies"
+        State.PENDING,
+        Policy.PAUSE,
+        "the site wants proof of a human",
+        "wait, or use another network or cookies, then --retry bot_check",
     ),
-    "network": Reason(State.PENDING, Policy.RETRY, "time-out, reset, DNS, TLS or a cut transfer", _LATER),
-    "server_error": Reason(State.PENDING, Policy.RETRY, "the address answers 5xx", _LATER),
+    "network": Reason(State.PENDING, Policy.RETRY, "time-out, reset, DNS, TLS or a cut transfer", _later("network")),
+    "server_error": Reason(State.PENDING, Policy.RETRY, "the address answers 5xx", _later("server_error")),
     "text_answer": Reason(
         State.PENDING,
         Policy.PARK,
@@ -121,11 +152,16 @@ REASONS: dict[str, Reason] = {
         "look at what it says; mend cookies, proxy or network, then --retry text_answer",
     ),
     "not_yet_live": Reason(
-        State.PENDING, Policy.PARK, "a live stream that has not ended", "run again with --retry when it has"
+        State.PENDING,
+        Policy.PARK,
+        "a live stream that has not ended",
+        "when it has, run again with --retry not_yet_live",
     ),
-    "no_format": Reason(State.PENDING, Policy.PARK, "no format on offer that we take", "update yt-dlp, then --retry"),
+    "no_format": Reason(
+        State.PENDING, Policy.PARK, "no format on offer that we take", "update yt-dlp, then --retry no_format"
+    ),
     "stale_downloader": Reason(
-        State.PENDING, Policy.ENVIRONMENT, "yt-dlp no longer understands the site", "update yt-dlp, then --retry"
+        State.PENDING, Policy.ENVIRONMENT, "yt-dlp no longer understands the site", "update yt-dlp, and run again"
     ),
     "no_javascript": Reason(
         State.PENDING,
@@ -145,7 +181,10 @@ REASONS: dict[str, Reason] = {
     ),
     "requested": Reason(State.PENDING, Policy.RETRY, "a retry was asked for and has not happened yet", "run again"),
     "unknown": Reason(
-        State.PENDING, Policy.PARK, "a message we do not know; it is kept in full", "read the detail; tell us"
+        State.PENDING,
+        Policy.PARK,
+        "a message we do not know; it is kept in full",
+        "read the detail and tell us; --retry unknown asks again",
     ),
     "hang": Reason(
         State.QUARANTINED,
@@ -159,7 +198,9 @@ REASONS: dict[str, Reason] = {
         "decoding it takes more than [decode] max_memory_megabytes",
         "look at it; raise the limit, then --retry memory",
     ),
-    "crash": Reason(State.QUARANTINED, Policy.PARK, "the decoder died on it", "look at it, then --retry crash"),
+    "crash": Reason(
+        State.QUARANTINED, Policy.PARK, "the decoder died on it", f"look at it, then --retry crash; {_FOLDER}"
+    ),
 }
 """Reason name → its state, what it means, what to do. Names are never reused with another meaning."""
 

@@ -18,6 +18,7 @@ from luigi.cmdline_parser import CmdlineParser
 from storage.atomic import publish
 from storage.errors import SettingsError
 from tasks import exits, reporting
+from tasks.execution.retries import outdated_videos, request_again
 from tasks.features import check_command, parse_shards
 from tasks.ingest import BuildCatalog, catalog_of
 from tasks.sections import SECTIONS
@@ -52,6 +53,7 @@ class WriteSlurmArray(luigi.Task):
         settings = load(self.catalog)
         catalog = catalog_of(settings)
         asked = parse_shards(self.shards, catalog.shard_count)
+        request_again(settings, outdated_videos(settings, asked))
         left = [shard for shard in asked if not shard_job(settings, catalog, shard).is_complete()]
         if not left:
             reporting.say(f"{self.catalog}: all of these {len(asked)} shards are complete; there is nothing to submit")

@@ -6,7 +6,6 @@ videos.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import types
 import uuid
@@ -20,16 +19,13 @@ from pipeline.catalogs.table import CATALOGS
 from pipeline.doctor import fatal_before_a_run
 from pipeline.process import ShardJob
 from storage.atomic import publish
-from storage.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
-from storage.features.time_origin import refuse_to_extend
+from storage.errors import LeaseHeld, SettingsError, SystemicFault
 from storage.fingerprint import readable
-from storage.layout import Layout
 from storage.lease import lease
-from storage.sidecar import request_retry
-from storage.store import FeatureStore
 from storage.verdicts import REASONS, Verdict
 from tasks import dispatch, exits, progress, reporting
 from tasks.cluster import INLINE
+from tasks.execution.retries import outdated_videos, request_again, request_retries
 from tasks.ingest import BuildCatalog, catalog_of
 from tasks.sections import CommaList
 from tasks.settings import PHD2, SAMPLES, Settings, front_door_catalog, load
@@ -73,7 +69,7 @@ class ExtractShard(luigi.Task):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        exits.before_anything_starts(lambda: refuse_other_clocks(load(self.catalog).layout))
+        exits.before_anything_starts(lambda: load(self.catalog))
 
     def complete(self) -> bool:
         """Whether the sidecar of every variant names every id of the shard."""
@@ -164,15 +160,33 @@ class RequestRetry(luigi.Task):
         publish(settings.layout.retry_note(self.run_name), note, replace=True)
 
 
-def request_retries(settings: Settings, reasons: frozenset[str]) -> int:
-    """Ask for another try of every video that ended for one of `reasons`; returns how many verdicts changed."""
-    catalog = catalog_of(settings)
-    jobs = [shard_job(settings, catalog, shard) for shard in range(catalog.shard_count)]
-    changed = 0
-    for job in jobs:
-        with lease(settings.layout.lease(job.shard), tell=progress.say):
-            changed += sum(len(request_retry(job.variant_layout(one), job.shard, reasons)) for one in job.variants)
-    return changed
+class LookAgain(luigi.Task):
+    """Ask again for failed videos for which the source has other files than the failures are about.
+
+    Complete when there are none, or once done for this run: a file that changes all the time is looked at once a run.
+    """
+
+    catalog = luigi.Parameter()
+    shards = CommaList(description="the numbers of the shards")
+    run_name = luigi.Parameter(description="the run that asks")
+
+    def complete(self) -> bool:
+        """Whether nothing is left to ask for."""
+        settings = load(self.catalog)
+        return settings.layout.looked_again_note(self.run_name).exists() or not self._outdated(settings)
+
+    def run(self) -> None:
+        """Rewrite the sidecars; parts stay as they are."""
+        settings = load(self.catalog)
+        videos = self._outdated(settings)
+        asked = request_again(settings, videos)
+        if asked:
+            progress.say(f"{self.catalog}: {asked:,} videos have other files than their verdicts are about: done again")
+        note = readable({"videos": sorted(video for of_shard in videos.values() for video in of_shard)})
+        publish(settings.layout.looked_again_note(self.run_name), note, replace=True)
+
+    def _outdated(self, settings: Settings) -> dict[int, frozenset[str]]:
+        return outdated_videos(settings, [int(shard) for shard in self.shards])
 
 
 class BuildFeatures(luigi.Task):
@@ -196,13 +210,14 @@ class BuildFeatures(luigi.Task):
         return False
 
     def run(self) -> Iterator[Any]:
-        """Catalog, then retries, then shards, then the account."""
+        """Catalog, then retries, then what has changed, then shards, then the account."""
         check_machine(load(self.catalog))
         yield BuildCatalog(catalog=self.catalog)
         if self.retry:
             yield RequestRetry(catalog=self.catalog, reasons=_reasons(self.retry), run_name=self.run_name)
         settings = load(self.catalog)
         shards = parse_shards(self.shards, catalog_of(settings).shard_count)
+        yield LookAgain(catalog=self.catalog, shards=tuple(map(str, shards)), run_name=self.run_name)
         left = videos_to_do(settings, shards)
         progress.VIDEOS.plan(lengths(settings, left))
         if left and settings.cluster.kind == INLINE:
@@ -243,7 +258,7 @@ def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
     """Raise SettingsError with everything wrong in the settings and on the command line."""
     faults: list[str] = []
     try:
-        refuse_other_clocks(load(catalog).layout)
+        load(catalog)
     except SettingsError as error:
         faults += error.faults
     try:
@@ -255,16 +270,6 @@ def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
         faults.append(f"--retry takes all, or reasons among {', '.join(sorted(REASONS))}; got {', '.join(unknown)}")
     if faults:
         raise SettingsError(tuple(faults))
-
-
-def refuse_other_clocks(layout: Layout) -> None:
-    """Raise SettingsError for a catalog with features whose seconds count from another origin: none may join them."""
-    store = FeatureStore(layout.folder)
-    origins = {}
-    for name in store.variants():
-        with contextlib.suppress(IntegrityError):  # told where that variant is built or audited
-            origins[name] = store[name].time_origins
-    refuse_to_extend(layout.folder, origins)
 
 
 def videos_to_do(settings: Settings, shards: tuple[int, ...]) -> dict[int, frozenset[str]]:

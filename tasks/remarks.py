@@ -19,7 +19,7 @@ from storage.records import JSON
 from storage.sealed import seal, unseal
 from storage.sidecar import read_sidecar
 
-KIND = 2
+KIND = 3
 """Raised when remarks are made otherwise, so that sidecars are read again."""
 
 
@@ -33,6 +33,8 @@ class Remarks:
     """One whose file holds several films: which was read."""
     rescaled: Mapping[str, str]
     """One with another number of frames than was annotated: the counts."""
+    files: Mapping[str, str]
+    """One for which a folder has several files, or had another before."""
 
 
 def remarks_on(folder: Path, layout: VariantLayout, found: Mapping[int, Summary]) -> Remarks:
@@ -141,5 +143,24 @@ def rescaling_of(entry: Entry) -> str:
     return str(segments.get("detail"))
 
 
-_TOLD: Mapping[str, Callable[[Entry], str]] = {"losses": loss_of, "choices": choice_of, "rescaled": rescaling_of}
+def files_of(entry: Entry) -> str:
+    """Which of a folder's files was read, and that another one was read before, in words; empty if neither is so."""
+    source = entry.facts.get("source")
+    if not entry.is_done or not isinstance(source, dict):
+        return ""
+    told = []
+    passed_over = source.get("passed_over")
+    if isinstance(passed_over, list) and passed_over:
+        told.append(f"{source.get('taken')} was read, {', '.join(map(str, passed_over))} not")
+    if before := source.get("replaces_sha256"):
+        told.append(f"a file of sha256 {str(before)[:12]} was read before; features made then are of that")
+    return "; ".join(told)
+
+
+_TOLD: Mapping[str, Callable[[Entry], str]] = {
+    "losses": loss_of,
+    "choices": choice_of,
+    "rescaled": rescaling_of,
+    "files": files_of,
+}
 """Name of a kind of remarks, in the order of `Remarks` → what tells one of an entry."""

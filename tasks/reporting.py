@@ -47,6 +47,8 @@ class Tally:
     """Id of a done video whose file holds several films → which was read."""
     rescaled: Mapping[str, str]
     """Id of a done video with another number of frames than was annotated → the counts."""
+    files: Mapping[str, str]
+    """Id of a done video for which a folder has several files, or had another before → which was read."""
     rows: int
     size_bytes: int
 
@@ -114,6 +116,7 @@ def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterab
         losses=remarks.losses,
         choices=remarks.choices,
         rescaled=remarks.rescaled,
+        files=remarks.files,
         rows=sum(int(one.rows.sum()) for one in found.values()),
         size_bytes=sum(part.size_bytes for one in found.values() for part in one.parts),
     )
@@ -133,6 +136,8 @@ def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
     yield from _named("of several films in one file", choices)
     rescaled = {video_id: told for one in tallies for video_id, told in one.rescaled.items()}
     yield from _named("with annotated frame numbers scaled to the file's duration", rescaled)
+    files = {video_id: told for one in tallies for video_id, told in one.files.items()}
+    yield from _named("with several files in the folder, or another one before", files)
     for one in tallies:
         if one.weights and random_seed(one.weights) is not None:
             yield f"  NOTE {one.name} ran with {one.weights} weights: good for trying the pipeline, not for results"

@@ -51,7 +51,7 @@ def extract_shard(
     What each video took is kept under the run's name, also when the shard is broken off.
     Raises LeaseHeld if another process builds the shard, LeaseLost if another took it over meanwhile.
     """
-    device = _device_of_networks(settings)
+    device = resolve_device(settings.device)
     asked_as = catalog_of(settings).asked_as
     with (
         lease(settings.layout.lease(job.shard), on_lost=gate.stop),
@@ -83,16 +83,8 @@ def extract_shard(
 
 def at_once(settings: Settings, device: str) -> int:
     """How many videos of a shard to have in hand: as `[decode] videos_at_once` says, or by who computes."""
-    return settings.videos_at_once or suggested(device, networks=_has_networks(settings))
-
-
-def _has_networks(settings: Settings) -> bool:
-    return any(variant.spec.needs_weights for variant in settings.variants)
-
-
-def _device_of_networks(settings: Settings) -> str:
-    # Only torch can say which GPUs there are, and importing it takes seconds. Frames alone need none.
-    return resolve_device(settings.device) if _has_networks(settings) else "cpu"
+    networks = any(variant.spec.needs_weights for variant in settings.variants)
+    return settings.videos_at_once or suggested(device, networks=networks)
 
 
 @contextmanager

@@ -9,15 +9,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.download.from_folder import from_folder
 from pipeline.download.rate_limiter import Way
-from pipeline.download.source import YOUTUBE, SourceSettings
+from pipeline.download.source import FOLDER, YOUTUBE, SourceSettings
 from pipeline.download.text_answer import after_text
+from pipeline.download.video_folder import file_names, video_folder
 from pipeline.download.ytdlp import Arrived, from_site
 from pipeline.media.media_file import (
-    SUFFIXES,
     Media,
     MediaRecord,
-    accepted_suffix,
     digest,
     is_final,
     read_record,
@@ -55,22 +55,21 @@ def fetch(
     """
     record_path = layout.media_record(video_id, shard)
     known = read_record(record_path)
-    if known is not None:
-        if is_final(known.verdict) and known.asked == source.name and not retry:
-            raise VideoError(video_id, known.verdict)
-        places = [layout.media_file(video_id, shard, known.suffix)]
-        if source.folder is not None:
-            places += [source.folder / f"{name}{known.suffix}" for name in _file_names(video_id, asked_as)]
-        path = _recorded_path(video_id, known, places, retry=retry)
-        if path is not None:
-            return Media(path, known.sha256, known.size_bytes, known.facts, is_kept=True)
+    names = file_names(video_id, asked_as)
+    answered = known is not None and is_final(known.verdict) and known.asked == source.name
+    if known is not None and answered and source.folder is None and not retry:
+        raise VideoError(video_id, known.verdict)
+    # What was fetched from a site earlier serves a run with a folder too, unless a retry finds a file there.
+    if known is not None and known.asked != FOLDER and not (retry and _is_in_folder(source, names)):
+        kept = layout.media_file(video_id, shard, known.suffix)
+        if _is_kept(video_id, known, kept, retry=retry):
+            return Media(kept, known.sha256, known.size_bytes, known.facts, is_kept=True)
+    if source.folder is not None:
+        return from_folder(video_id, names, source, record_path, known, retry=retry)
     partial = record_path.with_suffix(".partial")
     try:
-        if source.folder is not None:
-            media = _from_folder(video_id, _file_names(video_id, asked_as), source.folder)
-        else:
-            arrived = _from_site(video_id, asked_as or (video_id,), partial, source=source, way=way)
-            media = _kept(arrived, layout.media_file(video_id, shard, arrived.suffix))
+        arrived = _from_site(video_id, asked_as or (video_id,), partial, source=source, way=way)
+        media = _kept(arrived, layout.media_file(video_id, shard, arrived.suffix))
     except VideoError as error:
         failure = _record_of(error.verdict, record_path, known, source, way)
         failure.write(record_path)
@@ -95,29 +94,21 @@ def _record_of(
     return MediaRecord(source.name, verdict, facts={} if is_final(verdict) else counted)
 
 
-def _recorded_path(video_id: str, known: MediaRecord, places: list[Path], *, retry: bool) -> Path | None:
-    """The recorded file, if it is there; None if it has to be asked for anew, as `retry` allows for an altered one."""
-    path = next((place for place in places if place.is_file()), None)
-    if known.verdict.state is not State.DONE or path is None:
-        return None
+def _is_in_folder(source: SourceSettings, names: tuple[str, ...]) -> bool:
+    return source.folder is not None and bool(video_folder(source.folder).candidates(names))
+
+
+def _is_kept(video_id: str, known: MediaRecord, path: Path, *, retry: bool) -> bool:
+    """Whether the recorded file is there; False if it has to be asked for anew, as with `retry` an altered one has."""
+    if known.verdict.state is not State.DONE or not path.is_file():
+        return False
     size_bytes = path.stat().st_size
     if retry:
-        return path if (size_bytes, digest(path)) == (known.size_bytes, known.sha256) else None
+        return (size_bytes, digest(path)) == (known.size_bytes, known.sha256)
     if size_bytes != known.size_bytes:
         told = f"{path.name} has {size_bytes:,} bytes, and {known.size_bytes:,} were recorded when it was fetched"
         raise VideoError(video_id, failed("altered", told))
-    return path
-
-
-def _file_names(video_id: str, asked_as: tuple[str, ...]) -> tuple[str, ...]:
-    # Copies of ActivityNet name a file v_<id>, so that no name begins with a dash.
-    return (video_id, *asked_as, f"v_{video_id}")
-
-
-def _from_folder(video_id: str, names: tuple[str, ...], folder: Path) -> Media:
-    path = _in_folder(video_id, names, folder)
-    accepted_suffix(path, video_id)
-    return Media(path, digest(path), path.stat().st_size)
+    return True
 
 
 def _from_site(
@@ -157,13 +148,3 @@ def _sweep(partial: Path) -> None:
     check_held()
     # A leftover is harmless and the next call sweeps it; an error here would hide the cause of a failed download.
     shutil.rmtree(partial, ignore_errors=True)
-
-
-def _in_folder(video_id: str, names: tuple[str, ...], folder: Path) -> Path:
-    # Whole names are tried, never patterns: `abc` must not find `abcd.mp4`.
-    spellings = [spelling for known in SUFFIXES for spelling in (known, known.upper())]
-    for path in (folder / f"{name}{suffix}" for name in names for suffix in spellings):
-        if path.is_file():
-            return path
-    told = " or ".join(names[:-1])
-    raise VideoError(video_id, failed("not_found", f"the folder has no {told} with one of {' '.join(SUFFIXES)}"))

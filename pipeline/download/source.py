@@ -15,6 +15,8 @@ from pathlib import Path
 from pipeline.download.cookies import cookie_faults, cookie_values
 from storage.records import SOURCE_NAME
 
+FOLDER = "folder"
+"""What records call any folder."""
 YOUTUBE = "https://www.youtube.com/watch?v={id}"
 
 _YOUTUBE_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"})
@@ -78,7 +80,7 @@ class SourceSettings:
     def name(self) -> str:
         """What records call this source: its template with `...` for keys in its query; `folder` for any folder."""
         if self.folder is not None:
-            return "folder"
+            return FOLDER
         parts = urllib.parse.urlsplit(self.template)
         pairs = [pair.partition("=") for pair in parts.query.split("&")]
         kept = "&".join(f"{key}{sign}{value if '{id}' in value or not value else '...'}" for key, sign, value in pairs)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.media.container_formats import suffix_for
+from pipeline.media.container_formats import described, suffix_for
+from pipeline.media.encryption import encryption
 from storage.atomic import publish
 from storage.errors import IntegrityError, VideoError
 from storage.faults import disk_fault
@@ -19,8 +20,15 @@ from storage.features.media_records import decode_media_record, encode_media_rec
 from storage.records import JSON
 from storage.verdicts import REASONS, TAXONOMY_VERSION, State, Verdict, failed
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".ts", ".m4v", ".ogv")
-"""Every suffix a media file may have here, in the order a folder is searched."""
+KEPT_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".ts", ".m4v", ".ogv")
+"""Every suffix that we give a media file, by its first bytes."""
+SUFFIXES = (
+    *KEPT_SUFFIXES,
+    *(".3gp", ".3g2", ".mts", ".m2ts", ".f4v", ".qt", ".ogg", ".ogm", ".mk3d", ".divx"),
+    *(".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".rm", ".rmvb", ".gif"),
+)
+"""Every suffix that a video in a folder may have, in any case, in the order of preference. Files of some are of types
+that we do not take; they are found, so that their verdict says what they are."""
 
 _SMALLEST_BYTES = 64
 """Shorter than any container's header, so a body this small was cut."""
@@ -39,6 +47,16 @@ class Media:
 
 
 @dataclass(frozen=True)
+class SeenFile:
+    """A file of a folder as it was when it was looked at."""
+
+    name: str
+    size_bytes: int
+    mtime_ns: int
+    """Time of change in nanoseconds."""
+
+
+@dataclass(frozen=True)
 class MediaRecord:
     """What became of asking one source for one video: a verdict, and the file's facts when it is done.
 
@@ -52,6 +70,9 @@ class MediaRecord:
     size_bytes: int = 0
     suffix: str = ""
     facts: Mapping[str, JSON] = field(default_factory=dict)
+    seen: tuple[SeenFile, ...] | None = None
+    """The files of a folder that might have been the video's, the one that was taken first; a verdict is about these
+    alone. None for a site, and in records of releases that did not keep it."""
 
     def write(self, path: Path) -> None:
         """Publish this record at `path`, replacing an older one. Equal records are equal bytes."""
@@ -62,6 +83,8 @@ class MediaRecord:
         else:
             content |= {"reason": self.verdict.reason, "detail": self.verdict.detail, "taxonomy": TAXONOMY_VERSION}
             content |= {"facts": dict(self.facts)} if self.facts else {}
+        if self.seen is not None:
+            content["seen"] = [[one.name, one.size_bytes, one.mtime_ns] for one in self.seen]
         publish(path, encode_media_record(content), replace=True)
 
 
@@ -85,12 +108,28 @@ def _parsed(content: Mapping[str, JSON]) -> MediaRecord:
     if state is not State.DONE:
         counted = content.get("facts", {})
         verdict = Verdict(state, str(content["reason"]), str(content["detail"]))
-        return MediaRecord(asked, verdict, facts=counted if isinstance(counted, dict) else {})
+        return MediaRecord(asked, verdict, facts=counted if isinstance(counted, dict) else {}, seen=_seen(content))
     size, suffix, facts = content["size_bytes"], content["suffix"], content["facts"]
     # The suffix becomes part of a file name, so a record may name only those we write.
     if not isinstance(size, int) or str(suffix).lower() not in SUFFIXES or not isinstance(facts, dict):
         raise ValueError(f"size_bytes {size!r}, suffix {suffix!r}, facts {facts!r}")
-    return MediaRecord(asked, Verdict(state), str(content["sha256"]), size, str(suffix), facts)
+    return MediaRecord(asked, Verdict(state), str(content["sha256"]), size, str(suffix), facts, _seen(content))
+
+
+def _seen(content: Mapping[str, JSON]) -> tuple[SeenFile, ...] | None:
+    listed = content.get("seen")
+    if not isinstance(listed, list):
+        return None
+    return tuple(_seen_file(one) for one in listed)
+
+
+def _seen_file(content: JSON) -> SeenFile:
+    if not isinstance(content, list) or len(content) != 3:
+        raise ValueError(f"a seen file is {content!r}")
+    name, size_bytes, mtime_ns = content
+    if not isinstance(name, str) or not isinstance(size_bytes, int) or not isinstance(mtime_ns, int):
+        raise ValueError(f"a seen file is {content!r}")
+    return SeenFile(name, size_bytes, mtime_ns)
 
 
 def is_final(verdict: Verdict) -> bool:
@@ -99,14 +138,17 @@ def is_final(verdict: Verdict) -> bool:
 
 
 def accepted_suffix(path: Path, video_id: str) -> str:
-    """The suffix a file's bytes call for. Raises VideoError: `network` for a stump, `not_a_video` otherwise."""
+    """The suffix a file's bytes call for.
+
+    Raises VideoError: `network` for a stump, `not_a_video` for another type, `unreadable` for encrypted pictures.
+    """
     suffix, size = suffix_for(path), path.stat().st_size
     if size < _SMALLEST_BYTES:
         raise VideoError(video_id, failed("network", f"the file has {size} bytes, less than any container's header"))
     if suffix is None:
-        with path.open("rb") as file:
-            start = file.read(16)
-        raise VideoError(video_id, failed("not_a_video", f"the file begins with {start!r}, which no container does"))
+        raise VideoError(video_id, failed("not_a_video", f"the file is {described(path)}"))
+    if told := encryption(path):
+        raise VideoError(video_id, failed("unreadable", f"the pictures are encrypted ({told}); the file has no key"))
     return suffix
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.media.container_formats import TS_PACKET_BYTES, sniff
+from pipeline.media.container_formats import HEAD_BYTES, TS_PACKET_BYTES, sniff, ts_layout
 
 _LARGEST_OGG_PAGE = 65536
 _LARGEST_SIDX = 1 << 20
@@ -145,9 +145,10 @@ def _ogg(file: BinaryIO, size_bytes: int) -> str:
     return "" if page[5] & 4 else "the last page is not marked as last"
 
 
-def _mpegts(_: BinaryIO, size_bytes: int) -> str:
-    rest = size_bytes % TS_PACKET_BYTES
-    return f"the last packet has {rest} of {TS_PACKET_BYTES} bytes" if rest else ""
+def _mpegts(file: BinaryIO, size_bytes: int) -> str:
+    packet_bytes, _ = ts_layout(file.read(HEAD_BYTES)) or (TS_PACKET_BYTES, 0)
+    rest = size_bytes % packet_bytes
+    return f"the last packet has {rest} of {packet_bytes} bytes" if rest else ""
 
 
 _CHECKS: dict[str | None, Callable[[BinaryIO, int], str]] = {

@@ -1,1 +1,0 @@
-"""From decoded frames to feature rows, one shard at a time."""

@@ -1,0 +1,59 @@
+"""Verdicts turned into requests for another try: those of reasons that a person names, and those that are outdated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from pipeline.download.outdated import outdated
+from storage.errors import LeaseHeld
+from storage.index import summary
+from storage.lease import lease
+from storage.sidecar import request_retry
+from tasks import progress
+from tasks.ingest import catalog_of
+from tasks.settings import Settings
+from tasks.shards import shard_job
+
+
+def request_retries(settings: Settings, reasons: frozenset[str]) -> int:
+    """Ask for another try of every video that ended for one of `reasons`; returns how many verdicts changed."""
+    catalog = catalog_of(settings)
+    changed = 0
+    for job in (shard_job(settings, catalog, shard) for shard in range(catalog.shard_count)):
+        with lease(settings.layout.lease(job.shard), tell=progress.say):
+            changed += sum(len(request_retry(job.variant_layout(one), job.shard, reasons)) for one in job.variants)
+    return changed
+
+
+def outdated_videos(settings: Settings, shards: Collection[int]) -> dict[int, frozenset[str]]:
+    """Shard → its videos whose failure is about other bytes than the source has now."""
+    catalog = catalog_of(settings)
+    found = {}
+    for shard in shards:
+        job = shard_job(settings, catalog, shard)
+        known = [summary(job.variant_layout(variant), shard) for variant in job.variants]
+        failures = {video_id: verdict for one in known if one for video_id, verdict in one.others.items()}
+        again = outdated(
+            failures, layout=settings.layout, shard=shard, source=settings.source, asked_as=catalog.asked_as
+        )
+        found[shard] = frozenset(again)
+    return {shard: videos for shard, videos in found.items() if videos}
+
+
+def request_again(settings: Settings, videos: Mapping[int, Collection[str]]) -> int:
+    """Ask for another try of these videos in every variant that lacks them; returns how many videos there are.
+
+    A shard that another run builds is left to the next run.
+    """
+    catalog, asked = catalog_of(settings), 0
+    for shard, of_shard in videos.items():
+        job = shard_job(settings, catalog, shard)
+        try:
+            with lease(settings.layout.lease(shard)):
+                for variant in job.variants:
+                    request_retry(job.variant_layout(variant), shard, video_ids=of_shard)
+        except LeaseHeld as held:
+            progress.say(f"{held} Its {len(of_shard)} videos that have other files now are left to the next run.")
+            continue
+        asked += len(of_shard)
+    return asked
