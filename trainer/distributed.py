@@ -53,6 +53,14 @@ class Ranks:
                 distributed.all_reduce(gradient)
                 parameter.grad = gradient / self.world_size
 
+    def any(self, said: bool) -> bool:
+        """Whether some process says so."""
+        if self.world_size == 1:
+            return said
+        count = torch.tensor(int(said), device=self.device)
+        distributed.all_reduce(count)
+        return bool(count)
+
     def wait(self) -> None:
         """Until every process has come here."""
         if self.world_size > 1:

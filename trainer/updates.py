@@ -153,9 +153,11 @@ class Rounds(Updates):
                 losses.append(float(loss.detach()))
                 if not math.isfinite(losses[-1]):
                     return losses[-1], False
-                if not loss.requires_grad:  # released forms leave out sets without a highlight, so there may be none
+                # Released forms skip the step of sets without a highlight: neither momentum nor decay moves anything.
+                if not self.ranks.any(loss.requires_grad):
                     continue
-                loss.backward()  # type: ignore[no-untyped-call]
+                if loss.requires_grad:
+                    loss.backward()  # type: ignore[no-untyped-call]
                 self.ranks.average_gradients(self.model)
                 self._clip()
                 for name in moved:

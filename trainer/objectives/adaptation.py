@@ -22,7 +22,7 @@ from models.highlight.contract import Scores
 from models.highlight.domain import RevGradSL
 from models.highlight.sl_module import SLModule
 from trainer.objectives.domains import Domains, Step, Steps, answer, part
-from trainer.objectives.set_learning import Form, Labels, set_divergence
+from trainer.objectives.set_learning import Form, Labels, has_highlight, set_divergence
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """`(N, D)` embeddings of the source and `(M, D)` of the target → a number."""
@@ -207,6 +207,11 @@ def _embedded(model: nn.Module, domains: Domains) -> tuple[Scores, Tensor, Tenso
 
 def _aligned(distance: Distance, weight: float, is_cut: bool, form: Form, labels: Labels) -> Steps:
     def loss(model: nn.Module, domains: Domains) -> Tensor:
+        if form == "released":
+            counts = has_highlight(domains.source, domains.targets, labels)
+            if not counts.any():
+                return domains.targets.labels.new_zeros(())
+            domains = domains.only(counts)
         on_source, source, target = _embedded(model, domains)
         if is_cut:
             smaller = min(len(source), len(target))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.highlight.contract import Scores
 from trainer.objectives.domains import Domains, Step, Steps, answer, part
-from trainer.objectives.set_learning import Form, Labels, divergence, mean_of, set_divergence
+from trainer.objectives.set_learning import Form, Labels, divergence, has_highlight, mean_of, set_divergence
 
 
 def dl_vhd(*, distillation: float = 1.0, form: Form = "paper", labels: Labels = "value") -> Steps:
@@ -24,6 +24,11 @@ def dl_vhd(*, distillation: float = 1.0, form: Form = "paper", labels: Labels = 
     distil = partial(_distil, weight=distillation, form=form)
 
     def loss(model: nn.Module, domains: Domains) -> Tensor:
+        if form == "released":
+            counts = has_highlight(domains.source, domains.targets, labels)
+            if not counts.any():
+                return domains.targets.labels.new_zeros(())
+            domains = domains.only(counts)
         on_source = answer(model, domains.source)
         has_fine, has_coarse = "fine" in on_source.parts, "coarse" in on_source.parts
         if not (has_fine or has_coarse):

@@ -10,8 +10,8 @@ losses there are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from models.highlight.contract import Batch, Scores
 from trainer.objectives import sets
 from trainer.targets import Targets
+
+T = TypeVar("T", Batch, Targets)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,21 @@ class Domains:
             raise ValueError(f"progress is a share from 0 to 1, got {self.progress}")
         if (self.mixed is None) != (self.is_target is None):
             raise ValueError("mixed sets and what of them is of the target come together")
+
+    def only(self, rows: Tensor) -> Domains:
+        """These rows alone, `(B,)` bool, of everything."""
+        mixed = None if self.mixed is None else _rows(self.mixed, rows)
+        is_target = None if self.is_target is None else self.is_target[rows]
+        source, targets, target = _rows(self.source, rows), _rows(self.targets, rows), _rows(self.target, rows)
+        return replace(self, source=source, targets=targets, target=target, mixed=mixed, is_target=is_target)
+
+
+def _rows(part: T, rows: Tensor) -> T:
+    return replace(part, **{one.name: _of_rows(getattr(part, one.name), rows) for one in fields(part)})
+
+
+def _of_rows(value: Any, rows: Tensor) -> Any:
+    return value[rows] if isinstance(value, Tensor) else {key: tensor[rows] for key, tensor in value.items()}
 
 
 @dataclass(frozen=True)

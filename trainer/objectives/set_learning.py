@@ -7,7 +7,8 @@ Where paper and code differ, `form` says which is meant:
 
 - "paper": KL(σ(y) ‖ σ(ŷ)), averaged over the sets of a batch.
 - "released": `F.kl_div` with its default reduction, which divides once more by the size of the set, so that a set of 20
-  weighs a twentieth; sets without a label above 0 are left out. The code trains with one set a batch.
+  weighs a twentieth; sets without a label above 0 are left out, and with them the whole step: the target set beside
+  one adapts and distils nothing either. The code trains with one set a batch.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ def set_divergence(
     scores: Scores, batch: Batch, targets: Targets, *, form: Form = "paper", labels: Labels = "value"
 ) -> Tensor:
     """The mean over sets of KL(σ(labels) ‖ σ(scores)); 0 if the released form leaves out all of them."""
+    each = divergence(chosen_labels(targets, labels), scores.scores, batch.mask, form=form)
+    counts = batch.mask.any(dim=1)
+    return mean_of(each, counts & has_highlight(batch, targets, labels) if form == "released" else counts)
+
+
+def chosen_labels(targets: Targets, labels: Labels) -> Tensor:
+    """`(B, T)`: y, as `labels` says."""
     wanted = {
         "value": targets.labels,
         "positive": targets.positive.to(targets.labels),
@@ -38,12 +46,12 @@ def set_divergence(
     }
     if labels not in wanted:
         raise ValueError(f"labels is {', '.join(wanted)}; got {labels!r}")
-    chosen = wanted[labels]
-    each = divergence(chosen, scores.scores, batch.mask, form=form)
-    counts = batch.mask.any(dim=1)
-    if form == "released":
-        counts = counts & (chosen.masked_fill(~batch.mask, 0) > 0).any(dim=1)
-    return mean_of(each, counts)
+    return wanted[labels]
+
+
+def has_highlight(batch: Batch, targets: Targets, labels: Labels) -> Tensor:
+    """`(B,)` bool: the sets that hold a label above 0. The released code skips all others."""
+    return (chosen_labels(targets, labels).masked_fill(~batch.mask, 0) > 0).any(dim=1)
 
 
 def divergence(wanted: Tensor, scores: Tensor, mask: Tensor, *, form: Form = "paper") -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,14 @@ from models.highlight.table import highlight_model
 from tests.models.goldens import make_cross_category as maker
 from tests.models.goldens.reference import Arrays, checkout
 from tests.models.highlight.batches import batch, small
-from tests.trainer.objectives.domain_batches import domains, labelled
+from tests.trainer.objectives.domain_batches import MODEL, domains, labelled
+from trainer.distributed import Ranks
 from trainer.objectives.domains import Domains
 from trainer.objectives.set_learning import divergence, set_divergence
 from trainer.objectives.table import domain_objective
+from trainer.recipe import load_recipe
 from trainer.targets import Targets
+from trainer.updates import Rounds
 
 GOLDEN = json.loads(maker.GOLDEN.read_text())["values"]
 OBJECTIVE: dict[str, tuple[str, dict[str, Any]]] = {
@@ -144,6 +147,73 @@ def test_the_released_form_leaves_out_sets_without_a_highlight() -> None:
     torch.testing.assert_close(set_divergence(Scores(scores), given, targets), paper.mean())
     nothing = replace(targets, labels=-torch.ones(2, 6))
     assert set_divergence(Scores(scores), given, nothing, form="released").item() == 0
+
+
+RELEASED: dict[str, dict[str, Any]] = {
+    "source_only": {},
+    "dan": {"is_cut": True},
+    "deep_coral": {"covariance": "released", "is_cut": True},
+    "dl_vhd": {},
+}
+
+
+def only_first_has_one(name: str) -> Domains:
+    """Two sets; the second holds no highlight."""
+    sets = domains(MODEL[name])
+    labels = sets.targets.labels.clone()
+    labels[1] = labels[1].clamp(max=0)
+    return replace(sets, targets=replace(sets.targets, labels=labels, positive=labels > 0))
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_the_whole_step_of_a_set_without_a_highlight_is_skipped(name: str) -> None:
+    """In the code `continue` stands before the target set is looked at: it must not adapt or distil either."""
+    model = small(MODEL[name], dropout=0.0)
+    (step,) = domain_objective(name, form="released", **RELEASED[name])
+    both, first = only_first_has_one(name), torch.tensor([True, False])
+    by_hand = Domains(
+        cut(both.source, first),
+        cut(both.targets, first),
+        cut(both.target, first),
+        None if both.mixed is None else cut(both.mixed, first),
+        None if both.is_target is None else both.is_target[:1],
+    )
+    torch.testing.assert_close(step.loss(model, both), step.loss(model, by_hand))
+    (paper,) = domain_objective(name, **RELEASED[name])
+    assert paper.loss(model, both) != paper.loss(model, by_hand), "the paper skips nothing"
+    changed = replace(both, target=replace(both.target, features={k: v * 9 for k, v in both.target.features.items()}))
+    nothing = replace(changed, targets=replace(both.targets, labels=both.targets.labels.clamp(max=0)))
+    loss = step.loss(model, nothing)
+    assert (loss.item(), loss.requires_grad) == (0, False)
+
+
+def cut(part: Any, rows: Tensor) -> Any:
+    """The chosen rows of a batch, or of its targets."""
+    values = {one.name: getattr(part, one.name) for one in fields(part)}
+    return replace(
+        part,
+        **{
+            name: value[rows] if isinstance(value, Tensor) else {key: tensor[rows] for key, tensor in value.items()}
+            for name, value in values.items()
+        },
+    )
+
+
+@pytest.mark.parametrize("name", ["dl_vhd_released", "sl_dan_released", "sl_coral_released"])
+def test_a_skipped_step_moves_no_weight_of_a_released_recipe(name: str) -> None:
+    """Neither by momentum nor by weight decay; the step before and the step after do."""
+    recipe = load_recipe(name, small=True)
+    full = domains("dl_vhd")
+    shapes = {key: tuple(values.shape[2:]) for key, values in full.source.features.items()}
+    model = recipe.spec.build(recipe.model_settings, shapes)
+    updates = Rounds(recipe, model, Ranks(), domain_objective(recipe.objective, **recipe.objective_settings))
+    empty = replace(full, targets=replace(full.targets, labels=full.targets.labels.clamp(max=0)))
+    states = []
+    for given in (full, empty, full):
+        updates.learn(given)
+        states.append({key: tensor.clone() for key, tensor in model.state_dict().items()})
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert any(not torch.equal(states[1][key], states[2][key]) for key in states[0])
 
 
 def test_what_dl_vhd_trains_follows_its_settings() -> None:
