@@ -31,7 +31,7 @@ def prove(spec: ExtractorSpec, device: str, proofs: Path, numerics: Numerics = P
     that differs, if something does.
     """
     environment = environment_of(device) | {"numerics_version": spec.numerics_version}
-    _once(spec, environment, proofs, lambda: golden.differences(spec, golden.signatures(spec, device), device))
+    _once(spec, environment, proofs, lambda: golden.differences(spec, golden.signatures(spec, device)))
     if numerics.departures:
         environment |= {"numerics": plain(numerics)}
         _once(spec, environment, proofs, lambda: golden.departures(spec, device, numerics))

@@ -56,7 +56,7 @@ def _sampling(settings: TasedSettings) -> Sampling:
 
 SPEC = ExtractorSpec(
     name="tased",
-    numerics_version=1,
+    numerics_version=2,
     settings_type=TasedSettings,
     arrays=_arrays,
     sampling=_sampling,

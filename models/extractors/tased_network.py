@@ -37,6 +37,7 @@ from models.extractors.compute import (
 from models.extractors.planes import Planes
 from models.extractors.spec import random_seed
 from models.extractors.tased import MAP_HEIGHT, MAP_WIDTH, TasedSettings
+from models.extractors.tased_unpooling import unpooled
 from models.extractors.widths import scaled
 from models.weights import load_converted
 
@@ -102,31 +103,9 @@ class Mixed(nn.Module):
         return torch.cat((self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)), 1)
 
 
-def _double(x: Tensor, encoded: Tensor) -> Tensor:
-    """`(B, C, 4, h, w)` → `(B, C, 4, 2h, 2w)`: each value where the encoder, of 16 frames, had its maximum, else 0."""
-    over_frames = nn.functional.max_pool3d(encoded, (4, 1, 1))  # (B, C, 4, 2h, 2w)
-    window: dict[str, Any] = {"kernel_size": (1, 3, 3), "stride": (1, 2, 2), "padding": (0, 1, 1)}
-    _, places = nn.functional.max_pool3d_with_indices(over_frames, **window)
-    return unpooled(x, places, **window, output_size=list(over_frames.shape[2:]))
-
-
-def unpooled(x: Tensor, places: Tensor, **window: Any) -> Tensor:
-    """`torch.nn.functional.max_unpool3d` as a CPU computes it: of several values for one place, the last counts.
-
-    Windows overlap, so places come more than once; the kernel for GPUs lets chance decide between their values.
-    """
-    if not x.is_cuda:
-        return nn.functional.max_unpool3d(x, places, **window)
-    return last_at(x, places, window["output_size"])
-
-
-def last_at(x: Tensor, places: Tensor, size: Sequence[int]) -> Tensor:
-    """`(B, C, t, h, w)` and their flat places in `size` → `(B, C, *size)`, 0 where there is none; the last counts."""
-    values, targets = x.flatten(2), places.flatten(2)
-    numbers = torch.arange(values.shape[2], device=x.device).expand_as(targets)
-    last = torch.full((*values.shape[:2], math.prod(size)), -1, device=x.device)
-    last = last.scatter_reduce(2, targets, numbers, "amax")
-    return torch.where(last < 0, 0, values.gather(2, last.clamp(min=0))).view(*values.shape[:2], *size)
+def _over_frames(encoded: Tensor) -> Tensor:
+    """`(B, C, 16, H, W)` → `(B, C, 4, H, W)`: the largest of four frames each."""
+    return nn.functional.max_pool3d(encoded, (4, 1, 1))
 
 
 class TasedNet(nn.Module):
@@ -165,23 +144,26 @@ class TasedNet(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """`(B, 3, T, H, W)` uint8 RGB → `(B, H, W)` in (0, 1).
 
-        Unpooling puts values where maxima were, so a near-tie between neighbours, decided by the last bit of a sum,
-        moves a value by a pixel. In float32 the same clip can thus give another map around a few pixels on another
-        machine, with other threads, or in another memory layout; the authors' code does so too.
+        The authors' network but for near-ties of the unpooling, for which `tased_unpooling.py` has a rule.
         """
+        z, (y1, y2, y3) = self.encoded(clips)
+        z = unpooled(z, y1, window=2)  # (B, 832, 4, 14, 24)
+        z = unpooled(self.convtsp2(z), y2, window=3)  # (B, 480, 4, 28, 48)
+        z = unpooled(self.convtsp3(z), y3, window=3)  # (B, 192, 4, 56, 96)
+        saliency: Tensor = self.convtsp4(z)  # (B, 1, 1, 224, 384): two convolutions halve the time
+        return saliency[:, 0, 0]
+
+    def encoded(self, clips: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """All that is computed before the first unpooling: `convtsp1`'s output `(B, 832, 4, 7, 12)`, and the maps whose
+        maxima say where values go, `(B, 832, 4, 14, 24)`, `(B, 480, 4, 28, 48)` and `(B, 192, 4, 56, 96)`."""
         x = as_weights((2 * clips.float() - 255) / 255, self)
         y3 = self.base1(x)  # (B, 192, 16, 56, 96)
         x = nn.functional.max_pool3d(y3, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))  # (B, 192, 16, 28, 48)
         y2 = self.base2(x)  # (B, 480, 16, 28, 48)
         y1 = self.base3(nn.functional.max_pool3d(y2, 3, stride=2, padding=1))  # (B, 832, 8, 14, 24)
         y1 = nn.functional.max_pool3d(y1, (2, 1, 1))  # (B, 832, 4, 14, 24)
-        x, places = nn.functional.max_pool3d_with_indices(y1, (1, 2, 2))  # (B, 832, 4, 7, 12)
-        z = self.convtsp1(self.base4(x))  # (B, 832, 4, 7, 12)
-        z = unpooled(z, places, kernel_size=(1, 2, 2), output_size=list(y1.shape[2:]))  # (B, 832, 4, 14, 24)
-        z = _double(self.convtsp2(z), y2)  # (B, 480, 4, 28, 48)
-        z = _double(self.convtsp3(z), y3)  # (B, 192, 4, 56, 96)
-        saliency: Tensor = self.convtsp4(z)  # (B, 1, 1, 224, 384): two convolutions halve the time
-        return saliency[:, 0, 0]
+        x = nn.functional.max_pool3d(y1, (1, 2, 2))  # (B, 832, 4, 7, 12)
+        return self.convtsp1(self.base4(x)), (y1, _over_frames(y2), _over_frames(y3))
 
 
 def _mixed(inputs: int, blocks: Sequence[Branches], width: float) -> tuple[nn.Sequential, int]:
@@ -283,8 +265,7 @@ class TasedExtractor:
     def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
         """`(B, 3, T, H, W)` uint8 on the device."""
         clips = stacked_clips(windows, self.device, (MAP_HEIGHT, MAP_WIDTH) if self.fast else None)
-        # In the authors' memory layout, so that convolutions add up in their order: see `TasedNet.forward`.
-        return clips.contiguous()
+        return clips.contiguous()  # the authors' memory layout, so that convolutions add up in their order
 
     def _maps(self, clips: Tensor) -> Tensor:
         """`(B, H, W)` with blocks for pixels."""

@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.extractors.compute import stacked_clips
 from models.extractors.spec import Extractor, Frame, FramesAtRateWithHistory
 from models.extractors.table import extractor
 from models.extractors.tased import SPEC, TasedSettings
-from models.extractors.tased_network import TasedExtractor, TasedNet, initialise, last_at, load_weights
+from models.extractors.tased_network import TasedExtractor, TasedNet, initialise, load_weights
 from pipeline.decode import Decoding
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
@@ -44,7 +45,7 @@ def published() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def network(published: dict[str, Tensor]) -> TasedNet:
-    """In float64, as the golden maps are: in float32 near-ties of the unpooling depend on the machine."""
+    """In float64, as the golden maps are."""
     network = TasedNet()
     network.load_state_dict(published)
     return network.double()
@@ -72,11 +73,21 @@ def forward_map(network: TasedNet) -> NDArray[Any]:
     return saliency(network, formula.frames(*make_tased.CLIP))
 
 
-def test_equals_the_authors_network(network: TasedNet, forward_map: NDArray[Any]) -> None:
+def test_equals_the_authors_network_with_the_rule_for_places(network: TasedNet, forward_map: NDArray[Any]) -> None:
+    """On any processor: the rule lets a float64 sum's last bit move a map by 1e-9 at most."""
     backward = saliency(network, formula.frames(*make_tased.CLIP)[::-1])
     for name, found in (("forward", forward_map), ("reversed", backward)):
         assert found.shape == make_tased.CLIP[1:]
-        assert relative_error(found[:: GOLDEN["step"], :: GOLDEN["step"]], GOLDEN["values"][name]) <= 1e-4
+        assert relative_error(found[:: GOLDEN["step"], :: GOLDEN["step"]], GOLDEN["values"][name]) <= 1e-6
+
+
+def test_equals_the_published_network_in_all_that_comes_before_places(network: TasedNet) -> None:
+    clip = stacked_clips([formula.frames(*make_tased.CLIP)], "cpu").double()
+    with torch.inference_mode():
+        z, encoded = network.encoded(clip)
+    for name, found in (("z", z), *zip(("y1", "y2", "y3"), encoded, strict=True)):
+        kept = found.reshape(1, -1)[:, :: make_tased.INSIDE_STEP].numpy()
+        assert relative_error(kept, GOLDEN["values"][name]) <= 1e-6, name
 
 
 def test_a_block_is_the_mean_of_its_pixels(network: TasedNet, forward_map: NDArray[Any]) -> None:
@@ -168,20 +179,12 @@ def test_real_video_equals_the_authors_script(shared_data: Path, tmp_path: Path,
     maps = ask("tased", reference, published, pictures[:63], rows=numbers)
     stored = track.arrays["saliency"]
     assert isinstance(stored, np.ndarray)
-    for row, number in enumerate(numbers):  # float32 beside float32, which near-ties survive on one machine
-        error = relative_error(recording.maps[row], maps[str(number)])
+    for row, number in enumerate(numbers):
+        error = relative_error(recording.maps[row], maps[f"{number}/rule"])
+        moved = np.linalg.norm(recording.maps[row] - maps[str(number)]) / np.linalg.norm(maps[str(number)])
         rounding = relative_error(stored[row], recording.maps[row])
-        sys.stdout.write(f"frame {number}: {error:.1e}, rounding to float16 {rounding:.1e}\n")
-        assert error <= 1e-4
+        told = f"{error:.1e}, of the norm from what is published {moved:.1e}, rounding to float16 {rounding:.1e}"
+        sys.stdout.write(f"frame {number}: with the rule for places {told}\n")
+        assert error <= 1e-2  # single pixels, in float32: see `tests/models/test_noise.py`
+        assert moved <= 3e-2
         assert rounding <= 2**-11
-
-
-def test_of_several_values_for_one_place_the_last_counts_as_on_a_cpu() -> None:
-    window: dict[str, Any] = {"kernel_size": (1, 3, 3), "stride": (1, 2, 2), "padding": (0, 1, 1)}
-    encoded = torch.relu(torch.randn(2, 3, 4, 14, 24, generator=torch.Generator().manual_seed(0)))
-    pooled, places = torch.nn.functional.max_pool3d_with_indices(encoded, **window)
-    assert any(len(of_one.unique()) < of_one.numel() for of_one in places.flatten(0, 1)), "no place comes twice"
-    values = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(1))
-    size = list(encoded.shape[2:])
-    expected = torch.nn.functional.max_unpool3d(values, places, **window, output_size=size)
-    assert torch.equal(last_at(values, places, size), expected)

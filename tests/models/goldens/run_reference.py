@@ -8,6 +8,7 @@ Nothing of ours is imported here.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 import types
@@ -59,17 +60,88 @@ def _activations(network: Any, clip: Any) -> Arrays:
     return {"pool5": kept["pool5"], **linear, **{name: np.maximum(kept[name], 0) for name in ("fc6", "fc7")}}
 
 
+SURELY, AT_MOST = 5e-7, 2e-6
+"""The rule for places of `models/extractors/tased_unpooling.py`, here once more and for itself."""
+
+
+class Remember(nn.Module):
+    """In the place of a pool that says where its maxima are: hands on its pool and, instead of places, its input."""
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, encoded: Any) -> Any:
+        """The maxima, and what they are of."""
+        return self.pool(encoded)[0], encoded
+
+
+class Paint(nn.Module):
+    """In the place of an unpooling: paints windows one after the other, each over what earlier ones painted."""
+
+    def __init__(self, unpooling: Any) -> None:
+        super().__init__()
+        self.side, self.border = unpooling.kernel_size[1], unpooling.padding[1]
+
+    def forward(self, values: Any, encoded: Any, _size: Any = None) -> Any:
+        """Values of windows of `encoded`, put where the rule says."""
+        largest = encoded.amax((1, 2, 3, 4), keepdim=True)[..., 0, 0]
+        painted = torch.zeros_like(encoded)
+        for row in range(values.shape[3]):
+            for column in range(values.shape[4]):
+                places = [
+                    (y, x)
+                    for y in range(2 * row - self.border, 2 * row - self.border + self.side)
+                    for x in range(2 * column - self.border, 2 * column - self.border + self.side)
+                    if 0 <= y < encoded.shape[3] and 0 <= x < encoded.shape[4]
+                ]
+                highest = torch.stack([encoded[..., y, x] for y, x in places]).amax(0)
+                rest = torch.ones_like(highest)
+                for y, x in places:
+                    missing = (highest - encoded[..., y, x]) / largest
+                    share = rest * ((AT_MOST - missing) / (AT_MOST - SURELY)).clamp(0, 1)
+                    painted[..., y, x] = (1 - share) * painted[..., y, x] + share * values[..., row, column]
+                    rest = rest - share
+        return painted
+
+
+def patch_places(network: Any) -> None:
+    """Give the authors' network the rule for places, and change nothing else."""
+    for pool in ("maxp4", "maxt3", "maxt2"):
+        setattr(network, pool, Remember(getattr(network, pool)))
+    for unpooling in ("unpool1", "unpool2", "unpool3"):
+        setattr(network, unpooling, Paint(getattr(network, unpooling)))
+
+
 def tased_clip(weights: Path, given: Arrays) -> Arrays:
-    """One clip of 32 frames of any size through the network in float64, forward and reversed; no resizing."""
+    """One clip of 32 frames of any size through the network in float64, forward and reversed; no resizing.
+
+    Of the network as published what it computes before it looks for places, and the maps; then the maps with the rule.
+    """
     script, network = _tased(weights)
     network.double()
     clip = script.transform(list(given["frames"])).double()
+    found: Arrays = {}
+
+    def keep(name: str, out: Any) -> None:
+        found.setdefault(name, out[0].numpy().copy())  # of the clip as it is, which comes first
+
+    for name, part in (("y3", "maxm2"), ("y2", "maxm3"), ("y1", "maxt4"), ("z", "convtsp1")):
+        getattr(network, part).register_forward_hook(lambda _, __, out, name=name: keep(name, out))
     with torch.no_grad():
-        return {"forward": network(clip)[0].numpy(), "reversed": network(torch.flip(clip, [2]))[0].numpy()}
+        for name, shown in (("forward", clip), ("reversed", torch.flip(clip, [2]))):
+            found[f"{name}/published"] = network(shown)[0].numpy()
+        patch_places(network)
+        for name, shown in (("forward", clip), ("reversed", torch.flip(clip, [2]))):
+            found[name] = network(shown)[0].numpy()
+    return found
 
 
 def tased(weights: Path, given: Arrays) -> Arrays:
-    """The release's own script over a folder of pictures; raw maps of the frames in `rows`, before its blur."""
+    """The release's own script over a folder of pictures; raw maps of the frames in `rows`, before its blur.
+
+    As published, and, with the rule for places, under names that end in `/rule`.
+    """
     script, _ = _tased(weights)
     folder = Path.cwd() / "pictures" / "video"
     folder.mkdir(parents=True)
@@ -82,6 +154,9 @@ def tased(weights: Path, given: Arrays) -> Arrays:
         if index in wanted:
             with torch.no_grad():
                 maps[f"{index}"] = model(clip)[0].numpy()
+                ruled = copy.deepcopy(model)
+                patch_places(ruled)
+                maps[f"{index}/rule"] = ruled(clip)[0].numpy()
 
     script.process = process
     classes: tuple[Any, ...] = (nn.Module, torch.Tensor)
