@@ -17,7 +17,7 @@ from pipeline.backends.frame import Backend, DecodedFrame
 from pipeline.backends.nvdec import nvdec_frames
 from pipeline.backends.pyav import pyav_frames
 from pipeline.backends.torchcodec import torchcodec_frames
-from pipeline.coverage import Coverage
+from pipeline.coverage import Coverage, shared_tick, spread_frames
 from pipeline.media.lengths import Lacking, file_lacks, unread
 from pipeline.media.packets import Tally
 from pipeline.media.probe import DecodeLimits, Probe, check_pixels, check_seconds, probe
@@ -104,7 +104,7 @@ class Decoding:
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         try:
-            for frame in self._frames:
+            for frame in spread_frames(self._frames, shared_tick(self.probe)):
                 self._check(frame)
                 index = self._coverage.frames
                 if self._coverage.admit(frame, self._broken):
