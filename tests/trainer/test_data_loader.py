@@ -155,6 +155,22 @@ def test_a_damaged_store_is_an_error_not_a_batch(tmp_path: Path) -> None:
         next(iter(Loader(dataset, LoaderSettings(1))))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_one_flipped_bit_of_the_rows_is_the_stores_error_from_a_worker_too(tmp_path: Path, workers: int) -> None:
+    folder = write_people(tmp_path, [("ann", "v1", 0.0, 3.0)], {"ann": "v1"}, {"ann": "test"})
+    write_variant(folder, [rows_of("v1", 9, width=8192)])
+    dataset = open_data(folder, DataSettings((KEY,), "row", "none")).scoring("test")
+    (part,) = folder.glob("features/*/*.h5")
+    content = bytearray(part.read_bytes())
+    content[content.rindex(np.float16(8 + 1 / 8).tobytes() * 4)] ^= 1  # in the last row, far from what was read so far
+    part.write_bytes(content)
+    loader = Loader(dataset, LoaderSettings(1, workers=workers, start_method="fork"))
+    reading = iter(loader)
+    with pytest.raises(IntegrityError, match=r"block [1-9] .*audit --repair") as caught:
+        next(reading)
+    assert caught.value.path == part
+
+
 def of_rows(dataset: HighlightDataset) -> HighlightDataset:
     """The same examples, read row by row, with histories of clips."""
     assert isinstance(dataset.reader, Reader)

@@ -6,20 +6,21 @@ seen, whatever the number of workers before and after. Refuses to know models an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from storage.errors import SettingsError
+from storage.errors import HighlightsError, SettingsError
 from storage.records import JSON
 from trainer.data.ahead import one_ahead
 from trainer.data.batching import Collate, Loaded, tensors_of, to_device
-from trainer.data.dataset import Draw, HighlightDataset
+from trainer.data.dataset import Draw, HighlightDataset, Sample
 
 _TORCH = {
     np.dtype(np.uint8): torch.uint8,
@@ -71,10 +72,10 @@ class Loader:
         self.settings = settings
         self.epoch = 0
         self.batches_done = 0
-        self._batches = DataLoader(
-            dataset,
+        self._batches: DataLoader[Any] = DataLoader(
+            _Carrying(dataset),
             batch_sampler=_Rest(self),
-            collate_fn=collate_of(dataset, keeps_half=settings.device.startswith("cuda")),
+            collate_fn=_CarryingCollate(collate_of(dataset, keeps_half=settings.device.startswith("cuda"))),
             num_workers=settings.workers,
             multiprocessing_context=settings.start_method if settings.workers else None,
             prefetch_factor=settings.prefetch if settings.workers else None,
@@ -95,7 +96,7 @@ class Loader:
 
     def _arriving(self) -> Iterator[Loaded]:
         if not self.settings.device.startswith("cuda"):
-            yield from self._batches
+            yield from self._read()
             return
         device = torch.device(self.settings.device)
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -105,13 +106,19 @@ class Loader:
                 there = Loaded(to_device(loaded.batch, device), to_device(loaded.targets, device), loaded.examples)
                 return there, side.record_event()
 
-        with closing(one_ahead(self._batches, copied)) as batches:
+        with closing(one_ahead(self._read(), copied)) as batches:
             for loaded, is_there in batches:
                 here = torch.cuda.current_stream(device)
                 here.wait_event(is_there)
                 for tensor in (*tensors_of(loaded.batch), *tensors_of(loaded.targets)):
                     tensor.record_stream(here)  # its memory is the other stream's, which must not take it back in use
                 yield loaded
+
+    def _read(self) -> Iterator[Loaded]:
+        for found in self._batches:
+            if isinstance(found, HighlightsError):
+                raise found
+            yield found
 
     def state_dict(self) -> dict[str, JSON]:
         """Where the loader stands: taken inside a loop, behind the batch in hand."""
@@ -149,6 +156,35 @@ class Loader:
             return np.arange(rank, len(self.dataset), ranks)
         order = shuffled(self.dataset.shards, self.settings.seed, epoch)
         return order[: len(order) // ranks * ranks][rank::ranks]
+
+
+class _Carrying(Dataset["Sample | HighlightsError"]):
+    """The dataset, with errors of ours as values: torch would make a RuntimeError of one that comes from a worker, and
+    a damaged store would look like a bug."""
+
+    def __init__(self, dataset: HighlightDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, draw: Draw) -> Sample | HighlightsError:
+        try:
+            return self._dataset[draw]
+        except HighlightsError as error:
+            return error
+
+
+@dataclass(frozen=True)
+class _CarryingCollate:
+    """A batch of samples; the first error among them, if there is one."""
+
+    collate: Collate
+
+    def __call__(self, samples: Sequence[Sample | HighlightsError]) -> Loaded | HighlightsError:
+        read = [sample for sample in samples if isinstance(sample, Sample)]
+        failed = [sample for sample in samples if isinstance(sample, HighlightsError)]
+        return failed[0] if failed else self.collate(read)
 
 
 @dataclass(frozen=True)
