@@ -1,4 +1,5 @@
-"""`python -m pipeline doctor | weights | verify | forecast | bench`: look after what a run needs, takes, and made.
+"""`python -m pipeline doctor | weights | verify | rebase | forecast | bench`: look after what a run needs and
+made.
 
 Exit codes: 0 all is well (warnings included), 1 something would stop a run or spoil it, or differs, 2 wrong use.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from models.registry import WEIGHTS, Weights
 from pipeline import forecast_command
 from pipeline.bench import command as bench
+from pipeline.cli import rebase
 from pipeline.cli.arguments import local_folder
 from pipeline.doctor import Level, examine_machine
 from pipeline.download.source import YOUTUBE, SourceSettings
@@ -156,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     weights = commands.add_parser("weights", help="published weights: list, fetch, import, forget")
     _add_weights(weights.add_subparsers(required=True, metavar="list|fetch|import|forget"))
     _add_verify(commands.add_parser("verify", help="make some rows of a store anew and compare"))
+    rebase.add_options(commands.add_parser("rebase", help="bring times of format version 1 over to players' seconds"))
     bench.add_options(commands.add_parser("bench", help="what this machine decodes and computes"))
     forecast_command.add_options(
         commands.add_parser("forecast", help="what a catalog will take, from what a part took")

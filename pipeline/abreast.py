@@ -15,6 +15,7 @@ from models.extractors.numerics import is_gpu
 from pipeline.clips import VideoSampling
 from pipeline.crew import ChildKeeper
 from pipeline.decoder import Decoder, Event
+from pipeline.extraction.cores import row_threads
 
 T = TypeVar("T")
 Lead = Callable[[Iterator[T], Decoder], None]
@@ -26,13 +27,8 @@ CORES_PER_VIDEO = 4
 
 
 def suggested(device: str, *, networks: bool) -> int:
-    """How many videos to have in hand, by what computes: on a GPU or without networks one for each core of ours.
-
-    Dask's workers and Slurm's jobs tell torch how many of the machine's cores are theirs.
-    """
-    import torch  # seconds to import, and imported by what computes anyway
-
-    cores = torch.get_num_threads()
+    """How many videos to have in hand, by what computes: on a GPU or without networks one for each core of ours."""
+    cores = row_threads(has_networks=networks)
     return cores if is_gpu(device) or not networks else max(1, cores // CORES_PER_VIDEO)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from models.extractors.numerics import is_gpu
 from models.extractors.spec import Extractor
+from pipeline.extraction.cores import row_threads
 
 T = TypeVar("T")
 Clip = Sequence[Any]
@@ -48,23 +49,24 @@ Compute = Callable[[Work], Future[Rows]]
 class Lanes:
     """A pool of threads, each of which computes on one core; for a GPU a single one, beside the decoding."""
 
-    def __init__(self, device: str) -> None:
-        import torch  # seconds to import: only what computes rows pays
-
-        threads = torch.get_num_threads()
+    def __init__(self, device: str, *, has_networks: bool = True) -> None:
+        threads = row_threads(has_networks=has_networks)
         self.count = 1 if is_gpu(device) else threads
         self._room = threading.BoundedSemaphore(BACKLOG * self.count)
         started = threading.Barrier(self.count)
 
         def begin() -> None:
-            torch.get_num_threads()  # a thread's first question sets its number to that of the process, for good
-            torch.set_num_threads(1)
+            if has_networks:
+                _compute_on_one_thread()
             started.wait()
 
         self._pool = ThreadPoolExecutor(self.count, "lane")
         for beginning in [self._pool.submit(begin) for _ in range(self.count)]:
             beginning.result()
-        torch.set_num_threads(threads)  # a number set in one thread is also that of all threads yet to come
+        if has_networks:
+            import torch
+
+            torch.set_num_threads(threads)  # a number set in one thread is also that of all threads yet to come
 
     def submit(self, work: Callable[..., T], *given: Any) -> Future[T]:
         """`work(*given)` on the next free lane; waits while the backlog is full."""
@@ -84,6 +86,13 @@ class Lanes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _compute_on_one_thread() -> None:
+    import torch
+
+    torch.get_num_threads()  # a thread's first question sets its number to that of the process, for good
+    torch.set_num_threads(1)
 
 
 def at_once(work: Work) -> Future[Rows]:

@@ -145,7 +145,7 @@ def process_shard(
     decoders = (decoder, *beside)[: max(1, len(left))]
     ahead = FETCH_AHEAD + len(decoders) - 1
     with (
-        computing(device) as lanes,
+        computing(device, has_networks=any(work.variant.spec.needs_weights for work in works)) as lanes,
         closing(_fetched(_timed_fetch(fetch, times), left, _retries(works), stop_fetching, ahead)) as files,
     ):
         shard = _Shard(works, _built(works, device), lanes.compute, on_video, times)
@@ -166,9 +166,9 @@ def _settle() -> None:
     atexit.register(gc.unfreeze)  # libraries that look for leaks at the end would take what was never visited for some
 
 
-def computing(device: str) -> Lanes | Batches:
-    """What computes rows on a device."""
-    return Batches(device) if is_gpu(device) else Lanes(device)
+def computing(device: str, *, has_networks: bool = True) -> Lanes | Batches:
+    """What computes rows on a device. Without networks nothing imports torch."""
+    return Batches(device) if is_gpu(device) else Lanes(device, has_networks=has_networks)
 
 
 def _built(works: Sequence[_Work], device: str) -> dict[str, Extractor]:

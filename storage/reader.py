@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -235,15 +235,18 @@ class PartReader:
         if checksums.size_bytes != self._identity[2]:
             problem = f"has {self._identity[2]:,} bytes, its checksums are of {checksums.size_bytes:,}"
             raise IntegrityError(self.path, f"{problem}; {_advice(self.path)}")
-        return CheckedReads(self.path, checksums, self._fetch, _advice(self.path))
+        return CheckedReads(self.path, checksums, self._fetch_into, _advice(self.path))
 
     @cached_property
     def _identity(self) -> tuple[int, int, int, int]:
         return _identity_of(self.path.stat())
 
     def _fetch(self, offset: int, buffer: memoryview) -> None:
+        self._fetch_into(offset, (buffer,))
+
+    def _fetch_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         try:
-            _opened(self.path, self._identity).fill(offset, buffer)
+            _opened(self.path, self._identity).fill(offset, buffers)
         except OSError as error:
             raise IntegrityError(self.path, f"cannot be read: {error.strerror or error}") from error
 
@@ -262,12 +265,18 @@ class _OpenFile:
         if _identity_of(os.fstat(self.descriptor)) != identity:
             raise IntegrityError(path, "was replaced while in use; parts never change, so open the store again")
 
-    def fill(self, offset: int, buffer: memoryview) -> None:
-        while buffer:
-            count = os.preadv(self.descriptor, [buffer], offset)
+    def fill(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        rest = [buffer for buffer in buffers if buffer]
+        while rest:
+            count = os.preadv(self.descriptor, rest, offset)
             if count == 0:
-                raise IntegrityError(self.path, f"ends at byte {offset:,}, {len(buffer):,} bytes too early")
-            buffer, offset = buffer[count:], offset + count
+                missing = sum(map(len, rest))
+                raise IntegrityError(self.path, f"ends at byte {offset:,}, {missing:,} bytes too early")
+            offset += count
+            while rest and count >= len(rest[0]):
+                count -= len(rest.pop(0))
+            if count:
+                rest[0] = rest[0][count:]
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):

@@ -36,6 +36,7 @@ __all__ = [
     "logical_digest",
     "parse_sidecar",
     "read_sidecar",
+    "rebase",
     "request_retry",
     "write_checksums",
     "write_sidecar",
@@ -139,6 +140,47 @@ def compact(layout: VariantLayout, shard: int, *, max_part_bytes: int) -> Sideca
     for pack in _packs(_live_tracks(readers, known), lambda track: track.nbytes, max_part_bytes):
         writer.write(pack, known.entries)
     sidecar = replace(known, parts=tuple(writer.parts), entries={**known.entries, **writer.entries})
+    write_sidecar(layout, sidecar)
+    for part in known.parts:
+        remove(layout.folder / part.file)
+        remove(layout.checksums(part.file))
+    return sidecar
+
+
+def rebase(
+    layout: VariantLayout,
+    shard: int,
+    clocks: Mapping[str, JSON],
+    begun: Mapping[str, str],
+    *,
+    max_part_bytes: int = DEFAULT_PART_BYTES,
+) -> Sidecar:
+    """Bring a shard of format version 1 over: its seconds count from the containers' start from then on.
+
+    `clocks` has the done videos whose streams' clocks began at 0, each with the fact that is kept of it under `clock`:
+    their rows are packed anew, unchanged. `begun` has the other done videos, each with the reason in words: they become
+    `pending:requested`, and the next build makes them again. A kill leaves the old account or the new one.
+    """
+    known = read_sidecar(layout, shard)
+    if known is None or known.time_origin == CONTAINER_START:
+        raise ValueError(f"shard {shard} of {layout.folder.name} has no account whose times count on streams' clocks")
+    done = {video_id for video_id, entry in known.entries.items() if entry.is_done}
+    if done != clocks.keys() | begun.keys() or clocks.keys() & begun.keys():
+        raise ValueError(f"of {len(done)} done videos {len(clocks)} are kept and {len(begun)} are not: together all")
+    entries = {
+        video_id: replace(entry, facts={**entry.facts, "clock": clocks[video_id]}) if video_id in clocks else entry
+        for video_id, entry in known.entries.items()
+    }
+    again = {
+        video_id: Entry(failed("requested", reason), attempts=entries[video_id].attempts, facts=entries[video_id].facts)
+        for video_id, reason in begun.items()
+    }
+    readers = {part.file: PartReader(layout.folder / part.file, part.checksums_sha256) for part in known.parts}
+    kept = replace(known, entries={**known.entries, **again})
+    writer = _PartWriter(layout, replace(known, time_origin=CONTAINER_START))
+    for pack in _packs(_live_tracks(readers, kept), lambda track: track.nbytes, max_part_bytes):
+        writer.write(pack, entries)
+    sidecar = replace(writer.account, parts=tuple(writer.parts), entries={**entries, **again, **writer.entries})
     write_sidecar(layout, sidecar)
     for part in known.parts:
         remove(layout.folder / part.file)

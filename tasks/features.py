@@ -6,6 +6,7 @@ videos.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import types
 import uuid
@@ -19,9 +20,12 @@ from pipeline.catalogs.table import CATALOGS
 from pipeline.doctor import fatal_before_a_run
 from pipeline.process import ShardJob
 from storage.atomic import publish
-from storage.errors import LeaseHeld, SettingsError, SystemicFault
+from storage.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
+from storage.features.time_origin import refuse_to_extend
 from storage.fingerprint import readable
+from storage.layout import Layout
 from storage.lease import lease
+from storage.store import FeatureStore
 from storage.verdicts import REASONS, Verdict
 from tasks import dispatch, exits, progress, reporting
 from tasks.cluster import INLINE
@@ -69,7 +73,7 @@ class ExtractShard(luigi.Task):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        exits.before_anything_starts(lambda: load(self.catalog))
+        exits.before_anything_starts(lambda: refuse_other_clocks(load(self.catalog).layout))
 
     def complete(self) -> bool:
         """Whether the sidecar of every variant names every id of the shard."""
@@ -258,7 +262,7 @@ def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
     """Raise SettingsError with everything wrong in the settings and on the command line."""
     faults: list[str] = []
     try:
-        load(catalog)
+        refuse_other_clocks(load(catalog).layout)
     except SettingsError as error:
         faults += error.faults
     try:
@@ -270,6 +274,16 @@ def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
         faults.append(f"--retry takes all, or reasons among {', '.join(sorted(REASONS))}; got {', '.join(unknown)}")
     if faults:
         raise SettingsError(tuple(faults))
+
+
+def refuse_other_clocks(layout: Layout) -> None:
+    """Raise SettingsError for a catalog with features whose seconds count from another origin: none may join them."""
+    store = FeatureStore(layout.folder)
+    origins = {}
+    for name in store.variants():
+        with contextlib.suppress(IntegrityError):  # told where that variant is built or audited
+            origins[name] = store[name].time_origins
+    refuse_to_extend(layout.folder, origins)
 
 
 def videos_to_do(settings: Settings, shards: tuple[int, ...]) -> dict[int, frozenset[str]]:

@@ -30,6 +30,7 @@ from storage.store import FeatureStore
 from storage.verdicts import Verdict
 from tasks import progress, reporting
 from tasks.exits import before_anything_starts
+from tasks.features import refuse_other_clocks
 from tasks.ingest import catalog_of
 from tasks.sections import SECTIONS, CommaList
 from tasks.settings import Settings, load
@@ -125,8 +126,8 @@ class HighlightVideo(luigi.Task):
             raise SettingsError((f"--seconds is above 0, got {self.seconds}",))
         if self.reel and Path(self.reel).exists():
             raise SettingsError((f"{self.reel} is there already; remove it, or name another file with --reel",))
-        self.request()
-        load("sample")
+        request = self.request()
+        refuse_other_clocks(Layout(load("sample").layout.root, request.catalog().name))
 
     @property
     def settings(self) -> Settings:

@@ -51,7 +51,7 @@ def extract_shard(
     What each video took is kept under the run's name, also when the shard is broken off.
     Raises LeaseHeld if another process builds the shard, LeaseLost if another took it over meanwhile.
     """
-    device = resolve_device(settings.device)
+    device = _device_of_networks(settings)
     asked_as = catalog_of(settings).asked_as
     with (
         lease(settings.layout.lease(job.shard), on_lost=gate.stop),
@@ -83,8 +83,16 @@ def extract_shard(
 
 def at_once(settings: Settings, device: str) -> int:
     """How many videos of a shard to have in hand: as `[decode] videos_at_once` says, or by who computes."""
-    networks = any(variant.spec.needs_weights for variant in settings.variants)
-    return settings.videos_at_once or suggested(device, networks=networks)
+    return settings.videos_at_once or suggested(device, networks=_has_networks(settings))
+
+
+def _has_networks(settings: Settings) -> bool:
+    return any(variant.spec.needs_weights for variant in settings.variants)
+
+
+def _device_of_networks(settings: Settings) -> str:
+    # Only torch can say which GPUs there are, and importing it takes seconds. Frames alone need none.
+    return resolve_device(settings.device) if _has_networks(settings) else "cpu"
 
 
 @contextmanager

@@ -4,17 +4,27 @@ A container's clock need not begin at 0: transport streams begin 1.4 s after it,
 from the container's start, which is the earliest beginning of its streams; `ffprobe` prints it as the format's
 `start_time`, and ffmpeg subtracts it. A picture that begins two seconds after its sound is thus shown at 2 s. This is
 the only module that computes the origin; where a container does not say when it starts, ticks count from 0, as in
-ffmpeg. Refuses to know packets and pictures.
+ffmpeg. `python -m pipeline.media.clock FILE` prints the start of a file of which nothing is believed: a program of its
+own, because a demuxer that meets a hostile file may hang or die. Refuses to know packets and pictures.
 """
 
 from __future__ import annotations
 
+import json
+import resource
+import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 
 import av
 import av.container
+
+from pipeline.media.container_formats import sniff
+from pipeline.media.streams import open_container
+
+MAX_MEMORY_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -63,3 +73,20 @@ def container_start(container: av.container.InputContainer) -> Fraction | None:
     ]
     same = [start for start in starts if abs(start - rounded) < Fraction(1, av.time_base)]
     return min(same, default=rounded)
+
+
+def main() -> None:
+    """Print `[numerator, denominator]` of the start in seconds, or null. Limits are set first."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    path = Path(sys.argv[1])
+    container = sniff(path)
+    if container is None:
+        sys.exit("no container we open")
+    with open_container(path, container) as opened:
+        start = container_start(opened)
+    sys.stdout.write(json.dumps(None if start is None else start.as_integer_ratio()))
+
+
+if __name__ == "__main__":
+    main()

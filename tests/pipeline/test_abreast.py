@@ -85,7 +85,7 @@ def test_the_store_is_the_same_byte_for_byte(
     plain: ShardJob, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int, batched: bool
 ) -> None:
     if batched:
-        monkeypatch.setattr(process, "computing", Batches)
+        monkeypatch.setattr(process, "computing", lambda device, **_: Batches(device))
     one, times = job(tmp_path), Times()
     told = run(one, videos, [InlineDecoder() for _ in range(at_once)], times)
     assert files(one) == files(plain)

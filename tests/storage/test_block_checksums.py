@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from storage.errors import IntegrityError
+from storage.files import block_checksums
 from storage.files.block_checksums import BLOCK_BYTES, CheckedReads, checksums_of, read_checksums
 from storage.hdf5 import survey
 from storage.reader import PartReader
@@ -18,7 +20,13 @@ from tests.storage.samples import commit_tracks, variant_layout
 
 CONTENT = np.random.default_rng(5).integers(0, 256, 10_007, dtype=np.uint8).tobytes()
 BLOCK = 1000
+"""Content of 10,007 bytes has ten blocks and a bit; `_SPAN_BYTES` is made small, so that windows cross its ends too."""
 SEED = 20261201
+
+
+@pytest.fixture(autouse=True)
+def _short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block_checksums, "_SPAN_BYTES", 3 * BLOCK)
 
 
 class Source:
@@ -28,9 +36,11 @@ class Source:
         self.content = bytearray(content)
         self.reads = np.zeros(len(content), np.int64)
 
-    def read(self, offset: int, buffer: memoryview) -> None:
-        buffer[:] = self.content[offset : offset + len(buffer)]
-        self.reads[offset : offset + len(buffer)] += 1
+    def read(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        for buffer in buffers:
+            buffer[:] = self.content[offset : offset + len(buffer)]
+            self.reads[offset : offset + len(buffer)] += 1
+            offset += len(buffer)
 
 
 def checked(source: Source) -> CheckedReads:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +16,8 @@ from models.extractors.table import EXTRACTORS
 from pipeline.extract import Variant
 from tasks.settings import load
 from tasks.shards import at_once
+from tests.conftest import REPOSITORY
+from tests.tasks.builds import command
 
 FRAMES, C3D = (
     Variant(name, EXTRACTORS[name], EXTRACTORS[name].settings_type(), "random:0") for name in ("frames", "c3d")
@@ -19,7 +25,8 @@ FRAMES, C3D = (
 
 
 @pytest.fixture
-def twelve_cores() -> Iterator[None]:
+def twelve_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "12")  # torch read it when it was imported
     threads = torch.get_num_threads()
     torch.set_num_threads(12)
     yield
@@ -45,3 +52,21 @@ def test_as_many_as_the_cores_suggest(said: int, device: str, variants: tuple[Va
 def test_one_core_has_one_video_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert at_once(dataclasses.replace(load("sample"), variants=(C3D,)), "cpu") == 1
+
+
+def test_frames_alone_import_no_torch(tmp_path: Path) -> None:
+    """torch takes seconds to import, and only networks need it."""
+    watch = (
+        "import atexit, sys; from luigi.cmdline import luigi_run; sys.argv = ['luigi', *sys.argv[1:]];"
+        "atexit.register(lambda: print('torch is', 'loaded' if 'torch' in sys.modules else 'not loaded')); luigi_run()"
+    )
+    built = subprocess.run(
+        [sys.executable, "-c", watch, *command("BuildFeatures", "--catalog", "sample", "--shards", "0")[1:]],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "torch is not loaded" in built.stdout, built.stdout + built.stderr
+    assert "0 done" not in built.stdout

@@ -1,0 +1,1 @@
+"""From decoded frames to feature rows, one shard at a time."""
