@@ -8,9 +8,11 @@ Knows no files, no ranges and no retries.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import io
+import math
 import re
 import socket
 import time
@@ -27,6 +29,8 @@ ANSWER_SILENCES = 4
 MOST_INTERIM = 20
 """So many `100 Continue`, `102 Processing` or `103 Early Hints` may come before an answer."""
 MOST_CODINGS = 3
+LOOK_EVERY_SECONDS = 1.0
+"""So often a silent connection is asked whether anybody still waits for it."""
 BLOCK_BYTES = 1 << 16
 _LONGEST_CHUNK_LINE_BYTES = 4096
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
@@ -47,8 +51,10 @@ class TooLarge(BrokenAnswer):
 class Deadline:
     """When what is being waited for must be there. A request and its redirects share one; a body sets it anew."""
 
-    def __init__(self, seconds: float, what: str) -> None:
+    def __init__(self, seconds: float, what: str, still_wanted: Callable[[], None] = lambda: None) -> None:
+        """`still_wanted` is called about every second, and raises when nobody waits for the answer any more."""
         self.allow(seconds, what)
+        self._still_wanted = still_wanted
 
     def allow(self, seconds: float, what: str) -> None:
         """From now on so long, for `what`."""
@@ -56,7 +62,8 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def left_seconds(self) -> float:
-        """More than 0. Raises TimeoutError when the time is over."""
+        """More than 0. Raises TimeoutError when the time is over, and what `still_wanted` raises."""
+        self._still_wanted()
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"timed out: {self._what} took more than {self._seconds:g} s")
@@ -96,27 +103,26 @@ class _TimedReader(io.RawIOBase):
 
     def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
         self._connection = connection
-        self._file: Any = connection.makefile("rb", buffering=0)
-        self._silence_seconds = connection.gettimeout()
+        self._held = connection.makefile("rb", buffering=0)  # as long as it is open, so is the connection
+        self._silence_seconds = connection.gettimeout() or math.inf
         self._deadline = deadline
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline.left_seconds()
-        silence = self._silence_seconds
-        self._connection.settimeout(left if silence is None else min(left, silence))
-        try:
-            size: int | None = self._file.readinto(buffer)
-        except TimeoutError:
-            self._deadline.left_seconds()
-            raise TimeoutError(f"timed out: nothing came for {silence:g} s") from None
-        return size
+    def readinto(self, buffer: Any) -> int:
+        silent_until = time.monotonic() + self._silence_seconds
+        while True:
+            wait = min(self._deadline.left_seconds(), silent_until - time.monotonic())
+            if wait <= 0:
+                raise TimeoutError(f"timed out: nothing came for {self._silence_seconds:g} s")
+            self._connection.settimeout(min(wait, LOOK_EVERY_SECONDS))
+            with contextlib.suppress(TimeoutError):
+                return self._connection.recv_into(buffer)
 
     def close(self) -> None:
         super().close()
-        self._file.close()
+        self._held.close()
 
 
 class _TimedSocket:

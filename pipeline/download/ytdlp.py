@@ -11,7 +11,7 @@ import contextlib
 import http.client
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ def from_site(video_id: str, partial: Path, source: SourceSettings, way: Way | N
         try:
             arrived = asking.attempt(notes, way)
         except VideoError as error:
+            way.sleep(0)  # a run that is being left cuts connections off, and blames no video for it
             wait = notes.retry_after_seconds
             if not way.told(permit, error.verdict.reason, wait, video_id):
                 asking.failed_with(error, wait or 0.0)
@@ -146,7 +147,7 @@ def _environment(reason: str, why: str) -> SystemicFault:
 
 def _attempt(video_id: str, partial: Path, source: SourceSettings, notes: _Notes, way: Way) -> Arrived:
     target = partial / "media"
-    with _client(source, notes) as client:
+    with _client(source, notes, lambda: way.sleep(0)) as client:
         with _in_our_words(video_id, notes, target):
             info = _described(client, video_id, source)
         _transfer(client, info, target, source=source, notes=notes, way=way)
@@ -203,11 +204,11 @@ def _wait_until_available(info: Mapping[str, Any]) -> float:
     return float(min(max(seconds, 0.0), LONGEST_COURTESY_SECONDS))
 
 
-def _client(source: SourceSettings, notes: _Notes) -> Any:
+def _client(source: SourceSettings, notes: _Notes, go_on: Callable[[], None] = lambda: None) -> Any:
     # Plugins load from HOME and PYTHONPATH without being asked for; this is yt-dlp's own switch against them.
     os.environ["YTDLP_NO_PLUGINS"] = "1"
     client = yt_dlp.YoutubeDL(_options(source, notes))
-    bound(client)
+    bound(client, go_on)
     return client
 
 

@@ -7,6 +7,7 @@ within a limit of their own, media files by the limits of `pipeline.download.tra
 from __future__ import annotations
 
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from yt_dlp.networking import Request
@@ -15,6 +16,7 @@ from yt_dlp.networking.exceptions import HTTPError
 
 from pipeline.download.bounded_http import ANSWER_SILENCES, Body, BoundedConnections, Deadline, UnreadRedirects
 from pipeline.download.transfer import RANGE_REFUSED, RangeRefused, Response
+from storage.errors import SystemicFault
 
 PAGE_BYTES = 64_000_000
 """No page of a site is larger, as it comes or unpacked."""
@@ -38,6 +40,7 @@ class BoundedRH(UrllibRH):  # type: ignore[misc]
     """yt-dlp's handler of requests, of http and https alone."""
 
     _SUPPORTED_URL_SCHEMES = ("http", "https")
+    still_wanted: Callable[[], None]
 
     def _create_instance(self, proxies: Any, cookiejar: Any, legacy_ssl_support: Any = None) -> Any:
         handler = _Handler(
@@ -59,7 +62,8 @@ class BoundedRH(UrllibRH):  # type: ignore[misc]
         return opener
 
     def _send(self, request: Any) -> Any:
-        self._deadline = Deadline(ANSWER_SILENCES * self._calculate_timeout(request), "the answer")
+        seconds = ANSWER_SILENCES * self._calculate_timeout(request)
+        self._deadline = Deadline(seconds, "the answer", self.still_wanted)
         try:
             response = super()._send(request)
         except HTTPError as error:  # site modules read the pages of refusals too
@@ -69,9 +73,21 @@ class BoundedRH(UrllibRH):  # type: ignore[misc]
         return response
 
 
-def bound(client: Any) -> None:
-    """Make BoundedRH the only way by which this `yt_dlp.YoutubeDL` asks. Others are used where they are installed."""
+def bound(client: Any, go_on: Callable[[], None]) -> None:
+    """Make BoundedRH the only way by which this `yt_dlp.YoutubeDL` asks. Others are used where they are installed.
+
+    `go_on` raises SystemicFault when the run is being left; a request then ends with a TransportError.
+    """
+
+    def still_wanted() -> None:
+        try:
+            go_on()
+        except SystemicFault as fault:  # yt-dlp keeps errors to itself that it does not know
+            raise ConnectionAbortedError(str(fault)) from fault
+
     client._request_director = client.build_request_director([BoundedRH])
+    for handler in client._request_director.handlers.values():
+        handler.still_wanted = still_wanted
 
 
 def asked(client: Any, address: str, headers: dict[str, str]) -> Response:

@@ -36,14 +36,18 @@ class Fault:
     """Fewer where every attempt waits for a limit."""
 
 
-def raw(*pieces: bytes, close: bool = True) -> Answer:
+def patience(handler: Handler) -> None:
+    """Says nothing for three seconds."""
+    time.sleep(TICK_SECONDS * PATIENCE_TICKS / 10)
+
+
+def raw(*pieces: bytes, after: Answer = lambda handler: None) -> Answer:
     """Exactly these bytes, with no status line added; then the end, or silence."""
 
     def answer(handler: Handler) -> None:
         for piece in pieces:
             handler.wfile.write(piece)
-        if not close:
-            time.sleep(TICK_SECONDS * PATIENCE_TICKS / 10)
+        after(handler)
 
     return answer
 
@@ -297,8 +301,8 @@ RANGES: dict[str, Fault] = {
 """Parts that were not asked for, or are not what was asked for."""
 
 ENDLESS: dict[str, Fault] = {
-    "silence": Fault(lambda: raw(close=False), "network", 1),
-    "silence after headers": Fault(lambda: raw(OK + LENGTH + b"\r\n", close=False), "network", 1),
+    "silence": Fault(lambda: raw(after=patience), "network", 1),
+    "silence after headers": Fault(lambda: raw(OK + LENGTH + b"\r\n", after=patience), "network", 1),
     "status line, drop by drop": Fault(lambda: dripping(b"HTTP/1.1 200 ", forever(b"O")), "network", 1),
     "headers, drop by drop": Fault(lambda: dripping(OK + b"X: ", forever(b"x")), "network", 1),
     "headers without end": Fault(lambda: flooding(OK, b"X: x\r\n"), "network"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -16,6 +17,7 @@ from storage.errors import SystemicFault
 from storage.layout import Layout
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MP4, Handler, Mirror
+from tests.pipeline.network_faults import raw
 from tests.pipeline.test_egress import START, UNPACED, Time, gate_at
 
 STORM_SECONDS = 1800.0
@@ -68,6 +70,34 @@ def test_leaving_a_shard_ends_a_fetch_that_only_waits(mirror: Mirror, tmp_path: 
     answers.close()
     assert time.monotonic() - started < 30  # not a measurement: without the stop it takes the minute
     assert not layout.media_record("b", 0).exists()
+
+
+def silence(handler: Handler) -> None:
+    """No answer for two minutes."""
+    time.sleep(120)
+
+
+@pytest.mark.parametrize("start", ["", "HTTP/1.1 200 OK\r\nX: ", "HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"])
+def test_leaving_a_shard_ends_a_fetch_whose_server_is_silent(mirror: Mirror, tmp_path: Path, start: str) -> None:
+    layout, left = Layout(tmp_path, "phd2"), list[BaseException]()
+    source = SourceSettings(mirror.template, attempts=1, socket_timeout_seconds=110)
+    gate = Gate(layout.egress(source.egress_key), UNPACED, tell=lambda _: None)
+    mirror.answers["abc"] = raw(start.encode(), after=silence)
+
+    def ask() -> None:
+        try:
+            fetch("abc", layout=layout, shard=0, source=source, way=gate)
+        except SystemicFault as fault:
+            left.append(fault)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    while not mirror.requests:
+        time.sleep(0.01)
+    gate.stop()
+    thread.join(60)  # not a measurement: without the stop it takes two minutes
+    assert [str(fault).partition(";")[0] for fault in left] == ["stopped while waiting"]
+    assert not layout.media_record("abc", 0).exists()
 
 
 class Leaving(OpenWay):
