@@ -174,6 +174,20 @@ def test_what_happens_to_the_second_child_too_is_told(
     assert len(told(impatient, video, ALL)) == 401
 
 
+def test_waiting_for_a_turn_is_no_hang(video: Path) -> None:
+    """What a busy machine does to a child, at its worst: it does not run for longer than it may decode in all."""
+    limits = DecodeLimits(stall_seconds=60, max_wait_seconds=2.5, max_wait_ratio=1e-9)
+    with ChildDecoder("pyav", limits) as decoder:
+        events = decoder.decode("v", video, ALL)
+        next(events)
+        assert decoder.pid is not None
+        os.kill(decoder.pid, signal.SIGSTOP)
+        wake = threading.Timer(3.0, os.kill, (decoder.pid, signal.SIGCONT))
+        wake.start()
+        assert sum(isinstance(event, WindowEvent) for event in events) == 200
+        wake.join()
+
+
 def test_silence_while_the_consumer_works_is_no_hang(video: Path, impatient: ChildDecoder) -> None:
     events = impatient.decode("v", video, ALL)
     next(events)

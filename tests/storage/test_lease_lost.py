@@ -71,10 +71,13 @@ except LeaseLost:
 DEEDS = ("part", "sidecar", "settings", "record", "cleared spool", "removed part", "block of a download")
 
 
+CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
 @contextmanager
-def holder(root: Path, beat_seconds: float = 3600.0) -> Iterator[subprocess.Popen[str]]:
+def holder(root: Path, beat_seconds: float = 3600.0, *around: str) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lease of shard 0, and does what it is told line by line."""
-    command = [sys.executable, "-c", HOLDER, str(root), str(beat_seconds)]
+    command = [*around, sys.executable, "-c", HOLDER, str(root), str(beat_seconds)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True) as running:
         assert answer(running) == "held"
@@ -294,6 +297,42 @@ def test_machines_of_one_identity_never_hold_one_lease(tmp_path: Path, monkeypat
 
     assert race(8, clone) == [0] * 8
     assert list(tmp_path.iterdir()) == []
+
+
+TAKER = """
+import sys
+from pathlib import Path
+from storage.errors import LeaseHeld
+from storage.lease import lease
+try:
+    with lease(Path(sys.argv[1])):
+        print("taken")
+except LeaseHeld as held:
+    print(held.owner)
+"""
+
+
+def test_containers_of_one_host_cannot_judge_each_others_processes(tmp_path: Path) -> None:
+    """One kernel, one boot, one host name; but process 7 of one is not process 7 of the other."""
+    try:
+        subprocess.run([*CONTAINER, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"LOUD SKIP: no pid namespace here ({error}); nothing is proved about containers")
+    path = tmp_path / "leases" / "shard_000.lease"
+    try_it = [sys.executable, "-c", TAKER, str(path)]
+    with holder(tmp_path, 3600.0, *CONTAINER) as first:
+        seen = look(path)
+        assert seen is not None
+        assert seen.record is not None
+        name = f"process {seen.record.owner.pid} on {socket.gethostname()}"
+        for around in ((), CONTAINER):
+            done = subprocess.run([*around, *try_it], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+            assert done.stdout.strip() == name
+        assert told(first, "part") == "done"
+        assert ended(first) == 0
+    with lease(path):
+        done = subprocess.run([*CONTAINER, *try_it], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == f"process {current().pid} on {socket.gethostname()}"
 
 
 def test_the_counter_rises_in_the_file_and_the_rest_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
