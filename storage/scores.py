@@ -20,11 +20,13 @@ from storage.account import Fields
 from storage.errors import IntegrityError, LookupFailed
 from storage.fingerprint import plain
 from storage.layout import Layout
-from storage.records import JSON, VIDEO_ID
+from storage.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID
 from storage.sealed import seal, unseal
 
 FORMAT = "video-highlights scores"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 does not say since when its seconds count: it is the streams' own clocks."""
 RECORD = "run.json"
 Key = tuple[str, str]
 """(user id, video id); the user is empty for a model, or a catalog, without users."""
@@ -76,6 +78,12 @@ class Provenance:
     """What makes these scores no result, such as `c3d: random:0` or `planted:3`; printed in the same cell."""
     settings: Mapping[str, JSON] = field(default_factory=dict)
     """The recipe, the seed, versions: whatever else is worth keeping."""
+    time_origin: str = CONTAINER_START
+    """Since when the seconds of all spans count: one of `storage.records.TIME_ORIGINS`."""
+
+    def __post_init__(self) -> None:
+        if self.time_origin not in TIME_ORIGINS:
+            raise ValueError(f"times count from {self.time_origin!r}; this release knows {', '.join(TIME_ORIGINS)}")
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ def run_of(provenance: Provenance, tracks: Sequence[ScoreTrack], absent: Mapping
 def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
     """Keep a run under `ROOT/<catalog>/scores/<name>`, in place of an older one of that name; one writer at a time."""
     folder, tracks = layout.scores(name), [run.tracks[key] for key in sorted(run.tracks)]
-    content = _image(tracks)
+    content = _image(tracks, run.provenance.time_origin)
     sha256 = hashlib.sha256(content).hexdigest()
     data = folder / f"scores.{sha256[:12]}.h5"
     atomic.publish(data, content, replace=False)
@@ -125,13 +133,14 @@ def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
             atomic.remove(old)
 
 
-def _image(tracks: Sequence[ScoreTrack]) -> bytes:
+def _image(tracks: Sequence[ScoreTrack], time_origin: str) -> bytes:
     rows = sum(len(track.scores) for track in tracks)
     drafts = {
         "spans": hdf5.Draft(np.float64, (rows, 2), [track.spans for track in tracks]),
         "scores": hdf5.Draft(np.float32, (rows,), [track.scores for track in tracks]),
     }
-    return hdf5.image({"format": FORMAT, "format_version": FORMAT_VERSION}, drafts)
+    about: dict[str, str | int] = {"format": FORMAT, "format_version": FORMAT_VERSION, "time_origin": time_origin}
+    return hdf5.image(about, drafts)
 
 
 def read_scores(layout: Layout, name: str) -> ScoreRun:
@@ -148,11 +157,11 @@ def read_scores(layout: Layout, name: str) -> ScoreRun:
         there = ", ".join(runs(layout)) or "none"
         raise LookupFailed(f"{layout.folder} has no scores of a run {name!r}; it has {there}") from error
     fields = Fields(path, record, "the run")
-    found = (fields.take("format", str), fields.take("format_version", int), fields.take("catalog", str))
-    if found != (expected := (FORMAT, FORMAT_VERSION, layout.catalog)):
-        raise IntegrityError(path, f"is {found}, expected {expected}")
+    found = (fields.take("format", str), version := fields.take("format_version", int), fields.take("catalog", str))
+    if found not in [(FORMAT, readable, layout.catalog) for readable in READABLE_VERSIONS]:
+        raise IntegrityError(path, f"is {found}, expected {(FORMAT, FORMAT_VERSION, layout.catalog)}")
     try:
-        return _run(path, fields)
+        return _run(path, fields, version)
     except (TypeError, ValueError) as error:
         raise IntegrityError(path, f"is no record of scores that we wrote: {error}") from error
 
@@ -162,7 +171,7 @@ def runs(layout: Layout) -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in (layout.folder / "scores").glob(f"*/{RECORD}")))
 
 
-def _run(path: Path, fields: Fields) -> ScoreRun:
+def _run(path: Path, fields: Fields, version: int) -> ScoreRun:
     spans, scores = _numbers(path.parent / Path(fields.take("file", str)).name, fields.take("file_sha256", str))
     entries = [_track_entry(entry) for entry in fields.take("tracks", list)]
     ends = np.cumsum([0, *(rows for *_, rows in entries)], dtype=np.int64).tolist()
@@ -173,7 +182,7 @@ def _run(path: Path, fields: Fields) -> ScoreRun:
         for (user, video, seconds, _), (start, end) in zip(entries, pairwise(ends), strict=True)
     ]
     absent = {(str(user), str(video)): str(reason) for user, video, reason in map(_cells, fields.take("absent", list))}
-    provenance = _provenance(path, fields.take("provenance", dict))
+    provenance = _provenance(path, fields.take("provenance", dict), version)
     fields.end()
     return run_of(provenance, tracks, absent)
 
@@ -191,7 +200,7 @@ def _track_entry(row: JSON) -> tuple[str, str, float, int]:
     return str(user), str(video), seconds, rows
 
 
-def _provenance(path: Path, content: dict[str, JSON]) -> Provenance:
+def _provenance(path: Path, content: dict[str, JSON], version: int) -> Provenance:
     fields = Fields(path, content, "provenance")
     return Provenance(
         model=fields.take("model", str),
@@ -199,6 +208,7 @@ def _provenance(path: Path, content: dict[str, JSON]) -> Provenance:
         features={variant: str(mark) for variant, mark in fields.take("features", dict).items()},
         marks=tuple(str(mark) for mark in fields.take("marks", list)),
         settings=fields.take("settings", dict),
+        time_origin=STREAM_CLOCK if version == 1 else fields.take("time_origin", str),
     )
 
 

@@ -21,9 +21,11 @@ from torch import nn
 
 from storage.atomic import remove, size_and_sha256
 from storage.errors import SettingsError
+from storage.features.time_origin import MEANINGS
 from storage.fingerprint import fingerprint
 from storage.layout import Layout
 from storage.lease import lease, say
+from storage.records import STREAM_CLOCK
 from storage.scores import Provenance
 from trainer.checkpoint import Checkpoint, checkpoint_digest, read_checkpoint, write_checkpoint
 from trainer.data import HighlightData, Loader, LoaderSettings, open_data
@@ -178,6 +180,7 @@ def _about(run: Run, data: HighlightData, started_as: Mapping[str, str]) -> dict
         "seed": run.seed,
         "catalog": data.catalog.name,
         "trained_on": data.trained_on,
+        "time_origin": data.features.time_origin,
         "shapes": {key: list(shape) for key, shape in data.shapes.items()},
         "notes": list(data.training().notes if recipe.stages else data.features.notes),
         "started_as": dict(started_as),
@@ -213,6 +216,15 @@ class Restored:
     about: Mapping[str, Any]
     sha256: str
     """Of its file: what scores name as their origin."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What anybody who is told its answers has to know of the times it was trained on."""
+        # A checkpoint without the attribute is of a release that knew the streams' own clocks alone.
+        trained, here = self.about.get("time_origin", STREAM_CLOCK), self.data.features.time_origin
+        if trained == here:
+            return ()
+        return (f"trained on {MEANINGS.get(trained, trained)}, asked about {MEANINGS[here]}",)
 
 
 def restore(path: Path, folder: Path, device: str, asked: Sequence[str] = ()) -> Restored:

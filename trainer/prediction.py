@@ -240,7 +240,7 @@ def _clip(number: int, one: Positions, weights: Mapping[str, Floats], rows: Inte
 
 
 def _notes(restored: Restored, history: Sequence[Positions]) -> tuple[str, ...]:
-    notes = [*restored.data.features.notes]
+    notes = [*restored.data.features.notes, *restored.notes]
     if restored.recipe.is_small:
         notes.append("small widths: a trial, no result")
     if restored.data.settings.history != "none" and not history:

@@ -94,6 +94,7 @@ def _kept(question: Question, restored: Restored) -> ScoreRun | None:
     except LookupFailed:
         return None
     same = found.provenance.checkpoint_sha256 == restored.sha256
+    same = same and found.provenance.time_origin == restored.data.features.time_origin
     return found if same and found.provenance.settings.get("features") == _features(restored) else None
 
 
@@ -113,8 +114,9 @@ def _provenance(restored: Restored, question: Question, notes: tuple[str, ...]) 
             "seed": about["seed"],
             "recipe": about["recipe"],
             "asked": list(question.asked),
-            "notes": list(dict.fromkeys([*about["notes"], *notes])),
+            "notes": list(dict.fromkeys([*about["notes"], *notes, *restored.notes])),
             "versions": about["versions"],
             "gaps": list(restored.recipe.gaps),
         },
+        time_origin=restored.data.features.time_origin,
     )

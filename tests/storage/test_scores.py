@@ -82,7 +82,7 @@ def test_a_record_that_somebody_else_sealed_is_checked_too(tmp_path: Path) -> No
     forgeries: dict[str, JSON] = {
         "tracks": [["u", "a", 12.5, 4]],
         "absent": [["u"]],
-        "format_version": 2,
+        "format_version": 3,
         "catalog": "other",
         "file": "../../../secret",
         "provenance": {"model": 3},

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import LookupFailed, SettingsError
+from storage.features.time_origin import common_origin
 from storage.fingerprint import differences, fingerprint
 from storage.handles import ArrayHandle
 from storage.records import JSON, Array, Ragged
@@ -30,7 +31,7 @@ class Features:
     """The arrays a model reads, from one store.
 
     Raises LookupFailed for a variant or array that is not there, and SettingsError for a ragged array without a
-    `max_items`, or if the features are not those in `trained_on`.
+    `max_items`, if the features are not those in `trained_on`, or if their times count from different origins.
     """
 
     def __init__(
@@ -42,6 +43,9 @@ class Features:
         names = dict.fromkeys(key.partition("/")[0] for key in keys)
         self.readers: Mapping[str, VariantReader] = {name: _open(store, name, trained_on) for name in names}
         self._refuse_unbounded()
+        origins = {reader.name: reader.time_origins for reader in self.readers.values()}
+        self.time_origin = common_origin(origins, f"a network that reads {', '.join(origins)}")
+        """Since when the seconds of all rows count: one of `storage.records.TIME_ORIGINS`."""
 
     @property
     def trained_on(self) -> TrainedOn:
