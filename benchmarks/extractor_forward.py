@@ -19,7 +19,7 @@ from models.extractors.table import EXTRACTORS
 from pipeline.bench.forward import flop_of, one_round, way, window_of
 from pipeline.extract import resolve_device
 from pipeline.lanes import Lanes
-from pipeline.proof import device_name
+from pipeline.processors import processor_kind
 
 SETTINGS: dict[str, dict[str, Any]] = {"keypoint_rcnn": {"min_size_pixels": 480, "max_size_pixels": 800}}
 """Settings other than the defaults, that keep a round short."""
@@ -57,7 +57,7 @@ def main() -> None:
     given = parser.parse_args()
     device = resolve_device(given.device)
     with Lanes(device) as lanes:
-        sys.stdout.write(f"{device_name(device)}, {lanes.count} lanes\n\n")
+        sys.stdout.write(f"{processor_kind(device)}, {lanes.count} lanes\n\n")
         sys.stdout.write("| extractor | precision | resize | windows/s | × | of peak | prepare, ms a frame |\n")
         sys.stdout.write("|-|-|-|-|-|-|-|\n")
         for name in given.extractors:

@@ -132,6 +132,8 @@ def _verify(options: argparse.Namespace) -> int:
     )
     found = verify.verify_sample(reader, choice)
     _print_comparisons(found.comparisons)
+    if told := verify.other_processors(reader, options.device):
+        print(told)
     print("\n  not compared: ".join([found.summary(), *map(str, found.gaps)]))
     return FIT if found.is_honest else UNFIT
 

@@ -104,6 +104,8 @@ class _Work:
     todo: frozenset[str]
     spooled: frozenset[str]
     before: Mapping[str, Entry]
+    made_by: Mapping[str, JSON]
+    """The provenance of what it had before."""
 
     @functools.cached_property
     def left(self) -> frozenset[str]:
@@ -154,7 +156,7 @@ def process_shard(
     with times.during(OF_SHARD, "wall"):
         for work in works:
             with times.during(OF_SHARD, "write"):
-                _commit(job, work, provenance(work.variant, device, decoder.name))
+                _commit(job, work, provenance(work.variant, device, decoder.name, work.made_by))
 
 
 @functools.cache
@@ -317,6 +319,7 @@ def _work(job: ShardJob, variant: Variant) -> _Work:
         todo=todo,
         spooled=frozenset(spool.Spooled(folder).entries) & todo,
         before=before,
+        made_by=sidecar.provenance if sidecar else {},
     )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from models.extractors import golden
 from models.extractors.numerics import PARITY, Numerics
 from models.extractors.spec import ExtractorSpec
+from pipeline.processors import processor_kind
 from pipeline.provenance import library_versions
 from storage.atomic import publish
 from storage.errors import SystemicFault
@@ -56,21 +56,13 @@ def _once(spec: ExtractorSpec, environment: dict[str, JSON], proofs: Path, fault
 
 
 def environment_of(device: str) -> dict[str, JSON]:
-    """What may change numbers: libraries, processor or GPU, and the code of the networks."""
+    """What may change numbers: libraries, the kind of processor or GPU, and the code of the networks."""
     return {
         "code": code_digest(),
-        "device": device_name(device),
+        "device": device.partition(":")[0],
+        "processor": processor_kind(device),
         "libraries": dict(library_versions()),
     }
-
-
-def device_name(device: str) -> str:
-    """`cpu x86_64`, or the GPU's name."""
-    if not device.startswith("cuda"):
-        return f"{device} {platform.machine()}"
-    import torch  # seconds to import: only where a GPU is used
-
-    return f"{device} {torch.cuda.get_device_name(device)}"
 
 
 @functools.cache

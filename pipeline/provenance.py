@@ -10,9 +10,12 @@ import functools
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.extract import Variant, weights_identity
+from pipeline.processors import processor_kind
+from storage.account import PROCESSORS
 from storage.records import JSON
 
 LIBRARIES = ("av", "h5py", "numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "ultralytics", "yt-dlp")
@@ -21,13 +24,19 @@ LIBRARIES = ("av", "h5py", "numpy", "opencv-python-headless", "pillow", "torch",
 _PROJECT = Path(__file__).resolve().parents[1]
 
 
-def provenance(variant: Variant, device: str, decoder: str) -> dict[str, JSON]:
-    """Everything worth knowing about how `variant`'s rows were made here, on `device`, from `decoder`'s frames."""
+def provenance(variant: Variant, device: str, decoder: str, before: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Everything worth knowing about how `variant`'s rows were made here, on `device`, from `decoder`'s frames.
+
+    `before` is what stood there: a shard to which several machines added tells of the kinds of all their processors.
+    """
+    earlier = before.get(PROCESSORS)
+    kinds = {*(map(str, earlier) if isinstance(earlier, list) else ()), processor_kind(device)}
     return {
         "code": code_version(),
         "decoder": decoder,
         "device": device,
         "libraries": dict(library_versions()),
+        PROCESSORS: sorted(kinds),
         "weights": weights_identity(variant.weights),
     }
 

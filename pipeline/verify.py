@@ -15,25 +15,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.numerics import allowed
+from models.extractors.numerics import JUMPING, allowed, rounding
 from models.extractors.spec import ArraySpec, Extractor
 from models.extractors.table import EXTRACTORS
 from pipeline.decoder import ChildDecoder, Decoder, FrameEvent, WindowEvent
 from pipeline.extract import Variant, resolve_device, rows_of
 from pipeline.media.media_file import SUFFIXES, Media
+from pipeline.processors import processor_kind
 from pipeline.proof import prove
 from pipeline.weights import WeightsFolder, file_sha256
+from storage.account import PROCESSORS
 from storage.catalog import read_catalog
 from storage.errors import IntegrityError, SettingsError, VideoError
 from storage.foreign import read_arrays
 from storage.handles import ArrayHandle, VideoHandle
 from storage.layout import Layout
-from storage.records import Array, Ragged
+from storage.records import JSON, Array, Ragged
 from storage.store import VariantReader, variant_layouts
 
-TOLERANCE = {"float16": 2e-3, "float32": 1e-3}
-"""Largest error of a row, relative to its largest value, that other libraries or another processor may cause; float16
-keeps 11 bits, so one step is 1e-3 by itself. Anything else must be equal."""
+STORED = {"float16": 1e-3, "float32": 0.0}
+"""Largest error, relative to a row's largest value, of storing: float16 keeps 11 bits, and a value may round to either
+side. Other rounding while computing adds to it, `models.extractors.numerics.rounding`. Anything else must be equal."""
 _FILE = "sha256:"
 _TINY = 1e-12
 
@@ -305,9 +307,34 @@ def _compare(handle: VideoHandle, video_id: str, made: Iterator[Again], comparis
 
 
 def _tolerance(variant: Variant, array: str) -> float:
-    """Another processor may round bf16 and a fast resize as differently as these may drift at all."""
+    """Another processor rounds otherwise; bf16 and a fast resize as differently as these may drift at all."""
+    dtype = variant.arrays[array].dtype
+    if dtype not in STORED:
+        return 0.0
     drift = allowed(variant.spec.name, array, variant.numerics)
-    return max(TOLERANCE.get(variant.arrays[array].dtype, 0.0), drift.largest if drift else 0.0)
+    return max(
+        STORED[dtype] + rounding(variant.spec.name, array, variant.settings).largest, drift.largest if drift else 0
+    )
+
+
+def other_processors(reader: VariantReader, device: str) -> str:
+    """A sentence if the rows were made on other kinds of processor than this one, else nothing."""
+    told = {kind for made_by in reader.provenance.values() for kind in _kinds(made_by)}
+    here = processor_kind(resolve_device(device))
+    if told <= {here}:
+        return ""
+    extractor = str(reader.settings["extractor"])
+    jumping = [name.partition(".")[2] for name in JUMPING if name.startswith(f"{extractor}.")]
+    also = f" Single items of {' and '.join(jumping)} may be anywhere else, and count as differing." if jumping else ""
+    return (
+        f"made on {'; '.join(sorted(told))}; compared on {here}: rows need not be equal bit by bit, and differ only "
+        f"beyond what rounding is known to do.{also}"
+    )
+
+
+def _kinds(made_by: Mapping[str, JSON]) -> list[str]:
+    kinds = made_by.get(PROCESSORS)
+    return [str(kind) for kind in kinds] if isinstance(kinds, list) else []
 
 
 def _row(array: ArrayHandle, number: int) -> Array:

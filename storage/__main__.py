@@ -86,6 +86,8 @@ def _print_audit(folder: Path, *, deep: bool, media: bool) -> bool:
         print(f"{report.name}: {report.equation()}")
         for finding in report.findings:
             print(f"  {finding}")
+        if told := report.unlike_processors():
+            print(f"  NOTE {told}")
     kept = audit_media(_layout(folder), read_catalog(folder), media=media)
     if kept.counts:
         print(kept)

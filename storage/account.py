@@ -100,6 +100,11 @@ class Part:
         return part
 
 
+PROCESSORS = "processors"
+"""In a provenance: the kinds of all processors that made rows of the shard. Rows of unlike kinds differ in their last
+digits."""
+
+
 @dataclass(frozen=True)
 class Sidecar:
     """The account of one shard of one variant."""

@@ -6,12 +6,12 @@ Refuses to change anything: `repair.py` does. What it cannot see: rows that were
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from storage.account import Part, Sidecar
+from storage.account import PROCESSORS, Part, Sidecar
 from storage.catalog import Catalog, read_catalog
 from storage.errors import IntegrityError, LookupFailed
 from storage.files.block_checksums import read_checksums
@@ -79,6 +79,8 @@ class VariantAudit:
     counts: dict[State, int]
     without_verdict: int
     findings: tuple[Finding, ...]
+    processors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Kind of processor → the shards that have rows made on it; earlier releases did not record it."""
 
     @property
     def adds_up(self) -> bool:
@@ -89,6 +91,16 @@ class VariantAudit:
     def is_clean(self) -> bool:
         """Whether nothing is wrong; ids that have no verdict yet are not wrong."""
         return self.adds_up and not any(finding.is_violation for finding in self.findings)
+
+    def unlike_processors(self) -> str:
+        """A sentence if rows were made on several kinds of processor, else nothing."""
+        if len(self.processors) < 2:
+            return ""
+        kinds = "; ".join(f"{kind} (shards {_listed(shards)})" for kind, shards in self.processors.items())
+        return (
+            f"rows were made on {len(self.processors)} kinds of processor, so they differ in their last digits "
+            f'("What you can rely on" in the README says how far): {kinds}'
+        )
 
     def equation(self) -> str:
         """`12 ids = 9 done + 1 unavailable + 2 rejected + 0 pending + 0 quarantined`."""
@@ -113,6 +125,7 @@ def audit_variant(layout: VariantLayout, catalog: Catalog, *, deep: bool) -> Var
     findings = [*_settings(layout), *_strangers(layout)]
     entries: dict[str, State] = {}
     counts: Counter[State] = Counter()
+    processors: dict[str, list[int]] = {}
     shards = {*range(catalog.shard_count), *_shards_on_disk(layout), *lost_shards(layout)}
     for shard in sorted(shards):
         sidecar, found = audit_shard(layout, catalog, shard, deep=deep)
@@ -120,10 +133,30 @@ def audit_variant(layout: VariantLayout, catalog: Catalog, *, deep: bool) -> Var
         if sidecar is not None:
             entries |= {video_id: entry.verdict.state for video_id, entry in sidecar.entries.items()}
             counts.update(sidecar.counts)
+            for kind in _processors(sidecar):
+                processors.setdefault(kind, []).append(shard)
     without = sum(video.video_id not in entries for video in catalog.videos)
     return VariantAudit(
-        layout.folder.name, len(catalog.videos), {state: counts[state] for state in State}, without, tuple(findings)
+        layout.folder.name,
+        len(catalog.videos),
+        {state: counts[state] for state in State},
+        without,
+        tuple(findings),
+        {kind: tuple(shards) for kind, shards in sorted(processors.items())},
     )
+
+
+SHOWN_SHARDS = 8
+
+
+def _listed(shards: Sequence[int]) -> str:
+    more = f" and {len(shards) - SHOWN_SHARDS} more" if len(shards) > SHOWN_SHARDS else ""
+    return ", ".join(map(str, shards[:SHOWN_SHARDS])) + more
+
+
+def _processors(sidecar: Sidecar) -> list[str]:
+    told = sidecar.provenance.get(PROCESSORS)
+    return [str(kind) for kind in told] if isinstance(told, list) else []
 
 
 def audit_shard(

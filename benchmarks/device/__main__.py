@@ -32,7 +32,7 @@ from benchmarks.device.processes import tell_processes
 from benchmarks.device.report import Report
 from benchmarks.device.speed import Speed, tell_benchmark_mode, tell_kernels, tell_phd2, tell_speed
 from models.extractors.numerics import is_gpu
-from pipeline.proof import device_name
+from pipeline.processors import processor_kind
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
     torch.set_num_threads(max(1, given.decoders))
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     what = [("video", "frames", "decoders"), (given.video.name, len(frames), given.decoders)]
-    report.section(f"{device_name(given.device)}, {versions}", what, versions)
+    report.section(f"{processor_kind(given.device)}, {versions}", what, versions)
     found: list[Speed] = []
     sections: dict[str, Callable[[], None]] = {
         "speed": lambda: tell_speed(report, frames, given, found),

@@ -25,7 +25,7 @@ from pipeline.bench import CLEARLY
 from pipeline.bench.forward import FORMATS, Way, flop_of, one_round, way, window_of
 from pipeline.extract import resolve_device
 from pipeline.lanes import Lanes
-from pipeline.proof import device_name
+from pipeline.processors import processor_kind
 
 BATCHES_ON_A_GPU = (1, 8, 32)
 """Windows in a batch; on a CPU rows are computed one by one, for their bits."""
@@ -52,7 +52,7 @@ def measure_networks(
     if not specs:
         return found
     with Lanes(device) as lanes:
-        say(f"\n{device_name(device)}, {lanes.count} lanes")
+        say(f"\n{processor_kind(device)}, {lanes.count} lanes")
         say(f"{'network':<16}{'precision':<11}{'batch':>5}{'windows/s':>12}{'of peak':>9}{'times real time':>17}")
         for spec in specs:
             for line in _lines(spec, lanes, frames_per_second, rounds, found):

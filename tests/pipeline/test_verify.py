@@ -22,6 +22,7 @@ from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
 from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard
+from pipeline.processors import processor_kind
 from pipeline.verify import (
     ANOTHER,
     MISSING,
@@ -30,12 +31,14 @@ from pipeline.verify import (
     against,
     cosine,
     media_of,
+    other_processors,
     reader_of,
     sample_rows,
     variant_of,
     verify,
 )
 from pipeline.weights import WeightsFolder
+from storage.account import PROCESSORS
 from storage.errors import SettingsError, UntrustedFile
 from storage.layout import Layout
 from storage.records import FeatureTrack
@@ -122,6 +125,17 @@ def test_the_altered_row_is_named(layout: Layout) -> None:
     assert told.startswith("beta[5] (relative error")
     assert found["mean"].equal == found["mean"].rows - 1
     assert "1 differ; max error 1 (" in str(found["mean"])
+
+
+def test_a_store_that_was_made_on_another_kind_of_processor_says_so(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = reader(layout, JPEGS)
+    assert one.provenance[0][PROCESSORS] == [processor_kind("cpu")]
+    assert other_processors(one, "cpu") == ""
+    here = processor_kind("cpu")
+    monkeypatch.setattr("pipeline.verify.processor_kind", lambda _device: "another kind: avx2")
+    assert other_processors(one, "cpu").startswith(f"made on {here}; compared on another kind: avx2: rows need not")
 
 
 def test_rows_are_drawn_evenly_and_by_seed(layout: Layout) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from storage.__main__ import main
-from storage.account import Entry
+from storage.account import PROCESSORS, Entry, Sidecar
 from storage.audit import Finding, Kind, audit
 from storage.catalog import read_catalog
 from storage.errors import LookupFailed
@@ -19,7 +19,7 @@ from storage.layout import Layout, VariantLayout
 from storage.lease import lease
 from storage.owner import current
 from storage.repair import repair
-from storage.sidecar import commit, read_sidecar
+from storage.sidecar import commit, read_sidecar, write_sidecar
 from storage.store import FeatureStore
 from storage.verdicts import DONE
 from tests.storage.samples import PROVENANCE, SETTINGS, commit_tracks, make_store, make_track, variant_layout
@@ -338,3 +338,25 @@ def test_an_entry_committed_as_done_keeps_its_facts_through_a_rebuild(tmp_path: 
     assert rebuilt is not None
     assert rebuilt.entries[video_id] == kept.entries[video_id]
     assert rebuilt.entries[video_id].attempts == 7
+
+
+def test_rows_made_on_unlike_processors_are_told_and_are_not_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = make_store(tmp_path)
+    kinds = {0: ["one processor: avx2", "other processor: avx512f"], 1: ["other processor: avx512f"]}
+    for shard, told in kinds.items():
+        write_sidecar(layout, replace(read_known(layout, shard), provenance={PROCESSORS: list(told)}))
+    assert main(["audit", str(folder_of(layout))]) == 0
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if "NOTE" in line]
+    assert "rows were made on 2 kinds of processor" in note
+    assert note.endswith("one processor: avx2 (shards 0); other processor: avx512f (shards 0, 1)")
+    write_sidecar(layout, replace(read_known(layout, 0), provenance={PROCESSORS: ["other processor: avx512f"]}))
+    assert main(["audit", str(folder_of(layout))]) == 0
+    assert "NOTE" not in capsys.readouterr().out
+
+
+def read_known(layout: VariantLayout, shard: int) -> Sidecar:
+    sidecar = read_sidecar(layout, shard)
+    assert sidecar is not None
+    return sidecar
