@@ -254,7 +254,11 @@ def _read_header(path: Path) -> dict[str, JSON]:
         raw = path.read_bytes()
     except FileNotFoundError as error:
         raise LookupFailed(f"no {path.name} in {path.parent}. Build the catalog, or mend the path.") from error
-    header = unseal(path, raw)
+    try:
+        header = unseal(path, raw)
+    except IntegrityError as error:
+        advice = "Take it from a copy; or delete it, and build the catalog again with as many shards as before"
+        raise IntegrityError(path, f"{error.problem}. {advice}.") from error
     if header.get("format") != FORMAT:
         raise IntegrityError(path, f"is no {FORMAT}")
     if (version := header.get("format_version")) not in READABLE_VERSIONS:

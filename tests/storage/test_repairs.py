@@ -1,0 +1,164 @@
+"""Every kind of damage to every kind of file: `audit --repair` ends in a store that audits clean, or says what it
+cannot mend; and what is read afterwards is what was written, if perhaps less of it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from storage import FeatureStore, index
+from storage.__main__ import main
+from storage.catalog import read_catalog
+from storage.errors import IntegrityError
+from storage.features.media_records import encode_media_record
+from storage.layout import Layout, VariantLayout
+from storage.records import JSON
+from storage.sidecar import read_sidecar
+from tests.storage.samples import commit_tracks, make_store, make_track
+
+
+def _media(layout: Layout, video_id: str, shard: int) -> tuple[Path, Path]:
+    record, file = layout.media_record(video_id, shard), layout.media_file(video_id, shard, ".mp4")
+    content = f"the pictures of {video_id}".encode()
+    fields: dict[str, JSON] = {"asked": "http://127.0.0.1/{id}", "state": "done", "suffix": ".mp4", "facts": {}}
+    record.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    record.write_bytes(encode_media_record({**fields, "sha256": sha256, "size_bytes": len(content)}))
+    return record, file
+
+
+class Store:
+    """A store of two shards with media, and where one file of each kind lies, and another of its kind."""
+
+    def __init__(self, root: Path) -> None:
+        self.variant = make_store(root, part_bytes=1500)
+        self.folder = self.variant.folder.parents[1]
+        self.layout = Layout(root, self.folder.name)
+        catalog = read_catalog(self.folder)
+        media = [_media(self.layout, catalog.shard_ids(shard)[-1], shard) for shard in range(2)]
+        index.refresh(self.variant)
+        self.truth = tracks(self.variant)
+        accounts = [read_sidecar(self.variant, shard) for shard in range(2)]
+        self.in_first_parts = {i for one in accounts if one is not None for i in one.live_in(one.parts[0].file)}
+        self.files: dict[str, tuple[Path, Path]] = {
+            "part": (self.variant.part(0, 0), self.variant.part(1, 0)),
+            "checksums": (self.variant.checksums("shard_000.p000.h5"), self.variant.checksums("shard_001.p000.h5")),
+            "sidecar": (self.variant.sidecar(0), self.variant.sidecar(1)),
+            "index": (self.variant.index_file, self.variant.sidecar(0)),
+            "settings": (self.variant.settings_file, self.folder / "catalog.json"),
+            "table": (self.folder / "videos.csv", self.folder / "users.csv"),
+            "catalog": (self.folder / "catalog.json", self.variant.settings_file),
+            "media record": (media[0][0], media[1][0]),
+            "media": (media[0][1], media[1][1]),
+        }
+
+
+def tracks(variant: VariantLayout) -> dict[str, str]:
+    """Id → digest of its rows as they are read now."""
+    reader = FeatureStore(variant.folder.parents[1])[variant.folder.name]
+    return {video_id: reader[video_id].track().digest() for video_id in reader}
+
+
+def _flip(path: Path, other: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[2 * len(content) // 3] ^= 2
+    path.write_bytes(content)
+
+
+def _cut(path: Path, other: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _delete(path: Path, other: Path) -> None:
+    path.unlink()
+
+
+def _empty(path: Path, other: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _swap(path: Path, other: Path) -> None:
+    mine, theirs = path.read_bytes(), other.read_bytes()
+    path.write_bytes(theirs)
+    other.write_bytes(mine)
+
+
+def _replace(path: Path, other: Path) -> None:
+    shutil.copy(other, path)
+
+
+DAMAGES = (_flip, _cut, _delete, _empty, _swap, _replace)
+UNMENDABLE = {"settings", "table", "catalog"}
+KEEPS_ALL = {"checksums", "index", "media record", "media"}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "kind", ["part", "checksums", "sidecar", "index", "settings", "table", "catalog", "media record", "media"]
+)
+def test_a_repair_ends_clean_or_says_what_it_cannot_mend(
+    tmp_path: Path, kind: str, damage: Callable[[Path, Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    path, other = store.files[kind]
+    damage(path, other)
+    code = main(["audit", "--repair", "--media", str(store.folder)])
+    said = capsys.readouterr()
+    if kind in UNMENDABLE:
+        # What a catalog says comes from the annotations alone, and settings from workflows.cfg alone.
+        assert code in (2, 5)
+        assert path.name in said.out + said.err or (other.name in said.out + said.err and damage is _swap)
+        return
+    assert code == 0, said.out
+    assert main(["audit", "--deep", "--media", str(store.folder)]) == 0
+    found = tracks(store.variant)
+    assert found.items() <= store.truth.items()
+    if kind in KEEPS_ALL:
+        assert found == store.truth
+    elif kind == "sidecar":
+        # A sidecar is rebuilt from its parts; what it alone knew, the failures, is asked for again.
+        assert found == store.truth
+    else:
+        assert store.truth.keys() - found.keys() <= store.in_first_parts
+
+
+def test_a_rolled_back_sidecar_and_a_stale_index_are_put_right(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    catalog = read_catalog(store.folder)
+    kept = {path: path.read_bytes() for path in (store.variant.sidecar(0), store.variant.index_file)}
+    again = make_track(catalog.shard_ids(0)[-1], 6, salt="again")
+    commit_tracks(store.variant, [again])
+    truth = store.truth | {again.video_id: again.digest()}
+    store.variant.index_file.write_bytes(kept[store.variant.index_file])
+    assert tracks(store.variant) == truth  # a stale index is never believed
+    store.variant.sidecar(0).write_bytes(kept[store.variant.sidecar(0)])
+    assert main(["audit", str(store.folder)]) == 5
+    assert main(["audit", "--repair", str(store.folder)]) == 0
+    assert tracks(store.variant) == truth
+
+
+def test_a_shard_of_which_nothing_is_left_is_done_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    for path in store.variant.folder.glob("shard_001.*"):
+        path.unlink()
+    with pytest.raises(IntegrityError, match="is lost"):
+        tracks(store.variant)
+    assert main(["audit", "--repair", str(store.folder)]) == 0
+    assert "nothing is left of shard 1: the next run does its videos" in capsys.readouterr().out
+    assert 0 < len(tracks(store.variant)) < len(store.truth)
+
+
+def test_several_damages_at_once_are_mended_together(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for kind, damage in (("part", _flip), ("checksums", _swap), ("index", _cut), ("media", _empty)):
+        damage(*store.files[kind])
+    store.variant.sidecar(1).unlink()
+    assert main(["audit", "--repair", "--media", str(store.folder)]) == 0
+    found = tracks(store.variant)
+    assert found
+    assert found.items() <= store.truth.items()
