@@ -37,6 +37,8 @@ SHORTEST_WAIT_SECONDS = 0.1
 """Rounding may leave a token just short of whole; this is also the least that is worth sleeping."""
 TEXTS_LIMIT = 8
 """So many videos in whose place text comes, with no success between, are no accident."""
+TEXTS_MEMORY_SECONDS = 3600.0
+"""A site that was silent for longer may have another opinion by now."""
 STALE_LIMIT = 3
 """So many videos in a row that yt-dlp cannot make sense of are no accident."""
 _DICE = secrets.SystemRandom()
@@ -56,6 +58,9 @@ class State:
     pause_seconds: float = 0.0
     probe_owner: str = ""
     probe_until: float = 0.0
+    texts: tuple[str, ...] = ()
+    """Videos in whose place text came since the last video."""
+    texts_as_of: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,19 @@ def settle(state: State, permit: Permit, *, answered: bool) -> State:
     return replace(state, trips=0 if answered else state.trips, probe_owner="", probe_until=0.0)
 
 
+def count_text(state: State, now: float, video_id: str) -> tuple[State, bool]:
+    """Note that text came in place of that video, or, without an id, that a video came; whether to stop.
+
+    After a stop the count begins anew, so that the next run gets further even if the first videos have only text.
+    """
+    if not video_id:
+        return (replace(state, texts=()) if state.texts else state), False
+    recent = state.texts if abs(now - state.texts_as_of) <= TEXTS_MEMORY_SECONDS else ()
+    texts = tuple(dict.fromkeys((*recent, video_id)))
+    too_many = len(texts) >= TEXTS_LIMIT
+    return replace(state, texts=() if too_many else texts, texts_as_of=now), too_many
+
+
 def pause_seconds(state: State, pace: Pace, retry_after_seconds: float | None, jitter: float) -> float:
     """How long to keep still: what the site asks for or more, doubling with every trip, up to a quarter longer."""
     told = retry_after_seconds or 0.0
@@ -200,7 +218,6 @@ class Gate:
         self._jitter = jitter
         self._why = ""
         self._stale_in_a_row = 0
-        self._texts: set[str] = set()
         self.successes: int | None = 0
         self.paused_seconds = 0.0
         """How long this gate kept its caller still because of the breaker, by its own sleeps."""
@@ -280,16 +297,13 @@ class Gate:
     def _count_texts(self, reason: str, video_id: str) -> None:
         if not reason:
             self.successes = (self.successes or 0) + 1
-            self._texts.clear()
-        if reason != "text_answer":
+        if reason not in ("", "text_answer"):
             return
-        self._texts.add(video_id)
-        if len(self._texts) >= TEXTS_LIMIT:
+        too_many = self._change(lambda state: count_text(state, self._now(), video_id if reason else ""))
+        if too_many:
             row = REASONS[reason]
-            raise SystemicFault(
-                f"{row.meaning}, for {TEXTS_LIMIT} videos and with no video between. None of them was given up; "
-                f"{row.advice}."
-            )
+            told = f"for {TEXTS_LIMIT} videos, with no video between, {row.meaning}"
+            raise SystemicFault(f"{told}. None of them was given up; {row.advice}.")
 
 
 class _Told:
@@ -313,4 +327,4 @@ class _Told:
 
 def _parsed(record: Mapping[str, JSON]) -> State:
     known: dict[str, Any] = {name: record[name] for name in State.__dataclass_fields__ if name in record}
-    return State(**known)
+    return State(**{**known, "texts": tuple(known.get("texts", ()))})

@@ -147,7 +147,20 @@ def test_the_run_stops_when_text_came_for_eight_videos_and_no_video_between(mirr
     gate = runs.gate()
     runs.ask(*ids[:-1], *ids[:-1], gate=gate)  # the same videos again are the same videos
     runs.ask("good", *ids[:-1], "gone", gate=gate)
-    with pytest.raises(SystemicFault, match=r"text came in place of a video.*for 8 videos.*--retry text_answer"):
+    with pytest.raises(SystemicFault, match=r"for 8 videos.*text came in place of a video.*--retry text_answer"):
         runs.ask(ids[-1], gate=gate)
     assert not runs.layout.media_record(ids[-1], 0).exists()
     assert runs.ask(*ids[:-1]) == dict.fromkeys(ids[:-1], "only_text")  # a fourth run, and `good` came in the first
+
+
+def test_processes_count_together_and_forget_after_an_hour(mirror: Mirror, tmp_path: Path) -> None:
+    runs, ids = Runs(mirror, tmp_path), [f"v{number}" for number in range(TEXTS_LIMIT)]
+    mirror.answers |= dict.fromkeys(ids, PAGE)
+    for video_id in ids[:-1]:
+        assert runs.ask(video_id) == {video_id: "text_answer"}  # each through another gate
+    runs.clock.now += 7200
+    assert runs.ask(ids[-1]) == {ids[-1]: "text_answer"}
+    runs.ask(*ids[:-2])
+    with pytest.raises(SystemicFault, match="for 8 videos"):
+        runs.ask(ids[-2])
+    assert runs.ask(ids[-2]) == {ids[-2]: "text_answer"}  # a stop begins the count anew
