@@ -6,15 +6,20 @@ Refuses to know what the settings mean.
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from storage.errors import SettingsError
 
 T = TypeVar("T")
+
+LARGEST = 2**31 - 1
+"""No count, size or seed here is larger; libraries below fail on larger ones in ways of their own."""
 
 
 class _Unfit(Exception):
@@ -27,9 +32,12 @@ def bind(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     Raises SettingsError with a sentence per fault: a name that is no field, a value of the wrong type, a missing value,
     or whatever the dataclass itself refuses. `where` names the table in those sentences.
     """
+    if not isinstance(table, Mapping):
+        raise SettingsError((f"{where} must be a table, got {table!r}",))
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    faults = [f"{where}.{name} is no setting; there are {', '.join(sorted(fields))}" for name in table.keys() - fields]
+    there = ", ".join(sorted(fields)) or "none"
+    faults = [f"{where}.{name} is no setting; there are {there}" for name in table.keys() - fields]
     values = {}
     for name, value in table.items():
         if name in fields:
@@ -45,6 +53,21 @@ def bind(kind: type[T], table: Mapping[str, Any], where: str) -> T:
         return kind(**values)
     except ValueError as error:
         raise SettingsError((f"{where}: {error}",)) from error
+
+
+def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
+    """Raise SettingsError unless the function takes all these values by keyword, each of the type it states."""
+    hints = typing.get_type_hints(function)
+    taken = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    faults = [f"{where} has no setting {name}; it has {', '.join(taken) or 'none'}" for name in values.keys() - taken]
+    for name, value in values.items():
+        if name in taken:
+            try:
+                _fit(hints[name], value)
+            except _Unfit as unfit:
+                faults.append(f"{where}.{name} must be {unfit}, got {value!r}")
+    if faults:
+        raise SettingsError(tuple(sorted(faults)))
 
 
 def _has_no_default(field: dataclasses.Field[Any]) -> bool:
@@ -63,6 +86,8 @@ def _fit(hint: Any, value: Any) -> Any:
         return _any_of(arguments, value)
     if origin is tuple:
         return _tuple(arguments, value)
+    if origin is Sequence:
+        return _tuple((*arguments, Ellipsis), value)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, dict):
             raise _Unfit("a table")
@@ -112,9 +137,15 @@ def _tuple(hints: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
 
 def _plain(hint: Any, value: Any) -> Any:
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is Path and isinstance(value, str):
+        if abs(value) <= sys.float_info.max:  # neither infinite nor NaN
+            return float(value)
+        raise _Unfit("a finite number")
+    if hint is int and type(value) is int:
+        if abs(value) <= LARGEST:
+            return value
+        raise _Unfit(f"a whole number up to {LARGEST}")
+    if hint is Path and isinstance(value, str) and "\0" not in value:
         return Path(value)
-    if hint in (int, str, bool) and type(value) is hint:
+    if hint in (str, bool) and type(value) is hint:
         return value
     raise _Unfit({float: "a number", int: "a whole number", str: "a text", bool: "true or false", Path: "a path"}[hint])

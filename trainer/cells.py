@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from storage.errors import SettingsError
 from trainer.estimates import Estimate, Evaluation, estimates
 from trainer.published import Row, Table
 from trainer.recipe import Recipe, load_recipe
@@ -26,6 +27,21 @@ class Cell:
     recipe: Recipe
     asked: tuple[str, ...]
     """Other data settings when the trained network is asked."""
+
+
+def check_changes(table: Table, changes: tuple[str, ...], *, small: bool) -> None:
+    """Raise SettingsError if no recipe of the table takes these changes. One that some take is told row by row."""
+    refusals = []
+    for row in (row for row in table.rows if row.recipe and changes):
+        own = tuple(change.replace("{domain}", next(iter(table.domains), "")) for change in row.changes)
+        try:
+            load_recipe(row.recipe, changes=(*own, *changes), small=small)
+        except SettingsError as error:
+            refusals.append(error)
+        else:
+            return
+    if refusals:
+        raise refusals[0]
 
 
 def cells(table: Table, row: Row, changes: tuple[str, ...], *, small: bool) -> tuple[Cell, ...]:

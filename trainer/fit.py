@@ -10,7 +10,8 @@ Knows recipes, data, stages and protocols. Refuses to know tables and schedulers
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from torch import nn
 
 from storage.atomic import remove, size_and_sha256
-from storage.errors import SettingsError
+from storage.errors import LookupFailed, SettingsError
 from storage.features.time_origin import MEANINGS
 from storage.fingerprint import fingerprint
 from storage.layout import Layout
@@ -100,7 +101,7 @@ def fit(run: Run, options: FitOptions, ranks: Ranks | None = None) -> Path:
         _train(run, data, place, options, ranks)
         ranks.wait()
         return finished
-    with lease(place / "training.lease", tell=say):
+    with _leaving_nothing(place), lease(place / "training.lease", tell=say):
         model, about = _train(run, data, place, options, ranks)
         ranks.wait()  # until every process has read what is removed below
         write_checkpoint(finished, Checkpoint(about, {"model": model.state_dict()}))
@@ -110,12 +111,24 @@ def fit(run: Run, options: FitOptions, ranks: Ranks | None = None) -> Path:
     return finished
 
 
+@contextmanager
+def _leaving_nothing(place: Path) -> Iterator[None]:
+    """A run that was refused leaves no empty folder behind."""
+    try:
+        yield
+    except (SettingsError, LookupFailed):
+        with suppress(OSError):  # it holds something: an earlier, longer try
+            place.rmdir()
+            place.parent.rmdir()
+        raise
+
+
 def _train(
     run: Run, data: HighlightData, place: Path, options: FitOptions, ranks: Ranks
 ) -> tuple[nn.Module, dict[str, Any]]:
     recipe = run.recipe
     torch.manual_seed(run.seed)
-    model = recipe.spec.build(recipe.model_settings, data.shapes).to(ranks.device)
+    model = _built(recipe, data).to(ranks.device)
     started_as = {part: _start_part(run, options, model, part, ranks) for part in recipe.start}
     about = _about(run, data, started_as)
 
@@ -136,6 +149,19 @@ def _train(
 
     run_stages(Fitting(recipe, model, data, run.seed, ranks.device, options.workers, gradient))
     return model, about
+
+
+def _built(recipe: Recipe, data: HighlightData) -> nn.Module:
+    try:
+        model = recipe.spec.build(recipe.model_settings, data.shapes)
+        for part in recipe.start:
+            model.get_submodule(part)
+    except (ValueError, KeyError, IndexError, ZeroDivisionError, AttributeError, RuntimeError, MemoryError) as error:
+        told = str(error).partition("\n")[0] or type(error).__name__
+        raise SettingsError(
+            (f"recipe {recipe.name}: its network cannot be built of {recipe.model_settings}: {told}",)
+        ) from error
+    return model
 
 
 def _loading(run: Run, options: FitOptions, ranks: Ranks, device: str = "cpu") -> LoaderSettings:

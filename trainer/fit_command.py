@@ -9,10 +9,13 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from storage.errors import SettingsError
 from trainer.distributed import ranks
 from trainer.fit import FitOptions, Run, fit
 from trainer.progress import Watched
 from trainer.recipe import load_recipe, recipe_names
+
+MOST_SEEDS, MOST_WORKERS = 1000, 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +35,19 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that read ahead")
 
 
+def check_counts(options: argparse.Namespace) -> None:
+    """SettingsError for numbers of networks or processes that are none."""
+    faults = []
+    for name, least, most in (("seeds", 1, MOST_SEEDS), ("workers", 0, MOST_WORKERS)):
+        if not least <= getattr(options, name) <= most:
+            faults.append(f"--{name} is {least} to {most}, got {getattr(options, name)}")
+    if faults:
+        raise SettingsError(tuple(faults))
+
+
 def run(options: argparse.Namespace) -> Iterator[str]:
     """The finished networks, one line each."""
+    check_counts(options)
     recipe = load_recipe(options.recipe, changes=options.changes, small=options.small)
     with ranks(options.device) as group, Watched("step") as bar:
         told = FitOptions(

@@ -96,7 +96,11 @@ def load_table(name: str) -> Table:
     """A table by its name. LookupFailed lists the names; SettingsError tells what is wrong in the file."""
     if name not in table_names():
         raise LookupFailed(f"no table {name!r}; there are {', '.join(table_names())}")
-    content = tomllib.loads((_folder() / f"{name}.toml").read_text())
+    try:
+        content = tomllib.loads((_folder() / f"{name}.toml").read_bytes().decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SettingsError((f"{name} is no TOML: {error}",)) from error
+    _check_rows(name, content.get("rows", []))
     rows = tuple(
         bind(Row, row, f"{name}: row {row.get('name', '')!r}")
         for written in content.pop("rows", [])
@@ -113,6 +117,20 @@ def load_table(name: str) -> Table:
     if strangers:
         raise SettingsError((f"{name} compares rows with {', '.join(strangers)}, which it does not have",))
     return table
+
+
+def _check_rows(name: str, rows: Any) -> None:
+    """What `_expanded` reads before a row is bound."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise SettingsError((f"{name}: rows must be a list of tables, got {str(rows)[:100]}",))
+    for row in rows:
+        counted, asked = row.get("k", []), row.get("asked", [])
+        if not isinstance(row.get("name"), str) or not row["name"].strip():
+            raise SettingsError((f"{name}: a row's name must be a text, got {row.get('name')!r}",))
+        if not isinstance(counted, list) or not all(type(k) is int and 0 <= k <= 1000 for k in counted):
+            raise SettingsError((f"{name}: row {row['name']!r}: k must be a list of 0 to 1000, got {counted!r}",))
+        if not isinstance(asked, list) or not all(isinstance(one, str) for one in asked):
+            raise SettingsError((f"{name}: row {row['name']!r}: asked must be a list of texts, got {asked!r}",))
 
 
 def _with_mean(table: Table, row: Row) -> Row:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from storage.catalog import read_catalog
 from storage.errors import SettingsError
-from trainer.fit_command import add_choices
+from trainer.cells import check_changes
+from trainer.fit_command import add_choices, check_counts
 from trainer.published import load_table, table_names
 from trainer.report import keep, rendered
 from trainer.reproduce import Order, reproduce
@@ -34,9 +35,11 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     if options.table is None:
         yield from (f"{name:<16} {load_table(name).title}" for name in table_names())
         return
+    check_counts(options)
     if options.folder is None:
         raise SettingsError((f"table {options.table} needs a FOLDER: a catalog's, such as data/phd2",))
     table, changes = load_table(options.table), tuple(options.changes)
+    check_changes(table, changes, small=options.small)
     among = None if options.among is None else _ids(options.among, options.folder)
     order = Order(table, options.folder, options.seeds, options.small, changes, options.trained_on, among)
     rows = reproduce(order, device=options.device, workers=options.workers)

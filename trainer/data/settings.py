@@ -5,6 +5,7 @@ Refuses to know any store; `open_data` checks the settings against one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,10 @@ class ClipShape:
     def __post_init__(self) -> None:
         if min(self.frames, self.height, self.width, self.stride_rows) < 1:
             raise ValueError(f"a clip's frames, height, width and stride_rows are at least 1, got {self}")
+
+
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""`VARIANT/ARRAY`."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,10 @@ class DataSettings:
     code of set-based learning; else once."""
 
     def __post_init__(self) -> None:
-        if not self.arrays or any(key.count("/") != 1 for key in self.arrays):
+        if not self.arrays or not all(_KEY.fullmatch(key) for key in self.arrays):
             raise ValueError(f"arrays are keys such as c3d/pool5, at least one; got {self.arrays}")
+        if len(set(self.arrays)) != len(self.arrays):
+            raise ValueError(f"arrays names each key once; got {self.arrays}")
         if unknown := set(self.max_items) - set(self.arrays):
             raise ValueError(f"max_items names arrays that are not read: {', '.join(sorted(unknown))}")
         for name in ("segment_seconds", "longest_shot_seconds"):

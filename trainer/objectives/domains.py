@@ -75,8 +75,8 @@ class SetRules:
     """Bounds of the share of the target in a mixed set."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("random", "window", "bag") or self.size < 2:
-            raise ValueError(f"kind is random, window or bag, size at least 2; got {self}")
+        if self.kind not in ("random", "window", "bag") or not 2 <= self.size <= 10_000:
+            raise ValueError(f"kind is random, window or bag, size 2 to 10000; got {self}")
         if not 0 <= self.lowest <= self.highest <= 1:
             raise ValueError(f"0 <= lowest <= highest <= 1 must hold; got {self.lowest} and {self.highest}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -68,10 +68,19 @@ def domain_objective(name: str, **settings: Any) -> Steps:
     return _row(DOMAIN_OBJECTIVES, name, settings)(**settings)
 
 
-def _row(table: dict[str, Callable[..., T]], name: str, settings: dict[str, Any]) -> Callable[..., T]:
+def objective_function(name: str) -> Callable[..., Any]:
+    """The function behind a name, on one batch or on two, whose keywords are its settings; KeyError lists the names."""
+    return _found({**OBJECTIVES, **DOMAIN_OBJECTIVES}, name)
+
+
+def _found(table: Mapping[str, T], name: str) -> T:
     if name not in table:
         raise KeyError(f"no objective is called {name!r}; there are {', '.join(sorted(table))}")
-    found = table[name]
+    return table[name]
+
+
+def _row(table: dict[str, Callable[..., T]], name: str, settings: dict[str, Any]) -> Callable[..., T]:
+    found = _found(table, name)
     known = [p.name for p in inspect.signature(found).parameters.values() if p.kind is p.KEYWORD_ONLY]
     unknown = sorted(set(settings) - set(known))
     if unknown:
