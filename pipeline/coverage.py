@@ -124,9 +124,11 @@ class Coverage:
 def picture_times(path: Path, probed: Probe, beat: Callable[[], None], max_frames: int) -> Pictures | None:
     """When every picture of a file is shown, from its packets; None where they do not say.
 
-    That is so where a packet has no time, two have the same, or there are more than `max_frames`. Past damage nothing
-    is read: what is behind it, the header's count still promises.
+    That is so in AVI, which keeps decoding times alone; where a packet has no time, two have the same, or there are
+    more than `max_frames`. Past damage nothing is read: what is behind it, the header's count still promises.
     """
+    if probed.container == "avi":
+        return None
     ticks: list[tuple[int, int]] = []
     discarded = 0
     try:

@@ -77,6 +77,8 @@ def guarded_frames(path: Path, probed: Probe, tally: Tally, open_reader: OpenRea
 def _checked_frames(path: Path, probed: Probe, tally: Tally, open_reader: OpenReader) -> Iterator[DecodedFrame]:
     if probed.display_matrix not in TURNS:
         raise ReaderFailed(f"a mirrored display matrix {probed.display_matrix}")
+    if probed.container == "avi":
+        raise ReaderFailed("a container that keeps no times of pictures")
     _check_guess(path, probed.container)
     shown, clock = shown_packets(path, probed, tally), probed.clock
     reader = open_reader(path, probed)

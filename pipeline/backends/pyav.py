@@ -132,20 +132,32 @@ def _fill(pixels: NDArray[np.uint8], picture: av.video.frame.VideoFrame) -> None
         start += rows * columns
 
 
+def _time(picture: av.video.frame.VideoFrame) -> int | None:
+    return picture.dts if picture.pts is None else picture.pts
+
+
+def _decoding_time(picture: av.video.frame.VideoFrame, last: int | None) -> int | None:
+    """That of the packet that let the picture out; of those that come when all packets were read, the next."""
+    if picture.dts is not None:
+        return picture.dts
+    return picture.pts if last is None else last + (picture.duration or 1)
+
+
 def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
     """Every frame FFmpeg can give that has a time; those without one are counted.
 
-    Where a container stores decoding times only (AVI with B-frames), those give the frames' times, as in FFmpeg: steps
-    are right, and all frames may be late by the same few.
+    Where a container stores decoding times only (AVI), those give the frames' times, as in ffmpeg: steps are right, and
+    all frames may be late by the same few. What libraries make of them where B-frames are reordered is not believed.
     """
     converter, signs = Converter(), probed.display_matrix
     planar = Planar(converter, signs)
     turned = signs[0] == 0
     clock = probed.clock
-    index = 0
+    index, last = 0, None
     with open_container(path, probed.container) as container:
         for picture in av_frames(container, film_of(container, probed.stream_index), tally):
-            ticks = picture.pts if picture.pts is not None else picture.dts
+            ticks = _decoding_time(picture, last) if probed.container == "avi" else _time(picture)
+            last = ticks
             if ticks is None:
                 tally.timeless_frames += 1
                 continue

@@ -27,6 +27,7 @@ FRAMES, RATE = 40, 10
 PRIMING_SECONDS = 0.024
 """A transport stream or FLV hands out AAC's priming samples as sound, so that its picture begins so much later, in
 players too."""
+MP3_PRIMING_SECONDS = 0.06
 
 CONTAINERS = ("mp4", "mkv", "webm", "ts", "flv", "mov", "cut.mkv")
 SOUNDS = ("silent", "sound", "sound_late", "picture_late")
@@ -135,6 +136,53 @@ def test_edit_lists_and_fragments_are_read_as_ffmpeg_reads_them(folder: Path, pi
         assert [one.md5 for one in found.frames] == [one.md5 for one in expected]
         times, reference = ([one.pts_seconds for one in frames] for frames in (found.frames, expected))
         assert times == pytest.approx(reference, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-c:v", "libx264"),
+        ("-c:v", "libx264", "-bf", "6", "-x264opts", "b-pyramid=strict"),
+        ("-c:v", "libx264", "-bf", "0"),
+        ("-c:v", "libx264", "-vf", "setpts=PTS+gte(N\\,20)*2/TB", "-fps_mode", "passthrough"),
+        ("-c:v", "mpeg4", "-bf", "2"),
+        ("-c:v", "msmpeg4v3"),
+    ],
+    ids=["B-frames", "pyramid", "no B-frames", "gap", "mpeg4", "msmpeg4"],
+)
+def test_avi_has_the_times_that_ffmpeg_gives_it(options: tuple[str, ...], tmp_path: Path) -> None:
+    """AVI keeps decoding times alone; what the library calls times of H.264 pictures there goes back and forth."""
+    path = tmp_path / "film.avi"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=2", *options, path)
+    found = by_backend("pyav", path)
+    assert found.frames == by_ffmpeg(path)
+    assert found.summary is not None
+    assert (len(found.frames), found.summary.frames_dropped) == (50, 0)
+
+
+@pytest.mark.parametrize(
+    "name", ["wrap.ts", "late.ogv", "blu.m2ts", "subtitles.mkv", "timecode.mov", "ac3.ts", "mp3.flv"]
+)
+def test_other_streams_and_odd_clocks_begin_as_ffmpeg_says(name: str, picture: Path, tmp_path: Path) -> None:
+    """A clock that wraps (a transport stream's every 26.5 hours), subtitles before the film, time codes."""
+    path, subtitles = tmp_path / name, tmp_path / "subtitles.srt"
+    subtitles.write_text("1\n00:00:00,500 --> 00:00:01,500\nwords\n")
+    sound = ("-f", "lavfi", "-i", "sine=frequency=440:duration=4")
+    options: dict[str, tuple[str, ...]] = {
+        "wrap.ts": (*sound, "-c:v", "copy", "-c:a", "aac", "-output_ts_offset", "95442"),
+        "late.ogv": (*sound, "-c:v", "libtheora", "-q:v", "9", "-c:a", "libvorbis", "-output_ts_offset", "50"),
+        "blu.m2ts": (*sound, "-c:v", "copy", "-c:a", "ac3"),
+        "subtitles.mkv": ("-i", str(subtitles), "-c:v", "copy", "-c:s", "srt", "-output_ts_offset", "30"),
+        "timecode.mov": (*sound, "-c:v", "copy", "-c:a", "aac", "-timecode", "01:00:00:00"),
+        "ac3.ts": (*sound, "-c:v", "copy", "-c:a", "ac3"),
+        "mp3.flv": (*sound, "-c:v", "copy", "-c:a", "libmp3lame", "-ar", "44100", "-output_ts_offset", "7"),
+    }
+    ffmpeg("-i", picture, *options[name], path)
+    times, probed = shown(path)
+    assert probed.container_start_seconds == pytest.approx(said_start(path), abs=1e-6)
+    assert len(times) == FRAMES
+    for number, seconds in times.items():
+        assert abs(seconds - number / RATE) <= MP3_PRIMING_SECONDS
 
 
 def test_where_no_start_is_known_ticks_count_from_zero() -> None:
