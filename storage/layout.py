@@ -52,6 +52,8 @@ def folder_faults(place: str) -> tuple[str, ...]:
         )
     if not place.strip():
         return ("is empty; name a folder",)
+    if place.startswith("~"):
+        return (f"is {place!r}, which only a shell understands; write that folder out, or ${{HOME}} in workflows.cfg",)
     try:
         above = next(path for path in (Path(place).absolute(), *Path(place).absolute().parents) if path.exists())
         return () if above.is_dir() else (f"is no folder: {above} is a file",)

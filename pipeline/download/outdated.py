@@ -33,14 +33,15 @@ def outdated(
     With a folder: it has a file for the video that the verdict is not about. With a site: the verdict is about a
     folder. Videos that are done stay done. Raises SystemicFault if the folder cannot be read.
     """
+    folder = None if source.folder is None else video_folder(source.folder)
     for video_id, verdict in verdicts.items():
         if verdict.state is State.DONE or verdict.reason in _ASKED_BY_A_PERSON:
             continue
-        if source.folder is None:
+        if folder is None:
             if _is_of_a_folder(video_id, verdict, layout, shard):
                 yield video_id
             continue
-        found = video_folder(source.folder).candidates(file_names(video_id, asked_as.get(video_id, ())))
+        found = folder.candidates(file_names(video_id, asked_as.get(video_id, ())))
         if not found:
             continue
         known = read_record(layout.media_record(video_id, shard))
