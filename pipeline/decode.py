@@ -52,7 +52,7 @@ class Summary:
     clock_jumps: int
     """Places where the stream's clock jumped and was made to go on, as ffmpeg does: joined recordings, flipped bits."""
     file_damage: str
-    """What the file lacks by its own sizes and lengths, in words; empty if nothing."""
+    """What the file lacks by its own sizes and lengths, and what its demuxer complains of, in words; else empty."""
     first_pts_seconds: float
     end_seconds: float
     """When the last frame ends."""
@@ -167,6 +167,7 @@ class Decoding:
         told = (
             missing(self._path),
             index if index_end > size_bytes else "",
+            self._tally.complaints.told,
             str(self._lacking() or ""),
             unread(self.probe.container, size_bytes, self._tally),
         )

@@ -124,7 +124,7 @@ def shown_packets(path: Path, probed: Probe, tally: Tally) -> Shown:
     pts: list[int] = []
     durations: list[int] = []
     try:
-        with open_container(path, probed.container) as container:
+        with open_container(path, probed.container, tally.complaints) as container:
             for packet in film_packets(container, film_of(container, probed.stream_index), tally):
                 if packet.is_corrupt or packet.pts is None:
                     raise ReaderFailed("packets that are damaged or have no time")
@@ -133,6 +133,8 @@ def shown_packets(path: Path, probed: Probe, tally: Tally) -> Shown:
                     durations.append(packet.duration or 0)
     except av.error.FFmpegError as error:
         raise ReaderFailed("packets that cannot be read") from error
+    if tally.complaints.count:
+        raise ReaderFailed(f"its demuxer complains: {tally.complaints.first}")
     if tally.clock_jumps:
         raise ReaderFailed("a clock that jumps")
     shown = _sorted(np.array(pts, np.int64), np.array(durations, np.int64))

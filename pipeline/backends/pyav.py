@@ -154,7 +154,7 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
     turned = signs[0] == 0
     clock = probed.clock
     index, last = 0, None
-    with open_container(path, probed.container) as container:
+    with open_container(path, probed.container, tally.complaints) as container:
         for picture in av_frames(container, film_of(container, probed.stream_index), tally):
             ticks = _decoding_time(picture, last) if probed.container == "avi" else _time(picture)
             last = ticks

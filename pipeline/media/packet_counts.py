@@ -45,7 +45,7 @@ class Count:
     longest_seconds: float = 0.0
     """From the first packet's start to the last one's end, of all streams."""
     lacks: str = ""
-    """What all streams together lack of the length that the file states for them, in words."""
+    """What the demuxer complains of, and what all streams together lack of the length stated for them, in words."""
     problem: str = ""
 
 
@@ -54,14 +54,19 @@ def count(path: Path) -> Count:
     container = sniff(path)
     if container is None:
         return Count(False, problem="no container we open")
+    tally = Tally()
     try:
-        with open_container(path, container) as opened:
+        with open_container(path, container, tally.complaints) as opened:
             film = choose_stream(opened, path)
             if film is None:
                 return Count(False, problem="no video stream")
-            said, tally = declared(opened, film, container), Tally()
+            said = declared(opened, film, container)
             covered_seconds = _covered_seconds(opened, film, tally)
-            lacks = (str(file_lacks(said.file_seconds, tally) or ""), unread(container, path.stat().st_size, tally))
+            lacks = (
+                tally.complaints.told,
+                str(file_lacks(said.file_seconds, tally) or ""),
+                unread(container, path.stat().st_size, tally),
+            )
             return Count(
                 opens=True,
                 packets=tally.packets,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import av.container
@@ -19,6 +19,8 @@ import av.packet
 import av.stream
 import av.video.frame
 import av.video.stream
+
+from pipeline.media.complaints import Complaints
 
 JUMPING_CONTAINERS = frozenset({"mpegts", "ogg"})
 """Where ffmpeg expects clocks that jump (`AVFMT_TS_DISCONT`)."""
@@ -59,6 +61,8 @@ class Tally:
     """When the last such packet ends."""
     end_byte: int = 0
     """Where the last packet ends in the file, in containers of `ONE_LENGTH_CONTAINERS`."""
+    complaints: Complaints = field(default_factory=Complaints)
+    """Of the demuxer, while it opened the file and read it."""
     salvaged_by: str = ""
     """What took over from a backend that could not go on, from where, and why."""
     beat: Callable[[], None] = lambda: None
@@ -66,7 +70,7 @@ class Tally:
     @property
     def damaged(self) -> bool:
         """Whether anything was found broken so far."""
-        return self.decode_errors + self.damaged_packets + self.damaged_pictures > 0
+        return self.decode_errors + self.damaged_packets + self.damaged_pictures + self.complaints.count > 0
 
     def start_over(self, salvaged_by: str) -> None:
         """Forget the counts of a pass that another one replaces."""
@@ -99,7 +103,7 @@ def _counted(
     opened: av.container.InputContainer, film: av.video.stream.VideoStream, tally: Tally, *, others: bool
 ) -> Iterator[Packet]:
     ticks = [float(stream.time_base or 0) for stream in opened.streams]
-    for packet in _every_packet(opened, () if others else (film,)):
+    for packet in _every_packet(opened, () if others else (film,), tally.complaints):
         tally.beat()
         if packet.size == 0:
             continue
@@ -116,14 +120,24 @@ def _counted(
             yield packet
 
 
-def _every_packet(opened: av.container.InputContainer, streams: tuple[av.stream.Stream, ...]) -> Iterator[Any]:
+def _every_packet(
+    opened: av.container.InputContainer, streams: tuple[av.stream.Stream, ...], complaints: Complaints
+) -> Iterator[Any]:
     """Packets of these streams; of all, where none is named."""
-    for _ in range(MAX_RETRIES):
+    packets, retries = opened.demux(*streams), 0
+    while True:
         try:
-            yield from opened.demux(*streams)
+            with complaints:
+                packet = next(packets, None)
         except av.error.BlockingIOError:
-            continue  # nothing here blocks: the demuxer skipped something, and goes on behind it
-        return
+            # Nothing here blocks: the demuxer skipped something, and goes on behind it.
+            packets, retries = opened.demux(*streams), retries + 1
+            if retries > MAX_RETRIES:
+                return
+            continue
+        if packet is None:
+            return
+        yield packet
 
 
 class _Clock:

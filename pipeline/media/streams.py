@@ -15,6 +15,7 @@ import av.error
 import av.stream
 import av.video.stream
 
+from pipeline.media.complaints import Complaints
 from pipeline.media.container_formats import sniff
 
 LISTED_STREAMS = 32
@@ -47,13 +48,14 @@ class OtherStream:
     """A cover, or thumbnails of chapters: never the film."""
 
 
-def open_container(path: Path, container: str) -> av.container.InputContainer:
-    """Open with exactly this demuxer, from this one file. Raises av.error.FFmpegError.
+def open_container(path: Path, container: str, complaints: Complaints | None = None) -> av.container.InputContainer:
+    """Open with exactly this demuxer, from this one file; its `complaints` are counted. Raises av.error.FFmpegError.
 
     Titles and names of streams may be in any encoding: they are never read, so what is not UTF-8 in them is replaced.
     """
     only = {"protocol_whitelist": "file", "format_whitelist": container}
-    return av.open(f"file:{path.absolute()}", format=container, options=only, metadata_errors="replace")
+    with complaints or Complaints():
+        return av.open(f"file:{path.absolute()}", format=container, options=only, metadata_errors="replace")
 
 
 def choose_stream(opened: av.container.InputContainer, path: Path) -> av.video.stream.VideoStream | None:

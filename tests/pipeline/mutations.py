@@ -2,9 +2,10 @@
 
     python -m tests.pipeline.mutations VIDEO --count 200 --seed 1
 
-makes a small copy of VIDEO in each of four containers, `count` damaged ones of each, and a shard of all that are of one
-container with a whole video after every tenth. Ends with status 1 if a damaged video has fewer rows than ffmpeg decodes
-pictures and nothing says so, if a whole one ends otherwise than alone, or if the parent of the decoder fails.
+makes a small copy of VIDEO in each container, `count` damaged ones of each, and a shard of all that are of one of them,
+with a whole video after every tenth. Ends with status 1 if a damaged video has fewer rows than ffmpeg decodes pictures
+and nothing says so, if a whole one ends otherwise than alone, or if the parent of the decoder fails. What is told of
+besides: videos that have fewer rows than before they were damaged, where neither ffmpeg nor anybody else notices.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ CONTAINERS = {
     "mkv": ("-c:v", "libx264", "-c:a", "aac"),
     "webm": ("-c:v", "libvpx", "-b:v", "150k", "-c:a", "libopus"),
     "ts": ("-c:v", "libx264", "-c:a", "aac"),
+    "flv": ("-c:v", "libx264", "-c:a", "aac"),
+    "avi": ("-c:v", "mpeg4", "-c:a", "mp3"),
+    "ogv": ("-c:v", "libtheora", "-c:a", "libvorbis"),
 }
 BYSTANDER_EVERY = 10
 FFMPEG_SECONDS = 60
@@ -88,10 +92,12 @@ class Outcome:
     noted: int = 0
     """Done, with a note of what was lost."""
     fewer: int = 0
-    """Done with fewer rows than ffmpeg decodes pictures, and noted."""
+    """Done with fewer rows than there were, and noted."""
     refused: dict[str, int] = field(default_factory=dict)
     silent: list[str] = field(default_factory=list)
     """Files with fewer rows than ffmpeg decodes pictures, and no note."""
+    unnoticed: list[str] = field(default_factory=list)
+    """Files with fewer rows than there were, and no note; ffmpeg decodes no more."""
     bystanders: int = 0
     touched: list[str] = field(default_factory=list)
     """Whole videos that ended otherwise than alone."""
@@ -102,11 +108,15 @@ class Outcome:
 
     def __str__(self) -> str:
         refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items())) or "none"
-        return (
-            f"{self.container:5} {self.files} damaged files: {self.done} done ({self.noted} with a note, {self.fewer} "
-            f"with fewer rows than ffmpeg), refused: {refused}; fewer rows without a note: {len(self.silent)} "
-            f"{' '.join(self.silent)}; bystanders touched: {len(self.touched)} of {self.bystanders}"
+        parts = (
+            f"{self.container}: {self.files} damaged files, {self.done} done",
+            f"{self.noted} with a note, of which {self.fewer} have fewer rows than before",
+            f"refused: {refused}",
+            f"fewer rows than ffmpeg without a note: {len(self.silent)} {' '.join(self.silent)}".rstrip(),
+            f"fewer rows than before, noticed by nobody: {len(self.unnoticed)} {' '.join(self.unnoticed)}".rstrip(),
+            f"bystanders touched: {len(self.touched)} of {self.bystanders}",
         )
+        return "; ".join(parts)
 
 
 def small_copy(video: Path, path: Path) -> None:
@@ -141,14 +151,14 @@ def campaign(video: Path, container: str, count: int, seed: int, folder: Path) -
         if number % BYSTANDER_EVERY == BYSTANDER_EVERY - 1:
             files[f"v{number:05d}-whole"] = bystander
     entries = through_a_shard(files, folder)
-    outcome = Outcome(container)
+    outcome, before = Outcome(container), ffmpegs_pictures(whole)
     (alone,) = through_a_shard({"whole": bystander}, folder / "alone").values()
     for video_id, path in files.items():
         if path == bystander:
             outcome.bystanders += 1
             outcome.touched += [] if as_told(entries[video_id]) == as_told(alone) else [video_id]
         else:
-            judge(outcome, video_id, entries[video_id], ffmpegs_pictures(path))
+            judge(outcome, video_id, entries[video_id], ffmpegs_pictures(path), before)
     return outcome
 
 
@@ -156,17 +166,19 @@ def as_told(entry: Entry) -> tuple[object, ...]:
     return entry.verdict, entry.rows, entry.facts.get("probe"), entry.facts.get("decode")
 
 
-def judge(outcome: Outcome, video_id: str, entry: Entry, pictures: int) -> None:
+def judge(outcome: Outcome, video_id: str, entry: Entry, pictures: int, before: int) -> None:
     outcome.files += 1
     if entry.verdict.state is not State.DONE:
         outcome.refused[entry.verdict.reason] = outcome.refused.get(entry.verdict.reason, 0) + 1
         return
     outcome.done += 1
-    noted, fewer = bool(loss_of(entry)), entry.rows < pictures
-    outcome.noted += noted
-    outcome.fewer += fewer and noted
-    if fewer and not noted:
+    if loss_of(entry):
+        outcome.noted += 1
+        outcome.fewer += entry.rows < before
+    elif entry.rows < pictures:
         outcome.silent.append(f"{video_id} ({entry.rows} of {pictures})")
+    elif entry.rows < before:
+        outcome.unnoticed.append(f"{video_id} ({entry.rows} of {before})")
 
 
 def through_a_shard(files: dict[str, Path], folder: Path) -> dict[str, Entry]:

@@ -167,3 +167,21 @@ def test_joined_files_of_other_containers_tell_what_is_lost(tmp_path: Path) -> N
 def test_a_whole_flv_is_read_to_its_end(tmp_path: Path) -> None:
     flv = stream(tmp_path / "v.flv", 2)
     assert (times_and_summary(flv)[1].file_damage, examine("v", flv).damage) == ("", "")
+
+
+def test_a_demuxer_that_skips_damage_is_heard(tmp_path: Path) -> None:
+    whole = stream(tmp_path / "whole.mkv", 4, "-g", "10").read_bytes()
+    damages: dict[str, Callable[[int], bytes]] = {
+        "zeroed": lambda at: whole[:at] + bytes(300) + whole[at + 300 :],
+        "deleted": lambda at: whole[:at] + whole[at + 300 :],
+        "doubled": lambda at: whole[:at] + whole[at - 300 :],
+    }
+    for name, damage in damages.items():
+        path = tmp_path / f"{name}.mkv"
+        path.write_bytes(damage(len(whole) // 2))
+        times, summary = times_and_summary(path)
+        assert len(times) < 40
+        assert "complaints of the demuxer, first: " in summary.file_damage
+        assert "complaints of the demuxer, first: " in examine("v", path).damage
+    # What was heard of one file is not told of the next.
+    assert times_and_summary(tmp_path / "whole.mkv")[1].file_damage == ""
