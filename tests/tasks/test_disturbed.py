@@ -194,7 +194,7 @@ def test_launchers_at_once_share_the_work_or_say_that_they_cannot(turn: int, cal
     for running in launchers:
         output = running.communicate()[0]
         assert running.returncode in (0, 4), output
-        assert ("is held by process" in output) == (running.returncode == 4)
+        assert running.returncode == 0 or "is held by process" in output
         assert "Traceback" not in output
     code, output = command.run()
     assert code == 0, output
