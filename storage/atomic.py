@@ -108,9 +108,9 @@ def sweep(folder: Path, *, other_boots: bool = False) -> list[Path]:
 
 def remove(path: Path) -> None:
     """Delete a file that is superseded; fine if it is gone already. Raises SystemicFault."""
-    check_held()
     try:
         before_step(Step.UNLINK, path)
+        check_held()
         path.unlink(missing_ok=True)
     except OSError as error:
         raise disk_fault(error, path) from error
@@ -159,9 +159,9 @@ class _Draft:
 
     def finish(self, *, replace: bool) -> None:
         self._verify_and_sync()
-        check_held()
         if replace:
             before_step(Step.REPLACE, self.path)
+            check_held()
             self.temporary.replace(self.path)
         else:
             self._link()
@@ -184,6 +184,7 @@ class _Draft:
     def _link(self) -> None:
         try:
             before_step(Step.LINK, self.path)
+            check_held()
             os.link(self.temporary, self.path)
         except FileExistsError:
             self._expect_same()
@@ -198,6 +199,7 @@ class _Draft:
             if self.path.exists() or self.path.is_symlink():
                 self._expect_same()
             else:
+                check_held()
                 self.temporary.rename(self.path)
 
     def _expect_same(self) -> None:
@@ -223,6 +225,7 @@ def make_folder(folder: Path) -> None:
         return
     make_folder(folder.parent)
     before_step(Step.FOLDER, folder)
+    check_held()
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
 

@@ -96,6 +96,7 @@ def _write_whole(descriptor: int, path: Path, pieces: list[memoryview]) -> None:
     try:
         while pieces:
             atomic.before_step(Step.WRITE, path)
+            check_held()
             written = os.writev(descriptor, pieces[:_PIECES_AT_ONCE])
             while pieces and written >= pieces[0].nbytes:
                 written -= pieces.pop(0).nbytes

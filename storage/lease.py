@@ -144,7 +144,7 @@ class _Held:
     def is_ours(self) -> bool:
         """Whether the file under our name is the one that we made."""
         sight = look(self.path)
-        return sight is not None and sight.file == self.counter.file and sight.record == self._mine
+        return sight is not None and self._is_mine(sight)
 
     def release(self) -> None:
         """Remove it; raises LeaseLost if it is not ours any more."""
@@ -162,13 +162,17 @@ class _Held:
             raise self.lost
         self.path.unlink()
 
+    def _is_mine(self, sight: Sight) -> bool:
+        return sight.record == self._mine and self.counter.wrote(sight)
+
     def _look(self) -> None:
-        sight = look(self.path)
-        self._looked_at = time.monotonic()
-        if sight is None:
-            self.lost = LeaseLost(self.path, "")
-        elif sight.file != self.counter.file or sight.record != self._mine:
-            self.lost = LeaseLost(self.path, sight.holder)
+        with self._raising:
+            sight = look(self.path)
+            self._looked_at = time.monotonic()
+            if sight is None:
+                self.lost = LeaseLost(self.path, "")
+            elif not self._is_mine(sight):
+                self.lost = LeaseLost(self.path, sight.holder)
 
     def _rise(self) -> None:
         with self._raising:

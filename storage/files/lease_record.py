@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,9 @@ LOOK_SECONDS = 1.0
 """Between two looks of a process that waits for a lease."""
 LONGEST_GAP_SECONDS = 15.0
 """Between two looks no more than this counts as watched: a watcher may have been suspended together with the holder."""
-_NO_BEATS = "000000000000"
+_NO_BEATS = "000000000000.00000000"
+"""A number, and eight digits drawn anew for each: a machine that was copied with a running holder on it goes on with
+the same numbers."""
 _LARGEST_RECORD_BYTES = 4096
 
 
@@ -118,16 +121,24 @@ class Counter:
     def __init__(self, descriptor: int, record: Record) -> None:
         self._descriptor = descriptor
         self._offset = record.to_bytes().index(_NO_BEATS.encode())
-        self._beats = 0
+        self._count = 0
+        self._said = {_NO_BEATS}
         status = os.fstat(descriptor)
         self.file = status.st_dev, status.st_ino
         """As in `Sight`."""
 
     def rise(self) -> None:
         """Raise it, and wait until others can see that. Raises OSError."""
-        self._beats += 1
-        os.pwrite(self._descriptor, f"{self._beats:0{len(_NO_BEATS)}d}".encode(), self._offset)
+        self._count += 1
+        beats = f"{self._count:012d}.{secrets.token_hex(4)}"
+        self._said.add(beats)  # if the next lines fail, nobody knows what the file says
+        os.pwrite(self._descriptor, beats.encode(), self._offset)
         os.fsync(self._descriptor)
+        self._said = {beats}
+
+    def wrote(self, sight: Sight) -> bool:
+        """Whether this is our file, and says what we wrote last."""
+        return sight.file == self.file and sight.beats in self._said
 
     def close(self) -> None:
         """Raise it no more."""

@@ -30,9 +30,9 @@ from tests.conftest import REPOSITORY
 from tests.storage.samples import race
 
 HOLDER = """
-import sys
+import os, signal, sys
 from pathlib import Path
-from storage import journal, spool
+from storage import atomic, journal, spool
 from storage.atomic import adopt, publish, remove
 from storage.errors import LeaseLost
 from storage.files import lease_record
@@ -46,7 +46,18 @@ def adopted():
     (root / "features" / ".film").write_bytes(b"x")
     adopt(root / "features" / ".film", root / "features" / "film.mp4")
 
+def stopped_at(wanted):
+    # The next time this step comes, stand still before it.
+    def stop(step, path):
+        if step == wanted:
+            atomic.before_step = atomic._nothing
+            os.kill(os.getpid(), signal.SIGSTOP)
+    def arm():
+        atomic.before_step = stop
+    return arm
+
 DEEDS = {
+    **{step.name: stopped_at(step) for step in atomic.Step},
     "part": lambda: publish(root / "features" / "shard_000.p000.h5", b"x", replace=False),
     "sidecar": lambda: publish(root / "features" / "shard_000.json", b"x", replace=True),
     "settings": lambda: publish(root / "features" / "settings.json", b"x", replace=False),
@@ -136,6 +147,59 @@ def test_a_holder_that_was_stopped_loses_its_lease_and_publishes_nothing(tmp_pat
             assert ended(first) == 4
             assert files(tmp_path) == before
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "deed"),
+    [
+        ("FOLDER", "settings"),
+        ("OPEN", "part"),
+        ("FSYNC", "part"),
+        ("LINK", "part"),
+        ("REPLACE", "sidecar"),
+        ("OPEN", "record"),
+        ("WRITE", "record"),
+        ("UNLINK", "removed part"),
+    ],
+)
+def test_a_holder_that_is_stopped_in_the_middle_of_publishing_does_not_end_it(
+    tmp_path: Path, soon: None, step: str, deed: str
+) -> None:
+    with holder(tmp_path) as first:
+        if step != "FOLDER":
+            for earlier in ("sidecar", "record"):
+                assert told(first, earlier) == "done"
+        assert told(first, step) == "done"
+        assert first.stdin is not None
+        first.stdin.write(f"{deed}\n")
+        first.stdin.flush()
+        while state_of(first.pid) != "T":
+            time.sleep(0.01)
+        with lease(tmp_path / "leases" / "shard_000.lease", tell=lambda _: None):
+            before = files(tmp_path)
+            first.send_signal(signal.SIGCONT)
+            assert answer(first).startswith("lost: ")
+            assert {name: content for name, content in files(tmp_path).items() if ".tmp-" not in name} == {
+                name: content for name, content in before.items() if ".tmp-" not in name
+            }
+            assert ended(first) == 4
+
+
+def state_of(pid: int) -> str:
+    """The state of a process, as in `ps`."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize("beats", ["000000000001.00000000", "000000000000.12345678", "999999999999.00000000"])
+def test_two_copies_of_one_running_holder_find_each_other_out(tmp_path: Path, beats: str) -> None:
+    """A machine that was copied while it ran: nonce, process and file are the same, and both raise the counter."""
+    path = tmp_path / "leases" / "shard_000.lease"
+    with holder(tmp_path) as first:
+        assert told(first, "part") == "done"
+        with path.open("r+b") as file:
+            file.write(path.read_bytes().replace(b"000000000000.00000000", beats.encode()))
+        assert told(first, "sidecar").startswith(f"lost: the lease {path} belongs to process {first.pid} on ")
+        assert ended(first) == 4
 
 
 def test_a_holder_hears_of_its_loss_without_publishing(tmp_path: Path) -> None:
