@@ -6,6 +6,7 @@ import gzip
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,29 @@ def test_a_site_that_wants_slices_is_asked_for_slices(mirror: Mirror, tmp_path: 
     assert (tmp_path / "media").read_bytes() == MP4
     assert len(mirror.requests) == -(-len(MP4) // size_bytes)
     assert mirror.requests[0][1]["Range"] == f"bytes=0-{size_bytes - 1}"
+
+
+class Waiting(OpenWay):
+    """A way that waits for nothing, and notes for how long it should have."""
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.waited += [seconds] if seconds else []
+
+
+@pytest.mark.parametrize(("later_seconds", "least"), [(30, 20), (3600, 60), (-5, 0), (0, 0)])
+def test_an_address_that_becomes_good_later_is_waited_for(
+    mirror: Mirror, tmp_path: Path, later_seconds: int, least: float
+) -> None:
+    mirror.answers["abc"] = web.body(MP4)
+    later = time.time() + later_seconds if later_seconds else None
+    info = {"id": "abc", "url": mirror.template.format(id="abc"), "available_at": later}
+    source, notes, way = SourceSettings(mirror.template), _Notes(SourceSettings()), Waiting()
+    with _client(source, notes) as client:
+        _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=way)
+    assert least <= sum(way.waited) <= max(later_seconds, 0)
 
 
 def ranged(handler: web.Handler) -> None:
