@@ -22,6 +22,8 @@ from storage.layout import Layout
 
 HOUR, DAY = 1 / 3600, 1 / 86400
 GIGABYTE, TERABYTE = 1e-9, 1e-12
+MOST_DIGITS = 6
+"""More than usual, where the ends of an interval lie close."""
 WIDTH = 38
 """Of the column of names, in characters."""
 
@@ -126,14 +128,30 @@ def _processors(found: Mapping[str, Estimate], *, on_gpu: bool) -> tuple[dict[st
 
 
 def _line(what: str, estimate: Estimate, unit: str) -> str:
-    low, high = map(_number, estimate.interval)
-    return f"{what:<{WIDTH}}{_number(estimate.value):>12} {unit:<12}{low} to {high}"
+    return f"{what:<{WIDTH}}{_number(estimate.value):>12} {unit:<12}{_interval(estimate)}"
+
+
+def _interval(estimate: Estimate) -> str:
+    """With as many digits as tell its ends apart; in words where there is none."""
+    low, high = estimate.interval
+    if low == high:
+        return "measured, nothing is left open" if estimate.value else "nothing in what was built"
+    if _number(low).rstrip("0.") != _number(high).rstrip("0."):
+        return f"{_number(low)} to {_number(high)}"
+    for more in range(MOST_DIGITS):
+        digits = _digits(low) + more
+        if (start := f"{low:,.{digits}f}") != (end := f"{high:,.{digits}f}"):
+            return f"{start} to {end}"
+    return f"{_number(low)}, to more digits than are shown"
 
 
 def _number(value: float) -> str:
     """Three digits that count, at least."""
-    digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
-    return f"{value:,.{min(digits, 5)}f}"
+    return f"{value:,.{_digits(value)}f}"
+
+
+def _digits(value: float) -> int:
+    return min(5, max(0, 2 - math.floor(math.log10(value)))) if value > 0 else 0
 
 
 def _count(text: str) -> int:

@@ -19,7 +19,7 @@ from models.extractors.spec import random_seed
 from pipeline.described import variant_of
 from pipeline.extract import Variant, resolve_device
 from pipeline.media.media_file import SUFFIXES, digest
-from pipeline.media.reel import cut_reel
+from pipeline.media.reel import check_place, cut_reel
 from pipeline.weights import WeightsFolder
 from storage.catalog import Catalog, write_catalog
 from storage.errors import SettingsError
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     pass
 
 PERSON = "you"
+LONGEST_SECONDS = 86_400
 _LIKED = re.compile(r"(.+):(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
 
 
@@ -122,10 +123,10 @@ class HighlightVideo(luigi.Task):
         before_anything_starts(self._check)
 
     def _check(self) -> None:
-        if not self.seconds > 0:
-            raise SettingsError((f"--seconds is above 0, got {self.seconds}",))
-        if self.reel and Path(self.reel).exists():
-            raise SettingsError((f"{self.reel} is there already; remove it, or name another file with --reel",))
+        if not 0 < self.seconds <= LONGEST_SECONDS:
+            raise SettingsError((f"--seconds is above 0, and at most {LONGEST_SECONDS}, got {self.seconds}",))
+        if self.reel:
+            check_place(Path(self.reel))
         request = self.request()
         refuse_other_clocks(Layout(load("sample").layout.root, request.catalog().name))
 
@@ -171,6 +172,7 @@ class HighlightVideo(luigi.Task):
         for line in (*told(found, found.best_count(self.seconds)), f"json     {json_file}", f"picture  {picture}"):
             reporting.say(line)
         reporting.say(f"reel     {self.place()}")
+        reporting.say(f"length   {found.length_told(self.seconds)}")
 
 
 def settings_for(request: Request, settings: Settings) -> Settings:

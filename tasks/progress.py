@@ -52,6 +52,11 @@ class Bar:
             rate = f", {done / elapsed * 60:.1f} a minute" if elapsed >= 1 else ""
             say(f"{self._title}: {done}/{self.total} {self._unit}s{rate}{left}{noted}")
 
+    def begin(self) -> None:
+        """Say in a log that work has begun: the first unit may take long."""
+        if self._bar is None:
+            say(f"{self._title}: 0/{self.total} {self._unit}s, begun; the next line comes with the first that is done")
+
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self._bar is not None:
@@ -75,6 +80,7 @@ class Videos:
             self._bar.total = self._planned
         elif seconds:
             self._bar = Bar("videos", "video", self._planned)
+            self._bar.begin()
 
     def video(self, shard: int, video_id: str, verdict: Verdict) -> None:
         """One more video ended."""

@@ -101,6 +101,20 @@ class Prediction:
         chosen = self.spans[np.array(self.ranks) <= self.best_count(seconds)]
         return [(float(start), float(end)) for start, end in union(chosen)]
 
+    def length_told(self, seconds: float) -> str:
+        """How long the best segments are together, and why that is not `seconds`."""
+        lengths = (self.spans[:, 1] - self.spans[:, 0])[np.argsort(self.ranks)]
+        count = self.best_count(seconds)
+        total = float(lengths[:count].sum())
+        told = f"{total:.2f} of at most {seconds:g} seconds"
+        if total > seconds + 1e-9:
+            return f"{told}: the best segment alone is longer, and no segment is cut"
+        if total > seconds - 0.01:
+            return told
+        if count == len(lengths):
+            return f"{told}: that is all there is of the video"
+        return f"{told}: the next best segment, of {lengths[count]:.2f} seconds, would not fit, and no segment is cut"
+
     def table(self) -> dict[str, JSON]:
         """The same as JSON."""
         rows = zip(self.spans.tolist(), self.scores.tolist(), self.ranks, strict=True)

@@ -23,6 +23,7 @@ from pipeline.media.packet_counts import count
 from pipeline.media.streams import choose_stream, open_container
 from storage.atomic import adopt, temporary_beside
 from storage.errors import SettingsError, SystemicFault, VideoError
+from storage.faults import disk_fault
 from storage.verdicts import failed
 
 Parts = Sequence[tuple[float, float]]
@@ -36,24 +37,36 @@ def cut_reel(video: Path, parts: Parts, into: Path) -> None:
     SettingsError if `into` is there, or parts are none or outside the video; VideoError if that is none we open;
     SystemicFault, with ffmpeg's own words, if that fails.
     """
-    if into.exists():
-        raise SettingsError((f"{into} is there already; remove it, or name another file for the reel",))
+    check_place(into)
     if not parts or any(not start < end for start, end in parts):
         raise SettingsError((f"a reel has one part or more, each longer than nothing; got {list(parts)}",))
-    if into.suffix.lower() != ".mp4":
-        raise SettingsError((f"a reel is an .mp4 file, got {into.name}",))
     source = _source(video)
-    into.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(into)
     try:
-        joined = ffmpeg.output(*_cut(source, parts), str(temporary), **_OPTIONS)
+        into.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_fault(error, into.parent) from error
+    temporary = temporary_beside(into.absolute())
+    try:
+        # Said to be a file, or ffmpeg takes what stands before a colon for a protocol, and a dash for an option.
+        joined = ffmpeg.output(*_cut(source, parts), f"file:{temporary}", **_OPTIONS)
         # The streams' own clocks: `_cut` adds what they show at the container's start.
         _run(joined.global_args("-copyts"))
         if not count(temporary).packets:
             raise SettingsError((f"{video} shows nothing in {list(parts)} seconds",))
-        adopt(temporary, into)
+        adopt(temporary, into.absolute())
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(into: Path) -> None:
+    """Raise SettingsError unless a reel can be written there: an .mp4 that is not there yet, in a folder if at all."""
+    if into.exists() or into.is_symlink():
+        raise SettingsError((f"{into} is there already; remove it, or name another file for the reel",))
+    if into.suffix.lower() != ".mp4":
+        raise SettingsError((f"a reel is an .mp4 file, got {into.name}",))
+    nearest = next(folder for folder in into.absolute().parents if folder.exists())
+    if not nearest.is_dir():
+        raise SettingsError((f"{nearest} is no folder, so {into} cannot be written; name another file for the reel",))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.forecast import FILM, SURVIVORS, Estimate, Whole, extrapolate, sum_of
+from pipeline.forecast_command import Prices, _interval, told
 from pipeline.pilot import BUILDING, Floats, Pilot, find_pilot
 from pipeline.times import OF_SHARD, Times, keep
 from storage.catalog import Catalog, read_catalog, write_catalog
@@ -172,3 +175,31 @@ def test_wrong_options_are_refused(layout: Layout, wrong: list[str]) -> None:
     with pytest.raises(SystemExit) as left:
         sys.exit(main([*where, *wrong]))
     assert left.value.code == 2
+
+
+def test_no_interval_is_a_point() -> None:
+    """Of a finished catalog nothing is open, and it is said; ends that lie close are told apart by more digits."""
+    pilot, whole = Planted(3).pilot()
+    more = dict.fromkeys(("download", BUILDING, "media_bytes"), pilot.spent["decode"])
+    pilot = replace(pilot, spent={**pilot.spent, **more})
+    finished = Whole(pilot.asked, float(pilot.claimed_seconds.sum()), 0)
+    lines = list(told("tiny", pilot, finished, 250, 1, Prices(core_hour=1.0)))
+    starts = ("videos that", "their duration", "decoding", "price of cores")
+    estimates = [line for line in lines if line.startswith(starts)]
+    assert len(estimates) == 4
+    assert all(line.endswith("measured, nothing is left open") for line in estimates)
+    for other in (finished, whole):
+        lines = list(told("tiny", pilot, other, 250, 1, Prices()))
+        assert not [line for line in lines if (ends := re.search(r"(\S+) to (\S+)$", line)) and ends[1] == ends[2]]
+
+
+@pytest.mark.parametrize(
+    ("totals", "shown"),
+    [
+        ([2.0, 2.0, 2.0], "measured, nothing is left open"),
+        ([0.0, 0.0, 0.0], "nothing in what was built"),
+        ([100.0, 100.0001, 99.9999], "99.9998 to 100.0002"),
+    ],
+)
+def test_an_interval_in_words(totals: list[float], shown: str) -> None:
+    assert _interval(Estimate(np.array(totals))) == shown

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.media.reel import cut_reel
+from pipeline.media.reel import check_place, cut_reel
 from storage.errors import SettingsError, VideoError
 from tests.pipeline.videos import coded_video, ffmpeg, read_code
 
@@ -85,3 +85,36 @@ def test_nothing_is_overwritten_and_no_half_reel_stays(tmp_path: Path) -> None:
         cut_reel(tmp_path / "list.mp4", [(0.0, 1.0)], tmp_path / "other.mp4")
     assert not (tmp_path / "other.mp4").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"video.mp4", "reel.mp4", "broken.mp4", "list.mp4"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a:b.mp4",
+        "12:30.mp4",
+        "-reel.mp4",
+        "-y.mp4",
+        "file:x.mp4",
+        "%03d.mp4",
+        "a b'c\"d.mp4",
+        "\u6f22.MP4",
+        "?x=1#y.mp4",
+    ],
+)
+def test_a_reel_may_have_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named from the folder it is to lie in, as people do."""
+    coded_video(tmp_path / "video.mp4", 20)
+    (tmp_path / "video.mp4").rename(tmp_path / f"of {name}.mp4")
+    monkeypatch.chdir(tmp_path)
+    cut_reel(Path(f"of {name}.mp4"), [(0.5, 0.8)], Path(name))
+    assert codes(tmp_path / name) == [5, 6, 7]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"of {name}.mp4"])
+
+
+@pytest.mark.parametrize(
+    ("place", "told"), [("x.mkv", "is an .mp4"), ("file/x.mp4", "is no folder"), ("-", "is an .mp4")]
+)
+def test_where_no_reel_can_be_is_told_before_anything_is_made(place: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SettingsError, match=told):
+        check_place(tmp_path / place)

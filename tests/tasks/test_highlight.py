@@ -82,6 +82,8 @@ def test_a_new_video_becomes_a_timeline_and_a_reel(files: Path, place: Path) -> 
         assert [stream.type for stream in reel.streams] == ["video", "audio"]
         shown = sum(1 for _ in reel.decode(video=0)) / 12
     assert 5 <= shown <= 10.1
+    assert re.search(r"^length   [\d.]+ of at most 10 seconds", ended.stdout, re.MULTILINE)
+    assert ended.stderr.index("videos: 0/2 videos, begun") < ended.stderr.index("videos: 2/2 videos")
     best = sorted(segment["rank"] for segment in table["segments"] if segment["rank"] <= 2)
     assert ended.stdout.count(" *\n") == len(best)
     again = luigi(place, files, *liked)

@@ -122,6 +122,17 @@ def test_the_best_segments_in_the_order_of_time() -> None:
     assert found.best(1.0) == [(5.0, 10.0)]
 
 
+def test_a_reel_that_is_shorter_than_asked_says_why() -> None:
+    """Segments of 5, 5 and 3.87 seconds, the last one best."""
+    found = prediction([0.1, 0.2, 0.9], 13.87)
+    assert found.length_told(10) == (
+        "8.87 of at most 10 seconds: the next best segment, of 5.00 seconds, would not fit, and no segment is cut"
+    )
+    assert found.length_told(8.87) == "8.87 of at most 8.87 seconds"
+    assert found.length_told(60) == "13.87 of at most 60 seconds: that is all there is of the video"
+    assert found.length_told(2) == "3.87 of at most 2 seconds: the best segment alone is longer, and no segment is cut"
+
+
 def test_a_timeline_is_a_picture() -> None:
     for scores in ([0.1, 0.9, 0.4], [0.0, 0.0, 0.0]):
         with Image.open(io.BytesIO(draw_timeline(prediction(scores, 13.0)))) as picture:
