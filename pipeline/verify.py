@@ -19,8 +19,9 @@ from models.extractors.numerics import JUMPING, allowed, rounding
 from models.extractors.spec import ArraySpec, Extractor
 from models.extractors.table import EXTRACTORS
 from pipeline.decoder import ChildDecoder, Decoder, FrameEvent, WindowEvent
+from pipeline.download.video_folder import files_in
 from pipeline.extract import Variant, resolve_device, rows_of
-from pipeline.media.media_file import SUFFIXES, Media
+from pipeline.media.media_file import KEPT_SUFFIXES, Media
 from pipeline.processors import processor_kind
 from pipeline.proof import prove
 from pipeline.weights import WeightsFolder, file_sha256
@@ -225,15 +226,14 @@ def media_of(reader: VariantReader, layout: Layout, video_id: str, folders: Sequ
     shard, entry = next((n, one.entries[video_id]) for n, one in reader.sidecars.items() if video_id in one.entries)
     source = entry.facts.get("source")
     wanted = str(source.get("sha256")) if isinstance(source, dict) else ""
-    kept = [layout.media_file(video_id, shard, suffix) for suffix in SUFFIXES]
-    given = [folder / f"{video_id}{suffix}" for folder in folders for suffix in SUFFIXES]
-    there = [path for path in (*kept, *given) if path.is_file()]
+    kept = [layout.media_file(video_id, shard, suffix) for suffix in KEPT_SUFFIXES]
+    there = [*(path for path in kept if path.is_file()), *files_in(folders, video_id)]
     for path in there:
         if file_sha256(path) == wanted:
             return Media(path, wanted, path.stat().st_size)
     if there:
         return Gap(video_id, ANOTHER, f"{', '.join(map(str, there))} has not the sha256 {wanted[:12]} of its features")
-    where = ", ".join(dict.fromkeys(str(path.parent) for path in (*kept, *given)))
+    where = ", ".join(dict.fromkeys(map(str, (kept[0].parent, *folders))))
     return Gap(video_id, MISSING, f"its file of sha256 {wanted[:12]} is not in {where}; name its folder with --media")
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.child_processes.hang_watch import Allowed, Hung
 from pipeline.child_processes.run_to_end import run_to_end
+from pipeline.download.video_folder import files_in
 from pipeline.media.media_file import read_record
 from storage.account import Entry
 from storage.catalog import read_catalog
@@ -93,7 +94,7 @@ def _file_of(layout: Layout, video_id: str, shard: int, entry: Entry, media: Seq
     source = entry.facts.get("source")
     size_bytes = source.get("size_bytes") if isinstance(source, dict) else None
     places = [layout.media_file(video_id, shard, suffix)]
-    places += [folder / f"{video_id}{suffix}" for folder in (layout.sources, *media)]
+    places += files_in((layout.sources, *media), video_id)
     return next((path for path in places if path.is_file() and path.stat().st_size == size_bytes), None)
 
 

@@ -21,6 +21,8 @@ from storage.errors import SystemicFault
 
 LACKS = "the folder has no "
 """What the detail of `not_found` begins with, where a folder was searched."""
+FEWEST_IN_BRACKETS = 6
+"""A name of fewer characters in brackets may be anything: `Title [720].mp4`, `[0012]`."""
 _SETTLED_NS = 2_000_000_000
 """A folder that changed less than this before it was listed may have changed again within one tick of its clock."""
 _UNFINISHED = re.compile(r"\.(part|ytdl|temp|tmp|crdownload|download|aria2|filepart|partial)$", re.IGNORECASE)
@@ -72,11 +74,13 @@ class VideoFolder:
         """The files that may be the video with these names, best first.
 
         A file of exactly such a name comes before `Title [name]`, as yt-dlp names files; then the order of `names`
-        counts, then that of `SUFFIXES`, then the alphabet.
+        counts, then that of `SUFFIXES`, then the alphabet. In brackets short names are not looked for.
         """
         found: list[tuple[tuple[int, int, int, str], str]] = []
         for kind, known in enumerate((self._by_stem, self._by_bracket)):
             for place, name in enumerate(names):
+                if kind and len(name) < FEWEST_IN_BRACKETS:
+                    continue
                 for file in known.get(name, ()):
                     suffix = f".{file.rpartition('.')[2].lower()}"
                     found.append(((kind, place, _ORDER[suffix], file), file))
@@ -97,7 +101,9 @@ class VideoFolder:
         """Why the video is not found, in words: the names that were looked for, and what is there instead."""
         wanted = " or ".join(names[:-1])
         others = sorted({file for name in names for file in self._others.get(name, ())})
-        told = f"{LACKS}{wanted} with a suffix of videos, nor '... [{names[0]}]' with one"
+        told = f"{LACKS}{wanted} with a suffix of videos"
+        if len(names[0]) >= FEWEST_IN_BRACKETS:
+            told += f", nor '... [{names[0]}]' with one"
         if not others:
             return told
         unfinished = any(_UNFINISHED.search(file) or _ONE_STREAM.search(Path(file).stem) for file in others)
@@ -121,6 +127,12 @@ def file_names(video_id: str, asked_as: tuple[str, ...]) -> tuple[str, ...]:
     """What a video's file may be called, without its suffix."""
     # Copies of ActivityNet name a file v_<id>, so that no name begins with a dash.
     return (video_id, *asked_as, f"v_{video_id}")
+
+
+def files_in(folders: Iterable[Path], video_id: str) -> list[Path]:
+    """The files that may be a video's, best first, in those of the folders that are there."""
+    names = file_names(video_id, ())
+    return [one.path for folder in folders if folder.is_dir() for one in video_folder(folder).candidates(names)]
 
 
 def is_new(found: Iterable[Candidate], seen: Sequence[SeenFile]) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.download.outdated import outdated
-from pipeline.download.video_folder import VideoFolder, file_names, video_folder
+from pipeline.download.video_folder import VideoFolder, file_names, files_in, video_folder
 from pipeline.media.media_file import Media, read_record
 from storage.errors import SystemicFault, VideoError
 from storage.layout import Layout
@@ -68,6 +68,20 @@ def test_names_that_are_the_videos(folder: Path, name: str) -> None:
 )  # fmt: skip
 def test_names_that_are_not(folder: Path, name: str) -> None:
     assert named(folder, name) == []
+
+
+def test_short_names_are_not_looked_for_in_brackets(folder: Path) -> None:
+    for name in ("Clip [720].mp4", "v_0720.mkv", "0720.webm", "Clip [0720].mp4"):
+        (folder / name).write_bytes(MP4)
+    listed = VideoFolder(folder)
+    assert [one.path.name for one in listed.candidates(file_names("0720", ("720",)))] == ["0720.webm", "v_0720.mkv"]
+    assert listed.lacks(file_names("0721", ())) == "the folder has no 0721 with a suffix of videos"
+
+
+def test_other_commands_find_the_same_files(folder: Path, tmp_path: Path) -> None:
+    named(folder, f"T [{ID}].MP4", f"{ID}.M2TS")
+    found = files_in([tmp_path / "absent", folder], ID)
+    assert [path.name for path in found] == [f"{ID}.M2TS", f"T [{ID}].MP4"]
 
 
 def test_of_several_files_the_order_is_stated(folder: Path) -> None:
