@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.convert_child import REFUSED
 from storage.atomic import publish, size_and_sha256
 from storage.errors import IntegrityError, SystemicFault, UntrustedFile
@@ -182,6 +183,8 @@ class _Child:
         words = said[-2000:].decode("utf-8", "replace").strip()
         if code == REFUSED:
             raise UntrustedFile(self._source, f"is refused, nothing in it was run: {words}")
+        if fault := ended_by_order(code):
+            raise fault
         if code < 0 or "MemoryError" in words:
             raise UntrustedFile(self._source, f"is refused: reading it needs more than it may take ({code}). {words}")
         raise SystemicFault(f"the child that reads weights failed ({code}): {words}")

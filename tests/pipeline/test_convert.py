@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from models.weights import load_converted
+from pipeline import convert
 from pipeline.convert import Pin, converted, facts_file, facts_of
 from storage.errors import IntegrityError, SystemicFault, UntrustedFile
 from tests.models import official
@@ -114,3 +116,13 @@ def test_payloads_by_hand_are_many() -> None:
     forms = 3
     assert (len(calls("x")) * 6 + len(by_hand("x"))) * forms >= 36
     assert io.BytesIO(wrapped(b".", "zip")).read(2) == b"PK"
+
+
+@pytest.mark.parametrize("order", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_a_child_that_was_told_to_stop_says_nothing_of_the_weights(tmp_path: Path, order: str) -> None:
+    words = [sys.executable, "-c", f"import os, signal; os.kill(os.getpid(), signal.{order})"]
+    told = rf"a child was ended by {order}\. Nothing was lost; run again"
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        child = convert._Child(tmp_path / "weights.pt", running)
+        with pytest.raises(SystemicFault, match=told):
+            child.facts()
