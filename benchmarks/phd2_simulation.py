@@ -116,7 +116,7 @@ class NoDecoder:
             yield WindowEvent(0, Window((row,), row * self.row_seconds, (row + 1) * self.row_seconds))
         frames = round(30 * seconds)
         probe = Probe("mov,mp4", "h264", 0, 640, 360, (1, 0, 0, 1), "yuv420p", (1, 15360), frames, seconds, 30.0, 0.0)
-        yield DecodeEnd(probe, Summary(frames, frames, 0, 0, frames, 0, 0, 0.0, seconds, seconds, (), 0, ""))
+        yield DecodeEnd(probe, Summary(frames, frames, 0, 0, frames, 0, 0, 0, 0, "", 0.0, seconds, seconds, (), 0, ""))
 
     def close(self) -> None:
         """There is nothing."""

@@ -54,10 +54,11 @@ class Summary:
     file_damage: str
     """What the file lacks by its own sizes and lengths, and what its demuxer complains of, in words; else empty."""
     first_pts_seconds: float
+    """When the first frame is shown, in seconds since the container's start, as all times here."""
     end_seconds: float
     """When the last frame ends."""
     covered_seconds: float
-    """From the first frame's start to the last one's end, without the gaps between."""
+    """From the first frame's start to the last one's end, without the gaps between; alike in every container."""
     gaps_seconds: tuple[tuple[float, float], ...]
     """Stretches `[start, end)` that a damaged stream has no picture for, in order, at most `coverage.MAX_GAPS`."""
     gaps_unlisted: int

@@ -70,9 +70,13 @@ def _film_seconds(
     opened: av.container.InputContainer, film: av.video.stream.VideoStream, whole: float | None, container: str
 ) -> float | None:
     base = float(film.time_base or 0)
-    if container not in ONE_LENGTH_CONTAINERS:
-        return whole if film.duration is None else film.duration * base
     start = (film.start_time or 0) * base
+    if container not in ONE_LENGTH_CONTAINERS:
+        if film.duration is None:
+            return whole
+        # A fragmented mp4, whose header counts no frames: FFmpeg then gives the instant at which the last one ends.
+        in_fragments = container == "mov" and not film.frames
+        return _from_start(film.duration * base, start) if in_fragments else film.duration * base
     tagged = _tagged_seconds(film)
     if tagged is not None and (whole is None or tagged <= whole + LEAST_TOLERANCE_SECONDS):
         return _from_start(tagged, start)

@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.decode import Decoding
 from pipeline.decoder import InlineDecoder, PlacementEvent, WindowEvent
+from pipeline.download.integrity import examine
 from pipeline.media.clock import Clock
 from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
 from pipeline.media.reel import cut_reel
@@ -183,6 +184,23 @@ def test_other_streams_and_odd_clocks_begin_as_ffmpeg_says(name: str, picture: P
     assert len(times) == FRAMES
     for number, seconds in times.items():
         assert abs(seconds - number / RATE) <= MP3_PRIMING_SECONDS
+
+
+@pytest.mark.parametrize("late_seconds", [0, 500, 40_000])
+def test_a_live_recording_in_fragments_is_as_long_as_its_film(late_seconds: int, picture: Path, tmp_path: Path) -> None:
+    """Fragments state times of the recording: FFmpeg calls the instant of the end the length of the film."""
+    late = ("-output_ts_offset", late_seconds) if late_seconds else ()
+    dash = ("-f", "dash", "-seg_duration", "1", "-single_file", "1")
+    ffmpeg("-i", picture, "-c", "copy", *map(str, late), *dash, tmp_path / "film.mpd")
+    path = tmp_path / "film-stream0.mp4"
+    times, probed = shown(path)
+    assert probed.container_start_seconds == pytest.approx(late_seconds, abs=0.3)
+    assert [round(seconds * RATE) for seconds in times.values()] == list(times)
+    assert probed.header_seconds == pytest.approx(FRAMES / RATE, abs=0.3)
+    summary = by_backend("pyav", path).summary
+    assert summary is not None
+    assert summary.gaps_seconds == ()
+    assert examine("film", path).damage == ""
 
 
 def test_where_no_start_is_known_ticks_count_from_zero() -> None:
