@@ -227,16 +227,20 @@ class KeypointRCNN(nn.Module):
             best_proposals([one[number] for one, _ in per_level], [two[number] for _, two in per_level], size)
             for number in range(len(pictures))
         ]
+        classified = self.classified(maps, proposals)
         found = [
             best_persons(*one, size, score_threshold=rules.score_threshold, nms_threshold=rules.nms_threshold)
-            for one in self.classified(maps, proposals)
+            for one in classified
         ]
         kept = [_kept(*one, size, original, rules) for one, original in zip(found, originals, strict=True)]
         joints = self._joints(maps, [boxes for boxes, _ in kept])
         persons = []
-        for (_, scored), (places, features), original in zip(kept, joints, originals, strict=True):
+        for number, ((_, scored), (places, features), original) in enumerate(zip(kept, joints, originals, strict=True)):
             scale = places.new_tensor((original[1] / size[1], original[0] / size[0], 1.0))  # of x, of y, of the score
-            persons.append(Persons(scored, places * scale, features))
+            seen = Persons(scored, places * scale, features)
+            proposed = [output[number] for level in per_level for output in level]
+            is_finite = all(bool(output.isfinite().all()) for output in (*proposed, *classified[number]))
+            persons.append(seen if is_finite else _unknown(seen))
         return persons
 
     def _normalised(self, pictures: Tensor) -> Tensor:
@@ -263,6 +267,15 @@ class KeypointRCNN(nn.Module):
         joints = decode_joints(heatmaps, every)
         read = features_at_joints(features, joints, every)
         return list(zip(torch.split(joints, counts), torch.split(read, counts), strict=True))
+
+
+def _unknown(seen: Persons) -> Persons:
+    """A single person, no number in it: of a picture in which the network computed what is no number.
+
+    Detectron2 drops such boxes silently: a picture that a broken network saw would look like one without persons.
+    """
+    arrays = (seen.boxes, seen.joints, seen.joint_features)
+    return Persons(*(array.new_full((1, *array.shape[1:]), torch.nan) for array in arrays))
 
 
 def _kept(

@@ -8,6 +8,7 @@ Letters: B pictures, N boxes. Sizes are (height, width) in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -89,6 +90,18 @@ def best_detections(boxes: Tensor, scores: Tensor, choice: Choice) -> list[Tenso
     found = torch.cat((centres - halves, centres + halves, score, classes[picture, place, None].to(boxes.dtype)), 1)
     counts = torch.bincount(picture, minlength=len(boxes)).tolist()
     return [_unsuppressed(some, choice) for some in torch.split(found, counts)]
+
+
+def unknown_where_not_finite(detections: Sequence[Tensor], *outputs: Tensor) -> list[Tensor]:
+    """Each picture's detections; a single one, no number in it, where the network's own `(B, ...)` outputs hold what is
+    no number.
+
+    Thresholds and suppression drop such boxes silently: a picture that a broken network saw would look like an empty
+    one.
+    """
+    finite = torch.stack([output.flatten(1).isfinite().all(1) for output in outputs]).all(0)
+    pairs = zip(detections, finite.tolist(), strict=True)
+    return [found if is_finite else found.new_full((1, 6), torch.nan) for found, is_finite in pairs]
 
 
 def _unsuppressed(found: Tensor, choice: Choice) -> Tensor:

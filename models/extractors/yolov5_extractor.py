@@ -27,6 +27,7 @@ from models.extractors.yolov5_boxes import (
     letterbox_on_device,
     to_frame,
     to_frame_by_rounded_size,
+    unknown_where_not_finite,
 )
 from models.extractors.yolov5_network import YOLOv5
 from models.extractors.yolov5_weights import initialise, load_tensors
@@ -82,6 +83,7 @@ class TorchDetector:
         size = (pictures.shape[2], pictures.shape[3])
         found = best_detections(outputs["boxes"], outputs["scores"], self.choice)
         detections = [self.back(one, size, frame_size) for one, frame_size in zip(found, frame_sizes, strict=True)]
+        detections = unknown_where_not_finite(detections, outputs["boxes"], outputs["scores"])
         return Seen({name: outputs[name] for name in MAPS}, detections)
 
 

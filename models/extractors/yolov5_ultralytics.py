@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from models.extractors.yolov5 import MAPS, YOLOv5Settings
-from models.extractors.yolov5_boxes import Size
+from models.extractors.yolov5_boxes import Size, unknown_where_not_finite
 from models.extractors.yolov5_extractor import Seen
 
 
@@ -68,4 +68,4 @@ class UltralyticsDetector:
         )
         for found, frame_size in zip(detections, frame_sizes, strict=True):
             found[:, :4] = scale_boxes(tuple(pictures.shape[2:]), found[:, :4], frame_size)
-        return Seen(dict(zip(MAPS, raw["feats"], strict=True)), detections)
+        return Seen(dict(zip(MAPS, raw["feats"], strict=True)), unknown_where_not_finite(detections, prediction))
