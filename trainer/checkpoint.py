@@ -71,6 +71,8 @@ def read_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
         tensors = {name: tensor.to(device) for name, tensor in load(raw).items()}
     except (SafetensorError, ValueError, RecursionError) as error:
         raise IntegrityError(path, f"is no checkpoint: {error}") from error
+    if strange := [key for key in ("about", "state") if not isinstance(header.get(key), dict)]:
+        raise IntegrityError(path, f"is a checkpoint whose {strange[0]} is {str(header.get(strange[0]))[:100]!r}")
     try:
         return Checkpoint(header["about"], _restored(header["state"], tensors))
     except (KeyError, TypeError, AttributeError, ValueError) as error:

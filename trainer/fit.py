@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from storage.atomic import remove, size_and_sha256
-from storage.errors import LookupFailed, SettingsError
+from storage.errors import IntegrityError, LookupFailed, SettingsError
 from storage.features.time_origin import MEANINGS
 from storage.fingerprint import fingerprint
 from storage.layout import Layout
@@ -39,6 +39,8 @@ from trainer.rounds import RoundLoader, RoundSettings
 from trainer.score import score
 from trainer.stages import Fitting, run_stages
 from trainer.updates import OneLoss, Rounds, Updates
+
+_ADVICE = "take the checkpoint from a copy, or train again"
 
 
 @dataclass(frozen=True)
@@ -256,12 +258,28 @@ class Restored:
 def restore(path: Path, folder: Path, device: str, asked: Sequence[str] = ()) -> Restored:
     """A finished network with the features of a catalog, and other data settings where `asked` says so.
 
-    SettingsError if the features are not those it was trained on.
+    SettingsError if the features are not those it was trained on, IntegrityError if the checkpoint does not say what a
+    network is made of, or holds another network's tensors.
     """
     checkpoint = read_checkpoint(path, device)
     about = checkpoint.about
-    recipe = restore_recipe(about["recipe_name"], about["recipe"], is_small=about["is_small"], asked=asked)
-    data = open_data(folder, recipe.data, trained_on=about["trained_on"])
-    model = recipe.spec.build(recipe.model_settings, {key: tuple(shape) for key, shape in about["shapes"].items()})
-    model.load_state_dict(checkpoint.state["model"])
+    try:
+        name, table, is_small = str(about["recipe_name"]), dict(about["recipe"]), bool(about["is_small"])
+        trained_on, weights = about["trained_on"], checkpoint.state["model"]
+        shapes = {key: tuple(shape) for key, shape in about["shapes"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(path, f"does not say what its network is made of: {error!r}; {_ADVICE}") from error
+    try:
+        recipe = restore_recipe(name, table, is_small=is_small, asked=asked)
+    except SettingsError as error:
+        if asked:
+            raise
+        raise IntegrityError(path, f"holds no recipe of this release: {'; '.join(error.faults)}; {_ADVICE}") from error
+    data = open_data(folder, recipe.data, trained_on=trained_on)
+    try:
+        model = recipe.spec.build(recipe.model_settings, shapes)
+        model.load_state_dict(weights)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise IntegrityError(path, f"does not hold the network of its recipe: {told}; {_ADVICE}") from error
     return Restored(recipe, model.to(device), data, about, checkpoint_digest(path))

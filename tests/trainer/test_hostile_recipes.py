@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from storage.errors import HighlightsError, LookupFailed, SettingsError
 from trainer import published
 from trainer.__main__ import main
+from trainer.checkpoint import Checkpoint, write_checkpoint
 from trainer.planted import PlantedSettings, plant
 from trainer.published import load_table
 from trainer.recipe import STAGE_NAMES, load_recipe
@@ -188,3 +191,63 @@ def test_a_table_is_refused_in_words(kind: str, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(HighlightsError) as raised:
         load_table("mine")
     assert told in str(raised.value)
+
+
+def about(**changes: Any) -> dict[str, Any]:
+    """What a finished network says of itself, but for `changes`; those that are ... are left out."""
+    told = {"recipe_name": "phd_sa", "recipe": {"model": {"name": "phd_sa"}}, "is_small": True, "seed": 0}
+    said = told | {"trained_on": {}, "shapes": {"c3d/pool5": [8]}} | changes
+    return {key: value for key, value in said.items() if value is not ...}
+
+
+GOOD_RECIPE = {"model": {"name": "phd_sa"}, "objective": {"name": "hinge"}}
+ABOUTS: dict[str, tuple[dict[str, Any], str]] = {
+    "without a recipe": (about(recipe=...), "does not say what its network is made of: KeyError('recipe')"),
+    "a recipe that is a number": (about(recipe=3), "does not say what its network is made of"),
+    "shapes that are a text": (about(shapes="x"), "does not say what its network is made of"),
+    "without features": (about(trained_on=...), "KeyError('trained_on')"),
+    "a model that is none": (about(recipe={"model": {"name": "x"}}), "no highlight model is called 'x'"),
+    "a setting that is none": (about(recipe={"model": {"name": "phd_sa", "x": 1}}), "holds no recipe of this release"),
+    "a momentum of nine": (about(recipe={**GOOD_RECIPE, "optimizer": {"momentum": 9.0}}), "momentum in"),
+}
+
+
+@pytest.mark.parametrize("kind", ABOUTS)
+@pytest.mark.parametrize("command", [("predict", "video"), ("score",), ("report",)])
+def test_a_checkpoint_that_says_nothing_usable_is_one_line(
+    kind: str, command: tuple[str, ...], planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, told = ABOUTS[kind]
+    write_checkpoint(tmp_path / "model.safetensors", Checkpoint(said, {"model": {"a": torch.zeros(2)}}))
+    name, *others = command
+    code = main([name, str(tmp_path / "model.safetensors"), str(planted), *others])
+    shown = capsys.readouterr()
+    assert (code, told in shown.err, shown.err.count("\n")) == (5, True, 1), shown.err
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "a bit of the length": lambda raw: bytes([raw[0] ^ 8]) + raw[1:],
+    "an enormous length": lambda raw: b"\xff" * 8 + raw[8:],
+    "a length of gigabytes": lambda raw: (2**33).to_bytes(8, "little") + raw[8:],
+    "no length": lambda raw: bytes(8) + raw[8:],
+    "a bit of the header": lambda raw: raw[:40] + bytes([raw[40] ^ 1]) + raw[41:],
+    "cut in the header": lambda raw: raw[:100],
+    "cut in the tensors": lambda raw: raw[:-3],
+    "empty": lambda raw: b"",
+    "zeros": lambda raw: bytes(len(raw)),
+    "a page": lambda raw: b"<html>sign in</html>",
+    "twice": lambda raw: raw + raw,
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_checkpoint_is_one_line(
+    kind: str, planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "model.safetensors"
+    write_checkpoint(file, Checkpoint(about(), {"model": {"a": torch.zeros(2)}}))
+    file.write_bytes(DAMAGES[kind](file.read_bytes()))
+    code = main(["predict", str(file), str(planted), "video"])
+    shown = capsys.readouterr()
+    assert (code, shown.out, shown.err.count("\n")) == (5, "", 1), shown.err
+    assert str(file) in shown.err
