@@ -81,6 +81,10 @@ class Pace:
         self._window_start = time.monotonic()
         self._got_bytes = 0
 
+    def excuse(self, seconds: float) -> None:
+        """So long it was not the body that was waited for, but an answer; that has a deadline of its own."""
+        self._window_start += seconds
+
     def before_read(self, deadline: Deadline) -> None:
         """Allow one window for the next bytes. Raises TimeoutError when the whole transfer takes too long."""
         left = self._end - time.monotonic()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
@@ -151,11 +152,13 @@ class Transfer:
             headers["Range"] = f"bytes={start}-{end}"
         if known.at and known.is_old:
             headers["If-Range"] = known.version
+        asked_at = time.monotonic()
         try:
             response = self._want.ask(headers)
         except RangeRefused as refusal:
             self._ask_for_range = False
             raise _BeginAnew(f"the server refuses to continue ({refusal})") from refusal
+        self._pace.excuse(time.monotonic() - asked_at)
         try:
             if response.status == http.client.PARTIAL_CONTENT:
                 return self._part_came(response, file, known, start if "Range" in headers else None)

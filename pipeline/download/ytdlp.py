@@ -184,9 +184,9 @@ def _transfer(
     limits = Limits(
         source.max_bytes, source.socket_timeout_seconds, source.min_bytes_per_second, source.transfer_seconds
     )
-    transfer = Transfer(part, want, limits)
     if wait := _wait_until_available(info):
         way.sleep(wait)
+    transfer = Transfer(part, want, limits)  # its clock runs from here on
     # A media address handed out for a few hours answers 404 when it is stale; that says nothing about the video.
     with _in_our_words(video_id, notes, target, transfer, address_expires=source.is_youtube):
         transfer.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pipeline.download.fetch import SourceSettings, fetch
 from storage.errors import SystemicFault, VideoError
 from storage.layout import Layout
 from tests.pipeline import mirror as web
-from tests.pipeline.mirror import MP4, Mirror
+from tests.pipeline.mirror import MP4, Handler, Mirror
 from tests.pipeline.network_faults import FAULTS, WHOLE, unmeasured
 
 
@@ -49,6 +50,22 @@ def test_a_damaged_file_is_taken_only_after_all_attempts_and_with_its_loss(mirro
     # Its header, kept whole by faststart, declares 20 frames and 2 s; half of the bytes hold about half of them.
     assert f"says it ends at byte {len(MP4):,}, the file has {len(MP4) // 2:,}" in str(media.facts["damage"])
     assert fetch("abc", layout=layout, shard=0, source=source_at(mirror.template)) == media
+
+
+def test_a_server_that_takes_its_time_before_a_quick_body_is_no_drip(mirror: Mirror, tmp_path: Path) -> None:
+    def slow(handler: Handler) -> None:
+        for piece in (b"HTTP/1.1 200 OK\r\n", b"Content-Type: video/mp4\r\n", b"Content-Length: %d\r\n\r\n" % len(MP4)):
+            time.sleep(0.8)
+            handler.wfile.write(piece)
+        handler.wfile.write(MP4[:100])
+        time.sleep(0.1)
+        handler.wfile.write(MP4[100:])
+
+    mirror.answers["abc"] = slow
+    # The headers take longer than a window, in which 4,000 bytes must come, and the first hundred come alone.
+    source = SourceSettings(mirror.template, attempts=1, socket_timeout_seconds=2, min_bytes_per_second=2000)
+    media = fetch("abc", layout=Layout(tmp_path, "phd2"), shard=0, source=source)
+    assert media.path.read_bytes() == MP4
 
 
 def test_a_damaged_file_without_a_header_is_no_video(mirror: Mirror, tmp_path: Path) -> None:
