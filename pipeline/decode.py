@@ -165,9 +165,10 @@ class Decoding:
         """What downloads are judged by, told of every file: those of a folder are not refused for it."""
         size_bytes, index_end = self._path.stat().st_size, self.probe.index_end
         index = f"its index knows pictures up to byte {index_end:,}, the file has {size_bytes:,}"
+        cut = missing(self._path)
         told = (
-            missing(self._path),
-            index if index_end > size_bytes else "",
+            cut,
+            index if index_end > size_bytes and not cut else "",
             self._tally.complaints.told,
             str(self._lacking() or ""),
             unread(self.probe.container, size_bytes, self._tally),

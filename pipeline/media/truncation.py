@@ -1,7 +1,8 @@
 """Does a media file end where its own container says it ends? To the byte, from sizes written in the file.
 
-Reads headers and never a frame. Finds every cut, however small, in containers that state their size. A live Matroska
-states none, but its elements do; cut between two of them it looks whole, and only counts may tell.
+Reads headers and never a frame; of a transport stream those of all its packets. Finds every cut, however small, in
+containers that state their size. A live Matroska states none, but its elements do; cut between two of them it looks
+whole, and only counts may tell.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pipeline.media.container_formats import HEAD_BYTES, TS_PACKET_BYTES, sniff,
 
 _LARGEST_OGG_PAGE = 65536
 _LARGEST_SIDX = 1 << 20
+_TS_SYNC = b"\x47"
+_TS_CHUNK_PACKETS = 8192
 _LONGEST_EBML_HEAD = 12
 _FLV_TAGS = (8, 9, 18)
 _SEGMENT = b"\x18\x53\x80\x67"
@@ -146,9 +149,14 @@ def _ogg(file: BinaryIO, size_bytes: int) -> str:
 
 
 def _mpegts(file: BinaryIO, size_bytes: int) -> str:
-    packet_bytes, _ = ts_layout(file.read(HEAD_BYTES)) or (TS_PACKET_BYTES, 0)
-    rest = size_bytes % packet_bytes
-    return f"the last packet has {rest} of {packet_bytes} bytes" if rest else ""
+    packet_bytes, offset = ts_layout(file.read(HEAD_BYTES)) or (TS_PACKET_BYTES, 0)
+    if rest := size_bytes % packet_bytes:
+        return f"the last packet has {rest} of {packet_bytes} bytes"
+    file.seek(0)
+    chunks = iter(lambda: file.read(packet_bytes * _TS_CHUNK_PACKETS), b"")
+    packets = size_bytes // packet_bytes
+    begun = sum(chunk[offset::packet_bytes].count(_TS_SYNC) for chunk in chunks)
+    return f"{packets - begun} of its {packets:,} packets do not begin as packets do" if begun < packets else ""
 
 
 _CHECKS: dict[str | None, Callable[[BinaryIO, int], str]] = {

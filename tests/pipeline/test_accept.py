@@ -169,3 +169,19 @@ def test_an_index_that_knows_pictures_behind_the_end(tmp_path: Path) -> None:
     path.write_bytes(open_ended[:-40])
     assert missing(path) == ""
     assert "its index knows pictures up to byte" in examine("v", path).damage
+
+
+def test_a_transport_stream_with_a_hole_of_whole_packets_is_not_whole(tmp_path: Path) -> None:
+    path = tmp_path / "v.ts"
+    ffmpeg(*PICTURE, "-c:v", "libx264", "-pix_fmt", "yuv420p", path)
+    whole = path.read_bytes()
+    assert missing(path) == ""
+    at = len(whole) // 188 // 2 * 188
+    path.write_bytes(whole[:at] + bytes(188 * 3) + whole[at + 188 * 3 :])
+    assert missing(path) == f"3 of its {len(whole) // 188:,} packets do not begin as packets do"
+    camcorder = tmp_path / "v.m2ts"
+    ffmpeg(*PICTURE, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-mpegts_m2ts_mode", "1", "-f", "mpegts", camcorder)
+    whole = camcorder.read_bytes()
+    assert missing(camcorder) == ""
+    camcorder.write_bytes(whole[: 192 * 9] + bytes(192) + whole[192 * 10 :])
+    assert missing(camcorder) == f"1 of its {len(whole) // 192:,} packets do not begin as packets do"
