@@ -21,7 +21,7 @@ from storage.sidecar import read_sidecar
 from tests.storage.samples import commit_tracks, make_store, make_track
 
 
-def _media(layout: Layout, video_id: str, shard: int) -> tuple[Path, Path]:
+def _media(layout: Layout, video_id: str, shard: int) -> None:
     record, file = layout.media_record(video_id, shard), layout.media_file(video_id, shard, ".mp4")
     content = f"the pictures of {video_id}".encode()
     fields: dict[str, JSON] = {"asked": "http://127.0.0.1/{id}", "state": "done", "suffix": ".mp4", "facts": {}}
@@ -29,33 +29,50 @@ def _media(layout: Layout, video_id: str, shard: int) -> tuple[Path, Path]:
     file.write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
     record.write_bytes(encode_media_record({**fields, "sha256": sha256, "size_bytes": len(content)}))
-    return record, file
 
 
 class Store:
     """A store of two shards with media, and where one file of each kind lies, and another of its kind."""
 
-    def __init__(self, root: Path) -> None:
-        self.variant = make_store(root, part_bytes=1500)
-        self.folder = self.variant.folder.parents[1]
-        self.layout = Layout(root, self.folder.name)
-        catalog = read_catalog(self.folder)
-        media = [_media(self.layout, catalog.shard_ids(shard)[-1], shard) for shard in range(2)]
-        index.refresh(self.variant)
-        self.truth = tracks(self.variant)
-        accounts = [read_sidecar(self.variant, shard) for shard in range(2)]
+    def __init__(self, variant: VariantLayout) -> None:
+        self.variant = variant
+        self.folder = variant.folder.parents[1]
+        layout = Layout(self.folder.parent, self.folder.name)
+        last = [read_catalog(self.folder).shard_ids(shard)[-1] for shard in range(2)]
+        records = [layout.media_record(video_id, shard) for shard, video_id in enumerate(last)]
+        files = [layout.media_file(video_id, shard, ".mp4") for shard, video_id in enumerate(last)]
+        self.truth = tracks(variant)
+        accounts = [read_sidecar(variant, shard) for shard in range(2)]
         self.in_first_parts = {i for one in accounts if one is not None for i in one.live_in(one.parts[0].file)}
         self.files: dict[str, tuple[Path, Path]] = {
-            "part": (self.variant.part(0, 0), self.variant.part(1, 0)),
-            "checksums": (self.variant.checksums("shard_000.p000.h5"), self.variant.checksums("shard_001.p000.h5")),
-            "sidecar": (self.variant.sidecar(0), self.variant.sidecar(1)),
-            "index": (self.variant.index_file, self.variant.sidecar(0)),
-            "settings": (self.variant.settings_file, self.folder / "catalog.json"),
+            "part": (variant.part(0, 0), variant.part(1, 0)),
+            "checksums": (variant.checksums("shard_000.p000.h5"), variant.checksums("shard_001.p000.h5")),
+            "sidecar": (variant.sidecar(0), variant.sidecar(1)),
+            "index": (variant.index_file, variant.sidecar(0)),
+            "settings": (variant.settings_file, self.folder / "catalog.json"),
             "table": (self.folder / "videos.csv", self.folder / "users.csv"),
-            "catalog": (self.folder / "catalog.json", self.variant.settings_file),
-            "media record": (media[0][0], media[1][0]),
-            "media": (media[0][1], media[1][1]),
+            "catalog": (self.folder / "catalog.json", variant.settings_file),
+            "media record": (records[0], records[1]),
+            "media": (files[0], files[1]),
         }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> VariantLayout:
+    """What every test damages a copy of."""
+    root = tmp_path_factory.mktemp("whole")
+    variant = make_store(root, part_bytes=1500)
+    layout = Layout(root, "sample")
+    for shard in range(2):
+        _media(layout, read_catalog(layout.folder).shard_ids(shard)[-1], shard)
+    index.refresh(variant)
+    return variant
+
+
+@pytest.fixture
+def store(whole: VariantLayout, tmp_path: Path) -> Store:
+    copied = Path(shutil.copytree(whole.folder.parents[1], tmp_path / "sample"))
+    return Store(VariantLayout(copied / "features" / whole.folder.name, whole.variant, whole.fingerprint))
 
 
 def tracks(variant: VariantLayout) -> dict[str, str]:
@@ -102,9 +119,8 @@ KEEPS_ALL = {"checksums", "index", "media record", "media"}
     "kind", ["part", "checksums", "sidecar", "index", "settings", "table", "catalog", "media record", "media"]
 )
 def test_a_repair_ends_clean_or_says_what_it_cannot_mend(
-    tmp_path: Path, kind: str, damage: Callable[[Path, Path], None], capsys: pytest.CaptureFixture[str]
+    store: Store, kind: str, damage: Callable[[Path, Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = Store(tmp_path)
     path, other = store.files[kind]
     damage(path, other)
     code = main(["audit", "--repair", "--media", str(store.folder)])
@@ -127,8 +143,7 @@ def test_a_repair_ends_clean_or_says_what_it_cannot_mend(
         assert store.truth.keys() - found.keys() <= store.in_first_parts
 
 
-def test_a_rolled_back_sidecar_and_a_stale_index_are_put_right(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_a_rolled_back_sidecar_and_a_stale_index_are_put_right(store: Store) -> None:
     catalog = read_catalog(store.folder)
     kept = {path: path.read_bytes() for path in (store.variant.sidecar(0), store.variant.index_file)}
     again = make_track(catalog.shard_ids(0)[-1], 6, salt="again")
@@ -142,8 +157,7 @@ def test_a_rolled_back_sidecar_and_a_stale_index_are_put_right(tmp_path: Path) -
     assert tracks(store.variant) == truth
 
 
-def test_a_shard_of_which_nothing_is_left_is_done_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(tmp_path)
+def test_a_shard_of_which_nothing_is_left_is_done_again(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     for path in store.variant.folder.glob("shard_001.*"):
         path.unlink()
     with pytest.raises(IntegrityError, match="is lost"):
@@ -153,8 +167,7 @@ def test_a_shard_of_which_nothing_is_left_is_done_again(tmp_path: Path, capsys: 
     assert 0 < len(tracks(store.variant)) < len(store.truth)
 
 
-def test_several_damages_at_once_are_mended_together(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_several_damages_at_once_are_mended_together(store: Store) -> None:
     for kind, damage in (("part", _flip), ("checksums", _swap), ("index", _cut), ("media", _empty)):
         damage(*store.files[kind])
     store.variant.sidecar(1).unlink()
