@@ -3,7 +3,7 @@
     ROOT/<catalog>/catalog.json  videos.csv users.csv links.csv annotations.csv groups.csv  sources/
     ROOT/<catalog>/videos/012/v_<id>.<hash>.mp4 + .json         media, and what became of asking for it
     ROOT/<catalog>/features/<variant>-<fp>/settings.json
-    ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.h5    immutable part
+    ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.h5    immutable part; says since when its seconds count
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.sums  checksums of the part's blocks
     ROOT/<catalog>/features/<variant>-<fp>/shard_012.json       sidecar: the only file ever replaced
     ROOT/<catalog>/features/<variant>-<fp>/index.bin            what all sidecars say, to open them quickly

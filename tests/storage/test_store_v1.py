@@ -16,6 +16,7 @@ from storage import FeatureStore
 from storage.audit import audit
 from storage.catalog import read_catalog
 from storage.errors import SettingsError
+from storage.features.sealing import seal_store
 from storage.features.time_origin import common_origin, refuse_to_extend
 from storage.reader import PartReader
 from storage.records import CONTAINER_START, STREAM_CLOCK, Array, FeatureTrack, Ragged
@@ -114,6 +115,15 @@ def test_a_lost_sidecar_is_made_anew_with_the_origin_of_its_parts(folder: Path, 
     found = FeatureStore(folder)[variant]
     assert found.time_origins == {STREAM_CLOCK}
     assert found.digest() == EXPECTED["variants"][variant]["digest"]
+
+
+def test_sealing_it_keeps_its_origin_and_its_rows(folder: Path) -> None:
+    assert sum("checked whole, and given checksums" in line for line in seal_store(folder)) == 4
+    store = FeatureStore(folder)
+    assert set(store.time_origins().values()) == {frozenset([STREAM_CLOCK])}
+    for variant in VARIANTS:
+        _check(store[variant], EXPECTED["variants"][variant])
+    assert [report for report in audit(folder, deep=True) if not report.is_clean] == []
 
 
 def test_one_training_never_mixes_two_origins() -> None:
