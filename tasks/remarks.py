@@ -68,13 +68,21 @@ def _read(layout: VariantLayout, shard: int) -> dict[str, JSON]:
     return {name: {i: told for i, entry in entries.items() if (told := tell(entry))} for name, tell in _TOLD.items()}
 
 
+TELL_DURATIONS = ("mov", "avi")
+"""Containers whose index knows every picture and how long it stands: alone, a gap in one of them is no loss."""
+
+
 def loss_of(entry: Entry) -> str:
     """What a damaged video lost, in words; empty for a whole one."""
     decode = entry.facts.get("decode")
     if not entry.is_done or not isinstance(decode, dict):
         return ""
     counts = {name: value for name, value in decode.items() if isinstance(value, int)}
-    return "; ".join([*_lost_pictures(counts), *_doubts(counts), *_gaps(decode), *_file_damage(entry)])
+    sure = [*_lost_pictures(counts), *_doubts(counts)]
+    of_file = [*_file_damage(entry)]
+    probe = entry.facts.get("probe")
+    stands_still = isinstance(probe, dict) and probe.get("container") in TELL_DURATIONS
+    return "; ".join([*sure, *(_gaps(decode) if sure or of_file or not stands_still else ()), *of_file])
 
 
 def _lost_pictures(counts: Mapping[str, int]) -> Iterator[str]:

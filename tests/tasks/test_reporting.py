@@ -47,6 +47,14 @@ def test_every_loss_is_told(found: dict[str, Any], words: str) -> None:
     assert loss_of(Entry(failed("unreadable"), facts={"decode": {**WHOLE, **found}})) == ""
 
 
+@pytest.mark.parametrize(("container", "alone"), [("mov", False), ("avi", False), ("matroska", True), ("mpegts", True)])
+def test_a_picture_that_stands_still_is_no_loss_where_the_index_says_so(container: str, alone: bool) -> None:
+    gap = {**WHOLE, "gaps_seconds": [[1.0, 3.5]]}
+    assert bool(loss_of(Entry(DONE, facts={"decode": gap, "probe": {"container": container}}))) is alone
+    broken = loss_of(Entry(DONE, facts={"decode": {**gap, "decode_errors": 1}, "probe": {"container": container}}))
+    assert "for 2.50 s in 1 places" in broken
+
+
 def test_what_a_download_lacks_is_told_once() -> None:
     cut: dict[str, Any] = {"decode": {**WHOLE, "file_damage": "cut"}, "source": {"damage": "cut"}}
     assert loss_of(Entry(DONE, facts=cut)) == "cut"
