@@ -18,17 +18,23 @@ import pytest
 import torch
 
 from models import registry
+from models.extractors.c3d_network import LAYOUTS
+from models.extractors.keypoint_rcnn_network import KeypointRCNN
+from models.extractors.keypoint_rcnn_weights import expected_shapes
 from models.extractors.spec import EveryFrame, ExtractorSpec
+from models.extractors.tased_network import TasedNet
 from models.extractors.yolov5_weights import expected_tensors
 from pipeline.__main__ import main
 from pipeline.download.transfer import OVERLAP_BYTES
 from pipeline.extract import Variant
 from pipeline.weights import WeightsFolder, listed, names_in, ready, undoing
 from storage.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
+from tests.conftest import REPOSITORY
 from tests.models import official
 from tests.pipeline.tiny import TinySettings
 
 NAME = "yolov5nu.pt"
+S3D_GOLDEN = REPOSITORY / "tests" / "models" / "goldens" / "tased_training.json"
 SHAPES = expected_tensors("n", "u")
 
 
@@ -305,3 +311,40 @@ def test_a_wrong_pin_of_an_earlier_version_is_told_with_the_way_out(tmp_path: Pa
     with pytest.raises(SettingsError, match=r"there is nothing to forget of yolov5nu\.pt in .*: nothing is pinned"):
         folder.forget(NAME)
     assert json.loads(folder.lock_file.read_text())["weights"] == {}
+
+
+def shapes_under(name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what is published under a registered name of a large network."""
+    with torch.device("meta"):
+        if name == "model_final_a6e10b.pkl":
+            return expected_shapes(KeypointRCNN())
+        if name.startswith("c3d"):
+            return dict(next(layout.shapes for layout in LAYOUTS if layout.name == name))
+        tased = {key: tuple(tensor.shape) for key, tensor in TasedNet().state_dict().items()}
+    if name == "TASED_updated.pt":
+        return {f"module.{key}": shape for key, shape in tased.items()}
+    return {key: tuple(shape) for key, shape in json.loads(S3D_GOLDEN.read_text())["s3d_shapes"].items()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "TASED_updated.pt",
+        "S3D_kinetics400.pt",
+        pytest.param("model_final_a6e10b.pkl", marks=pytest.mark.slow),
+        pytest.param("c3d.pickle", marks=pytest.mark.slow),
+        pytest.param("c3d-pretrained.pth", marks=pytest.mark.slow),
+    ],
+)
+def test_the_right_file_of_every_network_is_taken(name: str, tmp_path: Path) -> None:
+    """Up to half a gigabyte is written and read. With a tensor less it is refused."""
+    shapes, folder, file = shapes_under(name), folder_of(tmp_path), tmp_path / "file.pt"
+    tensors = {key: torch.zeros(shape, dtype=torch.float16) for key, shape in shapes.items()}
+    file.write_bytes(official.saved(tensors))
+    assert folder.admit(name, file, "imported") == folder.file(name)
+    folder.forget(name)
+    del tensors[next(key for key in tensors if key.endswith("weight"))]
+    file.write_bytes(official.saved(tensors))
+    with pytest.raises(UntrustedFile, match="is missing"):
+        folder.admit(name, file, "imported")
+    assert folder.pin(name) is None
