@@ -43,7 +43,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.close_connection = True
         self.server.requests.append((self.path, dict(self.headers)))
-        self.server.answers.get(self.path.removeprefix("/").partition("?")[0], status(404))(self)
+        asked = self.path.removeprefix("/")
+        answers = self.server.answers
+        (answers.get(asked) or answers.get(asked.partition("?")[0]) or status(404))(self)
 
     def do_HEAD(self) -> None:
         self.close_connection = True
