@@ -22,7 +22,7 @@ from pipeline.doctor import Level, examine_machine
 from pipeline.download.source import YOUTUBE, SourceSettings
 from pipeline.weights import WeightsFolder, listed, names_in
 from storage.commands import run_and_exit
-from storage.errors import HighlightsError, SettingsError
+from storage.errors import HighlightsError, IntegrityError, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.verify import Comparison
@@ -70,11 +70,15 @@ def _fetch_weights(options: argparse.Namespace) -> int:
 
 
 def _import_weights(options: argparse.Namespace) -> int:
-    folder = WeightsFolder(options.weights_root)
+    folder, code = WeightsFolder(options.weights_root), FIT
     for name, path in names_in(options.file, options.name):
         _accept(WEIGHTS[name], accepted=options.accept_licence)
-        print(f"{name} is at {folder.admit(name, path, 'imported')}")
-    return FIT
+        try:
+            print(f"{name} is at {folder.admit(name, path, 'imported')}")
+        except IntegrityError as error:  # the others of a folder may be right
+            print(error, file=sys.stderr)
+            code = UNFIT
+    return code
 
 
 def _forget_weights(options: argparse.Namespace) -> int:

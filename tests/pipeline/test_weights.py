@@ -194,6 +194,22 @@ def test_a_folder_is_imported_by_the_names_in_it(tmp_path: Path) -> None:
         names_in(tmp_path / "absent", "")
 
 
+def test_a_wrong_file_of_a_folder_does_not_keep_the_right_ones_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "given" / "v7.0").mkdir(parents=True)
+    for name in ("v7.0/yolov5n.pt", NAME):
+        (tmp_path / "given" / name).write_bytes(CONTENT)
+    (tmp_path / "given" / "TASED_updated.pt").write_bytes(b"<html>sign in</html>")
+    arguments = ["import", str(tmp_path / "given"), "--accept-licence", "--weights-root", str(tmp_path / "weights")]
+    assert main(["weights", *arguments]) == 1
+    said = capsys.readouterr()
+    assert f"{NAME} is at" in said.out
+    assert "is not v7.0/yolov5n.pt, and is not taken" in said.err
+    assert "TASED_updated.pt: is refused" in said.err
+    assert json.loads(folder_of(tmp_path).lock_file.read_text())["weights"].keys() == {NAME}
+
+
 def test_a_setting_names_a_file_or_a_row(tmp_path: Path) -> None:
     folder, file = folder_of(tmp_path), tmp_path / NAME
     file.write_bytes(CONTENT)
