@@ -14,7 +14,8 @@ from models.extractors.spec import ArraySpec, Extractor, ExtractorSpec, FramesAt
 CLIP_FRAMES = 32
 MAP_HEIGHT, MAP_WIDTH = 224, 384
 MIN_DRIFTING_BLOCK = 8
-"""Unpooling moves single values by a pixel or four when the last bits change; blocks of so many pixels hide that."""
+"""Unpooling moves single values by a pixel or four when what it reads changes by more than rounding; blocks of so many
+pixels hide that."""
 BLOCKS = (1, 2, 4, 8, 16, 32)
 
 

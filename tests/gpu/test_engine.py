@@ -35,8 +35,8 @@ from tests.gpu.test_nvdec import FRAMES, encoded
 
 pytestmark = pytest.mark.gpu
 NETWORKS = [name for name, spec in EXTRACTORS.items() if spec.needs_weights]
-NEAR = {"tased": Drift(5e-3, 5e-2), "keypoint_rcnn": Drift(5e-3, 5e-2, 0.01)}
-"""Near-ties of unpooling and of heatmaps flip; all others within 1e-4."""
+NEAR = {"tased": Drift(1e-3, 2e-2), "keypoint_rcnn": Drift(5e-3, 5e-2, 0.01)}
+"""Unpooling amplifies rounding, near-ties of heatmaps flip; all others within 1e-4."""
 
 
 def built(name: str, device: str, **others: Any) -> Extractor:

@@ -14,7 +14,7 @@ import torch
 
 from models.extractors import c3d_network, compute, golden, keypoint_rcnn_extractor, tased_network, yolov5_extractor
 from models.extractors.drift import drifts
-from models.extractors.numerics import Drift
+from models.extractors.numerics import rounding
 from models.extractors.table import EXTRACTORS
 
 MODULES = {
@@ -64,7 +64,7 @@ def test_rows_are_those_of_the_window_alone(name: str, resize: str, together: li
     alone = [extractor.extract([window]) for window in windows]
     reference = {array: [row[array][0] for row in alone] for array in found}
     for array, drift in drifts(reference, found).items():
-        near = Drift(5e-3, 5e-2) if name == "tased" else Drift(1e-4, 1e-3)
+        near = rounding(name, array, settings)
         assert not drift.exceeds(near), f"{array}: {drift}"
 
 
