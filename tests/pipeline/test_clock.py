@@ -28,7 +28,7 @@ FRAMES, RATE = 40, 10
 PRIMING_SECONDS = 0.024
 """A transport stream or FLV hands out AAC's priming samples as sound, so that its picture begins so much later, in
 players too."""
-MP3_PRIMING_SECONDS = 0.06
+MP3_PRIMING_SECONDS = 0.026
 
 CONTAINERS = ("mp4", "mkv", "webm", "ts", "flv", "mov", "cut.mkv")
 SOUNDS = ("silent", "sound", "sound_late", "picture_late")
