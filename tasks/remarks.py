@@ -138,9 +138,7 @@ def choice_of(entry: Entry) -> str:
     if not left:
         return ""
     film = f"{probe.get('stream_index')} ({probe.get('codec')}, {probe.get('width')}x{probe.get('height')})"
-    return (
-        f"stream {film} was read, as ffmpeg does; not {', '.join(left)}: `ffmpeg -map 0:N -c copy` makes a file of one"
-    )
+    return f"stream {film} was read; not {', '.join(left)}: `ffmpeg -map 0:N -c copy` makes a file of one"
 
 
 def rescaling_of(entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""Opens a file with one demuxer, and says which of its streams is the film: the one that ffmpeg would choose.
+"""Opens a file with one demuxer, and says which of its streams is the film: the one that ffmpeg would choose, no cover.
 
 A file may hold several video streams: a cover, a preview, thumbnails, a second camera. Refuses to know packets' times
 and pictures.
@@ -6,6 +6,7 @@ and pictures.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,9 @@ LISTED_STREAMS = 32
 # ffmpeg's own weights (`map_auto_video` in fftools/ffmpeg_mux_init.c), in pixels.
 _HAS_PACKETS_PIXELS = 100_000_000
 _IS_DEFAULT_PIXELS = 5_000_000
+
+_STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "tiff", "gif", "jpeg2000"}
+"""What covers are kept in. Of these only a stream of a single picture is a cover: MJPEG films have many."""
 
 PROBED_BYTES = 5_000_000
 PROBED_SECONDS = 5.0
@@ -59,18 +63,21 @@ def open_container(path: Path, container: str, complaints: Complaints | None = N
 
 
 def choose_stream(opened: av.container.InputContainer, path: Path) -> av.video.stream.VideoStream | None:
-    """The video stream that `ffmpeg -i FILE` would take; None where there is none but covers.
+    """The video stream that `ffmpeg -i FILE` would take, covers aside; None where there is none but covers.
 
     That is the one of most pixels; to be marked as default counts 5 million of them, to have a packet among the first
     of the file 100 million; of equals the first one. A stream that nothing here decodes is taken only if there is no
-    other. `path` is what was opened.
+    other. Beside a stream that moves, a single still picture is a cover, also where no flag says so: ffmpeg would take
+    it, since its own Matroska muxer marks the first stream as default. `path` is what was opened.
     """
     moving = [stream for stream in opened.streams.video if not _is_attached_picture(stream)]
     if len(moving) < 2:
         return next(iter(moving), None)
     known = [stream for stream in moving if _has_decoder(stream)]
-    begun = _begun(path, {stream.index for stream in known})
-    return max(known or moving, key=lambda stream: _score(stream, begun))  # the first of equals
+    packets = _first_packets(path, {stream.index for stream in known})
+    if any(count > 1 for count in packets.values()):
+        known = [stream for stream in known if not _is_still_picture(stream, packets)]
+    return max(known or moving, key=lambda stream: _score(stream, packets))  # the first of equals
 
 
 def film_of(opened: av.container.InputContainer, index: int) -> av.video.stream.VideoStream:
@@ -110,33 +117,37 @@ def _has_decoder(stream: av.stream.Stream) -> bool:
     return getattr(stream, "codec_context", None) is not None
 
 
-def _score(stream: av.video.stream.VideoStream, begun: set[int]) -> int:
+def _is_still_picture(stream: av.video.stream.VideoStream, packets: dict[int, int]) -> bool:
+    return stream.codec_context.name in _STILL_CODECS and packets.get(stream.index) == 1
+
+
+def _score(stream: av.video.stream.VideoStream, packets: dict[int, int]) -> int:
     if not _has_decoder(stream):
         return 0
     pixels = stream.codec_context.width * stream.codec_context.height
     marked = bool(stream.disposition & av.stream.Disposition.default)
-    return pixels + _HAS_PACKETS_PIXELS * (stream.index in begun) + _IS_DEFAULT_PIXELS * marked
+    return pixels + _HAS_PACKETS_PIXELS * (stream.index in packets) + _IS_DEFAULT_PIXELS * marked
 
 
-def _begun(path: Path, wanted: set[int]) -> set[int]:
-    """Those of the `wanted` streams of which a packet comes while FFmpeg would look at the file's beginning."""
+def _first_packets(path: Path, wanted: set[int]) -> dict[int, int]:
+    """Packets of the `wanted` streams that come while FFmpeg would look at the file's beginning; absent for none."""
     container = sniff(path) or ""
     limit_seconds = _PROBED_SECONDS_OF.get(container, PROBED_SECONDS)
-    found: set[int] = set()
+    found: Counter[int] = Counter()
     first_seconds: dict[int, float] = {}
     read_bytes = 0
     try:
         with open_container(path, container) as opened:
             for packet in opened.demux():
                 if packet.stream_index in wanted and packet.size:
-                    found.add(packet.stream_index)
+                    found[packet.stream_index] += 1
                 read_bytes += packet.size
                 if packet.dts is not None and packet.time_base is not None:
                     at_seconds = float(packet.dts * packet.time_base)
                     lasted = at_seconds - first_seconds.setdefault(packet.stream_index, at_seconds)
                     if lasted >= limit_seconds:
                         break
-                if found == wanted or read_bytes >= PROBED_BYTES:
+                if all(found[index] > 1 for index in wanted) or read_bytes >= PROBED_BYTES:
                     break
     except av.error.FFmpegError:
         pass  # what came before the damage is what FFmpeg sees too

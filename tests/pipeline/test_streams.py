@@ -47,9 +47,6 @@ FILES: dict[str, tuple[str, ...]] = {
     "preview-first.ogv": two(source(SMALL), source(LARGE), codec="libtheora"),
     "film-first.mkv": two(source(LARGE), source(SMALL)),
     "two-programs.ts": two(source(SMALL), source(LARGE), "-program", "title=a:st=0", "-program", "title=b:st=1"),
-    "cover-first.mkv": two(STILL, source(LARGE), *COVER, *marked("0", "0")),
-    "cover-first-marked.mkv": two(STILL, source(LARGE), *COVER, *marked("default", "0")),
-    "cover-first-attached.mkv": two(STILL, source(LARGE), *COVER, *marked("attached_pic", "0")),
     "cover-last-attached.mp4": (
         *source(LARGE),
         *STILL,
@@ -67,6 +64,15 @@ FILES: dict[str, tuple[str, ...]] = {
     # 5 million pixels are what the mark counts: 2500x2000 without it is as much as any small one with it.
     "large-beats-the-mark.mp4": two(source("2600x2000", 0.2), source(SMALL, 0.2), *marked("0", "default")),
     "the-mark-beats-large.mp4": two(source("2400x2000", 0.2), source(SMALL, 0.2), *marked("0", "default")),
+}
+# ffmpeg takes the picture: it is larger, or its Matroska muxer marked it as default.
+COVERS: dict[str, tuple[str, ...]] = {
+    "large-cover-first.mkv": two(STILL, source(LARGE), *COVER, *marked("0", "0")),
+    "cover-first-marked.mkv": two(STILL, source(LARGE), *COVER, *marked("default", "0")),
+    "cover-first-attached.mkv": two(STILL, source(LARGE), *COVER, *marked("attached_pic", "0")),
+    "cover-first.avi": two(STILL, source(LARGE), *COVER, "-c:v:1", "mpeg4"),
+    "png-cover-first.mkv": two(STILL, source(LARGE), "-c:v:0", "png"),
+    "cover-before-mjpeg-film.mkv": two(STILL, source(LARGE), "-pix_fmt", "yuvj420p", codec="mjpeg"),
 }
 
 
@@ -95,6 +101,21 @@ def test_the_film_is_the_stream_that_ffmpeg_chooses(name: str, tmp_path: Path) -
     assert {told.stream_index, *(other.index for other in told.other_streams)} == {0, 1}
 
 
+@pytest.mark.parametrize("name", COVERS)
+def test_a_single_picture_beside_a_film_is_a_cover(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    ffmpeg(*COVERS[name], path)
+    told = probe("v", path, DEFAULT_LIMITS)
+    assert chosen_here(path) == told.stream_index == 1
+    assert [other.index for other in told.other_streams] == [0]
+
+
+def test_an_mjpeg_film_is_no_cover(tmp_path: Path) -> None:
+    path = tmp_path / "mjpeg-first.mkv"
+    ffmpeg(*two(source(LARGE), source(SMALL), *COVER, *marked("0", "0")), path)
+    assert chosen_here(path) == chosen_by_ffmpeg(path) == 0
+
+
 @pytest.mark.parametrize("backend", ON_PROCESSORS)
 @pytest.mark.parametrize(
     "name", ["preview-first.mkv", "preview-first.mp4", "small-is-default.mp4", "cover-first-marked.mkv"]
@@ -103,7 +124,7 @@ def test_every_backend_decodes_that_very_stream(name: str, backend: str, tmp_pat
     if missing(backend):
         pytest.skip(f"LOUD SKIP: {missing(backend)}")
     path = tmp_path / name
-    ffmpeg(*FILES[name], path)
+    ffmpeg(*(FILES | COVERS)[name], path)
     film = probe("v", path, DEFAULT_LIMITS)
     decoding = Decoding("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
     pictures = [frame.to_rgb().tobytes() for frame in decoding]
