@@ -39,6 +39,8 @@ from storage.verdicts import REASONS, Policy, failed
 _FACTS = ("format_id", "ext", "vcodec", "acodec", "width", "height", "fps", "duration")
 _TOLD_BY_WARNINGS = frozenset({"unknown", "no_format", "no_javascript", "stale_downloader"})
 _RUNTIMES = ("deno", "node", "quickjs", "bun")
+_SMALLEST_BYTES = 64
+"""Shorter than any container's header, so a body this small was cut."""
 _COURTESY_SECONDS = 0.75
 """Between the requests for one video: what yt-dlp's own `sleep` preset takes for YouTube."""
 LONGEST_COURTESY_SECONDS = 60.0
@@ -152,6 +154,7 @@ def _attempt(video_id: str, partial: Path, source: SourceSettings, notes: _Notes
             info = _described(client, video_id, source)
         _transfer(client, info, target, source=source, notes=notes, way=way)
     try:
+        _check_size(video_id, target.stat().st_size)
         suffix = accepted_suffix(target, video_id)
         seconds = info.get("duration")
         finding = examine(video_id, target, float(seconds) if isinstance(seconds, int | float) else None)
@@ -159,6 +162,13 @@ def _attempt(video_id: str, partial: Path, source: SourceSettings, notes: _Notes
         target.unlink()
         raise
     return Arrived(target, suffix if finding.opens or not finding.damage else "", _facts(info, source), finding.damage)
+
+
+def _check_size(video_id: str, size_bytes: int) -> None:
+    """Raise VideoError `network` for a stump: of a transfer it says that more should have come."""
+    if size_bytes < _SMALLEST_BYTES:
+        told = f"the file has {size_bytes} bytes, less than any container's header"
+        raise VideoError(video_id, failed("network", told))
 
 
 def _facts(info: Mapping[str, Any], source: SourceSettings) -> dict[str, JSON]:

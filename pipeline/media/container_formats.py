@@ -114,7 +114,9 @@ def described(path: Path) -> str:
         known = _RIFF.get(head[8:12])
     if known:
         return f"{known}, which is not taken"
-    if head and not head.strip(b"\0"):
+    if not head:
+        return "empty"
+    if not head.strip(b"\0"):
         return "zeros from its first byte on, as where a copy or download has not ended"
     if _TEXT.fullmatch(head):
         start = head.lstrip(b"\xef\xbb\xbf \t\r\n")

@@ -30,9 +30,6 @@ SUFFIXES = (
 """Every suffix that a video in a folder may have, in any case, in the order of preference. Files of some are of types
 that we do not take; they are found, so that their verdict says what they are."""
 
-_SMALLEST_BYTES = 64
-"""Shorter than any container's header, so a body this small was cut."""
-
 
 @dataclass(frozen=True)
 class Media:
@@ -140,11 +137,9 @@ def is_final(verdict: Verdict) -> bool:
 def accepted_suffix(path: Path, video_id: str) -> str:
     """The suffix a file's bytes call for.
 
-    Raises VideoError: `network` for a stump, `not_a_video` for another type, `unreadable` for encrypted pictures.
+    Raises VideoError: `not_a_video` for another type, `unreadable` for encrypted pictures.
     """
-    suffix, size = suffix_for(path), path.stat().st_size
-    if size < _SMALLEST_BYTES:
-        raise VideoError(video_id, failed("network", f"the file has {size} bytes, less than any container's header"))
+    suffix = suffix_for(path)
     if suffix is None:
         raise VideoError(video_id, failed("not_a_video", f"the file is {described(path)}"))
     if told := encryption(path):

@@ -24,6 +24,7 @@ from pipeline.media.lengths import Declared, declared
 from pipeline.media.packets import JUMPING_CONTAINERS, Tally, av_frames
 from pipeline.media.picture_facts import PictureFacts, picture_facts
 from pipeline.media.streams import OtherStream, choose_stream, open_container, other_streams
+from pipeline.media.truncation import missing
 from storage.errors import VideoError
 from storage.verdicts import failed
 
@@ -140,7 +141,9 @@ def probe(video_id: str, path: Path, limits: DecodeLimits) -> Probe:
             _check_header(video_id, stream, claimed, limits)
             return _describe(video_id, name, container, stream, said)
     except av.error.FFmpegError as error:
-        raise VideoError(video_id, failed("unreadable", f"{name}: {error.strerror}")) from error
+        cut = missing(path)
+        told = f"{name}: {error.strerror}" + (f"; {cut}" if cut else "")
+        raise VideoError(video_id, failed("unreadable", told)) from error
 
 
 def _check_header(

@@ -359,7 +359,9 @@ def test_a_folder_may_call_it_by_another_name(
     [
         ({"abcd__mp4": MP4, "xabc__mp4": MP4, "abc__txt": MP4, "abc": MP4}, "not_found"),
         ({"abc__mp4": HTML}, "not_a_video"),
-        ({"abc__mp4": b""}, "network"),
+        ({"abc__mp4": b""}, "not_a_video"),
+        ({"abc__mp4": b"sorry"}, "not_a_video"),
+        ({"abc__mp4": b"", "abc__mkv": b"\1\2\3"}, "not_a_video"),
     ],
 )
 def test_a_folder_without_the_video(layout: Layout, tmp_path: Path, files: dict[str, bytes], reason: str) -> None:

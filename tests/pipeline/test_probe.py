@@ -43,6 +43,23 @@ def test_what_is_no_video_is_told_by_its_first_bytes(content: bytes, tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("suffix", "kept_bytes", "told"),
+    [
+        (".mp4", 1000, r"box b'mdat' says it ends at byte [\d,]+, the file has 1,000"),
+        (".mov", 32, r"says it ends at byte [\d,]+, the file has 32|there is no moov box"),
+        (".mkv", 60, r"says it ends at byte [\d,]+, the file has 60"),
+    ],
+)
+def test_a_file_whose_rest_is_missing_says_so(tmp_path: Path, suffix: str, kept_bytes: int, told: str) -> None:
+    whole = coded_video(tmp_path / f"whole{suffix}", 20, "-pix_fmt", "yuv420p")
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(whole.read_bytes()[:kept_bytes])
+    with pytest.raises(VideoError, match=told) as caught:
+        probe("v", path, LIMITS)
+    assert caught.value.verdict.reason == "unreadable"
+
+
+@pytest.mark.parametrize(
     "playlist", [HLS, DASH, "ffconcat version 1.0\nfile {target}\n"], ids=["hls", "dash", "concat"]
 )
 def test_playlists_that_point_to_a_good_video_are_refused(playlist: str, tmp_path: Path) -> None:
