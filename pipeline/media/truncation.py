@@ -37,14 +37,18 @@ def _ends_at(what: str, end: int, size_bytes: int) -> str:
 
 
 def _mov(file: BinaryIO, size_bytes: int) -> str:
-    place, boxes = 0, set()
+    place = 0
+    boxes: list[bytes] = []
+    second_movie_at = 0
     while place < size_bytes:
         file.seek(place)
         head = file.read(16)
         length, name = int.from_bytes(head[:4], "big"), head[4:8]
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
-        boxes.add(name)
+        if name == b"moov" and name in boxes:
+            second_movie_at = second_movie_at or place
+        boxes.append(name)
         if len(head) < 8 or place + length > size_bytes:
             return _ends_at(f"box {name!r}", place + max(length, 8), size_bytes)
         if length < 8:
@@ -52,7 +56,12 @@ def _mov(file: BinaryIO, size_bytes: int) -> str:
         if name == b"sidx" and (cut := _ends_at("the segment index", _sidx_end(file, place, length), size_bytes)):
             return cut
         place += length
-    return "" if b"moov" in boxes else "there is no moov box, which says where the frames are"
+    if b"moov" not in boxes:
+        return "there is no moov box, which says where the frames are"
+    # A live recording may repeat its moov; its frames are described by moof boxes, which are all read.
+    if second_movie_at and boxes.count(b"mdat") > 1 and b"moof" not in boxes:
+        return f"a second moov box at byte {second_movie_at:,} is not read, nor are the frames that it describes"
+    return ""
 
 
 def _sidx_end(file: BinaryIO, place: int, length: int) -> int:

@@ -164,6 +164,21 @@ def test_joined_files_of_other_containers_tell_what_is_lost(tmp_path: Path) -> N
         times_and_summary(mkv)
 
 
+@pytest.mark.parametrize("options", [("mp4",), ("mov",), ("mp4", "-movflags", "+faststart")])
+def test_joined_files_with_an_index_each_tell_that_the_second_is_not_read(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    suffix, *flags = options
+    one, path = stream(tmp_path / f"one.{suffix}", 2, *flags), tmp_path / f"joined.{suffix}"
+    path.write_bytes(one.read_bytes() * 2)
+    assert len(by_ffmpeg(path)) == 20  # ffmpeg does not read the second either
+    times, summary = times_and_summary(path)
+    assert len(times) == 20
+    assert "a second moov box at byte " in summary.file_damage
+    assert "a second moov box at byte " in examine("v", path).damage
+    assert times_and_summary(one)[1].file_damage == ""
+
+
 def test_a_whole_flv_is_read_to_its_end(tmp_path: Path) -> None:
     flv = stream(tmp_path / "v.flv", 2)
     assert (times_and_summary(flv)[1].file_damage, examine("v", flv).damage) == ("", "")
