@@ -133,7 +133,9 @@ REASONS: dict[str, Reason] = {
         "a feature is NaN or infinite",
         "check the weights and the precision, then --retry non_finite",
     ),
-    "forbidden": Reason(State.PENDING, Policy.RETRY, "the address answers 401 or 403", _later("forbidden")),
+    "forbidden": Reason(
+        State.PENDING, Policy.RETRY, "the address answers 401, 403 or, without a proxy, 407", _later("forbidden")
+    ),
     "rate_limited": Reason(
         State.PENDING, Policy.PAUSE, "the site asks us to slow down", "wait an hour, then --retry rate_limited"
     ),

@@ -105,6 +105,10 @@ def read_table(split: str, source: Path | bytes) -> Table:
         raise SettingsError(
             (f"the {split} table of PHD2 lacks the columns {', '.join(missing)}; it starts with {header[:100]!r}",)
         )
+    if twice := [name for name in COLUMNS if columns.count(name) > 1]:
+        raise SettingsError(
+            (f"the {split} table of PHD2 has several columns {', '.join(twice)}; it starts with {header[:100]!r}",)
+        )
     positions = tuple(columns.index(name) for name in COLUMNS)
     gifs: list[Gif] = []
     dropped: dict[str, list[str]] = defaultdict(list)

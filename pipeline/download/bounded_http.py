@@ -140,6 +140,21 @@ class _TimedSocket:
         return io.BufferedReader(_TimedReader(self._connection, self.deadline), BLOCK_BYTES)
 
 
+class _Lines:
+    """The lines of a file, and the last one that was read; empty at the end of the connection."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.last = b""
+
+    def readline(self, limit: int) -> bytes:
+        self.last = self._file.readline(limit)
+        return self.last
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class Answer(http.client.HTTPResponse):
     """An answer whose framing is beyond doubt: one length, plain chunks, few interim answers."""
 
@@ -148,17 +163,45 @@ class Answer(http.client.HTTPResponse):
         self.deadline: Deadline = sock.deadline
 
     def begin(self) -> None:
-        """Read everything before the body. Raises BrokenAnswer if the body's length is in doubt."""
-        super().begin()
+        """Read everything before the body. Raises BrokenAnswer if it breaks off, or the body's length is in doubt."""
+        if self.headers is not None:
+            return
+        file, lines = self.fp, _Lines(self.fp)
+        self.fp = lines
+        try:
+            super().begin()
+        except http.client.UnknownProtocol as error:  # its text is the version alone
+            raise BrokenAnswer(f"the server answers in {error.version[:40]!r}; only HTTP/1 is read") from error
+        finally:
+            if self.fp is lines:  # an answer that is no HTTP is closed already
+                self.fp = file
+        # The built-in method takes the end of the connection for the end of the headers: half an address of a redirect
+        # would be followed.
+        if lines.last not in (b"\r\n", b"\n"):
+            raise BrokenAnswer("the answer breaks off within its headers")
         declared_bytes(self.headers)
+        if _transfer_coding(self.headers) == "chunked" and not self.chunked and self.length != 0:
+            # The built-in method looks at the first header of that name alone, blanks included.
+            self.chunked, self.chunk_left, self.length = True, None, None
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(MOST_INTERIM):
-            version, status, reason = super()._read_status()  # type: ignore[misc]
+            version, status, reason = self._status_line()
             if status == http.client.SWITCHING_PROTOCOLS or not 100 <= status < 200:
                 return version, status, reason
             http.client.parse_headers(self.fp)
         raise BrokenAnswer(f"the server sent {MOST_INTERIM} interim answers and no other")
+
+    def _status_line(self) -> tuple[str, int, str]:
+        try:
+            line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            return line
+        except http.client.RemoteDisconnected:
+            raise
+        except http.client.BadStatusLine as error:  # its text is the line alone
+            raise BrokenAnswer(
+                f"the server answers {str(error).strip()[:80]!r}, which is not a status of HTTP"
+            ) from error
 
     def _read_next_chunk_size(self) -> int:
         # The built-in method takes `-5` and `0x10` for sizes.
@@ -172,8 +215,8 @@ class Answer(http.client.HTTPResponse):
 
 def declared_bytes(headers: Message) -> int | None:
     """The length that a body states; None if it states none. Raises BrokenAnswer where that is in doubt."""
-    transfer_coding = (headers.get("Transfer-Encoding") or "").strip().lower()
-    if transfer_coding not in ("", "identity", "chunked"):
+    transfer_coding = _transfer_coding(headers)
+    if transfer_coding not in ("", "chunked"):
         raise BrokenAnswer(f"the server sends Transfer-Encoding {transfer_coding[:40]!r}; chunked alone is read")
     if transfer_coding == "chunked":
         return None
@@ -183,6 +226,13 @@ def declared_bytes(headers: Message) -> int | None:
     if len(told) > 1 or not _LENGTH.fullmatch(min(told)):
         raise BrokenAnswer(f"the server states the length {' and '.join(sorted(told))[:80]!r}, which is no number")
     return int(min(told))
+
+
+def _transfer_coding(headers: Message) -> str:
+    """What all headers of that name say together."""
+    told = [name.strip().lower() for value in headers.get_all("Transfer-Encoding", []) for name in value.split(",")]
+    named = dict.fromkeys(name for name in told if name not in ("", "identity"))
+    return ", ".join(named)
 
 
 def codings(headers: Message) -> tuple[str, ...]:
@@ -272,6 +322,8 @@ class Body:
             data = self._answer.read1(BLOCK_BYTES)
         except (ConnectionError, TimeoutError):
             raise
+        except http.client.IncompleteRead as error:
+            raise BrokenAnswer("the connection ended within a chunk of the body, or before the last one") from error
         except OSError as error:  # others, of routes and devices, would look like those of our disk
             raise ConnectionError(str(error)) from error
         if self.pace is not None:

@@ -299,6 +299,11 @@ class _Notes:
     def error(self, message: str) -> None:
         """Every error is raised as well, since `ignoreerrors` is off."""
 
+    @property
+    def has_proxy(self) -> bool:
+        """Whether a proxy is asked."""
+        return bool(self._source.proxy)
+
     def clean(self, text: str) -> str:
         """A text without what must not be kept."""
         return detail(text, self._source.secrets())
@@ -322,6 +327,8 @@ def _in_our_words(
         notes.retry_after_seconds = retry_after_seconds(error)
         _let_go(error)
         reason = _reason(error, notes, address_expires=address_expires)
+        if reason == "proxy" and not notes.has_proxy:  # a site that answers 407 by itself speaks for that video alone
+            reason = "forbidden"
         verdict = failed(reason, _text(error, reason, notes))
         # Not `from error`: a traceback would print addresses and headers that `_text` has cut out.
         raise VideoError(video_id, verdict) from None

@@ -356,6 +356,23 @@ BROKEN: dict[str, Fault] = {
     "gzipped transfer": Fault(
         lambda: raw(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n", chunks(GZIPPED, 999)), "network"
     ),
+    "chunked, a blank behind": Fault(
+        lambda: raw(OK + b"Transfer-Encoding: CHUNKED \r\n\r\n", chunks(MP4, 999)), "done"
+    ),
+    "chunked, told twice": Fault(
+        lambda: raw(OK + b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n", chunks(MP4, 999)), "done"
+    ),
+    "gzipped transfer, told twice": Fault(
+        lambda: raw(
+            OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n", chunks(gzip.compress(HTML), 999)
+        ),
+        "network",
+    ),
+    "redirect cut within its address": Fault(
+        lambda: raw(b"HTTP/1.1 302 Found\r\nLocation: /abc-no-longer-whole"), "network"
+    ),
+    "404 cut within its headers": Fault(lambda: raw(b"HTTP/1.1 404 Not Found\r\nContent-Le"), "network"),
+    "407 of a site": Fault(lambda: web.status(407), "forbidden"),
     "packed with brotli": Fault(lambda: unmeasured(MP4, Content_Encoding="br"), "network"),
     "called gzip, and is not": Fault(lambda: unmeasured(MP4, Content_Encoding="gzip"), "network"),
     "gzip of gzip": Fault(lambda: unmeasured(packed_twice(MP4), Content_Encoding="gzip, gzip"), "done"),

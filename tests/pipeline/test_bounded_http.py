@@ -30,6 +30,7 @@ from tests.pipeline.network_faults import (
     dripping,
     flooding,
     forever,
+    raw,
     retry_after,
 )
 
@@ -184,3 +185,23 @@ def test_no_answer_takes_more_than_a_little_memory(mirror: Mirror, tmp_path: Pat
     # Whoever follows the redirect without reading its body finds the video.
     assert ended == ["done", "too_large", "done", "network", "network", "server_error", "TooLarge"]
     assert int(grown_megabytes) < 32
+
+
+@pytest.mark.parametrize("answer", [b"ICY 200 OK\r\n\r\n", b"HTTP/2 200 OK\r\n\r\n", b"\r\nHTTP/1.1 200 OK\r\n\r\n"])
+def test_what_is_no_http_is_told_in_a_sentence(mirror: Mirror, tmp_path: Path, answer: bytes) -> None:
+    mirror.answers["abc"] = raw(answer)
+    url = mirror.template.format(id="abc")
+    with pytest.raises(SystemicFault, match=r"the server answers .*HTTP"):
+        fetch_file(url, tmp_path / "part", max_bytes=LIMIT_BYTES, told=lambda at, total: None)
+
+
+def test_an_answer_that_ends_at_any_byte_of_its_headers_is_no_answer(mirror: Mirror, tmp_path: Path) -> None:
+    """Half a status, half the address of a redirect: none of them is acted on."""
+    url = mirror.template.format(id="abc")
+    told = r"breaks off within its headers|the server answers '|without response"
+    for head in (b"HTTP/1.1 302 Found\r\nLocation: /abcd\r\n\r\n", b"HTTP/1.1 404 Not Found\r\nServer: x\r\n\r\n"):
+        for size_bytes in range(len(head) - 1):
+            mirror.answers["abc"] = raw(head[:size_bytes])
+            with pytest.raises(SystemicFault, match=told):
+                fetch_file(url, tmp_path / "part", max_bytes=LIMIT_BYTES, told=lambda at, total: None)
+    assert {path for path, _ in mirror.requests} == {"/abc"}

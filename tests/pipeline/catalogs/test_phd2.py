@@ -211,6 +211,10 @@ def test_ids_are_text(video_id: str, user_id: str) -> None:
         ({"test": b""}, "the test table of PHD2 is empty"),
         ({"test": b"<!doctype html>\n"}, "lacks the columns youtubeId, start, .*starts with '<!doctype html>'"),
         ({"train": b"version https://git-lfs.github.com/spec/v1\n"}, "the train table of PHD2 lacks the columns"),
+        (
+            {"test": b"youtubeId,start,start,duration,user_id,video_duration,is_last\nv,1,2,2,u,9,True\n"},
+            "several columns start",
+        ),
         ({"test": b"\xff\xfe"}, "is not UTF-8"),
         ({"test": Path("/no/such/testing.csv")}, "cannot be read: .*No such file"),
         ({"test": table("v,nan,2,u,9,True")}, "none of the 1 rows of PHD2 is usable"),
