@@ -261,6 +261,9 @@ def _missing(catalog: str, annotations: dict[str, str]) -> Iterator[str]:
         if published.needed and role not in annotations:
             what = "the folder of published files, or a ZIP of it" if published.below else "the published file"
             yield f"[{catalog}] {published.setting} is empty; name {what} (from {CATALOGS[catalog].url})"
+    for role, place in annotations.items():
+        if "://" not in place and not Path(place).exists():
+            yield f"[{catalog}] {files[role].setting} {place!r} does not exist; mend the path"
     if not annotations and not any(published.needed for published in files.values()):
         settings = " and ".join(published.setting for published in files.values())
         yield f"[{catalog}] {settings} are all empty; name the published files, or build the sample"

@@ -82,6 +82,23 @@ def test_real_video_needs_real_weights_or_a_written_seed(tmp_path: Path) -> None
     assert "--c3d-weights" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("catalog", "option", "told"),
+    [
+        ("phd2", "--phd2-testing", "[phd2] testing 'absent' does not exist"),
+        ("tvsum", "--tvsum-annotations", "[tvsum] annotations 'absent' does not exist"),
+        ("cosum", "--cosum-annotations", "[cosum] annotations 'absent' does not exist"),
+    ],
+)
+def test_annotations_that_are_not_there_are_told_beside_all_other_faults(
+    tmp_path: Path, catalog: str, option: str, told: str
+) -> None:
+    done = luigi(tmp_path, "BuildFeatures", "--catalog", catalog, option, "absent", "--c3d-weights", "absent.pickle")
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "weights 'absent.pickle' is no file" in done.stderr
+
+
 def test_published_weights_that_are_not_here_are_told_with_the_command_that_gets_them(tmp_path: Path) -> None:
     done = luigi(tmp_path, "BuildFeatures", "--catalog", "sample", "--c3d-weights", "c3d.pickle")
     assert done.returncode == 2
