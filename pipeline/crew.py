@@ -69,6 +69,15 @@ class ChildLost(Exception):
         """Whether somebody else killed or stopped it, which says nothing of its video."""
 
 
+class NotStarted(SystemicFault):
+    """The child ended, or hung, before it could be asked."""
+
+    def __init__(self, told: str, *, from_outside: bool) -> None:
+        super().__init__(told)
+        self.from_outside = from_outside
+        """Whether somebody else killed or stopped it, so that another may start."""
+
+
 class Child:
     """One running `python -m pipeline.child`, ready for its first video when the constructor returns."""
 
@@ -102,13 +111,19 @@ class Child:
         self._hangs.begin(Allowed(START_SECONDS, START_SECONDS))
         try:
             first = self._inbox.receive()
-        except (Hung, TooMuchMemory):
-            first = None
-        if first is None:
-            words = self._vitals.last_words()
-            self.end()
-            raise SystemicFault(f"a decode child did not start; it said: {words or 'nothing'}")
-        return first
+        except Hung as hung:
+            how, from_outside = str(hung), hung.from_outside
+        except TooMuchMemory as bomb:
+            how, from_outside = str(bomb), False
+        else:
+            if first is not None:
+                return first
+            code = self._exit_code()
+            how, from_outside = in_words(code), ended_from_outside(code)
+        words = self._vitals.last_words()
+        self.end()
+        told = f"a decode child did not start ({how}); it said: {words or 'nothing'}"
+        raise NotStarted(f"{told}. `python -m pipeline doctor` tells more.", from_outside=from_outside)
 
     def ask(self, video_id: str, path: Path, samplings: Sequence[VideoSampling], backend: str) -> None:
         """Ask for all events of one video. Raises ChildLost."""

@@ -20,7 +20,7 @@ from pipeline.backends.frame import DecodedFrame
 from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.clips import InPlanes, VideoSampling, Window
 from pipeline.coverage import picture_times
-from pipeline.crew import Child, ChildLost
+from pipeline.crew import Child, ChildLost, NotStarted
 from pipeline.decode import Decoding, Summary, backend_named
 from pipeline.joint import Due, FrameDue, JointPlanner
 from pipeline.media.picture_facts import PictureFacts
@@ -251,7 +251,7 @@ class ChildDecoder:
         if self._child is not None and (self._videos >= self._recycle_after_videos or not self._child.alive):
             self.close()
         if self._child is None:
-            self._child, self._videos = Child(self._limits), 0
+            self._child, self._videos = _started(self._limits), 0
         self._videos += 1
         return self._child
 
@@ -284,6 +284,16 @@ class ChildDecoder:
         if self._child is not None:
             self._child.end()
             self._child = None
+
+
+def _started(limits: DecodeLimits) -> Child:
+    """A child, started once more if somebody else ended or stopped the first one meanwhile."""
+    try:
+        return Child(limits)
+    except NotStarted as lost:
+        if not lost.from_outside:
+            raise
+    return Child(limits)
 
 
 def _blame(video_id: str, lost: ChildLost) -> VideoError:

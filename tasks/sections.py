@@ -8,6 +8,7 @@ what they are published as, so that a new one needs no edit.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import luigi
@@ -34,9 +35,20 @@ class TrueOrFalse(luigi.BoolParameter):
     parsing = luigi.BoolParameter.EXPLICIT_PARSING
 
 
+class FiniteNumber(luigi.FloatParameter):
+    """A number; infinity and `nan` are none, since no limit, rate or pace can be either."""
+
+    def parse(self, x: str) -> float:
+        """The number. Raises ValueError for what is none."""
+        value = float(x)
+        if not math.isfinite(value):
+            raise ValueError(f"{x} is not finite")
+        return value
+
+
 _PARAMETER = {
     "int": luigi.IntParameter,
-    "float": luigi.FloatParameter,
+    "float": FiniteNumber,
     "str": luigi.Parameter,
     "bool": TrueOrFalse,
     "tuple[str, ...]": CommaList,

@@ -7,6 +7,7 @@ answers.
 from __future__ import annotations
 
 import hashlib
+import re
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ FOLDER = "folder"
 """What records call any folder."""
 YOUTUBE = "https://www.youtube.com/watch?v={id}"
 
+LONGEST_SILENCE_SECONDS = 86400.0
 _YOUTUBE_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"})
 _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
@@ -128,6 +130,9 @@ class SourceSettings:
             for name, least in limits
             if not getattr(self, name) >= least
         ]
+        if self.socket_timeout_seconds > LONGEST_SILENCE_SECONDS:  # sockets take no more than some 24 days
+            most = f"{LONGEST_SILENCE_SECONDS:,.0f}, a day"
+            small.append(f"source socket_timeout_seconds is {self.socket_timeout_seconds}; it must be at most {most}.")
         cookies = cookie_faults(self.cookies_file) if self.cookies_file else ()
         return (*self._template_faults(), *small, *self._proxy_faults(), *cookies)
 
@@ -144,11 +149,15 @@ class SourceSettings:
 
     def _template_faults(self) -> Iterator[str]:
         if self.folder is not None:
-            if not self.folder.is_dir():
+            if self.folder.is_file():
+                yield f"source {self.template!r} is a file; name the folder that the videos lie in."
+            elif not self.folder.is_dir():
                 yield f"source folder {self.template!r} does not exist; make it, or give an address such as {YOUTUBE}."
             return
         try:
             parts = urllib.parse.urlsplit(self.template)
+            if parts.port == 0 or re.search(r"[\s\x00-\x1f]", self.template):
+                raise ValueError("port 0, blanks and control characters cannot be asked")
         except ValueError as error:
             yield f"source template {self.template!r} is no address ({error})."
             return

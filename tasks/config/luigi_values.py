@@ -23,6 +23,7 @@ _SECRET = frozenset({("download", "proxy")})
 _FORMS: tuple[tuple[str, str], ...] = (
     ("BoolParameter", "true or false"),
     ("IntParameter", "a whole number"),
+    ("FiniteNumber", "a finite number"),
     ("FloatParameter", "a number"),
     ("DateParameter", "a date such as 2026-01-31"),
     ("ListParameter", 'a JSON list such as ["a", "b"]'),

@@ -396,12 +396,25 @@ def test_a_machine_that_cannot_start_children_is_at_fault(video: Path, monkeypat
     before = open_files()
     for python, message in [
         ("/nowhere/python", "cannot start /nowhere/python"),
-        ("/bin/false", "did not start; it said"),
+        ("/bin/false", r"did not start \(exit status 1\); it said"),
     ]:
         monkeypatch.setattr(sys, "executable", python)
         with pytest.raises(SystemicFault, match=message):
             list(ChildDecoder().decode("v", video, ALL))
     assert open_files() == before
+
+
+@pytest.mark.parametrize("order", ["KILL", "TERM", "HUP"])
+def test_a_child_that_somebody_ends_while_it_starts_is_started_once_more(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    python, once = tmp_path / "python", tmp_path / "once"
+    python.write_text(f'#!/bin/sh\nmkdir {once} 2>/dev/null && kill -{order} $$\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with ChildDecoder() as decoder:
+        assert sum(isinstance(event, FrameEvent) for event in decoder.decode("v", video, ALL)) == 200
+    assert once.exists()
 
 
 def test_settings_are_checked_when_a_decoder_is_made() -> None:

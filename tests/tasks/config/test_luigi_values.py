@@ -13,6 +13,7 @@ from luigi.configuration import get_config
 
 from storage.layout import folder_faults
 from tasks.config.luigi_values import PercentAsTyped, value_faults
+from tasks.sections import FiniteNumber
 
 
 def read(value: str) -> str:
@@ -67,6 +68,9 @@ def test_the_rule_holds_for_the_settings_of_this_process() -> None:
 READERS: dict[str, tuple[Any, str, str]] = {
     "count": (luigi.IntParameter(), "1.5", "a whole number"),
     "ratio": (luigi.FloatParameter(), "half", "a number"),
+    "rate": (FiniteNumber(), "nan", "a finite number"),
+    "limit": (FiniteNumber(), "1e400", "a finite number"),
+    "wait": (FiniteNumber(), "-inf", "a finite number"),
     "switch": (luigi.BoolParameter(parsing=luigi.BoolParameter.EXPLICIT_PARSING), "perhaps", "true or false"),
     "day": (luigi.DateParameter(), "31.1.2026", "a date such as 2026-01-31"),
     "names": (luigi.ListParameter(), "a, b", 'a JSON list such as ["a", "b"]'),
