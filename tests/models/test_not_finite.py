@@ -24,14 +24,14 @@ from storage.errors import VideoError
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "c3d": ("c3d", {"arrays": ("pool5", "fc6", "fc7")}),
     "frames": ("frames", {}),
-    "keypoint_rcnn": ("keypoint_rcnn", {"min_size_pixels": 96, "max_size_pixels": 160}),
+    "keypoint_rcnn": ("keypoint_rcnn", {"min_size_pixels": 64, "max_size_pixels": 96, "max_persons": 2}),
     "tased": ("tased", {}),
-    "yolov5": ("yolov5", {"arrays": ("p3", "p4", "p5", "detections"), "size": "n", "input_pixels": 160}),
-    "yolov5-detections": ("yolov5", {"arrays": ("detections",), "size": "n", "input_pixels": 160}),
-    "yolov5-u": ("yolov5", {"arrays": ("detections",), "size": "n", "input_pixels": 160, "release": "u"}),
+    "yolov5": ("yolov5", {"arrays": ("p3", "p4", "p5", "detections"), "size": "n", "input_pixels": 96}),
+    "yolov5-detections": ("yolov5", {"arrays": ("detections",), "size": "n", "input_pixels": 96}),
+    "yolov5-u": ("yolov5", {"arrays": ("detections",), "size": "n", "input_pixels": 96, "release": "u"}),
     "yolov5-ultralytics": (
         "yolov5",
-        {"arrays": ("detections",), "size": "n", "input_pixels": 160, "release": "u", "backend": "ultralytics"},
+        {"arrays": ("detections",), "size": "n", "input_pixels": 96, "release": "u", "backend": "ultralytics"},
     ),
 }
 NETWORKS = [pytest.param(case, marks=pytest.mark.slow) if case == "c3d" else case for case in CASES if case != "frames"]
