@@ -95,7 +95,9 @@ def reader_of(folder: Path) -> VariantReader:
     """The variant kept in a feature folder, `ROOT/<catalog>/features/<variant>-<fingerprint>`."""
     found = [one for one in variant_layouts(folder.absolute().parents[1]) if one.folder == folder.absolute()]
     if not found:
-        raise SettingsError((f"{folder} is no feature folder; give ROOT/<catalog>/features/<variant>-<fingerprint>",))
+        own = [str(folder / one.folder.relative_to(folder.absolute())) for one in variant_layouts(folder)]
+        there = ", or ".join(own) or "ROOT/<catalog>/features/<variant>-<fingerprint>"
+        raise SettingsError((f"{folder} is no feature folder; give {there}",))
     return VariantReader(found[0])
 
 

@@ -177,7 +177,7 @@ def predict(restored: Restored, video_id: str, person: Person) -> Prediction:
         scores=grid.averaged(rows, scores),
         marked=restored.data.marks.highlights(person.name, video_id) if person.name else np.zeros((0, 2)),
         history=tuple(_clip(number, one, weights, rows, grid) for number, one in enumerate(sample.history)),
-        notes=_notes(restored, sample.history),
+        notes=_notes(restored, sample.history, left_out=video_id if video_id in person.liked else ""),
     )
 
 
@@ -253,10 +253,12 @@ def _clip(number: int, one: Positions, weights: Mapping[str, Floats], rows: Inte
     return Clip(one.video_id, float(one.spans[0, 0]), float(one.spans[-1, 1]), each)
 
 
-def _notes(restored: Restored, history: Sequence[Positions]) -> tuple[str, ...]:
+def _notes(restored: Restored, history: Sequence[Positions], *, left_out: str) -> tuple[str, ...]:
     notes = [*restored.data.features.notes, *restored.notes]
     if restored.recipe.is_small:
         notes.append("small widths: a trial, no result")
+    if left_out:
+        notes.append(f"liked parts of {left_out} are left out: it is the video that the network is asked about")
     if restored.data.settings.history != "none" and not history:
         notes.append("nothing is known of the person: the network answers as it does for everybody")
     return tuple(notes)

@@ -272,3 +272,5 @@ def test_the_command_says_it_and_returns_it(layout: Layout) -> None:
     assert (damaged.returncode, "has the fingerprint" in damaged.stderr) == (1, True)
     wrong = run(str(folder.parent))
     assert (wrong.returncode, "is no feature folder" in wrong.stderr) == (2, True)
+    catalog = run(str(folder.parents[1]))
+    assert (catalog.returncode, f"is no feature folder; give {folder}" in catalog.stderr) == (2, True)

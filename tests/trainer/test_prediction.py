@@ -106,6 +106,14 @@ def test_nobody_in_particular_is_told_so(pr_net: Restored) -> None:
     found = predict(pr_net, video, Person())
     assert found.history == ()
     assert any("nothing is known of the person" in note for note in found.notes)
+    assert not any("left out" in note for note in found.notes)
+
+
+def test_liked_parts_of_the_video_itself_are_left_out_and_that_is_told(pr_net: Restored) -> None:
+    _, video = targets(pr_net)[0]
+    found = predict(pr_net, video, Person.who_likes({video: np.array([[0.0, 1.0]])}))
+    assert found.history == ()
+    assert any(f"liked parts of {video} are left out" in note for note in found.notes)
 
 
 def prediction(scores: list[float], end: float) -> Prediction:
