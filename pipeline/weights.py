@@ -250,7 +250,8 @@ def names_in(path: Path, name: str) -> list[tuple[str, Path]]:
     chosen = name or (fitting[0] if len(fitting) == 1 else "")
     if chosen not in WEIGHTS:
         choice = ", ".join(fitting or WEIGHTS)
-        raise SettingsError((f"say which weights {path} is, with --name and one of {choice}",))
+        unknown = f"no weights are called {name!r}; " if name else ""
+        raise SettingsError((f"{unknown}say which weights {path} is, with --name and one of {choice}",))
     return [(chosen, path)]
 
 

@@ -19,6 +19,7 @@ from storage.features.sealing import seal_store
 from storage.index import refresh
 from storage.layout import Layout
 from storage.lease import lease, say
+from storage.reader import advised
 from storage.repair import repair, repair_media
 from storage.sidecar import DEFAULT_PART_BYTES, compact, read_sidecar
 from storage.store import FeatureStore, variant_layouts
@@ -113,9 +114,10 @@ def _compact(options: argparse.Namespace) -> int:
     for variant in variant_layouts(options.folder):
         for shard in range(catalog.shard_count):
             with lease(layout.lease(shard), tell=say):
-                before = read_sidecar(variant, shard)
-                if before is not None:
-                    after = compact(variant, shard, max_part_bytes=options.part_bytes)
+                with advised():
+                    before = read_sidecar(variant, shard)
+                    after = before and compact(variant, shard, max_part_bytes=options.part_bytes)
+                if before is not None and after is not None:
                     print(f"{variant.folder.name} shard {shard}: {len(before.parts)} parts, now {len(after.parts)}")
         refresh(variant)
     return CLEAN

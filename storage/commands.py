@@ -10,8 +10,13 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, NoReturn
 
+from storage.faults import disk_fault
+
+IN_THE_WAY = 4
+"""The exit code of a machine, or another process, that is in the way."""
 READER_LEFT = 128 + signal.SIGPIPE
 """What a shell says of a program that SIGPIPE ended. The signal itself stays ignored, as Python has it: a child process
 that ends early must be an error to be told, not the end of its parent."""
@@ -25,7 +30,7 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-    except BrokenPipeError:
+    except BrokenPipeError:  # before OSError, whose kind it is
         if not any(_reader_has_left(stream) for stream in (sys.stdout, sys.stderr)):
             raise
         # What is still in the buffers is written when Python ends, and would complain again.
@@ -33,7 +38,23 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())
         code = READER_LEFT
+    except OSError as error:
+        if not _is_of_the_disk(error):
+            raise
+        sys.stderr.write(f"{disk_fault(error, Path(error.filename))}\n")
+        code = IN_THE_WAY
     sys.exit(code)
+
+
+def _is_of_the_disk(error: OSError) -> bool:
+    """Whether a file or folder cannot be used as it is: nothing of ours is wrong, and a traceback would not help.
+
+    A file that is not there at all is expected somewhere, so that one that nobody expected is a bug; but a link whose
+    target is gone looks like a file that is there.
+    """
+    if not isinstance(error.filename, str | os.PathLike):
+        return False
+    return not isinstance(error, FileNotFoundError) or Path(error.filename).is_symlink()
 
 
 def _reader_has_left(stream: IO[str]) -> bool:

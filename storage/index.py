@@ -167,14 +167,17 @@ def _listed(layout: VariantLayout) -> tuple[dict[int, Stamp], set[int]]:
     """The stamps of all sidecars, by shard; and the shards that have parts."""
     stamps: dict[int, Stamp] = {}
     with_parts: set[int] = set()
-    for entry in os.scandir(layout.folder) if layout.folder.is_dir() else ():
-        named = shard_and_number(entry.name)
-        if named is None:
-            continue
-        if named[1] is not None:
-            with_parts.add(named[0])
-        elif entry.name == layout.sidecar(named[0]).name:
-            stamps[named[0]] = _stamp(entry.stat())
+    if not layout.folder.is_dir():
+        return stamps, with_parts
+    with os.scandir(layout.folder) as entries:
+        for entry in entries:
+            named = shard_and_number(entry.name)
+            if named is None:
+                continue
+            if named[1] is not None:
+                with_parts.add(named[0])
+            elif entry.name == layout.sidecar(named[0]).name:
+                stamps[named[0]] = _stamp(entry.stat())
     return stamps, with_parts
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -41,6 +42,10 @@ class PartHeader:
     fingerprint: str
     time_origin: str = CONTAINER_START
     """Since when its seconds count: one of `TIME_ORIGINS`."""
+
+    def __str__(self) -> str:
+        told = f"shard {self.shard} of {self.variant}-{self.fingerprint} of the catalog {self.catalog!r}"
+        return told if self.time_origin == CONTAINER_START else f"{told}, with times that count from {self.time_origin}"
 
 
 @dataclass(frozen=True)
@@ -254,6 +259,17 @@ class PartReader:
 def _advice(path: Path) -> str:
     # A part lies at ROOT/<catalog>/features/<variant>/.
     return f"run `python -m storage audit --repair {path.absolute().parents[2]}`"
+
+
+@contextmanager
+def advised() -> Iterator[None]:
+    """Whatever is not as recorded inside names the command that mends it; the file lies in a variant's folder."""
+    try:
+        yield
+    except IntegrityError as error:
+        if "audit --repair" in error.problem:
+            raise
+        raise type(error)(error.path, f"{error.problem}; {_advice(error.path)}") from error
 
 
 class _OpenFile:

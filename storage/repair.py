@@ -20,7 +20,7 @@ from storage.faults import disk_fault
 from storage.features.media_audit import audit_media
 from storage.features.sealing import seal_part
 from storage.index import refresh
-from storage.layout import Layout, VariantLayout, part_number, part_of_checksums
+from storage.layout import Layout, VariantLayout, part_number, part_of_checksums, shard_and_number
 from storage.lease import Tell, check_held, lease, tidy
 from storage.reader import PartReader
 from storage.records import CONTAINER_START, JSON
@@ -40,6 +40,12 @@ def repair(folder: Path, *, deep: bool, tell: Tell | None = None) -> list[str]:
     layout = Layout(folder.absolute().parent, folder.absolute().name)
     told: list[str] = []
     for variant in variant_layouts(folder):
+        if (named := _other_name(variant)) is not None:
+            told.append(
+                f"left {variant.folder} as it is: its parts are all of {named}, so it was renamed, or copied here. "
+                f"Name it {named} again, or delete it if that is there"
+            )
+            continue
         findings = audit_variant(variant, catalog, deep=deep).findings
         told += _settings_aside(findings)
         for shard in sorted({finding.shard for finding in findings if finding.shard is not None}):
@@ -60,6 +66,17 @@ def repair_media(layout: Layout, catalog: Catalog, *, media: bool) -> list[str]:
             aside = set_aside(finding.path)
             told.append(f"set {finding.path} aside as {aside.name}; a run that wants it fetches it again")
     return told
+
+
+def _other_name(variant: VariantLayout) -> str | None:
+    """What a folder was named when its parts were written, if all that can be read agree on another name."""
+    names = set()
+    for path in variant.folder.iterdir():
+        if (named := shard_and_number(path.name)) is not None and named[1] is not None and path.suffix == ".h5":
+            with contextlib.suppress(IntegrityError):
+                header = PartReader(path).header
+                names.add(f"{header.variant}-{header.fingerprint}")
+    return names.pop() if len(names) == 1 and variant.folder.name not in names else None
 
 
 def _settings_aside(findings: Sequence[Finding]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from storage.account import Entry, Part, Sidecar, logical_digest
 from storage.atomic import publish, remove, size_and_sha256
-from storage.errors import IntegrityError
+from storage.errors import IntegrityError, LookupFailed
 from storage.features.time_origin import refuse_to_extend
 from storage.files.block_checksums import BlockChecksums, checksums_of
 from storage.layout import VariantLayout, part_number
@@ -284,7 +284,10 @@ def _packs(items: Iterable[Item], size_of: Callable[[Item], int], max_bytes: int
 def _live_tracks(readers: Mapping[str, PartReader], known: Sidecar) -> Iterator[FeatureTrack]:
     for video_id in sorted(video_id for video_id, entry in known.entries.items() if entry.is_done):
         entry = known.entries[video_id]
-        track = readers[entry.part].track(video_id)
+        try:
+            track = readers[entry.part].track(video_id)
+        except LookupFailed as error:
+            raise IntegrityError(readers[entry.part].path, f"lacks {video_id}, which its sidecar names") from error
         if track.digest() != entry.digest:
             raise IntegrityError(readers[entry.part].path, f"the rows of {video_id} are not what its entry says")
         yield track

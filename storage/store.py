@@ -22,7 +22,7 @@ from storage.fingerprint import differences, fingerprint
 from storage.handles import VideoHandle
 from storage.index import Summary, done_ids, logical_digest_of, summaries
 from storage.layout import Layout, VariantLayout, parse_variant
-from storage.reader import PartHeader, PartReader
+from storage.reader import PartHeader, PartReader, advised
 from storage.records import JSON
 from storage.sidecar import read_sidecar
 from storage.verdicts import Verdict
@@ -120,7 +120,8 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 
     @cached_property
     def _summaries(self) -> Mapping[int, Summary]:
-        return summaries(self.layout, by_content=self._verify)
+        with advised():
+            return summaries(self.layout, by_content=self._verify)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -191,7 +192,8 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         if part.file not in self._parts:
             own = (self.layout.variant, self.layout.fingerprint, found.time_origin)
             header = PartHeader(found.catalog, found.shard, *own)
-            self._parts[part.file] = open_part(self.layout, header, part, verify=self._verify, check=self._check)
+            with advised():
+                self._parts[part.file] = open_part(self.layout, header, part, verify=self._verify, check=self._check)
         return self._parts[part.file]
 
 
@@ -225,7 +227,7 @@ def open_part(layout: VariantLayout, header: PartHeader, part: Part, *, verify: 
     """
     path = layout.folder / part.file
     if not path.is_file():
-        raise IntegrityError(path, "is missing; run `python -m storage audit --repair` and build the shard again")
+        raise IntegrityError(path, "is missing")
     if path.stat().st_size != part.size_bytes:
         raise IntegrityError(path, f"has {path.stat().st_size:,} bytes, its sidecar says {part.size_bytes:,}")
     if verify and size_and_sha256(path)[1] != part.sha256:

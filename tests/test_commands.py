@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
-from storage.commands import READER_LEFT
+from storage.__main__ import main
+from storage.commands import READER_LEFT, run_and_exit
 from tests.conftest import REPOSITORY
+from tests.storage.samples import make_store
 
 COMMANDS = {
     "pipeline, many lines": ("pipeline", "weights", "list"),
@@ -95,3 +100,40 @@ def test_what_is_not_there_is_told_before_networks_are_imported(arguments: tuple
     )
     assert done.stdout == "2 []\n"
     assert done.stderr.startswith(told)
+
+
+@pytest.mark.parametrize("instead", ["folder", "lost link", "locked"])
+@pytest.mark.parametrize("command", [["audit"], ["audit", "--repair"], ["digest"], ["compact"]])
+def test_what_cannot_be_read_is_told_without_a_traceback(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    instead: str,
+) -> None:
+    variant = make_store(tmp_path)
+    sidecar = variant.sidecar(0)
+    variant.index_file.unlink(missing_ok=True)  # else it is believed, and no sidecar is read
+    if instead == "locked":  # as for people who are not root
+        usual = Path.open
+
+        def locked(path: Path, *how: Any, **more: Any) -> IO[Any]:
+            if path.name == sidecar.name:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return usual(path, *how, **more)
+
+        monkeypatch.setattr(Path, "open", locked)
+    else:
+        sidecar.unlink()
+        sidecar.mkdir() if instead == "folder" else sidecar.symlink_to("/nowhere/that/is")
+
+    with pytest.raises(SystemExit) as ended:
+        run_and_exit(lambda: main([*command, str(sidecar.parents[2])]))
+
+    assert ended.value.code == 4
+    assert f"cannot use {sidecar}: " in capsys.readouterr().err
+
+
+def test_a_file_that_nobody_expected_to_be_missing_is_a_bug_still(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        run_and_exit(lambda: len((tmp_path / "gone").read_bytes()))

@@ -163,7 +163,7 @@ def predict(restored: Restored, video_id: str, person: Person) -> Prediction:
     with torch.inference_mode():
         answer: Scores = restored.model(to_device(loaded.batch, device))
     rows = sample.target.spans
-    grid = Grid(float(rows[:, 1].max()), PHD2.segment_seconds, PHD2.frames_per_second)
+    grid = segments_of(video_id, rows)
     scores = answer.scores[0, : len(rows)].double().cpu().numpy()
     if not np.isfinite(scores).all():
         raise ValueError(f"the network's scores of {video_id} are not all finite numbers")
@@ -179,6 +179,16 @@ def predict(restored: Restored, video_id: str, person: Person) -> Prediction:
         history=tuple(_clip(number, one, weights, rows, grid) for number, one in enumerate(sample.history)),
         notes=_notes(restored, sample.history, left_out=video_id if video_id in person.liked else ""),
     )
+
+
+def segments_of(video_id: str, rows: Floats) -> Grid:
+    """The segments of a video whose `(T, 2)` rows are these. Raises SettingsError if it is too short for any."""
+    grid = Grid(float(rows[:, 1].max()), PHD2.segment_seconds, PHD2.frames_per_second)
+    if not grid.n_frames:
+        shortest = 0.5 / PHD2.frames_per_second
+        what = f"{video_id} has features of {grid.duration_seconds:.3g} seconds"
+        raise SettingsError((f"{what}, and no segment lies in {shortest:.3g} seconds or less: take a longer video",))
+    return grid
 
 
 def _dataset(restored: Restored, video_id: str, person: Person) -> HighlightDataset:

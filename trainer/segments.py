@@ -67,6 +67,8 @@ class Grid:
         the row whose middle is nearest to its own, the earlier of two: the end of a video often has no row.
         """
         segments = self.spans
+        if not len(segments):
+            return np.zeros(0)
         rows, homes = _overlaps(spans, self.segment_seconds, len(segments))
         shared = np.minimum(spans[rows, 1], segments[homes, 1]) - np.maximum(spans[rows, 0], segments[homes, 0])
         rows, homes, shared = rows[shared > 0], homes[shared > 0], shared[shared > 0]

@@ -20,6 +20,7 @@ from storage.files.block_checksums import checksums_of
 from storage.index import refresh
 from storage.layout import Layout, VariantLayout
 from storage.lease import lease, say
+from storage.reader import advised
 from storage.sidecar import read_sidecar, write_checksums, write_sidecar
 from storage.store import variant_layouts
 
@@ -36,7 +37,8 @@ def seal_store(folder: Path) -> Iterator[str]:
     layout = Layout(folder.absolute().parent, folder.absolute().name)
     for variant in variant_layouts(folder):
         for shard in range(catalog.shard_count):
-            known = read_sidecar(variant, shard)
+            with advised():
+                known = read_sidecar(variant, shard)
             if known is None or all(part.checksums_sha256 for part in known.parts):
                 continue
             with lease(layout.lease(shard), tell=say):

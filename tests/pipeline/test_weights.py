@@ -182,6 +182,13 @@ def test_no_network_is_a_clear_sentence(tmp_path: Path) -> None:
         folder_of(tmp_path).fetch("TASED_updated.pt", silent)
 
 
+@pytest.mark.parametrize("name", ["yolov5n", "v6.0/yolov5n", "YOLOV5N.PT"])
+def test_a_name_that_no_weights_have_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / "some.pt").write_bytes(b"anything")
+    with pytest.raises(SettingsError, match=f"no weights are called '{name}'; say which .* one of c3d.pickle"):
+        names_in(tmp_path / "some.pt", name)
+
+
 def test_a_folder_is_imported_by_the_names_in_it(tmp_path: Path) -> None:
     for name in (NAME, "v7.0/yolov5n.pt", "other.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -17,6 +17,7 @@ from storage.errors import IntegrityError
 from storage.features.media_records import encode_media_record
 from storage.layout import Layout, VariantLayout
 from storage.records import JSON
+from storage.repair import repair
 from storage.sidecar import read_sidecar
 from tests.storage.samples import commit_tracks, make_store, make_track
 
@@ -175,3 +176,47 @@ def test_several_damages_at_once_are_mended_together(store: Store) -> None:
     found = tracks(store.variant)
     assert found
     assert found.items() <= store.truth.items()
+
+
+def test_a_folder_that_was_renamed_is_left_alone(tmp_path: Path) -> None:
+    """Its parts are whole: setting them aside would lose what a rename brings back."""
+    variant = make_store(tmp_path)
+    written = {path.name: path.read_bytes() for path in variant.folder.glob("shard_*")}
+    renamed = variant.folder.with_name("c3d-0123456789ab")
+    variant.folder.rename(renamed)
+
+    told = repair(variant.folder.parents[1], deep=True)
+
+    assert any(f"Name it {variant.folder.name} again" in line for line in told), told
+    assert {path.name: path.read_bytes() for path in renamed.glob("shard_*")} == written
+    renamed.rename(variant.folder)
+    assert main(["audit", "--deep", str(variant.folder.parents[1])]) == 0
+
+
+@pytest.mark.parametrize("command", ["compact", "digest", "seal"])
+@pytest.mark.parametrize("damage", ["swapped parts", "short part", "no part", "flipped sidecar"])
+def test_what_a_command_finds_damaged_names_the_command_that_mends_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str, command: str
+) -> None:
+    variant = make_store(tmp_path)
+    folder, part, other = variant.folder.parents[1], variant.part(0, 0), variant.part(1, 0)
+    if damage == "swapped parts":
+        first = part.read_bytes()
+        part.write_bytes(other.read_bytes())
+        other.write_bytes(first)
+    elif damage == "short part":
+        part.write_bytes(part.read_bytes()[:-1])
+    elif damage == "no part":
+        part.unlink()
+    else:
+        sidecar = variant.sidecar(0)
+        sidecar.write_bytes(sidecar.read_bytes()[:-9] + b"*" + sidecar.read_bytes()[-8:])
+
+    code = main([command, str(folder)])
+
+    told = capsys.readouterr().err
+    if command == "compact" or damage == "flipped sidecar":
+        assert (code, f"python -m storage audit --repair {folder}" in told) == (5, True), told
+        assert "PartHeader(" not in told
+    else:  # these read accounts alone
+        assert (code, told) == (0, "")

@@ -158,7 +158,7 @@ def test_readers_and_handles_travel_after_they_were_used(reader: VariantReader, 
 @pytest.mark.parametrize(
     ("damage", "verify", "message"),
     [
-        ("lose", False, "is missing; run `python -m storage audit --repair`"),
+        ("lose", False, "is missing; run `python -m storage audit --repair "),
         ("cut", False, "bytes, its sidecar says"),
         ("flip", True, "was altered: its sha256"),
         ("flip", False, r"block 0 \(bytes 0 to .*run `python -m storage audit --repair /.*/sample`"),

@@ -17,7 +17,7 @@ from trainer.__main__ import DONE, WRONG_USE, main
 from trainer.data.intervals import Intervals
 from trainer.fit import FitOptions, Restored, Run, fit, restore
 from trainer.planted import PlantedSettings, Timing, plant
-from trainer.prediction import Person, Prediction, parse_liked, predict
+from trainer.prediction import Person, Prediction, parse_liked, predict, segments_of
 from trainer.protocols import PHD2
 from trainer.recipe import load_recipe
 from trainer.scoring import Question, answer
@@ -139,6 +139,17 @@ def test_a_reel_that_is_shorter_than_asked_says_why() -> None:
     assert found.length_told(8.87) == "8.87 of at most 8.87 seconds"
     assert found.length_told(60) == "13.87 of at most 60 seconds: that is all there is of the video"
     assert found.length_told(2) == "3.87 of at most 2 seconds: the best segment alone is longer, and no segment is cut"
+
+
+@pytest.mark.parametrize("seconds", [1 / 60, 1 / 12, 0.5 / PHD2.frames_per_second])
+def test_a_video_too_short_for_a_segment_is_told(seconds: float) -> None:
+    with pytest.raises(SettingsError, match=r"brief has features of .* seconds, and no segment lies in"):
+        segments_of("brief", np.array([[0.0, seconds]]))
+
+
+def test_the_shortest_video_has_one_segment() -> None:
+    seconds = 0.6 / PHD2.frames_per_second
+    assert segments_of("brief", np.array([[0.0, seconds]])).spans.tolist() == [[0.0, seconds]]
 
 
 def test_a_timeline_is_a_picture() -> None:
