@@ -1,7 +1,8 @@
 """`python -m pipeline doctor | weights | verify | rebase | forecast | bench`: look after what a run needs and
 made.
 
-Exit codes: 0 all is well (warnings included), 1 something would stop a run or spoil it, or differs, 2 wrong use.
+Exit codes: 0 all is well (warnings included), 1 something would stop a run or spoil it, or differs, 2 wrong use,
+4 a file or folder cannot be used.
 """
 
 from __future__ import annotations

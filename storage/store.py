@@ -99,7 +99,8 @@ class VariantReader(Mapping[str, "VideoHandle"]):
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Everything that shaped the bytes. Raises IntegrityError if it is not what the folder is named after."""
-        return read_settings(self.layout)
+        with advised():
+            return read_settings(self.layout)
 
     @cached_property
     def sidecars(self) -> Mapping[int, Sidecar]:

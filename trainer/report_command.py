@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.atomic import publish
-from storage.errors import LookupFailed
+from storage.errors import LookupFailed, SettingsError
 from storage.scores import Key
 from trainer.estimates import Evaluation, estimates
 from trainer.given_paths import check_given_paths
@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Iterator[str]:
     """Where the page lies."""
     check_given_paths(options.model, options.folder)
+    if options.count < 1:
+        raise SettingsError((f"--count is at least 1, got {options.count}",))
     from trainer.fit import restore  # networks take seconds to import
     from trainer.prediction import Person, predict
     from trainer.scoring import Question, answer, judge

@@ -204,6 +204,14 @@ def test_the_command_tells_draws_and_keeps(
     assert main([*asked, "--top", "0"]) == WRONG_USE
 
 
+@pytest.mark.parametrize("count", ["0", "-1", "-5"])
+def test_a_report_of_nobody_is_refused(
+    folder: Path, models: dict[str, Path], capsys: pytest.CaptureFixture[str], count: str
+) -> None:
+    assert main(["report", str(models["pr_net"]), str(folder), "--count", count]) == WRONG_USE
+    assert f"--count is at least 1, got {count}" in capsys.readouterr().err
+
+
 def test_a_report_shows_users_from_the_best_to_the_worst(
     folder: Path, models: dict[str, Path], pr_net: Restored, capsys: pytest.CaptureFixture[str]
 ) -> None:
