@@ -267,7 +267,7 @@ def advised() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        if "audit --repair" in error.problem:
+        if "audit --repair" in error.problem or "writes it anew" in error.problem:
             raise
         raise type(error)(error.path, f"{error.problem}; {_advice(error.path)}") from error
 

@@ -212,7 +212,8 @@ def read_settings(layout: VariantLayout) -> dict[str, Any]:
         settings = json.loads(path.read_bytes())
         made = fingerprint(settings)
     except FileNotFoundError as error:
-        raise IntegrityError(path, "is not there, so nobody can say how these features were made") from error
+        what = "is not there, so nobody can say how these features were made"
+        raise IntegrityError(path, f"{what}; the next build with the same settings writes it anew") from error
     except (ValueError, RecursionError) as error:
         raise IntegrityError(path, f"is no JSON: {error}") from error
     if made != layout.fingerprint or not isinstance(settings, dict):

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
@@ -117,7 +117,7 @@ def test_what_cannot_be_read_is_told_without_a_traceback(
     if instead == "locked":  # as for people who are not root
         usual = Path.open
 
-        def locked(path: Path, *how: Any, **more: Any) -> IO[Any]:
+        def locked(path: Path, *how: Any, **more: Any) -> Any:
             if path.name == sidecar.name:
                 raise PermissionError(errno.EACCES, "Permission denied", str(path))
             return usual(path, *how, **more)
