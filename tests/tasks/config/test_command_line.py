@@ -120,7 +120,7 @@ def test_unreadable_values_of_a_file_are_told_with_section_and_key(tmp_path: Pat
         "[BuildCatalog] catalog uses ${NO_SUCH_VARIABLE}",
         "[data] shards takes a whole number; got 'many'",
         "[download] attempts takes a whole number; got '2.5'",
-        "[decode] stall_seconds takes a number; got 'a minute'",
+        "[decode] stall_seconds takes a finite number; got 'a minute'",
         "[c3d] mirror takes true or false; got 'perhaps'",
         "[sample.c3d] stride_frames takes a whole number; got 'wide'",
     ):
