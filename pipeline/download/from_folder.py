@@ -38,17 +38,10 @@ def from_folder(
     found = listed.candidates(names)
     mine = known if known is not None and known.asked == source.name else None
     if mine is not None:
-        unseen = is_unseen(found, mine)
-        if is_final(mine.verdict) and not retry and not unseen:
-            raise VideoError(video_id, mine.verdict)
-        same = _recorded(found, mine)
-        if same is not None and not (retry and (unseen or digest(same.path) != mine.sha256)):
-            return Media(same.path, mine.sha256, mine.size_bytes, mine.facts, is_kept=True)
-        if retry:
-            # The file that was taken before is tried last: somebody put another there because of it.
-            found = sorted(found, key=lambda one: not is_new([one], mine.seen or ()))
-        elif mine.verdict.state is State.DONE and found:
-            found = _of_the_same_bytes(video_id, found, mine)
+        kept = _still_valid(video_id, found, mine, retry=retry)
+        if kept is not None:
+            return kept
+        found = _in_order_of_trying(video_id, found, mine, retry=retry)
     try:
         if not found:
             raise VideoError(video_id, failed("not_found", listed.lacks(names)))
@@ -64,6 +57,28 @@ def from_folder(
         record_path
     )
     return media
+
+
+def _still_valid(video_id: str, found: Sequence[Candidate], known: MediaRecord, *, retry: bool) -> Media | None:
+    """The recorded file, if it is still the same. Raises VideoError where the recorded failure still holds."""
+    unseen = is_unseen(found, known)
+    if is_final(known.verdict) and not retry and not unseen:
+        raise VideoError(video_id, known.verdict)
+    same = _recorded(found, known)
+    if same is None or (retry and (unseen or digest(same.path) != known.sha256)):
+        return None
+    return Media(same.path, known.sha256, known.size_bytes, known.facts, is_kept=True)
+
+
+def _in_order_of_trying(
+    video_id: str, found: Sequence[Candidate], known: MediaRecord, *, retry: bool
+) -> Sequence[Candidate]:
+    if retry:
+        # The file that was taken before is tried last: somebody put another there because of it.
+        return sorted(found, key=lambda one: not is_new([one], known.seen or ()))
+    if known.verdict.state is State.DONE and found:
+        return _of_the_same_bytes(video_id, found, known)
+    return found
 
 
 def is_unseen(found: Sequence[Candidate], known: MediaRecord) -> bool:
