@@ -35,7 +35,7 @@ def from_folder(
     if source.folder is None:
         raise ValueError("the source is not a folder")
     listed = video_folder(source.folder)
-    found = listed.candidates(names)
+    found: Sequence[Candidate] = listed.candidates(names)
     mine = known if known is not None and known.asked == source.name else None
     if mine is not None:
         kept = _still_valid(video_id, found, mine, retry=retry)
