@@ -36,7 +36,7 @@ SENT_SHARE = 4
 """Frames are told of when so many times as many would fill the memory, ..."""
 SOON_SECONDS = 0.02
 """... or when the first of them has waited so long."""
-_SAMPLINGS: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in PLANNERS}
+_SAMPLINGS: dict[str, Callable[..., Any]] = {kind.kind: kind for kind in PLANNERS if kind is not InPlanes}
 
 
 class Ring:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import PROJECT_ROOT
 from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.convert_child import REFUSED
 from storage.atomic import publish, size_and_sha256
@@ -141,7 +142,7 @@ def _start(file: io.FileIO, empty: str, max_memory_bytes: int) -> subprocess.Pop
             stdin=file,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,  # a file would be beyond its limits
-            cwd=Path(__file__).resolve().parents[1],
+            cwd=PROJECT_ROOT,
             env={**passed_on, **calm},
         )
     except OSError as error:

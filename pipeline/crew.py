@@ -20,7 +20,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import wire
+from pipeline import PROJECT_ROOT, wire
 from pipeline.child_processes.exit_status import ended_from_outside, in_words
 from pipeline.child_processes.hang_watch import Allowed, HangWatch, Hung
 from pipeline.clips import InPlanes, VideoSampling
@@ -237,7 +237,7 @@ os.register_at_fork(after_in_child=_forget_all)
 def _named(sampling: VideoSampling) -> dict[str, object]:
     in_planes = isinstance(sampling, InPlanes)
     own = sampling.sampling if isinstance(sampling, InPlanes) else sampling
-    return {"type": type(own).__name__, "fields": own, "in_planes": in_planes}
+    return {"type": own.kind, "fields": own, "in_planes": in_planes}
 
 
 def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:
@@ -255,7 +255,7 @@ def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            cwd=Path(__file__).resolve().parents[1],
+            cwd=PROJECT_ROOT,
             env={**passed_on, **_CALM},
             pass_fds=(ring_fd,),
         )

@@ -115,7 +115,7 @@ class Variant:
             "extractor": self.spec.name,
             "numerics_version": self.spec.numerics_version,
             "settings": _identified(self.settings, self.spec.files(self.settings)),
-            "sampling": {type(self.sampling).__name__: plain(self.sampling)},
+            "sampling": {self.sampling.kind: plain(self.sampling)},
             "arrays": plain(self.arrays),
             "weights": weights_identity(self.weights),
         }

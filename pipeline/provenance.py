@@ -11,8 +11,8 @@ import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 
+from pipeline import PROJECT_ROOT
 from pipeline.extract import Variant, weights_identity
 from pipeline.processors import processor_kind
 from storage.account import PROCESSORS
@@ -20,8 +20,6 @@ from storage.records import JSON
 
 LIBRARIES = ("av", "h5py", "numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "ultralytics", "yt-dlp")
 """Distributions whose version may change the numbers, or which bytes were downloaded."""
-
-_PROJECT = Path(__file__).resolve().parents[1]
 
 
 def provenance(variant: Variant, device: str, decoder: str, before: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -52,11 +50,11 @@ def library_versions() -> tuple[tuple[str, str], ...]:
 def code_version() -> str:
     """The release, and in a checkout also the commit, with `+changed` when the working tree differs from it."""
     release = importlib.metadata.version("video-highlights")
-    if not (_PROJECT / ".git").exists():
+    if not (PROJECT_ROOT / ".git").exists():
         return release
     try:
         described = subprocess.run(
-            ["git", "-C", str(_PROJECT), "describe", "--always", "--dirty=+changed", "--abbrev=12", "--exclude=*"],
+            ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--dirty=+changed", "--abbrev=12", "--exclude=*"],
             capture_output=True, text=True, check=True, timeout=10,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -55,6 +56,8 @@ class Pictures:
 @dataclass(frozen=True)
 class SegmentsOfVideo:
     """The sampling of one video whose rows are its annotated segments."""
+
+    kind: ClassVar[str] = "SegmentsOfVideo"
 
     length_frames: int
     spread: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ class ConsecutiveFrames:
     A rest shorter than a window at the end of the video makes no row.
     """
 
+    kind: ClassVar[str] = "ConsecutiveFrames"
     length_frames: int
     stride_frames: int
 
@@ -41,6 +42,7 @@ class FramesAtRate:
     A frame shown at several instants makes one row; with a rate above the video's own, every frame is a row once.
     """
 
+    kind: ClassVar[str] = "FramesAtRate"
     frames_per_second: float
 
     def __post_init__(self) -> None:
@@ -58,6 +60,7 @@ class FramesAtRateWithHistory:
     `history_frames` has no row at all.
     """
 
+    kind: ClassVar[str] = "FramesAtRateWithHistory"
     frames_per_second: float
     history_frames: int
     """Frames in a window, the one it is about included."""
@@ -71,6 +74,8 @@ class FramesAtRateWithHistory:
 @dataclass(frozen=True)
 class EveryFrame:
     """Every native frame is a row."""
+
+    kind: ClassVar[str] = "EveryFrame"
 
 
 SPREADS = ("equal", "released")
@@ -90,6 +95,7 @@ class FramesOfSegments:
     `length_frames` are repeated evenly.
     """
 
+    kind: ClassVar[str] = "FramesOfSegments"
     length_frames: int
     spread: str
 
@@ -106,7 +112,10 @@ class FramesOfSegments:
 
 
 Sampling = ConsecutiveFrames | FramesAtRate | FramesAtRateWithHistory | EveryFrame | FramesOfSegments
-"""Which frames make a row. `pipeline.clips` turns one of these into frame numbers and spans."""
+"""Which frames make a row. `pipeline.clips` turns one of these into frame numbers and spans.
+
+`kind` is part of every fingerprint: a class may be renamed, its `kind` never.
+"""
 
 
 @dataclass(frozen=True)
@@ -182,9 +191,3 @@ class ExtractorSpec:
     """On a GPU at most so many windows, of any videos, share a batch: from where more of them are no faster."""
     files: Callable[[Any], tuple[str, ...]] = lambda _: ()
     """settings → those of their fields that name a file. The fingerprint holds such a file's sha256, not its path."""
-
-    def __reduce__(self) -> tuple[Callable[[str], ExtractorSpec], tuple[str]]:
-        """Travels between processes as its name: functions stay where they are, and equal specs stay equal."""
-        from models.extractors.table import extractor
-
-        return extractor, (self.name,)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
+from collections.abc import Callable
+
 from models.extractors import c3d, frames, keypoint_rcnn, tased, yolov5
 from models.extractors.spec import ExtractorSpec
 
@@ -19,3 +22,11 @@ def extractor(name: str) -> ExtractorSpec:
     if name not in EXTRACTORS:
         raise KeyError(f"no extractor is called {name!r}; there are {', '.join(sorted(EXTRACTORS))}")
     return EXTRACTORS[name]
+
+
+def _by_name(spec: ExtractorSpec) -> tuple[Callable[[str], ExtractorSpec], tuple[str]]:
+    return extractor, (spec.name,)
+
+
+# A spec holds functions, which cannot be pickled. It travels between processes as its name and is looked up again.
+copyreg.pickle(ExtractorSpec, _by_name)

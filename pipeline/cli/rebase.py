@@ -16,6 +16,7 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
+from pipeline import PROJECT_ROOT
 from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.child_processes.hang_watch import Allowed, Hung
 from pipeline.child_processes.run_to_end import run_to_end
@@ -106,7 +107,7 @@ def start_of(path: Path) -> Fraction:
     """
     command = [sys.executable, "-m", "pipeline.media.clock", str(path.absolute())]
     try:
-        status, output = run_to_end(command, Path(__file__).resolve().parents[2], Allowed(LOOK_SECONDS, LOOK_SECONDS))
+        status, output = run_to_end(command, PROJECT_ROOT, Allowed(LOOK_SECONDS, LOOK_SECONDS))
     except (OSError, Hung) as error:
         raise SystemicFault(f"cannot look when {path} starts: {error}") from error
     if fault := ended_by_order(status):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import PROJECT_ROOT
 from pipeline.child_processes.exit_status import ended_by_order, in_words
 from pipeline.child_processes.hang_watch import Allowed, Hung
 from pipeline.child_processes.run_to_end import run_to_end
@@ -77,7 +78,7 @@ def counted_in_child(video_id: str, path: Path) -> Count:
     """What `pipeline.media.packet_counts` counts. Raises VideoError (hang, crash), SystemicFault."""
     command = [sys.executable, "-m", "pipeline.media.packet_counts", str(path.absolute())]
     try:
-        status, output = run_to_end(command, Path(__file__).resolve().parents[2], Allowed(COUNT_SECONDS, COUNT_SECONDS))
+        status, output = run_to_end(command, PROJECT_ROOT, Allowed(COUNT_SECONDS, COUNT_SECONDS))
     except Hung as hung:
         raise VideoError(video_id, failed("hang", f"counting its packets: {hung}")) from None
     except OSError as error:
