@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from storage.base.records import FeatureTrack
+from storage.features.part_reader import PartReader
+from storage.features.part_writer import PartHeader, write_part
 from storage.files.block_checksums import BLOCK_BYTES, checksums_of
-from storage.reader import PartReader
-from storage.records import FeatureTrack
-from storage.shard import PartHeader, write_part
 
 WIDTH = 8192
 """Of a row of C3D's pool5 in float16: 16 KiB."""

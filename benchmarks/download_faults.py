@@ -25,8 +25,8 @@ from pathlib import Path
 import yt_dlp
 
 from pipeline.download.fetch import SourceSettings, fetch
-from storage.errors import VideoError
-from storage.layout import Layout
+from storage.base.errors import VideoError
+from storage.base.paths import Layout
 from tests.pipeline.mirror import MP4, Answer, Handler, body, running_mirror
 from tests.pipeline.network_faults import FAULTS, OK, WHOLE
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from storage.records import Array
-from storage.store import FeatureStore
+from storage.base.records import Array
+from storage.features.store import FeatureStore
 from trainer.data import DataSettings, Example, HighlightDataset, Loader, LoaderSettings, open_data
 from trainer.planted import PlantedSettings, plant
 

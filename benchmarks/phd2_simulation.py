@@ -39,15 +39,15 @@ from pipeline.lanes import Lanes
 from pipeline.media.media_file import Media
 from pipeline.media.probe import Probe
 from pipeline.process import process_shard
-from storage import index
-from storage.account import Entry, Part, Sidecar
-from storage.atomic import publish
-from storage.audit import audit
-from storage.errors import VideoError
-from storage.fingerprint import plain, readable
-from storage.sidecar import DEFAULT_PART_BYTES, compact, request_retry, write_sidecar
-from storage.store import FeatureStore
-from storage.verdicts import DONE, failed
+from storage.base.errors import VideoError
+from storage.base.fingerprint import plain, readable
+from storage.base.video_status import DONE, failed
+from storage.features import manifest_index as index
+from storage.features.commit import DEFAULT_PART_BYTES, compact, request_retry, write_sidecar
+from storage.features.manifest import Entry, Part, Sidecar
+from storage.features.store import FeatureStore
+from storage.files.atomic_write import publish
+from storage.maintenance.audit import audit
 from tasks import features, ingest, reporting
 from tasks.exits import RunIncomplete
 from tasks.settings import Settings, load

@@ -22,8 +22,8 @@ from pipeline.cli.arguments import local_folder
 from pipeline.doctor import Level, examine_machine
 from pipeline.download.source import YOUTUBE, SourceSettings
 from pipeline.weights import WeightsFolder, listed, names_in
+from storage.base.errors import HighlightsError, IntegrityError, SettingsError
 from storage.commands import run_and_exit
-from storage.errors import HighlightsError, IntegrityError, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.verify import Comparison

@@ -24,7 +24,7 @@ import numpy as np
 from models.extractors.numerics import is_gpu
 from models.extractors.spec import Extractor
 from pipeline.lanes import Clip, Rows, Work
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 LANES = 3
 """Batches in hand at a time: one computes, while others are put together and copied, or looked through for boxes."""

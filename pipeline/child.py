@@ -27,8 +27,8 @@ from pipeline.clips import PLANNERS, InPlanes, VideoSampling
 from pipeline.crew import MIN_SLOTS, OUT_OF_MEMORY, RING_BYTES
 from pipeline.decoder import Event, FrameEvent, InlineDecoder, PlacementEvent, PlanesEvent, WindowEvent
 from pipeline.media.probe import DecodeLimits, Probe
-from storage.errors import SystemicFault, VideoError
-from storage.fingerprint import plain
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.fingerprint import plain
 
 MAX_SLOTS = 32
 BEATS_PER_STALL = 8

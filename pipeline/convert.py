@@ -26,10 +26,10 @@ from typing import Any
 from pipeline import PROJECT_ROOT
 from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.convert_child import REFUSED
-from storage.atomic import publish, size_and_sha256
-from storage.errors import IntegrityError, SystemicFault, UntrustedFile
-from storage.faults import disk_fault
-from storage.fingerprint import readable
+from storage.base.errors import IntegrityError, SystemicFault, UntrustedFile
+from storage.base.fingerprint import readable
+from storage.files.atomic_write import publish, size_and_sha256
+from storage.files.os_errors import disk_fault
 
 FORMAT = "video-highlights converted weights"
 FORMAT_VERSION = 1

@@ -27,7 +27,7 @@ from pipeline.clips import InPlanes, VideoSampling
 from pipeline.media.probe import DecodeLimits
 from pipeline.sandbox import DATA_FACTOR, Layers
 from pipeline.vitals import TooMuchMemory, Vitals
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 START_SECONDS = 120.0
 """Of CPU time, or of the clock without any: an interpreter that takes longer to start is broken."""

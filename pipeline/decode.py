@@ -22,8 +22,8 @@ from pipeline.media.lengths import Lacking, file_lacks, unread
 from pipeline.media.packets import Tally
 from pipeline.media.probe import DecodeLimits, Probe, check_pixels, check_seconds, probe
 from pipeline.media.truncation import missing
-from storage.errors import VideoError
-from storage.verdicts import failed
+from storage.base.errors import VideoError
+from storage.base.video_status import failed
 
 MAX_DROPPED_SHARE = 0.05
 """Frames whose times repeat or go back are dropped and counted; with more of them than this, no time is believed."""

@@ -29,8 +29,8 @@ from pipeline.media.streams import OtherStream
 from pipeline.sandbox import Layers
 from pipeline.segments import Pictures, Placement
 from pipeline.wire import Message
-from storage.errors import SystemicFault, VideoError
-from storage.verdicts import failed
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.video_status import failed
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any
 from models.extractors.spec import ExtractorSpec
 from models.extractors.table import EXTRACTORS
 from pipeline.extract import Variant, weights_identity
-from storage.errors import SettingsError
-from storage.fingerprint import differences, fingerprint
-from storage.records import JSON
+from storage.base.errors import SettingsError
+from storage.base.fingerprint import differences, fingerprint
+from storage.base.records import JSON
 
 Described = Mapping[str, JSON]
 

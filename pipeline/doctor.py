@@ -19,9 +19,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from pipeline.download.source import SourceSettings
-from storage.atomic import publish, remove
-from storage.errors import SystemicFault
-from storage.owner import temporary_beside
+from storage.base.errors import SystemicFault
+from storage.files.atomic_write import publish, remove
+from storage.files.process_identity import temporary_beside
 
 OLDEST_PYTHON = (3, 11)
 SAFE_YT_DLP = (2026, 7, 4)

@@ -32,15 +32,15 @@ from pipeline.clips import InPlanes, VideoSampling, Window
 from pipeline.lanes import Clip, Compute, Rows, Work, at_once
 from pipeline.segments import Placement, SegmentsOfVideo
 from pipeline.weights import file_sha256, ready, undoing
-from storage.errors import SettingsError, VideoError
-from storage.fingerprint import fingerprint, plain
-from storage.records import JSON, Array, FeatureTrack, Ragged, Video
-from storage.segments import SegmentTable
-from storage.verdicts import Verdict, failed
+from storage.base.errors import SettingsError, VideoError
+from storage.base.fingerprint import fingerprint, plain
+from storage.base.records import JSON, Array, FeatureTrack, Ragged, Video
+from storage.base.video_status import Verdict, failed
+from storage.catalog.annotated_segments import SegmentTable
 
 SEGMENT = "segment"
 """The array, beside the extractor's own, that says which annotated segment a row is about: its number in the video's
-sorted table, `storage.segments`."""
+sorted table, `storage.catalog.annotated_segments`."""
 
 
 @dataclass(frozen=True)

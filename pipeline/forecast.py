@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.pilot import Floats, Pilot
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 
 RESAMPLES = 1000
 LEVEL = 0.95

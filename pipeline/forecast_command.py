@@ -16,9 +16,9 @@ from pipeline.cli.arguments import local_folder
 from pipeline.download.source import YOUTUBE, SourceSettings
 from pipeline.forecast import FILM, LEVEL, SURVIVORS, Estimate, Whole, extrapolate, sum_of, whole_of
 from pipeline.pilot import BUILDING, Pilot, find_pilot
-from storage.catalog import read_catalog
-from storage.errors import SettingsError
-from storage.layout import Layout
+from storage.base.errors import SettingsError
+from storage.base.paths import Layout
+from storage.catalog.catalog import read_catalog
 
 HOUR, DAY = 1 / 3600, 1 / 86400
 GIGABYTE, TERABYTE = 1e-9, 1e-12

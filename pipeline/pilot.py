@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.times import LEADING, OF_SHARD, Seconds, added, read
-from storage.catalog import Catalog
-from storage.errors import LookupFailed
-from storage.layout import Layout
-from storage.sidecar import read_sidecar
-from storage.store import variant_layouts
+from storage.base.errors import LookupFailed
+from storage.base.paths import Layout
+from storage.catalog.catalog import Catalog
+from storage.features.commit import read_sidecar
+from storage.features.store import variant_layouts
 
 Floats = NDArray[np.float64]
 BUILDING = "building"

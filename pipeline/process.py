@@ -31,15 +31,15 @@ from pipeline.media.media_file import Media
 from pipeline.media.rehash import refuse_altered
 from pipeline.provenance import provenance
 from pipeline.times import OF_SHARD, Times
-from storage import spool
-from storage.atomic import publish
-from storage.errors import SystemicFault, VideoError
-from storage.fingerprint import plain, readable
-from storage.index import summary
-from storage.layout import Layout, VariantLayout
-from storage.records import JSON, FeatureTrack
-from storage.sidecar import Entry, Sidecar, commit, read_sidecar
-from storage.verdicts import DONE, State, Verdict
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.fingerprint import plain, readable
+from storage.base.paths import Layout, VariantLayout
+from storage.base.records import JSON, FeatureTrack
+from storage.base.video_status import DONE, State, Verdict
+from storage.features import spool
+from storage.features.commit import Entry, Sidecar, commit, read_sidecar
+from storage.features.manifest_index import summary
+from storage.files.atomic_write import publish
 
 FETCH_AHEAD = 2
 """Videos asked for while one is being decoded, so that the network and the processor work at the same time."""

@@ -16,10 +16,10 @@ from models.extractors.numerics import PARITY, Numerics
 from models.extractors.spec import ExtractorSpec
 from pipeline.processors import processor_kind
 from pipeline.provenance import library_versions
-from storage.atomic import publish
-from storage.errors import SystemicFault
-from storage.fingerprint import fingerprint, plain, readable
-from storage.records import JSON
+from storage.base.errors import SystemicFault
+from storage.base.fingerprint import fingerprint, plain, readable
+from storage.base.records import JSON
+from storage.files.atomic_write import publish
 
 _MODELS = Path(golden.__file__).resolve().parents[1]
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pipeline import PROJECT_ROOT
 from pipeline.extract import Variant, weights_identity
 from pipeline.processors import processor_kind
-from storage.account import PROCESSORS
-from storage.records import JSON
+from storage.base.records import JSON
+from storage.features.manifest import PROCESSORS
 
 LIBRARIES = ("av", "h5py", "numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "ultralytics", "yt-dlp")
 """Distributions whose version may change the numbers, or which bytes were downloaded."""

@@ -15,7 +15,7 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 TICKS_PER_SECOND = 1200
 COMPLAINT_LINES = 3

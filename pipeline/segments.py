@@ -24,8 +24,8 @@ from typing import ClassVar
 import numpy as np
 
 from models.extractors.spec import FramesOfSegments
-from storage.records import JSON
-from storage.segments import Span
+from storage.base.records import JSON
+from storage.catalog.annotated_segments import Span
 
 AGREES_WITHIN_FRAMES = 5
 """Programs differ by a frame or two at the ends of a video; five are a sixth of a second, and no segment is misplaced
@@ -67,7 +67,7 @@ class SegmentsOfVideo:
     segments: tuple[Span, ...]
     """Distinct `[start, end)`, sorted."""
     frames_least: int | None = None
-    """What is known of the original file's number of frames, as in `storage.records.Video`."""
+    """What is known of the original file's number of frames, as in `storage.base.records.Video`."""
     frames_most: int | None = None
     claimed_seconds: float | None = None
     """How long the original file is said to be."""

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from storage.catalog import Catalog
-from storage.fingerprint import ids_sha256
-from storage.records import JSON
-from storage.tables import texts
-from storage.verdicts import REASONS, TAXONOMY_VERSION, State, Verdict
+from storage.base.fingerprint import ids_sha256
+from storage.base.records import JSON
+from storage.base.video_status import REASONS, TAXONOMY_VERSION, State, Verdict
+from storage.catalog.catalog import Catalog
+from storage.catalog.csv_tables import texts
 
 WHOLE = "all"
 """The row of the whole catalog, beside the splits."""

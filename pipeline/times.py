@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.lanes import Compute, Rows, Work
-from storage.atomic import publish
-from storage.errors import IntegrityError
-from storage.records import JSON
-from storage.sealed import seal, unseal
+from storage.base.errors import IntegrityError
+from storage.base.records import JSON
+from storage.files.atomic_write import publish
+from storage.files.checksummed_json import seal, unseal
 
 T = TypeVar("T")
 Seconds = dict[str, float]

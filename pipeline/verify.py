@@ -25,14 +25,14 @@ from pipeline.media.media_file import KEPT_SUFFIXES, Media
 from pipeline.processors import processor_kind
 from pipeline.proof import prove
 from pipeline.weights import WeightsFolder, file_sha256
-from storage.account import PROCESSORS
-from storage.catalog import read_catalog
-from storage.errors import IntegrityError, SettingsError, VideoError
-from storage.foreign import read_arrays
-from storage.handles import ArrayHandle, VideoHandle
-from storage.layout import Layout
-from storage.records import JSON, Array, Ragged
-from storage.store import VariantReader, variant_layouts
+from storage.base.errors import IntegrityError, SettingsError, VideoError
+from storage.base.paths import Layout
+from storage.base.records import JSON, Array, Ragged
+from storage.catalog.catalog import read_catalog
+from storage.features.lazy_arrays import ArrayHandle, VideoHandle
+from storage.features.manifest import PROCESSORS
+from storage.features.store import VariantReader, variant_layouts
+from storage.files.external_arrays import read_arrays
 
 STORED = {"float16": 1e-3, "float32": 0.0}
 """Largest error, relative to a row's largest value, of storing: float16 keeps 11 bits, and a value may round to either

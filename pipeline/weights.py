@@ -23,11 +23,11 @@ from models.extractors.spec import random_seed
 from models.registry import WEIGHTS, Weights, published
 from pipeline.convert import Pin, converted, facts_file
 from pipeline.download.http import fetch_file
-from storage.atomic import publish, size_and_sha256
-from storage.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
-from storage.faults import disk_fault
-from storage.fingerprint import readable
-from storage.lease import lease, say
+from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
+from storage.base.fingerprint import readable
+from storage.files.atomic_write import publish, size_and_sha256
+from storage.files.file_lock import lease, say
+from storage.files.os_errors import disk_fault
 
 FORMAT = "video-highlights weights lock"
 FORMAT_VERSION = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from storage.store import FeatureStore
+    from storage.features.store import FeatureStore
 
 __all__ = ["FeatureStore"]
 
@@ -17,6 +17,6 @@ def __getattr__(name: str) -> object:
     # Loaded when asked for: most commands import storage's nouns only, and HDF5 takes longer to load than they run.
     if name != "FeatureStore":
         raise AttributeError(f"module 'storage' has no attribute {name!r}")
-    from storage.store import FeatureStore
+    from storage.features.store import FeatureStore
 
     return FeatureStore

@@ -10,19 +10,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from storage.audit import audit
-from storage.catalog import read_catalog
+from storage.base.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
+from storage.base.paths import Layout
+from storage.catalog.catalog import read_catalog
 from storage.commands import run_and_exit
-from storage.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
-from storage.features.media_audit import audit_media
-from storage.features.sealing import seal_store
-from storage.index import refresh
-from storage.layout import Layout
-from storage.lease import lease, say
-from storage.reader import advised
-from storage.repair import repair, repair_media
-from storage.sidecar import DEFAULT_PART_BYTES, compact, read_sidecar
-from storage.store import FeatureStore, variant_layouts
+from storage.features.commit import DEFAULT_PART_BYTES, compact, read_sidecar
+from storage.features.manifest_index import refresh
+from storage.features.part_reader import advised
+from storage.features.store import FeatureStore, variant_layouts
+from storage.files.file_lock import lease, say
+from storage.maintenance.audit import audit
+from storage.maintenance.media_audit import audit_media
+from storage.maintenance.repair import repair, repair_media
+from storage.maintenance.sealing import seal_store
 
 CLEAN, WRONG_USE, IN_THE_WAY, VIOLATION = 0, 2, 4, 5
 

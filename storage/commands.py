@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NoReturn
 
-from storage.faults import disk_fault
+from storage.files.os_errors import disk_fault
 
 IN_THE_WAY = 4
 """The exit code of a machine, or another process, that is in the way."""

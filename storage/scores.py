@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage import atomic, hdf5
-from storage.account import Fields
-from storage.errors import IntegrityError, LookupFailed
-from storage.fingerprint import plain
-from storage.layout import Layout
-from storage.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID
-from storage.sealed import seal, unseal
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.fingerprint import plain
+from storage.base.paths import Layout
+from storage.base.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID
+from storage.features.manifest import Fields
+from storage.files import atomic_write as atomic
+from storage.files import hdf5
+from storage.files.checksummed_json import seal, unseal
 
 FORMAT = "video-highlights scores"
 FORMAT_VERSION = 2
@@ -79,7 +80,7 @@ class Provenance:
     settings: Mapping[str, JSON] = field(default_factory=dict)
     """The recipe, the seed, versions: whatever else is worth keeping."""
     time_origin: str = CONTAINER_START
-    """Since when the seconds of all spans count: one of `storage.records.TIME_ORIGINS`."""
+    """Since when the seconds of all spans count: one of `storage.base.records.TIME_ORIGINS`."""
 
     def __post_init__(self) -> None:
         if self.time_origin not in TIME_ORIGINS:

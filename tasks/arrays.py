@@ -15,8 +15,8 @@ from typing import Any
 import luigi
 from luigi.cmdline_parser import CmdlineParser
 
-from storage.atomic import publish
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
+from storage.files.atomic_write import publish
 from tasks import exits, reporting
 from tasks.execution.retries import outdated_videos, request_again
 from tasks.features import check_command, parse_shards

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.extract import visible_gpus
-from storage.errors import SettingsError, SystemicFault
+from storage.base.errors import SettingsError, SystemicFault
 from tasks.slurm import PLAIN_PATH, SlurmSettings
 
 INLINE, LOCAL, SLURM, ADDRESS = KINDS = ("inline", "local", "slurm", "address")

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.process import ShardJob
-from storage.errors import LeaseHeld, SettingsError, SystemicFault
-from storage.lease import lease
-from storage.verdicts import State, Verdict
+from storage.base.errors import LeaseHeld, SettingsError, SystemicFault
+from storage.base.video_status import State, Verdict
+from storage.files.file_lock import lease
 from tasks import exits, progress
 from tasks.cluster import Crew, crew
 from tasks.remote import BETWEEN, Begun, Order, WorkerLeaves, build_shard, versions

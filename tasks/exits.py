@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from luigi.retcodes import retcode
 
-from storage.errors import DiskFull, HighlightsError, IntegrityError, LeaseHeld, SettingsError, SystemicFault
+from storage.base.errors import DiskFull, HighlightsError, IntegrityError, LeaseHeld, SettingsError, SystemicFault
 
 
 class Exit(IntEnum):

@@ -19,14 +19,14 @@ import luigi
 from pipeline.catalogs.table import CATALOGS
 from pipeline.doctor import fatal_before_a_run
 from pipeline.process import ShardJob
-from storage.atomic import publish
-from storage.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
+from storage.base.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
+from storage.base.fingerprint import readable
+from storage.base.paths import Layout
+from storage.base.video_status import REASONS, Verdict
+from storage.features.store import FeatureStore
 from storage.features.time_origin import refuse_to_extend
-from storage.fingerprint import readable
-from storage.layout import Layout
-from storage.lease import lease
-from storage.store import FeatureStore
-from storage.verdicts import REASONS, Verdict
+from storage.files.atomic_write import publish
+from storage.files.file_lock import lease
 from tasks import dispatch, exits, progress, reporting
 from tasks.cluster import INLINE
 from tasks.execution.retries import outdated_videos, request_again, request_retries

@@ -21,13 +21,13 @@ from pipeline.extract import Variant, resolve_device
 from pipeline.media.media_file import SUFFIXES, digest
 from pipeline.media.reel import check_place, cut_reel
 from pipeline.weights import WeightsFolder
-from storage.catalog import Catalog, write_catalog
-from storage.errors import SettingsError
-from storage.fingerprint import fingerprint
-from storage.layout import Layout
-from storage.records import JSON, Annotation, Link, User, Video
-from storage.store import FeatureStore
-from storage.verdicts import Verdict
+from storage.base.errors import SettingsError
+from storage.base.fingerprint import fingerprint
+from storage.base.paths import Layout
+from storage.base.records import JSON, Annotation, Link, User, Video
+from storage.base.video_status import Verdict
+from storage.catalog.catalog import Catalog, write_catalog
+from storage.features.store import FeatureStore
 from tasks import progress, reporting
 from tasks.exits import before_anything_starts
 from tasks.features import refuse_other_clocks

@@ -14,11 +14,11 @@ from pipeline.catalogs.archive import list_folder, pack_folder
 from pipeline.catalogs.source import read_source
 from pipeline.catalogs.survey import DROPPED, Survey, example, write_oddities
 from pipeline.catalogs.table import Published, catalog_spec
-from storage import atomic
-from storage.catalog import Catalog, read_catalog, write_catalog
-from storage.errors import IntegrityError, LookupFailed
-from storage.fingerprint import readable
-from storage.records import JSON
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.fingerprint import readable
+from storage.base.records import JSON
+from storage.catalog.catalog import Catalog, read_catalog, write_catalog
+from storage.files import atomic_write as atomic
 from tasks import progress
 from tasks.exits import before_anything_starts
 from tasks.settings import SAMPLES, Settings, load

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from storage.verdicts import State, Verdict
+from storage.base.video_status import State, Verdict
 from tasks.pace import Pace
 
 LINE_EVERY_SECONDS = 30.0

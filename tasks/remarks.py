@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.account import Entry
-from storage.atomic import publish
-from storage.errors import IntegrityError
-from storage.index import Summary
-from storage.layout import VariantLayout
-from storage.records import JSON
-from storage.sealed import seal, unseal
-from storage.sidecar import read_sidecar
+from storage.base.errors import IntegrityError
+from storage.base.paths import VariantLayout
+from storage.base.records import JSON
+from storage.features.commit import read_sidecar
+from storage.features.manifest import Entry
+from storage.features.manifest_index import Summary
+from storage.files.atomic_write import publish
+from storage.files.checksummed_json import seal, unseal
 
 KIND = 3
 """Raised when remarks are made otherwise, so that sidecars are read again."""

@@ -21,9 +21,9 @@ from typing import Any
 from pipeline.clips import VideoSampling
 from pipeline.decoder import Decoder, Event
 from pipeline.provenance import code_version, library_versions
-from storage.errors import HighlightsError, SystemicFault, VideoError
-from storage.records import JSON
-from storage.verdicts import Verdict, failed
+from storage.base.errors import HighlightsError, SystemicFault, VideoError
+from storage.base.records import JSON
+from storage.base.video_status import Verdict, failed
 from tasks.ingest import catalog_of
 from tasks.settings import Settings
 from tasks.shards import download_gate, extract_shard, shard_job

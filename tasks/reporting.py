@@ -13,12 +13,13 @@ from pathlib import Path
 
 from models.extractors.spec import random_seed
 from pipeline.extract import Variant
-from storage import atomic, index
-from storage.catalog import Catalog
-from storage.errors import IntegrityError
-from storage.fingerprint import readable
-from storage.records import JSON
-from storage.verdicts import REASONS, State
+from storage.base.errors import IntegrityError
+from storage.base.fingerprint import readable
+from storage.base.records import JSON
+from storage.base.video_status import REASONS, State
+from storage.catalog.catalog import Catalog
+from storage.features import manifest_index as index
+from storage.files import atomic_write as atomic
 from tasks import timing
 from tasks.exits import RunIncomplete
 from tasks.ingest import catalog_of

@@ -29,9 +29,9 @@ from pipeline.download.source import SourceSettings
 from pipeline.extract import Variant
 from pipeline.media.probe import DecodeLimits
 from pipeline.weights import WeightsFolder
-from storage.catalog import Catalog
-from storage.errors import SettingsError
-from storage.layout import VARIANT_NAME, Layout, folder_faults
+from storage.base.errors import SettingsError
+from storage.base.paths import VARIANT_NAME, Layout, folder_faults
+from storage.catalog.catalog import Catalog
 from tasks.cluster import ClusterSettings
 from tasks.config.luigi_values import value_faults
 from tasks.sections import SECTIONS, extractor_section

@@ -16,9 +16,9 @@ from pipeline.extract import resolve_device
 from pipeline.process import ShardJob, process_shard
 from pipeline.proof import prove
 from pipeline.times import OF_SHARD, Times, keep
-from storage.catalog import Catalog
-from storage.lease import lease
-from storage.verdicts import Verdict
+from storage.base.video_status import Verdict
+from storage.catalog.catalog import Catalog
+from storage.files.file_lock import lease
 from tasks.ingest import catalog_of
 from tasks.settings import Settings
 

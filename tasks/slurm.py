@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 
 WARNING_SECONDS = 120
 """Slurm tells an element of an array so long before it ends it."""

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from pipeline.child_processes.exit_status import ORDERS
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 from tasks.exits import Exit, note
 
 GRACE_SECONDS = 20.0

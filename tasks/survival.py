@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pipeline.survival import report, survival
-from storage.atomic import publish
-from storage.catalog import Catalog
-from storage.fingerprint import readable
-from storage.index import done_ids, summaries
-from storage.verdicts import DONE, Verdict
+from storage.base.fingerprint import readable
+from storage.base.video_status import DONE, Verdict
+from storage.catalog.catalog import Catalog
+from storage.features.manifest_index import done_ids, summaries
+from storage.files.atomic_write import publish
 from tasks.settings import Settings
 
 FILE = "survival.json"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pipeline.times import BESIDE, LEADING, OF_SHARD, added, read, with_other
-from storage.atomic import publish
-from storage.fingerprint import readable
-from storage.layout import Layout
+from storage.base.fingerprint import readable
+from storage.base.paths import Layout
+from storage.files.atomic_write import publish
 from tasks.progress import clock
 
 MEANINGS = {

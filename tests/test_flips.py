@@ -24,16 +24,17 @@ from pipeline.download.fetch import fetch
 from pipeline.download.source import SourceSettings
 from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard, process_video
-from storage import index, spool
-from storage.account import Entry
-from storage.catalog import Catalog, read_catalog, shard_of, write_catalog
-from storage.errors import HighlightsError
-from storage.hdf5 import survey
-from storage.layout import Layout
-from storage.records import Annotation, Group, Link, User, Video
+from storage.base.errors import HighlightsError
+from storage.base.paths import Layout
+from storage.base.records import Annotation, Group, Link, User, Video
+from storage.base.video_status import DONE, State, failed
+from storage.catalog.catalog import Catalog, read_catalog, shard_of, write_catalog
+from storage.features import manifest_index as index
+from storage.features import spool
+from storage.features.manifest import Entry
+from storage.features.store import FeatureStore
+from storage.files.hdf5 import survey
 from storage.scores import Provenance, ScoreTrack, read_scores, run_of, write_scores
-from storage.store import FeatureStore
-from storage.verdicts import DONE, State, failed
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import coded_video
 from tests.storage.samples import make_track

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from storage.verdicts import REASONS, State
+from storage.base.video_status import REASONS, State
 from tasks.exits import Exit
 from tasks.settings import load
 from tests.conftest import REPOSITORY

@@ -20,7 +20,7 @@ METHODS = {
 }  # fmt: skip
 ALLOWED = {
     ("models/extractors/c3d_mean.py", "np.load", "allow_pickle=False"),
-    ("storage/foreign.py", "np.load", "allow_pickle=False"),
+    ("storage/files/external_arrays.py", "np.load", "allow_pickle=False"),
 }
 """(file, call, what must stand in it)."""
 

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from storage.base.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
 from storage.commands import run_and_exit
-from storage.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
 
 DONE, WRONG_USE, IN_THE_WAY, VIOLATION = 0, 2, 4, 5
 

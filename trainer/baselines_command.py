@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from storage.catalog import read_catalog
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
+from storage.catalog.catalog import read_catalog
 from trainer.baselines import BASELINES, baseline_tracks
 from trainer.data.groups import videos_of
 from trainer.data.judgements import rule_of

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from trainer.estimates import Estimate, Evaluation, estimates
 from trainer.published import Row, Table
 from trainer.recipe import Recipe, load_recipe

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from storage.atomic import publish, size_and_sha256
-from storage.errors import IntegrityError, LookupFailed
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.files.atomic_write import publish, size_and_sha256
 
 FORMAT = "video-highlights checkpoint"
 FORMAT_VERSION = 2

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from storage.atomic import publish
+from storage.files.atomic_write import publish
 
 
 class Curves:

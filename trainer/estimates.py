@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.fingerprint import ids_sha256
+from storage.base.fingerprint import ids_sha256
 from trainer.metrics.ranking import Floats
 
 RESAMPLES = 2000

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from storage.atomic import remove, size_and_sha256
-from storage.errors import IntegrityError, LookupFailed, SettingsError
+from storage.base.errors import IntegrityError, LookupFailed, SettingsError
+from storage.base.fingerprint import fingerprint
+from storage.base.paths import Layout
+from storage.base.records import STREAM_CLOCK
 from storage.features.time_origin import MEANINGS
-from storage.fingerprint import fingerprint
-from storage.layout import Layout
-from storage.lease import lease, say
-from storage.records import STREAM_CLOCK
+from storage.files.atomic_write import remove, size_and_sha256
+from storage.files.file_lock import lease, say
 from storage.scores import Provenance
 from trainer.checkpoint import Checkpoint, checkpoint_digest, read_checkpoint, write_checkpoint
 from trainer.data import HighlightData, Loader, LoaderSettings, open_data

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from trainer.distributed import ranks
 from trainer.fit import FitOptions, Run, fit
 from trainer.progress import Watched

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storage.errors import LookupFailed
-from storage.layout import Layout
+from storage.base.errors import LookupFailed
+from storage.base.paths import Layout
 
 
 def check_given_paths(model: Path, folder: Path) -> None:

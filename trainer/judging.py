@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from storage.scores import ScoreRun
 from trainer import protocols, summary_protocol, video_protocols
 from trainer.data.examples import Split, users_of

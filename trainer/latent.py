@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.highlight.rankers import LinearRanker
-from storage.records import Array
+from storage.base.records import Array
 from trainer import svm
 from trainer.data import Loaded
 from trainer.data.marks import draw_pairs

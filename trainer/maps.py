@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.highlight.pld_vhd import PLDVHD
-from storage.errors import LookupFailed, SettingsError
+from storage.base.errors import LookupFailed, SettingsError
 from trainer.data import Loader, LoaderSettings, to_device
 from trainer.data.examples import Split
 from trainer.fit import Restored

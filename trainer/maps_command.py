@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.layout import Layout
+from storage.base.paths import Layout
 from trainer.given_paths import check_given_paths
 from trainer.progress import Watched
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from storage import atomic
+from storage.files import atomic_write as atomic
 
 COLUMNS = 6
 GAP_PIXELS = 4

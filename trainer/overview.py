@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from storage import atomic
-from storage.catalog import Catalog, read_catalog
-from storage.records import FeatureTrack, Ragged
-from storage.store import FeatureStore
+from storage.base.records import FeatureTrack, Ragged
+from storage.catalog.catalog import Catalog, read_catalog
+from storage.features.store import FeatureStore
+from storage.files import atomic_write as atomic
 from trainer.captions import as_caption, families, plain_text, png
 
 MAX_VIDEOS = 12

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from models.highlight.rankers import LinearRanker
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from trainer import svm
 from trainer.data import HighlightData, HighlightDataset, Loaded, Loader, LoaderSettings, to_device
 from trainer.data.examples import Example

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import LookupFailed, SettingsError
-from storage.handles import ArrayHandle
-from storage.records import Array, Ragged
+from storage.base.errors import LookupFailed, SettingsError
+from storage.base.records import Array, Ragged
+from storage.features.lazy_arrays import ArrayHandle
 from trainer.data.features import SAME_INSTANT_SECONDS, Features, TrainedOn
 from trainer.data.intervals import Intervals
 from trainer.data.settings import ClipShape

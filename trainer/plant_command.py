@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from trainer.planted import PlantedSettings, plant
 from trainer.planted_category import CategorySettings, plant_category
 from trainer.planted_saliency import SaliencySettings, plant_saliency

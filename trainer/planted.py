@@ -20,14 +20,14 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from storage.account import Entry
-from storage.atomic import publish
-from storage.catalog import Catalog, default_shard_count, shard_of, write_catalog
-from storage.fingerprint import fingerprint, plain, readable
-from storage.layout import Layout
-from storage.records import JSON, Annotation, Link, User, Video
-from storage.sidecar import DEFAULT_PART_BYTES, commit
-from storage.verdicts import DONE, failed
+from storage.base.fingerprint import fingerprint, plain, readable
+from storage.base.paths import Layout
+from storage.base.records import JSON, Annotation, Link, User, Video
+from storage.base.video_status import DONE, failed
+from storage.catalog.catalog import Catalog, default_shard_count, shard_of, write_catalog
+from storage.features.commit import DEFAULT_PART_BYTES, commit
+from storage.features.manifest import Entry
+from storage.files.atomic_write import publish
 from trainer.planted_features import Stream, clip_stream, draw_track, frame_streams
 from trainer.planted_plan import Plan, PlantedSettings, Timing, published_timing, timing_of
 

@@ -23,14 +23,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.account import Entry
-from storage.atomic import publish
-from storage.catalog import Catalog, default_shard_count, write_catalog
-from storage.fingerprint import fingerprint, plain, readable
-from storage.layout import Layout
-from storage.records import JSON, Annotation, FeatureTrack, Group, Video
-from storage.sidecar import DEFAULT_PART_BYTES, commit
-from storage.verdicts import DONE
+from storage.base.fingerprint import fingerprint, plain, readable
+from storage.base.paths import Layout
+from storage.base.records import JSON, Annotation, FeatureTrack, Group, Video
+from storage.base.video_status import DONE
+from storage.catalog.catalog import Catalog, default_shard_count, write_catalog
+from storage.features.commit import DEFAULT_PART_BYTES, commit
+from storage.features.manifest import Entry
+from storage.files.atomic_write import publish
 from trainer.planted_features import random_of
 
 DOMAINS = ("dog", "gymnastics", "parkour", "surfing")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.records import FeatureTrack, Ragged
+from storage.base.records import FeatureTrack, Ragged
 
 TASTE_DIMENSIONS = 6
 """Of what people differ in. More of them need more users until a network has learned to compare directions."""

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from trainer.planted_features import LATENT, TASTE_DIMENSIONS, Kind, Scene
 
 EVERYBODYS: tuple[Kind, ...] = tuple(

@@ -17,17 +17,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.account import Entry
-from storage.atomic import publish
-from storage.catalog import Catalog, read_catalog
-from storage.errors import LookupFailed, SettingsError
-from storage.fingerprint import fingerprint, plain, readable
-from storage.foreign import read_arrays
-from storage.layout import Layout
-from storage.records import JSON, FeatureTrack
-from storage.sidecar import DEFAULT_PART_BYTES, commit
-from storage.store import FeatureStore, VariantReader
-from storage.verdicts import DONE
+from storage.base.errors import LookupFailed, SettingsError
+from storage.base.fingerprint import fingerprint, plain, readable
+from storage.base.paths import Layout
+from storage.base.records import JSON, FeatureTrack
+from storage.base.video_status import DONE
+from storage.catalog.catalog import Catalog, read_catalog
+from storage.features.commit import DEFAULT_PART_BYTES, commit
+from storage.features.manifest import Entry
+from storage.features.store import FeatureStore, VariantReader
+from storage.files.atomic_write import publish
+from storage.files.external_arrays import read_arrays
 from trainer.data.intervals import Intervals
 
 VARIANT = "tased"

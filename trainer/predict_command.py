@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.atomic import publish
-from storage.errors import LookupFailed, SettingsError
-from storage.fingerprint import fingerprint, readable
-from storage.layout import Layout, video_stem
-from storage.records import FeatureTrack
-from storage.store import FeatureStore
+from storage.base.errors import LookupFailed, SettingsError
+from storage.base.fingerprint import fingerprint, readable
+from storage.base.paths import Layout, video_stem
+from storage.base.records import FeatureTrack
+from storage.features.store import FeatureStore
+from storage.files.atomic_write import publish
 from trainer.given_paths import check_given_paths
 from trainer.protocols import PHD2
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from models.highlight.contract import Scores
-from storage.errors import LookupFailed, SettingsError
-from storage.records import JSON
+from storage.base.errors import LookupFailed, SettingsError
+from storage.base.records import JSON
 from trainer.data import Account, Example, HighlightData, HighlightDataset, to_device
 from trainer.data.dataset import Draw, Positions, Reader
 from trainer.data.examples import ExampleSet

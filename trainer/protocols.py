@@ -15,8 +15,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from storage.catalog import Catalog
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
+from storage.catalog.catalog import Catalog
 from storage.scores import Key, ScoreTrack
 from trainer.estimates import Evaluation
 from trainer.metrics.ranking import Floats, curve, interpolated_ap, nmsd, recall_at, step_ap, uninterpolated_ap

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any, Literal
 
-from storage.errors import LookupFailed, SettingsError
+from storage.base.errors import LookupFailed, SettingsError
 from trainer.baselines import BASELINES, VIDEO_RANKERS
 from trainer.binding import bind
 from trainer.data.examples import Split

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 from models.highlight.contract import ModelSpec
 from models.highlight.table import highlight_model
-from storage.errors import LookupFailed, SettingsError
-from storage.fingerprint import fingerprint
+from storage.base.errors import LookupFailed, SettingsError
+from storage.base.fingerprint import fingerprint
 from trainer.binding import bind, check_arguments
 from trainer.data.settings import DataSettings
 from trainer.objectives.domains import SetRules

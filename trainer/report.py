@@ -13,8 +13,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from storage.atomic import publish
-from storage.fingerprint import readable
+from storage.base.fingerprint import readable
+from storage.files.atomic_write import publish
 from trainer.estimates import Estimate
 from trainer.published import Table
 from trainer.reproduce import Measured, Order

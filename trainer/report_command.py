@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.atomic import publish
-from storage.errors import LookupFailed, SettingsError
+from storage.base.errors import LookupFailed, SettingsError
+from storage.files.atomic_write import publish
 from storage.scores import Key
 from trainer.estimates import Evaluation, estimates
 from trainer.given_paths import check_given_paths

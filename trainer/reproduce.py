@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from storage.catalog import read_catalog
-from storage.errors import LookupFailed, SettingsError
-from storage.fingerprint import fingerprint, ids_sha256
-from storage.layout import Layout
+from storage.base.errors import LookupFailed, SettingsError
+from storage.base.fingerprint import fingerprint, ids_sha256
+from storage.base.paths import Layout
+from storage.catalog.catalog import read_catalog
 from storage.scores import ScoreRun
 from trainer.baselines import BASELINES, baseline_tracks, is_random, video_ranker
 from trainer.cells import Cell, cells, joined, shown

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.catalog import read_catalog
-from storage.errors import LookupFailed
-from storage.fingerprint import fingerprint
-from storage.layout import Layout
-from storage.records import JSON
+from storage.base.errors import LookupFailed
+from storage.base.fingerprint import fingerprint
+from storage.base.paths import Layout
+from storage.base.records import JSON
+from storage.catalog.catalog import read_catalog
 from storage.scores import Provenance, ScoreRun, read_scores, write_scores
 from trainer.checkpoint import read_checkpoint
 from trainer.data import Loader, LoaderSettings

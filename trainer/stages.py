@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.highlight.rankers import LinearRanker
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from trainer import svm
 from trainer.data import HighlightData, Loaded, Loader, LoaderSettings, to_device
 from trainer.latent import LatentSettings, fit_latent

@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.catalog import Catalog
-from storage.errors import SettingsError
-from storage.records import Annotation, Video
+from storage.base.errors import SettingsError
+from storage.base.records import Annotation, Video
+from storage.catalog.catalog import Catalog
+from storage.features.store import FeatureStore
 from storage.scores import ScoreRun, ScoreTrack
-from storage.store import FeatureStore
 from trainer.data.intervals import Intervals, chunks
 from trainer.data.segments import read_shots
 from trainer.estimates import Evaluation

@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
-from storage.errors import HighlightsError
+from storage.base.errors import HighlightsError
 
 
 class Unfit(HighlightsError, ValueError):

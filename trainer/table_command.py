@@ -10,8 +10,8 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from storage.catalog import read_catalog
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
+from storage.catalog.catalog import read_catalog
 from trainer.cells import check_changes
 from trainer.fit_command import add_choices, check_counts
 from trainer.published import load_table, table_names

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from storage import atomic
+from storage.files import atomic_write as atomic
 from trainer.captions import as_caption, plain_text, png
 from trainer.overview import PALETTE
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from storage.records import FeatureTrack
+from storage.base.records import FeatureTrack
 from trainer.captions import as_caption, families, plain_text, png
 from trainer.metrics.ranking import Floats
 from trainer.overview import pictures_along

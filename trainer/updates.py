@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.highlight.contract import Batch, Scores
-from storage.errors import SettingsError, SystemicFault
+from storage.base.errors import SettingsError, SystemicFault
 from trainer.data import Loaded, to_device
 from trainer.distributed import Ranks
 from trainer.objectives.domains import Domains, Steps

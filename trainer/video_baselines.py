@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from trainer.baselines import BASELINES, ORACLE, VIDEO_RANKERS, is_random, video_ranker
 from trainer.cells import shown
 from trainer.estimates import Estimate, Evaluation, estimates

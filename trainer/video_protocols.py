@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.catalog import Catalog
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
+from storage.catalog.catalog import Catalog
 from storage.scores import ScoreRun, ScoreTrack
 from trainer.data.groups import DOMAIN, grouping_of, videos_of
 from trainer.data.intervals import Intervals

@@ -30,7 +30,7 @@ from pipeline.media.media_file import Media
 from pipeline.media.probe import DEFAULT_LIMITS
 from pipeline.process import ShardJob, process_shard
 from pipeline.times import Times
-from storage.layout import Layout
+from storage.base.paths import Layout
 
 PHD2_SECONDS = 36.76e6
 PHD2_NATIVE_FRAMES = 1.103e9

@@ -20,7 +20,7 @@ from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.media.packets import Tally
 from pipeline.media.probe import Probe
 from pipeline.media.streams import open_container
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 CONTAINERS = ("mov", "matroska", "flv")
 PIXEL_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p")

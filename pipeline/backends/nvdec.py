@@ -22,7 +22,7 @@ from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.backends.pyav import Converter, turn_upright
 from pipeline.media.packets import Tally
 from pipeline.media.probe import Probe
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 PIXEL_FORMAT = "yuv420p"
 """What it gives back as nv12 is then the same numbers in another order. Others are left to PyAV."""

@@ -17,7 +17,7 @@ from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.media.packets import Tally
 from pipeline.media.probe import Probe
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 
 def torchcodec_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:

@@ -21,7 +21,7 @@ from models.extractors.table import EXTRACTORS
 from pipeline.bench import CLEARLY
 from pipeline.bench.decoding import BackendFailed, measure, measure_ffmpeg, warm_up_video
 from pipeline.decode import BACKENDS
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 
 DEFAULT_BACKEND = "pyav"
 

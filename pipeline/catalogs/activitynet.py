@@ -17,8 +17,8 @@ from typing import Any
 
 from pipeline.catalogs.form import Findings, needed, read_json
 from pipeline.catalogs.survey import Survey
-from storage.errors import SettingsError
-from storage.records import VIDEO_ID, Annotation, Group, Video
+from storage.base.errors import SettingsError
+from storage.base.records import VIDEO_ID, Annotation, Group, Video
 
 NAME = "ActivityNet"
 PARTS = {"training": "train", "validation": "test"}

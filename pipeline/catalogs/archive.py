@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.catalogs.survey import example
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 
 MAX_BYTES = 256 * 1024 * 1024
 """Of all members together: the largest such dataset, YouTube Highlights, has 10 MB."""

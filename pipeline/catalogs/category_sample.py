@@ -26,9 +26,9 @@ from pipeline.catalogs.form import Findings, needed
 from pipeline.catalogs.survey import Survey
 from pipeline.figures import Film, Look, film, random_look
 from pipeline.render import STEADY, encode
-from storage import atomic
-from storage.errors import SettingsError
-from storage.records import Annotation, Group, Video
+from storage.base.errors import SettingsError
+from storage.base.records import Annotation, Group, Video
+from storage.files import atomic_write as atomic
 
 NAME = "category sample"
 SEGMENTS = "segments.csv"

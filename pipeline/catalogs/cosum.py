@@ -22,7 +22,7 @@ import numpy as np
 from pipeline.catalogs.archive import unpack
 from pipeline.catalogs.form import Findings, needed, read_matlab
 from pipeline.catalogs.survey import Survey
-from storage.records import SOURCE_NAME, Annotation, Group, Video
+from storage.base.records import SOURCE_NAME, Annotation, Group, Video
 
 NAME = "CoSum"
 FILES = r"shots/[^/]+/[^/]+_shots\.txt|annotation/[^/]+/[0-9]+__[a-z]+\.mat|README\.md"

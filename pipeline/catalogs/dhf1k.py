@@ -16,8 +16,8 @@ from collections.abc import Mapping
 
 from pipeline.catalogs.form import Findings, needed
 from pipeline.catalogs.survey import Survey, example
-from storage.errors import SettingsError
-from storage.records import Group, Video
+from storage.base.errors import SettingsError
+from storage.base.records import Group, Video
 
 NAME = "DHF1K"
 FILES = r"(?:annotation/)?[0-9]{4}/maps/[0-9]{4}\.png"

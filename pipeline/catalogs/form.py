@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.catalogs.survey import DROPPED, Survey, example, summary
-from storage.catalog import Catalog, default_shard_count
-from storage.errors import SettingsError
-from storage.records import JSON, Annotation, Group, Video
+from storage.base.errors import SettingsError
+from storage.base.records import JSON, Annotation, Group, Video
+from storage.catalog.catalog import Catalog, default_shard_count
 
 
 @dataclass

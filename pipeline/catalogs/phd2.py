@@ -13,9 +13,9 @@ from pathlib import Path
 from pipeline.catalogs.phd2_oddities import find_oddities
 from pipeline.catalogs.phd2_rows import DROPPED, Gif, Table, read_table
 from pipeline.catalogs.survey import Survey, example, summary
-from storage.catalog import Catalog, default_shard_count
-from storage.errors import SettingsError
-from storage.records import JSON, Link, User, Video
+from storage.base.errors import SettingsError
+from storage.base.records import JSON, Link, User, Video
+from storage.catalog.catalog import Catalog, default_shard_count
 
 READER_VERSION = 1
 SPLITS = ("test", "train")

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from pipeline.catalogs.phd2_rows import Gif
-from storage.records import Annotation
+from storage.base.records import Annotation
 
 FEWEST_VIDEOS = 5
 """PHD2 states that it kept users with at least this many videos."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
-from storage.catalog import PERSON_ID
-from storage.errors import SettingsError
-from storage.records import VIDEO_ID, Annotation
+from storage.base.errors import SettingsError
+from storage.base.records import VIDEO_ID, Annotation
+from storage.catalog.catalog import PERSON_ID
 
 COLUMNS = ("youtubeId", "start", "duration", "user_id", "video_duration", "is_last")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

@@ -19,7 +19,7 @@ from pipeline.catalogs.phd2_rows import COLUMNS
 from pipeline.catalogs.sample_plan import LARGE, SMALL, Clip, SampleSize, Viewing, plan_sample
 from pipeline.render import encode, turn
 from pipeline.scenes import draw
-from storage import atomic
+from storage.files import atomic_write as atomic
 
 __all__ = ["LARGE", "SMALL", "SampleSize", "read_scenes", "write_sample"]
 

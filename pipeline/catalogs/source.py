@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.download.bounded_http import TooLarge
 from pipeline.download.http import fetch_bytes
-from storage.errors import SettingsError, SystemicFault
+from storage.base.errors import SettingsError, SystemicFault
 
 MAX_BYTES = 256 * 1024 * 1024
 """PHD2's larger file has about 200,000 rows of 60 bytes; anything near this limit is another file."""

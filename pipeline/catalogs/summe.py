@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pipeline.catalogs.archive import unpack
 from pipeline.catalogs.form import Findings, needed, read_matlab
 from pipeline.catalogs.survey import Survey
-from storage.errors import SettingsError
-from storage.records import SOURCE_NAME, Annotation, Video
+from storage.base.errors import SettingsError
+from storage.base.records import SOURCE_NAME, Annotation, Video
 
 NAME = "SumMe"
 FILES = r"(?:GT/)?[^/]+\.mat"

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from storage import atomic
-from storage.catalog import Catalog
-from storage.records import JSON
+from storage.base.records import JSON
+from storage.catalog.catalog import Catalog
+from storage.files import atomic_write as atomic
 
 EXAMPLES = 20
 """How many cases of an oddity the catalog itself shows."""

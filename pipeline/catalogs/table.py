@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipeline.catalogs import activitynet, category_sample, cosum, dhf1k, summe, tvsum, youtube_highlights
 from pipeline.catalogs.phd2 import survey_phd2
 from pipeline.catalogs.survey import ReadSurvey
-from storage.errors import LookupFailed
+from storage.base.errors import LookupFailed
 
 
 @dataclass(frozen=True)

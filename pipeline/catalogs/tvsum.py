@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from pipeline.catalogs.form import Findings, add_split, needed, read_matlab
 from pipeline.catalogs.survey import Survey
-from storage.errors import SettingsError
-from storage.records import VIDEO_ID, Annotation, Group, Video
+from storage.base.errors import SettingsError
+from storage.base.records import VIDEO_ID, Annotation, Group, Video
 
 NAME = "TVSum"
 FIELDS = ("video", "category", "length", "nframes", "user_anno")

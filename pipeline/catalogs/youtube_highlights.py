@@ -22,8 +22,8 @@ import numpy as np
 from pipeline.catalogs.archive import unpack
 from pipeline.catalogs.form import Findings, add_split, needed, read_json
 from pipeline.catalogs.survey import Survey
-from storage.errors import SettingsError
-from storage.records import SOURCE_NAME, VIDEO_ID, Annotation, Group, Video
+from storage.base.errors import SettingsError
+from storage.base.records import SOURCE_NAME, VIDEO_ID, Annotation, Group, Video
 
 DOMAINS = ("dog", "gymnastics", "parkour", "skating", "skiing", "surfing")
 _OF_DOMAIN = r"(?:vlist|vlist_sel|[^/]+/(?:clip|match_label|mturk_label|info))\.json"

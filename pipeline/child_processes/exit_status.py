@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 ORDERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 """What people and batch systems tell all processes of a run: Ctrl-C; `kill`, Slurm and a shutdown; a closed terminal;

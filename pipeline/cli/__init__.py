@@ -1,1 +1,1 @@
-"""The commands of `python -m pipeline`, and what their command lines share."""
+"""The commands of `python -m pipeline`."""

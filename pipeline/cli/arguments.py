@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from storage.layout import folder_faults
+from storage.base.paths import folder_faults
 
 
 def local_folder(text: str) -> Path:

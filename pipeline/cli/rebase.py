@@ -22,16 +22,16 @@ from pipeline.child_processes.hang_watch import Allowed, Hung
 from pipeline.child_processes.run_to_end import run_to_end
 from pipeline.download.video_folder import files_in
 from pipeline.media.media_file import read_record
-from storage.account import Entry
-from storage.catalog import read_catalog
-from storage.errors import SystemicFault
-from storage.index import refresh
-from storage.layout import Layout, VariantLayout
-from storage.lease import lease
-from storage.reader import PartReader
-from storage.records import JSON, STREAM_CLOCK
-from storage.sidecar import read_sidecar, rebase
-from storage.store import variant_layouts
+from storage.base.errors import SystemicFault
+from storage.base.paths import Layout, VariantLayout
+from storage.base.records import JSON, STREAM_CLOCK
+from storage.catalog.catalog import read_catalog
+from storage.features.commit import read_sidecar, rebase
+from storage.features.manifest import Entry
+from storage.features.manifest_index import refresh
+from storage.features.part_reader import PartReader
+from storage.features.store import variant_layouts
+from storage.files.file_lock import lease
 
 LOOK_SECONDS = 60.0
 """Reading a header takes less; a file that takes longer hangs."""

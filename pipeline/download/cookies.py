@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 _FIRST_LINE = re.compile(r"#( Netscape)? HTTP Cookie File")
 _HTTP_ONLY = "#HttpOnly_"

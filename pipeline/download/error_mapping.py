@@ -1,4 +1,4 @@
-"""What a downloader's error means: one table from yt-dlp's errors to the reasons of `storage.verdicts`.
+"""What a downloader's error means: one table from yt-dlp's errors to the reasons of `storage.base.video_status`.
 
 Typed causes and HTTP states are asked before message texts, because texts change with every release and a server may
 write what it likes. A text nobody has listed stays `unknown`, which is tried again: a video is never called gone by
@@ -90,7 +90,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def reason_of(error: BaseException) -> str:
-    """The reason, a key of `storage.verdicts.REASONS`, for an error that yt-dlp raised."""
+    """The reason, a key of `storage.base.video_status.REASONS`, for an error that yt-dlp raised."""
     chain = list(causes(error))
     statuses = [link.status for link in chain if isinstance(link, HTTPError)]
     statuses += [int(status) for status in _STATUS_IN_TEXT.findall(str(error))]

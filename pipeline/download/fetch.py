@@ -23,12 +23,12 @@ from pipeline.media.media_file import (
     read_record,
     verify_media,
 )
-from storage.atomic import adopt, temporary_beside
-from storage.errors import VideoError
-from storage.faults import disk_fault
-from storage.layout import Layout
-from storage.lease import check_held
-from storage.verdicts import DONE, State, Verdict, failed
+from storage.base.errors import VideoError
+from storage.base.paths import Layout
+from storage.base.video_status import DONE, State, Verdict, failed
+from storage.files.atomic_write import adopt, temporary_beside
+from storage.files.file_lock import check_held
+from storage.files.os_errors import disk_fault
 
 __all__ = ["YOUTUBE", "Media", "SourceSettings", "fetch", "verify_media"]
 
@@ -45,7 +45,7 @@ def fetch(
 ) -> Media:
     """The media file of one video, asked for at most once: a recorded answer is given again without asking.
 
-    `asked_as` is as in `storage.records.Video`: a site that has not one is asked for the next. `way` paces requests to
+    `asked_as` is as in `storage.base.records.Video`: a site that has not one is asked for the next. `way` paces requests to
     a site and pauses them when it says stop; without one, that too is a failure of the video.
 
     Raises VideoError for what is the video's matter, after recording it; a failure that is not pending is raised from

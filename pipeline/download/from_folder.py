@@ -12,9 +12,9 @@ from pathlib import Path
 from pipeline.download.source import SourceSettings
 from pipeline.download.video_folder import Candidate, is_new, printable, video_folder
 from pipeline.media.media_file import Media, MediaRecord, accepted_suffix, digest, is_final
-from storage.errors import SystemicFault, VideoError
-from storage.records import JSON
-from storage.verdicts import DONE, State, failed
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.records import JSON
+from storage.base.video_status import DONE, State, failed
 
 
 def from_folder(

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pipeline.download.bounded_http import Body, Pace, TooLarge, bounded_opener
 from pipeline.download.transfer import RANGE_REFUSED, Limits, RangeRefused, Transfer, Want
-from storage.errors import SystemicFault
-from storage.faults import disk_fault
+from storage.base.errors import SystemicFault
+from storage.files.os_errors import disk_fault
 
 TIMEOUT_SECONDS = 60.0
 """How long the other side may stay silent. All that comes before a body may take four times as long."""

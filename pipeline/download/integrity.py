@@ -18,8 +18,8 @@ from pipeline.child_processes.hang_watch import Allowed, Hung
 from pipeline.child_processes.run_to_end import run_to_end
 from pipeline.media.packet_counts import Count
 from pipeline.media.truncation import missing
-from storage.errors import SystemicFault, VideoError
-from storage.verdicts import failed
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.video_status import failed
 
 COUNT_SECONDS = 600.0
 """Counting reads the file once; one that takes longer hangs."""

@@ -12,8 +12,8 @@ from pipeline.download.from_folder import is_unseen
 from pipeline.download.source import FOLDER, SourceSettings
 from pipeline.download.video_folder import LACKS, file_names, video_folder
 from pipeline.media.media_file import read_record
-from storage.layout import Layout
-from storage.verdicts import State, Verdict
+from storage.base.paths import Layout
+from storage.base.video_status import State, Verdict
 
 _ASKED_BY_A_PERSON = ("requested", "altered")
 """A file that differs from the one that other features were made of is a person's decision: --retry altered."""

@@ -20,11 +20,11 @@ from typing import Any, Protocol
 
 from pipeline.download.shared_state import SharedState
 from pipeline.download.source import Pace
-from storage.errors import SystemicFault
-from storage.fingerprint import plain
-from storage.owner import current, parse
-from storage.records import JSON
-from storage.verdicts import REASONS, Policy
+from storage.base.errors import SystemicFault
+from storage.base.fingerprint import plain
+from storage.base.records import JSON
+from storage.base.video_status import REASONS, Policy
+from storage.files.process_identity import current, parse
 
 BURST_TOKENS = 5.0
 MAX_SKEW_SECONDS = 600.0

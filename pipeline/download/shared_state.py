@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from storage.atomic import publish, remove, sweep
-from storage.errors import IntegrityError
-from storage.records import JSON
-from storage.sealed import seal, unseal
+from storage.base.errors import IntegrityError
+from storage.base.records import JSON
+from storage.files.atomic_write import publish, remove, sweep
+from storage.files.checksummed_json import seal, unseal
 
 KEPT = 50
 """Older changes that stay: a reader may be slow, and a name that went could be taken twice."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.download.cookies import cookie_faults, cookie_values
-from storage.records import SOURCE_NAME
+from storage.base.records import SOURCE_NAME
 
 FOLDER = "folder"
 """What records call any folder."""

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from pipeline.media.container_formats import CONTAINERS
 from pipeline.media.media_file import MediaRecord, read_record
-from storage.errors import IntegrityError
-from storage.records import JSON
-from storage.verdicts import State, Verdict, failed
+from storage.base.errors import IntegrityError
+from storage.base.records import JSON
+from storage.base.video_status import State, Verdict, failed
 
 FINAL_AFTER_RUNS = 3
 SHOWN_CHARACTERS = 200

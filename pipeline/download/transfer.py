@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from pipeline.download.bounded_http import Body, BrokenAnswer, Pace, TooLarge, declared_bytes
-from storage.lease import check_held
+from storage.files.file_lock import check_held
 
 OVERLAP_BYTES = 16384
 """So many bytes of a part are asked for once more, and must be the same: a server may name versions wrongly."""

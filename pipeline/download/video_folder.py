@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.media.media_file import SUFFIXES, SeenFile
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 LACKS = "the folder has no "
 """What the detail of `not_found` begins with, where a folder was searched."""

@@ -31,10 +31,10 @@ from pipeline.download.text_answer import text_in
 from pipeline.download.transfer import Limits, Transfer, Want
 from pipeline.download.ytdlp_network import asked, bound
 from pipeline.media.media_file import accepted_suffix, digest
-from storage.errors import SystemicFault, VideoError
-from storage.faults import disk_fault
-from storage.records import JSON
-from storage.verdicts import REASONS, Policy, failed
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.records import JSON
+from storage.base.video_status import REASONS, Policy, failed
+from storage.files.os_errors import disk_fault
 
 _FACTS = ("format_id", "ext", "vcodec", "acodec", "width", "height", "fps", "duration")
 _TOLD_BY_WARNINGS = frozenset({"unknown", "no_format", "no_javascript", "stale_downloader"})

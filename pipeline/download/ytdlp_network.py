@@ -16,7 +16,7 @@ from yt_dlp.networking.exceptions import HTTPError
 
 from pipeline.download.bounded_http import ANSWER_SILENCES, Body, BoundedConnections, Deadline, UnreadRedirects
 from pipeline.download.transfer import RANGE_REFUSED, RangeRefused, Response
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 PAGE_BYTES = 64_000_000
 """No page of a site is larger, as it comes or unpacked."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 HEAD_BYTES = 1024
 """Enough for every test below: a Matroska header names its document type in the first hundred bytes."""

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from pipeline.media.container_formats import described, suffix_for
 from pipeline.media.encryption import encryption
-from storage.atomic import publish
-from storage.errors import IntegrityError, VideoError
-from storage.faults import disk_fault
+from storage.base.errors import IntegrityError, VideoError
+from storage.base.records import JSON
+from storage.base.video_status import REASONS, TAXONOMY_VERSION, State, Verdict, failed
 from storage.features.media_records import decode_media_record, encode_media_record
-from storage.records import JSON
-from storage.verdicts import REASONS, TAXONOMY_VERSION, State, Verdict, failed
+from storage.files.atomic_write import publish
+from storage.files.os_errors import disk_fault
 
 KEPT_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".ts", ".m4v", ".ogv")
 """Every suffix that we give a media file, by its first bytes."""

@@ -25,8 +25,8 @@ from pipeline.media.packets import JUMPING_CONTAINERS, Tally, av_frames
 from pipeline.media.picture_facts import PictureFacts, picture_facts
 from pipeline.media.streams import OtherStream, choose_stream, open_container, other_streams
 from pipeline.media.truncation import missing
-from storage.errors import VideoError
-from storage.verdicts import failed
+from storage.base.errors import VideoError
+from storage.base.video_status import failed
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from pipeline.media.clock import container_start
 from pipeline.media.container_formats import sniff
 from pipeline.media.packet_counts import count
 from pipeline.media.streams import choose_stream, open_container
-from storage.atomic import adopt, temporary_beside
-from storage.errors import SettingsError, SystemicFault, VideoError
-from storage.faults import disk_fault
-from storage.verdicts import failed
+from storage.base.errors import SettingsError, SystemicFault, VideoError
+from storage.base.video_status import failed
+from storage.files.atomic_write import adopt, temporary_beside
+from storage.files.os_errors import disk_fault
 
 Parts = Sequence[tuple[float, float]]
 COMPLAINT_LINES = 3

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.media.media_file import Media
-from storage.errors import SystemicFault, VideoError
-from storage.verdicts import failed
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.video_status import failed
 
 _PIECE_BYTES = 1 << 20
 

@@ -1,1 +1,1 @@
-"""Features of a catalog on disk: parts, their accounts, and what keeps both true."""
+"""Feature stores on disk: parts, their manifests, and how both are written and read."""

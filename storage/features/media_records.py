@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from storage.errors import IntegrityError
-from storage.records import JSON
-from storage.sealed import seal, unseal
+from storage.base.errors import IntegrityError
+from storage.base.records import JSON
+from storage.files.checksummed_json import seal, unseal
 
 FORMAT = "video-highlights media record"
 FORMAT_VERSION = 2

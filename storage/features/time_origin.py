@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from storage.errors import SettingsError
-from storage.records import CONTAINER_START, STREAM_CLOCK
+from storage.base.errors import SettingsError
+from storage.base.records import CONTAINER_START, STREAM_CLOCK
 
 MEANINGS = {
     CONTAINER_START: "seconds since the container's start, as players count",

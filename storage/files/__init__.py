@@ -1,1 +1,1 @@
-"""Files as such: their bytes, and how we know that these are still the ones that were written."""
+"""Single files: atomic writes, locks, checksums, append-only logs and plain HDF5."""

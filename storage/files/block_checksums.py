@@ -18,7 +18,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from storage.errors import IntegrityError
+from storage.base.errors import IntegrityError
 
 FORMAT = "video-highlights block checksums"
 FORMAT_VERSION = 1

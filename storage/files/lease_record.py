@@ -16,8 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.fingerprint import readable
-from storage.owner import Owner, parse
+from storage.base.fingerprint import readable
+from storage.files.process_identity import Owner, parse
 
 BEAT_SECONDS = 5.0
 """How often a holder raises its counter."""

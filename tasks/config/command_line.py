@@ -19,7 +19,7 @@ from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
 from luigi.task_register import Register, TaskClassException
 
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from tasks.config.luigi_values import unreadable, value_faults
 from tasks.exits import Exit
 from tasks.sections import SECTIONS

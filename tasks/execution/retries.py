@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from pipeline.download.outdated import outdated
-from storage.errors import LeaseHeld
-from storage.index import summary
-from storage.lease import lease
-from storage.sidecar import request_retry
+from storage.base.errors import LeaseHeld
+from storage.features.commit import request_retry
+from storage.features.manifest_index import summary
+from storage.files.file_lock import lease
 from tasks import progress
 from tasks.ingest import catalog_of
 from tasks.settings import Settings

@@ -29,8 +29,8 @@ from pipeline.lanes import Work
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DEFAULT_LIMITS
 from pipeline.process import ShardJob, process_shard
-from storage.layout import Layout
-from storage.store import FeatureStore
+from storage.base.paths import Layout
+from storage.features.store import FeatureStore
 from tests.gpu.test_nvdec import FRAMES, encoded
 
 pytestmark = pytest.mark.gpu

@@ -18,7 +18,7 @@ from models.extractors.spec import EveryFrame
 from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent, InlineDecoder
 from pipeline.media.probe import DEFAULT_LIMITS
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 FRAMES = 60
 CODECS = {"libx264": {"bf": "2", "g": "30"}, "libx265": {"x265-params": "log-level=error"}, "libvpx-vp9": {}}

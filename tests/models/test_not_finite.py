@@ -19,7 +19,7 @@ from models.extractors.spec import Frame
 from models.extractors.table import EXTRACTORS
 from pipeline.clips import Window
 from pipeline.extract import TrackBuilder, Variant
-from storage.errors import VideoError
+from storage.base.errors import VideoError
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "c3d": ("c3d", {"arrays": ("pool5", "fc6", "fc7")}),

@@ -27,7 +27,7 @@ from models.extractors.yolov5 import YOLOv5Settings
 from models.extractors.yolov5_extractor import build_extractor
 from models.weights import to_tensor
 from pipeline.weights import WeightsFolder, file_sha256, ready
-from storage.errors import UntrustedFile
+from storage.base.errors import UntrustedFile
 
 NAME, PERSON = "v6.0/yolov5n.pt", 0
 SCORE, OVERLAP, PIXELS = 0.25, 0.45, 640

@@ -19,7 +19,7 @@ import pytest
 from pipeline.backends import decord, torchcodec
 from pipeline.decode import BACKENDS, Decoding, Summary
 from pipeline.media.probe import DEFAULT_LIMITS
-from storage.errors import SystemicFault, VideoError
+from storage.base.errors import SystemicFault, VideoError
 from tests.pipeline.cases import CASES, make
 from tests.pipeline.videos import ffmpeg
 

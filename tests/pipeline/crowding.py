@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.process import ShardJob
-from storage.atomic import sweep
-from storage.errors import LeaseHeld
+from storage.base.errors import LeaseHeld
+from storage.files.atomic_write import sweep
 from tests.pipeline.killing import build, damage, digest, film, forked, shard_job, warm_up
 from tests.storage.samples import race
 

@@ -24,14 +24,14 @@ from pipeline.download.source import SourceSettings
 from pipeline.media.media_file import Media, read_record
 from pipeline.process import ShardJob, process_shard
 from pipeline.survival import report, survival
-from storage import atomic
-from storage.atomic import publish
-from storage.catalog import Catalog, read_catalog, write_catalog
-from storage.errors import DiskFull, HighlightsError
-from storage.fingerprint import readable
-from storage.lease import lease
-from storage.records import Video
-from storage.verdicts import State
+from storage.base.errors import DiskFull, HighlightsError
+from storage.base.fingerprint import readable
+from storage.base.records import Video
+from storage.base.video_status import State
+from storage.catalog.catalog import Catalog, read_catalog, write_catalog
+from storage.files import atomic_write as atomic
+from storage.files.atomic_write import publish
+from storage.files.file_lock import lease
 from tasks.exits import exit_of
 from tests.pipeline.killing import damage, digest, shard_job, warm_up
 

@@ -24,12 +24,12 @@ from pipeline.decoder import InlineDecoder
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.process import ShardJob, process_shard
 from pipeline.provenance import code_version, library_versions
-from storage.errors import IntegrityError
-from storage.layout import Layout
-from storage.lease import lease
-from storage.reader import PartReader
-from storage.sidecar import logical_digest, read_sidecar
-from storage.verdicts import State
+from storage.base.errors import IntegrityError
+from storage.base.paths import Layout
+from storage.base.video_status import State
+from storage.features.commit import logical_digest, read_sidecar
+from storage.features.part_reader import PartReader
+from storage.files.file_lock import lease
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import coded_video
 

@@ -25,9 +25,9 @@ from pipeline.decoder import ChildDecoder
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DecodeLimits
 from pipeline.process import ShardJob, process_shard
-from storage.layout import Layout
-from storage.sidecar import Entry
-from storage.verdicts import State, Verdict
+from storage.base.paths import Layout
+from storage.base.video_status import State, Verdict
+from storage.features.commit import Entry
 from tasks.remarks import loss_of
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import FFMPEG, ffmpeg

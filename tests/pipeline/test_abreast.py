@@ -18,10 +18,10 @@ from pipeline.decoder import ChildDecoder, Decoder, Event, InlineDecoder
 from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard
 from pipeline.times import OF_SHARD, Times
-from storage.errors import SystemicFault, VideoError
-from storage.layout import Layout
-from storage.sidecar import logical_digest
-from storage.verdicts import Verdict, failed
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.paths import Layout
+from storage.base.video_status import Verdict, failed
+from storage.features.commit import logical_digest
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import coded_video
 

@@ -12,7 +12,7 @@ from pipeline.child_processes import run_to_end
 from pipeline.download import integrity as accept
 from pipeline.download.integrity import examine
 from pipeline.media.truncation import missing
-from storage.errors import VideoError
+from storage.base.errors import VideoError
 from tests.pipeline.test_media import MUXERS
 from tests.pipeline.videos import FFMPEG, ffmpeg
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline import batches
 from pipeline.batches import BACKLOG, LANES, Batches, remembered
 from pipeline.lanes import Rows, Work
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 
 class Device:

@@ -14,8 +14,8 @@ from pipeline.download import http
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.download.http import fetch_file
 from pipeline.download.rate_limiter import OpenWay
-from storage.errors import SettingsError, SystemicFault, VideoError
-from storage.layout import Layout
+from storage.base.errors import SettingsError, SystemicFault, VideoError
+from storage.base.paths import Layout
 from tests.conftest import REPOSITORY
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MP4, OTHER, Mirror
@@ -142,8 +142,8 @@ import resource, sys
 from pathlib import Path
 from pipeline.download import http
 from pipeline.download.fetch import SourceSettings, fetch
-from storage.errors import SystemicFault, VideoError
-from storage.layout import Layout
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.paths import Layout
 root, template = sys.argv[1:]
 source = SourceSettings(template, attempts=1, backoff_seconds=0, socket_timeout_seconds=20, max_bytes=100_000_000)
 def peak():

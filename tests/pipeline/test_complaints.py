@@ -18,7 +18,7 @@ from pipeline.download.error_mapping import (
     reason_of_text,
     retry_after_seconds,
 )
-from storage.verdicts import REASONS, State
+from storage.base.video_status import REASONS, State
 
 RECORDED = (
     ("private", "[youtube] x: Private video. Sign in if you've been granted access to this video"),

@@ -14,7 +14,7 @@ from pipeline.decode import BACKENDS, Decoding, Summary
 from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent
 from pipeline.media.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
-from storage.fingerprint import plain
+from storage.base.fingerprint import plain
 from tests.pipeline.cases import CASES, make
 from tests.pipeline.conformance import ON_PROCESSORS, Delivered, by_backend, by_ffmpeg, need
 from tests.pipeline.test_decode import bare

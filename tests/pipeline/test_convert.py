@@ -16,7 +16,7 @@ import torch
 from models.weights import load_converted
 from pipeline import convert
 from pipeline.convert import Pin, converted, facts_file, facts_of
-from storage.errors import IntegrityError, SystemicFault, UntrustedFile
+from storage.base.errors import IntegrityError, SystemicFault, UntrustedFile
 from tests.models import official
 from tests.models.payloads import by_hand, calls, wrapped
 

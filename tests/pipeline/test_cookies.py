@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.download.cookies import Jar, cookie_faults, cookie_values, jar
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 GOOD = (
     "# Netscape HTTP Cookie File\n\n.example.org\tTRUE\t/\tTRUE\t4102444800\tSID\tCANARY-cookie\n"

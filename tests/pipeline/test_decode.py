@@ -18,7 +18,7 @@ from pipeline.backends.pyav import turn_upright
 from pipeline.decode import BACKENDS, Decoding, Summary, backend_named
 from pipeline.media.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
-from storage.errors import VideoError
+from storage.base.errors import VideoError
 from tests.pipeline.videos import cli_frames, coded_frame, coded_video, encode, ffmpeg, read_code
 
 GOLDENS = Path(__file__).parent / "goldens"

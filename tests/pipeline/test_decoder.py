@@ -21,8 +21,8 @@ from pipeline.clips import Window
 from pipeline.crew import Child, ChildLost
 from pipeline.decoder import ChildDecoder, DecodeEnd, Decoder, Event, FrameEvent, InlineDecoder, WindowEvent
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits
-from storage.errors import SystemicFault, VideoError
-from storage.verdicts import State
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.video_status import State
 from tests.pipeline.videos import coded_video, encode, read_code
 
 REPOSITORY = Path(__file__).resolve().parents[2]

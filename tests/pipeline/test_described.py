@@ -10,9 +10,9 @@ import pytest
 from models.extractors.table import EXTRACTORS
 from pipeline.described import variant_of
 from pipeline.extract import Variant
-from storage.errors import SettingsError
-from storage.fingerprint import plain
-from storage.records import JSON
+from storage.base.errors import SettingsError
+from storage.base.fingerprint import plain
+from storage.base.records import JSON
 
 
 def variant(name: str, weights: str = "random:3", **settings: object) -> Variant:

@@ -13,11 +13,11 @@ import pytest
 
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.media.media_file import Media, verify_media
-from storage.errors import DiskFull, IntegrityError, SystemicFault, VideoError
+from storage.base.errors import DiskFull, IntegrityError, SystemicFault, VideoError
+from storage.base.fingerprint import readable
+from storage.base.paths import Layout
+from storage.base.video_status import REASONS, State
 from storage.features.media_records import encode_media_record
-from storage.fingerprint import readable
-from storage.layout import Layout
-from storage.verdicts import REASONS, State
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MKV, MP4, OTHER, Mirror
 
@@ -376,8 +376,8 @@ import sys
 from pathlib import Path
 from pipeline.download.fetch import SourceSettings, fetch
 from storage.features.media_records import encode_media_record
-from storage.fingerprint import readable
-from storage.layout import Layout
+from storage.base.fingerprint import readable
+from storage.base.paths import Layout
 root, template = sys.argv[1:]
 source = SourceSettings(template, attempts=1, backoff_seconds=0)
 print(fetch("abc", layout=Layout(Path(root), "phd2"), shard=3, source=source).size_bytes)

@@ -21,8 +21,8 @@ from pipeline.download.rate_limiter import (
     pause_seconds,
 )
 from pipeline.download.source import Pace
-from storage.errors import SystemicFault
-from storage.owner import current
+from storage.base.errors import SystemicFault
+from storage.files.process_identity import current
 
 PACE = Pace(videos_per_hour=250, first_pause_seconds=60, longest_pause_seconds=600, max_paused_seconds=3600)
 UNPACED = replace(PACE, videos_per_hour=0)

@@ -27,10 +27,10 @@ from pipeline.media.media_file import Media
 from pipeline.media.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, Probe
 from pipeline.process import ShardJob, process_shard
-from storage.catalog import Catalog
-from storage.layout import Layout
-from storage.records import Annotation, Video
-from storage.store import FeatureStore
+from storage.base.paths import Layout
+from storage.base.records import Annotation, Video
+from storage.catalog.catalog import Catalog
+from storage.features.store import FeatureStore
 
 TINY = SampleSize((("train", 2),), 3, (1.0, 1.2), width=96, height=72, pool=2)
 """Two videos of about 3.3 seconds."""

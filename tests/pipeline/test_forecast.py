@@ -16,10 +16,10 @@ from pipeline.forecast import FILM, SURVIVORS, Estimate, Whole, extrapolate, sum
 from pipeline.forecast_command import Prices, _interval, told
 from pipeline.pilot import BUILDING, Floats, Pilot, find_pilot
 from pipeline.times import OF_SHARD, Times, keep
-from storage.catalog import Catalog, read_catalog, write_catalog
-from storage.errors import LookupFailed
-from storage.layout import Layout
-from storage.records import Video
+from storage.base.errors import LookupFailed
+from storage.base.paths import Layout
+from storage.base.records import Video
+from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 
 VIDEOS, ASKED = 20_000, 50
 SURVIVING = 0.8

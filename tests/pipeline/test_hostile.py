@@ -10,7 +10,7 @@ import pytest
 from models.extractors.spec import EveryFrame
 from pipeline.decoder import ChildDecoder, DecodeEnd, WindowEvent
 from pipeline.media.probe import DecodeLimits
-from storage.errors import VideoError
+from storage.base.errors import VideoError
 from tests.pipeline.conformance import by_ffmpeg
 from tests.pipeline.hostile import CORPUS
 

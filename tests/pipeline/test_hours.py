@@ -17,7 +17,7 @@ from pipeline.extract import Variant
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DecodeLimits
 from pipeline.process import built, process_video
-from storage.verdicts import DONE
+from storage.base.video_status import DONE
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import ffmpeg
 

@@ -10,8 +10,8 @@ import pytest
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.download.rate_limiter import OpenWay
 from pipeline.download.ytdlp import _client, _Notes, _transfer
-from storage.errors import VideoError
-from storage.layout import Layout
+from storage.base.errors import VideoError
+from storage.base.paths import Layout
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MP4, Mirror
 

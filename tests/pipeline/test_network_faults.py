@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.download.fetch import SourceSettings, fetch
-from storage.errors import SystemicFault, VideoError
-from storage.layout import Layout
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.paths import Layout
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MP4, Handler, Mirror
 from tests.pipeline.network_faults import FAULTS, WHOLE, unmeasured

@@ -17,7 +17,7 @@ from pipeline.decoder import ChildDecoder, DecodeEnd, WindowEvent
 from pipeline.download.integrity import examine
 from pipeline.media.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, probe
-from storage.errors import VideoError
+from storage.base.errors import VideoError
 from tests.pipeline.conformance import by_ffmpeg
 from tests.pipeline.videos import ffmpeg
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.media.container_formats import sniff
 from pipeline.media.probe import DecodeLimits, probe
-from storage.errors import SystemicFault, VideoError
+from storage.base.errors import SystemicFault, VideoError
 from tests.pipeline.videos import coded_frame, coded_video, encode, ffmpeg
 
 LIMITS = DecodeLimits()

@@ -16,11 +16,11 @@ from pipeline.decoder import ChildDecoder, InlineDecoder
 from pipeline.extract import Variant
 from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard
-from storage.errors import SystemicFault, VideoError
-from storage.layout import Layout
-from storage.sidecar import logical_digest, request_retry
-from storage.store import FeatureStore
-from storage.verdicts import Verdict, failed
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.paths import Layout
+from storage.base.video_status import Verdict, failed
+from storage.features.commit import logical_digest, request_retry
+from storage.features.store import FeatureStore
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import coded_video
 

@@ -13,8 +13,8 @@ from pipeline import processors, proof
 from pipeline.extract import Variant
 from pipeline.processors import processor_kind
 from pipeline.provenance import provenance
-from storage.account import PROCESSORS
-from storage.records import JSON
+from storage.base.records import JSON
+from storage.features.manifest import PROCESSORS
 
 XEON = """\
 processor\t: 0

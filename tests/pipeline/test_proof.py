@@ -14,7 +14,7 @@ from models.extractors.frames import JpegFrames
 from models.extractors.spec import ExtractorSpec, Frame
 from pipeline import proof
 from pipeline.proof import prove
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 
 
 class Counting:

@@ -12,14 +12,14 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.cli.rebase import start_of
 from storage import FeatureStore
-from storage.audit import audit
+from storage.base.records import CONTAINER_START, STREAM_CLOCK
 from storage.features.time_origin import refuse_to_extend
-from storage.records import CONTAINER_START, STREAM_CLOCK
+from storage.maintenance.audit import audit
 from tests.conftest import REPOSITORY
 from tests.storage.samples import killed_at
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::storage.store.UnsealedParts", "ignore:This process .* is multi-threaded:DeprecationWarning"
+    "ignore::storage.features.store.UnsealedParts", "ignore:This process .* is multi-threaded:DeprecationWarning"
 )
 
 DATA = REPOSITORY / "tests" / "storage" / "data" / "store_v1"

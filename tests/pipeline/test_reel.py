@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.media.reel import check_place, cut_reel
-from storage.errors import SettingsError, VideoError
+from storage.base.errors import SettingsError, VideoError
 from tests.pipeline.videos import coded_video, ffmpeg, read_code
 
 

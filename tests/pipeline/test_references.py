@@ -18,7 +18,7 @@ import pytest
 
 from models.extractors.spec import EveryFrame
 from pipeline.decoder import ChildDecoder, Decoder, FrameEvent, InlineDecoder
-from storage.errors import VideoError
+from storage.base.errors import VideoError
 from tests.pipeline.conformance import ON_PROCESSORS, need
 from tests.pipeline.videos import encode, ffmpeg
 

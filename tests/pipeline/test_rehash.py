@@ -16,12 +16,12 @@ from pipeline.download.source import SourceSettings
 from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard
 from storage.__main__ import main
-from storage.catalog import Catalog, write_catalog
-from storage.errors import SystemicFault
-from storage.layout import Layout
-from storage.records import Video
-from storage.sidecar import request_retry
-from storage.store import FeatureStore
+from storage.base.errors import SystemicFault
+from storage.base.paths import Layout
+from storage.base.records import Video
+from storage.catalog.catalog import Catalog, write_catalog
+from storage.features.commit import request_retry
+from storage.features.store import FeatureStore
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import coded_video
 

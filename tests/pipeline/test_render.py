@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.render import SLOWING, STEADY, FrameClock, encode, turn
-from storage.errors import SystemicFault
+from storage.base.errors import SystemicFault
 from tests.pipeline.videos import cli_frames
 
 

@@ -21,8 +21,8 @@ from pipeline.decoder import ChildDecoder, DecodeEnd, WindowEvent
 from pipeline.media.probe import DecodeLimits
 from pipeline.sandbox import Layers
 from pipeline.vitals import LAST_WORDS_BYTES, TooMuchMemory, Vitals
-from storage.errors import VideoError
-from storage.verdicts import State
+from storage.base.errors import VideoError
+from storage.base.video_status import State
 from tests.pipeline.videos import coded_video
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -18,8 +18,8 @@ import faulthandler, logging, sys, traceback
 from pathlib import Path
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.download.rate_limiter import Gate
-from storage.errors import HighlightsError
-from storage.layout import Layout
+from storage.base.errors import HighlightsError
+from storage.base.paths import Layout
 logging.basicConfig(level=logging.DEBUG)
 data, template, cookies, proxy = (Path(sys.argv[1]), *sys.stdin.read().split())
 secrets = {"cookies_file": cookies, "proxy": proxy}

@@ -23,11 +23,11 @@ from pipeline.media.media_file import Media
 from pipeline.media.probe import DEFAULT_LIMITS, probe
 from pipeline.process import ShardJob, process_shard
 from pipeline.segments import SegmentsOfVideo
-from storage.catalog import Catalog
-from storage.layout import Layout
-from storage.records import Annotation, Video
-from storage.sidecar import Entry
-from storage.store import FeatureStore
+from storage.base.paths import Layout
+from storage.base.records import Annotation, Video
+from storage.catalog.catalog import Catalog
+from storage.features.commit import Entry
+from storage.features.store import FeatureStore
 from tests.pipeline.cases import CASES, make
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import BITS, coded_video

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.download.shared_state import KEPT, Record, SharedState
-from storage.errors import IntegrityError
+from storage.base.errors import IntegrityError
 from tests.conftest import REPOSITORY
 
 COUNTER = """

@@ -18,7 +18,7 @@ from pipeline.download import ytdlp_network
 from pipeline.download.rate_limiter import OpenWay
 from pipeline.download.source import YOUTUBE, SourceSettings
 from pipeline.download.ytdlp import _client, _described, _Notes, _transfer
-from storage.errors import VideoError
+from storage.base.errors import VideoError
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MP4, Mirror
 from tests.pipeline.network_faults import dripping, forever
@@ -220,7 +220,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from pipeline.download.fetch import SourceSettings, fetch
-from storage.layout import Layout
+from storage.base.paths import Layout
 root, template = sys.argv[1:]
 source = SourceSettings(template, attempts=1, backoff_seconds=0)
 print(fetch("abc", layout=Layout(Path(root), "phd2"), shard=3, source=source).size_bytes)

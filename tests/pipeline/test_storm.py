@@ -13,8 +13,8 @@ from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.download.rate_limiter import Gate, OpenWay
 from pipeline.media.media_file import Media
 from pipeline.process import _fetched
-from storage.errors import SystemicFault
-from storage.layout import Layout
+from storage.base.errors import SystemicFault
+from storage.base.paths import Layout
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MP4, Handler, Mirror
 from tests.pipeline.network_faults import raw

@@ -9,10 +9,10 @@ from datetime import date
 import pytest
 
 from pipeline.survival import report, survival
-from storage.catalog import Catalog
-from storage.fingerprint import ids_sha256
-from storage.records import Group, Link, User, Video
-from storage.verdicts import DONE, REASONS, TAXONOMY_VERSION, failed
+from storage.base.fingerprint import ids_sha256
+from storage.base.records import Group, Link, User, Video
+from storage.base.video_status import DONE, REASONS, TAXONOMY_VERSION, failed
+from storage.catalog.catalog import Catalog
 
 # b is used by both splits; e by nobody.
 CATALOG = Catalog(

@@ -14,8 +14,8 @@ import pytest
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.download.rate_limiter import TEXTS_LIMIT, Gate
 from pipeline.download.text_answer import text_in
-from storage.errors import SystemicFault, VideoError
-from storage.layout import Layout
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.paths import Layout
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MKV, MP4, Mirror
 from tests.pipeline.network_faults import CAPTCHA, ERROR, HTML

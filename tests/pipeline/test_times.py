@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.lanes import Lanes, Work, at_once
 from pipeline.times import LEADING, OF_SHARD, Times, added, keep, read, with_other
-from storage.errors import IntegrityError
+from storage.base.errors import IntegrityError
 from tests.pipeline.tiny import Tiny
 
 NAP_SECONDS = 0.05

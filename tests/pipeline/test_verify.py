@@ -38,12 +38,12 @@ from pipeline.verify import (
     verify,
 )
 from pipeline.weights import WeightsFolder
-from storage.account import PROCESSORS
-from storage.errors import SettingsError, UntrustedFile
-from storage.layout import Layout
-from storage.records import FeatureTrack
-from storage.sidecar import commit
-from storage.store import VariantReader
+from storage.base.errors import SettingsError, UntrustedFile
+from storage.base.paths import Layout
+from storage.base.records import FeatureTrack
+from storage.features.commit import commit
+from storage.features.manifest import PROCESSORS
+from storage.features.store import VariantReader
 from tests.conftest import REPOSITORY
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import coded_video

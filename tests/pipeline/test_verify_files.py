@@ -17,11 +17,11 @@ from pipeline.media.media_file import Media
 from pipeline.process import ShardJob, process_shard
 from pipeline.verify import Choice, reader_of, variant_of, verify_sample
 from pipeline.weights import WeightsFolder
-from storage.catalog import Catalog, write_catalog
-from storage.errors import IntegrityError, SettingsError
-from storage.layout import Layout
-from storage.records import Annotation, Video
-from storage.store import VariantReader
+from storage.base.errors import IntegrityError, SettingsError
+from storage.base.paths import Layout
+from storage.base.records import Annotation, Video
+from storage.catalog.catalog import Catalog, write_catalog
+from storage.features.store import VariantReader
 from tests.models.goldens import formula
 from tests.models.test_c3d_mean import blob
 from tests.pipeline.videos import coded_video

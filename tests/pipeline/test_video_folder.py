@@ -15,9 +15,9 @@ from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.download.outdated import outdated
 from pipeline.download.video_folder import VideoFolder, file_names, files_in, video_folder
 from pipeline.media.media_file import Media, read_record
-from storage.errors import SystemicFault, VideoError
-from storage.layout import Layout
-from storage.verdicts import REASONS, State, Verdict, failed
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.paths import Layout
+from storage.base.video_status import REASONS, State, Verdict, failed
 from tests.pipeline.mirror import MKV, MP4
 
 ID = "abc-DEF_123"

@@ -28,7 +28,7 @@ from pipeline.__main__ import main
 from pipeline.download.transfer import OVERLAP_BYTES
 from pipeline.extract import Variant
 from pipeline.weights import WeightsFolder, listed, names_in, ready, undoing
-from storage.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
+from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
 from tests.conftest import REPOSITORY
 from tests.models import official
 from tests.pipeline.tiny import TinySettings

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from storage import atomic
-from storage.account import Entry, Sidecar
-from storage.atomic import publish
-from storage.catalog import Catalog, shard_of, write_catalog
-from storage.fingerprint import fingerprint, readable
-from storage.layout import Layout, VariantLayout
-from storage.records import JSON, Array, FeatureTrack, Ragged, Video
-from storage.shard import PartHeader
-from storage.sidecar import commit
-from storage.verdicts import DONE, Verdict, failed
+from storage.base.fingerprint import fingerprint, readable
+from storage.base.paths import Layout, VariantLayout
+from storage.base.records import JSON, Array, FeatureTrack, Ragged, Video
+from storage.base.video_status import DONE, Verdict, failed
+from storage.catalog.catalog import Catalog, shard_of, write_catalog
+from storage.features.commit import commit
+from storage.features.manifest import Entry, Sidecar
+from storage.features.part_writer import PartHeader
+from storage.files import atomic_write as atomic
+from storage.files.atomic_write import publish
 
 HEADER = PartHeader("sample", 3, "c3d", "0123456789ab")
 SETTINGS = {"extractor": "c3d", "settings": {"stride_frames": 16}}

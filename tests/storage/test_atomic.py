@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from storage import atomic
-from storage.atomic import Step, adopt, publish, sweep, temporary_beside
-from storage.errors import DiskFull, IntegrityError, SystemicFault
-from storage.owner import current
+from storage.base.errors import DiskFull, IntegrityError, SystemicFault
+from storage.files import atomic_write as atomic
+from storage.files.atomic_write import Step, adopt, publish, sweep, temporary_beside
+from storage.files.process_identity import current
 from tests.storage.samples import killed_at, race
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

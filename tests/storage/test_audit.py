@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from storage.__main__ import main
-from storage.account import PROCESSORS, Entry, Sidecar
-from storage.audit import Finding, Kind, audit
-from storage.catalog import read_catalog
-from storage.errors import LookupFailed
+from storage.base.errors import LookupFailed
+from storage.base.paths import Layout, VariantLayout
+from storage.base.video_status import DONE
+from storage.catalog.catalog import read_catalog
+from storage.features.commit import commit, read_sidecar, write_sidecar
+from storage.features.manifest import PROCESSORS, Entry, Sidecar
+from storage.features.store import FeatureStore
+from storage.files.file_lock import lease
+from storage.files.hdf5 import survey
 from storage.files.lease_record import Record
-from storage.hdf5 import survey
-from storage.layout import Layout, VariantLayout
-from storage.lease import lease
-from storage.owner import current
-from storage.repair import repair
-from storage.sidecar import commit, read_sidecar, write_sidecar
-from storage.store import FeatureStore
-from storage.verdicts import DONE
+from storage.files.process_identity import current
+from storage.maintenance.audit import Finding, Kind, audit
+from storage.maintenance.repair import repair
 from tests.storage.samples import PROVENANCE, SETTINGS, commit_tracks, make_store, make_track, variant_layout
 
 EQUATION = "12 ids = 9 done + 1 unavailable + 2 rejected + 0 pending + 0 quarantined"

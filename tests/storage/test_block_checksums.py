@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.errors import IntegrityError
+from storage.base.errors import IntegrityError
+from storage.base.records import FeatureTrack
+from storage.features.part_reader import PartReader
+from storage.features.part_writer import PartHeader
 from storage.files import block_checksums
 from storage.files.block_checksums import BLOCK_BYTES, CheckedReads, checksums_of, read_checksums
-from storage.hdf5 import survey
-from storage.reader import PartReader
-from storage.records import FeatureTrack
-from storage.shard import PartHeader
+from storage.files.hdf5 import survey
 from tests.storage.samples import commit_tracks, variant_layout
 
 CONTENT = np.random.default_rng(5).integers(0, 256, 10_007, dtype=np.uint8).tobytes()

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.catalog import Catalog, default_shard_count, read_catalog, shard_of, write_catalog
-from storage.errors import IntegrityError, LookupFailed, SettingsError
-from storage.layout import Layout
-from storage.records import JSON, Annotation, Group, Link, User, Video
-from storage.sealed import seal, unseal
+from storage.base.errors import IntegrityError, LookupFailed, SettingsError
+from storage.base.paths import Layout
+from storage.base.records import JSON, Annotation, Group, Link, User, Video
+from storage.catalog.catalog import Catalog, default_shard_count, read_catalog, shard_of, write_catalog
+from storage.files.checksummed_json import seal, unseal
 
 TABLES = ("videos", "users", "links", "annotations", "groups")
 

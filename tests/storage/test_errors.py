@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import (
+from storage.base.errors import (
     DiskFull,
     HighlightsError,
     IntegrityError,
@@ -18,8 +18,8 @@ from storage.errors import (
     UntrustedFile,
     VideoError,
 )
-from storage.faults import disk_fault
-from storage.verdicts import failed
+from storage.base.video_status import failed
+from storage.files.os_errors import disk_fault
 
 PATH = Path("store/shard_000.json")
 EXAMPLES = [
@@ -52,7 +52,7 @@ def test_every_error_of_the_tree_is_among_the_examples() -> None:
     tree, todo = set(), [HighlightsError]
     while todo:
         children = todo.pop().__subclasses__()
-        tree |= {child for child in children if child.__module__ == "storage.errors"}
+        tree |= {child for child in children if child.__module__ == "storage.base.errors"}
         todo += children
     assert tree == {type(error) for error, _ in EXAMPLES}
 

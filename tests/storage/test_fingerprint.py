@@ -7,7 +7,7 @@ from enum import Enum
 
 import pytest
 
-from storage.fingerprint import canonical, fingerprint, plain, readable
+from storage.base.fingerprint import canonical, fingerprint, plain, readable
 
 
 class Colour(Enum):

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from storage.errors import IntegrityError, UntrustedFile
-from storage.hdf5 import Draft, image, survey
-from storage.shard import PartReader, part_image
+from storage.base.errors import IntegrityError, UntrustedFile
+from storage.features.part_writer import PartReader, part_image
+from storage.files.hdf5 import Draft, image, survey
 from tests.storage.samples import HEADER, make_track
 
 TRACKS = [make_track("a", 5), make_track("b", 9)]

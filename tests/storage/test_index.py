@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from storage import FeatureStore, index
-from storage.account import logical_digest
-from storage.errors import IntegrityError
-from storage.layout import VariantLayout
-from storage.sidecar import Sidecar, read_sidecar, request_retry, write_sidecar
-from storage.store import VariantReader
+from storage import FeatureStore
+from storage.base.errors import IntegrityError
+from storage.base.paths import VariantLayout
+from storage.features import manifest_index as index
+from storage.features.commit import Sidecar, read_sidecar, request_retry, write_sidecar
+from storage.features.manifest import logical_digest
+from storage.features.store import VariantReader
 from tests.storage.samples import make_store
 
 LONG_AGO_SECONDS = 1_000_000_000

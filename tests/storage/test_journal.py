@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage import atomic, journal
-from storage.atomic import Step
-from storage.errors import DiskFull, IntegrityError, SystemicFault
+from storage.base.errors import DiskFull, IntegrityError, SystemicFault
+from storage.files import atomic_write as atomic
+from storage.files import journal
+from storage.files.atomic_write import Step
 from tests.storage.samples import killed_at
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

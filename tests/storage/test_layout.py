@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.layout import Layout, parse_variant, part_number, shard_and_number, video_stem
+from storage.base.paths import Layout, parse_variant, part_number, shard_and_number, video_stem
 
 LAYOUT = Layout(Path("data"), "phd2")
 VARIANT = LAYOUT.variant("c3d.segments", "0123456789ab")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import LeaseHeld, LeaseLost, SystemicFault
+from storage.base.errors import LeaseHeld, LeaseLost, SystemicFault
+from storage.files.file_lock import lease, tidy
 from storage.files.lease_record import Record
-from storage.lease import lease, tidy
-from storage.owner import Owner, current, parse
+from storage.files.process_identity import Owner, current, parse
 from tests.storage.samples import race
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -18,25 +18,27 @@ from pathlib import Path
 
 import pytest
 
-from storage import lease as lease_module
-from storage.atomic import publish
-from storage.errors import LeaseHeld, LeaseLost
+from storage.base.errors import LeaseHeld, LeaseLost
+from storage.base.fingerprint import readable
+from storage.files import file_lock as lease_module
 from storage.files import lease_record
+from storage.files.atomic_write import publish
+from storage.files.file_lock import lease
 from storage.files.lease_record import Record, Watches, look
-from storage.fingerprint import readable
-from storage.lease import lease
-from storage.owner import Owner, current
+from storage.files.process_identity import Owner, current
 from tests.conftest import REPOSITORY
 from tests.storage.samples import race
 
 HOLDER = """
 import os, signal, sys
 from pathlib import Path
-from storage import atomic, journal, spool
-from storage.atomic import adopt, publish, remove
-from storage.errors import LeaseLost
+from storage.files import atomic_write as atomic
+from storage.files import journal
+from storage.features import spool
+from storage.files.atomic_write import adopt, publish, remove
+from storage.base.errors import LeaseLost
 from storage.files import lease_record
-from storage.lease import check_held, lease
+from storage.files.file_lock import check_held, lease
 
 root = Path(sys.argv[1])
 lease_record.BEAT_SECONDS = float(sys.argv[2])
@@ -346,7 +348,7 @@ def test_machines_of_one_identity_never_hold_one_lease(tmp_path: Path, monkeypat
 
     def clone(number: int) -> int:
         mine = replace(current(), boot_tag=f"{number:08x}", pid=1000, started="77")
-        monkeypatch.setattr("storage.owner._owner_of", lambda _: mine)
+        monkeypatch.setattr("storage.files.process_identity._owner_of", lambda _: mine)
         held = 0
         while held < 5:
             try:
@@ -366,8 +368,8 @@ def test_machines_of_one_identity_never_hold_one_lease(tmp_path: Path, monkeypat
 TAKER = """
 import sys
 from pathlib import Path
-from storage.errors import LeaseHeld
-from storage.lease import lease
+from storage.base.errors import LeaseHeld
+from storage.files.file_lock import lease
 try:
     with lease(Path(sys.argv[1])):
         print("taken")

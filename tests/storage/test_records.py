@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.records import Array, FeatureTrack, Link, Ragged, Video
+from storage.base.records import Array, FeatureTrack, Link, Ragged, Video
 from tests.storage.samples import make_track
 
 SPANS = np.array([[0.0, 0.5], [0.5, 1.0]])

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from storage import FeatureStore, index
+from storage import FeatureStore
 from storage.__main__ import main
-from storage.catalog import read_catalog
-from storage.errors import IntegrityError
+from storage.base.errors import IntegrityError
+from storage.base.paths import Layout, VariantLayout
+from storage.base.records import JSON
+from storage.catalog.catalog import read_catalog
+from storage.features import manifest_index as index
+from storage.features.commit import read_sidecar
 from storage.features.media_records import encode_media_record
-from storage.layout import Layout, VariantLayout
-from storage.records import JSON
-from storage.repair import repair
-from storage.sidecar import read_sidecar
+from storage.maintenance.repair import repair
 from tests.storage.samples import commit_tracks, make_store, make_track
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage import atomic
-from storage.errors import IntegrityError, LookupFailed
-from storage.layout import Layout
-from storage.records import JSON
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.paths import Layout
+from storage.base.records import JSON
+from storage.files import atomic_write as atomic
+from storage.files.checksummed_json import seal, unseal
 from storage.scores import Provenance, ScoreRun, ScoreTrack, read_scores, run_of, runs, write_scores
-from storage.sealed import seal, unseal
 
 PROVENANCE = Provenance("phd-ca", "ab" * 32, {"c3d": "0123456789ab"}, ("c3d: random:0",), {"seed": 3, "lr": 1e-3})
 

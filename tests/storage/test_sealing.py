@@ -10,11 +10,11 @@ import pytest
 
 from storage import FeatureStore
 from storage.__main__ import main
-from storage.audit import Kind, audit
-from storage.errors import IntegrityError
-from storage.layout import Layout
-from storage.lease import lease
-from storage.store import UnsealedParts, VariantReader
+from storage.base.errors import IntegrityError
+from storage.base.paths import Layout
+from storage.features.store import UnsealedParts, VariantReader
+from storage.files.file_lock import lease
+from storage.maintenance.audit import Kind, audit
 
 OLD_STORE = Path(__file__).parent / "data" / "store_v1" / "phd2"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from storage.catalog import Catalog
-from storage.records import Annotation, Video
+from storage.base.records import Annotation, Video
+from storage.catalog.catalog import Catalog
 
 ROWS = (
     Annotation("b", "one", 5.0, 9.0, 1.0),

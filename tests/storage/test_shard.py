@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from storage.errors import IntegrityError, LookupFailed
-from storage.hdf5 import survey
-from storage.reader import PartTable, fetch_from
-from storage.records import JSON, Array, FeatureTrack, Ragged
-from storage.shard import PartReader, part_image, write_part
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.records import JSON, Array, FeatureTrack, Ragged
+from storage.features.part_reader import PartTable, fetch_from
+from storage.features.part_writer import PartReader, part_image, write_part
+from storage.files.hdf5 import survey
 from tests.storage.samples import HEADER, make_track, race, same
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -76,7 +76,7 @@ def test_every_array_is_contiguous_at_a_place_where_a_file_can_be_mapped(part: P
 
 def test_equal_tracks_give_equal_bytes_in_another_process(part: Path) -> None:
     code = (
-        "import sys, hashlib, pathlib; from tests.storage.samples import *; from storage.shard import part_image;"
+        "import sys, hashlib, pathlib; from tests.storage.samples import *; from storage.features.part_writer import part_image;"
         "tracks = [make_track('-dash', 1), make_track('Upper', 40), make_track('upper', 7)];"
         "records = {'note': 'ä \\0', 'entries': {'Upper': {'rows': 40}}};"
         "print(hashlib.sha256(part_image(pathlib.Path('p'), HEADER, tracks, records)).hexdigest())"

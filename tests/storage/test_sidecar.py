@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage import atomic
-from storage.account import Entry, Part, Sidecar
-from storage.errors import DiskFull, IntegrityError
-from storage.fingerprint import readable
-from storage.index import lost_shards
-from storage.layout import VariantLayout
-from storage.records import JSON, FeatureTrack
-from storage.sealed import seal, unseal
-from storage.shard import PartReader
-from storage.sidecar import commit, compact, logical_digest, read_sidecar, request_retry, write_sidecar
-from storage.verdicts import DONE, State, failed
+from storage.base.errors import DiskFull, IntegrityError
+from storage.base.fingerprint import readable
+from storage.base.paths import VariantLayout
+from storage.base.records import JSON, FeatureTrack
+from storage.base.video_status import DONE, State, failed
+from storage.features.commit import commit, compact, logical_digest, read_sidecar, request_retry, write_sidecar
+from storage.features.manifest import Entry, Part, Sidecar
+from storage.features.manifest_index import lost_shards
+from storage.features.part_writer import PartReader
+from storage.files import atomic_write as atomic
+from storage.files.checksummed_json import seal, unseal
 from tests.storage.samples import commit_tracks, killed_at, make_track, same, variant_layout
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

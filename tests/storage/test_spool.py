@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage import journal, spool
-from storage.account import Entry
-from storage.errors import IntegrityError, LookupFailed
-from storage.records import Array, FeatureTrack, Ragged
-from storage.spool import Spooled
-from storage.verdicts import DONE, failed
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.records import Array, FeatureTrack, Ragged
+from storage.base.video_status import DONE, failed
+from storage.features import spool
+from storage.features.manifest import Entry
+from storage.features.spool import Spooled
+from storage.files import journal
 from tests.storage.samples import killed_at, make_track, same
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import storage
-from storage import FeatureStore, index
-from storage.errors import IntegrityError, LookupFailed
-from storage.handles import ArrayHandle
-from storage.layout import VariantLayout
-from storage.records import FeatureTrack, Ragged
-from storage.store import VariantReader
-from storage.verdicts import State
+from storage import FeatureStore
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.paths import VariantLayout
+from storage.base.records import FeatureTrack, Ragged
+from storage.base.video_status import State
+from storage.features import manifest_index as index
+from storage.features.lazy_arrays import ArrayHandle
+from storage.features.store import VariantReader
 from tests.storage.samples import PROVENANCE, SETTINGS, commit_tracks, make_store, make_track, same, variant_layout
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 
 from storage import FeatureStore
-from storage.audit import audit
-from storage.catalog import read_catalog
-from storage.errors import SettingsError
-from storage.features.sealing import seal_store
+from storage.base.errors import SettingsError
+from storage.base.records import CONTAINER_START, STREAM_CLOCK, Array, FeatureTrack, Ragged
+from storage.base.video_status import DONE
+from storage.catalog.catalog import read_catalog
+from storage.features.commit import Entry, commit, compact
+from storage.features.part_reader import PartReader
+from storage.features.store import VariantReader
 from storage.features.time_origin import common_origin, refuse_to_extend
-from storage.reader import PartReader
-from storage.records import CONTAINER_START, STREAM_CLOCK, Array, FeatureTrack, Ragged
-from storage.repair import repair
-from storage.sidecar import Entry, commit, compact
-from storage.store import VariantReader
-from storage.verdicts import DONE
+from storage.maintenance.audit import audit
+from storage.maintenance.repair import repair
+from storage.maintenance.sealing import seal_store
 
-pytestmark = pytest.mark.filterwarnings("ignore::storage.store.UnsealedParts")
+pytestmark = pytest.mark.filterwarnings("ignore::storage.features.store.UnsealedParts")
 
 DATA = Path(__file__).parent / "data" / "store_v1"
 EXPECTED: dict[str, Any] = json.loads((DATA / "expected.json").read_bytes())

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalog import Catalog, read_catalog, write_catalog
-from storage.errors import IntegrityError
-from storage.layout import Layout
-from storage.records import Link, User, Video
-from storage.sealed import seal, unseal
-from storage.tables import Table, texts
+from storage.base.errors import IntegrityError
+from storage.base.paths import Layout
+from storage.base.records import Link, User, Video
+from storage.catalog.catalog import Catalog, read_catalog, write_catalog
+from storage.catalog.csv_tables import Table, texts
+from storage.files.checksummed_json import seal, unseal
 
 VIDEOS = (Video("a", 3.5), Video("b"), Video("c", None, 1, 2, ("c d", "e")))
 

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from storage.verdicts import DONE, REASONS, TAXONOMY_VERSION, Policy, State, Verdict, failed
+from storage.base.video_status import DONE, REASONS, TAXONOMY_VERSION, Policy, State, Verdict, failed
 
 
 def test_the_table_is_what_its_version_promises() -> None:

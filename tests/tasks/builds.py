@@ -9,10 +9,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.audit import audit
-from storage.reader import PartReader
-from storage.sidecar import Entry
-from storage.store import FeatureStore
+from storage.features.commit import Entry
+from storage.features.part_reader import PartReader
+from storage.features.store import FeatureStore
+from storage.maintenance.audit import audit
 from tests.conftest import REPOSITORY
 
 QUICK = ("--extract-extractors", "frames", "--frames-frames-per-second", "1", "--extract-device", "cpu")

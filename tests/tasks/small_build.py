@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.child_processes.exit_status import ORDERS
-from storage.spool import Spooled
-from storage.store import FeatureStore
+from storage.features.spool import Spooled
+from storage.features.store import FeatureStore
 from tests.pipeline.videos import ffmpeg
 
 IDS = tuple(f"-small{number:05d}" for number in range(6))

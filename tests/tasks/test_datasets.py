@@ -15,8 +15,8 @@ import pytest
 import tasks
 from pipeline.catalogs.table import CATALOGS
 from pipeline.catalogs.youtube_highlights import DOMAINS
-from storage.catalog import read_catalog
-from storage.store import FeatureStore
+from storage.catalog.catalog import read_catalog
+from storage.features.store import FeatureStore
 from tasks.features import NAMED, BuildFeatures
 from tests.pipeline.synthetic import video_of
 from tests.tasks.loopback import site

@@ -14,9 +14,9 @@ from distributed.scheduler import KilledWorker
 
 from pipeline.clips import VideoSampling
 from pipeline.decoder import Event, FrameEvent
-from storage.errors import LeaseHeld, SettingsError, SystemicFault, VideoError
+from storage.base.errors import LeaseHeld, SettingsError, SystemicFault, VideoError
 from storage.files import lease_record
-from storage.owner import current
+from storage.files.process_identity import current
 from tasks import dispatch
 from tasks.cluster import Crew
 from tasks.dispatch import Dispatch

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.child_processes.exit_status import ORDERS
+from storage.base.paths import Layout
+from storage.features.store import FeatureStore
 from storage.files.lease_record import Record
-from storage.layout import Layout
-from storage.owner import Owner, current
-from storage.store import FeatureStore
+from storage.files.process_identity import Owner, current
 from tests.conftest import REPOSITORY
 from tests.namespace import in_namespace, need_namespace
 from tests.tasks.loopback import Site, site

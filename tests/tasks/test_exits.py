@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import (
+from storage.base.errors import (
     DiskFull,
     HighlightsError,
     IntegrityError,
@@ -46,7 +46,7 @@ def test_each_error_has_a_code(error: BaseException, code: int) -> None:
 FAILING = """
 import luigi, tasks
 from pathlib import Path
-from storage.errors import *
+from storage.base.errors import *
 from tasks.exits import RunIncomplete
 
 class Fails(luigi.Task):

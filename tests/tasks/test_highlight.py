@@ -13,7 +13,7 @@ import torch
 
 from models.extractors.table import EXTRACTORS
 from pipeline.extract import Variant
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from tasks.highlight import parse_request
 from tests.pipeline.videos import ffmpeg
 from tests.tasks.builds import command

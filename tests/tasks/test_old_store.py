@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from storage import FeatureStore
-from storage.records import CONTAINER_START
+from storage.base.records import CONTAINER_START
 from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "storage" / "data" / "store_v1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storage.verdicts import DONE, failed
+from storage.base.video_status import DONE, failed
 from tasks.progress import Bar, Videos, clock, say
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.segments import Placement
-from storage.sidecar import Entry
-from storage.verdicts import DONE, failed
+from storage.base.video_status import DONE, failed
+from storage.features.commit import Entry
 from tasks.remarks import choice_of, loss_of, rescaling_of
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.store import FeatureStore
+from storage.features.store import FeatureStore
 from tests.pipeline.videos import FFMPEG
 
 SEED = int(os.environ.get("SEED", "20260721"))

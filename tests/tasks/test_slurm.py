@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from tasks.cluster import ClusterSettings
 from tasks.slurm import SlurmSettings, array_script
 from tests.tasks.builds import command

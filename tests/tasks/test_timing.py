@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from pipeline.times import OF_SHARD, Times, keep
-from storage.layout import Layout
+from storage.base.paths import Layout
 from tasks import timing
 
 

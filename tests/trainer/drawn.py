@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.catalog import Catalog, write_catalog
-from storage.layout import Layout
-from storage.records import Annotation, FeatureTrack, Group, Ragged, Video
+from storage.base.paths import Layout
+from storage.base.records import Annotation, FeatureTrack, Group, Ragged, Video
+from storage.catalog.catalog import Catalog, write_catalog
 from tests.trainer.stores import SHARDS, write_variant
 
 HEIGHT, WIDTH = 32, 64

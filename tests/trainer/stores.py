@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.account import Entry
-from storage.atomic import publish
-from storage.catalog import Catalog, shard_of, write_catalog
-from storage.fingerprint import fingerprint, readable
-from storage.layout import Layout
-from storage.records import JSON, Annotation, Array, FeatureTrack, Link, Ragged, User, Video
-from storage.sidecar import commit
-from storage.verdicts import DONE, failed
+from storage.base.fingerprint import fingerprint, readable
+from storage.base.paths import Layout
+from storage.base.records import JSON, Annotation, Array, FeatureTrack, Link, Ragged, User, Video
+from storage.base.video_status import DONE, failed
+from storage.catalog.catalog import Catalog, shard_of, write_catalog
+from storage.features.commit import commit
+from storage.features.manifest import Entry
+from storage.files.atomic_write import publish
 
 SETTINGS: dict[str, JSON] = {"extractor": "c3d", "settings": {"stride_frames": 16}, "weights": "sha256:abc"}
 SHARDS = 3

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.catalog import Catalog, write_catalog
-from storage.layout import Layout
-from storage.records import Annotation, Link, User, Video
+from storage.base.paths import Layout
+from storage.base.records import Annotation, Link, User, Video
+from storage.catalog.catalog import Catalog, write_catalog
 from trainer.__main__ import COMMANDS, main
 from trainer.baselines import BASELINES, baseline_tracks
 from trainer.protocols import Targets, targets

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from trainer.binding import bind
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.catalog import read_catalog, write_catalog
-from storage.layout import Layout
-from storage.records import Annotation
+from storage.base.paths import Layout
+from storage.base.records import Annotation
+from storage.catalog.catalog import read_catalog, write_catalog
 from tests.trainer.test_overview import store as store  # the fixture
 from trainer.captions import LONGEST, as_caption
 from trainer.overview import draw_overview

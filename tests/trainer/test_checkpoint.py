@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from storage.errors import IntegrityError, LookupFailed
+from storage.base.errors import IntegrityError, LookupFailed
 from trainer.checkpoint import (
     Checkpoint,
     CheckpointWithoutDigest,

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from storage.layout import Layout
+from storage.base.paths import Layout
 from trainer.cells import cells
 from trainer.estimates import Estimate, Evaluation, gains
 from trainer.fit import FitOptions, Run, fit, restore

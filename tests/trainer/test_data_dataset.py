@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from storage.errors import LookupFailed, SettingsError
-from storage.records import JSON
-from storage.store import FeatureStore
+from storage.base.errors import LookupFailed, SettingsError
+from storage.base.records import JSON
+from storage.features.store import FeatureStore
 from tests.trainer.stores import SETTINGS, rows_of, write_frames, write_people, write_variant
 from trainer.data import DataSettings, Loaded, Loader, LoaderSettings, open_data
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.catalog import Catalog, read_catalog, write_catalog
-from storage.errors import SettingsError
-from storage.layout import Layout
-from storage.records import Annotation, User, Video
+from storage.base.errors import SettingsError
+from storage.base.paths import Layout
+from storage.base.records import Annotation, User, Video
+from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from tests.trainer.stores import rows_of, write_people, write_variant
 from trainer.data import Account, DataSettings, HighlightData, open_data
 from trainer.data.examples import users_of

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from trainer.data.intervals import Intervals, chunks, covered_seconds, gaps, split_longer, union, within
 from trainer.data.segments import read_shots, scoring_segments, training_segments
 from trainer.data.settings import DataSettings

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from storage.errors import IntegrityError, SettingsError
+from storage.base.errors import IntegrityError, SettingsError
 from tests.trainer.stores import rows_of, write_people, write_variant
 from trainer.data import DataSettings, HighlightDataset, Loaded, Loader, LoaderSettings, open_data
 from trainer.data.batching import tensors_of, to_device

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.catalog import read_catalog, write_catalog
-from storage.layout import Layout
-from storage.records import FeatureTrack
-from storage.store import FeatureStore
+from storage.base.paths import Layout
+from storage.base.records import FeatureTrack
+from storage.catalog.catalog import read_catalog, write_catalog
+from storage.features.store import FeatureStore
 from tests.pipeline.catalogs.published import published
 from tests.trainer.judged_stores import write_domains, write_tracks
 from trainer.__main__ import DONE, main

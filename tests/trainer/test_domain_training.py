@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from storage.catalog import read_catalog
-from storage.errors import LookupFailed, SettingsError
+from storage.base.errors import LookupFailed, SettingsError
+from storage.catalog.catalog import read_catalog
 from tests.conftest import REPOSITORY
 from tests.trainer.judged_stores import DOMAINS, FRAMES_PER_SECOND, write_domains
 from tests.trainer.test_fit import KillAt, Killed, same, weights

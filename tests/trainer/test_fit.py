@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from storage.errors import LeaseHeld, SettingsError
-from storage.lease import lease
+from storage.base.errors import LeaseHeld, SettingsError
+from storage.files.file_lock import lease
 from storage.scores import read_scores
 from tests.conftest import REPOSITORY
 from trainer.checkpoint import read_checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from storage.errors import HighlightsError, LookupFailed, SettingsError
+from storage.base.errors import HighlightsError, LookupFailed, SettingsError
 from trainer import published
 from trainer.__main__ import main
 from trainer.checkpoint import Checkpoint, write_checkpoint

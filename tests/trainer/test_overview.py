@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from storage.account import Entry
-from storage.atomic import publish
-from storage.catalog import Catalog, write_catalog
-from storage.fingerprint import fingerprint, readable
-from storage.layout import Layout
-from storage.records import Annotation, FeatureTrack, Link, Ragged, User, Video
-from storage.sidecar import commit
-from storage.verdicts import DONE
+from storage.base.fingerprint import fingerprint, readable
+from storage.base.paths import Layout
+from storage.base.records import Annotation, FeatureTrack, Link, Ragged, User, Video
+from storage.base.video_status import DONE
+from storage.catalog.catalog import Catalog, write_catalog
+from storage.features.commit import commit
+from storage.features.manifest import Entry
+from storage.files.atomic_write import publish
 from trainer.overview import draw_overview, feature_colours
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from models.extractors.spec import EveryFrame, FramesAtRateWithHistory
 from pipeline.clips import plan
-from storage.errors import LookupFailed, SettingsError
-from storage.records import FeatureTrack
-from storage.store import FeatureStore
+from storage.base.errors import LookupFailed, SettingsError
+from storage.base.records import FeatureTrack
+from storage.features.store import FeatureStore
 from tests.trainer.drawn import HEIGHT, WIDTH, frame_spans, jpegs, scene, write_films
 from tests.trainer.stores import write_variant
 from trainer.data.settings import ClipShape

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from pipeline.catalogs.phd2 import read_phd2
-from storage.catalog import read_catalog
-from storage.store import FeatureStore
+from storage.catalog.catalog import read_catalog
+from storage.features.store import FeatureStore
 from trainer.data import DataSettings, HighlightData, Loader, LoaderSettings, open_data
 from trainer.data.intervals import covered_seconds
 from trainer.planted import PlantedSettings, Timing, plant, published_timing, timing_of

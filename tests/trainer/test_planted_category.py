@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from storage.catalog import read_catalog
-from storage.store import FeatureStore
+from storage.catalog.catalog import read_catalog
+from storage.features.store import FeatureStore
 from trainer.data import DataSettings, Loader, LoaderSettings, open_data
 from trainer.metrics.ranking import curve, step_ap
 from trainer.planted_category import (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from storage.errors import LookupFailed, SettingsError
-from storage.store import FeatureStore
+from storage.base.errors import LookupFailed, SettingsError
+from storage.features.store import FeatureStore
 from tests.trainer.drawn import HEIGHT, WIDTH, write_category_films, write_films
 from trainer.data import DataSettings, open_data
 from trainer.data.dataset import Draw

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.highlight.contract import Batch, Scores
 from models.highlight.pld_vhd import SPEC, PLDSettings
-from storage.catalog import read_catalog
+from storage.catalog.catalog import read_catalog
 from tests.trainer.drawn import HEIGHT, WIDTH, write_films
 from trainer.data import DataSettings, Loaded, Loader, LoaderSettings
 from trainer.data.marks import Marks

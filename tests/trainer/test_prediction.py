@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.errors import LookupFailed, SettingsError
+from storage.base.errors import LookupFailed, SettingsError
 from trainer.__main__ import DONE, WRONG_USE, main
 from trainer.data.intervals import Intervals
 from trainer.fit import FitOptions, Restored, Run, fit, restore

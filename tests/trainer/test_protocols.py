@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from storage.catalog import Catalog
-from storage.errors import SettingsError
-from storage.records import Annotation, Link, User, Video
+from storage.base.errors import SettingsError
+from storage.base.records import Annotation, Link, User, Video
+from storage.catalog.catalog import Catalog
 from storage.scores import ScoreTrack
 from trainer.baselines import BASELINES, baseline_tracks
 from trainer.estimates import Evaluation, estimates

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import LookupFailed, SettingsError
+from storage.base.errors import LookupFailed, SettingsError
 from tests.conftest import REPOSITORY
 from trainer.cells import cells
 from trainer.published import Row, Table, load_table, table_names

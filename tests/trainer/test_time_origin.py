@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from storage import FeatureStore
-from storage.errors import SettingsError
-from storage.layout import Layout
-from storage.records import CONTAINER_START, STREAM_CLOCK
+from storage.base.errors import SettingsError
+from storage.base.paths import Layout
+from storage.base.records import CONTAINER_START, STREAM_CLOCK
+from storage.features.commit import read_sidecar, rebase
+from storage.files.checksummed_json import seal, unseal
 from storage.scores import read_scores
-from storage.sealed import seal, unseal
-from storage.sidecar import read_sidecar, rebase
 from tests.conftest import REPOSITORY
 from tests.trainer.test_fit import PLANTED, run
 from trainer.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -24,7 +24,7 @@ from trainer.planted import plant
 from trainer.prediction import Person, predict
 from trainer.scoring import Question, answer
 
-pytestmark = pytest.mark.filterwarnings("ignore::storage.store.UnsealedParts")
+pytestmark = pytest.mark.filterwarnings("ignore::storage.features.store.UnsealedParts")
 
 KEYS = ("c3d/pool5", "frames/jpeg")
 MAX_ITEMS = {"frames/jpeg": 10_000}

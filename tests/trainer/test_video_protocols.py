@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from storage.catalog import Catalog, read_catalog, write_catalog
-from storage.errors import SettingsError
-from storage.layout import Layout
-from storage.records import Annotation, Group, Video
+from storage.base.errors import SettingsError
+from storage.base.paths import Layout
+from storage.base.records import Annotation, Group, Video
+from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from storage.scores import Provenance, ScoreTrack, run_of
 from tests.pipeline.catalogs.published import published
 from tests.trainer.judged_stores import write_domains

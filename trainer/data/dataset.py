@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from storage.records import Array
+from storage.base.records import Array
 from trainer.data.examples import Example, ExampleSet
 from trainer.data.features import Features
 from trainer.data.histories import Element, draw_history

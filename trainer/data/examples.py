@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from storage.catalog import Catalog
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
+from storage.catalog.catalog import Catalog
 from trainer.data.features import Features
 from trainer.data.settings import DataSettings
 

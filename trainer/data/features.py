@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import LookupFailed, SettingsError
+from storage.base.errors import LookupFailed, SettingsError
+from storage.base.fingerprint import differences, fingerprint
+from storage.base.records import JSON, Array, Ragged
+from storage.features.lazy_arrays import ArrayHandle
+from storage.features.store import FeatureStore, VariantReader
 from storage.features.time_origin import common_origin
-from storage.fingerprint import differences, fingerprint
-from storage.handles import ArrayHandle
-from storage.records import JSON, Array, Ragged
-from storage.store import FeatureStore, VariantReader
 from trainer.data.intervals import Intervals
 
 TrainedOn = Mapping[str, Mapping[str, JSON]]
@@ -45,7 +45,7 @@ class Features:
         self._refuse_unbounded()
         origins = {reader.name: reader.time_origins for reader in self.readers.values()}
         self.time_origin = common_origin(origins, f"a network that reads {', '.join(origins)}")
-        """Since when the seconds of all rows count: one of `storage.records.TIME_ORIGINS`."""
+        """Since when the seconds of all rows count: one of `storage.base.records.TIME_ORIGINS`."""
 
     @property
     def trained_on(self) -> TrainedOn:

@@ -10,8 +10,8 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from storage.catalog import Catalog
-from storage.errors import LookupFailed, SettingsError
+from storage.base.errors import LookupFailed, SettingsError
+from storage.catalog.catalog import Catalog
 from trainer.data.judgements import rule_of
 from trainer.data.settings import DataSettings
 

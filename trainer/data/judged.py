@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.catalog import Catalog
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
+from storage.catalog.catalog import Catalog
 from trainer.data.dataset import Positions, Sample
 from trainer.data.examples import Account, Example, ExampleSet
 from trainer.data.features import Features

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.catalog import Catalog
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
+from storage.catalog.catalog import Catalog
 from trainer.data.intervals import Intervals, chunks, covered_seconds, union
 from trainer.metrics.ranking import Floats
 from trainer.metrics.truth import majority, top_half

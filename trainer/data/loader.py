@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from storage.errors import HighlightsError, SettingsError
-from storage.records import JSON
+from storage.base.errors import HighlightsError, SettingsError
+from storage.base.records import JSON
 from trainer.data.ahead import one_ahead
 from trainer.data.batching import Collate, Loaded, tensors_of, to_device
 from trainer.data.dataset import Draw, HighlightDataset, Sample

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.catalog import Catalog
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
+from storage.catalog.catalog import Catalog
 from trainer.data.intervals import NO_INTERVALS, Intervals, covered_seconds, union
 
 COVERED_SHARE = 0.5

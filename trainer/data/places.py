@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.catalog import Catalog
-from storage.errors import SettingsError
-from storage.store import FeatureStore, VariantReader
+from storage.base.errors import SettingsError
+from storage.catalog.catalog import Catalog
+from storage.features.store import FeatureStore, VariantReader
 from trainer.data.intervals import Intervals
 from trainer.data.judgements import Judged
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from trainer.data.intervals import NO_INTERVALS, Intervals, chunks, gaps, split_longer, within
 from trainer.data.settings import DataSettings
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.catalog import Catalog, read_catalog, shard_of
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
+from storage.catalog.catalog import Catalog, read_catalog, shard_of
 from trainer.data.dataset import HighlightDataset, Reader, Reads
 from trainer.data.examples import ExampleSet, Expand, Split, list_examples
 from trainer.data.features import Features, TrainedOn

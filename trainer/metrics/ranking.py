@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from storage.records import Array
+from storage.base.records import Array
 
 Floats = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.catalogs.activitynet import survey_activitynet
 from pipeline.catalogs.survey import Survey
-from storage.errors import SettingsError
-from storage.records import Annotation, Group, Video
+from storage.base.errors import SettingsError
+from storage.base.records import Annotation, Group, Video
 from tests.pipeline.catalogs.published import activitynet, counts
 
 LABELS = {"Long jump": "sport", "Tango": "social", "Walking / playing": "household"}

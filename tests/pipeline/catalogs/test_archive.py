@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.catalogs import archive
 from pipeline.catalogs.archive import list_folder, pack, pack_folder, unpack
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 
 PATTERN = r"[a-z]+/[^/]+\.json"
 FILES = {"a/1.json": b"[1]", "b/-2.json": b"[2]", "b/clip.mp4": b"\0" * 1000, "readme.md": b"text"}

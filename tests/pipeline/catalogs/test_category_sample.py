@@ -17,7 +17,7 @@ from pipeline.catalogs.category_sample import (
     survey_category_sample,
     write_category_sample,
 )
-from storage.errors import IntegrityError, SettingsError
+from storage.base.errors import IntegrityError, SettingsError
 
 TINY = CategorySize(train=1, test=1)
 

@@ -10,8 +10,8 @@ from scipy.io import loadmat
 
 from pipeline.catalogs.archive import pack
 from pipeline.catalogs.cosum import survey_cosum
-from storage.errors import SettingsError
-from storage.records import Video
+from storage.base.errors import SettingsError
+from storage.base.records import Video
 from tests.pipeline.catalogs.published import counts, published
 
 

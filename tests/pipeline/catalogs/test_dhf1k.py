@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.catalogs.archive import list_folder
 from pipeline.catalogs.dhf1k import FILES, survey_dhf1k
-from storage.errors import SettingsError
-from storage.records import Video
+from storage.base.errors import SettingsError
+from storage.base.records import Video
 from tests.pipeline.catalogs.published import counts
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from pipeline.catalogs.phd2 import read_phd2, survey_phd2
 from pipeline.catalogs.survey import Survey
-from storage.catalog import write_catalog
-from storage.errors import SettingsError
-from storage.layout import Layout
-from storage.records import JSON, Annotation, Link, User, Video
+from storage.base.errors import SettingsError
+from storage.base.paths import Layout
+from storage.base.records import JSON, Annotation, Link, User, Video
+from storage.catalog.catalog import write_catalog
 
 HEADER = "youtubeId,start,duration,user_id,video_duration,is_last"
 GOOD = "goodvideo_1,204.39,7.08,12999,314.0,True"

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.catalogs.phd2 import read_phd2
 from pipeline.catalogs.sample import SMALL, SampleSize, read_scenes, write_sample
-from storage.catalog import Catalog
-from storage.errors import IntegrityError
+from storage.base.errors import IntegrityError
+from storage.catalog.catalog import Catalog
 from tests.pipeline.videos import cli_frames
 
 TINY = SampleSize((("train", 2), ("test", 2)), 3, (0.5, 0.7), width=32, height=24, pool=4, edge_cases=True)

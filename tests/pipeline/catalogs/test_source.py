@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.catalogs.source import read_source
-from storage.errors import SettingsError, SystemicFault
+from storage.base.errors import SettingsError, SystemicFault
 from tests.pipeline.mirror import Answer, Mirror, body, cut, redirect_to_itself, reset, status
 
 

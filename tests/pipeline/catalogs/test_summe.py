@@ -10,7 +10,7 @@ from scipy.io import loadmat
 
 from pipeline.catalogs.archive import pack
 from pipeline.catalogs.summe import survey_summe
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from tests.pipeline.catalogs.published import counts, published
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.catalogs.table import CATALOGS, catalog_spec
-from storage.catalog import read_catalog, write_catalog
-from storage.errors import LookupFailed, SettingsError
-from storage.layout import Layout
+from storage.base.errors import LookupFailed, SettingsError
+from storage.base.paths import Layout
+from storage.catalog.catalog import read_catalog, write_catalog
 from tests.pipeline.catalogs.published import PLACES, sources
 
 TABLES = [name for name, spec in CATALOGS.items() if "train" in spec.files]

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.catalogs.form import read_matlab
 from pipeline.catalogs.tvsum import shot_edges, survey_tvsum
-from storage.errors import SettingsError
+from storage.base.errors import SettingsError
 from tests.pipeline.catalogs.published import counts, published, sources
 
 # Two longest videos of each category, by the published lengths.

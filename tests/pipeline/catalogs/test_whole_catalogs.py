@@ -25,12 +25,12 @@ from pipeline.media.packet_counts import Count
 from pipeline.media.probe import DEFAULT_LIMITS
 from pipeline.process import ShardJob, process_shard
 from pipeline.survival import survival
-from storage.catalog import Catalog
-from storage.layout import Layout
-from storage.records import Video
-from storage.sidecar import Entry
-from storage.store import FeatureStore
-from storage.verdicts import State
+from storage.base.paths import Layout
+from storage.base.records import Video
+from storage.base.video_status import State
+from storage.catalog.catalog import Catalog
+from storage.features.commit import Entry
+from storage.features.store import FeatureStore
 from tests.pipeline.catalogs.published import activitynet, dhf1k, published
 from tests.pipeline.synthetic import video_of
 from tests.pipeline.tiny import tiny_variant

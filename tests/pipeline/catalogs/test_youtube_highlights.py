@@ -13,8 +13,8 @@ from sklearn.model_selection import train_test_split
 from pipeline.catalogs.archive import pack
 from pipeline.catalogs.survey import Survey
 from pipeline.catalogs.youtube_highlights import DOMAINS, survey_youtube_highlights
-from storage.errors import SettingsError
-from storage.records import Annotation, Group, Video
+from storage.base.errors import SettingsError
+from storage.base.records import Annotation, Group, Video
 from tests.pipeline.catalogs.published import counts, published
 
 # Domain: videos, clips, labels 1 / 0 / -1, vlist_sel train and test, UMT train and val, the released 70/30's sizes.

@@ -11,7 +11,7 @@ import luigi
 import pytest
 from luigi.configuration import get_config
 
-from storage.layout import folder_faults
+from storage.base.paths import folder_faults
 from tasks.config.luigi_values import PercentAsTyped, value_faults
 from tasks.sections import FiniteNumber
 

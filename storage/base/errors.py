@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storage.verdicts import Verdict
+from storage.base.video_status import Verdict
 
 
 class HighlightsError(Exception):

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.account import Part, Sidecar
-from storage.atomic import publish
-from storage.errors import IntegrityError
-from storage.layout import VariantLayout, shard_and_number
-from storage.sidecar import parse_sidecar
-from storage.verdicts import DONE, TAXONOMY_VERSION, State, Verdict
+from storage.base.errors import IntegrityError
+from storage.base.paths import VariantLayout, shard_and_number
+from storage.base.video_status import DONE, TAXONOMY_VERSION, State, Verdict
+from storage.features.commit import parse_sidecar
+from storage.features.manifest import Part, Sidecar
+from storage.files.atomic_write import publish
 
 FORMAT = "video-highlights index 4"
 SETTLED_NS = 2_000_000_000
@@ -150,7 +150,7 @@ def done_ids(found: Iterable[Summary]) -> list[str]:
 
 
 def logical_digest_of(found: Iterable[Summary]) -> str:
-    """What `storage.account.logical_digest` says of the same sidecars."""
+    """What `storage.features.manifest.logical_digest` says of the same sidecars."""
     every = tuple(found)
     lines = [
         f"{video_id} {digest}\n"

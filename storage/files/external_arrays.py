@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py  # after storage.hdf5, which the package imports first and which forbids plugins
+import h5py  # after storage.files.hdf5, which the package imports first and which forbids plugins
 import numpy as np
 
-from storage.errors import UntrustedFile
-from storage.records import Array
+from storage.base.errors import UntrustedFile
+from storage.base.records import Array
 
 MAX_BYTES = 2 * 1024**3
 """Of one array."""

@@ -24,8 +24,8 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
-from storage.errors import IntegrityError, UntrustedFile
-from storage.records import Array
+from storage.base.errors import IntegrityError, UntrustedFile
+from storage.base.records import Array
 
 Attributes = Mapping[str, str | int]
 

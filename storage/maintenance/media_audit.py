@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.atomic import publish, size_and_sha256
-from storage.audit import Finding, Kind
-from storage.catalog import Catalog
-from storage.errors import IntegrityError
+from storage.base.errors import IntegrityError
+from storage.base.paths import Layout, video_stem
+from storage.base.records import JSON
+from storage.catalog.catalog import Catalog
 from storage.features.media_records import decode_media_record, encode_media_record
-from storage.layout import Layout, video_stem
-from storage.records import JSON
+from storage.files.atomic_write import publish, size_and_sha256
+from storage.maintenance.audit import Finding, Kind
 
 _DONE = "done"
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 
-from storage.records import JSON
+from storage.base.records import JSON
 
 _LEAVES = frozenset({str, int, bool})
 _FIELDS: dict[type, tuple[str, ...]] = {}

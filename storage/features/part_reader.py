@@ -17,11 +17,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import IntegrityError, LookupFailed, UntrustedFile
+from storage.base.errors import IntegrityError, LookupFailed, UntrustedFile
+from storage.base.records import (
+    CONTAINER_START,
+    JSON,
+    STREAM_CLOCK,
+    TIME_ORIGINS,
+    VIDEO_ID,
+    Array,
+    FeatureTrack,
+    Ragged,
+)
 from storage.files.block_checksums import CheckedReads, Read, read_checksums
-from storage.hdf5 import Extent, Survey, survey, survey_checked
-from storage.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID, Array, FeatureTrack, Ragged
-from storage.sealed import unseal
+from storage.files.checksummed_json import unseal
+from storage.files.hdf5 import Extent, Survey, survey, survey_checked
 
 FORMAT = "video-highlights part"
 FORMAT_VERSION = 2

@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage import atomic
-from storage.atomic import Buffer, Step
-from storage.errors import IntegrityError
-from storage.faults import disk_fault
-from storage.lease import check_held
+from storage.base.errors import IntegrityError
+from storage.files import atomic_write as atomic
+from storage.files.atomic_write import Buffer, Step
+from storage.files.file_lock import check_held
+from storage.files.os_errors import disk_fault
 
 SYNC_EVERY_SECONDS = 1.0
 """More than this after the last wait for the disk, an addition waits for it again."""

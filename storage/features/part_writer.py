@@ -28,12 +28,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.atomic import publish
-from storage.errors import IntegrityError
-from storage.hdf5 import Draft, image, survey_image
-from storage.reader import ARRAY_NAME, FORMAT, FORMAT_VERSION, PartHeader, PartReader, PartTable, fetch_from
-from storage.records import JSON, VIDEO_ID, Array, FeatureTrack, Ragged
-from storage.sealed import seal
+from storage.base.errors import IntegrityError
+from storage.base.records import JSON, VIDEO_ID, Array, FeatureTrack, Ragged
+from storage.features.part_reader import (
+    ARRAY_NAME,
+    FORMAT,
+    FORMAT_VERSION,
+    PartHeader,
+    PartReader,
+    PartTable,
+    fetch_from,
+)
+from storage.files.atomic_write import publish
+from storage.files.checksummed_json import seal
+from storage.files.hdf5 import Draft, image, survey_image
 
 __all__ = ["PartHeader", "PartReader", "check_track", "part_image", "write_part"]
 

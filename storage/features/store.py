@@ -15,17 +15,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from storage.account import Entry, Part, Sidecar
-from storage.atomic import size_and_sha256
-from storage.errors import IntegrityError, LookupFailed
-from storage.fingerprint import differences, fingerprint
-from storage.handles import VideoHandle
-from storage.index import Summary, done_ids, logical_digest_of, summaries
-from storage.layout import Layout, VariantLayout, parse_variant
-from storage.reader import PartHeader, PartReader, advised
-from storage.records import JSON
-from storage.sidecar import read_sidecar
-from storage.verdicts import Verdict
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.fingerprint import differences, fingerprint
+from storage.base.paths import Layout, VariantLayout, parse_variant
+from storage.base.records import JSON
+from storage.base.video_status import Verdict
+from storage.features.commit import read_sidecar
+from storage.features.lazy_arrays import VideoHandle
+from storage.features.manifest import Entry, Part, Sidecar
+from storage.features.manifest_index import Summary, done_ids, logical_digest_of, summaries
+from storage.features.part_reader import PartHeader, PartReader, advised
+from storage.files.atomic_write import size_and_sha256
 
 
 class FeatureStore:
@@ -115,7 +115,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 
     @property
     def time_origins(self) -> frozenset[str]:
-        """Since when the seconds of its rows count, `storage.records.TIME_ORIGINS`: one, or none of a variant without
+        """Since when the seconds of its rows count, `storage.base.records.TIME_ORIGINS`: one, or none of a variant without
         rows; two only where `python -m pipeline rebase` was interrupted."""
         return frozenset(one.time_origin for one in self._summaries.values() if one.parts)
 

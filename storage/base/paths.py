@@ -24,7 +24,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.records import VIDEO_ID
+from storage.base.records import VIDEO_ID
 
 VARIANT_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 """`c3d`, `c3d.segments`: an extractor's name, or that and a person's word for how it was set."""

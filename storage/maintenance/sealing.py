@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from storage.account import Part
-from storage.catalog import read_catalog
-from storage.errors import IntegrityError
-from storage.features.media_audit import seal_media_records
+from storage.base.errors import IntegrityError
+from storage.base.paths import Layout, VariantLayout
+from storage.catalog.catalog import read_catalog
+from storage.features.commit import read_sidecar, write_checksums, write_sidecar
+from storage.features.manifest import Part
+from storage.features.manifest_index import refresh
+from storage.features.part_reader import advised
+from storage.features.store import variant_layouts
 from storage.files.block_checksums import checksums_of
-from storage.index import refresh
-from storage.layout import Layout, VariantLayout
-from storage.lease import lease, say
-from storage.reader import advised
-from storage.sidecar import read_sidecar, write_checksums, write_sidecar
-from storage.store import variant_layouts
+from storage.files.file_lock import lease, say
+from storage.maintenance.media_audit import seal_media_records
 
 _PIECE_BYTES = 1 << 20
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage import journal
-from storage.account import Entry, Fields
-from storage.errors import IntegrityError, LookupFailed
-from storage.faults import disk_fault
-from storage.journal import Record
-from storage.lease import check_held
-from storage.records import CONTAINER_START, JSON, Array, FeatureTrack, Ragged
-from storage.shard import check_track
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.records import CONTAINER_START, JSON, Array, FeatureTrack, Ragged
+from storage.features.manifest import Entry, Fields
+from storage.features.part_writer import check_track
+from storage.files import journal
+from storage.files.file_lock import check_held
+from storage.files.journal import Record
+from storage.files.os_errors import disk_fault
 
 _SPANS = "spans"
 _KINDS = "iuf"

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from storage.errors import IntegrityError
-from storage.fingerprint import plain
-from storage.reader import PartHeader
-from storage.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID
-from storage.verdicts import State, Verdict
+from storage.base.errors import IntegrityError
+from storage.base.fingerprint import plain
+from storage.base.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID
+from storage.base.video_status import State, Verdict
+from storage.features.part_reader import PartHeader
 
 FORMAT = "video-highlights sidecar"
 FORMAT_VERSION = 2

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
-from storage.errors import IntegrityError
-from storage.faults import disk_fault
-from storage.lease import NO_HARD_LINKS, check_held, claim, say
-from storage.owner import owner_of_temporary, temporary_beside
+from storage.base.errors import IntegrityError
+from storage.files.file_lock import NO_HARD_LINKS, check_held, claim, say
+from storage.files.os_errors import disk_fault
+from storage.files.process_identity import owner_of_temporary, temporary_beside
 
 __all__ = [
     "Buffer",

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from storage.errors import IntegrityError, LookupFailed
-from storage.reader import ArrayForm, PartReader
-from storage.records import Array, FeatureTrack, Ragged
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.records import Array, FeatureTrack, Ragged
+from storage.features.part_reader import ArrayForm, PartReader
 
 
 class VideoHandle(Mapping[str, "ArrayHandle"]):

@@ -14,17 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from storage.account import Entry, Part, Sidecar, logical_digest
-from storage.atomic import publish, remove, size_and_sha256
-from storage.errors import IntegrityError, LookupFailed
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.paths import VariantLayout, part_number
+from storage.base.records import CONTAINER_START, JSON, FeatureTrack
+from storage.base.video_status import failed
+from storage.features.manifest import Entry, Part, Sidecar, logical_digest
+from storage.features.part_reader import PartHeader, PartReader
+from storage.features.part_writer import part_image
 from storage.features.time_origin import refuse_to_extend
+from storage.files.atomic_write import publish, remove, size_and_sha256
 from storage.files.block_checksums import BlockChecksums, checksums_of
-from storage.layout import VariantLayout, part_number
-from storage.reader import PartHeader, PartReader
-from storage.records import CONTAINER_START, JSON, FeatureTrack
-from storage.sealed import seal, unseal
-from storage.shard import part_image
-from storage.verdicts import failed
+from storage.files.checksummed_json import seal, unseal
 
 __all__ = [
     "DEFAULT_PART_BYTES",

@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from storage.fingerprint import canonical
-from storage.records import CONTAINER_START, JSON, Annotation, Video
+from storage.base.fingerprint import canonical
+from storage.base.records import CONTAINER_START, JSON, Annotation, Video
 
 Span = tuple[float, float]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
-from storage.errors import IntegrityError
-from storage.records import JSON
+from storage.base.errors import IntegrityError
+from storage.base.records import JSON
 
 _SHA256 = "sha256"
 _encoded = json.JSONEncoder(sort_keys=True, allow_nan=False).encode

@@ -17,13 +17,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage import atomic
-from storage.errors import IntegrityError, LookupFailed, SettingsError
-from storage.layout import Layout
-from storage.records import JSON, Annotation, Group, Link, User, Video
-from storage.sealed import seal, unseal
-from storage.segments import SegmentTable, segment_table
-from storage.tables import Table, encode, read_annotation, read_video, texts
+from storage.base.errors import IntegrityError, LookupFailed, SettingsError
+from storage.base.paths import Layout
+from storage.base.records import JSON, Annotation, Group, Link, User, Video
+from storage.catalog.annotated_segments import SegmentTable, segment_table
+from storage.catalog.csv_tables import Table, encode, read_annotation, read_video, texts
+from storage.files import atomic_write as atomic
+from storage.files.checksummed_json import seal, unseal
 
 FORMAT = "video-highlights catalog"
 FORMAT_VERSION = 3

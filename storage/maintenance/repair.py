@@ -11,21 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from storage.account import Entry, Part, Sidecar
-from storage.atomic import remove, size_and_sha256, sweep
-from storage.audit import Finding, Kind, audit_shard, audit_variant, part_files
-from storage.catalog import Catalog, read_catalog
-from storage.errors import IntegrityError, LookupFailed
-from storage.faults import disk_fault
-from storage.features.media_audit import audit_media
-from storage.features.sealing import seal_part
-from storage.index import refresh
-from storage.layout import Layout, VariantLayout, part_number, part_of_checksums, shard_and_number
-from storage.lease import Tell, check_held, lease, tidy
-from storage.reader import PartReader
-from storage.records import CONTAINER_START, JSON
-from storage.sidecar import write_sidecar
-from storage.store import variant_layouts
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.paths import Layout, VariantLayout, part_number, part_of_checksums, shard_and_number
+from storage.base.records import CONTAINER_START, JSON
+from storage.catalog.catalog import Catalog, read_catalog
+from storage.features.commit import write_sidecar
+from storage.features.manifest import Entry, Part, Sidecar
+from storage.features.manifest_index import refresh
+from storage.features.part_reader import PartReader
+from storage.features.store import variant_layouts
+from storage.files.atomic_write import remove, size_and_sha256, sweep
+from storage.files.file_lock import Tell, check_held, lease, tidy
+from storage.files.os_errors import disk_fault
+from storage.maintenance.audit import Finding, Kind, audit_shard, audit_variant, part_files
+from storage.maintenance.media_audit import audit_media
+from storage.maintenance.sealing import seal_part
 
 _MENDABLE = frozenset({Kind.SIDECAR, Kind.PART, Kind.CHECKSUMS, Kind.ORPHAN})
 

@@ -14,8 +14,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from storage.errors import IntegrityError
-from storage.records import Annotation, Video
+from storage.base.errors import IntegrityError
+from storage.base.records import Annotation, Video
 
 T = TypeVar("T")
 NAMES_SEPARATOR = "|"

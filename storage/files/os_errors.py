@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from storage.errors import DiskFull, SystemicFault
+from storage.base.errors import DiskFull, SystemicFault
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from storage.account import PROCESSORS, Part, Sidecar
-from storage.catalog import Catalog, read_catalog
-from storage.errors import IntegrityError, LookupFailed
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.paths import VariantLayout, part_of_checksums, shard_and_number
+from storage.base.video_status import State
+from storage.catalog.catalog import Catalog, read_catalog
+from storage.features.commit import read_sidecar
+from storage.features.lazy_arrays import VideoHandle
+from storage.features.manifest import PROCESSORS, Part, Sidecar
+from storage.features.manifest_index import lost_shards
+from storage.features.store import open_part, read_settings, variant_layouts
 from storage.files.block_checksums import read_checksums
-from storage.handles import VideoHandle
-from storage.index import lost_shards
-from storage.layout import VariantLayout, part_of_checksums, shard_and_number
-from storage.owner import owner_of_temporary
-from storage.sidecar import read_sidecar
-from storage.store import open_part, read_settings, variant_layouts
-from storage.verdicts import State
+from storage.files.process_identity import owner_of_temporary
 
 
 class Kind(StrEnum):

@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from storage.errors import HighlightsError, LeaseHeld, LeaseLost
-from storage.faults import disk_fault
+from storage.base.errors import HighlightsError, LeaseHeld, LeaseLost
 from storage.files import lease_record
 from storage.files.lease_record import Counter, Record, Sight, Watches, look
-from storage.owner import current, temporary_beside
+from storage.files.os_errors import disk_fault
+from storage.files.process_identity import current, temporary_beside
 
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 """What `link` answers on file systems that have no hard links."""

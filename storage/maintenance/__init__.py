@@ -1,0 +1,1 @@
+"""Checks and repairs of stores that exist: audit, repair and checksums added later."""
