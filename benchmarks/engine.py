@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.spec import Extractor, takes_planes
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.contract import Extractor, takes_planes
+from models.extractors.registry import EXTRACTORS
 from pipeline.clips import VideoSampling, Window
 from pipeline.decoder import ChildDecoder, DecodeEnd, Event, FrameEvent, WindowEvent
 from pipeline.extract import Variant, rows_of

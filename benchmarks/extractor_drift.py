@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.extractors.drift import drifts
-from models.extractors.golden import window_frames
-from models.extractors.numerics import allowed, numerics_of
-from models.extractors.spec import ExtractorSpec, Frame
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.contract import ExtractorSpec, Frame
+from models.extractors.base.precision import allowed, numerics_of
+from models.extractors.golden.golden_outputs import window_frames
+from models.extractors.golden.output_error import drifts
+from models.extractors.registry import EXTRACTORS
 from pipeline.decode import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.extractor_drift import setting
-from models.extractors.table import EXTRACTORS
+from models.extractors.registry import EXTRACTORS
 from pipeline.bench.forward import flop_of, one_round, way, window_of
 from pipeline.extract import resolve_device
 from pipeline.lanes import Lanes

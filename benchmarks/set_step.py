@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
-from models.highlight.contract import Batch
+from models.highlight.base.contract import Batch
 from trainer.distributed import Ranks
 from trainer.objectives.domains import Domains, draw_domains
 from trainer.objectives.table import domain_objective

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.extractor_drift import windows_of
-from models.extractors import tased_network
-from models.extractors.compute import stacked_clips
-from models.extractors.tased import CLIP_FRAMES, SPEC, TasedSettings
-from models.extractors.tased_network import TasedNet
+from models.extractors.base.inference import stacked_clips
+from models.extractors.tased import network as tased_network
+from models.extractors.tased.network import TasedNet
+from models.extractors.tased.spec import CLIP_FRAMES, SPEC, TasedSettings
 
 Unpooling = Callable[..., Tensor]
 

@@ -29,8 +29,9 @@ import torch
 from torch import Tensor, nn, optim
 
 from benchmarks.loader import compare
-from models.highlight import mha_fusion, pr_net, sl_module
-from models.highlight.contract import Batch, ModelSpec, Scores
+from models.highlight.base.contract import Batch, ModelSpec, Scores
+from models.highlight.generic import sl_module
+from models.highlight.personalized import mha_fusion, pr_net
 from trainer.binding import bind
 from trainer.data import DataSettings, HighlightDataset, Loaded, Loader, LoaderSettings, open_data, to_device
 from trainer.data.batching import tensors_of

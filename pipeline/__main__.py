@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.registry import WEIGHTS, Weights
+from models.weights.published import WEIGHTS, Weights
 from pipeline import forecast_command
 from pipeline.bench import command as bench
 from pipeline.cli import rebase

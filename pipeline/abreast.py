@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from models.extractors.numerics import is_gpu
+from models.extractors.base.precision import is_gpu
 from pipeline.clips import VideoSampling
 from pipeline.crew import ChildKeeper
 from pipeline.decoder import Decoder, Event

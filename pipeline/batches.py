@@ -21,8 +21,8 @@ from types import TracebackType
 
 import numpy as np
 
-from models.extractors.numerics import is_gpu
-from models.extractors.spec import Extractor
+from models.extractors.base.contract import Extractor
+from models.extractors.base.precision import is_gpu
 from pipeline.lanes import Clip, Rows, Work
 from storage.base.errors import SystemicFault
 
@@ -233,7 +233,7 @@ def copying_seconds(device: str) -> float:
     """What this thread has spent on bringing pictures to a GPU since it last asked."""
     if not is_gpu(device):
         return 0.0
-    from models.extractors.compute import COPYING
+    from models.extractors.base.inference import COPYING
 
     return COPYING.taken()
 

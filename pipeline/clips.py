@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol, TypeGuard
 
-from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory, Sampling
+from models.extractors.base.contract import (
+    ConsecutiveFrames,
+    EveryFrame,
+    FramesAtRate,
+    FramesAtRateWithHistory,
+    Sampling,
+)
 from pipeline.segments import SLACK_SECONDS, Pictures, Place, Placement, SegmentsOfVideo, place
 
 

@@ -12,8 +12,8 @@ import resource
 import struct
 import sys
 
-from models.container import read_checkpoint, safetensors_stream
-from models.unpickle import Refused
+from models.weights.file_formats import read_checkpoint, safetensors_stream
+from models.weights.safe_unpickler import Refused
 from pipeline import sandbox
 
 REFUSED = 3

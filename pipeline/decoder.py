@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from models.extractors.planes import Planes
-from models.extractors.spec import Frame
+from models.extractors.base.contract import Frame
+from models.extractors.base.yuv import Planes
 from pipeline.backends.frame import DecodedFrame
 from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.clips import InPlanes, VideoSampling, Window

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.extractors.spec import ExtractorSpec
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.contract import ExtractorSpec
+from models.extractors.registry import EXTRACTORS
 from pipeline.extract import Variant, weights_identity
 from storage.base.errors import SettingsError
 from storage.base.fingerprint import differences, fingerprint

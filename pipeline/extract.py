@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.numerics import Numerics, numerics_of, refusals
-from models.extractors.planes import Planes
-from models.extractors.spec import (
+from models.extractors.base.contract import (
     ArraySpec,
     Extractor,
     ExtractorSpec,
@@ -28,6 +26,8 @@ from models.extractors.spec import (
     random_seed,
     takes_planes,
 )
+from models.extractors.base.precision import Numerics, numerics_of, refusals
+from models.extractors.base.yuv import Planes
 from pipeline.clips import InPlanes, VideoSampling, Window
 from pipeline.lanes import Clip, Compute, Rows, Work, at_once
 from pipeline.segments import Placement, SegmentsOfVideo

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from models.extractors.numerics import is_gpu
-from models.extractors.spec import Extractor
+from models.extractors.base.contract import Extractor
+from models.extractors.base.precision import is_gpu
 from pipeline.extraction.cores import row_threads
 
 T = TypeVar("T")

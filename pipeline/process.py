@@ -20,8 +20,8 @@ from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 
-from models.extractors.numerics import is_gpu
-from models.extractors.spec import Extractor
+from models.extractors.base.contract import Extractor
+from models.extractors.base.precision import is_gpu
 from pipeline.abreast import abreast
 from pipeline.batches import Batches
 from pipeline.decoder import Decoder, Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent

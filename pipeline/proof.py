@@ -1,6 +1,6 @@
 """Before its first video, each environment proves that its extractors give their known numbers; once, for it is noted.
 
-An environment is the libraries, the device and the code of the networks. Knows `models.extractors.golden`; refuses to
+An environment is the libraries, the device and the code of the networks. Knows `models.extractors.golden.golden_outputs`; refuses to
 go on with features that look right and are wrong. A user's own weights are guarded by their sha256 instead.
 """
 
@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from models.extractors import golden
-from models.extractors.numerics import PARITY, Numerics
-from models.extractors.spec import ExtractorSpec
+from models.extractors.base.contract import ExtractorSpec
+from models.extractors.base.precision import PARITY, Numerics
+from models.extractors.golden import golden_outputs as golden
 from pipeline.processors import processor_kind
 from pipeline.provenance import library_versions
 from storage.base.errors import SystemicFault

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.numerics import JUMPING, allowed, rounding
-from models.extractors.spec import ArraySpec, Extractor
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.contract import ArraySpec, Extractor
+from models.extractors.base.precision import JUMPING, allowed, rounding
+from models.extractors.registry import EXTRACTORS
 from pipeline.decoder import ChildDecoder, Decoder, FrameEvent, WindowEvent
 from pipeline.download.video_folder import files_in
 from pipeline.extract import Variant, resolve_device, rows_of
@@ -36,7 +36,7 @@ from storage.files.external_arrays import read_arrays
 
 STORED = {"float16": 1e-3, "float32": 0.0}
 """Largest error, relative to a row's largest value, of storing: float16 keeps 11 bits, and a value may round to either
-side. Other rounding while computing adds to it, `models.extractors.numerics.rounding`. Anything else must be equal."""
+side. Other rounding while computing adds to it, `models.extractors.base.precision.rounding`. Anything else must be equal."""
 _FILE = "sha256:"
 _TINY = 1e-12
 

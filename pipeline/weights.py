@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.extractors.fitting import check_fits, is_mean
-from models.extractors.spec import random_seed
-from models.registry import WEIGHTS, Weights, published
+from models.extractors.base.contract import random_seed
+from models.extractors.weights_check import check_fits, is_mean
+from models.weights.published import WEIGHTS, Weights, published
 from pipeline.convert import Pin, converted, facts_file
 from pipeline.download.http import fetch_file
 from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import luigi
 
-from models.extractors.spec import random_seed
+from models.extractors.base.contract import random_seed
 from pipeline.described import variant_of
 from pipeline.extract import Variant, resolve_device
 from pipeline.media.media_file import SUFFIXES, digest

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.extractors.spec import random_seed
+from models.extractors.base.contract import random_seed
 from pipeline.extract import Variant
 from storage.base.errors import IntegrityError
 from storage.base.fingerprint import readable

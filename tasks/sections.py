@@ -13,7 +13,7 @@ from typing import Any
 
 import luigi
 
-from models.extractors.table import EXTRACTORS
+from models.extractors.registry import EXTRACTORS
 from pipeline.catalogs.table import CATALOGS
 
 

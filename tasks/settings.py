@@ -19,8 +19,8 @@ from luigi.configuration import get_config
 from luigi.parameter import ParameterException
 from luigi.task_register import Register
 
-from models.extractors.spec import random_seed
-from models.extractors.table import extractor
+from models.extractors.base.contract import random_seed
+from models.extractors.registry import extractor
 from pipeline.catalogs.category_sample import write_category_sample
 from pipeline.catalogs.sample import LARGE, SMALL, Progress, write_sample
 from pipeline.catalogs.table import CATALOGS

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.highlight.rankers import LinearRanker
+from models.highlight.personalized.linear_rankers import LinearRanker
 from storage.base.records import Array
 from trainer import svm
 from trainer.data import Loaded

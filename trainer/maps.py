@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.highlight.pld_vhd import PLDVHD
+from models.highlight.generic.pld_vhd import PLDVHD
 from storage.base.errors import LookupFailed, SettingsError
 from trainer.data import Loader, LoaderSettings, to_device
 from trainer.data.examples import Split

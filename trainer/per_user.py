@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.highlight.rankers import LinearRanker
+from models.highlight.personalized.linear_rankers import LinearRanker
 from storage.base.errors import SettingsError
 from trainer import svm
 from trainer.data import HighlightData, HighlightDataset, Loaded, Loader, LoaderSettings, to_device

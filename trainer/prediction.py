@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.highlight.contract import Scores
+from models.highlight.base.contract import Scores
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.records import JSON
 from trainer.data import Account, Example, HighlightData, HighlightDataset, to_device

@@ -18,8 +18,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from models.highlight.contract import ModelSpec
-from models.highlight.table import highlight_model
+from models.highlight.base.contract import ModelSpec
+from models.highlight.registry import highlight_model
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.fingerprint import fingerprint
 from trainer.binding import bind, check_arguments

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.highlight.contract import Batch
+from models.highlight.base.contract import Batch
 from trainer.data import Loaded, Loader, to_device
 from trainer.objectives.domains import Domains, SetRules, draw_domains, draw_one
 from trainer.targets import Targets

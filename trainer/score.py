@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.highlight.contract import Batch
+from models.highlight.base.contract import Batch
 from storage.scores import Key, Provenance, ScoreRun, ScoreTrack, run_of
 from trainer.data import HighlightDataset, Loaded, Loader, to_device
 

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.highlight.rankers import LinearRanker
+from models.highlight.personalized.linear_rankers import LinearRanker
 from storage.base.errors import SettingsError
 from trainer import svm
 from trainer.data import HighlightData, Loaded, Loader, LoaderSettings, to_device

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Targets:
-    """The truth about a `models.highlight.contract.Batch`; its letters are those of that contract.
+    """The truth about a `models.highlight.base.contract.Batch`; its letters are those of that contract.
 
     An objective is a function `(scores: Scores, batch: Batch, targets: Targets) -> Tensor` with a scalar answer.
     """

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.highlight.contract import Batch, Scores
+from models.highlight.base.contract import Batch, Scores
 from storage.base.errors import SettingsError, SystemicFault
 from trainer.data import Loaded, to_device
 from trainer.distributed import Ranks

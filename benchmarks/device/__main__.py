@@ -31,7 +31,7 @@ from benchmarks.device.parts import NETWORKS, frames_of
 from benchmarks.device.processes import tell_processes
 from benchmarks.device.report import Report
 from benchmarks.device.speed import Speed, tell_benchmark_mode, tell_kernels, tell_phd2, tell_speed
-from models.extractors.numerics import is_gpu
+from models.extractors.base.precision import is_gpu
 from pipeline.processors import processor_kind
 
 

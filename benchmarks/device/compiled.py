@@ -16,8 +16,8 @@ import torch
 from benchmarks.device.parts import build, median_seconds, prepared, synchronize, windows_of
 from benchmarks.device.report import Report
 from benchmarks.device.speed import SIZES, heavy_part, seen_by
-from models.extractors.numerics import is_gpu
-from models.extractors.spec import Frame
+from models.extractors.base.contract import Frame
+from models.extractors.base.precision import is_gpu
 
 
 def tensors(value: Any) -> Iterator[torch.Tensor]:

@@ -17,9 +17,9 @@ from typing import Any
 from benchmarks.device.parts import prepared, settings_of, windows_of
 from benchmarks.device.report import Report
 from benchmarks.engine import Stubbed
-from models.extractors.numerics import is_gpu
-from models.extractors.spec import Extractor, Frame
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.contract import Extractor, Frame
+from models.extractors.base.precision import is_gpu
+from models.extractors.registry import EXTRACTORS
 from pipeline import process
 from pipeline.clips import VideoSampling
 from pipeline.decode import Decoding

@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks.device.parts import ARRAYS, CHOICES, build, prepared, windows_of
 from benchmarks.device.report import Report
-from models.extractors.drift import drifts, matches
-from models.extractors.numerics import Numerics, allowed
-from models.extractors.spec import Frame
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.contract import Frame
+from models.extractors.base.precision import Numerics, allowed
+from models.extractors.golden.output_error import drifts, matches
+from models.extractors.registry import EXTRACTORS
 from pipeline.lanes import Lanes, Work
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from models.extractors.golden import window_frames
-from models.extractors.numerics import is_gpu
-from models.extractors.spec import Extractor, ExtractorSpec, Frame
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.contract import Extractor, ExtractorSpec, Frame
+from models.extractors.base.precision import is_gpu
+from models.extractors.golden.golden_outputs import window_frames
+from models.extractors.registry import EXTRACTORS
 from pipeline.decode import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 

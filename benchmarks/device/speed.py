@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.device.parts import FORMATS, build, median_seconds, prepared, synchronize, windows_of
 from benchmarks.device.report import Report
-from models.extractors.numerics import is_gpu
-from models.extractors.spec import Extractor, Frame
+from models.extractors.base.contract import Extractor, Frame
+from models.extractors.base.precision import is_gpu
 
 SIZES = {"c3d": (1, 8, 32, 64, 128), "yolov5": (1, 8, 32, 64), "tased": (1, 4, 8, 16), "keypoint_rcnn": (1, 2, 4, 8)}
 SIDE = {"fp32": 4096, "bf16": 8192}

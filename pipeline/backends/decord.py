@@ -14,7 +14,7 @@ import av.error
 import numpy as np
 from av.video.frame import VideoFrame
 
-from models.extractors.spec import Frame
+from models.extractors.base.contract import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.media.packets import Tally

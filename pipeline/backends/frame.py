@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.extractors.planes import Planes
-from models.extractors.spec import Frame
+from models.extractors.base.contract import Frame
+from models.extractors.base.yuv import Planes
 from pipeline.media.packets import Tally
 from pipeline.media.probe import Probe
 

@@ -20,7 +20,7 @@ import av.video.stream
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.spec import Frame
+from models.extractors.base.contract import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.pyav import pyav_frames
 from pipeline.media.packets import Tally, film_packets

@@ -16,7 +16,7 @@ import av.video.stream
 from av.codec.hwaccel import HWAccel
 from av.video.frame import VideoFrame
 
-from models.extractors.spec import Frame
+from models.extractors.base.contract import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.backends.pyav import Converter, turn_upright

@@ -16,8 +16,8 @@ import av.video.frame
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.planes import Planes, to_rgb
-from models.extractors.spec import Frame
+from models.extractors.base.contract import Frame
+from models.extractors.base.yuv import Planes, to_rgb
 from pipeline.backends.frame import DecodedFrame
 from pipeline.media.packets import Tally, av_frames
 from pipeline.media.probe import Probe
@@ -77,14 +77,14 @@ def _upright_rgb(converter: Converter, picture: av.video.frame.VideoFrame, signs
 
 
 MATRICES = {1: "709", 2: "601", 5: "601", 6: "601"}
-"""FFmpeg's numbers of colour spaces (2 is unknown: 601 to swscale) → names of `models.extractors.planes`."""
+"""FFmpeg's numbers of colour spaces (2 is unknown: 601 to swscale) → names of `models.extractors.base.yuv`."""
 RANGES = {0: False, 1: False, 2: True}
 """FFmpeg's numbers of colour ranges → whether luma is 0 to 255; 0 is unknown."""
 AS_STORED = (1, 0, 0, 1)
 
 
 class Planar:
-    """Decoded pictures → their planes, where this FFmpeg makes of them what `models.extractors.planes` says.
+    """Decoded pictures → their planes, where this FFmpeg makes of them what `models.extractors.base.yuv` says.
 
     That is checked on the first picture of each kind in a process: on another processor FFmpeg may compute by other
     code.

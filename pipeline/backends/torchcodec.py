@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from models.extractors.spec import Frame
+from models.extractors.base.contract import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.media.packets import Tally

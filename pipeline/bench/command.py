@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.extractors.table import EXTRACTORS
+from models.extractors.registry import EXTRACTORS
 from pipeline.bench import CLEARLY
 from pipeline.bench.decoding import BackendFailed, measure, measure_ffmpeg, warm_up_video
 from pipeline.decode import BACKENDS

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.extractors.golden import clip, window_frames
-from models.extractors.numerics import is_gpu
-from models.extractors.spec import Extractor, ExtractorSpec, Frame
+from models.extractors.base.contract import Extractor, ExtractorSpec, Frame
+from models.extractors.base.precision import is_gpu
+from models.extractors.golden.golden_outputs import clip, window_frames
 from pipeline.lanes import Lanes
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}

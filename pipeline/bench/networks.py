@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from models.extractors.numerics import Numerics, allowed, is_gpu, refusals
-from models.extractors.spec import (
+from models.extractors.base.contract import (
     ConsecutiveFrames,
     ExtractorSpec,
     Frame,
@@ -20,7 +19,8 @@ from models.extractors.spec import (
     FramesAtRateWithHistory,
     Sampling,
 )
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.precision import Numerics, allowed, is_gpu, refusals
+from models.extractors.registry import EXTRACTORS
 from pipeline.bench import CLEARLY
 from pipeline.bench.forward import FORMATS, Way, flop_of, one_round, way, window_of
 from pipeline.extract import resolve_device

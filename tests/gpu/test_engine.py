@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.extractors import golden
-from models.extractors.compute import stacked
-from models.extractors.drift import drifts
-from models.extractors.numerics import DRIFTS, Drift, Numerics
-from models.extractors.spec import Extractor, takes_planes
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.contract import Extractor, takes_planes
+from models.extractors.base.inference import stacked
+from models.extractors.base.precision import DRIFTS, Drift, Numerics
+from models.extractors.golden import golden_outputs as golden
+from models.extractors.golden.output_error import drifts
+from models.extractors.registry import EXTRACTORS
 from pipeline.batches import Batches, remembered
 from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from models.highlight.contract import Batch
+from models.highlight.base.contract import Batch
 
 Shapes = Mapping[str, tuple[int, ...]]
 

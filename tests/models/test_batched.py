@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from models.extractors import c3d_network, compute, golden, keypoint_rcnn_extractor, tased_network, yolov5_extractor
-from models.extractors.drift import drifts
-from models.extractors.numerics import rounding
-from models.extractors.table import EXTRACTORS
+from models.extractors.base import inference as compute
+from models.extractors.base.precision import rounding
+from models.extractors.c3d import network as c3d_network
+from models.extractors.golden import golden_outputs as golden
+from models.extractors.golden.output_error import drifts
+from models.extractors.keypoint_rcnn import extractor as keypoint_rcnn_extractor
+from models.extractors.registry import EXTRACTORS
+from models.extractors.tased import network as tased_network
+from models.extractors.yolov5 import extractor as yolov5_extractor
 
 MODULES = {
     "c3d": c3d_network,

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.extractors.c3d import ARRAYS, C3DSettings
-from models.extractors.c3d_network import C3D, LAYOUTS, C3DExtractor, build_extractor, initialise
-from models.extractors.layouts import load_layouts
-from models.extractors.spec import ConsecutiveFrames, Frame, FramesOfSegments
-from models.extractors.table import extractor
+from models.extractors.base.contract import ConsecutiveFrames, Frame, FramesOfSegments
+from models.extractors.c3d.network import C3D, LAYOUTS, C3DExtractor, build_extractor, initialise
+from models.extractors.c3d.spec import ARRAYS, C3DSettings
+from models.extractors.registry import extractor
+from models.weights.key_mapping import load_layouts
 from pipeline.decode import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_c3d

@@ -15,12 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from models.extractors import compute, golden
-from models.extractors.drift import drifts
-from models.extractors.numerics import Numerics, allowed
-from models.extractors.spec import Extractor, Frame
-from models.extractors.table import EXTRACTORS
-from models.extractors.yolov5_boxes import letterbox, letterbox_on_device
+from models.extractors.base import inference as compute
+from models.extractors.base.contract import Extractor, Frame
+from models.extractors.base.precision import Numerics, allowed
+from models.extractors.golden import golden_outputs as golden
+from models.extractors.golden.output_error import drifts
+from models.extractors.registry import EXTRACTORS
+from models.extractors.yolov5.boxes import letterbox, letterbox_on_device
 from pipeline.decode import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 

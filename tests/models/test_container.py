@@ -16,10 +16,10 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from models.checkpoint import Storage, Stored, interpret
-from models.container import read_checkpoint, safetensors_stream
-from models.unpickle import Name, Record, Refused
-from models.weights import to_tensor
+from models.weights.file_formats import read_checkpoint, safetensors_stream
+from models.weights.loading import to_tensor
+from models.weights.safe_unpickler import Name, Record, Refused
+from models.weights.state_dict import Storage, Stored, interpret
 from tests.models import official
 
 

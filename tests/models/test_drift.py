@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from models.extractors.drift import drifts
-from models.extractors.numerics import Drift
+from models.extractors.base.precision import Drift
+from models.extractors.golden.output_error import drifts
 
 
 def numbers(drift: Drift) -> tuple[float, float, float]:

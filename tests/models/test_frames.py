@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from models.extractors.frames import FramesSettings, JpegFrames
-from models.extractors.spec import EveryFrame, FramesAtRate
-from models.extractors.table import extractor
+from models.extractors.base.contract import EveryFrame, FramesAtRate
+from models.extractors.jpeg_frames.spec import FramesSettings, JpegFrames
+from models.extractors.registry import extractor
 
 
 def shown(jpeg: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

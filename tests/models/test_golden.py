@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.extractors import golden
-from models.extractors.spec import Extractor, ExtractorSpec, Frame
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.contract import Extractor, ExtractorSpec, Frame
+from models.extractors.golden import golden_outputs as golden
+from models.extractors.registry import EXTRACTORS
 from tests.models.noise import in_every_layer
 
 FAULTS: dict[str, Callable[[Frame], Frame]] = {

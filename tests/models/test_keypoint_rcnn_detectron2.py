@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from models.extractors.keypoint_rcnn import KeypointRCNNSettings
-from models.extractors.keypoint_rcnn_extractor import KeypointRCNNExtractor, build_extractor, load_network
+from models.extractors.keypoint_rcnn.extractor import KeypointRCNNExtractor, build_extractor, load_network
+from models.extractors.keypoint_rcnn.spec import KeypointRCNNSettings
 from tests.models.goldens import make_keypoint_rcnn as maker
 from tests.models.goldens.formula import frames
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.highlight.masked import MaskedBatchNorm, resampled, take, weigh
+from models.highlight.base.masking import MaskedBatchNorm, resampled, take, weigh
 
 
 @pytest.mark.parametrize(

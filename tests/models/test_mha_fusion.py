@@ -13,10 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.highlight.contract import Batch
-from models.highlight.masked import WeightKind
-from models.highlight.mha_fusion import SPEC, FrameWeights, LongClips, MHAFusion, MHAFusionSettings, Stream, Streams
-from models.highlight.priming import PrimingConv3D, PrimingSTGCN, centred
+from models.highlight.base.contract import Batch
+from models.highlight.base.masking import WeightKind
+from models.highlight.personalized.mha_fusion import (
+    SPEC,
+    FrameWeights,
+    LongClips,
+    MHAFusion,
+    MHAFusionSettings,
+    Stream,
+    Streams,
+)
+from models.highlight.personalized.mha_fusion_encoders import PrimingConv3D, PrimingSTGCN, centred
 from tests.models.highlight_batches import Shapes, count_parameters, random_batch, reordered, without_history
 
 SHAPES = {"yolov5/p5": (6, 2, 2), "keypoint_rcnn/joints": (2, 17, 3), "keypoint_rcnn/joint_features": (2, 17, 4)}

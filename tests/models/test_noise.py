@@ -1,8 +1,8 @@
 """Under other rounding, drawn as noise of one unit in the last place in every layer, each extractor gives its rows.
 
 What holds a row to another processor's, without another processor. Arrays of one shape are compared as
-`models.extractors.golden` does, by norm and projections; of persons and objects each has to find its partner, whatever
-the order, by `models.extractors.drift`, and the pairs are compared by the norm of their difference.
+`models.extractors.golden.golden_outputs` does, by norm and projections; of persons and objects each has to find its partner, whatever
+the order, by `models.extractors.golden.output_error`, and the pairs are compared by the norm of their difference.
 
 Keypoint R-CNN is looked at twice: with the seeded weights of `random:0`, whose heads are drawn steep on purpose so that
 they tell boxes apart, and with its heads drawn as Detectron2 draws them before training.
@@ -22,13 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.extractors import golden
-from models.extractors.drift import BOXES_OF, drifts, matches
-from models.extractors.numerics import ROUNDING_ELSEWHERE, rounding
-from models.extractors.spec import Frame
-from models.extractors.table import EXTRACTORS
-from models.extractors.tased import TasedSettings
-from models.extractors.tased_network import TasedExtractor, TasedNet
+from models.extractors.base.contract import Frame
+from models.extractors.base.precision import ROUNDING_ELSEWHERE, rounding
+from models.extractors.golden import golden_outputs as golden
+from models.extractors.golden.output_error import BOXES_OF, drifts, matches
+from models.extractors.registry import EXTRACTORS
+from models.extractors.tased.network import TasedExtractor, TasedNet
+from models.extractors.tased.spec import TasedSettings
 from pipeline.decode import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_tased

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.extractors import golden
-from models.extractors.compute import LAYERS
-from models.extractors.spec import Frame
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.contract import Frame
+from models.extractors.base.inference import LAYERS
+from models.extractors.golden import golden_outputs as golden
+from models.extractors.registry import EXTRACTORS
 from pipeline.clips import Window
 from pipeline.extract import TrackBuilder, Variant
 from storage.base.errors import VideoError

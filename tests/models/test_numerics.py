@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from models.extractors.numerics import DRIFTS, PARITY, Drift, Numerics, allowed, numerics_of, refusals
-from models.extractors.table import EXTRACTORS
-from models.extractors.tased import TasedSettings
-from models.extractors.yolov5 import YOLOv5Settings
+from models.extractors.base.precision import DRIFTS, PARITY, Drift, Numerics, allowed, numerics_of, refusals
+from models.extractors.registry import EXTRACTORS
+from models.extractors.tased.spec import TasedSettings
+from models.extractors.yolov5.spec import YOLOv5Settings
 from pipeline.extract import Variant
 
 BOTH = Numerics(precision="bf16", resize="fast")

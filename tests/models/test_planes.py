@@ -11,10 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.extractors import c3d, compute, tased, yolov5
-from models.extractors.drift import drifts
-from models.extractors.numerics import Drift
-from models.extractors.planes import Planes, to_rgb
+from models.extractors.base import inference as compute
+from models.extractors.base.precision import Drift
+from models.extractors.base.yuv import Planes, to_rgb
+from models.extractors.c3d import spec as c3d
+from models.extractors.golden.output_error import drifts
+from models.extractors.tased import spec as tased
+from models.extractors.yolov5 import spec as yolov5
 from pipeline.backends.pyav import Converter, Planar
 from pipeline.decode import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS

@@ -11,8 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.highlight.contract import Batch, Scores
-from models.highlight.pr_net import SPEC, EncoderKind, Preference, PRNet, PRNetSettings, Ranking
+from models.highlight.base.contract import Batch, Scores
+from models.highlight.personalized.pr_net import SPEC, EncoderKind, Preference, PRNet, PRNetSettings, Ranking
 from tests.models.highlight_batches import count_parameters, random_batch, reordered, without_history
 
 SHAPES = {"c3d/pool5": (24,)}

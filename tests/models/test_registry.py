@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from models.extractors.table import EXTRACTORS
-from models.registry import WEIGHTS, published
+from models.extractors.registry import EXTRACTORS
+from models.weights.published import WEIGHTS, published
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

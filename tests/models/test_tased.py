@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.extractors.compute import stacked_clips
-from models.extractors.spec import Extractor, Frame, FramesAtRateWithHistory
-from models.extractors.table import extractor
-from models.extractors.tased import SPEC, TasedSettings
-from models.extractors.tased_network import TasedExtractor, TasedNet, initialise, load_weights
+from models.extractors.base.contract import Extractor, Frame, FramesAtRateWithHistory
+from models.extractors.base.inference import stacked_clips
+from models.extractors.registry import extractor
+from models.extractors.tased.network import TasedExtractor, TasedNet, initialise, load_weights
+from models.extractors.tased.spec import SPEC, TasedSettings
 from pipeline.decode import Decoding
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant

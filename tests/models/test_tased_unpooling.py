@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.extractors.tased_unpooling import AT_MOST, SURELY, unpooled
+from models.extractors.tased.unpooling import AT_MOST, SURELY, unpooled
 
 WINDOWS: dict[int, dict[str, Any]] = {
     2: {"kernel_size": (1, 2, 2), "stride": (1, 2, 2), "padding": 0},

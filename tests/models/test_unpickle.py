@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models.container import read_checkpoint
-from models.unpickle import MAX_OPERATIONS, Name, Record, Refused, checked_name, read_pickle
+from models.weights.file_formats import read_checkpoint
+from models.weights.safe_unpickler import MAX_OPERATIONS, Name, Record, Refused, checked_name, read_pickle
 from tests.models.payloads import by_hand, calls, wrapped
 
 FORMS = ("zip", "legacy", "plain")

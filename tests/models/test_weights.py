@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.extractors.spec import random_seed
-from models.weights import load_converted, load_state_dict
+from models.extractors.base.contract import random_seed
+from models.weights.loading import load_converted, load_state_dict
 
 EXPECTED = {"a.weight": (2, 3), "a.bias": (2,)}
 

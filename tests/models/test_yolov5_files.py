@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.extractors.yolov5 import SIZES, YOLOv5Settings
-from models.extractors.yolov5_boxes import Choice, best_detections
-from models.extractors.yolov5_network import STRIDES, YOLOv5
-from models.extractors.yolov5_weights import ANCHOR_GRID, ANCHOR_GRID_SHAPE, ANCHORS, initialise, load_tensors
+from models.extractors.yolov5.boxes import Choice, best_detections
+from models.extractors.yolov5.network import STRIDES, YOLOv5
+from models.extractors.yolov5.spec import SIZES, YOLOv5Settings
+from models.extractors.yolov5.weights import ANCHOR_GRID, ANCHOR_GRID_SHAPE, ANCHORS, initialise, load_tensors
 
 Tensors = dict[str, Tensor]
 SETTINGS = YOLOv5Settings(size="n")

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from models.checkpoint import Checkpoint
-from models.container import read_checkpoint
-from models.extractors.yolov5 import YOLOv5Settings
-from models.extractors.yolov5_extractor import build_extractor
-from models.weights import to_tensor
+from models.extractors.yolov5.extractor import build_extractor
+from models.extractors.yolov5.spec import YOLOv5Settings
+from models.weights.file_formats import read_checkpoint
+from models.weights.loading import to_tensor
+from models.weights.state_dict import Checkpoint
 from pipeline.weights import WeightsFolder, file_sha256, ready
 from storage.base.errors import UntrustedFile
 

@@ -19,11 +19,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.extractors.yolov5 import MAPS, SIZES, YOLOv5Settings
-from models.extractors.yolov5_boxes import letterbox
-from models.extractors.yolov5_extractor import TorchDetector
-from models.extractors.yolov5_network import YOLOv5
-from models.extractors.yolov5_weights import load_tensors
+from models.extractors.yolov5.boxes import letterbox
+from models.extractors.yolov5.extractor import TorchDetector
+from models.extractors.yolov5.network import YOLOv5
+from models.extractors.yolov5.spec import MAPS, SIZES, YOLOv5Settings
+from models.extractors.yolov5.weights import load_tensors
 from tests.conftest import REPOSITORY
 from tests.models.goldens import make_yolov5 as maker
 from tests.models.goldens.reference import checkout, relative_error
@@ -36,8 +36,8 @@ import cv2
 import numpy as np
 import torch
 
-from models.extractors.yolov5 import YOLOv5Settings
-from models.extractors.yolov5_extractor import build_extractor
+from models.extractors.yolov5.spec import YOLOv5Settings
+from models.extractors.yolov5.extractor import build_extractor
 from tests.models.goldens.formula import frames
 
 folder, acts = tempfile.gettempdir(), []

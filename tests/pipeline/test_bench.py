@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate
-from models.extractors.table import EXTRACTORS
+from models.extractors.base.contract import ConsecutiveFrames, EveryFrame, FramesAtRate
+from models.extractors.registry import EXTRACTORS
 from pipeline.__main__ import main
 from pipeline.bench.command import Found, advice
 from pipeline.bench.decoding import BackendFailed, decode_all, measure, warm_up_video

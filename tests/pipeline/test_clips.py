@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory, Sampling
+from models.extractors.base.contract import (
+    ConsecutiveFrames,
+    EveryFrame,
+    FramesAtRate,
+    FramesAtRateWithHistory,
+    Sampling,
+)
 from pipeline.clips import BadTimestamps, Window, plan, planner
 from pipeline.joint import FrameDue, JointPlanner, WindowDue
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.extractors.spec import EveryFrame, Frame
+from models.extractors.base.contract import EveryFrame, Frame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.coverage import MAX_GAPS, Coverage
 from pipeline.decode import BACKENDS, Decoding, Summary

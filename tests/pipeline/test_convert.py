@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.weights import load_converted
+from models.weights.loading import load_converted
 from pipeline import convert
 from pipeline.convert import Pin, converted, facts_file, facts_of
 from storage.base.errors import IntegrityError, SystemicFault, UntrustedFile

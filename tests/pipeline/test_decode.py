@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.extractors.spec import Frame
+from models.extractors.base.contract import Frame
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.pyav import turn_upright
 from pipeline.decode import BACKENDS, Decoding, Summary, backend_named

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.spec import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
+from models.extractors.base.contract import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
 from pipeline.clips import Window
 from pipeline.crew import Child, ChildLost
 from pipeline.decoder import ChildDecoder, DecodeEnd, Decoder, Event, FrameEvent, InlineDecoder, WindowEvent
@@ -328,7 +328,7 @@ def test_a_daemonic_process_may_decode(video: Path) -> None:
 FORK = """
 import os, sys
 from pathlib import Path
-from models.extractors.spec import EveryFrame
+from models.extractors.base.contract import EveryFrame
 from pipeline.decoder import ChildDecoder
 
 decoder, video = ChildDecoder(), Path(sys.argv[1])
@@ -355,7 +355,7 @@ def test_a_forked_process_starts_its_own_child(video: Path) -> None:
 ORPHAN = """
 import os, sys, time
 from pathlib import Path
-from models.extractors.spec import EveryFrame
+from models.extractors.base.contract import EveryFrame
 from pipeline.decoder import ChildDecoder
 
 decoder = ChildDecoder()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.extractors.table import EXTRACTORS
+from models.extractors.registry import EXTRACTORS
 from pipeline.described import variant_of
 from pipeline.extract import Variant
 from storage.base.errors import SettingsError

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.c3d import C3DSettings
-from models.extractors.frames import FramesSettings
-from models.extractors.keypoint_rcnn import KeypointRCNNSettings
-from models.extractors.table import EXTRACTORS
-from models.extractors.tased import TasedSettings
-from models.extractors.yolov5 import YOLOv5Settings
+from models.extractors.c3d.spec import C3DSettings
+from models.extractors.jpeg_frames.spec import FramesSettings
+from models.extractors.keypoint_rcnn.spec import KeypointRCNNSettings
+from models.extractors.registry import EXTRACTORS
+from models.extractors.tased.spec import TasedSettings
+from models.extractors.yolov5.spec import YOLOv5Settings
 from pipeline import decode
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.pyav import pyav_frames

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.extractors.spec import ArraySpec, EveryFrame, ExtractorSpec, Frame, FramesAtRateWithHistory
+from models.extractors.base.contract import ArraySpec, EveryFrame, ExtractorSpec, Frame, FramesAtRateWithHistory
 from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder
 from pipeline.extract import Variant
 from pipeline.media.media_file import Media

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models.extractors import frames as frames_extractor
-from models.extractors.spec import ConsecutiveFrames
+from models.extractors.base.contract import ConsecutiveFrames
+from models.extractors.jpeg_frames import spec as frames_extractor
 from pipeline.clips import VideoSampling
 from pipeline.decoder import ChildDecoder, Event, WindowEvent
 from pipeline.extract import Variant

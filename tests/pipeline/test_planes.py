@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.extractors.planes import Planes, to_rgb
-from models.extractors.spec import ConsecutiveFrames, EveryFrame, Frame
+from models.extractors.base.contract import ConsecutiveFrames, EveryFrame, Frame
+from models.extractors.base.yuv import Planes, to_rgb
 from pipeline.clips import InPlanes
 from pipeline.decoder import ChildDecoder, FrameEvent, InlineDecoder, PlanesEvent, WindowEvent
 from pipeline.media.media_file import Media

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.extractors.table import EXTRACTORS
+from models.extractors.registry import EXTRACTORS
 from pipeline import processors, proof
 from pipeline.extract import Variant
 from pipeline.processors import processor_kind

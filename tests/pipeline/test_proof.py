@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.extractors import frames
-from models.extractors.frames import JpegFrames
-from models.extractors.spec import ExtractorSpec, Frame
+from models.extractors.base.contract import ExtractorSpec, Frame
+from models.extractors.jpeg_frames import spec as frames
+from models.extractors.jpeg_frames.spec import JpegFrames
 from pipeline import proof
 from pipeline.proof import prove
 from storage.base.errors import SystemicFault

@@ -15,9 +15,9 @@ import h5py
 import numpy as np
 import pytest
 
-from models.extractors import frames
-from models.extractors.frames import FramesSettings
-from models.extractors.spec import FramesAtRateWithHistory
+from models.extractors.base.contract import FramesAtRateWithHistory
+from models.extractors.jpeg_frames import spec as frames
+from models.extractors.jpeg_frames.spec import FramesSettings
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
 from pipeline.media.media_file import Media

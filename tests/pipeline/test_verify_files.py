@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.c3d import SPEC, C3DSettings
-from models.extractors.c3d_mean import SHAPE
+from models.extractors.c3d.mean_volume import SHAPE
+from models.extractors.c3d.spec import SPEC, C3DSettings
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
 from pipeline.media.media_file import Media

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 import torch
 
-from models import registry
-from models.extractors.c3d_network import LAYOUTS
-from models.extractors.keypoint_rcnn_network import KeypointRCNN
-from models.extractors.keypoint_rcnn_weights import expected_shapes
-from models.extractors.spec import EveryFrame, ExtractorSpec
-from models.extractors.tased_network import TasedNet
-from models.extractors.yolov5_weights import expected_tensors
+from models.extractors.base.contract import EveryFrame, ExtractorSpec
+from models.extractors.c3d.network import LAYOUTS
+from models.extractors.keypoint_rcnn.network import KeypointRCNN
+from models.extractors.keypoint_rcnn.weights import expected_shapes
+from models.extractors.tased.network import TasedNet
+from models.extractors.yolov5.weights import expected_tensors
+from models.weights import published as registry
 from pipeline.__main__ import main
 from pipeline.download.transfer import OVERLAP_BYTES
 from pipeline.extract import Variant

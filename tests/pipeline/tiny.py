@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.spec import ArraySpec, ExtractorSpec, Frame, Sampling
+from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame, Sampling
 from pipeline.extract import Variant
 
 

@@ -11,7 +11,7 @@ import av
 import pytest
 import torch
 
-from models.extractors.table import EXTRACTORS
+from models.extractors.registry import EXTRACTORS
 from pipeline.extract import Variant
 from storage.base.errors import SettingsError
 from tasks.highlight import parse_request

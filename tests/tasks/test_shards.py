@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.extractors.table import EXTRACTORS
+from models.extractors.registry import EXTRACTORS
 from pipeline.extract import Variant
 from tasks.settings import load
 from tasks.shards import at_once

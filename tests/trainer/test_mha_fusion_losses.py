@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.highlight.contract import Batch, Scores
-from models.highlight.mha_fusion import SPEC, MHAFusionSettings
+from models.highlight.base.contract import Batch, Scores
+from models.highlight.personalized.mha_fusion import SPEC, MHAFusionSettings
 from tests.models.highlight_batches import random_batch, without_gradient
 from trainer.objectives.mha_fusion import mha_fusion
 from trainer.targets import Targets

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.highlight.contract import Batch, Scores
-from models.highlight.pld_vhd import SPEC, PLDSettings
+from models.highlight.base.contract import Batch, Scores
+from models.highlight.generic.pld_vhd import SPEC, PLDSettings
 from storage.catalog.catalog import read_catalog
 from tests.trainer.drawn import HEIGHT, WIDTH, write_films
 from trainer.data import DataSettings, Loaded, Loader, LoaderSettings

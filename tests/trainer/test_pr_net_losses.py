@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.highlight.contract import Batch, Scores
-from models.highlight.pr_net import SPEC, EncoderKind, Preference, PRNetSettings
+from models.highlight.base.contract import Batch, Scores
+from models.highlight.personalized.pr_net import SPEC, EncoderKind, Preference, PRNetSettings
 from tests.models.highlight_batches import random_batch, without_gradient
 from trainer.objectives.pr_net import (
     Reading,

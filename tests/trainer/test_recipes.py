@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.highlight.table import HIGHLIGHT_MODELS
+from models.highlight.registry import HIGHLIGHT_MODELS
 from tests.trainer.drawn import write_category_films
 from tests.trainer.judged_stores import write_domains
 from trainer.checkpoint import read_checkpoint

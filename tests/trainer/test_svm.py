@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import nn
 
-from models.highlight.rankers import HighlightSVM, HighlightSVMSettings
+from models.highlight.personalized.linear_rankers import HighlightSVM, HighlightSVMSettings
 from tests.models.highlight.batches import WIDTH, batch
 from trainer.svm import NotConverged, RankingSVMSettings, fit, fusion_weight, pair_differences, put
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.highlight.contract import Batch
+from models.highlight.base.contract import Batch
 from trainer.data.dataset import Positions, Sample
 from trainer.data.examples import Example
 from trainer.targets import Targets

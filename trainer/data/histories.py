@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.highlight.contract import History
+from models.highlight.base.contract import History
 from trainer.data.intervals import Intervals
 from trainer.data.marks import Marks
 from trainer.data.segments import marked_segments

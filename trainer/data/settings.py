@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from models.highlight.contract import History, Unit
+from models.highlight.base.contract import History, Unit
 
 Whose = Literal["own", "other", "nobody"]
 """Whose history a model is handed: the user's; that of another user of the split (a control: what a personalised model

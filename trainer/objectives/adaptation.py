@@ -1,7 +1,7 @@
 """Five ways to adapt the SL-module to a category without labels; each adds something to the loss on the source.
 
 Source: Set-based Learning (ICCV 2021), appendix 8, which says where each method acts; the methods' own papers stand at
-the functions. The released code (named in `models.highlight.set_transformer`) holds DAN and DeepCORAL; weights and
+the functions. The released code (named in `models.highlight.base.set_transformer`) holds DAN and DeepCORAL; weights and
 sizes of the others are those of the methods' papers. Refuses to know networks and how sets are drawn.
 
 The embeddings of all sets of a batch are compared at once. Unlike `train_da_baselines.py`, which fine-tunes C3D at a
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.highlight.contract import Scores
-from models.highlight.domain import RevGradSL
-from models.highlight.sl_module import SLModule
+from models.highlight.base.contract import Scores
+from models.highlight.generic.domain_adaptation import RevGradSL
+from models.highlight.generic.sl_module import SLModule
 from trainer.objectives.domains import Domains, Step, Steps, answer, part
 from trainer.objectives.set_learning import Form, Labels, has_highlight, set_divergence
 

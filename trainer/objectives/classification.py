@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from models.highlight.contract import Batch, Scores
+from models.highlight.base.contract import Batch, Scores
 from trainer.targets import Targets
 
 

@@ -1,7 +1,7 @@
 """DL-VHD: a coarse learner on mixed sets, a fine one on source sets, and what each gives the other on target sets.
 
 Source: Set-based Learning (ICCV 2021), equations 3 to 6; released code and commit are named in
-`models.highlight.set_transformer`. Refuses to know networks and how sets are drawn.
+`models.highlight.base.set_transformer`. Refuses to know networks and how sets are drawn.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from models.highlight.contract import Scores
+from models.highlight.base.contract import Scores
 from trainer.objectives.domains import Domains, Step, Steps, answer, part
 from trainer.objectives.set_learning import Form, Labels, divergence, has_highlight, mean_of, set_divergence
 

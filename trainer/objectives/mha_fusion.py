@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from models.highlight.contract import Batch, Scores
+from models.highlight.base.contract import Batch, Scores
 from trainer.targets import Targets
 
 Term = Literal["label", "margin", "sparsity"]

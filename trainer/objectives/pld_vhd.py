@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.highlight.contract import Batch, Scores
+from models.highlight.base.contract import Batch, Scores
 from trainer.targets import Targets
 
 BETA = 5e-4

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from models.highlight.contract import Batch, Scores
-from models.highlight.pr_net import log_share
+from models.highlight.base.contract import Batch, Scores
+from models.highlight.personalized.pr_net import log_share
 from trainer.targets import Targets
 
 Reading = Literal["log", "literal"]

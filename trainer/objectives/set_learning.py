@@ -1,7 +1,7 @@
 """Set-based learning: the softmax of a set's scores should be that of its labels.
 
 Source: Set-based Learning (ICCV 2021), equation 2; released code and commit are named in
-`models.highlight.set_transformer`. Refuses to know networks and how sets are drawn.
+`models.highlight.base.set_transformer`. Refuses to know networks and how sets are drawn.
 
 Where paper and code differ, `form` says which is meant:
 
@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from models.highlight.contract import Batch, Scores
+from models.highlight.base.contract import Batch, Scores
 from trainer.targets import Targets
 
 Form = Literal["paper", "released"]

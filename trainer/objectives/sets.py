@@ -1,7 +1,7 @@
 """Sets of positions drawn from videos, and sets mixed from two videos: pure functions of a batch and a generator.
 
-Sources: Set-based Learning (ICCV 2021) and its released code, named in `models.highlight.set_transformer`; MINI-Net's
-code, named in `models.highlight.mini_net`. Refuses to know networks and losses.
+Sources: Set-based Learning (ICCV 2021) and its released code, named in `models.highlight.base.set_transformer`; MINI-Net's
+code, named in `models.highlight.generic.mini_net`. Refuses to know networks and losses.
 
 The paper draws N = 20 segments at random (`random_sets`); the code takes a stretch of 2 to 21 around an anchor
 (`window_sets`). The paper mixes both videos half and half; the code draws the share of the target from 0.3 to 0.7.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.highlight.contract import Batch
+from models.highlight.base.contract import Batch
 from trainer.targets import Targets
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from models.highlight.contract import Batch, Scores
+from models.highlight.base.contract import Batch, Scores
 from trainer.objectives import (
     adaptation,
     classification,

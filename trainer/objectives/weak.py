@@ -1,6 +1,6 @@
 """Losses that know durations and categories of videos, and no highlight: MINI-Net's on bags, LIM's on pairs.
 
-Sources: MINI-Net (ECCV 2020) and its code, LIM (CVPR 2019), named in `models.highlight.mini_net` and `lim`. Refuses to
+Sources: MINI-Net (ECCV 2020) and its code, LIM (CVPR 2019), named in `models.highlight.generic.mini_net` and `lim`. Refuses to
 know how videos are chosen: 10 to 40 seconds and 60 or more in MINI-Net's code, which also picks its best epoch on the
 test set.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.highlight.lim import LIM
+from models.highlight.generic.lim import LIM
 from trainer.objectives.domains import Domains, Step, Steps, answer, part
 
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.highlight.a_vhd import FCSN, AVHDSettings, FCSNSettings
+from models.highlight.personalized.a_vhd import FCSN, AVHDSettings, FCSNSettings
 from tests.models.goldens.formula import scattered, state_dict
 from tests.models.goldens.reference import Arrays, ask
 

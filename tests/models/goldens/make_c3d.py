@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from models.extractors.c3d_network import LAYOUTS
+from models.extractors.c3d.network import LAYOUTS
 from tests.models.goldens.formula import frames, state_dict
 from tests.models.goldens.reference import ask
 

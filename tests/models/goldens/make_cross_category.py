@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from models.highlight.dl_vhd import DLVHD, ReleasedDLVHDSettings
-from models.highlight.sl_module import ReleasedSLSettings, SLModule
+from models.highlight.generic.dl_vhd import DLVHD, ReleasedDLVHDSettings
+from models.highlight.generic.sl_module import ReleasedSLSettings, SLModule
 from tests.models.goldens.formula import scattered, state_dict
 from tests.models.goldens.reference import Arrays, ask
 

@@ -10,8 +10,8 @@ import sys
 
 import torch
 
-from models.extractors.golden import GOLDENS_FILE, described, signatures
-from models.extractors.table import EXTRACTORS
+from models.extractors.golden.golden_outputs import GOLDENS_FILE, described, signatures
+from models.extractors.registry import EXTRACTORS
 
 
 def main(names: list[str]) -> None:

@@ -104,7 +104,7 @@ def sizes() -> NDArray[np.int64]:
 
 def main() -> None:
     """Write the golden file."""
-    from models.extractors.keypoint_rcnn_extractor import load_network
+    from models.extractors.keypoint_rcnn.extractor import load_network
 
     golden: dict[str, Any] = {"reference": REFERENCE, "sizes": sizes()}
     with tempfile.TemporaryDirectory() as folder:

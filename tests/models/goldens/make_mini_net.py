@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from models.highlight.mini_net import MiniNet, MiniNetSettings
+from models.highlight.generic.mini_net import MiniNet, MiniNetSettings
 from tests.models.goldens.formula import scattered, state_dict
 from tests.models.goldens.reference import Arrays, ask
 

@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from models.extractors.tased_network import TasedNet
+from models.extractors.tased.network import TasedNet
 from tests.models.goldens.formula import frames, state_dict
 from tests.models.goldens.reference import ask, relative_error
 

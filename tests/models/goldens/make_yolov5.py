@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.extractors.yolov5 import SIZES
-from models.extractors.yolov5_network import YOLOv5
-from models.extractors.yolov5_weights import initialise
+from models.extractors.yolov5.network import YOLOv5
+from models.extractors.yolov5.spec import SIZES
+from models.extractors.yolov5.weights import initialise
 from tests.models.goldens.formula import frames, scattered
 from tests.models.goldens.reference import Arrays, ask
 

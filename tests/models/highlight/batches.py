@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.highlight.contract import Batch, ModelSpec
-from models.highlight.table import HIGHLIGHT_MODELS
+from models.highlight.base.contract import Batch, ModelSpec
+from models.highlight.registry import HIGHLIGHT_MODELS
 
 WIDTH, PERSONS = 24, 3
 SHAPES: Mapping[str, tuple[int, ...]] = {

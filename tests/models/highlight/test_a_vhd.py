@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from models.highlight.a_vhd import FCSN, AVHDSettings, Decoder, Encoder, FCSNSettings
-from models.highlight.contract import Batch
+from models.highlight.base.contract import Batch
+from models.highlight.personalized.a_vhd import FCSN, AVHDSettings, Decoder, Encoder, FCSNSettings
 from tests.models.goldens import make_adaptive_highlight as maker
 from tests.models.goldens.reference import checkout
 from tests.models.highlight.batches import batch, reordered, small, with_rubbish

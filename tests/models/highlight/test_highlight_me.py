@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.extractors.keypoint_rcnn import JOINTS
-from models.highlight.highlight_me import GraphUnit, HighlightMeSettings
-from models.highlight.skeleton import BONES, bone_weights
-from models.highlight.table import highlight_model
+from models.extractors.keypoint_rcnn.spec import JOINTS
+from models.highlight.base.skeleton import BONES, bone_weights
+from models.highlight.generic.highlight_me import GraphUnit, HighlightMeSettings
+from models.highlight.registry import highlight_model
 from tests.models.highlight.batches import PERSONS, batch, small
 
 KEY = "keypoint_rcnn/joints"

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.extractors.c3d_network import C3D, CONVOLUTIONS, SHAPES
-from models.extractors.c3d_network import initialise as initialise_c3d
-from models.highlight.contract import Batch
-from models.highlight.pld_decoder import C3DMaps
-from models.highlight.pld_vhd import PLDVHD, SPEC, PLDSettings
+from models.extractors.c3d.network import C3D, CONVOLUTIONS, SHAPES
+from models.extractors.c3d.network import initialise as initialise_c3d
+from models.highlight.base.contract import Batch
+from models.highlight.generic.pld_c3d_decoder import C3DMaps
+from models.highlight.generic.pld_vhd import PLDVHD, SPEC, PLDSettings
 
 KEY = "frames/jpeg"
 SMALL = {"tased": PLDSettings("tased", 1 / 16), "c3d": PLDSettings("c3d", 1 / 16)}

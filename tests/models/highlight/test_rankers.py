@@ -9,10 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.highlight.contract import Batch
-from models.highlight.layers import DistanceSettings
-from models.highlight.personalized_summarization import DurationRanker, DurationSettings
-from models.highlight.rankers import SVMD, HighlightSVM, HighlightSVMSettings, LinearRanker, Residual, SimilarityRanker
+from models.highlight.base.contract import Batch
+from models.highlight.base.history import DistanceSettings
+from models.highlight.personalized.linear_rankers import (
+    SVMD,
+    HighlightSVM,
+    HighlightSVMSettings,
+    LinearRanker,
+    Residual,
+    SimilarityRanker,
+)
+from models.highlight.personalized.personalized_summarization import DurationRanker, DurationSettings
 from tests.models.highlight.batches import batch, small
 
 KEY = "c3d/pool5"

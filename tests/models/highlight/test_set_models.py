@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.highlight.contract import Batch
-from models.highlight.domain import MCDSL, RevGradSL, reverse_gradient
-from models.highlight.lim import LIM
-from models.highlight.set_transformer import Layer, SetSettings, SetTransformer, neighbours
-from models.highlight.sl_module import ReleasedSLSettings, SLSettings
-from models.highlight.table import highlight_model
+from models.highlight.base.contract import Batch
+from models.highlight.base.set_transformer import Layer, SetSettings, SetTransformer, neighbours
+from models.highlight.generic.domain_adaptation import MCDSL, RevGradSL, reverse_gradient
+from models.highlight.generic.lim import LIM
+from models.highlight.generic.sl_module import ReleasedSLSettings, SLSettings
+from models.highlight.registry import highlight_model
 from tests.conftest import REPOSITORY
 from tests.models.goldens import make_mini_net as maker
 from tests.models.highlight.batches import WIDTH, batch, small
@@ -223,8 +223,8 @@ def test_lims_second_network_looks_at_both_segments() -> None:
 
 FULL_SIZE_STEP = """
 import resource, torch
-from models.highlight.contract import Batch
-from models.highlight.sl_module import SL_MODULE, SLSettings
+from models.highlight.base.contract import Batch
+from models.highlight.generic.sl_module import SL_MODULE, SLSettings
 from trainer.objectives.set_learning import set_divergence
 from trainer.targets import Targets
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.highlight.table import HIGHLIGHT_MODELS, highlight_model
+from models.highlight.registry import HIGHLIGHT_MODELS, highlight_model
 from tests.models.highlight.batches import PERSONAL, alone, batch, reordered, small, with_rubbish
 
 TRAINED = [name for name, spec in HIGHLIGHT_MODELS.items() if spec.is_trained]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from models.highlight.contract import Batch
+from models.highlight.base.contract import Batch
 from tests.models.highlight.batches import batch
 from trainer.objectives.domains import Domains, SetRules, draw_domains
 from trainer.targets import Targets

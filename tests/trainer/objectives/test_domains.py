@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.highlight.contract import Batch
-from models.highlight.domain import RevGradSL
-from models.highlight.lim import LIM
+from models.highlight.base.contract import Batch
+from models.highlight.generic.domain_adaptation import RevGradSL
+from models.highlight.generic.lim import LIM
 from tests.models.goldens import make_mini_net as mini
 from tests.models.highlight.batches import batch, small, with_rubbish
 from tests.trainer.objectives.domain_batches import MODEL, domains

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.highlight.contract import Batch, Scores
+from models.highlight.base.contract import Batch, Scores
 from tests.models.highlight.batches import batch, small
 from trainer.objectives.table import OBJECTIVES, objective
 from trainer.targets import Targets

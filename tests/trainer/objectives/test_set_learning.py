@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.highlight.contract import Batch, Scores
-from models.highlight.dl_vhd import DLVHDSettings
-from models.highlight.table import highlight_model
+from models.highlight.base.contract import Batch, Scores
+from models.highlight.generic.dl_vhd import DLVHDSettings
+from models.highlight.registry import highlight_model
 from tests.models.goldens import make_cross_category as maker
 from tests.models.goldens.reference import Arrays, checkout
 from tests.models.highlight.batches import batch, small

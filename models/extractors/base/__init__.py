@@ -1,0 +1,1 @@
+"""What every extractor shares: the contract, sampling, precision and batches."""

@@ -1,0 +1,212 @@
+"""The C3D network (Sports-1M) and its exact preprocessing.
+
+Source: D. Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks", ICCV 2015, and the test
+settings of its Caffe release (facebookarchive/C3D): frames squeezed to 128×171 whatever their aspect, BGR on the 0 to
+255 scale, mean subtracted, 112×112 centre crop, pooling in Caffe's ceil mode (windows {0,1} {2,3} {4,5} {6} at pool5).
+
+Letters: B clips, T = 16 frames, H = 128 and W = 171 pixels before the crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.extractors.base.channel_scaling import scaled
+from models.extractors.base.contract import random_seed
+from models.extractors.base.inference import (
+    Picture,
+    as_weights,
+    batches,
+    clip_kind,
+    in_precision,
+    inference,
+    kept,
+    rows_of,
+    stacked_clips,
+    wants_planes,
+)
+from models.extractors.base.yuv import Planes
+from models.extractors.c3d.mean_volume import load_mean
+from models.extractors.c3d.spec import CHANNEL_MEANS, C3DSettings
+from models.weights.key_mapping import Layout, load_layouts
+
+RESIZED_HEIGHT, RESIZED_WIDTH = 128, 171
+CROP = 112
+TOP, LEFT = (RESIZED_HEIGHT - CROP) // 2, (RESIZED_WIDTH - CROP) // 2
+MEAN_RGB = (102.0, 98.0, 90.0)
+"""Sports-1M means on the 0 to 255 scale, in RGB order (the ports that use one mean per channel write them as BGR)."""
+
+CONVOLUTIONS = {
+    "conv1": (3, 64), "conv2": (64, 128), "conv3a": (128, 256), "conv3b": (256, 256),
+    "conv4a": (256, 512), "conv4b": (512, 512), "conv5a": (512, 512), "conv5b": (512, 512),
+}  # fmt: skip
+LINEARS = {"fc6": (8192, 4096), "fc7": (4096, 4096)}
+JFZHANG95 = {
+    "conv1": "features.0", "conv2": "features.3", "conv3a": "features.6", "conv3b": "features.8",
+    "conv4a": "features.11", "conv4b": "features.13", "conv5a": "features.16", "conv5b": "features.18",
+    "fc6": "classifier.0", "fc7": "classifier.3",
+}  # fmt: skip
+
+
+class C3DTrunk(nn.Module):
+    """The eight convolutions. `width` multiplies their channels; 1 is the released network."""
+
+    def __init__(self, width: float = 1.0) -> None:
+        super().__init__()
+        for name, (inputs, outputs) in CONVOLUTIONS.items():
+            read = inputs if name == "conv1" else scaled(inputs, width)
+            self.add_module(name, nn.Conv3d(read, scaled(outputs, width), kernel_size=3, padding=1))
+
+    def stages(self, x: Tensor) -> tuple[Tensor, ...]:
+        """`(B, 3, T, H, W)` float BGR less its mean → the five stages' maps, each before its pooling.
+
+        Stage i, from 0, is `(B, C, T / 2^max(0, i - 1), H / 2^i, W / 2^i)`, rounded down.
+        """
+        found = [self._conv("conv1", x)]
+        found.append(self._conv("conv2", self._pool(found[-1], frames=1)))
+        for first, second in (("conv3a", "conv3b"), ("conv4a", "conv4b"), ("conv5a", "conv5b")):
+            found.append(self._conv(second, self._conv(first, self._pool(found[-1]))))
+        return tuple(found)
+
+    def _conv(self, name: str, x: Tensor) -> Tensor:
+        return torch.relu(self.get_submodule(name)(x))
+
+    @staticmethod
+    def _pool(x: Tensor, frames: int = 2) -> Tensor:
+        return nn.functional.max_pool3d(x, (frames, 2, 2))
+
+
+class C3D(C3DTrunk):
+    """uint8 RGB clips in, features out; normalises itself."""
+
+    mean: Tensor
+
+    def __init__(self, settings: C3DSettings | None = None) -> None:
+        super().__init__()
+        self.settings = settings or C3DSettings()
+        for name, (inputs, outputs) in LINEARS.items():
+            self.add_module(name, nn.Linear(inputs, outputs))
+        self.register_buffer("mean", _mean(self.settings.mean), persistent=False)
+
+    def forward(self, clips: Tensor) -> dict[str, Tensor]:
+        """`(B, 3, T, H, W)` uint8 RGB → `pool5` (B, 8192); `fc6`, `fc7`, `fc6_linear`, `fc7_linear` (B, 4096)."""
+        x = clips.float() - self.mean
+        x = x[..., TOP : TOP + CROP, LEFT : LEFT + CROP].flip(1)  # (B, 3, 16, 112, 112), BGR as Caffe read it
+        x = as_weights(x, self)
+        features = self._features(x)
+        if not self.settings.mirror:
+            return features
+        mirrored = self._features(x.flip(-1))
+        return {name: (features[name] + mirrored[name]) / 2 for name in features}
+
+    def _features(self, x: Tensor) -> dict[str, Tensor]:
+        x = self._pool5(self.stages(x)[-1])  # (B, 512, 2, 7, 7) to (B, 512, 1, 4, 4)
+        pool5 = x.flatten(1)  # (B, 8192)
+        fc6_linear = self.get_submodule("fc6")(pool5)
+        fc6 = torch.relu(fc6_linear)
+        fc7_linear = self.get_submodule("fc7")(fc6)
+        fc7 = torch.relu(fc7_linear)
+        found = {"pool5": pool5, "fc6_linear": fc6_linear, "fc6": fc6, "fc7_linear": fc7_linear, "fc7": fc7}
+        return {name: array.float() for name, array in found.items()}
+
+    def _pool5(self, x: Tensor) -> Tensor:
+        """7×7 → 4×4, where the releases differ: windows {0,1} {2,3} {4,5} {6}, or {0} {1,2} {3,4} {5,6}."""
+        if self.settings.pool5 == "symmetric":
+            return nn.functional.max_pool3d(x, (2, 2, 2), padding=(0, 1, 1))
+        return nn.functional.max_pool3d(x, (2, 2, 2), ceil_mode=True)
+
+
+def _mean(mean: str) -> Tensor:
+    """`(1, 3, 1, 1, 1)` or, from a file, `(1, 3, 16, 128, 171)`, in RGB order."""
+    if mean == CHANNEL_MEANS:
+        return torch.tensor(MEAN_RGB).view(1, 3, 1, 1, 1)
+    return torch.from_numpy(load_mean(Path(mean))).flip(0)[None]
+
+
+def initialise(network: C3DTrunk, seed: int | None) -> None:
+    """Kaiming-normal weights and zero biases, from `seed` or from torch's global generator.
+
+    torch's default initialisation loses the scale layer by layer: pool5 falls to 0.003 and every two clips look alike
+    (cosine 0.998). This one keeps the scale, so random features still tell scenes apart.
+    """
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    for layer in network.children():
+        if isinstance(layer, nn.Conv3d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.constant_(layer.get_parameter("bias"), 0.0)
+
+
+def _parameters(layers: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    weights = {f"{name}.weight": shape for name, shape in layers.items()}
+    return weights | {f"{name}.bias": shape[:1] for name, shape in layers.items()}
+
+
+def _as_jfzhang95(name: str) -> str:
+    layer, _, kind = name.partition(".")
+    return f"{JFZHANG95[layer]}.{kind}"
+
+
+SHAPES = _parameters(
+    {name: (outputs, inputs, 3, 3, 3) for name, (inputs, outputs) in CONVOLUTIONS.items()}
+    | {name: (outputs, inputs) for name, (inputs, outputs) in LINEARS.items()}
+)
+"""The network's own 20 tensors."""
+LAYOUTS = (
+    # fc8 tells Sports-1M's classes apart and is no part of a feature
+    Layout("c3d.pickle", SHAPES | {"fc8.weight": (487, 4096), "fc8.bias": (487,)}, {name: name for name in SHAPES}),
+    Layout(
+        "c3d-pretrained.pth",
+        {_as_jfzhang95(name): shape for name, shape in SHAPES.items()},
+        {_as_jfzhang95(name): name for name in SHAPES},
+    ),
+)
+"""The 22 tensors of DavideA's file, and the 20 of jfzhang95's."""
+
+
+class C3DExtractor:
+    """C3D with its weights on a device, fed frame by frame."""
+
+    def __init__(self, network: C3D, device: str) -> None:
+        self.network = in_precision(network.eval(), network.settings.precision).to(device)
+        self.device = device
+        self.fast = network.settings.resize == "fast"
+        self.planar = wants_planes(device, fast=self.fast)
+
+    def prepare(self, frame: Picture) -> Picture:
+        """`(H, W, 3)` uint8 RGB of any size → `(128, 171, 3)` uint8, as OpenCV resizes by default (bilinear).
+
+        With the fast resize the frame, or its planes, stay as they are until `extract`.
+        """
+        if self.fast or isinstance(frame, Planes):
+            return kept(frame)
+        resized = cv2.resize(frame, (RESIZED_WIDTH, RESIZED_HEIGHT), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, dtype=np.uint8)
+
+    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """Windows of 16 prepared frames → float32 rows of each kept array."""
+        with inference(self.device):
+            outputs = [self.network(self._clips(batch)) for batch in batches(windows, self.device, clip_kind)]
+        return {name: rows_of(outputs, name) for name in self.network.settings.arrays}
+
+    def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
+        """`(B, 3, T, H, W)` uint8 on the device."""
+        return stacked_clips(windows, self.device, (RESIZED_HEIGHT, RESIZED_WIDTH) if self.fast else None)
+
+
+def build_extractor(settings: C3DSettings, weights: str, device: str) -> C3DExtractor:
+    """C3D from a published state dict file, or from `random:SEED`."""
+    network = C3D(settings)
+    seed = random_seed(weights)
+    if seed is None:
+        network.load_state_dict(load_layouts(Path(weights), LAYOUTS))
+    else:
+        initialise(network, seed)
+    return C3DExtractor(network, device)

@@ -1,0 +1,1 @@
+"""The extractor `frames`: sampled frames stored as JPEG."""

@@ -1,0 +1,82 @@
+"""The `frames` extractor: no network, small JPEG pictures of chosen instants.
+
+What people look at, and what pixel-level highlight models read. Knows one image codec; refuses to know networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.extractors.base.contract import ArraySpec, EveryFrame, ExtractorSpec, Frame, FramesAtRate, Sampling
+
+
+@dataclass(frozen=True)
+class FramesSettings:
+    """What a user may set of `frames`."""
+
+    frames_per_second: float = 2.0
+    """Instants kept per second; 0 keeps every native frame."""
+    height_pixels: int = 128
+    """Height of a kept picture; its width follows the video's aspect ratio. Smaller videos are not enlarged."""
+    jpeg_quality: int = 90
+    """0 to 100, as libjpeg means it."""
+
+    def __post_init__(self) -> None:
+        if self.frames_per_second < 0:
+            raise ValueError(f"frames_per_second is 0 (every frame) or more, got {self.frames_per_second}")
+        if not 16 <= self.height_pixels <= 4320:
+            raise ValueError(f"height_pixels is 16 to 4320, got {self.height_pixels}")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality is 1 to 100, got {self.jpeg_quality}")
+
+
+class JpegFrames:
+    """Shrinks each frame and encodes it; a row is the bytes of one JPEG file."""
+
+    def __init__(self, settings: FramesSettings) -> None:
+        self.settings = settings
+
+    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
+        """`(H, W, 3)` uint8 RGB → `(bytes,)` uint8, a JPEG file."""
+        height, width = frame.shape[:2]
+        kept = min(self.settings.height_pixels, height)
+        size = (max(1, round(width * kept / height)), kept)
+        small = frame if kept == height else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        flags = [cv2.IMWRITE_JPEG_QUALITY, self.settings.jpeg_quality]
+        worked, encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), flags)
+        if not worked:
+            raise RuntimeError(f"the JPEG encoder refused a frame of {width}×{height} pixels")
+        return np.asarray(encoded, dtype=np.uint8).reshape(-1)
+
+    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """Windows of one JPEG each → those JPEGs."""
+        return {"jpeg": [window[0] for window in windows]}
+
+
+def _sampling(settings: FramesSettings) -> Sampling:
+    return FramesAtRate(settings.frames_per_second) if settings.frames_per_second else EveryFrame()
+
+
+def _arrays(_: FramesSettings) -> Mapping[str, ArraySpec]:
+    return {"jpeg": ArraySpec("uint8", (), ragged=True)}
+
+
+def _build(settings: FramesSettings, _weights: str, _device: str) -> JpegFrames:
+    return JpegFrames(settings)
+
+
+SPEC = ExtractorSpec(
+    name="frames",
+    numerics_version=1,
+    settings_type=FramesSettings,
+    arrays=_arrays,
+    sampling=_sampling,
+    build=_build,
+    needs_weights=False,
+)

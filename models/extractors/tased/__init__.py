@@ -1,0 +1,1 @@
+"""TASED-Net: video saliency maps (Min and Corso, ICCV 2019)."""

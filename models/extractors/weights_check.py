@@ -1,0 +1,73 @@
+"""Whether a published file is what its registered name says: tensors of those names and shapes, or a mean volume.
+
+Each file is read as its network would read it, so that what passes here loads later. Refuses to know pins and folders.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.extractors.c3d.mean_volume import load_mean
+from models.weights.published import Weights
+
+
+def is_mean(row: Weights) -> bool:
+    """Whether that name stands for C3D's mean volume and not for a network's tensors."""
+    return row.name.endswith(".binaryproto")
+
+
+def check_fits(row: Weights, path: Path) -> None:
+    """Read `path`, a published file or what it was converted into, as the network behind `row` would.
+
+    ValueError with the differences if it is another network's, or one of another size, release or count of classes.
+    """
+    if is_mean(row):
+        load_mean(path)
+    elif row.extractor == "c3d":
+        _check_c3d(row, path)
+    elif row.extractor == "tased":
+        _check_tased(row, path)
+    elif row.extractor == "keypoint_rcnn":
+        _check_keypoint_rcnn(path)
+    elif row.extractor == "yolov5":
+        _check_yolov5(row, path)
+    else:
+        raise ValueError(f"nothing here reads files of {row.extractor}")
+
+
+# The networks take seconds to import, and most commands need none of them.
+
+
+def _check_c3d(row: Weights, path: Path) -> None:
+    from models.extractors.c3d.network import LAYOUTS
+    from models.weights.key_mapping import load_layouts
+
+    load_layouts(path, tuple(layout for layout in LAYOUTS if layout.name == row.name))
+
+
+def _check_tased(row: Weights, path: Path) -> None:
+    from models.extractors.tased.network import load_s3d, load_weights
+
+    if row.name == "S3D_kinetics400.pt":
+        load_s3d(path)
+    else:
+        load_weights(path)
+
+
+def _check_keypoint_rcnn(path: Path) -> None:
+    import torch
+
+    from models.extractors.keypoint_rcnn.network import KeypointRCNN
+    from models.extractors.keypoint_rcnn.weights import expected_shapes, name_in_network
+    from models.weights.loading import load_converted
+
+    with torch.device("meta"):
+        expected = expected_shapes(KeypointRCNN())
+    load_converted(path, expected, name_in_network)
+
+
+def _check_yolov5(row: Weights, path: Path) -> None:
+    from models.extractors.yolov5.spec import YOLOv5Settings
+    from models.extractors.yolov5.weights import load_tensors
+
+    load_tensors(path, YOLOv5Settings(size=row.settings["size"], release=row.settings["release"]))

@@ -1,0 +1,1 @@
+"""YOLOv5: detected objects of every COCO class."""

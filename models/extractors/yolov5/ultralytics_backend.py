@@ -1,0 +1,71 @@
+"""YOLOv5 of the release `u` as the ultralytics package itself computes it, kept from acting on anything but tensors.
+
+Imported, that package writes settings into the home folder, asks the network whether it is there, turns OpenCV's
+threads off for the whole process, replaces `torch.save` and sets environment variables. Here its settings go into a
+folder that is gone afterwards, it is told that it is offline, and what others would notice is put back. Its licence is
+AGPL-3.0.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.extractors.yolov5.boxes import Size, unknown_where_not_finite
+from models.extractors.yolov5.extractor import Seen
+from models.extractors.yolov5.spec import MAPS, YOLOv5Settings
+
+
+@contextmanager
+def _contained() -> Iterator[None]:
+    environment, threads, save = dict(os.environ), cv2.getNumThreads(), torch.save
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), np.printoptions():
+        os.environ |= {"YOLO_CONFIG_DIR": folder, "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ |= environment
+            cv2.setNumThreads(threads)
+            torch.save = save
+
+
+with _contained():
+    import ultralytics
+    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.utils.nms import non_max_suppression
+    from ultralytics.utils.ops import scale_boxes
+
+
+class UltralyticsDetector:
+    """The package's network, suppression and scaling; a `Detector`."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], settings: YOLOv5Settings, device: str) -> None:
+        # A path in full: the package would take a file of that name in the working folder before its own.
+        design = Path(ultralytics.__file__).parent / "cfg" / "models" / "v5" / f"yolov5{settings.size}.yaml"
+        model = DetectionModel(str(design), verbose=False)
+        model.load_state_dict(tensors)
+        self.model = model.eval().fuse(verbose=False).to(device)
+        self.settings = settings
+
+    def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Seen:
+        """As `Detector` says."""
+        prediction, raw = self.model(pictures.float() / 255)
+        detections = non_max_suppression(
+            prediction,
+            self.settings.score_threshold,
+            self.settings.nms_threshold,
+            max_det=self.settings.max_detections,
+        )
+        for found, frame_size in zip(detections, frame_sizes, strict=True):
+            found[:, :4] = scale_boxes(tuple(pictures.shape[2:]), found[:, :4], frame_size)
+        return Seen(dict(zip(MAPS, raw["feats"], strict=True)), unknown_where_not_finite(detections, prediction))

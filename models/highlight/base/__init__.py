@@ -1,0 +1,1 @@
+"""Layers and contracts that several highlight models share."""

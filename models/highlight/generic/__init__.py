@@ -1,0 +1,1 @@
+"""Highlight models that score a video without knowing its viewer."""

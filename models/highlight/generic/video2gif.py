@@ -1,0 +1,84 @@
+"""Video2GIF: a ranker of segments by their C3D feature alone; the published head, and PHD-GIFs' own version of it.
+
+Sources: M. Gygli, Y. Song, L. Cao, "Video2GIF: Automatic Generation of Animated GIFs from Video", CVPR 2016 (code:
+github.com/gyglim/video2gif_code), and PHD-GIFs (ACM MM 2018), section 5.1, for `video2gif_ours`, "a slight variation"
+that the paper does not describe; it is read as PHD-CA without a history. Refuses to know the ranking loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.highlight.base.contract import Batch, ModelSpec, Scores
+from models.highlight.base.history import FNN, FNNSettings, only_vector, spread
+
+
+@dataclass(frozen=True)
+class Video2GIFSettings(FNNSettings):
+    """The head on pool5. On the array `c3d/fc6`, whose rows are after ReLU, hidden_widths is (512, 128)."""
+
+    hidden_widths: tuple[int, ...] = (4096, 512, 128)
+    dropouts: tuple[float, ...] = (0.0, 0.5, 0.0, 0.0)
+    """After fc6 alone; where and how much is ours, since the published code holds no training."""
+
+
+class Video2GIF(nn.Module):
+    """A feed-forward network over each position; its scores have no bounds."""
+
+    def __init__(self, key: str, width: int, settings: FNNSettings) -> None:
+        super().__init__()
+        self.key = key
+        self.fnn = FNN(width, settings)
+
+    def forward(self, batch: Batch) -> Scores:
+        """Positions are scored one by one, so a longer segment's score is the mean of its rows' scores."""
+        rows = batch.features[self.key][batch.mask]
+        if self.fnn.settings.is_normalised:
+            rows = functional.normalize(rows, dim=-1)
+        return Scores(spread(self.fnn(rows), batch.mask))
+
+    def load_fc6(self, tensors: Mapping[str, Tensor]) -> None:
+        """Starts the first layer from C3D's `fc6.weight` (4096, 8192) and `fc6.bias` (4096,), as the authors did.
+
+        KeyError where one is missing; ValueError where the first layer has another shape.
+        """
+        own = {name: self.fnn.hidden[0].get_parameter(name) for name in ("weight", "bias")}
+        given = {name: tensors[f"fc6.{name}"] for name in own}
+        found, wanted = ({name: tuple(tensor.shape) for name, tensor in kind.items()} for kind in (given, own))
+        if found != wanted:
+            raise ValueError(
+                f"C3D's fc6 has {found}, this head's first layer {wanted}: read c3d/pool5 and let hidden_widths start "
+                f"with {found['weight'][0]}"
+            )
+        with torch.no_grad():
+            for name, tensor in given.items():
+                own[name].copy_(tensor)
+
+
+def _build(settings: FNNSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
+    return Video2GIF(*only_vector(shapes), settings)
+
+
+VIDEO2GIF = ModelSpec(
+    name="video2gif",
+    source="Video2GIF (CVPR 2016) as released: C3D's fc6, then 512, 128 and 1",
+    arrays=("c3d/pool5",),
+    unit="row",
+    history="none",
+    settings=Video2GIFSettings,
+    build=_build,
+)
+VIDEO2GIF_OURS = ModelSpec(
+    name="video2gif_ours",
+    source="PHD-GIFs (ACM MM 2018), section 5.1, Video2GIF (ours)",
+    arrays=("c3d/pool5",),
+    unit="segment",
+    history="none",
+    settings=FNNSettings,
+    build=_build,
+)

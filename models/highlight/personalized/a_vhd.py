@@ -1,0 +1,273 @@
+"""FCSN and Adaptive-FCSN (A-VHD): a fully convolutional network over all rows of a video, without or with a history.
+
+Sources: M. Rochan, L. Ye, Y. Wang, "Video Summarization Using Fully Convolutional Sequence Networks", ECCV 2018;
+M. Rochan, M. K. K. Reddy, L. Ye, Y. Wang, "Adaptive Video Highlight Detection by Learning from User History", ECCV
+2020, in the first author's re-implementation, github.com/mrochan/adaptive-highlight at
+d7a5a35998d81a1bbd4cef96bf3a727c8fdb477d, whose networks these equal. Refuses to know losses and what scores are
+averaged over.
+
+The first layer pads by 100 positions and the norms look at a whole video, so a video's scores depend on its length:
+videos of a batch are run in groups of one length, never with padding. For users without a history, whom the authors
+leave out, Adaptive-FCSN normalises without scale and bias, as FCSN does (ours).
+
+Letters in shapes: those of `contract.py`; C channels of the fourth block, H channels after it, N videos of one length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.highlight.base.contract import Batch, ModelSpec, Scores
+from models.highlight.base.history import history_elements, masked_mean, only_vector
+
+CONVOLUTIONS = (2, 2, 3, 3, 3)
+"""How many each block has before its pooling, as in VGG-16."""
+PADDING = 100
+"""On both sides of the first convolution, so that any video is long enough; the crops below undo it."""
+POOL4_OFFSET, OUTPUT_OFFSET = 5, 27
+
+
+@dataclass(frozen=True)
+class FCSNSettings:
+    """The published sizes."""
+
+    channels: tuple[int, int, int, int, int] = (64, 128, 256, 512, 512)
+    hidden_width: int = 4096
+    dropout: float = 0.5
+    norm: Literal["instance", "none"] = "instance"
+    """Before the two score layers; the authors' code has both."""
+    is_normalised: bool = True
+    """Rows, of the history too, are divided by their L2 norm first."""
+    initial: Literal["torch", "fcn"] = "torch"
+    """How weights begin. The authors' code leaves that to torch, whose ReLU layers shrink what differs from row to row,
+    in the end to less than the norms' epsilon. `fcn` (ours) keeps it (He et al., 2015), and upsampling begins as linear
+    interpolation, as in the networks that FCSN follows (Long et al., 2015)."""
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != len(CONVOLUTIONS) or min(*self.channels, self.hidden_width) < 1:
+            raise ValueError(f"channels are five widths, each at least 1, as is hidden_width; got {self}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is 0 to below 1, got {self.dropout}")
+        if self.norm not in ("instance", "none"):
+            raise ValueError(f"norm is instance or none, got {self.norm!r}")
+        if self.initial not in ("torch", "fcn"):
+            raise ValueError(f"initial is torch or fcn, got {self.initial!r}")
+
+
+@dataclass(frozen=True)
+class AVHDSettings(FCSNSettings):
+    """The published sizes, and which of the two history encoders."""
+
+    history_encoder: Literal["attention", "convolution"] = "attention"
+    attention_reduction: int = 8
+    """Queries and keys have so many times fewer channels than features."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.norm != "instance":
+            raise ValueError("Adaptive-FCSN speaks through its norms: norm is instance, or take the model fcsn")
+        if self.history_encoder not in ("attention", "convolution"):
+            raise ValueError(f"history_encoder is attention or convolution, got {self.history_encoder!r}")
+        if self.attention_reduction < 1:
+            raise ValueError(f"attention_reduction is at least 1, got {self.attention_reduction}")
+
+
+class Encoder(nn.Module):
+    """VGG-16 along time; its layers have the authors' names."""
+
+    def __init__(self, width: int, settings: FCSNSettings) -> None:
+        super().__init__()
+        inputs = width
+        for block, (count, channels) in enumerate(zip(CONVOLUTIONS, settings.channels, strict=True), start=1):
+            for number in range(1, count + 1):
+                padding = PADDING if block == number == 1 else 1
+                self.add_module(f"conv{block}_{number}", nn.Conv1d(inputs, channels, kernel_size=3, padding=padding))
+                inputs = channels
+        self.fc6 = nn.Conv1d(inputs, settings.hidden_width, kernel_size=7)
+        self.fc7 = nn.Conv1d(settings.hidden_width, settings.hidden_width, kernel_size=1)
+        self.dropout = nn.Dropout1d(settings.dropout)
+        if settings.initial == "fcn":
+            _keep_scale(self)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`(N, D, T)` → the last map `(N, H, about T / 32)` and the fourth pooling's `(N, C, about T / 16)`."""
+        pooled: list[Tensor] = []
+        for block, count in enumerate(CONVOLUTIONS, start=1):
+            for number in range(1, count + 1):
+                x = torch.relu(self.get_submodule(f"conv{block}_{number}")(x))
+            x = functional.max_pool1d(x, kernel_size=2, ceil_mode=True)
+            pooled.append(x)
+        x = self.dropout(torch.relu(self.fc6(x)))
+        return self.dropout(torch.relu(self.fc7(x))), pooled[3]
+
+
+class Decoder(nn.Module):
+    """Two score layers, upsampled to one pair of logits a position; its layers have the authors' names."""
+
+    def __init__(self, settings: FCSNSettings) -> None:
+        super().__init__()
+        self.widths = (settings.hidden_width, settings.channels[3])
+        self.has_norm = settings.norm == "instance"
+        self.score_fr = nn.Conv1d(settings.hidden_width, 2, kernel_size=1)
+        self.score_pool4 = nn.Conv1d(settings.channels[3], 2, kernel_size=1)
+        self.upscore2 = nn.ConvTranspose1d(2, 2, kernel_size=4, stride=2, bias=False)
+        self.upscore16 = nn.ConvTranspose1d(2, 2, kernel_size=32, stride=16, bias=False)
+        if settings.initial == "fcn":
+            for layer in (self.upscore2, self.upscore16):
+                _interpolate(layer)
+
+    def forward(self, last: Tensor, pool4: Tensor, affine: Tensor | None, length: int) -> Tensor:
+        """The encoder's maps and `(N, 2H + 2C)`, for each map its biases and then its scales → `(N, 2, length)`."""
+        of_last: Tensor | None = None
+        of_pool4: Tensor | None = None
+        if affine is not None:
+            of_last, of_pool4 = affine[:, : 2 * self.widths[0]], affine[:, 2 * self.widths[0] :]
+        upscored = self.upscore2(self.score_fr(self._norm(last, of_last)))
+        skipped = self.score_pool4(self._norm(pool4, of_pool4))
+        summed = upscored + skipped[..., POOL4_OFFSET : POOL4_OFFSET + upscored.shape[-1]]
+        logits: Tensor = self.upscore16(summed)[..., OUTPUT_OFFSET : OUTPUT_OFFSET + length]
+        return logits
+
+    def _norm(self, x: Tensor, affine: Tensor | None) -> Tensor:
+        """T-AIN: each channel normalised over time, then scaled and shifted; a map of one position stays as it is."""
+        if not self.has_norm or x.shape[-1] == 1:
+            return x
+        normalised = functional.instance_norm(x, eps=1e-5)
+        if affine is None:
+            return normalised
+        bias, scale = affine.unsqueeze(-1).chunk(2, dim=1)
+        return normalised * scale + bias
+
+
+@torch.no_grad()
+def _keep_scale(encoder: Encoder) -> None:
+    """Gives its convolutions weights under which ReLU layers keep the size of what they see, and no biases."""
+    for layer in encoder.modules():
+        if isinstance(layer, nn.Conv1d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                layer.bias.zero_()
+
+
+@torch.no_grad()
+def _interpolate(upsampling: nn.ConvTranspose1d) -> None:
+    """Gives each class weights that interpolate it linearly in time, and nothing of the other class."""
+    size, stride = upsampling.kernel_size[0], upsampling.stride[0]
+    distance = (torch.arange(size) - (size - 1) / 2).abs()
+    upsampling.weight.copy_(torch.eye(2).unsqueeze(-1) * (1 - distance / stride))
+
+
+class AttentionHistory(nn.Module):
+    """Self-attention among the history's videos, unscaled, without residual; their mean gives the norms' parameters."""
+
+    def __init__(self, width: int, outputs: int, settings: AVHDSettings) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width // settings.attention_reduction)
+        self.key = nn.Linear(width, width // settings.attention_reduction)
+        self.value = nn.Linear(width, width)
+        self.parameters_of_norms = nn.Linear(width, outputs)
+
+    def forward(self, elements: Tensor, exists: Tensor) -> Tensor:
+        """`(B, K, D)` and `(B, K)` → `(B, outputs)`."""
+        energy = self.query(elements) @ self.key(elements).mT  # (B, K, K)
+        energy = energy.masked_fill(~exists.unsqueeze(1), torch.finfo(energy.dtype).min)
+        attended = energy.softmax(dim=-1) @ self.value(elements)
+        answer: Tensor = self.parameters_of_norms(masked_mean(attended, exists))
+        return answer
+
+
+class ConvolutionHistory(nn.Module):
+    """An encoder like the video's over the sequence of the history's videos, beside their mean."""
+
+    def __init__(self, width: int, outputs: int, settings: AVHDSettings) -> None:
+        super().__init__()
+        self.encoder = Encoder(width, settings)
+        self.skip = nn.Linear(width, settings.hidden_width)
+        self.parameters_of_norms = nn.Linear(settings.hidden_width, outputs)
+
+    def forward(self, elements: Tensor, exists: Tensor) -> Tensor:
+        """`(B, K, D)` and `(B, K)` → `(B, outputs)`; the order of the history matters."""
+        codes = self.skip(masked_mean(elements, exists))
+        for count, chosen in by_length(exists):
+            rows = elements[chosen][exists[chosen]].view(len(chosen), count, -1)
+            codes = codes.index_add(0, chosen, self.encoder(rows.mT)[0].mean(dim=-1).to(codes.dtype))
+        answer: Tensor = self.parameters_of_norms(codes)
+        return answer
+
+
+HISTORY_ENCODERS: Mapping[str, Callable[[int, int, AVHDSettings], nn.Module]] = {
+    "attention": AttentionHistory,
+    "convolution": ConvolutionHistory,
+}
+
+
+class FCSN(nn.Module):
+    """The network of both papers; with AVHDSettings it listens to the history."""
+
+    def __init__(self, key: str, width: int, settings: FCSNSettings) -> None:
+        super().__init__()
+        self.key = key
+        self.is_normalised = settings.is_normalised
+        self.encoder = Encoder(width, settings)
+        self.decoder = Decoder(settings)
+        self.history: nn.Module | None = None
+        if isinstance(settings, AVHDSettings):
+            self.history = HISTORY_ENCODERS[settings.history_encoder](width, 2 * sum(self.decoder.widths), settings)
+
+    def forward(self, batch: Batch) -> Scores:
+        """Probabilities of a highlight, 0 to 1; `parts["logits"]` is `(B, T, 2)`, the second for a highlight."""
+        features = batch.features[self.key]
+        if self.is_normalised:
+            features = functional.normalize(features, dim=-1)
+        affine = None if self.history is None else self._affine(batch, self.history)
+        logits = torch.zeros(*batch.mask.shape, 2, device=features.device)
+        for length, chosen in by_length(batch.mask):
+            x = features[chosen][batch.mask[chosen]].view(len(chosen), length, -1).mT  # (N, D, length)
+            found = self.decoder(*self.encoder(x), None if affine is None else affine[chosen], length)
+            places = batch.mask.new_zeros(len(batch.mask), 1).index_fill(0, chosen, value=True) & batch.mask
+            logits = logits.masked_scatter(places.unsqueeze(-1), found.mT.float())
+        return Scores(logits.softmax(dim=-1)[..., 1], {"logits": logits})
+
+    def _affine(self, batch: Batch, history: nn.Module) -> Tensor:
+        elements, exists = history_elements(batch, self.key, is_normalised=self.is_normalised)
+        predicted: Tensor = history(elements, exists)
+        neutral = torch.cat([predicted.new_tensor([0, 1]).repeat_interleave(width) for width in self.decoder.widths])
+        return torch.where(exists.any(dim=1, keepdim=True), predicted, neutral)
+
+
+def by_length(mask: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Groups the rows of a `(B, T)` mask: each length above 0 there is, and the `(N,)` indices of rows that have it."""
+    lengths = mask.sum(dim=1)
+    for length in sorted(set(lengths.tolist())):
+        if length:
+            yield length, (lengths == length).nonzero().squeeze(1)
+
+
+def _build(settings: FCSNSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
+    return FCSN(*only_vector(shapes), settings)
+
+
+FCSN_SPEC = ModelSpec(
+    name="fcsn",
+    source="FCSN (ECCV 2018) as the baseline of A-VHD (ECCV 2020)",
+    arrays=("c3d/pool5",),
+    unit="row",
+    history="none",
+    settings=FCSNSettings,
+    build=_build,
+)
+A_VHD = ModelSpec(
+    name="a_vhd",
+    source="A-VHD (ECCV 2020), Adaptive-FCSN",
+    arrays=("c3d/pool5",),
+    unit="row",
+    history="videos",
+    settings=AVHDSettings,
+    build=_build,
+)

@@ -1,0 +1,48 @@
+"""Every highlight model there is. To add one: write its file beside this one, import its SPEC, add a row."""
+
+from __future__ import annotations
+
+from models.highlight.base.contract import ModelSpec
+from models.highlight.generic import dl_vhd, highlight_me, lim, mini_net, pld_vhd, sl_module, video2gif
+from models.highlight.generic import domain_adaptation as domain
+from models.highlight.personalized import a_vhd, mha_fusion, personalized_summarization, phd_gifs, pr_net
+from models.highlight.personalized import linear_rankers as rankers
+
+HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
+    "a_vhd": a_vhd.A_VHD,
+    "dl_vhd": dl_vhd.DL_VHD,
+    "dl_vhd_released": dl_vhd.DL_VHD_RELEASED,
+    "fcsn": a_vhd.FCSN_SPEC,
+    "highlight_me": highlight_me.SPEC,
+    "highlight_svm": rankers.HIGHLIGHT_SVM,
+    "lim": lim.SPEC,
+    "mha_fusion": mha_fusion.SPEC,
+    "max_similarity": rankers.MAX_SIMILARITY,
+    "mini_net": mini_net.SPEC,
+    "personalized_summarization": personalized_summarization.SPEC,
+    "phd_ca": phd_gifs.PHD_CA,
+    "phd_ca_ed": phd_gifs.PHD_CA_ED,
+    "phd_ca_ld": phd_gifs.PHD_CA_LD,
+    "phd_ca_svm_d": phd_gifs.PHD_CA_SVM_D,
+    "phd_rh": phd_gifs.PHD_RH,
+    "phd_sa": phd_gifs.PHD_SA,
+    "pld_vhd": pld_vhd.SPEC,
+    "pr_net": pr_net.SPEC,
+    "residual": rankers.RESIDUAL,
+    "sl_mcd": domain.SL_MCD,
+    "sl_module": sl_module.SL_MODULE,
+    "sl_module_released": sl_module.SL_MODULE_RELEASED,
+    "sl_revgrad": domain.SL_REVGRAD,
+    "svm_d": rankers.SVM_D,
+    "video2gif": video2gif.VIDEO2GIF,
+    "video2gif_ours": video2gif.VIDEO2GIF_OURS,
+    "video2gif_svm_d": phd_gifs.VIDEO2GIF_SVM_D,
+    "video_mmr": rankers.VIDEO_MMR,
+}
+
+
+def highlight_model(name: str) -> ModelSpec:
+    """The row of that name; KeyError lists the names there are."""
+    if name not in HIGHLIGHT_MODELS:
+        raise KeyError(f"no highlight model is called {name!r}; there are {', '.join(sorted(HIGHLIGHT_MODELS))}")
+    return HIGHLIGHT_MODELS[name]

@@ -1,0 +1,317 @@
+"""Pickle bytecode → plain data and inert records, without running anything: no import, no call, no attribute.
+
+Python's own unpickler is not used, so nothing has to be taken away from it. A record says what a file asked for; a file
+that asks for more than checkpoints need is refused. Refuses to know what records mean: that is `models.weights.state_dict`'s.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+MAX_OPERATIONS = 20_000_000
+"""The largest official checkpoint has 100,000."""
+MAX_DEPTH = 10_000
+"""Things on the stack at once."""
+
+FUNCTIONS = frozenset(
+    {
+        "_codecs.encode", "builtins.frozenset", "builtins.set", "collections.OrderedDict", "collections.defaultdict",
+        "copyreg._reconstructor", "numpy.core.multiarray._reconstruct", "numpy.core.multiarray.scalar",
+        "numpy.core.numeric._frombuffer", "numpy.dtype", "pathlib.PosixPath", "pathlib.WindowsPath", "torch.Size",
+        "torch._utils._rebuild_parameter", "torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2",
+        "torch.device",
+    }
+)  # fmt: skip
+"""What a file may ask to be called. Nothing is: the record of it is read by `models.weights.state_dict`."""
+NAMES = frozenset({"builtins.dict", "builtins.int", "builtins.list", "builtins.object", "numpy.ndarray"}) | frozenset(
+    f"torch.{kind}Storage"
+    for kind in ("BFloat16", "Bool", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short")
+) | frozenset(
+    f"torch.{kind}"
+    for kind in ("bfloat16", "bool", "float16", "float32", "float64", "int16", "int32", "int64", "int8", "uint8")
+)  # fmt: skip
+"""What a file may name besides."""
+CLASS_ROOTS = (
+    "models.", "ultralytics.", "utils.", "torch.nn.modules.", "torch.nn.parallel.", "torch.nn.parameter.",
+)  # fmt: skip
+"""Classes of networks that were pickled whole. Their objects become records of their attributes."""
+
+_RENAMED = (("__builtin__.", "builtins."), ("copy_reg.", "copyreg."), ("numpy._core.", "numpy.core."))
+"""The same things under the names of other releases."""
+
+
+class Refused(ValueError):
+    """A file asks for something no checkpoint needs, or is damaged."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """Something a file named, such as `torch.FloatStorage`: a text, never the thing."""
+
+    text: str
+
+    @property
+    def is_class(self) -> bool:
+        """Whether it is a class of a pickled network."""
+        return self.text.startswith(CLASS_ROOTS)
+
+
+@dataclass(eq=False)
+class Record:
+    """An object a file asked for: from what, with what, and what it was then filled with."""
+
+    maker: Name
+    arguments: tuple[Any, ...]
+    state: Any = None
+    items: list[tuple[Any, Any]] = field(default_factory=list)
+    elements: list[Any] = field(default_factory=list)
+
+
+PersistentLoad = Callable[[Any], Any]
+"""What a persistent id (a tuple of plain data and names) stands for; raises Refused."""
+
+
+def no_persistent_ids(_: Any) -> Any:
+    """For pickles that stand alone."""
+    raise Refused("it refers to data outside itself, which only files written by torch.save have")
+
+
+def read_pickle(file: IO[bytes], persistent_load: PersistentLoad = no_persistent_ids) -> Any:
+    """The object of the pickle that starts here; `file` then stands behind it. Raises Refused."""
+    machine = _Machine(persistent_load)
+    try:
+        for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
+            machine.step(operation.name, argument)
+            if count > MAX_OPERATIONS or len(machine.stack) > MAX_DEPTH:
+                raise Refused("it is longer or deeper than any checkpoint")
+        return machine.finish()
+    except Refused:
+        raise
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise Refused(f"it is no proper pickle: {error}") from error
+
+
+def checked_name(module: str, name: str) -> Name:
+    """The name, spelt as today; Refused unless a checkpoint may use it."""
+    text = f"{module}.{name}"
+    for old, new in _RENAMED:
+        text = new + text.removeprefix(old) if text.startswith(old) else text
+    known = text in FUNCTIONS or text in NAMES
+    identifiers = all(piece.isidentifier() for piece in text.split("."))
+    if "." in name or not identifiers or not (known or Name(text).is_class):
+        raise Refused(f"it asks for {text[:120]!r}, which no checkpoint needs")
+    return Name(text)
+
+
+class _Machine:
+    """The pickle machine, with records where the real one would call something."""
+
+    def __init__(self, persistent_load: PersistentLoad) -> None:
+        self.stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+        self._persistent_load = persistent_load
+
+    def finish(self) -> Any:
+        """What STOP leaves."""
+        if len(self.stack) != 1 or self._marks:
+            raise Refused(f"it leaves {len(self.stack)} objects where one belongs")
+        return self.stack[0]
+
+    def step(self, operation: str, argument: Any) -> None:
+        """One operation, by its name in `pickletools`."""
+        if operation in _IGNORED:
+            return
+        if operation in _LITERALS:
+            self.stack.append(argument)
+        elif operation in _CONSTANTS:
+            self.stack.append(_CONSTANTS[operation]())
+        elif operation in _STEPS:
+            _STEPS[operation](self, argument)
+        else:
+            raise Refused(f"it uses the operation {operation}, which no checkpoint needs")
+
+    def mark(self, _: Any) -> None:
+        self._marks.append(len(self.stack))
+
+    def _since_mark(self) -> list[Any]:
+        start = self._marks.pop()
+        taken = self.stack[start:]
+        del self.stack[start:]
+        return taken
+
+    def pop(self, _: Any) -> None:
+        # The real machine lets POP remove a mark.
+        if self._marks and self._marks[-1] == len(self.stack):
+            self._marks.pop()
+        else:
+            self.stack.pop()
+
+    def pop_mark(self, _: Any) -> None:
+        self._since_mark()
+
+    def duplicate(self, _: Any) -> None:
+        self.stack.append(self.stack[-1])
+
+    def put(self, index: int) -> None:
+        self._memo[index] = self.stack[-1]
+
+    def memoize(self, _: Any) -> None:
+        self._memo[len(self._memo)] = self.stack[-1]
+
+    def get(self, index: int) -> None:
+        self.stack.append(self._memo[index])
+
+    def collect(self, make: Callable[[list[Any]], Any]) -> None:
+        self.stack.append(make(self._since_mark()))
+
+    def short_tuple(self, count: int) -> None:
+        taken = tuple(self.stack[-count:])
+        if len(taken) != count:
+            raise Refused("it takes more than there is")
+        del self.stack[-count:]
+        self.stack.append(taken)
+
+    def append(self, _: Any) -> None:
+        self._extend([self.stack.pop()])
+
+    def appends(self, _: Any) -> None:
+        self._extend(self._since_mark())
+
+    def _extend(self, values: list[Any]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, Record):
+            target.elements.extend(values)
+        elif isinstance(target, list):
+            target.extend(values)
+        else:
+            raise Refused(f"it appends to a {type(target).__name__}")
+
+    def add_items(self, _: Any) -> None:
+        values = self._since_mark()
+        if not isinstance(self.stack[-1], set):
+            raise Refused(f"it adds to a {type(self.stack[-1]).__name__} as to a set")
+        self.stack[-1].update(values)
+
+    def set_item(self, _: Any) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._fill([(key, value)])
+
+    def set_items(self, _: Any) -> None:
+        self._fill(_pairs(self._since_mark()))
+
+    def _fill(self, pairs: list[tuple[Any, Any]]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, Record):
+            target.items.extend(pairs)
+        elif isinstance(target, dict):
+            target.update(pairs)
+        else:
+            raise Refused(f"it sets items of a {type(target).__name__}")
+
+    def name(self, argument: str) -> None:
+        module, _, name = argument.partition(" ")
+        self.stack.append(checked_name(module, name))
+
+    def stack_name(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise Refused("it names something with what is no text")
+        self.stack.append(checked_name(module, name))
+
+    def call(self, _: Any) -> None:
+        arguments, maker = self.stack.pop(), self.stack.pop()
+        self._make(maker, arguments)
+
+    def call_with_names(self, _: Any) -> None:
+        named, arguments, maker = self.stack.pop(), self.stack.pop(), self.stack.pop()
+        if named:
+            raise Refused("it makes an object with named arguments")
+        self._make(maker, arguments)
+
+    def instance(self, argument: str) -> None:
+        arguments = tuple(self._since_mark())
+        self.name(argument)
+        self._make(self.stack.pop(), arguments)
+
+    def object_since_mark(self, _: Any) -> None:
+        maker, *arguments = self._since_mark()
+        self._make(maker, tuple(arguments))
+
+    def _make(self, maker: Any, arguments: Any) -> None:
+        callable_ = isinstance(maker, Name) and (maker.text in FUNCTIONS or maker.is_class)
+        if not callable_ or not isinstance(arguments, tuple):
+            raise Refused(f"it calls {maker.text if isinstance(maker, Name) else type(maker).__name__!r}")
+        self.stack.append(Record(maker, arguments))
+
+    def build(self, _: Any) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], Record):
+            raise Refused(f"it sets the state of a {type(self.stack[-1]).__name__}")
+        self.stack[-1].state = state
+
+    def persistent(self, argument: Any) -> None:
+        self.stack.append(self._persistent_load(argument))
+
+    def persistent_on_stack(self, _: Any) -> None:
+        self.stack.append(self._persistent_load(self.stack.pop()))
+
+
+def _pairs(values: Iterable[Any]) -> list[tuple[Any, Any]]:
+    flat = list(values)
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+_IGNORED = frozenset({"PROTO", "FRAME", "STOP"})
+_LITERALS = frozenset(
+    {
+        "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
+        "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
+        "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
+    }
+)  # fmt: skip
+"""Operations whose argument is the object itself; `pickletools` reads the texts of Python 2 as latin-1."""
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_SET": set,
+}
+_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
+    "MARK": _Machine.mark,
+    "POP": _Machine.pop,
+    "POP_MARK": _Machine.pop_mark,
+    "DUP": _Machine.duplicate,
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
+    "MEMOIZE": _Machine.memoize,
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
+    "LIST": lambda machine, _: machine.collect(list),
+    "TUPLE": lambda machine, _: machine.collect(tuple),
+    "FROZENSET": lambda machine, _: machine.collect(frozenset),
+    "DICT": lambda machine, _: machine.collect(lambda values: dict(_pairs(values))),
+    "TUPLE1": lambda machine, _: machine.short_tuple(1),
+    "TUPLE2": lambda machine, _: machine.short_tuple(2),
+    "TUPLE3": lambda machine, _: machine.short_tuple(3),
+    "APPEND": _Machine.append,
+    "APPENDS": _Machine.appends,
+    "ADDITEMS": _Machine.add_items,
+    "SETITEM": _Machine.set_item,
+    "SETITEMS": _Machine.set_items,
+    "GLOBAL": _Machine.name,
+    "STACK_GLOBAL": _Machine.stack_name,
+    "REDUCE": _Machine.call,
+    "NEWOBJ": _Machine.call,
+    "NEWOBJ_EX": _Machine.call_with_names,
+    "INST": _Machine.instance,
+    "OBJ": _Machine.object_since_mark,
+    "BUILD": _Machine.build,
+    "PERSID": _Machine.persistent,
+    "BINPERSID": _Machine.persistent_on_stack,
+}
+"""Operation → what it does. What is not listed (extension codes, buffers from outside) is refused."""
