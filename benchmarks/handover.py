@@ -24,7 +24,7 @@ from pathlib import Path
 import cv2
 import imageio_ffmpeg
 
-from models.extractors.base.contract import ConsecutiveFrames, FramesAtRate, Sampling
+from models.extractors.base.sampling import ConsecutiveFrames, FramesAtRate, Sampling
 from pipeline.clips import InPlanes, VideoSampling
 from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent, PlanesEvent

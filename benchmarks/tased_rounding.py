@@ -21,7 +21,8 @@ from benchmarks.extractor_drift import windows_of
 from models.extractors.base.inference import stacked_clips
 from models.extractors.tased import network as tased_network
 from models.extractors.tased.network import TasedNet
-from models.extractors.tased.spec import CLIP_FRAMES, SPEC, TasedSettings
+from models.extractors.tased.settings import CLIP_FRAMES, TasedSettings
+from models.extractors.tased.spec import SPEC
 
 Unpooling = Callable[..., Tensor]
 

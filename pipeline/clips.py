@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol, TypeGuard
 
-from models.extractors.base.contract import (
+from models.extractors.base.sampling import (
     ConsecutiveFrames,
     EveryFrame,
     FramesAtRate,

@@ -16,17 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import (
-    ArraySpec,
-    Extractor,
-    ExtractorSpec,
-    Frame,
-    FramesOfSegments,
-    Sampling,
-    random_seed,
-    takes_planes,
-)
+from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, Frame, random_seed, takes_planes
 from models.extractors.base.precision import Numerics, numerics_of, refusals
+from models.extractors.base.sampling import FramesOfSegments, Sampling
 from models.extractors.base.yuv import Planes
 from pipeline.clips import InPlanes, VideoSampling, Window
 from pipeline.lanes import Clip, Compute, Rows, Work, at_once

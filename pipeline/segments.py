@@ -23,7 +23,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.extractors.base.contract import FramesOfSegments
+from models.extractors.base.sampling import FramesOfSegments
 from storage.base.records import JSON
 from storage.catalog.annotated_segments import Span
 

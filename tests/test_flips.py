@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.extractors.base.contract import ConsecutiveFrames, EveryFrame
+from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
 from pipeline.decoder import InlineDecoder
 from pipeline.download.fetch import fetch
 from pipeline.download.source import SourceSettings

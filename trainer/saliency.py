@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
-from models.extractors.tased.spec import CLIP_FRAMES, MAP_HEIGHT, MAP_WIDTH
+from models.extractors.tased.settings import CLIP_FRAMES, MAP_HEIGHT, MAP_WIDTH
 from trainer.pictures import squeezed
 
 Split = Literal["train", "val"]

@@ -46,7 +46,7 @@ def _check_c3d(row: Weights, path: Path) -> None:
 
 
 def _check_tased(row: Weights, path: Path) -> None:
-    from models.extractors.tased.network import load_s3d, load_weights
+    from models.extractors.tased.weights import load_s3d, load_weights
 
     if row.name == "S3D_kinetics400.pt":
         load_s3d(path)
@@ -67,7 +67,7 @@ def _check_keypoint_rcnn(path: Path) -> None:
 
 
 def _check_yolov5(row: Weights, path: Path) -> None:
-    from models.extractors.yolov5.spec import YOLOv5Settings
+    from models.extractors.yolov5.settings import YOLOv5Settings
     from models.extractors.yolov5.weights import load_tensors
 
     load_tensors(path, YOLOv5Settings(size=row.settings["size"], release=row.settings["release"]))

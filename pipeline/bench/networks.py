@@ -11,15 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from models.extractors.base.contract import (
-    ConsecutiveFrames,
-    ExtractorSpec,
-    Frame,
-    FramesAtRate,
-    FramesAtRateWithHistory,
-    Sampling,
-)
+from models.extractors.base.contract import ExtractorSpec, Frame
 from models.extractors.base.precision import Numerics, allowed, is_gpu, refusals
+from models.extractors.base.sampling import ConsecutiveFrames, FramesAtRate, FramesAtRateWithHistory, Sampling
 from models.extractors.registry import EXTRACTORS
 from pipeline.bench import CLEARLY
 from pipeline.bench.forward import FORMATS, Way, flop_of, one_round, way, window_of

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.extractors.base.contract import EveryFrame
+from models.extractors.base.sampling import EveryFrame
 from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent, InlineDecoder
 from pipeline.media.probe import DEFAULT_LIMITS

@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.extractors.base.contract import ConsecutiveFrames, Frame, FramesOfSegments
-from models.extractors.c3d.network import C3D, LAYOUTS, C3DExtractor, build_extractor, initialise
-from models.extractors.c3d.spec import ARRAYS, C3DSettings
+from models.extractors.base.contract import Frame
+from models.extractors.base.sampling import ConsecutiveFrames, FramesOfSegments
+from models.extractors.c3d.extractor import C3DExtractor, build_extractor
+from models.extractors.c3d.network import C3D, LAYOUTS, initialise
+from models.extractors.c3d.settings import ARRAYS, C3DSettings
 from models.extractors.registry import extractor
 from models.weights.key_mapping import load_layouts
 from pipeline.decode import Decoding

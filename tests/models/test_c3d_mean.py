@@ -10,9 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from models.extractors.c3d.extractor import C3DExtractor
 from models.extractors.c3d.mean_volume import SHAPE, load_mean
-from models.extractors.c3d.network import C3D, C3DExtractor
-from models.extractors.c3d.spec import SPEC, C3DSettings
+from models.extractors.c3d.network import C3D
+from models.extractors.c3d.settings import C3DSettings
+from models.extractors.c3d.spec import SPEC
 from pipeline.extract import Variant
 from tests.models.goldens import formula
 

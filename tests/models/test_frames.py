@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.extractors.base.contract import EveryFrame, FramesAtRate
+from models.extractors.base.sampling import EveryFrame, FramesAtRate
 from models.extractors.jpeg_frames.spec import FramesSettings, JpegFrames
 from models.extractors.registry import extractor
 

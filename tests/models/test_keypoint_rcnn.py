@@ -12,12 +12,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import EveryFrame, FramesAtRate
+from models.extractors.base.sampling import EveryFrame, FramesAtRate
 from models.extractors.keypoint_rcnn.boxes import best_persons, best_proposals, cell_anchors, pyramid_levels
 from models.extractors.keypoint_rcnn.extractor import KeypointRCNNExtractor, build_extractor, load_network, resized_size
 from models.extractors.keypoint_rcnn.keypoints import decode_joints, features_at_joints
 from models.extractors.keypoint_rcnn.network import KeypointRCNN
-from models.extractors.keypoint_rcnn.spec import ARRAYS, JOINTS, KeypointRCNNSettings
+from models.extractors.keypoint_rcnn.settings import ARRAYS, JOINTS, KeypointRCNNSettings
 from models.extractors.keypoint_rcnn.weights import IGNORED
 from models.extractors.registry import extractor
 from tests.models.goldens.formula import frames

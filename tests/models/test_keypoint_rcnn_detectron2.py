@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from models.extractors.keypoint_rcnn.extractor import KeypointRCNNExtractor, build_extractor, load_network
-from models.extractors.keypoint_rcnn.spec import KeypointRCNNSettings
+from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 from tests.models.goldens import make_keypoint_rcnn as maker
 from tests.models.goldens.formula import frames
 

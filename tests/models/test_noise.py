@@ -27,8 +27,9 @@ from models.extractors.base.precision import ROUNDING_ELSEWHERE, rounding
 from models.extractors.golden import golden_outputs as golden
 from models.extractors.golden.output_error import BOXES_OF, drifts, matches
 from models.extractors.registry import EXTRACTORS
-from models.extractors.tased.network import TasedExtractor, TasedNet
-from models.extractors.tased.spec import TasedSettings
+from models.extractors.tased.extractor import TasedExtractor
+from models.extractors.tased.network import TasedNet
+from models.extractors.tased.settings import TasedSettings
 from pipeline.decode import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_tased

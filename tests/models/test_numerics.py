@@ -8,8 +8,8 @@ import pytest
 
 from models.extractors.base.precision import DRIFTS, PARITY, Drift, Numerics, allowed, numerics_of, refusals
 from models.extractors.registry import EXTRACTORS
-from models.extractors.tased.spec import TasedSettings
-from models.extractors.yolov5.spec import YOLOv5Settings
+from models.extractors.tased.settings import TasedSettings
+from models.extractors.yolov5.settings import YOLOv5Settings
 from pipeline.extract import Variant
 
 BOTH = Numerics(precision="bf16", resize="fast")

@@ -15,9 +15,12 @@ from models.extractors.base import inference as compute
 from models.extractors.base.precision import Drift
 from models.extractors.base.yuv import Planes, to_rgb
 from models.extractors.c3d import spec as c3d
+from models.extractors.c3d.settings import C3DSettings
 from models.extractors.golden.output_error import drifts
 from models.extractors.tased import spec as tased
+from models.extractors.tased.settings import TasedSettings
 from models.extractors.yolov5 import spec as yolov5
+from models.extractors.yolov5.settings import YOLOv5Settings
 from pipeline.backends.pyav import Converter, Planar
 from pipeline.decode import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
@@ -95,9 +98,9 @@ def test_an_ffmpeg_that_computes_otherwise_is_noticed_at_its_first_picture(monke
 @pytest.mark.parametrize(
     ("spec", "settings"),
     [
-        (yolov5.SPEC, yolov5.YOLOv5Settings(size="n", input_pixels=160, resize="fast")),
-        pytest.param(c3d.SPEC, c3d.C3DSettings(resize="fast"), marks=pytest.mark.slow),
-        pytest.param(tased.SPEC, tased.TasedSettings(resize="fast"), marks=pytest.mark.slow),
+        (yolov5.SPEC, YOLOv5Settings(size="n", input_pixels=160, resize="fast")),
+        pytest.param(c3d.SPEC, C3DSettings(resize="fast"), marks=pytest.mark.slow),
+        pytest.param(tased.SPEC, TasedSettings(resize="fast"), marks=pytest.mark.slow),
     ],
     ids=["yolov5", "c3d", "tased"],
 )

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.extractors.keypoint_rcnn.spec import JOINTS
+from models.extractors.keypoint_rcnn.settings import JOINTS
 from models.highlight.base.st_gcn import COCO_CENTER, COCO_CHAINS, COCO_LINKS, STGCNUnit, spatial_partition
 from tests.models.goldens import make_st_gcn
 from tests.models.goldens.make_st_gcn import UNITS, importance, inputs, kept, weights

@@ -20,11 +20,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.extractors.base.contract import Extractor, Frame, FramesAtRateWithHistory
+from models.extractors.base.contract import Extractor, Frame
 from models.extractors.base.inference import stacked_clips
+from models.extractors.base.sampling import FramesAtRateWithHistory
 from models.extractors.registry import extractor
-from models.extractors.tased.network import TasedExtractor, TasedNet, initialise, load_weights
-from models.extractors.tased.spec import SPEC, TasedSettings
+from models.extractors.tased.extractor import TasedExtractor
+from models.extractors.tased.network import TasedNet
+from models.extractors.tased.settings import TasedSettings
+from models.extractors.tased.spec import SPEC
+from models.extractors.tased.weights import initialise, load_weights
 from pipeline.decode import Decoding
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from models.extractors.base.channel_scaling import scaled
 from models.extractors.c3d.network import C3DTrunk
-from models.extractors.tased.network import TasedNet, initialise, load_s3d
+from models.extractors.tased.network import TasedNet
+from models.extractors.tased.weights import initialise, load_s3d
 from tests.models.goldens import formula, make_tased_training
 from tests.models.goldens.reference import relative_error
 

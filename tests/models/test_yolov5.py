@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.extractors.base.contract import EveryFrame, FramesAtRate
+from models.extractors.base.sampling import EveryFrame, FramesAtRate
 from models.extractors.registry import extractor
 from models.extractors.yolov5.boxes import Choice, best_detections, letterbox, to_frame, to_frame_by_rounded_size
 from models.extractors.yolov5.extractor import TorchDetector, YOLOv5Extractor, build_extractor
 from models.extractors.yolov5.network import STRIDES, YOLOv5
-from models.extractors.yolov5.spec import MAPS, RELEASES, SIZES, YOLOv5Settings
+from models.extractors.yolov5.settings import MAPS, RELEASES, SIZES, YOLOv5Settings
 from models.extractors.yolov5.weights import ANCHOR_GRID, ANCHOR_GRID_SHAPE, expected_tensors, initialise, load_tensors
 from tests.models.goldens import make_yolov5 as maker
 from tests.models.goldens.formula import frames

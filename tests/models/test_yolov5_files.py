@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.extractors.yolov5.boxes import Choice, best_detections
 from models.extractors.yolov5.network import STRIDES, YOLOv5
-from models.extractors.yolov5.spec import SIZES, YOLOv5Settings
+from models.extractors.yolov5.settings import SIZES, YOLOv5Settings
 from models.extractors.yolov5.weights import ANCHOR_GRID, ANCHOR_GRID_SHAPE, ANCHORS, initialise, load_tensors
 
 Tensors = dict[str, Tensor]

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.extractors.yolov5.extractor import build_extractor
-from models.extractors.yolov5.spec import YOLOv5Settings
+from models.extractors.yolov5.settings import YOLOv5Settings
 from models.weights.file_formats import read_checkpoint
 from models.weights.loading import to_tensor
 from models.weights.state_dict import Checkpoint

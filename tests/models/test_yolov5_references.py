@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from models.extractors.yolov5.boxes import letterbox
 from models.extractors.yolov5.extractor import TorchDetector
 from models.extractors.yolov5.network import YOLOv5
-from models.extractors.yolov5.spec import MAPS, SIZES, YOLOv5Settings
+from models.extractors.yolov5.settings import MAPS, SIZES, YOLOv5Settings
 from models.extractors.yolov5.weights import load_tensors
 from tests.conftest import REPOSITORY
 from tests.models.goldens import make_yolov5 as maker

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.extractors.base.contract import ConsecutiveFrames, EveryFrame
+from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
 from pipeline.decoder import InlineDecoder
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.process import ShardJob, process_shard

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.extractors.base.contract import EveryFrame
+from models.extractors.base.sampling import EveryFrame
 from pipeline.decoder import ChildDecoder
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DecodeLimits

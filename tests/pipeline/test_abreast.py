@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models.extractors.base.contract import ConsecutiveFrames, EveryFrame
+from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
 from pipeline import process
 from pipeline.batches import Batches
 from pipeline.clips import VideoSampling

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.extractors.base.contract import ConsecutiveFrames, EveryFrame, FramesAtRate
+from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate
 from models.extractors.registry import EXTRACTORS
 from pipeline.__main__ import main
 from pipeline.bench.command import Found, advice

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.base.contract import ConsecutiveFrames
+from models.extractors.base.sampling import ConsecutiveFrames
 from pipeline import wire
 from pipeline.child import MAX_SLOTS, Ring
 from pipeline.crew import MIN_SLOTS, RING_BYTES, anonymous_memory

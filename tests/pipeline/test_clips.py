@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.extractors.base.contract import (
+from models.extractors.base.sampling import (
     ConsecutiveFrames,
     EveryFrame,
     FramesAtRate,

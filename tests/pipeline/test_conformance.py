@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from models.extractors.base.contract import EveryFrame, Frame
+from models.extractors.base.contract import Frame
+from models.extractors.base.sampling import EveryFrame
 from pipeline.backends.guarded import ReaderFailed, guarded_frames
 from pipeline.coverage import MAX_GAPS, Coverage
 from pipeline.decode import BACKENDS, Decoding, Summary

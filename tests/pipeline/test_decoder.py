@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.base.contract import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
+from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
 from pipeline.clips import Window
 from pipeline.crew import Child, ChildLost
 from pipeline.decoder import ChildDecoder, DecodeEnd, Decoder, Event, FrameEvent, InlineDecoder, WindowEvent

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.c3d.spec import C3DSettings
+from models.extractors.c3d.settings import C3DSettings
 from models.extractors.jpeg_frames.spec import FramesSettings
-from models.extractors.keypoint_rcnn.spec import KeypointRCNNSettings
+from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 from models.extractors.registry import EXTRACTORS
-from models.extractors.tased.spec import TasedSettings
-from models.extractors.yolov5.spec import YOLOv5Settings
+from models.extractors.tased.settings import TasedSettings
+from models.extractors.yolov5.settings import YOLOv5Settings
 from pipeline import decode
 from pipeline.backends.frame import DecodedFrame
 from pipeline.backends.pyav import pyav_frames

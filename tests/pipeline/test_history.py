@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import ArraySpec, EveryFrame, ExtractorSpec, Frame, FramesAtRateWithHistory
+from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame
+from models.extractors.base.sampling import EveryFrame, FramesAtRateWithHistory
 from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder
 from pipeline.extract import Variant
 from pipeline.media.media_file import Media

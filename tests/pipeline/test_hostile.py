@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.extractors.base.contract import EveryFrame
+from models.extractors.base.sampling import EveryFrame
 from pipeline.decoder import ChildDecoder, DecodeEnd, WindowEvent
 from pipeline.media.probe import DecodeLimits
 from storage.base.errors import VideoError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.extractors.base.contract import ConsecutiveFrames
+from models.extractors.base.sampling import ConsecutiveFrames
 from models.extractors.jpeg_frames import spec as frames_extractor
 from pipeline.clips import VideoSampling
 from pipeline.decoder import ChildDecoder, Event, WindowEvent

@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import EveryFrame
+from models.extractors.base.sampling import EveryFrame
 from pipeline.decoder import InlineDecoder
 from pipeline.lanes import BACKLOG, Lanes
 from pipeline.media.media_file import Media

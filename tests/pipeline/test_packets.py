@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.base.contract import EveryFrame
+from models.extractors.base.sampling import EveryFrame
 from pipeline.backends.guarded import ReaderFailed, shown_packets
 from pipeline.coverage import picture_times
 from pipeline.decode import Decoding, Summary

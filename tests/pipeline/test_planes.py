@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import ConsecutiveFrames, EveryFrame, Frame
+from models.extractors.base.contract import Frame
+from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
 from models.extractors.base.yuv import Planes, to_rgb
 from pipeline.clips import InPlanes
 from pipeline.decoder import ChildDecoder, FrameEvent, InlineDecoder, PlanesEvent, WindowEvent

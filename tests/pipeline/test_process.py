@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.base.contract import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory
+from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory
 from pipeline.decoder import ChildDecoder, InlineDecoder
 from pipeline.extract import Variant
 from pipeline.media.media_file import Media

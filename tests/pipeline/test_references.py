@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.base.contract import EveryFrame
+from models.extractors.base.sampling import EveryFrame
 from pipeline.decoder import ChildDecoder, Decoder, FrameEvent, InlineDecoder
 from storage.base.errors import VideoError
 from tests.pipeline.conformance import ON_PROCESSORS, need

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.extractors.base.contract import EveryFrame
+from models.extractors.base.sampling import EveryFrame
 from pipeline.decoder import InlineDecoder
 from pipeline.download.fetch import fetch
 from pipeline.download.source import SourceSettings

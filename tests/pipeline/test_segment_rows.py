@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import ConsecutiveFrames, EveryFrame, FramesOfSegments
+from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesOfSegments
 from pipeline.coverage import picture_times
 from pipeline.decode import Decoding
 from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder, PlacementEvent

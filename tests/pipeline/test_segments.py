@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.extractors.base.contract import FramesOfSegments
+from models.extractors.base.sampling import FramesOfSegments
 from pipeline.segments import Pictures, Place, SegmentsOfVideo, place
 
 GOLDEN = Path(__file__).with_name("goldens") / "released_spread.json"

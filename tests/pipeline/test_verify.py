@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
-from models.extractors.base.contract import FramesAtRateWithHistory
+from models.extractors.base.sampling import FramesAtRateWithHistory
 from models.extractors.jpeg_frames import spec as frames
 from models.extractors.jpeg_frames.spec import FramesSettings
 from pipeline.decoder import InlineDecoder

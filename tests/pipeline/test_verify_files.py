@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from models.extractors.c3d.mean_volume import SHAPE
-from models.extractors.c3d.spec import SPEC, C3DSettings
+from models.extractors.c3d.settings import C3DSettings
+from models.extractors.c3d.spec import SPEC
 from pipeline.decoder import InlineDecoder
 from pipeline.extract import Variant
 from pipeline.media.media_file import Media

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.extractors.base.contract import EveryFrame, ExtractorSpec
+from models.extractors.base.contract import ExtractorSpec
+from models.extractors.base.sampling import EveryFrame
 from models.extractors.c3d.network import LAYOUTS
 from models.extractors.keypoint_rcnn.network import KeypointRCNN
 from models.extractors.keypoint_rcnn.weights import expected_shapes

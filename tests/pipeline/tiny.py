@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame, Sampling
+from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame
+from models.extractors.base.sampling import Sampling
 from pipeline.extract import Variant
 
 

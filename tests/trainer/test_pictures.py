@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.base.contract import EveryFrame, FramesAtRateWithHistory
+from models.extractors.base.sampling import EveryFrame, FramesAtRateWithHistory
 from pipeline.clips import plan
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.records import FeatureTrack

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.extractors.tased.network import TasedNet, initialise
+from models.extractors.tased.network import TasedNet
+from models.extractors.tased.weights import initialise
 from tests.models.goldens import make_tased_training
 from tests.trainer.drawn import HEIGHT, WIDTH, scene
 from trainer.objectives.pld_vhd import intersection_over_union

@@ -9,34 +9,19 @@ Letters: B clips, T = 16 frames, H = 128 and W = 171 pixels before the crop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.extractors.base.channel_scaling import scaled
-from models.extractors.base.contract import random_seed
 from models.extractors.base.inference import (
-    Picture,
     as_weights,
-    batches,
-    clip_kind,
-    in_precision,
-    inference,
-    kept,
-    rows_of,
-    stacked_clips,
-    wants_planes,
 )
-from models.extractors.base.yuv import Planes
 from models.extractors.c3d.mean_volume import load_mean
-from models.extractors.c3d.spec import CHANNEL_MEANS, C3DSettings
-from models.weights.key_mapping import Layout, load_layouts
+from models.extractors.c3d.settings import CHANNEL_MEANS, C3DSettings
+from models.weights.key_mapping import Layout
 
 RESIZED_HEIGHT, RESIZED_WIDTH = 128, 171
 CROP = 112
@@ -169,44 +154,3 @@ LAYOUTS = (
     ),
 )
 """The 22 tensors of DavideA's file, and the 20 of jfzhang95's."""
-
-
-class C3DExtractor:
-    """C3D with its weights on a device, fed frame by frame."""
-
-    def __init__(self, network: C3D, device: str) -> None:
-        self.network = in_precision(network.eval(), network.settings.precision).to(device)
-        self.device = device
-        self.fast = network.settings.resize == "fast"
-        self.planar = wants_planes(device, fast=self.fast)
-
-    def prepare(self, frame: Picture) -> Picture:
-        """`(H, W, 3)` uint8 RGB of any size → `(128, 171, 3)` uint8, as OpenCV resizes by default (bilinear).
-
-        With the fast resize the frame, or its planes, stay as they are until `extract`.
-        """
-        if self.fast or isinstance(frame, Planes):
-            return kept(frame)
-        resized = cv2.resize(frame, (RESIZED_WIDTH, RESIZED_HEIGHT), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(resized, dtype=np.uint8)
-
-    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """Windows of 16 prepared frames → float32 rows of each kept array."""
-        with inference(self.device):
-            outputs = [self.network(self._clips(batch)) for batch in batches(windows, self.device, clip_kind)]
-        return {name: rows_of(outputs, name) for name in self.network.settings.arrays}
-
-    def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
-        """`(B, 3, T, H, W)` uint8 on the device."""
-        return stacked_clips(windows, self.device, (RESIZED_HEIGHT, RESIZED_WIDTH) if self.fast else None)
-
-
-def build_extractor(settings: C3DSettings, weights: str, device: str) -> C3DExtractor:
-    """C3D from a published state dict file, or from `random:SEED`."""
-    network = C3D(settings)
-    seed = random_seed(weights)
-    if seed is None:
-        network.load_state_dict(load_layouts(Path(weights), LAYOUTS))
-    else:
-        initialise(network, seed)
-    return C3DExtractor(network, device)

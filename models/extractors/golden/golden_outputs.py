@@ -18,17 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import (
-    ArraySpec,
-    ConsecutiveFrames,
-    Extractor,
-    ExtractorSpec,
-    Frame,
-    FramesAtRateWithHistory,
-    FramesOfSegments,
-    Sampling,
-)
+from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, Frame
 from models.extractors.base.precision import Numerics, allowed
+from models.extractors.base.sampling import ConsecutiveFrames, FramesAtRateWithHistory, FramesOfSegments, Sampling
 from models.extractors.golden.output_error import Rows, drifts
 
 GOLDENS_FILE = Path(__file__).with_name("goldens.json")

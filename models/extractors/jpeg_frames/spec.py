@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import ArraySpec, EveryFrame, ExtractorSpec, Frame, FramesAtRate, Sampling
+from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame
+from models.extractors.base.sampling import EveryFrame, FramesAtRate, Sampling
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.extractors.keypoint_rcnn.keypoints import features_at_joints
 from models.extractors.keypoint_rcnn.network import Persons, Rules
-from models.extractors.keypoint_rcnn.spec import KeypointRCNNSettings
+from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 
 CONFIG = "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml"
 

@@ -20,7 +20,7 @@ from models.extractors.base.contract import random_seed
 from models.extractors.base.inference import Picture, batches, inference, kept, kind_of, resized, stacked, wants_planes
 from models.extractors.base.yuv import Planes
 from models.extractors.keypoint_rcnn.network import KeypointRCNN, Persons, Rules
-from models.extractors.keypoint_rcnn.spec import KeypointRCNNSettings
+from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 from models.extractors.keypoint_rcnn.weights import expected_shapes, initialise, name_in_network
 from models.weights.loading import load_converted
 

@@ -27,7 +27,7 @@ from models.extractors.keypoint_rcnn.boxes import (
     pool,
 )
 from models.extractors.keypoint_rcnn.keypoints import decode_joints, features_at_joints
-from models.extractors.keypoint_rcnn.spec import FEATURE_CHANNELS, JOINTS
+from models.extractors.keypoint_rcnn.settings import FEATURE_CHANNELS, JOINTS
 
 MEAN_BGR = (103.530, 116.280, 123.675)
 SIZE_DIVISIBILITY = 32

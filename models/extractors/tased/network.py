@@ -11,35 +11,16 @@ works.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.extractors.base.channel_scaling import scaled
-from models.extractors.base.contract import random_seed
 from models.extractors.base.inference import (
-    Picture,
     as_weights,
-    batches,
-    clip_kind,
-    in_precision,
-    inference,
-    kept,
-    rows_of,
-    stacked_clips,
-    wants_planes,
 )
-from models.extractors.base.yuv import Planes
-from models.extractors.tased.spec import MAP_HEIGHT, MAP_WIDTH, TasedSettings
 from models.extractors.tased.unpooling import unpooled
-from models.weights.loading import load_converted
 
 AFTER_UNPOOLING = ("convtsp2.0", "convtsp3.0", "convtsp4.0")
 Branches = tuple[int, tuple[int, int], tuple[int, int], int]
@@ -182,102 +163,3 @@ def _spread(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
 
 def _enlarge(inputs: int, outputs: int) -> nn.ConvTranspose3d:
     return nn.ConvTranspose3d(inputs, outputs, (1, 4, 4), stride=(1, 2, 2), padding=(0, 1, 1), bias=False)
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The 513 entries of `TASED_updated.pt`, by themselves or each after `module.`; ValueError for any other file."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in TasedNet().state_dict().items()}
-    return load_converted(path, shapes)
-
-
-def load_s3d(path: Path) -> dict[str, Tensor]:
-    """The encoder's entries (`base1.` to `base4.`) from `S3D_kinetics400.pt` of kylemin/S3D, to start training from.
-
-    Its classifier, `fc.`, has no place here. Counts of batches seen, which torch only reads for norms without a
-    momentum, are 0 if the file has none. ValueError for any other file.
-    """
-    entries = {name: tensor for name, tensor in TasedNet().state_dict().items() if name.startswith("base")}
-    counts = {name: tensor for name, tensor in entries.items() if name.endswith("num_batches_tracked")}
-    shapes = {name: tuple(tensor.shape) for name, tensor in entries.items() if name not in counts}
-    return load_converted(path, shapes, _from_s3d) | counts
-
-
-def _from_s3d(name: str) -> str | None:
-    """`base.9.branch0.0.bn.bias` → `base3.1.branch0.0.bn.bias`."""
-    base, _, rest = name.partition(".")
-    number, _, layer = rest.partition(".")
-    if base == "fc" or layer.endswith("num_batches_tracked"):
-        return None
-    if base != "base" or not number.isdecimal():
-        return name
-    part = sum(int(number) >= start for start in S3D_STARTS)
-    return f"base{part}.{int(number) - S3D_STARTS[part - 1]}.{layer}"
-
-
-def initialise(network: TasedNet, seed: int | None) -> None:
-    """Normal weights that keep the scale of what they are fed; norms stay as they are, the identity.
-
-    Drawn from `seed`, or from torch's global generator.
-
-    Unpooling leaves three of four pixels zero; with that not made up for, every random map lies within 0.01 of 0.5.
-    """
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-            meets = float(math.prod(layer.kernel_size))
-            if isinstance(layer, nn.ConvTranspose3d):  # lays kernels out: an output meets every stride-th of their taps
-                meets /= math.prod(layer.stride)
-            if name in AFTER_UNPOOLING:
-                meets /= 4
-            nn.init.normal_(layer.weight, std=math.sqrt(2 / (layer.in_channels * meets)), generator=generator)
-            if layer.bias is not None:
-                nn.init.constant_(layer.bias, 0.0)
-
-
-class TasedExtractor:
-    """TASED-Net with its weights on a device, fed frame by frame."""
-
-    def __init__(self, network: TasedNet, settings: TasedSettings, device: str) -> None:
-        self.network = in_precision(network.eval(), settings.precision).to(device)
-        self.block_pixels = settings.block_pixels
-        self.device = device
-        self.fast = settings.resize == "fast"
-        self.planar = wants_planes(device, fast=self.fast)
-
-    def prepare(self, frame: Picture) -> Picture:
-        """`(H, W, 3)` uint8 RGB of any size → `(224, 384, 3)` uint8, as OpenCV resizes by default (bilinear).
-
-        With the fast resize the frame, or its planes, stay as they are until `extract`.
-        """
-        if self.fast or isinstance(frame, Planes):
-            return kept(frame)
-        resized = cv2.resize(frame, (MAP_WIDTH, MAP_HEIGHT), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(resized, dtype=np.uint8)
-
-    def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """Windows of 32 prepared frames → the float32 map of each one's last frame, averaged over blocks."""
-        with inference(self.device):
-            outputs = [
-                {"saliency": self._maps(self._clips(batch))} for batch in batches(windows, self.device, clip_kind)
-            ]
-        return {"saliency": rows_of(outputs, "saliency")}
-
-    def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
-        """`(B, 3, T, H, W)` uint8 on the device."""
-        clips = stacked_clips(windows, self.device, (MAP_HEIGHT, MAP_WIDTH) if self.fast else None)
-        return clips.contiguous()  # the authors' memory layout, so that convolutions add up in their order
-
-    def _maps(self, clips: Tensor) -> Tensor:
-        """`(B, H, W)` with blocks for pixels."""
-        return nn.functional.avg_pool2d(self.network(clips)[:, None].float(), self.block_pixels)[:, 0]
-
-
-def build_extractor(settings: TasedSettings, weights: str, device: str) -> TasedExtractor:
-    """TASED-Net from the released state dict file, or from `random:SEED`."""
-    network = TasedNet()
-    seed = random_seed(weights)
-    if seed is None:
-        network.load_state_dict(load_weights(Path(weights)))
-    else:
-        initialise(network, seed)
-    return TasedExtractor(network, settings, device)

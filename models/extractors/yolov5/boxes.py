@@ -21,7 +21,7 @@ from torchvision.ops import nms
 
 from models.extractors.base.contract import Frame
 from models.extractors.base.inference import resized
-from models.extractors.yolov5.spec import STRIDE_PIXELS
+from models.extractors.yolov5.settings import STRIDE_PIXELS
 
 PADDING_VALUE = 114
 MAX_CANDIDATES = 30_000

@@ -6,9 +6,8 @@ Refuses to know files' formats and the layers of the network.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -28,37 +27,10 @@ from models.extractors.yolov5.boxes import (
     to_frame_by_rounded_size,
     unknown_where_not_finite,
 )
+from models.extractors.yolov5.detector import Detector, Prepared, Seen
 from models.extractors.yolov5.network import YOLOv5
-from models.extractors.yolov5.spec import DETECTIONS, MAPS, SIZES, YOLOv5Settings
+from models.extractors.yolov5.settings import DETECTIONS, MAPS, SIZES, YOLOv5Settings
 from models.extractors.yolov5.weights import initialise, load_tensors
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A frame as the network looks at it."""
-
-    picture: Picture
-    """`(H, W, 3)` RGB, both sides multiples of 32; with the fast resize, the frame as decoded, or its planes."""
-    frame_size: Size
-    """Height and width of the frame as decoded."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a detector says of B pictures."""
-
-    maps: Mapping[str, Tensor]
-    """`p3`, `p4`, `p5`, each `(B, C, h, w)`."""
-    detections: Sequence[Tensor]
-    """Of each picture `(n, 6)`, in the frame's pixels."""
-
-
-class Detector(Protocol):
-    """A network together with how its boxes are chosen."""
-
-    def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Seen:
-        """`(B, 3, H, W)` uint8, and how large each picture's frame was."""
-        ...
 
 
 class TorchDetector:

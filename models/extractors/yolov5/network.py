@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.extractors.base.inference import as_weights, in_precision
-from models.extractors.yolov5.spec import MAPS, Scale
+from models.extractors.yolov5.settings import MAPS, Scale
 
 CLASSES = 80
 STRIDES = (8, 16, 32)

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from models.extractors.yolov5.boxes import Size, unknown_where_not_finite
-from models.extractors.yolov5.extractor import Seen
-from models.extractors.yolov5.spec import MAPS, YOLOv5Settings
+from models.extractors.yolov5.detector import Seen
+from models.extractors.yolov5.settings import MAPS, YOLOv5Settings
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from models.extractors.yolov5.network import (
     PointHead,
     YOLOv5,
 )
-from models.extractors.yolov5.spec import RELEASES, SIZES, YOLOv5Settings
+from models.extractors.yolov5.settings import RELEASES, SIZES, YOLOv5Settings
 from models.weights.loading import fitted, read_tensors
 
 Shapes = dict[str, tuple[int, ...]]

@@ -25,7 +25,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.extractors.keypoint_rcnn.spec import JOINTS
+from models.extractors.keypoint_rcnn.settings import JOINTS
 from models.highlight.base.contract import Batch, ModelSpec, Scores
 from models.highlight.base.history import masked_mean
 from models.highlight.base.skeleton import bone_weights

@@ -21,8 +21,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from models.extractors.tased.network import TasedNet, initialise
-from models.extractors.tased.spec import CLIP_FRAMES
+from models.extractors.tased.network import TasedNet
+from models.extractors.tased.settings import CLIP_FRAMES
+from models.extractors.tased.weights import initialise
 from models.highlight.base.contract import Batch, ModelSpec, Scores
 from models.highlight.generic.pld_c3d_decoder import FRAMES_MULTIPLE, PIXELS_MULTIPLE, C3DMaps
 

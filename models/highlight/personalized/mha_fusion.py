@@ -19,7 +19,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from models.extractors.keypoint_rcnn.spec import JOINTS
+from models.extractors.keypoint_rcnn.settings import JOINTS
 from models.highlight.base.contract import Batch, ModelSpec, Scores
 from models.highlight.base.masking import WeightKind, resampled, take, weigh
 from models.highlight.personalized.mha_fusion_encoders import PrimingConv3D, PrimingSTGCN, centred

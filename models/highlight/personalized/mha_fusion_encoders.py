@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.extractors.keypoint_rcnn.spec import JOINTS
+from models.extractors.keypoint_rcnn.settings import JOINTS
 from models.highlight.base.masking import MaskedBatchNorm
 from models.highlight.base.st_gcn import COCO_CENTER, COCO_CHAINS, COCO_LINKS, STGCNUnit, spatial_partition
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.extractors.yolov5.network import YOLOv5
-from models.extractors.yolov5.spec import SIZES
+from models.extractors.yolov5.settings import SIZES
 from models.extractors.yolov5.weights import initialise
 from tests.models.goldens.formula import frames, scattered
 from tests.models.goldens.reference import Arrays, ask

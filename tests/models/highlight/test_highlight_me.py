@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.extractors.keypoint_rcnn.spec import JOINTS
+from models.extractors.keypoint_rcnn.settings import JOINTS
 from models.highlight.base.skeleton import BONES, bone_weights
 from models.highlight.generic.highlight_me import GraphUnit, HighlightMeSettings
 from models.highlight.registry import highlight_model

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.base.contract import FramesOfSegments
+from models.extractors.base.sampling import FramesOfSegments
 from pipeline.catalogs.table import CATALOGS
 from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder
 from pipeline.download import integrity as accept
