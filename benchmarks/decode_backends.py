@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pipeline.bench.decoding import FFMPEG, measure, measure_ffmpeg, warm_up_video
-from pipeline.decode import BACKENDS
+from pipeline.decoding.video_reader import BACKENDS
+from pipeline.diagnostics.bench_decoding import FFMPEG, measure, measure_ffmpeg, warm_up_video
 
 EVERY = (1, 15)
 """Of how many frames one is asked for as RGB."""

@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import Extractor, takes_planes
 from models.extractors.registry import EXTRACTORS
-from pipeline.clips import VideoSampling, Window
-from pipeline.decoder import ChildDecoder, DecodeEnd, Event, FrameEvent, WindowEvent
-from pipeline.extract import Variant, rows_of
-from pipeline.lanes import Lanes
+from pipeline.compute.cpu_executor import Lanes
+from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, Event, FrameEvent, WindowEvent
+from pipeline.extraction.process_shard import process_video
+from pipeline.extraction.variant import Variant, rows_of
 from pipeline.media.media_file import Media
-from pipeline.process import process_video
+from pipeline.sampling.planners import VideoSampling, Window
 
 Fed = Sequence[tuple[Variant, Extractor]]
 Work = tuple[Extractor, list[Window], dict[int, Any]]

@@ -17,7 +17,7 @@ from models.extractors.base.precision import allowed, numerics_of
 from models.extractors.golden.golden_outputs import window_frames
 from models.extractors.golden.output_error import drifts
 from models.extractors.registry import EXTRACTORS
-from pipeline.decode import Decoding
+from pipeline.decoding.video_reader import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 
 ARRAYS: dict[str, tuple[str, ...]] = {

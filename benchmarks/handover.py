@@ -25,10 +25,10 @@ import cv2
 import imageio_ffmpeg
 
 from models.extractors.base.sampling import ConsecutiveFrames, FramesAtRate, Sampling
-from pipeline.clips import InPlanes, VideoSampling
-from pipeline.decode import Decoding
-from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent, PlanesEvent
+from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, FrameEvent, PlanesEvent
+from pipeline.decoding.video_reader import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.sampling.planners import InPlanes, VideoSampling
 
 
 def ffmpeg_null(video: Path, *form: str) -> float:

@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.weights.published import WEIGHTS, Weights
-from pipeline import forecast_command
-from pipeline.bench import command as bench
-from pipeline.cli import rebase
+from pipeline.cli import bench, rebase
+from pipeline.cli import forecast as forecast_command
 from pipeline.cli.arguments import local_folder
-from pipeline.doctor import Level, examine_machine
-from pipeline.download.source import YOUTUBE, SourceSettings
-from pipeline.weights import WeightsFolder, listed, names_in
+from pipeline.diagnostics.doctor import Level, examine_machine
+from pipeline.download.access.source import YOUTUBE, SourceSettings
+from pipeline.weights.weights_folder import WeightsFolder, listed, names_in
 from storage.base.errors import HighlightsError, IntegrityError, SettingsError
 from storage.commands import run_and_exit
 
 if TYPE_CHECKING:
-    from pipeline.verify import Comparison
+    from pipeline.diagnostics.verify import Comparison
 
 FIT, UNFIT, WRONG_USE = 0, 1, 2
 _MEGABYTE = 1_000_000
@@ -117,7 +116,7 @@ class _Progress:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from pipeline import verify  # networks and decoders take seconds to import
+    from pipeline.diagnostics import verify
 
     reader = verify.reader_of(options.folder)
     if options.against is not None:

@@ -16,9 +16,9 @@ from typing import Any
 
 import luigi
 
-from pipeline.catalogs.table import CATALOGS
-from pipeline.doctor import fatal_before_a_run
-from pipeline.process import ShardJob
+from pipeline.datasets.registry import CATALOGS
+from pipeline.diagnostics.doctor import fatal_before_a_run
+from pipeline.extraction.process_shard import ShardJob
 from storage.base.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
 from storage.base.fingerprint import readable
 from storage.base.paths import Layout

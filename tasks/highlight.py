@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import luigi
 
 from models.extractors.base.contract import random_seed
-from pipeline.described import variant_of
-from pipeline.extract import Variant, resolve_device
+from pipeline.extraction.variant import Variant, resolve_device
+from pipeline.extraction.variant_from_settings import variant_of
 from pipeline.media.media_file import SUFFIXES, digest
 from pipeline.media.reel import check_place, cut_reel
-from pipeline.weights import WeightsFolder
+from pipeline.weights.weights_folder import WeightsFolder
 from storage.base.errors import SettingsError
 from storage.base.fingerprint import fingerprint
 from storage.base.paths import Layout

@@ -10,10 +10,10 @@ from typing import Any
 
 import luigi
 
-from pipeline.catalogs.archive import list_folder, pack_folder
-from pipeline.catalogs.source import read_source
-from pipeline.catalogs.survey import DROPPED, Survey, example, write_oddities
-from pipeline.catalogs.table import Published, catalog_spec
+from pipeline.datasets.parsing.annotation_files import read_source
+from pipeline.datasets.parsing.archive import list_folder, pack_folder
+from pipeline.datasets.parsing.parsed_dataset import DROPPED, Survey, example, write_oddities
+from pipeline.datasets.registry import Published, catalog_spec
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.fingerprint import readable
 from storage.base.records import JSON

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.extractors.base.contract import random_seed
-from pipeline.extract import Variant
+from pipeline.extraction.variant import Variant
 from storage.base.errors import IntegrityError
 from storage.base.fingerprint import readable
 from storage.base.records import JSON

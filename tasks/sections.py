@@ -14,7 +14,7 @@ from typing import Any
 import luigi
 
 from models.extractors.registry import EXTRACTORS
-from pipeline.catalogs.table import CATALOGS
+from pipeline.datasets.registry import CATALOGS
 
 
 class CommaList(luigi.Parameter[tuple[str, ...]]):

@@ -21,14 +21,14 @@ from luigi.task_register import Register
 
 from models.extractors.base.contract import random_seed
 from models.extractors.registry import extractor
-from pipeline.catalogs.category_sample import write_category_sample
-from pipeline.catalogs.sample import LARGE, SMALL, Progress, write_sample
-from pipeline.catalogs.table import CATALOGS
-from pipeline.decode import BACKENDS
-from pipeline.download.source import SourceSettings
-from pipeline.extract import Variant
+from pipeline.datasets.registry import CATALOGS
+from pipeline.decoding.video_reader import BACKENDS
+from pipeline.download.access.source import SourceSettings
+from pipeline.extraction.variant import Variant
 from pipeline.media.probe import DecodeLimits
-from pipeline.weights import WeightsFolder
+from pipeline.synthetic.category_videos import write_category_sample
+from pipeline.synthetic.user_videos import LARGE, SMALL, Progress, write_sample
+from pipeline.weights.weights_folder import WeightsFolder
 from storage.base.errors import SettingsError
 from storage.base.paths import VARIANT_NAME, Layout, folder_faults
 from storage.catalog.catalog import Catalog

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from pipeline.abreast import suggested
-from pipeline.decoder import ChildDecoder, Decoder
+from pipeline.decoding.decoder import ChildDecoder, Decoder
+from pipeline.diagnostics.self_test import prove
+from pipeline.download.access.rate_limiter import Gate
 from pipeline.download.fetch import fetch
-from pipeline.download.rate_limiter import Gate
-from pipeline.extract import resolve_device
-from pipeline.process import ShardJob, process_shard
-from pipeline.proof import prove
-from pipeline.times import OF_SHARD, Times, keep
+from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.timing import OF_SHARD, Times, keep
+from pipeline.extraction.variant import resolve_device
+from pipeline.extraction.video_threads import suggested
 from storage.base.video_status import Verdict
 from storage.catalog.catalog import Catalog
 from storage.files.file_lock import lease

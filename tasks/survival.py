@@ -1,13 +1,13 @@
 """The survival report of a whole catalog: from verdicts to `report/survival.json`, dated, and lines for a person.
 
-The only artefact that holds a date. What is counted, and how, lies in `pipeline.survival`.
+The only artefact that holds a date. What is counted, and how, lies in `pipeline.diagnostics.availability`.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pipeline.survival import report, survival
+from pipeline.diagnostics.availability import report, survival
 from storage.base.fingerprint import readable
 from storage.base.video_status import DONE, Verdict
 from storage.catalog.catalog import Catalog

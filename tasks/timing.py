@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.times import BESIDE, LEADING, OF_SHARD, added, read, with_other
+from pipeline.extraction.timing import BESIDE, LEADING, OF_SHARD, added, read, with_other
 from storage.base.fingerprint import readable
 from storage.base.paths import Layout
 from storage.files.atomic_write import publish

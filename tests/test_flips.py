@@ -19,11 +19,11 @@ import pytest
 import torch
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
-from pipeline.decoder import InlineDecoder
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.download.access.source import SourceSettings
 from pipeline.download.fetch import fetch
-from pipeline.download.source import SourceSettings
+from pipeline.extraction.process_shard import ShardJob, process_shard, process_video
 from pipeline.media.media_file import Media
-from pipeline.process import ShardJob, process_shard, process_video
 from storage.base.errors import HighlightsError
 from storage.base.paths import Layout
 from storage.base.records import Annotation, Group, Link, User, Video

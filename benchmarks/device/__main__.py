@@ -32,7 +32,7 @@ from benchmarks.device.processes import tell_processes
 from benchmarks.device.report import Report
 from benchmarks.device.speed import Speed, tell_benchmark_mode, tell_kernels, tell_phd2, tell_speed
 from models.extractors.base.precision import is_gpu
-from pipeline.processors import processor_kind
+from pipeline.compute.processor_kind import processor_kind
 
 
 def main() -> None:

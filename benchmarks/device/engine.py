@@ -20,16 +20,16 @@ from benchmarks.engine import Stubbed
 from models.extractors.base.contract import Extractor, Frame
 from models.extractors.base.precision import is_gpu
 from models.extractors.registry import EXTRACTORS
-from pipeline import process
-from pipeline.clips import VideoSampling
-from pipeline.decode import Decoding
-from pipeline.decoder import ChildDecoder, FrameEvent, PlanesEvent
-from pipeline.extract import TrackBuilder, Variant
-from pipeline.lanes import Work
+from pipeline.compute.cpu_executor import Work
+from pipeline.decoding.decoder import ChildDecoder, FrameEvent, PlanesEvent
+from pipeline.decoding.video_reader import Decoding
+from pipeline.extraction import process_shard as process
+from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.timing import Times
+from pipeline.extraction.variant import TrackBuilder, Variant
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DEFAULT_LIMITS
-from pipeline.process import ShardJob, process_shard
-from pipeline.times import Times
+from pipeline.sampling.planners import VideoSampling
 from storage.base.paths import Layout
 
 PHD2_SECONDS = 36.76e6

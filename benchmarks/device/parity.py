@@ -14,7 +14,7 @@ from models.extractors.base.contract import Frame
 from models.extractors.base.precision import Numerics, allowed
 from models.extractors.golden.output_error import drifts, matches
 from models.extractors.registry import EXTRACTORS
-from pipeline.lanes import Lanes, Work
+from pipeline.compute.cpu_executor import Lanes, Work
 
 
 def on_cpu(name: str, windows: Sequence[Sequence[Frame]], **others: Any) -> dict[str, list[Any]]:

@@ -14,7 +14,7 @@ from models.extractors.base.contract import Extractor, ExtractorSpec, Frame
 from models.extractors.base.precision import is_gpu
 from models.extractors.golden.golden_outputs import window_frames
 from models.extractors.registry import EXTRACTORS
-from pipeline.decode import Decoding
+from pipeline.decoding.video_reader import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 
 NETWORKS = ("c3d", "yolov5", "tased", "keypoint_rcnn")

@@ -20,7 +20,7 @@ from pipeline import PROJECT_ROOT
 from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.child_processes.hang_watch import Allowed, Hung
 from pipeline.child_processes.run_to_end import run_to_end
-from pipeline.download.video_folder import files_in
+from pipeline.download.folder.video_folder import files_in
 from pipeline.media.media_file import read_record
 from storage.base.errors import SystemicFault
 from storage.base.paths import Layout, VariantLayout
@@ -105,7 +105,7 @@ def start_of(path: Path) -> Fraction:
 
     Raises SystemicFault if the file, whose rows are there, cannot be opened now.
     """
-    command = [sys.executable, "-m", "pipeline.media.clock", str(path.absolute())]
+    command = [sys.executable, "-m", "pipeline.media.container.clock", str(path.absolute())]
     try:
         status, output = run_to_end(command, PROJECT_ROOT, Allowed(LOOK_SECONDS, LOOK_SECONDS))
     except (OSError, Hung) as error:

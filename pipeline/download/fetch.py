@@ -9,11 +9,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.download.from_folder import from_folder
-from pipeline.download.rate_limiter import Way
-from pipeline.download.source import FOLDER, YOUTUBE, SourceSettings
+from pipeline.download.access.rate_limiter import Way
+from pipeline.download.access.source import FOLDER, YOUTUBE, SourceSettings
+from pipeline.download.folder.from_folder import from_folder
+from pipeline.download.folder.video_folder import file_names, video_folder
 from pipeline.download.text_answer import after_text
-from pipeline.download.video_folder import file_names, video_folder
 from pipeline.download.ytdlp import Arrived, from_site
 from pipeline.media.media_file import (
     Media,

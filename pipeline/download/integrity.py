@@ -16,8 +16,8 @@ from pipeline import PROJECT_ROOT
 from pipeline.child_processes.exit_status import ended_by_order, in_words
 from pipeline.child_processes.hang_watch import Allowed, Hung
 from pipeline.child_processes.run_to_end import run_to_end
-from pipeline.media.packet_counts import Count
-from pipeline.media.truncation import missing
+from pipeline.media.container.packet_counts import Count
+from pipeline.media.container.truncation import missing
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.video_status import failed
 
@@ -75,8 +75,8 @@ def _too_short(who: str, there_seconds: float, seconds: float | None, least_tole
 
 
 def counted_in_child(video_id: str, path: Path) -> Count:
-    """What `pipeline.media.packet_counts` counts. Raises VideoError (hang, crash), SystemicFault."""
-    command = [sys.executable, "-m", "pipeline.media.packet_counts", str(path.absolute())]
+    """What `pipeline.media.container.packet_counts` counts. Raises VideoError (hang, crash), SystemicFault."""
+    command = [sys.executable, "-m", "pipeline.media.container.packet_counts", str(path.absolute())]
     try:
         status, output = run_to_end(command, PROJECT_ROOT, Allowed(COUNT_SECONDS, COUNT_SECONDS))
     except Hung as hung:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline.media.container_formats import CONTAINERS
+from pipeline.media.container.container_formats import CONTAINERS
 from pipeline.media.media_file import MediaRecord, read_record
 from storage.base.errors import IntegrityError
 from storage.base.records import JSON

@@ -20,15 +20,15 @@ import yt_dlp
 from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import YoutubeDLError
 
-from pipeline.download.bounded_http import TooLarge
-from pipeline.download.connectivity import unreachable
-from pipeline.download.cookies import jar
+from pipeline.download.access.connectivity import unreachable
+from pipeline.download.access.cookies import jar
+from pipeline.download.access.rate_limiter import OpenWay, Way
+from pipeline.download.access.source import SourceSettings
 from pipeline.download.error_mapping import causes, detail, local_fault, reason_of, reason_of_text, retry_after_seconds
+from pipeline.download.http.bounded_http import TooLarge
+from pipeline.download.http.transfer import Limits, Transfer, Want
 from pipeline.download.integrity import examine
-from pipeline.download.rate_limiter import OpenWay, Way
-from pipeline.download.source import SourceSettings
 from pipeline.download.text_answer import text_in
-from pipeline.download.transfer import Limits, Transfer, Want
 from pipeline.download.ytdlp_network import asked, bound
 from pipeline.media.media_file import accepted_suffix, digest
 from storage.base.errors import SystemicFault, VideoError

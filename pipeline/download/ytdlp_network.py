@@ -1,7 +1,7 @@
 """yt-dlp's own way to ask over HTTP, with cookies, proxies and SOCKS, whose answers end: see `bounded_http`.
 
 yt-dlp unpacks bodies whole in memory and waits for each byte anew. Everything it asks for passes here: a site's pages
-within a limit of their own, media files by the limits of `pipeline.download.transfer`.
+within a limit of their own, media files by the limits of `pipeline.download.http.transfer`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from yt_dlp.networking import Request
 from yt_dlp.networking._urllib import HTTPHandler, ProxyHandler, RedirectHandler, UrllibRH
 from yt_dlp.networking.exceptions import HTTPError
 
-from pipeline.download.bounded_http import ANSWER_SILENCES, Body, BoundedConnections, Deadline, UnreadRedirects
-from pipeline.download.transfer import RANGE_REFUSED, RangeRefused, Response
+from pipeline.download.http.bounded_http import ANSWER_SILENCES, Body, BoundedConnections, Deadline, UnreadRedirects
+from pipeline.download.http.transfer import RANGE_REFUSED, RangeRefused, Response
 from storage.base.errors import SystemicFault
 
 PAGE_BYTES = 64_000_000

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.media.container_formats import described, suffix_for
-from pipeline.media.encryption import encryption
+from pipeline.media.container.container_formats import described, suffix_for
+from pipeline.media.container.encryption import encryption
 from storage.base.errors import IntegrityError, VideoError
 from storage.base.records import JSON
 from storage.base.video_status import REASONS, TAXONOMY_VERSION, State, Verdict, failed

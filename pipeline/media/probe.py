@@ -18,13 +18,13 @@ import av.video.frame
 import av.video.stream
 from av.sidedata.sidedata import SideData
 
-from pipeline.media.clock import Clock, container_start
-from pipeline.media.container_formats import CONTAINERS, sniff
-from pipeline.media.lengths import Declared, declared
-from pipeline.media.packets import JUMPING_CONTAINERS, Tally, av_frames
-from pipeline.media.picture_facts import PictureFacts, picture_facts
-from pipeline.media.streams import OtherStream, choose_stream, open_container, other_streams
-from pipeline.media.truncation import missing
+from pipeline.media.container.clock import Clock, container_start
+from pipeline.media.container.container_formats import CONTAINERS, sniff
+from pipeline.media.container.lengths import Declared, declared
+from pipeline.media.container.packets import JUMPING_CONTAINERS, Tally, av_frames
+from pipeline.media.container.picture_facts import PictureFacts, picture_facts
+from pipeline.media.container.streams import OtherStream, choose_stream, open_container, other_streams
+from pipeline.media.container.truncation import missing
 from storage.base.errors import VideoError
 from storage.base.video_status import failed
 
@@ -65,7 +65,7 @@ class Probe:
     """What a file says about itself. Values named `header_...` are claims, never used to compute a time of a row."""
 
     container: str
-    """A key of `pipeline.media.container_formats.CONTAINERS`."""
+    """A key of `pipeline.media.container.container_formats.CONTAINERS`."""
     codec: str
     stream_index: int
     width: int

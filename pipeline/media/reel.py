@@ -17,10 +17,10 @@ import av.error
 import ffmpeg
 import imageio_ffmpeg
 
-from pipeline.media.clock import container_start
-from pipeline.media.container_formats import sniff
-from pipeline.media.packet_counts import count
-from pipeline.media.streams import choose_stream, open_container
+from pipeline.media.container.clock import container_start
+from pipeline.media.container.container_formats import sniff
+from pipeline.media.container.packet_counts import count
+from pipeline.media.container.streams import choose_stream, open_container
 from storage.base.errors import SettingsError, SystemicFault, VideoError
 from storage.base.video_status import failed
 from storage.files.atomic_write import adopt, temporary_beside

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from pipeline.download.outdated import outdated
+from pipeline.download.folder.outdated import outdated
 from storage.base.errors import LeaseHeld
 from storage.features.commit import request_retry
 from storage.features.manifest_index import summary

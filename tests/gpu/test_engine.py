@@ -21,14 +21,14 @@ from models.extractors.base.precision import DRIFTS, Drift, Numerics
 from models.extractors.golden import golden_outputs as golden
 from models.extractors.golden.output_error import drifts
 from models.extractors.registry import EXTRACTORS
-from pipeline.batches import Batches, remembered
-from pipeline.decode import Decoding
-from pipeline.decoder import ChildDecoder
-from pipeline.extract import Variant
-from pipeline.lanes import Work
+from pipeline.compute.cpu_executor import Work
+from pipeline.compute.gpu_batcher import Batches, remembered
+from pipeline.decoding.decoder import ChildDecoder
+from pipeline.decoding.video_reader import Decoding
+from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DEFAULT_LIMITS
-from pipeline.process import ShardJob, process_shard
 from storage.base.paths import Layout
 from storage.features.store import FeatureStore
 from tests.gpu.test_nvdec import FRAMES, encoded

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decode import Decoding
-from pipeline.decoder import ChildDecoder, DecodeEnd, FrameEvent, InlineDecoder
+from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, FrameEvent, InlineDecoder
+from pipeline.decoding.video_reader import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 from storage.base.errors import SystemicFault
 

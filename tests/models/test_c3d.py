@@ -27,7 +27,7 @@ from models.extractors.c3d.network import C3D, LAYOUTS, initialise
 from models.extractors.c3d.settings import ARRAYS, C3DSettings
 from models.extractors.registry import extractor
 from models.weights.key_mapping import load_layouts
-from pipeline.decode import Decoding
+from pipeline.decoding.video_reader import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_c3d
 from tests.models.goldens.reference import ask, checkout, relative_error

@@ -15,7 +15,7 @@ from models.extractors.c3d.mean_volume import SHAPE, load_mean
 from models.extractors.c3d.network import C3D
 from models.extractors.c3d.settings import C3DSettings
 from models.extractors.c3d.spec import SPEC
-from pipeline.extract import Variant
+from pipeline.extraction.variant import Variant
 from tests.models.goldens import formula
 
 

@@ -22,7 +22,7 @@ from models.extractors.golden import golden_outputs as golden
 from models.extractors.golden.output_error import drifts
 from models.extractors.registry import EXTRACTORS
 from models.extractors.yolov5.boxes import letterbox, letterbox_on_device
-from pipeline.decode import Decoding
+from pipeline.decoding.video_reader import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 
 

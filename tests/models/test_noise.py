@@ -30,7 +30,7 @@ from models.extractors.registry import EXTRACTORS
 from models.extractors.tased.extractor import TasedExtractor
 from models.extractors.tased.network import TasedNet
 from models.extractors.tased.settings import TasedSettings
-from pipeline.decode import Decoding
+from pipeline.decoding.video_reader import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_tased
 from tests.models.noise import in_every_layer

@@ -10,7 +10,7 @@ from models.extractors.base.precision import DRIFTS, PARITY, Drift, Numerics, al
 from models.extractors.registry import EXTRACTORS
 from models.extractors.tased.settings import TasedSettings
 from models.extractors.yolov5.settings import YOLOv5Settings
-from pipeline.extract import Variant
+from pipeline.extraction.variant import Variant
 
 BOTH = Numerics(precision="bf16", resize="fast")
 

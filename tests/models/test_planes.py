@@ -21,8 +21,8 @@ from models.extractors.tased import spec as tased
 from models.extractors.tased.settings import TasedSettings
 from models.extractors.yolov5 import spec as yolov5
 from models.extractors.yolov5.settings import YOLOv5Settings
-from pipeline.backends.pyav import Converter, Planar
-from pipeline.decode import Decoding
+from pipeline.decoding.backends.pyav import Converter, Planar
+from pipeline.decoding.video_reader import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 
 AS_STORED = (1, 0, 0, 1)

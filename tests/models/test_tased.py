@@ -29,12 +29,12 @@ from models.extractors.tased.network import TasedNet
 from models.extractors.tased.settings import TasedSettings
 from models.extractors.tased.spec import SPEC
 from models.extractors.tased.weights import initialise, load_weights
-from pipeline.decode import Decoding
-from pipeline.decoder import InlineDecoder
-from pipeline.extract import Variant
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.video_reader import Decoding
+from pipeline.extraction.process_shard import process_video
+from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DEFAULT_LIMITS
-from pipeline.process import process_video
 from tests.models.goldens import formula, make_tased
 from tests.models.goldens.reference import ask, checkout, relative_error
 

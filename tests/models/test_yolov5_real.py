@@ -26,7 +26,7 @@ from models.extractors.yolov5.settings import YOLOv5Settings
 from models.weights.file_formats import read_checkpoint
 from models.weights.loading import to_tensor
 from models.weights.state_dict import Checkpoint
-from pipeline.weights import WeightsFolder, file_sha256, ready
+from pipeline.weights.weights_folder import WeightsFolder, file_sha256, ready
 from storage.base.errors import UntrustedFile
 
 NAME, PERSON = "v6.0/yolov5n.pt", 0

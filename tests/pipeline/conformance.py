@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.backends import decord, torchcodec
-from pipeline.decode import BACKENDS, Decoding, Summary
+from pipeline.decoding.backends import decord, torchcodec
+from pipeline.decoding.video_reader import BACKENDS, Decoding, Summary
 from pipeline.media.probe import DEFAULT_LIMITS
 from storage.base.errors import SystemicFault, VideoError
 from tests.pipeline.cases import CASES, make

@@ -18,12 +18,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pipeline.decoder import InlineDecoder
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.diagnostics.availability import report, survival
+from pipeline.download.access.source import SourceSettings
 from pipeline.download.fetch import fetch, verify_media
-from pipeline.download.source import SourceSettings
+from pipeline.extraction.process_shard import ShardJob, process_shard
 from pipeline.media.media_file import Media, read_record
-from pipeline.process import ShardJob, process_shard
-from pipeline.survival import report, survival
 from storage.base.errors import DiskFull, HighlightsError
 from storage.base.fingerprint import readable
 from storage.base.records import Video

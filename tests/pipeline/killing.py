@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
-from pipeline.decoder import InlineDecoder
+from pipeline.decoding.decoder import InlineDecoder
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.process import ShardJob, process_shard
-from pipeline.provenance import code_version, library_versions
+from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.provenance import code_version, library_versions
 from storage.base.errors import IntegrityError
 from storage.base.paths import Layout
 from storage.base.video_status import State

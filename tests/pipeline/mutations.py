@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoder import ChildDecoder
+from pipeline.decoding.decoder import ChildDecoder
+from pipeline.extraction.process_shard import ShardJob, process_shard
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DecodeLimits
-from pipeline.process import ShardJob, process_shard
 from storage.base.paths import Layout
 from storage.base.video_status import State, Verdict
 from storage.features.commit import Entry

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
-from pipeline import process
-from pipeline.batches import Batches
-from pipeline.clips import VideoSampling
-from pipeline.decoder import ChildDecoder, Decoder, Event, InlineDecoder
+from pipeline.compute.gpu_batcher import Batches
+from pipeline.decoding.decoder import ChildDecoder, Decoder, Event, InlineDecoder
+from pipeline.extraction import process_shard as process
+from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.timing import OF_SHARD, Times
 from pipeline.media.media_file import Media
-from pipeline.process import ShardJob, process_shard
-from pipeline.times import OF_SHARD, Times
+from pipeline.sampling.planners import VideoSampling
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout
 from storage.base.video_status import Verdict, failed

@@ -11,7 +11,7 @@ import pytest
 from pipeline.child_processes import run_to_end
 from pipeline.download import integrity as accept
 from pipeline.download.integrity import examine
-from pipeline.media.truncation import missing
+from pipeline.media.container.truncation import missing
 from storage.base.errors import VideoError
 from tests.pipeline.test_media import MUXERS
 from tests.pipeline.videos import FFMPEG, ffmpeg
@@ -99,7 +99,7 @@ def test_what_ffmpeg_says_of_the_held_example_is_what_is_counted(videos: dict[st
 
 def test_counting_starts_without_numpy() -> None:
     """A child is started for each download: half of what a start took was numpy."""
-    code = "import sys, pipeline.media.packet_counts; sys.exit('numpy' in sys.modules)"
+    code = "import sys, pipeline.media.container.packet_counts; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

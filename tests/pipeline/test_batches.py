@@ -13,9 +13,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline import batches
-from pipeline.batches import BACKLOG, LANES, Batches, remembered
-from pipeline.lanes import Rows, Work
+from pipeline.compute import gpu_batcher as batches
+from pipeline.compute.cpu_executor import Rows, Work
+from pipeline.compute.gpu_batcher import BACKLOG, LANES, Batches, remembered
 from storage.base.errors import SystemicFault
 
 

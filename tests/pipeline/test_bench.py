@@ -11,9 +11,9 @@ import pytest
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate
 from models.extractors.registry import EXTRACTORS
 from pipeline.__main__ import main
-from pipeline.bench.command import Found, advice
-from pipeline.bench.decoding import BackendFailed, decode_all, measure, warm_up_video
-from pipeline.bench.networks import offered, windows_per_second
+from pipeline.cli.bench import Found, advice
+from pipeline.diagnostics.bench_decoding import BackendFailed, decode_all, measure, warm_up_video
+from pipeline.diagnostics.bench_networks import offered, windows_per_second
 
 
 @pytest.fixture(scope="module")

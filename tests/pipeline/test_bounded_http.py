@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.catalogs.source import read_source
-from pipeline.download import http
+from pipeline.datasets.parsing.annotation_files import read_source
+from pipeline.download.access.rate_limiter import OpenWay
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.download.http import fetch_file
-from pipeline.download.rate_limiter import OpenWay
+from pipeline.download.http import files as http
+from pipeline.download.http.files import fetch_file
 from storage.base.errors import SettingsError, SystemicFault, VideoError
 from storage.base.paths import Layout
 from tests.conftest import REPOSITORY
@@ -140,7 +140,7 @@ def test_a_failing_server_is_given_the_time_it_asks_for(
 GREEDY = """
 import resource, sys
 from pathlib import Path
-from pipeline.download import http
+from pipeline.download.http import files as http
 from pipeline.download.fetch import SourceSettings, fetch
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout

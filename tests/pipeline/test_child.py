@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames
-from pipeline import wire
-from pipeline.child import MAX_SLOTS, Ring
-from pipeline.crew import MIN_SLOTS, RING_BYTES, anonymous_memory
+from pipeline.decoding.worker import messages as wire
+from pipeline.decoding.worker.worker_main import MAX_SLOTS, Ring
+from pipeline.decoding.worker.worker_process import MIN_SLOTS, RING_BYTES, anonymous_memory
 from pipeline.media.probe import DecodeLimits
 from tests.pipeline.videos import coded_video
 
@@ -23,13 +23,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_a_child_imports_no_torch() -> None:
-    code = "import sys, pipeline.child; print(sorted({'torch', 'cv2', 'h5py', 'yt_dlp', 'luigi'} & set(sys.modules)))"
+    code = "import sys, pipeline.decoding.worker.worker_main; print(sorted({'torch', 'cv2', 'h5py', 'yt_dlp', 'luigi'} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, check=True, text=True)
     assert told.stdout.strip() == "[]"
 
 
 def start(ring_fd: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pipeline.child", str(ring_fd), "1000000000", "0"]
+    command = [sys.executable, "-m", "pipeline.decoding.worker.worker_main", str(ring_fd), "1000000000", "0"]
     pipe = subprocess.PIPE
     return subprocess.Popen(
         command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, pass_fds=(ring_fd,)

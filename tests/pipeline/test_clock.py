@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.decode import Decoding
-from pipeline.decoder import InlineDecoder, PlacementEvent, WindowEvent
+from pipeline.decoding.decoder import InlineDecoder, PlacementEvent, WindowEvent
+from pipeline.decoding.video_reader import Decoding
 from pipeline.download.integrity import examine
-from pipeline.media.clock import Clock
+from pipeline.media.container.clock import Clock
 from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
 from pipeline.media.reel import cut_reel
-from pipeline.segments import SegmentsOfVideo
+from pipeline.sampling.segment_alignment import SegmentsOfVideo
 from tests.pipeline.conformance import ON_PROCESSORS, by_backend, by_ffmpeg, need
 from tests.pipeline.videos import FFMPEG, coded_video, ffmpeg, read_code
 

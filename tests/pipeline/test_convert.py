@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from models.weights.loading import load_converted
-from pipeline import convert
-from pipeline.convert import Pin, converted, facts_file, facts_of
+from pipeline.weights import conversion as convert
+from pipeline.weights.conversion import Pin, converted, facts_file, facts_of
 from storage.base.errors import IntegrityError, SystemicFault, UntrustedFile
 from tests.models import official
 from tests.models.payloads import by_hand, calls, wrapped

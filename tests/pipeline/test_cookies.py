@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download.cookies import Jar, cookie_faults, cookie_values, jar
+from pipeline.download.access.cookies import Jar, cookie_faults, cookie_values, jar
 from storage.base.errors import SystemicFault
 
 GOOD = (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.coverage import MAX_SHARING, picture_times, spread_times
-from pipeline.decode import Decoding, Summary
+from pipeline.decoding.frame_timing import MAX_SHARING, picture_times, spread_times
+from pipeline.decoding.video_reader import Decoding, Summary
 from pipeline.media.probe import DEFAULT_LIMITS
 from tests.pipeline.videos import ffmpeg
 

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from models.extractors.base.contract import Frame
-from pipeline.backends.frame import DecodedFrame
-from pipeline.backends.pyav import turn_upright
-from pipeline.decode import BACKENDS, Decoding, Summary, backend_named
-from pipeline.media.packets import Tally
+from pipeline.decoding.backends.frame import DecodedFrame
+from pipeline.decoding.backends.pyav import turn_upright
+from pipeline.decoding.video_reader import BACKENDS, Decoding, Summary, backend_named
+from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
 from storage.base.errors import VideoError
 from tests.pipeline.videos import cli_frames, coded_frame, coded_video, encode, ffmpeg, read_code

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
-from pipeline.clips import Window
-from pipeline.crew import Child, ChildLost
-from pipeline.decoder import ChildDecoder, DecodeEnd, Decoder, Event, FrameEvent, InlineDecoder, WindowEvent
+from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, Decoder, Event, FrameEvent, InlineDecoder, WindowEvent
+from pipeline.decoding.worker.worker_process import Child, ChildLost
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits
+from pipeline.sampling.planners import Window
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.video_status import State
 from tests.pipeline.videos import coded_video, encode, read_code
@@ -329,7 +329,7 @@ FORK = """
 import os, sys
 from pathlib import Path
 from models.extractors.base.contract import EveryFrame
-from pipeline.decoder import ChildDecoder
+from pipeline.decoding.decoder import ChildDecoder
 
 decoder, video = ChildDecoder(), Path(sys.argv[1])
 count = lambda: len(list(decoder.decode("v", video, [EveryFrame()])))
@@ -356,7 +356,7 @@ ORPHAN = """
 import os, sys, time
 from pathlib import Path
 from models.extractors.base.contract import EveryFrame
-from pipeline.decoder import ChildDecoder
+from pipeline.decoding.decoder import ChildDecoder
 
 decoder = ChildDecoder()
 events = decoder.decode("v", Path(sys.argv[1]), [EveryFrame()])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from models.extractors.registry import EXTRACTORS
-from pipeline.described import variant_of
-from pipeline.extract import Variant
+from pipeline.extraction.variant import Variant
+from pipeline.extraction.variant_from_settings import variant_of
 from storage.base.errors import SettingsError
 from storage.base.fingerprint import plain
 from storage.base.records import JSON

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import crew, doctor
-from pipeline.doctor import Level
-from pipeline.download.source import SourceSettings
+from pipeline.child_processes.sandbox import Layers
+from pipeline.decoding.worker import worker_process as crew
+from pipeline.diagnostics import doctor
+from pipeline.diagnostics.doctor import Level
+from pipeline.download.access.source import SourceSettings
 from pipeline.media.probe import DecodeLimits
-from pipeline.sandbox import Layers
 from tests.conftest import REPOSITORY
 
 Usage = namedtuple("Usage", "total used free")

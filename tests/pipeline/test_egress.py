@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download.rate_limiter import (
+from pipeline.download.access.rate_limiter import (
     BURST_TOKENS,
     LOOK_EVERY_SECONDS,
     MAX_SKEW_SECONDS,
@@ -20,7 +20,7 @@ from pipeline.download.rate_limiter import (
     admit,
     pause_seconds,
 )
-from pipeline.download.source import Pace
+from pipeline.download.access.source import Pace
 from storage.base.errors import SystemicFault
 from storage.files.process_identity import current
 

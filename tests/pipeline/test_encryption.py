@@ -8,8 +8,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from pipeline.media.container_formats import described, sniff
-from pipeline.media.encryption import encryption
+from pipeline.media.container.container_formats import described, sniff
+from pipeline.media.container.encryption import encryption
 
 PICTURE = ("-f", "lavfi", "-i", "color=size=64x48:rate=5:duration=1")
 SOUND = ("-f", "lavfi", "-i", "sine=duration=1")

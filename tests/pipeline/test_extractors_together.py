@@ -16,17 +16,17 @@ from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 from models.extractors.registry import EXTRACTORS
 from models.extractors.tased.settings import TasedSettings
 from models.extractors.yolov5.settings import YOLOv5Settings
-from pipeline import decode
-from pipeline.backends.frame import DecodedFrame
-from pipeline.backends.pyav import pyav_frames
-from pipeline.catalogs.sample import write_sample
-from pipeline.catalogs.sample_plan import SampleSize
-from pipeline.decoder import InlineDecoder
-from pipeline.extract import Variant
+from pipeline.decoding import video_reader as decode
+from pipeline.decoding.backends.frame import DecodedFrame
+from pipeline.decoding.backends.pyav import pyav_frames
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.variant import Variant
+from pipeline.media.container.packets import Tally
 from pipeline.media.media_file import Media
-from pipeline.media.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, Probe
-from pipeline.process import ShardJob, process_shard
+from pipeline.synthetic.user_videos import write_sample
+from pipeline.synthetic.user_videos_plan import SampleSize
 from storage.base.paths import Layout
 from storage.base.records import Annotation, Video
 from storage.catalog.catalog import Catalog

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.figures import FIGURES, MANNERS, QUIET_MANNERS, Film, Look, film, random_look
+from pipeline.synthetic.sprites import FIGURES, MANNERS, QUIET_MANNERS, Film, Look, film, random_look
 
 TIMES = np.arange(24) / 12
 SEED = 3

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.forecast import FILM, SURVIVORS, Estimate, Whole, extrapolate, sum_of
-from pipeline.forecast_command import Prices, _interval, told
-from pipeline.pilot import BUILDING, Floats, Pilot, find_pilot
-from pipeline.times import OF_SHARD, Times, keep
+from pipeline.cli.forecast import Prices, _interval, told
+from pipeline.diagnostics.forecast import FILM, SURVIVORS, Estimate, Whole, extrapolate, sum_of
+from pipeline.diagnostics.pilot import BUILDING, Floats, Pilot, find_pilot
+from pipeline.extraction.timing import OF_SHARD, Times, keep
 from storage.base.errors import LookupFailed
 from storage.base.paths import Layout
 from storage.base.records import Video

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame
 from models.extractors.base.sampling import EveryFrame, FramesAtRateWithHistory
-from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder
-from pipeline.extract import Variant
+from pipeline.decoding.decoder import ChildDecoder, Decoder, InlineDecoder
+from pipeline.extraction.process_shard import Outcome, process_video
+from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
-from pipeline.process import Outcome, process_video
 from tests.pipeline.tiny import TinySettings, tiny_variant
 from tests.pipeline.videos import coded_video, read_code
 

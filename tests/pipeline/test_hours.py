@@ -11,12 +11,12 @@ import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames
 from models.extractors.jpeg_frames import spec as frames_extractor
-from pipeline.clips import VideoSampling
-from pipeline.decoder import ChildDecoder, Event, WindowEvent
-from pipeline.extract import Variant
+from pipeline.decoding.decoder import ChildDecoder, Event, WindowEvent
+from pipeline.extraction.process_shard import built, process_video
+from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DecodeLimits
-from pipeline.process import built, process_video
+from pipeline.sampling.planners import VideoSampling
 from storage.base.video_status import DONE
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import ffmpeg

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoder import InlineDecoder
-from pipeline.lanes import BACKLOG, Lanes
+from pipeline.compute.cpu_executor import BACKLOG, Lanes
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.extraction.process_shard import process_video
 from pipeline.media.media_file import Media
-from pipeline.process import process_video
 from tests.pipeline.tiny import Tiny, tiny_variant
 from tests.pipeline.videos import coded_video
 

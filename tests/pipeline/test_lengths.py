@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.decode import Decoding, Summary
+from pipeline.decoding.video_reader import Decoding, Summary
 from pipeline.download.integrity import examine
-from pipeline.media.lengths import file_lacks
-from pipeline.media.packets import Tally
+from pipeline.media.container.lengths import file_lacks
+from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, probe
 from tests.pipeline.videos import ffmpeg
 

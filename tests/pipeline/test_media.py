@@ -8,7 +8,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from pipeline.media.container_formats import suffix_for
+from pipeline.media.container.container_formats import suffix_for
 from pipeline.media.media_file import KEPT_SUFFIXES
 
 MUXERS = {

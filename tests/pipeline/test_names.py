@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.download.access.rate_limiter import OpenWay
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.download.rate_limiter import OpenWay
 from pipeline.download.ytdlp import _client, _Notes, _transfer
 from storage.base.errors import VideoError
 from storage.base.paths import Layout

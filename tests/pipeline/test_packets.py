@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.backends.guarded import ReaderFailed, shown_packets
-from pipeline.coverage import picture_times
-from pipeline.decode import Decoding, Summary
-from pipeline.decoder import ChildDecoder, DecodeEnd, WindowEvent
+from pipeline.decoding.backends.fallback import ReaderFailed, shown_packets
+from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, WindowEvent
+from pipeline.decoding.frame_timing import picture_times
+from pipeline.decoding.video_reader import Decoding, Summary
 from pipeline.download.integrity import examine
-from pipeline.media.packets import Tally
+from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, probe
 from storage.base.errors import VideoError
 from tests.pipeline.conformance import by_ffmpeg

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.media.container_formats import sniff
+from pipeline.media.container.container_formats import sniff
 from pipeline.media.probe import DecodeLimits, probe
 from storage.base.errors import SystemicFault, VideoError
 from tests.pipeline.videos import coded_frame, coded_video, encode, ffmpeg

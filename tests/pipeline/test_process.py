@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory
-from pipeline.decoder import ChildDecoder, InlineDecoder
-from pipeline.extract import Variant
+from pipeline.decoding.decoder import ChildDecoder, InlineDecoder
+from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
-from pipeline.process import ShardJob, process_shard
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout
 from storage.base.video_status import Verdict, failed
@@ -214,7 +214,7 @@ def test_the_order_of_the_job_does_not_matter(tmp_path: Path, folder: Folder) ->
 
 def test_what_is_settled_is_let_go_before_libraries_look_for_leaks() -> None:
     """torchvision brings one that tells of hundreds, on the screen, of a run that left it all frozen."""
-    settled = "from pipeline.process import _settle; _settle(); print(gc.get_freeze_count() > 100_000)"
+    settled = "from pipeline.extraction.process_shard import _settle; _settle(); print(gc.get_freeze_count() > 100_000)"
     code = f"import gc, torchvision; {settled}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("True\n", "")

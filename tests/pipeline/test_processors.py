@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from models.extractors.registry import EXTRACTORS
-from pipeline import processors, proof
-from pipeline.extract import Variant
-from pipeline.processors import processor_kind
-from pipeline.provenance import provenance
+from pipeline.compute import processor_kind as processors
+from pipeline.compute.processor_kind import processor_kind
+from pipeline.diagnostics import self_test as proof
+from pipeline.extraction.provenance import provenance
+from pipeline.extraction.variant import Variant
 from storage.base.records import JSON
 from storage.features.manifest import PROCESSORS
 

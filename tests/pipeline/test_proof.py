@@ -12,8 +12,8 @@ import pytest
 from models.extractors.base.contract import ExtractorSpec, Frame
 from models.extractors.jpeg_frames import spec as frames
 from models.extractors.jpeg_frames.spec import JpegFrames
-from pipeline import proof
-from pipeline.proof import prove
+from pipeline.diagnostics import self_test as proof
+from pipeline.diagnostics.self_test import prove
 from storage.base.errors import SystemicFault
 
 

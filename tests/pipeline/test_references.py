@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoder import ChildDecoder, Decoder, FrameEvent, InlineDecoder
+from pipeline.decoding.decoder import ChildDecoder, Decoder, FrameEvent, InlineDecoder
 from storage.base.errors import VideoError
 from tests.pipeline.conformance import ON_PROCESSORS, need
 from tests.pipeline.videos import encode, ffmpeg

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoder import InlineDecoder
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.download.access.source import SourceSettings
 from pipeline.download.fetch import fetch
-from pipeline.download.source import SourceSettings
+from pipeline.extraction.process_shard import ShardJob, process_shard
 from pipeline.media.media_file import Media
-from pipeline.process import ShardJob, process_shard
 from storage.__main__ import main
 from storage.base.errors import SystemicFault
 from storage.base.paths import Layout

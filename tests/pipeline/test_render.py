@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.render import SLOWING, STEADY, FrameClock, encode, turn
+from pipeline.synthetic.encoder import SLOWING, STEADY, FrameClock, encode, turn
 from storage.base.errors import SystemicFault
 from tests.pipeline.videos import cli_frames
 

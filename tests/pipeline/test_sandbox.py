@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoder import ChildDecoder, DecodeEnd, WindowEvent
+from pipeline.child_processes.resource_monitor import LAST_WORDS_BYTES, TooMuchMemory, Vitals
+from pipeline.child_processes.sandbox import Layers
+from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, WindowEvent
 from pipeline.media.probe import DecodeLimits
-from pipeline.sandbox import Layers
-from pipeline.vitals import LAST_WORDS_BYTES, TooMuchMemory, Vitals
 from storage.base.errors import VideoError
 from storage.base.video_status import State
 from tests.pipeline.videos import coded_video
@@ -31,7 +31,7 @@ LIMITS = DecodeLimits(stall_seconds=3, max_memory_bytes=400_000_000)
 ATTEMPTS = """
 import ctypes, json, resource, socket, sys
 from pathlib import Path
-from pipeline import sandbox
+from pipeline.child_processes import sandbox
 
 layers = sandbox.enter(300_000_000, None)
 
@@ -64,9 +64,9 @@ print(json.dumps({
 
 MISBEHAVIOUR = """
 import ctypes, os, signal, sys, threading, time
-import pipeline.decode
+import pipeline.decoding.video_reader
 
-real = pipeline.decode.BACKENDS["pyav"]
+real = pipeline.decoding.video_reader.BACKENDS["pyav"]
 
 def hold_the_lock():
     ctypes.PyDLL(None).sleep(60)
@@ -106,7 +106,7 @@ def odd(path, probed, tally):
         if path.stem == "slow":
             time.sleep(0.05)
 
-pipeline.decode.BACKENDS["pyav"] = odd
+pipeline.decoding.video_reader.BACKENDS["pyav"] = odd
 """
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.scenes import KINDS, draw, random_style
+from pipeline.synthetic.scenes import KINDS, draw, random_style
 
 TIMES = np.arange(0, 2, 0.1)
 SEED = 5

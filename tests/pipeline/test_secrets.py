@@ -17,7 +17,7 @@ CHILD = """
 import faulthandler, logging, sys, traceback
 from pathlib import Path
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.download.rate_limiter import Gate
+from pipeline.download.access.rate_limiter import Gate
 from storage.base.errors import HighlightsError
 from storage.base.paths import Layout
 logging.basicConfig(level=logging.DEBUG)

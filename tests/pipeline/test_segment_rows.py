@@ -14,15 +14,15 @@ import pytest
 from numpy.typing import NDArray
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesOfSegments
-from pipeline.coverage import picture_times
-from pipeline.decode import Decoding
-from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder, PlacementEvent
-from pipeline.extract import Variant
-from pipeline.media.clock import Clock
+from pipeline.decoding.decoder import ChildDecoder, Decoder, InlineDecoder, PlacementEvent
+from pipeline.decoding.frame_timing import picture_times
+from pipeline.decoding.video_reader import Decoding
+from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.variant import Variant
+from pipeline.media.container.clock import Clock
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DEFAULT_LIMITS, probe
-from pipeline.process import ShardJob, process_shard
-from pipeline.segments import SegmentsOfVideo
+from pipeline.sampling.segment_alignment import SegmentsOfVideo
 from storage.base.paths import Layout
 from storage.base.records import Annotation, Video
 from storage.catalog.catalog import Catalog
@@ -276,7 +276,7 @@ def test_where_packets_do_not_say_a_decoding_counts(
 ) -> None:
     known = catalog("frames", (30, 77), (50, 60), video=Video("v", None, 200, 200))
     ((variant, entry),) = built(tmp_path / "one", video, known)
-    monkeypatch.setattr("pipeline.decoder.picture_times", lambda *_: None)
+    monkeypatch.setattr("pipeline.decoding.decoder.picture_times", lambda *_: None)
     ((other, counted),) = built(tmp_path / "two", video, known)
     assert counted.digest == entry.digest
     assert rows(tmp_path / "two", other)[0] == rows(tmp_path / "one", variant)[0] == [numbers(30, 77), numbers(50, 60)]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.extractors.base.sampling import FramesOfSegments
-from pipeline.segments import Pictures, Place, SegmentsOfVideo, place
+from pipeline.sampling.segment_alignment import Pictures, Place, SegmentsOfVideo, place
 
 GOLDEN = Path(__file__).with_name("goldens") / "released_spread.json"
 EQUAL, RELEASED = FramesOfSegments(16, "equal"), FramesOfSegments(16, "released")

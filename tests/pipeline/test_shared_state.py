@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download.shared_state import KEPT, Record, SharedState
+from pipeline.download.access.shared_state import KEPT, Record, SharedState
 from storage.base.errors import IntegrityError
 from tests.conftest import REPOSITORY
 
 COUNTER = """
 import sys
 from pathlib import Path
-from pipeline.download.shared_state import SharedState
+from pipeline.download.access.shared_state import SharedState
 state = SharedState(Path(sys.argv[1]))
 print("begun", flush=True)
 for _ in range(int(sys.argv[2])):

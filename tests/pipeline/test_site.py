@@ -15,8 +15,8 @@ from yt_dlp.networking import HEADRequest
 from yt_dlp.networking.exceptions import HTTPError, TransportError
 
 from pipeline.download import ytdlp_network
-from pipeline.download.rate_limiter import OpenWay
-from pipeline.download.source import YOUTUBE, SourceSettings
+from pipeline.download.access.rate_limiter import OpenWay
+from pipeline.download.access.source import YOUTUBE, SourceSettings
 from pipeline.download.ytdlp import _client, _described, _Notes, _transfer
 from storage.base.errors import VideoError
 from tests.pipeline import mirror as web

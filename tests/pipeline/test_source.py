@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download.source import SourceSettings
+from pipeline.download.access.source import SourceSettings
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.download.access.rate_limiter import Gate, OpenWay
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.download.rate_limiter import Gate, OpenWay
+from pipeline.extraction.process_shard import _fetched
 from pipeline.media.media_file import Media
-from pipeline.process import _fetched
 from storage.base.errors import SystemicFault
 from storage.base.paths import Layout
 from tests.pipeline import mirror as web

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.backends.pyav import pyav_frames
-from pipeline.decode import Decoding
-from pipeline.decoder import ChildDecoder, DecodeEnd
-from pipeline.media.container_formats import sniff
-from pipeline.media.packet_counts import count
-from pipeline.media.packets import Tally
+from pipeline.decoding.backends.pyav import pyav_frames
+from pipeline.decoding.decoder import ChildDecoder, DecodeEnd
+from pipeline.decoding.video_reader import Decoding
+from pipeline.media.container.container_formats import sniff
+from pipeline.media.container.packet_counts import count
+from pipeline.media.container.packets import Tally
+from pipeline.media.container.streams import LISTED_STREAMS, choose_stream, open_container
 from pipeline.media.probe import DEFAULT_LIMITS, probe
-from pipeline.media.streams import LISTED_STREAMS, choose_stream, open_container
 from tests.pipeline.conformance import ON_PROCESSORS, missing
 from tests.pipeline.videos import FFMPEG, ffmpeg
 

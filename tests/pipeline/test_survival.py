@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from pipeline.survival import report, survival
+from pipeline.diagnostics.availability import report, survival
 from storage.base.fingerprint import ids_sha256
 from storage.base.records import Group, Link, User, Video
 from storage.base.video_status import DONE, REASONS, TAXONOMY_VERSION, failed

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.download.access.rate_limiter import TEXTS_LIMIT, Gate
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.download.rate_limiter import TEXTS_LIMIT, Gate
 from pipeline.download.text_answer import text_in
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout

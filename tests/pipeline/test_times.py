@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.lanes import Lanes, Work, at_once
-from pipeline.times import LEADING, OF_SHARD, Times, added, keep, read, with_other
+from pipeline.compute.cpu_executor import Lanes, Work, at_once
+from pipeline.extraction.timing import LEADING, OF_SHARD, Times, added, keep, read, with_other
 from storage.base.errors import IntegrityError
 from tests.pipeline.tiny import Tiny
 

@@ -18,12 +18,9 @@ import pytest
 from models.extractors.base.sampling import FramesAtRateWithHistory
 from models.extractors.jpeg_frames import spec as frames
 from models.extractors.jpeg_frames.spec import FramesSettings
-from pipeline.decoder import InlineDecoder
-from pipeline.extract import Variant
-from pipeline.media.media_file import Media
-from pipeline.process import ShardJob, process_shard
-from pipeline.processors import processor_kind
-from pipeline.verify import (
+from pipeline.compute.processor_kind import processor_kind
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.diagnostics.verify import (
     ANOTHER,
     MISSING,
     UNDECODED,
@@ -37,7 +34,10 @@ from pipeline.verify import (
     variant_of,
     verify,
 )
-from pipeline.weights import WeightsFolder
+from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.variant import Variant
+from pipeline.media.media_file import Media
+from pipeline.weights.weights_folder import WeightsFolder
 from storage.base.errors import SettingsError, UntrustedFile
 from storage.base.paths import Layout
 from storage.base.records import FeatureTrack
@@ -134,7 +134,7 @@ def test_a_store_that_was_made_on_another_kind_of_processor_says_so(
     assert one.provenance[0][PROCESSORS] == [processor_kind("cpu")]
     assert other_processors(one, "cpu") == ""
     here = processor_kind("cpu")
-    monkeypatch.setattr("pipeline.verify.processor_kind", lambda _device: "another kind: avx2")
+    monkeypatch.setattr("pipeline.diagnostics.verify.processor_kind", lambda _device: "another kind: avx2")
     assert other_processors(one, "cpu").startswith(f"made on {here}; compared on another kind: avx2: rows need not")
 
 

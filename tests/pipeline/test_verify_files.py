@@ -12,12 +12,12 @@ import pytest
 from models.extractors.c3d.mean_volume import SHAPE
 from models.extractors.c3d.settings import C3DSettings
 from models.extractors.c3d.spec import SPEC
-from pipeline.decoder import InlineDecoder
-from pipeline.extract import Variant
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.diagnostics.verify import Choice, reader_of, variant_of, verify_sample
+from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
-from pipeline.process import ShardJob, process_shard
-from pipeline.verify import Choice, reader_of, variant_of, verify_sample
-from pipeline.weights import WeightsFolder
+from pipeline.weights.weights_folder import WeightsFolder
 from storage.base.errors import IntegrityError, SettingsError
 from storage.base.paths import Layout
 from storage.base.records import Annotation, Video

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.download.outdated import outdated
-from pipeline.download.video_folder import VideoFolder, file_names, files_in, video_folder
+from pipeline.download.folder.outdated import outdated
+from pipeline.download.folder.video_folder import VideoFolder, file_names, files_in, video_folder
 from pipeline.media.media_file import Media, read_record
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout
@@ -304,7 +304,7 @@ def test_a_file_that_is_still_being_copied_waits(folder: Path, layout: Layout, m
             file.write(b"more")
         return "0" * 64
 
-    monkeypatch.setattr("pipeline.download.from_folder.digest", grows)
+    monkeypatch.setattr("pipeline.download.folder.from_folder.digest", grows)
     verdict = refused(folder, layout)
     assert (verdict.state, verdict.reason) == (State.PENDING, "network")
     assert "is it still being copied?" in verdict.detail

@@ -26,9 +26,9 @@ from models.extractors.tased.network import TasedNet
 from models.extractors.yolov5.weights import expected_tensors
 from models.weights import published as registry
 from pipeline.__main__ import main
-from pipeline.download.transfer import OVERLAP_BYTES
-from pipeline.extract import Variant
-from pipeline.weights import WeightsFolder, listed, names_in, ready, undoing
+from pipeline.download.http.transfer import OVERLAP_BYTES
+from pipeline.extraction.variant import Variant
+from pipeline.weights.weights_folder import WeightsFolder, listed, names_in, ready, undoing
 from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
 from tests.conftest import REPOSITORY
 from tests.models import official

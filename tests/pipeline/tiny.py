@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame
 from models.extractors.base.sampling import Sampling
-from pipeline.extract import Variant
+from pipeline.extraction.variant import Variant
 
 
 @dataclass(frozen=True)

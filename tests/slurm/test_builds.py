@@ -50,7 +50,11 @@ def until(happened: Callable[[], object], what: str) -> None:
 def workers_of(folder: Path) -> list[int]:
     """Dask workers below this data root, wherever Slurm started them, that have a decoder at work."""
     pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    busy = [pid for pid in pids if any(watching.says(child, "pipeline.child") for child in watching.children(pid))]
+    busy = [
+        pid
+        for pid in pids
+        if any(watching.says(child, "pipeline.decoding.worker.worker_main") for child in watching.children(pid))
+    ]
     return [pid for pid in busy if watching.says(pid, "spawn_main") and cwd(pid) == folder]
 
 

@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.clips import VideoSampling
-from pipeline.decoder import ChildDecoder, Event
+from pipeline.decoding.decoder import ChildDecoder, Event
+from pipeline.sampling.planners import VideoSampling
 
 POISON = os.environ.get("POISON", "")
 DELAY = float(os.environ.get("DELAY", "0"))

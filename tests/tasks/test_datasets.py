@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import tasks
-from pipeline.catalogs.table import CATALOGS
-from pipeline.catalogs.youtube_highlights import DOMAINS
+from pipeline.datasets.readers.youtube_highlights import DOMAINS
+from pipeline.datasets.registry import CATALOGS
 from storage.catalog.catalog import read_catalog
 from storage.features.store import FeatureStore
 from tasks.features import NAMED, BuildFeatures

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from models.extractors.registry import EXTRACTORS
-from pipeline.extract import Variant
+from pipeline.extraction.variant import Variant
 from storage.base.errors import SettingsError
 from tasks.highlight import parse_request
 from tests.pipeline.videos import ffmpeg

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.segments import Placement
+from pipeline.sampling.segment_alignment import Placement
 from storage.base.video_status import DONE, failed
 from storage.features.commit import Entry
 from tasks.remarks import choice_of, loss_of, rescaling_of

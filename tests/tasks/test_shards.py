@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from models.extractors.registry import EXTRACTORS
-from pipeline.extract import Variant
+from pipeline.extraction.variant import Variant
 from tasks.settings import load
 from tasks.shards import at_once
 from tests.conftest import REPOSITORY

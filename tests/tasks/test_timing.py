@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline.times import OF_SHARD, Times, keep
+from pipeline.extraction.timing import OF_SHARD, Times, keep
 from storage.base.paths import Layout
 from tasks import timing
 

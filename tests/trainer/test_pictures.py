@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import EveryFrame, FramesAtRateWithHistory
-from pipeline.clips import plan
+from pipeline.sampling.planners import plan
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.records import FeatureTrack
 from storage.features.store import FeatureStore

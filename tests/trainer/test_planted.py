@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from pipeline.catalogs.phd2 import read_phd2
+from pipeline.datasets.readers.phd2 import read_phd2
 from storage.catalog.catalog import read_catalog
 from storage.features.store import FeatureStore
 from trainer.data import DataSettings, HighlightData, Loader, LoaderSettings, open_data

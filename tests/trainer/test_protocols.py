@@ -109,7 +109,7 @@ def test_what_cannot_be_asked_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def published(shared_data: Path) -> Targets:
-    from pipeline.catalogs.phd2 import read_phd2
+    from pipeline.datasets.readers.phd2 import read_phd2
 
     return targets(read_phd2({"test": shared_data / "phd2" / "testing.csv"}), "test")
 
@@ -139,7 +139,7 @@ def test_twenty_seeds_of_chance(published: Targets) -> None:
 
 def test_a_score_for_every_frame_is_another_scale(shared_data: Path) -> None:
     """8.5 mAP and 48.1 nMSD where segments give 12.6 and 51.1: granularity alone does that."""
-    from pipeline.catalogs.phd2 import read_phd2
+    from pipeline.datasets.readers.phd2 import read_phd2
 
     made = read_phd2({"test": shared_data / "phd2" / "testing.csv"})
     asked = targets(made, "test", PER_FRAME)

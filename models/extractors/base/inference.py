@@ -1,8 +1,8 @@
 """How a network computes on a device: threads, number formats, memory layouts, copies, and frames resized by torch.
 
 Bits do not depend on how many threads there are: oneDNN cuts the sums of some convolutions by the number of threads, so
-on a CPU each row is computed alone and by one thread, and rows run side by side instead (`pipeline.lanes`). On a GPU
-rows share forwards, several threads feed it, each on a stream of its own (`pipeline.batches`), and the last bits depend
+on a CPU each row is computed alone and by one thread, and rows run side by side instead (`pipeline.compute.cpu_executor`). On a GPU
+rows share forwards, several threads feed it, each on a stream of its own (`pipeline.compute.gpu_batcher`), and the last bits depend
 on how many rows share one. Refuses to know which network it serves.
 """
 

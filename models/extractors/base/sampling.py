@@ -101,7 +101,7 @@ class FramesOfSegments:
 
 
 Sampling = ConsecutiveFrames | FramesAtRate | FramesAtRateWithHistory | EveryFrame | FramesOfSegments
-"""Which frames make a row. `pipeline.clips` turns one of these into frame numbers and spans.
+"""Which frames make a row. `pipeline.sampling.planners` turns one of these into frame numbers and spans.
 
 `kind` is part of every fingerprint: a class may be renamed, its `kind` never.
 """

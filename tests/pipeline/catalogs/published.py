@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.catalogs.archive import pack_folder
-from pipeline.catalogs.survey import Survey
-from pipeline.catalogs.table import CATALOGS
+from pipeline.datasets.parsing.archive import pack_folder
+from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.registry import CATALOGS
 
 PLACES = {
     "youtube-highlights": {"annotations": "youtube_highlights", "umt": "umt_splits/youtube_splits.json"},

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.catalogs.activitynet import survey_activitynet
-from pipeline.catalogs.survey import Survey
+from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.readers.activitynet import survey_activitynet
 from storage.base.errors import SettingsError
 from storage.base.records import Annotation, Group, Video
 from tests.pipeline.catalogs.published import activitynet, counts

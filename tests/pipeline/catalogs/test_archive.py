@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.catalogs import archive
-from pipeline.catalogs.archive import list_folder, pack, pack_folder, unpack
+from pipeline.datasets.parsing import archive
+from pipeline.datasets.parsing.archive import list_folder, pack, pack_folder, unpack
 from storage.base.errors import SettingsError
 
 PATTERN = r"[a-z]+/[^/]+\.json"

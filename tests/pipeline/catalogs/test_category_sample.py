@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.catalogs.category_sample import (
+from pipeline.synthetic.category_videos import (
     DOMAINS,
     QUIET,
     SEGMENTS,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from pipeline.catalogs.archive import pack
-from pipeline.catalogs.cosum import survey_cosum
+from pipeline.datasets.parsing.archive import pack
+from pipeline.datasets.readers.cosum import survey_cosum
 from storage.base.errors import SettingsError
 from storage.base.records import Video
 from tests.pipeline.catalogs.published import counts, published

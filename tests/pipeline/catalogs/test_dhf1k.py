@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.catalogs.archive import list_folder
-from pipeline.catalogs.dhf1k import FILES, survey_dhf1k
+from pipeline.datasets.parsing.archive import list_folder
+from pipeline.datasets.readers.dhf1k import FILES, survey_dhf1k
 from storage.base.errors import SettingsError
 from storage.base.records import Video
 from tests.pipeline.catalogs.published import counts

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.catalogs.phd2 import read_phd2, survey_phd2
-from pipeline.catalogs.survey import Survey
+from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.readers.phd2 import read_phd2, survey_phd2
 from storage.base.errors import SettingsError
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Link, User, Video

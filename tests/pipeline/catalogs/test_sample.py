@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.catalogs.phd2 import read_phd2
-from pipeline.catalogs.sample import SMALL, SampleSize, read_scenes, write_sample
+from pipeline.datasets.readers.phd2 import read_phd2
+from pipeline.synthetic.user_videos import SMALL, SampleSize, read_scenes, write_sample
 from storage.base.errors import IntegrityError
 from storage.catalog.catalog import Catalog
 from tests.pipeline.videos import cli_frames

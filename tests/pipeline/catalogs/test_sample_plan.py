@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.catalogs.sample_plan import LARGE, SMALL, Clip, SamplePlan, Viewing, plan_sample
-from pipeline.scenes import KINDS
+from pipeline.synthetic.scenes import KINDS
+from pipeline.synthetic.user_videos_plan import LARGE, SMALL, Clip, SamplePlan, Viewing, plan_sample
 
 PLANS = {"small": (SMALL, 1), "large": (LARGE, 1), "another seed": (LARGE, 99)}
 

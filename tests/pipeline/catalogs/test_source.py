@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.catalogs.source import read_source
+from pipeline.datasets.parsing.annotation_files import read_source
 from storage.base.errors import SettingsError, SystemicFault
 from tests.pipeline.mirror import Answer, Mirror, body, cut, redirect_to_itself, reset, status
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from pipeline.catalogs.archive import pack
-from pipeline.catalogs.summe import survey_summe
+from pipeline.datasets.parsing.archive import pack
+from pipeline.datasets.readers.summe import survey_summe
 from storage.base.errors import SettingsError
 from tests.pipeline.catalogs.published import counts, published
 

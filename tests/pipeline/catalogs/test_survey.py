@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.catalogs.survey import summary, write_oddities
+from pipeline.datasets.parsing.parsed_dataset import summary, write_oddities
 
 
 def test_the_catalog_shows_the_first_twenty() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.catalogs.table import CATALOGS, catalog_spec
+from pipeline.datasets.registry import CATALOGS, catalog_spec
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.paths import Layout
 from storage.catalog.catalog import read_catalog, write_catalog

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.catalogs.form import read_matlab
-from pipeline.catalogs.tvsum import shot_edges, survey_tvsum
+from pipeline.datasets.parsing.tables import read_matlab
+from pipeline.datasets.readers.tvsum import shot_edges, survey_tvsum
 from storage.base.errors import SettingsError
 from tests.pipeline.catalogs.published import counts, published, sources
 

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import FramesOfSegments
-from pipeline.catalogs.table import CATALOGS
-from pipeline.decoder import ChildDecoder, Decoder, InlineDecoder
+from pipeline.datasets.registry import CATALOGS
+from pipeline.decoding.decoder import ChildDecoder, Decoder, InlineDecoder
+from pipeline.diagnostics.availability import survival
 from pipeline.download import integrity as accept
 from pipeline.download.fetch import Media, SourceSettings, fetch
 from pipeline.download.integrity import counted_in_child
-from pipeline.media.packet_counts import Count
+from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.media.container.packet_counts import Count
 from pipeline.media.probe import DEFAULT_LIMITS
-from pipeline.process import ShardJob, process_shard
-from pipeline.survival import survival
 from storage.base.paths import Layout
 from storage.base.records import Video
 from storage.base.video_status import State

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sklearn.model_selection import train_test_split
 
-from pipeline.catalogs.archive import pack
-from pipeline.catalogs.survey import Survey
-from pipeline.catalogs.youtube_highlights import DOMAINS, survey_youtube_highlights
+from pipeline.datasets.parsing.archive import pack
+from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.readers.youtube_highlights import DOMAINS, survey_youtube_highlights
 from storage.base.errors import SettingsError
 from storage.base.records import Annotation, Group, Video
 from tests.pipeline.catalogs.published import counts, published

@@ -1,0 +1,1 @@
+"""Where rows are computed: devices, CPU cores and batches on a GPU."""

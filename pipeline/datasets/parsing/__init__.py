@@ -1,0 +1,1 @@
+"""Reading of annotation files that the dataset readers share."""

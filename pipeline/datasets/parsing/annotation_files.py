@@ -1,0 +1,68 @@
+"""Bytes of an annotation file, from a path or an http(s) address.
+
+Knows how to get a small file once. Refuses to know what is in it, and never opens any other kind of address.
+"""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.parse
+from pathlib import Path
+
+from pipeline.download.http.bounded_http import TooLarge
+from pipeline.download.http.files import fetch_bytes
+from storage.base.errors import SettingsError, SystemicFault
+
+MAX_BYTES = 256 * 1024 * 1024
+"""PHD2's larger file has about 200,000 rows of 60 bytes; anything near this limit is another file."""
+TIMEOUT_SECONDS = 60.0
+"""How long the other side may stay silent. All that comes before the file may take four times as long."""
+
+
+def read_source(path_or_url: str, *, max_bytes: int = MAX_BYTES, timeout_seconds: float = TIMEOUT_SECONDS) -> bytes:
+    """All bytes of the file.
+
+    Raises:
+        SettingsError: no such file or address, another scheme than http and https, or more than `max_bytes`.
+        SystemicFault: the network or the other side fails for now.
+    """
+    scheme = urllib.parse.urlsplit(path_or_url).scheme if "://" in path_or_url else ""
+    if scheme in ("http", "https"):
+        content = _download(path_or_url, max_bytes, timeout_seconds)
+    elif scheme:
+        raise SettingsError((f"annotations come from a path or an http(s) address, got {path_or_url!r}",))
+    else:
+        content = _read_file(Path(path_or_url), max_bytes + 1)
+    if len(content) > max_bytes:
+        raise SettingsError((_too_large(path_or_url, max_bytes),))
+    return content
+
+
+def _read_file(path: Path, limit_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(limit_bytes)
+    except OSError as error:
+        raise SettingsError((f"annotation file {path} cannot be read: {error.strerror}. Mend the path.",)) from error
+
+
+def _download(url: str, max_bytes: int, timeout_seconds: float) -> bytes:
+    try:
+        return fetch_bytes(url, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+    except TooLarge as error:
+        raise SettingsError((_too_large(url, max_bytes),)) from error
+    except urllib.error.HTTPError as error:
+        error.close()
+        told = f"{url} answers {error.code} {error.reason}"
+        if error.code == 429 or error.code >= 500:
+            raise SystemicFault(f"{told}. Run the same command again later.") from error
+        raise SettingsError((f"{told}. Mend the address of the annotations.",)) from error
+    except ValueError as error:
+        raise SettingsError((f"{url!r} is not an address: {error}. Mend the address of the annotations.",)) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise SystemicFault(f"{url} cannot be fetched now: {error}. Run the same command again later.") from error
+
+
+def _too_large(place: str, max_bytes: int) -> str:
+    return f"{place} is larger than {max_bytes:,} bytes; is it an annotation file?"

@@ -1,0 +1,1 @@
+"""One reader for each published dataset: annotation files in, catalog records out."""

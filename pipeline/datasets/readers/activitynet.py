@@ -1,0 +1,104 @@
+"""ActivityNet v1.3 by the five categories of set-based learning: its localisation JSON, a label → category map, a list.
+
+An annotator is `category/label` (`sport/Long jump`), so that coverage of a category can be computed from the marks that
+begin with its name; values are 1; times are seconds. Groupings: `domain`, the categories a video has marks of (it may
+have several, and then counts in each); `set_learning`: ActivityNet's training subset is train, its validation subset
+test.
+
+Sources: http://activity-net.org (`activity_net.v1-3.min.json`); https://github.com/ChrisAllenMing/
+Cross_Category_Video_Highlight (`label_dict.json`, and `ActivityNet_vids.txt`, the 3,316 videos that work uses).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.tables import Findings, needed, read_json
+from storage.base.errors import SettingsError
+from storage.base.records import VIDEO_ID, Annotation, Group, Video
+
+NAME = "ActivityNet"
+PARTS = {"training": "train", "validation": "test"}
+"""Published subset → group of `set_learning`."""
+
+
+def survey_activitynet(sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
+    """Read `{"annotations": localisation JSON, "labels": label_dict.json, "videos": list of names}`.
+
+    Without `videos`, every video of the subsets with a mark of some category is taken. Raises `SettingsError` if a
+    source is not that, or no video is usable.
+    """
+    needed(sources, NAME, "annotations", "labels")
+    database = _field(sources["annotations"], "database", f"the localisation JSON of {NAME}")
+    categories = _field(sources["labels"], "label_dict", f"the label map of {NAME}")
+    found = Findings(NAME)
+    found.looked_for(
+        "dropped:bad_name", "dropped:bad_video_id", "dropped:not_in_the_json", "dropped:other_subset",
+        "dropped:no_category", "dropped:bad_times", "dropped:label_without_category", "ends_after_duration",
+        "several_categories", "duration_unknown",
+    )  # fmt: skip
+    for video_id in _names(sources["videos"], found) if "videos" in sources else sorted(map(str, database)):
+        if not VIDEO_ID.fullmatch(video_id):
+            found.odd["dropped:bad_video_id"].append(video_id)
+        elif not isinstance(database.get(video_id), dict):
+            found.odd["dropped:not_in_the_json"].append(video_id)
+        else:
+            _read_video(video_id, database[video_id], categories, found)
+    return found.survey(sources, name=name, shard_count=shard_count, time_unit="seconds")
+
+
+def _field(content: bytes, field: str, what: str) -> dict[str, Any]:
+    table = read_json(content, what)
+    value = table.get(field) if isinstance(table, dict) else None
+    if not isinstance(value, dict):
+        raise SettingsError((f"{what} has no table {field!r}",))
+    return value
+
+
+def _names(content: bytes, found: Findings) -> Iterator[str]:
+    """Video ids of a list of file names, `v_<id>.mp4` each."""
+    for line in dict.fromkeys(content.decode("utf-8", "replace").split()):
+        stem = line.rpartition(".")[0] or line
+        if stem.startswith("v_"):
+            yield stem.removeprefix("v_")
+        else:
+            found.odd["dropped:bad_name"].append(line)
+
+
+def _read_video(video_id: str, entry: Mapping[str, Any], categories: Mapping[str, Any], found: Findings) -> None:
+    if entry.get("subset") not in PARTS:
+        found.odd["dropped:other_subset"].append(f"{video_id} {entry.get('subset')}")
+        return
+    duration = entry.get("duration")
+    if not isinstance(duration, int | float) or not 0 < duration < math.inf:
+        found.odd["duration_unknown"].append(video_id)
+        duration = None
+    marks = list(_marks(video_id, entry.get("annotations") or [], categories, found))
+    if not marks:
+        found.odd["dropped:no_category"].append(video_id)
+        return
+    if duration is not None:
+        found.odd["ends_after_duration"] += [f"{video_id} {one.start} {one.end}" for one in marks if one.end > duration]
+    domains = sorted({mark.annotator.partition("/")[0] for mark in marks})
+    if len(domains) > 1:
+        found.odd["several_categories"].append(f"{video_id} {' '.join(domains)}")
+    found.videos.append(Video(video_id, None if duration is None else float(duration)))
+    found.groups += [Group("domain", domain, video_id) for domain in domains]
+    found.groups.append(Group("set_learning", PARTS[str(entry["subset"])], video_id))
+    found.annotations += marks
+
+
+def _marks(video_id: str, rows: Any, categories: Mapping[str, Any], found: Findings) -> Iterator[Annotation]:
+    for row in rows:
+        label = str(row.get("label"))
+        segment = row.get("segment")
+        numbers = [float(one) for one in segment if isinstance(one, int | float)] if isinstance(segment, list) else []
+        if label not in categories:
+            found.odd["dropped:label_without_category"].append(f"{video_id} {label}")
+        elif len(numbers) != 2 or not 0 <= numbers[0] < numbers[1] < math.inf:
+            found.odd["dropped:bad_times"].append(f"{video_id} {label} {segment}")
+        else:
+            yield Annotation(video_id, f"{categories[label]}/{label}", numbers[0], numbers[1])

@@ -1,0 +1,106 @@
+"""TVSum as its authors publish it: `ydata-tvsum50.mat`, 20 people's scores of every 2-second shot of 50 videos.
+
+Annotators are `01` to `20`, the columns of `user_anno`; they are other people in each video. A mark is one shot, in
+frame numbers, with a score of 1 to 5. Groupings: `domain`, the ten categories; `set_learning`, whose training videos
+are the two longest of each category (Xu et al., Cross-category Video Highlight Detection via Set-based Learning, ICCV
+2021); `umt`, the split of later work.
+
+Source: https://github.com/yalesong/tvsum. Shots: the file repeats a shot's score for each of its frames and nowhere
+says where a shot begins. One begins wherever any of the 20 changes their score; what is longer holds several shots that
+everybody found alike, and is cut into equal parts as near to 2 seconds as they get; the last shot may be shorter.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.tables import Findings, add_split, needed, read_matlab
+from storage.base.errors import SettingsError
+from storage.base.records import VIDEO_ID, Annotation, Group, Video
+
+NAME = "TVSum"
+FIELDS = ("video", "category", "length", "nframes", "user_anno")
+SHOT_SECONDS = 2.0
+ROUNDING_FRAMES = 2
+LONGEST_TRAIN = 2
+"""So many of a category's five videos are for training in set-based learning."""
+
+
+def survey_tvsum(sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
+    """Read `{"annotations": ydata-tvsum50.mat, "umt": JSON}`; without the second, the grouping `umt` is missing.
+
+    Raises `SettingsError` if a source is not that, or no video is usable.
+    """
+    needed(sources, NAME, "annotations")
+    found = Findings(NAME)
+    found.looked_for("dropped:bad_video_id", "scores_and_nframes_differ", "shots_off_the_grid")
+    lengths: dict[str, dict[str, float]] = defaultdict(dict)
+    for video_id, category, length, nframes, scores in _rows(sources["annotations"]):
+        if not VIDEO_ID.fullmatch(video_id):
+            found.odd["dropped:bad_video_id"].append(video_id)
+            continue
+        lengths[category][video_id] = length
+        if len(scores) != nframes:
+            found.odd["scores_and_nframes_differ"].append(f"{video_id} {len(scores)} {nframes}")
+        frames_per_shot = SHOT_SECONDS * nframes / length
+        edges = shot_edges(scores, frames_per_shot)
+        if not _on_the_grid(scores, frames_per_shot):
+            found.odd["shots_off_the_grid"].append(video_id)
+        found.videos.append(Video(video_id, length, nframes, nframes))
+        found.groups.append(Group("domain", category, video_id))
+        found.annotations += _marks(video_id, scores, edges)
+    found.groups += _set_learning(lengths)
+    if "umt" in sources:
+        add_split(found, "umt", sources["umt"])
+    return found.survey(sources, name=name, shard_count=shard_count, time_unit="frames")
+
+
+def _rows(content: bytes) -> Iterator[tuple[str, str, float, int, NDArray[np.float64]]]:
+    table = read_matlab(content, f"the annotation file of {NAME}").get("tvsum50")
+    if not isinstance(table, dict) or not set(FIELDS) <= table.keys():
+        raise SettingsError((f"the annotation file of {NAME} has no table tvsum50 of {', '.join(FIELDS)}",))
+    columns: list[Any] = [table[field] for field in FIELDS]
+    for video_id, category, length, nframes, scores in zip(*columns, strict=True):
+        values = np.asarray(scores, dtype=np.float64)
+        if values.ndim != 2 or not length > 0 or not nframes > 0 or not np.isfinite(values).all():
+            raise SettingsError((f"{NAME}: {video_id} has no (frames, people) of scores, or no length",))
+        yield str(video_id), str(category), float(length), int(nframes), values
+
+
+def shot_edges(scores: NDArray[np.float64], frames_per_shot: float) -> NDArray[np.int64]:
+    """`(shots + 1,)` rising frame numbers, from 0 to the number of rows of `scores`, `(frames, people)`."""
+    changes = np.flatnonzero((np.diff(scores, axis=0) != 0).any(axis=1)) + 1
+    edges = [0]
+    for change in changes.tolist():
+        n_shots = max(round((change - edges[-1]) / frames_per_shot), 1)
+        edges += np.round(np.linspace(edges[-1], change, n_shots + 1)[1:]).astype(int).tolist()
+    # Behind the last change come whole shots, and what is left; of rounding alone, no shot is made.
+    rest = np.arange(edges[-1] + frames_per_shot, len(scores) - ROUNDING_FRAMES, frames_per_shot)
+    return np.array([*edges, *np.round(rest).astype(int).tolist(), len(scores)], dtype=np.int64)
+
+
+def _on_the_grid(scores: NDArray[np.float64], frames_per_shot: float) -> bool:
+    """Whether every score changes at a multiple of 2 seconds, within two frames."""
+    changes = np.flatnonzero((np.diff(scores, axis=0) != 0).any(axis=1)) + 1
+    nearest = np.round(changes / frames_per_shot) * frames_per_shot
+    return bool((np.abs(changes - nearest) <= ROUNDING_FRAMES).all())
+
+
+def _marks(video_id: str, scores: NDArray[np.float64], edges: NDArray[np.int64]) -> Iterator[Annotation]:
+    spans = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    for person in range(scores.shape[1]):
+        for start, end in spans:
+            yield Annotation(video_id, f"{person + 1:02d}", start, end, float(scores[start, person]))
+
+
+def _set_learning(lengths: Mapping[str, Mapping[str, float]]) -> Iterator[Group]:
+    for of_category in lengths.values():
+        longest = sorted(of_category, key=lambda video_id: (-of_category[video_id], video_id))
+        for place, video_id in enumerate(longest):
+            yield Group("set_learning", "train" if place < LONGEST_TRAIN else "test", video_id)

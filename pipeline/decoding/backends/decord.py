@@ -1,0 +1,87 @@
+"""Frames by decord 0.6, for parity with features made by it; under guard, and only for what it reads right.
+
+Its last release is from 2021, with an FFmpeg of that time: it keeps no time of a stream that starts late, repeats or
+shifts pictures of transport streams, and rescales what changes size. Refuses to know packets and times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av.error
+import numpy as np
+from av.video.frame import VideoFrame
+
+from models.extractors.base.contract import Frame
+from pipeline.decoding.backends.fallback import ReaderFailed, guarded_frames
+from pipeline.decoding.backends.frame import DecodedFrame
+from pipeline.media.container.packets import Tally
+from pipeline.media.container.streams import open_container
+from pipeline.media.probe import Probe
+from storage.base.errors import SystemicFault
+
+CONTAINERS = ("mov", "matroska", "flv")
+PIXEL_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p")
+"""Measured to be bit-equal; 10-bit pictures differ by up to 192 levels."""
+
+
+def decord_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
+    """Frames by decord as long as it gives what the packets promise, then by PyAV."""
+    return guarded_frames(path, probed, tally, _Reader)
+
+
+class _Reader:
+    def __init__(self, path: Path, probed: Probe) -> None:
+        if probed.container not in CONTAINERS or probed.pixel_format not in PIXEL_FORMATS:
+            raise ReaderFailed(f"decord is wrong about {probed.pixel_format} in {probed.container}")
+        _check_pictures(path, probed)
+        decord, self._error = load()
+        try:
+            self._frames = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1)
+        except self._error as error:
+            raise ReaderFailed("decord cannot open it") from error
+        self._next = 0
+
+    @property
+    def count(self) -> int:
+        return len(self._frames)
+
+    def next(self) -> tuple[Frame, float | None]:
+        try:
+            pixels = self._frames.next().asnumpy()
+        except (self._error, StopIteration) as error:
+            raise ReaderFailed(f"decord gives no frame {self._next}") from error
+        self._next += 1
+        return np.asarray(pixels, np.uint8), None
+
+
+def _check_pictures(path: Path, probed: Probe) -> None:
+    """It reads one stream of its own choice, and makes every picture the first one's size: look at the key frames."""
+    try:
+        with open_container(path, probed.container) as container:
+            best = container.streams.best("video")
+            if best is None or best.index != probed.stream_index:
+                raise ReaderFailed("decord takes another stream")
+            best.codec_context.skip_frame = "NONKEY"
+            sizes = {
+                (picture.width, picture.height) for picture in container.decode(best) if isinstance(picture, VideoFrame)
+            }
+    except av.error.FFmpegError as error:
+        raise ReaderFailed("key frames that do not decode") from error
+    if len(sizes) != 1:
+        raise ReaderFailed(f"pictures of {len(sizes)} sizes")
+
+
+def load() -> tuple[Any, type[Exception]]:
+    """The library, and what it raises. Raises SystemicFault where it is not installed."""
+    try:
+        import decord
+        from decord._ffi.base import DECORDError
+    except (ImportError, OSError) as error:
+        raise SystemicFault(
+            f"[decode] backend decord cannot be loaded: {error}. It exists for Linux on x86-64 only; set backend = pyav"
+        ) from error
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord, DECORDError

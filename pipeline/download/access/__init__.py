@@ -1,0 +1,1 @@
+"""How a source may be asked: its settings, cookies, rate limit and connectivity."""

@@ -1,0 +1,1 @@
+"""Videos from a folder of the user, used where they lie."""

@@ -1,0 +1,1 @@
+"""Files over HTTP, bounded in time, size and memory."""

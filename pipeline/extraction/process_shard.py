@@ -1,0 +1,387 @@
+"""One shard, start to end: fetch, decode once, feed every extractor, spool, and at last write parts and sidecars.
+
+The single loop that catches VideoError: one bad video is a verdict, everything else stops the shard, and what was
+spooled by then is kept. Knows the seams (`Fetch`, `Decoder`); refuses to know schedulers, settings files and screens.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import gc
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+
+from models.extractors.base.contract import Extractor
+from models.extractors.base.precision import is_gpu
+from pipeline.compute.cpu_executor import Compute, Lanes, at_once
+from pipeline.compute.gpu_batcher import Batches
+from pipeline.decoding.decoder import Decoder, Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent
+from pipeline.extraction.provenance import provenance
+from pipeline.extraction.timing import OF_SHARD, Times
+from pipeline.extraction.variant import TrackBuilder, Variant
+from pipeline.extraction.video_threads import abreast
+from pipeline.media.media_file import Media
+from pipeline.media.rehash import refuse_altered
+from storage.base.errors import SystemicFault, VideoError
+from storage.base.fingerprint import plain, readable
+from storage.base.paths import Layout, VariantLayout
+from storage.base.records import JSON, FeatureTrack
+from storage.base.video_status import DONE, State, Verdict
+from storage.features import spool
+from storage.features.commit import Entry, Sidecar, commit, read_sidecar
+from storage.features.manifest_index import summary
+from storage.files.atomic_write import publish
+
+FETCH_AHEAD = 2
+"""Videos asked for while one is being decoded, so that the network and the processor work at the same time."""
+
+Fetch = Callable[[str, bool], Media]
+"""(video id, whether somebody asked for a retry) → its file; raises VideoError. May run in another thread."""
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What one shard is to become."""
+
+    layout: Layout
+    shard: int
+    video_ids: tuple[str, ...]
+    """Every id the catalog puts in this shard, sorted."""
+    variants: tuple[Variant, ...]
+    part_bytes: int
+
+    def variant_layout(self, variant: Variant) -> VariantLayout:
+        """Where this variant's files lie."""
+        return self.layout.variant(variant.name, variant.fingerprint())
+
+    def sidecar(self, variant: Variant) -> Sidecar | None:
+        """What is known so far; None before the first commit."""
+        return read_sidecar(self.variant_layout(variant), self.shard)
+
+    def missing(self, variant: Variant) -> tuple[str, ...]:
+        """Ids without a verdict, or with a retry asked for."""
+        known = summary(self.variant_layout(variant), self.shard)
+        return self.missing_from(known.verdicts if known else {})
+
+    def missing_from(self, verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
+        """The same, for verdicts that are known already."""
+        return tuple(i for i in self.video_ids if i not in verdicts or verdicts[i].reason == "requested")
+
+    def todo(self) -> frozenset[str]:
+        """Ids that some variant is missing."""
+        return frozenset(video_id for variant in self.variants for video_id in self.missing(variant))
+
+    def is_complete(self) -> bool:
+        """Whether every id has a verdict from every variant."""
+        return not self.todo()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one video gave one variant."""
+
+    verdict: Verdict
+    track: FeatureTrack | None = None
+    facts: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One variant's part of the job: where it lies, what it lacks, what it had before."""
+
+    variant: Variant
+    layout: VariantLayout
+    spool: Path
+    todo: frozenset[str]
+    spooled: frozenset[str]
+    before: Mapping[str, Entry]
+    made_by: Mapping[str, JSON]
+    """The provenance of what it had before."""
+
+    @functools.cached_property
+    def left(self) -> frozenset[str]:
+        """Ids still to be decoded."""
+        return self.todo - self.spooled
+
+    def expect_settings(self) -> None:
+        """Raise SystemicFault if the variant's folder was moved away: its next form would lack settings."""
+        if not self.layout.settings_file.is_file():
+            raise SystemicFault(
+                f"{self.layout.settings_file} is gone: its folder was renamed or removed while the shard was built. "
+                "Nothing was published since. Run the same command again to go on."
+            )
+
+
+def process_shard(
+    job: ShardJob,
+    *,
+    fetch: Fetch,
+    decoder: Decoder,
+    device: str,
+    on_video: Callable[[str, Verdict], None],
+    stop_fetching: Callable[[], None] = lambda: None,
+    times: Times | None = None,
+    beside: Sequence[Decoder] = (),
+) -> None:
+    """Give every id of the shard a verdict from every variant, and write parts and sidecars.
+
+    A kill at any instant costs at most the videos in hand: finished ones wait in the spool. `on_video` is told about
+    each video as it ends, by one thread at a time; those that an earlier run left in the spool count as done at once.
+    `stop_fetching` is called when no more files are wanted: a fetch that only waits should then end. What each video
+    took is booked in `times`. Each decoder `beside` the first has one more video in hand at the same time.
+    """
+    times = times or Times()
+    works = [work for work in (_work(job, variant) for variant in job.variants) if work.todo]
+    left = sorted({video_id for work in works for video_id in work.left})
+    for video_id in sorted({video_id for work in works for video_id in work.spooled} - set(left)):
+        on_video(video_id, DONE)
+    decoders = (decoder, *beside)[: max(1, len(left))]
+    ahead = FETCH_AHEAD + len(decoders) - 1
+    with (
+        computing(device, has_networks=any(work.variant.spec.needs_weights for work in works)) as lanes,
+        closing(_fetched(_timed_fetch(fetch, times), left, _retries(works), stop_fetching, ahead)) as files,
+    ):
+        shard = _Shard(works, _built(works, device), lanes.compute, on_video, times)
+        _settle()
+        abreast(files, decoders, shard.lead, stop_fetching)
+    with times.during(OF_SHARD, "wall"):
+        for work in works:
+            with times.during(OF_SHARD, "write"):
+                _commit(job, work, provenance(work.variant, device, decoder.name, work.made_by))
+
+
+@functools.cache
+def _settle() -> None:
+    """Once per process: what is loaded by now, torch above all, stays, and collections of garbage need not visit its
+    half a million objects again and again."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # libraries that look for leaks at the end would take what was never visited for some
+
+
+def computing(device: str, *, has_networks: bool = True) -> Lanes | Batches:
+    """What computes rows on a device. Without networks nothing imports torch."""
+    return Batches(device) if is_gpu(device) else Lanes(device, has_networks=has_networks)
+
+
+def _built(works: Sequence[_Work], device: str) -> dict[str, Extractor]:
+    """Name of variant → its network, where it still has something to do; before several threads want them."""
+    return {work.variant.name: built(work.variant, device) for work in works if work.left}
+
+
+def _timed_fetch(fetch: Fetch, times: Times) -> Fetch:
+    def timed(video_id: str, retry: bool) -> Media:
+        with times.during(video_id, "download"):
+            media = fetch(video_id, retry)
+        times.add(video_id, "media_bytes", media.size_bytes)
+        return media
+
+    return timed
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """What all threads that lead videos of a shard share."""
+
+    works: Sequence[_Work]
+    extractors: Mapping[str, Extractor]
+    """By name of variant."""
+    compute: Compute
+    on_video: Callable[[str, Verdict], None]
+    times: Times
+    telling: threading.Lock = field(default_factory=threading.Lock)
+
+    def lead(self, files: Iterator[tuple[str, Media | VideoError]], decoder: Decoder) -> None:
+        """One video after the other, from its file to the spool."""
+        with self.times.during(OF_SHARD, "wall"):
+            for video_id, media in self.times.waiting(files, "wait_download", itemgetter(0)):
+                lacking = [work for work in self.works if video_id in work.left]
+                fed = [(work.variant, self.extractors[work.variant.name]) for work in lacking]
+                outcomes = process_video(video_id, media, fed, decoder, self.compute, self.times)
+                for work, outcome in zip(lacking, outcomes, strict=True):
+                    with self.times.during(video_id, "write"):
+                        work.expect_settings()
+                        spool.put(work.spool, video_id, _entry(work, video_id, outcome), outcome.track)
+                with self.telling:
+                    self.on_video(video_id, worst(outcomes))
+
+
+@functools.lru_cache(maxsize=8)
+def built(variant: Variant, device: str) -> Extractor:
+    """The network of a variant on a device, built once per process and kept for all its shards."""
+    return variant.build(device)
+
+
+def process_video(
+    video_id: str,
+    media: Media | VideoError,
+    variants: Sequence[tuple[Variant, Extractor]],
+    decoder: Decoder,
+    compute: Compute = at_once,
+    times: Times | None = None,
+) -> list[Outcome]:
+    """Decode once, feed every variant; one outcome each, in order. Nothing of this video is computed afterwards."""
+    times = times or Times()
+    builders = [
+        TrackBuilder(video_id, variant, extractor, times.watched(compute, video_id, variant.name))
+        for variant, extractor in variants
+    ]
+    facts: dict[str, JSON] = {}
+    try:
+        if isinstance(media, VideoError):
+            raise media
+        facts["source"] = {"sha256": media.sha256, "size_bytes": media.size_bytes, **media.facts}
+        with refuse_altered(video_id, media):
+            facts |= _feed(video_id, media, builders, decoder, times)
+    except VideoError as error:
+        for builder in builders:
+            builder.abandon()
+        return [Outcome(error.verdict, None, facts) for _ in builders]
+    with times.during(video_id, "wait_compute"):
+        outcomes = [_finish(builder, facts) for builder in builders]
+    for builder, outcome in zip(builders, outcomes, strict=True):
+        times.add(video_id, f"feature_bytes:{builder.variant.name}", outcome.track.nbytes if outcome.track else 0)
+    return outcomes
+
+
+def _feed(
+    video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder: Decoder, times: Times
+) -> dict[str, JSON]:
+    samplings = [builder.sampling for builder in builders]
+    preparing = [0.0] * len(builders)
+    told = times.waiting(decoder.decode(video_id, media.path, samplings), "wait_decode", lambda _: video_id)
+    try:
+        with closing(told) as events:
+            return _taken(video_id, events, builders, preparing, times)
+    finally:
+        for builder, seconds in zip(builders, preparing, strict=True):
+            times.add(video_id, f"prepare:{builder.variant.name}", seconds)
+
+
+def _taken(
+    video_id: str, events: Iterator[Event], builders: Sequence[TrackBuilder], preparing: list[float], times: Times
+) -> dict[str, JSON]:
+    """The video's facts, once each builder has what it wants; `preparing` grows by the seconds that frames took it."""
+    facts: dict[str, JSON] = {}
+    for event in events:
+        if isinstance(event, FrameEvent | PlanesEvent):
+            frame = event.rgb if isinstance(event, FrameEvent) else event.planes
+            for place in event.wanted_by:
+                began = time.perf_counter()
+                builders[place].add_frame(event.index, frame)
+                preparing[place] += time.perf_counter() - began
+        elif isinstance(event, WindowEvent):
+            builders[event.sampling].add_window(event.window)
+        elif isinstance(event, PlacementEvent):
+            builders[event.sampling].placement = event.placement
+        else:
+            times.add(video_id, "video", event.summary.covered_seconds)
+            times.add(video_id, "decode", event.cpu_seconds or 0.0)
+            for builder, count in zip(builders, event.lacking, strict=True):
+                builder.lacking = count
+            facts = {"probe": plain(event.probe), "decode": plain(event.summary)}
+    return facts
+
+
+def _finish(builder: TrackBuilder, facts: Mapping[str, JSON]) -> Outcome:
+    try:
+        track = builder.finish()
+    except VideoError as error:
+        return Outcome(error.verdict, None, {**facts, **builder.facts()})
+    return Outcome(DONE, track, {**facts, **builder.facts()})
+
+
+def worst(outcomes: Sequence[Outcome]) -> Verdict:
+    """The verdict to show for a video that several variants saw: one that failed, if any did."""
+    return next((outcome.verdict for outcome in outcomes if outcome.verdict.state is not State.DONE), DONE)
+
+
+def _work(job: ShardJob, variant: Variant) -> _Work:
+    layout = job.variant_layout(variant)
+    publish(layout.settings_file, readable(variant.description()), replace=False)
+    sidecar = job.sidecar(variant)
+    before: Mapping[str, Entry] = sidecar.entries if sidecar else {}
+    todo = frozenset(job.missing_from({video_id: entry.verdict for video_id, entry in before.items()}))
+    folder = layout.spool(job.shard)
+    return _Work(
+        variant=variant,
+        layout=layout,
+        spool=folder,
+        todo=todo,
+        spooled=frozenset(spool.Spooled(folder).entries) & todo,
+        before=before,
+        made_by=sidecar.provenance if sidecar else {},
+    )
+
+
+def _retries(works: Sequence[_Work]) -> frozenset[str]:
+    """Ids that somebody asked to try again: their recorded failure does not count."""
+    entries = [(video_id, entry) for work in works for video_id, entry in work.before.items()]
+    return frozenset(video_id for video_id, entry in entries if entry.verdict.reason == "requested")
+
+
+def _fetched(
+    fetch: Fetch,
+    video_ids: Sequence[str],
+    retries: frozenset[str],
+    stop_fetching: Callable[[], None],
+    further: int = FETCH_AHEAD,
+) -> Generator[tuple[str, Media | VideoError], None, None]:
+    """Each id with its file or its failure, in order, asking a little ahead of need."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as pool:
+        asked: deque[tuple[str, Future[Media]]] = deque()
+        ahead = iter(video_ids)
+        try:
+            for video_id in video_ids:
+                for other in islice(ahead, further + 1 - len(asked)):
+                    asked.append((other, pool.submit(fetch, other, other in retries)))
+                yield video_id, _answer(asked.popleft()[1])
+        finally:
+            stop_fetching()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _answer(future: Future[Media]) -> Media | VideoError:
+    try:
+        return future.result()
+    except VideoError as error:
+        return error
+
+
+def _entry(work: _Work, video_id: str, outcome: Outcome) -> Entry:
+    before = work.before.get(video_id)
+    track = outcome.track
+    return Entry(
+        verdict=outcome.verdict,
+        part="",
+        rows=track.rows if track else 0,
+        digest=track.digest() if track else "",
+        attempts=(before.attempts if before else 0) + 1,
+        facts=outcome.facts,
+    )
+
+
+def _commit(job: ShardJob, work: _Work, made_by: Mapping[str, JSON]) -> None:
+    work.expect_settings()
+    kept = spool.Spooled(work.spool)
+    entries = {video_id: entry for video_id, entry in kept.entries.items() if video_id in work.todo}
+    done = sorted(video_id for video_id, entry in entries.items() if entry.verdict.state is State.DONE)
+    commit(
+        work.layout,
+        job.layout.catalog,
+        job.shard,
+        entries=entries,
+        tracks=map(kept.track, done),
+        max_part_bytes=job.part_bytes,
+        provenance=made_by,
+    )
+    spool.clear(work.spool)

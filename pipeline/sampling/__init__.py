@@ -1,0 +1,1 @@
+"""Which frames make a row, and which span of seconds the row describes."""

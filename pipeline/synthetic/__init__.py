@@ -1,0 +1,1 @@
+"""Synthetic videos with known content, for trying and testing the pipeline."""

@@ -1,0 +1,163 @@
+"""The category sample: drawn videos of four domains, in each of which another performance is the highlight.
+
+A video is a row of three-second segments, in each of which its domain's figure is somewhere and does something:
+
+- coarse, the same everywhere: a figure that performs is better than a quiet one, which holds still or drifts;
+- fine, a domain's own: one way to perform is a highlight (1), another domain's is borderline (0), quiet is none (-1).
+
+Nothing but the figure's motion tells: places, sizes and colours are drawn alike, and a bystander and dim things on the
+ground move or not whatever the figure does. So a network has to find out whose motion counts, from labels of whole
+segments, unless it is told where to look. Written with the drawing: where the figure is, `<id>.figure.npy`, the truth
+about maps.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.tables import Findings, needed
+from pipeline.synthetic.encoder import STEADY, encode
+from pipeline.synthetic.sprites import Film, Look, film, random_look
+from storage.base.errors import SettingsError
+from storage.base.records import Annotation, Group, Video
+from storage.files import atomic_write as atomic
+
+NAME = "category sample"
+SEGMENTS = "segments.csv"
+COLUMNS = ("video_id", "domain", "part", "start", "end", "label", "manner", "bystander")
+ANNOTATOR = "match"
+GROUPING = "vlist_sel"
+"""Both are called as in YouTube Highlights, whose form this has."""
+SEGMENT_SECONDS = 3.0
+"""TASED-Net's 32 frames lie in one segment."""
+HEIGHT, WIDTH = 64, 96
+PER_VIDEO = {"highlights": (3, 5), "feints": (1, 1), "all": (10, 10)}
+QUIET = ("still", "still", "drift")
+DOMAINS: Mapping[str, tuple[str, str]] = {
+    "discs": ("disc", "hop"),
+    "bars": ("bar", "turn"),
+    "rings": ("ring", "circle"),
+    "crosses": ("cross", "dash"),
+}
+"""Domain → its figure, and the performance that is a highlight in it."""
+Progress = Callable[[int, int], None]
+"""Called with (videos done, videos in all) after each video."""
+
+
+@dataclass(frozen=True)
+class CategorySize:
+    """How much to draw."""
+
+    train: int = 4
+    """Videos of each domain to learn from."""
+    test: int = 16
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One segment of a video."""
+
+    manner: str
+    label: float
+    look: Look
+
+
+def write_category_sample(
+    folder: Path, size: CategorySize | None = None, *, seed: int = 1, progress: Progress | None = None
+) -> None:
+    """Write `<id>.mp4`, `<id>.figure.npy` (see `read_figure`) and, last of all, `segments.csv`.
+
+    A file that is there with the same bytes stays; other bytes under one of these names raise `IntegrityError`.
+    """
+    size = size or CategorySize()
+    rng = np.random.default_rng(seed)
+    planned = [
+        (domain, part)
+        for domain in DOMAINS
+        for part, n in (("train", size.train), ("test", size.test))
+        for _ in range(n)
+    ]
+    rows: list[tuple[object, ...]] = []
+    for number, (domain, part) in enumerate(planned):
+        video_id = f"{domain}-{number + 1:03d}"
+        segments = _segments(rng, domain)
+        shown = _film(domain, segments)
+        atomic.publish(folder / f"{video_id}.mp4", encode(shown.pictures, STEADY), replace=False)
+        atomic.publish(folder / f"{video_id}.figure.npy", _packed(shown.covers), replace=False)
+        rows += (
+            (video_id, domain, part, *_span(place), one.label, one.manner, one.look.bystander)
+            for place, one in enumerate(segments)
+        )
+        if progress is not None:
+            progress(number + 1, len(planned))
+    atomic.publish(folder / SEGMENTS, _table(rows), replace=False)
+
+
+def survey_category_sample(sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
+    """Read `{"segments": segments.csv}`. Raises `SettingsError` if it is no such table."""
+    needed(sources, NAME, "segments")
+    found = Findings(NAME)
+    ends: dict[str, float] = {}
+    for video_id, domain, part, start, end, label in _read(sources["segments"]):
+        found.annotations.append(Annotation(video_id, ANNOTATOR, start, end, label))
+        found.groups += [Group("domain", domain, video_id), Group(GROUPING, part, video_id)]
+        ends[video_id] = max(end, ends.get(video_id, 0.0))
+    found.videos += [Video(video_id, end) for video_id, end in ends.items()]
+    return found.survey(sources, name=name, shard_count=shard_count, time_unit="seconds")
+
+
+def _span(place: int) -> tuple[float, float]:
+    return place * SEGMENT_SECONDS, (place + 1) * SEGMENT_SECONDS
+
+
+def _segments(rng: np.random.Generator, domain: str) -> list[Shown]:
+    """What a video shows, in order."""
+    highlights, feints, all_of_them = (int(rng.integers(low, high + 1)) for low, high in PER_VIDEO.values())
+    own = DOMAINS[domain][1]
+    others = [manner for _, manner in DOMAINS.values() if manner != own]
+    manners = [(own, 1.0)] * highlights + [(str(rng.choice(others)), 0.0) for _ in range(feints)]
+    manners += [(str(rng.choice(QUIET)), -1.0) for _ in range(all_of_them - len(manners))]
+    shown = (manners[number] for number in rng.permutation(len(manners)))
+    return [Shown(manner, label, random_look(rng)) for manner, label in shown]
+
+
+def _film(domain: str, segments: list[Shown]) -> Film:
+    times = STEADY.times_seconds(SEGMENT_SECONDS)
+    films = [film(DOMAINS[domain][0], one.manner, one.look, times, width=WIDTH, height=HEIGHT) for one in segments]
+    return Film(np.concatenate([one.pictures for one in films]), np.concatenate([one.covers for one in films]))
+
+
+def _packed(covers: NDArray[np.bool_]) -> bytes:
+    """`(T, H, W / 8)` uint8 as .npy: a bit a pixel, for every frame of the file."""
+    content = io.BytesIO()
+    np.save(content, np.packbits(covers, axis=2), allow_pickle=False)
+    return content.getvalue()
+
+
+def _table(rows: list[tuple[object, ...]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _read(content: bytes) -> Iterator[tuple[str, str, str, float, float, float]]:
+    reader = csv.reader(io.StringIO(content.decode(errors="replace"), newline=""), strict=True)
+    if tuple(next(reader, ())) != COLUMNS:
+        raise SettingsError((f"the segments of a {NAME} start with {','.join(COLUMNS)}",))
+    for line in reader:
+        try:
+            video_id, domain, part, *numbers = line[:6]
+            start, end, label = map(float, numbers)
+        except ValueError as error:
+            raise SettingsError((f"line {reader.line_num} of {SEGMENTS} is no segment: {error}",)) from error
+        yield video_id, domain, part, start, end, label

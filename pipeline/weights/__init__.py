@@ -1,0 +1,1 @@
+"""The weights folder: download, conversion in a sandbox, and import."""
