@@ -29,11 +29,13 @@ from numpy.typing import NDArray
 from models.extractors.base.contract import Extractor, takes_planes
 from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import Lanes
-from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, Event, FrameEvent, WindowEvent
-from pipeline.extraction.process_shard import process_video
-from pipeline.extraction.variant import Variant, rows_of
+from pipeline.decoding.events import DecodeEnd, Event, FrameEvent, WindowEvent
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.extraction.process_video import process_video
+from pipeline.extraction.track_builder import rows_of
+from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
-from pipeline.sampling.planners import VideoSampling, Window
+from pipeline.sampling.planner import VideoSampling, Window
 
 Fed = Sequence[tuple[Variant, Extractor]]
 Work = tuple[Extractor, list[Window], dict[int, Any]]

@@ -17,9 +17,9 @@ from typing import Any
 from benchmarks.extractor_drift import setting
 from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import Lanes
+from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.diagnostics.bench_throughput import flop_of, one_round, way, window_of
-from pipeline.extraction.variant import resolve_device
 
 SETTINGS: dict[str, dict[str, Any]] = {"keypoint_rcnn": {"min_size_pixels": 480, "max_size_pixels": 800}}
 """Settings other than the defaults, that keep a round short."""

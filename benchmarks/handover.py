@@ -25,10 +25,11 @@ import cv2
 import imageio_ffmpeg
 
 from models.extractors.base.sampling import ConsecutiveFrames, FramesAtRate, Sampling
-from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, FrameEvent, PlanesEvent
+from pipeline.decoding.events import DecodeEnd, FrameEvent, PlanesEvent
 from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.media.probe import DEFAULT_LIMITS
-from pipeline.sampling.planners import InPlanes, VideoSampling
+from pipeline.sampling.planner import InPlanes, VideoSampling
 
 
 def ffmpeg_null(video: Path, *form: str) -> float:

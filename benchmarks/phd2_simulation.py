@@ -32,13 +32,13 @@ from luigi.configuration import get_config
 from numpy.typing import NDArray
 
 from pipeline.compute.cpu_executor import Lanes
-from pipeline.decoding.decoder import DecodeEnd, Event, FrameEvent, WindowEvent
+from pipeline.decoding.events import DecodeEnd, Event, FrameEvent, WindowEvent
 from pipeline.decoding.video_reader import Summary
 from pipeline.extraction import process_shard as process
 from pipeline.extraction.process_shard import process_shard
 from pipeline.media.media_file import Media
 from pipeline.media.probe import Probe
-from pipeline.sampling.planners import VideoSampling, Window
+from pipeline.sampling.planner import VideoSampling, Window
 from storage.base.errors import VideoError
 from storage.base.fingerprint import plain, readable
 from storage.base.video_status import DONE, failed

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.extraction.variant import visible_gpus
+from pipeline.compute.devices import visible_gpus
 from storage.base.errors import SettingsError, SystemicFault
 from tasks.slurm import PLAIN_PATH, SlurmSettings
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.extraction.process_shard import ShardJob
+from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import LeaseHeld, SettingsError, SystemicFault
 from storage.base.video_status import State, Verdict
 from storage.files.file_lock import lease

@@ -18,7 +18,7 @@ import luigi
 
 from pipeline.datasets.registry import CATALOGS
 from pipeline.diagnostics.doctor import fatal_before_a_run
-from pipeline.extraction.process_shard import ShardJob
+from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
 from storage.base.fingerprint import readable
 from storage.base.paths import Layout

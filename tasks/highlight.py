@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import luigi
 
 from models.extractors.base.contract import random_seed
-from pipeline.extraction.variant import Variant, resolve_device
+from pipeline.compute.devices import resolve_device
+from pipeline.extraction.variant import Variant
 from pipeline.extraction.variant_from_settings import variant_of
 from pipeline.media.media_file import SUFFIXES, digest
 from pipeline.media.reel import check_place, cut_reel

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.decoding.decoder import Decoder, Event
+from pipeline.decoding.events import Decoder, Event
 from pipeline.extraction.provenance import code_version, library_versions
-from pipeline.sampling.planners import VideoSampling
+from pipeline.sampling.planner import VideoSampling
 from storage.base.errors import HighlightsError, SystemicFault, VideoError
 from storage.base.records import JSON
 from storage.base.video_status import Verdict, failed

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from pipeline.decoding.decoder import ChildDecoder, Decoder
+from pipeline.compute.devices import resolve_device
+from pipeline.decoding.events import Decoder
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.diagnostics.self_test import prove
 from pipeline.download.access.rate_limiter import Gate
 from pipeline.download.fetch import fetch
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.timing import OF_SHARD, Times, keep
-from pipeline.extraction.variant import resolve_device
 from pipeline.extraction.video_threads import suggested
 from storage.base.video_status import Verdict
 from storage.catalog.catalog import Catalog

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import luigi
 
-from pipeline.extraction.variant import resolve_device
+from pipeline.compute.devices import resolve_device
 from storage.base.errors import LookupFailed, SettingsError
 from tasks import reporting
 from tasks.exits import before_anything_starts

@@ -22,7 +22,9 @@ from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.download.access.source import SourceSettings
 from pipeline.download.fetch import fetch
-from pipeline.extraction.process_shard import ShardJob, process_shard, process_video
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.process_video import process_video
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.media.media_file import Media
 from storage.base.errors import HighlightsError
 from storage.base.paths import Layout

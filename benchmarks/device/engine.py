@@ -21,15 +21,18 @@ from models.extractors.base.contract import Extractor, Frame
 from models.extractors.base.precision import is_gpu
 from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import Work
-from pipeline.decoding.decoder import ChildDecoder, FrameEvent, PlanesEvent
+from pipeline.decoding.events import FrameEvent, PlanesEvent
 from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.extraction import process_shard as process
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.timing import Times
-from pipeline.extraction.variant import TrackBuilder, Variant
+from pipeline.extraction.track_builder import TrackBuilder
+from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DEFAULT_LIMITS
-from pipeline.sampling.planners import VideoSampling
+from pipeline.sampling.planner import VideoSampling
 from storage.base.paths import Layout
 
 PHD2_SECONDS = 36.76e6

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import Extractor
 from models.extractors.base.precision import is_gpu
-from pipeline.compute.cores import row_threads
+from pipeline.compute.devices import row_threads
 
 T = TypeVar("T")
 Clip = Sequence[Any]

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.datasets.parsing.parsed_dataset import ReadSurvey
-from pipeline.datasets.readers import activitynet, cosum, dhf1k, summe, tvsum, youtube_highlights
+from pipeline.datasets.readers import activitynet, category_videos, cosum, dhf1k, summe, tvsum, youtube_highlights
 from pipeline.datasets.readers.phd2 import survey_phd2
-from pipeline.synthetic import category_videos as category_sample
 from storage.base.errors import LookupFailed
 
 
@@ -142,8 +141,8 @@ CATALOGS: dict[str, CatalogSpec] = {
         description="drawn videos of four domains whose segments are highlights or not, for trying category models",
         citation="none: it is drawn by pipeline.synthetic.category_videos",
         url="",
-        files={"segments": Published("segments", category_sample.SEGMENTS)},
-        read=category_sample.survey_category_sample,
+        files={"segments": Published("segments", category_videos.SEGMENTS)},
+        read=category_videos.survey_category_sample,
         title="CategorySample",
     ),
 }

@@ -16,10 +16,10 @@ from models.extractors.base.precision import Numerics, allowed, is_gpu, refusals
 from models.extractors.base.sampling import ConsecutiveFrames, FramesAtRate, FramesAtRateWithHistory, Sampling
 from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import Lanes
+from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.diagnostics import CLEARLY
 from pipeline.diagnostics.bench_throughput import FORMATS, Way, flop_of, one_round, way, window_of
-from pipeline.extraction.variant import resolve_device
 
 BATCHES_ON_A_GPU = (1, 8, 32)
 """Windows in a batch; on a CPU rows are computed one by one, for their bits."""

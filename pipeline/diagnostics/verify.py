@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from models.extractors.base.contract import ArraySpec, Extractor
 from models.extractors.base.precision import JUMPING, allowed, rounding
 from models.extractors.registry import EXTRACTORS
+from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
-from pipeline.decoding.decoder import ChildDecoder, Decoder, FrameEvent, WindowEvent
+from pipeline.decoding.events import Decoder, FrameEvent, WindowEvent
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.diagnostics.self_test import prove
 from pipeline.download.folder.video_folder import files_in
-from pipeline.extraction.variant import Variant, resolve_device, rows_of
+from pipeline.extraction.track_builder import rows_of
+from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import KEPT_SUFFIXES, Media
 from pipeline.weights.weights_folder import WeightsFolder, file_sha256
 from storage.base.errors import IntegrityError, SettingsError, VideoError

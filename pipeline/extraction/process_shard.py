@@ -10,7 +10,6 @@ import atexit
 import functools
 import gc
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,76 +21,27 @@ from pathlib import Path
 
 from models.extractors.base.contract import Extractor
 from models.extractors.base.precision import is_gpu
-from pipeline.compute.cpu_executor import Compute, Lanes, at_once
+from pipeline.compute.cpu_executor import Compute, Lanes
 from pipeline.compute.gpu_batcher import Batches
-from pipeline.decoding.decoder import Decoder, Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent
+from pipeline.decoding.events import Decoder
+from pipeline.extraction.process_video import Outcome, process_video, worst
 from pipeline.extraction.provenance import provenance
+from pipeline.extraction.shard_job import Fetch, ShardJob
 from pipeline.extraction.timing import OF_SHARD, Times
-from pipeline.extraction.variant import TrackBuilder, Variant
+from pipeline.extraction.variant import Variant
 from pipeline.extraction.video_threads import abreast
 from pipeline.media.media_file import Media
-from pipeline.media.rehash import refuse_altered
 from storage.base.errors import SystemicFault, VideoError
-from storage.base.fingerprint import plain, readable
-from storage.base.paths import Layout, VariantLayout
-from storage.base.records import JSON, FeatureTrack
+from storage.base.fingerprint import readable
+from storage.base.paths import VariantLayout
+from storage.base.records import JSON
 from storage.base.video_status import DONE, State, Verdict
 from storage.features import spool
-from storage.features.commit import Entry, Sidecar, commit, read_sidecar
-from storage.features.manifest_index import summary
+from storage.features.commit import Entry, commit
 from storage.files.atomic_write import publish
 
 FETCH_AHEAD = 2
 """Videos asked for while one is being decoded, so that the network and the processor work at the same time."""
-
-Fetch = Callable[[str, bool], Media]
-"""(video id, whether somebody asked for a retry) → its file; raises VideoError. May run in another thread."""
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """What one shard is to become."""
-
-    layout: Layout
-    shard: int
-    video_ids: tuple[str, ...]
-    """Every id the catalog puts in this shard, sorted."""
-    variants: tuple[Variant, ...]
-    part_bytes: int
-
-    def variant_layout(self, variant: Variant) -> VariantLayout:
-        """Where this variant's files lie."""
-        return self.layout.variant(variant.name, variant.fingerprint())
-
-    def sidecar(self, variant: Variant) -> Sidecar | None:
-        """What is known so far; None before the first commit."""
-        return read_sidecar(self.variant_layout(variant), self.shard)
-
-    def missing(self, variant: Variant) -> tuple[str, ...]:
-        """Ids without a verdict, or with a retry asked for."""
-        known = summary(self.variant_layout(variant), self.shard)
-        return self.missing_from(known.verdicts if known else {})
-
-    def missing_from(self, verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
-        """The same, for verdicts that are known already."""
-        return tuple(i for i in self.video_ids if i not in verdicts or verdicts[i].reason == "requested")
-
-    def todo(self) -> frozenset[str]:
-        """Ids that some variant is missing."""
-        return frozenset(video_id for variant in self.variants for video_id in self.missing(variant))
-
-    def is_complete(self) -> bool:
-        """Whether every id has a verdict from every variant."""
-        return not self.todo()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one video gave one variant."""
-
-    verdict: Verdict
-    track: FeatureTrack | None = None
-    facts: Mapping[str, JSON] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -219,90 +169,6 @@ class _Shard:
 def built(variant: Variant, device: str) -> Extractor:
     """The network of a variant on a device, built once per process and kept for all its shards."""
     return variant.build(device)
-
-
-def process_video(
-    video_id: str,
-    media: Media | VideoError,
-    variants: Sequence[tuple[Variant, Extractor]],
-    decoder: Decoder,
-    compute: Compute = at_once,
-    times: Times | None = None,
-) -> list[Outcome]:
-    """Decode once, feed every variant; one outcome each, in order. Nothing of this video is computed afterwards."""
-    times = times or Times()
-    builders = [
-        TrackBuilder(video_id, variant, extractor, times.watched(compute, video_id, variant.name))
-        for variant, extractor in variants
-    ]
-    facts: dict[str, JSON] = {}
-    try:
-        if isinstance(media, VideoError):
-            raise media
-        facts["source"] = {"sha256": media.sha256, "size_bytes": media.size_bytes, **media.facts}
-        with refuse_altered(video_id, media):
-            facts |= _feed(video_id, media, builders, decoder, times)
-    except VideoError as error:
-        for builder in builders:
-            builder.abandon()
-        return [Outcome(error.verdict, None, facts) for _ in builders]
-    with times.during(video_id, "wait_compute"):
-        outcomes = [_finish(builder, facts) for builder in builders]
-    for builder, outcome in zip(builders, outcomes, strict=True):
-        times.add(video_id, f"feature_bytes:{builder.variant.name}", outcome.track.nbytes if outcome.track else 0)
-    return outcomes
-
-
-def _feed(
-    video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder: Decoder, times: Times
-) -> dict[str, JSON]:
-    samplings = [builder.sampling for builder in builders]
-    preparing = [0.0] * len(builders)
-    told = times.waiting(decoder.decode(video_id, media.path, samplings), "wait_decode", lambda _: video_id)
-    try:
-        with closing(told) as events:
-            return _taken(video_id, events, builders, preparing, times)
-    finally:
-        for builder, seconds in zip(builders, preparing, strict=True):
-            times.add(video_id, f"prepare:{builder.variant.name}", seconds)
-
-
-def _taken(
-    video_id: str, events: Iterator[Event], builders: Sequence[TrackBuilder], preparing: list[float], times: Times
-) -> dict[str, JSON]:
-    """The video's facts, once each builder has what it wants; `preparing` grows by the seconds that frames took it."""
-    facts: dict[str, JSON] = {}
-    for event in events:
-        if isinstance(event, FrameEvent | PlanesEvent):
-            frame = event.rgb if isinstance(event, FrameEvent) else event.planes
-            for place in event.wanted_by:
-                began = time.perf_counter()
-                builders[place].add_frame(event.index, frame)
-                preparing[place] += time.perf_counter() - began
-        elif isinstance(event, WindowEvent):
-            builders[event.sampling].add_window(event.window)
-        elif isinstance(event, PlacementEvent):
-            builders[event.sampling].placement = event.placement
-        else:
-            times.add(video_id, "video", event.summary.covered_seconds)
-            times.add(video_id, "decode", event.cpu_seconds or 0.0)
-            for builder, count in zip(builders, event.lacking, strict=True):
-                builder.lacking = count
-            facts = {"probe": plain(event.probe), "decode": plain(event.summary)}
-    return facts
-
-
-def _finish(builder: TrackBuilder, facts: Mapping[str, JSON]) -> Outcome:
-    try:
-        track = builder.finish()
-    except VideoError as error:
-        return Outcome(error.verdict, None, {**facts, **builder.facts()})
-    return Outcome(DONE, track, {**facts, **builder.facts()})
-
-
-def worst(outcomes: Sequence[Outcome]) -> Verdict:
-    """The verdict to show for a video that several variants saw: one that failed, if any did."""
-    return next((outcome.verdict for outcome in outcomes if outcome.verdict.state is not State.DONE), DONE)
 
 
 def _work(job: ShardJob, variant: Variant) -> _Work:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from models.extractors.base.precision import is_gpu
-from pipeline.compute.cores import row_threads
-from pipeline.decoding.decoder import Decoder, Event
+from pipeline.compute.devices import row_threads
+from pipeline.decoding.events import Decoder, Event
 from pipeline.decoding.worker.worker_process import ChildKeeper
-from pipeline.sampling.planners import VideoSampling
+from pipeline.sampling.planner import VideoSampling
 
 T = TypeVar("T")
 Lead = Callable[[Iterator[T], Decoder], None]

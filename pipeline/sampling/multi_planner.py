@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.sampling.planners import VideoSampling, Window, planner, takes_pictures
+from pipeline.sampling.planner import VideoSampling, Window
+from pipeline.sampling.planners import planner, takes_pictures
 from pipeline.sampling.segment_alignment import Pictures, Placement
 
 

@@ -15,29 +15,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.parsing.parsed_dataset import Survey
-from pipeline.datasets.parsing.tables import Findings, needed
+from pipeline.datasets.readers.category_videos import COLUMNS, SEGMENT_SECONDS, SEGMENTS, segment_span
 from pipeline.synthetic.encoder import STEADY, encode
 from pipeline.synthetic.sprites import Film, Look, film, random_look
-from storage.base.errors import SettingsError
-from storage.base.records import Annotation, Group, Video
 from storage.files import atomic_write as atomic
 
-NAME = "category sample"
-SEGMENTS = "segments.csv"
-COLUMNS = ("video_id", "domain", "part", "start", "end", "label", "manner", "bystander")
-ANNOTATOR = "match"
-GROUPING = "vlist_sel"
-"""Both are called as in YouTube Highlights, whose form this has."""
-SEGMENT_SECONDS = 3.0
-"""TASED-Net's 32 frames lie in one segment."""
 HEIGHT, WIDTH = 64, 96
 PER_VIDEO = {"highlights": (3, 5), "feints": (1, 1), "all": (10, 10)}
 QUIET = ("still", "still", "drift")
@@ -93,29 +82,12 @@ def write_category_sample(
         atomic.publish(folder / f"{video_id}.mp4", encode(shown.pictures, STEADY), replace=False)
         atomic.publish(folder / f"{video_id}.figure.npy", _packed(shown.covers), replace=False)
         rows += (
-            (video_id, domain, part, *_span(place), one.label, one.manner, one.look.bystander)
+            (video_id, domain, part, *segment_span(place), one.label, one.manner, one.look.bystander)
             for place, one in enumerate(segments)
         )
         if progress is not None:
             progress(number + 1, len(planned))
     atomic.publish(folder / SEGMENTS, _table(rows), replace=False)
-
-
-def survey_category_sample(sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
-    """Read `{"segments": segments.csv}`. Raises `SettingsError` if it is no such table."""
-    needed(sources, NAME, "segments")
-    found = Findings(NAME)
-    ends: dict[str, float] = {}
-    for video_id, domain, part, start, end, label in _read(sources["segments"]):
-        found.annotations.append(Annotation(video_id, ANNOTATOR, start, end, label))
-        found.groups += [Group("domain", domain, video_id), Group(GROUPING, part, video_id)]
-        ends[video_id] = max(end, ends.get(video_id, 0.0))
-    found.videos += [Video(video_id, end) for video_id, end in ends.items()]
-    return found.survey(sources, name=name, shard_count=shard_count, time_unit="seconds")
-
-
-def _span(place: int) -> tuple[float, float]:
-    return place * SEGMENT_SECONDS, (place + 1) * SEGMENT_SECONDS
 
 
 def _segments(rng: np.random.Generator, domain: str) -> list[Shown]:
@@ -148,16 +120,3 @@ def _table(rows: list[tuple[object, ...]]) -> bytes:
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def _read(content: bytes) -> Iterator[tuple[str, str, str, float, float, float]]:
-    reader = csv.reader(io.StringIO(content.decode(errors="replace"), newline=""), strict=True)
-    if tuple(next(reader, ())) != COLUMNS:
-        raise SettingsError((f"the segments of a {NAME} start with {','.join(COLUMNS)}",))
-    for line in reader:
-        try:
-            video_id, domain, part, *numbers = line[:6]
-            start, end, label = map(float, numbers)
-        except ValueError as error:
-            raise SettingsError((f"line {reader.line_num} of {SEGMENTS} is no segment: {error}",)) from error
-        yield video_id, domain, part, start, end, label

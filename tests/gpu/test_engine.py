@@ -23,9 +23,10 @@ from models.extractors.golden.output_error import drifts
 from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import Work
 from pipeline.compute.gpu_batcher import Batches, remembered
-from pipeline.decoding.decoder import ChildDecoder
 from pipeline.decoding.video_reader import Decoding
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DEFAULT_LIMITS

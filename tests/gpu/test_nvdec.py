@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, FrameEvent, InlineDecoder
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.events import DecodeEnd, FrameEvent
 from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.media.probe import DEFAULT_LIMITS
 from storage.base.errors import SystemicFault
 

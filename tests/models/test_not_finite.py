@@ -17,8 +17,9 @@ from models.extractors.base.contract import Frame
 from models.extractors.base.inference import LAYERS
 from models.extractors.golden import golden_outputs as golden
 from models.extractors.registry import EXTRACTORS
-from pipeline.extraction.variant import TrackBuilder, Variant
-from pipeline.sampling.planners import Window
+from pipeline.extraction.track_builder import TrackBuilder
+from pipeline.extraction.variant import Variant
+from pipeline.sampling.planner import Window
 from storage.base.errors import VideoError
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -31,7 +31,7 @@ from models.extractors.tased.spec import SPEC
 from models.extractors.tased.weights import initialise, load_weights
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.video_reader import Decoding
-from pipeline.extraction.process_shard import process_video
+from pipeline.extraction.process_video import process_video
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DEFAULT_LIMITS

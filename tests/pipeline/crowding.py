@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.extraction.process_shard import ShardJob
+from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import LeaseHeld
 from storage.files.atomic_write import sweep
 from tests.pipeline.killing import build, damage, digest, film, forked, shard_job, warm_up

@@ -22,7 +22,8 @@ from pipeline.decoding.decoder import InlineDecoder
 from pipeline.diagnostics.availability import report, survival
 from pipeline.download.access.source import SourceSettings
 from pipeline.download.fetch import fetch, verify_media
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.media.media_file import Media, read_record
 from storage.base.errors import DiskFull, HighlightsError
 from storage.base.fingerprint import readable

@@ -22,8 +22,9 @@ from typing import Any
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.provenance import code_version, library_versions
+from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import IntegrityError
 from storage.base.paths import Layout
 from storage.base.video_status import State

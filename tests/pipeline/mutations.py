@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoding.decoder import ChildDecoder
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DecodeLimits
 from storage.base.paths import Layout

@@ -12,12 +12,15 @@ import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
 from pipeline.compute.gpu_batcher import Batches
-from pipeline.decoding.decoder import ChildDecoder, Decoder, Event, InlineDecoder
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.events import Decoder, Event
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.extraction import process_shard as process
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.timing import OF_SHARD, Times
 from pipeline.media.media_file import Media
-from pipeline.sampling.planners import VideoSampling
+from pipeline.sampling.planner import VideoSampling
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout
 from storage.base.video_status import Verdict, failed

@@ -16,7 +16,8 @@ from models.extractors.base.sampling import (
     Sampling,
 )
 from pipeline.sampling.multi_planner import FrameDue, JointPlanner, WindowDue
-from pipeline.sampling.planners import BadTimestamps, Window, plan, planner
+from pipeline.sampling.planner import BadTimestamps, Window
+from pipeline.sampling.planners import plan, planner
 
 TENTHS = [i / 10 for i in range(7)]  # 0.0 ... 0.6 at 10 fps, ends at 0.7
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.decoding.decoder import InlineDecoder, PlacementEvent, WindowEvent
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.events import PlacementEvent, WindowEvent
 from pipeline.decoding.video_reader import Decoding
 from pipeline.download.integrity import examine
 from pipeline.media.container.clock import Clock

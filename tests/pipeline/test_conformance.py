@@ -10,9 +10,10 @@ import pytest
 from models.extractors.base.contract import Frame
 from models.extractors.base.sampling import EveryFrame
 from pipeline.decoding.backends.fallback import ReaderFailed, guarded_frames
-from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, FrameEvent
+from pipeline.decoding.events import DecodeEnd, FrameEvent
 from pipeline.decoding.frame_timing import MAX_GAPS, Coverage
 from pipeline.decoding.video_reader import BACKENDS, Decoding, Summary
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
 from storage.base.fingerprint import plain

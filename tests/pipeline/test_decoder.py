@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
-from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, Decoder, Event, FrameEvent, InlineDecoder, WindowEvent
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.events import DecodeEnd, Decoder, Event, FrameEvent, WindowEvent
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.decoding.worker.worker_process import Child, ChildLost
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits
-from pipeline.sampling.planners import Window
+from pipeline.sampling.planner import Window
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.video_status import State
 from tests.pipeline.videos import coded_video, encode, read_code

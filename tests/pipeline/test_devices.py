@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.extraction.variant import visible_gpus
+from pipeline.compute.devices import visible_gpus
 
 
 @pytest.mark.parametrize(

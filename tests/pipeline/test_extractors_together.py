@@ -20,7 +20,8 @@ from pipeline.decoding import video_reader as decode
 from pipeline.decoding.backends.frame import DecodedFrame
 from pipeline.decoding.backends.pyav import pyav_frames
 from pipeline.decoding.decoder import InlineDecoder
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
 from pipeline.media.container.packets import Tally
 from pipeline.media.media_file import Media

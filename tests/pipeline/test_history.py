@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame
 from models.extractors.base.sampling import EveryFrame, FramesAtRateWithHistory
-from pipeline.decoding.decoder import ChildDecoder, Decoder, InlineDecoder
-from pipeline.extraction.process_shard import Outcome, process_video
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.events import Decoder
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.extraction.process_video import Outcome, process_video
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from tests.pipeline.tiny import TinySettings, tiny_variant

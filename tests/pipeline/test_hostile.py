@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, WindowEvent
+from pipeline.decoding.events import DecodeEnd, WindowEvent
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.media.probe import DecodeLimits
 from storage.base.errors import VideoError
 from tests.pipeline.conformance import by_ffmpeg

@@ -11,12 +11,14 @@ import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames
 from models.extractors.jpeg_frames import spec as frames_extractor
-from pipeline.decoding.decoder import ChildDecoder, Event, WindowEvent
-from pipeline.extraction.process_shard import built, process_video
+from pipeline.decoding.events import Event, WindowEvent
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.extraction.process_shard import built
+from pipeline.extraction.process_video import process_video
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DecodeLimits
-from pipeline.sampling.planners import VideoSampling
+from pipeline.sampling.planner import VideoSampling
 from storage.base.video_status import DONE
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import ffmpeg

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.extractors.base.sampling import EveryFrame
 from pipeline.compute.cpu_executor import BACKLOG, Lanes
 from pipeline.decoding.decoder import InlineDecoder
-from pipeline.extraction.process_shard import process_video
+from pipeline.extraction.process_video import process_video
 from pipeline.media.media_file import Media
 from tests.pipeline.tiny import Tiny, tiny_variant
 from tests.pipeline.videos import coded_video

@@ -11,9 +11,10 @@ import pytest
 
 from models.extractors.base.sampling import EveryFrame
 from pipeline.decoding.backends.fallback import ReaderFailed, shown_packets
-from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, WindowEvent
+from pipeline.decoding.events import DecodeEnd, WindowEvent
 from pipeline.decoding.frame_timing import picture_times
 from pipeline.decoding.video_reader import Decoding, Summary
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.download.integrity import examine
 from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, probe

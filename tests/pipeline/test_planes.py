@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from models.extractors.base.contract import Frame
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
 from models.extractors.base.yuv import Planes, to_rgb
-from pipeline.decoding.decoder import ChildDecoder, FrameEvent, InlineDecoder, PlanesEvent, WindowEvent
-from pipeline.extraction.process_shard import process_video
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.events import FrameEvent, PlanesEvent, WindowEvent
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.extraction.process_video import process_video
 from pipeline.media.media_file import Media
-from pipeline.sampling.planners import InPlanes
+from pipeline.sampling.planner import InPlanes
 from tests.pipeline.tiny import Tiny, tiny_variant
 from tests.pipeline.videos import coded_frame, encode
 

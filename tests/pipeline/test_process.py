@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory
-from pipeline.decoding.decoder import ChildDecoder, InlineDecoder
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from storage.base.errors import SystemicFault, VideoError

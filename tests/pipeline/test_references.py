@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoding.decoder import ChildDecoder, Decoder, FrameEvent, InlineDecoder
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.events import Decoder, FrameEvent
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from storage.base.errors import VideoError
 from tests.pipeline.conformance import ON_PROCESSORS, need
 from tests.pipeline.videos import encode, ffmpeg

@@ -13,7 +13,8 @@ from models.extractors.base.sampling import EveryFrame
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.download.access.source import SourceSettings
 from pipeline.download.fetch import fetch
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.media.media_file import Media
 from storage.__main__ import main
 from storage.base.errors import SystemicFault

@@ -19,7 +19,8 @@ import pytest
 from models.extractors.base.sampling import EveryFrame
 from pipeline.child_processes.resource_monitor import LAST_WORDS_BYTES, TooMuchMemory, Vitals
 from pipeline.child_processes.sandbox import Layers
-from pipeline.decoding.decoder import ChildDecoder, DecodeEnd, WindowEvent
+from pipeline.decoding.events import DecodeEnd, WindowEvent
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.media.probe import DecodeLimits
 from storage.base.errors import VideoError
 from storage.base.video_status import State

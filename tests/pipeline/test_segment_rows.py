@@ -14,10 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesOfSegments
-from pipeline.decoding.decoder import ChildDecoder, Decoder, InlineDecoder, PlacementEvent
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.events import Decoder, PlacementEvent
 from pipeline.decoding.frame_timing import picture_times
 from pipeline.decoding.video_reader import Decoding
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
 from pipeline.media.container.clock import Clock
 from pipeline.media.media_file import Media

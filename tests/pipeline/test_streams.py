@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.decoding.backends.pyav import pyav_frames
-from pipeline.decoding.decoder import ChildDecoder, DecodeEnd
+from pipeline.decoding.events import DecodeEnd
 from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.media.container.container_formats import sniff
 from pipeline.media.container.packet_counts import count
 from pipeline.media.container.packets import Tally

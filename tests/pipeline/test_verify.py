@@ -34,7 +34,8 @@ from pipeline.diagnostics.verify import (
     variant_of,
     verify,
 )
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from pipeline.weights.weights_folder import WeightsFolder

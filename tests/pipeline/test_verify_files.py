@@ -14,7 +14,8 @@ from models.extractors.c3d.settings import C3DSettings
 from models.extractors.c3d.spec import SPEC
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.diagnostics.verify import Choice, reader_of, variant_of, verify_sample
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from pipeline.weights.weights_folder import WeightsFolder

@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.decoding.decoder import ChildDecoder, Event
-from pipeline.sampling.planners import VideoSampling
+from pipeline.decoding.events import Event
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.sampling.planner import VideoSampling
 
 POISON = os.environ.get("POISON", "")
 DELAY = float(os.environ.get("DELAY", "0"))

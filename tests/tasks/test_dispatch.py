@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from distributed.scheduler import KilledWorker
 
-from pipeline.decoding.decoder import Event, FrameEvent
-from pipeline.sampling.planners import VideoSampling
+from pipeline.decoding.events import Event, FrameEvent
+from pipeline.sampling.planner import VideoSampling
 from storage.base.errors import LeaseHeld, SettingsError, SystemicFault, VideoError
 from storage.files import lease_record
 from storage.files.process_identity import current

@@ -23,11 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.child_processes import sandbox
-from pipeline.decoding.decoder import Event, FrameEvent, InlineDecoder, PlacementEvent, PlanesEvent, WindowEvent
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.events import Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent
 from pipeline.decoding.worker import messages as wire
 from pipeline.decoding.worker.worker_process import MIN_SLOTS, OUT_OF_MEMORY, RING_BYTES
 from pipeline.media.probe import DecodeLimits, Probe
-from pipeline.sampling.planners import PLANNERS, InPlanes, VideoSampling
+from pipeline.sampling.planner import InPlanes, VideoSampling
+from pipeline.sampling.planners import PLANNERS
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.fingerprint import plain
 

@@ -27,7 +27,7 @@ from pipeline.child_processes.resource_monitor import TooMuchMemory, Vitals
 from pipeline.child_processes.sandbox import DATA_FACTOR, Layers
 from pipeline.decoding.worker import messages as wire
 from pipeline.media.probe import DecodeLimits
-from pipeline.sampling.planners import InPlanes, VideoSampling
+from pipeline.sampling.planner import InPlanes, VideoSampling
 from storage.base.errors import SystemicFault
 
 START_SECONDS = 120.0

@@ -9,14 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.synthetic.category_videos import (
-    DOMAINS,
-    QUIET,
-    SEGMENTS,
-    CategorySize,
-    survey_category_sample,
-    write_category_sample,
-)
+from pipeline.datasets.readers.category_videos import SEGMENTS, survey_category_sample
+from pipeline.synthetic.category_videos import DOMAINS, QUIET, CategorySize, write_category_sample
 from storage.base.errors import IntegrityError, SettingsError
 
 TINY = CategorySize(train=1, test=1)

@@ -17,12 +17,15 @@ import pytest
 
 from models.extractors.base.sampling import FramesOfSegments
 from pipeline.datasets.registry import CATALOGS
-from pipeline.decoding.decoder import ChildDecoder, Decoder, InlineDecoder
+from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.events import Decoder
+from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.diagnostics.availability import survival
 from pipeline.download import integrity as accept
 from pipeline.download.fetch import Media, SourceSettings, fetch
 from pipeline.download.integrity import counted_in_child
-from pipeline.extraction.process_shard import ShardJob, process_shard
+from pipeline.extraction.process_shard import process_shard
+from pipeline.extraction.shard_job import ShardJob
 from pipeline.media.container.packet_counts import Count
 from pipeline.media.probe import DEFAULT_LIMITS
 from storage.base.paths import Layout

@@ -1,0 +1,31 @@
+"""`python -m pipeline doctor`: examine this machine."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import date
+from pathlib import Path
+
+from pipeline.cli.arguments import local_folder
+from pipeline.cli.exit_codes import FIT, UNFIT
+from pipeline.diagnostics.doctor import Level, examine_machine
+from pipeline.download.access.source import YOUTUBE, SourceSettings
+from storage.base.errors import SettingsError
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    source = SourceSettings(options.source)
+    if faults := source.faults():
+        raise SettingsError(tuple(faults))
+    worst = FIT
+    for finding in examine_machine(source, options.data_root, date.today()):
+        print(finding, flush=True)
+        worst = UNFIT if finding.level is Level.FAIL else worst
+    return worst
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("--data-root", type=local_folder, default=Path("data"), help="where everything will be kept")
+    parser.add_argument("--source", default=YOUTUBE, help="where videos come from, as in [download] source")
+    parser.set_defaults(run=_doctor)

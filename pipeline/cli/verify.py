@@ -1,0 +1,71 @@
+"""`python -m pipeline verify`: recompute stored rows and compare."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.cli.arguments import local_folder
+from pipeline.cli.exit_codes import FIT, UNFIT
+from storage.base.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pipeline.diagnostics.verify import Comparison
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from pipeline.diagnostics import verify
+
+    reader = verify.reader_of(options.folder)
+    if options.against is not None:
+        comparisons = list(verify.against(reader, options.against, options.array, options.video))
+        if not comparisons:
+            raise SettingsError((f"nothing in {options.against} is named after a video of {reader.name}; see --video",))
+        _print_comparisons(comparisons)
+        return UNFIT if any(comparison.differing for comparison in comparisons) else FIT
+    choice = verify.Choice(
+        sample=options.sample,
+        seed=options.seed,
+        weights=options.weights,
+        weights_root=options.weights_root or verify.layout_of(options.folder).weights,
+        files=dict(options.file),
+        media=options.media,
+        device=options.device,
+    )
+    found = verify.verify_sample(reader, choice)
+    _print_comparisons(found.comparisons)
+    if told := verify.other_processors(reader, options.device):
+        print(told)
+    print("\n  not compared: ".join([found.summary(), *map(str, found.gaps)]))
+    return FIT if found.is_honest else UNFIT
+
+
+def _print_comparisons(comparisons: Sequence[Comparison]) -> None:
+    for comparison in comparisons:
+        print("\n  differs: ".join([str(comparison), *comparison.differing]))
+
+
+def _name_and_path(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
+    return name, path
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.set_defaults(run=_verify)
+    parser.add_argument("folder", type=Path, help="ROOT/<catalog>/features/<variant>-<fingerprint>")
+    parser.add_argument("--sample", type=int, default=20, help="how many rows to make anew")
+    parser.add_argument("--seed", type=int, default=0, help="which rows")
+    parser.add_argument("--weights", default="", help="the weights they were made with, if --weights-root has not them")
+    parser.add_argument("--weights-root", type=local_folder, help="by default the folder weights of FOLDER's own ROOT")
+    parser.add_argument("--file", type=_name_and_path, action="append", default=[], metavar="SETTING=PATH",
+                        help="the file of a setting that names one, such as mean; likewise")  # fmt: skip
+    parser.add_argument("--media", type=Path, action="append", default=[], help="another folder with the videos")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 and so on")
+    parser.add_argument("--against", type=Path, help="compare with this .npy or HDF5 file instead")
+    parser.add_argument("--array", default="", help="with --against: which of our arrays")
+    parser.add_argument("--video", default="", help="with --against: whose rows the file holds, if it does not say")

@@ -1,0 +1,114 @@
+"""One video: decode once, feed every variant, and record what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from models.extractors.base.contract import Extractor
+from pipeline.compute.cpu_executor import Compute, at_once
+from pipeline.decoding.events import Decoder, Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent
+from pipeline.extraction.timing import Times
+from pipeline.extraction.track_builder import TrackBuilder
+from pipeline.extraction.variant import Variant
+from pipeline.media.media_file import Media
+from pipeline.media.rehash import refuse_altered
+from storage.base.errors import VideoError
+from storage.base.fingerprint import plain
+from storage.base.records import JSON, FeatureTrack
+from storage.base.video_status import DONE, State, Verdict
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one video gave one variant."""
+
+    verdict: Verdict
+    track: FeatureTrack | None = None
+    facts: Mapping[str, JSON] = field(default_factory=dict)
+
+
+def process_video(
+    video_id: str,
+    media: Media | VideoError,
+    variants: Sequence[tuple[Variant, Extractor]],
+    decoder: Decoder,
+    compute: Compute = at_once,
+    times: Times | None = None,
+) -> list[Outcome]:
+    """Decode once, feed every variant; one outcome each, in order. Nothing of this video is computed afterwards."""
+    times = times or Times()
+    builders = [
+        TrackBuilder(video_id, variant, extractor, times.watched(compute, video_id, variant.name))
+        for variant, extractor in variants
+    ]
+    facts: dict[str, JSON] = {}
+    try:
+        if isinstance(media, VideoError):
+            raise media
+        facts["source"] = {"sha256": media.sha256, "size_bytes": media.size_bytes, **media.facts}
+        with refuse_altered(video_id, media):
+            facts |= _feed(video_id, media, builders, decoder, times)
+    except VideoError as error:
+        for builder in builders:
+            builder.abandon()
+        return [Outcome(error.verdict, None, facts) for _ in builders]
+    with times.during(video_id, "wait_compute"):
+        outcomes = [_finish(builder, facts) for builder in builders]
+    for builder, outcome in zip(builders, outcomes, strict=True):
+        times.add(video_id, f"feature_bytes:{builder.variant.name}", outcome.track.nbytes if outcome.track else 0)
+    return outcomes
+
+
+def _feed(
+    video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder: Decoder, times: Times
+) -> dict[str, JSON]:
+    samplings = [builder.sampling for builder in builders]
+    preparing = [0.0] * len(builders)
+    told = times.waiting(decoder.decode(video_id, media.path, samplings), "wait_decode", lambda _: video_id)
+    try:
+        with closing(told) as events:
+            return _taken(video_id, events, builders, preparing, times)
+    finally:
+        for builder, seconds in zip(builders, preparing, strict=True):
+            times.add(video_id, f"prepare:{builder.variant.name}", seconds)
+
+
+def _taken(
+    video_id: str, events: Iterator[Event], builders: Sequence[TrackBuilder], preparing: list[float], times: Times
+) -> dict[str, JSON]:
+    """The video's facts, once each builder has what it wants; `preparing` grows by the seconds that frames took it."""
+    facts: dict[str, JSON] = {}
+    for event in events:
+        if isinstance(event, FrameEvent | PlanesEvent):
+            frame = event.rgb if isinstance(event, FrameEvent) else event.planes
+            for place in event.wanted_by:
+                began = time.perf_counter()
+                builders[place].add_frame(event.index, frame)
+                preparing[place] += time.perf_counter() - began
+        elif isinstance(event, WindowEvent):
+            builders[event.sampling].add_window(event.window)
+        elif isinstance(event, PlacementEvent):
+            builders[event.sampling].placement = event.placement
+        else:
+            times.add(video_id, "video", event.summary.covered_seconds)
+            times.add(video_id, "decode", event.cpu_seconds or 0.0)
+            for builder, count in zip(builders, event.lacking, strict=True):
+                builder.lacking = count
+            facts = {"probe": plain(event.probe), "decode": plain(event.summary)}
+    return facts
+
+
+def _finish(builder: TrackBuilder, facts: Mapping[str, JSON]) -> Outcome:
+    try:
+        track = builder.finish()
+    except VideoError as error:
+        return Outcome(error.verdict, None, {**facts, **builder.facts()})
+    return Outcome(DONE, track, {**facts, **builder.facts()})
+
+
+def worst(outcomes: Sequence[Outcome]) -> Verdict:
+    """The verdict to show for a video that several variants saw: one that failed, if any did."""
+    return next((outcome.verdict for outcome in outcomes if outcome.verdict.state is not State.DONE), DONE)

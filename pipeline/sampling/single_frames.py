@@ -1,0 +1,84 @@
+"""Planners of one-frame rows: every frame, or frames at a rate."""
+
+from __future__ import annotations
+
+import math
+
+from models.extractors.base.sampling import (
+    EveryFrame,
+    FramesAtRate,
+)
+from pipeline.sampling.planner import NONE_PICKED, Window, check_next
+from pipeline.sampling.segment_alignment import SLACK_SECONDS
+
+
+class _SingleFrames:
+    """What planners of one-frame rows share: the newest frame waits until the next one tells where it ends."""
+
+    picked = NONE_PICKED
+    lacking = 0
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._newest: float | None = None
+
+    @property
+    def undecided_from(self) -> int:
+        return max(0, self._count - 1)
+
+    def push(self, pts_seconds: float) -> list[Window]:
+        check_next(self._newest, pts_seconds, self._count)
+        windows = self._close(pts_seconds)
+        self._newest = pts_seconds
+        self._count += 1
+        return windows
+
+    def finish(self, end_seconds: float) -> list[Window]:
+        check_next(self._newest, end_seconds, self._count)
+        return self._close(end_seconds)
+
+    def _close(self, end_seconds: float) -> list[Window]:
+        if self._newest is None or not self._takes(self._newest, end_seconds):
+            return []
+        return [Window((self._count - 1,), self._newest, end_seconds)]
+
+    def _takes(self, start_seconds: float, end_seconds: float) -> bool:
+        """Whether the frame shown in `[start, end)` is a row."""
+        return True
+
+
+class EveryFramePlanner(_SingleFrames):
+    """Every frame is a row."""
+
+    def __init__(self, sampling: EveryFrame) -> None:
+        super().__init__()
+
+
+class FramesAtRatePlanner(_SingleFrames):
+    """The frame shown at `first frame's time + k / rate`, for k = 0, 1, 2, ...; each frame at most once.
+
+    k is an integer and every instant is computed afresh from it, so no error adds up.
+    """
+
+    def __init__(self, sampling: FramesAtRate) -> None:
+        super().__init__()
+        self._rate = sampling.frames_per_second
+        self._first: float | None = None
+        self._k = 0
+
+    def _instant(self, k: int) -> float:
+        return (self._first or 0.0) + k / self._rate + SLACK_SECONDS
+
+    def _takes(self, start_seconds: float, end_seconds: float) -> bool:
+        if self._first is None:
+            self._first = start_seconds
+        if self._instant(self._k) >= end_seconds:
+            return False
+        self._skip_to(end_seconds)
+        return True
+
+    def _skip_to(self, end_seconds: float) -> None:
+        """Let `_k` be the first instant at or after `end_seconds`: by division, for a gap may hold millions of them."""
+        self._k = max(self._k + 1, math.floor((end_seconds - (self._first or 0.0)) * self._rate) - 1)
+        while self._instant(self._k) < end_seconds:
+            self._k += 1
