@@ -21,7 +21,7 @@ import torch
 from storage.base.records import Array
 from storage.features.store import FeatureStore
 from trainer.data import DataSettings, Example, HighlightDataset, Loader, LoaderSettings, open_data
-from trainer.planted import PlantedSettings, plant
+from trainer.synthetic.user_features import PlantedSettings, plant
 
 KEY = "c3d/pool5"
 WINDOW_ROWS = 256

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 import torch
 
 from models.highlight.base.contract import Batch
-from trainer.distributed import Ranks
-from trainer.objectives.domains import Domains, draw_domains
-from trainer.objectives.table import domain_objective
-from trainer.recipe import load_recipe
+from trainer.config.recipe import load_recipe
+from trainer.losses.registry import domain_objective
+from trainer.losses.set_based.domain_steps import Domains, draw_domains
 from trainer.targets import Targets
-from trainer.updates import Rounds
+from trainer.training.distributed import Ranks
+from trainer.training.train_step import Rounds
 
 RECIPES = ("sl_module", "dl_vhd", "sl_mcd")
 KEY, WIDTH, SEGMENTS = "c3d.segments/fc7_linear", 4096, 61

@@ -32,13 +32,13 @@ from benchmarks.loader import compare
 from models.highlight.base.contract import Batch, ModelSpec, Scores
 from models.highlight.generic import sl_module
 from models.highlight.personalized import mha_fusion, pr_net
-from trainer.binding import bind
+from trainer.config.toml_binding import bind
 from trainer.data import DataSettings, HighlightDataset, Loaded, Loader, LoaderSettings, open_data, to_device
-from trainer.data.batching import tensors_of
-from trainer.objectives.mha_fusion import mha_fusion as mha_fusion_loss
-from trainer.objectives.pr_net import bidirectional_contrastive
-from trainer.objectives.set_learning import set_divergence
-from trainer.planted import PlantedSettings, plant
+from trainer.data.collate import tensors_of
+from trainer.losses.mha_fusion import mha_fusion as mha_fusion_loss
+from trainer.losses.pr_net import bidirectional_contrastive
+from trainer.losses.set_based.set_kl import set_divergence
+from trainer.synthetic.user_features import PlantedSettings, plant
 from trainer.targets import Targets
 
 Objective = Callable[[Scores, Batch, Targets], Tensor]
@@ -95,7 +95,7 @@ SYSTEMS = {
 
 
 class Learner:
-    """A network and its optimizer: one step as `trainer.loop` makes it."""
+    """A network and its optimizer: one step as `trainer.training.loop` makes it."""
 
     def __init__(self, model: nn.Module, objective: Objective, optimizer: optim.Optimizer, device: str) -> None:
         self.model, self.objective, self.optimizer, self.device = model, objective, optimizer, device

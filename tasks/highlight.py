@@ -157,9 +157,9 @@ class HighlightVideo(luigi.Task):
 
     def run(self) -> None:
         """Extract, predict, draw, cut, tell."""
-        from trainer.fit import restore
-        from trainer.predict_command import keep, told
-        from trainer.prediction import Person, predict
+        from trainer.cli.predict import keep, told
+        from trainer.inference.predict import Person, predict
+        from trainer.training.fit import restore
 
         request, device = self.request(), resolve_device(self.settings.device)
         settings = settings_for(request, self.settings)
@@ -178,7 +178,7 @@ class HighlightVideo(luigi.Task):
 
 def settings_for(request: Request, settings: Settings) -> Settings:
     """The same machine and decoder, with a catalog of these videos and the features that the network reads."""
-    from trainer.checkpoint import read_checkpoint
+    from trainer.training.checkpoint import read_checkpoint
 
     catalog = request.catalog()
     layout = Layout(settings.layout.root, catalog.name)

@@ -179,7 +179,7 @@ def draw(settings: Settings, catalog: Catalog) -> Path | None:
     plain = [(one, name) for one in variants for name, spec in one.arrays.items() if not spec.ragged]
     if pictures is None or not plain:
         return None
-    from trainer.overview import draw_overview  # matplotlib takes a second to import
+    from trainer.plots.store_overview import draw_overview  # matplotlib takes a second to import
 
     variant, array = plain[0]
     into = settings.layout.report / "features.png"

@@ -71,7 +71,7 @@ def _share(total: Mapping[str, float], what: str, wall: float) -> str:
 
 
 def _drawn(layout: Layout, total: Mapping[str, float]) -> str:
-    from trainer.time_picture import draw_times  # matplotlib takes a second to import
+    from trainer.plots.time_breakdown import draw_times  # matplotlib takes a second to import
 
     leading = {MEANINGS[what]: _of(total, what) for what in LEADING}
     beside = {name: seconds for name, seconds in total.items() if name.partition(":")[0] in BESIDE}

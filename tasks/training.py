@@ -19,8 +19,8 @@ from tasks.sections import CommaList
 from tasks.settings import Settings, faults_of, load
 
 if TYPE_CHECKING:
-    from trainer.fit import Run
-    from trainer.reproduce import Order
+    from trainer.paper_tables.reproduce import Order
+    from trainer.training.fit import Run
 
 
 class _OfCatalog(luigi.Task):
@@ -62,14 +62,14 @@ class TrainModel(_OfCatalog):
 
     def look_up(self) -> None:
         """The recipe, with its changes."""
-        from trainer.recipe import load_recipe
+        from trainer.config.recipe import load_recipe
 
         load_recipe(self.recipe, changes=tuple(self.changes), small=self.small)
 
     def asked(self) -> Run:
         """The run this task is about."""
-        from trainer.fit import Run
-        from trainer.recipe import load_recipe
+        from trainer.config.recipe import load_recipe
+        from trainer.training.fit import Run
 
         recipe = load_recipe(self.recipe, changes=tuple(self.changes), small=self.small)
         return Run(recipe, self.settings.layout.folder, self.seed)
@@ -88,7 +88,7 @@ class TrainModel(_OfCatalog):
 
     def run(self) -> None:
         """Train, or go on."""
-        from trainer.fit import FitOptions, fit
+        from trainer.training.fit import FitOptions, fit
 
         fit(self.asked(), FitOptions(device=resolve_device(self.settings.device)))
 
@@ -105,7 +105,7 @@ class ScoreModel(TrainModel):
     def complete(self) -> bool:
         """Whether the scores are there, and are this network's."""
         from storage.scores import runs
-        from trainer.scoring import Question
+        from trainer.inference.score_run import Question
 
         if not super().complete():
             return False
@@ -114,7 +114,7 @@ class ScoreModel(TrainModel):
 
     def run(self) -> None:
         """Score and keep."""
-        from trainer.scoring import Question, answer
+        from trainer.inference.score_run import Question, answer
 
         question = Question(self.model(), self.settings.layout.folder, self.split)
         answer(question, device=resolve_device(self.settings.device))
@@ -128,29 +128,29 @@ class ReproduceTable(_OfCatalog):
 
     def look_up(self) -> None:
         """The tables."""
-        from trainer.published import load_table
+        from trainer.paper_tables.published import load_table
 
         for name in self.tables:
             load_table(name)
 
     def orders(self) -> list[Order]:
         """One for each table."""
-        from trainer.published import load_table
-        from trainer.reproduce import Order
+        from trainer.paper_tables.published import load_table
+        from trainer.paper_tables.reproduce import Order
 
         folder = self.settings.layout.folder
         return [Order(load_table(name), folder, self.seeds, self.small, tuple(self.changes)) for name in self.tables]
 
     def complete(self) -> bool:
         """Whether all reports are there, for the features, recipes and published numbers of now."""
-        from trainer.report import is_kept
+        from trainer.paper_tables.render import is_kept
 
         return all(is_kept(order) for order in self.orders())
 
     def run(self) -> None:
         """Measure, keep, and show."""
-        from trainer.report import keep, rendered
-        from trainer.reproduce import reproduce
+        from trainer.paper_tables.render import keep, rendered
+        from trainer.paper_tables.reproduce import reproduce
 
         for order in self.orders():
             rows = reproduce(order, device=resolve_device(self.settings.device))

@@ -40,7 +40,7 @@ from storage.scores import Provenance, ScoreTrack, read_scores, run_of, write_sc
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import coded_video
 from tests.storage.samples import make_track
-from trainer.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from trainer.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 SEED = 20261201
 IDS = ("-first", "a1", "b2", "c3", "d4")

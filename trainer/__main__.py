@@ -18,14 +18,14 @@ from storage.commands import run_and_exit
 DONE, WRONG_USE, IN_THE_WAY, VIOLATION = 0, 2, 4, 5
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "fit": ("trainer.fit_command", "train a recipe on a catalog's features"),
-    "score": ("trainer.score_command", "score a split with a finished network"),
-    "table": ("trainer.table_command", "a table of a paper, published beside measured"),
-    "predict": ("trainer.predict_command", "one video for one person, segment by segment"),
-    "report": ("trainer.report_command", "a page of timelines: what a finished network says to some users"),
-    "maps": ("trainer.maps_command", "distinction maps of PLD-VHD drawn over frames"),
-    "plant": ("trainer.plant_command", "make a store with planted tastes or categories"),
-    "baselines": ("trainer.baselines_command", "what rankers that learn nothing score on a catalog"),
+    "fit": ("trainer.cli.fit", "train a recipe on a catalog's features"),
+    "score": ("trainer.cli.score", "score a split with a finished network"),
+    "table": ("trainer.cli.table", "a table of a paper, published beside measured"),
+    "predict": ("trainer.cli.predict", "one video for one person, segment by segment"),
+    "report": ("trainer.cli.report", "a page of timelines: what a finished network says to some users"),
+    "maps": ("trainer.cli.maps", "distinction maps of PLD-VHD drawn over frames"),
+    "plant": ("trainer.cli.plant", "make a store with planted tastes or categories"),
+    "baselines": ("trainer.cli.baselines", "what rankers that learn nothing score on a catalog"),
 }
 """Name → (module, one line for a person)."""
 

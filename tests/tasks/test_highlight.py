@@ -17,8 +17,8 @@ from storage.base.errors import SettingsError
 from tasks.highlight import parse_request
 from tests.pipeline.videos import ffmpeg
 from tests.tasks.builds import command
-from trainer.checkpoint import Checkpoint, write_checkpoint
-from trainer.recipe import load_recipe
+from trainer.config.recipe import load_recipe
+from trainer.training.checkpoint import Checkpoint, write_checkpoint
 
 YOLO = {"arrays": ("p5",), "size": "n", "frames_per_second": 1.0, "input_pixels": 320}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.tasks.builds import command
-from trainer.planted import PlantedSettings, Timing, plant
+from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 
 TIMING = Timing(np.array([41.0, 62.0]), np.array([2.0, 4.0]), np.array([1, 2]), np.array([2, 3]))
 PLANTED = PlantedSettings(seed=1, train_users=6, test_users=2, max_videos=3, width=16)

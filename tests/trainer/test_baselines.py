@@ -11,8 +11,8 @@ from storage.base.paths import Layout
 from storage.base.records import Annotation, Link, User, Video
 from storage.catalog.catalog import Catalog, write_catalog
 from trainer.__main__ import COMMANDS, main
-from trainer.baselines import BASELINES, baseline_tracks
-from trainer.protocols import Targets, targets
+from trainer.evaluation.baselines import BASELINES, baseline_tracks
+from trainer.evaluation.phd2_protocol import Targets, targets
 
 
 def small(name: str = "phd2") -> Catalog:

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from storage.base.errors import SettingsError
-from trainer.binding import bind
+from trainer.config.toml_binding import bind
 
 
 @dataclass(frozen=True)

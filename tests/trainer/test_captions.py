@@ -14,11 +14,11 @@ from storage.base.paths import Layout
 from storage.base.records import Annotation
 from storage.catalog.catalog import read_catalog, write_catalog
 from tests.trainer.test_overview import store as store  # the fixture
-from trainer.captions import LONGEST, as_caption
-from trainer.overview import draw_overview
-from trainer.prediction import Clip, Prediction
-from trainer.time_picture import draw_times
-from trainer.timeline import draw_timeline
+from trainer.inference.predict import Clip, Prediction
+from trainer.plots.captions import LONGEST, as_caption
+from trainer.plots.store_overview import draw_overview
+from trainer.plots.time_breakdown import draw_times
+from trainer.plots.timeline import draw_timeline
 
 IDS = {
     "mathematics that is none": r"$\frac$",

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from storage.base.errors import IntegrityError, LookupFailed
-from trainer.checkpoint import (
+from trainer.training.checkpoint import (
     Checkpoint,
     CheckpointWithoutDigest,
     random_state,

@@ -18,15 +18,15 @@ import pytest
 import torch
 
 from storage.base.paths import Layout
-from trainer.cells import cells
-from trainer.estimates import Estimate, Evaluation, gains
-from trainer.fit import FitOptions, Run, fit, restore
-from trainer.maps import cover, video_maps
-from trainer.planted import PlantedSettings, plant
-from trainer.planted_category import CategorySettings, plant_category
-from trainer.planted_saliency import SaliencySettings, plant_saliency
-from trainer.published import load_table
-from trainer.scoring import Question, answer, judge
+from trainer.evaluation.statistics import Estimate, Evaluation, gains
+from trainer.inference.distinction_maps import cover, video_maps
+from trainer.inference.score_run import Question, answer, judge
+from trainer.paper_tables.domain_cells import cells
+from trainer.paper_tables.published import load_table
+from trainer.synthetic.category_features import CategorySettings, plant_category
+from trainer.synthetic.saliency import SaliencySettings, plant_saliency
+from trainer.synthetic.user_features import PlantedSettings, plant
+from trainer.training.fit import FitOptions, Run, fit, restore
 
 pytestmark = pytest.mark.slow
 LUIGI = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", "BuildCategorySampleFeatures"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainer.__main__ import main
-from trainer.planted import PlantedSettings, plant
+from trainer.synthetic.user_features import PlantedSettings, plant
 
 FIT = ["fit", "phd_ca", "--small", "--set", "training.epochs=1", "--set", "data.holdout_users=4"]
 

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from trainer.data.ahead import one_ahead
+from trainer.data.prefetch import one_ahead
 
 
 def running() -> list[str]:

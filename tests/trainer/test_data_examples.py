@@ -14,7 +14,7 @@ from storage.base.records import Annotation, User, Video
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from tests.trainer.stores import rows_of, write_people, write_variant
 from trainer.data import Account, DataSettings, HighlightData, open_data
-from trainer.data.examples import users_of
+from trainer.data.user_examples import users_of
 
 USERS = ("ann", "bob", "cas", "dan", "eve", "fay")
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.base.errors import SettingsError
-from trainer.data.intervals import Intervals, chunks, covered_seconds, gaps, split_longer, union, within
-from trainer.data.segments import read_shots, scoring_segments, training_segments
-from trainer.data.settings import DataSettings
+from trainer.data.labels.temporal_units import read_shots, scoring_segments, training_segments
+from trainer.data.sources.intervals import Intervals, chunks, covered_seconds, gaps, split_longer, union, within
+from trainer.data.sources.settings import DataSettings
 
 END = 60
 SETTINGS = DataSettings(("c3d/pool5",), unit="segment", history="shots")

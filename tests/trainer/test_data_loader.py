@@ -15,7 +15,7 @@ import torch
 from storage.base.errors import IntegrityError, SettingsError
 from tests.trainer.stores import rows_of, write_people, write_variant
 from trainer.data import DataSettings, HighlightDataset, Loaded, Loader, LoaderSettings, open_data
-from trainer.data.batching import tensors_of, to_device
+from trainer.data.collate import tensors_of, to_device
 from trainer.data.dataset import Draw, Reader
 from trainer.data.loader import SHARDS_AT_ONCE, collate_of, shuffled
 

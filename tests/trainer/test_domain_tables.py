@@ -17,10 +17,10 @@ from storage.features.store import FeatureStore
 from tests.pipeline.catalogs.published import published
 from tests.trainer.judged_stores import write_domains, write_tracks
 from trainer.__main__ import DONE, main
-from trainer.planted import PlantedSettings, Timing, plant
-from trainer.published import Row, Table, load_table, table_names
-from trainer.report import rendered
-from trainer.reproduce import BASELINE_SEEDS, Order, reproduce
+from trainer.paper_tables.published import Row, Table, load_table, table_names
+from trainer.paper_tables.render import rendered
+from trainer.paper_tables.reproduce import BASELINE_SEEDS, Order, reproduce
+from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 
 METRICS = {"ap_step:dog": "dog", "ap_step:skiing": "skiing", "ap_step": "average", "ap_step@columns": "of columns"}
 OWN = ("data.domain={domain}",)

@@ -18,14 +18,14 @@ from storage.catalog.catalog import read_catalog
 from tests.conftest import REPOSITORY
 from tests.trainer.judged_stores import DOMAINS, FRAMES_PER_SECOND, write_domains
 from tests.trainer.test_fit import KillAt, Killed, same, weights
-from trainer.checkpoint import read_checkpoint
+from trainer.config.recipe import load_recipe
 from trainer.data import DataSettings, HighlightData, Loader, LoaderSettings, open_data
-from trainer.data.groups import videos_of
-from trainer.fit import FitOptions, Run, fit
-from trainer.latent import best_highlights
-from trainer.objectives.domains import Domains
-from trainer.recipe import load_recipe
-from trainer.rounds import RoundLoader, RoundSettings
+from trainer.data.labels.splits import videos_of
+from trainer.losses.set_based.domain_steps import Domains
+from trainer.training.checkpoint import read_checkpoint
+from trainer.training.domain_batches import RoundLoader, RoundSettings
+from trainer.training.fit import FitOptions, Run, fit
+from trainer.training.latent_svm import best_highlights
 
 ARRAYS = ("c3d.segments/fc7_linear",)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.estimates import Evaluation, averaged, difference, estimates, gains
+from trainer.evaluation.statistics import Evaluation, averaged, difference, estimates, gains
 
 
 def evaluation(values: NDArray[np.float64], ids: tuple[str, ...] = (), groups: Mapping[str, str] = {}) -> Evaluation:

@@ -19,13 +19,13 @@ from storage.base.errors import LeaseHeld, SettingsError
 from storage.files.file_lock import lease
 from storage.scores import read_scores
 from tests.conftest import REPOSITORY
-from trainer.checkpoint import read_checkpoint
-from trainer.fit import FitOptions, Run, fit, restore
-from trainer.loop import Progress
-from trainer.planted import PlantedSettings, plant
-from trainer.recipe import load_recipe
-from trainer.scoring import Question, answer, judge
-from trainer.updates import Diverged
+from trainer.config.recipe import load_recipe
+from trainer.inference.score_run import Question, answer, judge
+from trainer.synthetic.user_features import PlantedSettings, plant
+from trainer.training.checkpoint import read_checkpoint
+from trainer.training.fit import FitOptions, Run, fit, restore
+from trainer.training.loop import Progress
+from trainer.training.train_step import Diverged
 
 CHANGES = (
     "data.holdout_users=4",

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from storage.base.errors import HighlightsError, LookupFailed, SettingsError
-from trainer import published
 from trainer.__main__ import main
-from trainer.checkpoint import Checkpoint, write_checkpoint
-from trainer.planted import PlantedSettings, plant
-from trainer.published import load_table
-from trainer.recipe import STAGE_NAMES, load_recipe
-from trainer.stages import STAGES
+from trainer.config.recipe import STAGE_NAMES, load_recipe
+from trainer.paper_tables import published
+from trainer.paper_tables.published import load_table
+from trainer.synthetic.user_features import PlantedSettings, plant
+from trainer.training.checkpoint import Checkpoint, write_checkpoint
+from trainer.training.stages import STAGES
 
 WHOLE = ("training.epochs", "training.batch_size", "training.accumulate", "training.patience", "data.history_videos",
          "model.attention_dimensions", "data.pairs", "optimizer.decay_every_epochs", "sets.size")  # fmt: skip

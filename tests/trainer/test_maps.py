@@ -11,11 +11,11 @@ import pytest
 from tests.trainer.drawn import HEIGHT, WIDTH, write_category_films
 from tests.trainer.judged_stores import write_domains
 from trainer.__main__ import main
-from trainer.fit import FitOptions, Run, fit
-from trainer.maps import VideoMaps, cover, sheet
-from trainer.overlay import GAP_PIXELS, LEGEND_PIXELS
-from trainer.planted_saliency import SaliencySettings, plant_saliency, read_figure
-from trainer.recipe import load_recipe
+from trainer.config.recipe import load_recipe
+from trainer.inference.distinction_maps import VideoMaps, cover, sheet
+from trainer.plots.map_overlay import GAP_PIXELS, LEGEND_PIXELS
+from trainer.synthetic.saliency import SaliencySettings, plant_saliency, read_figure
+from trainer.training.fit import FitOptions, Run, fit
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.overlay import GAP_PIXELS, LEGEND_PIXELS, contact_sheet, overlay, write_sheet
+from trainer.plots.map_overlay import GAP_PIXELS, LEGEND_PIXELS, contact_sheet, overlay, write_sheet
 
 HEIGHT, WIDTH = 8, 12
 

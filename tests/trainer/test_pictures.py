@@ -16,8 +16,8 @@ from storage.base.records import FeatureTrack
 from storage.features.store import FeatureStore
 from tests.trainer.drawn import HEIGHT, WIDTH, frame_spans, jpegs, scene, write_films
 from tests.trainer.stores import write_variant
-from trainer.data.settings import ClipShape
-from trainer.pictures import PictureFeatures, clip_frames, decode, join_by_instant, mirrored
+from trainer.data.sources.frame_clips import PictureFeatures, clip_frames, decode, join_by_instant, mirrored
+from trainer.data.sources.settings import ClipShape
 
 SHAPE = ClipShape(frames=6, height=HEIGHT, width=WIDTH)
 JPEG_ERROR = 12

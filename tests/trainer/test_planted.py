@@ -16,9 +16,9 @@ from pipeline.datasets.readers.phd2 import read_phd2
 from storage.catalog.catalog import read_catalog
 from storage.features.store import FeatureStore
 from trainer.data import DataSettings, HighlightData, Loader, LoaderSettings, open_data
-from trainer.data.intervals import covered_seconds
-from trainer.planted import PlantedSettings, Timing, plant, published_timing, timing_of
-from trainer.planted_features import LATENT
+from trainer.data.sources.intervals import covered_seconds
+from trainer.synthetic.feature_generator import LATENT
+from trainer.synthetic.user_features import PlantedSettings, Timing, plant, published_timing, timing_of
 
 KEY = "c3d/pool5"
 SETTINGS = PlantedSettings(seed=1, train_users=40, test_users=120, max_videos=8, fewest_tastes=2)

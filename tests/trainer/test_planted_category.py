@@ -14,7 +14,7 @@ from storage.catalog.catalog import read_catalog
 from storage.features.store import FeatureStore
 from trainer.data import DataSettings, Loader, LoaderSettings, open_data
 from trainer.metrics.ranking import curve, step_ap
-from trainer.planted_category import (
+from trainer.synthetic.category_features import (
     ACTS,
     DOMAINS,
     EXCITEMENTS,

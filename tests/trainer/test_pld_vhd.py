@@ -14,12 +14,12 @@ from models.highlight.generic.pld_vhd import SPEC, PLDSettings
 from storage.catalog.catalog import read_catalog
 from tests.trainer.drawn import HEIGHT, WIDTH, write_films
 from trainer.data import DataSettings, Loaded, Loader, LoaderSettings
-from trainer.data.marks import Marks
-from trainer.data.settings import ClipShape
-from trainer.data.source import HighlightData
-from trainer.objectives.pld_vhd import distinction_labels, intersection_over_union
-from trainer.objectives.table import objective
-from trainer.pictures import PictureFeatures
+from trainer.data.labels.user_labels import Marks
+from trainer.data.open_data import HighlightData
+from trainer.data.sources.frame_clips import PictureFeatures
+from trainer.data.sources.settings import ClipShape
+from trainer.losses.pld_vhd import distinction_labels, intersection_over_union
+from trainer.losses.registry import objective
 from trainer.targets import Targets
 
 BETA = 5e-4

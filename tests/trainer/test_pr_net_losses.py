@@ -17,7 +17,7 @@ from torch import Tensor
 from models.highlight.base.contract import Batch, Scores
 from models.highlight.personalized.pr_net import SPEC, EncoderKind, Preference, PRNetSettings
 from tests.models.highlight_batches import random_batch, without_gradient
-from trainer.objectives.pr_net import (
+from trainer.losses.pr_net import (
     Reading,
     bidirectional_contrastive,
     pr_net_cross_entropy,

@@ -14,15 +14,15 @@ from PIL import Image
 
 from storage.base.errors import LookupFailed, SettingsError
 from trainer.__main__ import DONE, WRONG_USE, main
-from trainer.data.intervals import Intervals
-from trainer.fit import FitOptions, Restored, Run, fit, restore
-from trainer.planted import PlantedSettings, Timing, plant
-from trainer.prediction import Person, Prediction, parse_liked, predict, segments_of
-from trainer.protocols import PHD2
-from trainer.recipe import load_recipe
-from trainer.scoring import Question, answer
-from trainer.segments import Grid
-from trainer.timeline import clock, draw_timeline
+from trainer.config.recipe import load_recipe
+from trainer.data.sources.intervals import Intervals
+from trainer.evaluation.phd2_protocol import PHD2
+from trainer.evaluation.time_grid import Grid
+from trainer.inference.predict import Person, Prediction, parse_liked, predict, segments_of
+from trainer.inference.score_run import Question, answer
+from trainer.plots.timeline import clock, draw_timeline
+from trainer.synthetic.user_features import PlantedSettings, Timing, plant
+from trainer.training.fit import FitOptions, Restored, Run, fit, restore
 
 TIMING = Timing(np.array([41.0, 62.0, 83.0]), np.array([2.0, 4.0, 6.0]), np.array([1, 2]), np.array([2, 3]))
 PLANTED = PlantedSettings(seed=1, train_users=8, test_users=3, max_videos=3, noise=0.5, width=16, lost_share=0)

@@ -13,10 +13,10 @@ from storage.base.errors import SettingsError
 from storage.base.records import Annotation, Link, User, Video
 from storage.catalog.catalog import Catalog
 from storage.scores import ScoreTrack
-from trainer.baselines import BASELINES, baseline_tracks
-from trainer.estimates import Evaluation, estimates
+from trainer.evaluation.baselines import BASELINES, baseline_tracks
+from trainer.evaluation.phd2_protocol import PER_FRAME, Targets, evaluate, scored_durations, targets
+from trainer.evaluation.statistics import Evaluation, estimates
 from trainer.metrics.ranking import curve, interpolated_ap, nmsd
-from trainer.protocols import PER_FRAME, Targets, evaluate, scored_durations, targets
 
 SEEDS = 4
 TOLERANCE = 4.5

@@ -8,9 +8,9 @@ import pytest
 
 from storage.base.errors import LookupFailed, SettingsError
 from tests.conftest import REPOSITORY
-from trainer.cells import cells
-from trainer.published import Row, Table, load_table, table_names
-from trainer.recipe import recipe_names
+from trainer.config.recipe import recipe_names
+from trainer.paper_tables.domain_cells import cells
+from trainer.paper_tables.published import Row, Table, load_table, table_names
 
 
 def published(table: str, row: str, metric: str = "ap") -> float:
@@ -123,7 +123,7 @@ def test_a_row_is_compared_with_rows_that_are_there(tmp_path: Path, monkeypatch:
         'title = "t"\nsource = "s"\n[metrics]\nap = "mAP"\n[[rows]]\nname = "a"\nbaseline = "random"\nagainst = ["b"]\n'
     )
     (tmp_path / "made.toml").write_text(table)
-    monkeypatch.setattr("trainer.published._folder", lambda: tmp_path)
+    monkeypatch.setattr("trainer.paper_tables.published._folder", lambda: tmp_path)
     with pytest.raises(SettingsError, match="made compares rows with b, which it does not have"):
         load_table("made")
 

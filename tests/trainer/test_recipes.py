@@ -12,13 +12,13 @@ import torch
 from models.highlight.registry import HIGHLIGHT_MODELS
 from tests.trainer.drawn import write_category_films
 from tests.trainer.judged_stores import write_domains
-from trainer.checkpoint import read_checkpoint
-from trainer.estimates import Evaluation
-from trainer.fit import FitOptions, Run, fit, restore
-from trainer.planted import PlantedSettings, Timing, plant
-from trainer.planted_saliency import SaliencySettings, plant_saliency
-from trainer.recipe import Recipe, load_recipe, recipe_names
-from trainer.scoring import Question, answer, judge
+from trainer.config.recipe import Recipe, load_recipe, recipe_names
+from trainer.evaluation.statistics import Evaluation
+from trainer.inference.score_run import Question, answer, judge
+from trainer.synthetic.saliency import SaliencySettings, plant_saliency
+from trainer.synthetic.user_features import PlantedSettings, Timing, plant
+from trainer.training.checkpoint import read_checkpoint
+from trainer.training.fit import FitOptions, Run, fit, restore
 
 SHAPES = {
     "c3d/pool5": (8192,),

@@ -13,10 +13,10 @@ import pytest
 
 from storage.scores import runs
 from trainer.__main__ import DONE, WRONG_USE, main
-from trainer.planted import PlantedSettings, Timing, plant
-from trainer.published import Row, Table, load_table
-from trainer.report import is_kept, keep, rendered
-from trainer.reproduce import BASELINE_SEEDS, NOBODY, Order, reproduce
+from trainer.paper_tables.published import Row, Table, load_table
+from trainer.paper_tables.render import is_kept, keep, rendered
+from trainer.paper_tables.reproduce import BASELINE_SEEDS, NOBODY, Order, reproduce
+from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 
 TIMING = Timing(np.array([41.0, 62.0, 83.0]), np.array([2.0, 4.0, 6.0]), np.array([1, 2]), np.array([2, 3]))
 PLANTED = PlantedSettings(seed=3, train_users=12, test_users=4, max_videos=3, noise=0.5, width=16, lost_share=0.1)

@@ -15,8 +15,8 @@ from models.extractors.tased.network import TasedNet
 from models.extractors.tased.weights import initialise
 from tests.models.goldens import make_tased_training
 from tests.trainer.drawn import HEIGHT, WIDTH, scene
-from trainer.objectives.pld_vhd import intersection_over_union
-from trainer.saliency import (
+from trainer.losses.pld_vhd import intersection_over_union
+from trainer.training.saliency import (
     DHF1K,
     SaliencyDraw,
     SaliencyTraining,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.segments import Grid
+from trainer.evaluation.time_grid import Grid
 
 quick = settings(deadline=None, max_examples=60)
 durations = st.floats(0.2, 200)

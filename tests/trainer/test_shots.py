@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.shots import penalties, segment_scatters, shot_boundaries
+from trainer.evaluation.kts import penalties, segment_scatters, shot_boundaries
 
 
 def objective(rows: np.ndarray, changes: tuple[int, ...], penalty: float) -> float:

@@ -13,7 +13,7 @@ from torch import nn
 
 from models.highlight.personalized.linear_rankers import HighlightSVM, HighlightSVMSettings
 from tests.models.highlight.batches import WIDTH, batch
-from trainer.svm import NotConverged, RankingSVMSettings, fit, fusion_weight, pair_differences, put
+from trainer.training.ranking_svm import NotConverged, RankingSVMSettings, fit, fusion_weight, pair_differences, put
 
 
 def noisy_pairs(count: int = 60, width: int = 5, seed: int = 0) -> NDArray[np.float32]:

@@ -17,12 +17,12 @@ from storage.files.checksummed_json import seal, unseal
 from storage.scores import read_scores
 from tests.conftest import REPOSITORY
 from tests.trainer.test_fit import PLANTED, run
-from trainer.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from trainer.data.features import Features
-from trainer.fit import FitOptions, fit, restore
-from trainer.planted import plant
-from trainer.prediction import Person, predict
-from trainer.scoring import Question, answer
+from trainer.data.sources.features import Features
+from trainer.inference.predict import Person, predict
+from trainer.inference.score_run import Question, answer
+from trainer.synthetic.user_features import plant
+from trainer.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from trainer.training.fit import FitOptions, fit, restore
 
 pytestmark = pytest.mark.filterwarnings("ignore::storage.features.store.UnsealedParts")
 

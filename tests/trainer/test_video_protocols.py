@@ -18,16 +18,23 @@ from storage.scores import Provenance, ScoreTrack, run_of
 from tests.pipeline.catalogs.published import published
 from tests.trainer.judged_stores import write_domains
 from trainer.__main__ import DONE, main
-from trainer.baselines import video_ranker
-from trainer.cells import joined, shown
 from trainer.data import DataSettings, open_data
-from trainer.data.judgements import Judgements
-from trainer.data.places import Places
-from trainer.estimates import Estimate, Evaluation
-from trainer.published import Table, load_table
-from trainer.reproduce import Order, reproduce
-from trainer.summary_protocol import Summarised, evaluate_summaries, of_tracks, pieces, summarised
-from trainer.video_protocols import all_domains, asked_videos, evaluate, evaluate_ranks, of_segments, split_named
+from trainer.data.labels.annotator_labels import Judgements
+from trainer.data.labels.segment_times import Places
+from trainer.evaluation.baselines import video_ranker
+from trainer.evaluation.domain_protocol import (
+    all_domains,
+    asked_videos,
+    evaluate,
+    evaluate_ranks,
+    of_segments,
+    split_named,
+)
+from trainer.evaluation.statistics import Estimate, Evaluation
+from trainer.evaluation.summary_protocol import Summarised, evaluate_summaries, of_tracks, pieces, summarised
+from trainer.paper_tables.domain_cells import joined, shown
+from trainer.paper_tables.published import Table, load_table
+from trainer.paper_tables.reproduce import Order, reproduce
 
 SEEDS = 8
 RANDOM_STEP_AP = {

@@ -17,12 +17,12 @@ Knows the store, the catalog and the contract of models. Refuses to know network
 
 from __future__ import annotations
 
-from trainer.data.batching import Loaded, to_device
+from trainer.data.collate import Loaded, to_device
 from trainer.data.dataset import HighlightDataset
-from trainer.data.examples import Account, Example
 from trainer.data.loader import Loader, LoaderSettings
-from trainer.data.settings import DataSettings
-from trainer.data.source import HighlightData, open_data
+from trainer.data.open_data import HighlightData, open_data
+from trainer.data.sources.settings import DataSettings
+from trainer.data.user_examples import Account, Example
 
 __all__ = [
     "Account",

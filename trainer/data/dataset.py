@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from storage.base.records import Array
-from trainer.data.examples import Example, ExampleSet
-from trainer.data.features import Features
-from trainer.data.histories import Element, draw_history
-from trainer.data.intervals import Intervals, covered_seconds, union
-from trainer.data.marks import COVERED_SHARE, Marks, draw_pairs, labels
-from trainer.data.segments import Shots, marked_segments, scoring_segments, training_segments
-from trainer.data.settings import DataSettings
+from trainer.data.labels.temporal_units import Shots, marked_segments, scoring_segments, training_segments
+from trainer.data.labels.user_history import Element, draw_history
+from trainer.data.labels.user_labels import COVERED_SHARE, Marks, draw_pairs, labels
+from trainer.data.sources.features import Features
+from trainer.data.sources.intervals import Intervals, covered_seconds, union
+from trainer.data.sources.settings import DataSettings
+from trainer.data.user_examples import Example, ExampleSet
 
 
 class Draw(NamedTuple):

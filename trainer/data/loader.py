@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from storage.base.errors import HighlightsError, SettingsError
 from storage.base.records import JSON
-from trainer.data.ahead import one_ahead
-from trainer.data.batching import Collate, Loaded, tensors_of, to_device
+from trainer.data.collate import Collate, Loaded, tensors_of, to_device
 from trainer.data.dataset import Draw, HighlightDataset, Sample
+from trainer.data.prefetch import one_ahead
 
 _TORCH = {
     np.dtype(np.uint8): torch.uint8,

@@ -1,7 +1,7 @@
 """The F-score of a video summary: shot scores, the best shots that fit, and their overlap with people's summaries.
 
 SumMe takes the best of a video's users, TVSum their mean. Follows KaiyangZhou/pytorch-vsumm-reinforce (`vsum_tools.py`,
-`knapsack.py`), the code that the field's tables rest on. Refuses to know how shots are found; see `trainer.shots`.
+`knapsack.py`), the code that the field's tables rest on. Refuses to know how shots are found; see `trainer.evaluation.kts`.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class SetTransformer(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """`(B, T, D)`; zero outside the mask.
 
-        In training mode a row of the batch is a set, as `trainer.objectives.domains` draws them.
+        In training mode a row of the batch is a set, as `trainer.losses.set_based.domain_steps` draws them.
         """
         x = batch.features[self.key].masked_fill(~batch.mask.unsqueeze(-1), 0)
         if not self.layers:

@@ -7,7 +7,7 @@ compare embeddings and need nothing but the SL-module itself; here are the two o
 - MCD: K. Saito, K. Watanabe, Y. Ushiku, T. Harada, "Maximum Classifier Discrepancy for Unsupervised Domain
   Adaptation", CVPR 2018.
 
-No code of either was released for the SL-module. Refuses to know losses and steps (`trainer.objectives.adaptation`).
+No code of either was released for the SL-module. Refuses to know losses and steps (`trainer.losses.set_based.domain_adaptation`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ of L frames, the last of which the map is about, an encoder-decoder (TASED-Net, 
 does not describe), and eq. 6. No code was published. Refuses to know labels: those are the objective's.
 
 A position's feature is its whole clip, `(L, H, W, 3)` uint8 RGB, oldest frame first, so a batch holds
-`(B, T, L, H, W, 3)`: bytes, since float32 would take four times the memory. `trainer.pictures` decodes them from a
+`(B, T, L, H, W, 3)`: bytes, since float32 would take four times the memory. `trainer.data.sources.frame_clips` decodes them from a
 `frames` variant at the size a recipe names; networks normalise for themselves.
 
 Letters in shapes: those of `contract.py`, but L frames of a clip, H and W pixels, N clips.

@@ -12,7 +12,7 @@ Two rows, since the paper and the released code are two systems:
 What else is wrong in that code, and not repeated here: C3D, said to be fixed, is never put into evaluation mode, so
 fc6's dropout of 0.5 is active in training and at test; test clips are cropped at random; clips of fewer than 91 frames
 end in uninitialised memory; the scheduler steps before each epoch, so that the learning rate falls after 19 epochs, not
-20; ActivityNet's labels are cast to whole numbers (see `trainer.objectives.set_learning`).
+20; ActivityNet's labels are cast to whole numbers (see `trainer.losses.set_based.set_kl`).
 
 The feature is fc7 before its ReLU (code); the paper says C3D's, 4096 wide.
 """

@@ -225,7 +225,7 @@ FULL_SIZE_STEP = """
 import resource, torch
 from models.highlight.base.contract import Batch
 from models.highlight.generic.sl_module import SL_MODULE, SLSettings
-from trainer.objectives.set_learning import set_divergence
+from trainer.losses.set_based.set_kl import set_divergence
 from trainer.targets import Targets
 
 torch.manual_seed(0)

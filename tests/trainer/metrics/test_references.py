@@ -19,10 +19,10 @@ import pytest
 from tests.models.goldens.reference import checkout
 from tests.trainer.goldens import make_metrics
 from tests.trainer.goldens.cases import CASES, Case, case
+from trainer.evaluation.kts import shot_boundaries
+from trainer.metrics.ground_truth import above_median, top_half
 from trainer.metrics.ranking import curve, interpolated_ap, nmsd, top_k_ap, trapezoidal_ap, uninterpolated_ap
 from trainer.metrics.summary import hold, key_shots, summary_f
-from trainer.metrics.truth import above_median, top_half
-from trainer.shots import shot_boundaries
 
 GOLDEN = json.loads(Path(make_metrics.__file__).with_name("metrics.json").read_text())
 TOLERANCES = {"f_mean": 1e-6, "f_max": 1e-6}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainer.metrics.ground_truth import above_median, majority, top_half
 from trainer.metrics.summary import hold, key_shots, knapsack, shot_means, summary_f
-from trainer.metrics.truth import above_median, majority, top_half
 
 items = st.lists(st.tuples(st.integers(-3, 8), st.integers(1, 6)), min_size=1, max_size=8)
 

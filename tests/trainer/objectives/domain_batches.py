@@ -8,7 +8,7 @@ import torch
 
 from models.highlight.base.contract import Batch
 from tests.models.highlight.batches import batch
-from trainer.objectives.domains import Domains, SetRules, draw_domains
+from trainer.losses.set_based.domain_steps import Domains, SetRules, draw_domains
 from trainer.targets import Targets
 
 MODEL = {

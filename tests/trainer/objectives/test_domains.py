@@ -18,9 +18,9 @@ from models.highlight.generic.lim import LIM
 from tests.models.goldens import make_mini_net as mini
 from tests.models.highlight.batches import batch, small, with_rubbish
 from tests.trainer.objectives.domain_batches import MODEL, domains
-from trainer.objectives.adaptation import coral, maximum_mean_discrepancy, released_coral
-from trainer.objectives.domains import Domains, Step, Steps
-from trainer.objectives.table import DOMAIN_OBJECTIVES, domain_objective
+from trainer.losses.registry import DOMAIN_OBJECTIVES, domain_objective
+from trainer.losses.set_based.domain_adaptation import coral, maximum_mean_discrepancy, released_coral
+from trainer.losses.set_based.domain_steps import Domains, Step, Steps
 
 STILL: dict[str, Any] = {"dropout": 0.0, "scorer_dropout": 0.0}
 
@@ -32,7 +32,7 @@ def still(name: str) -> nn.Module:
 
 
 def rounds(model: nn.Module, steps: Steps, sets: Domains, count: int) -> None:
-    """What a loop does, as the docstring of `trainer.objectives.domains` says."""
+    """What a loop does, as the docstring of `trainer.losses.set_based.domain_steps` says."""
     optimizers = {
         name: torch.optim.Adam(parameters, lr=2e-3)
         for name, child in model.named_children()

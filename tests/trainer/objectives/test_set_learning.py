@@ -24,13 +24,13 @@ from tests.models.goldens import make_cross_category as maker
 from tests.models.goldens.reference import Arrays, checkout
 from tests.models.highlight.batches import batch, small
 from tests.trainer.objectives.domain_batches import MODEL, domains, labelled
-from trainer.distributed import Ranks
-from trainer.objectives.domains import Domains
-from trainer.objectives.set_learning import divergence, set_divergence
-from trainer.objectives.table import domain_objective
-from trainer.recipe import load_recipe
+from trainer.config.recipe import load_recipe
+from trainer.losses.registry import domain_objective
+from trainer.losses.set_based.domain_steps import Domains
+from trainer.losses.set_based.set_kl import divergence, set_divergence
 from trainer.targets import Targets
-from trainer.updates import Rounds
+from trainer.training.distributed import Ranks
+from trainer.training.train_step import Rounds
 
 GOLDEN = json.loads(maker.GOLDEN.read_text())["values"]
 OBJECTIVE: dict[str, tuple[str, dict[str, Any]]] = {

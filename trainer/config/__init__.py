@@ -1,0 +1,1 @@
+"""Recipes: TOML files bound to typed settings and optimizers."""

@@ -1,0 +1,1 @@
+"""Labels: of users and annotators, their segments, splits and histories."""

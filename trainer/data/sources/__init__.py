@@ -1,0 +1,1 @@
+"""What examples are made of: stored features, frames and intervals."""

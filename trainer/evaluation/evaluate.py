@@ -1,0 +1,45 @@
+"""Scores of a split → numbers, by the protocol that the catalog's dataset is measured with.
+
+Refuses to know networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from storage.catalog.catalog import Catalog
+from storage.scores import ScoreRun
+from trainer.data.labels.annotator_labels import rule_of
+from trainer.data.labels.segment_times import Places
+from trainer.data.labels.splits import videos_of
+from trainer.data.sources.settings import DataSettings
+from trainer.data.user_examples import Split, users_of
+from trainer.evaluation import domain_protocol as video_protocols
+from trainer.evaluation import phd2_protocol as protocols
+from trainer.evaluation import summary_protocol
+from trainer.evaluation.statistics import Evaluation
+
+
+def judged(catalog: Catalog, folder: Path, settings: DataSettings, split: Split, answers: ScoreRun) -> Evaluation:
+    """What the answers about a split's users, or a domain's videos, are worth.
+
+    `folder` is `ROOT/<catalog>`: annotations in frame numbers are placed in time by the features there.
+    """
+    if rule_of(catalog) is None:
+        users = users_of(catalog, split, settings)[0]
+        durations = protocols.scored_durations(answers.tracks.values())
+        truth = protocols.targets(catalog, split, protocols.PHD2, durations, users)
+        return protocols.evaluate(truth, answers.tracks, answers.absent)
+    if catalog.origin.get("reader") == summary_protocol.SUMMARIES:
+        return _summaries(catalog, videos_of(catalog, split, settings, domain="")[0], answers)
+    domains = [settings.domain] if settings.domain else []
+    asked = video_protocols.asked_videos(catalog, split, settings, domains)
+    return video_protocols.evaluate(asked, answers, Places(folder, catalog))
+
+
+def _summaries(catalog: Catalog, ids: Sequence[str], answers: ScoreRun) -> Evaluation:
+    truth = summary_protocol.summarised(catalog, ids, summary_protocol.pieces)
+    return summary_protocol.evaluate_summaries(
+        catalog, truth, summary_protocol.of_tracks(answers), summary_protocol.PIECES
+    )

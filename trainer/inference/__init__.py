@@ -1,0 +1,1 @@
+"""Trained models applied to videos: scores, predictions and distinction maps."""

@@ -1,0 +1,1 @@
+"""Losses on sets of segments and on pairs of domains."""

@@ -1,0 +1,1 @@
+"""The result tables of the five papers, reproduced row by row."""

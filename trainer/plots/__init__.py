@@ -1,0 +1,1 @@
+"""Pictures and pages for people: timelines, maps, store overviews and reports."""

@@ -1,0 +1,1 @@
+"""Synthetic features and annotations with known preferences."""

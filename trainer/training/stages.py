@@ -1,0 +1,117 @@
+"""The stages that fitting a system consists of, by name, as recipes list them.
+
+    gradient            the loop, on the whole network or on the part `first` of a late fusion
+    ranking_svm         a ranking SVM gives the linear part (`linear`, or `second` of a late fusion) its weights
+    latent_ranking_svm  the same, with the better half of each video's highlights found on the way (LSVM)
+    fusion              ω of a late fusion, by a ranking SVM on pairs of validation videos
+    per_user            nothing to do now: each user's own weights are fitted on their history when they are scored
+
+Refuses to know files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.highlight.personalized.linear_rankers import LinearRanker
+from storage.base.errors import SettingsError
+from trainer.config.recipe import Recipe
+from trainer.data import HighlightData, Loaded, Loader, LoaderSettings, to_device
+from trainer.training import ranking_svm as svm
+from trainer.training.latent_svm import LatentSettings, fit_latent
+
+Gradient = Callable[[nn.Module], None]
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a stage may use."""
+
+    recipe: Recipe
+    model: nn.Module
+    data: HighlightData
+    seed: int
+    device: str
+    workers: int
+    gradient: Gradient
+    """Runs the training loop on a network."""
+
+
+def _gradient(fitting: Fitting) -> None:
+    fitting.gradient(getattr(fitting.model, "first", fitting.model))
+
+
+def _linear_ranker(fitting: Fitting) -> LinearRanker:
+    ranker = getattr(fitting.model, "second", fitting.model)
+    if not isinstance(ranker, LinearRanker):
+        raise SettingsError((f"recipe {fitting.recipe.name}: a ranking SVM fits linear rankers, not {type(ranker)}",))
+    return ranker
+
+
+def _latent_ranking_svm(fitting: Fitting) -> None:
+    ranker = _linear_ranker(fitting)
+    settings = LatentSettings(svm=svm.RankingSVMSettings(seed=fitting.seed))
+    svm.put(ranker.linear, fit_latent(ranker, _batches(fitting, "train"), settings))
+
+
+def _ranking_svm(fitting: Fitting) -> None:
+    ranker = _linear_ranker(fitting)
+    differences = gathered(
+        svm.pair_differences(ranker.descriptors(batch), targets.pairs)
+        for batch, targets, _ in _batches(fitting, "train")
+    )
+    svm.put(ranker.linear, svm.fit(differences, svm.RankingSVMSettings(seed=fitting.seed)))
+
+
+def _fusion(fitting: Fitting) -> None:
+    model: Any = fitting.model
+    model.eval()
+
+    def both(loaded: Loaded) -> NDArray[np.float32]:
+        parts = model(loaded.batch).parts
+        return svm.pair_differences(torch.stack([parts["first"], parts["second"]], dim=-1), loaded.targets.pairs)
+
+    differences = gathered(both(loaded) for loaded in _batches(fitting, "validation"))
+    with torch.no_grad():
+        model.omega.fill_(svm.fusion_weight(differences, svm.RankingSVMSettings(seed=fitting.seed)))
+
+
+def _per_user(fitting: Fitting) -> None:
+    """Each user is fitted when scored."""
+
+
+STAGES: dict[str, Callable[[Fitting], None]] = {
+    "gradient": _gradient,
+    "latent_ranking_svm": _latent_ranking_svm,
+    "ranking_svm": _ranking_svm,
+    "fusion": _fusion,
+    "per_user": _per_user,
+}
+
+
+def run_stages(fitting: Fitting) -> None:
+    """All stages of the recipe, in its order."""
+    for name in fitting.recipe.stages:
+        STAGES[name](fitting)
+
+
+def gathered(differences: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """All pairs of an epoch."""
+    found = list(differences)
+    return np.concatenate(found) if found else np.zeros((0, 1), np.float32)
+
+
+def _batches(fitting: Fitting, split: Any) -> Iterator[Loaded]:
+    """One epoch of pairs as training draws them, of the users of a split."""
+    settings = LoaderSettings(fitting.recipe.training.batch_size, seed=fitting.seed, workers=fitting.workers)
+    with torch.inference_mode():
+        for loaded in Loader(fitting.data.training(split), settings):
+            batch, targets = to_device(loaded.batch, fitting.device), to_device(loaded.targets, fitting.device)
+            yield Loaded(batch, targets, loaded.examples)
