@@ -48,10 +48,12 @@ from storage.features.manifest import Entry, Part, Sidecar
 from storage.features.store import FeatureStore
 from storage.files.atomic_write import publish
 from storage.maintenance.audit import audit
-from tasks import features, ingest, reporting
-from tasks.exits import RunIncomplete
-from tasks.settings import Settings, load
-from tasks.shards import shard_job
+from tasks import build_catalog as ingest
+from tasks import features
+from tasks.config.exit_codes import RunIncomplete
+from tasks.config.settings import Settings, load
+from tasks.execution.extract_shard import shard_job
+from tasks.reporting import run_report as reporting
 
 PHD2_VIDEOS = 119_938
 VIDEOS_OF_A_USER = 9

@@ -26,13 +26,13 @@ from tasks.config.luigi_values import take_percent_as_typed  # noqa: E402
 
 take_percent_as_typed()
 
-from tasks.arrays import WriteSlurmArray  # noqa: E402  settings first: Luigi reads them when its modules are imported
-from tasks.config import command_line  # noqa: E402
-from tasks.exits import install  # noqa: E402
+from tasks import command_line  # noqa: E402  settings first: Luigi reads them when its modules are imported
+from tasks.build_catalog import BuildCatalog  # noqa: E402
+from tasks.config.exit_codes import install  # noqa: E402
+from tasks.config.settings import faults_of  # noqa: E402
 from tasks.features import BuildFeatures, BuildPHD2Features, ExtractShard, ExtractShards  # noqa: E402
 from tasks.highlight import HighlightVideo  # noqa: E402
-from tasks.ingest import BuildCatalog  # noqa: E402
-from tasks.settings import faults_of  # noqa: E402
+from tasks.slurm_array import WriteSlurmArray  # noqa: E402
 from tasks.training import ReproduceTable, ScoreModel, TrainModel  # noqa: E402
 
 install()

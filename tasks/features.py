@@ -27,14 +27,18 @@ from storage.features.store import FeatureStore
 from storage.features.time_origin import refuse_to_extend
 from storage.files.atomic_write import publish
 from storage.files.file_lock import lease
-from tasks import dispatch, exits, progress, reporting
-from tasks.cluster import INLINE
+from tasks.build_catalog import BuildCatalog
+from tasks.config import exit_codes as exits
+from tasks.config.cluster_settings import INLINE
+from tasks.config.luigi_sections import CommaList
+from tasks.config.settings import PHD2, SAMPLES, Settings, front_door_catalog, load
+from tasks.execution import dask_scheduler as dispatch
+from tasks.execution import progress
+from tasks.execution.catalogs import catalog_of
+from tasks.execution.extract_shard import download_gate, extract_shard, shard_job
 from tasks.execution.retries import outdated_videos, request_again, request_retries
-from tasks.ingest import BuildCatalog, catalog_of
-from tasks.sections import CommaList
-from tasks.settings import PHD2, SAMPLES, Settings, front_door_catalog, load
-from tasks.shards import download_gate, extract_shard, shard_job
-from tasks.stopping import ORDERS_TO_US
+from tasks.execution.shutdown import ORDERS_TO_US
+from tasks.reporting import run_report as reporting
 
 _RUN = uuid.uuid4().hex[:8]
 MAX_SHARDS_EVER = 1_000_000

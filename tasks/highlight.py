@@ -29,14 +29,15 @@ from storage.base.records import JSON, Annotation, Link, User, Video
 from storage.base.video_status import Verdict
 from storage.catalog.catalog import Catalog, write_catalog
 from storage.features.store import FeatureStore
-from tasks import progress, reporting
-from tasks.exits import before_anything_starts
+from tasks.config.exit_codes import before_anything_starts
+from tasks.config.luigi_sections import SECTIONS, CommaList
+from tasks.config.settings import Settings, load
+from tasks.execution import progress
+from tasks.execution.catalogs import catalog_of
+from tasks.execution.extract_shard import download_gate, extract_shard, shard_job
+from tasks.execution.shutdown import ORDERS_TO_US
 from tasks.features import refuse_other_clocks
-from tasks.ingest import catalog_of
-from tasks.sections import SECTIONS, CommaList
-from tasks.settings import Settings, load
-from tasks.shards import download_gate, extract_shard, shard_job
-from tasks.stopping import ORDERS_TO_US
+from tasks.reporting import run_report as reporting
 
 if TYPE_CHECKING:
     pass
@@ -157,8 +158,8 @@ class HighlightVideo(luigi.Task):
 
     def run(self) -> None:
         """Extract, predict, draw, cut, tell."""
-        from trainer.cli.predict import keep, told
         from trainer.inference.predict import Person, predict
+        from trainer.plots.prediction_report import keep, told
         from trainer.training.fit import restore
 
         request, device = self.request(), resolve_device(self.settings.device)

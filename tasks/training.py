@@ -13,10 +13,10 @@ import luigi
 
 from pipeline.compute.devices import resolve_device
 from storage.base.errors import LookupFailed, SettingsError
-from tasks import reporting
-from tasks.exits import before_anything_starts
-from tasks.sections import CommaList
-from tasks.settings import Settings, faults_of, load
+from tasks.config.exit_codes import before_anything_starts
+from tasks.config.luigi_sections import CommaList
+from tasks.config.settings import Settings, faults_of, load
+from tasks.reporting import run_report as reporting
 
 if TYPE_CHECKING:
     from trainer.paper_tables.reproduce import Order

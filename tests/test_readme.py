@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from storage.base.video_status import REASONS, State
-from tasks.exits import Exit
-from tasks.settings import load
+from tasks.config.exit_codes import Exit
+from tasks.config.settings import load
 from tests.conftest import REPOSITORY
 from tests.test_architecture import FILES
 

@@ -1,7 +1,7 @@
 """Values as Luigi reads them, one by one: percent signs as typed, and each value that it cannot read told in words.
 
 Luigi stops at the first such value with a traceback that names neither section nor key. Refuses to know what a value
-means: `tasks.settings` checks that.
+means: `tasks.config.settings` checks that.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from storage.base.errors import LeaseHeld
 from storage.features.commit import request_retry
 from storage.features.manifest_index import summary
 from storage.files.file_lock import lease
-from tasks import progress
-from tasks.ingest import catalog_of
-from tasks.settings import Settings
-from tasks.shards import shard_job
+from tasks.config.settings import Settings
+from tasks.execution import progress
+from tasks.execution.catalogs import catalog_of
+from tasks.execution.extract_shard import shard_job
 
 
 def request_retries(settings: Settings, reasons: frozenset[str]) -> int:

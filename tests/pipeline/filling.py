@@ -33,7 +33,7 @@ from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from storage.files import atomic_write as atomic
 from storage.files.atomic_write import publish
 from storage.files.file_lock import lease
-from tasks.exits import exit_of
+from tasks.config.exit_codes import exit_of
 from tests.pipeline.killing import damage, digest, shard_job, warm_up
 
 IDS = tuple(f"-video{number:05d}" for number in range(4))

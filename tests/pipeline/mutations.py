@@ -29,7 +29,7 @@ from pipeline.media.probe import DecodeLimits
 from storage.base.paths import Layout
 from storage.base.video_status import State, Verdict
 from storage.features.commit import Entry
-from tasks.remarks import loss_of
+from tasks.reporting.data_quality import loss_of
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import FFMPEG, ffmpeg
 

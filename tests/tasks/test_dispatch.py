@@ -17,11 +17,11 @@ from pipeline.sampling.planner import VideoSampling
 from storage.base.errors import LeaseHeld, SettingsError, SystemicFault, VideoError
 from storage.files import lease_record
 from storage.files.process_identity import current
-from tasks import dispatch
-from tasks.cluster import Crew
-from tasks.dispatch import Dispatch
-from tasks.remote import BETWEEN, Begun, Order, WatchedDecoder, WorkerLeaves, _same_ground, versions
-from tasks.settings import load
+from tasks.config.settings import load
+from tasks.execution import dask_scheduler as dispatch
+from tasks.execution.cluster import Crew
+from tasks.execution.dask_scheduler import Dispatch
+from tasks.execution.dask_worker import BETWEEN, Begun, Order, WatchedDecoder, WorkerLeaves, _same_ground, versions
 from tests.conftest import REPOSITORY
 
 
@@ -224,9 +224,7 @@ def test_a_worker_without_the_runs_folder_refuses(tmp_path: Path, monkeypatch: p
 
 
 def test_an_address_where_nobody_answers_is_told_with_exit_code_4(tmp_path: Path) -> None:
-    script = (
-        "import tasks.cluster, sys; tasks.cluster.CONNECT_SECONDS = 1; from luigi.cmdline import luigi_run; luigi_run()"
-    )
+    script = "import tasks.execution.cluster, sys; tasks.execution.cluster.CONNECT_SECONDS = 1; from luigi.cmdline import luigi_run; luigi_run()"
     words = ["--module", "tasks", "BuildFeatures", "--catalog", "sample", "--extract-extractors", "frames"]
     there = ["--cluster-kind", "address", "--cluster-address", "tcp://127.0.0.1:9"]
     done = subprocess.run(

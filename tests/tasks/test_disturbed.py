@@ -133,7 +133,7 @@ def test_a_transfer_in_hand_is_dropped_and_continued(served: Site, calm: Command
 
 DEAF = """
 import signal, time
-from tasks import stopping
+from tasks.execution import shutdown as stopping
 stopping.GRACE_SECONDS = 0.5
 stopping.ORDERS_TO_US.listen()
 print("ready", flush=True)
@@ -155,7 +155,7 @@ def test_what_does_not_end_is_left_after_the_grace(tmp_path: Path) -> None:
 
 NOHUP = """
 import os, signal
-from tasks.stopping import ORDERS_TO_US
+from tasks.execution.shutdown import ORDERS_TO_US
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 ORDERS_TO_US.listen()
 os.kill(os.getpid(), signal.SIGHUP)

@@ -18,7 +18,7 @@ from storage.base.errors import (
     SystemicFault,
     UntrustedFile,
 )
-from tasks.exits import Exit, RunIncomplete, exit_of
+from tasks.config.exit_codes import Exit, RunIncomplete, exit_of
 from tests.conftest import REPOSITORY
 
 PLACE = Path("store")
@@ -47,7 +47,7 @@ FAILING = """
 import luigi, tasks
 from pathlib import Path
 from storage.base.errors import *
-from tasks.exits import RunIncomplete
+from tasks.config.exit_codes import RunIncomplete
 
 class Fails(luigi.Task):
     def run(self):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tasks.pace import Pace
+from tasks.execution.eta import Pace
 
 Cost = Callable[[float, bool], float]
 """(seconds of film, whether it has features) → seconds of the clock."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage.base.video_status import DONE, failed
-from tasks.progress import Bar, Videos, clock, say
+from tasks.execution.progress import Bar, Videos, clock, say
 
 
 @pytest.mark.parametrize(

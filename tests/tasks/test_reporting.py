@@ -9,7 +9,7 @@ import pytest
 from pipeline.sampling.segment_alignment import Placement
 from storage.base.video_status import DONE, failed
 from storage.features.commit import Entry
-from tasks.remarks import choice_of, loss_of, rescaling_of
+from tasks.reporting.data_quality import choice_of, loss_of, rescaling_of
 
 
 def test_a_rescaled_video_is_told_with_its_counts() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.sections import SECTIONS
+from tasks.config.luigi_sections import SECTIONS
 from tests.conftest import REPOSITORY
 
 
@@ -138,7 +138,7 @@ def test_a_second_group_of_settings_has_a_name_of_its_own(tmp_path: Path) -> Non
 
 VARIANTS = """
 import tasks
-from tasks.settings import load
+from tasks.config.settings import load
 for variant in load("sample").variants:
     print(variant.name, variant.settings.sampling, variant.settings.arrays, variant.settings.stride_frames)
 """
@@ -173,7 +173,7 @@ def test_help_and_planning_import_nothing_heavy() -> None:
 
 LOOK = """
 import tasks
-from tasks.settings import load
+from tasks.config.settings import load
 for catalog in ("sample", "sample-large"):
     print(catalog, [variant.settings.stride_frames for variant in load(catalog).variants if variant.name == "c3d"])
 print([(variant.name, variant.settings.frames_per_second) for variant in load("category-sample").variants])

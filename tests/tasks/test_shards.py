@@ -14,8 +14,8 @@ import torch
 
 from models.extractors.registry import EXTRACTORS
 from pipeline.extraction.variant import Variant
-from tasks.settings import load
-from tasks.shards import at_once
+from tasks.config.settings import load
+from tasks.execution.extract_shard import at_once
 from tests.conftest import REPOSITORY
 from tests.tasks.builds import command
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from storage.base.errors import SettingsError
-from tasks.cluster import ClusterSettings
-from tasks.slurm import SlurmSettings, array_script
+from tasks.config.cluster_settings import ClusterSettings
+from tasks.config.slurm_settings import SlurmSettings
+from tasks.execution.slurm import array_script
 from tests.tasks.builds import command
 
 

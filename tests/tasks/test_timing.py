@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.extraction.timing import OF_SHARD, Times, keep
 from storage.base.paths import Layout
-from tasks import timing
+from tasks.reporting import timing
 
 
 def booked(layout: Layout, run_name: str, shard: int, wall: float) -> None:

@@ -12,9 +12,10 @@ from tests.trainer.drawn import HEIGHT, WIDTH, write_category_films
 from tests.trainer.judged_stores import write_domains
 from trainer.__main__ import main
 from trainer.config.recipe import load_recipe
-from trainer.inference.distinction_maps import VideoMaps, cover, sheet
-from trainer.plots.map_overlay import GAP_PIXELS, LEGEND_PIXELS
-from trainer.synthetic.saliency import SaliencySettings, plant_saliency, read_figure
+from trainer.data.sources.figure_masks import read_figure
+from trainer.inference.distinction_maps import VideoMaps, cover
+from trainer.plots.map_overlay import GAP_PIXELS, LEGEND_PIXELS, sheet
+from trainer.synthetic.saliency import SaliencySettings, plant_saliency
 from trainer.training.fit import FitOptions, Run, fit
 
 

@@ -13,9 +13,10 @@ from storage.features.store import FeatureStore
 from tests.trainer.drawn import HEIGHT, WIDTH, write_category_films, write_films
 from trainer.data import DataSettings, open_data
 from trainer.data.dataset import Draw
+from trainer.data.sources.figure_masks import read_figure
 from trainer.data.sources.settings import ClipShape
 from trainer.losses.pld_vhd import distinction_labels, intersection_over_union
-from trainer.synthetic.saliency import SaliencySettings, instants, maps, plant_saliency, read_figure
+from trainer.synthetic.saliency import SaliencySettings, instants, maps, plant_saliency
 
 SETTINGS = SaliencySettings(seed=2, frames_per_second=2.5, first_second=0.3)
 

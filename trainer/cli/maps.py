@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Iterator[str]:
     """How well maps cover the planted figures, if there are any; then the picture's path."""
     check_given_paths(options.model, options.folder)
-    from trainer.inference.distinction_maps import Cover, VideoMaps, cover, sheet, video_maps
-    from trainer.plots.map_overlay import write_sheet
+    from trainer.inference.distinction_maps import Cover, VideoMaps, cover, video_maps
+    from trainer.plots.map_overlay import sheet, write_sheet
     from trainer.training.fit import restore  # networks take seconds to import
 
     restored = restore(options.model, options.folder, options.device)

@@ -16,10 +16,10 @@ from storage.base.errors import LookupFailed, SettingsError
 from storage.files.atomic_write import publish
 from storage.scores import Key
 from trainer.cli.given_paths import check_given_paths
-from trainer.cli.predict import pictures_of
 from trainer.evaluation.phd2_protocol import PHD2
 from trainer.evaluation.statistics import Evaluation, estimates
 from trainer.plots.html_report import Shown, page
+from trainer.plots.prediction_report import pictures_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ Letters in shapes: n positions of a video, H and W pixels of a frame as it is ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from models.highlight.generic.pld_vhd import PLDVHD
 from storage.base.errors import LookupFailed, SettingsError
 from trainer.data import Loader, LoaderSettings, to_device
+from trainer.data.sources.figure_masks import read_figure
 from trainer.data.sources.frame_clips import PictureFeatures
 from trainer.data.user_examples import Split
 from trainer.losses.pld_vhd import intersection_over_union
-from trainer.plots.map_overlay import contact_sheet
-from trainer.synthetic.saliency import read_figure
 from trainer.training.fit import Restored
 
 DISTINCT = 0.5
@@ -92,14 +91,3 @@ def cover(video: VideoMaps, folder: Path) -> Cover | None:
 
     half = len(wanted) // 2
     return Cover(mean(found, wanted), mean(found, wanted.roll(half, 0)), mean(torch.ones_like(found), wanted))
-
-
-def sheet(videos: Sequence[VideoMaps], *, columns: int) -> NDArray[np.uint8]:
-    """A row for each video: so many of its frames, evenly spaced, each above the same with its map and its score."""
-    rows = []
-    for video in videos:
-        chosen = ((np.arange(columns) + 0.75) * len(video.maps) / columns).astype(int)
-        rows.append([array[chosen] for array in (video.pictures, video.maps, video.is_highlight)])
-    pictures, maps, marked = (np.concatenate(each) for each in zip(*rows, strict=True))
-    fullest = max(0.01, float(maps.mean(axis=(1, 2)).max()))
-    return contact_sheet(pictures, maps, columns=columns, is_highlight=marked, full_bar=fullest)

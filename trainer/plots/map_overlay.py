@@ -7,6 +7,7 @@ Letters in shapes: n frames, H and W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.files import atomic_write as atomic
+from trainer.inference.distinction_maps import VideoMaps
 
 COLUMNS = 6
 GAP_PIXELS = 4
@@ -88,3 +90,14 @@ def _cell(
     bar = np.full((LEGEND_PIXELS, width, 3), 225, np.uint8)
     bar[2:-2, : round(width * min(1.0, float(distinctions.mean()) / full_bar))] = MARKED if is_marked else PLAIN
     return np.concatenate([picture, overlay(picture, distinctions), bar])
+
+
+def sheet(videos: Sequence[VideoMaps], *, columns: int) -> NDArray[np.uint8]:
+    """A row for each video: so many of its frames, evenly spaced, each above the same with its map and its score."""
+    rows = []
+    for video in videos:
+        chosen = ((np.arange(columns) + 0.75) * len(video.maps) / columns).astype(int)
+        rows.append([array[chosen] for array in (video.pictures, video.maps, video.is_highlight)])
+    pictures, maps, marked = (np.concatenate(each) for each in zip(*rows, strict=True))
+    fullest = max(0.01, float(maps.mean(axis=(1, 2)).max()))
+    return contact_sheet(pictures, maps, columns=columns, is_highlight=marked, full_bar=fullest)

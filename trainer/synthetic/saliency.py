@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.base.errors import LookupFailed, SettingsError
+from storage.base.errors import SettingsError
 from storage.base.fingerprint import fingerprint, plain, readable
 from storage.base.paths import Layout
 from storage.base.records import JSON, FeatureTrack
@@ -27,7 +27,7 @@ from storage.features.commit import DEFAULT_PART_BYTES, commit
 from storage.features.manifest import Entry
 from storage.features.store import FeatureStore, VariantReader
 from storage.files.atomic_write import publish
-from storage.files.external_arrays import read_arrays
+from trainer.data.sources.figure_masks import read_figure
 from trainer.data.sources.intervals import Intervals
 
 VARIANT = "tased"
@@ -89,14 +89,6 @@ def plant_saliency(folder: Path, settings: SaliencySettings) -> Path:
             max_part_bytes=DEFAULT_PART_BYTES, provenance={"weights": settings.mark},
         )  # fmt: skip
     return variant.folder
-
-
-def read_figure(folder: Path, video_id: str) -> NDArray[np.bool_]:
-    """`(T, H, W)`: the pixels of each frame that show the figure. LookupFailed if the catalog's sources do not say."""
-    path = Layout(folder.absolute().parent, folder.absolute().name).sources / f"{video_id}.figure.npy"
-    if not path.is_file():
-        raise LookupFailed(f"{path} is not there: only drawn catalogs say where their figure is")
-    return np.unpackbits(next(read_arrays(path))[1], axis=2).astype(np.bool_)
 
 
 def _entry(video_id: str, pictures: VariantReader) -> Entry:

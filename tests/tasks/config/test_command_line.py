@@ -136,7 +136,7 @@ def test_a_value_of_a_second_group_is_told_with_its_own_section(tmp_path: Path) 
 
 LOOK = """
 import tasks
-from tasks.settings import load
+from tasks.config.settings import load
 print(load("sample").source.proxy)
 """
 

@@ -12,8 +12,8 @@ import pytest
 from luigi.configuration import get_config
 
 from storage.base.paths import folder_faults
+from tasks.config.luigi_sections import FiniteNumber
 from tasks.config.luigi_values import PercentAsTyped, value_faults
-from tasks.sections import FiniteNumber
 
 
 def read(value: str) -> str:

@@ -18,7 +18,7 @@ from types import FrameType
 
 from pipeline.child_processes.exit_status import ORDERS
 from storage.base.errors import SystemicFault
-from tasks.exits import Exit, note
+from tasks.config.exit_codes import Exit, note
 
 GRACE_SECONDS = 20.0
 """A clean end takes longer only when a download or a disk does not answer. Slurm kills after 30 seconds."""

@@ -1,4 +1,4 @@
-"""From published annotation files, or the sample's generator, to a catalog."""
+"""The catalog of a dataset on disk: built from annotations, read, and compared with what is asked for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import luigi
 
 from pipeline.datasets.parsing.annotation_files import read_source
 from pipeline.datasets.parsing.archive import list_folder, pack_folder
@@ -19,34 +16,17 @@ from storage.base.fingerprint import readable
 from storage.base.records import JSON
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from storage.files import atomic_write as atomic
-from tasks import progress
-from tasks.exits import before_anything_starts
-from tasks.settings import SAMPLES, Settings, load
-from tasks.stopping import ORDERS_TO_US
+from tasks.config.settings import SAMPLES, Settings
+from tasks.execution import progress
 
 SAMPLE_SHARDS = 3
+
+
 ODDITIES = "oddities.csv"
+
+
 ASKED = "asked.json"
 """In the catalog's sources: what the catalog was made from."""
-
-
-class BuildCatalog(luigi.Task):
-    """The catalog of a dataset: videos, users, links, annotations and shards, before any video is fetched."""
-
-    catalog = luigi.Parameter()
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        luigi.Task.__init__(self, *args, **kwargs)
-        before_anything_starts(lambda: load(self.catalog))
-
-    def complete(self) -> bool:
-        """Whether the kept catalog is whole and was made from the annotations that are configured now."""
-        return is_current(load(self.catalog))
-
-    def run(self) -> None:
-        """Fetch or draw the sources, keep them as they are, read them, write the catalog."""
-        with ORDERS_TO_US.drop_at_once():
-            build_catalog(load(self.catalog))
 
 
 def build_catalog(settings: Settings) -> None:

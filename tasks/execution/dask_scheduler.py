@@ -23,10 +23,11 @@ from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import LeaseHeld, SettingsError, SystemicFault
 from storage.base.video_status import State, Verdict
 from storage.files.file_lock import lease
-from tasks import exits, progress
-from tasks.cluster import Crew, crew
-from tasks.remote import BETWEEN, Begun, Order, WorkerLeaves, build_shard, versions
-from tasks.settings import Settings
+from tasks.config import exit_codes as exits
+from tasks.config.settings import Settings
+from tasks.execution import progress
+from tasks.execution.cluster import Crew, crew
+from tasks.execution.dask_worker import BETWEEN, Begun, Order, WorkerLeaves, build_shard, versions
 
 TICK_SECONDS = 1.0
 HELD_WAIT_SECONDS = 5.0

@@ -2,7 +2,7 @@
 
 Luigi answers a misspelt task, a missing option and an unreadable value with tracebacks. It imports `tasks` while it
 reads the command line, and asks for help to be shown right afterwards: there `install` steps in. What lies in settings
-files is checked in `tasks.settings`, unless it is a setting of Luigi's own.
+files is checked in `tasks.config.settings`, unless it is a setting of Luigi's own.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from luigi.configuration import get_config
 from luigi.task_register import Register, TaskClassException
 
 from storage.base.errors import SettingsError
+from tasks.config.exit_codes import Exit
+from tasks.config.luigi_sections import SECTIONS
 from tasks.config.luigi_values import unreadable, value_faults
-from tasks.exits import Exit
-from tasks.sections import SECTIONS
 
 FaultsOf = Callable[[str], Sequence[str]]
 """Name of a catalog → everything wrong with its settings."""

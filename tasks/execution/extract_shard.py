@@ -21,8 +21,8 @@ from pipeline.extraction.video_threads import suggested
 from storage.base.video_status import Verdict
 from storage.catalog.catalog import Catalog
 from storage.files.file_lock import lease
-from tasks.ingest import catalog_of
-from tasks.settings import Settings
+from tasks.config.settings import Settings
+from tasks.execution.catalogs import catalog_of
 
 
 def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from storage.base.video_status import State, Verdict
-from tasks.pace import Pace
+from tasks.execution.eta import Pace
 
 LINE_EVERY_SECONDS = 30.0
 """How often a batch log gets a line."""

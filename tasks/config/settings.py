@@ -32,10 +32,10 @@ from pipeline.weights.weights_folder import WeightsFolder
 from storage.base.errors import SettingsError
 from storage.base.paths import VARIANT_NAME, Layout, folder_faults
 from storage.catalog.catalog import Catalog
-from tasks.cluster import ClusterSettings
+from tasks.config.cluster_settings import ClusterSettings
+from tasks.config.luigi_sections import SECTIONS, extractor_section
 from tasks.config.luigi_values import value_faults
-from tasks.sections import SECTIONS, extractor_section
-from tasks.slurm import SlurmSettings
+from tasks.config.slurm_settings import SlurmSettings
 
 SAMPLES: dict[str, Callable[[Path, Progress], None]] = {
     "sample": lambda folder, progress: write_sample(folder, SMALL, progress=progress),

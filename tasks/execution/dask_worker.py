@@ -24,9 +24,9 @@ from pipeline.sampling.planner import VideoSampling
 from storage.base.errors import HighlightsError, SystemicFault, VideoError
 from storage.base.records import JSON
 from storage.base.video_status import Verdict, failed
-from tasks.ingest import catalog_of
-from tasks.settings import Settings
-from tasks.shards import download_gate, extract_shard, shard_job
+from tasks.config.settings import Settings
+from tasks.execution.catalogs import catalog_of
+from tasks.execution.extract_shard import download_gate, extract_shard, shard_job
 
 LOOK_EVERY_SECONDS = 0.5
 """How often a worker that waits for a download looks whether it is to end; Dask gives it 30 s."""

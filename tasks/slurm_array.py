@@ -17,14 +17,16 @@ from luigi.cmdline_parser import CmdlineParser
 
 from storage.base.errors import SettingsError
 from storage.files.atomic_write import publish
-from tasks import exits, reporting
+from tasks.build_catalog import BuildCatalog
+from tasks.config import exit_codes as exits
+from tasks.config.luigi_sections import SECTIONS
+from tasks.config.settings import load
+from tasks.execution.catalogs import catalog_of
+from tasks.execution.extract_shard import shard_job
 from tasks.execution.retries import outdated_videos, request_again
+from tasks.execution.slurm import array_script
 from tasks.features import check_command, parse_shards
-from tasks.ingest import BuildCatalog, catalog_of
-from tasks.sections import SECTIONS
-from tasks.settings import load
-from tasks.shards import shard_job
-from tasks.slurm import array_script
+from tasks.reporting import run_report as reporting
 
 FILE = "array.sh"
 

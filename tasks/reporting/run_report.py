@@ -20,12 +20,12 @@ from storage.base.video_status import REASONS, State
 from storage.catalog.catalog import Catalog
 from storage.features import manifest_index as index
 from storage.files import atomic_write as atomic
-from tasks import timing
-from tasks.exits import RunIncomplete
-from tasks.ingest import catalog_of
-from tasks.remarks import remarks_on
-from tasks.settings import Settings
-from tasks.survival import keep_survival
+from tasks.config.exit_codes import RunIncomplete
+from tasks.config.settings import Settings
+from tasks.execution.catalogs import catalog_of
+from tasks.reporting import timing
+from tasks.reporting.availability import keep_survival
+from tasks.reporting.data_quality import remarks_on
 
 WAITING = (State.PENDING, State.QUARANTINED)
 EXAMPLES = 3

@@ -13,7 +13,7 @@ from storage.base.video_status import DONE, Verdict
 from storage.catalog.catalog import Catalog
 from storage.features.manifest_index import done_ids, summaries
 from storage.files.atomic_write import publish
-from tasks.settings import Settings
+from tasks.config.settings import Settings
 
 FILE = "survival.json"
 

@@ -12,7 +12,7 @@ from pipeline.extraction.timing import BESIDE, LEADING, OF_SHARD, added, read, w
 from storage.base.fingerprint import readable
 from storage.base.paths import Layout
 from storage.files.atomic_write import publish
-from tasks.progress import clock
+from tasks.execution.progress import clock
 
 MEANINGS = {
     "wait_download": "waiting for files",
