@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import torch
 
 from models.highlight.base.contract import Batch
+from trainer.base.targets import Targets
 from trainer.config.recipe import load_recipe
 from trainer.losses.registry import domain_objective
 from trainer.losses.set_based.domain_steps import Domains, draw_domains
-from trainer.targets import Targets
 from trainer.training.distributed import Ranks
 from trainer.training.train_step import Rounds
 

@@ -32,6 +32,7 @@ from benchmarks.loader import compare
 from models.highlight.base.contract import Batch, ModelSpec, Scores
 from models.highlight.generic import sl_module
 from models.highlight.personalized import mha_fusion, pr_net
+from trainer.base.targets import Targets
 from trainer.config.toml_binding import bind
 from trainer.data import DataSettings, HighlightDataset, Loaded, Loader, LoaderSettings, open_data, to_device
 from trainer.data.collate import tensors_of
@@ -39,7 +40,6 @@ from trainer.losses.mha_fusion import mha_fusion as mha_fusion_loss
 from trainer.losses.pr_net import bidirectional_contrastive
 from trainer.losses.set_based.set_kl import set_divergence
 from trainer.synthetic.user_features import PlantedSettings, plant
-from trainer.targets import Targets
 
 Objective = Callable[[Scores, Batch, Targets], Tensor]
 PLANTED = PlantedSettings(train_users=6, test_users=1, max_videos=3, lost_share=0)

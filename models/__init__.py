@@ -1,4 +1,1 @@
-"""Networks: tensors in, tensors out.
-
-Knows torch. Refuses to know files of features, videos, schedulers and losses.
-"""
+"""Networks: frozen feature extractors and highlight models, in PyTorch."""

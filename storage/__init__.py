@@ -1,7 +1,4 @@
-"""What we keep, where it lies, and how it is written whole or not at all.
-
-Knows numpy and HDF5. Refuses to know networks, decoders, schedulers and the web.
-"""
+"""The feature store: its files, its readers and its writers. Depends on numpy and h5py only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""When and where things run: every task a person can name, for `luigi --module tasks NAME`.
-
-Knows Luigi and `workflows.cfg`. What is done to a video lies in `pipeline`; what is learnt from features in `trainer`.
-"""
+"""Luigi tasks: every task a user can name in `luigi --module tasks NAME`."""
 
 import configparser
 import os

@@ -1,4 +1,4 @@
-"""The arrows of the house, held by reading every import: who may use whom, and which outside library lives where."""
+"""The architecture, held by reading every import: which folder may import which, and which library belongs where."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-
-MAY_IMPORT = {
-    "storage": set(),
-    "models": set(),
-    "pipeline": {"storage", "models"},
-    "trainer": {"storage", "models"},
-    "tasks": {"storage", "models", "pipeline", "trainer"},
-}
-"""Package → the packages of ours it may import. `pipeline` and `trainer` share only the store."""
+from tests.folders import (
+    FILES,
+    MAY_IMPORT,
+    MODULES,
+    PACKAGES,
+    folder_of,
+    imported_modules,
+    module_of,
+    purpose_of,
+)
 
 SHARED_BY = {
     "numpy": {"storage", "models", "pipeline", "trainer"},
@@ -49,8 +50,6 @@ SHARED_BY = {
 }
 """Outside library → the packages that may import it. A library that is not listed has no place in the code yet."""
 
-FILES = sorted(path for package in MAY_IMPORT for path in (REPOSITORY / package).rglob("*.py"))
-
 
 def imports(path: Path) -> Iterator[str]:
     """Top-level names of every absolute import in a file, wherever it stands."""
@@ -62,18 +61,75 @@ def imports(path: Path) -> Iterator[str]:
             yield (node.module or "").partition(".")[0]
 
 
-def test_there_is_something_to_check() -> None:
-    assert {path.relative_to(REPOSITORY).parts[0] for path in FILES} == set(MAY_IMPORT)
+def circles(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Every group of nodes that reach each other."""
+    reached = {node: _reached(node, edges) for node in edges}
+    groups = {
+        tuple(sorted(other for other in edges if other in reached[node] and node in reached[other]))
+        for node in edges
+        if node in reached[node]
+    }
+    return [list(group) for group in sorted(groups)]
+
+
+def _reached(start: str, edges: dict[str, set[str]]) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(edges.get(start, ()))
+    while waiting:
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            waiting.extend(edges.get(node, ()))
+    return seen
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+def test_no_circle_of_files() -> None:
+    assert circles({module: set(imported_modules(path)) - {module} for module, path in MODULES.items()}) == []
+
+
+def test_no_circle_of_folders() -> None:
+    assert circles(MAY_IMPORT) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_imports_follow_the_arrows(path: Path) -> None:
+def test_imports_follow_the_folder_table(path: Path) -> None:
+    folder = folder_of(module_of(path))
+    assert folder in MAY_IMPORT, f"add {folder} to the table in tests/folders.py"
+    for module in set(imported_modules(path)):
+        other = folder_of(module)
+        assert other in MAY_IMPORT[folder] | {folder}, f"{folder} may not import {other}; see tests/folders.py"
+
+
+def test_every_arrow_of_the_table_is_used() -> None:
+    used: dict[str, set[str]] = {folder: set() for folder in MAY_IMPORT}
+    for module, path in MODULES.items():
+        used[folder_of(module)] |= {folder_of(other) for other in imported_modules(path)}
+    unused = {(folder, other) for folder, others in MAY_IMPORT.items() for other in others - used[folder]}
+    assert unused == set(), "remove these from tests/folders.py"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_outside_libraries_belong_to_their_packages(path: Path) -> None:
     package = path.relative_to(REPOSITORY).parts[0]
-    for name in set(imports(path)) - {package, *sys.stdlib_module_names}:
-        if name in MAY_IMPORT:
-            assert name in MAY_IMPORT[package], f"{package} must not import {name}"
-        else:
-            assert package in SHARED_BY.get(name, set()), f"{package} must not import {name}; see SHARED_BY"
+    for name in set(imports(path)) - {*PACKAGES, *sys.stdlib_module_names}:
+        assert package in SHARED_BY.get(name, set()), f"{package} must not import {name}; see SHARED_BY"
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_a_folder_holds_at_most_twelve_modules(folder: str) -> None:
+    modules = [module for module, path in MODULES.items() if folder_of(module) == folder and path.name != "__init__.py"]
+    assert len(modules) <= 12, f"{folder} has {len(modules)} modules: {modules}"
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_a_folder_states_its_purpose_in_one_line(folder: str) -> None:
+    purpose = purpose_of(folder)
+    assert 20 <= len(purpose) <= 110, f"{folder}: {purpose!r}"
+    assert purpose.endswith("."), f"{folder}: {purpose!r}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))

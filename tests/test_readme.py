@@ -9,13 +9,9 @@ from storage.base.video_status import REASONS, State
 from tasks.config.exit_codes import Exit
 from tasks.config.settings import load
 from tests.conftest import REPOSITORY
-from tests.test_architecture import FILES
+from tests.draw_folders import DRAWING, drawing, folder_table
 
 README = (REPOSITORY / "README.md").read_text()
-
-
-def tree() -> str:
-    return README.split("## Where things are")[1].split("```")[1]
 
 
 def reasons_table() -> str:
@@ -27,11 +23,12 @@ def reasons_table() -> str:
     return "\n".join(lines)
 
 
-def test_every_module_stands_in_the_tree() -> None:
-    named = set(re.findall(r"[\w.]+\.py", tree()))
-    existing = {path.name for path in FILES if path.name != "__init__.py"}
-    assert existing - named == set(), "these are missing in the README's tree"
-    assert named - existing - {"test_architecture.py"} == set(), "these stand in the README's tree, but not on disk"
+def test_the_folders_stand_in_the_readme() -> None:
+    assert folder_table() in README, "run `python -m tests.draw_folders`, which rewrites it"
+
+
+def test_the_drawing_of_the_folders_is_current() -> None:
+    assert (REPOSITORY / DRAWING).read_text() == drawing(), "run `python -m tests.draw_folders`"
 
 
 def test_every_reason_is_explained() -> None:

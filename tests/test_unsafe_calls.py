@@ -19,7 +19,7 @@ METHODS = {
     "np.core.multiarray._reconstruct", "importlib.import_module",
 }  # fmt: skip
 ALLOWED = {
-    ("models/extractors/c3d_mean.py", "np.load", "allow_pickle=False"),
+    ("models/extractors/c3d/mean_volume.py", "np.load", "allow_pickle=False"),
     ("storage/files/external_arrays.py", "np.load", "allow_pickle=False"),
 }
 """(file, call, what must stand in it)."""

@@ -1,4 +1,1 @@
-"""From shards to a checkpoint, to scores, to a report.
-
-Knows the store and the networks. Refuses to know where videos come from.
-"""
+"""Training and evaluation of highlight models on feature stores."""

@@ -1,1 +1,1 @@
-"""Frozen networks that turn frames into features, one a file; `table.py` lists them."""
+"""Extractors: frozen networks that turn frames into features, one folder each; `registry.py` lists them."""

@@ -1,1 +1,1 @@
-"""Every highlight model of the papers: one paper a file, one contract, one table."""
+"""Highlight models: every model of the five papers behind one contract; `registry.py` lists them."""

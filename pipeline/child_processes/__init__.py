@@ -1,1 +1,1 @@
-"""Child processes of any kind: what their end means, when they hang, and running one to its end."""
+"""Child processes: limits, sandbox, hang detection and exit status."""

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from models.extractors.registry import EXTRACTORS
 from pipeline.decoding.video_reader import BACKENDS
-from pipeline.diagnostics import CLEARLY
 from pipeline.diagnostics.bench_decoding import BackendFailed, measure, measure_ffmpeg, warm_up_video
+from pipeline.diagnostics.bench_throughput import CLEARLY
 from storage.base.errors import SettingsError
 
 DEFAULT_BACKEND = "pyav"

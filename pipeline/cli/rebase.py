@@ -16,9 +16,9 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
-from pipeline import PROJECT_ROOT
 from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.child_processes.hang_watch import Allowed, Hung
+from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.child_processes.run_to_end import run_to_end
 from pipeline.download.folder.video_folder import files_in
 from pipeline.media.media_file import read_record

@@ -1,4 +1,4 @@
-"""Published datasets, as their authors spell them: one dataset a file, one row a dataset in `table.py`.
+"""Annotated datasets: the registry that maps a catalog name to its reader.
 
-To add one: write a file beside this one with a function that ends in a `Survey`, and add a row to `table.py`.
+To add one: write a module in `readers` with a function that returns a `Survey`, and add a row to `registry.py`.
 """

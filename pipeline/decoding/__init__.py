@@ -1,1 +1,1 @@
-"""Decoding of one video: from a file to frames with their times, in the same process."""
+"""Decoding of one video: from a file to frames with their times."""

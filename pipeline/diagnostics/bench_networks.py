@@ -18,8 +18,7 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import Lanes
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
-from pipeline.diagnostics import CLEARLY
-from pipeline.diagnostics.bench_throughput import FORMATS, Way, flop_of, one_round, way, window_of
+from pipeline.diagnostics.bench_throughput import CLEARLY, FORMATS, Way, flop_of, one_round, way, window_of
 
 BATCHES_ON_A_GPU = (1, 8, 32)
 """Windows in a batch; on a CPU rows are computed one by one, for their bits."""

@@ -21,6 +21,8 @@ from models.extractors.golden.golden_outputs import clip, window_frames
 from pipeline.compute.cpu_executor import Lanes
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+CLEARLY = 1.1
+"""A choice is advised against the default only if it is at least this many times as fast."""
 SIDE = 2048
 """Of the matrices whose product shows the peak."""
 

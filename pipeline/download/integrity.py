@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import PROJECT_ROOT
 from pipeline.child_processes.exit_status import ended_by_order, in_words
 from pipeline.child_processes.hang_watch import Allowed, Hung
+from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.child_processes.run_to_end import run_to_end
 from pipeline.media.container.packet_counts import Count
 from pipeline.media.container.truncation import missing

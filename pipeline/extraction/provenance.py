@@ -12,7 +12,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 
-from pipeline import PROJECT_ROOT
+from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.extraction.variant import Variant, weights_identity
 from storage.base.records import JSON

@@ -1,1 +1,1 @@
-"""Media files: their container, their streams, their clock, and what is missing of them."""
+"""Media files: probing, digests, records, and cutting of highlight reels."""

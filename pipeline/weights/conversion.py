@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import PROJECT_ROOT
 from pipeline.child_processes.exit_status import ended_by_order
+from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.weights.conversion_worker import REFUSED
 from storage.base.errors import IntegrityError, SystemicFault, UntrustedFile
 from storage.base.fingerprint import readable

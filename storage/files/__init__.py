@@ -1,1 +1,1 @@
-"""Single files: atomic writes, locks, checksums, append-only logs and plain HDF5."""
+"""Single files: atomic writes, locks, checksums, append-only logs and HDF5."""

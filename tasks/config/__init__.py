@@ -1,1 +1,1 @@
-"""How settings are read from `workflows.cfg` and the command line, and what is wrong with them in words."""
+"""Settings: read from `workflows.cfg` and the command line, checked, and reported fault by fault."""

@@ -1,1 +1,1 @@
-"""What a run does besides its shards: which verdicts are asked for again."""
+"""How a run is executed: shards on one machine, a Dask cluster or Slurm, with progress and shutdown."""

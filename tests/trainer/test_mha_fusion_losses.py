@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from models.highlight.base.contract import Batch, Scores
 from models.highlight.personalized.mha_fusion import SPEC, MHAFusionSettings
 from tests.models.highlight_batches import random_batch, without_gradient
+from trainer.base.targets import Targets
 from trainer.losses.mha_fusion import mha_fusion
-from trainer.targets import Targets
 
 SHAPES = {"yolov5/p5": (6, 2, 2), "keypoint_rcnn/joints": (2, 17, 3), "keypoint_rcnn/joint_features": (2, 17, 4)}
 SMALL = MHAFusionSettings(

@@ -13,6 +13,7 @@ from models.highlight.base.contract import Batch, Scores
 from models.highlight.generic.pld_vhd import SPEC, PLDSettings
 from storage.catalog.catalog import read_catalog
 from tests.trainer.drawn import HEIGHT, WIDTH, write_films
+from trainer.base.targets import Targets
 from trainer.data import DataSettings, Loaded, Loader, LoaderSettings
 from trainer.data.labels.user_labels import Marks
 from trainer.data.open_data import HighlightData
@@ -20,7 +21,6 @@ from trainer.data.sources.frame_clips import PictureFeatures
 from trainer.data.sources.settings import ClipShape
 from trainer.losses.pld_vhd import distinction_labels, intersection_over_union
 from trainer.losses.registry import objective
-from trainer.targets import Targets
 
 BETA = 5e-4
 

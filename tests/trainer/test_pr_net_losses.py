@@ -17,6 +17,7 @@ from torch import Tensor
 from models.highlight.base.contract import Batch, Scores
 from models.highlight.personalized.pr_net import SPEC, EncoderKind, Preference, PRNetSettings
 from tests.models.highlight_batches import random_batch, without_gradient
+from trainer.base.targets import Targets
 from trainer.losses.pr_net import (
     Reading,
     bidirectional_contrastive,
@@ -24,7 +25,6 @@ from trainer.losses.pr_net import (
     pr_net_ranking,
     pr_net_triplet,
 )
-from trainer.targets import Targets
 
 SHAPES = {"c3d/pool5": (24,)}
 Objective = Callable[[Scores, Batch, Targets], Tensor]

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from storage.base.errors import SettingsError
+from trainer.base.progress import Watched
 from trainer.config.recipe import load_recipe, recipe_names
-from trainer.progress import Watched
 from trainer.training.distributed import ranks
 from trainer.training.fit import FitOptions, Run, fit
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from storage.base.paths import Layout
+from trainer.base.progress import Watched
 from trainer.cli.given_paths import check_given_paths
-from trainer.progress import Watched
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainer.base.progress import Watched
 from trainer.cli.given_paths import check_given_paths
 from trainer.evaluation.statistics import estimates
-from trainer.progress import Watched
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Stores to batches.
+"""Data loading: from feature stores to batches.
 
     data = open_data(Path("data/phd2"), DataSettings(("c3d/pool5",), unit="segment", history="shots"))
     train, test = data.training(), data.scoring("test")

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from models.highlight.base.contract import Batch
+from trainer.base.targets import Targets
 from trainer.data.dataset import Positions, Sample
 from trainer.data.user_examples import Example
-from trainer.targets import Targets
 
 T = TypeVar("T", Batch, Targets)
 

@@ -1,1 +1,1 @@
-"""Losses of the papers, apart from the networks: scores and targets in, one number out."""
+"""Losses of the papers: scores and targets in, one number out."""

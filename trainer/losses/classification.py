@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.highlight.base.contract import Batch, Scores
-from trainer.targets import Targets
+from trainer.base.targets import Targets
 
 
 def cross_entropy(scores: Scores, batch: Batch, targets: Targets, *, positive_weight: float = 1.0) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from models.highlight.base.contract import Batch, Scores
-from trainer.targets import Targets
+from trainer.base.targets import Targets
 
 Term = Literal["label", "margin", "sparsity"]
 Sparsity = Literal["soft", "straight_through", "literal"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.highlight.base.contract import Batch, Scores
-from trainer.targets import Targets
+from trainer.base.targets import Targets
 
 BETA = 5e-4
 """β of eq. 4, on the raw sigmoid map: far below the smallest step of a saved picture, 1/255."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.highlight.base.contract import Batch, Scores
 from models.highlight.personalized.pr_net import log_share
-from trainer.targets import Targets
+from trainer.base.targets import Targets
 
 Reading = Literal["log", "literal"]
 

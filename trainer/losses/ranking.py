@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.highlight.base.contract import Batch, Scores
-from trainer.targets import Targets
+from trainer.base.targets import Targets
 
 
 def hinge(scores: Scores, batch: Batch, targets: Targets, *, power: int = 1, margin: float = 1.0) -> Tensor:

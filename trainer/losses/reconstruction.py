@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from models.highlight.base.contract import Batch, Scores
-from trainer.targets import Targets
+from trainer.base.targets import Targets
 
 
 def reconstruction(scores: Scores, batch: Batch, targets: Targets, *, sparsity: float = 0.01) -> Tensor:

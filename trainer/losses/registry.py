@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from models.highlight.base.contract import Batch, Scores
+from trainer.base.targets import Targets
 from trainer.losses import classification, mha_fusion, pld_vhd, pr_net, ranking, reconstruction
 from trainer.losses import weak_supervision as weak
 from trainer.losses.set_based import dl_vhd
 from trainer.losses.set_based import domain_adaptation as adaptation
 from trainer.losses.set_based import set_kl as set_learning
 from trainer.losses.set_based.domain_steps import Steps
-from trainer.targets import Targets
 
 T = TypeVar("T")
 Objective = Callable[[Scores, Batch, Targets], Tensor]

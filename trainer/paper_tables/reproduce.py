@@ -18,6 +18,7 @@ from storage.base.fingerprint import fingerprint, ids_sha256
 from storage.base.paths import Layout
 from storage.catalog.catalog import read_catalog
 from storage.scores import ScoreRun
+from trainer.base.progress import Watched
 from trainer.config.recipe import Recipe
 from trainer.data.labels.annotator_labels import rule_of
 from trainer.evaluation.baselines import BASELINES, baseline_tracks, is_random, video_ranker
@@ -29,7 +30,6 @@ from trainer.inference.score_run import Question, answer, judge
 from trainer.paper_tables.domain_baselines import summary_runs
 from trainer.paper_tables.domain_cells import Cell, cells, joined, shown
 from trainer.paper_tables.published import Row, Table
-from trainer.progress import Watched
 from trainer.training.fit import FitOptions, Run, fit
 from trainer.training.ranking_svm import Unfit
 from trainer.training.train_step import Diverged

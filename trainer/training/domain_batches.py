@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from models.highlight.base.contract import Batch
+from trainer.base.targets import Targets
 from trainer.data import Loaded, Loader, to_device
 from trainer.losses.set_based.domain_steps import Domains, SetRules, draw_domains, draw_one
-from trainer.targets import Targets
 
 T = TypeVar("T", Batch, Targets)
 

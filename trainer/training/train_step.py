@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from models.highlight.base.contract import Batch, Scores
 from storage.base.errors import SettingsError, SystemicFault
+from trainer.base.targets import Targets
 from trainer.config.optimizers import make_optimizer, make_schedule
 from trainer.config.recipe import Recipe
 from trainer.data import Loaded, to_device
 from trainer.losses.set_based.domain_steps import Domains, Steps
-from trainer.targets import Targets
 from trainer.training.distributed import Ranks
 
 Objective = Callable[[Scores, Batch, Targets], Tensor]

@@ -1,5 +1,5 @@
-"""One decoder library a file, each behind the same function: `(file, its probe, counts to keep)` → its frames.
+"""Decoder libraries behind one interface: PyAV, decord, torchcodec and NVDEC.
 
-What they owe each other is in `frame.py`; the table of them is `pipeline.decoding.video_reader.BACKENDS`. A library is imported only
-when its function is called.
+Each module has one function `(file, its probe, counts to keep)` that yields frames; `frame.py` says what they share.
+`pipeline.decoding.video_reader.BACKENDS` lists them. A library is imported only when its function is called.
 """

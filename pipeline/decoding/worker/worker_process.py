@@ -20,9 +20,9 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import PROJECT_ROOT
 from pipeline.child_processes.exit_status import ended_from_outside, in_words
 from pipeline.child_processes.hang_watch import Allowed, HangWatch, Hung
+from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.child_processes.resource_monitor import TooMuchMemory, Vitals
 from pipeline.child_processes.sandbox import DATA_FACTOR, Layers
 from pipeline.decoding.worker import messages as wire

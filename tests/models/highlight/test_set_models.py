@@ -226,7 +226,7 @@ import resource, torch
 from models.highlight.base.contract import Batch
 from models.highlight.generic.sl_module import SL_MODULE, SLSettings
 from trainer.losses.set_based.set_kl import set_divergence
-from trainer.targets import Targets
+from trainer.base.targets import Targets
 
 torch.manual_seed(0)
 model = SL_MODULE.build(SLSettings(test_sets="whole"), {"c3d.segments/fc7_linear": (4096,)})

@@ -8,8 +8,8 @@ import torch
 
 from models.highlight.base.contract import Batch
 from tests.models.highlight.batches import batch
+from trainer.base.targets import Targets
 from trainer.losses.set_based.domain_steps import Domains, SetRules, draw_domains
-from trainer.targets import Targets
 
 MODEL = {
     "afn": "sl_module",

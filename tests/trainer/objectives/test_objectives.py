@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from models.highlight.base.contract import Batch, Scores
 from tests.models.highlight.batches import batch, small
+from trainer.base.targets import Targets
 from trainer.losses.registry import OBJECTIVES, objective
-from trainer.targets import Targets
 
 NO_PAIR = [-1, -1]
 

@@ -24,11 +24,11 @@ from tests.models.goldens import make_cross_category as maker
 from tests.models.goldens.reference import Arrays, checkout
 from tests.models.highlight.batches import batch, small
 from tests.trainer.objectives.domain_batches import MODEL, domains, labelled
+from trainer.base.targets import Targets
 from trainer.config.recipe import load_recipe
 from trainer.losses.registry import domain_objective
 from trainer.losses.set_based.domain_steps import Domains
 from trainer.losses.set_based.set_kl import divergence, set_divergence
-from trainer.targets import Targets
 from trainer.training.distributed import Ranks
 from trainer.training.train_step import Rounds
 

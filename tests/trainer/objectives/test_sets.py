@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tests.models.highlight.batches import batch
+from trainer.base.targets import Targets
 from trainer.losses.set_based import set_sampling as sets
 from trainer.losses.set_based.domain_steps import RELEASED, Domains, SetRules, draw_domains
-from trainer.targets import Targets
 
 GAPS = torch.tensor([[1, 0, 1, 1, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0, 0, 0], [0] * 8]).bool()
 """Six positions, two, and none."""

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from models.highlight.base.contract import Batch, Scores
+from trainer.base.targets import Targets
 from trainer.losses.set_based import set_sampling as sets
-from trainer.targets import Targets
 
 T = TypeVar("T", Batch, Targets)
 

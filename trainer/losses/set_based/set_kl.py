@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from models.highlight.base.contract import Batch, Scores
-from trainer.targets import Targets
+from trainer.base.targets import Targets
 
 Form = Literal["paper", "released"]
 Labels = Literal["value", "positive", "truncated"]

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.highlight.base.contract import Batch
-from trainer.targets import Targets
+from trainer.base.targets import Targets
 
 
 def random_sets(mask: Tensor, size: int, generator: torch.Generator) -> Tensor:
