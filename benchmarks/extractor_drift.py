@@ -1,7 +1,7 @@
 """How far bf16 and the fast resize take each array on real frames, with seeded random weights or real ones.
 
 `python -m benchmarks.extractor_drift EXTRACTOR VIDEO... [--weights FILE] [--set input_pixels=320]`. These numbers stand
-behind `DRIFTS` in `models/extractors/numerics.py`; choices that are refused there are measured too.
+behind `DRIFTS` in `models/extractors/base/precision.py`; choices that are refused there are measured too.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.tased_rounding VIDEO... [--weights FILE]`: noise of 1e-7 on what convolutions give, float64, two
 threads and the other memory layout, each beside float32 on one thread; and how far the rule lies from the authors'
-unpooling. These numbers stand behind `ROUNDING` in `models/extractors/numerics.py` and `tased_unpooling.py`.
+unpooling. These numbers stand behind `ROUNDING` in `models/extractors/base/precision.py` and `tased_unpooling.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """PLD-VHD's loss: maps against pseudo-labels made of highlights and saliency.
 
-Source: the PLD-VHD paper (CVPR 2022), eq. 1 to 5. Reads `distinctions` of `models/highlight/pld_vhd.py` by name, and
+Source: the PLD-VHD paper (CVPR 2022), eq. 1 to 5. Reads `distinctions` of `models/highlight/generic/pld_vhd.py` by name, and
 the saliency from the batch. Refuses to know how either was made.
 
 Letters in shapes: those of `contract.py`; H and W pixels of a distinction map, h and w values of a saliency map.

@@ -1,7 +1,7 @@
 """The losses of PR-Net: the bi-directional contrastive loss in both readings, and the three of its ablation.
 
 Source: the PR-Net paper (ICCV 2021), section 3.3 and Table 2. They read `highlight` (l), `non_highlight` (b) and, the
-triplet loss, the embeddings, all by the names of `models/highlight/pr_net.py`. Refuses to know how these were made.
+triplet loss, the embeddings, all by the names of `models/highlight/personalized/pr_net.py`. Refuses to know how these were made.
 
 Ω are the frames with the positive label, ℧ the unlabelled frames with the highest b, K times as many as Ω. Every loss
 is made per video and averaged over the videos that have a positive frame (ours: the paper writes one video down);

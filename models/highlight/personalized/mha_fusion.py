@@ -3,7 +3,7 @@
 Source: U. Bhattacharya et al., "Show Me What I Like: Detecting User-Specific Video Highlights Using Content-Based
 Multi-Head Attention", ACM Multimedia 2022 (arXiv 2207.08352), section 3. Equations are numbered as there. Sizes, and
 much of what happens between the equations, are not in the text; such choices are marked `ours`. The first layers are in
-`priming.py`, the losses in `trainer/objectives/mha_fusion.py`.
+`priming.py`, the losses in `trainer/losses/mha_fusion.py`.
 
 Letters: B users, T positions of the target, K liked clips, L positions of a clip, T_c frames to which each clip is
 brought, T_τ frames of a window of the target, W windows, d the width of a stream (d_z or d_y).

@@ -2,7 +2,7 @@
 
 Source: R. Chen et al., "PR-Net: Preference Reasoning for Personalized Video Highlight Detection", ICCV 2021 (arXiv
 2109.01799). Equations are numbered as there. The encoder M exists in the paper as a drawing only (its Fig. 3): what the
-text does not say is marked `ours`. The losses are in `trainer/objectives/pr_net.py`.
+text does not say is marked `ours`. The losses are in `trainer/losses/pr_net.py`.
 
 Letters: B users, T positions of the target, K clips of a history, L positions of a clip, d the width of the encoder.
 """

@@ -61,7 +61,7 @@ def _activations(network: Any, clip: Any) -> Arrays:
 
 
 SURELY, AT_MOST = 5e-7, 2e-6
-"""The rule for places of `models/extractors/tased_unpooling.py`, here once more and for itself."""
+"""The rule for places of `models/extractors/tased/unpooling.py`, here once more and for itself."""
 
 
 class Remember(nn.Module):
