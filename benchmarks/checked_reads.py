@@ -1,9 +1,10 @@
 """What checking blocks costs a reader: `python -m benchmarks.checked_reads`.
 
-Windows of rows at random places that do not overlap, out of one part in the page cache: by a reader that checks
-nothing, by a new one that sees each block for the first time, and by the same once more. The three take turns in one
-run, in CPU seconds of the thread, so that other work beside it does not count; the ratios are those of the medians over
-rounds. Opening a part, once per reader, is measured beside it.
+Windows of rows at random places that do not overlap, out of one part in the page cache: by a reader
+that checks nothing, by a new one that sees each block for the first time, and by the same once
+more. The three take turns in one run, in CPU seconds of the thread, so that other work beside it
+does not count; the ratios are those of the medians over rounds. Opening a part, once per reader, is
+measured beside it.
 """
 
 from __future__ import annotations
@@ -79,10 +80,15 @@ def compare(path: Path, block_kib: int, rounds: int) -> list[str]:
             found["first"].append(seconds_of(checked, firsts, window))
             found["later"].append(seconds_of(checked, firsts, window))
             found["unchecked"].append(seconds_of(plain, firsts, window))
-        medians = {name: statistics.median(times[len(times) // (rounds + 1) :]) for name, times in found.items()}
+        medians = {
+            name: statistics.median(times[len(times) // (rounds + 1) :])
+            for name, times in found.items()
+        }
         base = medians["unchecked"]
         ratios = f"{medians['first'] / base:.2f} | {medians['later'] / base:.2f}"
-        lines.append(f"| {block_kib} | {window} ({window * 2 * WIDTH // 1024:,}) | {base * 1e6:,.0f} | {ratios} |")
+        lines.append(
+            f"| {block_kib} | {window} ({window * 2 * WIDTH // 1024:,}) | {base * 1e6:,.0f} | {ratios} |"
+        )
     return lines
 
 
@@ -108,7 +114,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = part_of(Path(folder), options.megabytes)
-        print("| block KiB | window rows (KiB) | unchecked µs | first touch | later |", "|-|-|-|-|-|", sep="\n")  # noqa: T201
+        print(  # noqa: T201
+            "| block KiB | window rows (KiB) | unchecked µs | first touch | later |",
+            "|-|-|-|-|-|",
+            sep="\n",
+        )
         for block_kib in options.blocks_kib:
             for line in compare(path, block_kib, options.rounds):
                 print(line, flush=True)  # noqa: T201

@@ -1,8 +1,9 @@
-"""Frames per core-second of each decode backend, against ffmpeg's decoder alone: `-m benchmarks.decode_backends`.
+"""Frames per core-second of each decode backend, against ffmpeg's decoder alone: `-m
+benchmarks.decode_backends`.
 
-Every run is a fresh interpreter on one file: processor time until the last frame is RGB, with the libraries loaded
-before; interleaved rounds, medians. Give a file, or let the bundled ffmpeg draw one. For a person's own machine there
-is `python -m pipeline bench`, which measures in the same way.
+Every run is a fresh interpreter on one file: processor time until the last frame is RGB, with the
+libraries loaded before; interleaved rounds, medians. Give a file, or let the bundled ffmpeg draw
+one. For a person's own machine there is `python -m pipeline bench`, which measures in the same way.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ EVERY = (1, 15)
 
 
 def draw(path: Path) -> None:
-    """A minute of 640x360 at 30 frames a second, with some noise, as a video site would encode it."""
+    """A minute of 640x360 at 30 frames a second, with some noise, as a video site would encode
+    it.
+    """
     source = "testsrc2=size=640x360:rate=30:duration=60,noise=alls=6:allf=t"
     codec = ["-c:v", "libx264", "-crf", "30", "-g", "250", "-pix_fmt", "yuv420p"]
-    subprocess.run([FFMPEG, "-v", "error", "-f", "lavfi", "-i", source, *codec, "-y", path], check=True)
+    subprocess.run(
+        [FFMPEG, "-v", "error", "-f", "lavfi", "-i", source, *codec, "-y", path], check=True
+    )
 
 
 def compare(path: Path, rounds: int, warm: Path) -> list[str]:
@@ -43,10 +48,15 @@ def compare(path: Path, rounds: int, warm: Path) -> list[str]:
                 frames = one.frames
         floor.append(frames / measure_ffmpeg(path))
     base = statistics.median(floor)
-    lines = ["| backend | one RGB frame in | frames per core-second | of ffmpeg's | peak MB |", "|-|-|-|-|-|"]
+    lines = [
+        "| backend | one RGB frame in | frames per core-second | of ffmpeg's | peak MB |",
+        "|-|-|-|-|-|",
+    ]
     for (backend, every), values in rates.items():
         rate = statistics.median(values)
-        lines.append(f"| {backend} | {every} | {rate:.0f} | {rate / base:.2f} | {memory[backend]:.0f} |")
+        lines.append(
+            f"| {backend} | {every} | {rate:.0f} | {rate / base:.2f} | {memory[backend]:.0f} |"
+        )
     return [*lines, f"| ffmpeg -f null | - | {base:.0f} | 1.00 | - |"]
 
 

@@ -1,11 +1,14 @@
-"""How many of the network faults leave a wrong file behind an exit status of success: bare yt-dlp against this project.
+"""How many of the network faults leave a wrong file behind an exit status of success: bare yt-dlp
+against this project.
 
-    python -m benchmarks.download_faults          # both, about ten minutes: bare yt-dlp waits as long as a server likes
-    python -m benchmarks.download_faults --ours   # this project alone, about two minutes
+    python -m benchmarks.download_faults          # both, about ten minutes: bare yt-dlp waits as
+    long as a server likes python -m benchmarks.download_faults --ours   # this project alone, about
+    two minutes
 
-Everything happens on loopback. A wrong accept is a file that is none of the whole files a server held and is handed
-over without a word; a file that is handed over with its damage stated is counted apart. Each case of ours must end
-within `LIMIT_SECONDS` for each attempt, and 1 is the exit status if one does not, or if a wrong file was accepted.
+Everything happens on loopback. A wrong accept is a file that is none of the whole files a server
+held and is handed over without a word; a file that is handed over with its damage stated is counted
+apart. Each case of ours must end within `LIMIT_SECONDS` for each attempt, and 1 is the exit status
+if one does not, or if a wrong file was accepted.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ from tests.pipeline.network_faults import FAULTS, OK, WHOLE
 
 SILENCE_SECONDS = 1.0
 LIMIT_SECONDS = 10 * SILENCE_SECONDS
-"""Four silences until a body begins, one or two for each window of a body, and reading what came."""
+"""Four silences until a body begins, one or two for each window of a body, and reading what
+came.
+"""
 MOST_BYTES = 5_000_000
 """The endless body must end somewhere, for yt-dlp too."""
 BOMB_BYTES = 900_000_000
@@ -63,13 +68,24 @@ def bare(template: str, folder: Path) -> str:
         "quiet": True, "noprogress": True, "proxy": "", "socket_timeout": SILENCE_SECONDS, "retries": 2,
         "max_filesize": MOST_BYTES, "outtmpl": str(folder / "video.%(ext)s"),
     }  # fmt: skip
-    info = {"id": "abc", "title": "abc", "extractor": "mirror", "ext": "mp4", "url": template.format(id="abc")}
+    info = {
+        "id": "abc",
+        "title": "abc",
+        "extractor": "mirror",
+        "ext": "mp4",
+        "url": template.format(id="abc"),
+    }
     with contextlib.redirect_stderr(io.StringIO()), yt_dlp.YoutubeDL(options) as client:
         try:
             client.process_ie_result(info, download=True)
         except yt_dlp.utils.YoutubeDLError:
             return "refused"
-        except (ArithmeticError, AttributeError, OSError, ValueError) as error:  # what it lets through is told
+        except (
+            ArithmeticError,
+            AttributeError,
+            OSError,
+            ValueError,
+        ) as error:  # what it lets through is told
             return type(error).__name__
     path = folder / "video.mp4"
     if not path.exists():
@@ -112,16 +128,21 @@ def all_of_ours() -> int:
     before = peak_megabytes()
     for name, fault in FAULTS.items():
         end, seconds = ended(
-            fault.fresh(), lambda template, folder, fault=fault: ours(template, folder, fault.attempts)
+            fault.fresh(),
+            lambda template, folder, fault=fault: ours(template, folder, fault.attempts),
         )
         wrong += end == "WRONG"
         late += seconds > fault.attempts * LIMIT_SECONDS
-        sys.stdout.write(f"{name:<36} {end:<14} {seconds:5.1f} s, at most {fault.attempts * LIMIT_SECONDS:.0f} s\n")
+        sys.stdout.write(
+            f"{name:<36} {end:<14} {seconds:5.1f} s, at most {fault.attempts * LIMIT_SECONDS:.0f} s\n"
+        )
         sys.stdout.flush()
     sys.stdout.write(f"{len(FAULTS)} faults: {wrong} wrong accepts, {late} beyond their limit\n")
     sys.stdout.write(f"memory of this process: {before} MB, at its peak {peak_megabytes()} MB\n")
     end, seconds = ended(bomb, functools.partial(ours, attempts=1, max_bytes=2 * BOMB_BYTES))
-    sys.stdout.write(f"{BOMB_BYTES:,} zeros in gzip: {end}, {seconds:.0f} s; peak {peak_megabytes()} MB\n")
+    sys.stdout.write(
+        f"{BOMB_BYTES:,} zeros in gzip: {end}, {seconds:.0f} s; peak {peak_megabytes()} MB\n"
+    )
     return wrong + late
 
 
@@ -133,12 +154,16 @@ def all_of_bare() -> None:
         wrong, longest = wrong + (end == "WRONG"), max(longest, seconds)
         sys.stdout.write(f"bare yt-dlp: {name:<36} {end:<14} {seconds:5.1f} s\n")
         sys.stdout.flush()
-    sys.stdout.write(f"bare yt-dlp, {len(FAULTS)} faults: {wrong} wrong accepts; the longest took {longest:.0f} s\n")
+    sys.stdout.write(
+        f"bare yt-dlp, {len(FAULTS)} faults: {wrong} wrong accepts; the longest took {longest:.0f} s\n"
+    )
 
 
 def main() -> int:
     """Run what was asked for; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.download_faults", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.download_faults", description=__doc__
+    )
     parser.add_argument("--ours", action="store_true", help="leave bare yt-dlp out")
     options = parser.parse_args()
     bad = all_of_ours()

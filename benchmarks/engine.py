@@ -1,14 +1,18 @@
-"""Is the engine as fast as its slowest part? `python -m benchmarks.engine VIDEO --extractors c3d,yolov5`.
+"""Is the engine as fast as its slowest part? `python -m benchmarks.engine VIDEO --extractors
+c3d,yolov5`.
 
-For each extractor, and for all of them together, interleaved rounds of one run, medians of wall seconds:
+For each extractor, and for all of them together, interleaved rounds of one run, medians of wall
+seconds:
 
-- decode: the child decodes, and every frame is prepared as the networks want it; nothing is computed;
+- decode: the child decodes, and every frame is prepared as the networks want it; nothing is
+  computed;
 - forward: the windows of the same video, prepared beforehand, through the network on as many lanes;
-- engine: `process_video`, as a build does it; and once more with a network that answers nothing at once (`stubbed`).
+- engine: `process_video`, as a build does it; and once more with a network that answers nothing at
+  once (`stubbed`).
 
-Weights are random: numbers here are times. Ratios hold within a line; a machine at work elsewhere spoils them. Then
-`--clock cpu` counts processor seconds of this process and of the decode child instead: what overhead costs, not what
-overlaps.
+Weights are random: numbers here are times. Ratios hold within a line; a machine at work elsewhere
+spoils them. Then `--clock cpu` counts processor seconds of this process and of the decode child
+instead: what overhead costs, not what overlaps.
 """
 
 from __future__ import annotations
@@ -60,7 +64,10 @@ class Stubbed:
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Zeros, or no items."""
         forms = self.variant.arrays.items()
-        rows = {name: np.zeros((0, *form.item_shape) if form.ragged else form.item_shape) for name, form in forms}
+        rows = {
+            name: np.zeros((0, *form.item_shape) if form.ragged else form.item_shape)
+            for name, form in forms
+        }
         return {name: [row] * len(windows) for name, row in rows.items()}
 
 
@@ -83,7 +90,9 @@ def forward(work: Sequence[Work], fed: Fed, lanes: Lanes) -> None:
     for (variant, _), (extractor, windows, prepared) in zip(fed, work, strict=True):
         size = variant.spec.windows_per_batch
         for first in range(0, len(windows), size):
-            futures.append(lanes.submit(rows_of, extractor, windows[first : first + size], prepared))
+            futures.append(
+                lanes.submit(rows_of, extractor, windows[first : first + size], prepared)
+            )
     for future in futures:
         future.result()
 
@@ -93,7 +102,9 @@ class Counted(ChildDecoder):
 
     spent = 0.0
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Generator[Event, None, None]:
+    def decode(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    ) -> Generator[Event, None, None]:
         """As the decoder does it."""
         for event in super().decode(video_id, path, samplings):
             if isinstance(event, DecodeEnd):
@@ -112,7 +123,9 @@ def seconds(work: Callable[[], object], decoder: Counted, clock: str) -> float:
     return now() - began
 
 
-def measure(video: Path, fed: Fed, decoder: Counted, lanes: Lanes, chosen: argparse.Namespace) -> dict[str, float]:
+def measure(
+    video: Path, fed: Fed, decoder: Counted, lanes: Lanes, chosen: argparse.Namespace
+) -> dict[str, float]:
     """Column → median seconds."""
     media = Media(video, "", video.stat().st_size)
     stubs: Fed = [(variant, Stubbed(variant, extractor)) for variant, extractor in fed]
@@ -136,7 +149,9 @@ def line(name: str, found: Mapping[str, float]) -> str:
     spent = found["engine"] / (found["decode"] + found["forward"])
     host = found["stubbed"] / found["decode"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    columns = " | ".join(f"{found[column]:.2f}" for column in ("decode", "forward", "engine", "stubbed"))
+    columns = " | ".join(
+        f"{found[column]:.2f}" for column in ("decode", "forward", "engine", "stubbed")
+    )
     return f"| {name} | {columns} | {ratio:.2f} | {spent:.2f} | {host:.2f} | {peak:.0f} |"
 
 
@@ -149,7 +164,9 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     chosen = parser.parse_args()
     specs = [EXTRACTORS[name] for name in chosen.extractors.split(",")]
-    variants = [Variant(s.name, s, s.settings_type(), "random:0" if s.needs_weights else "") for s in specs]
+    variants = [
+        Variant(s.name, s, s.settings_type(), "random:0" if s.needs_weights else "") for s in specs
+    ]
     fed = [(variant, variant.build("cpu")) for variant in variants]
     sys.stdout.write(
         "| extractor | decode s | forward s | engine s | stubbed s | engine / max | engine / sum | stubbed / decode "

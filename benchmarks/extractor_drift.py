@@ -1,7 +1,9 @@
-"""How far bf16 and the fast resize take each array on real frames, with seeded random weights or real ones.
+"""How far bf16 and the fast resize take each array on real frames, with seeded random weights or
+real ones.
 
-`python -m benchmarks.extractor_drift EXTRACTOR VIDEO... [--weights FILE] [--set input_pixels=320]`. These numbers stand
-behind `DRIFTS` in `models/extractors/base/precision.py`; choices that are refused there are measured too.
+`python -m benchmarks.extractor_drift EXTRACTOR VIDEO... [--weights FILE] [--set input_pixels=320]`.
+These numbers stand behind `DRIFTS` in `models/extractors/base/precision.py`; choices that are
+refused there are measured too.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ def windows_of(path: Path, length: int, count: int) -> Iterator[list[Frame]]:
         yield frames[start : start + length]
 
 
-def rows(spec: ExtractorSpec, settings: Any, weights: str, windows: Sequence[Sequence[Frame]]) -> Mapping[str, Any]:
+def rows(
+    spec: ExtractorSpec, settings: Any, weights: str, windows: Sequence[Sequence[Frame]]
+) -> Mapping[str, Any]:
     """What an extractor of these settings gives on the CPU."""
     extractor = spec.build(settings, weights, "cpu")
     return extractor.extract([[extractor.prepare(frame) for frame in window] for window in windows])
@@ -62,7 +66,9 @@ def main() -> None:
     chosen = {**({"arrays": ARRAYS[spec.name]} if spec.name in ARRAYS else {}), **dict(given.set)}
     settings = spec.settings_type(**chosen)
     length = window_frames(spec.sampling(settings))
-    windows = [window for video in given.videos for window in windows_of(video, length, given.windows)]
+    windows = [
+        window for video in given.videos for window in windows_of(video, length, given.windows)
+    ]
     reference = rows(spec, settings, given.weights, windows)
     sys.stdout.write("| array | choice | norm | largest | no partner | allowed |\n|-|-|-|-|-|-|\n")
     for choice in CHOICES:

@@ -1,9 +1,10 @@
-"""Windows (frames or clips) per second of each extractor in fp32 and bf16, with parity and fast resize.
+"""Windows (frames or clips) per second of each extractor in fp32 and bf16, with parity and fast
+resize.
 
-`python -m benchmarks.extractor_forward [EXTRACTOR...] [--device cuda] [--set size=l]`. Windows run on lanes as in the
-pipeline, right after a matrix product on the same lanes, so that a share of the peak compares neighbouring seconds:
-medians of rounds. Weights are random, the frames are those of the start-up proof. Choices that the pipeline refuses are
-measured too.
+`python -m benchmarks.extractor_forward [EXTRACTOR...] [--device cuda] [--set size=l]`. Windows run
+on lanes as in the pipeline, right after a matrix product on the same lanes, so that a share of the
+peak compares neighbouring seconds: medians of rounds. Weights are random, the frames are those of
+the start-up proof. Choices that the pipeline refuses are measured too.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.diagnostics.bench_throughput import flop_of, one_round, way, window_of
 
-SETTINGS: dict[str, dict[str, Any]] = {"keypoint_rcnn": {"min_size_pixels": 480, "max_size_pixels": 800}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "keypoint_rcnn": {"min_size_pixels": 480, "max_size_pixels": 800}
+}
 """Settings other than the defaults, that keep a round short."""
 CHOICES = ({}, {"resize": "fast"}, {"precision": "bf16"}, {"precision": "bf16", "resize": "fast"})
 
 
-def lines_of(name: str, device: str, lanes: Lanes, rounds: int, others: Mapping[str, Any]) -> Iterator[str]:
+def lines_of(
+    name: str, device: str, lanes: Lanes, rounds: int, others: Mapping[str, Any]
+) -> Iterator[str]:
     """The rows of one extractor, the first of them the one that others are compared with."""
     spec = EXTRACTORS[name]
     ways = [way(spec, device, {**SETTINGS.get(name, {}), **others, **choice}) for choice in CHOICES]
@@ -39,7 +44,10 @@ def lines_of(name: str, device: str, lanes: Lanes, rounds: int, others: Mapping[
         for one in ways:
             one_round(one, window, flop, lanes, device)
     for one in ways:
-        faster = [first / this for first, this in zip(ways[0].forward_seconds, one.forward_seconds, strict=True)]
+        faster = [
+            first / this
+            for first, this in zip(ways[0].forward_seconds, one.forward_seconds, strict=True)
+        ]
         prepare = statistics.median(one.prepare_seconds) / len(window) * 1e3
         yield (
             f"| {name} | {one.settings.precision} | {one.settings.resize} | {one.per_second(lanes):.3g} "
@@ -58,7 +66,9 @@ def main() -> None:
     device = resolve_device(given.device)
     with Lanes(device) as lanes:
         sys.stdout.write(f"{processor_kind(device)}, {lanes.count} lanes\n\n")
-        sys.stdout.write("| extractor | precision | resize | windows/s | × | of peak | prepare, ms a frame |\n")
+        sys.stdout.write(
+            "| extractor | precision | resize | windows/s | × | of peak | prepare, ms a frame |\n"
+        )
         sys.stdout.write("|-|-|-|-|-|-|-|\n")
         for name in given.extractors:
             for line in lines_of(name, device, lanes, given.rounds, dict(given.set)):

@@ -1,12 +1,15 @@
 """What a delivered frame costs the processor, beside an ffmpeg that decodes and throws away.
 
-`python -m benchmarks.handover VIDEO`; give it minutes of video, for what is paid once a video is counted in. CPU
-seconds, user and system, of all processes; medians of interleaved rounds, so that a busy machine matters little:
+`python -m benchmarks.handover VIDEO`; give it minutes of video, for what is paid once a video is
+counted in. CPU seconds, user and system, of all processes; medians of interleaved rounds, so that a
+busy machine matters little:
 
-- ffmpeg: the program, one thread, `-f null`; and once more with each frame made rgb24, as `rgb` below makes it;
+- ffmpeg: the program, one thread, `-f null`; and once more with each frame made rgb24, as `rgb`
+  below makes it;
 - pyav: its frames, in this process, none converted;
 - planes, rgb: every frame of clips of 16, out of a decode child's shared memory, not looked at;
-- rgb, 171×128: the same, and shrunk as C3D wants it, which is what decoding and resizing alone cost;
+- rgb, 171×128: the same, and shrunk as C3D wants it, which is what decoding and resizing alone
+  cost;
 - sampled: two frames a second, as RGB.
 """
 
@@ -36,7 +39,9 @@ def ffmpeg_null(video: Path, *form: str) -> float:
     """CPU seconds of the program; `form` may name a pixel format."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     options = ["-v", "error", "-threads", "1", "-i", str(video), "-an", *form, "-f", "null", "-"]
-    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *options], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), *options], check=True, stdin=subprocess.DEVNULL
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -49,7 +54,9 @@ def pyav(video: Path) -> float:
     return time.process_time() - began
 
 
-def delivered(video: Path, decoder: ChildDecoder, sampling: VideoSampling, shrink: bool = False) -> float:
+def delivered(
+    video: Path, decoder: ChildDecoder, sampling: VideoSampling, shrink: bool = False
+) -> float:
     """CPU seconds of the child and of this process, for every frame of a sampling."""
     began, spent = time.process_time(), 0.0
     for event in decoder.decode("v", video, [sampling]):
@@ -71,7 +78,9 @@ def main() -> None:
     given = parser.parse_args()
     every: Sampling = ConsecutiveFrames(16, 16)
     with ChildDecoder() as decoder:
-        frames = sum(isinstance(event, FrameEvent) for event in decoder.decode("v", given.video, [every]))
+        frames = sum(
+            isinstance(event, FrameEvent) for event in decoder.decode("v", given.video, [every])
+        )
         ways: dict[str, Callable[[], float]] = {
             "ffmpeg": lambda: ffmpeg_null(given.video),
             "ffmpeg, rgb24": lambda: ffmpeg_null(given.video, "-pix_fmt", "rgb24"),
@@ -86,7 +95,9 @@ def main() -> None:
             for name, way in ways.items():
                 taken[name].append(way())
     found = {name: statistics.median(values) for name, values in taken.items()}
-    sys.stdout.write(f"{given.video.name}: {frames} frames\n\n| way | µs a frame | / ffmpeg | / pyav |\n|-|-|-|-|\n")
+    sys.stdout.write(
+        f"{given.video.name}: {frames} frames\n\n| way | µs a frame | / ffmpeg | / pyav |\n|-|-|-|-|\n"
+    )
     for name, seconds in found.items():
         ratios = f"{seconds / found['ffmpeg']:.2f} | {seconds / found['pyav']:.2f}"
         sys.stdout.write(f"| {name} | {seconds / frames * 1e6:.0f} | {ratios} |\n")

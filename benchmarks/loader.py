@@ -1,8 +1,10 @@
-"""Rows a second through `trainer.data`, against a plain array and np.memmap: `python -m benchmarks.loader`.
+"""Rows a second through `trainer.data`, against a plain array and np.memmap: `python -m
+benchmarks.loader`.
 
-All read the same windows and whole videos of the same fp16 rows, in interleaved rounds of one run, and end in the same
-float32 batches; medians. Then random windows as arrays, by the store's handles alone, against a copy out of np.memmap.
-The store lies in the page cache, as it does from the second epoch on where memory allows.
+All read the same windows and whole videos of the same fp16 rows, in interleaved rounds of one run,
+and end in the same float32 batches; medians. Then random windows as arrays, by the store's handles
+alone, against a copy out of np.memmap. The store lies in the page cache, as it does from the second
+epoch on where memory allows.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ Rows = Mapping[str, tuple[int, int]]
 """Video → its rows in one long array."""
 
 
-def batches_of_array(array: Array, rows: Rows, order: Sequence[Sequence[Example]]) -> Iterator[torch.Tensor]:
+def batches_of_array(
+    array: Array, rows: Rows, order: Sequence[Sequence[Example]]
+) -> Iterator[torch.Tensor]:
     """What any loader has to do at least: copy rows into a zero-padded float32 batch."""
     for examples in order:
         places = [(rows[e.video_id][0], e.window or (0, rows[e.video_id][1])) for e in examples]
@@ -75,11 +79,14 @@ def compare(folder: Path, width: int, rounds: int, batch_size: int) -> list[str]
         dataset = open_data(folder, settings).training()
         rates = measure(dataset, arrays, rows, rounds, batch_size)
         base = rates["in-memory array"]
-        lines += [f"| {name} | {by} | {found:,.0f} | {found / base:.2f} |" for by, found in rates.items()]
+        lines += [
+            f"| {name} | {by} | {found:,.0f} | {found / base:.2f} |" for by, found in rates.items()
+        ]
     lines += ["", "| random windows of 256 | by | rows/s | time, of np.memmap's |", "|-|-|-|-|"]
     rates = windows(folder, arrays["np.memmap"], rows, rounds)
     return lines + [
-        f"| copied | {by} | {found:,.0f} | {rates['np.memmap'] / found:.2f} |" for by, found in rates.items()
+        f"| copied | {by} | {found:,.0f} | {rates['np.memmap'] / found:.2f} |"
+        for by, found in rates.items()
     ]
 
 
@@ -88,10 +95,15 @@ def windows(folder: Path, flat: Array, rows: Rows, rounds: int) -> dict[str, flo
     reader = FeatureStore(folder)["c3d"]
     rng = np.random.default_rng(0)
     long = [video_id for video_id, (_, count) in rows.items() if count > WINDOW_ROWS]
-    drawn = [(str(one), int(rng.integers(rows[one][1] - WINDOW_ROWS))) for one in rng.choice(long, DRAWS)]
+    drawn = [
+        (str(one), int(rng.integers(rows[one][1] - WINDOW_ROWS))) for one in rng.choice(long, DRAWS)
+    ]
 
     def by_memmap() -> int:
-        return sum(len(np.array(flat[rows[one][0] + at : rows[one][0] + at + WINDOW_ROWS])) for one, at in drawn)
+        return sum(
+            len(np.array(flat[rows[one][0] + at : rows[one][0] + at + WINDOW_ROWS]))
+            for one, at in drawn
+        )
 
     def by_store() -> int:
         return sum(len(reader[one]["pool5"][at : at + WINDOW_ROWS]) for one, at in drawn)
@@ -144,9 +156,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        settings = PlantedSettings(train_users=chosen.users, test_users=1, max_videos=8, width=chosen.width)
+        settings = PlantedSettings(
+            train_users=chosen.users, test_users=1, max_videos=8, width=chosen.width
+        )
         folder = plant(Path(root), settings)
-        sys.stdout.write("\n".join(compare(folder, chosen.width, chosen.rounds, chosen.batch)) + "\n")
+        sys.stdout.write(
+            "\n".join(compare(folder, chosen.width, chosen.rounds, chosen.batch)) + "\n"
+        )
 
 
 if __name__ == "__main__":

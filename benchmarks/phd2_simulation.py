@@ -1,12 +1,14 @@
-"""PHD2 at its full size without a video or a network: `python -m benchmarks.phd2_simulation FOLDER --durations CSV`.
+"""PHD2 at its full size without a video or a network: `python -m benchmarks.phd2_simulation FOLDER
+--durations CSV`.
 
-119,938 made-up ids with the durations of a published table (PHD2's `testing.csv`) go through the real catalog, shards,
-spool, parts, sidecars, retries, compaction, audit, index, store and front door; only fetching, decoding and the
-extractor are replaced, by functions that cost next to nothing. A row stands for 30 seconds and has 64 bytes, so that
-bookkeeping is measured and not the disk; with `--row-seconds 1e7` a video has one row, and what is left is the cost of
-a video alone. Prints wall and CPU seconds and the peak memory so far of each stage, and beside them two floors: a small
-file for each video, written and renamed, without and with a wait for the disk.
-FOLDER is new or empty; on a file system in memory (/dev/shm) waiting for a disk is left out.
+119,938 made-up ids with the durations of a published table (PHD2's `testing.csv`) go through the
+real catalog, shards, spool, parts, sidecars, retries, compaction, audit, index, store and front
+door; only fetching, decoding and the extractor are replaced, by functions that cost next to
+nothing. A row stands for 30 seconds and has 64 bytes, so that bookkeeping is measured and not the
+disk; with `--row-seconds 1e7` a video has one row, and what is left is the cost of a video alone.
+Prints wall and CPU seconds and the peak memory so far of each stage, and beside them two floors: a
+small file for each video, written and renamed, without and with a wait for the disk. FOLDER is new
+or empty; on a file system in memory (/dev/shm) waiting for a disk is left out.
 """
 
 from __future__ import annotations
@@ -110,15 +112,35 @@ class NoDecoder:
     name: str = "pyav"
     _frame: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((2, 2, 3), np.uint8))
 
-    def decode(self, video_id: str, _path: Path, _samplings: Sequence[VideoSampling]) -> Iterator[Event]:
+    def decode(
+        self, video_id: str, _path: Path, _samplings: Sequence[VideoSampling]
+    ) -> Iterator[Event]:
         """A frame and a window for each row."""
         seconds = self.seconds[video_id]
         for row in range(max(1, int(seconds / self.row_seconds))):
             yield FrameEvent(row, self._frame, (0,))
-            yield WindowEvent(0, Window((row,), row * self.row_seconds, (row + 1) * self.row_seconds))
+            yield WindowEvent(
+                0, Window((row,), row * self.row_seconds, (row + 1) * self.row_seconds)
+            )
         frames = round(30 * seconds)
-        probe = Probe("mov,mp4", "h264", 0, 640, 360, (1, 0, 0, 1), "yuv420p", (1, 15360), frames, seconds, 30.0, 0.0)
-        yield DecodeEnd(probe, Summary(frames, frames, 0, 0, frames, 0, 0, 0, 0, "", 0.0, seconds, seconds, (), 0, ""))
+        probe = Probe(
+            "mov,mp4",
+            "h264",
+            0,
+            640,
+            360,
+            (1, 0, 0, 1),
+            "yuv420p",
+            (1, 15360),
+            frames,
+            seconds,
+            30.0,
+            0.0,
+        )
+        yield DecodeEnd(
+            probe,
+            Summary(frames, frames, 0, 0, frames, 0, 0, 0, 0, "", 0.0, seconds, seconds, (), 0, ""),
+        )
 
     def close(self) -> None:
         """There is nothing."""
@@ -127,10 +149,18 @@ class NoDecoder:
 def no_fetch(video_id: str, retry: bool) -> Media:
     """A file that nobody will open, or the verdict that the id stands for."""
     if share(video_id, "gone") < GONE:
-        raise VideoError(video_id, failed("removed", "Video unavailable. This video has been removed by the uploader"))
+        raise VideoError(
+            video_id,
+            failed("removed", "Video unavailable. This video has been removed by the uploader"),
+        )
     if not retry and share(video_id, "cut") < CUT:
         raise VideoError(video_id, failed("network", "read timed out"))
-    return Media(Path("nowhere.mp4"), hashlib.sha256(video_id.encode()).hexdigest(), 20_000_000, {"format": "18"})
+    return Media(
+        Path("nowhere.mp4"),
+        hashlib.sha256(video_id.encode()).hexdigest(),
+        20_000_000,
+        {"format": "18"},
+    )
 
 
 class Stages:
@@ -163,11 +193,15 @@ class Stages:
 
 
 def _cpu_seconds() -> float:
-    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(
+        sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
 
 
 class Timed:
-    """A function, and how long it took in all, by the clock: asking for CPU time would cost each video 0.01 ms."""
+    """A function, and how long it took in all, by the clock: asking for CPU time would cost each
+    video 0.01 ms.
+    """
 
     def __init__(self, work: Callable[..., Any]) -> None:
         self._work = work
@@ -204,7 +238,9 @@ def build(settings: Settings, decoder: NoDecoder) -> None:
         spec = replace(job.variants[0].spec, build=lambda *_: NoExtractor())
         stubbed = replace(job, variants=(replace(job.variants[0], spec=spec),))
         if not stubbed.is_complete():
-            process_shard(stubbed, fetch=no_fetch, decoder=decoder, device="cpu", on_video=lambda *_: None)
+            process_shard(
+                stubbed, fetch=no_fetch, decoder=decoder, device="cpu", on_video=lambda *_: None
+            )
 
 
 def stand_ins(decoder: NoDecoder) -> None:
@@ -232,16 +268,24 @@ def make_up(settings: Settings, decoder: NoDecoder) -> None:
         layout = job.variant_layout(job.variants[0])
         publish(layout.settings_file, readable(job.variants[0].description()), replace=False)
         part = Part(f"shard_{shard:03d}.p000.h5", made_up_id(shard), 1, 1, 1)
-        entries = {video_id: _made_up_entry(video_id, decoder, part.file) for video_id in job.video_ids}
+        entries = {
+            video_id: _made_up_entry(video_id, decoder, part.file) for video_id in job.video_ids
+        }
         header = (settings.layout.catalog, shard, layout.variant, layout.fingerprint)
         write_sidecar(layout, Sidecar(*header, (part,), entries, {}))
 
 
 def _made_up_entry(video_id: str, decoder: NoDecoder, part: str) -> Entry:
     if share(video_id, "gone") < GONE:
-        return Entry(failed("removed", "Video unavailable. This video has been removed by the uploader"))
+        return Entry(
+            failed("removed", "Video unavailable. This video has been removed by the uploader")
+        )
     *events, end = decoder.decode(video_id, Path(), ())
-    facts = {"probe": plain(end.probe), "decode": plain(end.summary)} if isinstance(end, DecodeEnd) else {}
+    facts = (
+        {"probe": plain(end.probe), "decode": plain(end.summary)}
+        if isinstance(end, DecodeEnd)
+        else {}
+    )
     digest = hashlib.sha256(video_id.encode()).hexdigest()
     source = {"sha256": digest, "size_bytes": 20_000_000, "format": "18"}
     return Entry(DONE, part, len(events) // 2, digest, 1, {"source": source, **facts})
@@ -268,24 +312,34 @@ def front_door(root: Path, table: Path, row_seconds: float) -> None:
         capture_output=True, text=True, check=False, cwd=root,
     )  # fmt: skip
     if done.returncode:
-        raise SystemExit(f"the front door ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+        raise SystemExit(
+            f"the front door ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        )
 
 
 def main() -> None:
     """Build, disturb, tidy and open a store of PHD2's size."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--durations", type=Path, required=True, help="a table with a column video_duration")
+    parser.add_argument(
+        "--durations", type=Path, required=True, help="a table with a column video_duration"
+    )
     parser.add_argument("--videos", type=int, default=PHD2_VIDEOS)
-    parser.add_argument("--row-seconds", type=float, default=30.0, help="of video that a row stands for")
-    parser.add_argument("--accounts-only", action="store_true", help="make sidecars up, and time what reads them")
+    parser.add_argument(
+        "--row-seconds", type=float, default=30.0, help="of video that a row stands for"
+    )
+    parser.add_argument(
+        "--accounts-only", action="store_true", help="make sidecars up, and time what reads them"
+    )
     chosen = parser.parse_args()
     with chosen.durations.open(newline="") as file:
         told = {row["youtubeId"]: float(row["video_duration"]) for row in csv.DictReader(file)}
     root = chosen.folder.absolute()
     root.mkdir(parents=True, exist_ok=True)
     table = root / "testing.csv"
-    seconds = write_annotations(table, [value for value in told.values() if value > 0], chosen.videos)
+    seconds = write_annotations(
+        table, [value for value in told.values() if value > 0], chosen.videos
+    )
     sections = {
         "data": {"root": str(root)},
         "phd2": {"testing": str(table)},
@@ -305,7 +359,9 @@ def main() -> None:
     stage("store opened", lambda: opened(settings.layout.folder))
     time.sleep(3)  # sidecars younger than two seconds are hashed
     index._decoded.cache_clear()
-    stage("store opened by a fresh process, but for imports", lambda: opened(settings.layout.folder))
+    stage(
+        "store opened by a fresh process, but for imports", lambda: opened(settings.layout.folder)
+    )
     stage("front door", lambda: front_door(root, table, chosen.row_seconds))
     stage("front door again", lambda: front_door(root, table, chosen.row_seconds))
 
@@ -332,10 +388,19 @@ def stages_of_a_build(stage: Stages, settings: Settings, decoder: NoDecoder) -> 
     stage.line("  of which parts and sidecars", commit.wall)
     stage("what stands in for the site and the decoder, alone", lambda: stand_ins(decoder))
     stage("first account, index written", lambda: account(settings))
-    stage("retry: ask", lambda: each_shard(settings, lambda one, n: request_retry(one, n, ("network",))))
-    stage("retry: what is to do", lambda: features.videos_to_do(settings, tuple(range(_shards(settings)))))
+    stage(
+        "retry: ask",
+        lambda: each_shard(settings, lambda one, n: request_retry(one, n, ("network",))),
+    )
+    stage(
+        "retry: what is to do",
+        lambda: features.videos_to_do(settings, tuple(range(_shards(settings)))),
+    )
     stage("retry: done", lambda: build(settings, decoder))
-    stage("compaction", lambda: each_shard(settings, lambda *at: compact(*at, max_part_bytes=DEFAULT_PART_BYTES)))
+    stage(
+        "compaction",
+        lambda: each_shard(settings, lambda *at: compact(*at, max_part_bytes=DEFAULT_PART_BYTES)),
+    )
     stage("audit", lambda: audit(settings.layout.folder, deep=False))
     stage("account after it", lambda: account(settings))
 

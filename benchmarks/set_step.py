@@ -1,7 +1,9 @@
-"""Training steps of set-based learning at its published width: `python -m benchmarks.set_step --device cuda`.
+"""Training steps of set-based learning at its published width: `python -m benchmarks.set_step
+--device cuda`.
 
-671 million parameters of transformer, sets of 20 segments of 4,096 numbers that are drawn, SGD with momentum, one set
-of each kind a step, as the recipes have it. Prints Markdown: steps a second after a first one, and the most memory.
+671 million parameters of transformer, sets of 20 segments of 4,096 numbers that are drawn, SGD with
+momentum, one set of each kind a step, as the recipes have it. Prints Markdown: steps a second after
+a first one, and the most memory.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ def drawn(device: str, seed: int) -> Batch:
     spans = torch.stack([starts, starts + 4], dim=1)[None]
     nothing = torch.zeros(1, 0, 0, device=device)
     there = torch.ones(1, SEGMENTS, dtype=torch.bool, device=device)
-    return Batch({KEY: rows}, there, spans, {}, nothing.bool(), torch.zeros(1, 0, 0, 2, device=device))
+    return Batch(
+        {KEY: rows}, there, spans, {}, nothing.bool(), torch.zeros(1, 0, 0, 2, device=device)
+    )
 
 
 def domains_of(name: str, device: str) -> Domains:
@@ -42,7 +46,9 @@ def domains_of(name: str, device: str) -> Domains:
     source, target = drawn(device, 1), drawn(device, 2)
     labels = torch.arange(SEGMENTS, device=device).remainder(3).sub(1).float()[None]
     targets = Targets(labels, labels > 0, torch.full((1, 1, 2), -1, device=device))
-    return draw_domains(source, targets, target, load_recipe(name).sets, torch.Generator().manual_seed(0))
+    return draw_domains(
+        source, targets, target, load_recipe(name).sets, torch.Generator().manual_seed(0)
+    )
 
 
 def peak_gigabytes(device: str) -> float:
@@ -59,7 +65,10 @@ def measured(name: str, device: str, steps: int) -> tuple[float, float, float]:
     with torch.device(device):
         model = recipe.spec.build(recipe.model_settings, {KEY: (WIDTH,)})
     updates = Rounds(
-        recipe, model.train(), Ranks(device=device), domain_objective(recipe.objective, **recipe.objective_settings)
+        recipe,
+        model.train(),
+        Ranks(device=device),
+        domain_objective(recipe.objective, **recipe.objective_settings),
     )
     domains = domains_of(name, device)
     loss, _ = updates.learn(domains)

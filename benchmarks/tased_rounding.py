@@ -1,8 +1,10 @@
-"""How far other rounding takes TASED-Net's map on real frames, by the rule for places and by the authors' unpooling.
+"""How far other rounding takes TASED-Net's map on real frames, by the rule for places and by the
+authors' unpooling.
 
-`python -m benchmarks.tased_rounding VIDEO... [--weights FILE]`: noise of 1e-7 on what convolutions give, float64, two
-threads and the other memory layout, each beside float32 on one thread; and how far the rule lies from the authors'
-unpooling. These numbers stand behind `ROUNDING` in `models/extractors/base/precision.py` and `tased_unpooling.py`.
+`python -m benchmarks.tased_rounding VIDEO... [--weights FILE]`: noise of 1e-7 on what convolutions
+give, float64, two threads and the other memory layout, each beside float32 on one thread; and how
+far the rule lies from the authors' unpooling. These numbers stand behind `ROUNDING` in
+`models/extractors/base/precision.py` and `tased_unpooling.py`.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ def told(reference: Tensor, found: Tensor) -> str:
     for side in (1, 8):
         one, other = (nn.functional.avg_pool2d(pixels[None], side) for pixels in (reference, found))
         error = (one - other).abs()
-        parts.append(f"{float(error.norm() / one.norm()):.1e} | {float(error.max() / one.max()):.1e}")
+        parts.append(
+            f"{float(error.norm() / one.norm()):.1e} | {float(error.max() / one.max()):.1e}"
+        )
     return " | ".join(parts)
 
 
@@ -89,7 +93,9 @@ def main() -> None:
     extractor: Any = SPEC.build(TasedSettings(block_pixels=1), given.weights, "cpu")
     rule = tased_network.unpooled
     torch.set_num_threads(1)
-    sys.stdout.write("| video | unpooling | what | norm | worst | norm, blocks | worst, blocks |\n|-|-|-|-|-|-|-|\n")
+    sys.stdout.write(
+        "| video | unpooling | what | norm | worst | norm, blocks | worst, blocks |\n|-|-|-|-|-|-|-|\n"
+    )
     for video in given.videos:
         (window,) = windows_of(video, CLIP_FRAMES, 1)
         clip = stacked_clips([[extractor.prepare(frame) for frame in window]], "cpu").contiguous()
@@ -98,7 +104,9 @@ def main() -> None:
             maps = {"published": run(as_published), "rule": run(rule)}
         for name, found in maps.items():
             for what in ("noise", "2 threads", "channels last", "float64"):
-                sys.stdout.write(f"| {video.name} | {name} | {what} | {told(found['float32'], found[what])} |\n")
+                sys.stdout.write(
+                    f"| {video.name} | {name} | {what} | {told(found['float32'], found[what])} |\n"
+                )
         apart = told(maps["published"]["float32"], maps["rule"]["float32"])
         sys.stdout.write(f"| {video.name} | rule | from published | {apart} |\n")
         sys.stdout.flush()

@@ -1,8 +1,8 @@
-"""`python -m pipeline doctor | weights | verify | rebase | forecast | bench`: look after what a run needs and
-made.
+"""`python -m pipeline doctor | weights | verify | rebase | forecast | bench`: look after what a run
+needs and made.
 
-Exit codes: 0 all is well (warnings included), 1 something would stop a run or spoil it, or differs, 2 wrong use,
-4 a file or folder cannot be used.
+Exit codes: 0 all is well (warnings included), 1 something would stop a run or spoil it, or differs,
+2 wrong use, 4 a file or folder cannot be used.
 """
 
 from __future__ import annotations
@@ -32,14 +32,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline", description="Look after what a run needs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline", description="Look after what a run needs."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     doctor.add_options(commands.add_parser("doctor", help="is this machine fit for a run?"))
-    weights.add_options(commands.add_parser("weights", help="published weights: list, fetch, import, forget"))
-    verify.add_options(commands.add_parser("verify", help="make some rows of a store anew and compare"))
-    rebase.add_options(commands.add_parser("rebase", help="bring times of format version 1 over to players' seconds"))
+    weights.add_options(
+        commands.add_parser("weights", help="published weights: list, fetch, import, forget")
+    )
+    verify.add_options(
+        commands.add_parser("verify", help="make some rows of a store anew and compare")
+    )
+    rebase.add_options(
+        commands.add_parser(
+            "rebase", help="bring times of format version 1 over to players' seconds"
+        )
+    )
     bench.add_options(commands.add_parser("bench", help="what this machine decodes and computes"))
-    forecast.add_options(commands.add_parser("forecast", help="what a catalog will take, from what a part took"))
+    forecast.add_options(
+        commands.add_parser("forecast", help="what a catalog will take, from what a part took")
+    )
     return parser
 
 

@@ -1,6 +1,7 @@
 """`python -m storage audit | seal | compact | digest FOLDER`, where FOLDER is `ROOT/<catalog>`.
 
-Exit codes: 0 clean, 2 wrong use, 4 the machine or another process is in the way, 5 something is not as recorded.
+Exit codes: 0 clean, 2 wrong use, 4 the machine or another process is in the way, 5 something is not
+as recorded.
 """
 
 from __future__ import annotations
@@ -44,19 +45,35 @@ def _exit_code(error: HighlightsError) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m storage", description="Look after a feature store.")
+    parser = argparse.ArgumentParser(
+        prog="python -m storage", description="Look after a feature store."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    auditing = commands.add_parser("audit", help="does everything add up, and is it what its records say?")
-    auditing.add_argument("--deep", action="store_true", help="read every byte, not only sizes and structure")
-    auditing.add_argument("--repair", action="store_true", help="read every byte, mend, then look again")
+    auditing = commands.add_parser(
+        "audit", help="does everything add up, and is it what its records say?"
+    )
+    auditing.add_argument(
+        "--deep", action="store_true", help="read every byte, not only sizes and structure"
+    )
+    auditing.add_argument(
+        "--repair", action="store_true", help="read every byte, mend, then look again"
+    )
     auditing.add_argument("--media", action="store_true", help="read every kept media file too")
     auditing.set_defaults(command=_audit)
-    sealing = commands.add_parser("seal", help="check parts of earlier releases whole, and give them checksums")
+    sealing = commands.add_parser(
+        "seal", help="check parts of earlier releases whole, and give them checksums"
+    )
     sealing.set_defaults(command=_seal)
-    compacting = commands.add_parser("compact", help="pack every shard anew, without superseded rows")
-    compacting.add_argument("--part-bytes", type=int, default=DEFAULT_PART_BYTES, help="limit of a part's rows")
+    compacting = commands.add_parser(
+        "compact", help="pack every shard anew, without superseded rows"
+    )
+    compacting.add_argument(
+        "--part-bytes", type=int, default=DEFAULT_PART_BYTES, help="limit of a part's rows"
+    )
     compacting.set_defaults(command=_compact)
-    digesting = commands.add_parser("digest", help="one sha256 per variant: equal content, equal digest")
+    digesting = commands.add_parser(
+        "digest", help="one sha256 per variant: equal content, equal digest"
+    )
     digesting.set_defaults(command=_digest)
     for command in (auditing, sealing, compacting, digesting):
         command.add_argument("folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>")
@@ -95,7 +112,9 @@ def _print_audit(folder: Path, *, deep: bool, media: bool) -> bool:
     for finding in kept.findings:
         print(f"  {finding}")
     found = [*kept.findings, *(finding for report in reports for finding in report.findings)]
-    return all(report.adds_up for report in reports) and not any(finding.is_violation for finding in found)
+    return all(report.adds_up for report in reports) and not any(
+        finding.is_violation for finding in found
+    )
 
 
 def _layout(folder: Path) -> Layout:
@@ -118,7 +137,9 @@ def _compact(options: argparse.Namespace) -> int:
                     before = read_sidecar(variant, shard)
                     after = before and compact(variant, shard, max_part_bytes=options.part_bytes)
                 if before is not None and after is not None:
-                    print(f"{variant.folder.name} shard {shard}: {len(before.parts)} parts, now {len(after.parts)}")
+                    print(
+                        f"{variant.folder.name} shard {shard}: {len(before.parts)} parts, now {len(after.parts)}"
+                    )
         refresh(variant)
     return CLEAN
 

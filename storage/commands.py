@@ -1,4 +1,5 @@
-"""How `python -m storage`, `python -m pipeline` and `python -m trainer` end: with an exit code, or without a word.
+"""How `python -m storage`, `python -m pipeline` and `python -m trainer` end: with an exit code, or
+without a word.
 
 Refuses to know what a command does.
 """
@@ -18,12 +19,15 @@ from storage.files.os_errors import disk_fault
 IN_THE_WAY = 4
 """The exit code of a machine, or another process, that is in the way."""
 READER_LEFT = 128 + signal.SIGPIPE
-"""What a shell says of a program that SIGPIPE ended. The signal itself stays ignored, as Python has it: a child process
-that ends early must be an error to be told, not the end of its parent."""
+"""What a shell says of a program that SIGPIPE ended. The signal itself stays ignored, as Python has
+it: a child process that ends early must be an error to be told, not the end of its parent.
+"""
 
 
 def run_and_exit(main: Callable[[], int]) -> NoReturn:
-    """Exit with what `main` returns; if whoever reads our output has left, as `head` does, exit 141 in silence."""
+    """Exit with what `main` returns; if whoever reads our output has left, as `head` does, exit 141
+    in silence.
+    """
     try:
         try:
             code = main()
@@ -47,10 +51,11 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
 
 
 def _is_of_the_disk(error: OSError) -> bool:
-    """Whether a file or folder cannot be used as it is: nothing of ours is wrong, and a traceback would not help.
+    """Whether a file or folder cannot be used as it is: nothing of ours is wrong, and a traceback
+    would not help.
 
-    A file that is not there at all is expected somewhere, so that one that nobody expected is a bug; but a link whose
-    target is gone looks like a file that is there.
+    A file that is not there at all is expected somewhere, so that one that nobody expected is a
+    bug; but a link whose target is gone looks like a file that is there.
     """
     if not isinstance(error.filename, str | os.PathLike):
         return False

@@ -1,7 +1,9 @@
-"""What a model answered, on disk: scores of rows of time per user and video, and where they came from.
+"""What a model answered, on disk: scores of rows of time per user and video, and where they came
+from.
 
-A run is one HDF5 file with all spans and scores, one after the other, and `run.json`, sealed, which names that file
-with its sha256 and comes last: a kill leaves the old run or the new one. Refuses to know models, metrics and labels.
+A run is one HDF5 file with all spans and scores, one after the other, and `run.json`, sealed, which
+names that file with its sha256 and comes last: a kill leaves the old run or the new one. Refuses to
+know models, metrics and labels.
 """
 
 from __future__ import annotations
@@ -41,19 +43,33 @@ class ScoreTrack:
     """Empty where scores are the same for everybody."""
     video_id: str
     duration_seconds: float
-    """Of the video as it was decoded, or as claimed where nothing was decoded: where the truth is cut off."""
+    """Of the video as it was decoded, or as claimed where nothing was decoded: where the truth is
+    cut off.
+    """
     spans: NDArray[np.float64]
-    """`(rows, 2)`: `[start, end)` in seconds that a score speaks of. Rows may overlap and leave gaps."""
+    """`(rows, 2)`: `[start, end)` in seconds that a score speaks of. Rows may overlap and leave
+    gaps.
+    """
     scores: NDArray[np.float32]
     """`(rows,)`: higher is more of a highlight; the scale is the model's own."""
 
     def __post_init__(self) -> None:
         if not VIDEO_ID.fullmatch(self.video_id) or not 0 < self.duration_seconds < np.inf:
-            raise ValueError(f"a track has a video id and lasts; got {self.video_id!r}, {self.duration_seconds} s")
+            raise ValueError(
+                f"a track has a video id and lasts; got {self.video_id!r}, {self.duration_seconds} s"
+            )
         if self.spans.dtype != np.float64 or self.scores.dtype != np.float32:
-            raise ValueError(f"spans are float64 and scores float32; got {self.spans.dtype}, {self.scores.dtype}")
-        if len(self.scores) < 1 or self.spans.shape != (*self.scores.shape, 2) or self.scores.ndim != 1:
-            raise ValueError(f"spans are (rows, 2) and scores (rows,); got {self.spans.shape}, {self.scores.shape}")
+            raise ValueError(
+                f"spans are float64 and scores float32; got {self.spans.dtype}, {self.scores.dtype}"
+            )
+        if (
+            len(self.scores) < 1
+            or self.spans.shape != (*self.scores.shape, 2)
+            or self.scores.ndim != 1
+        ):
+            raise ValueError(
+                f"spans are (rows, 2) and scores (rows,); got {self.spans.shape}, {self.scores.shape}"
+            )
         if not (np.isfinite(self.spans).all() and np.isfinite(self.scores).all()):
             raise ValueError(f"{self.video_id}: spans and scores are finite")
         if (self.spans[:, 1] <= self.spans[:, 0]).any():
@@ -76,7 +92,9 @@ class Provenance:
     features: Mapping[str, str] = field(default_factory=dict)
     """Variant → fingerprint of what the model read."""
     marks: tuple[str, ...] = ()
-    """What makes these scores no result, such as `c3d: random:0` or `planted:3`; printed in the same cell."""
+    """What makes these scores no result, such as `c3d: random:0` or `planted:3`; printed in the
+    same cell.
+    """
     settings: Mapping[str, JSON] = field(default_factory=dict)
     """The recipe, the seed, versions: whatever else is worth keeping."""
     time_origin: str = CONTAINER_START
@@ -84,7 +102,9 @@ class Provenance:
 
     def __post_init__(self) -> None:
         if self.time_origin not in TIME_ORIGINS:
-            raise ValueError(f"times count from {self.time_origin!r}; this release knows {', '.join(TIME_ORIGINS)}")
+            raise ValueError(
+                f"times count from {self.time_origin!r}; this release knows {', '.join(TIME_ORIGINS)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -94,23 +114,36 @@ class ScoreRun:
     provenance: Provenance
     tracks: Mapping[Key, ScoreTrack]
     absent: Mapping[Key, str] = field(default_factory=dict)
-    """(user, video) → why there is no track: `no_features`, `unknown_duration`, `no_history`, ..."""
+    """(user, video) → why there is no track: `no_features`, `unknown_duration`, `no_history`,
+    ...
+    """
 
     def __post_init__(self) -> None:
-        if any(track.key != key for key, track in self.tracks.items()) or self.tracks.keys() & self.absent.keys():
-            raise ValueError("each track stands under its own (user, video), and none of these is absent as well")
+        if (
+            any(track.key != key for key, track in self.tracks.items())
+            or self.tracks.keys() & self.absent.keys()
+        ):
+            raise ValueError(
+                "each track stands under its own (user, video), and none of these is absent as well"
+            )
 
 
-def run_of(provenance: Provenance, tracks: Sequence[ScoreTrack], absent: Mapping[Key, str] | None = None) -> ScoreRun:
+def run_of(
+    provenance: Provenance, tracks: Sequence[ScoreTrack], absent: Mapping[Key, str] | None = None
+) -> ScoreRun:
     """A run from tracks in any order. Raises ValueError if two speak of the same user and video."""
     by_key = {track.key: track for track in tracks}
     if len(by_key) != len(tracks):
-        raise ValueError(f"{len(tracks)} tracks speak of only {len(by_key)} pairs of a user and a video")
+        raise ValueError(
+            f"{len(tracks)} tracks speak of only {len(by_key)} pairs of a user and a video"
+        )
     return ScoreRun(provenance, by_key, absent or {})
 
 
 def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
-    """Keep a run under `ROOT/<catalog>/scores/<name>`, in place of an older one of that name; one writer at a time."""
+    """Keep a run under `ROOT/<catalog>/scores/<name>`, in place of an older one of that name; one
+    writer at a time.
+    """
     folder, tracks = layout.scores(name), [run.tracks[key] for key in sorted(run.tracks)]
     content = _image(tracks, run.provenance.time_origin)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -124,7 +157,8 @@ def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
         "file_sha256": sha256,
         "provenance": plain(run.provenance),
         "tracks": [
-            [track.user_id, track.video_id, float(track.duration_seconds), len(track.scores)] for track in tracks
+            [track.user_id, track.video_id, float(track.duration_seconds), len(track.scores)]
+            for track in tracks
         ],
         "absent": [[*key, reason] for key, reason in sorted(run.absent.items())],
     }
@@ -140,7 +174,11 @@ def _image(tracks: Sequence[ScoreTrack], time_origin: str) -> bytes:
         "spans": hdf5.Draft(np.float64, (rows, 2), [track.spans for track in tracks]),
         "scores": hdf5.Draft(np.float32, (rows,), [track.scores for track in tracks]),
     }
-    about: dict[str, str | int] = {"format": FORMAT, "format_version": FORMAT_VERSION, "time_origin": time_origin}
+    about: dict[str, str | int] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "time_origin": time_origin,
+    }
     return hdf5.image(about, drafts)
 
 
@@ -156,11 +194,19 @@ def read_scores(layout: Layout, name: str) -> ScoreRun:
         record = unseal(path, path.read_bytes())
     except FileNotFoundError as error:
         there = ", ".join(runs(layout)) or "none"
-        raise LookupFailed(f"{layout.folder} has no scores of a run {name!r}; it has {there}") from error
+        raise LookupFailed(
+            f"{layout.folder} has no scores of a run {name!r}; it has {there}"
+        ) from error
     fields = Fields(path, record, "the run")
-    found = (fields.take("format", str), version := fields.take("format_version", int), fields.take("catalog", str))
+    found = (
+        fields.take("format", str),
+        version := fields.take("format_version", int),
+        fields.take("catalog", str),
+    )
     if found not in [(FORMAT, readable, layout.catalog) for readable in READABLE_VERSIONS]:
-        raise IntegrityError(path, f"is {found}, expected {(FORMAT, FORMAT_VERSION, layout.catalog)}")
+        raise IntegrityError(
+            path, f"is {found}, expected {(FORMAT, FORMAT_VERSION, layout.catalog)}"
+        )
     try:
         return _run(path, fields, version)
     except (TypeError, ValueError) as error:
@@ -169,11 +215,15 @@ def read_scores(layout: Layout, name: str) -> ScoreRun:
 
 def runs(layout: Layout) -> tuple[str, ...]:
     """Names of the runs that are kept, ascending."""
-    return tuple(sorted(path.parent.name for path in (layout.folder / "scores").glob(f"*/{RECORD}")))
+    return tuple(
+        sorted(path.parent.name for path in (layout.folder / "scores").glob(f"*/{RECORD}"))
+    )
 
 
 def _run(path: Path, fields: Fields, version: int) -> ScoreRun:
-    spans, scores = _numbers(path.parent / Path(fields.take("file", str)).name, fields.take("file_sha256", str))
+    spans, scores = _numbers(
+        path.parent / Path(fields.take("file", str)).name, fields.take("file_sha256", str)
+    )
     entries = [_track_entry(entry) for entry in fields.take("tracks", list)]
     ends = np.cumsum([0, *(rows for *_, rows in entries)], dtype=np.int64).tolist()
     if ends[-1] != len(scores):
@@ -182,7 +232,10 @@ def _run(path: Path, fields: Fields, version: int) -> ScoreRun:
         ScoreTrack(user, video, seconds, spans[start:end], scores[start:end])
         for (user, video, seconds, _), (start, end) in zip(entries, pairwise(ends), strict=True)
     ]
-    absent = {(str(user), str(video)): str(reason) for user, video, reason in map(_cells, fields.take("absent", list))}
+    absent = {
+        (str(user), str(video)): str(reason)
+        for user, video, reason in map(_cells, fields.take("absent", list))
+    }
     provenance = _provenance(path, fields.take("provenance", dict), version)
     fields.end()
     return run_of(provenance, tracks, absent)
@@ -218,12 +271,14 @@ def _numbers(path: Path, sha256: str) -> tuple[NDArray[np.float64], NDArray[np.f
         raise IntegrityError(path, "is missing; score again")
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise IntegrityError(path, "was altered: its sha256 is not what its record says; score again")
+        raise IntegrityError(
+            path, "was altered: its sha256 is not what its record says; score again"
+        )
     extents = hdf5.survey_image(path, content).extents
     found = {
-        name: np.frombuffer(content, extent.dtype, int(np.prod(extent.shape)), extent.offset_bytes).reshape(
-            extent.shape
-        )
+        name: np.frombuffer(
+            content, extent.dtype, int(np.prod(extent.shape)), extent.offset_bytes
+        ).reshape(extent.shape)
         for name, extent in extents.items()
     }
     return found["spans"], found["scores"]

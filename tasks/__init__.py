@@ -7,8 +7,11 @@ from pathlib import Path
 
 from luigi.configuration import add_config_path
 
-# Luigi reads a file only when told to. Another file is named with LUIGI_CONFIG_PATH, and then ours is not read.
-_CONFIG = Path(os.environ.get("LUIGI_CONFIG_PATH") or Path(__file__).resolve().parents[1] / "workflows.cfg")
+# Luigi reads a file only when told to. Another file is named with LUIGI_CONFIG_PATH, and then ours
+# is not read.
+_CONFIG = Path(
+    os.environ.get("LUIGI_CONFIG_PATH") or Path(__file__).resolve().parents[1] / "workflows.cfg"
+)
 try:
     if not _CONFIG.is_file():
         raise FileNotFoundError(

@@ -13,7 +13,9 @@ from tasks.execution.shutdown import ORDERS_TO_US
 
 
 class BuildCatalog(luigi.Task):
-    """The catalog of a dataset: videos, users, links, annotations and shards, before any video is fetched."""
+    """The catalog of a dataset: videos, users, links, annotations and shards, before any video is
+    fetched.
+    """
 
     catalog = luigi.Parameter()
 
@@ -22,7 +24,9 @@ class BuildCatalog(luigi.Task):
         before_anything_starts(lambda: load(self.catalog))
 
     def complete(self) -> bool:
-        """Whether the kept catalog is whole and was made from the annotations that are configured now."""
+        """Whether the kept catalog is whole and was made from the annotations that are configured
+        now.
+        """
         return is_current(load(self.catalog))
 
     def run(self) -> None:

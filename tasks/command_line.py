@@ -1,8 +1,10 @@
-"""What a person typed after `luigi --module tasks`, checked before Luigi acts on it: wrong use is told and ends with 2.
+"""What a person typed after `luigi --module tasks`, checked before Luigi acts on it: wrong use is
+told and ends with 2.
 
-Luigi answers a misspelt task, a missing option and an unreadable value with tracebacks. It imports `tasks` while it
-reads the command line, and asks for help to be shown right afterwards: there `install` steps in. What lies in settings
-files is checked in `tasks.config.settings`, unless it is a setting of Luigi's own.
+Luigi answers a misspelt task, a missing option and an unreadable value with tracebacks. It imports
+`tasks` while it reads the command line, and asks for help to be shown right afterwards: there
+`install` steps in. What lies in settings files is checked in `tasks.config.settings`, unless it is
+a setting of Luigi's own.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class CheckedParser(argparse.ArgumentParser):
             option = word.partition("=")[0]
             if word.startswith("--"):
                 near = difflib.get_close_matches(option, names, n=3, cutoff=0.75)
-                yield f"there is no option {option}" + (f"; near are {', '.join(near)}" if near else "")
+                yield f"there is no option {option}" + (
+                    f"; near are {', '.join(near)}" if near else ""
+                )
             elif not value_of_unknown:
                 yield f"{word!r} is neither an option nor the value of one; a command names one task"
             value_of_unknown = word.startswith("--") and "=" not in word
@@ -97,11 +101,17 @@ def _is_task(name: str) -> bool:
         kind = Register.get_task_cls(name)
     except TaskClassException:
         return False
-    return not (issubclass(kind, luigi.Config) or kind.__module__.startswith("luigi") or name.startswith("_"))
+    return not (
+        issubclass(kind, luigi.Config)
+        or kind.__module__.startswith("luigi")
+        or name.startswith("_")
+    )
 
 
 def _luigi_faults(given: Mapping[str, Any]) -> Iterator[str]:
-    """Values of Luigi's own settings and of tasks, in files and on the command line; others are read by `load`."""
+    """Values of Luigi's own settings and of tasks, in files and on the command line; others are
+    read by `load`.
+    """
     for section, is_bare, key, parameter in Register.get_all_params():
         if section in SECTIONS:
             continue
@@ -110,14 +120,20 @@ def _luigi_faults(given: Mapping[str, Any]) -> Iterator[str]:
             yield from value_faults(section, {key: parameter}, given=given, options=prefix)
         older = parameter._config_path  # such as [core] default_scheduler_port
         if older and get_config().has_option(older["section"], older["name"]):
-            yield from value_faults(older["section"], {older["name"].replace("-", "_"): parameter}, given={})
+            yield from value_faults(
+                older["section"], {older["name"].replace("-", "_"): parameter}, given={}
+            )
 
 
 def _task_faults(task: type[luigi.Task], given: Mapping[str, Any]) -> Iterator[str]:
-    """Options of the task itself: each that it cannot do without, and each with a value that it cannot read."""
+    """Options of the task itself: each that it cannot do without, and each with a value that it
+    cannot read.
+    """
     for key, parameter in task.get_params():
         option, text = "--" + key.replace("_", "-"), given.get(key)
-        elsewhere = given.get(f"{task.task_family}_{key}") or get_config().has_option(task.task_family, key)
+        elsewhere = given.get(f"{task.task_family}_{key}") or get_config().has_option(
+            task.task_family, key
+        )
         if text:
             yield from unreadable(option, parameter, text)
         elif not elsewhere and not parameter.has_task_value(task.task_family, key):

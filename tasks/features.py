@@ -1,7 +1,7 @@
 """Building feature stores: `BuildFeatures`, its named forms, and the shard task below it.
 
-A `run` here is wiring: settings in, one plain function called, storage has written. Luigi schedules shards, never
-videos.
+A `run` here is wiring: settings in, one plain function called, storage has written. Luigi schedules
+shards, never videos.
 """
 
 from __future__ import annotations
@@ -45,17 +45,23 @@ MAX_SHARDS_EVER = 1_000_000
 
 
 def check_machine(settings: Settings) -> None:
-    """Raise SystemicFault where this machine would fail for every video. The sample needs none of what is checked."""
+    """Raise SystemicFault where this machine would fail for every video. The sample needs none of
+    what is checked.
+    """
     if settings.layout.catalog in SAMPLES:
         return
     fatal = fatal_before_a_run(settings.source, settings.layout.root, datetime.now(UTC).date())
     if fatal:
         told = "\n".join(str(finding) for finding in fatal)
-        raise SystemicFault(f"this machine is not fit for the run:\n{told}\n`python -m pipeline doctor` checks it all.")
+        raise SystemicFault(
+            f"this machine is not fit for the run:\n{told}\n`python -m pipeline doctor` checks it all."
+        )
 
 
 def parse_shards(text: str, shard_count: int) -> tuple[int, ...]:
-    """`3-7, 12` → those shard numbers, sorted; empty means all. SettingsError for anything that is not there."""
+    """`3-7, 12` → those shard numbers, sorted; empty means all. SettingsError for anything that is
+    not there.
+    """
     chosen: set[int] = set()
     for piece in (piece.strip() for piece in text.split(",") if piece.strip()):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", piece)
@@ -69,11 +75,15 @@ def parse_shards(text: str, shard_count: int) -> tuple[int, ...]:
 
 
 class ExtractShard(luigi.Task):
-    """Every configured extractor over the videos of one shard, decoded once. Complete when every id has a verdict."""
+    """Every configured extractor over the videos of one shard, decoded once. Complete when every id
+    has a verdict.
+    """
 
     catalog = luigi.Parameter()
     shard = luigi.IntParameter()
-    run_name = luigi.Parameter(default=_RUN, significant=False, description="times are kept under this")
+    run_name = luigi.Parameter(
+        default=_RUN, significant=False, description="times are kept under this"
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
@@ -85,14 +95,20 @@ class ExtractShard(luigi.Task):
         return shard_job(settings, catalog_of(settings), self.shard).is_complete()
 
     def run(self) -> Iterator[WaitForShard]:
-        """Fetch, decode, extract and write, here. If another process holds the shard, the other shards come first."""
+        """Fetch, decode, extract and write, here. If another process holds the shard, the other
+        shards come first.
+        """
         settings = load(self.catalog)
         while True:
             try:
                 self._build(settings)
             except LeaseHeld as held:
-                progress.say(f"shard {self.shard:03d} is held by {held.owner}; the other shards come first")
-                yield WaitForShard(catalog=self.catalog, shard=self.shard, turn=uuid.uuid4().hex[:8])
+                progress.say(
+                    f"shard {self.shard:03d} is held by {held.owner}; the other shards come first"
+                )
+                yield WaitForShard(
+                    catalog=self.catalog, shard=self.shard, turn=uuid.uuid4().hex[:8]
+                )
             else:
                 return
 
@@ -108,7 +124,8 @@ class ExtractShard(luigi.Task):
 
 
 class WaitForShard(luigi.Task):
-    """Wait until the shard's lease is free, or was silent for so long that its holder is dead; fails if it is at work.
+    """Wait until the shard's lease is free, or was silent for so long that its holder is dead;
+    fails if it is at work.
 
     Luigi runs it after all shards that could be built before.
     """
@@ -123,16 +140,23 @@ class WaitForShard(luigi.Task):
 
     def run(self) -> None:
         """Take the lease and let it go."""
-        with ORDERS_TO_US.drop_at_once(), lease(load(self.catalog).layout.lease(self.shard), tell=progress.say):
+        with (
+            ORDERS_TO_US.drop_at_once(),
+            lease(load(self.catalog).layout.lease(self.shard), tell=progress.say),
+        ):
             pass
 
 
 class ExtractShards(luigi.Task):
-    """The same for several shards, on the workers that `[cluster]` names: one task, however many shards there are."""
+    """The same for several shards, on the workers that `[cluster]` names: one task, however many
+    shards there are.
+    """
 
     catalog = luigi.Parameter()
     shards = CommaList(description="the numbers of the shards")
-    run_name = luigi.Parameter(default=_RUN, significant=False, description="times are kept under this")
+    run_name = luigi.Parameter(
+        default=_RUN, significant=False, description="times are kept under this"
+    )
 
     def complete(self) -> bool:
         """Whether every shard is."""
@@ -150,7 +174,9 @@ class ExtractShards(luigi.Task):
 
 
 class RequestRetry(luigi.Task):
-    """Turn verdicts of the chosen reasons into requests for another try; complete once done for this run."""
+    """Turn verdicts of the chosen reasons into requests for another try; complete once done for
+    this run.
+    """
 
     catalog = luigi.Parameter()
     reasons = CommaList()
@@ -171,7 +197,8 @@ class RequestRetry(luigi.Task):
 class LookAgain(luigi.Task):
     """Ask again for failed videos for which the source has other files than the failures are about.
 
-    Complete when there are none, or once done for this run: a file that changes all the time is looked at once a run.
+    Complete when there are none, or once done for this run: a file that changes all the time is
+    looked at once a run.
     """
 
     catalog = luigi.Parameter()
@@ -181,7 +208,9 @@ class LookAgain(luigi.Task):
     def complete(self) -> bool:
         """Whether nothing is left to ask for."""
         settings = load(self.catalog)
-        return settings.layout.looked_again_note(self.run_name).exists() or not self._outdated(settings)
+        return settings.layout.looked_again_note(self.run_name).exists() or not self._outdated(
+            settings
+        )
 
     def run(self) -> None:
         """Rewrite the sidecars; parts stay as they are."""
@@ -189,8 +218,12 @@ class LookAgain(luigi.Task):
         videos = self._outdated(settings)
         asked = request_again(settings, videos)
         if asked:
-            progress.say(f"{self.catalog}: {asked:,} videos have other files than their verdicts are about: done again")
-        note = readable({"videos": sorted(video for of_shard in videos.values() for video in of_shard)})
+            progress.say(
+                f"{self.catalog}: {asked:,} videos have other files than their verdicts are about: done again"
+            )
+        note = readable(
+            {"videos": sorted(video for of_shard in videos.values() for video in of_shard)}
+        )
         publish(settings.layout.looked_again_note(self.run_name), note, replace=True)
 
     def _outdated(self, settings: Settings) -> dict[int, frozenset[str]]:
@@ -200,13 +233,20 @@ class LookAgain(luigi.Task):
 class BuildFeatures(luigi.Task):
     """Features of a whole catalog, or of some of its shards; ends with an account of every id.
 
-    Never complete by itself: running it again is how one asks for the account. What is done is not done again.
+    Never complete by itself: running it again is how one asks for the account. What is done is not
+    done again.
     """
 
     catalog = luigi.Parameter(description="which dataset: " + ", ".join(sorted(CATALOGS)))
-    shards = luigi.Parameter(default="", description="only these shards, like 3-7,12; all by default")
-    retry = CommaList(default=(), description="try these failure reasons again, like network,not_found; or all")
-    run_name = luigi.Parameter(default=_RUN, significant=False, description="told apart from other runs by this")
+    shards = luigi.Parameter(
+        default="", description="only these shards, like 3-7,12; all by default"
+    )
+    retry = CommaList(
+        default=(), description="try these failure reasons again, like network,not_found; or all"
+    )
+    run_name = luigi.Parameter(
+        default=_RUN, significant=False, description="told apart from other runs by this"
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
@@ -222,24 +262,37 @@ class BuildFeatures(luigi.Task):
         check_machine(load(self.catalog))
         yield BuildCatalog(catalog=self.catalog)
         if self.retry:
-            yield RequestRetry(catalog=self.catalog, reasons=_reasons(self.retry), run_name=self.run_name)
+            yield RequestRetry(
+                catalog=self.catalog, reasons=_reasons(self.retry), run_name=self.run_name
+            )
         settings = load(self.catalog)
         shards = parse_shards(self.shards, catalog_of(settings).shard_count)
-        yield LookAgain(catalog=self.catalog, shards=tuple(map(str, shards)), run_name=self.run_name)
+        yield LookAgain(
+            catalog=self.catalog, shards=tuple(map(str, shards)), run_name=self.run_name
+        )
         left = videos_to_do(settings, shards)
         progress.VIDEOS.plan(lengths(settings, left))
         if left and settings.cluster.kind == INLINE:
-            yield [ExtractShard(catalog=self.catalog, shard=shard, run_name=self.run_name) for shard in left]
+            yield [
+                ExtractShard(catalog=self.catalog, shard=shard, run_name=self.run_name)
+                for shard in left
+            ]
         elif left:
-            yield ExtractShards(catalog=self.catalog, shards=tuple(map(str, left)), run_name=self.run_name)
+            yield ExtractShards(
+                catalog=self.catalog, shards=tuple(map(str, left)), run_name=self.run_name
+            )
         progress.VIDEOS.close()
         reporting.account(settings, shards, self.run_name)
 
 
 class BuildPHD2Features(BuildFeatures):
-    """Features of PHD2 from its published annotations; with none configured, of the embedded sample."""
+    """Features of PHD2 from its published annotations; with none configured, of the embedded
+    sample.
+    """
 
-    catalog = luigi.Parameter(default="", description="leave empty: phd2, or the sample if no annotations are set")
+    catalog = luigi.Parameter(
+        default="", description="leave empty: phd2, or the sample if no annotations are set"
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"catalog": front_door_catalog(), **kwargs})
@@ -255,7 +308,9 @@ def _named(catalog: str) -> type[BuildFeatures]:
     spec = CATALOGS[catalog]
     doc = f"Features of {catalog}: {spec.description}."
     members = {"catalog": luigi.Parameter(default=catalog), "__doc__": doc, "__module__": __name__}
-    return types.new_class(f"Build{spec.title}Features", (BuildFeatures,), exec_body=lambda body: body.update(members))
+    return types.new_class(
+        f"Build{spec.title}Features", (BuildFeatures,), exec_body=lambda body: body.update(members)
+    )
 
 
 NAMED = {name: _named(name) for name, spec in CATALOGS.items() if spec.title and name != PHD2}
@@ -275,13 +330,17 @@ def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
         faults += error.faults
     unknown = [reason for reason in retry if reason not in REASONS and reason != "all"]
     if unknown:
-        faults.append(f"--retry takes all, or reasons among {', '.join(sorted(REASONS))}; got {', '.join(unknown)}")
+        faults.append(
+            f"--retry takes all, or reasons among {', '.join(sorted(REASONS))}; got {', '.join(unknown)}"
+        )
     if faults:
         raise SettingsError(tuple(faults))
 
 
 def refuse_other_clocks(layout: Layout) -> None:
-    """Raise SettingsError for a catalog with features whose seconds count from another origin: none may join them."""
+    """Raise SettingsError for a catalog with features whose seconds count from another origin: none
+    may join them.
+    """
     store = FeatureStore(layout.folder)
     origins = {}
     for name in store.variants():
@@ -291,7 +350,9 @@ def refuse_other_clocks(layout: Layout) -> None:
 
 
 def videos_to_do(settings: Settings, shards: tuple[int, ...]) -> dict[int, frozenset[str]]:
-    """Shard that is not complete → its videos that are to be done. Luigi is not asked about the others."""
+    """Shard that is not complete → its videos that are to be done. Luigi is not asked about the
+    others.
+    """
     catalog = catalog_of(settings)
     left = {shard: shard_job(settings, catalog, shard).todo() for shard in shards}
     return {shard: videos for shard, videos in left.items() if videos}
@@ -301,7 +362,11 @@ def lengths(settings: Settings, left: Mapping[int, frozenset[str]]) -> dict[str,
     """Each of these videos → its duration in seconds, as the catalog states it."""
     wanted = frozenset().union(*left.values())
     videos = catalog_of(settings).videos if wanted else ()
-    return {video.video_id: video.claimed_duration_seconds for video in videos if video.video_id in wanted}
+    return {
+        video.video_id: video.claimed_duration_seconds
+        for video in videos
+        if video.video_id in wanted
+    }
 
 
 def _reasons(retry: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
-"""`HighlightVideo`: a new video and some liked parts of others in; ranked highlights, a timeline and a reel out.
+"""`HighlightVideo`: a new video and some liked parts of others in; ranked highlights, a timeline
+and a reel out.
 
-The features are made as those the network was trained on, whose settings its checkpoint keeps, in a catalog of these
-few videos alone. A `run` here is wiring: pipeline makes features, trainer answers, pipeline cuts.
+The features are made as those the network was trained on, whose settings its checkpoint keeps, in a
+catalog of these few videos alone. A `run` here is wiring: pipeline makes features, trainer answers,
+pipeline cuts.
 """
 
 from __future__ import annotations
@@ -71,12 +73,17 @@ class Request:
 
     def ids(self) -> Mapping[Path, str]:
         """File → an id: as much of its name as an id may hold, and the start of its sha256."""
-        return {file: f"{re.sub('[^A-Za-z0-9_-]+', '-', file.stem)[:40]}-{digest(file)[:12]}" for file in self.files}
+        return {
+            file: f"{re.sub('[^A-Za-z0-9_-]+', '-', file.stem)[:40]}-{digest(file)[:12]}"
+            for file in self.files
+        }
 
     def catalog(self) -> Catalog:
         """These videos, and one user who liked those parts."""
         ids = self.ids()
-        marks = tuple(Annotation(ids[part.file], PERSON, part.start, part.end) for part in self.liked)
+        marks = tuple(
+            Annotation(ids[part.file], PERSON, part.start, part.end) for part in self.liked
+        )
         roles = {ids[file]: "history" for file in self.files} | {ids[self.video]: "target"}
         made_of: JSON = [[mark.video_id, mark.start, mark.end] for mark in marks]
         return Catalog(
@@ -92,33 +99,51 @@ class Request:
 
 
 def parse_request(video: str, model: str, history: tuple[str, ...]) -> Request:
-    """SettingsError with everything that is wrong: files that are not there, parts that are none."""
+    """SettingsError with everything that is wrong: files that are not there, parts that are
+    none.
+    """
     faults, liked = [], []
     for text in history:
         match = _LIKED.fullmatch(text)
         if match is None or not float(match[2]) < float(match[3]):
-            faults.append(f"--history takes FILE:START-END in seconds, with commas between; got {text!r}")
+            faults.append(
+                f"--history takes FILE:START-END in seconds, with commas between; got {text!r}"
+            )
         else:
             liked.append(LikedPart(Path(match[1]), float(match[2]), float(match[3])))
     request = Request(Path(video), Path(model), tuple(liked))
-    faults += [f"there is no file {file}" for file in (*request.files, request.model) if not file.is_file()]
+    faults += [
+        f"there is no file {file}" for file in (*request.files, request.model) if not file.is_file()
+    ]
     videos = (file for file in request.files if file.suffix.lower() not in SUFFIXES)
-    faults += [f"{file} is no video by its name; those end in {' '.join(SUFFIXES)}" for file in videos]
+    faults += [
+        f"{file} is no video by its name; those end in {' '.join(SUFFIXES)}" for file in videos
+    ]
     if any(part.file == request.video for part in liked):
-        faults.append("--history is of other videos: what you like of this one is what the network is asked")
+        faults.append(
+            "--history is of other videos: what you like of this one is what the network is asked"
+        )
     if faults:
         raise SettingsError(tuple(faults))
     return request
 
 
 class HighlightVideo(luigi.Task):
-    """The highlights of one video file for somebody who liked parts of others. Complete when the reel is there."""
+    """The highlights of one video file for somebody who liked parts of others. Complete when the
+    reel is there.
+    """
 
     video = luigi.Parameter(description="the file")
     model = luigi.Parameter(description="a model.safetensors that `python -m trainer fit` made")
-    history = CommaList(default=(), description="liked parts in seconds, as in other.mp4:12.5-17, third.mp4:3-8")
-    seconds = luigi.FloatParameter(default=30.0, description="the reel is at most so long, or its best segment alone")
-    reel = luigi.Parameter(default="", description="an .mp4 to write; by default it lies beside the timeline")
+    history = CommaList(
+        default=(), description="liked parts in seconds, as in other.mp4:12.5-17, third.mp4:3-8"
+    )
+    seconds = luigi.FloatParameter(
+        default=30.0, description="the reel is at most so long, or its best segment alone"
+    )
+    reel = luigi.Parameter(
+        default="", description="an .mp4 to write; by default it lies beside the timeline"
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
@@ -126,7 +151,9 @@ class HighlightVideo(luigi.Task):
 
     def _check(self) -> None:
         if not 0 < self.seconds <= LONGEST_SECONDS:
-            raise SettingsError((f"--seconds is above 0, and at most {LONGEST_SECONDS}, got {self.seconds}",))
+            raise SettingsError(
+                (f"--seconds is above 0, and at most {LONGEST_SECONDS}, got {self.seconds}",)
+            )
         if self.reel:
             check_place(Path(self.reel))
         request = self.request()
@@ -134,7 +161,9 @@ class HighlightVideo(luigi.Task):
 
     @property
     def settings(self) -> Settings:
-        """All of `workflows.cfg`, checked: where data lies, how videos are decoded, which weights are here."""
+        """All of `workflows.cfg`, checked: where data lies, how videos are decoded, which weights
+        are here.
+        """
         return load("sample")
 
     def request(self) -> Request:
@@ -150,10 +179,14 @@ class HighlightVideo(luigi.Task):
         return Layout(self.settings.layout.root, request.catalog().name).report / name
 
     def complete(self) -> bool:
-        """Whether it was cut. Luigi asks before anything runs, and would pass over a finished task without a word."""
+        """Whether it was cut. Luigi asks before anything runs, and would pass over a finished task
+        without a word.
+        """
         is_there = self.place().is_file()
         if is_there:
-            reporting.say(f"reel     {self.place()} (cut by an earlier run; its timeline lies beside it)")
+            reporting.say(
+                f"reel     {self.place()} (cut by an earlier run; its timeline lies beside it)"
+            )
         return is_there
 
     def run(self) -> None:
@@ -171,14 +204,20 @@ class HighlightVideo(luigi.Task):
         found = predict(restored, request.ids()[request.video], person)
         cut_reel(request.video, found.best(self.seconds), self.place())
         json_file, picture = keep(found, settings.layout.folder, found.best_count(self.seconds))
-        for line in (*told(found, found.best_count(self.seconds)), f"json     {json_file}", f"picture  {picture}"):
+        for line in (
+            *told(found, found.best_count(self.seconds)),
+            f"json     {json_file}",
+            f"picture  {picture}",
+        ):
             reporting.say(line)
         reporting.say(f"reel     {self.place()}")
         reporting.say(f"length   {found.length_told(self.seconds)}")
 
 
 def settings_for(request: Request, settings: Settings) -> Settings:
-    """The same machine and decoder, with a catalog of these videos and the features that the network reads."""
+    """The same machine and decoder, with a catalog of these videos and the features that the
+    network reads.
+    """
     from trainer.training.checkpoint import read_checkpoint
 
     catalog = request.catalog()
@@ -201,7 +240,9 @@ def _variant(name: str, described: Mapping[str, JSON], weights: WeightsFolder) -
     """The variant of a description, with the files that `workflows.cfg` names for its extractor."""
     section: Any = SECTIONS.get(str(described.get("extractor")))
     chosen = section() if section else None
-    configured = {key: str(getattr(chosen, key)) for key, _ in section.get_params()} if section else {}
+    configured = (
+        {key: str(getattr(chosen, key)) for key, _ in section.get_params()} if section else {}
+    )
     if configured.get("weights") and random_seed(configured["weights"]) is None:
         configured["weights"] = str(weights.original(configured["weights"]))
     return variant_of(name, described, configured=configured, converted=weights.converted)
@@ -232,7 +273,9 @@ def extract(settings: Settings, request: Request) -> None:
         for file, video_id in request.ids().items():
             if video_id not in store[variant.full_name]:
                 verdict = store[variant.full_name].verdicts[video_id]
-                faults.append(f"{file} gives no {variant.name}: {verdict.state}:{verdict.reason} {verdict.detail}")
+                faults.append(
+                    f"{file} gives no {variant.name}: {verdict.state}:{verdict.reason} {verdict.detail}"
+                )
     if faults:
         raise SettingsError(tuple(faults))
 

@@ -1,6 +1,8 @@
-"""`WriteSlurmArray`: a catalog's shards as an array of Slurm jobs, for those who want no process on a login node.
+"""`WriteSlurmArray`: a catalog's shards as an array of Slurm jobs, for those who want no process on
+a login node.
 
-Writes a script and submits nothing. Each element runs BuildFeatures with the settings of this command.
+Writes a script and submits nothing. Each element runs BuildFeatures with the settings of this
+command.
 """
 
 from __future__ import annotations
@@ -38,8 +40,12 @@ class WriteSlurmArray(luigi.Task):
     """
 
     catalog = luigi.Parameter()
-    shards = luigi.Parameter(default="", description="only these shards, like 3-7,12; all by default")
-    shards_per_job = luigi.IntParameter(default=1, description="so many shards for each element of the array")
+    shards = luigi.Parameter(
+        default="", description="only these shards, like 3-7,12; all by default"
+    )
+    shards_per_job = luigi.IntParameter(
+        default=1, description="so many shards for each element of the array"
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
@@ -58,31 +64,55 @@ class WriteSlurmArray(luigi.Task):
         request_again(settings, outdated_videos(settings, asked))
         left = [shard for shard in asked if not shard_job(settings, catalog, shard).is_complete()]
         if not left:
-            reporting.say(f"{self.catalog}: all of these {len(asked)} shards are complete; there is nothing to submit")
+            reporting.say(
+                f"{self.catalog}: all of these {len(asked)} shards are complete; there is nothing to submit"
+            )
             return
         logs = settings.layout.cluster.absolute()
         script = array_script(
-            settings.slurm, _command(self.catalog), left, self.shards_per_job, folder=str(Path.cwd()), logs=str(logs)
+            settings.slurm,
+            _command(self.catalog),
+            left,
+            self.shards_per_job,
+            folder=str(Path.cwd()),
+            logs=str(logs),
         )
         publish(settings.layout.cluster / FILE, script.encode(), replace=True)
         jobs = -(-len(left) // self.shards_per_job)
-        reporting.say(f"{self.catalog}: {len(left)} shards in {jobs} jobs\nsbatch {shlex.quote(str(logs / FILE))}")
+        reporting.say(
+            f"{self.catalog}: {len(left)} shards in {jobs} jobs\nsbatch {shlex.quote(str(logs / FILE))}"
+        )
 
     def _check(self) -> None:
         check_command(self.catalog, self.shards, ())
         if self.shards_per_job < 1:
             raise SettingsError((f"--shards-per-job is 1 or more, got {self.shards_per_job}",))
         if "@" in _given().get("--download-proxy", ""):
-            raise SettingsError(("a password does not belong in a script: write [download] proxy in workflows.cfg",))
+            raise SettingsError(
+                ("a password does not belong in a script: write [download] proxy in workflows.cfg",)
+            )
 
 
 def _command(catalog: str) -> list[str]:
     """What a person would type to build here, with the settings given to this command."""
     config = os.environ.get("LUIGI_CONFIG_PATH")
     environment = ["env", f"LUIGI_CONFIG_PATH={Path(config).absolute()}"] if config else []
-    given = [word for option, value in (_given() | {"--cluster-kind": "inline"}).items() for word in (option, value)]
+    given = [
+        word
+        for option, value in (_given() | {"--cluster-kind": "inline"}).items()
+        for word in (option, value)
+    ]
     luigi_program = str(Path(sys.executable).with_name("luigi"))
-    return [*environment, luigi_program, "--module", "tasks", "BuildFeatures", "--catalog", catalog, *given]
+    return [
+        *environment,
+        luigi_program,
+        "--module",
+        "tasks",
+        "BuildFeatures",
+        "--catalog",
+        catalog,
+        *given,
+    ]
 
 
 def _given() -> dict[str, str]:
@@ -90,5 +120,8 @@ def _given() -> dict[str, str]:
     parser = CmdlineParser.get_instance()
     values = vars(parser.known_args) if parser is not None else {}
     names = [(section, key) for section, kind in SECTIONS.items() for key, _ in kind.get_params()]
-    found = {f"--{section}-{key}".replace("_", "-"): values.get(f"{section}_{key}") for section, key in names}
+    found = {
+        f"--{section}-{key}".replace("_", "-"): values.get(f"{section}_{key}")
+        for section, key in names
+    }
     return {option: value for option, value in found.items() if value is not None}

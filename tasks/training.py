@@ -1,7 +1,9 @@
-"""Training, scoring and whole tables as tasks: each is complete when what it writes is there and up to date.
+"""Training, scoring and whole tables as tasks: each is complete when what it writes is there and up
+to date.
 
-What `python -m trainer fit`, `score` and `table` do, for those who schedule with Luigi. Features have to be built
-before; a recipe that lacks some fails and names them. Refuses to know how anything is learned.
+What `python -m trainer fit`, `score` and `table` do, for those who schedule with Luigi. Features
+have to be built before; a recipe that lacks some fails and names them. Refuses to know how anything
+is learned.
 """
 
 from __future__ import annotations
@@ -27,8 +29,12 @@ class _OfCatalog(luigi.Task):
     """What the three have in common."""
 
     catalog = luigi.Parameter(description="whose features are read")
-    small = luigi.BoolParameter(description="the recipes' small widths: a trial of seconds, no result")
-    changes = luigi.ListParameter(default=(), description='of recipes, as JSON: ["training.epochs=3"]')
+    small = luigi.BoolParameter(
+        description="the recipes' small widths: a trial of seconds, no result"
+    )
+    changes = luigi.ListParameter(
+        default=(), description='of recipes, as JSON: ["training.epochs=3"]'
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
@@ -45,7 +51,9 @@ class _OfCatalog(luigi.Task):
             raise SettingsError(tuple(faults))
 
     def look_up(self) -> None:
-        """Find what the command line names. Raises LookupFailed or SettingsError where there is no such thing."""
+        """Find what the command line names. Raises LookupFailed or SettingsError where there is no
+        such thing.
+        """
         raise NotImplementedError
 
     @property
@@ -96,7 +104,9 @@ class TrainModel(_OfCatalog):
 class ScoreModel(TrainModel):
     """The scores of a network on the users of a split."""
 
-    split: Any = luigi.ChoiceParameter(choices=("train", "validation", "test", "all"), default="test")
+    split: Any = luigi.ChoiceParameter(
+        choices=("train", "validation", "test", "all"), default="test"
+    )
 
     def requires(self) -> Any:
         """The network."""
@@ -121,7 +131,9 @@ class ScoreModel(TrainModel):
 
 
 class ReproduceTable(_OfCatalog):
-    """A paper's table, or some, on a catalog, kept under its `report/`; trains and scores what is missing."""
+    """A paper's table, or some, on a catalog, kept under its `report/`; trains and scores what is
+    missing.
+    """
 
     tables = CommaList(description="names, as `python -m trainer table` lists them")
     seeds = luigi.IntParameter(default=1)
@@ -139,7 +151,10 @@ class ReproduceTable(_OfCatalog):
         from trainer.paper_tables.reproduce import Order
 
         folder = self.settings.layout.folder
-        return [Order(load_table(name), folder, self.seeds, self.small, tuple(self.changes)) for name in self.tables]
+        return [
+            Order(load_table(name), folder, self.seeds, self.small, tuple(self.changes))
+            for name in self.tables
+        ]
 
     def complete(self) -> bool:
         """Whether all reports are there, for the features, recipes and published numbers of now."""

@@ -1,4 +1,6 @@
-"""What every test may lean on: shared data that is loudly absent where it is absent, and a random state that stays."""
+"""What every test may lean on: shared data that is loudly absent where it is absent, and a random
+state that stays.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # There is a worker for each core: threads of one would only wait for those of the others. Before numpy and torch.
+    # There is a worker for each core: threads of one would only wait for those of the others.
+    # Before numpy and torch.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -24,13 +27,17 @@ def shared_data() -> Path:
     """Published annotations and two real clips that lie beside the repository, not in it."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"LOUD SKIP: real annotations and clips are not at {folder}; this test proves nothing here")
+        pytest.skip(
+            f"LOUD SKIP: real annotations and clips are not at {folder}; this test proves nothing here"
+        )
     return folder
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A campaign of many faults has a budget of its own: its length is that of the machine's load, times hundreds."""
+    """A campaign of many faults has a budget of its own: its length is that of the machine's load,
+    times hundreds.
+    """
     marker = item.get_closest_marker("campaign")
     usual_seconds = float(item.config.getini("faulthandler_timeout") or 0)
     if marker is not None and usual_seconds:

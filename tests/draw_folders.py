@@ -1,4 +1,6 @@
-"""Draws the folders and their arrows: `python -m tests.draw_folders` rewrites `docs/architecture.svg` and the README's table."""
+"""Draws the folders and their arrows: `python -m tests.draw_folders` rewrites
+`docs/architecture.svg` and the README's table.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,27 @@ from tests.folders import MAY_IMPORT, PACKAGES, purpose_of
 
 DRAWING = "docs/architecture.svg"
 START, END = "<!-- folders -->", "<!-- /folders -->"
-COLOURS = {"storage": "#3b6ea5", "models": "#7a4fa3", "pipeline": "#2f7d4f", "trainer": "#b3632c", "tasks": "#8a8a2b"}
+COLOURS = {
+    "storage": "#3b6ea5",
+    "models": "#7a4fa3",
+    "pipeline": "#2f7d4f",
+    "trainer": "#b3632c",
+    "tasks": "#8a8a2b",
+}
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 152, 34, 14, 46, 20
 
 
 def folder_table() -> str:
     """Markdown: every folder, its purpose, and which folders of its own package it imports."""
     lines = [START, "| folder | purpose | imports, in its own package |", "|-|-|-|"]
-    for folder in sorted(MAY_IMPORT, key=lambda name: (PACKAGES.index(name.partition(".")[0]), name)):
+    for folder in sorted(
+        MAY_IMPORT, key=lambda name: (PACKAGES.index(name.partition(".")[0]), name)
+    ):
         package = folder.partition(".")[0]
         siblings = [other for other in MAY_IMPORT[folder] if other.startswith(f"{package}.")]
-        names = ", ".join(f"`{other.removeprefix(package + '.').replace('.', '/')}`" for other in sorted(siblings))
+        names = ", ".join(
+            f"`{other.removeprefix(package + '.').replace('.', '/')}`" for other in sorted(siblings)
+        )
         lines.append(f"| `{folder.replace('.', '/')}/` | {purpose_of(folder)} | {names} |")
     return "\n".join([*lines, END])
 
@@ -36,28 +48,44 @@ def rows() -> list[list[str]]:
 
     for folder in MAY_IMPORT:
         height_of(folder)
-    by_height = [[folder for folder in MAY_IMPORT if height[folder] == one] for one in range(max(height.values()) + 1)]
-    order = [sorted(row, key=lambda name: (PACKAGES.index(name.partition(".")[0]), name)) for row in by_height]
+    by_height = [
+        [folder for folder in MAY_IMPORT if height[folder] == one]
+        for one in range(max(height.values()) + 1)
+    ]
+    order = [
+        sorted(row, key=lambda name: (PACKAGES.index(name.partition(".")[0]), name))
+        for row in by_height
+    ]
     return order[::-1]
 
 
 def reduced() -> dict[str, set[str]]:
-    """The arrows that no longer way says already: an arrow is left out if another imported folder reaches its end."""
+    """The arrows that no longer way says already: an arrow is left out if another imported folder
+    reaches its end.
+    """
     below: dict[str, set[str]] = {}
 
     def all_below(folder: str) -> set[str]:
         if folder not in below:
-            below[folder] = set().union(*(all_below(other) | {other} for other in MAY_IMPORT[folder]))
+            below[folder] = set().union(
+                *(all_below(other) | {other} for other in MAY_IMPORT[folder])
+            )
         return below[folder]
 
     return {
-        folder: {other for other in others if not any(other in all_below(between) for between in others - {other})}
+        folder: {
+            other
+            for other in others
+            if not any(other in all_below(between) for between in others - {other})
+        }
         for folder, others in MAY_IMPORT.items()
     }
 
 
 def drawing() -> str:
-    """The SVG: a box for each folder in its package's colour, with an arrow to each folder that it imports."""
+    """The SVG: a box for each folder in its package's colour, with an arrow to each folder that it
+    imports.
+    """
     order = rows()
     width = max(len(row) for row in order) * (WIDTH + GAP_X) + 2 * MARGIN
     height = len(order) * (HEIGHT + GAP_Y) + 2 * MARGIN

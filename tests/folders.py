@@ -1,4 +1,6 @@
-"""The folders of the product code, and which may import which. The table is read by tests and by the README's drawing."""
+"""The folders of the product code, and which may import which. The table is read by tests and by
+the README's drawing.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage.catalog": {"storage.base", "storage.files"},
     "storage.features": {"storage.base", "storage.files"},
     "storage.maintenance": {"storage.base", "storage.catalog", "storage.features", "storage.files"},
-    "storage": {"storage.base", "storage.catalog", "storage.features", "storage.files", "storage.maintenance"},
+    "storage": {
+        "storage.base",
+        "storage.catalog",
+        "storage.features",
+        "storage.files",
+        "storage.maintenance",
+    },
     "models": set(),
     "models.extractors.base": set(),
     "models.weights": set(),
@@ -49,10 +57,19 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models.highlight.base",
         "models.highlight.generic",
     },
-    "models.highlight": {"models.highlight.base", "models.highlight.generic", "models.highlight.personalized"},
+    "models.highlight": {
+        "models.highlight.base",
+        "models.highlight.generic",
+        "models.highlight.personalized",
+    },
     "pipeline.child_processes": {"storage.base"},
     "pipeline.media.container": {"storage.base"},
-    "pipeline.media": {"pipeline.media.container", "storage.base", "storage.features", "storage.files"},
+    "pipeline.media": {
+        "pipeline.media.container",
+        "storage.base",
+        "storage.features",
+        "storage.files",
+    },
     "pipeline.decoding.backends": {
         "models.extractors.base",
         "pipeline.media",
@@ -149,14 +166,28 @@ MAY_IMPORT: dict[str, set[str]] = {
         "storage.files",
     },
     "pipeline": {"pipeline.cli", "storage", "storage.base"},
-    "pipeline.datasets.parsing": {"pipeline.download.http", "storage.base", "storage.catalog", "storage.files"},
+    "pipeline.datasets.parsing": {
+        "pipeline.download.http",
+        "storage.base",
+        "storage.catalog",
+        "storage.files",
+    },
     "pipeline.datasets.readers": {"pipeline.datasets.parsing", "storage.base", "storage.catalog"},
     "pipeline.datasets": {"pipeline.datasets.parsing", "pipeline.datasets.readers", "storage.base"},
     "pipeline.synthetic": {"pipeline.datasets.readers", "storage.base", "storage.files"},
     "trainer": {"storage", "storage.base"},
     "trainer.base": set(),
-    "trainer.data.sources": {"models.highlight.base", "storage.base", "storage.features", "storage.files"},
-    "trainer.losses.set_based": {"models.highlight.base", "models.highlight.generic", "trainer.base"},
+    "trainer.data.sources": {
+        "models.highlight.base",
+        "storage.base",
+        "storage.features",
+        "storage.files",
+    },
+    "trainer.losses.set_based": {
+        "models.highlight.base",
+        "models.highlight.generic",
+        "trainer.base",
+    },
     "trainer.losses": {
         "models.highlight.base",
         "models.highlight.generic",
@@ -343,7 +374,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.training",
     },
 }
-"""Folder → the folders it may import from, besides itself. There is no circle: see `test_no_circle_of_folders`."""
+"""Folder → the folders it may import from, besides itself. There is no circle: see
+`test_no_circle_of_folders`.
+"""
 
 
 def module_of(path: Path) -> str:

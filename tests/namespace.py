@@ -1,4 +1,6 @@
-"""A mount namespace of one's own: a test may fill and lock small real disks in it, and leaves no mount behind."""
+"""A mount namespace of one's own: a test may fill and lock small real disks in it, and leaves no
+mount behind.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,29 @@ def refusal() -> str:
 def need_namespace() -> None:
     """Skip the test, loudly, where no small disk can be made."""
     if refusal():
-        pytest.skip(f"LOUD SKIP: no mount namespace here ({refusal()}); nothing is proved about small real disks")
+        pytest.skip(
+            f"LOUD SKIP: no mount namespace here ({refusal()}); nothing is proved about small real disks"
+        )
 
 
 def in_namespace(script: str, words: list[str], **environment: str | Path) -> str:
-    """All that a shell script said, run inside with `words` as its arguments. Its mounts are gone when it ends."""
-    calm = {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(value) for name, value in environment.items()}}
+    """All that a shell script said, run inside with `words` as its arguments. Its mounts are gone
+    when it ends.
+    """
+    calm = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        **{name: str(value) for name, value in environment.items()},
+    }
     command = [*_ENTER, "bash", "-c", script, "bash", *words]
     done = subprocess.run(
-        command, env=calm, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False
+        command,
+        env=calm,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=600,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -1,4 +1,6 @@
-"""The architecture, held by reading every import: which folder may import which, and which library belongs where."""
+"""The architecture, held by reading every import: which folder may import which, and which library
+belongs where.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ SHARED_BY = {
     "luigi": {"tasks"},
     "tqdm": {"tasks", "trainer"},
 }
-"""Outside library → the packages that may import it. A library that is not listed has no place in the code yet."""
+"""Outside library → the packages that may import it. A library that is not listed has no place in
+the code yet.
+"""
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -88,7 +92,12 @@ def test_circles_are_found() -> None:
 
 
 def test_no_circle_of_files() -> None:
-    assert circles({module: set(imported_modules(path)) - {module} for module, path in MODULES.items()}) == []
+    assert (
+        circles(
+            {module: set(imported_modules(path)) - {module} for module, path in MODULES.items()}
+        )
+        == []
+    )
 
 
 def test_no_circle_of_folders() -> None:
@@ -101,14 +110,18 @@ def test_imports_follow_the_folder_table(path: Path) -> None:
     assert folder in MAY_IMPORT, f"add {folder} to the table in tests/folders.py"
     for module in set(imported_modules(path)):
         other = folder_of(module)
-        assert other in MAY_IMPORT[folder] | {folder}, f"{folder} may not import {other}; see tests/folders.py"
+        assert other in MAY_IMPORT[folder] | {folder}, (
+            f"{folder} may not import {other}; see tests/folders.py"
+        )
 
 
 def test_every_arrow_of_the_table_is_used() -> None:
     used: dict[str, set[str]] = {folder: set() for folder in MAY_IMPORT}
     for module, path in MODULES.items():
         used[folder_of(module)] |= {folder_of(other) for other in imported_modules(path)}
-    unused = {(folder, other) for folder, others in MAY_IMPORT.items() for other in others - used[folder]}
+    unused = {
+        (folder, other) for folder, others in MAY_IMPORT.items() for other in others - used[folder]
+    }
     assert unused == set(), "remove these from tests/folders.py"
 
 
@@ -116,12 +129,18 @@ def test_every_arrow_of_the_table_is_used() -> None:
 def test_outside_libraries_belong_to_their_packages(path: Path) -> None:
     package = path.relative_to(REPOSITORY).parts[0]
     for name in set(imports(path)) - {*PACKAGES, *sys.stdlib_module_names}:
-        assert package in SHARED_BY.get(name, set()), f"{package} must not import {name}; see SHARED_BY"
+        assert package in SHARED_BY.get(name, set()), (
+            f"{package} must not import {name}; see SHARED_BY"
+        )
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_a_folder_holds_at_most_twelve_modules(folder: str) -> None:
-    modules = [module for module, path in MODULES.items() if folder_of(module) == folder and path.name != "__init__.py"]
+    modules = [
+        module
+        for module, path in MODULES.items()
+        if folder_of(module) == folder and path.name != "__init__.py"
+    ]
     assert len(modules) <= 12, f"{folder} has {len(modules)} modules: {modules}"
 
 
@@ -134,7 +153,9 @@ def test_a_folder_states_its_purpose_in_one_line(folder: str) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_every_module_says_what_it_does(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text())), f"{path} opens with what it does and what it refuses to know"
+    assert ast.get_docstring(ast.parse(path.read_text())), (
+        f"{path} opens with what it does and what it refuses to know"
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -144,7 +165,13 @@ def test_files_and_functions_stay_short(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             docstring = ast.get_docstring(node, clean=False) or ""
-            length = (node.end_lineno or node.lineno) - node.lineno + 1 - docstring.count("\n") - bool(docstring)
+            length = (
+                (node.end_lineno or node.lineno)
+                - node.lineno
+                + 1
+                - docstring.count("\n")
+                - bool(docstring)
+            )
             assert length <= 60, f"{path}: {node.name} has {length} lines"
             count = len(node.args.args) + len(node.args.kwonlyargs)
             assert count <= 8, f"{path}: {node.name} has {count} parameters; a dataclass is missing"

@@ -12,7 +12,10 @@ from tests.conftest import pytest_runtest_setup
 
 @pytest.mark.parametrize(("asked_seconds", "given_seconds"), [(3600, 3600.0), (1, 400.0)])
 def test_a_campaign_has_its_own_budget_and_never_a_smaller_one(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, asked_seconds: float, given_seconds: float
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    asked_seconds: float,
+    given_seconds: float,
 ) -> None:
     armed: list[tuple[float, bool]] = []
 

@@ -1,4 +1,6 @@
-"""Commands whose reader leaves, as `head` does, end in silence; any other broken pipe is an error still."""
+"""Commands whose reader leaves, as `head` does, end in silence; any other broken pipe is an error
+still.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,10 @@ def test_a_reader_that_left_is_not_complained_to(command: str) -> None:
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     else:
         # argparse writes its help in a way of its own, and does not mind
-        assert (done.returncode in ({0, READER_LEFT} if "help" in command else {READER_LEFT}), done.stderr) == (
+        assert (
+            done.returncode in ({0, READER_LEFT} if "help" in command else {READER_LEFT}),
+            done.stderr,
+        ) == (
             True,
             "",
         )
@@ -60,8 +65,14 @@ def test_lines_written_before_the_reader_left_are_there(stream: str) -> None:
         f"def main():\n for i in range(200_000): print(i, file=sys.{stream})\n return 0\nrun_and_exit(main)"
     )
     command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        read, other = (process.stdout, process.stderr) if stream == "stdout" else (process.stderr, process.stdout)
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        read, other = (
+            (process.stdout, process.stderr)
+            if stream == "stdout"
+            else (process.stderr, process.stdout)
+        )
         assert read is not None
         assert other is not None
         assert read.readline() == b"0\n"
@@ -76,7 +87,12 @@ def test_a_pipe_to_somebody_else_that_breaks_is_told() -> None:
         "def main(): raise BrokenPipeError(32, 'a child is gone')\nrun_and_exit(main)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, "a child is gone" in done.stderr) == (1, True)
 
@@ -90,13 +106,20 @@ def test_a_pipe_to_somebody_else_that_breaks_is_told() -> None:
         (("maps", "README.md", "storage"), "no catalog in storage; give ROOT/<catalog>"),
     ],
 )
-def test_what_is_not_there_is_told_before_networks_are_imported(arguments: tuple[str, ...], told: str) -> None:
+def test_what_is_not_there_is_told_before_networks_are_imported(
+    arguments: tuple[str, ...], told: str
+) -> None:
     program = (
         "import sys\nfrom trainer.__main__ import main\n"
         f"code = main({list(arguments)})\nprint(code, sorted({{'torch', 'cv2', 'matplotlib'}} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.stdout == "2 []\n"
     assert done.stderr.startswith(told)

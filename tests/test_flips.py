@@ -1,7 +1,8 @@
-"""Single flipped bits in every kind of file that is read back: none is read as other numbers with the default settings.
+"""Single flipped bits in every kind of file that is read back: none is read as other numbers with
+the default settings.
 
-A flip is found (an error of ours, or the verdict `altered`), or it changes nothing that is read, as in an index that
-is rebuilt, or in the blanks of settings.
+A flip is found (an error of ours, or the verdict `altered`), or it changes nothing that is read, as
+in an index that is rebuilt, or in the blanks of settings.
 """
 
 from __future__ import annotations
@@ -44,12 +45,17 @@ from trainer.training.checkpoint import Checkpoint, read_checkpoint, write_check
 
 SEED = 20261201
 IDS = ("-first", "a1", "b2", "c3", "d4")
-VARIANTS = (tiny_variant("clips", ConsecutiveFrames(4, 4), 4), tiny_variant("singles", EveryFrame(), 1))
+VARIANTS = (
+    tiny_variant("clips", ConsecutiveFrames(4, 4), 4),
+    tiny_variant("singles", EveryFrame(), 1),
+)
 FOUND, SAME = "found", "read as it was"
 
 
 class World:
-    """A small catalog, built by the real shard code from files of a folder, with everything that is read back."""
+    """A small catalog, built by the real shard code from files of a folder, with everything that is
+    read back.
+    """
 
     def __init__(self, root: Path) -> None:
         self.layout = Layout(root / "data", "tiny")
@@ -57,7 +63,9 @@ class World:
         self.videos.mkdir()
         for number, video_id in enumerate(IDS[:4]):
             coded_video(self.videos / f"{video_id}.mp4", 12 + 5 * number)
-        marks = [Annotation(video_id, "ann", 0.5, 1.25 + number) for number, video_id in enumerate(IDS)]
+        marks = [
+            Annotation(video_id, "ann", 0.5, 1.25 + number) for number, video_id in enumerate(IDS)
+        ]
         catalog = Catalog(
             "tiny", tuple(Video(i, 2.5) for i in IDS), (User("ann", "train"),), (Link("ann", "a1", "target"),),
             tuple(marks), 2, "seconds", {"reader": "made up"}, (Group("domain", "dog", "b2"),),
@@ -65,25 +73,41 @@ class World:
         write_catalog(self.layout, catalog)
         for shard in range(2):
             job = ShardJob(self.layout, shard, catalog.shard_ids(shard), VARIANTS, 2000)
-            process_shard(job, fetch=self.fetched, decoder=InlineDecoder(), device="cpu", on_video=lambda *_: None)
+            process_shard(
+                job,
+                fetch=self.fetched,
+                decoder=InlineDecoder(),
+                device="cpu",
+                on_video=lambda *_: None,
+            )
         self.variants = [self.layout.variant(one.name, one.fingerprint()) for one in VARIANTS]
         for variant in self.variants:
             index.refresh(variant)
         self.spool = root / "spool"
         for number, video_id in enumerate(IDS):
             track = make_track(video_id, 4 + number)
-            spool.put(self.spool, video_id, Entry(DONE, rows=track.rows, digest=track.digest()), track)
+            spool.put(
+                self.spool, video_id, Entry(DONE, rows=track.rows, digest=track.digest()), track
+            )
         spool.put(self.spool, "gone", Entry(failed("private", "says its page")))
         self.checkpoint = root / "model.safetensors"
         weights = torch.linspace(-1, 1, 700).reshape(7, 100)
-        write_checkpoint(self.checkpoint, Checkpoint({"seed": 3, "notes": ["none"]}, {"model": {"w": weights}}))
+        write_checkpoint(
+            self.checkpoint, Checkpoint({"seed": 3, "notes": ["none"]}, {"model": {"w": weights}})
+        )
         spans = np.array([[0.0, 1.0], [1.0, 2.5]])
         scored = ScoreTrack("ann", "a1", 2.5, spans, np.array([0.25, 3.0], np.float32))
         write_scores(self.layout, "run.test", run_of(Provenance("ranker", "ab" * 32), [scored]))
 
     def fetched(self, video_id: str, retry: bool = False) -> Media:
         shard = shard_of(video_id, 2)
-        return fetch(video_id, layout=self.layout, shard=shard, source=SourceSettings(str(self.videos)), retry=retry)
+        return fetch(
+            video_id,
+            layout=self.layout,
+            shard=shard,
+            source=SourceSettings(str(self.videos)),
+            retry=retry,
+        )
 
     def features(self) -> str:
         store = FeatureStore(self.layout.folder)
@@ -96,18 +120,25 @@ class World:
 
     def catalog(self) -> str:
         found = read_catalog(self.layout.folder)
-        tables = [tuple(rows) for rows in (found.videos, found.users, found.links, found.annotations, found.groups)]
+        tables = [
+            tuple(rows)
+            for rows in (found.videos, found.users, found.links, found.annotations, found.groups)
+        ]
         return repr((found.name, found.shard_count, found.time_unit, found.origin, tables))
 
     def spooled(self) -> dict[str, str]:
         found = spool.Spooled(self.spool)
         return {
-            i: repr(entry) + (found.track(i).digest() if entry.is_done else "") for i, entry in found.entries.items()
+            i: repr(entry) + (found.track(i).digest() if entry.is_done else "")
+            for i, entry in found.entries.items()
         }
 
     def weights(self) -> str:
         found = read_checkpoint(self.checkpoint)
-        return repr(found.about) + hashlib.sha256(found.state["model"]["w"].numpy().tobytes()).hexdigest()
+        return (
+            repr(found.about)
+            + hashlib.sha256(found.state["model"]["w"].numpy().tobytes()).hexdigest()
+        )
 
     def scores(self) -> str:
         found = read_scores(self.layout, "run.test")
@@ -136,7 +167,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def flipped(path: Path, bit: int, ask: Callable[[], object]) -> object:
-    """What `ask` answers, or the error of ours that it raises, while one bit of the file is flipped."""
+    """What `ask` answers, or the error of ours that it raises, while one bit of the file is
+    flipped.
+    """
     whole = path.read_bytes()
     content = bytearray(whole)
     content[bit // 8] ^= 1 << bit % 8
@@ -159,7 +192,9 @@ def judged(world: World, kind: str, path: Path, bit: int) -> str:
         truth = world.spooled()
         left = flipped(path, bit, world.spooled)
         assert isinstance(left, dict)
-        whole = left.items() <= truth.items() and len(truth) - len(left) <= 1  # at most the damaged one is done again
+        whole = (
+            left.items() <= truth.items() and len(truth) - len(left) <= 1
+        )  # at most the damaged one is done again
         return (FOUND if left != truth else SAME) if whole else f"spool {left}"
     ask = {
         "catalog": world.catalog,

@@ -16,7 +16,11 @@ README = (REPOSITORY / "README.md").read_text()
 
 def reasons_table() -> str:
     """The table of the README, from the table of the code."""
-    lines = ["| state | reason | what it means | what to do |", "|-|-|-|-|", "| done | | has features | |"]
+    lines = [
+        "| state | reason | what it means | what to do |",
+        "|-|-|-|-|",
+        "| done | | has features | |",
+    ]
     for state in State:
         rows = [(name, row) for name, row in REASONS.items() if row.state is state]
         lines += [f"| {state} | `{name}` | {row.meaning} | {row.advice} |" for name, row in rows]
@@ -41,10 +45,15 @@ def test_every_exit_code_is_explained() -> None:
 
 
 def test_what_the_readme_points_at_is_there() -> None:
-    headings = {"#" + heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", README, re.MULTILINE)}
+    headings = {
+        "#" + heading.lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    }
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         assert target in headings or (REPOSITORY / target).exists(), target
-    for target in set(re.findall(r"`((?:docs|models|pipeline|trainer|benchmarks)/[\w/.]+\.(?:py|md))`", README)):
+    for target in set(
+        re.findall(r"`((?:docs|models|pipeline|trainer|benchmarks)/[\w/.]+\.(?:py|md))`", README)
+    ):
         assert (REPOSITORY / target).exists() or "NAME" in target, target
 
 
@@ -55,5 +64,9 @@ def test_make_runs_exactly_the_front_door() -> None:
 
 def test_fingerprints_are_those_that_the_sample_gets() -> None:
     made = {f"{variant.name}-{variant.fingerprint()}" for variant in load("sample").variants}
-    told = {word for word in re.findall(r"\b[a-z0-9_]+-[0-9a-f]{12}\b", README) if "0123456789ab" not in word}
+    told = {
+        word
+        for word in re.findall(r"\b[a-z0-9_]+-[0-9a-f]{12}\b", README)
+        if "0123456789ab" not in word
+    }
     assert told == made

@@ -1,4 +1,6 @@
-"""Nothing that executes what it reads: every import and call in the code is held against a list, which is empty."""
+"""Nothing that executes what it reads: every import and call in the code is held against a list,
+which is empty.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,20 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.test_architecture import FILES
+from tests.folders import FILES
 
-MODULES = {"pickle", "cPickle", "joblib", "dill", "cloudpickle", "marshal", "shelve", "jsonpickle", "runpy", "code"}
+MODULES = {
+    "pickle",
+    "cPickle",
+    "joblib",
+    "dill",
+    "cloudpickle",
+    "marshal",
+    "shelve",
+    "jsonpickle",
+    "runpy",
+    "code",
+}
 CALLS = {"eval", "exec", "compile", "__import__"}
 METHODS = {
     "torch.load", "torch.jit.load", "torch.hub.load", "torch.package.PackageImporter", "np.load", "numpy.load",
@@ -26,15 +39,26 @@ ALLOWED = {
 
 
 def uses(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """What is imported or called that could run what it reads: its name, and the source of the call."""
+    """What is imported or called that could run what it reads: its name, and the source of the
+    call.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+            )
             yield from ((name, "") for name in names if name.partition(".")[0] in MODULES)
         elif isinstance(node, ast.Call):
             name, text = ast.unparse(node.func), ast.unparse(node)
             shell = any(word.arg == "shell" for word in node.keywords)
-            if name in CALLS | METHODS or shell or "allow_pickle=True" in text or "verify=False" in text:
+            if (
+                name in CALLS | METHODS
+                or shell
+                or "allow_pickle=True" in text
+                or "verify=False" in text
+            ):
                 yield name, text
 
 
@@ -42,7 +66,9 @@ def uses(tree: ast.AST) -> Iterator[tuple[str, str]]:
 def test_the_code_runs_nothing_that_it_reads(path: Path) -> None:
     file = path.relative_to(REPOSITORY).as_posix()
     for name, text in uses(ast.parse(path.read_text())):
-        assert any((file, name) == allowed[:2] and allowed[2] in text for allowed in ALLOWED), f"{file}: {text or name}"
+        assert any((file, name) == allowed[:2] and allowed[2] in text for allowed in ALLOWED), (
+            f"{file}: {text or name}"
+        )
 
 
 @pytest.mark.parametrize(

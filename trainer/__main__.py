@@ -1,8 +1,8 @@
 """`python -m trainer baselines ...`: what is done with a catalog and its features, without Luigi.
 
-A command is a row in `COMMANDS` and a module, imported only when it is asked for, with `add_arguments(parser)` and
-`run(options)`, which yields the lines to print as they come. Exit codes: 0 done, 2 wrong use, 4 the machine is in the
-way, 5 something on disk is not as recorded.
+A command is a row in `COMMANDS` and a module, imported only when it is asked for, with
+`add_arguments(parser)` and `run(options)`, which yields the lines to print as they come. Exit
+codes: 0 done, 2 wrong use, 4 the machine is in the way, 5 something on disk is not as recorded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("trainer.cli.score", "score a split with a finished network"),
     "table": ("trainer.cli.table", "a table of a paper, published beside measured"),
     "predict": ("trainer.cli.predict", "one video for one person, segment by segment"),
-    "report": ("trainer.cli.report", "a page of timelines: what a finished network says to some users"),
+    "report": (
+        "trainer.cli.report",
+        "a page of timelines: what a finished network says to some users",
+    ),
     "maps": ("trainer.cli.maps", "distinction maps of PLD-VHD drawn over frames"),
     "plant": ("trainer.cli.plant", "make a store with planted tastes or categories"),
     "baselines": ("trainer.cli.baselines", "what rankers that learn nothing score on a catalog"),
@@ -46,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(asked: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m trainer", description="Train, score and judge highlight models.")
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer", description="Train, score and judge highlight models."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (module, told) in COMMANDS.items():
         command = commands.add_parser(name, help=told, description=told)

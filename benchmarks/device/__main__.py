@@ -1,15 +1,18 @@
-"""What a GPU gives: `python -m benchmarks.device VIDEO --out FOLDER`, within minutes, with seeded random weights.
+"""What a GPU gives: `python -m benchmarks.device VIDEO --out FOLDER`, within minutes, with seeded
+random weights.
 
-- parity: every kept array on the GPU against the CPU's (fp32, parity), in fp32, bf16 and with the fast resize;
-- speed: windows a second at several batch sizes, pictures brought and rows fetched included; and the network alone,
-  as a share of a matrix product of its number format in the same run;
+- parity: every kept array on the GPU against the CPU's (fp32, parity), in fp32, bf16 and with the
+  fast resize;
+- speed: windows a second at several batch sizes, pictures brought and rows fetched included; and
+  the network alone, as a share of a matrix product of its number format in the same run;
 - engine: a shard of copies of the video, against decoding alone and computing alone;
 - processes: the same through one to eight processes that share the GPU;
 - compiled: the network alone as `torch.compile` makes it;
 - PHD2: the hours that follow, beside what was published.
 
-Writes `device.md` and `device.json`, each section as soon as it is known. Random weights: numbers here are times and
-errors of arithmetic, not results. With `--device cpu` it only shows that it runs.
+Writes `device.md` and `device.json`, each section as soon as it is known. Random weights: numbers
+here are times and errors of arithmetic, not results. With `--device cpu` it only shows that it
+runs.
 """
 
 from __future__ import annotations
@@ -46,10 +49,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="for each median")
     parser.add_argument("--copies", type=int, default=96, help="videos of the engine's shard")
     parser.add_argument("--decoders", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--sets", type=int, default=7, help="of extractors that the engine is measured with")
-    parser.add_argument("--sizes", type=int, default=9, help="so many of the batch sizes, the largest")
-    parser.add_argument("--sections", type=lambda text: text.split(","), default=[], help="in this order; all if empty")
-    parser.add_argument("--limit", type=float, default=280.0, help="no section is begun after so many seconds")
+    parser.add_argument(
+        "--sets", type=int, default=7, help="of extractors that the engine is measured with"
+    )
+    parser.add_argument(
+        "--sizes", type=int, default=9, help="so many of the batch sizes, the largest"
+    )
+    parser.add_argument(
+        "--sections",
+        type=lambda text: text.split(","),
+        default=[],
+        help="in this order; all if empty",
+    )
+    parser.add_argument(
+        "--limit", type=float, default=280.0, help="no section is begun after so many seconds"
+    )
     given = parser.parse_args()
     report = Report(given.out)
     frames = frames_of(given.video)

@@ -34,10 +34,14 @@ def tensors(value: Any) -> Iterator[torch.Tensor]:
 def apart(found: Any, known: Any) -> float:
     """Norm of the difference over the norm, of the tensor where that is largest."""
     pairs = zip(tensors(found), tensors(known), strict=True)
-    return max(float((a.float() - b.float()).norm() / b.float().norm().clamp(min=1e-30)) for a, b in pairs)
+    return max(
+        float((a.float() - b.float()).norm() / b.float().norm().clamp(min=1e-30)) for a, b in pairs
+    )
 
 
-def line(name: str, choice: str, size: int, frames: Sequence[Frame], given: argparse.Namespace) -> list[Any]:
+def line(
+    name: str, choice: str, size: int, frames: Sequence[Frame], given: argparse.Namespace
+) -> list[Any]:
     """One network at one batch size."""
     extractor = build(name, choice, given.device)
     clips = prepared(extractor, windows_of(name, frames, 8))
@@ -51,12 +55,28 @@ def line(name: str, choice: str, size: int, frames: Sequence[Frame], given: argp
         synchronize(given.device)
         first = time.perf_counter() - began
         rate = size / median_seconds(lambda: compiled(*seen), given.device, given.seconds)
-        return [name, choice, size, f"{plain:.4g}", f"{rate:.4g}", f"{first:.1f}", f"{apart(answer, part(*seen)):.1e}"]
+        return [
+            name,
+            choice,
+            size,
+            f"{plain:.4g}",
+            f"{rate:.4g}",
+            f"{first:.1f}",
+            f"{apart(answer, part(*seen)):.1e}",
+        ]
 
 
 def tell_compiled(report: Report, frames: Sequence[Frame], given: argparse.Namespace) -> None:
     """Windows a second of each network, plain and compiled."""
-    head = ("extractor", "precision", "batch", "network alone/s", "compiled/s", "first call s", "apart")
+    head = (
+        "extractor",
+        "precision",
+        "batch",
+        "network alone/s",
+        "compiled/s",
+        "first call s",
+        "apart",
+    )
     table: list[Sequence[Any]] = [head]
 
     def measure(name: str, choice: str) -> None:

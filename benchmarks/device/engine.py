@@ -45,12 +45,18 @@ def variants_of(names: Sequence[str], choices: Mapping[str, str]) -> list[Varian
     for name in names:
         spec = EXTRACTORS[name]
         others = {"arrays": ("p5",)} if name == "yolov5" and "bf16" in choices.get(name, "") else {}
-        settings = settings_of(spec, choices.get(name, "fp32"), **others) if name != "frames" else spec.settings_type()
+        settings = (
+            settings_of(spec, choices.get(name, "fp32"), **others)
+            if name != "frames"
+            else spec.settings_type()
+        )
         found.append(Variant(name, spec, settings, "random:0" if spec.needs_weights else ""))
     return found
 
 
-def shard(video: Path, copies: int, variants: Sequence[Variant], device: str, decoders: int) -> tuple[float, Times]:
+def shard(
+    video: Path, copies: int, variants: Sequence[Variant], device: str, decoders: int
+) -> tuple[float, Times]:
     """Seconds that a shard of so many copies takes from files to parts."""
     times = Times()
     with tempfile.TemporaryDirectory() as folder:
@@ -82,8 +88,12 @@ def asked_of(variant: Variant, extractor: Extractor) -> VideoSampling:
     return TrackBuilder("v", variant, extractor).sampling
 
 
-def decoding_seconds(video: Path, copies: int, fed: Sequence[tuple[Variant, Extractor]], decoders: int) -> float:
-    """Seconds that decoding and preparing all copies takes, with nothing computed and nothing kept."""
+def decoding_seconds(
+    video: Path, copies: int, fed: Sequence[tuple[Variant, Extractor]], decoders: int
+) -> float:
+    """Seconds that decoding and preparing all copies takes, with nothing computed and nothing
+    kept.
+    """
     left = iter(range(copies))
     lock = threading.Lock()
 
@@ -109,18 +119,29 @@ def decoding_seconds(video: Path, copies: int, fed: Sequence[tuple[Variant, Extr
 
 
 def computing_seconds(
-    frames: Sequence[Frame], copies: int, rows: Mapping[str, int], fed: Sequence[tuple[Variant, Extractor]], device: str
+    frames: Sequence[Frame],
+    copies: int,
+    rows: Mapping[str, int],
+    fed: Sequence[tuple[Variant, Extractor]],
+    device: str,
 ) -> float:
-    """Seconds that the windows of all copies take, prepared beforehand, through the batches of a build."""
+    """Seconds that the windows of all copies take, prepared beforehand, through the batches of a
+    build.
+    """
     with process.computing(device) as lanes:
-        clips = {variant.name: prepared(extractor, windows_of(variant.name, frames, 8)) for variant, extractor in fed}
+        clips = {
+            variant.name: prepared(extractor, windows_of(variant.name, frames, 8))
+            for variant, extractor in fed
+        }
         began = time.perf_counter()
         futures = []
         for number in range(copies):
             for variant, extractor in fed:
                 for row in range(rows[variant.name]):
                     clip = clips[variant.name][(number + row) % 8]
-                    futures.append(lanes.compute(Work(extractor, [clip], variant.spec.windows_on_gpu)))
+                    futures.append(
+                        lanes.compute(Work(extractor, [clip], variant.spec.windows_on_gpu))
+                    )
         for future in futures:
             future.result()
         return time.perf_counter() - began
@@ -137,7 +158,11 @@ def rows_of_copy(video: Path, variants: Sequence[Variant]) -> dict[str, int]:
 
 
 def engine(
-    video: Path, frames: Sequence[Frame], names: Sequence[str], choices: Mapping[str, str], given: argparse.Namespace
+    video: Path,
+    frames: Sequence[Frame],
+    names: Sequence[str],
+    choices: Mapping[str, str],
+    given: argparse.Namespace,
 ) -> dict[str, Any]:
     """One line of the engine's table."""
     variants = variants_of(names, choices)
@@ -184,7 +209,9 @@ def decoders_alone(video: Path, decoders: int, seconds: float, backend: str) -> 
     def work() -> int:
         count = 0
         while time.perf_counter() < began + seconds:
-            decoding = Decoding("v", video, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+            decoding = Decoding(
+                "v", video, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None
+            )
             count += sum(1 for _ in decoding)
             if salvaged := decoding.summary().salvaged_by:
                 raise RuntimeError(salvaged)
@@ -195,7 +222,9 @@ def decoders_alone(video: Path, decoders: int, seconds: float, backend: str) -> 
     return sum(counts) / (time.perf_counter() - began)
 
 
-def tell_engine(report: Report, video: Path, frames: Sequence[Frame], given: argparse.Namespace) -> None:
+def tell_engine(
+    report: Report, video: Path, frames: Sequence[Frame], given: argparse.Namespace
+) -> None:
     """The engine against its parts."""
     quick = {"c3d": "bf16, fast", "yolov5": "bf16, fast", "tased": "bf16, fast"}
     five = ("c3d", "yolov5", "keypoint_rcnn", "tased", "frames")
@@ -212,7 +241,15 @@ def tell_engine(report: Report, video: Path, frames: Sequence[Frame], given: arg
     lines: list[dict[str, Any]] = []
 
     def measure(names: Sequence[str], choices: Mapping[str, str], copies: int) -> None:
-        lines.append(engine(video, frames, names, choices, argparse.Namespace(**{**vars(given), "copies": copies})))
+        lines.append(
+            engine(
+                video,
+                frames,
+                names,
+                choices,
+                argparse.Namespace(**{**vars(given), "copies": copies}),
+            )
+        )
         sys.stdout.write(f"{lines[-1]}\n")
         sys.stdout.flush()
 

@@ -36,10 +36,21 @@ def parity(name: str, windows: Sequence[Sequence[Frame]], device: str) -> Iterat
         for array, drift in drifts(reference, found).items():
             limit = allowed(spec.name, array, Numerics(**CHOICES[choice]))
             limit_text = "1e-4" if choice == "fp32" else "refused" if limit is None else str(limit)
-            line = {"extractor": name, "choice": choice, "array": array, "norm": drift.norm, "largest": drift.largest}
+            line = {
+                "extractor": name,
+                "choice": choice,
+                "array": array,
+                "norm": drift.norm,
+                "largest": drift.largest,
+            }
             yield {**line, "unmatched": drift.unmatched, "allowed": limit_text}
         if name == "keypoint_rcnn":
-            yield {"extractor": name, "choice": choice, "array": "of persons", **persons(reference, found)}
+            yield {
+                "extractor": name,
+                "choice": choice,
+                "array": "of persons",
+                **persons(reference, found),
+            }
 
 
 def persons(reference: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +66,12 @@ def persons(reference: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str,
             joints += list(np.linalg.norm(apart, axis=-1).reshape(-1))
     near = float(np.mean(np.array(joints) <= 0.05)) if joints else 0.0
     said = f"{count} persons: boxes {max(boxes):.1e} px, scores {max(scores):.1e}, {near:.2%} of {len(joints)} joints"
-    return {"norm": max(boxes), "largest": max(scores), "unmatched": 1 - near, "allowed": f"{said} within 0.05 px"}
+    return {
+        "norm": max(boxes),
+        "largest": max(scores),
+        "unmatched": 1 - near,
+        "allowed": f"{said} within 0.05 px",
+    }
 
 
 def tell_parity(report: Report, frames: Sequence[Frame], given: argparse.Namespace) -> None:
@@ -64,7 +80,9 @@ def tell_parity(report: Report, frames: Sequence[Frame], given: argparse.Namespa
     for name in given.extractors:
         of_one = parity(name, windows_of(name, frames, given.windows), given.device)
         report.attempt(lambda of_one=of_one: lines.extend(of_one), f"parity of {name}")  # type: ignore[misc]
-    table: list[Sequence[Any]] = [("extractor", "choice", "array", "norm", "largest", "unmatched", "allowed")]
+    table: list[Sequence[Any]] = [
+        ("extractor", "choice", "array", "norm", "largest", "unmatched", "allowed")
+    ]
     table += [
         (
             line["extractor"],

@@ -1,4 +1,6 @@
-"""Extractors with seeded random weights, windows of a real video, and the clock: what all sections share."""
+"""Extractors with seeded random weights, windows of a real video, and the clock: what all sections
+share.
+"""
 
 from __future__ import annotations
 

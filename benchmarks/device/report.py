@@ -29,7 +29,11 @@ class Report:
             work()
         except Exception:  # noqa: BLE001  minutes on such a machine are dear
             self.broken.append(what)
-            self.section(f"{what} broke", [("traceback",), (traceback.format_exc()[-1500:],)], traceback.format_exc())
+            self.section(
+                f"{what} broke",
+                [("traceback",), (traceback.format_exc()[-1500:],)],
+                traceback.format_exc(),
+            )
 
     def section(self, title: str, table: Sequence[Sequence[Any]], rows: Any) -> None:
         """A heading and a table, whose first row is its head; `rows` is what the JSON keeps."""

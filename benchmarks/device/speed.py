@@ -1,4 +1,6 @@
-"""Windows a second at several batch sizes, the network alone as a share of the peak, and the hours that follow."""
+"""Windows a second at several batch sizes, the network alone as a share of the peak, and the hours
+that follow.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,24 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.device.parts import FORMATS, build, median_seconds, prepared, synchronize, windows_of
+from benchmarks.device.parts import (
+    FORMATS,
+    build,
+    median_seconds,
+    prepared,
+    synchronize,
+    windows_of,
+)
 from benchmarks.device.report import Report
 from models.extractors.base.contract import Extractor, Frame
 from models.extractors.base.precision import is_gpu
 
-SIZES = {"c3d": (1, 8, 32, 64, 128), "yolov5": (1, 8, 32, 64), "tased": (1, 4, 8, 16), "keypoint_rcnn": (1, 2, 4, 8)}
+SIZES = {
+    "c3d": (1, 8, 32, 64, 128),
+    "yolov5": (1, 8, 32, 64),
+    "tased": (1, 4, 8, 16),
+    "keypoint_rcnn": (1, 2, 4, 8),
+}
 SIDE = {"fp32": 4096, "bf16": 8192}
 """Of the matrices whose product shows the peak of a number format."""
 PHD2_UNITS = {
@@ -37,7 +51,9 @@ PUBLISHED = {
 def peak(precision: str, device: str) -> float:
     """FLOP a second of a matrix product of random numbers."""
     side = SIDE[precision] if is_gpu(device) else 1024
-    one, other = (torch.randn(side, side, device=device, dtype=FORMATS[precision]) for _ in range(2))
+    one, other = (
+        torch.randn(side, side, device=device, dtype=FORMATS[precision]) for _ in range(2)
+    )
     return 2 * side**3 / median_seconds(lambda: one @ other, device, 0.3)
 
 
@@ -91,7 +107,11 @@ class Speed:
 
 
 def speeds(
-    name: str, choice: str, windows: Sequence[Sequence[Frame]], given: argparse.Namespace, peaks: Mapping[str, float]
+    name: str,
+    choice: str,
+    windows: Sequence[Sequence[Frame]],
+    given: argparse.Namespace,
+    peaks: Mapping[str, float],
 ) -> Iterator[Speed]:
     """At every batch size that fits."""
     device, budget = given.device, given.seconds
@@ -108,7 +128,9 @@ def speeds(
     for size in sizes:
         batch = [clips[number % len(clips)] for number in range(size)]
         try:
-            rate = size / median_seconds(lambda batch=batch: extractor.extract(batch), device, budget)
+            rate = size / median_seconds(
+                lambda batch=batch: extractor.extract(batch), device, budget
+            )
             seen = seen_by(part, extractor, batch)
             with torch.inference_mode():
                 network = size / median_seconds(lambda seen=seen: part(*seen), device, budget)
@@ -120,7 +142,9 @@ def speeds(
         yield Speed(name, choice, size, rate, network, graph, share, whole.get_total_flops() / 1e9)
 
 
-def _graph_rate(part: torch.nn.Module, given: tuple[Any, ...], size: int, device: str, budget: float) -> float:
+def _graph_rate(
+    part: torch.nn.Module, given: tuple[Any, ...], size: int, device: str, budget: float
+) -> float:
     if not is_gpu(device):
         return 0.0
     try:
@@ -131,7 +155,9 @@ def _graph_rate(part: torch.nn.Module, given: tuple[Any, ...], size: int, device
         return 0.0
 
 
-def top_kernels(name: str, choice: str, windows: Sequence[Sequence[Frame]], batch: int) -> Iterator[str]:
+def top_kernels(
+    name: str, choice: str, windows: Sequence[Sequence[Frame]], batch: int
+) -> Iterator[str]:
     """Where a batch's time goes on the GPU."""
     extractor = build(name, choice, "cuda")
     clips = prepared(extractor, windows)
@@ -150,7 +176,9 @@ def top_kernels(name: str, choice: str, windows: Sequence[Sequence[Frame]], batc
         yield f"  {event.self_device_time_total / total:5.1%} {event.count:5d}x {event.key[:100]}"
 
 
-def tell_speed(report: Report, frames: Sequence[Frame], given: argparse.Namespace, found: list[Speed]) -> None:
+def tell_speed(
+    report: Report, frames: Sequence[Frame], given: argparse.Namespace, found: list[Speed]
+) -> None:
     """The table of speeds, and the share of the peak; fills `found`."""
     peaks = {precision: peak(precision, given.device) for precision in FORMATS}
     for name in given.extractors:
@@ -159,14 +187,33 @@ def tell_speed(report: Report, frames: Sequence[Frame], given: argparse.Namespac
             rates = speeds(name, choice, windows, given, peaks)
             report.attempt(lambda rates=rates: found.extend(rates), f"{name} {choice}")  # type: ignore[misc]
     table: list[Sequence[Any]] = [
-        ("extractor", "precision", "batch", "windows/s", "network alone/s", "as a graph/s", "of peak", "GFLOP a window")
+        (
+            "extractor",
+            "precision",
+            "batch",
+            "windows/s",
+            "network alone/s",
+            "as a graph/s",
+            "of peak",
+            "GFLOP a window",
+        )
     ]
     for one in found:
         rates = (one.windows_per_second, one.network_per_second, one.graph_per_second)
-        cells = (*(f"{rate:.4g}" for rate in rates), f"{one.share_of_peak:.1%}", f"{one.gigaflop:.4g}")
+        cells = (
+            *(f"{rate:.4g}" for rate in rates),
+            f"{one.share_of_peak:.1%}",
+            f"{one.gigaflop:.4g}",
+        )
         table.append((one.extractor, one.choice, one.batch, *cells))
-    peaks_text = ", ".join(f"{precision} {flops / 1e12:.1f} TFLOP/s" for precision, flops in peaks.items())
-    report.section(f"speed; a matrix product reaches {peaks_text}", table, [dataclasses.asdict(one) for one in found])
+    peaks_text = ", ".join(
+        f"{precision} {flops / 1e12:.1f} TFLOP/s" for precision, flops in peaks.items()
+    )
+    report.section(
+        f"speed; a matrix product reaches {peaks_text}",
+        table,
+        [dataclasses.asdict(one) for one in found],
+    )
 
 
 def best(found: Sequence[Speed]) -> dict[tuple[str, str], Speed]:
@@ -182,13 +229,20 @@ def best(found: Sequence[Speed]) -> dict[tuple[str, str], Speed]:
 def tell_kernels(report: Report, frames: Sequence[Frame]) -> None:
     """Where the time of each extractor's largest batches goes."""
     lines: list[str] = []
-    for name, choice in (("tased", "bf16"), ("keypoint_rcnn", "fp32"), ("yolov5", "bf16"), ("c3d", "bf16")):
+    for name, choice in (
+        ("tased", "bf16"),
+        ("keypoint_rcnn", "fp32"),
+        ("yolov5", "bf16"),
+        ("c3d", "bf16"),
+    ):
         kernels = top_kernels(name, choice, windows_of(name, frames, 8), SIZES[name][-2])
         report.attempt(lambda kernels=kernels: lines.extend(kernels), f"kernels of {name}")  # type: ignore[misc]
     report.section("kernels", [("time",), *((line.replace("|", "/"),) for line in lines)], lines)
 
 
-def tell_benchmark_mode(report: Report, frames: Sequence[Frame], found: Sequence[Speed], given: Any) -> None:
+def tell_benchmark_mode(
+    report: Report, frames: Sequence[Frame], found: Sequence[Speed], given: Any
+) -> None:
     """Whether letting cuDNN try its algorithms pays."""
     table: list[Sequence[Any]] = [
         ("extractor", "precision", "batch", "windows/s", "with cudnn.benchmark", "first call s")
@@ -203,8 +257,19 @@ def tell_benchmark_mode(report: Report, frames: Sequence[Frame], found: Sequence
             extractor.extract(batch)
             synchronize(given.device)
             first = time.perf_counter() - began
-            rate = one.batch / median_seconds(lambda e=extractor, b=batch: e.extract(b), given.device, given.seconds)
-            table.append((name, choice, one.batch, f"{one.windows_per_second:.4g}", f"{rate:.4g}", f"{first:.1f}"))
+            rate = one.batch / median_seconds(
+                lambda e=extractor, b=batch: e.extract(b), given.device, given.seconds
+            )
+            table.append(
+                (
+                    name,
+                    choice,
+                    one.batch,
+                    f"{one.windows_per_second:.4g}",
+                    f"{rate:.4g}",
+                    f"{first:.1f}",
+                )
+            )
     finally:
         torch.backends.cudnn.benchmark = False
     report.section("cudnn.benchmark", table, table)
@@ -212,9 +277,13 @@ def tell_benchmark_mode(report: Report, frames: Sequence[Frame], found: Sequence
 
 def tell_phd2(report: Report, found: Sequence[Speed]) -> None:
     """Hours of one GPU for all of PHD2, from the best rates."""
-    table: list[Sequence[Any]] = [("extractor", "precision", "sampling", "units", "GPU-hours", "published")]
+    table: list[Sequence[Any]] = [
+        ("extractor", "precision", "sampling", "units", "GPU-hours", "published")
+    ]
     for (name, choice), one in best(found).items():
         for sampling, units in PHD2_UNITS[name].items():
             hours = units / one.windows_per_second / 3600
-            table.append((name, choice, sampling, f"{units:.3g}", f"{hours:.3g}", PUBLISHED.get(name, "")))
+            table.append(
+                (name, choice, sampling, f"{units:.3g}", f"{hours:.3g}", PUBLISHED.get(name, ""))
+            )
     report.section("PHD2: 95,111 videos, 10,212 hours", table, table)

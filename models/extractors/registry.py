@@ -1,4 +1,6 @@
-"""Every extractor there is. To add one: write its file beside this one, import its SPEC, add a row."""
+"""Every extractor there is. To add one: write its file beside this one, import its SPEC, add a
+row.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ EXTRACTORS: dict[str, ExtractorSpec] = {
 def extractor(name: str) -> ExtractorSpec:
     """The row of that name; KeyError lists the names there are."""
     if name not in EXTRACTORS:
-        raise KeyError(f"no extractor is called {name!r}; there are {', '.join(sorted(EXTRACTORS))}")
+        raise KeyError(
+            f"no extractor is called {name!r}; there are {', '.join(sorted(EXTRACTORS))}"
+        )
     return EXTRACTORS[name]
 
 
@@ -32,5 +36,6 @@ def _by_name(spec: ExtractorSpec) -> tuple[Callable[[str], ExtractorSpec], tuple
     return extractor, (spec.name,)
 
 
-# A spec holds functions, which cannot be pickled. It travels between processes as its name and is looked up again.
+# A spec holds functions, which cannot be pickled. It travels between processes as its name and is
+# looked up again.
 copyreg.pickle(ExtractorSpec, _by_name)

@@ -1,6 +1,8 @@
-"""Whether a published file is what its registered name says: tensors of those names and shapes, or a mean volume.
+"""Whether a published file is what its registered name says: tensors of those names and shapes, or
+a mean volume.
 
-Each file is read as its network would read it, so that what passes here loads later. Refuses to know pins and folders.
+Each file is read as its network would read it, so that what passes here loads later. Refuses to
+know pins and folders.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ def is_mean(row: Weights) -> bool:
 
 
 def check_fits(row: Weights, path: Path) -> None:
-    """Read `path`, a published file or what it was converted into, as the network behind `row` would.
+    """Read `path`, a published file or what it was converted into, as the network behind `row`
+    would.
 
-    ValueError with the differences if it is another network's, or one of another size, release or count of classes.
+    ValueError with the differences if it is another network's, or one of another size, release or
+    count of classes.
     """
     if is_mean(row):
         load_mean(path)

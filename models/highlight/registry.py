@@ -1,11 +1,27 @@
-"""Every highlight model there is. To add one: write its file beside this one, import its SPEC, add a row."""
+"""Every highlight model there is. To add one: write its file beside this one, import its SPEC, add
+a row.
+"""
 
 from __future__ import annotations
 
 from models.highlight.base.contract import ModelSpec
-from models.highlight.generic import dl_vhd, highlight_me, lim, mini_net, pld_vhd, sl_module, video2gif
+from models.highlight.generic import (
+    dl_vhd,
+    highlight_me,
+    lim,
+    mini_net,
+    pld_vhd,
+    sl_module,
+    video2gif,
+)
 from models.highlight.generic import domain_adaptation as domain
-from models.highlight.personalized import a_vhd, mha_fusion, personalized_summarization, phd_gifs, pr_net
+from models.highlight.personalized import (
+    a_vhd,
+    mha_fusion,
+    personalized_summarization,
+    phd_gifs,
+    pr_net,
+)
 from models.highlight.personalized import linear_rankers as rankers
 
 HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
@@ -44,5 +60,7 @@ HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
 def highlight_model(name: str) -> ModelSpec:
     """The row of that name; KeyError lists the names there are."""
     if name not in HIGHLIGHT_MODELS:
-        raise KeyError(f"no highlight model is called {name!r}; there are {', '.join(sorted(HIGHLIGHT_MODELS))}")
+        raise KeyError(
+            f"no highlight model is called {name!r}; there are {', '.join(sorted(HIGHLIGHT_MODELS))}"
+        )
     return HIGHLIGHT_MODELS[name]

@@ -1,6 +1,8 @@
-"""A weights file of any published form → its tensors: torch's zip, torch's older form, a plain pickle, safetensors.
+"""A weights file of any published form → its tensors: torch's zip, torch's older form, a plain
+pickle, safetensors.
 
-Reads bytes of one open file. Refuses what is compressed, encrypted, doubled or too short, and never executes anything.
+Reads bytes of one open file. Refuses what is compressed, encrypted, doubled or too short, and never
+executes anything.
 """
 
 from __future__ import annotations
@@ -31,7 +33,13 @@ def read_checkpoint(file: IO[bytes]) -> Checkpoint:
         if head[8:9] == b"{":
             return _read_safetensors(file)
         return _read_pickles(file)
-    except (zipfile.BadZipFile, UnicodeDecodeError, struct.error, EOFError, RecursionError) as error:
+    except (
+        zipfile.BadZipFile,
+        UnicodeDecodeError,
+        struct.error,
+        EOFError,
+        RecursionError,
+    ) as error:
         raise Refused(f"it is damaged: {error}") from error
 
 
@@ -39,10 +47,14 @@ def _read_zip(file: IO[bytes]) -> Checkpoint:
     with zipfile.ZipFile(file) as archive:
         entries = _checked_entries(archive)
         roots = [
-            name.removesuffix("data.pkl") for name in entries if name.count("/") == 1 and name.endswith("data.pkl")
+            name.removesuffix("data.pkl")
+            for name in entries
+            if name.count("/") == 1 and name.endswith("data.pkl")
         ]
         if len(roots) != 1 or f"{roots[0]}constants.pkl" in entries:
-            raise Refused("it is a zip, but not one that torch.save writes; a TorchScript file holds code")
+            raise Refused(
+                "it is a zip, but not one that torch.save writes; a TorchScript file holds code"
+            )
         root = roots[0]
         if entries.get(f"{root}byteorder") and archive.read(f"{root}byteorder") != b"little":
             raise Refused("it was written on a big-endian machine")
@@ -51,7 +63,9 @@ def _read_zip(file: IO[bytes]) -> Checkpoint:
         def load(identifier: Any) -> Storage:
             dtype, key, count = _storage_named(identifier)
             if key not in storages:
-                storages[key] = Storage(dtype, count, [_entry(archive, entries, f"{root}data/{key}")])
+                storages[key] = Storage(
+                    dtype, count, [_entry(archive, entries, f"{root}data/{key}")]
+                )
             return _same(storages[key], dtype, count)
 
         return interpret(read_pickle(io.BytesIO(_entry(archive, entries, f"{root}data.pkl")), load))
@@ -78,7 +92,12 @@ def _storage_named(identifier: Any) -> tuple[str, str, int]:
     if not isinstance(identifier, tuple) or len(identifier) < 5 or identifier[0] != "storage":
         raise Refused("it refers to something that is no block of numbers")
     kind, key, count = identifier[1], str(identifier[2]), identifier[4]
-    if not isinstance(kind, Name) or kind.text not in STORAGES or type(count) is not int or count < 0:
+    if (
+        not isinstance(kind, Name)
+        or kind.text not in STORAGES
+        or type(count) is not int
+        or count < 0
+    ):
         raise Refused("it refers to a block of numbers of an unknown kind")
     if any(part is not None for part in identifier[5:]):
         raise Refused("it refers to a part of a block, as no release of torch has done for years")
@@ -99,12 +118,20 @@ def _read_pickles(file: IO[bytes]) -> Checkpoint:
             raise Refused("something follows its pickle")
         return interpret(first)
     version, system = read_pickle(file), read_pickle(file)
-    if version != LEGACY_VERSION or not isinstance(system, dict) or system.get("little_endian") is not True:
+    if (
+        version != LEGACY_VERSION
+        or not isinstance(system, dict)
+        or system.get("little_endian") is not True
+    ):
         raise Refused(f"it is of version {version!r} or from a big-endian machine")
     storages: dict[str, Storage] = {}
 
     def load(identifier: Any) -> Any:
-        if isinstance(identifier, tuple) and identifier[:1] == ("module",) and isinstance(identifier[1], Name):
+        if (
+            isinstance(identifier, tuple)
+            and identifier[:1] == ("module",)
+            and isinstance(identifier[1], Name)
+        ):
             return identifier[1]  # a class, beside the text of its source code, which nobody reads
         dtype, key, count = _storage_named(identifier)
         return _same(storages.setdefault(key, Storage(dtype, count)), dtype, count)
@@ -160,14 +187,20 @@ def _block(name: str, entry: Any, blocks: bytes) -> Stored:
 
 
 def safetensors_stream(tensors: Mapping[str, Stored]) -> Iterator[bytes]:
-    """A safetensors file, piece by piece. Equal tensors, equal bytes: wide dtypes first, then by name."""
+    """A safetensors file, piece by piece. Equal tensors, equal bytes: wide dtypes first, then by
+    name.
+    """
     order = sorted(tensors, key=lambda name: (-DTYPES[tensors[name].dtype].itemsize, name))
     header: dict[str, Any] = {}
     at = 0
     for name in order:
         tensor = tensors[name]
         end = at + len(tensor.data)
-        header[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [at, end]}
+        header[name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [at, end],
+        }
         at = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

@@ -1,6 +1,8 @@
-"""State dict files that were published under several sets of names: which one a file follows, and our names for it.
+"""State dict files that were published under several sets of names: which one a file follows, and
+our names for it.
 
-Knows names and shapes. Refuses to know formats and networks: `models.weights.loading` reads, the networks' files name.
+Knows names and shapes. Refuses to know formats and networks: `models.weights.loading` reads, the
+networks' files name.
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ class Layout:
 def load_layouts(path: Path, layouts: tuple[Layout, ...]) -> dict[str, Tensor]:
     """The tensors of `path` under the network's names, on the CPU, floating ones as float32.
 
-    ValueError if the file does not fit the layout that it shares most names with (of several such, the one with fewest
-    names); it lists the differences.
+    ValueError if the file does not fit the layout that it shares most names with (of several such,
+    the one with fewest names); it lists the differences.
     """
     found = read_tensors(path)
-    likeliest = max(layouts, key=lambda layout: (len(layout.shapes.keys() & found.keys()), -len(layout.shapes)))
+    likeliest = max(
+        layouts, key=lambda layout: (len(layout.shapes.keys() & found.keys()), -len(layout.shapes))
+    )
     try:
         tensors = fitted(path, found, likeliest.shapes)
     except ValueError as error:

@@ -1,7 +1,9 @@
-"""Named tensors from files, checked against what a network needs, without executing anything that is inside a file.
+"""Named tensors from files, checked against what a network needs, without executing anything that
+is inside a file.
 
-Knows tensors by name and shape. Refuses to know where files come from. The pipeline hands over converted files only; an
-official one that a person names directly goes through the same inert reader.
+Knows tensors by name and shape. Refuses to know where files come from. The pipeline hands over
+converted files only; an official one that a person names directly goes through the same inert
+reader.
 """
 
 from __future__ import annotations
@@ -39,27 +41,39 @@ def as_published(name: str) -> str:
 def load_converted(
     path: Path, expected: Mapping[str, tuple[int, ...]], rename: Rename = as_published
 ) -> dict[str, Tensor]:
-    """The tensors of `path` under the network's names: floating ones as float32, others as they are, on the CPU.
+    """The tensors of `path` under the network's names: floating ones as float32, others as they
+    are, on the CPU.
 
-    ValueError with a list of differences unless, renamed, they are exactly the names and shapes of `expected`.
+    ValueError with a list of differences unless, renamed, they are exactly the names and shapes of
+    `expected`.
     """
     return fitted(path, read_tensors(path), expected, rename)
 
 
 def fitted(
-    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], rename: Rename = as_published
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, tuple[int, ...]],
+    rename: Rename = as_published,
 ) -> dict[str, Tensor]:
     """The same for tensors that were read from `path` before."""
     tensors = _renamed(path, tensors, rename)
-    differences = _differences({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected)
+    differences = _differences(
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected
+    )
     if differences:
         raise ValueError(f"{path} does not fit this network:\n  " + "\n  ".join(differences))
     ordered = {name: tensors[name] for name in expected}
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in ordered.items()}
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in ordered.items()
+    }
 
 
 def load_state_dict(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The tensors of `path`, which must have exactly the names and shapes of `expected`, or ValueError."""
+    """The tensors of `path`, which must have exactly the names and shapes of `expected`, or
+    ValueError.
+    """
     return load_converted(path, expected)
 
 
@@ -72,14 +86,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return _unwrapped(load_file(path))
         with path.open("rb") as file:
-            return _unwrapped({name: to_tensor(stored) for name, stored in read_checkpoint(file).tensors.items()})
+            return _unwrapped(
+                {name: to_tensor(stored) for name, stored in read_checkpoint(file).tensors.items()}
+            )
     except (Refused, SafetensorError) as error:
         raise ValueError(f"{path} is refused, nothing in it was run: {error}") from error
 
 
 def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """`module.module.a` → `a`, as long as every name begins with the same wrapper."""
-    while wrapper := next((one for one in WRAPPERS if all(name.startswith(one) for name in tensors)), ""):
+    while wrapper := next(
+        (one for one in WRAPPERS if all(name.startswith(one) for name in tensors)), ""
+    ):
         if not tensors:
             break
         tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
@@ -92,7 +110,9 @@ def to_tensor(stored: Stored) -> Tensor:
         return torch.empty(stored.shape, dtype=_TORCH[stored.dtype])
     if len(stored.data) % DTYPES[stored.dtype].itemsize:
         raise ValueError(f"{len(stored.data)} bytes are no whole number of {stored.dtype}")
-    return torch.frombuffer(bytearray(stored.data), dtype=_TORCH[stored.dtype]).reshape(stored.shape)
+    return torch.frombuffer(bytearray(stored.data), dtype=_TORCH[stored.dtype]).reshape(
+        stored.shape
+    )
 
 
 def _renamed(path: Path, tensors: Mapping[str, Tensor], rename: Rename) -> dict[str, Tensor]:
@@ -107,15 +127,23 @@ def _renamed(path: Path, tensors: Mapping[str, Tensor], rename: Rename) -> dict[
     return renamed
 
 
-def _differences(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+def _differences(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> list[str]:
     if found and expected and not found.keys() & expected.keys():
         ours, theirs = next(iter(expected.items())), next(iter(found.items()))
         return [
             f"not one of its {len(found)} names is among the {len(expected)} of the network; it begins with "
             f"{theirs[0]} {theirs[1]}, the network with {ours[0]} {ours[1]}"
         ]
-    missing = [f"{name} {shape} is missing" for name, shape in expected.items() if name not in found]
-    extra = [f"{name} {shape} is not part of the network" for name, shape in found.items() if name not in expected]
+    missing = [
+        f"{name} {shape} is missing" for name, shape in expected.items() if name not in found
+    ]
+    extra = [
+        f"{name} {shape} is not part of the network"
+        for name, shape in found.items()
+        if name not in expected
+    ]
     other = [
         f"{name} is {found[name]}, expected {shape}"
         for name, shape in expected.items()

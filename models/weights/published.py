@@ -1,7 +1,8 @@
 """Published weights: what they are for, where they come from, what one may do with them.
 
-Data only. A sha256 stands here only where its publisher, or we from the published file, wrote it down; where it is
-None, the first file that is fetched or imported under that name is pinned in the lock file.
+Data only. A sha256 stands here only where its publisher, or we from the published file, wrote it
+down; where it is None, the first file that is fetched or imported under that name is pinned in the
+lock file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ class Weights:
     """One published file."""
 
     name: str
-    """What settings and commands call it: its file name, with a release before it where releases share file names."""
+    """What settings and commands call it: its file name, with a release before it where releases
+    share file names.
+    """
     extractor: str
     purpose: str
     origin: str
@@ -23,9 +26,13 @@ class Weights:
     licence: str
     citation: str
     direct: bool = True
-    """Whether `origin` answers with the file. Otherwise a person gets it there by hand and imports it."""
+    """Whether `origin` answers with the file. Otherwise a person gets it there by hand and imports
+    it.
+    """
     asks_first: bool = False
-    """Whether the licence binds more than most people expect, so that a person must accept it first."""
+    """Whether the licence binds more than most people expect, so that a person must accept it
+    first.
+    """
     size_bytes: int | None = None
     sha256: str | None = None
     note: str = ""

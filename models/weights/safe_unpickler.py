@@ -1,7 +1,9 @@
-"""Pickle bytecode → plain data and inert records, without running anything: no import, no call, no attribute.
+"""Pickle bytecode → plain data and inert records, without running anything: no import, no call, no
+attribute.
 
-Python's own unpickler is not used, so nothing has to be taken away from it. A record says what a file asked for; a file
-that asks for more than checkpoints need is refused. Refuses to know what records mean: that is `models.weights.state_dict`'s.
+Python's own unpickler is not used, so nothing has to be taken away from it. A record says what a
+file asked for; a file that asks for more than checkpoints need is refused. Refuses to know what
+records mean: that is `models.weights.state_dict`'s.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ FUNCTIONS = frozenset(
         "torch.device",
     }
 )  # fmt: skip
-"""What a file may ask to be called. Nothing is: the record of it is read by `models.weights.state_dict`."""
+"""What a file may ask to be called. Nothing is: the record of it is read by
+`models.weights.state_dict`.
+"""
 NAMES = frozenset({"builtins.dict", "builtins.int", "builtins.list", "builtins.object", "numpy.ndarray"}) | frozenset(
     f"torch.{kind}Storage"
     for kind in ("BFloat16", "Bool", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short")
@@ -39,7 +43,11 @@ CLASS_ROOTS = (
 )  # fmt: skip
 """Classes of networks that were pickled whole. Their objects become records of their attributes."""
 
-_RENAMED = (("__builtin__.", "builtins."), ("copy_reg.", "copyreg."), ("numpy._core.", "numpy.core."))
+_RENAMED = (
+    ("__builtin__.", "builtins."),
+    ("copy_reg.", "copyreg."),
+    ("numpy._core.", "numpy.core."),
+)
 """The same things under the names of other releases."""
 
 
@@ -244,7 +252,9 @@ class _Machine:
     def _make(self, maker: Any, arguments: Any) -> None:
         callable_ = isinstance(maker, Name) and (maker.text in FUNCTIONS or maker.is_class)
         if not callable_ or not isinstance(arguments, tuple):
-            raise Refused(f"it calls {maker.text if isinstance(maker, Name) else type(maker).__name__!r}")
+            raise Refused(
+                f"it calls {maker.text if isinstance(maker, Name) else type(maker).__name__!r}"
+            )
         self.stack.append(Record(maker, arguments))
 
     def build(self, _: Any) -> None:
@@ -273,7 +283,9 @@ _LITERALS = frozenset(
         "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
     }
 )  # fmt: skip
-"""Operations whose argument is the object itself; `pickletools` reads the texts of Python 2 as latin-1."""
+"""Operations whose argument is the object itself; `pickletools` reads the texts of Python 2 as
+latin-1.
+"""
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -314,4 +326,6 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "PERSID": _Machine.persistent,
     "BINPERSID": _Machine.persistent_on_stack,
 }
-"""Operation → what it does. What is not listed (extension codes, buffers from outside) is refused."""
+"""Operation → what it does. What is not listed (extension codes, buffers from outside) is
+refused.
+"""

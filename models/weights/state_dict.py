@@ -1,7 +1,8 @@
-"""Records of a pickled checkpoint → named tensors as bytes, and the plain attributes of pickled networks.
+"""Records of a pickled checkpoint → named tensors as bytes, and the plain attributes of pickled
+networks.
 
-Knows how torch and numpy describe a tensor, and where checkpoints keep their state dict. Refuses to know files, and
-imports neither torch nor any network's code.
+Knows how torch and numpy describe a tensor, and where checkpoints keep their state dict. Refuses to
+know files, and imports neither torch nor any network's code.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
     "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
 }  # fmt: skip
-"""safetensors' dtype → numpy's of the same width; numpy has no bfloat16, so its bits travel as integers."""
+"""safetensors' dtype → numpy's of the same width; numpy has no bfloat16, so its bits travel as
+integers.
+"""
 STORAGES = {
     "torch.DoubleStorage": "F64", "torch.FloatStorage": "F32", "torch.HalfStorage": "F16",
     "torch.BFloat16Storage": "BF16", "torch.LongStorage": "I64", "torch.IntStorage": "I32",
@@ -34,7 +37,9 @@ ROOTS = ("ema", "model", "state_dict")
 MAX_TENSORS = 100_000
 MAX_NESTING = 200
 MAX_KEPT_NUMBERS = 4096
-"""A tensor that is no parameter or buffer is kept as an attribute if it is this small: strides, anchors."""
+"""A tensor that is no parameter or buffer is kept as an attribute if it is this small: strides,
+anchors.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,16 @@ class Checkpoint:
     tensors: Mapping[str, Stored]
     """Published parameter name → tensor."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """JSON: `root`, where in the file the tensors were; `modules`, each pickled module's class and attributes."""
+    """JSON: `root`, where in the file the tensors were; `modules`, each pickled module's class and
+    attributes.
+    """
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A block of numbers that tensors look at. Filled after the pickle is read, where a file keeps them behind it."""
+    """A block of numbers that tensors look at. Filled after the pickle is read, where a file keeps
+    them behind it.
+    """
 
     dtype: str
     count: int
@@ -91,7 +100,9 @@ def _root(top: Any) -> tuple[str, Any]:
     for name in ROOTS if entries else ():
         inner = entries.get(name) if entries else None
         if isinstance(inner, tuple) and inner and _is_module(inner[0]):
-            inner = inner[0]  # some releases of YOLOv5 kept the averaged network beside a count of its updates
+            inner = inner[
+                0
+            ]  # some releases of YOLOv5 kept the averaged network beside a count of its updates
         if _is_module(inner) or mapping_of(inner):
             return name, inner
     return "", top
@@ -105,7 +116,11 @@ def _limited(pairs: Iterator[tuple[str, Stored]]) -> Iterator[tuple[str, Stored]
     seen: set[str] = set()
     for name, tensor in pairs:
         if name in seen or len(seen) >= MAX_TENSORS:
-            raise Refused(f"it holds {name!r} twice" if name in seen else f"it holds more than {MAX_TENSORS} tensors")
+            raise Refused(
+                f"it holds {name!r} twice"
+                if name in seen
+                else f"it holds more than {MAX_TENSORS} tensors"
+            )
         seen.add(name)
         yield name, tensor
 
@@ -114,8 +129,13 @@ def mapping_of(thing: Any) -> dict[Any, Any] | None:
     """A dict, or a record of an ordered one, as a dict; None for anything else."""
     if isinstance(thing, dict):
         return thing
-    if isinstance(thing, Record) and thing.maker.text in ("collections.OrderedDict", "collections.defaultdict"):
-        listed = thing.arguments[0] if thing.arguments and isinstance(thing.arguments[0], list) else []
+    if isinstance(thing, Record) and thing.maker.text in (
+        "collections.OrderedDict",
+        "collections.defaultdict",
+    ):
+        listed = (
+            thing.arguments[0] if thing.arguments and isinstance(thing.arguments[0], list) else []
+        )
         return dict([*(tuple(pair) for pair in listed), *thing.items])  # Python 2 lists the pairs
     return None
 
@@ -129,19 +149,28 @@ def _named_tensors(entries: Mapping[Any, Any]) -> Iterator[tuple[str, Stored]]:
 
 
 def _is_module(thing: Any) -> bool:
-    state = thing.state if isinstance(thing, Record) and thing.maker.text not in _NOT_MODULES else None
+    state = (
+        thing.state if isinstance(thing, Record) and thing.maker.text not in _NOT_MODULES else None
+    )
     return isinstance(state, dict) and {"_parameters", "_buffers", "_modules"} <= state.keys()
 
 
 _NOT_MODULES = frozenset({"numpy.dtype", "numpy.core.multiarray._reconstruct"})
 
 
-def _walk(module: Record, prefix: str, modules: dict[str, Any], depth: int) -> Iterator[tuple[str, Stored]]:
-    """A module's state dict, in torch's order; notes each module's class and attributes in `modules`."""
+def _walk(
+    module: Record, prefix: str, modules: dict[str, Any], depth: int
+) -> Iterator[tuple[str, Stored]]:
+    """A module's state dict, in torch's order; notes each module's class and attributes in
+    `modules`.
+    """
     if depth > MAX_NESTING or len(modules) > MAX_TENSORS:
         raise Refused("its modules are nested or repeated without end")
     state = module.state
-    modules[prefix.removesuffix(".")] = {"class": module_class(module), "attributes": _attributes(state)}
+    modules[prefix.removesuffix(".")] = {
+        "class": module_class(module),
+        "attributes": _attributes(state),
+    }
     transient = state.get("_non_persistent_buffers_set") or ()
     for group in ("_parameters", "_buffers"):
         for name, value in (mapping_of(state[group]) or {}).items():
@@ -171,7 +200,9 @@ def _members(group: Any) -> Any:
 
 
 def _attributes(state: Mapping[Any, Any]) -> dict[str, Any]:
-    plain = {str(name): _plain(value) for name, value in state.items() if not str(name).startswith("_")}
+    plain = {
+        str(name): _plain(value) for name, value in state.items() if not str(name).startswith("_")
+    }
     return {name: value[0] for name, value in plain.items() if value is not None}
 
 
@@ -205,7 +236,9 @@ def _small_tensor(value: Any) -> tuple[Any] | None:
 
 
 def tensor_of(value: Any) -> Stored | None:
-    """The tensor that a record describes, torch's or numpy's; None if it describes something else. Raises Refused."""
+    """The tensor that a record describes, torch's or numpy's; None if it describes something else.
+    Raises Refused.
+    """
     if not isinstance(value, Record):
         return None
     maker, arguments = value.maker.text, value.arguments
@@ -226,7 +259,9 @@ def tensor_of(value: Any) -> Stored | None:
 
 def _exactly(values: Any, count: int) -> tuple[Any, ...]:
     if not isinstance(values, tuple) or len(values) != count:
-        raise Refused(f"a tensor is described by {values if values is None else len(values)} things, not {count}")
+        raise Refused(
+            f"a tensor is described by {values if values is None else len(values)} things, not {count}"
+        )
     return values
 
 
@@ -234,17 +269,28 @@ def _torch_tensor(arguments: tuple[Any, ...]) -> Stored:
     storage, offset, shape, strides = _exactly(arguments[:4], 4)
     shape = _shape(shape.arguments[0] if isinstance(shape, Record) and shape.arguments else shape)
     strides = _shape(strides)
-    if not isinstance(storage, Storage) or type(offset) is not int or len(strides) != len(shape) or offset < 0:
+    if (
+        not isinstance(storage, Storage)
+        or type(offset) is not int
+        or len(strides) != len(shape)
+        or offset < 0
+    ):
         raise Refused("a tensor does not say what it looks at")
-    reach = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
+    reach = (
+        offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
+    )
     count = math.prod(shape)
     if count and (reach > storage.count or count > storage.count):
-        raise Refused(f"a tensor of shape {shape} looks at {max(reach, count)} numbers of {storage.count}")
+        raise Refused(
+            f"a tensor of shape {shape} looks at {max(reach, count)} numbers of {storage.count}"
+        )
     if not count:
         return Stored(storage.dtype, shape, b"")
     numbers = storage.numbers()[offset:]
     steps = tuple(stride * numbers.itemsize for stride in strides)
-    return Stored(storage.dtype, shape, np.lib.stride_tricks.as_strided(numbers, shape, steps).tobytes())
+    return Stored(
+        storage.dtype, shape, np.lib.stride_tricks.as_strided(numbers, shape, steps).tobytes()
+    )
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -1,6 +1,8 @@
-"""Whether a child process hangs. Its work is counted in its own CPU seconds, so that a busy machine blames nobody.
+"""Whether a child process hangs. Its work is counted in its own CPU seconds, so that a busy machine
+blames nobody.
 
-The clock decides on silence alone: no sign of life, and no CPU time used. Refuses to know what the child does.
+The clock decides on silence alone: no sign of life, and no CPU time used. Refuses to know what the
+child does.
 """
 
 from __future__ import annotations
@@ -11,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 IDLE_SHARE = 0.01
-"""A child that used less than this share of the time of a CPU used none: timers wake a process that waits for ever."""
+"""A child that used less than this share of the time of a CPU used none: timers wake a process that
+waits for ever.
+"""
 LONGEST_GAP_SECONDS = 1.0
-"""Between two looks no more than this counts as silence: we may have been stopped together with the child."""
+"""Between two looks no more than this counts as silence: we may have been stopped together with the
+child.
+"""
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _STANDING_STILL = "TtD"
 """Stopped, traced, or waiting for a disk: states that no decoder brings about."""
@@ -38,7 +44,9 @@ class Hung(Exception):
     def __init__(self, detail: str, *, from_outside: bool = False) -> None:
         super().__init__(detail)
         self.from_outside = from_outside
-        """Whether somebody else brought it to stand still: it was stopped, or a disk does not answer."""
+        """Whether somebody else brought it to stand still: it was stopped, or a disk does not
+        answer.
+        """
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,12 @@ def usage(pid: int) -> Usage | None:
     """Of a process; None where the system does not say, or it is gone."""
     try:
         # The command's name stands in brackets and may itself hold brackets and blanks.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
         return Usage(fields[0], (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND)
     except (OSError, ValueError, IndexError):
         return None

@@ -1,7 +1,8 @@
-"""One child seen from outside while we wait for it: its memory, and the last lines it wrote to stderr.
+"""One child seen from outside while we wait for it: its memory, and the last lines it wrote to
+stderr.
 
-Stderr is a pipe that is read as it fills, and only its end is kept: a flood costs neither disk nor memory, and blocks
-nobody. Refuses to know messages and verdicts.
+Stderr is a pipe that is read as it fills, and only its end is kept: a flood costs neither disk nor
+memory, and blocks nobody. Refuses to know messages and verdicts.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ class Vitals:
     """Watches one child. `stderr_fd` is ours to read; it stays open until its owner closes it."""
 
     def __init__(
-        self, pid: int, stderr_fd: int, max_memory_bytes: int, on_look: Callable[[], None] = lambda: None
+        self,
+        pid: int,
+        stderr_fd: int,
+        max_memory_bytes: int,
+        on_look: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_look` is called whenever we look at its memory, and may raise."""
         os.set_blocking(stderr_fd, False)
@@ -39,7 +44,9 @@ class Vitals:
         self._on_look = on_look
 
     def wait(self, fd: int, timeout_seconds: float | None) -> bool:
-        """Whether `fd` has something to read before the time is over. Raises TooMuchMemory, and what `on_look` does."""
+        """Whether `fd` has something to read before the time is over. Raises TooMuchMemory, and
+        what `on_look` does.
+        """
         deadline = float("inf") if timeout_seconds is None else time.monotonic() + timeout_seconds
         poll = select.poll()  # unlike select(), it takes descriptors above 1023
         poll.register(fd, select.POLLIN)
@@ -62,7 +69,9 @@ class Vitals:
         return self._words.decode(errors="replace").strip()
 
     def private_bytes(self) -> int | None:
-        """Memory it shares with nobody; None where the system does not say, or the child is gone."""
+        """Memory it shares with nobody; None where the system does not say, or the child is
+        gone.
+        """
         try:
             _, resident, shared, *_ = map(int, self._statm.read_text().split())
         except (OSError, ValueError):

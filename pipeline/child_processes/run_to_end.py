@@ -16,9 +16,11 @@ LOOK_SECONDS = 0.2
 
 
 def run_to_end(command: Sequence[str], folder: Path, allowed: Allowed) -> tuple[int, bytes]:
-    """Exit status and output of a program that is run in `folder`; what it says on stderr is dropped.
+    """Exit status and output of a program that is run in `folder`; what it says on stderr is
+    dropped.
 
-    One that somebody else killed or stopped is run once more. Raises Hung; OSError if it cannot be started.
+    One that somebody else killed or stopped is run once more. Raises Hung; OSError if it cannot be
+    started.
     """
     try:
         status, output = _run(command, folder, allowed)
@@ -31,7 +33,9 @@ def run_to_end(command: Sequence[str], folder: Path, allowed: Allowed) -> tuple[
 
 def _run(command: Sequence[str], folder: Path, allowed: Allowed) -> tuple[int, bytes]:
     silent = subprocess.DEVNULL
-    with subprocess.Popen(list(command), stdin=silent, stdout=subprocess.PIPE, stderr=silent, cwd=folder) as running:
+    with subprocess.Popen(
+        list(command), stdin=silent, stdout=subprocess.PIPE, stderr=silent, cwd=folder
+    ) as running:
         watch = HangWatch(running.pid)
         watch.begin(allowed)
         try:

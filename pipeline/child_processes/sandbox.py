@@ -1,6 +1,8 @@
-"""What a decode child gives up before it opens its first file: network, new files, core dumps, much memory, long life.
+"""What a decode child gives up before it opens its first file: network, new files, core dumps, much
+memory, long life.
 
-Each layer is taken where the kernel offers it; what is active is said, never assumed. Refuses to know decoders.
+Each layer is taken where the kernel offers it; what is active is said, never assumed. Refuses to
+know decoders.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from dataclasses import dataclass
 OPEN_FILES = 64
 """A video, its pipes, its shared memory, and what libraries keep open."""
 DATA_FACTOR = 2
-"""The kernel counts memory asked for, not used: it stops a child at this many times what the parent allows."""
+"""The kernel counts memory asked for, not used: it stops a child at this many times what the parent
+allows.
+"""
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
@@ -46,7 +50,8 @@ class Layers:
 def enter(max_memory_bytes: int, parent_pid: int | None) -> Layers:
     """Give up for good what no decoder needs; call before any thread starts.
 
-    `parent_pid` asks to die with the thread that started us: for parents that started us from their main thread.
+    `parent_pid` asks to die with the thread that started us: for parents that started us from their
+    main thread.
     """
     return Layers(
         no_network=_leave_network(),
@@ -72,7 +77,9 @@ def _leave_network() -> bool:
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None)
-    return any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET))
+    return any(
+        libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET)
+    )
 
 
 def _prctl(option: int, value: int) -> bool:

@@ -1,4 +1,6 @@
-"""Types of command-line arguments that several commands share. Refuses to know what a command does with them."""
+"""Types of command-line arguments that several commands share. Refuses to know what a command does
+with them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from storage.base.paths import folder_faults
 
 
 def local_folder(text: str) -> Path:
-    """A folder that a command may write to, whether it exists or not. Addresses such as s3://bucket are refused."""
+    """A folder that a command may write to, whether it exists or not. Addresses such as s3://bucket
+    are refused.
+    """
     faults = folder_faults(text)
     if faults:
         raise argparse.ArgumentTypeError(faults[0])

@@ -1,8 +1,10 @@
-"""`python -m pipeline bench VIDEO...`: what this machine decodes and computes, and the settings that follow from it.
+"""`python -m pipeline bench VIDEO...`: what this machine decodes and computes, and the settings
+that follow from it.
 
-Measures each backend on the given files, one decoder and several side by side, then each extractor's network in the
-precisions that are offered for what it keeps by default. Ends in lines for `workflows.cfg`. Knows options, tables and
-advice; how a thing is measured lies in `decoding.py` and `forward.py`.
+Measures each backend on the given files, one decoder and several side by side, then each
+extractor's network in the precisions that are offered for what it keeps by default. Ends in lines
+for `workflows.cfg`. Knows options, tables and advice; how a thing is measured lies in `decoding.py`
+and `forward.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,12 @@ from pathlib import Path
 
 from models.extractors.registry import EXTRACTORS
 from pipeline.decoding.video_reader import BACKENDS
-from pipeline.diagnostics.bench_decoding import BackendFailed, measure, measure_ffmpeg, warm_up_video
+from pipeline.diagnostics.bench_decoding import (
+    BackendFailed,
+    measure,
+    measure_ffmpeg,
+    warm_up_video,
+)
 from pipeline.diagnostics.bench_throughput import CLEARLY
 from storage.base.errors import SettingsError
 
@@ -42,10 +49,18 @@ class Found:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Everything the command takes."""
     parser.add_argument(
-        "videos", type=Path, nargs="+", metavar="VIDEO", help="like those to be built, a minute or more"
+        "videos",
+        type=Path,
+        nargs="+",
+        metavar="VIDEO",
+        help="like those to be built, a minute or more",
     )
-    parser.add_argument("--extractors", default=",".join(sorted(EXTRACTORS)), help="which, by comma; all by default")
-    parser.add_argument("--backends", default=",".join(BACKENDS), help="which decoders, by comma; all by default")
+    parser.add_argument(
+        "--extractors", default=",".join(sorted(EXTRACTORS)), help="which, by comma; all by default"
+    )
+    parser.add_argument(
+        "--backends", default=",".join(BACKENDS), help="which decoders, by comma; all by default"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 and so on")
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many")
     parser.set_defaults(run=run)
@@ -54,7 +69,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure and print."""
     backends, extractors = options.backends.split(","), options.extractors.split(",")
-    faults = [f"no backend is called {name!r}; there are {', '.join(BACKENDS)}" for name in {*backends} - {*BACKENDS}]
+    faults = [
+        f"no backend is called {name!r}; there are {', '.join(BACKENDS)}"
+        for name in {*backends} - {*BACKENDS}
+    ]
     faults += [f"no extractor is called {name!r}; there are {', '.join(EXTRACTORS)}"
                for name in {*extractors} - {*EXTRACTORS}]  # fmt: skip
     faults += [f"{path} is no file" for path in options.videos if not path.is_file()]
@@ -63,7 +81,9 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError(tuple(sorted(faults)))
     found: dict[str, Found] = {}
     counts = _counts()
-    _say(f"{'decoder':<12}{'frames/core-second':>20}{'of ffmpeg':>11}{'peak MB':>9}   frames/s of several at once")
+    _say(
+        f"{'decoder':<12}{'frames/core-second':>20}{'of ffmpeg':>11}{'peak MB':>9}   frames/s of several at once"
+    )
     for backend in backends:
         try:
             found[backend] = one = _decoder(backend, options.videos, counts, options.rounds)
@@ -71,10 +91,14 @@ def run(options: argparse.Namespace) -> int:
             _say(f"{backend:<12}of no use here: {error}")
         else:
             abreast = ", ".join(f"{count}: {rate:.0f}" for count, rate in one.side_by_side.items())
-            _say(f"{backend:<12}{one.per_core_second:>20.0f}{one.of_ffmpeg:>11.2f}{one.megabytes:>9.0f}   {abreast}")
+            _say(
+                f"{backend:<12}{one.per_core_second:>20.0f}{one.of_ffmpeg:>11.2f}{one.megabytes:>9.0f}   {abreast}"
+            )
     if not found:
         return 1
-    from pipeline.diagnostics.bench_networks import measure_networks  # torch takes seconds to import
+    from pipeline.diagnostics.bench_networks import (
+        measure_networks,
+    )  # torch takes seconds to import
 
     fps = next(iter(found.values())).frames_per_second
     networks = measure_networks(extractors, options.device, fps, options.rounds, _say)
@@ -85,8 +109,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _counts() -> tuple[int, ...]:
     """1, 2, 4, ... and as many decoders as cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return tuple(sorted({*(2**power for power in range(cores.bit_length()) if 2**power <= cores), cores}))
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return tuple(
+        sorted({*(2**power for power in range(cores.bit_length()) if 2**power <= cores), cores})
+    )
 
 
 def _decoder(backend: str, videos: Sequence[Path], counts: Sequence[int], rounds: int) -> Found:
@@ -102,7 +130,9 @@ def _decoder(backend: str, videos: Sequence[Path], counts: Sequence[int], rounds
                 rates.setdefault(count, []).append(one.per_second)
     return Found(
         per_core_second=statistics.median(one.per_core_second for one in alone),
-        of_ffmpeg=statistics.median(floor / one.core_seconds for one, floor in zip(alone, floors, strict=True)),
+        of_ffmpeg=statistics.median(
+            floor / one.core_seconds for one, floor in zip(alone, floors, strict=True)
+        ),
         megabytes=max(one.peak_megabytes for one in alone),
         side_by_side={count: statistics.median(values) for count, values in rates.items()},
         frames_per_second=sum(one.frames for one in alone) / sum(one.film_seconds for one in alone),
@@ -110,7 +140,9 @@ def _decoder(backend: str, videos: Sequence[Path], counts: Sequence[int], rounds
 
 
 def advice(
-    found: Mapping[str, Found], film_per_second: Mapping[str, float], settings: Mapping[str, Sequence[str]]
+    found: Mapping[str, Found],
+    film_per_second: Mapping[str, float],
+    settings: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
     """What the numbers say: who waits for whom, and lines for `workflows.cfg`."""
     # By the clock, with as many at once as were tried: that is how a run decodes.

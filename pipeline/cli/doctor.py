@@ -26,6 +26,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    parser.add_argument("--data-root", type=local_folder, default=Path("data"), help="where everything will be kept")
-    parser.add_argument("--source", default=YOUTUBE, help="where videos come from, as in [download] source")
+    parser.add_argument(
+        "--data-root", type=local_folder, default=Path("data"), help="where everything will be kept"
+    )
+    parser.add_argument(
+        "--source", default=YOUTUBE, help="where videos come from, as in [download] source"
+    )
     parser.set_defaults(run=_doctor)

@@ -1,9 +1,11 @@
-"""`python -m pipeline rebase ROOT/CATALOG`: features of format version 1 brought over to seconds as players count them.
+"""`python -m pipeline rebase ROOT/CATALOG`: features of format version 1 brought over to seconds as
+players count them.
 
-Version 1 counted on each stream's own clock. A video whose container's clock began at 0 keeps its rows, byte for byte;
-every other is marked, and the next build makes it again. Where the file is at hand it is asked; where it is not, the
-first picture decides: if it lies at exactly 0, no player starts later, and sound that begins before it, as coders'
-priming does, is some hundredths of a second. Refuses to decode.
+Version 1 counted on each stream's own clock. A video whose container's clock began at 0 keeps its
+rows, byte for byte; every other is marked, and the next build makes it again. Where the file is at
+hand it is asked; where it is not, the first picture decides: if it lies at exactly 0, no player
+starts later, and sound that begins before it, as coders' priming does, is some hundredths of a
+second. Refuses to decode.
 """
 
 from __future__ import annotations
@@ -38,11 +40,12 @@ LOOK_SECONDS = 60.0
 
 
 def rebase_catalog(folder: Path, media: Sequence[Path]) -> Iterator[str]:
-    """Bring every variant of the catalog kept in `folder` over; a sentence for each shard that was changed.
+    """Bring every variant of the catalog kept in `folder` over; a sentence for each shard that was
+    changed.
 
-    `media` are folders with its videos, beside those the catalog keeps. Raises IntegrityError for a part that is not
-    what its record says, LeaseHeld for a shard that is being built; what was brought over by then stays so, and another
-    run goes on from there.
+    `media` are folders with its videos, beside those the catalog keeps. Raises IntegrityError for a
+    part that is not what its record says, LeaseHeld for a shard that is being built; what was
+    brought over by then stays so, and another run goes on from there.
     """
     layout = Layout(folder.absolute().parent, folder.absolute().name)
     read_catalog(folder)
@@ -53,12 +56,18 @@ def rebase_catalog(folder: Path, media: Sequence[Path]) -> Iterator[str]:
                 known = read_sidecar(variant, shard)
                 if known is None or known.time_origin != STREAM_CLOCK:
                     continue
-                done = {video_id: entry for video_id, entry in known.entries.items() if entry.is_done}
+                done = {
+                    video_id: entry for video_id, entry in known.entries.items() if entry.is_done
+                }
                 found = {
                     video_id: _clock_of(layout, variant, video_id, shard, entry, media)
                     for video_id, entry in done.items()
                 }
-                begun = {video_id: f"its clock began {began}" for video_id, (_, began) in found.items() if began}
+                begun = {
+                    video_id: f"its clock began {began}"
+                    for video_id, (_, began) in found.items()
+                    if began
+                }
                 kept = {video_id: by for video_id, (by, began) in found.items() if not began}
                 clocks: dict[str, JSON] = {
                     video_id: {"was": STREAM_CLOCK, "known_by": by} for video_id, by in kept.items()
@@ -74,7 +83,12 @@ def rebase_catalog(folder: Path, media: Sequence[Path]) -> Iterator[str]:
 
 
 def _clock_of(
-    layout: Layout, variant: VariantLayout, video_id: str, shard: int, entry: Entry, media: Sequence[Path]
+    layout: Layout,
+    variant: VariantLayout,
+    video_id: str,
+    shard: int,
+    entry: Entry,
+    media: Sequence[Path],
 ) -> tuple[str, str]:
     """By what it is known, and when the clock began in words; empty if that was at 0."""
     file = _file_of(layout, video_id, shard, entry, media)
@@ -85,10 +99,15 @@ def _clock_of(
     first = decoded.get("first_pts_seconds") if isinstance(decoded, dict) else None
     if first is None:
         first = PartReader(variant.folder / entry.part).track(video_id).spans[0, 0]
-    return "first picture", "" if first == 0 else f"at or before {first:.6f} s, and its file is not at hand"
+    return (
+        "first picture",
+        "" if first == 0 else f"at or before {first:.6f} s, and its file is not at hand",
+    )
 
 
-def _file_of(layout: Layout, video_id: str, shard: int, entry: Entry, media: Sequence[Path]) -> Path | None:
+def _file_of(
+    layout: Layout, video_id: str, shard: int, entry: Entry, media: Sequence[Path]
+) -> Path | None:
     """The file that the rows were made from, by name and size."""
     record = read_record(layout.media_record(video_id, shard))
     suffix = record.suffix if record and record.suffix else ".mp4"
@@ -96,12 +115,15 @@ def _file_of(layout: Layout, video_id: str, shard: int, entry: Entry, media: Seq
     size_bytes = source.get("size_bytes") if isinstance(source, dict) else None
     places = [layout.media_file(video_id, shard, suffix)]
     places += files_in((layout.sources, *media), video_id)
-    return next((path for path in places if path.is_file() and path.stat().st_size == size_bytes), None)
+    return next(
+        (path for path in places if path.is_file() and path.stat().st_size == size_bytes), None
+    )
 
 
 @cache
 def start_of(path: Path) -> Fraction:
-    """When the container starts on its streams' clocks; 0 where FFmpeg cannot tell, as rows have it.
+    """When the container starts on its streams' clocks; 0 where FFmpeg cannot tell, as rows have
+    it.
 
     Raises SystemicFault if the file, whose rows are there, cannot be opened now.
     """
@@ -113,7 +135,9 @@ def start_of(path: Path) -> Fraction:
     if fault := ended_by_order(status):
         raise fault
     if status:
-        raise SystemicFault(f"cannot look when {path} starts: it does not open, although rows were made from it")
+        raise SystemicFault(
+            f"cannot look when {path} starts: it does not open, although rows were made from it"
+        )
     told = json.loads(output)
     return Fraction(0) if told is None else Fraction(*told)
 
@@ -121,7 +145,9 @@ def start_of(path: Path) -> Fraction:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("folder", type=Path, help="ROOT/<catalog>")
-    parser.add_argument("--media", type=Path, action="append", default=[], help="another folder with the videos")
+    parser.add_argument(
+        "--media", type=Path, action="append", default=[], help="another folder with the videos"
+    )
     parser.set_defaults(run=_run)
 
 

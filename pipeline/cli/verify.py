@@ -22,7 +22,11 @@ def _verify(options: argparse.Namespace) -> int:
     if options.against is not None:
         comparisons = list(verify.against(reader, options.against, options.array, options.video))
         if not comparisons:
-            raise SettingsError((f"nothing in {options.against} is named after a video of {reader.name}; see --video",))
+            raise SettingsError(
+                (
+                    f"nothing in {options.against} is named after a video of {reader.name}; see --video",
+                )
+            )
         _print_comparisons(comparisons)
         return UNFIT if any(comparison.differing for comparison in comparisons) else FIT
     choice = verify.Choice(
@@ -60,12 +64,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="ROOT/<catalog>/features/<variant>-<fingerprint>")
     parser.add_argument("--sample", type=int, default=20, help="how many rows to make anew")
     parser.add_argument("--seed", type=int, default=0, help="which rows")
-    parser.add_argument("--weights", default="", help="the weights they were made with, if --weights-root has not them")
-    parser.add_argument("--weights-root", type=local_folder, help="by default the folder weights of FOLDER's own ROOT")
+    parser.add_argument(
+        "--weights",
+        default="",
+        help="the weights they were made with, if --weights-root has not them",
+    )
+    parser.add_argument(
+        "--weights-root",
+        type=local_folder,
+        help="by default the folder weights of FOLDER's own ROOT",
+    )
     parser.add_argument("--file", type=_name_and_path, action="append", default=[], metavar="SETTING=PATH",
                         help="the file of a setting that names one, such as mean; likewise")  # fmt: skip
-    parser.add_argument("--media", type=Path, action="append", default=[], help="another folder with the videos")
+    parser.add_argument(
+        "--media", type=Path, action="append", default=[], help="another folder with the videos"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 and so on")
     parser.add_argument("--against", type=Path, help="compare with this .npy or HDF5 file instead")
     parser.add_argument("--array", default="", help="with --against: which of our arrays")
-    parser.add_argument("--video", default="", help="with --against: whose rows the file holds, if it does not say")
+    parser.add_argument(
+        "--video", default="", help="with --against: whose rows the file holds, if it does not say"
+    )

@@ -43,7 +43,9 @@ def _import_weights(options: argparse.Namespace) -> int:
 def _forget_weights(options: argparse.Namespace) -> int:
     _known(options.name)
     file = WeightsFolder(options.weights_root).forget(options.name)
-    print(f"{options.name} is pinned no more; {file} is not used until it or another file is imported or fetched")
+    print(
+        f"{options.name} is pinned no more; {file} is not used until it or another file is imported or fetched"
+    )
     return FIT
 
 
@@ -57,9 +59,14 @@ def _accept(row: Weights, *, accepted: bool) -> None:
     print(f"{row.name}: {row.licence}\ncite: {row.citation}", flush=True)
     if not row.asks_first or accepted:
         return
-    if sys.stdin.isatty() and input("Do you accept this licence? [yes/no] ").strip().lower() == "yes":
+    if (
+        sys.stdin.isatty()
+        and input("Do you accept this licence? [yes/no] ").strip().lower() == "yes"
+    ):
         return
-    raise SettingsError((f"{row.name} is not taken before its licence is accepted: add --accept-licence",))
+    raise SettingsError(
+        (f"{row.name} is not taken before its licence is accepted: add --accept-licence",)
+    )
 
 
 class _Progress:
@@ -86,17 +93,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for command, (run, told) in parsers.items():
         command_parser = commands.add_parser(command, help=told)
         root = "[data] root, and /weights"
-        command_parser.add_argument("--weights-root", type=local_folder, default=Path("data/weights"), help=root)
+        command_parser.add_argument(
+            "--weights-root", type=local_folder, default=Path("data/weights"), help=root
+        )
         command_parser.set_defaults(run=run)
         if command == "forget":
             command_parser.add_argument("name", help="as `weights list` has it")
         if command in ("list", "forget"):
             continue
-        command_parser.add_argument("--accept-licence", action="store_true", help="instead of answering yes")
+        command_parser.add_argument(
+            "--accept-licence", action="store_true", help="instead of answering yes"
+        )
         if command == "fetch":
             command_parser.add_argument("name", help="as `weights list` has it")
             command_parser.add_argument(
-                "--origin", help="a mirror's address of the same file; it is checked like the original"
+                "--origin",
+                help="a mirror's address of the same file; it is checked like the original",
             )
         else:
             command_parser.add_argument("file", type=Path)

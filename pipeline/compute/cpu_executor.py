@@ -1,7 +1,8 @@
 """Rows computed side by side: as many lanes as torch has threads, and each row on one lane alone.
 
-One row on one thread gives the same bits however many lanes there are, and costs no more: the threads of one row wait
-for each other, lanes do not. A GPU's rows are computed by `pipeline.compute.gpu_batcher`. Refuses to know what is computed.
+One row on one thread gives the same bits however many lanes there are, and costs no more: the
+threads of one row wait for each other, lanes do not. A GPU's rows are computed by
+`pipeline.compute.gpu_batcher`. Refuses to know what is computed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ Rows = Mapping[str, Sequence[NDArray[Any]]]
 """Array → a row for each window."""
 
 BACKLOG = 2
-"""Pieces of work for each lane, the one in hand included. Whoever brings more waits, which bounds memory."""
+"""Pieces of work for each lane, the one in hand included. Whoever brings more waits, which bounds
+memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Work:
     extractor: Extractor
     clips: Sequence[Clip]
     at_most: int = 1
-    """So many windows of this extractor may share a batch on a GPU; a CPU computes what it is given, as it is given."""
+    """So many windows of this extractor may share a batch on a GPU; a CPU computes what it is
+    given, as it is given.
+    """
     book: Callable[[str, float], None] = lambda _what, _seconds: None
     """Told what the work took: `compute` or `copy`, seconds."""
 
@@ -47,7 +52,9 @@ Compute = Callable[[Work], Future[Rows]]
 
 
 class Lanes:
-    """A pool of threads, each of which computes on one core; for a GPU a single one, beside the decoding."""
+    """A pool of threads, each of which computes on one core; for a GPU a single one, beside the
+    decoding.
+    """
 
     def __init__(self, device: str, *, has_networks: bool = True) -> None:
         threads = row_threads(has_networks=has_networks)
@@ -66,7 +73,9 @@ class Lanes:
         if has_networks:
             import torch
 
-            torch.set_num_threads(threads)  # a number set in one thread is also that of all threads yet to come
+            torch.set_num_threads(
+                threads
+            )  # a number set in one thread is also that of all threads yet to come
 
     def submit(self, work: Callable[..., T], *given: Any) -> Future[T]:
         """`work(*given)` on the next free lane; waits while the backlog is full."""
@@ -83,7 +92,10 @@ class Lanes:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 

@@ -1,10 +1,12 @@
-"""Windows of all videos in hand, computed in batches on one GPU: while one batch computes, the next is copied.
+"""Windows of all videos in hand, computed in batches on one GPU: while one batch computes, the next
+is copied.
 
-A batch holds windows of one extractor, of whichever videos brought them. A lane that is free takes what is there, so no
-window waits for a batch to be full; a GPU that is slower than the decoding finds full batches. Whoever brings windows
-waits while enough of that extractor's wait already, which bounds memory. A batch that the GPU's memory does not hold is
-halved, and so are all later ones of that extractor in this process: it says nothing of a video. Refuses to know videos
-and what is computed.
+A batch holds windows of one extractor, of whichever videos brought them. A lane that is free takes
+what is there, so no window waits for a batch to be full; a GPU that is slower than the decoding
+finds full batches. Whoever brings windows waits while enough of that extractor's wait already,
+which bounds memory. A batch that the GPU's memory does not hold is halved, and so are all later
+ones of that extractor in this process: it says nothing of a video. Refuses to know videos and what
+is computed.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from pipeline.compute.cpu_executor import Clip, Rows, Work
 from storage.base.errors import SystemicFault
 
 LANES = 3
-"""Batches in hand at a time: one computes, while others are put together and copied, or looked through for boxes."""
+"""Batches in hand at a time: one computes, while others are put together and copied, or looked
+through for boxes.
+"""
 BACKLOG = 2
 """Full batches of an extractor that may wait, beside those in hand."""
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED")
@@ -50,8 +54,9 @@ class _Queue:
         return self.waiting < BACKLOG * self.size
 
     def take(self) -> list[tuple[Work, Future[Rows]]]:
-        """A batch off the front, without what nobody wants any more. A power of two windows, so that a GPU meets few
-        shapes, where they are brought one by one."""
+        """A batch off the front, without what nobody wants any more. A power of two windows, so
+        that a GPU meets few shapes, where they are brought one by one.
+        """
         room = 1 << (min(self.waiting, self.size).bit_length() - 1)
         taken: list[tuple[Work, Future[Rows]]] = []
         while self.asked and (not taken or len(self.asked[0][0].clips) <= room):
@@ -64,7 +69,9 @@ class _Queue:
 
 
 class Batches:
-    """Threads that feed one device. `device` may be a CPU, for tests of what is no matter of a GPU."""
+    """Threads that feed one device. `device` may be a CPU, for tests of what is no matter of a
+    GPU.
+    """
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -75,7 +82,8 @@ class Batches:
         self._turns = [threading.Lock() for _ in range(LANES)]
         """One a lane, held while it computes; who holds all of them has the device for itself."""
         self._lanes = [
-            threading.Thread(target=self._run, args=(turn, _own_stream(device)), name="gpu") for turn in self._turns
+            threading.Thread(target=self._run, args=(turn, _own_stream(device)), name="gpu")
+            for turn in self._turns
         ]
         for lane in self._lanes:
             lane.start()
@@ -83,15 +91,17 @@ class Batches:
     def compute(self, work: Work) -> Future[Rows]:
         """The rows of `work`, some time; waits while enough windows of that extractor wait.
 
-        The future raises what the extractor raised, for all windows of its batch, and SystemicFault where the device
-        has no memory for a single window.
+        The future raises what the extractor raised, for all windows of its batch, and SystemicFault
+        where the device has no memory for a single window.
         """
         future: Future[Rows] = Future()
         with self._changed:
             queue = self._queue_of(work)
             self._changed.wait_for(lambda: queue.has_room or self._over)
             if self._over:
-                raise RuntimeError(f"these lanes have ended: {self._broken or 'nothing is wanted of them'}")
+                raise RuntimeError(
+                    f"these lanes have ended: {self._broken or 'nothing is wanted of them'}"
+                )
             queue.asked.append((work, future))
             queue.waiting += len(work.clips)
             self._changed.notify_all()
@@ -100,7 +110,9 @@ class Batches:
     def _queue_of(self, work: Work) -> _Queue:
         key = id(work.extractor)
         if key not in self._queues:
-            self._queues[key] = _Queue(work.extractor, min(work.at_most, remembered(work.extractor, work.at_most)))
+            self._queues[key] = _Queue(
+                work.extractor, min(work.at_most, remembered(work.extractor, work.at_most))
+            )
         return self._queues[key]
 
     def _run(self, turn: threading.Lock, stream: AbstractContextManager[object]) -> None:
@@ -136,7 +148,9 @@ class Batches:
     def _take(self) -> tuple[_Queue, list[tuple[Work, Future[Rows]]]] | None:
         """Of the extractor with most to do; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._over or any(queue.asked for queue in self._queues.values()))
+            self._changed.wait_for(
+                lambda: self._over or any(queue.asked for queue in self._queues.values())
+            )
             if self._over:
                 return None
             fullest = max(self._queues.values(), key=lambda queue: queue.waiting / queue.size)
@@ -144,7 +158,9 @@ class Batches:
             self._changed.notify_all()
             return fullest, taken
 
-    def _answer(self, queue: _Queue, taken: Sequence[tuple[Work, Future[Rows]]], turn: threading.Lock) -> None:
+    def _answer(
+        self, queue: _Queue, taken: Sequence[tuple[Work, Future[Rows]]], turn: threading.Lock
+    ) -> None:
         clips = [clip for work, _ in taken for clip in work.clips]
         began = time.perf_counter()
         try:
@@ -160,8 +176,11 @@ class Batches:
             share = len(work.clips) / len(clips)
             work.book("copy", copying * share)
             work.book("compute", (spent - copying) * share)
-            # Copies: a row that is a view would keep the rows of the whole batch in memory, other videos' among them.
-            future.set_result({name: [np.array(row) for row in of[first:last]] for name, of in rows.items()})
+            # Copies: a row that is a view would keep the rows of the whole batch in memory, other
+            # videos' among them.
+            future.set_result(
+                {name: [np.array(row) for row in of[first:last]] for name, of in rows.items()}
+            )
             first = last
 
     def _rows(self, queue: _Queue, clips: Sequence[Clip], turn: threading.Lock) -> Rows:
@@ -186,7 +205,9 @@ class Batches:
         return rows
 
     def _tried(self, extractor: Extractor, clips: Sequence[Clip]) -> Rows | None:
-        """None where memory ran out. The error is gone when this returns, and with it all that it held on to."""
+        """None where memory ran out. The error is gone when this returns, and with it all that it
+        held on to.
+        """
         try:
             return extractor.extract(clips)
         except RuntimeError as error:
@@ -207,7 +228,10 @@ class Batches:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         with self._changed:
             self._ended = True
@@ -239,7 +263,9 @@ def copying_seconds(device: str) -> float:
 
 
 _SIZES: dict[int, tuple[weakref.ref[Extractor], int]] = {}
-"""Of this process's extractors, by identity: how many windows the device holds, where it once did not hold more."""
+"""Of this process's extractors, by identity: how many windows the device holds, where it once did
+not hold more.
+"""
 
 
 def remembered(extractor: Extractor, otherwise: int) -> int:
@@ -249,7 +275,11 @@ def remembered(extractor: Extractor, otherwise: int) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device's memory ran out, in torch's words or in those of CUDA's libraries."""
+    """Whether an error says that a device's memory ran out, in torch's words or in those of CUDA's
+    libraries.
+    """
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error) for words in OUT_OF_MEMORY
+    )

@@ -1,4 +1,5 @@
-"""What kind of processor computes: rows of unlike kinds differ in their last digits, so it is recorded and compared.
+"""What kind of processor computes: rows of unlike kinds differ in their last digits, so it is
+recorded and compared.
 
 Knows how Linux tells of processors. Refuses to know what follows from a difference.
 """
@@ -19,7 +20,8 @@ INSTRUCTION_SETS = (
 
 
 def processor_kind(device: str) -> str:
-    """Of a torch device: the GPU's name; of `cpu` the processor's model, and which instruction sets that matter it has.
+    """Of a torch device: the GPU's name; of `cpu` the processor's model, and which instruction sets
+    that matter it has.
 
     The same on every machine of a kind: no name of a host, no number of cores, no clock.
     """
@@ -37,7 +39,9 @@ def processor_kind(device: str) -> str:
 @functools.cache
 def _kind(cpuinfo: str, machine: str) -> str:
     told = _first_processor(cpuinfo)
-    model = told.get("model name") or " ".join(filter(None, (told.get("CPU implementer"), told.get("CPU part"))))
+    model = told.get("model name") or " ".join(
+        filter(None, (told.get("CPU implementer"), told.get("CPU part")))
+    )
     numbers = [f"{name} {told[name]}" for name in ("cpu family", "model") if name in told]
     flags = set((told.get("flags") or told.get("Features") or "").split())
     sets = [name for name in INSTRUCTION_SETS if name in flags]

@@ -1,4 +1,5 @@
-"""Every dataset there is, as a table: its description, the files it is published as, and the function that reads them.
+"""Every dataset there is, as a table: its description, the files it is published as, and the
+function that reads them.
 
 Refuses to know where this machine keeps anything.
 """
@@ -9,7 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.datasets.parsing.parsed_dataset import ReadSurvey
-from pipeline.datasets.readers import activitynet, category_videos, cosum, dhf1k, summe, tvsum, youtube_highlights
+from pipeline.datasets.readers import (
+    activitynet,
+    category_videos,
+    cosum,
+    dhf1k,
+    summe,
+    tvsum,
+    youtube_highlights,
+)
 from pipeline.datasets.readers.phd2 import survey_phd2
 from storage.base.errors import LookupFailed
 
@@ -41,7 +50,9 @@ class CatalogSpec:
     """Role → what plays it."""
     read: ReadSurvey
     title: str = ""
-    """The word in the name of its task, `Build<title>Features`; empty: it has no task of its own."""
+    """The word in the name of its task, `Build<title>Features`; empty: it has no task of its
+    own.
+    """
     on_youtube: bool = True
     """Whether YouTube has the videos. Where it has not, a folder or a mirror is needed."""
 
@@ -152,5 +163,7 @@ CATALOGS: dict[str, CatalogSpec] = {
 def catalog_spec(name: str) -> CatalogSpec:
     """The row of that name; raises `LookupFailed` listing the names there are."""
     if name not in CATALOGS:
-        raise LookupFailed(f"no dataset is called {name!r}; known are {', '.join(sorted(CATALOGS))}")
+        raise LookupFailed(
+            f"no dataset is called {name!r}; known are {', '.join(sorted(CATALOGS))}"
+        )
     return CATALOGS[name]

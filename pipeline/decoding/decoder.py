@@ -1,7 +1,9 @@
-"""The seam between decoding and everything after it: events of one video, whoever decodes it and wherever.
+"""The seam between decoding and everything after it: events of one video, whoever decodes it and
+wherever.
 
-`ChildDecoder` is for files from the web: a fresh interpreter decodes, so that a hang or a crash costs one video.
-`InlineDecoder` decodes here, for files we trust. Refuses to know extractors, shards and verdicts' fate.
+`ChildDecoder` is for files from the web: a fresh interpreter decodes, so that a hang or a crash
+costs one video. `InlineDecoder` decodes here, for files we trust. Refuses to know extractors,
+shards and verdicts' fate.
 """
 
 from __future__ import annotations
@@ -11,7 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.decoding.backends.frame import DecodedFrame
-from pipeline.decoding.events import DecodeEnd, Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent
+from pipeline.decoding.events import (
+    DecodeEnd,
+    Event,
+    FrameEvent,
+    PlacementEvent,
+    PlanesEvent,
+    WindowEvent,
+)
 from pipeline.decoding.frame_timing import picture_times
 from pipeline.decoding.video_reader import Decoding, backend_named
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
@@ -38,10 +47,14 @@ class InlineDecoder:
         self._beat = beat
         self._on_probe = on_probe
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
+    def decode(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    ) -> Iterator[Event]:
         """All events of one video. Only frames that some window holds are converted, each once."""
         planner = JointPlanner(samplings)
-        planar = frozenset(place for place, sampling in enumerate(samplings) if isinstance(sampling, InPlanes))
+        planar = frozenset(
+            place for place, sampling in enumerate(samplings) if isinstance(sampling, InPlanes)
+        )
         held: deque[DecodedFrame] = deque()
         decoding = self._decoding(video_id, path)
         self._on_probe(decoding.probe)
@@ -61,7 +74,9 @@ class InlineDecoder:
         return Decoding(video_id, path, backend=self.name, limits=self._limits, beat=self._beat)
 
     def _pictures(self, video_id: str, path: Path, probed: Probe) -> Pictures:
-        """From the packets; where these do not say it, from one more decoding, which converts no picture."""
+        """From the packets; where these do not say it, from one more decoding, which converts no
+        picture.
+        """
         if (known := picture_times(path, probed, self._beat, self._limits.max_frames)) is not None:
             return known
         counting = self._decoding(video_id, path)
@@ -86,6 +101,8 @@ def _frame_events(due: FrameDue, frame: DecodedFrame, planar: frozenset[int]) ->
     in_rgb = due.wanted_by
     if planes is not None:
         in_rgb = tuple(place for place in due.wanted_by if place not in planar)
-        yield PlanesEvent(due.index, planes, tuple(place for place in due.wanted_by if place in planar))
+        yield PlanesEvent(
+            due.index, planes, tuple(place for place in due.wanted_by if place in planar)
+        )
     if in_rgb:
         yield FrameEvent(due.index, frame.to_rgb(), in_rgb)

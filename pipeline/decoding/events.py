@@ -21,16 +21,20 @@ class FrameEvent:
 
     index: int
     rgb: Frame
-    """uint8 `(H, W, 3)`, upright. Valid only until the next event is asked for: copy or shrink it now."""
+    """uint8 `(H, W, 3)`, upright. Valid only until the next event is asked for: copy or shrink it
+    now.
+    """
     wanted_by: tuple[int, ...]
     """Positions of the samplings that have a window with this frame."""
 
 
 @dataclass(frozen=True)
 class PlanesEvent:
-    """A frame for samplings that were asked for `InPlanes`, where its planes say exactly what RGB is.
+    """A frame for samplings that were asked for `InPlanes`, where its planes say exactly what RGB
+    is.
 
-    Once a frame, in rising order; a frame that others want as RGB comes as a `FrameEvent` too, for those.
+    Once a frame, in rising order; a frame that others want as RGB comes as a `FrameEvent` too, for
+    those.
     """
 
     index: int
@@ -57,12 +61,16 @@ class DecodeEnd:
     cpu_seconds: float | None = field(default=None, compare=False)
     """Of the process that decoded; None where that is our own."""
     lacking: tuple[int, ...] = ()
-    """For each sampling, rows at instants for which the video is too short, as in `pipeline.sampling.planners.Planner`."""
+    """For each sampling, rows at instants for which the video is too short, as in
+    `pipeline.sampling.planners.Planner`.
+    """
 
 
 @dataclass(frozen=True)
 class PlacementEvent:
-    """Where the segments of one sampling lie in the video: before its first frame, once for each such sampling."""
+    """Where the segments of one sampling lie in the video: before its first frame, once for each
+    such sampling.
+    """
 
     sampling: int
     """Position in the list of samplings."""
@@ -80,8 +88,12 @@ class Decoder(Protocol):
         """The backend's name, a key of `pipeline.decoding.video_reader.BACKENDS`."""
         ...
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
-        """All events of one video. Raises VideoError if it cannot be used, SystemicFault if the machine cannot."""
+    def decode(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    ) -> Iterator[Event]:
+        """All events of one video. Raises VideoError if it cannot be used, SystemicFault if the
+        machine cannot.
+        """
         ...
 
     def close(self) -> None:

@@ -1,11 +1,13 @@
-"""Frame times in, one by one: which frames have a usable time, and which stretches of a damaged video have no picture.
+"""Frame times in, one by one: which frames have a usable time, and which stretches of a damaged
+video have no picture.
 
-`Coverage` is arithmetic on numbers; `picture_times` reads when pictures are shown, without decoding them. A gap is told
-to half a frame once something was found broken, and to half a second before: some demuxers skip damage without a word.
-How long a picture lasts, containers tell in different ways: an mp4 until the next one, be it two minutes; a webm as its
-frame rate has it. So a gap in a whole stream is measured by the times of pictures alone, and the same film has the same
-gaps in every container. A picture that truly stood still for longer looks the same: a gap is a fact to record, never a
-reason to refuse. Refuses to know decoders.
+`Coverage` is arithmetic on numbers; `picture_times` reads when pictures are shown, without decoding
+them. A gap is told to half a frame once something was found broken, and to half a second before:
+some demuxers skip damage without a word. How long a picture lasts, containers tell in different
+ways: an mp4 until the next one, be it two minutes; a webm as its frame rate has it. So a gap in a
+whole stream is measured by the times of pictures alone, and the same film has the same gaps in
+every container. A picture that truly stood still for longer looks the same: a gap is a fact to
+record, never a reason to refuse. Refuses to know decoders.
 """
 
 from __future__ import annotations
@@ -27,16 +29,23 @@ from pipeline.sampling.segment_alignment import Pictures
 MAX_GAPS = 64
 """Gaps listed for one video; further ones are counted."""
 LATE_FRAMES = 0.5
-"""In a damaged stream, a frame later than the one before it ends, by more of that one's durations, leaves a gap."""
+"""In a damaged stream, a frame later than the one before it ends, by more of that one's durations,
+leaves a gap.
+"""
 SLACK_SECONDS = 0.5
-"""In any stream, so long a stretch without a picture is a gap. A header's start and end may lie as far from the
-pictures: they may speak of the sound, and are rounded."""
+"""In any stream, so long a stretch without a picture is a gap. A header's start and end may lie as
+far from the pictures: they may speak of the sound, and are rounded.
+"""
 SHORTEST_SECONDS = 1e-3
 """A lone picture of which nothing says how long it is shown."""
 STEPS_KEPT = 9
-"""Of so many steps before a picture the middle one is usual; of an even number, the shorter of the middle two."""
+"""Of so many steps before a picture the middle one is usual; of an even number, the shorter of the
+middle two.
+"""
 COARSE_TICKS = 2.0
-"""Where a frame lasts fewer ticks of the clock than this, rounding may give several frames one time stamp."""
+"""Where a frame lasts fewer ticks of the clock than this, rounding may give several frames one time
+stamp.
+"""
 MAX_SHARING = 16
 """Most frames that are believed to share a time stamp for that reason."""
 
@@ -60,12 +69,18 @@ class Coverage:
         self._gaps: list[Span] = []
         self._steps: deque[float] = deque(maxlen=STEPS_KEPT)
         self._first_step: tuple[DecodedFrame, float] | None = None
-        """The first frame, and when the second one is shown: what is usual is not known before the next step."""
+        """The first frame, and when the second one is shown: what is usual is not known before the
+        next step.
+        """
 
     def admit(self, frame: DecodedFrame, damaged: bool) -> bool:
-        """Whether the frame has a time after all before it. `damaged`: whether anything was found broken so far."""
+        """Whether the frame has a time after all before it. `damaged`: whether anything was found
+        broken so far.
+        """
         last = self.last
-        if not math.isfinite(frame.pts_seconds) or (last is not None and frame.pts_seconds <= last.pts_seconds):
+        if not math.isfinite(frame.pts_seconds) or (
+            last is not None and frame.pts_seconds <= last.pts_seconds
+        ):
             self.frames_dropped += 1
             return False
         if last is None:
@@ -82,17 +97,23 @@ class Coverage:
             self._first_step = (last, until_seconds)
         elif self._first_step is not None:
             (first, shown_until), self._first_step = self._first_step, None
-            self._note_gap(first, shown_until, min(step, shown_until - first.pts_seconds), SLACK_SECONDS)
+            self._note_gap(
+                first, shown_until, min(step, shown_until - first.pts_seconds), SLACK_SECONDS
+            )
         self.step_seconds = step
         usual = sorted(self._steps)[(len(self._steps) - 1) // 2] if self._steps else step
         if damaged and last.duration_seconds is not None:
             # Where pictures are missing, steps say less than what the stream says of this one.
             usual = min(usual, last.duration_seconds)
-        if self._note_gap(last, until_seconds, usual, LATE_FRAMES * usual if damaged else SLACK_SECONDS):
+        if self._note_gap(
+            last, until_seconds, usual, LATE_FRAMES * usual if damaged else SLACK_SECONDS
+        ):
             self.step_seconds = usual
         self._steps.append(step)
 
-    def _note_gap(self, last: DecodedFrame, until_seconds: float, lasts: float, slack: float) -> bool:
+    def _note_gap(
+        self, last: DecodedFrame, until_seconds: float, lasts: float, slack: float
+    ) -> bool:
         from_seconds = last.pts_seconds + lasts
         if until_seconds - from_seconds <= slack:
             return False
@@ -109,8 +130,8 @@ class Coverage:
     def gaps(self, probe: Probe, end_seconds: float, *, lossy: bool) -> tuple[Span, ...]:
         """Gaps between frames, and before and behind all of them where the header promises more.
 
-        With `lossy`, frames are known to be missing, and the header is believed to half a frame; without, to
-        `SLACK_SECONDS`: a cut file of a kind that counts no frames shows nowhere else.
+        With `lossy`, frames are known to be missing, and the header is believed to half a frame;
+        without, to `SLACK_SECONDS`: a cut file of a kind that counts no frames shows nowhere else.
         """
         first = end_seconds if self.first_seconds is None else self.first_seconds
         slack = LATE_FRAMES * (self.step_seconds or SLACK_SECONDS) if lossy else SLACK_SECONDS
@@ -121,11 +142,14 @@ class Coverage:
         return (*before, *self._gaps, *behind)
 
 
-def picture_times(path: Path, probed: Probe, beat: Callable[[], None], max_frames: int) -> Pictures | None:
+def picture_times(
+    path: Path, probed: Probe, beat: Callable[[], None], max_frames: int
+) -> Pictures | None:
     """When every picture of a file is shown, from its packets; None where they do not say.
 
-    That is so in AVI, which keeps decoding times alone; where a packet has no time, two have the same, or there are
-    more than `max_frames`. Past damage nothing is read: what is behind it, the header's count still promises.
+    That is so in AVI, which keeps decoding times alone; where a packet has no time, two have the
+    same, or there are more than `max_frames`. Past damage nothing is read: what is behind it, the
+    header's count still promises.
     """
     if probed.container == "avi":
         return None
@@ -133,7 +157,9 @@ def picture_times(path: Path, probed: Probe, beat: Callable[[], None], max_frame
     discarded = 0
     try:
         with open_container(path, probed.container) as container:
-            for packet in film_packets(container, film_of(container, probed.stream_index), Tally(beat=beat)):
+            for packet in film_packets(
+                container, film_of(container, probed.stream_index), Tally(beat=beat)
+            ):
                 discarded += packet.is_discard
                 if len(ticks) > max_frames or (packet.pts is None and not packet.is_discard):
                     return None
@@ -153,7 +179,8 @@ def picture_times(path: Path, probed: Probe, beat: Callable[[], None], max_frame
 
 
 def shared_tick(probed: Probe) -> float | None:
-    """The clock's tick in seconds where it is too coarse for the frame rate: frames may share a time stamp.
+    """The clock's tick in seconds where it is too coarse for the frame rate: frames may share a
+    time stamp.
 
     None everywhere else: there, a time that repeats is none to believe.
     """
@@ -162,18 +189,27 @@ def shared_tick(probed: Probe) -> float | None:
 
 
 def spread_times(times: Sequence[float], tick: float | None) -> Iterator[float]:
-    """Times that never fall, with those that are equal spread over the one tick in which all these frames are shown."""
+    """Times that never fall, with those that are equal spread over the one tick in which all these
+    frames are shown.
+    """
     start = 0
     while start < len(times):
         end = start + 1
-        while tick is not None and end < len(times) and times[end] == times[start] and end - start < MAX_SHARING:
+        while (
+            tick is not None
+            and end < len(times)
+            and times[end] == times[start]
+            and end - start < MAX_SHARING
+        ):
             end += 1
         yield from _spread(times[start], end - start, tick)
         start = end
 
 
 def spread_frames(frames: Iterable[DecodedFrame], tick: float | None) -> Iterator[DecodedFrame]:
-    """The same of frames: those that share a time stamp are held until the next one, at most `MAX_SHARING`."""
+    """The same of frames: those that share a time stamp are held until the next one, at most
+    `MAX_SHARING`.
+    """
     if tick is None:
         yield from frames
         return
@@ -199,4 +235,6 @@ def _spread(first: float, count: int, tick: float | None) -> list[float]:
 
 
 def _one_frame(probed: Probe) -> float:
-    return 1 / probed.header_frames_per_second if probed.header_frames_per_second else SHORTEST_SECONDS
+    return (
+        1 / probed.header_frames_per_second if probed.header_frames_per_second else SHORTEST_SECONDS
+    )

@@ -1,7 +1,9 @@
-"""A file → its frames in presentation order, with their own times; pixels are converted only where asked for.
+"""A file → its frames in presentation order, with their own times; pixels are converted only where
+asked for.
 
-What FFmpeg delivers of a damaged file is delivered, and what is missing is counted. Refuses to know samplings, windows
-and processes. To add a decoder: write a file in `backends/` and add its function to `BACKENDS`; all must be bit-equal.
+What FFmpeg delivers of a damaged file is delivered, and what is missing is counted. Refuses to know
+samplings, windows and processes. To add a decoder: write a file in `backends/` and add its function
+to `BACKENDS`; all must be bit-equal.
 """
 
 from __future__ import annotations
@@ -26,19 +28,25 @@ from storage.base.errors import VideoError
 from storage.base.video_status import failed
 
 MAX_DROPPED_SHARE = 0.05
-"""Frames whose times repeat or go back are dropped and counted; with more of them than this, no time is believed."""
+"""Frames whose times repeat or go back are dropped and counted; with more of them than this, no
+time is believed.
+"""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of one pass over a file: what came, what was lost, and which time has pictures."""
+    """What became of one pass over a file: what came, what was lost, and which time has
+    pictures.
+    """
 
     frames_decoded: int
     """Frames handed out."""
     frames_declared: int | None
     """By the header, without those an edit list hides; None where it does not say."""
     frames_lost: int
-    """Frames that the header, or else the packets of a damaged stream, promised and nobody could decode."""
+    """Frames that the header, or else the packets of a damaged stream, promised and nobody could
+    decode.
+    """
     frames_dropped: int
     """Frames that decoded, but without a time after the frame before them."""
     packets: int
@@ -48,19 +56,29 @@ class Summary:
     damaged_packets: int
     """Packets that the container itself marks as damaged."""
     damaged_pictures: int
-    """Pictures that the decoder itself calls damaged: they came, and something in them was made up."""
+    """Pictures that the decoder itself calls damaged: they came, and something in them was made
+    up.
+    """
     clock_jumps: int
-    """Places where the stream's clock jumped and was made to go on, as ffmpeg does: joined recordings, flipped bits."""
+    """Places where the stream's clock jumped and was made to go on, as ffmpeg does: joined
+    recordings, flipped bits.
+    """
     file_damage: str
-    """What the file lacks by its own sizes and lengths, and what its demuxer complains of, in words; else empty."""
+    """What the file lacks by its own sizes and lengths, and what its demuxer complains of, in
+    words; else empty.
+    """
     first_pts_seconds: float
     """When the first frame is shown, in seconds since the container's start, as all times here."""
     end_seconds: float
     """When the last frame ends."""
     covered_seconds: float
-    """From the first frame's start to the last one's end, without the gaps between; alike in every container."""
+    """From the first frame's start to the last one's end, without the gaps between; alike in every
+    container.
+    """
     gaps_seconds: tuple[tuple[float, float], ...]
-    """Stretches `[start, end)` that a damaged stream has no picture for, in order, at most `coverage.MAX_GAPS`."""
+    """Stretches `[start, end)` that a damaged stream has no picture for, in order, at most
+    `coverage.MAX_GAPS`.
+    """
     gaps_unlisted: int
     """Gaps beyond those listed; `covered_seconds` knows them."""
     salvaged_by: str
@@ -86,14 +104,20 @@ def backend_named(name: str) -> Backend:
 class Decoding:
     """One pass over one file: iterate it once for the frames, then ask for the `summary`.
 
-    Raises VideoError with the verdicts of `probe`, too_long, too_many_pixels, and bad_timestamps from `summary`. The
-    last frame ends after its own duration; where the stream gives none, after as long as the frame before it was
-    shown; a lone frame without a duration lasts one frame at the header's rate, and without that rate has bad
-    timestamps.
+    Raises VideoError with the verdicts of `probe`, too_long, too_many_pixels, and bad_timestamps
+    from `summary`. The last frame ends after its own duration; where the stream gives none, after
+    as long as the frame before it was shown; a lone frame without a duration lasts one frame at the
+    header's rate, and without that rate has bad timestamps.
     """
 
     def __init__(
-        self, video_id: str, path: Path, *, backend: str, limits: DecodeLimits, beat: Callable[[], None]
+        self,
+        video_id: str,
+        path: Path,
+        *,
+        backend: str,
+        limits: DecodeLimits,
+        beat: Callable[[], None],
     ) -> None:
         self.probe = probe(video_id, path, limits)
         self._video_id = video_id
@@ -115,17 +139,25 @@ class Decoding:
 
     @property
     def _broken(self) -> bool:
-        return self._tally.damaged or self._tally.timeless_frames + self._coverage.frames_dropped > 0
+        return (
+            self._tally.damaged or self._tally.timeless_frames + self._coverage.frames_dropped > 0
+        )
 
     def _check(self, frame: DecodedFrame) -> None:
         check_pixels(self._video_id, frame.width, frame.height, self._limits)
         first = self._coverage.first_seconds
-        check_seconds(self._video_id, 0.0 if first is None else frame.pts_seconds - first, self._limits)
+        check_seconds(
+            self._video_id, 0.0 if first is None else frame.pts_seconds - first, self._limits
+        )
         if frame.index >= self._limits.max_frames:
-            raise VideoError(self._video_id, failed("too_long", f"more than {self._limits.max_frames} frames"))
+            raise VideoError(
+                self._video_id, failed("too_long", f"more than {self._limits.max_frames} frames")
+            )
 
     def summary(self) -> Summary:
-        """Counts and times of the pass, once all frames came. Raises VideoError if none did, or times are bad."""
+        """Counts and times of the pass, once all frames came. Raises VideoError if none did, or
+        times are bad.
+        """
         coverage, tally = self._coverage, self._tally
         dropped = coverage.frames_dropped + tally.timeless_frames
         self._check_times(coverage.frames, dropped)
@@ -154,15 +186,23 @@ class Decoding:
 
     def _check_times(self, kept: int, dropped: int) -> None:
         if kept + dropped == 0:
-            raise VideoError(self._video_id, failed("unreadable", f"none of {self._tally.packets} packets decodes"))
-        if dropped > MAX_DROPPED_SHARE * (kept + dropped):
-            problem = f"{dropped} of {kept + dropped} frames have no time after the frame before them"
             raise VideoError(
-                self._video_id, failed("bad_timestamps", f"{problem}, allowed {MAX_DROPPED_SHARE:.0%} of all")
+                self._video_id,
+                failed("unreadable", f"none of {self._tally.packets} packets decodes"),
+            )
+        if dropped > MAX_DROPPED_SHARE * (kept + dropped):
+            problem = (
+                f"{dropped} of {kept + dropped} frames have no time after the frame before them"
+            )
+            raise VideoError(
+                self._video_id,
+                failed("bad_timestamps", f"{problem}, allowed {MAX_DROPPED_SHARE:.0%} of all"),
             )
 
     def _file_damage(self) -> str:
-        """What downloads are judged by, told of every file: those of a folder are not refused for it."""
+        """What downloads are judged by, told of every file: those of a folder are not refused for
+        it.
+        """
         size_bytes, index_end = self._path.stat().st_size, self.probe.index_end
         index = f"its index knows pictures up to byte {index_end:,}, the file has {size_bytes:,}"
         cut = missing(self._path)
@@ -179,7 +219,8 @@ class Decoding:
         return file_lacks(self.probe.header_file_seconds, self._tally)
 
     def _promised(self) -> Probe:
-        """The header's word on the film's length; where it has none, and the file is cut, its word on the file's.
+        """The header's word on the film's length; where it has none, and the file is cut, its word
+        on the file's.
 
         A clock that jumps measures nothing.
         """
@@ -205,5 +246,7 @@ class Decoding:
         own = None if last is None else last.duration_seconds
         lasts = own or self._coverage.step_seconds or (1 / rate if rate else None)
         if last is None or lasts is None:
-            raise VideoError(self._video_id, failed("bad_timestamps", "its only frame has no duration"))
+            raise VideoError(
+                self._video_id, failed("bad_timestamps", "its only frame has no duration")
+            )
         return last.pts_seconds + lasts

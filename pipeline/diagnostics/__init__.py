@@ -1,1 +1,3 @@
-"""Questions asked before and after a run: doctor, verify, forecast, benchmarks and the self-test."""
+"""Questions asked before and after a run: doctor, verify, forecast, benchmarks and the
+self-test.
+"""

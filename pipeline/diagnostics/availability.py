@@ -1,7 +1,9 @@
-"""How much of a dataset still exists: per split, how many videos ended done, and why the others did not.
+"""How much of a dataset still exists: per split, how many videos ended done, and why the others did
+not.
 
-Pure counting. Videos of the web vanish, so a result means little without the day and the very ids it rests on; their
-sha256 lets two people find out whether they speak of the same videos. The day is given, never asked for here.
+Pure counting. Videos of the web vanish, so a result means little without the day and the very ids
+it rests on; their sha256 lets two people find out whether they speak of the same videos. The day is
+given, never asked for here.
 """
 
 from __future__ import annotations
@@ -42,28 +44,44 @@ class Survival:
 
 
 def survival(catalog: Catalog, verdicts: Mapping[str, Verdict]) -> tuple[Survival, ...]:
-    """One row for the whole catalog, then one per split of users, then one per group, as `vlist_sel/test`; by name.
+    """One row for the whole catalog, then one per split of users, then one per group, as
+    `vlist_sel/test`; by name.
 
     Raises ValueError unless every id has a verdict.
     """
     everything = set(texts(catalog.videos, "video_id"))
     if without := sorted(everything - verdicts.keys()):
         raise ValueError(f"{len(without)} ids have no verdict, the first is {without[0]!r}")
-    split_of = dict(zip(texts(catalog.users, "user_id"), texts(catalog.users, "split"), strict=True))
+    split_of = dict(
+        zip(texts(catalog.users, "user_id"), texts(catalog.users, "split"), strict=True)
+    )
     splits: dict[str, set[str]] = {}
-    for user_id, video_id in zip(texts(catalog.links, "user_id"), texts(catalog.links, "video_id"), strict=True):
+    for user_id, video_id in zip(
+        texts(catalog.links, "user_id"), texts(catalog.links, "video_id"), strict=True
+    ):
         splits.setdefault(split_of[user_id], set()).add(video_id)
-    groups = [(f"{grouping}/{name}", {*ids}) for grouping, of in catalog.groupings.items() for name, ids in of.items()]
-    done = frozenset(video_id for video_id, verdict in verdicts.items() if verdict.state is State.DONE)
+    groups = [
+        (f"{grouping}/{name}", {*ids})
+        for grouping, of in catalog.groupings.items()
+        for name, ids in of.items()
+    ]
+    done = frozenset(
+        video_id for video_id, verdict in verdicts.items() if verdict.state is State.DONE
+    )
     return tuple(
-        _row(name, ids, done, verdicts) for name, ids in [(WHOLE, everything), *sorted(splits.items()), *groups]
+        _row(name, ids, done, verdicts)
+        for name, ids in [(WHOLE, everything), *sorted(splits.items()), *groups]
     )
 
 
-def _row(split: str, ids: set[str], done: frozenset[str], verdicts: Mapping[str, Verdict]) -> Survival:
+def _row(
+    split: str, ids: set[str], done: frozenset[str], verdicts: Mapping[str, Verdict]
+) -> Survival:
     reasons = Counter(f"{verdicts[i].state}:{verdicts[i].reason}" for i in ids - done)
     missing = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
-    return Survival(split, len(ids), len(ids & done), missing, ids_sha256(ids), ids_sha256(ids & done))
+    return Survival(
+        split, len(ids), len(ids & done), missing, ids_sha256(ids), ids_sha256(ids & done)
+    )
 
 
 def report(rows: Iterable[Survival], day: date) -> dict[str, JSON]:

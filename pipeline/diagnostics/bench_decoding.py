@@ -1,7 +1,8 @@
-"""How fast a decode backend is: frames per core-second of one decoder, and of several that decode side by side.
+"""How fast a decode backend is: frames per core-second of one decoder, and of several that decode
+side by side.
 
-Every measurement is a fresh interpreter that decodes one file and counts from when its libraries are loaded. Refuses to
-know which backend is worth choosing.
+Every measurement is a fresh interpreter that decodes one file and counts from when its libraries
+are loaded. Refuses to know which backend is worth choosing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
 
 class BackendFailed(Exception):
-    """A decoder that cannot be measured: its libraries are not here, or it cannot decode the file."""
+    """A decoder that cannot be measured: its libraries are not here, or it cannot decode the
+    file.
+    """
 
 
 @dataclass(frozen=True)
@@ -53,38 +56,59 @@ class Decoded:
 
 def warm_up_video(path: Path) -> None:
     """A second of drawn video, on which a library loads itself."""
-    subprocess.run([FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc2=duration=1", "-y", path], check=True)
+    subprocess.run(
+        [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc2=duration=1", "-y", path], check=True
+    )
 
 
 def measure(backend: str, path: Path, every: int, warm: Path, decoders: int = 1) -> Decoded:
-    """`decoders` fresh interpreters, each of which decodes `path` and makes every so many-th frame RGB.
+    """`decoders` fresh interpreters, each of which decodes `path` and makes every so many-th frame
+    RGB.
 
-    Raises BackendFailed, with the last line that it said, if one fails: the backend is of no use for this file here.
+    Raises BackendFailed, with the last line that it said, if one fails: the backend is of no use
+    for this file here.
     """
-    command = [sys.executable, "-m", "pipeline.diagnostics.bench_decoding", backend, str(every), str(warm), str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.diagnostics.bench_decoding",
+        backend,
+        str(every),
+        str(warm),
+        str(path),
+    ]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
                for _ in range(decoders)]  # fmt: skip
     said = [process.communicate() for process in running]
     for process, (_, complaint) in zip(running, said, strict=True):
         if process.returncode:
-            raise BackendFailed((complaint.strip().splitlines() or [f"exit code {process.returncode}"])[-1])
+            raise BackendFailed(
+                (complaint.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+            )
     told = [json.loads(lines.splitlines()[-1]) for lines, _ in said]
     return Decoded(
         frames=sum(one["frames"] for one in told),
         film_seconds=sum(one["film_seconds"] for one in told),
         core_seconds=sum(one["core_seconds"] for one in told),
-        # The clock is the machine's, and all start within it: what each waited for the others' start counts.
+        # The clock is the machine's, and all start within it: what each waited for the others'
+        # start counts.
         wall_seconds=max(one["ended"] for one in told) - min(one["began"] for one in told),
         peak_megabytes=max(one["peak_megabytes"] for one in told),
     )
 
 
 def measure_ffmpeg(path: Path) -> float:
-    """Core-seconds of `ffmpeg -threads 1 -i FILE -f null -`: decoding, and a tenth of a second to start."""
+    """Core-seconds of `ffmpeg -threads 1 -i FILE -f null -`: decoding, and a tenth of a second to
+    start.
+    """
     before = os.times()
-    subprocess.run([FFMPEG, "-v", "quiet", "-threads", "1", "-i", path, "-an", "-f", "null", "-"], check=True)
+    subprocess.run(
+        [FFMPEG, "-v", "quiet", "-threads", "1", "-i", path, "-an", "-f", "null", "-"], check=True
+    )
     after = os.times()
-    return after.children_user - before.children_user + after.children_system - before.children_system
+    return (
+        after.children_user - before.children_user + after.children_system - before.children_system
+    )
 
 
 def decode_all(backend: str, path: Path, every: int) -> Summary:

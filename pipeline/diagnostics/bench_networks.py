@@ -1,4 +1,5 @@
-"""Each extractor's network in the precisions offered for what it keeps by default: a table, and which to take.
+"""Each extractor's network in the precisions offered for what it keeps by default: a table, and
+which to take.
 
 Refuses to know decoders; how a network is measured lies in `forward.py`.
 """
@@ -13,12 +14,25 @@ import torch
 
 from models.extractors.base.contract import ExtractorSpec, Frame
 from models.extractors.base.precision import Numerics, allowed, is_gpu, refusals
-from models.extractors.base.sampling import ConsecutiveFrames, FramesAtRate, FramesAtRateWithHistory, Sampling
+from models.extractors.base.sampling import (
+    ConsecutiveFrames,
+    FramesAtRate,
+    FramesAtRateWithHistory,
+    Sampling,
+)
 from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import Lanes
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
-from pipeline.diagnostics.bench_throughput import CLEARLY, FORMATS, Way, flop_of, one_round, way, window_of
+from pipeline.diagnostics.bench_throughput import (
+    CLEARLY,
+    FORMATS,
+    Way,
+    flop_of,
+    one_round,
+    way,
+    window_of,
+)
 
 BATCHES_ON_A_GPU = (1, 8, 32)
 """Windows in a batch; on a CPU rows are computed one by one, for their bits."""
@@ -36,9 +50,15 @@ class Networks:
 
 
 def measure_networks(
-    names: Sequence[str], device: str, frames_per_second: float, rounds: int, say: Callable[[str], None]
+    names: Sequence[str],
+    device: str,
+    frames_per_second: float,
+    rounds: int,
+    say: Callable[[str], None],
 ) -> Networks:
-    """Measure and say it as a table, line by line. `frames_per_second` is that of the videos to come."""
+    """Measure and say it as a table, line by line. `frames_per_second` is that of the videos to
+    come.
+    """
     device = resolve_device(device)
     found = Networks(device)
     specs = [spec for spec in map(EXTRACTORS.__getitem__, names) if spec.needs_weights]
@@ -46,14 +66,18 @@ def measure_networks(
         return found
     with Lanes(device) as lanes:
         say(f"\n{processor_kind(device)}, {lanes.count} lanes")
-        say(f"{'network':<16}{'precision':<11}{'batch':>5}{'windows/s':>12}{'of peak':>9}{'times real time':>17}")
+        say(
+            f"{'network':<16}{'precision':<11}{'batch':>5}{'windows/s':>12}{'of peak':>9}{'times real time':>17}"
+        )
         for spec in specs:
             for line in _lines(spec, lanes, frames_per_second, rounds, found):
                 say(line)
     return found
 
 
-def _lines(spec: ExtractorSpec, lanes: Lanes, frames_per_second: float, rounds: int, found: Networks) -> Iterator[str]:
+def _lines(
+    spec: ExtractorSpec, lanes: Lanes, frames_per_second: float, rounds: int, found: Networks
+) -> Iterator[str]:
     ways = list(_ways(spec, found.device))
     window = window_of(spec, ways[0].settings)
     flop = flop_of(ways[0], window)
@@ -78,7 +102,9 @@ def _lines(spec: ExtractorSpec, lanes: Lanes, frames_per_second: float, rounds: 
 def offered(spec: ExtractorSpec) -> tuple[str, ...]:
     """The precisions that may be chosen while it keeps what it keeps by default."""
     kept = spec.arrays(spec.settings_type())
-    return tuple(one for one in FORMATS if not list(refusals(spec.name, kept, Numerics(precision=one))))
+    return tuple(
+        one for one in FORMATS if not list(refusals(spec.name, kept, Numerics(precision=one)))
+    )
 
 
 def _ways(spec: ExtractorSpec, device: str) -> Iterator[Way]:
@@ -99,7 +125,10 @@ def _warmed_up(one: Way, window: Sequence[Frame], flop: int, lanes: Lanes, devic
 
 
 def _precision_line(spec: ExtractorSpec, best: Mapping[str, float]) -> str:
-    drifts = [allowed(spec.name, array, Numerics(precision="bf16")) for array in spec.arrays(spec.settings_type())]
+    drifts = [
+        allowed(spec.name, array, Numerics(precision="bf16"))
+        for array in spec.arrays(spec.settings_type())
+    ]
     most = max(drift.norm for drift in drifts if drift is not None)
     return (
         f"# precision = bf16   is {best['bf16'] / best['fp32']:.1f} times as fast; rows move by up to {most:.1%}, "

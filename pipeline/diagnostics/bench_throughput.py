@@ -1,7 +1,9 @@
-"""How fast an extractor's network is: windows a second on the lanes of a build, and the share of the machine's peak.
+"""How fast an extractor's network is: windows a second on the lanes of a build, and the share of
+the machine's peak.
 
-A window is measured right after a matrix product on the same lanes, so that a share of the peak compares neighbouring
-seconds. Weights are random, the frames are those of the start-up proof. Refuses to know which choices are offered.
+A window is measured right after a matrix product on the same lanes, so that a share of the peak
+compares neighbouring seconds. Weights are random, the frames are those of the start-up proof.
+Refuses to know which choices are offered.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ def peak(lanes: Lanes, precision: str, device: str) -> float:
 def way(spec: ExtractorSpec, device: str, settings: Mapping[str, Any], windows: int = 1) -> Way:
     """The extractor with these settings, and defaults for all others."""
     chosen = spec.settings_type(**settings)
-    return Way(chosen, spec.build(chosen, "random:0" if spec.needs_weights else "", device), windows)
+    return Way(
+        chosen, spec.build(chosen, "random:0" if spec.needs_weights else "", device), windows
+    )
 
 
 def window_of(spec: ExtractorSpec, settings: Any) -> Sequence[Frame]:
@@ -95,7 +99,9 @@ def flop_of(one: Way, window: Sequence[Frame]) -> int:
 def one_round(one: Way, window: Sequence[Frame], flop: int, lanes: Lanes, device: str) -> None:
     """Prepare, compute, and compare with the peak, once."""
     prepared: list[Any] = []
-    one.prepare_seconds.append(timed(lambda: prepared.extend(map(one.extractor.prepare, window)), device))
+    one.prepare_seconds.append(
+        timed(lambda: prepared.extend(map(one.extractor.prepare, window)), device)
+    )
     reachable = peak(lanes, one.settings.precision, device)
     batch = [prepared] * one.windows
     seconds = timed(lambda: on_every_lane(lanes, lambda: one.extractor.extract(batch)), device)

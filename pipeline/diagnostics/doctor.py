@@ -1,7 +1,8 @@
 """Is this machine fit for a run? One line per check: what was found, how bad it is, what to do.
 
-Looks and reports; changes nothing but one small file that it writes and removes. Knows the source's address and the
-data root, and no other setting. Heavy libraries are imported by the check that is about them.
+Looks and reports; changes nothing but one small file that it writes and removes. Knows the source's
+address and the data root, and no other setting. Heavy libraries are imported by the check that is
+about them.
 """
 
 from __future__ import annotations
@@ -101,10 +102,17 @@ def yt_dlp_release(version: str, today: date) -> Finding:
     update = "pip install --upgrade 'yt-dlp[default]'"
     if tuple(numbers) < SAFE_YT_DLP:
         safe = ".".join(map(str, SAFE_YT_DLP))
-        return Finding("yt-dlp", Level.FAIL, version, f"releases before {safe} are unsafe: {update}")
+        return Finding(
+            "yt-dlp", Level.FAIL, version, f"releases before {safe} are unsafe: {update}"
+        )
     age_days = (today - date(*numbers)).days
     stale = age_days > YT_DLP_STALE_DAYS
-    return Finding("yt-dlp", Level.WARN if stale else Level.OK, f"{version}, {age_days} days old", update * stale)
+    return Finding(
+        "yt-dlp",
+        Level.WARN if stale else Level.OK,
+        f"{version}, {age_days} days old",
+        update * stale,
+    )
 
 
 def javascript() -> Finding:
@@ -116,7 +124,12 @@ def javascript() -> Finding:
     if usable:
         return Finding("JavaScript", Level.OK, ", ".join(usable))
     old = ", ".join(f"{name} {version} is too old" for name, version, _ in found)
-    return Finding("JavaScript", Level.FAIL, old or "no runtime on PATH", "install deno 2.3 or newer, or node 22")
+    return Finding(
+        "JavaScript",
+        Level.FAIL,
+        old or "no runtime on PATH",
+        "install deno 2.3 or newer, or node 22",
+    )
 
 
 def challenge_solver() -> Finding:
@@ -124,7 +137,9 @@ def challenge_solver() -> Finding:
     try:
         return Finding("yt-dlp-ejs", Level.OK, importlib.metadata.version("yt-dlp-ejs"))
     except importlib.metadata.PackageNotFoundError:
-        return Finding("yt-dlp-ejs", Level.FAIL, "not installed", "pip install --upgrade 'yt-dlp[default]'")
+        return Finding(
+            "yt-dlp-ejs", Level.FAIL, "not installed", "pip install --upgrade 'yt-dlp[default]'"
+        )
 
 
 def pyav() -> Finding:
@@ -152,7 +167,9 @@ def decode_child() -> Finding:
     child.end()
     if all(vars(child.layers).values()):
         return Finding("decode child", Level.OK, str(child.layers))
-    return Finding("decode child", Level.WARN, str(child.layers), "a hostile video finds less in its way here")
+    return Finding(
+        "decode child", Level.WARN, str(child.layers), "a hostile video finds less in its way here"
+    )
 
 
 def bundled_ffmpeg() -> Finding:
@@ -162,8 +179,15 @@ def bundled_ffmpeg() -> Finding:
     try:
         program = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
-        return Finding("ffmpeg (bundled)", Level.FAIL, str(error), "pip install --force-reinstall imageio-ffmpeg")
-    return _program("ffmpeg (bundled)", program, Level.FAIL, "pip install --force-reinstall imageio-ffmpeg")
+        return Finding(
+            "ffmpeg (bundled)",
+            Level.FAIL,
+            str(error),
+            "pip install --force-reinstall imageio-ffmpeg",
+        )
+    return _program(
+        "ffmpeg (bundled)", program, Level.FAIL, "pip install --force-reinstall imageio-ffmpeg"
+    )
 
 
 def system_ffmpeg() -> Finding:
@@ -177,7 +201,12 @@ def system_ffmpeg() -> Finding:
 def _program(name: str, program: str, level: Level, advice: str) -> Finding:
     try:
         done = subprocess.run(
-            [program, "-version"], capture_output=True, text=True, errors="replace", timeout=PROGRAM_SECONDS, check=True
+            [program, "-version"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PROGRAM_SECONDS,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
         return Finding(name, level, f"does not run: {error}", advice)
@@ -201,12 +230,19 @@ def writable(data_root: Path) -> Finding:
         publish(probe, b"written by doctor\n", replace=False)
         remove(probe)
     except SystemicFault as fault:
-        return Finding("data root", Level.FAIL, str(fault), "mend its permissions, or name another with --data-root")
+        return Finding(
+            "data root",
+            Level.FAIL,
+            str(fault),
+            "mend its permissions, or name another with --data-root",
+        )
     return Finding("data root", Level.OK, f"{data_root} can be written")
 
 
 def _existing(folder: Path) -> Path:
-    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    return next(
+        place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir()
+    )
 
 
 def cores() -> Finding:
@@ -222,7 +258,9 @@ def networks_device() -> Finding:
     import torch
 
     if torch.cuda.is_available():
-        names = ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+        names = ", ".join(
+            torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
+        )
         return Finding("torch", Level.OK, f"{torch.__version__} with {names}")
     advice = "fine for the sample; for a large catalog use a machine with an NVIDIA GPU"
     return Finding("torch", Level.WARN, f"{torch.__version__} without a GPU", advice)

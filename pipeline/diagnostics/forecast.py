@@ -1,9 +1,10 @@
 """From a pilot to the whole: how much of everything a catalog will take, and how sure that is.
 
-A video with a stated duration is expected to take what the pilot took per second of such videos; one without, what it
-took per video; both only if it survives. The interval is what other pilots of the same size would have said: resampled
-videos (bootstrap), and a share of survivors drawn from what the pilot leaves possible (a beta distribution, Jeffreys'
-prior, which is wide even if all survived). Refuses to know where a pilot comes from, and prices.
+A video with a stated duration is expected to take what the pilot took per second of such videos;
+one without, what it took per video; both only if it survives. The interval is what other pilots of
+the same size would have said: resampled videos (bootstrap), and a share of survivors drawn from
+what the pilot leaves possible (a beta distribution, Jeffreys' prior, which is wide even if all
+survived). Refuses to know where a pilot comes from, and prices.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Estimate:
     """A number, and what other pilots would have said instead."""
 
     totals: Floats
-    """`(1 + RESAMPLES,)`: this pilot's, then the others', the same pilots in every estimate of a forecast."""
+    """`(1 + RESAMPLES,)`: this pilot's, then the others', the same pilots in every estimate of a
+    forecast.
+    """
     most: float = math.inf
     """It cannot be more than this."""
 
@@ -43,11 +46,15 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Symmetric on a scale of factors: durations are skewed, and a pilot without a long video says too little."""
+        """Symmetric on a scale of factors: durations are skewed, and a pilot without a long video
+        says too little.
+        """
         if not self.value:
             return 0.0, 0.0
         spread = float(np.log(np.maximum(self.totals / self.value, _LEAST_FACTOR)).std())
-        return self.value * math.exp(-_DEVIATIONS * spread), min(self.most, self.value * math.exp(_DEVIATIONS * spread))
+        return self.value * math.exp(-_DEVIATIONS * spread), min(
+            self.most, self.value * math.exp(_DEVIATIONS * spread)
+        )
 
     def times(self, factor: float) -> Estimate:
         """In another unit, or at a price."""
@@ -55,7 +62,9 @@ class Estimate:
 
     def at_least(self, other: Estimate | float) -> Estimate:
         """Where something else takes so much at the same time."""
-        return Estimate(np.maximum(self.totals, other.totals if isinstance(other, Estimate) else other))
+        return Estimate(
+            np.maximum(self.totals, other.totals if isinstance(other, Estimate) else other)
+        )
 
 
 def sum_of(estimates: Iterable[Estimate]) -> Estimate:
@@ -76,25 +85,33 @@ class Whole:
 
 def whole_of(catalog: Catalog) -> Whole:
     """Count."""
-    stated = [video.claimed_duration_seconds for video in catalog.videos if video.claimed_duration_seconds]
+    stated = [
+        video.claimed_duration_seconds for video in catalog.videos if video.claimed_duration_seconds
+    ]
     return Whole(len(catalog.videos), sum(stated), len(catalog.videos) - len(stated))
 
 
 def extrapolate(pilot: Pilot, whole: Whole, seed: int = 0) -> dict[str, Estimate]:
-    """`survivors` (videos), `film` (seconds of them) and everything in `pilot.spent`, for the whole catalog."""
+    """`survivors` (videos), `film` (seconds of them) and everything in `pilot.spent`, for the whole
+    catalog.
+    """
     rng = np.random.default_rng(seed)
     stated = np.isfinite(pilot.claimed_seconds)
     if not stated.any():  # there is nothing to compare the catalog's durations with
         whole = Whole(whole.videos, 0.0, whole.videos)
     lost = pilot.asked - pilot.decoded
-    shares = np.append(pilot.decoded / pilot.asked, rng.beta(pilot.decoded + 0.5, lost + 0.5, RESAMPLES))
+    shares = np.append(
+        pilot.decoded / pilot.asked, rng.beta(pilot.decoded + 0.5, lost + 0.5, RESAMPLES)
+    )
     # One draw for all quantities: each of them is then what the same other pilot would have said.
     drawn, with_duration = _resampled(rng, stated | True), _resampled(rng, stated)
     found = {SURVIVORS: shares * whole.videos}
     for what, column in {FILM: pilot.film_seconds, **pilot.spent}.items():
         expected = whole.without_duration * (drawn @ column) / drawn.sum(axis=1)
         if whole.stated_seconds:
-            ratio = (with_duration @ column) / (with_duration @ np.nan_to_num(pilot.claimed_seconds))
+            ratio = (with_duration @ column) / (
+                with_duration @ np.nan_to_num(pilot.claimed_seconds)
+            )
             expected += whole.stated_seconds * ratio
         found[what] = shares * expected
     # What was in the pilot is known already: a pilot of everything leaves nothing open.
@@ -107,7 +124,9 @@ def extrapolate(pilot: Pilot, whole: Whole, seed: int = 0) -> dict[str, Estimate
 
 
 def _resampled(rng: np.random.Generator, among: NDArray[np.bool_]) -> Floats:
-    """`(1 + RESAMPLES, videos)`: all of these videos once, then how often each is in as many drawn from them."""
+    """`(1 + RESAMPLES, videos)`: all of these videos once, then how often each is in as many drawn
+    from them.
+    """
     count = int(among.sum())
     weights = np.zeros((1 + RESAMPLES, len(among)))
     if count:

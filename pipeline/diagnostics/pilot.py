@@ -1,6 +1,8 @@
-"""What earlier runs of a catalog took, video by video: the sample that a forecast of the whole is made from.
+"""What earlier runs of a catalog took, video by video: the sample that a forecast of the whole is
+made from.
 
-Reads the ledgers of times under `runs/`, the catalog's durations, and one sidecar. Refuses to extrapolate.
+Reads the ledgers of times under `runs/`, the catalog's durations, and one sidecar. Refuses to
+extrapolate.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ class Pilot:
     film_seconds: Floats
     """Duration as decoded."""
     spent: Mapping[str, Floats]
-    """`download`, `decode`, `compute:c3d`, `media_bytes`, `feature_bytes:c3d`, ... → of each video."""
+    """`download`, `decode`, `compute:c3d`, `media_bytes`, `feature_bytes:c3d`, ... → of each
+    video.
+    """
 
     @property
     def decoded(self) -> int:
@@ -51,9 +55,12 @@ class Pilot:
 def find_pilot(layout: Layout, catalog: Catalog, most: int | None = None) -> Pilot:
     """The first `most` videos, by id, that any run of the catalog has booked times for.
 
-    Of a video in several runs the latest counts. Raises LookupFailed, saying what to run, if there is none.
+    Of a video in several runs the latest counts. Raises LookupFailed, saying what to run, if there
+    is none.
     """
-    ledgers = sorted(layout.runs.glob("*/times/shard_*.json"), key=lambda path: path.stat().st_mtime_ns)
+    ledgers = sorted(
+        layout.runs.glob("*/times/shard_*.json"), key=lambda path: path.stat().st_mtime_ns
+    )
     spent: dict[str, Seconds] = {}
     for path in ledgers:
         spent |= _of_videos(read(path))
@@ -66,14 +73,19 @@ def find_pilot(layout: Layout, catalog: Catalog, most: int | None = None) -> Pil
         )
     claimed = {video.video_id: video.claimed_duration_seconds for video in catalog.videos}
     decoded = [video_id for video_id in known if spent[video_id].get("video")]
-    names = sorted({what for video_id in decoded for what in spent[video_id]} - {"video"} | set(ALWAYS))
+    names = sorted(
+        {what for video_id in decoded for what in spent[video_id]} - {"video"} | set(ALWAYS)
+    )
     return Pilot(
         runs=tuple(dict.fromkeys(path.parents[1].name for path in ledgers)),
         device=_device(layout, ledgers),
         asked=len(known),
         claimed_seconds=np.array([claimed[video_id] or np.nan for video_id in decoded], np.float64),
         film_seconds=np.array([spent[video_id]["video"] for video_id in decoded]),
-        spent={what: np.array([spent[video_id].get(what, 0.0) for video_id in decoded]) for what in names},
+        spent={
+            what: np.array([spent[video_id].get(what, 0.0) for video_id in decoded])
+            for what in names
+        },
     )
 
 
@@ -84,19 +96,31 @@ def _of_videos(ledger: Mapping[str, Seconds]) -> dict[str, Seconds]:
     total = added(ledger.values())
     wall = of_shard.get("wall", 0.0)
     busy = max(0.0, wall - total.get("wait_download", 0.0))
-    # Several threads may lead at once: their `wall` is then more than the clock's. One is less, by the start-up proofs.
-    # Commits and waits that are nobody's are spread over the videos as their own time is.
+    # Several threads may lead at once: their `wall` is then more than the clock's. One is less, by
+    # the start-up proofs. Commits and waits that are nobody's are spread over the videos as their
+    # own time is.
     scale = busy * (min(1.0, of_shard.get("clock", wall) / wall) if wall else 1.0)
     led = {video_id: _leading(spent) for video_id, spent in videos.items()}
     every = sum(led.values()) or 1.0
-    return {video_id: {**spent, BUILDING: scale * led[video_id] / every} for video_id, spent in videos.items()}
+    return {
+        video_id: {**spent, BUILDING: scale * led[video_id] / every}
+        for video_id, spent in videos.items()
+    }
 
 
 def _leading(spent: Mapping[str, float]) -> float:
-    return sum(s for what, s in spent.items() if what.partition(":")[0] in LEADING and what != "wait_download")
+    return sum(
+        s
+        for what, s in spent.items()
+        if what.partition(":")[0] in LEADING and what != "wait_download"
+    )
 
 
 def _device(layout: Layout, ledgers: Sequence[Path]) -> str:
     shards = {int(path.stem.partition("_")[2]) for path in ledgers}
-    found = (read_sidecar(one, shard) for one in variant_layouts(layout.folder) for shard in sorted(shards)[:1])
+    found = (
+        read_sidecar(one, shard)
+        for one in variant_layouts(layout.folder)
+        for shard in sorted(shards)[:1]
+    )
     return next((str(one.provenance.get("device", "")) for one in found if one is not None), "")

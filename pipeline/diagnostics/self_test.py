@@ -1,7 +1,9 @@
-"""Before its first video, each environment proves that its extractors give their known numbers; once, for it is noted.
+"""Before its first video, each environment proves that its extractors give their known numbers;
+once, for it is noted.
 
-An environment is the libraries, the device and the code of the networks. Knows `models.extractors.golden.golden_outputs`; refuses to
-go on with features that look right and are wrong. A user's own weights are guarded by their sha256 instead.
+An environment is the libraries, the device and the code of the networks. Knows
+`models.extractors.golden.golden_outputs`; refuses to go on with features that look right and are
+wrong. A user's own weights are guarded by their sha256 instead.
 """
 
 from __future__ import annotations
@@ -25,26 +27,36 @@ _MODELS = Path(golden.__file__).resolve().parents[1]
 
 
 def prove(spec: ExtractorSpec, device: str, proofs: Path, numerics: Numerics = PARITY) -> None:
-    """Return if this environment gives the extractor's known numbers on `device`; noted in the folder `proofs`.
+    """Return if this environment gives the extractor's known numbers on `device`; noted in the
+    folder `proofs`.
 
-    Another precision or resize is proven after that, by how far it drifts here. Raises SystemicFault, with every array
-    that differs, if something does.
+    Another precision or resize is proven after that, by how far it drifts here. Raises
+    SystemicFault, with every array that differs, if something does.
     """
     environment = environment_of(device) | {"numerics_version": spec.numerics_version}
-    _once(spec, environment, proofs, lambda: golden.differences(spec, golden.signatures(spec, device)))
+    _once(
+        spec, environment, proofs, lambda: golden.differences(spec, golden.signatures(spec, device))
+    )
     if numerics.departures:
         environment |= {"numerics": plain(numerics)}
         _once(spec, environment, proofs, lambda: golden.departures(spec, device, numerics))
 
 
-def _once(spec: ExtractorSpec, environment: dict[str, JSON], proofs: Path, faults: Callable[[], Iterable[str]]) -> None:
+def _once(
+    spec: ExtractorSpec,
+    environment: dict[str, JSON],
+    proofs: Path,
+    faults: Callable[[], Iterable[str]],
+) -> None:
     note = proofs / f"{spec.name}-{fingerprint(environment)}.json"
     if note.exists():
         return
     try:
         differing = list(faults())
     except golden.NoGolden as error:
-        raise SystemicFault(f"{error}: run tests/models/goldens/make_goldens.py and look at what changed") from error
+        raise SystemicFault(
+            f"{error}: run tests/models/goldens/make_goldens.py and look at what changed"
+        ) from error
     if differing:
         lines = "\n  ".join(differing)
         raise SystemicFault(
@@ -56,7 +68,9 @@ def _once(spec: ExtractorSpec, environment: dict[str, JSON], proofs: Path, fault
 
 
 def environment_of(device: str) -> dict[str, JSON]:
-    """What may change numbers: libraries, the kind of processor or GPU, and the code of the networks."""
+    """What may change numbers: libraries, the kind of processor or GPU, and the code of the
+    networks.
+    """
     return {
         "code": code_digest(),
         "device": device.partition(":")[0],

@@ -1,6 +1,8 @@
-"""Does a store say what its videos say? Chosen rows are made anew from the media and compared with what is stored.
+"""Does a store say what its videos say? Chosen rows are made anew from the media and compared with
+what is stored.
 
-Reads a store, its settings and its media; writes nothing. Also compares a store with features somebody else published.
+Reads a store, its settings and its media; writes nothing. Also compares a store with features
+somebody else published.
 """
 
 from __future__ import annotations
@@ -38,8 +40,10 @@ from storage.features.store import VariantReader, variant_layouts
 from storage.files.external_arrays import read_arrays
 
 STORED = {"float16": 1e-3, "float32": 0.0}
-"""Largest error, relative to a row's largest value, of storing: float16 keeps 11 bits, and a value may round to either
-side. Other rounding while computing adds to it, `models.extractors.base.precision.rounding`. Anything else must be equal."""
+"""Largest error, relative to a row's largest value, of storing: float16 keeps 11 bits, and a value
+may round to either side. Other rounding while computing adds to it,
+`models.extractors.base.precision.rounding`. Anything else must be equal.
+"""
 _FILE = "sha256:"
 _TINY = 1e-12
 
@@ -72,10 +76,15 @@ class Comparison:
         self.equal += int(np.array_equal(stored, made))
         error = float(np.abs(one - other).max(initial=0.0))
         relative = error / max(float(np.abs(one).max(initial=0.0)), _TINY)
-        self.max_error, self.max_relative = max(self.max_error, error), max(self.max_relative, relative)
+        self.max_error, self.max_relative = (
+            max(self.max_error, error),
+            max(self.max_relative, relative),
+        )
         self.cosines.append(cosine(one, other))
         if not relative <= self.tolerance:
-            self.differing.append(f"{row} (relative error {relative:.1e}, cosine {self.cosines[-1]:.4f})")
+            self.differing.append(
+                f"{row} (relative error {relative:.1e}, cosine {self.cosines[-1]:.4f})"
+            )
 
     def __str__(self) -> str:
         lowest = f"{min(self.cosines):.6f}" if self.cosines else "none"
@@ -96,9 +105,16 @@ def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 def reader_of(folder: Path) -> VariantReader:
     """The variant kept in a feature folder, `ROOT/<catalog>/features/<variant>-<fingerprint>`."""
-    found = [one for one in variant_layouts(folder.absolute().parents[1]) if one.folder == folder.absolute()]
+    found = [
+        one
+        for one in variant_layouts(folder.absolute().parents[1])
+        if one.folder == folder.absolute()
+    ]
     if not found:
-        own = [str(folder / one.folder.relative_to(folder.absolute())) for one in variant_layouts(folder)]
+        own = [
+            str(folder / one.folder.relative_to(folder.absolute()))
+            for one in variant_layouts(folder)
+        ]
         there = ", or ".join(own) or "ROOT/<catalog>/features/<variant>-<fingerprint>"
         raise SettingsError((f"{folder} is no feature folder; give {there}",))
     return VariantReader(found[0])
@@ -110,12 +126,14 @@ def layout_of(folder: Path) -> Layout:
     return Layout(catalog.parent, catalog.name)
 
 
-def variant_of(reader: VariantReader, folder: WeightsFolder, weights: str, files: Mapping[str, str]) -> Variant:
-    """The variant that settings.json describes. `weights` and `files` name what only their sha256 is stored of, where
-    no registered file in `folder` has that sha256.
+def variant_of(
+    reader: VariantReader, folder: WeightsFolder, weights: str, files: Mapping[str, str]
+) -> Variant:
+    """The variant that settings.json describes. `weights` and `files` name what only their sha256
+    is stored of, where no registered file in `folder` has that sha256.
 
-    Raises SettingsError if the code, the weights, the files or the annotated segments are not those the features were
-    made with.
+    Raises SettingsError if the code, the weights, the files or the annotated segments are not those
+    the features were made with.
     """
     told = reader.settings
     spec = EXTRACTORS.get(str(told["extractor"]))
@@ -130,7 +148,9 @@ def variant_of(reader: VariantReader, folder: WeightsFolder, weights: str, files
     variant = variant.of_catalog(lambda: read_catalog(reader.layout.folder.parents[1]).segments)
     differing = [key for key, value in variant.description().items() if told.get(key) != value]
     if differing:
-        lines = [f"{key}: {told.get(key)} stored, {variant.description()[key]} here" for key in differing]
+        lines = [
+            f"{key}: {told.get(key)} stored, {variant.description()[key]} here" for key in differing
+        ]
         raise SettingsError((f"{reader.name} cannot be made again: " + "; ".join(lines),))
     return variant
 
@@ -142,29 +162,48 @@ def _weights(name: str, stored: str, folder: WeightsFolder, named: str) -> str:
         return str(folder.original(named))
     if (found := folder.holding(stored)) is None:
         raise SettingsError(
-            (f"{name} was made with weights of {stored}, and {folder.path} has no such file; name it with --weights",)
+            (
+                f"{name} was made with weights of {stored}, and {folder.path} has no such file; name it with --weights",
+            )
         )
     return str(found)
 
 
-def _fields(settings: Mapping[str, Any], folder: WeightsFolder, files: Mapping[str, str]) -> dict[str, Any]:
+def _fields(
+    settings: Mapping[str, Any], folder: WeightsFolder, files: Mapping[str, str]
+) -> dict[str, Any]:
     if strange := sorted(files.keys() - settings.keys()):
-        raise SettingsError((f"--file names {', '.join(strange)}; settings are {', '.join(sorted(settings))}",))
+        raise SettingsError(
+            (f"--file names {', '.join(strange)}; settings are {', '.join(sorted(settings))}",)
+        )
     found = {
         name: files.get(name) or folder.holding(value)
         for name, value in settings.items()
         if isinstance(value, str) and value.startswith(_FILE)
     }
     if missing := [name for name, path in found.items() if path is None]:
-        told = (f"{name} is a file of {settings[name]}, which {folder.path} has not" for name in missing)
-        raise SettingsError(tuple(f"{line}; give --file {name}=PATH" for name, line in zip(missing, told, strict=True)))
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        told = (
+            f"{name} is a file of {settings[name]}, which {folder.path} has not" for name in missing
+        )
+        raise SettingsError(
+            tuple(
+                f"{line}; give --file {name}=PATH" for name, line in zip(missing, told, strict=True)
+            )
+        )
+    plain = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
     return plain | {name: str(path) for name, path in found.items()}
 
 
 def sample_rows(reader: VariantReader, count: int, seed: int) -> dict[str, list[int]]:
     """`count` rows of the store, all equally likely: video id → row numbers, both ascending."""
-    entries = {i: entry.rows for one in reader.sidecars.values() for i, entry in one.entries.items() if entry.is_done}
+    entries = {
+        i: entry.rows
+        for one in reader.sidecars.values()
+        for i, entry in one.entries.items()
+        if entry.is_done
+    }
     ids = sorted(entries)
     ends = np.cumsum([entries[video_id] for video_id in ids])
     total = int(ends[-1]) if ids else 0
@@ -226,9 +265,15 @@ class Verified:
         return f"{told}; not of {len(self.gaps)} videos: {', '.join(parts)}" if parts else told
 
 
-def media_of(reader: VariantReader, layout: Layout, video_id: str, folders: Sequence[Path]) -> Media | Gap:
-    """The file the video's rows were made from, by its sha256, of any suffix; or why it is not here."""
-    shard, entry = next((n, one.entries[video_id]) for n, one in reader.sidecars.items() if video_id in one.entries)
+def media_of(
+    reader: VariantReader, layout: Layout, video_id: str, folders: Sequence[Path]
+) -> Media | Gap:
+    """The file the video's rows were made from, by its sha256, of any suffix; or why it is not
+    here.
+    """
+    shard, entry = next(
+        (n, one.entries[video_id]) for n, one in reader.sidecars.items() if video_id in one.entries
+    )
     source = entry.facts.get("source")
     wanted = str(source.get("sha256")) if isinstance(source, dict) else ""
     kept = [layout.media_file(video_id, shard, suffix) for suffix in KEPT_SUFFIXES]
@@ -237,15 +282,30 @@ def media_of(reader: VariantReader, layout: Layout, video_id: str, folders: Sequ
         if file_sha256(path) == wanted:
             return Media(path, wanted, path.stat().st_size)
     if there:
-        return Gap(video_id, ANOTHER, f"{', '.join(map(str, there))} has not the sha256 {wanted[:12]} of its features")
+        return Gap(
+            video_id,
+            ANOTHER,
+            f"{', '.join(map(str, there))} has not the sha256 {wanted[:12]} of its features",
+        )
     where = ", ".join(dict.fromkeys(map(str, (kept[0].parent, *folders))))
-    return Gap(video_id, MISSING, f"its file of sha256 {wanted[:12]} is not in {where}; name its folder with --media")
+    return Gap(
+        video_id,
+        MISSING,
+        f"its file of sha256 {wanted[:12]} is not in {where}; name its folder with --media",
+    )
 
 
 def rows_again(
-    video_id: str, path: Path, variant: Variant, extractor: Extractor, decoder: Decoder, wanted: Sequence[int]
+    video_id: str,
+    path: Path,
+    variant: Variant,
+    extractor: Extractor,
+    decoder: Decoder,
+    wanted: Sequence[int],
 ) -> Iterator[Again]:
-    """Chosen rows of one video, made anew: number, span, and each array rounded as it would be stored."""
+    """Chosen rows of one video, made anew: number, span, and each array rounded as it would be
+    stored.
+    """
     prepared: dict[int, Any] = {}
     number = -1
     for event in decoder.decode(video_id, path, [variant.sampling_of(video_id)]):
@@ -256,8 +316,17 @@ def rows_again(
             if number in wanted:
                 rows = rows_of(extractor, [event.window], prepared)
                 span = (event.window.start_seconds, event.window.end_seconds)
-                yield number, span, {name: _as_stored(rows[name][0], form) for name, form in variant.arrays.items()}
-            prepared = {index: frame for index, frame in prepared.items() if index >= event.window.oldest}
+                yield (
+                    number,
+                    span,
+                    {
+                        name: _as_stored(rows[name][0], form)
+                        for name, form in variant.arrays.items()
+                    },
+                )
+            prepared = {
+                index: frame for index, frame in prepared.items() if index >= event.window.oldest
+            }
 
 
 def _as_stored(row: NDArray[Any], form: ArraySpec) -> NDArray[Any]:
@@ -272,7 +341,8 @@ def verify(
 ) -> Verified:  # fmt: skip
     """Compare chosen rows with what the media give now: spans, which must be equal, and each array.
 
-    A video whose file is not here or cannot be decoded is a gap; one whose stored rows cannot be read differs.
+    A video whose file is not here or cannot be decoded is a gap; one whose stored rows cannot be
+    read differs.
     """
     arrays = {name: Comparison(name, _tolerance(variant, name)) for name in variant.arrays}
     comparisons = {"spans": Comparison("spans"), **arrays}
@@ -288,7 +358,9 @@ def verify(
         except VideoError as error:
             gaps.append(Gap(video_id, UNDECODED, str(error.verdict)))
         except IntegrityError as error:
-            comparisons["spans"].differing.append(f"{video_id} cannot be read from the store: {error}")
+            comparisons["spans"].differing.append(
+                f"{video_id} cannot be read from the store: {error}"
+            )
         else:
             if seen != len(rows[video_id]):
                 missing = len(rows[video_id]) - seen
@@ -298,7 +370,9 @@ def verify(
     return Verified(tuple(comparisons.values()), tuple(gaps), sum(map(len, rows.values())))
 
 
-def _compare(handle: VideoHandle, video_id: str, made: Iterator[Again], comparisons: Mapping[str, Comparison]) -> int:
+def _compare(
+    handle: VideoHandle, video_id: str, made: Iterator[Again], comparisons: Mapping[str, Comparison]
+) -> int:
     """Add each row made anew to its comparison; how many there were."""
     seen = 0
     for number, span, arrays in made:
@@ -312,13 +386,16 @@ def _compare(handle: VideoHandle, video_id: str, made: Iterator[Again], comparis
 
 
 def _tolerance(variant: Variant, array: str) -> float:
-    """Another processor rounds otherwise; bf16 and a fast resize as differently as these may drift at all."""
+    """Another processor rounds otherwise; bf16 and a fast resize as differently as these may drift
+    at all.
+    """
     dtype = variant.arrays[array].dtype
     if dtype not in STORED:
         return 0.0
     drift = allowed(variant.spec.name, array, variant.numerics)
     return max(
-        STORED[dtype] + rounding(variant.spec.name, array, variant.settings).largest, drift.largest if drift else 0
+        STORED[dtype] + rounding(variant.spec.name, array, variant.settings).largest,
+        drift.largest if drift else 0,
     )
 
 
@@ -330,7 +407,11 @@ def other_processors(reader: VariantReader, device: str) -> str:
         return ""
     extractor = str(reader.settings["extractor"])
     jumping = [name.partition(".")[2] for name in JUMPING if name.startswith(f"{extractor}.")]
-    also = f" Single items of {' and '.join(jumping)} may be anywhere else, and count as differing." if jumping else ""
+    also = (
+        f" Single items of {' and '.join(jumping)} may be anywhere else, and count as differing."
+        if jumping
+        else ""
+    )
     return (
         f"made on {'; '.join(sorted(told))}; compared on {here}: rows need not be equal bit by bit, and differ only "
         f"beyond what rounding is known to do.{also}"
@@ -348,10 +429,12 @@ def _row(array: ArrayHandle, number: int) -> Array:
 
 
 def against(reader: VariantReader, path: Path, array: str, video_id: str) -> Iterator[Comparison]:
-    """Compare stored rows with arrays of a published file, row by row from the first: one Comparison a dataset.
+    """Compare stored rows with arrays of a published file, row by row from the first: one
+    Comparison a dataset.
 
-    A dataset belongs to the video that is a piece of its name (`ID`, `c3d/ID`, `ID/pool5`); all belong to `video_id` if
-    that is given. A dataset that is named after another array of ours is left out.
+    A dataset belongs to the video that is a piece of its name (`ID`, `c3d/ID`, `ID/pool5`); all
+    belong to `video_id` if that is given. A dataset that is named after another array of ours is
+    left out.
     """
     for name, values in read_arrays(path):
         pieces = name.split("/")
@@ -359,9 +442,15 @@ def against(reader: VariantReader, path: Path, array: str, video_id: str) -> Ite
         if not found or set(pieces) & set(reader[found].arrays) - {array}:
             continue
         ours = reader[found][array]
-        comparison = Comparison(f"{found} {array} ({len(ours)} rows here, {len(values)} in {name})", math.inf)
+        comparison = Comparison(
+            f"{found} {array} ({len(ours)} rows here, {len(values)} in {name})", math.inf
+        )
         for number in range(min(len(ours), len(values))):
-            comparison.add(f"{found}[{number}]", _row(ours, number).reshape(-1), np.asarray(values[number]).reshape(-1))
+            comparison.add(
+                f"{found}[{number}]",
+                _row(ours, number).reshape(-1),
+                np.asarray(values[number]).reshape(-1),
+            )
         yield comparison
 
 
@@ -379,13 +468,18 @@ class Choice:
 
 
 def verify_sample(reader: VariantReader, choice: Choice) -> Verified:
-    """Make `choice.sample` random rows of a store anew, decoding in a child as the store's builder did."""
+    """Make `choice.sample` random rows of a store anew, decoding in a child as the store's builder
+    did.
+    """
     if choice.sample < 1:
         raise SettingsError((f"--sample is 1 or more rows, got {choice.sample}",))
     variant = variant_of(reader, WeightsFolder(choice.weights_root), choice.weights, choice.files)
     layout = layout_of(reader.layout.folder)
     rows = sample_rows(reader, choice.sample, choice.seed)
-    media = {video_id: media_of(reader, layout, video_id, [layout.sources, *choice.media]) for video_id in rows}
+    media = {
+        video_id: media_of(reader, layout, video_id, [layout.sources, *choice.media])
+        for video_id in rows
+    }
     device = resolve_device(choice.device)
     if any(isinstance(found, Media) for found in media.values()):
         prove(variant.spec, device, layout.proofs, variant.numerics)

@@ -1,1 +1,3 @@
-"""From a video's id to a file that passed the integrity check, or to the reason why there is none."""
+"""From a video's id to a file that passed the integrity check, or to the reason why there is
+none.
+"""

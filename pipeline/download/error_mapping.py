@@ -1,8 +1,9 @@
-"""What a downloader's error means: one table from yt-dlp's errors to the reasons of `storage.base.video_status`.
+"""What a downloader's error means: one table from yt-dlp's errors to the reasons of
+`storage.base.video_status`.
 
-Typed causes and HTTP states are asked before message texts, because texts change with every release and a server may
-write what it likes. A text nobody has listed stays `unknown`, which is tried again: a video is never called gone by
-guess. Knows nothing about files, settings or retries.
+Typed causes and HTTP states are asked before message texts, because texts change with every release
+and a server may write what it likes. A text nobody has listed stays `unknown`, which is tried
+again: a video is never called gone by guess. Knows nothing about files, settings or retries.
 """
 
 from __future__ import annotations
@@ -42,26 +43,45 @@ TYPE_REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (http.client.HTTPException, "network"),
 )
 
-# The first match wins. What asks us to wait comes first: YouTube words a rate limit like a video that is gone.
+# The first match wins. What asks us to wait comes first: YouTube words a rate limit like a video
+# that is gone.
 TEXT_REASONS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (reason, re.compile(pattern, re.IGNORECASE))
     for reason, pattern in (
-        ("rate_limited", r"rate-limited|content isn.t available, try again later|too many requests"),
+        (
+            "rate_limited",
+            r"rate-limited|content isn.t available, try again later|too many requests",
+        ),
         ("bot_check", r"not a (bot|robot)|captcha"),
         ("age_restricted", r"confirm your age|age-restricted|inappropriate for some users"),
-        ("members_only", r"members-only|available to .{0,60}\bmembers|requires payment|join this channel"),
+        (
+            "members_only",
+            r"members-only|available to .{0,60}\bmembers|requires payment|join this channel",
+        ),
         ("private", r"private video|video is private"),
         ("account_terminated", r"account .{0,60}has been terminated|closed their youtube account"),
         ("geo_blocked", r"(available|blocked it) in your (country|location|region)|geo.?restrict"),
         ("copyright", r"copyright (claim|grounds)|who has blocked it"),
         ("removed", r"removed by the (uploader|user)|video has been removed"),
-        ("not_yet_live", r"live event will begin|premieres? (in|will begin)|not currently live|live stream .*offline"),
+        (
+            "not_yet_live",
+            r"live event will begin|premieres? (in|will begin)|not currently live|live stream .*offline",
+        ),
         ("no_javascript", r"no supported javascript runtime|challenge solving failed"),
-        ("no_format", r"requested format is not available|no video formats found|drm protected|only images"),
-        ("removed", r"video unavailable(\. this video (is unavailable|isn.t available anymore))?[. ]*$"),
+        (
+            "no_format",
+            r"requested format is not available|no video formats found|drm protected|only images",
+        ),
+        (
+            "removed",
+            r"video unavailable(\. this video (is unavailable|isn.t available anymore))?[. ]*$",
+        ),
         ("removed", r"this video (is no longer available|isn.t available anymore)[. ]*$"),
         ("network", r"got error:|did not get any data blocks|timed out|content too short"),
-        ("stale_downloader", r"confirm you are on the latest version|unable to extract|signature extraction failed"),
+        (
+            "stale_downloader",
+            r"confirm you are on the latest version|unable to extract|signature extraction failed",
+        ),
     )
 )
 
@@ -69,8 +89,12 @@ LONGEST_WAIT_SECONDS = 7 * 86400.0
 """What asks for more is a mistake, not a wish, and counts as not said."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _STATUS_IN_TEXT = re.compile(r"HTTP Error (\d{3})")
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^\s/@'\"]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?", re.IGNORECASE)
-_UNPRINTABLE = re.compile(r"(\x1b\[[0-9;]*[A-Za-z]|[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069])+")
+_ADDRESS = re.compile(
+    r"([a-z][a-z0-9+.-]*://)(?:[^\s/@'\"]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?", re.IGNORECASE
+)
+_UNPRINTABLE = re.compile(
+    r"(\x1b\[[0-9;]*[A-Za-z]|[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069])+"
+)
 _LONGEST_DETAIL = 4000
 
 
@@ -84,9 +108,13 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(link))
         yield link
-        # yt-dlp keeps the origin in either of two fields of its own. `__context__` is left out: it also holds errors
-        # that were handled long before.
-        waiting += [(getattr(link, "exc_info", None) or (None, None))[1], getattr(link, "cause", None), link.__cause__]
+        # yt-dlp keeps the origin in either of two fields of its own. `__context__` is left out: it
+        # also holds errors that were handled long before.
+        waiting += [
+            (getattr(link, "exc_info", None) or (None, None))[1],
+            getattr(link, "cause", None),
+            link.__cause__,
+        ]
 
 
 def reason_of(error: BaseException) -> str:
@@ -122,7 +150,8 @@ def local_fault(error: BaseException) -> OSError | None:
 
 
 def retry_after_seconds(error: BaseException) -> float | None:
-    """How long the server behind `error` asks us to wait: 0 to a week from now; None if it says nothing, or nonsense.
+    """How long the server behind `error` asks us to wait: 0 to a week from now; None if it says
+    nothing, or nonsense.
 
     A date is compared with the server's own clock, never with ours.
     """
@@ -134,7 +163,9 @@ def retry_after_seconds(error: BaseException) -> float | None:
 
 def _wait_in(headers: Mapping[str, str]) -> float | None:
     told = str(headers.get("Retry-After") or "").strip()
-    seconds = float(told) if _NUMBER.fullmatch(told) else _until(told, str(headers.get("Date") or ""))
+    seconds = (
+        float(told) if _NUMBER.fullmatch(told) else _until(told, str(headers.get("Date") or ""))
+    )
     return seconds if seconds is not None and 0 <= seconds <= LONGEST_WAIT_SECONDS else None
 
 
@@ -143,7 +174,8 @@ def _until(told: str, server_now: str) -> float | None:
     try:
         until, now = (email.utils.parsedate_to_datetime(text) for text in (told, server_now))
         return max((until - now).total_seconds(), 0.0)
-    # Besides texts that are no dates, some that look like dates: of a year or a zone that cannot be, or without a zone.
+    # Besides texts that are no dates, some that look like dates: of a year or a zone that cannot
+    # be, or without a zone.
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
 
@@ -151,7 +183,8 @@ def _until(told: str, server_now: str) -> float | None:
 def detail(text: str, secrets: Iterable[str] = ()) -> str:
     """A message fit to keep: no control characters, none of `secrets`, at most 4,000 characters.
 
-    User names and query strings are cut from addresses: media addresses carry our network address and a token.
+    User names and query strings are cut from addresses: media addresses carry our network address
+    and a token.
     """
     for secret in secrets:
         text = text.replace(secret, "***")

@@ -1,6 +1,8 @@
-"""One video id in, one media file out: from a site or from a folder; and a record of what became of it.
+"""One video id in, one media file out: from a site or from a folder; and a record of what became of
+it.
 
-Knows neither yt-dlp nor a decoder. Decides what is asked at all: a recorded answer is never asked for again.
+Knows neither yt-dlp nor a decoder. Decides what is asked at all: a recorded answer is never asked
+for again.
 """
 
 from __future__ import annotations
@@ -43,15 +45,18 @@ def fetch(
     way: Way | None = None,
     retry: bool = False,
 ) -> Media:
-    """The media file of one video, asked for at most once: a recorded answer is given again without asking.
+    """The media file of one video, asked for at most once: a recorded answer is given again without
+    asking.
 
-    `asked_as` is as in `storage.base.records.Video`: a site that has not one is asked for the next. `way` paces requests to
-    a site and pauses them when it says stop; without one, that too is a failure of the video.
+    `asked_as` is as in `storage.base.records.Video`: a site that has not one is asked for the next.
+    `way` paces requests to a site and pauses them when it says stop; without one, that too is a
+    failure of the video.
 
-    Raises VideoError for what is the video's matter, after recording it; a failure that is not pending is raised from
-    its record until `retry`. A recorded file that has changed its size is `altered`, until `retry` asks anew; whether
-    one of equal size has changed is for whoever reads it. Raises SystemicFault or DiskFull, and records nothing, when
-    this machine is at fault, and IntegrityError for a damaged record.
+    Raises VideoError for what is the video's matter, after recording it; a failure that is not
+    pending is raised from its record until `retry`. A recorded file that has changed its size is
+    `altered`, until `retry` asks anew; whether one of equal size has changed is for whoever reads
+    it. Raises SystemicFault or DiskFull, and records nothing, when this machine is at fault, and
+    IntegrityError for a damaged record.
     """
     record_path = layout.media_record(video_id, shard)
     known = read_record(record_path)
@@ -59,7 +64,8 @@ def fetch(
     answered = known is not None and is_final(known.verdict) and known.asked == source.name
     if known is not None and answered and source.folder is None and not retry:
         raise VideoError(video_id, known.verdict)
-    # What was fetched from a site earlier serves a run with a folder too, unless a retry finds a file there.
+    # What was fetched from a site earlier serves a run with a folder too, unless a retry finds a
+    # file there.
     if known is not None and known.asked != FOLDER and not (retry and _is_in_folder(source, names)):
         kept = layout.media_file(video_id, shard, known.suffix)
         if _is_kept(video_id, known, kept, retry=retry):
@@ -78,19 +84,31 @@ def fetch(
         raise VideoError(video_id, failure.verdict) from error
     except OSError as error:
         raise disk_fault(error, partial) from error
-    found = MediaRecord(source.name, DONE, media.sha256, media.size_bytes, media.path.suffix, media.facts)
+    found = MediaRecord(
+        source.name, DONE, media.sha256, media.size_bytes, media.path.suffix, media.facts
+    )
     found.write(record_path)
     _sweep(partial)
     return media
 
 
 def _record_of(
-    verdict: Verdict, record_path: Path, known: MediaRecord | None, source: SourceSettings, way: Way | None
+    verdict: Verdict,
+    record_path: Path,
+    known: MediaRecord | None,
+    source: SourceSettings,
+    way: Way | None,
 ) -> MediaRecord:
     if verdict.reason == "text_answer":
-        return after_text(verdict, record_path.parent, known, source.name, way.successes if way else None)
+        return after_text(
+            verdict, record_path.parent, known, source.name, way.successes if way else None
+        )
     # Another failure between two texts takes nothing from their count.
-    counted = known.facts if known and known.asked == source.name and known.verdict.state is State.PENDING else {}
+    counted = (
+        known.facts
+        if known and known.asked == source.name and known.verdict.state is State.PENDING
+        else {}
+    )
     return MediaRecord(source.name, verdict, facts={} if is_final(verdict) else counted)
 
 
@@ -99,7 +117,9 @@ def _is_in_folder(source: SourceSettings, names: tuple[str, ...]) -> bool:
 
 
 def _is_kept(video_id: str, known: MediaRecord, path: Path, *, retry: bool) -> bool:
-    """Whether the recorded file is there; False if it has to be asked for anew, as with `retry` an altered one has."""
+    """Whether the recorded file is there; False if it has to be asked for anew, as with `retry` an
+    altered one has.
+    """
     if known.verdict.state is not State.DONE or not path.is_file():
         return False
     size_bytes = path.stat().st_size
@@ -125,12 +145,20 @@ def _from_site(
                 partial.mkdir(parents=True, exist_ok=True)
                 continue
             raise VideoError(video_id, _told_of(name, error.verdict, video_id)) from error
-        return arrived if name == video_id else replace(arrived, facts={**arrived.facts, "asked_as": name})
+        return (
+            arrived
+            if name == video_id
+            else replace(arrived, facts={**arrived.facts, "asked_as": name})
+        )
     raise ValueError(f"{video_id} has no name to ask for")
 
 
 def _told_of(name: str, verdict: Verdict, video_id: str) -> Verdict:
-    return verdict if name == video_id else failed(verdict.reason, f"asked for {name}: {verdict.detail}")
+    return (
+        verdict
+        if name == video_id
+        else failed(verdict.reason, f"asked for {name}: {verdict.detail}")
+    )
 
 
 def _kept(arrived: Arrived, path: Path) -> Media:
@@ -146,5 +174,6 @@ def _kept(arrived: Arrived, path: Path) -> Media:
 
 def _sweep(partial: Path) -> None:
     check_held()
-    # A leftover is harmless and the next call sweeps it; an error here would hide the cause of a failed download.
+    # A leftover is harmless and the next call sweeps it; an error here would hide the cause of a
+    # failed download.
     shutil.rmtree(partial, ignore_errors=True)

@@ -1,7 +1,9 @@
-"""Is a downloaded file whole? Its container ends where it says, and its packets are those it declares.
+"""Is a downloaded file whole? Its container ends where it says, and its packets are those it
+declares.
 
-A downloader's success is a hint: servers cut, mix and pad without an error. Packets are counted in a child, since a
-demuxer may hang or die. Judges downloads only: a damaged file in a person's own folder is salvaged by the decoder.
+A downloader's success is a hint: servers cut, mix and pad without an error. Packets are counted in
+a child, since a demuxer may hang or die. Judges downloads only: a damaged file in a person's own
+folder is salvaged by the decoder.
 """
 
 from __future__ import annotations
@@ -36,16 +38,21 @@ class Finding:
 
     damage: str
     opens: bool
-    """Whether a video stream with packets was found, so that a damaged file may still be worth something."""
+    """Whether a video stream with packets was found, so that a damaged file may still be worth
+    something.
+    """
 
 
 def examine(video_id: str, path: Path, site_seconds: float | None = None) -> Finding:
     """Compare a file with what it, and its site where it said so, declare.
 
-    Raises VideoError (hang, crash) if it defeats the demuxer, SystemicFault if no child can be started.
+    Raises VideoError (hang, crash) if it defeats the demuxer, SystemicFault if no child can be
+    started.
     """
     counted = counted_in_child(video_id, path)
-    return Finding("; ".join(_damages(path, counted, site_seconds)), counted.opens and counted.packets > 0)
+    return Finding(
+        "; ".join(_damages(path, counted, site_seconds)), counted.opens and counted.packets > 0
+    )
 
 
 def _damages(path: Path, counted: Count, site_seconds: float | None) -> Iterator[str]:
@@ -65,26 +72,38 @@ def _damages(path: Path, counted: Count, site_seconds: float | None) -> Iterator
     frames = counted.declared_frames
     if frames is not None and counted.packets < frames * (1 - FRAMES_TOLERANCE):
         yield f"{counted.packets} packets of {frames} declared"
-    yield from _too_short("its header", counted.covered_seconds, counted.declared_seconds, LEAST_SECONDS_TOLERANCE)
+    yield from _too_short(
+        "its header", counted.covered_seconds, counted.declared_seconds, LEAST_SECONDS_TOLERANCE
+    )
     yield from _too_short("its site", counted.longest_seconds, site_seconds, LEAST_SITE_TOLERANCE)
 
 
-def _too_short(who: str, there_seconds: float, seconds: float | None, least_tolerance: float) -> Iterator[str]:
-    if seconds is not None and there_seconds < seconds - max(least_tolerance, seconds * SECONDS_TOLERANCE):
+def _too_short(
+    who: str, there_seconds: float, seconds: float | None, least_tolerance: float
+) -> Iterator[str]:
+    if seconds is not None and there_seconds < seconds - max(
+        least_tolerance, seconds * SECONDS_TOLERANCE
+    ):
         yield f"{there_seconds:.3f} s of {seconds:.3f} s that {who} declares"
 
 
 def counted_in_child(video_id: str, path: Path) -> Count:
-    """What `pipeline.media.container.packet_counts` counts. Raises VideoError (hang, crash), SystemicFault."""
+    """What `pipeline.media.container.packet_counts` counts. Raises VideoError (hang, crash),
+    SystemicFault.
+    """
     command = [sys.executable, "-m", "pipeline.media.container.packet_counts", str(path.absolute())]
     try:
         status, output = run_to_end(command, PROJECT_ROOT, Allowed(COUNT_SECONDS, COUNT_SECONDS))
     except Hung as hung:
         raise VideoError(video_id, failed("hang", f"counting its packets: {hung}")) from None
     except OSError as error:
-        raise SystemicFault(f"cannot start {sys.executable} to count packets: {error.strerror}") from error
+        raise SystemicFault(
+            f"cannot start {sys.executable} to count packets: {error.strerror}"
+        ) from error
     if fault := ended_by_order(status):
         raise fault
     if status:
-        raise VideoError(video_id, failed("crash", f"counting its packets ended with {in_words(status)}"))
+        raise VideoError(
+            video_id, failed("crash", f"counting its packets ended with {in_words(status)}")
+        )
     return Count(**json.loads(output))

@@ -1,7 +1,9 @@
-"""Text where a video should be: a captcha, a portal, an error in JSON, a playlist; what it is, and when that is final.
+"""Text where a video should be: a captcha, a portal, an error in JSON, a playlist; what it is, and
+when that is final.
 
-The text says nothing about the video, so the video stays pending; only a text that comes on three runs, while other
-videos come from the same host, is the answer for that video. Reads media records, and changes none.
+The text says nothing about the video, so the video stays pending; only a text that comes on three
+runs, while other videos come from the same host, is the answer for that video. Reads media records,
+and changes none.
 """
 
 from __future__ import annotations
@@ -34,11 +36,14 @@ _BOMS = (
 )
 _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 _CONTROLS = frozenset(range(32)) - frozenset(b"\b\t\n\v\f\r\x1b\x0e\x0f") | {127}
-"""Bytes that no text holds. Escape and the shifts stay: Japanese mail and web pages switch alphabets with them."""
+"""Bytes that no text holds. Escape and the shifts stay: Japanese mail and web pages switch
+alphabets with them.
+"""
 _LEAST_PRINTABLE = 0.98
 _LEAST_ASCII = 0.3
 _TEXT_TYPE = re.compile(
-    r"\s*(text/html|text/xml|application/(?:[a-z0-9.+-]*\+)?(?:json|xml|xhtml\+xml))\s*(?:;|$)", re.I
+    r"\s*(text/html|text/xml|application/(?:[a-z0-9.+-]*\+)?(?:json|xml|xhtml\+xml))\s*(?:;|$)",
+    re.I,
 )
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9._:-]{1,40})", re.I)
 _BY_RULES = re.compile(r"escape|punycode|idna|utf.?7", re.I)
@@ -46,10 +51,14 @@ _BY_RULES = re.compile(r"escape|punycode|idna|utf.?7", re.I)
 
 
 def text_in(head: bytes, content_type: str) -> str:
-    """The beginning of the text that `head`, the first bytes of a file, is; empty if it is something else."""
+    """The beginning of the text that `head`, the first bytes of a file, is; empty if it is
+    something else.
+    """
     text = _read(head, content_type) or _read(_unpacked(head), content_type)
     if not text and _TEXT_TYPE.match(content_type) and head and not _is_container(head):
-        text = f"bytes that their server calls {content_type.partition(';')[0].strip()}: {head[:40]!r}"
+        text = (
+            f"bytes that their server calls {content_type.partition(';')[0].strip()}: {head[:40]!r}"
+        )
     return " ".join(text.split())[:SHOWN_CHARACTERS] or text[:1]
 
 
@@ -63,10 +72,16 @@ def _read(head: bytes, content_type: str) -> str:
     told = _CHARSET.search(content_type)
     charset = told[1] if told else "utf-8"
     if not _CONTROLS.intersection(head):
-        return _decoded(head, charset, 0.9) or _decoded(head, "utf-8", 0.9) or head.decode("latin-1")
+        return (
+            _decoded(head, charset, 0.9) or _decoded(head, "utf-8", 0.9) or head.decode("latin-1")
+        )
     if _is_container(head):
         return ""
-    wide = (text for name in _WIDE if (text := _decoded(head, name, _LEAST_PRINTABLE)) and _is_western(text))
+    wide = (
+        text
+        for name in _WIDE
+        if (text := _decoded(head, name, _LEAST_PRINTABLE)) and _is_western(text)
+    )
     return next(wide, "") or (_decoded(head, charset, _LEAST_PRINTABLE) if told and claimed else "")
 
 
@@ -82,18 +97,24 @@ def _decoded(data: bytes, charset: str, least_printable: float) -> str:
         text = data.decode(charset, "replace")
     except (LookupError, UnicodeError, ValueError):
         return ""
-    good = sum(character.isspace() or unicodedata.category(character)[0] not in "C" for character in text)
+    good = sum(
+        character.isspace() or unicodedata.category(character)[0] not in "C" for character in text
+    )
     wrong = text.count("\ufffd")
     return text if text and good - wrong >= least_printable * len(text) else ""
 
 
 def _is_western(text: str) -> bool:
-    """Pages are marked up in ASCII, whatever they are written in; noise in a wide alphabet is not."""
+    """Pages are marked up in ASCII, whatever they are written in; noise in a wide alphabet is
+    not.
+    """
     return sum(character.isascii() for character in text) >= _LEAST_ASCII * len(text)
 
 
 def _unpacked(head: bytes) -> bytes:
-    """The beginning of what gzip or zlib packed and nobody declared; nothing if the bytes are not packed so."""
+    """The beginning of what gzip or zlib packed and nobody declared; nothing if the bytes are not
+    packed so.
+    """
     try:
         return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(head, len(head))
     except zlib.error:
@@ -103,17 +124,23 @@ def _unpacked(head: bytes) -> bytes:
 def after_text(
     verdict: Verdict, folder: Path, known: MediaRecord | None, asked: str, successes: int | None
 ) -> MediaRecord:
-    """The record of one more run that got text for a video, which is final if it has come often enough.
+    """The record of one more run that got text for a video, which is final if it has come often
+    enough.
 
-    `folder` holds the records of its neighbours and `known` is its own, of before. `successes` is how many other videos
-    this run got from the site so far; None if nobody counts, and then all neighbours that are here count.
+    `folder` holds the records of its neighbours and `known` is its own, of before. `successes` is
+    how many other videos this run got from the site so far; None if nobody counts, and then all
+    neighbours that are here count.
     """
     before: Mapping[str, JSON] = known.facts if known is not None and known.asked == asked else {}
     runs, others = _number(before, "text_runs") + 1, sum(1 for _ in _arrived(folder, asked))
     first = before.get("others_at_first")
-    at_first = first if isinstance(first, int) else 0 if successes is None else max(others - successes, 0)
+    at_first = (
+        first if isinstance(first, int) else 0 if successes is None else max(others - successes, 0)
+    )
     if runs >= FINAL_AFTER_RUNS and others > at_first:
-        told = f"text on {runs} runs, while other videos of its host came; at last: {verdict.detail}"
+        told = (
+            f"text on {runs} runs, while other videos of its host came; at last: {verdict.detail}"
+        )
         return MediaRecord(asked, failed("only_text", told))
     return MediaRecord(asked, verdict, facts={"text_runs": runs, "others_at_first": at_first})
 
@@ -128,7 +155,13 @@ def _arrived(folder: Path, asked: str) -> Iterator[MediaRecord]:
     host = urllib.parse.urlsplit(asked).netloc
     for path in folder.glob("*.json") if folder.is_dir() else ():
         record = None
-        with contextlib.suppress(IntegrityError):  # a neighbour's damaged record is told where it is used
+        with contextlib.suppress(
+            IntegrityError
+        ):  # a neighbour's damaged record is told where it is used
             record = read_record(path)
-        if record and record.verdict.state is State.DONE and urllib.parse.urlsplit(record.asked).netloc == host:
+        if (
+            record
+            and record.verdict.state is State.DONE
+            and urllib.parse.urlsplit(record.asked).netloc == host
+        ):
             yield record

@@ -1,8 +1,9 @@
-"""One video from one site, through yt-dlp as a library, asked for until it is whole or its attempts are spent.
+"""One video from one site, through yt-dlp as a library, asked for until it is whole or its attempts
+are spent.
 
-yt-dlp gets fixed options: it reads no configuration, loads no plugins, starts no other downloader and writes only into
-the folder it is given. Its success is a hint: `pipeline.download.integrity` decides. Whether the network may be used at
-all is the rate limiter's decision.
+yt-dlp gets fixed options: it reads no configuration, loads no plugins, starts no other downloader
+and writes only into the folder it is given. Its success is a hint: `pipeline.download.integrity`
+decides. Whether the network may be used at all is the rate limiter's decision.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from pipeline.download.access.connectivity import unreachable
 from pipeline.download.access.cookies import jar
 from pipeline.download.access.rate_limiter import OpenWay, Way
 from pipeline.download.access.source import SourceSettings
-from pipeline.download.error_mapping import causes, detail, local_fault, reason_of, reason_of_text, retry_after_seconds
+from pipeline.download.error_mapping import (
+    causes,
+    detail,
+    local_fault,
+    reason_of,
+    reason_of_text,
+    retry_after_seconds,
+)
 from pipeline.download.http.bounded_http import TooLarge
 from pipeline.download.http.transfer import Limits, Transfer, Want
 from pipeline.download.integrity import examine
@@ -44,9 +52,12 @@ _SMALLEST_BYTES = 64
 _COURTESY_SECONDS = 0.75
 """Between the requests for one video: what yt-dlp's own `sleep` preset takes for YouTube."""
 LONGEST_COURTESY_SECONDS = 60.0
-"""A server that fails and asks for a longer wait is left alone in this run: one video must not hold up the others."""
+"""A server that fails and asks for a longer wait is left alone in this run: one video must not hold
+up the others.
+"""
 
-# A broken site module raises whatever its author did not foresee; one video must not stop the run for it.
+# A broken site module raises whatever its author did not foresee; one video must not stop the run
+# for it.
 _FOREIGN_ERRORS = (
     YoutubeDLError, http.client.HTTPException, OSError,
     ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError,
@@ -55,20 +66,26 @@ _FOREIGN_ERRORS = (
 
 @dataclass(frozen=True)
 class Arrived:
-    """A file that a site gave: where it lies, the suffix its bytes call for, what the site says of it."""
+    """A file that a site gave: where it lies, the suffix its bytes call for, what the site says of
+    it.
+    """
 
     path: Path
     suffix: str
     facts: Mapping[str, JSON]
     damage: str = ""
-    """Why it is not whole; empty if it is. Only a file that came twice with the same bytes may be damaged."""
+    """Why it is not whole; empty if it is. Only a file that came twice with the same bytes may be
+    damaged.
+    """
 
 
-def from_site(video_id: str, partial: Path, source: SourceSettings, way: Way | None = None) -> Arrived:
+def from_site(
+    video_id: str, partial: Path, source: SourceSettings, way: Way | None = None
+) -> Arrived:
     """The file, below `partial`, whole; or damaged, if the site gave the same damaged bytes again.
 
-    `partial` is private to this video and outlives the call, so that a part can be continued. Raises VideoError, or
-    SystemicFault when this machine is at fault.
+    `partial` is private to this video and outlives the call, so that a part can be continued.
+    Raises VideoError, or SystemicFault when this machine is at fault.
     """
     way = way or OpenWay()
     asking = _Asking(video_id, partial, source)
@@ -78,7 +95,9 @@ def from_site(video_id: str, partial: Path, source: SourceSettings, way: Way | N
         try:
             arrived = asking.attempt(notes, way)
         except VideoError as error:
-            way.sleep(0)  # a run that is being left cuts connections off, and blames no video for it
+            way.sleep(
+                0
+            )  # a run that is being left cuts connections off, and blames no video for it
             wait = notes.retry_after_seconds
             if not way.told(permit, error.verdict.reason, wait, video_id):
                 asking.failed_with(error, wait or 0.0)
@@ -109,15 +128,20 @@ class _Asking:
         return _attempt(self._video_id, self._partial, self._source, notes, way)
 
     def failed_with(self, error: VideoError, wait_seconds: float = 0.0) -> None:
-        """Count the attempt; return if another is worth it, after so long as the server asked us to wait."""
+        """Count the attempt; return if another is worth it, after so long as the server asked us to
+        wait.
+        """
         reason = error.verdict.reason
         self._attempts += 1
-        allowed = self._attempts < self._source.attempts and wait_seconds <= LONGEST_COURTESY_SECONDS
+        allowed = (
+            self._attempts < self._source.attempts and wait_seconds <= LONGEST_COURTESY_SECONDS
+        )
         if allowed and self._worth_another(reason):
             return
         if reason == "network" and (why := unreachable(self._source)):
             raise _environment("offline", why)
-        # A few videos that yt-dlp does not understand are normal; the gate stops the run when it is every one.
+        # A few videos that yt-dlp does not understand are normal; the gate stops the run when it is
+        # every one.
         if REASONS[reason].policy is Policy.ENVIRONMENT and reason != "stale_downloader":
             raise _environment(reason, error.verdict.detail)
         raise error
@@ -129,7 +153,9 @@ class _Asking:
         return REASONS[reason].policy is Policy.RETRY or reason == "proxy"
 
     def satisfied_with(self, arrived: Arrived) -> bool:
-        """Whether the file can be had no better. A damaged one is asked for again until the attempts are spent."""
+        """Whether the file can be had no better. A damaged one is asked for again until the
+        attempts are spent.
+        """
         if not arrived.damage:
             return True
         before, self._damaged_sha256 = self._damaged_sha256, digest(arrived.path)
@@ -137,7 +163,11 @@ class _Asking:
         if not (stable and arrived.suffix):
             arrived.path.unlink()
             reason = "unreadable" if stable else "network"
-            self.failed_with(VideoError(self._video_id, failed(reason, f"the file is not whole: {arrived.damage}")))
+            self.failed_with(
+                VideoError(
+                    self._video_id, failed(reason, f"the file is not whole: {arrived.damage}")
+                )
+            )
             return False
         return True
 
@@ -147,7 +177,9 @@ def _environment(reason: str, why: str) -> SystemicFault:
     return SystemicFault(f"{row.meaning}: {why}. No video was marked for it; {row.advice}.")
 
 
-def _attempt(video_id: str, partial: Path, source: SourceSettings, notes: _Notes, way: Way) -> Arrived:
+def _attempt(
+    video_id: str, partial: Path, source: SourceSettings, notes: _Notes, way: Way
+) -> Arrived:
     target = partial / "media"
     with _client(source, notes, lambda: way.sleep(0)) as client:
         with _in_our_words(video_id, notes, target):
@@ -157,11 +189,18 @@ def _attempt(video_id: str, partial: Path, source: SourceSettings, notes: _Notes
         _check_size(video_id, target.stat().st_size)
         suffix = accepted_suffix(target, video_id)
         seconds = info.get("duration")
-        finding = examine(video_id, target, float(seconds) if isinstance(seconds, int | float) else None)
+        finding = examine(
+            video_id, target, float(seconds) if isinstance(seconds, int | float) else None
+        )
     except VideoError:
         target.unlink()
         raise
-    return Arrived(target, suffix if finding.opens or not finding.damage else "", _facts(info, source), finding.damage)
+    return Arrived(
+        target,
+        suffix if finding.opens or not finding.damage else "",
+        _facts(info, source),
+        finding.damage,
+    )
 
 
 def _check_size(video_id: str, size_bytes: int) -> None:
@@ -177,11 +216,21 @@ def _facts(info: Mapping[str, Any], source: SourceSettings) -> dict[str, JSON]:
 
 
 def _transfer(
-    client: Any, info: Mapping[str, Any], target: Path, *, source: SourceSettings, notes: _Notes, way: Way
+    client: Any,
+    info: Mapping[str, Any],
+    target: Path,
+    *,
+    source: SourceSettings,
+    notes: _Notes,
+    way: Way,
 ) -> None:
-    """Make `target` the file that `info` describes. yt-dlp's own transfer joins versions of a file without asking."""
+    """Make `target` the file that `info` describes. yt-dlp's own transfer joins versions of a file
+    without asking.
+    """
     video_id, part = str(info["id"]), target.with_name("media.part")
-    own_headers = {str(name): str(value) for name, value in (info.get("http_headers") or {}).items()}
+    own_headers = {
+        str(name): str(value) for name, value in (info.get("http_headers") or {}).items()
+    }
 
     def ask(headers: dict[str, str]) -> Any:
         return asked(client, info["url"], {**own_headers, **headers})
@@ -192,12 +241,16 @@ def _transfer(
 
     want = Want(ask, look, lambda at, total: way.sleep(0), _slice_bytes(info))
     limits = Limits(
-        source.max_bytes, source.socket_timeout_seconds, source.min_bytes_per_second, source.transfer_seconds
+        source.max_bytes,
+        source.socket_timeout_seconds,
+        source.min_bytes_per_second,
+        source.transfer_seconds,
     )
     if wait := _wait_until_available(info):
         way.sleep(wait)
     transfer = Transfer(part, want, limits)  # its clock runs from here on
-    # A media address handed out for a few hours answers 404 when it is stale; that says nothing about the video.
+    # A media address handed out for a few hours answers 404 when it is stale; that says nothing
+    # about the video.
     with _in_our_words(video_id, notes, target, transfer, address_expires=source.is_youtube):
         transfer.run()
         part.replace(target)
@@ -215,7 +268,8 @@ def _wait_until_available(info: Mapping[str, Any]) -> float:
 
 
 def _client(source: SourceSettings, notes: _Notes, go_on: Callable[[], None] = lambda: None) -> Any:
-    # Plugins load from HOME and PYTHONPATH without being asked for; this is yt-dlp's own switch against them.
+    # Plugins load from HOME and PYTHONPATH without being asked for; this is yt-dlp's own switch
+    # against them.
     os.environ["YTDLP_NO_PLUGINS"] = "1"
     client = yt_dlp.YoutubeDL(_options(source, notes))
     bound(client, go_on)
@@ -231,7 +285,9 @@ def javascript_runtimes() -> list[tuple[str, str, bool]]:
 
 
 def _options(source: SourceSettings, notes: _Notes) -> dict[str, object]:
-    """Everything yt-dlp is told. What is not here has yt-dlp's default, which for a library means off."""
+    """Everything yt-dlp is told. What is not here has yt-dlp's default, which for a library means
+    off.
+    """
     return {
         "allowed_extractors": ["youtube"] if source.is_youtube else ["generic"],
         "cachedir": False,
@@ -276,14 +332,18 @@ def _described(client: Any, video_id: str, source: SourceSettings) -> dict[str, 
         return {"id": video_id, "title": video_id, "url": address, "ext": "mp4"}
     info = client.extract_info(address, download=False)
     if not info or info.get("id") != video_id or "url" not in info:
-        raise VideoError(video_id, failed("unknown", f"asked for {video_id}, got {(info or {}).get('id')!r}"))
+        raise VideoError(
+            video_id, failed("unknown", f"asked for {video_id}, got {(info or {}).get('id')!r}")
+        )
     if info.get("live_status") in ("is_live", "is_upcoming", "post_live"):
         raise VideoError(video_id, failed("not_yet_live", str(info["live_status"])))
     return dict(info)
 
 
 class _Notes:
-    """Stands where yt-dlp expects a logger; keeps warnings, which often hold the cause, and prints nothing."""
+    """Stands where yt-dlp expects a logger; keeps warnings, which often hold the cause, and prints
+    nothing.
+    """
 
     def __init__(self, source: SourceSettings) -> None:
         self.warnings: list[str] = []
@@ -314,7 +374,12 @@ class _Notes:
 
 @contextlib.contextmanager
 def _in_our_words(
-    video_id: str, notes: _Notes, target: Path, transfer: Transfer | None = None, *, address_expires: bool = False
+    video_id: str,
+    notes: _Notes,
+    target: Path,
+    transfer: Transfer | None = None,
+    *,
+    address_expires: bool = False,
 ) -> Iterator[None]:
     try:
         yield
@@ -327,7 +392,9 @@ def _in_our_words(
         notes.retry_after_seconds = retry_after_seconds(error)
         _let_go(error)
         reason = _reason(error, notes, address_expires=address_expires)
-        if reason == "proxy" and not notes.has_proxy:  # a site that answers 407 by itself speaks for that video alone
+        if (
+            reason == "proxy" and not notes.has_proxy
+        ):  # a site that answers 407 by itself speaks for that video alone
             reason = "forbidden"
         verdict = failed(reason, _text(error, reason, notes))
         # Not `from error`: a traceback would print addresses and headers that `_text` has cut out.
@@ -335,7 +402,9 @@ def _in_our_words(
 
 
 def _let_go(error: BaseException) -> None:
-    """Close the connections of refusals, which would hold their sockets until they are collected."""
+    """Close the connections of refusals, which would hold their sockets until they are
+    collected.
+    """
     for link in causes(error):
         if isinstance(link, HTTPError):
             link.response.close()

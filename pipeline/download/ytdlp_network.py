@@ -1,7 +1,9 @@
-"""yt-dlp's own way to ask over HTTP, with cookies, proxies and SOCKS, whose answers end: see `bounded_http`.
+"""yt-dlp's own way to ask over HTTP, with cookies, proxies and SOCKS, whose answers end: see
+`bounded_http`.
 
-yt-dlp unpacks bodies whole in memory and waits for each byte anew. Everything it asks for passes here: a site's pages
-within a limit of their own, media files by the limits of `pipeline.download.http.transfer`.
+yt-dlp unpacks bodies whole in memory and waits for each byte anew. Everything it asks for passes
+here: a site's pages within a limit of their own, media files by the limits of
+`pipeline.download.http.transfer`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ from yt_dlp.networking import Request
 from yt_dlp.networking._urllib import HTTPHandler, ProxyHandler, RedirectHandler, UrllibRH
 from yt_dlp.networking.exceptions import HTTPError
 
-from pipeline.download.http.bounded_http import ANSWER_SILENCES, Body, BoundedConnections, Deadline, UnreadRedirects
+from pipeline.download.http.bounded_http import (
+    ANSWER_SILENCES,
+    Body,
+    BoundedConnections,
+    Deadline,
+    UnreadRedirects,
+)
 from pipeline.download.http.transfer import RANGE_REFUSED, RangeRefused, Response
 from storage.base.errors import SystemicFault
 
@@ -44,7 +52,8 @@ class BoundedRH(UrllibRH):  # type: ignore[misc]
 
     def _create_instance(self, proxies: Any, cookiejar: Any, legacy_ssl_support: Any = None) -> Any:
         handler = _Handler(
-            context=self._make_sslcontext(legacy_ssl_support=legacy_ssl_support), source_address=self.source_address
+            context=self._make_sslcontext(legacy_ssl_support=legacy_ssl_support),
+            source_address=self.source_address,
         )
         handler.deadline = lambda: self._deadline
         opener = urllib.request.OpenerDirector()
@@ -74,9 +83,11 @@ class BoundedRH(UrllibRH):  # type: ignore[misc]
 
 
 def bound(client: Any, go_on: Callable[[], None]) -> None:
-    """Make BoundedRH the only way by which this `yt_dlp.YoutubeDL` asks. Others are used where they are installed.
+    """Make BoundedRH the only way by which this `yt_dlp.YoutubeDL` asks. Others are used where they
+    are installed.
 
-    `go_on` raises SystemicFault when the run is being left; a request then ends with a TransportError.
+    `go_on` raises SystemicFault when the run is being left; a request then ends with a
+    TransportError.
     """
 
     def still_wanted() -> None:

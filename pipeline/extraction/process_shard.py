@@ -1,7 +1,9 @@
-"""One shard, start to end: fetch, decode once, feed every extractor, spool, and at last write parts and sidecars.
+"""One shard, start to end: fetch, decode once, feed every extractor, spool, and at last write parts
+and sidecars.
 
-The single loop that catches VideoError: one bad video is a verdict, everything else stops the shard, and what was
-spooled by then is kept. Knows the seams (`Fetch`, `Decoder`); refuses to know schedulers, settings files and screens.
+The single loop that catches VideoError: one bad video is a verdict, everything else stops the
+shard, and what was spooled by then is kept. Knows the seams (`Fetch`, `Decoder`); refuses to know
+schedulers, settings files and screens.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ from storage.features.commit import Entry, commit
 from storage.files.atomic_write import publish
 
 FETCH_AHEAD = 2
-"""Videos asked for while one is being decoded, so that the network and the processor work at the same time."""
+"""Videos asked for while one is being decoded, so that the network and the processor work at the
+same time.
+"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ class _Work:
         return self.todo - self.spooled
 
     def expect_settings(self) -> None:
-        """Raise SystemicFault if the variant's folder was moved away: its next form would lack settings."""
+        """Raise SystemicFault if the variant's folder was moved away: its next form would lack
+        settings.
+        """
         if not self.layout.settings_file.is_file():
             raise SystemicFault(
                 f"{self.layout.settings_file} is gone: its folder was renamed or removed while the shard was built. "
@@ -84,10 +90,11 @@ def process_shard(
 ) -> None:
     """Give every id of the shard a verdict from every variant, and write parts and sidecars.
 
-    A kill at any instant costs at most the videos in hand: finished ones wait in the spool. `on_video` is told about
-    each video as it ends, by one thread at a time; those that an earlier run left in the spool count as done at once.
-    `stop_fetching` is called when no more files are wanted: a fetch that only waits should then end. What each video
-    took is booked in `times`. Each decoder `beside` the first has one more video in hand at the same time.
+    A kill at any instant costs at most the videos in hand: finished ones wait in the spool.
+    `on_video` is told about each video as it ends, by one thread at a time; those that an earlier
+    run left in the spool count as done at once. `stop_fetching` is called when no more files are
+    wanted: a fetch that only waits should then end. What each video took is booked in `times`. Each
+    decoder `beside` the first has one more video in hand at the same time.
     """
     times = times or Times()
     works = [work for work in (_work(job, variant) for variant in job.variants) if work.todo]
@@ -97,8 +104,12 @@ def process_shard(
     decoders = (decoder, *beside)[: max(1, len(left))]
     ahead = FETCH_AHEAD + len(decoders) - 1
     with (
-        computing(device, has_networks=any(work.variant.spec.needs_weights for work in works)) as lanes,
-        closing(_fetched(_timed_fetch(fetch, times), left, _retries(works), stop_fetching, ahead)) as files,
+        computing(
+            device, has_networks=any(work.variant.spec.needs_weights for work in works)
+        ) as lanes,
+        closing(
+            _fetched(_timed_fetch(fetch, times), left, _retries(works), stop_fetching, ahead)
+        ) as files,
     ):
         shard = _Shard(works, _built(works, device), lanes.compute, on_video, times)
         _settle()
@@ -111,11 +122,14 @@ def process_shard(
 
 @functools.cache
 def _settle() -> None:
-    """Once per process: what is loaded by now, torch above all, stays, and collections of garbage need not visit its
-    half a million objects again and again."""
+    """Once per process: what is loaded by now, torch above all, stays, and collections of garbage
+    need not visit its half a million objects again and again.
+    """
     gc.collect()
     gc.freeze()
-    atexit.register(gc.unfreeze)  # libraries that look for leaks at the end would take what was never visited for some
+    atexit.register(
+        gc.unfreeze
+    )  # libraries that look for leaks at the end would take what was never visited for some
 
 
 def computing(device: str, *, has_networks: bool = True) -> Lanes | Batches:
@@ -124,7 +138,9 @@ def computing(device: str, *, has_networks: bool = True) -> Lanes | Batches:
 
 
 def _built(works: Sequence[_Work], device: str) -> dict[str, Extractor]:
-    """Name of variant → its network, where it still has something to do; before several threads want them."""
+    """Name of variant → its network, where it still has something to do; before several threads
+    want them.
+    """
     return {work.variant.name: built(work.variant, device) for work in works if work.left}
 
 
@@ -160,7 +176,9 @@ class _Shard:
                 for work, outcome in zip(lacking, outcomes, strict=True):
                     with self.times.during(video_id, "write"):
                         work.expect_settings()
-                        spool.put(work.spool, video_id, _entry(work, video_id, outcome), outcome.track)
+                        spool.put(
+                            work.spool, video_id, _entry(work, video_id, outcome), outcome.track
+                        )
                 with self.telling:
                     self.on_video(video_id, worst(outcomes))
 
@@ -176,7 +194,9 @@ def _work(job: ShardJob, variant: Variant) -> _Work:
     publish(layout.settings_file, readable(variant.description()), replace=False)
     sidecar = job.sidecar(variant)
     before: Mapping[str, Entry] = sidecar.entries if sidecar else {}
-    todo = frozenset(job.missing_from({video_id: entry.verdict for video_id, entry in before.items()}))
+    todo = frozenset(
+        job.missing_from({video_id: entry.verdict for video_id, entry in before.items()})
+    )
     folder = layout.spool(job.shard)
     return _Work(
         variant=variant,
@@ -240,7 +260,9 @@ def _commit(job: ShardJob, work: _Work, made_by: Mapping[str, JSON]) -> None:
     work.expect_settings()
     kept = spool.Spooled(work.spool)
     entries = {video_id: entry for video_id, entry in kept.entries.items() if video_id in work.todo}
-    done = sorted(video_id for video_id, entry in entries.items() if entry.verdict.state is State.DONE)
+    done = sorted(
+        video_id for video_id, entry in entries.items() if entry.verdict.state is State.DONE
+    )
     commit(
         work.layout,
         job.layout.catalog,

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 
 from models.extractors.base.contract import Extractor
 from pipeline.compute.cpu_executor import Compute, at_once
-from pipeline.decoding.events import Decoder, Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent
+from pipeline.decoding.events import (
+    Decoder,
+    Event,
+    FrameEvent,
+    PlacementEvent,
+    PlanesEvent,
+    WindowEvent,
+)
 from pipeline.extraction.timing import Times
 from pipeline.extraction.track_builder import TrackBuilder
 from pipeline.extraction.variant import Variant
@@ -38,7 +45,9 @@ def process_video(
     compute: Compute = at_once,
     times: Times | None = None,
 ) -> list[Outcome]:
-    """Decode once, feed every variant; one outcome each, in order. Nothing of this video is computed afterwards."""
+    """Decode once, feed every variant; one outcome each, in order. Nothing of this video is
+    computed afterwards.
+    """
     times = times or Times()
     builders = [
         TrackBuilder(video_id, variant, extractor, times.watched(compute, video_id, variant.name))
@@ -58,7 +67,11 @@ def process_video(
     with times.during(video_id, "wait_compute"):
         outcomes = [_finish(builder, facts) for builder in builders]
     for builder, outcome in zip(builders, outcomes, strict=True):
-        times.add(video_id, f"feature_bytes:{builder.variant.name}", outcome.track.nbytes if outcome.track else 0)
+        times.add(
+            video_id,
+            f"feature_bytes:{builder.variant.name}",
+            outcome.track.nbytes if outcome.track else 0,
+        )
     return outcomes
 
 
@@ -67,7 +80,9 @@ def _feed(
 ) -> dict[str, JSON]:
     samplings = [builder.sampling for builder in builders]
     preparing = [0.0] * len(builders)
-    told = times.waiting(decoder.decode(video_id, media.path, samplings), "wait_decode", lambda _: video_id)
+    told = times.waiting(
+        decoder.decode(video_id, media.path, samplings), "wait_decode", lambda _: video_id
+    )
     try:
         with closing(told) as events:
             return _taken(video_id, events, builders, preparing, times)
@@ -77,9 +92,15 @@ def _feed(
 
 
 def _taken(
-    video_id: str, events: Iterator[Event], builders: Sequence[TrackBuilder], preparing: list[float], times: Times
+    video_id: str,
+    events: Iterator[Event],
+    builders: Sequence[TrackBuilder],
+    preparing: list[float],
+    times: Times,
 ) -> dict[str, JSON]:
-    """The video's facts, once each builder has what it wants; `preparing` grows by the seconds that frames took it."""
+    """The video's facts, once each builder has what it wants; `preparing` grows by the seconds that
+    frames took it.
+    """
     facts: dict[str, JSON] = {}
     for event in events:
         if isinstance(event, FrameEvent | PlanesEvent):
@@ -111,4 +132,6 @@ def _finish(builder: TrackBuilder, facts: Mapping[str, JSON]) -> Outcome:
 
 def worst(outcomes: Sequence[Outcome]) -> Verdict:
     """The verdict to show for a video that several variants saw: one that failed, if any did."""
-    return next((outcome.verdict for outcome in outcomes if outcome.verdict.state is not State.DONE), DONE)
+    return next(
+        (outcome.verdict for outcome in outcomes if outcome.verdict.state is not State.DONE), DONE
+    )

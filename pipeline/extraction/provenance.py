@@ -1,5 +1,5 @@
-"""What made a feature, apart from its settings: versions, device, code. Recorded beside features, never part of their
-fingerprint.
+"""What made a feature, apart from its settings: versions, device, code. Recorded beside features,
+never part of their fingerprint.
 
 Knows names and versions. Holds no time, host or path, so that equal builds stay equal bytes.
 """
@@ -18,14 +18,28 @@ from pipeline.extraction.variant import Variant, weights_identity
 from storage.base.records import JSON
 from storage.features.manifest import PROCESSORS
 
-LIBRARIES = ("av", "h5py", "numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "ultralytics", "yt-dlp")
+LIBRARIES = (
+    "av",
+    "h5py",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "torch",
+    "torchvision",
+    "ultralytics",
+    "yt-dlp",
+)
 """Distributions whose version may change the numbers, or which bytes were downloaded."""
 
 
-def provenance(variant: Variant, device: str, decoder: str, before: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Everything worth knowing about how `variant`'s rows were made here, on `device`, from `decoder`'s frames.
+def provenance(
+    variant: Variant, device: str, decoder: str, before: Mapping[str, JSON]
+) -> dict[str, JSON]:
+    """Everything worth knowing about how `variant`'s rows were made here, on `device`, from
+    `decoder`'s frames.
 
-    `before` is what stood there: a shard to which several machines added tells of the kinds of all their processors.
+    `before` is what stood there: a shard to which several machines added tells of the kinds of all
+    their processors.
     """
     earlier = before.get(PROCESSORS)
     kinds = {*(map(str, earlier) if isinstance(earlier, list) else ()), processor_kind(device)}
@@ -48,7 +62,9 @@ def library_versions() -> tuple[tuple[str, str], ...]:
 
 @functools.cache
 def code_version() -> str:
-    """The release, and in a checkout also the commit, with `+changed` when the working tree differs from it."""
+    """The release, and in a checkout also the commit, with `+changed` when the working tree differs
+    from it.
+    """
     release = importlib.metadata.version("video-highlights")
     if not (PROJECT_ROOT / ".git").exists():
         return release

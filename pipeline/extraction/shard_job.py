@@ -13,7 +13,9 @@ from storage.features.commit import Sidecar, read_sidecar
 from storage.features.manifest_index import summary
 
 Fetch = Callable[[str, bool], Media]
-"""(video id, whether somebody asked for a retry) → its file; raises VideoError. May run in another thread."""
+"""(video id, whether somebody asked for a retry) → its file; raises VideoError. May run in another
+thread.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,15 @@ class ShardJob:
 
     def missing_from(self, verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
         """The same, for verdicts that are known already."""
-        return tuple(i for i in self.video_ids if i not in verdicts or verdicts[i].reason == "requested")
+        return tuple(
+            i for i in self.video_ids if i not in verdicts or verdicts[i].reason == "requested"
+        )
 
     def todo(self) -> frozenset[str]:
         """Ids that some variant is missing."""
-        return frozenset(video_id for variant in self.variants for video_id in self.missing(variant))
+        return frozenset(
+            video_id for variant in self.variants for video_id in self.missing(variant)
+        )
 
     def is_complete(self) -> bool:
         """Whether every id has a verdict from every variant."""

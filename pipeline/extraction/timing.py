@@ -1,10 +1,12 @@
-"""Where the time of a build goes, video by video: a ledger that every thread of a shard writes into.
+"""Where the time of a build goes, video by video: a ledger that every thread of a shard writes
+into.
 
-A thread that leads a video waits for files (`wait_download`), for frames (`wait_decode`) and for networks
-(`wait_compute`), shrinks frames (`prepare`) and writes (`write`): with `other` these add up to its time (`wall`), or to
-that of all such threads, where several videos are in hand at once. Beside it, files are fetched (`download`), a child
-decodes (`decode`, in CPU seconds), windows are copied to a GPU (`copy`) and lanes compute (`compute`). `prepare`,
-`copy` and `compute` are kept per variant, as `compute:c3d`. Refuses to know what is done in the time.
+A thread that leads a video waits for files (`wait_download`), for frames (`wait_decode`) and for
+networks (`wait_compute`), shrinks frames (`prepare`) and writes (`write`): with `other` these add
+up to its time (`wall`), or to that of all such threads, where several videos are in hand at once.
+Beside it, files are fetched (`download`), a child decodes (`decode`, in CPU seconds), windows are
+copied to a GPU (`copy`) and lanes compute (`compute`). `prepare`, `copy` and `compute` are kept per
+variant, as `compute:c3d`. Refuses to know what is done in the time.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from storage.files.checksummed_json import seal, unseal
 
 T = TypeVar("T")
 Seconds = dict[str, float]
-"""What → seconds; `video` is how long the video is, `media_bytes` and `feature_bytes:c3d` are sizes, and `clock` is how
-long a shard took, however many threads were at work."""
+"""What → seconds; `video` is how long the video is, `media_bytes` and `feature_bytes:c3d` are
+sizes, and `clock` is how long a shard took, however many threads were at work.
+"""
 
 LEADING = ("wait_download", "wait_decode", "prepare", "wait_compute", "write", "other")
 BESIDE = ("download", "decode", "copy", "compute")
@@ -57,8 +60,11 @@ class Times:
         finally:
             self.add(video_id, what, time.perf_counter() - began)
 
-    def waiting(self, items: Iterable[T], what: str, id_of: Callable[[T], str]) -> Generator[T, None, None]:
-        """The same items; the time each let us wait is booked on `id_of` it, that of the end on the shard.
+    def waiting(
+        self, items: Iterable[T], what: str, id_of: Callable[[T], str]
+    ) -> Generator[T, None, None]:
+        """The same items; the time each let us wait is booked on `id_of` it, that of the end on the
+        shard.
 
         Keep no other hold on `items`: what they keep busy is let go of when this iteration is left.
         """
@@ -80,7 +86,9 @@ class Times:
                 self.add(video_id, what, seconds)
 
     def watched(self, compute: Compute, video_id: str, variant: str) -> Compute:
-        """The same `compute`; books how long it blocked, and what its work took wherever that was done."""
+        """The same `compute`; books how long it blocked, and what its work took wherever that was
+        done.
+        """
 
         def book(what: str, seconds: float) -> None:
             self.add(video_id, f"{what}:{variant}", seconds)
@@ -107,13 +115,17 @@ def added(every: Iterable[Mapping[str, float]]) -> Seconds:
 
 
 def with_other(total: Mapping[str, float]) -> Seconds:
-    """The same with `other`: what is left of `wall` when all that the leading thread is known to have done is taken."""
+    """The same with `other`: what is left of `wall` when all that the leading thread is known to
+    have done is taken.
+    """
     known = sum(seconds for what, seconds in total.items() if what.partition(":")[0] in LEADING)
     return {**total, "other": max(0.0, total.get("wall", 0.0) - known)}
 
 
 def keep(path: Path, times: Times) -> None:
-    """Add this ledger to the one at `path`, if there is one: a shard may be begun more than once in a run."""
+    """Add this ledger to the one at `path`, if there is one: a shard may be begun more than once in
+    a run.
+    """
     known, mine = read(path), times.of_videos()
     rounded: dict[str, JSON] = {
         video_id: {what: round(seconds, 6) for what, seconds in added(both).items()}
@@ -124,7 +136,9 @@ def keep(path: Path, times: Times) -> None:
 
 
 def read(path: Path) -> dict[str, Seconds]:
-    """Video id → what it took; empty if nothing is kept. Raises IntegrityError if it was altered."""
+    """Video id → what it took; empty if nothing is kept. Raises IntegrityError if it was
+    altered.
+    """
     try:
         videos = unseal(path, path.read_bytes())["videos"]
     except FileNotFoundError:
@@ -134,7 +148,11 @@ def read(path: Path) -> dict[str, Seconds]:
     if not isinstance(videos, dict):
         raise IntegrityError(path, "is no ledger of times")
     return {
-        video_id: {what: float(seconds) for what, seconds in spent.items() if isinstance(seconds, int | float)}
+        video_id: {
+            what: float(seconds)
+            for what, seconds in spent.items()
+            if isinstance(seconds, int | float)
+        }
         for video_id, spent in videos.items()
         if isinstance(spent, dict)
     }

@@ -23,17 +23,23 @@ from storage.base.video_status import Verdict, failed
 
 @dataclass
 class TrackBuilder:
-    """Collects one video's rows of one variant. Memory: the prepared frames of the windows not yet complete."""
+    """Collects one video's rows of one variant. Memory: the prepared frames of the windows not yet
+    complete.
+    """
 
     video_id: str
     variant: Variant
     extractor: Extractor
     compute: Compute = at_once
-    """What computes rows: at once, or elsewhere, in which case adding windows may wait until there is room."""
+    """What computes rows: at once, or elsewhere, in which case adding windows may wait until there
+    is room.
+    """
     placement: Placement | None = None
     """What became of the video's segments, once the decoder says so."""
     lacking: int = 0
-    """Rows that the sampling asks for, and that the video is too short for, once the decoder says so."""
+    """Rows that the sampling asks for, and that the video is too short for, once the decoder says
+    so.
+    """
     _prepared: dict[int, Any] = field(default_factory=dict)
     _waiting: list[Window] = field(default_factory=list)
     _spans: list[tuple[float, float]] = field(default_factory=list)
@@ -44,7 +50,9 @@ class TrackBuilder:
     def sampling(self) -> VideoSampling:
         """What to ask a decoder for."""
         own = self.variant.sampling_of(self.video_id)
-        return InPlanes(own) if takes_planes(self.extractor) and not isinstance(own, InPlanes) else own
+        return (
+            InPlanes(own) if takes_planes(self.extractor) and not isinstance(own, InPlanes) else own
+        )
 
     def add_frame(self, index: int, frame: Frame | Planes) -> None:
         """A decoded frame that some window of this variant wants; `frame` is not kept."""
@@ -61,7 +69,9 @@ class TrackBuilder:
         wait([batch for batch in self._batches if not batch.cancel()])
 
     def finish(self) -> FeatureTrack:
-        """The track; VideoError `too_short` if the video gave no row, `non_finite` if a number is not one."""
+        """The track; VideoError `too_short` if the video gave no row, `non_finite` if a number is
+        not one.
+        """
         if self._waiting:
             self._flush()
         if not self._spans:
@@ -77,7 +87,10 @@ class TrackBuilder:
 
     def _lacking(self) -> dict[str, JSON]:
         sampling = self.variant.sampling
-        return {"count": self.lacking, "why": f"too few frames before and behind these instants for {sampling}"}
+        return {
+            "count": self.lacking,
+            "why": f"too few frames before and behind these instants for {sampling}",
+        }
 
     def _why_no_rows(self) -> Verdict:
         placement = self.placement
@@ -85,21 +98,31 @@ class TrackBuilder:
             return failed("too_short", f"no window of {self.variant.sampling} fits")
         if placement.clock == "misaligned":
             return failed("misaligned", placement.detail)
-        return failed("no_segment", f"{placement.annotated} annotated, {placement.outside} outside the file")
+        return failed(
+            "no_segment", f"{placement.annotated} annotated, {placement.outside} outside the file"
+        )
 
     def _flush(self) -> None:
         clips = clips_of(self._waiting, self._prepared)
-        self._batches.append(self.compute(Work(self.extractor, clips, self.variant.spec.windows_on_gpu)))
+        self._batches.append(
+            self.compute(Work(self.extractor, clips, self.variant.spec.windows_on_gpu))
+        )
         self._segments += segments_of(self._waiting)
         self._spans += [(window.start_seconds, window.end_seconds) for window in self._waiting]
         oldest = self._waiting[-1].oldest
-        self._prepared = {index: frame for index, frame in self._prepared.items() if index >= oldest}
+        self._prepared = {
+            index: frame for index, frame in self._prepared.items() if index >= oldest
+        }
         self._waiting = []
 
     def _stacked(self) -> Iterator[tuple[str, Array | Ragged]]:
         batches = [batch.result() for batch in self._batches]
         for name, spec in self.variant.arrays.items():
-            rows = self._segments if name == SEGMENT else [row for batch in batches for row in batch[name]]
+            rows = (
+                self._segments
+                if name == SEGMENT
+                else [row for batch in batches for row in batch[name]]
+            )
             stacked = _ragged(rows, spec) if spec.ragged else _fixed(rows, spec)
             _refuse_non_finite(self.video_id, name, stacked)
             yield name, stacked
@@ -123,18 +146,26 @@ def segments_of(windows: Sequence[Window]) -> list[NDArray[np.int64]]:
 
 
 def _fixed(rows: Sequence[NDArray[Any]], spec: ArraySpec) -> Array:
-    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinity, and is refused as such
+    with np.errstate(
+        over="ignore"
+    ):  # what float16 cannot hold becomes infinity, and is refused as such
         return np.stack(rows).astype(spec.dtype).reshape(len(rows), *spec.item_shape)
 
 
 def _ragged(rows: Sequence[NDArray[Any]], spec: ArraySpec) -> Ragged:
     with np.errstate(over="ignore"):
-        values = np.concatenate([row.reshape(-1, *spec.item_shape) for row in rows]).astype(spec.dtype)
+        values = np.concatenate([row.reshape(-1, *spec.item_shape) for row in rows]).astype(
+            spec.dtype
+        )
     return Ragged(values, np.array([len(row) for row in rows], dtype=np.int64))
 
 
 def _refuse_non_finite(video_id: str, name: str, array: Array | Ragged) -> None:
     values = array.values if isinstance(array, Ragged) else array
-    bad = len(values) - int(np.isfinite(values.reshape(len(values), -1)).all(axis=1).sum()) if len(values) else 0
+    bad = (
+        len(values) - int(np.isfinite(values.reshape(len(values), -1)).all(axis=1).sum())
+        if len(values)
+        else 0
+    )
     if bad:
         raise VideoError(video_id, failed("non_finite", f"{bad} of {len(values)} rows of {name}"))

@@ -1,6 +1,7 @@
 """Frames and windows → one video's feature track, for one extractor.
 
-Knows the extractor's contract and the declared dtypes. Refuses to know how frames were decoded and where tracks go.
+Knows the extractor's contract and the declared dtypes. Refuses to know how frames were decoded and
+where tracks go.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from storage.base.records import JSON, Video
 from storage.catalog.annotated_segments import SegmentTable
 
 SEGMENT = "segment"
-"""The array, beside the extractor's own, that says which annotated segment a row is about: its number in the video's
-sorted table, `storage.catalog.annotated_segments`."""
+"""The array, beside the extractor's own, that says which annotated segment a row is about: its
+number in the video's sorted table, `storage.catalog.annotated_segments`.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Variant:
     converted_folder: Path | None = None
     """Where the weights' converted form is kept; by default beside the file."""
     segments: SegmentTable | None = None
-    """The catalog's, where rows are annotated segments; None with any other sampling, and before `of_catalog`."""
+    """The catalog's, where rows are annotated segments; None with any other sampling, and before
+    `of_catalog`.
+    """
 
     def __post_init__(self) -> None:
         refused = list(refusals(self.spec.name, self.spec.arrays(self.settings), self.numerics))
@@ -57,7 +61,9 @@ class Variant:
 
     def _table(self) -> SegmentTable:
         if self.segments is None:
-            raise ValueError(f"{self.name} has a row for each annotated segment: say of which catalog, with of_catalog")
+            raise ValueError(
+                f"{self.name} has a row for each annotated segment: say of which catalog, with of_catalog"
+            )
         return self.segments
 
     def sampling_of(self, video_id: str) -> VideoSampling:
@@ -94,7 +100,9 @@ class Variant:
         return {**own, SEGMENT: ArraySpec("int64", ())} if self._is_segmented else own
 
     def description(self) -> dict[str, JSON]:
-        """Everything that shapes the bytes, readable; its canonical JSON is what the fingerprint hashes."""
+        """Everything that shapes the bytes, readable; its canonical JSON is what the fingerprint
+        hashes.
+        """
         described: dict[str, JSON] = {
             "extractor": self.spec.name,
             "numerics_version": self.spec.numerics_version,
@@ -115,17 +123,25 @@ class Variant:
         return f"{self.name}-{self.fingerprint()}"
 
     def build(self, device: str) -> Extractor:
-        """The network with its weights, on a torch device. SettingsError if the weights are another network's."""
+        """The network with its weights, on a torch device. SettingsError if the weights are another
+        network's.
+        """
         weights = ready(self.weights, weights_identity(self.weights), self.converted_folder)
         try:
             return self.spec.build(self.settings, weights, device)
         except ValueError as error:
-            raise SettingsError((f"[{self.name}] weights {self.weights}: {error}{undoing(self.weights)}",)) from error
+            raise SettingsError(
+                (f"[{self.name}] weights {self.weights}: {error}{undoing(self.weights)}",)
+            ) from error
 
 
 def _identified(settings: Any, files: Sequence[str]) -> dict[str, JSON]:
-    """Settings by name; those that name a file with the file's sha256, so that no path is part of a fingerprint."""
-    fields = {field.name: plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+    """Settings by name; those that name a file with the file's sha256, so that no path is part of a
+    fingerprint.
+    """
+    fields = {
+        field.name: plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)
+    }
     return fields | {name: weights_identity(getattr(settings, name)) for name in files}
 
 

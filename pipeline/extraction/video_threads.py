@@ -1,6 +1,8 @@
-"""Several videos in hand at once: as many threads as there are decoders, each of which leads one video at a time.
+"""Several videos in hand at once: as many threads as there are decoders, each of which leads one
+video at a time.
 
-The first error of any of them ends all; the others stop at their next frame. Refuses to know what is done to a video.
+The first error of any of them ends all; the others stop at their next frame. Refuses to know what
+is done to a video.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ Lead = Callable[[Iterator[T], Decoder], None]
 
 
 CORES_PER_VIDEO = 4
-"""Where networks compute on a CPU. Decoding and the lightest of them need about as much of it; all others far more."""
+"""Where networks compute on a CPU. Decoding and the lightest of them need about as much of it; all
+others far more.
+"""
 
 
 def suggested(device: str, *, networks: bool) -> int:
-    """How many videos to have in hand, by what computes: on a GPU or without networks one for each core of ours."""
+    """How many videos to have in hand, by what computes: on a GPU or without networks one for each
+    core of ours.
+    """
     cores = row_threads(has_networks=networks)
     return cores if is_gpu(device) or not networks else max(1, cores // CORES_PER_VIDEO)
 
@@ -47,7 +53,9 @@ class _Stoppable:
     def name(self) -> str:
         return self.inner.name
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
+    def decode(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    ) -> Iterator[Event]:
         for event in self.inner.decode(video_id, path, samplings):
             if self.stop.is_set():
                 raise _Stopping
@@ -58,7 +66,9 @@ class _Stoppable:
 
 
 class _Shared(Generic[T]):
-    """One iterator for many threads: each item goes to one of them, and none when it is time to stop."""
+    """One iterator for many threads: each item goes to one of them, and none when it is time to
+    stop.
+    """
 
     def __init__(self, items: Iterator[T], stop: threading.Event) -> None:
         self._items = items
@@ -75,10 +85,14 @@ class _Shared(Generic[T]):
             return next(self._items)
 
 
-def abreast(items: Iterator[T], decoders: Sequence[Decoder], lead: Lead[T], on_stop: Callable[[], None]) -> None:
-    """`lead` the items with each of the decoders, side by side; with a single one, in the calling thread.
+def abreast(
+    items: Iterator[T], decoders: Sequence[Decoder], lead: Lead[T], on_stop: Callable[[], None]
+) -> None:
+    """`lead` the items with each of the decoders, side by side; with a single one, in the calling
+    thread.
 
-    Raises the first error there was, after `on_stop` and the end of all threads. Decoders of threads are closed.
+    Raises the first error there was, after `on_stop` and the end of all threads. Decoders of
+    threads are closed.
     """
     if len(decoders) == 1:
         lead(items, decoders[0])
@@ -99,7 +113,10 @@ def abreast(items: Iterator[T], decoders: Sequence[Decoder], lead: Lead[T], on_s
         finally:
             decoder.close()
 
-    threads = [ChildKeeper(target=run, args=(decoder,), name=f"video-{n}") for n, decoder in enumerate(decoders)]
+    threads = [
+        ChildKeeper(target=run, args=(decoder,), name=f"video-{n}")
+        for n, decoder in enumerate(decoders)
+    ]
     try:
         for thread in threads:
             thread.start()

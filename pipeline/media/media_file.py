@@ -1,7 +1,8 @@
-"""A video file as we hold it: what its first bytes say it is, its digest, and the record that lies beside it.
+"""A video file as we hold it: what its first bytes say it is, its digest, and the record that lies
+beside it.
 
-Knows no network and no decoder. A file that passes here has a container's first bytes and a digest; whether frames come
-out of it is the decoder's question.
+Knows no network and no decoder. A file that passes here has a container's first bytes and a digest;
+whether frames come out of it is the decoder's question.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ SUFFIXES = (
     *(".3gp", ".3g2", ".mts", ".m2ts", ".f4v", ".qt", ".ogg", ".ogm", ".mk3d", ".divx"),
     *(".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".rm", ".rmvb", ".gif"),
 )
-"""Every suffix that a video in a folder may have, in any case, in the order of preference. Files of some are of types
-that we do not take; they are found, so that their verdict says what they are."""
+"""Every suffix that a video in a folder may have, in any case, in the order of preference. Files of
+some are of types that we do not take; they are found, so that their verdict says what they are.
+"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class SeenFile:
 
 @dataclass(frozen=True)
 class MediaRecord:
-    """What became of asking one source for one video: a verdict, and the file's facts when it is done.
+    """What became of asking one source for one video: a verdict, and the file's facts when it is
+    done.
 
     A failure may have facts too: what is counted from run to run.
     """
@@ -68,8 +71,9 @@ class MediaRecord:
     suffix: str = ""
     facts: Mapping[str, JSON] = field(default_factory=dict)
     seen: tuple[SeenFile, ...] | None = None
-    """The files of a folder that might have been the video's, the one that was taken first; a verdict is about these
-    alone. None for a site, and in records of releases that did not keep it."""
+    """The files of a folder that might have been the video's, the one that was taken first; a
+    verdict is about these alone. None for a site, and in records of releases that did not keep it.
+    """
 
     def write(self, path: Path) -> None:
         """Publish this record at `path`, replacing an older one. Equal records are equal bytes."""
@@ -78,7 +82,11 @@ class MediaRecord:
             content |= {"sha256": self.sha256, "size_bytes": self.size_bytes, "suffix": self.suffix}
             content["facts"] = dict(self.facts)
         else:
-            content |= {"reason": self.verdict.reason, "detail": self.verdict.detail, "taxonomy": TAXONOMY_VERSION}
+            content |= {
+                "reason": self.verdict.reason,
+                "detail": self.verdict.detail,
+                "taxonomy": TAXONOMY_VERSION,
+            }
             content |= {"facts": dict(self.facts)} if self.facts else {}
         if self.seen is not None:
             content["seen"] = [[one.name, one.size_bytes, one.mtime_ns] for one in self.seen]
@@ -86,7 +94,9 @@ class MediaRecord:
 
 
 def read_record(path: Path) -> MediaRecord | None:
-    """The record at `path`, None where there is none. Raises IntegrityError for one that is not as we wrote it."""
+    """The record at `path`, None where there is none. Raises IntegrityError for one that is not as
+    we wrote it.
+    """
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -96,7 +106,9 @@ def read_record(path: Path) -> MediaRecord | None:
     try:
         return _parsed(decode_media_record(path, raw)[0])
     except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(path, f"is no media record ({error!r}). Delete it and run again.") from error
+        raise IntegrityError(
+            path, f"is no media record ({error!r}). Delete it and run again."
+        ) from error
 
 
 def _parsed(content: Mapping[str, JSON]) -> MediaRecord:
@@ -105,12 +117,20 @@ def _parsed(content: Mapping[str, JSON]) -> MediaRecord:
     if state is not State.DONE:
         counted = content.get("facts", {})
         verdict = Verdict(state, str(content["reason"]), str(content["detail"]))
-        return MediaRecord(asked, verdict, facts=counted if isinstance(counted, dict) else {}, seen=_seen(content))
+        return MediaRecord(
+            asked, verdict, facts=counted if isinstance(counted, dict) else {}, seen=_seen(content)
+        )
     size, suffix, facts = content["size_bytes"], content["suffix"], content["facts"]
     # The suffix becomes part of a file name, so a record may name only those we write.
-    if not isinstance(size, int) or str(suffix).lower() not in SUFFIXES or not isinstance(facts, dict):
+    if (
+        not isinstance(size, int)
+        or str(suffix).lower() not in SUFFIXES
+        or not isinstance(facts, dict)
+    ):
         raise ValueError(f"size_bytes {size!r}, suffix {suffix!r}, facts {facts!r}")
-    return MediaRecord(asked, Verdict(state), str(content["sha256"]), size, str(suffix), facts, _seen(content))
+    return MediaRecord(
+        asked, Verdict(state), str(content["sha256"]), size, str(suffix), facts, _seen(content)
+    )
 
 
 def _seen(content: Mapping[str, JSON]) -> tuple[SeenFile, ...] | None:
@@ -124,7 +144,11 @@ def _seen_file(content: JSON) -> SeenFile:
     if not isinstance(content, list) or len(content) != 3:
         raise ValueError(f"a seen file is {content!r}")
     name, size_bytes, mtime_ns = content
-    if not isinstance(name, str) or not isinstance(size_bytes, int) or not isinstance(mtime_ns, int):
+    if (
+        not isinstance(name, str)
+        or not isinstance(size_bytes, int)
+        or not isinstance(mtime_ns, int)
+    ):
         raise ValueError(f"a seen file is {content!r}")
     return SeenFile(name, size_bytes, mtime_ns)
 
@@ -143,7 +167,10 @@ def accepted_suffix(path: Path, video_id: str) -> str:
     if suffix is None:
         raise VideoError(video_id, failed("not_a_video", f"the file is {described(path)}"))
     if told := encryption(path):
-        raise VideoError(video_id, failed("unreadable", f"the pictures are encrypted ({told}); the file has no key"))
+        raise VideoError(
+            video_id,
+            failed("unreadable", f"the pictures are encrypted ({told}); the file has no key"),
+        )
     return suffix
 
 
@@ -154,12 +181,18 @@ def digest(path: Path) -> str:
 
 
 def verify_media(media: Media) -> None:
-    """Read the whole file and compare. Raises IntegrityError when it is gone or is not what was recorded."""
+    """Read the whole file and compare. Raises IntegrityError when it is gone or is not what was
+    recorded.
+    """
     if not media.path.is_file():
         raise IntegrityError(media.path, "is gone. Run again to fetch it.")
     size_bytes = media.path.stat().st_size
     if size_bytes != media.size_bytes:
-        raise IntegrityError(media.path, f"has {size_bytes:,} bytes, its record {media.size_bytes:,}. Fetch it anew.")
+        raise IntegrityError(
+            media.path, f"has {size_bytes:,} bytes, its record {media.size_bytes:,}. Fetch it anew."
+        )
     found = digest(media.path)
     if found != media.sha256:
-        raise IntegrityError(media.path, f"has sha256 {found}, its record {media.sha256}. Fetch it anew.")
+        raise IntegrityError(
+            media.path, f"has sha256 {found}, its record {media.sha256}. Fetch it anew."
+        )

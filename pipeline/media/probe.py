@@ -1,7 +1,8 @@
 """A file → what its header and its first frame say; or the verdict that it is no video we open.
 
-The first bytes choose the demuxer, and no other is ever tried: a playlist that poses as a video (HLS, concat, DASH,
-SDP) never reaches a program that would follow its addresses. Refuses to know samplings, extractors and shards.
+The first bytes choose the demuxer, and no other is ever tried: a playlist that poses as a video
+(HLS, concat, DASH, SDP) never reaches a program that would follow its addresses. Refuses to know
+samplings, extractors and shards.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ from pipeline.media.container.container_formats import CONTAINERS, sniff
 from pipeline.media.container.lengths import Declared, declared
 from pipeline.media.container.packets import JUMPING_CONTAINERS, Tally, av_frames
 from pipeline.media.container.picture_facts import PictureFacts, picture_facts
-from pipeline.media.container.streams import OtherStream, choose_stream, open_container, other_streams
+from pipeline.media.container.streams import (
+    OtherStream,
+    choose_stream,
+    open_container,
+    other_streams,
+)
 from pipeline.media.container.truncation import missing
 from storage.base.errors import VideoError
 from storage.base.video_status import failed
@@ -31,22 +37,32 @@ from storage.base.video_status import failed
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What a video may cost us. Beyond pixels, seconds and frames it is rejected, beyond the others quarantined."""
+    """What a video may cost us. Beyond pixels, seconds and frames it is rejected, beyond the others
+    quarantined.
+    """
 
     max_pixels: int = 7680 * 4320
     """Width times height of a frame."""
     max_seconds: float = 4 * 3600.0
     """Duration, by the header or by the frames' own times."""
     stall_seconds: float = 60.0
-    """A decode child silent for so long hangs: by the clock if it uses no CPU time meanwhile, else in its CPU time."""
+    """A decode child silent for so long hangs: by the clock if it uses no CPU time meanwhile, else
+    in its CPU time.
+    """
     max_wait_seconds: float = 600.0
-    """More CPU time of the child for one video counts as hanging too; a long video gets more, see the next."""
+    """More CPU time of the child for one video counts as hanging too; a long video gets more, see
+    the next.
+    """
     max_wait_ratio: float = 2.0
-    """CPU seconds added for each second of video the header declares, `max_seconds` where it declares none."""
+    """CPU seconds added for each second of video the header declares, `max_seconds` where it
+    declares none.
+    """
     max_frames: int = 5_000_000
     """Frames of one video. 12 hours at 60 a second are 2.6 million."""
     max_memory_bytes: int = 2_000_000_000
-    """Memory of a decode child, without what it shares with us. It is watched; the kernel stops it at twice that."""
+    """Memory of a decode child, without what it shares with us. It is watched; the kernel stops it
+    at twice that.
+    """
 
     def __post_init__(self) -> None:
         if not all(limit > 0 for limit in astuple(self)):
@@ -62,7 +78,9 @@ DEFAULT_LIMITS = DecodeLimits()
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file says about itself. Values named `header_...` are claims, never used to compute a time of a row."""
+    """What a file says about itself. Values named `header_...` are claims, never used to compute a
+    time of a row.
+    """
 
     container: str
     """A key of `pipeline.media.container.container_formats.CONTAINERS`."""
@@ -72,7 +90,9 @@ class Probe:
     """Pixels of the first frame, upright."""
     height: int
     display_matrix: tuple[int, int, int, int]
-    """How stored pixels turn upright: signs of the matrix (a, b, c, d); (1, 0, 0, 1) is as stored."""
+    """How stored pixels turn upright: signs of the matrix (a, b, c, d); (1, 0, 0, 1) is as
+    stored.
+    """
     pixel_format: str
     time_base: tuple[int, int]
     """Seconds of one tick, as numerator and denominator."""
@@ -101,15 +121,23 @@ class Probe:
 
     @property
     def rotation_degrees(self) -> int:
-        """Counter-clockwise turn that makes stored pixels upright: 0, 90, 180, 270; if mirrored, 0 or 90."""
-        quarter_turns = {(1, 0, 0, 1): 0, (0, -1, 1, 0): 90, (-1, 0, 0, -1): 180, (0, 1, -1, 0): 270}
+        """Counter-clockwise turn that makes stored pixels upright: 0, 90, 180, 270; if mirrored, 0
+        or 90.
+        """
+        quarter_turns = {
+            (1, 0, 0, 1): 0,
+            (0, -1, 1, 0): 90,
+            (-1, 0, 0, -1): 180,
+            (0, 1, -1, 0): 270,
+        }
         return quarter_turns.get(self.display_matrix, 90 if self.display_matrix[0] == 0 else 0)
 
 
 def upright_signs(frame: av.video.frame.VideoFrame) -> tuple[int, int, int, int]:
     """Signs of the frame's display matrix, rounded to quarter turns and mirrorings.
 
-    Look at one frame of a video only: PyAV's `side_data` ties the frame and its picture into a reference cycle.
+    Look at one frame of a video only: PyAV's `side_data` ties the frame and its picture into a
+    reference cycle.
     """
     side = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(side, SideData):
@@ -124,17 +152,21 @@ def upright_signs(frame: av.video.frame.VideoFrame) -> tuple[int, int, int, int]
 def probe(video_id: str, path: Path, limits: DecodeLimits) -> Probe:
     """Look at the header and decode the first frame.
 
-    Raises VideoError (not_a_video, no_video_stream, too_many_pixels, too_long, unreadable), or SystemicFault if the
-    file cannot be read at all.
+    Raises VideoError (not_a_video, no_video_stream, too_many_pixels, too_long, unreadable), or
+    SystemicFault if the file cannot be read at all.
     """
     name = sniff(path)
     if name is None:
-        raise VideoError(video_id, failed("not_a_video", f"starts like none of {', '.join(CONTAINERS)}"))
+        raise VideoError(
+            video_id, failed("not_a_video", f"starts like none of {', '.join(CONTAINERS)}")
+        )
     try:
         with open_container(path, name) as container:
             stream = choose_stream(container, path)
             if stream is None:
-                raise VideoError(video_id, failed("no_video_stream", f"{len(container.streams)} other streams"))
+                raise VideoError(
+                    video_id, failed("no_video_stream", f"{len(container.streams)} other streams")
+                )
             said = declared(container, stream, name)
             # What a clock that may jump shows at both ends of a file is no length.
             claimed = 0.0 if name in JUMPING_CONTAINERS else said.seconds or 0.0
@@ -159,14 +191,20 @@ def check_pixels(video_id: str, width: int, height: int, limits: DecodeLimits) -
     """Raise VideoError(too_many_pixels) beyond the limit."""
     if width * height > limits.max_pixels:
         raise VideoError(
-            video_id, failed("too_many_pixels", f"{width}x{height} is {width * height}, allowed {limits.max_pixels}")
+            video_id,
+            failed(
+                "too_many_pixels",
+                f"{width}x{height} is {width * height}, allowed {limits.max_pixels}",
+            ),
         )
 
 
 def check_seconds(video_id: str, seconds: float, limits: DecodeLimits) -> None:
     """Raise VideoError(too_long) beyond the limit."""
     if seconds > limits.max_seconds:
-        raise VideoError(video_id, failed("too_long", f"{seconds:.3f} s, allowed {limits.max_seconds:g}"))
+        raise VideoError(
+            video_id, failed("too_long", f"{seconds:.3f} s, allowed {limits.max_seconds:g}")
+        )
 
 
 def _describe(
@@ -178,7 +216,10 @@ def _describe(
 ) -> Probe:
     frame = next(av_frames(container, stream, Tally()), None)
     if frame is None:
-        raise VideoError(video_id, failed("unreadable", f"{name}: no frame of {stream.codec_context.name} decodes"))
+        raise VideoError(
+            video_id,
+            failed("unreadable", f"{name}: no frame of {stream.codec_context.name} decodes"),
+        )
     signs = upright_signs(frame)
     turned = signs[0] == 0
     base = stream.time_base or Fraction(1, av.time_base)

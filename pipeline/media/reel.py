@@ -1,8 +1,8 @@
 """Parts of a video, one after the other, as a new file: the reel of its highlights.
 
-Pictures are encoded anew (H.264), so that a cut falls where it is asked for and not on the next key frame; sound comes
-along where the video has it (AAC). Times are those of features and of players: seconds since the container's start.
-Refuses to know why these parts were chosen.
+Pictures are encoded anew (H.264), so that a cut falls where it is asked for and not on the next key
+frame; sound comes along where the video has it (AAC). Times are those of features and of players:
+seconds since the container's start. Refuses to know why these parts were chosen.
 """
 
 from __future__ import annotations
@@ -28,18 +28,28 @@ from storage.files.os_errors import disk_fault
 
 Parts = Sequence[tuple[float, float]]
 COMPLAINT_LINES = 3
-_OPTIONS = {"f": "mp4", "c:v": "libx264", "crf": 20, "preset": "veryfast", "pix_fmt": "yuv420p", "fps_mode": "vfr"}
+_OPTIONS = {
+    "f": "mp4",
+    "c:v": "libx264",
+    "crf": 20,
+    "preset": "veryfast",
+    "pix_fmt": "yuv420p",
+    "fps_mode": "vfr",
+}
 
 
 def cut_reel(video: Path, parts: Parts, into: Path) -> None:
-    """Write `parts` of `video`, `[start, end)` seconds since its start, as an mp4 at `into`; whole or not at all.
+    """Write `parts` of `video`, `[start, end)` seconds since its start, as an mp4 at `into`; whole
+    or not at all.
 
-    SettingsError if `into` is there, or parts are none or outside the video; VideoError if that is none we open;
-    SystemicFault, with ffmpeg's own words, if that fails.
+    SettingsError if `into` is there, or parts are none or outside the video; VideoError if that is
+    none we open; SystemicFault, with ffmpeg's own words, if that fails.
     """
     check_place(into)
     if not parts or any(not start < end for start, end in parts):
-        raise SettingsError((f"a reel has one part or more, each longer than nothing; got {list(parts)}",))
+        raise SettingsError(
+            (f"a reel has one part or more, each longer than nothing; got {list(parts)}",)
+        )
     source = _source(video)
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +57,8 @@ def cut_reel(video: Path, parts: Parts, into: Path) -> None:
         raise disk_fault(error, into.parent) from error
     temporary = temporary_beside(into.absolute())
     try:
-        # Said to be a file, or ffmpeg takes what stands before a colon for a protocol, and a dash for an option.
+        # Said to be a file, or ffmpeg takes what stands before a colon for a protocol, and a dash
+        # for an option.
         joined = ffmpeg.output(*_cut(source, parts), f"file:{temporary}", **_OPTIONS)
         # The streams' own clocks: `_cut` adds what they show at the container's start.
         _run(joined.global_args("-copyts"))
@@ -59,14 +70,22 @@ def cut_reel(video: Path, parts: Parts, into: Path) -> None:
 
 
 def check_place(into: Path) -> None:
-    """Raise SettingsError unless a reel can be written there: an .mp4 that is not there yet, in a folder if at all."""
+    """Raise SettingsError unless a reel can be written there: an .mp4 that is not there yet, in a
+    folder if at all.
+    """
     if into.exists() or into.is_symlink():
-        raise SettingsError((f"{into} is there already; remove it, or name another file for the reel",))
+        raise SettingsError(
+            (f"{into} is there already; remove it, or name another file for the reel",)
+        )
     if into.suffix.lower() != ".mp4":
         raise SettingsError((f"a reel is an .mp4 file, got {into.name}",))
     nearest = next(folder for folder in into.absolute().parents if folder.exists())
     if not nearest.is_dir():
-        raise SettingsError((f"{nearest} is no folder, so {into} cannot be written; name another file for the reel",))
+        raise SettingsError(
+            (
+                f"{nearest} is no folder, so {into} cannot be written; name another file for the reel",
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +103,9 @@ class _Source:
 def _source(video: Path) -> _Source:
     container = sniff(video)
     if container is None:
-        raise VideoError(video.stem, failed("not_a_video", "it begins like no container that we open"))
+        raise VideoError(
+            video.stem, failed("not_a_video", "it begins like no container that we open")
+        )
     try:
         with open_container(video, container) as opened:
             # A stream's number is gone once its file is closed.
@@ -100,14 +121,21 @@ def _source(video: Path) -> _Source:
 
 def _cut(source: _Source, parts: Parts) -> list[Any]:
     """The streams of the reel, as ffmpeg-python writes graphs."""
-    # Exactly this demuxer and this file, as everywhere: a playlist that poses as a video is not followed.
-    file = ffmpeg.input(f"file:{source.video.absolute()}", f=source.container, protocol_whitelist="file")
+    # Exactly this demuxer and this file, as everywhere: a playlist that poses as a video is not
+    # followed.
+    file = ffmpeg.input(
+        f"file:{source.video.absolute()}", f=source.container, protocol_whitelist="file"
+    )
     streams = source.streams
     pieces = []
     for part in parts:
         # Digits and a point: ffmpeg reads 1e-05 as one second.
         start, end = (f"{seconds + source.origin_seconds:.6f}" for seconds in part)
-        pictures = file[str(streams[0])].filter("trim", start=start, end=end).filter("setpts", "PTS-STARTPTS")
+        pictures = (
+            file[str(streams[0])]
+            .filter("trim", start=start, end=end)
+            .filter("setpts", "PTS-STARTPTS")
+        )
         # H.264 with half as many colours wants even sides.
         pieces.append(pictures.filter("pad", "ceil(iw/2)*2", "ceil(ih/2)*2"))
         if len(streams) > 1:
@@ -123,4 +151,6 @@ def _run(stream: Any) -> None:
     done = subprocess.run(options, capture_output=True, check=False)
     if done.returncode != 0:
         complaint = "\n".join(done.stderr.decode(errors="replace").splitlines()[:COMPLAINT_LINES])
-        raise SystemicFault(f"ffmpeg ended with status {done.returncode} while cutting the reel: {complaint}")
+        raise SystemicFault(
+            f"ffmpeg ended with status {done.returncode} while cutting the reel: {complaint}"
+        )

@@ -1,6 +1,8 @@
-"""The sha256 of a kept media file, taken again while the file is decoded, so that damage on disk never makes rows.
+"""The sha256 of a kept media file, taken again while the file is decoded, so that damage on disk
+never makes rows.
 
-A thread of this process reads the file beside the decoder: its pages are in memory for both. Refuses to know decoders.
+A thread of this process reads the file beside the decoder: its pages are in memory for both.
+Refuses to know decoders.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ _PIECE_BYTES = 1 << 20
 
 @contextmanager
 def refuse_altered(video_id: str, media: Media) -> Iterator[None]:
-    """Around decoding: VideoError `altered` at its end, in place of any other, if a kept file is not what was recorded.
+    """Around decoding: VideoError `altered` at its end, in place of any other, if a kept file is
+    not what was recorded.
 
     A file that was hashed in this run, because it has just arrived, is not hashed again.
     """
@@ -31,7 +34,8 @@ def refuse_altered(video_id: str, media: Media) -> Iterator[None]:
         try:
             yield
         except VideoError as error:
-            # A damaged file may decode badly, crash or hang: then the damage is the reason, and not the video.
+            # A damaged file may decode badly, crash or hang: then the damage is the reason, and not
+            # the video.
             hashing.compare(video_id, cause=error)
             raise
         hashing.compare(video_id)
@@ -61,9 +65,13 @@ class _Hashing:
     def compare(self, video_id: str, cause: VideoError | None = None) -> None:
         self._thread.join()
         if self._fault is not None:
-            raise SystemicFault(f"cannot read {self._media.path}: {self._fault.strerror}") from self._fault
+            raise SystemicFault(
+                f"cannot read {self._media.path}: {self._fault.strerror}"
+            ) from self._fault
         if self._found != self._media.sha256:
-            raise VideoError(video_id, failed("altered", told_altered(self._media, self._found))) from cause
+            raise VideoError(
+                video_id, failed("altered", told_altered(self._media, self._found))
+            ) from cause
 
     def stop(self) -> None:
         self._stopped.set()

@@ -7,14 +7,23 @@ from collections import deque
 from operator import itemgetter
 
 from pipeline.sampling.planner import NONE_PICKED, Window, check_next
-from pipeline.sampling.segment_alignment import SLACK_SECONDS, Pictures, Place, Placement, SegmentsOfVideo, place
+from pipeline.sampling.segment_alignment import (
+    SLACK_SECONDS,
+    Pictures,
+    Place,
+    Placement,
+    SegmentsOfVideo,
+    place,
+)
 
 
 class SegmentsPlanner:
-    """A window for each segment of a video, in the table's order; `place` must come before the first frame.
+    """A window for each segment of a video, in the table's order; `place` must come before the
+    first frame.
 
-    Frames are chosen by the instants at which the file's packets say they are shown. Where such a frame does not
-    decode, the one that is on the screen then takes its place; a segment of which nothing decodes makes no row.
+    Frames are chosen by the instants at which the file's packets say they are shown. Where such a
+    frame does not decode, the one that is on the screen then takes its place; a segment of which
+    nothing decodes makes no row.
     """
 
     lacking = 0
@@ -32,8 +41,12 @@ class SegmentsPlanner:
         """Say when the video's pictures are shown; returns the account of its segments."""
         placement, places = place(self._asked, pictures)
         self._waiting = deque((one, []) for one in places)
-        targets = [(instant, frames) for one, frames in self._waiting for instant in one.instants_seconds]
-        self._targets = deque(sorted(targets, key=itemgetter(0)))  # stable: a segment's own stay in their order
+        targets = [
+            (instant, frames) for one, frames in self._waiting for instant in one.instants_seconds
+        ]
+        self._targets = deque(
+            sorted(targets, key=itemgetter(0))
+        )  # stable: a segment's own stay in their order
         return placement
 
     @property
@@ -70,10 +83,14 @@ class SegmentsPlanner:
         self.picked = frozenset((self._count - 1,)) if picked else NONE_PICKED
 
     def _whole(self) -> list[Window]:
-        """Windows whose frames are all known, up to the first in the table's order that has one missing."""
+        """Windows whose frames are all known, up to the first in the table's order that has one
+        missing.
+        """
         windows = []
         while self._waiting and len(self._waiting[0][1]) == self._asked.length_frames:
             one, frames = self._waiting.popleft()
             if one.end_seconds > self._first + SLACK_SECONDS:
-                windows.append(Window(tuple(frames), one.start_seconds, one.end_seconds, one.segment))
+                windows.append(
+                    Window(tuple(frames), one.start_seconds, one.end_seconds, one.segment)
+                )
         return windows

@@ -43,7 +43,9 @@ class ConsecutiveFramesPlanner:
         return self._close(end_seconds)
 
     def _close(self, end_seconds: float) -> list[Window]:
-        """The window that ends with the newest frame, if one does; the deque holds exactly its times."""
+        """The window that ends with the newest frame, if one does; the deque holds exactly its
+        times.
+        """
         start = self._next_start
         if self._count != start + self._length:
             return []

@@ -13,11 +13,12 @@ from pipeline.sampling.single_frames import FramesAtRatePlanner
 
 
 class HistoryPlanner:
-    """The frames of a rate, each at the end of L consecutive frames; the first L - 1 look at their future, reversed.
+    """The frames of a rate, each at the end of L consecutive frames; the first L - 1 look at their
+    future, reversed.
 
-    Rows keep the order of the frames they are about: those that wait for their future hold back the ones behind them.
-    In a video of fewer than 2 L - 2 frames, those in the middle have neither so long a past nor so long a future: they
-    are `lacking`.
+    Rows keep the order of the frames they are about: those that wait for their future hold back the
+    ones behind them. In a video of fewer than 2 L - 2 frames, those in the middle have neither so
+    long a past nor so long a future: they are `lacking`.
     """
 
     picked = NONE_PICKED
@@ -33,9 +34,12 @@ class HistoryPlanner:
     @property
     def undecided_from(self) -> int:
         """As `Planner.undecided_from`."""
-        # Returned windows leave no hole that matters: the first holds frames 0 to L - 1, those played backwards overlap
-        # it, and the others reach L - 1 back from where they end, which is as far as the next one reaches.
-        target = self._waiting[0].frame_indices[0] if self._waiting else self._targets.undecided_from
+        # Returned windows leave no hole that matters: the first holds frames 0 to L - 1, those
+        # played backwards overlap it, and the others reach L - 1 back from where they end, which is
+        # as far as the next one reaches.
+        target = (
+            self._waiting[0].frame_indices[0] if self._waiting else self._targets.undecided_from
+        )
         return max(self._returned_below, target - self._length + 1)
 
     def push(self, pts_seconds: float) -> list[Window]:
@@ -56,7 +60,9 @@ class HistoryPlanner:
         return windows
 
     def _with_history(self, target: Window) -> Window | None:
-        """The window about `target`'s one frame; None as long as the frames it needs are not there."""
+        """The window about `target`'s one frame; None as long as the frames it needs are not
+        there.
+        """
         (index,) = target.frame_indices
         if index >= self._length - 1:
             frames = range(index - self._length + 1, index + 1)

@@ -1,4 +1,5 @@
-"""Several samplings over one pass of one video: each wanted frame goes out once, each window when its frames are out.
+"""Several samplings over one pass of one video: each wanted frame goes out once, each window when
+its frames are out.
 
 Arithmetic on numbers. Refuses to know how a sampling chooses frames, and what is done with them.
 """
@@ -15,7 +16,9 @@ from pipeline.sampling.segment_alignment import Pictures, Placement
 
 @dataclass(frozen=True)
 class FrameDue:
-    """Frame `index` goes out now, for the samplings at these positions. Comes once a frame, in rising order."""
+    """Frame `index` goes out now, for the samplings at these positions. Comes once a frame, in
+    rising order.
+    """
 
     index: int
     wanted_by: tuple[int, ...]
@@ -33,8 +36,8 @@ Due = FrameDue | WindowDue
 
 
 class JointPlanner:
-    """Several samplings over one pass: each wanted frame once and in order, each window right after its newest frame,
-    or right after the window before it in the same sampling, whichever is later.
+    """Several samplings over one pass: each wanted frame once and in order, each window right after
+    its newest frame, or right after the window before it in the same sampling, whichever is later.
 
     A frame waits until every sampling has decided about it: at most as long as the longest window.
     """
@@ -54,7 +57,9 @@ class JointPlanner:
 
     @property
     def lacking(self) -> tuple[int, ...]:
-        """For each sampling, how many rows the video is too short for; known once it is finished."""
+        """For each sampling, how many rows the video is too short for; known once it is
+        finished.
+        """
         return tuple(one.lacking for one in self._planners)
 
     @property
@@ -64,7 +69,9 @@ class JointPlanner:
 
     def place(self, pictures: Pictures) -> list[tuple[int, Placement]]:
         """Tell them; returns what became of the segments of each such sampling, by position."""
-        return [(i, one.place(pictures)) for i, one in enumerate(self._planners) if takes_pictures(one)]
+        return [
+            (i, one.place(pictures)) for i, one in enumerate(self._planners) if takes_pictures(one)
+        ]
 
     def push(self, pts_seconds: float) -> list[Due]:
         """Take the next frame's time; return what goes out now. Raises BadTimestamps."""
@@ -94,7 +101,9 @@ class JointPlanner:
         ready: list[tuple[int, Due]] = [(at, due) for at, due in self._waiting if at < below]
         self._waiting = [(at, due) for at, due in self._waiting if at >= below]
         indices = [index for index in self._wanted if index < below]
-        ready += [(index, FrameDue(index, tuple(sorted(self._wanted.pop(index))))) for index in indices]
+        ready += [
+            (index, FrameDue(index, tuple(sorted(self._wanted.pop(index))))) for index in indices
+        ]
         return [due for _, due in sorted(ready, key=_order)]
 
 

@@ -21,9 +21,10 @@ class Window:
     """One row to be: its frames, and the half-open span it describes."""
 
     frame_indices: tuple[int, ...]
-    """Numbers of decoded frames, the first of the video being 0. Consecutive: rising, or falling in a window that is
-    looked at backwards, and from window to window of a sampling the last number rises. Of a segment: never falling,
-    and from segment to segment the first number never falls."""
+    """Numbers of decoded frames, the first of the video being 0. Consecutive: rising, or falling in
+    a window that is looked at backwards, and from window to window of a sampling the last number
+    rises. Of a segment: never falling, and from segment to segment the first number never falls.
+    """
     start_seconds: float
     end_seconds: float
     segment: int | None = None
@@ -37,21 +38,29 @@ class Window:
 
 @dataclass(frozen=True)
 class InPlanes:
-    """A sampling whose frames may come as the planes they were decoded to, where those say exactly what RGB is."""
+    """A sampling whose frames may come as the planes they were decoded to, where those say exactly
+    what RGB is.
+    """
 
     sampling: Sampling | SegmentsOfVideo
 
 
 VideoSampling = Sampling | SegmentsOfVideo | InPlanes
-"""What is asked of one video: a sampling, with the video's own segments where it is about segments."""
+"""What is asked of one video: a sampling, with the video's own segments where it is about
+segments.
+"""
 
 
 class Planner(Protocol):
-    """Turns one stream of frame times into the windows of one sampling, each as soon as it is certain."""
+    """Turns one stream of frame times into the windows of one sampling, each as soon as it is
+    certain.
+    """
 
     @property
     def undecided_from(self) -> int:
-        """Frames below this number that no returned window holds are in none: they can be dropped."""
+        """Frames below this number that no returned window holds are in none: they can be
+        dropped.
+        """
         ...
 
     @property
@@ -61,11 +70,15 @@ class Planner(Protocol):
 
     @property
     def lacking(self) -> int:
-        """Rows that the sampling's instants ask for, and that the video is too short for; known once it is finished."""
+        """Rows that the sampling's instants ask for, and that the video is too short for; known
+        once it is finished.
+        """
         ...
 
     def push(self, pts_seconds: float) -> list[Window]:
-        """Take the next frame's time; return the windows that became certain. Raises BadTimestamps."""
+        """Take the next frame's time; return the windows that became certain. Raises
+        BadTimestamps.
+        """
         ...
 
     def finish(self, end_seconds: float) -> list[Window]:
@@ -76,9 +89,13 @@ class Planner(Protocol):
 def check_next(previous_seconds: float | None, pts_seconds: float, index: int) -> None:
     """Raise BadTimestamps unless frame `index` has a finite time after the one before it."""
     if not math.isfinite(pts_seconds):
-        raise BadTimestamps(f"frame {index} is shown at {pts_seconds} s; a time must be a finite number")
+        raise BadTimestamps(
+            f"frame {index} is shown at {pts_seconds} s; a time must be a finite number"
+        )
     if previous_seconds is not None and pts_seconds <= previous_seconds:
-        raise BadTimestamps(f"frame {index} is shown at {pts_seconds} s, not after {previous_seconds} s before it")
+        raise BadTimestamps(
+            f"frame {index} is shown at {pts_seconds} s, not after {previous_seconds} s before it"
+        )
 
 
 NONE_PICKED: frozenset[int] = frozenset()

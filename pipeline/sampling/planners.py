@@ -1,8 +1,9 @@
-"""Frame times in, rows-to-be out: which frames make a row, and what span of seconds the row describes.
+"""Frame times in, rows-to-be out: which frames make a row, and what span of seconds the row
+describes.
 
-Arithmetic on numbers. Refuses to know disks, decoders, pixels and networks. Frame i covers `[pts_i, pts_{i+1})`, the
-last one `[pts, end)`; spans come from these times alone, never from a nominal frame rate. To add a way of sampling:
-write a planner class below and add it to `PLANNERS`.
+Arithmetic on numbers. Refuses to know disks, decoders, pixels and networks. Frame i covers `[pts_i,
+pts_{i+1})`, the last one `[pts, end)`; spans come from these times alone, never from a nominal
+frame rate. To add a way of sampling: write a planner class below and add it to `PLANNERS`.
 """
 
 from __future__ import annotations
@@ -36,12 +37,16 @@ PLANNERS: Mapping[type[Any], Callable[[Any], Planner]] = {
 
 
 def takes_pictures(one: Planner) -> TypeGuard[SegmentsPlanner]:
-    """Whether a planner must be told of the video's pictures, with `place`, before the first frame."""
+    """Whether a planner must be told of the video's pictures, with `place`, before the first
+    frame.
+    """
     return isinstance(one, SegmentsPlanner)
 
 
 def planner(sampling: VideoSampling) -> Planner:
-    """A fresh planner for one video. Raises TypeError for a sampling that `PLANNERS` does not list."""
+    """A fresh planner for one video. Raises TypeError for a sampling that `PLANNERS` does not
+    list.
+    """
     if type(sampling) not in PLANNERS:
         known = ", ".join(kind.__name__ for kind in PLANNERS)
         raise TypeError(f"no planner for {type(sampling).__name__}; there are planners for {known}")
@@ -49,7 +54,9 @@ def planner(sampling: VideoSampling) -> Planner:
 
 
 def plan(pts_seconds: Iterable[float], end_seconds: float, sampling: Sampling) -> list[Window]:
-    """All windows of a video whose frames are shown at `pts_seconds` and whose last frame ends at `end_seconds`."""
+    """All windows of a video whose frames are shown at `pts_seconds` and whose last frame ends at
+    `end_seconds`.
+    """
     one = planner(sampling)
     windows = [window for pts in pts_seconds for window in one.push(pts)]
     return windows + one.finish(end_seconds)

@@ -1,17 +1,20 @@
-"""Annotated segments in, instants of the stream out: where a segment lies in this file, and which pictures show it.
+"""Annotated segments in, instants of the stream out: where a segment lies in this file, and which
+pictures show it.
 
-Arithmetic on numbers. Refuses to know disks, decoders and networks. Annotations speak of an original file that nobody
-may have any more; what is decided here about its frame numbers is recorded with every video:
+Arithmetic on numbers. Refuses to know disks, decoders and networks. Annotations speak of an
+original file that nobody may have any more; what is decided here about its frame numbers is
+recorded with every video:
 
-- `seconds`: annotations in seconds count from the container's start, as players do, and so do pictures.
-- `numbered`: frame i is the i-th picture of this file, which has as many as the annotated one, within
-  `AGREES_WITHIN_FRAMES`.
-- `scaled`: this file has another number of pictures (another frame rate) but as long a life: frame i is at
-  `i / expected` of its duration.
+- `seconds`: annotations in seconds count from the container's start, as players do, and so do
+  pictures.
+- `numbered`: frame i is the i-th picture of this file, which has as many as the annotated one,
+  within `AGREES_WITHIN_FRAMES`.
+- `scaled`: this file has another number of pictures (another frame rate) but as long a life: frame
+  i is at `i / expected` of its duration.
 - `misaligned`: neither, and no row is made.
 
-Counts are of pictures the file holds, by the times of its packets, so that a picture that does not decode shifts no
-number; what did not decode is in the decoder's own account.
+Counts are of pictures the file holds, by the times of its packets, so that a picture that does not
+decode shifts no number; what did not decode is in the decoder's own account.
 """
 
 from __future__ import annotations
@@ -28,17 +31,23 @@ from storage.base.records import JSON
 from storage.catalog.annotated_segments import Span
 
 AGREES_WITHIN_FRAMES = 5
-"""Programs differ by a frame or two at the ends of a video; five are a sixth of a second, and no segment is misplaced
-by more."""
+"""Programs differ by a frame or two at the ends of a video; five are a sixth of a second, and no
+segment is misplaced by more.
+"""
 LENGTH_TOLERANCE = 0.02
 LEAST_LENGTH_TOLERANCE_SECONDS = 2.0
-"""A file lasts as long as the annotated one within these. Claimed lengths are often whole seconds."""
+"""A file lasts as long as the annotated one within these. Claimed lengths are often whole
+seconds.
+"""
 RATE_TOLERANCE = 0.05
-"""Where no length is claimed, so many more or fewer frames pass for another frame rate (25 for 24 is 4 %)."""
+"""Where no length is claimed, so many more or fewer frames pass for another frame rate (25 for 24
+is 4 %).
+"""
 SLACK_SECONDS = 1e-9
-"""A frame this little after an instant counts as shown at it, in all samplings. Time bases tick in microseconds or
-slower; float64 errs by about 1e-11 s ten hours into a video; so a nanosecond hides every rounding and no real
-difference."""
+"""A frame this little after an instant counts as shown at it, in all samplings. Time bases tick in
+microseconds or slower; float64 errs by about 1e-11 s ten hours into a video; so a nanosecond hides
+every rounding and no real difference.
+"""
 
 
 @dataclass(frozen=True)
@@ -135,24 +144,44 @@ def _clock(asked: SegmentsOfVideo, pictures: Pictures) -> tuple[str, str]:
     least = asked.frames_least
     if least is None:
         least = math.ceil(max((end for _, end in asked.segments), default=0))
-    if least - AGREES_WITHIN_FRAMES <= count <= (math.inf if most is None else most + AGREES_WITHIN_FRAMES):
-        return "numbered", "" if most is not None else f"{count} pictures, at least {least} expected; most unknown"
+    if (
+        least - AGREES_WITHIN_FRAMES
+        <= count
+        <= (math.inf if most is None else most + AGREES_WITHIN_FRAMES)
+    ):
+        return (
+            "numbered",
+            ""
+            if most is not None
+            else f"{count} pictures, at least {least} expected; most unknown",
+        )
     if least != most:
-        return "misaligned", f"{count} pictures, {least} to {most or 'any number'} expected, too vague to scale by"
+        return (
+            "misaligned",
+            f"{count} pictures, {least} to {most or 'any number'} expected, too vague to scale by",
+        )
     return _scaled(asked, pictures, f"{count} pictures, {least} expected")
 
 
 def _scaled(asked: SegmentsOfVideo, pictures: Pictures, told: str) -> tuple[str, str]:
-    """Whether frame numbers may be scaled to the file's duration: only if nothing says that it is another cut."""
+    """Whether frame numbers may be scaled to the file's duration: only if nothing says that it is
+    another cut.
+    """
     count, found, expected = _count(pictures), len(pictures.times_seconds), asked.frames_most or 0
     if found < count - AGREES_WITHIN_FRAMES:
         return "misaligned", f"{told}, and only {found} are there"
     lasts, claimed = pictures.end_seconds - pictures.times_seconds[0], asked.claimed_seconds
     if claimed is None:
         allowed = abs(count - expected) <= RATE_TOLERANCE * expected
-        return ("scaled" if allowed else "misaligned"), f"{told}, length unknown, allowed {RATE_TOLERANCE:.0%}"
-    allowed = abs(lasts - claimed) <= max(LEAST_LENGTH_TOLERANCE_SECONDS, LENGTH_TOLERANCE * claimed)
-    return ("scaled" if allowed else "misaligned"), f"{told}, {lasts:.3f} s of {claimed:g} s claimed"
+        return (
+            "scaled" if allowed else "misaligned"
+        ), f"{told}, length unknown, allowed {RATE_TOLERANCE:.0%}"
+    allowed = abs(lasts - claimed) <= max(
+        LEAST_LENGTH_TOLERANCE_SECONDS, LENGTH_TOLERANCE * claimed
+    )
+    return (
+        "scaled" if allowed else "misaligned"
+    ), f"{told}, {lasts:.3f} s of {claimed:g} s claimed"
 
 
 def _places(asked: SegmentsOfVideo, pictures: Pictures, clock: str) -> list[Place]:

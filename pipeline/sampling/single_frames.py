@@ -13,7 +13,9 @@ from pipeline.sampling.segment_alignment import SLACK_SECONDS
 
 
 class _SingleFrames:
-    """What planners of one-frame rows share: the newest frame waits until the next one tells where it ends."""
+    """What planners of one-frame rows share: the newest frame waits until the next one tells where
+    it ends.
+    """
 
     picked = NONE_PICKED
     lacking = 0
@@ -55,7 +57,8 @@ class EveryFramePlanner(_SingleFrames):
 
 
 class FramesAtRatePlanner(_SingleFrames):
-    """The frame shown at `first frame's time + k / rate`, for k = 0, 1, 2, ...; each frame at most once.
+    """The frame shown at `first frame's time + k / rate`, for k = 0, 1, 2, ...; each frame at most
+    once.
 
     k is an integer and every instant is computed afresh from it, so no error adds up.
     """
@@ -78,7 +81,11 @@ class FramesAtRatePlanner(_SingleFrames):
         return True
 
     def _skip_to(self, end_seconds: float) -> None:
-        """Let `_k` be the first instant at or after `end_seconds`: by division, for a gap may hold millions of them."""
-        self._k = max(self._k + 1, math.floor((end_seconds - (self._first or 0.0)) * self._rate) - 1)
+        """Let `_k` be the first instant at or after `end_seconds`: by division, for a gap may hold
+        millions of them.
+        """
+        self._k = max(
+            self._k + 1, math.floor((end_seconds - (self._first or 0.0)) * self._rate) - 1
+        )
         while self._instant(self._k) < end_seconds:
             self._k += 1

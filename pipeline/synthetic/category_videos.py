@@ -1,14 +1,18 @@
-"""The category sample: drawn videos of four domains, in each of which another performance is the highlight.
+"""The category sample: drawn videos of four domains, in each of which another performance is the
+highlight.
 
-A video is a row of three-second segments, in each of which its domain's figure is somewhere and does something:
+A video is a row of three-second segments, in each of which its domain's figure is somewhere and
+does something:
 
-- coarse, the same everywhere: a figure that performs is better than a quiet one, which holds still or drifts;
-- fine, a domain's own: one way to perform is a highlight (1), another domain's is borderline (0), quiet is none (-1).
+- coarse, the same everywhere: a figure that performs is better than a quiet one, which holds still
+  or drifts;
+- fine, a domain's own: one way to perform is a highlight (1), another domain's is borderline (0),
+  quiet is none (-1).
 
-Nothing but the figure's motion tells: places, sizes and colours are drawn alike, and a bystander and dim things on the
-ground move or not whatever the figure does. So a network has to find out whose motion counts, from labels of whole
-segments, unless it is told where to look. Written with the drawing: where the figure is, `<id>.figure.npy`, the truth
-about maps.
+Nothing but the figure's motion tells: places, sizes and colours are drawn alike, and a bystander
+and dim things on the ground move or not whatever the figure does. So a network has to find out
+whose motion counts, from labels of whole segments, unless it is told where to look. Written with
+the drawing: where the figure is, `<id>.figure.npy`, the truth about maps.
 """
 
 from __future__ import annotations
@@ -22,7 +26,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.readers.category_videos import COLUMNS, SEGMENT_SECONDS, SEGMENTS, segment_span
+from pipeline.datasets.readers.category_videos import (
+    COLUMNS,
+    SEGMENT_SECONDS,
+    SEGMENTS,
+    segment_span,
+)
 from pipeline.synthetic.encoder import STEADY, encode
 from pipeline.synthetic.sprites import Film, Look, film, random_look
 from storage.files import atomic_write as atomic
@@ -60,11 +69,16 @@ class Shown:
 
 
 def write_category_sample(
-    folder: Path, size: CategorySize | None = None, *, seed: int = 1, progress: Progress | None = None
+    folder: Path,
+    size: CategorySize | None = None,
+    *,
+    seed: int = 1,
+    progress: Progress | None = None,
 ) -> None:
     """Write `<id>.mp4`, `<id>.figure.npy` (see `read_figure`) and, last of all, `segments.csv`.
 
-    A file that is there with the same bytes stays; other bytes under one of these names raise `IntegrityError`.
+    A file that is there with the same bytes stays; other bytes under one of these names raise
+    `IntegrityError`.
     """
     size = size or CategorySize()
     rng = np.random.default_rng(seed)
@@ -82,7 +96,15 @@ def write_category_sample(
         atomic.publish(folder / f"{video_id}.mp4", encode(shown.pictures, STEADY), replace=False)
         atomic.publish(folder / f"{video_id}.figure.npy", _packed(shown.covers), replace=False)
         rows += (
-            (video_id, domain, part, *segment_span(place), one.label, one.manner, one.look.bystander)
+            (
+                video_id,
+                domain,
+                part,
+                *segment_span(place),
+                one.label,
+                one.manner,
+                one.look.bystander,
+            )
             for place, one in enumerate(segments)
         )
         if progress is not None:
@@ -92,7 +114,9 @@ def write_category_sample(
 
 def _segments(rng: np.random.Generator, domain: str) -> list[Shown]:
     """What a video shows, in order."""
-    highlights, feints, all_of_them = (int(rng.integers(low, high + 1)) for low, high in PER_VIDEO.values())
+    highlights, feints, all_of_them = (
+        int(rng.integers(low, high + 1)) for low, high in PER_VIDEO.values()
+    )
     own = DOMAINS[domain][1]
     others = [manner for _, manner in DOMAINS.values() if manner != own]
     manners = [(own, 1.0)] * highlights + [(str(rng.choice(others)), 0.0) for _ in range(feints)]
@@ -103,8 +127,14 @@ def _segments(rng: np.random.Generator, domain: str) -> list[Shown]:
 
 def _film(domain: str, segments: list[Shown]) -> Film:
     times = STEADY.times_seconds(SEGMENT_SECONDS)
-    films = [film(DOMAINS[domain][0], one.manner, one.look, times, width=WIDTH, height=HEIGHT) for one in segments]
-    return Film(np.concatenate([one.pictures for one in films]), np.concatenate([one.covers for one in films]))
+    films = [
+        film(DOMAINS[domain][0], one.manner, one.look, times, width=WIDTH, height=HEIGHT)
+        for one in segments
+    ]
+    return Film(
+        np.concatenate([one.pictures for one in films]),
+        np.concatenate([one.covers for one in films]),
+    )
 
 
 def _packed(covers: NDArray[np.bool_]) -> bytes:

@@ -1,4 +1,5 @@
-"""Frames to an mp4 file, the same bytes every time: always the ffmpeg that pip installed, one thread, no time of day.
+"""Frames to an mp4 file, the same bytes every time: always the ffmpeg that pip installed, one
+thread, no time of day.
 
 Knows clocks and encoders. Refuses to know what the frames show.
 """
@@ -24,7 +25,9 @@ COMPLAINT_LINES = 3
 
 @dataclass(frozen=True)
 class FrameClock:
-    """When each frame is shown: frame N at `gap_ticks * N + floor(slowing * N² / 4)` ticks of 1/1200 s."""
+    """When each frame is shown: frame N at `gap_ticks * N + floor(slowing * N² / 4)` ticks of
+    1/1200 s.
+    """
 
     gap_ticks: int = 100
     slowing: int = 0
@@ -38,7 +41,9 @@ class FrameClock:
     def times_seconds(self, duration_seconds: float) -> NDArray[np.float64]:
         """`(T,)` times of the frames that begin in `[0, duration_seconds)`."""
         numbers = np.arange(int(duration_seconds * TICKS_PER_SECOND / self.gap_ticks) + 1)
-        times = (numbers * self.gap_ticks + self.slowing * numbers * numbers // 4) / TICKS_PER_SECOND
+        times = (
+            numbers * self.gap_ticks + self.slowing * numbers * numbers // 4
+        ) / TICKS_PER_SECOND
         return times[times < duration_seconds]
 
 
@@ -56,7 +61,9 @@ def encode(frames: NDArray[np.uint8], clock: FrameClock) -> bytes:
     height, width = frames.shape[1:3]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
-        source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=12)
+        source = ffmpeg.input(
+            "pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=12
+        )
         timed = source.filter("settb", f"1/{TICKS_PER_SECOND}").filter("setpts", clock.expression)
         _run(timed.output(str(path), **_OPTIONS), np.ascontiguousarray(frames).tobytes())
         return path.read_bytes()
@@ -68,7 +75,11 @@ def turn(video: bytes, degrees_counterclockwise: int) -> bytes:
         before, after = Path(folder) / "before.mp4", Path(folder) / "after.mp4"
         before.write_bytes(video)
         source = ffmpeg.input(str(before), display_rotation=degrees_counterclockwise)
-        _run(source.output(str(after), c="copy", movflags="+faststart", fflags="+bitexact", map_metadata=-1))
+        _run(
+            source.output(
+                str(after), c="copy", movflags="+faststart", fflags="+bitexact", map_metadata=-1
+            )
+        )
         return after.read_bytes()
 
 
@@ -93,8 +104,19 @@ _OPTIONS = {
 
 def _run(stream: object, stdin: bytes = b"") -> None:
     command = ffmpeg.compile(stream, cmd=imageio_ffmpeg.get_ffmpeg_exe(), overwrite_output=True)
-    options = [command[0], "-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1", *command[1:]]
+    options = [
+        command[0],
+        "-nostdin",
+        "-hide_banner",
+        "-loglevel",
+        "error",
+        "-filter_threads",
+        "1",
+        *command[1:],
+    ]
     done = subprocess.run(options, input=stdin, capture_output=True, check=False)
     if done.returncode != 0:
         complaint = "\n".join(done.stderr.decode(errors="replace").splitlines()[:COMPLAINT_LINES])
-        raise SystemicFault(f"ffmpeg ended with status {done.returncode} while making the sample: {complaint}")
+        raise SystemicFault(
+            f"ffmpeg ended with status {done.returncode} while making the sample: {complaint}"
+        )

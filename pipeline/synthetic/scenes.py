@@ -1,9 +1,11 @@
 """Six kinds of moving pictures, drawn by arithmetic: what the sample's videos are made of.
 
-Knows one scene at a time. Refuses to know files, users and who likes what. Only operations that IEEE 754 defines to the
-last bit shape a picture (no sines of pixels, no sums over them), so every processor draws the same bytes.
+Knows one scene at a time. Refuses to know files, users and who likes what. Only operations that
+IEEE 754 defines to the last bit shape a picture (no sines of pixels, no sums over them), so every
+processor draws the same bytes.
 
-Letters in shapes: T frames, H height, W width. Coordinates: y runs from -1 (top) to 1, x from -W/H to W/H.
+Letters in shapes: T frames, H height, W width. Coordinates: y runs from -1 (top) to 1, x from -W/H
+to W/H.
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ from numpy.typing import NDArray
 
 Plane = NDArray[np.float32]
 Layers = tuple[Plane, Plane]
-"""`(T, H, W)` each, in [0, 1]: how much the figure covers the ground, and how much of its second colour it shows."""
+"""`(T, H, W)` each, in [0, 1]: how much the figure covers the ground, and how much of its second
+colour it shows.
+"""
 
 N_NUMBERS = 64
 HUE_SPREAD = 0.15
-"""Hues of neighbouring kinds, 1/6 apart, overlap: colour hints at the kind and does not give it away."""
+"""Hues of neighbouring kinds, 1/6 apart, overlap: colour hints at the kind and does not give it
+away.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,25 @@ def random_style(kind: str, rng: np.random.Generator) -> Style:
     light = rng.uniform(0.12, 0.45)
     colours = (
         colorsys.hsv_to_rgb(ground % 1, rng.uniform(0.3, 0.7), light),
-        colorsys.hsv_to_rgb((ground + 0.08) % 1, rng.uniform(0.3, 0.7), light * rng.uniform(0.4, 0.9)),
+        colorsys.hsv_to_rgb(
+            (ground + 0.08) % 1, rng.uniform(0.3, 0.7), light * rng.uniform(0.4, 0.9)
+        ),
         colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.6, 0.9), rng.uniform(0.75, 1.0)),
         colorsys.hsv_to_rgb((hue + rng.uniform(0.06, 0.14)) % 1, rng.uniform(0.2, 0.5), 1.0),
     )
     return Style(np.array(colours, np.float32), rng.random(N_NUMBERS, np.float32))
 
 
-def draw(kind: str, style: Style, times_seconds: NDArray[np.float64], *, width: int, height: int) -> NDArray[np.uint8]:
+def draw(
+    kind: str, style: Style, times_seconds: NDArray[np.float64], *, width: int, height: int
+) -> NDArray[np.uint8]:
     """Draw a scene at `(T,)` seconds since it began: `(T, H, W, 3)` uint8 RGB."""
     x = ((np.arange(width) + 0.5) / height * 2 - width / height).astype(np.float32)
     y = ((np.arange(height) + 0.5) / height * 2 - 1).astype(np.float32)
     canvas = _Canvas(x[None, None, :], y[None, :, None], 2 / height)
-    cover, second = KINDS[kind](canvas, times_seconds.astype(np.float32)[:, None, None], style.numbers)
+    cover, second = KINDS[kind](
+        canvas, times_seconds.astype(np.float32)[:, None, None], style.numbers
+    )
     fall = (canvas.y + 1) / 2
     picture = np.empty((len(times_seconds), height, width, 3), np.uint8)
     for channel, (above, below, figure, accent) in enumerate(style.colours.T):
@@ -95,7 +107,9 @@ def _zigzag(value: Plane) -> Plane:
 def _direction(angle_radians: Plane) -> tuple[Plane, Plane]:
     """Cosine and sine, rounded well above what one processor's library differs from another's."""
     angles = np.asarray(angle_radians, np.float64)
-    return np.round(np.cos(angles), 5).astype(np.float32), np.round(np.sin(angles), 5).astype(np.float32)
+    return np.round(np.cos(angles), 5).astype(np.float32), np.round(np.sin(angles), 5).astype(
+        np.float32
+    )
 
 
 def _balls(canvas: _Canvas, t: Plane, numbers: Plane) -> Layers:
@@ -119,7 +133,10 @@ def _balls(canvas: _Canvas, t: Plane, numbers: Plane) -> Layers:
 def _bars(canvas: _Canvas, t: Plane, numbers: Plane) -> Layers:
     """Broad bars that turn about a hub."""
     turn = _between(1.0, 2.2, numbers[0]) * (1 if numbers[1] < 0.5 else -1)
-    away_x, away_y = canvas.x - _between(-0.3, 0.3, numbers[2]), canvas.y - _between(-0.2, 0.2, numbers[3])
+    away_x, away_y = (
+        canvas.x - _between(-0.3, 0.3, numbers[2]),
+        canvas.y - _between(-0.2, 0.2, numbers[3]),
+    )
     n_bars = 2 + int(numbers[4] * 2)
     half_width = _between(0.1, 0.2, numbers[5])
     cover: Plane = np.zeros(1, np.float32)
@@ -137,13 +154,18 @@ def _stripes(canvas: _Canvas, t: Plane, numbers: Plane) -> Layers:
     """Slanting stripes that drift across."""
     cosine, sine = _direction(_between(0.3, 2.8, numbers[0]))
     drift = _between(0.6, 1.3, numbers[1]) * (1 if numbers[2] < 0.5 else -1)
-    wave = _zigzag((canvas.x * cosine + canvas.y * sine) * _between(1.6, 2.8, numbers[3]) - t * drift)
+    wave = _zigzag(
+        (canvas.x * cosine + canvas.y * sine) * _between(1.6, 2.8, numbers[3]) - t * drift
+    )
     return np.clip((wave - 0.45) * 6, 0, 1), np.clip(wave * 2 - 1, 0, 1)
 
 
 def _rings(canvas: _Canvas, t: Plane, numbers: Plane) -> Layers:
     """Thin rings that grow out of a point and fade."""
-    away_x, away_y = canvas.x - _between(-0.6, 0.6, numbers[0]), canvas.y - _between(-0.4, 0.4, numbers[1])
+    away_x, away_y = (
+        canvas.x - _between(-0.6, 0.6, numbers[0]),
+        canvas.y - _between(-0.4, 0.4, numbers[1]),
+    )
     radius = np.sqrt(away_x * away_x + away_y * away_y)
     wave = _zigzag(radius * _between(1.8, 3.0, numbers[2]) - t * _between(0.7, 1.4, numbers[3]))
     fade = np.clip(1.25 - radius * 0.5, 0, 1)
@@ -170,7 +192,9 @@ def _checkers(canvas: _Canvas, t: Plane, numbers: Plane) -> Layers:
     out_of_step = numbers[(column * 7 + row * 13) % N_NUMBERS] * 0.25
     parity = ((column + row) % 2).astype(np.float32) * 0.5
     wave = _zigzag(t * _between(0.8, 1.6, numbers[1]) + parity + out_of_step)
-    return np.clip(wave * 3 - 1, 0, 1), np.clip(wave * 2 - 1, 0, 1) * numbers[(column * 5 + row * 3) % N_NUMBERS]
+    return np.clip(wave * 3 - 1, 0, 1), np.clip(wave * 2 - 1, 0, 1) * numbers[
+        (column * 5 + row * 3) % N_NUMBERS
+    ]
 
 
 KINDS: dict[str, Callable[[_Canvas, Plane, Plane], Layers]] = {

@@ -1,10 +1,11 @@
-"""Figures that hold still, drift or perform beside a bystander, over a ground on which dim things move: segments of a
-video.
+"""Figures that hold still, drift or perform beside a bystander, over a ground on which dim things
+move: segments of a video.
 
-Knows one segment at a time, and where its figure is. Refuses to know files, domains and labels. As in `scenes.py`, only
-operations that IEEE 754 defines to the last bit shape a picture.
+Knows one segment at a time, and where its figure is. Refuses to know files, domains and labels. As
+in `scenes.py`, only operations that IEEE 754 defines to the last bit shape a picture.
 
-Letters in shapes: T frames, H height, W width. Coordinates: y runs from -1 (top) to 1, x from -W/H to W/H.
+Letters in shapes: T frames, H height, W width. Coordinates: y runs from -1 (top) to 1, x from -W/H
+to W/H.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ MANNERS = ("still", "drift", "hop", "turn", "circle", "dash")
 """What a figure can do. The first two are quiet; each of the others is one way to perform."""
 QUIET_MANNERS = 2
 BYSTANDER = "wedge"
-"""Beside the figure stands another one, as large and as bright, which performs as often as not, whatever the figure
-does. It is nothing to look at."""
+"""Beside the figure stands another one, as large and as bright, which performs as often as not,
+whatever the figure does. It is nothing to look at.
+"""
 SIZES = (0.34, 0.38)
-"""Radius, about. Nearly one: whoever scores by how many pixels a map claims would rank by size too."""
+"""Radius, about. Nearly one: whoever scores by how many pixels a map claims would rank by size
+too.
+"""
 HOP, DASH, CIRCLE = 0.25, 0.25, 0.18
-"""How high a figure hops, how far it dashes to either side, and the radius of its circles. Each figure is somewhere on
-the way of each of these; of all but the one that it does, it stays there, so that a frame is drawn alike whatever it
-does."""
+"""How high a figure hops, how far it dashes to either side, and the radius of its circles. Each
+figure is somewhere on the way of each of these; of all but the one that it does, it stays there, so
+that a frame is drawn alike whatever it does.
+"""
 ROOM = 0.7
 """A figure and its performance stay about within so much of its place."""
 PERIODS_A_SECOND = (0.9, 1.3)
@@ -46,8 +51,9 @@ class Look:
     colours: Plane
     """`(4, 3)` RGB in [0, 1]: ground above, ground below, figure, bystander."""
     numbers: Plane
-    """`(47,)` in [0, 1): place, size, speeds and phases, 11 of the figure, 11 of the bystander and 8 of each extra; and
-    what the bystander does."""
+    """`(47,)` in [0, 1): place, size, speeds and phases, 11 of the figure, 11 of the bystander and
+    8 of each extra; and what the bystander does.
+    """
 
     @property
     def bystander(self) -> str:
@@ -64,23 +70,40 @@ class Film:
     pictures: NDArray[np.uint8]
     """`(T, H, W, 3)` RGB."""
     covers: NDArray[np.bool_]
-    """`(T, H, W)`: the pixels that the figure covers for more than half; the bystander's are none."""
+    """`(T, H, W)`: the pixels that the figure covers for more than half; the bystander's are
+    none.
+    """
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """A look for one segment. Neither its ground nor a colour nor the bystander tells what the figure does."""
+    """A look for one segment. Neither its ground nor a colour nor the bystander tells what the
+    figure does.
+    """
     hue, figure, bystander = rng.random(3)
     light = rng.uniform(0.15, 0.4)
     colours = (
         colorsys.hsv_to_rgb(hue, rng.uniform(0.2, 0.6), light),
         colorsys.hsv_to_rgb((hue + 0.1) % 1, rng.uniform(0.2, 0.6), light * rng.uniform(0.6, 1.0)),
-        *(colorsys.hsv_to_rgb(one, rng.uniform(0.2, 0.7), rng.uniform(0.85, 1.0)) for one in (figure, bystander)),
+        *(
+            colorsys.hsv_to_rgb(one, rng.uniform(0.2, 0.7), rng.uniform(0.85, 1.0))
+            for one in (figure, bystander)
+        ),
     )
     return Look(np.array(colours, np.float32), rng.random(47, np.float32))
 
 
-def film(figure: str, manner: str, look: Look, times_seconds: NDArray[np.float64], *, width: int, height: int) -> Film:
-    """Draw a segment at `(T,)` seconds since it began. KeyError for a figure or manner that there is not."""
+def film(
+    figure: str,
+    manner: str,
+    look: Look,
+    times_seconds: NDArray[np.float64],
+    *,
+    width: int,
+    height: int,
+) -> Film:
+    """Draw a segment at `(T,)` seconds since it began. KeyError for a figure or manner that there
+    is not.
+    """
     if manner not in MANNERS:
         raise KeyError(manner)
     x = (((np.arange(width) + 0.5) / height * 2 - width / height).astype(np.float32))[None, None, :]
@@ -89,7 +112,16 @@ def film(figure: str, manner: str, look: Look, times_seconds: NDArray[np.float64
     pixel = 2 / height
     of_figure, of_bystander, of_extras, _ = np.split(look.numbers, [11, 22, 46])
     cover = _cover(figure, manner, of_figure, _place(of_figure), x, y, t, pixel)
-    beside = _cover(BYSTANDER, look.bystander, of_bystander, _place_beside(of_figure, of_bystander), x, y, t, pixel)
+    beside = _cover(
+        BYSTANDER,
+        look.bystander,
+        of_bystander,
+        _place_beside(of_figure, of_bystander),
+        x,
+        y,
+        t,
+        pixel,
+    )
     light = np.zeros((1, 1, 1), np.float32)
     for extra in of_extras.reshape(EXTRAS, 8):
         light = np.maximum(light, _extra(extra, x, y, t, pixel))
@@ -111,7 +143,9 @@ def _fraction(value: Plane) -> Plane:
 
 
 def _wave(value: Plane) -> Plane:
-    """A smooth wave of period 1 between -1 and 1, made of parabolas: 0 at whole numbers, 1 at a quarter."""
+    """A smooth wave of period 1 between -1 and 1, made of parabolas: 0 at whole numbers, 1 at a
+    quarter.
+    """
     part = _fraction(value)
     half = _fraction(part * 2)
     hill = 4 * half * (1 - half)
@@ -119,7 +153,9 @@ def _wave(value: Plane) -> Plane:
 
 
 def _place(numbers: Plane) -> tuple[Plane, Plane]:
-    """Where the middle of a figure is at rest: anywhere that leaves it room on a picture half as wide again as high."""
+    """Where the middle of a figure is at rest: anywhere that leaves it room on a picture half as
+    wide again as high.
+    """
     return _between(ROOM - 1.5, 1.5 - ROOM, numbers[0]), _between(ROOM - 1, 1 - ROOM, numbers[1])
 
 
@@ -130,14 +166,22 @@ def _place_beside(numbers: Plane, others: Plane) -> tuple[Plane, Plane]:
 
 
 def _cover(
-    figure: str, manner: str, numbers: Plane, place: tuple[Plane, Plane], x: Plane, y: Plane, t: Plane, pixel: float
+    figure: str,
+    manner: str,
+    numbers: Plane,
+    place: tuple[Plane, Plane],
+    x: Plane,
+    y: Plane,
+    t: Plane,
+    pixel: float,
 ) -> Plane:
     """`(T, H, W)` in [0, 1]."""
     centre_x, centre_y = place
     radius = _between(*SIZES, numbers[2])
     beat = _wave(t * _between(*PERIODS_A_SECOND, numbers[3]) + numbers[4])
     cosine, sine = _turned(
-        numbers[5] + (t * _between(*PERIODS_A_SECOND, numbers[3]) / 2 if manner == "turn" else 0 * t)
+        numbers[5]
+        + (t * _between(*PERIODS_A_SECOND, numbers[3]) / 2 if manner == "turn" else 0 * t)
     )
     move_x, move_y = _move(manner, beat, t, numbers)
     away_x, away_y = x - centre_x - move_x, y - centre_y - move_y
@@ -150,24 +194,33 @@ def _cover(
 def _move(manner: str, beat: Plane, t: Plane, numbers: Plane) -> tuple[Plane, Plane]:
     """How far the figure is from its place, to the right and down."""
     hop, dash = (
-        beat if manner == one else _wave(number) for one, number in (("hop", numbers[8]), ("dash", numbers[9]))
+        beat if manner == one else _wave(number)
+        for one, number in (("hop", numbers[8]), ("dash", numbers[9]))
     )
-    cosine, sine = _turned(numbers[10] + (t * _between(*PERIODS_A_SECOND, numbers[3]) if manner == "circle" else 0 * t))
+    cosine, sine = _turned(
+        numbers[10] + (t * _between(*PERIODS_A_SECOND, numbers[3]) if manner == "circle" else 0 * t)
+    )
     away = t if manner == "drift" else 0 * t
     right = DASH * dash + CIRCLE * cosine + _between(-0.12, 0.12, numbers[6]) * away
-    return right, HOP * (0.5 - np.abs(hop)) + CIRCLE * sine + _between(-0.12, 0.12, numbers[7]) * away
+    return right, HOP * (0.5 - np.abs(hop)) + CIRCLE * sine + _between(
+        -0.12, 0.12, numbers[7]
+    ) * away
 
 
 def _turned(turns: Plane) -> tuple[Plane, Plane]:
     """Cosine and sine, rounded well above what one processor's library differs from another's."""
     angles = np.asarray(turns, np.float64) * (2 * np.pi)
-    return np.round(np.cos(angles), 5).astype(np.float32), np.round(np.sin(angles), 5).astype(np.float32)
+    return np.round(np.cos(angles), 5).astype(np.float32), np.round(np.sin(angles), 5).astype(
+        np.float32
+    )
 
 
 def _extra(numbers: Plane, x: Plane, y: Plane, t: Plane, pixel: float) -> Plane:
     """`(T, H, W)` in [0, 1]: a small disc that holds still or goes to and fro."""
     is_moving = numbers[3] < 0.5
-    beat = _wave(t * _between(*PERIODS_A_SECOND, numbers[4]) + numbers[5]) * (0.3 if is_moving else 0.0)
+    beat = _wave(t * _between(*PERIODS_A_SECOND, numbers[4]) + numbers[5]) * (
+        0.3 if is_moving else 0.0
+    )
     cosine, sine = _turned(numbers[6])
     away_x = x - _between(-1.3, 1.3, numbers[0]) - beat * cosine
     away_y = y - _between(-0.8, 0.8, numbers[1]) - beat * sine

@@ -1,7 +1,8 @@
 """The sample: drawn videos whose viewers have planted tastes, with their tables in PHD2's format.
 
-Writes what `sample_plan` planned, so that the sample takes the same road as the real thing: the same reader, the same
-fetching from a folder. The same size and seed give the same bytes. Refuses to know how any of it is read back.
+Writes what `sample_plan` planned, so that the sample takes the same road as the real thing: the
+same reader, the same fetching from a folder. The same size and seed give the same bytes. Refuses to
+know how any of it is read back.
 """
 
 from __future__ import annotations
@@ -29,10 +30,14 @@ Progress = Callable[[int, int], None]
 """Called with (videos done, videos in all) after each video."""
 
 
-def write_sample(folder: Path, size: SampleSize = SMALL, *, seed: int = 1, progress: Progress | None = None) -> None:
-    """Write `<id>.mp4` files, `scenes.csv` (which scene is what), `training.csv` and, last of all, `testing.csv`.
+def write_sample(
+    folder: Path, size: SampleSize = SMALL, *, seed: int = 1, progress: Progress | None = None
+) -> None:
+    """Write `<id>.mp4` files, `scenes.csv` (which scene is what), `training.csv` and, last of all,
+    `testing.csv`.
 
-    A file that is there with the same bytes stays; other bytes under one of these names raise `IntegrityError`.
+    A file that is there with the same bytes stays; other bytes under one of these names raise
+    `IntegrityError`.
     """
     plan = plan_sample(size, seed)
     for done, clip in enumerate(plan.clips):
@@ -40,19 +45,29 @@ def write_sample(folder: Path, size: SampleSize = SMALL, *, seed: int = 1, progr
             atomic.publish(folder / f"{clip.video_id}.mp4", film(clip, size), replace=False)
         if progress is not None:
             progress(done + 1, len(plan.clips))
-    scenes = ((clip.video_id, scene.start, scene.end, scene.kind) for clip in plan.clips for scene in clip.scenes)
+    scenes = (
+        (clip.video_id, scene.start, scene.end, scene.kind)
+        for clip in plan.clips
+        for scene in clip.scenes
+    )
     _publish_table(folder / "scenes.csv", SCENE_COLUMNS, sorted(scenes))
     for split, name in TABLES.items():
-        rows = (row for viewing in plan.viewings if viewing.split == split for row in _rows(viewing))
+        rows = (
+            row for viewing in plan.viewings if viewing.split == split for row in _rows(viewing)
+        )
         _publish_table(folder / name, COLUMNS, rows)
 
 
 def read_scenes(folder: Path) -> dict[str, list[tuple[float, float, str]]]:
-    """What the sample in `folder` shows: video id → `(start, end, kind)` of its scenes in seconds, in order."""
+    """What the sample in `folder` shows: video id → `(start, end, kind)` of its scenes in seconds,
+    in order.
+    """
     scenes: dict[str, list[tuple[float, float, str]]] = {}
     with (folder / "scenes.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, strict=True):
-            scenes.setdefault(row["video_id"], []).append((float(row["start"]), float(row["end"]), row["kind"]))
+            scenes.setdefault(row["video_id"], []).append(
+                (float(row["start"]), float(row["end"]), row["kind"])
+            )
     return scenes
 
 
@@ -60,7 +75,9 @@ def film(clip: Clip, size: SampleSize) -> bytes:
     """The clip's mp4 file, with whatever trouble was planned for it."""
     frames = _frames(clip, size)
     if clip.turned:
-        video = turn(encode(np.rot90(frames, k=-1, axes=(1, 2)), clip.clock), degrees_counterclockwise=90)
+        video = turn(
+            encode(np.rot90(frames, k=-1, axes=(1, 2)), clip.clock), degrees_counterclockwise=90
+        )
     else:
         video = encode(frames, clip.clock)
     return video[: int(len(video) * clip.kept_share)]
@@ -71,7 +88,9 @@ def _frames(clip: Clip, size: SampleSize) -> NDArray[np.uint8]:
     pictures = []
     for scene in clip.scenes:
         shown = times[(times >= scene.start) & (times < scene.end)]
-        pictures.append(draw(scene.kind, scene.style, shown - scene.start, width=size.width, height=size.height))
+        pictures.append(
+            draw(scene.kind, scene.style, shown - scene.start, width=size.width, height=size.height)
+        )
     return np.concatenate(pictures)
 
 

@@ -1,7 +1,8 @@
 """Who likes what, in which videos: the sample as numbers, before anything is drawn.
 
-A user's highlights are the scenes of the kinds that this user likes, and users who share a video like different kinds:
-what is a highlight for one is none for another. Users and videos never cross the splits. Touches no disk.
+A user's highlights are the scenes of the kinds that this user likes, and users who share a video
+like different kinds: what is a highlight for one is none for another. Users and videos never cross
+the splits. Touches no disk.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ SPARE_FOR_EDGES = 2
 
 @dataclass(frozen=True)
 class SampleSize:
-    """How much to draw. A group is a few users who share a pool of videos; each has another one of them as target."""
+    """How much to draw. A group is a few users who share a pool of videos; each has another one of
+    them as target.
+    """
 
     groups: tuple[tuple[str, int], ...]
     """(split, how many users) of each group; 2 to 6 users."""
@@ -39,23 +42,37 @@ class SampleSize:
     pool: int
     """Videos of a group."""
     edge_cases: bool = False
-    """Whether some files are troubled as the web's are: uneven frame times, turned, cut, too short, gone."""
+    """Whether some files are troubled as the web's are: uneven frame times, turned, cut, too short,
+    gone.
+    """
 
     def __post_init__(self) -> None:
         spare = SPARE_FOR_EDGES if self.edge_cases else 0
         for split, n_users in self.groups:
             if split not in ("train", "test") or not 2 <= n_users <= len(KINDS):
-                raise ValueError(f"a group is 'train' or 'test' with 2 to {len(KINDS)} users, got {(split, n_users)}")
+                raise ValueError(
+                    f"a group is 'train' or 'test' with 2 to {len(KINDS)} users, got {(split, n_users)}"
+                )
             if self.pool < n_users + spare:
-                raise ValueError(f"{n_users} users need a pool of at least {n_users + spare} videos, got {self.pool}")
+                raise ValueError(
+                    f"{n_users} users need a pool of at least {n_users + spare} videos, got {self.pool}"
+                )
             if not max(3, n_users) <= self.scenes_per_video <= n_users + len(KINDS):
-                raise ValueError(f"{self.scenes_per_video} scenes in a video do not suit {n_users} users")
+                raise ValueError(
+                    f"{self.scenes_per_video} scenes in a video do not suit {n_users} users"
+                )
 
 
-SMALL = SampleSize((("train", 3), ("test", 2)), 4, (3.0, 3.2), width=192, height=144, pool=5, edge_cases=True)
+SMALL = SampleSize(
+    (("train", 3), ("test", 2)), 4, (3.0, 3.2), width=192, height=144, pool=5, edge_cases=True
+)
 """Two minutes in all: every extractor is through with it within minutes on two cores."""
-LARGE = SampleSize((("train", 5),) * 11 + (("test", 5),) * 5, 6, (3.0, 4.6), width=160, height=120, pool=5)
-"""Half an hour: 55 users to learn from and 25 to be judged by, whose pairs of tastes are never seen in training."""
+LARGE = SampleSize(
+    (("train", 5),) * 11 + (("test", 5),) * 5, 6, (3.0, 4.6), width=160, height=120, pool=5
+)
+"""Half an hour: 55 users to learn from and 25 to be judged by, whose pairs of tastes are never seen
+in training.
+"""
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,9 @@ class Viewing:
     clip: Clip
     is_target: bool
     gifs_hundredths: tuple[tuple[int, int], ...]
-    """(start, length) in hundredths of a second, strictly inside a scene of a kind the user likes."""
+    """(start, length) in hundredths of a second, strictly inside a scene of a kind the user
+    likes.
+    """
 
 
 @dataclass(frozen=True)
@@ -119,7 +138,9 @@ def plan_sample(size: SampleSize, seed: int) -> SamplePlan:
     return plan
 
 
-def _plan_group(rng: np.random.Generator, size: SampleSize, split: str, user_ids: list[str]) -> SamplePlan:
+def _plan_group(
+    rng: np.random.Generator, size: SampleSize, split: str, user_ids: list[str]
+) -> SamplePlan:
     tastes = _tastes(rng, len(user_ids), for_test=split == "test")
     mains = [taste[0] for taste in tastes]
     targets = [_clip(rng, size, mains) for _ in user_ids]
@@ -137,8 +158,8 @@ def _plan_group(rng: np.random.Generator, size: SampleSize, split: str, user_ids
 def _tastes(rng: np.random.Generator, n_users: int, *, for_test: bool) -> list[tuple[str, ...]]:
     """One or two kinds for each user of a group, the main one first.
 
-    Main kinds differ, and nobody's second is the main kind of the next: so everybody finds something in every video,
-    and nobody likes all of it. No two users like the same.
+    Main kinds differ, and nobody's second is the main kind of the next: so everybody finds
+    something in every video, and nobody likes all of it. No two users like the same.
     """
     kinds = list(KINDS)
     mains = [int(number) for number in rng.permutation(len(kinds))[:n_users]]
@@ -157,17 +178,23 @@ def _tastes(rng: np.random.Generator, n_users: int, *, for_test: bool) -> list[t
 
 
 def _pair_is_for_test(one: int, other: int) -> bool:
-    """Whether two tastes meet in test users only: true for 5 of the 15 pairs, and each kind is in one of the 5."""
+    """Whether two tastes meet in test users only: true for 5 of the 15 pairs, and each kind is in
+    one of the 5.
+    """
     return (one + other) % 3 == 0
 
 
 def _clip(rng: np.random.Generator, size: SampleSize, mains: Sequence[str]) -> Clip:
     more = rng.permutation(list(KINDS))[: size.scenes_per_video - len(mains)]
-    return Clip(_video_id(rng), _scenes(rng, _without_repeats(rng, [*mains, *more]), size.scene_seconds))
+    return Clip(
+        _video_id(rng), _scenes(rng, _without_repeats(rng, [*mains, *more]), size.scene_seconds)
+    )
 
 
 def _without_repeats(rng: np.random.Generator, kinds: Sequence[str]) -> list[str]:
-    """A random order in which no kind follows itself. One exists, since no kind comes more than twice among three."""
+    """A random order in which no kind follows itself. One exists, since no kind comes more than
+    twice among three.
+    """
     while True:
         order = [str(kind) for kind in rng.permutation(kinds)]
         if all(kind != following for kind, following in pairwise(order)):
@@ -178,7 +205,9 @@ def _video_id(rng: np.random.Generator) -> str:
     return "".join(ALPHABET[number] for number in rng.integers(0, len(ALPHABET), 11))
 
 
-def _scenes(rng: np.random.Generator, kinds: Sequence[str], seconds: tuple[float, float]) -> tuple[Scene, ...]:
+def _scenes(
+    rng: np.random.Generator, kinds: Sequence[str], seconds: tuple[float, float]
+) -> tuple[Scene, ...]:
     shortest, longest = (round(length * 100) for length in seconds)
     scenes = []
     begin = 0
@@ -189,7 +218,9 @@ def _scenes(rng: np.random.Generator, kinds: Sequence[str], seconds: tuple[float
     return tuple(scenes)
 
 
-def _gifs(rng: np.random.Generator, clip: Clip, taste: Sequence[str]) -> tuple[tuple[int, int], ...]:
+def _gifs(
+    rng: np.random.Generator, clip: Clip, taste: Sequence[str]
+) -> tuple[tuple[int, int], ...]:
     gifs = []
     for scene in clip.scenes:
         if scene.kind in taste:
@@ -199,8 +230,12 @@ def _gifs(rng: np.random.Generator, clip: Clip, taste: Sequence[str]) -> tuple[t
     return tuple(gifs)
 
 
-def _troubled(rng: np.random.Generator, split: str, others: Sequence[Clip], kind: str) -> tuple[list[Clip], list[Clip]]:
-    """The clips that are nobody's target, two of them in trouble, and one more for the first user's history."""
+def _troubled(
+    rng: np.random.Generator, split: str, others: Sequence[Clip], kind: str
+) -> tuple[list[Clip], list[Clip]]:
+    """The clips that are nobody's target, two of them in trouble, and one more for the first user's
+    history.
+    """
     one, two, *rest = others
     scenes = _scenes(rng, [kind], SHORT_SECONDS)
     if split == "train":

@@ -1,9 +1,10 @@
 """A weights file from outside → a safetensors file of ours, once, read by a limited child.
 
-    FOLDER/<sha256 of the original>.safetensors   its tensors, bit by bit
-    FOLDER/<sha256 of the original>.json          what they are and where they came from; written last
+    FOLDER/<sha256 of the original>.safetensors   its tensors, bit by bit FOLDER/<sha256 of the
+    original>.json          what they are and where they came from; written last
 
-Knows nothing about networks. The original is hashed before a byte of it is parsed, and parsed nowhere but in the child.
+Knows nothing about networks. The original is hashed before a byte of it is parsed, and parsed
+nowhere but in the child.
 """
 
 from __future__ import annotations
@@ -53,19 +54,28 @@ class Pin:
     def check(self, path: Path, size_bytes: int, sha256: str) -> None:
         """Raise IntegrityError unless these are the pinned bytes."""
         if self.size_bytes is not None and size_bytes != self.size_bytes:
-            raise IntegrityError(path, f"has {size_bytes:,} bytes, it is pinned to {self.size_bytes:,}; {self.advice}")
+            raise IntegrityError(
+                path,
+                f"has {size_bytes:,} bytes, it is pinned to {self.size_bytes:,}; {self.advice}",
+            )
         if sha256 != self.sha256:
-            raise IntegrityError(path, f"has the sha256 {sha256}, it is pinned to {self.sha256}; {self.advice}")
+            raise IntegrityError(
+                path, f"has the sha256 {sha256}, it is pinned to {self.sha256}; {self.advice}"
+            )
 
 
 def converted(source: Path, folder: Path, pin: Pin | None = None) -> Path:
     """The safetensors file with the tensors of `source`, made now if it is not in `folder` yet.
 
-    Raises IntegrityError before anything is parsed if `source` is not the pinned file, UntrustedFile if it asks for
-    more than tensors or is damaged, SystemicFault if the child cannot run.
+    Raises IntegrityError before anything is parsed if `source` is not the pinned file,
+    UntrustedFile if it asks for more than tensors or is damaged, SystemicFault if the child cannot
+    run.
     """
     with _opened(source) as file:
-        size_bytes, sha256 = os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        size_bytes, sha256 = (
+            os.fstat(file.fileno()).st_size,
+            hashlib.file_digest(file, "sha256").hexdigest(),
+        )
         if pin is not None:
             pin.check(source, size_bytes, sha256)
         target = folder / f"{sha256}.safetensors"
@@ -81,13 +91,22 @@ def facts_file(target: Path) -> Path:
 
 
 def facts_of(target: Path) -> dict[str, Any]:
-    """What is known of a converted file: source, table of tensors, modules. Raises IntegrityError."""
+    """What is known of a converted file: source, table of tensors, modules. Raises
+    IntegrityError.
+    """
     try:
         facts = json.loads(facts_file(target).read_bytes())
     except (OSError, ValueError) as error:
-        raise IntegrityError(facts_file(target), f"cannot be read: {error}. Delete it and run again.") from error
-    if not isinstance(facts, dict) or (facts.get("format"), facts.get("version")) != (FORMAT, FORMAT_VERSION):
-        raise IntegrityError(facts_file(target), "is no account of converted weights. Delete it and run again.")
+        raise IntegrityError(
+            facts_file(target), f"cannot be read: {error}. Delete it and run again."
+        ) from error
+    if not isinstance(facts, dict) or (facts.get("format"), facts.get("version")) != (
+        FORMAT,
+        FORMAT_VERSION,
+    ):
+        raise IntegrityError(
+            facts_file(target), "is no account of converted weights. Delete it and run again."
+        )
     return facts
 
 
@@ -97,7 +116,9 @@ def is_whole(target: Path) -> bool:
         return False
     size_bytes, sha256 = size_and_sha256(target)
     if facts_of(target).get("converted") != {"sha256": sha256, "size_bytes": size_bytes}:
-        raise IntegrityError(target, f"was altered since it was made. Delete it and {facts_file(target).name}.")
+        raise IntegrityError(
+            target, f"was altered since it was made. Delete it and {facts_file(target).name}."
+        )
     return True
 
 
@@ -127,12 +148,20 @@ def _convert(source: Path, file: io.FileIO, target: Path, origin: dict[str, Any]
             process.communicate()
     size_bytes, sha256 = size_and_sha256(target)
     made = {"sha256": sha256, "size_bytes": size_bytes}
-    account = {**facts, "format": FORMAT, "version": FORMAT_VERSION, "source": origin, "converted": made}
+    account = {
+        **facts,
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "source": origin,
+        "converted": made,
+    }
     publish(facts_file(target), readable(account), replace=True)
 
 
 def _start(file: io.FileIO, empty: str, max_memory_bytes: int) -> subprocess.Popen[bytes]:
-    """The environment is closed; our packages are found from the folder it starts in, which it leaves at once."""
+    """The environment is closed; our packages are found from the folder it starts in, which it
+    leaves at once.
+    """
     command = [
         sys.executable,
         "-m",
@@ -141,7 +170,9 @@ def _start(file: io.FileIO, empty: str, max_memory_bytes: int) -> subprocess.Pop
         str(MAX_SECONDS),
         empty,
     ]
-    passed_on = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    passed_on = {
+        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
+    }
     calm = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         return subprocess.Popen(
@@ -153,7 +184,9 @@ def _start(file: io.FileIO, empty: str, max_memory_bytes: int) -> subprocess.Pop
             env={**passed_on, **calm},
         )
     except OSError as error:
-        raise SystemicFault(f"cannot start {sys.executable} to read weights: {error.strerror}") from error
+        raise SystemicFault(
+            f"cannot start {sys.executable} to read weights: {error.strerror}"
+        ) from error
 
 
 class _Child:
@@ -194,5 +227,8 @@ class _Child:
         if fault := ended_by_order(code):
             raise fault
         if code < 0 or "MemoryError" in words:
-            raise UntrustedFile(self._source, f"is refused: reading it needs more than it may take ({code}). {words}")
+            raise UntrustedFile(
+                self._source,
+                f"is refused: reading it needs more than it may take ({code}). {words}",
+            )
         raise SystemicFault(f"the child that reads weights failed ({code}): {words}")

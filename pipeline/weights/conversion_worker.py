@@ -1,7 +1,9 @@
-"""The child that reads a weights file: `python -m pipeline.weights.conversion_worker MEMORY_BYTES CPU_SECONDS EMPTY_FOLDER`.
+"""The child that reads a weights file: `python -m pipeline.weights.conversion_worker MEMORY_BYTES
+CPU_SECONDS EMPTY_FOLDER`.
 
-The file comes as stdin, an open descriptor. What leaves is stdout: the length of the facts (8 bytes), the facts as
-JSON, a safetensors file. A file that is refused is a sentence on stderr and exit code 3. Imports no torch.
+The file comes as stdin, an open descriptor. What leaves is stdout: the length of the facts (8
+bytes), the facts as JSON, a safetensors file. A file that is refused is a sentence on stderr and
+exit code 3. Imports no torch.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ def main(arguments: list[str]) -> int:
     except Refused as error:
         sys.stderr.write(str(error)[:2000])
         return REFUSED
-    table = {name: {"dtype": tensor.dtype, "shape": list(tensor.shape)} for name, tensor in found.tensors.items()}
+    table = {
+        name: {"dtype": tensor.dtype, "shape": list(tensor.shape)}
+        for name, tensor in found.tensors.items()
+    }
     facts = json.dumps({"tensors": table, "layers": str(layers), **found.facts}).encode()
     out = sys.stdout.buffer
     out.write(struct.pack("<Q", len(facts)) + facts)

@@ -1,11 +1,13 @@
-"""The folder of published weights: fetched or imported, pinned, and turned into converted files for networks.
+"""The folder of published weights: fetched or imported, pinned, and turned into converted files for
+networks.
 
-    FOLDER/<name>                  a published file, as it was published
-    FOLDER/weights.lock.json       name → sha256, size and origin of the file that counts under that name
-    FOLDER/converted/              what the pipeline loads; see `pipeline.weights.conversion`
+    FOLDER/<name>                  a published file, as it was published FOLDER/weights.lock.json
+    name → sha256, size and origin of the file that counts under that name FOLDER/converted/
+    what the pipeline loads; see `pipeline.weights.conversion`
 
-The first file under a name whose publisher states no hash is pinned if its tensors are those of the network that the
-name stands for; any other is refused from then on, until `python -m pipeline weights forget NAME`.
+The first file under a name whose publisher states no hash is pinned if its tensors are those of the
+network that the name stands for; any other is refused from then on, until `python -m pipeline
+weights forget NAME`.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ class WeightsFolder:
         return self.path / published(name).name
 
     def pin(self, name: str) -> Pin | None:
-        """What the file of that name must be: as its publisher says, else as the lock file says; None if neither."""
+        """What the file of that name must be: as its publisher says, else as the lock file says;
+        None if neither.
+        """
         row = published(name)
         if row.sha256 is not None:
             return Pin(row.sha256, row.size_bytes)
@@ -71,7 +75,8 @@ class WeightsFolder:
     def original(self, weights: str) -> Path:
         """The file that a `weights` setting means: a path, or a registered name.
 
-        ValueError says how to get it, IntegrityError that the file under a registered name is not the pinned one.
+        ValueError says how to get it, IntegrityError that the file under a registered name is not
+        the pinned one.
         """
         if Path(weights).is_file():
             return Path(weights)
@@ -82,12 +87,16 @@ class WeightsFolder:
             )
         file, pin = self.file(weights), self.pin(weights)
         if pin is None or not file.is_file():
-            raise ValueError(f"weights {weights} are not here; get them: {_get(published(weights), self.path)}")
+            raise ValueError(
+                f"weights {weights} are not here; get them: {_get(published(weights), self.path)}"
+            )
         pin.check(file, file.stat().st_size, file_sha256(file))
         return file
 
     def holding(self, identity: str) -> Path | None:
-        """A registered file that is here and has exactly this content, `sha256:…`; None if there is none."""
+        """A registered file that is here and has exactly this content, `sha256:…`; None if there is
+        none.
+        """
         for name in WEIGHTS:
             pin, file = self.pin(name), self.file(name)
             if pin is not None and f"sha256:{pin.sha256}" == identity and file.is_file():
@@ -98,27 +107,42 @@ class WeightsFolder:
     def advice(self, extractor: str) -> str:
         """How to get published weights for an extractor."""
         fitting = [row for row in WEIGHTS.values() if row.extractor == extractor]
-        return f"get {fitting[0].name}: {_get(fitting[0], self.path)}" if fitting else "get its published weights"
+        return (
+            f"get {fitting[0].name}: {_get(fitting[0], self.path)}"
+            if fitting
+            else "get its published weights"
+        )
 
     def admit(self, name: str, source: Path, origin: str) -> Path:
-        """Take `source` as the file of that name, after checking that it is the pinned one and fits its network.
+        """Take `source` as the file of that name, after checking that it is the pinned one and fits
+        its network.
 
-        Raises IntegrityError before anything is parsed if it is another than the pinned one, UntrustedFile if it does
-        not fit; nothing is kept then. Without a pin, it is pinned now.
+        Raises IntegrityError before anything is parsed if it is another than the pinned one,
+        UntrustedFile if it does not fit; nothing is kept then. Without a pin, it is pinned now.
         """
         row, target = published(name), self.file(name)
         size_bytes, sha256 = _surveyed(source)
         pin = self.pin(name)
         (pin or Pin(sha256, row.size_bytes)).check(source, size_bytes, sha256)
         self._try(row, source, Pin(sha256, size_bytes))
-        publish(target, _blocks(source), replace=target.exists() and size_and_sha256(target)[1] != sha256)
+        publish(
+            target,
+            _blocks(source),
+            replace=target.exists() and size_and_sha256(target)[1] != sha256,
+        )
         Pin(sha256, size_bytes).check(target, *size_and_sha256(target))
         with lease(self.path / ".weights.lock.claim", tell=say):
-            self._write({**self._lock(), name: {"sha256": sha256, "size_bytes": size_bytes, "origin": origin}})
+            self._write(
+                {
+                    **self._lock(),
+                    name: {"sha256": sha256, "size_bytes": size_bytes, "origin": origin},
+                }
+            )
         return target
 
     def forget(self, name: str) -> Path:
-        """Undo the pin of that name: the next file that is fetched or imported is pinned, if it fits the network.
+        """Undo the pin of that name: the next file that is fetched or imported is pinned, if it
+        fits the network.
 
         The file stays where it is, and is used no more. SettingsError if nothing was pinned here.
         """
@@ -126,8 +150,12 @@ class WeightsFolder:
         with lease(self.path / ".weights.lock.claim", tell=say):
             locked = self._lock()
             if name not in locked or row.sha256 is not None:
-                publisher = "its hash is its publisher's" if row.sha256 is not None else "nothing is pinned"
-                raise SettingsError((f"there is nothing to forget of {name} in {self.path}: {publisher}",))
+                publisher = (
+                    "its hash is its publisher's" if row.sha256 is not None else "nothing is pinned"
+                )
+                raise SettingsError(
+                    (f"there is nothing to forget of {name} in {self.path}: {publisher}",)
+                )
             self._write({other: pin for other, pin in locked.items() if other != name})
         return self.file(name)
 
@@ -135,27 +163,37 @@ class WeightsFolder:
         account = {"format": FORMAT, "version": FORMAT_VERSION, "weights": locked}
         publish(self.lock_file, readable(account), replace=True)
 
-    def fetch(self, name: str, told: Callable[[int, int | None], None], origin: str | None = None) -> Path:
-        """Download the file of that name, unless it is here. Raises SystemicFault or IntegrityError."""
+    def fetch(
+        self, name: str, told: Callable[[int, int | None], None], origin: str | None = None
+    ) -> Path:
+        """Download the file of that name, unless it is here. Raises SystemicFault or
+        IntegrityError.
+        """
         row, target = published(name), self.file(name)
         pin = self.pin(name)
         if pin is not None and target.is_file():
             pin.check(target, *size_and_sha256(target))
             return target
         if not row.direct and origin is None:
-            raise SystemicFault(f"{name} is published on a page for people: {_by_hand(row, self.path)}")
+            raise SystemicFault(
+                f"{name} is published on a page for people: {_by_hand(row, self.path)}"
+            )
         part = target.with_name(f"{target.name}.part")
         try:
             fetch_file(origin or row.origin, part, max_bytes=MAX_BYTES, told=told)
         except SystemicFault as fault:
-            raise SystemicFault(f"{name}: {fault}\nIf there is no network here, {_by_hand(row, self.path)}") from fault
+            raise SystemicFault(
+                f"{name}: {fault}\nIf there is no network here, {_by_hand(row, self.path)}"
+            ) from fault
         try:
             return self.admit(name, part, origin or row.origin)
         finally:
             part.unlink(missing_ok=True)  # whole, and either admitted or of no use
 
     def _try(self, row: Weights, source: Path, pin: Pin) -> None:
-        """Neither a page that says "sign in" nor another network's file may become what is pinned."""
+        """Neither a page that says "sign in" nor another network's file may become what is
+        pinned.
+        """
         is_new = not facts_file(self.converted / f"{pin.sha256}.safetensors").exists()
         readable_file = source if is_mean(row) else converted(source, self.converted, pin)
         try:
@@ -175,9 +213,16 @@ class WeightsFolder:
         except OSError as error:
             raise disk_fault(error, self.lock_file) from error
         except ValueError as error:
-            raise IntegrityError(self.lock_file, f"is no JSON ({error}); restore it from a backup") from error
-        if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, FORMAT_VERSION):
-            raise IntegrityError(self.lock_file, "is no lock file of ours; restore it from a backup")
+            raise IntegrityError(
+                self.lock_file, f"is no JSON ({error}); restore it from a backup"
+            ) from error
+        if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (
+            FORMAT,
+            FORMAT_VERSION,
+        ):
+            raise IntegrityError(
+                self.lock_file, "is no lock file of ours; restore it from a backup"
+            )
         locked: dict[str, Any] = content["weights"]
         return locked
 
@@ -195,19 +240,25 @@ def _sha256(path: Path, _: tuple[int, int, int, int]) -> str:
 
 
 def ready(weights: str, identity: str, folder: Path | None) -> str:
-    """What a network's `build` is given for a `weights` setting: a converted file's path, or random:SEED, or nothing.
+    """What a network's `build` is given for a `weights` setting: a converted file's path, or
+    random:SEED, or nothing.
 
-    `identity` is `sha256:…` of the file as the settings saw it: another file is refused before it is parsed. Converted
-    files go to `folder`; by default beside the file.
+    `identity` is `sha256:…` of the file as the settings saw it: another file is refused before it
+    is parsed. Converted files go to `folder`; by default beside the file.
     """
     if not weights or random_seed(weights) is not None:
         return weights
     source = Path(weights)
-    return str(converted(source, folder or source.parent / "converted", Pin(identity.removeprefix("sha256:"))))
+    return str(
+        converted(
+            source, folder or source.parent / "converted", Pin(identity.removeprefix("sha256:"))
+        )
+    )
 
 
 def undoing(weights: str) -> str:
-    """What to do if a file of a weights folder does not fit its network: a sentence, or nothing for any other file.
+    """What to do if a file of a weights folder does not fit its network: a sentence, or nothing for
+    any other file.
 
     Pins of earlier versions were made without looking at names and shapes.
     """
@@ -221,13 +272,17 @@ def undoing(weights: str) -> str:
 
 
 def listed(folder: WeightsFolder) -> Iterator[str]:
-    """One paragraph for each registered name: what it is, whether it is here, what one may do with it."""
+    """One paragraph for each registered name: what it is, whether it is here, what one may do with
+    it.
+    """
     for row in WEIGHTS.values():
         pin = folder.pin(row.name)
         state = "here" if pin is not None and folder.file(row.name).is_file() else "not here"
         pinned = f"sha256 {pin.sha256}" if pin else "no hash published; the first file is pinned"
         yield f"{row.name}  [{row.extractor}, {state}]\n    {row.purpose}\n    {row.origin}\n    {pinned}"
-        yield from (f"    {line}" for line in (row.licence, f"cite: {row.citation}", row.note) if line)
+        yield from (
+            f"    {line}" for line in (row.licence, f"cite: {row.citation}", row.note) if line
+        )
 
 
 def licence_question(row: Weights) -> str:
@@ -236,12 +291,16 @@ def licence_question(row: Weights) -> str:
 
 
 def names_in(path: Path, name: str) -> list[tuple[str, Path]]:
-    """Registered names and files to import: `path` itself, or what a folder has under registered names."""
+    """Registered names and files to import: `path` itself, or what a folder has under registered
+    names.
+    """
     if path.is_dir():
         found = [(known, path / known) for known in WEIGHTS if (path / known).is_file()]
         if name or not found:
             raise SettingsError(
-                (f"{path} is a folder; it has {len(found)} files under registered names, and no --name",)
+                (
+                    f"{path} is a folder; it has {len(found)} files under registered names, and no --name",
+                )
             )
         return found
     if not path.is_file():
@@ -251,7 +310,9 @@ def names_in(path: Path, name: str) -> list[tuple[str, Path]]:
     if chosen not in WEIGHTS:
         choice = ", ".join(fitting or WEIGHTS)
         unknown = f"no weights are called {name!r}; " if name else ""
-        raise SettingsError((f"{unknown}say which weights {path} is, with --name and one of {choice}",))
+        raise SettingsError(
+            (f"{unknown}say which weights {path} is, with --name and one of {choice}",)
+        )
     return [(chosen, path)]
 
 

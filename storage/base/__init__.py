@@ -1,1 +1,3 @@
-"""What every part of the store shares: errors, records, paths, fingerprints and the status of a video."""
+"""What every part of the store shares: errors, records, paths, fingerprints and the status of a
+video.
+"""

@@ -1,18 +1,17 @@
 """Every error this project raises on purpose.
 
-    HighlightsError
-    ├── SettingsError          settings are wrong; carries every fault found, not only the first
-    ├── VideoError             one video cannot be used; becomes a verdict in its shard's sidecar, never a crash
-    ├── SystemicFault          the machine or the network is at fault, not the video: stop, tell, resume later
-    │   ├── DiskFull           a write met a full disk
-    │   └── LeaseLost          another process took over what this one was building, or its folder is gone
-    ├── LeaseHeld              another live process is building this shard
-    ├── IntegrityError         bytes on disk are not what their record says
-    │   └── UntrustedFile      a file asks for something our format never asks for
-    └── LookupFailed           a name that is not in this store; lists the names that are
+    HighlightsError ├── SettingsError          settings are wrong; carries every fault found, not
+    only the first ├── VideoError             one video cannot be used; becomes a verdict in its
+    shard's sidecar, never a crash ├── SystemicFault          the machine or the network is at
+    fault, not the video: stop, tell, resume later │   ├── DiskFull           a write met a full
+    disk │   └── LeaseLost          another process took over what this one was building, or its
+    folder is gone ├── LeaseHeld              another live process is building this shard ├──
+    IntegrityError         bytes on disk are not what their record says │   └── UntrustedFile      a
+    file asks for something our format never asks for └── LookupFailed           a name that is not
+    in this store; lists the names that are
 
-Exit codes belong to `tasks`; this module knows only what went wrong. Every class keeps its fields in `args`, so that
-errors survive the trip between processes.
+Exit codes belong to `tasks`; this module knows only what went wrong. Every class keeps its fields
+in `args`, so that errors survive the trip between processes.
 """
 
 from __future__ import annotations
@@ -34,7 +33,12 @@ class SettingsError(HighlightsError):
         self.faults = faults
 
     def __str__(self) -> str:
-        return "\n".join(["settings need mending before anything starts:", *(f"  - {fault}" for fault in self.faults)])
+        return "\n".join(
+            [
+                "settings need mending before anything starts:",
+                *(f"  - {fault}" for fault in self.faults),
+            ]
+        )
 
 
 class VideoError(HighlightsError):
@@ -50,7 +54,9 @@ class VideoError(HighlightsError):
 
 
 class SystemicFault(HighlightsError):
-    """The machine or the network fails for every video alike; no video is to blame and no attempt is counted."""
+    """The machine or the network fails for every video alike; no video is to blame and no attempt
+    is counted.
+    """
 
 
 class DiskFull(SystemicFault):
@@ -70,7 +76,9 @@ class DiskFull(SystemicFault):
 
 
 class LeaseLost(SystemicFault):
-    """What this process was building is another's now, or its folder was moved away. Nothing was published since."""
+    """What this process was building is another's now, or its folder was moved away. Nothing was
+    published since.
+    """
 
     def __init__(self, path: Path, taker: str) -> None:
         super().__init__(path, taker)
@@ -97,7 +105,9 @@ class LeaseHeld(HighlightsError):
         self.path = path
         self.owner = owner
         self.raises_counter = raises_counter
-        """False for the lease of an older release, which gives no sign of life and so cannot be outwaited."""
+        """False for the lease of an older release, which gives no sign of life and so cannot be
+        outwaited.
+        """
 
     def __str__(self) -> str:
         advice = (

@@ -1,7 +1,9 @@
-"""Settings → a short name for "the same settings"; ids → a digest for "the same ids". The only definitions of both.
+"""Settings → a short name for "the same settings"; ids → a digest for "the same ids". The only
+definitions of both.
 
-A fingerprint is the start of the sha256 of the settings' canonical JSON. Everything that shapes the bytes of a feature
-goes in; everything else (library versions, device, workers) stays out and is recorded as provenance instead.
+A fingerprint is the start of the sha256 of the settings' canonical JSON. Everything that shapes the
+bytes of a feature goes in; everything else (library versions, device, workers) stays out and is
+recorded as provenance instead.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ DIGITS = 12
 
 
 def plain(value: object) -> JSON:
-    """Dataclasses, enums, tuples and mappings as plain JSON values; raises TypeError for anything else."""
+    """Dataclasses, enums, tuples and mappings as plain JSON values; raises TypeError for anything
+    else.
+    """
     kind = type(value)
     if value is None or kind in _LEAVES:
         return value  # type: ignore[return-value]  # most values are these, and what follows is slow
@@ -48,12 +52,16 @@ def plain(value: object) -> JSON:
 
 def canonical(value: object) -> bytes:
     """The one JSON spelling of a value: sorted keys, no spaces, ASCII."""
-    spelled = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    spelled = json.dumps(
+        plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
     return spelled.encode()
 
 
 def readable(value: object) -> bytes:
-    """JSON for a person and for `diff`: sorted keys, indented, ending in a newline. Equal values, equal bytes."""
+    """JSON for a person and for `diff`: sorted keys, indented, ending in a newline. Equal values,
+    equal bytes.
+    """
     return f"{json.dumps(plain(value), sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False)}\n".encode()
 
 
@@ -63,12 +71,16 @@ def fingerprint(settings: object) -> str:
 
 
 def ids_sha256(ids: Iterable[str]) -> str:
-    """sha256 over the sorted ids, each followed by a newline: what `sort ids.txt | sha256sum` prints under LC_ALL=C."""
+    """sha256 over the sorted ids, each followed by a newline: what `sort ids.txt | sha256sum`
+    prints under LC_ALL=C.
+    """
     return hashlib.sha256("\n".join([*sorted(ids), ""]).encode()).hexdigest()
 
 
 def differences(settings: Sequence[Mapping[str, JSON]]) -> list[str]:
-    """For each of several settings, `name=value` of whatever is not the same in all; nested names are dotted."""
+    """For each of several settings, `name=value` of whatever is not the same in all; nested names
+    are dotted.
+    """
     flat = [dict(_flat("", dict(one))) for one in settings]
     names = sorted({name for one in flat for name in one})
     varying = [name for name in names if len({repr(one.get(name)) for one in flat}) > 1]

@@ -1,20 +1,22 @@
 """Where everything lies. The only module that builds a file name.
 
     ROOT/<catalog>/catalog.json  videos.csv users.csv links.csv annotations.csv groups.csv  sources/
-    ROOT/<catalog>/videos/012/v_<id>.<hash>.mp4 + .json         media, and what became of asking for it
-    ROOT/<catalog>/features/<variant>-<fp>/settings.json
-    ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.h5    immutable part; says since when its seconds count
-    ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.sums  checksums of the part's blocks
-    ROOT/<catalog>/features/<variant>-<fp>/shard_012.json       sidecar: the only file ever replaced
-    ROOT/<catalog>/features/<variant>-<fp>/index.bin            what all sidecars say, to open them quickly
-    ROOT/<catalog>/features/<variant>-<fp>/spool/012/           finished videos that wait for their part
-    ROOT/<catalog>/scores/<run>/run.json  scores.<hash>.h5      what one model answered, and where that came from
-    ROOT/<catalog>/leases/shard_012.lease   report/   runs/
-    ROOT/egress/<12 hex digits>/                                what all processes know of one way out to one site
-    ROOT/weights/                                               published weights, their pins, and their converted form
-    ROOT/proofs/                                                what this environment was found to compute rightly
+    ROOT/<catalog>/videos/012/v_<id>.<hash>.mp4 + .json         media, and what became of asking for
+    it ROOT/<catalog>/features/<variant>-<fp>/settings.json
+    ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.h5    immutable part; says since when its
+    seconds count ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.sums  checksums of the
+    part's blocks ROOT/<catalog>/features/<variant>-<fp>/shard_012.json       sidecar: the only file
+    ever replaced ROOT/<catalog>/features/<variant>-<fp>/index.bin            what all sidecars say,
+    to open them quickly ROOT/<catalog>/features/<variant>-<fp>/spool/012/           finished videos
+    that wait for their part ROOT/<catalog>/scores/<run>/run.json  scores.<hash>.h5      what one
+    model answered, and where that came from ROOT/<catalog>/leases/shard_012.lease   report/   runs/
+    ROOT/egress/<12 hex digits>/                                what all processes know of one way
+    out to one site ROOT/weights/                                               published weights,
+    their pins, and their converted form ROOT/proofs/
+    what this environment was found to compute rightly
 
-Knows names, not contents. Nothing that comes from a video (title, address) ever becomes a name: only checked ids do.
+Knows names, not contents. Nothing that comes from a video (title, address) ever becomes a name:
+only checked ids do.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ _SHARD_FILE = re.compile(r"shard_([0-9]{3,})(?:\.json|\.p([0-9]{3,})\.h5)")
 
 
 def folder_faults(place: str) -> tuple[str, ...]:
-    """What is wrong with `place` as the folder of everything, as the rest of a sentence; nothing if it can be one.
+    """What is wrong with `place` as the folder of everything, as the rest of a sentence; nothing if
+    it can be one.
 
     It need not exist yet.
     """
@@ -53,16 +56,26 @@ def folder_faults(place: str) -> tuple[str, ...]:
     if not place.strip():
         return ("is empty; name a folder",)
     if place.startswith("~"):
-        return (f"is {place!r}, which only a shell understands; write that folder out, or ${{HOME}} in workflows.cfg",)
+        return (
+            f"is {place!r}, which only a shell understands; write that folder out, or ${{HOME}} in workflows.cfg",
+        )
     try:
-        above = next(path for path in (Path(place).absolute(), *Path(place).absolute().parents) if path.exists())
+        above = next(
+            path
+            for path in (Path(place).absolute(), *Path(place).absolute().parents)
+            if path.exists()
+        )
         return () if above.is_dir() else (f"is no folder: {above} is a file",)
     except OSError as error:
-        return (f"{place!r} cannot be looked at: {error.strerror}; name a folder that you may write to",)
+        return (
+            f"{place!r} cannot be looked at: {error.strerror}; name a folder that you may write to",
+        )
 
 
 def video_stem(video_id: str) -> str:
-    """File name stem of a video: never starts with `-`; ids that differ only in case differ on every file system."""
+    """File name stem of a video: never starts with `-`; ids that differ only in case differ on
+    every file system.
+    """
     if not VIDEO_ID.fullmatch(video_id):
         raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {video_id!r}")
     return f"v_{video_id}.{hashlib.sha256(video_id.encode()).hexdigest()[:6]}"
@@ -75,7 +88,9 @@ def parse_variant(folder_name: str) -> tuple[str, str] | None:
 
 
 def shard_and_number(file_name: str) -> tuple[int, int | None] | None:
-    """The shard a file of a variant's folder belongs to, and its number if it is a part; None for any other file."""
+    """The shard a file of a variant's folder belongs to, and its number if it is a part; None for
+    any other file.
+    """
     match = _SHARD_FILE.fullmatch(file_name)
     if match is None:
         return None
@@ -142,7 +157,9 @@ class Layout:
         return self.root / self.catalog
 
     def egress(self, key: str) -> Path:
-        """What the processes of this data root share about one way out to one site; `key` is 12 hex digits."""
+        """What the processes of this data root share about one way out to one site; `key` is 12 hex
+        digits.
+        """
         if not re.fullmatch(r"[0-9a-f]{12}", key):
             raise ValueError(f"an egress is named with 12 hex digits, got {key!r}")
         return self.root / "egress" / key
@@ -188,7 +205,9 @@ class Layout:
         return self.folder / "leases" / f"shard_{shard:03d}.lease"
 
     def in_hand(self, shard: int) -> Path:
-        """Says which videos of the shard were begun, the latest last: what a worker that died was busy with."""
+        """Says which videos of the shard were begun, the latest last: what a worker that died was
+        busy with.
+        """
         return self.folder / "leases" / f"shard_{shard:03d}.begun"
 
     @property
@@ -249,5 +268,7 @@ class Layout:
 
 def _run_name(run: str) -> str:
     if not RUN_NAME.fullmatch(run):
-        raise ValueError(f"a run is named like 'phd_ca-seed3', in 1 to 96 of a-z 0-9 _ . -, got {run!r}")
+        raise ValueError(
+            f"a run is named like 'phd_ca-seed3', in 1 to 96 of a-z 0-9 _ . -, got {run!r}"
+        )
     return run

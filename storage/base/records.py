@@ -1,7 +1,7 @@
 """The nouns that two or more packages speak of. Frozen, and each checks itself.
 
-Times are float64 seconds; intervals are half-open `[start, end)`. A noun enters this file when a second package
-needs it.
+Times are float64 seconds; intervals are half-open `[start, end)`. A noun enters this file when a
+second package needs it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ JSON = str | int | float | bool | None | list["JSON"] | dict[str, "JSON"]
 CONTAINER_START = "container_start"
 """Seconds since the container's own start, as players count: all times that this release makes."""
 STREAM_CLOCK = "stream_clock"
-"""Seconds on the stream's own clock, which need not begin at 0: times in parts of format version 1."""
+"""Seconds on the stream's own clock, which need not begin at 0: times in parts of format version
+1.
+"""
 TIME_ORIGINS = (CONTAINER_START, STREAM_CLOCK)
 
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What an id may look like. It becomes part of file names and addresses, so nothing else is let in; a leading `-` is
-normal (one YouTube id in 64 has it)."""
+"""What an id may look like. It becomes part of file names and addresses, so nothing else is let in;
+a leading `-` is normal (one YouTube id in 64 has it).
+"""
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9_ -]{0,62}[A-Za-z0-9_-])?")
 """What a site or a folder may call a video: an id, or that with blanks inside."""
 GROUP_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -44,27 +47,34 @@ class Video:
     frames_least: int | None = None
     """Fewest frames that the annotated original file can have had; None where nothing is known."""
     frames_most: int | None = None
-    """Most frames it can have had. Equal to `frames_least` where the annotations state the count."""
+    """Most frames it can have had. Equal to `frames_least` where the annotations state the
+    count.
+    """
     asked_as: tuple[str, ...] = ()
-    """What a site is asked for, one after the other until it has one; empty: `video_id`. A folder is searched for
-    `video_id` first, and then for these."""
+    """What a site is asked for, one after the other until it has one; empty: `video_id`. A folder
+    is searched for `video_id` first, and then for these.
+    """
 
     def __post_init__(self) -> None:
         if not VIDEO_ID.fullmatch(self.video_id):
             raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {self.video_id!r}")
         if strange := [name for name in self.asked_as if not SOURCE_NAME.fullmatch(name)]:
-            raise ValueError(f"a video is asked for as 1 to 64 of A-Z a-z 0-9 _ - and blanks, got {strange[0]!r}")
+            raise ValueError(
+                f"a video is asked for as 1 to 64 of A-Z a-z 0-9 _ - and blanks, got {strange[0]!r}"
+            )
         least, most = self.frames_least or 0, self.frames_most
         if least < 0 or (most is not None and most < max(least, 1)):
-            raise ValueError(f"frames_least is 0 or more and frames_most at least that and 1, got {self}")
+            raise ValueError(
+                f"frames_least is 0 or more and frames_most at least that and 1, got {self}"
+            )
 
 
 @dataclass(frozen=True, order=True)
 class Annotation:
     """One published label: somebody found `[start, end)` of a video worth `value`.
 
-    `start` and `end` are in the unit the catalog states (seconds, or frame numbers of an original file) and are kept
-    as published: they may overrun the video.
+    `start` and `end` are in the unit the catalog states (seconds, or frame numbers of an original
+    file) and are kept as published: they may overrun the video.
     """
 
     video_id: str
@@ -98,10 +108,14 @@ class User:
 
 @dataclass(frozen=True, order=True)
 class Group:
-    """A video's membership in one group of a grouping: `domain` dog, `vlist_sel` test. A video may be in several."""
+    """A video's membership in one group of a grouping: `domain` dog, `vlist_sel` test. A video may
+    be in several.
+    """
 
     grouping: str
-    """`domain` says what a video is about; any other grouping is a split of the dataset, named after who made it."""
+    """`domain` says what a video is about; any other grouping is a split of the dataset, named
+    after who made it.
+    """
     name: str
     video_id: str
 
@@ -113,7 +127,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Ragged:
-    """An array whose rows hold different numbers of items: detections of a frame, bytes of a picture."""
+    """An array whose rows hold different numbers of items: detections of a frame, bytes of a
+    picture.
+    """
 
     values: Array
     """`(items, *item_shape)`: all rows' items, one after the other."""
@@ -122,9 +138,13 @@ class Ragged:
 
     def __post_init__(self) -> None:
         if self.lengths.ndim != 1 or self.lengths.dtype != np.int64:
-            raise ValueError(f"lengths are int64 (rows,), got {self.lengths.dtype} {self.lengths.shape}")
+            raise ValueError(
+                f"lengths are int64 (rows,), got {self.lengths.dtype} {self.lengths.shape}"
+            )
         if (self.lengths < 0).any() or self.lengths.sum() != len(self.values):
-            raise ValueError(f"lengths add up to {self.lengths.sum()}, but there are {len(self.values)} items")
+            raise ValueError(
+                f"lengths add up to {self.lengths.sum()}, but there are {len(self.values)} items"
+            )
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -140,7 +160,9 @@ class Ragged:
 
 @dataclass(frozen=True)
 class FeatureTrack:
-    """One video seen by one extractor: named arrays over shared rows, and what time each row describes."""
+    """One video seen by one extractor: named arrays over shared rows, and what time each row
+    describes.
+    """
 
     video_id: str
     spans: NDArray[np.float64]
@@ -149,12 +171,16 @@ class FeatureTrack:
 
     def __post_init__(self) -> None:
         if self.spans.dtype != np.float64 or self.spans.ndim != 2 or self.spans.shape[1] != 2:
-            raise ValueError(f"spans are float64 (rows, 2), got {self.spans.dtype} {self.spans.shape}")
+            raise ValueError(
+                f"spans are float64 (rows, 2), got {self.spans.dtype} {self.spans.shape}"
+            )
         if not np.isfinite(self.spans).all() or (self.spans[:, 1] <= self.spans[:, 0]).any():
             raise ValueError(f"{self.video_id}: every span must be finite with start < end")
         for name, array in self.arrays.items():
             if len(array) != len(self.spans):
-                raise ValueError(f"{self.video_id}: {name} has {len(array)} rows, spans have {len(self.spans)}")
+                raise ValueError(
+                    f"{self.video_id}: {name} has {len(array)} rows, spans have {len(self.spans)}"
+                )
 
     @property
     def rows(self) -> int:
@@ -165,12 +191,15 @@ class FeatureTrack:
     def nbytes(self) -> int:
         """Bytes the track takes in a part, without the part's own overhead."""
         return self.spans.nbytes + sum(
-            array.values.nbytes + array.lengths.nbytes if isinstance(array, Ragged) else array.nbytes
+            array.values.nbytes + array.lengths.nbytes
+            if isinstance(array, Ragged)
+            else array.nbytes
             for array in self.arrays.values()
         )
 
     def digest(self) -> str:
-        """sha256 over id, spans and arrays by name: equal content, equal digest, wherever the rows are stored.
+        """sha256 over id, spans and arrays by name: equal content, equal digest, wherever the rows
+        are stored.
 
         Computed once: rows are not changed after they were made.
         """
@@ -187,7 +216,9 @@ class FeatureTrack:
 
     def __repr__(self) -> str:
         shapes = ", ".join(
-            f"{name}={array!r}" if isinstance(array, Ragged) else f"{name}={array.dtype}{array.shape}"
+            f"{name}={array!r}"
+            if isinstance(array, Ragged)
+            else f"{name}={array.dtype}{array.shape}"
             for name, array in sorted(self.arrays.items())
         )
         return f"FeatureTrack({self.video_id}, {self.rows} rows, {shapes})"

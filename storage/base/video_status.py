@@ -1,7 +1,9 @@
-"""What can become of a video: five states, and a closed, versioned table of reasons with a policy each.
+"""What can become of a video: five states, and a closed, versioned table of reasons with a policy
+each.
 
-Every id that goes in ends in exactly one state, so the states of a catalog add up to its ids. A reason is a stable
-name that people filter and retry by; the raw message of whatever program complained is kept beside it as `detail`.
+Every id that goes in ends in exactly one state, so the states of a catalog add up to its ids. A
+reason is a stable name that people filter and retry by; the raw message of whatever program
+complained is kept beside it as `detail`.
 """
 
 from __future__ import annotations
@@ -32,15 +34,23 @@ class Policy(StrEnum):
     RETRY = "retry"
     """Asked again within the same call, up to the attempts allowed, then left pending."""
     PARK = "park"
-    """Recorded at once: another try needs something first (time, cookies, another network, a person's look)."""
+    """Recorded at once: another try needs something first (time, cookies, another network, a
+    person's look).
+    """
     PAUSE = "pause"
-    """The site is asking everybody behind our address to wait: the queue pauses, and no video is marked."""
+    """The site is asking everybody behind our address to wait: the queue pauses, and no video is
+    marked.
+    """
     ENVIRONMENT = "environment"
-    """This machine cannot do it for any video: the run stops with advice, and no video is marked."""
+    """This machine cannot do it for any video: the run stops with advice, and no video is
+    marked.
+    """
 
 
 TAXONOMY_VERSION = 6
-"""Raised whenever a reason is added, or changes its state or policy. Kept in media records and survival reports."""
+"""Raised whenever a reason is added, or changes its state or policy. Kept in media records and
+survival reports.
+"""
 
 
 @dataclass(frozen=True)
@@ -76,16 +86,26 @@ REASONS: dict[str, Reason] = {
         "the address answers 404 or 410, or the folder has no such file",
         f"{_GONE}; a file that is put into the folder is found by the next run",
     ),
-    "removed": Reason(State.UNAVAILABLE, Policy.PERMANENT, "taken down by its uploader or by the site", _GONE),
+    "removed": Reason(
+        State.UNAVAILABLE, Policy.PERMANENT, "taken down by its uploader or by the site", _GONE
+    ),
     "private": Reason(State.UNAVAILABLE, Policy.PERMANENT, "private", _GONE),
-    "account_terminated": Reason(State.UNAVAILABLE, Policy.PERMANENT, "the uploader's account was closed", _GONE),
+    "account_terminated": Reason(
+        State.UNAVAILABLE, Policy.PERMANENT, "the uploader's account was closed", _GONE
+    ),
     "copyright": Reason(State.UNAVAILABLE, Policy.PERMANENT, "blocked by a copyright claim", _GONE),
     "members_only": Reason(State.UNAVAILABLE, Policy.PERMANENT, "for paying members", _GONE),
     "age_restricted": Reason(
-        State.UNAVAILABLE, Policy.PARK, "needs a signed-in adult", "set cookies, then --retry age_restricted"
+        State.UNAVAILABLE,
+        Policy.PARK,
+        "needs a signed-in adult",
+        "set cookies, then --retry age_restricted",
     ),
     "geo_blocked": Reason(
-        State.UNAVAILABLE, Policy.PARK, "not shown in this country", "use another network, then --retry geo_blocked"
+        State.UNAVAILABLE,
+        Policy.PARK,
+        "not shown in this country",
+        "use another network, then --retry geo_blocked",
     ),
     "only_text": Reason(
         State.UNAVAILABLE,
@@ -102,12 +122,21 @@ REASONS: dict[str, Reason] = {
     "no_video_stream": Reason(
         State.REJECTED, Policy.PERMANENT, "a container without a moving picture", "nothing to do"
     ),
-    "too_short": Reason(State.REJECTED, Policy.PERMANENT, "fewer frames than the extractor's clip", "nothing to do"),
-    "too_many_pixels": Reason(
-        State.REJECTED, Policy.PERMANENT, "a frame above [decode] max_pixels", _limit("too_many_pixels")
+    "too_short": Reason(
+        State.REJECTED, Policy.PERMANENT, "fewer frames than the extractor's clip", "nothing to do"
     ),
-    "too_long": Reason(State.REJECTED, Policy.PERMANENT, "above [decode] max_seconds", _limit("too_long")),
-    "too_large": Reason(State.REJECTED, Policy.PERMANENT, "above [download] max_megabytes", _limit("too_large")),
+    "too_many_pixels": Reason(
+        State.REJECTED,
+        Policy.PERMANENT,
+        "a frame above [decode] max_pixels",
+        _limit("too_many_pixels"),
+    ),
+    "too_long": Reason(
+        State.REJECTED, Policy.PERMANENT, "above [decode] max_seconds", _limit("too_long")
+    ),
+    "too_large": Reason(
+        State.REJECTED, Policy.PERMANENT, "above [download] max_megabytes", _limit("too_large")
+    ),
     "unreadable": Reason(
         State.REJECTED,
         Policy.PERMANENT,
@@ -126,7 +155,9 @@ REASONS: dict[str, Reason] = {
         "frame numbers of the annotations cannot be placed in this file",
         _other_file("find the file that was annotated", "misaligned"),
     ),
-    "no_segment": Reason(State.REJECTED, Policy.PERMANENT, "no annotated segment lies in the video", "nothing to do"),
+    "no_segment": Reason(
+        State.REJECTED, Policy.PERMANENT, "no annotated segment lies in the video", "nothing to do"
+    ),
     "non_finite": Reason(
         State.REJECTED,
         Policy.PERMANENT,
@@ -134,10 +165,16 @@ REASONS: dict[str, Reason] = {
         "check the weights and the precision, then --retry non_finite",
     ),
     "forbidden": Reason(
-        State.PENDING, Policy.RETRY, "the address answers 401, 403 or, without a proxy, 407", _later("forbidden")
+        State.PENDING,
+        Policy.RETRY,
+        "the address answers 401, 403 or, without a proxy, 407",
+        _later("forbidden"),
     ),
     "rate_limited": Reason(
-        State.PENDING, Policy.PAUSE, "the site asks us to slow down", "wait an hour, then --retry rate_limited"
+        State.PENDING,
+        Policy.PAUSE,
+        "the site asks us to slow down",
+        "wait an hour, then --retry rate_limited",
     ),
     "bot_check": Reason(
         State.PENDING,
@@ -145,8 +182,15 @@ REASONS: dict[str, Reason] = {
         "the site wants proof of a human",
         "wait, or use another network or cookies, then --retry bot_check",
     ),
-    "network": Reason(State.PENDING, Policy.RETRY, "time-out, reset, DNS, TLS or a cut transfer", _later("network")),
-    "server_error": Reason(State.PENDING, Policy.RETRY, "the address answers 5xx", _later("server_error")),
+    "network": Reason(
+        State.PENDING,
+        Policy.RETRY,
+        "time-out, reset, DNS, TLS or a cut transfer",
+        _later("network"),
+    ),
+    "server_error": Reason(
+        State.PENDING, Policy.RETRY, "the address answers 5xx", _later("server_error")
+    ),
     "text_answer": Reason(
         State.PENDING,
         Policy.PARK,
@@ -160,10 +204,16 @@ REASONS: dict[str, Reason] = {
         "when it has, run again with --retry not_yet_live",
     ),
     "no_format": Reason(
-        State.PENDING, Policy.PARK, "no format on offer that we take", "update yt-dlp, then --retry no_format"
+        State.PENDING,
+        Policy.PARK,
+        "no format on offer that we take",
+        "update yt-dlp, then --retry no_format",
     ),
     "stale_downloader": Reason(
-        State.PENDING, Policy.ENVIRONMENT, "yt-dlp no longer understands the site", "update yt-dlp, and run again"
+        State.PENDING,
+        Policy.ENVIRONMENT,
+        "yt-dlp no longer understands the site",
+        "update yt-dlp, and run again",
     ),
     "no_javascript": Reason(
         State.PENDING,
@@ -171,9 +221,17 @@ REASONS: dict[str, Reason] = {
         "YouTube's formats need a JavaScript runtime",
         "install deno (or node 22) and yt-dlp-ejs, check with `python -m pipeline doctor`, and run again",
     ),
-    "proxy": Reason(State.PENDING, Policy.ENVIRONMENT, "the proxy refuses us", "mend [download] proxy, and run again"),
+    "proxy": Reason(
+        State.PENDING,
+        Policy.ENVIRONMENT,
+        "the proxy refuses us",
+        "mend [download] proxy, and run again",
+    ),
     "offline": Reason(
-        State.PENDING, Policy.ENVIRONMENT, "the source cannot be reached at all", "mend the network, and run again"
+        State.PENDING,
+        Policy.ENVIRONMENT,
+        "the source cannot be reached at all",
+        "mend the network, and run again",
     ),
     "altered": Reason(
         State.PENDING,
@@ -181,7 +239,9 @@ REASONS: dict[str, Reason] = {
         "the kept file is not the one that was recorded when it was fetched",
         "--retry altered fetches it anew, or takes the file of a folder as it is now",
     ),
-    "requested": Reason(State.PENDING, Policy.RETRY, "a retry was asked for and has not happened yet", "run again"),
+    "requested": Reason(
+        State.PENDING, Policy.RETRY, "a retry was asked for and has not happened yet", "run again"
+    ),
     "unknown": Reason(
         State.PENDING,
         Policy.PARK,
@@ -201,10 +261,15 @@ REASONS: dict[str, Reason] = {
         "look at it; raise the limit, then --retry memory",
     ),
     "crash": Reason(
-        State.QUARANTINED, Policy.PARK, "the decoder died on it", f"look at it, then --retry crash; {_FOLDER}"
+        State.QUARANTINED,
+        Policy.PARK,
+        "the decoder died on it",
+        f"look at it, then --retry crash; {_FOLDER}",
     ),
 }
-"""Reason name → its state, what it means, what to do. Names are never reused with another meaning."""
+"""Reason name → its state, what it means, what to do. Names are never reused with another
+meaning.
+"""
 
 
 @dataclass(frozen=True)
@@ -222,9 +287,13 @@ class Verdict:
             if self.reason:
                 raise ValueError(f"a done video has no reason, got {self.reason!r}")
         elif self.reason not in REASONS:
-            raise ValueError(f"unknown reason {self.reason!r}; known reasons are {', '.join(REASONS)}")
+            raise ValueError(
+                f"unknown reason {self.reason!r}; known reasons are {', '.join(REASONS)}"
+            )
         elif REASONS[self.reason].state is not self.state:
-            raise ValueError(f"reason {self.reason!r} belongs to {REASONS[self.reason].state}, not to {self.state}")
+            raise ValueError(
+                f"reason {self.reason!r} belongs to {REASONS[self.reason].state}, not to {self.state}"
+            )
 
     def __str__(self) -> str:
         name = f"{self.state}:{self.reason}" if self.reason else str(self.state)

@@ -1,1 +1,3 @@
-"""The catalog of a dataset: its videos, shards and annotated segments, read from and written to CSV."""
+"""The catalog of a dataset: its videos, shards and annotated segments, read from and written to
+CSV.
+"""

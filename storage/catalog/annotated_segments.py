@@ -1,7 +1,9 @@
-"""The annotated segments of a catalog as a table: what a row of segment-shaped features is numbered by.
+"""The annotated segments of a catalog as a table: what a row of segment-shaped features is numbered
+by.
 
-Segment `k` of a video is the k-th of its distinct annotated `[start, end)`, sorted by start, then end; who marked it,
-and how often, does not matter. Refuses to know how frames are chosen inside one.
+Segment `k` of a video is the k-th of its distinct annotated `[start, end)`, sorted by start, then
+end; who marked it, and how often, does not matter. Refuses to know how frames are chosen inside
+one.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ class SegmentTable:
     time_unit: str
     """`seconds`, or `frames` of an original file."""
     sha256: str
-    """Over everything that decides which frames make a row: unit, segments, and for `frames` the counts and lengths."""
+    """Over everything that decides which frames make a row: unit, segments, and for `frames` the
+    counts and lengths.
+    """
     segments: Mapping[str, tuple[Span, ...]] = field(compare=False, repr=False)
     """Video id → its segments, sorted. A video without an annotation is not named."""
     videos: Mapping[str, Video] = field(compare=False, repr=False)
@@ -36,7 +40,9 @@ class SegmentTable:
         return described | ({"time_origin": CONTAINER_START} if self.time_unit == "seconds" else {})
 
 
-def segment_table(time_unit: str, videos: Iterable[Video], annotations: Iterable[Annotation]) -> SegmentTable:
+def segment_table(
+    time_unit: str, videos: Iterable[Video], annotations: Iterable[Annotation]
+) -> SegmentTable:
     """The table of these annotations, in whatever order they come."""
     distinct: dict[str, set[Span]] = {}
     for row in annotations:

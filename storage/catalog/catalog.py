@@ -1,8 +1,10 @@
-"""What we know of a dataset before any video is fetched: videos, users, links, annotations, groups, shards.
+"""What we know of a dataset before any video is fetched: videos, users, links, annotations, groups,
+shards.
 
-Keeps five CSV tables and, written after them, `catalog.json` with their sha256. The same catalog gives the same bytes,
-in whatever order its rows came. One checks itself when it is made; one that is read is what was checked then. Refuses
-to know how any published dataset is spelled: readers of those live elsewhere.
+Keeps five CSV tables and, written after them, `catalog.json` with their sha256. The same catalog
+gives the same bytes, in whatever order its rows came. One checks itself when it is made; one that
+is read is what was checked then. Refuses to know how any published dataset is spelled: readers of
+those live elsewhere.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ _WITHOUT_GROUPS = 2
 CATALOG_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """A catalog's name is a folder's name."""
 PERSON_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
-"""A user or annotator: any text that UTF-8 can carry in one line. It is kept as it is and never becomes a file name."""
+"""A user or annotator: any text that UTF-8 can carry in one line. It is kept as it is and never
+becomes a file name.
+"""
 TIME_UNITS = ("seconds", "frames")
 VIDEOS_PER_SHARD = 300
 MAX_SHARDS = 400
@@ -44,7 +48,9 @@ T = TypeVar("T")
 
 
 def shard_of(video_id: str, shard_count: int) -> int:
-    """The shard, in `[0, shard_count)`, that a video belongs to for good: stable across machines and releases."""
+    """The shard, in `[0, shard_count)`, that a video belongs to for good: stable across machines
+    and releases.
+    """
     if shard_count < 1:
         raise ValueError(f"shard_count must be at least 1, got {shard_count}")
     return int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8], "big") % shard_count
@@ -68,13 +74,19 @@ class Catalog:
     time_unit: str
     """Unit of the annotations' start and end: `seconds`, or `frames` of an original file."""
     origin: Mapping[str, JSON] = field(default_factory=dict)
-    """Where it came from: digests and row counts of the sources, the reader and its version, oddities."""
+    """Where it came from: digests and row counts of the sources, the reader and its version,
+    oddities.
+    """
     groups: Sequence[Group] = ()
-    """Which videos form a domain, and which a split, where splits are of videos and not of users."""
+    """Which videos form a domain, and which a split, where splits are of videos and not of
+    users.
+    """
 
     def __post_init__(self) -> None:
         if not CATALOG_NAME.fullmatch(self.name):
-            raise ValueError(f"a catalog is named like 'phd2', in 1 to 64 of a-z 0-9 _ -, got {self.name!r}")
+            raise ValueError(
+                f"a catalog is named like 'phd2', in 1 to 64 of a-z 0-9 _ -, got {self.name!r}"
+            )
         if self.shard_count < 1:
             raise ValueError(f"shard_count must be at least 1, got {self.shard_count}")
         if self.time_unit not in TIME_UNITS:
@@ -82,7 +94,9 @@ class Catalog:
         if all(isinstance(getattr(self, table), Table) for table in _COLUMNS):
             return  # their sha256 says that they are what such a catalog was written as
         for table, columns in _COLUMNS.items():
-            object.__setattr__(self, table, _ordered(getattr(self, table), _SORT_BY.get(table, columns)))
+            object.__setattr__(
+                self, table, _ordered(getattr(self, table), _SORT_BY.get(table, columns))
+            )
         _check_ids(self)
         _check_times(self)
 
@@ -100,11 +114,16 @@ class Catalog:
 
     @cached_property
     def groupings(self) -> Mapping[str, Mapping[str, frozenset[str]]]:
-        """Grouping → name of a group → its video ids: `groupings["domain"]["dog"]`. Ascending by name."""
+        """Grouping → name of a group → its video ids: `groupings["domain"]["dog"]`. Ascending by
+        name.
+        """
         found: dict[str, dict[str, set[str]]] = {}
         for row in self.groups:
             found.setdefault(row.grouping, {}).setdefault(row.name, set()).add(row.video_id)
-        return {grouping: {name: frozenset(ids) for name, ids in of.items()} for grouping, of in found.items()}
+        return {
+            grouping: {name: frozenset(ids) for name, ids in of.items()}
+            for grouping, of in found.items()
+        }
 
     def group(self, grouping: str, name: str) -> frozenset[str]:
         """The video ids of one group. Raises `LookupFailed` listing what there is."""
@@ -113,7 +132,9 @@ class Catalog:
             known = ", ".join(self.groupings) or "none"
             raise LookupFailed(f"{self.name} has no grouping {grouping!r}; it has {known}")
         if name not in groups:
-            raise LookupFailed(f"{grouping} of {self.name} has no group {name!r}; it has {', '.join(groups)}")
+            raise LookupFailed(
+                f"{grouping} of {self.name} has no group {name!r}; it has {', '.join(groups)}"
+            )
         return groups[name]
 
     @cached_property
@@ -148,11 +169,17 @@ def _check_ids(catalog: Catalog) -> None:
     _unique("link", catalog.links)
     _unique("group of a video", catalog.groups)
     annotators = {annotation.annotator for annotation in catalog.annotations}
-    if strange := sorted(person for person in users | annotators if not PERSON_ID.fullmatch(person)):
-        raise ValueError(f"a user or annotator is 1 to 128 characters on one line, got {strange[0]!r}")
+    if strange := sorted(
+        person for person in users | annotators if not PERSON_ID.fullmatch(person)
+    ):
+        raise ValueError(
+            f"a user or annotator is 1 to 128 characters on one line, got {strange[0]!r}"
+        )
     _known("link", "user", {link.user_id for link in catalog.links}, users)
     _known("link", "video", {link.video_id for link in catalog.links}, videos)
-    _known("annotation", "video", {annotation.video_id for annotation in catalog.annotations}, videos)
+    _known(
+        "annotation", "video", {annotation.video_id for annotation in catalog.annotations}, videos
+    )
     _known("group", "video", {group.video_id for group in catalog.groups}, videos)
 
 
@@ -167,17 +194,26 @@ def _unique(noun: str, items: Iterable[T]) -> set[T]:
 
 def _known(row: str, noun: str, named: set[str], known: set[str]) -> None:
     if strangers := sorted(named - known):
-        raise ValueError(f"{len(strangers)} {noun} ids have {row}s but are no {noun} here, the first {strangers[0]!r}")
+        raise ValueError(
+            f"{len(strangers)} {noun} ids have {row}s but are no {noun} here, the first {strangers[0]!r}"
+        )
 
 
 def _check_times(catalog: Catalog) -> None:
     for row in catalog.annotations:
-        if not (row.start < row.end and -math.inf < row.start and row.end < math.inf and math.isfinite(row.value)):
+        if not (
+            row.start < row.end
+            and -math.inf < row.start
+            and row.end < math.inf
+            and math.isfinite(row.value)
+        ):
             raise ValueError(f"an annotation is finite with start < end, got {row}")
     for video in catalog.videos:
         claimed = video.claimed_duration_seconds
         if claimed is not None and not 0 < claimed < math.inf:
-            raise ValueError(f"a claimed duration is above 0 and finite, or None where it is not known, got {video}")
+            raise ValueError(
+                f"a claimed duration is above 0 and finite, or None where it is not known, got {video}"
+            )
 
 
 def write_catalog(layout: Layout, catalog: Catalog) -> None:
@@ -188,13 +224,18 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
         IntegrityError: the header that is there already is damaged.
     """
     if layout.catalog != catalog.name:
-        raise ValueError(f"catalog {catalog.name!r} does not belong in the folder of {layout.catalog!r}")
+        raise ValueError(
+            f"catalog {catalog.name!r} does not belong in the folder of {layout.catalog!r}"
+        )
     _refuse_other_shards(layout, catalog)
     tables: dict[str, JSON] = {}
     for table, columns in _COLUMNS.items():
         content = encode(columns, getattr(catalog, table))
         atomic.publish(layout.table(table), content, replace=True)
-        tables[table] = {"rows": len(getattr(catalog, table)), "sha256": hashlib.sha256(content).hexdigest()}
+        tables[table] = {
+            "rows": len(getattr(catalog, table)),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
     header: dict[str, JSON] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -253,7 +294,9 @@ def _read_header(path: Path) -> dict[str, JSON]:
     try:
         raw = path.read_bytes()
     except FileNotFoundError as error:
-        raise LookupFailed(f"no {path.name} in {path.parent}. Build the catalog, or mend the path.") from error
+        raise LookupFailed(
+            f"no {path.name} in {path.parent}. Build the catalog, or mend the path."
+        ) from error
     try:
         header = unseal(path, raw)
     except IntegrityError as error:
@@ -262,7 +305,9 @@ def _read_header(path: Path) -> dict[str, JSON]:
     if header.get("format") != FORMAT:
         raise IntegrityError(path, f"is no {FORMAT}")
     if (version := header.get("format_version")) not in READABLE_VERSIONS:
-        raise IntegrityError(path, f"has format version {version!r}; this release reads {READABLE_VERSIONS}")
+        raise IntegrityError(
+            path, f"has format version {version!r}; this release reads {READABLE_VERSIONS}"
+        )
     return header
 
 
@@ -277,16 +322,22 @@ def _field(header: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T
     return value
 
 
-def _table(layout: Layout, header: Mapping[str, Any], table: str, make: Callable[[list[str]], T]) -> Table[T]:
+def _table(
+    layout: Layout, header: Mapping[str, Any], table: str, make: Callable[[list[str]], T]
+) -> Table[T]:
     path = layout.table(table)
     if table == "groups" and _version(header) <= _WITHOUT_GROUPS:
         return Table(path, encode(_COLUMNS[table], ()), _COLUMNS[table], 0, make)
-    stated = _field(_field(header, "tables", dict, layout.catalog_file), table, dict, layout.catalog_file)
+    stated = _field(
+        _field(header, "tables", dict, layout.catalog_file), table, dict, layout.catalog_file
+    )
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise IntegrityError(path, "missing. Build the catalog again from its sources.") from error
     if (actual := hashlib.sha256(content).hexdigest()) != stated.get("sha256"):
-        raise IntegrityError(path, f"sha256 is {actual}, the catalog states {stated.get('sha256')}. Build it again.")
+        raise IntegrityError(
+            path, f"sha256 is {actual}, the catalog states {stated.get('sha256')}. Build it again."
+        )
     columns = _COLUMNS[table][: _VIDEO_COLUMNS.get(_version(header)) if table == "videos" else None]
     return Table(path, content, columns, stated.get("rows"), make)

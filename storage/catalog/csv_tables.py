@@ -1,7 +1,8 @@
-"""A catalog's tables as CSV: rows to bytes, and bytes to rows, which are made when one is first asked for.
+"""A catalog's tables as CSV: rows to bytes, and bytes to rows, which are made when one is first
+asked for.
 
-PHD2 has half a million rows, and most of what a run asks of them are ids: a column of texts costs a tenth of the rows.
-Refuses to know what a table is about, and whether its bytes are the right ones.
+PHD2 has half a million rows, and most of what a run asks of them are ids: a column of texts costs a
+tenth of the rows. Refuses to know what a table is about, and whether its bytes are the right ones.
 """
 
 from __future__ import annotations
@@ -30,12 +31,27 @@ class Table(Sequence[T]):
     """
 
     def __init__(
-        self, path: Path, content: bytes, columns: tuple[str, ...], stated: object, make: Callable[[list[str]], T]
+        self,
+        path: Path,
+        content: bytes,
+        columns: tuple[str, ...],
+        stated: object,
+        make: Callable[[list[str]], T],
     ) -> None:
-        """`path` is what errors call it; `stated` is how many rows there should be. Raises IntegrityError."""
-        self._path, self._content, self._columns, self._stated, self._make = path, content, columns, stated, make
+        """`path` is what errors call it; `stated` is how many rows there should be. Raises
+        IntegrityError.
+        """
+        self._path, self._content, self._columns, self._stated, self._make = (
+            path,
+            content,
+            columns,
+            stated,
+            make,
+        )
         if (found := content[: content.find(b"\n")].decode(errors="replace")) != ",".join(columns):
-            raise IntegrityError(path, f"columns are {found.replace(',', ', ')}; expected {', '.join(columns)}")
+            raise IntegrityError(
+                path, f"columns are {found.replace(',', ', ')}; expected {', '.join(columns)}"
+            )
 
     def texts(self, column: str) -> list[str]:
         """One column as it is spelled, in the order of the rows."""
@@ -43,7 +59,9 @@ class Table(Sequence[T]):
         if b'"' in self._content:
             return [line[place] for line in self._lines]
         commas = len(self._columns) - 1
-        lines = self._content.decode().split("\n")[1:-1]  # without quotes a line is a row, and a comma ends a cell
+        lines = self._content.decode().split("\n")[
+            1:-1
+        ]  # without quotes a line is a row, and a comma ends a cell
         if len(lines) != self._stated or any(line.count(",") != commas for line in lines):
             return [line[place] for line in self._lines]  # which says what is wrong
         return [line.split(",", place + 1)[place] for line in lines]
@@ -59,15 +77,20 @@ class Table(Sequence[T]):
     @cached_property
     def _lines(self) -> list[list[str]]:
         try:
-            lines = list(csv.reader(io.StringIO(self._content.decode(), newline=""), strict=True))[1:]
+            lines = list(csv.reader(io.StringIO(self._content.decode(), newline=""), strict=True))[
+                1:
+            ]
         except (ValueError, csv.Error) as error:
             raise IntegrityError(self._path, f"this is no table we wrote: {error}") from error
         if odd := [line for line in lines if len(line) != len(self._columns)]:
             raise IntegrityError(
-                self._path, f"a row has {len(odd[0])} cells for {len(self._columns)} columns: {odd[0]}"
+                self._path,
+                f"a row has {len(odd[0])} cells for {len(self._columns)} columns: {odd[0]}",
             )
         if len(lines) != self._stated:
-            raise IntegrityError(self._path, f"holds {len(lines)} rows, the catalog states {self._stated}")
+            raise IntegrityError(
+                self._path, f"holds {len(lines)} rows, the catalog states {self._stated}"
+            )
         return lines
 
     def __len__(self) -> int:
@@ -106,7 +129,9 @@ def encode(columns: tuple[str, ...], rows: Iterable[object]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     cells = attrgetter(*columns)
-    writer.writerows([_cell(*cell) for cell in zip(columns, cells(row), strict=True)] for row in rows)
+    writer.writerows(
+        [_cell(*cell) for cell in zip(columns, cells(row), strict=True)] for row in rows
+    )
     return text.getvalue().encode()
 
 
@@ -117,7 +142,8 @@ def _cell(column: str, value: str | float | tuple[str, ...] | None) -> str:
         return NAMES_SEPARATOR.join(value)
     if column in _WHOLE_NUMBERS:
         return str(value)
-    # repr is the shortest text that reads back equal; adding 0.0 turns -0.0, which sorts as its equal, into 0.0.
+    # repr is the shortest text that reads back equal; adding 0.0 turns -0.0, which sorts as its
+    # equal, into 0.0.
     return value if isinstance(value, str) else repr(float(value) + 0.0)
 
 

@@ -1,9 +1,10 @@
-"""The shard's account on disk, and the two ways it changes: `commit` adds videos, `compact` packs them anew.
+"""The shard's account on disk, and the two ways it changes: `commit` adds videos, `compact` packs
+them anew.
 
-Parts and the checksums of their blocks are published first; the sidecar, the only file ever replaced, comes last. So a
-kill at any instant leaves the old account or the new one. Before a shard's first part an empty
-account is written: so parts without a sidecar never come from a kill, and say that a sidecar was lost. Refuses to know
-who else writes: hold the shard's lease.
+Parts and the checksums of their blocks are published first; the sidecar, the only file ever
+replaced, comes last. So a kill at any instant leaves the old account or the new one. Before a
+shard's first part an empty account is written: so parts without a sidecar never come from a kill,
+and say that a sidecar was lost. Refuses to know who else writes: hold the shard's lease.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ Item = TypeVar("Item")
 
 
 def read_sidecar(layout: VariantLayout, shard: int) -> Sidecar | None:
-    """The shard's account; None if there is none yet. Raises IntegrityError if it is damaged or another shard's."""
+    """The shard's account; None if there is none yet. Raises IntegrityError if it is damaged or
+    another shard's.
+    """
     path = layout.sidecar(shard)
     try:
         return parse_sidecar(layout, shard, path.read_bytes())
@@ -57,13 +60,19 @@ def read_sidecar(layout: VariantLayout, shard: int) -> Sidecar | None:
 
 
 def parse_sidecar(layout: VariantLayout, shard: int, raw: bytes) -> Sidecar:
-    """The account that these bytes of the shard's sidecar are. Raises IntegrityError as `read_sidecar` does."""
+    """The account that these bytes of the shard's sidecar are. Raises IntegrityError as
+    `read_sidecar` does.
+    """
     path = layout.sidecar(shard)
     sidecar = Sidecar.from_json(path, unseal(path, raw))
-    expected = PartHeader(sidecar.catalog, shard, layout.variant, layout.fingerprint, sidecar.time_origin)
+    expected = PartHeader(
+        sidecar.catalog, shard, layout.variant, layout.fingerprint, sidecar.time_origin
+    )
     found = sidecar.header
     if found != expected:
-        raise IntegrityError(path, f"is the account of {found}, expected {expected}; it was copied here")
+        raise IntegrityError(
+            path, f"is the account of {found}, expected {expected}; it was copied here"
+        )
     return sidecar
 
 
@@ -73,7 +82,9 @@ def write_sidecar(layout: VariantLayout, sidecar: Sidecar) -> None:
 
 
 def write_checksums(layout: VariantLayout, part_file: str, checksums: BlockChecksums) -> str:
-    """Publish the checksums of a part's blocks; returns the sha256 of that file, for the sidecar."""
+    """Publish the checksums of a part's blocks; returns the sha256 of that file, for the
+    sidecar.
+    """
     content = checksums.encode()
     # Replaces what an earlier part of that name, now set aside, may have left.
     publish(layout.checksums(part_file), content, replace=True)
@@ -92,17 +103,20 @@ def commit(
 ) -> Sidecar:
     """Add verdicts, and the rows of those that are done, to a shard.
 
-    `tracks` gives one track per done entry, by ascending id; it is read lazily, so that no more than one part and one
-    video are in memory. They are packed into new parts of at most `max_part_bytes` of rows (but at least one video).
-    A video that is kept already with the same digest stays where it is, so committing twice changes nothing; one with
-    another digest moves to its new part.
+    `tracks` gives one track per done entry, by ascending id; it is read lazily, so that no more
+    than one part and one video are in memory. They are packed into new parts of at most
+    `max_part_bytes` of rows (but at least one video). A video that is kept already with the same
+    digest stays where it is, so committing twice changes nothing; one with another digest moves to
+    its new part.
 
     Raises SettingsError for a shard of format version 1, whose times count from another origin.
     """
     found = read_sidecar(layout, shard)
     known = found or Sidecar(catalog, shard, layout.variant, layout.fingerprint)
     if known.catalog != catalog:
-        raise IntegrityError(layout.sidecar(shard), f"belongs to the catalog {known.catalog!r}, not to {catalog!r}")
+        raise IntegrityError(
+            layout.sidecar(shard), f"belongs to the catalog {known.catalog!r}, not to {catalog!r}"
+        )
     if known.parts:
         refuse_to_extend(layout.folder.parents[1], {layout.folder.name: [known.time_origin]})
     known = replace(known, time_origin=CONTAINER_START)
@@ -124,17 +138,23 @@ def commit(
 
 
 def compact(layout: VariantLayout, shard: int, *, max_part_bytes: int) -> Sidecar:
-    """Pack the shard's live videos, by id, into as few parts as `max_part_bytes` allows, and drop superseded rows.
+    """Pack the shard's live videos, by id, into as few parts as `max_part_bytes` allows, and drop
+    superseded rows.
 
-    The logical digest stays. Does nothing to a shard that is packed so already. Raises IntegrityError if a video's rows
-    are not what its entry says; then nothing was changed.
+    The logical digest stays. Does nothing to a shard that is packed so already. Raises
+    IntegrityError if a video's rows are not what its entry says; then nothing was changed.
     """
     known = read_sidecar(layout, shard)
     if known is None:
-        raise IntegrityError(layout.sidecar(shard), "is not there, so there is nothing to compact; run audit --repair")
+        raise IntegrityError(
+            layout.sidecar(shard),
+            "is not there, so there is nothing to compact; run audit --repair",
+        )
     readers = {part.file: PartReader(layout.folder / part.file) for part in known.parts}
     sizes = {track.video_id: track.nbytes for track in _live_tracks(readers, known)}
-    if list(_packs(sizes, sizes.__getitem__, max_part_bytes)) == [list(reader.ids()) for reader in readers.values()]:
+    if list(_packs(sizes, sizes.__getitem__, max_part_bytes)) == [
+        list(reader.ids()) for reader in readers.values()
+    ]:
         return known
     writer = _PartWriter(layout, known)
     for pack in _packs(_live_tracks(readers, known), lambda track: track.nbytes, max_part_bytes):
@@ -155,32 +175,49 @@ def rebase(
     *,
     max_part_bytes: int = DEFAULT_PART_BYTES,
 ) -> Sidecar:
-    """Bring a shard of format version 1 over: its seconds count from the containers' start from then on.
+    """Bring a shard of format version 1 over: its seconds count from the containers' start from
+    then on.
 
-    `clocks` has the done videos whose streams' clocks began at 0, each with the fact that is kept of it under `clock`:
-    their rows are packed anew, unchanged. `begun` has the other done videos, each with the reason in words: they become
-    `pending:requested`, and the next build makes them again. A kill leaves the old account or the new one.
+    `clocks` has the done videos whose streams' clocks began at 0, each with the fact that is kept
+    of it under `clock`: their rows are packed anew, unchanged. `begun` has the other done videos,
+    each with the reason in words: they become `pending:requested`, and the next build makes them
+    again. A kill leaves the old account or the new one.
     """
     known = read_sidecar(layout, shard)
     if known is None or known.time_origin == CONTAINER_START:
-        raise ValueError(f"shard {shard} of {layout.folder.name} has no account whose times count on streams' clocks")
+        raise ValueError(
+            f"shard {shard} of {layout.folder.name} has no account whose times count on streams' clocks"
+        )
     done = {video_id for video_id, entry in known.entries.items() if entry.is_done}
     if done != clocks.keys() | begun.keys() or clocks.keys() & begun.keys():
-        raise ValueError(f"of {len(done)} done videos {len(clocks)} are kept and {len(begun)} are not: together all")
+        raise ValueError(
+            f"of {len(done)} done videos {len(clocks)} are kept and {len(begun)} are not: together all"
+        )
     entries = {
-        video_id: replace(entry, facts={**entry.facts, "clock": clocks[video_id]}) if video_id in clocks else entry
+        video_id: replace(entry, facts={**entry.facts, "clock": clocks[video_id]})
+        if video_id in clocks
+        else entry
         for video_id, entry in known.entries.items()
     }
     again = {
-        video_id: Entry(failed("requested", reason), attempts=entries[video_id].attempts, facts=entries[video_id].facts)
+        video_id: Entry(
+            failed("requested", reason),
+            attempts=entries[video_id].attempts,
+            facts=entries[video_id].facts,
+        )
         for video_id, reason in begun.items()
     }
-    readers = {part.file: PartReader(layout.folder / part.file, part.checksums_sha256) for part in known.parts}
+    readers = {
+        part.file: PartReader(layout.folder / part.file, part.checksums_sha256)
+        for part in known.parts
+    }
     kept = replace(known, entries={**known.entries, **again})
     writer = _PartWriter(layout, replace(known, time_origin=CONTAINER_START))
     for pack in _packs(_live_tracks(readers, kept), lambda track: track.nbytes, max_part_bytes):
         writer.write(pack, entries)
-    sidecar = replace(writer.account, parts=tuple(writer.parts), entries={**entries, **again, **writer.entries})
+    sidecar = replace(
+        writer.account, parts=tuple(writer.parts), entries={**entries, **again, **writer.entries}
+    )
     write_sidecar(layout, sidecar)
     for part in known.parts:
         remove(layout.folder / part.file)
@@ -189,12 +226,17 @@ def rebase(
 
 
 def request_retry(
-    layout: VariantLayout, shard: int, reasons: Collection[str] = (), *, video_ids: Collection[str] = ()
+    layout: VariantLayout,
+    shard: int,
+    reasons: Collection[str] = (),
+    *,
+    video_ids: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Mark the shard's ids that failed for one of `reasons`, or that are among `video_ids` and failed, as to be tried
-    again; returns them, ascending.
+    """Mark the shard's ids that failed for one of `reasons`, or that are among `video_ids` and
+    failed, as to be tried again; returns them, ascending.
 
-    They become `pending:requested`, with the old verdict as detail, so the equation of states still adds up.
+    They become `pending:requested`, with the old verdict as detail, so the equation of states still
+    adds up.
     """
     known = read_sidecar(layout, shard)
     if known is None:
@@ -225,7 +267,9 @@ class _PartWriter:
 
     def write(self, tracks: Sequence[FeatureTrack], entries: Mapping[str, Entry]) -> None:
         described = {
-            track.video_id: replace(entries[track.video_id], part="", rows=track.rows, digest=track.digest())
+            track.video_id: replace(
+                entries[track.video_id], part="", rows=track.rows, digest=track.digest()
+            )
             for track in tracks
         }
         records: dict[str, JSON] = {
@@ -243,10 +287,13 @@ class _PartWriter:
         rows = sum(track.rows for track in tracks)
         checksums = write_checksums(self._layout, path.name, checksums_of([content]))
         self.parts.append(Part(path.name, sha256, len(content), len(tracks), rows, checksums))
-        self.entries |= {video_id: replace(entry, part=path.name) for video_id, entry in described.items()}
+        self.entries |= {
+            video_id: replace(entry, part=path.name) for video_id, entry in described.items()
+        }
 
     def _free_path(self, sha256: str) -> Path:
-        # A killed commit may have left a part that no sidecar names: taken if it is the same, stepped over if not.
+        # A killed commit may have left a part that no sidecar names: taken if it is the same,
+        # stepped over if not.
         while True:
             path = self._layout.part(self.account.shard, self._number)
             self._number += 1
@@ -267,8 +314,12 @@ def _fresh(
             yield track
 
 
-def _packs(items: Iterable[Item], size_of: Callable[[Item], int], max_bytes: int) -> Iterator[list[Item]]:
-    """Items in their order, greedily in packs of at most `max_bytes`; a larger one makes a pack of its own."""
+def _packs(
+    items: Iterable[Item], size_of: Callable[[Item], int], max_bytes: int
+) -> Iterator[list[Item]]:
+    """Items in their order, greedily in packs of at most `max_bytes`; a larger one makes a pack of
+    its own.
+    """
     pack: list[Item] = []
     filled_bytes = 0
     for item in items:
@@ -287,7 +338,11 @@ def _live_tracks(readers: Mapping[str, PartReader], known: Sidecar) -> Iterator[
         try:
             track = readers[entry.part].track(video_id)
         except LookupFailed as error:
-            raise IntegrityError(readers[entry.part].path, f"lacks {video_id}, which its sidecar names") from error
+            raise IntegrityError(
+                readers[entry.part].path, f"lacks {video_id}, which its sidecar names"
+            ) from error
         if track.digest() != entry.digest:
-            raise IntegrityError(readers[entry.part].path, f"the rows of {video_id} are not what its entry says")
+            raise IntegrityError(
+                readers[entry.part].path, f"the rows of {video_id} are not what its entry says"
+            )
         yield track

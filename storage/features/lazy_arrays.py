@@ -1,6 +1,7 @@
 """One video, and one array of it, as handles that read rows when they are sliced.
 
-Refuses to know where a part lies and whether it is the right one; it does check that the rows are those on record.
+Refuses to know where a part lies and whether it is the right one; it does check that the rows are
+those on record.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ class VideoHandle(Mapping[str, "ArrayHandle"]):
     """One video's rows in a part: array name → the array, read when sliced."""
 
     def __init__(self, part: PartReader, video_id: str, rows: int, digest: str) -> None:
-        """`rows` and `digest` are those on record. Raises IntegrityError if the part says otherwise."""
+        """`rows` and `digest` are those on record. Raises IntegrityError if the part says
+        otherwise.
+        """
         self.video_id = video_id
         self._part = part
         self._start, self._end = part.table.rows_of(video_id)
         if (self._end - self._start, part.table.stored_digest(video_id)) != (rows, digest):
-            raise IntegrityError(part.path, f"its rows of {video_id} are not those of the sidecar; run audit --deep")
+            raise IntegrityError(
+                part.path, f"its rows of {video_id} are not those of the sidecar; run audit --deep"
+            )
 
     def __repr__(self) -> str:
         return f"VideoHandle({self.video_id}, {self.rows} rows, {', '.join(self.arrays)})"
@@ -51,7 +56,9 @@ class VideoHandle(Mapping[str, "ArrayHandle"]):
     def __getitem__(self, name: str) -> ArrayHandle:
         """One array. Raises LookupFailed, which lists the names."""
         if name not in self._part.table.forms:
-            raise LookupFailed(f"{self.video_id} has no array {name!r}; it has {', '.join(self.arrays)}")
+            raise LookupFailed(
+                f"{self.video_id} has no array {name!r}; it has {', '.join(self.arrays)}"
+            )
         return ArrayHandle(self._part, name, self._start, self._end)
 
     def __iter__(self) -> Iterator[str]:
@@ -62,7 +69,9 @@ class VideoHandle(Mapping[str, "ArrayHandle"]):
 
 
 class ArrayHandle:
-    """One array of one video. `handle[a:b]` reads those rows and no others; a ragged one answers with a `Ragged`."""
+    """One array of one video. `handle[a:b]` reads those rows and no others; a ragged one answers
+    with a `Ragged`.
+    """
 
     def __init__(self, part: PartReader, name: str, start: int, end: int) -> None:
         self.name = name
@@ -96,11 +105,15 @@ class ArrayHandle:
             return self._row(rows)
         first, stop, step = rows.indices(len(self))
         if step == 1:
-            return self._part.table.rows(self.name, self._start + first, self._start + max(first, stop))
+            return self._part.table.rows(
+                self.name, self._start + first, self._start + max(first, stop)
+            )
         return self._strided(range(first, stop, step))
 
     def _row(self, row: int) -> Array:
-        number = range(len(self))[row]  # refuses a number outside, and counts negative ones from the end
+        number = range(len(self))[
+            row
+        ]  # refuses a number outside, and counts negative ones from the end
         found = self._part.table.rows(self.name, self._start + number, self._start + number + 1)
         return found.values if isinstance(found, Ragged) else found[0]
 

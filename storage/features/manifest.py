@@ -53,15 +53,27 @@ class Entry:
             "reason": self.verdict.reason,
             "detail": self.verdict.detail,
         }
-        rest: dict[str, JSON] = {"part": self.part, "rows": self.rows, "digest": self.digest, "attempts": self.attempts}
+        rest: dict[str, JSON] = {
+            "part": self.part,
+            "rows": self.rows,
+            "digest": self.digest,
+            "attempts": self.attempts,
+        }
         return {**verdict, **rest, "facts": dict(self.facts)}
 
     @staticmethod
     def from_json(path: Path, content: JSON) -> Entry:
-        """The entry such an object describes. Raises IntegrityError, about `path`, naming the field that is wrong."""
+        """The entry such an object describes. Raises IntegrityError, about `path`, naming the field
+        that is wrong.
+        """
         fields = Fields(path, content, "an entry")
         entry = Entry(
-            _verdict(path, fields.take("state", str), fields.take("reason", str), fields.take("detail", str)),
+            _verdict(
+                path,
+                fields.take("state", str),
+                fields.take("reason", str),
+                fields.take("detail", str),
+            ),
             part=fields.take("part", str),
             rows=fields.take("rows", int),
             digest=fields.take("digest", str),
@@ -82,7 +94,9 @@ class Part:
     videos: int
     rows: int
     checksums_sha256: str = ""
-    """Of the file with the checksums of its blocks; empty for a part of an earlier release, which has none."""
+    """Of the file with the checksums of its blocks; empty for a part of an earlier release, which
+    has none.
+    """
 
     @staticmethod
     def from_json(path: Path, content: JSON, version: int = FORMAT_VERSION) -> Part:
@@ -101,8 +115,9 @@ class Part:
 
 
 PROCESSORS = "processors"
-"""In a provenance: the kinds of all processors that made rows of the shard. Rows of unlike kinds differ in their last
-digits."""
+"""In a provenance: the kinds of all processors that made rows of the shard. Rows of unlike kinds
+differ in their last digits.
+"""
 
 
 @dataclass(frozen=True)
@@ -124,20 +139,30 @@ class Sidecar:
 
     def __post_init__(self) -> None:
         if self.time_origin not in TIME_ORIGINS:
-            raise ValueError(f"times count from {self.time_origin!r}; this release knows {', '.join(TIME_ORIGINS)}")
+            raise ValueError(
+                f"times count from {self.time_origin!r}; this release knows {', '.join(TIME_ORIGINS)}"
+            )
         files = {part.file for part in self.parts}
         if len(files) != len(self.parts):
-            raise ValueError(f"a part is listed twice among {', '.join(part.file for part in self.parts)}")
+            raise ValueError(
+                f"a part is listed twice among {', '.join(part.file for part in self.parts)}"
+            )
         for video_id, entry in self.entries.items():
             if not VIDEO_ID.fullmatch(video_id):
                 raise ValueError(f"entries: {video_id!r} is no video id")
-            if entry.is_done != (entry.part in files) or entry.is_done != bool(entry.rows and entry.digest):
-                raise ValueError(f"entries.{video_id}: {entry.verdict} with part {entry.part!r} and {entry.rows} rows")
+            if entry.is_done != (entry.part in files) or entry.is_done != bool(
+                entry.rows and entry.digest
+            ):
+                raise ValueError(
+                    f"entries.{video_id}: {entry.verdict} with part {entry.part!r} and {entry.rows} rows"
+                )
 
     @property
     def header(self) -> PartHeader:
         """What every part of the shard says of itself."""
-        return PartHeader(self.catalog, self.shard, self.variant, self.fingerprint, self.time_origin)
+        return PartHeader(
+            self.catalog, self.shard, self.variant, self.fingerprint, self.time_origin
+        )
 
     @property
     def counts(self) -> dict[State, int]:
@@ -155,7 +180,11 @@ class Sidecar:
         return replace(
             self,
             parts=tuple(part for part in self.parts if part.file not in gone),
-            entries={video_id: entry for video_id, entry in self.entries.items() if entry.part not in gone},
+            entries={
+                video_id: entry
+                for video_id, entry in self.entries.items()
+                if entry.part not in gone
+            },
         )
 
     def to_json(self) -> dict[str, JSON]:
@@ -171,25 +200,42 @@ class Sidecar:
 
     @staticmethod
     def from_json(path: Path, content: JSON) -> Sidecar:
-        """The account such an object describes. Raises IntegrityError, about `path`, naming the field that is wrong."""
+        """The account such an object describes. Raises IntegrityError, about `path`, naming the
+        field that is wrong.
+        """
         fields = Fields(path, content, "the sidecar")
         found, version = fields.take("format", str), fields.take("format_version", int)
         if found != FORMAT or version not in READABLE_VERSIONS:
-            raise IntegrityError(path, f"is a {found!r} of version {version}; this release reads {READABLE_VERSIONS}")
+            raise IntegrityError(
+                path, f"is a {found!r} of version {version}; this release reads {READABLE_VERSIONS}"
+            )
         parts = [Part.from_json(path, item, version) for item in fields.take("parts", list)]
-        entries = {key: Entry.from_json(path, item) for key, item in fields.take("entries", dict).items()}
+        entries = {
+            key: Entry.from_json(path, item) for key, item in fields.take("entries", dict).items()
+        }
         header = [fields.take(name, str) for name in ("catalog", "variant", "fingerprint")]
         shard, provenance = fields.take("shard", int), fields.take("provenance", dict)
         time_origin = STREAM_CLOCK if version == 1 else fields.take("time_origin", str)
         fields.end()
         try:
-            return Sidecar(header[0], shard, header[1], header[2], tuple(parts), entries, provenance, time_origin)
+            return Sidecar(
+                header[0],
+                shard,
+                header[1],
+                header[2],
+                tuple(parts),
+                entries,
+                provenance,
+                time_origin,
+            )
         except ValueError as error:
             raise IntegrityError(path, str(error)) from error
 
 
 class Fields:
-    """Takes the fields of a JSON object one by one, each with its type, and tells which one is wrong."""
+    """Takes the fields of a JSON object one by one, each with its type, and tells which one is
+    wrong.
+    """
 
     def __init__(self, path: Path, content: JSON, noun: str) -> None:
         if not isinstance(content, dict):
@@ -200,13 +246,17 @@ class Fields:
         """The field's value. Raises IntegrityError if it is absent or of another type."""
         value = self._rest.pop(name, None)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise IntegrityError(self._path, f"field {name!r} of {self._noun} is {value!r}, not a {kind.__name__}")
+            raise IntegrityError(
+                self._path, f"field {name!r} of {self._noun} is {value!r}, not a {kind.__name__}"
+            )
         return value
 
     def end(self) -> None:
         """Raises IntegrityError if fields are left that nobody knows."""
         if self._rest:
-            raise IntegrityError(self._path, f"{self._noun} has unknown fields: {', '.join(sorted(self._rest))}")
+            raise IntegrityError(
+                self._path, f"{self._noun} has unknown fields: {', '.join(sorted(self._rest))}"
+            )
 
 
 def _verdict(path: Path, state: str, reason: str, detail: str) -> Verdict:
@@ -217,9 +267,14 @@ def _verdict(path: Path, state: str, reason: str, detail: str) -> Verdict:
 
 
 def logical_digest(sidecars: Iterable[Sidecar]) -> str:
-    """sha256 over `id digest` lines of the done videos, by id: the same however they are spread over parts."""
+    """sha256 over `id digest` lines of the done videos, by id: the same however they are spread
+    over parts.
+    """
     digests = {
-        video_id: entry.digest for sidecar in sidecars for video_id, entry in sidecar.entries.items() if entry.is_done
+        video_id: entry.digest
+        for sidecar in sidecars
+        for video_id, entry in sidecar.entries.items()
+        if entry.is_done
     }
     lines = [f"{video_id} {digests[video_id]}\n" for video_id in sorted(digests)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

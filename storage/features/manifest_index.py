@@ -1,13 +1,17 @@
-"""All accounts of a variant in one file, so that 95,000 videos open in the time one account takes to parse.
+"""All accounts of a variant in one file, so that 95,000 videos open in the time one account takes
+to parse.
 
-    .../features/<variant>-<fp>/index.bin    one line: sha256 of the rest; one line of JSON: each shard's sidecar and
-                                             parts, and the bytes it has in each column; then the columns, one by one,
-                                             each with all shards: ids, rows, places, digests, other verdicts
+    .../features/<variant>-<fp>/index.bin    one line: sha256 of the rest; one line of JSON: each
+    shard's sidecar and
+                                             parts, and the bytes it has in each column; then the
+                                             columns, one by one, each with all shards: ids, rows,
+                                             places, digests, other verdicts
 
-The sidecars stay the truth. A shard's summary is used only while its sidecar has the size and time of change that the
-index names; failing that, while its bytes have the sha256 that it names; else the sidecar itself is read. So the index
-may be old, damaged, or not there, and only costs time. It also remembers which shards had a sidecar, so that one which
-disappears is missed. Refuses to know facts and provenance: those are in the sidecars.
+The sidecars stay the truth. A shard's summary is used only while its sidecar has the size and time
+of change that the index names; failing that, while its bytes have the sha256 that it names; else
+the sidecar itself is read. So the index may be old, damaged, or not there, and only costs time. It
+also remembers which shards had a sidecar, so that one which disappears is missed. Refuses to know
+facts and provenance: those are in the sidecars.
 """
 
 from __future__ import annotations
@@ -33,19 +37,24 @@ from storage.files.atomic_write import publish
 
 FORMAT = "video-highlights index 4"
 SETTLED_NS = 2_000_000_000
-"""A sidecar that changed less than this before the index was written may have changed again within one tick of the file
-system's clock: its time says nothing, its sha256 does."""
+"""A sidecar that changed less than this before the index was written may have changed again within
+one tick of the file system's clock: its time says nothing, its sha256 does.
+"""
 Stamp = Sequence[int]
 """Size in bytes and time of change in nanoseconds."""
 _IDS, _ROWS, _PLACES, _DIGESTS, _OTHERS = range(5)
-"""Ids and digests of what is done, a line each; its rows and places, numbers; of all else the verdicts, as JSON."""
+"""Ids and digests of what is done, a line each; its rows and places, numbers; of all else the
+verdicts, as JSON.
+"""
 _NUMBER = np.dtype("<i8")
 _SHA256_LINE_BYTES = 65
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a sidecar says, without facts and provenance. Columns are taken apart when they are first asked for."""
+    """What a sidecar says, without facts and provenance. Columns are taken apart when they are
+    first asked for.
+    """
 
     catalog: str
     shard: int
@@ -88,7 +97,9 @@ class Summary:
     def others(self) -> Mapping[str, Verdict]:
         """The verdicts of all ids that are not done."""
         told = json.loads(self.columns[_OTHERS])
-        return {i: Verdict(State(state), reason, detail) for i, (state, reason, detail) in told.items()}
+        return {
+            i: Verdict(State(state), reason, detail) for i, (state, reason, detail) in told.items()
+        }
 
     @cached_property
     def verdicts(self) -> Mapping[str, Verdict]:
@@ -115,7 +126,9 @@ def summaries(layout: VariantLayout, *, by_content: bool = False) -> dict[int, S
 
 
 def summary(layout: VariantLayout, shard: int) -> Summary | None:
-    """One shard's; None if it has none yet. Raises IntegrityError for a sidecar that is damaged or lost."""
+    """One shard's; None if it has none yet. Raises IntegrityError for a sidecar that is damaged or
+    lost.
+    """
     known, settled_ns = _known(layout)
     try:
         stamp = _stamp(layout.sidecar(shard).stat())
@@ -129,15 +142,17 @@ def summary(layout: VariantLayout, shard: int) -> Summary | None:
 def lost_shards(layout: VariantLayout) -> tuple[int, ...]:
     """The shards whose sidecar is gone, ascending.
 
-    A sidecar was there if the index names it, or if the shard has parts: an account, if an empty one, is written before
-    the first part. A shard without either was never built.
+    A sidecar was there if the index names it, or if the shard has parts: an account, if an empty
+    one, is written before the first part. A shard without either was never built.
     """
     stamps, with_parts = _listed(layout)
     return tuple(sorted((_known(layout)[0].keys() | with_parts) - stamps.keys()))
 
 
 def refresh(layout: VariantLayout) -> None:
-    """Write the index anew if it is not what the sidecars say. Raises IntegrityError, DiskFull, SystemicFault."""
+    """Write the index anew if it is not what the sidecars say. Raises IntegrityError, DiskFull,
+    SystemicFault.
+    """
     known, settled_ns = _known(layout)
     found = summaries(layout)
     if found != known or any(one.stamp[1] >= settled_ns for one in found.values()):
@@ -154,7 +169,9 @@ def logical_digest_of(found: Iterable[Summary]) -> str:
     every = tuple(found)
     lines = [
         f"{video_id} {digest}\n"
-        for video_id, digest in sorted(zip(_lines(every, _IDS), _lines(every, _DIGESTS), strict=True))
+        for video_id, digest in sorted(
+            zip(_lines(every, _IDS), _lines(every, _DIGESTS), strict=True)
+        )
     ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -198,7 +215,9 @@ def _stamp(status: os.stat_result) -> Stamp:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _current(layout: VariantLayout, shard: int, stamp: Stamp, known: Summary | None, settled_ns: int) -> Summary | None:
+def _current(
+    layout: VariantLayout, shard: int, stamp: Stamp, known: Summary | None, settled_ns: int
+) -> Summary | None:
     if known is not None and known.stamp == stamp and stamp[1] < settled_ns:
         return known
     path = layout.sidecar(shard)
@@ -222,13 +241,19 @@ def _summarized(sidecar: Sidecar, sha256: str, stamp: Stamp) -> Summary:
         np.array([entry.rows for _, entry in done], _NUMBER).tobytes(),
         np.array([numbers[entry.part] for _, entry in done], _NUMBER).tobytes(),
         "".join(f"{entry.digest}\n" for _, entry in done).encode("ascii"),
-        json.dumps({i: [str(one.state), one.reason, one.detail] for i, one in others.items()}).encode("ascii"),
+        json.dumps(
+            {i: [str(one.state), one.reason, one.detail] for i, one in others.items()}
+        ).encode("ascii"),
     )
-    return Summary(sidecar.catalog, sidecar.shard, sha256, stamp, sidecar.parts, columns, sidecar.time_origin)
+    return Summary(
+        sidecar.catalog, sidecar.shard, sha256, stamp, sidecar.parts, columns, sidecar.time_origin
+    )
 
 
 def _known(layout: VariantLayout) -> tuple[Mapping[int, Summary], int]:
-    """What the index says, and the time of change from which on a sidecar's stamp proves nothing."""
+    """What the index says, and the time of change from which on a sidecar's stamp proves
+    nothing.
+    """
     try:
         status = layout.index_file.stat()
     except FileNotFoundError:
@@ -246,7 +271,9 @@ def _encoded(layout: VariantLayout, found: Mapping[int, Summary]) -> bytes:
 
 @lru_cache(maxsize=8)
 def _decoded(layout: VariantLayout, identity: tuple[int, ...]) -> Mapping[int, Summary]:
-    """The summaries in the index; none if it is not, to the last bit, what this release wrote for this variant."""
+    """The summaries in the index; none if it is not, to the last bit, what this release wrote for
+    this variant.
+    """
     try:
         whole = layout.index_file.read_bytes()
     except FileNotFoundError:
@@ -270,7 +297,15 @@ def _preamble(layout: VariantLayout) -> dict[str, object]:
 
 def _to_json(one: Summary) -> list[object]:
     parts = [list(vars(part).values()) for part in one.parts]
-    return [one.catalog, one.shard, one.sha256, one.stamp, parts, one.time_origin, [len(item) for item in one.columns]]
+    return [
+        one.catalog,
+        one.shard,
+        one.sha256,
+        one.stamp,
+        parts,
+        one.time_origin,
+        [len(item) for item in one.columns],
+    ]
 
 
 def _taken_apart(shards: Sequence[list[Any]], whole: bytes, first: int) -> Mapping[int, Summary]:

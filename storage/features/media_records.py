@@ -24,7 +24,9 @@ def encode_media_record(record: Mapping[str, JSON]) -> bytes:
 
 
 def decode_media_record(path: Path, raw: bytes) -> tuple[dict[str, JSON], bool]:
-    """The record, and whether it was sealed. Raises IntegrityError for one that was altered; `path` is for errors."""
+    """The record, and whether it was sealed. Raises IntegrityError for one that was altered; `path`
+    is for errors.
+    """
     advice = "Delete it, or run `python -m storage audit --repair`, and run again."
     try:
         content = json.loads(raw)
@@ -39,5 +41,7 @@ def decode_media_record(path: Path, raw: bytes) -> tuple[dict[str, JSON], bool]:
     record = content.get("record")
     found = (content.get("format"), content.get("format_version"))
     if found != (FORMAT, FORMAT_VERSION) or not isinstance(record, dict):
-        raise IntegrityError(path, f"is no media record of a version that this release reads, but {found}. {advice}")
+        raise IntegrityError(
+            path, f"is no media record of a version that this release reads, but {found}. {advice}"
+        )
     return record, True

@@ -1,7 +1,8 @@
 """A part, read by somebody who trusts nobody: every table is checked before a number is used.
 
-`PartTable` knows the format and gets its bytes from any source; `PartReader` is a part on disk that travels between
-processes as its path. Refuses to know sidecars: that a part is the right one is the store's question.
+`PartTable` knows the format and gets its bytes from any source; `PartReader` is a part on disk that
+travels between processes as its path. Refuses to know sidecars: that a part is the right one is the
+store's question.
 """
 
 from __future__ import annotations
@@ -54,7 +55,11 @@ class PartHeader:
 
     def __str__(self) -> str:
         told = f"shard {self.shard} of {self.variant}-{self.fingerprint} of the catalog {self.catalog!r}"
-        return told if self.time_origin == CONTAINER_START else f"{told}, with times that count from {self.time_origin}"
+        return (
+            told
+            if self.time_origin == CONTAINER_START
+            else f"{told}, with times that count from {self.time_origin}"
+        )
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,9 @@ class PartTable:
         return int(self._offsets[-1])
 
     def records(self) -> dict[str, JSON]:
-        """The JSON object that was written beside the rows. Raises IntegrityError if a bit of it changed."""
+        """The JSON object that was written beside the rows. Raises IntegrityError if a bit of it
+        changed.
+        """
         extent = self._extents["records"]
         self._expect("records", "|u1", extent.shape[:1])
         return unseal(self._path, self._read("records", 0, extent.shape[0]).tobytes())
@@ -111,17 +118,25 @@ class PartTable:
     def rows(self, name: str, start: int, end: int) -> Array | Ragged:
         """These rows of one array; reads nothing else. Raises LookupFailed for an unknown name."""
         if name not in self.forms:
-            raise LookupFailed(f"{self._path.name} has no array {name!r}; it has {', '.join(self.forms)}")
+            raise LookupFailed(
+                f"{self._path.name} has no array {name!r}; it has {', '.join(self.forms)}"
+            )
         if not self.forms[name].ragged:
             return self._read(f"arrays/{name}", start, end)
         offsets = self._read(f"arrays/{name}/offsets", start, end + 1)
         count = self._extents[f"arrays/{name}/values"].shape[0]
         if offsets[0] < 0 or offsets[-1] > count or (np.diff(offsets) < 0).any():
-            raise IntegrityError(self._path, f"the offsets of {name} leave its {count:,} items at row {start}")
-        return Ragged(self._read(f"arrays/{name}/values", int(offsets[0]), int(offsets[-1])), np.diff(offsets))
+            raise IntegrityError(
+                self._path, f"the offsets of {name} leave its {count:,} items at row {start}"
+            )
+        return Ragged(
+            self._read(f"arrays/{name}/values", int(offsets[0]), int(offsets[-1])), np.diff(offsets)
+        )
 
     def track(self, video_id: str) -> FeatureTrack:
-        """All rows of one video. Raises LookupFailed, or IntegrityError if they are no proper track."""
+        """All rows of one video. Raises LookupFailed, or IntegrityError if they are no proper
+        track.
+        """
         start, end = self.rows_of(video_id)
         arrays = {name: self.rows(name, start, end) for name in self.forms}
         try:
@@ -131,32 +146,50 @@ class PartTable:
 
     def _index_of(self, video_id: str) -> int:
         if video_id not in self._index:
-            raise LookupFailed(f"{self._path.name} has no video {video_id!r}; it has {len(self.ids)} others")
+            raise LookupFailed(
+                f"{self._path.name} has no video {video_id!r}; it has {len(self.ids)} others"
+            )
         return self._index[video_id]
 
     def _refuse_foreign_names(self) -> None:
         names = {name for name in self._extents if not name.startswith("arrays/")}
         if names != _TABLES:
-            raise UntrustedFile(self._path, f"holds {sorted(names)}, a part holds {sorted(_TABLES)} and arrays")
+            raise UntrustedFile(
+                self._path, f"holds {sorted(names)}, a part holds {sorted(_TABLES)} and arrays"
+            )
 
     def _expect(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         extent = self._extents[name]
         if extent.dtype.str != dtype or extent.shape != shape:
-            raise UntrustedFile(self._path, f"{name} is {extent.dtype} {extent.shape}, not {np.dtype(dtype)} {shape}")
+            raise UntrustedFile(
+                self._path,
+                f"{name} is {extent.dtype} {extent.shape}, not {np.dtype(dtype)} {shape}",
+            )
 
     def _read_ids(self) -> tuple[str, ...]:
         extent = self._extents["ids"]
         if extent.dtype.kind != "S" or len(extent.shape) != 1 or extent.shape[0] < 1:
-            raise UntrustedFile(self._path, f"ids are {extent.dtype} {extent.shape}, not one text per video")
-        ids = tuple(item.decode("ascii", "replace") for item in self._read("ids", 0, extent.shape[0]).tolist())
-        if not all(VIDEO_ID.fullmatch(video_id) for video_id in ids) or list(ids) != sorted(set(ids)):
+            raise UntrustedFile(
+                self._path, f"ids are {extent.dtype} {extent.shape}, not one text per video"
+            )
+        ids = tuple(
+            item.decode("ascii", "replace")
+            for item in self._read("ids", 0, extent.shape[0]).tolist()
+        )
+        if not all(VIDEO_ID.fullmatch(video_id) for video_id in ids) or list(ids) != sorted(
+            set(ids)
+        ):
             raise IntegrityError(self._path, "its ids are not proper, distinct and ascending")
         return ids
 
     def _read_offsets(self) -> NDArray[np.int64]:
         self._expect("offsets", "<i8", (len(self.ids) + 1,))
         offsets = self._read("offsets", 0, len(self.ids) + 1)
-        if offsets[0] != 0 or (np.diff(offsets) < 1).any() or offsets[-1] != self._extents["spans"].shape[0]:
+        if (
+            offsets[0] != 0
+            or (np.diff(offsets) < 1).any()
+            or offsets[-1] != self._extents["spans"].shape[0]
+        ):
             raise IntegrityError(self._path, "its offsets do not rise from 0 to the number of rows")
         return offsets
 
@@ -173,14 +206,21 @@ class PartTable:
         return forms
 
     def _check_array(self, name: str, role: str, extent: Extent) -> None:
-        if not ARRAY_NAME.fullmatch(name) or role not in ("", "values") or extent.dtype.kind not in "iuf":
+        if (
+            not ARRAY_NAME.fullmatch(name)
+            or role not in ("", "values")
+            or extent.dtype.kind not in "iuf"
+        ):
             raise UntrustedFile(self._path, f"arrays/{name} is not an array of ours")
         if role == "values":
             if f"arrays/{name}/offsets" not in self._extents:
                 raise UntrustedFile(self._path, f"arrays/{name} has values without offsets")
             self._expect(f"arrays/{name}/offsets", "<i8", (self.row_count + 1,))
         elif extent.shape[0] != self.row_count:
-            raise UntrustedFile(self._path, f"arrays/{name} has {extent.shape[0]} rows, the part has {self.row_count}")
+            raise UntrustedFile(
+                self._path,
+                f"arrays/{name} has {extent.shape[0]} rows, the part has {self.row_count}",
+            )
 
     def _read(self, name: str, start: int, end: int) -> Array:
         extent = self._extents[name]
@@ -188,15 +228,19 @@ class PartTable:
             raise IndexError(f"{name} has {extent.shape[0]} rows, asked for [{start}, {end})")
         array = np.empty((end - start, *extent.shape[1:]), extent.dtype)
         if array.nbytes:
-            self._fetch(extent.offset_bytes + start * extent.row_bytes, array.reshape(-1).view(np.uint8).data)
+            self._fetch(
+                extent.offset_bytes + start * extent.row_bytes,
+                array.reshape(-1).view(np.uint8).data,
+            )
         return array
 
 
 class PartReader:
     """A part on disk. Opened at first use; pickles as its path; one reader may serve many threads.
 
-    With `checksums_sha256`, the sha256 of the checksum file beside it, each block is checked when this reader first
-    touches it; a copy that came by pickling checks for itself. Without, nothing is checked.
+    With `checksums_sha256`, the sha256 of the checksum file beside it, each block is checked when
+    this reader first touches it; a copy that came by pickling checks for itself. Without, nothing
+    is checked.
     """
 
     def __init__(self, path: Path, checksums_sha256: str = "") -> None:
@@ -211,14 +255,22 @@ class PartReader:
 
     @cached_property
     def table(self) -> PartTable:
-        """The checked tables. Raises IntegrityError for a file that is not a whole part, or is not there."""
+        """The checked tables. Raises IntegrityError for a file that is not a whole part, or is not
+        there.
+        """
         try:
             if self._checked is None:
                 return PartTable(self.path, survey(self.path), self._fetch)
             size_bytes = self._identity[2]
-            return PartTable(self.path, survey_checked(self.path, size_bytes, self._checked.fill), self._checked.fill)
+            return PartTable(
+                self.path,
+                survey_checked(self.path, size_bytes, self._checked.fill),
+                self._checked.fill,
+            )
         except OSError as error:
-            raise IntegrityError(self.path, f"cannot be opened: {error.strerror or error}") from error
+            raise IntegrityError(
+                self.path, f"cannot be opened: {error.strerror or error}"
+            ) from error
 
     @property
     def header(self) -> PartHeader:
@@ -247,7 +299,9 @@ class PartReader:
         except IntegrityError as error:
             raise IntegrityError(path, f"{error.problem}; {_advice(self.path)}") from error
         if checksums.size_bytes != self._identity[2]:
-            problem = f"has {self._identity[2]:,} bytes, its checksums are of {checksums.size_bytes:,}"
+            problem = (
+                f"has {self._identity[2]:,} bytes, its checksums are of {checksums.size_bytes:,}"
+            )
             raise IntegrityError(self.path, f"{problem}; {_advice(self.path)}")
         return CheckedReads(self.path, checksums, self._fetch_into, _advice(self.path))
 
@@ -272,7 +326,9 @@ def _advice(path: Path) -> str:
 
 @contextmanager
 def advised() -> Iterator[None]:
-    """Whatever is not as recorded inside names the command that mends it; the file lies in a variant's folder."""
+    """Whatever is not as recorded inside names the command that mends it; the file lies in a
+    variant's folder.
+    """
     try:
         yield
     except IntegrityError as error:
@@ -282,13 +338,17 @@ def advised() -> Iterator[None]:
 
 
 class _OpenFile:
-    """A file descriptor that closes when nobody uses it any more, so that no thread reads through a closed one."""
+    """A file descriptor that closes when nobody uses it any more, so that no thread reads through a
+    closed one.
+    """
 
     def __init__(self, path: Path, identity: tuple[int, int, int, int]) -> None:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.path = path
         if _identity_of(os.fstat(self.descriptor)) != identity:
-            raise IntegrityError(path, "was replaced while in use; parts never change, so open the store again")
+            raise IntegrityError(
+                path, "was replaced while in use; parts never change, so open the store again"
+            )
 
     def fill(self, offset: int, buffers: Sequence[memoryview]) -> None:
         rest = [buffer for buffer in buffers if buffer]
@@ -296,7 +356,9 @@ class _OpenFile:
             count = os.preadv(self.descriptor, rest, offset)
             if count == 0:
                 missing = sum(map(len, rest))
-                raise IntegrityError(self.path, f"ends at byte {offset:,}, {missing:,} bytes too early")
+                raise IntegrityError(
+                    self.path, f"ends at byte {offset:,}, {missing:,} bytes too early"
+                )
             offset += count
             while rest and count >= len(rest[0]):
                 count -= len(rest.pop(0))
@@ -310,7 +372,8 @@ class _OpenFile:
 
 @lru_cache(maxsize=_MOST_OPEN_FILES)
 def _opened(path: Path, identity: tuple[int, int, int, int]) -> _OpenFile:
-    # A descriptor inherited by a forked child is shared with its parent, which is fine: preadv moves no file position.
+    # A descriptor inherited by a forked child is shared with its parent, which is fine: preadv
+    # moves no file position.
     return _OpenFile(path, identity)
 
 
@@ -331,7 +394,9 @@ def _header(path: Path, attributes: Mapping[str, str | int]) -> PartHeader:
     rest = dict(attributes)
     found, version = rest.pop("format", None), rest.pop("format_version", None)
     if found != FORMAT or version not in READABLE_VERSIONS:
-        raise UntrustedFile(path, f"is not a '{FORMAT}' of a version that this release reads: {READABLE_VERSIONS}")
+        raise UntrustedFile(
+            path, f"is not a '{FORMAT}' of a version that this release reads: {READABLE_VERSIONS}"
+        )
     time_origin = STREAM_CLOCK if version == 1 else rest.pop("time_origin", None)
     catalog, shard = rest.pop("catalog", None), rest.pop("shard", None)
     variant, fingerprint = rest.pop("variant", None), rest.pop("fingerprint", None)
@@ -340,5 +405,7 @@ def _header(path: Path, attributes: Mapping[str, str | int]) -> PartHeader:
     if not (isinstance(variant, str) and isinstance(fingerprint, str)):
         raise UntrustedFile(path, "its attributes are not those of a part")
     if time_origin not in TIME_ORIGINS:
-        raise UntrustedFile(path, f"its times count from {time_origin!r}; this release knows {TIME_ORIGINS}")
+        raise UntrustedFile(
+            path, f"its times count from {time_origin!r}; this release knows {TIME_ORIGINS}"
+        )
     return PartHeader(catalog, shard, variant, fingerprint, str(time_origin))

@@ -1,7 +1,9 @@
-"""Finished videos of one shard that wait for their part, so that a kill costs at most the video in hand.
+"""Finished videos of one shard that wait for their part, so that a kill costs at most the video in
+hand.
 
-Each is a record of one journal: what became of the video, and its rows as they are in memory. What is half there, or
-damaged, is worth nothing and is passed over: that video is simply done again. Refuses to know shards and sidecars.
+Each is a record of one journal: what became of the video, and its rows as they are in memory. What
+is half there, or damaged, is worth nothing and is passed over: that video is simply done again.
+Refuses to know shards and sidecars.
 """
 
 from __future__ import annotations
@@ -30,16 +32,26 @@ _KINDS = "iuf"
 
 
 def put(folder: Path, video_id: str, entry: Entry, track: FeatureTrack | None = None) -> None:
-    """Keep what became of a video; `track` exactly if the entry says done. Counts instead of what was kept before."""
+    """Keep what became of a video; `track` exactly if the entry says done. Counts instead of what
+    was kept before.
+    """
     if entry.is_done != (track is not None) or (track is not None and track.video_id != video_id):
-        raise ValueError(f"{video_id}: {entry.verdict} with {track}; a done video brings its own track, others none")
+        raise ValueError(
+            f"{video_id}: {entry.verdict} with {track}; a done video brings its own track, others none"
+        )
     if track is not None:
         check_track(track)
     arrays = dict(_plain_arrays(track)) if track is not None else {}
-    described: list[JSON] = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
+    described: list[JSON] = [
+        [name, array.dtype.str, list(array.shape)] for name, array in arrays.items()
+    ]
     head: dict[str, JSON] = {"video_id": video_id, "entry": entry.to_json(), "arrays": described}
     head["time_origin"] = CONTAINER_START
-    body = [np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays.values() if array.size]
+    body = [
+        np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        for array in arrays.values()
+        if array.size
+    ]
     journal.add(_file(folder), json.dumps(head, allow_nan=False).encode("ascii"), body)
 
 
@@ -56,12 +68,18 @@ class Spooled:
                 video_id, entry, arrays = _told(self._path, record.head)
             except (IntegrityError, ValueError):
                 continue  # whole, but of another release
-            entries[video_id], self._arrays[video_id], self._records[video_id] = entry, arrays, record
+            entries[video_id], self._arrays[video_id], self._records[video_id] = (
+                entry,
+                arrays,
+                record,
+            )
         self.entries: Mapping[str, Entry] = dict(sorted(entries.items()))
         """By ascending id. Of a video that was put twice, the last."""
 
     def track(self, video_id: str) -> FeatureTrack:
-        """The rows of a video that is done. Raises LookupFailed; IntegrityError if they were damaged meanwhile."""
+        """The rows of a video that is done. Raises LookupFailed; IntegrityError if they were
+        damaged meanwhile.
+        """
         if video_id not in self.entries or not self.entries[video_id].is_done:
             raise LookupFailed(f"{self._path} keeps no rows of {video_id}")
         content = journal.body(self._path, self._records[video_id])
@@ -70,7 +88,9 @@ class Spooled:
             spans = arrays.pop(_SPANS)
             return FeatureTrack(video_id, spans, _with_ragged(arrays))
         except (ValueError, TypeError, KeyError) as error:
-            raise IntegrityError(self._path, f"the rows of {video_id} are none we wrote: {error}") from error
+            raise IntegrityError(
+                self._path, f"the rows of {video_id} are none we wrote: {error}"
+            ) from error
 
 
 def clear(folder: Path) -> None:
@@ -89,7 +109,11 @@ def _file(folder: Path) -> Path:
 
 def _told(path: Path, head: bytes) -> tuple[str, Entry, list[Any]]:
     fields = Fields(path, json.loads(head), "a spooled video")
-    told = fields.take("video_id", str), Entry.from_json(path, fields.take("entry", dict)), fields.take("arrays", list)
+    told = (
+        fields.take("video_id", str),
+        Entry.from_json(path, fields.take("entry", dict)),
+        fields.take("arrays", list),
+    )
     if fields.take("time_origin", str) != CONTAINER_START:
         raise ValueError("its times count from another origin")
     fields.end()

@@ -1,7 +1,7 @@
 """A catalog's features, for reading: `FeatureStore(path)["c3d"][video_id]["pool5"][10:20]`.
 
-Opens what is asked for and reads the rows that are asked for, after checking that they are the ones the sidecars vouch
-for. Everything here pickles and survives fork and spawn. Refuses to write.
+Opens what is asked for and reads the rows that are asked for, after checking that they are the ones
+the sidecars vouch for. Everything here pickles and survives fork and spawn. Refuses to write.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from storage.files.atomic_write import size_and_sha256
 class FeatureStore:
     """All variants of one catalog, kept in `ROOT/<catalog>`.
 
-    The size of every part is checked when it is first opened, and each block of it against its checksum when this
-    process first touches it: what is damaged raises IntegrityError and is never returned. `check=False` leaves the
-    blocks unchecked; `verify=True` reads each part whole when it is first opened, and compares its sha256 too. A memory
-    map of a part, or h5py, sees the bytes as they are: neither goes through these checks.
+    The size of every part is checked when it is first opened, and each block of it against its
+    checksum when this process first touches it: what is damaged raises IntegrityError and is never
+    returned. `check=False` leaves the blocks unchecked; `verify=True` reads each part whole when it
+    is first opened, and compares its sha256 too. A memory map of a part, or h5py, sees the bytes as
+    they are: neither goes through these checks.
     """
 
     def __init__(self, path: Path | str, *, verify: bool = False, check: bool = True) -> None:
@@ -47,7 +48,9 @@ class FeatureStore:
         return tuple(layout.folder.name for layout in self._variant_layouts())
 
     def __getitem__(self, name: str) -> VariantReader:
-        """A variant by its full name, or by its short one if only one variant has it. Raises LookupFailed."""
+        """A variant by its full name, or by its short one if only one variant has it. Raises
+        LookupFailed.
+        """
         layouts = self._variant_layouts()
         found = [layout for layout in layouts if name in (layout.folder.name, layout.variant)]
         if len(found) == 1:
@@ -60,8 +63,13 @@ class FeatureStore:
         )
 
     def time_origins(self) -> dict[str, frozenset[str]]:
-        """Full name of each variant → since when its seconds count. Raises IntegrityError for a damaged sidecar."""
-        return {layout.folder.name: VariantReader(layout).time_origins for layout in self._variant_layouts()}
+        """Full name of each variant → since when its seconds count. Raises IntegrityError for a
+        damaged sidecar.
+        """
+        return {
+            layout.folder.name: VariantReader(layout).time_origins
+            for layout in self._variant_layouts()
+        }
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.folder)!r}: {', '.join(self.variants()) or 'empty'})"
@@ -71,7 +79,9 @@ class FeatureStore:
 
 
 class VariantReader(Mapping[str, "VideoHandle"]):
-    """One extractor with one group of settings: video id → its rows. Its keys are the videos that are done."""
+    """One extractor with one group of settings: video id → its rows. Its keys are the videos that
+    are done.
+    """
 
     def __init__(self, layout: VariantLayout, *, verify: bool = False, check: bool = True) -> None:
         self.layout = layout
@@ -98,7 +108,9 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Everything that shaped the bytes. Raises IntegrityError if it is not what the folder is named after."""
+        """Everything that shaped the bytes. Raises IntegrityError if it is not what the folder is
+        named after.
+        """
         with advised():
             return read_settings(self.layout)
 
@@ -115,8 +127,9 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 
     @property
     def time_origins(self) -> frozenset[str]:
-        """Since when the seconds of its rows count, `storage.base.records.TIME_ORIGINS`: one, or none of a variant without
-        rows; two only where `python -m pipeline rebase` was interrupted."""
+        """Since when the seconds of its rows count, `storage.base.records.TIME_ORIGINS`: one, or
+        none of a variant without rows; two only where `python -m pipeline rebase` was interrupted.
+        """
         return frozenset(one.time_origin for one in self._summaries.values() if one.parts)
 
     @cached_property
@@ -152,19 +165,27 @@ class VariantReader(Mapping[str, "VideoHandle"]):
     @cached_property
     def verdicts(self) -> Mapping[str, Verdict]:
         """Every id that has a verdict, done or not, ascending."""
-        return dict(sorted(pair for one in self._summaries.values() for pair in one.verdicts.items()))
+        return dict(
+            sorted(pair for one in self._summaries.values() for pair in one.verdicts.items())
+        )
 
     def digest(self) -> str:
-        """sha256 over ids and rows: equal content, equal digest, however it is spread over parts."""
+        """sha256 over ids and rows: equal content, equal digest, however it is spread over
+        parts.
+        """
         return logical_digest_of(self._summaries.values())
 
     def entry(self, video_id: str) -> Entry:
-        """All that is on record of a done video, facts too; reads its shard's sidecar. Raises LookupFailed."""
+        """All that is on record of a done video, facts too; reads its shard's sidecar. Raises
+        LookupFailed.
+        """
         shard = self._place(video_id)[0].shard
         if shard not in self._sidecars_read:
             found = read_sidecar(self.layout, shard)
             if found is None:
-                raise IntegrityError(self.layout.sidecar(shard), "was there when the store was opened and is gone")
+                raise IntegrityError(
+                    self.layout.sidecar(shard), "was there when the store was opened and is gone"
+                )
             self._sidecars_read[shard] = found
         return self._sidecars_read[shard].entries[video_id]
 
@@ -178,7 +199,9 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return video_id in self._numbers
 
     def __getitem__(self, video_id: str) -> VideoHandle:
-        """The video's rows. Raises LookupFailed, with its verdict if it has one; IntegrityError if its part is bad."""
+        """The video's rows. Raises LookupFailed, with its verdict if it has one; IntegrityError if
+        its part is bad.
+        """
         found, place = self._place(video_id)
         part = self._part(found, found.parts[found.places[place]])
         return VideoHandle(part, video_id, int(found.rows[place]), found.digests[place])
@@ -194,56 +217,75 @@ class VariantReader(Mapping[str, "VideoHandle"]):
             own = (self.layout.variant, self.layout.fingerprint, found.time_origin)
             header = PartHeader(found.catalog, found.shard, *own)
             with advised():
-                self._parts[part.file] = open_part(self.layout, header, part, verify=self._verify, check=self._check)
+                self._parts[part.file] = open_part(
+                    self.layout, header, part, verify=self._verify, check=self._check
+                )
         return self._parts[part.file]
 
 
 def variant_layouts(folder: Path) -> list[VariantLayout]:
     """The variants of the catalog kept in `folder` (`ROOT/<catalog>`), by name."""
     layout = Layout(folder.absolute().parent, folder.absolute().name)
-    names = sorted(path.name for path in layout.features.iterdir()) if layout.features.is_dir() else []
+    names = (
+        sorted(path.name for path in layout.features.iterdir()) if layout.features.is_dir() else []
+    )
     return [layout.variant(*parsed) for parsed in map(parse_variant, names) if parsed is not None]
 
 
 def read_settings(layout: VariantLayout) -> dict[str, Any]:
-    """The settings a variant was made with. Raises IntegrityError unless their fingerprint is in the folder's name."""
+    """The settings a variant was made with. Raises IntegrityError unless their fingerprint is in
+    the folder's name.
+    """
     path = layout.settings_file
     try:
         settings = json.loads(path.read_bytes())
         made = fingerprint(settings)
     except FileNotFoundError as error:
         what = "is not there, so nobody can say how these features were made"
-        raise IntegrityError(path, f"{what}; the next build with the same settings writes it anew") from error
+        raise IntegrityError(
+            path, f"{what}; the next build with the same settings writes it anew"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise IntegrityError(path, f"is no JSON: {error}") from error
     if made != layout.fingerprint or not isinstance(settings, dict):
-        raise IntegrityError(path, f"has the fingerprint {made}, its folder is named after {layout.fingerprint}")
+        raise IntegrityError(
+            path, f"has the fingerprint {made}, its folder is named after {layout.fingerprint}"
+        )
     return settings
 
 
-def open_part(layout: VariantLayout, header: PartHeader, part: Part, *, verify: bool, check: bool = True) -> PartReader:
-    """A part, after checking that it is what its sidecar says: by size and header, with `verify` by sha256 too.
+def open_part(
+    layout: VariantLayout, header: PartHeader, part: Part, *, verify: bool, check: bool = True
+) -> PartReader:
+    """A part, after checking that it is what its sidecar says: by size and header, with `verify` by
+    sha256 too.
 
-    With `check` its reader checks every block when it first touches it; for a part without checksums, of an earlier
-    release, one warning says so.
+    With `check` its reader checks every block when it first touches it; for a part without
+    checksums, of an earlier release, one warning says so.
     """
     path = layout.folder / part.file
     if not path.is_file():
         raise IntegrityError(path, "is missing")
     if path.stat().st_size != part.size_bytes:
-        raise IntegrityError(path, f"has {path.stat().st_size:,} bytes, its sidecar says {part.size_bytes:,}")
+        raise IntegrityError(
+            path, f"has {path.stat().st_size:,} bytes, its sidecar says {part.size_bytes:,}"
+        )
     if verify and size_and_sha256(path)[1] != part.sha256:
         raise IntegrityError(path, "was altered: its sha256 is not what its sidecar says")
     if check and not verify and not part.checksums_sha256:
         _warn_of_unsealed(layout.folder)
     reader = PartReader(path, part.checksums_sha256 if check else "")
     if reader.header != header:
-        raise IntegrityError(path, f"is a part of {reader.header}, expected {header}; it was copied here")
+        raise IntegrityError(
+            path, f"is a part of {reader.header}, expected {header}; it was copied here"
+        )
     return reader
 
 
 class UnsealedParts(UserWarning):
-    """Parts of an earlier release have no checksums, so damage in them is not seen when they are read."""
+    """Parts of an earlier release have no checksums, so damage in them is not seen when they are
+    read.
+    """
 
 
 @cache
@@ -259,4 +301,6 @@ def _warn_of_unsealed(folder: Path) -> None:
 
 def _differences(layouts: list[VariantLayout]) -> str:
     varying = differences([read_settings(layout) for layout in layouts])
-    return "".join(f"\n  {layout.folder.name}  {text}" for layout, text in zip(layouts, varying, strict=True))
+    return "".join(
+        f"\n  {layout.folder.name}  {text}" for layout, text in zip(layouts, varying, strict=True)
+    )

@@ -1,7 +1,8 @@
 """Since when the seconds of stored rows count, and the rule that nothing ever mixes two origins.
 
-Parts of format version 1 count on each stream's own clock, all others from the container's start, as players count.
-Where a clock begins at 0 both are the same; in general a mark would meet other rows. Refuses to know files.
+Parts of format version 1 count on each stream's own clock, all others from the container's start,
+as players count. Where a clock begins at 0 both are the same; in general a mark would meet other
+rows. Refuses to know files.
 """
 
 from __future__ import annotations
@@ -34,13 +35,18 @@ def refuse_to_extend(catalog: Path, origins: Mapping[str, Collection[str]]) -> N
 
 
 def common_origin(origins: Mapping[str, Collection[str]], purpose: str) -> str:
-    """The one origin of all these features; `CONTAINER_START` of none. Raises SettingsError where there are two.
+    """The one origin of all these features; `CONTAINER_START` of none. Raises SettingsError where
+    there are two.
 
     `origins` has the time origins of each source, by the name that a message gives it.
     """
     every = sorted({origin for found in origins.values() for origin in found})
     if len(every) > 1:
-        told = "; ".join(f"{name} has {MEANINGS[one]}" for name, found in origins.items() for one in sorted(found))
+        told = "; ".join(
+            f"{name} has {MEANINGS[one]}"
+            for name, found in origins.items()
+            for one in sorted(found)
+        )
         raise SettingsError(
             (f"{purpose} cannot mix times that count from different origins: {told}. "
              "`python -m pipeline rebase ROOT/CATALOG` brings features of format version 1 over",)

@@ -1,10 +1,12 @@
-"""The one way a file gets its final name: whole, or not at all, at every instant and after any kill.
+"""The one way a file gets its final name: whole, or not at all, at every instant and after any
+kill.
 
-    temporary sibling -> write -> verify -> fsync -> link or replace -> remove the temporary -> fsync the folder
+    temporary sibling -> write -> verify -> fsync -> link or replace -> remove the temporary ->
+    fsync the folder
 
-A process that holds leases looks first whether they are still its own: if not, it writes nothing and raises LeaseLost.
-`journal.py` has the one way a file grows. Refuses to know what the bytes mean. `before_step` is where tests make a step
-fail; nothing else may set it.
+A process that holds leases looks first whether they are still its own: if not, it writes nothing
+and raises LeaseLost. `journal.py` has the one way a file grows. Refuses to know what the bytes
+mean. `before_step` is where tests make a step fail; nothing else may set it.
 """
 
 from __future__ import annotations
@@ -65,10 +67,10 @@ before_step: Callable[[Step, Path], None] = _nothing
 def publish(path: Path, content: bytes | Iterable[Buffer], *, replace: bool) -> None:
     """Write `content` under the name `path`.
 
-    With `replace=False` an existing file is never overwritten: with the same bytes all is well, else IntegrityError.
-    With `replace=True` the old file stays until the new one is whole. Missing folders are made.
-    Raises DiskFull, or SystemicFault for any other error of the disk; the final name is then as it was, or, if only the
-    last step failed, whole.
+    With `replace=False` an existing file is never overwritten: with the same bytes all is well,
+    else IntegrityError. With `replace=True` the old file stays until the new one is whole. Missing
+    folders are made. Raises DiskFull, or SystemicFault for any other error of the disk; the final
+    name is then as it was, or, if only the last step failed, whole.
     """
     draft = _Draft(path, temporary_beside(path))
     with draft.faults_told():
@@ -77,13 +79,16 @@ def publish(path: Path, content: bytes | Iterable[Buffer], *, replace: bool) -> 
 
 
 def adopt(temporary: Path, path: Path) -> None:
-    """Give a file that another program wrote its final name `path`, in the same folder, without overwriting.
+    """Give a file that another program wrote its final name `path`, in the same folder, without
+    overwriting.
 
-    `temporary` is gone afterwards, also when this fails. If `path` exists with the same bytes all is well; with other
-    bytes, IntegrityError.
+    `temporary` is gone afterwards, also when this fails. If `path` exists with the same bytes all
+    is well; with other bytes, IntegrityError.
     """
     if temporary.parent != path.parent:
-        raise ValueError(f"{temporary} and {path} must lie in one folder, or the step between them is not atomic")
+        raise ValueError(
+            f"{temporary} and {path} must lie in one folder, or the step between them is not atomic"
+        )
     draft = _Draft(path, temporary)
     with draft.faults_told():
         draft.survey()
@@ -91,9 +96,11 @@ def adopt(temporary: Path, path: Path) -> None:
 
 
 def sweep(folder: Path, *, other_boots: bool = False) -> list[Path]:
-    """Remove the temporaries in `folder` (not below it) whose owners are surely dead; returns them, sorted.
+    """Remove the temporaries in `folder` (not below it) whose owners are surely dead; returns them,
+    sorted.
 
-    `other_boots`: also those of other boots of a machine of our name, for whoever knows that nobody writes there.
+    `other_boots`: also those of other boots of a machine of our name, for whoever knows that nobody
+    writes there.
     """
     removed = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -172,9 +179,12 @@ class _Draft:
     def _verify_and_sync(self) -> None:
         before_step(Step.VERIFY, self.path)
         if size_and_sha256(self.temporary) != (self.size_bytes, self.sha256):
-            raise IntegrityError(self.path, "what was read back is not what was written; nothing was published")
+            raise IntegrityError(
+                self.path, "what was read back is not what was written; nothing was published"
+            )
         before_step(Step.FSYNC, self.path)
-        # After a failed fsync the kernel forgets the lost pages and a second one would lie: the draft is thrown away.
+        # After a failed fsync the kernel forgets the lost pages and a second one would lie: the
+        # draft is thrown away.
         descriptor = os.open(self.temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -194,7 +204,8 @@ class _Draft:
             self._rename_under_lease()
 
     def _rename_under_lease(self) -> None:
-        # Without hard links no call names a file and refuses to overwrite, so look first, and let nobody in between.
+        # Without hard links no call names a file and refuses to overwrite, so look first, and let
+        # nobody in between.
         with claim(self.path.with_name(f".{self.path.name}.claim"), say):
             if self.path.exists() or self.path.is_symlink():
                 self._expect_same()
@@ -203,7 +214,8 @@ class _Draft:
                 self.temporary.rename(self.path)
 
     def _expect_same(self) -> None:
-        # A network file system may repeat a link request and say "exists" about our own success: they are equal then.
+        # A network file system may repeat a link request and say "exists" about our own success:
+        # they are equal then.
         size_bytes, sha256 = size_and_sha256(self.path)
         if (size_bytes, sha256) != (self.size_bytes, self.sha256):
             raise IntegrityError(
@@ -214,13 +226,16 @@ class _Draft:
             )
 
     def _discard(self) -> None:
-        # A temporary that stays is only untidy, and `sweep` finds it; an error here must not hide the one being told.
+        # A temporary that stays is only untidy, and `sweep` finds it; an error here must not hide
+        # the one being told.
         with contextlib.suppress(OSError):
             self.temporary.unlink()
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that they outlive a power cut. Raises OSError as it comes."""
+    """Make a folder and those above it, so that they outlive a power cut. Raises OSError as it
+    comes.
+    """
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -245,7 +260,9 @@ def sync_folder(folder: Path) -> None:
 
 def size_and_sha256(path: Path) -> tuple[int, str]:
     """Size in bytes and sha256 in hex of a regular file, read whole. Raises OSError as it comes."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with os.fdopen(
+        os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+    ) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise IntegrityError(path, "is no regular file; move it out of the way and run again")

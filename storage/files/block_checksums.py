@@ -1,9 +1,11 @@
 """Checksums of a file's blocks, so that a reader checks what it reads, and no more than that.
 
-    one line of JSON: what this is, the algorithm, the size of a block and of the file; then 8 bytes for each block
+    one line of JSON: what this is, the algorithm, the size of a block and of the file; then 8 bytes
+    for each block
 
-The checksums lie in a file of their own, whose sha256 somebody trusted keeps; the file that they are about stays as it
-is. xxh3_64 finds every single flipped bit, and any other change but one in 2^64. Refuses to know what the bytes mean.
+The checksums lie in a file of their own, whose sha256 somebody trusted keeps; the file that they
+are about stays as it is. xxh3_64 finds every single flipped bit, and any other change but one in
+2^64. Refuses to know what the bytes mean.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ FORMAT = "video-highlights block checksums"
 FORMAT_VERSION = 1
 ALGORITHM = "xxh3_64"
 BLOCK_BYTES = 32 * 1024
-"""Measured (`benchmarks/checked_reads.py`): larger blocks make the first look at a short window dearer, since its ends
-lie in blocks that are read whole; smaller ones cost more calls and a larger file."""
+"""Measured (`benchmarks/checked_reads.py`): larger blocks make the first look at a short window
+dearer, since its ends lie in blocks that are read whole; smaller ones cost more calls and a larger
+file.
+"""
 SMALLEST_BLOCK_BYTES = 512
 _LONGEST_HEAD_BYTES = 512
 _STORED = np.dtype("<u8")
@@ -60,10 +64,16 @@ class BlockChecksums:
         return json.dumps(head).encode("ascii") + b"\n" + self.sums.astype(_STORED).tobytes()
 
 
-def checksums_of(pieces: Iterable[bytes | memoryview], block_bytes: int = BLOCK_BYTES) -> BlockChecksums:
-    """The checksums of a file that consists of these pieces, one after the other, of any lengths."""
+def checksums_of(
+    pieces: Iterable[bytes | memoryview], block_bytes: int = BLOCK_BYTES
+) -> BlockChecksums:
+    """The checksums of a file that consists of these pieces, one after the other, of any
+    lengths.
+    """
     sums = [(len(block), _SUM_OF(block)) for block in _blocks(pieces, block_bytes)]
-    return BlockChecksums(sum(size for size, _ in sums), block_bytes, np.array([one for _, one in sums], np.uint64))
+    return BlockChecksums(
+        sum(size for size, _ in sums), block_bytes, np.array([one for _, one in sums], np.uint64)
+    )
 
 
 def read_checksums(path: Path, sha256: str) -> BlockChecksums:
@@ -77,27 +87,35 @@ def read_checksums(path: Path, sha256: str) -> BlockChecksums:
     try:
         return _decoded(raw)
     except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(path, f"holds no block checksums that this release knows: {error}") from error
+        raise IntegrityError(
+            path, f"holds no block checksums that this release knows: {error}"
+        ) from error
 
 
 class CheckedReads:
-    """Reads of one file of which every block is compared with its checksum when it is first touched.
+    """Reads of one file of which every block is compared with its checksum when it is first
+    touched.
 
-    A block that was found right is not looked at again: what it holds can only change under a reader by a fault of
-    memory or disk that no earlier check would have seen. Threads may share one; two of them may check a block twice.
+    A block that was found right is not looked at again: what it holds can only change under a
+    reader by a fault of memory or disk that no earlier check would have seen. Threads may share
+    one; two of them may check a block twice.
     """
 
     def __init__(self, path: Path, checksums: BlockChecksums, read: ReadInto, advice: str) -> None:
         """`path` and `advice` are for error messages: which file, and what to do about it."""
         self._path, self._read, self._advice = path, read, advice
         self._block_bytes, self._size_bytes = checksums.block_bytes, checksums.size_bytes
-        self._sums = np.ascontiguousarray(checksums.sums, np.uint64).data  # 8 bytes each; a list would take 44
+        self._sums = np.ascontiguousarray(
+            checksums.sums, np.uint64
+        ).data  # 8 bytes each; a list would take 44
         self._right = bytearray(len(self._sums))
         """1 for each block that was found right."""
         self._span_blocks = max(1, _SPAN_BYTES // checksums.block_bytes)
 
     def fill(self, offset: int, buffer: memoryview) -> None:
-        """Fill the buffer from `offset` on. Raises IntegrityError, naming the block, if one is not as written."""
+        """Fill the buffer from `offset` on. Raises IntegrityError, naming the block, if one is not
+        as written.
+        """
         end = offset + len(buffer)
         first, last = offset // self._block_bytes, (end - 1) // self._block_bytes
         if self._right.find(0, first, last + 1) < 0:
@@ -126,7 +144,9 @@ class CheckedReads:
                 continue
             inside = piece[max(block * size - low, 0) : (block + 1) * size - low]
             before, after = head if block == first else b"", tail if block == behind - 1 else b""
-            if (_sum_of(before, inside, after) if before or after else _SUM_OF(inside)) != self._sums[block]:
+            if (
+                _sum_of(before, inside, after) if before or after else _SUM_OF(inside)
+            ) != self._sums[block]:
                 raise self._wrong(block)
             self._right[block] = 1
 
@@ -154,7 +174,9 @@ def _decoded(raw: bytes) -> BlockChecksums:
     block_bytes, size_bytes = int(head["block_bytes"]), int(head["size_bytes"])
     sums = np.frombuffer(body, _STORED)
     if block_bytes < SMALLEST_BLOCK_BYTES or len(sums) != -(-size_bytes // block_bytes):
-        raise ValueError(f"it has {len(sums)} checksums for {size_bytes:,} bytes in blocks of {block_bytes:,}")
+        raise ValueError(
+            f"it has {len(sums)} checksums for {size_bytes:,} bytes in blocks of {block_bytes:,}"
+        )
     return BlockChecksums(size_bytes, block_bytes, sums)
 
 

@@ -1,7 +1,8 @@
-"""Small JSON records that carry the sha256 of their own content, so that not one changed bit goes unseen.
+"""Small JSON records that carry the sha256 of their own content, so that not one changed bit goes
+unseen.
 
-A line for each key, and one for each item of an object below it, so that a person finds a video's line and `diff` tells
-which one changed. Refuses to know what the records say.
+A line for each key, and one for each item of an object below it, so that a person finds a video's
+line and `diff` tells which one changed. Refuses to know what the records say.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ _encoded = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
 
 
 def seal(content: Mapping[str, JSON]) -> bytes:
-    """The record as bytes. Equal content, equal bytes. TypeError for what is no JSON, ValueError for a number that is
-    not finite, or for a key that the seal itself needs."""
+    """The record as bytes. Equal content, equal bytes. TypeError for what is no JSON, ValueError
+    for a number that is not finite, or for a key that the seal itself needs.
+    """
     if _SHA256 in content:
         raise ValueError(f"{_SHA256!r} is the seal's own key")
     body = ",\n".join(_lines(content)).encode("ascii")
@@ -29,7 +31,9 @@ def seal(content: Mapping[str, JSON]) -> bytes:
 
 
 def unseal(path: Path, raw: bytes) -> dict[str, JSON]:
-    """The content of a sealed record; `path` is what errors call it. Raises IntegrityError for any change at all."""
+    """The content of a sealed record; `path` is what errors call it. Raises IntegrityError for any
+    change at all.
+    """
     try:
         content = json.loads(raw)
         if not isinstance(content, dict):
@@ -48,7 +52,10 @@ def unseal(path: Path, raw: bytes) -> dict[str, JSON]:
 def _lines(content: Mapping[str, JSON]) -> Iterator[str]:
     for key, value in sorted(content.items()):
         if isinstance(value, dict) and value:
-            items = [f"  {encode_basestring_ascii(name)}: {_encoded(item)}" for name, item in sorted(value.items())]
+            items = [
+                f"  {encode_basestring_ascii(name)}: {_encoded(item)}"
+                for name, item in sorted(value.items())
+            ]
             yield f" {encode_basestring_ascii(key)}: {{\n" + ",\n".join(items) + "\n }"
         else:
             yield f" {encode_basestring_ascii(key)}: {_encoded(value)}"

@@ -1,6 +1,8 @@
-"""Arrays that somebody else published, for comparing with ours: `.npy`, or the datasets of an HDF5 file.
+"""Arrays that somebody else published, for comparing with ours: `.npy`, or the datasets of an HDF5
+file.
 
-Reads numbers and nothing else: no pickled object, no link, no dataset that lies in another file, no plugin filter.
+Reads numbers and nothing else: no pickled object, no link, no dataset that lies in another file, no
+plugin filter.
 """
 
 from __future__ import annotations
@@ -23,13 +25,17 @@ _NUMBERS = "fiu"
 
 
 def read_arrays(path: Path) -> Iterator[tuple[str, Array]]:
-    """Each array of a file with its name, one at a time; that of a `.npy` file is named after the file.
+    """Each array of a file with its name, one at a time; that of a `.npy` file is named after the
+    file.
 
     Raises UntrustedFile for a file that is neither, or holds more than numbers.
     """
     try:
         if path.suffix == ".npy":
-            yield path.stem, _checked(path, path.stem, np.load(path, mmap_mode="r", allow_pickle=False))
+            yield (
+                path.stem,
+                _checked(path, path.stem, np.load(path, mmap_mode="r", allow_pickle=False)),
+            )
         else:
             with h5py.File(path, "r", locking=False) as file:
                 for count, (name, dataset) in enumerate(_datasets(path, file, "", 0)):
@@ -44,7 +50,9 @@ def _datasets(path: Path, group: Any, prefix: str, depth: int) -> Iterator[tuple
     for name in group:
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink) or depth > _DEEPEST:
-            raise UntrustedFile(path, f"{prefix}{name} is a link, or nested deeper than {_DEEPEST} groups")
+            raise UntrustedFile(
+                path, f"{prefix}{name} is a link, or nested deeper than {_DEEPEST} groups"
+            )
         found = group[name]
         if isinstance(found, h5py.Group):
             yield from _datasets(path, found, f"{prefix}{name}/", depth + 1)
@@ -55,8 +63,13 @@ def _datasets(path: Path, group: Any, prefix: str, depth: int) -> Iterator[tuple
 
 
 def _checked(path: Path, name: str, array: Any) -> Any:
-    if array.dtype.kind not in _NUMBERS or array.ndim < 1 or array.size * array.dtype.itemsize > MAX_BYTES:
+    if (
+        array.dtype.kind not in _NUMBERS
+        or array.ndim < 1
+        or array.size * array.dtype.itemsize > MAX_BYTES
+    ):
         raise UntrustedFile(
-            path, f"{name} is {array.dtype} {array.shape}; expected numbers, at most {MAX_BYTES:,} bytes"
+            path,
+            f"{name} is {array.dtype} {array.shape}; expected numbers, at most {MAX_BYTES:,} bytes",
         )
     return array

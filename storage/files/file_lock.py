@@ -1,9 +1,11 @@
-"""One writer per shard: a small file that names the process which builds it, and says that it still does.
+"""One writer per shard: a small file that names the process which builds it, and says that it still
+does.
 
-The holder raises a counter in the file. A lease is taken over where its holder is known to be dead on this very boot,
-or after the file was watched for two minutes and did not change, by the watcher's own clock. No other clock and no
-file's time is asked. A holder that was suspended meanwhile finds out before it publishes: `check_held` is called by
-whatever publishes. Works without `flock`, by `link` and `rename`. Refuses to know what a lease protects.
+The holder raises a counter in the file. A lease is taken over where its holder is known to be dead
+on this very boot, or after the file was watched for two minutes and did not change, by the
+watcher's own clock. No other clock and no file's time is asked. A holder that was suspended
+meanwhile finds out before it publishes: `check_held` is called by whatever publishes. Works without
+`flock`, by `link` and `rename`. Refuses to know what a lease protects.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from storage.files.lease_record import Counter, Record, Sight, Watches, look
 from storage.files.os_errors import disk_fault
 from storage.files.process_identity import current, temporary_beside
 
-NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+NO_HARD_LINKS = frozenset(
+    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+)
 """What `link` answers on file systems that have no hard links."""
 TOLD_EVERY_SECONDS = 15.0
 Tell = Callable[[str], None]
@@ -39,15 +43,19 @@ def say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def lease(path: Path, *, tell: Tell | None = None, on_lost: Callable[[], None] = lambda: None) -> Iterator[None]:
+def lease(
+    path: Path, *, tell: Tell | None = None, on_lost: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Hold `path` while the block runs.
 
-    If another process holds it and is not known to be dead, raises LeaseHeld at once, naming the holder. With `tell`,
-    the lease is watched first, and told about: until it is free, or its counter rises (LeaseHeld: its holder is at
-    work), or it was silent for two minutes and is taken over.
+    If another process holds it and is not known to be dead, raises LeaseHeld at once, naming the
+    holder. With `tell`, the lease is watched first, and told about: until it is free, or its
+    counter rises (LeaseHeld: its holder is at work), or it was silent for two minutes and is taken
+    over.
 
-    `on_lost` is called, in another thread, when the lease turns out to be another's. The block then raises LeaseLost,
-    at its end if not before. On the way out the file is removed only if it is still ours.
+    `on_lost` is called, in another thread, when the lease turns out to be another's. The block then
+    raises LeaseLost, at its end if not before. On the way out the file is removed only if it is
+    still ours.
     """
     mine = Record(socket.gethostname(), current(), secrets.token_hex(8))
     try:
@@ -59,9 +67,15 @@ def lease(path: Path, *, tell: Tell | None = None, on_lost: Callable[[], None] =
         held.start()
         yield
     except BaseException as error:
-        with contextlib.suppress(OSError, LeaseLost):  # it must not hide what is being told; a taker finds us dead
+        with contextlib.suppress(
+            OSError, LeaseLost
+        ):  # it must not hide what is being told; a taker finds us dead
             held.release()
-        if held.lost is not None and isinstance(error, HighlightsError) and not isinstance(error, LeaseLost):
+        if (
+            held.lost is not None
+            and isinstance(error, HighlightsError)
+            and not isinstance(error, LeaseLost)
+        ):
             raise held.lost from error  # what stopped us, in the words of what `on_lost` did, is not why
         raise
     try:
@@ -73,8 +87,9 @@ def lease(path: Path, *, tell: Tell | None = None, on_lost: Callable[[], None] =
 def check_held(*, once_in_seconds: float = 0.0) -> None:
     """Raise LeaseLost unless every lease that this process holds is still its own.
 
-    To be called before anything gets a name that others read. Raises SystemicFault if a disk does not let us see.
-    `once_in_seconds`: nothing is looked at again that was looked at so lately, for what is written block by block.
+    To be called before anything gets a name that others read. Raises SystemicFault if a disk does
+    not let us see. `once_in_seconds`: nothing is looked at again that was looked at so lately, for
+    what is written block by block.
     """
     for held in tuple(_HELD):
         try:
@@ -85,7 +100,8 @@ def check_held(*, once_in_seconds: float = 0.0) -> None:
 
 @contextlib.contextmanager
 def claim(path: Path, tell: Tell | None = None) -> Iterator[Callable[[], bool]]:
-    """Hold `path` for some milliseconds, without a counter that rises; as `lease` otherwise. Raises OSError.
+    """Hold `path` for some milliseconds, without a counter that rises; as `lease` otherwise. Raises
+    OSError.
 
     Gives a function that says whether it is still ours.
     """
@@ -101,7 +117,9 @@ def claim(path: Path, tell: Tell | None = None) -> Iterator[Callable[[], bool]]:
 
 
 def tidy(folder: Path) -> list[Path]:
-    """Remove the leases in `folder` whose owners are known to be dead, by taking each over; returns them."""
+    """Remove the leases in `folder` whose owners are known to be dead, by taking each over; returns
+    them.
+    """
     removed = []
     for path in sorted(folder.glob("[!.]*.lease*")):
         with contextlib.suppress(LeaseHeld):
@@ -115,7 +133,9 @@ def tidy(folder: Path) -> list[Path]:
 class _Held:
     """A lease of ours."""
 
-    def __init__(self, path: Path, mine: Record, counter: Counter, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, mine: Record, counter: Counter, on_lost: Callable[[], None]
+    ) -> None:
         self.path = path
         self.counter = counter
         self.lost: LeaseLost | None = None
@@ -134,7 +154,10 @@ class _Held:
 
     def check(self, once_in_seconds: float) -> None:
         """Raise LeaseLost unless it is ours; OSError if nobody can say."""
-        if self.lost is None and time.monotonic() - self._raised_at > lease_record.WATCH_SECONDS / 4:
+        if (
+            self.lost is None
+            and time.monotonic() - self._raised_at > lease_record.WATCH_SECONDS / 4
+        ):
             self._rise()  # a watcher may be about to give us up: first be seen, then look
         if self.lost is None and time.monotonic() - self._looked_at >= once_in_seconds:
             self._look()
@@ -224,7 +247,9 @@ def _acquire(path: Path, mine: Record, tell: Tell | None) -> int:
                 if descriptor is None:
                     continue
                 if is_silent:
-                    wait.say(f"was not touched for {lease_record.WATCH_SECONDS:g} s by {sight.holder}: taken over")
+                    wait.say(
+                        f"was not touched for {lease_record.WATCH_SECONDS:g} s by {sight.holder}: taken over"
+                    )
                 return descriptor
         wait.go_on(sight, unchanged_seconds)
 
@@ -258,23 +283,26 @@ class _Wait:
 
 
 def _take_over(path: Path, mine: Record, stale: Sight) -> int | None:
-    # Only the holder of the claim named after the stale lease may replace it, and it looks again once it has the
-    # claim. So of many takers one wins, and a slow one cannot remove the winner's fresh lease.
+    # Only the holder of the claim named after the stale lease may replace it, and it looks again
+    # once it has the claim. So of many takers one wins, and a slow one cannot remove the winner's
+    # fresh lease.
     with claim(path.with_name(f"{path.name}.{stale.tag}")) as is_ours:
         if look(path) != stale:
             return None
         descriptor = _replace(path, mine)
         if is_ours():
             return descriptor
-    # We were suspended for so long that others took the claim, and perhaps the lease that we replaced: its holder
-    # will find out, and nobody has it.
+    # We were suspended for so long that others took the claim, and perhaps the lease that we
+    # replaced: its holder will find out, and nobody has it.
     os.close(descriptor)
     path.unlink(missing_ok=True)
     raise LeaseHeld(path, "another process that took it over at the same time")
 
 
 def _create(path: Path, mine: Record) -> int | None:
-    """Make the file with its content in one atomic step, and keep it open; None if it is there already."""
+    """Make the file with its content in one atomic step, and keep it open; None if it is there
+    already.
+    """
     temporary, descriptor = _write_aside(path, mine)
     try:
         is_new = _link(temporary, path)
@@ -296,7 +324,8 @@ def _link(temporary: Path, path: Path) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        # A network file system may repeat a request whose answer got lost: then the link is ours after all.
+        # A network file system may repeat a request whose answer got lost: then the link is ours
+        # after all.
         return temporary.stat().st_nlink == 2
     return True
 
@@ -327,7 +356,9 @@ def _write_aside(path: Path, mine: Record) -> tuple[Path, int]:
 
 
 def _written(path: Path, mine: Record) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(
+        path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+    )
     try:
         os.write(descriptor, mine.to_bytes())
         os.fsync(descriptor)

@@ -1,12 +1,12 @@
 """Records that are added to the end of one file, each whole or not there: what a spool is made of.
 
-    16 bytes that begin every record · size of head and of body, 8 bytes each · sha256 of these and of the head · head ·
-    body · sha256 of the body
+    16 bytes that begin every record · size of head and of body, 8 bytes each · sha256 of these and
+    of the head · head · body · sha256 of the body
 
-A record that a kill or a full disk cut short, or that was damaged, is passed over, and what comes after it is found by
-the first 16 bytes of the next. One process at a time may add; anybody may read meanwhile. What was added is safe from a
-kill at once, and from a power cut when the disk has it: records that come within a second share one wait for that.
-Refuses to know what a record says.
+A record that a kill or a full disk cut short, or that was damaged, is passed over, and what comes
+after it is found by the first 16 bytes of the next. One process at a time may add; anybody may read
+meanwhile. What was added is safe from a kill at once, and from a power cut when the disk has it:
+records that come within a second share one wait for that. Refuses to know what a record says.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Record:
 
 
 def add(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
-    """Add a record; makes the file and its folders. Raises DiskFull, or SystemicFault for other errors of the disk."""
+    """Add a record; makes the file and its folders. Raises DiskFull, or SystemicFault for other
+    errors of the disk.
+    """
     pieces = [memoryview(piece).cast("B") for piece in body]
     sizes = _SIZES.pack(len(head), sum(piece.nbytes for piece in pieces))
     sha = hashlib.sha256()
@@ -68,7 +70,9 @@ def add(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
         try:
             _append(path, [memoryview(start), *pieces, memoryview(sha.digest())])
         except OSError as error:
-            raise disk_fault(error, path, len(start) + sum(piece.nbytes for piece in pieces)) from error
+            raise disk_fault(
+                error, path, len(start) + sum(piece.nbytes for piece in pieces)
+            ) from error
 
 
 def _append(path: Path, pieces: list[memoryview]) -> None:
@@ -109,7 +113,9 @@ def _write_whole(descriptor: int, path: Path, pieces: list[memoryview]) -> None:
 
 
 def records(path: Path) -> Iterator[Record]:
-    """The whole records in the file, in the order they were added; none if there is no file. Reads all of it."""
+    """The whole records in the file, in the order they were added; none if there is no file. Reads
+    all of it.
+    """
     try:
         with path.open("rb", buffering=0) as file:
             yield from _records(file.fileno(), os.fstat(file.fileno()).st_size)
@@ -129,7 +135,9 @@ def body(path: Path, record: Record) -> NDArray[np.uint8]:
         raise disk_fault(error, path) from error
     content = found[:-_SHA256_BYTES]
     if not is_there or hashlib.sha256(content.data).digest() != found[-_SHA256_BYTES:].tobytes():
-        raise IntegrityError(path, f"the record at byte {record.body_offset:,} is not what was written")
+        raise IntegrityError(
+            path, f"the record at byte {record.body_offset:,} is not what was written"
+        )
     return content
 
 
@@ -148,7 +156,11 @@ def _records(descriptor: int, size: int) -> Iterator[Record]:
 def _record_at(descriptor: int, offset: int, size: int) -> Record | None:
     """The record that begins here, if its head is whole and the file is long enough for it."""
     prefix = os.pread(descriptor, _PREFIX_BYTES, offset)
-    magic, sizes, sha256 = prefix[: len(_MAGIC)], prefix[len(_MAGIC) : -_SHA256_BYTES], prefix[-_SHA256_BYTES:]
+    magic, sizes, sha256 = (
+        prefix[: len(_MAGIC)],
+        prefix[len(_MAGIC) : -_SHA256_BYTES],
+        prefix[-_SHA256_BYTES:],
+    )
     if magic != _MAGIC:
         return None
     head_bytes, body_bytes = _SIZES.unpack(sizes)

@@ -1,8 +1,8 @@
 """What a lease file says, and how long another process's lease was seen not to change.
 
-The holder raises a counter, `beats`, in the file that it made, through a descriptor that it keeps. So a holder that
-was taken over and wakes up writes into its own file, which has no name any more, and never into its follower's.
-Refuses to know who may take what.
+The holder raises a counter, `beats`, in the file that it made, through a descriptor that it keeps.
+So a holder that was taken over and wakes up writes into its own file, which has no name any more,
+and never into its follower's. Refuses to know who may take what.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ WATCH_SECONDS = 120.0
 LOOK_SECONDS = 1.0
 """Between two looks of a process that waits for a lease."""
 LONGEST_GAP_SECONDS = 15.0
-"""Between two looks no more than this counts as watched: a watcher may have been suspended together with the holder."""
+"""Between two looks no more than this counts as watched: a watcher may have been suspended together
+with the holder.
+"""
 _NO_BEATS = "000000000000.00000000"
-"""A number, and eight digits drawn anew for each: a machine that was copied with a running holder on it goes on with
-the same numbers."""
+"""A number, and eight digits drawn anew for each: a machine that was copied with a running holder
+on it goes on with the same numbers.
+"""
 _LARGEST_RECORD_BYTES = 4096
 
 
@@ -46,7 +49,9 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """The file's first content; its length never changes."""
-        return readable({"beats": _NO_BEATS, "host": self.host, "owner": self.owner.token, "nonce": self.nonce})
+        return readable(
+            {"beats": _NO_BEATS, "host": self.host, "owner": self.owner.token, "nonce": self.nonce}
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ class Sight:
 
     @property
     def can_be_outwaited(self) -> bool:
-        """Whether silence proves the holder dead. One that raises no counter is silent while it works."""
+        """Whether silence proves the holder dead. One that raises no counter is silent while it
+        works.
+        """
         return self.record is None or self.beats is not None
 
     def is_surely_dead(self) -> bool:
@@ -153,7 +160,9 @@ class _Watched:
 
 
 class Watches:
-    """How long this process has seen other processes' leases unchanged, by a clock that only goes forward."""
+    """How long this process has seen other processes' leases unchanged, by a clock that only goes
+    forward.
+    """
 
     def __init__(self) -> None:
         self._watched: dict[Path, _Watched] = {}
@@ -173,7 +182,9 @@ class Watches:
         return before.unchanged_seconds
 
     def look_around(self) -> None:
-        """Look at all leases met so far: many that one dead machine left are then watched together."""
+        """Look at all leases met so far: many that one dead machine left are then watched
+        together.
+        """
         for path in list(self._watched):
             try:
                 self.saw(path, look(path))

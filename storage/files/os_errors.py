@@ -1,4 +1,6 @@
-"""Errors of the operating system, told as faults of the machine. The one place that reads error numbers for people."""
+"""Errors of the operating system, told as faults of the machine. The one place that reads error
+numbers for people.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def disk_fault(error: OSError, path: Path, size_bytes: int = 0) -> SystemicFault:
-    """The fault to raise `from error` after writing `size_bytes` to `path` failed; DiskFull if there was no room."""
+    """The fault to raise `from error` after writing `size_bytes` to `path` failed; DiskFull if
+    there was no room.
+    """
     if error.errno in _NO_ROOM:
         return DiskFull(path, size_bytes, _free_bytes(path.parent))
     return SystemicFault(

@@ -1,8 +1,9 @@
 """Which process made a file, and whether it is surely dead.
 
-A process is known by its host, the host's boot, its pid namespace, its pid and its start time, so that neither a reused
-pid nor a reboot fools anybody. No clock and no file time is consulted. Refuses to judge processes of other boots: two
-virtual machines may have one name, and even one machine id.
+A process is known by its host, the host's boot, its pid namespace, its pid and its start time, so
+that neither a reused pid nor a reboot fools anybody. No clock and no file time is consulted.
+Refuses to judge processes of other boots: two virtual machines may have one name, and even one
+machine id.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Owner:
     boot_tag: str
     """The same of the kernel's boot id; zeros where the system has none."""
     namespace: str
-    """Number of the pid namespace; `0` where the system has none. Containers of one host have different ones."""
+    """Number of the pid namespace; `0` where the system has none. Containers of one host have
+    different ones.
+    """
     pid: int
     started: str
     """Start time in the kernel's own ticks since boot; `0` where unknown."""
@@ -41,9 +44,11 @@ class Owner:
         return f"{self.host_tag}-{self.boot_tag}-{self.namespace}-{self.pid}-{self.started}"
 
     def is_dead(self) -> bool:
-        """True only if it certainly runs no more: it ran on this very boot, in our pid namespace, and is gone.
+        """True only if it certainly runs no more: it ran on this very boot, in our pid namespace,
+        and is gone.
 
-        False for a live process, and for any process of another boot, host or container: nobody here can know.
+        False for a live process, and for any process of another boot, host or container: nobody
+        here can know.
         """
         here = current()
         if here.boot_tag == _UNKNOWN_TAG or self._place() != here._place():
@@ -51,7 +56,9 @@ class Owner:
         return not _is_running(self.pid, self.started)
 
     def is_of_other_boot(self) -> bool:
-        """Whether it ran on a machine of our name under another boot: an earlier one of ours, or a namesake's."""
+        """Whether it ran on a machine of our name under another boot: an earlier one of ours, or a
+        namesake's.
+        """
         here = current()
         return self.host_tag == here.host_tag and self.boot_tag != here.boot_tag
 
@@ -69,7 +76,9 @@ def parse(token: str) -> Owner | None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A fresh name in the folder of `path` that says whose it is. A program may add its own ending to it."""
+    """A fresh name in the folder of `path` that says whose it is. A program may add its own ending
+    to it.
+    """
     return path.with_name(f".{path.name}.tmp-{current().token}-{secrets.token_hex(4)}")
 
 
@@ -89,7 +98,9 @@ def _owner_of(pid: int) -> Owner:
     boot_id = _text(Path("/proc/sys/kernel/random/boot_id"))
     boot_tag = _tag(boot_id) if boot_id else _UNKNOWN_TAG
     state = _state_and_start(pid)
-    return Owner(_tag(socket.gethostname()), boot_tag, _namespace(), pid, state[1] if state else "0")
+    return Owner(
+        _tag(socket.gethostname()), boot_tag, _namespace(), pid, state[1] if state else "0"
+    )
 
 
 def _tag(text: str) -> str:
@@ -112,8 +123,8 @@ def _namespace() -> str:
 
 
 def _state_and_start(pid: int) -> tuple[str, str] | None:
-    # The command's name stands in brackets and may itself hold brackets and blanks, so count from the last bracket:
-    # state is field 3 of the file, start time is field 22.
+    # The command's name stands in brackets and may itself hold brackets and blanks, so count from
+    # the last bracket: state is field 3 of the file, start time is field 22.
     fields = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return (fields[0], fields[19]) if len(fields) > 19 else None
 

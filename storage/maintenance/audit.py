@@ -1,6 +1,7 @@
 """Compares what is on disk with what the records say, and the states of all ids with the catalog.
 
-Refuses to change anything: `repair.py` does. What it cannot see: rows that were wrong before they were written.
+Refuses to change anything: `repair.py` does. What it cannot see: rows that were wrong before they
+were written.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class VariantAudit:
     without_verdict: int
     findings: tuple[Finding, ...]
     processors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Kind of processor → the shards that have rows made on it; earlier releases did not record it."""
+    """Kind of processor → the shards that have rows made on it; earlier releases did not record
+    it.
+    """
 
     @property
     def adds_up(self) -> bool:
@@ -96,7 +99,9 @@ class VariantAudit:
         """A sentence if rows were made on several kinds of processor, else nothing."""
         if len(self.processors) < 2:
             return ""
-        kinds = "; ".join(f"{kind} (shards {_listed(shards)})" for kind, shards in self.processors.items())
+        kinds = "; ".join(
+            f"{kind} (shards {_listed(shards)})" for kind, shards in self.processors.items()
+        )
         return (
             f"rows were made on {len(self.processors)} kinds of processor, so they differ in their last digits "
             f'("What you can rely on" in the README says how far): {kinds}'
@@ -113,8 +118,8 @@ class VariantAudit:
 def audit(folder: Path, *, deep: bool) -> list[VariantAudit]:
     """Check every variant of the catalog kept in `folder` (`ROOT/<catalog>`), by name.
 
-    Sizes, structure and the recorded digests always; with `deep` every byte: sha256 of parts, digest of every video.
-    Raises IntegrityError if the catalog itself is damaged.
+    Sizes, structure and the recorded digests always; with `deep` every byte: sha256 of parts,
+    digest of every video. Raises IntegrityError if the catalog itself is damaged.
     """
     catalog = read_catalog(folder)
     return [audit_variant(layout, catalog, deep=deep) for layout in variant_layouts(folder)]
@@ -131,7 +136,9 @@ def audit_variant(layout: VariantLayout, catalog: Catalog, *, deep: bool) -> Var
         sidecar, found = audit_shard(layout, catalog, shard, deep=deep)
         findings += found
         if sidecar is not None:
-            entries |= {video_id: entry.verdict.state for video_id, entry in sidecar.entries.items()}
+            entries |= {
+                video_id: entry.verdict.state for video_id, entry in sidecar.entries.items()
+            }
             counts.update(sidecar.counts)
             for kind in _processors(sidecar):
                 processors.setdefault(kind, []).append(shard)
@@ -169,8 +176,14 @@ def audit_shard(
     except IntegrityError as error:
         return None, [Finding(Kind.SIDECAR, path, error.problem, shard)]
     if sidecar is None:
-        lost = f"is lost, but {len(files)} parts of its shard are there" if files else "is lost, and the index names it"
-        return None, [Finding(Kind.SIDECAR, path, lost, shard)] if shard in lost_shards(layout) else []
+        lost = (
+            f"is lost, but {len(files)} parts of its shard are there"
+            if files
+            else "is lost, and the index names it"
+        )
+        return None, [Finding(Kind.SIDECAR, path, lost, shard)] if shard in lost_shards(
+            layout
+        ) else []
     if sidecar.catalog != catalog.name:
         wrong = f"belongs to the catalog {sidecar.catalog!r}, not to {catalog.name!r}"
         return None, [Finding(Kind.SIDECAR, path, wrong, shard)]
@@ -187,13 +200,19 @@ def part_files(layout: VariantLayout, shard: int) -> list[Path]:
     numbered = {
         name[1]: path
         for path in layout.folder.iterdir()
-        if (name := shard_and_number(path.name)) is not None and name[0] == shard and name[1] is not None
+        if (name := shard_and_number(path.name)) is not None
+        and name[0] == shard
+        and name[1] is not None
     }
     return [numbered[number] for number in sorted(numbered)]
 
 
 def _shards_on_disk(layout: VariantLayout) -> set[int]:
-    return {name[0] for path in layout.folder.iterdir() if (name := shard_and_number(path.name)) is not None}
+    return {
+        name[0]
+        for path in layout.folder.iterdir()
+        if (name := shard_and_number(path.name)) is not None
+    }
 
 
 def _settings(layout: VariantLayout) -> Iterator[Finding]:
@@ -217,14 +236,18 @@ def _strangers(layout: VariantLayout) -> Iterator[Finding]:
         if owner is None:
             yield Finding(Kind.LEFTOVER, path, "is no file of a store; it is left alone")
         elif owner.is_dead():
-            yield Finding(Kind.LEFTOVER, path, f"is a temporary of process {owner.pid}, which is dead")
+            yield Finding(
+                Kind.LEFTOVER, path, f"is a temporary of process {owner.pid}, which is dead"
+            )
         elif owner.is_of_other_boot():
             problem = f"is a temporary of process {owner.pid} of another boot; repair removes it while nobody builds"
             yield Finding(Kind.LEFTOVER, path, problem)
 
 
 def _misplaced(path: Path, sidecar: Sidecar, catalog: Catalog) -> Iterator[Finding]:
-    expected = set(catalog.shard_ids(sidecar.shard)) if sidecar.shard < catalog.shard_count else set()
+    expected = (
+        set(catalog.shard_ids(sidecar.shard)) if sidecar.shard < catalog.shard_count else set()
+    )
     if strangers := tuple(sorted(sidecar.entries.keys() - expected)):
         problem = f"holds ids that the catalog does not put in shard {sidecar.shard}: {', '.join(strangers[:3])}"
         yield Finding(Kind.MISPLACED, path, problem, sidecar.shard, strangers)
@@ -251,13 +274,19 @@ def _bad_parts(layout: VariantLayout, sidecar: Sidecar, *, deep: bool) -> Iterat
 
 
 def check_part(layout: VariantLayout, sidecar: Sidecar, part: Part, *, deep: bool) -> None:
-    """Check one part against its sidecar. Raises IntegrityError, or LookupFailed for a video that is not in it."""
+    """Check one part against its sidecar. Raises IntegrityError, or LookupFailed for a video that
+    is not in it.
+    """
     # The sha256 comes first, so that libhdf5 is not asked to parse what was altered.
     reader = open_part(layout, sidecar.header, part, verify=deep, check=bool(part.checksums_sha256))
     if (len(reader.ids()), reader.table.row_count) != (part.videos, part.rows):
-        raise IntegrityError(reader.path, f"has {len(reader.ids())} videos, its sidecar says {part.videos}")
+        raise IntegrityError(
+            reader.path, f"has {len(reader.ids())} videos, its sidecar says {part.videos}"
+        )
     for video_id in sidecar.live_in(part.file):
         entry = sidecar.entries[video_id]
         handle = VideoHandle(reader, video_id, entry.rows, entry.digest)
         if deep and handle.track().digest() != entry.digest:
-            raise IntegrityError(reader.path, f"the rows of {video_id} are not what its digest says")
+            raise IntegrityError(
+                reader.path, f"the rows of {video_id} are not what its digest says"
+            )

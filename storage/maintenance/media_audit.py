@@ -1,7 +1,7 @@
 """Compares media records with the files beside them, and seals the records of earlier releases.
 
-Where a file of a folder elsewhere lies is not in its record, so that one is counted and not looked at. Refuses to know
-sources, and what a record's facts mean.
+Where a file of a folder elsewhere lies is not in its record, so that one is counted and not looked
+at. Refuses to know sources, and what a record's facts mean.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class MediaAudit:
     """What was found out about the media of a catalog."""
 
     counts: Mapping[str, int]
-    """`records`, `files` compared, files `elsewhere` in a folder, files `gone`, records `unsealed`."""
+    """`records`, `files` compared, files `elsewhere` in a folder, files `gone`, records
+    `unsealed`.
+    """
     findings: tuple[Finding, ...]
 
     def __str__(self) -> str:
@@ -38,11 +40,15 @@ class MediaAudit:
             "gone": "files are gone, and are fetched again if they are wanted",
             "unsealed": "records are of an earlier release and not sealed: run `python -m storage seal`",
         }
-        return "media: " + ", ".join(f"{self.counts[name]} {text}" for name, text in told.items() if self.counts[name])
+        return "media: " + ", ".join(
+            f"{self.counts[name]} {text}" for name, text in told.items() if self.counts[name]
+        )
 
 
 def audit_media(layout: Layout, catalog: Catalog, *, media: bool) -> MediaAudit:
-    """Check every media record of a catalog, and the size of each file; with `media` its sha256 too, which reads it."""
+    """Check every media record of a catalog, and the size of each file; with `media` its sha256
+    too, which reads it.
+    """
     counts: Counter[str] = Counter()
     findings: list[Finding] = []
     for shard in range(catalog.shard_count):
@@ -51,14 +57,18 @@ def audit_media(layout: Layout, catalog: Catalog, *, media: bool) -> MediaAudit:
             counts["records"] += 1
             video_ids = (stems[path.stem],) if path.stem in stems else ()
             if not video_ids:
-                findings.append(Finding(Kind.LEFTOVER, path, f"is the record of no video of shard {shard}"))
+                findings.append(
+                    Finding(Kind.LEFTOVER, path, f"is the record of no video of shard {shard}")
+                )
             for kind, about, problem in _compared(path, counts, media=media):
                 findings.append(Finding(kind, about, problem, video_ids=video_ids))
     return MediaAudit(counts, tuple(findings))
 
 
 def seal_media_records(layout: Layout, catalog: Catalog) -> int:
-    """Seal the records of earlier releases, as they are; returns how many. Raises IntegrityError for a damaged one."""
+    """Seal the records of earlier releases, as they are; returns how many. Raises IntegrityError
+    for a damaged one.
+    """
     sealed = 0
     for shard in range(catalog.shard_count):
         for path in _records(layout, shard):
@@ -99,7 +109,18 @@ def _file_of(path: Path, record: Mapping[str, JSON]) -> tuple[Path, int, str] | 
     """Where the record's file would lie, its size and sha256; None if there is none."""
     if record.get("state") != _DONE:
         return None
-    suffix, size_bytes, sha256 = record.get("suffix"), record.get("size_bytes"), record.get("sha256")
-    if not isinstance(suffix, str) or "/" in suffix or not isinstance(size_bytes, int) or not isinstance(sha256, str):
-        raise IntegrityError(path, f"is no media record: its file is {suffix!r}, {size_bytes!r}, {sha256!r}")
+    suffix, size_bytes, sha256 = (
+        record.get("suffix"),
+        record.get("size_bytes"),
+        record.get("sha256"),
+    )
+    if (
+        not isinstance(suffix, str)
+        or "/" in suffix
+        or not isinstance(size_bytes, int)
+        or not isinstance(sha256, str)
+    ):
+        raise IntegrityError(
+            path, f"is no media record: its file is {suffix!r}, {size_bytes!r}, {sha256!r}"
+        )
     return path.with_name(path.stem + suffix), size_bytes, sha256

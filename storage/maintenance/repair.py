@@ -1,7 +1,9 @@
-"""Mends what an audit found: rebuilds sidecars from parts, and checksums; sets damaged parts aside; takes in orphans.
+"""Mends what an audit found: rebuilds sidecars from parts, and checksums; sets damaged parts aside;
+takes in orphans.
 
-Nothing that may still be of use is deleted: what is damaged is renamed `*.damaged`. Ids whose rows are gone lose their
-verdict, so that the next run does them again. Refuses to work on a shard that somebody builds at the moment.
+Nothing that may still be of use is deleted: what is damaged is renamed `*.damaged`. Ids whose rows
+are gone lose their verdict, so that the next run does them again. Refuses to work on a shard that
+somebody builds at the moment.
 """
 
 from __future__ import annotations
@@ -12,7 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from storage.base.errors import IntegrityError, LookupFailed
-from storage.base.paths import Layout, VariantLayout, part_number, part_of_checksums, shard_and_number
+from storage.base.paths import (
+    Layout,
+    VariantLayout,
+    part_number,
+    part_of_checksums,
+    shard_and_number,
+)
 from storage.base.records import CONTAINER_START, JSON
 from storage.catalog.catalog import Catalog, read_catalog
 from storage.features.commit import write_sidecar
@@ -33,8 +41,8 @@ _MENDABLE = frozenset({Kind.SIDECAR, Kind.PART, Kind.CHECKSUMS, Kind.ORPHAN})
 def repair(folder: Path, *, deep: bool, tell: Tell | None = None) -> list[str]:
     """Mend the catalog kept in `folder` (`ROOT/<catalog>`); one sentence for each thing done.
 
-    `deep` decides, as in `audit`, how hard to look for damage. Raises LeaseHeld if a shard in need is being built;
-    with `tell`, only after watching whether its holder lives, as `lease` does.
+    `deep` decides, as in `audit`, how hard to look for damage. Raises LeaseHeld if a shard in need
+    is being built; with `tell`, only after watching whether its holder lives, as `lease` does.
     """
     catalog = read_catalog(folder)
     layout = Layout(folder.absolute().parent, folder.absolute().name)
@@ -59,20 +67,30 @@ def repair(folder: Path, *, deep: bool, tell: Tell | None = None) -> list[str]:
 
 
 def repair_media(layout: Layout, catalog: Catalog, *, media: bool) -> list[str]:
-    """Set damaged media and media records aside, so that the next run that wants them fetches them again."""
+    """Set damaged media and media records aside, so that the next run that wants them fetches them
+    again.
+    """
     told = []
     for finding in audit_media(layout, catalog, media=media).findings:
         if finding.is_violation:
             aside = set_aside(finding.path)
-            told.append(f"set {finding.path} aside as {aside.name}; a run that wants it fetches it again")
+            told.append(
+                f"set {finding.path} aside as {aside.name}; a run that wants it fetches it again"
+            )
     return told
 
 
 def _other_name(variant: VariantLayout) -> str | None:
-    """What a folder was named when its parts were written, if all that can be read agree on another name."""
+    """What a folder was named when its parts were written, if all that can be read agree on another
+    name.
+    """
     names = set()
     for path in variant.folder.iterdir():
-        if (named := shard_and_number(path.name)) is not None and named[1] is not None and path.suffix == ".h5":
+        if (
+            (named := shard_and_number(path.name)) is not None
+            and named[1] is not None
+            and path.suffix == ".h5"
+        ):
             with contextlib.suppress(IntegrityError):
                 header = PartReader(path).header
                 names.add(f"{header.variant}-{header.fingerprint}")
@@ -84,20 +102,26 @@ def _settings_aside(findings: Sequence[Finding]) -> list[str]:
     for finding in findings:
         if finding.kind is Kind.SETTINGS and finding.path.exists():
             aside = set_aside(finding.path)
-            told.append(f"set {finding.path} aside as {aside.name}; the next run with the same settings writes it anew")
+            told.append(
+                f"set {finding.path} aside as {aside.name}; the next run with the same settings writes it anew"
+            )
     return told
 
 
 def _without_strays(variant: VariantLayout) -> list[str]:
     names = [path.name for path in variant.folder.iterdir()]
-    strays = [name for name in sorted(names) if (about := part_of_checksums(name)) and about not in names]
+    strays = [
+        name for name in sorted(names) if (about := part_of_checksums(name)) and about not in names
+    ]
     for name in strays:
         remove(variant.folder / name)
     return [f"removed {name}, since its part is not there" for name in strays]
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file to `*.damaged`, so that nothing takes it for whole and nobody misses it; its new place."""
+    """Rename a damaged file to `*.damaged`, so that nothing takes it for whole and nobody misses
+    it; its new place.
+    """
     number, aside = 0, path.with_name(f"{path.name}.damaged")
     while aside.exists():
         number, aside = number + 1, path.with_name(f"{path.name}.{number + 1}.damaged")
@@ -132,7 +156,9 @@ class _Mending:
         sidecar, findings = audit_shard(self.layout, self.catalog, self.shard, deep=deep)
         if not any(finding.kind in _MENDABLE for finding in findings):
             return []
-        account = self._rebuildable() if sidecar is None else self._without_damage(sidecar, findings)
+        account = (
+            self._rebuildable() if sidecar is None else self._without_damage(sidecar, findings)
+        )
         for path in part_files(self.layout, self.shard):
             if path.name not in {part.file for part in account.parts}:
                 account = self._take_in(account, path)
@@ -154,7 +180,9 @@ class _Mending:
         return Sidecar(self.catalog.name, self.shard, *own, time_origin=self._time_origin())
 
     def _time_origin(self) -> str:
-        """That of the first part that says; parts of another one are then set aside, for a shard never mixes them."""
+        """That of the first part that says; parts of another one are then set aside, for a shard
+        never mixes them.
+        """
         for path in part_files(self.layout, self.shard):
             with contextlib.suppress(IntegrityError):
                 return PartReader(path).header.time_origin
@@ -175,7 +203,9 @@ class _Mending:
         for file in sorted(damaged):
             if (path := self.layout.folder / file).exists():
                 self._set_aside(path)
-            self.told.append(f"dropped the {len(sidecar.live_in(file))} ids of {file}; the next run does them")
+            self.told.append(
+                f"dropped the {len(sidecar.live_in(file))} ids of {file}; the next run does them"
+            )
         return replace(sidecar, parts=tuple(parts)).without_parts(damaged)
 
     def _take_in(self, account: Sidecar, path: Path) -> Sidecar:
@@ -186,14 +216,21 @@ class _Mending:
             self.told.append(f"{path.name} cannot be taken in: {error}")
             return account
         known = account.entries
-        if all(video_id in known and known[video_id].digest == entry.digest for video_id, entry in entries.items()):
+        if all(
+            video_id in known and known[video_id].digest == entry.digest
+            for video_id, entry in entries.items()
+        ):
             remove(path)
             self.told.append(f"removed {path.name}: other parts hold the same rows")
             return account
         return self._joined(account, seal_part(self.layout, part), entries, provenance)
 
     def _joined(
-        self, account: Sidecar, part: Part, entries: Mapping[str, Entry], provenance: Mapping[str, JSON]
+        self,
+        account: Sidecar,
+        part: Part,
+        entries: Mapping[str, Entry],
+        provenance: Mapping[str, JSON],
     ) -> Sidecar:
         # Of two parts with rows of one video the later was meant to replace the earlier.
         newer = {
@@ -217,13 +254,19 @@ class _Mending:
 
 
 def _describe(path: Path, account: Sidecar) -> tuple[Part, dict[str, Entry], Mapping[str, JSON]]:
-    """What a sidecar would say of this part. Raises IntegrityError unless every row in it is as it was written."""
+    """What a sidecar would say of this part. Raises IntegrityError unless every row in it is as it
+    was written.
+    """
     reader = PartReader(path)
     if reader.header != account.header:
         raise IntegrityError(path, f"is a part of {reader.header}, not of {account.header}")
     records = reader.table.records()
     kept, provenance = records.get("entries"), records.get("provenance")
-    if not isinstance(kept, dict) or not isinstance(provenance, dict) or set(kept) != set(reader.ids()):
+    if (
+        not isinstance(kept, dict)
+        or not isinstance(provenance, dict)
+        or set(kept) != set(reader.ids())
+    ):
         raise IntegrityError(path, "its records are not those of its videos")
     entries = {}
     for video_id in reader.ids():
@@ -233,4 +276,8 @@ def _describe(path: Path, account: Sidecar) -> tuple[Part, dict[str, Entry], Map
         if entries[video_id].rows != track.rows or len(digests) > 1:
             raise IntegrityError(path, f"the rows of {video_id} are not what its record says")
     size_bytes, sha256 = size_and_sha256(path)
-    return Part(path.name, sha256, size_bytes, len(entries), reader.table.row_count), entries, provenance
+    return (
+        Part(path.name, sha256, size_bytes, len(entries), reader.table.row_count),
+        entries,
+        provenance,
+    )

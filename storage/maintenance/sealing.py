@@ -28,10 +28,11 @@ _PIECE_BYTES = 1 << 20
 
 
 def seal_store(folder: Path) -> Iterator[str]:
-    """Give every part of the catalog kept in `folder` (`ROOT/<catalog>`) checksums; a sentence for each shard changed.
+    """Give every part of the catalog kept in `folder` (`ROOT/<catalog>`) checksums; a sentence for
+    each shard changed.
 
-    Raises IntegrityError for a part, or sidecar, that is not what its record says, and LeaseHeld for a shard that is
-    being built; what was sealed by then stays so.
+    Raises IntegrityError for a part, or sidecar, that is not what its record says, and LeaseHeld
+    for a shard that is being built; what was sealed by then stays so.
     """
     catalog = read_catalog(folder)
     layout = Layout(folder.absolute().parent, folder.absolute().name)
@@ -80,7 +81,9 @@ def _seal_shard(variant: VariantLayout, shard: int) -> int:
     known = read_sidecar(variant, shard)
     if known is None:
         return 0
-    parts = tuple(part if part.checksums_sha256 else seal_part(variant, part) for part in known.parts)
+    parts = tuple(
+        part if part.checksums_sha256 else seal_part(variant, part) for part in known.parts
+    )
     if parts != known.parts:
         write_sidecar(variant, replace(known, parts=parts))
     return sum(one != other for one, other in zip(parts, known.parts, strict=True))

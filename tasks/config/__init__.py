@@ -1,1 +1,3 @@
-"""Settings: read from `workflows.cfg` and the command line, checked, and reported fault by fault."""
+"""Settings: read from `workflows.cfg` and the command line, checked, and reported fault by
+fault.
+"""

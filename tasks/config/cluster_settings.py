@@ -41,7 +41,9 @@ class ClusterSettings:
 
     def _address_faults(self) -> Iterator[str]:
         scheme, host = _scheme_and_host(self.address)
-        certificates = {name: getattr(self, name) for name in ("tls_ca_file", "tls_cert", "tls_key")}
+        certificates = {
+            name: getattr(self, name) for name in ("tls_ca_file", "tls_cert", "tls_key")
+        }
         if scheme not in ("tls", "tcp") or not host:
             yield f"address is like tls://head-node:8786, or tcp://127.0.0.1:8786 on this machine; got {self.address!r}"
         elif scheme == "tcp" and not is_loopback(host):
@@ -50,9 +52,15 @@ class ClusterSettings:
                 "you: start the scheduler and its workers with --tls-ca-file, --tls-cert and --tls-key, and write tls://"
             )
         elif scheme == "tls":
-            yield from (f"{name} is needed for {self.address}" for name, path in certificates.items() if not path)
+            yield from (
+                f"{name} is needed for {self.address}"
+                for name, path in certificates.items()
+                if not path
+            )
         yield from (
-            f"{name} {path!r} is no file" for name, path in certificates.items() if path and not Path(path).is_file()
+            f"{name} {path!r} is no file"
+            for name, path in certificates.items()
+            if path and not Path(path).is_file()
         )
 
 

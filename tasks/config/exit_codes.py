@@ -1,6 +1,7 @@
 """What the process's exit code means, and how Luigi is brought to return it.
 
-Luigi has one code for "a task failed". Ours says why, so that a batch script can tell a retry from a repair.
+Luigi has one code for "a task failed". Ours says why, so that a batch script can tell a retry from
+a repair.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from enum import IntEnum
 
 from luigi.retcodes import retcode
 
-from storage.base.errors import DiskFull, HighlightsError, IntegrityError, LeaseHeld, SettingsError, SystemicFault
+from storage.base.errors import (
+    DiskFull,
+    HighlightsError,
+    IntegrityError,
+    LeaseHeld,
+    SettingsError,
+    SystemicFault,
+)
 
 
 class Exit(IntEnum):
@@ -29,7 +37,9 @@ class Exit(IntEnum):
     PENDING = 3
     """Finished, but some videos wait for a retry or sit in quarantine."""
     PAUSED = 4
-    """The machine, the network or a signal stopped us, or another run holds the shard; run again later."""
+    """The machine, the network or a signal stopped us, or another run holds the shard; run again
+    later.
+    """
     DAMAGED = 5
     """Something on disk is not what its record says; `python -m storage audit` tells more."""
 
@@ -65,14 +75,21 @@ def note(error: BaseException) -> None:
 
 
 def install() -> None:
-    """Let Luigi return our code when a task failed, and say what went wrong without a traceback when it is no bug."""
-    for name in ("task_failed", "not_run"):  # a run that was told to stop leaves tasks that were not run
+    """Let Luigi return our code when a task failed, and say what went wrong without a traceback
+    when it is no bug.
+    """
+    for name in (
+        "task_failed",
+        "not_run",
+    ):  # a run that was told to stop leaves tasks that were not run
         setattr(retcode, name, property(lambda _: _outcome.value or Exit.BUG))
     logging.getLogger("luigi-interface").addFilter(_in_plain_words)
 
 
 def before_anything_starts(check: Callable[[], object]) -> None:
-    """Run a check of settings while Luigi still reads the command line; what it finds wrong ends the process."""
+    """Run a check of settings while Luigi still reads the command line; what it finds wrong ends
+    the process.
+    """
     try:
         check()
     except SettingsError as error:

@@ -1,8 +1,10 @@
-"""The sections of `workflows.cfg` as Luigi sees them, so that every key can also be given as `--section-key`.
+"""The sections of `workflows.cfg` as Luigi sees them, so that every key can also be given as
+`--section-key`.
 
-One class per section, named after it. Knows types and nothing else: defaults stand in `workflows.cfg`, meaning is
-checked in `settings.py`. Sections of extractors are made from their settings dataclasses, and those of datasets from
-what they are published as, so that a new one needs no edit.
+One class per section, named after it. Knows types and nothing else: defaults stand in
+`workflows.cfg`, meaning is checked in `settings.py`. Sections of extractors are made from their
+settings dataclasses, and those of datasets from what they are published as, so that a new one needs
+no edit.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class CommaList(luigi.Parameter[tuple[str, ...]]):
 
 
 class TrueOrFalse(luigi.BoolParameter):
-    """`true` or `false`, written out on the command line too: a flag could not switch off what the file switches on."""
+    """`true` or `false`, written out on the command line too: a flag could not switch off what the
+    file switches on.
+    """
 
     parsing = luigi.BoolParameter.EXPLICIT_PARSING
 
@@ -62,10 +66,14 @@ def _section(name: str, **types: str) -> type[luigi.Config]:
 
 def _config(name: str, parameters: dict[str, Any]) -> type[luigi.Config]:
     family, _, word = name.rpartition(".")
-    return type(word, (luigi.Config,), {"task_namespace": family, "__module__": __name__, **parameters})
+    return type(
+        word, (luigi.Config,), {"task_namespace": family, "__module__": __name__, **parameters}
+    )
 
 
-def extractor_section(variant: str, extractor: str, others: luigi.Config | None = None) -> type[luigi.Config]:
+def extractor_section(
+    variant: str, extractor: str, others: luigi.Config | None = None
+) -> type[luigi.Config]:
     """The section of one variant: its extractor's settings, and weights if it needs any.
 
     What a section leaves out is as in `others`; without them, it is missing.
@@ -75,7 +83,10 @@ def extractor_section(variant: str, extractor: str, others: luigi.Config | None 
     types |= {"weights": "str"} if spec.needs_weights else {}
     if others is None:
         return _section(variant, **types)
-    return _config(variant, {key: _PARAMETER[kind](default=getattr(others, key)) for key, kind in types.items()})
+    return _config(
+        variant,
+        {key: _PARAMETER[kind](default=getattr(others, key)) for key, kind in types.items()},
+    )
 
 
 SECTIONS: dict[str, type[luigi.Config]] = {
@@ -140,4 +151,6 @@ SECTIONS: dict[str, type[luigi.Config]] = {
     "extract": _section("extract", extractors="tuple[str, ...]", device="str"),
     **{name: extractor_section(name, name) for name in EXTRACTORS},
 }
-"""Section name → its class. Luigi's own sections (core, worker, retcode, ...) are not ours to list."""
+"""Section name → its class. Luigi's own sections (core, worker, retcode, ...) are not ours to
+list.
+"""

@@ -1,7 +1,8 @@
-"""Values as Luigi reads them, one by one: percent signs as typed, and each value that it cannot read told in words.
+"""Values as Luigi reads them, one by one: percent signs as typed, and each value that it cannot
+read told in words.
 
-Luigi stops at the first such value with a traceback that names neither section nor key. Refuses to know what a value
-means: `tasks.config.settings` checks that.
+Luigi stops at the first such value with a traceback that names neither section nor key. Refuses to
+know what a value means: `tasks.config.settings` checks that.
 """
 
 from __future__ import annotations
@@ -36,12 +37,15 @@ _FORMS: tuple[tuple[str, str], ...] = (
 class PercentAsTyped(EnvironmentInterpolation):
     """`%` is a percent sign and `${NAME}` is a variable of the environment.
 
-    Python's own rule for such files makes `p%40ss` an error and wants `p%%40ss`. A doubled sign is still read as one,
-    so that files written for that rule keep their meaning; `%(name)s` is refused, for it would change its meaning.
+    Python's own rule for such files makes `p%40ss` an error and wants `p%%40ss`. A doubled sign is
+    still read as one, so that files written for that rule keep their meaning; `%(name)s` is
+    refused, for it would change its meaning.
     """
 
     def before_get(self, parser: Any, section: Any, option: Any, value: Any, defaults: Any) -> Any:
-        """The value of a key as code sees it. Raises InterpolationError, whose message does not repeat the value."""
+        """The value of a key as code sees it. Raises InterpolationError, whose message does not
+        repeat the value.
+        """
         if _REFERENCE.search(value):
             reason = "refers to another setting by %(...)s, which is not supported: write its value, or use ${VARIABLE}"
             raise InterpolationSyntaxError(option, section, reason)
@@ -69,18 +73,21 @@ def value_faults(
     options: str | None = None,
     written_in: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """One sentence for each key whose value is absent or unreadable: where it stands, what it is, what may stand there.
+    """One sentence for each key whose value is absent or unreadable: where it stands, what it is,
+    what may stand there.
 
-    `given` is what the command line says, by default of this process's, and `options` what its options begin with,
-    `--section-` by default; `written_in` names, for a key, the section of the file that its value comes from, if that
-    is another.
+    `given` is what the command line says, by default of this process's, and `options` what its
+    options begin with, `--section-` by default; `written_in` names, for a key, the section of the
+    file that its value comes from, if that is another.
     """
     on_line = _command_line() if given is None else given
     prefix = f"--{section}-" if options is None else options
     for key, parameter in parameters.items():
         option = on_line.get(f"{section}_{key}")
         if option:
-            yield from unreadable(f"{prefix}{key}".replace("_", "-"), parameter, option, (section, key))
+            yield from unreadable(
+                f"{prefix}{key}".replace("_", "-"), parameter, option, (section, key)
+            )
             continue
         place = f"[{(written_in or {}).get(key, section)}] {key}"
         try:
@@ -99,12 +106,22 @@ def _command_line() -> Mapping[str, Any]:
     return {} if parser is None else vars(parser.known_args)
 
 
-def unreadable(place: str, parameter: Any, text: Any, name: tuple[str, str] = ("", "")) -> Iterator[str]:
-    """A sentence if `parameter` cannot read what stands at `place`; `name` is section and key of a setting of ours."""
+def unreadable(
+    place: str, parameter: Any, text: Any, name: tuple[str, str] = ("", "")
+) -> Iterator[str]:
+    """A sentence if `parameter` cannot read what stands at `place`; `name` is section and key of a
+    setting of ours.
+    """
     try:
         # A flag of the command line is already a value.
         parameter.parse(text) if isinstance(text, str) else None
-    except (ValueError, TypeError, KeyError, SyntaxError, luigi.parameter.ParameterException) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        SyntaxError,
+        luigi.parameter.ParameterException,
+    ) as error:
         shown = "another value, which is not shown here" if name in _SECRET else repr(text)
         yield f"{place} takes {form_of(parameter, error)}; got {shown}"
 
@@ -115,4 +132,6 @@ def form_of(parameter: Any, error: Exception | None = None) -> str:
     if "ChoiceParameter" in names:
         return f"one of {', '.join(map(str, sorted(parameter._choices)))}"
     known = next((form for name, form in _FORMS if name in names), None)
-    return known or f"what Luigi's {type(parameter).__name__} reads" + (f" ({error})" if error else "")
+    return known or f"what Luigi's {type(parameter).__name__} reads" + (
+        f" ({error})" if error else ""
+    )

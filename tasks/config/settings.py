@@ -1,6 +1,7 @@
 """`workflows.cfg` → the frozen dataclasses of the other packages, with every fault found at once.
 
-The only place where settings are read. Nothing below `tasks` opens a configuration file or looks at the environment.
+The only place where settings are read. Nothing below `tasks` opens a configuration file or looks at
+the environment.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ SAMPLES: dict[str, Callable[[Path, Progress], None]] = {
 PHD2 = "phd2"
 SAMPLE_WEIGHTS = "random:0"
 MOST_AT_ONCE = 256
-"""Decode processes of one shard. Each has pipes and shared memory, and a process may open about 1,000 files."""
+"""Decode processes of one shard. Each has pipes and shared memory, and a process may open about
+1,000 files.
+"""
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,16 @@ class Settings:
     slurm: SlurmSettings
 
     def variants_of(self, catalog: Catalog) -> tuple[Variant, ...]:
-        """The variants as they are for this catalog: one whose rows are annotated segments is told which."""
+        """The variants as they are for this catalog: one whose rows are annotated segments is told
+        which.
+        """
         return tuple(variant.of_catalog(lambda: catalog.segments) for variant in self.variants)
 
 
 def front_door_catalog() -> str:
-    """`phd2` if its annotations are configured (or unreadable, which `load` then tells), else the embedded sample."""
+    """`phd2` if its annotations are configured (or unreadable, which `load` then tells), else the
+    embedded sample.
+    """
     if list(value_faults(PHD2, dict(SECTIONS[PHD2].get_params()))):
         return PHD2
     section: Any = SECTIONS[PHD2]()
@@ -90,7 +97,9 @@ def load(catalog: str) -> Settings:
     if catalog not in CATALOGS:
         faults.append(f"no dataset is called {catalog!r}; known are {', '.join(sorted(CATALOGS))}")
     with _for_this_catalog(catalog) as written_in:
-        sections = {name: faults.read(name, SECTIONS[name], written_in.get(name, {})) for name in SECTIONS}
+        sections = {
+            name: faults.read(name, SECTIONS[name], written_in.get(name, {})) for name in SECTIONS
+        }
     loaded: Settings | None = None
     if all(sections.values()):
         loaded = faults.build("data", lambda: _assemble(catalog, sections, faults))
@@ -167,11 +176,17 @@ def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settin
     if published:
         faults += _missing(catalog, annotations)
     if published and source.is_youtube and not CATALOGS[catalog].on_youtube:
-        faults.append(f"[download] source is YouTube, which has not {catalog}'s videos: name the folder they lie in")
+        faults.append(
+            f"[download] source is YouTube, which has not {catalog}'s videos: name the folder they lie in"
+        )
     if data.shards < 0 or data.part_megabytes < 1:
-        faults.append(f"[data] shards is 0 or more, part_megabytes 1 or more; got {data.shards}, {data.part_megabytes}")
+        faults.append(
+            f"[data] shards is 0 or more, part_megabytes 1 or more; got {data.shards}, {data.part_megabytes}"
+        )
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", sections["extract"].device):
-        faults.append(f"[extract] device is auto, cpu, cuda or cuda:1 and so on; got {sections['extract'].device!r}")
+        faults.append(
+            f"[extract] device is auto, cpu, cuda or cuda:1 and so on; got {sections['extract'].device!r}"
+        )
     if decode.backend not in BACKENDS:
         faults.append(f"[decode] backend is one of {', '.join(BACKENDS)}, got {decode.backend!r}")
     return Settings(
@@ -193,7 +208,9 @@ def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settin
 
 def _same_fields(name: str, kind: Any, sections: dict[str, Any], faults: _Faults) -> Any:
     """A section whose keys are the fields of a dataclass that knows its own faults."""
-    made = kind(**{field.name: getattr(sections[name], field.name) for field in dataclasses.fields(kind)})
+    made = kind(
+        **{field.name: getattr(sections[name], field.name) for field in dataclasses.fields(kind)}
+    )
     faults += [f"[{name}] {fault}" for fault in made.faults()]
     return made
 
@@ -223,13 +240,17 @@ def _videos_at_once(text: str) -> int:
     if text == "auto":
         return 0
     if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MOST_AT_ONCE:
-        raise ValueError(f"videos_at_once is auto, or a whole number from 1 to {MOST_AT_ONCE}; got {text!r}")
+        raise ValueError(
+            f"videos_at_once is auto, or a whole number from 1 to {MOST_AT_ONCE}; got {text!r}"
+        )
     return int(text)
 
 
 def _videos_per_hour(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):
-        raise ValueError(f"videos_per_hour is auto, 0 for no limit, or a number above it; got {text!r}")
+        raise ValueError(
+            f"videos_per_hour is auto, 0 for no limit, or a number above it; got {text!r}"
+        )
     return float(text)
 
 
@@ -250,7 +271,9 @@ def sample_videos(layout: Layout) -> Path:
 
 
 def _annotations(catalog: str, section: Any) -> dict[str, str]:
-    places = {role: str(getattr(section, file.setting)) for role, file in CATALOGS[catalog].files.items()}
+    places = {
+        role: str(getattr(section, file.setting)) for role, file in CATALOGS[catalog].files.items()
+    }
     return {role: place for role, place in places.items() if place}
 
 
@@ -259,7 +282,11 @@ def _missing(catalog: str, annotations: dict[str, str]) -> Iterator[str]:
     files = CATALOGS[catalog].files
     for role, published in files.items():
         if published.needed and role not in annotations:
-            what = "the folder of published files, or a ZIP of it" if published.below else "the published file"
+            what = (
+                "the folder of published files, or a ZIP of it"
+                if published.below
+                else "the published file"
+            )
             yield f"[{catalog}] {published.setting} is empty; name {what} (from {CATALOGS[catalog].url})"
     for role, place in annotations.items():
         if "://" not in place and not Path(place).exists():
@@ -272,7 +299,9 @@ def _missing(catalog: str, annotations: dict[str, str]) -> Iterator[str]:
 def _variants(catalog: str, sections: dict[str, Any], faults: _Faults) -> Iterator[Variant]:
     names = sections["extract"].extractors
     if not names or len(set(names)) != len(names):
-        faults.append(f"[extract] extractors names at least one extractor, each once; got {', '.join(names) or 'none'}")
+        faults.append(
+            f"[extract] extractors names at least one extractor, each once; got {', '.join(names) or 'none'}"
+        )
     for name in names:
         variant = faults.build(name, lambda name=name: _variant(name, catalog, sections, faults))
         if variant is not None:
@@ -281,10 +310,14 @@ def _variants(catalog: str, sections: dict[str, Any], faults: _Faults) -> Iterat
 
 def _variant(name: str, catalog: str, sections: dict[str, Any], faults: _Faults) -> Variant | None:
     if not VARIANT_NAME.fullmatch(name):
-        raise ValueError(f"an extractor is named like c3d, a second group of settings like c3d.dense; got {name!r}")
+        raise ValueError(
+            f"an extractor is named like c3d, a second group of settings like c3d.dense; got {name!r}"
+        )
     spec = extractor(name.partition(".")[0])
     own: Any = sections[spec.name]
-    section = own if name == spec.name else faults.read(name, extractor_section(name, spec.name, own), {})
+    section = (
+        own if name == spec.name else faults.read(name, extractor_section(name, spec.name, own), {})
+    )
     if section is None:
         return None
     fields = [field.name for field in dataclasses.fields(spec.settings_type)]
@@ -306,7 +339,9 @@ def _weights(name: str, weights: str, catalog: str, folder: WeightsFolder) -> st
 
 
 def _unknown_keys() -> Iterator[str]:
-    """Misspelt keys and sections: Luigi lets them pass, and a setting that does nothing is worse than an error."""
+    """Misspelt keys and sections: Luigi lets them pass, and a setting that does nothing is worse
+    than an error.
+    """
     config = get_config()
     theirs = {*Register.task_names(), "logging"}
     for section in config.sections():

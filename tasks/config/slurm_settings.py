@@ -43,14 +43,21 @@ class SlurmSettings:
     requeues: int = 100
 
     def faults(self) -> Iterator[str]:
-        """One sentence for each thing that is wrong: everything here ends up in a script that a shell reads."""
+        """One sentence for each thing that is wrong: everything here ends up in a script that a
+        shell reads.
+        """
         for name in ("partition", "account", "interface"):
             if not _NAMES.fullmatch(getattr(self, name)):
                 yield f"{name} holds letters, digits and . , @ + - _; got {getattr(self, name)!r}"
         if not _TIME.fullmatch(self.time) or self.time_seconds < 60:
             yield f"time is at least a minute, written as Slurm writes it, like 1-00:00:00 or 90; got {self.time!r}"
-        if min(self.jobs, self.cores, self.memory_gigabytes) < 1 or min(self.gpus, self.requeues) < 0:
-            got = f"{self.jobs}, {self.cores}, {self.memory_gigabytes}, {self.gpus}, {self.requeues}"
+        if (
+            min(self.jobs, self.cores, self.memory_gigabytes) < 1
+            or min(self.gpus, self.requeues) < 0
+        ):
+            got = (
+                f"{self.jobs}, {self.cores}, {self.memory_gigabytes}, {self.gpus}, {self.requeues}"
+            )
             yield f"jobs, cores and memory_gigabytes are 1 or more, gpus and requeues 0 or more; got {got}"
         if self.gpus > 1:
             yield f"gpus is 0 or 1, since a worker uses one; ask for more jobs instead; got {self.gpus}"
@@ -78,9 +85,16 @@ class SlurmSettings:
 
     @property
     def lifetime_options(self) -> list[str]:
-        """A worker ends before its job would, not all at once, and lets go of its shard while there is time."""
+        """A worker ends before its job would, not all at once, and lets go of its shard while there
+        is time.
+        """
         grace = min(MAX_GRACE_SECONDS, self.time_seconds // 4)
-        return ["--lifetime", f"{self.time_seconds - grace}s", "--lifetime-stagger", f"{grace // 2}s"]
+        return [
+            "--lifetime",
+            f"{self.time_seconds - grace}s",
+            "--lifetime-stagger",
+            f"{grace // 2}s",
+        ]
 
     @property
     def gpu_directives(self) -> list[str]:

@@ -1,1 +1,3 @@
-"""How a run is executed: shards on one machine, a Dask cluster or Slurm, with progress and shutdown."""
+"""How a run is executed: shards on one machine, a Dask cluster or Slurm, with progress and
+shutdown.
+"""

@@ -1,4 +1,6 @@
-"""The catalog of a dataset on disk: built from annotations, read, and compared with what is asked for."""
+"""The catalog of a dataset on disk: built from annotations, read, and compared with what is asked
+for.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ ASKED = "asked.json"
 
 
 def build_catalog(settings: Settings) -> None:
-    """Read the configured annotations into `ROOT/<catalog>/catalog.json` and its tables; oddities go to a CSV."""
+    """Read the configured annotations into `ROOT/<catalog>/catalog.json` and its tables; oddities
+    go to a CSV.
+    """
     layout = settings.layout
     if layout.catalog in SAMPLES:
         with progress.bar("drawing the sample", "video") as advance:
@@ -51,7 +55,9 @@ def _told(survey: Survey, listed: Path) -> Iterator[str]:
     marks = f"{len(catalog.annotations):,} annotations{people}"
     yield f"{catalog.name}: {len(catalog.videos):,} videos, {marks}, {catalog.shard_count} shards"
     found = {name: cases for name, cases in survey.oddities.items() if cases}
-    odd = [f"{len(cases):,} {name}" for name, cases in found.items() if not name.startswith(DROPPED)]
+    odd = [
+        f"{len(cases):,} {name}" for name, cases in found.items() if not name.startswith(DROPPED)
+    ]
     if odd:
         yield f"{catalog.name}: kept as published, though odd: {', '.join(odd)}; listed in {listed}"
     for name, cases in found.items():
@@ -61,7 +67,9 @@ def _told(survey: Survey, listed: Path) -> Iterator[str]:
 
 
 def is_current(settings: Settings) -> bool:
-    """Whether the catalog on disk is whole and came from what is configured; an address is not asked again."""
+    """Whether the catalog on disk is whole and came from what is configured; an address is not
+    asked again.
+    """
     layout = settings.layout
     try:
         catalog_of(settings)
@@ -82,7 +90,9 @@ def _contents(settings: Settings) -> dict[str, bytes]:
     sources, files = settings.layout.sources, catalog_spec(settings.layout.catalog).files
     if settings.layout.catalog in SAMPLES:
         return {role: (sources / published.file).read_bytes() for role, published in files.items()}
-    contents = {role: _published(files[role], place) for role, place in settings.annotations.items()}
+    contents = {
+        role: _published(files[role], place) for role, place in settings.annotations.items()
+    }
     for role, content in contents.items():
         atomic.publish(sources / files[role].file, content, replace=True)
     return contents
@@ -96,7 +106,9 @@ def _published(published: Published, place: str) -> bytes:
 
 
 def catalog_of(settings: Settings) -> Catalog:
-    """The catalog on disk, read once per process: PHD2's takes two seconds, and every shard asks for it."""
+    """The catalog on disk, read once per process: PHD2's takes two seconds, and every shard asks
+    for it.
+    """
     return _read(settings.layout.folder, settings.layout.catalog_file.read_bytes())
 
 

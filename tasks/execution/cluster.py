@@ -1,8 +1,10 @@
-"""Where shards are built: here, or by Dask workers on this machine, in Slurm jobs, or at a scheduler that runs already.
+"""Where shards are built: here, or by Dask workers on this machine, in Slurm jobs, or at a
+scheduler that runs already.
 
-Every connection is TLS, with certificates made for the one run, or given for a scheduler of somebody else's; whoever
-can talk to a Dask scheduler can run code as its user, so a plain connection is accepted on loopback alone. Knows how
-workers come to be and come back; refuses to know what they are asked to do.
+Every connection is TLS, with certificates made for the one run, or given for a scheduler of
+somebody else's; whoever can talk to a Dask scheduler can run code as its user, so a plain
+connection is accepted on loopback alone. Knows how workers come to be and come back; refuses to
+know what they are asked to do.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ DASK: Mapping[str, Any] = {
     # No pages are served: the ports stay, but there is nothing behind them.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
-    # A worker that is gone for so long is given up with all that would restart it, and another is asked for. A nanny
-    # needs seconds to start a process anew, and half a minute where many start at once.
+    # A worker that is gone for so long is given up with all that would restart it, and another is
+    # asked for. A nanny needs seconds to start a process anew, and half a minute where many start
+    # at once.
     "distributed.deploy.lost-worker-timeout": "90s",
 }
 """What we ask of Dask, whatever a user's own Dask configuration says."""
@@ -49,18 +52,27 @@ class Crew:
 
 
 @contextlib.contextmanager
-def crew(cluster: ClusterSettings, slurm: SlurmSettings, *, device: str, folder: Path, shards: int) -> Iterator[Crew]:
+def crew(
+    cluster: ClusterSettings, slurm: SlurmSettings, *, device: str, folder: Path, shards: int
+) -> Iterator[Crew]:
     """Workers for so many shards, while the block runs.
 
-    `folder` is where jobs of a cluster find their certificates and leave their logs. Raises SystemicFault where
-    nothing answers.
+    `folder` is where jobs of a cluster find their certificates and leave their logs. Raises
+    SystemicFault where nothing answers.
     """
     import dask
     from distributed import Client
 
-    with dask.config.set({**DASK, "distributed.scheduler.allowed-failures": cluster.allowed_failures}):
+    with dask.config.set(
+        {**DASK, "distributed.scheduler.allowed-failures": cluster.allowed_failures}
+    ):
         make = {LOCAL: _local, SLURM: _slurm, ADDRESS: _at_address}[cluster.kind]
-        with make(cluster, slurm, device, folder, shards) as (place, options, seen_device, replace_lost):
+        with make(cluster, slurm, device, folder, shards) as (
+            place,
+            options,
+            seen_device,
+            replace_lost,
+        ):
             try:
                 client = Client(place, set_as_default=False, **options)
             except (OSError, TimeoutError) as error:
@@ -76,13 +88,19 @@ _Place = tuple[Any, dict[str, Any], str, Callable[[], None]]
 
 
 @contextlib.contextmanager
-def _local(cluster: ClusterSettings, _: SlurmSettings, device: str, folder: Path, shards: int) -> Iterator[_Place]:
-    """One process for each GPU, or for some cores each, all of this machine and heard on loopback alone."""
+def _local(
+    cluster: ClusterSettings, _: SlurmSettings, device: str, folder: Path, shards: int
+) -> Iterator[_Place]:
+    """One process for each GPU, or for some cores each, all of this machine and heard on loopback
+    alone.
+    """
     from distributed import Nanny, Scheduler, SpecCluster
     from distributed.security import Security
 
     gpus = visible_gpus(device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     count = min(shards, cluster.workers or len(gpus) or max(1, cores // cluster.cores_per_worker))
     common = {
         "host": LOOPBACK,
@@ -92,12 +110,22 @@ def _local(cluster: ClusterSettings, _: SlurmSettings, device: str, folder: Path
     }
 
     def worker(number: int) -> dict[str, Any]:
-        threads = str(max(cluster.cores_per_worker, cores // count) if gpus else cluster.cores_per_worker)
-        environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        threads = str(
+            max(cluster.cores_per_worker, cores // count) if gpus else cluster.cores_per_worker
+        )
+        environment = dict.fromkeys(
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads
+        )
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-        # What stops a shard travels back and is told once, by us; Dask's own log would tell it again.
-        limits = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "silence_logs": logging.CRITICAL}
+        # What stops a shard travels back and is told once, by us; Dask's own log would tell it
+        # again.
+        limits = {
+            "nthreads": 1,
+            "memory_limit": 0,
+            "dashboard": False,
+            "silence_logs": logging.CRITICAL,
+        }
         return {"cls": Nanny, "options": {**common, **limits, "env": environment}}
 
     with SpecCluster(
@@ -111,14 +139,18 @@ def _local(cluster: ClusterSettings, _: SlurmSettings, device: str, folder: Path
 
 
 @contextlib.contextmanager
-def _slurm(_: ClusterSettings, slurm: SlurmSettings, device: str, folder: Path, shards: int) -> Iterator[_Place]:
+def _slurm(
+    _: ClusterSettings, slurm: SlurmSettings, device: str, folder: Path, shards: int
+) -> Iterator[_Place]:
     """One Slurm job for each worker, the scheduler in this process."""
     from dask_jobqueue.slurm import SLURMCluster
     from distributed.security import Security
 
     if not PLAIN_PATH.fullmatch(str(folder.absolute())):
         raise SettingsError(
-            (f"the script of a Slurm job cannot hold {folder.absolute()}; choose a [data] root without blanks",)
+            (
+                f"the script of a Slurm job cannot hold {folder.absolute()}; choose a [data] root without blanks",
+            )
         )
     folder.mkdir(parents=True, exist_ok=True)
     jobs = min(shards, slurm.jobs)
@@ -137,7 +169,12 @@ def _slurm(_: ClusterSettings, slurm: SlurmSettings, device: str, folder: Path, 
         # A job that ends is replaced by us; one that Slurm requeues as well would be one too many.
         job_extra_directives=[*slurm.directives, *slurm.gpu_directives, "--no-requeue"],
         job_script_prologue=[*slurm.prologue_lines, f"export OMP_NUM_THREADS={slurm.cores}"],
-        worker_extra_args=[*slurm.lifetime_options, "--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"],
+        worker_extra_args=[
+            *slurm.lifetime_options,
+            "--no-dashboard",
+            "--dashboard-address",
+            f"{LOOPBACK}:0",
+        ],
         log_directory=str(folder.absolute()),
         shared_temp_directory=str(folder.absolute()),
         local_directory=slurm.scratch or str(folder.absolute() / "dask"),
@@ -147,12 +184,15 @@ def _slurm(_: ClusterSettings, slurm: SlurmSettings, device: str, folder: Path, 
         silence_logs=logging.CRITICAL,
     ) as workers:
         workers.scale(jobs=jobs)
-        # A job that ended is no longer among the workers, but still in the plan: scaling anew opens another.
+        # A job that ended is no longer among the workers, but still in the plan: scaling anew opens
+        # another.
         yield workers, {}, device, lambda: workers.scale(jobs=jobs)
 
 
 @contextlib.contextmanager
-def _at_address(cluster: ClusterSettings, _: SlurmSettings, device: str, folder: Path, shards: int) -> Iterator[_Place]:
+def _at_address(
+    cluster: ClusterSettings, _: SlurmSettings, device: str, folder: Path, shards: int
+) -> Iterator[_Place]:
     """A scheduler that somebody started, with the workers it has."""
     from distributed.security import Security
 

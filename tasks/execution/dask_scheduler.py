@@ -1,8 +1,10 @@
-"""The shards of a run on Dask workers: longest first, one to a worker, until each is done or has said why not.
+"""The shards of a run on Dask workers: longest first, one to a worker, until each is done or has
+said why not.
 
-Luigi sees one task. What a shard's end means is decided here: a worker that died sends its shard to another; a video
-that keeps killing workers is blamed alone; a shard that is held elsewhere waits. Nothing here is lost with this
-process, since workers write everything down: the same command goes on later.
+Luigi sees one task. What a shard's end means is decided here: a worker that died sends its shard to
+another; a video that keeps killing workers is blamed alone; a shard that is held elsewhere waits.
+Nothing here is lost with this process, since workers write everything down: the same command goes
+on later.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ TICK_SECONDS = 1.0
 HELD_WAIT_SECONDS = 5.0
 """How long a shard waits that another process holds, before it is tried again."""
 HELD_LIMIT_SECONDS = 180.0
-"""How long it is tried in all: a worker that Dask gave up may still be alive for a while, and of one that died with its
-node it takes two minutes of silence to know."""
+"""How long it is tried in all: a worker that Dask gave up may still be alive for a while, and of
+one that died with its node it takes two minutes of silence to know.
+"""
 LINE_EVERY_SECONDS = 60.0
 
 
@@ -65,7 +68,9 @@ class _Held:
 class Dispatch:
     """One run's shards: which wait, which are with a worker, which failed."""
 
-    def __init__(self, settings: Settings, workers: Crew, shards: Sequence[int], run_name: str = "unnamed") -> None:
+    def __init__(
+        self, settings: Settings, workers: Crew, shards: Sequence[int], run_name: str = "unnamed"
+    ) -> None:
         self._settings = dataclasses.replace(settings, device=workers.device)
         self._run_name = run_name
         self._crew = workers
@@ -104,10 +109,14 @@ class Dispatch:
             raise self._errors[0]
 
     def _hand_out(self) -> None:
-        """As many shards as there are workers: what waits at a busy worker would be blamed for that worker's death."""
+        """As many shards as there are workers: what waits at a busy worker would be blamed for that
+        worker's death.
+        """
         workers = self._client.nthreads()
         self._tell_if_nobody_works(len(workers))
-        for shard in [shard for shard, held in self._held.items() if time.monotonic() >= held.until]:
+        for shard in [
+            shard for shard, held in self._held.items() if time.monotonic() >= held.until
+        ]:
             self._try_again(shard, self._held.pop(shard).error)
         while self._waiting and len(self._with_a_worker) < max(1, len(workers)):
             self._submit(self._waiting.popleft(), None)
@@ -161,7 +170,8 @@ class Dispatch:
             self._give_up(error)
 
     def _autopsy(self, shard: int, deaths: int) -> None:
-        """So many workers died with this shard. If all of them had one video in hand, it is blamed, and it alone.
+        """So many workers died with this shard. If all of them had one video in hand, it is blamed,
+        and it alone.
 
         If the last had several, nobody knows which: the shard goes on with one at a time.
         """
@@ -173,7 +183,9 @@ class Dispatch:
             )
             self._one_by_one.add(shard)
         elif last and len(lines) >= deaths and set(lines[-deaths:]) == {last}:
-            progress.say(f"shard {shard:03d}  {last}: {deaths} workers died with it in hand; going on without it")
+            progress.say(
+                f"shard {shard:03d}  {last}: {deaths} workers died with it in hand; going on without it"
+            )
             self._blamed[shard] |= {last}
         elif len(lines) == self._lines_seen[shard]:
             self._give_up(
@@ -187,7 +199,9 @@ class Dispatch:
         self._waiting.appendleft(shard)
 
     def _hold(self, shard: int, error: LeaseHeld) -> None:
-        """Somebody else has it: a worker that Dask gave up too early, or one that died and whose host can tell."""
+        """Somebody else has it: a worker that Dask gave up too early, or one that died and whose
+        host can tell.
+        """
         since = self._held_since.setdefault(shard, time.monotonic())
         if time.monotonic() - since > HELD_LIMIT_SECONDS:
             self._give_up(error)
@@ -195,7 +209,9 @@ class Dispatch:
         self._held[shard] = _Held(time.monotonic() + HELD_WAIT_SECONDS, error)
 
     def _try_again(self, shard: int, error: LeaseHeld) -> None:
-        """Where its holder can be known to be dead; anywhere, if it let go or was silent for two minutes."""
+        """Where its holder can be known to be dead; anywhere, if it let go or was silent for two
+        minutes.
+        """
         _, _, host = error.owner.rpartition(" on ")
         is_free, near = self._is_free(shard), self._workers_on(host)
         if is_free or near:
@@ -204,7 +220,9 @@ class Dispatch:
             self._hold(shard, error)
 
     def _is_free(self, shard: int) -> bool:
-        """Each look counts as watching: what was silent for two minutes is taken over, and let go."""
+        """Each look counts as watching: what was silent for two minutes is taken over, and let
+        go.
+        """
         try:
             with lease(self._settings.layout.lease(shard)):
                 return True
@@ -212,7 +230,9 @@ class Dispatch:
             return False
 
     def _give_up(self, error: BaseException) -> None:
-        """What is true of the machine or of the settings is true of every shard: no more are handed out."""
+        """What is true of the machine or of the settings is true of every shard: no more are handed
+        out.
+        """
         self._errors.append(error)
         if isinstance(error, SystemicFault | SettingsError):
             self._waiting.clear()
@@ -220,18 +240,26 @@ class Dispatch:
 
     def _workers_on(self, host: str) -> list[str]:
         """Only on its own host can a holder be known to be dead."""
-        return [address for address, name in self._client.run(socket.gethostname).items() if name == host]
+        return [
+            address
+            for address, name in self._client.run(socket.gethostname).items()
+            if name == host
+        ]
 
     def _tell_if_nobody_works(self, workers: int) -> None:
         if workers:
             self._last_line = time.monotonic()
         elif time.monotonic() - self._last_line > LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
-            progress.say(f"no worker is here yet; waiting ([cluster] kind = {self._settings.cluster.kind})")
+            progress.say(
+                f"no worker is here yet; waiting ([cluster] kind = {self._settings.cluster.kind})"
+            )
 
 
 class _VideosOnce:
-    """Puts a run's events on the screen; a shard that is begun again tells of its finished videos again."""
+    """Puts a run's events on the screen; a shard that is begun again tells of its finished videos
+    again.
+    """
 
     def __init__(self) -> None:
         self._seen: set[tuple[int, str]] = set()
@@ -244,7 +272,9 @@ class _VideosOnce:
         elif (said["shard"], said["video"]) not in self._seen:
             self._seen.add((said["shard"], said["video"]))
             state, reason, detail = said["verdict"]
-            progress.VIDEOS.video(said["shard"], said["video"], Verdict(State(state), reason, detail))
+            progress.VIDEOS.video(
+                said["shard"], said["video"], Verdict(State(state), reason, detail)
+            )
 
 
 def _scheduler_gone(error: BaseException) -> SystemicFault:

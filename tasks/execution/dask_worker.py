@@ -1,7 +1,8 @@
 """What a Dask worker does: one shard from settings and a number, a few numbers back.
 
-Tells the run's own process of each video by events, keeps a note on disk of the video in hand, and lets go of the
-shard when its worker is told to leave. Refuses to know who asked, and how many workers there are.
+Tells the run's own process of each video by events, keeps a note on disk of the video in hand, and
+lets go of the shard when its worker is told to leave. Refuses to know who asked, and how many
+workers there are.
 """
 
 from __future__ import annotations
@@ -59,14 +60,18 @@ class Order:
 
 def versions() -> Versions:
     """What has to be the same wherever a run's shards are built."""
-    ours = (("this code", code_version()), ("distributed", importlib.metadata.version("distributed")))
+    ours = (
+        ("this code", code_version()),
+        ("distributed", importlib.metadata.version("distributed")),
+    )
     return (*ours, *library_versions())
 
 
 def build_shard(order: Order) -> dict[str, JSON]:
     """Build one shard in this worker; where, how long, and how many videos it took.
 
-    Raises what building a shard raises, LeaseHeld among it; WorkerLeaves if the worker was told to end.
+    Raises what building a shard raises, LeaseHeld among it; WorkerLeaves if the worker was told to
+    end.
     """
     from distributed import get_worker
 
@@ -90,11 +95,18 @@ def build_shard(order: Order) -> dict[str, JSON]:
             on_video=on_video,
             gate=gate,
             run_name=order.run_name,
-            watched=lambda decoder: WatchedDecoder(decoder, begun, order.blamed, lambda: _leaves(worker)),
+            watched=lambda decoder: WatchedDecoder(
+                decoder, begun, order.blamed, lambda: _leaves(worker)
+            ),
         )
     begun.forget()
     seconds = round(time.monotonic() - started, 3)
-    return {"shard": order.shard, "videos": len(told), "seconds": seconds, "host": socket.gethostname()}
+    return {
+        "shard": order.shard,
+        "videos": len(told),
+        "seconds": seconds,
+        "host": socket.gethostname(),
+    }
 
 
 def _leaves(worker: Any) -> bool:
@@ -135,7 +147,11 @@ def _same_ground(order: Order) -> None:
             f"{where} cannot enter {order.folder}: {error.strerror}. Workers need the file system of the run."
         ) from error
     asked, here = dict(order.versions), dict(versions())
-    unlike = [f"{name} {here.get(name)} instead of {asked[name]}" for name in asked if here.get(name) != asked[name]]
+    unlike = [
+        f"{name} {here.get(name)} instead of {asked[name]}"
+        for name in asked
+        if here.get(name) != asked[name]
+    ]
     if unlike:
         raise SystemicFault(
             f"{where} ({sys.executable}) has {', '.join(unlike)}. "
@@ -144,8 +160,9 @@ def _same_ground(order: Order) -> None:
 
 
 class Begun:
-    """The videos in hand whenever one was begun, one line each time, the latest last. Outlives the process, and is no
-    more than a hint: it is not synced, and a lost line only means another try."""
+    """The videos in hand whenever one was begun, one line each time, the latest last. Outlives the
+    process, and is no more than a hint: it is not synced, and a lost line only means another try.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -153,7 +170,9 @@ class Begun:
         self._lock = threading.Lock()
 
     def note(self, video_id: str, decoder: int = 0) -> None:
-        """A decoder has this video in hand now, others what they had before. An empty id: this one has none."""
+        """A decoder has this video in hand now, others what they had before. An empty id: this one
+        has none.
+        """
         with self._lock, self._path.open("a", encoding="utf-8") as file:
             self._in_hand[decoder] = video_id
             file.write(BETWEEN.join(filter(None, self._in_hand.values())) + "\n")
@@ -172,7 +191,9 @@ class Begun:
 
 @dataclass(frozen=True)
 class WatchedDecoder:
-    """A decoder that notes what is in hand, refuses what killed others, and stops when the worker leaves."""
+    """A decoder that notes what is in hand, refuses what killed others, and stops when the worker
+    leaves.
+    """
 
     inner: Decoder
     begun: Begun
@@ -184,7 +205,9 @@ class WatchedDecoder:
         """The backend's name."""
         return self.inner.name
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
+    def decode(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    ) -> Iterator[Event]:
         """Events of one video, as the decoder inside gives them."""
         if video_id in self.blamed:
             raise VideoError(video_id, failed("crash", "workers died with this video in hand"))
@@ -192,7 +215,9 @@ class WatchedDecoder:
         for event in self.inner.decode(video_id, path, samplings):
             if self.leaves():
                 self.begun.note("", id(self))
-                raise WorkerLeaves(f"the worker on {socket.gethostname()} was told to end while it built {video_id}")
+                raise WorkerLeaves(
+                    f"the worker on {socket.gethostname()} was told to end while it built {video_id}"
+                )
             yield event
 
     def close(self) -> None:

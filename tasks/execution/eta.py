@@ -1,8 +1,9 @@
 """How long the rest of a run takes: learnt from what the run did so far, the latest of it most.
 
-A video costs something by itself (asking a site for it, which may be paced) and something for each second of it that is
-decoded. Both are fitted, by least squares, to the time between one video's end and the next, so that it does not matter
-how many are worked on at once; what was seen a shard ago counts half. Refuses to look at a clock.
+A video costs something by itself (asking a site for it, which may be paced) and something for each
+second of it that is decoded. Both are fitted, by least squares, to the time between one video's end
+and the next, so that it does not matter how many are worked on at once; what was seen a shard ago
+counts half. Refuses to look at a clock.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Mapping
 
 HALF_LIFE_VIDEOS = 300
 FEWEST_TO_FIT = 10
-"""Before so many videos have ended, all time is taken to be spent on their seconds, if these are known."""
+"""Before so many videos have ended, all time is taken to be spent on their seconds, if these are
+known.
+"""
 INSTANT_SECONDS = 1e-3
 """A video that ends faster was done before this run, and says nothing."""
 
@@ -28,7 +31,9 @@ class Pace:
         self._clock = self._clock_film = 0.0
 
     def expect(self, seconds: Mapping[str, float | None], now: float) -> None:
-        """These videos are to come; None: nobody knows how long one is. The clock stands at `now`."""
+        """These videos are to come; None: nobody knows how long one is. The clock stands at
+        `now`.
+        """
         self._expected |= seconds
         stated = [length for length in self._expected.values() if length is not None]
         self._stated, self._stated_seconds = float(len(stated)), sum(stated)
@@ -44,8 +49,14 @@ class Pace:
         film = length if done else 0.0
         kept = 0.5 ** (1 / HALF_LIFE_VIDEOS)
         self._ended, self._done = kept * self._ended + 1, kept * self._done + done
-        self._film, self._film_squared = kept * self._film + film, kept * self._film_squared + film * film
-        self._clock, self._clock_film = kept * self._clock + took, kept * self._clock_film + took * film
+        self._film, self._film_squared = (
+            kept * self._film + film,
+            kept * self._film_squared + film * film,
+        )
+        self._clock, self._clock_film = (
+            kept * self._clock + took,
+            kept * self._clock_film + took * film,
+        )
 
     def left_seconds(self) -> float | None:
         """Until all that was expected has ended; None while nothing is known."""
@@ -70,7 +81,9 @@ class Pace:
         return self._stated_seconds / self._stated if self._stated else 0.0
 
     def _costs(self) -> tuple[float, float]:
-        """Clock seconds of a video and of a second of film; together they explain all the time that was seen."""
+        """Clock seconds of a video and of a second of film; together they explain all the time that
+        was seen.
+        """
         a_video = self._clock / self._ended
         if not self._film:
             return a_video, 0.0

@@ -1,4 +1,5 @@
-"""One shard under the settings of a run: what it is to become, and the doing of it, wherever that happens.
+"""One shard under the settings of a run: what it is to become, and the doing of it, wherever that
+happens.
 
 Called by the Luigi task of a shard and by a Dask worker alike. Knows neither of them.
 """
@@ -28,12 +29,18 @@ from tasks.execution.catalogs import catalog_of
 def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
     """What one shard of a catalog is to become under these settings."""
     return ShardJob(
-        settings.layout, shard, catalog.shard_ids(shard), settings.variants_of(catalog), settings.part_bytes
+        settings.layout,
+        shard,
+        catalog.shard_ids(shard),
+        settings.variants_of(catalog),
+        settings.part_bytes,
     )
 
 
 def download_gate(settings: Settings, tell: Callable[[str], None]) -> Gate:
-    """What all downloads of this data root pass, so that together they ask no more than the site bears."""
+    """What all downloads of this data root pass, so that together they ask no more than the site
+    bears.
+    """
     source = settings.source
     return Gate(settings.layout.egress(source.egress_key), source.pace, tell=tell)
 
@@ -49,9 +56,10 @@ def extract_shard(
 ) -> None:
     """Fetch, decode, extract and write, as the only process that does so for this shard.
 
-    `on_video` is told of each video as it ends; `gate` is passed by every download; `watched` may wrap the decoder.
-    What each video took is kept under the run's name, also when the shard is broken off.
-    Raises LeaseHeld if another process builds the shard, LeaseLost if another took it over meanwhile.
+    `on_video` is told of each video as it ends; `gate` is passed by every download; `watched` may
+    wrap the decoder. What each video took is kept under the run's name, also when the shard is
+    broken off. Raises LeaseHeld if another process builds the shard, LeaseLost if another took it
+    over meanwhile.
     """
     device = _device_of_networks(settings)
     asked_as = catalog_of(settings).asked_as
@@ -84,7 +92,9 @@ def extract_shard(
 
 
 def at_once(settings: Settings, device: str) -> int:
-    """How many videos of a shard to have in hand: as `[decode] videos_at_once` says, or by who computes."""
+    """How many videos of a shard to have in hand: as `[decode] videos_at_once` says, or by who
+    computes.
+    """
     return settings.videos_at_once or suggested(device, networks=_has_networks(settings))
 
 
@@ -93,7 +103,8 @@ def _has_networks(settings: Settings) -> bool:
 
 
 def _device_of_networks(settings: Settings) -> str:
-    # Only torch can say which GPUs there are, and importing it takes seconds. Frames alone need none.
+    # Only torch can say which GPUs there are, and importing it takes seconds. Frames alone need
+    # none.
     return resolve_device(settings.device) if _has_networks(settings) else "cpu"
 
 
@@ -102,7 +113,9 @@ def _children(settings: Settings, count: int) -> Iterator[list[ChildDecoder]]:
     """So many decoders, that have no process before they are used, and none afterwards."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos))
+            stack.enter_context(
+                ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
+            )
             for _ in range(count)
         ]
 

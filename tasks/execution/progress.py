@@ -1,7 +1,8 @@
-"""Progress of a run for a person: a bar with rate and time left on a terminal, plain lines in a batch log.
+"""Progress of a run for a person: a bar with rate and time left on a terminal, plain lines in a
+batch log.
 
-One bar counts all videos of a run, whichever shards they belong to. Knows nothing of what is done to a video; what is
-left of a run is `pace.py`'s question.
+One bar counts all videos of a run, whichever shards they belong to. Knows nothing of what is done
+to a video; what is left of a run is `pace.py`'s question.
 """
 
 from __future__ import annotations
@@ -32,10 +33,16 @@ class Bar:
         self._last_line = self._started - LINE_EVERY_SECONDS
         shape = "{desc} |{bar}| {n_fmt}/{total_fmt} {unit}s, {rate_fmt}{postfix}"
         hidden = not sys.stderr.isatty()
-        self._bar = None if hidden else tqdm(desc=title, unit=unit, total=total, file=sys.stderr, bar_format=shape)
+        self._bar = (
+            None
+            if hidden
+            else tqdm(desc=title, unit=unit, total=total, file=sys.stderr, bar_format=shape)
+        )
 
     def advance_to(self, done: int, note: str = "", left_seconds: float | None = None) -> None:
-        """Say that `done` units are finished. Unless it is told how long the rest takes, as long as these did."""
+        """Say that `done` units are finished. Unless it is told how long the rest takes, as long as
+        these did.
+        """
         now = time.monotonic()
         elapsed = now - self._started
         if left_seconds is None and done and elapsed >= 1:
@@ -47,7 +54,9 @@ class Bar:
             self._bar.set_postfix_str(f"{left}{noted}".removeprefix(", "), refresh=False)
             self._bar.update(done - self.done)
         self.done = done
-        if self._bar is None and (now - self._last_line >= LINE_EVERY_SECONDS or done >= self.total):
+        if self._bar is None and (
+            now - self._last_line >= LINE_EVERY_SECONDS or done >= self.total
+        ):
             self._last_line = now
             rate = f", {done / elapsed * 60:.1f} a minute" if elapsed >= 1 else ""
             say(f"{self._title}: {done}/{self.total} {self._unit}s{rate}{left}{noted}")
@@ -55,7 +64,9 @@ class Bar:
     def begin(self) -> None:
         """Say in a log that work has begun: the first unit may take long."""
         if self._bar is None:
-            say(f"{self._title}: 0/{self.total} {self._unit}s, begun; the next line comes with the first that is done")
+            say(
+                f"{self._title}: 0/{self.total} {self._unit}s, begun; the next line comes with the first that is done"
+            )
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -122,7 +133,9 @@ def bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def say(line: str) -> None:
-    """One line on stderr, above any bar. Control characters in a raw message must not move the reader's cursor."""
+    """One line on stderr, above any bar. Control characters in a raw message must not move the
+    reader's cursor.
+    """
     tqdm.write("".join(c if c.isprintable() else " " for c in line)[:300], file=sys.stderr)
 
 

@@ -1,4 +1,6 @@
-"""Verdicts turned into requests for another try: those of reasons that a person names, and those that are outdated."""
+"""Verdicts turned into requests for another try: those of reasons that a person names, and those
+that are outdated.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,17 @@ from tasks.execution.extract_shard import shard_job
 
 
 def request_retries(settings: Settings, reasons: frozenset[str]) -> int:
-    """Ask for another try of every video that ended for one of `reasons`; returns how many verdicts changed."""
+    """Ask for another try of every video that ended for one of `reasons`; returns how many verdicts
+    changed.
+    """
     catalog = catalog_of(settings)
     changed = 0
     for job in (shard_job(settings, catalog, shard) for shard in range(catalog.shard_count)):
         with lease(settings.layout.lease(job.shard), tell=progress.say):
-            changed += sum(len(request_retry(job.variant_layout(one), job.shard, reasons)) for one in job.variants)
+            changed += sum(
+                len(request_retry(job.variant_layout(one), job.shard, reasons))
+                for one in job.variants
+            )
     return changed
 
 
@@ -32,16 +39,23 @@ def outdated_videos(settings: Settings, shards: Collection[int]) -> dict[int, fr
     for shard in shards:
         job = shard_job(settings, catalog, shard)
         known = [summary(job.variant_layout(variant), shard) for variant in job.variants]
-        failures = {video_id: verdict for one in known if one for video_id, verdict in one.others.items()}
+        failures = {
+            video_id: verdict for one in known if one for video_id, verdict in one.others.items()
+        }
         again = outdated(
-            failures, layout=settings.layout, shard=shard, source=settings.source, asked_as=catalog.asked_as
+            failures,
+            layout=settings.layout,
+            shard=shard,
+            source=settings.source,
+            asked_as=catalog.asked_as,
         )
         found[shard] = frozenset(again)
     return {shard: videos for shard, videos in found.items() if videos}
 
 
 def request_again(settings: Settings, videos: Mapping[int, Collection[str]]) -> int:
-    """Ask for another try of these videos in every variant that lacks them; returns how many videos there are.
+    """Ask for another try of these videos in every variant that lacks them; returns how many videos
+    there are.
 
     A shard that another run builds is left to the next run.
     """
@@ -53,7 +67,9 @@ def request_again(settings: Settings, videos: Mapping[int, Collection[str]]) -> 
                 for variant in job.variants:
                     request_retry(job.variant_layout(variant), shard, video_ids=of_shard)
         except LeaseHeld as held:
-            progress.say(f"{held} Its {len(of_shard)} videos that have other files now are left to the next run.")
+            progress.say(
+                f"{held} Its {len(of_shard)} videos that have other files now are left to the next run."
+            )
             continue
         asked += len(of_shard)
     return asked

@@ -1,7 +1,8 @@
-"""Orders to stop: Ctrl-C, a batch system's warning, a closed terminal. The run ends soon, and says how to go on.
+"""Orders to stop: Ctrl-C, a batch system's warning, a closed terminal. The run ends soon, and says
+how to go on.
 
-The work in hand is dropped where it stands, which is always safe: what is finished has its name on disk, and the rest
-is made again. Refuses to know what the work is.
+The work in hand is dropped where it stands, which is always safe: what is finished has its name on
+disk, and the rest is made again. Refuses to know what the work is.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from storage.base.errors import SystemicFault
 from tasks.config.exit_codes import Exit, note
 
 GRACE_SECONDS = 20.0
-"""A clean end takes longer only when a download or a disk does not answer. Slurm kills after 30 seconds."""
+"""A clean end takes longer only when a download or a disk does not answer. Slurm kills after 30
+seconds.
+"""
 
 
 class Stopped(SystemicFault):
@@ -40,11 +43,15 @@ class Orders:
         """Take orders from now on; only a main thread can. More than once is fine."""
         if threading.current_thread() is not threading.main_thread():
             return
-        luigis = signal.getsignal(signal.SIGUSR1)  # its worker's own handler: it asks for no more tasks
+        luigis = signal.getsignal(
+            signal.SIGUSR1
+        )  # its worker's own handler: it asks for no more tasks
         if callable(luigis) and luigis != self._told:
             self._ask_for_no_more = luigis
         for number in ORDERS:
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a shell's background job: not for us to undo
+            if (
+                signal.getsignal(number) != signal.SIG_IGN
+            ):  # nohup, or a shell's background job: not for us to undo
                 signal.signal(number, self._told)
 
     @contextmanager
@@ -61,7 +68,9 @@ class Orders:
             self._droppable -= 1
 
     def check(self) -> None:
-        """Raise Stopped if an order came: an exception that struck where nothing can pass it on would be lost."""
+        """Raise Stopped if an order came: an exception that struck where nothing can pass it on
+        would be lost.
+        """
         if self._name:
             raise Stopped(f"stopped by {self._name}.")
 
@@ -69,9 +78,12 @@ class Orders:
         if self._name:  # batch systems repeat themselves; the clean end is under way
             return
         self._name = signal.Signals(number).name
-        _tell(f"{self._name}: stopping. What is finished is kept; run the same command again to go on.")
+        _tell(
+            f"{self._name}: stopping. What is finished is kept; run the same command again to go on."
+        )
         note(Stopped())
-        # Not a Thread: one may be in the middle of starting, with a lock held that this would wait for.
+        # Not a Thread: one may be in the middle of starting, with a lock held that this would wait
+        # for.
         _thread.start_new_thread(_end_at_last, ())
         if self._ask_for_no_more is not None:
             self._ask_for_no_more(signal.SIGUSR1, frame)

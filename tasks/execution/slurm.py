@@ -1,7 +1,8 @@
-"""Slurm's side of a run: what a job asks for, and the script of an array of jobs that needs no Dask.
+"""Slurm's side of a run: what a job asks for, and the script of an array of jobs that needs no
+Dask.
 
-Each element of an array builds some shards with the same command a person would type, and says by its exit code what
-Slurm is to do with it. Knows Slurm's words; refuses to know what a shard is.
+Each element of an array builds some shards with the same command a person would type, and says by
+its exit code what Slurm is to do with it. Knows Slurm's words; refuses to know what a shard is.
 """
 
 from __future__ import annotations
@@ -14,17 +15,28 @@ from tasks.config.slurm_settings import WARNING_SECONDS, SlurmSettings
 
 
 def array_script(
-    slurm: SlurmSettings, command: Sequence[str], shards: Sequence[int], shards_per_job: int, *, folder: str, logs: str
+    slurm: SlurmSettings,
+    command: Sequence[str],
+    shards: Sequence[int],
+    shards_per_job: int,
+    *,
+    folder: str,
+    logs: str,
 ) -> str:
-    """An sbatch script of which each element builds `shards_per_job` shards by `command`, run from `folder`.
+    """An sbatch script of which each element builds `shards_per_job` shards by `command`, run from
+    `folder`.
 
-    The command is given `--shards` with the numbers of the element's shards. Raises SettingsError for a path or an
-    argument that no script can hold.
+    The command is given `--shards` with the numbers of the element's shards. Raises SettingsError
+    for a path or an argument that no script can hold.
     """
     broken = [text for text in (*command, folder, logs) if not text.isprintable()]
     if broken or "%" in logs:
-        raise SettingsError((f"a Slurm script cannot hold {broken[0] if broken else logs!r}; rename it",))
-    groups = [shards[first : first + shards_per_job] for first in range(0, len(shards), shards_per_job)]
+        raise SettingsError(
+            (f"a Slurm script cannot hold {broken[0] if broken else logs!r}; rename it",)
+        )
+    groups = [
+        shards[first : first + shards_per_job] for first in range(0, len(shards), shards_per_job)
+    ]
     return _SCRIPT.format(
         directives="\n".join(f"#SBATCH {line}" for line in _directives(slurm, len(groups), logs)),
         groups=" ".join(",".join(map(str, group)) for group in groups),
@@ -39,7 +51,9 @@ def array_script(
 def _directives(slurm: SlurmSettings, elements: int, logs: str) -> Iterator[str]:
     yield "--job-name=video-highlights"
     yield f"--array=0-{elements - 1}"
-    yield from (f"--{name}={value}" for name in ("partition", "account") if (value := getattr(slurm, name)))
+    yield from (
+        f"--{name}={value}" for name in ("partition", "account") if (value := getattr(slurm, name))
+    )
     yield f"--time={slurm.time}"
     yield f"--ntasks=1 --cpus-per-task={slurm.cores} --mem={slurm.memory_gigabytes}G"
     yield from slurm.gpu_directives

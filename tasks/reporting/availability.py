@@ -1,6 +1,8 @@
-"""The survival report of a whole catalog: from verdicts to `report/survival.json`, dated, and lines for a person.
+"""The survival report of a whole catalog: from verdicts to `report/survival.json`, dated, and lines
+for a person.
 
-The only artefact that holds a date. What is counted, and how, lies in `pipeline.diagnostics.availability`.
+The only artefact that holds a date. What is counted, and how, lies in
+`pipeline.diagnostics.availability`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ FILE = "survival.json"
 
 
 def keep_survival(settings: Settings, catalog: Catalog) -> list[str]:
-    """Publish the report of today and return its lines. A video counts as done once any extractor has its features."""
+    """Publish the report of today and return its lines. A video counts as done once any extractor
+    has its features.
+    """
     rows = survival(catalog, _verdicts(settings, catalog))
     content = readable(report(rows, datetime.now(UTC).date()))
     publish(settings.layout.report / FILE, content, replace=True)

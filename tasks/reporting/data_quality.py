@@ -1,7 +1,8 @@
-"""What the account tells of videos that are done, but not as one would wish: damaged, of several films, rescaled.
+"""What the account tells of videos that are done, but not as one would wish: damaged, of several
+films, rescaled.
 
-It stands in the facts of the sidecars, which take long to read; so what was found in one is kept under its sha256,
-and a sidecar is read once. Refuses to know verdicts.
+It stands in the facts of the sidecars, which take long to read; so what was found in one is kept
+under its sha256, and a sidecar is read once. Refuses to know verdicts.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def remarks_on(folder: Path, layout: VariantLayout, found: Mapping[int, Summary]
     path = folder / f"remarks-{layout.folder.name}.{KIND}.json"
     known = _kept(path)
     fresh = {
-        one.sha256: known[one.sha256] if one.sha256 in known else _read(layout, shard) for shard, one in found.items()
+        one.sha256: known[one.sha256] if one.sha256 in known else _read(layout, shard)
+        for shard, one in found.items()
     }
     if fresh.keys() - known.keys():
         publish(path, seal({**known, **fresh}), replace=True)
@@ -51,7 +53,12 @@ def remarks_on(folder: Path, layout: VariantLayout, found: Mapping[int, Summary]
 
 def _joined(kept: Mapping[str, JSON], name: str) -> dict[str, str]:
     every = [one[name] for one in kept.values() if isinstance(one, dict)]
-    return {video_id: str(told) for one in every if isinstance(one, dict) for video_id, told in one.items()}
+    return {
+        video_id: str(told)
+        for one in every
+        if isinstance(one, dict)
+        for video_id, told in one.items()
+    }
 
 
 def _kept(path: Path) -> dict[str, JSON]:
@@ -65,11 +72,16 @@ def _kept(path: Path) -> dict[str, JSON]:
 def _read(layout: VariantLayout, shard: int) -> dict[str, JSON]:
     sidecar = read_sidecar(layout, shard)
     entries = sidecar.entries if sidecar else {}
-    return {name: {i: told for i, entry in entries.items() if (told := tell(entry))} for name, tell in _TOLD.items()}
+    return {
+        name: {i: told for i, entry in entries.items() if (told := tell(entry))}
+        for name, tell in _TOLD.items()
+    }
 
 
 TELL_DURATIONS = ("mov", "avi")
-"""Containers whose index knows every picture and how long it stands: alone, a gap in one of them is no loss."""
+"""Containers whose index knows every picture and how long it stands: alone, a gap in one of them is
+no loss.
+"""
 
 
 def loss_of(entry: Entry) -> str:
@@ -82,11 +94,15 @@ def loss_of(entry: Entry) -> str:
     of_file = [*_file_damage(entry)]
     probe = entry.facts.get("probe")
     stands_still = isinstance(probe, dict) and probe.get("container") in TELL_DURATIONS
-    return "; ".join([*sure, *(_gaps(decode) if sure or of_file or not stands_still else ()), *of_file])
+    return "; ".join(
+        [*sure, *(_gaps(decode) if sure or of_file or not stands_still else ()), *of_file]
+    )
 
 
 def _lost_pictures(counts: Mapping[str, int]) -> Iterator[str]:
-    decoded, declared, errors = (counts.get(name, 0) for name in ("frames_decoded", "frames_declared", "decode_errors"))
+    decoded, declared, errors = (
+        counts.get(name, 0) for name in ("frames_decoded", "frames_declared", "decode_errors")
+    )
     lost = counts.get("frames_lost", 0)
     if errors or lost or decoded < declared:
         yield f"{decoded} of {declared or decoded + lost or 'unknown'} frames decoded, {errors} decoding errors"
@@ -142,7 +158,9 @@ def choice_of(entry: Entry) -> str:
 
 
 def rescaling_of(entry: Entry) -> str:
-    """Why a video's annotated frame numbers were scaled to the file's duration; empty if they were not."""
+    """Why a video's annotated frame numbers were scaled to the file's duration; empty if they were
+    not.
+    """
     segments = entry.facts.get("segments")
     if not entry.is_done or not isinstance(segments, dict) or segments.get("clock") != "scaled":
         return ""
@@ -150,7 +168,9 @@ def rescaling_of(entry: Entry) -> str:
 
 
 def files_of(entry: Entry) -> str:
-    """Which of a folder's files was read, and that another one was read before, in words; empty if neither is so."""
+    """Which of a folder's files was read, and that another one was read before, in words; empty if
+    neither is so.
+    """
     source = entry.facts.get("source")
     if not entry.is_done or not isinstance(source, dict):
         return ""
@@ -159,7 +179,9 @@ def files_of(entry: Entry) -> str:
     if isinstance(passed_over, list) and passed_over:
         told.append(f"{source.get('taken')} was read, {', '.join(map(str, passed_over))} not")
     if before := source.get("replaces_sha256"):
-        told.append(f"a file of sha256 {str(before)[:12]} was read before; features made then are of that")
+        told.append(
+            f"a file of sha256 {str(before)[:12]} was read before; features made then are of that"
+        )
     return "; ".join(told)
 
 

@@ -1,6 +1,8 @@
-"""The account at the end of a run: every id in exactly one state, what is missing and why, and a picture.
+"""The account at the end of a run: every id in exactly one state, what is missing and why, and a
+picture.
 
-Reads sidecars and the catalog; computes nothing else. What is printed here is what a person judges the run by.
+Reads sidecars and the catalog; computes nothing else. What is printed here is what a person judges
+the run by.
 """
 
 from __future__ import annotations
@@ -49,14 +51,18 @@ class Tally:
     rescaled: Mapping[str, str]
     """Id of a done video with another number of frames than was annotated → the counts."""
     files: Mapping[str, str]
-    """Id of a done video for which a folder has several files, or had another before → which was read."""
+    """Id of a done video for which a folder has several files, or had another before → which was
+    read.
+    """
     rows: int
     size_bytes: int
 
     @property
     def equation(self) -> str:
         """`12 ids = 9 done + ...`: what must add up."""
-        return f"{self.ids} ids = " + " + ".join(f"{self.states.get(state, 0)} {state}" for state in State)
+        return f"{self.ids} ids = " + " + ".join(
+            f"{self.states.get(state, 0)} {state}" for state in State
+        )
 
     def waiting(self) -> int:
         """Videos that another try may help."""
@@ -66,19 +72,28 @@ class Tally:
 def account(settings: Settings, shards: Sequence[int], run_name: str) -> None:
     """Print and keep the account of these shards, and draw the picture.
 
-    Raises IntegrityError if the states do not add up to the ids, RunIncomplete if videos wait for a retry.
+    Raises IntegrityError if the states do not add up to the ids, RunIncomplete if videos wait for a
+    retry.
     """
     catalog = catalog_of(settings)
     for variant in settings.variants_of(catalog):
         index.refresh(settings.layout.variant(variant.name, variant.fingerprint()))
-    tallies = [tally(settings, catalog, variant, shards) for variant in settings.variants_of(catalog)]
+    tallies = [
+        tally(settings, catalog, variant, shards) for variant in settings.variants_of(catalog)
+    ]
     whole = len(shards) == catalog.shard_count
-    scope = f"{catalog.shard_count} shards" if whole else f"{len(shards)} of {catalog.shard_count} shards"
+    scope = (
+        f"{catalog.shard_count} shards"
+        if whole
+        else f"{len(shards)} of {catalog.shard_count} shards"
+    )
     say(f"\n{catalog.name}: {len(catalog.videos)} videos, {len(catalog.users)} users, {scope}")
     for line in _lines(tallies):
         say(line)
     picture = draw(settings, catalog)
-    atomic.publish(settings.layout.report / "account.json", readable(_kept(tallies, shards)), replace=True)
+    atomic.publish(
+        settings.layout.report / "account.json", readable(_kept(tallies, shards)), replace=True
+    )
     if whole:
         say("survival of the videos, per split:")
         for line in keep_survival(settings, catalog):
@@ -90,7 +105,9 @@ def account(settings: Settings, shards: Sequence[int], run_name: str) -> None:
         say(f"picture  {picture}")
     waiting = max(one.waiting() for one in tallies)
     if waiting:
-        raise RunIncomplete(f"{waiting} of {tallies[0].ids} videos wait for a retry: see the reasons above.")
+        raise RunIncomplete(
+            f"{waiting} of {tallies[0].ids} videos wait for a retry: see the reasons above."
+        )
 
 
 def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterable[int]) -> Tally:
@@ -100,10 +117,14 @@ def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterab
     found = {shard: everything[shard] for shard in shards if shard in everything}
     ids = [video_id for shard in shards for video_id in catalog.shard_ids(shard)]
     done = frozenset(index.done_ids(found.values()))
-    others = {video_id: verdict for one in found.values() for video_id, verdict in one.others.items()}
+    others = {
+        video_id: verdict for one in found.values() for video_id, verdict in one.others.items()
+    }
     left = [video_id for video_id in ids if video_id not in done]
     if without := [video_id for video_id in left if video_id not in others]:
-        raise IntegrityError(layout.folder, f"{len(without)} ids have no verdict, the first is {without[0]}")
+        raise IntegrityError(
+            layout.folder, f"{len(without)} ids have no verdict, the first is {without[0]}"
+        )
     reasons: dict[str, list[str]] = {}
     for video_id in sorted(left):
         reasons.setdefault(others[video_id].reason, []).append(video_id)
@@ -112,7 +133,8 @@ def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterab
         name=variant.full_name,
         weights=variant.weights,
         ids=len(ids),
-        states=Counter(others[video_id].state for video_id in left) + Counter({State.DONE: len(ids) - len(left)}),
+        states=Counter(others[video_id].state for video_id in left)
+        + Counter({State.DONE: len(ids) - len(left)}),
         reasons=reasons,
         losses=remarks.losses,
         choices=remarks.choices,
@@ -132,7 +154,9 @@ def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
         more = f" and {len(ids) - EXAMPLES} more" if len(ids) > EXAMPLES else ""
         yield f"  {row.state}:{reason}  {', '.join(ids[:EXAMPLES])}{more}"
         yield f"      {row.meaning}; {row.advice}"
-    yield from _named("damaged", {video_id: loss for one in tallies for video_id, loss in one.losses.items()})
+    yield from _named(
+        "damaged", {video_id: loss for one in tallies for video_id, loss in one.losses.items()}
+    )
     choices = {video_id: told for one in tallies for video_id, told in one.choices.items()}
     yield from _named("of several films in one file", choices)
     rescaled = {video_id: told for one in tallies for video_id, told in one.rescaled.items()}
@@ -147,12 +171,16 @@ def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
 def _named(what: str, told: Mapping[str, str]) -> Iterator[str]:
     if told:
         yield f"  done, but {what}: {len(told)}"
-        yield from (f"      {video_id}: {line}" for video_id, line in sorted(told.items())[:EXAMPLES])
+        yield from (
+            f"      {video_id}: {line}" for video_id, line in sorted(told.items())[:EXAMPLES]
+        )
 
 
 def _all_reasons(tallies: Sequence[Tally]) -> dict[str, list[str]]:
     names = sorted({reason for one in tallies for reason in one.reasons})
-    return {name: sorted({i for one in tallies for i in one.reasons.get(name, ())}) for name in names}
+    return {
+        name: sorted({i for one in tallies for i in one.reasons.get(name, ())}) for name in names
+    }
 
 
 def _kept(tallies: Sequence[Tally], shards: Sequence[int]) -> dict[str, JSON]:
@@ -173,17 +201,23 @@ def _kept(tallies: Sequence[Tally], shards: Sequence[int]) -> dict[str, JSON]:
 
 
 def draw(settings: Settings, catalog: Catalog) -> Path | None:
-    """The picture of what was built; None where no variant keeps pictures or none keeps a plain feature."""
+    """The picture of what was built; None where no variant keeps pictures or none keeps a plain
+    feature.
+    """
     variants = settings.variants_of(catalog)
     pictures = next((one.full_name for one in variants if "jpeg" in one.arrays), None)
-    plain = [(one, name) for one in variants for name, spec in one.arrays.items() if not spec.ragged]
+    plain = [
+        (one, name) for one in variants for name, spec in one.arrays.items() if not spec.ragged
+    ]
     if pictures is None or not plain:
         return None
     from trainer.plots.store_overview import draw_overview  # matplotlib takes a second to import
 
     variant, array = plain[0]
     into = settings.layout.report / "features.png"
-    return draw_overview(settings.layout.folder, pictures=pictures, clips=variant.full_name, array=array, into=into)
+    return draw_overview(
+        settings.layout.folder, pictures=pictures, clips=variant.full_name, array=array, into=into
+    )
 
 
 def say(line: str) -> None:

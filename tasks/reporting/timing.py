@@ -1,7 +1,8 @@
-"""Where the time of a run went: added up over its shards, kept as `runs/<run>/time.json`, told in lines, and drawn.
+"""Where the time of a run went: added up over its shards, kept as `runs/<run>/time.json`, told in
+lines, and drawn.
 
-Shards of one run may be built side by side: their hours add up, and are then more than the clock's. Refuses to know how
-time is taken.
+Shards of one run may be built side by side: their hours add up, and are then more than the clock's.
+Refuses to know how time is taken.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ MEANINGS = {
 }
 FILE = "time.png"
 SEVERAL = 0.95
-"""Where the clock's share of the leading threads' time is less, several of them led a video each."""
+"""Where the clock's share of the leading threads' time is less, several of them led a video
+each.
+"""
 
 
 def account(layout: Layout, run_name: str) -> list[str]:
@@ -49,17 +52,23 @@ def told(total: Mapping[str, float], videos: int, shards: int) -> Iterator[str]:
     """Lines for a person."""
     wall, by_clock = total.get("wall", 0.0), total.get("clock", 0.0)
     film = total.get("video", 0.0)
-    abreast = f" of threads, {clock(by_clock)} by the clock," if 0 < by_clock < SEVERAL * wall else ""
+    abreast = (
+        f" of threads, {clock(by_clock)} by the clock," if 0 < by_clock < SEVERAL * wall else ""
+    )
     yield f"where the time went: {clock(wall)}{abreast} for {videos} videos of {clock(film)} in {shards} shards"
     yield "  " + ", ".join(f"{_share(total, what, wall)} {MEANINGS[what]}" for what in LEADING)
     beside = [f"{MEANINGS[what]} {clock(_of(total, what))}" for what in BESIDE if _of(total, what)]
     yield f"  at the same time: {', '.join(beside)}"
     for what in ("prepare", "copy", "compute"):
-        by_variant = {name.partition(":")[2]: s for name, s in total.items() if name.startswith(f"{what}:")}
+        by_variant = {
+            name.partition(":")[2]: s for name, s in total.items() if name.startswith(f"{what}:")
+        }
         if not by_variant:
             continue
         ordered = sorted(by_variant.items(), key=lambda item: -item[1])
-        yield f"  {MEANINGS[what]}: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in ordered)
+        yield f"  {MEANINGS[what]}: " + ", ".join(
+            f"{name} {seconds:.1f} s" for name, seconds in ordered
+        )
 
 
 def _of(total: Mapping[str, float], what: str) -> float:
@@ -75,4 +84,8 @@ def _drawn(layout: Layout, total: Mapping[str, float]) -> str:
 
     leading = {MEANINGS[what]: _of(total, what) for what in LEADING}
     beside = {name: seconds for name, seconds in total.items() if name.partition(":")[0] in BESIDE}
-    return str(draw_times({"threads that\nlead a video": leading, "beside them": beside}, layout.report / FILE))
+    return str(
+        draw_times(
+            {"threads that\nlead a video": leading, "beside them": beside}, layout.report / FILE
+        )
+    )

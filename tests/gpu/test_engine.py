@@ -1,4 +1,5 @@
-"""On a real GPU: known numbers, rows beside neighbours, a build like the CPU's, memory that really runs out.
+"""On a real GPU: known numbers, rows beside neighbours, a build like the CPU's, memory that really
+runs out.
 
 Needs no video and no ffmpeg: frames are drawn, and encoded by PyAV.
 """
@@ -58,7 +59,9 @@ def test_the_known_numbers_are_met(name: str) -> None:
     assert list(golden.differences(spec, golden.signatures(spec, "cuda"))) == []
 
 
-@pytest.mark.parametrize(("choice", "name"), [(choice, name) for choice in DRIFTS for name in NETWORKS])
+@pytest.mark.parametrize(
+    ("choice", "name"), [(choice, name) for choice in DRIFTS for name in NETWORKS]
+)
 def test_departures_stay_within_what_is_allowed(choice: str, name: str) -> None:
     if not any(array.startswith(f"{name}.") for array in DRIFTS[choice]):
         pytest.skip(f"{choice} is not offered for {name}")
@@ -83,7 +86,9 @@ def test_rgb_of_planes_is_ffmpegs_to_the_bit(tmp_path: Path) -> None:
     for frame in Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None):
         planes = frame.to_planes()
         if planes is None:
-            pytest.skip("LOUD SKIP: this FFmpeg converts by other arithmetic; nothing is handed over as planes")
+            pytest.skip(
+                "LOUD SKIP: this FFmpeg converts by other arithmetic; nothing is handed over as planes"
+            )
         found = stacked([planes], "cuda")[0].permute(1, 2, 0).cpu().numpy()
         np.testing.assert_array_equal(found, frame.to_rgb())
         count += 1
@@ -94,8 +99,14 @@ def test_rgb_of_planes_is_ffmpegs_to_the_bit(tmp_path: Path) -> None:
 def test_rows_of_planes_are_those_of_rgb(name: str, tmp_path: Path) -> None:
     path, extractor = encoded(tmp_path / "v.mkv", "libx264"), built(name, "cuda", resize="fast")
     assert takes_planes(extractor)
-    length = golden.window_frames(EXTRACTORS[name].sampling(golden.golden_settings(EXTRACTORS[name])))
-    frames = list(islice(Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None), length))
+    length = golden.window_frames(
+        EXTRACTORS[name].sampling(golden.golden_settings(EXTRACTORS[name]))
+    )
+    frames = list(
+        islice(
+            Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None), length
+        )
+    )
     planes = [extractor.prepare(frame.to_planes()) for frame in frames]
     rgb = [extractor.prepare(frame.to_rgb()) for frame in frames]
     found, expected = extractor.extract([planes]), extractor.extract([rgb])
@@ -145,7 +156,9 @@ def test_memory_that_really_runs_out_halves_the_batch() -> None:
 def store(folder: Path, video: Path, device: str, decoders: Sequence[ChildDecoder]) -> FeatureStore:
     variants = [
         Variant("c3d", EXTRACTORS["c3d"], EXTRACTORS["c3d"].settings_type(), "random:0"),
-        Variant("yolov5", EXTRACTORS["yolov5"], golden.golden_settings(EXTRACTORS["yolov5"]), "random:0"),
+        Variant(
+            "yolov5", EXTRACTORS["yolov5"], golden.golden_settings(EXTRACTORS["yolov5"]), "random:0"
+        ),
         Variant("frames", EXTRACTORS["frames"], EXTRACTORS["frames"].settings_type()),
     ]
     ids = tuple(f"video{number}" for number in range(6))
@@ -168,7 +181,11 @@ def test_a_build_on_a_gpu_is_the_cpus_within_rounding(tmp_path: Path) -> None:
     video = encoded(tmp_path / "v.mkv", "libx264")
     ours = store(tmp_path / "gpu", video, "cuda", [ChildDecoder() for _ in range(4)])
     theirs = store(tmp_path / "cpu", video, "cpu", [ChildDecoder()])
-    for name, arrays in {"c3d": ("pool5", "fc6"), "yolov5": ("p3", "p4", "p5"), "frames": ()}.items():
+    for name, arrays in {
+        "c3d": ("pool5", "fc6"),
+        "yolov5": ("p3", "p4", "p5"),
+        "frames": (),
+    }.items():
         for number in range(6):
             one, other = ours[name][f"video{number}"], theirs[name][f"video{number}"]
             np.testing.assert_array_equal(one.spans, other.spans)

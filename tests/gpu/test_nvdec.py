@@ -1,6 +1,8 @@
-"""NVDEC gives PyAV's pictures at PyAV's times, also from a real child; where there is none it says so.
+"""NVDEC gives PyAV's pictures at PyAV's times, also from a real child; where there is none it says
+so.
 
-Encodes with PyAV alone, so that it runs on a machine that has a GPU and little else. `VIDEO=file` adds a real one.
+Encodes with PyAV alone, so that it runs on a machine that has a GPU and little else. `VIDEO=file`
+adds a real one.
 """
 
 from __future__ import annotations
@@ -23,7 +25,11 @@ from pipeline.media.probe import DEFAULT_LIMITS
 from storage.base.errors import SystemicFault
 
 FRAMES = 60
-CODECS = {"libx264": {"bf": "2", "g": "30"}, "libx265": {"x265-params": "log-level=error"}, "libvpx-vp9": {}}
+CODECS = {
+    "libx264": {"bf": "2", "g": "30"},
+    "libx265": {"x265-params": "log-level=error"},
+    "libvpx-vp9": {},
+}
 
 
 def encoded(path: Path, codec: str, height: int = 240, width: int = 320) -> Path:
@@ -35,7 +41,9 @@ def encoded(path: Path, codec: str, height: int = 240, width: int = 320) -> Path
         assert isinstance(stream, av.video.stream.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number in range(FRAMES):
-            picture = np.ascontiguousarray(noise[number : number + height, 2 * number : 2 * number + width])
+            picture = np.ascontiguousarray(
+                noise[number : number + height, 2 * number : 2 * number + width]
+            )
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     return path
@@ -44,11 +52,15 @@ def encoded(path: Path, codec: str, height: int = 240, width: int = 320) -> Path
 def same(path: Path) -> None:
     """Frame by frame; and NVDEC did it, not PyAV in its place."""
     ours, theirs = (
-        Decoding("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None) for backend in ("nvdec", "pyav")
+        Decoding("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+        for backend in ("nvdec", "pyav")
     )
     count = 0
     for one, other in zip(ours, theirs, strict=True):
-        assert (one.pts_seconds, one.duration_seconds) == (other.pts_seconds, other.duration_seconds)
+        assert (one.pts_seconds, one.duration_seconds) == (
+            other.pts_seconds,
+            other.duration_seconds,
+        )
         np.testing.assert_array_equal(one.to_rgb(), other.to_rgb())
         count += 1
     assert count > 0

@@ -1,4 +1,6 @@
-"""Small random batches for highlight models, as a loader would hand them over; and what tests of such models share."""
+"""Small random batches for highlight models, as a loader would hand them over; and what tests of
+such models share.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def random_batch(
-    shapes: Shapes, lengths: Sequence[int], clips: Sequence[Sequence[int]], *, seed: int = 0, positions: int = 0
+    shapes: Shapes,
+    lengths: Sequence[int],
+    clips: Sequence[Sequence[int]],
+    *,
+    seed: int = 0,
+    positions: int = 0,
 ) -> Batch:
-    """Users whose targets have `lengths` rows, and whose clips have so many rows each; zeros fill the rest.
+    """Users whose targets have `lengths` rows, and whose clips have so many rows each; zeros fill
+    the rest.
 
     `positions` makes targets, histories and clips that much longer than they need be.
     """
@@ -36,7 +44,10 @@ def random_batch(
             for number, length_of_clip in enumerate(liked):
                 clip = torch.randn(length_of_clip, *shape, generator=generator)
                 history[key][user, number, :length_of_clip] = clip
-    spans, history_spans = torch.zeros(*mask.shape, 2).double(), torch.zeros(*history_mask.shape, 2).double()
+    spans, history_spans = (
+        torch.zeros(*mask.shape, 2).double(),
+        torch.zeros(*history_mask.shape, 2).double(),
+    )
     return Batch(features, mask, spans, history, history_mask, history_spans)
 
 
@@ -45,19 +56,26 @@ def reordered(batch: Batch, order: Sequence[int]) -> Batch:
     places = list(order)
     history = {key: values[:, places] for key, values in batch.history.items()}
     spans = batch.history_spans[:, places]
-    return replace(batch, history=history, history_mask=batch.history_mask[:, places], history_spans=spans)
+    return replace(
+        batch, history=history, history_mask=batch.history_mask[:, places], history_spans=spans
+    )
 
 
 def without_history(batch: Batch) -> Batch:
     """As a loader hands over users who marked nothing: K is 0."""
     history = {key: values[:, :0] for key, values in batch.history.items()}
     return replace(
-        batch, history=history, history_mask=batch.history_mask[:, :0], history_spans=batch.history_spans[:, :0]
+        batch,
+        history=history,
+        history_mask=batch.history_mask[:, :0],
+        history_spans=batch.history_spans[:, :0],
     )
 
 
 def without_gradient(model: nn.Module) -> set[str]:
-    """Names of parameters that the last backward pass did not reach, or reached with nothing but zeros."""
+    """Names of parameters that the last backward pass did not reach, or reached with nothing but
+    zeros.
+    """
     return {
         name
         for name, parameter in model.named_parameters()

@@ -1,5 +1,6 @@
-"""Other rounding, as an unlike processor has it: noise of one unit in the last place on what convolutions and linear
-layers give."""
+"""Other rounding, as an unlike processor has it: noise of one unit in the last place on what
+convolutions and linear layers give.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +16,21 @@ ONE_UNIT = 1e-7
 
 
 @contextmanager
-def in_every_layer(network: nn.Module, seed: int, relative: float = ONE_UNIT) -> Iterator[list[str]]:
-    """Inside, each value that a convolution or a linear layer gives is moved by `relative` of itself times a normal
-    number drawn from `seed`. Yields a list that fills with the names of the layers that were met."""
+def in_every_layer(
+    network: nn.Module, seed: int, relative: float = ONE_UNIT
+) -> Iterator[list[str]]:
+    """Inside, each value that a convolution or a linear layer gives is moved by `relative` of
+    itself times a normal number drawn from `seed`. Yields a list that fills with the names of the
+    layers that were met.
+    """
     generator = torch.Generator().manual_seed(seed)
     met: list[str] = []
 
     def moved(name: str, output: Tensor) -> Tensor:
         met.append(name)
-        return output + output * relative * torch.randn(output.shape, generator=generator, dtype=output.dtype)
+        return output + output * relative * torch.randn(
+            output.shape, generator=generator, dtype=output.dtype
+        )
 
     hooks = [
         layer.register_forward_hook(lambda _layer, _given, output, name=name: moved(name, output))

@@ -1,4 +1,6 @@
-"""Small twins of the published weights files: the same kinds of objects, written by the same writers."""
+"""Small twins of the published weights files: the same kinds of objects, written by the same
+writers.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,17 @@ class DetectionModel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, eps=1e-3, momentum=0.03), Detect())
+        self.model = nn.Sequential(
+            nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, eps=1e-3, momentum=0.03), Detect()
+        )
         self.yaml = {"depth_multiple": 0.33, "anchors": [[10, 13], [30, 61]]}
 
 
 @contextmanager
 def as_written_by_yolov5() -> Iterator[None]:
-    """Inside, the classes above live in `models.yolo`, as pickles of the original repository say."""
+    """Inside, the classes above live in `models.yolo`, as pickles of the original repository
+    say.
+    """
     module = types.ModuleType("models.yolo")
     for kind in (Detect, DetectionModel):
         kind.__module__ = "models.yolo"
@@ -60,9 +66,17 @@ def yolov5(*, zipped: bool) -> tuple[bytes, dict[str, Tensor]]:
     network = DetectionModel().half()
     for parameter in network.parameters():
         parameter.requires_grad = False
-    checkpoint = {"epoch": -1, "best_fitness": None, "model": network, "ema": None, "date": "2022-11-22"}
+    checkpoint = {
+        "epoch": -1,
+        "best_fitness": None,
+        "model": network,
+        "ema": None,
+        "date": "2022-11-22",
+    }
     with as_written_by_yolov5(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the older form wants to keep the source code of such classes
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # the older form wants to keep the source code of such classes
         return saved(checkpoint, zipped=zipped), dict(network.state_dict())
 
 
@@ -97,7 +111,9 @@ def detectron2(protocol: int) -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
     """A model of the zoo, and the arrays in it."""
     generator = np.random.default_rng(0)
     arrays: dict[str, np.ndarray[Any, Any]] = {
-        "backbone.bottom_up.stem.conv1.weight": generator.normal(size=(4, 3, 2, 2)).astype(np.float32),
+        "backbone.bottom_up.stem.conv1.weight": generator.normal(size=(4, 3, 2, 2)).astype(
+            np.float32
+        ),
         "roi_heads.box_predictor.cls_score.bias": np.asfortranarray(generator.normal(size=(3, 2))),
         "steps": np.array(7),
     }

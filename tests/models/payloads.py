@@ -1,6 +1,7 @@
 """Pickles that would do something if they were unpickled, and files of every form around them.
 
-Each payload would create the file CANARY. None of them is unpickled: bytes are written by hand or by `pickle`.
+Each payload would create the file CANARY. None of them is unpickled: bytes are written by hand or
+by `pickle`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-LEGACY_HEAD = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}]
+LEGACY_HEAD = [
+    0x1950A86A20F9469CFC6C,
+    1001,
+    {"protocol_version": 1001, "little_endian": True, "type_sizes": {}},
+]
 
 
 class Calls:
@@ -41,7 +46,11 @@ class Builds:
         self.canary = canary
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (types.SimpleNamespace, (), {"__class__": os.system, "made": Calls(os.system, f"touch {self.canary}")})
+        return (
+            types.SimpleNamespace,
+            (),
+            {"__class__": os.system, "made": Calls(os.system, f"touch {self.canary}")},
+        )
 
 
 def calls(canary: str) -> dict[str, Any]:
@@ -55,7 +64,9 @@ def calls(canary: str) -> dict[str, Any]:
         "open": Calls(builtins.open, canary, "w"),
         "__import__": Calls(builtins.__import__, "antigravity"),
         "Popen": Calls(subprocess.Popen, ["touch", canary]),
-        "getattr chain": Calls(builtins.getattr, Calls(builtins.getattr, pathlib.Path, "touch"), "__globals__"),
+        "getattr chain": Calls(
+            builtins.getattr, Calls(builtins.getattr, pathlib.Path, "touch"), "__globals__"
+        ),
         "attrgetter": Calls(operator.attrgetter, "system"),
         "import_module": Calls(importlib.import_module, "antigravity"),
         "partial": Calls(functools.partial, os.system, touch),
@@ -90,7 +101,9 @@ def wrapped(payload: bytes, form: str) -> bytes:
     if form == "plain":
         return payload
     if form == "legacy":
-        return b"".join(pickle.dumps(part, 2) for part in LEGACY_HEAD) + payload + pickle.dumps([], 2)
+        return (
+            b"".join(pickle.dumps(part, 2) for part in LEGACY_HEAD) + payload + pickle.dumps([], 2)
+        )
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("archive/data.pkl", payload)

@@ -1,4 +1,5 @@
-"""Windows that share a forward, as on a GPU: each gets the rows it has alone, to rounding, whatever its neighbours are.
+"""Windows that share a forward, as on a GPU: each gets the rows it has alone, to rounding, whatever
+its neighbours are.
 
 A CPU computes them here, made to put them together.
 """
@@ -53,7 +54,8 @@ def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("resize", ["parity", pytest.param("fast", marks=slow)])
 @pytest.mark.parametrize(
-    "name", [pytest.param("c3d", marks=slow), "keypoint_rcnn", pytest.param("tased", marks=slow), "yolov5"]
+    "name",
+    [pytest.param("c3d", marks=slow), "keypoint_rcnn", pytest.param("tased", marks=slow), "yolov5"],
 )
 def test_rows_are_those_of_the_window_alone(name: str, resize: str, together: list[int]) -> None:
     spec = EXTRACTORS[name]
@@ -62,9 +64,15 @@ def test_rows_are_those_of_the_window_alone(name: str, resize: str, together: li
     length = golden.window_frames(spec.sampling(settings))
     frames = [extractor.prepare(frame) for frame in golden.clip(length + 2)]
     turned = [extractor.prepare(frame.transpose(1, 0, 2).copy()) for frame in golden.clip(length)]
-    windows = [frames[:length], frames[2 : length + 2], *([] if name == "keypoint_rcnn" else [turned, frames[:length]])]
+    windows = [
+        frames[:length],
+        frames[2 : length + 2],
+        *([] if name == "keypoint_rcnn" else [turned, frames[:length]]),
+    ]
     found = extractor.extract(windows)
-    unlike = resize == "fast" or name == "yolov5"  # C3D and TASED-Net squeeze all frames to one shape
+    unlike = (
+        resize == "fast" or name == "yolov5"
+    )  # C3D and TASED-Net squeeze all frames to one shape
     assert together == ([len(windows)] if not unlike or len(windows) == 2 else [2, 1, 1])
     alone = [extractor.extract([window]) for window in windows]
     reference = {array: [row[array][0] for row in alone] for array in found}

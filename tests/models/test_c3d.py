@@ -1,7 +1,9 @@
-"""C3D against its published facts, a differently written computation, and numbers of a published port.
+"""C3D against its published facts, a differently written computation, and numbers of a published
+port.
 
-The real-video comparison runs that port: `HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow tests/models/test_c3d.py`, where
-FOLDER holds a checkout of DavideA/c3d-pytorch under the name c3d-pytorch.
+The real-video comparison runs that port: `HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow
+tests/models/test_c3d.py`, where FOLDER holds a checkout of DavideA/c3d-pytorch under the name
+c3d-pytorch.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ def network(published: dict[str, Tensor]) -> C3D:
 @pytest.fixture(scope="module")
 def clip() -> list[Frame]:
     rng = np.random.default_rng(3)
-    still = cv2.resize(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), (200, 150), interpolation=cv2.INTER_CUBIC)
+    still = cv2.resize(
+        rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), (200, 150), interpolation=cv2.INTER_CUBIC
+    )
     return [np.roll(still, 5 * shift, axis=1) for shift in range(16)]
 
 
@@ -78,9 +82,23 @@ def found(c3d: C3DExtractor, clip: list[Frame]) -> dict[str, Any]:
 
 
 def test_the_published_files_have_these_names_and_shapes() -> None:
-    layers = ["conv1", "conv2", "conv3a", "conv3b", "conv4a", "conv4b", "conv5a", "conv5b", "fc6", "fc7", "fc8"]
+    layers = [
+        "conv1",
+        "conv2",
+        "conv3a",
+        "conv3b",
+        "conv4a",
+        "conv4b",
+        "conv5a",
+        "conv5b",
+        "fc6",
+        "fc7",
+        "fc8",
+    ]
     davide, jfzhang = LAYOUTS
-    assert set(davide.shapes) == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+    assert set(davide.shapes) == {
+        f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")
+    }
     # as published for the usual port: 27·3·64 + 64, 27·64·128 + 128, ..., 4096·487 + 487
     assert sum(math.prod(shape) for shape in davide.shapes.values()) == 79_991_015
     assert len(davide.shapes) == 22
@@ -90,7 +108,9 @@ def test_the_published_files_have_these_names_and_shapes() -> None:
     assert own == set(davide.ours.values()) == set(jfzhang.ours.values())
 
 
-@pytest.mark.parametrize(("pool5", "mirror"), [("ceil", False), ("symmetric", False), ("ceil", True)])
+@pytest.mark.parametrize(
+    ("pool5", "mirror"), [("ceil", False), ("symmetric", False), ("ceil", True)]
+)
 def test_equals_the_published_port(network: C3D, pool5: str, mirror: bool) -> None:
     golden = json.loads(Path(make_c3d.__file__).with_name("c3d.json").read_text())
     found = rows(with_settings(network, pool5=pool5, mirror=mirror), formula.frames(*make_c3d.CLIP))
@@ -105,7 +125,9 @@ def test_equals_the_published_port(network: C3D, pool5: str, mirror: bool) -> No
 @torch.inference_mode()
 def test_the_two_ways_to_pool_are_two_features(network: C3D) -> None:
     noise = torch.rand(4, 512, 2, 7, 7, generator=torch.Generator().manual_seed(5))
-    ceil, symmetric = (with_settings(network, pool5=way).network._pool5(noise) for way in ("ceil", "symmetric"))
+    ceil, symmetric = (
+        with_settings(network, pool5=way).network._pool5(noise) for way in ("ceil", "symmetric")
+    )
     # The maximum of all pixels under both windows is under both with odds of shared to all of them.
     ours, theirs = [{0, 1}, {2, 3}, {4, 5}, {6}], [{0}, {1, 2}, {3, 4}, {5, 6}]
     odds = [
@@ -114,16 +136,22 @@ def test_the_two_ways_to_pool_are_two_features(network: C3D) -> None:
         for c, d in zip(ours, theirs, strict=True)
     ]
     assert sum(odds) / 16 == pytest.approx(0.209, abs=5e-4)
-    # 32,768 values: three standard deviations are 0.007. In a network more agree, where both are zero after ReLU.
+    # 32,768 values: three standard deviations are 0.007. In a network more agree, where both are
+    # zero after ReLU.
     assert (ceil == symmetric).double().mean().item() == pytest.approx(sum(odds) / 16, abs=0.007)
 
 
 def plainly(weights: dict[str, Tensor], frames: list[Frame]) -> dict[str, Tensor]:
-    """C3D once more, from the Caffe release's description: numpy preprocessing, padding on the right instead of ceil
-    mode (as the Lasagne port words it), no module."""
-    resized = [cv2.resize(frame, (171, 128), interpolation=cv2.INTER_LINEAR)[..., ::-1] for frame in frames]
+    """C3D once more, from the Caffe release's description: numpy preprocessing, padding on the
+    right instead of ceil mode (as the Lasagne port words it), no module.
+    """
+    resized = [
+        cv2.resize(frame, (171, 128), interpolation=cv2.INTER_LINEAR)[..., ::-1] for frame in frames
+    ]
     centred = [frame.astype(np.float32) - np.array([90, 98, 102], np.float32) for frame in resized]
-    x = torch.from_numpy(np.stack([frame[8:120, 29:141] for frame in centred])).permute(3, 0, 1, 2)[None]
+    x = torch.from_numpy(np.stack([frame[8:120, 29:141] for frame in centred])).permute(3, 0, 1, 2)[
+        None
+    ]
     for names, frames_pooled in (("1", 1), ("2", 2), ("3a 3b", 2), ("4a 4b", 2), ("5a 5b", 2)):
         for name in names.split():
             weight, bias = weights[f"conv{name}.weight"], weights[f"conv{name}.bias"]
@@ -139,7 +167,9 @@ def plainly(weights: dict[str, Tensor], frames: list[Frame]) -> dict[str, Tensor
 
 
 @torch.inference_mode()
-def test_equals_the_second_computation(c3d: C3DExtractor, clip: list[Frame], found: dict[str, Any]) -> None:
+def test_equals_the_second_computation(
+    c3d: C3DExtractor, clip: list[Frame], found: dict[str, Any]
+) -> None:
     expected = plainly(c3d.network.state_dict(), clip)
     for name, width in ARRAYS.items():
         assert found[name].shape == (width,)
@@ -157,7 +187,9 @@ def test_a_clip_alone_and_beside_another_is_the_same(
 def test_random_weights_keep_the_scale(clip: list[Frame], found: dict[str, Any]) -> None:
     torch.manual_seed(0)
     shrunk = rows(C3DExtractor(C3D(), "cpu"), clip)["pool5"].mean()
-    assert shrunk < 1 < 10 < found["pool5"].mean() < 65504 / 10  # of an input around ±70; float16 ends at 65504
+    assert (
+        shrunk < 1 < 10 < found["pool5"].mean() < 65504 / 10
+    )  # of an input around ±70; float16 ends at 65504
 
 
 def test_a_seed_is_a_network(c3d: C3DExtractor) -> None:
@@ -168,7 +200,9 @@ def test_a_seed_is_a_network(c3d: C3DExtractor) -> None:
         assert torch.equal(network.state_dict()["conv3a.weight"], fixture) is same
 
 
-def test_both_published_layouts_are_loaded_by_name(tmp_path: Path, published: dict[str, Tensor]) -> None:
+def test_both_published_layouts_are_loaded_by_name(
+    tmp_path: Path, published: dict[str, Tensor]
+) -> None:
     for layout in LAYOUTS:
         ours = {name: published[layout.ours.get(name, name)] for name in layout.shapes}
         torch.save(ours, tmp_path / layout.name)
@@ -181,10 +215,19 @@ def test_both_published_layouts_are_loaded_by_name(tmp_path: Path, published: di
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("conv1.weight", r"as c3d.pickle: .*fc7.weight \(4096, 4096\) is missing.*and 9 more like this"),
+        (
+            "conv1.weight",
+            r"as c3d.pickle: .*fc7.weight \(4096, 4096\) is missing.*and 9 more like this",
+        ),
         ("conv1.weight", r"conv1.weight is \(64, 3, 3, 3\), expected \(64, 3, 3, 3, 3\)"),
-        ("features.0.weight", r"as c3d-pretrained.pth: .*features.3.weight \(128, 64, 3, 3, 3\) is missing"),
-        ("head.weight", r"not one of its 1 names is among the 20 of the network; it begins with head.weight \(64, "),
+        (
+            "features.0.weight",
+            r"as c3d-pretrained.pth: .*features.3.weight \(128, 64, 3, 3, 3\) is missing",
+        ),
+        (
+            "head.weight",
+            r"not one of its 1 names is among the 20 of the network; it begins with head.weight \(64, ",
+        ),
     ],
 )
 def test_a_file_of_neither_layout_is_refused(tmp_path: Path, name: str, message: str) -> None:
@@ -196,12 +239,24 @@ def test_a_file_of_neither_layout_is_refused(tmp_path: Path, name: str, message:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"arrays": ("conv5",)}, r"pool5, fc6, fc7, fc6_linear, fc7_linear, each once; got \('conv5',\)"),
+        (
+            {"arrays": ("conv5",)},
+            r"pool5, fc6, fc7, fc6_linear, fc7_linear, each once; got \('conv5',\)",
+        ),
         ({"stride_frames": 0}, "at least 1, got 0"),
         ({"pool5": "floor"}, "pool5 is ceil or symmetric, got 'floor'"),
-        ({"sampling": "spread"}, "sampling is one of consecutive, segments, segments_released, got 'spread'"),
-        ({"sampling": "segments", "stride_frames": 8}, "stride_frames says nothing with sampling segments"),
-        ({"mean": "gone.npy"}, "channels, or a file that exists and ends in .binaryproto or .npy; got 'gone.npy'"),
+        (
+            {"sampling": "spread"},
+            "sampling is one of consecutive, segments, segments_released, got 'spread'",
+        ),
+        (
+            {"sampling": "segments", "stride_frames": 8},
+            "stride_frames says nothing with sampling segments",
+        ),
+        (
+            {"mean": "gone.npy"},
+            "channels, or a file that exists and ends in .binaryproto or .npy; got 'gone.npy'",
+        ),
     ],
 )
 def test_settings_say_what_is_wrong(settings: dict[str, Any], message: str) -> None:
@@ -216,7 +271,10 @@ def test_the_row_of_the_table() -> None:
     for sampling, spread in (("segments", "equal"), ("segments_released", "released")):
         assert spec.sampling(C3DSettings(sampling=sampling)) == FramesOfSegments(16, spread)
     arrays = spec.arrays(settings)
-    assert {name: array.item_shape for name, array in arrays.items()} == {"pool5": (8192,), "fc6": (4096,)}
+    assert {name: array.item_shape for name, array in arrays.items()} == {
+        "pool5": (8192,),
+        "fc6": (4096,),
+    }
     assert {array.dtype for array in arrays.values()} == {"float16"}
     with pytest.raises(KeyError, match="no extractor is called 'c4d'; there are c3d, frames"):
         extractor("c4d")
@@ -228,14 +286,20 @@ def test_real_video_equals_the_published_port(
     shared_data: Path, published: dict[str, Tensor], network: C3D, name: str
 ) -> None:
     reference = checkout("c3d-pytorch")
-    decoding = Decoding("v", shared_data / "videos" / name, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = Decoding(
+        "v", shared_data / "videos" / name, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None
+    )
     frames = [frame.to_rgb() for frame in decoding][:48]
     expected = ask("c3d", reference, published, frames)
     for pool5 in ("ceil", "symmetric"):
-        ours = [rows(with_settings(network, pool5=pool5), frames[at : at + 16]) for at in (0, 16, 32)]
+        ours = [
+            rows(with_settings(network, pool5=pool5), frames[at : at + 16]) for at in (0, 16, 32)
+        ]
         for array in EVERYTHING:
             found = np.stack([row[array] for row in ours])
             error = relative_error(found, expected[f"{pool5}/{array}"])
             rounding = relative_error(found.astype(np.float16), found)
-            sys.stdout.write(f"{name} {pool5} {array}: {error:.1e}, rounding to float16 {rounding:.1e}\n")
+            sys.stdout.write(
+                f"{name} {pool5} {array}: {error:.1e}, rounding to float16 {rounding:.1e}\n"
+            )
             assert error <= 1e-4

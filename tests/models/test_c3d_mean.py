@@ -30,8 +30,12 @@ def varint(number: int) -> bytes:
 
 
 def blob(volume: NDArray[np.float32]) -> bytes:
-    """BlobProto of facebookarchive/C3D's caffe.proto: 1 to 5 are num, channels, length, height, width; 6 is data."""
-    sizes = b"".join(varint(field << 3) + varint(size) for field, size in enumerate((1, *volume.shape), start=1))
+    """BlobProto of facebookarchive/C3D's caffe.proto: 1 to 5 are num, channels, length, height,
+    width; 6 is data.
+    """
+    sizes = b"".join(
+        varint(field << 3) + varint(size) for field, size in enumerate((1, *volume.shape), start=1)
+    )
     data = volume.astype("<f4").tobytes()
     return sizes + varint(6 << 3 | 2) + varint(len(data)) + data
 
@@ -40,10 +44,14 @@ def unpacked(volume: NDArray[np.float32]) -> bytes:
     """The same as older writers spell repeated floats: each with its own key."""
     packed = blob(volume)
     sizes = packed[: packed.index(varint(6 << 3 | 2) + varint(4 * volume.size))]
-    return sizes + b"".join(varint(6 << 3 | 5) + struct.pack("<f", value) for value in volume.ravel())
+    return sizes + b"".join(
+        varint(6 << 3 | 5) + struct.pack("<f", value) for value in volume.ravel()
+    )
 
 
-def test_every_spelling_of_the_file_is_the_same_volume(tmp_path: Path, volume: NDArray[np.float32]) -> None:
+def test_every_spelling_of_the_file_is_the_same_volume(
+    tmp_path: Path, volume: NDArray[np.float32]
+) -> None:
     (tmp_path / "mean.binaryproto").write_bytes(blob(volume))
     np.save(tmp_path / "mean.npy", volume)
     np.save(tmp_path / "wide.npy", volume.astype(np.float64)[None])
@@ -55,7 +63,10 @@ def test_every_spelling_of_the_file_is_the_same_volume(tmp_path: Path, volume: N
 
 def test_older_writers_are_understood(tmp_path: Path) -> None:
     (tmp_path / "old.binaryproto").write_bytes(unpacked(np.ones((3, 1, 2, 2), np.float32)))
-    with pytest.raises(ValueError, match=r"holds float32 \(3, 1, 2, 2\), expected finite floats of shape \(3, 16, 128"):
+    with pytest.raises(
+        ValueError,
+        match=r"holds float32 \(3, 1, 2, 2\), expected finite floats of shape \(3, 16, 128",
+    ):
         load_mean(tmp_path / "old.binaryproto")
 
 
@@ -87,19 +98,27 @@ def test_an_array_file_that_needs_code_is_refused(tmp_path: Path) -> None:
         load_mean(tmp_path / "mean.npy")
 
 
-def test_it_is_subtracted_at_the_same_pixel_in_blue_green_red(tmp_path: Path, volume: NDArray[np.float32]) -> None:
+def test_it_is_subtracted_at_the_same_pixel_in_blue_green_red(
+    tmp_path: Path, volume: NDArray[np.float32]
+) -> None:
     np.save(tmp_path / "mean.npy", volume)
     network = C3D(C3DSettings(arrays=("pool5",), mean=str(tmp_path / "mean.npy")))
     clip = np.stack(formula.frames(16, 128, 171))  # (T, H, W, RGB)
     seen: list[NDArray[np.float32]] = []
-    network.get_submodule("conv1").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numpy()))
+    network.get_submodule("conv1").register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].numpy())
+    )
     with torch.inference_mode():
         C3DExtractor(network, "cpu").extract([list(clip)])
-    expected = clip[..., ::-1].transpose(3, 0, 1, 2) - volume  # Caffe: whole frames first, then the crop
+    expected = (
+        clip[..., ::-1].transpose(3, 0, 1, 2) - volume
+    )  # Caffe: whole frames first, then the crop
     np.testing.assert_array_equal(seen[0][0], expected[:, :, 8:120, 29:141])
 
 
-def test_its_content_is_in_the_fingerprint_and_its_path_is_not(tmp_path: Path, volume: NDArray[np.float32]) -> None:
+def test_its_content_is_in_the_fingerprint_and_its_path_is_not(
+    tmp_path: Path, volume: NDArray[np.float32]
+) -> None:
     names = []
     for name, change in (("one", 0), ("two", 0), ("three", 1)):
         path = tmp_path / f"{name}.npy"

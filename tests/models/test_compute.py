@@ -1,5 +1,7 @@
-"""Every extractor gives the same bits beside any neighbours, in any order and with any number of threads; torch resizes
-like OpenCV and PIL; and on real frames no choice drifts further than it says."""
+"""Every extractor gives the same bits beside any neighbours, in any order and with any number of
+threads; torch resizes like OpenCV and PIL; and on real frames no choice drifts further than it
+says.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def _threads_stay() -> Iterator[None]:
 
 
 def windows_of(name: str, whole: bool) -> tuple[Any, Any, Any]:
-    """An extractor and two windows that look alike; of a clip for TASED-Net a corner, unless the whole is asked for."""
+    """An extractor and two windows that look alike; of a clip for TASED-Net a corner, unless the
+    whole is asked for.
+    """
     spec = EXTRACTORS[name]
     settings = golden.golden_settings(spec)
     extractor = spec.build(settings, golden.WEIGHTS if spec.needs_weights else "", "cpu")
@@ -51,7 +55,9 @@ def assert_equal_bits(one: dict[str, Any], other: dict[str, Any]) -> None:
         np.testing.assert_array_equal(row, other[name], err_msg=name, strict=True)
 
 
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "whole"])
+@pytest.mark.parametrize(
+    "whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "whole"]
+)
 @pytest.mark.parametrize("name", sorted(EXTRACTORS))
 def test_neighbours_order_and_threads_change_no_bit(name: str, whole: bool) -> None:
     extractor, first, second = windows_of(name, whole)
@@ -67,8 +73,12 @@ def test_neighbours_order_and_threads_change_no_bit(name: str, whole: bool) -> N
     assert_equal_bits(alone, row([second, first], 1, threads=3))
 
 
-def test_without_care_the_number_of_threads_does_change_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If this fails, oneDNN has become independent of threads, and rows need not be computed by one thread each."""
+def test_without_care_the_number_of_threads_does_change_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If this fails, oneDNN has become independent of threads, and rows need not be computed by one
+    thread each.
+    """
     monkeypatch.setattr(compute, "one_thread", nullcontext)
     spec = EXTRACTORS["yolov5"]
     extractor = spec.build(spec.settings_type(arrays=("p3",)), golden.WEIGHTS, "cpu")
@@ -83,7 +93,9 @@ def test_without_care_the_number_of_threads_does_change_bits(monkeypatch: pytest
 def test_torch_resizes_like_opencv_and_pil_up_to_one_step(height: int, width: int) -> None:
     frame = golden.clip(1)[0]
     picture = compute.stacked([frame, frame[::-1]], "cpu")
-    plain, smooth = (compute.resized(picture, height, width, antialias=how) for how in (False, True))
+    plain, smooth = (
+        compute.resized(picture, height, width, antialias=how) for how in (False, True)
+    )
     opencv = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
     pil = np.array(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
     for made, expected in ((plain, opencv), (smooth, pil)):
@@ -93,8 +105,12 @@ def test_torch_resizes_like_opencv_and_pil_up_to_one_step(height: int, width: in
         assert (error > 0).mean() < 0.3
 
 
-@pytest.mark.parametrize(("shape", "pixels"), [((150, 231), 320), ((211, 120), 320), ((320, 320), 320), ((90, 7), 64)])
-def test_a_letterbox_on_the_device_is_the_same_letterbox(shape: tuple[int, int], pixels: int) -> None:
+@pytest.mark.parametrize(
+    ("shape", "pixels"), [((150, 231), 320), ((211, 120), 320), ((320, 320), 320), ((90, 7), 64)]
+)
+def test_a_letterbox_on_the_device_is_the_same_letterbox(
+    shape: tuple[int, int], pixels: int
+) -> None:
     frame = np.resize(golden.clip(1)[0], (*shape, 3))
     expected = letterbox(frame, pixels).astype(int)
     made = letterbox_on_device(compute.stacked([frame], "cpu"), pixels)[0].permute(1, 2, 0).numpy()
@@ -104,7 +120,9 @@ def test_a_letterbox_on_the_device_is_the_same_letterbox(shape: tuple[int, int],
 
 def test_a_frame_that_waits_for_the_fast_resize_is_a_copy() -> None:
     spec, frame = EXTRACTORS["yolov5"], golden.clip(1)[0].copy()
-    prepared = spec.build(spec.settings_type(size="n", resize="fast"), golden.WEIGHTS, "cpu").prepare(frame)
+    prepared = spec.build(
+        spec.settings_type(size="n", resize="fast"), golden.WEIGHTS, "cpu"
+    ).prepare(frame)
     frame[:] = 0  # the decoder uses its memory again
     assert prepared.picture.any()
 
@@ -130,7 +148,11 @@ class Swapped:
         return self.extractor.prepare(np.ascontiguousarray(frame[..., ::-1]))
 
 
-CHOICES = (Numerics(resize="fast"), Numerics(precision="bf16"), Numerics(precision="bf16", resize="fast"))
+CHOICES = (
+    Numerics(resize="fast"),
+    Numerics(precision="bf16"),
+    Numerics(precision="bf16", resize="fast"),
+)
 
 
 @pytest.mark.parametrize("numerics", CHOICES, ids=lambda one: "-".join(one.departures))
@@ -158,16 +180,24 @@ def test_real_frames_drift_no_further_than_stated(
 ) -> None:
     spec = EXTRACTORS[name]
     length = golden.window_frames(spec.sampling(spec.settings_type(**settings)))
-    decoding = Decoding("v", shared_data / "videos" / clip, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = Decoding(
+        "v", shared_data / "videos" / clip, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None
+    )
     frames = [frame.to_rgb() for frame in decoding][:120]
-    windows = [frames[start : start + length] for start in ((10, 70) if length > 1 else range(0, 120, 20))]
+    windows = [
+        frames[start : start + length] for start in ((10, 70) if length > 1 else range(0, 120, 20))
+    ]
 
     def rows(**choice: str) -> Any:
         extractor = spec.build(spec.settings_type(**settings, **choice), "random:9", "cpu")
-        return extractor.extract([[extractor.prepare(frame) for frame in window] for window in windows])
+        return extractor.extract(
+            [[extractor.prepare(frame) for frame in window] for window in windows]
+        )
 
     reference = rows()
     for numerics in CHOICES:
-        for array, drift in drifts(reference, rows(precision=numerics.precision, resize=numerics.resize)).items():
+        for array, drift in drifts(
+            reference, rows(precision=numerics.precision, resize=numerics.resize)
+        ).items():
             limit = allowed(name, array, numerics)
             assert limit is None or not drift.exceeds(limit), f"{array} {numerics}: {drift}"

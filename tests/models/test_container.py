@@ -29,7 +29,11 @@ def read(content: bytes) -> Any:
 
 def same(stored: Stored, tensor: Tensor) -> bool:
     ours = to_tensor(stored)
-    return ours.dtype == tensor.dtype and ours.shape == tensor.shape and torch.equal(ours, tensor.detach())
+    return (
+        ours.dtype == tensor.dtype
+        and ours.shape == tensor.shape
+        and torch.equal(ours, tensor.detach())
+    )
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -37,7 +41,11 @@ def same(stored: Stored, tensor: Tensor) -> bool:
 def test_a_state_dict_is_what_weights_only_reads(zipped: bool, protocol: int) -> None:
     content = official.saved(official.state_dict(), zipped=zipped, protocol=protocol)
     found = read(content).tensors
-    expected = torch.load(io.BytesIO(content), weights_only=True) if protocol == 2 else official.state_dict()
+    expected = (
+        torch.load(io.BytesIO(content), weights_only=True)
+        if protocol == 2
+        else official.state_dict()
+    )
     assert list(found) == list(expected)
     assert all(same(found[name], expected[name]) for name in expected)
 
@@ -48,16 +56,25 @@ def test_a_pickled_yolov5_gives_its_state_dict_and_attributes(zipped: bool) -> N
     found = read(content)
     assert list(found.tensors) == list(expected)
     assert all(same(found.tensors[name], expected[name]) for name in expected)
-    assert {tensor.dtype for tensor in found.tensors.values()} == {"F16", "I64"}  # I64: num_batches_tracked
+    assert {tensor.dtype for tensor in found.tensors.values()} == {
+        "F16",
+        "I64",
+    }  # I64: num_batches_tracked
     modules = found.facts["modules"]
     assert found.facts["root"] == "model"
     assert modules["model.1"]["class"] == "torch.nn.modules.batchnorm.BatchNorm2d"
-    assert (modules["model.1"]["attributes"]["eps"], modules["model.1"]["attributes"]["momentum"]) == (1e-3, 0.03)
+    assert (
+        modules["model.1"]["attributes"]["eps"],
+        modules["model.1"]["attributes"]["momentum"],
+    ) == (1e-3, 0.03)
     head = modules["model.2"]
     assert (head["class"], head["attributes"]["nc"]) == ("models.yolo.Detect", 80)
     assert head["attributes"]["names"] == ["person", "bicycle"]
     assert head["attributes"]["stride"] == [8.0, 16.0, 32.0]
-    assert modules[""]["attributes"]["yaml"] == {"depth_multiple": 0.33, "anchors": [[10, 13], [30, 61]]}
+    assert modules[""]["attributes"]["yaml"] == {
+        "depth_multiple": 0.33,
+        "anchors": [[10, 13], [30, 61]],
+    }
     assert json.loads(json.dumps(found.facts)) == found.facts
     assert "models.yolo" not in sys.modules
 
@@ -87,7 +104,8 @@ def test_safetensors_in_and_out() -> None:
     loaded = load_safetensors(stream)
     assert loaded.keys() == tensors.keys()
     assert all(
-        torch.equal(loaded[name], tensors[name]) and loaded[name].dtype == tensors[name].dtype for name in tensors
+        torch.equal(loaded[name], tensors[name]) and loaded[name].dtype == tensors[name].dtype
+        for name in tensors
     )
 
 
@@ -97,7 +115,9 @@ def test_a_truncated_file_is_refused_wherever_it_ends(form: str) -> None:
         "zip": official.saved(official.state_dict()),
         "legacy": official.saved(official.state_dict(), zipped=False),
         "pickle": official.detectron2(2)[0],
-        "safetensors": b"".join(safetensors_stream(read(official.saved(official.state_dict())).tensors)),
+        "safetensors": b"".join(
+            safetensors_stream(read(official.saved(official.state_dict())).tensors)
+        ),
     }[form]
     for cut in [*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1]:
         with pytest.raises(Refused):
@@ -120,7 +140,11 @@ def rezipped(content: bytes, **options: Any) -> bytes:
         for entry in old.infolist():
             if entry.filename not in options.get("without", ()):
                 kind = options.get("compression", zipfile.ZIP_STORED)
-                new.writestr(entry.filename, options.get("replaced", {}).get(entry.filename, old.read(entry)), kind)
+                new.writestr(
+                    entry.filename,
+                    options.get("replaced", {}).get(entry.filename, old.read(entry)),
+                    kind,
+                )
         for name in options.get("extra", ()):
             new.writestr(name, b"")
     return out.getvalue()
@@ -194,8 +218,12 @@ def test_a_lying_safetensors_header_is_refused(header: Any, told: str) -> None:
         (0, "2", (1,)),
     ],
 )
-def test_a_tensor_that_looks_outside_its_numbers_is_refused(offset: int, shape: Any, strides: tuple[int, ...]) -> None:
+def test_a_tensor_that_looks_outside_its_numbers_is_refused(
+    offset: int, shape: Any, strides: tuple[int, ...]
+) -> None:
     eight = Storage("F32", 8, [bytes(32)])
-    lying = Record(Name("torch._utils._rebuild_tensor_v2"), (eight, offset, shape, strides, False, None))
+    lying = Record(
+        Name("torch._utils._rebuild_tensor_v2"), (eight, offset, shape, strides, False, None)
+    )
     with pytest.raises(Refused, match=r"looks at|shape or strides|does not say"):
         interpret({"w": lying})

@@ -35,9 +35,14 @@ def test_persons_are_matched_by_their_boxes_whatever_their_order() -> None:
     reference = {"boxes": [np.stack([left, right])], "joints": [joints]}
     same = drifts(reference, {"boxes": [np.stack([right, left])], "joints": [joints[::-1]]})
     assert same == {"boxes": Drift(0, 0), "joints": Drift(0, 0)}
-    found = {"boxes": [np.stack([elsewhere, moved])], "joints": [np.stack([joints[1], joints[0] + [0, 0, 0.3]])]}
+    found = {
+        "boxes": [np.stack([elsewhere, moved])],
+        "joints": [np.stack([joints[1], joints[0] + [0, 0, 0.3]])],
+    }
     drift = drifts(reference, found)
-    assert numbers(drift["boxes"]) == pytest.approx((math.sqrt(2) / np.linalg.norm(left), 1 / 20, 0.5))
+    assert numbers(drift["boxes"]) == pytest.approx(
+        (math.sqrt(2) / np.linalg.norm(left), 1 / 20, 0.5)
+    )
     assert numbers(drift["joints"]) == pytest.approx((0.3 / math.sqrt(14), 0.1, 0.5))
 
 
@@ -45,6 +50,8 @@ def test_another_class_is_another_object_and_none_matches_none() -> None:
     box = np.array([[0.0, 0, 10, 10, 0.5, 3]])
     other = box + np.array([0, 0, 0, 0, 0, 1])
     assert drifts({"detections": [box]}, {"detections": [other]})["detections"] == Drift(0, 0, 1)
-    assert drifts({"detections": [box[:0]]}, {"detections": [box[:0]]})["detections"] == Drift(0, 0, 0)
+    assert drifts({"detections": [box[:0]]}, {"detections": [box[:0]]})["detections"] == Drift(
+        0, 0, 0
+    )
     one_missing = drifts({"detections": [box, box]}, {"detections": [box, box[:0]]})["detections"]
     assert numbers(one_missing) == pytest.approx((0, 0, 1 / 3))

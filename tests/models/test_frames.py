@@ -11,7 +11,9 @@ from models.extractors.jpeg_frames.spec import FramesSettings, JpegFrames
 from models.extractors.registry import extractor
 
 
-def shown(jpeg: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def shown(
+    jpeg: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
     assert picture is not None
     return np.asarray(picture, dtype=np.uint8)
@@ -19,9 +21,17 @@ def shown(jpeg: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> np.ndarray[t
 
 @pytest.mark.parametrize(
     ("height", "width", "kept"),
-    [(240, 320, (128, 171)), (720, 1280, (128, 228)), (90, 160, (90, 160)), (568, 320, (128, 72)), (2000, 1, (128, 1))],
+    [
+        (240, 320, (128, 171)),
+        (720, 1280, (128, 228)),
+        (90, 160, (90, 160)),
+        (568, 320, (128, 72)),
+        (2000, 1, (128, 1)),
+    ],
 )
-def test_size_keeps_the_aspect_and_never_grows(height: int, width: int, kept: tuple[int, int]) -> None:
+def test_size_keeps_the_aspect_and_never_grows(
+    height: int, width: int, kept: tuple[int, int]
+) -> None:
     frame = np.zeros((height, width, 3), dtype=np.uint8)
     assert shown(JpegFrames(FramesSettings()).prepare(frame)).shape == (*kept, 3)
 

@@ -1,4 +1,6 @@
-"""The known numbers are there for every extractor, and see what must not pass: channels, scale, crop, one weight."""
+"""The known numbers are there for every extractor, and see what must not pass: channels, scale,
+crop, one weight.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def _in_each(fault: Callable[[Frame], Frame], clip: list[Frame]) -> list[Frame]:
 
 CLIP_FAULTS: dict[str, Callable[[list[Frame]], list[Frame]]] = {
     **{name: partial(_in_each, fault) for name, fault in FAULTS.items()},
-    "a mean four of 255 off": lambda clip: [np.clip(frame.astype(int) + 4, 0, 255).astype(np.uint8) for frame in clip],
+    "a mean four of 255 off": lambda clip: [
+        np.clip(frame.astype(int) + 4, 0, 255).astype(np.uint8) for frame in clip
+    ],
     "two frames in the wrong order": lambda clip: [*clip[:15], clip[16], clip[15], *clip[17:]],
     "one frame late": lambda clip: [*clip[1:], clip[-1]],
 }
@@ -82,7 +86,9 @@ def test_frames_shown_rightly_pass() -> None:
     assert list(golden.differences(spec, golden.signatures(spec, "cpu"))) == []
 
 
-def test_a_network_gives_its_known_numbers_and_a_swap_a_scale_a_crop_or_one_weight_is_seen() -> None:
+def test_a_network_gives_its_known_numbers_and_a_swap_a_scale_a_crop_or_one_weight_is_seen() -> (
+    None
+):
     spec = EXTRACTORS["yolov5"]  # its smallest size is the cheapest network there is
     built: Any = spec.build(golden.golden_settings(spec), golden.WEIGHTS, "cpu")
 
@@ -93,7 +99,9 @@ def test_a_network_gives_its_known_numbers_and_a_swap_a_scale_a_crop_or_one_weig
     assert again(lambda frame: frame) == []
     for fault in FAULTS.values():
         assert any(line.startswith("yolov5.p5 is off by") for line in again(fault))
-    weight = next(tensor for tensor in built.detector.network.parameters() if tensor.ndim == 4).detach()
+    weight = next(
+        tensor for tensor in built.detector.network.parameters() if tensor.ndim == 4
+    ).detach()
     place = torch.unravel_index(weight.abs().argmax(), weight.shape)
     weight[place] *= -1
     assert any(line.startswith("yolov5.p5 is off by") for line in again(lambda frame: frame))
@@ -105,7 +113,9 @@ def tased() -> Any:
     return spec.build(golden.golden_settings(spec), golden.WEIGHTS, "cpu")
 
 
-@pytest.mark.parametrize("corner", [(64, 96), pytest.param((224, 384), marks=pytest.mark.slow)], ids=["", "whole"])
+@pytest.mark.parametrize(
+    "corner", [(64, 96), pytest.param((224, 384), marks=pytest.mark.slow)], ids=["", "whole"]
+)
 def test_wrong_pictures_move_a_saliency_map_far_beyond_what_the_proof_allows_and_rounding_does_not(
     tased: Any, corner: tuple[int, int]
 ) -> None:

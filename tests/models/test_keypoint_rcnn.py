@@ -1,4 +1,6 @@
-"""Keypoint R-CNN against what Detectron2 itself gave (goldens), and its parts against arithmetic."""
+"""Keypoint R-CNN against what Detectron2 itself gave (goldens), and its parts against
+arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,18 @@ import torch
 from numpy.typing import NDArray
 
 from models.extractors.base.sampling import EveryFrame, FramesAtRate
-from models.extractors.keypoint_rcnn.boxes import best_persons, best_proposals, cell_anchors, pyramid_levels
-from models.extractors.keypoint_rcnn.extractor import KeypointRCNNExtractor, build_extractor, load_network, resized_size
+from models.extractors.keypoint_rcnn.boxes import (
+    best_persons,
+    best_proposals,
+    cell_anchors,
+    pyramid_levels,
+)
+from models.extractors.keypoint_rcnn.extractor import (
+    KeypointRCNNExtractor,
+    build_extractor,
+    load_network,
+    resized_size,
+)
 from models.extractors.keypoint_rcnn.keypoints import decode_joints, features_at_joints
 from models.extractors.keypoint_rcnn.network import KeypointRCNN
 from models.extractors.keypoint_rcnn.settings import ARRAYS, JOINTS, KeypointRCNNSettings
@@ -46,7 +58,9 @@ def network() -> KeypointRCNN:
     return load_network(f"random:{SEED}")
 
 
-def rows(network: KeypointRCNN, settings: KeypointRCNNSettings, *shapes: tuple[int, int]) -> dict[str, list[Any]]:
+def rows(
+    network: KeypointRCNN, settings: KeypointRCNNSettings, *shapes: tuple[int, int]
+) -> dict[str, list[Any]]:
     """What the extractor gives for the first formula frame of each (height, width)."""
     one = KeypointRCNNExtractor(network, settings, "cpu")
     found = one.extract([[one.prepare(frames(1, *shape)[0])] for shape in shapes])
@@ -62,9 +76,13 @@ def test_gives_what_detectron2_gives(
     found = {name: array[0] for name, array in rows(network, SMALL, (height, width)).items()}
     np.testing.assert_allclose(found["boxes"][:, :4], expected["boxes"][:, :4], atol=0.01, rtol=0)
     np.testing.assert_allclose(found["boxes"][:, 4], expected["boxes"][:, 4], atol=1e-4, rtol=0)
-    np.testing.assert_allclose(found["joints"][..., :2], expected["joints"][..., :2], atol=0.05, rtol=0)
+    np.testing.assert_allclose(
+        found["joints"][..., :2], expected["joints"][..., :2], atol=0.05, rtol=0
+    )
     assert relative_error(found["joints"][..., 2], expected["joints"][..., 2]) <= 1e-3
-    assert relative_error(found["joint_features"][..., CHANNELS], expected["joint_features"]) <= 1e-3
+    assert (
+        relative_error(found["joint_features"][..., CHANNELS], expected["joint_features"]) <= 1e-3
+    )
     assert {name: (array.dtype, array.shape[1:]) for name, array in found.items()} == {
         name: (np.float32, spec.item_shape) for name, spec in ARRAYS.items()
     }
@@ -76,7 +94,10 @@ def test_resizes_to_the_same_bytes(golden: dict[str, NDArray[Any]], network: Key
         prepared = one.prepare(frames(1, height, width)[0])
         assert prepared.original == (height, width)
         assert isinstance(prepared.picture, np.ndarray)
-        assert hashlib.sha256(prepared.picture.tobytes()).hexdigest() == golden[f"{height}x{width}/picture_sha256"]
+        assert (
+            hashlib.sha256(prepared.picture.tobytes()).hexdigest()
+            == golden[f"{height}x{width}/picture_sha256"]
+        )
 
 
 def test_chooses_the_same_sizes(golden: dict[str, NDArray[Any]]) -> None:
@@ -86,7 +107,9 @@ def test_chooses_the_same_sizes(golden: dict[str, NDArray[Any]]) -> None:
         assert resized_size(height, width, shorter, longest) == tuple(expected)
 
 
-def test_has_the_tensors_of_detectron2(golden: dict[str, NDArray[Any]], network: KeypointRCNN) -> None:
+def test_has_the_tensors_of_detectron2(
+    golden: dict[str, NDArray[Any]], network: KeypointRCNN
+) -> None:
     assert table_digest(network.state_dict()) == golden["table_sha256"]
 
 
@@ -130,7 +153,8 @@ def test_refuses_tensors_too_many_and_too_few(tmp_path: Path, network: KeypointR
     path = tmp_path / "model_final.pth"
     torch.save({"mask_head.bias": torch.zeros(1), **dict(list(tensors.items())[1:])}, path)
     with pytest.raises(
-        ValueError, match=r"conv1\.weight .* is missing\n.*mask_head\.bias .* is not part of the network"
+        ValueError,
+        match=r"conv1\.weight .* is missing\n.*mask_head\.bias .* is not part of the network",
     ):
         load_network(str(path))
 
@@ -152,20 +176,27 @@ def test_anchors_are_not_rounded() -> None:
 
 def test_no_proposal_is_empty_or_outside() -> None:
     logits = [torch.zeros(3, 2, 3) for _ in range(5)]
-    deltas = [torch.full((12, 2, 3), -4.0) for _ in range(5)]  # everything far to the left of and above the picture
+    deltas = [
+        torch.full((12, 2, 3), -4.0) for _ in range(5)
+    ]  # everything far to the left of and above the picture
     assert best_proposals(logits, deltas, (8, 12)).shape == (0, 4)
 
 
 def test_suppresses_and_sorts_persons() -> None:
-    boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [-5, 2, 8, 30], [1, 1, 2, 2]], dtype=torch.float32)
+    boxes = torch.tensor(
+        [[0, 0, 10, 10], [0, 0, 10, 9], [-5, 2, 8, 30], [1, 1, 2, 2]], dtype=torch.float32
+    )
     scores = torch.tensor([0.3, 0.9, 0.5, 0.05])
     found, kept = best_persons(boxes, scores, (20, 20), score_threshold=0.05, nms_threshold=0.5)
-    # the first overlaps the second by 90/100; the last scores no more than the threshold; the third is cut at 0 and 20
+    # the first overlaps the second by 90/100; the last scores no more than the threshold; the third
+    # is cut at 0 and 20
     assert found.tolist() == [[0, 0, 10, 9], [0, 2, 8, 20]]
     assert kept.tolist() == pytest.approx([0.9, 0.5])
 
 
-@pytest.mark.parametrize(("side", "level"), [(10, 0), (111, 0), (112, 1), (223, 1), (224, 2), (448, 3), (3000, 3)])
+@pytest.mark.parametrize(
+    ("side", "level"), [(10, 0), (111, 0), (112, 1), (223, 1), (224, 2), (448, 3), (3000, 3)]
+)
 def test_larger_boxes_are_pooled_higher(side: int, level: int) -> None:
     # floor(4 + log2(side / 224)), within p2 to p5
     assert pyramid_levels(torch.tensor([[5.0, 5.0, 5.0 + side, 5.0 + side]])).tolist() == [level]
@@ -176,7 +207,9 @@ def test_a_joint_is_the_middle_of_the_highest_pixel() -> None:
     heatmaps[0, 0, 20, 33] = 10
     found = decode_joints(heatmaps, torch.tensor([[100.0, 50.0, 156.0, 106.0]]))[0, 0]
     # a box of 56×56 pixels: nothing is enlarged; exp(0) / (exp(0) + 3135 exp(-10))
-    np.testing.assert_allclose(found, [100 + 33.5, 50 + 20.5, 1 / (1 + 3135 * math.exp(-10))], rtol=1e-5)
+    np.testing.assert_allclose(
+        found, [100 + 33.5, 50 + 20.5, 1 / (1 + 3135 * math.exp(-10))], rtol=1e-5
+    )
     narrow = decode_joints(heatmaps, torch.tensor([[100.0, 50.0, 127.5, 106.0]]))[0, 0]
     # 27.5 pixels wide: 28 columns, each 27.5/28 of a pixel; 33 of 56 falls on column 16
     np.testing.assert_allclose(narrow[:2], [100 + 16.5 * 27.5 / 28, 50 + 20.5], rtol=1e-5)
@@ -185,8 +218,12 @@ def test_a_joint_is_the_middle_of_the_highest_pixel() -> None:
 def test_features_are_read_where_the_joint_is() -> None:
     ramp = torch.arange(14.0).expand(1, 1, 14, 14)  # the value is the column
     box = torch.tensor([[10.0, 0.0, 38.0, 14.0]])  # two pixels a column
-    joints = torch.tensor([[[11.0, 7.0], [16.0, 7.0], [38.0, 1.0]]])  # middle of column 0; between 2 and 3; edge
-    np.testing.assert_allclose(features_at_joints(ramp, joints, box)[0, :, 0], [0, 2.5, 13], atol=1e-5)
+    joints = torch.tensor(
+        [[[11.0, 7.0], [16.0, 7.0], [38.0, 1.0]]]
+    )  # middle of column 0; between 2 and 3; edge
+    np.testing.assert_allclose(
+        features_at_joints(ramp, joints, box)[0, :, 0], [0, 2.5, 13], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

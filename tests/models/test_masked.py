@@ -10,7 +10,8 @@ from models.highlight.base.masking import MaskedBatchNorm, resampled, take, weig
 
 
 @pytest.mark.parametrize(
-    ("theirs", "cells"), [(nn.BatchNorm1d(6), ()), (nn.BatchNorm2d(6), (5,)), (nn.BatchNorm3d(6), (3, 2))]
+    ("theirs", "cells"),
+    [(nn.BatchNorm1d(6), ()), (nn.BatchNorm2d(6), (5,)), (nn.BatchNorm3d(6), (3, 2))],
 )
 def test_without_padding_it_is_batch_norm(theirs: nn.Module, cells: tuple[int, ...]) -> None:
     """The same answers and running statistics after three batches, and in evaluation."""
@@ -71,7 +72,12 @@ def test_gaps_are_closed() -> None:
 
 
 def test_weights_are_of_what_exists() -> None:
-    logits, mask = torch.tensor([[1.0, 2.0, 9.0], [5.0, 5.0, 5.0]]), torch.tensor([[True, True, False], [False] * 3])
+    logits, mask = (
+        torch.tensor([[1.0, 2.0, 9.0], [5.0, 5.0, 5.0]]),
+        torch.tensor([[True, True, False], [False] * 3]),
+    )
     torch.testing.assert_close(weigh(logits, mask, "softmax").sum(1), torch.tensor([1.0, 0.0]))
-    torch.testing.assert_close(weigh(logits, mask, "sigmoid")[0], torch.tensor([0.7310586, 0.8807971, 0]))
+    torch.testing.assert_close(
+        weigh(logits, mask, "sigmoid")[0], torch.tensor([0.7310586, 0.8807971, 0])
+    )
     assert weigh(logits, mask, "linear").tolist() == [[1, 2, 0], [0, 0, 0]]

@@ -1,4 +1,6 @@
-"""MHA+Fusion against its equations in plain numpy, and against what padding, order and absence must not do."""
+"""MHA+Fusion against its equations in plain numpy, and against what padding, order and absence must
+not do.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,31 @@ from models.highlight.personalized.mha_fusion import (
     Streams,
 )
 from models.highlight.personalized.mha_fusion_encoders import PrimingConv3D, PrimingSTGCN, centred
-from tests.models.highlight_batches import Shapes, count_parameters, random_batch, reordered, without_history
+from tests.models.highlight_batches import (
+    Shapes,
+    count_parameters,
+    random_batch,
+    reordered,
+    without_history,
+)
 
-SHAPES = {"yolov5/p5": (6, 2, 2), "keypoint_rcnn/joints": (2, 17, 3), "keypoint_rcnn/joint_features": (2, 17, 4)}
-FULL = {"yolov5/p5": (512, 4, 4), "keypoint_rcnn/joints": (5, 17, 3), "keypoint_rcnn/joint_features": (5, 17, 512)}
+SHAPES = {
+    "yolov5/p5": (6, 2, 2),
+    "keypoint_rcnn/joints": (2, 17, 3),
+    "keypoint_rcnn/joint_features": (2, 17, 4),
+}
+FULL = {
+    "yolov5/p5": (512, 4, 4),
+    "keypoint_rcnn/joints": (5, 17, 3),
+    "keypoint_rcnn/joint_features": (5, 17, 512),
+}
 SMALL = MHAFusionSettings(
-    clip_frames=4, target_frames=8, object_widths=(6, 5), pose_widths=(4, 3), attention_width=7, predictor_width=9
+    clip_frames=4,
+    target_frames=8,
+    object_widths=(6, 5),
+    pose_widths=(4, 3),
+    attention_width=7,
+    predictor_width=9,
 )
 LENGTHS, CLIPS = (13, 8, 5), ((4, 7, 1), (2,), ())
 """Three users: a target of two windows and three clips, one of them long; one clip; none."""
@@ -38,7 +59,9 @@ LENGTHS, CLIPS = (13, 8, 5), ((4, 7, 1), (2,), ())
 Matrix = NDArray[np.float64]
 
 
-def network(settings: MHAFusionSettings = SMALL, shapes: Shapes = SHAPES, *, seed: int = 0) -> MHAFusion:
+def network(
+    settings: MHAFusionSettings = SMALL, shapes: Shapes = SHAPES, *, seed: int = 0
+) -> MHAFusion:
     """In evaluation, after a look at one batch, so that the norms have something to say."""
     torch.manual_seed(seed)
     model = cast(MHAFusion, SPEC.build(settings, shapes)).double()
@@ -109,12 +132,20 @@ def expected_scores(model: MHAFusion, given: Batch, user: int) -> Matrix:
             z = primed(stream, clip, 4, target=False)
             pooled = z.T @ frame_weights(stream.weigh_clip_frames, z, length)
             psi += pooled * sigmoid(fully(stream.weigh_clips, pooled))
-        shares = softmax(psi / np.sqrt(stream.width)) if CLIPS[user] else np.full(stream.width, 1 / stream.width)
+        shares = (
+            softmax(psi / np.sqrt(stream.width))
+            if CLIPS[user]
+            else np.full(stream.width, 1 / stream.width)
+        )
         similar.append([])
         for start in range(0, LENGTHS[user], 8):
-            window = [given.features[key][user, start : min(start + 8, LENGTHS[user])] for key in keys]
+            window = [
+                given.features[key][user, start : min(start + 8, LENGTHS[user])] for key in keys
+            ]
             z = primed(stream, window, 8, target=True)
-            similar[-1].append((z * frame_weights(stream.weigh_target_frames, z, len(window[0]))[:, None]) @ shares)
+            similar[-1].append(
+                (z * frame_weights(stream.weigh_target_frames, z, len(window[0]))[:, None]) @ shares
+            )
     joined = [np.concatenate(streams) for streams in zip(*similar, strict=True)]
     scores = [sigmoid(fully(model.outer, np.maximum(fully(model.inner, h), 0))) for h in joined]
     return np.concatenate(scores)[: LENGTHS[user]]
@@ -122,12 +153,16 @@ def expected_scores(model: MHAFusion, given: Batch, user: int) -> Matrix:
 
 @pytest.mark.parametrize("streams", ["both", "objects", "poses"])
 def test_scores_are_those_of_the_equations(streams: Streams) -> None:
-    """Every sequence goes through its layers alone here: padding and neighbours in a batch have no say either."""
+    """Every sequence goes through its layers alone here: padding and neighbours in a batch have no
+    say either.
+    """
     model, given = network(dataclasses.replace(SMALL, streams=streams)), batch(positions=2)
     with torch.no_grad():
         found = model(given).scores
     for user, length in enumerate(LENGTHS):
-        np.testing.assert_allclose(found[user, :length], expected_scores(model, given, user), rtol=1e-5)
+        np.testing.assert_allclose(
+            found[user, :length], expected_scores(model, given, user), rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -135,7 +170,9 @@ def test_scores_are_those_of_the_equations(streams: Streams) -> None:
 def test_padding_changes_no_score(more: int, training: bool) -> None:
     """Nor does it in training, where batch norms look at everything that is there."""
     with torch.no_grad():
-        expected, found = (network().train(training)(batch(positions=count)).scores for count in (0, more))
+        expected, found = (
+            network().train(training)(batch(positions=count)).scores for count in (0, more)
+        )
     for user, length in enumerate(LENGTHS):
         torch.testing.assert_close(found[user, :length], expected[user, :length])
 
@@ -166,12 +203,16 @@ def test_clips_change_scores_and_users_without_clips_have_none_that_could() -> N
 
 def test_a_batch_in_training_may_hold_no_clips_and_no_persons() -> None:
     given = without_history(batch())
-    features = {key: values * (0 if "keypoint" in key else 1) for key, values in given.features.items()}
+    features = {
+        key: values * (0 if "keypoint" in key else 1) for key, values in given.features.items()
+    }
     model = network().train()
     scores = model(dataclasses.replace(given, features=features)).scores
     torch.autograd.backward(scores.sum())
     assert scores.isfinite().all()
-    assert all(parameter.grad is not None for parameter in model.parameters()), "every rank has the same gradients"
+    assert all(parameter.grad is not None for parameter in model.parameters()), (
+        "every rank has the same gradients"
+    )
 
 
 def test_long_clips_are_resampled_or_cut() -> None:
@@ -179,7 +220,9 @@ def test_long_clips_are_resampled_or_cut() -> None:
     rows = {}
     for rule in get_args(LongClips):
         with torch.no_grad():
-            rows[rule] = network(dataclasses.replace(SMALL, long_clips=rule))(given).parts["history_rows"]
+            rows[rule] = network(dataclasses.replace(SMALL, long_clips=rule))(given).parts[
+                "history_rows"
+            ]
     assert rows["resample"][0].tolist() == [[0, 1, 2, 3], [0, 2, 4, 6], [0, -1, -1, -1]]
     assert rows["cut"][0, 1].tolist() == [0, 1, 2, 3]
     assert (rows["cut"][2] == -1).all()
@@ -217,15 +260,22 @@ def test_the_places_of_persons_are_nothing() -> None:
     torch.testing.assert_close(swapped, layers(persons, present, mask))
 
 
-def parameters_of_a_stream(priming: int, d: int, clip_frames: int, target_frames: int, hidden: int) -> int:
+def parameters_of_a_stream(
+    priming: int, d: int, clip_frames: int, target_frames: int, hidden: int
+) -> int:
     """Priming twice, frame weights of clips and target, clip weights."""
-    heads = sum(frames * d * hidden + hidden + hidden * frames + frames for frames in (clip_frames, target_frames))
+    heads = sum(
+        frames * d * hidden + hidden + hidden * frames + frames
+        for frames in (clip_frames, target_frames)
+    )
     return 2 * priming + heads + d + 1
 
 
 def test_parameters_at_the_full_widths() -> None:
     with torch.device("meta"):
-        models = {name: SPEC.build(MHAFusionSettings(streams=name), FULL) for name in get_args(Streams)}
+        models = {
+            name: SPEC.build(MHAFusionSettings(streams=name), FULL) for name in get_args(Streams)
+        }
     widths = (512, 128, 128, 64)
     conv3d = sum(27 * a * b + 2 * b for a, b in pairwise(widths))
     joints, stgcn = (515, 64, 64, 32), 2 * 17 * 515
@@ -255,13 +305,31 @@ def test_half_precision_runs() -> None:
 @pytest.mark.parametrize(
     ("settings", "shapes", "says"),
     [
-        ({}, {"c3d/pool5": (8,)}, "the stream objects reads arrays named p3, p4, p5, and there are c3d/pool5"),
-        ({}, {"yolov5/p5": (6, 2, 2)}, "the stream poses reads arrays named joints, joint_features"),
-        ({"streams": "objects"}, {"a/p3": (6, 2, 2), "a/p5": (6, 4, 4)}, "have the shape \\(C, g, g\\), with one g"),
-        ({"streams": "poses"}, {"a/joints": (17, 3)}, "have the shape \\(P, 17, C\\), with one P; got a/joints"),
+        (
+            {},
+            {"c3d/pool5": (8,)},
+            "the stream objects reads arrays named p3, p4, p5, and there are c3d/pool5",
+        ),
+        (
+            {},
+            {"yolov5/p5": (6, 2, 2)},
+            "the stream poses reads arrays named joints, joint_features",
+        ),
+        (
+            {"streams": "objects"},
+            {"a/p3": (6, 2, 2), "a/p5": (6, 4, 4)},
+            "have the shape \\(C, g, g\\), with one g",
+        ),
+        (
+            {"streams": "poses"},
+            {"a/joints": (17, 3)},
+            "have the shape \\(P, 17, C\\), with one P; got a/joints",
+        ),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(settings: dict[str, str], shapes: Shapes, says: str) -> None:
+def test_arrays_that_do_not_fit_are_refused(
+    settings: dict[str, str], shapes: Shapes, says: str
+) -> None:
     with pytest.raises(ValueError, match=says):
         SPEC.build(MHAFusionSettings(**settings), shapes)  # type: ignore[arg-type]
 

@@ -1,4 +1,6 @@
-"""Pictures of one colour, and numbers that are none inside a network: finite rows, or rows that say so; no crash."""
+"""Pictures of one colour, and numbers that are none inside a network: finite rows, or rows that say
+so; no crash.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,42 @@ from storage.base.errors import VideoError
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "c3d": ("c3d", {"arrays": ("pool5", "fc6", "fc7")}),
     "frames": ("frames", {}),
-    "keypoint_rcnn": ("keypoint_rcnn", {"min_size_pixels": 64, "max_size_pixels": 96, "max_persons": 2}),
+    "keypoint_rcnn": (
+        "keypoint_rcnn",
+        {"min_size_pixels": 64, "max_size_pixels": 96, "max_persons": 2},
+    ),
     "tased": ("tased", {}),
-    "yolov5": ("yolov5", {"arrays": ("p3", "p4", "p5", "detections"), "size": "n", "input_pixels": 96}),
+    "yolov5": (
+        "yolov5",
+        {"arrays": ("p3", "p4", "p5", "detections"), "size": "n", "input_pixels": 96},
+    ),
     "yolov5-detections": ("yolov5", {"arrays": ("detections",), "size": "n", "input_pixels": 96}),
-    "yolov5-u": ("yolov5", {"arrays": ("detections",), "size": "n", "input_pixels": 96, "release": "u"}),
+    "yolov5-u": (
+        "yolov5",
+        {"arrays": ("detections",), "size": "n", "input_pixels": 96, "release": "u"},
+    ),
     "yolov5-ultralytics": (
         "yolov5",
-        {"arrays": ("detections",), "size": "n", "input_pixels": 96, "release": "u", "backend": "ultralytics"},
+        {
+            "arrays": ("detections",),
+            "size": "n",
+            "input_pixels": 96,
+            "release": "u",
+            "backend": "ultralytics",
+        },
     ),
 }
-NETWORKS = [pytest.param(case, marks=pytest.mark.slow) if case == "c3d" else case for case in CASES if case != "frames"]
-COLOURS = {"black": (0, 0, 0), "white": (255, 255, 255), "red": (255, 0, 0), "green of a screen": (0, 177, 64)}
+NETWORKS = [
+    pytest.param(case, marks=pytest.mark.slow) if case == "c3d" else case
+    for case in CASES
+    if case != "frames"
+]
+COLOURS = {
+    "black": (0, 0, 0),
+    "white": (255, 255, 255),
+    "red": (255, 0, 0),
+    "green of a screen": (0, 177, 64),
+}
 SPOILT_LAYERS = 3
 """So many layers are spoilt, one after the other."""
 
@@ -44,7 +70,9 @@ SPOILT_LAYERS = 3
 def variant_of(case: str) -> Variant:
     name, settings = CASES[case]
     spec = EXTRACTORS[name]
-    return Variant(name, spec, spec.settings_type(**settings), golden.WEIGHTS if spec.needs_weights else "")
+    return Variant(
+        name, spec, spec.settings_type(**settings), golden.WEIGHTS if spec.needs_weights else ""
+    )
 
 
 @pytest.fixture(scope="module", params=list(CASES))
@@ -56,7 +84,9 @@ def case(request: pytest.FixtureRequest) -> tuple[str, Any]:
 of_networks = pytest.mark.parametrize("case", NETWORKS, indirect=True, scope="module")
 
 
-def rows_of(name: str, extractor: Any, frames: Sequence[Frame]) -> Mapping[str, Sequence[NDArray[Any]]]:
+def rows_of(
+    name: str, extractor: Any, frames: Sequence[Frame]
+) -> Mapping[str, Sequence[NDArray[Any]]]:
     prepared = [extractor.prepare(frame) for frame in frames]
     if name == "tased":
         prepared = [picture[:32, :64] for picture in prepared]
@@ -66,7 +96,11 @@ def rows_of(name: str, extractor: Any, frames: Sequence[Frame]) -> Mapping[str, 
 def frames_of(name: str, colour: tuple[int, int, int] | None = None) -> list[Frame]:
     variant = variant_of(name)
     length = golden.window_frames(variant.sampling)
-    return golden.clip(length) if colour is None else [np.full((90, 120, 3), colour, np.uint8)] * length
+    return (
+        golden.clip(length)
+        if colour is None
+        else [np.full((90, 120, 3), colour, np.uint8)] * length
+    )
 
 
 def is_finite(rows: Mapping[str, Sequence[NDArray[Any]]]) -> bool:
@@ -121,7 +155,9 @@ def spoilt_weight(layer: Any, value: float) -> Iterator[None]:
 def test_what_is_no_number_inside_a_network_is_no_crash_and_is_not_hidden(
     case: tuple[str, Any], spoilt: Any, value: float
 ) -> None:
-    """Infinities may end in a finite row: a ReLU makes 0 of one, a sigmoid 0 or 1. What is no number stays none."""
+    """Infinities may end in a finite row: a ReLU makes 0 of one, a sigmoid 0 or 1. What is no
+    number stays none.
+    """
     name, extractor = case
     frames = frames_of(name)
     for layer in layers_of(extractor):
@@ -133,7 +169,9 @@ def test_what_is_no_number_inside_a_network_is_no_crash_and_is_not_hidden(
 
 
 @pytest.mark.parametrize("case_name", ["yolov5-detections", "keypoint_rcnn"])
-def test_a_video_that_a_broken_network_saw_is_rejected_and_not_taken_for_an_empty_one(case_name: str) -> None:
+def test_a_video_that_a_broken_network_saw_is_rejected_and_not_taken_for_an_empty_one(
+    case_name: str,
+) -> None:
     variant = variant_of(case_name)
     extractor = variant.build("cpu")
     frames = golden.clip(2)

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from models.extractors.base.precision import DRIFTS, PARITY, Drift, Numerics, allowed, numerics_of, refusals
+from models.extractors.base.precision import (
+    DRIFTS,
+    PARITY,
+    Drift,
+    Numerics,
+    allowed,
+    numerics_of,
+    refusals,
+)
 from models.extractors.registry import EXTRACTORS
 from models.extractors.tased.settings import TasedSettings
 from models.extractors.yolov5.settings import YOLOv5Settings
@@ -20,7 +28,10 @@ BOTH = Numerics(precision="bf16", resize="fast")
     [
         ({"precision": "fp16"}, "precision is fp32 or bf16, got 'fp16'"),
         ({"resize": "parity "}, "resize is parity or fast, got 'parity '"),
-        ({"precision": "bf16", "release": "u", "backend": "ultralytics"}, "fp32 with the backend ultralytics"),
+        (
+            {"precision": "bf16", "release": "u", "backend": "ultralytics"},
+            "fp32 with the backend ultralytics",
+        ),
     ],
 )
 def test_settings_say_what_is_wrong(settings: dict[str, Any], message: str) -> None:
@@ -30,14 +41,20 @@ def test_settings_say_what_is_wrong(settings: dict[str, Any], message: str) -> N
 
 def test_single_pixels_of_a_saliency_map_are_refused() -> None:
     assert TasedSettings(block_pixels=8, precision="bf16").departures == ("bf16",)
-    with pytest.raises(ValueError, match=r"block_pixels is 8 or more with precision = bf16 .*; got 4"):
+    with pytest.raises(
+        ValueError, match=r"block_pixels is 8 or more with precision = bf16 .*; got 4"
+    ):
         TasedSettings(block_pixels=4, precision="bf16")
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("yolov5", {"precision": "bf16"}, "bf16 takes detections too far from fp32; it is offered for p3, p4, p5. Use"),
+        (
+            "yolov5",
+            {"precision": "bf16"},
+            "bf16 takes detections too far from fp32; it is offered for p3, p4, p5. Use",
+        ),
         (
             "keypoint_rcnn",
             {"precision": "bf16"},
@@ -62,25 +79,34 @@ def test_every_number_is_of_an_array_that_exists() -> None:
         for name, drift in drifts.items():
             extractor, _, array = name.partition(".")
             every = {"arrays": (array,)} if extractor in ("c3d", "yolov5") else {}
-            assert array in EXTRACTORS[extractor].arrays(EXTRACTORS[extractor].settings_type(**every))
+            assert array in EXTRACTORS[extractor].arrays(
+                EXTRACTORS[extractor].settings_type(**every)
+            )
             assert 0 < drift.norm <= 0.06, "no row is offered that is further off"
             assert drift.unmatched <= 0.12
 
 
 def test_choices_add_up_and_each_changes_the_fingerprint() -> None:
     bf16, fast = DRIFTS["bf16"]["c3d.pool5"], DRIFTS["fast"]["c3d.pool5"]
-    assert allowed("c3d", "pool5", BOTH) == Drift(bf16.norm + fast.norm, bf16.largest + fast.largest)
+    assert allowed("c3d", "pool5", BOTH) == Drift(
+        bf16.norm + fast.norm, bf16.largest + fast.largest
+    )
     assert allowed("yolov5", "detections", BOTH) is None
     assert allowed("keypoint_rcnn", "boxes", PARITY) == Drift(0, 0)
     assert list(refusals("keypoint_rcnn", ["boxes"], PARITY)) == []
     spec = EXTRACTORS["c3d"]
-    made = [Variant("c3d", spec, spec.settings_type(**one), "random:0") for one in ({}, {"resize": "fast"}, vars(BOTH))]
+    made = [
+        Variant("c3d", spec, spec.settings_type(**one), "random:0")
+        for one in ({}, {"resize": "fast"}, vars(BOTH))
+    ]
     assert len({variant.fingerprint() for variant in made}) == 3
     assert [variant.numerics for variant in made] == [PARITY, Numerics(resize="fast"), BOTH]
     assert numerics_of(EXTRACTORS["frames"].settings_type()) == PARITY
 
 
-@pytest.mark.parametrize("worse", [Drift(0.2, 0, 0), Drift(0, 0.2, 0), Drift(0, 0, 0.2), Drift(float("nan"), 0, 0)])
+@pytest.mark.parametrize(
+    "worse", [Drift(0.2, 0, 0), Drift(0, 0.2, 0), Drift(0, 0, 0.2), Drift(float("nan"), 0, 0)]
+)
 def test_each_of_the_three_numbers_can_be_too_much(worse: Drift) -> None:
     limit = Drift(0.1, 0.1, 0.1)
     assert worse.exceeds(limit)

@@ -1,4 +1,6 @@
-"""RGB out of planes, by NumPy and by torch, is FFmpeg's to the bit: noise of every matrix and range, real frames."""
+"""RGB out of planes, by NumPy and by torch, is FFmpeg's to the bit: noise of every matrix and
+range, real frames.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def noise(height: int, width: int, colorspace: int, color_range: int) -> av.Vide
     """Every value from 0 to 255 in every plane, also those that no encoder writes."""
     rng = np.random.default_rng(height)
     picture = av.VideoFrame(width, height, "yuv420p")
-    for plane, (rows, columns) in zip(picture.planes, ((height, width), *[(height // 2, width // 2)] * 2), strict=True):
+    for plane, (rows, columns) in zip(
+        picture.planes, ((height, width), *[(height // 2, width // 2)] * 2), strict=True
+    ):
         padded = np.zeros((rows, plane.line_size), np.uint8)
         padded[:, :columns] = rng.integers(0, 256, (rows, columns), np.uint8)
         plane.update(padded.tobytes())
@@ -51,7 +55,9 @@ def by_torch(planes: Planes) -> NDArray[Any]:
 def test_noise(height: int, width: int, colorspace: int, color_range: int) -> None:
     picture = noise(height, width, colorspace, color_range)
     planes = Planar(Converter(), AS_STORED)(picture)
-    assert planes is not None, "this FFmpeg converts by other arithmetic: nothing is handed over as planes here"
+    assert planes is not None, (
+        "this FFmpeg converts by other arithmetic: nothing is handed over as planes here"
+    )
     expected = Converter()(picture)
     np.testing.assert_array_equal(to_rgb(planes), expected)
     np.testing.assert_array_equal(by_torch(planes), expected)
@@ -82,7 +88,9 @@ def test_what_has_no_exact_planes_has_none() -> None:
     assert planar(av.VideoFrame(63, 48, "yuv420p")) is None
 
 
-def test_an_ffmpeg_that_computes_otherwise_is_noticed_at_its_first_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ffmpeg_that_computes_otherwise_is_noticed_at_its_first_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Planar, "exact", {})
 
     class Brighter(Converter):
@@ -121,7 +129,8 @@ def test_an_extractor_gives_the_same_rows_of_planes_and_of_rgb(spec: Any, settin
 
 
 @pytest.mark.parametrize(
-    ("device", "fast", "wanted"), [("cpu", True, False), ("cuda", True, True), ("cuda", False, False)]
+    ("device", "fast", "wanted"),
+    [("cpu", True, False), ("cuda", True, True), ("cuda", False, False)],
 )
 def test_planes_are_wanted_where_a_gpu_resizes(device: str, fast: bool, wanted: bool) -> None:
     assert compute.wants_planes(device, fast=fast) is wanted

@@ -1,4 +1,6 @@
-"""PR-Net against its equations written out in plain numpy, and against what padding, order and variants must not do."""
+"""PR-Net against its equations written out in plain numpy, and against what padding, order and
+variants must not do.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from models.highlight.base.contract import Batch, Scores
-from models.highlight.personalized.pr_net import SPEC, EncoderKind, Preference, PRNet, PRNetSettings, Ranking
-from tests.models.highlight_batches import count_parameters, random_batch, reordered, without_history
+from models.highlight.personalized.pr_net import (
+    SPEC,
+    EncoderKind,
+    Preference,
+    PRNet,
+    PRNetSettings,
+    Ranking,
+)
+from tests.models.highlight_batches import (
+    count_parameters,
+    random_batch,
+    reordered,
+    without_history,
+)
 
 SHAPES = {"c3d/pool5": (24,)}
 SMALL = PRNetSettings(width=16, levels=2, residual_width=8)
@@ -31,7 +45,11 @@ def network(settings: PRNetSettings = SMALL, seed: int = 0) -> PRNet:
     assert isinstance(model, PRNet)
     dice = np.random.default_rng(seed)
     with torch.no_grad():
-        for values in (model.norm.norm.running_mean, model.norm.norm.running_var, model.norm.norm.bias):
+        for values in (
+            model.norm.norm.running_mean,
+            model.norm.norm.running_var,
+            model.norm.norm.bias,
+        ):
             assert values is not None
             values.copy_(torch.from_numpy(dice.uniform(0.1, 0.6, len(values))))
     return model.double().eval()
@@ -41,7 +59,9 @@ def batch(positions: int = 0) -> Batch:
     made = random_batch(SHAPES, LENGTHS, CLIPS, positions=positions)
     as_double = {key: values.double() for key, values in made.features.items()}
     return dataclasses.replace(
-        made, features=as_double, history={key: values.double() for key, values in made.history.items()}
+        made,
+        features=as_double,
+        history={key: values.double() for key, values in made.history.items()},
     )
 
 
@@ -49,11 +69,17 @@ def cosine(a: Vector, b: Vector) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
-def preferences(s: Vector, clips: list[Vector], g: Vector, variant: str) -> tuple[Vector, list[float], float]:
-    """Eq. 2 to 5 for one frame: what it is compared with, the weights of the clips, and the share of p^u."""
+def preferences(
+    s: Vector, clips: list[Vector], g: Vector, variant: str
+) -> tuple[Vector, list[float], float]:
+    """Eq. 2 to 5 for one frame: what it is compared with, the weights of the clips, and the share
+    of p^u.
+    """
     if variant == "G" or not clips:
         return (np.zeros_like(s) if variant in ("U", "meanU") else g), [0.0] * len(clips), 0.0
-    exponentials = [1.0 if variant.startswith("mean") else math.exp(9 * cosine(s, clip)) for clip in clips]
+    exponentials = [
+        1.0 if variant.startswith("mean") else math.exp(9 * cosine(s, clip)) for clip in clips
+    ]
     weights = [value / sum(exponentials) for value in exponentials]
     user = np.sum([weight * clip for weight, clip in zip(weights, clips, strict=True)], axis=0)
     if variant in ("U", "meanU"):
@@ -66,10 +92,16 @@ def alone(model: PRNet, rows: torch.Tensor) -> Vector:
     """S of a sequence without any padding, `(T, d)`, from the layers themselves."""
     unit = torch.nn.functional.normalize(rows, dim=-1)
     with torch.no_grad():
-        out = model.encoder(model.reduce(unit).unsqueeze(0), torch.ones(1, len(rows), dtype=torch.bool))[0].numpy()
+        out = model.encoder(
+            model.reduce(unit).unsqueeze(0), torch.ones(1, len(rows), dtype=torch.bool)
+        )[0].numpy()
     mean, variance, scale, shift = (
         values.detach().numpy()
-        for values in (model.norm.norm.running_mean, model.norm.norm.running_var, *model.norm.norm.parameters())
+        for values in (
+            model.norm.norm.running_mean,
+            model.norm.norm.running_var,
+            *model.norm.norm.parameters(),
+        )
         if values is not None
     )
     return np.asarray((out - mean) / np.sqrt(variance + 1e-5) * scale + shift)
@@ -77,7 +109,9 @@ def alone(model: PRNet, rows: torch.Tensor) -> Vector:
 
 @pytest.mark.parametrize("encoder", ["unet", "residual"])
 def test_in_training_target_and_history_are_normed_together(encoder: EncoderKind) -> None:
-    """All their frames together have mean 0 and the variance that keeps products small; padding has no part in it."""
+    """All their frames together have mean 0 and the variance that keeps products small; padding has
+    no part in it.
+    """
     model, given = network(dataclasses.replace(SMALL, encoder=encoder)).train(), batch(positions=3)
     torch.nn.init.zeros_(model.norm.norm.bias)
     with torch.no_grad():
@@ -104,7 +138,9 @@ def test_in_training_target_and_history_are_normed_together(encoder: EncoderKind
 
 
 def test_attention_begins_sharp_on_features_that_all_point_one_way() -> None:
-    """Features that are never negative have cosines near 1, and a history of two kinds would look like one."""
+    """Features that are never negative have cosines near 1, and a history of two kinds would look
+    like one.
+    """
     torch.manual_seed(0)
     dice = np.random.default_rng(1)
     common, kinds = 3 * dice.random(24), dice.normal(size=(2, 24))
@@ -136,7 +172,9 @@ def test_attention_begins_sharp_on_features_that_all_point_one_way() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("encoder", ["unet", "residual"])
 def test_scores_are_those_of_the_equations(variant: Preference, encoder: EncoderKind) -> None:
-    """Every sequence is encoded alone here: padding and neighbours in a batch have no say either."""
+    """Every sequence is encoded alone here: padding and neighbours in a batch have no say
+    either.
+    """
     settings = dataclasses.replace(SMALL, preference=variant, encoder=encoder)
     model, given = network(settings), batch(positions=3)
     with torch.no_grad():
@@ -145,17 +183,22 @@ def test_scores_are_those_of_the_equations(variant: Preference, encoder: Encoder
     for user, (length, liked) in enumerate(zip(LENGTHS, CLIPS, strict=True)):
         frames = alone(model, given.features["c3d/pool5"][user, :length])
         clips = [
-            alone(model, given.history["c3d/pool5"][user, number, :rows]).mean(0) for number, rows in enumerate(liked)
+            alone(model, given.history["c3d/pool5"][user, number, :rows]).mean(0)
+            for number, rows in enumerate(liked)
         ]
         for place, s in enumerate(frames):
             p, weights, share = preferences(s, clips, g, variant)
             assert float(answer.scores[user, place]) == pytest.approx(float(s @ p), abs=1e-9)
             expected_b = float(s @ model.non_highlight.detach().numpy())
-            assert float(answer.parts["non_highlight"][user, place]) == pytest.approx(expected_b, abs=1e-9)
+            assert float(answer.parts["non_highlight"][user, place]) == pytest.approx(
+                expected_b, abs=1e-9
+            )
             assert float(answer.parts["user_weight"][user, place]) == pytest.approx(share, abs=1e-9)
             if variant != "G":
                 found = answer.parts["attention"][user, place]
-                np.testing.assert_allclose(found, np.pad(weights, (0, len(found) - len(weights))), atol=1e-9)
+                np.testing.assert_allclose(
+                    found, np.pad(weights, (0, len(found) - len(weights))), atol=1e-9
+                )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -178,7 +221,9 @@ def test_a_user_without_history_has_the_generic_preference_alone() -> None:
 
 
 @pytest.mark.parametrize("variant", ["U", "meanU"])
-def test_without_history_and_generic_preference_no_frame_is_better_than_another(variant: Preference) -> None:
+def test_without_history_and_generic_preference_no_frame_is_better_than_another(
+    variant: Preference,
+) -> None:
     model = network(dataclasses.replace(SMALL, preference=variant))
     assert model.generic is None
     with torch.no_grad():
@@ -212,16 +257,23 @@ def test_what_ranks_is_a_setting() -> None:
             answers[name] = network(dataclasses.replace(SMALL, ranks_by=name))(given)
     parts = answers["highlight"].parts
     for user, length in enumerate(LENGTHS):
-        highlight, other = (parts[name][user, :length].numpy() for name in ("highlight", "non_highlight"))
+        highlight, other = (
+            parts[name][user, :length].numpy() for name in ("highlight", "non_highlight")
+        )
         shares = [np.exp(values) / np.exp(values).sum() for values in (highlight, other)]
-        expected = {"highlight": highlight, "difference": highlight - other, "ratio": shares[0] / sum(shares)}
+        expected = {
+            "highlight": highlight,
+            "difference": highlight - other,
+            "ratio": shares[0] / sum(shares),
+        }
         for name, values in expected.items():
             np.testing.assert_allclose(answers[name].scores[user, :length], values, rtol=1e-5)
 
 
 def unet_parameters(d: int) -> int:
-    """2 convolutions with norms on each of 4 levels down, at the bottom, and on each of 4 levels up (there the first is
-    from 2d to d); the last convolution."""
+    """2 convolutions with norms on each of 4 levels down, at the bottom, and on each of 4 levels up
+    (there the first is from 2d to d); the last convolution.
+    """
     one, double, norm = 3 * d * d + d, 3 * 2 * d * d + d, 2 * d
     return 4 * 2 * (one + norm) + 2 * (one + norm) + 4 * (double + one + 2 * norm) + one
 

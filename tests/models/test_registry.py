@@ -29,7 +29,9 @@ def test_a_row_is_complete(name: str) -> None:
 
 
 def test_what_binds_is_asked_about() -> None:
-    binding = {name for name, row in WEIGHTS.items() if re.search("GPL|NC |no commercial", row.licence)}
+    binding = {
+        name for name, row in WEIGHTS.items() if re.search("GPL|NC |no commercial", row.licence)
+    }
     assert binding == {name for name, row in WEIGHTS.items() if row.asks_first}
     assert {name for name in binding if name.startswith(("v5.0/", "v6.0/", "v7.0/"))} == {
         f"{release}/yolov5{size}.pt" for release in ("v5.0", "v6.0", "v7.0") for size in "nsmlx"
@@ -37,7 +39,9 @@ def test_what_binds_is_asked_about() -> None:
 
 
 def test_every_network_has_published_weights() -> None:
-    assert {row.extractor for row in WEIGHTS.values()} == {n for n, spec in EXTRACTORS.items() if spec.needs_weights}
+    assert {row.extractor for row in WEIGHTS.values()} == {
+        n for n, spec in EXTRACTORS.items() if spec.needs_weights
+    }
 
 
 def test_an_unknown_name_lists_the_known() -> None:

@@ -1,7 +1,8 @@
-"""ST-GCN's unit and partitions against the authors' numbers; COCO's skeleton against COCO; and frames that are missing.
+"""ST-GCN's unit and partitions against the authors' numbers; COCO's skeleton against COCO; and
+frames that are missing.
 
-The whole comparison: `HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow tests/models/test_st_gcn.py`, where FOLDER holds a
-checkout of yysijie/st-gcn under the name st-gcn.
+The whole comparison: `HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow tests/models/test_st_gcn.py`,
+where FOLDER holds a checkout of yysijie/st-gcn under the name st-gcn.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.extractors.keypoint_rcnn.settings import JOINTS
-from models.highlight.base.st_gcn import COCO_CENTER, COCO_CHAINS, COCO_LINKS, STGCNUnit, spatial_partition
+from models.highlight.base.st_gcn import (
+    COCO_CENTER,
+    COCO_CHAINS,
+    COCO_LINKS,
+    STGCNUnit,
+    spatial_partition,
+)
 from tests.models.goldens import make_st_gcn
 from tests.models.goldens.make_st_gcn import UNITS, importance, inputs, kept, weights
 from tests.models.goldens.reference import checkout, relative_error
@@ -44,17 +51,25 @@ def unit(name: str) -> STGCNUnit:
     """Ours, with the weights of the reference."""
     before, after, residual = UNITS[name]
     ours = STGCNUnit(before, after, torch.from_numpy(graph(farthest=1)), residual=residual)
-    shapes = {key: tuple(tensor.shape) for key, tensor in ours.state_dict().items() if key != "importance"}
-    names = {key: THEIR_NAMES[key.rpartition(".")[0]] + "." + key.rpartition(".")[2] for key in shapes}
+    shapes = {
+        key: tuple(tensor.shape) for key, tensor in ours.state_dict().items() if key != "importance"
+    }
+    names = {
+        key: THEIR_NAMES[key.rpartition(".")[0]] + "." + key.rpartition(".")[2] for key in shapes
+    }
     theirs = weights({names[key]: shape for key, shape in shapes.items()})
-    ours.load_state_dict({key: theirs[names[key]] for key in shapes} | {"importance": importance(name)})
+    ours.load_state_dict(
+        {key: theirs[names[key]] for key in shapes} | {"importance": importance(name)}
+    )
     return ours.double()
 
 
 def answer(name: str, mode: str) -> Tensor:
     with torch.no_grad():
         x = inputs(name)
-        out: Tensor = unit(name).train(mode == "train")(x, torch.ones(len(x), x.shape[2], dtype=torch.bool))
+        out: Tensor = unit(name).train(mode == "train")(
+            x, torch.ones(len(x), x.shape[2], dtype=torch.bool)
+        )
         return out
 
 
@@ -68,7 +83,9 @@ def test_the_partition_is_the_releases() -> None:
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("name", UNITS)
 def test_the_unit_is_the_releases(name: str, mode: str) -> None:
-    assert relative_error(kept(answer(name, mode).numpy()), GOLDEN["values"][f"{name}/{mode}"]) < 1e-10
+    assert (
+        relative_error(kept(answer(name, mode).numpy()), GOLDEN["values"][f"{name}/{mode}"]) < 1e-10
+    )
 
 
 @pytest.mark.slow
@@ -81,7 +98,9 @@ def test_the_unit_is_the_releases_beside_it() -> None:
 
 
 def test_partitions_follow_the_distance_from_the_centre_everywhere() -> None:
-    """A chain of four with its centre at one end: 0 - 1 - 2 - 3. Columns sum to 1, each link has a nearer end."""
+    """A chain of four with its centre at one end: 0 - 1 - 2 - 3. Columns sum to 1, each link has a
+    nearer end.
+    """
     found = spatial_partition(4, [(0, 1), (1, 2), (2, 3)], [0])
     np.testing.assert_allclose(found.sum((0, 1)), 1)
     np.testing.assert_allclose(np.diagonal(found[0]), [1 / 2, 1 / 3, 1 / 3, 1 / 2])
@@ -91,7 +110,9 @@ def test_partitions_follow_the_distance_from_the_centre_everywhere() -> None:
 
 def test_the_skeleton_is_cocos() -> None:
     """The numbers of `skeleton` in person_keypoints_val2017.json, counted from 1."""
-    coco = "16-14 14-12 17-15 15-13 12-13 6-12 7-13 6-7 6-8 7-9 8-10 9-11 2-3 1-2 1-3 2-4 3-5 4-6 5-7"
+    coco = (
+        "16-14 14-12 17-15 15-13 12-13 6-12 7-13 6-7 6-8 7-9 8-10 9-11 2-3 1-2 1-3 2-4 3-5 4-6 5-7"
+    )
     expected = {frozenset(int(joint) - 1 for joint in link.split("-")) for link in coco.split()}
     assert len(COCO_LINKS) == 19
     assert {frozenset(link) for link in COCO_LINKS} == expected
@@ -109,11 +130,15 @@ def test_five_chains_hold_every_joint() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_missing_frames_touch_nothing(training: bool) -> None:
-    """Two skeletons of 12 and 7 frames: padded to 20 as without padding, in training too, where norms look around."""
+    """Two skeletons of 12 and 7 frames: padded to 20 as without padding, in training too, where
+    norms look around.
+    """
     torch.manual_seed(0)
     whole = STGCNUnit(3, 8, torch.from_numpy(graph(farthest=None)).float()).train(training)
     mask = torch.arange(20) < torch.tensor([[12], [7]])
     x = torch.randn(2, 3, 20, 18) * mask[:, None, :, None]
     out = whole(x, mask)
     assert (out.transpose(1, 2)[~mask] == 0).all()
-    torch.testing.assert_close(whole(x[:, :, :12], mask[:, :12]), out[:, :, :12], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        whole(x[:, :, :12], mask[:, :12]), out[:, :, :12], rtol=1e-4, atol=1e-5
+    )

@@ -1,7 +1,8 @@
 """TASED-Net against its published facts and the authors' own numbers.
 
 The real-video comparison runs the authors' script: `HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow
-tests/models/test_tased.py`, where FOLDER holds a checkout of MichiganCOG/TASED-Net under the name TASED-Net.
+tests/models/test_tased.py`, where FOLDER holds a checkout of MichiganCOG/TASED-Net under the name
+TASED-Net.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ GOLDEN = json.loads(Path(make_tased.__file__).with_name("tased.json").read_text(
 @pytest.fixture(scope="module")
 def published() -> dict[str, Tensor]:
     """A state dict as `TASED_updated.pt` holds it."""
-    return formula.state_dict({name: tuple(tensor.shape) for name, tensor in TasedNet().state_dict().items()})
+    return formula.state_dict(
+        {name: tuple(tensor.shape) for name, tensor in TasedNet().state_dict().items()}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +67,18 @@ def test_the_published_file_has_these_names_and_shapes() -> None:
     assert state["base1.0.conv_s.weight"].shape == (64, 3, 1, 7, 7)
     assert state["base3.4.branch1.1.conv_t.weight"].shape == (320, 320, 3, 1, 1)
     assert state["convtsp4.10.running_var"].shape == (4,)
-    assert [name for name in state if name.endswith("bias") and "bn" not in name][-1] == "convtsp4.13.bias"
-    assert {norm.eps for norm in network.modules() if isinstance(norm, torch.nn.BatchNorm3d)} == {1e-3}
+    assert [name for name in state if name.endswith("bias") and "bn" not in name][
+        -1
+    ] == "convtsp4.13.bias"
+    assert {norm.eps for norm in network.modules() if isinstance(norm, torch.nn.BatchNorm3d)} == {
+        1e-3
+    }
 
 
 def saliency(network: TasedNet, clip: Sequence[Frame], block_pixels: int = 1) -> NDArray[Any]:
-    return TasedExtractor(network, TasedSettings(block_pixels=block_pixels), "cpu").extract([clip])["saliency"][0]
+    return TasedExtractor(network, TasedSettings(block_pixels=block_pixels), "cpu").extract([clip])[
+        "saliency"
+    ][0]
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +86,17 @@ def forward_map(network: TasedNet) -> NDArray[Any]:
     return saliency(network, formula.frames(*make_tased.CLIP))
 
 
-def test_equals_the_authors_network_with_the_rule_for_places(network: TasedNet, forward_map: NDArray[Any]) -> None:
+def test_equals_the_authors_network_with_the_rule_for_places(
+    network: TasedNet, forward_map: NDArray[Any]
+) -> None:
     """On any processor: the rule lets a float64 sum's last bit move a map by 1e-9 at most."""
     backward = saliency(network, formula.frames(*make_tased.CLIP)[::-1])
     for name, found in (("forward", forward_map), ("reversed", backward)):
         assert found.shape == make_tased.CLIP[1:]
-        assert relative_error(found[:: GOLDEN["step"], :: GOLDEN["step"]], GOLDEN["values"][name]) <= 1e-6
+        assert (
+            relative_error(found[:: GOLDEN["step"], :: GOLDEN["step"]], GOLDEN["values"][name])
+            <= 1e-6
+        )
 
 
 def test_equals_the_published_network_in_all_that_comes_before_places(network: TasedNet) -> None:
@@ -118,8 +132,14 @@ def test_the_released_file_is_loaded_with_and_without_the_prefix_of_several_gpus
 
 
 def test_another_file_is_refused(tmp_path: Path, published: dict[str, Tensor]) -> None:
-    torch.save({name: tensor for name, tensor in published.items() if name != "base1.0.conv_s.weight"}, tmp_path / "t")
-    with pytest.raises(ValueError, match=r"fit this network:\n  base1.0.conv_s.weight \(64, 3, 1, 7, 7\) is missing"):
+    torch.save(
+        {name: tensor for name, tensor in published.items() if name != "base1.0.conv_s.weight"},
+        tmp_path / "t",
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"fit this network:\n  base1.0.conv_s.weight \(64, 3, 1, 7, 7\) is missing",
+    ):
         load_weights(tmp_path / "t")
 
 
@@ -166,18 +186,26 @@ class Recording:
 
 
 @pytest.mark.slow
-def test_real_video_equals_the_authors_script(shared_data: Path, tmp_path: Path, published: dict[str, Tensor]) -> None:
-    """From the file to the row: our decoder, sampling and network, beside their script on the same pictures."""
+def test_real_video_equals_the_authors_script(
+    shared_data: Path, tmp_path: Path, published: dict[str, Tensor]
+) -> None:
+    """From the file to the row: our decoder, sampling and network, beside their script on the same
+    pictures.
+    """
     reference, video = checkout("TASED-Net"), shared_data / "videos" / "v_GGSY1Qvo990.mp4"
     torch.save(published, tmp_path / "TASED_updated.pt")
     # 19.62 frames a second: instants 0, 0.8, 1.6, ... show frames 0, 15, 31, 47, 62, ...
-    variant = Variant("tased", SPEC, TasedSettings(1.25, block_pixels=1), str(tmp_path / "TASED_updated.pt"))
+    variant = Variant(
+        "tased", SPEC, TasedSettings(1.25, block_pixels=1), str(tmp_path / "TASED_updated.pt")
+    )
     media = Media(video, "0" * 64, video.stat().st_size)
     recording = Recording(variant.build("cpu"))
     track = process_video("v", media, [(variant, recording)], InlineDecoder())[0].track
     assert track is not None
     decoding = Decoding("v", video, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
-    starts, pictures = zip(*((frame.pts_seconds, frame.to_rgb()) for frame in decoding), strict=True)
+    starts, pictures = zip(
+        *((frame.pts_seconds, frame.to_rgb()) for frame in decoding), strict=True
+    )
     numbers = [starts.index(start) for start in track.spans[:5, 0]]
     assert numbers == [0, 15, 31, 47, 62]
     maps = ask("tased", reference, published, pictures[:63], rows=numbers)
@@ -185,7 +213,9 @@ def test_real_video_equals_the_authors_script(shared_data: Path, tmp_path: Path,
     assert isinstance(stored, np.ndarray)
     for row, number in enumerate(numbers):
         error = relative_error(recording.maps[row], maps[f"{number}/rule"])
-        moved = np.linalg.norm(recording.maps[row] - maps[str(number)]) / np.linalg.norm(maps[str(number)])
+        moved = np.linalg.norm(recording.maps[row] - maps[str(number)]) / np.linalg.norm(
+            maps[str(number)]
+        )
         rounding = relative_error(stored[row], recording.maps[row])
         told = f"{error:.1e}, of the norm from what is published {moved:.1e}, rounding to float16 {rounding:.1e}"
         sys.stdout.write(f"frame {number}: with the rule for places {told}\n")

@@ -39,7 +39,10 @@ def encoded(network: TasedNet, x: Tensor) -> Tensor:
 def test_from_s3ds_file_the_encoder_gives_s3ds_features(
     tmp_path: Path, published: dict[str, Tensor], prefix: str
 ) -> None:
-    torch.save({prefix + name: tensor for name, tensor in published.items()}, tmp_path / "S3D_kinetics400.pt")
+    torch.save(
+        {prefix + name: tensor for name, tensor in published.items()},
+        tmp_path / "S3D_kinetics400.pt",
+    )
     entries = load_s3d(tmp_path / "S3D_kinetics400.pt")
     network = TasedNet()
     rest = network.load_state_dict(entries, strict=False)
@@ -47,17 +50,30 @@ def test_from_s3ds_file_the_encoder_gives_s3ds_features(
     assert all(name.startswith("convtsp") for name in rest.missing_keys)
     with torch.no_grad():
         features = encoded(network.double().eval(), make_tased_training.clip()).flatten()
-    assert relative_error(features[:: make_tased_training.STEP].numpy(), GOLDEN["s3d_features"]) < 1e-5
+    assert (
+        relative_error(features[:: make_tased_training.STEP].numpy(), GOLDEN["s3d_features"]) < 1e-5
+    )
 
 
-def test_a_file_without_counts_of_batches_is_as_good(tmp_path: Path, published: dict[str, Tensor]) -> None:
-    old = {name: tensor for name, tensor in published.items() if not name.endswith("num_batches_tracked")}
+def test_a_file_without_counts_of_batches_is_as_good(
+    tmp_path: Path, published: dict[str, Tensor]
+) -> None:
+    old = {
+        name: tensor
+        for name, tensor in published.items()
+        if not name.endswith("num_batches_tracked")
+    }
     torch.save(old, tmp_path / "s3d.pt")
-    assert load_s3d(tmp_path / "s3d.pt").keys() == {name for name in TasedNet().state_dict() if name.startswith("base")}
+    assert load_s3d(tmp_path / "s3d.pt").keys() == {
+        name for name in TasedNet().state_dict() if name.startswith("base")
+    }
 
 
 def test_a_file_that_lacks_a_layer_is_refused(tmp_path: Path, published: dict[str, Tensor]) -> None:
-    torch.save({name: tensor for name, tensor in published.items() if "base.9." not in name}, tmp_path / "cut.pt")
+    torch.save(
+        {name: tensor for name, tensor in published.items() if "base.9." not in name},
+        tmp_path / "cut.pt",
+    )
     with pytest.raises(ValueError, match=r"base3\.1\.branch0\.0\.conv\.weight .* is missing"):
         load_s3d(tmp_path / "cut.pt")
 

@@ -1,4 +1,6 @@
-"""Nothing inside a checkpoint is executed: hostile pickles are refused by name, and leave nothing behind."""
+"""Nothing inside a checkpoint is executed: hostile pickles are refused by name, and leave nothing
+behind.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from models.weights.file_formats import read_checkpoint
-from models.weights.safe_unpickler import MAX_OPERATIONS, Name, Record, Refused, checked_name, read_pickle
+from models.weights.safe_unpickler import (
+    MAX_OPERATIONS,
+    Name,
+    Record,
+    Refused,
+    checked_name,
+    read_pickle,
+)
 from tests.models.payloads import by_hand, calls, wrapped
 
 FORMS = ("zip", "legacy", "plain")
@@ -18,7 +27,9 @@ FORMS = ("zip", "legacy", "plain")
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", calls("canary"))
-def test_a_call_is_refused_whatever_the_form_and_protocol(name: str, form: str, tmp_path: Path) -> None:
+def test_a_call_is_refused_whatever_the_form_and_protocol(
+    name: str, form: str, tmp_path: Path
+) -> None:
     canary = tmp_path / "canary"
     loaded = set(sys.modules)
     for protocol in range(6):
@@ -52,7 +63,12 @@ def test_a_network_is_a_record_and_its_class_is_not_looked_for() -> None:
 
 
 def test_plain_data_comes_as_python_has_it() -> None:
-    value = {"a": [1, -2, 3.5, None, True], b"b": ("x", (), (1, 2, 3, 4)), "s": "ü", 7: {"n": 10**30}}
+    value = {
+        "a": [1, -2, 3.5, None, True],
+        b"b": ("x", (), (1, 2, 3, 4)),
+        "s": "ü",
+        7: {"n": 10**30},
+    }
     for protocol in range(3, 6):
         assert read_pickle(io.BytesIO(pickle.dumps(value, protocol))) == value
 

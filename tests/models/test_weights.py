@@ -35,7 +35,11 @@ def test_differences_are_listed_all_together(tmp_path: Path) -> None:
     torch.save({"a.weight": torch.ones(3, 3), "b": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="does not fit this network") as raised:
         load_state_dict(path, EXPECTED)
-    for line in ("a.bias (2,) is missing", "b (1,) is not part", "a.weight is (3, 3), expected (2, 3)"):
+    for line in (
+        "a.bias (2,) is missing",
+        "b (1,) is not part",
+        "a.weight is (3, 3), expected (2, 3)",
+    ):
         assert line in str(raised.value)
 
 
@@ -47,7 +51,11 @@ def test_names_are_changed_as_the_extractor_says(tmp_path: Path) -> None:
         return None if name == "old" else name.removeprefix("module.")
 
     loaded = load_converted(path, {"n": (), "a": (2,)}, rename)
-    assert (list(loaded), loaded["n"].dtype, loaded["a"].dtype) == (["n", "a"], torch.int64, torch.float32)
+    assert (list(loaded), loaded["n"].dtype, loaded["a"].dtype) == (
+        ["n", "a"],
+        torch.int64,
+        torch.float32,
+    )
     with pytest.raises(ValueError, match="two tensors for a"):
         load_converted(path, {"a": (2,)}, lambda _: "a")
 
@@ -55,7 +63,9 @@ def test_names_are_changed_as_the_extractor_says(tmp_path: Path) -> None:
 def test_many_differences_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save({f"x{number}": torch.ones(1) for number in range(40)}, path)
-    with pytest.raises(ValueError, match=r"x11 \(1,\) is not part of the network\n  \.\.\. and 28 more like this"):
+    with pytest.raises(
+        ValueError, match=r"x11 \(1,\) is not part of the network\n  \.\.\. and 28 more like this"
+    ):
         load_state_dict(path, {})
 
 
@@ -76,12 +86,16 @@ def test_a_list_is_no_state_dict(tmp_path: Path) -> None:
 def test_nothing_inside_a_file_is_executed(tmp_path: Path) -> None:
     path, canary = tmp_path / "w.pt", tmp_path / "canary"
     torch.save({"a.weight": Opens(canary)}, path)
-    with pytest.raises(ValueError, match=r"refused, nothing in it was run: it asks for 'builtins.getattr'"):
+    with pytest.raises(
+        ValueError, match=r"refused, nothing in it was run: it asks for 'builtins.getattr'"
+    ):
         load_state_dict(path, EXPECTED)
     assert not canary.exists()
 
 
-@pytest.mark.parametrize(("text", "seed"), [("random:0", 0), ("random:42", 42), ("c3d.pickle", None), ("", None)])
+@pytest.mark.parametrize(
+    ("text", "seed"), [("random:0", 0), ("random:42", 42), ("c3d.pickle", None), ("", None)]
+)
 def test_random_seed(text: str, seed: int | None) -> None:
     assert random_seed(text) == seed
 

@@ -1,4 +1,5 @@
-"""YOLOv5 of three releases against the authors' own numbers, and what is done with files that are something else.
+"""YOLOv5 of three releases against the authors' own numbers, and what is done with files that are
+something else.
 
 The authors' code itself runs in `test_yolov5_references.py`.
 """
@@ -19,11 +20,23 @@ from torch import Tensor, nn
 
 from models.extractors.base.sampling import EveryFrame, FramesAtRate
 from models.extractors.registry import extractor
-from models.extractors.yolov5.boxes import Choice, best_detections, letterbox, to_frame, to_frame_by_rounded_size
+from models.extractors.yolov5.boxes import (
+    Choice,
+    best_detections,
+    letterbox,
+    to_frame,
+    to_frame_by_rounded_size,
+)
 from models.extractors.yolov5.extractor import TorchDetector, YOLOv5Extractor, build_extractor
 from models.extractors.yolov5.network import STRIDES, YOLOv5
 from models.extractors.yolov5.settings import MAPS, RELEASES, SIZES, YOLOv5Settings
-from models.extractors.yolov5.weights import ANCHOR_GRID, ANCHOR_GRID_SHAPE, expected_tensors, initialise, load_tensors
+from models.extractors.yolov5.weights import (
+    ANCHOR_GRID,
+    ANCHOR_GRID_SHAPE,
+    expected_tensors,
+    initialise,
+    load_tensors,
+)
 from tests.models.goldens import make_yolov5 as maker
 from tests.models.goldens.formula import frames
 
@@ -42,7 +55,8 @@ def _one_thread() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("release", "size", "tensors", "parameters"),
     [
-        # As the releases count them when they build their networks; v5.0 holds its anchors once more.
+        # As the releases count them when they build their networks; v5.0 holds its anchors once
+        # more.
         ("v5.0", "s", 361, 7_276_605),
         ("v5.0", "x", 793, 87_775_965),
         ("v7.0", "n", 349, 1_872_157),
@@ -54,7 +68,9 @@ def _one_thread() -> Iterator[None]:
         ("u", "x", 823, 97_276_448),
     ],
 )
-def test_networks_have_the_published_sizes(release: str, size: str, tensors: int, parameters: int) -> None:
+def test_networks_have_the_published_sizes(
+    release: str, size: str, tensors: int, parameters: int
+) -> None:
     with torch.device("meta"):
         network = YOLOv5(SIZES[size], release)
     assert len(network.state_dict()) == tensors
@@ -74,7 +90,9 @@ def looked_at(one: Any, frame: NDArray[np.uint8], pixels: int) -> dict[str, NDAr
     picture = torch.from_numpy(letterbox(frame, pixels)).permute(2, 0, 1)[None]
     seen = one(picture, [frame.shape[:2]])
     arrays = {**{name: seen.maps[name][0] for name in MAPS}, "detections": seen.detections[0]}
-    return {name: array.numpy() for name, array in arrays.items()} | {"picture": picture[0].permute(1, 2, 0).numpy()}
+    return {name: array.numpy() for name, array in arrays.items()} | {
+        "picture": picture[0].permute(1, 2, 0).numpy()
+    }
 
 
 @pytest.mark.parametrize(("release", "size"), maker.NETWORKS)
@@ -91,23 +109,44 @@ def test_equals_the_authors_network_and_boxes(release: str, size: str) -> None:
         best = found["detections"][: maker.BEST]
         np.testing.assert_array_equal(best[:, 5], np.array(expected["detections"])[:, 5])
         np.testing.assert_allclose(best[:, 4], np.array(expected["detections"])[:, 4], atol=1e-4)
-        np.testing.assert_allclose(best[:, :4], np.array(expected["detections"])[:, :4], atol=1e-4 * width)
+        np.testing.assert_allclose(
+            best[:, :4], np.array(expected["detections"])[:, :4], atol=1e-4 * width
+        )
 
 
 @pytest.mark.parametrize(
     ("frame_size", "pixels", "scaled", "top", "left", "padded"),
     [
-        ((720, 1280), 640, (360, 640), 12, 0, (384, 640)),  # 640 - 360 = 280 = 8 * 32 + 24, 12 above and 12 below
+        (
+            (720, 1280),
+            640,
+            (360, 640),
+            12,
+            0,
+            (384, 640),
+        ),  # 640 - 360 = 280 = 8 * 32 + 24, 12 above and 12 below
         ((1280, 720), 640, (640, 360), 0, 12, (640, 384)),
         ((240, 320), 640, (480, 640), 0, 0, (480, 640)),  # enlarged; 640 - 480 = 5 * 32
         ((64, 64), 64, (64, 64), 0, 0, (64, 64)),  # as it is
         ((150, 231), 320, (208, 320), 8, 0, (224, 320)),  # 207.8; 320 - 208 = 3 * 32 + 16
-        ((99, 320), 320, (99, 320), 14, 0, (128, 320)),  # 320 - 99 = 6 * 32 + 29: 14 above, 15 below
+        (
+            (99, 320),
+            320,
+            (99, 320),
+            14,
+            0,
+            (128, 320),
+        ),  # 320 - 99 = 6 * 32 + 29: 14 above, 15 below
         ((1, 2000), 320, (1, 320), 15, 0, (32, 320)),  # 0.16 rows, but one is left
     ],
 )
 def test_letterbox(
-    frame_size: tuple[int, int], pixels: int, scaled: tuple[int, int], top: int, left: int, padded: tuple[int, int]
+    frame_size: tuple[int, int],
+    pixels: int,
+    scaled: tuple[int, int],
+    top: int,
+    left: int,
+    padded: tuple[int, int],
 ) -> None:
     frame = frames(1, *frame_size)[0]
     height, width = scaled
@@ -118,7 +157,9 @@ def test_letterbox(
 
 def chosen(boxes: Any, scores: Any, limit: int = 300) -> list[list[float]]:
     """Corners, score and class of what is left; scores are of two classes."""
-    found = best_detections(torch.tensor([boxes]), torch.tensor([scores]), Choice(0.25, 0.45, 7680, limit))[0]
+    found = best_detections(
+        torch.tensor([boxes]), torch.tensor([scores]), Choice(0.25, 0.45, 7680, limit)
+    )[0]
     return [[round(number, 3) for number in row] for row in found.tolist()]
 
 
@@ -127,7 +168,9 @@ def test_boxes_of_one_class_suppress_each_other() -> None:
     two = [[10.0, 10, 10, 10], [12, 10, 10, 10]]
     first, second = [5, 5, 15, 15], [7, 5, 17, 15]
     assert chosen(two, [[0.5, 0], [0.9, 0]]) == [[*second, 0.9, 0]]
-    assert chosen(two, [[0.5, 0], [0.3, 0.9]]) == [[*second, 0.9, 1], [*first, 0.5, 0]], "another class stays"
+    assert chosen(two, [[0.5, 0], [0.3, 0.9]]) == [[*second, 0.9, 1], [*first, 0.5, 0]], (
+        "another class stays"
+    )
     # 4 to the right: overlap 60 of 140, less
     apart = [[10.0, 10, 10, 10], [14, 10, 10, 10]]
     assert len(chosen(apart, [[0.5, 0], [0.9, 0]])) == 2
@@ -149,7 +192,11 @@ def test_boxes_come_back_to_the_frame() -> None:
 
 
 def small(**settings: Any) -> YOLOv5Extractor:
-    chosen: dict[str, Any] = {"arrays": ("p3", "p4", "p5", "detections"), "size": "n", "input_pixels": 160} | settings
+    chosen: dict[str, Any] = {
+        "arrays": ("p3", "p4", "p5", "detections"),
+        "size": "n",
+        "input_pixels": 160,
+    } | settings
     return build_extractor(YOLOv5Settings(**chosen), "random:0", "cpu")
 
 
@@ -169,7 +216,9 @@ def test_a_cell_is_the_mean_of_its_part_of_the_map() -> None:
     one, frame = small(grid=2), frames(1, 128, 160)[0]
     whole = looked_at(one.detector, frame, 160)["p3"]  # 16 rows, 20 columns
     expected = whole.reshape(64, 2, 8, 2, 10).mean(axis=(2, 4))
-    np.testing.assert_allclose(one.extract([[one.prepare(frame)]])["p3"][0], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        one.extract([[one.prepare(frame)]])["p3"][0], expected, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_a_frame_without_detections_is_a_row_without_items() -> None:
@@ -179,14 +228,22 @@ def test_a_frame_without_detections_is_a_row_without_items() -> None:
 
 def test_neighbours_and_order_change_no_bit() -> None:
     one = small()
-    first, second, third = ([one.prepare(frame)] for frame in (*frames(2, 90, 160), frames(1, 120, 160)[0]))
-    alone, beside, after = one.extract([second]), one.extract([first, second]), one.extract([third, second, first])
+    first, second, third = (
+        [one.prepare(frame)] for frame in (*frames(2, 90, 160), frames(1, 120, 160)[0])
+    )
+    alone, beside, after = (
+        one.extract([second]),
+        one.extract([first, second]),
+        one.extract([third, second, first]),
+    )
     for name in alone:
         np.testing.assert_array_equal(alone[name][0], beside[name][1])
         np.testing.assert_array_equal(alone[name][0], after[name][1])
 
 
-@pytest.mark.parametrize(("release", "size"), [("v7.0", "n"), ("v7.0", "m"), ("v5.0", "s"), ("u", "n")])
+@pytest.mark.parametrize(
+    ("release", "size"), [("v7.0", "n"), ("v7.0", "m"), ("v5.0", "s"), ("u", "n")]
+)
 def test_random_weights_keep_the_scale_and_detect_something(release: str, size: str) -> None:
     one = small(release=release, size=size, input_pixels=320)
     found = [looked_at(one.detector, frame, 320) for frame in frames(2, 180, 320)]
@@ -207,7 +264,9 @@ def test_a_seed_is_a_network() -> None:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A state dict file of each release, in half precision as published; v5.0's has the anchors twice."""
+    """A state dict file of each release, in half precision as published; v5.0's has the anchors
+    twice.
+    """
     folder, paths = tmp_path_factory.mktemp("weights"), {}
     for release, size in maker.NETWORKS:
         tensors = maker.tensors(release, size)
@@ -215,12 +274,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             pixels = tensors["model.24.anchors"] * torch.tensor(STRIDES).view(3, 1, 1)
             tensors[ANCHOR_GRID] = pixels.view(ANCHOR_GRID_SHAPE)
         paths[release] = folder / f"{release}.pt"
-        torch.save({name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}, paths[release])
+        torch.save(
+            {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()},
+            paths[release],
+        )
     return paths
 
 
 @pytest.mark.parametrize(("release", "size"), maker.NETWORKS)
-def test_files_are_loaded_by_the_published_names(release: str, size: str, files: dict[str, Path]) -> None:
+def test_files_are_loaded_by_the_published_names(
+    release: str, size: str, files: dict[str, Path]
+) -> None:
     loaded = load_tensors(files[release], YOLOv5Settings(release=release, size=size))
     expected = maker.tensors(release, size)
     assert loaded.keys() == expected.keys() == expected_tensors(size, release).keys()
@@ -228,16 +292,26 @@ def test_files_are_loaded_by_the_published_names(release: str, size: str, files:
 
 
 def test_a_file_of_another_release_or_size_is_told(files: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match=r"size n and release u, but YOLOv5 of size n and release v7\.0, with 80 cla"):
+    with pytest.raises(
+        ValueError,
+        match=r"size n and release u, but YOLOv5 of size n and release v7\.0, with 80 cla",
+    ):
         load_tensors(files["u"], YOLOv5Settings(size="n"))
-    with pytest.raises(ValueError, match=r"size s and release v5\.0, but YOLOv5 of size m and release v5\.0"):
+    with pytest.raises(
+        ValueError, match=r"size s and release v5\.0, but YOLOv5 of size m and release v5\.0"
+    ):
         load_tensors(files["v5.0"], YOLOv5Settings(size="m", release="v5.0"))
 
 
 def test_a_file_of_no_release_is_refused(tmp_path: Path) -> None:
     tensors = maker.tensors("v7.0", "n")
-    torch.save({name: tensor for name, tensor in tensors.items() if name != "model.24.anchors"}, tmp_path / "t.pt")
-    with pytest.raises(ValueError, match=r"does not fit this network:\n  model\.24\.anchors \(3, 3, 2\) is missing"):
+    torch.save(
+        {name: tensor for name, tensor in tensors.items() if name != "model.24.anchors"},
+        tmp_path / "t.pt",
+    )
+    with pytest.raises(
+        ValueError, match=r"does not fit this network:\n  model\.24\.anchors \(3, 3, 2\) is missing"
+    ):
         load_tensors(tmp_path / "t.pt", YOLOv5Settings(size="n"))
 
 
@@ -247,7 +321,10 @@ def test_a_file_of_no_release_is_refused(tmp_path: Path) -> None:
         ({"arrays": ("p6",)}, r"p3, p4, p5, detections, each once; got \('p6',\)"),
         ({"arrays": ()}, r"each once; got \(\)"),
         ({"release": "v4.0"}, "release is one of v5.0, v7.0, u; got 'v4.0'"),
-        ({"release": "v5.0", "size": "n"}, "size is one of s, m, l, x in the release v5.0; got 'n'"),
+        (
+            {"release": "v5.0", "size": "n"},
+            "size is one of s, m, l, x in the release v5.0; got 'n'",
+        ),
         ({"size": ""}, "size is one of n, s, m, l, x in the release v7.0; got ''"),
         ({"frames_per_second": -1}, "0 .every frame. or more, got -1"),
         ({"input_pixels": 600}, "a multiple of 32, up to 4096; got 600"),
@@ -272,5 +349,7 @@ def test_the_row_of_the_table() -> None:
         "p5": ("float16", (512, 4, 4), False),
         "detections": ("float32", (6,), True),
     }
-    widths = [spec.arrays(YOLOv5Settings(size=size))["p5"].item_shape[0] for size in RELEASES["v7.0"]]
+    widths = [
+        spec.arrays(YOLOv5Settings(size=size))["p5"].item_shape[0] for size in RELEASES["v7.0"]
+    ]
     assert widths == [256, 512, 768, 1024, 1280]

@@ -1,4 +1,6 @@
-"""Files that YOLOv5 networks are kept in: what wraps them, what is in them twice, and what is another network's."""
+"""Files that YOLOv5 networks are kept in: what wraps them, what is in them twice, and what is
+another network's.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,22 @@ from torch import Tensor, nn
 from models.extractors.yolov5.boxes import Choice, best_detections
 from models.extractors.yolov5.network import STRIDES, YOLOv5
 from models.extractors.yolov5.settings import SIZES, YOLOv5Settings
-from models.extractors.yolov5.weights import ANCHOR_GRID, ANCHOR_GRID_SHAPE, ANCHORS, initialise, load_tensors
+from models.extractors.yolov5.weights import (
+    ANCHOR_GRID,
+    ANCHOR_GRID_SHAPE,
+    ANCHORS,
+    initialise,
+    load_tensors,
+)
 
 Tensors = dict[str, Tensor]
 SETTINGS = YOLOv5Settings(size="n")
 
 
 def network(seed: int = 1, release: str = "v7.0", size: str = "n") -> YOLOv5:
-    """In half precision, as published. Pickled whole it is a class under `models.`, as in the original repository."""
+    """In half precision, as published. Pickled whole it is a class under `models.`, as in the
+    original repository.
+    """
     made = YOLOv5(SIZES[size], release)
     initialise(made, seed)
     return made.half()
@@ -37,7 +47,11 @@ def with_grid(made: YOLOv5) -> YOLOv5:
 def with_list(made: YOLOv5) -> YOLOv5:
     """v6.0 and later keep a list of pictures' grids, which is no tensor of the network."""
     head: Any = made.model["24"]
-    head.anchor_grid, head.grid, head.stride = [torch.zeros(1)] * 3, [torch.zeros(1)] * 3, torch.tensor([8.0, 16, 32])
+    head.anchor_grid, head.grid, head.stride = (
+        [torch.zeros(1)] * 3,
+        [torch.zeros(1)] * 3,
+        torch.tensor([8.0, 16, 32]),
+    )
     return made
 
 
@@ -48,10 +62,27 @@ def named(prefix: str, made: YOLOv5) -> Tensors:
 FORMS: dict[str, Callable[[YOLOv5], Any]] = {
     "state dict": lambda made: made.state_dict(),
     "in single precision": lambda made: made.float().state_dict(),
-    "v6.0 with a buffer of anchors": lambda made: {"model": with_grid(made), "ema": None, "epoch": -1},
-    "v6.1 with a list of anchors": lambda made: {"model": with_list(made), "ema": None, "optimizer": None},
-    "in training, averaged": lambda made: {"model": network(2), "ema": made, "updates": 7, "optimizer": {"state": {}}},
-    "in training, averaged and counted": lambda made: {"model": network(2), "ema": (made, 7), "epoch": 3},
+    "v6.0 with a buffer of anchors": lambda made: {
+        "model": with_grid(made),
+        "ema": None,
+        "epoch": -1,
+    },
+    "v6.1 with a list of anchors": lambda made: {
+        "model": with_list(made),
+        "ema": None,
+        "optimizer": None,
+    },
+    "in training, averaged": lambda made: {
+        "model": network(2),
+        "ema": made,
+        "updates": 7,
+        "optimizer": {"state": {}},
+    },
+    "in training, averaged and counted": lambda made: {
+        "model": network(2),
+        "ema": (made, 7),
+        "epoch": 3,
+    },
     "names after module.": lambda made: {"model": named("module.", made)},
     "names after module. twice": lambda made: named("module.module.", made),
     "compiled": lambda made: {"state_dict": named("_orig_mod.", made)},
@@ -67,7 +98,9 @@ def test_every_form_gives_the_same_tensors(form: str, tmp_path: Path) -> None:
     loaded = load_tensors(tmp_path / "file.pt", SETTINGS)
     assert loaded.keys() == expected.keys()
     for name, tensor in loaded.items():
-        assert torch.equal(tensor, expected[name].float() if expected[name].is_floating_point() else expected[name])
+        assert torch.equal(
+            tensor, expected[name].float() if expected[name].is_floating_point() else expected[name]
+        )
         assert tensor.dtype in (torch.float32, torch.int64)
 
 
@@ -98,14 +131,38 @@ def of_classes(tensors: Tensors, classes: int) -> Tensors:
 OTHERS: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     "segments": (segmenting, "of size n and release v7.0 that segments"),
     "1 class": (lambda tensors: of_classes(tensors, 1), "with 1 classes, but YOLOv5 of size n"),
-    "20 classes": (lambda tensors: of_classes(tensors, 20), "with 20 classes, but YOLOv5 of size n"),
-    "365 classes": (lambda tensors: of_classes(tensors, 365), "with 365 classes, but YOLOv5 of size n"),
-    "four maps": (lambda tensors: tensors | {"model.33.m.0.weight": torch.zeros(255, 64, 1, 1)}, "1280 pixels"),
-    "classifies": (lambda _: {"model.9.linear.weight": torch.zeros(1000, 1280)}, "that classifies whole pictures"),
-    "size m": (lambda _: network(size="m").state_dict(), "of size m and release v7.0, but YOLOv5 of size n"),
-    "anchor-free": (lambda _: network(release="u").state_dict(), "of size n and release u, but YOLOv5 of size n"),
-    "a grid of other anchors": (lambda tensors: tensors | {ANCHOR_GRID: torch.zeros(3, 1, 4, 1, 1, 2)}, "4, 1, 1, 2"),
-    "no YOLOv5": (lambda _: {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "not one of its 1 names is among the 349"),
+    "20 classes": (
+        lambda tensors: of_classes(tensors, 20),
+        "with 20 classes, but YOLOv5 of size n",
+    ),
+    "365 classes": (
+        lambda tensors: of_classes(tensors, 365),
+        "with 365 classes, but YOLOv5 of size n",
+    ),
+    "four maps": (
+        lambda tensors: tensors | {"model.33.m.0.weight": torch.zeros(255, 64, 1, 1)},
+        "1280 pixels",
+    ),
+    "classifies": (
+        lambda _: {"model.9.linear.weight": torch.zeros(1000, 1280)},
+        "that classifies whole pictures",
+    ),
+    "size m": (
+        lambda _: network(size="m").state_dict(),
+        "of size m and release v7.0, but YOLOv5 of size n",
+    ),
+    "anchor-free": (
+        lambda _: network(release="u").state_dict(),
+        "of size n and release u, but YOLOv5 of size n",
+    ),
+    "a grid of other anchors": (
+        lambda tensors: tensors | {ANCHOR_GRID: torch.zeros(3, 1, 4, 1, 1, 2)},
+        "4, 1, 1, 2",
+    ),
+    "no YOLOv5": (
+        lambda _: {"conv1.weight": torch.zeros(64, 3, 7, 7)},
+        "not one of its 1 names is among the 349",
+    ),
 }
 
 

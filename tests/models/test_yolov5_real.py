@@ -1,9 +1,10 @@
-"""A real YOLOv5 checkpoint from its file to persons in a real clip, beside arithmetic that is written down here again.
+"""A real YOLOv5 checkpoint from its file to persons in a real clip, beside arithmetic that is
+written down here again.
 
-The file is pickled and comes from a third party, so it is never unpickled: tensors and attributes of layers come from
-the inert reader. What is done with them follows `models/yolo.py`, `detect.py` and `utils/general.py` of
-ultralytics/yolov5 v6.0, in plain torch functions, without folded norms, and with the anchors in pixels that the file
-holds under `anchor_grid`.
+The file is pickled and comes from a third party, so it is never unpickled: tensors and attributes
+of layers come from the inert reader. What is done with them follows `models/yolo.py`, `detect.py`
+and `utils/general.py` of ultralytics/yolov5 v6.0, in plain torch functions, without folded norms,
+and with the anchors in pixels that the file holds under `anchor_grid`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def _one_thread() -> Iterator[None]:
 def checkpoint(shared_data: Path) -> Path:
     file = shared_data / "weights" / "yolov5n-v6.0-coco.pt"
     if not file.is_file():
-        pytest.skip(f"LOUD SKIP: the real checkpoint is not at {file}; this test proves nothing here")
+        pytest.skip(
+            f"LOUD SKIP: the real checkpoint is not at {file}; this test proves nothing here"
+        )
     return file
 
 
@@ -53,7 +56,9 @@ def checkpoint(shared_data: Path) -> Path:
 def frames(shared_data: Path) -> list[NDArray[np.uint8]]:
     """Two of the clip in which men wrestle with their arms, and others watch."""
     with av.open(str(shared_data / "videos" / "mmaction_demo.mp4")) as container:
-        shown = [np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in container.decode(video=0)]
+        shown = [
+            np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in container.decode(video=0)
+        ]
     return [shown[10], shown[103]]
 
 
@@ -70,11 +75,16 @@ class Published:
 
     def conv(self, x: Tensor, name: str) -> Tensor:
         said = self.attributes(f"{name}.conv")
-        x = functional.conv2d(x, self.tensors[f"{name}.conv.weight"], None, said["stride"], said["padding"])
-        mean, variance, weight, bias = (
-            self.tensors[f"{name}.bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        x = functional.conv2d(
+            x, self.tensors[f"{name}.conv.weight"], None, said["stride"], said["padding"]
         )
-        x = functional.batch_norm(x, mean, variance, weight, bias, eps=self.attributes(f"{name}.bn")["eps"])
+        mean, variance, weight, bias = (
+            self.tensors[f"{name}.bn.{part}"]
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        x = functional.batch_norm(
+            x, mean, variance, weight, bias, eps=self.attributes(f"{name}.bn")["eps"]
+        )
         return x * x.sigmoid()
 
     def c3(self, x: Tensor, name: str) -> Tensor:
@@ -98,7 +108,10 @@ class Published:
         for number in range(24):
             name = f"model.{number}"
             kind, source = self.layers[name]["class"].rpartition(".")[2], self.attributes(name)["f"]
-            several = [outputs[i] if i >= 0 else x for i in (source if isinstance(source, list) else [source])]
+            several = [
+                outputs[i] if i >= 0 else x
+                for i in (source if isinstance(source, list) else [source])
+            ]
             if kind == "Concat":
                 x = torch.cat(several, 1)
             elif kind == "Upsample":
@@ -106,36 +119,57 @@ class Published:
             else:
                 x = run[kind](several[0], name)
             outputs.append(x)
-        return torch.cat([self.level(outputs[i], level) for level, i in enumerate(self.attributes("model.24")["f"])], 1)
+        return torch.cat(
+            [
+                self.level(outputs[i], level)
+                for level, i in enumerate(self.attributes("model.24")["f"])
+            ],
+            1,
+        )
 
     def level(self, x: Tensor, level: int) -> Tensor:
         name = f"model.24.m.{level}"
         x = functional.conv2d(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
         height, width = x.shape[2:]
         y = x.view(1, 3, 85, height, width).permute(0, 1, 3, 4, 2).sigmoid()
-        grid = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), -1)
-        stride, pixels = self.attributes("model.24")["stride"][level], self.tensors["model.24.anchor_grid"][level]
-        boxes = torch.cat(((y[..., :2] * 2 - 0.5 + grid) * stride, (y[..., 2:4] * 2) ** 2 * pixels), -1)
+        grid = torch.stack(
+            torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), -1
+        )
+        stride, pixels = (
+            self.attributes("model.24")["stride"][level],
+            self.tensors["model.24.anchor_grid"][level],
+        )
+        boxes = torch.cat(
+            ((y[..., :2] * 2 - 0.5 + grid) * stride, (y[..., 2:4] * 2) ** 2 * pixels), -1
+        )
         return torch.cat((boxes, y[..., 4:]), -1).view(1, -1, 85)
 
 
 def letterboxed(frame: NDArray[np.uint8]) -> tuple[Tensor, float, tuple[float, float]]:
-    """`(1, 3, H, W)` 0 to 1, what the frame was scaled by, and the padding at the left and the top."""
+    """`(1, 3, H, W)` 0 to 1, what the frame was scaled by, and the padding at the left and the
+    top.
+    """
     height, width = frame.shape[:2]
     gain = min(PIXELS / height, PIXELS / width)
     inner = round(width * gain), round(height * gain)
     dw, dh = (PIXELS - inner[0]) % 32 / 2, (PIXELS - inner[1]) % 32 / 2
     picture = cv2.resize(frame, inner, interpolation=cv2.INTER_LINEAR)
     top, bottom, left, right = (round(dh - 0.1), round(dh + 0.1), round(dw - 0.1), round(dw + 0.1))
-    picture = cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(114, 114, 114))
+    picture = cv2.copyMakeBorder(
+        picture, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(114, 114, 114)
+    )
     whole = picture.shape[:2]
     gain = min(whole[0] / height, whole[1] / width)
     pads = ((whole[1] - width * gain) / 2, (whole[0] - height * gain) / 2)
     return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255, gain, pads
 
 
-def detections(prediction: Tensor, gain: float, pads: tuple[float, float], frame: NDArray[np.uint8]) -> NDArray[Any]:
-    """`(n, 6)` in pixels of the frame, best first: boxes of one class that overlap go, as a plain loop decides."""
+def detections(
+    prediction: Tensor, gain: float, pads: tuple[float, float], frame: NDArray[np.uint8]
+) -> NDArray[Any]:
+    """`(n, 6)` in pixels of the frame, best first: boxes of one class that overlap go, as a plain
+    loop decides.
+    """
     rows = prediction[0].numpy().astype(np.float64)
     rows = rows[rows[:, 4] > SCORE]
     scores = rows[:, 5:] * rows[:, 4:5]
@@ -183,7 +217,9 @@ def test_the_imported_file_finds_the_persons_that_published_arithmetic_finds(
         assert (found[:, 5] == PERSON).sum() >= 3
 
 
-@pytest.mark.parametrize("name", ["v6.0/yolov5s.pt", "v5.0/yolov5s.pt", "yolov5nu.pt", "TASED_updated.pt"])
+@pytest.mark.parametrize(
+    "name", ["v6.0/yolov5s.pt", "v5.0/yolov5s.pt", "yolov5nu.pt", "TASED_updated.pt"]
+)
 def test_under_another_name_it_is_not_imported(checkpoint: Path, tmp_path: Path, name: str) -> None:
     folder = WeightsFolder(tmp_path / "weights")
     with pytest.raises(UntrustedFile, match="and is not taken"):

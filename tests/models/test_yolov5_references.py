@@ -1,7 +1,8 @@
-"""YOLOv5 beside the authors' own code: the ultralytics package in the default lane, everything on real video if asked.
+"""YOLOv5 beside the authors' own code: the ultralytics package in the default lane, everything on
+real video if asked.
 
-`HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow tests/models/test_yolov5_references.py`, where FOLDER holds checkouts of
-ultralytics/yolov5 at the tags v5.0 and v7.0, named yolov5-v5.0 and yolov5-v7.0.
+`HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow tests/models/test_yolov5_references.py`, where FOLDER
+holds checkouts of ultralytics/yolov5 at the tags v5.0 and v7.0, named yolov5-v5.0 and yolov5-v7.0.
 """
 
 from __future__ import annotations
@@ -81,11 +82,21 @@ def test_the_ultralytics_package_agrees_and_does_nothing_else(tmp_path: Path) ->
     home, scratch = tmp_path / "home", tmp_path / "scratch"
     home.mkdir()
     scratch.mkdir()
-    environment = {"HOME": str(home), "TMPDIR": str(scratch), "PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
+    environment = {
+        "HOME": str(home),
+        "TMPDIR": str(scratch),
+        "PYTHONPATH": str(REPOSITORY),
+        "PATH": "/usr/bin:/bin",
+    }
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     # Standard output holds the answer alone: the package would greet whoever imports it.
     process = subprocess.run(
-        [sys.executable, "-c", WATCHED], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        [sys.executable, "-c", WATCHED],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     found = json.loads(process.stdout)
     assert found["acts"] == []
@@ -110,12 +121,19 @@ def _one_thread() -> Iterator[None]:
 def real_frames(video: Path, count: int) -> list[NDArray[np.uint8]]:
     """Every 60th frame, the first ones."""
     with av.open(str(video)) as container:
-        shown = (frame for number, frame in enumerate(container.decode(video=0)) if number % 60 == 0)
-        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for _, frame in zip(range(count), shown)]  # noqa: B905
+        shown = (
+            frame for number, frame in enumerate(container.decode(video=0)) if number % 60 == 0
+        )
+        return [
+            np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+            for _, frame in zip(range(count), shown)  # noqa: B905  the file may have more frames
+        ]
 
 
 def compared(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, float]:
-    """Relative error of each array; of detections that of scores, and the largest distance of corners in pixels."""
+    """Relative error of each array; of detections that of scores, and the largest distance of
+    corners in pixels.
+    """
     np.testing.assert_array_equal(found["picture"], expected["picture"])
     errors = {name: relative_error(found[name], expected[name]) for name in MAPS}
     theirs = expected["prediction"]
@@ -124,29 +142,39 @@ def compared(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, float
     errors["scores"] = relative_error(found["scores"], scores)
     ours, theirs = found["detections"], expected["detections"]
     assert ours.shape == theirs.shape
-    # Equal scores up to rounding may stand in another order: each of theirs belongs to the nearest of ours.
+    # Equal scores up to rounding may stand in another order: each of theirs belongs to the nearest
+    # of ours.
     nearest = np.abs(ours - theirs[:, None]).sum(axis=2).argmin(axis=1)
     assert sorted(nearest) == list(range(len(ours)))
     difference = np.abs(ours[nearest] - theirs)
     assert not difference[:, 5].any(), "a class"
     corners, score = difference[:, :4].max(initial=0), difference[:, 4].max(initial=0)
-    return errors | {"detections": len(ours), "corner pixels": float(corners), "detection scores": float(score)}
+    return errors | {
+        "detections": len(ours),
+        "corner pixels": float(corners),
+        "detection scores": float(score),
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("video", ["flipping_a_pancake.mkv", "v_GGSY1Qvo990.mp4"])
 @pytest.mark.parametrize(
-    ("release", "size"), [("v5.0", "s"), ("v5.0", "m"), *(("v7.0", size) for size in "nsmlx"), ("u", "n"), ("u", "m")]
+    ("release", "size"),
+    [("v5.0", "s"), ("v5.0", "m"), *(("v7.0", size) for size in "nsmlx"), ("u", "n"), ("u", "m")],
 )
 def test_real_video_equals_the_authors_code(
     shared_data: Path, tmp_path: Path, video: str, release: str, size: str
 ) -> None:
-    """From the same uint8 frames and the same file, in the published format, to maps and detections."""
+    """From the same uint8 frames and the same file, in the published format, to maps and
+    detections.
+    """
     folder = tmp_path if release == "u" else checkout(f"yolov5-{release}")
     frames, official = real_frames(shared_data / "videos" / video, 3), tmp_path / "official.pt"
     expected = maker.reference(release, size, folder, frames, official=str(official), pixels=640)
-    settings = YOLOv5Settings(release=release, size=size, max_detections=300)  # what both functions keep by themselves
+    settings = YOLOv5Settings(
+        release=release, size=size, max_detections=300
+    )  # what both functions keep by themselves
     network = YOLOv5(SIZES[size], release)
     network.load_state_dict(load_tensors(official, settings))
     detector = TorchDetector(network, settings, "cpu")
@@ -157,10 +185,16 @@ def test_real_video_equals_the_authors_code(
             raw, chosen = network(pixels), detector(pixels, [(frame.shape[0], frame.shape[1])])
         found = {name: array[0].numpy() for name, array in raw.items()}
         found |= {"picture": picture, "detections": chosen.detections[0].numpy()}
-        of_this = {name.partition("/")[2]: array for name, array in expected.items() if name.startswith(f"{number}/")}
+        of_this = {
+            name.partition("/")[2]: array
+            for name, array in expected.items()
+            if name.startswith(f"{number}/")
+        }
         errors = compared(found, of_this)
         rounding = max(relative_error(found[name].astype(np.float16), found[name]) for name in MAPS)
         line = ", ".join(f"{name} {value:.1e}" for name, value in errors.items())
-        sys.stdout.write(f"{release} {size} {video} {number}: {line}, rounding maps to float16 {rounding:.1e}\n")
+        sys.stdout.write(
+            f"{release} {size} {video} {number}: {line}, rounding maps to float16 {rounding:.1e}\n"
+        )
         assert max(errors[name] for name in (*MAPS, "boxes", "scores", "detection scores")) <= 1e-4
         assert errors["corner pixels"] <= 1e-4 * max(frame.shape)

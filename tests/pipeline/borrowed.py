@@ -1,7 +1,8 @@
-"""FFmpeg's shared libraries for torchcodec on a system without them: those in PyAV's wheel, under their usual names.
+"""FFmpeg's shared libraries for torchcodec on a system without them: those in PyAV's wheel, under
+their usual names.
 
-`LD_LIBRARY_PATH=$(python -m tests.pipeline.borrowed FOLDER) pytest ...` fills FOLDER with links and prints the path.
-For tests alone: a run with torchcodec needs the system's own libraries.
+`LD_LIBRARY_PATH=$(python -m tests.pipeline.borrowed FOLDER) pytest ...` fills FOLDER with links and
+prints the path. For tests alone: a run with torchcodec needs the system's own libraries.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ _BUNDLED = re.compile(r"(lib(?:av|sw)[a-z]+)-[0-9a-f]{8}(\.so\.[0-9]+)\.")
 
 
 def borrow(folder: Path) -> str:
-    """The search path: links like `libavcodec.so.62` in `folder`, then the wheel's folder for what those need."""
+    """The search path: links like `libavcodec.so.62` in `folder`, then the wheel's folder for what
+    those need.
+    """
     wheel = Path(av.__file__).resolve().parents[1] / "av.libs"
     folder.mkdir(parents=True, exist_ok=True)
     for library in wheel.iterdir():

@@ -1,4 +1,6 @@
-"""Videos on which every backend must give ffmpeg's frames: a name, and a recipe for the bundled ffmpeg."""
+"""Videos on which every backend must give ffmpeg's frames: a name, and a recipe for the bundled
+ffmpeg.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from tests.pipeline.videos import ffmpeg
 
 @dataclass(frozen=True)
 class Case:
-    """`frames` frames of a moving test picture, encoded by `recipe`, then copied by each of `remuxes`."""
+    """`frames` frames of a moving test picture, encoded by `recipe`, then copied by each of
+    `remuxes`.
+    """
 
     suffix: str
     recipe: tuple[str, ...]
@@ -25,7 +29,14 @@ class Case:
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 HEVC = ("-c:v", "libx265", "-x265-params", "log-level=none")
 ALT_REF = ("-b:v", "300k", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-cpu-used", "5")
-JUMPY = ("-vf", "settb=1/1000,setpts=100*N+40*mod(N\\,3)", "-fps_mode", "passthrough", "-enc_time_base", "1/1000")
+JUMPY = (
+    "-vf",
+    "settb=1/1000,setpts=100*N+40*mod(N\\,3)",
+    "-fps_mode",
+    "passthrough",
+    "-enc_time_base",
+    "1/1000",
+)
 
 CASES: dict[str, Case] = {
     "constant rate": Case("mp4", (*H264, "-bf", "0")),
@@ -46,7 +57,9 @@ CASES: dict[str, Case] = {
     "10 bit h264": Case("mp4", ("-c:v", "libx264", "-pix_fmt", "yuv420p10le")),
     "4:2:2": Case("mp4", ("-c:v", "libx264", "-pix_fmt", "yuv422p")),
     "full range": Case("mp4", ("-c:v", "libx264", "-pix_fmt", "yuvj420p")),
-    "bt709": Case("mp4", (*H264, "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")),
+    "bt709": Case(
+        "mp4", (*H264, "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+    ),
     "grey": Case("mkv", ("-c:v", "libx264", "-pix_fmt", "gray")),
     "interlaced": Case("mp4", (*H264, "-vf", "tinterlace=interleave_top", "-flags", "+ilme+ildct")),
     "anamorphic": Case("mp4", (*H264, "-vf", "setsar=4/3")),
@@ -54,7 +67,9 @@ CASES: dict[str, Case] = {
     "hevc 10 bit": Case("mp4", (*HEVC, "-pix_fmt", "yuv420p10le")),
     "vp8": Case("webm", ("-c:v", "libvpx", *ALT_REF, "-g", "12")),
     "vp9 alt-ref": Case("webm", ("-c:v", "libvpx-vp9", *ALT_REF, "-g", "20")),
-    "av1": Case("mp4", ("-c:v", "libsvtav1", "-preset", "12", "-pix_fmt", "yuv420p"), size="128x96"),
+    "av1": Case(
+        "mp4", ("-c:v", "libsvtav1", "-preset", "12", "-pix_fmt", "yuv420p"), size="128x96"
+    ),
     "mpeg4 in mp4": Case("mp4", ("-c:v", "mpeg4", "-bf", "2")),
     "avi without times": Case("avi", ("-c:v", "mpeg4", "-bf", "2", "-q:v", "3")),
     "mpeg2 in ts": Case("ts", ("-c:v", "mpeg2video", "-bf", "2")),
@@ -73,7 +88,14 @@ def make(folder: Path, name: str) -> Path:
     """Write the case's file into `folder`; its path."""
     case = CASES[name]
     path = folder / f"case-{list(CASES).index(name)}-0.{case.suffix}"
-    source = ("-f", "lavfi", "-i", f"testsrc2=size={case.size}:rate=10", "-frames:v", str(case.frames))
+    source = (
+        "-f",
+        "lavfi",
+        "-i",
+        f"testsrc2=size={case.size}:rate=10",
+        "-frames:v",
+        str(case.frames),
+    )
     ffmpeg(*source, *case.recipe, path)
     for number, options in enumerate(case.remuxes, 1):
         after = path.with_name(f"case-{list(CASES).index(name)}-{number}.{case.suffix}")

@@ -1,7 +1,8 @@
-"""Every backend against the ffmpeg program: the same pictures at the same times. `python -m tests.pipeline.conformance`
-prints the matrix.
+"""Every backend against the ffmpeg program: the same pictures at the same times. `python -m
+tests.pipeline.conformance` prints the matrix.
 
-The reference is the bundled ffmpeg's own `framemd5`: one line a frame with its time and the digest of its rgb24 bytes.
+The reference is the bundled ffmpeg's own `framemd5`: one line a frame with its time and the digest
+of its rgb24 bytes.
 """
 
 from __future__ import annotations
@@ -48,14 +49,33 @@ class Delivered:
 
 
 def by_ffmpeg(path: Path, *, since_start: bool = True) -> tuple[Shown, ...]:
-    """Frames at their times on the stream's own clock or since the start, which is the stream's: it is mapped alone.
+    """Frames at their times on the stream's own clock or since the start, which is the stream's: it
+    is mapped alone.
 
     One thread: with more, ffmpeg conceals damage differently from run to run.
     """
-    only = ("-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "demux", "-pix_fmt", "rgb24")
-    quiet = ("-loglevel", "quiet", "-threads", "1", "-copyts", *(("-start_at_zero",) if since_start else ()))
+    only = (
+        "-map",
+        "0:v:0",
+        "-fps_mode",
+        "passthrough",
+        "-enc_time_base",
+        "demux",
+        "-pix_fmt",
+        "rgb24",
+    )
+    quiet = (
+        "-loglevel",
+        "quiet",
+        "-threads",
+        "1",
+        "-copyts",
+        *(("-start_at_zero",) if since_start else ()),
+    )
     told = ffmpeg(*quiet, "-i", path, *only, "-f", "framemd5", "-").decode()
-    base = next(Fraction(line.split()[-1]) for line in told.splitlines() if line.startswith("#tb 0"))
+    base = next(
+        Fraction(line.split()[-1]) for line in told.splitlines() if line.startswith("#tb 0")
+    )
     rows = [line.split(",") for line in told.splitlines() if not line.startswith("#")]
     return tuple(Shown(float(int(row[2]) * base), row[5].strip()) for row in rows)
 
@@ -63,7 +83,9 @@ def by_ffmpeg(path: Path, *, since_start: bool = True) -> tuple[Shown, ...]:
 def by_backend(backend: str, path: Path) -> Delivered:
     try:
         decoding = Decoding("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
-        frames = tuple(Shown(frame.pts_seconds, _md5(frame.to_rgb().tobytes())) for frame in decoding)
+        frames = tuple(
+            Shown(frame.pts_seconds, _md5(frame.to_rgb().tobytes())) for frame in decoding
+        )
         return Delivered("", frames, decoding.summary())
     except VideoError as error:
         return Delivered(error.verdict.reason, (), None)
@@ -74,7 +96,9 @@ def _md5(data: bytes) -> str:
 
 
 ON_PROCESSORS = tuple(backend for backend in BACKENDS if backend != "nvdec")
-"""Backends that are held to ffmpeg wherever tests run; `test_nvdec.py` does so where there is a GPU."""
+"""Backends that are held to ffmpeg wherever tests run; `test_nvdec.py` does so where there is a
+GPU.
+"""
 
 
 @cache
@@ -105,7 +129,9 @@ def matrix(folder: Path) -> list[str]:
         reference = by_ffmpeg(path)
         told = [by_backend(backend, path) for backend in backends]
         states = [one.state if one.frames in ((), reference) else "WRONG" for one in told]
-        lines.append(f"{name:22} {len(reference):6}  " + " ".join(f"{state:24}" for state in states))
+        lines.append(
+            f"{name:22} {len(reference):6}  " + " ".join(f"{state:24}" for state in states)
+        )
     return [line.rstrip() for line in lines]
 
 

@@ -1,8 +1,8 @@
 """A dataset built on a real small disk that is full again and again, until there is room at last.
 
-Run as `python -m tests.pipeline.filling FOLDER DISK ADDRESS [LIMIT STEP]` inside a mount namespace; FOLDER is anywhere,
-DISK an empty folder. A forked child makes each attempt, so that a crash is seen; all of it is the real code: catalog,
-download, decode, spool, parts, sidecars, report.
+Run as `python -m tests.pipeline.filling FOLDER DISK ADDRESS [LIMIT STEP]` inside a mount namespace;
+FOLDER is anywhere, DISK an empty folder. A forked child makes each attempt, so that a crash is
+seen; all of it is the real code: catalog, download, decode, spool, parts, sidecars, report.
 """
 
 from __future__ import annotations
@@ -57,13 +57,17 @@ def attempt(job: ShardJob, address: str) -> None:
     with lease(layout.lease(job.shard)):
         process_shard(
             job,
-            fetch=lambda video_id, retry: fetch(video_id, layout=layout, shard=job.shard, source=source, retry=retry),
+            fetch=lambda video_id, retry: fetch(
+                video_id, layout=layout, shard=job.shard, source=source, retry=retry
+            ),
             decoder=InlineDecoder(),
             device="cpu",
             on_video=lambda *_: None,
         )
     sidecar = job.sidecar(job.variants[0])
-    verdicts = {video_id: entry.verdict for video_id, entry in sidecar.entries.items()} if sidecar else {}
+    verdicts = (
+        {video_id: entry.verdict for video_id, entry in sidecar.entries.items()} if sidecar else {}
+    )
     rows = survival(catalog(), verdicts)
     publish(layout.report / "survival.json", readable(report(rows, date(2026, 1, 1))), replace=True)
 
@@ -76,19 +80,24 @@ def catalog() -> Catalog:
 def forked(job: ShardJob, address: str, told: Path, fill_at: str = "") -> int:
     """The exit code of one attempt, negative for a signal; what stopped it stands in `told`.
 
-    With `fill_at`, something else takes all room the moment the build first writes a file of that stage.
+    With `fill_at`, something else takes all room the moment the build first writes a file of that
+    stage.
     """
     child = os.fork()
     if child == 0:
         code = 99
         try:
             if fill_at:
-                atomic.before_step = lambda step, path: fill(job.layout.root, step, stage_of(path) == fill_at)
+                atomic.before_step = lambda step, path: fill(
+                    job.layout.root, step, stage_of(path) == fill_at
+                )
             attempt(job, address)
             code = 0
         except HighlightsError as error:
             code = int(exit_of(error))
-            told.write_text(stage_of(error.path) if isinstance(error, DiskFull) else f"no full disk: {error!r}")
+            told.write_text(
+                stage_of(error.path) if isinstance(error, DiskFull) else f"no full disk: {error!r}"
+            )
         finally:
             if code == 99:
                 traceback.print_exc()
@@ -117,7 +126,13 @@ def half_there(job: ShardJob) -> int:
     for video_id in IDS:
         record = read_record(layout.media_record(video_id, job.shard))
         if record is not None and record.verdict.state is State.DONE:
-            verify_media(Media(layout.media_file(video_id, job.shard, record.suffix), record.sha256, record.size_bytes))
+            verify_media(
+                Media(
+                    layout.media_file(video_id, job.shard, record.suffix),
+                    record.sha256,
+                    record.size_bytes,
+                )
+            )
     if layout.catalog_file.exists():
         wrong += read_catalog(layout.folder) != catalog()
     return wrong
@@ -125,11 +140,16 @@ def half_there(job: ShardJob) -> int:
 
 def mount(disk: Path, limit: str, value: int, *more: str) -> None:
     """A tmpfs of `size` bytes or `nr_inodes` files."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join([*more, f"{limit}={value}"]), "none", disk], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", ",".join([*more, f"{limit}={value}"]), "none", disk],
+        check=True,
+    )
 
 
 def grown(folder: Path, disk: Path, address: str, limit: str, step: int) -> dict[str, Any]:
-    """Build on a disk that begins with nothing and grows by `step` when the build gave up; what was seen."""
+    """Build on a disk that begins with nothing and grows by `step` when the build gave up; what was
+    seen.
+    """
     job, whole = both(folder, disk, address)
     result: dict[str, Any] = {"attempts": 0, "odd": [], "half": 0}
     stages: Counter[str] = Counter()
@@ -143,11 +163,19 @@ def grown(folder: Path, disk: Path, address: str, limit: str, step: int) -> dict
             stages[(folder / "told").read_text()] += 1
             value += step
             mount(disk, limit, value, "remount")
-    return {**result, "code": code, "equal": digest(job) == whole, limit: value, "stages": dict(stages)}
+    return {
+        **result,
+        "code": code,
+        "equal": digest(job) == whole,
+        limit: value,
+        "stages": dict(stages),
+    }
 
 
 def filled(folder: Path, disk: Path, address: str) -> dict[str, Any]:
-    """For each stage a new disk, full when the stage first writes, and free again after that; what was seen."""
+    """For each stage a new disk, full when the stage first writes, and free again after that; what
+    was seen.
+    """
     job, whole = both(folder, disk, address)
     result: dict[str, Any] = {"half": 0, "stages": {}}
     for stage in PUBLISHED:
@@ -175,4 +203,6 @@ def both(folder: Path, disk: Path, address: str) -> tuple[ShardJob, str]:
 if __name__ == "__main__":
     folder, disk, address, *more = sys.argv[1:]
     places = (Path(folder), Path(disk), address)
-    sys.stdout.write(json.dumps(grown(*places, more[0], int(more[1])) if more else filled(*places)) + "\n")
+    sys.stdout.write(
+        json.dumps(grown(*places, more[0], int(more[1])) if more else filled(*places)) + "\n"
+    )

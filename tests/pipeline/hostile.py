@@ -1,4 +1,6 @@
-"""Odd and hostile videos, each with the state and the rows it must end in, by the bundled ffmpeg or by hand."""
+"""Odd and hostile videos, each with the state and the rows it must end in, by the bundled ffmpeg or
+by hand.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def patched(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
 
 
 def long_header(whole: bytes) -> bytes:
-    """The movie's, the track's and the media's durations become ten hours, and their frames stay."""
+    """The movie's, the track's and the media's durations become ten hours, and their frames
+    stay.
+    """
     for box, at in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
         start = whole.index(box) + at
         scale = 1000 if box == b"tkhd" else int.from_bytes(whole[start - 4 : start], "big")
@@ -94,7 +98,10 @@ def flipped(count: int, seed: int) -> Callable[[bytes], bytes]:
 
 FAST = (*H264, "-movflags", "+faststart")
 WHOLE = film(100, *FAST, "-g", "20", size="160x120")
-HALF = {suffix: changed(WHOLE, lambda whole: whole[: len(whole) // 2]) for suffix in ("mp4", "mkv", "webm", "ts")}
+HALF = {
+    suffix: changed(WHOLE, lambda whole: whole[: len(whole) // 2])
+    for suffix in ("mp4", "mkv", "webm", "ts")
+}
 
 CORPUS: dict[str, Hostile] = {
     # what is no video
@@ -109,13 +116,21 @@ CORPUS: dict[str, Hostile] = {
     "raw.mp4": Hostile(film(10, *H264, "-f", "h264"), "not_a_video"),
     "box-of-nothing.mp4": Hostile(text(b"\0\0\0\x18ftypisom" + bytes(2000)), "unreadable"),
     "only-ebml.mkv": Hostile(text(b"\x1a\x45\xdf\xa3" + bytes(2000)), "unreadable"),
-    "box-that-claims-all.mp4": Hostile(text(b"\0\0\0\1ftyp" + b"\x7f" + b"\xff" * 7 + bytes(2000)), "unreadable"),
+    "box-that-claims-all.mp4": Hostile(
+        text(b"\0\0\0\1ftyp" + b"\x7f" + b"\xff" * 7 + bytes(2000)), "unreadable"
+    ),
     "sparse.mp4": Hostile(text(b"\0\0\0\x10ftypisom\0\0\0\0" + bytes(3_000_000)), "unreadable"),
-    "index-lost.mp4": Hostile(changed(film(20), lambda whole: whole[: whole.index(b"moov") - 4]), "unreadable"),
+    "index-lost.mp4": Hostile(
+        changed(film(20), lambda whole: whole[: whole.index(b"moov") - 4]), "unreadable"
+    ),
     # no picture in it
     "sound.m4a": Hostile(mixed(SINE, options=("-c:a", "aac")), "no_video_stream"),
     "cover.m4a": Hostile(
-        mixed(SINE, picture(1), options=("-map", "0", "-map", "1", "-c:v", "png", "-disposition:v:0", "attached_pic")),
+        mixed(
+            SINE,
+            picture(1),
+            options=("-map", "0", "-map", "1", "-c:v", "png", "-disposition:v:0", "attached_pic"),
+        ),
         "no_video_stream",
     ),
     # damage
@@ -123,17 +138,30 @@ CORPUS: dict[str, Hostile] = {
     "half.mkv": Hostile(HALF["mkv"], "done", rows=-1),
     "half.ts": Hostile(HALF["ts"], "done", rows=-1, lost=None),
     "zeroed.mp4": Hostile(
-        changed(WHOLE, lambda whole: whole[:40_000] + bytes(4000) + whole[44_000:]), "done", rows=-1, lost=None
+        changed(WHOLE, lambda whole: whole[:40_000] + bytes(4000) + whole[44_000:]),
+        "done",
+        rows=-1,
+        lost=None,
     ),
-    "flipped.mp4": Hostile(changed(WHOLE, lambda w: w[:5000] + flipped(60, 1)(w[5000:])), "done", rows=-1, lost=None),
-    "tail-of-rubbish.mp4": Hostile(changed(film(20, *FAST), lambda whole: whole + bytes(9000)), "done", rows=20),
-    "head-cut.ts": Hostile(changed(WHOLE, lambda whole: whole[188 * 60 :]), "done", rows=-1, lost=None),
+    "flipped.mp4": Hostile(
+        changed(WHOLE, lambda w: w[:5000] + flipped(60, 1)(w[5000:])), "done", rows=-1, lost=None
+    ),
+    "tail-of-rubbish.mp4": Hostile(
+        changed(film(20, *FAST), lambda whole: whole + bytes(9000)), "done", rows=20
+    ),
+    "head-cut.ts": Hostile(
+        changed(WHOLE, lambda whole: whole[188 * 60 :]), "done", rows=-1, lost=None
+    ),
     # lengths and sizes
     "one-frame.mp4": Hostile(film(1), "done", rows=1),
     "two-frames.mp4": Hostile(film(2), "done", rows=2),
     "two-pixels.mkv": Hostile(film(5, "-c:v", "ffv1", size="2x2"), "done", rows=5),
-    "one-pixel.mkv": Hostile(film(5, "-c:v", "ffv1", "-vf", "scale=1:1", "-pix_fmt", "bgra"), "done", rows=5),
-    "odd.mp4": Hostile(film(5, "-c:v", "libx264", "-pix_fmt", "yuv444p", size="353x211"), "done", rows=5),
+    "one-pixel.mkv": Hostile(
+        film(5, "-c:v", "ffv1", "-vf", "scale=1:1", "-pix_fmt", "bgra"), "done", rows=5
+    ),
+    "odd.mp4": Hostile(
+        film(5, "-c:v", "libx264", "-pix_fmt", "yuv444p", size="353x211"), "done", rows=5
+    ),
     "strip.mp4": Hostile(film(3, size="16x4096"), "done", rows=3),
     "wide.mp4": Hostile(film(3, size="8000x16"), "done", rows=3),
     "8192-square.mp4": Hostile(
@@ -141,32 +169,57 @@ CORPUS: dict[str, Hostile] = {
     ),
     "an-hour-at-1-fps.mp4": Hostile(film(3700, *H264, size="32x32", rate="1"), "too_long"),
     "header-claims-ten-hours.mp4": Hostile(changed(film(20), long_header), "done", rows=20),
-    "no-duration-too-long.mkv": Hostile(film(3700, *H264, "-live", "1", size="32x32", rate="1"), "too_long"),
+    "no-duration-too-long.mkv": Hostile(
+        film(3700, *H264, "-live", "1", size="32x32", rate="1"), "too_long"
+    ),
     "no-duration.mkv": Hostile(film(20, *H264, "-live", "1"), "done", rows=20),
     # times
-    "starts-at-ten-hours.ts": Hostile(film(20, *H264, "-output_ts_offset", "36000"), "done", rows=20),
+    "starts-at-ten-hours.ts": Hostile(
+        film(20, *H264, "-output_ts_offset", "36000"), "done", rows=20
+    ),
     "repeats-some.mkv": Hostile(
         remuxed(film(60), "-bsf:v", "setts=pts=if(eq(N\\,7)\\,PREV_OUTPTS\\,PTS)"), "done", rows=-1
     ),
     "repeats-many.mkv": Hostile(
-        film(30, *H264, "-bf", "0", "-vf", "settb=1/1000,setpts=100*N-100*mod(N\\,3)", "-fps_mode", "passthrough"),
+        film(
+            30,
+            *H264,
+            "-bf",
+            "0",
+            "-vf",
+            "settb=1/1000,setpts=100*N-100*mod(N\\,3)",
+            "-fps_mode",
+            "passthrough",
+        ),
         "bad_timestamps",
     ),
     "twice-behind-itself.ts": Hostile(changed(film(20), lambda whole: whole * 2), "done", rows=40),
     "edit-list.mp4": Hostile(remuxed(film(30, *H264, "-g", "10"), "-ss", "0.45"), "done", rows=-1),
-    "variable.mp4": Hostile(film(30, *H264, "-vf", "select=mod(n\\,3)", "-fps_mode", "passthrough"), "done", rows=30),
+    "variable.mp4": Hostile(
+        film(30, *H264, "-vf", "select=mod(n\\,3)", "-fps_mode", "passthrough"), "done", rows=30
+    ),
     "no-times.avi": Hostile(film(30, "-c:v", "mpeg4", "-bf", "2"), "done", rows=30),
     # kinds
     "rotated.mp4": Hostile(remuxed(film(9), before=("-display_rotation", "90")), "done", rows=9),
-    "interlaced.mp4": Hostile(film(9, *H264, "-vf", "interlace", "-flags", "+ilme+ildct"), "done", rows=9),
+    "interlaced.mp4": Hostile(
+        film(9, *H264, "-vf", "interlace", "-flags", "+ilme+ildct"), "done", rows=9
+    ),
     "10-bit.mkv": Hostile(film(9, *HEVC, "-pix_fmt", "yuv420p10le"), "done", rows=9),
     "hdr.mp4": Hostile(film(9, *HEVC, "-pix_fmt", "yuv420p10le", *PQ), "done", rows=9),
     "prores.mov": Hostile(film(9, "-c:v", "prores_ks"), "done", rows=9),
-    "vp9.webm": Hostile(film(30, "-c:v", "libvpx-vp9", "-cpu-used", "8", "-lag-in-frames", "16"), "done", rows=30),
-    "av1.mp4": Hostile(film(9, "-c:v", "libsvtav1", "-preset", "12", "-pix_fmt", "yuv420p"), "done", rows=9),
-    "alpha.webm": Hostile(film(9, "-c:v", "libvpx-vp9", "-cpu-used", "8", "-pix_fmt", "yuva420p"), "done", rows=9),
+    "vp9.webm": Hostile(
+        film(30, "-c:v", "libvpx-vp9", "-cpu-used", "8", "-lag-in-frames", "16"), "done", rows=30
+    ),
+    "av1.mp4": Hostile(
+        film(9, "-c:v", "libsvtav1", "-preset", "12", "-pix_fmt", "yuv420p"), "done", rows=9
+    ),
+    "alpha.webm": Hostile(
+        film(9, "-c:v", "libvpx-vp9", "-cpu-used", "8", "-pix_fmt", "yuva420p"), "done", rows=9
+    ),
     "many-streams.mkv": Hostile(
-        mixed(picture(5), options=(*H264, *[part for _ in range(40) for part in ("-map", "0")])), "done", rows=5
+        mixed(picture(5), options=(*H264, *[part for _ in range(40) for part in ("-map", "0")])),
+        "done",
+        rows=5,
     ),
     "codec-nobody-knows.mp4": Hostile(changed(film(9), patched(b"avc1", b"zzz9")), "unreadable"),
 }

@@ -1,7 +1,9 @@
-"""Kills the real shard code at random instants, hundreds of times, and checks what it left behind each time.
+"""Kills the real shard code at random instants, hundreds of times, and checks what it left behind
+each time.
 
-Run as `python -m tests.pipeline.killing FOLDER KILLS SEED`: a fresh interpreter imports everything once and forks a
-child per try, so that a kill costs milliseconds. Only the network is small; store, spool, decode and process are ours.
+Run as `python -m tests.pipeline.killing FOLDER KILLS SEED`: a fresh interpreter imports everything
+once and forks a child per try, so that a kill costs milliseconds. Only the network is small; store,
+spool, decode and process are ours.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ SMALL_PART_BYTES = 3_000
 
 
 def shard_job(folder: Path, ids: Sequence[str]) -> ShardJob:
-    variants = (tiny_variant("clips", ConsecutiveFrames(8, 4), 8), tiny_variant("singles", EveryFrame(), 1))
+    variants = (
+        tiny_variant("clips", ConsecutiveFrames(8, 4), 8),
+        tiny_variant("singles", EveryFrame(), 1),
+    )
     return ShardJob(Layout(folder, "tiny"), 0, tuple(ids), variants, SMALL_PART_BYTES)
 
 
@@ -49,7 +54,11 @@ def build(job: ShardJob, videos: Path, at_once: int = 1) -> None:
         process_shard(
             job,
             fetch=lambda video_id, retry: fetch(
-                video_id, layout=job.layout, shard=job.shard, source=SourceSettings(str(videos)), retry=retry
+                video_id,
+                layout=job.layout,
+                shard=job.shard,
+                source=SourceSettings(str(videos)),
+                retry=retry,
             ),
             decoder=InlineDecoder(),
             beside=[InlineDecoder() for _ in range(at_once - 1)],
@@ -73,7 +82,9 @@ def forked(job: ShardJob, videos: Path, kill_after_seconds: float | None, at_onc
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) != 0:
-        raise RuntimeError(f"the build failed with {os.WEXITSTATUS(status)} instead of finishing or being killed")
+        raise RuntimeError(
+            f"the build failed with {os.WEXITSTATUS(status)} instead of finishing or being killed"
+        )
     return os.WIFEXITED(status)
 
 
@@ -83,7 +94,9 @@ def digest(job: ShardJob) -> str:
 
 
 def damage(job: ShardJob) -> dict[str, int]:
-    """What is wrong with all that has a final name: corrupt files, and ids a sidecar claims but parts do not hold."""
+    """What is wrong with all that has a final name: corrupt files, and ids a sidecar claims but
+    parts do not hold.
+    """
     found = {"corrupt": 0, "short": 0}
     for variant in job.variants:
         layout = job.variant_layout(variant)
@@ -92,19 +105,25 @@ def damage(job: ShardJob) -> dict[str, int]:
             for path in layout.folder.glob("*.h5"):
                 reader = PartReader(path)
                 for video_id in reader.ids():
-                    found["corrupt"] += reader.digest(video_id) != reader.table.stored_digest(video_id)
+                    found["corrupt"] += reader.digest(video_id) != reader.table.stored_digest(
+                        video_id
+                    )
         except IntegrityError as error:
             sys.stderr.write(f"{error}\n")
             found["corrupt"] += 1
             continue
         for video_id, entry in sidecar.entries.items() if sidecar else ():
             if entry.verdict.state is State.DONE:
-                found["short"] += PartReader(layout.folder / entry.part).digest(video_id) != entry.digest
+                found["short"] += (
+                    PartReader(layout.folder / entry.part).digest(video_id) != entry.digest
+                )
     return found
 
 
 def warm_up() -> None:
-    """What every child would do anew, done once before they are forked: a child's life should go into the shard."""
+    """What every child would do anew, done once before they are forked: a child's life should go
+    into the shard.
+    """
     library_versions(), code_version()
     importlib.import_module("torch")
 
@@ -120,13 +139,17 @@ def film(folder: Path) -> list[str]:
 
 
 def campaign(folder: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kill and resume; a store that got finished is compared with an uninterrupted one and started anew."""
+    """Kill and resume; a store that got finished is compared with an uninterrupted one and started
+    anew.
+    """
     rng = random.Random(seed)
     ids = film(folder / "videos")
     warm_up()
     whole = shard_job(folder / "whole", ids)
     seconds = 0.0
-    for _ in range(2):  # the first build also warms the disk's cache; delays are drawn for a warm one
+    for _ in range(
+        2
+    ):  # the first build also warms the disk's cache; delays are drawn for a warm one
         shutil.rmtree(whole.layout.folder, ignore_errors=True)
         started = time.monotonic()
         forked(whole, folder / "videos", None)
@@ -159,4 +182,6 @@ def campaign(folder: Path, kills: int, seed: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(campaign(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))) + "\n")
+    sys.stdout.write(
+        json.dumps(campaign(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))) + "\n"
+    )

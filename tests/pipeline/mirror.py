@@ -1,4 +1,6 @@
-"""A web server on loopback that misbehaves on purpose: one path, one fault. Every request it gets is kept."""
+"""A web server on loopback that misbehaves on purpose: one path, one fault. Every request it gets
+is kept.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,9 @@ class Mirror(ThreadingHTTPServer):
 def running_mirror() -> Iterator[Mirror]:
     """A mirror that answers until the block ends."""
     mirror = Mirror()
-    thread = threading.Thread(target=mirror.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread = threading.Thread(
+        target=mirror.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    )
     thread.start()
     try:
         yield mirror
@@ -128,7 +132,9 @@ def cut(content: bytes, after_bytes: int, **headers: str) -> Answer:
 
 
 def resumable(content: bytes, tag: str, *, heeds_if_range: bool = True) -> Answer:
-    """Serves ranges of one version; a careless server (`heeds_if_range=False`) never looks which version was begun."""
+    """Serves ranges of one version; a careless server (`heeds_if_range=False`) never looks which
+    version was begun.
+    """
 
     def answer(handler: Handler) -> None:
         wanted, condition = handler.headers.get("Range"), handler.headers.get("If-Range")

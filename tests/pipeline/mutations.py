@@ -1,11 +1,13 @@
-"""Real videos with seeded damage, through a real shard, beside the ffmpeg program and beside videos that are whole.
+"""Real videos with seeded damage, through a real shard, beside the ffmpeg program and beside videos
+that are whole.
 
     python -m tests.pipeline.mutations VIDEO --count 200 --seed 1
 
-makes a small copy of VIDEO in each container, `count` damaged ones of each, and a shard of all that are of one of them,
-with a whole video after every tenth. Ends with status 1 if a damaged video has fewer rows than ffmpeg decodes pictures
-and nothing says so, if a whole one ends otherwise than alone, or if the parent of the decoder fails. What is told of
-besides: videos that have fewer rows than before they were damaged, where neither ffmpeg nor anybody else notices.
+makes a small copy of VIDEO in each container, `count` damaged ones of each, and a shard of all that
+are of one of them, with a whole video after every tenth. Ends with status 1 if a damaged video has
+fewer rows than ffmpeg decodes pictures and nothing says so, if a whole one ends otherwise than
+alone, or if the parent of the decoder fails. What is told of besides: videos that have fewer rows
+than before they were damaged, where neither ffmpeg nor anybody else notices.
 """
 
 from __future__ import annotations
@@ -80,7 +82,13 @@ def run_of(whole: bytes, rng: random.Random) -> tuple[int, int]:
     return start, start + length
 
 
-KINDS: tuple[Callable[[bytes, random.Random], bytes], ...] = (flipped, zeroed, deleted, doubled, cut)
+KINDS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
+    flipped,
+    zeroed,
+    deleted,
+    doubled,
+    cut,
+)
 
 
 @dataclass
@@ -108,7 +116,10 @@ class Outcome:
         return not self.silent and not self.touched
 
     def __str__(self) -> str:
-        refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items())) or "none"
+        refused = (
+            ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items()))
+            or "none"
+        )
         parts = (
             f"{self.container}: {self.files} damaged files, {self.done} done",
             f"{self.noted} with a note, of which {self.fewer} have fewer rows than before",
@@ -121,18 +132,50 @@ class Outcome:
 
 
 def small_copy(video: Path, path: Path) -> None:
-    """Four seconds, 64 pixels wide, 10 pictures a second, with sound, which real files have between their pictures."""
+    """Four seconds, 64 pixels wide, 10 pictures a second, with sound, which real files have between
+    their pictures.
+    """
     sound = ("-f", "lavfi", "-i", "sine=duration=4")
-    maps = ("-map", "0:v:0", "-map", "1", "-t", "4", "-vf", "fps=10,scale=64:48", "-pix_fmt", "yuv420p", "-g", "10")
-    ffmpeg("-i", video, *sound, *maps, *CONTAINERS[path.suffix[1:]], "-metadata", "title=a film", path)
+    maps = (
+        "-map",
+        "0:v:0",
+        "-map",
+        "1",
+        "-t",
+        "4",
+        "-vf",
+        "fps=10,scale=64:48",
+        "-pix_fmt",
+        "yuv420p",
+        "-g",
+        "10",
+    )
+    ffmpeg(
+        "-i", video, *sound, *maps, *CONTAINERS[path.suffix[1:]], "-metadata", "title=a film", path
+    )
 
 
 def ffmpegs_pictures(path: Path) -> int:
     """How many pictures ffmpeg decodes of the stream that it takes; 0 where it gives up at once."""
-    command = [FFMPEG, "-v", "quiet", "-threads", "1", "-i", path, "-an", "-sn", "-dn", "-fps_mode", "passthrough"]
+    command = [
+        FFMPEG,
+        "-v",
+        "quiet",
+        "-threads",
+        "1",
+        "-i",
+        path,
+        "-an",
+        "-sn",
+        "-dn",
+        "-fps_mode",
+        "passthrough",
+    ]
     command += ["-f", "framemd5", "-"]
     try:
-        told = subprocess.run(command, capture_output=True, check=False, timeout=FFMPEG_SECONDS).stdout
+        told = subprocess.run(
+            command, capture_output=True, check=False, timeout=FFMPEG_SECONDS
+        ).stdout
     except subprocess.TimeoutExpired as late:
         told = late.stdout or b""
     return sum(not line.startswith(b"#") for line in told.splitlines())
@@ -142,7 +185,15 @@ def campaign(video: Path, container: str, count: int, seed: int, folder: Path) -
     """Damage, decode, compare: one shard. What raises here is a crash of the parent."""
     whole, bystander = folder / f"whole.{container}", folder / "bystander.mp4"
     small_copy(video, whole)
-    ffmpeg("-f", "lavfi", "-i", "testsrc=size=48x32:rate=5:duration=2", "-pix_fmt", "yuv420p", bystander)
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=size=48x32:rate=5:duration=2",
+        "-pix_fmt",
+        "yuv420p",
+        bystander,
+    )
     rng = random.Random(f"{seed} {container}")
     files: dict[str, Path] = {}
     for number in range(count):
@@ -190,7 +241,9 @@ def through_a_shard(files: dict[str, Path], folder: Path) -> dict[str, Entry]:
     def told(video_id: str, verdict: Verdict) -> None:
         return None
 
-    job = ShardJob(Layout(folder / "data", "mutations"), 0, tuple(sorted(files)), (VARIANT,), 10_000_000)
+    job = ShardJob(
+        Layout(folder / "data", "mutations"), 0, tuple(sorted(files)), (VARIANT,), 10_000_000
+    )
     with ChildDecoder(limits=LIMITS) as decoder:
         process_shard(job, fetch=fetch, decoder=decoder, device="cpu", on_video=told)
     sidecar = job.sidecar(VARIANT)
@@ -204,7 +257,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--container", choices=CONTAINERS, action="append")
-    parser.add_argument("--keep", type=Path, help="a folder for the files, to look at them afterwards")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for the files, to look at them afterwards"
+    )
     asked = parser.parse_args(arguments)
     holds = True
     for container in asked.container or CONTAINERS:

@@ -1,4 +1,6 @@
-"""Ways in which a server gives something else than the video, by name; for tests, and to compare with yt-dlp."""
+"""Ways in which a server gives something else than the video, by name; for tests, and to compare
+with yt-dlp.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,20 @@ from dataclasses import dataclass
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MKV, MP4, OTHER, Answer, Handler
 
-HTML = b"<!DOCTYPE html><html><head><title>Login</title></head><body>" + b"<p>please</p>" * 50 + b"</body></html>"
+HTML = (
+    b"<!DOCTYPE html><html><head><title>Login</title></head><body>"
+    + b"<p>please</p>" * 50
+    + b"</body></html>"
+)
 CAPTCHA = (
-    "<!DOCTYPE html><html><head><title>验证</title></head><body><p>Подтвердите, что вы не робот</p></body></html>" * 3
+    "<!DOCTYPE html><html><head><title>验证</title></head><body><p>Подтвердите, что вы не робот</p></body></html>"
+    * 3
 )
 ERROR = json.dumps({"error": {"code": 403, "message": "quota exceeded for abc"}}).encode()
-PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n" + b"#" * 64
+PLAYLIST = (
+    b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
+    + b"#" * 64
+)
 WHOLE = (MP4, MKV, OTHER)
 """What may be accepted: files that some server holds, from the first byte to the last."""
 TICK_SECONDS = 0.05
@@ -27,7 +37,9 @@ PATIENCE_TICKS = 600
 
 @dataclass(frozen=True)
 class Fault:
-    """What the server answers, and where the video must end: a reason, or `done` where a whole file can be had."""
+    """What the server answers, and where the video must end: a reason, or `done` where a whole file
+    can be had.
+    """
 
     fresh: Callable[[], Answer]
     """Makes the answer; one that changes from request to request starts over."""
@@ -53,11 +65,15 @@ def raw(*pieces: bytes, after: Answer = lambda handler: None) -> Answer:
 
 
 def dripping(start: bytes, drops: Iterator[bytes] | Callable[[], Iterator[bytes]]) -> Answer:
-    """These bytes at once, then one drop after the other, for half a minute: no read waits for long."""
+    """These bytes at once, then one drop after the other, for half a minute: no read waits for
+    long.
+    """
 
     def answer(handler: Handler) -> None:
         handler.wfile.write(start)
-        for _, drop in zip(range(PATIENCE_TICKS), drops() if callable(drops) else drops, strict=False):
+        for _, drop in zip(
+            range(PATIENCE_TICKS), drops() if callable(drops) else drops, strict=False
+        ):
             handler.wfile.write(drop)
             time.sleep(TICK_SECONDS)
 
@@ -135,7 +151,9 @@ def redirect_with(location: str) -> Answer:
     return lambda handler: handler.reply(302, b"", Location=location)
 
 
-def part_of(content: bytes, first: int, last: int, *, told: str | None = None, **headers: str) -> Answer:
+def part_of(
+    content: bytes, first: int, last: int, *, told: str | None = None, **headers: str
+) -> Answer:
     """206 with some bytes of the content, and what it tells of them: by default the truth."""
     true_range = f"bytes {first}-{last}/{len(content)}"
     stated = {} if told == "" else {"Content_Range": told or true_range}
@@ -143,7 +161,9 @@ def part_of(content: bytes, first: int, last: int, *, told: str | None = None, *
 
 
 def continued(**changes: str) -> Answer:
-    """A continuation of MP4 as it should be, but for these headers; `size` cuts its body short without a length."""
+    """A continuation of MP4 as it should be, but for these headers; `size` cuts its body short
+    without a length.
+    """
 
     def answer(handler: Handler) -> None:
         wanted = handler.headers.get("Range")
@@ -151,12 +171,18 @@ def continued(**changes: str) -> Answer:
             handler.reply(200, MP4, ETag='"v1"')
             return
         start = int(wanted.removeprefix("bytes=").partition("-")[0])
-        headers = {"ETag": '"v1"', "Content_Range": f"bytes {start}-{len(MP4) - 1}/{len(MP4)}", **changes}
+        headers = {
+            "ETag": '"v1"',
+            "Content_Range": f"bytes {start}-{len(MP4) - 1}/{len(MP4)}",
+            **changes,
+        }
         size = headers.pop("size", "")
         handler.send_response(206)
         for name, value in headers.items():
             if value:
-                handler.send_header(name.replace("_", "-"), value.format(start=start, total=len(MP4)))
+                handler.send_header(
+                    name.replace("_", "-"), value.format(start=start, total=len(MP4))
+                )
         handler.end_headers()
         handler.wfile.write(MP4[start:][: int(size) if size else None])
 
@@ -229,22 +255,37 @@ KNOWN: dict[str, Fault] = {
     "no length, cut differently each time": Fault(
         lambda: web.in_turn(*(unmeasured(MP4[: HALF + step]) for step in range(3))), "network"
     ),
-    "no length, cut once": Fault(lambda: web.in_turn(unmeasured(MP4[:HALF]), web.body(MP4)), "done"),
+    "no length, cut once": Fault(
+        lambda: web.in_turn(unmeasured(MP4[:HALF]), web.body(MP4)), "done"
+    ),
     "too small Content-Length": Fault(
-        lambda: web.in_turn(*(unmeasured(MP4, Content_Length=str(HALF + step)) for step in range(3))), "network"
+        lambda: web.in_turn(
+            *(unmeasured(MP4, Content_Length=str(HALF + step)) for step in range(3))
+        ),
+        "network",
     ),
     "full Content-Length, cut body": Fault(lambda: web.cut(MP4, HALF), "network"),
     "chunked, cut body": Fault(lambda: raw(CHUNKED, chunks(MP4[:HALF], HALF, end=b"")), "network"),
-    "206 of another file": Fault(cut_then(web.resumable(OTHER, '"v1"', heeds_if_range=False)), "done"),
-    "206 of another version": Fault(cut_then(web.resumable(OTHER, '"v2"', heeds_if_range=False)), "done"),
+    "206 of another file": Fault(
+        cut_then(web.resumable(OTHER, '"v1"', heeds_if_range=False)), "done"
+    ),
+    "206 of another version": Fault(
+        cut_then(web.resumable(OTHER, '"v2"', heeds_if_range=False)), "done"
+    ),
     "web page with status 200": Fault(lambda: web.body(HTML, "text/html"), "text_answer"),
     "web page that calls itself a video": Fault(lambda: web.body(HTML), "text_answer"),
     "playlist that calls itself a video": Fault(lambda: web.body(PLAYLIST), "text_answer"),
     "empty body": Fault(lambda: web.body(b""), "network"),
     "whole body, gzipped": Fault(lambda: unmeasured(GZIPPED, Content_Encoding="gzip"), "done"),
-    "cut body, gzipped": Fault(lambda: unmeasured(GZIPPED[: len(GZIPPED) // 2], Content_Encoding="gzip"), "network"),
+    "cut body, gzipped": Fault(
+        lambda: unmeasured(GZIPPED[: len(GZIPPED) // 2], Content_Encoding="gzip"), "network"
+    ),
     "gzipped file, not told": Fault(lambda: web.body(GZIPPED), "not_a_video"),
-    "slow drip": Fault(lambda: dripping(OK + LENGTH + b"\r\n", (MP4[at : at + 1] for at in range(900))), "network", 1),
+    "slow drip": Fault(
+        lambda: dripping(OK + LENGTH + b"\r\n", (MP4[at : at + 1] for at in range(900))),
+        "network",
+        1,
+    ),
     "10 GB declared": Fault(lambda: unmeasured(MP4, Content_Length="10000000000"), "too_large"),
     "endless body": Fault(lambda: flooding(OK + b"\r\n", MP4), "too_large"),
     "reset instead of an answer": Fault(lambda: web.reset, "network"),
@@ -259,22 +300,34 @@ KNOWN: dict[str, Fault] = {
 """The 28 that this project began with."""
 
 TEXTS: dict[str, Fault] = {
-    "captcha in UTF-16": Fault(lambda: web.body(CAPTCHA.encode("utf-16"), "text/html"), "text_answer"),
-    "captcha in UTF-16, unmarked": Fault(lambda: web.body(HTML.decode().encode("utf-16-le")), "text_answer"),
+    "captcha in UTF-16": Fault(
+        lambda: web.body(CAPTCHA.encode("utf-16"), "text/html"), "text_answer"
+    ),
+    "captcha in UTF-16, unmarked": Fault(
+        lambda: web.body(HTML.decode().encode("utf-16-le")), "text_answer"
+    ),
     "captcha in GB 18030": Fault(lambda: web.body(CAPTCHA.encode("gb18030")), "text_answer"),
     "captcha in Latin-1": Fault(
         lambda: web.body("<p>Prouvez que vous êtes né(e)</p>".encode("latin-1")), "text_answer"
     ),
     "error in JSON": Fault(lambda: web.body(ERROR, "application/json"), "text_answer"),
-    "error in nine bytes": Fault(lambda: web.body(b"Forbidden", "application/octet-stream"), "text_answer"),
-    "portal, gzipped": Fault(lambda: unmeasured(gzip.compress(HTML), Content_Encoding="gzip"), "text_answer"),
+    "error in nine bytes": Fault(
+        lambda: web.body(b"Forbidden", "application/octet-stream"), "text_answer"
+    ),
+    "portal, gzipped": Fault(
+        lambda: unmeasured(gzip.compress(HTML), Content_Encoding="gzip"), "text_answer"
+    ),
     "portal, gzipped, not told": Fault(lambda: web.body(gzip.compress(HTML)), "text_answer"),
     "portal behind a redirect": Fault(
         lambda: web.in_turn(redirect_with("/abc?login"), web.body(HTML, "text/html")), "text_answer"
     ),
-    "text that begins like a box of mp4": Fault(lambda: web.body(b"The free plan is used up. " * 9), "text_answer"),
+    "text that begins like a box of mp4": Fault(
+        lambda: web.body(b"The free plan is used up. " * 9), "text_answer"
+    ),
     "endless web page": Fault(lambda: flooding(OK + b"\r\n", HTML, 20_000), "text_answer"),
-    "web page of 10 GB": Fault(lambda: unmeasured(HTML * 9, Content_Length="10000000000"), "text_answer"),
+    "web page of 10 GB": Fault(
+        lambda: unmeasured(HTML * 9, Content_Length="10000000000"), "text_answer"
+    ),
     "web page instead of the rest": Fault(cut_then(web.body(HTML, "text/html")), "text_answer"),
 }
 """Text in place of a video, in several alphabets and wrappings."""
@@ -285,10 +338,18 @@ RANGES: dict[str, Fault] = {
     "unasked 206 without Content-Range": Fault(lambda: part_of(MP4, 0, HALF, told=""), "network"),
     "unasked 206 of the whole file": Fault(lambda: insisting, "done"),
     "206 without Content-Range": Fault(cut_then(continued(Content_Range="")), "done"),
-    "206 from another place": Fault(cut_then(continued(Content_Range="bytes 0-{total}/{total}")), "done"),
-    "206 of another length": Fault(cut_then(continued(Content_Range="bytes {start}-50000/50001")), "done"),
-    "206 without the whole length": Fault(cut_then(continued(Content_Range="bytes {start}-39999/*")), "done"),
-    "206 in several parts": Fault(cut_then(continued(Content_Type="multipart/byteranges", Content_Range="")), "done"),
+    "206 from another place": Fault(
+        cut_then(continued(Content_Range="bytes 0-{total}/{total}")), "done"
+    ),
+    "206 of another length": Fault(
+        cut_then(continued(Content_Range="bytes {start}-50000/50001")), "done"
+    ),
+    "206 without the whole length": Fault(
+        cut_then(continued(Content_Range="bytes {start}-39999/*")), "done"
+    ),
+    "206 in several parts": Fault(
+        cut_then(continued(Content_Type="multipart/byteranges", Content_Range="")), "done"
+    ),
     "206, gzipped": Fault(cut_then(continued(Content_Encoding="gzip")), "done"),
     "206 short of its Content-Range": Fault(cut_then(continued(size="17000")), "network", 2),
     "206 longer than its Content-Range": Fault(
@@ -302,23 +363,35 @@ RANGES: dict[str, Fault] = {
 
 ENDLESS: dict[str, Fault] = {
     "silence": Fault(lambda: raw(after=patience), "network", 1),
-    "silence after headers": Fault(lambda: raw(OK + LENGTH + b"\r\n", after=patience), "network", 1),
-    "status line, drop by drop": Fault(lambda: dripping(b"HTTP/1.1 200 ", forever(b"O")), "network", 1),
+    "silence after headers": Fault(
+        lambda: raw(OK + LENGTH + b"\r\n", after=patience), "network", 1
+    ),
+    "status line, drop by drop": Fault(
+        lambda: dripping(b"HTTP/1.1 200 ", forever(b"O")), "network", 1
+    ),
     "headers, drop by drop": Fault(lambda: dripping(OK + b"X: ", forever(b"x")), "network", 1),
     "headers without end": Fault(lambda: flooding(OK, b"X: x\r\n"), "network"),
     "a header without end": Fault(lambda: flooding(OK + b"X: ", b"x" * 1000), "network"),
-    "100 Continue without end": Fault(lambda: flooding(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "network"),
+    "100 Continue without end": Fault(
+        lambda: flooding(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "network"
+    ),
     "103 Early Hints, now and then": Fault(
         lambda: dripping(b"", forever(b"HTTP/1.1 103 Early Hints\r\n\r\n")), "network", 1
     ),
     "chunk size without end": Fault(lambda: flooding(CHUNKED, b"0" * 1000), "network"),
     "chunk size, drop by drop": Fault(lambda: dripping(CHUNKED, forever(b"0")), "network", 1),
-    "chunk extension, drop by drop": Fault(lambda: dripping(CHUNKED + b"5;x=", forever(b"x")), "network", 1),
+    "chunk extension, drop by drop": Fault(
+        lambda: dripping(CHUNKED + b"5;x=", forever(b"x")), "network", 1
+    ),
     "chunks of one byte, now and then": Fault(
-        lambda: dripping(CHUNKED, (b"1\r\n" + MP4[at : at + 1] + b"\r\n" for at in range(900))), "network", 1
+        lambda: dripping(CHUNKED, (b"1\r\n" + MP4[at : at + 1] + b"\r\n" for at in range(900))),
+        "network",
+        1,
     ),
     "trailers, drop by drop": Fault(
-        lambda: dripping(CHUNKED + chunks(MP4, 5000, end=b"0\r\n"), forever(b"X: x\r\n")), "network", 1
+        lambda: dripping(CHUNKED + chunks(MP4, 5000, end=b"0\r\n"), forever(b"X: x\r\n")),
+        "network",
+        1,
     ),
     "redirect with an endless body": Fault(
         lambda: web.in_turn(flooding(MOVED + b"\r\n", bytes(10_000), 50_000), web.body(MP4)), "done"
@@ -328,16 +401,23 @@ ENDLESS: dict[str, Fault] = {
     ),
     "redirects without end": Fault(lambda: further, "unknown"),
     "slow redirects": Fault(lambda: slowly_further, "network", 1),
-    "error page, drop by drop": Fault(lambda: dripping(b"HTTP/1.1 503 Sorry\r\n\r\n", forever(b"x")), "server_error"),
-    "gzip that unpacks to too much": Fault(lambda: unmeasured(ZEROS, Content_Encoding="gzip"), "too_large"),
+    "error page, drop by drop": Fault(
+        lambda: dripping(b"HTTP/1.1 503 Sorry\r\n\r\n", forever(b"x")), "server_error"
+    ),
+    "gzip that unpacks to too much": Fault(
+        lambda: unmeasured(ZEROS, Content_Encoding="gzip"), "too_large"
+    ),
     "gzip of gzip that does": Fault(
         lambda: unmeasured(gzip.compress(ZEROS), Content_Encoding="gzip, gzip"), "too_large"
     ),
     "gzip that unpacks to nothing": Fault(
-        lambda: flooding(OK + b"Content-Encoding: gzip\r\n\r\n", EMPTY_MEMBER * 1000, 1000), "too_large"
+        lambda: flooding(OK + b"Content-Encoding: gzip\r\n\r\n", EMPTY_MEMBER * 1000, 1000),
+        "too_large",
     ),
     "gzip, drop by drop": Fault(
-        lambda: dripping(OK + b"Content-Encoding: gzip\r\n\r\n", (GZIPPED[at : at + 1] for at in range(900))),
+        lambda: dripping(
+            OK + b"Content-Encoding: gzip\r\n\r\n", (GZIPPED[at : at + 1] for at in range(900))
+        ),
         "network",
         1,
     ),
@@ -354,33 +434,48 @@ BROKEN: dict[str, Fault] = {
         lambda: raw(CHUNKED, b"0x%x\r\n" % len(MP4), MP4, b"\r\n0\r\n\r\n"), "network"
     ),
     "gzipped transfer": Fault(
-        lambda: raw(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n", chunks(GZIPPED, 999)), "network"
+        lambda: raw(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n", chunks(GZIPPED, 999)),
+        "network",
     ),
     "chunked, a blank behind": Fault(
         lambda: raw(OK + b"Transfer-Encoding: CHUNKED \r\n\r\n", chunks(MP4, 999)), "done"
     ),
     "chunked, told twice": Fault(
-        lambda: raw(OK + b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n", chunks(MP4, 999)), "done"
+        lambda: raw(
+            OK + b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n",
+            chunks(MP4, 999),
+        ),
+        "done",
     ),
     "gzipped transfer, told twice": Fault(
         lambda: raw(
-            OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n", chunks(gzip.compress(HTML), 999)
+            OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n",
+            chunks(gzip.compress(HTML), 999),
         ),
         "network",
     ),
     "redirect cut within its address": Fault(
         lambda: raw(b"HTTP/1.1 302 Found\r\nLocation: /abc-no-longer-whole"), "network"
     ),
-    "404 cut within its headers": Fault(lambda: raw(b"HTTP/1.1 404 Not Found\r\nContent-Le"), "network"),
+    "404 cut within its headers": Fault(
+        lambda: raw(b"HTTP/1.1 404 Not Found\r\nContent-Le"), "network"
+    ),
     "407 of a site": Fault(lambda: web.status(407), "forbidden"),
     "packed with brotli": Fault(lambda: unmeasured(MP4, Content_Encoding="br"), "network"),
     "called gzip, and is not": Fault(lambda: unmeasured(MP4, Content_Encoding="gzip"), "network"),
-    "gzip of gzip": Fault(lambda: unmeasured(packed_twice(MP4), Content_Encoding="gzip, gzip"), "done"),
+    "gzip of gzip": Fault(
+        lambda: unmeasured(packed_twice(MP4), Content_Encoding="gzip, gzip"), "done"
+    ),
     "gzip in two members": Fault(
-        lambda: unmeasured(gzip.compress(MP4[:HALF]) + gzip.compress(MP4[HALF:]), Content_Encoding="x-gzip"), "done"
+        lambda: unmeasured(
+            gzip.compress(MP4[:HALF]) + gzip.compress(MP4[HALF:]), Content_Encoding="x-gzip"
+        ),
+        "done",
     ),
     "deflate": Fault(lambda: unmeasured(zlib.compress(MP4), Content_Encoding="deflate"), "done"),
-    "deflate without its wrapper": Fault(lambda: unmeasured(bare_deflate(MP4), Content_Encoding="deflate"), "done"),
+    "deflate without its wrapper": Fault(
+        lambda: unmeasured(bare_deflate(MP4), Content_Encoding="deflate"), "done"
+    ),
     "small chunks": Fault(lambda: raw(CHUNKED, chunks(MP4, 7)), "done"),
     "103 before the answer": Fault(
         lambda: raw(b"HTTP/1.1 103 Early Hints\r\n\r\n", OK + LENGTH + b"\r\n", MP4), "done"
@@ -399,7 +494,9 @@ WAITS: dict[str, Fault] = {
     "503, wait 0 s": Fault(retry_after(503, "0"), "server_error"),
     "503, wait a week": Fault(retry_after(503, "604800"), "server_error"),
     "503, wait below zero": Fault(retry_after(503, "-1"), "server_error"),
-    "503, wait until the year 99999": Fault(retry_after(503, "Sat, 21 Nov 99999 10:00:00 GMT"), "server_error"),
+    "503, wait until the year 99999": Fault(
+        retry_after(503, "Sat, 21 Nov 99999 10:00:00 GMT"), "server_error"
+    ),
     "503, wait in a zone that cannot be": Fault(
         retry_after(503, "Sat, 21 Nov 2026 10:00:00 +99999999999"), "server_error"
     ),

@@ -1,4 +1,6 @@
-"""Videos of any number of frames for next to nothing: one encoded picture, written as often as there are frames."""
+"""Videos of any number of frames for next to nothing: one encoded picture, written as often as
+there are frames.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def _picture() -> tuple[bytes, bytes]:
 
 
 def _without_notes(packet: bytes) -> bytes:
-    """The packet without what the encoder tells of itself (NAL units of type 6), which is most of it."""
+    """The packet without what the encoder tells of itself (NAL units of type 6), which is most of
+    it.
+    """
     units = [unit for unit in re.split(rb"\x00{2,3}\x01", packet) if unit]
     return b"".join(b"\x00\x00\x00\x01" + unit for unit in units if unit[0] & 31 != 6)
 

@@ -1,4 +1,6 @@
-"""Several videos in hand at once: the same store as one after the other, one verdict a bad video, errors end all."""
+"""Several videos in hand at once: the same store as one after the other, one verdict a bad video,
+errors end all.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def job(folder: Path) -> ShardJob:
     return ShardJob(Layout(folder, "tiny"), 0, IDS, (CLIPS, SINGLES), 1_000_000)
 
 
-def run(one: ShardJob, videos: Path, decoders: Sequence[Decoder], times: Times | None = None) -> dict[str, Verdict]:
+def run(
+    one: ShardJob, videos: Path, decoders: Sequence[Decoder], times: Times | None = None
+) -> dict[str, Verdict]:
     def fetch(video_id: str, _: bool) -> Media:
         path = videos / f"{video_id}.mp4"
         if not path.exists():
@@ -57,17 +61,30 @@ def run(one: ShardJob, videos: Path, decoders: Sequence[Decoder], times: Times |
 
     told: dict[str, Verdict] = {}
     first, *others = decoders
-    process_shard(one, fetch=fetch, decoder=first, device="cpu", on_video=told.__setitem__, times=times, beside=others)
+    process_shard(
+        one,
+        fetch=fetch,
+        decoder=first,
+        device="cpu",
+        on_video=told.__setitem__,
+        times=times,
+        beside=others,
+    )
     return told
 
 
 def digests(one: ShardJob) -> list[str]:
-    return [logical_digest([sidecar]) for variant in one.variants if (sidecar := one.sidecar(variant))]
+    return [
+        logical_digest([sidecar]) for variant in one.variants if (sidecar := one.sidecar(variant))
+    ]
 
 
 def files(one: ShardJob) -> list[dict[str, bytes]]:
     folders = [one.variant_layout(variant).folder for variant in one.variants]
-    return [{path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()} for folder in folders]
+    return [
+        {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()}
+        for folder in folders
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +102,12 @@ def plain(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardJob:
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("at_once", [2, 5, 12])
 def test_the_store_is_the_same_byte_for_byte(
-    plain: ShardJob, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int, batched: bool
+    plain: ShardJob,
+    videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: int,
+    batched: bool,
 ) -> None:
     if batched:
         monkeypatch.setattr(process, "computing", lambda device, **_: Batches(device))
@@ -103,7 +125,9 @@ class Meeting(InlineDecoder):
         super().__init__()
         self.together = together
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
+    def decode(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    ) -> Iterator[Event]:
         if video_id in ("video0", "video1", "video4"):
             self.together.wait(10)
         yield from super().decode(video_id, path, samplings)
@@ -116,11 +140,15 @@ def test_as_many_videos_are_in_hand_as_there_are_decoders(videos: Path, tmp_path
 
 
 class Failing(InlineDecoder):
-    """The machine breaks in the middle of one video, while the others never come to an end by themselves."""
+    """The machine breaks in the middle of one video, while the others never come to an end by
+    themselves.
+    """
 
     stopped = 0
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
+    def decode(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    ) -> Iterator[Event]:
         for number, event in enumerate(super().decode(video_id, path, samplings)):
             if video_id == "video1" and number == 9:
                 raise SystemicFault("the disk is gone")
@@ -132,7 +160,9 @@ class Failing(InlineDecoder):
                 raise AssertionError("nobody stopped me")
 
 
-def test_a_fault_of_the_machine_stops_all_and_is_told_once(plain: ShardJob, videos: Path, tmp_path: Path) -> None:
+def test_a_fault_of_the_machine_stops_all_and_is_told_once(
+    plain: ShardJob, videos: Path, tmp_path: Path
+) -> None:
     one = job(tmp_path)
     began = time.monotonic()
     with pytest.raises(SystemicFault, match="the disk is gone"):
@@ -144,7 +174,9 @@ def test_a_fault_of_the_machine_stops_all_and_is_told_once(plain: ShardJob, vide
     assert digests(one) == digests(plain)
 
 
-def test_an_error_of_a_network_stops_all(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_network_stops_all(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("the network broke")
 
@@ -160,7 +192,9 @@ def test_a_child_that_crashes_blames_its_own_video(
     class Killed(ChildDecoder):
         """Its child is killed while it decodes one video, and killed again."""
 
-        def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Generator[Event, None, None]:
+        def decode(
+            self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+        ) -> Generator[Event, None, None]:
             for event in super().decode(video_id, path, samplings):
                 if video_id == "video6" and self._child is not None:
                     self._child._process.kill()

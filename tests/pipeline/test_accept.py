@@ -51,7 +51,9 @@ def test_every_cut_is_found(videos: dict[str, Path], tmp_path: Path, kind: str) 
 
 # A transport stream has neither an end nor a length; any other container misses its very last byte.
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_missing_byte_is_found_from_the_container_alone(videos: dict[str, Path], tmp_path: Path, kind: str) -> None:
+def test_one_missing_byte_is_found_from_the_container_alone(
+    videos: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
     assert missing(videos[kind]) == ""
     content = videos[kind].read_bytes()
     for lost in (1, 2, 17, 100, 1000):
@@ -61,8 +63,13 @@ def test_one_missing_byte_is_found_from_the_container_alone(videos: dict[str, Pa
 
 
 def test_a_site_that_declares_more_than_came_is_believed(videos: dict[str, Path]) -> None:
-    assert examine("v", videos[".mp4"], SECONDS + 1.9).damage == ""  # a site states whole seconds: 2 s are allowed
-    assert examine("v", videos[".mp4"], SECONDS + 2.1).damage == "4.000 s of 6.100 s that its site declares"
+    assert (
+        examine("v", videos[".mp4"], SECONDS + 1.9).damage == ""
+    )  # a site states whole seconds: 2 s are allowed
+    assert (
+        examine("v", videos[".mp4"], SECONDS + 2.1).damage
+        == "4.000 s of 6.100 s that its site declares"
+    )
 
 
 def test_a_whole_file_without_a_picture_is_left_to_the_decoder(tmp_path: Path) -> None:
@@ -72,7 +79,9 @@ def test_a_whole_file_without_a_picture_is_left_to_the_decoder(tmp_path: Path) -
     assert (finding.damage, finding.opens) == ("", False)
 
 
-def test_a_hanging_count_is_a_verdict(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_count_is_a_verdict(
+    videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(accept, "COUNT_SECONDS", 0.001)
     monkeypatch.setattr(run_to_end, "LOOK_SECONDS", 0.001)
     with pytest.raises(VideoError, match=r"quarantined:hang \(counting its packets: .*0\.001 s"):
@@ -86,15 +95,35 @@ def test_bytes_that_are_no_container_do_not_open(tmp_path: Path, count: bytes) -
     assert examine("v", path).damage == "it does not open: no container we open"
 
 
-def test_what_ffmpeg_says_of_the_held_example_is_what_is_counted(videos: dict[str, Path], tmp_path: Path) -> None:
+def test_what_ffmpeg_says_of_the_held_example_is_what_is_counted(
+    videos: dict[str, Path], tmp_path: Path
+) -> None:
     cut = tmp_path / "half.mp4"
     content = videos[".faststart"].read_bytes()
     cut.write_bytes(content[: len(content) // 2])
-    command = [FFMPEG, "-v", "error", "-i", str(cut), "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-"]
-    packets = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    command = [
+        FFMPEG,
+        "-v",
+        "error",
+        "-i",
+        str(cut),
+        "-map",
+        "0:v:0",
+        "-c",
+        "copy",
+        "-f",
+        "framecrc",
+        "-",
+    ]
+    packets = subprocess.run(
+        command, capture_output=True, text=True, check=False
+    ).stdout.splitlines()
     copied = sum(not line.startswith("#") for line in packets)
     # The last packet is cut; ffmpeg drops it, the count takes it and calls it damaged.
-    assert f"1 damaged packets; {copied + 1} packets of {SECONDS * 10} declared" in examine("v", cut).damage
+    assert (
+        f"1 damaged packets; {copied + 1} packets of {SECONDS * 10} declared"
+        in examine("v", cut).damage
+    )
 
 
 def test_counting_starts_without_numpy() -> None:
@@ -107,7 +136,18 @@ PICTURE = ("-f", "lavfi", "-i", f"testsrc=size=64x48:rate=10:duration={SECONDS}"
 STREAMED = {
     "live.mkv": ("-c:v", "libx264", "-g", "10", "-f", "matroska", "-live", "1"),
     "live.webm": ("-c:v", "libvpx", "-g", "10", "-b:v", "200k", "-f", "webm", "-live", "1"),
-    "live-with-sound.mkv": ("-f", "lavfi", "-i", "sine=duration=4", "-c:v", "libx264", "-g", "10", "-live", "1"),
+    "live-with-sound.mkv": (
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=duration=4",
+        "-c:v",
+        "libx264",
+        "-g",
+        "10",
+        "-live",
+        "1",
+    ),
     "indexed.mp4": (
         "-c:v",
         "libx264",
@@ -116,25 +156,37 @@ STREAMED = {
         "-movflags",
         "frag_keyframe+empty_moov+default_base_moof+global_sidx",
     ),
-    "dash.mp4": ("-c:v", "libx264", "-g", "10", "-movflags", "dash+delay_moov+global_sidx+frag_keyframe"),
+    "dash.mp4": (
+        "-c:v",
+        "libx264",
+        "-g",
+        "10",
+        "-movflags",
+        "dash+delay_moov+global_sidx+frag_keyframe",
+    ),
 }
 """Files that say of their parts how long they are, and not of themselves."""
 
 
 @pytest.mark.parametrize("name", STREAMED)
-def test_a_streamed_file_that_holds_less_than_its_parts_state_is_not_whole(name: str, tmp_path: Path) -> None:
+def test_a_streamed_file_that_holds_less_than_its_parts_state_is_not_whole(
+    name: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     ffmpeg(*PICTURE, *STREAMED[name], "-pix_fmt", "yuv420p", path)
     whole = path.read_bytes()
     assert missing(path) == examine("v", path).damage == ""
-    # Where a live file is cut between two blocks nothing is missed; an index of segments knows better.
+    # Where a live file is cut between two blocks nothing is missed; an index of segments knows
+    # better.
     for lost in (1, 7, 30, len(whole) // 3, len(whole) // 2):
         path.write_bytes(whole[:-lost])
         assert missing(path) != "", f"{name} without its last {lost} bytes"
         assert examine("v", path).damage != ""
 
 
-def test_a_fragmented_file_cut_between_fragments_is_cut_by_its_index_of_segments(tmp_path: Path) -> None:
+def test_a_fragmented_file_cut_between_fragments_is_cut_by_its_index_of_segments(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "v.mp4"
     ffmpeg(*PICTURE, "-pix_fmt", "yuv420p", *STREAMED["indexed.mp4"], path)
     whole = path.read_bytes()
@@ -180,8 +232,21 @@ def test_a_transport_stream_with_a_hole_of_whole_packets_is_not_whole(tmp_path: 
     path.write_bytes(whole[:at] + bytes(188 * 3) + whole[at + 188 * 3 :])
     assert missing(path) == f"3 of its {len(whole) // 188:,} packets do not begin as packets do"
     camcorder = tmp_path / "v.m2ts"
-    ffmpeg(*PICTURE, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-mpegts_m2ts_mode", "1", "-f", "mpegts", camcorder)
+    ffmpeg(
+        *PICTURE,
+        "-c:v",
+        "libx264",
+        "-pix_fmt",
+        "yuv420p",
+        "-mpegts_m2ts_mode",
+        "1",
+        "-f",
+        "mpegts",
+        camcorder,
+    )
     whole = camcorder.read_bytes()
     assert missing(camcorder) == ""
     camcorder.write_bytes(whole[: 192 * 9] + bytes(192) + whole[192 * 10 :])
-    assert missing(camcorder) == f"1 of its {len(whole) // 192:,} packets do not begin as packets do"
+    assert (
+        missing(camcorder) == f"1 of its {len(whole) // 192:,} packets do not begin as packets do"
+    )

@@ -1,4 +1,6 @@
-"""Batches for a device, on a CPU that stands in for it: videos mixed, rows in order, memory that runs out, errors."""
+"""Batches for a device, on a CPU that stands in for it: videos mixed, rows in order, memory that
+runs out, errors.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from storage.base.errors import SystemicFault
 
 
 class Device:
-    """An extractor on a device that holds so many windows at a time; answers each window's first number, doubled."""
+    """An extractor on a device that holds so many windows at a time; answers each window's first
+    number, doubled.
+    """
 
     def __init__(self, holds: int = 1_000, error: type[Exception] = torch.OutOfMemoryError) -> None:
         self.holds, self.error = holds, error
@@ -55,7 +59,9 @@ class Device:
                 self._held -= len(windows)
 
 
-def asked(lanes: Batches, device: Device, values: Sequence[float], at_most: int = 8) -> list[Future[Rows]]:
+def asked(
+    lanes: Batches, device: Device, values: Sequence[float], at_most: int = 8
+) -> list[Future[Rows]]:
     return [lanes.compute(Work(device, [[value]], at_most)) for value in values]
 
 
@@ -63,12 +69,16 @@ def answers(futures: Sequence[Future[Rows]]) -> list[float]:
     return [float(row) for future in futures for row in future.result(10)["twice"]]
 
 
-def fed_by_many(lanes: Batches, device: Device, videos: int, windows: int, at_most: int = 8) -> dict[int, list[float]]:
+def fed_by_many(
+    lanes: Batches, device: Device, videos: int, windows: int, at_most: int = 8
+) -> dict[int, list[float]]:
     """What each of many videos, fed side by side, got back."""
     found: dict[int, list[float]] = {}
 
     def video(number: int) -> None:
-        found[number] = answers(asked(lanes, device, [number * 1000 + k for k in range(windows)], at_most))
+        found[number] = answers(
+            asked(lanes, device, [number * 1000 + k for k in range(windows)], at_most)
+        )
 
     threads = [threading.Thread(target=video, args=(number,)) for number in range(videos)]
     for thread in threads:
@@ -123,7 +133,9 @@ def test_what_is_remembered_is_of_one_extractor() -> None:
     assert remembered(other, 8) == 8
 
 
-@pytest.mark.parametrize("words", ["CUDA error: out of memory", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
+@pytest.mark.parametrize(
+    "words", ["CUDA error: out of memory", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"]
+)
 def test_what_cudas_libraries_say_counts_too(words: str) -> None:
     class Library(RuntimeError):
         def __init__(self, _: str) -> None:
@@ -136,7 +148,10 @@ def test_what_cudas_libraries_say_counts_too(words: str) -> None:
 
 def test_no_memory_for_a_single_window_is_a_fault_of_the_machine() -> None:
     device = Device(holds=0)
-    with Batches("cpu") as lanes, pytest.raises(SystemicFault, match="no memory for one window of Device"):
+    with (
+        Batches("cpu") as lanes,
+        pytest.raises(SystemicFault, match="no memory for one window of Device"),
+    ):
         answers(asked(lanes, device, [1.0]))
 
 
@@ -148,7 +163,9 @@ def test_an_error_reaches_whoever_had_a_window_in_that_batch_and_nobody_after() 
         broken = [future.exception(10) is not None for future in futures]
         assert broken[3]
         assert answers(asked(lanes, device, [50.0, 51.0])) == [100.0, 102.0]
-    assert any("the network broke" in str(future.exception()) for future in futures if future.exception())
+    assert any(
+        "the network broke" in str(future.exception()) for future in futures if future.exception()
+    )
 
 
 def test_who_brings_more_than_the_backlog_waits() -> None:
@@ -188,7 +205,9 @@ def test_several_extractors_share_a_device() -> None:
         found: dict[str, dict[int, list[float]]] = {}
         work = {"one": one, "other": other}
         threads = [
-            threading.Thread(target=lambda n=name, d=device: found.update({n: fed_by_many(lanes, d, 3, 20)}))
+            threading.Thread(
+                target=lambda n=name, d=device: found.update({n: fed_by_many(lanes, d, 3, 20)})
+            )
             for name, device in work.items()
         ]
         for thread in threads:
@@ -239,7 +258,9 @@ class NoStream:
         """Never entered."""
 
 
-def test_a_lane_that_breaks_by_itself_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lane_that_breaks_by_itself_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     waited = threading.Event()
     monkeypatch.setattr(batches, "_own_stream", lambda _: NoStream(waited))
     device, brought, refused = Device(), list[Future[Rows]](), list[BaseException]()

@@ -25,7 +25,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def found(per_core_second: float) -> Found:
-    """A backend whose one decoder gives 10 seconds of film in a second for every 250 frames per core-second."""
+    """A backend whose one decoder gives 10 seconds of film in a second for every 250 frames per
+    core-second.
+    """
     return Found(per_core_second, 1.0, 60.0, {1: per_core_second}, frames_per_second=25.0)
 
 
@@ -46,8 +48,12 @@ def test_a_decoder_that_fails_is_not_measured(tmp_path: Path, clip: Path) -> Non
 
 
 def test_the_default_stays_unless_another_is_clearly_faster() -> None:
-    assert "backend = pyav" in "\n".join(advice({"pyav": found(1000), "decord": found(1050)}, {}, {}))
-    assert "backend = decord" in "\n".join(advice({"pyav": found(1000), "decord": found(1200)}, {}, {}))
+    assert "backend = pyav" in "\n".join(
+        advice({"pyav": found(1000), "decord": found(1050)}, {}, {})
+    )
+    assert "backend = decord" in "\n".join(
+        advice({"pyav": found(1000), "decord": found(1200)}, {}, {})
+    )
     assert "backend = decord" in "\n".join(advice({"decord": found(10)}, {}, {}))
 
 
@@ -59,8 +65,14 @@ def test_what_counts_is_many_at_once_by_the_clock() -> None:
 
 
 def test_who_waits_for_whom_follows_from_both_rates() -> None:
-    """A decoder gives 40 seconds of film a second; networks that take 200 and 300, in turn, take 120."""
-    told = "\n".join(advice({"pyav": found(1000)}, {"c3d": 200.0, "yolov5": 300.0}, {"c3d": ["# precision = bf16"]}))
+    """A decoder gives 40 seconds of film a second; networks that take 200 and 300, in turn, take
+    120.
+    """
+    told = "\n".join(
+        advice(
+            {"pyav": found(1000)}, {"c3d": 200.0, "yolov5": 300.0}, {"c3d": ["# precision = bf16"]}
+        )
+    )
     assert "gives 40 seconds of film" in told
     assert "take 120: 3 decoders keep them busy" in told
     assert "[c3d]\n# precision = bf16" in told
@@ -79,7 +91,10 @@ def test_only_precisions_that_are_offered_are_measured() -> None:
 
 
 def test_the_command_ends_in_settings(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(clip), "--backends", "pyav", "--extractors", "frames", "--rounds", "1"]) == 0
+    assert (
+        main(["bench", str(clip), "--backends", "pyav", "--extractors", "frames", "--rounds", "1"])
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("pyav ")
     assert lines[-2:] == ["[decode]", "backend = pyav"]
@@ -87,6 +102,19 @@ def test_the_command_ends_in_settings(clip: Path, capsys: pytest.CaptureFixture[
 
 def test_all_faults_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        sys.exit(main(["bench", "nowhere.mp4", "--backends", "vlc", "--extractors", "c4d", "--rounds", "0"]))
+        sys.exit(
+            main(
+                [
+                    "bench",
+                    "nowhere.mp4",
+                    "--backends",
+                    "vlc",
+                    "--extractors",
+                    "c4d",
+                    "--rounds",
+                    "0",
+                ]
+            )
+        )
     assert left.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 4

@@ -1,4 +1,6 @@
-"""Weights and annotations from servers that keep, cut, mix and pack; and what a hostile answer costs in memory."""
+"""Weights and annotations from servers that keep, cut, mix and pack; and what a hostile answer
+costs in memory.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +39,17 @@ from tests.pipeline.network_faults import (
 FAULTS = {**KNOWN, **RANGES, **ENDLESS, **BROKEN, **WAITS}
 CUT = ("no length, cut", "no length, last byte missing", "too small Content-Length")
 """What nobody can see who knows neither the file's format nor its hash."""
-SEEN = [name for name in FAULTS if not name.startswith(CUT) and "web page" not in name and "playlist" not in name]
+SEEN = [
+    name
+    for name in FAULTS
+    if not name.startswith(CUT) and "web page" not in name and "playlist" not in name
+]
 
 
 def silence_seconds(name: str) -> float:
-    """Short where the fault waits for this limit; others end by themselves, on a busy machine too."""
+    """Short where the fault waits for this limit; others end by themselves, on a busy machine
+    too.
+    """
     return 0.25 if FAULTS[name].attempts == 1 else 10.0
 
 
@@ -60,8 +68,12 @@ def downloaded(url: str, part: Path) -> bytes:
     return b""
 
 
-@pytest.mark.parametrize("name", [name for name in SEEN if name not in ("empty body", "gzipped file, not told")])
-def test_a_file_is_whole_or_a_fault(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [name for name in SEEN if name not in ("empty body", "gzipped file, not told")]
+)
+def test_a_file_is_whole_or_a_fault(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr(http, "TIMEOUT_SECONDS", silence_seconds(name))
     mirror.answers["abc"] = FAULTS[name].fresh()
     url = mirror.template.format(id="abc")
@@ -74,7 +86,11 @@ def test_a_file_is_whole_or_a_fault(mirror: Mirror, tmp_path: Path, monkeypatch:
         assert (content != b"") == FAULTS[name].outcome.startswith("done")
 
 
-ANNOTATIONS = [name for name in SEEN if FAULTS[name].attempts == 1 or name in {**BROKEN, **WAITS} or "gzip" in name]
+ANNOTATIONS = [
+    name
+    for name in SEEN
+    if FAULTS[name].attempts == 1 or name in {**BROKEN, **WAITS} or "gzip" in name
+]
 
 
 @pytest.mark.parametrize("name", ANNOTATIONS)
@@ -132,7 +148,13 @@ def test_a_failing_server_is_given_the_time_it_asks_for(
     mirror.answers["abc"] = retry_after(code, told)()
     way = Waiting()
     with pytest.raises(VideoError, match="pending:server_error"):
-        fetch("abc", layout=Layout(tmp_path, "phd2"), shard=0, source=SourceSettings(mirror.template), way=way)
+        fetch(
+            "abc",
+            layout=Layout(tmp_path, "phd2"),
+            shard=0,
+            source=SourceSettings(mirror.template),
+            way=way,
+        )
     assert way.waited == waited
     assert len(mirror.requests) == requests
 
@@ -179,7 +201,9 @@ def test_no_answer_takes_more_than_a_little_memory(mirror: Mirror, tmp_path: Pat
         "page": dripping(b"HTTP/1.1 500 Sorry\r\n\r\n" + million * 50, forever(million)),
     }
     command = [sys.executable, "-c", GREEDY, str(tmp_path), mirror.template]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     *ended, grown_megabytes = done.stdout.split()
     # Whoever follows the redirect without reading its body finds the video.
@@ -187,21 +211,32 @@ def test_no_answer_takes_more_than_a_little_memory(mirror: Mirror, tmp_path: Pat
     assert int(grown_megabytes) < 32
 
 
-@pytest.mark.parametrize("answer", [b"ICY 200 OK\r\n\r\n", b"HTTP/2 200 OK\r\n\r\n", b"\r\nHTTP/1.1 200 OK\r\n\r\n"])
-def test_what_is_no_http_is_told_in_a_sentence(mirror: Mirror, tmp_path: Path, answer: bytes) -> None:
+@pytest.mark.parametrize(
+    "answer", [b"ICY 200 OK\r\n\r\n", b"HTTP/2 200 OK\r\n\r\n", b"\r\nHTTP/1.1 200 OK\r\n\r\n"]
+)
+def test_what_is_no_http_is_told_in_a_sentence(
+    mirror: Mirror, tmp_path: Path, answer: bytes
+) -> None:
     mirror.answers["abc"] = raw(answer)
     url = mirror.template.format(id="abc")
     with pytest.raises(SystemicFault, match=r"the server answers .*HTTP"):
         fetch_file(url, tmp_path / "part", max_bytes=LIMIT_BYTES, told=lambda at, total: None)
 
 
-def test_an_answer_that_ends_at_any_byte_of_its_headers_is_no_answer(mirror: Mirror, tmp_path: Path) -> None:
+def test_an_answer_that_ends_at_any_byte_of_its_headers_is_no_answer(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     """Half a status, half the address of a redirect: none of them is acted on."""
     url = mirror.template.format(id="abc")
     told = r"breaks off within its headers|the server answers '|without response"
-    for head in (b"HTTP/1.1 302 Found\r\nLocation: /abcd\r\n\r\n", b"HTTP/1.1 404 Not Found\r\nServer: x\r\n\r\n"):
+    for head in (
+        b"HTTP/1.1 302 Found\r\nLocation: /abcd\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nServer: x\r\n\r\n",
+    ):
         for size_bytes in range(len(head) - 1):
             mirror.answers["abc"] = raw(head[:size_bytes])
             with pytest.raises(SystemicFault, match=told):
-                fetch_file(url, tmp_path / "part", max_bytes=LIMIT_BYTES, told=lambda at, total: None)
+                fetch_file(
+                    url, tmp_path / "part", max_bytes=LIMIT_BYTES, told=lambda at, total: None
+                )
     assert {path for path, _ in mirror.requests} == {"/abc"}

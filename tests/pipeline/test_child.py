@@ -1,4 +1,6 @@
-"""The child as a program of its own: light, quiet on stdout, bounded in memory, and never without a parent."""
+"""The child as a program of its own: light, quiet on stdout, bounded in memory, and never without a
+parent.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,34 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_a_child_imports_no_torch() -> None:
-    code = "import sys, pipeline.decoding.worker.worker_main; print(sorted({'torch', 'cv2', 'h5py', 'yt_dlp', 'luigi'} & set(sys.modules)))"
-    told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, check=True, text=True)
+    code = (
+        "import sys, pipeline.decoding.worker.worker_main;"
+        "print(sorted({'torch', 'cv2', 'h5py', 'yt_dlp', 'luigi'} & set(sys.modules)))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, check=True, text=True
+    )
     assert told.stdout.strip() == "[]"
 
 
 def start(ring_fd: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pipeline.decoding.worker.worker_main", str(ring_fd), "1000000000", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.decoding.worker.worker_main",
+        str(ring_fd),
+        "1000000000",
+        "0",
+    ]
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, pass_fds=(ring_fd,)
+        command,
+        cwd=REPOSITORY,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        bufsize=0,
+        pass_fds=(ring_fd,),
     )
 
 
@@ -45,7 +65,9 @@ def start(ring_fd: int) -> subprocess.Popen[bytes]:
         (b'\0\0\0\x11{"kind":"decode"}', 1, b"KeyError: 'limits'"),
     ],
 )
-def test_it_ends_with_its_parent_and_a_bug_leaves_a_traceback(said: bytes, code: int, stderr: bytes) -> None:
+def test_it_ends_with_its_parent_and_a_bug_leaves_a_traceback(
+    said: bytes, code: int, stderr: bytes
+) -> None:
     ring_fd = anonymous_memory(RING_BYTES)
     with start(ring_fd) as child:
         out, error = child.communicate(said, timeout=30)
@@ -58,7 +80,8 @@ def test_it_ends_with_its_parent_and_a_bug_leaves_a_traceback(said: bytes, code:
 
 
 def test_long_decoding_without_a_row_gives_signs_of_life(tmp_path: Path) -> None:
-    # 50 packets, none of which completes a window; the time between signs of life is set to nearly nothing.
+    # 50 packets, none of which completes a window; the time between signs of life is set to nearly
+    # nothing.
     path = coded_video(tmp_path / "v.mp4", 50)
     samplings = [{"type": "ConsecutiveFrames", "fields": ConsecutiveFrames(51, 1)}]
     ring_fd = anonymous_memory(RING_BYTES)
@@ -66,7 +89,9 @@ def test_long_decoding_without_a_row_gives_signs_of_life(tmp_path: Path) -> None
         assert child.stdin is not None
         assert child.stdout is not None
         request = {"video_id": "v", "path": str(path), "samplings": samplings, "backend": "pyav"}
-        wire.send(child.stdin.fileno(), "decode", **request, limits=DecodeLimits(stall_seconds=1e-6))
+        wire.send(
+            child.stdin.fileno(), "decode", **request, limits=DecodeLimits(stall_seconds=1e-6)
+        )
         inbox = wire.Inbox(child.stdout.fileno())
         kinds = [message["kind"] for _ in range(54) if (message := inbox.receive(30))]
         child.stdin.close()
@@ -79,7 +104,9 @@ def test_long_decoding_without_a_row_gives_signs_of_life(tmp_path: Path) -> None
     ]  # a sign before each packet, and one before the decoder is flushed
 
 
-def frame_of(number: int, height: int = 4, width: int = 5) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def frame_of(
+    number: int, height: int = 4, width: int = 5
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.full((height, width, 3), number, np.uint8)
 
 
@@ -140,7 +167,9 @@ def test_ring_of_giants_holds_two_and_gives_its_pages_back() -> None:
     ring.reset()
     assert os.fstat(fd).st_blocks * 512 < RING_BYTES
     assert ring.place(frame_of(3)) == 0
-    with pytest.raises(ValueError, match="a frame of 108000000 bytes; the ring has 72000000: raise max_pixels"):
+    with pytest.raises(
+        ValueError, match="a frame of 108000000 bytes; the ring has 72000000: raise max_pixels"
+    ):
         ring.place(frame_of(1, 6000, 6000))
     os.close(fd)
 

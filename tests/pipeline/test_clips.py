@@ -60,9 +60,11 @@ def test_consecutive_windows_cover_first_pts_to_end_of_last_frame(
         (TENTHS, 0.7, 20, [0, 1, 2, 3, 4, 5, 6]),
         # below one a video
         (TENTHS, 0.7, 0.001, [0]),
-        # variable rate; instants 5, 6, 7, 8: frame 1 is shown from 5.4 to 7.5, for the instants 6 and 7, and is one row
+        # variable rate; instants 5, 6, 7, 8: frame 1 is shown from 5.4 to 7.5, for the instants 6
+        # and 7, and is one row
         ([5.0, 5.4, 7.5], 8.1, 1, [0, 1, 2]),
-        # the same, but it ends at 8: the instant 8 is outside [7.5, 8.0), and nothing else wants frame 2
+        # the same, but it ends at 8: the instant 8 is outside [7.5, 8.0), and nothing else wants
+        # frame 2
         ([5.0, 5.4, 7.5], 8.0, 1, [0, 1]),
         # no whole second is shown between 1.2 and 1.9
         ([0.0, 1.2, 1.5, 1.9], 2.5, 1, [0, 3]),
@@ -82,7 +84,9 @@ def test_rate_takes_the_frame_shown_at_each_instant(
 
 @pytest.mark.parametrize(("rate_num", "rate_den"), [(1, 3), (1, 10), (3, 1), (2, 7), (30, 7)])
 @pytest.mark.parametrize("first", [0, 3, 1_080_007])  # 1,080,007 / 30 is ten hours and a bit
-def test_instants_that_fall_on_frames_hit_them_for_a_hundred_instants(rate_num: int, rate_den: int, first: int) -> None:
+def test_instants_that_fall_on_frames_hit_them_for_a_hundred_instants(
+    rate_num: int, rate_den: int, first: int
+) -> None:
     step = 30 * rate_den // rate_num if 30 * rate_den % rate_num == 0 else 0
     assert step, "the table has only rates whose instants fall on frames at 30 fps"
     pts = [(first + i) / 30 for i in range(100 * step)]
@@ -92,7 +96,8 @@ def test_instants_that_fall_on_frames_hit_them_for_a_hundred_instants(rate_num: 
 
 @pytest.mark.parametrize(("late_seconds", "shown"), [(0.5e-9, 1), (2e-9, 0), (-2e-9, 1)])
 def test_a_nanosecond_is_the_slack(late_seconds: float, shown: int) -> None:
-    # Rate 1, frames at 0 and at 1 + late: which of them is shown at the instant 1? Frame 0 is a row anyway.
+    # Rate 1, frames at 0 and at 1 + late: which of them is shown at the instant 1? Frame 0 is a row
+    # anyway.
     windows = plan([0.0, 1.0 + late_seconds], 1.5, FramesAtRate(1))
     assert [window.frame_indices[0] for window in windows] == ([0, 1] if shown else [0])
 
@@ -103,7 +108,11 @@ def test_a_long_gap_costs_no_loop_over_its_instants() -> None:
 
 
 def test_every_frame() -> None:
-    assert spans(plan([0.0, 0.5, 2.0], 2.5, EveryFrame())) == [((0,), 0.0, 0.5), ((1,), 0.5, 2.0), ((2,), 2.0, 2.5)]
+    assert spans(plan([0.0, 0.5, 2.0], 2.5, EveryFrame())) == [
+        ((0,), 0.0, 0.5),
+        ((1,), 0.5, 2.0),
+        ((2,), 2.0, 2.5),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -113,15 +122,29 @@ def test_every_frame() -> None:
         (10, 3, [(2, 1, 0), (3, 2, 1), (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 6)]),
         # instants 0, 0.25, 0.5
         (4, 3, [(2, 1, 0), (0, 1, 2), (3, 4, 5)]),
-        # 7 frames are 2·5 - 3: of the first four, frame 3 would need frames 3 to 7, of which 7 is missing
-        (10, 5, [(4, 3, 2, 1, 0), (5, 4, 3, 2, 1), (6, 5, 4, 3, 2), (0, 1, 2, 3, 4), (1, 2, 3, 4, 5), (2, 3, 4, 5, 6)]),
+        # 7 frames are 2·5 - 3: of the first four, frame 3 would need frames 3 to 7, of which 7 is
+        # missing
+        (
+            10,
+            5,
+            [
+                (4, 3, 2, 1, 0),
+                (5, 4, 3, 2, 1),
+                (6, 5, 4, 3, 2),
+                (0, 1, 2, 3, 4),
+                (1, 2, 3, 4, 5),
+                (2, 3, 4, 5, 6),
+            ],
+        ),
         # exactly the video: its first and its last frame
         (10, 7, [(6, 5, 4, 3, 2, 1, 0), (0, 1, 2, 3, 4, 5, 6)]),
         (10, 8, []),
         (4, 1, [(0,), (2,), (5,)]),
     ],
 )
-def test_history_ends_with_the_frame_a_row_is_about(rate: float, length: int, expected: list[tuple[int, ...]]) -> None:
+def test_history_ends_with_the_frame_a_row_is_about(
+    rate: float, length: int, expected: list[tuple[int, ...]]
+) -> None:
     windows = plan(TENTHS, 0.7, FramesAtRateWithHistory(rate, length))
     ends = [*TENTHS[1:], 0.7]
     assert spans(windows) == [(frames, TENTHS[frames[-1]], ends[frames[-1]]) for frames in expected]
@@ -148,7 +171,8 @@ def test_which_rows_a_short_video_has(frames: int, rows: list[int]) -> None:
 
 
 def test_a_row_that_waits_for_its_future_comes_before_those_behind_it() -> None:
-    # L = 3, frames 1 and 2: frame 1 waits for frame 3; frame 2 has its past, and could be a row as soon as it ends.
+    # L = 3, frames 1 and 2: frame 1 waits for frame 3; frame 2 has its past, and could be a row as
+    # soon as it ends.
     one = planner(FramesAtRateWithHistory(1, 3))
     assert [[window.frame_indices for window in one.push(float(pts))] for pts in range(5)] == [
         [], [], [(2, 1, 0)], [(3, 2, 1), (0, 1, 2)], [(1, 2, 3)],
@@ -161,7 +185,8 @@ def test_a_row_that_waits_for_its_future_comes_before_those_behind_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "sampling", [ConsecutiveFrames(2, 2), FramesAtRate(1), FramesAtRateWithHistory(1, 2), EveryFrame()]
+    "sampling",
+    [ConsecutiveFrames(2, 2), FramesAtRate(1), FramesAtRateWithHistory(1, 2), EveryFrame()],
 )
 @pytest.mark.parametrize(
     ("pts", "end", "message"),
@@ -172,7 +197,9 @@ def test_a_row_that_waits_for_its_future_comes_before_those_behind_it() -> None:
         ([0.0, 1.0], 1.0, r"frame 2 is shown at 1.0 s, not after 1.0 s"),
     ],
 )
-def test_times_that_do_not_rise_are_refused(sampling: Sampling, pts: list[float], end: float, message: str) -> None:
+def test_times_that_do_not_rise_are_refused(
+    sampling: Sampling, pts: list[float], end: float, message: str
+) -> None:
     with pytest.raises(BadTimestamps, match=message):
         plan(pts, end, sampling)
 
@@ -182,7 +209,10 @@ def test_an_unknown_sampling_is_named() -> None:
     class Odd(EveryFrame):
         pass
 
-    with pytest.raises(TypeError, match="no planner for Odd; there are planners for ConsecutiveFrames, FramesAtRate"):
+    with pytest.raises(
+        TypeError,
+        match="no planner for Odd; there are planners for ConsecutiveFrames, FramesAtRate",
+    ):
         planner(Odd())
 
 
@@ -205,7 +235,8 @@ def test_joint_planner_sends_each_frame_once_in_order_and_windows_after_their_fr
 @pytest.mark.parametrize(
     ("sampling", "expected"),
     [
-        # overlapping: (0, 1, 2) is certain once frame 3 comes, so 3 is the first frame nobody has decided about
+        # overlapping: (0, 1, 2) is certain once frame 3 comes, so 3 is the first frame nobody has
+        # decided about
         (ConsecutiveFrames(3, 1), [0, 0, 0, 3, 4, 5]),
         # with gaps: after (0, 1) the next window starts at 4, so 2 and 3 are in none
         (ConsecutiveFrames(2, 4), [0, 0, 4, 4, 4, 4]),
@@ -217,7 +248,9 @@ def test_joint_planner_sends_each_frame_once_in_order_and_windows_after_their_fr
         (FramesAtRateWithHistory(0.25, 2), [0, 2, 2, 2, 3, 5]),
     ],
 )
-def test_frames_are_let_go_as_soon_as_they_are_decided(sampling: Sampling, expected: list[int]) -> None:
+def test_frames_are_let_go_as_soon_as_they_are_decided(
+    sampling: Sampling, expected: list[int]
+) -> None:
     one, found = planner(sampling), []
     for pts in range(6):
         one.push(float(pts))
@@ -228,12 +261,17 @@ def test_frames_are_let_go_as_soon_as_they_are_decided(sampling: Sampling, expec
 samplings = st.one_of(
     st.builds(ConsecutiveFrames, st.integers(1, 6), st.integers(1, 8)),
     st.builds(FramesAtRate, st.sampled_from([0.1, 1 / 3, 1.0, 2.5, 30.0])),
-    st.builds(FramesAtRateWithHistory, st.sampled_from([0.1, 1 / 3, 1.0, 2.5, 30.0]), st.integers(1, 6)),
+    st.builds(
+        FramesAtRateWithHistory, st.sampled_from([0.1, 1 / 3, 1.0, 2.5, 30.0]), st.integers(1, 6)
+    ),
     st.just(EveryFrame()),
 )
 
 
-@given(chosen=st.lists(samplings, min_size=1, max_size=4), gaps=st.lists(st.integers(1, 50), min_size=0, max_size=40))
+@given(
+    chosen=st.lists(samplings, min_size=1, max_size=4),
+    gaps=st.lists(st.integers(1, 50), min_size=0, max_size=40),
+)
 def test_joint_planner_equals_the_plans_one_by_one(chosen: list[Sampling], gaps: list[int]) -> None:
     pts = [sum(gaps[:i]) / 10 for i in range(len(gaps) + 1)]
     joint = JointPlanner(chosen)
@@ -244,13 +282,18 @@ def test_joint_planner_equals_the_plans_one_by_one(chosen: list[Sampling], gaps:
     due += joint.finish(pts[-1] + 1)
     alone = [plan(pts, pts[-1] + 1, sampling) for sampling in chosen]
     assert [
-        [one.window for one in due if isinstance(one, WindowDue) and one.sampling == i] for i in range(len(chosen))
+        [one.window for one in due if isinstance(one, WindowDue) and one.sampling == i]
+        for i in range(len(chosen))
     ] == alone
     sent: list[int] = []
     for one in due:
         if isinstance(one, FrameDue):
             sent.append(one.index)
-            owners = [i for i, rows in enumerate(alone) if any(one.index in row.frame_indices for row in rows)]
+            owners = [
+                i
+                for i, rows in enumerate(alone)
+                if any(one.index in row.frame_indices for row in rows)
+            ]
             assert list(one.wanted_by) == owners
         else:
             assert set(one.window.frame_indices) <= set(sent)

@@ -7,8 +7,20 @@ import socket
 from types import SimpleNamespace
 
 import pytest
-from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, ProxyError, SSLError, TransportError
-from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError, UnsupportedError, UserNotLive
+from yt_dlp.networking.exceptions import (
+    HTTPError,
+    IncompleteRead,
+    ProxyError,
+    SSLError,
+    TransportError,
+)
+from yt_dlp.utils import (
+    DownloadError,
+    ExtractorError,
+    GeoRestrictedError,
+    UnsupportedError,
+    UserNotLive,
+)
 
 from pipeline.download.error_mapping import (
     TEXT_REASONS,
@@ -24,7 +36,10 @@ RECORDED = (
     ("private", "[youtube] x: Private video. Sign in if you've been granted access to this video"),
     ("private", "[youtube] x: This video is private"),
     ("removed", "[youtube] x: Video unavailable. This video has been removed by the uploader"),
-    ("removed", "[youtube] x: This video has been removed for violating YouTube's Terms of Service"),
+    (
+        "removed",
+        "[youtube] x: This video has been removed for violating YouTube's Terms of Service",
+    ),
     ("removed", "[youtube] x: Video unavailable"),
     ("removed", "[youtube] x: Video unavailable. This video is unavailable"),
     ("removed", "[youtube] x: This video isn't available anymore"),
@@ -52,8 +67,14 @@ RECORDED = (
         "on copyright grounds",
     ),
     ("geo_blocked", "[youtube] x: The uploader has not made this video available in your country"),
-    ("age_restricted", "[youtube] x: Sign in to confirm your age. This video may be inappropriate for some users."),
-    ("members_only", "[youtube] x: Join this channel to get access to members-only content like this video"),
+    (
+        "age_restricted",
+        "[youtube] x: Sign in to confirm your age. This video may be inappropriate for some users.",
+    ),
+    (
+        "members_only",
+        "[youtube] x: Join this channel to get access to members-only content like this video",
+    ),
     (
         "members_only",
         "[youtube] x: This video is available to this channel's members on level: Fan.",
@@ -61,16 +82,28 @@ RECORDED = (
     ("members_only", "[youtube] x: This video requires payment to watch"),
     ("not_yet_live", "[youtube] x: This live event will begin in 3 hours."),
     ("not_yet_live", "[youtube] x: Premieres in 20 minutes"),
-    ("bot_check", "[youtube] x: Sign in to confirm you’re not a bot. Use --cookies-from-browser or --cookies"),
-    ("bot_check", "[youtube] x: Video unavailable. YouTube is requiring a captcha challenge before playback"),
+    (
+        "bot_check",
+        "[youtube] x: Sign in to confirm you’re not a bot. Use --cookies-from-browser or --cookies",
+    ),
+    (
+        "bot_check",
+        "[youtube] x: Video unavailable. YouTube is requiring a captcha challenge before playback",
+    ),
     (
         "rate_limited",
         "[youtube] x: Video unavailable. This content isn't available, try again later. The current session has been "
         "rate-limited by YouTube for up to an hour.",
     ),
-    ("rate_limited", "[youtube] x: Video unavailable. This content isn’t available, try again later."),
+    (
+        "rate_limited",
+        "[youtube] x: Video unavailable. This content isn’t available, try again later.",
+    ),
     ("rate_limited", "Unable to download webpage: HTTP Error 429: Too Many Requests"),
-    ("no_format", "[youtube] x: Requested format is not available. Use --list-formats for a list of available formats"),
+    (
+        "no_format",
+        "[youtube] x: Requested format is not available. Use --list-formats for a list of available formats",
+    ),
     ("no_format", "[youtube] x: This video is DRM protected"),
     ("network", "\r[download] Got error: [Errno 104] Connection reset by peer"),
     ("network", "\r[download] Got error: 1000 bytes read, 3120 more expected"),
@@ -105,13 +138,21 @@ def test_recorded_messages_get_their_reason(reason: str, text: str) -> None:
 def test_every_row_of_the_table_names_a_reason_and_is_needed_by_a_recorded_message() -> None:
     assert {reason for reason, _ in TEXT_REASONS} <= set(REASONS)
     for number, (reason, pattern) in enumerate(TEXT_REASONS):
-        needing = [text for _, text in RECORDED if pattern.search(text) and reason_of_text(text) == reason]
-        earlier = [text for text in needing if any(row.search(text) for _, row in TEXT_REASONS[:number])]
-        assert len(needing) > len(earlier), f"no recorded message needs row {number}, {reason}: {pattern.pattern}"
+        needing = [
+            text for _, text in RECORDED if pattern.search(text) and reason_of_text(text) == reason
+        ]
+        earlier = [
+            text for text in needing if any(row.search(text) for _, row in TEXT_REASONS[:number])
+        ]
+        assert len(needing) > len(earlier), (
+            f"no recorded message needs row {number}, {reason}: {pattern.pattern}"
+        )
 
 
 def wrapped(cause: Exception) -> DownloadError:
-    """As yt-dlp hands errors over: an ExtractorError around the cause, a DownloadError around that."""
+    """As yt-dlp hands errors over: an ExtractorError around the cause, a DownloadError around
+    that.
+    """
     middle = ExtractorError("Unable to download webpage", cause=cause)
     return DownloadError("ERROR: Private video", (ExtractorError, middle, None))
 
@@ -154,7 +195,10 @@ DATE = "Sat, 21 Nov 2026 10:00:00 GMT"
     [
         ({"Retry-After": "120"}, 120.0),
         ({"Retry-After": " 0 "}, 0.0),
-        ({"Retry-After": "Sat, 21 Nov 2026 10:02:00 GMT", "Date": DATE}, 120.0),  # by the server's clock, not by ours
+        (
+            {"Retry-After": "Sat, 21 Nov 2026 10:02:00 GMT", "Date": DATE},
+            120.0,
+        ),  # by the server's clock, not by ours
         ({"Retry-After": "Sat, 21 Nov 2026 09:00:00 GMT", "Date": DATE}, 0.0),
         ({"Retry-After": "Sat, 21 Nov 2026 10:02:00 GMT"}, None),
         ({"Retry-After": "-5"}, None),
@@ -177,7 +221,9 @@ def test_an_error_of_our_disk_is_nobodys_video() -> None:
     assert local_fault(DownloadError("ERROR: unable to write data", (OSError, full, None))) is full
     assert local_fault(DownloadError("ERROR: Private video")) is None
     # The same number under a network error belongs to the network.
-    assert local_fault(wrapped(TransportError(cause=OSError(101, "Network is unreachable")))) is None
+    assert (
+        local_fault(wrapped(TransportError(cause=OSError(101, "Network is unreachable")))) is None
+    )
 
 
 def test_causes_that_name_each_other_end() -> None:
@@ -187,7 +233,10 @@ def test_causes_that_name_each_other_end() -> None:
 
 
 def test_what_cannot_be_known_is_never_called_gone() -> None:
-    assert REASONS[reason_of_text("Video unavailable. This video is not available")].state is State.PENDING
+    assert (
+        REASONS[reason_of_text("Video unavailable. This video is not available")].state
+        is State.PENDING
+    )
 
 
 def test_known_secrets_are_cut_out_wherever_they_stand() -> None:

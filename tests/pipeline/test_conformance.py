@@ -1,4 +1,6 @@
-"""Three backends, one truth: ffmpeg's pictures at ffmpeg's times, on odd files and on damaged ones, losses told."""
+"""Three backends, one truth: ffmpeg's pictures at ffmpeg's times, on odd files and on damaged ones,
+losses told.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("backend", ON_PROCESSORS)
 @pytest.mark.parametrize("name", CASES)
-def test_every_backend_gives_ffmpegs_frames_at_ffmpegs_times(name: str, backend: str, folder: Path) -> None:
+def test_every_backend_gives_ffmpegs_frames_at_ffmpegs_times(
+    name: str, backend: str, folder: Path
+) -> None:
     need(backend)
     path = make(folder, name)
     reference = by_ffmpeg(path)
@@ -49,8 +53,16 @@ def test_every_backend_gives_ffmpegs_frames_at_ffmpegs_times(name: str, backend:
     assert told.frames == reference
     assert told.state == ("salvaged" if name in SALVAGED[backend] else "ok")
     assert told.summary is not None
-    assert (told.summary.frames_lost, told.summary.decode_errors, told.summary.gaps_seconds) == (0, 0, ())
-    assert (told.summary.damaged_pictures, told.summary.clock_jumps, told.summary.file_damage) == (0, 0, "")
+    assert (told.summary.frames_lost, told.summary.decode_errors, told.summary.gaps_seconds) == (
+        0,
+        0,
+        (),
+    )
+    assert (told.summary.damaged_pictures, told.summary.clock_jumps, told.summary.file_damage) == (
+        0,
+        0,
+        "",
+    )
 
 
 @pytest.mark.parametrize("backend", ON_PROCESSORS)
@@ -73,7 +85,14 @@ def zeroed(whole: bytes, count: int) -> bytes:
 def fourteen_seconds(folder: Path) -> Path:
     """420 frames, 30 a second, a key frame every 2 s, index in front, 1.5 MB."""
     path = folder / "whole.mp4"
-    source = ("-f", "lavfi", "-i", "testsrc2=size=320x240:rate=30,noise=alls=20:allf=t", "-frames:v", "420")
+    source = (
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=320x240:rate=30,noise=alls=20:allf=t",
+        "-frames:v",
+        "420",
+    )
     quick = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-threads", "1")
     ffmpeg(*source, *quick, "-g", "60", "-bf", "2", "-crf", "32", "-movflags", "+faststart", path)
     return path
@@ -92,7 +111,11 @@ def kept(told: Delivered) -> Summary:
 )
 @pytest.mark.parametrize("backend", ON_PROCESSORS)
 def test_damaged_file_gives_ffmpegs_frames_and_tells_what_is_lost(
-    backend: str, damage: Callable[[bytes], bytes], suffix: str, fourteen_seconds: Path, tmp_path: Path
+    backend: str,
+    damage: Callable[[bytes], bytes],
+    suffix: str,
+    fourteen_seconds: Path,
+    tmp_path: Path,
 ) -> None:
     need(backend)
     whole, damaged = tmp_path / f"whole.{suffix}", tmp_path / f"damaged.{suffix}"
@@ -101,7 +124,9 @@ def test_damaged_file_gives_ffmpegs_frames_and_tells_what_is_lost(
     reference = by_ffmpeg(damaged)
     told = by_backend(backend, damaged)
     summary = kept(told)
-    rising = [shown for n, shown in enumerate(reference) if shown.pts_seconds > last_before(reference, n)]
+    rising = [
+        shown for n, shown in enumerate(reference) if shown.pts_seconds > last_before(reference, n)
+    ]
     assert list(told.frames) == rising
     assert summary.frames_decoded + summary.frames_dropped == len(reference) < 420
     if suffix == "ts" and summary.end_seconds < 9:  # a cut stream that never said how long it is
@@ -119,7 +144,15 @@ def test_damaged_file_gives_ffmpegs_frames_and_tells_what_is_lost(
         assert start + summary.covered_seconds + uncovered == pytest.approx(14.0, abs=0.05)
     if suffix == "mp4":
         assert start + summary.covered_seconds + uncovered == pytest.approx(14.0, abs=1e-6)
-    assert len({str(plain({**vars(kept(one)), "salvaged_by": ""})) for one in (told, by_backend("pyav", damaged))}) == 1
+    assert (
+        len(
+            {
+                str(plain({**vars(kept(one)), "salvaged_by": ""}))
+                for one in (told, by_backend("pyav", damaged))
+            }
+        )
+        == 1
+    )
 
 
 def last_before(reference: tuple[object, ...], n: int) -> float:
@@ -137,12 +170,16 @@ def test_the_declared_example_by_numbers(fourteen_seconds: Path, tmp_path: Path)
     assert half.gaps_seconds[-1][0] == half.end_seconds
     assert half.gaps_seconds[-1][1] == pytest.approx(14.0, abs=1e-9)
     assert middle.end_seconds == pytest.approx(14.0, abs=1e-9)
-    assert all(5.0 < start < end < 11.0 for start, end in middle.gaps_seconds)  # the damage lies in the middle
+    assert all(
+        5.0 < start < end < 11.0 for start, end in middle.gaps_seconds
+    )  # the damage lies in the middle
 
 
 def test_no_gap_where_nothing_is_broken() -> None:
     coverage = Coverage()
-    for n, seconds in enumerate((0.0, 0.1, 0.69, 1.4)):  # 0.49 s and then 0.61 s after the frame before has ended
+    for n, seconds in enumerate(
+        (0.0, 0.1, 0.69, 1.4)
+    ):  # 0.49 s and then 0.61 s after the frame before has ended
         assert coverage.admit(bare(n, seconds, 0.1), False)
     assert coverage.inner_gaps_seconds == pytest.approx(1.4 - 0.79)
 
@@ -152,7 +189,9 @@ def test_gaps_are_bounded_and_all_are_counted() -> None:
     coverage = Coverage()
     for n in range(100):
         coverage.admit(bare(n, float(n), 0.1), True)
-    header = Probe("mov", "h264", 0, 64, 32, (1, 0, 0, 1), "yuv420p", (1, 10), 1000, 101.0, 10.0, -1.0)
+    header = Probe(
+        "mov", "h264", 0, 64, 32, (1, 0, 0, 1), "yuv420p", (1, 10), 1000, 101.0, 10.0, -1.0
+    )
     gaps = coverage.gaps(header, 99.1, lossy=True)
     assert (gaps[0], gaps[1], gaps[-1]) == ((-1.0, 0.0), (0.1, 1.0), (99.1, 100.0))
     assert len(gaps) == MAX_GAPS + 2
@@ -181,7 +220,9 @@ def test_few_bad_times_are_dropped_and_counted(
 class Liar:
     """A reader that gives `pictures`, then fails."""
 
-    def __init__(self, pictures: list[tuple[int, float | None]], size: tuple[int, int] = (32, 64)) -> None:
+    def __init__(
+        self, pictures: list[tuple[int, float | None]], size: tuple[int, int] = (32, 64)
+    ) -> None:
         self._pictures = iter(pictures)
         self._size = size
 
@@ -198,14 +239,21 @@ class Liar:
     [
         (Liar([(0, 0.0), (1, 0.1), (2, None)]), "pyav from frame 3: no more"),
         (Liar([(0, 0.0), (1, 0.2)]), "pyav from frame 1: a frame at 0.2 s, by its packet at 0.1 s"),
-        (Liar([(0, 0.0)], (32, 32)), r"pyav from frame 0: a picture of shape (32, 32, 3), not 64x32"),
+        (
+            Liar([(0, 0.0)], (32, 32)),
+            r"pyav from frame 0: a picture of shape (32, 32, 3), not 64x32",
+        ),
     ],
 )
-def test_a_reader_is_dropped_at_its_first_difference(reader: Liar, why: str, tmp_path: Path) -> None:
+def test_a_reader_is_dropped_at_its_first_difference(
+    reader: Liar, why: str, tmp_path: Path
+) -> None:
     path = coded_video(tmp_path / "v.mp4", 10)
     tally = Tally()
     frames = list(guarded_frames(path, probe("v", path, DEFAULT_LIMITS), tally, lambda *_: reader))
-    assert [(frame.index, frame.pts_seconds) for frame in frames] == [(n, n / 10) for n in range(10)]
+    assert [(frame.index, frame.pts_seconds) for frame in frames] == [
+        (n, n / 10) for n in range(10)
+    ]
     assert (tally.salvaged_by, tally.packets) == (why, 10)
 
 
@@ -228,12 +276,16 @@ def growing(folder: Path) -> Path:
     """Five pictures of 32×64, then five of 64×128."""
     flags = ("-pix_fmt", "yuv420p", "-bf", "0")
     parts = [
-        encode(folder / f"{n}.ts", [coded_frame(i, 32 * n, 64 * n) for i in range(5)], *flags).read_bytes()
+        encode(
+            folder / f"{n}.ts", [coded_frame(i, 32 * n, 64 * n) for i in range(5)], *flags
+        ).read_bytes()
         for n in (1, 2)
     ]
     (folder / "both.ts").write_bytes(b"".join(parts))
     path = folder / "growing.mp4"
-    ffmpeg("-fflags", "+igndts", "-i", folder / "both.ts", "-c", "copy", "-bsf:v", "setts=N*9000", path)
+    ffmpeg(
+        "-fflags", "+igndts", "-i", folder / "both.ts", "-c", "copy", "-bsf:v", "setts=N*9000", path
+    )
     return path
 
 

@@ -1,4 +1,6 @@
-"""Weights files through the real child: official ones once and bit by bit, altered ones not at all."""
+"""Weights files through the real child: official ones once and bit by bit, altered ones not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def test_an_official_file_is_converted_once_and_bit_by_bit(tmp_path: Path) -> No
     target = converted(source, tmp_path / "converted", pin_of(content))
     assert target == tmp_path / "converted" / f"{pin_of(content).sha256}.safetensors"
     found = load_converted(target, {name: tuple(tensor.shape) for name, tensor in expected.items()})
-    assert all(torch.equal(found[name], tensor.to(found[name].dtype)) for name, tensor in expected.items())
+    assert all(
+        torch.equal(found[name], tensor.to(found[name].dtype)) for name, tensor in expected.items()
+    )
     facts = facts_of(target)
     assert facts["source"] == {"sha256": pin_of(content).sha256, "size_bytes": len(content)}
     assert facts["tensors"]["model.0.weight"] == {"dtype": "F16", "shape": [4, 3, 3, 3]}
@@ -40,7 +44,10 @@ def test_an_official_file_is_converted_once_and_bit_by_bit(tmp_path: Path) -> No
     before = target.stat().st_mtime_ns
     assert converted(source, tmp_path / "converted") == target
     assert target.stat().st_mtime_ns == before
-    assert sorted(path.suffix for path in (tmp_path / "converted").iterdir()) == [".json", ".safetensors"]
+    assert sorted(path.suffix for path in (tmp_path / "converted").iterdir()) == [
+        ".json",
+        ".safetensors",
+    ]
 
 
 def test_the_same_file_makes_the_same_bytes(tmp_path: Path) -> None:
@@ -54,10 +61,16 @@ def test_the_same_file_makes_the_same_bytes(tmp_path: Path) -> None:
 def test_what_is_not_the_pinned_file_is_refused_before_it_is_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "nobody"))  # parsing would fail in another way
+    monkeypatch.setattr(
+        sys, "executable", str(tmp_path / "nobody")
+    )  # parsing would fail in another way
     content = official.saved({"w": torch.ones(4)})
     source = tmp_path / "c3d.pickle"
-    for altered in (content[:-1], content[:50] + bytes([content[50] ^ 1]) + content[51:], b"something else"):
+    for altered in (
+        content[:-1],
+        content[:50] + bytes([content[50] ^ 1]) + content[51:],
+        b"something else",
+    ):
         source.write_bytes(altered)
         with pytest.raises(IntegrityError, match="it is pinned to") as raised:
             converted(source, tmp_path / "converted", pin_of(content))
@@ -67,7 +80,9 @@ def test_what_is_not_the_pinned_file_is_refused_before_it_is_parsed(
         converted(source, tmp_path / "converted", pin_of(content))
 
 
-@pytest.mark.parametrize(("name", "form"), [("os.system", "zip"), ("eval", "legacy"), ("Popen", "plain")])
+@pytest.mark.parametrize(
+    ("name", "form"), [("os.system", "zip"), ("eval", "legacy"), ("Popen", "plain")]
+)
 def test_a_hostile_file_leaves_nothing(name: str, form: str, tmp_path: Path) -> None:
     canary, source = tmp_path / "canary", tmp_path / "w.pt"
     source.write_bytes(wrapped(pickle.dumps({"w": calls(str(canary))[name]}), form))
@@ -102,7 +117,9 @@ def test_a_folder_and_a_missing_file_are_told(tmp_path: Path) -> None:
         converted(tmp_path / "absent.pt", tmp_path / "converted")
 
 
-def test_the_child_has_our_environment_s_name_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_has_our_environment_s_name_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text("raise SystemExit('planted')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
@@ -119,7 +136,9 @@ def test_payloads_by_hand_are_many() -> None:
 
 
 @pytest.mark.parametrize("order", ["SIGTERM", "SIGHUP", "SIGUSR1"])
-def test_a_child_that_was_told_to_stop_says_nothing_of_the_weights(tmp_path: Path, order: str) -> None:
+def test_a_child_that_was_told_to_stop_says_nothing_of_the_weights(
+    tmp_path: Path, order: str
+) -> None:
     words = [sys.executable, "-c", f"import os, signal; os.kill(os.getpid(), signal.{order})"]
     told = rf"a child was ended by {order}\. Nothing was lost; run again"
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:

@@ -40,7 +40,9 @@ def test_a_good_file_has_no_faults_and_its_values_are_known_as_secrets(tmp_path:
         ("", 0o600, "does not begin with"),
     ],
 )
-def test_a_faulty_file_is_told_without_quoting_it(tmp_path: Path, text: str, mode: int, fault: str) -> None:
+def test_a_faulty_file_is_told_without_quoting_it(
+    tmp_path: Path, text: str, mode: int, fault: str
+) -> None:
     path = cookie_file(tmp_path, text, mode)
     told = " ".join(cookie_faults(path))
     assert fault in told

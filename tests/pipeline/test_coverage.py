@@ -1,4 +1,6 @@
-"""The same film is covered alike in every container, and a clock that is too coarse for a film's frames costs none."""
+"""The same film is covered alike in every container, and a clock that is too coarse for a film's
+frames costs none.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def decoded(path: Path) -> tuple[list[float], Summary]:
 
 @pytest.mark.parametrize("name", GAPS)
 @pytest.mark.parametrize("container", CODECS)
-def test_the_same_film_is_covered_alike_in_every_container(container: str, name: str, tmp_path: Path) -> None:
+def test_the_same_film_is_covered_alike_in_every_container(
+    container: str, name: str, tmp_path: Path
+) -> None:
     rate, change, gaps = GAPS[name]
     path = tmp_path / f"film.{container}"
     source = ("-f", "lavfi", "-i", f"testsrc2=size=64x48:rate={rate}:duration=3", "-vf", change)
@@ -48,21 +52,34 @@ def test_the_same_film_is_covered_alike_in_every_container(container: str, name:
     shown_until = times[-1] + one_frame
     assert summary.end_seconds == pytest.approx(shown_until, abs=0.2 if "200" in name else 0.002)
     uncovered = sum(end - start for start, end in gaps)
-    assert summary.covered_seconds == pytest.approx(summary.end_seconds - uncovered, abs=one_frame + 0.002)
+    assert summary.covered_seconds == pytest.approx(
+        summary.end_seconds - uncovered, abs=one_frame + 0.002
+    )
     assert len(summary.gaps_seconds) == len(gaps)
     for found, expected in zip(summary.gaps_seconds, gaps, strict=True):
         assert found == pytest.approx(expected, abs=one_frame + 0.002)
 
 
 @pytest.mark.parametrize(
-    ("container", "rate"), [("mkv", 1200), ("webm", 2400), ("flv", 1200), ("mkv", 600), ("mp4", 1200)]
+    ("container", "rate"),
+    [("mkv", 1200), ("webm", 2400), ("flv", 1200), ("mkv", 600), ("mp4", 1200)],
 )
 def test_frames_that_share_a_time_stamp_are_all_there_at_sensible_times(
     container: str, rate: int, tmp_path: Path
 ) -> None:
-    """Matroska, WebM and FLV tick in milliseconds: of 1,200 frames a second every sixth shares its stamp."""
+    """Matroska, WebM and FLV tick in milliseconds: of 1,200 frames a second every sixth shares its
+    stamp.
+    """
     path = tmp_path / f"fast.{container}"
-    ffmpeg("-f", "lavfi", "-i", f"testsrc2=size=64x48:rate={rate}:duration=0.2", "-c:v", CODECS[container], path)
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        f"testsrc2=size=64x48:rate={rate}:duration=0.2",
+        "-c:v",
+        CODECS[container],
+        path,
+    )
     times, summary = decoded(path)
     assert (len(times), summary.frames_dropped, summary.gaps_seconds) == (rate // 5, 0, ())
     assert times == sorted(set(times))
@@ -80,5 +97,7 @@ def test_equal_times_are_spread_over_one_tick_and_no_more() -> None:
     ]  # fmt: skip
     assert list(spread_times([0.0, 1.0, 1.0], None)) == [0.0, 1.0, 1.0]
     crowd = list(spread_times([5.0] * (MAX_SHARING + 1), 1.0))
-    assert crowd[:MAX_SHARING] == [float(5 + Fraction(number, MAX_SHARING)) for number in range(MAX_SHARING)]
+    assert crowd[:MAX_SHARING] == [
+        float(5 + Fraction(number, MAX_SHARING)) for number in range(MAX_SHARING)
+    ]
     assert crowd[MAX_SHARING] == 5.0  # more than any rounding explains: not believed, and told

@@ -41,4 +41,6 @@ def test_hundreds_of_rounds_with_a_kill_in_each(tmp_path: Path) -> None:
     rounds = int(os.environ.get("KILLS", "5000")) // 10
     result = crowd(tmp_path, rounds, kills=True)
     check(result)
-    assert result["killed"] > rounds // 4, "too few kills struck: the delays do not suit this machine"
+    assert result["killed"] > rounds // 4, (
+        "too few kills struck: the delays do not suit this machine"
+    )

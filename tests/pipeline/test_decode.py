@@ -1,4 +1,6 @@
-"""Frames and times against formulas, against ffprobe's, and bit for bit against the ffmpeg program."""
+"""Frames and times against formulas, against ffprobe's, and bit for bit against the ffmpeg
+program.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ CLIPS = ["flipping_a_pancake.mkv", "v_GGSY1Qvo990.mp4"]
 QUARTER_TURNS = {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
 
 
-def decode(path: Path, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[list[float], list[Frame], Summary]:
+def decode(
+    path: Path, limits: DecodeLimits = DEFAULT_LIMITS
+) -> tuple[list[float], list[Frame], Summary]:
     decoding = Decoding("v", path, backend="pyav", limits=limits, beat=lambda: None)
     times, pictures = [], []
     for frame in decoding:
@@ -44,7 +48,11 @@ def digest(frames: list[Frame] | NDArray[np.uint8]) -> str:
     ("name", "options", "times"),
     [
         ("cfr.mp4", (), [n / 10 for n in range(30)]),
-        ("b_frames.mp4", ("-pix_fmt", "yuv420p", "-bf", "3", "-g", "12"), [n / 10 for n in range(30)]),
+        (
+            "b_frames.mp4",
+            ("-pix_fmt", "yuv420p", "-bf", "3", "-g", "12"),
+            [n / 10 for n in range(30)],
+        ),
         (
             "open_gop.mp4",
             ("-pix_fmt", "yuv420p", "-bf", "2", "-g", "5", "-x264opts", "open-gop"),
@@ -68,21 +76,31 @@ def test_frame_read_back_is_the_frame_written_at_its_own_time(
 ) -> None:
     found, pictures, summary = decode(coded_video(tmp_path / name, 30, *options))
     assert found == pytest.approx(times, abs=1e-9)
-    assert [read_code(picture) for picture in pictures] == [round(time * 10) % 360000 for time in times]
-    assert (summary.frames_decoded, summary.decode_errors, summary.frames_lost) == (len(times), 0, 0)
+    assert [read_code(picture) for picture in pictures] == [
+        round(time * 10) % 360000 for time in times
+    ]
+    assert (summary.frames_decoded, summary.decode_errors, summary.frames_lost) == (
+        len(times),
+        0,
+        0,
+    )
     assert summary.end_seconds == pytest.approx(times[-1] + 0.1, abs=1e-9)
 
 
 def test_avi_without_presentation_times_keeps_order_and_steps(tmp_path: Path) -> None:
     frames = [coded_frame(number) for number in range(20)]
-    times, pictures, _ = decode(encode(tmp_path / "v.avi", frames, "-bf", "2", "-q:v", "2", codec="mpeg4"))
+    times, pictures, _ = decode(
+        encode(tmp_path / "v.avi", frames, "-bf", "2", "-q:v", "2", codec="mpeg4")
+    )
     assert [read_code(picture) for picture in pictures] == list(range(20))
     assert np.diff(times) == pytest.approx(0.1, abs=1e-9)
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (21, 35)])
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotated_video_comes_upright_and_equals_ffmpeg(degrees: int, height: int, width: int, tmp_path: Path) -> None:
+def test_rotated_video_comes_upright_and_equals_ffmpeg(
+    degrees: int, height: int, width: int, tmp_path: Path
+) -> None:
     upright = [coded_frame(number, height, width) for number in range(6)]
     stored = [np.ascontiguousarray(np.rot90(frame, -degrees // 90)) for frame in upright]
     plain = encode(tmp_path / "plain.mp4", stored, "-pix_fmt", "yuv444p")
@@ -92,12 +110,16 @@ def test_rotated_video_comes_upright_and_equals_ffmpeg(degrees: int, height: int
     pictures = [frame.to_rgb() for frame in decoding]
     assert [read_code(picture) for picture in pictures] == list(range(6))
     assert (decoding.probe.height, decoding.probe.width) == (height, width)
-    assert (decoding.probe.rotation_degrees, decoding.probe.display_matrix) == (degrees, QUARTER_TURNS[degrees])
+    assert (decoding.probe.rotation_degrees, decoding.probe.display_matrix) == (
+        degrees,
+        QUARTER_TURNS[degrees],
+    )
     assert digest(pictures) == digest(cli_frames(tagged, height, width))
 
 
 @pytest.mark.parametrize(
-    "flags", [("-display_hflip",), ("-display_vflip",), ("-display_rotation", "90", "-display_hflip")]
+    "flags",
+    [("-display_hflip",), ("-display_vflip",), ("-display_rotation", "90", "-display_hflip")],
 )
 def test_mirrored_video_equals_ffmpeg(flags: tuple[str, ...], tmp_path: Path) -> None:
     plain = coded_video(tmp_path / "plain.mp4", 3)
@@ -165,14 +187,27 @@ def cut_both_ends(whole: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def ten_seconds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole") / "v.mp4"
-    source = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=30:duration=10", "-pix_fmt", "yuv420p")
+    source = (
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=160x120:rate=30:duration=10",
+        "-pix_fmt",
+        "yuv420p",
+    )
     ffmpeg(*source, "-g", "60", "-bf", "2", "-movflags", "+faststart", path)
     return path
 
 
 @pytest.mark.parametrize(
     ("suffix", "damage"),
-    [("mp4", cut_half), ("mp4", zero_middle), ("mkv", cut_half), ("mkv", zero_middle), ("ts", cut_both_ends)],
+    [
+        ("mp4", cut_half),
+        ("mp4", zero_middle),
+        ("mkv", cut_half),
+        ("mkv", zero_middle),
+        ("ts", cut_both_ends),
+    ],
 )
 def test_damaged_file_delivers_as_many_frames_as_ffmpeg_and_counts_the_rest(
     suffix: str, damage: Callable[[bytes], bytes], ten_seconds: Path, tmp_path: Path
@@ -199,8 +234,12 @@ def test_a_video_longer_than_its_header_admits_is_stopped(tmp_path: Path) -> Non
 
 def test_frames_that_grow_in_mid_stream_meet_the_pixel_limit(tmp_path: Path) -> None:
     offset = ("-pix_fmt", "yuv420p", "-output_ts_offset")
-    small = encode(tmp_path / "small.ts", [coded_frame(n, 32, 64) for n in range(5)], *offset, "0").read_bytes()
-    large = encode(tmp_path / "large.ts", [coded_frame(n, 64, 128) for n in range(5, 10)], *offset, "0.5").read_bytes()
+    small = encode(
+        tmp_path / "small.ts", [coded_frame(n, 32, 64) for n in range(5)], *offset, "0"
+    ).read_bytes()
+    large = encode(
+        tmp_path / "large.ts", [coded_frame(n, 64, 128) for n in range(5, 10)], *offset, "0.5"
+    ).read_bytes()
     (tmp_path / "grows.ts").write_bytes(small + large)
     _, pictures, _ = decode(tmp_path / "grows.ts")
     assert {picture.shape for picture in pictures} == {(32, 64, 3), (64, 128, 3)}
@@ -221,7 +260,11 @@ def bare(index: int, pts_seconds: float, duration_seconds: float | None = None) 
     ("rate", "frames", "end_seconds"),
     [
         (10.0, [bare(0, 0.0), bare(1, 0.3), bare(2, 0.5, 0.125)], 0.625),  # its own duration
-        (10.0, [bare(0, 0.0), bare(1, 0.3), bare(2, 0.5)], 0.7),  # none: as long as the one before, 0.5 - 0.3
+        (
+            10.0,
+            [bare(0, 0.0), bare(1, 0.3), bare(2, 0.5)],
+            0.7,
+        ),  # none: as long as the one before, 0.5 - 0.3
         (10.0, [bare(0, 2.0)], 2.1),  # alone: one frame at the header's 10 a second
         (None, [bare(0, 2.0)], None),  # alone, and this header has no rate
     ],
@@ -245,7 +288,9 @@ def test_where_the_last_frame_ends(
         assert decoding.summary().end_seconds == pytest.approx(end_seconds, abs=1e-12)
 
 
-def test_a_backend_without_times_or_frames_gets_its_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_without_times_or_frames_gets_its_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def timeless(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
         tally.timeless_frames = 2
         yield from ()
@@ -253,9 +298,13 @@ def test_a_backend_without_times_or_frames_gets_its_verdict(tmp_path: Path, monk
     path = coded_video(tmp_path / "v.mp4", 3)
     monkeypatch.setitem(BACKENDS, "timeless", timeless)
     monkeypatch.setitem(BACKENDS, "empty", lambda path, probed, tally: iter(()))
-    without_times = Decoding("v", path, backend="timeless", limits=DEFAULT_LIMITS, beat=lambda: None)
+    without_times = Decoding(
+        "v", path, backend="timeless", limits=DEFAULT_LIMITS, beat=lambda: None
+    )
     assert list(without_times) == []
-    with pytest.raises(VideoError, match=r"bad_timestamps \(2 of 2 frames have no time after the frame before them"):
+    with pytest.raises(
+        VideoError, match=r"bad_timestamps \(2 of 2 frames have no time after the frame before them"
+    ):
         without_times.summary()
     nothing = Decoding("v", path, backend="empty", limits=DEFAULT_LIMITS, beat=lambda: None)
     assert list(nothing) == []
@@ -264,5 +313,7 @@ def test_a_backend_without_times_or_frames_gets_its_verdict(tmp_path: Path, monk
 
 
 def test_an_unknown_backend_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown decoder 'magic'; known decoders are pyav, torchcodec, decord"):
+    with pytest.raises(
+        ValueError, match="unknown decoder 'magic'; known decoders are pyav, torchcodec, decord"
+    ):
         backend_named("magic")

@@ -1,4 +1,6 @@
-"""The seam: both decoders tell the same events; a child that hangs, dies, or loses its parent costs one video."""
+"""The seam: both decoders tell the same events; a child that hangs, dies, or loses its parent costs
+one video.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ SHORT_STALL = DecodeLimits(stall_seconds=1.5)
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 coded frames, 10 a second: more than the ring holds."""
-    return coded_video(tmp_path_factory.mktemp("decoder") / "v.mp4", 200, "-pix_fmt", "yuv420p", "-bf", "2")
+    return coded_video(
+        tmp_path_factory.mktemp("decoder") / "v.mp4", 200, "-pix_fmt", "yuv420p", "-bf", "2"
+    )
 
 
 @pytest.fixture
@@ -53,13 +57,16 @@ def impatient() -> Iterator[ChildDecoder]:
 def told(decoder: Decoder, path: Path, samplings: list[Sampling]) -> list[object]:
     """Events with pixels replaced by the code they hold."""
     return [
-        (event.index, read_code(event.rgb), event.wanted_by) if isinstance(event, FrameEvent) else event
+        (event.index, read_code(event.rgb), event.wanted_by)
+        if isinstance(event, FrameEvent)
+        else event
         for event in decoder.decode("v", path, samplings)
     ]
 
 
 def test_events_of_two_samplings_by_hand(video: Path) -> None:
-    # 200 frames, 10 a second. Windows of 60 every 80: 0..59, 80..139; 160..219 does not fit. Every 15 s: frames 0, 150.
+    # 200 frames, 10 a second. Windows of 60 every 80: 0..59, 80..139; 160..219 does not fit. Every
+    # 15 s: frames 0, 150.
     events = told(InlineDecoder(), video, [ConsecutiveFrames(60, 80), FramesAtRate(1 / 15)])
     frames = [event for event in events if isinstance(event, tuple)]
     wanted = [*range(60), *range(80, 140), 150]
@@ -75,9 +82,13 @@ def test_events_of_two_samplings_by_hand(video: Path) -> None:
     assert (end.summary.frames_decoded, end.summary.end_seconds, end.probe.width) == (200, 20.0, 64)
 
 
-def test_child_tells_what_inline_tells_video_after_video(video: Path, child: ChildDecoder, tmp_path: Path) -> None:
+def test_child_tells_what_inline_tells_video_after_video(
+    video: Path, child: ChildDecoder, tmp_path: Path
+) -> None:
     samplings: list[Sampling] = [ConsecutiveFrames(16, 8), FramesAtRate(3), EveryFrame()]
-    larger = encode(tmp_path / "l.mkv", [np.full((90, 120, 3), n, np.uint8) for n in range(40)], codec="ffv1")
+    larger = encode(
+        tmp_path / "l.mkv", [np.full((90, 120, 3), n, np.uint8) for n in range(40)], codec="ffv1"
+    )
     pids = set()
     for path in (video, larger, video):
         assert told(child, path, samplings) == told(InlineDecoder(), path, samplings)
@@ -93,7 +104,9 @@ def test_pixels_from_the_child_are_the_pixels(video: Path, child: ChildDecoder) 
             np.testing.assert_array_equal(ours.rgb, reference.rgb)
 
 
-def test_verdicts_cross_the_pipe_and_leave_the_child_alive(video: Path, child: ChildDecoder, tmp_path: Path) -> None:
+def test_verdicts_cross_the_pipe_and_leave_the_child_alive(
+    video: Path, child: ChildDecoder, tmp_path: Path
+) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"<html>")
     told(child, video, ALL)
@@ -104,14 +117,20 @@ def test_verdicts_cross_the_pipe_and_leave_the_child_alive(video: Path, child: C
         ) as caught:
             list(decoder.decode("bad", bad, ALL))
         assert caught.value.verdict.state is State.REJECTED
-        with pytest.raises(SystemicFault, match=r"cannot read the video file .*gone\.mp4: No such file"):
+        with pytest.raises(
+            SystemicFault, match=r"cannot read the video file .*gone\.mp4: No such file"
+        ):
             list(decoder.decode("gone", tmp_path / "gone.mp4", ALL))
     assert len(told(child, video, ALL)) == 401  # 200 frames, 200 windows, one end
     assert child.pid == pid
 
 
-@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS], ids=lambda s: s.name)
-def test_a_child_that_dies_costs_its_video_only(number: signal.Signals, video: Path, child: ChildDecoder) -> None:
+@pytest.mark.parametrize(
+    "number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS], ids=lambda s: s.name
+)
+def test_a_child_that_dies_costs_its_video_only(
+    number: signal.Signals, video: Path, child: ChildDecoder
+) -> None:
     events = child.decode("v", video, ALL)
     next(events)
     assert child.pid is not None
@@ -137,12 +156,20 @@ def test_a_child_that_dies_between_videos_costs_nothing(video: Path, child: Chil
 OUTSIDE = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGSTOP]
 
 
-def disturbed(decoder: ChildDecoder, video: Path, number: signal.Signals, times: int) -> list[object]:
-    """Events of a video whose child is sent a signal at the first event, and so is each of its followers."""
+def disturbed(
+    decoder: ChildDecoder, video: Path, number: signal.Signals, times: int
+) -> list[object]:
+    """Events of a video whose child is sent a signal at the first event, and so is each of its
+    followers.
+    """
     events: list[object] = []
     hit: list[int | None] = []
     for event in decoder.decode("v", video, ALL):
-        events.append((event.index, read_code(event.rgb), event.wanted_by) if isinstance(event, FrameEvent) else event)
+        events.append(
+            (event.index, read_code(event.rgb), event.wanted_by)
+            if isinstance(event, FrameEvent)
+            else event
+        )
         if len(hit) < times and decoder.pid not in hit and decoder.pid is not None:
             hit.append(decoder.pid)
             os.kill(decoder.pid, number)
@@ -162,13 +189,25 @@ def test_a_child_that_somebody_else_ended_or_stopped_gets_one_more_try(
     ("number", "error", "message"),
     [
         (signal.SIGKILL, VideoError, r"v: quarantined:crash \(SIGKILL"),
-        (signal.SIGSTOP, VideoError, r"v: quarantined:hang \(no sign of life for 1.5 s, .* it was stopped"),
-        (signal.SIGTERM, SystemicFault, r"a child was ended by SIGTERM\. Nothing was lost; run again"),
+        (
+            signal.SIGSTOP,
+            VideoError,
+            r"v: quarantined:hang \(no sign of life for 1.5 s, .* it was stopped",
+        ),
+        (
+            signal.SIGTERM,
+            SystemicFault,
+            r"a child was ended by SIGTERM\. Nothing was lost; run again",
+        ),
     ],
     ids=["SIGKILL", "SIGSTOP", "SIGTERM"],
 )
 def test_what_happens_to_the_second_child_too_is_told(
-    number: signal.Signals, error: type[Exception], message: str, video: Path, impatient: ChildDecoder
+    number: signal.Signals,
+    error: type[Exception],
+    message: str,
+    video: Path,
+    impatient: ChildDecoder,
 ) -> None:
     with pytest.raises(error, match=message):
         disturbed(impatient, video, number, 2)
@@ -177,7 +216,9 @@ def test_what_happens_to_the_second_child_too_is_told(
 
 
 def test_waiting_for_a_turn_is_no_hang(video: Path) -> None:
-    """What a busy machine does to a child, at its worst: it does not run for longer than it may decode in all."""
+    """What a busy machine does to a child, at its worst: it does not run for longer than it may
+    decode in all.
+    """
     limits = DecodeLimits(stall_seconds=60, max_wait_seconds=2.5, max_wait_ratio=1e-9)
     with ChildDecoder("pyav", limits) as decoder:
         events = decoder.decode("v", video, ALL)
@@ -198,7 +239,8 @@ def test_silence_while_the_consumer_works_is_no_hang(video: Path, impatient: Chi
 
 
 def test_decoding_long_without_a_row_is_no_hang(impatient: ChildDecoder, tmp_path: Path) -> None:
-    # Noise is slow to decode, and no window of 13 frames fits into 12: all the child can send are signs of life.
+    # Noise is slow to decode, and no window of 13 frames fits into 12: all the child can send are
+    # signs of life.
     noise = np.random.default_rng(0).integers(0, 256, (12, 720, 1280, 3), np.uint8)
     path = encode(tmp_path / "noise.mkv", list(noise), codec="ffv1")
     assert len(told(impatient, path, [ConsecutiveFrames(13, 1)])) == 1
@@ -232,7 +274,9 @@ def test_leaving_early_leaves_no_child(video: Path, child: ChildDecoder) -> None
 
 def test_a_slow_consumer_holds_the_child_back(video: Path, tmp_path: Path) -> None:
     # 60 frames of 640 x 480 x 3 bytes would be 55 MB; the ring takes 32 MiB.
-    path = encode(tmp_path / "hd.mkv", [np.full((480, 640, 3), n, np.uint8) for n in range(60)], codec="ffv1")
+    path = encode(
+        tmp_path / "hd.mkv", [np.full((480, 640, 3), n, np.uint8) for n in range(60)], codec="ffv1"
+    )
     before = shared_bytes()
     with ChildDecoder() as decoder:
         seen = 0
@@ -251,8 +295,14 @@ def open_files() -> list[Path]:
 
 
 def shared_bytes() -> int:
-    """Bytes of nameless shared memory this process has open; a mapping opens its file a second time."""
-    links = [link for link in open_files() if link.is_symlink() and "memfd:frames" in str(link.readlink())]
+    """Bytes of nameless shared memory this process has open; a mapping opens its file a second
+    time.
+    """
+    links = [
+        link
+        for link in open_files()
+        if link.is_symlink() and "memfd:frames" in str(link.readlink())
+    ]
     return sum({link.stat().st_ino: link.stat().st_blocks * 512 for link in links}.values())
 
 
@@ -261,8 +311,8 @@ def resident_bytes(pid: int | None) -> int:
 
 
 def test_a_child_does_not_grow_with_its_videos(child: ChildDecoder, tmp_path: Path) -> None:
-    # 3 frames of 1280 x 720 x 1.5 bytes: one frame a video kept alive would add 33 MB in 24 videos. The allocator's own
-    # wandering, after a dozen videos to settle, stays well below half of that.
+    # 3 frames of 1280 x 720 x 1.5 bytes: one frame a video kept alive would add 33 MB in 24 videos.
+    # The allocator's own wandering, after a dozen videos to settle, stays well below half of that.
     frames = [np.full((720, 1280, 3), n, np.uint8) for n in range(3)]
     path = encode(tmp_path / "v.mp4", frames, "-pix_fmt", "yuv420p")
     sizes = []
@@ -292,7 +342,9 @@ def test_it_works_from_another_folder_and_with_relative_paths(
 def test_one_video_at_a_time(video: Path, child: ChildDecoder) -> None:
     events = child.decode("v", video, ALL)
     next(events)
-    with pytest.raises(RuntimeError, match="this decoder is busy with another video: end that iteration"):
+    with pytest.raises(
+        RuntimeError, match="this decoder is busy with another video: end that iteration"
+    ):
         next(child.decode("w", video, ALL))
     assert sum(isinstance(event, WindowEvent) for event in events) == 200
 
@@ -349,8 +401,13 @@ decoder.close()
 
 def test_a_forked_process_starts_its_own_child(video: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", FORK, str(video)]
-    calm = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # newer Pythons warn of forks beside numpy's threads
-    done = subprocess.run(command, cwd=REPOSITORY, env=calm, capture_output=True, text=True, timeout=60, check=False)
+    calm = {
+        **os.environ,
+        "OPENBLAS_NUM_THREADS": "1",
+    }  # newer Pythons warn of forks beside numpy's threads
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=calm, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.stdout, done.stderr) == ("401 0 401 True\n", "")
 
 
@@ -394,7 +451,9 @@ def exists(pid: int) -> bool:
     return state not in "ZX"
 
 
-def test_a_machine_that_cannot_start_children_is_at_fault(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_cannot_start_children_is_at_fault(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = open_files()
     for python, message in [
         ("/nowhere/python", "cannot start /nowhere/python"),
@@ -411,17 +470,23 @@ def test_a_child_that_somebody_ends_while_it_starts_is_started_once_more(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
     python, once = tmp_path / "python", tmp_path / "once"
-    python.write_text(f'#!/bin/sh\nmkdir {once} 2>/dev/null && kill -{order} $$\nexec {sys.executable} "$@"\n')
+    python.write_text(
+        f'#!/bin/sh\nmkdir {once} 2>/dev/null && kill -{order} $$\nexec {sys.executable} "$@"\n'
+    )
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     with ChildDecoder() as decoder:
-        assert sum(isinstance(event, FrameEvent) for event in decoder.decode("v", video, ALL)) == 200
+        assert (
+            sum(isinstance(event, FrameEvent) for event in decoder.decode("v", video, ALL)) == 200
+        )
     assert once.exists()
 
 
 def test_settings_are_checked_when_a_decoder_is_made() -> None:
     for make in (ChildDecoder, InlineDecoder):
-        with pytest.raises(ValueError, match="unknown decoder 'magic'; known decoders are pyav, torchcodec, decord"):
+        with pytest.raises(
+            ValueError, match="unknown decoder 'magic'; known decoders are pyav, torchcodec, decord"
+        ):
             make("magic")
     with pytest.raises(ValueError, match="recycle_after_videos must be at least 1, got 0"):
         ChildDecoder(recycle_after_videos=0)

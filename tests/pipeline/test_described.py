@@ -1,4 +1,6 @@
-"""What a checkpoint keeps of its features leads back to the extractor that makes them, or to why not."""
+"""What a checkpoint keeps of its features leads back to the extractor that makes them, or to why
+not.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from storage.base.records import JSON
 
 def variant(name: str, weights: str = "random:3", **settings: object) -> Variant:
     spec = EXTRACTORS[name.partition(".")[0]]
-    return Variant(name, spec, spec.settings_type(**settings), weights if spec.needs_weights else "")
+    return Variant(
+        name, spec, spec.settings_type(**settings), weights if spec.needs_weights else ""
+    )
 
 
 def described(made: Variant) -> dict[str, JSON]:
@@ -74,7 +78,10 @@ def test_what_no_extractor_makes_is_refused(tmp_path: Path) -> None:
         ({"extractor": "i3d"}, "no extractor made"),
         ({"segments": {}}, "a new video has none"),
         ({"settings": {**settings, "tempo": 2}}, "there is no setting tempo"),
-        ({"settings": {**settings, "precision": "fp64"}}, "cannot extract with the model's settings"),
+        (
+            {"settings": {**settings, "precision": "fp64"}},
+            "cannot extract with the model's settings",
+        ),
         ({"numerics_version": 99}, "this release would make"),
     ):
         with pytest.raises(SettingsError, match=says):
@@ -87,6 +94,7 @@ def test_nothing_of_a_variant_is_left_out(tmp_path: Path) -> None:
     differing = {
         field.name
         for field in dataclasses.fields(made)
-        if getattr(made, field.name) != getattr(again, field.name) and field.name != "converted_folder"
+        if getattr(made, field.name) != getattr(again, field.name)
+        and field.name != "converted_folder"
     }
     assert differing == set()

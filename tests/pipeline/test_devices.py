@@ -23,7 +23,11 @@ from pipeline.compute.devices import visible_gpus
     ],
 )
 def test_each_gpu_has_its_own_name(
-    monkeypatch: pytest.MonkeyPatch, device: str, environment: str | None, count: int, expected: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    environment: str | None,
+    count: int,
+    expected: tuple[str, ...],
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if environment is not None:

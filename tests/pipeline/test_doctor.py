@@ -1,4 +1,6 @@
-"""Each check on a machine that has the fault and on one that has not; and the command a person types."""
+"""Each check on a machine that has the fault and on one that has not; and the command a person
+types.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,12 @@ def only_programs_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "says", "level", "found"),
     [
         ("deno", "deno 2.5.1 (stable, release, x86_64-unknown-linux-gnu)", Level.OK, "deno 2.5.1"),
-        ("deno", "deno 1.2.3 (stable, release, x86_64-unknown-linux-gnu)", Level.FAIL, "deno 1.2.3 is too old"),
+        (
+            "deno",
+            "deno 1.2.3 (stable, release, x86_64-unknown-linux-gnu)",
+            Level.FAIL,
+            "deno 1.2.3 is too old",
+        ),
         ("node", "v16.0.0", Level.FAIL, "node 16.0.0 is too old"),
         ("perl", "v5", Level.FAIL, "no runtime on PATH"),
     ],
@@ -74,9 +81,12 @@ def test_a_javascript_runtime_is_looked_for_as_ytdlp_does(
 
 
 @pytest.mark.parametrize(
-    ("free", "level"), [(999_999_999, Level.FAIL), (1_000_000_000, Level.WARN), (20_000_000_000, Level.OK)]
+    ("free", "level"),
+    [(999_999_999, Level.FAIL), (1_000_000_000, Level.WARN), (20_000_000_000, Level.OK)],
 )
-def test_disk_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: Level) -> None:
+def test_disk_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: Level
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, free))
     assert doctor.disk_room(tmp_path / "not" / "yet").level is level
 
@@ -86,7 +96,9 @@ def test_writing_is_tried_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_program_that_does_not_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_does_not_run_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "ffmpeg"
     broken.write_text("#!/bin/sh\nexit 3\n")
     broken.chmod(0o700)
@@ -131,26 +143,48 @@ def test_a_decode_child_that_does_not_start_is_a_failure(monkeypatch: pytest.Mon
 
 
 def test_before_a_run_from_a_folder_nothing_of_the_web_is_asked_for(tmp_path: Path) -> None:
-    assert doctor.fatal_before_a_run(SourceSettings(str(tmp_path)), tmp_path, date(2040, 1, 1)) == ()
+    assert (
+        doctor.fatal_before_a_run(SourceSettings(str(tmp_path)), tmp_path, date(2040, 1, 1)) == ()
+    )
 
 
-def test_before_a_run_from_youtube_a_missing_runtime_is_fatal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_a_run_from_youtube_a_missing_runtime_is_fatal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     only_programs_of(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
-    names = [finding.name for finding in doctor.fatal_before_a_run(YOUTUBE, tmp_path, date(2026, 11, 21))]
+    names = [
+        finding.name for finding in doctor.fatal_before_a_run(YOUTUBE, tmp_path, date(2026, 11, 21))
+    ]
     assert "JavaScript" in names
 
 
-def test_the_command_prints_a_line_per_check_and_says_by_its_status_whether_a_run_can_start(tmp_path: Path) -> None:
+def test_the_command_prints_a_line_per_check_and_says_by_its_status_whether_a_run_can_start(
+    tmp_path: Path,
+) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pipeline", "doctor", "--data-root", str(tmp_path), *arguments]
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline",
+            "doctor",
+            "--data-root",
+            str(tmp_path),
+            *arguments,
+        ]
+        return subprocess.run(
+            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+        )
 
     fit = run("--source", str(tmp_path))
     levels = [line.split()[0] for line in fit.stdout.splitlines() if not line.startswith(" ")]
     assert set(levels) <= set(Level)
     assert (fit.returncode, fit.stderr, len(levels)) == (int("fail" in levels), "", 10)
-    assert re.search(r"^(ok|warn) +decode child +\d of 7 layers: .*no_new_files, no_core", fit.stdout, re.MULTILINE)
+    assert re.search(
+        r"^(ok|warn) +decode child +\d of 7 layers: .*no_new_files, no_core",
+        fit.stdout,
+        re.MULTILINE,
+    )
     assert list(tmp_path.iterdir()) == []
     wrong = run("--source", "gopher://x/{id}")
     assert (wrong.returncode, wrong.stdout) == (2, "")

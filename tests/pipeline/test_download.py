@@ -1,4 +1,6 @@
-"""Fetching one video: what is accepted, what each failure is called, what is asked twice, and what is never touched."""
+"""Fetching one video: what is accepted, what each failure is called, what is asked twice, and what
+is never touched.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def source_at(mirror: Mirror, attempts: int = 3) -> SourceSettings:
-    return SourceSettings(mirror.template, socket_timeout_seconds=5.0, attempts=attempts, backoff_seconds=0.0)
+    return SourceSettings(
+        mirror.template, socket_timeout_seconds=5.0, attempts=attempts, backoff_seconds=0.0
+    )
 
 
 def get(mirror: Mirror, layout: Layout, video_id: str = "abc", *, retry: bool = False) -> Media:
@@ -44,7 +48,12 @@ def files_below(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("video_id", "content", "suffix"),
-    [("abc", MP4, ".mp4"), ("-starts_with-dash", MKV, ".mkv"), ("--exec", MP4, ".mp4"), ("a" * 64, MKV, ".mkv")],
+    [
+        ("abc", MP4, ".mp4"),
+        ("-starts_with-dash", MKV, ".mkv"),
+        ("--exec", MP4, ".mp4"),
+        ("a" * 64, MKV, ".mkv"),
+    ],
 )
 def test_a_good_file_arrives_whole_with_a_record_beside_it_and_nothing_else(
     mirror: Mirror, layout: Layout, tmp_path: Path, video_id: str, content: bytes, suffix: str
@@ -79,8 +88,15 @@ def test_the_same_video_gives_the_same_record_bytes(mirror: Mirror, tmp_path: Pa
     assert json.loads(records[0])["record"]["suffix"] == ".mp4"
 
 
-HTML = b"<!DOCTYPE html><html><head><title>Login</title></head><body>" + b"<p>please</p>" * 50 + b"</body></html>"
-PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n" + b"#" * 64
+HTML = (
+    b"<!DOCTYPE html><html><head><title>Login</title></head><body>"
+    + b"<p>please</p>" * 50
+    + b"</body></html>"
+)
+PLAYLIST = (
+    b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
+    + b"#" * 64
+)
 
 
 FAULTS: dict[str, tuple[web.Answer, str, int]] = {
@@ -103,7 +119,9 @@ FAULTS: dict[str, tuple[web.Answer, str, int]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_failure_has_its_reason_and_leaves_no_media(mirror: Mirror, layout: Layout, fault: str) -> None:
+def test_every_failure_has_its_reason_and_leaves_no_media(
+    mirror: Mirror, layout: Layout, fault: str
+) -> None:
     answer, reason, requests = FAULTS[fault]
     mirror.answers["abc"] = answer
     with pytest.raises(VideoError, match=f"abc: {REASONS[reason].state}:{reason}") as caught:
@@ -112,7 +130,9 @@ def test_every_failure_has_its_reason_and_leaves_no_media(mirror: Mirror, layout
     record = json.loads(layout.media_record("abc", SHARD).read_bytes())["record"]
     assert (record["state"], record["reason"]) == (REASONS[reason].state, reason)
     assert record["detail"] == caught.value.verdict.detail != ""
-    assert not [path for path in layout.media_folder(SHARD).iterdir() if path.suffix in (".mp4", ".mkv")]
+    assert not [
+        path for path in layout.media_folder(SHARD).iterdir() if path.suffix in (".mp4", ".mkv")
+    ]
 
 
 def test_a_redirect_loop_ends_and_stays_pending(mirror: Mirror, layout: Layout) -> None:
@@ -123,13 +143,17 @@ def test_a_redirect_loop_ends_and_stays_pending(mirror: Mirror, layout: Layout) 
     assert len(mirror.requests) < 20
 
 
-def test_a_server_that_recovers_is_asked_again_within_one_call(mirror: Mirror, layout: Layout) -> None:
+def test_a_server_that_recovers_is_asked_again_within_one_call(
+    mirror: Mirror, layout: Layout
+) -> None:
     mirror.answers["abc"] = web.in_turn(web.status(500), web.reset, web.body(MP4))
     assert get(mirror, layout).path.read_bytes() == MP4
     assert len(mirror.requests) == 3
 
 
-def test_a_final_failure_is_told_again_without_asking_until_a_retry(mirror: Mirror, layout: Layout) -> None:
+def test_a_final_failure_is_told_again_without_asking_until_a_retry(
+    mirror: Mirror, layout: Layout
+) -> None:
     for _ in range(2):
         with pytest.raises(VideoError, match="unavailable:not_found"):
             get(mirror, layout)
@@ -150,7 +174,9 @@ def test_a_pending_failure_is_asked_again_by_itself(mirror: Mirror, layout: Layo
     assert get(mirror, layout).path.read_bytes() == MP4
 
 
-def test_a_refusal_by_one_source_does_not_bind_another(mirror: Mirror, layout: Layout, tmp_path: Path) -> None:
+def test_a_refusal_by_one_source_does_not_bind_another(
+    mirror: Mirror, layout: Layout, tmp_path: Path
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(VideoError, match="the folder has no abc"):
@@ -197,9 +223,14 @@ def test_changed_files_are_noticed(mirror: Mirror, layout: Layout) -> None:
     with pytest.raises(IntegrityError, match=r"has sha256 \w{64}, its record"):
         verify_media(media)
     media.path.write_bytes(MP4[:-1])
-    with pytest.raises(IntegrityError, match=f"has {len(MP4) - 1:,} bytes, its record {len(MP4):,}"):
+    with pytest.raises(
+        IntegrityError, match=f"has {len(MP4) - 1:,} bytes, its record {len(MP4):,}"
+    ):
         verify_media(media)
-    with pytest.raises(VideoError, match=f"pending:altered .*{len(MP4) - 1:,} bytes, and {len(MP4):,} were recorded"):
+    with pytest.raises(
+        VideoError,
+        match=f"pending:altered .*{len(MP4) - 1:,} bytes, and {len(MP4):,} were recorded",
+    ):
         get(mirror, layout)
     assert get(mirror, layout, retry=True) == media
     verify_media(media)
@@ -251,7 +282,9 @@ def test_every_flipped_bit_of_a_record_is_noticed(mirror: Mirror, layout: Layout
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"asked": "x", "state": "gone"}'])
-def test_a_damaged_record_is_told_not_guessed(mirror: Mirror, layout: Layout, content: bytes) -> None:
+def test_a_damaged_record_is_told_not_guessed(
+    mirror: Mirror, layout: Layout, content: bytes
+) -> None:
     record = layout.media_record("abc", SHARD)
     record.parent.mkdir(parents=True)
     record.write_bytes(content)
@@ -265,7 +298,10 @@ def test_a_record_cannot_name_a_file_elsewhere(mirror: Mirror, layout: Layout) -
     get(mirror, layout)
     record = layout.media_record("abc", SHARD)
     whole = json.loads(record.read_bytes())["record"]
-    for write in (encode_media_record, readable):  # as this release writes it, and as earlier ones did
+    for write in (
+        encode_media_record,
+        readable,
+    ):  # as this release writes it, and as earlier ones did
         record.write_bytes(write({**whole, "suffix": "/../../../x"}))
         with pytest.raises(IntegrityError, match="no media record"):
             get(mirror, layout)
@@ -275,7 +311,9 @@ def test_a_record_cannot_name_a_file_elsewhere(mirror: Mirror, layout: Layout) -
 
 
 @pytest.mark.parametrize("video_id", ["../x", "a/b", "", "a b", "a" * 65, "x\n", "%2e%2e"])
-def test_hostile_ids_are_refused_before_anything_is_asked(mirror: Mirror, layout: Layout, video_id: str) -> None:
+def test_hostile_ids_are_refused_before_anything_is_asked(
+    mirror: Mirror, layout: Layout, video_id: str
+) -> None:
     with pytest.raises(ValueError, match="a video id is 1 to 64"):
         get(mirror, layout, video_id)
     assert mirror.requests == []
@@ -285,24 +323,36 @@ def test_hostile_ids_are_refused_before_anything_is_asked(mirror: Mirror, layout
 # Other names
 
 
-def test_a_site_is_asked_for_the_next_name_only_where_it_has_not_the_first(mirror: Mirror, layout: Layout) -> None:
+def test_a_site_is_asked_for_the_next_name_only_where_it_has_not_the_first(
+    mirror: Mirror, layout: Layout
+) -> None:
     asked_as = ("abc", "its copy")
     mirror.answers["its%20copy"] = web.body(MP4)
     media = fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=asked_as)
     assert [path for path, _ in mirror.requests] == ["/abc", "/its%20copy"]
     assert media.path == layout.media_file("abc", SHARD, ".mp4")
     assert media.facts["asked_as"] == "its copy"
-    assert fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=asked_as) == media
+    assert (
+        fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=asked_as)
+        == media
+    )
     assert len(mirror.requests) == 2
     mirror.answers["abc"] = web.body(OTHER)
     layout.media_record("abc", SHARD).unlink()
-    assert "asked_as" not in fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=asked_as).facts
+    assert (
+        "asked_as"
+        not in fetch(
+            "abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=asked_as
+        ).facts
+    )
 
 
 def test_a_failing_site_is_not_asked_for_another_name(mirror: Mirror, layout: Layout) -> None:
     mirror.answers["abc"] = web.status(500)
     with pytest.raises(VideoError, match=":server_error ") as failed:
-        fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror, 1), asked_as=("abc", "copy"))
+        fetch(
+            "abc", layout=layout, shard=SHARD, source=source_at(mirror, 1), asked_as=("abc", "copy")
+        )
     assert failed.value.video_id == "abc"
     assert {path for path, _ in mirror.requests} == {"/abc"}
 
@@ -326,9 +376,12 @@ def folder_source(tmp_path: Path, **files: bytes) -> SourceSettings:
 
 
 @pytest.mark.parametrize(
-    ("video_id", "name"), [("abc", "abc__mp4"), ("-abc", "dashabc__webm"), ("abc", "abc__MKV"), ("abc", "abc__ogv")]
+    ("video_id", "name"),
+    [("abc", "abc__mp4"), ("-abc", "dashabc__webm"), ("abc", "abc__MKV"), ("abc", "abc__ogv")],
 )
-def test_a_folder_file_is_used_in_place(layout: Layout, tmp_path: Path, video_id: str, name: str) -> None:
+def test_a_folder_file_is_used_in_place(
+    layout: Layout, tmp_path: Path, video_id: str, name: str
+) -> None:
     source = folder_source(tmp_path, **{name: MKV, "abcd__mp4": MP4})
     media = fetch(video_id, layout=layout, shard=SHARD, source=source)
     assert media.path.name == name.replace("__", ".").replace("dash", "-")
@@ -340,7 +393,8 @@ def test_a_folder_file_is_used_in_place(layout: Layout, tmp_path: Path, video_id
 
 
 @pytest.mark.parametrize(
-    ("asked_as", "name"), [((), "v_abc__mp4"), (("a name of it",), "a name of it__webm"), (("x", "y"), "y__AVI")]
+    ("asked_as", "name"),
+    [((), "v_abc__mp4"), (("a name of it",), "a name of it__webm"), (("x", "y"), "y__AVI")],
 )
 def test_a_folder_may_call_it_by_another_name(
     layout: Layout, tmp_path: Path, asked_as: tuple[str, ...], name: str
@@ -351,7 +405,10 @@ def test_a_folder_may_call_it_by_another_name(
     assert fetch("abc", layout=layout, shard=SHARD, source=source, asked_as=asked_as) == media
     (tmp_path / "videos" / "abc.mp4").write_bytes(MP4)
     layout.media_record("abc", SHARD).unlink()
-    assert fetch("abc", layout=layout, shard=SHARD, source=source, asked_as=asked_as).path.name == "abc.mp4"
+    assert (
+        fetch("abc", layout=layout, shard=SHARD, source=source, asked_as=asked_as).path.name
+        == "abc.mp4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -364,7 +421,9 @@ def test_a_folder_may_call_it_by_another_name(
         ({"abc__mp4": b"", "abc__mkv": b"\1\2\3"}, "not_a_video"),
     ],
 )
-def test_a_folder_without_the_video(layout: Layout, tmp_path: Path, files: dict[str, bytes], reason: str) -> None:
+def test_a_folder_without_the_video(
+    layout: Layout, tmp_path: Path, files: dict[str, bytes], reason: str
+) -> None:
     with pytest.raises(VideoError, match=f":{reason} "):
         fetch("abc", layout=layout, shard=SHARD, source=folder_source(tmp_path, **files))
 
@@ -382,14 +441,20 @@ root, template = sys.argv[1:]
 source = SourceSettings(template, attempts=1, backoff_seconds=0)
 print(fetch("abc", layout=Layout(Path(root), "phd2"), shard=3, source=source).size_bytes)
 """
-LIMITED = "import resource, signal\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n" + CHILD
+LIMITED = (
+    "import resource, signal\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n" + CHILD
+)
 
 
-def test_a_full_disk_is_the_machines_matter_and_records_nothing(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_full_disk_is_the_machines_matter_and_records_nothing(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     mirror.answers["abc"] = web.body(MP4)
     command = [sys.executable, "-c", LIMITED, str(tmp_path / "data"), mirror.template]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"{DiskFull.__module__}.DiskFull: no room to write ")
@@ -397,7 +462,9 @@ def test_a_full_disk_is_the_machines_matter_and_records_nothing(mirror: Mirror, 
     assert not [name for name in files_below(tmp_path / "data") if name.endswith(".json")]
 
 
-def test_a_folder_that_cannot_be_made_is_the_machines_matter(mirror: Mirror, layout: Layout) -> None:
+def test_a_folder_that_cannot_be_made_is_the_machines_matter(
+    mirror: Mirror, layout: Layout
+) -> None:
     mirror.answers["abc"] = web.body(MP4)
     layout.media_folder(SHARD).parent.mkdir(parents=True)
     layout.media_folder(SHARD).write_bytes(b"a file where a folder should be")

@@ -24,7 +24,9 @@ from pipeline.download.access.source import Pace
 from storage.base.errors import SystemicFault
 from storage.files.process_identity import current
 
-PACE = Pace(videos_per_hour=250, first_pause_seconds=60, longest_pause_seconds=600, max_paused_seconds=3600)
+PACE = Pace(
+    videos_per_hour=250, first_pause_seconds=60, longest_pause_seconds=600, max_paused_seconds=3600
+)
 UNPACED = replace(PACE, videos_per_hour=0)
 START = 1_000_000.0
 ELSEWHERE = f"00000000-{'0' * 8}-1-1-1"
@@ -45,7 +47,9 @@ class Time:
 
 def gate_at(folder: Path, clock: Time, pace: Pace = PACE, said: list[str] | None = None) -> Gate:
     tell = (lambda _: None) if said is None else said.append
-    return Gate(folder, pace, tell=tell, now=lambda: clock.now, sleep=clock.sleep, jitter=lambda: 0.0)
+    return Gate(
+        folder, pace, tell=tell, now=lambda: clock.now, sleep=clock.sleep, jitter=lambda: 0.0
+    )
 
 
 def test_all_gates_of_a_folder_together_keep_the_pace(tmp_path: Path) -> None:
@@ -77,7 +81,9 @@ def test_without_a_limit_nobody_waits_and_nothing_is_written(tmp_path: Path) -> 
         (1e9, 0, 3600),  # never longer than the run may pause in all
     ],
 )
-def test_pauses_double_and_honour_what_the_site_says(retry_after: float | None, trips: int, seconds: float) -> None:
+def test_pauses_double_and_honour_what_the_site_says(
+    retry_after: float | None, trips: int, seconds: float
+) -> None:
     assert pause_seconds(State(trips=trips), PACE, retry_after, jitter=0.0) == seconds
     assert pause_seconds(State(trips=trips), PACE, retry_after, jitter=1.0) == seconds * 1.25
 
@@ -98,7 +104,9 @@ def test_a_trip_stops_everybody_and_one_probe_at_a_time_asks_again(tmp_path: Pat
     assert clock.slept == 180
 
 
-@pytest.mark.parametrize(("reason", "closes"), [("", True), ("not_found", True), ("unknown", True), ("network", False)])
+@pytest.mark.parametrize(
+    ("reason", "closes"), [("", True), ("not_found", True), ("unknown", True), ("network", False)]
+)
 def test_any_answer_of_the_site_closes_the_breaker_and_silence_does_not(
     tmp_path: Path, reason: str, closes: bool
 ) -> None:
@@ -170,16 +178,27 @@ def test_a_site_that_never_recovers_ends_the_run_and_tells_why(tmp_path: Path) -
         while True:
             gate.told(gate.enter(), "bot_check")
 
-    with pytest.raises(SystemicFault, match=r"wants proof of a human.*paused for 1 hours.*max_pause_hours.*No video"):
+    with pytest.raises(
+        SystemicFault,
+        match=r"wants proof of a human.*paused for 1 hours.*max_pause_hours.*No video",
+    ):
         storm()
     assert 3500 < clock.slept <= 3600
     assert said[0] == "downloads pause (the site wants proof of a human): asking again in 0:01:00"
-    assert all(re.fullmatch(r"downloads pause \(.*\): asking again in \d+:\d\d:\d\d", line) for line in said)
+    assert all(
+        re.fullmatch(r"downloads pause \(.*\): asking again in \d+:\d\d:\d\d", line)
+        for line in said
+    )
 
 
 def test_a_long_pause_is_told_every_few_minutes(tmp_path: Path) -> None:
     clock, said = Time(), list[str]()
-    gate = gate_at(tmp_path, clock, replace(UNPACED, first_pause_seconds=1500, longest_pause_seconds=1500), said)
+    gate = gate_at(
+        tmp_path,
+        clock,
+        replace(UNPACED, first_pause_seconds=1500, longest_pause_seconds=1500),
+        said,
+    )
     gate.told(gate.enter(), "rate_limited")
     gate.enter()
     lefts = [line.rpartition(" ")[2] for line in said]
@@ -188,9 +207,17 @@ def test_a_long_pause_is_told_every_few_minutes(tmp_path: Path) -> None:
 
 def test_three_videos_in_a_row_that_ytdlp_cannot_read_stop_the_run(tmp_path: Path) -> None:
     gate = gate_at(tmp_path, Time(), UNPACED)
-    for reason in ("stale_downloader", "stale_downloader", "", "stale_downloader", "stale_downloader"):
+    for reason in (
+        "stale_downloader",
+        "stale_downloader",
+        "",
+        "stale_downloader",
+        "stale_downloader",
+    ):
         gate.told(gate.enter(), reason)
-    with pytest.raises(SystemicFault, match=r"yt-dlp no longer understands the site.*update yt-dlp"):
+    with pytest.raises(
+        SystemicFault, match=r"yt-dlp no longer understands the site.*update yt-dlp"
+    ):
         gate.told(gate.enter(), "stale_downloader")
 
 

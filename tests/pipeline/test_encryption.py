@@ -1,4 +1,6 @@
-"""Encrypted pictures are seen in the container: ffmpeg's own encryption, and other kinds made of whole files."""
+"""Encrypted pictures are seen in the container: ffmpeg's own encryption, and other kinds made of
+whole files.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,29 @@ from pipeline.media.container.encryption import encryption
 
 PICTURE = ("-f", "lavfi", "-i", "color=size=64x48:rate=5:duration=1")
 SOUND = ("-f", "lavfi", "-i", "sine=duration=1")
-KEYS = ("-encryption_key", "76a6c65c5ea762046bd749a2e632ccbb", "-encryption_kid", "a7e61c373e219033c21091fa607bf3b8")
+KEYS = (
+    "-encryption_key",
+    "76a6c65c5ea762046bd749a2e632ccbb",
+    "-encryption_kid",
+    "a7e61c373e219033c21091fa607bf3b8",
+)
 CENC = ("-encryption_scheme", "cenc-aes-ctr", *KEYS)
 
 
 def film(path: Path, *options: str) -> Path:
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *PICTURE, *SOUND, "-c:v", "libx264"]
-    subprocess.run([*command, *options, str(path)], check=True, stdin=subprocess.DEVNULL, timeout=60)
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-y",
+        *PICTURE,
+        *SOUND,
+        "-c:v",
+        "libx264",
+    ]
+    subprocess.run(
+        [*command, *options, str(path)], check=True, stdin=subprocess.DEVNULL, timeout=60
+    )
     return path
 
 
@@ -28,7 +46,9 @@ def film(path: Path, *options: str) -> Path:
     [(), ("-movflags", "faststart"), ("-movflags", "frag_keyframe+empty_moov")],
     ids=["end", "start", "parts"],
 )
-def test_common_encryption_is_seen_wherever_the_header_lies(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_common_encryption_is_seen_wherever_the_header_lies(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
     assert encryption(film(tmp_path / "locked.mp4", *options, *CENC)) == "Common Encryption"
     assert encryption(film(tmp_path / "open.mp4", *options)) == ""
 
@@ -57,7 +77,12 @@ def test_a_scrambled_transport_stream_is_seen(tmp_path: Path, suffix: str, contr
     whole = bytearray(path.read_bytes())
     assert len(whole) % packet_bytes == 0
     for place in range(offset, len(whole), packet_bytes):
-        if int.from_bytes(whole[place + 1 : place + 3], "big") & 0x1FFF not in (0, 17, 0x1FFF, 4096):
+        if int.from_bytes(whole[place + 1 : place + 3], "big") & 0x1FFF not in (
+            0,
+            17,
+            0x1FFF,
+            4096,
+        ):
             whole[place + 3] |= control
     path.write_bytes(whole)
     assert sniff(path) == "mpegts"
@@ -79,7 +104,10 @@ def matroska(track_type: int, *encodings: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (matroska(1, element(b"\x62\x40", element(b"\x50\x35", b"\0"))), "Matroska content encryption"),
+        (
+            matroska(1, element(b"\x62\x40", element(b"\x50\x35", b"\0"))),
+            "Matroska content encryption",
+        ),
         (matroska(2, element(b"\x62\x40", element(b"\x50\x35", b"\0"))), ""),
         (matroska(1, element(b"\x62\x40", element(b"\x50\x34", b"\0"))), ""),
         (matroska(1), ""),
@@ -115,7 +143,10 @@ def test_damaged_headers_end_the_search(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("head", "told"),
     [
-        (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9", "a Windows Media file (WMV, ASF), which is not taken"),
+        (
+            b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9",
+            "a Windows Media file (WMV, ASF), which is not taken",
+        ),
         (b"GIF89a\1\0", "a GIF picture, which is not taken"),
         (b".RMF\0\0\0\x12", "a RealMedia file, which is not taken"),
         (b"\0\0\1\xba\x44", "an MPEG program stream (MPG, VOB), which is not taken"),
@@ -124,10 +155,19 @@ def test_damaged_headers_end_the_search(tmp_path: Path, content: bytes) -> None:
         (b"", "empty"),
         (b"\0" * 4096, "zeros from its first byte on, as where a copy or download has not ended"),
         (b"\n<!DOCTYPE HTML><html>", "an HTML page, which begins with b'<!DOCTYPE HTML><html>'"),
-        (b"<?xml version='1.0'?><MPD>", "an XML text, which begins with b\"<?xml version='1.0'?><MPD>\""),
+        (
+            b"<?xml version='1.0'?><MPD>",
+            "an XML text, which begins with b\"<?xml version='1.0'?><MPD>\"",
+        ),
         (b'{"error": 1}', "text, which begins with b'{\"error\": 1}'"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS to a file that was not fetched"),
-        (b"\x01\x02\x03" + b"?" * 90, "of no type that we know: it begins with b'\\x01\\x02\\x03???"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a pointer of Git LFS to a file that was not fetched",
+        ),
+        (
+            b"\x01\x02\x03" + b"?" * 90,
+            "of no type that we know: it begins with b'\\x01\\x02\\x03???",
+        ),
     ],
 )
 def test_other_files_are_called_what_they_are(tmp_path: Path, head: bytes, told: str) -> None:

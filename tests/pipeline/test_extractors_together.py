@@ -1,4 +1,6 @@
-"""The five real extractors over one store: three that come later touch no file, and each run decodes a video once."""
+"""The five real extractors over one store: three that come later touch no file, and each run
+decodes a video once.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ FIRST = {
 }
 LATER = {
     "yolov5": YOLOv5Settings(size="n", frames_per_second=0.5, input_pixels=64),
-    "keypoint_rcnn": KeypointRCNNSettings(frames_per_second=0.1, min_size_pixels=64, max_size_pixels=96),
+    "keypoint_rcnn": KeypointRCNNSettings(
+        frames_per_second=0.1, min_size_pixels=64, max_size_pixels=96
+    ),
     "tased": TasedSettings(frames_per_second=0.1),
 }
 
@@ -53,7 +57,9 @@ def variant(name: str, settings: object) -> Variant:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Frames that came out of the real decoder, by file: decoding a file twice counts every frame twice."""
+    """Frames that came out of the real decoder, by file: decoding a file twice counts every frame
+    twice.
+    """
     counts: Counter[str] = Counter()
 
     def counted(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
@@ -66,7 +72,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.mark.slow
-def test_three_later_extractors_touch_no_file_and_decode_each_video_once(tmp_path: Path, decoded: Counter[str]) -> None:
+def test_three_later_extractors_touch_no_file_and_decode_each_video_once(
+    tmp_path: Path, decoded: Counter[str]
+) -> None:
     sources = tmp_path / "sources"
     write_sample(sources, TINY)
     files = {path.stem: path for path in sorted(sources.glob("*.mp4"))}
@@ -76,8 +84,14 @@ def test_three_later_extractors_touch_no_file_and_decode_each_video_once(tmp_pat
     known = Catalog("tiny", tuple(map(Video, files)), (), (), marks, 1, "seconds")
 
     def build(*names: str) -> None:
-        settings = {**FIRST, **LATER, "c3d.segments": C3DSettings(arrays=("fc6",), sampling="segments")}
-        variants = tuple(variant(name, settings[name]).of_catalog(lambda: known.segments) for name in names)
+        settings = {
+            **FIRST,
+            **LATER,
+            "c3d.segments": C3DSettings(arrays=("fc6",), sampling="segments"),
+        }
+        variants = tuple(
+            variant(name, settings[name]).of_catalog(lambda: known.segments) for name in names
+        )
         process_shard(
             ShardJob(layout, 0, tuple(sorted(files)), variants, 10**7),
             fetch=lambda video_id, _: media(files[video_id]),
@@ -109,7 +123,12 @@ def test_three_later_extractors_touch_no_file_and_decode_each_video_once(tmp_pat
 
 
 def frames_of(path: Path) -> int:
-    return sum(1 for _ in decode.Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None))
+    return sum(
+        1
+        for _ in decode.Decoding(
+            "v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None
+        )
+    )
 
 
 def media(path: Path) -> Media:

@@ -1,4 +1,6 @@
-"""Figures that perform: told from quiet ones by how they move and by nothing else, and their places are told true."""
+"""Figures that perform: told from quiet ones by how they move and by nothing else, and their places
+are told true.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,24 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.synthetic.sprites import FIGURES, MANNERS, QUIET_MANNERS, Film, Look, film, random_look
+from pipeline.synthetic.sprites import (
+    FIGURES,
+    MANNERS,
+    QUIET_MANNERS,
+    Film,
+    Look,
+    film,
+    random_look,
+)
 
 TIMES = np.arange(24) / 12
 SEED = 3
 PERFORMANCES = {"disc": "hop", "bar": "turn", "ring": "circle", "cross": "dash"}
 
 
-def drawn(figure: str, manner: str, rng: np.random.Generator, times: NDArray[np.float64] = TIMES) -> Film:
+def drawn(
+    figure: str, manner: str, rng: np.random.Generator, times: NDArray[np.float64] = TIMES
+) -> Film:
     return film(figure, manner, random_look(rng), times, width=96, height=64)
 
 
@@ -37,16 +49,25 @@ def test_there_is_no_other_manner() -> None:
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_where_and_how_large_a_figure_is_has_the_same_spread_whatever_it_does(figure: str) -> None:
-    """Middle and size in one frame of each of 400 looks: quantiles of every manner lie where those of stillness do."""
+    """Middle and size in one frame of each of 400 looks: quantiles of every manner lie where those
+    of stillness do.
+    """
     rng = np.random.default_rng(SEED)
     looks = [random_look(rng) for _ in range(400)]
     found = {}
     for manner in ("still", *MANNERS[QUIET_MANNERS:]):
-        covers = [film(figure, manner, look, TIMES[9:10], width=96, height=64).covers[0] for look in looks]
-        found[manner] = np.array([[*np.argwhere(cover).mean(0), np.sqrt(cover.sum())] for cover in covers])
+        covers = [
+            film(figure, manner, look, TIMES[9:10], width=96, height=64).covers[0] for look in looks
+        ]
+        found[manner] = np.array(
+            [[*np.argwhere(cover).mean(0), np.sqrt(cover.sum())] for cover in covers]
+        )
     spread = found["still"].std(0)
     for manner, numbers in found.items():
-        apart = np.abs(np.quantile(numbers, [0.1, 0.5, 0.9], axis=0) - np.quantile(found["still"], [0.1, 0.5, 0.9], 0))
+        apart = np.abs(
+            np.quantile(numbers, [0.1, 0.5, 0.9], axis=0)
+            - np.quantile(found["still"], [0.1, 0.5, 0.9], 0)
+        )
         assert (apart < 0.3 * spread).all(), manner
 
 
@@ -63,12 +84,17 @@ def test_a_bystander_is_seen_beside_the_figure_and_never_told_of(figure: str) ->
     for _ in range(5):
         look = random_look(rng)
         quiet, moving = (
-            film(figure, "still", with_bystander(look, number), TIMES, width=96, height=64) for number in (0.1, 0.9)
+            film(figure, "still", with_bystander(look, number), TIMES, width=96, height=64)
+            for number in (0.1, 0.9)
         )
         assert (quiet.covers == moving.covers).all()
         other = (look.colours[3] * 255).round()
-        is_bystander = (np.abs(quiet.pictures.astype(float) - other) < 2).all(axis=3) & ~quiet.covers
-        assert is_bystander.sum((1, 2)).min() > 50, "it stands out, and the figure hides at most a part of it"
+        is_bystander = (np.abs(quiet.pictures.astype(float) - other) < 2).all(
+            axis=3
+        ) & ~quiet.covers
+        assert is_bystander.sum((1, 2)).min() > 50, (
+            "it stands out, and the figure hides at most a part of it"
+        )
         assert (quiet.pictures != moving.pictures).any(axis=(0, 3)).sum() > 50
 
 
@@ -77,7 +103,9 @@ def test_what_a_bystander_does_is_anything_and_says_nothing_of_the_figure() -> N
     rng = np.random.default_rng(SEED)
     found = [random_look(rng).bystander for _ in range(2000)]
     counts = {manner: found.count(manner) / 2000 for manner in MANNERS}
-    shares = [1 / (2 * QUIET_MANNERS)] * QUIET_MANNERS + [1 / (2 * (len(MANNERS) - QUIET_MANNERS))] * 4
+    shares = [1 / (2 * QUIET_MANNERS)] * QUIET_MANNERS + [
+        1 / (2 * (len(MANNERS) - QUIET_MANNERS))
+    ] * 4
     assert list(counts.values()) == pytest.approx(shares, abs=0.04)
 
 
@@ -96,7 +124,9 @@ def test_who_performs_moves_and_who_is_quiet_hardly_does(figure: str) -> None:
 
 
 def one_frame(shown: Film) -> NDArray[np.float64]:
-    """What a single frame could tell by: the figure's middle, size and colour, the ground's colour, contrast."""
+    """What a single frame could tell by: the figure's middle, size and colour, the ground's colour,
+    contrast.
+    """
     picture, cover = shown.pictures[0] / 255, shown.covers[0]
     rows, columns = np.nonzero(cover)
     where = [rows.mean(), columns.mean(), cover.sum()]
@@ -117,7 +147,9 @@ def test_a_single_frame_does_not_tell_who_performs(figure: str) -> None:
 
 
 def test_pictures_are_the_same_on_every_machine() -> None:
-    """A digest that was computed once: no operation that processors round apart may reach a pixel."""
+    """A digest that was computed once: no operation that processors round apart may reach a
+    pixel.
+    """
     rng = np.random.default_rng(SEED)
     digest = hashlib.sha256()
     for figure in FIGURES:

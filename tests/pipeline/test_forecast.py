@@ -63,14 +63,21 @@ def test_the_truth_lies_in_the_interval_as_often_as_is_said(stated: bool) -> Non
     for _ in range(60):
         low, high = extrapolate(*planted.pilot(stated))["compute:c3d"].interval
         inside.append(low <= planted.truth("compute:c3d") <= high)
-    # 95 % nominal. Of 400 pilots 96 % had it with durations and 91 % without: 40 skewed numbers say too little.
+    # 95 % nominal. Of 400 pilots 96 % had it with durations and 91 % without: 40 skewed numbers say
+    # too little.
     assert np.mean(inside) > 0.85
 
 
 def test_stated_durations_leave_only_survival_and_the_rate_open() -> None:
     planted = Planted(2)
-    told = [off(extrapolate(*planted.pilot(stated=True))["decode"], planted.truth("decode")) for _ in range(30)]
-    guessed = [off(extrapolate(*planted.pilot(stated=False))["decode"], planted.truth("decode")) for _ in range(30)]
+    told = [
+        off(extrapolate(*planted.pilot(stated=True))["decode"], planted.truth("decode"))
+        for _ in range(30)
+    ]
+    guessed = [
+        off(extrapolate(*planted.pilot(stated=False))["decode"], planted.truth("decode"))
+        for _ in range(30)
+    ]
     assert np.mean(told) < 0.1 < np.mean(guessed)
 
 
@@ -97,7 +104,9 @@ def test_estimates_of_one_forecast_add_up_pilot_by_pilot() -> None:
     assert both.at_least(1e12).value == 1e12
 
 
-def booked(layout: Layout, run_name: str, shard: int, spent: dict[str, dict[str, float]], age_seconds: int) -> None:
+def booked(
+    layout: Layout, run_name: str, shard: int, spent: dict[str, dict[str, float]], age_seconds: int
+) -> None:
     times = Times()
     for video_id, columns in spent.items():
         for what, seconds in columns.items():
@@ -114,7 +123,13 @@ def layout(tmp_path: Path) -> Layout:
     write_catalog(made, Catalog("tiny", videos, (), (), (), shard_count=1, time_unit="seconds"))
     older = {"a": {"video": 90.0, "decode": 7.0, "write": 1.0}, "b": {"download": 1.0}}
     newer = {
-        "a": {"video": 100.0, "decode": 8.0, "download": 3.0, "wait_download": 30.0, "wait_decode": 10.0},
+        "a": {
+            "video": 100.0,
+            "decode": 8.0,
+            "download": 3.0,
+            "wait_download": 30.0,
+            "wait_decode": 10.0,
+        },
         "c": {"video": 50.0, "decode": 4.0, "wait_compute": 30.0, "compute:c3d": 60.0},
         OF_SHARD: {"wall": 120.0, "clock": 60.0, "write": 20.0},
     }
@@ -137,7 +152,9 @@ def test_the_latest_ledger_of_a_video_counts(layout: Layout) -> None:
 
 
 def test_building_is_the_clock_without_waiting_for_files(layout: Layout) -> None:
-    """Two threads led for 120 s in 60 s of the clock, and waited for files for a quarter of that."""
+    """Two threads led for 120 s in 60 s of the clock, and waited for files for a quarter of
+    that.
+    """
     pilot = find_pilot(layout, catalog_in(layout))
     assert pilot.spent[BUILDING].tolist() == pytest.approx([45 * 10 / 40, 45 * 30 / 40])
 
@@ -148,12 +165,16 @@ def test_at_most_so_many_videos_are_looked_at(layout: Layout) -> None:
 
 def test_without_times_it_says_what_to_run(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "tiny")
-    write_catalog(layout, Catalog("tiny", (Video("a"),), (), (), (), shard_count=1, time_unit="seconds"))
+    write_catalog(
+        layout, Catalog("tiny", (Video("a"),), (), (), (), shard_count=1, time_unit="seconds")
+    )
     with pytest.raises(LookupFailed, match="BuildFeatures --catalog tiny --shards 0"):
         find_pilot(layout, catalog_in(layout))
 
 
-def test_the_command_tells_days_hours_and_money(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_tells_days_hours_and_money(
+    layout: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
     where = ["--catalog", "tiny", "--data-root", str(layout.root), "--pilot", "50"]
     assert main(["forecast", *where, "--videos-per-hour", "0.5", "--price-core-hour", "36"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -161,14 +182,20 @@ def test_the_command_tells_days_hours_and_money(layout: Layout, capsys: pytest.C
     assert lines[1] == "pilot: 3 videos of 2 runs, 2 survived"
     told = {line[:38].strip(): line[38:].split() for line in lines}
     assert told["asking for 0.5 videos an hour"] == ["0.333", "days"]
-    # Decoding: 600 stated seconds at 0.08, and one video at 6 s, of which two thirds survive: 36 s, at 36 an hour.
+    # Decoding: 600 stated seconds at 0.08, and one video at 6 s, of which two thirds survive: 36 s,
+    # at 36 an hour.
     assert told["decoding"][:2] == ["0.0100", "core-hours"]
     assert told["all, building while downloading"][:2] == ["0.333", "days"]
     assert float(told["price of cores"][0]) > 0.36
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--pilot", "0"], ["--price-core-hour", "-1"], ["--price-machine-hour", "1", "--price-gpu-hour", "2"]]
+    "wrong",
+    [
+        ["--pilot", "0"],
+        ["--price-core-hour", "-1"],
+        ["--price-machine-hour", "1", "--price-gpu-hour", "2"],
+    ],
 )
 def test_wrong_options_are_refused(layout: Layout, wrong: list[str]) -> None:
     where = ["forecast", "--catalog", "tiny", "--data-root", str(layout.root)]
@@ -178,7 +205,9 @@ def test_wrong_options_are_refused(layout: Layout, wrong: list[str]) -> None:
 
 
 def test_no_interval_is_a_point() -> None:
-    """Of a finished catalog nothing is open, and it is said; ends that lie close are told apart by more digits."""
+    """Of a finished catalog nothing is open, and it is said; ends that lie close are told apart by
+    more digits.
+    """
     pilot, whole = Planted(3).pilot()
     more = dict.fromkeys(("download", BUILDING, "media_bytes"), pilot.spent["decode"])
     pilot = replace(pilot, spent={**pilot.spent, **more})
@@ -190,7 +219,11 @@ def test_no_interval_is_a_point() -> None:
     assert all(line.endswith("measured, nothing is left open") for line in estimates)
     for other in (finished, whole):
         lines = list(told("tiny", pilot, other, 250, 1, Prices()))
-        assert not [line for line in lines if (ends := re.search(r"(\S+) to (\S+)$", line)) and ends[1] == ends[2]]
+        assert not [
+            line
+            for line in lines
+            if (ends := re.search(r"(\S+) to (\S+)$", line)) and ends[1] == ends[2]
+        ]
 
 
 @pytest.mark.parametrize(

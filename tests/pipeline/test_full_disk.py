@@ -1,4 +1,6 @@
-"""A small real disk that runs full at every stage: the run says so, nothing is half there, and the next one goes on."""
+"""A small real disk that runs full at every stage: the run says so, nothing is half there, and the
+next one goes on.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def filling(folder: Path, served: Site, *limit: str) -> dict[str, Any]:
     return result
 
 
-def test_each_stage_meets_a_full_disk_and_the_next_run_goes_on(served: Site, tmp_path: Path) -> None:
+def test_each_stage_meets_a_full_disk_and_the_next_run_goes_on(
+    served: Site, tmp_path: Path
+) -> None:
     result = filling(tmp_path, served)
     assert result["stages"] == {stage: [stage, 4, 0, True] for stage in PUBLISHED}
     assert result["half"] == 0
@@ -46,7 +50,8 @@ def test_each_stage_meets_a_full_disk_and_the_next_run_goes_on(served: Site, tmp
 @pytest.mark.parametrize(
     ("limit", "step", "met"),
     [
-        # What the last download leaves of its step may hold the spool and the part; of a larger step, its record too.
+        # What the last download leaves of its step may hold the spool and the part; of a larger
+        # step, its record too.
         ("size", 4096, {"catalog", "download", "media record"}),
         ("size", 16_384, {"catalog", "download"}),
         ("nr_inodes", 1, {"catalog", "download", "spool", "part"}),

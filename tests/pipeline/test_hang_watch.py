@@ -1,4 +1,6 @@
-"""When a child hangs: told by its CPU seconds and by silence, on a clock and with a kernel that the test plays."""
+"""When a child hangs: told by its CPU seconds and by silence, on a clock and with a kernel that the
+test plays.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.child_processes import hang_watch
-from pipeline.child_processes.exit_status import ORDERS, ended_by_order, ended_from_outside, in_words
+from pipeline.child_processes.exit_status import (
+    ORDERS,
+    ended_by_order,
+    ended_from_outside,
+    in_words,
+)
 from pipeline.child_processes.hang_watch import Allowed, HangWatch, Hung, Usage, usage
 from pipeline.child_processes.run_to_end import run_to_end
 
@@ -31,7 +38,9 @@ class Kernel:
     def _usage(self) -> Usage | None:
         return Usage(self.state, self.cpu_seconds) if self.tells else None
 
-    def go_on(self, watch: HangWatch, seconds: float, share: float, every_seconds: float = 0.1) -> None:
+    def go_on(
+        self, watch: HangWatch, seconds: float, share: float, every_seconds: float = 0.1
+    ) -> None:
         """So many seconds of waiting, in which the child gets this share of a CPU."""
         for _ in range(round(seconds / every_seconds)):
             self.now += every_seconds
@@ -53,14 +62,20 @@ def watch(kernel: Kernel) -> HangWatch:
 
 @pytest.mark.parametrize("share", [1.0, 1 / 15, 1 / 50])
 def test_a_busy_machine_blames_nobody(kernel: Kernel, watch: HangWatch, share: float) -> None:
-    """A load of 30 on two cores leaves a child a fifteenth of one: an hour for a film of four minutes of work."""
+    """A load of 30 on two cores leaves a child a fifteenth of one: an hour for a film of four
+    minutes of work.
+    """
     while kernel.cpu_seconds < 540:
-        kernel.go_on(watch, 50 / share, share, every_seconds=0.1 / share)  # a sign of life each 50 s of work
+        kernel.go_on(
+            watch, 50 / share, share, every_seconds=0.1 / share
+        )  # a sign of life each 50 s of work
         watch.heard()
 
 
 @pytest.mark.parametrize("share", [1.0, 1 / 15, 1 / 50])
-def test_work_without_an_end_is_counted_in_cpu_seconds(kernel: Kernel, watch: HangWatch, share: float) -> None:
+def test_work_without_an_end_is_counted_in_cpu_seconds(
+    kernel: Kernel, watch: HangWatch, share: float
+) -> None:
     def decode() -> None:
         while True:
             kernel.go_on(watch, 10 / share, share, every_seconds=0.1 / share)
@@ -81,13 +96,16 @@ def test_spinning_without_a_sign_of_life_is_counted_in_cpu_seconds(
 
 
 @pytest.mark.parametrize(
-    ("share", "state", "is_outside"), [(0, "S", False), (0.001, "S", False), (0, "T", True), (0, "D", True)]
+    ("share", "state", "is_outside"),
+    [(0, "S", False), (0.001, "S", False), (0, "T", True), (0, "D", True)],
 )
 def test_silence_is_counted_by_the_clock(
     kernel: Kernel, watch: HangWatch, share: float, state: str, is_outside: bool
 ) -> None:
     kernel.state = state
-    with pytest.raises(Hung, match=r"no sign of life for 60 s, and no CPU time used.*; stall") as caught:
+    with pytest.raises(
+        Hung, match=r"no sign of life for 60 s, and no CPU time used.*; stall"
+    ) as caught:
         kernel.go_on(watch, 200, share)
     assert kernel.now == pytest.approx(60, abs=1)
     assert caught.value.from_outside == is_outside
@@ -147,7 +165,11 @@ def test_a_program_that_somebody_else_ended_is_run_once_more(tmp_path: Path, nam
 
 @pytest.mark.parametrize(
     ("deed", "status"),
-    [("os.kill(os.getpid(), signal.SIGSEGV)", -signal.SIGSEGV), ("os.abort()", -signal.SIGABRT), ("sys.exit(3)", 3)],
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", -signal.SIGSEGV),
+        ("os.abort()", -signal.SIGABRT),
+        ("sys.exit(3)", 3),
+    ],
 )
 def test_a_program_that_fails_by_itself_is_not(tmp_path: Path, deed: str, status: int) -> None:
     command = [sys.executable, "-c", FIRST_TIME.format(deed=deed), str(tmp_path / "been")]
@@ -157,13 +179,17 @@ def test_a_program_that_fails_by_itself_is_not(tmp_path: Path, deed: str, status
 @pytest.mark.parametrize("deed", ["time.sleep(600)", "signal.pause()", "threading.Event().wait()"])
 def test_a_program_that_waits_for_ever_is_given_up(tmp_path: Path, deed: str) -> None:
     with pytest.raises(Hung, match="no sign of life for 1 s, and no CPU time used"):
-        run_to_end([sys.executable, "-c", f"import signal, threading, time; {deed}"], tmp_path, ALLOWED)
+        run_to_end(
+            [sys.executable, "-c", f"import signal, threading, time; {deed}"], tmp_path, ALLOWED
+        )
 
 
 def test_every_status_has_words() -> None:
     assert [in_words(status) for status in (0, 3, -signal.SIGKILL, -63, -99)] == [
         "exit status 0", "exit status 3", "SIGKILL", in_words(-63), "signal 99",
     ]  # fmt: skip
-    assert {status for status in range(-64, 256) if ended_by_order(status)} == {-order for order in ORDERS}
+    assert {status for status in range(-64, 256) if ended_by_order(status)} == {
+        -order for order in ORDERS
+    }
     outside = {-status for status in range(-64, 256) if ended_from_outside(status)}
     assert outside == ORDERS | {signal.SIGKILL, signal.SIGQUIT, signal.SIGXCPU}

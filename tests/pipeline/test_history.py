@@ -1,4 +1,6 @@
-"""Windows that look back, from the file to the row: the right pictures in order, and none kept longer than needed."""
+"""Windows that look back, from the file to the row: the right pictures in order, and none kept
+longer than needed.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class Codes:
         return number
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        return {"codes": [np.array([number.value for number in window], np.int64) for window in windows]}
+        return {
+            "codes": [np.array([number.value for number in window], np.int64) for window in windows]
+        }
 
 
 def history_variant(frames_per_second: float, windows_per_batch: int = 1) -> Variant:
@@ -73,7 +77,9 @@ def outcome(video: Path, variant: Variant, codes: Codes, decoder: Decoder) -> Ou
 
 @pytest.mark.parametrize("windows_per_batch", [1, 3])
 @pytest.mark.parametrize("child", [False, True], ids=["inline", "child"])
-def test_every_row_sees_its_frames_in_order(tmp_path: Path, child: bool, windows_per_batch: int) -> None:
+def test_every_row_sees_its_frames_in_order(
+    tmp_path: Path, child: bool, windows_per_batch: int
+) -> None:
     video = coded_video(tmp_path / "v.mp4", 40)
     variant, codes = history_variant(5, windows_per_batch), Codes()
     decoder = ChildDecoder() if child else InlineDecoder()
@@ -83,14 +89,21 @@ def test_every_row_sees_its_frames_in_order(tmp_path: Path, child: bool, windows
     # 10 frames a second, 5 rows a second: frames 0, 2, 4, ...; those below 7 look ahead, backwards
     rows = [range(i + 7, i - 1, -1) if i < 7 else range(i - 7, i + 1) for i in range(0, 40, 2)]
     np.testing.assert_array_equal(track.arrays["codes"], [list(row) for row in rows])
-    np.testing.assert_allclose(track.spans, [[i / 10, (i + 1) / 10] for i in range(0, 40, 2)], atol=1e-9)
-    # at the start frames 0 to 13 are needed together; a batch of three rows, 2 frames apart, needs 4 more
+    np.testing.assert_allclose(
+        track.spans, [[i / 10, (i + 1) / 10] for i in range(0, 40, 2)], atol=1e-9
+    )
+    # at the start frames 0 to 13 are needed together; a batch of three rows, 2 frames apart, needs
+    # 4 more
     assert codes.most <= 2 * LENGTH - 1 + 2 * (windows_per_batch - 1)
 
 
-@pytest.mark.parametrize(("frames", "rows"), [(7, None), (8, [0, 7]), (10, [0, 1, 2, 7, 8, 9]), (14, list(range(14)))])
+@pytest.mark.parametrize(
+    ("frames", "rows"), [(7, None), (8, [0, 7]), (10, [0, 1, 2, 7, 8, 9]), (14, list(range(14)))]
+)
 def test_short_videos(tmp_path: Path, frames: int, rows: list[int] | None) -> None:
-    found = outcome(coded_video(tmp_path / "v.mp4", frames), history_variant(10), Codes(), InlineDecoder())
+    found = outcome(
+        coded_video(tmp_path / "v.mp4", frames), history_variant(10), Codes(), InlineDecoder()
+    )
     if rows is None:
         assert found.verdict.reason == "too_short"
         assert found.track is None

@@ -1,4 +1,6 @@
-"""Fifty odd and hostile videos through one real child: each ends in its declared state, with its declared rows."""
+"""Fifty odd and hostile videos through one real child: each ends in its declared state, with its
+declared rows.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +44,17 @@ def test_each_ends_in_its_declared_state(name: str, child: ChildDecoder, tmp_pat
     assert isinstance(end, DecodeEnd)
     summary = end.summary
     assert summary.frames_decoded == rows
-    assert rows + summary.frames_dropped == (len(by_ffmpeg(path)) if hostile.rows < 0 else hostile.rows)
+    assert rows + summary.frames_dropped == (
+        len(by_ffmpeg(path)) if hostile.rows < 0 else hostile.rows
+    )
     if hostile.lost is not None:
         assert summary.frames_lost == hostile.lost
-    if summary.frames_declared is not None:  # no silent loss: what the header promised is here, dropped, or lost
-        assert rows + summary.frames_dropped + summary.frames_lost == max(rows, summary.frames_declared)
+    if (
+        summary.frames_declared is not None
+    ):  # no silent loss: what the header promised is here, dropped, or lost
+        assert rows + summary.frames_dropped + summary.frames_lost == max(
+            rows, summary.frames_declared
+        )
 
 
 def test_half_a_matroska_file_says_what_is_not_covered(child: ChildDecoder, tmp_path: Path) -> None:

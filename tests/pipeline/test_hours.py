@@ -1,4 +1,6 @@
-"""A three-hour video through the real shard code: memory does not grow with length, in us or in the decode child."""
+"""A three-hour video through the real shard code: memory does not grow with length, in us or in the
+decode child.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class Observed(ChildDecoder):
         self._marks = {share: share / 100 * seconds for share in (10, 50, 99)}
         self.seen: dict[int, tuple[int, int]] = {}
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Generator[Event, None, None]:
+    def decode(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    ) -> Generator[Event, None, None]:
         for event in super().decode(video_id, path, samplings):
             self._look(event)
             yield event
@@ -56,7 +60,11 @@ class Observed(ChildDecoder):
     def _look(self, event: Event) -> None:
         if isinstance(event, WindowEvent):
             for share, mark in self._marks.items():
-                if share not in self.seen and event.window.end_seconds >= mark and self.pid is not None:
+                if (
+                    share not in self.seen
+                    and event.window.end_seconds >= mark
+                    and self.pid is not None
+                ):
                     self.seen[share] = (resident_bytes("self"), resident_bytes(self.pid))
 
 
@@ -67,7 +75,10 @@ def run(folder: Path, seconds: int) -> dict[int, tuple[int, int]]:
     variants = [tiny_variant("clips", ConsecutiveFrames(16, 16), 16), pictures]
     with Observed(DecodeLimits(), seconds) as decoder:
         outcomes = process_video(
-            "v", Media(path, "0" * 64, path.stat().st_size), [(one, built(one, "cpu")) for one in variants], decoder
+            "v",
+            Media(path, "0" * 64, path.stat().st_size),
+            [(one, built(one, "cpu")) for one in variants],
+            decoder,
         )
     assert [outcome.verdict for outcome in outcomes] == [DONE, DONE]
     rows = [len(outcome.track.spans) for outcome in outcomes if outcome.track]
@@ -79,7 +90,10 @@ def run(folder: Path, seconds: int) -> dict[int, tuple[int, int]]:
 def test_three_hours_take_the_memory_of_twenty_minutes(tmp_path: Path) -> None:
     seen = run(tmp_path, SECONDS)
     for share, (parent, child) in seen.items():
-        sys.stdout.write(f"{share} %: parent {parent // MEGABYTE} MB, child {child // MEGABYTE} MB\n")
+        sys.stdout.write(
+            f"{share} %: parent {parent // MEGABYTE} MB, child {child // MEGABYTE} MB\n"
+        )
     assert abs(seen[99][1] - seen[10][1]) < 8 * MEGABYTE
-    # What the parent gains are the rows it keeps: 6,750 clips of 48 numbers, and 2,160 JPEGs of about 2 kB.
+    # What the parent gains are the rows it keeps: 6,750 clips of 48 numbers, and 2,160 JPEGs of
+    # about 2 kB.
     assert seen[99][0] - seen[10][0] < 40 * MEGABYTE

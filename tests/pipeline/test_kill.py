@@ -1,4 +1,6 @@
-"""SIGKILL at random moments of the real store and process code: nothing corrupt, nothing short, nothing lost."""
+"""SIGKILL at random moments of the real store and process code: nothing corrupt, nothing short,
+nothing lost.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,16 @@ SEED = int(os.environ.get("SEED", "20260721"))
 
 
 def campaign(folder: Path, kills: int) -> dict[str, int]:
-    command = [sys.executable, "-W", "error", "-m", "tests.pipeline.killing", str(folder), str(kills), str(SEED)]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "tests.pipeline.killing",
+        str(folder),
+        str(kills),
+        str(SEED),
+    ]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result: dict[str, int] = json.loads(done.stdout)

@@ -31,14 +31,18 @@ def lanes(request: pytest.FixtureRequest) -> Iterator[Lanes]:
     torch.set_num_threads(threads)
 
 
-def test_each_lane_computes_on_one_thread_and_the_rest_of_the_process_as_before(lanes: Lanes) -> None:
+def test_each_lane_computes_on_one_thread_and_the_rest_of_the_process_as_before(
+    lanes: Lanes,
+) -> None:
     together = threading.Barrier(lanes.count)
 
     def threads() -> int:
         together.wait(10)  # nobody answers before every lane is at it
         return torch.get_num_threads()
 
-    assert [one.result() for one in [lanes.submit(threads) for _ in range(lanes.count)]] == [1] * lanes.count
+    assert [one.result() for one in [lanes.submit(threads) for _ in range(lanes.count)]] == [
+        1
+    ] * lanes.count
     found: list[int] = []
     other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     other.start()
@@ -69,7 +73,9 @@ def test_who_brings_more_than_the_backlog_waits(lanes: Lanes) -> None:
 
 
 class Slow(Tiny):
-    """Takes long for early rows, so that later ones are done first; may fail, and counts what it computed."""
+    """Takes long for early rows, so that later ones are done first; may fail, and counts what it
+    computed.
+    """
 
     def __init__(self, fails_at: int = -1) -> None:
         super().__init__(1.0)
@@ -90,7 +96,9 @@ def media(path: Path) -> Media:
 def test_a_track_is_the_same_with_and_without_lanes(tmp_path: Path, lanes: Lanes) -> None:
     video, variant = coded_video(tmp_path / "v.mp4", 20), tiny_variant("tiny", EveryFrame(), 1)
     plain = process_video("v", media(video), [(variant, Tiny(1.0))], InlineDecoder())[0].track
-    beside = process_video("v", media(video), [(variant, Slow()), (variant, Tiny(1.0))], InlineDecoder(), lanes.compute)
+    beside = process_video(
+        "v", media(video), [(variant, Slow()), (variant, Tiny(1.0))], InlineDecoder(), lanes.compute
+    )
     assert plain is not None
     assert [outcome.track.digest() for outcome in beside if outcome.track] == [plain.digest()] * 2
 
@@ -98,11 +106,17 @@ def test_a_track_is_the_same_with_and_without_lanes(tmp_path: Path, lanes: Lanes
 def test_an_error_of_a_network_reaches_the_caller(tmp_path: Path, lanes: Lanes) -> None:
     video, variant = coded_video(tmp_path / "v.mp4", 20), tiny_variant("tiny", EveryFrame(), 1)
     with pytest.raises(RuntimeError, match="the network broke"):
-        process_video("v", media(video), [(variant, Slow(fails_at=7))], InlineDecoder(), lanes.compute)
+        process_video(
+            "v", media(video), [(variant, Slow(fails_at=7))], InlineDecoder(), lanes.compute
+        )
 
 
 def test_of_a_video_that_fails_nothing_is_computed_afterwards(tmp_path: Path, lanes: Lanes) -> None:
-    video, variant, slow = coded_video(tmp_path / "v.mp4", 40), tiny_variant("tiny", EveryFrame(), 1), Slow()
+    video, variant, slow = (
+        coded_video(tmp_path / "v.mp4", 40),
+        tiny_variant("tiny", EveryFrame(), 1),
+        Slow(),
+    )
     video.write_bytes(b"no video")
     outcome = process_video("v", media(video), [(variant, slow)], InlineDecoder(), lanes.compute)[0]
     assert outcome.track is None

@@ -1,4 +1,6 @@
-"""Whole files whose container is longer than their picture are whole; files that lack something they state are not."""
+"""Whole files whose container is longer than their picture are whole; files that lack something
+they state are not.
+"""
 
 from __future__ import annotations
 
@@ -59,18 +61,24 @@ WHOLE: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("suffix", CODECS)
 @pytest.mark.parametrize("kind", WHOLE)
-def test_a_whole_file_is_whole_however_long_its_container(kind: str, suffix: str, tmp_path: Path) -> None:
+def test_a_whole_file_is_whole_however_long_its_container(
+    kind: str, suffix: str, tmp_path: Path
+) -> None:
     path = made(tmp_path / f"v.{suffix}", *WHOLE[kind])
     assert examine("v", path).damage == ""
     summary = decoded(path)
     assert (summary.file_damage, summary.frames_lost, summary.decode_errors) == ("", 0, 0)
-    if not (suffix == "avi" and "late" in kind):  # an AVI spells a late clock by one picture that stands so long
+    if not (
+        suffix == "avi" and "late" in kind
+    ):  # an AVI spells a late clock by one picture that stands so long
         assert summary.gaps_seconds == ()
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "webm", "flv", "mp4", "ts"])
 @pytest.mark.parametrize("late", [(), LATE], ids=["", "late clock"])
-def test_the_site_may_speak_of_the_sound(suffix: str, late: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_site_may_speak_of_the_sound(
+    suffix: str, late: tuple[str, ...], tmp_path: Path
+) -> None:
     path = made(tmp_path / f"v.{suffix}", *picture(2), *sound(6), *late)
     assert examine("v", path, 6.0).damage == ""
     assert "s that its site declares" in examine("v", path, 9.0).damage
@@ -78,14 +86,26 @@ def test_the_site_may_speak_of_the_sound(suffix: str, late: tuple[str, ...], tmp
 
 def test_subtitles_and_chapters_beyond_the_picture(tmp_path: Path) -> None:
     subtitle, chapters = tmp_path / "s.srt", tmp_path / "c.txt"
-    subtitle.write_text("1\n00:00:00,500 --> 00:00:01,500\nHi\n\n2\n00:00:08,000 --> 00:00:09,500\nThere\n")
+    subtitle.write_text(
+        "1\n00:00:00,500 --> 00:00:01,500\nHi\n\n2\n00:00:08,000 --> 00:00:09,500\nThere\n"
+    )
     chapters.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=9000\ntitle=all\n")
     for suffix, codec in (("mkv", "srt"), ("mp4", "mov_text")):
         path = tmp_path / f"subtitles.{suffix}"
         made(path, *picture(2), "-i", str(subtitle), "-map", "0", "-map", "1", "-c:s", codec)
-        assert (examine("v", path).damage, decoded(path).file_damage, decoded(path).gaps_seconds) == ("", "", ())
-        path = made(tmp_path / f"chapters.{suffix}", *picture(2), "-i", str(chapters), "-map_metadata", "1")
-        assert (examine("v", path).damage, decoded(path).file_damage, decoded(path).gaps_seconds) == ("", "", ())
+        assert (
+            examine("v", path).damage,
+            decoded(path).file_damage,
+            decoded(path).gaps_seconds,
+        ) == ("", "", ())
+        path = made(
+            tmp_path / f"chapters.{suffix}", *picture(2), "-i", str(chapters), "-map_metadata", "1"
+        )
+        assert (
+            examine("v", path).damage,
+            decoded(path).file_damage,
+            decoded(path).gaps_seconds,
+        ) == ("", "", ())
 
 
 def without_ends(whole: bytes, keep: float) -> bytes:
@@ -96,18 +116,25 @@ def without_ends(whole: bytes, keep: float) -> bytes:
 
 @pytest.mark.parametrize("suffix", ["mkv", "webm", "flv", "mp4", "avi", "ts"])
 @pytest.mark.parametrize("late", [(), LATE], ids=["", "late clock"])
-def test_a_file_whose_end_is_a_hole_is_not_whole(suffix: str, late: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_file_whose_end_is_a_hole_is_not_whole(
+    suffix: str, late: tuple[str, ...], tmp_path: Path
+) -> None:
     front = ("-movflags", "+faststart") if suffix == "mp4" else ()
     whole = made(tmp_path / f"v.{suffix}", *picture(12), *sound(12), *late, *front).read_bytes()
     holed = tmp_path / f"holed.{suffix}"
     holed.write_bytes(without_ends(whole, 0.5))
-    if suffix not in ("ts", "mp4"):  # the one states no length, the other's index still knows every picture
+    if suffix not in (
+        "ts",
+        "mp4",
+    ):  # the one states no length, the other's index still knows every picture
         assert examine("v", holed).damage != ""
     summary = decoded(holed)
     assert summary.frames_lost or summary.gaps_seconds or summary.file_damage or suffix == "ts"
 
 
-def test_a_film_without_a_length_of_its_own_claims_the_files_only_if_it_is_alone(tmp_path: Path) -> None:
+def test_a_film_without_a_length_of_its_own_claims_the_files_only_if_it_is_alone(
+    tmp_path: Path,
+) -> None:
     tagless = ("-bitexact",)  # writes no tags of streams
     alone = made(tmp_path / "alone.mkv", *picture(3), *tagless)
     both = made(tmp_path / "both.mkv", *picture(3), *sound(6), *tagless)

@@ -29,11 +29,23 @@ def test_every_suffix_has_a_muxer_to_be_tested_with() -> None:
 
 
 @pytest.mark.parametrize("suffix", MUXERS)
-def test_what_ffmpeg_writes_is_recognised_whatever_it_is_called(tmp_path: Path, suffix: str) -> None:
+def test_what_ffmpeg_writes_is_recognised_whatever_it_is_called(
+    tmp_path: Path, suffix: str
+) -> None:
     muxer, codec = MUXERS[suffix]
     path = tmp_path / "misnamed.txt"
     picture = ["-f", "lavfi", "-i", "color=size=64x48:rate=5:duration=0.4"]
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *picture, "-c:v", codec, "-f", muxer, str(path)]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        *picture,
+        "-c:v",
+        codec,
+        "-f",
+        muxer,
+        str(path),
+    ]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
     assert suffix_for(path) == suffix
 

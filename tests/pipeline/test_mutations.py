@@ -1,4 +1,6 @@
-"""A real video damaged at 200 seeded places in each of seven containers; a few of each in every run of the tests."""
+"""A real video damaged at 200 seeded places in each of seven containers; a few of each in every run
+of the tests.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ VIDEO = "mmaction_demo.mp4"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_damage_is_told_and_stays_with_its_video(container: str, shared_data: Path, tmp_path: Path) -> None:
+def test_damage_is_told_and_stays_with_its_video(
+    container: str, shared_data: Path, tmp_path: Path
+) -> None:
     outcome = campaign(shared_data / "videos" / VIDEO, container, 200, 1, tmp_path)
     assert outcome.holds, outcome
     assert (outcome.files, outcome.bystanders) == (200, 20)

@@ -1,4 +1,6 @@
-"""Sixty hostile ids and titles: nothing outside the work folder, no option, no protocol, no program."""
+"""Sixty hostile ids and titles: nothing outside the work folder, no option, no protocol, no
+program.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,19 @@ REFUSED = (
     "file:x", "http://x", "concat:a|b", "%2e%2e", "%(id)s", "{id}", "{0.__class__}", "a.mp4", "*", "?", "[a]", "a#b",
     "a?b", "a=b", "a'b", 'a"b', "\u202egnp", "ａｂｃ", "é", "a" * 65, "a" * 4096,
 )  # fmt: skip
-HARMLESS = ("-x", "--exec", "--config-locations", "-", "__proto__", "CON", "NUL", "0", "1e890", "AbC", "aBc")
+HARMLESS = (
+    "-x",
+    "--exec",
+    "--config-locations",
+    "-",
+    "__proto__",
+    "CON",
+    "NUL",
+    "0",
+    "1e890",
+    "AbC",
+    "aBc",
+)
 TITLES = (
     "../../escaped", "/escaped", "$(touch escaped)", "%(id)s", "--exec touch escaped", "a\0b", "CON", "x" * 4096,
     "\x1b]0;title\x07", "\u202egnp.exe", "=HYPERLINK(1)", "<script>alert(1)</script>", "a\nb", "file:///etc/passwd",
@@ -37,10 +51,17 @@ def test_there_are_sixty_and_more() -> None:
 
 
 @pytest.mark.parametrize("video_id", REFUSED, ids=itertools.count())
-def test_what_is_no_id_is_refused_before_anything_happens(mirror: Mirror, tmp_path: Path, video_id: str) -> None:
+def test_what_is_no_id_is_refused_before_anything_happens(
+    mirror: Mirror, tmp_path: Path, video_id: str
+) -> None:
     for template in (mirror.template, str(tmp_path)):
         with pytest.raises(ValueError, match="a video id is 1 to 64"):
-            fetch(video_id, layout=Layout(tmp_path / "data", "phd2"), shard=0, source=SourceSettings(template))
+            fetch(
+                video_id,
+                layout=Layout(tmp_path / "data", "phd2"),
+                shard=0,
+                source=SourceSettings(template),
+            )
     assert (mirror.requests, everything_below(tmp_path)) == ([], [])
 
 
@@ -51,7 +72,9 @@ def test_odd_ids_are_ids_and_keep_apart(mirror: Mirror, tmp_path: Path) -> None:
         assert fetch(video_id, layout=layout, shard=0, source=source).path.read_bytes() == MP4
     assert [path for path, _ in mirror.requests] == [f"/{video_id}" for video_id in HARMLESS]
     files = everything_below(tmp_path)
-    assert len({str(path).casefold() for path in files}) == 2 * len(HARMLESS)  # a file and a record each
+    assert len({str(path).casefold() for path in files}) == 2 * len(
+        HARMLESS
+    )  # a file and a record each
     assert {path.parent for path in files} == {layout.media_folder(0)}
     assert all(path.name.startswith("v_") for path in files)
 
@@ -65,7 +88,10 @@ def test_what_a_site_says_names_nothing(
     work = tmp_path / "work"
     work.mkdir()
     source = SourceSettings(mirror.template)
-    said = dict.fromkeys(("title", "fulltitle", "uploader", "description", "filename", "_filename", "filepath"), title)
+    said = dict.fromkeys(
+        ("title", "fulltitle", "uploader", "description", "filename", "_filename", "filepath"),
+        title,
+    )
     info = {**said, "id": "abc", "ext": "mp4", "url": mirror.template.format(id="abc")}
     notes = _Notes(source)
     with _client(source, notes) as client:
@@ -74,7 +100,9 @@ def test_what_a_site_says_names_nothing(
     assert (work / "media").read_bytes() == MP4
 
 
-@pytest.mark.parametrize("address", ["file:///etc/hostname", "data:video/mp4,x", "ftp://127.0.0.1:9/x"])
+@pytest.mark.parametrize(
+    "address", ["file:///etc/hostname", "data:video/mp4,x", "ftp://127.0.0.1:9/x"]
+)
 def test_other_protocols_bring_nothing_in(tmp_path: Path, address: str) -> None:
     source = SourceSettings("http://127.0.0.1:9/{id}", socket_timeout_seconds=1)
     notes, info = _Notes(source), {"id": "abc", "ext": "mp4", "url": address}

@@ -1,4 +1,6 @@
-"""Clocks that jump: joined recordings and flipped bits, beside what the ffmpeg program makes of them."""
+"""Clocks that jump: joined recordings and flipped bits, beside what the ffmpeg program makes of
+them.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,13 @@ from tests.pipeline.videos import ffmpeg
 RATE = 10
 
 
-def stream(path: Path, seconds: float, *options: str, codec: str = "libx264", size: str = "64x48") -> Path:
+def stream(
+    path: Path, seconds: float, *options: str, codec: str = "libx264", size: str = "64x48"
+) -> Path:
     source = ("-f", "lavfi", "-i", f"testsrc2=size={size}:rate={RATE}:duration={seconds}")
-    quick = ("-preset", "ultrafast", "-pix_fmt", "yuv420p", "-bf", "2") if codec == "libx264" else ()
+    quick = (
+        ("-preset", "ultrafast", "-pix_fmt", "yuv420p", "-bf", "2") if codec == "libx264" else ()
+    )
     ffmpeg(*source, "-c:v", codec, *quick, *options, path)
     return path
 
@@ -41,9 +47,17 @@ def times_and_summary(path: Path) -> tuple[list[float], Summary]:
 def ffmpegs_times(path: Path) -> list[float]:
     """With ffmpeg's own handling of jumps, from 0 on."""
     only = ("-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "demux")
-    told = ffmpeg("-loglevel", "quiet", "-threads", "1", "-i", path, *only, "-f", "framemd5", "-").decode()
-    base = next(Fraction(line.split()[-1]) for line in told.splitlines() if line.startswith("#tb 0"))
-    return [float(int(line.split(",")[2]) * base) for line in told.splitlines() if not line.startswith("#")]
+    told = ffmpeg(
+        "-loglevel", "quiet", "-threads", "1", "-i", path, *only, "-f", "framemd5", "-"
+    ).decode()
+    base = next(
+        Fraction(line.split()[-1]) for line in told.splitlines() if line.startswith("#tb 0")
+    )
+    return [
+        float(int(line.split(",")[2]) * base)
+        for line in told.splitlines()
+        if not line.startswith("#")
+    ]
 
 
 SOUND = ("-f", "lavfi", "-i", "sine=duration=3", "-c:a", "aac")
@@ -59,7 +73,9 @@ JOINED: dict[str, tuple[str, list[dict[str, object]]]] = {
 
 
 @pytest.mark.parametrize("name", JOINED)
-def test_every_picture_of_joined_streams_is_a_row_at_a_sensible_time(name: str, tmp_path: Path) -> None:
+def test_every_picture_of_joined_streams_is_a_row_at_a_sensible_time(
+    name: str, tmp_path: Path
+) -> None:
     suffix, parts = JOINED[name]
     made = [
         stream(
@@ -105,7 +121,9 @@ def test_a_true_gap_of_minutes_stays(tmp_path: Path) -> None:
 
 
 def pes_times(whole: bytes) -> list[int]:
-    """Where the time fields of a transport stream's pictures begin: 10 bytes each, when to show and when to decode."""
+    """Where the time fields of a transport stream's pictures begin: 10 bytes each, when to show and
+    when to decode.
+    """
     found = []
     for at in range(0, len(whole), 188):
         place = whole.find(b"\0\0\1\xe0", at, at + 188)
@@ -115,10 +133,22 @@ def pes_times(whole: bytes) -> list[int]:
 
 
 def shifted(field: bytes, ticks: int) -> bytes:
-    value = (field[0] >> 1 & 7) << 30 | (field[1] << 7 | field[2] >> 1) << 15 | (field[3] << 7 | field[4] >> 1)
+    value = (
+        (field[0] >> 1 & 7) << 30
+        | (field[1] << 7 | field[2] >> 1) << 15
+        | (field[3] << 7 | field[4] >> 1)
+    )
     value = (value + ticks) % (1 << 33)
     high, middle, low = value >> 30, value >> 15 & 0x7FFF, value & 0x7FFF
-    return bytes([field[0] & 0xF1 | high << 1, middle >> 7, (middle << 1 & 0xFF) | 1, low >> 7, (low << 1 & 0xFF) | 1])
+    return bytes(
+        [
+            field[0] & 0xF1 | high << 1,
+            middle >> 7,
+            (middle << 1 & 0xFF) | 1,
+            low >> 7,
+            (low << 1 & 0xFF) | 1,
+        ]
+    )
 
 
 def moved(whole: bytes, number: int, seconds: float, *, decoding_too: bool) -> bytes:
@@ -140,7 +170,9 @@ def moved(whole: bytes, number: int, seconds: float, *, decoding_too: bool) -> b
     ],
     ids=["hours ahead", "seconds ahead", "back", "hours ahead, only when it is shown"],
 )
-def test_a_flipped_bit_in_one_time_costs_one_picture_at_most(change: Callable[[bytes], bytes], tmp_path: Path) -> None:
+def test_a_flipped_bit_in_one_time_costs_one_picture_at_most(
+    change: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     path = stream(tmp_path / "whole.ts", 4)
     whole_times, _ = times_and_summary(path)
     path.write_bytes(change(path.read_bytes()))

@@ -1,4 +1,6 @@
-"""Frames handed over as planes, through a real child: those who asked get them, others RGB, and rows are the same."""
+"""Frames handed over as planes, through a real child: those who asked get them, others RGB, and
+rows are the same.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def test_each_gets_what_it_asked_for(child: bool, video: Path) -> None:
 
 @pytest.mark.parametrize("form", ["yuv444p", "yuv420p10le"])
 def test_where_planes_say_something_else_rgb_comes(form: str, tmp_path: Path) -> None:
-    path = encode(tmp_path / "v.mp4", [coded_frame(number, 48, 64) for number in range(5)], "-pix_fmt", form)
+    path = encode(
+        tmp_path / "v.mp4", [coded_frame(number, 48, 64) for number in range(5)], "-pix_fmt", form
+    )
     with ChildDecoder() as decoder:
         events = list(decoder.decode("v", path, [InPlanes(EveryFrame())]))
     assert sum(isinstance(event, FrameEvent) for event in events) == 5
@@ -77,7 +81,9 @@ def test_rows_do_not_depend_on_how_frames_were_handed_over(video: Path) -> None:
     variant = tiny_variant("tiny", EveryFrame(), 1)
     media = Media(video, "0" * 64, video.stat().st_size)
     with ChildDecoder() as decoder:
-        outcomes = process_video("v", media, [(variant, Tiny(1.0)), (variant, Planar(1.0))], decoder)
+        outcomes = process_video(
+            "v", media, [(variant, Tiny(1.0)), (variant, Planar(1.0))], decoder
+        )
     digests = {outcome.track.digest() for outcome in outcomes if outcome.track}
     assert len(digests) == 1
     assert Planar.seen == 40

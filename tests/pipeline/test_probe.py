@@ -50,7 +50,9 @@ def test_what_is_no_video_is_told_by_its_first_bytes(content: bytes, tmp_path: P
         (".mkv", 60, r"says it ends at byte [\d,]+, the file has 60"),
     ],
 )
-def test_a_file_whose_rest_is_missing_says_so(tmp_path: Path, suffix: str, kept_bytes: int, told: str) -> None:
+def test_a_file_whose_rest_is_missing_says_so(
+    tmp_path: Path, suffix: str, kept_bytes: int, told: str
+) -> None:
     whole = coded_video(tmp_path / f"whole{suffix}", 20, "-pix_fmt", "yuv420p")
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(whole.read_bytes()[:kept_bytes])
@@ -82,7 +84,9 @@ def test_playlists_that_point_to_a_good_video_are_refused(playlist: str, tmp_pat
         ((b"\x47" + bytes(187)) * 5, "mpegts"),
     ],
 )
-def test_a_container_without_a_video_in_it_is_unreadable(head: bytes, container: str, tmp_path: Path) -> None:
+def test_a_container_without_a_video_in_it_is_unreadable(
+    head: bytes, container: str, tmp_path: Path
+) -> None:
     path = tmp_path / "v"
     path.write_bytes(head + bytes(2000) if container != "mpegts" else head * 10)
     assert sniff(path) == container
@@ -129,7 +133,9 @@ def test_the_default_stream_is_chosen(tmp_path: Path) -> None:
         (DecodeLimits(max_seconds=1.9), "too_long", "2.000 s, allowed 1.9"),
     ],
 )
-def test_limits_hold_before_anything_is_decoded(limits: DecodeLimits, reason: str, detail: str, tmp_path: Path) -> None:
+def test_limits_hold_before_anything_is_decoded(
+    limits: DecodeLimits, reason: str, detail: str, tmp_path: Path
+) -> None:
     path = coded_video(tmp_path / "v.mp4", 20)
     with pytest.raises(VideoError, match=detail) as caught:
         probe("v", path, limits)
@@ -139,7 +145,11 @@ def test_limits_hold_before_anything_is_decoded(limits: DecodeLimits, reason: st
 
 def test_what_a_header_says(tmp_path: Path) -> None:
     path = encode(
-        tmp_path / "v.mp4", [coded_frame(n, 34, 50) for n in range(12)], "-pix_fmt", "yuv420p", fps="30000/1001"
+        tmp_path / "v.mp4",
+        [coded_frame(n, 34, 50) for n in range(12)],
+        "-pix_fmt",
+        "yuv420p",
+        fps="30000/1001",
     )
     found = probe("v", path, LIMITS)
     assert (found.container, found.codec, found.pixel_format) == ("mov", "h264", "yuv420p")
@@ -158,7 +168,9 @@ def test_a_stream_of_unknown_length_says_so(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_no_fault_of_the_video(tmp_path: Path) -> None:
-    with pytest.raises(SystemicFault, match=r"cannot read the video file .*gone\.mp4: No such file"):
+    with pytest.raises(
+        SystemicFault, match=r"cannot read the video file .*gone\.mp4: No such file"
+    ):
         probe("v", tmp_path / "gone.mp4", LIMITS)
 
 

@@ -1,4 +1,6 @@
-"""One shard, start to end, with small networks: every id gets its verdict, nothing is done twice, nothing is lost."""
+"""One shard, start to end, with small networks: every id gets its verdict, nothing is done twice,
+nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate, FramesAtRateWithHistory
+from models.extractors.base.sampling import (
+    ConsecutiveFrames,
+    EveryFrame,
+    FramesAtRate,
+    FramesAtRateWithHistory,
+)
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
 from pipeline.extraction.process_shard import process_shard
@@ -62,12 +69,16 @@ def folder(tmp_path: Path) -> Folder:
 
 def job(tmp_path: Path, *variants: Variant) -> ShardJob:
     ids = ("-first", "gone", "second", "short", "torn")
-    return ShardJob(Layout(tmp_path / "data", "tiny"), 0, ids, variants or (CLIPS, SINGLES), 1_000_000)
+    return ShardJob(
+        Layout(tmp_path / "data", "tiny"), 0, ids, variants or (CLIPS, SINGLES), 1_000_000
+    )
 
 
 def run(one: ShardJob, folder: Folder) -> dict[str, Verdict]:
     told: dict[str, Verdict] = {}
-    process_shard(one, fetch=folder, decoder=InlineDecoder(), device="cpu", on_video=told.__setitem__)
+    process_shard(
+        one, fetch=folder, decoder=InlineDecoder(), device="cpu", on_video=told.__setitem__
+    )
     return told
 
 
@@ -93,7 +104,8 @@ def test_rows_are_what_the_pictures_say(tmp_path: Path, folder: Folder) -> None:
     track = FeatureStore(tmp_path / "data" / "tiny")["clips"]["second"].track()
     # 20 frames at 10 a second: two windows of 8, the rest of 4 makes no row
     np.testing.assert_allclose(track.spans, [[0.0, 0.8], [0.8, 1.6]], atol=1e-9)
-    # upper half: as many of 8 blocks white (235) as the number has bits, others black (16); lower half grey (100)
+    # upper half: as many of 8 blocks white (235) as the number has bits, others black (16); lower
+    # half grey (100)
     values = track.arrays["mean"]
     assert isinstance(values, np.ndarray)
     for number in range(16):
@@ -102,7 +114,9 @@ def test_rows_are_what_the_pictures_say(tmp_path: Path, folder: Folder) -> None:
         np.testing.assert_allclose(values[number // 8, number % 8], expected, atol=2)
 
 
-def test_rows_that_a_video_is_too_short_for_are_said_in_the_sidecar(tmp_path: Path, folder: Folder) -> None:
+def test_rows_that_a_video_is_too_short_for_are_said_in_the_sidecar(
+    tmp_path: Path, folder: Folder
+) -> None:
     history = tiny_variant("history", FramesAtRateWithHistory(10, 10), 10)
     one = job(tmp_path, history, SINGLES)
     with ChildDecoder() as decoder:
@@ -110,8 +124,11 @@ def test_rows_that_a_video_is_too_short_for_are_said_in_the_sidecar(tmp_path: Pa
     sidecar, plain = one.sidecar(history), one.sidecar(SINGLES)
     assert sidecar is not None
     assert plain is not None
-    # 16 frames, 10 in a window: 0 to 6 have 9 behind them, 9 to 15 have 9 before them, 7 and 8 have neither.
-    told = {video_id: entry.facts.get("rows_lacking") for video_id, entry in sidecar.entries.items()}
+    # 16 frames, 10 in a window: 0 to 6 have 9 behind them, 9 to 15 have 9 before them, 7 and 8 have
+    # neither.
+    told = {
+        video_id: entry.facts.get("rows_lacking") for video_id, entry in sidecar.entries.items()
+    }
     first, second = told["-first"], told["second"]
     assert isinstance(first, dict)
     assert (first["count"], sidecar.entries["-first"].rows) == (2, 14)
@@ -149,7 +166,9 @@ def test_another_setting_is_another_folder(tmp_path: Path, folder: Folder) -> No
     np.testing.assert_allclose(double, 2 * single, rtol=1e-6)
 
 
-def test_a_fault_of_the_machine_stops_and_keeps_what_was_done(tmp_path: Path, folder: Folder) -> None:
+def test_a_fault_of_the_machine_stops_and_keeps_what_was_done(
+    tmp_path: Path, folder: Folder
+) -> None:
     folder.fault_at = "second"
     with pytest.raises(SystemicFault, match="the network is gone"):
         run(job(tmp_path), folder)
@@ -193,7 +212,8 @@ def test_a_retry_asks_again_and_counts_the_attempt(tmp_path: Path, folder: Folde
 
 
 def test_a_number_that_is_none_is_refused(tmp_path: Path, folder: Folder) -> None:
-    # float16 ends at 65504; frame 0 has no white block and a mean of (16 + 100) / 2 = 58, all others at least 71
+    # float16 ends at 65504; frame 0 has no white block and a mean of (16 + 100) / 2 = 58, all
+    # others at least 71
     huge = tiny_variant("huge", EveryFrame(), 1, scale=1000.0, dtype="float16")
     run(job(tmp_path, huge), folder)
     sidecar = job(tmp_path, huge).sidecar(huge)
@@ -207,15 +227,24 @@ def test_the_order_of_the_job_does_not_matter(tmp_path: Path, folder: Folder) ->
     run(one, folder)
     run(replace(other, variants=other.variants[::-1]), folder)
     for variant in one.variants:
-        sidecars = [sidecar for sidecar in (one.sidecar(variant), other.sidecar(variant)) if sidecar]
+        sidecars = [
+            sidecar for sidecar in (one.sidecar(variant), other.sidecar(variant)) if sidecar
+        ]
         assert len({logical_digest([sidecar]) for sidecar in sidecars}) == 1
-        names = [layout.folder.glob("*") for layout in (one.variant_layout(variant), other.variant_layout(variant))]
-        files = [{path.name: path.read_bytes() for path in found if path.is_file()} for found in names]
+        names = [
+            layout.folder.glob("*")
+            for layout in (one.variant_layout(variant), other.variant_layout(variant))
+        ]
+        files = [
+            {path.name: path.read_bytes() for path in found if path.is_file()} for found in names
+        ]
         assert files[0] == files[1]
 
 
 def test_what_is_settled_is_let_go_before_libraries_look_for_leaks() -> None:
-    """torchvision brings one that tells of hundreds, on the screen, of a run that left it all frozen."""
+    """torchvision brings one that tells of hundreds, on the screen, of a run that left it all
+    frozen.
+    """
     settled = "from pipeline.extraction.process_shard import _settle; _settle(); print(gc.get_freeze_count() > 100_000)"
     code = f"import gc, torchvision; {settled}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,6 @@
-"""A kind of processor is told alike on machines of a kind and unlike on others, and stays in what was made there."""
+"""A kind of processor is told alike on machines of a kind and unlike on others, and stays in what
+was made there.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def cpuinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_model_and_instruction_sets_are_told_and_nothing_of_the_single_machine(cpuinfo: Path) -> None:
+def test_model_and_instruction_sets_are_told_and_nothing_of_the_single_machine(
+    cpuinfo: Path,
+) -> None:
     told = processor_kind("cpu")
     assert told == (
         "Intel(R) Xeon(R) CPU @ 2.00GHz, x86_64, cpu family 6, model 85: "

@@ -1,4 +1,6 @@
-"""An environment proves itself once, says what differs when it cannot, and proves itself anew when it changed."""
+"""An environment proves itself once, says what differs when it cannot, and proves itself anew when
+it changed.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def test_what_is_proven_is_not_proven_again(tmp_path: Path) -> None:
     assert note.name.startswith("frames-")
 
 
-def test_another_environment_proves_itself_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_environment_proves_itself_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counting = Counting()
     prove(counting.spec, "cpu", tmp_path)
     monkeypatch.setattr(proof, "library_versions", lambda: (("numpy", "0"),))
@@ -64,7 +68,8 @@ def test_what_looks_right_and_is_wrong_does_not_start(tmp_path: Path) -> None:
     counting = Counting(swapped=True)
     for _ in range(2):
         with pytest.raises(
-            SystemicFault, match=r"frames does not give its known numbers here.*\n  frames.jpeg is off by"
+            SystemicFault,
+            match=r"frames does not give its known numbers here.*\n  frames.jpeg is off by",
         ):
             prove(counting.spec, "cpu", tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,6 @@
-"""Features of format version 1 come over: clocks that began at 0 keep their rows, all others are built again."""
+"""Features of format version 1 come over: clocks that began at 0 keep their rows, all others are
+built again.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from tests.conftest import REPOSITORY
 from tests.storage.samples import killed_at
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::storage.features.store.UnsealedParts", "ignore:This process .* is multi-threaded:DeprecationWarning"
+    "ignore::storage.features.store.UnsealedParts",
+    "ignore:This process .* is multi-threaded:DeprecationWarning",
 )
 
 DATA = REPOSITORY / "tests" / "storage" / "data" / "store_v1"
@@ -45,26 +48,38 @@ def check_brought_over(folder: Path) -> None:
             assert isinstance(clock, dict)
             assert clock["was"] == STREAM_CLOCK
         if not planted:
-            assert str(reader.verdicts["tsbegins000"]).startswith("pending:requested (its clock began at 1.")
+            assert str(reader.verdicts["tsbegins000"]).startswith(
+                "pending:requested (its clock began at 1."
+            )
         for video_id in ("gonegonegon", "soundonly00"):
             verdict = reader.verdicts[video_id]
-            assert [str(verdict.state), verdict.reason, verdict.detail] == expected["verdicts"][video_id]
+            assert [str(verdict.state), verdict.reason, verdict.detail] == expected["verdicts"][
+                video_id
+            ]
     assert [report for report in audit(folder, deep=True) if not report.is_clean] == []
 
 
 def test_with_the_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rebase", str(folder), "--media", str(DATA / "media")]) == 0
-    assert "frames-c6e2b5b7062c shard 1: 1 videos keep their rows; 1 are built again" in capsys.readouterr().out
+    assert (
+        "frames-c6e2b5b7062c shard 1: 1 videos keep their rows; 1 are built again"
+        in capsys.readouterr().out
+    )
     check_brought_over(folder)
     assert main(["rebase", str(folder)]) == 0
     assert "all times count from the containers' start already" in capsys.readouterr().out
 
 
-def test_without_the_files_the_first_picture_decides(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_the_files_the_first_picture_decides(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Planted rows say nothing of files, and count from 0, so all of c3d's are kept."""
     assert main(["rebase", str(folder)]) == 0
     told = capsys.readouterr().out
-    assert "frames-c6e2b5b7062c shard 1: 1 videos keep their rows, 1 of them by their first picture alone" in told
+    assert (
+        "frames-c6e2b5b7062c shard 1: 1 videos keep their rows, 1 of them by their first picture alone"
+        in told
+    )
     store = FeatureStore(folder)
     assert store["frames"].ids == ("-dashfirst0", "mp4begins00")
     assert "its file is not at hand" in store["frames"].verdicts["tsbegins000"].detail

@@ -16,7 +16,8 @@ from tests.pipeline.videos import coded_video, ffmpeg, read_code
 def codes(path: Path) -> list[int]:
     with av.open(str(path)) as container:
         return [
-            read_code(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)) for frame in container.decode(video=0)
+            read_code(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
+            for frame in container.decode(video=0)
         ]
 
 
@@ -24,8 +25,13 @@ def loudness(path: Path) -> list[float]:
     """Of each tenth of a second."""
     with av.open(str(path)) as container:
         rate = container.streams.audio[0].rate
-        waves = np.concatenate([frame.to_ndarray().mean(axis=0) for frame in container.decode(audio=0)])
-    return [float(np.abs(piece).mean()) for piece in np.split(waves, range(rate // 10, len(waves), rate // 10))]
+        waves = np.concatenate(
+            [frame.to_ndarray().mean(axis=0) for frame in container.decode(audio=0)]
+        )
+    return [
+        float(np.abs(piece).mean())
+        for piece in np.split(waves, range(rate // 10, len(waves), rate // 10))
+    ]
 
 
 def test_a_reel_shows_the_frames_of_its_parts_in_order(tmp_path: Path) -> None:
@@ -36,7 +42,8 @@ def test_a_reel_shows_the_frames_of_its_parts_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "offset"), [("late.mkv", 20), ("late.flv", 5000), ("usual.ts", 0), ("late.ts", 95000), ("late.mp4", 7)]
+    ("name", "offset"),
+    [("late.mkv", 20), ("late.flv", 5000), ("usual.ts", 0), ("late.ts", 95000), ("late.mp4", 7)],
 )
 def test_times_count_from_the_containers_start(name: str, offset: int, tmp_path: Path) -> None:
     video, pictures = tmp_path / name, coded_video(tmp_path / "video.mp4", 60)
@@ -46,7 +53,11 @@ def test_times_count_from_the_containers_start(name: str, offset: int, tmp_path:
 
 
 def test_sound_comes_along(tmp_path: Path) -> None:
-    silent, video, reel = coded_video(tmp_path / "silent.mp4", 40), tmp_path / "video.mp4", tmp_path / "reel.mp4"
+    silent, video, reel = (
+        coded_video(tmp_path / "silent.mp4", 40),
+        tmp_path / "video.mp4",
+        tmp_path / "reel.mp4",
+    )
     tone = "aevalsrc=if(gte(t\\,2)\\,0.5*sin(2000*t)\\,0):d=4"
     ffmpeg("-i", silent, "-f", "lavfi", "-i", tone, "-c:v", "copy", "-c:a", "aac", video)
     cut_reel(video, [(0.5, 1.0), (2.5, 3.0)], reel)
@@ -84,7 +95,12 @@ def test_nothing_is_overwritten_and_no_half_reel_stays(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="not_a_video"):
         cut_reel(tmp_path / "list.mp4", [(0.0, 1.0)], tmp_path / "other.mp4")
     assert not (tmp_path / "other.mp4").exists()
-    assert {path.name for path in tmp_path.iterdir()} == {"video.mp4", "reel.mp4", "broken.mp4", "list.mp4"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "video.mp4",
+        "reel.mp4",
+        "broken.mp4",
+        "list.mp4",
+    }
 
 
 @pytest.mark.parametrize(
@@ -101,7 +117,9 @@ def test_nothing_is_overwritten_and_no_half_reel_stays(tmp_path: Path) -> None:
         "?x=1#y.mp4",
     ],
 )
-def test_a_reel_may_have_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reel_may_have_any_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Named from the folder it is to lie in, as people do."""
     coded_video(tmp_path / "video.mp4", 20)
     (tmp_path / "video.mp4").rename(tmp_path / f"of {name}.mp4")
@@ -112,9 +130,12 @@ def test_a_reel_may_have_any_name(name: str, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("place", "told"), [("x.mkv", "is an .mp4"), ("file/x.mp4", "is no folder"), ("-", "is an .mp4")]
+    ("place", "told"),
+    [("x.mkv", "is an .mp4"), ("file/x.mp4", "is no folder"), ("-", "is an .mp4")],
 )
-def test_where_no_reel_can_be_is_told_before_anything_is_made(place: str, told: str, tmp_path: Path) -> None:
+def test_where_no_reel_can_be_is_told_before_anything_is_made(
+    place: str, told: str, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SettingsError, match=told):
         check_place(tmp_path / place)

@@ -1,6 +1,8 @@
-"""Files that ask to have other files or addresses opened: not one byte of a canary comes out, not one request goes in.
+"""Files that ask to have other files or addresses opened: not one byte of a canary comes out, not
+one request goes in.
 
-Each trick names a canary video beside it, or a loopback server; the backends see it as a real child and as ourselves.
+Each trick names a canary video beside it, or a loopback server; the backends see it as a real child
+and as ourselves.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trap]:
     folder = tmp_path_factory.mktemp("trap")
     flat = [np.full((32, 64, 3), CANARY, np.uint8)] * 3
     encode(folder / "canary.ts", flat, "-pix_fmt", "yuv420p")
-    encode(folder / "carrier.mp4", [np.full((32, 64, 3), CARRIER, np.uint8)] * 3, "-pix_fmt", "yuv420p")
+    encode(
+        folder / "carrier.mp4", [np.full((32, 64, 3), CARRIER, np.uint8)] * 3, "-pix_fmt", "yuv420p"
+    )
     found = Trap(folder, 0)
 
     class Server(http.server.BaseHTTPRequestHandler):
@@ -118,7 +122,13 @@ def alias(trap: Trap) -> bytes:
     """A QuickTime alias record with the canary's absolute path in it."""
     path = trap.file.encode()
     record = bytes(10) + bytes([0]) + bytes(27) + bytes(8) + bytes([0]) + bytes(63) + bytes(32)
-    extra = b"\0\2" + len(path).to_bytes(2, "big") + path + (b"\0" if len(path) % 2 else b"") + b"\xff\xff\0\0"
+    extra = (
+        b"\0\2"
+        + len(path).to_bytes(2, "big")
+        + path
+        + (b"\0" if len(path) % 2 else b"")
+        + b"\xff\xff\0\0"
+    )
     return record + extra
 
 
@@ -132,7 +142,19 @@ def with_attachment(trap: Trap, path: Path) -> None:
 def with_subtitle(trap: Trap, path: Path) -> None:
     words = path.with_suffix(".srt")
     words.write_text(f"1\n00:00:00,000 --> 00:00:09,000\n#EXTM3U\n#EXTINF:9,\n{trap.url}\n")
-    ffmpeg("-i", trap.folder / "carrier.mp4", "-i", words, "-c:v", "copy", "-c:s", "mov_text", "-f", "mp4", path)
+    ffmpeg(
+        "-i",
+        trap.folder / "carrier.mp4",
+        "-i",
+        words,
+        "-c:v",
+        "copy",
+        "-c:s",
+        "mov_text",
+        "-f",
+        "mp4",
+        path,
+    )
 
 
 def avi_then(trap: Trap, tail: bytes) -> bytes:
@@ -143,7 +165,14 @@ def avi_then(trap: Trap, tail: bytes) -> bytes:
 
 def gab2(playlist: bytes) -> bytes:
     """An AVI subtitle chunk of the kind that once was handed to any demuxer."""
-    content = b"GAB2\0" + b"\2\0" + (2).to_bytes(4, "little") + b"x\0" + b"\4\0" + len(playlist).to_bytes(4, "little")
+    content = (
+        b"GAB2\0"
+        + b"\2\0"
+        + (2).to_bytes(4, "little")
+        + b"x\0"
+        + b"\4\0"
+        + len(playlist).to_bytes(4, "little")
+    )
     content += playlist
     return b"01sb" + len(content).to_bytes(4, "little") + content
 
@@ -157,14 +186,20 @@ TRICKS: dict[str, Trick] = {
     "HLS behind a concat protocol": lambda trap: hls(f"concat:{trap.url}|file://{trap.file}"),
     "HLS with a byte order mark": lambda trap: b"\xef\xbb\xbf" + hls(trap.url),
     "concat script": lambda trap: f"ffconcat version 1.0\nfile '{trap.file}'\n".encode(),
-    "concat script to an address": lambda trap: f"ffconcat version 1.0\nfile '{trap.url}'\n".encode(),
+    "concat script to an address": lambda trap: (
+        f"ffconcat version 1.0\nfile '{trap.url}'\n".encode()
+    ),
     "DASH": lambda trap: dash(trap.url),
     "DASH to a file": lambda trap: dash(f"file://{trap.file}"),
     "SDP": sdp,
     "SDP that says free at byte 4": lambda trap: b"v=0\nfree\n" + sdp(trap),
     "DASH in the free box of an mp4": lambda trap: box(b"free", dash(trap.url)) + trap.carrier,
-    "HLS in the free box of an mp4": lambda trap: box(b"free", b"\n" + hls(trap.url)) + trap.carrier,
-    "mov with an address for its data": lambda trap: external(trap, b"url ", trap.url.encode() + b"\0"),
+    "HLS in the free box of an mp4": lambda trap: (
+        box(b"free", b"\n" + hls(trap.url)) + trap.carrier
+    ),
+    "mov with an address for its data": lambda trap: external(
+        trap, b"url ", trap.url.encode() + b"\0"
+    ),
     "mov with an alias for its data": lambda trap: external(trap, b"alis", alias(trap)),
     "AVI with a playlist behind it": lambda trap: avi_then(trap, hls(trap.url)),
     "AVI with a playlist as subtitle": lambda trap: avi_then(trap, gab2(hls(trap.url))),
@@ -193,7 +228,9 @@ def decoders() -> Iterator[list[Decoder]]:
 
 
 @pytest.mark.parametrize("name", [*TRICKS, *BY_FFMPEG])
-def test_nothing_is_read_and_nobody_is_asked(name: str, trap: Trap, decoders: list[Decoder], tmp_path: Path) -> None:
+def test_nothing_is_read_and_nobody_is_asked(
+    name: str, trap: Trap, decoders: list[Decoder], tmp_path: Path
+) -> None:
     for file_name in ("v.mp4", "v.m3u8", "file:v%03d.mp4"):
         path = tmp_path / file_name
         if name in TRICKS:
@@ -202,7 +239,10 @@ def test_nothing_is_read_and_nobody_is_asked(name: str, trap: Trap, decoders: li
             BY_FFMPEG[name](trap, path)
         for decoder in decoders:
             need(decoder.name)
-            assert all(value < CANARY - 20 for value in looked_at(decoder, path)), (file_name, decoder.name)
+            assert all(value < CANARY - 20 for value in looked_at(decoder, path)), (
+                file_name,
+                decoder.name,
+            )
     assert trap.hits == []
 
 

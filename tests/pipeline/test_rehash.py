@@ -63,7 +63,9 @@ def build(root: Path, folder: Path, *, retry: bool = False) -> str:
     def fetched(video_id: str, retried: bool) -> Media:
         return fetch(video_id, layout=layout, shard=0, source=source, retry=retried)
 
-    process_shard(job, fetch=fetched, decoder=InlineDecoder(), device="cpu", on_video=lambda *_: None)
+    process_shard(
+        job, fetch=fetched, decoder=InlineDecoder(), device="cpu", on_video=lambda *_: None
+    )
     sidecar = job.sidecar(SINGLES)
     assert sidecar is not None
     return sidecar.entries["v"].verdict.reason or "done"
@@ -117,7 +119,9 @@ def test_audit_compares_media_with_their_records(
     assert "media: 1 records, 1 files are there" in capsys.readouterr().out
     whole = path.read_bytes()
     path.write_bytes(_flip(whole, b""))
-    assert main(["audit", "--deep", str(layout.folder)]) == 0  # its size is right, and nobody asked for more
+    assert (
+        main(["audit", "--deep", str(layout.folder)]) == 0
+    )  # its size is right, and nobody asked for more
     assert main(["audit", "--media", str(layout.folder)]) == 5
     assert f"{path}: was altered" in capsys.readouterr().out
     path.write_bytes(whole[:-1])
@@ -155,4 +159,9 @@ def test_records_of_earlier_releases_are_told_and_sealed(
     assert main(["audit", str(layout.folder)]) == 0
     assert "1 files are gone" in capsys.readouterr().out
     with pytest.raises(SystemicFault, match="cannot be reached"):  # it is asked for anew
-        fetch("v", layout=layout, shard=0, source=SourceSettings("http://127.0.0.1:9/{id}", attempts=1))
+        fetch(
+            "v",
+            layout=layout,
+            shard=0,
+            source=SourceSettings("http://127.0.0.1:9/{id}", attempts=1),
+        )

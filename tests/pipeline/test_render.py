@@ -1,4 +1,6 @@
-"""Files come out the same every time, with the times, the turn and the frames that were asked for."""
+"""Files come out the same every time, with the times, the turn and the frames that were asked
+for.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from tests.pipeline.videos import cli_frames
 
 
 def ramp(count: int, width: int = 64, height: int = 48) -> NDArray[np.uint8]:
-    """Frames bright at the top left and dark elsewhere, each a little brighter than the one before."""
+    """Frames bright at the top left and dark elsewhere, each a little brighter than the one
+    before.
+    """
     frames = np.full((count, height, width, 3), 30, np.uint8)
     frames[:, : height // 2, : width // 2] = (100 + np.arange(count) % 100)[:, None, None, None]
     return frames
@@ -26,11 +30,15 @@ def decoded_times(path: Path) -> NDArray[np.float64]:
         return np.array([frame.time for frame in container.decode(video=0)])
 
 
-# Gaps of frame N of SLOWING: 60 + floor((N+1)²/4) - floor(N²/4) = 60, 61, 61, 62, 62 ... ticks of 1/1200 s.
+# Gaps of frame N of SLOWING: 60 + floor((N+1)²/4) - floor(N²/4) = 60, 61, 61, 62, 62 ... ticks of
+# 1/1200 s.
 def test_clocks() -> None:
     assert STEADY.times_seconds(1.0) == pytest.approx(np.arange(12) / 12)
     assert SLOWING.times_seconds(0.26) * 1200 == pytest.approx([0, 60, 121, 182, 244, 306])
-    assert FrameClock(gap_ticks=600).times_seconds(1.0).tolist() == [0.0, 0.5]  # 1.0 is outside [0, 1)
+    assert FrameClock(gap_ticks=600).times_seconds(1.0).tolist() == [
+        0.0,
+        0.5,
+    ]  # 1.0 is outside [0, 1)
 
 
 @pytest.mark.parametrize("clock", [STEADY, SLOWING], ids=["steady", "slowing"])

@@ -1,7 +1,8 @@
-"""What a decode child cannot do, and what becomes of decoders that abort, hang, eat memory, flood stderr or just leave.
+"""What a decode child cannot do, and what becomes of decoders that abort, hang, eat memory, flood
+stderr or just leave.
 
-The misbehaving decoder is a `sitecustomize` of the child's interpreter that replaces one backend: the file's name says
-what it does.
+The misbehaving decoder is a `sitecustomize` of the child's interpreter that replaces one backend:
+the file's name says what it does.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ pipeline.decoding.video_reader.BACKENDS["pyav"] = odd
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """What a process that entered the sandbox managed to do; somebody listens on the port it tries."""
+    """What a process that entered the sandbox managed to do; somebody listens on the port it
+    tries.
+    """
     target = tmp_path_factory.mktemp("sandbox") / "file"
     target.touch()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -131,11 +134,15 @@ def test_files_memory_and_cores_are_out_of_reach(attempts: dict[str, object]) ->
     assert attempts["core"] == [0, 0]
 
 
-def test_the_network_is_out_of_reach_where_the_kernel_allows_it(attempts: dict[str, object]) -> None:
+def test_the_network_is_out_of_reach_where_the_kernel_allows_it(
+    attempts: dict[str, object],
+) -> None:
     layers = attempts["layers"]
     assert isinstance(layers, dict)
     if not layers["no_network"]:
-        pytest.skip("LOUD SKIP: this kernel gives no network namespace; the child could reach the network here")
+        pytest.skip(
+            "LOUD SKIP: this kernel gives no network namespace; the child could reach the network here"
+        )
     assert attempts["connect"] == "OSError"
 
 
@@ -179,7 +186,10 @@ def named(tmp_path: Path) -> Path:
         ("segv", r"crash \(SIGSEGV"),
         ("leave", r"crash \(exit status 0"),
         ("silence", r"crash \(SIGKILL"),
-        ("lock", r"hang \(no sign of life for 3 s, and no CPU time used; \[decode\] stall_seconds\)"),
+        (
+            "lock",
+            r"hang \(no sign of life for 3 s, and no CPU time used; \[decode\] stall_seconds\)",
+        ),
         (
             "stop",
             r"hang \(no sign of life for 3 s, and no CPU time used: it was stopped, .*stall_seconds\)",
@@ -199,7 +209,9 @@ def test_each_deed_is_one_verdict_and_the_next_video_is_well(
     assert rows(odd_child, named / "good.mp4") == 40
 
 
-@pytest.mark.parametrize(("deed", "reason"), [("segv", "crash"), pytest.param("stop", "hang", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("deed", "reason"), [("segv", "crash"), pytest.param("stop", "hang", marks=pytest.mark.slow)]
+)
 def test_a_deed_in_a_used_child_is_tried_in_a_fresh_one_and_then_blamed(
     deed: str, reason: str, odd_child: ChildDecoder, named: Path
 ) -> None:
@@ -214,16 +226,22 @@ def test_a_flood_on_stderr_costs_nothing(odd_child: ChildDecoder, named: Path) -
     assert rows(odd_child, named / "flood.mp4") == 40
 
 
-def test_poison_that_strikes_later_blames_no_bystander(odd_child: ChildDecoder, named: Path) -> None:
+def test_poison_that_strikes_later_blames_no_bystander(
+    odd_child: ChildDecoder, named: Path
+) -> None:
     assert rows(odd_child, named / "later.mp4") == 40
     poisoned = odd_child.pid
-    events = list(odd_child.decode("slow", named / "slow.mp4", [EveryFrame()]))  # takes 2 s, and dies after 0.2 s
+    events = list(
+        odd_child.decode("slow", named / "slow.mp4", [EveryFrame()])
+    )  # takes 2 s, and dies after 0.2 s
     assert odd_child.pid != poisoned
     windows = [event.window.frame_indices for event in events if isinstance(event, WindowEvent)]
     assert windows == [(n,) for n in range(40)]  # none lost, none twice
 
 
-def test_the_time_for_one_video_grows_with_its_declared_length(named: Path, odd_child: ChildDecoder) -> None:
+def test_the_time_for_one_video_grows_with_its_declared_length(
+    named: Path, odd_child: ChildDecoder
+) -> None:
     limits = DecodeLimits(max_wait_seconds=1, max_wait_ratio=0.5, max_seconds=100)
     assert (limits.wait_seconds(40.0), limits.wait_seconds(None)) == (21.0, 51.0)
     # 40 frames, 10 a second: 1 + 0.5 * 4 s
@@ -234,7 +252,10 @@ def test_the_time_for_one_video_grows_with_its_declared_length(named: Path, odd_
 
 def test_a_video_of_too_many_frames_is_stopped(named: Path) -> None:
     message = r"good: rejected:too_long \(more than 39 frames\)"
-    with ChildDecoder("pyav", DecodeLimits(max_frames=39)) as decoder, pytest.raises(VideoError, match=message):
+    with (
+        ChildDecoder("pyav", DecodeLimits(max_frames=39)) as decoder,
+        pytest.raises(VideoError, match=message),
+    ):
         rows(decoder, named / "good.mp4")
     with ChildDecoder("pyav", DecodeLimits(max_frames=40)) as decoder:
         assert rows(decoder, named / "good.mp4") == 40

@@ -54,10 +54,14 @@ def middle_pixel(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def share_right(features: NDArray[np.float64], labels: NDArray[np.int64], n_known: int) -> float:
-    """Nearest centroid on standardised features: the first `n_known` teach, the others are judged."""
+    """Nearest centroid on standardised features: the first `n_known` teach, the others are
+    judged.
+    """
     known, asked = features[:n_known], features[n_known:]
     mean, spread = known.mean(0), known.std(0)
-    kinds = [(known[labels[:n_known] == kind] - mean).mean(0) / spread for kind in range(len(KINDS))]
+    kinds = [
+        (known[labels[:n_known] == kind] - mean).mean(0) / spread for kind in range(len(KINDS))
+    ]
     distances = [(((asked - mean) / spread - kind) ** 2).sum(1) for kind in kinds]
     return float((np.argmin(distances, axis=0) == labels[n_known:]).mean())
 
@@ -68,11 +72,15 @@ def test_kinds_are_told_apart_by_looks_and_motion_but_not_by_one_pixel() -> None
     scenes = [picture(list(KINDS)[label], rng) for label in labels]
     by_all = share_right(np.array([looks_and_motion(frames) for frames in scenes]), labels, 90)
     by_pixel = share_right(np.array([middle_pixel(frames) for frames in scenes]), labels, 90)
-    assert by_all > 0.9 > by_pixel > 1 / len(KINDS), f"seed {SEED}: {by_all=}, {by_pixel=}; chance is 1/6"
+    assert by_all > 0.9 > by_pixel > 1 / len(KINDS), (
+        f"seed {SEED}: {by_all=}, {by_pixel=}; chance is 1/6"
+    )
 
 
 def test_pictures_are_the_same_on_every_machine() -> None:
-    """A digest that was computed once: no operation that processors round apart may reach a pixel."""
+    """A digest that was computed once: no operation that processors round apart may reach a
+    pixel.
+    """
     rng = np.random.default_rng(SEED)
     digest = hashlib.sha256(b"".join(picture(kind, rng).tobytes() for kind in KINDS)).hexdigest()
     assert digest[:16] == "f864d5cb638a2204"

@@ -1,4 +1,6 @@
-"""Canaries in a cookie, a proxy's password and a signed address: they reach the site, and nothing else."""
+"""Canaries in a cookie, a proxy's password and a signed address: they reach the site, and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ from tests.conftest import REPOSITORY
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MP4, Handler, Mirror
 
-CANARIES = ("CANARY-cookie-7f3a", "CANARY-password-91bc", "CANARY-token-55de", "CANARY-set-cookie-20aa")
+CANARIES = (
+    "CANARY-cookie-7f3a",
+    "CANARY-password-91bc",
+    "CANARY-token-55de",
+    "CANARY-set-cookie-20aa",
+)
 CHILD = """
 import faulthandler, logging, sys, traceback
 from pathlib import Path
@@ -37,7 +44,9 @@ print(source.faults())
 
 
 def everything_below(folder: Path) -> bytes:
-    return b"".join(str(path).encode() + path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    return b"".join(
+        str(path).encode() + path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def test_secrets_reach_the_site_and_nothing_else(mirror: Mirror, tmp_path: Path) -> None:
@@ -72,13 +81,20 @@ def test_secrets_reach_the_site_and_nothing_else(mirror: Mirror, tmp_path: Path)
     for name, answer in answers.items():
         mirror.answers[f"{mirror.template.format(id=name)}?token={token}"] = noting(answer)
     jar = tmp_path / "cookies.txt"
-    jar.write_text(f"# Netscape HTTP Cookie File\n\n127.0.0.1\tFALSE\t/\tFALSE\t4102444800\tSID\t{cookie}\n")
+    jar.write_text(
+        f"# Netscape HTTP Cookie File\n\n127.0.0.1\tFALSE\t/\tFALSE\t4102444800\tSID\t{cookie}\n"
+    )
     jar.chmod(0o600)
     before = jar.read_bytes()
     proxy = f"http://me:{password}@127.0.0.1:{mirror.server_port}"
     given = f"{mirror.template}?token={token} {jar} {proxy}"
     data, home = tmp_path / "data", tmp_path / "home"
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(home), "TMPDIR": str(home)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "HOME": str(home),
+        "TMPDIR": str(home),
+    }
     home.mkdir()
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(data)], input=given, env=environment, cwd=home,
@@ -90,6 +106,11 @@ def test_secrets_reach_the_site_and_nothing_else(mirror: Mirror, tmp_path: Path)
     assert f"later={later}" in seen[1]["cookie"]  # what a site sets lives on in memory
     places = {"printed": (done.stdout + done.stderr).encode(), "argv": b"".join(command_lines)}
     places |= {"stored": everything_below(data), "home": everything_below(home)}
-    assert [(canary, place) for canary in CANARIES for place, text in places.items() if canary.encode() in text] == []
+    assert [
+        (canary, place)
+        for canary in CANARIES
+        for place, text in places.items()
+        if canary.encode() in text
+    ] == []
     assert jar.read_bytes() == before
     assert len(command_lines) > 1

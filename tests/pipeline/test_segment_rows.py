@@ -1,4 +1,6 @@
-"""Rows of annotated segments, from real files: the pictures are those of the segment, whatever the file is like."""
+"""Rows of annotated segments, from real files: the pictures are those of the segment, whatever the
+file is like.
+"""
 
 from __future__ import annotations
 
@@ -47,16 +49,25 @@ class Codes:
 
     def prepare(self, frame: NDArray[np.uint8]) -> float:
         height, width, _ = frame.shape
-        blocks = frame[: height // 2].reshape(height // 2, BITS, width // BITS, 3).mean(axis=(0, 2, 3)) > 128
+        blocks = (
+            frame[: height // 2].reshape(height // 2, BITS, width // BITS, 3).mean(axis=(0, 2, 3))
+            > 128
+        )
         return float((blocks << np.arange(BITS)).sum())
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> dict[str, list[NDArray[Any]]]:
-        return {"mean": [np.repeat(np.array(window, np.float32)[:, None], 3, axis=1) for window in windows]}
+        return {
+            "mean": [
+                np.repeat(np.array(window, np.float32)[:, None], 3, axis=1) for window in windows
+            ]
+        }
 
 
 def reading(name: str, sampling: FramesOfSegments | ConsecutiveFrames) -> Variant:
     variant = tiny_variant(name, sampling, 1 if sampling == ConsecutiveFrames(1, 1) else 16)
-    return dataclasses.replace(variant, spec=dataclasses.replace(variant.spec, build=lambda *_: Codes()))
+    return dataclasses.replace(
+        variant, spec=dataclasses.replace(variant.spec, build=lambda *_: Codes())
+    )
 
 
 def catalog(unit: str, *segments: tuple[float, float], video: Video | None = None) -> Catalog:
@@ -71,9 +82,16 @@ def built(
 ) -> list[tuple[Variant, Entry]]:  # fmt: skip
     """Each sampling as a variant, over one shard of one video; the video's entries."""
     variants = [
-        reading(f"v{k}", one).of_catalog(lambda: known.segments) for k, one in enumerate(samplings or (SPREAD,))
+        reading(f"v{k}", one).of_catalog(lambda: known.segments)
+        for k, one in enumerate(samplings or (SPREAD,))
     ]
-    job = ShardJob(Layout(folder, "tiny"), 0, tuple(video.video_id for video in known.videos), tuple(variants), 10**6)
+    job = ShardJob(
+        Layout(folder, "tiny"),
+        0,
+        tuple(video.video_id for video in known.videos),
+        tuple(variants),
+        10**6,
+    )
     media = Media(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
     process_shard(
         job,
@@ -93,7 +111,9 @@ def built(
 def rows(folder: Path, variant: Variant) -> tuple[list[list[int]], list[int], NDArray[np.float64]]:
     """Frame numbers of each row, the segments they are about, spans."""
     video = FeatureStore(folder / "tiny")[variant.full_name]["v"]
-    codes = np.asarray(video["mean"])[:, :, 0].astype(int).tolist() if "mean" in video.arrays else []
+    codes = (
+        np.asarray(video["mean"])[:, :, 0].astype(int).tolist() if "mean" in video.arrays else []
+    )
     return codes, np.asarray(video["segment"]).tolist(), video.spans
 
 
@@ -122,7 +142,11 @@ def test_packets_tell_when_every_picture_of_an_odd_file_is_shown(name: str, tmp_
     if path.suffix == ".avi":  # its packets know when pictures are decoded, so the decoder is asked
         assert found is None
         asked = SegmentsOfVideo(2, "equal", "seconds", ((0.5, 1.5),))
-        told = next(one for one in InlineDecoder().decode("v", path, [asked]) if isinstance(one, PlacementEvent))
+        told = next(
+            one
+            for one in InlineDecoder().decode("v", path, [asked])
+            if isinstance(one, PlacementEvent)
+        )
         assert (told.placement.pictures, told.placement.outside) == (len(shown), 0)
         return
     assert found is not None
@@ -142,7 +166,9 @@ def test_of_a_hundred_frames_the_released_form_shows_0_6_to_90(video: Path, tmp_
     assert rows(tmp_path, equal)[0] == [numbers(start, start + 100) for start in (0, 50, 100)]
 
 
-def test_segments_that_contain_each_other_keep_the_tables_order(video: Path, tmp_path: Path) -> None:
+def test_segments_that_contain_each_other_keep_the_tables_order(
+    video: Path, tmp_path: Path
+) -> None:
     rng = random.Random(7)
     marks = {(0, 200), (0, 3), (199, 200), (60, 61)}
     marks |= {(start, start + rng.randint(1, 60)) for start in rng.sample(range(140), 40)}
@@ -168,10 +194,16 @@ def test_one_decode_feeds_segments_and_clips_alike(video: Path, tmp_path: Path) 
             passes.append(video_id)
             return super()._decoding(video_id, path)
 
-    together = built(tmp_path, video, known, SPREAD, ConsecutiveFrames(16, 8), RELEASED, decoder=Counted())
+    together = built(
+        tmp_path, video, known, SPREAD, ConsecutiveFrames(16, 8), RELEASED, decoder=Counted()
+    )
     assert passes == ["v"]
     ((alone, _),) = built(tmp_path / "alone", video, known)
-    assert rows(tmp_path, together[0][0])[0] == rows(tmp_path / "alone", alone)[0] == [numbers(5, 190), numbers(30, 40)]
+    assert (
+        rows(tmp_path, together[0][0])[0]
+        == rows(tmp_path / "alone", alone)[0]
+        == [numbers(5, 190), numbers(30, 40)]
+    )
     assert facts(together[0][1])["outside"] == 1
     assert "segments" not in together[1][1].facts
     clips = FeatureStore(tmp_path / "tiny")[together[1][0].full_name]["v"]
@@ -181,10 +213,20 @@ def test_one_decode_feeds_segments_and_clips_alike(video: Path, tmp_path: Path) 
 
 
 def test_uneven_times_are_the_streams_own(tmp_path: Path) -> None:
-    # frame N is shown at 0.1 N + 0.04 (N mod 3): as the case "variable rate mp4", but lossless codes
-    jumpy = ("-vf", "settb=1/1000,setpts=100*N+40*mod(N\\,3)", "-fps_mode", "passthrough", "-enc_time_base", "1/1000")
+    # frame N is shown at 0.1 N + 0.04 (N mod 3): as the case "variable rate mp4", but lossless
+    # codes
+    jumpy = (
+        "-vf",
+        "settb=1/1000,setpts=100*N+40*mod(N\\,3)",
+        "-fps_mode",
+        "passthrough",
+        "-enc_time_base",
+        "1/1000",
+    )
     path = coded_video(tmp_path / "j.mp4", 120, *B_FRAMES, *jumpy)
-    ((variant, _),) = built(tmp_path, path, catalog("frames", (20, 60), video=Video("v", None, 120, 120)))
+    ((variant, _),) = built(
+        tmp_path, path, catalog("frames", (20, 60), video=Video("v", None, 120, 120))
+    )
     codes, _, spans = rows(tmp_path, variant)
     assert codes == [numbers(20, 60)]
     np.testing.assert_allclose(spans, [[2.08, 6.0]], atol=1e-9)  # 20 mod 3 = 2, 60 mod 3 = 0
@@ -193,8 +235,12 @@ def test_uneven_times_are_the_streams_own(tmp_path: Path) -> None:
 
 
 def test_another_frame_rate_is_scaled_and_told(tmp_path: Path) -> None:
-    path = coded_video(tmp_path / "fast.mp4", 200, *B_FRAMES, fps="20")  # 10 seconds, annotated at 10 a second
-    ((variant, entry),) = built(tmp_path, path, catalog("frames", (20, 60), video=Video("v", 10.0, 100, 100)))
+    path = coded_video(
+        tmp_path / "fast.mp4", 200, *B_FRAMES, fps="20"
+    )  # 10 seconds, annotated at 10 a second
+    ((variant, entry),) = built(
+        tmp_path, path, catalog("frames", (20, 60), video=Video("v", 10.0, 100, 100))
+    )
     codes, _, spans = rows(tmp_path, variant)
     assert codes == [numbers(40, 120)]
     np.testing.assert_allclose(spans, [[2.0, 6.0]], atol=1e-9)
@@ -230,7 +276,9 @@ def test_pictures_that_do_not_decode_shift_no_number(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[start : start + length] = bytes(length)
     path.write_bytes(content)
-    known = catalog("frames", (0, 50), (40, 150), (70, 90), (150, 200), video=Video("v", 20.0, 200, 200))
+    known = catalog(
+        "frames", (0, 50), (40, 150), (70, 90), (150, 200), video=Video("v", 20.0, 200, 200)
+    )
     ((variant, entry),) = built(tmp_path, path, known)
     decode = entry.facts["decode"]
     assert isinstance(decode, dict)
@@ -242,10 +290,14 @@ def test_pictures_that_do_not_decode_shift_no_number(tmp_path: Path) -> None:
     assert found == [0, 1, 2, 3]
     np.testing.assert_allclose(spans, [[0, 5], [4, 15], [7, 9], [15, 20]], atol=1e-9)
     ((every, _),) = built(tmp_path / "every", path, known, ConsecutiveFrames(1, 1))
-    decoded = np.asarray(FeatureStore(tmp_path / "every" / "tiny")[every.full_name]["v"]["mean"])[:, 0, 0]
+    decoded = np.asarray(FeatureStore(tmp_path / "every" / "tiny")[every.full_name]["v"]["mean"])[
+        :, 0, 0
+    ]
     assert not set(range(60, 130)) & set(decoded)
     for row, segment in zip(codes, ((0, 50), (40, 150), (70, 90), (150, 200)), strict=True):
-        assert row == [max(n for n in decoded if n <= number) for number in numbers(*segment)], "what is on the screen"
+        assert row == [max(n for n in decoded if n <= number) for number in numbers(*segment)], (
+            "what is on the screen"
+        )
     assert [codes[0], codes[2], codes[3]] == [numbers(0, 50), [59] * 16, numbers(150, 200)]
 
 
@@ -282,7 +334,11 @@ def test_where_packets_do_not_say_a_decoding_counts(
     monkeypatch.setattr("pipeline.decoding.decoder.picture_times", lambda *_: None)
     ((other, counted),) = built(tmp_path / "two", video, known)
     assert counted.digest == entry.digest
-    assert rows(tmp_path / "two", other)[0] == rows(tmp_path / "one", variant)[0] == [numbers(30, 77), numbers(50, 60)]
+    assert (
+        rows(tmp_path / "two", other)[0]
+        == rows(tmp_path / "one", variant)[0]
+        == [numbers(30, 77), numbers(50, 60)]
+    )
 
 
 def test_packets_beyond_the_limit_are_left_to_the_decoder(video: Path, tmp_path: Path) -> None:
@@ -292,7 +348,9 @@ def test_packets_beyond_the_limit_are_left_to_the_decoder(video: Path, tmp_path:
     assert entry.verdict.reason == "too_long"
 
 
-def test_two_packets_of_one_time_are_not_believed(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_packets_of_one_time_are_not_believed(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = probe("v", video, DEFAULT_LIMITS)
     assert picture_times(video, found, lambda: None, 200) is not None
     monkeypatch.setattr(Clock, "at", lambda _, ticks: float(ticks // 2048))
@@ -312,19 +370,35 @@ def test_child_and_inline_tell_the_same(video: Path) -> None:
 
 
 def test_real_clips_give_the_frames_of_their_times(shared_data: Path, tmp_path: Path) -> None:
-    """Segments of 2.5 s, half overlapping: 16 frames at the 16 floor(k n / 16) of the frames ffprobe shows in them."""
+    """Segments of 2.5 s, half overlapping: 16 frames at the 16 floor(k n / 16) of the frames
+    ffprobe shows in them.
+    """
     for name in ("flipping_a_pancake.mkv", "v_GGSY1Qvo990.mp4"):
         path = shared_data / "videos" / name
         decoding = Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
         times = [frame.pts_seconds for frame in decoding]
         segments = [(k * 1.25, k * 1.25 + 2.5) for k in range(6)]
-        asked = reading("s", SPREAD).of_catalog(lambda: catalog("seconds", *segments).segments).sampling_of("v")  # noqa: B023
-        windows = [one.window for one in InlineDecoder().decode("v", path, [asked]) if hasattr(one, "window")]
+        asked = (
+            reading("s", SPREAD)
+            .of_catalog(lambda: catalog("seconds", *segments).segments)  # noqa: B023  called in this round
+            .sampling_of("v")
+        )
+        windows = [
+            one.window
+            for one in InlineDecoder().decode("v", path, [asked])
+            if hasattr(one, "window")
+        ]
         for window, (start, end) in zip(windows, segments, strict=True):
-            inside = [i for i, t in enumerate(times) if (*times[1:], np.inf)[i] > start + 1e-9 and t < end - 1e-9]
+            inside = [
+                i
+                for i, t in enumerate(times)
+                if (*times[1:], np.inf)[i] > start + 1e-9 and t < end - 1e-9
+            ]
             assert list(window.frame_indices) == [inside[k * len(inside) // 16] for k in range(16)]
 
 
 def test_a_variant_without_its_catalog_says_what_it_lacks() -> None:
-    with pytest.raises(ValueError, match="v has a row for each annotated segment: say of which catalog"):
+    with pytest.raises(
+        ValueError, match="v has a row for each annotated segment: say of which catalog"
+    ):
         reading("v", SPREAD).fingerprint()

@@ -1,4 +1,6 @@
-"""Annotation time to stream time: tables of pictures and segments, and where they must lie; numbers stand beside."""
+"""Annotation time to stream time: tables of pictures and segments, and where they must lie; numbers
+stand beside.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def test_of_a_hundred_frames_the_paper_takes_sixteen_at_equal_intervals() -> Non
 
 
 def test_released_spread_is_the_released_codes() -> None:
-    """Golden: what its own `load_frames` read of folders of numbered pictures; -1 where it left memory as it was."""
+    """Golden: what its own `load_frames` read of folders of numbered pictures; -1 where it left
+    memory as it was.
+    """
     for length, numbers in json.loads(GOLDEN.read_text())["frames_read"].items():
         frames = int(length)
         expected = tuple(frames - 1 if number == -1 else number for number in numbers)
@@ -58,10 +62,22 @@ def test_seconds_are_the_streams_own() -> None:
 
 
 def test_what_overruns_is_cut_and_what_is_outside_has_no_place() -> None:
-    late = Pictures(tuple(2 + time for time in TEN.times_seconds), 32.0)  # the first picture is shown at 2 s
-    account, found = place(asked("seconds", (-5, 2), (0, 2.2), (31.9, 99), (32, 40), (40, 50)), late)
-    assert found == (Place(1, 2.0, 2.2, (2.0, 2.0, 2.1, 2.1)), Place(2, 31.9, 32.0, (2 + 29.9,) * 4))
-    assert (account.clock, account.annotated, account.outside, account.pictures) == ("seconds", 5, 3, 300)
+    late = Pictures(
+        tuple(2 + time for time in TEN.times_seconds), 32.0
+    )  # the first picture is shown at 2 s
+    account, found = place(
+        asked("seconds", (-5, 2), (0, 2.2), (31.9, 99), (32, 40), (40, 50)), late
+    )
+    assert found == (
+        Place(1, 2.0, 2.2, (2.0, 2.0, 2.1, 2.1)),
+        Place(2, 31.9, 32.0, (2 + 29.9,) * 4),
+    )
+    assert (account.clock, account.annotated, account.outside, account.pictures) == (
+        "seconds",
+        5,
+        3,
+        300,
+    )
 
 
 def test_frame_numbers_are_pictures_where_the_counts_agree() -> None:
@@ -84,14 +100,38 @@ def test_frame_numbers_are_pictures_where_the_counts_agree() -> None:
         ({"frames_least": 200, "frames_most": 400}, "numbered", ""),
         # the last segment ends with frame 290; nobody knows how many came behind it
         ({}, "numbered", "300 pictures, at least 290 expected; most unknown"),
-        ({"frames_least": 250, "frames_most": 290}, "misaligned", "250 to 290 expected, too vague to scale by"),
+        (
+            {"frames_least": 250, "frames_most": 290},
+            "misaligned",
+            "250 to 290 expected, too vague to scale by",
+        ),
         # 6 frames more of 306 are 2 %, 5 % may pass for another frame rate
-        ({"frames_least": 306, "frames_most": 306}, "scaled", "300 pictures, 306 expected, length unknown"),
-        ({"frames_least": 320, "frames_most": 320}, "misaligned", "320 expected, length unknown, allowed 5%"),
+        (
+            {"frames_least": 306, "frames_most": 306},
+            "scaled",
+            "300 pictures, 306 expected, length unknown",
+        ),
+        (
+            {"frames_least": 320, "frames_most": 320},
+            "misaligned",
+            "320 expected, length unknown, allowed 5%",
+        ),
         # the same 30 seconds at 30 a second, by a claim in whole seconds
-        ({"frames_least": 900, "frames_most": 900, "claimed_seconds": 31.0}, "scaled", "30.000 s of 31 s claimed"),
-        ({"frames_least": 900, "frames_most": 900, "claimed_seconds": 33.0}, "misaligned", "30.000 s of 33 s claimed"),
-        ({"frames_least": 306, "frames_most": 306, "claimed_seconds": 33.0}, "misaligned", "of 33 s claimed"),
+        (
+            {"frames_least": 900, "frames_most": 900, "claimed_seconds": 31.0},
+            "scaled",
+            "30.000 s of 31 s claimed",
+        ),
+        (
+            {"frames_least": 900, "frames_most": 900, "claimed_seconds": 33.0},
+            "misaligned",
+            "30.000 s of 33 s claimed",
+        ),
+        (
+            {"frames_least": 306, "frames_most": 306, "claimed_seconds": 33.0},
+            "misaligned",
+            "of 33 s claimed",
+        ),
     ],
 )
 def test_how_frame_numbers_are_read_follows_from_counts_and_lengths(
@@ -108,17 +148,22 @@ def test_scaled_numbers_are_shares_of_the_duration() -> None:
     known = {"frames_least": 900, "frames_most": 900, "claimed_seconds": 30.0}
     late = Pictures(tuple(2 + time for time in TEN.times_seconds), 32.0)
     (found,) = places(asked("frames", (90, 180), **known), late)
-    # frames 90 to 180 of 900 in 30 seconds: 3 to 6 s after the first picture; frames 30 to 59 of this file
+    # frames 90 to 180 of 900 in 30 seconds: 3 to 6 s after the first picture; frames 30 to 59 of
+    # this file
     assert (found.start_seconds, found.end_seconds) == (5.0, 8.0)
     assert found.instants_seconds == (5.0, 2 + 3.7, 2 + 4.5, 2 + 5.2)
 
 
 def test_a_cut_file_that_promised_the_right_count_keeps_its_numbers_and_is_never_scaled() -> None:
     cut = dataclasses.replace(TEN, declared=450)
-    account, found = place(asked("frames", (100, 200), (250, 350), (310, 400), frames_least=450, frames_most=450), cut)
+    account, found = place(
+        asked("frames", (100, 200), (250, 350), (310, 400), frames_least=450, frames_most=450), cut
+    )
     assert (account.clock, account.outside, account.pictures) == ("numbered", 1, 450)
     assert [(one.start_seconds, one.end_seconds) for one in found] == [(10.0, 20.0), (25.0, 30.0)]
-    account, found = place(asked("frames", (100, 200), frames_least=440, frames_most=440, claimed_seconds=45), cut)
+    account, found = place(
+        asked("frames", (100, 200), frames_least=440, frames_most=440, claimed_seconds=45), cut
+    )
     assert (account.clock, found) == ("misaligned", ())
     assert account.detail == "450 pictures, 440 expected, and only 300 are there"
 
@@ -142,7 +187,9 @@ def test_every_segment_has_a_place_or_is_counted(
         start, end = segments[one.segment]
         assert (one.start_seconds, one.end_seconds) == (max(start, 0.0), min(end, edges[-1]))
         assert len(one.instants_seconds) == 16
-        for instant in one.instants_seconds:  # its picture is on the screen at some moment of the segment
+        for (
+            instant
+        ) in one.instants_seconds:  # its picture is on the screen at some moment of the segment
             shown_until = edges[edges.index(instant) + 1]
             assert instant < end
             assert shown_until > start

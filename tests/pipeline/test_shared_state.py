@@ -1,4 +1,6 @@
-"""A record that many processes change at once: no change is lost, none is torn, and a kill leaves nothing to mend."""
+"""A record that many processes change at once: no change is lost, none is torn, and a kill leaves
+nothing to mend.
+"""
 
 from __future__ import annotations
 

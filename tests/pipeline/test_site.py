@@ -1,4 +1,6 @@
-"""What yt-dlp may do here: which format it takes, what of a user's machine it sees, what its answers may claim."""
+"""What yt-dlp may do here: which format it takes, what of a user's machine it sees, what its
+answers may claim.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def formats_like_youtubes() -> list[dict[str, object]]:
         ("137", "mp4", "avc1.640028", "none", 1080, "https"),
     ]
     names = ("format_id", "ext", "vcodec", "acodec", "height", "protocol")
-    return [{**dict(zip(names, row, strict=True)), "url": f"https://x.invalid/{row[0]}"} for row in rows]
+    return [
+        {**dict(zip(names, row, strict=True)), "url": f"https://x.invalid/{row[0]}"} for row in rows
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,9 @@ def test_formats_that_need_another_program_are_not_taken() -> None:
         client.process_ie_result(info, download=False)
 
 
-@pytest.mark.parametrize(("template", "only"), [("http://127.0.0.1/{id}", "Generic"), (YOUTUBE, "Youtube")])
+@pytest.mark.parametrize(
+    ("template", "only"), [("http://127.0.0.1/{id}", "Generic"), (YOUTUBE, "Youtube")]
+)
 def test_one_site_module_is_loaded_and_nothing_is_read_or_run(template: str, only: str) -> None:
     with _client(SourceSettings(template), _Notes(SourceSettings())) as client:
         assert list(client._ies) == [only]
@@ -115,7 +121,10 @@ class Site:
         ({"id": "other", "url": "x"}, "pending:unknown .*asked for abc, got 'other'"),
         ({"id": "abc", "_type": "playlist"}, "pending:unknown .*asked for abc"),
         ({"id": "abc", "url": "x", "live_status": "is_live"}, "pending:not_yet_live .is_live"),
-        ({"id": "abc", "url": "x", "live_status": "is_upcoming"}, "pending:not_yet_live .is_upcoming"),
+        (
+            {"id": "abc", "url": "x", "live_status": "is_upcoming"},
+            "pending:not_yet_live .is_upcoming",
+        ),
     ],
     ids=repr,
 )
@@ -127,7 +136,12 @@ def test_an_answer_about_something_else_or_still_running_is_pending(
 
 
 def test_an_answer_about_the_video_is_taken() -> None:
-    assert _described(Site({"id": "abc", "url": "x", "live_status": "was_live"}), "abc", SourceSettings())["url"] == "x"
+    assert (
+        _described(
+            Site({"id": "abc", "url": "x", "live_status": "was_live"}), "abc", SourceSettings()
+        )["url"]
+        == "x"
+    )
 
 
 def test_a_stale_media_address_does_not_make_a_video_gone(mirror: Mirror, tmp_path: Path) -> None:
@@ -142,9 +156,15 @@ def test_a_stale_media_address_does_not_make_a_video_gone(mirror: Mirror, tmp_pa
 
 
 @pytest.mark.parametrize("size_bytes", [1000, 20_000, 10_000_000])
-def test_a_site_that_wants_slices_is_asked_for_slices(mirror: Mirror, tmp_path: Path, size_bytes: int) -> None:
+def test_a_site_that_wants_slices_is_asked_for_slices(
+    mirror: Mirror, tmp_path: Path, size_bytes: int
+) -> None:
     mirror.answers["abc"] = ranged
-    info = {"id": "abc", "url": mirror.template.format(id="abc"), "downloader_options": {"http_chunk_size": size_bytes}}
+    info = {
+        "id": "abc",
+        "url": mirror.template.format(id="abc"),
+        "downloader_options": {"http_chunk_size": size_bytes},
+    }
     source, notes = SourceSettings(mirror.template), _Notes(SourceSettings())
     with _client(source, notes) as client:
         _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=OpenWay())
@@ -178,12 +198,16 @@ def test_an_address_that_becomes_good_later_is_waited_for(
 
 def ranged(handler: web.Handler) -> None:
     """Sends exactly the range that is asked for."""
-    first, last = (int(number) for number in handler.headers["Range"].removeprefix("bytes=").split("-"))
+    first, last = (
+        int(number) for number in handler.headers["Range"].removeprefix("bytes=").split("-")
+    )
     last = min(last, len(MP4) - 1)
     handler.reply(206, MP4[first : last + 1], Content_Range=f"bytes {first}-{last}/{len(MP4)}")
 
 
-def test_pages_of_a_site_are_unpacked_within_limits(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_of_a_site_are_unpacked_within_limits(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page, source = b"<p>page</p>" * 1000, SourceSettings(mirror.template)
     gzipped = {"Content_Encoding": "gzip"}
     mirror.answers |= {
@@ -233,12 +257,16 @@ def plant(home: Path, canary: Path) -> dict[str, str]:
     for folder in (home / ".config" / "yt-dlp", home / "xdg" / "yt-dlp", home / ".yt-dlp"):
         (folder / "plugins" / "evil" / "yt_dlp_plugins" / "extractor").mkdir(parents=True)
         (folder / "plugins" / "evil" / "yt_dlp_plugins" / "extractor" / "evil.py").write_text(code)
-        (folder / "config").write_text(f"--exec 'touch {canary}'\n--write-info-json\n-o {home}/stolen.mp4\n")
+        (folder / "config").write_text(
+            f"--exec 'touch {canary}'\n--write-info-json\n-o {home}/stolen.mp4\n"
+        )
     for package in ("yt_dlp_plugins/extractor/evil.py", "ytdlp_plugins/extractor/__init__.py"):
         path = home / "python" / package
         path.parent.mkdir(parents=True)
         path.write_text(code)
-    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+    proxies = dict.fromkeys(
+        ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"), "http://127.0.0.1:9"
+    )
     return {
         **os.environ,
         **proxies,
@@ -248,14 +276,22 @@ def plant(home: Path, canary: Path) -> dict[str, str]:
     }
 
 
-def test_planted_configuration_plugins_and_proxies_are_ignored(mirror: Mirror, tmp_path: Path) -> None:
+def test_planted_configuration_plugins_and_proxies_are_ignored(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     mirror.answers["abc"] = web.body(MP4)
     home, canary, data = tmp_path / "home", tmp_path / "canary", tmp_path / "data"
     environment = plant(home, canary)
     before = files_below(home)
     command = [sys.executable, "-B", "-W", "error", "-c", CHILD, str(data), mirror.template]
     done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        command,
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{len(MP4)}\n", "")
     assert not canary.exists()
@@ -268,5 +304,7 @@ def test_the_planted_plugins_would_run_without_our_switch(tmp_path: Path) -> Non
     environment = plant(tmp_path / "home", canary)
     environment.pop("YTDLP_NO_PLUGINS", None)
     code = "import yt_dlp; yt_dlp.YoutubeDL({'quiet': True, 'logger': None})"
-    subprocess.run([sys.executable, "-B", "-c", code], env=environment, cwd=tmp_path, timeout=60, check=True)
+    subprocess.run(
+        [sys.executable, "-B", "-c", code], env=environment, cwd=tmp_path, timeout=60, check=True
+    )
     assert canary.exists()

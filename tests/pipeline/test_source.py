@@ -27,20 +27,34 @@ from pipeline.download.access.source import SourceSettings
         (SourceSettings("no/such/folder"), "does not exist; make it"),
         (SourceSettings(attempts=0), "source attempts is 0; it must be at least 1"),
         (SourceSettings(max_height=0), "source max_height is 0"),
-        (SourceSettings(socket_timeout_seconds=float("nan")), "source socket_timeout_seconds is nan"),
+        (
+            SourceSettings(socket_timeout_seconds=float("nan")),
+            "source socket_timeout_seconds is nan",
+        ),
         (
             SourceSettings(socket_timeout_seconds=1e10),
             "socket_timeout_seconds is 1.*; it must be at most 86,400, a day",
         ),
         (SourceSettings(max_bytes=0), "source max_bytes is 0"),
-        (SourceSettings(proxy="me:secret@proxy.example:3128"), "source proxy must name a host and a port"),
-        (SourceSettings(proxy="http://me:secret@proxy.example:many"), "source proxy must name a host and a port"),
-        (SourceSettings(proxy="https://me:secret@proxy.example"), "source proxy must name a host and a port"),
+        (
+            SourceSettings(proxy="me:secret@proxy.example:3128"),
+            "source proxy must name a host and a port",
+        ),
+        (
+            SourceSettings(proxy="http://me:secret@proxy.example:many"),
+            "source proxy must name a host and a port",
+        ),
+        (
+            SourceSettings(proxy="https://me:secret@proxy.example"),
+            "source proxy must name a host and a port",
+        ),
         (SourceSettings(cookies_file="no/such/file"), "cannot be read"),
         (SourceSettings(backoff_seconds=-1.0), "source backoff_seconds is -1.0"),
     ],
 )
-def test_faulty_settings_are_told_in_one_sentence_without_secrets(settings: SourceSettings, fault: str) -> None:
+def test_faulty_settings_are_told_in_one_sentence_without_secrets(
+    settings: SourceSettings, fault: str
+) -> None:
     (told,) = settings.faults()
     assert re.search(fault, told)
     assert "secret" not in told

@@ -1,4 +1,6 @@
-"""A site that says stop for half an hour: a handful of requests, no video marked, and the run goes on by itself."""
+"""A site that says stop for half an hour: a handful of requests, no video marked, and the run goes
+on by itself.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,12 @@ def test_a_storm_costs_few_requests_and_no_video_an_attempt(
     gates = [gate_at(layout.egress(source.egress_key), clock, UNPACED) for _ in range(2)]
     stormy(mirror, clock, ids, **headers)
     for number, video_id in enumerate(ids):
-        assert fetch(video_id, layout=layout, shard=0, source=source, way=gates[number % 2]).path.read_bytes() == MP4
+        assert (
+            fetch(
+                video_id, layout=layout, shard=0, source=source, way=gates[number % 2]
+            ).path.read_bytes()
+            == MP4
+        )
     during = len(mirror.requests) - len(ids)
     # Without Retry-After: at 0, 60, 180, 420, 900 and 1500 s; the seventh, at 2100 s, is answered.
     assert during <= 6
@@ -55,7 +62,9 @@ def test_a_storm_costs_few_requests_and_no_video_an_attempt(
 def test_leaving_a_shard_ends_a_fetch_that_only_waits(mirror: Mirror, tmp_path: Path) -> None:
     layout, source = Layout(tmp_path, "phd2"), SourceSettings(mirror.template, attempts=1)
     mirror.answers |= {"a": web.body(MP4), "b": web.status(429)}
-    gate = Gate(layout.egress(source.egress_key), UNPACED, tell=lambda _: None)  # the true clock: a minute's pause
+    gate = Gate(
+        layout.egress(source.egress_key), UNPACED, tell=lambda _: None
+    )  # the true clock: a minute's pause
 
     def fetched(video_id: str, retry: bool) -> Media:
         return fetch(video_id, layout=layout, shard=0, source=source, way=gate, retry=retry)
@@ -68,7 +77,9 @@ def test_leaving_a_shard_ends_a_fetch_that_only_waits(mirror: Mirror, tmp_path: 
     started = time.monotonic()
     assert isinstance(answers, Generator)
     answers.close()
-    assert time.monotonic() - started < 30  # not a measurement: without the stop it takes the minute
+    assert (
+        time.monotonic() - started < 30
+    )  # not a measurement: without the stop it takes the minute
     assert not layout.media_record("b", 0).exists()
 
 
@@ -77,8 +88,12 @@ def silence(handler: Handler) -> None:
     time.sleep(120)
 
 
-@pytest.mark.parametrize("start", ["", "HTTP/1.1 200 OK\r\nX: ", "HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"])
-def test_leaving_a_shard_ends_a_fetch_whose_server_is_silent(mirror: Mirror, tmp_path: Path, start: str) -> None:
+@pytest.mark.parametrize(
+    "start", ["", "HTTP/1.1 200 OK\r\nX: ", "HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"]
+)
+def test_leaving_a_shard_ends_a_fetch_whose_server_is_silent(
+    mirror: Mirror, tmp_path: Path, start: str
+) -> None:
     layout, left = Layout(tmp_path, "phd2"), list[BaseException]()
     source = SourceSettings(mirror.template, attempts=1, socket_timeout_seconds=110)
     gate = Gate(layout.egress(source.egress_key), UNPACED, tell=lambda _: None)
@@ -112,7 +127,9 @@ class Leaving(OpenWay):
             raise SystemicFault("stopped while waiting")
 
 
-def test_leaving_a_shard_drops_a_transfer_and_keeps_what_has_arrived(mirror: Mirror, tmp_path: Path) -> None:
+def test_leaving_a_shard_drops_a_transfer_and_keeps_what_has_arrived(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     layout, source = Layout(tmp_path, "phd2"), SourceSettings(mirror.template, attempts=1)
     mirror.answers["abc"] = web.resumable(MP4, '"v1"')
     with pytest.raises(SystemicFault, match="stopped while waiting"):
@@ -124,7 +141,9 @@ def test_leaving_a_shard_drops_a_transfer_and_keeps_what_has_arrived(mirror: Mir
     assert fetch("abc", layout=layout, shard=0, source=source).path.read_bytes() == MP4
 
 
-def test_a_storm_longer_than_allowed_marks_nothing_and_can_be_resumed(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_storm_longer_than_allowed_marks_nothing_and_can_be_resumed(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     clock, layout = Time(), Layout(tmp_path, "phd2")
     source = SourceSettings(mirror.template, attempts=1, backoff_seconds=0)
     mirror.answers["abc"] = web.status(429)

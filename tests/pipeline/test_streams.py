@@ -25,10 +25,19 @@ QUICK = ("-preset", "ultrafast", "-pix_fmt", "yuv420p")
 
 
 def source(size: str, seconds: float = 2, late: float = 0) -> tuple[str, ...]:
-    return ("-itsoffset", str(late), "-f", "lavfi", "-i", f"testsrc2=size={size}:rate=5:duration={seconds}")
+    return (
+        "-itsoffset",
+        str(late),
+        "-f",
+        "lavfi",
+        "-i",
+        f"testsrc2=size={size}:rate=5:duration={seconds}",
+    )
 
 
-def two(first: tuple[str, ...], second: tuple[str, ...], *options: str, codec: str = "libx264") -> tuple[str, ...]:
+def two(
+    first: tuple[str, ...], second: tuple[str, ...], *options: str, codec: str = "libx264"
+) -> tuple[str, ...]:
     quick = QUICK if codec == "libx264" else ()
     return (*first, *second, "-map", "0", "-map", "1", "-c:v", codec, *quick, *options)
 
@@ -47,11 +56,25 @@ FILES: dict[str, tuple[str, ...]] = {
     "preview-first.avi": two(source(SMALL), source(LARGE), codec="mpeg4"),
     "preview-first.ogv": two(source(SMALL), source(LARGE), codec="libtheora"),
     "film-first.mkv": two(source(LARGE), source(SMALL)),
-    "two-programs.ts": two(source(SMALL), source(LARGE), "-program", "title=a:st=0", "-program", "title=b:st=1"),
+    "two-programs.ts": two(
+        source(SMALL), source(LARGE), "-program", "title=a:st=0", "-program", "title=b:st=1"
+    ),
     "cover-last-attached.mp4": (
         *source(LARGE),
         *STILL,
-        *("-map", "0", "-map", "1", "-c:v:0", "libx264", *QUICK, "-c:v:1", "mjpeg", "-pix_fmt:v:1", "yuvj420p"),
+        *(
+            "-map",
+            "0",
+            "-map",
+            "1",
+            "-c:v:0",
+            "libx264",
+            *QUICK,
+            "-c:v:1",
+            "mjpeg",
+            "-pix_fmt:v:1",
+            "yuvj420p",
+        ),
         *("-disposition:v:1", "attached_pic"),
     ),
     "small-is-default.mkv": two(source(LARGE), source(SMALL), *marked("0", "default")),
@@ -62,9 +85,14 @@ FILES: dict[str, tuple[str, ...]] = {
     "large-begins-late.mkv": two(source(SMALL, 12), source(LARGE, 2, 8), *marked("0", "0")),
     "large-begins-in-time.ts": two(source(SMALL, 16), source(LARGE, 2, 5)),
     "large-begins-late.ts": two(source(SMALL, 16), source(LARGE, 2, 12)),
-    # 5 million pixels are what the mark counts: 2500x2000 without it is as much as any small one with it.
-    "large-beats-the-mark.mp4": two(source("2600x2000", 0.2), source(SMALL, 0.2), *marked("0", "default")),
-    "the-mark-beats-large.mp4": two(source("2400x2000", 0.2), source(SMALL, 0.2), *marked("0", "default")),
+    # 5 million pixels are what the mark counts: 2500x2000 without it is as much as any small one
+    # with it.
+    "large-beats-the-mark.mp4": two(
+        source("2600x2000", 0.2), source(SMALL, 0.2), *marked("0", "default")
+    ),
+    "the-mark-beats-large.mp4": two(
+        source("2400x2000", 0.2), source(SMALL, 0.2), *marked("0", "default")
+    ),
 }
 # ffmpeg takes the picture: it is larger, or its Matroska muxer marked it as default.
 COVERS: dict[str, tuple[str, ...]] = {
@@ -119,7 +147,8 @@ def test_an_mjpeg_film_is_no_cover(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ON_PROCESSORS)
 @pytest.mark.parametrize(
-    "name", ["preview-first.mkv", "preview-first.mp4", "small-is-default.mp4", "cover-first-marked.mkv"]
+    "name",
+    ["preview-first.mkv", "preview-first.mp4", "small-is-default.mp4", "cover-first-marked.mkv"],
 )
 def test_every_backend_decodes_that_very_stream(name: str, backend: str, tmp_path: Path) -> None:
     if missing(backend):
@@ -139,14 +168,39 @@ def test_what_else_a_file_holds_is_recorded_and_bounded(tmp_path: Path) -> None:
     subtitle.write_text("1\n00:00:00,500 --> 00:00:01,500\nHi\n")
     sine = ("-f", "lavfi", "-i", "sine=duration=2")
     maps = ("-map", "0", "-map", "1", "-map", "2", "-map", "3")
-    ffmpeg(*source(SMALL), *sine, "-i", subtitle, *source(LARGE), *maps, "-c:v", "libx264", *QUICK, path)
+    ffmpeg(
+        *source(SMALL),
+        *sine,
+        "-i",
+        subtitle,
+        *source(LARGE),
+        *maps,
+        "-c:v",
+        "libx264",
+        *QUICK,
+        path,
+    )
     with ChildDecoder() as child:
         *_, end = child.decode("v", path, [])
     assert isinstance(end, DecodeEnd)
-    told = [(one.index, one.kind, one.width, one.height, one.is_default) for one in end.probe.other_streams]
-    assert told == [(1, "audio", 0, 0, False), (2, "subtitle", 0, 0, False), (3, "video", 96, 64, False)]
+    told = [
+        (one.index, one.kind, one.width, one.height, one.is_default)
+        for one in end.probe.other_streams
+    ]
+    assert told == [
+        (1, "audio", 0, 0, False),
+        (2, "subtitle", 0, 0, False),
+        (3, "video", 96, 64, False),
+    ]
     many = tmp_path / "many.mkv"
-    ffmpeg(*source(SMALL, 0.2), *[part for _ in range(50) for part in ("-map", "0")], "-c:v", "libx264", *QUICK, many)
+    ffmpeg(
+        *source(SMALL, 0.2),
+        *[part for _ in range(50) for part in ("-map", "0")],
+        "-c:v",
+        "libx264",
+        *QUICK,
+        many,
+    )
     assert len(probe("v", many, DEFAULT_LIMITS).other_streams) == LISTED_STREAMS
 
 
@@ -178,19 +232,27 @@ def test_tags_in_latin_1_never_matter(name: str, tmp_path: Path) -> None:
     assert (told.opens, told.packets, told.errors) == (True, 10, 0)
     for backend in ON_PROCESSORS:
         if not missing(backend):
-            decoding = Decoding("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+            decoding = Decoding(
+                "v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None
+            )
             assert len(list(decoding)) == 10
             assert decoding.summary().frames_lost == 0
 
 
 def test_chapters_in_latin_1_never_matter(tmp_path: Path) -> None:
     chapters = tmp_path / "chapters.txt"
-    chapters.write_bytes(b";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=900\ntitle=Caf\xe9\n")
+    chapters.write_bytes(
+        b";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=900\ntitle=Caf\xe9\n"
+    )
     for suffix in ("mkv", "mp4"):
         path = tmp_path / f"v.{suffix}"
-        ffmpeg(*source(SMALL), "-i", chapters, "-map_metadata", "1", "-c:v", "libx264", *QUICK, path)
+        ffmpeg(
+            *source(SMALL), "-i", chapters, "-map_metadata", "1", "-c:v", "libx264", *QUICK, path
+        )
         assert b"Caf\xe9" in path.read_bytes()
-        assert count(path).packets == len(list(Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=none)))
+        assert count(path).packets == len(
+            list(Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=none))
+        )
 
 
 def none() -> None:

@@ -30,24 +30,50 @@ CATALOG = Catalog(
     shard_count=1,
     time_unit="seconds",
 )
-VERDICTS = {"a": DONE, "b": failed("removed"), "c": failed("removed"), "d": failed("network"), "e": DONE}
+VERDICTS = {
+    "a": DONE,
+    "b": failed("removed"),
+    "c": failed("removed"),
+    "d": failed("network"),
+    "e": DONE,
+}
 
 
 def test_every_split_adds_up() -> None:
     whole, test, train = survival(CATALOG, VERDICTS)
     assert [row.split for row in (whole, test, train)] == ["all", "test", "train"]
-    assert (whole.ids, whole.done, dict(whole.missing)) == (5, 2, {"unavailable:removed": 2, "pending:network": 1})
-    assert (test.ids, test.done, dict(test.missing)) == (2, 0, {"pending:network": 1, "unavailable:removed": 1})
+    assert (whole.ids, whole.done, dict(whole.missing)) == (
+        5,
+        2,
+        {"unavailable:removed": 2, "pending:network": 1},
+    )
+    assert (test.ids, test.done, dict(test.missing)) == (
+        2,
+        0,
+        {"pending:network": 1, "unavailable:removed": 1},
+    )
     assert (train.ids, train.done, dict(train.missing)) == (3, 1, {"unavailable:removed": 2})
-    assert str(whole).split(maxsplit=1)[1] == "2 of 5 done (40.0%); 2 unavailable:removed, 1 pending:network"
+    assert (
+        str(whole).split(maxsplit=1)[1]
+        == "2 of 5 done (40.0%); 2 unavailable:removed, 1 pending:network"
+    )
     assert all(row.ids == row.done + sum(row.missing.values()) for row in (whole, test, train))
 
 
 def test_groups_of_videos_are_rows_too() -> None:
-    groups = (Group("vlist_sel", "test", "a"), Group("vlist_sel", "test", "b"), Group("domain", "dog", "e"))
+    groups = (
+        Group("vlist_sel", "test", "a"),
+        Group("vlist_sel", "test", "b"),
+        Group("domain", "dog", "e"),
+    )
     rows = survival(dataclasses.replace(CATALOG, groups=groups), VERDICTS)
     assert [row.split for row in rows] == ["all", "test", "train", "domain/dog", "vlist_sel/test"]
-    assert (rows[3].ids, rows[3].done, rows[4].ids, dict(rows[4].missing)) == (1, 1, 2, {"unavailable:removed": 1})
+    assert (rows[3].ids, rows[3].done, rows[4].ids, dict(rows[4].missing)) == (
+        1,
+        1,
+        2,
+        {"unavailable:removed": 1},
+    )
     assert rows[4].ids_sha256 == ids_sha256("ab")
 
 

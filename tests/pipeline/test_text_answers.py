@@ -1,4 +1,6 @@
-"""Text where a video should be: recognised in any alphabet, pending at first, and final only where others come."""
+"""Text where a video should be: recognised in any alphabet, pending at first, and final only where
+others come.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ PAGE = web.body(HTML, "text/html")
 @pytest.mark.parametrize(
     ("head", "content_type"),
     [
-        *((CAPTCHA.encode(charset), "video/mp4") for charset in ("utf-8", "utf-8-sig", "utf-16", "utf-32", "gb18030")),
+        *(
+            (CAPTCHA.encode(charset), "video/mp4")
+            for charset in ("utf-8", "utf-8-sig", "utf-16", "utf-32", "gb18030")
+        ),
         ("<p>Подтвердите</p>".encode("koi8-r"), ""),
         ("<p>確認してください</p>".encode("iso-2022-jp"), ""),
         ("<p>確認してください</p>".encode("shift-jis"), ""),
@@ -68,14 +73,20 @@ def test_a_video_or_noise_is_no_text(head: bytes, content_type: str) -> None:
 
 
 @pytest.mark.parametrize("content", [MP4, MKV])
-def test_a_video_is_a_video_whatever_it_is_called(mirror: Mirror, tmp_path: Path, content: bytes) -> None:
+def test_a_video_is_a_video_whatever_it_is_called(
+    mirror: Mirror, tmp_path: Path, content: bytes
+) -> None:
     mirror.answers["abc"] = web.body(content, "text/html; charset=utf-8")
-    media = fetch("abc", layout=Layout(tmp_path, "phd2"), shard=0, source=SourceSettings(mirror.template))
+    media = fetch(
+        "abc", layout=Layout(tmp_path, "phd2"), shard=0, source=SourceSettings(mirror.template)
+    )
     assert media.path.read_bytes() == content
 
 
 class Runs:
-    """Runs over one data root and one site: each asks for some videos, through a gate of its own."""
+    """Runs over one data root and one site: each asks for some videos, through a gate of its
+    own.
+    """
 
     def __init__(self, mirror: Mirror, folder: Path) -> None:
         self.layout = Layout(folder, "phd2")
@@ -100,7 +111,9 @@ class Runs:
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
-def test_text_on_three_runs_is_final_where_another_video_came(mirror: Mirror, tmp_path: Path, order: str) -> None:
+def test_text_on_three_runs_is_final_where_another_video_came(
+    mirror: Mirror, tmp_path: Path, order: str
+) -> None:
     runs = Runs(mirror, tmp_path)
     mirror.answers |= {"a": PAGE, "b": web.body(MP4)}
     assert runs.ask(*order) == {"a": "text_answer", "b": "done"}
@@ -141,16 +154,22 @@ def test_a_neighbours_damaged_record_spoils_nothing(mirror: Mirror, tmp_path: Pa
     assert [runs.ask("a")["a"] for _ in range(2)] == ["text_answer", "text_answer"]
 
 
-def test_the_run_stops_when_text_came_for_eight_videos_and_no_video_between(mirror: Mirror, tmp_path: Path) -> None:
+def test_the_run_stops_when_text_came_for_eight_videos_and_no_video_between(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     runs, ids = Runs(mirror, tmp_path), [f"v{number}" for number in range(TEXTS_LIMIT)]
     mirror.answers |= dict.fromkeys(ids, PAGE) | {"good": web.body(MP4)}
     gate = runs.gate()
     runs.ask(*ids[:-1], *ids[:-1], gate=gate)  # the same videos again are the same videos
     runs.ask("good", *ids[:-1], "gone", gate=gate)
-    with pytest.raises(SystemicFault, match=r"for 8 videos.*text came in place of a video.*--retry text_answer"):
+    with pytest.raises(
+        SystemicFault, match=r"for 8 videos.*text came in place of a video.*--retry text_answer"
+    ):
         runs.ask(ids[-1], gate=gate)
     assert not runs.layout.media_record(ids[-1], 0).exists()
-    assert runs.ask(*ids[:-1]) == dict.fromkeys(ids[:-1], "only_text")  # a fourth run, and `good` came in the first
+    assert runs.ask(*ids[:-1]) == dict.fromkeys(
+        ids[:-1], "only_text"
+    )  # a fourth run, and `good` came in the first
 
 
 def test_processes_count_together_and_forget_after_an_hour(mirror: Mirror, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The ledger of a build's time: nothing is booked twice, nothing is lost, and what it watches stays as it is."""
+"""The ledger of a build's time: nothing is booked twice, nothing is lost, and what it watches stays
+as it is.
+"""
 
 from __future__ import annotations
 
@@ -106,6 +108,11 @@ def test_a_ledger_grows_with_each_attempt_and_tells_of_changes(tmp_path: Path) -
 
 
 def test_the_leading_thread_adds_up() -> None:
-    total = with_other(added([{"wall": 10.0}, {"wait_decode": 2.0, "prepare:c3d": 1.0, "compute:c3d": 50.0}]))
+    total = with_other(
+        added([{"wall": 10.0}, {"wait_decode": 2.0, "prepare:c3d": 1.0, "compute:c3d": 50.0}])
+    )
     assert total["other"] == 7.0
-    assert sum(seconds for what, seconds in total.items() if what.partition(":")[0] in LEADING) == total["wall"]
+    assert (
+        sum(seconds for what, seconds in total.items() if what.partition(":")[0] in LEADING)
+        == total["wall"]
+    )

@@ -135,8 +135,12 @@ def test_a_store_that_was_made_on_another_kind_of_processor_says_so(
     assert one.provenance[0][PROCESSORS] == [processor_kind("cpu")]
     assert other_processors(one, "cpu") == ""
     here = processor_kind("cpu")
-    monkeypatch.setattr("pipeline.diagnostics.verify.processor_kind", lambda _device: "another kind: avx2")
-    assert other_processors(one, "cpu").startswith(f"made on {here}; compared on another kind: avx2: rows need not")
+    monkeypatch.setattr(
+        "pipeline.diagnostics.verify.processor_kind", lambda _device: "another kind: avx2"
+    )
+    assert other_processors(one, "cpu").startswith(
+        f"made on {here}; compared on another kind: avx2: rows need not"
+    )
 
 
 def test_rows_are_drawn_evenly_and_by_seed(layout: Layout) -> None:
@@ -144,7 +148,9 @@ def test_rows_are_drawn_evenly_and_by_seed(layout: Layout) -> None:
     drawn = [sample_rows(one, 5, seed) for seed in range(200)]
     assert drawn[0] == sample_rows(one, 5, 0)
     assert all(sum(map(len, rows.values())) == 5 for rows in drawn)
-    seen = {(video_id, row) for rows in drawn for video_id, numbers in rows.items() for row in numbers}
+    seen = {
+        (video_id, row) for rows in drawn for video_id, numbers in rows.items() for row in numbers
+    }
     assert seen == {(video_id, row) for video_id in IDS for row in range(one[video_id].rows)}
     assert sum(map(len, sample_rows(one, 10_000, 0).values())) == len(seen)
 
@@ -158,12 +164,14 @@ def test_a_variant_is_made_again_from_its_settings_file(layout: Layout, tmp_path
         variant_of(one, weights, "", {})
     one.__dict__["settings"] = {**told, "weights": "sha256:abc"}
     with pytest.raises(
-        SettingsError, match=r"made with weights of sha256:abc, and .* has no such file; name it with --weights"
+        SettingsError,
+        match=r"made with weights of sha256:abc, and .* has no such file; name it with --weights",
     ):
         variant_of(one, weights, "", {})
     one.__dict__["settings"] = {**told, "settings": {**told["settings"], "mean": "sha256:abc"}}
     with pytest.raises(
-        SettingsError, match=r"mean is a file of sha256:abc, which .*weights has not; give --file mean=PATH"
+        SettingsError,
+        match=r"mean is a file of sha256:abc, which .*weights has not; give --file mean=PATH",
     ):
         variant_of(one, weights, "", {})
     one.__dict__["settings"] = {**told, "sampling": "other"}
@@ -200,7 +208,9 @@ def test_a_file_that_cannot_be_decoded_does_not_stop_the_others(layout: Layout) 
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm", ".ts"])
-def test_a_file_of_another_suffix_or_folder_is_found(layout: Layout, tmp_path: Path, suffix: str) -> None:
+def test_a_file_of_another_suffix_or_folder_is_found(
+    layout: Layout, tmp_path: Path, suffix: str
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (layout.sources / "beta.mp4").rename(elsewhere / f"beta{suffix}")
@@ -215,7 +225,9 @@ def test_features_of_somebody_else_are_compared_row_by_row(layout: Layout, tmp_p
     np.save(tmp_path / "theirs.npy", stored * 2 + np.array([0, 0, 5], np.float32))
     (found,) = against(one, tmp_path / "theirs.npy", "mean", "alpha")
     flat = stored.reshape(len(stored), -1).astype(np.float64)
-    theirs = (stored * 2 + np.array([0, 0, 5], np.float32)).reshape(len(stored), -1).astype(np.float64)
+    theirs = (
+        (stored * 2 + np.array([0, 0, 5], np.float32)).reshape(len(stored), -1).astype(np.float64)
+    )
     assert found.max_error == pytest.approx(np.abs(flat - theirs).max())
     assert found.cosines == [pytest.approx(cosine(a, b)) for a, b in zip(flat, theirs, strict=True)]
     with h5py.File(tmp_path / "theirs.h5", "w") as file:
@@ -227,7 +239,9 @@ def test_features_of_somebody_else_are_compared_row_by_row(layout: Layout, tmp_p
     assert all(c.max_error == 0 for c in names.values())
 
 
-def test_a_file_that_points_elsewhere_or_is_no_array_is_refused(layout: Layout, tmp_path: Path) -> None:
+def test_a_file_that_points_elsewhere_or_is_no_array_is_refused(
+    layout: Layout, tmp_path: Path
+) -> None:
     one = reader(layout, HISTORY)
     with h5py.File(tmp_path / "link.h5", "w") as file:
         file["alpha"] = h5py.ExternalLink("other.h5", "/x")
@@ -253,7 +267,9 @@ def test_the_command_says_it_and_returns_it(layout: Layout) -> None:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipeline", "verify", *arguments, "--device", "cpu"]
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+        )
 
     honest = run(str(folder), "--sample", "7")
     assert (honest.returncode, honest.stderr) == (0, "")
@@ -274,4 +290,7 @@ def test_the_command_says_it_and_returns_it(layout: Layout) -> None:
     wrong = run(str(folder.parent))
     assert (wrong.returncode, "is no feature folder" in wrong.stderr) == (2, True)
     catalog = run(str(folder.parents[1]))
-    assert (catalog.returncode, f"is no feature folder; give {folder}" in catalog.stderr) == (2, True)
+    assert (catalog.returncode, f"is no feature folder; give {folder}" in catalog.stderr) == (
+        2,
+        True,
+    )

@@ -1,4 +1,6 @@
-"""Rows of segments, made with a file that settings name, are made anew from settings.json, catalog and media."""
+"""Rows of segments, made with a file that settings name, are made anew from settings.json, catalog
+and media.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, VariantReade
     variant = Variant("c3d.segments", SPEC, settings, "random:0").of_catalog(lambda: KNOWN.segments)
     process_shard(
         ShardJob(layout, 0, ("v",), (variant,), 10**6),
-        fetch=lambda *_: Media(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size),
+        fetch=lambda *_: Media(
+            path, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
+        ),
         decoder=InlineDecoder(),
         device="cpu",
         on_video=lambda *_: None,
@@ -66,7 +70,9 @@ def test_rows_of_segments_are_made_anew_with_the_file_that_the_weights_folder_ho
 ) -> None:
     layout, reader, mean = made
     choice = Choice(20, 0, "", layout.weights, {}, [], "cpu")
-    with pytest.raises(SettingsError, match=r"mean is a file of sha256:.*has not; give --file mean=PATH"):
+    with pytest.raises(
+        SettingsError, match=r"mean is a file of sha256:.*has not; give --file mean=PATH"
+    ):
         verify_sample(reader, choice)
     WeightsFolder(layout.weights).admit(MEAN, mean, "imported")
     found = {one.name: one for one in verify_sample(reader, choice).comparisons}
@@ -80,7 +86,10 @@ def test_a_file_named_by_hand_goes_before_and_must_be_the_one(
 ) -> None:
     layout, reader, mean = made
     folder = WeightsFolder(tmp_path / "empty")
-    assert variant_of(reader, folder, "", {"mean": str(mean)}).fingerprint() == reader.layout.fingerprint
+    assert (
+        variant_of(reader, folder, "", {"mean": str(mean)}).fingerprint()
+        == reader.layout.fingerprint
+    )
     other = tmp_path / "other.binaryproto"
     other.write_bytes(mean.read_bytes() + b"\x00")
     with pytest.raises(SettingsError, match="cannot be made again: settings: "):
@@ -100,11 +109,15 @@ def test_an_altered_file_under_the_registered_name_is_told(
         variant_of(reader, folder, "", {})
 
 
-def test_other_annotations_cannot_make_the_rows_again(made: tuple[Layout, VariantReader, Path]) -> None:
+def test_other_annotations_cannot_make_the_rows_again(
+    made: tuple[Layout, VariantReader, Path],
+) -> None:
     layout, reader, mean = made
     write_catalog(layout, dataclasses.replace(KNOWN, annotations=KNOWN.annotations[:-1]))
     try:
-        with pytest.raises(SettingsError, match=r"cannot be made again: segments: .*stored, .* here"):
+        with pytest.raises(
+            SettingsError, match=r"cannot be made again: segments: .*stored, .* here"
+        ):
             variant_of(reader, WeightsFolder(layout.weights), "", {"mean": str(mean)})
     finally:
         write_catalog(layout, KNOWN)

@@ -1,4 +1,6 @@
-"""Whose a file of a folder is, which of several is taken, and when a verdict is about other files than are there."""
+"""Whose a file of a folder is, which of several is taken, and when a verdict is about other files
+than are there.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,18 @@ def layout(tmp_path: Path) -> Layout:
 def named(folder: Path, *names: str) -> list[str]:
     for name in names:
         (folder / name).write_bytes(MP4)
-    return [one.path.name for one in VideoFolder(folder).candidates(file_names(ID, ("other name",)))]
+    return [
+        one.path.name for one in VideoFolder(folder).candidates(file_names(ID, ("other name",)))
+    ]
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *(f"{ID}{suffix}" for suffix in (".mp4", ".MP4", ".Mp4", ".3gp", ".wmv", ".mpg", ".MPEG", ".m2ts", ".MTS")),
+        *(
+            f"{ID}{suffix}"
+            for suffix in (".mp4", ".MP4", ".Mp4", ".3gp", ".wmv", ".mpg", ".MPEG", ".m2ts", ".MTS")
+        ),
         *(f"{ID}{suffix}" for suffix in (".gif", ".ogv", ".vob", ".rmvb", ".asf", ".f4v")),
         f"v_{ID}.mp4",
         "other name.webm",
@@ -74,7 +81,10 @@ def test_short_names_are_not_looked_for_in_brackets(folder: Path) -> None:
     for name in ("Clip [720].mp4", "v_0720.mkv", "0720.webm", "Clip [0720].mp4"):
         (folder / name).write_bytes(MP4)
     listed = VideoFolder(folder)
-    assert [one.path.name for one in listed.candidates(file_names("0720", ("720",)))] == ["0720.webm", "v_0720.mkv"]
+    assert [one.path.name for one in listed.candidates(file_names("0720", ("720",)))] == [
+        "0720.webm",
+        "v_0720.mkv",
+    ]
     assert listed.lacks(file_names("0721", ())) == "the folder has no 0721 with a suffix of videos"
 
 
@@ -91,7 +101,9 @@ def test_of_several_files_the_order_is_stated(folder: Path) -> None:
     ]  # fmt: skip
     assert sorted(named(folder, *reversed(order))) == sorted(order)
     assert named(folder)[:2] == [f"{ID}.mp4", f"{ID}.MKV"], "then the alphabet, capitals first"
-    assert [name for name in named(folder) if name != f"{ID}.MKV"] == [name for name in order if name != f"{ID}.MKV"]
+    assert [name for name in named(folder) if name != f"{ID}.MKV"] == [
+        name for name in order if name != f"{ID}.MKV"
+    ]
 
 
 def test_what_is_no_file_is_passed_over(folder: Path) -> None:
@@ -111,10 +123,15 @@ def test_what_is_no_file_is_passed_over(folder: Path) -> None:
         (f"T [{ID}].f137.mp4", f"; it has T [{ID}].f137.mp4, an unfinished download"),
         (f"{ID}.crdownload", f"; it has {ID}.crdownload, an unfinished download"),
         (f"{ID}.srt", f"; it has {ID}.srt, not a video by its name"),
-        (f"T [{ID}].info.json", f"the folder has no {ID} with a suffix of videos, nor '... [{ID}]' with one"),
+        (
+            f"T [{ID}].info.json",
+            f"the folder has no {ID} with a suffix of videos, nor '... [{ID}]' with one",
+        ),
     ],
 )
-def test_a_video_that_is_not_there_is_told_with_what_is(folder: Path, there: str, told: str) -> None:
+def test_a_video_that_is_not_there_is_told_with_what_is(
+    folder: Path, there: str, told: str
+) -> None:
     if there:
         (folder / there).touch()
     assert VideoFolder(folder).lacks(file_names(ID, ())).endswith(told)
@@ -140,7 +157,9 @@ def get(folder: Path, layout: Layout, *, retry: bool = False) -> Media:
 
 
 def is_outdated(source: Path | str, layout: Layout, verdict: Verdict) -> bool:
-    found = outdated({ID: verdict}, layout=layout, shard=0, source=SourceSettings(str(source)), asked_as={})
+    found = outdated(
+        {ID: verdict}, layout=layout, shard=0, source=SourceSettings(str(source)), asked_as={}
+    )
     return list(found) == [ID]
 
 
@@ -158,8 +177,12 @@ def test_a_video_that_was_not_there_is_asked_for_once_it_is(folder: Path, layout
     assert get(folder, layout).path.name == f"T [{ID}].MP4"
 
 
-@pytest.mark.parametrize("reason", ["unreadable", "too_short", "bad_timestamps", "too_many_pixels", "hang", "crash"])
-def test_a_verdict_of_the_decoder_is_about_the_bytes_it_saw(folder: Path, layout: Layout, reason: str) -> None:
+@pytest.mark.parametrize(
+    "reason", ["unreadable", "too_short", "bad_timestamps", "too_many_pixels", "hang", "crash"]
+)
+def test_a_verdict_of_the_decoder_is_about_the_bytes_it_saw(
+    folder: Path, layout: Layout, reason: str
+) -> None:
     path = folder / f"{ID}.mp4"
     path.write_bytes(MP4)
     get(folder, layout)
@@ -182,7 +205,9 @@ def test_a_file_that_is_put_beside_a_refused_one_comes_first(folder: Path, layou
     get(folder, layout)
     (folder / f"T [{ID}].mkv").write_bytes(MKV)
     assert is_outdated(folder, layout, failed("unreadable"))
-    assert get(folder, layout).path.name == f"{ID}.mp4", "what was taken stays, unless somebody asks again"
+    assert get(folder, layout).path.name == f"{ID}.mp4", (
+        "what was taken stays, unless somebody asks again"
+    )
     media = get(folder, layout, retry=True)
     assert media.path.name == f"T [{ID}].mkv"
     assert (media.facts["taken"], media.facts["passed_over"]) == (f"T [{ID}].mkv", [f"{ID}.mp4"])
@@ -227,13 +252,36 @@ def test_a_site_is_asked_for_what_a_folder_lacked_and_a_folder_for_what_a_site_l
 
 OLDER: list[tuple[dict[str, Any], bool]] = [
     ({"reason": "not_a_video", "detail": "x", "state": "rejected", "taxonomy": 4}, True),
-    ({"state": "done", "size_bytes": len(MP4), "suffix": ".mp4", "facts": {}, "sha256": "same"}, False),
-    ({"state": "done", "size_bytes": len(MP4), "suffix": ".mp4", "facts": {}, "sha256": "0" * 64}, True),
-    ({"state": "done", "size_bytes": len(MP4) - 1, "suffix": ".mp4", "facts": {}, "sha256": "0" * 64}, True),
+    (
+        {"state": "done", "size_bytes": len(MP4), "suffix": ".mp4", "facts": {}, "sha256": "same"},
+        False,
+    ),
+    (
+        {
+            "state": "done",
+            "size_bytes": len(MP4),
+            "suffix": ".mp4",
+            "facts": {},
+            "sha256": "0" * 64,
+        },
+        True,
+    ),
+    (
+        {
+            "state": "done",
+            "size_bytes": len(MP4) - 1,
+            "suffix": ".mp4",
+            "facts": {},
+            "sha256": "0" * 64,
+        },
+        True,
+    ),
 ]
 
 
-def test_another_file_makes_no_features_beside_those_of_the_first(folder: Path, layout: Layout) -> None:
+def test_another_file_makes_no_features_beside_those_of_the_first(
+    folder: Path, layout: Layout
+) -> None:
     path = folder / f"{ID}.mp4"
     path.write_bytes(MP4)
     first = get(folder, layout)
@@ -245,12 +293,17 @@ def test_another_file_makes_no_features_beside_those_of_the_first(folder: Path, 
     (folder / f"T [{ID}].mp4").unlink()
     verdict = refused(folder, layout)
     assert verdict.reason == "altered"
-    assert f"{ID}.mp4 has {len(MP4) + 1:,} bytes, and is not the file that was read before" in verdict.detail
+    assert (
+        f"{ID}.mp4 has {len(MP4) + 1:,} bytes, and is not the file that was read before"
+        in verdict.detail
+    )
     assert not is_outdated(folder, layout, verdict), "a person decides"
     assert get(folder, layout, retry=True).facts["replaces_sha256"] == first.sha256
 
 
-def test_a_file_that_was_altered_unseen_is_read_anew_on_a_retry(folder: Path, layout: Layout) -> None:
+def test_a_file_that_was_altered_unseen_is_read_anew_on_a_retry(
+    folder: Path, layout: Layout
+) -> None:
     path = folder / f"{ID}.mp4"
     path.write_bytes(MP4)
     times = path.stat()
@@ -284,7 +337,13 @@ def test_what_was_downloaded_stays_when_a_folder_is_named(folder: Path, layout: 
     kept = layout.media_file(ID, 0, ".mkv")
     kept.write_bytes(MKV)
     sha256 = hashlib.sha256(MKV).hexdigest()
-    record = {"asked": "https://host/{id}", "state": "done", "size_bytes": len(MKV), "suffix": ".mkv", "facts": {}}
+    record = {
+        "asked": "https://host/{id}",
+        "state": "done",
+        "size_bytes": len(MKV),
+        "suffix": ".mkv",
+        "facts": {},
+    }
     layout.media_record(ID, 0).write_text(json.dumps({**record, "sha256": sha256}))
     assert get(folder, layout).path == kept
     assert is_outdated(folder, layout, failed("unreadable"))
@@ -295,7 +354,9 @@ def test_what_was_downloaded_stays_when_a_folder_is_named(folder: Path, layout: 
     assert get(folder, layout, retry=True).path == kept, "the folder has none, and ours is here"
 
 
-def test_a_file_that_is_still_being_copied_waits(folder: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_still_being_copied_waits(
+    folder: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = folder / f"{ID}.mp4"
     path.write_bytes(MP4)
 

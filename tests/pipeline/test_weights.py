@@ -1,4 +1,6 @@
-"""The folder of weights: fetched over a loopback site that breaks, imported, pinned, and used by its name."""
+"""The folder of weights: fetched over a loopback site that breaks, imported, pinned, and used by
+its name.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,10 @@ def site() -> Iterator[Site]:
             self.send_header("Content-Length", str(len(body)))
             self.send_header("ETag", served.tag)
             if fresh:
-                self.send_header("Content-Range", f"bytes {start}-{len(served.content) - 1}/{len(served.content)}")
+                self.send_header(
+                    "Content-Range",
+                    f"bytes {start}-{len(served.content) - 1}/{len(served.content)}",
+                )
             self.end_headers()
             self.wfile.write(body[: served.break_after])
 
@@ -103,7 +108,9 @@ def folder_of(tmp_path: Path) -> WeightsFolder:
 
 
 def with_row(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-    monkeypatch.setitem(registry.WEIGHTS, NAME, dataclasses.replace(registry.WEIGHTS[NAME], **changes))
+    monkeypatch.setitem(
+        registry.WEIGHTS, NAME, dataclasses.replace(registry.WEIGHTS[NAME], **changes)
+    )
 
 
 def test_a_download_that_breaks_off_goes_on_and_is_pinned(tmp_path: Path) -> None:
@@ -121,7 +128,9 @@ def test_a_download_that_breaks_off_goes_on_and_is_pinned(tmp_path: Path) -> Non
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     locked = json.loads(folder.lock_file.read_text())["weights"]
     sha256 = hashlib.sha256(CONTENT).hexdigest()
-    assert locked == {NAME: {"sha256": sha256, "size_bytes": len(CONTENT), "origin": served.address}}
+    assert locked == {
+        NAME: {"sha256": sha256, "size_bytes": len(CONTENT), "origin": served.address}
+    }
     assert not list(folder.path.glob("*.part*"))
 
 
@@ -136,7 +145,9 @@ def test_another_version_is_not_glued_to_the_first_half(tmp_path: Path) -> None:
         assert folder.fetch(NAME, silent, served.address).read_bytes() == served.content
 
 
-def test_a_published_hash_decides_before_anything_is_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_published_hash_decides_before_anything_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with_row(monkeypatch, sha256="0" * 64)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nobody"))
     with site() as served, pytest.raises(IntegrityError, match="it is pinned to 0000"):
@@ -172,12 +183,16 @@ def test_a_page_is_never_pinned(page: bytes, tmp_path: Path) -> None:
 def test_a_site_that_refuses_is_told_with_the_way_around_it(status: int, tmp_path: Path) -> None:
     with site() as served:
         served.status = status
-        with pytest.raises(SystemicFault, match=f"answers {status}.*\n.*weights import FILE --name yolov5nu.pt"):
+        with pytest.raises(
+            SystemicFault, match=f"answers {status}.*\n.*weights import FILE --name yolov5nu.pt"
+        ):
             folder_of(tmp_path).fetch(NAME, silent, served.address)
 
 
 def test_no_network_is_a_clear_sentence(tmp_path: Path) -> None:
-    with pytest.raises(SystemicFault, match=r"cannot be reached.*\nIf there is no network here, download"):
+    with pytest.raises(
+        SystemicFault, match=r"cannot be reached.*\nIf there is no network here, download"
+    ):
         folder_of(tmp_path).fetch(NAME, silent, "http://127.0.0.1:9/yolov5nu.pt")
     with pytest.raises(SystemicFault, match="published on a page for people"):
         folder_of(tmp_path).fetch("TASED_updated.pt", silent)
@@ -186,7 +201,9 @@ def test_no_network_is_a_clear_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["yolov5n", "v6.0/yolov5n", "YOLOV5N.PT"])
 def test_a_name_that_no_weights_have_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / "some.pt").write_bytes(b"anything")
-    with pytest.raises(SettingsError, match=f"no weights are called '{name}'; say which .* one of c3d.pickle"):
+    with pytest.raises(
+        SettingsError, match=f"no weights are called '{name}'; say which .* one of c3d.pickle"
+    ):
         names_in(tmp_path / "some.pt", name)
 
 
@@ -209,7 +226,13 @@ def test_a_wrong_file_of_a_folder_does_not_keep_the_right_ones_out(
     for name in ("v7.0/yolov5n.pt", NAME):
         (tmp_path / "given" / name).write_bytes(CONTENT)
     (tmp_path / "given" / "TASED_updated.pt").write_bytes(b"<html>sign in</html>")
-    arguments = ["import", str(tmp_path / "given"), "--accept-licence", "--weights-root", str(tmp_path / "weights")]
+    arguments = [
+        "import",
+        str(tmp_path / "given"),
+        "--accept-licence",
+        "--weights-root",
+        str(tmp_path / "weights"),
+    ]
     assert main(["weights", *arguments]) == 1
     said = capsys.readouterr()
     assert f"{NAME} is at" in said.out
@@ -222,7 +245,9 @@ def test_a_setting_names_a_file_or_a_row(tmp_path: Path) -> None:
     folder, file = folder_of(tmp_path), tmp_path / NAME
     file.write_bytes(CONTENT)
     assert folder.original(str(file)) == file
-    with pytest.raises(ValueError, match=r"python -m pipeline weights fetch yolov5nu.pt --weights-root"):
+    with pytest.raises(
+        ValueError, match=r"python -m pipeline weights fetch yolov5nu.pt --weights-root"
+    ):
         folder.original(NAME)
     with pytest.raises(ValueError, match="is no file and no published name"):
         folder.original("absent.pt")
@@ -238,7 +263,9 @@ def test_networks_get_converted_files_only(tmp_path: Path) -> None:
     def build(_: TinySettings, weights: str, __: str) -> Any:
         given.append(weights)
 
-    spec = ExtractorSpec("tiny", 1, TinySettings, lambda _: {}, lambda _: EveryFrame(), build, needs_weights=True)
+    spec = ExtractorSpec(
+        "tiny", 1, TinySettings, lambda _: {}, lambda _: EveryFrame(), build, needs_weights=True
+    )
     variant = Variant("tiny", spec, TinySettings(), str(file))
     sha256 = hashlib.sha256(CONTENT).hexdigest()
     assert variant.description()["weights"] == f"sha256:{sha256}"
@@ -250,7 +277,9 @@ def test_networks_get_converted_files_only(tmp_path: Path) -> None:
         ready(str(file), f"sha256:{sha256}", None)
 
 
-def test_the_command_asks_before_it_takes_what_binds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_asks_before_it_takes_what_binds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / NAME
     file.write_bytes(CONTENT)
 
@@ -269,7 +298,10 @@ def test_the_command_asks_before_it_takes_what_binds(tmp_path: Path, capsys: pyt
     assert f"{NAME}  [yolov5, here]" in shown
     assert hashlib.sha256(CONTENT).hexdigest() in shown
     unknown = run("fetch", "c4d.pickle")
-    assert (unknown.returncode, unknown.stderr.startswith("no weights are called 'c4d.pickle'")) == (2, True)
+    assert (
+        unknown.returncode,
+        unknown.stderr.startswith("no weights are called 'c4d.pickle'"),
+    ) == (2, True)
     elsewhere = tmp_path / "other.pt"
     elsewhere.write_bytes(content(0.25))
     wrong = run("import", str(elsewhere), "--name", NAME, "--accept-licence")
@@ -332,7 +364,9 @@ def test_a_wrong_pin_of_an_earlier_version_is_told_with_the_way_out(tmp_path: Pa
     told = undoing(str(folder.file(NAME)))
     assert f"`python -m pipeline weights forget {NAME} --weights-root {folder.path}`" in told
     assert folder.forget(NAME) == folder.file(NAME)
-    with pytest.raises(SettingsError, match=r"there is nothing to forget of yolov5nu\.pt in .*: nothing is pinned"):
+    with pytest.raises(
+        SettingsError, match=r"there is nothing to forget of yolov5nu\.pt in .*: nothing is pinned"
+    ):
         folder.forget(NAME)
     assert json.loads(folder.lock_file.read_text())["weights"] == {}
 
@@ -347,7 +381,9 @@ def shapes_under(name: str) -> dict[str, tuple[int, ...]]:
         tased = {key: tuple(tensor.shape) for key, tensor in TasedNet().state_dict().items()}
     if name == "TASED_updated.pt":
         return {f"module.{key}": shape for key, shape in tased.items()}
-    return {key: tuple(shape) for key, shape in json.loads(S3D_GOLDEN.read_text())["s3d_shapes"].items()}
+    return {
+        key: tuple(shape) for key, shape in json.loads(S3D_GOLDEN.read_text())["s3d_shapes"].items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Extractors small enough to think about: what they give follows from the pictures by arithmetic."""
+"""Extractors small enough to think about: what they give follows from the pictures by
+arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Tiny:
         return {"mean": [np.stack(window) for window in windows]}
 
 
-def tiny_variant(name: str, sampling: Sampling, frames: int, scale: float = 1.0, dtype: str = "float32") -> Variant:
+def tiny_variant(
+    name: str, sampling: Sampling, frames: int, scale: float = 1.0, dtype: str = "float32"
+) -> Variant:
     """Keeps `mean`, `(frames, 3)` a row."""
     spec = ExtractorSpec(
         name=name,

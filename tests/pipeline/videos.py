@@ -1,6 +1,8 @@
-"""Videos made from formulas, losslessly, so that decoding is tested by equality; written by the bundled ffmpeg.
+"""Videos made from formulas, losslessly, so that decoding is tested by equality; written by the
+bundled ffmpeg.
 
-A frame says its own number: each bit is a black or white block, so that the number survives any upright picture.
+A frame says its own number: each bit is a black or white block, so that the number survives any
+upright picture.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ def ffmpeg(*arguments: str | Path, stdin: bytes = b"") -> bytes:
 
 
 def coded_frame(number: int, height: int = 32, width: int = 64) -> NDArray[np.uint8]:
-    """`(H, W, 3)`: bit b of `number` is the brightness of column block b in the upper half; the lower half is grey."""
+    """`(H, W, 3)`: bit b of `number` is the brightness of column block b in the upper half; the
+    lower half is grey.
+    """
     frame = np.full((height, width, 3), 100, np.uint8)
     for bit in range(BITS):
         left, right = bit * width // BITS, (bit + 1) * width // BITS
@@ -38,17 +42,31 @@ def read_code(frame: NDArray[np.uint8]) -> int:
     """The number a `coded_frame` holds, from the middle of its blocks."""
     height, width, _ = frame.shape
     middles = [(2 * bit + 1) * width // (2 * BITS) for bit in range(BITS)]
-    return sum(int(frame[height // 4, middle, 1] > 128) << bit for bit, middle in enumerate(middles))
+    return sum(
+        int(frame[height // 4, middle, 1] > 128) << bit for bit, middle in enumerate(middles)
+    )
 
 
 def encode(
-    path: Path, frames: Sequence[NDArray[np.uint8]], *options: str, fps: str = "10", codec: str = "libx264"
+    path: Path,
+    frames: Sequence[NDArray[np.uint8]],
+    *options: str,
+    fps: str = "10",
+    codec: str = "libx264",
 ) -> Path:
     """Write `(H, W, 3)` frames losslessly, at a constant rate; options go before the output."""
     height, width, _ = frames[0].shape
     raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", fps, "-i", "-")
     lossless = ("-qp", "0") if codec == "libx264" else ()
-    ffmpeg(*raw, "-c:v", codec, *lossless, *options, path, stdin=b"".join(frame.tobytes() for frame in frames))
+    ffmpeg(
+        *raw,
+        "-c:v",
+        codec,
+        *lossless,
+        *options,
+        path,
+        stdin=b"".join(frame.tobytes() for frame in frames),
+    )
     return path
 
 

@@ -1,8 +1,10 @@
-"""A Slurm cluster of one node on this machine, in a folder of its own: munged, slurmctld, slurmd, gone afterwards.
+"""A Slurm cluster of one node on this machine, in a folder of its own: munged, slurmctld, slurmd,
+gone afterwards.
 
-Needs root and Debian's packages slurmctld, slurmd, slurm-client and munge. The daemons run with a configuration, a key,
-sockets, ports and state of their own, so a Slurm that the machine may have is not touched. As a script, it starts one
-and prints what to export: `python -m tests.slurm.one_node FOLDER` (it ends with Ctrl-C).
+Needs root and Debian's packages slurmctld, slurmd, slurm-client and munge. The daemons run with a
+configuration, a key, sockets, ports and state of their own, so a Slurm that the machine may have is
+not touched. As a script, it starts one and prints what to export: `python -m tests.slurm.one_node
+FOLDER` (it ends with Ctrl-C).
 """
 
 from __future__ import annotations
@@ -79,7 +81,9 @@ class Slurm:
 
     def ask(self, *command: str) -> str:
         """The output of one of Slurm's commands."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
         return done.stdout.strip()
@@ -97,7 +101,9 @@ class Slurm:
 
 @contextlib.contextmanager
 def one_node(folder: Path, cpus: int = 2) -> Iterator[Slurm]:
-    """A cluster whose node is this machine, while the block runs. Raises RuntimeError if it does not come up."""
+    """A cluster whose node is this machine, while the block runs. Raises RuntimeError if it does
+    not come up.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)  # munged insists on folders that others cannot write to
     for name in ("state", "spool"):
@@ -110,12 +116,22 @@ def one_node(folder: Path, cpus: int = 2) -> Iterator[Slurm]:
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o600)
-    environment = {**os.environ, "SLURM_CONF": str(config), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    environment = {
+        **os.environ,
+        "SLURM_CONF": str(config),
+        "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+    }
     slurm = Slurm(folder, environment)
     try:
         files = [f"--{name}-file={folder}/munged.{name}" for name in ("pid", "log", "seed")]
         _start(
-            slurm, "munged", "--foreground", "--force", f"--socket={folder}/munge.socket", f"--key-file={key}", *files
+            slurm,
+            "munged",
+            "--foreground",
+            "--force",
+            f"--socket={folder}/munge.socket",
+            f"--key-file={key}",
+            *files,
         )
         _until(lambda: (folder / "munge.socket").exists(), slurm)
         _start(slurm, "slurmctld", "-D", "-f", str(config))
@@ -142,7 +158,12 @@ def _start(slurm: Slurm, *command: str) -> None:
     with (slurm.folder / f"{command[0]}.out.log").open("wb") as log:
         slurm.daemons.append(
             subprocess.Popen(
-                command, env=slurm.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                env=slurm.environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         )
 

@@ -1,4 +1,6 @@
-"""Builds on a real Slurm of one node: by Dask's jobs and by an array, attacked on the way, equal to an inline build."""
+"""Builds on a real Slurm of one node: by Dask's jobs and by an array, attacked on the way, equal to
+an inline build.
+"""
 
 from __future__ import annotations
 
@@ -48,12 +50,17 @@ def until(happened: Callable[[], object], what: str) -> None:
 
 
 def workers_of(folder: Path) -> list[int]:
-    """Dask workers below this data root, wherever Slurm started them, that have a decoder at work."""
+    """Dask workers below this data root, wherever Slurm started them, that have a decoder at
+    work.
+    """
     pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     busy = [
         pid
         for pid in pids
-        if any(watching.says(child, "pipeline.decoding.worker.worker_main") for child in watching.children(pid))
+        if any(
+            watching.says(child, "pipeline.decoding.worker.worker_main")
+            for child in watching.children(pid)
+        )
     ]
     return [pid for pid in busy if watching.says(pid, "spawn_main") and cwd(pid) == folder]
 
@@ -79,10 +86,14 @@ def check(built: Built, inline: Built) -> None:
 def test_jobs_of_dask_give_the_inline_features_though_a_worker_is_killed_and_the_wall_time_ends(
     slurm: Slurm, inline: Built, tmp_path: Path
 ) -> None:
-    """One job of a minute, which is too short for the videos: it leaves in time, and another takes its place."""
+    """One job of a minute, which is too short for the videos: it leaves in time, and another takes
+    its place.
+    """
     folder = with_catalog_of(inline, tmp_path)
     options = ("--cluster-kind", "slurm", *JOB, "--slurm-jobs", "1", "--slurm-time", "1")
-    running = start(folder, *options, "--cluster-allowed-failures", "9", **SLOWED, **environment(slurm))
+    running = start(
+        folder, *options, "--cluster-allowed-failures", "9", **SLOWED, **environment(slurm)
+    )
     until(lambda: workers_of(folder) or running.poll() is not None, "a worker has a video in hand")
     assert running.poll() is None, finish(running, folder).output
     os.kill(workers_of(folder)[0], signal.SIGKILL)
@@ -112,14 +123,21 @@ def test_an_array_gives_the_inline_features_though_elements_are_warned_killed_an
     number = slurm.ask("sbatch", "--parsable", match[1])
     until(lambda: list(slurm.jobs().values()).count("RUNNING") >= 2, "two elements run")
     time.sleep(2)
-    slurm.ask("scancel", "--signal=TERM", "--batch", f"{number}_0")  # the warning before the wall time
+    slurm.ask(
+        "scancel", "--signal=TERM", "--batch", f"{number}_0"
+    )  # the warning before the wall time
     slurm.ask("scancel", f"{number}_1")
-    until(lambda: slurm.jobs().get(f"{number}_0") == "PENDING", "the warned element is back in the queue")
+    until(
+        lambda: slurm.jobs().get(f"{number}_0") == "PENDING",
+        "the warned element is back in the queue",
+    )
     slurm.ask("scontrol", "update", f"JobId={number}_0", "StartTime=now")
     until(lambda: set(slurm.jobs()) <= {f"{number}_0"} or not slurm.jobs(), "the others have ended")
     assert f"{number}_1" not in slurm.jobs(), "what somebody cancelled stays cancelled"
     until(lambda: not slurm.jobs(), "the array is done")
-    logs = "\n".join(path.read_text() for path in (folder / "data" / "sample" / "cluster").glob("*.log"))
+    logs = "\n".join(
+        path.read_text() for path in (folder / "data" / "sample" / "cluster").glob("*.log")
+    )
     assert "back into the queue" in logs
     again = slurm.ask("sbatch", "--parsable", "--array=1", match[1])
     until(lambda: not slurm.jobs(), f"element 1 of {again} is done")

@@ -1,4 +1,6 @@
-"""Small tracks, parts and stores that the tests of storage share. Everything follows from its arguments."""
+"""Small tracks, parts and stores that the tests of storage share. Everything follows from its
+arguments.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ PROVENANCE: dict[str, JSON] = {"weights": {"sha256": "ab" * 32}, "libraries": ["
 
 
 def make_track(video_id: str, rows: int, salt: str = "") -> FeatureTrack:
-    """A track with a fixed array, a ragged one with empty rows, and a ragged one without any item."""
+    """A track with a fixed array, a ragged one with empty rows, and a ragged one without any
+    item.
+    """
     seed = int.from_bytes(hashlib.sha256(f"{video_id}{rows}{salt}".encode()).digest()[:8], "big")
     generator = np.random.default_rng(seed)
     starts = np.arange(rows) / 2
@@ -79,11 +83,19 @@ def commit_tracks(
     entries = {track.video_id: Entry(DONE, facts={"frames": 16 * track.rows}) for track in tracks}
     entries |= {video_id: Entry(verdict) for video_id, verdict in failures.items()}
     return commit(
-        layout, "sample", shard, entries=entries, tracks=tracks, max_part_bytes=part_bytes, provenance=PROVENANCE
+        layout,
+        "sample",
+        shard,
+        entries=entries,
+        tracks=tracks,
+        max_part_bytes=part_bytes,
+        provenance=PROVENANCE,
     )
 
 
-def make_store(root: Path, videos: int = 12, *, shards: int = 2, part_bytes: int = 400) -> VariantLayout:
+def make_store(
+    root: Path, videos: int = 12, *, shards: int = 2, part_bytes: int = 400
+) -> VariantLayout:
     """A catalog and one variant of it: the first three ids failed, all others are done."""
     ids = [f"v{number:03d}" for number in range(videos)]
     catalog = Catalog(
@@ -99,22 +111,34 @@ def make_store(root: Path, videos: int = 12, *, shards: int = 2, part_bytes: int
     write_catalog(Layout(root, "sample"), catalog)
     layout = variant_layout(root)
     verdicts = dict(
-        zip(ids, [failed("private"), failed("too_short", "3 frames"), failed("too_short", "9 frames")], strict=False)
+        zip(
+            ids,
+            [failed("private"), failed("too_short", "3 frames"), failed("too_short", "9 frames")],
+            strict=False,
+        )
     )
     for shard in range(shards):
         mine = [video_id for video_id in ids if shard_of(video_id, shards) == shard]
-        tracks = [make_track(video_id, 3 + int(video_id[1:])) for video_id in mine if video_id not in verdicts]
+        tracks = [
+            make_track(video_id, 3 + int(video_id[1:]))
+            for video_id in mine
+            if video_id not in verdicts
+        ]
         failures = {video_id: verdict for video_id, verdict in verdicts.items() if video_id in mine}
         commit_tracks(layout, tracks, shard=shard, part_bytes=part_bytes, **failures)
     return layout
 
 
 def killed_at(place: int, action: Callable[[], object]) -> bool:
-    """Whether SIGKILL struck `action`, run in a forked process, before its write step number `place`."""
+    """Whether SIGKILL struck `action`, run in a forked process, before its write step number
+    `place`.
+    """
     child = os.fork()
     if child == 0:
         steps = iter(range(10_000))
-        atomic.before_step = lambda step, path: os.kill(os.getpid(), signal.SIGKILL) if next(steps) == place else None
+        atomic.before_step = lambda step, path: (
+            os.kill(os.getpid(), signal.SIGKILL) if next(steps) == place else None
+        )
         code = 99
         try:
             action()
@@ -128,7 +152,9 @@ def killed_at(place: int, action: Callable[[], object]) -> bool:
 
 
 def race(runners: int, action: Callable[[int], int]) -> list[int]:
-    """Exit codes of `action(0)`, `action(1)`, ... run in forked processes that all start at once."""
+    """Exit codes of `action(0)`, `action(1)`, ... run in forked processes that all start at
+    once.
+    """
     read_end, write_end = os.pipe()
     children = []
     for number in range(runners):

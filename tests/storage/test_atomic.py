@@ -16,7 +16,9 @@ from storage.files.atomic_write import Step, adopt, publish, sweep, temporary_be
 from storage.files.process_identity import current
 from tests.storage.samples import killed_at, race
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 OLD, NEW = b"old" * 500_000, b"new" * 500_000  # 1.5 MB: two write steps of 1 MiB
 ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.ESTALE)
@@ -136,7 +138,9 @@ def test_a_repeated_link_request_that_had_succeeded_is_a_success(tmp_path: Path)
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
-def test_file_systems_without_hard_links_do_not_overwrite_either(tmp_path: Path, number: int) -> None:
+def test_file_systems_without_hard_links_do_not_overwrite_either(
+    tmp_path: Path, number: int
+) -> None:
     def hook(step: Step, path: Path) -> None:
         if step is Step.LINK:
             raise OSError(number, "no links here")
@@ -217,7 +221,9 @@ def test_sweep_removes_only_what_the_dead_left(tmp_path: Path) -> None:
     }
     for name in names:
         (tmp_path / name).write_bytes(b"x")
-    assert [path.name for path in sweep(tmp_path)] == [name for name, dead in names.items() if dead is True]
+    assert [path.name for path in sweep(tmp_path)] == [
+        name for name, dead in names.items() if dead is True
+    ]
     told = [path.name for path in sweep(tmp_path, other_boots=True)]
     assert told == sorted(name for name, dead in names.items() if dead == "other boot")
     assert sweep(tmp_path / "nowhere") == []

@@ -22,7 +22,14 @@ from storage.files.lease_record import Record
 from storage.files.process_identity import current
 from storage.maintenance.audit import Finding, Kind, audit
 from storage.maintenance.repair import repair
-from tests.storage.samples import PROVENANCE, SETTINGS, commit_tracks, make_store, make_track, variant_layout
+from tests.storage.samples import (
+    PROVENANCE,
+    SETTINGS,
+    commit_tracks,
+    make_store,
+    make_track,
+    variant_layout,
+)
 
 EQUATION = "12 ids = 9 done + 1 unavailable + 2 rejected + 0 pending + 0 quarantined"
 SEED = 20240117
@@ -44,16 +51,24 @@ def findings(layout: VariantLayout, *, deep: bool = False) -> tuple[Finding, ...
 
 def contents(layout: VariantLayout) -> dict[str, bytes]:
     """All files but the index, which only tells what the sidecars say."""
-    return {path.name: path.read_bytes() for path in sorted(layout.folder.iterdir()) if path != layout.index_file}
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(layout.folder.iterdir())
+        if path != layout.index_file
+    }
 
 
 def test_a_sound_store_adds_up(layout: VariantLayout, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "--deep", str(folder_of(layout))]) == 0
     assert capsys.readouterr().out == f"{layout.folder.name}: {EQUATION}\n"
-    assert len(list(layout.folder.glob("*.h5"))) > 3  # the other tests need several parts in both shards
+    assert (
+        len(list(layout.folder.glob("*.h5"))) > 3
+    )  # the other tests need several parts in both shards
 
 
-def test_an_unfinished_store_is_not_wrong(layout: VariantLayout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_store_is_not_wrong(
+    layout: VariantLayout, capsys: pytest.CaptureFixture[str]
+) -> None:
     catalog = read_catalog(folder_of(layout))
     for path in layout.folder.glob("shard_001*"):
         path.unlink()
@@ -75,7 +90,9 @@ def test_no_flipped_bit_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[
     dice, layout = random.Random(SEED), make_store(tmp_path, part_bytes=1500)
     files = sorted(path for path in layout.folder.iterdir() if path.suffix in (".h5", ".json"))
     places = [(path, dice.randrange(8 * path.stat().st_size)) for path in files for _ in range(20)]
-    places += [(path, 8 * byte) for path in files if path.suffix == ".h5" for byte in range(0, 96, 12)]
+    places += [
+        (path, 8 * byte) for path in files if path.suffix == ".h5" for byte in range(0, 96, 12)
+    ]
     assert len(places) >= 120
     silent = []
     for path, bit in places:
@@ -92,10 +109,27 @@ def test_no_truncation_is_silent_even_without_reading_everything(layout: Variant
     for path in (layout.part(0, 0), layout.sidecar(0)):
         whole = path.read_bytes()
         size = len(whole)
-        cuts = [0, 1, 8, 40, 96, 512, size // 4, size // 2, 3 * size // 4, size - 64, size - 8, size - 1]
+        cuts = [
+            0,
+            1,
+            8,
+            40,
+            96,
+            512,
+            size // 4,
+            size // 2,
+            3 * size // 4,
+            size - 64,
+            size - 8,
+            size - 1,
+        ]
         for cut in cuts:
             path.write_bytes(whole[:cut])
-            (finding,) = [item for item in findings(layout) if item.is_violation and item.kind is not Kind.ORPHAN]
+            (finding,) = [
+                item
+                for item in findings(layout)
+                if item.is_violation and item.kind is not Kind.ORPHAN
+            ]
             assert finding.path == path
         path.write_bytes(whole)
     assert findings(layout) == ()
@@ -134,7 +168,9 @@ def _sidecar_of_another_store(layout: VariantLayout) -> None:
 
 
 def _ids_of_another_shard(layout: VariantLayout) -> None:
-    commit_tracks(layout, [make_track(read_catalog(folder_of(layout)).shard_ids(1)[-1], 3)], shard=0)
+    commit_tracks(
+        layout, [make_track(read_catalog(folder_of(layout)).shard_ids(1)[-1], 3)], shard=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,7 +185,11 @@ def _ids_of_another_shard(layout: VariantLayout) -> None:
         (_ids_of_another_shard, Kind.MISPLACED, "does not put in shard 0"),
         (lambda layout: layout.part(0, 0).unlink(), Kind.PART, "is missing"),
         (lambda layout: layout.sidecar(0).unlink(), Kind.SIDECAR, r"is lost, but \d parts"),
-        (lambda layout: layout.settings_file.write_bytes(b"{}"), Kind.SETTINGS, "has the fingerprint"),
+        (
+            lambda layout: layout.settings_file.write_bytes(b"{}"),
+            Kind.SETTINGS,
+            "has the fingerprint",
+        ),
         (lambda layout: layout.part(9, 0).write_bytes(b"x"), Kind.SIDECAR, "is lost, but 1 parts"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -165,10 +205,17 @@ def test_swaps_and_rollbacks_are_found_without_reading_every_byte(
     assert main(["audit", str(folder_of(layout))]) == 5
 
 
-def test_leftovers_are_told_but_nothing_is_wrong(layout: VariantLayout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_leftovers_are_told_but_nothing_is_wrong(
+    layout: VariantLayout, capsys: pytest.CaptureFixture[str]
+) -> None:
     me = current()
-    dead = layout.folder / f".shard_000.json.tmp-{me.host_tag}-{me.boot_tag}-{me.namespace}-{me.pid}-1-00000000"
-    earlier = layout.folder / f".shard_000.json.tmp-{me.host_tag}-ffffffff-{me.namespace}-7-1-00000000"
+    dead = (
+        layout.folder
+        / f".shard_000.json.tmp-{me.host_tag}-{me.boot_tag}-{me.namespace}-{me.pid}-1-00000000"
+    )
+    earlier = (
+        layout.folder / f".shard_000.json.tmp-{me.host_tag}-ffffffff-{me.namespace}-7-1-00000000"
+    )
     live = layout.folder / f".shard_000.json.tmp-{me.token}-00000000"
     foreign = layout.folder / "notes.txt"
     for path in (dead, earlier, live, foreign):
@@ -181,7 +228,9 @@ def test_leftovers_are_told_but_nothing_is_wrong(layout: VariantLayout, capsys: 
     assert live.name not in out
     lease_file = Layout(folder_of(layout).parent, folder_of(layout).name).lease(0)
     lease_file.parent.mkdir()
-    lease_file.write_bytes(Record("elsewhere", replace(me, host_tag="ffffffff"), "0" * 16).to_bytes())
+    lease_file.write_bytes(
+        Record("elsewhere", replace(me, host_tag="ffffffff"), "0" * 16).to_bytes()
+    )
     assert main(["audit", "--repair", str(folder_of(layout))]) == 0
     assert [path.exists() for path in (dead, earlier, live, foreign)] == [False, True, True, True]
     lease_file.unlink()
@@ -197,7 +246,9 @@ def done_only(root: Path) -> VariantLayout:
         layout.sidecar(shard).unlink()
         for path in layout.folder.glob(f"shard_{shard:03d}.p*.h5"):
             path.unlink()
-        tracks = [make_track(video_id, 3 + int(video_id[1:])) for video_id in catalog.shard_ids(shard)]
+        tracks = [
+            make_track(video_id, 3 + int(video_id[1:])) for video_id in catalog.shard_ids(shard)
+        ]
         commit_tracks(layout, tracks[:2], shard=shard, part_bytes=400)
         commit_tracks(layout, tracks[1:], shard=shard, part_bytes=400)
         commit_tracks(layout, [make_track(tracks[0].video_id, 5, salt="retried")], shard=shard)
@@ -219,12 +270,16 @@ def test_a_lost_or_damaged_sidecar_is_rebuilt_to_the_byte(tmp_path: Path, damage
         shutil.copy(layout.sidecar(1), path)
     assert main(["audit", "--repair", str(folder_of(layout))]) == 0
     aside = [] if damage == "lose" else [f"{path.name}.damaged"]
-    assert {name: content for name, content in contents(layout).items() if name not in aside} == before
+    assert {
+        name: content for name, content in contents(layout).items() if name not in aside
+    } == before
     assert sorted(layout.folder.glob("*.damaged")) == [layout.folder / name for name in aside]
 
 
 @pytest.mark.parametrize("damage", ["lose", "flip", "cut"])
-def test_the_ids_of_a_damaged_part_and_no_others_are_done_again(layout: VariantLayout, damage: str) -> None:
+def test_the_ids_of_a_damaged_part_and_no_others_are_done_again(
+    layout: VariantLayout, damage: str
+) -> None:
     sidecar = read_sidecar(layout, 0)
     assert sidecar is not None
     path, before = layout.part(0, 0), FeatureStore(folder_of(layout))["c3d"].digest()
@@ -254,19 +309,28 @@ def test_a_rolled_back_sidecar_takes_its_newest_part_in_again(layout: VariantLay
     assert findings(layout, deep=True) == ()
 
 
-def test_an_orphan_whose_rows_are_elsewhere_is_removed_and_a_broken_one_set_aside(layout: VariantLayout) -> None:
+def test_an_orphan_whose_rows_are_elsewhere_is_removed_and_a_broken_one_set_aside(
+    layout: VariantLayout,
+) -> None:
     before = contents(layout)
     shutil.copy(layout.part(0, 0), layout.part(0, 7))
     layout.part(0, 8).write_bytes(b"no part at all")
     shutil.copy(layout.part(1, 0), layout.part(0, 9))
     told = repair(folder_of(layout), deep=False)
-    assert [line.split(":")[0] for line in told if line.startswith("removed")] == ["removed shard_000.p007.h5"]
+    assert [line.split(":")[0] for line in told if line.startswith("removed")] == [
+        "removed shard_000.p007.h5"
+    ]
     after = contents(layout)
-    assert sorted(after.keys() - before.keys()) == ["shard_000.p008.h5.damaged", "shard_000.p009.h5.damaged"]
+    assert sorted(after.keys() - before.keys()) == [
+        "shard_000.p008.h5.damaged",
+        "shard_000.p009.h5.damaged",
+    ]
     assert {name: after[name] for name in before} == before
 
 
-@pytest.mark.parametrize("table", ["arrays/pool5", "arrays/boxes/values", "spans", "records", "digests", "ids"])
+@pytest.mark.parametrize(
+    "table", ["arrays/pool5", "arrays/boxes/values", "spans", "records", "digests", "ids"]
+)
 def test_a_part_that_is_not_as_it_was_written_is_not_taken_in(tmp_path: Path, table: str) -> None:
     layout = done_only(tmp_path)
     flip(layout.part(0, 0), 8 * (survey(layout.part(0, 0)).extents[table].offset_bytes + 2) + 1)
@@ -277,7 +341,9 @@ def test_a_part_that_is_not_as_it_was_written_is_not_taken_in(tmp_path: Path, ta
     assert all(report.is_clean for report in audit(folder_of(layout), deep=True))
 
 
-def test_repair_and_compact_wait_for_nobody(layout: VariantLayout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_and_compact_wait_for_nobody(
+    layout: VariantLayout, capsys: pytest.CaptureFixture[str]
+) -> None:
     layout.part(0, 0).unlink()
     with lease(Layout(layout.folder.parents[2], "sample").lease(0)):
         assert main(["audit", "--repair", str(folder_of(layout))]) == 4
@@ -285,7 +351,9 @@ def test_repair_and_compact_wait_for_nobody(layout: VariantLayout, capsys: pytes
     assert "Let it finish" in capsys.readouterr().err
 
 
-def test_compact_and_digest_from_the_command_line(layout: VariantLayout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compact_and_digest_from_the_command_line(
+    layout: VariantLayout, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["digest", str(folder_of(layout))]) == 0
     digest = capsys.readouterr().out
     assert digest.endswith(f"  {layout.folder.name}\n")
@@ -329,7 +397,15 @@ def test_an_entry_committed_as_done_keeps_its_facts_through_a_rebuild(tmp_path: 
     video_id = read_catalog(folder_of(layout)).shard_ids(1)[-1]
     track = make_track(video_id, 4, salt="facts")
     entry = Entry(DONE, attempts=7, facts={"source": {"sha256": "ab"}, "losses": [1, None, 2.5]})
-    commit(layout, "sample", 1, entries={video_id: entry}, tracks=[track], max_part_bytes=10**6, provenance=PROVENANCE)
+    commit(
+        layout,
+        "sample",
+        1,
+        entries={video_id: entry},
+        tracks=[track],
+        max_part_bytes=10**6,
+        provenance=PROVENANCE,
+    )
     kept = read_sidecar(layout, 1)
     layout.sidecar(1).unlink()
     repair(folder_of(layout), deep=False)
@@ -344,14 +420,22 @@ def test_rows_made_on_unlike_processors_are_told_and_are_not_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     layout = make_store(tmp_path)
-    kinds = {0: ["one processor: avx2", "other processor: avx512f"], 1: ["other processor: avx512f"]}
+    kinds = {
+        0: ["one processor: avx2", "other processor: avx512f"],
+        1: ["other processor: avx512f"],
+    }
     for shard, told in kinds.items():
-        write_sidecar(layout, replace(read_known(layout, shard), provenance={PROCESSORS: list(told)}))
+        write_sidecar(
+            layout, replace(read_known(layout, shard), provenance={PROCESSORS: list(told)})
+        )
     assert main(["audit", str(folder_of(layout))]) == 0
     (note,) = [line for line in capsys.readouterr().out.splitlines() if "NOTE" in line]
     assert "rows were made on 2 kinds of processor" in note
     assert note.endswith("one processor: avx2 (shards 0); other processor: avx512f (shards 0, 1)")
-    write_sidecar(layout, replace(read_known(layout, 0), provenance={PROCESSORS: ["other processor: avx512f"]}))
+    write_sidecar(
+        layout,
+        replace(read_known(layout, 0), provenance={PROCESSORS: ["other processor: avx512f"]}),
+    )
     assert main(["audit", str(folder_of(layout))]) == 0
     assert "NOTE" not in capsys.readouterr().out
 

@@ -20,7 +20,9 @@ from tests.storage.samples import commit_tracks, variant_layout
 
 CONTENT = np.random.default_rng(5).integers(0, 256, 10_007, dtype=np.uint8).tobytes()
 BLOCK = 1000
-"""Content of 10,007 bytes has ten blocks and a bit; `_SPAN_BYTES` is made small, so that windows cross its ends too."""
+"""Content of 10,007 bytes has ten blocks and a bit; `_SPAN_BYTES` is made small, so that windows
+cross its ends too.
+"""
 SEED = 20261201
 
 
@@ -52,7 +54,9 @@ def test_checksums_do_not_depend_on_the_pieces_they_are_made_from() -> None:
     whole = checksums_of([CONTENT], BLOCK).encode()
     for _ in range(50):
         cuts = sorted(dice.choices(range(len(CONTENT) + 1), k=dice.randrange(1, 40)))
-        pieces = [CONTENT[start:end] for start, end in zip([0, *cuts], [*cuts, len(CONTENT)], strict=True)]
+        pieces = [
+            CONTENT[start:end] for start, end in zip([0, *cuts], [*cuts, len(CONTENT)], strict=True)
+        ]
         assert checksums_of(pieces, BLOCK).encode() == whole
     assert len(checksums_of([], BLOCK).sums) == 0
 
@@ -64,12 +68,21 @@ def test_a_checksum_file_is_read_back_and_any_change_of_it_is_noticed(tmp_path: 
     sha256 = hashlib.sha256(raw).hexdigest()
     path.write_bytes(raw)
     found = read_checksums(path, sha256)
-    assert (found.size_bytes, found.block_bytes, found.sums.tolist()) == (len(CONTENT), BLOCK, written.sums.tolist())
+    assert (found.size_bytes, found.block_bytes, found.sums.tolist()) == (
+        len(CONTENT),
+        BLOCK,
+        written.sums.tolist(),
+    )
     for damaged in (raw[:-1], raw + b"x", b"", bytes([raw[0] ^ 1]) + raw[1:], raw[:-3] + b"abc"):
         path.write_bytes(damaged)
         with pytest.raises(IntegrityError, match="its sha256 is not"):
             read_checksums(path, sha256)
-    for other in (b"{}\n", b"[1]\n" + raw, raw.replace(b'"format_version": 1', b'"format_version": 2'), raw[:-8]):
+    for other in (
+        b"{}\n",
+        b"[1]\n" + raw,
+        raw.replace(b'"format_version": 1', b'"format_version": 2'),
+        raw[:-8],
+    ):
         path.write_bytes(other)
         with pytest.raises(IntegrityError, match="no block checksums that this release knows"):
             read_checksums(path, hashlib.sha256(other).hexdigest())
@@ -107,7 +120,10 @@ def test_a_flipped_bit_is_never_returned_whichever_window_meets_it() -> None:
         size = dice.randrange(1, len(CONTENT) - start + 1)
         buffer = bytearray(size)
         if start // BLOCK <= block <= (start + size - 1) // BLOCK:
-            with pytest.raises(IntegrityError, match=rf"block {block} \(bytes {block * BLOCK:,} to .*run the repair"):
+            with pytest.raises(
+                IntegrityError,
+                match=rf"block {block} \(bytes {block * BLOCK:,} to .*run the repair",
+            ):
                 reads.fill(start, memoryview(buffer))
         else:
             reads.fill(start, memoryview(buffer))
@@ -129,9 +145,15 @@ def test_threads_share_what_was_checked() -> None:
             try:
                 reads.fill(start, memoryview(buffer))
             except IntegrityError:
-                told.append("refused" if start // BLOCK <= 4 <= (start + 699) // BLOCK else "refused a sound block")
+                told.append(
+                    "refused"
+                    if start // BLOCK <= 4 <= (start + 699) // BLOCK
+                    else "refused a sound block"
+                )
             else:
-                told.append("right" if bytes(buffer) == CONTENT[start : start + 700] else "other bytes")
+                told.append(
+                    "right" if bytes(buffer) == CONTENT[start : start + 700] else "other bytes"
+                )
         return told
 
     with ThreadPoolExecutor(4) as pool:
@@ -140,7 +162,9 @@ def test_threads_share_what_was_checked() -> None:
 
 
 def test_a_part_of_many_blocks_is_read_where_it_is_whole(tmp_path: Path) -> None:
-    """Rows far from the damaged block still come; those in it do not; nothing else of the part is read."""
+    """Rows far from the damaged block still come; those in it do not; nothing else of the part is
+    read.
+    """
     rows = 4 * BLOCK_BYTES // 512
     pool5 = np.random.default_rng(1).normal(size=(rows, 256)).astype(np.float16)
     spans = np.stack([np.arange(rows), np.arange(rows) + 1], 1).astype(np.float64)
@@ -161,13 +185,17 @@ def test_a_part_of_many_blocks_is_read_where_it_is_whole(tmp_path: Path) -> None
     for asked in [(row, row + 1), (0, rows)]:
         with pytest.raises(IntegrityError, match=rf"{part.file}: block {block} "):
             reader.table.rows("pool5", *asked)
-    assert not np.array_equal(np.asarray(PartReader(path).table.rows("pool5", row, row + 1)), pool5[row : row + 1])
+    assert not np.array_equal(
+        np.asarray(PartReader(path).table.rows("pool5", row, row + 1)), pool5[row : row + 1]
+    )
 
 
 def test_what_hdf5_parses_is_checked_before_it_is_believed(tmp_path: Path) -> None:
     """A flip of HDF5's own tables is found by the checksum, not by what libhdf5 makes of it."""
     layout = variant_layout(tmp_path)
-    (part,) = commit_tracks(layout, [FeatureTrack("v", np.array([[0.0, 1.0]]), {"x": np.ones((1, 3), np.int32)})]).parts
+    (part,) = commit_tracks(
+        layout, [FeatureTrack("v", np.array([[0.0, 1.0]]), {"x": np.ones((1, 3), np.int32)})]
+    ).parts
     path = layout.folder / part.file
     whole = path.read_bytes()
     for place in range(0, len(whole), 97):

@@ -1,4 +1,6 @@
-"""A catalog keeps its bytes whatever the order of its rows, its ids whatever they hold, and its shards for good."""
+"""A catalog keeps its bytes whatever the order of its rows, its ids whatever they hold, and its
+shards for good.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from hypothesis import strategies as st
 from storage.base.errors import IntegrityError, LookupFailed, SettingsError
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Group, Link, User, Video
-from storage.catalog.catalog import Catalog, default_shard_count, read_catalog, shard_of, write_catalog
+from storage.catalog.catalog import (
+    Catalog,
+    default_shard_count,
+    read_catalog,
+    shard_of,
+    write_catalog,
+)
 from storage.files.checksummed_json import seal, unseal
 
 TABLES = ("videos", "users", "links", "annotations", "groups")
@@ -26,7 +34,11 @@ def example(**changes: Any) -> Catalog:
         name="tiny",
         videos=(Video("b"), Video("-a", 314.0, 9000, 9002, ("-a", "its copy")), Video("B", 0.1)),
         users=(User("0042", "train"), User("42", "test")),
-        links=(Link("42", "b", "target"), Link("42", "-a", "history"), Link("0042", "B", "history")),
+        links=(
+            Link("42", "b", "target"),
+            Link("42", "-a", "history"),
+            Link("0042", "B", "history"),
+        ),
         annotations=(
             Annotation("b", "42", 204.39, 204.39 + 7.08),
             Annotation("-a", "42", 0.0, 1e-5, 0.1 + 0.2),
@@ -34,7 +46,11 @@ def example(**changes: Any) -> Catalog:
         ),
         shard_count=3,
         time_unit="seconds",
-        groups=(Group("domain", "dog", "b"), Group("domain", "dog", "-a"), Group("vlist_sel", "test", "b")),
+        groups=(
+            Group("domain", "dog", "b"),
+            Group("domain", "dog", "-a"),
+            Group("vlist_sel", "test", "b"),
+        ),
         origin={"sources": {"train": {"rows": 3}}, "oddities": {}},
     )
     return dataclasses.replace(catalog, **changes)
@@ -77,12 +93,18 @@ def test_order_of_rows_does_not_reach_the_disk(tmp_path: Path) -> None:
     dice = random.Random(20)
     one, other = Layout(tmp_path / "one", "tiny"), Layout(tmp_path / "other", "tiny")
     write_catalog(one, example())
-    shuffled = {table: tuple(dice.sample(rows, len(rows))) for table in TABLES for rows in [getattr(example(), table)]}
+    shuffled = {
+        table: tuple(dice.sample(rows, len(rows)))
+        for table in TABLES
+        for rows in [getattr(example(), table)]
+    }
     write_catalog(other, example(**shuffled))
     assert files(one) == files(other)
 
 
-persons = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20)
+persons = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20
+)
 video_ids = st.text("ABCabc019_-", min_size=1, max_size=11)
 times = st.floats(-1e9, 1e9, allow_nan=False)
 
@@ -90,7 +112,11 @@ times = st.floats(-1e9, 1e9, allow_nan=False)
 @settings(deadline=None, max_examples=60)
 @given(st.sets(video_ids, min_size=1), st.sets(persons, min_size=1), times, times)
 def test_ids_and_times_survive_byte_for_byte(
-    tmp_path_factory: pytest.TempPathFactory, videos: set[str], people: set[str], one: float, other: float
+    tmp_path_factory: pytest.TempPathFactory,
+    videos: set[str],
+    people: set[str],
+    one: float,
+    other: float,
 ) -> None:
     start, end = min(one, other), max(one, other) + 1e-3
     catalog = Catalog(
@@ -98,7 +124,9 @@ def test_ids_and_times_survive_byte_for_byte(
         videos=tuple(Video(video_id) for video_id in videos),
         users=tuple(User(person, person) for person in people),
         links=tuple(Link(person, video_id, "history") for person in people for video_id in videos),
-        annotations=tuple(Annotation(video_id, person, start, end) for person in people for video_id in videos),
+        annotations=tuple(
+            Annotation(video_id, person, start, end) for person in people for video_id in videos
+        ),
         shard_count=1,
         time_unit="frames",
     )
@@ -112,13 +140,24 @@ def test_ids_and_times_survive_byte_for_byte(
     ("video_id", "of_400", "of_7"), [("dhuI9TO1rY8", 99, 3), ("-2np_8EjXIy", 216, 5), ("a", 250, 4)]
 )
 def test_shards_never_move(video_id: str, of_400: int, of_7: int) -> None:
-    assert (shard_of(video_id, 400), shard_of(video_id, 7), shard_of(video_id, 1)) == (of_400, of_7, 0)
+    assert (shard_of(video_id, 400), shard_of(video_id, 7), shard_of(video_id, 1)) == (
+        of_400,
+        of_7,
+        0,
+    )
 
 
 def test_shards_are_a_partition() -> None:
-    catalog = example(videos=tuple(Video(f"v{number}") for number in range(900)), links=(), annotations=(), groups=())
+    catalog = example(
+        videos=tuple(Video(f"v{number}") for number in range(900)),
+        links=(),
+        annotations=(),
+        groups=(),
+    )
     shards = [catalog.shard_ids(shard) for shard in range(3)]
-    assert sorted(video_id for shard in shards for video_id in shard) == [video.video_id for video in catalog.videos]
+    assert sorted(video_id for shard in shards for video_id in shard) == [
+        video.video_id for video in catalog.videos
+    ]
     assert all(250 < len(shard) < 350 for shard in shards)
     with pytest.raises(LookupFailed, match="tiny has shards 0 to 2, not 3"):
         catalog.shard_ids(3)
@@ -126,7 +165,8 @@ def test_shards_are_a_partition() -> None:
 
 # 119,938 videos of PHD2 / 300 = 399.8
 @pytest.mark.parametrize(
-    ("n_videos", "shards"), [(0, 1), (1, 1), (300, 1), (301, 2), (10_222, 35), (119_938, 400), (10**6, 400)]
+    ("n_videos", "shards"),
+    [(0, 1), (1, 1), (300, 1), (301, 2), (10_222, 35), (119_938, 400), (10**6, 400)],
 )
 def test_default_shard_count(n_videos: int, shards: int) -> None:
     assert default_shard_count(n_videos) == shards
@@ -136,7 +176,9 @@ def test_the_shard_count_is_fixed_for_good(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "tiny")
     write_catalog(layout, example())
     before = files(layout)
-    with pytest.raises(SettingsError, match=r"has 3 shards and cannot be given 4.*Keep 3, or build under another"):
+    with pytest.raises(
+        SettingsError, match=r"has 3 shards and cannot be given 4.*Keep 3, or build under another"
+    ):
         write_catalog(layout, example(shard_count=4))
     assert files(layout) == before
 
@@ -177,14 +219,19 @@ def test_every_altered_byte_of_the_header_is_found(tmp_path: Path) -> None:
     [
         ({"format": "something else"}, "is no video-highlights catalog"),
         ({"format_version": 4}, r"has format version 4; this release reads \(1, 2, 3\)"),
-        ({"format_version": 1}, "columns are .*frames_most, asked_as; expected video_id, claimed_duration_seconds"),
+        (
+            {"format_version": 1},
+            "columns are .*frames_most, asked_as; expected video_id, claimed_duration_seconds",
+        ),
         ({"shard_count": "3"}, "shard_count must be of type int, got '3'"),
         ({"shard_count": True}, "shard_count must be of type int, got True"),
         ({"shard_count": 0}, "this is no catalog we wrote: shard_count must be at least 1"),
         ({"tables": {}}, "videos must be of type dict, got None"),
     ],
 )
-def test_a_header_of_another_making_is_refused(tmp_path: Path, changes: dict[str, JSON], message: str) -> None:
+def test_a_header_of_another_making_is_refused(
+    tmp_path: Path, changes: dict[str, JSON], message: str
+) -> None:
     layout = Layout(tmp_path, "tiny")
     write_catalog(layout, example())
     header = unseal(layout.catalog_file, layout.catalog_file.read_bytes())
@@ -215,7 +262,9 @@ def test_a_catalog_of_an_older_version_is_read(tmp_path: Path, version: int) -> 
     del tables["groups"]
     tables["videos"] = {"rows": 3, "sha256": hashlib.sha256(old).hexdigest()}
     layout.catalog_file.write_bytes(seal(header | {"format_version": version}))
-    assert read_catalog(layout.folder) == example(videos=(Video("b"), dashed, Video("B", 0.1)), groups=())
+    assert read_catalog(layout.folder) == example(
+        videos=(Video("b"), dashed, Video("B", 0.1)), groups=()
+    )
 
 
 def test_groups_answer_by_name() -> None:
@@ -232,7 +281,10 @@ def test_groups_answer_by_name() -> None:
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ((Group("domain", "dog", "c"),), "1 group ids have .* but are no video here, the first 'c'|1 video ids"),
+        (
+            (Group("domain", "dog", "c"),),
+            "1 group ids have .* but are no video here, the first 'c'|1 video ids",
+        ),
         ((Group("domain", "dog", "b"),) * 2, "names each group of a video once"),
     ],
 )
@@ -266,15 +318,30 @@ NAN = float("nan")
         ({"shard_count": 0}, "shard_count must be at least 1, got 0"),
         ({"time_unit": "minutes"}, "time_unit is 'seconds' or 'frames', got 'minutes'"),
         ({"videos": (*example().videos, Video("b", 3.0))}, "names each video once, got 'b' twice"),
-        ({"users": (*example().users, User("42", "train"))}, "names each user once, got '42' twice"),
+        (
+            {"users": (*example().users, User("42", "train"))},
+            "names each user once, got '42' twice",
+        ),
         ({"links": (*example().links, example().links[0])}, "names each link once"),
-        ({"links": (Link("42", "zz", "target"),)}, "1 video ids have links but are no video here, the first 'zz'"),
-        ({"links": (Link("7", "b", "target"),)}, "1 user ids have links but are no user here, the first '7'"),
-        ({"annotations": (Annotation("zz", "42", 0, 1),)}, "1 video ids have annotations but are no video"),
+        (
+            {"links": (Link("42", "zz", "target"),)},
+            "1 video ids have links but are no video here, the first 'zz'",
+        ),
+        (
+            {"links": (Link("7", "b", "target"),)},
+            "1 user ids have links but are no user here, the first '7'",
+        ),
+        (
+            {"annotations": (Annotation("zz", "42", 0, 1),)},
+            "1 video ids have annotations but are no video",
+        ),
         ({"annotations": (Annotation("b", "42", 1, 1),)}, "finite with start < end"),
         ({"annotations": (Annotation("b", "42", 0, NAN),)}, "finite with start < end"),
         ({"annotations": (Annotation("b", "a\nb", 0, 1),)}, r"on one line, got 'a\\nb'"),
-        ({"videos": (*example().videos, Video("c", -1.0))}, "a claimed duration is above 0 and finite"),
+        (
+            {"videos": (*example().videos, Video("c", -1.0))},
+            "a claimed duration is above 0 and finite",
+        ),
     ],
 )
 def test_a_catalog_checks_itself(changes: dict[str, Any], message: str) -> None:

@@ -29,9 +29,15 @@ EXAMPLES = [
     ),
     (VideoError("v1", failed("too_short", "3 frames")), r"v1: rejected:too_short \(3 frames\)"),
     (SystemicFault("the network is down"), "the network is down"),
-    (DiskFull(PATH, 1_500_000, 2048), "no room to write .*: it needs 1,500,000 bytes and the disk has 2,048 free"),
+    (
+        DiskFull(PATH, 1_500_000, 2048),
+        "no room to write .*: it needs 1,500,000 bytes and the disk has 2,048 free",
+    ),
     (LeaseHeld(PATH, "process 7 on host"), "is held by process 7 on host"),
-    (LeaseHeld(PATH, "process 7 on host", raises_counter=False), "is held by process 7 on host.* delete the file and"),
+    (
+        LeaseHeld(PATH, "process 7 on host", raises_counter=False),
+        "is held by process 7 on host.* delete the file and",
+    ),
     (LeaseLost(PATH, "process 7 on host"), "belongs to process 7 on host now"),
     (LeaseLost(PATH, ""), "is gone: another process .* or its folder was renamed or removed"),
     (IntegrityError(PATH, "was altered"), r"shard_000\.json: was altered"),
@@ -41,7 +47,9 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize(("error", "message"), EXAMPLES, ids=repr)
-def test_every_error_survives_the_trip_between_processes(error: HighlightsError, message: str) -> None:
+def test_every_error_survives_the_trip_between_processes(
+    error: HighlightsError, message: str
+) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - made on this line
     assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
     with pytest.raises(HighlightsError, match=message):
@@ -63,7 +71,9 @@ def test_no_room_is_told_with_what_is_needed_and_what_is_free(tmp_path: Path, nu
     assert isinstance(fault, DiskFull)
     assert fault.needed_bytes == 4096
     assert fault.free_bytes > 0
-    assert isinstance(disk_fault(OSError(number, "no room"), tmp_path / "nowhere" / "file"), DiskFull)
+    assert isinstance(
+        disk_fault(OSError(number, "no room"), tmp_path / "nowhere" / "file"), DiskFull
+    )
 
 
 def test_other_errors_of_the_disk_name_the_file() -> None:

@@ -30,7 +30,14 @@ def test_the_fingerprint_is_the_start_of_the_sha256_of_canonical_json() -> None:
 def test_only_content_counts_and_all_of_it() -> None:
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint(Settings()) == fingerprint(json.loads(readable(Settings())))
-    others = [Settings(size=(112, 113)), Settings(rate=2.5), {"rate": 2}, {"rate": "2"}, {"rate": True}, {"rate": None}]
+    others = [
+        Settings(size=(112, 113)),
+        Settings(rate=2.5),
+        {"rate": 2},
+        {"rate": "2"},
+        {"rate": True},
+        {"rate": None},
+    ]
     assert len({fingerprint(other) for other in [Settings(), *others]}) == 1 + len(others)
 
 

@@ -1,4 +1,6 @@
-"""The index of a variant: quick, never believed where a sidecar says otherwise, and worth nothing once altered."""
+"""The index of a variant: quick, never believed where a sidecar says otherwise, and worth nothing
+once altered.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_the_index_says_what_the_sidecars_say(layout: VariantLayout) -> None:
         assert account is not None
         found = index.summary(layout, account.shard)
         assert found is not None
-        assert dict(found.verdicts) == {video_id: entry.verdict for video_id, entry in account.entries.items()}
+        assert dict(found.verdicts) == {
+            video_id: entry.verdict for video_id, entry in account.entries.items()
+        }
         for place, video_id in enumerate(found.ids):
             entry = account.entries[video_id]
             told = (found.rows[place], found.digests[place], found.parts[found.places[place]].file)
@@ -89,7 +93,10 @@ def test_a_copied_store_is_known_by_its_bytes(
 
 def test_what_changes_after_the_index_is_seen(layout: VariantLayout) -> None:
     index.refresh(layout)
-    changed = {shard: request_retry(layout, shard, ("private", "network", "too_short")) for shard in (0, 1, 2, 3)}
+    changed = {
+        shard: request_retry(layout, shard, ("private", "network", "too_short"))
+        for shard in (0, 1, 2, 3)
+    }
     marked = {video_id for ids in changed.values() for video_id in ids}
     assert marked
     verdicts = reader(layout).verdicts
@@ -97,7 +104,9 @@ def test_what_changes_after_the_index_is_seen(layout: VariantLayout) -> None:
 
 
 def test_a_change_within_one_tick_of_the_clock_is_seen(layout: VariantLayout) -> None:
-    """Equal size, equal time of change, other content: the case for which no time is believed too early."""
+    """Equal size, equal time of change, other content: the case for which no time is believed too
+    early.
+    """
     shard = min(index.summaries(layout))
     path = layout.sidecar(shard)
     os.utime(path)  # now

@@ -1,4 +1,6 @@
-"""A journal gives back what was added, whatever was cut or damaged between, and waits for the disk once a second."""
+"""A journal gives back what was added, whatever was cut or damaged between, and waits for the disk
+once a second.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from storage.files import journal
 from storage.files.atomic_write import Step
 from tests.storage.samples import killed_at
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 Content = tuple[bytes, bytes]
 
@@ -37,7 +41,11 @@ def test_records_come_back_in_order(path: Path) -> None:
     journal.add(path, b"first", [b"body ", b"in pieces"])
     journal.add(path, b"", [])
     journal.add(path, b"third", [b"x" * 3_000_000])
-    assert content(path) == [(b"first", b"body in pieces"), (b"", b""), (b"third", b"x" * 3_000_000)]
+    assert content(path) == [
+        (b"first", b"body in pieces"),
+        (b"", b""),
+        (b"third", b"x" * 3_000_000),
+    ]
 
 
 def test_many_pieces_are_one_body(path: Path) -> None:
@@ -46,7 +54,10 @@ def test_many_pieces_are_one_body(path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=60)), min_size=1, max_size=4), st.data())
+@given(
+    st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=60)), min_size=1, max_size=4),
+    st.data(),
+)
 def test_what_is_damaged_is_passed_over_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, added: list[Content], data: st.DataObject
 ) -> None:
@@ -64,7 +75,9 @@ def test_what_is_damaged_is_passed_over_and_nothing_else(
 
 
 @pytest.mark.parametrize("kept_bytes", [1, 15, 16, 40, 70, 90, 99])
-def test_what_a_kill_cut_short_is_passed_over_and_more_may_be_added(path: Path, kept_bytes: int) -> None:
+def test_what_a_kill_cut_short_is_passed_over_and_more_may_be_added(
+    path: Path, kept_bytes: int
+) -> None:
     journal.add(path, b"first", [b"1" * 10])
     whole = path.stat().st_size
     journal.add(path, b"second", [b"2" * 1000])
@@ -114,7 +127,9 @@ def test_a_full_disk_leaves_what_was_there(path: Path, monkeypatch: pytest.Monke
     assert path.read_bytes() == before
 
 
-def test_what_comes_within_a_second_shares_a_wait_for_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_within_a_second_shares_a_wait_for_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps: list[Step] = []
     clock = [100.0]
     monkeypatch.setattr(atomic, "before_step", lambda step, _: steps.append(step))
@@ -124,7 +139,9 @@ def test_what_comes_within_a_second_shares_a_wait_for_the_disk(path: Path, monke
         journal.add(path, b"head", [])
     # The first, the first that is more than a second later, and the one after a pause.
     assert steps.count(Step.FSYNC) == 3
-    assert steps.count(Step.FSYNC_FOLDER) == 1 + 2, "of the file, and of the two folders that were made"
+    assert steps.count(Step.FSYNC_FOLDER) == 1 + 2, (
+        "of the file, and of the two folders that were made"
+    )
 
 
 def test_a_refused_file_is_a_fault_of_the_machine(path: Path) -> None:

@@ -53,7 +53,9 @@ def test_names_of_shards_and_parts_read_back(shard: int, number: int) -> None:
     assert part_number(VARIANT.sidecar(shard).name) == -1
 
 
-@pytest.mark.parametrize("name", ["shard_1.json", "shard_001.h5", "shard_001.p001.h5.damaged", "x", "shard_001.json\n"])
+@pytest.mark.parametrize(
+    "name", ["shard_1.json", "shard_001.h5", "shard_001.p001.h5.damaged", "x", "shard_001.json\n"]
+)
 def test_other_names_are_nobodys(name: str) -> None:
     assert shard_and_number(name) is None
     assert part_number(name) == -1

@@ -19,7 +19,9 @@ from storage.files.lease_record import Record
 from storage.files.process_identity import Owner, current, parse
 from tests.storage.samples import race
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 
 def plant(path: Path, owner: Owner, nonce: str = "0123456789abcdef") -> None:
@@ -40,24 +42,40 @@ def zombie() -> Owner:
         os._exit(0)
     while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.001)
-    return replace(current(), pid=child, started=Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19])
+    return replace(
+        current(),
+        pid=child,
+        started=Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19],
+    )
 
 
 HOLDERS: dict[str, tuple[Callable[[], Owner], bool]] = {
     "dead pid": (lambda: replace(current(), pid=dead_pid()), True),
     "a pid beyond all pids": (lambda: replace(current(), pid=2**40), True),
-    "our own pid, reused": (lambda: replace(current(), started=str(int(current().started) + 1)), True),
+    "our own pid, reused": (
+        lambda: replace(current(), started=str(int(current().started) + 1)),
+        True,
+    ),
     "init's pid, reused": (lambda: replace(current(), pid=1, started="999999999999"), True),
     "other boot": (lambda: replace(current(), boot_tag="ffffffff"), False),
     "other boot, live pid": (lambda: replace(current(), boot_tag="ffffffff", pid=1), False),
-    "other boot, other container": (lambda: replace(current(), boot_tag="ffffffff", namespace="7"), False),
+    "other boot, other container": (
+        lambda: replace(current(), boot_tag="ffffffff", namespace="7"),
+        False,
+    ),
     "killed, not yet buried": (zombie, True),
     "ourselves": (current, False),
     "live parent": (lambda: replace(current(), pid=os.getppid(), started="0"), False),
     "other host": (lambda: replace(current(), host_tag="ffffffff", pid=dead_pid()), False),
-    "other host, other boot": (lambda: replace(current(), host_tag="ffffffff", boot_tag="ffffffff"), False),
+    "other host, other boot": (
+        lambda: replace(current(), host_tag="ffffffff", boot_tag="ffffffff"),
+        False,
+    ),
     "other container": (lambda: replace(current(), namespace="7", pid=dead_pid()), False),
-    "a boot that nobody knows": (lambda: replace(current(), boot_tag="00000000", pid=dead_pid()), False),
+    "a boot that nobody knows": (
+        lambda: replace(current(), boot_tag="00000000", pid=dead_pid()),
+        False,
+    ),
 }
 
 
@@ -76,13 +94,18 @@ def test_a_dead_holder_is_followed_and_a_live_one_respected_whatever_the_clock_s
             assert parse(json.loads(path.read_bytes())["owner"]) == current()
         assert list(tmp_path.iterdir()) == []
     else:
-        with pytest.raises(LeaseHeld, match=rf"held by process \d+ on {socket.gethostname()}"), lease(path):
+        with (
+            pytest.raises(LeaseHeld, match=rf"held by process \d+ on {socket.gethostname()}"),
+            lease(path),
+        ):
             pass
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_lease_is_held_inside_the_block_and_free_after_it_even_after_an_error(tmp_path: Path) -> None:
+def test_a_lease_is_held_inside_the_block_and_free_after_it_even_after_an_error(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "leases" / "shard_000.lease"
 
     def work() -> None:
@@ -104,7 +127,9 @@ def test_a_lease_that_became_somebody_elses_is_told_and_not_removed(tmp_path: Pa
     assert path.exists()
 
 
-def test_a_forked_child_that_leaves_the_block_does_not_free_its_parents_lease(tmp_path: Path) -> None:
+def test_a_forked_child_that_leaves_the_block_does_not_free_its_parents_lease(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "shard_000.lease"
     with contextlib.ExitStack() as stack:
         stack.enter_context(lease(path))
@@ -130,21 +155,30 @@ def test_a_lease_that_cannot_be_removed_is_told_unless_something_worse_is(
             if fails:
                 raise KeyError("inside")
 
-    with pytest.raises(KeyError if fails else SystemicFault, match="inside" if fails else "Read-only file system"):
+    with pytest.raises(
+        KeyError if fails else SystemicFault, match="inside" if fails else "Read-only file system"
+    ):
         work()
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"host": "a", "owner": "b", "nonce": "c"}', b"[1]"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"\xff", b'{"host": "a", "owner": "b", "nonce": "c"}', b"[1]"]
+)
 def test_an_unreadable_lease_is_respected_and_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "shard_000.lease"
     path.write_bytes(content)
-    with pytest.raises(LeaseHeld, match=r"held by somebody who left an unreadable record\. Let it"), lease(path):
+    with (
+        pytest.raises(LeaseHeld, match=r"held by somebody who left an unreadable record\. Let it"),
+        lease(path),
+    ):
         pass
     assert path.read_bytes() == content
     assert tidy(tmp_path) == []
 
 
-def test_without_hard_links_a_lease_still_excludes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_a_lease_still_excludes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_links(*_: object) -> None:
         raise OSError(errno.EPERM, "no links here")
 
@@ -164,7 +198,9 @@ def test_of_eight_takers_of_a_stale_lease_never_two_hold_it(tmp_path: Path) -> N
         def take(_: int, path: Path = path, inside: Path = inside) -> int:
             try:
                 with lease(path):
-                    os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails if somebody else is inside
+                    os.close(
+                        os.open(inside, os.O_CREAT | os.O_EXCL)
+                    )  # fails if somebody else is inside
                     time.sleep(0.002)
                     inside.unlink()
             except LeaseHeld:
@@ -181,7 +217,9 @@ def test_takers_killed_at_random_never_leave_a_lease_that_nobody_can_take(tmp_pa
     path = tmp_path / "shard_000.lease"
 
     def take(number: int) -> int:
-        signal.setitimer(signal.ITIMER_REAL, 0.0003 * (number + 1))  # SIGALRM kills wherever it strikes
+        signal.setitimer(
+            signal.ITIMER_REAL, 0.0003 * (number + 1)
+        )  # SIGALRM kills wherever it strikes
         for _ in range(200):
             try:
                 with lease(path):
@@ -201,11 +239,19 @@ def test_tidy_removes_the_leases_of_the_dead_only(tmp_path: Path) -> None:
     plant(tmp_path / "shard_001.lease", current())
     plant(tmp_path / "shard_002.lease.0123456789abcdef", HOLDERS["dead pid"][0]())
     plant(tmp_path / "shard_003.lease", HOLDERS["other boot"][0]())
-    assert [path.name for path in tidy(tmp_path)] == ["shard_000.lease", "shard_002.lease.0123456789abcdef"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["shard_001.lease", "shard_003.lease"]
+    assert [path.name for path in tidy(tmp_path)] == [
+        "shard_000.lease",
+        "shard_002.lease.0123456789abcdef",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "shard_001.lease",
+        "shard_003.lease",
+    ]
 
 
-@pytest.mark.parametrize("token", ["", "a-b-c", "00000000-00000000-0-0-0", "00000000-00000000-0--5-0", "x" * 99])
+@pytest.mark.parametrize(
+    "token", ["", "a-b-c", "00000000-00000000-0-0-0", "00000000-00000000-0--5-0", "x" * 99]
+)
 def test_a_token_that_is_not_ours_names_nobody(token: str) -> None:
     assert parse(token) is None
     assert parse(current().token) == current()

@@ -1,4 +1,5 @@
-"""Leases between real processes: a holder that was stopped, one whose node died, one whose folder was moved away.
+"""Leases between real processes: a holder that was stopped, one whose node died, one whose folder
+was moved away.
 
 The two minutes of watching are seconds here; nothing else is changed.
 """
@@ -81,14 +82,32 @@ try:
 except LeaseLost:
     sys.exit(4)
 """
-DEEDS = ("part", "sidecar", "settings", "record", "cleared spool", "removed part", "block of a download")
+DEEDS = (
+    "part",
+    "sidecar",
+    "settings",
+    "record",
+    "cleared spool",
+    "removed part",
+    "block of a download",
+)
 
 
-CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+CONTAINER = (
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
 
 
 @contextmanager
-def holder(root: Path, beat_seconds: float = 3600.0, *around: str) -> Iterator[subprocess.Popen[str]]:
+def holder(
+    root: Path, beat_seconds: float = 3600.0, *around: str
+) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lease of shard 0, and does what it is told line by line."""
     command = [*around, sys.executable, "-c", HOLDER, str(root), str(beat_seconds)]
     pipe = subprocess.PIPE
@@ -119,7 +138,9 @@ def ended(running: subprocess.Popen[str]) -> int:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
 @pytest.fixture
@@ -130,7 +151,9 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "_WATCHES", Watches())
 
 
-def test_a_holder_that_was_stopped_loses_its_lease_and_publishes_nothing(tmp_path: Path, soon: None) -> None:
+def test_a_holder_that_was_stopped_loses_its_lease_and_publishes_nothing(
+    tmp_path: Path, soon: None
+) -> None:
     path = tmp_path / "leases" / "shard_000.lease"
     with holder(tmp_path) as first:
         for deed in ("part", "sidecar", "record"):
@@ -139,7 +162,9 @@ def test_a_holder_that_was_stopped_loses_its_lease_and_publishes_nothing(tmp_pat
         lines: list[str] = []
         with lease(path, tell=lines.append):
             name = f"process {first.pid} on {socket.gethostname()}"
-            assert lines[0].startswith(f"shard_000.lease is held by {name}; waiting for a sign of life")
+            assert lines[0].startswith(
+                f"shard_000.lease is held by {name}; waiting for a sign of life"
+            )
             assert lines[-1].endswith(f"was not touched for 1.2 s by {name}: taken over")
             publish(tmp_path / "features" / "mine", b"mine", replace=False)
             before = files(tmp_path)
@@ -181,9 +206,9 @@ def test_a_holder_that_is_stopped_in_the_middle_of_publishing_does_not_end_it(
             before = files(tmp_path)
             first.send_signal(signal.SIGCONT)
             assert answer(first).startswith("lost: ")
-            assert {name: content for name, content in files(tmp_path).items() if ".tmp-" not in name} == {
-                name: content for name, content in before.items() if ".tmp-" not in name
-            }
+            assert {
+                name: content for name, content in files(tmp_path).items() if ".tmp-" not in name
+            } == {name: content for name, content in before.items() if ".tmp-" not in name}
             assert ended(first) == 4
 
 
@@ -192,15 +217,21 @@ def state_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-@pytest.mark.parametrize("beats", ["000000000001.00000000", "000000000000.12345678", "999999999999.00000000"])
+@pytest.mark.parametrize(
+    "beats", ["000000000001.00000000", "000000000000.12345678", "999999999999.00000000"]
+)
 def test_two_copies_of_one_running_holder_find_each_other_out(tmp_path: Path, beats: str) -> None:
-    """A machine that was copied while it ran: nonce, process and file are the same, and both raise the counter."""
+    """A machine that was copied while it ran: nonce, process and file are the same, and both raise
+    the counter.
+    """
     path = tmp_path / "leases" / "shard_000.lease"
     with holder(tmp_path) as first:
         assert told(first, "part") == "done"
         with path.open("r+b") as file:
             file.write(path.read_bytes().replace(b"000000000000.00000000", beats.encode()))
-        assert told(first, "sidecar").startswith(f"lost: the lease {path} belongs to process {first.pid} on ")
+        assert told(first, "sidecar").startswith(
+            f"lost: the lease {path} belongs to process {first.pid} on "
+        )
         assert ended(first) == 4
 
 
@@ -238,7 +269,9 @@ def test_a_data_root_that_is_another_ends_the_run_and_nothing_appears_in_it(
         change(root)
         before = files(tmp_path)
         for deed in DEEDS:
-            assert told(first, deed).startswith(f"lost: the lease {root / 'leases' / 'shard_000.lease'} ")
+            assert told(first, deed).startswith(
+                f"lost: the lease {root / 'leases' / 'shard_000.lease'} "
+            )
         assert files(tmp_path) == before
         assert root.exists() == (change not in (renamed, removed))
         assert ended(first) == 4
@@ -302,13 +335,17 @@ def test_a_holder_at_work_is_respected_as_soon_as_its_counter_rises(
         with pytest.raises(LeaseHeld, match=rf"held by process {first.pid} on .*Let it finish"):  # noqa: SIM117
             with lease(path, tell=lines.append):
                 pass
-        assert lines[0].endswith("; waiting for a sign of life, or for 120 s without one (0 s so far)")
+        assert lines[0].endswith(
+            "; waiting for a sign of life, or for 120 s without one (0 s so far)"
+        )
         assert told(first, "part") == "done"
         assert ended(first) == 0
     assert not path.exists()
 
 
-def test_a_lease_that_is_let_go_is_ours_without_a_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_is_let_go_is_ours_without_a_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease_record, "LOOK_SECONDS", 0.05)
     path, codes = tmp_path / "leases" / "shard_000.lease", list[int]()
     with holder(tmp_path) as first, lease(path, tell=lambda _: codes.append(ended(first))):
@@ -319,30 +356,49 @@ def test_the_lease_of_an_older_release_is_never_outwaited(tmp_path: Path, soon: 
     path = tmp_path / "shard_000.lease"
     owner = replace(current(), host_tag="ffffffff")
     path.write_bytes(readable({"host": "node", "owner": owner.token, "nonce": "0123456789abcdef"}))
-    with pytest.raises(LeaseHeld, match=r"older release, which gives no sign of life: .* delete the file"):  # noqa: SIM117
-        with lease(path, tell=lambda _: None):
-            pass
+    with (
+        pytest.raises(
+            LeaseHeld, match=r"older release, which gives no sign of life: .* delete the file"
+        ),
+        lease(path, tell=lambda _: None),
+    ):
+        pass
 
 
-def test_only_what_was_looked_at_counts_as_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A laptop that slept for a night, with holder and watcher on it: both go on, and the lease stays."""
+def test_only_what_was_looked_at_counts_as_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A laptop that slept for a night, with holder and watcher on it: both go on, and the lease
+    stays.
+    """
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     path, watches = tmp_path / "lease", Watches()
 
     def seen(after_seconds: float, beats: int = 0) -> float:
         now[0] += after_seconds
-        path.write_bytes(readable({"beats": f"{beats:012d}", "host": "a", "owner": current().token, "nonce": "0" * 16}))
+        path.write_bytes(
+            readable(
+                {"beats": f"{beats:012d}", "host": "a", "owner": current().token, "nonce": "0" * 16}
+            )
+        )
         return watches.saw(path, look(path))
 
-    assert [seen(1), seen(1), seen(3), seen(40_000)] == [0, 1, 4, 4 + lease_record.LONGEST_GAP_SECONDS]
+    assert [seen(1), seen(1), seen(3), seen(40_000)] == [
+        0,
+        1,
+        4,
+        4 + lease_record.LONGEST_GAP_SECONDS,
+    ]
     assert [seen(1, beats=1), seen(1, beats=1)] == [0, 1]
     path.unlink()
     assert watches.saw(path, look(path)) == 0
     assert seen(1, beats=1) == 0
 
 
-def test_machines_of_one_identity_never_hold_one_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machines_of_one_identity_never_hold_one_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Eight clones: one host name, one machine id, equal process numbers, boots of their own."""
     path, inside = tmp_path / "shard_000.lease", tmp_path / "inside"
 
@@ -353,7 +409,9 @@ def test_machines_of_one_identity_never_hold_one_lease(tmp_path: Path, monkeypat
         while held < 5:
             try:
                 with lease(path):
-                    publish(inside, str(number).encode(), replace=False)  # fails if somebody else is inside
+                    publish(
+                        inside, str(number).encode(), replace=False
+                    )  # fails if somebody else is inside
                     time.sleep(0.002)
                     inside.unlink()
                 held += 1
@@ -383,7 +441,9 @@ def test_containers_of_one_host_cannot_judge_each_others_processes(tmp_path: Pat
     try:
         subprocess.run([*CONTAINER, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"LOUD SKIP: no pid namespace here ({error}); nothing is proved about containers")
+        pytest.skip(
+            f"LOUD SKIP: no pid namespace here ({error}); nothing is proved about containers"
+        )
     path = tmp_path / "leases" / "shard_000.lease"
     try_it = [sys.executable, "-c", TAKER, str(path)]
     with holder(tmp_path, 3600.0, *CONTAINER) as first:
@@ -392,16 +452,22 @@ def test_containers_of_one_host_cannot_judge_each_others_processes(tmp_path: Pat
         assert seen.record is not None
         name = f"process {seen.record.owner.pid} on {socket.gethostname()}"
         for around in ((), CONTAINER):
-            done = subprocess.run([*around, *try_it], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [*around, *try_it], cwd=REPOSITORY, capture_output=True, text=True, check=True
+            )
             assert done.stdout.strip() == name
         assert told(first, "part") == "done"
         assert ended(first) == 0
     with lease(path):
-        done = subprocess.run([*CONTAINER, *try_it], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*CONTAINER, *try_it], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
         assert done.stdout.strip() == f"process {current().pid} on {socket.gethostname()}"
 
 
-def test_the_counter_rises_in_the_file_and_the_rest_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_counter_rises_in_the_file_and_the_rest_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease_record, "BEAT_SECONDS", 0.01)
     path = tmp_path / "shard_000.lease"
     with lease(path):
@@ -409,7 +475,11 @@ def test_the_counter_rises_in_the_file_and_the_rest_stays(tmp_path: Path, monkey
         while len(sights) < 4:
             if (sight := look(path)) != sights[-1]:
                 sights.append(sight)
-    assert all(sight is not None and sight.record == sights[0].record for sight in sights if sights[0] is not None)
+    assert all(
+        sight is not None and sight.record == sights[0].record
+        for sight in sights
+        if sights[0] is not None
+    )
     assert len({sight.beats for sight in sights if sight is not None}) == 4
 
 
@@ -419,7 +489,9 @@ def test_what_stops_a_block_after_the_loss_is_told_as_the_loss(tmp_path: Path) -
             (tmp_path / "shard_000.lease").unlink()
             raise error
 
-    with pytest.raises(LeaseLost, match=r"is gone: .* its folder was renamed or removed, or somebody"):
+    with pytest.raises(
+        LeaseLost, match=r"is gone: .* its folder was renamed or removed, or somebody"
+    ):
         work(LeaseHeld(tmp_path, "somebody"))
     with pytest.raises(KeyError, match="a bug"):
         work(KeyError("a bug"))

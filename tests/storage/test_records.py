@@ -19,7 +19,9 @@ def test_ids_as_the_web_has_them_are_taken(video_id: str) -> None:
     assert Video(video_id).video_id == video_id
 
 
-@pytest.mark.parametrize("video_id", ["", "A" * 65, "../x", "a b", "a\n", "é", "a\x00", "a/b", "a.b"])
+@pytest.mark.parametrize(
+    "video_id", ["", "A" * 65, "../x", "a b", "a\n", "é", "a\x00", "a/b", "a.b"]
+)
 def test_ids_that_could_leave_their_folder_are_refused(video_id: str) -> None:
     with pytest.raises(ValueError, match="a video id is 1 to 64"):
         Video(video_id)
@@ -83,7 +85,9 @@ def test_a_digest_is_sha256_over_names_types_shapes_and_bytes() -> None:
 
 def test_every_change_changes_the_digest() -> None:
     boxes = Ragged(np.zeros((3, 4), np.float32), np.array([1, 0, 2]))
-    track = replace(make_track("v", 3), arrays={"pool5": make_track("v", 3).arrays["pool5"], "boxes": boxes})
+    track = replace(
+        make_track("v", 3), arrays={"pool5": make_track("v", 3).arrays["pool5"], "boxes": boxes}
+    )
     pool5 = np.asarray(track.arrays["pool5"])
     changed = [
         replace(track, video_id="w"),
@@ -91,8 +95,15 @@ def test_every_change_changes_the_digest() -> None:
         replace(track, arrays={**track.arrays, "pool5": pool5.astype(np.float32)}),
         replace(track, arrays={**track.arrays, "pool5": pool5.reshape(3, 3, 2)}),
         replace(track, arrays={**track.arrays, "pool5": -pool5}),
-        replace(track, arrays={**track.arrays, "boxes": Ragged(boxes.values, np.roll(boxes.lengths, 1))}),
-        replace(track, arrays={"other" if name == "pool5" else name: array for name, array in track.arrays.items()}),
+        replace(
+            track, arrays={**track.arrays, "boxes": Ragged(boxes.values, np.roll(boxes.lengths, 1))}
+        ),
+        replace(
+            track,
+            arrays={
+                "other" if name == "pool5" else name: array for name, array in track.arrays.items()
+            },
+        ),
     ]
     assert len({item.digest() for item in [track, *changed]}) == 1 + len(changed)
 
@@ -102,4 +113,7 @@ def test_a_track_knows_its_size() -> None:
     track = FeatureTrack("v", SPANS, {"x": np.zeros((2, 3), np.float16), "boxes": ragged})
     assert track.nbytes == 2 * 2 * 8 + 2 * 3 * 2 + 5 * 4 * 4 + 2 * 8
     assert track.rows == 2
-    assert repr(track) == "FeatureTrack(v, 2 rows, boxes=Ragged(2 rows, 5 items of float32(4,)), x=float16(2, 3))"
+    assert (
+        repr(track)
+        == "FeatureTrack(v, 2 rows, boxes=Ragged(2 rows, 5 items of float32(4,)), x=float16(2, 3))"
+    )

@@ -1,5 +1,6 @@
-"""Every kind of damage to every kind of file: `audit --repair` ends in a store that audits clean, or says what it
-cannot mend; and what is read afterwards is what was written, if perhaps less of it."""
+"""Every kind of damage to every kind of file: `audit --repair` ends in a store that audits clean,
+or says what it cannot mend; and what is read afterwards is what was written, if perhaps less of it.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +27,24 @@ from tests.storage.samples import commit_tracks, make_store, make_track
 def _media(layout: Layout, video_id: str, shard: int) -> None:
     record, file = layout.media_record(video_id, shard), layout.media_file(video_id, shard, ".mp4")
     content = f"the pictures of {video_id}".encode()
-    fields: dict[str, JSON] = {"asked": "http://127.0.0.1/{id}", "state": "done", "suffix": ".mp4", "facts": {}}
+    fields: dict[str, JSON] = {
+        "asked": "http://127.0.0.1/{id}",
+        "state": "done",
+        "suffix": ".mp4",
+        "facts": {},
+    }
     record.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
-    record.write_bytes(encode_media_record({**fields, "sha256": sha256, "size_bytes": len(content)}))
+    record.write_bytes(
+        encode_media_record({**fields, "sha256": sha256, "size_bytes": len(content)})
+    )
 
 
 class Store:
-    """A store of two shards with media, and where one file of each kind lies, and another of its kind."""
+    """A store of two shards with media, and where one file of each kind lies, and another of its
+    kind.
+    """
 
     def __init__(self, variant: VariantLayout) -> None:
         self.variant = variant
@@ -45,10 +55,15 @@ class Store:
         files = [layout.media_file(video_id, shard, ".mp4") for shard, video_id in enumerate(last)]
         self.truth = tracks(variant)
         accounts = [read_sidecar(variant, shard) for shard in range(2)]
-        self.in_first_parts = {i for one in accounts if one is not None for i in one.live_in(one.parts[0].file)}
+        self.in_first_parts = {
+            i for one in accounts if one is not None for i in one.live_in(one.parts[0].file)
+        }
         self.files: dict[str, tuple[Path, Path]] = {
             "part": (variant.part(0, 0), variant.part(1, 0)),
-            "checksums": (variant.checksums("shard_000.p000.h5"), variant.checksums("shard_001.p000.h5")),
+            "checksums": (
+                variant.checksums("shard_000.p000.h5"),
+                variant.checksums("shard_001.p000.h5"),
+            ),
             "sidecar": (variant.sidecar(0), variant.sidecar(1)),
             "index": (variant.index_file, variant.sidecar(0)),
             "settings": (variant.settings_file, self.folder / "catalog.json"),
@@ -74,7 +89,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> VariantLayout:
 @pytest.fixture
 def store(whole: VariantLayout, tmp_path: Path) -> Store:
     copied = Path(shutil.copytree(whole.folder.parents[1], tmp_path / "sample"))
-    return Store(VariantLayout(copied / "features" / whole.folder.name, whole.variant, whole.fingerprint))
+    return Store(
+        VariantLayout(copied / "features" / whole.folder.name, whole.variant, whole.fingerprint)
+    )
 
 
 def tracks(variant: VariantLayout) -> dict[str, str]:
@@ -118,19 +135,36 @@ KEEPS_ALL = {"checksums", "index", "media record", "media"}
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize(
-    "kind", ["part", "checksums", "sidecar", "index", "settings", "table", "catalog", "media record", "media"]
+    "kind",
+    [
+        "part",
+        "checksums",
+        "sidecar",
+        "index",
+        "settings",
+        "table",
+        "catalog",
+        "media record",
+        "media",
+    ],
 )
 def test_a_repair_ends_clean_or_says_what_it_cannot_mend(
-    store: Store, kind: str, damage: Callable[[Path, Path], None], capsys: pytest.CaptureFixture[str]
+    store: Store,
+    kind: str,
+    damage: Callable[[Path, Path], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path, other = store.files[kind]
     damage(path, other)
     code = main(["audit", "--repair", "--media", str(store.folder)])
     said = capsys.readouterr()
     if kind in UNMENDABLE:
-        # What a catalog says comes from the annotations alone, and settings from workflows.cfg alone.
+        # What a catalog says comes from the annotations alone, and settings from workflows.cfg
+        # alone.
         assert code in (2, 5)
-        assert path.name in said.out + said.err or (other.name in said.out + said.err and damage is _swap)
+        assert path.name in said.out + said.err or (
+            other.name in said.out + said.err and damage is _swap
+        )
         return
     assert code == 0, said.out
     assert main(["audit", "--deep", "--media", str(store.folder)]) == 0
@@ -147,7 +181,9 @@ def test_a_repair_ends_clean_or_says_what_it_cannot_mend(
 
 def test_a_rolled_back_sidecar_and_a_stale_index_are_put_right(store: Store) -> None:
     catalog = read_catalog(store.folder)
-    kept = {path: path.read_bytes() for path in (store.variant.sidecar(0), store.variant.index_file)}
+    kept = {
+        path: path.read_bytes() for path in (store.variant.sidecar(0), store.variant.index_file)
+    }
     again = make_track(catalog.shard_ids(0)[-1], 6, salt="again")
     commit_tracks(store.variant, [again])
     truth = store.truth | {again.video_id: again.digest()}
@@ -159,7 +195,9 @@ def test_a_rolled_back_sidecar_and_a_stale_index_are_put_right(store: Store) -> 
     assert tracks(store.variant) == truth
 
 
-def test_a_shard_of_which_nothing_is_left_is_done_again(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shard_of_which_nothing_is_left_is_done_again(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in store.variant.folder.glob("shard_001.*"):
         path.unlink()
     with pytest.raises(IntegrityError, match="is lost"):

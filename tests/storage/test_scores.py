@@ -1,4 +1,6 @@
-"""Scores on disk: what is written is read, nothing damaged is, and a kill leaves one run or the other."""
+"""Scores on disk: what is written is read, nothing damaged is, and a kill leaves one run or the
+other.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,21 @@ from storage.files import atomic_write as atomic
 from storage.files.checksummed_json import seal, unseal
 from storage.scores import Provenance, ScoreRun, ScoreTrack, read_scores, run_of, runs, write_scores
 
-PROVENANCE = Provenance("phd-ca", "ab" * 32, {"c3d": "0123456789ab"}, ("c3d: random:0",), {"seed": 3, "lr": 1e-3})
+PROVENANCE = Provenance(
+    "phd-ca", "ab" * 32, {"c3d": "0123456789ab"}, ("c3d: random:0",), {"seed": 3, "lr": 1e-3}
+)
 
 
 def track(user: str, video_id: str, rows: int, seed: int = 0) -> ScoreTrack:
     dice = np.random.default_rng([seed, rows])
     starts = np.arange(rows) * 0.5333333
-    return ScoreTrack(user, video_id, 12.5, np.stack([starts, starts + 0.54], axis=1), dice.random(rows, np.float32))
+    return ScoreTrack(
+        user,
+        video_id,
+        12.5,
+        np.stack([starts, starts + 0.54], axis=1),
+        dice.random(rows, np.float32),
+    )
 
 
 def example(seed: int = 0) -> ScoreRun:
@@ -32,7 +42,8 @@ def example(seed: int = 0) -> ScoreRun:
 def same(one: ScoreRun, other: ScoreRun) -> bool:
     pairs = [(one.tracks[key], other.tracks[key]) for key in one.tracks]
     return (
-        (one.provenance, one.absent, set(one.tracks)) == (other.provenance, other.absent, set(other.tracks))
+        (one.provenance, one.absent, set(one.tracks))
+        == (other.provenance, other.absent, set(other.tracks))
         and all((a.spans == b.spans).all() and (a.scores == b.scores).all() for a, b in pairs)
         and all(a.duration_seconds == b.duration_seconds for a, b in pairs)
     )
@@ -53,7 +64,9 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     shuffled = run_of(PROVENANCE, list(example().tracks.values())[::-1], example().absent)
     write_scores(other, "run", shuffled)
     write_scores(other, "run", shuffled)
-    contents = [{path.name: path.read_bytes() for path in at.scores("run").iterdir()} for at in (one, other)]
+    contents = [
+        {path.name: path.read_bytes() for path in at.scores("run").iterdir()} for at in (one, other)
+    ]
     assert contents[0] == contents[1]
     assert len(contents[0]) == 2
 
@@ -94,7 +107,9 @@ def test_a_record_that_somebody_else_sealed_is_checked_too(tmp_path: Path) -> No
             read_scores(layout, "run")
 
 
-def test_a_kill_at_any_step_leaves_the_old_run_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_at_any_step_leaves_the_old_run_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Killed(BaseException):
         pass
 

@@ -1,4 +1,6 @@
-"""A store of an earlier release, whose parts have no checksums, and the command that gives it some."""
+"""A store of an earlier release, whose parts have no checksums, and the command that gives it
+some.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,11 @@ def folder(tmp_path: Path) -> Path:
 
 def read_all(folder: Path) -> dict[str, str]:
     store = FeatureStore(folder)
-    return {f"{name}/{i}": store[name][i].track().digest() for name in store.variants() for i in store[name]}
+    return {
+        f"{name}/{i}": store[name][i].track().digest()
+        for name in store.variants()
+        for i in store[name]
+    }
 
 
 def test_one_warning_for_each_unsealed_variant_and_none_afterwards(
@@ -46,7 +52,9 @@ def test_one_warning_for_each_unsealed_variant_and_none_afterwards(
     assert read_all(folder) == before
     assert main(["seal", str(folder)]) == 0
     assert capsys.readouterr().out == ""
-    assert Kind.UNSEALED not in {finding.kind for report in audit(folder, deep=True) for finding in report.findings}
+    assert Kind.UNSEALED not in {
+        finding.kind for report in audit(folder, deep=True) for finding in report.findings
+    }
 
 
 def test_unchecked_reading_warns_of_nothing(folder: Path) -> None:

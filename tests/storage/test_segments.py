@@ -14,14 +14,18 @@ from storage.catalog.catalog import Catalog
 ROWS = (
     Annotation("b", "one", 5.0, 9.0, 1.0),
     Annotation("b", "one", 2.0, 9.0, 0.5),
-    Annotation("b", "two", 5.0, 9.0, -1.0),  # the same segment as the first: marked twice, numbered once
+    Annotation(
+        "b", "two", 5.0, 9.0, -1.0
+    ),  # the same segment as the first: marked twice, numbered once
     Annotation("b", "two", 5.0, 7.0),
     Annotation("a", "two", -0.5, 3.0),
 )
 
 
 def catalog(unit: str = "frames", **changes: Any) -> Catalog:
-    made = Catalog("tiny", (Video("a"), Video("b", 10.0, 250, 250), Video("c")), (), (), ROWS, 1, unit)
+    made = Catalog(
+        "tiny", (Video("a"), Video("b", 10.0, 250, 250), Video("c")), (), (), ROWS, 1, unit
+    )
     return dataclasses.replace(made, **changes)
 
 
@@ -43,7 +47,9 @@ def test_segments_in_seconds_say_since_when_seconds_count() -> None:
 
 def test_neither_order_nor_opinion_changes_the_digest() -> None:
     shuffled = tuple(random.Random(3).sample(ROWS, len(ROWS)))
-    opinions = tuple(dataclasses.replace(row, value=row.value + 1, annotator="other") for row in ROWS)
+    opinions = tuple(
+        dataclasses.replace(row, value=row.value + 1, annotator="other") for row in ROWS
+    )
     for rows in (shuffled, opinions, ROWS[1:]):
         assert catalog(annotations=rows).segments == catalog().segments
 

@@ -24,7 +24,9 @@ from storage.features.part_writer import PartReader, part_image, write_part
 from storage.files.hdf5 import survey
 from tests.storage.samples import HEADER, make_track, race, same
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 TRACKS = [make_track("-dash", 1), make_track("Upper", 40), make_track("upper", 7)]
 RECORDS: dict[str, JSON] = {"entries": {"Upper": {"rows": 40}}, "note": "ä \u0000"}
@@ -45,7 +47,11 @@ def test_what_is_written_is_what_is_read(part: Path) -> None:
     assert reader.table.row_count == 1 + 40 + 7
     for track in TRACKS:
         assert same(reader.track(track.video_id), track)
-        assert reader.digest(track.video_id) == reader.table.stored_digest(track.video_id) == track.digest()
+        assert (
+            reader.digest(track.video_id)
+            == reader.table.stored_digest(track.video_id)
+            == track.digest()
+        )
 
 
 def test_plain_h5py_reads_a_part_by_its_documented_format(part: Path) -> None:
@@ -76,13 +82,16 @@ def test_every_array_is_contiguous_at_a_place_where_a_file_can_be_mapped(part: P
 
 def test_equal_tracks_give_equal_bytes_in_another_process(part: Path) -> None:
     code = (
-        "import sys, hashlib, pathlib; from tests.storage.samples import *; from storage.features.part_writer import part_image;"
+        "import sys, hashlib, pathlib; from tests.storage.samples import *;"
+        "from storage.features.part_writer import part_image;"
         "tracks = [make_track('-dash', 1), make_track('Upper', 40), make_track('upper', 7)];"
         "records = {'note': 'ä \\0', 'entries': {'Upper': {'rows': 40}}};"
         "print(hashlib.sha256(part_image(pathlib.Path('p'), HEADER, tracks, records)).hexdigest())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert other.stdout.strip() == hashlib.sha256(part.read_bytes()).hexdigest()
 
 
@@ -93,15 +102,23 @@ SHAPES = st.tuples(st.integers(0, 6), st.integers(1, 3))
 @st.composite
 def tracks_of_one_form(draw: st.DrawFn) -> list[FeatureTrack]:
     values = draw(npst.arrays(draw(st.sampled_from(DTYPES)), SHAPES))
-    ids = sorted(draw(st.sets(st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True), min_size=1, max_size=3)))
+    ids = sorted(
+        draw(st.sets(st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True), min_size=1, max_size=3))
+    )
     return [_drawn_track(draw, video_id, values) for video_id in ids]
 
 
 def _drawn_track(draw: st.DrawFn, video_id: str, values: Array) -> FeatureTrack:
     cuts = sorted(draw(st.lists(st.integers(0, len(values)), max_size=5)))
     lengths = np.diff([0, *cuts, len(values)]).astype(np.int64)
-    starts = np.array(draw(st.lists(st.floats(-1e6, 1e6), min_size=len(lengths), max_size=len(lengths))))
-    fixed = np.resize(values, (len(lengths), 2)) if values.size else np.zeros((len(lengths), 2), values.dtype)
+    starts = np.array(
+        draw(st.lists(st.floats(-1e6, 1e6), min_size=len(lengths), max_size=len(lengths)))
+    )
+    fixed = (
+        np.resize(values, (len(lengths), 2))
+        if values.size
+        else np.zeros((len(lengths), 2), values.dtype)
+    )
     arrays: dict[str, Array | Ragged] = {
         "ragged": Ragged(values, lengths),
         "fixed": fixed,
@@ -135,7 +152,9 @@ def _strange(name: str) -> list[FeatureTrack]:
         "descending": [make_track("b", 2), one],
         "no rows": [FeatureTrack("a", np.zeros((0, 2)), {})],
         "other arrays": [one, FeatureTrack("b", one.spans, {"pool5": one.arrays["pool5"]})],
-        "other dtype": [FeatureTrack(name, one.spans, {"x": np.zeros(2, dtype)}) for name, dtype in ("af", "bd")],
+        "other dtype": [
+            FeatureTrack(name, one.spans, {"x": np.zeros(2, dtype)}) for name, dtype in ("af", "bd")
+        ],
         "bad id": [FeatureTrack("../etc", one.spans, {})],
         "bad array name": [FeatureTrack("a", one.spans, {"a/b": np.zeros(2)})],
         **{kind: [FeatureTrack("a", one.spans, {"x": array})] for kind, array in arrays.items()},
@@ -159,7 +178,9 @@ def _strange(name: str) -> list[FeatureTrack]:
         ("complex", "x is complex128; parts hold"),
     ],
 )
-def test_what_has_no_place_in_a_part_is_refused_before_anything_is_written(name: str, message: str) -> None:
+def test_what_has_no_place_in_a_part_is_refused_before_anything_is_written(
+    name: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         part_image(Path("part.h5"), HEADER, _strange(name), {})
 
@@ -187,7 +208,9 @@ def test_one_reader_serves_parent_children_and_threads_at_once(part: Path) -> No
         wrong.extend(v for _ in range(30) for v in expected if reader.digest(v) != expected[v])
 
     reader.digest("Upper")
-    codes = race(3, lambda _: int(any(reader.digest(v) != expected[v] for _ in range(30) for v in expected)))
+    codes = race(
+        3, lambda _: int(any(reader.digest(v) != expected[v] for _ in range(30) for v in expected))
+    )
     threads = [threading.Thread(target=read) for _ in range(3)]
     for thread in threads:
         thread.start()

@@ -19,7 +19,14 @@ from storage.base.fingerprint import readable
 from storage.base.paths import VariantLayout
 from storage.base.records import JSON, FeatureTrack
 from storage.base.video_status import DONE, State, failed
-from storage.features.commit import commit, compact, logical_digest, read_sidecar, request_retry, write_sidecar
+from storage.features.commit import (
+    commit,
+    compact,
+    logical_digest,
+    read_sidecar,
+    request_retry,
+    write_sidecar,
+)
 from storage.features.manifest import Entry, Part, Sidecar
 from storage.features.manifest_index import lost_shards
 from storage.features.part_writer import PartReader
@@ -27,7 +34,9 @@ from storage.files import atomic_write as atomic
 from storage.files.checksummed_json import seal, unseal
 from tests.storage.samples import commit_tracks, killed_at, make_track, same, variant_layout
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 TRACKS = [make_track(f"v{number}", 10 + number) for number in range(6)]
 SMALL = 2 * max(track.nbytes for track in TRACKS)
@@ -48,7 +57,10 @@ def layout(tmp_path: Path) -> VariantLayout:
 
 def rows_of(layout: VariantLayout, sidecar: Sidecar) -> dict[str, FeatureTrack]:
     done = {video_id: entry for video_id, entry in sidecar.entries.items() if entry.is_done}
-    return {video_id: PartReader(layout.folder / entry.part).track(video_id) for video_id, entry in done.items()}
+    return {
+        video_id: PartReader(layout.folder / entry.part).track(video_id)
+        for video_id, entry in done.items()
+    }
 
 
 def parts_on_disk(layout: VariantLayout) -> list[str]:
@@ -56,9 +68,17 @@ def parts_on_disk(layout: VariantLayout) -> list[str]:
 
 
 def test_six_videos_go_greedily_into_parts_of_two(layout: VariantLayout) -> None:
-    sidecar = commit_tracks(layout, TRACKS, part_bytes=SMALL, zz=failed("private"), yy=failed("hang"))
-    assert [part.file for part in sidecar.parts] == [f"shard_000.p00{number}.h5" for number in range(3)]
-    assert [(part.videos, part.rows) for part in sidecar.parts] == [(2, 10 + 11), (2, 12 + 13), (2, 14 + 15)]
+    sidecar = commit_tracks(
+        layout, TRACKS, part_bytes=SMALL, zz=failed("private"), yy=failed("hang")
+    )
+    assert [part.file for part in sidecar.parts] == [
+        f"shard_000.p00{number}.h5" for number in range(3)
+    ]
+    assert [(part.videos, part.rows) for part in sidecar.parts] == [
+        (2, 10 + 11),
+        (2, 12 + 13),
+        (2, 14 + 15),
+    ]
     assert sidecar.counts == {
         State.DONE: 6,
         State.UNAVAILABLE: 1,
@@ -75,11 +95,15 @@ def test_a_video_larger_than_a_part_gets_one_of_its_own(layout: VariantLayout) -
     assert [part.videos for part in commit_tracks(layout, TRACKS, part_bytes=1).parts] == [1] * 6
 
 
-def test_the_same_commit_gives_the_same_bytes_anywhere_and_changes_nothing_twice(tmp_path: Path) -> None:
+def test_the_same_commit_gives_the_same_bytes_anywhere_and_changes_nothing_twice(
+    tmp_path: Path,
+) -> None:
     folders = [variant_layout(tmp_path / name) for name in ("one", "another/place")]
     for layout in folders:
         commit_tracks(layout, TRACKS, part_bytes=SMALL, zz=failed("private"))
-    contents = [{path.name: path.read_bytes() for path in layout.folder.iterdir()} for layout in folders]
+    contents = [
+        {path.name: path.read_bytes() for path in layout.folder.iterdir()} for layout in folders
+    ]
     assert contents[0] == contents[1]
     commit_tracks(folders[0], TRACKS, part_bytes=SMALL, zz=failed("private"))
     assert {path.name: path.read_bytes() for path in folders[0].folder.iterdir()} == contents[0]
@@ -101,7 +125,9 @@ def test_a_retried_video_moves_and_its_old_part_is_not_touched(layout: VariantLa
     assert logical_digest([first]) != logical_digest([second])
 
 
-def test_compact_drops_superseded_rows_and_keeps_the_logical_digest(layout: VariantLayout, tmp_path: Path) -> None:
+def test_compact_drops_superseded_rows_and_keeps_the_logical_digest(
+    layout: VariantLayout, tmp_path: Path
+) -> None:
     for track in TRACKS:
         commit_tracks(layout, [track])
     before = commit_tracks(layout, [make_track("v1", 30, salt="again")], zz=failed("private"))
@@ -112,7 +138,9 @@ def test_compact_drops_superseded_rows_and_keeps_the_logical_digest(layout: Vari
     assert after.counts == before.counts
     assert compact(layout, 0, max_part_bytes=10**6) == after
     other = variant_layout(tmp_path / "at once")
-    tracks = [track for track in TRACKS if track.video_id != "v1"] + [make_track("v1", 30, salt="again")]
+    tracks = [track for track in TRACKS if track.video_id != "v1"] + [
+        make_track("v1", 30, salt="again")
+    ]
     at_once = commit_tracks(other, tracks, zz=failed("private"))
     assert at_once.parts[0].sha256 == after.parts[0].sha256
 
@@ -130,8 +158,14 @@ def _same_state(layout: VariantLayout, states: list[str]) -> None:
     ("work", "steps"),
     [
         ("first", 6 + 2 * 13 + 6),  # an empty sidecar first
-        ("commit", 2 * 13 + 6),  # two parts of seven steps and checksums of six, then the sidecar, which takes six
-        ("compact", 2 * 13 + 6 + 2 * 3),  # the same, and three old parts with their checksums to remove
+        (
+            "commit",
+            2 * 13 + 6,
+        ),  # two parts of seven steps and checksums of six, then the sidecar, which takes six
+        (
+            "compact",
+            2 * 13 + 6 + 2 * 3,
+        ),  # the same, and three old parts with their checksums to remove
     ],
 )
 def test_a_kill_at_any_step_leaves_the_old_account_or_the_new_and_the_next_run_gets_there(
@@ -144,7 +178,11 @@ def test_a_kill_at_any_step_leaves_the_old_account_or_the_new_and_the_next_run_g
 
     start, whole = variant_layout(tmp_path / "start"), variant_layout(tmp_path / "whole")
     nothing = ["nothing", logical_digest([])]
-    before = nothing if work == "first" else [logical_digest([commit_tracks(start, TRACKS[:3], part_bytes=1)])]
+    before = (
+        nothing
+        if work == "first"
+        else [logical_digest([commit_tracks(start, TRACKS[:3], part_bytes=1)])]
+    )
     shutil.copytree(start.folder, whole.folder, dirs_exist_ok=True)
     after = logical_digest([act(whole)])
     for place in range(steps + 1):
@@ -157,12 +195,15 @@ def test_a_kill_at_any_step_leaves_the_old_account_or_the_new_and_the_next_run_g
         _same_state(layout, [after])
 
 
-def test_a_full_disk_in_the_middle_of_a_commit_is_told_and_leaves_the_old_account(layout: VariantLayout) -> None:
+def test_a_full_disk_in_the_middle_of_a_commit_is_told_and_leaves_the_old_account(
+    layout: VariantLayout,
+) -> None:
     before = commit_tracks(layout, TRACKS[:1])
     large = FeatureTrack("x", TRACKS[0].spans, {"x": np.zeros((10, 100_000), np.float32)})
     child = os.fork()
     if child == 0:
-        # A file size limit takes the same path as a full disk, and needs no disk of its own. libhdf5 dies of it.
+        # A file size limit takes the same path as a full disk, and needs no disk of its own.
+        # libhdf5 dies of it.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
         code = 99
@@ -175,11 +216,15 @@ def test_a_full_disk_in_the_middle_of_a_commit_is_told_and_leaves_the_old_accoun
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert read_sidecar(layout, 0) == before
     assert parts_on_disk(layout) == ["shard_000.p000.h5"]
-    assert len(list(layout.folder.iterdir())) == 4  # settings, part, its checksums, sidecar: no temporary
+    assert (
+        len(list(layout.folder.iterdir())) == 4
+    )  # settings, part, its checksums, sidecar: no temporary
     assert commit_tracks(layout, [large]).entries["x"].rows == 10
 
 
-def test_an_orphan_of_a_killed_commit_is_taken_if_equal_and_stepped_over_if_not(layout: VariantLayout) -> None:
+def test_an_orphan_of_a_killed_commit_is_taken_if_equal_and_stepped_over_if_not(
+    layout: VariantLayout,
+) -> None:
     commit_tracks(layout, TRACKS[:1])
     orphan = layout.part(0, 1)
     orphan.write_bytes(b"something else")
@@ -199,7 +244,9 @@ def test_entries_and_tracks_must_agree(
     layout: VariantLayout, entries: dict[str, Entry], tracks: list[FeatureTrack], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        commit(layout, "sample", 0, entries=entries, tracks=tracks, max_part_bytes=10**6, provenance={})
+        commit(
+            layout, "sample", 0, entries=entries, tracks=tracks, max_part_bytes=10**6, provenance={}
+        )
     assert read_sidecar(layout, 0) is None
 
 
@@ -212,17 +259,35 @@ def test_only_one_part_of_tracks_is_in_memory(layout: VariantLayout) -> None:
             yield track
 
     entries = {track.video_id: Entry(DONE) for track in TRACKS}
-    commit(layout, "sample", 0, entries=entries, tracks=lazily(), max_part_bytes=SMALL, provenance={})
-    assert alive == [0, 1, 2, 1, 2, 1]  # unpublished tracks before each one is asked for: never more than a part's two
+    commit(
+        layout, "sample", 0, entries=entries, tracks=lazily(), max_part_bytes=SMALL, provenance={}
+    )
+    assert alive == [
+        0,
+        1,
+        2,
+        1,
+        2,
+        1,
+    ]  # unpublished tracks before each one is asked for: never more than a part's two
 
 
 def test_a_retry_marks_the_chosen_reasons_and_no_others(layout: VariantLayout) -> None:
-    commit_tracks(layout, TRACKS[:1], a=failed("network", "reset"), b=failed("private"), c=failed("rate_limited"))
+    commit_tracks(
+        layout,
+        TRACKS[:1],
+        a=failed("network", "reset"),
+        b=failed("private"),
+        c=failed("rate_limited"),
+    )
     assert request_retry(layout, 0, ["network", "rate_limited"]) == ("a", "c")
     sidecar = read_sidecar(layout, 0)
     assert sidecar is not None
     assert str(sidecar.entries["a"].verdict) == "pending:requested (pending:network (reset))"
-    assert [sidecar.entries[video_id].verdict.reason for video_id in "bc"] == ["private", "requested"]
+    assert [sidecar.entries[video_id].verdict.reason for video_id in "bc"] == [
+        "private",
+        "requested",
+    ]
     assert request_retry(layout, 0, ["network", "requested"]) == ()
     assert request_retry(layout, 5, ["network"]) == ()
 
@@ -243,7 +308,9 @@ def test_a_sidecar_of_another_place_is_refused(layout: VariantLayout, tmp_path: 
 def good_json() -> dict[str, JSON]:
     part = Part("shard_000.p000.h5", "ab" * 32, 99, 1, 3)
     entry = Entry(DONE, part.file, 3, "cd" * 32, 2, {"frames": 48})
-    return Sidecar("sample", 0, "c3d", "0123456789ab", (part,), {"v0": entry}, {"numpy": "2"}).to_json()
+    return Sidecar(
+        "sample", 0, "c3d", "0123456789ab", (part,), {"v0": entry}, {"numpy": "2"}
+    ).to_json()
 
 
 def _change(path: str, value: JSON) -> Callable[[dict[str, JSON]], None]:
@@ -271,7 +338,11 @@ def _change(path: str, value: JSON) -> Callable[[dict[str, JSON]], None]:
         ("parts", {}, "field 'parts' of the sidecar"),
         ("parts/0/size_bytes", 1.5, "field 'size_bytes' of a part is 1.5"),
         ("parts/0/more", 1, "a part has unknown fields: more"),
-        ("time_origin", "noon", "times count from 'noon'; this release knows container_start, stream_clock"),
+        (
+            "time_origin",
+            "noon",
+            "times count from 'noon'; this release knows container_start, stream_clock",
+        ),
         ("time_origin", None, "field 'time_origin' of the sidecar is None"),
         ("more", 1, "the sidecar has unknown fields: more"),
         ("entries/v0", [], "an entry is no JSON object"),
@@ -307,7 +378,11 @@ def test_every_flipped_bit_of_a_sealed_record_is_noticed(tmp_path: Path) -> None
 def test_a_sealed_record_has_a_line_for_each_item_and_the_sha256_of_its_lines() -> None:
     lines = b' "a": 1,\n "e": {},\n "entries": {\n  "x": {"a": null, "b": [1, 2.5]},\n  "\\u00e9": {}\n }'
     sha256 = hashlib.sha256(lines).hexdigest().encode()
-    whole: dict[str, JSON] = {"entries": {"\u00e9": {}, "x": {"b": [1, 2.5], "a": None}}, "e": {}, "a": 1}
+    whole: dict[str, JSON] = {
+        "entries": {"\u00e9": {}, "x": {"b": [1, 2.5], "a": None}},
+        "e": {},
+        "a": 1,
+    }
     assert seal(whole) == b"{\n" + lines + b',\n "sha256": "' + sha256 + b'"\n}\n'
     with pytest.raises(ValueError, match="own key"):
         seal({"sha256": "mine"})
@@ -316,9 +391,12 @@ def test_a_sealed_record_has_a_line_for_each_item_and_the_sha256_of_its_lines() 
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [(b"\n ", b"\n\t"), (b'{\n "cat', b'{\n "catalog": "other",\n "cat'), (b"}\n", b"}")]
+    ("old", "new"),
+    [(b"\n ", b"\n\t"), (b'{\n "cat', b'{\n "catalog": "other",\n "cat'), (b"}\n", b"}")],
 )
-def test_a_spelling_that_means_the_same_is_still_not_what_was_written(tmp_path: Path, old: bytes, new: bytes) -> None:
+def test_a_spelling_that_means_the_same_is_still_not_what_was_written(
+    tmp_path: Path, old: bytes, new: bytes
+) -> None:
     sealed = seal(good_json())
     respelled = new.join(sealed.rsplit(old, 1)) if old == b"}\n" else sealed.replace(old, new, 1)
     assert json.loads(respelled) == json.loads(sealed)
@@ -326,7 +404,9 @@ def test_a_spelling_that_means_the_same_is_still_not_what_was_written(tmp_path: 
         unseal(tmp_path, respelled)
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"nan", b'{"a": NaN}', b"[" * 100_000, b'{"a": 1, "a": 2}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"nan", b'{"a": NaN}', b"[" * 100_000, b'{"a": 1, "a": 2}', b"\xff\xfe"]
+)
 def test_what_is_no_sealed_record_is_an_integrity_error(tmp_path: Path, raw: bytes) -> None:
     with pytest.raises(IntegrityError, match=r"JSON|own sha256"):
         unseal(tmp_path, raw)

@@ -18,7 +18,9 @@ from storage.features.spool import Spooled
 from storage.files import journal
 from tests.storage.samples import killed_at, make_track, same
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 TRACK = make_track("-v", 5)
 GONE = Entry(failed("private", "the raw message"), attempts=2)
@@ -52,12 +54,17 @@ def test_what_is_put_is_found_again_until_it_is_cleared(folder: Path) -> None:
 
 @pytest.mark.parametrize("origin", ["stream_clock", None])
 def test_what_counts_from_another_origin_is_done_again(folder: Path, origin: str | None) -> None:
-    """A release whose times were the streams' own left its videos without an origin: they are not taken over."""
+    """A release whose times were the streams' own left its videos without an origin: they are not
+    taken over.
+    """
     (record,) = (one for one in journal.records(file_of(folder)) if b'"gone"' in one.head)
     head = json.loads(record.head)
     assert head.pop("time_origin") == "container_start"
     spool.clear(folder)
-    journal.add(folder / "finished.journal", json.dumps(head | ({"time_origin": origin} if origin else {})).encode())
+    journal.add(
+        folder / "finished.journal",
+        json.dumps(head | ({"time_origin": origin} if origin else {})).encode(),
+    )
     assert Spooled(folder).entries == {}
 
 
@@ -74,7 +81,10 @@ def test_rows_of_every_kind_come_back(tmp_path: Path) -> None:
     spool.put(tmp_path, "v", Entry(DONE), track)
     found = Spooled(tmp_path).track("v")
     assert found.digest() == track.digest()
-    assert all(np.asarray(getattr(array, "values", array)).flags.writeable for array in found.arrays.values())
+    assert all(
+        np.asarray(getattr(array, "values", array)).flags.writeable
+        for array in found.arrays.values()
+    )
 
 
 def test_a_second_verdict_replaces_the_first(folder: Path) -> None:
@@ -86,7 +96,9 @@ def test_a_second_verdict_replaces_the_first(folder: Path) -> None:
     assert same(found.track("gone"), better)
 
 
-@pytest.mark.parametrize(("entry", "track"), [(KEPT, None), (GONE, TRACK), (KEPT, make_track("other", 2))])
+@pytest.mark.parametrize(
+    ("entry", "track"), [(KEPT, None), (GONE, TRACK), (KEPT, make_track("other", 2))]
+)
 def test_a_done_video_brings_its_own_track_and_others_bring_none(
     folder: Path, entry: Entry, track: FeatureTrack | None
 ) -> None:
@@ -95,7 +107,9 @@ def test_a_done_video_brings_its_own_track_and_others_bring_none(
 
 
 def test_what_no_part_can_hold_is_refused_at_once(folder: Path) -> None:
-    complex_rows = FeatureTrack("v", np.array([[0.0, 1.0]]), {"rows": np.ones((1, 2), np.complex64)})
+    complex_rows = FeatureTrack(
+        "v", np.array([[0.0, 1.0]]), {"rows": np.ones((1, 2), np.complex64)}
+    )
     with pytest.raises(ValueError, match="parts hold integers and floats"):
         spool.put(folder, "v", Entry(DONE), complex_rows)
 
@@ -117,13 +131,17 @@ def test_what_is_damaged_is_passed_over_and_the_rest_stays(folder: Path, damage:
     assert Spooled(folder).entries == {"-v": KEPT, "gone": GONE, "other": GONE}
 
 
-@pytest.mark.parametrize("head", [b"no JSON", b"{}", b'{"video_id": "v", "entry": {"state": "done"}, "arrays": []}'])
+@pytest.mark.parametrize(
+    "head", [b"no JSON", b"{}", b'{"video_id": "v", "entry": {"state": "done"}, "arrays": []}']
+)
 def test_a_record_of_another_release_is_passed_over(folder: Path, head: bytes) -> None:
     journal.add(file_of(folder), head)
     assert Spooled(folder).entries == {"-v": KEPT, "gone": GONE}
 
 
-def test_a_kill_at_any_step_costs_at_most_the_video_in_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_at_any_step_costs_at_most_the_video_in_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(journal, "SYNC_EVERY_SECONDS", -1.0)
     steps = 3  # open, write, fsync
     for place in range(steps + 1):

@@ -16,9 +16,19 @@ from storage.base.video_status import State
 from storage.features import manifest_index as index
 from storage.features.lazy_arrays import ArrayHandle
 from storage.features.store import VariantReader
-from tests.storage.samples import PROVENANCE, SETTINGS, commit_tracks, make_store, make_track, same, variant_layout
+from tests.storage.samples import (
+    PROVENANCE,
+    SETTINGS,
+    commit_tracks,
+    make_store,
+    make_track,
+    same,
+    variant_layout,
+)
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 TRACK = make_track("v007", 3 + 7)
 
@@ -43,14 +53,26 @@ def test_three_lines_give_arrays_and_spans(layout: VariantLayout) -> None:
 
 @pytest.mark.parametrize(
     "rows",
-    [slice(None), slice(2, 5), slice(5, 2), slice(-3, None), slice(0, 99), slice(None, None, 3), slice(None, None, -2)],
+    [
+        slice(None),
+        slice(2, 5),
+        slice(5, 2),
+        slice(-3, None),
+        slice(0, 99),
+        slice(None, None, 3),
+        slice(None, None, -2),
+    ],
     ids=str,
 )
 def test_slices_mean_what_they_mean_in_numpy(reader: VariantReader, rows: slice) -> None:
     expected = np.asarray(TRACK.arrays["pool5"])[rows]
     found = reader["v007"]["pool5"][rows]
     assert isinstance(found, np.ndarray)
-    assert (found.shape, found.dtype, found.tobytes()) == (expected.shape, expected.dtype, expected.tobytes())
+    assert (found.shape, found.dtype, found.tobytes()) == (
+        expected.shape,
+        expected.dtype,
+        expected.tobytes(),
+    )
 
 
 def test_rows_by_number(reader: VariantReader) -> None:
@@ -60,7 +82,8 @@ def test_rows_by_number(reader: VariantReader) -> None:
     assert np.array_equal(np.asarray(video["pool5"][-1]), np.asarray(TRACK.arrays["pool5"])[9])
     for row in range(10):
         assert np.array_equal(
-            np.asarray(video["boxes"][row]), expected.values[expected.offsets[row] : expected.offsets[row + 1]]
+            np.asarray(video["boxes"][row]),
+            expected.values[expected.offsets[row] : expected.offsets[row + 1]],
         )
     for row in (10, -11):
         with pytest.raises(IndexError):
@@ -115,7 +138,9 @@ def test_a_variant_is_a_mapping_of_what_is_done(reader: VariantReader) -> None:
         ("nobody", "knows no video 'nobody'; it has 9 videos"),
     ],
 )
-def test_a_video_that_is_not_there_says_why(reader: VariantReader, video_id: str, message: str) -> None:
+def test_a_video_that_is_not_there_says_why(
+    reader: VariantReader, video_id: str, message: str
+) -> None:
     with pytest.raises(LookupFailed, match=message):
         reader[video_id]
     with pytest.raises(LookupFailed, match="no array 'fc6'; it has boxes, nobody, pool5"):
@@ -128,7 +153,9 @@ def test_a_short_name_answers_only_if_one_variant_has_it(layout: VariantLayout) 
     variant_layout(root, {"extractor": "yolov5"}, "yolov5")
     assert len(store.variants()) == 2
     assert store["c3d"].fingerprint == layout.fingerprint
-    finer = variant_layout(root, {"extractor": "c3d", "settings": {"stride_frames": 8}, "extra": True})
+    finer = variant_layout(
+        root, {"extractor": "c3d", "settings": {"stride_frames": 8}, "extra": True}
+    )
     with pytest.raises(LookupFailed, match="2 variants named 'c3d'") as caught:
         store["c3d"]
     text = str(caught.value)
@@ -147,7 +174,9 @@ def _digests(reader: VariantReader, handle: ArrayHandle) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_readers_and_handles_travel_after_they_were_used(reader: VariantReader, method: str) -> None:
+def test_readers_and_handles_travel_after_they_were_used(
+    reader: VariantReader, method: str
+) -> None:
     handle = reader["v007"]["pool5"]
     expected = (TRACK.digest(), np.asarray(TRACK.arrays["pool5"]).tobytes())
     assert _digests(reader, handle) == expected
@@ -162,7 +191,11 @@ def test_readers_and_handles_travel_after_they_were_used(reader: VariantReader, 
         ("lose", False, "is missing; run `python -m storage audit --repair "),
         ("cut", False, "bytes, its sidecar says"),
         ("flip", True, "was altered: its sha256"),
-        ("flip", False, r"block 0 \(bytes 0 to .*run `python -m storage audit --repair /.*/sample`"),
+        (
+            "flip",
+            False,
+            r"block 0 \(bytes 0 to .*run `python -m storage audit --repair /.*/sample`",
+        ),
         ("other part", False, "bytes, its sidecar says|not what was written"),
         ("other shard", False, "bytes, its sidecar says|not what was written"),
     ],
@@ -171,11 +204,17 @@ def test_a_part_that_is_not_the_recorded_one_is_never_read(
     layout: VariantLayout, damage: str, verify: bool, message: str
 ) -> None:
     reader = FeatureStore(layout.folder.parents[1], verify=verify)["c3d"]
-    entry = next(sidecar.entries["v007"] for sidecar in reader.sidecars.values() if "v007" in sidecar.entries)
+    entry = next(
+        sidecar.entries["v007"] for sidecar in reader.sidecars.values() if "v007" in sidecar.entries
+    )
     path = layout.folder / entry.part
     content = bytearray(path.read_bytes())
-    same_shard = [other for other in sorted(layout.folder.glob(f"{path.name[:9]}*.h5")) if other != path]
-    other_shard = [other for other in sorted(layout.folder.glob("*.h5")) if other.name[:9] != path.name[:9]]
+    same_shard = [
+        other for other in sorted(layout.folder.glob(f"{path.name[:9]}*.h5")) if other != path
+    ]
+    other_shard = [
+        other for other in sorted(layout.folder.glob("*.h5")) if other.name[:9] != path.name[:9]
+    ]
     content[-5] ^= 1
     substitute = {
         "cut": bytes(content[:-1]),
@@ -191,7 +230,9 @@ def test_a_part_that_is_not_the_recorded_one_is_never_read(
         reader["v007"].track()
 
 
-def test_a_part_of_equal_size_but_other_rows_is_noticed_without_reading_the_rows(tmp_path: Path) -> None:
+def test_a_part_of_equal_size_but_other_rows_is_noticed_without_reading_the_rows(
+    tmp_path: Path,
+) -> None:
     layouts = [variant_layout(tmp_path / name) for name in ("today", "yesterday")]
     for layout, salt in zip(layouts, ("", "old"), strict=True):
         commit_tracks(layout, [_same_size("v0", salt)])
@@ -210,7 +251,9 @@ def _same_size(video_id: str, salt: str) -> FeatureTrack:
 
 
 @pytest.mark.parametrize("what", ["missing", "flipped", "another part's"])
-def test_checksums_that_are_not_the_recorded_ones_are_never_trusted(layout: VariantLayout, what: str) -> None:
+def test_checksums_that_are_not_the_recorded_ones_are_never_trusted(
+    layout: VariantLayout, what: str
+) -> None:
     reader = FeatureStore(layout.folder.parents[1])["c3d"]
     path = layout.checksums(reader.entry("v007").part)
     content = bytearray(path.read_bytes())

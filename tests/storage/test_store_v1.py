@@ -1,4 +1,6 @@
-"""The store that commit 707d269 built is read by every later version: ids, spans, values, states, catalog."""
+"""The store that commit 707d269 built is read by every later version: ids, spans, values, states,
+catalog.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,10 @@ def _said(array: Array | Ragged) -> dict[str, object]:
 def _check(reader: VariantReader, expected: dict[str, Any]) -> None:
     assert reader.settings == expected["settings"]
     assert reader.digest() == expected["digest"]
-    said = {video_id: [str(one.state), one.reason, one.detail] for video_id, one in reader.verdicts.items()}
+    said = {
+        video_id: [str(one.state), one.reason, one.detail]
+        for video_id, one in reader.verdicts.items()
+    }
     assert said == expected["verdicts"]
     assert list(reader.ids) == sorted(expected["videos"])
     for video_id, video in expected["videos"].items():
@@ -64,7 +69,8 @@ def test_ids_spans_values_and_states(folder: Path, variant: str, verify: bool) -
     reader = FeatureStore(folder, verify=verify)[variant]
     _check(reader, EXPECTED["variants"][variant])
     assert {video_id: reader.entry(video_id).part for video_id in reader.ids} == {
-        video_id: video["part"] for video_id, video in EXPECTED["variants"][variant]["videos"].items()
+        video_id: video["part"]
+        for video_id, video in EXPECTED["variants"][variant]["videos"].items()
     }
 
 
@@ -86,16 +92,30 @@ def test_compacting_changes_no_number(folder: Path, variant: str) -> None:
     reader = FeatureStore(folder)[variant]
     assert {sidecar.time_origin for sidecar in reader.sidecars.values()} == {STREAM_CLOCK}
     assert reader.time_origins == {STREAM_CLOCK}
-    parts = [PartReader(reader.layout.folder / part.file) for one in reader.sidecars.values() for part in one.parts]
+    parts = [
+        PartReader(reader.layout.folder / part.file)
+        for one in reader.sidecars.values()
+        for part in one.parts
+    ]
     assert {part.header.time_origin for part in parts} == {STREAM_CLOCK}
 
 
 def test_nothing_is_added_to_it(folder: Path) -> None:
-    """Its clocks are the streams' own: a build, a retry or an extension would mix them with players' seconds."""
+    """Its clocks are the streams' own: a build, a retry or an extension would mix them with
+    players' seconds.
+    """
     reader = FeatureStore(folder)["frames"]
     assert FeatureStore(folder).time_origins() == dict.fromkeys(VARIANTS, frozenset([STREAM_CLOCK]))
-    before = {path.name: path.read_bytes() for path in sorted(reader.layout.folder.iterdir()) if path.is_file()}
-    track = FeatureTrack("soundonly00", np.array([[0.0, 0.5]]), {"jpeg": Ragged(np.zeros(3, np.uint8), np.array([3]))})
+    before = {
+        path.name: path.read_bytes()
+        for path in sorted(reader.layout.folder.iterdir())
+        if path.is_file()
+    }
+    track = FeatureTrack(
+        "soundonly00",
+        np.array([[0.0, 0.5]]),
+        {"jpeg": Ragged(np.zeros(3, np.uint8), np.array([3]))},
+    )
     with pytest.raises(SettingsError, match="python -m pipeline rebase"):
         commit(
             reader.layout, "phd2", 0, entries={"soundonly00": Entry(DONE)}, tracks=[track], max_part_bytes=1000,
@@ -103,11 +123,17 @@ def test_nothing_is_added_to_it(folder: Path) -> None:
         )  # fmt: skip
     with pytest.raises(SettingsError, match=r"frames-c6e2b5b7062c.*on each stream's own clock"):
         refuse_to_extend(folder, FeatureStore(folder).time_origins())
-    assert before == {path.name: path.read_bytes() for path in sorted(reader.layout.folder.iterdir()) if path.is_file()}
+    assert before == {
+        path.name: path.read_bytes()
+        for path in sorted(reader.layout.folder.iterdir())
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_lost_sidecar_is_made_anew_with_the_origin_of_its_parts(folder: Path, variant: str) -> None:
+def test_a_lost_sidecar_is_made_anew_with_the_origin_of_its_parts(
+    folder: Path, variant: str
+) -> None:
     reader = FeatureStore(folder)[variant]
     for shard in reader.sidecars:
         reader.layout.sidecar(shard).unlink()
@@ -127,7 +153,11 @@ def test_sealing_it_keeps_its_origin_and_its_rows(folder: Path) -> None:
 
 
 def test_one_training_never_mixes_two_origins() -> None:
-    same = {"one": frozenset([STREAM_CLOCK]), "two": frozenset([STREAM_CLOCK]), "empty": frozenset[str]()}
+    same = {
+        "one": frozenset([STREAM_CLOCK]),
+        "two": frozenset([STREAM_CLOCK]),
+        "empty": frozenset[str](),
+    }
     assert common_origin(same, "training") == STREAM_CLOCK
     assert common_origin({"empty": frozenset[str]()}, "training") == CONTAINER_START
     with pytest.raises(SettingsError, match="training cannot mix times"):

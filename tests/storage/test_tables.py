@@ -57,7 +57,10 @@ def test_a_table_is_a_sequence_like_any_other(layout: Layout) -> None:
         ("a,3.5,,\n", "a row has 4 cells for 5 columns"),
         ("a,3.5,,,\nb,,,,\n", "holds 2 rows, the catalog states 3"),
         ('a,3.5,,,\nb,,,,\n"c\n', "this is no table we wrote: unexpected end of data"),
-        ("a,3.5,,,\nb,,,,\nc,often,,,\n", "this is no table we wrote: could not convert string to float"),
+        (
+            "a,3.5,,,\nb,,,,\nc,often,,,\n",
+            "this is no table we wrote: could not convert string to float",
+        ),
         ("a,3.5,,,\nb,,,,\n../c,,,,\n", "this is no table we wrote: a video id is"),
     ],
 )

@@ -6,7 +6,15 @@ import hashlib
 
 import pytest
 
-from storage.base.video_status import DONE, REASONS, TAXONOMY_VERSION, Policy, State, Verdict, failed
+from storage.base.video_status import (
+    DONE,
+    REASONS,
+    TAXONOMY_VERSION,
+    Policy,
+    State,
+    Verdict,
+    failed,
+)
 
 
 def test_the_table_is_what_its_version_promises() -> None:
@@ -21,7 +29,8 @@ def test_the_table_is_what_its_version_promises() -> None:
 def test_state_and_policy_agree(name: str) -> None:
     row = REASONS[name]
     assert row.state is not State.DONE
-    # What is retried, or stops everything, is never called final; what is final is never retried by itself.
+    # What is retried, or stops everything, is never called final; what is final is never retried by
+    # itself.
     if row.policy in (Policy.RETRY, Policy.PAUSE, Policy.ENVIRONMENT):
         assert row.state is State.PENDING
     if row.policy is Policy.PERMANENT:

@@ -1,4 +1,6 @@
-"""Small builds through the real command: the embedded sample's videos with pictures alone, in seconds."""
+"""Small builds through the real command: the embedded sample's videos with pictures alone, in
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,26 @@ from storage.features.store import FeatureStore
 from storage.maintenance.audit import audit
 from tests.conftest import REPOSITORY
 
-QUICK = ("--extract-extractors", "frames", "--frames-frames-per-second", "1", "--extract-device", "cpu")
+QUICK = (
+    "--extract-extractors",
+    "frames",
+    "--frames-frames-per-second",
+    "1",
+    "--extract-device",
+    "cpu",
+)
 """No network, no torch: a build is downloading, decoding and writing."""
 
 
 def command(task: str, *options: str) -> list[str]:
-    return [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", task, *QUICK, *options]
+    return [
+        str(Path(sys.executable).with_name("luigi")),
+        "--module",
+        "tasks",
+        task,
+        *QUICK,
+        *options,
+    ]
 
 
 def start(folder: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
@@ -51,9 +67,13 @@ class Built:
 
     @property
     def entries(self) -> dict[str, Entry]:
-        """Every id of every sidecar. An id that two shards claim would be counted once: the audit looks for that."""
+        """Every id of every sidecar. An id that two shards claim would be counted once: the audit
+        looks for that.
+        """
         sidecars = FeatureStore(self.store)["frames"].sidecars.values()
-        return {video_id: entry for sidecar in sidecars for video_id, entry in sidecar.entries.items()}
+        return {
+            video_id: entry for sidecar in sidecars for video_id, entry in sidecar.entries.items()
+        }
 
     def faults(self) -> list[str]:
         """What a deep audit finds."""
@@ -68,9 +88,15 @@ class Built:
         return sorted(video_id for part in parts for video_id in PartReader(part).ids())
 
     def left_behind(self) -> list[Path]:
-        """Leases, notes of videos in hand, spools and temporaries: what a finished build does not need."""
+        """Leases, notes of videos in hand, spools and temporaries: what a finished build does not
+        need.
+        """
         files = [path for path in self.store.rglob("*") if path.is_file()]
-        return [path for path in files if "leases" in path.parts or "spool" in path.parts or path.name.startswith(".")]
+        return [
+            path
+            for path in files
+            if "leases" in path.parts or "spool" in path.parts or path.name.startswith(".")
+        ]
 
 
 def finish(running: subprocess.Popen[str], folder: Path) -> Built:
@@ -85,5 +111,7 @@ def build(folder: Path, *options: str, **environment: str) -> Built:
 def with_catalog_of(drawn: Built, folder: Path) -> Path:
     """A data root with the sample drawn and catalogued, and nothing built."""
     folder.mkdir(exist_ok=True)
-    shutil.copytree(drawn.store, folder / "data" / "sample", ignore=shutil.ignore_patterns("features", "report"))
+    shutil.copytree(
+        drawn.store, folder / "data" / "sample", ignore=shutil.ignore_patterns("features", "report")
+    )
     return folder

@@ -1,7 +1,9 @@
-"""Stands in for `tasks` on Luigi's command line and in Dask's workers, and kills the process at one video.
+"""Stands in for `tasks` on Luigi's command line and in Dask's workers, and kills the process at one
+video.
 
-As Dask preloads it into every worker, so the video named in POISON ends its worker each time it is in hand, as a crash
-inside a network's library would. DELAY makes every video take so many seconds longer.
+As Dask preloads it into every worker, so the video named in POISON ends its worker each time it is
+in hand, as a crash inside a network's library would. DELAY makes every video take so many seconds
+longer.
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ DELAY = float(os.environ.get("DELAY", "0"))
 _decode = ChildDecoder.decode
 
 
-def _lethal(self: ChildDecoder, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
+def _lethal(
+    self: ChildDecoder, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+) -> Iterator[Event]:
     time.sleep(DELAY)
     for event in _decode(self, video_id, path, samplings):
         if video_id == POISON:
-            # To this thread, which then does nothing more: one to the process leaves it time to finish the video.
+            # To this thread, which then does nothing more: one to the process leaves it time to
+            # finish the video.
             signal.pthread_kill(threading.get_ident(), signal.SIGSEGV)
         yield event
 

@@ -1,4 +1,6 @@
-"""A site on this machine: serves files under names, says 404 for everything else, and may stall in one of them."""
+"""A site on this machine: serves files under names, says 404 for everything else, and may stall in
+one of them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ class Site:
         self.asked: list[str] = []
         self.address = ""
         self.stalls_at = ""
-        """The first answer under this name stops in the middle until `go_on`, and then drips for a second."""
+        """The first answer under this name stops in the middle until `go_on`, and then drips for a
+        second.
+        """
         self.stalled = Event()
         self.go_on = Event()
 

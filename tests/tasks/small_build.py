@@ -1,4 +1,5 @@
-"""A build of six videos by the real command: takes seconds, may be disturbed on the way, is compared at its end.
+"""A build of six videos by the real command: takes seconds, may be disturbed on the way, is
+compared at its end.
 
 The table is PHD2's, the videos are one file under many names, in a folder or on a loopback site.
 """
@@ -30,12 +31,22 @@ def film(folder: Path, frames: int = 150) -> Path:
     folder.mkdir()
     first = folder / f"{IDS[0]}.mp4"
     ffmpeg(
-        "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-frames:v", str(frames), "-preset", "ultrafast", first
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=320x180:rate=30",
+        "-frames:v",
+        str(frames),
+        "-preset",
+        "ultrafast",
+        first,
     )
     for video_id in IDS[1:]:
         (folder / f"{video_id}.mp4").hardlink_to(first)
     rows = [f"{video_id},0.5,2.0,7,-1,{video_id == IDS[-1]}\n" for video_id in IDS]
-    (folder / "testing.csv").write_text("youtubeId,start,duration,user_id,video_duration,is_last\n" + "".join(rows))
+    (folder / "testing.csv").write_text(
+        "youtubeId,start,duration,user_id,video_duration,is_last\n" + "".join(rows)
+    )
     return folder
 
 
@@ -90,7 +101,9 @@ class Command:
 
     def spooled(self) -> int:
         """Videos that wait in the spool."""
-        return sum(len(Spooled(folder).entries) for folder in self.root.glob("phd2/features/*/spool/*"))
+        return sum(
+            len(Spooled(folder).entries) for folder in self.root.glob("phd2/features/*/spool/*")
+        )
 
     def digests(self) -> dict[str, str]:
         """Variant → logical digest of what is built."""
@@ -100,7 +113,9 @@ class Command:
 
 @contextmanager
 def orders_heard() -> Iterator[None]:
-    """Inside, what we start ignores no order, though we ourselves may: under nohup, or as a shell's background job."""
+    """Inside, what we start ignores no order, though we ourselves may: under nohup, or as a shell's
+    background job.
+    """
     ignored = [order for order in ORDERS if signal.getsignal(order) == signal.SIG_IGN]
     for order in ignored:
         signal.signal(order, signal.SIG_DFL)

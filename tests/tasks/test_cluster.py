@@ -1,4 +1,6 @@
-"""Shards on Dask workers of this machine: the same features, whatever becomes of them, and nothing is heard outside."""
+"""Shards on Dask workers of this machine: the same features, whatever becomes of them, and nothing
+is heard outside.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,10 @@ def stranger(port: int) -> bytes:
         context.wrap_socket(plain) as tls,
     ):
         return tls.recv(100)
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as plain:
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=2) as plain,
+    ):
         plain.settimeout(2)
         plain.sendall(b"GET /status HTTP/1.0\r\n\r\n")
         return plain.recv(100)
@@ -97,7 +102,9 @@ def attacked(inline: Built, tmp_path_factory: pytest.TempPathFactory) -> Attacke
     return seen
 
 
-def test_a_build_whose_workers_are_killed_equals_an_undisturbed_one(attacked: Attacked, inline: Built) -> None:
+def test_a_build_whose_workers_are_killed_equals_an_undisturbed_one(
+    attacked: Attacked, inline: Built
+) -> None:
     assert attacked.kills == KILLS, "the build was over too soon to prove anything"
     assert attacked.built.exit_code == 0, attacked.built.output
     assert attacked.built.digest == inline.digest, f"with SEED={SEED}"
@@ -105,7 +112,9 @@ def test_a_build_whose_workers_are_killed_equals_an_undisturbed_one(attacked: At
 
 def test_no_video_is_lost_doubled_or_blamed(attacked: Attacked, inline: Built) -> None:
     verdicts = {video_id: entry.verdict for video_id, entry in inline.entries.items()}
-    assert {video_id: entry.verdict for video_id, entry in attacked.built.entries.items()} == verdicts
+    assert {
+        video_id: entry.verdict for video_id, entry in attacked.built.entries.items()
+    } == verdicts
     assert attacked.built.ids_in_parts() == inline.ids_in_parts()
     assert attacked.built.faults() == []
     assert attacked.built.left_behind() == []
@@ -116,7 +125,9 @@ def test_each_video_is_counted_once(attacked: Attacked) -> None:
     assert "13/12" not in attacked.built.output
 
 
-def test_nothing_is_heard_beyond_this_machine_and_strangers_are_told_nothing(attacked: Attacked) -> None:
+def test_nothing_is_heard_beyond_this_machine_and_strangers_are_told_nothing(
+    attacked: Attacked,
+) -> None:
     assert len(attacked.listening) >= 5, "a scheduler, two nannies and two workers listen"
     assert {address for address, _ in attacked.listening} == {"127.0.0.1"}
     told = {port: answer for port, answer in attacked.answers.items() if answer}
@@ -135,9 +146,15 @@ def test_a_video_that_kills_every_worker_is_one_verdict(poisoned: Built, inline:
     assert f"{POISON}: 2 workers died with it in hand; going on without it" in poisoned.output
     verdicts = {video_id: str(entry.verdict) for video_id, entry in poisoned.entries.items()}
     expected = {video_id: str(entry.verdict) for video_id, entry in inline.entries.items()}
-    assert verdicts == expected | {POISON: "quarantined:crash (workers died with this video in hand)"}
-    digests = {video_id: entry.digest for video_id, entry in poisoned.entries.items() if video_id != POISON}
-    assert digests == {video_id: entry.digest for video_id, entry in inline.entries.items() if video_id != POISON}
+    assert verdicts == expected | {
+        POISON: "quarantined:crash (workers died with this video in hand)"
+    }
+    digests = {
+        video_id: entry.digest for video_id, entry in poisoned.entries.items() if video_id != POISON
+    }
+    assert digests == {
+        video_id: entry.digest for video_id, entry in inline.entries.items() if video_id != POISON
+    }
 
 
 def test_it_can_be_asked_for_again(poisoned: Built, inline: Built) -> None:
@@ -155,19 +172,45 @@ class Foreign:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def certificates(self) -> dict[str, Path]:
-        return {name: self.folder / f"{name}.pem" for name in ("tls_ca_file", "tls_cert", "tls_key")}
+        return {
+            name: self.folder / f"{name}.pem" for name in ("tls_ca_file", "tls_cert", "tls_key")
+        }
 
     def up(self) -> None:
         tls = [
-            word for name, path in self.certificates().items() for word in (f"--{name.replace('_', '-')}", str(path))
+            word
+            for name, path in self.certificates().items()
+            for word in (f"--{name.replace('_', '-')}", str(path))
         ]
-        scheduler = ["dask_scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--protocol", "tls"]
-        worker = ["dask_worker", f"tls://127.0.0.1:{self.port}", "--nthreads", "1", "--host", "tls://127.0.0.1"]
-        for program in ([*scheduler, "--dashboard-address", "127.0.0.1:0"], [*worker, "--no-dashboard"]):
+        scheduler = [
+            "dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--protocol",
+            "tls",
+        ]
+        worker = [
+            "dask_worker",
+            f"tls://127.0.0.1:{self.port}",
+            "--nthreads",
+            "1",
+            "--host",
+            "tls://127.0.0.1",
+        ]
+        for program in (
+            [*scheduler, "--dashboard-address", "127.0.0.1:0"],
+            [*worker, "--no-dashboard"],
+        ):
             words = [sys.executable, "-m", f"distributed.cli.{program[0]}", *program[1:], *tls]
             environment = {**os.environ, **LETHAL, "DELAY": "1", "PYTHONPATH": str(REPOSITORY)}
             quiet = subprocess.DEVNULL
-            self.processes.append(subprocess.Popen(words, cwd=self.folder, env=environment, stdout=quiet, stderr=quiet))
+            self.processes.append(
+                subprocess.Popen(
+                    words, cwd=self.folder, env=environment, stdout=quiet, stderr=quiet
+                )
+            )
 
     def down(self) -> None:
         for process in self.processes:

@@ -1,4 +1,6 @@
-"""The other datasets as a person builds them: a folder of annotations, one command, an account by split."""
+"""The other datasets as a person builds them: a folder of annotations, one command, an account by
+split.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def command(folder: Path, task: str, *options: str) -> subprocess.CompletedProce
     asked = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", task]
     asked += ["--data-root", str(folder / "data"), "--data-shards", "1", *options]
     environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
-    return subprocess.run(asked, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    return subprocess.run(
+        asked, capture_output=True, text=True, check=False, cwd=folder, env=environment
+    )
 
 
 def write(folder: Path, files: dict[str, Any]) -> Path:
@@ -40,7 +44,9 @@ def write(folder: Path, files: dict[str, Any]) -> Path:
 
 def highlights(folder: Path, *ids: str) -> Path:
     """A repository of dogs, two clips each; the last one is gone and was uploaded again."""
-    files: dict[str, Any] = {f"{domain}/{kind}.json": [] for domain in DOMAINS for kind in ("vlist", "vlist_sel")}
+    files: dict[str, Any] = {
+        f"{domain}/{kind}.json": [] for domain in DOMAINS for kind in ("vlist", "vlist_sel")
+    }
     for kind in ("vlist", "vlist_sel"):
         files[f"dog/{kind}.json"] = [[list(ids[:1]), "TraiTightL"], [list(ids[1:]), "TestLooseL"]]
     for video_id in ids:
@@ -52,19 +58,29 @@ def highlights(folder: Path, *ids: str) -> Path:
 
 
 def test_every_published_dataset_has_a_task() -> None:
-    assert set(NAMED) == {name for name, spec in CATALOGS.items() if spec.url} - {"phd2"} | {"category-sample"}
+    assert set(NAMED) == {name for name, spec in CATALOGS.items() if spec.url} - {"phd2"} | {
+        "category-sample"
+    }
     for name, task in NAMED.items():
         assert issubclass(task, BuildFeatures)
         assert task.get_task_family() == f"Build{CATALOGS[name].title}Features"
-        assert dict(task.get_params())["catalog"].task_value(task.get_task_family(), "catalog") == name
+        assert (
+            dict(task.get_params())["catalog"].task_value(task.get_task_family(), "catalog") == name
+        )
     assert tasks.BuildFeatures is BuildFeatures
 
 
-@pytest.mark.parametrize("variant", ["frames", pytest.param("c3d.segments", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "variant", ["frames", pytest.param("c3d.segments", marks=pytest.mark.slow)]
+)
 def test_a_repository_of_annotations_becomes_features(tmp_path: Path, variant: str) -> None:
     annotations = highlights(tmp_path / "repository", "one", "-two", "gone")
     with site() as up:
-        up.files |= {"one": video_of(131, 4.4), "-two": video_of(262, 4.4), "theCopy": video_of(131, 4.4)}
+        up.files |= {
+            "one": video_of(131, 4.4),
+            "-two": video_of(262, 4.4),
+            "theCopy": video_of(131, 4.4),
+        }
         done = command(
             tmp_path, "BuildYouTubeHighlightsFeatures", "--youtube-highlights-annotations", str(annotations),
             "--download-source", f"{up.address}/{{id}}", "--extract-extractors", variant,
@@ -83,7 +99,9 @@ def test_a_repository_of_annotations_becomes_features(tmp_path: Path, variant: s
         if variant == "c3d.segments":
             assert "scaled to the file's duration: 1" in told
             assert np.asarray(store[video_id]["segment"]).tolist() == [0, 1]
-            np.testing.assert_allclose(store[video_id].spans, [(0, 100 * 4.4 / 131), (50 * 4.4 / 131, 4.4)], atol=0.02)
+            np.testing.assert_allclose(
+                store[video_id].spans, [(0, 100 * 4.4 / 131), (50 * 4.4 / 131, 4.4)], atol=0.02
+            )
     survived = json.loads((folder / "report" / "survival.json").read_text())["splits"]
     assert {name: (row["ids"], row["done"]) for name, row in survived.items()} == {
         "all": (3, 3), "domain/dog": (3, 3), "set_learning_sorted/train": (2, 2), "set_learning_sorted/test": (1, 1),
@@ -99,12 +117,22 @@ def test_a_repository_of_annotations_becomes_features(tmp_path: Path, variant: s
 
 def test_a_changed_folder_is_read_again(tmp_path: Path) -> None:
     annotations = highlights(tmp_path / "repository", "one", "two")
-    options = ("BuildCatalog", "--catalog", "youtube-highlights", "--youtube-highlights-annotations", str(annotations))
+    options = (
+        "BuildCatalog",
+        "--catalog",
+        "youtube-highlights",
+        "--youtube-highlights-annotations",
+        str(annotations),
+    )
     folder = tmp_path / "data" / "youtube-highlights"
     for labels, expected in (([1, -1], 1.0), ([0, -1], 0.0)):
         write(annotations, {"dog/one/match_label.json": [CLIPS, labels]})
         assert command(tmp_path, *options, "--extract-extractors", "frames").returncode == 0
-        marks = [row for row in read_catalog(folder).annotations if row.video_id == "one" and row.annotator == "match"]
+        marks = [
+            row
+            for row in read_catalog(folder).annotations
+            if row.video_id == "one" and row.annotator == "match"
+        ]
         assert marks[0].value == expected
     (annotations / "dog" / "one" / "one.mp4").touch()
     header = (folder / "catalog.json").stat().st_mtime_ns
@@ -117,15 +145,31 @@ def test_a_changed_folder_is_read_again(tmp_path: Path) -> None:
     [
         (
             "BuildTVSumFeatures",
-            ["[tvsum] annotations is empty; name the published file (from https://github.com/yales"],
+            [
+                "[tvsum] annotations is empty; name the published file (from https://github.com/yales"
+            ],
         ),
-        ("BuildCoSumFeatures", ["[cosum] annotations is empty; name the folder of published files, or a ZIP of it"]),
-        ("BuildActivityNetFeatures", ["[activitynet] annotations is empty", "[activitynet] labels is empty"]),
-        ("BuildSumMeFeatures", ["[summe] annotations is empty", "source is YouTube, which has not summe's videos"]),
-        ("BuildDHF1KFeatures", ["[dhf1k] annotations is empty", "source is YouTube, which has not dhf1k's videos"]),
+        (
+            "BuildCoSumFeatures",
+            ["[cosum] annotations is empty; name the folder of published files, or a ZIP of it"],
+        ),
+        (
+            "BuildActivityNetFeatures",
+            ["[activitynet] annotations is empty", "[activitynet] labels is empty"],
+        ),
+        (
+            "BuildSumMeFeatures",
+            ["[summe] annotations is empty", "source is YouTube, which has not summe's videos"],
+        ),
+        (
+            "BuildDHF1KFeatures",
+            ["[dhf1k] annotations is empty", "source is YouTube, which has not dhf1k's videos"],
+        ),
     ],
 )
-def test_what_is_missing_is_told_before_anything_starts(tmp_path: Path, task: str, faults: list[str]) -> None:
+def test_what_is_missing_is_told_before_anything_starts(
+    tmp_path: Path, task: str, faults: list[str]
+) -> None:
     done = command(tmp_path, task, "--extract-extractors", "frames")
     assert done.returncode == 2
     assert all(fault in done.stderr for fault in faults), done.stderr

@@ -1,4 +1,6 @@
-"""What a shard's failure on a worker means; told to a dispatch without workers, so that a case takes milliseconds."""
+"""What a shard's failure on a worker means; told to a dispatch without workers, so that a case
+takes milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,15 @@ from tasks.config.settings import load
 from tasks.execution import dask_scheduler as dispatch
 from tasks.execution.cluster import Crew
 from tasks.execution.dask_scheduler import Dispatch
-from tasks.execution.dask_worker import BETWEEN, Begun, Order, WatchedDecoder, WorkerLeaves, _same_ground, versions
+from tasks.execution.dask_worker import (
+    BETWEEN,
+    Begun,
+    Order,
+    WatchedDecoder,
+    WorkerLeaves,
+    _same_ground,
+    versions,
+)
 from tests.conftest import REPOSITORY
 
 
@@ -39,7 +49,9 @@ class Future:
 
 
 class Client:
-    """Plays workers: each shard's next end from a script; a script that is over means the shard is done."""
+    """Plays workers: each shard's next end from a script; a script that is over means the shard is
+    done.
+    """
 
     status = "running"
 
@@ -90,7 +102,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def play(script: dict[int, list[Any]], shards: Sequence[int] = (0, 1)) -> Client:
         client = Client(script)
-        Dispatch(dataclasses.replace(settings, layout=layout), Crew(client, "cpu", lambda: None), shards).run()
+        Dispatch(
+            dataclasses.replace(settings, layout=layout), Crew(client, "cpu", lambda: None), shards
+        ).run()
         return client
 
     return play
@@ -116,7 +130,9 @@ def test_a_second_bad_video_of_a_shard_is_found_too(run: Any) -> None:
     assert [order.blamed for order in client.orders if order.shard == 0][-1] == {"b", "c"}
 
 
-def test_deaths_with_several_videos_in_hand_blame_nobody_before_they_are_tried_one_by_one(run: Any) -> None:
+def test_deaths_with_several_videos_in_hand_blame_nobody_before_they_are_tried_one_by_one(
+    run: Any,
+) -> None:
     together = f"a{BETWEEN}b"
     client = run({0: [killed(2, "a", together, "a", together), killed(2, "b", "b")]})
     orders = [order for order in client.orders if order.shard == 0]
@@ -126,7 +142,9 @@ def test_deaths_with_several_videos_in_hand_blame_nobody_before_they_are_tried_o
 
 
 def test_deaths_without_any_video_stop_the_run(run: Any) -> None:
-    with pytest.raises(SystemicFault, match="4 workers died with shard 000 before they reached a video"):
+    with pytest.raises(
+        SystemicFault, match="4 workers died with shard 000 before they reached a video"
+    ):
         run({0: [killed(4)]})
 
 
@@ -134,13 +152,19 @@ def test_a_worker_that_leaves_hands_its_shard_on(run: Any) -> None:
     assert [order.shard for order in run({0: [WorkerLeaves("bye")]}).orders].count(0) == 2
 
 
-def test_a_held_shard_is_tried_again_on_the_host_that_can_judge_its_holder(run: Any, tmp_path: Path) -> None:
+def test_a_held_shard_is_tried_again_on_the_host_that_can_judge_its_holder(
+    run: Any, tmp_path: Path
+) -> None:
     client = run({0: [LeaseHeld(tmp_path, "process 7 on there")]})
-    tries = [near for order, near in zip(client.orders, client.near, strict=True) if order.shard == 0]
+    tries = [
+        near for order, near in zip(client.orders, client.near, strict=True) if order.shard == 0
+    ]
     assert tries == [None, ["worker-1"]]
 
 
-@pytest.mark.parametrize("changes", [{"host_tag": "ffffffff"}, {"boot_tag": "ffffffff"}, {"namespace": "7"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"host_tag": "ffffffff"}, {"boot_tag": "ffffffff"}, {"namespace": "7"}], ids=str
+)
 def test_a_shard_whose_holder_died_with_its_node_is_watched_and_then_built(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
@@ -149,11 +173,15 @@ def test_a_shard_whose_holder_died_with_its_node_is_watched_and_then_built(
     owner = dataclasses.replace(current(), **changes)
     path.write_bytes(lease_record.Record("nowhere", owner, "0123456789abcdef").to_bytes())
     client = run({0: [LeaseHeld(path, "process 7 on nowhere")]})
-    assert [near for order, near in zip(client.orders, client.near, strict=True) if order.shard == 0] == [None, None]
+    assert [
+        near for order, near in zip(client.orders, client.near, strict=True) if order.shard == 0
+    ] == [None, None]
     assert not path.exists()
 
 
-def test_a_shard_that_stays_held_is_told(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_that_stays_held_is_told(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dispatch, "HELD_LIMIT_SECONDS", 0.03)
     with pytest.raises(LeaseHeld, match="process 7 on there"):
         run({0: [LeaseHeld(tmp_path, "process 7 on there")] * 99})
@@ -173,7 +201,9 @@ def test_a_bug_in_one_shard_leaves_the_others_to_be_built(run: Any) -> None:
 class Decoder:
     name = "pyav"
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
+    def decode(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    ) -> Iterator[Event]:
         event: Any = object.__new__(FrameEvent)
         yield from [event, event]
 
@@ -198,10 +228,14 @@ def test_all_videos_in_hand_are_noted_together(tmp_path: Path) -> None:
     assert begun.lines() == ["a", f"a{BETWEEN}b", f"c{BETWEEN}b"]
 
 
-def test_a_worker_that_is_told_to_leave_stops_within_a_video_and_blames_none(tmp_path: Path) -> None:
+def test_a_worker_that_is_told_to_leave_stops_within_a_video_and_blames_none(
+    tmp_path: Path,
+) -> None:
     begun = Begun(tmp_path / "begun")
     with pytest.raises(WorkerLeaves):
-        next(WatchedDecoder(Decoder(), begun, frozenset(), lambda: True).decode("long", tmp_path, []))
+        next(
+            WatchedDecoder(Decoder(), begun, frozenset(), lambda: True).decode("long", tmp_path, [])
+        )
     assert begun.lines() == ["long", ""]
 
 
@@ -210,22 +244,39 @@ def order(folder: Path, **changes: str) -> Order:
     return Order(load("sample"), 0, folder, "topic", seen)
 
 
-def test_a_worker_of_another_version_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_of_another_version_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     _same_ground(order(tmp_path))
-    with pytest.raises(SystemicFault, match=r"has numpy .* instead of 1\.0\.0\. Start workers from the environment"):
+    with pytest.raises(
+        SystemicFault, match=r"has numpy .* instead of 1\.0\.0\. Start workers from the environment"
+    ):
         _same_ground(order(tmp_path, numpy="1.0.0"))
 
 
-def test_a_worker_without_the_runs_folder_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_the_runs_folder_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemicFault, match="Workers need the file system of the run"):
         _same_ground(order(tmp_path / "absent"))
 
 
 def test_an_address_where_nobody_answers_is_told_with_exit_code_4(tmp_path: Path) -> None:
-    script = "import tasks.execution.cluster, sys; tasks.execution.cluster.CONNECT_SECONDS = 1; from luigi.cmdline import luigi_run; luigi_run()"
-    words = ["--module", "tasks", "BuildFeatures", "--catalog", "sample", "--extract-extractors", "frames"]
+    script = (
+        "import tasks.execution.cluster, sys; tasks.execution.cluster.CONNECT_SECONDS = 1;"
+        "from luigi.cmdline import luigi_run; luigi_run()"
+    )
+    words = [
+        "--module",
+        "tasks",
+        "BuildFeatures",
+        "--catalog",
+        "sample",
+        "--extract-extractors",
+        "frames",
+    ]
     there = ["--cluster-kind", "address", "--cluster-address", "tcp://127.0.0.1:9"]
     done = subprocess.run(
         [sys.executable, "-c", script, *words, *there],

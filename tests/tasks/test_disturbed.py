@@ -1,4 +1,5 @@
-"""The real command, disturbed in mid-shard: told to stop, started twice, its folder read-only, its lease left behind.
+"""The real command, disturbed in mid-shard: told to stop, started twice, its folder read-only, its
+lease left behind.
 
 It ends soon with exit code 4 and says why, nothing is lost, and the next run equals a calm one.
 """
@@ -54,7 +55,9 @@ def calm(videos: Path) -> Command:
 
 
 def stopped(command: Command, order: signal.Signals, *, everybody: bool) -> str:
-    """Give an order when one more video is in the spool; what the command said. It has to end well, and alone."""
+    """Give an order when one more video is in the spool; what the command said. It has to end well,
+    and alone.
+    """
     before = command.spooled()
     running = command.start()
     wait_until(lambda: command.spooled() > before, running)
@@ -65,7 +68,10 @@ def stopped(command: Command, order: signal.Signals, *, everybody: bool) -> str:
     told_at = time.monotonic()
     output: str = running.communicate(timeout=SOON_SECONDS)[0]
     assert running.returncode == 4, output
-    assert f"{order.name}: stopping. What is finished is kept; run the same command again to go on." in output
+    assert (
+        f"{order.name}: stopping. What is finished is kept; run the same command again to go on."
+        in output
+    )
     assert "Traceback" not in output
     assert time.monotonic() - told_at < SOON_SECONDS
     assert alive_in_session(running.pid) == []
@@ -111,10 +117,16 @@ def served(videos: Path) -> Iterator[Site]:
 
 
 @pytest.mark.slow
-def test_a_transfer_in_hand_is_dropped_and_continued(served: Site, calm: Command, tmp_path: Path) -> None:
-    """The site stalls in the middle of the third video; what has arrived of it is kept for the next run."""
+def test_a_transfer_in_hand_is_dropped_and_continued(
+    served: Site, calm: Command, tmp_path: Path
+) -> None:
+    """The site stalls in the middle of the third video; what has arrived of it is kept for the next
+    run.
+    """
     served.stalls_at = IDS[2]
-    command = Command(tmp_path / "data", calm.videos, ("--download-source", f"{served.address}/{{id}}"))
+    command = Command(
+        tmp_path / "data", calm.videos, ("--download-source", f"{served.address}/{{id}}")
+    )
     running = command.start()
     wait_until(lambda: served.stalled.is_set() and command.spooled() == 2, running)
     running.send_signal(signal.SIGTERM)
@@ -164,7 +176,9 @@ print("lives")
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:
-    done = subprocess.run([sys.executable, "-c", NOHUP], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", NOHUP], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "lives\n"), done.stderr
 
 
@@ -172,7 +186,9 @@ def test_a_second_launcher_is_told_who_holds_the_shard_and_harms_nothing(
     served: Site, calm: Command, tmp_path: Path
 ) -> None:
     served.stalls_at = IDS[1]
-    command = Command(tmp_path / "data", calm.videos, ("--download-source", f"{served.address}/{{id}}"))
+    command = Command(
+        tmp_path / "data", calm.videos, ("--download-source", f"{served.address}/{{id}}")
+    )
     with command.start() as first:
         wait_until(lambda: served.stalled.is_set() and command.spooled() == 1, first)
         code, output = command.run()
@@ -188,7 +204,9 @@ def test_a_second_launcher_is_told_who_holds_the_shard_and_harms_nothing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("turn", range(5))
-def test_launchers_at_once_share_the_work_or_say_that_they_cannot(turn: int, calm: Command, tmp_path: Path) -> None:
+def test_launchers_at_once_share_the_work_or_say_that_they_cannot(
+    turn: int, calm: Command, tmp_path: Path
+) -> None:
     command = Command(tmp_path / "data", calm.videos, ("--data-shards", "3"))
     launchers = [command.start() for _ in range(3)]
     for running in launchers:
@@ -202,7 +220,9 @@ def test_launchers_at_once_share_the_work_or_say_that_they_cannot(turn: int, cal
     assert command.digests() == calm.digests()
 
 
-def test_a_command_that_was_stopped_for_minutes_ends_and_publishes_nothing(calm: Command, tmp_path: Path) -> None:
+def test_a_command_that_was_stopped_for_minutes_ends_and_publishes_nothing(
+    calm: Command, tmp_path: Path
+) -> None:
     first = Command(tmp_path / "data", calm.videos)
     lease = Layout(first.root, "phd2").lease(0)
     running = first.start()
@@ -217,7 +237,10 @@ def test_a_command_that_was_stopped_for_minutes_ends_and_publishes_nothing(calm:
     running.send_signal(signal.SIGCONT)
     told = running.communicate(timeout=PATIENCE_SECONDS)[0]
     assert running.returncode == 4, told
-    assert f"the lease {lease} is gone: another process took it over and has finished, or its folder" in told
+    assert (
+        f"the lease {lease} is gone: another process took it over and has finished, or its folder"
+        in told
+    )
     assert "Traceback" not in told
     assert (first.digests(), files_of(first.root / "phd2" / "features")) == built
 
@@ -274,15 +297,22 @@ def test_a_lease_of_the_dead_is_taken_over_at_once_and_one_of_a_dead_node_after_
     lease.write_bytes(left_by(replace(here, host_tag="ffffffff"), "elsewhere"))
     code, output = command.run()
     assert code == 0, output
-    assert output.index("is held by process") < output.index("was not touched for 3 s by process"), output
-    written = [path.stat().st_mtime_ns for path in sorted(command.root.glob("phd2/features/*/shard_*.json"))]
+    assert output.index("is held by process") < output.index(
+        "was not touched for 3 s by process"
+    ), output
+    written = [
+        path.stat().st_mtime_ns
+        for path in sorted(command.root.glob("phd2/features/*/shard_*.json"))
+    ]
     assert len(written) == 3
     assert written[0] > max(written[1:]), "the shards that nobody held did not come first"
     assert command.digests() == calm.digests()
     again = Command(tmp_path / "again", calm.videos)
     lease = Layout(again.root, "phd2").lease(0)
     lease.parent.mkdir(parents=True)
-    lease.write_bytes(left_by(replace(here, started=str(int(here.started) + 1)), "here"))  # our pid, reused
+    lease.write_bytes(
+        left_by(replace(here, started=str(int(here.started) + 1)), "here")
+    )  # our pid, reused
     os.utime(lease, (0, time.time() + 86_400))
     code, output = again.run()
     assert code == 0, output
@@ -292,7 +322,9 @@ def test_a_lease_of_the_dead_is_taken_over_at_once_and_one_of_a_dead_node_after_
 
 
 @pytest.mark.slow
-def test_a_folder_that_becomes_read_only_is_told_and_nothing_is_lost(calm: Command, tmp_path: Path) -> None:
+def test_a_folder_that_becomes_read_only_is_told_and_nothing_is_lost(
+    calm: Command, tmp_path: Path
+) -> None:
     need_namespace()
     command = Command(tmp_path / "data", calm.videos)
     command.root.mkdir()
@@ -311,8 +343,17 @@ def test_a_folder_that_becomes_read_only_is_told_and_nothing_is_lost(calm: Comma
     kept = tmp_path / "kept"
     kept.mkdir()
     done = in_namespace(script, command.words, DISK=command.root, KEPT=kept)
-    assert re.findall(r"^(?:first|second|third) \d$", done, re.MULTILINE) == ["first 4", "second 4", "third 0"], done
-    assert done.count("Read-only file system. Nothing was lost; mend the disk or its permissions and run") == 2, done
+    assert re.findall(r"^(?:first|second|third) \d$", done, re.MULTILINE) == [
+        "first 4",
+        "second 4",
+        "third 0",
+    ], done
+    assert (
+        done.count(
+            "Read-only file system. Nothing was lost; mend the disk or its permissions and run"
+        )
+        == 2
+    ), done
     assert "Traceback" not in done
     assert replace(command, root=kept).digests() == calm.digests()
 
@@ -322,7 +363,9 @@ SAMPLE = [LUIGI, "--module", "tasks", "BuildPHD2Features", "--extract-extractors
 
 @pytest.mark.slow
 def test_the_sample_on_a_disk_that_is_too_small_and_grows(tmp_path: Path) -> None:
-    """Too small for a folder, for the drawn videos, for the spool, for a part; and then large enough."""
+    """Too small for a folder, for the drawn videos, for the spool, for a part; and then large
+    enough.
+    """
     need_namespace()
     script = """
     mount -t tmpfs none "$DISK"

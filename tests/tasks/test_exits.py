@@ -1,4 +1,6 @@
-"""One exit code per outcome, also when Luigi forks its workers; and no traceback for what is no bug."""
+"""One exit code per outcome, also when Luigi forks its workers; and no traceback for what is no
+bug.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +69,18 @@ class Fails(luigi.Task):
 )
 def test_luigi_returns_it(tmp_path: Path, workers: str, error: str, code: int, told: str) -> None:
     (tmp_path / "failing.py").write_text(FAILING.format(error=error))
-    command = [str(Path(sys.executable).with_name("luigi")), "--module", "failing", "Fails", "--workers", workers]
+    command = [
+        str(Path(sys.executable).with_name("luigi")),
+        "--module",
+        "failing",
+        "Fails",
+        "--workers",
+        workers,
+    ]
     environment = {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}", "PATH": ""}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
     assert done.returncode == code, done.stdout + done.stderr
     assert told in done.stderr
     assert ("Traceback" in done.stderr) == (code == Exit.BUG)

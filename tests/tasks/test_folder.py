@@ -1,6 +1,8 @@
-"""A folder as people fill it: other suffixes and names, files of other types, and files that are put right later.
+"""A folder as people fill it: other suffixes and names, files of other types, and files that are
+put right later.
 
-Three runs of the real command tell one story: what is found, what the others are, and what the next run looks at again.
+Three runs of the real command tell one story: what is found, what the others are, and what the next
+run looks at again.
 """
 
 from __future__ import annotations
@@ -53,16 +55,34 @@ class Run:
 
     def detail(self, video_id: str) -> str:
         """What the run told of a video as it ended."""
-        told = [line for line in self.output.splitlines() if line.startswith("shard ") and f"  {video_id}  " in line]
+        told = [
+            line
+            for line in self.output.splitlines()
+            if line.startswith("shard ") and f"  {video_id}  " in line
+        ]
         return told[-1].partition(f"{video_id}  ")[2] if told else ""
 
 
 def build(root: Path, folder: Path, *options: str) -> Run:
-    command = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", "BuildPHD2Features"]
-    command += ["--data-root", str(root / "data"), "--data-shards", "1", "--phd2-testing", str(root / "table.csv")]
+    command = [
+        str(Path(sys.executable).with_name("luigi")),
+        "--module",
+        "tasks",
+        "BuildPHD2Features",
+    ]
+    command += [
+        "--data-root",
+        str(root / "data"),
+        "--data-shards",
+        "1",
+        "--phd2-testing",
+        str(root / "table.csv"),
+    ]
     command += ["--extract-extractors", "frames", "--download-source", str(folder), *options]
     environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=root, env=environment
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return Run(done.returncode, done.stdout + done.stderr)
 
@@ -81,31 +101,64 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_looked_into_again_on_each_run(tmp_path: Path, folder: Path) -> None:
-    whole = ("phone_3gp00", "camera_m2ts", "theora_ogv0", "upper_Case0", "downloaded0", "twice_there")
-    other = ("windows_wmv", "moving_gif0", "mpeg_ps_mpg", "encrypted_0", "web_page_00", "unfinished0", "absent_0000")
+    whole = (
+        "phone_3gp00",
+        "camera_m2ts",
+        "theora_ogv0",
+        "upper_Case0",
+        "downloaded0",
+        "twice_there",
+    )
+    other = (
+        "windows_wmv",
+        "moving_gif0",
+        "mpeg_ps_mpg",
+        "encrypted_0",
+        "web_page_00",
+        "unfinished0",
+        "absent_0000",
+    )
     table(tmp_path, *whole, *other)
     film(folder / "phone_3gp00.3gp")
     film(folder / "camera_m2ts.m2ts")
     film(folder / "theora_ogv0.ogv")
     film(folder / "mp4.mp4")
-    for name in ("upper_Case0.Mp4", "A title with [brackets] [downloaded0].mp4", "twice_there.mp4", "twice_there.mkv"):
+    for name in (
+        "upper_Case0.Mp4",
+        "A title with [brackets] [downloaded0].mp4",
+        "twice_there.mp4",
+        "twice_there.mkv",
+    ):
         shutil.copy(folder / "mp4.mp4", folder / name)
     for name in ("windows_wmv.wmv", "moving_gif0.gif", "mpeg_ps_mpg.mpg"):
         film(folder / name)
     film(folder / "encrypted_0.mp4", *CODECS[".3gp"], *CENC)
-    (folder / "web_page_00.mp4").write_text("<!DOCTYPE html><html><title>Sign in</title>" + "<p>please</p>" * 50)
+    (folder / "web_page_00.mp4").write_text(
+        "<!DOCTYPE html><html><title>Sign in</title>" + "<p>please</p>" * 50
+    )
     shutil.copy(folder / "mp4.mp4", folder / "unfinished0.mp4.part")
 
     first = build(tmp_path, folder)
     assert first.exit_code == 0
-    assert first.equation == "13 ids = 6 done + 2 unavailable + 5 rejected + 0 pending + 0 quarantined", first.output
-    assert "not_a_video (the file is a Windows Media file (WMV, ASF), which is not taken)" in first.detail(
-        "windows_wmv"
+    assert (
+        first.equation == "13 ids = 6 done + 2 unavailable + 5 rejected + 0 pending + 0 quarantined"
+    ), first.output
+    assert (
+        "not_a_video (the file is a Windows Media file (WMV, ASF), which is not taken)"
+        in first.detail("windows_wmv")
     )
-    assert "not_a_video (the file is a GIF picture, which is not taken)" in first.detail("moving_gif0")
+    assert "not_a_video (the file is a GIF picture, which is not taken)" in first.detail(
+        "moving_gif0"
+    )
     assert "an MPEG program stream (MPG, VOB), which is not taken" in first.detail("mpeg_ps_mpg")
-    assert "unreadable (the pictures are encrypted (Common Encryption); the file has no key)" in first.detail(other[3])
-    assert "not_a_video (the file is an HTML page, which begins with b'<!DOCTYPE html>" in first.detail("web_page_00")
+    assert (
+        "unreadable (the pictures are encrypted (Common Encryption); the file has no key)"
+        in first.detail(other[3])
+    )
+    assert (
+        "not_a_video (the file is an HTML page, which begins with b'<!DOCTYPE html>"
+        in first.detail("web_page_00")
+    )
     assert "it has unfinished0.mp4.part, an unfinished download" in first.detail("unfinished0")
     assert "done, but with several files in the folder, or another one before: 1" in first.output
     assert "twice_there: twice_there.mp4 was read, twice_there.mkv not" in first.output
@@ -119,13 +172,23 @@ def test_a_folder_is_looked_into_again_on_each_run(tmp_path: Path, folder: Path)
     shutil.copy(folder / "mp4.mp4", folder / "windows_wmv.mp4")
     os.utime(folder / "moving_gif0.gif", ns=(0, 0))
     second = build(tmp_path, folder)
-    assert "phd2: 4 videos have other files than their verdicts are about: done again" in second.output
-    assert second.equation == "13 ids = 9 done + 1 unavailable + 3 rejected + 0 pending + 0 quarantined", second.output
+    assert (
+        "phd2: 4 videos have other files than their verdicts are about: done again" in second.output
+    )
+    assert (
+        second.equation
+        == "13 ids = 9 done + 1 unavailable + 3 rejected + 0 pending + 0 quarantined"
+    ), second.output
 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     shutil.copy(folder / "mp4.mp4", elsewhere / "v_absent_0000.MP4")
     shutil.copy(folder / "mp4.mp4", elsewhere / "Decrypted [encrypted_0].mp4")
     third = build(tmp_path, elsewhere)
-    assert "phd2: 2 videos have other files than their verdicts are about: done again" in third.output
-    assert third.equation == "13 ids = 11 done + 0 unavailable + 2 rejected + 0 pending + 0 quarantined", third.output
+    assert (
+        "phd2: 2 videos have other files than their verdicts are about: done again" in third.output
+    )
+    assert (
+        third.equation
+        == "13 ids = 11 done + 0 unavailable + 2 rejected + 0 pending + 0 quarantined"
+    ), third.output

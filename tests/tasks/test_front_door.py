@@ -1,7 +1,8 @@
-"""The front door as a person uses it: the real command, a PHD2 table over HTTP, two real clips, a dead link.
+"""The front door as a person uses it: the real command, a PHD2 table over HTTP, two real clips, a
+dead link.
 
-One story, told in order: build, look, the dead link comes alive, retry, compact; and beside it a build that had
-everything from the start, and one from the same table in another order.
+One story, told in order: build, look, the dead link comes alive, retry, compact; and beside it a
+build that had everything from the start, and one from the same table in another order.
 """
 
 from __future__ import annotations
@@ -41,13 +42,27 @@ class Build:
 
 
 def luigi(folder: Path, address: str, *options: str) -> Build:
-    command = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", "BuildPHD2Features"]
+    command = [
+        str(Path(sys.executable).with_name("luigi")),
+        "--module",
+        "tasks",
+        "BuildPHD2Features",
+    ]
     command += ["--data-root", str(folder), "--phd2-testing", f"{address}/testing.csv"]
-    command += ["--download-source", f"{address}/{{id}}", "--c3d-weights", "random:3", "--c3d-stride-frames", "64"]
+    command += [
+        "--download-source",
+        f"{address}/{{id}}",
+        "--c3d-weights",
+        "random:3",
+        "--c3d-stride-frames",
+        "64",
+    ]
     command += ["--extract-extractors", "c3d, frames", "--data-shards", "1", *options]
     # No ffmpeg of the system's may be found.
     environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parent, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder.parent, env=environment
+    )
     return Build(folder / "phd2", done.returncode, done.stdout + done.stderr)
 
 
@@ -59,7 +74,10 @@ def storage(verb: str, folder: Path, *options: str) -> tuple[int, str]:
 
 def sums(folder: Path, pattern: str) -> dict[str, str]:
     files = sorted(path for path in (folder / "features").rglob(pattern) if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def states(folder: Path, variant: str) -> dict[str, str]:
@@ -110,7 +128,9 @@ def test_the_audit_adds_up(first: Build, first_parts: dict[str, str]) -> None:
     assert "3 ids = 2 done + 1 unavailable + 0 rejected + 0 pending + 0 quarantined" in told
 
 
-def test_a_second_run_asks_nobody_and_changes_nothing(served: Site, first: Build, first_parts: dict[str, str]) -> None:
+def test_a_second_run_asks_nobody_and_changes_nothing(
+    served: Site, first: Build, first_parts: dict[str, str]
+) -> None:
     everything = sums(first.folder, "*")
     served.asked.clear()
     second = luigi(first.folder.parent, served.address)
@@ -134,7 +154,9 @@ def test_plain_h5py_reads_a_part(first: Build, first_parts: dict[str, str]) -> N
 
 
 def test_row_times_are_ffprobes(first: Build, first_parts: dict[str, str]) -> None:
-    """Clip k of c3d covers frames [64 k, 64 k + 16) of the 19.62 fps clip, as ffprobe dates them."""
+    """Clip k of c3d covers frames [64 k, 64 k + 16) of the 19.62 fps clip, as ffprobe dates
+    them.
+    """
     golden = json.loads((REPOSITORY / "tests/pipeline/goldens/v_GGSY1Qvo990.mp4.json").read_text())
     times = [float(frame) for frame in golden["pts_seconds"]]
     (path,) = first.folder.glob("features/c3d-*/shard_000.p000.h5")
@@ -146,7 +168,9 @@ def test_row_times_are_ffprobes(first: Build, first_parts: dict[str, str]) -> No
     np.testing.assert_allclose(spans, expected, rtol=0, atol=1e-3)
 
 
-def test_the_retry_adds_a_part_and_touches_no_other(again: Build, first_parts: dict[str, str]) -> None:
+def test_the_retry_adds_a_part_and_touches_no_other(
+    again: Build, first_parts: dict[str, str]
+) -> None:
     assert again.exit_code == 0, again.output
     assert states(again.folder, "c3d")[LATE] == "done:"
     assert "3 ids = 3 done + 0 unavailable" in again.output
@@ -180,8 +204,13 @@ def test_another_order_in_another_place_gives_the_same_bytes(
     served.files["testing.csv"] = TABLE.encode()
     assert other.exit_code == 0, other.output
     mine, theirs = (
-        # The index is a cache: it notes when it saw each sidecar, which differs from place to place.
-        {name: digest for name, digest in sums(build.folder, "*").items() if not name.endswith("/index.bin")}
+        # The index is a cache: it notes when it saw each sidecar, which differs from place to
+        # place.
+        {
+            name: digest
+            for name, digest in sums(build.folder, "*").items()
+            if not name.endswith("/index.bin")
+        }
         for build in (other, whole)
     )
     assert mine == theirs
@@ -189,7 +218,9 @@ def test_another_order_in_another_place_gives_the_same_bytes(
         assert (whole.folder / name).read_bytes() == (other.folder / name).read_bytes()
 
 
-def test_changing_one_setting_builds_beside_and_never_serves_the_old(served: Site, again: Build) -> None:
+def test_changing_one_setting_builds_beside_and_never_serves_the_old(
+    served: Site, again: Build
+) -> None:
     before = sums(again.folder, "*")
     changed = luigi(again.folder.parent, served.address, "--frames-jpeg-quality", "50")
     assert changed.exit_code == 0, changed.output

@@ -1,4 +1,6 @@
-"""`luigi --module tasks HighlightVideo`: a new video and liked parts of others in, a timeline and a reel out."""
+"""`luigi --module tasks HighlightVideo`: a new video and liked parts of others in, a timeline and a
+reel out.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,29 @@ YOLO = {"arrays": ("p5",), "size": "n", "frames_per_second": 1.0, "input_pixels"
 
 def film(path: Path, seconds: int, *sound: str) -> Path:
     ffmpeg(
-        "-f", "lavfi", "-i", f"testsrc2=size=160x120:rate=12:duration={seconds}", *sound, "-preset", "ultrafast", path
+        "-f",
+        "lavfi",
+        "-i",
+        f"testsrc2=size=160x120:rate=12:duration={seconds}",
+        *sound,
+        "-preset",
+        "ultrafast",
+        path,
     )
     return path
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos with names as people give them, one with sound, and a network that was never trained."""
+    """Two videos with names as people give them, one with sound, and a network that was never
+    trained.
+    """
     folder = tmp_path_factory.mktemp("films")
     film(folder / "my wedding (1).mp4", 17, "-f", "lavfi", "-i", "sine=d=17", "-c:a", "aac")
     film(folder / "old.mp4", 6)
-    variant = Variant("yolov5", EXTRACTORS["yolov5"], EXTRACTORS["yolov5"].settings_type(**YOLO), "random:0")
+    variant = Variant(
+        "yolov5", EXTRACTORS["yolov5"], EXTRACTORS["yolov5"].settings_type(**YOLO), "random:0"
+    )
     recipe = load_recipe("pr_net", changes=['data.arrays=["yolov5/p5"]'], small=True)
     shapes = {"yolov5/p5": tuple(variant.arrays["p5"].item_shape)}
     torch.manual_seed(0)
@@ -83,12 +96,17 @@ def test_a_new_video_becomes_a_timeline_and_a_reel(files: Path, place: Path) -> 
         shown = sum(1 for _ in reel.decode(video=0)) / 12
     assert 5 <= shown <= 10.1
     assert re.search(r"^length   [\d.]+ of at most 10 seconds", ended.stdout, re.MULTILINE)
-    assert ended.stderr.index("videos: 0/2 videos, begun") < ended.stderr.index("videos: 2/2 videos")
+    assert ended.stderr.index("videos: 0/2 videos, begun") < ended.stderr.index(
+        "videos: 2/2 videos"
+    )
     best = sorted(segment["rank"] for segment in table["segments"] if segment["rank"] <= 2)
     assert ended.stdout.count(" *\n") == len(best)
     again = luigi(place, files, *liked)
     assert again.returncode == 0
-    assert again.stdout == f"reel     {told['reel']} (cut by an earlier run; its timeline lies beside it)\n"
+    assert (
+        again.stdout
+        == f"reel     {told['reel']} (cut by an earlier run; its timeline lies beside it)\n"
+    )
 
 
 def test_a_reel_of_somebody_else_is_not_overwritten(files: Path, tmp_path: Path) -> None:
@@ -100,7 +118,9 @@ def test_a_reel_of_somebody_else_is_not_overwritten(files: Path, tmp_path: Path)
     assert mine.read_bytes() == b"mine"
 
 
-def test_a_file_that_is_no_video_is_told_in_plain_words(files: Path, place: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_is_told_in_plain_words(
+    files: Path, place: Path, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes((files / "old.mp4").read_bytes()[:500])
     ended = luigi(place, files, "--history", f"{broken}:1-2")
@@ -130,6 +150,8 @@ def test_requests_that_are_none_are_refused(
 def test_paths_may_hold_colons_and_dashes(tmp_path: Path) -> None:
     for name in ("a:1-2.mp4", "b.mp4", "m.safetensors"):
         (tmp_path / name).write_text("x")
-    found = parse_request(str(tmp_path / "b.mp4"), str(tmp_path / "m.safetensors"), (f"{tmp_path}/a:1-2.mp4:3-4.5",))
+    found = parse_request(
+        str(tmp_path / "b.mp4"), str(tmp_path / "m.safetensors"), (f"{tmp_path}/a:1-2.mp4:3-4.5",)
+    )
     (part,) = found.liked
     assert (part.file.name, part.start, part.end) == ("a:1-2.mp4", 3.0, 4.5)

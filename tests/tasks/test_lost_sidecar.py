@@ -1,4 +1,6 @@
-"""The real command on a store that lost a sidecar: an error that names the repair; a partial build is none."""
+"""The real command on a store that lost a sidecar: an error that names the repair; a partial build
+is none.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from storage.__main__ import main
 from tests.tasks.test_old_store import build
 
 
-def test_a_lost_sidecar_ends_a_run_with_exit_code_5_and_the_repair_is_enough(tmp_path: Path) -> None:
+def test_a_lost_sidecar_ends_a_run_with_exit_code_5_and_the_repair_is_enough(
+    tmp_path: Path,
+) -> None:
     code, told = build(tmp_path, "--shards", "1")
     assert code in (0, 3), told
     folder = tmp_path / "phd2"
@@ -28,5 +32,7 @@ def test_a_lost_sidecar_ends_a_run_with_exit_code_5_and_the_repair_is_enough(tmp
     code, told = build(tmp_path)
     assert code in (0, 3), told
     after = FeatureStore(folder)["frames"]
-    assert rows.items() <= {video_id: after[video_id].track().digest() for video_id in after}.items()
+    assert (
+        rows.items() <= {video_id: after[video_id].track().digest() for video_id in after}.items()
+    )
     assert len(after) > len(rows)

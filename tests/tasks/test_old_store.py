@@ -1,4 +1,6 @@
-"""Nothing joins a store of format version 1 before its seconds are players' seconds; then it is built on."""
+"""Nothing joins a store of format version 1 before its seconds are players' seconds; then it is
+built on.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +21,40 @@ DATA = REPOSITORY / "tests" / "storage" / "data" / "store_v1"
 
 
 def build(root: Path, *options: str) -> tuple[int, str]:
-    command = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", "BuildPHD2Features"]
-    command += ["--data-root", str(root), "--data-shards", "2", "--download-source", str(DATA / "media")]
-    command += ["--phd2-testing", str(DATA / "phd2" / "sources" / "testing.csv"), "--extract-extractors", "frames"]
+    command = [
+        str(Path(sys.executable).with_name("luigi")),
+        "--module",
+        "tasks",
+        "BuildPHD2Features",
+    ]
+    command += [
+        "--data-root",
+        str(root),
+        "--data-shards",
+        "2",
+        "--download-source",
+        str(DATA / "media"),
+    ]
+    command += [
+        "--phd2-testing",
+        str(DATA / "phd2" / "sources" / "testing.csv"),
+        "--extract-extractors",
+        "frames",
+    ]
     command += ["--frames-frames-per-second", "2", "--frames-jpeg-quality", "60", *options]
     environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=root, env=environment
+    )
     return done.returncode, done.stdout + done.stderr
 
 
 def sums(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 @pytest.fixture
@@ -55,7 +79,15 @@ def test_nothing_is_built_beside_it(root: Path, options: tuple[str, ...]) -> Non
 
 def test_it_is_brought_over_and_built_on(root: Path) -> None:
     kept = FeatureStore(DATA / "phd2", check=False)["frames"]
-    rebase = [sys.executable, "-m", "pipeline", "rebase", str(root / "phd2"), "--media", str(DATA / "media")]
+    rebase = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "rebase",
+        str(root / "phd2"),
+        "--media",
+        str(DATA / "media"),
+    ]
     done = subprocess.run(rebase, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     code, told = build(root)
@@ -72,4 +104,6 @@ def test_it_is_brought_over_and_built_on(root: Path) -> None:
     assert isinstance(facts, dict)
     start = facts["container_start_seconds"]
     assert isinstance(start, float)
-    assert kept["tsbegins000"].spans[0, 0] - start == pytest.approx(found["tsbegins000"].spans[0, 0], abs=1e-9)
+    assert kept["tsbegins000"].spans[0, 0] - start == pytest.approx(
+        found["tsbegins000"].spans[0, 0], abs=1e-9
+    )

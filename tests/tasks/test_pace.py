@@ -13,12 +13,18 @@ Cost = Callable[[float, bool], float]
 """(seconds of film, whether it has features) → seconds of the clock."""
 
 
-def errors(lengths: Sequence[float], cost: Cost, *, stated: bool = True, done: Sequence[bool] = ()) -> list[float]:
-    """After each video: the forecast of what is left, over what was left. The last is left out: nothing was."""
+def errors(
+    lengths: Sequence[float], cost: Cost, *, stated: bool = True, done: Sequence[bool] = ()
+) -> list[float]:
+    """After each video: the forecast of what is left, over what was left. The last is left out:
+    nothing was.
+    """
     outcomes = done or [True] * len(lengths)
     taken = [cost(length if ok else 0.0, ok) for length, ok in zip(lengths, outcomes, strict=True)]
     pace, now, found = Pace(), 0.0, []
-    pace.expect({str(number): length if stated else None for number, length in enumerate(lengths)}, now)
+    pace.expect(
+        {str(number): length if stated else None for number, length in enumerate(lengths)}, now
+    )
     for number, (seconds, ok) in enumerate(zip(taken, outcomes, strict=True)):
         now += seconds
         pace.ended(str(number), now, done=ok)
@@ -41,16 +47,22 @@ def test_nothing_is_known_before_the_first() -> None:
 
 def test_long_videos_first_do_not_frighten() -> None:
     """A count would say ten times too much."""
-    assert errors([1000.0] * 5 + [10.0] * 500, lambda seconds, _: seconds / 10)[4] == pytest.approx(1, rel=0.01)
+    assert errors([1000.0] * 5 + [10.0] * 500, lambda seconds, _: seconds / 10)[4] == pytest.approx(
+        1, rel=0.01
+    )
 
 
 def test_a_paced_site_is_found_out() -> None:
-    """14.4 s a video whatever its length, as 250 an hour are: the seconds of film say nothing then."""
+    """14.4 s a video whatever its length, as 250 an hour are: the seconds of film say nothing
+    then.
+    """
     assert errors(film(1, 300), lambda *_: 14.4)[50:250] == pytest.approx([1.0] * 200, rel=0.01)
 
 
 def test_both_kinds_of_cost_are_told_apart() -> None:
-    assert errors(film(2, 300), lambda seconds, _: 5 + seconds / 20)[20:250] == pytest.approx([1.0] * 230, rel=0.01)
+    assert errors(film(2, 300), lambda seconds, _: 5 + seconds / 20)[20:250] == pytest.approx(
+        [1.0] * 230, rel=0.01
+    )
 
 
 def test_videos_that_are_gone_cost_no_decoding() -> None:
@@ -65,7 +77,9 @@ def test_what_no_catalog_states_is_taken_as_the_others() -> None:
 
 
 def test_a_machine_that_slows_down_is_believed() -> None:
-    """It had been ten times as fast for two shards; a shard and a half later, the old speed counts for a quarter."""
+    """It had been ten times as fast for two shards; a shard and a half later, the old speed counts
+    for a quarter.
+    """
     pace, now = Pace(), 0.0
     pace.expect({str(number): 100.0 for number in range(2000)}, now)
     for number in range(1050):

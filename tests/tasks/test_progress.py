@@ -9,7 +9,8 @@ from tasks.execution.progress import Bar, Videos, clock, say
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0:00:00"), (59.6, "0:01:00"), (3725, "1:02:05"), (360000, "100:00:00")]
+    ("seconds", "shown"),
+    [(0, "0:00:00"), (59.6, "0:01:00"), (3725, "1:02:05"), (360000, "100:00:00")],
 )
 def test_clock(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
@@ -21,7 +22,10 @@ def test_a_log_gets_the_first_and_the_last_line(capsys: pytest.CaptureFixture[st
         bar.advance_to(done, "1 without all features")
     bar.close()
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["videos: 1/3 videos; 1 without all features", "videos: 3/3 videos; 1 without all features"]
+    assert lines == [
+        "videos: 1/3 videos; 1 without all features",
+        "videos: 3/3 videos; 1 without all features",
+    ]
 
 
 def test_a_failure_is_told_when_it_happens(capsys: pytest.CaptureFixture[str]) -> None:

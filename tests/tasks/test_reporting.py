@@ -1,4 +1,6 @@
-"""Lines of the account: what a person is told of videos that are done, and yet not as they should be."""
+"""Lines of the account: what a person is told of videos that are done, and yet not as they should
+be.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,21 @@ def test_a_rescaled_video_is_told_with_its_counts() -> None:
     def entry(clock: str, detail: str = "") -> Entry:
         return Entry(DONE, facts={"segments": Placement(clock, 3, 0, 200, detail).record()})
 
-    assert rescaling_of(entry("scaled", "200 pictures, 100 expected")) == "200 pictures, 100 expected"
+    assert (
+        rescaling_of(entry("scaled", "200 pictures, 100 expected")) == "200 pictures, 100 expected"
+    )
     assert rescaling_of(entry("numbered", "most unknown")) == ""
     assert rescaling_of(entry("seconds")) == ""
     assert rescaling_of(Entry(DONE)) == ""
     assert rescaling_of(Entry(failed("misaligned"), facts=entry("misaligned", "no").facts)) == ""
 
 
-WHOLE: dict[str, Any] = {"frames_decoded": 100, "frames_declared": 100, "decode_errors": 0, "gaps_seconds": []}
+WHOLE: dict[str, Any] = {
+    "frames_decoded": 100,
+    "frames_declared": 100,
+    "decode_errors": 0,
+    "gaps_seconds": [],
+}
 
 
 @pytest.mark.parametrize(
@@ -31,9 +40,15 @@ WHOLE: dict[str, Any] = {"frames_decoded": 100, "frames_declared": 100, "decode_
     [
         ({}, ""),
         ({"frames_decoded": 99, "decode_errors": 1}, "99 of 100 frames decoded, 1 decoding errors"),
-        ({"frames_declared": None, "frames_lost": 7}, "100 of 107 frames decoded, 0 decoding errors"),
+        (
+            {"frames_declared": None, "frames_lost": 7},
+            "100 of 107 frames decoded, 0 decoding errors",
+        ),
         ({"frames_dropped": 3}, "3 pictures dropped for want of a time after the one before"),
-        ({"damaged_packets": 2, "damaged_pictures": 5}, "2 damaged packets; 5 pictures in part made up by the decoder"),
+        (
+            {"damaged_packets": 2, "damaged_pictures": 5},
+            "2 damaged packets; 5 pictures in part made up by the decoder",
+        ),
         ({"clock_jumps": 1}, "1 jumps of the clock, which goes on behind them"),
         (
             {"gaps_seconds": [[1.0, 3.5], [7.0, 8.0]], "gaps_unlisted": 1},
@@ -47,11 +62,22 @@ def test_every_loss_is_told(found: dict[str, Any], words: str) -> None:
     assert loss_of(Entry(failed("unreadable"), facts={"decode": {**WHOLE, **found}})) == ""
 
 
-@pytest.mark.parametrize(("container", "alone"), [("mov", False), ("avi", False), ("matroska", True), ("mpegts", True)])
-def test_a_picture_that_stands_still_is_no_loss_where_the_index_says_so(container: str, alone: bool) -> None:
+@pytest.mark.parametrize(
+    ("container", "alone"), [("mov", False), ("avi", False), ("matroska", True), ("mpegts", True)]
+)
+def test_a_picture_that_stands_still_is_no_loss_where_the_index_says_so(
+    container: str, alone: bool
+) -> None:
     gap = {**WHOLE, "gaps_seconds": [[1.0, 3.5]]}
-    assert bool(loss_of(Entry(DONE, facts={"decode": gap, "probe": {"container": container}}))) is alone
-    broken = loss_of(Entry(DONE, facts={"decode": {**gap, "decode_errors": 1}, "probe": {"container": container}}))
+    assert (
+        bool(loss_of(Entry(DONE, facts={"decode": gap, "probe": {"container": container}})))
+        is alone
+    )
+    broken = loss_of(
+        Entry(
+            DONE, facts={"decode": {**gap, "decode_errors": 1}, "probe": {"container": container}}
+        )
+    )
     assert "for 2.50 s in 1 places" in broken
 
 
@@ -65,7 +91,13 @@ def test_a_file_of_several_films_says_which_was_read() -> None:
         film: dict[str, Any] = {"stream_index": 0, "codec": "mjpeg", "width": 64, "height": 64}
         return Entry(DONE, facts={"probe": {**film, "other_streams": list(others)}})
 
-    film: dict[str, Any] = {"index": 1, "kind": "video", "codec": "h264", "width": 192, "height": 144}
+    film: dict[str, Any] = {
+        "index": 1,
+        "kind": "video",
+        "codec": "h264",
+        "width": 192,
+        "height": 144,
+    }
     told = "stream 0 (mjpeg, 64x64) was read; not 1 (h264, 192x144)"
     assert choice_of(entry(film, {"index": 2, "kind": "audio"})).startswith(told)
     assert choice_of(entry({**film, "is_attached_picture": True})) == ""

@@ -54,7 +54,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, float]:
     return folder, output, time.monotonic() - started
 
 
-def test_the_first_line_says_what_is_built_and_the_last_where_it_is(built: tuple[Path, str, float]) -> None:
+def test_the_first_line_says_what_is_built_and_the_last_where_it_is(
+    built: tuple[Path, str, float],
+) -> None:
     folder, output, _ = built
     lines = output.splitlines()
     assert "building the embedded sample" in lines[0]
@@ -89,7 +91,9 @@ def is_uneven(times: list[float]) -> bool:
 
 
 def test_row_times_are_the_streams_own_in_every_video(built: tuple[Path, str, float]) -> None:
-    """Clip k covers frames [48 k, 48 k + 16) as ffmpeg dates them; one video's frames are unevenly spaced."""
+    """Clip k covers frames [48 k, 48 k + 16) as ffmpeg dates them; one video's frames are unevenly
+    spaced.
+    """
     folder, _, _ = built
     reader = FeatureStore(folder / "data" / "sample")["c3d"]
     uneven = []
@@ -97,8 +101,13 @@ def test_row_times_are_the_streams_own_in_every_video(built: tuple[Path, str, fl
         times = shown_at(folder / "data" / "sample" / "sources" / f"{video_id}.mp4")
         spans = reader[video_id].spans
         starts = times[::48][: len(spans)]
-        ends = [times[48 * k + 16] if 48 * k + 16 < len(times) else spans[k, 1] for k in range(len(spans))]
-        np.testing.assert_allclose(spans, np.stack([starts, ends], axis=1), rtol=0, atol=1e-3, err_msg=video_id)
+        ends = [
+            times[48 * k + 16] if 48 * k + 16 < len(times) else spans[k, 1]
+            for k in range(len(spans))
+        ]
+        np.testing.assert_allclose(
+            spans, np.stack([starts, ends], axis=1), rtol=0, atol=1e-3, err_msg=video_id
+        )
         uneven += [video_id] * is_uneven(times)
     assert len(uneven) == 1, "the sample has exactly one video with a variable frame rate"
 
@@ -106,14 +115,24 @@ def test_row_times_are_the_streams_own_in_every_video(built: tuple[Path, str, fl
 def videos_whose(folder: Path, wanted: Callable[[Any], bool]) -> list[str]:
     """Done videos whose recorded facts are such."""
     reader = FeatureStore(folder / "data" / "sample")["frames"]
-    entries = {video_id: entry for sidecar in reader.sidecars.values() for video_id, entry in sidecar.entries.items()}
-    return [video_id for video_id, entry in entries.items() if entry.is_done and wanted(entry.facts)]
+    entries = {
+        video_id: entry
+        for sidecar in reader.sidecars.values()
+        for video_id, entry in sidecar.entries.items()
+    }
+    return [
+        video_id for video_id, entry in entries.items() if entry.is_done and wanted(entry.facts)
+    ]
 
 
-def test_the_rotated_video_is_upright_and_the_damaged_one_says_so(built: tuple[Path, str, float]) -> None:
+def test_the_rotated_video_is_upright_and_the_damaged_one_says_so(
+    built: tuple[Path, str, float],
+) -> None:
     folder, output, _ = built
     rotated = videos_whose(folder, lambda facts: facts["probe"]["display_matrix"] != [1, 0, 0, 1])
-    damaged = videos_whose(folder, lambda facts: facts["decode"]["frames_decoded"] < facts["decode"]["frames_declared"])
+    damaged = videos_whose(
+        folder, lambda facts: facts["decode"]["frames_decoded"] < facts["decode"]["frames_declared"]
+    )
     assert len(rotated) == len(damaged) == 1
     assert f"{damaged[0]}: " in output, "the account names what was lost"
 
@@ -121,7 +140,9 @@ def test_the_rotated_video_is_upright_and_the_damaged_one_says_so(built: tuple[P
 def account_of(output: str) -> list[str]:
     """The account at a run's end, without the times that only a run which did something tells."""
     lines = output[output.index("\nsample: 12 videos, 5 users") :].splitlines()
-    started = [number for number, line in enumerate(lines) if line.startswith("where the time went")]
+    started = [
+        number for number, line in enumerate(lines) if line.startswith("where the time went")
+    ]
     if not started:
         return lines
     ended = next(number for number, line in enumerate(lines) if line.startswith("  times    "))
@@ -140,7 +161,9 @@ def test_a_second_run_is_done_in_seconds(built: tuple[Path, str, float]) -> None
 
 
 @pytest.mark.slow
-def test_five_kills_of_the_command_lose_nothing(built: tuple[Path, str, float], tmp_path: Path) -> None:
+def test_five_kills_of_the_command_lose_nothing(
+    built: tuple[Path, str, float], tmp_path: Path
+) -> None:
     folder, _, seconds = built
     rng = random.Random(SEED)
     for _ in range(5):
@@ -152,5 +175,9 @@ def test_five_kills_of_the_command_lose_nothing(built: tuple[Path, str, float], 
     output = running.communicate()[0]
     assert running.returncode == 0, output
     assert digests(tmp_path) == digests(folder), f"with SEED={SEED}"
-    left = [path for path in (tmp_path / "data").rglob("*") if "spool" in path.parts or path.name.startswith(".")]
+    left = [
+        path
+        for path in (tmp_path / "data").rglob("*")
+        if "spool" in path.parts or path.name.startswith(".")
+    ]
     assert [path for path in left if path.is_file()] == []

@@ -1,4 +1,6 @@
-"""Settings: every key documented, every fault told at once, nothing heavy imported for a look at the help."""
+"""Settings: every key documented, every fault told at once, nothing heavy imported for a look at
+the help.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,14 @@ from tasks.config.luigi_sections import SECTIONS
 from tests.conftest import REPOSITORY
 
 
-def luigi(folder: Path, *options: str, config: Path | None = None) -> subprocess.CompletedProcess[str]:
+def luigi(
+    folder: Path, *options: str, config: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", *options]
     environment = {**os.environ, **({"LUIGI_CONFIG_PATH": str(config)} if config else {})}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, env=environment
+    )
 
 
 def changed_config(folder: Path, **changes: str) -> Path:
@@ -93,13 +99,24 @@ def test_real_video_needs_real_weights_or_a_written_seed(tmp_path: Path) -> None
 def test_annotations_that_are_not_there_are_told_beside_all_other_faults(
     tmp_path: Path, catalog: str, option: str, told: str
 ) -> None:
-    done = luigi(tmp_path, "BuildFeatures", "--catalog", catalog, option, "absent", "--c3d-weights", "absent.pickle")
+    done = luigi(
+        tmp_path,
+        "BuildFeatures",
+        "--catalog",
+        catalog,
+        option,
+        "absent",
+        "--c3d-weights",
+        "absent.pickle",
+    )
     assert done.returncode == 2
     assert told in done.stderr
     assert "weights 'absent.pickle' is no file" in done.stderr
 
 
-def test_published_weights_that_are_not_here_are_told_with_the_command_that_gets_them(tmp_path: Path) -> None:
+def test_published_weights_that_are_not_here_are_told_with_the_command_that_gets_them(
+    tmp_path: Path,
+) -> None:
     done = luigi(tmp_path, "BuildFeatures", "--catalog", "sample", "--c3d-weights", "c3d.pickle")
     assert done.returncode == 2
     assert "[c3d] weights c3d.pickle are not here" in done.stderr
@@ -145,11 +162,20 @@ for variant in load("sample").variants:
 
 
 def test_what_a_second_group_leaves_out_is_as_in_the_first(tmp_path: Path) -> None:
-    changes = {"c3d__arrays": "fc7_linear", "sample.c3d__stride_frames": "8", "c3d.dense__sampling": "consecutive"}
+    changes = {
+        "c3d__arrays": "fc7_linear",
+        "sample.c3d__stride_frames": "8",
+        "c3d.dense__sampling": "consecutive",
+    }
     config = changed_config(tmp_path, extract__extractors="c3d, c3d.segments, c3d.dense", **changes)
     environment = {**os.environ, "LUIGI_CONFIG_PATH": str(config)}
     done = subprocess.run(
-        [sys.executable, "-c", VARIANTS], capture_output=True, text=True, check=True, cwd=REPOSITORY, env=environment
+        [sys.executable, "-c", VARIANTS],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+        env=environment,
     )
     assert done.stdout.splitlines() == [
         "c3d consecutive ('fc7_linear',) 8",
@@ -167,7 +193,9 @@ def test_a_settings_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_help_and_planning_import_nothing_heavy() -> None:
     heavy = {"torch", "matplotlib", "ultralytics", "torchvision", "dask", "distributed"}
     code = f"import sys, tasks; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -184,7 +212,12 @@ def test_a_setting_can_be_changed_for_one_catalog(tmp_path: Path) -> None:
     config = changed_config(tmp_path, **{"sample.c3d__stride_frames": "32"})
     environment = {**os.environ, "LUIGI_CONFIG_PATH": str(config)}
     done = subprocess.run(
-        [sys.executable, "-c", LOOK], capture_output=True, text=True, check=True, cwd=REPOSITORY, env=environment
+        [sys.executable, "-c", LOOK],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+        env=environment,
     )
     assert done.stdout.splitlines() == ["sample [32]", "sample-large [16]", "[('frames', 0.0)]"]
 
@@ -199,4 +232,7 @@ def test_a_misspelt_setting_for_one_catalog_is_an_error(tmp_path: Path) -> None:
 def test_an_unknown_dataset_is_told(tmp_path: Path) -> None:
     done = luigi(tmp_path, "BuildFeatures", "--catalog", "phd3")
     assert done.returncode == 2
-    assert "no dataset is called 'phd3'; known are activitynet, category-sample, cosum, dhf1k, phd2, " in done.stderr
+    assert (
+        "no dataset is called 'phd3'; known are activitynet, category-sample, cosum, dhf1k, phd2, "
+        in done.stderr
+    )

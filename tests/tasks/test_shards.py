@@ -20,7 +20,8 @@ from tests.conftest import REPOSITORY
 from tests.tasks.builds import command
 
 FRAMES, C3D = (
-    Variant(name, EXTRACTORS[name], EXTRACTORS[name].settings_type(), "random:0") for name in ("frames", "c3d")
+    Variant(name, EXTRACTORS[name], EXTRACTORS[name].settings_type(), "random:0")
+    for name in ("frames", "c3d")
 )
 
 
@@ -44,7 +45,9 @@ def twelve_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (1, "cuda:1", (C3D,), 1),
     ],
 )
-def test_as_many_as_the_cores_suggest(said: int, device: str, variants: tuple[Variant, ...], expected: int) -> None:
+def test_as_many_as_the_cores_suggest(
+    said: int, device: str, variants: tuple[Variant, ...], expected: int
+) -> None:
     settings = dataclasses.replace(load("sample"), videos_at_once=said, variants=variants)
     assert at_once(settings, device) == expected
 
@@ -61,7 +64,12 @@ def test_frames_alone_import_no_torch(tmp_path: Path) -> None:
         "atexit.register(lambda: print('torch is', 'loaded' if 'torch' in sys.modules else 'not loaded')); luigi_run()"
     )
     built = subprocess.run(
-        [sys.executable, "-c", watch, *command("BuildFeatures", "--catalog", "sample", "--shards", "0")[1:]],
+        [
+            sys.executable,
+            "-c",
+            watch,
+            *command("BuildFeatures", "--catalog", "sample", "--shards", "0")[1:],
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,

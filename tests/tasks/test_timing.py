@@ -1,4 +1,6 @@
-"""The account of a run's time: added up over shards, kept, drawn, and told so that shares are those of the clock."""
+"""The account of a run's time: added up over shards, kept, drawn, and told so that shares are those
+of the clock.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,18 @@ def test_shards_of_one_run_add_up(tmp_path: Path) -> None:
 
 
 def test_where_several_videos_were_in_hand_at_once_the_clock_is_told_too() -> None:
-    alone, abreast = ({"wall": 400.0, "clock": seconds, "video": 3600.0} for seconds in (401.0, 110.0))
-    assert next(timing.told(alone, 2, 1)) == "where the time went: 0:06:40 for 2 videos of 1:00:00 in 1 shards"
+    alone, abreast = (
+        {"wall": 400.0, "clock": seconds, "video": 3600.0} for seconds in (401.0, 110.0)
+    )
+    assert (
+        next(timing.told(alone, 2, 1))
+        == "where the time went: 0:06:40 for 2 videos of 1:00:00 in 1 shards"
+    )
     told = next(timing.told(abreast, 2, 1))
-    assert told == "where the time went: 0:06:40 of threads, 0:01:50 by the clock, for 2 videos of 1:00:00 in 1 shards"
+    assert (
+        told
+        == "where the time went: 0:06:40 of threads, 0:01:50 by the clock, for 2 videos of 1:00:00 in 1 shards"
+    )
 
 
 def test_a_run_that_did_nothing_tells_nothing(tmp_path: Path) -> None:

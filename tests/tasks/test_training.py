@@ -1,4 +1,6 @@
-"""Training, scoring and tables as tasks, through the real command, on a planted store under the sample's name."""
+"""Training, scoring and tables as tasks, through the real command, on a planted store under the
+sample's name.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,13 @@ from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 
 TIMING = Timing(np.array([41.0, 62.0]), np.array([2.0, 4.0]), np.array([1, 2]), np.array([2, 3]))
 PLANTED = PlantedSettings(seed=1, train_users=6, test_users=2, max_videos=3, width=16)
-OPTIONS = ("--catalog", "sample", "--small", "--changes", '["training.epochs=1", "data.holdout_users=2"]')
+OPTIONS = (
+    "--catalog",
+    "sample",
+    "--small",
+    "--changes",
+    '["training.epochs=1", "data.holdout_users=2"]',
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +32,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def luigi(place: Path, task: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(task, *OPTIONS, *options), cwd=place, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command(task, *OPTIONS, *options), cwd=place, capture_output=True, text=True, check=False
+    )
 
 
 def test_a_network_is_trained_then_scored_and_neither_twice(place: Path) -> None:
@@ -45,5 +55,8 @@ def test_a_table_is_made_and_shown(place: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "MHA+Fusion, Table 6" in ended.stdout
     assert "not measured" in ended.stdout  # the planted store has no objects and poses
-    reports = {path.name.partition(".")[0] for path in (place / "data" / "sample" / "report").glob("*.json")}
+    reports = {
+        path.name.partition(".")[0]
+        for path in (place / "data" / "sample" / "report").glob("*.json")
+    }
     assert reports == {"mha-fusion-4", "mha-fusion-6"}

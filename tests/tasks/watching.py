@@ -1,4 +1,6 @@
-"""Looks at running processes from outside: whose children they are, and where they listen. Linux only."""
+"""Looks at running processes from outside: whose children they are, and where they listen. Linux
+only.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ def children(pid: int) -> list[int]:
     """Live processes whose parent this is."""
     pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     stats = {one: _stat(one) for one in pids}
-    return sorted(one for one, stat in stats.items() if len(stat) > 1 and stat[1] == str(pid) and stat[0] not in "ZX")
+    return sorted(
+        one
+        for one, stat in stats.items()
+        if len(stat) > 1 and stat[1] == str(pid) and stat[0] not in "ZX"
+    )
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -49,6 +55,9 @@ def listening(pid: int) -> set[tuple[str, int]]:
             fields = line.split()
             if fields[3] == "0A" and fields[9] in inodes:
                 address, _, port = fields[1].partition(":")
-                words = [bytes.fromhex(address[place : place + 8])[::-1] for place in range(0, len(address), 8)]
+                words = [
+                    bytes.fromhex(address[place : place + 8])[::-1]
+                    for place in range(0, len(address), 8)
+                ]
                 found.add((str(ipaddress.ip_address(b"".join(words))), int(port, 16)))
     return found

@@ -1,7 +1,8 @@
-"""A small catalog of domains whose clips were judged, with features of every clip, for tests. All from its seed.
+"""A small catalog of domains whose clips were judged, with features of every clip, for tests. All
+from its seed.
 
-A clip's feature is a direction of its domain, plus one that all domains' highlights share, plus noise; so what is
-learned on one domain says something of another.
+A clip's feature is a direction of its domain, plus one that all domains' highlights share, plus
+noise; so what is learned on one domain says something of another.
 """
 
 from __future__ import annotations
@@ -28,14 +29,23 @@ WIDTH = 16
 
 
 def write_domains(
-    root: Path, *, reader: str = "YouTube Highlights", videos: int = 8, seed: int = 0, absent: Sequence[str] = ()
+    root: Path,
+    *,
+    reader: str = "YouTube Highlights",
+    videos: int = 8,
+    seed: int = 0,
+    absent: Sequence[str] = (),
 ) -> Path:
-    """`ROOT/domains`: so many videos of each domain, half of them for training, of 7 to 30 clips each.
+    """`ROOT/domains`: so many videos of each domain, half of them for training, of 7 to 30 clips
+    each.
 
     Clips are frame numbers and overlap by half; videos named in `absent` are private.
     """
     dice = np.random.default_rng(seed)
-    shared, of_domain = dice.normal(size=WIDTH), {domain: dice.normal(size=WIDTH) for domain in DOMAINS}
+    shared, of_domain = (
+        dice.normal(size=WIDTH),
+        {domain: dice.normal(size=WIDTH) for domain in DOMAINS},
+    )
     rows: list[Annotation] = []
     groups: list[Group] = []
     tracks: list[FeatureTrack] = []
@@ -47,14 +57,27 @@ def write_domains(
             starts = STRIDE_FRAMES * np.arange(n_clips)
             labels = dice.choice([-1.0, 0.0, 1.0], n_clips, p=[0.5, 0.1, 0.4])
             labels[:2] = (1.0, -1.0)
-            found.append(Video(video_id, None, int(starts[-1]) + FRAMES_PER_CLIP, int(starts[-1]) + FRAMES_PER_CLIP))
+            found.append(
+                Video(
+                    video_id,
+                    None,
+                    int(starts[-1]) + FRAMES_PER_CLIP,
+                    int(starts[-1]) + FRAMES_PER_CLIP,
+                )
+            )
             for start, label in zip(starts.tolist(), labels.tolist(), strict=True):
                 for annotator, value in (("match", label), ("mturk", float(dice.integers(0, 5)))):
-                    rows.append(Annotation(video_id, annotator, start, start + FRAMES_PER_CLIP, value))
+                    rows.append(
+                        Annotation(video_id, annotator, start, start + FRAMES_PER_CLIP, value)
+                    )
             part = "train" if number % 2 == 0 else "test"
             groups += [Group("domain", domain, video_id), Group("vlist_sel", part, video_id)]
             groups.append(Group("set_learning_sorted", part, video_id))
-            values = of_domain[domain] + (labels[:, None] > 0) * 2 * shared + dice.normal(0, 0.5, (n_clips, WIDTH))
+            values = (
+                of_domain[domain]
+                + (labels[:, None] > 0) * 2 * shared
+                + dice.normal(0, 0.5, (n_clips, WIDTH))
+            )
             spans = np.stack([starts, starts + FRAMES_PER_CLIP], 1) / FRAMES_PER_SECOND
             arrays: dict[str, Array] = {
                 "fc6": np.maximum(values, 0).astype(np.float16),
@@ -79,12 +102,26 @@ def write_tracks(
     settings: dict[str, JSON],
     absent: Sequence[str] = (),
 ) -> None:
-    """Commit tracks as a variant of a catalog; the videos named in `absent`, and those without a track, are private."""
+    """Commit tracks as a variant of a catalog; the videos named in `absent`, and those without a
+    track, are private.
+    """
     layout = Layout(root, catalog.name).variant(variant, fingerprint(settings))
     publish(layout.settings_file, readable(settings), replace=False)
     done = {track.video_id: track for track in tracks if track.video_id not in absent}
     for shard in range(catalog.shard_count):
-        mine = [one.video_id for one in catalog.videos if shard_of(one.video_id, catalog.shard_count) == shard]
+        mine = [
+            one.video_id
+            for one in catalog.videos
+            if shard_of(one.video_id, catalog.shard_count) == shard
+        ]
         entries = {one: Entry(DONE if one in done else failed("private")) for one in mine}
         shown = [done[one] for one in mine if one in done]
-        commit(layout, catalog.name, shard, entries=entries, tracks=shown, max_part_bytes=10**6, provenance={})
+        commit(
+            layout,
+            catalog.name,
+            shard,
+            entries=entries,
+            tracks=shown,
+            max_part_bytes=10**6,
+            provenance={},
+        )

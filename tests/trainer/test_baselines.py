@@ -22,7 +22,9 @@ def small(name: str = "phd2") -> Catalog:
         videos=tuple(Video(f"v{number}", None if number == 3 else 23.0) for number in range(4)),
         users=tuple(User(user, "test") for user in users),
         links=tuple(Link(user, f"v{number}", "target") for number, user in enumerate(users)),
-        annotations=tuple(Annotation(f"v{number}", user, 6.0, 9.0) for number, user in enumerate(users)),
+        annotations=tuple(
+            Annotation(f"v{number}", user, 6.0, 9.0) for number, user in enumerate(users)
+        ),
         shard_count=1,
         time_unit="seconds",
     )
@@ -56,7 +58,9 @@ def test_dice_obey_their_seed(asked: Targets) -> None:
     assert len(baseline_tracks(BASELINES["random-rows"], asked)["u0", "v0"].scores) > 40
 
 
-def test_the_command_prints_published_beside_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_published_beside_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_catalog(Layout(tmp_path, "phd2"), small())
     assert main(["baselines", str(tmp_path / "phd2"), "--seeds", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -30,8 +30,18 @@ class Settings:
 
 
 def test_values_of_every_kind_arrive() -> None:
-    given = {"width": 3, "rate": 1, "kind": "b", "shots": "a.csv", "sizes": [1, 2], "items": {"x": 4}, "is_on": True}
-    assert bind(Settings, given, "t") == Settings(3, 1.0, "b", Path("a.csv"), (1, 2), (1, 1.0), {"x": 4}, True)
+    given = {
+        "width": 3,
+        "rate": 1,
+        "kind": "b",
+        "shots": "a.csv",
+        "sizes": [1, 2],
+        "items": {"x": 4},
+        "is_on": True,
+    }
+    assert bind(Settings, given, "t") == Settings(
+        3, 1.0, "b", Path("a.csv"), (1, 2), (1, 1.0), {"x": 4}, True
+    )
 
 
 def test_an_empty_text_is_nothing() -> None:
@@ -40,7 +50,11 @@ def test_an_empty_text_is_nothing() -> None:
 
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as told:
-        bind(Settings, {"rate": "fast", "kind": "c", "sizes": [1, "2"], "widht": 3, "is_on": 1, "pair": [1]}, "data")
+        bind(
+            Settings,
+            {"rate": "fast", "kind": "c", "sizes": [1, "2"], "widht": 3, "is_on": 1, "pair": [1]},
+            "data",
+        )
     text = str(told.value)
     for name in (
         "data.rate",

@@ -46,15 +46,21 @@ def test_a_timeline_is_drawn_with_any_id(kind: str) -> None:
     text = IDS[kind]
     spans = np.array([[0.0, 5.0], [5.0, 9.0]])
     clip = Clip(text, 0.0, 5.0, {"attention": np.array([0.5, 0.25])})
-    found = Prediction(text, text, text, "", spans, np.array([0.1, 0.2]), np.zeros((0, 2)), (clip,), (text,))
+    found = Prediction(
+        text, text, text, "", spans, np.array([0.1, 0.2]), np.zeros((0, 2)), (clip,), (text,)
+    )
     with Image.open(io.BytesIO(draw_timeline(found))) as picture:
         assert picture.size[0] == 1210
 
 
-@pytest.mark.parametrize("kind", ["mathematics that is none", "Chinese", "an underscore before it", "lines"])
+@pytest.mark.parametrize(
+    "kind", ["mathematics that is none", "Chinese", "an underscore before it", "lines"]
+)
 def test_times_are_drawn_with_any_name(kind: str, tmp_path: Path) -> None:
     text = IDS[kind]
-    with Image.open(draw_times({text: {text: 2.0}, f"{text} more": {text: 1.0}}, tmp_path / "times.png")) as picture:
+    with Image.open(
+        draw_times({text: {text: 2.0}, f"{text} more": {text: 1.0}}, tmp_path / "times.png")
+    ) as picture:
         assert picture.size[0] == 1210
 
 
@@ -62,7 +68,9 @@ def test_times_are_drawn_with_any_name(kind: str, tmp_path: Path) -> None:
 def test_an_overview_is_drawn_with_any_user(kind: str, store: Path) -> None:
     catalog = read_catalog(store)
     layout = Layout(store.parent, store.name)
-    marks = tuple(Annotation(catalog.videos[0].video_id, text, 0, 1) for text in (IDS[kind], "_other"))
+    marks = tuple(
+        Annotation(catalog.videos[0].video_id, text, 0, 1) for text in (IDS[kind], "_other")
+    )
     write_catalog(layout, dataclasses.replace(catalog, annotations=marks))
     draw_overview(store, pictures="frames", clips="c3d", array="pool5", into=store / "overview.png")
     with Image.open(store / "overview.png") as picture:

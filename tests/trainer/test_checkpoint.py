@@ -24,7 +24,10 @@ def test_nested_states_come_back_as_they_were(tmp_path: Path) -> None:
     shared = torch.arange(6.0)
     state = {
         "model": {"a.weight": shared, "b.weight": shared[:3], "empty": torch.zeros(0)},
-        "optimizer": {"state": {0: {"step": torch.tensor(3), "none": None}}, "param_groups": [{"params": [0, 1]}]},
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(3), "none": None}},
+            "param_groups": [{"params": [0, 1]}],
+        },
         "plain": [1, 2.5, "x", True, float("inf")],
     }
     write_checkpoint(tmp_path / "c.safetensors", Checkpoint({"epoch": 3}, state))
@@ -52,7 +55,10 @@ def test_an_optimizer_goes_on_from_its_state(tmp_path: Path) -> None:
     steps(straight, adam, 6)
     first = torch.optim.Adam(broken.parameters())
     steps(broken, first, 3)
-    write_checkpoint(tmp_path / "c", Checkpoint({}, {"model": broken.state_dict(), "optimizer": first.state_dict()}))
+    write_checkpoint(
+        tmp_path / "c",
+        Checkpoint({}, {"model": broken.state_dict(), "optimizer": first.state_dict()}),
+    )
     kept = read_checkpoint(tmp_path / "c").state
     again = torch.nn.Linear(2, 2)
     again.load_state_dict(kept["model"])
@@ -85,7 +91,9 @@ def test_nothing_but_our_files_is_read(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="none of ours"):
         read_checkpoint(tmp_path / "d")
     header = {"format": "video-highlights checkpoint", "version": 99}
-    save_file({"a": torch.zeros(1)}, tmp_path / "e", metadata={"video-highlights": json.dumps(header)})
+    save_file(
+        {"a": torch.zeros(1)}, tmp_path / "e", metadata={"video-highlights": json.dumps(header)}
+    )
     with pytest.raises(IntegrityError, match="format version 99"):
         read_checkpoint(tmp_path / "e")
 
@@ -93,7 +101,10 @@ def test_nothing_but_our_files_is_read(tmp_path: Path) -> None:
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
     """In the length, the header, its digest, names, shapes, padding and every tensor."""
     path = tmp_path / "c"
-    state = {"model": {"a.weight": torch.arange(30.0), "b": torch.zeros(3, dtype=torch.int64)}, "place": {"epoch": 3}}
+    state = {
+        "model": {"a.weight": torch.arange(30.0), "b": torch.zeros(3, dtype=torch.int64)},
+        "place": {"epoch": 3},
+    }
     write_checkpoint(path, Checkpoint({"seed": 1}, state))
     whole = path.read_bytes()
     for bit in range(0, 8 * len(whole), 3):
@@ -106,7 +117,9 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
 
 def test_equal_checkpoints_are_equal_bytes(tmp_path: Path) -> None:
     for name in ("c", "d"):
-        write_checkpoint(tmp_path / name, Checkpoint({"seed": 1}, {"model": {"a": torch.arange(9.0)}}))
+        write_checkpoint(
+            tmp_path / name, Checkpoint({"seed": 1}, {"model": {"a": torch.arange(9.0)}})
+        )
     assert (tmp_path / "c").read_bytes() == (tmp_path / "d").read_bytes()
 
 

@@ -1,9 +1,10 @@
-"""What recipes are worth where it is known what there is to find: planted tastes and categories, and drawn videos.
+"""What recipes are worth where it is known what there is to find: planted tastes and categories,
+and drawn videos.
 
-Rows and settings are those of the tables `planted`, `planted-a-vhd`, `planted-category` and `planted-pld-vhd`, with
-fewer seeds. Differences are taken user by user or video by video; an interval of 95 % over them has to lie above what
-is claimed. No setting was chosen on the planted tastes and categories here: DL-VHD's lambda of 0.3 was, on stores of
-the seeds 0 to 4.
+Rows and settings are those of the tables `planted`, `planted-a-vhd`, `planted-category` and
+`planted-pld-vhd`, with fewer seeds. Differences are taken user by user or video by video; an
+interval of 95 % over them has to lie above what is claimed. No setting was chosen on the planted
+tastes and categories here: DL-VHD's lambda of 0.3 was, on stores of the seeds 0 to 4.
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ from trainer.synthetic.user_features import PlantedSettings, plant
 from trainer.training.fit import FitOptions, Run, fit, restore
 
 pytestmark = pytest.mark.slow
-LUIGI = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", "BuildCategorySampleFeatures"]
+LUIGI = [
+    str(Path(sys.executable).with_name("luigi")),
+    "--module",
+    "tasks",
+    "BuildCategorySampleFeatures",
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,7 +48,9 @@ Trained = Mapping[str, Sequence[tuple[Path, Evaluation]]]
 """Row → its networks and what they are worth, seed by seed."""
 
 
-def trained(table: str, folder: Path, names: Sequence[str], *, seeds: int = 1, small: bool = True) -> Trained:
+def trained(
+    table: str, folder: Path, names: Sequence[str], *, seeds: int = 1, small: bool = True
+) -> Trained:
     found = {}
     for row in load_table(table).rows:
         if row.name in names:
@@ -78,9 +86,13 @@ def test_who_knows_the_user_gains_by_it(tastes: Trained, personal: str) -> None:
 
 @pytest.fixture(scope="module")
 def one_taste(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    settings = PlantedSettings(seed=4, train_users=500, test_users=400, max_videos=10, most_tastes=1)
+    settings = PlantedSettings(
+        seed=4, train_users=500, test_users=400, max_videos=10, most_tastes=1
+    )
     names = ("FCSN", "A-VHD, attention", "A-VHD, attention, another's history")
-    return trained("planted-a-vhd", plant(tmp_path_factory.mktemp("data"), settings), names, small=False)
+    return trained(
+        "planted-a-vhd", plant(tmp_path_factory.mktemp("data"), settings), names, small=False
+    )
 
 
 @pytest.mark.parametrize("other", ["FCSN", "A-VHD, attention, another's history"])
@@ -94,8 +106,16 @@ ABLATIONS = ("SL-module: source-only", "DL-VHD (L_coarse only)", "DL-VHD (w/o L_
 
 @pytest.fixture(scope="module")
 def category(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder = plant_category(tmp_path_factory.mktemp("data"), CategorySettings(seed=11, test_videos=120))
-    names = (*PAIRS, *ABLATIONS, "SL-module: the oracle", "DL-VHD (full model)", "DL-VHD, lambda 0.3")
+    folder = plant_category(
+        tmp_path_factory.mktemp("data"), CategorySettings(seed=11, test_videos=120)
+    )
+    names = (
+        *PAIRS,
+        *ABLATIONS,
+        "SL-module: the oracle",
+        "DL-VHD (full model)",
+        "DL-VHD, lambda 0.3",
+    )
     return trained("planted-category", folder, names, seeds=3)
 
 
@@ -105,7 +125,9 @@ def test_a_set_beats_segments_by_themselves(category: Trained, pairs: str) -> No
 
 
 @pytest.mark.parametrize("less", ABLATIONS)
-def test_two_learners_that_tell_each_other_reach_another_category(category: Trained, less: str) -> None:
+def test_two_learners_that_tell_each_other_reach_another_category(
+    category: Trained, less: str
+) -> None:
     assert gain(category, "DL-VHD, lambda 0.3", less).low > 0
 
 
@@ -149,7 +171,9 @@ def test_pixels_owe_what_they_find_to_space(pixels: Trained) -> None:
 
 def iou(path: Path, folder: Path) -> float:
     """Of the maps of test videos' highlights with the drawn figure."""
-    found = [cover(video, folder) for video in video_maps(restore(path, folder, "cpu"), "test", "cpu")]
+    found = [
+        cover(video, folder) for video in video_maps(restore(path, folder, "cpu"), "test", "cpu")
+    ]
     return float(np.mean([one.iou for one in found if one is not None]))
 
 

@@ -1,4 +1,6 @@
-"""The commands of the trainer on something damaged: exit code 5, and one sentence that names the file."""
+"""The commands of the trainer on something damaged: exit code 5, and one sentence that names the
+file.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ FIT = ["fit", "phd_ca", "--small", "--set", "training.epochs=1", "--set", "data.
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return plant(tmp_path, PlantedSettings(seed=3, train_users=8, test_users=3, max_videos=4, width=16))
+    return plant(
+        tmp_path, PlantedSettings(seed=3, train_users=8, test_users=3, max_videos=4, width=16)
+    )
 
 
 def flip(path: Path, place: int) -> Path:
@@ -51,7 +55,9 @@ def _annotations(folder: Path) -> Path:
     return flip(folder / "annotations.csv", 300)
 
 
-@pytest.mark.parametrize("damage", [_last_row, _table_of_offsets, _checksums, _sidecar, _lost_sidecar, _annotations])
+@pytest.mark.parametrize(
+    "damage", [_last_row, _table_of_offsets, _checksums, _sidecar, _lost_sidecar, _annotations]
+)
 def test_a_training_on_a_damaged_store_ends_with_exit_code_5(
     folder: Path, damage: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,7 +67,9 @@ def test_a_training_on_a_damaged_store_ends_with_exit_code_5(
     assert not list(folder.glob("runs/*/model.safetensors"))
 
 
-def test_a_damaged_checkpoint_scores_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_scores_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*FIT[:2], str(folder), *FIT[2:]]) == 0
     model = Path(capsys.readouterr().out.split()[-1])
     flip(model, model.stat().st_size // 2)

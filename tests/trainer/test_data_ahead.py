@@ -1,4 +1,6 @@
-"""One item ahead: the same items in the same order, made by another thread, and no thread left behind."""
+"""One item ahead: the same items in the same order, made by another thread, and no thread left
+behind.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def running() -> list[str]:
 
 
 def test_order_and_everything_stays() -> None:
-    assert list(one_ahead(range(100), lambda number: number * number)) == [number * number for number in range(100)]
+    assert list(one_ahead(range(100), lambda number: number * number)) == [
+        number * number for number in range(100)
+    ]
     assert list(one_ahead([], str)) == []
     assert running() == []
 

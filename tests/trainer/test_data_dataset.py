@@ -1,4 +1,6 @@
-"""What a model is handed: the store's own rows or their means, labels, pairs, histories; and what is refused."""
+"""What a model is handed: the store's own rows or their means, labels, pairs, histories; and what
+is refused.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +29,26 @@ MARKS = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = write_people(tmp_path, MARKS, {"ann": "v1", "bob": "v2"}, {"ann": "test", "bob": "test"})
+    folder = write_people(
+        tmp_path, MARKS, {"ann": "v1", "bob": "v2"}, {"ann": "test", "bob": "test"}
+    )
     write_variant(folder, [rows_of("v1", 12), rows_of("v2", 40), rows_of("v3", 8)])
     return folder
 
 
 def loaded(folder: Path, *, user: str = "ann", training: bool = False, **changes: object) -> Loaded:
     """The batch of size 1 of this user's target."""
-    fields: dict[str, object] = {"arrays": (KEY,), "unit": "row", "history": "clips", "targets": "last"}
+    fields: dict[str, object] = {
+        "arrays": (KEY,),
+        "unit": "row",
+        "history": "clips",
+        "targets": "last",
+    }
     data = open_data(folder, DataSettings(**(fields | changes)))  # type: ignore[arg-type]
     dataset = data.training("test") if training else data.scoring("test")
-    return next(found for found in Loader(dataset, LoaderSettings(1)) if found.examples[0].user_id == user)
+    return next(
+        found for found in Loader(dataset, LoaderSettings(1)) if found.examples[0].user_id == user
+    )
 
 
 def test_rows_are_the_stores_own(folder: Path) -> None:
@@ -55,7 +66,8 @@ def test_rows_are_the_stores_own(folder: Path) -> None:
 def test_clips_of_a_history_are_the_marked_rows(folder: Path) -> None:
     batch, _, _ = loaded(folder)
     firsts = [
-        rows[mask].tolist() for rows, mask in zip(batch.history_spans[0, :, :, 0], batch.history_mask[0], strict=True)
+        rows[mask].tolist()
+        for rows, mask in zip(batch.history_spans[0, :, :, 0], batch.history_mask[0], strict=True)
     ]
     assert sorted(firsts) == [[1, 2], [5], list(range(10, 30))]
     assert (batch.history[KEY][~batch.history_mask] == 0).all()
@@ -71,18 +83,30 @@ def test_videos_of_a_history_hold_all_that_was_marked_there(folder: Path) -> Non
 
 def test_shots_of_a_history_are_means_of_pieces(folder: Path) -> None:
     batch, _, _ = loaded(folder, unit="segment", history="shots")
-    assert batch.history[KEY].shape == (1, 6, 1, 4)  # one of v3; of v2 one, and 20 seconds in pieces of 5
+    assert batch.history[KEY].shape == (
+        1,
+        6,
+        1,
+        4,
+    )  # one of v3; of v2 one, and 20 seconds in pieces of 5
     spans = sorted(batch.history_spans[0, :, 0].tolist())
     assert spans == [[1, 3], [5.2, 5.3], [10, 15], [15, 20], [20, 25], [25, 30]]
     place = batch.history_spans[0, :, 0, 0].tolist().index(10)
-    assert batch.history[KEY][0, place, 0].tolist() == [12 + 2 / 8] * 4  # the mean of rows 10 to 14 of v2
+    assert (
+        batch.history[KEY][0, place, 0].tolist() == [12 + 2 / 8] * 4
+    )  # the mean of rows 10 to 14 of v2
 
 
 def test_segments_are_means_weighted_by_time(folder: Path) -> None:
     batch, targets, _ = loaded(folder, unit="segment", history="shots", training=True)
     assert batch.spans[0].tolist() == [[0, 2], [2, 4.6], [4.6, 9.6], [9.6, 12]]
     values = batch.features[KEY][0, :, 0].numpy() - 1 / 8
-    expected = [0.5, (2 + 3 + 0.6 * 4) / 2.6, (0.4 * 4 + 5 + 6 + 7 + 8 + 0.6 * 9) / 5, (0.4 * 9 + 10 + 11) / 2.4]
+    expected = [
+        0.5,
+        (2 + 3 + 0.6 * 4) / 2.6,
+        (0.4 * 4 + 5 + 6 + 7 + 8 + 0.6 * 9) / 5,
+        (0.4 * 9 + 10 + 11) / 2.4,
+    ]
     np.testing.assert_allclose(values, expected, rtol=2e-6)
     assert targets.labels[0].tolist() == [0, 1, 0, 0]
     assert set(targets.pairs[0, :, 0].tolist()) == {1}
@@ -97,11 +121,17 @@ def test_scoring_segments_are_at_true_time(folder: Path) -> None:
 
 def test_reading_pairs_alone_gives_their_positions(folder: Path) -> None:
     whole = loaded(folder, user="bob", training=True, unit="segment", history="shots", pairs=2)
-    few = loaded(folder, user="bob", training=True, unit="segment", history="shots", pairs=2, only_pairs=True)
+    few = loaded(
+        folder, user="bob", training=True, unit="segment", history="shots", pairs=2, only_pairs=True
+    )
     assert few.batch.mask.sum() <= 4 < whole.batch.mask.sum()
-    for places, all_places in zip(few.targets.pairs[0].flatten(), whole.targets.pairs[0].flatten(), strict=True):
+    for places, all_places in zip(
+        few.targets.pairs[0].flatten(), whole.targets.pairs[0].flatten(), strict=True
+    ):
         assert (few.batch.spans[0, places] == whole.batch.spans[0, all_places]).all()
-        assert (few.batch.features[KEY][0, places] == whole.batch.features[KEY][0, all_places]).all()
+        assert (
+            few.batch.features[KEY][0, places] == whole.batch.features[KEY][0, all_places]
+        ).all()
 
 
 def test_no_pair_has_a_touched_position_as_non_highlight(tmp_path: Path) -> None:
@@ -118,7 +148,9 @@ def test_no_pair_has_a_touched_position_as_non_highlight(tmp_path: Path) -> None
 def test_windows_are_cut_side_by_side_and_hold_a_highlight(folder: Path) -> None:
     settings = DataSettings((KEY,), "row", "none", window_rows=6)
     dataset = open_data(folder, settings).training("test")
-    windows = [(example.video_id, example.user_id, example.window) for example in dataset.found.examples]
+    windows = [
+        (example.video_id, example.user_id, example.window) for example in dataset.found.examples
+    ]
     assert windows == [
         ("v1", "ann", (0, 6)),
         ("v2", "ann", (0, 6)), ("v2", "ann", (6, 12)), ("v2", "ann", (12, 18)), ("v2", "ann", (18, 24)),
@@ -132,7 +164,11 @@ def test_windows_are_cut_side_by_side_and_hold_a_highlight(folder: Path) -> None
 
 
 def test_draws_have_an_element_of_each_video_and_change_with_the_epoch(tmp_path: Path) -> None:
-    marks = [("ann", f"v{video}", 10.0 * item, 10.0 * item + 2) for video in range(1, 6) for item in range(4)]
+    marks = [
+        ("ann", f"v{video}", 10.0 * item, 10.0 * item + 2)
+        for video in range(1, 6)
+        for item in range(4)
+    ]
     folder = write_people(tmp_path, marks, {"ann": "v1"}, {"ann": "test"})
     write_variant(folder, [rows_of(f"v{video}", 40) for video in range(1, 6)])
     settings = DataSettings((KEY,), "segment", "shots", max_elements=6, targets="last")
@@ -141,7 +177,9 @@ def test_draws_have_an_element_of_each_video_and_change_with_the_epoch(tmp_path:
     for _ in range(20):
         for batch, _, _ in loader:
             values = batch.history[KEY][0, :, 0, 0]
-            videos = ((values * 8).round().long() % 8 - 4) % 8  # the mean of two rows is ... + 1/2 + video/8
+            videos = (
+                (values * 8).round().long() % 8 - 4
+            ) % 8  # the mean of two rows is ... + 1/2 + video/8
             assert sorted(set(videos.tolist())) == [2, 3, 4, 5]
             assert batch.history_mask.shape == (1, 6, 1)
             seen.append(tuple(values.tolist()))
@@ -216,7 +254,8 @@ def test_rows_about_other_spans_are_refused_as_rows_and_taken_as_segments(folder
     write_frames(folder, "v1", [1] * 20)
     arrays = (KEY, "yolov5/p5")
     with pytest.raises(
-        LookupFailed, match=r"v1: the 20 rows of yolov5-\w+ are not about the same spans as the 12 of c3d"
+        LookupFailed,
+        match=r"v1: the 20 rows of yolov5-\w+ are not about the same spans as the 12 of c3d",
     ):
         loaded(folder, arrays=arrays, history="none")
     batch, _, _ = loaded(folder, arrays=arrays, unit="segment", history="none")
@@ -224,20 +263,28 @@ def test_rows_about_other_spans_are_refused_as_rows_and_taken_as_segments(folder
     assert batch.features["yolov5/p5"].shape == (1, 2, 3, 2, 2)
 
 
-def test_features_a_model_was_not_trained_on_are_refused_and_both_are_named(folder: Path, tmp_path: Path) -> None:
+def test_features_a_model_was_not_trained_on_are_refused_and_both_are_named(
+    folder: Path, tmp_path: Path
+) -> None:
     mine = FeatureStore(folder)["c3d"].name
     trained: dict[str, JSON] = {**SETTINGS, "settings": {"stride_frames": 8}}
     settings = DataSettings((KEY,), "row", "none")
     with pytest.raises(
-        SettingsError, match=rf"c3d-\w+ \(settings.stride_frames=8\).*{mine} \(settings.stride_frames=16\)"
+        SettingsError,
+        match=rf"c3d-\w+ \(settings.stride_frames=8\).*{mine} \(settings.stride_frames=16\)",
     ):
         open_data(folder, settings, trained_on={"c3d": trained})
     with pytest.raises(SettingsError, match="trained on yolov5, not on c3d"):
         open_data(folder, settings, trained_on={"yolov5": trained})
     wanted = write_variant(folder, [rows_of("v1", 12)], variant="c3d.dense", settings=trained)
-    data = open_data(folder, settings, trained_on={"c3d": trained})  # the name is a person's, the settings decide
+    data = open_data(
+        folder, settings, trained_on={"c3d": trained}
+    )  # the name is a person's, the settings decide
     assert data.features.readers["c3d"].name == wanted
-    assert open_data(folder, settings, trained_on={"c3d": SETTINGS}).features.readers["c3d"].name == mine
+    assert (
+        open_data(folder, settings, trained_on={"c3d": SETTINGS}).features.readers["c3d"].name
+        == mine
+    )
     assert data.trained_on == {"c3d": trained}
 
 
@@ -254,11 +301,17 @@ def test_training_on_made_shots_says_so(folder: Path) -> None:
     assert not data.scoring("test").notes
 
 
-def test_a_table_of_shots_is_used_and_its_gaps_are_accounted_for(folder: Path, tmp_path: Path) -> None:
+def test_a_table_of_shots_is_used_and_its_gaps_are_accounted_for(
+    folder: Path, tmp_path: Path
+) -> None:
     table = tmp_path / "shots.csv"
     table.write_text("video_id,start_seconds,end_seconds\nv1,0,2.5\nv1,2.5,4\nv1,4,12\n")
-    dataset = open_data(folder, DataSettings((KEY,), "segment", "shots", shots=table)).training("test")
-    assert dataset.found.targets.dropped == {"not in the table of shots": ("ann/v2", "ann/v3", "bob/v2")}
+    dataset = open_data(folder, DataSettings((KEY,), "segment", "shots", shots=table)).training(
+        "test"
+    )
+    assert dataset.found.targets.dropped == {
+        "not in the table of shots": ("ann/v2", "ann/v3", "bob/v2")
+    }
     (found,) = Loader(dataset, LoaderSettings(4))
     assert found.batch.spans[0].tolist() == [[0, 2.5], [2.5, 4], [4, 12]]
     assert found.targets.positive[0].tolist() == [False, True, False]

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from storage.base.errors import SettingsError
 from trainer.data.labels.temporal_units import read_shots, scoring_segments, training_segments
-from trainer.data.sources.intervals import Intervals, chunks, covered_seconds, gaps, split_longer, union, within
+from trainer.data.sources.intervals import (
+    Intervals,
+    chunks,
+    covered_seconds,
+    gaps,
+    split_longer,
+    union,
+    within,
+)
 from trainer.data.sources.settings import DataSettings
 
 END = 60
@@ -37,7 +45,9 @@ def on_grid(intervals: Intervals) -> np.ndarray[tuple[int, ...], np.dtype[np.boo
 
 
 @given(whole_intervals(), whole_intervals())
-def test_union_gaps_and_coverage_are_what_counting_seconds_gives(marks: Intervals, spans: Intervals) -> None:
+def test_union_gaps_and_coverage_are_what_counting_seconds_gives(
+    marks: Intervals, spans: Intervals
+) -> None:
     merged = union(marks)
     covered = on_grid(marks)
     assert (on_grid(merged) == covered).all()
@@ -51,7 +61,13 @@ def test_chunks_end_where_the_interval_ends() -> None:
     assert chunks(0, 12, 5).tolist() == [[0, 5], [5, 10], [10, 12]]
     assert chunks(0, 10, 5).tolist() == [[0, 5], [5, 10]]
     assert chunks(0.1, 0.1 + 3 * 5.0, 5).shape == (3, 2)  # 15.1 - 0.1 is a little more than 15
-    assert split_longer(seconds((0, 15), (20, 36)), 15, 5).tolist() == [[0, 15], [20, 25], [25, 30], [30, 35], [35, 36]]
+    assert split_longer(seconds((0, 15), (20, 36)), 15, 5).tolist() == [
+        [0, 15],
+        [20, 25],
+        [25, 30],
+        [30, 35],
+        [35, 36],
+    ]
     assert within(seconds((-3, 2), (8, 30), (40, 50)), 10).tolist() == [[0, 2], [8, 10]]
 
 

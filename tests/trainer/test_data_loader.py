@@ -26,7 +26,9 @@ KEY = "c3d/pool5"
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> HighlightDataset:
     """31 user videos to train on."""
     marks = [
-        (f"u{number % 6}", f"v{number:02d}", start, start + 3.0) for number in range(31) for start in (1.0, 8.0, 20.0)
+        (f"u{number % 6}", f"v{number:02d}", start, start + 3.0)
+        for number in range(31)
+        for start in (1.0, 8.0, 20.0)
     ]
     users = {f"u{number}": "train" for number in range(6)}
     folder = write_people(tmp_path_factory.mktemp("data"), marks, {}, users)
@@ -67,21 +69,31 @@ def test_every_example_comes_once_an_epoch_and_epochs_differ(dataset: HighlightD
     for order in orders:
         assert sorted(map(repr, order)) == sorted(map(repr, dataset.found.examples))
     assert orders[0] != orders[1]
-    again = [example for found in Loader(dataset, LoaderSettings(4, seed=1)) for example in found.examples]
+    again = [
+        example
+        for found in Loader(dataset, LoaderSettings(4, seed=1))
+        for example in found.examples
+    ]
     assert again == orders[0]
-    assert [e for found in Loader(dataset, LoaderSettings(4, seed=2)) for e in found.examples] != orders[0]
+    assert [
+        e for found in Loader(dataset, LoaderSettings(4, seed=2)) for e in found.examples
+    ] != orders[0]
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_workers_change_nothing(dataset: HighlightDataset, start_method: str) -> None:
     loader = Loader(dataset, LoaderSettings(4, seed=1, workers=2, start_method=start_method))
-    stopped = [signature(one) for one in itertools.islice(loader, 3)]  # two batches more are on their way
+    stopped = [
+        signature(one) for one in itertools.islice(loader, 3)
+    ]  # two batches more are on their way
     found = stopped + epochs(loader, 2)
     assert found == epochs(Loader(dataset, LoaderSettings(4, seed=1)), 2)
 
 
 @pytest.mark.parametrize("place", [0, 1, 5, 7, 8, 9, 15])
-def test_a_run_resumed_anywhere_sees_what_an_undisturbed_one_sees(dataset: HighlightDataset, place: int) -> None:
+def test_a_run_resumed_anywhere_sees_what_an_undisturbed_one_sees(
+    dataset: HighlightDataset, place: int
+) -> None:
     undisturbed = epochs(Loader(dataset, LoaderSettings(4, seed=3)), 3)
     first = Loader(dataset, LoaderSettings(4, seed=3))
     seen: list[str] = []
@@ -103,7 +115,9 @@ def test_a_state_taken_in_the_loop_is_behind_the_batch_in_hand(dataset: Highligh
 
 
 @pytest.mark.parametrize("change", [{"batch_size": 5}, {"seed": 4}, {"ranks": 2}])
-def test_a_position_among_other_batches_is_refused(dataset: HighlightDataset, change: dict[str, int]) -> None:
+def test_a_position_among_other_batches_is_refused(
+    dataset: HighlightDataset, change: dict[str, int]
+) -> None:
     state = Loader(dataset, LoaderSettings(4, seed=3)).state_dict()
     other = Loader(dataset, LoaderSettings(**({"batch_size": 4, "seed": 3} | change)))  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="no going on"):
@@ -120,7 +134,11 @@ def test_looking_at_data_draws_nothing_from_torch(dataset: HighlightDataset) -> 
 
 def test_ranks_share_an_epoch_evenly(dataset: HighlightDataset) -> None:
     shares = [
-        [example for found in Loader(dataset, LoaderSettings(4, rank=rank, ranks=3)) for example in found.examples]
+        [
+            example
+            for found in Loader(dataset, LoaderSettings(4, rank=rank, ranks=3))
+            for example in found.examples
+        ]
         for rank in range(3)
     ]
     assert [len(share) for share in shares] == [10, 10, 10]
@@ -138,7 +156,9 @@ def test_shuffling_stays_within_a_few_shards(dataset: HighlightDataset) -> None:
     assert set(shards[shuffled(shards, 1, 1)][:240].tolist()) != set(pools[0].tolist())
 
 
-@pytest.mark.parametrize("change", [{"batch_size": 0}, {"workers": -1}, {"start_method": "thread"}, {"rank": 1}])
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 0}, {"workers": -1}, {"start_method": "thread"}, {"rank": 1}]
+)
 def test_settings_that_make_no_batches_are_refused(change: dict[str, object]) -> None:
     fields: dict[str, object] = {"batch_size": 1}
     with pytest.raises(ValueError, match="got"):
@@ -151,18 +171,24 @@ def test_a_damaged_store_is_an_error_not_a_batch(tmp_path: Path) -> None:
     dataset = open_data(folder, DataSettings((KEY,), "row", "none")).scoring("test")
     for part in folder.glob("features/*/*.h5"):
         part.write_bytes(b"")
-    with pytest.raises(IntegrityError, match=r"bytes too early|was replaced while in use|has 0 bytes"):
+    with pytest.raises(
+        IntegrityError, match=r"bytes too early|was replaced while in use|has 0 bytes"
+    ):
         next(iter(Loader(dataset, LoaderSettings(1))))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_one_flipped_bit_of_the_rows_is_the_stores_error_from_a_worker_too(tmp_path: Path, workers: int) -> None:
+def test_one_flipped_bit_of_the_rows_is_the_stores_error_from_a_worker_too(
+    tmp_path: Path, workers: int
+) -> None:
     folder = write_people(tmp_path, [("ann", "v1", 0.0, 3.0)], {"ann": "v1"}, {"ann": "test"})
     write_variant(folder, [rows_of("v1", 9, width=8192)])
     dataset = open_data(folder, DataSettings((KEY,), "row", "none")).scoring("test")
     (part,) = folder.glob("features/*/*.h5")
     content = bytearray(part.read_bytes())
-    content[content.rindex(np.float16(8 + 1 / 8).tobytes() * 4)] ^= 1  # in the last row, far from what was read so far
+    content[content.rindex(np.float16(8 + 1 / 8).tobytes() * 4)] ^= (
+        1  # in the last row, far from what was read so far
+    )
     part.write_bytes(content)
     loader = Loader(dataset, LoaderSettings(1, workers=workers, start_method="fork"))
     reading = iter(loader)
@@ -175,26 +201,40 @@ def of_rows(dataset: HighlightDataset) -> HighlightDataset:
     """The same examples, read row by row, with histories of clips."""
     assert isinstance(dataset.reader, Reader)
     settings = replace(dataset.reader.settings, unit="row", history="clips")
-    return HighlightDataset(replace(dataset.reader, settings=settings), dataset.found, dataset.shards)
+    return HighlightDataset(
+        replace(dataset.reader, settings=settings), dataset.found, dataset.shards
+    )
 
 
-def test_rows_stored_as_half_stay_so_until_they_are_on_the_device(dataset: HighlightDataset) -> None:
+def test_rows_stored_as_half_stay_so_until_they_are_on_the_device(
+    dataset: HighlightDataset,
+) -> None:
     rows = of_rows(dataset)
     samples = [rows[Draw(number, 0, 0)] for number in range(4)]
-    (whole, _, _), (half, _, _) = (collate_of(rows, keeps_half=keeps)(samples) for keeps in (False, True))
-    assert {tensor.dtype for tensor in (*half.features.values(), *half.history.values())} == {torch.float16}
+    (whole, _, _), (half, _, _) = (
+        collate_of(rows, keeps_half=keeps)(samples) for keeps in (False, True)
+    )
+    assert {tensor.dtype for tensor in (*half.features.values(), *half.history.values())} == {
+        torch.float16
+    }
     there = to_device(half, "cpu")
     for mine, theirs in zip(tensors_of(there), tensors_of(whole), strict=True):
         assert mine.dtype == theirs.dtype
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
     means = collate_of(dataset, keeps_half=True)([dataset[Draw(0, 0, 0)]]).batch
-    assert {tensor.dtype for tensor in means.features.values()} == {torch.float32}, "means are finer than float16"
+    assert {tensor.dtype for tensor in means.features.values()} == {torch.float32}, (
+        "means are finer than float16"
+    )
 
 
 @pytest.mark.gpu
-def test_batches_that_come_ahead_on_a_gpu_are_the_same_in_the_same_places(dataset: HighlightDataset) -> None:
+def test_batches_that_come_ahead_on_a_gpu_are_the_same_in_the_same_places(
+    dataset: HighlightDataset,
+) -> None:
     rows = of_rows(dataset)
-    here, there = (Loader(rows, LoaderSettings(4, seed=1, device=device)) for device in ("cpu", "cuda"))
+    here, there = (
+        Loader(rows, LoaderSettings(4, seed=1, device=device)) for device in ("cpu", "cuda")
+    )
     for _ in range(2):
         for mine, theirs in zip(here, there, strict=True):
             assert mine.examples == theirs.examples

@@ -1,4 +1,6 @@
-"""`python -m trainer table` with a network for each domain: what is trained once, what is asked, what is averaged."""
+"""`python -m trainer table` with a network for each domain: what is trained once, what is asked,
+what is averaged.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,29 @@ from trainer.paper_tables.render import rendered
 from trainer.paper_tables.reproduce import BASELINE_SEEDS, Order, reproduce
 from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 
-METRICS = {"ap_step:dog": "dog", "ap_step:skiing": "skiing", "ap_step": "average", "ap_step@columns": "of columns"}
+METRICS = {
+    "ap_step:dog": "dog",
+    "ap_step:skiing": "skiing",
+    "ap_step": "average",
+    "ap_step@columns": "of columns",
+}
 OWN = ("data.domain={domain}",)
 ROWS = (
     Row("Chance", baseline="random"),
     Row("Oracle", baseline="oracle"),
     Row("Source-only", recipe="sl_module_wo_t", changes=("data.domain=surfing",), asked=OWN),
-    Row("Adapted", recipe="dl_vhd", changes=("data.source=surfing", *OWN), published={"ap_step:dog": 0.649}),
+    Row(
+        "Adapted",
+        recipe="dl_vhd",
+        changes=("data.source=surfing", *OWN),
+        published={"ap_step:dog": 0.649},
+    ),
     Row("Alone", recipe="lsvm", changes=OWN),
     Row("Unwritten", recipe="nobody_wrote_this", changes=OWN),
 )
-TABLE = Table("made-2", "A table", "a test", METRICS, unit="share", domains=("dog", "skiing"), rows=ROWS)
+TABLE = Table(
+    "made-2", "A table", "a test", METRICS, unit="share", domains=("dog", "skiing"), rows=ROWS
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +65,11 @@ def test_a_network_is_trained_for_each_domain_and_one_for_all_that_share_it(
     folder: Path, found: dict[tuple[str, str], dict[str, str]]
 ) -> None:
     names = [path.name.partition("-")[0] for path in folder.glob("runs/*")]
-    assert {name: names.count(name) for name in set(names)} == {"sl_module_wo_t": 2, "dl_vhd": 4, "lsvm": 4}
+    assert {name: names.count(name) for name in set(names)} == {
+        "sl_module_wo_t": 2,
+        "dl_vhd": 4,
+        "lsvm": 4,
+    }
     assert found["Source-only", "ap_step"]["seeds"] == "2"
 
 
@@ -59,17 +77,24 @@ def test_all_rows_are_over_the_same_videos(found: dict[tuple[str, str], dict[str
     rows = [found[name, "ap_step"] for name in ("Chance", "Oracle", "Source-only", "Adapted")]
     assert len({row["ids_sha256"] for row in rows}) == 1
     assert {row["users"] for row in rows} == {"7"}
-    assert (rows[-1]["users_dropped"], found["Adapted", "ap_step:dog"]["users_dropped"]) == ("1", "1")
+    assert (rows[-1]["users_dropped"], found["Adapted", "ap_step:dog"]["users_dropped"]) == (
+        "1",
+        "1",
+    )
     assert found["Chance", "ap_step"]["seeds"] == str(BASELINE_SEEDS)
     assert {row["marks"] for row in rows[2:]} == {"planted:1 small widths on domains"}
 
 
-def test_averages_are_of_domains_and_chance_lies_below(found: dict[tuple[str, str], dict[str, str]]) -> None:
+def test_averages_are_of_domains_and_chance_lies_below(
+    found: dict[tuple[str, str], dict[str, str]],
+) -> None:
     for name in ("Chance", "Source-only", "Adapted"):
         of_each = [float(found[name, f"ap_step:{domain}"]["measured"]) for domain in TABLE.domains]
         assert float(found[name, "ap_step"]["measured"]) == pytest.approx(sum(of_each) / 2)
         assert found[name, "ap_step"]["measured"] == found[name, "ap_step@columns"]["measured"]
-    chance, adapted, oracle = (float(found[name, "ap_step"]["measured"]) for name in ("Chance", "Adapted", "Oracle"))
+    chance, adapted, oracle = (
+        float(found[name, "ap_step"]["measured"]) for name in ("Chance", "Adapted", "Oracle")
+    )
     assert chance < adapted <= oracle == 1
     assert found["Adapted", "ap_step:dog"]["published"] == "0.649"
 
@@ -87,17 +112,24 @@ def test_a_domain_that_cannot_be_made_keeps_no_other_from_being_made(
 
 
 def test_a_domain_without_a_video_leaves_the_average_out(folder: Path) -> None:
-    rows = (replace(ROWS[0]), replace(ROWS[4], changes=("data.domain={domain}", "data.grouping=umt")))
+    rows = (
+        replace(ROWS[0]),
+        replace(ROWS[4], changes=("data.domain={domain}", "data.grouping=umt")),
+    )
     order = Order(replace(TABLE, rows=rows), folder, is_small=True)
     chance, half = reproduce(order)
     assert set(chance.found) == set(METRICS)
     assert not half.found
-    assert half.why_not.startswith("not measured: domains has no train part of the split 'umt'; it has ")
+    assert half.why_not.startswith(
+        "not measured: domains has no train part of the split 'umt'; it has "
+    )
 
 
 def test_videos_of_one_domain_alone_give_no_average_of_domains(folder: Path) -> None:
     everything = Order(replace(TABLE, rows=(ROWS[0],)), folder, is_small=True)
-    dogs = frozenset(video.video_id for video in read_catalog(folder).videos if video.video_id.startswith("dog"))
+    dogs = frozenset(
+        video.video_id for video in read_catalog(folder).videos if video.video_id.startswith("dog")
+    )
     (whole,), (part,) = reproduce(everything), reproduce(replace(everything, among=dogs))
     assert set(part.found) == {"ap_step:dog"}
     assert part.found["ap_step:dog"] == whole.found["ap_step:dog"]
@@ -113,7 +145,9 @@ def test_a_table_that_only_quotes_prints_its_numbers(
 
 
 TIMING = Timing(np.array([41.0, 62.0]), np.array([2.0, 4.0]), np.array([1, 2]), np.array([2, 3]))
-PEOPLE = PlantedSettings(seed=1, train_users=12, test_users=3, max_videos=3, noise=0.5, width=16, with_frames=True)
+PEOPLE = PlantedSettings(
+    seed=1, train_users=12, test_users=3, max_videos=3, noise=0.5, width=16, with_frames=True
+)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +175,9 @@ def test_a_network_of_another_dataset_is_asked_about_this_one(people: Path, tmp_
     lend_rows(people, store)
     row = next(row for row in load_table("mha-fusion-6").rows if row.name == "Ours")
     changes = ("data.targets=every", "data.holdout_users=3", "training.epochs=1")
-    order = Order(replace(TABLE, rows=(ROWS[0], row)), store, is_small=True, changes=changes, elsewhere=people)
+    order = Order(
+        replace(TABLE, rows=(ROWS[0], row)), store, is_small=True, changes=changes, elsewhere=people
+    )
     chance, ours = reproduce(order)
     assert set(ours.found) == set(METRICS)
     assert ours.marks[-1] == "trained on planted"
@@ -150,7 +186,9 @@ def test_a_network_of_another_dataset_is_asked_about_this_one(people: Path, tmp_
     assert "--trained-on" in reproduce(replace(order, elsewhere=None))[1].why_not
 
 
-def test_a_network_of_another_dataset_makes_summaries(people: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_a_network_of_another_dataset_makes_summaries(
+    people: Path, shared_data: Path, tmp_path: Path
+) -> None:
     catalog = published("summe", shared_data).catalog
     write_catalog(Layout(tmp_path, "summe"), catalog)
     lend_rows(people, tmp_path / "summe")

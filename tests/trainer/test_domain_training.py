@@ -1,4 +1,6 @@
-"""Training on domains: what each side sees, how sets follow from seed and round, and going on where one stopped."""
+"""Training on domains: what each side sees, how sets follow from seed and round, and going on where
+one stopped.
+"""
 
 from __future__ import annotations
 
@@ -55,10 +57,25 @@ def test_each_side_sees_its_own_videos_and_every_other_one_is_accounted_for(doma
     assert videos(data, side="second") == {"dog02", "dog04", "dog06"}
     assert data.training(side="second").found.targets.dropped == {"unavailable:private": ("dog00",)}
     scored = data.scoring("test")
-    assert {example.video_id for example in scored.found.examples} == {"dog01", "dog03", "dog05", "dog07"}
+    assert {example.video_id for example in scored.found.examples} == {
+        "dog01",
+        "dog03",
+        "dog05",
+        "dog07",
+    }
     others = opened(domains, domain="dog", against="others", second_seconds=(20.0, 1e9))
-    assert videos(others, side="second") == {"skiing02", "skiing04", "skiing06", "surfing02", "surfing04", "surfing06"}
-    assert others.training(side="second").found.targets.dropped["of another duration"] == ("skiing00", "surfing00")
+    assert videos(others, side="second") == {
+        "skiing02",
+        "skiing04",
+        "skiing06",
+        "surfing02",
+        "surfing04",
+        "surfing06",
+    }
+    assert others.training(side="second").found.targets.dropped["of another duration"] == (
+        "skiing00",
+        "surfing00",
+    )
 
 
 def test_a_row_is_a_clip_with_what_was_judged_of_it(domains: Path) -> None:
@@ -76,25 +93,32 @@ def test_a_row_is_a_clip_with_what_was_judged_of_it(domains: Path) -> None:
 
 
 def test_rows_of_other_spans_are_averaged_into_clips_or_labelled_by_them(domains: Path) -> None:
-    """The clips' own rows, read once as if they were any rows: clip k is the mean of what shares time with it."""
+    """The clips' own rows, read once as if they were any rows: clip k is the mean of what shares
+    time with it.
+    """
     own = next(iter(Loader(opened(domains, domain="dog").scoring("test"), LoaderSettings(1))))
     as_rows = open_data(domains, DataSettings(ARRAYS, "row", "none", domain="dog"))
     rows = next(iter(Loader(as_rows.scoring("test"), LoaderSettings(1))))
     assert torch.equal(rows.batch.spans, own.batch.spans)
-    # A clip is covered by itself whole, and by its neighbours for a half, which is not more than half.
+    # A clip is covered by itself whole, and by its neighbours for a half, which is not more than
+    # half.
     assert torch.equal(rows.targets.labels, own.targets.labels.clamp(min=-1))
 
 
 def test_readers_travel_between_processes(domains: Path) -> None:
     dataset = opened(domains, domain="dog").training()
     copy = pickle.loads(pickle.dumps(dataset))  # noqa: S301 - our own bytes
-    for here, there in zip(Loader(dataset, LoaderSettings(2)), Loader(copy, LoaderSettings(2)), strict=True):
+    for here, there in zip(
+        Loader(dataset, LoaderSettings(2)), Loader(copy, LoaderSettings(2)), strict=True
+    ):
         assert torch.equal(here.batch.features[ARRAYS[0]], there.batch.features[ARRAYS[0]])
 
 
 def test_a_video_may_come_once_for_each_of_its_clips(domains: Path) -> None:
     once, often = (opened(domains, domain="skiing", every_segment=every) for every in (False, True))
-    clips = sum(int(loaded.batch.mask.sum()) for loaded in Loader(once.training(), LoaderSettings(1)))
+    clips = sum(
+        int(loaded.batch.mask.sum()) for loaded in Loader(once.training(), LoaderSettings(1))
+    )
     assert len(often.training()) == clips
     anchors = [one.anchor for one in often.training().found.examples if one.video_id == "skiing02"]
     assert anchors == list(range(len(anchors)))
@@ -115,7 +139,11 @@ def test_what_is_not_there_is_told(domains: Path, settings: dict[str, object], s
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    for settings in ({"source": "dog"}, {"source": "dog", "domain": "dog"}, {"domain": "dog", "against": "domain"}):
+    for settings in (
+        {"source": "dog"},
+        {"source": "dog", "domain": "dog"},
+        {"domain": "dog", "against": "domain"},
+    ):
         with pytest.raises(ValueError, match="source"):
             DataSettings(ARRAYS, "segment", "none", **settings)  # type: ignore[arg-type]
 
@@ -125,7 +153,9 @@ def test_folds_part_every_domain(domains: Path) -> None:
     everything: list[str] = []
     for fold in range(4):
         settings = DataSettings(ARRAYS, "segment", "none", grouping=f"folds-4-{fold}")
-        tested, trained = (set(videos_of(catalog, split, settings, domain="")[0]) for split in ("test", "train"))
+        tested, trained = (
+            set(videos_of(catalog, split, settings, domain="")[0]) for split in ("test", "train")
+        )
         assert not tested & trained
         assert len(tested | trained) == len(catalog.videos)
         assert all(sum(video.startswith(domain) for video in tested) == 2 for domain in DOMAINS)
@@ -144,7 +174,10 @@ def rounds(folder: Path, seed: int = 0) -> RoundLoader:
 def equal(one: Domains, other: Domains) -> bool:
     pairs = ((one.source, other.source), (one.target, other.target), (one.mixed, other.mixed))
     return all(
-        a is not None and b is not None and torch.equal(a.features[ARRAYS[0]], b.features[ARRAYS[0]]) for a, b in pairs
+        a is not None
+        and b is not None
+        and torch.equal(a.features[ARRAYS[0]], b.features[ARRAYS[0]])
+        for a, b in pairs
     )
 
 
@@ -167,7 +200,9 @@ def test_rounds_go_on_where_they_stopped(domains: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "minutes"), [("dl_vhd", 0.0), ("sl_mcd", 10.0)], ids=["kept after each round", "kept after each epoch"]
+    ("name", "minutes"),
+    [("dl_vhd", 0.0), ("sl_mcd", 10.0)],
+    ids=["kept after each round", "kept after each epoch"],
 )
 def test_broken_off_and_resumed_is_as_if_never_broken_off(
     folder: Path, tmp_path: Path, name: str, minutes: float
@@ -186,16 +221,28 @@ def test_broken_off_and_resumed_is_as_if_never_broken_off(
     assert same(straight, weights(next(folder.glob("runs/*/model.safetensors"))))
 
 
-def test_the_best_epoch_on_held_out_videos_is_kept_and_never_one_on_the_target(folder: Path) -> None:
-    kept = ("training.validate=true", "training.select_by=ap_step", "training.epochs=3", "data.holdout_videos=2")
-    path = fit(Run(load_recipe("sl_module_wo_t", changes=kept, small=True), folder, 0), FitOptions())
+def test_the_best_epoch_on_held_out_videos_is_kept_and_never_one_on_the_target(
+    folder: Path,
+) -> None:
+    kept = (
+        "training.validate=true",
+        "training.select_by=ap_step",
+        "training.epochs=3",
+        "data.holdout_videos=2",
+    )
+    path = fit(
+        Run(load_recipe("sl_module_wo_t", changes=kept, small=True), folder, 0), FitOptions()
+    )
     rows = list(csv.DictReader((path.parent / "log.csv").read_text().splitlines()))
     best = max(range(3), key=lambda epoch: float(rows[epoch]["validation_ap_step"]))
     assert read_checkpoint(path).about["best_epoch"] == best
     with pytest.raises(SettingsError, match="must not see labels of dog"):
         fit(Run(load_recipe("dl_vhd", changes=kept, small=True), folder, 0), FitOptions())
     with pytest.raises(SettingsError, match=r"set data\.holdout_videos"):
-        fit(Run(load_recipe("sl_module_wo_t", changes=kept[:3], small=True), folder, 0), FitOptions())
+        fit(
+            Run(load_recipe("sl_module_wo_t", changes=kept[:3], small=True), folder, 0),
+            FitOptions(),
+        )
 
 
 def test_what_the_loop_cannot_do_is_refused(folder: Path) -> None:
@@ -208,17 +255,26 @@ def test_what_the_loop_cannot_do_is_refused(folder: Path) -> None:
 
 
 def test_the_best_half_of_the_highlights_is_taken_for_sound() -> None:
-    scores, positive = np.array([3.0, 1.0, 5.0, 2.0, 3.0]), np.array([True, True, False, True, True])
+    scores, positive = (
+        np.array([3.0, 1.0, 5.0, 2.0, 3.0]),
+        np.array([True, True, False, True, True]),
+    )
     assert best_highlights(scores, positive, 0.5).tolist() == [True, False, False, False, True]
     assert best_highlights(scores, positive, 0.01).tolist() == [True, False, False, False, False]
 
 
 @pytest.mark.slow
 def test_a_step_at_the_published_width_takes_bounded_memory() -> None:
-    """Weights, gradients and momentum of 680 million numbers are 8.2 GB; what comes on top is small."""
+    """Weights, gradients and momentum of 680 million numbers are 8.2 GB; what comes on top is
+    small.
+    """
     command = [sys.executable, "-m", "benchmarks.set_step", "--recipes", "dl_vhd", "--steps", "1"]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=1200)
-    _, name, _, loss, gigabytes, _ = (cell.strip() for cell in ended.stdout.splitlines()[-1].split("|"))
+    ended = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=1200
+    )
+    _, name, _, loss, gigabytes, _ = (
+        cell.strip() for cell in ended.stdout.splitlines()[-1].split("|")
+    )
     assert name == "dl_vhd"
     assert np.isfinite(float(loss))
     assert float(gigabytes) < 11
@@ -226,9 +282,21 @@ def test_a_step_at_the_published_width_takes_bounded_memory() -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_together(folder: Path) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "trainer",
+    ]
     ended = subprocess.run(
-        [*launch, "fit", "dl_vhd", str(folder), "--small"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+        [*launch, "fit", "dl_vhd", str(folder), "--small"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert ended.returncode == 0, ended.stderr
     path = next(folder.glob("runs/*/model.safetensors"))

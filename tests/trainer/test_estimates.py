@@ -1,4 +1,6 @@
-"""Estimates: intervals that cover, means that are what they say, and no average over different users."""
+"""Estimates: intervals that cover, means that are what they say, and no average over different
+users.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from numpy.typing import NDArray
 from trainer.evaluation.statistics import Evaluation, averaged, difference, estimates, gains
 
 
-def evaluation(values: NDArray[np.float64], ids: tuple[str, ...] = (), groups: Mapping[str, str] = {}) -> Evaluation:
+def evaluation(
+    values: NDArray[np.float64], ids: tuple[str, ...] = (), groups: Mapping[str, str] = {}
+) -> Evaluation:
     names = ids or tuple(f"u{number:04d}" for number in range(len(values)))
     return Evaluation("toy/1", names, {"ap": values}, {"zed": "empty_truth"}, groups)
 
@@ -42,9 +46,13 @@ def test_the_interval_is_the_normal_one_where_that_is_right() -> None:
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     dice = np.random.default_rng(2)
-    found = [estimates([evaluation(dice.exponential(1.0, 80))], resamples=300)["ap"] for _ in range(200)]
+    found = [
+        estimates([evaluation(dice.exponential(1.0, 80))], resamples=300)["ap"] for _ in range(200)
+    ]
     covered = np.mean([one.low <= 1.0 <= one.high for one in found])
-    assert 0.88 <= covered <= 0.99  # three standard deviations of 200 tries around 95 %, and a small sample's bias
+    assert (
+        0.88 <= covered <= 0.99
+    )  # three standard deviations of 200 tries around 95 %, and a small sample's bias
 
 
 def test_a_mean_over_groups_weighs_groups_alike() -> None:
@@ -60,7 +68,11 @@ def test_a_mean_over_groups_weighs_groups_alike() -> None:
 def test_some_ids_alone_keep_what_is_theirs() -> None:
     whole = evaluation(np.array([1.0, 2.0, 3.0]), ("a", "b", "c"), {"a": "x", "b": "x", "c": "y"})
     part = whole.only({"a", "b", "stranger"})
-    assert (part.ids, [*part.values["ap"]], dict(part.groups)) == (("a", "b"), [1.0, 2.0], {"a": "x", "b": "x"})
+    assert (part.ids, [*part.values["ap"]], dict(part.groups)) == (
+        ("a", "b"),
+        [1.0, 2.0],
+        {"a": "x", "b": "x"},
+    )
     assert not part.dropped
     assert whole.only({"c", "zed"}).dropped == {"zed": "empty_truth"}
     assert estimates([part])["ap"].n_groups == 1

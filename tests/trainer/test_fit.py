@@ -1,4 +1,6 @@
-"""A training that is broken off at any step ends with the weights of one that never was, and answers like it."""
+"""A training that is broken off at any step ends with the weights of one that never was, and
+answers like it.
+"""
 
 from __future__ import annotations
 
@@ -77,11 +79,17 @@ def epochs(run_folder: Path) -> list[dict[str, str]]:
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
-@pytest.mark.parametrize("minutes", [0.0, 10.0], ids=["kept after each step", "kept after each epoch"])
-def test_broken_off_and_resumed_is_as_if_never_broken_off(folder: Path, tmp_path: Path, minutes: float) -> None:
+@pytest.mark.parametrize(
+    "minutes", [0.0, 10.0], ids=["kept after each step", "kept after each epoch"]
+)
+def test_broken_off_and_resumed_is_as_if_never_broken_off(
+    folder: Path, tmp_path: Path, minutes: float
+) -> None:
     straight = weights(fit(run(folder), FitOptions()))
     (folder / "runs").rename(tmp_path / "straight")
     kill = KillAt({2, 5, 6, 11})
@@ -98,7 +106,9 @@ def test_broken_off_and_resumed_is_as_if_never_broken_off(folder: Path, tmp_path
 
 
 def test_another_seed_gives_other_weights(folder: Path) -> None:
-    assert not same(weights(fit(run(folder), FitOptions())), weights(fit(run(folder, seed=1), FitOptions())))
+    assert not same(
+        weights(fit(run(folder), FitOptions())), weights(fit(run(folder, seed=1), FitOptions()))
+    )
 
 
 def test_a_finished_run_is_not_trained_again(folder: Path) -> None:
@@ -117,7 +127,10 @@ def test_the_best_epoch_on_validation_users_is_kept(folder: Path) -> None:
 
 
 def test_patience_ends_a_training(folder: Path) -> None:
-    path = fit(run(folder, "training.epochs=40", "training.patience=2", "optimizer.learning_rate=0.05"), FitOptions())
+    path = fit(
+        run(folder, "training.epochs=40", "training.patience=2", "optimizer.learning_rate=0.05"),
+        FitOptions(),
+    )
     about = read_checkpoint(path).about
     rows = epochs(path.parent)
     assert len(rows) == about["best_epoch"] + 3 < 40
@@ -140,7 +153,11 @@ def test_scores_are_kept_and_asked_for_once(folder: Path) -> None:
     first = answer(question, device="cpu", on_batch=seen.append)
     again = answer(question, device="cpu", on_batch=lambda examples: pytest.fail("scored twice"))
     assert sum(seen) == len(first.tracks) > 0
-    assert first.tracks.keys() == again.tracks.keys() == read_scores(question.layout, question.name).tracks.keys()
+    assert (
+        first.tracks.keys()
+        == again.tracks.keys()
+        == read_scores(question.layout, question.name).tracks.keys()
+    )
     found = judge(question, again)
     asked = {user for user, _ in {**first.tracks, **first.absent}}
     assert {*found.ids, *found.dropped} == asked
@@ -163,14 +180,21 @@ def test_a_batch_is_scored_as_each_video_alone(folder: Path) -> None:
     alone = run(folder, "training.scoring_batch_size=1")
     apart = answer(Question(fit(alone, FitOptions()), folder, "test"), device="cpu")
     for key, track in together.tracks.items():
-        assert torch.allclose(torch.from_numpy(track.scores), torch.from_numpy(apart.tracks[key].scores), atol=1e-5)
+        assert torch.allclose(
+            torch.from_numpy(track.scores), torch.from_numpy(apart.tracks[key].scores), atol=1e-5
+        )
 
 
 COMMAND = [sys.executable, "-m", "trainer", "fit", "phd_ca"]
 
 
 def command(folder: Path) -> list[str]:
-    return [*COMMAND, str(folder), "--small", *[word for change in CHANGES for word in ("--set", change)]]
+    return [
+        *COMMAND,
+        str(folder),
+        "--small",
+        *[word for change in CHANGES for word in ("--set", change)],
+    ]
 
 
 @pytest.mark.slow
@@ -190,9 +214,19 @@ def test_the_real_command_survives_real_kills(folder: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_two_processes_train_together(folder: Path) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "trainer",
+    ]
     arguments = command(folder)[3:]
-    ended = subprocess.run([*launch, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(
+        [*launch, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
     assert ended.returncode == 0, ended.stderr
     path = next(folder.glob("runs/*/model.safetensors"))
     assert read_checkpoint(path).about["best_epoch"] >= 0

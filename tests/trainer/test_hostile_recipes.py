@@ -1,4 +1,6 @@
-"""Recipes and tables with hostile values end in one message with the value and what is allowed; nothing is left."""
+"""Recipes and tables with hostile values end in one message with the value and what is allowed;
+nothing is left.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,21 @@ WHOLE = ("training.epochs", "training.batch_size", "training.accumulate", "train
          "model.attention_dimensions", "data.pairs", "optimizer.decay_every_epochs", "sets.size")  # fmt: skip
 REAL = ("optimizer.learning_rate", "optimizer.momentum", "optimizer.weight_decay", "optimizer.clip_norm",
         "optimizer.decay", "data.segment_seconds", "sets.lowest", "objective.margin")  # fmt: skip
-NEVER_WHOLE = ("nan", "inf", "-inf", "-3", "1.5", "1e9", "9" * 30, "true", "'x'", "[]", "{a=1}", "1979-05-27", "3 4")
+NEVER_WHOLE = (
+    "nan",
+    "inf",
+    "-inf",
+    "-3",
+    "1.5",
+    "1e9",
+    "9" * 30,
+    "true",
+    "'x'",
+    "[]",
+    "{a=1}",
+    "1979-05-27",
+    "3 4",
+)
 NEVER_REAL = ("nan", "inf", "-inf", "1e400", "true", "'x'", "[1]", "{a=1}", "1979-05-27", "-3")
 
 
@@ -68,7 +84,10 @@ def test_a_number_is_finite_and_in_its_range(key: str, value: str) -> None:
         ("objective.colour=3", "objective hinge has no setting colour; it has power, margin"),
         ("objective.name=3", "no objective is called 3"),
         ("model.name='../x'", "no highlight model is called '../x'"),
-        ("tráining.epochs=3", "a change is table.key=value, such as training.epochs=3; got 'tráining"),
+        (
+            "tráining.epochs=3",
+            "a change is table.key=value, such as training.epochs=3; got 'tráining",
+        ),
         ("training.=3", "a change is table.key=value"),
         ("training.epochs=3\ntraining.batch_size=4", r"got 'training.epochs=3\ntraining"),
         ("training.epochs=\x00", "a change is table.key=value"),
@@ -82,7 +101,9 @@ def test_what_is_not_a_setting_is_told(change: str, told: str) -> None:
 
 @pytest.mark.parametrize("recipe", ["max_similarity", "video_mmr"])
 def test_a_model_without_settings_says_so(recipe: str) -> None:
-    assert f"{recipe}: model.width is no setting; there are none" in refused(recipe, "model.width=3")
+    assert f"{recipe}: model.width is no setting; there are none" in refused(
+        recipe, "model.width=3"
+    )
 
 
 @pytest.mark.parametrize("value", ["-5", "70000", "2000000000"])
@@ -101,15 +122,26 @@ FILES: dict[str, tuple[bytes, str]] = {
     "very large": (b"# " + b"x" * 1_100_000, "has more than 1,000,000 bytes"),
     "extends a number": (b"extends = 3\n", "extends names a recipe, or a .toml file; got 3"),
     "extends itself": (b'extends = "{self}"\n', "recipes extend each other in a circle"),
-    "extends a path": (b'extends = "../recipes/phd_ca"\n', "no recipe '../recipes/phd_ca'; there are "),
-    "rows": (b'extends = "phd_ca"\n[[training]]\nepochs = 1\n', "training must be a table, got [{'epochs': 1}]"),
+    "extends a path": (
+        b'extends = "../recipes/phd_ca"\n',
+        "no recipe '../recipes/phd_ca'; there are ",
+    ),
+    "rows": (
+        b'extends = "phd_ca"\n[[training]]\nepochs = 1\n',
+        "training must be a table, got [{'epochs': 1}]",
+    ),
     "small rows": (b'extends = "phd_ca"\nsmall = 3\n', "small must be a table, got 3"),
-    "not a number": (b'extends = "phd_ca"\n[optimizer]\nlearning_rate = nan\n', "must be a finite number, got nan"),
+    "not a number": (
+        b'extends = "phd_ca"\n[optimizer]\nlearning_rate = nan\n',
+        "must be a finite number, got nan",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_file_is_refused_in_words(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_refused_in_words(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     content, told = FILES[kind]
     file = tmp_path / "mine.toml"
     file.write_bytes(content.replace(b"{self}", str(file).encode()))
@@ -119,7 +151,9 @@ def test_a_file_is_refused_in_words(kind: str, tmp_path: Path, capsys: pytest.Ca
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 
-@pytest.mark.parametrize("name", ["Mine.toml", "mi ne.toml", "-mine.toml", "汉.toml", f"{'x' * 100}.toml", "$x.toml"])
+@pytest.mark.parametrize(
+    "name", ["Mine.toml", "mi ne.toml", "-mine.toml", "汉.toml", f"{'x' * 100}.toml", "$x.toml"]
+)
 def test_a_file_is_named_as_a_folder_can_be(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b'extends = "phd_ca"\n')
     assert "a recipe is named in 1 to 64 of a-z" in refused(str(tmp_path / name))
@@ -137,7 +171,10 @@ def test_every_stage_is_known_to_recipes() -> None:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plant(tmp_path_factory.mktemp("planted"), PlantedSettings(train_users=6, test_users=3, max_videos=3))
+    return plant(
+        tmp_path_factory.mktemp("planted"),
+        PlantedSettings(train_users=6, test_users=3, max_videos=3),
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,8 +183,14 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("fit", "phd_ca", "--seeds", "0"), "--seeds is 1 to 1000, got 0"),
         (("fit", "phd_ca", "--seeds", "1000000000"), "--seeds is 1 to 1000, got 1000000000"),
         (("fit", "phd_ca", "--workers", "-1"), "--workers is 0 to 256, got -1"),
-        (("fit", "phd_ca", "--set", "start={nothing_such='phd_ca'}"), "its network cannot be built"),
-        (("fit", "phd_ca", "--set", "training.epochs=nan"), "epochs must be a whole number, got nan"),
+        (
+            ("fit", "phd_ca", "--set", "start={nothing_such='phd_ca'}"),
+            "its network cannot be built",
+        ),
+        (
+            ("fit", "phd_ca", "--set", "training.epochs=nan"),
+            "epochs must be a whole number, got nan",
+        ),
         (("fit", "phd_ca", "--set", "data.arrays=['c3d/none']"), "none"),
         (("fit", "../phd_ca"), "no recipe '../phd_ca'; there are "),
         (("table", "planted", "--set", "training.epochs=-1"), "epochs is 1 to 1000000, got -1"),
@@ -172,18 +215,41 @@ TABLES: dict[str, tuple[str, str]] = {
     "no rows": (GOOD, "has rows, each name once"),
     "rows that are none": ("rows = 3\n" + GOOD, "rows must be a list of tables, got 3"),
     "a row twice": (GOOD + '[[rows]]\nname = "a"\nquoted = "q"\n' * 2, "has rows, each name once"),
-    "a row without a name": (GOOD + '[[rows]]\nquoted = "q"\n', "a row's name must be a text, got None"),
-    "a published NaN": (GOOD + '[[rows]]\nname = "a"\nquoted = "q"\n[rows.published]\nap = nan\n', "finite number"),
-    "an unknown metric": (GOOD + '[[rows]]\nname = "a"\nquoted = "q"\n[rows.published]\nx = 1\n', "['x']"),
-    "an unknown key": (GOOD + '[[rows]]\nname = "a"\nquoted = "q"\ncolour = 3\n', "colour is no setting"),
-    "a row of nothing": (GOOD + '[[rows]]\nname = "a"\n', "exactly one of recipe, baseline and quoted"),
-    "a range without end": (GOOD + '[[rows]]\nname = "a"\nquoted = "q"\nk = [1000000000]\n', "k must be a list of 0"),
-    "against nobody": (GOOD + '[[rows]]\nname = "a"\nquoted = "q"\nagainst = ["b"]\n', "compares rows with b"),
+    "a row without a name": (
+        GOOD + '[[rows]]\nquoted = "q"\n',
+        "a row's name must be a text, got None",
+    ),
+    "a published NaN": (
+        GOOD + '[[rows]]\nname = "a"\nquoted = "q"\n[rows.published]\nap = nan\n',
+        "finite number",
+    ),
+    "an unknown metric": (
+        GOOD + '[[rows]]\nname = "a"\nquoted = "q"\n[rows.published]\nx = 1\n',
+        "['x']",
+    ),
+    "an unknown key": (
+        GOOD + '[[rows]]\nname = "a"\nquoted = "q"\ncolour = 3\n',
+        "colour is no setting",
+    ),
+    "a row of nothing": (
+        GOOD + '[[rows]]\nname = "a"\n',
+        "exactly one of recipe, baseline and quoted",
+    ),
+    "a range without end": (
+        GOOD + '[[rows]]\nname = "a"\nquoted = "q"\nk = [1000000000]\n',
+        "k must be a list of 0",
+    ),
+    "against nobody": (
+        GOOD + '[[rows]]\nname = "a"\nquoted = "q"\nagainst = ["b"]\n',
+        "compares rows with b",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_a_table_is_refused_in_words(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_is_refused_in_words(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content, told = TABLES[kind]
     (tmp_path / "mine.toml").write_text(content)
     folder: Any = lambda: tmp_path  # noqa: E731
@@ -194,31 +260,56 @@ def test_a_table_is_refused_in_words(kind: str, tmp_path: Path, monkeypatch: pyt
 
 
 def about(**changes: Any) -> dict[str, Any]:
-    """What a finished network says of itself, but for `changes`; those that are ... are left out."""
-    told = {"recipe_name": "phd_sa", "recipe": {"model": {"name": "phd_sa"}}, "is_small": True, "seed": 0}
+    """What a finished network says of itself, but for `changes`; those that are ... are left
+    out.
+    """
+    told = {
+        "recipe_name": "phd_sa",
+        "recipe": {"model": {"name": "phd_sa"}},
+        "is_small": True,
+        "seed": 0,
+    }
     said = told | {"trained_on": {}, "shapes": {"c3d/pool5": [8]}} | changes
     return {key: value for key, value in said.items() if value is not ...}
 
 
 GOOD_RECIPE = {"model": {"name": "phd_sa"}, "objective": {"name": "hinge"}}
 ABOUTS: dict[str, tuple[dict[str, Any], str]] = {
-    "without a recipe": (about(recipe=...), "does not say what its network is made of: KeyError('recipe')"),
+    "without a recipe": (
+        about(recipe=...),
+        "does not say what its network is made of: KeyError('recipe')",
+    ),
     "a recipe that is a number": (about(recipe=3), "does not say what its network is made of"),
     "shapes that are a text": (about(shapes="x"), "does not say what its network is made of"),
     "without features": (about(trained_on=...), "KeyError('trained_on')"),
-    "a model that is none": (about(recipe={"model": {"name": "x"}}), "no highlight model is called 'x'"),
-    "a setting that is none": (about(recipe={"model": {"name": "phd_sa", "x": 1}}), "holds no recipe of this release"),
-    "a momentum of nine": (about(recipe={**GOOD_RECIPE, "optimizer": {"momentum": 9.0}}), "momentum in"),
+    "a model that is none": (
+        about(recipe={"model": {"name": "x"}}),
+        "no highlight model is called 'x'",
+    ),
+    "a setting that is none": (
+        about(recipe={"model": {"name": "phd_sa", "x": 1}}),
+        "holds no recipe of this release",
+    ),
+    "a momentum of nine": (
+        about(recipe={**GOOD_RECIPE, "optimizer": {"momentum": 9.0}}),
+        "momentum in",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", ABOUTS)
 @pytest.mark.parametrize("command", [("predict", "video"), ("score",), ("report",)])
 def test_a_checkpoint_that_says_nothing_usable_is_one_line(
-    kind: str, command: tuple[str, ...], planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str,
+    command: tuple[str, ...],
+    planted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     said, told = ABOUTS[kind]
-    write_checkpoint(tmp_path / "model.safetensors", Checkpoint(said, {"model": {"a": torch.zeros(2)}}))
+    write_checkpoint(
+        tmp_path / "model.safetensors", Checkpoint(said, {"model": {"a": torch.zeros(2)}})
+    )
     name, *others = command
     code = main([name, str(tmp_path / "model.safetensors"), str(planted), *others])
     shown = capsys.readouterr()

@@ -59,14 +59,21 @@ def test_the_command_draws_and_measures(folder: Path, capsys: pytest.CaptureFixt
     path = fit(Run(load_recipe("pld_vhd_c3d", small=True), folder, 0), FitOptions())
     assert main(["maps", str(path), str(folder), "--videos", "1", "--columns", "2"]) == 0
     told, written = capsys.readouterr().out.splitlines()
-    assert told.startswith("pld_vhd_c3d: maps of highlights and the planted figure, 2 videos: IoU 0.")
+    assert told.startswith(
+        "pld_vhd_c3d: maps of highlights and the planted figure, 2 videos: IoU 0."
+    )
     picture = cv2.imread(written)
     assert picture is not None
     assert picture.shape == (2 * HEIGHT + LEGEND_PIXELS, 2 * WIDTH + GAP_PIXELS, 3)
 
 
-def test_a_network_without_maps_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_without_maps_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write_domains(tmp_path)
     path = fit(Run(load_recipe("sl_module_wo_t", small=True), folder, 0), FitOptions())
     assert main(["maps", str(path), str(folder)]) == 2
-    assert "sl_module_wo_t makes no distinction maps: take a recipe of pld_vhd" in capsys.readouterr().err
+    assert (
+        "sl_module_wo_t makes no distinction maps: take a recipe of pld_vhd"
+        in capsys.readouterr().err
+    )

@@ -18,9 +18,18 @@ from tests.models.highlight_batches import random_batch, without_gradient
 from trainer.base.targets import Targets
 from trainer.losses.mha_fusion import mha_fusion
 
-SHAPES = {"yolov5/p5": (6, 2, 2), "keypoint_rcnn/joints": (2, 17, 3), "keypoint_rcnn/joint_features": (2, 17, 4)}
+SHAPES = {
+    "yolov5/p5": (6, 2, 2),
+    "keypoint_rcnn/joints": (2, 17, 3),
+    "keypoint_rcnn/joint_features": (2, 17, 4),
+}
 SMALL = MHAFusionSettings(
-    clip_frames=4, target_frames=8, object_widths=(8, 8), pose_widths=(6, 6), attention_width=16, predictor_width=16
+    clip_frames=4,
+    target_frames=8,
+    object_widths=(8, 8),
+    pose_widths=(6, 6),
+    attention_width=16,
+    predictor_width=16,
 )
 LENGTHS, HIGHLIGHTS = (13, 8, 5), ((0, 2), (0, 3), (0, 10), (1, 5), (2, 4))
 Objective = Callable[[Scores, Batch, Targets], Tensor]
@@ -44,7 +53,9 @@ def targets(given: Batch) -> Targets:
 
 
 def answer(given: Batch) -> Scores:
-    logits = torch.from_numpy(np.random.default_rng(4).normal(size=(3, 40)) * 2)[:, : given.mask.shape[1]]
+    logits = torch.from_numpy(np.random.default_rng(4).normal(size=(3, 40)) * 2)[
+        :, : given.mask.shape[1]
+    ]
     return Scores(logits.sigmoid(), {"logits": logits.requires_grad_()})
 
 
@@ -53,7 +64,10 @@ def by_hand(frame: Callable[[float, bool], float], *, mean: bool = True) -> floa
     logits = np.random.default_rng(4).normal(size=(3, 40)) * 2
     videos = []
     for user, length in enumerate(LENGTHS):
-        values = [frame(1 / (1 + math.exp(-logits[user, j])), (user, j) in HIGHLIGHTS) for j in range(length)]
+        values = [
+            frame(1 / (1 + math.exp(-logits[user, j])), (user, j) in HIGHLIGHTS)
+            for j in range(length)
+        ]
         videos.append(sum(values) / (length if mean else 1))
     return float(np.mean(videos))
 
@@ -93,7 +107,9 @@ CASES: dict[str, tuple[Objective, float]] = {
 def test_losses_are_those_of_the_equations(name: str, positions: int) -> None:
     objective, expected = CASES[name]
     given = batch(positions)
-    assert objective(answer(given), given, targets(given)).item() == pytest.approx(expected, rel=1e-5)
+    assert objective(answer(given), given, targets(given)).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def slope(objective: Objective) -> Tensor:
@@ -119,7 +135,9 @@ def test_both_surrogates_lower_every_score() -> None:
     torch.testing.assert_close(slope(THROUGH), slope(SOFT))
 
 
-def trained(objective: Objective, *, until: float, steps: int = 250) -> tuple[nn.Module, list[float]]:
+def trained(
+    objective: Objective, *, until: float, steps: int = 250
+) -> tuple[nn.Module, list[float]]:
     torch.manual_seed(1)
     given = batch()
     truth, model = targets(given), SPEC.build(SMALL, SHAPES)
@@ -136,15 +154,25 @@ def trained(objective: Objective, *, until: float, steps: int = 250) -> tuple[nn
 
 @pytest.mark.parametrize("name", ["label", "margin", "both", "soft", "straight_through"])
 def test_one_batch_is_learned_by_heart(name: str) -> None:
-    objectives = {"label": LABEL, "margin": MARGIN, "both": WITHOUT_SPARSITY, "soft": SOFT, "straight_through": THROUGH}
+    objectives = {
+        "label": LABEL,
+        "margin": MARGIN,
+        "both": WITHOUT_SPARSITY,
+        "soft": SOFT,
+        "straight_through": THROUGH,
+    }
     objective = objectives[name]
     _, losses = trained(objective, until=0.01)
     assert losses[-1] <= 0.01 < losses[0], losses[::25]
 
 
 def test_all_three_together_end_at_the_share_of_highlights() -> None:
-    """Sparsity counts right answers too: what is left at the end is their share, and every frame is right."""
-    floor = float(np.mean([sum(who == user for who, _ in HIGHLIGHTS) / n for user, n in enumerate(LENGTHS)]))
+    """Sparsity counts right answers too: what is left at the end is their share, and every frame is
+    right.
+    """
+    floor = float(
+        np.mean([sum(who == user for who, _ in HIGHLIGHTS) / n for user, n in enumerate(LENGTHS)])
+    )
     model, losses = trained(mha_fusion, until=floor + 0.03)
     assert losses[-1] <= floor + 0.03 < losses[0], (floor, losses[::25])
     given = batch()
@@ -171,7 +199,9 @@ def test_gradients_reach_all_that_should_learn(name: str, streams: str) -> None:
     )
     objective = {"label": LABEL, "margin": MARGIN, "soft": SOFT, "straight_through": THROUGH}[name]
     torch.autograd.backward(objective(model(doubled), given, targets(given)))
-    missing = {name for name in without_gradient(model) if ".".join(name.split(".")[-2:]) not in DEAD}
+    missing = {
+        name for name in without_gradient(model) if ".".join(name.split(".")[-2:]) not in DEAD
+    }
     assert missing == set()
 
 

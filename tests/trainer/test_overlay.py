@@ -1,4 +1,6 @@
-"""Maps drawn over frames: nothing where nothing is distinct, colour where it is, cells in reading order."""
+"""Maps drawn over frames: nothing where nothing is distinct, colour where it is, cells in reading
+order.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def test_a_sheet_has_frame_map_and_score_of_each_in_reading_order() -> None:
     cell = 2 * HEIGHT + LEGEND_PIXELS
     assert sheet.shape == (2 * cell + GAP_PIXELS, 3 * WIDTH + 2 * GAP_PIXELS, 3)
     left, top = WIDTH + GAP_PIXELS, cell + GAP_PIXELS
-    assert (sheet[top : top + HEIGHT, left : left + WIDTH] == 90).all(), "the fifth frame, second row, second column"
+    assert (sheet[top : top + HEIGHT, left : left + WIDTH] == 90).all(), (
+        "the fifth frame, second row, second column"
+    )
     bar = sheet[top + 2 * HEIGHT + LEGEND_PIXELS // 2, left : left + WIDTH, 0]
     assert (bar == 60).sum() == WIDTH // 2, "as long as the mean of the map"
     assert (sheet[top:, 2 * left :] == 255).all(), "no sixth"
@@ -50,8 +54,12 @@ def test_a_sheet_is_a_png_that_opens(tmp_path: Path) -> None:
     assert (read[..., ::-1] == contact_sheet(pictures(2), distinctions)).all()
 
 
-@pytest.mark.parametrize("wrong", [np.full((HEIGHT, WIDTH), 1.2), np.full((HEIGHT, WIDTH), np.nan), np.zeros((4, 4))])
-def test_what_is_no_map_of_the_frame_is_refused(wrong: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [np.full((HEIGHT, WIDTH), 1.2), np.full((HEIGHT, WIDTH), np.nan), np.zeros((4, 4))]
+)
+def test_what_is_no_map_of_the_frame_is_refused(
+    wrong: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+) -> None:
     with pytest.raises(ValueError, match=r"distinctions are 0 to 1|not about a picture"):
         overlay(pictures(1)[0], wrong)
     with pytest.raises(ValueError, match="at least 1"):

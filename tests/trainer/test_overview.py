@@ -36,9 +36,13 @@ def store(tmp_path: Path) -> Path:
     marks = (Annotation("one", "7", 0.5, 2.0), Annotation("one", "8", 1.0, 3.0))
     people = (User("7", "train"), User("8", "test"))
     links = (Link("7", "one", "target"), Link("8", "one", "history"))
-    write_catalog(layout, Catalog("tiny", (Video("one"), Video("two")), people, links, marks, 1, "seconds"))
+    write_catalog(
+        layout, Catalog("tiny", (Video("one"), Video("two")), people, links, marks, 1, "seconds")
+    )
     pictures = [jpeg(30 * shade) for shade in range(4)]
-    ragged = Ragged(np.concatenate(pictures), np.array([len(picture) for picture in pictures], dtype=np.int64))
+    ragged = Ragged(
+        np.concatenate(pictures), np.array([len(picture) for picture in pictures], dtype=np.int64)
+    )
     clips = np.array([[0, 0], [0, 1], [5, 5], [5, 6]], dtype=np.float16)
     for name, track in (
         ("frames", FeatureTrack("one", spans(4), {"jpeg": ragged})),
@@ -48,19 +52,31 @@ def store(tmp_path: Path) -> Path:
         variant = layout.variant(name, fingerprint(settings))
         publish(variant.settings_file, readable(settings), replace=False)
         entry = Entry(DONE, rows=4, digest=track.digest())
-        commit(variant, "tiny", 0, entries={"one": entry}, tracks=[track], max_part_bytes=10**6, provenance={})
+        commit(
+            variant,
+            "tiny",
+            0,
+            entries={"one": entry},
+            tracks=[track],
+            max_part_bytes=10**6,
+            provenance={},
+        )
     return layout.folder
 
 
 def test_a_picture_of_a_store(store: Path) -> None:
     first, second = (
-        draw_overview(store, pictures="frames", clips="c3d", array="pool5", into=store / name).read_bytes()
+        draw_overview(
+            store, pictures="frames", clips="c3d", array="pool5", into=store / name
+        ).read_bytes()
         for name in ("one.png", "two.png")
     )
     assert first == second
     picture = cv2.imdecode(np.frombuffer(first, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
     assert picture is not None
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50, "pictures, colours and bars, not a blank page"
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50, (
+        "pictures, colours and bars, not a blank page"
+    )
 
 
 def test_alike_features_have_alike_colours() -> None:

@@ -1,4 +1,6 @@
-"""Clips are the pictures that lead up to an instant; saliency is that of the same instant, or an error says so."""
+"""Clips are the pictures that lead up to an instant; saliency is that of the same instant, or an
+error says so.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ from storage.base.records import FeatureTrack
 from storage.features.store import FeatureStore
 from tests.trainer.drawn import HEIGHT, WIDTH, frame_spans, jpegs, scene, write_films
 from tests.trainer.stores import write_variant
-from trainer.data.sources.frame_clips import PictureFeatures, clip_frames, decode, join_by_instant, mirrored
+from trainer.data.sources.frame_clips import (
+    PictureFeatures,
+    clip_frames,
+    decode,
+    join_by_instant,
+    mirrored,
+)
 from trainer.data.sources.settings import ClipShape
 
 SHAPE = ClipShape(frames=6, height=HEIGHT, width=WIDTH)
@@ -50,7 +58,9 @@ def test_a_clip_is_the_pictures_up_to_its_instant(films: Path) -> None:
 def test_pictures_are_red_where_red_was_drawn() -> None:
     pictures, covered = scene(np.random.default_rng(1), 3, is_highlight=True)
     stored = jpegs(pictures)
-    decoded = np.stack([decode(stored.values[a:b], HEIGHT, WIDTH) for a, b in pairwise(stored.offsets)])
+    decoded = np.stack(
+        [decode(stored.values[a:b], HEIGHT, WIDTH) for a, b in pairwise(stored.offsets)]
+    )
     assert np.abs(decoded.astype(int) - pictures).mean() < JPEG_ERROR
     red, _, blue = decoded[covered].mean(0)
     assert red > blue + 100
@@ -66,7 +76,9 @@ def test_saliency_of_native_history_shares_instants_with_every_frame() -> None:
     rng = np.random.default_rng(0)
     times = np.cumsum(rng.uniform(0.01, 0.09, 90)).tolist()
     spans = [
-        np.array([(w.start_seconds, w.end_seconds) for w in plan(times, times[-1] + 0.04, sampling)])
+        np.array(
+            [(w.start_seconds, w.end_seconds) for w in plan(times, times[-1] + 0.04, sampling)]
+        )
         for sampling in (FramesAtRateWithHistory(2, 32), EveryFrame())
     ]
     places = join_by_instant("v", spans[0], spans[1], "tased", "frames")
@@ -77,9 +89,16 @@ def test_saliency_of_native_history_shares_instants_with_every_frame() -> None:
 def test_stores_of_other_instants_are_refused(films: Path, tmp_path: Path) -> None:
     saliency = FeatureStore(films)["tased"]["v0"].track()
     moved = FeatureTrack("v0", saliency.spans + 0.05, saliency.arrays)
-    write_variant(films, [moved], variant="tased.late", settings={"extractor": "tased", "weights": "planted:1"})
+    write_variant(
+        films,
+        [moved],
+        variant="tased.late",
+        settings={"extractor": "tased", "weights": "planted:1"},
+    )
     features = PictureFeatures(films, SHAPE, saliency="tased.late")
-    with pytest.raises(LookupFailed, match=r"v0: 8 of 8 rows of tased.late-\w+ .* frames_per_second = 0"):
+    with pytest.raises(
+        LookupFailed, match=r"v0: 8 of 8 rows of tased.late-\w+ .* frames_per_second = 0"
+    ):
         features.rows("v0", np.array([0]))
 
 
@@ -87,7 +106,9 @@ def test_one_span_that_ends_elsewhere_is_another_instant() -> None:
     spans = frame_spans(4)
     longer = spans.copy()
     longer[2, 1] += 0.01
-    with pytest.raises(LookupFailed, match="1 of 4 rows of a are about instants that b has no picture of"):
+    with pytest.raises(
+        LookupFailed, match="1 of 4 rows of a are about instants that b has no picture of"
+    ):
         join_by_instant("v", longer, spans, "a", "b")
     with pytest.raises(LookupFailed, match="4 of 4"):
         join_by_instant("v", spans, spans[:0], "a", "b")
@@ -110,13 +131,19 @@ def test_without_saliency_every_so_many_pictures_are_positions(films: Path) -> N
     with_saliency = PictureFeatures(films, SHAPE)
     assert (features.row_spans("v0") == with_saliency.row_spans("v0")).all()
     numbers = np.arange(3)
-    same = features.rows("v0", numbers)["frames/jpeg"] == with_saliency.rows("v0", numbers)["frames/jpeg"]
+    same = (
+        features.rows("v0", numbers)["frames/jpeg"]
+        == with_saliency.rows("v0", numbers)["frames/jpeg"]
+    )
     assert same.all()
 
 
 def test_shapes_are_what_models_are_built_with(films: Path) -> None:
     features = PictureFeatures(films, ClipShape(32, 64, 96))
-    assert features.shapes == {"frames/jpeg": (32, 64, 96, 3), "tased/saliency": (HEIGHT // 4, WIDTH // 4)}
+    assert features.shapes == {
+        "frames/jpeg": (32, 64, 96, 3),
+        "tased/saliency": (HEIGHT // 4, WIDTH // 4),
+    }
     assert features.dtype("frames/jpeg") == np.uint8
     assert features.dtype("tased/saliency") == np.float32
     assert features.rows("v0", np.array([3]))["frames/jpeg"].shape == (1, 32, 64, 96, 3)

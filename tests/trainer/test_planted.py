@@ -1,4 +1,6 @@
-"""The planted store holds what it says: PHD2's timing, tastes in the marks, a signal that simple rankers can find."""
+"""The planted store holds what it says: PHD2's timing, tastes in the marks, a signal that simple
+rankers can find.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,19 @@ from storage.features.store import FeatureStore
 from trainer.data import DataSettings, HighlightData, Loader, LoaderSettings, open_data
 from trainer.data.sources.intervals import covered_seconds
 from trainer.synthetic.feature_generator import LATENT
-from trainer.synthetic.user_features import PlantedSettings, Timing, plant, published_timing, timing_of
+from trainer.synthetic.user_features import (
+    PlantedSettings,
+    Timing,
+    plant,
+    published_timing,
+    timing_of,
+)
 
 KEY = "c3d/pool5"
 SETTINGS = PlantedSettings(seed=1, train_users=40, test_users=120, max_videos=8, fewest_tastes=2)
-SMALL = PlantedSettings(seed=4, train_users=3, test_users=2, max_videos=3, with_frames=True, lost_share=0.2)
+SMALL = PlantedSettings(
+    seed=4, train_users=3, test_users=2, max_videos=3, with_frames=True, lost_share=0.2
+)
 Features = NDArray[np.float32]
 Truth = NDArray[np.bool_]
 
@@ -46,8 +56,12 @@ def opened(folder: Path, whose: str = "own") -> HighlightData:
     return open_data(folder, DataSettings((KEY,), "segment", "shots", holdout_users=1, whose=whose))  # type: ignore[arg-type]
 
 
-def samples(data: HighlightData, split: str, *, training: bool = False) -> Iterator[tuple[Features, Truth, Features]]:
-    """Segments, which of them a user marked (at least half as much as the most marked one), history."""
+def samples(
+    data: HighlightData, split: str, *, training: bool = False
+) -> Iterator[tuple[Features, Truth, Features]]:
+    """Segments, which of them a user marked (at least half as much as the most marked one),
+    history.
+    """
     dataset = data.training() if training else data.scoring(split)  # type: ignore[arg-type]
     for batch, _, examples in Loader(dataset, LoaderSettings(1)):
         covered = covered_seconds(
@@ -61,10 +75,15 @@ def samples(data: HighlightData, split: str, *, training: bool = False) -> Itera
 def precisions(folder: Path) -> dict[str, NDArray[np.float64]]:
     """Ranker → average precision on segments, for each test user with a history."""
     train = list(samples(opened(folder), "train", training=True))
-    segments, positive = np.concatenate([x for x, _, _ in train]), np.concatenate([y for _, y, _ in train])
+    segments, positive = (
+        np.concatenate([x for x, _, _ in train]),
+        np.concatenate([y for _, y, _ in train]),
+    )
     centre = segments.mean(axis=0)
     spread = np.cov(segments.T) + 0.01 * np.eye(segments.shape[1])
-    generic = np.linalg.solve(spread, segments[positive].mean(axis=0) - segments[~positive].mean(axis=0))
+    generic = np.linalg.solve(
+        spread, segments[positive].mean(axis=0) - segments[~positive].mean(axis=0)
+    )
     rng = np.random.default_rng(0)
     found: dict[str, list[float]] = {}
     tests = [list(samples(opened(folder, whose), "test")) for whose in ("own", "other")]
@@ -74,7 +93,9 @@ def precisions(folder: Path) -> dict[str, NDArray[np.float64]]:
             for whose, history in (("own", own), ("other", other)):
                 near = cosines(target - centre, history - centre)
                 scores |= {f"mean {whose}": near.mean(axis=1), f"closest {whose}": near.max(axis=1)}
-                scores[f"generic and closest {whose}"] = scaled(scores["generic"]) + scaled(near.max(axis=1))
+                scores[f"generic and closest {whose}"] = scaled(scores["generic"]) + scaled(
+                    near.max(axis=1)
+                )
             for name, values in scores.items():
                 found.setdefault(name, []).append(float(average_precision_score(truth, values)))
     return {name: np.array(values) for name, values in found.items()}
@@ -98,10 +119,14 @@ def scaled(values: Features) -> Features:
         ("generic and closest own", "generic and closest other"),
     ],
 )
-def test_what_was_planted_can_be_found(precisions: dict[str, NDArray[np.float64]], better: str, worse: str) -> None:
+def test_what_was_planted_can_be_found(
+    precisions: dict[str, NDArray[np.float64]], better: str, worse: str
+) -> None:
     gains = precisions[better] - precisions[worse]
     assert len(gains) > 100
-    assert gains.mean() > 3 * gains.std(ddof=1) / np.sqrt(len(gains)), f"{gains.mean():.3f} over {len(gains)} users"
+    assert gains.mean() > 3 * gains.std(ddof=1) / np.sqrt(len(gains)), (
+        f"{gains.mean():.3f} over {len(gains)} users"
+    )
 
 
 def test_histories_of_others_take_the_gain_away(precisions: dict[str, NDArray[np.float64]]) -> None:
@@ -112,20 +137,38 @@ def test_histories_of_others_take_the_gain_away(precisions: dict[str, NDArray[np
 
 def test_marks_lie_in_scenes_of_kinds_the_user_likes(folder: Path) -> None:
     tastes: dict[str, set[str]] = {}
-    everybodys = {" ".join(f"{place == axis:.3f}" for place in range(LATENT)) for axis in (LATENT - 2, LATENT - 1)}
+    everybodys = {
+        " ".join(f"{place == axis:.3f}" for place in range(LATENT))
+        for axis in (LATENT - 2, LATENT - 1)
+    }
     for row in table(folder, "tastes.csv"):
         tastes.setdefault(row["user_id"], set(everybodys)).add(row["kind"])
     scenes: dict[str, list[tuple[float, float, str]]] = {}
     for row in table(folder, "scenes.csv"):
-        scenes.setdefault(row["video_id"], []).append((float(row["start"]), float(row["end"]), row["kind"]))
+        scenes.setdefault(row["video_id"], []).append(
+            (float(row["start"]), float(row["end"]), row["kind"])
+        )
     catalog = read_catalog(folder)
     for mark in catalog.annotations:
-        (kind,) = (kind for start, end, kind in scenes[mark.video_id] if start - 0.02 <= mark.start < end - 0.02)
+        (kind,) = (
+            kind
+            for start, end, kind in scenes[mark.video_id]
+            if start - 0.02 <= mark.start < end - 0.02
+        )
         assert kind in tastes[mark.annotator]
-        assert mark.end <= max(end for start, end, _ in scenes[mark.video_id] if start - 0.02 <= mark.start) + 0.1
+        assert (
+            mark.end
+            <= max(end for start, end, _ in scenes[mark.video_id] if start - 0.02 <= mark.start)
+            + 0.1
+        )
     owner = {link.video_id: link.user_id for link in catalog.links}
-    liked = {video: sum(kind in tastes[owner[video]] for *_, kind in found) for video, found in scenes.items()}
-    marked = {video: sum(mark.video_id == video for mark in catalog.annotations) for video in scenes}
+    liked = {
+        video: sum(kind in tastes[owner[video]] for *_, kind in found)
+        for video, found in scenes.items()
+    }
+    marked = {
+        video: sum(mark.video_id == video for mark in catalog.annotations) for video in scenes
+    }
     assert liked == marked  # no liked scene is left unmarked
     assert {len(kinds) - 2 for kinds in tastes.values()} == {2, 3}
 
@@ -150,7 +193,9 @@ def test_planting_with_the_timing_of_a_real_catalog(real: Timing, tmp_path: Path
     assert known <= set(np.ceil(real.video_seconds))
 
 
-def test_planting_twice_changes_nothing_and_another_seed_changes_all(small: Path, tmp_path: Path) -> None:
+def test_planting_twice_changes_nothing_and_another_seed_changes_all(
+    small: Path, tmp_path: Path
+) -> None:
     again = plant(tmp_path, SMALL)
     for name in ("c3d", "yolov5", "keypoint_rcnn"):
         assert FeatureStore(again)[name].digest() == FeatureStore(small)[name].digest()
@@ -158,8 +203,12 @@ def test_planting_twice_changes_nothing_and_another_seed_changes_all(small: Path
     files = {path: path.stat().st_mtime_ns for path in again.rglob("*.h5")}
     plant(tmp_path, SMALL)
     assert {path: path.stat().st_mtime_ns for path in again.rglob("*.h5")} == files
-    other = plant(tmp_path / "other", PlantedSettings(seed=5, train_users=3, test_users=2, max_videos=3))
-    assert not {v.video_id for v in read_catalog(other).videos} & {v.video_id for v in read_catalog(small).videos}
+    other = plant(
+        tmp_path / "other", PlantedSettings(seed=5, train_users=3, test_users=2, max_videos=3)
+    )
+    assert not {v.video_id for v in read_catalog(other).videos} & {
+        v.video_id for v in read_catalog(small).videos
+    }
 
 
 def test_every_report_can_say_that_it_is_planted(small: Path) -> None:
@@ -174,7 +223,8 @@ def test_every_report_can_say_that_it_is_planted(small: Path) -> None:
 
 def test_some_videos_are_gone_in_every_variant(small: Path) -> None:
     gone = [
-        {v for v, verdict in FeatureStore(small)[name].verdicts.items() if verdict.reason} for name in ("c3d", "yolov5")
+        {v for v, verdict in FeatureStore(small)[name].verdicts.items() if verdict.reason}
+        for name in ("c3d", "yolov5")
     ]
     assert gone[0] == gone[1]
     assert 0 < len(gone[0]) < len(read_catalog(small).videos)
@@ -195,14 +245,21 @@ def test_frames_have_the_forms_of_the_real_extractors_and_the_same_signal(small:
             maps = batch.features[arrays[0]][0].reshape(len(middles), -1).numpy()[inside]
             if len(maps) > 4:
                 kinds.setdefault(row["kind"], []).append(maps.mean(axis=0))
-    same = [np.linalg.norm(a - b) for found in kinds.values() for a in found for b in found if a is not b]
+    same = [
+        np.linalg.norm(a - b)
+        for found in kinds.values()
+        for a in found
+        for b in found
+        if a is not b
+    ]
     centres = [np.mean(found, axis=0) for found in kinds.values()]
     other = [np.linalg.norm(a - b) for a in centres for b in centres if a is not b]
     assert np.median(other) > 1.2 * np.median(same)
 
 
 @pytest.mark.parametrize(
-    "change", [{"fewest_tastes": 0}, {"most_tastes": 4}, {"noise": -1}, {"lost_share": 1.0}, {"width": 0}]
+    "change",
+    [{"fewest_tastes": 0}, {"most_tastes": 4}, {"noise": -1}, {"lost_share": 1.0}, {"width": 0}],
 )
 def test_settings_that_plant_nothing_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="got"):

@@ -1,5 +1,6 @@
-"""Planted categories: a store that reads as judged catalogs do, and in which knowing the set, or the domain, is worth
-what the module says."""
+"""Planted categories: a store that reads as judged catalogs do, and in which knowing the set, or
+the domain, is worth what the module says.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ Rank = Callable[[PlantedVideo], NDArray[np.float64]]
 def test_the_store_reads_as_a_judged_catalog(tmp_path: Path) -> None:
     folder = plant_category(tmp_path, SMALL)
     catalog = read_catalog(folder)
-    assert {name: len(ids) for name, ids in catalog.groupings["domain"].items()} == dict.fromkeys(DOMAINS, 5)
+    assert {name: len(ids) for name, ids in catalog.groupings["domain"].items()} == dict.fromkeys(
+        DOMAINS, 5
+    )
     data = open_data(folder, DataSettings((KEY,), "segment", "none", domain="dog"))
     planted = {video.video_id: video for video in planted_videos(SMALL)}
     (loaded,) = Loader(data.scoring("test"), LoaderSettings(10))
@@ -50,7 +53,9 @@ def test_the_same_settings_give_the_same_bytes(tmp_path: Path) -> None:
     plant_category(tmp_path / "one", SMALL)
     one, two = (store["c3d.segments"] for store in stores)
     assert (one.name, one.digest()) == (two.name, two.digest())
-    other = FeatureStore(plant_category(tmp_path / "three", CategorySettings(seed=4, train_videos=3, test_videos=2)))
+    other = FeatureStore(
+        plant_category(tmp_path / "three", CategorySettings(seed=4, train_videos=3, test_videos=2))
+    )
     assert other["c3d.segments"].digest() != one.digest()
 
 
@@ -112,7 +117,14 @@ def test_what_is_planted_is_worth_knowing() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"width": 0}, {"fewest_segments": 3}, {"act_share": 0.95}, {"highlight_share": 0.0}, {"noise": -1.0}]
+    "wrong",
+    [
+        {"width": 0},
+        {"fewest_segments": 3},
+        {"act_share": 0.95},
+        {"highlight_share": 0.0},
+        {"noise": -1.0},
+    ],
 )
 def test_what_cannot_be_planted_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="got CategorySettings"):

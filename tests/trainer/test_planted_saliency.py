@@ -1,4 +1,6 @@
-"""Planted saliency: above PLD-VHD's threshold about where the figure is, at instants that the pictures have."""
+"""Planted saliency: above PLD-VHD's threshold about where the figure is, at instants that the
+pictures have.
+"""
 
 from __future__ import annotations
 
@@ -58,17 +60,24 @@ def test_a_planted_variant_is_read_beside_the_pictures(tmp_path: Path) -> None:
     assert figure.shape == (32, HEIGHT, WIDTH)
 
 
-def test_pictures_of_some_frames_alone_and_catalogs_without_figures_are_refused(tmp_path: Path) -> None:
+def test_pictures_of_some_frames_alone_and_catalogs_without_figures_are_refused(
+    tmp_path: Path,
+) -> None:
     folder = write_category_films(tmp_path / "cut", 1)
     path = folder / "sources" / "v0.figure.npy"
     np.save(path, np.load(path)[:-1])
-    with pytest.raises(SettingsError, match=r"v0 has 32 pictures in frames-.* and 31 frames .* frames_per_second = 0"):
+    with pytest.raises(
+        SettingsError,
+        match=r"v0 has 32 pictures in frames-.* and 31 frames .* frames_per_second = 0",
+    ):
         plant_saliency(folder, SETTINGS)
     with pytest.raises(LookupFailed, match="only drawn catalogs say where their figure is"):
         plant_saliency(write_films(tmp_path / "plain", 1), SaliencySettings(seed=9))
 
 
-@pytest.mark.parametrize("wrong", [{"frames_per_second": 0.0}, {"peak": 0.0}, {"first_second": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"frames_per_second": 0.0}, {"peak": 0.0}, {"first_second": -1.0}]
+)
 def test_what_cannot_be_planted_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="got SaliencySettings"):
         SaliencySettings(**wrong)  # type: ignore[arg-type]

@@ -1,4 +1,6 @@
-"""PLD-VHD from a store to maps: labels as the paper's equations, and a student that finds what was planted."""
+"""PLD-VHD from a store to maps: labels as the paper's equations, and a student that finds what was
+planted.
+"""
 
 from __future__ import annotations
 
@@ -54,12 +56,18 @@ def test_what_is_no_threshold_is_refused() -> None:
         distinction_labels(torch.tensor([True]), torch.zeros(2, 2), (2, 2))
 
 
-def answered(maps: Tensor, positive: Tensor, mask: Tensor, saliency: Tensor) -> tuple[Scores, Batch, Targets]:
+def answered(
+    maps: Tensor, positive: Tensor, mask: Tensor, saliency: Tensor
+) -> tuple[Scores, Batch, Targets]:
     none = torch.zeros(len(maps), 0, 0)
     spans = torch.zeros(*mask.shape, 2)
     batch = Batch({"tased/saliency": saliency}, mask, spans, {}, none.bool(), none)
     pairs = torch.zeros(len(maps), 0, 2, dtype=torch.int64)
-    return Scores(maps.mean((2, 3)), {"distinctions": maps}), batch, Targets(positive.float(), positive, pairs)
+    return (
+        Scores(maps.mean((2, 3)), {"distinctions": maps}),
+        batch,
+        Targets(positive.float(), positive, pairs),
+    )
 
 
 def test_the_loss_is_the_mean_square_over_pixels_of_positions_that_exist() -> None:
@@ -70,10 +78,14 @@ def test_the_loss_is_the_mean_square_over_pixels_of_positions_that_exist() -> No
     given = answered(maps, positive, mask, saliency)
     low, high = 0.25**2, 0.75**2
     assert float(objective("pld_vhd")(*given)) == pytest.approx((high + low + low + low) / 4)
-    assert float(objective("pld_vhd", spatial=False)(*given)) == pytest.approx((high + high + low + low) / 4)
+    assert float(objective("pld_vhd", spatial=False)(*given)) == pytest.approx(
+        (high + high + low + low) / 4
+    )
     with pytest.raises(ValueError, match="has no saliency/other, but tased/saliency"):
         objective("pld_vhd", saliency="saliency/other")(*given)
-    assert float(objective("pld_vhd", beta=0.0)(*given)) == pytest.approx((high + low + low + low) / 4)
+    assert float(objective("pld_vhd", beta=0.0)(*given)) == pytest.approx(
+        (high + low + low + low) / 4
+    )
 
 
 def test_nothing_to_learn_from_is_no_loss() -> None:
@@ -102,7 +114,9 @@ class Trained:
     iou: float
     """Of maps above 0.5 with the planted object, over highlights."""
     chance: float
-    """The same maps with the objects of other positions: what they would reach wherever they lay."""
+    """The same maps with the objects of other positions: what they would reach wherever they
+    lay.
+    """
     separation: float
     """Share of pairs of a highlight and another position with the highlight above."""
 
@@ -110,7 +124,12 @@ class Trained:
 def opened(folder: Path) -> HighlightData:
     features = PictureFeatures(folder, CLIP)
     settings = DataSettings(
-        arrays=features.keys, unit="row", history="none", max_items=features.max_items, pairs=0, holdout_users=0
+        arrays=features.keys,
+        unit="row",
+        history="none",
+        max_items=features.max_items,
+        pairs=0,
+        holdout_users=0,
     )
     catalog = read_catalog(folder)
     return HighlightData(catalog, features, Marks(catalog), settings, None)
@@ -141,9 +160,13 @@ def trained(films: Path, unseen: Path, *, spatial: bool) -> Trained:
     loaded, scores = answer(model, opened(unseen))
     positive = loaded.targets.positive
     everywhere = torch.ones(int(positive.sum()), dtype=torch.bool)
-    objects = distinction_labels(everywhere, loaded.batch.features["tased/saliency"][positive], (HEIGHT, WIDTH))
+    objects = distinction_labels(
+        everywhere, loaded.batch.features["tased/saliency"][positive], (HEIGHT, WIDTH)
+    )
     found = scores.parts["distinctions"][positive] > 0.5
-    covered, chance = (float(intersection_over_union(found, one).mean()) for one in (objects, objects.roll(4, 0)))
+    covered, chance = (
+        float(intersection_over_union(found, one).mean()) for one in (objects, objects.roll(4, 0))
+    )
     above = scores.scores[positive][:, None] > scores.scores[loaded.batch.mask & ~positive][None]
     return Trained(losses[-1], covered, chance, float(above.float().mean()))
 
@@ -155,7 +178,9 @@ def students(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Trained]:
     return {spatial: trained(films, unseen, spatial=spatial) for spatial in (True, False)}
 
 
-def test_a_student_finds_the_object_of_highlights_in_films_it_never_saw(students: dict[bool, Trained]) -> None:
+def test_a_student_finds_the_object_of_highlights_in_films_it_never_saw(
+    students: dict[bool, Trained],
+) -> None:
     assert students[True].iou > 0.6
     assert students[True].iou > 3 * students[True].chance
     assert students[True].separation > 0.95

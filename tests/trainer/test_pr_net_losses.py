@@ -58,7 +58,10 @@ def answer(given: Batch, *, seed: int = 3, scale: float = 2) -> Scores:
     rng = np.random.default_rng(seed)
     values = {name: rng.normal(size=(3, 40)) * scale for name in ("highlight", "non_highlight")}
     embedded = {name: rng.normal(size=(3, 40, 6)) for name in ("frames", "preference")}
-    parts = {name: torch.from_numpy(array)[:, : given.mask.shape[1]] for name, array in (values | embedded).items()}
+    parts = {
+        name: torch.from_numpy(array)[:, : given.mask.shape[1]]
+        for name, array in (values | embedded).items()
+    }
     parts["non_highlight_preference"] = torch.from_numpy(rng.normal(size=6))
     return Scores(parts["highlight"], parts)
 
@@ -78,15 +81,28 @@ def test_equation_8(reading: Reading) -> None:
     scores = answer(given)
     expected = []
     for user, length in ((0, 16), (1, 11)):
-        l, b = (scores.parts[name][user, :length].numpy() for name in ("highlight", "non_highlight"))  # noqa: E741
-        l_share, b_share = np.exp(l) / np.exp(l).sum(), np.exp(b) / np.exp(b).sum()
+        high, low = (
+            scores.parts[name][user, :length].numpy() for name in ("highlight", "non_highlight")
+        )
+        high_share, low_share = (
+            np.exp(high) / np.exp(high).sum(),
+            np.exp(low) / np.exp(low).sum(),
+        )
         omega = [place for who, place in TARGETS if who == user]
-        mho = chosen_by_hand(b, omega)
-        first = sum(math.log(l_share[i] + b_share[i]) for i in omega + mho)
+        mho = chosen_by_hand(low, omega)
+        first = sum(math.log(high_share[i] + low_share[i]) for i in omega + mho)
         if reading == "literal":
-            expected.append(first - (sum(l_share[i] for i in omega) + sum(b_share[i] for i in mho)))
+            expected.append(
+                first - (sum(high_share[i] for i in omega) + sum(low_share[i] for i in mho))
+            )
         else:
-            expected.append(first - (sum(math.log(l_share[i]) for i in omega) + sum(math.log(b_share[i]) for i in mho)))
+            expected.append(
+                first
+                - (
+                    sum(math.log(high_share[i]) for i in omega)
+                    + sum(math.log(low_share[i]) for i in mho)
+                )
+            )
     loss = bidirectional_contrastive(scores, given, marked(given, *TARGETS), reading=reading)
     assert loss.item() == pytest.approx(np.mean(expected), rel=1e-5)
 
@@ -96,27 +112,42 @@ def test_the_ablations_are_what_they_say() -> None:
     scores, targets = answer(given), marked(given, *TARGETS)
     ranking, entropy, triplet = [], [], []
     for user, length in ((0, 16), (1, 11)):
-        l, b = (scores.parts[name][user, :length].numpy() for name in ("highlight", "non_highlight"))  # noqa: E741
+        high, low = (
+            scores.parts[name][user, :length].numpy() for name in ("highlight", "non_highlight")
+        )
         s, p = (scores.parts[name][user, :length].numpy() for name in ("frames", "preference"))
         u = scores.parts["non_highlight_preference"].numpy()
-        s, p, u = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True) for vectors in (s, p, u))
+        s, p, u = (
+            vectors / np.linalg.norm(vectors, axis=-1, keepdims=True) for vectors in (s, p, u)
+        )
         omega = [place for who, place in TARGETS if who == user]
         others = [place for place in range(length) if place not in omega]
-        ranking.append(np.mean([max(0, 1 - l[y] + l[x]) for y in omega for x in others]))
-        right = [np.exp(l[i]) if i in omega else np.exp(b[i]) for i in range(length)]
-        entropy.append(np.mean([-math.log(right[i] / (np.exp(l[i]) + np.exp(b[i]))) for i in range(length)]))
+        ranking.append(np.mean([max(0, 1 - high[y] + high[x]) for y in omega for x in others]))
+        right = [np.exp(high[i]) if i in omega else np.exp(low[i]) for i in range(length)]
+        entropy.append(
+            np.mean(
+                [-math.log(right[i] / (np.exp(high[i]) + np.exp(low[i]))) for i in range(length)]
+            )
+        )
         triplet.append(
             np.mean(
                 [
-                    max(0, 1 + apart(p[y], s[y]) - apart(p[y], s[x])) + max(0, 1 + apart(u, s[x]) - apart(u, s[y]))
+                    max(0, 1 + apart(p[y], s[y]) - apart(p[y], s[x]))
+                    + max(0, 1 + apart(u, s[x]) - apart(u, s[y]))
                     for y in omega
-                    for x in chosen_by_hand(b, omega)
+                    for x in chosen_by_hand(low, omega)
                 ]
             )
         )
-    assert float(pr_net_ranking(scores, given, targets)) == pytest.approx(np.mean(ranking), rel=1e-5)
-    assert float(pr_net_cross_entropy(scores, given, targets)) == pytest.approx(np.mean(entropy), rel=1e-5)
-    assert float(pr_net_triplet(scores, given, targets)) == pytest.approx(np.mean(triplet), rel=1e-5)
+    assert float(pr_net_ranking(scores, given, targets)) == pytest.approx(
+        np.mean(ranking), rel=1e-5
+    )
+    assert float(pr_net_cross_entropy(scores, given, targets)) == pytest.approx(
+        np.mean(entropy), rel=1e-5
+    )
+    assert float(pr_net_triplet(scores, given, targets)) == pytest.approx(
+        np.mean(triplet), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -144,9 +175,13 @@ def test_a_batch_without_any_highlight_teaches_nothing(name: str) -> None:
 def test_all_unlabelled_frames_are_taken_where_there_are_not_five_times_as_many() -> None:
     """A highlight in three frames: ℧ is the other two, and no padding."""
     given = random_batch(SHAPES, (3, 8), ((1,), (1,)))
-    parts = {key: values[:2].detach() for key, values in answer(given).parts.items() if values.dim() > 1}
+    parts = {
+        key: values[:2].detach() for key, values in answer(given).parts.items() if values.dim() > 1
+    }
     parts["highlight"].requires_grad_()
-    torch.autograd.backward(bidirectional_contrastive(Scores(parts["highlight"], parts), given, marked(given, (0, 1))))
+    torch.autograd.backward(
+        bidirectional_contrastive(Scores(parts["highlight"], parts), given, marked(given, (0, 1)))
+    )
     grad = parts["highlight"].grad
     assert grad is not None
     assert (grad[0, :3] != 0).all()
@@ -154,14 +189,20 @@ def test_all_unlabelled_frames_are_taken_where_there_are_not_five_times_as_many(
 
 
 def test_the_literal_reading_pushes_highlights_down() -> None:
-    """256 frames with equal scores: eq. 8 as printed lowers l of the highlight; in the log reading it rises."""
+    """256 frames with equal scores: eq. 8 as printed lowers l of the highlight; in the log reading
+    it rises.
+    """
     given = random_batch(SHAPES, (256,), ((1,),))
     targets = marked(given, (0, 100))
     slopes = {}
     for reading in get_args(Reading):
-        parts = {name: torch.zeros(1, 256, requires_grad=True) for name in ("highlight", "non_highlight")}
+        parts = {
+            name: torch.zeros(1, 256, requires_grad=True) for name in ("highlight", "non_highlight")
+        }
         answered = Scores(parts["highlight"], parts)
-        torch.autograd.backward(bidirectional_contrastive(answered, given, targets, reading=reading))
+        torch.autograd.backward(
+            bidirectional_contrastive(answered, given, targets, reading=reading)
+        )
         grad = parts["highlight"].grad
         assert grad is not None
         slopes[reading] = float(grad[0, 100])
@@ -191,7 +232,9 @@ def test_one_batch_is_learned_by_heart(name: str, encoder: EncoderKind) -> None:
 
 
 def test_the_literal_reading_goes_below_every_bound() -> None:
-    """It has no minimum: on one batch it keeps falling, and gives all of l̃ to a frame that it was not asked about."""
+    """It has no minimum: on one batch it keeps falling, and gives all of l̃ to a frame that it was
+    not asked about.
+    """
     torch.manual_seed(1)
     given = batch()
     targets, objective = marked(given, *TARGETS), OBJECTIVES["literal"]
@@ -203,7 +246,9 @@ def test_the_literal_reading_goes_below_every_bound() -> None:
         optimiser.step()
     scores = model(given)
     assert objective(scores, given, targets).item() < -100
-    assert not targets.positive[[0, 1], scores.scores[:2].masked_fill(~given.mask[:2], -torch.inf).argmax(1)].any()
+    assert not targets.positive[
+        [0, 1], scores.scores[:2].masked_fill(~given.mask[:2], -torch.inf).argmax(1)
+    ].any()
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -1,4 +1,6 @@
-"""`python -m trainer predict` and `report`: the scores are those of scoring, the history is what was told."""
+"""`python -m trainer predict` and `report`: the scores are those of scoring, the history is what
+was told.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,12 @@ from trainer.plots.timeline import clock, draw_timeline
 from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 from trainer.training.fit import FitOptions, Restored, Run, fit, restore
 
-TIMING = Timing(np.array([41.0, 62.0, 83.0]), np.array([2.0, 4.0, 6.0]), np.array([1, 2]), np.array([2, 3]))
-PLANTED = PlantedSettings(seed=1, train_users=8, test_users=3, max_videos=3, noise=0.5, width=16, lost_share=0)
+TIMING = Timing(
+    np.array([41.0, 62.0, 83.0]), np.array([2.0, 4.0, 6.0]), np.array([1, 2]), np.array([2, 3])
+)
+PLANTED = PlantedSettings(
+    seed=1, train_users=8, test_users=3, max_videos=3, noise=0.5, width=16, lost_share=0
+)
 CHANGES = ("data.targets=every", "data.holdout_users=2", "training.epochs=1")
 MODELS = ("pr_net", "phd_ca", "highlight_svm", "residual")
 
@@ -62,13 +68,17 @@ def liked_of(restored: Restored, user: str, but: str) -> dict[str, Intervals]:
 
 
 @pytest.mark.parametrize("name", ["pr_net", "phd_ca", "highlight_svm"])
-def test_a_users_target_gets_the_scores_of_scoring(folder: Path, models: dict[str, Path], name: str) -> None:
+def test_a_users_target_gets_the_scores_of_scoring(
+    folder: Path, models: dict[str, Path], name: str
+) -> None:
     tracks = answer(Question(models[name], folder, "test"), device="cpu").tracks
     restored = restore(models[name], folder, "cpu")
     for user, video in targets(restored):
         track, found = tracks[user, video], predict(restored, video, Person.of_user(user))
         grid = Grid(track.duration_seconds, PHD2.segment_seconds, PHD2.frames_per_second)
-        np.testing.assert_allclose(found.scores, grid.averaged(track.spans, track.scores.astype(float)), rtol=1e-5)
+        np.testing.assert_allclose(
+            found.scores, grid.averaged(track.spans, track.scores.astype(float)), rtol=1e-5
+        )
         np.testing.assert_array_equal(found.spans, grid.spans)
         np.testing.assert_array_equal(found.marked, restored.data.marks.highlights(user, video))
         assert any("planted:1" in note for note in found.notes)
@@ -78,7 +88,10 @@ def test_a_users_target_gets_the_scores_of_scoring(folder: Path, models: dict[st
 def test_somebody_who_likes_the_same_parts_gets_the_same_scores(pr_net: Restored) -> None:
     user, video = targets(pr_net)[0]
     liked = liked_of(pr_net, user, video)
-    known, told = predict(pr_net, video, Person.of_user(user)), predict(pr_net, video, Person.who_likes(liked))
+    known, told = (
+        predict(pr_net, video, Person.of_user(user)),
+        predict(pr_net, video, Person.who_likes(liked)),
+    )
     np.testing.assert_allclose(told.scores, known.scores, rtol=1e-6)
     assert [(clip.video_id, clip.start) for clip in told.history] == [
         (clip.video_id, clip.start) for clip in known.history
@@ -97,7 +110,9 @@ def test_each_liked_part_has_its_weight_in_each_segment(pr_net: Restored) -> Non
     assert weights.shape == (marks, len(found.scores))
     np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-5)
     for clip in found.history:
-        inside = [b > clip.start and a < clip.end for a, b in liked_of(pr_net, user, video)[clip.video_id]]
+        inside = [
+            b > clip.start and a < clip.end for a, b in liked_of(pr_net, user, video)[clip.video_id]
+        ]
         assert any(inside)
 
 
@@ -138,12 +153,17 @@ def test_a_reel_that_is_shorter_than_asked_says_why() -> None:
     )
     assert found.length_told(8.87) == "8.87 of at most 8.87 seconds"
     assert found.length_told(60) == "13.87 of at most 60 seconds: that is all there is of the video"
-    assert found.length_told(2) == "3.87 of at most 2 seconds: the best segment alone is longer, and no segment is cut"
+    assert (
+        found.length_told(2)
+        == "3.87 of at most 2 seconds: the best segment alone is longer, and no segment is cut"
+    )
 
 
 @pytest.mark.parametrize("seconds", [1 / 60, 1 / 12, 0.5 / PHD2.frames_per_second])
 def test_a_video_too_short_for_a_segment_is_told(seconds: float) -> None:
-    with pytest.raises(SettingsError, match=r"brief has features of .* seconds, and no segment lies in"):
+    with pytest.raises(
+        SettingsError, match=r"brief has features of .* seconds, and no segment lies in"
+    ):
         segments_of("brief", np.array([[0.0, seconds]]))
 
 
@@ -159,7 +179,9 @@ def test_a_timeline_is_a_picture() -> None:
     assert [clock(seconds) for seconds in (0, 65, 61.94)] == ["0:00", "1:05", "1:01.9"]
 
 
-@pytest.mark.parametrize("text", ["abc", "abc:3", "abc:4-3", "abc:3-3", "abc:-1-3", "a b:1-2", "abc:1-2s"])
+@pytest.mark.parametrize(
+    "text", ["abc", "abc:3", "abc:4-3", "abc:3-3", "abc:-1-3", "a b:1-2", "abc:1-2s"]
+)
 def test_liked_parts_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="a liked part is VIDEO_ID:START-END"):
         parse_liked([text])
@@ -167,10 +189,15 @@ def test_liked_parts_that_are_none_are_refused(text: str) -> None:
 
 def test_liked_parts_that_overlap_are_one() -> None:
     found = parse_liked(["-x_1:3-5.5", "-x_1:5-7", "b:0-1"])
-    assert {video: parts.tolist() for video, parts in found.items()} == {"-x_1": [[3.0, 7.0]], "b": [[0.0, 1.0]]}
+    assert {video: parts.tolist() for video, parts in found.items()} == {
+        "-x_1": [[3.0, 7.0]],
+        "b": [[0.0, 1.0]],
+    }
 
 
-def test_what_cannot_be_asked_is_told(folder: Path, models: dict[str, Path], pr_net: Restored) -> None:
+def test_what_cannot_be_asked_is_told(
+    folder: Path, models: dict[str, Path], pr_net: Restored
+) -> None:
     user, video = targets(pr_net)[0]
     with pytest.raises(LookupFailed, match="nosuch has no features here"):
         predict(pr_net, "nosuch", Person())
@@ -190,7 +217,22 @@ def test_the_command_tells_draws_and_keeps(
     folder: Path, models: dict[str, Path], pr_net: Restored, capsys: pytest.CaptureFixture[str]
 ) -> None:
     user, video = targets(pr_net)[0]
-    assert main(["predict", str(models["pr_net"]), str(folder), "--user", user, "--top", "2", "--", video]) == DONE
+    assert (
+        main(
+            [
+                "predict",
+                str(models["pr_net"]),
+                str(folder),
+                "--user",
+                user,
+                "--top",
+                "2",
+                "--",
+                video,
+            ]
+        )
+        == DONE
+    )
     told = capsys.readouterr().out
     assert len(re.findall(r" \*$", told, re.MULTILINE)) == 2
     kept = json.loads(Path(re.findall(r"^json +(.+)$", told, re.MULTILINE)[0]).read_text())
@@ -219,11 +261,16 @@ def test_a_report_shows_users_from_the_best_to_the_worst(
     page = Path(re.findall(r"^page +(.+)$", capsys.readouterr().out, re.MULTILINE)[0]).read_text()
     precisions = [float(number) for number in re.findall(r"average precision ([\d.]+) %", page)]
     assert precisions == sorted(precisions, reverse=True)
-    pictures = [base64.b64decode(text) for text in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+    pictures = [
+        base64.b64decode(text) for text in re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    ]
     assert len(pictures) == len(precisions) == 2
     assert "planted:1" in page
     assert "eq. 8 is read with a logarithm" in page
     user = targets(pr_net)[-1][0]
     assert main(["report", str(models["pr_net"]), str(folder), "--users", user]) == DONE
-    assert f"user {user}, video" in Path(re.findall(r"^page +(.+)$", capsys.readouterr().out, re.M)[0]).read_text()
+    assert (
+        f"user {user}, video"
+        in Path(re.findall(r"^page +(.+)$", capsys.readouterr().out, re.M)[0]).read_text()
+    )
     assert main(["report", str(models["pr_net"]), str(folder), "--users", "nobody"]) == WRONG_USE

@@ -1,4 +1,6 @@
-"""PHD2's protocol: segments give what frames give, every user is accounted for, chance gets its published row."""
+"""PHD2's protocol: segments give what frames give, every user is accounted for, chance gets its
+published row.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,16 @@ from trainer.metrics.ranking import curve, interpolated_ap, nmsd
 
 SEEDS = 4
 TOLERANCE = 4.5
-"""Standard deviations of a mean of so many seeds. The published row is one run of the authors' own dice."""
+"""Standard deviations of a mean of so many seeds. The published row is one run of the authors' own
+dice.
+"""
 PUBLISHED = {"ap": (0.1297, 0.0025), "nmsd": (0.5060, 0.0093), "recall_at_5": (0.2138, 0.0090)}
 """PHD-GIFs, table 1, Random; and the standard deviation of one run, measured over 20 seeds."""
 
 
-def catalog(marks: Iterable[Annotation], durations: dict[str, float | None], time_unit: str = "seconds") -> Catalog:
+def catalog(
+    marks: Iterable[Annotation], durations: dict[str, float | None], time_unit: str = "seconds"
+) -> Catalog:
     rows = tuple(marks)
     pairs = {(row.annotator, row.video_id) for row in rows}
     return Catalog(
@@ -39,17 +45,27 @@ def catalog(marks: Iterable[Annotation], durations: dict[str, float | None], tim
     )
 
 
-def track(user: str, video_id: str, seconds: float, spans: list[list[float]], scores: list[float]) -> ScoreTrack:
-    return ScoreTrack(user, video_id, seconds, np.array(spans, np.float64), np.array(scores, np.float32))
+def track(
+    user: str, video_id: str, seconds: float, spans: list[list[float]], scores: list[float]
+) -> ScoreTrack:
+    return ScoreTrack(
+        user, video_id, seconds, np.array(spans, np.float64), np.array(scores, np.float32)
+    )
 
 
 def test_segments_give_what_frames_give() -> None:
-    """One user with three marks, two of which overlap and one of which overruns the video; every frame spelled out."""
+    """One user with three marks, two of which overlap and one of which overruns the video; every
+    frame spelled out.
+    """
     spans = [[3.0, 8.0], [6.0, 11.0], [29.0, 99.0]]
     made = catalog([Annotation("v", "u", start, end) for start, end in spans], {"v": 32.4})
     asked = targets(made, "test")
     scores = np.random.default_rng(0).random(7).astype(np.float32)
-    tracks = {("u", "v"): track("u", "v", 32.4, asked.known["u", "v"].grid.spans.tolist(), scores.tolist())}
+    tracks = {
+        ("u", "v"): track(
+            "u", "v", 32.4, asked.known["u", "v"].grid.spans.tolist(), scores.tolist()
+        )
+    }
     found = evaluate(asked, tracks).values
     instants = (np.arange(162) + 0.5) / 5
     frame_scores = scores[(instants // 5).astype(int)].astype(np.float64)
@@ -62,13 +78,17 @@ def test_segments_give_what_frames_give() -> None:
     assert found["nmsd_mean"][0] == pytest.approx(np.mean(alone))
     assert found["nmsd_best"][0] == pytest.approx(min(alone))
     best = np.argsort(-scores, kind="stable")[:5]
-    assert found["recall_at_5"][0] == pytest.approx(union[np.isin(instants // 5, best)].sum() / union.sum())
+    assert found["recall_at_5"][0] == pytest.approx(
+        union[np.isin(instants // 5, best)].sum() / union.sum()
+    )
 
 
 def test_every_user_is_measured_or_dropped_for_a_reason() -> None:
     marks = [Annotation(f"v{number}", f"u{number}", 2.0, 4.0) for number in range(5)]
     marks[1] = Annotation("v1", "u1", 50.0, 60.0)
-    asked = targets(catalog(marks, {"v0": 20.0, "v1": 20.0, "v2": None, "v3": 20.0, "v4": 20.0}), "test")
+    asked = targets(
+        catalog(marks, {"v0": 20.0, "v1": 20.0, "v2": None, "v3": 20.0, "v4": 20.0}), "test"
+    )
     tracks = {("u0", "v0"): track("u0", "v0", 20.0, [[0, 20]], [1])}
     found = evaluate(asked, tracks, {("u3", "v3"): "no_features"})
     assert found.ids == ("u0",)
@@ -83,17 +103,24 @@ def test_every_user_is_measured_or_dropped_for_a_reason() -> None:
 def test_a_decoded_duration_goes_before_a_claimed_one() -> None:
     made = catalog([Annotation("v", "u", 2.0, 4.0)], {"v": 20.0})
     tracks = [track(user, "v", 31.0, [[0, 31]], [1]) for user in ("u", "w")]
-    assert len(targets(made, "test", durations=scored_durations(tracks)).known["u", "v"].frames) == 7
+    assert (
+        len(targets(made, "test", durations=scored_durations(tracks)).known["u", "v"].frames) == 7
+    )
     with pytest.raises(ValueError, match=r"31\.0 s in one track, 30\.0 s"):
         scored_durations([*tracks, track("x", "v", 30.0, [[0, 30]], [1])])
     assert len(targets(made, "test").known["u", "v"].frames) == 4
 
 
 def test_scores_for_everybody_serve_every_user() -> None:
-    made = catalog([Annotation("v", "u1", 0.0, 5.0), Annotation("v", "u2", 10.0, 15.0)], {"v": 20.0})
+    made = catalog(
+        [Annotation("v", "u1", 0.0, 5.0), Annotation("v", "u2", 10.0, 15.0)], {"v": 20.0}
+    )
     everybody = track("", "v", 20.0, [[0, 5], [5, 10], [10, 15], [15, 20]], [4, 3, 2, 1])
     found = evaluate(targets(made, "test"), {("", "v"): everybody})
-    assert dict(zip(found.ids, found.values["ap"], strict=True)) == {"u1": 1, "u2": pytest.approx(1 / 3)}
+    assert dict(zip(found.ids, found.values["ap"], strict=True)) == {
+        "u1": 1,
+        "u2": pytest.approx(1 / 3),
+    }
     own = track("u2", "v", 20.0, [[10, 15], [0, 10], [15, 20]], [1, 0, 0])
     found = evaluate(targets(made, "test"), {("", "v"): everybody, ("u2", "v"): own})
     assert found.values["ap"].tolist() == [1, 1]
@@ -115,14 +142,18 @@ def published(shared_data: Path) -> Targets:
 
 
 def chance(asked: Targets, seeds: int) -> list[Evaluation]:
-    return [evaluate(asked, baseline_tracks(BASELINES["random"], asked, seed)) for seed in range(seeds)]
+    return [
+        evaluate(asked, baseline_tracks(BASELINES["random"], asked, seed)) for seed in range(seeds)
+    ]
 
 
 def test_chance_gets_the_published_random_row(published: Targets) -> None:
     found = estimates(chance(published, SEEDS))
     assert (found["ap"].n, found["ap"].n_dropped) == (844, 6)
     for metric, (value, sd) in PUBLISHED.items():
-        assert found[metric].mean == pytest.approx(value, abs=TOLERANCE * sd * np.hypot(1, SEEDS**-0.5)), metric
+        assert found[metric].mean == pytest.approx(
+            value, abs=TOLERANCE * sd * np.hypot(1, SEEDS**-0.5)
+        ), metric
     # Not interpolated, the published row would be 5 standard deviations away.
     assert abs(found["ap_uninterpolated"].mean - 0.1297) > TOLERANCE * 0.0025
 
@@ -151,6 +182,9 @@ def test_a_score_for_every_frame_is_another_scale(shared_data: Path) -> None:
 
 def test_position_alone_beats_chance(published: Targets) -> None:
     """People mark early: whatever a model learns has to be shown beside this."""
-    found = {name: evaluate(published, baseline_tracks(BASELINES[name], published)) for name in ("early", "late")}
+    found = {
+        name: evaluate(published, baseline_tracks(BASELINES[name], published))
+        for name in ("early", "late")
+    }
     means = {name: run.values["ap"].mean() for name, run in found.items()}
     assert means["early"] > means["late"] > 0.13

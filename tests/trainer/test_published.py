@@ -1,4 +1,6 @@
-"""Published tables as data: each can be read, adds up as its paper says it does, and tells where it does not."""
+"""Published tables as data: each can be read, adds up as its paper says it does, and tells where it
+does not.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,16 @@ def test_a_table_reads_and_its_numbers_are_in_their_unit(name: str) -> None:
     numbers = [value for row in table.rows for value in row.published.values()]
     low, high = {"percent": (2, 100), "share": (0.05, 1), "count": (50, 10_000)}[table.unit]
     assert all(low < number <= high for number in numbers)
-    printed = [value for row in table.rows for key, value in row.published.items() if not key.endswith("@columns")]
+    printed = [
+        value
+        for row in table.rows
+        for key, value in row.published.items()
+        if not key.endswith("@columns")
+    ]
     numbers = printed or [0.0]
     assert all(
-        table.number(number) == f"{number:.{len(table.number(numbers[0]).partition('.')[2])}f}" for number in numbers
+        table.number(number) == f"{number:.{len(table.number(numbers[0]).partition('.')[2])}f}"
+        for number in numbers
     )
 
 
@@ -55,19 +63,28 @@ def test_a_figure_is_one_row_for_each_size_of_history() -> None:
 
 @pytest.mark.parametrize(("metric", "percent"), [("ap", 5.2), ("nmsd", -4.3), ("recall_at_5", 8)])
 def test_phd_gifs_gains_are_those_of_its_text(metric: str, percent: float) -> None:
-    ours, generic = (published("phd-gifs-1", row, metric) for row in ("Ours (CA + SVM-D)", "Video2GIF (ours)"))
+    ours, generic = (
+        published("phd-gifs-1", row, metric) for row in ("Ours (CA + SVM-D)", "Video2GIF (ours)")
+    )
     assert 100 * (ours / generic - 1) == pytest.approx(percent, abs=0.1)
 
 
 def test_pr_nets_gains_are_those_of_its_text_but_for_one_that_is_noted() -> None:
-    gains = {row: 100 * (18.66 / published("pr-net-1", row) - 1) for row in ("FCSN", "A-VHD", "Video2GIF")}
+    gains = {
+        row: 100 * (18.66 / published("pr-net-1", row) - 1)
+        for row in ("FCSN", "A-VHD", "Video2GIF")
+    }
     assert gains["FCSN"] == pytest.approx(23.17, abs=0.01)
     assert gains["A-VHD"] == pytest.approx(12, abs=0.2)
     assert gains["Video2GIF"] == pytest.approx(26.5, abs=0.05)
     assert any("28.24 %" in note for note in load_table("pr-net-1").notes)
 
 
-AVERAGED = [name for name in table_names() if any(key.endswith("@columns") for key in load_table(name).metrics)]
+AVERAGED = [
+    name
+    for name in table_names()
+    if any(key.endswith("@columns") for key in load_table(name).metrics)
+]
 
 
 @pytest.mark.parametrize("name", AVERAGED)
@@ -89,7 +106,10 @@ def test_a_printed_mean_that_is_none_is_noted_and_the_true_one_stands_beside_it(
 
 def test_pld_vhd_and_mha_fusion_show_their_averages_both_ways() -> None:
     ours = next(row for row in load_table("pld-vhd-1").rows if row.name == "PLD-VHD")
-    assert (ours.published["ap_step"], round(ours.published["ap_step@columns"], 3)) == (0.730, 0.717)
+    assert (ours.published["ap_step"], round(ours.published["ap_step@columns"], 3)) == (
+        0.730,
+        0.717,
+    )
     ours = next(row for row in load_table("mha-fusion-6").rows if row.name == "Ours")
     assert (ours.published["ap_step"], round(ours.published["ap_step@columns"], 3)) == (0.62, 0.642)
 
@@ -118,9 +138,12 @@ def test_numbers_are_printed_in_the_tables_own_unit() -> None:
     assert (share.number(0.228), share.measured(0.22847)) == ("0.228", "0.228")
 
 
-def test_a_row_is_compared_with_rows_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_compared_with_rows_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = (
-        'title = "t"\nsource = "s"\n[metrics]\nap = "mAP"\n[[rows]]\nname = "a"\nbaseline = "random"\nagainst = ["b"]\n'
+        'title = "t"\nsource = "s"\n[metrics]\nap = "mAP"\n'
+        '[[rows]]\nname = "a"\nbaseline = "random"\nagainst = ["b"]\n'
     )
     (tmp_path / "made.toml").write_text(table)
     monkeypatch.setattr("trainer.paper_tables.published._folder", lambda: tmp_path)
@@ -135,7 +158,14 @@ PAPERS = {
     "set-learning": "set_learning_dl_vhd",
     "pld-vhd": "pld_vhd",
 }
-OURS = {"planted", "planted-a-vhd", "planted-category", "planted-mha-fusion", "planted-pld-vhd", "sample-large"}
+OURS = {
+    "planted",
+    "planted-a-vhd",
+    "planted-category",
+    "planted-mha-fusion",
+    "planted-pld-vhd",
+    "sample-large",
+}
 
 
 def test_a_table_without_a_paper_publishes_nothing() -> None:
@@ -147,8 +177,12 @@ def test_every_number_stands_in_the_paper(name: str) -> None:
     file = next(file for prefix, file in PAPERS.items() if name.startswith(prefix))
     paper = REPOSITORY.parent / "shared" / "papers" / f"{file}.txt"
     if not paper.is_file():
-        pytest.skip(f"LOUD SKIP: the paper's text is not at {paper}; its numbers were compared with nothing")
+        pytest.skip(
+            f"LOUD SKIP: the paper's text is not at {paper}; its numbers were compared with nothing"
+        )
     text, table = paper.read_text(), load_table(name)
-    printed = [n for row in table.rows for key, n in row.published.items() if not key.endswith("@columns")]
+    printed = [
+        n for row in table.rows for key, n in row.published.items() if not key.endswith("@columns")
+    ]
     words = set(text.split())  # a number may be printed with fewer digits than the table's others
     assert [n for n in printed if table.number(n) not in text and f"{n:.2f}" not in words] == []

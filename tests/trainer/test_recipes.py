@@ -1,4 +1,6 @@
-"""Every recipe that comes with the project: it loads, its full width is what it was, and at [small] it runs."""
+"""Every recipe that comes with the project: it loads, its full width is what it was, and at [small]
+it runs.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,9 @@ SAME_NETWORK = {
 def shape_of(key: str, recipe: Recipe) -> tuple[int, ...]:
     """Of one position."""
     clip = recipe.data.clip
-    return (clip.frames, clip.height, clip.width, 3) if clip and key == "frames/jpeg" else SHAPES[key]
+    return (
+        (clip.frames, clip.height, clip.width, 3) if clip and key == "frames/jpeg" else SHAPES[key]
+    )
 
 
 def test_full_widths_have_as_many_parameters_as_they_had() -> None:
@@ -104,7 +108,9 @@ def test_full_widths_have_as_many_parameters_as_they_had() -> None:
     for name in recipe_names():
         recipe = load_recipe(name)
         with torch.device("meta"):
-            model = recipe.spec.build(recipe.model_settings, {key: shape_of(key, recipe) for key in recipe.data.arrays})
+            model = recipe.spec.build(
+                recipe.model_settings, {key: shape_of(key, recipe) for key in recipe.data.arrays}
+            )
         found[name] = sum(parameter.numel() for parameter in model.parameters())
     same = {
         child if child.startswith(parent) else f"{parent}_{child}": PARAMETERS[parent]
@@ -127,13 +133,21 @@ def test_a_recipe_says_where_it_is_from_and_what_is_left_open_there(name: str) -
 
 
 def test_a_table_that_is_a_value_is_replaced_whole() -> None:
-    assert set(load_recipe("mha_fusion").data.max_items) == {"keypoint_rcnn/joints", "keypoint_rcnn/joint_features"}
+    assert set(load_recipe("mha_fusion").data.max_items) == {
+        "keypoint_rcnn/joints",
+        "keypoint_rcnn/joint_features",
+    }
     assert load_recipe("mha_fusion_objects").data.max_items == {}
 
 
 def test_a_recipe_that_starts_from_others_hands_its_changes_on_and_is_named_after_them() -> None:
-    plain, changed = (load_recipe("phd_ca_svm_d", changes=changes) for changes in ((), ("training.epochs=3",)))
-    assert (plain.started("first").training.epochs, changed.started("first").training.epochs) == (16, 3)
+    plain, changed = (
+        load_recipe("phd_ca_svm_d", changes=changes) for changes in ((), ("training.epochs=3",))
+    )
+    assert (plain.started("first").training.epochs, changed.started("first").training.epochs) == (
+        16,
+        3,
+    )
     assert changed.started("second").name == "svm_d"
     assert load_recipe("residual", small=True).started("generic").is_small
     assert len({plain.fingerprint, changed.fingerprint, plain.started("first").fingerprint}) == 3
@@ -145,8 +159,12 @@ TIMING = Timing(
     gifs_of_video=np.array([1, 2]),
     history_videos=np.array([2, 3]),
 )
-PLANTED = PlantedSettings(seed=3, train_users=12, test_users=3, max_videos=3, noise=0.5, width=16, with_frames=True)
-"""With this seed, networks of one or two small epochs rank well enough that fusing them with another has a weight."""
+PLANTED = PlantedSettings(
+    seed=3, train_users=12, test_users=3, max_videos=3, noise=0.5, width=16, with_frames=True
+)
+"""With this seed, networks of one or two small epochs rank well enough that fusing them with
+another has a weight.
+"""
 CHANGES = ("data.targets=every", "data.holdout_users=3", "training.epochs=2")
 DURATIONS = ("data.first_seconds=[0.0, 30.0]", "data.second_seconds=[30.0, 1e9]")
 """Short and long for clips that were drawn, of videos of 16 to 58 seconds."""
@@ -200,11 +218,16 @@ def test_small_runs_on_pixels_from_a_store_to_numbers(name: str, films: Path) ->
 def measured_small(recipe: Recipe, folder: Path) -> Evaluation:
     path = fit(Run(recipe, folder, 0), FitOptions())
     torch.manual_seed(0)
-    fresh = recipe.spec.build(recipe.model_settings, restore(path, folder, "cpu").data.shapes).state_dict()
+    fresh = recipe.spec.build(
+        recipe.model_settings, restore(path, folder, "cpu").data.shapes
+    ).state_dict()
     trained = read_checkpoint(path).state["model"]
     assert bool(recipe.stages) == any(not torch.equal(trained[key], fresh[key]) for key in fresh)
     if "gradient" in recipe.stages:
-        losses = [float(row["loss"]) for row in csv.DictReader((path.parent / "log.csv").read_text().splitlines())]
+        losses = [
+            float(row["loss"])
+            for row in csv.DictReader((path.parent / "log.csv").read_text().splitlines())
+        ]
         assert len(losses) == 2
         assert np.isfinite(losses).all()
     question = Question(path, folder, "test")

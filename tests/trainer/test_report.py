@@ -1,4 +1,6 @@
-"""`python -m trainer table`: published beside measured, marked, accounted for, kept; and nothing is done twice."""
+"""`python -m trainer table`: published beside measured, marked, accounted for, kept; and nothing is
+done twice.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,26 @@ from trainer.paper_tables.render import is_kept, keep, rendered
 from trainer.paper_tables.reproduce import BASELINE_SEEDS, NOBODY, Order, reproduce
 from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 
-TIMING = Timing(np.array([41.0, 62.0, 83.0]), np.array([2.0, 4.0, 6.0]), np.array([1, 2]), np.array([2, 3]))
-PLANTED = PlantedSettings(seed=3, train_users=12, test_users=4, max_videos=3, noise=0.5, width=16, lost_share=0.1)
-"""With this seed, networks of one or two small epochs rank well enough that fusing them with another has a weight."""
+TIMING = Timing(
+    np.array([41.0, 62.0, 83.0]), np.array([2.0, 4.0, 6.0]), np.array([1, 2]), np.array([2, 3])
+)
+PLANTED = PlantedSettings(
+    seed=3, train_users=12, test_users=4, max_videos=3, noise=0.5, width=16, lost_share=0.1
+)
+"""With this seed, networks of one or two small epochs rank well enough that fusing them with
+another has a weight.
+"""
 CHANGES = ("data.targets=every", "data.holdout_users=3", "training.epochs=1")
 METRICS = {"ap": "mAP", "nmsd": "nMSD"}
 ROWS = (
     Row("Random", baseline="random", published={"ap": 12.97}),
-    Row("SVM", group="Generic", recipe="highlight_svm", published={"ap": 14.47, "nmsd": 45.55}, note="a misprint"),
+    Row(
+        "SVM",
+        group="Generic",
+        recipe="highlight_svm",
+        published={"ap": 14.47, "nmsd": 45.55},
+        note="a misprint",
+    ),
     Row("CA", recipe="phd_ca", published={"ap": 16.58}, against=("Random", "SVM", "Objects")),
     Row("CA, k = 1", recipe="phd_ca", asked=("data.history_videos=1",)),
     Row("Objects", recipe="mha_fusion_objects"),
@@ -50,7 +64,9 @@ def order(folder: Path, **fields: object) -> Order:
 
 
 def records(lines: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
-    return {(row["system"], row["metric"]): row for row in csv.DictReader(lines) if not row["more_than"]}
+    return {
+        (row["system"], row["metric"]): row for row in csv.DictReader(lines) if not row["more_than"]
+    }
 
 
 def written(folder: Path) -> dict[Path, int]:
@@ -68,7 +84,9 @@ def test_published_stands_beside_measured_with_users_seeds_and_marks(folder: Pat
     assert svm["marks"] == "planted:3 small widths on planted"
     assert random["marks"] == "planted:3 on planted"
     assert random["seeds"] == str(BASELINE_SEEDS)
-    assert len({found[name, "ap"]["ids_sha256"] for name in ("Random", "SVM", "CA", "CA, k = 1")}) == 1
+    assert (
+        len({found[name, "ap"]["ids_sha256"] for name in ("Random", "SVM", "CA", "CA, k = 1")}) == 1
+    )
     assert int(svm["users"]) + int(svm["users_dropped"]) == PLANTED.test_users
     assert found["CA", "ap"]["measured"] != found["CA, k = 1", "ap"]["measured"]
 
@@ -91,7 +109,11 @@ def test_rows_that_are_not_made_say_why(folder: Path) -> None:
 def test_every_number_bears_its_marks_in_its_cell(folder: Path) -> None:
     asked = order(folder, seeds=1)
     rows = reproduce(asked)
-    lines = [line for line in rendered(asked, rows, "markdown") if line.startswith("| ") and "| system |" not in line]
+    lines = [
+        line
+        for line in rendered(asked, rows, "markdown")
+        if line.startswith("| ") and "| system |" not in line
+    ]
     measured = [cells[4].strip() for cells in (line.split("|") for line in lines)]
     assert len(measured) == (len(ROWS) + len(ROWS[2].against)) * len(METRICS)
     words = ("quoted", "not measured", "not compared: not the same users")
@@ -110,8 +132,13 @@ def test_a_row_is_compared_with_others_user_by_user(folder: Path) -> None:
         assert float(gain["measured"]) == pytest.approx(wanted)
         assert gain["published"] == ""
         assert float(gain["low"]) <= wanted <= float(gain["high"])
-    assert (found["Objects", "ap"]["measured"], found["Objects", "ap"]["why_not"]) == ("", "not the same users")
-    shown = next(line for line in rendered(asked, rows, "text") if line.startswith("CA") and "SVM" in line)
+    assert (found["Objects", "ap"]["measured"], found["Objects", "ap"]["why_not"]) == (
+        "",
+        "not the same users",
+    )
+    shown = next(
+        line for line in rendered(asked, rows, "text") if line.startswith("CA") and "SVM" in line
+    )
     assert f"{float(found['SVM', 'ap']['measured']):.2f} (planted:3, " in shown
 
 
@@ -126,12 +153,16 @@ def test_some_users_can_be_judged_alone(folder: Path, capsys: pytest.CaptureFixt
         assert [*part.values["ap"]] == [*whole.values["ap"][:1]]
     more = rows["CA"].found["ap"].mean - rows["SVM"].found["ap"].mean
     assert rows["CA"].gains["SVM"]["ap"].mean == pytest.approx(more)
-    assert "those of 1 chosen ids among test users" in "\n".join(rendered(alone, list(rows.values()), "text"))
+    assert "those of 1 chosen ids among test users" in "\n".join(
+        rendered(alone, list(rows.values()), "text")
+    )
     keep(alone, list(rows.values()))
     assert is_kept(alone)
     assert not is_kept(order(folder, seeds=1))
     train = order(folder, seeds=1, among=frozenset({"00001"}))
-    assert {row.why_not for row in reproduce(train) if not row.row.quoted and row.row.name != "Objects"} == {NOBODY}
+    assert {
+        row.why_not for row in reproduce(train) if not row.row.quoted and row.row.name != "Objects"
+    } == {NOBODY}
     (folder / "ids.txt").write_text("nobody\n")
     assert main(["table", "pr-net-1", str(folder), "--among", str(folder / "ids.txt")]) == WRONG_USE
     assert "it has no nobody" in capsys.readouterr().err
@@ -157,14 +188,19 @@ def test_a_second_time_does_nothing_and_says_the_same(folder: Path) -> None:
 
 def test_the_command_keeps_what_it_prints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = [word for change in CHANGES for word in ("--set", change)]
-    assert main(["table", "pr-net-1", str(folder), "--small", "--format", "markdown", *changes]) == DONE
+    assert (
+        main(["table", "pr-net-1", str(folder), "--small", "--format", "markdown", *changes])
+        == DONE
+    )
     printed = capsys.readouterr().out
     (report,) = (folder / "report").glob("pr-net-1.1-seeds.small.*.md")
     assert report.read_text() == printed
     assert len(runs(Order(load_table("pr-net-1"), folder).layout)) == 6
 
 
-def test_the_command_lists_tables_and_refuses_what_is_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_tables_and_refuses_what_is_none(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["table"]) == DONE
     assert "PHD-GIFs, Table 1" in capsys.readouterr().out
     assert main(["table", "phd-gifs-1"]) == WRONG_USE

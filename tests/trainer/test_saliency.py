@@ -1,4 +1,6 @@
-"""TASED-Net's training: the authors' loss, their two rates, DHF1K's folders, and that a small network learns by it."""
+"""TASED-Net's training: the authors' loss, their two rates, DHF1K's folders, and that a small
+network learns by it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ GOLDEN = json.loads(Path(make_tased_training.__file__).with_name("tased_training
 
 @pytest.mark.parametrize("name", make_tased_training.MAPS)
 def test_the_loss_is_the_authors(name: str) -> None:
-    assert float(kl_divergence(*make_tased_training.maps(name))) == pytest.approx(GOLDEN["kl"][name], rel=1e-5)
+    assert float(kl_divergence(*make_tased_training.maps(name))) == pytest.approx(
+        GOLDEN["kl"][name], rel=1e-5
+    )
 
 
 def test_per_map_every_map_is_a_distribution() -> None:
@@ -41,7 +45,9 @@ def test_per_map_every_map_is_a_distribution() -> None:
     torch.testing.assert_close(together, torch.stack(alone).mean())
     brighter = predicted * torch.tensor([1, 2, 3]).view(3, 1, 1)
     torch.testing.assert_close(kl_divergence(brighter, looked_at, per_map=True), together)
-    assert float(kl_divergence(brighter, looked_at)) > float(kl_divergence(predicted, looked_at)), "as released"
+    assert float(kl_divergence(brighter, looked_at)) > float(kl_divergence(predicted, looked_at)), (
+        "as released"
+    )
     torch.testing.assert_close(kl_divergence(looked_at, looked_at, per_map=True), torch.tensor(0.0))
 
 
@@ -57,10 +63,16 @@ def test_the_decoders_rate_falls_after_750_and_950_steps_and_the_encoders_never(
     network, settings = TasedNet(1 / 16), SaliencyTraining()
     optimizer = make_optimizer(network, settings)
     schedule = make_schedule(optimizer, settings)
-    count = {group["name"]: sum(p.numel() for p in group["params"]) for group in optimizer.param_groups}
+    count = {
+        group["name"]: sum(p.numel() for p in group["params"]) for group in optimizer.param_groups
+    }
     assert sum(count.values()) == sum(p.numel() for p in network.parameters())
-    assert count["decoder"] == sum(p.numel() for name, p in network.named_parameters() if "convtsp" in name)
-    assert {(group["momentum"], group["weight_decay"]) for group in optimizer.param_groups} == {(0.9, 2e-7)}
+    assert count["decoder"] == sum(
+        p.numel() for name, p in network.named_parameters() if "convtsp" in name
+    )
+    assert {(group["momentum"], group["weight_decay"]) for group in optimizer.param_groups} == {
+        (0.9, 2e-7)
+    }
     rates = {}
     optimizer.step()  # without gradients: torch wants one before the schedule's
     for step in range(1, settings.steps + 1):
@@ -79,7 +91,8 @@ def test_gradients_of_batches_are_added_up() -> None:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
     generator = torch.Generator().manual_seed(0)
     batches = [
-        (torch.rand(2, 4, 3, 5, 3, generator=generator), torch.rand(2, 3, 5, generator=generator)) for _ in range(3)
+        (torch.rand(2, 4, 3, 5, 3, generator=generator), torch.rand(2, 3, 5, generator=generator))
+        for _ in range(3)
     ]
     losses, slopes = [], []
     for chosen in ([batches[0]], [batches[1]], [batches[2]], batches):
@@ -105,11 +118,16 @@ class _Scale(torch.nn.Module):
 
 
 def write_dhf1k(folder: Path, numbers: range, frames: int) -> None:
-    """Films of one object, its place blurred as fixations are, in the layout that TASED-Net's training reads."""
+    """Films of one object, its place blurred as fixations are, in the layout that TASED-Net's
+    training reads.
+    """
     rng = np.random.default_rng(0)
     for number in numbers:
         pictures, covered = scene(rng, frames, is_highlight=bool(number % 2))
-        video, maps = folder / "video" / f"{number:04d}", folder / "annotation" / f"{number:04d}" / "maps"
+        video, maps = (
+            folder / "video" / f"{number:04d}",
+            folder / "annotation" / f"{number:04d}" / "maps",
+        )
         video.mkdir(parents=True)
         maps.mkdir(parents=True)
         for index, (picture, place) in enumerate(zip(pictures, covered, strict=True), start=1):
@@ -135,7 +153,9 @@ def test_an_example_is_a_window_and_the_map_of_its_last_frame(folder: Path) -> N
     expected = cv2.imread(str(folder / "video/0003/0033.png"))
     assert expected is not None
     assert (clip[-1] == expected[..., ::-1]).all()
-    assert (looked_at == cv2.imread(str(folder / "annotation/0003/maps/0033.png"), cv2.IMREAD_GRAYSCALE)).all()
+    assert (
+        looked_at == cv2.imread(str(folder / "annotation/0003/maps/0033.png"), cv2.IMREAD_GRAYSCALE)
+    ).all()
     mirrored = dataset.clip(3, 1, is_mirrored=True)
     assert (mirrored.clip[:, :, ::-1] == clip).all()
     assert (mirrored.map[:, ::-1] == looked_at).all()
@@ -146,7 +166,9 @@ def test_draws_follow_from_seed_and_epoch_and_reach_every_window(folder: Path) -
     again = [dataset[SaliencyDraw(2, 5, 0)].map for _ in range(2)]
     assert (again[0] == again[1]).all()
     windows = {
-        (start, flip): dataset.clip(3, start, is_mirrored=flip).map for start in range(3) for flip in (False, True)
+        (start, flip): dataset.clip(3, start, is_mirrored=flip).map
+        for start in range(3)
+        for flip in (False, True)
     }
     drawn = [dataset[SaliencyDraw(2, 5, epoch)].map for epoch in range(40)]
     seen = {key for key, one in windows.items() for found in drawn if (found == one).all()}
@@ -162,7 +184,9 @@ def test_other_folders_are_refused_with_what_to_do(folder: Path, tmp_path: Path)
     for path in (tmp_path / "video/0001").iterdir():
         path.unlink()
     (tmp_path / "video/001.AVI").write_bytes(b"RIFF")
-    with pytest.raises(ValueError, match=r"no frames; run ffmpeg -i \S+001.AVI \S+video/0001/%04d.png"):
+    with pytest.raises(
+        ValueError, match=r"no frames; run ffmpeg -i \S+001.AVI \S+video/0001/%04d.png"
+    ):
         DHF1K(tmp_path, "train")
 
 
@@ -190,7 +214,9 @@ def coverage(network: TasedNet, dataset: DHF1K) -> float:
         found = network.eval()(clips.permute(0, 4, 1, 2, 3).contiguous())
     wanted = maps > 127
     shares = 1 - wanted.float().mean((1, 2))
-    cuts = torch.stack([one.flatten().quantile(float(share)) for one, share in zip(found, shares, strict=True)])
+    cuts = torch.stack(
+        [one.flatten().quantile(float(share)) for one, share in zip(found, shares, strict=True)]
+    )
     return float(intersection_over_union(found > cuts[:, None, None], wanted).mean())
 
 
@@ -219,7 +245,9 @@ def test_a_small_network_learns_where_people_look(folder: Path) -> None:
     network, optimizer = small_network()
     train, val = (DHF1K(folder, split, size=(HEIGHT, WIDTH)) for split in ("train", "val"))
     before = coverage(network, val)
-    losses = [train_step(network, optimizer, [batch(train, range(8), epoch)]) for epoch in range(70)]
+    losses = [
+        train_step(network, optimizer, [batch(train, range(8), epoch)]) for epoch in range(70)
+    ]
     assert np.mean(losses[-5:]) < 0.3 * np.mean(losses[:5])
     assert before < 0.2
     assert coverage(network, val) > 0.5, "of objects in videos it never saw"

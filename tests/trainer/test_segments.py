@@ -15,7 +15,9 @@ durations = st.floats(0.2, 200)
 
 @quick
 @given(durations, st.lists(st.tuples(st.floats(-5, 250), st.floats(0.01, 40)), max_size=4))
-def test_covered_counts_the_instants_inside(duration: float, marks: list[tuple[float, float]]) -> None:
+def test_covered_counts_the_instants_inside(
+    duration: float, marks: list[tuple[float, float]]
+) -> None:
     grid = Grid(duration, 5.0, 5.0)
     instants = [(number + 0.5) / 5 for number in range(2000) if (number + 0.5) / 5 < duration]
     spans = np.array([(start, start + length) for start, length in marks]).reshape(-1, 2)
@@ -34,7 +36,8 @@ def test_the_last_segment_is_shorter() -> None:
     assert grid.spans.tolist() == [[0, 5], [5, 10], [10, 12.3]]
     assert grid.frames.tolist() == [25, 25, 11]
     assert Grid(15.0, 5.0, 5.0).frames.tolist() == [25, 25, 25]
-    # A sliver after the third segment holds no instant, so it is no segment that could use up one of the best five.
+    # A sliver after the third segment holds no instant, so it is no segment that could use up one
+    # of the best five.
     assert Grid(15.05, 5.0, 5.0).frames.tolist() == [25, 25, 25]
 
 
@@ -67,13 +70,27 @@ def test_equal_rows_stay_ties() -> None:
 
 def test_a_segment_without_rows_takes_the_nearest_rows_score() -> None:
     spans = np.array([[0.0, 1.0], [11.0, 12.0]])
-    assert Grid(32.0, 5.0, 5.0).averaged(spans, np.array([3.0, 8.0])).tolist() == [3, 8, 8, 8, 8, 8, 8]
-    assert Grid(32.0, 5.0, 5.0).averaged(np.array([[7.0, 8.0]]), np.array([4.0])).tolist() == [4] * 7
+    assert Grid(32.0, 5.0, 5.0).averaged(spans, np.array([3.0, 8.0])).tolist() == [
+        3,
+        8,
+        8,
+        8,
+        8,
+        8,
+        8,
+    ]
+    assert (
+        Grid(32.0, 5.0, 5.0).averaged(np.array([[7.0, 8.0]]), np.array([4.0])).tolist() == [4] * 7
+    )
     # Row middles at 0.5 and 7.5 are as far from a segment's at 4 as each other.
-    assert Grid(8.0, 8.0, 5.0).averaged(np.array([[0.0, 1.0], [7.0, 8.0]]), np.array([1.0, 3.0])).tolist() == [2]
+    assert Grid(8.0, 8.0, 5.0).averaged(
+        np.array([[0.0, 1.0], [7.0, 8.0]]), np.array([1.0, 3.0])
+    ).tolist() == [2]
 
 
-@pytest.mark.parametrize(("duration", "segment"), [(0.0, 5.0), (float("inf"), 5.0), (10.0, 0.3), (10.0, 0.1)])
+@pytest.mark.parametrize(
+    ("duration", "segment"), [(0.0, 5.0), (float("inf"), 5.0), (10.0, 0.3), (10.0, 0.1)]
+)
 def test_what_is_no_grid_is_refused(duration: float, segment: float) -> None:
     with pytest.raises(ValueError, match=r"lasts more than 0|whole number of frames"):
         Grid(duration, segment, 5.0)

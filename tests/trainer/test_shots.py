@@ -1,4 +1,6 @@
-"""Kernel temporal segmentation: the published objective, minimised over every segmentation there is."""
+"""Kernel temporal segmentation: the published objective, minimised over every segmentation there
+is.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from trainer.evaluation.kts import penalties, segment_scatters, shot_boundaries
 
 
 def objective(rows: np.ndarray, changes: tuple[int, ...], penalty: float) -> float:
-    """The paper's, term by term: distances to the mean of each segment, and the price of so many changes."""
+    """The paper's, term by term: distances to the mean of each segment, and the price of so many
+    changes.
+    """
     n, m = len(rows), len(changes)
     scatter = sum(((part - part.mean(axis=0)) ** 2).sum() for part in np.split(rows, changes))
     return float(scatter / n + (penalty * m / (2 * n) * (np.log(n / m) + 1) if m else 0))
@@ -24,21 +28,33 @@ def objective(rows: np.ndarray, changes: tuple[int, ...], penalty: float) -> flo
 def test_no_segmentation_is_better(seed: int, n: int, penalty: float) -> None:
     rows = np.random.default_rng(seed).normal(size=(n, 2)).cumsum(axis=0)
     found = tuple(shot_boundaries(rows, penalty=penalty)[1:-1].tolist())
-    best = min(objective(rows, changes, penalty) for count in range(n) for changes in combinations(range(1, n), count))
+    best = min(
+        objective(rows, changes, penalty)
+        for count in range(n)
+        for changes in combinations(range(1, n), count)
+    )
     assert objective(rows, found, penalty) == pytest.approx(best, abs=1e-9)
 
 
 def test_planted_scenes_are_found() -> None:
     dice = np.random.default_rng(0)
     scenes = np.repeat(10 * np.eye(4), [7, 13, 5, 20], axis=0)
-    assert shot_boundaries(scenes + 0.1 * dice.normal(size=scenes.shape)).tolist() == [0, 7, 20, 25, 45]
+    assert shot_boundaries(scenes + 0.1 * dice.normal(size=scenes.shape)).tolist() == [
+        0,
+        7,
+        20,
+        25,
+        45,
+    ]
 
 
 def test_a_still_video_is_one_shot_and_a_limit_is_kept() -> None:
     assert shot_boundaries(np.ones((30, 3))).tolist() == [0, 30]
     assert shot_boundaries(np.ones((1, 3))).tolist() == [0, 1]
     assert len(shot_boundaries(100 * np.eye(9), max_changes=3)) == 3 + 2
-    assert penalties(10, 2, 1.0) == pytest.approx([0, 0.05 * (np.log(10) + 1), 0.1 * (np.log(5) + 1)])
+    assert penalties(10, 2, 1.0) == pytest.approx(
+        [0, 0.05 * (np.log(10) + 1), 0.1 * (np.log(5) + 1)]
+    )
 
 
 def test_scatters_are_sums_of_squares_around_the_mean() -> None:

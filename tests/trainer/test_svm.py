@@ -13,12 +13,21 @@ from torch import nn
 
 from models.highlight.personalized.linear_rankers import HighlightSVM, HighlightSVMSettings
 from tests.models.highlight.batches import WIDTH, batch
-from trainer.training.ranking_svm import NotConverged, RankingSVMSettings, fit, fusion_weight, pair_differences, put
+from trainer.training.ranking_svm import (
+    NotConverged,
+    RankingSVMSettings,
+    fit,
+    fusion_weight,
+    pair_differences,
+    put,
+)
 
 
 def noisy_pairs(count: int = 60, width: int = 5, seed: int = 0) -> NDArray[np.float32]:
     generator = np.random.default_rng(seed)
-    return generator.normal(size=(count, width)).astype(np.float32) + np.array([0.8, 0, 0, 0, -0.3], np.float32)
+    return generator.normal(size=(count, width)).astype(np.float32) + np.array(
+        [0.8, 0, 0, 0, -0.3], np.float32
+    )
 
 
 def primal(weights: NDArray[Any], pairs: NDArray[Any], price: float) -> float:
@@ -51,7 +60,9 @@ def test_the_weights_are_those_of_another_solver(price: float) -> None:
 
 def test_one_pair_is_enough() -> None:
     # the shortest w with wᵀd >= 1 is d / ‖d‖²
-    weights = fit(np.array([[3.0, 4.0]], np.float32), RankingSVMSettings(regularisation=100, tolerance=1e-9))
+    weights = fit(
+        np.array([[3.0, 4.0]], np.float32), RankingSVMSettings(regularisation=100, tolerance=1e-9)
+    )
     np.testing.assert_allclose(weights, [3 / 25, 4 / 25], rtol=1e-5)
 
 
@@ -67,14 +78,18 @@ def test_pairs_come_from_positions_and_padding_does_not_count() -> None:
         descriptors[1, 1] - descriptors[1, 2],
         descriptors[1, 0] - descriptors[1, 3],
     ]
-    np.testing.assert_array_equal(pair_differences(descriptors, pairs), torch.stack(expected).numpy())
+    np.testing.assert_array_equal(
+        pair_differences(descriptors, pairs), torch.stack(expected).numpy()
+    )
 
 
 def test_a_fitted_ranker_ranks_what_it_was_fitted_on() -> None:
     given = batch("highlight_svm", lengths=(12, 9))
     model = HighlightSVM("c3d/pool5", WIDTH, HighlightSVMSettings())
     pairs = torch.tensor([[[0, 5], [1, 6], [2, 7]], [[0, 3], [8, 4], [-1, -1]]])
-    weights = fit(pair_differences(model.descriptors(given), pairs), RankingSVMSettings(regularisation=1000.0))
+    weights = fit(
+        pair_differences(model.descriptors(given), pairs), RankingSVMSettings(regularisation=1000.0)
+    )
     put(model.linear, weights)
     scores = model(given).scores
     for user, positive, negative in ((0, 0, 5), (0, 1, 6), (0, 2, 7), (1, 0, 3), (1, 8, 4)):
@@ -86,13 +101,17 @@ def test_a_fitted_ranker_ranks_what_it_was_fitted_on() -> None:
 def test_omega_is_the_ratio_of_both_weights() -> None:
     generator = np.random.default_rng(1)
     signal = generator.normal(0.5, 1, size=(500, 1))
-    pairs = np.hstack([signal, signal * 0.1 + generator.normal(0, 0.05, size=(500, 1))]).astype(np.float32)
+    pairs = np.hstack([signal, signal * 0.1 + generator.normal(0, 0.05, size=(500, 1))]).astype(
+        np.float32
+    )
     weights = fit(pairs)
     assert fusion_weight(pairs) == weights[1] / weights[0]
     # a score counted in other units has the inverse weight, where C is large enough not to mind
     free = RankingSVMSettings(regularisation=1000.0, iterations=10_000_000)
     other_units = pairs * np.array([1, 2], np.float32)
-    assert fusion_weight(other_units, free) == pytest.approx(fusion_weight(pairs, free) / 2, rel=0.02)
+    assert fusion_weight(other_units, free) == pytest.approx(
+        fusion_weight(pairs, free) / 2, rel=0.02
+    )
     with pytest.raises(ValueError, match="better than chance"):
         fusion_weight(pairs * np.array([-1, 1], np.float32))
 

@@ -33,7 +33,9 @@ MAX_ITEMS = {"frames/jpeg": 10_000}
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A store of format version 1, with two variants."""
-    return shutil.copytree(REPOSITORY / "tests" / "storage" / "data" / "store_v1" / "phd2", tmp_path / "phd2")
+    return shutil.copytree(
+        REPOSITORY / "tests" / "storage" / "data" / "store_v1" / "phd2", tmp_path / "phd2"
+    )
 
 
 def bring_over(folder: Path, variant: str) -> None:
@@ -48,7 +50,10 @@ def bring_over(folder: Path, variant: str) -> None:
 def test_one_network_never_reads_two_origins(old: Path) -> None:
     assert Features(old, KEYS, max_items=MAX_ITEMS).time_origin == STREAM_CLOCK
     bring_over(old, "c3d")
-    with pytest.raises(SettingsError, match=r"a network that reads c3d-.* cannot mix times.*python -m pipeline rebase"):
+    with pytest.raises(
+        SettingsError,
+        match=r"a network that reads c3d-.* cannot mix times.*python -m pipeline rebase",
+    ):
         Features(old, KEYS, max_items=MAX_ITEMS)
     assert Features(old, KEYS[:1], max_items={}).time_origin == CONTAINER_START
     assert Features(old, KEYS[1:], max_items=MAX_ITEMS).time_origin == STREAM_CLOCK
@@ -78,7 +83,8 @@ def test_checkpoints_and_scores_say_since_when_times_count(tmp_path: Path) -> No
     video_id = next(iter(answers.tracks))[1]
     assert note in predict(restore(model, folder, "cpu"), video_id, Person()).notes
 
-    # Scores of an earlier release are read as what they are, and are not taken for an answer in players' seconds.
+    # Scores of an earlier release are read as what they are, and are not taken for an answer in
+    # players' seconds.
     layout = Layout(folder.absolute().parent, folder.absolute().name)
     path = layout.scores(asked.name) / "run.json"
     record = unseal(path, path.read_bytes())

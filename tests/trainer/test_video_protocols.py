@@ -1,4 +1,6 @@
-"""From scores to the numbers of catalogs of domains; chance and oracle on the real annotations, as measured before."""
+"""From scores to the numbers of catalogs of domains; chance and oracle on the real annotations, as
+measured before.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,13 @@ from trainer.evaluation.domain_protocol import (
     split_named,
 )
 from trainer.evaluation.statistics import Estimate, Evaluation
-from trainer.evaluation.summary_protocol import Summarised, evaluate_summaries, of_tracks, pieces, summarised
+from trainer.evaluation.summary_protocol import (
+    Summarised,
+    evaluate_summaries,
+    of_tracks,
+    pieces,
+    summarised,
+)
 from trainer.paper_tables.domain_cells import joined, shown
 from trainer.paper_tables.published import Table, load_table
 from trainer.paper_tables.reproduce import Order, reproduce
@@ -42,7 +50,9 @@ RANDOM_STEP_AP = {
 }  # fmt: skip
 
 
-def estimate(catalog: Catalog, ranker: str, split: str, keys: Sequence[str], seeds: int = SEEDS) -> dict[str, Estimate]:
+def estimate(
+    catalog: Catalog, ranker: str, split: str, keys: Sequence[str], seeds: int = SEEDS
+) -> dict[str, Estimate]:
     asked = asked_videos(catalog, split, split_named(""))
     runs = [evaluate_ranks(asked, video_ranker(ranker, seed)) for seed in range(seeds)]
     return shown(Table("", "", "", dict.fromkeys(keys, ""), domains=all_domains(catalog)), runs)
@@ -55,12 +65,19 @@ def is_near(found: Estimate, expected: float) -> bool:
 
 
 def test_chance_on_youtube_highlights(shared_data: Path) -> None:
-    keys = [*(f"ap_step:{domain}" for domain in RANDOM_STEP_AP), "ap_step", "ap_trapezoid", "ap_step@videos"]
+    keys = [
+        *(f"ap_step:{domain}" for domain in RANDOM_STEP_AP),
+        "ap_step",
+        "ap_trapezoid",
+        "ap_step@videos",
+    ]
     found = estimate(published("youtube-highlights", shared_data).catalog, "random", "test", keys)
     for domain, expected in RANDOM_STEP_AP.items():
         assert is_near(found[f"ap_step:{domain}"], expected)
     assert is_near(found["ap_trapezoid"], 0.453)
-    assert found["ap_step"].mean == pytest.approx(np.mean([found[f"ap_step:{one}"].mean for one in RANDOM_STEP_AP]))
+    assert found["ap_step"].mean == pytest.approx(
+        np.mean([found[f"ap_step:{one}"].mean for one in RANDOM_STEP_AP])
+    )
     assert found["ap_step@videos"].n == found["ap_step"].n == 196
     assert found["ap_step:dog"].n == 25
     assert found["ap_step@videos"].mean > found["ap_step"].mean
@@ -81,8 +98,15 @@ def test_chance_and_oracle_on_tvsum(shared_data: Path) -> None:
 
 
 def test_the_oracle_is_right_where_there_is_one_truth(shared_data: Path) -> None:
-    found = estimate(published("cosum", shared_data).catalog, "oracle", "all", ("top5_majority", "top5_each"), seeds=1)
-    # Of exca3's three shots no judge chose any, and it counts 0, as in MINI-Net's code: a third of one domain of ten.
+    found = estimate(
+        published("cosum", shared_data).catalog,
+        "oracle",
+        "all",
+        ("top5_majority", "top5_each"),
+        seeds=1,
+    )
+    # Of exca3's three shots no judge chose any, and it counts 0, as in MINI-Net's code: a third of
+    # one domain of ten.
     assert found["top5_majority"].mean == pytest.approx(1 - 1 / 30)
     assert 0.9 < found["top5_each"].mean < 1
 
@@ -132,10 +156,15 @@ def test_clips_that_overlap_keep_their_own_scores() -> None:
     seconds = np.array([[0.0, 4.0], [2.0, 6.0], [4.0, 8.0]])
     track = ScoreTrack("", "v", 6.0, seconds[:2], np.array([1.0, 2.0], np.float32))
     scores, places = of_segments(track, seconds)
-    assert (scores.tolist(), places.tolist()) == ([1.0, 2.0], [0, 1])  # the third has no row, and no neighbour's score
+    assert (scores.tolist(), places.tolist()) == (
+        [1.0, 2.0],
+        [0, 1],
+    )  # the third has no row, and no neighbour's score
 
 
-def test_annotations_in_frames_need_rows_that_say_where_they_lie(folder: Path, tmp_path: Path) -> None:
+def test_annotations_in_frames_need_rows_that_say_where_they_lie(
+    folder: Path, tmp_path: Path
+) -> None:
     catalog = read_catalog(folder)
     write_catalog(Layout(tmp_path, "domains"), catalog)
     places = Places(tmp_path / "domains", catalog)
@@ -157,13 +186,20 @@ def test_a_segment_of_an_event_is_what_events_of_the_domain_cover() -> None:
         1,
         "seconds",
         {"reader": "ActivityNet"},
-        (Group("domain", "sport", "v"), Group("domain", "social", "v"), Group("set_learning", "test", "v")),
+        (
+            Group("domain", "sport", "v"),
+            Group("domain", "social", "v"),
+            Group("set_learning", "test", "v"),
+        ),
     )
     sport = Judgements(catalog, "sport").of("v")
     assert sport is not None
     np.testing.assert_allclose(sport.values[0], [1, (6 - 3.2) / 3.2, 0, 0], atol=1e-9)
     assert sport.positive.tolist() == [True, True, False, False]
-    assert asked_videos(catalog, "test", split_named("")).groups == {"social/v": "social", "sport/v": "sport"}
+    assert asked_videos(catalog, "test", split_named("")).groups == {
+        "social/v": "social",
+        "sport/v": "sport",
+    }
     with pytest.raises(SettingsError, match=r"data\.domain"):
         Judgements(catalog, "")
 
@@ -174,16 +210,24 @@ def test_averages_stand_only_where_every_domain_has_a_number(folder: Path) -> No
     both = Table("", "", "", metrics, domains=("dog", "skiing"))
     found = shown(both, [joined([dog, skiing])])
     of_each = [run.values["ap_step"] for run in (dog, skiing)]
-    assert found["ap_step"].mean == found["ap_step@columns"].mean == pytest.approx(np.mean([v.mean() for v in of_each]))
+    assert (
+        found["ap_step"].mean
+        == found["ap_step@columns"].mean
+        == pytest.approx(np.mean([v.mean() for v in of_each]))
+    )
     assert found["ap_step@videos"].mean == pytest.approx(np.concatenate(of_each).mean())
     assert found["ap_step:dog"].n_dropped == 1
     assert list(shown(both, [dog])) == ["ap_step:dog"]
 
 
-def test_the_command_has_a_line_for_each_domain(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_has_a_line_for_each_domain(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["baselines", str(folder), "--seeds", "2"]) == DONE
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "domains, highlight-clips/1 on vlist_sel/test, percent, mean [95 % over videos]"
+    assert (
+        lines[0] == "domains, highlight-clips/1 on vlist_sel/test, percent, mean [95 % over videos]"
+    )
     assert lines[1].startswith("videos: 12 of 12")
     named = {tuple(line.split()[:2]) for line in lines[3:]}
     assert {("random", "ap_step"), ("oracle", "ap_trapezoid"), ("early", "ap_step")} <= named
@@ -221,7 +265,9 @@ def test_chance_stands_beside_published_f_scores(shared_data: Path, tmp_path: Pa
 def test_a_frame_has_the_mean_of_the_rows_that_cover_it_and_else_of_those_before() -> None:
     video = Summarised("v", 5.0, np.array([0, 10]), np.zeros((1, 10)), np.zeros((1, 10), np.bool_))
     spans = np.array([[1.0, 3.0], [2.0, 4.0]])
-    answers = run_of(Provenance("m"), [ScoreTrack("", "v", 5.0, spans, np.array([1.0, 3.0], np.float32))])
+    answers = run_of(
+        Provenance("m"), [ScoreTrack("", "v", 5.0, spans, np.array([1.0, 3.0], np.float32))]
+    )
     assert of_tracks(answers)(video).tolist() == [1, 1, 1, 1, 2, 2, 3, 3, 3, 3]
     with pytest.raises(LookupError, match="no_scores"):
         of_tracks(run_of(Provenance("m"), []))(video)

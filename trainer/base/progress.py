@@ -20,7 +20,9 @@ class Watched:
         """Begin to count; an earlier count ends."""
         self.close()
         seconds = 0.1 if sys.stderr.isatty() else 30.0
-        self._bar = tqdm(desc=what, total=total, unit=self._unit, mininterval=seconds, file=sys.stderr)
+        self._bar = tqdm(
+            desc=what, total=total, unit=self._unit, mininterval=seconds, file=sys.stderr
+        )
 
     def advance_to(self, done: int, note: str = "") -> None:
         """Say that so many are done."""
@@ -42,5 +44,10 @@ class Watched:
     def __enter__(self) -> Watched:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.close()

@@ -12,14 +12,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Targets:
-    """The truth about a `models.highlight.base.contract.Batch`; its letters are those of that contract.
+    """The truth about a `models.highlight.base.contract.Batch`; its letters are those of that
+    contract.
 
-    An objective is a function `(scores: Scores, batch: Batch, targets: Targets) -> Tensor` with a scalar answer.
+    An objective is a function `(scores: Scores, batch: Batch, targets: Targets) -> Tensor` with a
+    scalar answer.
     """
 
     labels: Tensor
-    """`(B, T)` float32: the dataset's own value, such as 1 and 0 on PHD2 or 1, 0 and -1 on YouTube Highlights."""
+    """`(B, T)` float32: the dataset's own value, such as 1 and 0 on PHD2 or 1, 0 and -1 on YouTube
+    Highlights.
+    """
     positive: Tensor
     """`(B, T)` bool: what counts as a highlight; false outside the mask."""
     pairs: Tensor
-    """`(B, P, 2)` int64: a highlight's position and that of a non-highlight of the same video; -1, -1 is no pair."""
+    """`(B, P, 2)` int64: a highlight's position and that of a non-highlight of the same video; -1,
+    -1 is no pair.
+    """

@@ -1,7 +1,8 @@
-"""`python -m trainer baselines FOLDER`: chance, place and duration on a catalog, and where there is one, an oracle.
+"""`python -m trainer baselines FOLDER`: chance, place and duration on a catalog, and where there is
+one, an oracle.
 
-Users' targets have published numbers beside them; catalogs of domains have a line for each domain. Needs annotations
-only: a catalog that was built, and no video. Refuses to know what a model learns.
+Users' targets have published numbers beside them; catalogs of domains have a line for each domain.
+Needs annotations only: a catalog that was built, and no video. Refuses to know what a model learns.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from trainer.evaluation.statistics import Estimate, Evaluation, estimates
 from trainer.evaluation.summary_protocol import SUMMARIES
 from trainer.paper_tables.domain_baselines import summary_table, video_table
 
-METRICS = {"ap": "mAP", "nmsd": "nMSD", "recall_at_5": "R@5", "ap_uninterpolated": "mAP n.i.", "ap_step": "mAP step"}
+METRICS = {
+    "ap": "mAP",
+    "nmsd": "nMSD",
+    "recall_at_5": "R@5",
+    "ap_uninterpolated": "mAP n.i.",
+    "ap_step": "mAP step",
+}
 """What the table shows, and how it is headed; a lower nMSD is better."""
 PUBLISHED = {"random": {"ap": 12.97, "nmsd": 50.60, "recall_at_5": 21.38}}
 """Percent; PHD-GIFs (Garcia del Molino and Gygli, 2018), table 1, on the test set of PHD2."""
@@ -31,12 +38,24 @@ PUBLISHED_ON = ("phd2", "test")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>; it needs no features")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>; it needs no features"
+    )
     parser.add_argument("--split", default="test", help="whose users are asked")
-    parser.add_argument("--grouping", default="", help="which split, where a catalog has several, such as umt")
-    parser.add_argument("--summaries", action="store_true", help="F-scores of summaries, on TVSum; on SumMe always")
-    parser.add_argument("--shots", default="", help="of summaries: a table of shots, or an array for KTS to find them")
-    parser.add_argument("--seeds", type=int, default=20, help="how many seeds for rankers that roll dice")
+    parser.add_argument(
+        "--grouping", default="", help="which split, where a catalog has several, such as umt"
+    )
+    parser.add_argument(
+        "--summaries", action="store_true", help="F-scores of summaries, on TVSum; on SumMe always"
+    )
+    parser.add_argument(
+        "--shots",
+        default="",
+        help="of summaries: a table of shots, or an array for KTS to find them",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=20, help="how many seeds for rankers that roll dice"
+    )
 
 
 def run(options: argparse.Namespace) -> Iterator[str]:
@@ -46,7 +65,9 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     catalog = read_catalog(options.folder)
     if options.summaries or catalog.origin.get("reader") == SUMMARIES:
         settings = split_named(options.grouping)
-        ids = videos_of(catalog, options.split if options.grouping else "all", settings, domain="")[0]
+        ids = videos_of(catalog, options.split if options.grouping else "all", settings, domain="")[
+            0
+        ]
         yield from summary_table(catalog, ids, options.shots, options.folder, options.seeds)
         return
     if rule_of(catalog) is not None:
@@ -65,9 +86,13 @@ def _runs(name: str, asked: Targets, seeds: int) -> list[Evaluation]:
 
 
 def table(
-    title: str, rows: Mapping[str, Sequence[Evaluation]], published: Mapping[str, Mapping[str, float]]
+    title: str,
+    rows: Mapping[str, Sequence[Evaluation]],
+    published: Mapping[str, Mapping[str, float]],
 ) -> Iterator[str]:
-    """Lines of text: per ranker and metric the published number beside ours, with its interval and seeds."""
+    """Lines of text: per ranker and metric the published number beside ours, with its interval and
+    seeds.
+    """
     first = next(iter(rows.values()))[0]
     reasons = Counter(first.dropped.values())
     dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "none"
@@ -85,6 +110,5 @@ def _line(name: str, heading: str, published: float | None, found: Estimate) -> 
     beside = "" if published is None else f"{published:.2f}"
     interval = f"[{100 * found.low:.2f}, {100 * found.high:.2f}]"
     sd = "" if found.seed_sd is None else f"{100 * found.seed_sd:.2f}"
-    return (
-        f"{name:<12} {heading:<9} {beside:>9} {100 * found.mean:>8.2f} {interval:^16} {found.seeds:>5} {sd:>5}".rstrip()
-    )
+    number = f"{100 * found.mean:>8.2f} {interval:^16}"
+    return f"{name:<12} {heading:<9} {beside:>9} {number} {found.seeds:>5} {sd:>5}".rstrip()

@@ -22,15 +22,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     names = ", ".join(recipe_names())
     parser.add_argument("recipe", metavar="RECIPE", help=f"a .toml file, or one of: {names}")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>, with the features it reads")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train N networks, with seeds 0 to N - 1")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>, with the features it reads"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="train N networks, with seeds 0 to N - 1"
+    )
     add_choices(parser)
 
 
 def add_choices(parser: argparse.ArgumentParser) -> None:
     """What every command that trains takes."""
-    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="TABLE.KEY=VALUE")
-    parser.add_argument("--small", action="store_true", help="the recipe's small widths: a trial of seconds, no result")
+    parser.add_argument(
+        "--set", dest="changes", action="append", default=[], metavar="TABLE.KEY=VALUE"
+    )
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="the recipe's small widths: a trial of seconds, no result",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--workers", type=int, default=0, help="processes that read ahead")
 
@@ -54,7 +64,9 @@ def run(options: argparse.Namespace) -> Iterator[str]:
             device=group.device,
             workers=options.workers,
             on_start=bar.start if group.is_first else FitOptions.on_start,
-            on_step=lambda progress, loss: bar.advance_to(progress.step, f"epoch {progress.epoch}, loss {loss:.4g}"),
+            on_step=lambda progress, loss: bar.advance_to(
+                progress.step, f"epoch {progress.epoch}, loss {loss:.4g}"
+            ),
         )
         for seed in range(options.seeds):
             path = fit(Run(recipe, options.folder, seed), told, group)

@@ -1,4 +1,5 @@
-"""Are the checkpoint and the catalog that a command names there at all? Asked before seconds of imports.
+"""Are the checkpoint and the catalog that a command names there at all? Asked before seconds of
+imports.
 
 Refuses to know what is in them.
 """

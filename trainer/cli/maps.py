@@ -1,4 +1,5 @@
-"""`python -m trainer maps MODEL FOLDER`: distinction maps of a finished PLD-VHD as a picture, and numbers.
+"""`python -m trainer maps MODEL FOLDER`: distinction maps of a finished PLD-VHD as a picture, and
+numbers.
 
 Refuses to know how maps are made.
 """
@@ -21,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a model.safetensors of a pld_vhd recipe")
     parser.add_argument("folder", type=Path, help="the catalog, ROOT/NAME")
     parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test")
-    parser.add_argument("--videos", type=int, default=4, help="how many are drawn, evenly spread over the split")
+    parser.add_argument(
+        "--videos", type=int, default=4, help="how many are drawn, evenly spread over the split"
+    )
     parser.add_argument("--columns", type=int, default=10, help="frames of each that are drawn")
     parser.add_argument("--device", default="cpu")
 
@@ -35,7 +38,10 @@ def run(options: argparse.Namespace) -> Iterator[str]:
 
     restored = restore(options.model, options.folder, options.device)
     asked = restored.data.scoring(options.split).found.examples
-    drawn = {asked[int(place)].video_id for place in np.linspace(0, len(asked) - 1, max(1, options.videos)).round()}
+    drawn = {
+        asked[int(place)].video_id
+        for place in np.linspace(0, len(asked) - 1, max(1, options.videos)).round()
+    }
     shown: list[VideoMaps] = []
     covers: list[Cover] = []
     with Watched("video") as watched:
@@ -45,13 +51,20 @@ def run(options: argparse.Namespace) -> Iterator[str]:
             shown += [video] if video.video_id in drawn else []
             watched.advance(1)
     if covers:
-        means = {name: np.mean([getattr(one, name) for one in covers]) for name in ("iou", "elsewhere", "everywhere")}
+        means = {
+            name: np.mean([getattr(one, name) for one in covers])
+            for name in ("iou", "elsewhere", "everywhere")
+        }
         yield (
             f"{restored.recipe.name}: maps of highlights and the planted figure, {len(covers)} videos: IoU "
             f"{means['iou']:.3f}; with figures of other moments {means['elsewhere']:.3f}, of a map that is distinct "
             f"all over {means['everywhere']:.3f}"
         )
     layout = Layout(options.folder.absolute().parent, options.folder.absolute().name)
-    path = layout.folder / "report" / f"{options.model.absolute().parent.name}.{options.split}.maps.png"
+    path = (
+        layout.folder
+        / "report"
+        / f"{options.model.absolute().parent.name}.{options.split}.maps.png"
+    )
     write_sheet(path, sheet(shown, columns=options.columns))
     yield str(path)

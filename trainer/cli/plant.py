@@ -1,4 +1,5 @@
-"""`python -m trainer plant ROOT`: a store with planted tastes or categories, or saliency for a drawn catalog.
+"""`python -m trainer plant ROOT`: a store with planted tastes or categories, or saliency for a
+drawn catalog.
 
 Refuses to know how any of it is planted.
 """
@@ -28,9 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     of.add_argument("--train-users", type=int, default=tastes.train_users)
     of.add_argument("--test-users", type=int, default=tastes.test_users)
     of.add_argument("--max-videos", type=int, default=tastes.max_videos, help="of a user's history")
-    of.add_argument("--fewest-tastes", type=int, default=tastes.fewest_tastes, help="of a user, beside everybody's")
+    of.add_argument(
+        "--fewest-tastes",
+        type=int,
+        default=tastes.fewest_tastes,
+        help="of a user, beside everybody's",
+    )
     of.add_argument("--most-tastes", type=int, default=tastes.most_tastes)
-    of.add_argument("--with-frames", action="store_true", help="yolov5 and keypoint_rcnn arrays too")
+    of.add_argument(
+        "--with-frames", action="store_true", help="yolov5 and keypoint_rcnn arrays too"
+    )
     of = parser.add_argument_group("category")
     of.add_argument("--train-videos", type=int, default=videos.train_videos, help="of each domain")
     of.add_argument("--test-videos", type=int, default=videos.test_videos, help="of each domain")
@@ -59,7 +67,9 @@ def _tastes(options: argparse.Namespace) -> Path:
 
 
 def _category(options: argparse.Namespace) -> Path:
-    settings = CategorySettings(seed=options.seed, train_videos=options.train_videos, test_videos=options.test_videos)
+    settings = CategorySettings(
+        seed=options.seed, train_videos=options.train_videos, test_videos=options.test_videos
+    )
     return plant_category(options.root, settings)
 
 

@@ -1,4 +1,5 @@
-"""`python -m trainer predict MODEL FOLDER VIDEO_ID`: one video for one person, told, drawn and kept as JSON.
+"""`python -m trainer predict MODEL FOLDER VIDEO_ID`: one video for one person, told, drawn and kept
+as JSON.
 
 Refuses to know how networks answer.
 """
@@ -23,10 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors")
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>, with features as it was trained on"
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="ROOT/<catalog>, with features as it was trained on",
     )
     parser.add_argument("video_id", metavar="VIDEO_ID", help="after --, if it begins with a dash")
-    parser.add_argument("--user", default="", metavar="ID", help="a user of the catalog, whose marks are the history")
+    parser.add_argument(
+        "--user",
+        default="",
+        metavar="ID",
+        help="a user of the catalog, whose marks are the history",
+    )
     parser.add_argument(
         "--history",
         nargs="+",
@@ -34,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="VIDEO_ID:START-END",
         help="liked parts in seconds, of somebody else",
     )
-    parser.add_argument("--top", type=int, default=PHD2.top, metavar="N", help="how many segments to point out")
+    parser.add_argument(
+        "--top", type=int, default=PHD2.top, metavar="N", help="how many segments to point out"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
 
 
@@ -42,14 +53,22 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     """The segments in the order of time, then where picture and JSON lie."""
     check_given_paths(options.model, options.folder)
     if options.user and options.history:
-        raise SettingsError(("--user names whose history is used, --history tells one: give one of them",))
+        raise SettingsError(
+            ("--user names whose history is used, --history tells one: give one of them",)
+        )
     if options.top < 1:
         raise SettingsError((f"--top is at least 1, got {options.top}",))
     from trainer.inference.predict import Person, parse_liked, predict
     from trainer.training.fit import restore  # networks take seconds to import
 
-    person = Person.of_user(options.user) if options.user else Person.who_likes(parse_liked(options.history))
-    found = predict(restore(options.model, options.folder, options.device), options.video_id, person)
+    person = (
+        Person.of_user(options.user)
+        if options.user
+        else Person.who_likes(parse_liked(options.history))
+    )
+    found = predict(
+        restore(options.model, options.folder, options.device), options.video_id, person
+    )
     yield from told(found, options.top)
     json_file, picture = keep(found, options.folder, options.top)
     yield f"json     {json_file}"

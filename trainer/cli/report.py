@@ -1,7 +1,8 @@
-"""`python -m trainer report MODEL FOLDER`: a page that shows what a finished network says to users of a split.
+"""`python -m trainer report MODEL FOLDER`: a page that shows what a finished network says to users
+of a split.
 
-Each user's target is drawn with scores, what the user marked and, for a network with attention, the liked parts with
-their weights, as in PR-Net's figure 7. Refuses to know how a page looks.
+Each user's target is drawn with scores, what the user marked and, for a network with attention, the
+liked parts with their weights, as in PR-Net's figure 7. Refuses to know how a page looks.
 """
 
 from __future__ import annotations
@@ -26,11 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors")
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>, with features as it was trained on"
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="ROOT/<catalog>, with features as it was trained on",
     )
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
-    parser.add_argument("--users", nargs="+", default=[], metavar="ID", help="whom to show; else --count of them")
-    parser.add_argument("--count", type=int, default=6, metavar="N", help="users from the best served to the worst")
+    parser.add_argument(
+        "--users", nargs="+", default=[], metavar="ID", help="whom to show; else --count of them"
+    )
+    parser.add_argument(
+        "--count", type=int, default=6, metavar="N", help="users from the best served to the worst"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
 
 
@@ -55,9 +63,18 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         video = asked[user]
         found = predict(restored, video, Person.of_user(user))
         png = draw_timeline(found, pictures=pictures_of(options.folder, video))
-        shown.append(Shown(f"user {user}, video {video}", _told(measured, (user, video), len(found.history)), png))
+        shown.append(
+            Shown(
+                f"user {user}, video {video}",
+                _told(measured, (user, video), len(found.history)),
+                png,
+            )
+        )
     numbers = [(name, str(found)) for name, found in estimates([measured]).items()]
-    about = [("recipe", f"{restored.recipe.name}: {restored.recipe.source}"), ("checkpoint", restored.sha256)]
+    about = [
+        ("recipe", f"{restored.recipe.name}: {restored.recipe.source}"),
+        ("checkpoint", restored.sha256),
+    ]
     content = page(
         f"{restored.recipe.name} on {restored.data.catalog.name}, {options.split} users",
         [*about, ("protocol", measured.protocol), *numbers],
@@ -71,7 +88,9 @@ def run(options: argparse.Namespace) -> Iterator[str]:
 
 
 def chosen(measured: Evaluation, users: Sequence[str], count: int) -> list[str]:
-    """These users; or `count` of all at even distances between the best and the worst average precision."""
+    """These users; or `count` of all at even distances between the best and the worst average
+    precision.
+    """
     if strangers := [user for user in users if user not in measured.ids]:
         why = measured.dropped.get(strangers[0], "it is no user of this split")
         raise LookupFailed(f"nothing is measured of {strangers[0]}: {why}")

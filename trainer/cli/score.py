@@ -1,4 +1,5 @@
-"""`python -m trainer score MODEL FOLDER`: a finished network's scores of a split, kept and measured.
+"""`python -m trainer score MODEL FOLDER`: a finished network's scores of a split, kept and
+measured.
 
 Refuses to know what is published.
 """
@@ -19,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors")
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>, with features as it was trained on"
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="ROOT/<catalog>, with features as it was trained on",
     )
     parser.add_argument("--split", default="test", choices=("train", "validation", "test", "all"))
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
@@ -29,12 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Iterator[str]:
     """Every metric with its interval, number of users and marks."""
     check_given_paths(options.model, options.folder)
-    from trainer.inference.score_run import Question, answer, judge  # networks take seconds to import
+    from trainer.inference.score_run import (
+        Question,
+        answer,
+        judge,
+    )  # networks take seconds to import
 
     question = Question(options.model, options.folder, options.split)
     with Watched("video") as bar:
         answers = answer(
-            question, device=options.device, workers=options.workers, on_start=bar.start, on_batch=bar.advance
+            question,
+            device=options.device,
+            workers=options.workers,
+            on_start=bar.start,
+            on_batch=bar.advance,
         )
     measured = judge(question, answers)
     yield f"scores   {question.layout.scores(question.name)}"
@@ -43,4 +55,6 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     for name, found in estimates([measured]).items():
         yield f"{name:<18} {found}"
     reasons = Counter(measured.dropped.values())
-    yield "dropped  " + (", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "nobody")
+    yield "dropped  " + (
+        ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "nobody"
+    )

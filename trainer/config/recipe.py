@@ -1,10 +1,11 @@
 """Recipes: everything a training run is made of, as TOML that names its source and its gaps.
 
-    recipes/phd_ca.toml          model, data, objective, optimizer, training; what the paper leaves open, in `gaps`
-    recipes/phd_ca_ed.toml       extends = "phd_ca": an ablation says only what differs
+    recipes/phd_ca.toml          model, data, objective, optimizer, training; what the paper leaves
+    open, in `gaps` recipes/phd_ca_ed.toml       extends = "phd_ca": an ablation says only what
+    differs
 
-`[small]` repeats any of these tables with widths for a trial of seconds. Knows the models' and objectives' tables.
-Refuses to know stores and runs.
+`[small]` repeats any of these tables with widths for a trial of seconds. Knows the models' and
+objectives' tables. Refuses to know stores and runs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ from storage.base.errors import LookupFailed, SettingsError
 from storage.base.fingerprint import fingerprint
 from trainer.config.toml_binding import bind, check_arguments
 from trainer.data.sources.settings import DataSettings
-from trainer.losses.registry import DOMAIN_OBJECTIVES, domain_objective, objective, objective_function
+from trainer.losses.registry import (
+    DOMAIN_OBJECTIVES,
+    domain_objective,
+    objective,
+    objective_function,
+)
 from trainer.losses.set_based.domain_steps import SetRules
 
 _TABLES = ("model", "data", "sets", "objective", "optimizer", "training", "start")
@@ -65,7 +71,9 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0 or not 0 < self.decay <= 1 or self.decay_every_epochs < 1:
-            raise ValueError(f"learning_rate above 0, decay in (0, 1], decay_every_epochs from 1; got {self}")
+            raise ValueError(
+                f"learning_rate above 0, decay in (0, 1], decay_every_epochs from 1; got {self}"
+            )
         if not 0 <= self.momentum < 1 or not self.weight_decay >= 0:
             raise ValueError(f"momentum in [0, 1), weight_decay from 0; got {self}")
         if self.nesterov and (self.name != "sgd" or not self.momentum):
@@ -86,7 +94,9 @@ class TrainingSettings:
     """Batches whose gradients make one step."""
     precision: Literal["fp32", "bf16"] = "fp32"
     validate: bool = True
-    """Score the validation users after each epoch and keep the best; else the last epoch is kept."""
+    """Score the validation users after each epoch and keep the best; else the last epoch is
+    kept.
+    """
     select_by: str = "ap"
     """Metric of the catalog's protocol that decides, on validation users only."""
     patience: int | None = None
@@ -101,7 +111,9 @@ class TrainingSettings:
         if self.select_by not in METRICS:
             raise ValueError(f"select_by is one of {', '.join(METRICS)}; got {self.select_by!r}")
         if self.patience is not None and not self.validate:
-            raise ValueError("patience needs validate = true: stopping early on anything else would look at the test")
+            raise ValueError(
+                "patience needs validate = true: stopping early on anything else would look at the test"
+            )
 
 
 @dataclass(frozen=True)
@@ -134,35 +146,53 @@ class Recipe:
 
     @property
     def has_rounds(self) -> bool:
-        """Whether its objective is one of steps on two batches (`trainer.losses.set_based.domain_steps`)."""
+        """Whether its objective is one of steps on two batches
+        (`trainer.losses.set_based.domain_steps`).
+        """
         return self.objective in DOMAIN_OBJECTIVES
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits over all that the recipe says, and those it starts from, apart from words for people."""
-        said = {name: value for name, value in self.table.items() if name not in ("source", "gaps", "small")}
+        """12 hex digits over all that the recipe says, and those it starts from, apart from words
+        for people.
+        """
+        said = {
+            name: value
+            for name, value in self.table.items()
+            if name not in ("source", "gaps", "small")
+        }
         started = {part: self.started(part).fingerprint for part in self.start}
         return fingerprint({"name": self.name, "small": self.is_small, **said, "start": started})
 
     def started(self, part: str) -> Recipe:
-        """The recipe a part starts from: as small, and with the same changes to data, optimizer and training."""
+        """The recipe a part starts from: as small, and with the same changes to data, optimizer and
+        training.
+        """
         shared = [change for change in self.changes if change.partition(".")[0].strip() in _SHARED]
         return load_recipe(self.start[part], changes=shared, small=self.is_small)
 
 
 def recipe_names() -> tuple[str, ...]:
     """The recipes that come with the project, ascending."""
-    return tuple(sorted(path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml")))
+    return tuple(
+        sorted(
+            path.name.removesuffix(".toml")
+            for path in _folder().iterdir()
+            if path.name.endswith(".toml")
+        )
+    )
 
 
 def load_recipe(name: str, *, changes: Sequence[str] = (), small: bool = False) -> Recipe:
     """A recipe by its name, or a `.toml` file of your own.
 
-    `changes` are `table.key=value` as TOML has them (`training.epochs=3`). Raises LookupFailed, which lists the names,
-    and SettingsError with every fault.
+    `changes` are `table.key=value` as TOML has them (`training.epochs=3`). Raises LookupFailed,
+    which lists the names, and SettingsError with every fault.
     """
     if not _NAME.fullmatch(Path(name).stem):
-        raise SettingsError((f"a recipe is named in 1 to 64 of a-z 0-9 _ . -, got {Path(name).stem[:100]!r}",))
+        raise SettingsError(
+            (f"a recipe is named in 1 to 64 of a-z 0-9 _ . -, got {Path(name).stem[:100]!r}",)
+        )
     table = _merged_file(name, ())
     shrunk = table.pop("small", {})
     if not isinstance(shrunk, dict):
@@ -172,13 +202,18 @@ def load_recipe(name: str, *, changes: Sequence[str] = (), small: bool = False) 
     for change in changes:
         parsed = _parsed_change(change)
         if "small" in parsed:
-            raise SettingsError((f"--small takes the recipe's small widths as they are; got {change!r}",))
+            raise SettingsError(
+                (f"--small takes the recipe's small widths as they are; got {change!r}",)
+            )
         table = _merged(table, parsed)
     return replace(_recipe(Path(name).stem, table, is_small=small), changes=tuple(changes))
 
 
-def restore_recipe(name: str, table: Mapping[str, Any], *, is_small: bool, asked: Sequence[str] = ()) -> Recipe:
-    """The recipe that a checkpoint keeps, to be asked with other data settings (`data.history_videos=4`).
+def restore_recipe(
+    name: str, table: Mapping[str, Any], *, is_small: bool, asked: Sequence[str] = ()
+) -> Recipe:
+    """The recipe that a checkpoint keeps, to be asked with other data settings
+    (`data.history_videos=4`).
 
     SettingsError for a change to anything that was settled in training.
     """
@@ -186,7 +221,9 @@ def restore_recipe(name: str, table: Mapping[str, Any], *, is_small: bool, asked
     for change in asked:
         parsed = _parsed_change(change)
         if set(parsed) != {"data"}:
-            raise SettingsError((f"a trained network can be asked with other data settings alone; got {change!r}",))
+            raise SettingsError(
+                (f"a trained network can be asked with other data settings alone; got {change!r}",)
+            )
         merged = _merged(merged, parsed)
     return _recipe(name, merged, is_small=is_small)
 
@@ -194,14 +231,22 @@ def restore_recipe(name: str, table: Mapping[str, Any], *, is_small: bool, asked
 def _recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe:
     unknown = sorted(set(table) - {*_TABLES, *_WORDS})
     if unknown:
-        raise SettingsError((f"recipe {name} has no table {', '.join(unknown)}; there are {', '.join(_TABLES)}",))
+        raise SettingsError(
+            (f"recipe {name} has no table {', '.join(unknown)}; there are {', '.join(_TABLES)}",)
+        )
     written = {one: table.get(one, {}) for one in _TABLES}
-    faults = [f"{one} must be a table, got {value!r}" for one, value in written.items() if not isinstance(value, dict)]
+    faults = [
+        f"{one} must be a table, got {value!r}"
+        for one, value in written.items()
+        if not isinstance(value, dict)
+    ]
     for word in ("stages", "gaps"):
         listed = table.get(word, [])
         if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
             faults.append(f"{word} must be a list of texts, got {listed!r}")
-    if not faults and (strange := [one for one in table.get("stages", []) if one not in STAGE_NAMES]):
+    if not faults and (
+        strange := [one for one in table.get("stages", []) if one not in STAGE_NAMES]
+    ):
         faults.append(f"no stage {strange[0]!r}; there are {', '.join(STAGE_NAMES)}")
     if not isinstance(table.get("source", ""), str):
         faults.append(f"source must be a text, got {table['source']!r}")
@@ -260,7 +305,9 @@ def _check_sizes(recipe: str, settings: Any) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if type(number) is int and not -1 <= number <= MOST_UNITS:
                 raise SettingsError(
-                    (f"recipe {recipe}: model.{one.name} is up to {MOST_UNITS}, and not negative; got {value!r}",)
+                    (
+                        f"recipe {recipe}: model.{one.name} is up to {MOST_UNITS}, and not negative; got {value!r}",
+                    )
                 )
 
 
@@ -278,18 +325,24 @@ def _folder() -> Any:
 
 def _merged_file(name: str, children: tuple[str, ...]) -> dict[str, Any]:
     if name in children:
-        raise SettingsError((f"recipes extend each other in a circle: {' → '.join([*children, name])}",))
+        raise SettingsError(
+            (f"recipes extend each other in a circle: {' → '.join([*children, name])}",)
+        )
     table = _read(name)
     parent = table.pop("extends", None)
     if not isinstance(parent, str | None):
-        raise SettingsError((f"recipe {name}: extends names a recipe, or a .toml file; got {parent!r}",))
+        raise SettingsError(
+            (f"recipe {name}: extends names a recipe, or a .toml file; got {parent!r}",)
+        )
     return table if parent is None else _merged(_merged_file(parent, (*children, name)), table)
 
 
 def _read(name: str) -> dict[str, Any]:
     is_file = name.endswith(".toml")
     if not (is_file or name in recipe_names()) or (is_file and not Path(name).is_file()):
-        raise LookupFailed(f"no recipe {name!r}; there are {', '.join(recipe_names())}, or give a .toml file")
+        raise LookupFailed(
+            f"no recipe {name!r}; there are {', '.join(recipe_names())}, or give a .toml file"
+        )
     file = Path(name) if is_file else _folder() / f"{name}.toml"
     try:
         content = file.read_bytes()[: MAX_BYTES + 1]
@@ -303,7 +356,8 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `under`, table by table; a table that is a value, such as data.max_items, is replaced whole.
+    """`over` on top of `under`, table by table; a table that is a value, such as data.max_items, is
+    replaced whole.
 
     Another model or objective by name starts from its own defaults.
     """
@@ -311,7 +365,11 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     for key, value in over.items():
         below = merged.get(key)
         if key in (*_TABLES, "small") and isinstance(value, Mapping) and isinstance(below, dict):
-            is_other = "name" in value and value["name"] != below.get("name") and key in ("model", "objective")
+            is_other = (
+                "name" in value
+                and value["name"] != below.get("name")
+                and key in ("model", "objective")
+            )
             merged[key] = dict(value) if is_other else _merged(below, value)
         else:
             merged[key] = copy.deepcopy(value)
@@ -320,7 +378,9 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 def _parsed_change(change: str) -> dict[str, Any]:
     key, equals, value = change.partition("=")
-    fault = SettingsError((f"a change is table.key=value, such as training.epochs=3; got {change[:200]!r}",))
+    fault = SettingsError(
+        (f"a change is table.key=value, such as training.epochs=3; got {change[:200]!r}",)
+    )
     if not equals or not _CHANGE.fullmatch(key.strip()) or not change.isprintable():
         raise fault
     try:

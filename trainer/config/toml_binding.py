@@ -1,4 +1,5 @@
-"""Plain tables (as TOML gives them) → frozen dataclasses of settings, strictly, with every fault told at once.
+"""Plain tables (as TOML gives them) → frozen dataclasses of settings, strictly, with every fault
+told at once.
 
 Refuses to know what the settings mean.
 """
@@ -19,7 +20,9 @@ from storage.base.errors import SettingsError
 T = TypeVar("T")
 
 LARGEST = 2**31 - 1
-"""No count, size or seed here is larger; libraries below fail on larger ones in ways of their own."""
+"""No count, size or seed here is larger; libraries below fail on larger ones in ways of their
+own.
+"""
 
 
 class _Unfit(Exception):
@@ -29,8 +32,9 @@ class _Unfit(Exception):
 def bind(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     """An instance of the dataclass `kind` with the values of `table`, defaults for the rest.
 
-    Raises SettingsError with a sentence per fault: a name that is no field, a value of the wrong type, a missing value,
-    or whatever the dataclass itself refuses. `where` names the table in those sentences.
+    Raises SettingsError with a sentence per fault: a name that is no field, a value of the wrong
+    type, a missing value, or whatever the dataclass itself refuses. `where` names the table in
+    those sentences.
     """
     if not isinstance(table, Mapping):
         raise SettingsError((f"{where} must be a table, got {table!r}",))
@@ -56,10 +60,17 @@ def bind(kind: type[T], table: Mapping[str, Any], where: str) -> T:
 
 
 def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
-    """Raise SettingsError unless the function takes all these values by keyword, each of the type it states."""
+    """Raise SettingsError unless the function takes all these values by keyword, each of the type
+    it states.
+    """
     hints = typing.get_type_hints(function)
-    taken = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    faults = [f"{where} has no setting {name}; it has {', '.join(taken) or 'none'}" for name in values.keys() - taken]
+    taken = [
+        p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY
+    ]
+    faults = [
+        f"{where} has no setting {name}; it has {', '.join(taken) or 'none'}"
+        for name in values.keys() - taken
+    ]
     for name, value in values.items():
         if name in taken:
             try:
@@ -148,4 +159,12 @@ def _plain(hint: Any, value: Any) -> Any:
         return Path(value)
     if hint in (str, bool) and type(value) is hint:
         return value
-    raise _Unfit({float: "a number", int: "a whole number", str: "a text", bool: "true or false", Path: "a path"}[hint])
+    raise _Unfit(
+        {
+            float: "a number",
+            int: "a whole number",
+            str: "a text",
+            bool: "true or false",
+            Path: "a path",
+        }[hint]
+    )

@@ -1,8 +1,9 @@
-"""Examples of catalogs whose segments annotators judged: whole videos of a domain and a split, read for a model.
+"""Examples of catalogs whose segments annotators judged: whole videos of a domain and a split, read
+for a model.
 
-A position is a judged segment if the model's unit is a segment: its own row where rows are segments, the mean of the
-rows in it otherwise. If the unit is a row, a row has the highest label of the segments that cover more than half of it.
-Refuses to know sets, batches and losses.
+A position is a judged segment if the model's unit is a segment: its own row where rows are
+segments, the mean of the rows in it otherwise. If the unit is a row, a row has the highest label of
+the segments that cover more than half of it. Refuses to know sets, batches and losses.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class JudgedReader:
         """The example with all its arrays."""
         judged = self._judged(example.video_id)
         if judged is None:
-            raise SettingsError((f"nobody judged {example.video_id}, so there is nothing to ask about it",))
+            raise SettingsError(
+                (f"nobody judged {example.video_id}, so there is nothing to ask about it",)
+            )
         rows, labels, positive = self._read(example.video_id, judged)
         drawn = self.settings.rows_drawn
         if self.is_training and drawn is not None and drawn < len(rows):
@@ -88,14 +91,25 @@ class JudgedReader:
     def _has_rows_of_segments(self) -> bool:
         return is_of_segments(next(iter(self.features.readers.values())), self.catalog)
 
-    def _read(self, video_id: str, judged: Judged) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
-        """Numbers of the positions (rows, or judged segments if their rows are averaged), labels, highlights."""
+    def _read(
+        self, video_id: str, judged: Judged
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+        """Numbers of the positions (rows, or judged segments if their rows are averaged), labels,
+        highlights.
+        """
         if self.settings.unit == "row":
             spans = self.features.row_spans(video_id)
             if not (self.is_training or self.places.are_known):
                 # Whoever only scores rows of a summary dataset can do without labels.
-                return np.arange(len(spans)), np.zeros(len(spans), np.float32), np.zeros(len(spans), np.bool_)
-            return (np.arange(len(spans)), *_of_rows(spans, self.places.seconds(video_id, judged), judged))
+                return (
+                    np.arange(len(spans)),
+                    np.zeros(len(spans), np.float32),
+                    np.zeros(len(spans), np.bool_),
+                )
+            return (
+                np.arange(len(spans)),
+                *_of_rows(spans, self.places.seconds(video_id, judged), judged),
+            )
         if self._has_rows_of_segments and judged.numbers is not None:
             video = next(iter(self.features.readers.values()))[video_id]
             rows, places = rows_of(np.asarray(video[SEGMENT]), judged)
@@ -106,18 +120,29 @@ class JudgedReader:
         return there, judged.labels[there], judged.positive[there]
 
     def _positions(self, video_id: str, judged: Judged, numbers: NDArray[np.int64]) -> Positions:
-        if self.settings.unit == "row" or (self._has_rows_of_segments and judged.numbers is not None):
-            return Positions(self.features.row_spans(video_id)[numbers], self.features.rows(video_id, numbers))
+        if self.settings.unit == "row" or (
+            self._has_rows_of_segments and judged.numbers is not None
+        ):
+            return Positions(
+                self.features.row_spans(video_id)[numbers], self.features.rows(video_id, numbers)
+            )
         spans = self.places.seconds(video_id, judged)[numbers]
         return Positions(spans, self.features.means(video_id, spans)[0])
 
 
-def _of_rows(spans: Intervals, segments: Intervals, judged: Judged) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _of_rows(
+    spans: Intervals, segments: Intervals, judged: Judged
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     labels, positive = np.zeros(len(spans), np.float32), np.zeros(len(spans), np.bool_)
-    shared = np.minimum(spans[:, None, 1], segments[None, :, 1]) - np.maximum(spans[:, None, 0], segments[None, :, 0])
+    shared = np.minimum(spans[:, None, 1], segments[None, :, 1]) - np.maximum(
+        spans[:, None, 0], segments[None, :, 0]
+    )
     covered = shared > COVERED_SHARE * (spans[:, 1] - spans[:, 0])[:, None]
     for row in np.flatnonzero(covered.any(axis=1)):
-        labels[row], positive[row] = judged.labels[covered[row]].max(), judged.positive[covered[row]].any()
+        labels[row], positive[row] = (
+            judged.labels[covered[row]].max(),
+            judged.positive[covered[row]].any(),
+        )
     return labels, positive
 
 
@@ -128,7 +153,9 @@ def list_videos(reader: JudgedReader, split: str, side: Side) -> ExampleSet:
     """
     settings, catalog = reader.settings, reader.catalog
     is_first = side == "first"
-    domain = settings.source if is_first and settings.source and reader.is_training else settings.domain
+    domain = (
+        settings.source if is_first and settings.source and reader.is_training else settings.domain
+    )
     is_outside = not is_first and settings.against == "others"
     ids, holdout = videos_of(catalog, split, settings, domain=domain, is_outside=is_outside)
     bounds = settings.first_seconds if is_first else settings.second_seconds
@@ -146,12 +173,18 @@ def list_videos(reader: JudgedReader, split: str, side: Side) -> ExampleSet:
         where = f"{'all but ' if is_outside else ''}{domain or 'all domains'}"
         part = f"split {split} of {grouping_of(catalog, settings)}"
         hint = "; set data.holdout_videos" if split == "validation" else ""
-        raise SettingsError((f"{catalog.name} has no video left in {where}, {part}: {videos}{hint}",))
+        raise SettingsError(
+            (f"{catalog.name} has no video left in {where}, {part}: {videos}{hint}",)
+        )
     notes = (f"validation videos are {holdout}, as the dataset names none",) if holdout else ()
-    return ExampleSet(tuple(examples), Account("users", 0, 0), videos, Account("history videos", 0, 0), notes)
+    return ExampleSet(
+        tuple(examples), Account("users", 0, 0), videos, Account("history videos", 0, 0), notes
+    )
 
 
-def _usable(reader: JudgedReader, video_id: str, bounds: tuple[float, float] | None) -> Sequence[Example] | str:
+def _usable(
+    reader: JudgedReader, video_id: str, bounds: tuple[float, float] | None
+) -> Sequence[Example] | str:
     reason = reader.features.why_absent(video_id)
     if reason is not None:
         return reason

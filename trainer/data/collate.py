@@ -1,7 +1,7 @@
 """Samples of unequal sizes become one batch: zero-padded, with masks.
 
-Numbers stored as float16 become float32 as they are copied, on a GPU after they were; pictures' bytes stay uint8.
-Refuses to know where samples come from.
+Numbers stored as float16 become float32 as they are copied, on a GPU after they were; pictures'
+bytes stay uint8. Refuses to know where samples come from.
 """
 
 from __future__ import annotations
@@ -40,14 +40,20 @@ class Collate:
     has_history: bool
 
     def __call__(self, samples: Sequence[Sample]) -> Loaded:
-        """Pad to the longest video, the most elements of a history and the longest element of the batch."""
+        """Pad to the longest video, the most elements of a history and the longest element of the
+        batch.
+        """
         targets = [[sample.target] for sample in samples]
         features, mask, spans = self._padded(targets, self.shapes)
         shapes = self.shapes if self.has_history else {}
-        history, history_mask, history_spans = self._padded([sample.history for sample in samples], shapes)
+        history, history_mask, history_spans = self._padded(
+            [sample.history for sample in samples], shapes
+        )
         flat = {key: array[:, 0] for key, array in features.items()}
         batch = Batch(flat, mask[:, 0], spans[:, 0], history, history_mask, history_spans)
-        return Loaded(batch, _targets(samples, mask[:, 0]), tuple(sample.example for sample in samples))
+        return Loaded(
+            batch, _targets(samples, mask[:, 0]), tuple(sample.example for sample in samples)
+        )
 
     def _padded(
         self, groups: Sequence[Sequence[Positions]], shapes: Mapping[str, tuple[int, ...]]
@@ -56,8 +62,14 @@ class Collate:
         most = max((len(group) for group in groups), default=0)
         longest = max((len(element) for group in groups for element in group), default=0)
         sizes = (len(groups), most, longest)
-        arrays = {key: torch.zeros(*sizes, *shape, dtype=self.dtypes[key]) for key, shape in shapes.items()}
-        mask, spans = torch.zeros(sizes, dtype=torch.bool), torch.zeros(*sizes, 2, dtype=torch.float64)
+        arrays = {
+            key: torch.zeros(*sizes, *shape, dtype=self.dtypes[key])
+            for key, shape in shapes.items()
+        }
+        mask, spans = (
+            torch.zeros(sizes, dtype=torch.bool),
+            torch.zeros(*sizes, 2, dtype=torch.float64),
+        )
         for row, group in enumerate(groups):
             for place, element in enumerate(group):
                 mask[row, place, : len(element)] = True
@@ -71,12 +83,16 @@ def _targets(samples: Sequence[Sample], mask: Tensor) -> Targets:
     labels = torch.zeros(mask.shape, dtype=torch.float32)
     for row, sample in enumerate(samples):
         labels[row, : len(sample.labels)] = torch.from_numpy(sample.labels)
-    return Targets(labels, labels > 0, torch.from_numpy(np.stack([sample.pairs for sample in samples])))
+    return Targets(
+        labels, labels > 0, torch.from_numpy(np.stack([sample.pairs for sample in samples]))
+    )
 
 
 def to_device(part: T, device: torch.device | str) -> T:
     """A batch or its targets with every tensor on `device`; float16 becomes float32 there."""
-    return replace(part, **{one.name: _moved(getattr(part, one.name), device) for one in fields(part)})
+    return replace(
+        part, **{one.name: _moved(getattr(part, one.name), device) for one in fields(part)}
+    )
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:
@@ -89,4 +105,8 @@ def _moved(value: Any, device: torch.device | str) -> Any:
 def tensors_of(part: Batch | Targets) -> list[Tensor]:
     """Every tensor of a batch or its targets."""
     values = [getattr(part, one.name) for one in fields(part)]
-    return [tensor for value in values for tensor in ([value] if isinstance(value, Tensor) else value.values())]
+    return [
+        tensor
+        for value in values
+        for tensor in ([value] if isinstance(value, Tensor) else value.values())
+    ]

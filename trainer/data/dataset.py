@@ -1,7 +1,8 @@
-"""An example becomes arrays: the target's positions with labels and pairs, and the elements of the history.
+"""An example becomes arrays: the target's positions with labels and pairs, and the elements of the
+history.
 
-What is drawn follows from the seed, the epoch and the example alone, so it is the same in whatever process and order
-examples are read. Refuses to know batches.
+What is drawn follows from the seed, the epoch and the example alone, so it is the same in whatever
+process and order examples are read. Refuses to know batches.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from storage.base.records import Array
-from trainer.data.labels.temporal_units import Shots, marked_segments, scoring_segments, training_segments
+from trainer.data.labels.temporal_units import (
+    Shots,
+    marked_segments,
+    scoring_segments,
+    training_segments,
+)
 from trainer.data.labels.user_history import Element, draw_history
 from trainer.data.labels.user_labels import COVERED_SHARE, Marks, draw_pairs, labels
 from trainer.data.sources.features import Features
@@ -70,7 +76,9 @@ class Reader:
     is_training: bool
 
     def expand(self, example: Example) -> Sequence[Example] | str:
-        """The example, or with `window_rows` one for each window with a highlight; the reason if it teaches nothing."""
+        """The example, or with `window_rows` one for each window with a highlight; the reason if it
+        teaches nothing.
+        """
         if self.shots is not None and example.video_id not in self.shots:
             return "not in the table of shots"
         spans = self._spans(example)
@@ -86,7 +94,10 @@ class Reader:
             return (example,)
         length = self.settings.window_rows
         firsts = np.unique(np.flatnonzero(truth > 0) // length) * length
-        return [replace(example, window=(int(first), min(int(first) + length, len(spans)))) for first in firsts]
+        return [
+            replace(example, window=(int(first), min(int(first) + length, len(spans))))
+            for first in firsts
+        ]
 
     def read(self, example: Example, rng: np.random.Generator) -> Sample:
         """The example with all its arrays."""
@@ -120,10 +131,17 @@ class Reader:
         return labels(spans, self.marks.of(example.user_id or None, example.video_id))
 
     def _pairs(
-        self, example: Example, spans: Intervals, truth: NDArray[np.float32], rng: np.random.Generator
+        self,
+        example: Example,
+        spans: Intervals,
+        truth: NDArray[np.float32],
+        rng: np.random.Generator,
     ) -> NDArray[np.int64]:
         # "s- is a shot that is in no GIF": a position that a highlight merely touches is neither.
-        touched = covered_seconds(spans, self.marks.highlights(example.user_id or None, example.video_id)) > 0
+        touched = (
+            covered_seconds(spans, self.marks.highlights(example.user_id or None, example.video_id))
+            > 0
+        )
         return draw_pairs(truth > 0, ~touched & (truth <= 0), self.settings.pairs, rng)
 
     def _means(self, video_id: str, segments: Intervals) -> tuple[Positions, NDArray[np.bool_]]:
@@ -133,8 +151,12 @@ class Reader:
     def _history(self, example: Example, rng: np.random.Generator) -> tuple[Positions, ...]:
         if self.settings.history == "none" or not example.history:
             return ()
-        most = self.settings.max_elements if self.is_training else self.settings.max_elements_scoring
-        elements = draw_history(example.history_user, example.history, self.marks, self.settings, most=most, rng=rng)
+        most = (
+            self.settings.max_elements if self.is_training else self.settings.max_elements_scoring
+        )
+        elements = draw_history(
+            example.history_user, example.history, self.marks, self.settings, most=most, rng=rng
+        )
         found = [self._element(element) for element in elements]
         return tuple(positions for positions in found if len(positions))
 
@@ -145,7 +167,9 @@ class Reader:
             return replace(means, video_id=element.video_id)
         spans = self.features.row_spans(element.video_id)
         numbers = _thinned(_rows_in(spans, element.intervals), self.settings.element_rows)
-        return Positions(spans[numbers], self.features.rows(element.video_id, numbers), element.video_id)
+        return Positions(
+            spans[numbers], self.features.rows(element.video_id, numbers), element.video_id
+        )
 
 
 class Reads(Protocol):
@@ -168,10 +192,16 @@ class Reads(Protocol):
 
 
 class HighlightDataset(Dataset[Sample]):
-    """The examples of a split: `dataset[Draw(number, seed, epoch)]`. When scoring, the epoch changes nothing."""
+    """The examples of a split: `dataset[Draw(number, seed, epoch)]`. When scoring, the epoch
+    changes nothing.
+    """
 
     def __init__(
-        self, reader: Reads, found: ExampleSet, shards: NDArray[np.int64], notes: tuple[str, ...] = ()
+        self,
+        reader: Reads,
+        found: ExampleSet,
+        shards: NDArray[np.int64],
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.reader = reader
         self.found = found
@@ -204,7 +234,9 @@ class HighlightDataset(Dataset[Sample]):
 
 
 def _rows_in(spans: Intervals, intervals: Intervals) -> NDArray[np.int64]:
-    """Rows that intervals cover for more than half; of a mark shorter than that, the row it shares most time with."""
+    """Rows that intervals cover for more than half; of a mark shorter than that, the row it shares
+    most time with.
+    """
     covered = covered_seconds(spans, union(intervals))
     chosen = np.flatnonzero(covered > COVERED_SHARE * (spans[:, 1] - spans[:, 0]))
     if not len(chosen) and covered.max(initial=0) > 0:
@@ -214,7 +246,11 @@ def _rows_in(spans: Intervals, intervals: Intervals) -> NDArray[np.int64]:
 
 def _thinned(items: NDArray[Any], most: int) -> NDArray[Any]:
     """The items, or `most` of them at even distances, the first and the last included."""
-    return items if len(items) <= most else items[np.linspace(0, len(items) - 1, most).round().astype(int)]
+    return (
+        items
+        if len(items) <= most
+        else items[np.linspace(0, len(items) - 1, most).round().astype(int)]
+    )
 
 
 def _renumbered(pairs: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -1,7 +1,9 @@
-"""Batches of a dataset in an order that follows from the seed and the epoch, from any place of it on.
+"""Batches of a dataset in an order that follows from the seed and the epoch, from any place of it
+on.
 
-A loader's position is three numbers, so training stopped in mid-epoch goes on with exactly the batches it would have
-seen, whatever the number of workers before and after. Refuses to know models and losses.
+A loader's position is three numbers, so training stopped in mid-epoch goes on with exactly the
+batches it would have seen, whatever the number of workers before and after. Refuses to know models
+and losses.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ _TORCH = {
     np.dtype(np.float32): torch.float32,
 }
 SHARDS_AT_ONCE = 8
-"""Examples are mixed within so many shards, about 2,400 videos of PHD2: reads stay near each other on disk, and a batch
-still has users from everywhere, since a hash put their videos into shards."""
+"""Examples are mixed within so many shards, about 2,400 videos of PHD2: reads stay near each other
+on disk, and a batch still has users from everywhere, since a hash put their videos into shards.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,30 +44,40 @@ class LoaderSettings:
     workers: int = 0
     """Processes that read ahead; 0 reads in this one."""
     start_method: str = "spawn"
-    """How workers are started: spawn, forkserver or fork (fast, but unsafe beside threads and once CUDA is in use)."""
+    """How workers are started: spawn, forkserver or fork (fast, but unsafe beside threads and once
+    CUDA is in use).
+    """
     prefetch: int = 2
     """Batches each worker reads ahead."""
     rank: int = 0
-    """Of `ranks` processes that train together, each sees its own share of every epoch, all shares equally long: up to
-    `ranks - 1` examples are left out of an epoch, others each time."""
+    """Of `ranks` processes that train together, each sees its own share of every epoch, all shares
+    equally long: up to `ranks - 1` examples are left out of an epoch, others each time.
+    """
     ranks: int = 1
     device: str = "cpu"
-    """Where batches come. On a GPU a thread copies the next one while a step computes, and rows stored as float16 are
-    copied as such: half the bytes."""
+    """Where batches come. On a GPU a thread copies the next one while a step computes, and rows
+    stored as float16 are copied as such: half the bytes.
+    """
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.workers < 0 or self.prefetch < 1:
-            raise ValueError(f"batch_size and prefetch are at least 1, workers at least 0; got {self}")
+            raise ValueError(
+                f"batch_size and prefetch are at least 1, workers at least 0; got {self}"
+            )
         if self.start_method not in ("spawn", "forkserver", "fork"):
-            raise ValueError(f"start_method is spawn, forkserver or fork, got {self.start_method!r}")
+            raise ValueError(
+                f"start_method is spawn, forkserver or fork, got {self.start_method!r}"
+            )
         if not 0 <= self.rank < self.ranks:
             raise ValueError(f"rank is 0 to ranks - 1, got {self.rank} of {self.ranks}")
 
 
 class Loader:
-    """`for batch, targets, examples in loader`: the rest of the current epoch, after which the next one is current.
+    """`for batch, targets, examples in loader`: the rest of the current epoch, after which the next
+    one is current.
 
-    A loop that breaks off goes on where it stopped. Training data is shuffled anew each epoch; scoring data is not.
+    A loop that breaks off goes on where it stopped. Training data is shuffled anew each epoch;
+    scoring data is not.
     """
 
     def __init__(self, dataset: HighlightDataset, settings: LoaderSettings) -> None:
@@ -75,12 +88,15 @@ class Loader:
         self._batches: DataLoader[Any] = DataLoader(
             _Carrying(dataset),
             batch_sampler=_Rest(self),
-            collate_fn=_CarryingCollate(collate_of(dataset, keeps_half=settings.device.startswith("cuda"))),
+            collate_fn=_CarryingCollate(
+                collate_of(dataset, keeps_half=settings.device.startswith("cuda"))
+            ),
             num_workers=settings.workers,
             multiprocessing_context=settings.start_method if settings.workers else None,
             prefetch_factor=settings.prefetch if settings.workers else None,
             persistent_workers=settings.workers > 0,
-            # Its own: each pass draws a number from it, and dropout must not depend on how often one looks at data.
+            # Its own: each pass draws a number from it, and dropout must not depend on how often
+            # one looks at data.
             generator=torch.Generator().manual_seed(settings.seed),
         )
 
@@ -103,7 +119,11 @@ class Loader:
 
         def copied(loaded: Loaded) -> tuple[Loaded, torch.cuda.Event]:
             with torch.cuda.stream(side):
-                there = Loaded(to_device(loaded.batch, device), to_device(loaded.targets, device), loaded.examples)
+                there = Loaded(
+                    to_device(loaded.batch, device),
+                    to_device(loaded.targets, device),
+                    loaded.examples,
+                )
                 return there, side.record_event()
 
         with closing(one_ahead(self._read(), copied)) as batches:
@@ -111,7 +131,9 @@ class Loader:
                 here = torch.cuda.current_stream(device)
                 here.wait_event(is_there)
                 for tensor in (*tensors_of(loaded.batch), *tensors_of(loaded.targets)):
-                    tensor.record_stream(here)  # its memory is the other stream's, which must not take it back in use
+                    tensor.record_stream(
+                        here
+                    )  # its memory is the other stream's, which must not take it back in use
                 yield loaded
 
     def _read(self) -> Iterator[Loaded]:
@@ -125,20 +147,28 @@ class Loader:
         return {"epoch": self.epoch, "batches_done": self.batches_done, **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, JSON]) -> None:
-        """Go on from `state`. Raises SettingsError if it is of other examples, or of batches made in another way."""
+        """Go on from `state`. Raises SettingsError if it is of other examples, or of batches made
+        in another way.
+        """
         mine = self._identity()
         theirs = {name: state.get(name) for name in mine}
         if theirs != mine:
-            raise SettingsError((f"the position is one of {theirs}, and these batches are {mine}: no going on",))
+            raise SettingsError(
+                (f"the position is one of {theirs}, and these batches are {mine}: no going on",)
+            )
         epoch, batches_done = state["epoch"], state["batches_done"]
         if not isinstance(epoch, int) or not isinstance(batches_done, int):
             raise SettingsError(
-                (f"a position has whole numbers, got epoch {epoch!r} and batches_done {batches_done!r}",)
+                (
+                    f"a position has whole numbers, got epoch {epoch!r} and batches_done {batches_done!r}",
+                )
             )
         self.epoch, self.batches_done = epoch, batches_done
 
     def _identity(self) -> dict[str, JSON]:
-        of_settings = {name: getattr(self.settings, name) for name in ("batch_size", "seed", "ranks")}
+        of_settings = {
+            name: getattr(self.settings, name) for name in ("batch_size", "seed", "ranks")
+        }
         return {"examples": self.dataset.digest, **of_settings}
 
     def rest(self) -> Iterator[list[Draw]]:
@@ -159,8 +189,9 @@ class Loader:
 
 
 class _Carrying(Dataset["Sample | HighlightsError"]):
-    """The dataset, with errors of ours as values: torch would make a RuntimeError of one that comes from a worker, and
-    a damaged store would look like a bug."""
+    """The dataset, with errors of ours as values: torch would make a RuntimeError of one that comes
+    from a worker, and a damaged store would look like a bug.
+    """
 
     def __init__(self, dataset: HighlightDataset) -> None:
         self._dataset = dataset
@@ -201,7 +232,9 @@ class _Rest:
 
 
 def shuffled(shards: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-    """Numbers of the examples, whose shards are `shards`, in an order that mixes `SHARDS_AT_ONCE` shards at a time."""
+    """Numbers of the examples, whose shards are `shards`, in an order that mixes `SHARDS_AT_ONCE`
+    shards at a time.
+    """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(np.unique(shards))
     pool_of = np.zeros(int(shards.max(initial=0)) + 1, np.int64)
@@ -210,7 +243,9 @@ def shuffled(shards: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int
 
 
 def collate_of(dataset: HighlightDataset, *, keeps_half: bool = False) -> Collate:
-    """What makes batches of a dataset's samples; with `keeps_half` rows that are stored as float16 stay so."""
+    """What makes batches of a dataset's samples; with `keeps_half` rows that are stored as float16
+    stay so.
+    """
     features, settings = dataset.reader.features, dataset.reader.settings
     keeps_half &= settings.unit == "row"  # means over segments are more exact than the rows
     dtypes = {key: _TORCH[features.dtype(key, keeps_half=keeps_half)] for key in features.keys}

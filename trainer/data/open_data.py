@@ -49,13 +49,19 @@ class HighlightData:
 
     @property
     def marks(self) -> Marks:
-        """What users marked. Raises SettingsError for a catalog whose segments were judged instead."""
+        """What users marked. Raises SettingsError for a catalog whose segments were judged
+        instead.
+        """
         if self.liked is None:
-            raise SettingsError((f"{self.catalog.name} has no users who marked what they like; ask about domains",))
+            raise SettingsError(
+                (f"{self.catalog.name} has no users who marked what they like; ask about domains",)
+            )
         return self.liked
 
     def training(self, split: Split = "train", side: Side = "first") -> HighlightDataset:
-        """Videos in turn, with what is drawn anew each epoch. Reads all their spans once, 0.3 ms a video."""
+        """Videos in turn, with what is drawn anew each epoch. Reads all their spans once, 0.3 ms a
+        video.
+        """
         if self.liked is None:
             return self._judged(split, side, is_training=True)
         reader = Reader(self.features, self.marks, self.settings, self.shots, is_training=True)
@@ -63,35 +69,55 @@ class HighlightData:
         return self._dataset(reader, split, reader.expand, notes)
 
     def scoring(self, split: Split) -> HighlightDataset:
-        """Users' last videos with the full history, or a domain's videos; whole, and nothing depends on the epoch."""
+        """Users' last videos with the full history, or a domain's videos; whole, and nothing
+        depends on the epoch.
+        """
         if self.liked is None:
             return self._judged(split, "first", is_training=False)
         reader = Reader(self.features, self.marks, self.settings, None, is_training=False)
         return self._dataset(reader, split, None, ())
 
-    def _dataset(self, reader: Reader, split: Split, expand: Expand | None, notes: tuple[str, ...]) -> HighlightDataset:
-        return self._made(reader, list_examples(self.catalog, self.features, split, self.settings, expand), notes)
+    def _dataset(
+        self, reader: Reader, split: Split, expand: Expand | None, notes: tuple[str, ...]
+    ) -> HighlightDataset:
+        return self._made(
+            reader, list_examples(self.catalog, self.features, split, self.settings, expand), notes
+        )
 
     def _judged(self, split: Split, side: Side, *, is_training: bool) -> HighlightDataset:
-        asked = self.settings.source if is_training and self.settings.source else self.settings.domain
-        # Of the second batch no label is read, so it does not matter what its videos are judged about.
+        asked = (
+            self.settings.source if is_training and self.settings.source else self.settings.domain
+        )
+        # Of the second batch no label is read, so it does not matter what its videos are judged
+        # about.
         domain = None if side == "second" else asked
         if self.places is None:
-            raise ValueError(f"{self.catalog.name} has neither marks nor judged segments; make it with open_data")
+            raise ValueError(
+                f"{self.catalog.name} has neither marks nor judged segments; make it with open_data"
+            )
         judgements = Judgements(self.catalog, domain)
-        reader = JudgedReader(self.catalog, self.features, judgements, self.places, self.settings, is_training)
+        reader = JudgedReader(
+            self.catalog, self.features, judgements, self.places, self.settings, is_training
+        )
         return self._made(reader, list_videos(reader, split, side), ())
 
     def _made(self, reader: Reads, found: ExampleSet, notes: tuple[str, ...]) -> HighlightDataset:
-        shards = [shard_of(example.video_id, self.catalog.shard_count) for example in found.examples]
-        return HighlightDataset(reader, found, np.array(shards, np.int64), self.features.notes + found.notes + notes)
+        shards = [
+            shard_of(example.video_id, self.catalog.shard_count) for example in found.examples
+        ]
+        return HighlightDataset(
+            reader, found, np.array(shards, np.int64), self.features.notes + found.notes + notes
+        )
 
 
-def open_data(folder: Path, settings: DataSettings, *, trained_on: TrainedOn | None = None) -> HighlightData:
+def open_data(
+    folder: Path, settings: DataSettings, *, trained_on: TrainedOn | None = None
+) -> HighlightData:
     """The catalog kept in `folder` (`ROOT/<catalog>`) with the arrays of `settings`.
 
-    Raises SettingsError if the features are not those in `trained_on` (the error names both), or a setting does not
-    suit them; LookupFailed if there is no such catalog, variant or array; IntegrityError if a file is damaged.
+    Raises SettingsError if the features are not those in `trained_on` (the error names both), or a
+    setting does not suit them; LookupFailed if there is no such catalog, variant or array;
+    IntegrityError if a file is damaged.
     """
     catalog = read_catalog(folder)
     features = _features(folder, settings, trained_on)
@@ -100,21 +126,36 @@ def open_data(folder: Path, settings: DataSettings, *, trained_on: TrainedOn | N
         return HighlightData(catalog, features, None, settings, shots, Places(folder, catalog))
     if settings.rows_drawn is not None:
         raise SettingsError(
-            (f"rows_drawn is for catalogs whose segments were judged; {catalog.name} has users' marks",)
+            (
+                f"rows_drawn is for catalogs whose segments were judged; {catalog.name} has users' marks",
+            )
         )
     return HighlightData(catalog, features, Marks(catalog), settings, shots)
 
 
 def _features(folder: Path, settings: DataSettings, trained_on: TrainedOn | None) -> Features:
     if settings.clip is None:
-        return Features(folder, settings.arrays, max_items=settings.max_items, trained_on=trained_on)
-    from trainer.data.sources.frame_clips import PictureFeatures  # brings OpenCV, which models of features do without
+        return Features(
+            folder, settings.arrays, max_items=settings.max_items, trained_on=trained_on
+        )
+    from trainer.data.sources.frame_clips import (
+        PictureFeatures,
+    )  # brings OpenCV, which models of features do without
 
     pictures = [key.partition("/")[0] for key in settings.arrays if key.endswith("/jpeg")]
     saliency = [key.partition("/")[0] for key in settings.arrays if key.endswith("/saliency")]
-    if len(pictures) != 1 or len(saliency) > 1 or len(settings.arrays) != len(pictures) + len(saliency):
+    if (
+        len(pictures) != 1
+        or len(saliency) > 1
+        or len(settings.arrays) != len(pictures) + len(saliency)
+    ):
         raise SettingsError(
-            (f"with data.clip, arrays are VARIANT/jpeg and perhaps VARIANT/saliency; got {', '.join(settings.arrays)}",)
+            (
+                "with data.clip, arrays are VARIANT/jpeg and perhaps VARIANT/saliency; "
+                f"got {', '.join(settings.arrays)}",
+            )
         )
     maps = saliency[0] if saliency else None
-    return PictureFeatures(folder, settings.clip, pictures=pictures[0], saliency=maps, trained_on=trained_on)
+    return PictureFeatures(
+        folder, settings.clip, pictures=pictures[0], saliency=maps, trained_on=trained_on
+    )

@@ -1,4 +1,5 @@
-"""The next batch is fetched, and copied to the GPU, while a step computes: a thread, one batch ahead.
+"""The next batch is fetched, and copied to the GPU, while a step computes: a thread, one batch
+ahead.
 
 Refuses to know what a batch holds.
 """
@@ -27,9 +28,11 @@ class _End:
 
 
 def one_ahead(items: Iterable[T], prepare: Callable[[T], U]) -> Generator[U, None, None]:
-    """`prepare(item)` of each item, in order, each made by another thread while the one before it is in use.
+    """`prepare(item)` of each item, in order, each made by another thread while the one before it
+    is in use.
 
-    An error of `items` or `prepare` is raised where its item would have come. A loop that breaks off ends the thread.
+    An error of `items` or `prepare` is raised where its item would have come. A loop that breaks
+    off ends the thread.
     """
     ahead = _Ahead(items, prepare)
     try:

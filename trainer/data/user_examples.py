@@ -1,6 +1,8 @@
-"""Who is asked about which video: the examples of a split, with an account of everybody who is not among them.
+"""Who is asked about which video: the examples of a split, with an account of everybody who is not
+among them.
 
-Users and videos in = used + dropped, by reason. Reads the catalog, and of the store only which videos are there.
+Users and videos in = used + dropped, by reason. Reads the catalog, and of the store only which
+videos are there.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ Split = Literal["train", "validation", "test", "all"]
 
 @dataclass(frozen=True)
 class Example:
-    """One question to a model: which parts of a video does this user like, who liked those parts of those others?"""
+    """One question to a model: which parts of a video does this user like, who liked those parts of
+    those others?
+    """
 
     video_id: str
     user_id: str = ""
@@ -32,8 +36,9 @@ class Example:
     history_user: str = ""
     """Whose marks the history is; another user's in the control experiment."""
     history: tuple[str, ...] = ()
-    """Videos of the history that have features, never the video itself. In an order that is drawn once by
-    `holdout_seed`, since catalogs do not keep the order in which a user made their marks."""
+    """Videos of the history that have features, never the video itself. In an order that is drawn
+    once by `holdout_seed`, since catalogs do not keep the order in which a user made their marks.
+    """
     window: tuple[int, int] | None = None
     """`[first, end)` rows to look at; None: all."""
     anchor: int | None = None
@@ -53,7 +58,9 @@ class Account:
     def __post_init__(self) -> None:
         gone = sum(len(ids) for ids in self.dropped.values())
         if self.total != self.used + gone:
-            raise ValueError(f"{self.total} {self.noun} in, but {self.used} used and {gone} dropped")
+            raise ValueError(
+                f"{self.total} {self.noun} in, but {self.used} used and {gone} dropped"
+            )
 
     def __str__(self) -> str:
         reasons = "".join(f" + {len(ids)} {reason}" for reason, ids in sorted(self.dropped.items()))
@@ -74,16 +81,20 @@ class ExampleSet:
 
     @property
     def digest(self) -> str:
-        """12 hex digits of the sha256 over the examples: two runs with the same digest saw the same."""
+        """12 hex digits of the sha256 over the examples: two runs with the same digest saw the
+        same.
+        """
         return _sha256(repr(self.examples))[:12]
 
 
 def users_of(catalog: Catalog, split: Split, settings: DataSettings) -> tuple[tuple[str, ...], str]:
-    """The users of a split, ascending, and the name of the hold-out that decided it; empty if the dataset did.
+    """The users of a split, ascending, and the name of the hold-out that decided it; empty if the
+    dataset did.
 
-    Where no user is published as `validation`, those of `train` with the smallest hash are, `holdout_users` of them or
-    `MOST_HELD_OUT` and no more than one in ten, so that few change when users join or leave. Raises SettingsError for
-    an unknown split, or if nobody is left to train on.
+    Where no user is published as `validation`, those of `train` with the smallest hash are,
+    `holdout_users` of them or `MOST_HELD_OUT` and no more than one in ten, so that few change when
+    users join or leave. Raises SettingsError for an unknown split, or if nobody is left to train
+    on.
     """
     if split not in get_args(Split):
         raise SettingsError((f"a split is one of {', '.join(get_args(Split))}; got {split!r}",))
@@ -97,7 +108,9 @@ def users_of(catalog: Catalog, split: Split, settings: DataSettings) -> tuple[tu
     if count is None:
         count = min(MOST_HELD_OUT, max(1, len(train) // 10))
     if train and count >= len(train):
-        raise SettingsError((f"holdout_users is {count}, but {catalog.name} has {len(train)} users to train on",))
+        raise SettingsError(
+            (f"holdout_users is {count}, but {catalog.name} has {len(train)} users to train on",)
+        )
     held_out = sorted(_by_hash(train, settings.holdout_seed)[:count])
     name = f"holdout-{len(held_out)}-seed{settings.holdout_seed}-{_sha256(repr(held_out))[:8]}"
     if split == "validation":
@@ -106,32 +119,57 @@ def users_of(catalog: Catalog, split: Split, settings: DataSettings) -> tuple[tu
 
 
 Expand = Callable[[Example], Sequence[Example] | str]
-"""Example → itself, or one for each window to look at, or the reason why there is nothing to learn from it."""
+"""Example → itself, or one for each window to look at, or the reason why there is nothing to learn
+from it.
+"""
 
 
 def list_examples(
-    catalog: Catalog, features: Features, split: Split, settings: DataSettings, expand: Expand | None = None
+    catalog: Catalog,
+    features: Features,
+    split: Split,
+    settings: DataSettings,
+    expand: Expand | None = None,
 ) -> ExampleSet:
-    """Examples of a split: those linked as target, or with `expand` (training) each video of a user in turn.
+    """Examples of a split: those linked as target, or with `expand` (training) each video of a user
+    in turn.
 
-    A catalog without users gives each of its videos once, for the split `all`. Raises SettingsError for a split that is
-    unknown, or has no example left.
+    A catalog without users gives each of its videos once, for the split `all`. Raises SettingsError
+    for a split that is unknown, or has no example left.
     """
     users, holdout = users_of(catalog, split, settings)
     if split != "all" and not users:
         raise SettingsError((f"{catalog.name} has no users in the split {split!r}",))
-    candidates = _of_users(catalog, users, settings, is_training=expand is not None) if users else _of_videos(catalog)
-    examples, targets = _usable(candidates, features, settings, expand or (lambda example: (example,)))
+    candidates = (
+        _of_users(catalog, users, settings, is_training=expand is not None)
+        if users
+        else _of_videos(catalog)
+    )
+    examples, targets = _usable(
+        candidates, features, settings, expand or (lambda example: (example,))
+    )
     if not examples:
-        raise SettingsError((f"{catalog.name} has no example left in the split {split!r}: {targets}",))
-    notes: tuple[str, ...] = (f"validation users are {holdout}, as the dataset names none",) if holdout else ()
+        raise SettingsError(
+            (f"{catalog.name} has no example left in the split {split!r}: {targets}",)
+        )
+    notes: tuple[str, ...] = (
+        (f"validation users are {holdout}, as the dataset names none",) if holdout else ()
+    )
     if settings.history_videos is not None:
-        notes += ("histories cut to fewer videos keep some drawn by seed, not the last ones: order is unknown",)
+        notes += (
+            "histories cut to fewer videos keep some drawn by seed, not the last ones: order is unknown",
+        )
     used = {example.user_id for example in examples}
     gone = {"without a target": [user_id for user_id in users if user_id not in used]}
-    pairs = {(example.history_user, video_id) for example in candidates for video_id in example.history}
+    pairs = {
+        (example.history_user, video_id) for example in candidates for video_id in example.history
+    }
     return ExampleSet(
-        examples, _account("users", len(users), gone), targets, _account_of_history(pairs, features), notes
+        examples,
+        _account("users", len(users), gone),
+        targets,
+        _account_of_history(pairs, features),
+        notes,
     )
 
 
@@ -139,11 +177,18 @@ def _of_videos(catalog: Catalog) -> list[Example]:
     return [Example(video.video_id) for video in catalog.videos]
 
 
-def _of_users(catalog: Catalog, users: Sequence[str], settings: DataSettings, *, is_training: bool) -> list[Example]:
+def _of_users(
+    catalog: Catalog, users: Sequence[str], settings: DataSettings, *, is_training: bool
+) -> list[Example]:
     links, whose = _links(catalog), _whose(users, settings)
     every = is_training and settings.targets == "every"
     return [
-        Example(video_id, user_id, whose.get(user_id, ""), _history(links, whose.get(user_id), video_id, is_training))
+        Example(
+            video_id,
+            user_id,
+            whose.get(user_id, ""),
+            _history(links, whose.get(user_id), video_id, is_training),
+        )
         for user_id in users
         for video_id, role in sorted(links[user_id].items())
         if every or role == "target"
@@ -157,8 +202,12 @@ def _usable(
     dropped: dict[str, list[str]] = defaultdict(list)
     for example in candidates:
         there = [video_id for video_id in example.history if features.why_absent(video_id) is None]
-        ordered = _by_hash(there, settings.holdout_seed, example.history_user)[: settings.history_videos]
-        expanded = features.why_absent(example.video_id) or expand(replace(example, history=tuple(ordered)))
+        ordered = _by_hash(there, settings.holdout_seed, example.history_user)[
+            : settings.history_videos
+        ]
+        expanded = features.why_absent(example.video_id) or expand(
+            replace(example, history=tuple(ordered))
+        )
         if isinstance(expanded, str):
             name = f"{example.user_id}/{example.video_id}" if example.user_id else example.video_id
             dropped[expanded].append(name)
@@ -190,7 +239,11 @@ def _history(
 ) -> tuple[str, ...]:
     roles = {} if owner is None else links[owner]
     return tuple(
-        sorted(video for video, role in roles.items() if video != target and (is_training or role == "history"))
+        sorted(
+            video
+            for video, role in roles.items()
+            if video != target and (is_training or role == "history")
+        )
     )
 
 

@@ -1,7 +1,8 @@
-"""Rankers that learn nothing and look at no picture: chance, the place in the video, and its duration.
+"""Rankers that learn nothing and look at no picture: chance, the place in the video, and its
+duration.
 
-Each is a function from targets to score tracks; whatever a model learns has to beat all of them. Refuses to know how
-scores become numbers.
+Each is a function from targets to score tracks; whatever a model learns has to beat all of them.
+Refuses to know how scores become numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ ROW_SECONDS = 16 / 30
 """A clip of 16 frames at 30 frames a second, the row of C3D."""
 
 Score = Callable[[Floats, float, Generator], Floats]
-"""`(T, 2)` spans of a video's rows, where the video ends in the same unit, and dice → `(T,)` scores."""
+"""`(T, 2)` spans of a video's rows, where the video ends in the same unit, and dice → `(T,)`
+scores.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,16 @@ def _duration(spans: Floats, end: float, dice: Generator) -> Floats:
 
 BASELINES: dict[str, Baseline] = {
     "random": Baseline("one uniform number per segment", _uniform, is_random=True),
-    "random-rows": Baseline("one uniform number per 16 frames", _uniform, is_random=True, row_seconds=ROW_SECONDS),
+    "random-rows": Baseline(
+        "one uniform number per 16 frames", _uniform, is_random=True, row_seconds=ROW_SECONDS
+    ),
     "early": Baseline("the earlier, the better", _early),
     "late": Baseline("the later, the better", _late),
     "centre": Baseline("the nearer to the middle, the better", _centre),
     "edges": Baseline("the farther from the middle, the better", _edges),
-    "duration": Baseline("the shorter the video, the better: one score for all its segments", _duration),
+    "duration": Baseline(
+        "the shorter the video, the better: one score for all its segments", _duration
+    ),
 }
 """Every baseline there is, by name."""
 

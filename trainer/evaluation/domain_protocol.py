@@ -1,12 +1,14 @@
-"""From scores of rows of time to a video's numbers, as tables on YouTube Highlights, TVSum, CoSum and ActivityNet have.
+"""From scores of rows of time to a video's numbers, as tables on YouTube Highlights, TVSum, CoSum
+and ActivityNet have.
 
-An id is `domain/video`, since a video may be asked about under two domains. Each judged segment gets a score; a video
-gets its numbers from those; a table averages over the videos of a domain, then over domains. A segment is scored by the
-row that is about it, or, where rows are about other spans, by their mean weighted by the time they share with it.
+An id is `domain/video`, since a video may be asked about under two domains. Each judged segment
+gets a score; a video gets its numbers from those; a table averages over the videos of a domain,
+then over domains. A segment is scored by the row that is about it, or, where rows are about other
+spans, by their mean weighted by the time they share with it.
 
-YouTube Highlights is measured in both ways that are in use: `ap_step` (the code of set-based learning) and
-`ap_trapezoid` (MINI-Net, UMT), which is 4 points lower for chance. Top-5 mAP is measured under both rules of truth.
-Refuses to know models and features.
+YouTube Highlights is measured in both ways that are in use: `ap_step` (the code of set-based
+learning) and `ap_trapezoid` (MINI-Net, UMT), which is 4 points lower for chance. Top-5 mAP is
+measured under both rules of truth. Refuses to know models and features.
 """
 
 from __future__ import annotations
@@ -39,10 +41,15 @@ Measure = Callable[[Floats, Judged, NDArray[np.intp]], Mapping[str, float]]
 
 def _ranking(scores: Floats, judged: Judged, places: NDArray[np.intp]) -> Mapping[str, float]:
     positive = judged.positive[places]
-    return {"ap_step": step_ap(curve(scores, positive)), "ap_trapezoid": trapezoidal_ap(scores, positive)}
+    return {
+        "ap_step": step_ap(curve(scores, positive)),
+        "ap_trapezoid": trapezoidal_ap(scores, positive),
+    }
 
 
-def _top_5_of_ratings(scores: Floats, judged: Judged, places: NDArray[np.intp]) -> Mapping[str, float]:
+def _top_5_of_ratings(
+    scores: Floats, judged: Judged, places: NDArray[np.intp]
+) -> Mapping[str, float]:
     ratings = judged.values[:, places]
     return {
         "top5_half": float(top_k_ap(scores, top_half(ratings)).mean()),
@@ -50,7 +57,9 @@ def _top_5_of_ratings(scores: Floats, judged: Judged, places: NDArray[np.intp]) 
     }
 
 
-def _top_5_of_judges(scores: Floats, judged: Judged, places: NDArray[np.intp]) -> Mapping[str, float]:
+def _top_5_of_judges(
+    scores: Floats, judged: Judged, places: NDArray[np.intp]
+) -> Mapping[str, float]:
     votes = judged.values[:, places] > 0
     return {
         "top5_majority": float(top_k_ap(scores, majority(votes)).mean()),
@@ -102,14 +111,22 @@ class AskedVideos:
 
     def only(self, ids: Collection[str]) -> AskedVideos:
         """Those of its videos."""
-        return replace(self, domains={one: asked for one, asked in self.domains.items() if one in set(ids)})
+        return replace(
+            self, domains={one: asked for one, asked in self.domains.items() if one in set(ids)}
+        )
 
 
-def asked_videos(catalog: Catalog, split: str, settings: DataSettings, domains: Sequence[str] = ()) -> AskedVideos:
-    """The videos of the settings' split in these domains, or in all there are. SettingsError if there is none."""
+def asked_videos(
+    catalog: Catalog, split: str, settings: DataSettings, domains: Sequence[str] = ()
+) -> AskedVideos:
+    """The videos of the settings' split in these domains, or in all there are. SettingsError if
+    there is none.
+    """
     reader = str(catalog.origin.get("reader", ""))
     if reader not in PROTOCOLS:
-        raise SettingsError((f"{catalog.name} has no protocol; there are those of {', '.join(PROTOCOLS)}",))
+        raise SettingsError(
+            (f"{catalog.name} has no protocol; there are those of {', '.join(PROTOCOLS)}",)
+        )
     wanted = domains or all_domains(catalog) or ("",)
     asked = {
         f"{domain}/{one}" if domain else one: (domain, one)
@@ -119,13 +136,17 @@ def asked_videos(catalog: Catalog, split: str, settings: DataSettings, domains: 
     if not asked:
         raise SettingsError((f"{catalog.name} has no video in {', '.join(wanted)}, split {split}",))
     judgements = {domain: Judgements(catalog, domain) for domain in wanted}
-    return AskedVideos(PROTOCOLS[reader], f"{grouping_of(catalog, settings)}/{split}", asked, judgements)
+    return AskedVideos(
+        PROTOCOLS[reader], f"{grouping_of(catalog, settings)}/{split}", asked, judgements
+    )
 
 
 def evaluate(asked: AskedVideos, answers: ScoreRun, places: Places) -> Evaluation:
-    """Numbers of each video that has scores; `scored_segments` is the share of its segments that have one.
+    """Numbers of each video that has scores; `scored_segments` is the share of its segments that
+    have one.
 
-    Ids = measured + dropped; a dropped id has a reason of `answers`, `not_judged`, `nothing_positive` or `no_scores`.
+    Ids = measured + dropped; a dropped id has a reason of `answers`, `not_judged`,
+    `nothing_positive` or `no_scores`.
     """
 
     def scored() -> Iterator[tuple[str, str | tuple[Judged, Floats, NDArray[np.intp]]]]:
@@ -148,18 +169,27 @@ Rank = Callable[[Judged], Floats]
 
 
 def evaluate_ranks(asked: AskedVideos, rank: Rank) -> Evaluation:
-    """The same for a ranker that needs no features: every judged segment has a score, and nothing has to be placed."""
+    """The same for a ranker that needs no features: every judged segment has a score, and nothing
+    has to be placed.
+    """
 
     def scored() -> Iterator[tuple[str, str | tuple[Judged, Floats, NDArray[np.intp]]]]:
         for identity, (domain, video_id) in sorted(asked.domains.items()):
             judged = asked.judgements[domain].of(video_id)
-            yield identity, NOT_JUDGED if judged is None else (judged, rank(judged), np.arange(len(judged.spans)))
+            yield (
+                identity,
+                NOT_JUDGED
+                if judged is None
+                else (judged, rank(judged), np.arange(len(judged.spans))),
+            )
 
     return _evaluation(asked, scored())
 
 
 def of_segments(track: ScoreTrack, seconds: Intervals) -> tuple[Floats, NDArray[np.intp]]:
-    """Scores `(n,)`, and which n of the segments, `(N, 2)` with NaN for those that are not in the file, they are of."""
+    """Scores `(n,)`, and which n of the segments, `(N, 2)` with NaN for those that are not in the
+    file, they are of.
+    """
     there = np.flatnonzero(np.isfinite(seconds[:, 0]))
     wanted, scores = seconds[there], track.scores.astype(np.float64)
     same = _same_spans(wanted, track.spans)
@@ -175,7 +205,9 @@ def of_segments(track: ScoreTrack, seconds: Intervals) -> tuple[Floats, NDArray[
 
 def _same_spans(wanted: Intervals, spans: Intervals) -> NDArray[np.int64]:
     """`(n,)`: the row that is about each of the wanted spans, -1 if none is."""
-    of_row = {tuple(np.round(span / SAME_SPAN_SECONDS).astype(int)): row for row, span in enumerate(spans)}
+    of_row = {
+        tuple(np.round(span / SAME_SPAN_SECONDS).astype(int)): row for row, span in enumerate(spans)
+    }
     keys = np.round(wanted / SAME_SPAN_SECONDS).astype(int)
     return np.array([of_row.get(tuple(key), -1) for key in keys], np.int64)
 
@@ -196,7 +228,10 @@ def _evaluation(
             dropped[identity] = NOTHING_POSITIVE
         else:
             share = len(places) / len(judged.spans)
-            rows[identity] = {**asked.protocol.measure(scores, judged, places), "scored_segments": share}
+            rows[identity] = {
+                **asked.protocol.measure(scores, judged, places),
+                "scored_segments": share,
+            }
     ids = tuple(sorted(rows))
     metrics = list(rows[ids[0]]) if ids else []
     return Evaluation(

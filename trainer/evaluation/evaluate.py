@@ -21,10 +21,13 @@ from trainer.evaluation import summary_protocol
 from trainer.evaluation.statistics import Evaluation
 
 
-def judged(catalog: Catalog, folder: Path, settings: DataSettings, split: Split, answers: ScoreRun) -> Evaluation:
+def judged(
+    catalog: Catalog, folder: Path, settings: DataSettings, split: Split, answers: ScoreRun
+) -> Evaluation:
     """What the answers about a split's users, or a domain's videos, are worth.
 
-    `folder` is `ROOT/<catalog>`: annotations in frame numbers are placed in time by the features there.
+    `folder` is `ROOT/<catalog>`: annotations in frame numbers are placed in time by the features
+    there.
     """
     if rule_of(catalog) is None:
         users = users_of(catalog, split, settings)[0]

@@ -1,11 +1,14 @@
-"""Kernel temporal segmentation: where a video's features change, found exactly by dynamic programming.
+"""Kernel temporal segmentation: where a video's features change, found exactly by dynamic
+programming.
 
-Potapov, Douze, Harchaoui, Schmid: "Category-specific video summarization" (ECCV 2014), in the form of the authors' code
-as li-plus/DSNet carries it (`src/kts`): linear kernel, and the number m of changes that minimises
+Potapov, Douze, Harchaoui, Schmid: "Category-specific video summarization" (ECCV 2014), in the form
+of the authors' code as li-plus/DSNet carries it (`src/kts`): linear kernel, and the number m of
+changes that minimises
 
     J(m) / n + penalty * m / (2 n) * (log(n / m) + 1)
 
-with J(m) the smallest total scatter of m + 1 segments of n rows. Refuses to know times: it answers in row numbers.
+with J(m) the smallest total scatter of m + 1 segments of n rows. Refuses to know times: it answers
+in row numbers.
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ MAX_ROWS = 5000
 def shot_boundaries(
     features: ArrayLike, *, max_changes: int | None = None, penalty: float = PENALTY
 ) -> NDArray[np.int64]:
-    """`(n, width)` features → `(S + 1,)` row numbers from 0 to n; shot i is rows `[b[i], b[i + 1])`.
+    """`(n, width)` features → `(S + 1,)` row numbers from 0 to n; shot i is rows `[b[i], b[i +
+    1])`.
 
-    At most `max_changes` changes are tried, by default n - 1 as in DSNet. Time grows as n² · max_changes. Features are
-    used as they are; the published code is fed L2-normalised ones at two frames a second.
+    At most `max_changes` changes are tried, by default n - 1 as in DSNet. Time grows as n² ·
+    max_changes. Features are used as they are; the published code is fed L2-normalised ones at two
+    frames a second.
     """
     rows = np.asarray(features, np.float64)
     if rows.ndim != 2 or not 1 <= len(rows) <= MAX_ROWS or not np.isfinite(rows).all():
@@ -50,7 +55,8 @@ def penalties(n: int, most: int, penalty: float) -> Floats:
 
 
 def segment_scatters(kernel: Floats) -> Floats:
-    """`(n, n)` kernel → `(n, n)`: entry (i, j) is the scatter of rows i to j, both in, around their mean; 0 for j < i.
+    """`(n, n)` kernel → `(n, n)`: entry (i, j) is the scatter of rows i to j, both in, around their
+    mean; 0 for j < i.
 
     The sum of squared distances to the mean is the kernel's trace less its sum over the length.
     """
@@ -60,13 +66,19 @@ def segment_scatters(kernel: Floats) -> Floats:
     sums[1:, 1:] = kernel.cumsum(axis=0).cumsum(axis=1)
     corners = np.diagonal(sums)
     start, end = np.arange(n)[:, np.newaxis], np.arange(1, n + 1)[np.newaxis, :]
-    blocks = corners[1:][np.newaxis, :] + corners[:-1][:, np.newaxis] - sums[:-1, 1:] - sums[1:, :-1].T
-    scatters: Floats = traces[1:][np.newaxis, :] - traces[:-1][:, np.newaxis] - blocks / np.maximum(end - start, 1)
+    blocks = (
+        corners[1:][np.newaxis, :] + corners[:-1][:, np.newaxis] - sums[:-1, 1:] - sums[1:, :-1].T
+    )
+    scatters: Floats = (
+        traces[1:][np.newaxis, :] - traces[:-1][:, np.newaxis] - blocks / np.maximum(end - start, 1)
+    )
     return np.where(end > start, scatters, 0.0)
 
 
 def _segment(scatters: Floats, most: int) -> tuple[Floats, NDArray[np.int32]]:
-    """Smallest scatter of all rows with 0, 1, ... `most` changes, and the last change before each prefix's end."""
+    """Smallest scatter of all rows with 0, 1, ... `most` changes, and the last change before each
+    prefix's end.
+    """
     n = len(scatters)
     # Entry (t, e) of `tail` is the scatter of rows t to e - 1, infinite where that is no segment.
     tail = np.full((n + 1, n + 1), np.inf)
@@ -78,6 +90,8 @@ def _segment(scatters: Floats, most: int) -> tuple[Floats, NDArray[np.int32]]:
     for change in range(1, most + 1):
         totals = prefix[:, np.newaxis] + tail
         previous[change] = totals.argmin(axis=0)
-        prefix = np.take_along_axis(totals, previous[change][np.newaxis].astype(np.int64), axis=0)[0]
+        prefix = np.take_along_axis(totals, previous[change][np.newaxis].astype(np.int64), axis=0)[
+            0
+        ]
         costs[change] = prefix[n]
     return costs, previous

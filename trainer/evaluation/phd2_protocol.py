@@ -1,9 +1,11 @@
-"""From scores of rows of time to a user's numbers: what PHD2's tables measure, on segments of true time.
+"""From scores of rows of time to a user's numbers: what PHD2's tables measure, on segments of true
+time.
 
-A target is a video that a user marked last. It is cut into 5-second segments, the last one shorter; a segment's score
-is the mean of the rows in it; the truth is the union of the user's marks, cut at the video's end; both are looked at
-through a grid of 5 frames a second. With that a random ranker gets PHD-GIFs' published Random row (12.97 mAP, 50.60
-nMSD, 21.38 Recall@5), which rules out several other readings of the paper. Refuses to know models and features.
+A target is a video that a user marked last. It is cut into 5-second segments, the last one shorter;
+a segment's score is the mean of the rows in it; the truth is the union of the user's marks, cut at
+the video's end; both are looked at through a grid of 5 frames a second. With that a random ranker
+gets PHD-GIFs' published Random row (12.97 mAP, 50.60 nMSD, 21.38 Recall@5), which rules out several
+other readings of the paper. Refuses to know models and features.
 """
 
 from __future__ import annotations
@@ -20,7 +22,15 @@ from storage.catalog.catalog import Catalog
 from storage.scores import Key, ScoreTrack
 from trainer.evaluation.statistics import Evaluation
 from trainer.evaluation.time_grid import Counts, Grid
-from trainer.metrics.ranking import Floats, curve, interpolated_ap, nmsd, recall_at, step_ap, uninterpolated_ap
+from trainer.metrics.ranking import (
+    Floats,
+    curve,
+    interpolated_ap,
+    nmsd,
+    recall_at,
+    step_ap,
+    uninterpolated_ap,
+)
 
 UNKNOWN_DURATION = "unknown_duration"
 EMPTY_TRUTH = "empty_truth"
@@ -29,7 +39,9 @@ NO_SCORES = "no_scores"
 
 @dataclass(frozen=True)
 class Protocol:
-    """How scores on PHD2 become numbers. Another setting is another protocol and needs another name."""
+    """How scores on PHD2 become numbers. Another setting is another protocol and needs another
+    name.
+    """
 
     name: str = "phd2-segments"
     version: int = 1
@@ -46,7 +58,9 @@ class Protocol:
 
 PHD2 = Protocol()
 PER_FRAME = Protocol("phd2-frames", segment_seconds=0.2)
-"""Every frame of the grid scored for itself, to show what that alone does: a random ranker gets 8.5 mAP."""
+"""Every frame of the grid scored for itself, to show what that alone does: a random ranker gets 8.5
+mAP.
+"""
 
 
 @dataclass(frozen=True)
@@ -79,19 +93,36 @@ def targets(
     durations: Mapping[str, float] = MappingProxyType({}),
     users: Collection[str] | None = None,
 ) -> Targets:
-    """The targets of a split's users; `durations` (seconds, as decoded) go before what the catalog claims.
+    """The targets of a split's users; `durations` (seconds, as decoded) go before what the catalog
+    claims.
 
-    `users` are given where the catalog does not say who is in the split, as for a hold-out of the training users.
+    `users` are given where the catalog does not say who is in the split, as for a hold-out of the
+    training users.
 
-    Raises SettingsError for a catalog whose times are frame numbers, and for a split without any target.
+    Raises SettingsError for a catalog whose times are frame numbers, and for a split without any
+    target.
     """
     if catalog.time_unit != "seconds":
-        raise SettingsError((f"{protocol} needs annotations in seconds; {catalog.name}'s are in {catalog.time_unit}",))
-    wanted = {user.user_id for user in catalog.users if user.split == split} if users is None else set(users)
-    asked = [(row.user_id, row.video_id) for row in catalog.links if row.role == "target" and row.user_id in wanted]
+        raise SettingsError(
+            (
+                f"{protocol} needs annotations in seconds; {catalog.name}'s are in {catalog.time_unit}",
+            )
+        )
+    wanted = (
+        {user.user_id for user in catalog.users if user.split == split}
+        if users is None
+        else set(users)
+    )
+    asked = [
+        (row.user_id, row.video_id)
+        for row in catalog.links
+        if row.role == "target" and row.user_id in wanted
+    ]
     if not asked:
         there = ", ".join(sorted({user.split for user in catalog.users})) or "none"
-        raise SettingsError((f"{catalog.name} has no targets in the split {split!r}; it has the splits {there}",))
+        raise SettingsError(
+            (f"{catalog.name} has no targets in the split {split!r}; it has the splits {there}",)
+        )
     claimed = {video.video_id: video.claimed_duration_seconds for video in catalog.videos}
     spans = _spans(catalog)
     known: dict[Key, Target] = {}
@@ -107,7 +138,9 @@ def targets(
 
 
 def scored_durations(tracks: Iterable[ScoreTrack]) -> dict[str, float]:
-    """Video → seconds, as the scorer saw it, for `targets`. Raises ValueError where two tracks of a video disagree."""
+    """Video → seconds, as the scorer saw it, for `targets`. Raises ValueError where two tracks of a
+    video disagree.
+    """
     found: dict[str, float] = {}
     for track in tracks:
         if found.setdefault(track.video_id, track.duration_seconds) != track.duration_seconds:
@@ -137,8 +170,9 @@ def _target(seconds: float, spans: Floats, protocol: Protocol) -> Target | str:
 def measure(target: Target, scores: Floats, protocol: Protocol) -> dict[str, float]:
     """Every number of one target for `(M,)` scores of its segments.
 
-    `ap` is Video2GIF's interpolated average precision, the one that reproduces PHD-GIFs' tables; `nmsd` is against the
-    union of the marks, `nmsd_mean` and `nmsd_best` are the mean and the best over single marks.
+    `ap` is Video2GIF's interpolated average precision, the one that reproduces PHD-GIFs' tables;
+    `nmsd` is against the union of the marks, `nmsd_mean` and `nmsd_best` are the mean and the best
+    over single marks.
     """
     line = curve(scores, target.positives, target.frames)
     union = nmsd(scores, target.positives, target.frames, recall=protocol.recall)
@@ -169,10 +203,11 @@ def evaluate(
     tracks: Mapping[Key, ScoreTrack],
     absent: Mapping[Key, str] = MappingProxyType({}),
 ) -> Evaluation:
-    """One number per user and metric: the mean over the user's targets that have scores (on PHD2 there is one target).
+    """One number per user and metric: the mean over the user's targets that have scores (on PHD2
+    there is one target).
 
-    A track for everybody, under the empty user, serves where the user has none. Users = measured + dropped; a dropped
-    user has one of the reasons of `asked` and `absent`, or `no_scores`.
+    A track for everybody, under the empty user, serves where the user has none. Users = measured +
+    dropped; a dropped user has one of the reasons of `asked` and `absent`, or `no_scores`.
     """
     tally = _Tally(reasons={user: reason for (user, _), reason in asked.dropped.items()})
     for (user, video), target in asked.known.items():
@@ -187,8 +222,14 @@ def evaluate(
     return Evaluation(
         protocol=str(asked.protocol),
         ids=users,
-        values={name: np.array([_mean(tally.values[user], name) for user in users]) for name in metrics},
-        dropped={user: reason for user, reason in sorted(tally.reasons.items()) if user not in tally.values},
+        values={
+            name: np.array([_mean(tally.values[user], name) for user in users]) for name in metrics
+        },
+        dropped={
+            user: reason
+            for user, reason in sorted(tally.reasons.items())
+            if user not in tally.values
+        },
     )
 
 

@@ -1,4 +1,5 @@
-"""A trained network's answers on a split: whole videos, full histories, one score track per user and video.
+"""A trained network's answers on a split: whole videos, full histories, one score track per user
+and video.
 
 Refuses to know truth and metrics.
 """
@@ -35,7 +36,8 @@ def score(
     prepare: Prepare = _as_it_is,
     on_batch: Callable[[int], None] = lambda examples: None,
 ) -> ScoreRun:
-    """Scores of every example of a scoring loader; those that dropped out are absent, with their reason.
+    """Scores of every example of a scoring loader; those that dropped out are absent, with their
+    reason.
 
     Raises ValueError if the network answers with a number that is none.
     """
@@ -69,9 +71,15 @@ def _tracks(model: nn.Module, loaded: Loaded, device: str, precision: str) -> It
         yield _track(example.user_id, example.video_id, loaded.batch, row, scores[row])
 
 
-def _track(user_id: str, video_id: str, batch: Batch, row: int, scores: NDArray[np.float32]) -> ScoreTrack:
+def _track(
+    user_id: str, video_id: str, batch: Batch, row: int, scores: NDArray[np.float32]
+) -> ScoreTrack:
     exists = batch.mask[row].numpy()
     spans = batch.spans[row].numpy()[exists]
     if not np.isfinite(scores[exists]).all():
-        raise ValueError(f"the network's scores of {video_id} for {user_id or 'everybody'} are not all finite numbers")
-    return ScoreTrack(user_id, video_id, float(spans[:, 1].max()), spans, scores[exists].astype(np.float32))
+        raise ValueError(
+            f"the network's scores of {video_id} for {user_id or 'everybody'} are not all finite numbers"
+        )
+    return ScoreTrack(
+        user_id, video_id, float(spans[:, 1].max()), spans, scores[exists].astype(np.float32)
+    )

@@ -1,4 +1,5 @@
-"""A number with all that it takes to compare it: how many it is the mean of, which, how sure, over how many seeds.
+"""A number with all that it takes to compare it: how many it is the mean of, which, how sure, over
+how many seeds.
 
 Refuses to know what was measured, and never drops anything by itself.
 """
@@ -22,7 +23,9 @@ _CHUNK = 250
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one set of scores (one seed of one system) got under a protocol: a value per metric and id."""
+    """What one set of scores (one seed of one system) got under a protocol: a value per metric and
+    id.
+    """
 
     protocol: str
     """Name and version, such as `phd2-segments/1`."""
@@ -38,7 +41,10 @@ class Evaluation:
     def __post_init__(self) -> None:
         if list(self.ids) != sorted(set(self.ids)) or set(self.ids) & self.dropped.keys():
             raise ValueError("ids ascend, each once, and none of them is dropped as well")
-        if any(len(values) != len(self.ids) or not np.isfinite(values).all() for values in self.values.values()):
+        if any(
+            len(values) != len(self.ids) or not np.isfinite(values).all()
+            for values in self.values.values()
+        ):
             raise ValueError(f"each metric has {len(self.ids)} finite values")
         if self.groups and set(self.ids) - self.groups.keys():
             raise ValueError("either every id has a group, or none")
@@ -63,7 +69,9 @@ class Estimate:
     mean: float
     low: float
     high: float
-    """Percentile bootstrap over ids, 95 %: what other users of the same kind would give, with the same seeds."""
+    """Percentile bootstrap over ids, 95 %: what other users of the same kind would give, with the
+    same seeds.
+    """
     n: int
     ids_sha256: str
     """Of the n ids: two numbers compare only if it is the same."""
@@ -84,11 +92,14 @@ class Estimate:
         return self.ids_sha256[:8]
 
 
-def estimates(runs: Sequence[Evaluation], *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Estimate]:
+def estimates(
+    runs: Sequence[Evaluation], *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Estimate]:
     """Every metric's mean over the ids of `runs`, which are the seeds of one system.
 
-    Ids are resampled within their groups; the same resamples serve every metric. Raises ValueError unless all runs have
-    the same protocol, metrics and ids: numbers over different users are not averaged.
+    Ids are resampled within their groups; the same resamples serve every metric. Raises ValueError
+    unless all runs have the same protocol, metrics and ids: numbers over different users are not
+    averaged.
     """
     first, groups = _alike(runs), _groups(runs[0])
     stacked = {metric: np.stack([run.values[metric] for run in runs]) for metric in first.values}
@@ -113,25 +124,35 @@ def estimates(runs: Sequence[Evaluation], *, seed: int = 0, resamples: int = RES
 
 
 def difference(one: Evaluation, other: Evaluation) -> Evaluation:
-    """Id by id, what `one` has more than `other`: its estimate says whether one system beats the other.
+    """Id by id, what `one` has more than `other`: its estimate says whether one system beats the
+    other.
 
     Raises ValueError unless both have the same protocol, metrics and ids.
     """
     _alike([one, other])
-    return replace(one, values={metric: values - other.values[metric] for metric, values in one.values.items()})
+    return replace(
+        one, values={metric: values - other.values[metric] for metric, values in one.values.items()}
+    )
 
 
 def averaged(runs: Sequence[Evaluation]) -> Evaluation:
     """Id by id, the mean over the seeds of one system. Raises ValueError as `estimates` does."""
     first = _alike(runs)
-    return replace(first, values={metric: np.mean([run.values[metric] for run in runs], 0) for metric in first.values})
+    return replace(
+        first,
+        values={
+            metric: np.mean([run.values[metric] for run in runs], 0) for metric in first.values
+        },
+    )
 
 
 def gains(runs: Sequence[Evaluation], others: Sequence[Evaluation]) -> dict[str, Estimate]:
-    """What one system has more than another, metric by metric, over the same ids: the paired interval.
+    """What one system has more than another, metric by metric, over the same ids: the paired
+    interval.
 
-    Each seed of the one against the other's mean over its seeds. Ids differ more than systems do, and the same ids are
-    hard for both, so this interval is far narrower than those of the two means. Raises ValueError as `difference` does.
+    Each seed of the one against the other's mean over its seeds. Ids differ more than systems do,
+    and the same ids are hard for both, so this interval is far narrower than those of the two
+    means. Raises ValueError as `difference` does.
     """
     other = averaged(others)
     return estimates([difference(run, other) for run in runs])
@@ -152,7 +173,9 @@ def _alike(runs: Sequence[Evaluation]) -> Evaluation:
                 f"{first.protocol} over {len(first.ids)} ids {ids_sha256(first.ids)[:8]}; keep the ids both have"
             )
     if not first.ids:
-        raise ValueError(f"no id has a value under {first.protocol}; dropped: {dict(first.dropped)}")
+        raise ValueError(
+            f"no id has a value under {first.protocol}; dropped: {dict(first.dropped)}"
+        )
     return first
 
 
@@ -167,7 +190,9 @@ def _macro(values: Floats, groups: Sequence[NDArray[np.intp]]) -> Floats:
     return np.asarray(np.mean([values[..., places].mean(axis=-1) for places in groups], axis=0))
 
 
-def _interval(values: Floats, groups: Sequence[NDArray[np.intp]], seed: int, resamples: int) -> tuple[Floats, Floats]:
+def _interval(
+    values: Floats, groups: Sequence[NDArray[np.intp]], seed: int, resamples: int
+) -> tuple[Floats, Floats]:
     dice = np.random.default_rng(seed)
     drawn = []
     for start in range(0, resamples, _CHUNK):
@@ -179,5 +204,7 @@ def _interval(values: Floats, groups: Sequence[NDArray[np.intp]], seed: int, res
             for places in groups
         ]
         drawn.append(np.mean(means, axis=0))
-    low, high = np.quantile(np.concatenate(drawn, axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+    low, high = np.quantile(
+        np.concatenate(drawn, axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1
+    )
     return low, high

@@ -1,10 +1,13 @@
-"""F-score of video summaries on SumMe and TVSum: shots, 15 % of a video, against each person's summary.
+"""F-score of video summaries on SumMe and TVSum: shots, 15 % of a video, against each person's
+summary.
 
-Frame scores become the mean of each shot; the shots that are worth the most within 15 % of the frames are the summary.
-SumMe takes the best of a video's people, TVSum their mean, and on TVSum a person's summary is made of their scores in
-the same way. All as in KaiyangZhou/pytorch-vsumm-reinforce, whose shots come from KTS; where a catalog has no features
-to find any by, they are pieces of 2 seconds, which the protocol's name says. No paper at hand names its five random
-splits: numbers are over all videos, or over folds of our own. Refuses to know models.
+Frame scores become the mean of each shot; the shots that are worth the most within 15 % of the
+frames are the summary. SumMe takes the best of a video's people, TVSum their mean, and on TVSum a
+person's summary is made of their scores in the same way. All as in
+KaiyangZhou/pytorch-vsumm-reinforce, whose shots come from KTS; where a catalog has no features to
+find any by, they are pieces of 2 seconds, which the protocol's name says. No paper at hand names
+its five random splits: numbers are over all videos, or over folds of our own. Refuses to know
+models.
 """
 
 from __future__ import annotations
@@ -61,7 +64,9 @@ def pieces(video_id: str, seconds: float) -> Intervals:
 
 
 def shots_named(name: str, folder: Path) -> tuple[Shots, str]:
-    """Shots and what they are called: "" for pieces, a table's file, or an array key (`c3d/pool5`) for KTS on it."""
+    """Shots and what they are called: "" for pieces, a table's file, or an array key (`c3d/pool5`)
+    for KTS on it.
+    """
     if not name:
         return pieces, PIECES
     if Path(name).is_file():
@@ -71,7 +76,9 @@ def shots_named(name: str, folder: Path) -> tuple[Shots, str]:
     variant, slash, array = name.partition("/")
     if not slash:
         raise SettingsError(
-            (f"shots are a table of shots, or an array to find them by, such as c3d/pool5; got {name!r}",)
+            (
+                f"shots are a table of shots, or an array to find them by, such as c3d/pool5; got {name!r}",
+            )
         )
     reader = FeatureStore(folder)[variant]
 
@@ -80,7 +87,9 @@ def shots_named(name: str, folder: Path) -> tuple[Shots, str]:
         rows = np.asarray(video[array], np.float64).reshape(video.rows, -1)
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         edges = shot_boundaries(rows / np.where(norms > 0, norms, 1))
-        return _whole(np.stack([video.spans[edges[:-1], 0], video.spans[edges[1:] - 1, 1]], 1), seconds)
+        return _whole(
+            np.stack([video.spans[edges[:-1], 0], video.spans[edges[1:] - 1, 1]], 1), seconds
+        )
 
     return found, f"KTS on {reader.name}/{array}"
 
@@ -99,10 +108,14 @@ def _whole(shots: Intervals, seconds: float) -> Intervals:
 
 
 def summarised(catalog: Catalog, ids: Sequence[str], shots: Shots) -> list[Summarised]:
-    """The truth about these videos. Raises SettingsError for a catalog that is no summary dataset."""
+    """The truth about these videos. Raises SettingsError for a catalog that is no summary
+    dataset.
+    """
     reader = str(catalog.origin.get("reader", ""))
     if reader not in OVER:
-        raise SettingsError((f"{catalog.name} has no F-score; datasets that have are {', '.join(OVER)}",))
+        raise SettingsError(
+            (f"{catalog.name} has no F-score; datasets that have are {', '.join(OVER)}",)
+        )
     rows: dict[str, list[Annotation]] = {one: [] for one in ids}
     for row in catalog.annotations:
         if row.video_id in rows:
@@ -114,11 +127,15 @@ def summarised(catalog: Catalog, ids: Sequence[str], shots: Shots) -> list[Summa
     ]
 
 
-def _of_video(video: Video, rows: Sequence[Annotation], shots: Shots, *, is_rated: bool) -> Summarised:
+def _of_video(
+    video: Video, rows: Sequence[Annotation], shots: Shots, *, is_rated: bool
+) -> Summarised:
     n_frames, seconds = video.frames_most, video.claimed_duration_seconds
     if n_frames is None or seconds is None:
         raise SettingsError(
-            (f"{video.video_id}: a summary needs the number of frames and the seconds of the original",)
+            (
+                f"{video.video_id}: a summary needs the number of frames and the seconds of the original",
+            )
         )
     starts = np.round(shots(video.video_id, seconds)[:, 0] / seconds * n_frames).astype(np.int64)
     edges = np.unique(np.append(starts, n_frames))
@@ -130,14 +147,20 @@ def _of_video(video: Video, rows: Sequence[Annotation], shots: Shots, *, is_rate
     return Summarised(video.video_id, seconds, edges, ratings, people)
 
 
-def evaluate_summaries(catalog: Catalog, truth: Sequence[Summarised], scores: FrameScores, shots: str) -> Evaluation:
-    """The F-score of each video for scores of its frames; LookupError from `scores` says why a video has none."""
+def evaluate_summaries(
+    catalog: Catalog, truth: Sequence[Summarised], scores: FrameScores, shots: str
+) -> Evaluation:
+    """The F-score of each video for scores of its frames; LookupError from `scores` says why a
+    video has none.
+    """
     over = OVER[str(catalog.origin["reader"])]
     found: dict[str, float] = {}
     dropped: dict[str, str] = {}
     for video in truth:
         try:
-            found[video.video_id] = summary_f(key_shots(_from_zero(scores(video)), video.edges), video.people, over)
+            found[video.video_id] = summary_f(
+                key_shots(_from_zero(scores(video)), video.edges), video.people, over
+            )
         except LookupError as error:
             dropped[video.video_id] = str(error.args[0])
     return Evaluation(
@@ -149,14 +172,18 @@ def evaluate_summaries(catalog: Catalog, truth: Sequence[Summarised], scores: Fr
 
 
 def _from_zero(scores: Floats) -> Floats:
-    """Scores below 0, raised together: the choice of shots was written for scores from 0 to 1, and takes no others."""
+    """Scores below 0, raised together: the choice of shots was written for scores from 0 to 1, and
+    takes no others.
+    """
     return scores - min(0.0, float(scores.min()))
 
 
 def of_tracks(answers: ScoreRun) -> FrameScores:
-    """Frame scores of a network's answers: each frame has the mean of the rows that cover its instant.
+    """Frame scores of a network's answers: each frame has the mean of the rows that cover its
+    instant.
 
-    A frame that no row covers has the score of the last one before it that is covered, or else of the first.
+    A frame that no row covers has the score of the last one before it that is covered, or else of
+    the first.
     """
 
     def scores(video: Summarised) -> Floats:
@@ -171,7 +198,9 @@ def of_tracks(answers: ScoreRun) -> FrameScores:
 def _of_frames(track: ScoreTrack, video: Summarised) -> Floats:
     n_frames = video.ratings.shape[1]
     frames_per_second = n_frames / video.seconds
-    first_and_end = np.clip(np.ceil(track.spans * frames_per_second - 0.5), 0, n_frames).astype(np.int64)
+    first_and_end = np.clip(np.ceil(track.spans * frames_per_second - 0.5), 0, n_frames).astype(
+        np.int64
+    )
     total, count = np.zeros(n_frames + 1), np.zeros(n_frames + 1)
     for (first, end), score in zip(first_and_end, track.scores.astype(np.float64), strict=True):
         total[[first, end]] += score, -score

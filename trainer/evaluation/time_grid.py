@@ -1,7 +1,9 @@
-"""A video cut into equal segments of true time, and what falls into each: frames of a grid, true ones, scores of rows.
+"""A video cut into equal segments of true time, and what falls into each: frames of a grid, true
+ones, scores of rows.
 
-Time is looked at through a grid of f frames a second: frame i stands for the instant (i + 1/2) / f, and a video of D
-seconds has the frames whose instants lie before D. Refuses to know users, datasets and the frame rate of any file.
+Time is looked at through a grid of f frames a second: frame i stands for the instant (i + 1/2) / f,
+and a video of D seconds has the frames whose instants lie before D. Refuses to know users, datasets
+and the frame rate of any file.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class Grid:
     def __post_init__(self) -> None:
         per_segment = self.segment_seconds * self.frames_per_second
         if not 0 < self.duration_seconds < math.inf:
-            raise ValueError(f"a video lasts more than 0 seconds, and not forever; got {self.duration_seconds}")
+            raise ValueError(
+                f"a video lasts more than 0 seconds, and not forever; got {self.duration_seconds}"
+            )
         if per_segment < 1 or per_segment != round(per_segment):
             raise ValueError(f"a segment holds a whole number of frames, got {per_segment}")
 
@@ -49,30 +53,43 @@ class Grid:
     def spans(self) -> Floats:
         """`(M, 2)` seconds, `[start, end)`."""
         starts = np.arange(len(self.frames)) * self.segment_seconds
-        return np.stack([starts, np.minimum(starts + self.segment_seconds, self.duration_seconds)], axis=1)
+        return np.stack(
+            [starts, np.minimum(starts + self.segment_seconds, self.duration_seconds)], axis=1
+        )
 
     def covered(self, spans: Floats) -> Counts:
-        """`(M,)`: how many frames of each segment lie in at least one of the `(G, 2)` spans, cut at the video's end."""
+        """`(M,)`: how many frames of each segment lie in at least one of the `(G, 2)` spans, cut at
+        the video's end.
+        """
         marked = np.zeros(self.n_frames, np.bool_)
         first_and_end = np.ceil(spans * self.frames_per_second - 0.5)
         for first, end in np.clip(first_and_end, 0, self.n_frames).astype(np.int64):
             marked[first:end] = True
         starts = np.cumsum(self.frames) - self.frames
-        return np.add.reduceat(marked, starts, dtype=np.int64) if len(starts) else np.zeros(0, np.int64)
+        return (
+            np.add.reduceat(marked, starts, dtype=np.int64)
+            if len(starts)
+            else np.zeros(0, np.int64)
+        )
 
     def averaged(self, spans: Floats, scores: Floats) -> Floats:
-        """`(M,)`: each segment's mean over the `(T, 2)` rows that overlap it, weighted by how long they do.
+        """`(M,)`: each segment's mean over the `(T, 2)` rows that overlap it, weighted by how long
+        they do.
 
-        Rows of one score give exactly that score, so ties stay ties. A segment that no row touches takes the score of
-        the row whose middle is nearest to its own, the earlier of two: the end of a video often has no row.
+        Rows of one score give exactly that score, so ties stay ties. A segment that no row touches
+        takes the score of the row whose middle is nearest to its own, the earlier of two: the end
+        of a video often has no row.
         """
         segments = self.spans
         if not len(segments):
             return np.zeros(0)
         rows, homes = _overlaps(spans, self.segment_seconds, len(segments))
-        shared = np.minimum(spans[rows, 1], segments[homes, 1]) - np.maximum(spans[rows, 0], segments[homes, 0])
+        shared = np.minimum(spans[rows, 1], segments[homes, 1]) - np.maximum(
+            spans[rows, 0], segments[homes, 0]
+        )
         rows, homes, shared = rows[shared > 0], homes[shared > 0], shared[shared > 0]
-        # A sum of differences to one of the segment's own scores is exactly 0 where all of them are equal.
+        # A sum of differences to one of the segment's own scores is exactly 0 where all of them are
+        # equal.
         means = np.zeros(len(segments))
         means[homes] = scores[rows]
         weight = np.bincount(homes, shared, len(segments))
@@ -89,7 +106,9 @@ def _overlaps(spans: Floats, segment_seconds: float, n_segments: int) -> tuple[C
     last = np.clip(np.floor(spans[:, 1] / segment_seconds), 0, n_segments - 1).astype(np.int64)
     counts = last - first + 1
     rows = np.repeat(np.arange(len(spans), dtype=np.int64), counts)
-    return rows, first[rows] + np.arange(len(rows), dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rows, first[rows] + np.arange(len(rows), dtype=np.int64) - np.repeat(
+        np.cumsum(counts) - counts, counts
+    )
 
 
 def _nearest(spans: Floats, segments: Floats) -> Counts:

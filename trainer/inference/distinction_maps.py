@@ -1,7 +1,8 @@
-"""Distinction maps of a finished PLD-VHD: over the frames they are about, and beside the figures that were drawn there.
+"""Distinction maps of a finished PLD-VHD: over the frames they are about, and beside the figures
+that were drawn there.
 
-Refuses to know how networks are trained. Whether a map covers what it should can be said of drawn catalogs alone, whose
-sources tell where their figure is.
+Refuses to know how networks are trained. Whether a map covers what it should can be said of drawn
+catalogs alone, whose sources tell where their figure is.
 
 Letters in shapes: n positions of a video, H and W pixels of a frame as it is kept.
 """
@@ -49,7 +50,9 @@ def video_maps(restored: Restored, split: Split, device: str) -> Iterator[VideoM
     """The maps of each video of a split. Raises SettingsError for a network that makes none."""
     model, features = restored.model, restored.data.features
     if not isinstance(model, PLDVHD) or not isinstance(features, PictureFeatures):
-        raise SettingsError((f"{restored.recipe.name} makes no distinction maps: take a recipe of pld_vhd",))
+        raise SettingsError(
+            (f"{restored.recipe.name} makes no distinction maps: take a recipe of pld_vhd",)
+        )
     model.eval()
     for batch, targets, examples in Loader(restored.data.scoring(split), LoaderSettings(1)):
         with torch.inference_mode():
@@ -58,25 +61,37 @@ def video_maps(restored: Restored, split: Split, device: str) -> Iterator[VideoM
         numbers = np.arange(len(found))
         pictures = np.stack(features.shown(video_id, numbers))
         height, width = pictures.shape[1:3]
-        maps = np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in found])
+        maps = np.stack(
+            [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in found]
+        )
         yield VideoMaps(
-            video_id, pictures, maps.clip(0, 1), targets.positive[0].numpy(), features.pictures_of(video_id)
+            video_id,
+            pictures,
+            maps.clip(0, 1),
+            targets.positive[0].numpy(),
+            features.pictures_of(video_id),
         )
 
 
 @dataclass(frozen=True)
 class Cover:
-    """How well the maps of one video's highlights cover its figure: mean intersection over union."""
+    """How well the maps of one video's highlights cover its figure: mean intersection over
+    union.
+    """
 
     iou: float
     elsewhere: float
-    """Of the same maps with the figures of the video's other highlights: what they would reach wherever they lay."""
+    """Of the same maps with the figures of the video's other highlights: what they would reach
+    wherever they lay.
+    """
     everywhere: float
     """Of a map that is distinct all over."""
 
 
 def cover(video: VideoMaps, folder: Path) -> Cover | None:
-    """None for a video without a highlight, or of a catalog that does not tell where its figure is."""
+    """None for a video without a highlight, or of a catalog that does not tell where its figure
+    is.
+    """
     try:
         figure = read_figure(folder, video.video_id)[video.frames]
     except LookupFailed:
@@ -90,4 +105,6 @@ def cover(video: VideoMaps, folder: Path) -> Cover | None:
         return float(intersection_over_union(maps, figures).mean())
 
     half = len(wanted) // 2
-    return Cover(mean(found, wanted), mean(found, wanted.roll(half, 0)), mean(torch.ones_like(found), wanted))
+    return Cover(
+        mean(found, wanted), mean(found, wanted.roll(half, 0)), mean(torch.ones_like(found), wanted)
+    )

@@ -1,10 +1,12 @@
-"""What a finished network says of one video to one person, segment by segment, and which liked parts it looked at.
+"""What a finished network says of one video to one person, segment by segment, and which liked
+parts it looked at.
 
     person = Person.of_user("00004"), or Person.who_likes(parse_liked(["16WT8mzB-bM:3.2-6.1"]))
     found = predict(restore(model, folder, "cpu"), "aBcDeFgHiJk", person)
 
-The person is a user of the catalog, whose marks in other videos are the history, or is told by some liked parts of
-videos that have features. Refuses to know how features were made and how an answer is drawn.
+The person is a user of the catalog, whose marks in other videos are the history, or is told by some
+liked parts of videos that have features. Refuses to know how features were made and how an answer
+is drawn.
 """
 
 from __future__ import annotations
@@ -80,7 +82,9 @@ class Prediction:
     scores: Floats
     """`(M,)`: higher is more of a highlight; the scale is the network's own."""
     marked: Intervals
-    """What the person marked in this very video, if anything is known; never shown to the network."""
+    """What the person marked in this very video, if anything is known; never shown to the
+    network.
+    """
     history: tuple[Clip, ...]
     notes: tuple[str, ...]
     """What anybody who is told these scores has to know."""
@@ -123,7 +127,9 @@ class Prediction:
             "person": self.person,
             "model": self.model,
             "checkpoint_sha256": self.checkpoint_sha256,
-            "segments": [{"start": a, "end": b, "score": score, "rank": rank} for (a, b), score, rank in rows],
+            "segments": [
+                {"start": a, "end": b, "score": score, "rank": rank} for (a, b), score, rank in rows
+            ],
             "marked": self.marked.tolist(),
             "history": [
                 {
@@ -144,7 +150,9 @@ def parse_liked(texts: Sequence[str]) -> dict[str, Intervals]:
     for text in texts:
         match = _LIKED.fullmatch(text.strip())
         if match is None or not float(match[2]) < float(match[3]):
-            raise SettingsError((f"a liked part is VIDEO_ID:START-END in seconds, start before end; got {text!r}",))
+            raise SettingsError(
+                (f"a liked part is VIDEO_ID:START-END in seconds, start before end; got {text!r}",)
+            )
         found.setdefault(match[1], []).append((float(match[2]), float(match[3])))
     return {video_id: union(np.array(parts)) for video_id, parts in found.items()}
 
@@ -152,13 +160,15 @@ def parse_liked(texts: Sequence[str]) -> dict[str, Intervals]:
 def predict(restored: Restored, video_id: str, person: Person) -> Prediction:
     """Scores of one video for one person, whole, with the full history.
 
-    Raises LookupFailed for a video without features or a user that is not there, SettingsError for a liked part outside
-    its video, and for a network that cannot be asked this way.
+    Raises LookupFailed for a video without features or a user that is not there, SettingsError for
+    a liked part outside its video, and for a network that cannot be asked this way.
     """
     dataset = _dataset(restored, video_id, person)
     sample = dataset[Draw(0, restored.about["seed"], 0)]
     loaded = collate_of(dataset)([sample])
-    device = next((parameter.device for parameter in restored.model.parameters()), torch.device("cpu"))
+    device = next(
+        (parameter.device for parameter in restored.model.parameters()), torch.device("cpu")
+    )
     restored.model.eval()
     with torch.inference_mode():
         answer: Scores = restored.model(to_device(loaded.batch, device))
@@ -175,19 +185,29 @@ def predict(restored: Restored, video_id: str, person: Person) -> Prediction:
         checkpoint_sha256=restored.sha256,
         spans=grid.spans,
         scores=grid.averaged(rows, scores),
-        marked=restored.data.marks.highlights(person.name, video_id) if person.name else np.zeros((0, 2)),
-        history=tuple(_clip(number, one, weights, rows, grid) for number, one in enumerate(sample.history)),
-        notes=_notes(restored, sample.history, left_out=video_id if video_id in person.liked else ""),
+        marked=restored.data.marks.highlights(person.name, video_id)
+        if person.name
+        else np.zeros((0, 2)),
+        history=tuple(
+            _clip(number, one, weights, rows, grid) for number, one in enumerate(sample.history)
+        ),
+        notes=_notes(
+            restored, sample.history, left_out=video_id if video_id in person.liked else ""
+        ),
     )
 
 
 def segments_of(video_id: str, rows: Floats) -> Grid:
-    """The segments of a video whose `(T, 2)` rows are these. Raises SettingsError if it is too short for any."""
+    """The segments of a video whose `(T, 2)` rows are these. Raises SettingsError if it is too
+    short for any.
+    """
     grid = Grid(float(rows[:, 1].max()), PHD2.segment_seconds, PHD2.frames_per_second)
     if not grid.n_frames:
         shortest = 0.5 / PHD2.frames_per_second
         what = f"{video_id} has features of {grid.duration_seconds:.3g} seconds"
-        raise SettingsError((f"{what}, and no segment lies in {shortest:.3g} seconds or less: take a longer video",))
+        raise SettingsError(
+            (f"{what}, and no segment lies in {shortest:.3g} seconds or less: take a longer video",)
+        )
     return grid
 
 
@@ -196,7 +216,9 @@ def _dataset(restored: Restored, video_id: str, person: Person) -> HighlightData
     data, history = restored.data, _history_videos(restored.data, video_id, person)
     if "per_user" in restored.recipe.stages:
         raise SettingsError(
-            (f"{restored.recipe.name} fits each user's own weights; `python -m trainer score` asks it about a split",)
+            (
+                f"{restored.recipe.name} fits each user's own weights; `python -m trainer score` asks it about a split",
+            )
         )
     if data.settings.history == "none" and person.liked:
         raise SettingsError((f"{restored.recipe.name} knows no user: ask it without liked parts",))
@@ -205,10 +227,17 @@ def _dataset(restored: Restored, video_id: str, person: Person) -> HighlightData
         if reason is not None:
             raise LookupFailed(f"{name} has no features here ({reason}); there are {_some(data)}")
     marks = data.marks.with_liked(person.name, person.liked) if person.liked else data.marks
-    reader = Reader(data.features, marks, replace(data.settings, whose="own"), None, is_training=False)
+    reader = Reader(
+        data.features, marks, replace(data.settings, whose="own"), None, is_training=False
+    )
     example = Example(video_id, person.name, person.name, history)
     one = Account("targets", 1, 1)
-    found = ExampleSet((example,), Account("users", 1, 1), one, Account("history videos", len(history), len(history)))
+    found = ExampleSet(
+        (example,),
+        Account("users", 1, 1),
+        one,
+        Account("history videos", len(history), len(history)),
+    )
     return HighlightDataset(reader, found, np.zeros(1, np.int64), data.features.notes)
 
 
@@ -221,9 +250,13 @@ def _history_videos(data: HighlightData, video_id: str, person: Person) -> tuple
         return ()
     if person.name not in {user.user_id for user in data.catalog.users}:
         first = ", ".join(user.user_id for user in data.catalog.users[:5]) or "nobody"
-        raise LookupFailed(f"{data.catalog.name} has no user {person.name!r}; there are {first}, ...")
+        raise LookupFailed(
+            f"{data.catalog.name} has no user {person.name!r}; there are {first}, ..."
+        )
     linked = {link.video_id for link in data.catalog.links if link.user_id == person.name}
-    return tuple(sorted(one for one in linked - {video_id} if data.features.why_absent(one) is None))
+    return tuple(
+        sorted(one for one in linked - {video_id} if data.features.why_absent(one) is None)
+    )
 
 
 def _refuse_outside(data: HighlightData, liked: Mapping[str, Intervals]) -> None:
@@ -231,7 +264,11 @@ def _refuse_outside(data: HighlightData, liked: Mapping[str, Intervals]) -> None
     for video_id, parts in liked.items():
         if _why_absent(data, video_id) is None:
             end = float(data.features.row_spans(video_id)[:, 1].max())
-            faults += [f"{video_id} ends at {end:g} s; {a:g}-{b:g} is not in it" for a, b in parts if b > end + 1]
+            faults += [
+                f"{video_id} ends at {end:g} s; {a:g}-{b:g} is not in it"
+                for a, b in parts
+                if b > end + 1
+            ]
     if faults:
         raise SettingsError(tuple(faults))
 
@@ -243,7 +280,11 @@ def _why_absent(data: HighlightData, video_id: str) -> str | None:
 
 
 def _some(data: HighlightData) -> str:
-    ids = [video.video_id for video in data.catalog.videos if data.features.why_absent(video.video_id) is None]
+    ids = [
+        video.video_id
+        for video in data.catalog.videos
+        if data.features.why_absent(video.video_id) is None
+    ]
     return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
 
 
@@ -258,8 +299,13 @@ def _weights(answer: Scores, rows: int) -> list[tuple[str, Tensor]]:
     return found
 
 
-def _clip(number: int, one: Positions, weights: Mapping[str, Floats], rows: Intervals, grid: Grid) -> Clip:
-    each = {kind: grid.averaged(rows, np.ascontiguousarray(found[:, number])) for kind, found in weights.items()}
+def _clip(
+    number: int, one: Positions, weights: Mapping[str, Floats], rows: Intervals, grid: Grid
+) -> Clip:
+    each = {
+        kind: grid.averaged(rows, np.ascontiguousarray(found[:, number]))
+        for kind, found in weights.items()
+    }
     return Clip(one.video_id, float(one.spans[0, 0]), float(one.spans[-1, 1]), each)
 
 
@@ -268,7 +314,9 @@ def _notes(restored: Restored, history: Sequence[Positions], *, left_out: str) -
     if restored.recipe.is_small:
         notes.append("small widths: a trial, no result")
     if left_out:
-        notes.append(f"liked parts of {left_out} are left out: it is the video that the network is asked about")
+        notes.append(
+            f"liked parts of {left_out} are left out: it is the video that the network is asked about"
+        )
     if restored.data.settings.history != "none" and not history:
         notes.append("nothing is known of the person: the network answers as it does for everybody")
     return tuple(notes)

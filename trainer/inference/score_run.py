@@ -1,4 +1,5 @@
-"""A finished network scores a split, and the scores are kept: `ROOT/<catalog>/scores/<run>.<split>/`.
+"""A finished network scores a split, and the scores are kept:
+`ROOT/<catalog>/scores/<run>.<split>/`.
 
 Refuses to know how networks are trained and how tables look.
 """
@@ -40,7 +41,9 @@ class Question:
 
     @property
     def name(self) -> str:
-        """What its scores are filed under: the training's folder, the split, and how else it was asked."""
+        """What its scores are filed under: the training's folder, the split, and how else it was
+        asked.
+        """
         otherwise = f".{fingerprint(self.asked)}" if self.asked else ""
         return f"{self.model.absolute().parent.name}.{self.split}{otherwise}"
 
@@ -67,7 +70,9 @@ def answer(
     on_start(question.name, len(dataset))
     settings = LoaderSettings(restored.recipe.training.scoring_batch_size, workers=workers)
     by_user = "per_user" in restored.recipe.stages
-    prepare = PerUser(restored.data, question.split, restored.about["seed"], device) if by_user else None
+    prepare = (
+        PerUser(restored.data, question.split, restored.about["seed"], device) if by_user else None
+    )
     answers = score(
         restored.model,
         Loader(dataset, settings),
@@ -84,8 +89,12 @@ def answer(
 def judge(question: Question, answers: ScoreRun) -> Evaluation:
     """What the answers are worth under the protocol of the catalog's dataset."""
     table = read_checkpoint(question.model).about
-    recipe = restore_recipe(table["recipe_name"], table["recipe"], is_small=table["is_small"], asked=question.asked)
-    return judged(read_catalog(question.folder), question.folder, recipe.data, question.split, answers)
+    recipe = restore_recipe(
+        table["recipe_name"], table["recipe"], is_small=table["is_small"], asked=question.asked
+    )
+    return judged(
+        read_catalog(question.folder), question.folder, recipe.data, question.split, answers
+    )
 
 
 def _kept(question: Question, restored: Restored) -> ScoreRun | None:
@@ -95,11 +104,16 @@ def _kept(question: Question, restored: Restored) -> ScoreRun | None:
         return None
     same = found.provenance.checkpoint_sha256 == restored.sha256
     same = same and found.provenance.time_origin == restored.data.features.time_origin
-    return found if same and found.provenance.settings.get("features") == _features(restored) else None
+    return (
+        found if same and found.provenance.settings.get("features") == _features(restored) else None
+    )
 
 
 def _features(restored: Restored) -> dict[str, JSON]:
-    return {name: f"{reader.name} {reader.digest()}" for name, reader in restored.data.features.readers.items()}
+    return {
+        name: f"{reader.name} {reader.digest()}"
+        for name, reader in restored.data.features.readers.items()
+    }
 
 
 def _provenance(restored: Restored, question: Question, notes: tuple[str, ...]) -> Provenance:
@@ -108,7 +122,8 @@ def _provenance(restored: Restored, question: Question, notes: tuple[str, ...]) 
         model=restored.recipe.name,
         checkpoint_sha256=restored.sha256,
         features={name: reader.fingerprint for name, reader in readers.items()},
-        marks=tuple(restored.data.features.notes) + (("small widths",) if restored.recipe.is_small else ()),
+        marks=tuple(restored.data.features.notes)
+        + (("small widths",) if restored.recipe.is_small else ()),
         settings={
             "features": _features(restored),
             "seed": about["seed"],

@@ -35,7 +35,9 @@ OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     "reconstruction": reconstruction.reconstruction,
     "set_divergence": set_learning.set_divergence,
 }
-"""Name → function of scores, batch and targets; what it takes by keyword besides are its settings."""
+"""Name → function of scores, batch and targets; what it takes by keyword besides are its
+settings.
+"""
 
 DOMAIN_OBJECTIVES: dict[str, Callable[..., Steps]] = {
     "afn": adaptation.afn,
@@ -48,7 +50,9 @@ DOMAIN_OBJECTIVES: dict[str, Callable[..., Steps]] = {
     "revgrad": adaptation.revgrad,
     "source_only": adaptation.source_only,
 }
-"""Name → function of settings that gives the steps of a round on two batches (`trainer.losses.set_based.domain_steps`)."""
+"""Name → function of settings that gives the steps of a round on two batches
+(`trainer.losses.set_based.domain_steps`).
+"""
 
 
 def objective(name: str, **settings: Any) -> Objective:
@@ -62,7 +66,9 @@ def domain_objective(name: str, **settings: Any) -> Steps:
 
 
 def objective_function(name: str) -> Callable[..., Any]:
-    """The function behind a name, on one batch or on two, whose keywords are its settings; KeyError lists the names."""
+    """The function behind a name, on one batch or on two, whose keywords are its settings; KeyError
+    lists the names.
+    """
     return _found({**OBJECTIVES, **DOMAIN_OBJECTIVES}, name)
 
 
@@ -72,10 +78,16 @@ def _found(table: Mapping[str, T], name: str) -> T:
     return table[name]
 
 
-def _row(table: dict[str, Callable[..., T]], name: str, settings: dict[str, Any]) -> Callable[..., T]:
+def _row(
+    table: dict[str, Callable[..., T]], name: str, settings: dict[str, Any]
+) -> Callable[..., T]:
     found = _found(table, name)
-    known = [p.name for p in inspect.signature(found).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = [
+        p.name for p in inspect.signature(found).parameters.values() if p.kind is p.KEYWORD_ONLY
+    ]
     unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise ValueError(f"{name} has no setting {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+        raise ValueError(
+            f"{name} has no setting {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
+        )
     return found

@@ -1,6 +1,8 @@
-"""From what annotators gave a shot to whether it is a highlight: the rules that tables on TVSum and CoSum rest on.
+"""From what annotators gave a shot to whether it is a highlight: the rules that tables on TVSum and
+CoSum rest on.
 
-The rule moves a random ranker by 15 points, so a table names it. Refuses to know which rule a paper meant.
+The rule moves a random ranker by 15 points, so a table names it. Refuses to know which rule a paper
+meant.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def top_half(ratings: ArrayLike) -> NDArray[np.bool_]:
-    """`(A, N)` ratings → the better half of the shots of each annotator, `floor(N / 2)` of them (MINI-Net's code).
+    """`(A, N)` ratings → the better half of the shots of each annotator, `floor(N / 2)` of them
+    (MINI-Net's code).
 
-    Of equal ratings the earlier shot comes first; MINI-Net leaves them to an unstable sort, so its truth differs from
-    machine to machine.
+    Of equal ratings the earlier shot comes first; MINI-Net leaves them to an unstable sort, so its
+    truth differs from machine to machine.
     """
     given = _ratings(ratings)
     order = np.argsort(-given, axis=1, kind="stable")
@@ -23,7 +26,8 @@ def top_half(ratings: ArrayLike) -> NDArray[np.bool_]:
 
 
 def above_median(ratings: ArrayLike) -> NDArray[np.bool_]:
-    """`(A, N)` ratings → the shots that an annotator rated above their own median (UMT's code): on TVSum one in three.
+    """`(A, N)` ratings → the shots that an annotator rated above their own median (UMT's code): on
+    TVSum one in three.
 
     UMT takes the lower of two middle values and numpy their mean; what lies above is the same.
     """
@@ -32,7 +36,9 @@ def above_median(ratings: ArrayLike) -> NDArray[np.bool_]:
 
 
 def majority(votes: ArrayLike, at_least: int = 2) -> NDArray[np.bool_]:
-    """`(A, N)` votes, 0 or 1 → `(1, N)`: the shots that at least so many annotators chose (MINI-Net's CoSum)."""
+    """`(A, N)` votes, 0 or 1 → `(1, N)`: the shots that at least so many annotators chose
+    (MINI-Net's CoSum).
+    """
     return np.asarray((_ratings(votes) > 0).sum(axis=0, keepdims=True) >= at_least)
 
 

@@ -1,4 +1,5 @@
-"""What rankers that learn nothing score on a catalog of domains: lines of text, a domain each, and their averages.
+"""What rankers that learn nothing score on a catalog of domains: lines of text, a domain each, and
+their averages.
 
 Needs annotations only. Refuses to know what a model learns.
 """
@@ -13,7 +14,13 @@ import numpy as np
 
 from storage.catalog.catalog import Catalog
 from trainer.evaluation.baselines import BASELINES, ORACLE, VIDEO_RANKERS, is_random, video_ranker
-from trainer.evaluation.domain_protocol import AskedVideos, all_domains, asked_videos, evaluate_ranks, split_named
+from trainer.evaluation.domain_protocol import (
+    AskedVideos,
+    all_domains,
+    asked_videos,
+    evaluate_ranks,
+    split_named,
+)
 from trainer.evaluation.statistics import Estimate, Evaluation, estimates
 from trainer.evaluation.summary_protocol import (
     FrameScores,
@@ -29,10 +36,14 @@ from trainer.paper_tables.published import Table
 
 
 def video_table(catalog: Catalog, split: str, grouping: str, seeds: int) -> Iterator[str]:
-    """Per ranker, metric and domain: the mean over its videos; then the mean of domains, and the mean over videos."""
+    """Per ranker, metric and domain: the mean over its videos; then the mean of domains, and the
+    mean over videos.
+    """
     asked = asked_videos(catalog, split, split_named(grouping))
     first = evaluate_ranks(asked, video_ranker(VIDEO_RANKERS[0]))
-    dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(first.dropped.values()).items()))
+    dropped = ", ".join(
+        f"{count} {reason}" for reason, count in sorted(Counter(first.dropped.values()).items())
+    )
     yield f"{catalog.name}, {first.protocol}, percent, mean [95 % over videos]"
     yield f"videos: {len(first.ids)} of {len(asked.domains)}; dropped: {dropped or 'none'}"
     yield _heading()
@@ -44,9 +55,15 @@ def video_table(catalog: Catalog, split: str, grouping: str, seeds: int) -> Iter
                 yield from (_line(name, metric, *one) for one in _averages(runs, metric, domains))
 
 
-def summary_table(catalog: Catalog, ids: Sequence[str], shots: str, folder: Path, seeds: int) -> Iterator[str]:
-    """F-scores of rankers that give a shot one score; the oracle gives a frame the mean of what people did."""
-    runs = summary_runs(catalog, ids, shots_named(shots, folder), dict.fromkeys(VIDEO_RANKERS, seeds))
+def summary_table(
+    catalog: Catalog, ids: Sequence[str], shots: str, folder: Path, seeds: int
+) -> Iterator[str]:
+    """F-scores of rankers that give a shot one score; the oracle gives a frame the mean of what
+    people did.
+    """
+    runs = summary_runs(
+        catalog, ids, shots_named(shots, folder), dict.fromkeys(VIDEO_RANKERS, seeds)
+    )
     first = runs[ORACLE][0]
     yield f"{catalog.name}, {first.protocol}, percent, mean [95 % over videos]"
     yield f"videos: {len(first.ids)} of {len(ids)}"
@@ -75,7 +92,9 @@ def _frame_scores(name: str, seed: int) -> FrameScores:
         if name == ORACLE:
             return np.asarray(video.ratings.mean(axis=0))
         shots = np.stack([video.edges[:-1], video.edges[1:]], 1).astype(np.float64)
-        return np.repeat(BASELINES[name].score(shots, float(video.edges[-1]), dice), np.diff(video.edges))
+        return np.repeat(
+            BASELINES[name].score(shots, float(video.edges[-1]), dice), np.diff(video.edges)
+        )
 
     return scores
 
@@ -90,10 +109,15 @@ def _heading() -> str:
 
 
 def _runs(asked: AskedVideos, name: str, seeds: int) -> list[Evaluation]:
-    return [evaluate_ranks(asked, video_ranker(name, seed)) for seed in range(seeds if is_random(name) else 1)]
+    return [
+        evaluate_ranks(asked, video_ranker(name, seed))
+        for seed in range(seeds if is_random(name) else 1)
+    ]
 
 
-def _averages(runs: Sequence[Evaluation], metric: str, domains: Sequence[str]) -> Iterator[tuple[str, Estimate]]:
+def _averages(
+    runs: Sequence[Evaluation], metric: str, domains: Sequence[str]
+) -> Iterator[tuple[str, Estimate]]:
     wanted = {f"{metric}:{domain}": domain for domain in domains}
     wanted |= {metric: "mean of domains", f"{metric}@videos": "mean over videos"}
     found = shown(Table("", "", "", wanted, domains=tuple(domains)), runs)

@@ -1,9 +1,10 @@
 """The cells of a table whose columns are domains: one network each, and what their averages are.
 
-A metric of such a table is named `ap_step:dog` (the mean over the videos of a domain), `ap_step` (the mean of the
-domains' means), or `ap_step@videos` (the mean over all videos, whatever their domain). `ap_step@columns` is measured as
-`ap_step`; what was published under it is the mean of the columns, whatever was printed. An average stands only where
-every domain has a number. Refuses to know how networks are trained.
+A metric of such a table is named `ap_step:dog` (the mean over the videos of a domain), `ap_step`
+(the mean of the domains' means), or `ap_step@videos` (the mean over all videos, whatever their
+domain). `ap_step@columns` is measured as `ap_step`; what was published under it is the mean of the
+columns, whatever was printed. An average stands only where every domain has a number. Refuses to
+know how networks are trained.
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ class Cell:
 
 
 def check_changes(table: Table, changes: tuple[str, ...], *, small: bool) -> None:
-    """Raise SettingsError if no recipe of the table takes these changes. One that some take is told row by row."""
+    """Raise SettingsError if no recipe of the table takes these changes. One that some take is told
+    row by row.
+    """
     refusals = []
     for row in (row for row in table.rows if row.recipe and changes):
-        own = tuple(change.replace("{domain}", next(iter(table.domains), "")) for change in row.changes)
+        own = tuple(
+            change.replace("{domain}", next(iter(table.domains), "")) for change in row.changes
+        )
         try:
             load_recipe(row.recipe, changes=(*own, *changes), small=small)
         except SettingsError as error:
@@ -45,19 +50,24 @@ def check_changes(table: Table, changes: tuple[str, ...], *, small: bool) -> Non
 
 
 def cells(table: Table, row: Row, changes: tuple[str, ...], *, small: bool) -> tuple[Cell, ...]:
-    """What a row trains; what the row itself changes goes before what `changes` of all recipes say."""
+    """What a row trains; what the row itself changes goes before what `changes` of all recipes
+    say.
+    """
     made = []
     for domain in table.domains or ("",):
         own = tuple(change.replace("{domain}", domain) for change in row.changes)
         asked = tuple(change.replace("{domain}", domain) for change in row.asked)
-        made.append(Cell(domain, load_recipe(row.recipe, changes=(*changes, *own), small=small), asked))
+        made.append(
+            Cell(domain, load_recipe(row.recipe, changes=(*changes, *own), small=small), asked)
+        )
     return tuple(made)
 
 
 def joined(runs: Sequence[Evaluation]) -> Evaluation:
     """One evaluation over the ids of several, which are of different domains and otherwise alike.
 
-    The protocol's name may tell them apart; then all are named. Raises ValueError for an id that comes twice.
+    The protocol's name may tell them apart; then all are named. Raises ValueError for an id that
+    comes twice.
     """
     first, *others = [run for run in runs if run.ids] or runs[:1]
     if not others:
@@ -68,7 +78,10 @@ def joined(runs: Sequence[Evaluation]) -> Evaluation:
     return Evaluation(
         protocol=", ".join(dict.fromkeys(run.protocol for run in whole)),
         ids=tuple(ids[place] for place in order),
-        values={name: np.concatenate([run.values[name] for run in whole])[order] for name in first.values},
+        values={
+            name: np.concatenate([run.values[name] for run in whole])[order]
+            for name in first.values
+        },
         dropped={one: reason for run in runs for one, reason in run.dropped.items()},
         groups={one: name for run in whole for one, name in run.groups.items()},
     )

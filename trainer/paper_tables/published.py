@@ -1,10 +1,11 @@
 """What papers printed: their tables as data, row by row, with what makes each row here.
 
-    tables/phd-gifs-1.toml      title, source, unit, metrics, notes, and rows: a name, what was published, and one of
+    tables/phd-gifs-1.toml      title, source, unit, metrics, notes, and rows: a name, what was
+    published, and one of
                                 recipe, baseline, or quoted (why the row is only quoted)
 
-A row with `k = [0, 1, 2]` stands for three, with `{k}` replaced. Knows recipes and baselines by name. Refuses to know
-stores and runs.
+A row with `k = [0, 1, 2]` stands for three, with `{k}` replaced. Knows recipes and baselines by
+name. Refuses to know stores and runs.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Row:
     quoted: str = ""
     """... or nothing here, and why."""
     changes: tuple[str, ...] = ()
-    """Of the recipe, as `load_recipe` takes them; `{domain}` stands for each of the table's domains."""
+    """Of the recipe, as `load_recipe` takes them; `{domain}` stands for each of the table's
+    domains.
+    """
     asked: tuple[str, ...] = ()
     """Other data settings when the trained network is asked; `{domain}` as above."""
     trained_on: str = ""
@@ -49,7 +52,9 @@ class Row:
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.recipe, self.baseline, self.quoted))) != 1:
-            raise ValueError(f"the row {self.name!r} has exactly one of recipe, baseline and quoted")
+            raise ValueError(
+                f"the row {self.name!r} has exactly one of recipe, baseline and quoted"
+            )
         if self.baseline and self.baseline not in {*BASELINES, *VIDEO_RANKERS}:
             raise ValueError(f"the row {self.name!r} names no baseline there is: {self.baseline!r}")
 
@@ -70,9 +75,13 @@ class Table:
     """The dataset it is about."""
     split: Split = "test"
     domains: tuple[str, ...] = ()
-    """A network for each, in the order of their columns; metrics are then named as in `trainer.paper_tables.domain_cells`."""
+    """A network for each, in the order of their columns; metrics are then named as in
+    `trainer.paper_tables.domain_cells`.
+    """
     grouping: str = ""
-    """The split of videos that rankers without a network are measured on; empty: that of the catalog's rule."""
+    """The split of videos that rankers without a network are measured on; empty: that of the
+    catalog's rule.
+    """
     notes: tuple[str, ...] = ()
     """Misprints, and what the paper measured on."""
     rows: tuple[Row, ...] = ()
@@ -89,11 +98,19 @@ class Table:
 
 def table_names() -> tuple[str, ...]:
     """The tables that come with the project, ascending."""
-    return tuple(sorted(path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml")))
+    return tuple(
+        sorted(
+            path.name.removesuffix(".toml")
+            for path in _folder().iterdir()
+            if path.name.endswith(".toml")
+        )
+    )
 
 
 def load_table(name: str) -> Table:
-    """A table by its name. LookupFailed lists the names; SettingsError tells what is wrong in the file."""
+    """A table by its name. LookupFailed lists the names; SettingsError tells what is wrong in the
+    file.
+    """
     if name not in table_names():
         raise LookupFailed(f"no table {name!r}; there are {', '.join(table_names())}")
     try:
@@ -111,11 +128,17 @@ def load_table(name: str) -> Table:
     unknown = sorted({metric for row in rows for metric in row.published} - set(table.metrics))
     if unknown or not rows or len({row.name for row in rows}) != len(rows):
         raise SettingsError(
-            (f"{name} has rows, each name once, and its metrics name all that is published: {unknown}",)
+            (
+                f"{name} has rows, each name once, and its metrics name all that is published: {unknown}",
+            )
         )
-    strangers = sorted({other for row in rows for other in row.against} - {row.name for row in rows})
+    strangers = sorted(
+        {other for row in rows for other in row.against} - {row.name for row in rows}
+    )
     if strangers:
-        raise SettingsError((f"{name} compares rows with {', '.join(strangers)}, which it does not have",))
+        raise SettingsError(
+            (f"{name} compares rows with {', '.join(strangers)}, which it does not have",)
+        )
     return table
 
 
@@ -127,14 +150,22 @@ def _check_rows(name: str, rows: Any) -> None:
         counted, asked = row.get("k", []), row.get("asked", [])
         if not isinstance(row.get("name"), str) or not row["name"].strip():
             raise SettingsError((f"{name}: a row's name must be a text, got {row.get('name')!r}",))
-        if not isinstance(counted, list) or not all(type(k) is int and 0 <= k <= 1000 for k in counted):
-            raise SettingsError((f"{name}: row {row['name']!r}: k must be a list of 0 to 1000, got {counted!r}",))
+        if not isinstance(counted, list) or not all(
+            type(k) is int and 0 <= k <= 1000 for k in counted
+        ):
+            raise SettingsError(
+                (f"{name}: row {row['name']!r}: k must be a list of 0 to 1000, got {counted!r}",)
+            )
         if not isinstance(asked, list) or not all(isinstance(one, str) for one in asked):
-            raise SettingsError((f"{name}: row {row['name']!r}: asked must be a list of texts, got {asked!r}",))
+            raise SettingsError(
+                (f"{name}: row {row['name']!r}: asked must be a list of texts, got {asked!r}",)
+            )
 
 
 def _with_mean(table: Table, row: Row) -> Row:
-    """The row with the mean of its columns, where a metric asks for it: what is printed is often something else."""
+    """The row with the mean of its columns, where a metric asks for it: what is printed is often
+    something else.
+    """
     means = {}
     for key in table.metrics:
         metric, _, kind = key.partition("@")
@@ -152,7 +183,10 @@ def _expanded(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for k in row["k"]:
         asked = [change.replace("{k}", str(k)) for change in row.get("asked", [])]
         named = row["name"].replace("{k}", str(k))
-        yield {key: value for key, value in row.items() if key != "k"} | {"name": named, "asked": asked}
+        yield {key: value for key, value in row.items() if key != "k"} | {
+            "name": named,
+            "asked": asked,
+        }
 
 
 def _folder() -> Any:

@@ -1,7 +1,8 @@
-"""A measured table as text, Markdown or CSV: published beside measured, and below it whatever one has to know.
+"""A measured table as text, Markdown or CSV: published beside measured, and below it whatever one
+has to know.
 
-One line for a row and a metric. What makes a number no result stands in its own cell. Refuses to know how rows are
-made.
+One line for a row and a metric. What makes a number no result stands in its own cell. Refuses to
+know how rows are made.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ from trainer.paper_tables.reproduce import Measured, Order
 
 Format = Literal["text", "markdown", "csv"]
 HEADINGS = ("system", "metric", "published", "measured", "95 %", "sd", "seeds", "users", "ids")
-GAIN_HEADINGS = ("system", "compared with", "metric", "more by", "95 %, paired", "sd", "seeds", "users", "ids")
+GAIN_HEADINGS = (
+    "system",
+    "compared with",
+    "metric",
+    "more by",
+    "95 %, paired",
+    "sd",
+    "seeds",
+    "users",
+    "ids",
+)
 _CSV_HEADINGS = (
     "table", "group", "system", "made_by", "metric", "unit", "published", "measured", "low", "high", "seed_sd", "seeds",
     "users", "users_dropped", "ids_sha256", "protocol", "marks", "why_not", "more_than",
@@ -40,18 +51,28 @@ def rendered(order: Order, rows: Sequence[Measured], form: Format) -> Iterator[s
     yield ""
     compared = [cell for row in rows for cell in _gain_cells(order, row)]
     if compared:
-        yield from _aligned([GAIN_HEADINGS, *compared]) if form == "text" else _markdown([GAIN_HEADINGS, *compared])
+        yield from (
+            _aligned([GAIN_HEADINGS, *compared])
+            if form == "text"
+            else _markdown([GAIN_HEADINGS, *compared])
+        )
         yield ""
     yield from (f"- {line}" if form == "markdown" else line for line in _below(order, rows))
 
 
 def keep(order: Order, rows: Sequence[Measured]) -> None:
-    """Under `ROOT/<catalog>/report/`: `.md`, `.csv`, and, last, the `.json` that says what they are made of."""
+    """Under `ROOT/<catalog>/report/`: `.md`, `.csv`, and, last, the `.json` that says what they are
+    made of.
+    """
     forms: dict[str, Format] = {"md": "markdown", "csv": "csv"}
     for suffix, form in forms.items():
         content = "\n".join(rendered(order, rows, form)) + "\n"
         publish(order.layout.report / f"{order.name}.{suffix}", content.encode(), replace=True)
-    publish(record_file(order), readable({"table": order.table.name, "made_of": order.fingerprint}), replace=True)
+    publish(
+        record_file(order),
+        readable({"table": order.table.name, "made_of": order.fingerprint}),
+        replace=True,
+    )
 
 
 def is_kept(order: Order) -> bool:
@@ -91,7 +112,17 @@ def _cells(order: Order, measured: Measured) -> Iterator[tuple[str, ...]]:
         if metric in measured.found:
             yield (name, heading, published, *_numbers(order, measured, measured.found[metric]))
         else:
-            yield (name, heading, published, "quoted" if row.quoted else "not measured", "", "", "", "", "")
+            yield (
+                name,
+                heading,
+                published,
+                "quoted" if row.quoted else "not measured",
+                "",
+                "",
+                "",
+                "",
+                "",
+            )
 
 
 def _gain_cells(order: Order, measured: Measured) -> Iterator[tuple[str, ...]]:
@@ -100,7 +131,17 @@ def _gain_cells(order: Order, measured: Measured) -> Iterator[tuple[str, ...]]:
             if metric in found:
                 yield (measured.row.name, other, heading, *_numbers(order, measured, found[metric]))
             else:
-                yield (measured.row.name, other, heading, "not compared: not the same users", "", "", "", "", "")
+                yield (
+                    measured.row.name,
+                    other,
+                    heading,
+                    "not compared: not the same users",
+                    "",
+                    "",
+                    "",
+                    "",
+                    "",
+                )
 
 
 def _numbers(order: Order, measured: Measured, found: Estimate) -> tuple[str, ...]:
@@ -118,7 +159,9 @@ def _numbers(order: Order, measured: Measured, found: Estimate) -> tuple[str, ..
 def _aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        yield "  ".join(
+            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
 
 
 def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -172,7 +215,9 @@ def _csv(order: Order, rows: Sequence[Measured]) -> str:
     return text.getvalue()
 
 
-def _csv_cells(order: Order, measured: Measured, metric: str, found: Estimate | None, more_than: str) -> list[object]:
+def _csv_cells(
+    order: Order, measured: Measured, metric: str, found: Estimate | None, more_than: str
+) -> list[object]:
     """A number of a row; or, with `more_than`, what the row has more than that other one."""
     row, table = measured.row, order.table
     made_by = row.recipe or row.baseline or "quoted"

@@ -1,8 +1,9 @@
-"""The rows of a published table, measured on a catalog: trains what is missing, scores, and keeps what it found.
+"""The rows of a published table, measured on a catalog: trains what is missing, scores, and keeps
+what it found.
 
-Rankers that learn nothing are measured on the users and durations of the table's first measured network, so that all
-rows answer the same question; without such a network, on everybody the catalog asks about. Refuses to know how a table
-looks.
+Rankers that learn nothing are measured on the users and durations of the table's first measured
+network, so that all rows answer the same question; without such a network, on everybody the catalog
+asks about. Refuses to know how a table looks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from trainer.base.progress import Watched
 from trainer.config.recipe import Recipe
 from trainer.data.labels.annotator_labels import rule_of
 from trainer.evaluation.baselines import BASELINES, baseline_tracks, is_random, video_ranker
-from trainer.evaluation.domain_protocol import all_domains, asked_videos, evaluate_ranks, split_named
+from trainer.evaluation.domain_protocol import (
+    all_domains,
+    asked_videos,
+    evaluate_ranks,
+    split_named,
+)
 from trainer.evaluation.phd2_protocol import PHD2, evaluate, scored_durations, targets
 from trainer.evaluation.statistics import Estimate, Evaluation, gains
 from trainer.evaluation.summary_protocol import OVER, PIECES, pieces
@@ -73,22 +79,35 @@ class Order:
         return f"{self.table.name}.{self.seeds}-seeds{'.small' if self.is_small else ''}{changed}{among}"
 
     def judged(self, found: Evaluation) -> Evaluation:
-        """What is left of an evaluation where only some ids count. Videos of domains are `domain/video` there."""
+        """What is left of an evaluation where only some ids count. Videos of domains are
+        `domain/video` there.
+        """
         among = self.among
         if among is None:
             return found
-        return found.only({one for one in (*found.ids, *found.dropped) if among & {one, one.rpartition("/")[2]}})
+        return found.only(
+            {one for one in (*found.ids, *found.dropped) if among & {one, one.rpartition("/")[2]}}
+        )
 
     def cells(self, row: Row) -> tuple[Cell, ...]:
         """What the row trains: one cell, or one for each domain of the table."""
         return cells(self.table, row, self.changes, small=self.is_small)
 
     def runs(self, row: Row, cell: Cell) -> tuple[Run, ...]:
-        """One for each seed; one alone where nothing is learned. SettingsError if nobody said where to train it."""
+        """One for each seed; one alone where nothing is learned. SettingsError if nobody said where
+        to train it.
+        """
         folder = self.elsewhere if row.trained_on else self.folder
         if folder is None:
-            raise SettingsError((f"its network is trained on {row.trained_on}: say where that is with --trained-on",))
-        return tuple(Run(cell.recipe, folder, seed) for seed in range(self.seeds if cell.recipe.stages else 1))
+            raise SettingsError(
+                (
+                    f"its network is trained on {row.trained_on}: say where that is with --trained-on",
+                )
+            )
+        return tuple(
+            Run(cell.recipe, folder, seed)
+            for seed in range(self.seeds if cell.recipe.stages else 1)
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -137,7 +156,9 @@ class _Asked:
 
 
 def reproduce(order: Order, *, device: str = "cpu", workers: int = 0) -> tuple[Measured, ...]:
-    """Every row of the table, in its order. A row that cannot be made says why, and keeps no other from being made."""
+    """Every row of the table, in its order. A row that cannot be made says why, and keeps no other
+    from being made.
+    """
     asked = _Asked()
     networks: dict[str, Measured] = {}
     for row in order.table.rows:
@@ -145,14 +166,17 @@ def reproduce(order: Order, *, device: str = "cpu", workers: int = 0) -> tuple[M
             networks[row.name], found = _attempt(order, row, device, workers)
             asked = asked if asked.users is not None or found is None else found
     rows = [
-        networks.get(row.name) or (_baseline(order, row, asked) if row.baseline else Measured(row, why_not=row.quoted))
+        networks.get(row.name)
+        or (_baseline(order, row, asked) if row.baseline else Measured(row, why_not=row.quoted))
         for row in order.table.rows
     ]
     return _compared(order, rows)
 
 
 def _compared(order: Order, rows: Sequence[Measured]) -> tuple[Measured, ...]:
-    """The rows with what each has more than those it is compared with; nothing where the users are not the same."""
+    """The rows with what each has more than those it is compared with; nothing where the users are
+    not the same.
+    """
     by_name = {measured.row.name: measured for measured in rows}
 
     def more_than(one: Measured, other: Measured) -> dict[str, Estimate]:
@@ -161,7 +185,10 @@ def _compared(order: Order, rows: Sequence[Measured]) -> tuple[Measured, ...]:
         found = gains(one.judged, other.judged)
         return {metric: found[metric] for metric in order.table.metrics if metric in found}
 
-    return tuple(replace(one, gains={name: more_than(one, by_name[name]) for name in one.row.against}) for one in rows)
+    return tuple(
+        replace(one, gains={name: more_than(one, by_name[name]) for name in one.row.against})
+        for one in rows
+    )
 
 
 def _attempt(order: Order, row: Row, device: str, workers: int) -> tuple[Measured, _Asked | None]:
@@ -174,7 +201,9 @@ def _attempt(order: Order, row: Row, device: str, workers: int) -> tuple[Measure
     faults: dict[str, list[str]] = {}
     for cell in row_cells:
         try:
-            answers.append([_answers(order, cell, run, device, workers) for run in order.runs(row, cell)])
+            answers.append(
+                [_answers(order, cell, run, device, workers) for run in order.runs(row, cell)]
+            )
         except (LookupFailed, SettingsError, Unfit, Diverged) as error:
             faults.setdefault(" ".join(str(error).split()), []).append(cell.domain)
     gaps = _gaps(row_cells[0].recipe)
@@ -191,7 +220,9 @@ def _not_measured(fault: str, domains: list[str], of_how_many: int) -> str:
 def _network(
     order: Order, so_far: Measured, answers: list[list[tuple[Question, ScoreRun]]]
 ) -> tuple[Measured, _Asked | None]:
-    everybody = [joined([judge(*asked) for asked in one_seed]) for one_seed in zip(*answers, strict=True)]
+    everybody = [
+        joined([judge(*asked) for asked in one_seed]) for one_seed in zip(*answers, strict=True)
+    ]
     seeds = [order.judged(found) for found in everybody]
     first = seeds[0]
     dropped = Counter(first.dropped.values())
@@ -212,13 +243,17 @@ def _network(
     return measured, _Asked(everybody[0].ids, durations)
 
 
-def _answers(order: Order, cell: Cell, run: Run, device: str, workers: int) -> tuple[Question, ScoreRun]:
+def _answers(
+    order: Order, cell: Cell, run: Run, device: str, workers: int
+) -> tuple[Question, ScoreRun]:
     with Watched("step") as steps, Watched("video") as videos:
         options = FitOptions(
             device=device,
             workers=workers,
             on_start=steps.start,
-            on_step=lambda progress, loss: steps.advance_to(progress.step, f"epoch {progress.epoch}, loss {loss:.4g}"),
+            on_step=lambda progress, loss: steps.advance_to(
+                progress.step, f"epoch {progress.epoch}, loss {loss:.4g}"
+            ),
         )
         question = Question(fit(run, options), order.folder, order.table.split, cell.asked)
         return question, answer(
@@ -248,8 +283,12 @@ def _baseline(order: Order, row: Row, asked: _Asked) -> Measured:
 
 
 def _of_users(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Evaluation]:
-    truth = targets(read_catalog(order.folder), order.table.split, PHD2, asked.durations, asked.users)
-    return [evaluate(truth, baseline_tracks(BASELINES[row.baseline], truth, seed)) for seed in seeds]
+    truth = targets(
+        read_catalog(order.folder), order.table.split, PHD2, asked.durations, asked.users
+    )
+    return [
+        evaluate(truth, baseline_tracks(BASELINES[row.baseline], truth, seed)) for seed in seeds
+    ]
 
 
 def _of_summaries(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Evaluation]:
@@ -275,13 +314,19 @@ def _gaps(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _marks(told: tuple[str, ...]) -> tuple[str, ...]:
-    """`c3d-0123456789ab is planted:3: no result` → `planted:3`; whatever has no such word stays as it is."""
+    """`c3d-0123456789ab is planted:3: no result` → `planted:3`; whatever has no such word stays as
+    it is.
+    """
     words = (re.search(r"\b(?:random|planted):\w+", mark) for mark in told)
-    return tuple(dict.fromkeys(word[0] if word else mark for word, mark in zip(words, told, strict=True)))
+    return tuple(
+        dict.fromkeys(word[0] if word else mark for word, mark in zip(words, told, strict=True))
+    )
 
 
 def _planted(order: Order) -> tuple[str, ...]:
-    return tuple(re.findall(r"^planted:\w+$", str(read_catalog(order.folder).origin.get("reader", ""))))
+    return tuple(
+        re.findall(r"^planted:\w+$", str(read_catalog(order.folder).origin.get("reader", "")))
+    )
 
 
 def _where(order: Order) -> tuple[str, ...]:
@@ -290,7 +335,11 @@ def _where(order: Order) -> tuple[str, ...]:
 
 def _from(order: Order, row: Row) -> tuple[str, ...]:
     """Where the network was trained, if not on the dataset that the row names."""
-    if not row.trained_on or order.elsewhere is None or order.elsewhere.absolute().name == row.trained_on:
+    if (
+        not row.trained_on
+        or order.elsewhere is None
+        or order.elsewhere.absolute().name == row.trained_on
+    ):
         return ()
     return (f"trained on {order.elsewhere.absolute().name}",)
 

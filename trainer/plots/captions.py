@@ -1,7 +1,8 @@
-"""Texts of other people, such as ids and titles, in pictures: drawn as they are, whatever signs they hold.
+"""Texts of other people, such as ids and titles, in pictures: drawn as they are, whatever signs
+they hold.
 
-matplotlib reads a pair of dollar signs as mathematics, breaks lines, and warns of signs its font lacks; a picture must
-not fail for an id. Refuses to know what is drawn.
+matplotlib reads a pair of dollar signs as mathematics, breaks lines, and warns of signs its font
+lacks; a picture must not fail for an id. Refuses to know what is drawn.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _WIDER = (
 @contextmanager
 def plain_text() -> Iterator[None]:
     """Inside, every text that is made is drawn letter by letter, in fonts that this machine has."""
-    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False, "font.family": list(families())}):
+    with matplotlib.rc_context(
+        {"text.parse_math": False, "text.usetex": False, "font.family": list(families())}
+    ):
         yield
 
 
@@ -42,7 +45,9 @@ def png(figure: Figure) -> bytes:
 
 
 def as_caption(text: str) -> str:
-    """One line that can be drawn: white space becomes spaces, what no font has its code point, as in `\\u6f22`."""
+    """One line that can be drawn: white space becomes spaces, what no font has its code point, as
+    in `\\u6f22`.
+    """
     line = "".join(" " if sign.isspace() else _as_sign(sign) for sign in text)
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
@@ -50,7 +55,11 @@ def as_caption(text: str) -> str:
 def _as_sign(sign: str) -> str:
     if unicodedata.category(sign)[0] != "C" and ord(sign) in _signs():
         return sign
-    return sign.encode("unicode_escape", "surrogatepass").decode() if ord(sign) > 126 else f"\\x{ord(sign):02x}"
+    return (
+        sign.encode("unicode_escape", "surrogatepass").decode()
+        if ord(sign) > 126
+        else f"\\x{ord(sign):02x}"
+    )
 
 
 def families(*, monospace: bool = False) -> tuple[str, ...]:

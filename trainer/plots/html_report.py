@@ -1,4 +1,5 @@
-"""One static HTML file: what a network is, what it scores, and pictures of its answers. Needs nothing else to be shown.
+"""One static HTML file: what a network is, what it scores, and pictures of its answers. Needs
+nothing else to be shown.
 
 Refuses to know what the pictures show.
 """
@@ -27,17 +28,29 @@ class Shown:
 
 
 def page(
-    title: str, table: Sequence[tuple[str, str]], notes: Sequence[str], gaps: Sequence[str], shown: Sequence[Shown]
+    title: str,
+    table: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+    gaps: Sequence[str],
+    shown: Sequence[Shown],
 ) -> bytes:
-    """`table` has names and values; `notes` make the numbers no result, `gaps` are what a source leaves open."""
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in table)
+    """`table` has names and values; `notes` make the numbers no result, `gaps` are what a source
+    leaves open.
+    """
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in table
+    )
     warned = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
     listed = "".join(f"<li>{escape(gap)}</li>" for gap in gaps)
     pictures = "".join(_section(one) for one in shown)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
         f"<h1>{escape(title)}</h1>{warned}<table>{rows}</table>{pictures}"
-        + (f"<h2>What the paper leaves open, and what is done here</h2><ul>{listed}</ul>" if gaps else "")
+        + (
+            f"<h2>What the paper leaves open, and what is done here</h2><ul>{listed}</ul>"
+            if gaps
+            else ""
+        )
         + "</html>\n"
     ).encode()
 

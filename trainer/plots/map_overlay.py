@@ -28,13 +28,17 @@ PLAIN, MARKED = (60, 60, 60), (230, 120, 20)
 
 
 def overlay(picture: NDArray[np.uint8], distinctions: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """`(H, W, 3)` uint8 RGB and `(H, W)` in [0, 1] → `(H, W, 3)` uint8: the more distinct, the more colour.
+    """`(H, W, 3)` uint8 RGB and `(H, W)` in [0, 1] → `(H, W, 3)` uint8: the more distinct, the more
+    colour.
 
-    Where the map is 0 the picture is as it was. Colours run from blue (0) to red (1), on the scale [0, 1] itself, not
-    stretched to each map: two sheets can be compared. ValueError for other sizes or values.
+    Where the map is 0 the picture is as it was. Colours run from blue (0) to red (1), on the scale
+    [0, 1] itself, not stretched to each map: two sheets can be compared. ValueError for other sizes
+    or values.
     """
     if distinctions.shape != picture.shape[:2]:
-        raise ValueError(f"a map of {distinctions.shape} is not about a picture of {picture.shape[:2]}")
+        raise ValueError(
+            f"a map of {distinctions.shape} is not about a picture of {picture.shape[:2]}"
+        )
     if not ((distinctions >= 0) & (distinctions <= 1)).all():
         low, high = float(distinctions.min()), float(distinctions.max())
         raise ValueError(f"distinctions are 0 to 1, got {low:.3g} to {high:.3g}")
@@ -54,9 +58,9 @@ def contact_sheet(
 ) -> NDArray[np.uint8]:
     """`(n, H, W, 3)` uint8 RGB and `(n, H, W)` → one picture, `(rows, columns, 3)` uint8 RGB.
 
-    In reading order. Each cell: the frame, the frame with its map, and a bar whose length is the mean of the map, the
-    score of eq. 6; a mean of `full_bar` or more fills it. `(n,)` `is_highlight` colours the bars of what people marked.
-    ValueError without any frame.
+    In reading order. Each cell: the frame, the frame with its map, and a bar whose length is the
+    mean of the map, the score of eq. 6; a mean of `full_bar` or more fills it. `(n,)`
+    `is_highlight` colours the bars of what people marked. ValueError without any frame.
     """
     if len(pictures) != len(distinctions) or not len(pictures):
         raise ValueError(
@@ -79,7 +83,9 @@ def write_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
     """A picture as a PNG at `path`, replaced whole."""
     worked, encoded = cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]))
     if not worked:
-        raise RuntimeError(f"the PNG encoder refused a sheet of {sheet.shape[1]}×{sheet.shape[0]} pixels")
+        raise RuntimeError(
+            f"the PNG encoder refused a sheet of {sheet.shape[1]}×{sheet.shape[0]} pixels"
+        )
     atomic.publish(path, encoded.tobytes(), replace=True)
 
 
@@ -88,12 +94,16 @@ def _cell(
 ) -> NDArray[np.uint8]:
     width = picture.shape[1]
     bar = np.full((LEGEND_PIXELS, width, 3), 225, np.uint8)
-    bar[2:-2, : round(width * min(1.0, float(distinctions.mean()) / full_bar))] = MARKED if is_marked else PLAIN
+    bar[2:-2, : round(width * min(1.0, float(distinctions.mean()) / full_bar))] = (
+        MARKED if is_marked else PLAIN
+    )
     return np.concatenate([picture, overlay(picture, distinctions), bar])
 
 
 def sheet(videos: Sequence[VideoMaps], *, columns: int) -> NDArray[np.uint8]:
-    """A row for each video: so many of its frames, evenly spaced, each above the same with its map and its score."""
+    """A row for each video: so many of its frames, evenly spaced, each above the same with its map
+    and its score.
+    """
     rows = []
     for video in videos:
         chosen = ((np.arange(columns) + 0.75) * len(video.maps) / columns).astype(int)

@@ -33,12 +33,20 @@ def keep(found: Prediction, folder: Path, top: int) -> tuple[Path, Path]:
     """JSON and PNG under `FOLDER/report/`, named after the video, the network and the history."""
     from trainer.plots.timeline import draw_timeline
 
-    made_of = [found.checkpoint_sha256, found.person, [[c.video_id, c.start, c.end] for c in found.history]]
+    made_of = [
+        found.checkpoint_sha256,
+        found.person,
+        [[c.video_id, c.start, c.end] for c in found.history],
+    ]
     report = Layout(folder.absolute().parent, folder.absolute().name).report
     stem = report / f"{video_stem(found.video_id)}.{fingerprint(made_of)}"
     json_file, picture = stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.png")
     publish(json_file, readable(found.table()), replace=True)
-    publish(picture, draw_timeline(found, top=top, pictures=pictures_of(folder, found.video_id)), replace=True)
+    publish(
+        picture,
+        draw_timeline(found, top=top, pictures=pictures_of(folder, found.video_id)),
+        replace=True,
+    )
     return json_file, picture
 
 

@@ -1,4 +1,5 @@
-"""Draws a catalog's features as one picture: what each video shows, how its features change, who liked which part.
+"""Draws a catalog's features as one picture: what each video shows, how its features change, who
+liked which part.
 
 Reads the store and the catalog. Refuses to know how either was made.
 """
@@ -28,7 +29,9 @@ PICTURES_PER_VIDEO = 12
 PALETTE = ("#d1495b", "#2e86ab", "#edae49", "#66a182", "#8d5a97", "#3d405b", "#f4845f", "#577590")
 """One colour per user, repeated when there are more."""
 PICTURES, BAND, BARS = (0.44, 1.0), (0.28, 0.40), (0.0, 0.24)
-"""Where in a video's row, as shares of its height, pictures, feature colours and highlight bars stand."""
+"""Where in a video's row, as shares of its height, pictures, feature colours and highlight bars
+stand.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,14 @@ class VideoRow:
 def draw_overview(folder: Path, *, pictures: str, clips: str, array: str, into: Path) -> Path:
     """Draw the catalog kept in `folder` (`ROOT/<catalog>`) as a PNG at `into`.
 
-    `pictures` and `clips` name variants: one with a ragged `jpeg` array, one whose `array` is coloured by its first
-    three principal components over all drawn clips. Videos without both are left out; at most 12 are drawn.
+    `pictures` and `clips` name variants: one with a ragged `jpeg` array, one whose `array` is
+    coloured by its first three principal components over all drawn clips. Videos without both are
+    left out; at most 12 are drawn.
     """
     store, catalog = FeatureStore(folder), read_catalog(folder)
-    drawn = [video_id for video_id in store[clips].ids if video_id in set(store[pictures].ids)][:MAX_VIDEOS]
+    drawn = [video_id for video_id in store[clips].ids if video_id in set(store[pictures].ids)][
+        :MAX_VIDEOS
+    ]
     tracks = [store[clips][video_id].track() for video_id in drawn]
     colours = feature_colours([_values(track, array) for track in tracks])
     rows = [
@@ -57,24 +63,26 @@ def draw_overview(folder: Path, *, pictures: str, clips: str, array: str, into: 
         for video_id, track, colour in zip(drawn, tracks, colours, strict=True)
     ]
     weights = str(store[clips].settings["weights"])
-    title = (
-        f"{as_caption(catalog.name)}: {len(rows)} of {len(catalog.videos)} videos · {clips} {array}, weights {weights}"
-    )
+    videos = f"{len(rows)} of {len(catalog.videos)} videos"
+    title = f"{as_caption(catalog.name)}: {videos} · {clips} {array}, weights {weights}"
     with plain_text():
         atomic.publish(into, png(_figure(rows, catalog, title)), replace=True)
     return into
 
 
 def feature_colours(features: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """Each `(clips, width)` array → `(clips, 3)` in [0, 1]: the first three principal components over all arrays.
+    """Each `(clips, width)` array → `(clips, 3)` in [0, 1]: the first three principal components
+    over all arrays.
 
-    Every component is stretched over its own range, so colours compare within one picture, not between pictures.
+    Every component is stretched over its own range, so colours compare within one picture, not
+    between pictures.
     """
     if not features:
         return []
     stacked = np.concatenate(features)
     centred = stacked - stacked.mean(axis=0)
-    # The Gram matrix is clips × clips, thousands of times smaller than width × width, and has the same components.
+    # The Gram matrix is clips × clips, thousands of times smaller than width × width, and has the
+    # same components.
     strengths, vectors = np.linalg.eigh(centred @ centred.T)
     components = vectors[:, ::-1][:, :3] * np.sqrt(np.maximum(strengths[::-1][:3], 0))
     components = np.pad(components, ((0, 0), (0, 3 - components.shape[1])))
@@ -101,8 +109,13 @@ def _figure(rows: Sequence[VideoRow], catalog: Catalog, title: str) -> Figure:
     for axis, row in zip(axes, rows, strict=False):
         _draw_row(axis, row, catalog, colour_of)
         axis.set_xlim(0, longest)
-    axes[-1].set_xlabel("seconds    (pictures · colour of features · what each user marked)", fontsize=8)
-    shown = [Patch(color=colour_of[person], label=f"user {as_caption(person)}") for person in people[: len(PALETTE)]]
+    axes[-1].set_xlabel(
+        "seconds    (pictures · colour of features · what each user marked)", fontsize=8
+    )
+    shown = [
+        Patch(color=colour_of[person], label=f"user {as_caption(person)}")
+        for person in people[: len(PALETTE)]
+    ]
     if shown:
         figure.legend(handles=shown, loc="upper right", ncols=len(shown), fontsize=8, frameon=False)
     return figure
@@ -111,15 +124,29 @@ def _figure(rows: Sequence[VideoRow], catalog: Catalog, title: str) -> Figure:
 def _draw_row(axis: Axes, row: VideoRow, catalog: Catalog, colour_of: Mapping[str, str]) -> None:
     end_seconds = float(row.clips.spans[-1, 1])
     for picture, start, width in pictures_along(row.pictures, end_seconds):
-        axis.imshow(picture, extent=(start, start + width, *PICTURES), aspect="auto", interpolation="bilinear")
+        axis.imshow(
+            picture,
+            extent=(start, start + width, *PICTURES),
+            aspect="auto",
+            interpolation="bilinear",
+        )
     for colour, (start, end) in zip(row.colours, row.clips.spans, strict=True):
         axis.axvspan(start, end, *BAND, color=tuple(colour), linewidth=0)
-    marks = [annotation for annotation in catalog.annotations if annotation.video_id == row.video_id]
+    marks = [
+        annotation for annotation in catalog.annotations if annotation.video_id == row.video_id
+    ]
     people = sorted({mark.annotator for mark in marks})
     lane = (BARS[1] - BARS[0]) / max(1, len(people))
     for mark in marks:
         top = BARS[1] - lane * people.index(mark.annotator)
-        axis.axvspan(mark.start, mark.end, top - 0.8 * lane, top, color=colour_of[mark.annotator], linewidth=0)
+        axis.axvspan(
+            mark.start,
+            mark.end,
+            top - 0.8 * lane,
+            top,
+            color=colour_of[mark.annotator],
+            linewidth=0,
+        )
     axis.set_ylim(0, 1)
     axis.set_yticks([])
     name, fonts = as_caption(row.video_id), list(families(monospace=True))
@@ -128,7 +155,9 @@ def _draw_row(axis: Axes, row: VideoRow, catalog: Catalog, colour_of: Mapping[st
     axis.spines[["top", "right", "left"]].set_visible(False)
 
 
-def pictures_along(track: FeatureTrack, end_seconds: float) -> list[tuple[NDArray[np.uint8], float, float]]:
+def pictures_along(
+    track: FeatureTrack, end_seconds: float
+) -> list[tuple[NDArray[np.uint8], float, float]]:
     """Pictures at even distances over `[0, end)`, each with its place: (picture, start, width)."""
     jpeg = track.arrays["jpeg"]
     if not isinstance(jpeg, Ragged):
@@ -136,8 +165,12 @@ def pictures_along(track: FeatureTrack, end_seconds: float) -> list[tuple[NDArra
     count = min(PICTURES_PER_VIDEO, track.rows)
     width = end_seconds / count
     wanted = (np.arange(count) + 0.5) * width
-    places = np.clip(np.searchsorted(track.spans[:, 0], wanted, side="right") - 1, 0, track.rows - 1)
-    return [(_decode(jpeg, int(place)), number * width, width) for number, place in enumerate(places)]
+    places = np.clip(
+        np.searchsorted(track.spans[:, 0], wanted, side="right") - 1, 0, track.rows - 1
+    )
+    return [
+        (_decode(jpeg, int(place)), number * width, width) for number, place in enumerate(places)
+    ]
 
 
 def _decode(jpeg: Ragged, row: int) -> NDArray[np.uint8]:

@@ -1,4 +1,6 @@
-"""Draws where the time of a run went: one bar of pieces for each group of seconds. Refuses to know what they mean."""
+"""Draws where the time of a run went: one bar of pieces for each group of seconds. Refuses to know
+what they mean.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ SMALLEST_LABELLED = 0.04
 
 
 def draw_times(groups: Mapping[str, Mapping[str, float]], into: Path) -> Path:
-    """`groups`: name of a bar → name of a piece → seconds. A PNG at `into`; pieces of no length are left out."""
+    """`groups`: name of a bar → name of a piece → seconds. A PNG at `into`; pieces of no length are
+    left out.
+    """
     with plain_text():
         atomic.publish(into, png(_figure(groups)), replace=True)
     return into
@@ -33,7 +37,9 @@ def _figure(groups: Mapping[str, Mapping[str, float]]) -> Figure:
         for place, (name, seconds) in enumerate(pieces.items()):
             if seconds <= 0:
                 continue
-            axis.barh(row, seconds, left=left, color=PALETTE[place % len(PALETTE)], edgecolor="white")
+            axis.barh(
+                row, seconds, left=left, color=PALETTE[place % len(PALETTE)], edgecolor="white"
+            )
             if seconds >= SMALLEST_LABELLED * longest:
                 told = f"{as_caption(name)}\n{seconds:.1f} s"
                 axis.text(left + seconds / 2, row, told, ha="center", va="center", fontsize=7)

@@ -1,4 +1,5 @@
-"""Draws a prediction: scores along the video, the best segments, what the person marked, what a network looked at.
+"""Draws a prediction: scores along the video, the best segments, what the person marked, what a
+network looked at.
 
 Refuses to know networks.
 """
@@ -26,8 +27,12 @@ MOST_CLIPS = 12
 """Clips of a history that are drawn: those that got most weight anywhere."""
 
 
-def draw_timeline(found: Prediction, *, top: int = PHD2.top, pictures: FeatureTrack | None = None) -> bytes:
-    """A PNG. The `top` best segments are blue; `pictures` is the video's track of a `frames` variant, if any."""
+def draw_timeline(
+    found: Prediction, *, top: int = PHD2.top, pictures: FeatureTrack | None = None
+) -> bytes:
+    """A PNG. The `top` best segments are blue; `pictures` is the video's track of a `frames`
+    variant, if any.
+    """
     with plain_text():
         return png(_figure(found, top, pictures))
 
@@ -41,7 +46,9 @@ def _figure(found: Prediction, top: int, pictures: FeatureTrack | None) -> Figur
     whom = f"for {as_caption(found.person)}" if found.person else "for anybody"
     title = f"{as_caption(found.video_id)} {whom} · {as_caption(found.model)}"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0].tolist()
+    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[
+        :, 0
+    ].tolist()
     if pictures is not None:
         _draw_pictures(axes.pop(0), pictures, found)
     _draw_scores(axes.pop(0), found, top)
@@ -50,7 +57,9 @@ def _figure(found: Prediction, top: int, pictures: FeatureTrack | None) -> Figur
     last = figure.axes[len(heights) - 1]
     last.set_xlim(0, float(found.spans[-1, 1]))
     last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
-    last.set_xlabel("; ".join(["minutes:seconds", *map(as_caption, found.notes)]), fontsize=7, loc="left")
+    last.set_xlabel(
+        "; ".join(["minutes:seconds", *map(as_caption, found.notes)]), fontsize=7, loc="left"
+    )
     return figure
 
 
@@ -71,21 +80,40 @@ def _draw_scores(axis: Axes, found: Prediction, top: int) -> None:
             color=BEST if is_best else PLAIN,
         )  # fmt: skip
         if is_best:
-            axis.annotate(str(rank), ((start + end) / 2, score), ha="center", va="bottom", fontsize=7, color=BEST)
+            axis.annotate(
+                str(rank),
+                ((start + end) / 2, score),
+                ha="center",
+                va="bottom",
+                fontsize=7,
+                color=BEST,
+            )
     for start, end in found.marked:
         axis.axvspan(start, end, 0, 0.05, color=MARKED, linewidth=0)
     axis.set_ylim(base, low + 1.18 * reach)
     axis.set_ylabel("score", fontsize=8)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
-    names = [Patch(color=BEST, label=f"best {min(top, len(found.scores))}"), Patch(color=PLAIN, label="other")]
+    names = [
+        Patch(color=BEST, label=f"best {min(top, len(found.scores))}"),
+        Patch(color=PLAIN, label="other"),
+    ]
     names += [Patch(color=MARKED, label="marked by the person")] if len(found.marked) else []
-    axis.legend(handles=names, fontsize=7, frameon=False, ncols=3, loc="upper right", bbox_to_anchor=(1, 1.12))
+    axis.legend(
+        handles=names,
+        fontsize=7,
+        frameon=False,
+        ncols=3,
+        loc="upper right",
+        bbox_to_anchor=(1, 1.12),
+    )
 
 
 def _draw_pictures(axis: Axes, pictures: FeatureTrack, found: Prediction) -> None:
     for picture, start, width in pictures_along(pictures, float(found.spans[-1, 1])):
-        axis.imshow(picture, extent=(start, start + width, 0, 1), aspect="auto", interpolation="bilinear")
+        axis.imshow(
+            picture, extent=(start, start + width, 0, 1), aspect="auto", interpolation="bilinear"
+        )
     axis.set_ylim(0, 1)
     axis.set_axis_off()
 
@@ -93,10 +121,14 @@ def _draw_pictures(axis: Axes, pictures: FeatureTrack, found: Prediction) -> Non
 def _draw_weights(axis: Axes, kind: str, clips: Sequence[Clip], found: Prediction) -> None:
     weights = np.stack([clip.weights[kind] for clip in clips])
     edges = np.append(found.spans[:, 0], found.spans[-1, 1])
-    drawn = axis.pcolormesh(edges, np.arange(len(clips) + 1), weights, cmap="Blues", vmin=0, vmax=_highest(weights))
+    drawn = axis.pcolormesh(
+        edges, np.arange(len(clips) + 1), weights, cmap="Blues", vmin=0, vmax=_highest(weights)
+    )
     axis.invert_yaxis()
     names = [f"{as_caption(clip.video_id)} {clock(clip.start)}-{clock(clip.end)}" for clip in clips]
-    axis.set_yticks(np.arange(len(clips)) + 0.5, names, fontsize=6, family=list(families(monospace=True)))
+    axis.set_yticks(
+        np.arange(len(clips)) + 0.5, names, fontsize=6, family=list(families(monospace=True))
+    )
     axis.tick_params(axis="x", labelsize=7)
     axis.set_title(f"{kind}: weight of each liked part", fontsize=8, loc="left")
     bar = axis.figure.colorbar(drawn, ax=axis, pad=0.01, fraction=0.03)

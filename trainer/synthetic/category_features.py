@@ -1,17 +1,21 @@
-"""Planted categories: videos of domains whose segments were judged, to try models of categories on without a video.
+"""Planted categories: videos of domains whose segments were judged, to try models of categories on
+without a video.
 
-What a segment shows is a point of a small space, seen through a fixed random projection with noise, as in
-`planted_features.py`. A video's best segments are its highlights (1), a few more are borderline (0), the rest is none
-(-1). What makes one segment better than another of its video:
+What a segment shows is a point of a small space, seen through a fixed random projection with noise,
+as in `planted_features.py`. A video's best segments are its highlights (1), a few more are
+borderline (0), the rest is none (-1). What makes one segment better than another of its video:
 
-- content. A segment shows one of its domain's acts, or filler that all domains share, or now and then an act of another
-  domain; its own domain's acts are better than both. Which acts those are cannot be learned from another domain, which
-  takes them for foreign; but they are what its videos have and those of another domain have not.
-- excitement, in the same way in all domains. It has two kinds, and which of them counts is the video's theme. A segment
-  hints at the theme, a set of them tells it: a model that sees one segment at a time cannot know.
+- content. A segment shows one of its domain's acts, or filler that all domains share, or now and
+  then an act of another domain; its own domain's acts are better than both. Which acts those are
+  cannot be learned from another domain, which takes them for foreign; but they are what its videos
+  have and those of another domain have not.
+- excitement, in the same way in all domains. It has two kinds, and which of them counts is the
+  video's theme. A segment hints at the theme, a set of them tells it: a model that sees one segment
+  at a time cannot know.
 - one act of each domain is better than its others: fine, and a domain's own.
 
-Everything written says `planted:SEED` where real features name their weights. Refuses to know any model.
+Everything written says `planted:SEED` where real features name their weights. Refuses to know any
+model.
 """
 
 from __future__ import annotations
@@ -61,7 +65,9 @@ class CategorySettings:
     fewest_segments: int = 20
     most_segments: int = 40
     act_share: float = 0.45
-    """Of segments that show an act of their own domain; `foreign_share` show another's, and the rest filler."""
+    """Of segments that show an act of their own domain; `foreign_share` show another's, and the
+    rest filler.
+    """
     foreign_share: float = 0.1
     content: float = 2.5
     """How much better an act of the own domain is, in standard deviations of excitement."""
@@ -81,10 +87,18 @@ class CategorySettings:
             min(self.train_videos, self.test_videos, self.width) < 1
             or not 4 <= self.fewest_segments <= self.most_segments
         ):
-            raise ValueError(f"videos and width are at least 1, segments at least 4 and in order; got {self}")
+            raise ValueError(
+                f"videos and width are at least 1, segments at least 4 and in order; got {self}"
+            )
         shares = (self.act_share, self.foreign_share, self.highlight_share, self.borderline_share)
-        if min(shares) < 0 or max(shares[0] + shares[1], shares[2] + shares[3]) >= 1 or not self.highlight_share > 0:
-            raise ValueError(f"shares are 0 or more and leave some over, highlights are above 0; got {self}")
+        if (
+            min(shares) < 0
+            or max(shares[0] + shares[1], shares[2] + shares[3]) >= 1
+            or not self.highlight_share > 0
+        ):
+            raise ValueError(
+                f"shares are 0 or more and leave some over, highlights are above 0; got {self}"
+            )
         if min(self.content, self.favourite, self.hint, self.noise) < 0:
             raise ValueError(f"content, favourite, hint and noise are 0 or more, got {self}")
 
@@ -113,8 +127,11 @@ class PlantedVideo:
         return np.stack([starts, starts + SEGMENT_SECONDS], 1)
 
 
-def plant_category(root: Path, settings: CategorySettings, *, name: str = "planted-category") -> Path:
-    """Write the catalog and its variant `c3d.segments`, a row for each segment; returns the catalog's folder.
+def plant_category(
+    root: Path, settings: CategorySettings, *, name: str = "planted-category"
+) -> Path:
+    """Write the catalog and its variant `c3d.segments`, a row for each segment; returns the
+    catalog's folder.
 
     Planting the same again changes nothing.
     """
@@ -152,12 +169,18 @@ def _video(video_id: str, domain: str, part: str, settings: CategorySettings) ->
     rng = random_of(settings.seed, video_id, "latents")
     count = int(rng.integers(settings.fewest_segments, settings.most_segments + 1))
     own = DOMAINS.index(domain) * ACTS
-    acts, foreign, fillers = np.arange(own, own + ACTS), np.arange(len(DOMAINS) * ACTS), len(DOMAINS) * ACTS
+    acts, foreign, fillers = (
+        np.arange(own, own + ACTS),
+        np.arange(len(DOMAINS) * ACTS),
+        len(DOMAINS) * ACTS,
+    )
     foreign = foreign[(foreign < own) | (foreign >= own + ACTS)]
     dice = rng.random(count)
     is_own = dice < settings.act_share
     is_foreign = ~is_own & (dice < settings.act_share + settings.foreign_share)
-    shown = np.where(is_own, rng.choice(acts, count), rng.integers(fillers, fillers + FILLERS, count))
+    shown = np.where(
+        is_own, rng.choice(acts, count), rng.integers(fillers, fillers + FILLERS, count)
+    )
     shown = np.where(is_foreign, rng.choice(foreign, count), shown)
     theme, excitement = int(rng.integers(EXCITEMENTS)), rng.normal(size=(count, EXCITEMENTS))
     worth = excitement[:, theme] + settings.content * is_own + settings.favourite * (shown == own)
@@ -202,9 +225,13 @@ def _catalog(videos: Iterable[PlantedVideo], settings: CategorySettings, name: s
 
 
 def _track(video: PlantedVideo, settings: CategorySettings) -> FeatureTrack:
-    projection = random_of(settings.seed, VARIANT, "projection").normal(size=(LATENT, settings.width))
+    projection = random_of(settings.seed, VARIANT, "projection").normal(
+        size=(LATENT, settings.width)
+    )
     clean = video.latents @ projection / np.sqrt(LATENT)
-    seen = clean + settings.noise * random_of(settings.seed, video.video_id, VARIANT).normal(size=clean.shape)
+    seen = clean + settings.noise * random_of(settings.seed, video.video_id, VARIANT).normal(
+        size=clean.shape
+    )
     arrays = {
         "fc7_linear": seen.astype(np.float16),
         "fc6": np.maximum(seen, 0).astype(np.float16),

@@ -1,8 +1,9 @@
-"""Features of planted scenes: what kind a scene shows, seen through a fixed random projection, with noise.
+"""Features of planted scenes: what kind a scene shows, seen through a fixed random projection, with
+noise.
 
-A kind is a direction, of length 1. A row is `max(0, projection · (kind + video + scene) + noise)`, non-negative as the
-arrays it stands for. Arrays have the names and forms that the real extractors give them, and few channels. Refuses to
-know users.
+A kind is a direction, of length 1. A row is `max(0, projection · (kind + video + scene) + noise)`,
+non-negative as the arrays it stands for. Arrays have the names and forms that the real extractors
+give them, and few channels. Refuses to know users.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from numpy.typing import NDArray
 from storage.base.records import FeatureTrack, Ragged
 
 TASTE_DIMENSIONS = 6
-"""Of what people differ in. More of them need more users until a network has learned to compare directions."""
+"""Of what people differ in. More of them need more users until a network has learned to compare
+directions.
+"""
 LATENT = TASTE_DIMENSIONS + 2
 Kind = tuple[float, ...]
 """A direction in `LATENT` dimensions, rounded as it is written down."""
 STYLE = 0.35
-"""Length of what all scenes of a video share, and of what is peculiar to one scene; a kind has 1."""
+"""Length of what all scenes of a video share, and of what is peculiar to one scene; a kind has
+1.
+"""
 C3D_ROW_SECONDS = 16 / 30
 """16 frames at 30 a second."""
 FRAME_SECONDS = 0.5
@@ -60,10 +65,15 @@ def clip_stream(width: int) -> Stream:
 def frame_streams(object_shape: tuple[int, int, int], joint_channels: int) -> tuple[Stream, ...]:
     """The variants of objects and persons."""
     persons = {"boxes": (5,), "joints": (JOINTS, 3), "joint_features": (JOINTS, joint_channels)}
-    return (Stream("yolov5", FRAME_SECONDS, {"p5": object_shape}), Stream("keypoint_rcnn", FRAME_SECONDS, persons))
+    return (
+        Stream("yolov5", FRAME_SECONDS, {"p5": object_shape}),
+        Stream("keypoint_rcnn", FRAME_SECONDS, persons),
+    )
 
 
-def draw_track(video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: int, noise: float) -> FeatureTrack:
+def draw_track(
+    video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: int, noise: float
+) -> FeatureTrack:
     """All rows of one video; they end with the last whole row."""
     rows = max(1, int(scenes[-1].end / stream.row_seconds))
     starts = np.arange(rows) * stream.row_seconds
@@ -72,9 +82,13 @@ def draw_track(video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: 
     latents = _latents(video_id, scenes, seed)[shown]
     rng = random_of(seed, video_id, stream.variant)
     if stream.variant == "keypoint_rcnn":
-        return FeatureTrack(video_id, spans, _persons(latents, stream.arrays["joint_features"], seed, noise, rng))
+        return FeatureTrack(
+            video_id, spans, _persons(latents, stream.arrays["joint_features"], seed, noise, rng)
+        )
     (name, shape), *_ = stream.arrays.items()
-    return FeatureTrack(video_id, spans, {name: _seen(latents, f"{stream.variant}/{name}", shape, seed, noise, rng)})
+    return FeatureTrack(
+        video_id, spans, {name: _seen(latents, f"{stream.variant}/{name}", shape, seed, noise, rng)}
+    )
 
 
 def _latents(video_id: str, scenes: Sequence[Scene], seed: int) -> NDArray[np.float64]:
@@ -85,7 +99,12 @@ def _latents(video_id: str, scenes: Sequence[Scene], seed: int) -> NDArray[np.fl
 
 
 def _seen(
-    latents: NDArray[np.float64], name: str, shape: tuple[int, ...], seed: int, noise: float, rng: np.random.Generator
+    latents: NDArray[np.float64],
+    name: str,
+    shape: tuple[int, ...],
+    seed: int,
+    noise: float,
+    rng: np.random.Generator,
 ) -> NDArray[np.float16]:
     clean = latents @ _projection(name, int(np.prod(shape)), seed)
     seen = np.maximum(clean + noise * rng.normal(size=clean.shape), 0)
@@ -93,7 +112,11 @@ def _seen(
 
 
 def _persons(
-    latents: NDArray[np.float64], features: tuple[int, ...], seed: int, noise: float, rng: np.random.Generator
+    latents: NDArray[np.float64],
+    features: tuple[int, ...],
+    seed: int,
+    noise: float,
+    rng: np.random.Generator,
 ) -> dict[str, NDArray[np.float16] | Ragged]:
     lengths = rng.integers(0, MAX_PERSONS + 1, len(latents))
     each = np.repeat(latents, lengths, axis=0)
@@ -107,7 +130,9 @@ def _persons(
     return {
         "boxes": Ragged(boxes.astype(np.float32), lengths),
         "joints": Ragged(np.concatenate([places, scores], 2).astype(np.float32), lengths),
-        "joint_features": Ragged(_seen(each, "joint_features", features, seed, noise, rng), lengths),
+        "joint_features": Ragged(
+            _seen(each, "joint_features", features, seed, noise, rng), lengths
+        ),
     }
 
 

@@ -1,9 +1,11 @@
-"""Planted saliency for a drawn catalog: what a network that knows where people look would say of each figure.
+"""Planted saliency for a drawn catalog: what a network that knows where people look would say of
+each figure.
 
-Stands in for TASED-Net where no weights of it are at hand: the variant `tased` of a catalog whose sources say where its
-figure is (`<id>.figure.npy`, of the category sample), about instants of the pictures that the catalog already has. A
-figure is salient whatever it does, so no highlight can be told from it, and a bystander never is. Marked `planted:SEED`
-where real saliency names its weights. Refuses to know highlights and models.
+Stands in for TASED-Net where no weights of it are at hand: the variant `tased` of a catalog whose
+sources say where its figure is (`<id>.figure.npy`, of the category sample), about instants of the
+pictures that the catalog already has. A figure is salient whatever it does, so no highlight can be
+told from it, and a bystander never is. Marked `planted:SEED` where real saliency names its weights.
+Refuses to know highlights and models.
 
 Letters in shapes: T frames, n instants, H and W pixels, h and w values of a map.
 """
@@ -40,8 +42,9 @@ class SaliencySettings:
 
     seed: int = 0
     frames_per_second: float = 1 / 3
-    """Maps of the frames shown at `first_second` and then at these instants: one in each of the category sample's
-    segments ..."""
+    """Maps of the frames shown at `first_second` and then at these instants: one in each of the
+    category sample's segments ...
+    """
     first_second: float = 2.75
     """... so late that a clip of 32 frames that ends there lies in it."""
     block_pixels: int = 2
@@ -49,12 +52,19 @@ class SaliencySettings:
     blur_blocks: float = 0.6
     """Standard deviation by which looks miss."""
     peak: float = 2e-3
-    """Of a figure's middle: four times PLD-VHD's β, so that a map is above β about where the figure is."""
+    """Of a figure's middle: four times PLD-VHD's β, so that a map is above β about where the figure
+    is.
+    """
     floor: float = 2e-4
     """What a value far from the figure is at most; drawn evenly from 0."""
 
     def __post_init__(self) -> None:
-        if not self.frames_per_second > 0 or self.block_pixels < 1 or not self.blur_blocks > 0 or self.first_second < 0:
+        if (
+            not self.frames_per_second > 0
+            or self.block_pixels < 1
+            or not self.blur_blocks > 0
+            or self.first_second < 0
+        ):
             raise ValueError(
                 f"frames_per_second and blur_blocks are above 0, block_pixels at least 1, first_second at least 0; "
                 f"got {self}"
@@ -69,21 +79,30 @@ class SaliencySettings:
 
 
 def plant_saliency(folder: Path, settings: SaliencySettings) -> Path:
-    """Write the variant `tased` of the catalog in `folder`; returns its folder. The same again changes nothing.
+    """Write the variant `tased` of the catalog in `folder`; returns its folder. The same again
+    changes nothing.
 
-    Raises LookupFailed if the catalog has no pictures, or a video no figure; SettingsError if the pictures are not all
-    of a video's frames.
+    Raises LookupFailed if the catalog has no pictures, or a video no figure; SettingsError if the
+    pictures are not all of a video's frames.
     """
     catalog = read_catalog(folder)
     layout = Layout(folder.absolute().parent, folder.absolute().name)
     pictures = FeatureStore(folder)[PICTURES]
-    described: dict[str, JSON] = {"extractor": VARIANT, "settings": plain(settings), "weights": settings.mark}
+    described: dict[str, JSON] = {
+        "extractor": VARIANT,
+        "settings": plain(settings),
+        "weights": settings.mark,
+    }
     variant = layout.variant(VARIANT, fingerprint(described))
     publish(variant.settings_file, readable(described), replace=False)
     for shard in range(catalog.shard_count):
         ids = catalog.shard_ids(shard)
         entries = {video_id: _entry(video_id, pictures) for video_id in ids}
-        tracks = (_track(layout, catalog, video_id, pictures, settings) for video_id in ids if video_id in pictures)
+        tracks = (
+            _track(layout, catalog, video_id, pictures, settings)
+            for video_id in ids
+            if video_id in pictures
+        )
         commit(
             variant, catalog.name, shard, entries=entries, tracks=tracks,
             max_part_bytes=DEFAULT_PART_BYTES, provenance={"weights": settings.mark},
@@ -96,7 +115,11 @@ def _entry(video_id: str, pictures: VariantReader) -> Entry:
 
 
 def _track(
-    layout: Layout, catalog: Catalog, video_id: str, pictures: VariantReader, settings: SaliencySettings
+    layout: Layout,
+    catalog: Catalog,
+    video_id: str,
+    pictures: VariantReader,
+    settings: SaliencySettings,
 ) -> FeatureTrack:
     figure = read_figure(layout.folder, video_id)
     spans = pictures[video_id].spans
@@ -113,17 +136,23 @@ def _track(
 
 
 def instants(spans: Intervals, per_second: float, first: float) -> NDArray[np.int64]:
-    """Which frames are shown at `first`, `first` + 1 / per_second, ... after the first frame's time; each once."""
+    """Which frames are shown at `first`, `first` + 1 / per_second, ... after the first frame's
+    time; each once.
+    """
     seconds = spans[-1, 1] - spans[0, 0]
     wanted = spans[0, 0] + first + np.arange(int(seconds * per_second) + 1) / per_second
     wanted = wanted[wanted < spans[-1, 1]]
     return np.unique(np.searchsorted(spans[:, 0], wanted + 1e-9, side="right") - 1)
 
 
-def maps(figure: NDArray[np.bool_], settings: SaliencySettings, rng: np.random.Generator) -> NDArray[np.float16]:
+def maps(
+    figure: NDArray[np.bool_], settings: SaliencySettings, rng: np.random.Generator
+) -> NDArray[np.float16]:
     """`(n, H, W)` bool → `(n, h, w)`: the figure, blurred, over a floor of noise."""
     n, height, width = figure.shape
     block = settings.block_pixels
     shares = figure.reshape(n, height // block, block, width // block, block).mean((2, 4))
     blurred = np.stack([cv2.GaussianBlur(one, (0, 0), settings.blur_blocks) for one in shares])
-    return np.asarray(np.maximum(settings.peak * blurred, settings.floor * rng.random(shares.shape)), np.float16)
+    return np.asarray(
+        np.maximum(settings.peak * blurred, settings.floor * rng.random(shares.shape)), np.float16
+    )

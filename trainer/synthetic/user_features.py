@@ -1,15 +1,20 @@
-"""A catalog with features in which tastes are planted: what claims about models can be tried on without any video.
+"""A catalog with features in which tastes are planted: what claims about models can be tried on
+without any video.
 
-Users, GIFs and durations are timed as in PHD2. The scenes of a video show kinds, a user marks scenes of the kinds that
-this user likes, and features are drawn per kind (`planted_features.py`). Three things are planted on purpose:
+Users, GIFs and durations are timed as in PHD2. The scenes of a video show kinds, a user marks
+scenes of the kinds that this user likes, and features are drawn per kind (`planted_features.py`).
+Three things are planted on purpose:
 
 - two kinds that everybody likes, so that a model that knows no user beats chance;
-- kinds of the user's own, so that one that knows the user beats it, and loses the gain with another's history. They
-  are directions drawn anew for each user: no network can know those of test users by heart;
-- decoys midway between two kinds that a user likes, which the user does not mark. They are as near to the mean of the
-  user's history as anything, and farther from each of its elements: attention over elements can win.
+- kinds of the user's own, so that one that knows the user beats it, and loses the gain with
+  another's history. They are directions drawn anew for each user: no network can know those of test
+  users by heart;
+- decoys midway between two kinds that a user likes, which the user does not mark. They are as near
+  to the mean of the user's history as anything, and farther from each of its elements: attention
+  over elements can win.
 
-Everything written says `planted:SEED` where real features name their weights. Refuses to know any model.
+Everything written says `planted:SEED` where real features name their weights. Refuses to know any
+model.
 """
 
 from __future__ import annotations
@@ -34,20 +39,34 @@ from trainer.synthetic.user_plan import Plan, PlantedSettings, Timing, published
 __all__ = ["PlantedSettings", "Timing", "plant", "published_timing", "timing_of"]
 
 
-def plant(root: Path, settings: PlantedSettings, timing: Timing | None = None, *, name: str = "planted") -> Path:
-    """Write the catalog, its feature variants, and what was planted (`sources/scenes.csv`, `tastes.csv`).
+def plant(
+    root: Path, settings: PlantedSettings, timing: Timing | None = None, *, name: str = "planted"
+) -> Path:
+    """Write the catalog, its feature variants, and what was planted (`sources/scenes.csv`,
+    `tastes.csv`).
 
-    Returns the catalog's folder, which `trainer.data.open_data` opens. Planting the same again changes nothing.
+    Returns the catalog's folder, which `trainer.data.open_data` opens. Planting the same again
+    changes nothing.
     """
     plan = Plan.draw(settings, timing or published_timing())
     layout = Layout(root, name)
     catalog = _catalog(plan, settings, name)
     publish(
-        layout.sources / "scenes.csv", _table(("video_id", "start", "end", "kind"), plan.scene_rows()), replace=False
+        layout.sources / "scenes.csv",
+        _table(("video_id", "start", "end", "kind"), plan.scene_rows()),
+        replace=False,
     )
-    publish(layout.sources / "tastes.csv", _table(("user_id", "kind", "share"), plan.taste_rows()), replace=False)
+    publish(
+        layout.sources / "tastes.csv",
+        _table(("user_id", "kind", "share"), plan.taste_rows()),
+        replace=False,
+    )
     write_catalog(layout, catalog)
-    frames = frame_streams(settings.object_shape, settings.joint_channels) if settings.with_frames else ()
+    frames = (
+        frame_streams(settings.object_shape, settings.joint_channels)
+        if settings.with_frames
+        else ()
+    )
     for stream in (clip_stream(settings.width), *frames):
         _write_variant(layout, catalog, stream, plan, settings)
     return layout.folder
@@ -58,17 +77,26 @@ def _catalog(plan: Plan, settings: PlantedSettings, name: str) -> Catalog:
     videos = {viewing.video_id: viewing.scenes[-1].end for _, viewing in viewings}
     return Catalog(
         name=name,
-        videos=tuple(Video(video_id, float(math.ceil(seconds))) for video_id, seconds in videos.items()),
+        videos=tuple(
+            Video(video_id, float(math.ceil(seconds))) for video_id, seconds in videos.items()
+        ),
         users=tuple(User(user_id, split) for user_id, split in plan.splits.items()),
-        links=tuple(Link(u, viewing.video_id, "target" if viewing.is_target else "history") for u, viewing in viewings),
-        annotations=tuple(Annotation(v.video_id, u, start, end) for u, v in viewings for start, end in v.gifs),
+        links=tuple(
+            Link(u, viewing.video_id, "target" if viewing.is_target else "history")
+            for u, viewing in viewings
+        ),
+        annotations=tuple(
+            Annotation(v.video_id, u, start, end) for u, v in viewings for start, end in v.gifs
+        ),
         shard_count=default_shard_count(len(videos)),
         time_unit="seconds",
         origin={"reader": settings.mark, "settings": plain(settings)},
     )
 
 
-def _write_variant(layout: Layout, catalog: Catalog, stream: Stream, plan: Plan, settings: PlantedSettings) -> None:
+def _write_variant(
+    layout: Layout, catalog: Catalog, stream: Stream, plan: Plan, settings: PlantedSettings
+) -> None:
     described: dict[str, JSON] = {
         "extractor": stream.variant,
         "settings": plain(settings),
@@ -83,7 +111,9 @@ def _write_variant(layout: Layout, catalog: Catalog, stream: Stream, plan: Plan,
         ids = catalog.shard_ids(shard)
         entries = {v: Entry(failed("removed", settings.mark) if v in lost else DONE) for v in ids}
         tracks = (
-            draw_track(v, scenes[v], stream, seed=settings.seed, noise=settings.noise) for v in ids if v not in lost
+            draw_track(v, scenes[v], stream, seed=settings.seed, noise=settings.noise)
+            for v in ids
+            if v not in lost
         )
         commit(
             variant, catalog.name, shard, entries=entries, tracks=tracks,

@@ -1,6 +1,7 @@
 """Who likes what, and what each of their videos shows, before any feature is drawn.
 
-Timed as PHD2 is. Kinds are spread so that the claims named in `planted.py` can be tried. Touches no disk.
+Timed as PHD2 is. Kinds are spread so that the claims named in `planted.py` can be tried. Touches no
+disk.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from storage.catalog.catalog import Catalog
 from trainer.synthetic.feature_generator import LATENT, TASTE_DIMENSIONS, Kind, Scene
 
 EVERYBODYS: tuple[Kind, ...] = tuple(
-    tuple(float(place == dimension) for place in range(LATENT)) for dimension in range(TASTE_DIMENSIONS, LATENT)
+    tuple(float(place == dimension) for place in range(LATENT))
+    for dimension in range(TASTE_DIMENSIONS, LATENT)
 )
 """The kinds that everybody likes; each lies in a dimension of its own, behind those of taste."""
 EVERYBODYS_SHARE = 0.3
@@ -50,7 +52,9 @@ class PlantedSettings:
     noise: float = 1.0
     """Standard deviation of what is added to each value of a row, whose signal has 1."""
     width: int = 256
-    """Of `c3d/pool5`, which really has 8192. PHD-CA drops 0.71 of them: of very few too little would be left."""
+    """Of `c3d/pool5`, which really has 8192. PHD-CA drops 0.71 of them: of very few too little
+    would be left.
+    """
     with_frames: bool = False
     """Whether to write yolov5 and keypoint_rcnn arrays too, two rows a second."""
     object_shape: tuple[int, int, int] = (8, 2, 2)
@@ -62,10 +66,14 @@ class PlantedSettings:
 
     def __post_init__(self) -> None:
         if not 1 <= self.fewest_tastes <= self.most_tastes <= len(SHARES):
-            raise ValueError(f"tastes are 1 to {len(SHARES)}, got {self.fewest_tastes} to {self.most_tastes}")
+            raise ValueError(
+                f"tastes are 1 to {len(SHARES)}, got {self.fewest_tastes} to {self.most_tastes}"
+            )
         sizes = (self.width, *self.object_shape, self.joint_channels)
         if min(self.train_users, self.test_users, self.max_videos, *sizes) < 1 or self.noise < 0:
-            raise ValueError(f"users, max_videos and widths are at least 1, noise at least 0; got {self}")
+            raise ValueError(
+                f"users, max_videos and widths are at least 1, noise at least 0; got {self}"
+            )
         if not 0 <= self.lost_share < 1:
             raise ValueError(f"lost_share is 0 up to 1, got {self.lost_share}")
 
@@ -86,10 +94,12 @@ class Timing:
 
 
 def published_timing() -> Timing:
-    """What PHD2's `testing.csv` (850 users, 20,488 rows) was measured to hold, as log-normal quantiles.
+    """What PHD2's `testing.csv` (850 users, 20,488 rows) was measured to hold, as log-normal
+    quantiles.
 
-    Targets last 15 to 843 s, median 186.5, mean 235; GIFs 0.09 to 26.7 s, median 3.1, mean 4.85; histories have 2 to
-    340 videos, median 6, mean 11.1; 579 targets have 1 GIF, 136 have 2, 59 have 3, 76 more (here 4).
+    Targets last 15 to 843 s, median 186.5, mean 235; GIFs 0.09 to 26.7 s, median 3.1, mean 4.85;
+    histories have 2 to 340 videos, median 6, mean 11.1; 579 targets have 1 GIF, 136 have 2, 59 have
+    3, 76 more (here 4).
     """
     return Timing(
         _log_normal(186.5, 235, 15, 843),
@@ -107,7 +117,11 @@ def timing_of(catalog: Catalog) -> Timing:
     histories: dict[str, int] = {}
     for link in catalog.links:
         histories[link.user_id] = histories.get(link.user_id, 0) + (link.role == "history")
-    known = [video.claimed_duration_seconds for video in catalog.videos if video.claimed_duration_seconds is not None]
+    known = [
+        video.claimed_duration_seconds
+        for video in catalog.videos
+        if video.claimed_duration_seconds is not None
+    ]
     return Timing(
         np.array(known),
         np.array([mark.end - mark.start for mark in catalog.annotations]),
@@ -146,19 +160,26 @@ class Plan:
             count = 1 + min(int(rng.choice(timing.history_videos)), settings.max_videos)
             target = int(rng.integers(count))
             viewings[user_id] = tuple(
-                _viewing(rng, tastes[user_id], timing, is_target=place == target) for place in range(count)
+                _viewing(rng, tastes[user_id], timing, is_target=place == target)
+                for place in range(count)
             )
         return Plan(tastes, splits, viewings)
 
     def all_viewings(self) -> Iterator[tuple[str, Viewing]]:
         """Each user's videos; no two users share one."""
-        return ((user_id, viewing) for user_id, viewings in self.viewings.items() for viewing in viewings)
+        return (
+            (user_id, viewing)
+            for user_id, viewings in self.viewings.items()
+            for viewing in viewings
+        )
 
     def scene_rows(self) -> Iterable[tuple[object, ...]]:
         """(video_id, start, end, kind) of every scene."""
         found = {viewing.video_id: viewing for _, viewing in self.all_viewings()}
         for video_id, viewing in sorted(found.items()):
-            yield from ((video_id, scene.start, scene.end, _spelled(scene.kind)) for scene in viewing.scenes)
+            yield from (
+                (video_id, scene.start, scene.end, _spelled(scene.kind)) for scene in viewing.scenes
+            )
 
     def taste_rows(self) -> Iterable[tuple[object, ...]]:
         """(user_id, kind, share of the marks that are of no kind everybody likes)."""
@@ -173,10 +194,14 @@ def _taste(rng: np.random.Generator, settings: PlantedSettings) -> dict[Kind, fl
     return dict(zip(map(_kind, axes.T), SHARES[count], strict=True))
 
 
-def _viewing(rng: np.random.Generator, taste: Mapping[Kind, float], timing: Timing, *, is_target: bool) -> Viewing:
+def _viewing(
+    rng: np.random.Generator, taste: Mapping[Kind, float], timing: Timing, *, is_target: bool
+) -> Viewing:
     duration = float(rng.choice(timing.video_seconds))
     lengths = _gif_lengths(rng, timing, duration)
-    liked = [(max(length * ROOM, SCENE_SECONDS * rng.uniform(0.5, 1)), length) for length in lengths]
+    liked = [
+        (max(length * ROOM, SCENE_SECONDS * rng.uniform(0.5, 1)), length) for length in lengths
+    ]
     scale = min(1.0, 0.7 * duration / sum(scene for scene, _ in liked))
     rest = duration - scale * sum(scene for scene, _ in liked)
     others = rest * rng.dirichlet(np.full(max(1, round(rest / SCENE_SECONDS)), 4.0))
@@ -191,12 +216,17 @@ def _viewing(rng: np.random.Generator, taste: Mapping[Kind, float], timing: Timi
             begin = start + rng.uniform(0, seconds - length)
             gifs.append((round(begin, 2), round(max(begin + length, begin + 0.09), 2)))
         start += seconds
-    return Viewing("".join(ALPHABET[rng.integers(0, 64, 11)]), tuple(scenes), tuple(sorted(gifs)), is_target)
+    return Viewing(
+        "".join(ALPHABET[rng.integers(0, 64, 11)]), tuple(scenes), tuple(sorted(gifs)), is_target
+    )
 
 
 def _gif_lengths(rng: np.random.Generator, timing: Timing, duration: float) -> list[float]:
     """Lengths of the video's GIFs: as many of those drawn as fit into half of it, at least one."""
-    drawn = [float(seconds) for seconds in rng.choice(timing.gif_seconds, int(rng.choice(timing.gifs_of_video)))]
+    drawn = [
+        float(seconds)
+        for seconds in rng.choice(timing.gif_seconds, int(rng.choice(timing.gifs_of_video)))
+    ]
     fitting = np.flatnonzero(np.cumsum(drawn) <= duration / 2)
     return drawn[: len(fitting)] or [min(drawn[0], duration / 2)]
 
@@ -209,7 +239,9 @@ def _liked_kind(rng: np.random.Generator, taste: Mapping[Kind, float]) -> Kind:
 
 
 def _other_kind(rng: np.random.Generator, taste: Mapping[Kind, float]) -> Kind:
-    """A kind the user does not like: often one that is half of what the user likes, otherwise one far from it."""
+    """A kind the user does not like: often one that is half of what the user likes, otherwise one
+    far from it.
+    """
     if rng.random() < DECOY_SHARE:
         return _decoy(rng, list(taste))
     liked = np.array(list(taste))[:, :TASTE_DIMENSIONS]
@@ -220,8 +252,12 @@ def _other_kind(rng: np.random.Generator, taste: Mapping[Kind, float]) -> Kind:
 
 
 def _decoy(rng: np.random.Generator, kinds: Sequence[Kind]) -> Kind:
-    """Midway between two liked kinds; of one that is alone, midway to something at a right angle."""
-    one, *others = (np.array(kinds[place])[:TASTE_DIMENSIONS] for place in rng.permutation(len(kinds)))
+    """Midway between two liked kinds; of one that is alone, midway to something at a right
+    angle.
+    """
+    one, *others = (
+        np.array(kinds[place])[:TASTE_DIMENSIONS] for place in rng.permutation(len(kinds))
+    )
     if others:
         return _kind(one + others[0])
     aside = rng.normal(size=TASTE_DIMENSIONS)
@@ -240,7 +276,9 @@ def _spelled(kind: Kind) -> str:
 
 
 def _log_normal(median: float, mean: float, low: float, high: float) -> NDArray[np.float64]:
-    """1,000 evenly spaced quantiles of the log-normal with this median and mean, clipped to the range."""
+    """1,000 evenly spaced quantiles of the log-normal with this median and mean, clipped to the
+    range.
+    """
     spread = math.sqrt(2 * math.log(mean / median))
     quantiles = [NormalDist().inv_cdf((number + 0.5) / 1000) for number in range(1000)]
     return np.clip(median * np.exp(spread * np.array(quantiles)), low, high)

@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file with every tensor, and in its header a JSON of everything else.
 
-Nothing in it can be executed. Written whole or not at all. Before that JSON stands the sha256 of the whole file, taken
-with zeros in its own place: so a flipped bit anywhere, in tensors, names or header, is found before anything is used.
-Refuses to know networks and loops: states go in, states come out.
+Nothing in it can be executed. Written whole or not at all. Before that JSON stands the sha256 of
+the whole file, taken with zeros in its own place: so a flipped bit anywhere, in tensors, names or
+header, is found before anything is used. Refuses to know networks and loops: states go in, states
+come out.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _HEADER = "video-highlights"
 _DIGEST = "sha256:"
 _DIGITS = 64
 _DIGEST_PLACE = f'"{_HEADER}":"{_DIGEST}'.encode()
-"""What stands before the digest in the file; safetensors writes its metadata first, and without blanks."""
+"""What stands before the digest in the file; safetensors writes its metadata first, and without
+blanks.
+"""
 _TENSOR = "__tensor__"
 _PAIRS = "__pairs__"
 
@@ -43,14 +46,21 @@ class Checkpoint:
     about: Mapping[str, Any]
     """JSON: recipe, feature settings, users by split, notes, scores, provenance."""
     state: Mapping[str, Any]
-    """Nested dicts and lists of tensors and plain values: `model`; in training also `optimizer`, `random`, `place`."""
+    """Nested dicts and lists of tensors and plain values: `model`; in training also `optimizer`,
+    `random`, `place`.
+    """
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Publish a checkpoint under `path`, replacing an older one only when the new one is whole."""
     tensors: dict[str, Tensor] = {}
     state = _flatten(checkpoint.state, "", tensors)
-    header = {"format": FORMAT, "version": FORMAT_VERSION, "about": checkpoint.about, "state": state}
+    header = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "about": checkpoint.about,
+        "state": state,
+    }
     text = json.dumps(header, sort_keys=True, allow_nan=True)
     content = bytearray(save(tensors, metadata={_HEADER: f"{_DIGEST}{'0' * _DIGITS} {text}"}))
     place = content.index(_DIGEST_PLACE) + len(_DIGEST_PLACE)
@@ -61,7 +71,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def read_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
     """What was written, its tensors on `device`.
 
-    Raises LookupFailed if there is no such file, IntegrityError if it is no checkpoint of ours or was altered.
+    Raises LookupFailed if there is no such file, IntegrityError if it is no checkpoint of ours or
+    was altered.
     """
     if not path.is_file():
         raise LookupFailed(f"no checkpoint {path}; train one with `python -m trainer fit`")
@@ -72,7 +83,9 @@ def read_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
     except (SafetensorError, ValueError, RecursionError) as error:
         raise IntegrityError(path, f"is no checkpoint: {error}") from error
     if strange := [key for key in ("about", "state") if not isinstance(header.get(key), dict)]:
-        raise IntegrityError(path, f"is a checkpoint whose {strange[0]} is {str(header.get(strange[0]))[:100]!r}")
+        raise IntegrityError(
+            path, f"is a checkpoint whose {strange[0]} is {str(header.get(strange[0]))[:100]!r}"
+        )
     try:
         return Checkpoint(header["about"], _restored(header["state"], tensors))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -80,7 +93,9 @@ def read_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
 
 
 def _header(path: Path, raw: bytes) -> dict[str, Any]:
-    """The JSON beside the tensors, once the file's digest is right. ValueError for what is no safetensors file."""
+    """The JSON beside the tensors, once the file's digest is right. ValueError for what is no
+    safetensors file.
+    """
     size = int.from_bytes(raw[:8], "little")
     if len(raw) < 8 or size > len(raw) - 8:
         raise ValueError(f"it has {len(raw):,} bytes, and its header should have {size:,}")
@@ -95,7 +110,9 @@ def _header(path: Path, raw: bytes) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise IntegrityError(path, "is a safetensors file, but none of ours")
     if (version := header.get("version")) != (FORMAT_VERSION if is_sealed else WITHOUT_DIGEST):
-        raise IntegrityError(path, f"has format version {version!r}; this release reads {FORMAT_VERSION}")
+        raise IntegrityError(
+            path, f"has format version {version!r}; this release reads {FORMAT_VERSION}"
+        )
     if not is_sealed:
         told = "is of an earlier release and has no digest, so damage in it is not noticed; train it anew to have one"
         warnings.warn(f"{path} {told}", CheckpointWithoutDigest, stacklevel=3)
@@ -110,7 +127,9 @@ def _check_digest(path: Path, raw: bytes, end: int) -> None:
     sha.update(memoryview(raw)[place + _DIGITS :])
     if sha.hexdigest().encode() != raw[place : place + _DIGITS]:
         advice = "take it from a copy, or delete it and train again"
-        raise IntegrityError(path, f"was altered: its content is not what its own sha256 says; {advice}")
+        raise IntegrityError(
+            path, f"was altered: its content is not what its own sha256 says; {advice}"
+        )
 
 
 class CheckpointWithoutDigest(UserWarning):
@@ -132,14 +151,17 @@ def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         # JSON has only text as keys; an optimizer's state has numbers.
         return {
             _PAIRS: [
-                [key, _flatten(item, f"{name}.{key}" if name else str(key), tensors)] for key, item in value.items()
+                [key, _flatten(item, f"{name}.{key}" if name else str(key), tensors)]
+                for key, item in value.items()
             ]
         }
     if isinstance(value, list | tuple):
         return [_flatten(item, f"{name}.{number}", tensors) for number, item in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"a checkpoint holds tensors, texts, numbers, lists and dicts; {name} is a {type(value).__name__}")
+    raise TypeError(
+        f"a checkpoint holds tensors, texts, numbers, lists and dicts; {name} is a {type(value).__name__}"
+    )
 
 
 def _restored(value: Any, tensors: Mapping[str, Tensor]) -> Any:

@@ -1,4 +1,5 @@
-"""One process or several: what `torchrun` started us as, and the few things that have to be done together.
+"""One process or several: what `torchrun` started us as, and the few things that have to be done
+together.
 
 Refuses to know models and data.
 """
@@ -69,7 +70,9 @@ class Ranks:
 
 @contextlib.contextmanager
 def ranks(device: str) -> Iterator[Ranks]:
-    """What `torchrun` says this process is; joins and leaves the group. `device` is `cpu`, `cuda` or `cuda:N`."""
+    """What `torchrun` says this process is; joins and leaves the group. `device` is `cpu`, `cuda`
+    or `cuda:N`.
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         yield Ranks(device=device)

@@ -1,7 +1,8 @@
-"""Rounds of training on two batches: sets drawn from whole videos of two loaders, from any place of an epoch on.
+"""Rounds of training on two batches: sets drawn from whole videos of two loaders, from any place of
+an epoch on.
 
-What is drawn follows from the seed and the number of the round alone, so that a training that was broken off goes on
-with the sets it would have seen. Refuses to know networks and losses.
+What is drawn follows from the seed and the number of the round alone, so that a training that was
+broken off goes on with the sets it would have seen. Refuses to know networks and losses.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class RoundSettings:
 
 
 class RoundLoader:
-    """`for domains in rounds`: the rest of the first loader's epoch; the second goes round and round beside it."""
+    """`for domains in rounds`: the rest of the first loader's epoch; the second goes round and
+    round beside it.
+    """
 
     def __init__(self, first: Loader, second: Loader | None, settings: RoundSettings) -> None:
         self.first, self.second, self.settings = first, second, settings
@@ -69,7 +72,10 @@ class RoundLoader:
         settings = self.settings
         generator = torch.Generator().manual_seed(_seed(settings.seed, settings.rank, self.done))
         progress = min(1.0, (self.done - 1) / max(1, len(self) * settings.epochs - 1))
-        first, truth = to_device(loaded.batch, settings.device), to_device(loaded.targets, settings.device)
+        first, truth = (
+            to_device(loaded.batch, settings.device),
+            to_device(loaded.targets, settings.device),
+        )
         anchors = _anchors(loaded, settings.device)
         if beside is None:
             return draw_one(first, truth, settings.rules, generator, progress, anchors)
@@ -82,7 +88,10 @@ class RoundLoader:
             settings.rules,
             generator,
             progress,
-            (None if anchors is None else anchors[:count], None if others is None else others[:count]),
+            (
+                None if anchors is None else anchors[:count],
+                None if others is None else others[:count],
+            ),
         )
 
 
@@ -106,4 +115,8 @@ def _first_rows(part: T, count: int) -> T:
 
 
 def _cut(value: Any, count: int) -> Any:
-    return value[:count] if isinstance(value, Tensor) else {key: tensor[:count] for key, tensor in value.items()}
+    return (
+        value[:count]
+        if isinstance(value, Tensor)
+        else {key: tensor[:count] for key, tensor in value.items()}
+    )

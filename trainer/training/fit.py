@@ -1,8 +1,9 @@
 """From a recipe, a catalog's features and a seed to a trained network on disk, once.
 
     ROOT/<catalog>/runs/<recipe>-<12 hex digits>-seed0/
-        model.safetensors    the finished network with all that a score, a table or a refusal needs to know of it
-        last.safetensors best.safetensors log.csv tensorboard/    while, and after, the loop runs
+        model.safetensors    the finished network with all that a score, a table or a refusal needs
+        to know of it last.safetensors best.safetensors log.csv tensorboard/    while, and after,
+        the loop runs
 
 Knows recipes, data, stages and protocols. Refuses to know tables and schedulers.
 """
@@ -33,7 +34,12 @@ from trainer.data import HighlightData, Loader, LoaderSettings, open_data
 from trainer.evaluation.evaluate import judged
 from trainer.evaluation.score_split import score
 from trainer.losses.registry import domain_objective, objective
-from trainer.training.checkpoint import Checkpoint, checkpoint_digest, read_checkpoint, write_checkpoint
+from trainer.training.checkpoint import (
+    Checkpoint,
+    checkpoint_digest,
+    read_checkpoint,
+    write_checkpoint,
+)
 from trainer.training.distributed import Ranks
 from trainer.training.domain_batches import RoundLoader, RoundSettings
 from trainer.training.loop import Progress, Training, train
@@ -74,11 +80,16 @@ class Run:
         return Layout(self.folder.absolute().parent, self.folder.absolute().name)
 
     def name(self, data: HighlightData) -> str:
-        """`phd_ca-0123456789ab-seed0`: the same for the same recipe, annotations and rows of features."""
+        """`phd_ca-0123456789ab-seed0`: the same for the same recipe, annotations and rows of
+        features.
+        """
         made_of = {
             "recipe": self.recipe.fingerprint,
             "catalog": size_and_sha256(self.layout.catalog_file)[1],
-            "features": {name: [reader.name, reader.digest()] for name, reader in data.features.readers.items()},
+            "features": {
+                name: [reader.name, reader.digest()]
+                for name, reader in data.features.readers.items()
+            },
         }
         return f"{self.recipe.name}-{fingerprint(made_of)}-seed{self.seed}"
 
@@ -90,7 +101,8 @@ class Run:
 def fit(run: Run, options: FitOptions, ranks: Ranks | None = None) -> Path:
     """Train the run to its end, or go on with it, or find it done; returns its `model.safetensors`.
 
-    Raises SettingsError, LookupFailed, Diverged, LeaseHeld if another process trains it, or LeaseLost.
+    Raises SettingsError, LookupFailed, Diverged, LeaseHeld if another process trains it, or
+    LeaseLost.
     """
     ranks = ranks or Ranks(device=options.device)
     data = run.data()
@@ -140,11 +152,20 @@ def _train(
         updates: Updates
         if recipe.has_rounds:
             batches = _rounds(run, data, options, ranks)
-            updates = Rounds(recipe, network, ranks, domain_objective(recipe.objective, **recipe.objective_settings))
+            updates = Rounds(
+                recipe,
+                network,
+                ranks,
+                domain_objective(recipe.objective, **recipe.objective_settings),
+            )
         else:
             batches = Loader(data.training(), _loading(run, options, ranks, ranks.device))
-            updates = OneLoss(recipe, network, ranks, objective(recipe.objective, **recipe.objective_settings))
-        options.on_start(recipe.name, len(batches) * recipe.training.epochs // recipe.training.accumulate)
+            updates = OneLoss(
+                recipe, network, ranks, objective(recipe.objective, **recipe.objective_settings)
+            )
+        options.on_start(
+            recipe.name, len(batches) * recipe.training.epochs // recipe.training.accumulate
+        )
         validate = _validation(run, data, ranks.device) if recipe.training.validate else None
         progress = train(training, updates, batches, validate, options.on_step)
         about["best_epoch"], about["epochs"] = progress.best_epoch, progress.epoch
@@ -158,10 +179,20 @@ def _built(recipe: Recipe, data: HighlightData) -> nn.Module:
         model = recipe.spec.build(recipe.model_settings, data.shapes)
         for part in recipe.start:
             model.get_submodule(part)
-    except (ValueError, KeyError, IndexError, ZeroDivisionError, AttributeError, RuntimeError, MemoryError) as error:
+    except (
+        ValueError,
+        KeyError,
+        IndexError,
+        ZeroDivisionError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         told = str(error).partition("\n")[0] or type(error).__name__
         raise SettingsError(
-            (f"recipe {recipe.name}: its network cannot be built of {recipe.model_settings}: {told}",)
+            (
+                f"recipe {recipe.name}: its network cannot be built of {recipe.model_settings}: {told}",
+            )
         ) from error
     return model
 
@@ -179,20 +210,28 @@ def _loading(run: Run, options: FitOptions, ranks: Ranks, device: str = "cpu") -
 
 def _rounds(run: Run, data: HighlightData, options: FitOptions, ranks: Ranks) -> RoundLoader:
     if data.places is None:
-        raise SettingsError((f"recipe {run.recipe.name} learns from domains, and {data.catalog.name} has none",))
+        raise SettingsError(
+            (f"recipe {run.recipe.name} learns from domains, and {data.catalog.name} has none",)
+        )
     if run.recipe.training.validate and run.recipe.data.source:
         hidden = f"labels of {run.recipe.data.domain}"
-        raise SettingsError((f"recipe {run.recipe.name} must not see {hidden}: set training.validate = false",))
+        raise SettingsError(
+            (f"recipe {run.recipe.name} must not see {hidden}: set training.validate = false",)
+        )
     has_second = run.recipe.data.against != "nothing"
     loading = _loading(run, options, ranks)
     first = Loader(data.training(), loading)
     second = Loader(data.training(side="second"), loading) if has_second else None
-    settings = RoundSettings(run.recipe.sets, run.seed, run.recipe.training.epochs, ranks.device, ranks.rank)
+    settings = RoundSettings(
+        run.recipe.sets, run.seed, run.recipe.training.epochs, ranks.device, ranks.rank
+    )
     return RoundLoader(first, second, settings)
 
 
 def _start_part(run: Run, options: FitOptions, model: nn.Module, part: str, ranks: Ranks) -> str:
-    """Give a part of the network the weights of another recipe's run on the same features; its checkpoint's digest."""
+    """Give a part of the network the weights of another recipe's run on the same features; its
+    checkpoint's digest.
+    """
     path = fit(Run(run.recipe.started(part), run.folder, run.seed), options, ranks)
     ranks.wait()  # only the first process writes it
     model.get_submodule(part).load_state_dict(read_checkpoint(path, options.device).state["model"])
@@ -212,11 +251,17 @@ def _about(run: Run, data: HighlightData, started_as: Mapping[str, str]) -> dict
         "shapes": {key: list(shape) for key, shape in data.shapes.items()},
         "notes": list(data.training().notes if recipe.stages else data.features.notes),
         "started_as": dict(started_as),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
     }
 
 
-def _validation(run: Run, data: HighlightData, device: str) -> Callable[[nn.Module], Mapping[str, float]]:
+def _validation(
+    run: Run, data: HighlightData, device: str
+) -> Callable[[nn.Module], Mapping[str, float]]:
     dataset = data.scoring("validation")
     settings = LoaderSettings(run.recipe.training.scoring_batch_size)
 
@@ -248,7 +293,8 @@ class Restored:
     @property
     def notes(self) -> tuple[str, ...]:
         """What anybody who is told its answers has to know of the times it was trained on."""
-        # A checkpoint without the attribute is of a release that knew the streams' own clocks alone.
+        # A checkpoint without the attribute is of a release that knew the streams' own clocks
+        # alone.
         trained, here = self.about.get("time_origin", STREAM_CLOCK), self.data.features.time_origin
         if trained == here:
             return ()
@@ -256,30 +302,41 @@ class Restored:
 
 
 def restore(path: Path, folder: Path, device: str, asked: Sequence[str] = ()) -> Restored:
-    """A finished network with the features of a catalog, and other data settings where `asked` says so.
+    """A finished network with the features of a catalog, and other data settings where `asked` says
+    so.
 
-    SettingsError if the features are not those it was trained on, IntegrityError if the checkpoint does not say what a
-    network is made of, or holds another network's tensors.
+    SettingsError if the features are not those it was trained on, IntegrityError if the checkpoint
+    does not say what a network is made of, or holds another network's tensors.
     """
     checkpoint = read_checkpoint(path, device)
     about = checkpoint.about
     try:
-        name, table, is_small = str(about["recipe_name"]), dict(about["recipe"]), bool(about["is_small"])
+        name, table, is_small = (
+            str(about["recipe_name"]),
+            dict(about["recipe"]),
+            bool(about["is_small"]),
+        )
         trained_on, weights = about["trained_on"], checkpoint.state["model"]
         shapes = {key: tuple(shape) for key, shape in about["shapes"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise IntegrityError(path, f"does not say what its network is made of: {error!r}; {_ADVICE}") from error
+        raise IntegrityError(
+            path, f"does not say what its network is made of: {error!r}; {_ADVICE}"
+        ) from error
     try:
         recipe = restore_recipe(name, table, is_small=is_small, asked=asked)
     except SettingsError as error:
         if asked:
             raise
-        raise IntegrityError(path, f"holds no recipe of this release: {'; '.join(error.faults)}; {_ADVICE}") from error
+        raise IntegrityError(
+            path, f"holds no recipe of this release: {'; '.join(error.faults)}; {_ADVICE}"
+        ) from error
     data = open_data(folder, recipe.data, trained_on=trained_on)
     try:
         model = recipe.spec.build(recipe.model_settings, shapes)
         model.load_state_dict(weights)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
         told = " ".join(str(error).split())[:300]
-        raise IntegrityError(path, f"does not hold the network of its recipe: {told}; {_ADVICE}") from error
+        raise IntegrityError(
+            path, f"does not hold the network of its recipe: {told}; {_ADVICE}"
+        ) from error
     return Restored(recipe, model.to(device), data, about, checkpoint_digest(path))

@@ -1,9 +1,10 @@
 """LSVM: a ranking SVM that finds out by itself which of a video's matched clips are sound.
 
-Source: M. Sun, A. Farhadi, S. Seitz, "Ranking Domain-specific Highlights by Analyzing Edited Videos", ECCV 2014: what
-people put into an edited video is a noisy sign of a highlight, so which of it ranks above the rest is latent. The paper
-was not at hand; here the better half of a video's highlights, by the weights of the round before, is taken for sound,
-and the first round takes all. Refuses to know files.
+Source: M. Sun, A. Farhadi, S. Seitz, "Ranking Domain-specific Highlights by Analyzing Edited
+Videos", ECCV 2014: what people put into an edited video is a noisy sign of a highlight, so which of
+it ranks above the rest is latent. The paper was not at hand; here the better half of a video's
+highlights, by the weights of the round before, is taken for sound, and the first round takes all.
+Refuses to know files.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class LatentSettings:
 
     def __post_init__(self) -> None:
         if self.rounds < 0 or not 0 < self.sound_share <= 1 or self.pairs < 1:
-            raise ValueError(f"rounds from 0, sound_share above 0 to 1, pairs from 1 on; got {self}")
+            raise ValueError(
+                f"rounds from 0, sound_share above 0 to 1, pairs from 1 on; got {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -47,21 +50,32 @@ class _Video:
     """`(n,)`."""
 
 
-def fit_latent(ranker: LinearRanker, batches: Iterable[Loaded], settings: LatentSettings) -> NDArray[np.float64]:
-    """Weights `(F,)` from whole videos; the same videos and settings give the same. Unfit without a pair."""
+def fit_latent(
+    ranker: LinearRanker, batches: Iterable[Loaded], settings: LatentSettings
+) -> NDArray[np.float64]:
+    """Weights `(F,)` from whole videos; the same videos and settings give the same. Unfit without a
+    pair.
+    """
     videos = [video for loaded in batches for video in _videos(ranker, loaded)]
     sound = [video.positive for video in videos]
     weights = _fitted(videos, sound, settings, 0)
     for number in range(1, settings.rounds + 1):
-        sound = [best_highlights(video.descriptors @ weights, video.positive, settings.sound_share) for video in videos]
+        sound = [
+            best_highlights(video.descriptors @ weights, video.positive, settings.sound_share)
+            for video in videos
+        ]
         weights = _fitted(videos, sound, settings, number)
     return weights
 
 
 def best_highlights(scores: Array, positive: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
-    """`(n,)`: the share of the highlights with the highest scores, at least one; the earlier of equals."""
+    """`(n,)`: the share of the highlights with the highest scores, at least one; the earlier of
+    equals.
+    """
     places = np.flatnonzero(positive)
-    best = places[np.argsort(-scores[places], kind="stable")[: max(1, int(np.ceil(share * len(places))))]]
+    best = places[
+        np.argsort(-scores[places], kind="stable")[: max(1, int(np.ceil(share * len(places))))]
+    ]
     chosen = np.zeros(len(positive), np.bool_)
     chosen[best] = True
     return chosen
@@ -71,7 +85,9 @@ def _videos(ranker: LinearRanker, loaded: Loaded) -> Iterator[_Video]:
     with torch.inference_mode():
         descriptors = ranker.descriptors(loaded.batch).float().cpu()
     for row, exists in enumerate(loaded.batch.mask.cpu()):
-        yield _Video(descriptors[row][exists].numpy(), loaded.targets.positive[row].cpu()[exists].numpy())
+        yield _Video(
+            descriptors[row][exists].numpy(), loaded.targets.positive[row].cpu()[exists].numpy()
+        )
 
 
 def _fitted(

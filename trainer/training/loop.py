@@ -1,6 +1,8 @@
-"""The training loop: epochs of steps, validation, the best kept, and a checkpoint from which the rest is the same.
+"""The training loop: epochs of steps, validation, the best kept, and a checkpoint from which the
+rest is the same.
 
-Refuses to know datasets, metrics and losses: it is handed batches, a validation and what a batch does to a network.
+Refuses to know datasets, metrics and losses: it is handed batches, a validation and what a batch
+does to a network.
 """
 
 from __future__ import annotations
@@ -15,7 +17,13 @@ from typing import Any, Protocol
 from torch import nn
 
 from trainer.config.recipe import Recipe
-from trainer.training.checkpoint import Checkpoint, random_state, read_checkpoint, set_random_state, write_checkpoint
+from trainer.training.checkpoint import (
+    Checkpoint,
+    random_state,
+    read_checkpoint,
+    set_random_state,
+    write_checkpoint,
+)
 from trainer.training.distributed import Ranks
 from trainer.training.metric_log import Curves
 from trainer.training.train_step import Diverged, Updates
@@ -83,17 +91,21 @@ def train(
     validate: Validate | None,
     on_step: Callable[[Progress, float], None] = lambda progress, loss: None,
 ) -> Progress:
-    """Train a network to the end of its recipe, from its last checkpoint if it has one; it ends with its best weights.
+    """Train a network to the end of its recipe, from its last checkpoint if it has one; it ends
+    with its best weights.
 
-    On the CPU an interrupted and resumed run gives the same weights, bit for bit, as one that was never interrupted.
-    Raises Diverged.
+    On the CPU an interrupted and resumed run gives the same weights, bit for bit, as one that was
+    never interrupted. Raises Diverged.
     """
     run, model = _Run(training, updates, batches), updates.model
     with Curves(training.folder, run.progress.curves, is_writing=training.ranks.is_first) as curves:
         while not run.is_over():
             started = time.perf_counter()
             row = run.epoch(on_step)
-            row |= {f"validation_{name}": value for name, value in (validate(model) if validate else {}).items()}
+            row |= {
+                f"validation_{name}": value
+                for name, value in (validate(model) if validate else {}).items()
+            }
             row["seconds"] = time.perf_counter() - started
             run.end_epoch(row, has_validation=validate is not None)
             curves.add(run.progress.curves)
@@ -120,7 +132,9 @@ class _Run:
         """Whether all epochs were run, or patience is at an end."""
         waited = self.progress.epoch - 1 - self.progress.best_epoch
         patience = self.settings.patience
-        return self.progress.epoch >= self.settings.epochs or (patience is not None and waited >= patience)
+        return self.progress.epoch >= self.settings.epochs or (
+            patience is not None and waited >= patience
+        )
 
     def epoch(self, on_step: Callable[[Progress, float], None]) -> dict[str, float]:
         """The steps that are left of this epoch."""
@@ -154,7 +168,9 @@ class _Run:
         progress.epoch += 1
         self.updates.decay()
         self.loss_sum, self.loss_count = 0.0, 0
-        if is_best and has_validation:  # without, the last epoch is the best, and its checkpoint holds its weights
+        if (
+            is_best and has_validation
+        ):  # without, the last epoch is the best, and its checkpoint holds its weights
             self._write(self.training.best, {"model": self.model.state_dict()})
         self._keep()
 
@@ -176,7 +192,11 @@ class _Run:
 
     def _write(self, path: Path, state: Mapping[str, Any]) -> None:
         if self.training.ranks.is_first:
-            about = {**self.training.about, "epoch": self.progress.epoch, "best_epoch": self.progress.best_epoch}
+            about = {
+                **self.training.about,
+                "epoch": self.progress.epoch,
+                "best_epoch": self.progress.best_epoch,
+            }
             write_checkpoint(path, Checkpoint(about, state))
 
     def _restore(self, state: Mapping[str, Any]) -> None:

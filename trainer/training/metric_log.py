@@ -1,4 +1,6 @@
-"""What a training shows while it runs: `log.csv` and TensorBoard curves. Refuses to know what the numbers mean."""
+"""What a training shows while it runs: `log.csv` and TensorBoard curves. Refuses to know what the
+numbers mean.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,13 @@ from storage.files.atomic_write import publish
 
 
 class Curves:
-    """Writes the curves of one run; a resumed run goes on where its checkpoint was taken, not where it was killed."""
+    """Writes the curves of one run; a resumed run goes on where its checkpoint was taken, not where
+    it was killed.
+    """
 
-    def __init__(self, folder: Path, epochs: Sequence[Mapping[str, float]], *, is_writing: bool) -> None:
+    def __init__(
+        self, folder: Path, epochs: Sequence[Mapping[str, float]], *, is_writing: bool
+    ) -> None:
         self._folder = folder
         self._is_writing = is_writing
         self._events: Any = None
@@ -27,7 +33,12 @@ class Curves:
     def __enter__(self) -> Curves:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         if self._events is not None:
             self._events.close()
 

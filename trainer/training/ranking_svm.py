@@ -1,11 +1,13 @@
 """Ranking SVMs: the weights of a linear ranker from differences of its descriptors.
 
-Source: T. Joachims, "Optimizing Search Engines using Clickthrough Data", KDD 2002: a highlight x⁺ should score above a
-non-highlight x⁻ of the same video, wᵀ(x⁺ - x⁻) ≥ 1 - ξ; minimise ½‖w‖² + C Σξ. PHD-GIFs (ACM MM 2018) trains Highlight
-SVM, SVM-D, each user's Residual, and the weight ω of late fusion this way, and tells neither C nor the solver.
-Refuses to know models: whoever calls it knows what the numbers mean.
+Source: T. Joachims, "Optimizing Search Engines using Clickthrough Data", KDD 2002: a highlight x⁺
+should score above a non-highlight x⁻ of the same video, wᵀ(x⁺ - x⁻) ≥ 1 - ξ; minimise ½‖w‖² + C Σξ.
+PHD-GIFs (ACM MM 2018) trains Highlight SVM, SVM-D, each user's Residual, and the weight ω of late
+fusion this way, and tells neither C nor the solver. Refuses to know models: whoever calls it knows
+what the numbers mean.
 
-liblinear holds a matrix of 16 bytes a number besides the differences: 60,000 pairs of 8,192 numbers take 12 GB.
+liblinear holds a matrix of 16 bytes a number besides the differences: 60,000 pairs of 8,192 numbers
+take 12 GB.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class RankingSVMSettings:
 
     def __post_init__(self) -> None:
         if not self.regularisation > 0 or not self.tolerance > 0 or self.iterations < 1:
-            raise ValueError(f"regularisation and tolerance are above 0, iterations at least 1; got {self}")
+            raise ValueError(
+                f"regularisation and tolerance are above 0, iterations at least 1; got {self}"
+            )
 
 
 def pair_differences(descriptors: Tensor, pairs: Tensor) -> NDArray[np.float32]:
@@ -58,15 +62,21 @@ def pair_differences(descriptors: Tensor, pairs: Tensor) -> NDArray[np.float32]:
     return found.detach().float().cpu().numpy()
 
 
-def fit(differences: NDArray[np.float32], settings: RankingSVMSettings | None = None) -> NDArray[np.float64]:
+def fit(
+    differences: NDArray[np.float32], settings: RankingSVMSettings | None = None
+) -> NDArray[np.float64]:
     """`(N, F)` differences → the weights `(F,)`; the same input and settings give the same weights.
 
-    Unfit without pairs or with numbers that are not finite; NotConverged if iterations do not suffice.
+    Unfit without pairs or with numbers that are not finite; NotConverged if iterations do not
+    suffice.
     """
     settings = settings or RankingSVMSettings()
     if not len(differences) or not np.isfinite(differences).all():
-        raise Unfit(f"a ranking SVM needs one pair or more, all finite; got {len(differences)} pairs")
-    # x⁺ - x⁻ as positive and x⁻ - x⁺ as negative are the same constraint; the solver wants to see both classes.
+        raise Unfit(
+            f"a ranking SVM needs one pair or more, all finite; got {len(differences)} pairs"
+        )
+    # x⁺ - x⁻ as positive and x⁻ - x⁺ as negative are the same constraint; the solver wants to see
+    # both classes.
     pairs = differences if len(differences) > 1 else np.repeat(differences, 2, axis=0)
     signs = np.where(np.arange(len(pairs)) % 2, -1, 1)
     solver = LinearSVC(
@@ -92,13 +102,17 @@ def fit(differences: NDArray[np.float32], settings: RankingSVMSettings | None = 
 def put(linear: nn.Linear, weights: NDArray[np.float64]) -> None:
     """Gives a linear ranker its weights; the bias becomes 0, since no ranking depends on it."""
     if weights.shape != (linear.in_features,) or linear.out_features != 1:
-        raise ValueError(f"{linear} takes {linear.in_features} weights for one answer; got the shape {weights.shape}")
+        raise ValueError(
+            f"{linear} takes {linear.in_features} weights for one answer; got the shape {weights.shape}"
+        )
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(weights).unsqueeze(0))
         linear.bias.zero_()
 
 
-def fusion_weight(differences: NDArray[np.float32], settings: RankingSVMSettings | None = None) -> float:
+def fusion_weight(
+    differences: NDArray[np.float32], settings: RankingSVMSettings | None = None
+) -> float:
     """ω of h + ω·h_SVM from `(N, 2)` differences of both scores on validation pairs.
 
     Unfit if the fit turns the first score around: no ω then ranks as the fit does.

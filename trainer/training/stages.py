@@ -1,10 +1,11 @@
 """The stages that fitting a system consists of, by name, as recipes list them.
 
     gradient            the loop, on the whole network or on the part `first` of a late fusion
-    ranking_svm         a ranking SVM gives the linear part (`linear`, or `second` of a late fusion) its weights
-    latent_ranking_svm  the same, with the better half of each video's highlights found on the way (LSVM)
-    fusion              ω of a late fusion, by a ranking SVM on pairs of validation videos
-    per_user            nothing to do now: each user's own weights are fitted on their history when they are scored
+    ranking_svm         a ranking SVM gives the linear part (`linear`, or `second` of a late fusion)
+    its weights latent_ranking_svm  the same, with the better half of each video's highlights found
+    on the way (LSVM) fusion              ω of a late fusion, by a ranking SVM on pairs of
+    validation videos per_user            nothing to do now: each user's own weights are fitted on
+    their history when they are scored
 
 Refuses to know files.
 """
@@ -51,7 +52,11 @@ def _gradient(fitting: Fitting) -> None:
 def _linear_ranker(fitting: Fitting) -> LinearRanker:
     ranker = getattr(fitting.model, "second", fitting.model)
     if not isinstance(ranker, LinearRanker):
-        raise SettingsError((f"recipe {fitting.recipe.name}: a ranking SVM fits linear rankers, not {type(ranker)}",))
+        raise SettingsError(
+            (
+                f"recipe {fitting.recipe.name}: a ranking SVM fits linear rankers, not {type(ranker)}",
+            )
+        )
     return ranker
 
 
@@ -76,7 +81,9 @@ def _fusion(fitting: Fitting) -> None:
 
     def both(loaded: Loaded) -> NDArray[np.float32]:
         parts = model(loaded.batch).parts
-        return svm.pair_differences(torch.stack([parts["first"], parts["second"]], dim=-1), loaded.targets.pairs)
+        return svm.pair_differences(
+            torch.stack([parts["first"], parts["second"]], dim=-1), loaded.targets.pairs
+        )
 
     differences = gathered(both(loaded) for loaded in _batches(fitting, "validation"))
     with torch.no_grad():
@@ -110,8 +117,13 @@ def gathered(differences: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 def _batches(fitting: Fitting, split: Any) -> Iterator[Loaded]:
     """One epoch of pairs as training draws them, of the users of a split."""
-    settings = LoaderSettings(fitting.recipe.training.batch_size, seed=fitting.seed, workers=fitting.workers)
+    settings = LoaderSettings(
+        fitting.recipe.training.batch_size, seed=fitting.seed, workers=fitting.workers
+    )
     with torch.inference_mode():
         for loaded in Loader(fitting.data.training(split), settings):
-            batch, targets = to_device(loaded.batch, fitting.device), to_device(loaded.targets, fitting.device)
+            batch, targets = (
+                to_device(loaded.batch, fitting.device),
+                to_device(loaded.targets, fitting.device),
+            )
             yield Loaded(batch, targets, loaded.examples)

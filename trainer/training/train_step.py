@@ -43,14 +43,29 @@ class Diverged(SystemicFault):
 class Updates(ABC):
     """A network, what moves it, and their way into a checkpoint and back."""
 
-    def __init__(self, recipe: Recipe, model: nn.Module, ranks: Ranks, parts: Mapping[str, nn.Module]) -> None:
-        """`parts`: name → what has an optimizer of its own; those without anything to learn have none."""
+    def __init__(
+        self, recipe: Recipe, model: nn.Module, ranks: Ranks, parts: Mapping[str, nn.Module]
+    ) -> None:
+        """`parts`: name → what has an optimizer of its own; those without anything to learn have
+        none.
+        """
         self.recipe, self.model, self.ranks = recipe, model, ranks
-        learning = {name: part for name, part in parts.items() if any(p.requires_grad for p in part.parameters())}
+        learning = {
+            name: part
+            for name, part in parts.items()
+            if any(p.requires_grad for p in part.parameters())
+        }
         if not learning:
-            raise ValueError("no parameter of this network learns; its recipe needs no gradient stage")
-        self.optimizers = {name: make_optimizer(part.parameters(), recipe.optimizer) for name, part in learning.items()}
-        self.schedules = {name: make_schedule(one, recipe.optimizer) for name, one in self.optimizers.items()}
+            raise ValueError(
+                "no parameter of this network learns; its recipe needs no gradient stage"
+            )
+        self.optimizers = {
+            name: make_optimizer(part.parameters(), recipe.optimizer)
+            for name, part in learning.items()
+        }
+        self.schedules = {
+            name: make_schedule(one, recipe.optimizer) for name, one in self.optimizers.items()
+        }
 
     @abstractmethod
     def learn(self, batch: Any) -> tuple[float, bool]:
@@ -93,7 +108,9 @@ class Updates(ABC):
 class OneLoss(Updates):
     """One loss on one batch; the gradients of `training.accumulate` batches make a step."""
 
-    def __init__(self, recipe: Recipe, model: nn.Module, ranks: Ranks, objective: Objective) -> None:
+    def __init__(
+        self, recipe: Recipe, model: nn.Module, ranks: Ranks, objective: Objective
+    ) -> None:
         super().__init__(recipe, model, ranks, {"all": model})
         self.objective = objective
         self.learner = ranks.wrapped(model)
@@ -132,14 +149,18 @@ class OneLoss(Updates):
 
 
 class Rounds(Updates):
-    """The steps of a domain objective, one after the other, each child of the network with its own optimizer."""
+    """The steps of a domain objective, one after the other, each child of the network with its own
+    optimizer.
+    """
 
     def __init__(self, recipe: Recipe, model: nn.Module, ranks: Ranks, steps: Steps) -> None:
         super().__init__(recipe, model, ranks, dict(model.named_children()))
         self.steps = steps
         if recipe.training.precision != "fp32" or recipe.training.accumulate != 1:
             raise SettingsError(
-                (f"recipe {recipe.name}: training on two batches knows precision = 'fp32' and accumulate = 1 alone",)
+                (
+                    f"recipe {recipe.name}: training on two batches knows precision = 'fp32' and accumulate = 1 alone",
+                )
             )
 
     def learn(self, batch: Domains) -> tuple[float, bool]:
@@ -153,7 +174,8 @@ class Rounds(Updates):
                 losses.append(float(loss.detach()))
                 if not math.isfinite(losses[-1]):
                     return losses[-1], False
-                # Released forms skip the step of sets without a highlight: neither momentum nor decay moves anything.
+                # Released forms skip the step of sets without a highlight: neither momentum nor
+                # decay moves anything.
                 if not self.ranks.any(loss.requires_grad):
                     continue
                 if loss.requires_grad:
@@ -168,4 +190,8 @@ class Rounds(Updates):
 
 
 def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if isinstance(value, bool | int | float | str | list)}
+    return {
+        name: value
+        for name, value in state.items()
+        if isinstance(value, bool | int | float | str | list)
+    }

@@ -1,4 +1,5 @@
-"""Weights of one user: a ranking SVM on the user's own history videos, put in before the user's target is scored.
+"""Weights of one user: a ranking SVM on the user's own history videos, put in before the user's
+target is scored.
 
 For Residual (PHD-GIFs, section 5.1). Refuses to know how the generic part was trained.
 """
@@ -31,10 +32,14 @@ class PerUser:
         self._fresh: dict[str, torch.Tensor] | None = None
 
     def __call__(self, model: nn.Module, loaded: Loaded) -> None:
-        """Put the user's weights in; a user without pairs in the history keeps the generic score."""
+        """Put the user's weights in; a user without pairs in the history keeps the generic
+        score.
+        """
         if not isinstance(model, LinearRanker) or len(loaded.examples) != 1:
             raise SettingsError(
-                ("per_user fits linear rankers, one user at a time: set training.scoring_batch_size = 1",)
+                (
+                    "per_user fits linear rankers, one user at a time: set training.scoring_batch_size = 1",
+                )
             )
         if self._fresh is None:
             self._fresh = {name: value.clone() for name, value in model.linear.state_dict().items()}
@@ -45,7 +50,9 @@ class PerUser:
         with torch.inference_mode():
             settings = LoaderSettings(batch_size=1, seed=self._seed)
             differences = gathered(
-                svm.pair_differences(model.descriptors(to_device(batch, self._device)), truth.pairs.to(self._device))
+                svm.pair_differences(
+                    model.descriptors(to_device(batch, self._device)), truth.pairs.to(self._device)
+                )
                 for batch, truth, _ in Loader(history, settings)
             )
         if len(differences):

@@ -1,4 +1,6 @@
-"""How many channels a layer has in a narrower copy of a published network. Refuses to know any network."""
+"""How many channels a layer has in a narrower copy of a published network. Refuses to know any
+network.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ LEAST_CHANNELS = 4
 
 
 def scaled(channels: int, width: float) -> int:
-    """So many times `channels`, rounded, and at least 4. 1 changes nothing. ValueError for a width of 0 or less."""
+    """So many times `channels`, rounded, and at least 4. 1 changes nothing. ValueError for a width
+    of 0 or less.
+    """
     if not width > 0:
         raise ValueError(f"width is above 0, got {width}")
     return max(LEAST_CHANNELS, round(channels * width))

@@ -1,9 +1,11 @@
-"""How a network computes on a device: threads, number formats, memory layouts, copies, and frames resized by torch.
+"""How a network computes on a device: threads, number formats, memory layouts, copies, and frames
+resized by torch.
 
-Bits do not depend on how many threads there are: oneDNN cuts the sums of some convolutions by the number of threads, so
-on a CPU each row is computed alone and by one thread, and rows run side by side instead (`pipeline.compute.cpu_executor`). On a GPU
-rows share forwards, several threads feed it, each on a stream of its own (`pipeline.compute.gpu_batcher`), and the last bits depend
-on how many rows share one. Refuses to know which network it serves.
+Bits do not depend on how many threads there are: oneDNN cuts the sums of some convolutions by the
+number of threads, so on a CPU each row is computed alone and by one thread, and rows run side by
+side instead (`pipeline.compute.cpu_executor`). On a GPU rows share forwards, several threads feed
+it, each on a stream of its own (`pipeline.compute.gpu_batcher`), and the last bits depend on how
+many rows share one. Refuses to know which network it serves.
 """
 
 from __future__ import annotations
@@ -49,9 +51,12 @@ COPYING = Stopwatch()
 
 @contextmanager
 def inference(device: str) -> Iterator[None]:
-    """No gradients; one thread on a CPU; on a GPU full float32, for TF32 would keep 10 bits of mantissa."""
+    """No gradients; one thread on a CPU; on a GPU full float32, for TF32 would keep 10 bits of
+    mantissa.
+    """
     if is_gpu(device):
-        # For the whole process, not for the block: another thread may be in the middle of the same network.
+        # For the whole process, not for the block: another thread may be in the middle of the same
+        # network.
         torch.backends.cudnn.allow_tf32 = False
     with torch.inference_mode(), nullcontext() if is_gpu(device) else one_thread():
         yield
@@ -71,9 +76,12 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def batches(windows: Sequence[T], device: str, kind: Callable[[T], Any] = lambda _: None) -> list[list[T]]:
-    """What shares a forward, in order: on a GPU neighbours of one `kind` (a shape, say); on a CPU each window is alone,
-    so that no neighbour changes a bit."""
+def batches(
+    windows: Sequence[T], device: str, kind: Callable[[T], Any] = lambda _: None
+) -> list[list[T]]:
+    """What shares a forward, in order: on a GPU neighbours of one `kind` (a shape, say); on a CPU
+    each window is alone, so that no neighbour changes a bit.
+    """
     if not is_gpu(device):
         return [[window] for window in windows]
     return [list(alike) for _, alike in groupby(windows, kind)]
@@ -85,7 +93,9 @@ def rows_of(outputs: Sequence[Mapping[str, Tensor]], name: str) -> list[NDArray[
 
 
 def in_precision(network: Network, precision: str) -> Network:
-    """`network` itself; for bf16 the weights of its convolutions and linear layers in bfloat16, channels last."""
+    """`network` itself; for bf16 the weights of its convolutions and linear layers in bfloat16,
+    channels last.
+    """
     if precision == "bf16":
         for layer in network.modules():
             if isinstance(layer, LAYERS):
@@ -95,7 +105,9 @@ def in_precision(network: Network, precision: str) -> Network:
 
 
 def as_weights(x: Tensor, network: nn.Module) -> Tensor:
-    """`x` in the number format of the network's first weights; what becomes bfloat16 also becomes channels last."""
+    """`x` in the number format of the network's first weights; what becomes bfloat16 also becomes
+    channels last.
+    """
     dtype = next(network.parameters()).dtype
     return _laid_out(x.to(dtype)) if dtype is torch.bfloat16 else x.to(dtype)
 
@@ -114,13 +126,19 @@ def kept(frame: Picture) -> Picture:
 
 
 def wants_planes(device: str, *, fast: bool) -> bool:
-    """Whether frames are best handed over as planes: where they are resized on a GPU, which also makes RGB of them."""
+    """Whether frames are best handed over as planes: where they are resized on a GPU, which also
+    makes RGB of them.
+    """
     return fast and is_gpu(device)
 
 
 def kind_of(picture: Picture) -> tuple[Any, ...]:
     """Pictures of one kind can be stacked."""
-    return (picture.shape, picture.matrix, picture.full_range) if isinstance(picture, Planes) else picture.shape
+    return (
+        (picture.shape, picture.matrix, picture.full_range)
+        if isinstance(picture, Planes)
+        else picture.shape
+    )
 
 
 def clip_kind(clip: Sequence[Picture]) -> tuple[Any, ...]:
@@ -131,13 +149,16 @@ def clip_kind(clip: Sequence[Picture]) -> tuple[Any, ...]:
 def stacked(pictures: Sequence[Picture], device: str) -> Tensor:
     """N pictures of one kind → `(N, 3, H, W)` uint8 RGB on the device.
 
-    To a GPU from page-locked memory, and without waiting for the copy: whatever the same stream does next comes after.
+    To a GPU from page-locked memory, and without waiting for the copy: whatever the same stream
+    does next comes after.
     """
     first = pictures[0]
     if isinstance(first, Planes):
         planes = _brought([one.pixels for one in pictures if isinstance(one, Planes)], device)
         return rgb_of(planes, first.factors)
-    return _brought([one for one in pictures if not isinstance(one, Planes)], device).permute(0, 3, 1, 2)
+    return _brought([one for one in pictures if not isinstance(one, Planes)], device).permute(
+        0, 3, 1, 2
+    )
 
 
 def _brought(arrays: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
@@ -152,15 +173,21 @@ def _brought(arrays: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
 
 
 def rgb_of(planes: Tensor, by: Factors) -> Tensor:
-    """`(N, H * 3 / 2, W)` uint8 planes → `(N, 3, H, W)` uint8: the same bits as FFmpeg's, on any device."""
+    """`(N, H * 3 / 2, W)` uint8 planes → `(N, 3, H, W)` uint8: the same bits as FFmpeg's, on any
+    device.
+    """
     count, rows, width = planes.shape
     height, values = rows * 2 // 3, planes.reshape(count, -1).int()
     pixels = height * width
     luma = values[:, :pixels].view(count, height, width)
-    u, v = (_doubled(values[:, k * pixels // 4 : (k + 1) * pixels // 4], height, width) for k in (4, 5))
+    u, v = (
+        _doubled(values[:, k * pixels // 4 : (k + 1) * pixels // 4], height, width) for k in (4, 5)
+    )
     made = mixed(luma, u, v, by)
     rgb = torch.stack([colour.clamp(0, 255).to(torch.uint8) for colour in made], dim=-1)
-    return rgb.permute(0, 3, 1, 2)  # strided as pictures that come in RGB, so that networks add up in the same order
+    return rgb.permute(
+        0, 3, 1, 2
+    )  # strided as pictures that come in RGB, so that networks add up in the same order
 
 
 def _doubled(chroma: Tensor, height: int, width: int) -> Tensor:
@@ -169,8 +196,11 @@ def _doubled(chroma: Tensor, height: int, width: int) -> Tensor:
     return blocks.reshape(len(chroma), height, width)
 
 
-def stacked_clips(clips: Sequence[Sequence[Picture]], device: str, size: tuple[int, int] | None = None) -> Tensor:
-    """B clips of T frames → `(B, 3, T, H, W)` uint8 on the device, resized to `size` if that is given.
+def stacked_clips(
+    clips: Sequence[Sequence[Picture]], device: str, size: tuple[int, int] | None = None
+) -> Tensor:
+    """B clips of T frames → `(B, 3, T, H, W)` uint8 on the device, resized to `size` if that is
+    given.
 
     Of frames that several clips share a GPU gets, and resizes, one copy.
     """
@@ -183,15 +213,18 @@ def stacked_clips(clips: Sequence[Sequence[Picture]], device: str, size: tuple[i
     frames = torch.cat(alike) if len(alike) > 1 else alike[0]
     if shared:
         place = {key: number for number, key in enumerate(own)}
-        frames = frames[torch.tensor([place[id(frame)] for clip in clips for frame in clip]).to(frames.device)]
+        frames = frames[
+            torch.tensor([place[id(frame)] for clip in clips for frame in clip]).to(frames.device)
+        ]
     return frames.view(len(clips), -1, *frames.shape[1:]).transpose(1, 2)
 
 
 def resized(frames: Tensor, height: int, width: int, *, antialias: bool = False) -> Tensor:
-    """`(N, 3, H, W)` uint8 → `(N, 3, height, width)` uint8 by torch on the frames' device, bilinear.
+    """`(N, 3, H, W)` uint8 → `(N, 3, height, width)` uint8 by torch on the frames' device,
+    bilinear.
 
-    Like OpenCV without `antialias`, like PIL with it, up to one step of 255: they round in other places. A CPU has a
-    kernel for uint8; a GPU computes in float32 and rounds.
+    Like OpenCV without `antialias`, like PIL with it, up to one step of 255: they round in other
+    places. A CPU has a kernel for uint8; a GPU computes in float32 and rounds.
     """
     if frames.shape[2:] == (height, width):
         return frames

@@ -1,7 +1,8 @@
-"""How exactly a network computes: two settings that every network has, and how far each may take which array.
+"""How exactly a network computes: two settings that every network has, and how far each may take
+which array.
 
-An array that a choice takes too far has no entry in `DRIFTS`, and is refused. Imports no torch. Refuses to know how a
-choice is carried out: that is `compute.py`.
+An array that a choice takes too far has no entry in `DRIFTS`, and is refused. Imports no torch.
+Refuses to know how a choice is carried out: that is `compute.py`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,22 @@ class Drift:
     largest: float
     """The largest error of a value, over the largest value of its row."""
     unmatched: float = 0.0
-    """Of persons or objects, the share that only one of the two sees; the numbers above are of the others."""
+    """Of persons or objects, the share that only one of the two sees; the numbers above are of the
+    others.
+    """
 
     def __add__(self, other: Drift) -> Drift:
-        return Drift(self.norm + other.norm, self.largest + other.largest, self.unmatched + other.unmatched)
+        return Drift(
+            self.norm + other.norm, self.largest + other.largest, self.unmatched + other.unmatched
+        )
 
     def exceeds(self, allowed: Drift) -> bool:
         """Whether any of the three is more than allowed, or no number."""
-        within = self.norm <= allowed.norm and self.largest <= allowed.largest and self.unmatched <= allowed.unmatched
+        within = (
+            self.norm <= allowed.norm
+            and self.largest <= allowed.largest
+            and self.unmatched <= allowed.unmatched
+        )
         return not within
 
     def __str__(self) -> str:
@@ -59,22 +68,26 @@ DRIFTS: dict[str, dict[str, Drift]] = {
         "yolov5.p5": Drift(0.02, 0.04),
     },
 }
-"""Choice → array → what is allowed: about twice the worst that `benchmarks/extractor_drift.py` measured on real frames
-with seeded random weights. What is missing drifts too far with such weights (docs/log.md), in either way: keypoint
-R-CNN's persons, and YOLOv5's detections."""
+"""Choice → array → what is allowed: about twice the worst that `benchmarks/extractor_drift.py`
+measured on real frames with seeded random weights. What is missing drifts too far with such weights
+(docs/log.md), in either way: keypoint R-CNN's persons, and YOLOv5's detections.
+"""
 
 ROUNDING: dict[str, Drift] = {
     "keypoint_rcnn.boxes": Drift(5e-4, 2e-3),
     "tased.saliency": Drift(3e-4, 1e-2),
 }
-"""Array → how far other rounding alone may take it on real frames: another kind of processor, other threads, another
-memory layout, a GPU. About twice the worst that `tests/models/test_noise.py` and docs/log.md have seen, with seeded
-random weights; of saliency, blocks of 8 pixels, and `TASED_PIXELS` for smaller ones."""
+"""Array → how far other rounding alone may take it on real frames: another kind of processor, other
+threads, another memory layout, a GPU. About twice the worst that `tests/models/test_noise.py` and
+docs/log.md have seen, with seeded random weights; of saliency, blocks of 8 pixels, and
+`TASED_PIXELS` for smaller ones.
+"""
 TASED_PIXELS, TASED_BLOCK = Drift(2e-3, 1e-1), 8
 ROUNDING_ELSEWHERE = Drift(1e-4, 1e-3)
 JUMPING = ("keypoint_rcnn.joints", "keypoint_rcnn.joint_features")
-"""Arrays of which other rounding may take single items anywhere: a joint is where its heatmap is highest, and of peaks
-of nearly one height any may be."""
+"""Arrays of which other rounding may take single items anywhere: a joint is where its heatmap is
+highest, and of peaks of nearly one height any may be.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +95,13 @@ class Numerics:
     """Settings of every network, beside its own."""
 
     precision: str = "fp32"
-    """fp32 computes what the authors' code computes; bf16 rounds to 8 bits inside, and is faster where hardware has
-    it."""
+    """fp32 computes what the authors' code computes; bf16 rounds to 8 bits inside, and is faster
+    where hardware has it.
+    """
     resize: str = "parity"
-    """parity shrinks frames with the authors' library, to the bit; fast lets torch do it on the device."""
+    """parity shrinks frames with the authors' library, to the bit; fast lets torch do it on the
+    device.
+    """
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
@@ -110,7 +126,9 @@ def numerics_of(settings: Any) -> Numerics:
 
 
 def allowed(extractor: str, array: str, numerics: Numerics) -> Drift | None:
-    """How far the choices may take an array together; None if one of them takes it too far to be offered."""
+    """How far the choices may take an array together; None if one of them takes it too far to be
+    offered.
+    """
     drifts = [DRIFTS[choice].get(f"{extractor}.{array}") for choice in numerics.departures]
     offered = [drift for drift in drifts if drift is not None]
     return sum(offered, Drift(0, 0)) if len(offered) == len(drifts) else None
@@ -126,7 +144,9 @@ def rounding(extractor: str, array: str, settings: Any) -> Drift:
 def refusals(extractor: str, arrays: Iterable[str], numerics: Numerics) -> Iterator[str]:
     """A sentence for each choice that takes some of the arrays too far."""
     for choice in numerics.departures:
-        offered = [name.partition(".")[2] for name in DRIFTS[choice] if name.startswith(f"{extractor}.")]
+        offered = [
+            name.partition(".")[2] for name in DRIFTS[choice] if name.startswith(f"{extractor}.")
+        ]
         refused = [name for name in arrays if name not in offered]
         if refused:
             setting, default = ("precision", "fp32") if choice == "bf16" else ("resize", "parity")

@@ -24,9 +24,11 @@ class ConsecutiveFrames:
 
 @dataclass(frozen=True)
 class FramesAtRate:
-    """One frame for each instant `first frame's time + k / frames_per_second`: the frame shown at that instant.
+    """One frame for each instant `first frame's time + k / frames_per_second`: the frame shown at
+    that instant.
 
-    A frame shown at several instants makes one row; with a rate above the video's own, every frame is a row once.
+    A frame shown at several instants makes one row; with a rate above the video's own, every frame
+    is a row once.
     """
 
     kind: ClassVar[str] = "FramesAtRate"
@@ -39,12 +41,13 @@ class FramesAtRate:
 
 @dataclass(frozen=True)
 class FramesAtRateWithHistory:
-    """The frames of `FramesAtRate`, each as the last of a window of `history_frames` consecutive native frames.
+    """The frames of `FramesAtRate`, each as the last of a window of `history_frames` consecutive
+    native frames.
 
-    One of the first `history_frames - 1` frames has too short a past: its window is the frames that start with it, in
-    reverse, so that it comes last there too. A frame with neither makes no row: a video of N frames, fewer than
-    `2 * history_frames - 2`, has none for frames `[N - history_frames + 1, history_frames - 1)`, and one of fewer than
-    `history_frames` has no row at all.
+    One of the first `history_frames - 1` frames has too short a past: its window is the frames that
+    start with it, in reverse, so that it comes last there too. A frame with neither makes no row: a
+    video of N frames, fewer than `2 * history_frames - 2`, has none for frames `[N - history_frames
+    + 1, history_frames - 1)`, and one of fewer than `history_frames` has no row at all.
     """
 
     kind: ClassVar[str] = "FramesAtRateWithHistory"
@@ -73,15 +76,17 @@ RELEASED_CLIP_FRAMES = 100
 
 @dataclass(frozen=True)
 class FramesOfSegments:
-    """A row for each annotated segment of a video: `length_frames` of the frames shown in it, spread over it.
+    """A row for each annotated segment of a video: `length_frames` of the frames shown in it,
+    spread over it.
 
-    Of a segment's n frames, `equal` takes frame `floor(k * n / length_frames)` for k = 0, 1, ...: equal intervals over
-    the whole segment, as the paper says (Xu et al., Cross-Category Video Highlight Detection via Set-Based Learning,
-    ICCV 2021). `released` takes frame `k * floor(100 / length_frames)` of every segment, as its authors' code does
-    (ChrisAllenMing/Cross_Category_Video_Highlight, dataloaders/youtube_highlights_set.py): with 16, the numbers 0, 6,
-    ..., 90, and no others of a longer one. In the place of frames that a shorter segment lacks, their code has whatever
-    was in memory; here it is the segment's last frame. With `equal`, the frames of a segment of fewer than
-    `length_frames` are repeated evenly.
+    Of a segment's n frames, `equal` takes frame `floor(k * n / length_frames)` for k = 0, 1, ...:
+    equal intervals over the whole segment, as the paper says (Xu et al., Cross-Category Video
+    Highlight Detection via Set-Based Learning, ICCV 2021). `released` takes frame `k * floor(100 /
+    length_frames)` of every segment, as its authors' code does
+    (ChrisAllenMing/Cross_Category_Video_Highlight, dataloaders/youtube_highlights_set.py): with 16,
+    the numbers 0, 6, ..., 90, and no others of a longer one. In the place of frames that a shorter
+    segment lacks, their code has whatever was in memory; here it is the segment's last frame. With
+    `equal`, the frames of a segment of fewer than `length_frames` are repeated evenly.
     """
 
     kind: ClassVar[str] = "FramesOfSegments"
@@ -90,18 +95,25 @@ class FramesOfSegments:
 
     def __post_init__(self) -> None:
         if not 1 <= self.length_frames <= RELEASED_CLIP_FRAMES or self.spread not in SPREADS:
-            raise ValueError(f"length_frames is 1 to {RELEASED_CLIP_FRAMES}, spread one of {SPREADS}, got {self}")
+            raise ValueError(
+                f"length_frames is 1 to {RELEASED_CLIP_FRAMES}, spread one of {SPREADS}, got {self}"
+            )
 
     def chosen(self, frames: int) -> tuple[int, ...]:
-        """Which of a segment's `frames` (1 or more) frames make its row: `length_frames` numbers, never falling."""
+        """Which of a segment's `frames` (1 or more) frames make its row: `length_frames` numbers,
+        never falling.
+        """
         if self.spread == "equal":
             return tuple(k * frames // self.length_frames for k in range(self.length_frames))
         interval = RELEASED_CLIP_FRAMES // self.length_frames
         return tuple(min(k * interval, frames - 1) for k in range(self.length_frames))
 
 
-Sampling = ConsecutiveFrames | FramesAtRate | FramesAtRateWithHistory | EveryFrame | FramesOfSegments
-"""Which frames make a row. `pipeline.sampling.planners` turns one of these into frame numbers and spans.
+Sampling = (
+    ConsecutiveFrames | FramesAtRate | FramesAtRateWithHistory | EveryFrame | FramesOfSegments
+)
+"""Which frames make a row. `pipeline.sampling.planners` turns one of these into frame numbers and
+spans.
 
 `kind` is part of every fingerprint: a class may be renamed, its `kind` never.
 """

@@ -1,8 +1,9 @@
 """Pictures as video codecs store them, and the exact arithmetic by which FFmpeg makes RGB of them.
 
-Source: libswscale's yuv2rgb for x86 (`ff_yuv2rgb_c_init_tables`, `yuv_2_rgb.asm`): 16-bit products of which the upper
-half is kept, each chroma value for its block of 2×2 pixels. Whole numbers, so any device gives the same bits. That an
-FFmpeg does compute so is for whoever makes `Planes` of its pictures to check. Imports no torch; knows no decoder.
+Source: libswscale's yuv2rgb for x86 (`ff_yuv2rgb_c_init_tables`, `yuv_2_rgb.asm`): 16-bit products
+of which the upper half is kept, each chroma value for its block of 2×2 pixels. Whole numbers, so
+any device gives the same bits. That an FFmpeg does compute so is for whoever makes `Planes` of its
+pictures to check. Imports no torch; knows no decoder.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MATRICES = {"601": (104597, 132201, 25675, 53279), "709": (117489, 138438, 13975, 34925)}
-"""Standard → how much of V is in red, U in blue, U in green, V in green, times 65536, for a luma of 16 to 235. The
-latter two are subtracted."""
+"""Standard → how much of V is in red, U in blue, U in green, V in green, times 65536, for a luma of
+16 to 235. The latter two are subtracted.
+"""
 ONE = 1 << 16
 
 
@@ -64,7 +66,9 @@ def factors(matrix: str, *, full_range: bool) -> Factors:
     parts = MATRICES[matrix]
     luma, black = (ONE, 0) if full_range else (ONE * 255 // 219, 16)
     red, blue, green_u, green_v = (part * 224 // 255 if full_range else part for part in parts)
-    return Factors(_short(luma), black * 8, _short(red), _short(blue), _short(-green_u), _short(-green_v))
+    return Factors(
+        _short(luma), black * 8, _short(red), _short(blue), _short(-green_u), _short(-green_v)
+    )
 
 
 def _short(factor: int) -> int:
@@ -73,12 +77,19 @@ def _short(factor: int) -> int:
 
 
 def to_rgb(planes: Planes) -> NDArray[np.uint8]:
-    """`(H, W, 3)` uint8: bit for bit what FFmpeg's rgb24 is. By NumPy, so slow: a check on those who are quicker."""
+    """`(H, W, 3)` uint8: bit for bit what FFmpeg's rgb24 is. By NumPy, so slow: a check on those
+    who are quicker.
+    """
     height, width, _ = planes.shape
     values = planes.pixels.reshape(-1).astype(np.int32)
     luma, u, v = np.split(values, (height * width, height * width * 5 // 4))
     chroma = (height // 2, width // 2)
-    made = mixed(luma.reshape(height, width), _doubled(u.reshape(chroma)), _doubled(v.reshape(chroma)), planes.factors)
+    made = mixed(
+        luma.reshape(height, width),
+        _doubled(u.reshape(chroma)),
+        _doubled(v.reshape(chroma)),
+        planes.factors,
+    )
     return np.stack([np.clip(colour, 0, 255) for colour in made], axis=-1).astype(np.uint8)
 
 
@@ -87,7 +98,9 @@ def _doubled(chroma: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def mixed(luma: Any, u: Any, v: Any, by: Factors) -> tuple[Any, Any, Any]:
-    """Red, green, blue before they are cut to 0 to 255, of 32-bit whole numbers: NumPy's or torch's."""
+    """Red, green, blue before they are cut to 0 to 255, of 32-bit whole numbers: NumPy's or
+    torch's.
+    """
     light, u, v = ((luma * 8 - by.black) * by.luma) >> 16, u * 8 - 1024, v * 8 - 1024
     green = ((u * by.green_u) >> 16) + ((v * by.green_v) >> 16)
     return light + ((v * by.red) >> 16), light + green, light + ((u * by.blue) >> 16)

@@ -39,7 +39,8 @@ class C3DExtractor:
         self.planar = wants_planes(device, fast=self.fast)
 
     def prepare(self, frame: Picture) -> Picture:
-        """`(H, W, 3)` uint8 RGB of any size → `(128, 171, 3)` uint8, as OpenCV resizes by default (bilinear).
+        """`(H, W, 3)` uint8 RGB of any size → `(128, 171, 3)` uint8, as OpenCV resizes by default
+        (bilinear).
 
         With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
@@ -51,12 +52,17 @@ class C3DExtractor:
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of 16 prepared frames → float32 rows of each kept array."""
         with inference(self.device):
-            outputs = [self.network(self._clips(batch)) for batch in batches(windows, self.device, clip_kind)]
+            outputs = [
+                self.network(self._clips(batch))
+                for batch in batches(windows, self.device, clip_kind)
+            ]
         return {name: rows_of(outputs, name) for name in self.network.settings.arrays}
 
     def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
         """`(B, 3, T, H, W)` uint8 on the device."""
-        return stacked_clips(windows, self.device, (RESIZED_HEIGHT, RESIZED_WIDTH) if self.fast else None)
+        return stacked_clips(
+            windows, self.device, (RESIZED_HEIGHT, RESIZED_WIDTH) if self.fast else None
+        )
 
 
 def build_extractor(settings: C3DSettings, weights: str, device: str) -> C3DExtractor:

@@ -1,4 +1,5 @@
-"""The mean volume of C3D from a file: Caffe's `.binaryproto`, or `.npy` as Video2GIF republished it.
+"""The mean volume of C3D from a file: Caffe's `.binaryproto`, or `.npy` as Video2GIF republished
+it.
 
 Reads plain numbers, nothing that could be executed. Refuses to know networks.
 """
@@ -30,12 +31,16 @@ def load_mean(path: Path) -> NDArray[np.float32]:
     if volume.shape[:1] == (1,):
         volume = volume[0]
     if volume.shape != SHAPE or volume.dtype.kind != "f" or not np.isfinite(volume).all():
-        raise ValueError(f"{path} holds {volume.dtype} {volume.shape}, expected finite floats of shape {SHAPE}")
+        raise ValueError(
+            f"{path} holds {volume.dtype} {volume.shape}, expected finite floats of shape {SHAPE}"
+        )
     return np.ascontiguousarray(volume, dtype=np.float32)
 
 
 def _read_blob(path: Path) -> NDArray[np.float32]:
-    """The `data` of one BlobProto of the C3D fork of Caffe, in its own shape (num, channels, length, height, width)."""
+    """The `data` of one BlobProto of the C3D fork of Caffe, in its own shape (num, channels,
+    length, height, width).
+    """
     dimensions, data = dict.fromkeys(_DIMENSIONS, 0), []
     try:
         for field, value in _fields(path.read_bytes()):
@@ -44,14 +49,20 @@ def _read_blob(path: Path) -> NDArray[np.float32]:
             elif field == _DATA and isinstance(value, bytes):
                 data.append(np.frombuffer(value, "<f4"))
         numbers = np.concatenate([np.empty(0, "<f4"), *data])
-        return numbers.reshape([dimensions[field] for field in sorted(dimensions)]).astype(np.float32)
+        return numbers.reshape([dimensions[field] for field in sorted(dimensions)]).astype(
+            np.float32
+        )
     except (ValueError, IndexError) as error:
-        named = ", ".join(f"{_DIMENSIONS[field]} {dimensions[field]}" for field in sorted(dimensions))
+        named = ", ".join(
+            f"{_DIMENSIONS[field]} {dimensions[field]}" for field in sorted(dimensions)
+        )
         raise ValueError(f"{path} is no BlobProto of a mean volume ({named}): {error}") from error
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field number and value of each field of a protobuf message; floats stay the bytes they are."""
+    """Field number and value of each field of a protobuf message; floats stay the bytes they
+    are.
+    """
     at = 0
     while at < len(message):
         key, at = _varint(message, at)

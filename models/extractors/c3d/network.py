@@ -1,8 +1,9 @@
 """The C3D network (Sports-1M) and its exact preprocessing.
 
-Source: D. Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks", ICCV 2015, and the test
-settings of its Caffe release (facebookarchive/C3D): frames squeezed to 128×171 whatever their aspect, BGR on the 0 to
-255 scale, mean subtracted, 112×112 centre crop, pooling in Caffe's ceil mode (windows {0,1} {2,3} {4,5} {6} at pool5).
+Source: D. Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks", ICCV
+2015, and the test settings of its Caffe release (facebookarchive/C3D): frames squeezed to 128×171
+whatever their aspect, BGR on the 0 to 255 scale, mean subtracted, 112×112 centre crop, pooling in
+Caffe's ceil mode (windows {0,1} {2,3} {4,5} {6} at pool5).
 
 Letters: B clips, T = 16 frames, H = 128 and W = 171 pixels before the crop.
 """
@@ -27,7 +28,9 @@ RESIZED_HEIGHT, RESIZED_WIDTH = 128, 171
 CROP = 112
 TOP, LEFT = (RESIZED_HEIGHT - CROP) // 2, (RESIZED_WIDTH - CROP) // 2
 MEAN_RGB = (102.0, 98.0, 90.0)
-"""Sports-1M means on the 0 to 255 scale, in RGB order (the ports that use one mean per channel write them as BGR)."""
+"""Sports-1M means on the 0 to 255 scale, in RGB order (the ports that use one mean per channel
+write them as BGR).
+"""
 
 CONVOLUTIONS = {
     "conv1": (3, 64), "conv2": (64, 128), "conv3a": (128, 256), "conv3b": (256, 256),
@@ -51,7 +54,8 @@ class C3DTrunk(nn.Module):
             self.add_module(name, nn.Conv3d(read, scaled(outputs, width), kernel_size=3, padding=1))
 
     def stages(self, x: Tensor) -> tuple[Tensor, ...]:
-        """`(B, 3, T, H, W)` float BGR less its mean → the five stages' maps, each before its pooling.
+        """`(B, 3, T, H, W)` float BGR less its mean → the five stages' maps, each before its
+        pooling.
 
         Stage i, from 0, is `(B, C, T / 2^max(0, i - 1), H / 2^i, W / 2^i)`, rounded down.
         """
@@ -82,9 +86,13 @@ class C3D(C3DTrunk):
         self.register_buffer("mean", _mean(self.settings.mean), persistent=False)
 
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
-        """`(B, 3, T, H, W)` uint8 RGB → `pool5` (B, 8192); `fc6`, `fc7`, `fc6_linear`, `fc7_linear` (B, 4096)."""
+        """`(B, 3, T, H, W)` uint8 RGB → `pool5` (B, 8192); `fc6`, `fc7`, `fc6_linear`, `fc7_linear`
+        (B, 4096).
+        """
         x = clips.float() - self.mean
-        x = x[..., TOP : TOP + CROP, LEFT : LEFT + CROP].flip(1)  # (B, 3, 16, 112, 112), BGR as Caffe read it
+        x = x[..., TOP : TOP + CROP, LEFT : LEFT + CROP].flip(
+            1
+        )  # (B, 3, 16, 112, 112), BGR as Caffe read it
         x = as_weights(x, self)
         features = self._features(x)
         if not self.settings.mirror:
@@ -99,11 +107,19 @@ class C3D(C3DTrunk):
         fc6 = torch.relu(fc6_linear)
         fc7_linear = self.get_submodule("fc7")(fc6)
         fc7 = torch.relu(fc7_linear)
-        found = {"pool5": pool5, "fc6_linear": fc6_linear, "fc6": fc6, "fc7_linear": fc7_linear, "fc7": fc7}
+        found = {
+            "pool5": pool5,
+            "fc6_linear": fc6_linear,
+            "fc6": fc6,
+            "fc7_linear": fc7_linear,
+            "fc7": fc7,
+        }
         return {name: array.float() for name, array in found.items()}
 
     def _pool5(self, x: Tensor) -> Tensor:
-        """7×7 → 4×4, where the releases differ: windows {0,1} {2,3} {4,5} {6}, or {0} {1,2} {3,4} {5,6}."""
+        """7×7 → 4×4, where the releases differ: windows {0,1} {2,3} {4,5} {6}, or {0} {1,2} {3,4}
+        {5,6}.
+        """
         if self.settings.pool5 == "symmetric":
             return nn.functional.max_pool3d(x, (2, 2, 2), padding=(0, 1, 1))
         return nn.functional.max_pool3d(x, (2, 2, 2), ceil_mode=True)
@@ -119,8 +135,9 @@ def _mean(mean: str) -> Tensor:
 def initialise(network: C3DTrunk, seed: int | None) -> None:
     """Kaiming-normal weights and zero biases, from `seed` or from torch's global generator.
 
-    torch's default initialisation loses the scale layer by layer: pool5 falls to 0.003 and every two clips look alike
-    (cosine 0.998). This one keeps the scale, so random features still tell scenes apart.
+    torch's default initialisation loses the scale layer by layer: pool5 falls to 0.003 and every
+    two clips look alike (cosine 0.998). This one keeps the scale, so random features still tell
+    scenes apart.
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     for layer in network.children():
@@ -146,7 +163,11 @@ SHAPES = _parameters(
 """The network's own 20 tensors."""
 LAYOUTS = (
     # fc8 tells Sports-1M's classes apart and is no part of a feature
-    Layout("c3d.pickle", SHAPES | {"fc8.weight": (487, 4096), "fc8.bias": (487,)}, {name: name for name in SHAPES}),
+    Layout(
+        "c3d.pickle",
+        SHAPES | {"fc8.weight": (487, 4096), "fc8.bias": (487,)},
+        {name: name for name in SHAPES},
+    ),
     Layout(
         "c3d-pretrained.pth",
         {_as_jfzhang95(name): shape for name, shape in SHAPES.items()},

@@ -1,4 +1,5 @@
-"""`c3d`, the clip feature under every highlight model of the five papers: what it keeps, samples and lets one set.
+"""`c3d`, the clip feature under every highlight model of the five papers: what it keeps, samples
+and lets one set.
 
 The network itself, its source and its preprocessing are in `c3d_network.py`.
 """
@@ -9,7 +10,13 @@ from collections.abc import Mapping
 
 from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec
 from models.extractors.base.sampling import ConsecutiveFrames, FramesOfSegments, Sampling
-from models.extractors.c3d.settings import ARRAYS, CHANNEL_MEANS, CLIP_FRAMES, SAMPLINGS, C3DSettings
+from models.extractors.c3d.settings import (
+    ARRAYS,
+    CHANNEL_MEANS,
+    CLIP_FRAMES,
+    SAMPLINGS,
+    C3DSettings,
+)
 
 
 def _build(settings: C3DSettings, weights: str, device: str) -> Extractor:

@@ -1,7 +1,9 @@
-"""What each extractor gives for one small clip made from a formula, with seeded weights: known numbers to be held to.
+"""What each extractor gives for one small clip made from a formula, with seeded weights: known
+numbers to be held to.
 
-The numbers lie in `goldens.json`, written by `tests/models/goldens/make_goldens.py`. Knows extractors by their contract
-only. Refuses to know when the proof is due and what follows from a failure.
+The numbers lie in `goldens.json`, written by `tests/models/goldens/make_goldens.py`. Knows
+extractors by their contract only. Refuses to know when the proof is due and what follows from a
+failure.
 """
 
 from __future__ import annotations
@@ -20,7 +22,12 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, Frame
 from models.extractors.base.precision import Numerics, allowed
-from models.extractors.base.sampling import ConsecutiveFrames, FramesAtRateWithHistory, FramesOfSegments, Sampling
+from models.extractors.base.sampling import (
+    ConsecutiveFrames,
+    FramesAtRateWithHistory,
+    FramesOfSegments,
+    Sampling,
+)
 from models.extractors.golden.output_error import Rows, drifts
 
 GOLDENS_FILE = Path(__file__).with_name("goldens.json")
@@ -28,12 +35,15 @@ WEIGHTS = "random:0"
 HEIGHT, WIDTH = 180, 320
 PROJECTIONS = 8
 TOLERANCE = 1e-4
-"""Of an array's norm. Rounding differs by about 1e-6 between processors; a swapped channel, a missing division or a
-shifted crop by more than 1e-2."""
+"""Of an array's norm. Rounding differs by about 1e-6 between processors; a swapped channel, a
+missing division or a shifted crop by more than 1e-2.
+"""
 TOLERANCES = {"frames.jpeg": 1e-2, "keypoint_rcnn.joint_features": 5e-3, "tased.saliency": 1e-3}
-"""Arrays that rounding moves further: JPEG decoders differ by a step of 255; joint features are read where a joint is,
-and move with it; unpooled saliency amplifies rounding (noise of 1e-7 in every convolution, two threads and float64 each
-move it by 8e-5; two frames in the wrong order, or a mean that is off by 4 of 255, by 2e-2)."""
+"""Arrays that rounding moves further: JPEG decoders differ by a step of 255; joint features are
+read where a joint is, and move with it; unpooled saliency amplifies rounding (noise of 1e-7 in
+every convolution, two threads and float64 each move it by 8e-5; two frames in the wrong order, or a
+mean that is off by 4 of 255, by 2e-2).
+"""
 
 GOLDEN_SETTINGS: dict[str, dict[str, Any]] = {
     "c3d": {"arrays": ("pool5", "fc6", "fc7")},
@@ -41,7 +51,9 @@ GOLDEN_SETTINGS: dict[str, dict[str, Any]] = {
     "tased": {"block_pixels": 8},
     "yolov5": {"arrays": ("p3", "p4", "p5", "detections"), "size": "n", "input_pixels": 320},
 }
-"""Extractor → settings other than its defaults that make the proof cheap, or make it look at more."""
+"""Extractor → settings other than its defaults that make the proof cheap, or make it look at
+more.
+"""
 RESIZING: dict[str, dict[str, Any]] = {"yolov5": {"input_pixels": 256}}
 """The same for the proof of another resize: settings under which the clip has to be resized."""
 
@@ -60,7 +72,9 @@ class NoGolden(LookupError):
 
 
 def clip(length_frames: int) -> list[Frame]:
-    """`(180, 320, 3)` frames with coarse and fine structure, all three channels unlike each other, moving."""
+    """`(180, 320, 3)` frames with coarse and fine structure, all three channels unlike each other,
+    moving.
+    """
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     return [_picture(x, y, t) for t in range(length_frames)]
 
@@ -80,7 +94,9 @@ def window_frames(sampling: Sampling) -> int:
 
 
 def golden_settings(spec: ExtractorSpec, **others: Any) -> Any:
-    """The settings of the proof: defaults, but for what stands in `GOLDEN_SETTINGS` and `others`."""
+    """The settings of the proof: defaults, but for what stands in `GOLDEN_SETTINGS` and
+    `others`.
+    """
     return spec.settings_type(**{**GOLDEN_SETTINGS.get(spec.name, {}), **others})
 
 
@@ -98,11 +114,17 @@ def signatures(spec: ExtractorSpec, device: str) -> dict[str, Signature]:
 
 
 def departures(spec: ExtractorSpec, device: str, numerics: Numerics) -> Iterator[str]:
-    """A sentence for each array that `numerics` takes further here than allowed from what fp32 and parity give here."""
+    """A sentence for each array that `numerics` takes further here than allowed from what fp32 and
+    parity give here.
+    """
     resizing = RESIZING.get(spec.name, {})
     reference = _rows(spec, device, **resizing)
     found = _rows(spec, device, **resizing, precision=numerics.precision, resize=numerics.resize)
-    limits = {name: limit for name in reference if (limit := allowed(spec.name, name, numerics)) is not None}
+    limits = {
+        name: limit
+        for name in reference
+        if (limit := allowed(spec.name, name, numerics)) is not None
+    }
     for name, drift in drifts({name: reference[name] for name in limits}, found).items():
         if drift.exceeds(limits[name]):
             yield f"{spec.name}.{name} drifts by {drift} under {numerics}; allowed is {limits[name]}"
@@ -113,7 +135,9 @@ def signature_of(row: NDArray[Any], form: ArraySpec | None = None) -> Signature:
     values = _decoded(row) if form and form.dtype == "uint8" else row
     flat = np.asarray(values, dtype=np.float64).reshape(-1)
     steps = np.arange(1, flat.size + 1)
-    projections = [float((flat * np.cos(steps * math.sqrt(k + 2))).sum()) for k in range(PROJECTIONS)]
+    projections = [
+        float((flat * np.cos(steps * math.sqrt(k + 2))).sum()) for k in range(PROJECTIONS)
+    ]
     return Signature(tuple(values.shape), float(np.linalg.norm(flat)), tuple(projections))
 
 
@@ -128,20 +152,26 @@ def described(spec: ExtractorSpec, found: Mapping[str, Signature]) -> dict[str, 
     """The entry of one extractor in `goldens.json`."""
     arrays = {name: dataclasses.asdict(signature) for name, signature in found.items()}
     settings = dataclasses.asdict(golden_settings(spec))
-    for field in dataclasses.fields(Numerics):  # known numbers are those of the defaults, whatever is chosen
+    for field in dataclasses.fields(
+        Numerics
+    ):  # known numbers are those of the defaults, whatever is chosen
         settings.pop(field.name, None)
     return {"numerics_version": spec.numerics_version, "settings": settings, "arrays": arrays}
 
 
 def known(spec: ExtractorSpec) -> dict[str, Signature]:
-    """The committed numbers of an extractor. Raises NoGolden if they are missing or of other numerics or settings."""
+    """The committed numbers of an extractor. Raises NoGolden if they are missing or of other
+    numerics or settings.
+    """
     entry = json.loads(GOLDENS_FILE.read_text()).get(spec.name)
     if entry is None:
         raise NoGolden(f"{GOLDENS_FILE.name} has no numbers for {spec.name}")
     made = json.loads(json.dumps(described(spec, {})))
     for what in ("numerics_version", "settings"):
         if entry[what] != made[what]:
-            raise NoGolden(f"{GOLDENS_FILE.name} has {spec.name} with {what} {entry[what]}, the code has {made[what]}")
+            raise NoGolden(
+                f"{GOLDENS_FILE.name} has {spec.name} with {what} {entry[what]}, the code has {made[what]}"
+            )
     return {
         name: Signature(tuple(array["shape"]), array["norm"], tuple(array["projections"]))
         for name, array in entry["arrays"].items()
@@ -157,7 +187,9 @@ def differences(spec: ExtractorSpec, found: Mapping[str, Signature]) -> Iterator
         tolerance = TOLERANCES.get(f"{spec.name}.{name}", TOLERANCE)
         if expected[name].shape != found[name].shape:
             yield f"{spec.name}.{name} has the shape {found[name].shape}, known is {expected[name].shape}"
-        elif (error := signature_error(expected[name], found[name])) > tolerance or math.isnan(error):
+        elif (error := signature_error(expected[name], found[name])) > tolerance or math.isnan(
+            error
+        ):
             yield f"{spec.name}.{name} is off by {error:.1e} of its norm, allowed is {tolerance:.0e}"
 
 

@@ -1,6 +1,8 @@
-"""How far two extractors' rows of the same windows lie apart, array by array; persons and objects are matched first.
+"""How far two extractors' rows of the same windows lie apart, array by array; persons and objects
+are matched first.
 
-Knows rows and which arrays hold boxes. Refuses to know extractors, and what is too far: `numerics.py` says that.
+Knows rows and which arrays hold boxes. Refuses to know extractors, and what is too far:
+`numerics.py` says that.
 """
 
 from __future__ import annotations
@@ -13,9 +15,15 @@ from numpy.typing import NDArray
 
 from models.extractors.base.precision import Drift
 
-BOXES_OF = {"boxes": "boxes", "joints": "boxes", "joint_features": "boxes", "detections": "detections"}
-"""Array of persons or objects → the one that holds their boxes, needed to match them: x1, y1, x2, y2, score, and a
-class if there are several, which has to be the same."""
+BOXES_OF = {
+    "boxes": "boxes",
+    "joints": "boxes",
+    "joint_features": "boxes",
+    "detections": "detections",
+}
+"""Array of persons or objects → the one that holds their boxes, needed to match them: x1, y1, x2,
+y2, score, and a class if there are several, which has to be the same.
+"""
 MIN_OVERLAP = 0.5
 """Intersection over union from which two boxes are of one person or object."""
 
@@ -26,7 +34,9 @@ Rows = Mapping[str, Sequence[NDArray[Any]]]
 def drifts(reference: Rows, found: Rows) -> dict[str, Drift]:
     """Array → how far `found` lies from `reference`, the worst row deciding."""
     return {
-        name: _of_items(reference, found, name) if name in BOXES_OF else _of_rows(reference[name], found[name])
+        name: _of_items(reference, found, name)
+        if name in BOXES_OF
+        else _of_rows(reference[name], found[name])
         for name in reference
     }
 
@@ -43,7 +53,9 @@ def _of_items(reference: Rows, found: Rows, name: str) -> Drift:
     errors = [_errors(one[ones], other[others]) for one, other, (ones, others) in rows if ones]
     norm, largest = (max((error[k] for error in errors), default=0.0) for k in (0, 1))
     items = sum(len(row) for row in (*reference[name], *found[name]))
-    return Drift(norm, largest, 1 - sum(2 * len(ones) for ones, _ in pairs) / items if items else 0.0)
+    return Drift(
+        norm, largest, 1 - sum(2 * len(ones) for ones, _ in pairs) / items if items else 0.0
+    )
 
 
 def _errors(reference: NDArray[Any], found: NDArray[Any]) -> tuple[float, float]:
@@ -74,5 +86,7 @@ def _overlaps(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
     low = np.maximum(one[:, None, :2], other[None, :, :2])
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=-1, dtype=np.float64)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1, dtype=np.float64) for boxes in (one, other)]
+    areas = [
+        np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1, dtype=np.float64) for boxes in (one, other)
+    ]
     return np.asarray(shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12))

@@ -1,6 +1,7 @@
 """The `frames` extractor: no network, small JPEG pictures of chosen instants.
 
-What people look at, and what pixel-level highlight models read. Knows one image codec; refuses to know networks.
+What people look at, and what pixel-level highlight models read. Knows one image codec; refuses to
+know networks.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ class FramesSettings:
     frames_per_second: float = 2.0
     """Instants kept per second; 0 keeps every native frame."""
     height_pixels: int = 128
-    """Height of a kept picture; its width follows the video's aspect ratio. Smaller videos are not enlarged."""
+    """Height of a kept picture; its width follows the video's aspect ratio. Smaller videos are not
+    enlarged.
+    """
     jpeg_quality: int = 90
     """0 to 100, as libjpeg means it."""
 
     def __post_init__(self) -> None:
         if self.frames_per_second < 0:
-            raise ValueError(f"frames_per_second is 0 (every frame) or more, got {self.frames_per_second}")
+            raise ValueError(
+                f"frames_per_second is 0 (every frame) or more, got {self.frames_per_second}"
+            )
         if not 16 <= self.height_pixels <= 4320:
             raise ValueError(f"height_pixels is 16 to 4320, got {self.height_pixels}")
         if not 1 <= self.jpeg_quality <= 100:

@@ -1,11 +1,12 @@
-"""Boxes of Detectron2's R-CNN as plain tensor functions: anchors, deltas, proposals, persons, pooling.
+"""Boxes of Detectron2's R-CNN as plain tensor functions: anchors, deltas, proposals, persons,
+pooling.
 
-Source: facebookresearch/detectron2 at its published test settings. Where torchvision's own detector differs (anchors
-rounded, ROIAlign not aligned and with two samples a bin, levels chosen with another epsilon, tiny boxes dropped) this
-follows Detectron2. Refuses to know weights.
+Source: facebookresearch/detectron2 at its published test settings. Where torchvision's own detector
+differs (anchors rounded, ROIAlign not aligned and with two samples a bin, levels chosen with
+another epsilon, tiny boxes dropped) this follows Detectron2. Refuses to know weights.
 
-Letters: N boxes, each (x1, y1, x2, y2) in pixels of the resized picture; C channels; H, W of a map. One picture each,
-but for `pool`, which takes those of B.
+Letters: N boxes, each (x1, y1, x2, y2) in pixels of the resized picture; C channels; H, W of a map.
+One picture each, but for `pool`, which takes those of B.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4
 
 
 def cell_anchors(size: int) -> Tensor:
-    """The `(3, 4)` anchors of one cell around (0, 0), one an aspect ratio (height / width), not rounded."""
+    """The `(3, 4)` anchors of one cell around (0, 0), one an aspect ratio (height / width), not
+    rounded.
+    """
     anchors = []
     for ratio in ASPECT_RATIOS:
         width = math.sqrt(size**2 / ratio)
@@ -42,9 +45,13 @@ def cell_anchors(size: int) -> Tensor:
 
 
 def grid_anchors(height: int, width: int, level: int) -> Tensor:
-    """`(H * W * 3, 4)` anchors of pyramid level p2 + `level`: rows first, then columns, then aspect ratios."""
+    """`(H * W * 3, 4)` anchors of pyramid level p2 + `level`: rows first, then columns, then aspect
+    ratios.
+    """
     stride = ANCHOR_STRIDES[level]
-    ys, xs = torch.meshgrid(torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij")
+    ys, xs = torch.meshgrid(
+        torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij"
+    )
     shifts = torch.stack((xs, ys, xs, ys), dim=-1).reshape(-1, 1, 4).float()
     return (shifts + cell_anchors(ANCHOR_SIZES[level])).reshape(-1, 4)
 
@@ -52,7 +59,9 @@ def grid_anchors(height: int, width: int, level: int) -> Tensor:
 def anchors_on(device: torch.device, height: int, width: int, level: int) -> Tensor:
     """`grid_anchors` on a device, where they are made once for all pictures of a size."""
     anchors = _anchors_kept(device, height, width, level)
-    if anchors.is_cuda:  # another stream made them: their memory is not free before this one has read them
+    if (
+        anchors.is_cuda
+    ):  # another stream made them: their memory is not free before this one has read them
         anchors.record_stream(torch.cuda.current_stream(anchors.device))
     return anchors
 
@@ -63,7 +72,9 @@ def _anchors_kept(device: torch.device, height: int, width: int, level: int) -> 
         return grid_anchors(height, width, level).to(device)
 
 
-def apply_deltas(deltas: Tensor, boxes: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+def apply_deltas(
+    deltas: Tensor, boxes: Tensor, weights: tuple[float, float, float, float]
+) -> Tensor:
     """`(N, 4)` corrections (dx, dy, dw, dh), divided by `weights`, applied to `(N, 4)` boxes."""
     sizes = boxes[:, 2:] - boxes[:, :2]
     centres = boxes[:, :2] + 0.5 * sizes
@@ -93,18 +104,22 @@ def is_nonempty(boxes: Tensor) -> Tensor:
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
-def best_proposals(logits: Sequence[Tensor], deltas: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+def best_proposals(
+    logits: Sequence[Tensor], deltas: Sequence[Tensor], size: tuple[int, int]
+) -> Tensor:
     """At most 1000 boxes that may hold something, best first.
 
-    `logits` (3, H, W) and `deltas` (12, H, W) of each pyramid level, p2 to p6: the 1000 best of each level, cut to the
-    picture of `size` (height, width), suppressed within their level.
+    `logits` (3, H, W) and `deltas` (12, H, W) of each pyramid level, p2 to p6: the 1000 best of
+    each level, cut to the picture of `size` (height, width), suppressed within their level.
     """
     boxes, scores, levels = [], [], []
     for level, (level_logits, level_deltas) in enumerate(zip(logits, deltas, strict=True)):
         anchors, height, width = level_logits.shape
         flat = level_logits.permute(1, 2, 0).flatten()
         moves = level_deltas.view(anchors, 4, height, width).permute(2, 3, 0, 1).reshape(-1, 4)
-        moved = apply_deltas(moves, anchors_on(moves.device, height, width, level), (1.0, 1.0, 1.0, 1.0))
+        moved = apply_deltas(
+            moves, anchors_on(moves.device, height, width, level), (1.0, 1.0, 1.0, 1.0)
+        )
         best, order = flat.topk(min(len(flat), PROPOSALS_PER_LEVEL))
         boxes.append(moved[order])
         scores.append(best)
@@ -118,13 +133,21 @@ def best_proposals(logits: Sequence[Tensor], deltas: Sequence[Tensor], size: tup
 
 
 def best_persons(
-    boxes: Tensor, probabilities: Tensor, size: tuple[int, int], *, score_threshold: float, nms_threshold: float
+    boxes: Tensor,
+    probabilities: Tensor,
+    size: tuple[int, int],
+    *,
+    score_threshold: float,
+    nms_threshold: float,
 ) -> tuple[Tensor, Tensor]:
-    """`(N, 4)` boxes and their `(N,)` probabilities → those above the thresholds, cut to the picture, best first."""
+    """`(N, 4)` boxes and their `(N,)` probabilities → those above the thresholds, cut to the
+    picture, best first.
+    """
     finite = boxes.isfinite().all(dim=1) & probabilities.isfinite()
     kept = finite & (probabilities > score_threshold)
     clipped, scores = clip(boxes[kept], size), probabilities[kept]
-    # One class; batched_nms, and not nms, because Detectron2 calls that one, and it rounds differently.
+    # One class; batched_nms, and not nms, because Detectron2 calls that one, and it rounds
+    # differently.
     order = batched_nms(clipped, scores, torch.zeros_like(scores, dtype=torch.int64), nms_threshold)
     return clipped[order], scores[order]
 
@@ -137,14 +160,19 @@ def pyramid_levels(boxes: Tensor) -> Tensor:
 
 
 def pool(maps: Sequence[Tensor], boxes: Sequence[Tensor], side: int) -> Tensor:
-    """`(B, C, H, W)` maps p2 to p5 under each picture's `(N, 4)` boxes → `(sum of N, C, side, side)`.
+    """`(B, C, H, W)` maps p2 to p5 under each picture's `(N, 4)` boxes → `(sum of N, C, side,
+    side)`.
 
     ROIAlign, aligned, with as many samples in a bin as it has cells.
     """
-    rois = torch.cat([functional.pad(some, (1, 0), value=float(picture)) for picture, some in enumerate(boxes)])
+    rois = torch.cat(
+        [functional.pad(some, (1, 0), value=float(picture)) for picture, some in enumerate(boxes)]
+    )
     pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], side, side)
     levels = pyramid_levels(rois[:, 1:])
     for level, stride in enumerate(POOLED_STRIDES):
         chosen = (levels == level).nonzero()[:, 0]
-        pooled[chosen] = roi_align(maps[level], rois[chosen], side, 1 / stride, sampling_ratio=0, aligned=True)
+        pooled[chosen] = roi_align(
+            maps[level], rois[chosen], side, 1 / stride, sampling_ratio=0, aligned=True
+        )
     return pooled

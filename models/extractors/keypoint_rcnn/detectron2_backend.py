@@ -1,6 +1,7 @@
 """Keypoint R-CNN computed by the detectron2 package itself, where somebody has installed it.
 
-It gives what `keypoint_rcnn_network.py` gives, and is held to it. Refuses to know files: tensors come checked.
+It gives what `keypoint_rcnn_network.py` gives, and is held to it. Refuses to know files: tensors
+come checked.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ CONFIG = "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml"
 class Detectron2Detector:
     """Detectron2's model with the thresholds of `settings`."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], settings: KeypointRCNNSettings, device: str) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Tensor], settings: KeypointRCNNSettings, device: str
+    ) -> None:
         config = model_zoo.get_config(CONFIG)
         config.MODEL.DEVICE = device
         config.MODEL.ROI_HEADS.SCORE_THRESH_TEST = settings.score_threshold
@@ -37,8 +40,12 @@ class Detectron2Detector:
     def _keep_maps(self, _module: Any, _inputs: Any, output: Tensor) -> None:
         self.kept.maps = output
 
-    def __call__(self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: Rules) -> list[Persons]:
-        """`(B, 3, H, W)` uint8 RGB, resized from frames of `originals` (height, width) → the persons of each."""
+    def __call__(
+        self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: Rules
+    ) -> list[Persons]:
+        """`(B, 3, H, W)` uint8 RGB, resized from frames of `originals` (height, width) → the
+        persons of each.
+        """
         return [self._persons(*one, rules) for one in zip(pictures, originals, strict=True)]
 
     def _persons(self, picture: Tensor, original: tuple[int, int], rules: Rules) -> Persons:
@@ -47,9 +54,13 @@ class Detectron2Detector:
         self.kept.maps = None
         found = self.model.inference(batch, do_postprocess=False)[0]
         if self.kept.maps is None:
-            raise RuntimeError("Detectron2 ran no keypoint head; this release is not the one this backend was made for")
+            raise RuntimeError(
+                "Detectron2 ran no keypoint head; this release is not the one this backend was made for"
+            )
         # Detectron2 carries every field along when it rescales and drops persons.
-        found.joint_features = features_at_joints(self.kept.maps, found.pred_keypoints, found.pred_boxes.tensor)
+        found.joint_features = features_at_joints(
+            self.kept.maps, found.pred_keypoints, found.pred_boxes.tensor
+        )
         found = detector_postprocess(found, height, width)[: rules.max_persons]
         boxes = found.pred_boxes.tensor
         scored = boxes.new_empty(len(boxes), 5)

@@ -1,6 +1,8 @@
-"""Frames in, rows of persons out: the resizing before keypoint R-CNN and the packing after it, for either backend.
+"""Frames in, rows of persons out: the resizing before keypoint R-CNN and the packing after it, for
+either backend.
 
-The resizing is Detectron2's own (PIL, bilinear, on uint8). Refuses to know what a network is made of.
+The resizing is Detectron2's own (PIL, bilinear, on uint8). Refuses to know what a network is made
+of.
 """
 
 from __future__ import annotations
@@ -17,7 +19,16 @@ from PIL import Image
 from torch import Tensor
 
 from models.extractors.base.contract import random_seed
-from models.extractors.base.inference import Picture, batches, inference, kept, kind_of, resized, stacked, wants_planes
+from models.extractors.base.inference import (
+    Picture,
+    batches,
+    inference,
+    kept,
+    kind_of,
+    resized,
+    stacked,
+    wants_planes,
+)
 from models.extractors.base.yuv import Planes
 from models.extractors.keypoint_rcnn.network import KeypointRCNN, Persons, Rules
 from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
@@ -25,7 +36,9 @@ from models.extractors.keypoint_rcnn.weights import expected_shapes, initialise,
 from models.weights.loading import load_converted
 
 Detector = Callable[[Tensor, Sequence[tuple[int, int]], Rules], list[Persons]]
-"""(B resized pictures, (B, 3, H, W) uint8 RGB; height and width of the frame each was; rules) → the persons of each."""
+"""(B resized pictures, (B, 3, H, W) uint8 RGB; height and width of the frame each was; rules) → the
+persons of each.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,12 +52,16 @@ class Prepared:
 
 
 def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[int, int]:
-    """(height, width) after resizing: the shorter side is `shorter`, unless the longer one would exceed `longest`.
+    """(height, width) after resizing: the shorter side is `shorter`, unless the longer one would
+    exceed `longest`.
 
-    In Detectron2's order of operations: another one rounds some sizes differently, and everything after with them.
+    In Detectron2's order of operations: another one rounds some sizes differently, and everything
+    after with them.
     """
     scale = shorter / min(height, width)
-    new_height, new_width = (float(shorter), scale * width) if height < width else (scale * height, float(shorter))
+    new_height, new_width = (
+        (float(shorter), scale * width) if height < width else (scale * height, float(shorter))
+    )
     if max(new_height, new_width) > longest:
         scale = longest / max(new_height, new_width)
         new_height, new_width = new_height * scale, new_width * scale
@@ -52,8 +69,9 @@ def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[i
 
 
 class KeypointRCNNExtractor:
-    """A detector with its weights on a device. Frames share a backbone's forward only on a GPU, and only with frames of
-    their size; persons are found frame by frame."""
+    """A detector with its weights on a device. Frames share a backbone's forward only on a GPU, and
+    only with frames of their size; persons are found frame by frame.
+    """
 
     def __init__(self, detector: Detector, settings: KeypointRCNNSettings, device: str) -> None:
         self.detector = detector
@@ -79,11 +97,14 @@ class KeypointRCNNExtractor:
         return resized_size(*original, self.settings.min_size_pixels, self.settings.max_size_pixels)
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """Windows of one prepared frame each → float32 rows of each kept array, `(persons, ...)`, best first."""
+        """Windows of one prepared frame each → float32 rows of each kept array, `(persons, ...)`,
+        best first.
+        """
         frames: list[Prepared] = [window[0] for window in windows]
         with inference(self.device):
             found = [
-                self._persons(batch) for batch in batches(frames, self.device, lambda frame: kind_of(frame.picture))
+                self._persons(batch)
+                for batch in batches(frames, self.device, lambda frame: kind_of(frame.picture))
             ]
         every = [persons for batch in found for persons in batch]
         counts = [len(persons.boxes) for persons in every]
@@ -92,7 +113,10 @@ class KeypointRCNNExtractor:
             name: torch.cat([getattr(persons, name) for persons in every]).float().cpu()
             for name in self.settings.arrays
         }
-        return {name: [rows.numpy() for rows in torch.split(array, counts)] for name, array in arrays.items()}
+        return {
+            name: [rows.numpy() for rows in torch.split(array, counts)]
+            for name, array in arrays.items()
+        }
 
     def _persons(self, frames: Sequence[Prepared]) -> list[Persons]:
         pictures = stacked([frame.picture for frame in frames], self.device)
@@ -106,18 +130,26 @@ def load_network(weights: str) -> KeypointRCNN:
     network = KeypointRCNN()
     seed = random_seed(weights)
     if seed is None:
-        network.load_state_dict(load_converted(Path(weights), expected_shapes(network), name_in_network))
+        network.load_state_dict(
+            load_converted(Path(weights), expected_shapes(network), name_in_network)
+        )
     else:
         initialise(network, seed)
     return network.eval()
 
 
-def build_extractor(settings: KeypointRCNNSettings, weights: str, device: str) -> KeypointRCNNExtractor:
-    """The extractor of `settings`; `weights` is a file or `random:SEED`, read alike for both backends."""
+def build_extractor(
+    settings: KeypointRCNNSettings, weights: str, device: str
+) -> KeypointRCNNExtractor:
+    """The extractor of `settings`; `weights` is a file or `random:SEED`, read alike for both
+    backends.
+    """
     network = load_network(weights)
     if settings.backend == "torchvision":
         network.lower(settings.precision)
         return KeypointRCNNExtractor(network.to(device), settings, device)
     from models.extractors.keypoint_rcnn.detectron2_backend import Detectron2Detector
 
-    return KeypointRCNNExtractor(Detectron2Detector(network.state_dict(), settings, device), settings, device)
+    return KeypointRCNNExtractor(
+        Detectron2Detector(network.state_dict(), settings, device), settings, device
+    )

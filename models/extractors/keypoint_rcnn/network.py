@@ -1,8 +1,10 @@
-"""Keypoint R-CNN, ResNet-50 FPN, as Detectron2 computes it (COCO-Keypoints 3x), on torchvision's operators.
+"""Keypoint R-CNN, ResNet-50 FPN, as Detectron2 computes it (COCO-Keypoints 3x), on torchvision's
+operators.
 
-Source: K. He et al., "Mask R-CNN", ICCV 2017, and facebookresearch/detectron2 (model 137849621). BGR on the 0 to 255
-scale minus a mean, stride in the first 1×1 convolution of a stage, batch norm frozen with epsilon 1e-5, background as
-the last class. Modules bear Detectron2's names, so the published tensors load by name.
+Source: K. He et al., "Mask R-CNN", ICCV 2017, and facebookresearch/detectron2 (model 137849621).
+BGR on the 0 to 255 scale minus a mean, stride in the first 1×1 convolution of a stage, batch norm
+frozen with epsilon 1e-5, background as the last class. Modules bear Detectron2's names, so the
+published tensors load by name.
 
 Letters: H, W of the resized picture, N boxes or persons, K = 17 joints. One picture at a time.
 """
@@ -32,8 +34,15 @@ from models.extractors.keypoint_rcnn.settings import FEATURE_CHANNELS, JOINTS
 MEAN_BGR = (103.530, 116.280, 123.675)
 SIZE_DIVISIBILITY = 32
 CHANNELS = 256
-STAGES = {"res2": (3, 64, 256, 1), "res3": (4, 256, 512, 2), "res4": (6, 512, 1024, 2), "res5": (3, 1024, 2048, 2)}
-"""Stage → blocks, channels in, channels out, stride; the middle of a block is a quarter as wide as its output."""
+STAGES = {
+    "res2": (3, 64, 256, 1),
+    "res3": (4, 256, 512, 2),
+    "res4": (6, 512, 1024, 2),
+    "res5": (3, 1024, 2048, 2),
+}
+"""Stage → blocks, channels in, channels out, stride; the middle of a block is a quarter as wide as
+its output.
+"""
 DETECTIONS = 100
 
 
@@ -59,7 +68,9 @@ class Rules:
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm whose statistics never move; epsilon 1e-5, in the one operator that Detectron2 uses."""
+    """Batch norm whose statistics never move; epsilon 1e-5, in the one operator that Detectron2
+    uses.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -68,12 +79,19 @@ class FrozenBatchNorm2d(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+        for name, value in (
+            ("weight", 1.0),
+            ("bias", 0.0),
+            ("running_mean", 0.0),
+            ("running_var", 1.0),
+        ):
             self.register_buffer(name, torch.full((channels,), value))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(1, C, H, W)` → the same shape."""
-        return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=1e-5)
+        return functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=1e-5
+        )
 
 
 class NormedConv2d(nn.Conv2d):
@@ -116,8 +134,12 @@ class BottomUp(nn.Module):
             self.add_module(name, nn.Sequential(Bottleneck(inputs, outputs, stride), *rest))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """`(1, 3, H, W)` → res2 (1, 256, H/4, W/4), res3 (512, /8), res4 (1024, /16), res5 (2048, /32)."""
-        x = functional.max_pool2d(torch.relu(self.stem["conv1"](x)), kernel_size=3, stride=2, padding=1)
+        """`(1, 3, H, W)` → res2 (1, 256, H/4, W/4), res3 (512, /8), res4 (1024, /16), res5 (2048,
+        /32).
+        """
+        x = functional.max_pool2d(
+            torch.relu(self.stem["conv1"](x)), kernel_size=3, stride=2, padding=1
+        )
         maps = []
         for name in STAGES:
             x = self.get_submodule(name)(x)
@@ -136,12 +158,18 @@ class PyramidBackbone(nn.Module):
             self.add_module(f"fpn_output{level}", nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """`(1, 3, H, W)` → p2 to p6, each `(1, 256, H / stride, W / stride)`, strides 4, 8, 16, 32, 64."""
+        """`(1, 3, H, W)` → p2 to p6, each `(1, 256, H / stride, W / stride)`, strides 4, 8, 16, 32,
+        64.
+        """
         maps: list[Tensor] = []
         above: Tensor | None = None
         for level, stage in reversed(list(enumerate(self.bottom_up(x), start=2))):
             lateral = self.get_submodule(f"fpn_lateral{level}")(stage)
-            above = lateral if above is None else lateral + functional.interpolate(above, scale_factor=2.0)
+            above = (
+                lateral
+                if above is None
+                else lateral + functional.interpolate(above, scale_factor=2.0)
+            )
             maps.insert(0, self.get_submodule(f"fpn_output{level}")(above))
         return [*maps, functional.max_pool2d(maps[-1], kernel_size=1, stride=2)]
 
@@ -183,7 +211,9 @@ class KeypointHead(nn.Module):
         for number in range(1, 9):
             inputs = CHANNELS if number == 1 else FEATURE_CHANNELS
             self.add_module(f"conv_fcn{number}", nn.Conv2d(inputs, FEATURE_CHANNELS, 3, padding=1))
-        self.score_lowres = nn.ConvTranspose2d(FEATURE_CHANNELS, len(JOINTS), 4, stride=2, padding=1)
+        self.score_lowres = nn.ConvTranspose2d(
+            FEATURE_CHANNELS, len(JOINTS), 4, stride=2, padding=1
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(N, 256, 14, 14)` → features `(N, 512, 14, 14)` and heatmaps `(N, K, 56, 56)`."""
@@ -192,7 +222,9 @@ class KeypointHead(nn.Module):
             x = torch.relu(self.get_submodule(f"conv_fcn{number}")(x))
         x = x.float()
         low = self.score_lowres(x)  # (N, K, 28, 28)
-        return x, functional.interpolate(low, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return x, functional.interpolate(
+            low, scale_factor=2.0, mode="bilinear", align_corners=False
+        )
 
 
 class KeypointRCNN(nn.Module):
@@ -205,63 +237,103 @@ class KeypointRCNN(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN_BGR).view(3, 1, 1), persistent=False)
         self.backbone = PyramidBackbone()
         self.proposal_generator = nn.ModuleDict({"rpn_head": ProposalHead()})
-        predictor = nn.ModuleDict({"cls_score": nn.Linear(1024, 2), "bbox_pred": nn.Linear(1024, 4)})
+        predictor = nn.ModuleDict(
+            {"cls_score": nn.Linear(1024, 2), "bbox_pred": nn.Linear(1024, 4)}
+        )
         self.roi_heads = nn.ModuleDict(
             {"box_head": BoxHead(), "box_predictor": predictor, "keypoint_head": KeypointHead()}
         )
 
     def lower(self, precision: str) -> None:
-        """Let what is heavy compute in `precision`; what places and scores boxes and joints stays in float32."""
+        """Let what is heavy compute in `precision`; what places and scores boxes and joints stays
+        in float32.
+        """
         head = self.roi_heads["keypoint_head"]
-        heavy = [self.backbone, self.proposal_generator.get_submodule("rpn_head.conv"), self.roi_heads["box_head"]]
+        heavy = [
+            self.backbone,
+            self.proposal_generator.get_submodule("rpn_head.conv"),
+            self.roi_heads["box_head"],
+        ]
         for part in (*heavy, *(head.get_submodule(f"conv_fcn{number}") for number in range(1, 9))):
             in_precision(part, precision)
 
-    def forward(self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: Rules) -> list[Persons]:
-        """`(B, 3, H, W)` uint8 RGB, resized from frames of `originals` (height, width) → the persons of each."""
+    def forward(
+        self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: Rules
+    ) -> list[Persons]:
+        """`(B, 3, H, W)` uint8 RGB, resized from frames of `originals` (height, width) → the
+        persons of each.
+        """
         size = (pictures.shape[2], pictures.shape[3])
         maps = self.backbone(as_weights(self._normalised(pictures), self.backbone))  # p2 to p6
         per_level = [self.proposal_generator["rpn_head"](level) for level in maps]
         maps = [level.float() for level in maps[:4]]
         proposals = [
-            best_proposals([one[number] for one, _ in per_level], [two[number] for _, two in per_level], size)
+            best_proposals(
+                [one[number] for one, _ in per_level], [two[number] for _, two in per_level], size
+            )
             for number in range(len(pictures))
         ]
         classified = self.classified(maps, proposals)
         found = [
-            best_persons(*one, size, score_threshold=rules.score_threshold, nms_threshold=rules.nms_threshold)
+            best_persons(
+                *one, size, score_threshold=rules.score_threshold, nms_threshold=rules.nms_threshold
+            )
             for one in classified
         ]
-        kept = [_kept(*one, size, original, rules) for one, original in zip(found, originals, strict=True)]
+        kept = [
+            _kept(*one, size, original, rules)
+            for one, original in zip(found, originals, strict=True)
+        ]
         joints = self._joints(maps, [boxes for boxes, _ in kept])
         persons = []
-        for number, ((_, scored), (places, features), original) in enumerate(zip(kept, joints, originals, strict=True)):
-            scale = places.new_tensor((original[1] / size[1], original[0] / size[0], 1.0))  # of x, of y, of the score
+        for number, ((_, scored), (places, features), original) in enumerate(
+            zip(kept, joints, originals, strict=True)
+        ):
+            scale = places.new_tensor(
+                (original[1] / size[1], original[0] / size[0], 1.0)
+            )  # of x, of y, of the score
             seen = Persons(scored, places * scale, features)
             proposed = [output[number] for level in per_level for output in level]
-            is_finite = all(bool(output.isfinite().all()) for output in (*proposed, *classified[number]))
+            is_finite = all(
+                bool(output.isfinite().all()) for output in (*proposed, *classified[number])
+            )
             persons.append(seen if is_finite else _unknown(seen))
         return persons
 
     def _normalised(self, pictures: Tensor) -> Tensor:
-        """`(B, 3, H, W)` uint8 RGB → `(B, 3, H', W')` BGR minus the mean, zeros on the right and below up to 32 n."""
+        """`(B, 3, H, W)` uint8 RGB → `(B, 3, H', W')` BGR minus the mean, zeros on the right and
+        below up to 32 n.
+        """
         bgr = pictures.flip(1).float().contiguous() - self.mean
         height, width = pictures.shape[2:]
         return functional.pad(bgr, (0, -width % SIZE_DIVISIBILITY, 0, -height % SIZE_DIVISIBILITY))
 
-    def classified(self, maps: Sequence[Tensor], proposals: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Each picture's `(N, 4)` proposals over p2 to p5 → corrected boxes, and `(N,)` probabilities of a person."""
+    def classified(
+        self, maps: Sequence[Tensor], proposals: Sequence[Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Each picture's `(N, 4)` proposals over p2 to p5 → corrected boxes, and `(N,)`
+        probabilities of a person.
+        """
         hidden = self.roi_heads["box_head"](pool(maps, proposals, 7))  # (sum of N, 1024)
         predictor = self.roi_heads["box_predictor"]
         logits = predictor.get_submodule("cls_score")(hidden)  # (sum of N, 2): person, background
         deltas = predictor.get_submodule("bbox_pred")(hidden)
         counts = [len(boxes) for boxes in proposals]
         boxes = apply_deltas(deltas, torch.cat(list(proposals)), BOX_WEIGHTS)
-        return list(zip(torch.split(boxes, counts), torch.split(logits.softmax(dim=1)[:, 0], counts), strict=True))
+        return list(
+            zip(
+                torch.split(boxes, counts),
+                torch.split(logits.softmax(dim=1)[:, 0], counts),
+                strict=True,
+            )
+        )
 
-    def _joints(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Of each picture's `(N, 4)` boxes the `(N, K, 3)` joints in pixels of the resized picture, and their
-        `(N, K, 512)` features."""
+    def _joints(
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Of each picture's `(N, 4)` boxes the `(N, K, 3)` joints in pixels of the resized picture,
+        and their `(N, K, 512)` features.
+        """
         features, heatmaps = self.roi_heads["keypoint_head"](pool(maps, boxes, 14))
         counts, every = [len(some) for some in boxes], torch.cat(list(boxes))
         joints = decode_joints(heatmaps, every)
@@ -270,9 +342,11 @@ class KeypointRCNN(nn.Module):
 
 
 def _unknown(seen: Persons) -> Persons:
-    """A single person, no number in it: of a picture in which the network computed what is no number.
+    """A single person, no number in it: of a picture in which the network computed what is no
+    number.
 
-    Detectron2 drops such boxes silently: a picture that a broken network saw would look like one without persons.
+    Detectron2 drops such boxes silently: a picture that a broken network saw would look like one
+    without persons.
     """
     arrays = (seen.boxes, seen.joints, seen.joint_features)
     return Persons(*(array.new_full((1, *array.shape[1:]), torch.nan) for array in arrays))
@@ -281,10 +355,13 @@ def _unknown(seen: Persons) -> Persons:
 def _kept(
     boxes: Tensor, scores: Tensor, size: tuple[int, int], original: tuple[int, int], rules: Rules
 ) -> tuple[Tensor, Tensor]:
-    """The persons to keep of a picture: their boxes in pixels of the resized picture, and, scored, of the original."""
+    """The persons to keep of a picture: their boxes in pixels of the resized picture, and, scored,
+    of the original.
+    """
     boxes, scores = boxes[:DETECTIONS], scores[:DETECTIONS]
     scale = (original[1] / size[1], original[0] / size[0])  # of x, of y
     final = clip(boxes * boxes.new_tensor(scale * 2), original)
-    # Detectron2 drops empty boxes last; dropping them here spares the keypoint head and leaves the rest as it is.
+    # Detectron2 drops empty boxes last; dropping them here spares the keypoint head and leaves the
+    # rest as it is.
     kept = is_nonempty(final).nonzero()[: rules.max_persons, 0]
     return boxes[kept], torch.cat((final[kept], scores[kept, None]), dim=1)

@@ -24,12 +24,14 @@ ARRAYS = {
     "joints": ArraySpec("float32", (len(JOINTS), 3), ragged=True),
     "joint_features": ArraySpec("float16", (len(JOINTS), FEATURE_CHANNELS), ragged=True),
 }
-"""What can be kept. A row is a frame; its items are persons, the same ones in the same order in every array.
+"""What can be kept. A row is a frame; its items are persons, the same ones in the same order in
+every array.
 
-`boxes`: x1, y1, x2, y2 in pixels of the frame as decoded, and the score, 0 to 1. `joints`: x, y in the same pixels, and
-Detectron2's keypoint score, 0 and up. `joint_features`: the last hidden map of the keypoint head (`conv_fcn8`, 512
-channels, 14×14 over the box), read bilinearly where the joint is; it is the layer under the one that says where joints
-are, and unlike the heatmaps it has more to tell than a place.
+`boxes`: x1, y1, x2, y2 in pixels of the frame as decoded, and the score, 0 to 1. `joints`: x, y in
+the same pixels, and Detectron2's keypoint score, 0 and up. `joint_features`: the last hidden map of
+the keypoint head (`conv_fcn8`, 512 channels, 14×14 over the box), read bilinearly where the joint
+is; it is the layer under the one that says where joints are, and unlike the heatmaps it has more to
+tell than a place.
 """
 
 
@@ -53,21 +55,31 @@ class KeypointRCNNSettings(Numerics):
     nms_threshold: float = 0.5
     """Of two boxes whose intersection over union is more than this, the lower scored one goes."""
     max_persons: int = 5
-    """A row holds at most the so many best scored persons, best first; with equal scores the order of Detectron2's
-    suppression decides. A frame without a person is a row without items. 100, its own limit, is the highest."""
+    """A row holds at most the so many best scored persons, best first; with equal scores the order
+    of Detectron2's suppression decides. A frame without a person is a row without items. 100, its
+    own limit, is the highest.
+    """
     backend: str = "torchvision"
-    """torchvision computes what Detectron2 computes; detectron2 asks that package itself, where it is installed."""
+    """torchvision computes what Detectron2 computes; detectron2 asks that package itself, where it
+    is installed.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
         unknown = [name for name in self.arrays if name not in ARRAYS]
         if unknown or not self.arrays or len(set(self.arrays)) != len(self.arrays):
-            raise ValueError(f"arrays names one or more of {', '.join(ARRAYS)}, each once; got {self.arrays}")
+            raise ValueError(
+                f"arrays names one or more of {', '.join(ARRAYS)}, each once; got {self.arrays}"
+            )
         if self.frames_per_second < 0:
-            raise ValueError(f"frames_per_second is 0 (every frame) or more, got {self.frames_per_second}")
+            raise ValueError(
+                f"frames_per_second is 0 (every frame) or more, got {self.frames_per_second}"
+            )
         if not 32 <= self.min_size_pixels <= self.max_size_pixels <= 4096:
             sizes = f"{self.min_size_pixels} and {self.max_size_pixels}"
-            raise ValueError(f"32 <= min_size_pixels <= max_size_pixels <= 4096 must hold, got {sizes}")
+            raise ValueError(
+                f"32 <= min_size_pixels <= max_size_pixels <= 4096 must hold, got {sizes}"
+            )
         for name in ("score_threshold", "nms_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is 0 to 1, got {getattr(self, name)}")
@@ -76,7 +88,9 @@ class KeypointRCNNSettings(Numerics):
         if self.backend not in BACKENDS:
             raise ValueError(f"backend is one of {', '.join(BACKENDS)}; got {self.backend!r}")
         if self.backend == "detectron2" and self.precision != "fp32":
-            raise ValueError(f"precision is fp32 with the backend detectron2; got {self.precision!r}")
+            raise ValueError(
+                f"precision is fp32 with the backend detectron2; got {self.precision!r}"
+            )
         if self.backend == "detectron2" and importlib.util.find_spec("detectron2") is None:
             raise ValueError(
                 "backend is detectron2, but that package is not installed here: build it from "

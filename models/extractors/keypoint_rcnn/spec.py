@@ -1,4 +1,5 @@
-"""`keypoint_rcnn`, persons and their 17 joints in single frames: what it keeps, samples and lets one set.
+"""`keypoint_rcnn`, persons and their 17 joints in single frames: what it keeps, samples and lets
+one set.
 
 The network itself, its source and its preprocessing are in `keypoint_rcnn_network.py`.
 """

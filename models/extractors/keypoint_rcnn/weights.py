@@ -1,4 +1,5 @@
-"""Tensors for keypoint R-CNN: Detectron2's names, what of its files is left out, and random ones that find somebody.
+"""Tensors for keypoint R-CNN: Detectron2's names, what of its files is left out, and random ones
+that find somebody.
 
 Knows names and statistics. Refuses to know files: `models.weights.loading` reads them.
 """
@@ -13,10 +14,15 @@ from torch import Tensor, nn
 from models.extractors.keypoint_rcnn.network import Bottleneck, KeypointRCNN
 
 IGNORED = frozenset(
-    {"pixel_mean", "pixel_std", *(f"proposal_generator.anchor_generator.cell_anchors.{level}" for level in range(5))}
+    {
+        "pixel_mean",
+        "pixel_std",
+        *(f"proposal_generator.anchor_generator.cell_anchors.{level}" for level in range(5)),
+    }
 )
-"""Constants that older releases of Detectron2 wrote into a file; the network makes them itself. Every other tensor must
-be used."""
+"""Constants that older releases of Detectron2 wrote into a file; the network makes them itself.
+Every other tensor must be used.
+"""
 
 RELU_VARIANCE = 0.5 - 0.5 / math.pi
 """Variance of a unit normal number cut at zero."""
@@ -25,11 +31,15 @@ INPUT_GAIN = 1 / 64
 RESIDUAL_GAINS = (0.5, 0.7)
 """Of a block's last convolution and of its projection, so that sixteen sums do not swell."""
 PYRAMID_GAINS = {2: 0.1, 3: 0.15, 4: 0.2, 5: 0.3}
-"""Fine levels have most anchors; damped, they leave room for boxes of a person's size among the proposals."""
+"""Fine levels have most anchors; damped, they leave room for boxes of a person's size among the
+proposals.
+"""
 ANCHOR_DELTA_GAIN = 0.1
 CLASS_GAIN = 0.6
 PERSON_BIAS = -6.0
-"""Logit of a person where nothing else speaks. Of a thousand proposals, whose logits spread by about 1.5, few pass."""
+"""Logit of a person where nothing else speaks. Of a thousand proposals, whose logits spread by
+about 1.5, few pass.
+"""
 
 
 def name_in_network(name: str) -> str | None:
@@ -44,11 +54,13 @@ def expected_shapes(network: KeypointRCNN) -> dict[str, tuple[int, ...]]:
 
 @torch.no_grad()
 def initialise(network: KeypointRCNN, seed: int) -> None:
-    """Random weights from `seed` that keep the scale, and detect something on most pictures: 1 to 10 boxes, or 30.
+    """Random weights from `seed` that keep the scale, and detect something on most pictures: 1 to
+    10 boxes, or 30.
 
-    A plainly random detector finds nothing or everything: after a ReLU all values are positive, so a random sum is
-    mostly a constant, the same for every box. Weights that sum to zero over their inputs cancel it, and what is left
-    tells boxes apart; the bias of the class then lets the best few of them pass.
+    A plainly random detector finds nothing or everything: after a ReLU all values are positive, so
+    a random sum is mostly a constant, the same for every box. Weights that sum to zero over their
+    inputs cancel it, and what is left tells boxes apart; the bias of the class then lets the best
+    few of them pass.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():
@@ -60,7 +72,9 @@ def initialise(network: KeypointRCNN, seed: int) -> None:
 
 
 def _inputs(layer: nn.Conv2d | nn.Linear | nn.ConvTranspose2d) -> int:
-    """Numbers that one output sums over; a transposed 4×4 kernel of stride 2 meets four places of a channel."""
+    """Numbers that one output sums over; a transposed 4×4 kernel of stride 2 meets four places of a
+    channel.
+    """
     if isinstance(layer, nn.ConvTranspose2d):
         return layer.in_channels * 4
     return layer.weight[0].numel()
@@ -81,6 +95,8 @@ def _set_gains(network: KeypointRCNN) -> None:
                 block.shortcut.norm.weight.fill_(RESIDUAL_GAINS[1])
     for level, gain in PYRAMID_GAINS.items():
         network.get_parameter(f"backbone.fpn_output{level}.weight").mul_(gain)
-    network.get_parameter("proposal_generator.rpn_head.anchor_deltas.weight").mul_(ANCHOR_DELTA_GAIN)
+    network.get_parameter("proposal_generator.rpn_head.anchor_deltas.weight").mul_(
+        ANCHOR_DELTA_GAIN
+    )
     network.get_parameter("roi_heads.box_predictor.cls_score.weight").mul_(CLASS_GAIN)
     network.get_parameter("roi_heads.box_predictor.cls_score.bias")[0] = PERSON_BIAS

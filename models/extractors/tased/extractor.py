@@ -40,7 +40,8 @@ class TasedExtractor:
         self.planar = wants_planes(device, fast=self.fast)
 
     def prepare(self, frame: Picture) -> Picture:
-        """`(H, W, 3)` uint8 RGB of any size → `(224, 384, 3)` uint8, as OpenCV resizes by default (bilinear).
+        """`(H, W, 3)` uint8 RGB of any size → `(224, 384, 3)` uint8, as OpenCV resizes by default
+        (bilinear).
 
         With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
@@ -50,21 +51,28 @@ class TasedExtractor:
         return np.asarray(resized, dtype=np.uint8)
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """Windows of 32 prepared frames → the float32 map of each one's last frame, averaged over blocks."""
+        """Windows of 32 prepared frames → the float32 map of each one's last frame, averaged over
+        blocks.
+        """
         with inference(self.device):
             outputs = [
-                {"saliency": self._maps(self._clips(batch))} for batch in batches(windows, self.device, clip_kind)
+                {"saliency": self._maps(self._clips(batch))}
+                for batch in batches(windows, self.device, clip_kind)
             ]
         return {"saliency": rows_of(outputs, "saliency")}
 
     def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
         """`(B, 3, T, H, W)` uint8 on the device."""
         clips = stacked_clips(windows, self.device, (MAP_HEIGHT, MAP_WIDTH) if self.fast else None)
-        return clips.contiguous()  # the authors' memory layout, so that convolutions add up in their order
+        return (
+            clips.contiguous()
+        )  # the authors' memory layout, so that convolutions add up in their order
 
     def _maps(self, clips: Tensor) -> Tensor:
         """`(B, H, W)` with blocks for pixels."""
-        return nn.functional.avg_pool2d(self.network(clips)[:, None].float(), self.block_pixels)[:, 0]
+        return nn.functional.avg_pool2d(self.network(clips)[:, None].float(), self.block_pixels)[
+            :, 0
+        ]
 
 
 def build_extractor(settings: TasedSettings, weights: str, device: str) -> TasedExtractor:

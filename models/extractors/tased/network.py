@@ -1,12 +1,13 @@
 """TASED-Net, the released second version, and its exact preprocessing.
 
-Source: K. Min, J. Corso, "TASED-Net: Temporally-Aggregating Spatial Encoder-Decoder Network for Video Saliency
-Detection", ICCV 2019, and its release (MichiganCOG/TASED-Net): frames squeezed to 224×384 whatever their aspect, RGB,
-2x/255 - 1. What comes out is the raw sigmoid map of the clip's last frame; the release's script also blurs it, divides
-it by its maximum and rounds it to a picture, which is for eyes and is not done here.
+Source: K. Min, J. Corso, "TASED-Net: Temporally-Aggregating Spatial Encoder-Decoder Network for
+Video Saliency Detection", ICCV 2019, and its release (MichiganCOG/TASED-Net): frames squeezed to
+224×384 whatever their aspect, RGB, 2x/255 - 1. What comes out is the raw sigmoid map of the clip's
+last frame; the release's script also blurs it, divides it by its maximum and rounds it to a
+picture, which is for eyes and is not done here.
 
-Letters: B clips, T = 32 frames, H = 224 and W = 384 pixels. Shapes are those of the released size; any multiple of 32
-works.
+Letters: B clips, T = 32 frames, H = 224 and W = 384 pixels. Shapes are those of the released size;
+any multiple of 32 works.
 """
 
 from __future__ import annotations
@@ -58,9 +59,13 @@ class SeparableConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
         k, s, p = kernel, stride, kernel // 2
-        self.conv_s = nn.Conv3d(inputs, outputs, (1, k, k), stride=(1, s, s), padding=(0, p, p), bias=False)
+        self.conv_s = nn.Conv3d(
+            inputs, outputs, (1, k, k), stride=(1, s, s), padding=(0, p, p), bias=False
+        )
         self.bn_s = _norm(outputs)
-        self.conv_t = nn.Conv3d(outputs, outputs, (k, 1, 1), stride=(s, 1, 1), padding=(p, 0, 0), bias=False)
+        self.conv_t = nn.Conv3d(
+            outputs, outputs, (k, 1, 1), stride=(s, 1, 1), padding=(p, 0, 0), bias=False
+        )
         self.bn_t = _norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,12 +77,16 @@ class SeparableConv(nn.Module):
 class Mixed(nn.Module):
     """An Inception block: four branches side by side."""
 
-    def __init__(self, inputs: int, point: int, middle: tuple[int, int], narrow: tuple[int, int], pooled: int) -> None:
+    def __init__(
+        self, inputs: int, point: int, middle: tuple[int, int], narrow: tuple[int, int], pooled: int
+    ) -> None:
         super().__init__()
         self.branch0 = nn.Sequential(PointConv(inputs, point))
         self.branch1 = nn.Sequential(PointConv(inputs, middle[0]), SeparableConv(*middle))
         self.branch2 = nn.Sequential(PointConv(inputs, narrow[0]), SeparableConv(*narrow))
-        self.branch3 = nn.Sequential(nn.MaxPool3d(3, stride=1, padding=1), PointConv(inputs, pooled))
+        self.branch3 = nn.Sequential(
+            nn.MaxPool3d(3, stride=1, padding=1), PointConv(inputs, pooled)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, inputs, t, h, w)` → `(B, point + middle[1] + narrow[1] + pooled, t, h, w)`."""
@@ -125,7 +134,8 @@ class TasedNet(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """`(B, 3, T, H, W)` uint8 RGB → `(B, H, W)` in (0, 1).
 
-        The authors' network but for near-ties of the unpooling, for which `tased_unpooling.py` has a rule.
+        The authors' network but for near-ties of the unpooling, for which `tased_unpooling.py` has
+        a rule.
         """
         z, (y1, y2, y3) = self.encoded(clips)
         z = unpooled(z, y1, window=2)  # (B, 832, 4, 14, 24)
@@ -135,11 +145,15 @@ class TasedNet(nn.Module):
         return saliency[:, 0, 0]
 
     def encoded(self, clips: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """All that is computed before the first unpooling: `convtsp1`'s output `(B, 832, 4, 7, 12)`, and the maps whose
-        maxima say where values go, `(B, 832, 4, 14, 24)`, `(B, 480, 4, 28, 48)` and `(B, 192, 4, 56, 96)`."""
+        """All that is computed before the first unpooling: `convtsp1`'s output `(B, 832, 4, 7,
+        12)`, and the maps whose maxima say where values go, `(B, 832, 4, 14, 24)`, `(B, 480, 4, 28,
+        48)` and `(B, 192, 4, 56, 96)`.
+        """
         x = as_weights((2 * clips.float() - 255) / 255, self)
         y3 = self.base1(x)  # (B, 192, 16, 56, 96)
-        x = nn.functional.max_pool3d(y3, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))  # (B, 192, 16, 28, 48)
+        x = nn.functional.max_pool3d(
+            y3, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)
+        )  # (B, 192, 16, 28, 48)
         y2 = self.base2(x)  # (B, 480, 16, 28, 48)
         y1 = self.base3(nn.functional.max_pool3d(y2, 3, stride=2, padding=1))  # (B, 832, 8, 14, 24)
         y1 = nn.functional.max_pool3d(y1, (2, 1, 1))  # (B, 832, 4, 14, 24)
@@ -151,15 +165,23 @@ def _mixed(inputs: int, blocks: Sequence[Branches], width: float) -> tuple[nn.Se
     """Inception blocks one after the other, and how many channels the last one gives."""
     layers = []
     for point, middle, narrow, pooled in blocks:
-        a, b, c, d, e, f = (scaled(channels, width) for channels in (point, *middle, *narrow, pooled))
+        a, b, c, d, e, f = (
+            scaled(channels, width) for channels in (point, *middle, *narrow, pooled)
+        )
         layers.append(Mixed(inputs, a, (b, c), (d, e), f))
         inputs = a + c + e + f
     return nn.Sequential(*layers), inputs
 
 
 def _spread(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    return nn.ConvTranspose3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1), bias=False), _norm(outputs), nn.ReLU()
+    return (
+        nn.ConvTranspose3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1), bias=False),
+        _norm(outputs),
+        nn.ReLU(),
+    )
 
 
 def _enlarge(inputs: int, outputs: int) -> nn.ConvTranspose3d:
-    return nn.ConvTranspose3d(inputs, outputs, (1, 4, 4), stride=(1, 2, 2), padding=(0, 1, 1), bias=False)
+    return nn.ConvTranspose3d(
+        inputs, outputs, (1, 4, 4), stride=(1, 2, 2), padding=(0, 1, 1), bias=False
+    )

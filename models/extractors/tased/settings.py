@@ -13,8 +13,9 @@ MAP_HEIGHT, MAP_WIDTH = 224, 384
 
 
 MIN_DRIFTING_BLOCK = 8
-"""Unpooling moves single values by a pixel or four when what it reads changes by more than rounding; blocks of so many
-pixels hide that."""
+"""Unpooling moves single values by a pixel or four when what it reads changes by more than
+rounding; blocks of so many pixels hide that.
+"""
 
 
 BLOCKS = (1, 2, 4, 8, 16, 32)
@@ -25,9 +26,13 @@ class TasedSettings(Numerics):
     """What a user may set of `tased`."""
 
     frames_per_second: float = 2.0
-    """Maps kept per second: of the frames shown at these instants. Above the video's own rate, one for every frame."""
+    """Maps kept per second: of the frames shown at these instants. Above the video's own rate, one
+    for every frame.
+    """
     block_pixels: int = 8
-    """A kept value is the mean over a block of so many by so many pixels of the 224×384 map; 1 keeps the map itself."""
+    """A kept value is the mean over a block of so many by so many pixels of the 224×384 map; 1
+    keeps the map itself.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,4 +44,6 @@ class TasedSettings(Numerics):
                 f"{self.resize}, for single pixels drift too far; got {self.block_pixels}"
             )
         if self.block_pixels not in BLOCKS:
-            raise ValueError(f"block_pixels is one of {', '.join(map(str, BLOCKS))}, got {self.block_pixels}")
+            raise ValueError(
+                f"block_pixels is one of {', '.join(map(str, BLOCKS))}, got {self.block_pixels}"
+            )

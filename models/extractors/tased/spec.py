@@ -1,4 +1,5 @@
-"""`tased`, where people would look: a saliency map for chosen instants, from the 32 frames that lead up to each.
+"""`tased`, where people would look: a saliency map for chosen instants, from the 32 frames that
+lead up to each.
 
 The network itself, its source and its preprocessing are in `tased_network.py`.
 """
@@ -19,7 +20,11 @@ def _build(settings: TasedSettings, weights: str, device: str) -> Extractor:
 
 
 def _arrays(settings: TasedSettings) -> Mapping[str, ArraySpec]:
-    return {"saliency": ArraySpec("float16", (MAP_HEIGHT // settings.block_pixels, MAP_WIDTH // settings.block_pixels))}
+    return {
+        "saliency": ArraySpec(
+            "float16", (MAP_HEIGHT // settings.block_pixels, MAP_WIDTH // settings.block_pixels)
+        )
+    }
 
 
 def _sampling(settings: TasedSettings) -> Sampling:

@@ -19,7 +19,9 @@ class Prepared:
     """A frame as the network looks at it."""
 
     picture: Picture
-    """`(H, W, 3)` RGB, both sides multiples of 32; with the fast resize, the frame as decoded, or its planes."""
+    """`(H, W, 3)` RGB, both sides multiples of 32; with the fast resize, the frame as decoded, or
+    its planes.
+    """
     frame_size: Size
     """Height and width of the frame as decoded."""
 

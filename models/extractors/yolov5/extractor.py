@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.extractors.base.contract import random_seed
-from models.extractors.base.inference import Picture, batches, inference, kept, kind_of, stacked, wants_planes
+from models.extractors.base.inference import (
+    Picture,
+    batches,
+    inference,
+    kept,
+    kind_of,
+    stacked,
+    wants_planes,
+)
 from models.extractors.base.yuv import Planes
 from models.extractors.yolov5.boxes import (
     CLASS_OFFSET_PIXELS,
@@ -54,13 +62,18 @@ class TorchDetector:
         outputs = self.network(pictures)
         size = (pictures.shape[2], pictures.shape[3])
         found = best_detections(outputs["boxes"], outputs["scores"], self.choice)
-        detections = [self.back(one, size, frame_size) for one, frame_size in zip(found, frame_sizes, strict=True)]
+        detections = [
+            self.back(one, size, frame_size)
+            for one, frame_size in zip(found, frame_sizes, strict=True)
+        ]
         detections = unknown_where_not_finite(detections, outputs["boxes"], outputs["scores"])
         return Seen({name: outputs[name] for name in MAPS}, detections)
 
 
 class YOLOv5Extractor:
-    """A detector on a device. Frames share a forward only on a GPU, and only with frames of their size."""
+    """A detector on a device. Frames share a forward only on a GPU, and only with frames of their
+    size.
+    """
 
     def __init__(self, detector: Detector, settings: YOLOv5Settings, device: str) -> None:
         self.detector = detector
@@ -70,13 +83,16 @@ class YOLOv5Extractor:
         self.planar = wants_planes(device, fast=self.fast)
 
     def prepare(self, frame: Picture) -> Prepared:
-        """`(H, W, 3)` uint8 RGB of any size → scaled and padded, bit-equal to the releases' own `letterbox`.
+        """`(H, W, 3)` uint8 RGB of any size → scaled and padded, bit-equal to the releases' own
+        `letterbox`.
 
         With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
         size = (frame.shape[0], frame.shape[1])
         return Prepared(
-            kept(frame) if self.fast or isinstance(frame, Planes) else letterbox(frame, self.settings.input_pixels),
+            kept(frame)
+            if self.fast or isinstance(frame, Planes)
+            else letterbox(frame, self.settings.input_pixels),
             size,
         )
 
@@ -85,9 +101,13 @@ class YOLOv5Extractor:
         frames: list[Prepared] = [window[0] for window in windows]
         with inference(self.device):
             outputs = [
-                self._arrays(batch) for batch in batches(frames, self.device, lambda frame: kind_of(frame.picture))
+                self._arrays(batch)
+                for batch in batches(frames, self.device, lambda frame: kind_of(frame.picture))
             ]
-        return {name: [row for output in outputs for row in output[name]] for name in self.settings.arrays}
+        return {
+            name: [row for output in outputs for row in output[name]]
+            for name in self.settings.arrays
+        }
 
     def _arrays(self, frames: Sequence[Prepared]) -> dict[str, Sequence[NDArray[Any]]]:
         pictures = stacked([frame.picture for frame in frames], self.device)
@@ -98,10 +118,14 @@ class YOLOv5Extractor:
         for name in self.settings.arrays:
             if name == DETECTIONS:
                 counts = [len(found) for found in seen.detections]
-                every = torch.cat(list(seen.detections)).float().cpu()  # one wait for a GPU, and not one a picture
+                every = (
+                    torch.cat(list(seen.detections)).float().cpu()
+                )  # one wait for a GPU, and not one a picture
                 arrays[name] = [found.numpy() for found in torch.split(every, counts)]
             else:
-                pooled = nn.functional.adaptive_avg_pool2d(seen.maps[name], self.settings.grid)  # (B, C, grid, grid)
+                pooled = nn.functional.adaptive_avg_pool2d(
+                    seen.maps[name], self.settings.grid
+                )  # (B, C, grid, grid)
                 arrays[name] = list(pooled.float().cpu().numpy())
         return arrays
 
@@ -120,6 +144,8 @@ def build_extractor(settings: YOLOv5Settings, weights: str, device: str) -> YOLO
 def _detector(network: YOLOv5, settings: YOLOv5Settings, device: str) -> Detector:
     if settings.backend == "torch":
         return TorchDetector(network, settings, device)
-    from models.extractors.yolov5.ultralytics_backend import UltralyticsDetector  # seconds to import
+    from models.extractors.yolov5.ultralytics_backend import (
+        UltralyticsDetector,
+    )  # seconds to import
 
     return UltralyticsDetector(network.state_dict(), settings, device)

@@ -1,8 +1,8 @@
 """The YOLOv5 networks of the releases v5.0, v6.0 to v7.0, and ultralytics' anchor-free `u`.
 
-Source: ultralytics/yolov5 at its tags, and the ultralytics package. All tensors have the published names, so that the
-layers below are numbered as in the releases' model files. A batch norm adds 1e-3 to a variance, not torch's 1e-5.
-Refuses to know files, frames and suppression.
+Source: ultralytics/yolov5 at its tags, and the ultralytics package. All tensors have the published
+names, so that the layers below are numbered as in the releases' model files. A batch norm adds 1e-3
+to a variance, not torch's 1e-5. Refuses to know files, frames and suppression.
 
 Letters: B pictures of H×W pixels, both multiples of 32; N places where a box may be.
 """
@@ -19,7 +19,11 @@ from models.extractors.yolov5.settings import MAPS, Scale
 
 CLASSES = 80
 STRIDES = (8, 16, 32)
-ANCHORS = (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326)))
+ANCHORS = (
+    ((10, 13), (16, 30), (33, 23)),
+    ((30, 61), (62, 45), (59, 119)),
+    ((116, 90), (156, 198), (373, 326)),
+)
 """Width and height in pixels, three a map."""
 BINS = 16
 """The anchor-free head says where an edge is as a distribution over 0 to 15 strides."""
@@ -28,7 +32,14 @@ BINS = 16
 class Conv(nn.Module):
     """Convolution, norm, SiLU."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, padding: int | None = None) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        stride: int = 1,
+        padding: int | None = None,
+    ) -> None:
         super().__init__()
         pad = kernel // 2 if padding is None else padding
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, pad, bias=False)
@@ -40,7 +51,9 @@ class Conv(nn.Module):
 
     @torch.no_grad()
     def fold(self, factors: Callable[[nn.BatchNorm2d], tuple[Tensor, Tensor]]) -> None:
-        """Let the convolution do what the norm does; `factors` says what it multiplies by and adds."""
+        """Let the convolution do what the norm does; `factors` says what it multiplies by and
+        adds.
+        """
         if isinstance(self.bn, nn.BatchNorm2d):
             scale, shift = factors(self.bn)
             self.conv.weight.mul_(scale.view(-1, 1, 1, 1))
@@ -57,11 +70,15 @@ def _by_division(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 def _by_reciprocal(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """As the ultralytics package rounds."""
     reciprocal = torch.rsqrt(norm.get_buffer("running_var") + norm.eps)
-    return norm.weight * reciprocal, -norm.get_buffer("running_mean") * reciprocal * norm.weight + norm.bias
+    return norm.weight * reciprocal, -norm.get_buffer(
+        "running_mean"
+    ) * reciprocal * norm.weight + norm.bias
 
 
 class Focus(nn.Module):
-    """The first layer of v5.0: every second pixel of every second row, four pictures behind each other."""
+    """The first layer of v5.0: every second pixel of every second row, four pictures behind each
+    other.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
@@ -107,7 +124,9 @@ class C3(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """SPP of v5.0 and SPPF of v6.0 on: maxima over 5×5, 9×9 and 13×13, which are those over 5×5 once, twice, thrice."""
+    """SPP of v5.0 and SPPF of v6.0 on: maxima over 5×5, 9×9 and 13×13, which are those over 5×5
+    once, twice, thrice.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -139,10 +158,13 @@ class AnchorHead(nn.Module):
         super().__init__()
         self.m = nn.ModuleList(nn.Conv2d(width, 3 * (5 + CLASSES), 1) for width in channels)
         strides = torch.tensor(STRIDES).view(3, 1, 1)
-        self.register_buffer("anchors", torch.tensor(ANCHORS).float() / strides)  # as the files have them
+        self.register_buffer(
+            "anchors", torch.tensor(ANCHORS).float() / strides
+        )  # as the files have them
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """p3, p4, p5 → boxes `(B, N, 4)`: x, y of the centre, width, height in pixels; scores `(B, N, 80)`, 0 to 1.
+        """p3, p4, p5 → boxes `(B, N, 4)`: x, y of the centre, width, height in pixels; scores `(B,
+        N, 80)`, 0 to 1.
 
         N = 3 * cells, map by map, then anchor by anchor, then row by row.
         """
@@ -165,7 +187,9 @@ class Distances(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(BINS, 1, 1, bias=False)
-        self.conv.weight = nn.Parameter(torch.arange(BINS).float().view(1, BINS, 1, 1), requires_grad=False)
+        self.conv.weight = nn.Parameter(
+            torch.arange(BINS).float().view(1, BINS, 1, 1), requires_grad=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, 4 * BINS, N)` logits → `(B, 4, N)` in strides."""
@@ -186,22 +210,32 @@ class PointHead(nn.Module):
         self.dfl = Distances()
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """p3, p4, p5 → boxes `(B, N, 4)`: x, y of the centre, width, height in pixels; scores `(B, N, 80)`, 0 to 1.
+        """p3, p4, p5 → boxes `(B, N, 4)`: x, y of the centre, width, height in pixels; scores `(B,
+        N, 80)`, 0 to 1.
 
         N = cells, map by map, then row by row.
         """
         edges = torch.cat([self.cv2[level](x).flatten(2) for level, x in enumerate(maps)], 2)
         logits = torch.cat([self.cv3[level](x).flatten(2) for level, x in enumerate(maps)], 2)
         centres = torch.cat([(_cells(x) + 0.5).view(-1, 2).T for x in maps], 1)  # (2, N)
-        strides = torch.cat([x.new_full((x[0, 0].numel(),), stride) for x, stride in zip(maps, STRIDES, strict=True)])
-        before, after = self.dfl(edges).chunk(2, 1)  # (B, 2, N) each: left and top, right and bottom
+        strides = torch.cat(
+            [
+                x.new_full((x[0, 0].numel(),), stride)
+                for x, stride in zip(maps, STRIDES, strict=True)
+            ]
+        )
+        before, after = self.dfl(edges).chunk(
+            2, 1
+        )  # (B, 2, N) each: left and top, right and bottom
         low, high = centres - before, centres + after
         boxes = torch.cat(((low + high) / 2, high - low), 1) * strides
         return boxes.transpose(1, 2), logits.sigmoid().transpose(1, 2)
 
 
 def _branch(inputs: int, middle: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(Conv(inputs, middle, 3), Conv(middle, middle, 3), nn.Conv2d(middle, outputs, 1))
+    return nn.Sequential(
+        Conv(inputs, middle, 3), Conv(middle, middle, 3), nn.Conv2d(middle, outputs, 1)
+    )
 
 
 class YOLOv5(nn.Module):
@@ -236,7 +270,8 @@ class YOLOv5(nn.Module):
         })  # fmt: skip
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """`(B, 3, H, W)` uint8 RGB → `p3`, `p4`, `p5`, and `boxes` and `scores` as the head gives them.
+        """`(B, 3, H, W)` uint8 RGB → `p3`, `p4`, `p5`, and `boxes` and `scores` as the head gives
+        them.
 
         Channels below are those of size l; other sizes scale them.
         """
@@ -249,12 +284,16 @@ class YOLOv5(nn.Module):
         p3 = self._run(_join(_double(middle), x8), 17)  # (B, 256, H/8, W/8)
         p4 = self._run(_join(self._run(p3, 18), middle), 20)  # (B, 512, H/16, W/16)
         p5 = self._run(_join(self._run(p4, 21), top), 23)  # (B, 1024, H/32, W/32)
-        maps = [x.float() for x in (p3, p4, p5)]  # boxes are decided in float32, whatever made the maps
+        maps = [
+            x.float() for x in (p3, p4, p5)
+        ]  # boxes are decided in float32, whatever made the maps
         boxes, scores = self.model["24"](maps)
         return {**dict(zip(MAPS, maps, strict=True)), "boxes": boxes, "scores": scores}
 
     def fold_norms(self) -> None:
-        """Fold every norm into its convolution, as the releases do before they detect; their names are gone then."""
+        """Fold every norm into its convolution, as the releases do before they detect; their names
+        are gone then.
+        """
         for layer in self.modules():
             if isinstance(layer, Conv):
                 layer.fold(_by_reciprocal if self.release == "u" else _by_division)

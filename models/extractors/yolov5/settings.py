@@ -43,7 +43,9 @@ RELEASES = {"v5.0": "smlx", "v7.0": "nsmlx", "u": "nsmlx"}
 
 
 MAPS = {"p3": 256, "p4": 512, "p5": 1024}
-"""Map → its channels before scaling. They are one value per 8, 16 and 32 pixels of what the network looks at."""
+"""Map → its channels before scaling. They are one value per 8, 16 and 32 pixels of what the network
+looks at.
+"""
 
 
 DETECTIONS = "detections"
@@ -61,32 +63,45 @@ class YOLOv5Settings(Numerics):
     size: str = "s"
     """n, s, m, l or x, as the weights file has it; p5 has 256, 512, 768, 1024 or 1280 channels."""
     release: str = "v7.0"
-    """Which network: v7.0 (v6.0 to v7.0), v5.0 (Focus and SPP; no size n), or u (ultralytics' anchor-free files)."""
+    """Which network: v7.0 (v6.0 to v7.0), v5.0 (Focus and SPP; no size n), or u (ultralytics'
+    anchor-free files).
+    """
     frames_per_second: float = 2.0
     """Frames looked at per second; 0 looks at every native frame."""
     input_pixels: int = 640
     """A frame is scaled, up or down, until its longer side has so many pixels; a multiple of 32."""
     grid: int = 4
-    """A map is averaged over a grid of so many by so many cells, as maps of unequal videos must become equal."""
+    """A map is averaged over a grid of so many by so many cells, as maps of unequal videos must
+    become equal.
+    """
     score_threshold: float = 0.25
     """Detections must score more than this."""
     nms_threshold: float = 0.45
-    """Of two boxes of one class whose intersection over union is more than this, the lower scored one goes.
-    ultralytics' own default is 0.7."""
+    """Of two boxes of one class whose intersection over union is more than this, the lower scored
+    one goes. ultralytics' own default is 0.7.
+    """
     max_detections: int = 1000
-    """A row holds at most the so many best scored detections, best first. None is a row without items. `detect.py` of
-    v6.0 to v7.0 keeps 1000; that of v5.0 and the ultralytics package keep 300."""
+    """A row holds at most the so many best scored detections, best first. None is a row without
+    items. `detect.py` of v6.0 to v7.0 keeps 1000; that of v5.0 and the ultralytics package keep
+    300.
+    """
     backend: str = "torch"
-    """torch computes what the releases compute; ultralytics asks that package itself, for the release u alone."""
+    """torch computes what the releases compute; ultralytics asks that package itself, for the
+    release u alone.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_arrays()
         self._check_network()
         if self.frames_per_second < 0:
-            raise ValueError(f"frames_per_second is 0 (every frame) or more, got {self.frames_per_second}")
+            raise ValueError(
+                f"frames_per_second is 0 (every frame) or more, got {self.frames_per_second}"
+            )
         if not STRIDE_PIXELS <= self.input_pixels <= 4096 or self.input_pixels % STRIDE_PIXELS:
-            raise ValueError(f"input_pixels is a multiple of {STRIDE_PIXELS}, up to 4096; got {self.input_pixels}")
+            raise ValueError(
+                f"input_pixels is a multiple of {STRIDE_PIXELS}, up to 4096; got {self.input_pixels}"
+            )
         if not 1 <= self.grid <= 32:
             raise ValueError(f"grid is 1 to 32, got {self.grid}")
         for name in ("score_threshold", "nms_threshold"):
@@ -97,18 +112,30 @@ class YOLOv5Settings(Numerics):
 
     def _check_arrays(self) -> None:
         known = [*MAPS, DETECTIONS]
-        if not self.arrays or set(self.arrays) - set(known) or len(set(self.arrays)) != len(self.arrays):
-            raise ValueError(f"arrays names one or more of {', '.join(known)}, each once; got {self.arrays}")
+        if (
+            not self.arrays
+            or set(self.arrays) - set(known)
+            or len(set(self.arrays)) != len(self.arrays)
+        ):
+            raise ValueError(
+                f"arrays names one or more of {', '.join(known)}, each once; got {self.arrays}"
+            )
 
     def _check_network(self) -> None:
         if self.release not in RELEASES:
             raise ValueError(f"release is one of {', '.join(RELEASES)}; got {self.release!r}")
         if self.size not in tuple(RELEASES[self.release]):
             sizes = ", ".join(RELEASES[self.release])
-            raise ValueError(f"size is one of {sizes} in the release {self.release}; got {self.size!r}")
+            raise ValueError(
+                f"size is one of {sizes} in the release {self.release}; got {self.size!r}"
+            )
         if self.backend not in BACKENDS:
             raise ValueError(f"backend is one of {', '.join(BACKENDS)}; got {self.backend!r}")
         if self.backend == "ultralytics" and self.release != "u":
-            raise ValueError(f"the ultralytics package has the network of the release u, not of {self.release}")
+            raise ValueError(
+                f"the ultralytics package has the network of the release u, not of {self.release}"
+            )
         if self.backend == "ultralytics" and self.precision != "fp32":
-            raise ValueError(f"precision is fp32 with the backend ultralytics; got {self.precision!r}")
+            raise ValueError(
+                f"precision is fp32 with the backend ultralytics; got {self.precision!r}"
+            )

@@ -1,9 +1,10 @@
-"""YOLOv5 of the release `u` as the ultralytics package itself computes it, kept from acting on anything but tensors.
+"""YOLOv5 of the release `u` as the ultralytics package itself computes it, kept from acting on
+anything but tensors.
 
-Imported, that package writes settings into the home folder, asks the network whether it is there, turns OpenCV's
-threads off for the whole process, replaces `torch.save` and sets environment variables. Here its settings go into a
-folder that is gone afterwards, it is told that it is offline, and what others would notice is put back. Its licence is
-AGPL-3.0.
+Imported, that package writes settings into the home folder, asks the network whether it is there,
+turns OpenCV's threads off for the whole process, replaces `torch.save` and sets environment
+variables. Here its settings go into a folder that is gone afterwards, it is told that it is
+offline, and what others would notice is put back. Its licence is AGPL-3.0.
 """
 
 from __future__ import annotations
@@ -49,9 +50,18 @@ with _contained():
 class UltralyticsDetector:
     """The package's network, suppression and scaling; a `Detector`."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], settings: YOLOv5Settings, device: str) -> None:
-        # A path in full: the package would take a file of that name in the working folder before its own.
-        design = Path(ultralytics.__file__).parent / "cfg" / "models" / "v5" / f"yolov5{settings.size}.yaml"
+    def __init__(
+        self, tensors: Mapping[str, Tensor], settings: YOLOv5Settings, device: str
+    ) -> None:
+        # A path in full: the package would take a file of that name in the working folder before
+        # its own.
+        design = (
+            Path(ultralytics.__file__).parent
+            / "cfg"
+            / "models"
+            / "v5"
+            / f"yolov5{settings.size}.yaml"
+        )
         model = DetectionModel(str(design), verbose=False)
         model.load_state_dict(tensors)
         self.model = model.eval().fuse(verbose=False).to(device)
@@ -68,4 +78,7 @@ class UltralyticsDetector:
         )
         for found, frame_size in zip(detections, frame_sizes, strict=True):
             found[:, :4] = scale_boxes(tuple(pictures.shape[2:]), found[:, :4], frame_size)
-        return Seen(dict(zip(MAPS, raw["feats"], strict=True)), unknown_where_not_finite(detections, prediction))
+        return Seen(
+            dict(zip(MAPS, raw["feats"], strict=True)),
+            unknown_where_not_finite(detections, prediction),
+        )

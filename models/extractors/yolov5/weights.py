@@ -1,4 +1,5 @@
-"""Tensors for YOLOv5: the files of every release by their published names, and random ones that detect something.
+"""Tensors for YOLOv5: the files of every release by their published names, and random ones that
+detect something.
 
 Knows names, shapes and statistics. Refuses to know formats: `models.weights.loading` reads them.
 """
@@ -30,21 +31,25 @@ Shapes = dict[str, tuple[int, ...]]
 HEAD = "model.24."
 ANCHORS, ANCHOR_GRID = f"{HEAD}anchors", f"{HEAD}anchor_grid"
 ANCHOR_GRID_SHAPE = (3, 1, 3, 1, 1, 2)
-"""Files of v5.0, and those of v6.0 whose training began before it, hold the anchors twice: divided by the stride, and
-under this name in pixels. v5.0 multiplies by these; v6.0 and later throw them away and multiply the others by the
-stride."""
+"""Files of v5.0, and those of v6.0 whose training began before it, hold the anchors twice: divided
+by the stride, and under this name in pixels. v5.0 multiplies by these; v6.0 and later throw them
+away and multiply the others by the stride.
+"""
 
 GAIN, SHIFT = 1.35, 1.0
-"""What a norm makes of unit normal numbers. Around 1 a SiLU passes small numbers on almost as they are and halves large
-ones, so that a random network of any depth settles where maps spread by 1.5 to 2."""
+"""What a norm makes of unit normal numbers. Around 1 a SiLU passes small numbers on almost as they
+are and halves large ones, so that a random network of any depth settles where maps spread by 1.5 to
+2.
+"""
 FIRST_GAIN = 2.0
 """Pixels divided by 255 spread by less than 1."""
 RESIDUAL_GAIN = 0.5
 """Of all residual branches of a C3 together, so that up to twelve sums do not swell."""
 BOX_GAIN = 0.5
 OBJECT_BIAS, POINT_BIAS = -5.5, -7.0
-"""Logit where nothing else speaks: of an object, and of each class where the best of 80 decides alone. Logits spread by
-about 1.5, and one above -1 makes a detection."""
+"""Logit where nothing else speaks: of an object, and of each class where the best of 80 decides
+alone. Logits spread by about 1.5, and one above -1 makes a detection.
+"""
 
 
 def expected_tensors(size: str, release: str) -> Shapes:
@@ -55,16 +60,20 @@ def expected_tensors(size: str, release: str) -> Shapes:
 
 
 def load_tensors(path: Path, settings: YOLOv5Settings) -> dict[str, Tensor]:
-    """The network's tensors from a published file, floating ones as float32. ValueError if it is not what they say.
+    """The network's tensors from a published file, floating ones as float32. ValueError if it is
+    not what they say.
 
-    A file of another size, release, head or count of classes is told by its names and shapes, and named in the error.
+    A file of another size, release, head or count of classes is told by its names and shapes, and
+    named in the error.
     """
     tensors = read_tensors(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     pixels = tensors.pop(ANCHOR_GRID, None) if settings.release != "u" else None
     try:
         if pixels is not None and shapes[ANCHOR_GRID] != ANCHOR_GRID_SHAPE:
-            raise ValueError(f"{path}: {ANCHOR_GRID} is {shapes[ANCHOR_GRID]}, expected {ANCHOR_GRID_SHAPE}")
+            raise ValueError(
+                f"{path}: {ANCHOR_GRID} is {shapes[ANCHOR_GRID]}, expected {ANCHOR_GRID_SHAPE}"
+            )
         fitting = fitted(path, tensors, expected_tensors(settings.size, settings.release))
     except ValueError as error:
         told, asked = described(shapes), _in_words(settings.size, settings.release)
@@ -96,7 +105,9 @@ def described(shapes: Mapping[str, tuple[int, ...]]) -> str:
             continue
         for size in sizes:
             expected = expected_tensors(size, release)
-            if trunk == {name: shape for name, shape in expected.items() if not name.startswith(HEAD)}:
+            if trunk == {
+                name: shape for name, shape in expected.items() if not name.startswith(HEAD)
+            }:
                 return _in_words(size, release) + _head(shapes)
     return ""
 
@@ -105,17 +116,22 @@ def _head(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """What of the last layer is not as in the published files, in words."""
     if f"{HEAD}proto.cv1.conv.weight" in shapes:
         return " that segments (its last layer is Segment, not Detect)"
-    outputs, per_class = shapes.get(f"{HEAD}m.0.weight", ()), shapes.get(f"{HEAD}cv3.0.2.weight", ())
+    outputs, per_class = (
+        shapes.get(f"{HEAD}m.0.weight", ()),
+        shapes.get(f"{HEAD}cv3.0.2.weight", ()),
+    )
     classes = outputs[0] / 3 - 5 if outputs else per_class[0] if per_class else CLASSES
     return "" if classes == CLASSES else f" with {classes:g} classes"
 
 
 @torch.no_grad()
 def initialise(network: YOLOv5, seed: int) -> None:
-    """Random weights from `seed` that keep the scale and detect some to some dozen boxes on ordinary pictures.
+    """Random weights from `seed` that keep the scale and detect some to some dozen boxes on
+    ordinary pictures.
 
-    Weights sum to zero over their inputs: what leaves a SiLU is mostly above zero, and a plain random sum of it would
-    be nearly the same everywhere. The biases of the head then let only the best few places pass.
+    Weights sum to zero over their inputs: what leaves a SiLU is mostly above zero, and a plain
+    random sum of it would be nearly the same everywhere. The biases of the head then let only the
+    best few places pass.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():

@@ -1,7 +1,8 @@
-"""What several highlight models share: means under masks, similarities to a history, the papers' small networks.
+"""What several highlight models share: means under masks, similarities to a history, the papers'
+small networks.
 
-Refuses to know any one paper's model. Letters in shapes are those of `contract.py`; D is the width of a feature, N the
-number of positions of a batch that exist.
+Refuses to know any one paper's model. Letters in shapes are those of `contract.py`; D is the width
+of a feature, N the number of positions of a batch that exist.
 """
 
 from __future__ import annotations
@@ -36,12 +37,20 @@ class FNNSettings:
 
     def __post_init__(self) -> None:
         if not self.hidden_widths or min(self.hidden_widths) < 1:
-            raise ValueError(f"hidden_widths holds one or more widths, each at least 1; got {self.hidden_widths}")
-        if len(self.dropouts) != len(self.hidden_widths) + 1 or not all(0 <= rate < 1 for rate in self.dropouts):
+            raise ValueError(
+                f"hidden_widths holds one or more widths, each at least 1; got {self.hidden_widths}"
+            )
+        if len(self.dropouts) != len(self.hidden_widths) + 1 or not all(
+            0 <= rate < 1 for rate in self.dropouts
+        ):
             wanted = len(self.hidden_widths) + 1
-            raise ValueError(f"dropouts holds {wanted} rates, each 0 to below 1; got {self.dropouts}")
+            raise ValueError(
+                f"dropouts holds {wanted} rates, each 0 to below 1; got {self.dropouts}"
+            )
         if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
+            raise ValueError(
+                f"activation is one of {', '.join(ACTIVATIONS)}; got {self.activation!r}"
+            )
 
 
 class FNN(nn.Module):
@@ -52,7 +61,9 @@ class FNN(nn.Module):
         widths = (inputs, *settings.hidden_widths)
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         has_norm = settings.has_batch_norm
-        self.norms = nn.ModuleList(nn.BatchNorm1d(width) if has_norm else nn.Identity() for width in widths[1:])
+        self.norms = nn.ModuleList(
+            nn.BatchNorm1d(width) if has_norm else nn.Identity() for width in widths[1:]
+        )
         self.last = nn.Linear(widths[-1] + late, 1)
         self.settings = settings
 
@@ -71,14 +82,17 @@ class FNN(nn.Module):
 
 @dataclass(frozen=True)
 class DistanceSettings:
-    """The vector d of a position: how near the nearest elements of the history are (PHD-GIFs, sections 4.2 and 5.3)."""
+    """The vector d of a position: how near the nearest elements of the history are (PHD-GIFs,
+    sections 4.2 and 5.3).
+    """
 
     nearest: int = 20
     """Length k of the vector; the paper's history has at most 20 shots."""
     reading: Literal["similarity", "distance"] = "similarity"
-    """The paper speaks of cosine distances, drops those "further away" and fills up with zeros. Zero is the distance of
-    twins, but the similarity of strangers, so the default reads "similarity"; `distance` is 1 - similarity, literally
-    filled with zeros."""
+    """The paper speaks of cosine distances, drops those "further away" and fills up with zeros.
+    Zero is the distance of twins, but the similarity of strangers, so the default reads
+    "similarity"; `distance` is 1 - similarity, literally filled with zeros.
+    """
 
     def __post_init__(self) -> None:
         if self.nearest < 1:
@@ -88,20 +102,28 @@ class DistanceSettings:
 
 
 def only_vector(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
-    """Key and width of the one array a model reads; ValueError unless there is one, and it holds vectors."""
+    """Key and width of the one array a model reads; ValueError unless there is one, and it holds
+    vectors.
+    """
     (key, shape), *more = shapes.items() or [("none", ())]
     if more or len(shape) != 1:
-        raise ValueError(f"this model reads one array with a vector a position, such as c3d/pool5; got {dict(shapes)}")
+        raise ValueError(
+            f"this model reads one array with a vector a position, such as c3d/pool5; got {dict(shapes)}"
+        )
     return key, shape[0]
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """`(..., L, D)` and `(..., L)` bool → `(..., D)`: the mean of what exists, zeros where nothing does."""
+    """`(..., L, D)` and `(..., L)` bool → `(..., D)`: the mean of what exists, zeros where nothing
+    does.
+    """
     total = values.masked_fill(~mask.unsqueeze(-1), 0).sum(dim=-2)
     return total / mask.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
-def history_elements(batch: Batch, key: str, *, is_normalised: bool = False) -> tuple[Tensor, Tensor]:
+def history_elements(
+    batch: Batch, key: str, *, is_normalised: bool = False
+) -> tuple[Tensor, Tensor]:
     """`(B, K, D)`, each element the mean of its rows, and `(B, K)` bool, the elements that exist.
 
     With `is_normalised` rows are divided by their L2 norm before they are averaged.
@@ -119,16 +141,22 @@ def similarities(positions: Tensor, elements: Tensor, exists: Tensor) -> Tensor:
 
 
 def nearest(cosines: Tensor, exists: Tensor, settings: DistanceSettings) -> Tensor:
-    """The vectors d, `(B, T, nearest)`, from `similarities`: the most similar first, zeros where there are fewer."""
+    """The vectors d, `(B, T, nearest)`, from `similarities`: the most similar first, zeros where
+    there are fewer.
+    """
     ordered = cosines.masked_fill(~exists.unsqueeze(1), -torch.inf).sort(dim=-1, descending=True)[0]
-    kept = functional.pad(ordered, (0, max(0, settings.nearest - ordered.shape[-1])), value=-torch.inf)
+    kept = functional.pad(
+        ordered, (0, max(0, settings.nearest - ordered.shape[-1])), value=-torch.inf
+    )
     kept = kept[..., : settings.nearest]
     values = kept if settings.reading == "similarity" else 1 - kept
     return values.masked_fill(kept.isinf(), 0)
 
 
 def spread(values: Tensor, mask: Tensor) -> Tensor:
-    """`(N,)` numbers of the N positions in a `(B, T)` mask, back in their places; float32, zero elsewhere."""
+    """`(N,)` numbers of the N positions in a `(B, T)` mask, back in their places; float32, zero
+    elsewhere.
+    """
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, values.float())
 
 

@@ -1,4 +1,5 @@
-"""Sequences of unequal length in one tensor: norms that padding cannot touch, weights over what exists, equal lengths.
+"""Sequences of unequal length in one tensor: norms that padding cannot touch, weights over what
+exists, equal lengths.
 
 Refuses to know what a position shows.
 """
@@ -15,10 +16,11 @@ WeightKind = Literal["sigmoid", "softmax", "linear"]
 
 
 class MaskedBatchNorm(nn.Module):
-    """Batch norm of 1, 2 or 3 dimensions whose statistics are those of the positions that exist, in training too.
+    """Batch norm of 1, 2 or 3 dimensions whose statistics are those of the positions that exist, in
+    training too.
 
-    Without padding it is `nn.BatchNorm1d`, `2d` or `3d`. A batch with a single value for each channel has no variance:
-    it is normed with the running statistics, and leaves them alone.
+    Without padding it is `nn.BatchNorm1d`, `2d` or `3d`. A batch with a single value for each
+    channel has no variance: it is normed with the running statistics, and leaves them alone.
     """
 
     def __init__(self, channels: int) -> None:
@@ -31,7 +33,9 @@ class MaskedBatchNorm(nn.Module):
         values = rows.unsqueeze(-1).flatten(2)  # (M, C, cells), of which there may be one
         norm = self.norm
         if self.training and rows.numel() <= norm.num_features:
-            values = F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+            values = F.batch_norm(
+                values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
         else:
             values = norm(values)
         out = values.new_zeros(x.transpose(1, 2).shape)
@@ -40,7 +44,9 @@ class MaskedBatchNorm(nn.Module):
 
 
 def weigh(logits: Tensor, mask: Tensor, kind: WeightKind) -> Tensor:
-    """`(N, T)` and `(N, T)` bool → weights of the last axis, zero outside the mask; all zero where nothing exists."""
+    """`(N, T)` and `(N, T)` bool → weights of the last axis, zero outside the mask; all zero where
+    nothing exists.
+    """
     if kind == "sigmoid":
         logits = logits.sigmoid()
     elif kind == "softmax":
@@ -49,22 +55,30 @@ def weigh(logits: Tensor, mask: Tensor, kind: WeightKind) -> Tensor:
 
 
 def resampled(mask: Tensor, length: int, *, cuts: bool) -> tuple[Tensor, Tensor]:
-    """Which positions of each sequence stand where when all get `length` positions: `(N, length)` int64 and bool.
+    """Which positions of each sequence stand where when all get `length` positions: `(N, length)`
+    int64 and bool.
 
-    A sequence with n ≤ `length` positions keeps them, in order, from the start on. A longer one gives the middles of
-    `length` equal parts, position ⌊(i + ½) n / length⌋, or with `cuts` its first `length` positions. The second answer
-    says which places are filled; where it is false the first is 0.
+    A sequence with n ≤ `length` positions keeps them, in order, from the start on. A longer one
+    gives the middles of `length` equal parts, position ⌊(i + ½) n / length⌋, or with `cuts` its
+    first `length` positions. The second answer says which places are filled; where it is false the
+    first is 0.
     """
     count = mask.sum(1, keepdim=True)
     place = torch.arange(length, device=mask.device).unsqueeze(0)
     filled = place < count
     spread = torch.where(count > length, (2 * place + 1) * count // (2 * length), place)
-    order = mask.int().argsort(dim=1, descending=True, stable=True)  # those that exist, in order, then the others
-    chosen = (place if cuts else spread).expand(len(mask), length).clamp(max=max(mask.shape[1] - 1, 0))
+    order = mask.int().argsort(
+        dim=1, descending=True, stable=True
+    )  # those that exist, in order, then the others
+    chosen = (
+        (place if cuts else spread).expand(len(mask), length).clamp(max=max(mask.shape[1] - 1, 0))
+    )
     return torch.where(filled, order.gather(1, chosen), 0), filled
 
 
 def take(values: Tensor, rows: Tensor, filled: Tensor) -> Tensor:
-    """`(N, T, ...)` and what `resampled` answers → `(N, length, ...)`, zero where nothing is filled."""
+    """`(N, T, ...)` and what `resampled` answers → `(N, length, ...)`, zero where nothing is
+    filled.
+    """
     index = torch.arange(len(values), device=values.device).unsqueeze(1)
     return values[index, rows] * filled.reshape(*filled.shape, *[1] * (values.dim() - 2))

@@ -1,11 +1,15 @@
-"""A transformer over a set of segments, without positions, and the sets in which a video's segments are scored.
+"""A transformer over a set of segments, without positions, and the sets in which a video's segments
+are scored.
 
-Source: M. Xu, H. Wang, B. Ni, R. Zhu, Z. Sun, C. Wang, "Cross-category Video Highlight Detection via Set-based
-Learning", ICCV 2021, section 3.2; released code: github.com/ChrisAllenMing/Cross_Category_Video_Highlight at
-abe3c2c0ee878dbf567a8f4f48a2d033b485e849, whose transformer this equals given the same weights. Refuses to know scores.
+Source: M. Xu, H. Wang, B. Ni, R. Zhu, Z. Sun, C. Wang, "Cross-category Video Highlight Detection
+via Set-based Learning", ICCV 2021, section 3.2; released code:
+github.com/ChrisAllenMing/Cross_Category_Video_Highlight at
+abe3c2c0ee878dbf567a8f4f48a2d033b485e849, whose transformer this equals given the same weights.
+Refuses to know scores.
 
-The paper names layers, heads, layer norms before each block and no positions; the width of the feed-forward block,
-GELU, dropout, projections without bias and the missing last norm are the released code's.
+The paper names layers, heads, layer norms before each block and no positions; the width of the
+feed-forward block, GELU, dropout, projections without bias and the missing last norm are the
+released code's.
 
 Letters in shapes: those of `contract.py`; D the width of a feature, N the size of a set.
 """
@@ -22,7 +26,9 @@ from torch.nn import functional
 from models.highlight.base.contract import Batch
 
 SETS_AT_ONCE = 64
-"""So many sets of a long video go through the network together: at the published size one takes about 4 MB a layer."""
+"""So many sets of a long video go through the network together: at the published size one takes
+about 4 MB a layer.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,17 +42,23 @@ class SetSettings:
     hidden_width: int = 8192
     """Of the feed-forward block; the paper does not state it."""
     dropout: float = 0.5
-    """After attention's output and after both layers of the feed-forward block; the paper does not state it."""
+    """After attention's output and after both layers of the feed-forward block; the paper does not
+    state it.
+    """
     scale: Literal["head", "width"] = "head"
-    """Attention's products are divided by the root of a head's width, as in the transformer the paper cites, or of the
-    whole width, as in the released code: by 22.6 or by 64 at 4096 wide with 8 heads."""
+    """Attention's products are divided by the root of a head's width, as in the transformer the
+    paper cites, or of the whole width, as in the released code: by 22.6 or by 64 at 4096 wide with
+    8 heads.
+    """
     set_size: int = 20
     """N of a test set."""
     test_sets: Literal["repeated", "clipped", "whole"] = "repeated"
-    """Among which segments one is scored, outside of training. repeated: the N - 1 nearest, half before and half
-    after, the first and last of the video repeated where there are none (the paper says that segments are duplicated,
-    and not which; of the odd number the larger half is after). clipped: N / 2 before and as many after, fewer at the
-    ends, as in the released code. whole: the video is one set."""
+    """Among which segments one is scored, outside of training. repeated: the N - 1 nearest, half
+    before and half after, the first and last of the video repeated where there are none (the paper
+    says that segments are duplicated, and not which; of the odd number the larger half is after).
+    clipped: N / 2 before and as many after, fewer at the ends, as in the released code. whole: the
+    video is one set.
+    """
 
     def __post_init__(self) -> None:
         if min(self.layers, self.heads, self.hidden_width, self.set_size) < 1:
@@ -65,7 +77,9 @@ class Layer(nn.Module):
     def __init__(self, width: int, settings: SetSettings) -> None:
         super().__init__()
         if width % settings.heads:
-            raise ValueError(f"a feature's width is a multiple of heads ({settings.heads}), got {width}")
+            raise ValueError(
+                f"a feature's width is a multiple of heads ({settings.heads}), got {width}"
+            )
         self.heads = settings.heads
         self.scale = (width if settings.scale == "width" else width // settings.heads) ** -0.5
         self.attention_norm = nn.LayerNorm(width)
@@ -90,7 +104,9 @@ class Layer(nn.Module):
 
 
 class SetTransformer(nn.Module):
-    """Contextualised embeddings: of each set in training, of each segment among its neighbours otherwise."""
+    """Contextualised embeddings: of each set in training, of each segment among its neighbours
+    otherwise.
+    """
 
     def __init__(self, key: str, width: int, settings: SetSettings) -> None:
         super().__init__()
@@ -102,14 +118,17 @@ class SetTransformer(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """`(B, T, D)`; zero outside the mask.
 
-        In training mode a row of the batch is a set, as `trainer.losses.set_based.domain_steps` draws them.
+        In training mode a row of the batch is a set, as `trainer.losses.set_based.domain_steps`
+        draws them.
         """
         x = batch.features[self.key].masked_fill(~batch.mask.unsqueeze(-1), 0)
         if not self.layers:
             return x
         if self.training or self.settings.test_sets == "whole":
             return self._contextualise(x, batch.mask).masked_fill(~batch.mask.unsqueeze(-1), 0)
-        sets, exists, centre = neighbours(batch.mask, self.settings.set_size, self.settings.test_sets == "repeated")
+        sets, exists, centre = neighbours(
+            batch.mask, self.settings.set_size, self.settings.test_sets == "repeated"
+        )
         rows = x[batch.mask]
         answers = [
             self._contextualise(rows[places], there)[torch.arange(len(at), device=at.device), at]
@@ -130,14 +149,22 @@ class SetTransformer(nn.Module):
 def neighbours(mask: Tensor, size: int, is_repeated: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The set around each of the M segments of a `(B, T)` mask, as places among those M.
 
-    Gives places `(M, N)`, which of them exist `(M, N)`, and `(M,)` where in its set the segment itself stands. N is
-    `size` if the ends of a video are repeated, and otherwise `size // 2` on each side of the segment and itself.
+    Gives places `(M, N)`, which of them exist `(M, N)`, and `(M,)` where in its set the segment
+    itself stands. N is `size` if the ends of a video are repeated, and otherwise `size // 2` on
+    each side of the segment and itself.
     """
     before, after = ((size - 1) // 2, size // 2) if is_repeated else (size // 2, size // 2)
     counts = mask.sum(dim=1)
     ends = counts.cumsum(dim=0)
-    first, last = ((ends - counts).repeat_interleave(counts)[:, None], (ends - 1).repeat_interleave(counts)[:, None])
+    first, last = (
+        (ends - counts).repeat_interleave(counts)[:, None],
+        (ends - 1).repeat_interleave(counts)[:, None],
+    )
     own = torch.arange(len(first), device=mask.device)
     places = own[:, None] + torch.arange(-before, after + 1, device=mask.device)
-    exists = torch.ones_like(places, dtype=torch.bool) if is_repeated else (places >= first) & (places <= last)
+    exists = (
+        torch.ones_like(places, dtype=torch.bool)
+        if is_repeated
+        else (places >= first) & (places <= last)
+    )
     return places.clamp(min=first, max=last), exists, torch.full_like(own, before)

@@ -1,4 +1,6 @@
-"""The human skeleton as a graph: which of `keypoint_rcnn`'s 17 joints a bone connects. Refuses to know networks."""
+"""The human skeleton as a graph: which of `keypoint_rcnn`'s 17 joints a bone connects. Refuses to
+know networks.
+"""
 
 from __future__ import annotations
 
@@ -22,5 +24,7 @@ def bone_weights() -> Tensor:
     """`(17, 17)`: row i averages over the neighbours of joint i."""
     connected = torch.zeros(len(JOINTS), len(JOINTS))
     for one, other in BONES:
-        connected[JOINTS.index(one), JOINTS.index(other)] = connected[JOINTS.index(other), JOINTS.index(one)] = 1
+        connected[JOINTS.index(one), JOINTS.index(other)] = connected[
+            JOINTS.index(other), JOINTS.index(one)
+        ] = 1
     return connected / connected.sum(dim=1, keepdim=True)

@@ -1,7 +1,9 @@
-"""Graph convolutions over skeletons in time: the unit of ST-GCN, its partitions, and the skeleton of COCO's 17 joints.
+"""Graph convolutions over skeletons in time: the unit of ST-GCN, its partitions, and the skeleton
+of COCO's 17 joints.
 
-Source: S. Yan, Y. Xiong, D. Lin, "Spatial Temporal Graph Convolutional Networks for Skeleton-Based Action Recognition",
-AAAI 2018, and its release (yysijie/st-gcn), whose unit this is; new is that positions may be missing.
+Source: S. Yan, Y. Xiong, D. Lin, "Spatial Temporal Graph Convolutional Networks for Skeleton-Based
+Action Recognition", AAAI 2018, and its release (yysijie/st-gcn), whose unit this is; new is that
+positions may be missing.
 
 Letters: N skeletons, T positions, V joints, K partitions.
 """
@@ -22,27 +24,39 @@ from models.highlight.base.skeleton import BONES
 COCO_LINKS = tuple((JOINTS.index(one), JOINTS.index(other)) for one, other in BONES)
 
 COCO_CENTER = (JOINTS.index("left_shoulder"), JOINTS.index("right_shoulder"))
-"""Ours: COCO has no neck, which is the centre in the release's graphs; the shoulders stand for it."""
+"""Ours: COCO has no neck, which is the centre in the release's graphs; the shoulders stand for
+it.
+"""
 
-_TRUNK = "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_hip right_hip"
+_TRUNK = (
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_hip right_hip"
+)
 _CHAINS = (
     _TRUNK,
     *(f"{side}_shoulder {side}_elbow {side}_wrist" for side in ("left", "right")),
     *(f"{side}_hip {side}_knee {side}_ankle" for side in ("left", "right")),
 )
 COCO_CHAINS = tuple(tuple(JOINTS.index(joint) for joint in chain.split()) for chain in _CHAINS)
-"""Trunk, two arms, two legs. Ours: which joints they hold; a limb begins at the joint of the trunk where it hangs."""
+"""Trunk, two arms, two legs. Ours: which joints they hold; a limb begins at the joint of the trunk
+where it hangs.
+"""
 
 
 def spatial_partition(
-    joints: int, links: Sequence[tuple[int, int]], center: Sequence[int], *, farthest: int | None = None
+    joints: int,
+    links: Sequence[tuple[int, int]],
+    center: Sequence[int],
+    *,
+    farthest: int | None = None,
 ) -> NDArray[np.float64]:
-    """`(3, V, V)`: who gives to whom, by distance from the centre (the nearest one, if there are several).
+    """`(3, V, V)`: who gives to whom, by distance from the centre (the nearest one, if there are
+    several).
 
-    Entry `[k, j, i]` is what joint j gives to joint i: 1 / (number of i's neighbours, itself included), in the one of
-    three partitions that holds the pair: i itself (0); j at least as far from the centre as i (1); j nearer (2). So the
-    paper has it. In the release, distances above 1 count as one and the same, and only the links from and to the centre
-    and its neighbours are told apart; `farthest=1` gives its numbers.
+    Entry `[k, j, i]` is what joint j gives to joint i: 1 / (number of i's neighbours, itself
+    included), in the one of three partitions that holds the pair: i itself (0); j at least as far
+    from the centre as i (1); j nearer (2). So the paper has it. In the release, distances above 1
+    count as one and the same, and only the links from and to the centre and its neighbours are told
+    apart; `farthest=1` gives its numbers.
     """
     adjacent = np.eye(joints, dtype=bool)
     for a, b in links:
@@ -68,8 +82,8 @@ def _hops(adjacent: NDArray[np.bool_], center: Sequence[int]) -> NDArray[np.floa
 class STGCNUnit(nn.Module):
     """Graph convolution, then convolution in time, with norms and a residual; T stays as it is.
 
-    `partition` is `(K, V, V)`. The release's `edge_importance` belongs to each unit here: a factor for each entry,
-    beginning at 1.
+    `partition` is `(K, V, V)`. The release's `edge_importance` belongs to each unit here: a factor
+    for each entry, beginning at 1.
     """
 
     def __init__(

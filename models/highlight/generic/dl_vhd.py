@@ -1,10 +1,12 @@
-"""DL-VHD: two scorers on one set transformer, one that knows a category and one that knows highlights of another.
+"""DL-VHD: two scorers on one set transformer, one that knows a category and one that knows
+highlights of another.
 
-Source: Xu et al., "Cross-category Video Highlight Detection via Set-based Learning", ICCV 2021, section 3.3; released
-code and commit are named in `set_transformer.py`. Refuses to know losses, categories and how sets are mixed.
+Source: Xu et al., "Cross-category Video Highlight Detection via Set-based Learning", ICCV 2021,
+section 3.3; released code and commit are named in `set_transformer.py`. Refuses to know losses,
+categories and how sets are mixed.
 
-`dl_vhd` is the paper's, `dl_vhd_released` the code's; they differ as the two SL-modules do. Given the same weights the
-latter equals the code.
+`dl_vhd` is the paper's, `dl_vhd_released` the code's; they differ as the two SL-modules do. Given
+the same weights the latter equals the code.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ class DLVHDSettings(SLSettings):
     """The paper's sizes, and which of the two learners there are."""
 
     learners: Literal["both", "coarse", "fine"] = "both"
-    """coarse and fine are the ablations "L_coarse only" and "L_fine only"; the latter is the source-only SL-module."""
+    """coarse and fine are the ablations "L_coarse only" and "L_fine only"; the latter is the
+    source-only SL-module.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,7 +45,9 @@ class ReleasedDLVHDSettings(ReleasedSLSettings, DLVHDSettings):
 
 
 class DLVHD(nn.Module):
-    """A shared transformer; a coarse scorer (is it of the wanted category?) and a fine one (is it a highlight?)."""
+    """A shared transformer; a coarse scorer (is it of the wanted category?) and a fine one (is it a
+    highlight?).
+    """
 
     def __init__(self, key: str, width: int, settings: DLVHDSettings) -> None:
         super().__init__()
@@ -50,10 +56,14 @@ class DLVHD(nn.Module):
         self.scorers = nn.ModuleDict({name: Scorer(width, settings) for name in chosen})
 
     def forward(self, batch: Batch) -> Scores:
-        """The mean of the learners' scores; each one's own `(B, T)` is in `parts`, beside `embeddings`."""
+        """The mean of the learners' scores; each one's own `(B, T)` is in `parts`, beside
+        `embeddings`.
+        """
         embeddings = self.encoder(batch)
         each = {name: scorer(embeddings, batch.mask) for name, scorer in self.scorers.items()}
-        return Scores(torch.stack(list(each.values())).mean(dim=0), {"embeddings": embeddings, **each})
+        return Scores(
+            torch.stack(list(each.values())).mean(dim=0), {"embeddings": embeddings, **each}
+        )
 
 
 def _build(settings: DLVHDSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:

@@ -1,13 +1,16 @@
-"""The SL-module with what two ways of adapting it to another category need: a discriminator, or a second scorer.
+"""The SL-module with what two ways of adapting it to another category need: a discriminator, or a
+second scorer.
 
-Sources: Set-based Learning (ICCV 2021), appendix 8, which puts five methods on the SL-module. DAN, DeepCORAL and AFN
-compare embeddings and need nothing but the SL-module itself; here are the two others:
+Sources: Set-based Learning (ICCV 2021), appendix 8, which puts five methods on the SL-module. DAN,
+DeepCORAL and AFN compare embeddings and need nothing but the SL-module itself; here are the two
+others:
 
 - RevGrad: Y. Ganin, V. Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", ICML 2015.
-- MCD: K. Saito, K. Watanabe, Y. Ushiku, T. Harada, "Maximum Classifier Discrepancy for Unsupervised Domain
-  Adaptation", CVPR 2018.
+- MCD: K. Saito, K. Watanabe, Y. Ushiku, T. Harada, "Maximum Classifier Discrepancy for Unsupervised
+  Domain Adaptation", CVPR 2018.
 
-No code of either was released for the SL-module. Refuses to know losses and steps (`trainer.losses.set_based.domain_adaptation`).
+No code of either was released for the SL-module. Refuses to know losses and steps
+(`trainer.losses.set_based.domain_adaptation`).
 """
 
 from __future__ import annotations
@@ -55,7 +58,9 @@ def reverse_gradient(x: Tensor, strength: float) -> Tensor:
 
 
 class RevGradSL(SLModule):
-    """The SL-module and a discriminator of categories, whose gradient reaches the transformer reversed."""
+    """The SL-module and a discriminator of categories, whose gradient reaches the transformer
+    reversed.
+    """
 
     def __init__(self, key: str, width: int, settings: RevGradSettings) -> None:
         super().__init__(key, width, settings)
@@ -77,15 +82,21 @@ class MCDSL(nn.Module):
         self.scorers = nn.ModuleList(Scorer(width, settings) for _ in range(2))
 
     def forward(self, batch: Batch) -> Scores:
-        """The mean of both scores, as MCD evaluates its ensemble; each one's own is `first` and `second` in `parts`."""
+        """The mean of both scores, as MCD evaluates its ensemble; each one's own is `first` and
+        `second` in `parts`.
+        """
         embeddings = self.encoder(batch)
         first, second = (scorer(embeddings, batch.mask) for scorer in self.scorers)
-        return Scores((first + second) / 2, {"embeddings": embeddings, "first": first, "second": second})
+        return Scores(
+            (first + second) / 2, {"embeddings": embeddings, "first": first, "second": second}
+        )
 
 
 def _needs_transformer(settings: SLSettings) -> None:
     if not settings.has_transformer:
-        raise ValueError("adaptation changes the transformer, C3D being fixed: has_transformer must be true")
+        raise ValueError(
+            "adaptation changes the transformer, C3D being fixed: has_transformer must be true"
+        )
 
 
 def _revgrad(settings: RevGradSettings, shapes: Shapes) -> nn.Module:

@@ -1,11 +1,12 @@
-"""LIM-s: a scorer of segments, trained to prefer those of short videos, and a second network that picks sound pairs.
+"""LIM-s: a scorer of segments, trained to prefer those of short videos, and a second network that
+picks sound pairs.
 
-Source: B. Xiong, Y. Kalantidis, D. Ghadiyaram, K. Grauman, "Less is More: Learning Highlight Detection from Video
-Duration", CVPR 2019: f(x) scores a segment; h(x_i, x_j), a softmax over the pairs of a group, says which of them are
-worth learning from. Refuses to know durations and losses.
+Source: B. Xiong, Y. Kalantidis, D. Ghadiyaram, K. Grauman, "Less is More: Learning Highlight
+Detection from Video Duration", CVPR 2019: f(x) scores a segment; h(x_i, x_j), a softmax over the
+pairs of a group, says which of them are worth learning from. Refuses to know durations and losses.
 
-No code was published, and the 10 million videos it was trained on are private; -s, one model a domain, and -a, one for
-all, differ in data alone. The widths are ours.
+No code was published, and the 10 million videos it was trained on are private; -s, one model a
+domain, and -a, one for all, differ in data alone. The widths are ours.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class LIMSettings(FNNSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.pair_widths or min(self.pair_widths) < 1:
-            raise ValueError(f"pair_widths holds one or more widths, each at least 1; got {self.pair_widths}")
+            raise ValueError(
+                f"pair_widths holds one or more widths, each at least 1; got {self.pair_widths}"
+            )
 
 
 class LIM(nn.Module):
@@ -41,14 +44,18 @@ class LIM(nn.Module):
         super().__init__()
         self.key = key
         self.scorer = FNN(width, settings)
-        self.pairs = FNN(2 * width, FNNSettings(settings.pair_widths, (0.0,) * (len(settings.pair_widths) + 1)))
+        self.pairs = FNN(
+            2 * width, FNNSettings(settings.pair_widths, (0.0,) * (len(settings.pair_widths) + 1))
+        )
 
     def forward(self, batch: Batch) -> Scores:
         """Scores without bounds."""
         return Scores(spread(self.scorer(batch.features[self.key][batch.mask]), batch.mask))
 
     def pair_logits(self, preferred: Tensor, other: Tensor) -> Tensor:
-        """h of `(N, D)` segments of short and `(N, D)` of long videos → `(N,)`, before the softmax over a group."""
+        """h of `(N, D)` segments of short and `(N, D)` of long videos → `(N,)`, before the softmax
+        over a group.
+        """
         logits: Tensor = self.pairs(torch.cat([preferred, other], dim=-1))
         return logits
 

@@ -1,12 +1,14 @@
 """MINI-Net without sound: how much each segment of a bag says that the bag is of the wanted kind.
 
-Source: F.-T. Hong, X. Huang, W.-H. Li, W.-S. Zheng, "MINI-Net: Multiple Instance Ranking Network for Video Highlight
-Detection", ECCV 2020; code: github.com/xuantengh/MINI-Net at d2f89bf27a55117be7bed946ca9fc94d4b2ca057, whose
-`MILModel_vision` this equals given the same weights. Refuses to know how bags are made and what is asked of them.
+Source: F.-T. Hong, X. Huang, W.-H. Li, W.-S. Zheng, "MINI-Net: Multiple Instance Ranking Network
+for Video Highlight Detection", ECCV 2020; code: github.com/xuantengh/MINI-Net at
+d2f89bf27a55117be7bed946ca9fc94d4b2ca057, whose `MILModel_vision` this equals given the same
+weights. Refuses to know how bags are made and what is asked of them.
 
-The full network also reads VGGish features of the sound, which no array of ours holds, so its rows (.644 on YouTube
-Highlights) cannot be reached; in the code its attention refers to a class that does not exist (`AttentionUnit_1`).
-The authors' visual feature is 512 wide and of a network that the code does not name.
+The full network also reads VGGish features of the sound, which no array of ours holds, so its rows
+(.644 on YouTube Highlights) cannot be reached; in the code its attention refers to a class that
+does not exist (`AttentionUnit_1`). The authors' visual feature is 512 wide and of a network that
+the code does not name.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class MiniNetSettings:
 
     def __post_init__(self) -> None:
         if min(self.width, self.attention_width, self.layers) < 1 or not 0 <= self.dropout < 1:
-            raise ValueError(f"width, attention_width and layers are at least 1, dropout is 0 to below 1; got {self}")
+            raise ValueError(
+                f"width, attention_width and layers are at least 1, dropout is 0 to below 1; got {self}"
+            )
 
 
 class MiniNet(nn.Module):
@@ -57,13 +61,18 @@ class MiniNet(nn.Module):
     def forward(self, batch: Batch) -> Scores:
         """Attention's logits as scores, as the code scores videos.
 
-        `parts`: `weights` `(B, T)`, their softmax over the bag, and `bag_logits` `(B, 2)`, the second for the wanted.
+        `parts`: `weights` `(B, T)`, their softmax over the bag, and `bag_logits` `(B, 2)`, the
+        second for the wanted.
         """
         x = batch.features[self.key].masked_fill(~batch.mask.unsqueeze(-1), 0)
         for layer in self.embed:
             x = torch.relu(layer(x))
         x = functional.dropout(x, self.dropout, self.training)
-        scores = self.attention(torch.relu(self.value(x)) * torch.sigmoid(self.gate(x))).squeeze(-1).float()
+        scores = (
+            self.attention(torch.relu(self.value(x)) * torch.sigmoid(self.gate(x)))
+            .squeeze(-1)
+            .float()
+        )
         weights = scores.masked_fill(~batch.mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
         weights = weights.masked_fill(~batch.mask, 0)
         bags: Tensor = self.classifier((weights.unsqueeze(1) @ x).squeeze(1))

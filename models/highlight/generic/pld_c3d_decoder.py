@@ -1,7 +1,7 @@
 """C3D's convolutions with a decoder: a clip in, a map of its last frame at the clip's own size out.
 
-The encoder is that of the `c3d` extractor. The decoder is ours: the PLD-VHD paper says that there is one and no more.
-Refuses to know labels and scores.
+The encoder is that of the `c3d` extractor. The decoder is ours: the PLD-VHD paper says that there
+is one and no more. Refuses to know labels and scores.
 
 Letters in shapes: N clips of L frames, H and W pixels, C channels.
 """
@@ -25,9 +25,10 @@ FRAMES_MULTIPLE, PIXELS_MULTIPLE = 8, 16
 class C3DMaps(nn.Module):
     """C3D without its linear layers, then four doublings back to the clip's size.
 
-    A convolution over all that is left of time makes one map of the deepest stage. Each doubling (a transposed
-    convolution) adds the next shallower stage's last time step, through a 1×1 convolution: what the last frame shows,
-    and where. Context thus comes from the whole clip, and places from its end. Sums, norms and ReLUs as in FCN-8s.
+    A convolution over all that is left of time makes one map of the deepest stage. Each doubling (a
+    transposed convolution) adds the next shallower stage's last time step, through a 1×1
+    convolution: what the last frame shows, and where. Context thus comes from the whole clip, and
+    places from its end. Sums, norms and ReLUs as in FCN-8s.
     """
 
     mean: Tensor
@@ -37,13 +38,18 @@ class C3DMaps(nn.Module):
         self.encoder = C3DTrunk(width)
         channels = [scaled(CONVOLUTIONS[name][1], width) for name in STAGES]
         deepest = channels[-1]
-        self.over_time = nn.Conv3d(deepest, deepest, (clip_frames // FRAMES_MULTIPLE, 1, 1), bias=False)
+        self.over_time = nn.Conv3d(
+            deepest, deepest, (clip_frames // FRAMES_MULTIPLE, 1, 1), bias=False
+        )
         self.norm = nn.BatchNorm2d(deepest)
         rising = list(pairwise(reversed(channels)))
         self.doubles = nn.ModuleList(
-            nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False) for inputs, outputs in rising
+            nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+            for inputs, outputs in rising
         )
-        self.skips = nn.ModuleList(nn.Conv2d(outputs, outputs, 1, bias=False) for _, outputs in rising)
+        self.skips = nn.ModuleList(
+            nn.Conv2d(outputs, outputs, 1, bias=False) for _, outputs in rising
+        )
         self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _, outputs in rising)
         self.last = nn.Conv2d(channels[0], 1, 1)
         self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1, 1), persistent=False)

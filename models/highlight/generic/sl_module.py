@@ -1,18 +1,21 @@
 """The SL-module: a score for each segment of a set, in the light of the others.
 
-Source: Xu et al., "Cross-category Video Highlight Detection via Set-based Learning", ICCV 2021, sections 3.2 and 4.1;
-released code and commit are named in `set_transformer.py`. Refuses to know losses and how sets are drawn.
+Source: Xu et al., "Cross-category Video Highlight Detection via Set-based Learning", ICCV 2021,
+sections 3.2 and 4.1; released code and commit are named in `set_transformer.py`. Refuses to know
+losses and how sets are drawn.
 
 Two rows, since the paper and the released code are two systems:
 
 - `sl_module`, the paper: scores without bounds, no dropout in the scorer.
-- `sl_module_released`, the code: scores 2σ(x) - 1, dropout 0.5 after both hidden layers of the scorer, attention scaled
-  by the whole width, test sets clipped at a video's ends. Given the same weights it equals the code.
+- `sl_module_released`, the code: scores 2σ(x) - 1, dropout 0.5 after both hidden layers of the
+  scorer, attention scaled by the whole width, test sets clipped at a video's ends. Given the same
+  weights it equals the code.
 
-What else is wrong in that code, and not repeated here: C3D, said to be fixed, is never put into evaluation mode, so
-fc6's dropout of 0.5 is active in training and at test; test clips are cropped at random; clips of fewer than 91 frames
-end in uninitialised memory; the scheduler steps before each epoch, so that the learning rate falls after 19 epochs, not
-20; ActivityNet's labels are cast to whole numbers (see `trainer.losses.set_based.set_kl`).
+What else is wrong in that code, and not repeated here: C3D, said to be fixed, is never put into
+evaluation mode, so fc6's dropout of 0.5 is active in training and at test; test clips are cropped
+at random; clips of fewer than 91 frames end in uninitialised memory; the scheduler steps before
+each epoch, so that the learning rate falls after 19 epochs, not 20; ActivityNet's labels are cast
+to whole numbers (see `trainer.losses.set_based.set_kl`).
 
 The feature is fc7 before its ReLU (code); the paper says C3D's, 4096 wide.
 """
@@ -42,12 +45,20 @@ class SLSettings(SetSettings):
     scorer_dropout: float = 0.0
     """After each hidden layer of the scorer."""
     is_squashed: bool = False
-    """Whether a score is 2σ(x) - 1: a softmax over a set then tells two segments apart by a factor of e² at most."""
+    """Whether a score is 2σ(x) - 1: a softmax over a set then tells two segments apart by a factor
+    of e² at most.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.scorer_widths or min(self.scorer_widths) < 1 or not 0 <= self.scorer_dropout < 1:
-            raise ValueError(f"scorer_widths are one or more from 1 on, scorer_dropout is 0 to below 1; got {self}")
+        if (
+            not self.scorer_widths
+            or min(self.scorer_widths) < 1
+            or not 0 <= self.scorer_dropout < 1
+        ):
+            raise ValueError(
+                f"scorer_widths are one or more from 1 on, scorer_dropout is 0 to below 1; got {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,9 @@ class SLModule(nn.Module):
         self.scorer = Scorer(width, settings)
 
     def forward(self, batch: Batch) -> Scores:
-        """`parts["embeddings"]` is `(B, T, D)`, what the scorer reads: the features themselves without transformer."""
+        """`parts["embeddings"]` is `(B, T, D)`, what the scorer reads: the features themselves
+        without transformer.
+        """
         embeddings = self.encoder(batch)
         return Scores(self.scorer(embeddings, batch.mask), {"embeddings": embeddings})
 

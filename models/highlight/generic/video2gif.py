@@ -1,8 +1,10 @@
-"""Video2GIF: a ranker of segments by their C3D feature alone; the published head, and PHD-GIFs' own version of it.
+"""Video2GIF: a ranker of segments by their C3D feature alone; the published head, and PHD-GIFs' own
+version of it.
 
-Sources: M. Gygli, Y. Song, L. Cao, "Video2GIF: Automatic Generation of Animated GIFs from Video", CVPR 2016 (code:
-github.com/gyglim/video2gif_code), and PHD-GIFs (ACM MM 2018), section 5.1, for `video2gif_ours`, "a slight variation"
-that the paper does not describe; it is read as PHD-CA without a history. Refuses to know the ranking loss.
+Sources: M. Gygli, Y. Song, L. Cao, "Video2GIF: Automatic Generation of Animated GIFs from Video",
+CVPR 2016 (code: github.com/gyglim/video2gif_code), and PHD-GIFs (ACM MM 2018), section 5.1, for
+`video2gif_ours`, "a slight variation" that the paper does not describe; it is read as PHD-CA
+without a history. Refuses to know the ranking loss.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from models.highlight.base.history import FNN, FNNSettings, only_vector, spread
 
 @dataclass(frozen=True)
 class Video2GIFSettings(FNNSettings):
-    """The head on pool5. On the array `c3d/fc6`, whose rows are after ReLU, hidden_widths is (512, 128)."""
+    """The head on pool5. On the array `c3d/fc6`, whose rows are after ReLU, hidden_widths is (512,
+    128).
+    """
 
     hidden_widths: tuple[int, ...] = (4096, 512, 128)
     dropouts: tuple[float, ...] = (0.0, 0.5, 0.0, 0.0)
@@ -36,20 +40,25 @@ class Video2GIF(nn.Module):
         self.fnn = FNN(width, settings)
 
     def forward(self, batch: Batch) -> Scores:
-        """Positions are scored one by one, so a longer segment's score is the mean of its rows' scores."""
+        """Positions are scored one by one, so a longer segment's score is the mean of its rows'
+        scores.
+        """
         rows = batch.features[self.key][batch.mask]
         if self.fnn.settings.is_normalised:
             rows = functional.normalize(rows, dim=-1)
         return Scores(spread(self.fnn(rows), batch.mask))
 
     def load_fc6(self, tensors: Mapping[str, Tensor]) -> None:
-        """Starts the first layer from C3D's `fc6.weight` (4096, 8192) and `fc6.bias` (4096,), as the authors did.
+        """Starts the first layer from C3D's `fc6.weight` (4096, 8192) and `fc6.bias` (4096,), as
+        the authors did.
 
         KeyError where one is missing; ValueError where the first layer has another shape.
         """
         own = {name: self.fnn.hidden[0].get_parameter(name) for name in ("weight", "bias")}
         given = {name: tensors[f"fc6.{name}"] for name in own}
-        found, wanted = ({name: tuple(tensor.shape) for name, tensor in kind.items()} for kind in (given, own))
+        found, wanted = (
+            {name: tuple(tensor.shape) for name, tensor in kind.items()} for kind in (given, own)
+        )
         if found != wanted:
             raise ValueError(
                 f"C3D's fc6 has {found}, this head's first layer {wanted}: read c3d/pool5 and let hidden_widths start "

@@ -1,16 +1,19 @@
-"""FCSN and Adaptive-FCSN (A-VHD): a fully convolutional network over all rows of a video, without or with a history.
+"""FCSN and Adaptive-FCSN (A-VHD): a fully convolutional network over all rows of a video, without
+or with a history.
 
-Sources: M. Rochan, L. Ye, Y. Wang, "Video Summarization Using Fully Convolutional Sequence Networks", ECCV 2018;
-M. Rochan, M. K. K. Reddy, L. Ye, Y. Wang, "Adaptive Video Highlight Detection by Learning from User History", ECCV
-2020, in the first author's re-implementation, github.com/mrochan/adaptive-highlight at
-d7a5a35998d81a1bbd4cef96bf3a727c8fdb477d, whose networks these equal. Refuses to know losses and what scores are
-averaged over.
+Sources: M. Rochan, L. Ye, Y. Wang, "Video Summarization Using Fully Convolutional Sequence
+Networks", ECCV 2018; M. Rochan, M. K. K. Reddy, L. Ye, Y. Wang, "Adaptive Video Highlight Detection
+by Learning from User History", ECCV 2020, in the first author's re-implementation,
+github.com/mrochan/adaptive-highlight at d7a5a35998d81a1bbd4cef96bf3a727c8fdb477d, whose networks
+these equal. Refuses to know losses and what scores are averaged over.
 
-The first layer pads by 100 positions and the norms look at a whole video, so a video's scores depend on its length:
-videos of a batch are run in groups of one length, never with padding. For users without a history, whom the authors
-leave out, Adaptive-FCSN normalises without scale and bias, as FCSN does (ours).
+The first layer pads by 100 positions and the norms look at a whole video, so a video's scores
+depend on its length: videos of a batch are run in groups of one length, never with padding. For
+users without a history, whom the authors leave out, Adaptive-FCSN normalises without scale and
+bias, as FCSN does (ours).
 
-Letters in shapes: those of `contract.py`; C channels of the fourth block, H channels after it, N videos of one length.
+Letters in shapes: those of `contract.py`; C channels of the fourth block, H channels after it, N
+videos of one length.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ from models.highlight.base.history import history_elements, masked_mean, only_ve
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 """How many each block has before its pooling, as in VGG-16."""
 PADDING = 100
-"""On both sides of the first convolution, so that any video is long enough; the crops below undo it."""
+"""On both sides of the first convolution, so that any video is long enough; the crops below undo
+it.
+"""
 POOL4_OFFSET, OUTPUT_OFFSET = 5, 27
 
 
@@ -45,13 +50,17 @@ class FCSNSettings:
     is_normalised: bool = True
     """Rows, of the history too, are divided by their L2 norm first."""
     initial: Literal["torch", "fcn"] = "torch"
-    """How weights begin. The authors' code leaves that to torch, whose ReLU layers shrink what differs from row to row,
-    in the end to less than the norms' epsilon. `fcn` (ours) keeps it (He et al., 2015), and upsampling begins as linear
-    interpolation, as in the networks that FCSN follows (Long et al., 2015)."""
+    """How weights begin. The authors' code leaves that to torch, whose ReLU layers shrink what
+    differs from row to row, in the end to less than the norms' epsilon. `fcn` (ours) keeps it (He
+    et al., 2015), and upsampling begins as linear interpolation, as in the networks that FCSN
+    follows (Long et al., 2015).
+    """
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(CONVOLUTIONS) or min(*self.channels, self.hidden_width) < 1:
-            raise ValueError(f"channels are five widths, each at least 1, as is hidden_width; got {self}")
+            raise ValueError(
+                f"channels are five widths, each at least 1, as is hidden_width; got {self}"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is 0 to below 1, got {self.dropout}")
         if self.norm not in ("instance", "none"):
@@ -71,9 +80,13 @@ class AVHDSettings(FCSNSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.norm != "instance":
-            raise ValueError("Adaptive-FCSN speaks through its norms: norm is instance, or take the model fcsn")
+            raise ValueError(
+                "Adaptive-FCSN speaks through its norms: norm is instance, or take the model fcsn"
+            )
         if self.history_encoder not in ("attention", "convolution"):
-            raise ValueError(f"history_encoder is attention or convolution, got {self.history_encoder!r}")
+            raise ValueError(
+                f"history_encoder is attention or convolution, got {self.history_encoder!r}"
+            )
         if self.attention_reduction < 1:
             raise ValueError(f"attention_reduction is at least 1, got {self.attention_reduction}")
 
@@ -84,10 +97,15 @@ class Encoder(nn.Module):
     def __init__(self, width: int, settings: FCSNSettings) -> None:
         super().__init__()
         inputs = width
-        for block, (count, channels) in enumerate(zip(CONVOLUTIONS, settings.channels, strict=True), start=1):
+        for block, (count, channels) in enumerate(
+            zip(CONVOLUTIONS, settings.channels, strict=True), start=1
+        ):
             for number in range(1, count + 1):
                 padding = PADDING if block == number == 1 else 1
-                self.add_module(f"conv{block}_{number}", nn.Conv1d(inputs, channels, kernel_size=3, padding=padding))
+                self.add_module(
+                    f"conv{block}_{number}",
+                    nn.Conv1d(inputs, channels, kernel_size=3, padding=padding),
+                )
                 inputs = channels
         self.fc6 = nn.Conv1d(inputs, settings.hidden_width, kernel_size=7)
         self.fc7 = nn.Conv1d(settings.hidden_width, settings.hidden_width, kernel_size=1)
@@ -96,7 +114,9 @@ class Encoder(nn.Module):
             _keep_scale(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, D, T)` → the last map `(N, H, about T / 32)` and the fourth pooling's `(N, C, about T / 16)`."""
+        """`(N, D, T)` → the last map `(N, H, about T / 32)` and the fourth pooling's `(N, C, about
+        T / 16)`.
+        """
         pooled: list[Tensor] = []
         for block, count in enumerate(CONVOLUTIONS, start=1):
             for number in range(1, count + 1):
@@ -108,7 +128,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Two score layers, upsampled to one pair of logits a position; its layers have the authors' names."""
+    """Two score layers, upsampled to one pair of logits a position; its layers have the authors'
+    names.
+    """
 
     def __init__(self, settings: FCSNSettings) -> None:
         super().__init__()
@@ -123,7 +145,9 @@ class Decoder(nn.Module):
                 _interpolate(layer)
 
     def forward(self, last: Tensor, pool4: Tensor, affine: Tensor | None, length: int) -> Tensor:
-        """The encoder's maps and `(N, 2H + 2C)`, for each map its biases and then its scales → `(N, 2, length)`."""
+        """The encoder's maps and `(N, 2H + 2C)`, for each map its biases and then its scales → `(N,
+        2, length)`.
+        """
         of_last: Tensor | None = None
         of_pool4: Tensor | None = None
         if affine is not None:
@@ -135,7 +159,9 @@ class Decoder(nn.Module):
         return logits
 
     def _norm(self, x: Tensor, affine: Tensor | None) -> Tensor:
-        """T-AIN: each channel normalised over time, then scaled and shifted; a map of one position stays as it is."""
+        """T-AIN: each channel normalised over time, then scaled and shifted; a map of one position
+        stays as it is.
+        """
         if not self.has_norm or x.shape[-1] == 1:
             return x
         normalised = functional.instance_norm(x, eps=1e-5)
@@ -147,7 +173,9 @@ class Decoder(nn.Module):
 
 @torch.no_grad()
 def _keep_scale(encoder: Encoder) -> None:
-    """Gives its convolutions weights under which ReLU layers keep the size of what they see, and no biases."""
+    """Gives its convolutions weights under which ReLU layers keep the size of what they see, and no
+    biases.
+    """
     for layer in encoder.modules():
         if isinstance(layer, nn.Conv1d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -157,14 +185,18 @@ def _keep_scale(encoder: Encoder) -> None:
 
 @torch.no_grad()
 def _interpolate(upsampling: nn.ConvTranspose1d) -> None:
-    """Gives each class weights that interpolate it linearly in time, and nothing of the other class."""
+    """Gives each class weights that interpolate it linearly in time, and nothing of the other
+    class.
+    """
     size, stride = upsampling.kernel_size[0], upsampling.stride[0]
     distance = (torch.arange(size) - (size - 1) / 2).abs()
     upsampling.weight.copy_(torch.eye(2).unsqueeze(-1) * (1 - distance / stride))
 
 
 class AttentionHistory(nn.Module):
-    """Self-attention among the history's videos, unscaled, without residual; their mean gives the norms' parameters."""
+    """Self-attention among the history's videos, unscaled, without residual; their mean gives the
+    norms' parameters.
+    """
 
     def __init__(self, width: int, outputs: int, settings: AVHDSettings) -> None:
         super().__init__()
@@ -196,7 +228,9 @@ class ConvolutionHistory(nn.Module):
         codes = self.skip(masked_mean(elements, exists))
         for count, chosen in by_length(exists):
             rows = elements[chosen][exists[chosen]].view(len(chosen), count, -1)
-            codes = codes.index_add(0, chosen, self.encoder(rows.mT)[0].mean(dim=-1).to(codes.dtype))
+            codes = codes.index_add(
+                0, chosen, self.encoder(rows.mT)[0].mean(dim=-1).to(codes.dtype)
+            )
         answer: Tensor = self.parameters_of_norms(codes)
         return answer
 
@@ -218,31 +252,46 @@ class FCSN(nn.Module):
         self.decoder = Decoder(settings)
         self.history: nn.Module | None = None
         if isinstance(settings, AVHDSettings):
-            self.history = HISTORY_ENCODERS[settings.history_encoder](width, 2 * sum(self.decoder.widths), settings)
+            self.history = HISTORY_ENCODERS[settings.history_encoder](
+                width, 2 * sum(self.decoder.widths), settings
+            )
 
     def forward(self, batch: Batch) -> Scores:
-        """Probabilities of a highlight, 0 to 1; `parts["logits"]` is `(B, T, 2)`, the second for a highlight."""
+        """Probabilities of a highlight, 0 to 1; `parts["logits"]` is `(B, T, 2)`, the second for a
+        highlight.
+        """
         features = batch.features[self.key]
         if self.is_normalised:
             features = functional.normalize(features, dim=-1)
         affine = None if self.history is None else self._affine(batch, self.history)
         logits = torch.zeros(*batch.mask.shape, 2, device=features.device)
         for length, chosen in by_length(batch.mask):
-            x = features[chosen][batch.mask[chosen]].view(len(chosen), length, -1).mT  # (N, D, length)
-            found = self.decoder(*self.encoder(x), None if affine is None else affine[chosen], length)
-            places = batch.mask.new_zeros(len(batch.mask), 1).index_fill(0, chosen, value=True) & batch.mask
+            x = (
+                features[chosen][batch.mask[chosen]].view(len(chosen), length, -1).mT
+            )  # (N, D, length)
+            found = self.decoder(
+                *self.encoder(x), None if affine is None else affine[chosen], length
+            )
+            places = (
+                batch.mask.new_zeros(len(batch.mask), 1).index_fill(0, chosen, value=True)
+                & batch.mask
+            )
             logits = logits.masked_scatter(places.unsqueeze(-1), found.mT.float())
         return Scores(logits.softmax(dim=-1)[..., 1], {"logits": logits})
 
     def _affine(self, batch: Batch, history: nn.Module) -> Tensor:
         elements, exists = history_elements(batch, self.key, is_normalised=self.is_normalised)
         predicted: Tensor = history(elements, exists)
-        neutral = torch.cat([predicted.new_tensor([0, 1]).repeat_interleave(width) for width in self.decoder.widths])
+        neutral = torch.cat(
+            [predicted.new_tensor([0, 1]).repeat_interleave(width) for width in self.decoder.widths]
+        )
         return torch.where(exists.any(dim=1, keepdim=True), predicted, neutral)
 
 
 def by_length(mask: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Groups the rows of a `(B, T)` mask: each length above 0 there is, and the `(N,)` indices of rows that have it."""
+    """Groups the rows of a `(B, T)` mask: each length above 0 there is, and the `(N,)` indices of
+    rows that have it.
+    """
     lengths = mask.sum(dim=1)
     for length in sorted(set(lengths.tolist())):
         if length:

@@ -1,11 +1,12 @@
 """Rankers without hidden layers: two cosines, and the linear models that a ranking SVM fits.
 
-Source: A. García del Molino and M. Gygli, "PHD-GIFs: Personalized Highlight Detection for Automatic GIF Creation",
-ACM Multimedia 2018, sections 4.2 and 5.1. Refuses to know how an SVM is fitted: a `LinearRanker` says what is to be
-weighed, and holds the weights.
+Source: A. García del Molino and M. Gygli, "PHD-GIFs: Personalized Highlight Detection for Automatic
+GIF Creation", ACM Multimedia 2018, sections 4.2 and 5.1. Refuses to know how an SVM is fitted: a
+`LinearRanker` says what is to be weighed, and holds the weights.
 
-The sources leave open: the SVM's C and the scale of features (rows are divided by their L2 norm here), which of
-similarity and distance SVM-D reads (`DistanceSettings.reading`), the negatives of a user's own SVM in Residual.
+The sources leave open: the SVM's C and the scale of features (rows are divided by their L2 norm
+here), which of similarity and distance SVM-D reads (`DistanceSettings.reading`), the negatives of a
+user's own SVM in Residual.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class HighlightSVMSettings:
 
 
 class SimilarityRanker(nn.Module):
-    """The largest (Maximal Similarity) or the mean (Video-MMR) cosine to the history; 0 for users without one."""
+    """The largest (Maximal Similarity) or the mean (Video-MMR) cosine to the history; 0 for users
+    without one.
+    """
 
     def __init__(self, key: str, *, takes_largest: bool) -> None:
         super().__init__()
@@ -66,7 +69,9 @@ class SimilarityRanker(nn.Module):
 
 
 class LinearRanker(nn.Module, ABC):
-    """h = wᵀx + b over what a position is described by; a ranking SVM on pairs of `descriptors` gives w."""
+    """h = wᵀx + b over what a position is described by; a ranking SVM on pairs of `descriptors`
+    gives w.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -106,14 +111,18 @@ class SVMD(LinearRanker):
     def descriptors(self, batch: Batch) -> Tensor:
         """`(B, T, nearest)`."""
         elements, exists = history_elements(batch, self.key)
-        return nearest(similarities(batch.features[self.key], elements, exists), exists, self.settings)
+        return nearest(
+            similarities(batch.features[self.key], elements, exists), exists, self.settings
+        )
 
 
 class Residual(LinearRanker):
-    """One user's weights on [s; h_V2G(s)] (equation 5); until they are put in, the generic score itself.
+    """One user's weights on [s; h_V2G(s)] (equation 5); until they are put in, the generic score
+    itself.
 
-    The generic model, Video2GIF (ours), is trained before, and fixed here. `linear` holds the weights of one user,
-    fitted on the user's history videos; a user without any keeps the generic score.
+    The generic model, Video2GIF (ours), is trained before, and fixed here. `linear` holds the
+    weights of one user, fitted on the user's history videos; a user without any keeps the generic
+    score.
     """
 
     def __init__(self, key: str, width: int, settings: FNNSettings) -> None:
@@ -166,7 +175,8 @@ MAX_SIMILARITY = ModelSpec(
 )
 VIDEO_MMR = ModelSpec(
     name="video_mmr",
-    source=_PAPER + "section 5.1, Video-MMR: the relevance to the query alone, without the redundancy term",
+    source=_PAPER
+    + "section 5.1, Video-MMR: the relevance to the query alone, without the redundancy term",
     arrays=("c3d/pool5",),
     unit="segment",
     history="shots",

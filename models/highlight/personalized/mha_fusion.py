@@ -1,12 +1,15 @@
-"""MHA+Fusion: objects and poses of the clips that a user liked, weighed by frame and clip, against those of a target.
+"""MHA+Fusion: objects and poses of the clips that a user liked, weighed by frame and clip, against
+those of a target.
 
-Source: U. Bhattacharya et al., "Show Me What I Like: Detecting User-Specific Video Highlights Using Content-Based
-Multi-Head Attention", ACM Multimedia 2022 (arXiv 2207.08352), section 3. Equations are numbered as there. Sizes, and
-much of what happens between the equations, are not in the text; such choices are marked `ours`. The first layers are in
-`priming.py`, the losses in `trainer/losses/mha_fusion.py`.
+Source: U. Bhattacharya et al., "Show Me What I Like: Detecting User-Specific Video Highlights Using
+Content-Based Multi-Head Attention", ACM Multimedia 2022 (arXiv 2207.08352), section 3. Equations
+are numbered as there. Sizes, and much of what happens between the equations, are not in the text;
+such choices are marked `ours`. The first layers are in `priming.py`, the losses in
+`trainer/losses/mha_fusion.py`.
 
-Letters: B users, T positions of the target, K liked clips, L positions of a clip, T_c frames to which each clip is
-brought, T_τ frames of a window of the target, W windows, d the width of a stream (d_z or d_y).
+Letters: B users, T positions of the target, K liked clips, L positions of a clip, T_c frames to
+which each clip is brought, T_τ frames of a window of the target, W windows, d the width of a stream
+(d_z or d_y).
 """
 
 from __future__ import annotations
@@ -30,12 +33,16 @@ LongClips = Literal["resample", "cut"]
 OBJECT_ARRAYS = ("p3", "p4", "p5")
 """`(C, g, g)`: the pooled maps of `yolov5`. Several are put side by side, and need the same g."""
 POSE_ARRAYS = ("joints", "joint_features")
-"""`(P, 17, C)`: arrays of `keypoint_rcnn` with P places for persons, best first, zeros where nobody is."""
+"""`(P, 17, C)`: arrays of `keypoint_rcnn` with P places for persons, best first, zeros where nobody
+is.
+"""
 
 
 @dataclass(frozen=True)
 class MHAFusionSettings:
-    """Sizes and variants of MHA+Fusion. The paper gives none of the sizes: all defaults are ours."""
+    """Sizes and variants of MHA+Fusion. The paper gives none of the sizes: all defaults are
+    ours.
+    """
 
     streams: Streams = "both"
     """Both backbones, or one of them (the paper's second ablation)."""
@@ -44,7 +51,9 @@ class MHAFusionSettings:
     long_clips: LongClips = "resample"
     """A longer clip gives T_c frames spread evenly over it (resample), or its first T_c (cut)."""
     target_frames: int = 256
-    """T_τ: a target is scored in windows of so many rows, one after the other, the last one padded."""
+    """T_τ: a target is scored in windows of so many rows, one after the other, the last one
+    padded.
+    """
     object_widths: tuple[int, ...] = (128, 128, 64)
     """Channels of PrimingConv3D's layers; the last is d_z."""
     pose_widths: tuple[int, ...] = (64, 64, 32)
@@ -54,29 +63,40 @@ class MHAFusionSettings:
     predictor_width: int = 256
     """Hidden units of HltPred."""
     weights: WeightKind = "sigmoid"
-    """What makes w, v, σ and ρ of what the layers say: sigmoid; softmax over frames, or over clips; or nothing
-    (linear), as the equations are printed."""
+    """What makes w, v, σ and ρ of what the layers say: sigmoid; softmax over frames, or over clips;
+    or nothing (linear), as the equations are printed.
+    """
     masks_padding: bool = True
-    """Whether padded frames and absent persons are kept out. False is the paper's text, which pads with zeros and has
-    no mask: then padding moves norms, weights and scores of what exists."""
+    """Whether padded frames and absent persons are kept out. False is the paper's text, which pads
+    with zeros and has no mask: then padding moves norms, weights and scores of what exists.
+    """
     dropout: float = 0.0
     """In the ST-GCN units."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("streams", Streams), ("long_clips", LongClips), ("weights", WeightKind)):
+        for name, allowed in (
+            ("streams", Streams),
+            ("long_clips", LongClips),
+            ("weights", WeightKind),
+        ):
             if getattr(self, name) not in get_args(allowed):
-                raise ValueError(f"{name} is one of {', '.join(get_args(allowed))}; got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} is one of {', '.join(get_args(allowed))}; got {getattr(self, name)!r}"
+                )
         if not self.object_widths or not self.pose_widths:
             raise ValueError("object_widths and pose_widths name at least one layer each")
         sizes = (self.clip_frames, self.target_frames, self.attention_width, self.predictor_width)
         if min(*sizes, *self.object_widths, *self.pose_widths) < 1:
-            raise ValueError(f"every number of frames, units and channels is at least 1; got {self}")
+            raise ValueError(
+                f"every number of frames, units and channels is at least 1; got {self}"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is at least 0 and below 1, got {self.dropout}")
 
 
 class FrameWeights(nn.Module):
-    """MHAConv3D and MHASTGCN (eq. 4 and 5): a head for each frame, fully connected to all frames of the sequence.
+    """MHAConv3D and MHASTGCN (eq. 4 and 5): a head for each frame, fully connected to all frames of
+    the sequence.
 
     Ours: one hidden layer with ReLU.
     """
@@ -115,36 +135,49 @@ class Stream(nn.Module):
         hidden, kind = settings.attention_width, settings.weights
         self.weigh_clip_frames = FrameWeights(settings.clip_frames, self.width, hidden, kind)
         self.weigh_target_frames = FrameWeights(settings.target_frames, self.width, hidden, kind)
-        self.weigh_clips = nn.Linear(self.width, 1)  # eq. 6 and 7: shared by all clips, so that their order is nothing
+        self.weigh_clips = nn.Linear(
+            self.width, 1
+        )  # eq. 6 and 7: shared by all clips, so that their order is nothing
         self.kind = kind
 
     def _priming(self, settings: MHAFusionSettings, channels: int) -> PrimingConv3D | PrimingSTGCN:
         if not self.poses:
             return PrimingConv3D(channels, settings.object_widths)
         sees_padding = not settings.masks_padding
-        return PrimingSTGCN(channels, settings.pose_widths, dropout=settings.dropout, sees_padding=sees_padding)
+        return PrimingSTGCN(
+            channels, settings.pose_widths, dropout=settings.dropout, sees_padding=sees_padding
+        )
 
     def _prime(self, layers: nn.Module, frames: Frames) -> Tensor:
-        inputs = (frames.values, frames.present, frames.mask) if self.poses else (frames.values, frames.mask)
+        inputs = (
+            (frames.values, frames.present, frames.mask)
+            if self.poses
+            else (frames.values, frames.mask)
+        )
         out: Tensor = layers(*inputs)
         return out
 
     def preference(self, clips: Frames, exists: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """ψ of eq. 8 (or φ, eq. 9), `(B, d)`; the weights of clips `(B, K)`; of each clip's frames `(B, K, T_c)`.
+        """ψ of eq. 8 (or φ, eq. 9), `(B, d)`; the weights of clips `(B, K)`; of each clip's frames
+        `(B, K, T_c)`.
 
         `clips` are those that exist, one after the other, user by user; `exists` is `(B, K)`.
         """
         z = self._prime(self.prime_clips, clips)
         frame_weights = self.weigh_clip_frames(z, clips.mask)
         pooled = torch.einsum("ntd,nt->nd", z, frame_weights)  # zᵀw
-        clip_weights = weigh(_spread(self.weigh_clips(pooled).squeeze(1), exists), exists, self.kind)
+        clip_weights = weigh(
+            _spread(self.weigh_clips(pooled).squeeze(1), exists), exists, self.kind
+        )
         preference = torch.einsum("bkd,bk->bd", _spread(pooled, exists), clip_weights)
         return preference, clip_weights, _spread(frame_weights, exists)
 
     def similarity(self, target: Frames, preference: Tensor, is_known: Tensor) -> Tensor:
-        """h of eq. 10 (or 11), `(N, T_τ)`: each frame's features, averaged by the softmax of the user's `(N, d)`.
+        """h of eq. 10 (or 11), `(N, T_τ)`: each frame's features, averaged by the softmax of the
+        user's `(N, d)`.
 
-        Without preferred clips (`is_known` `(N,)` is false) all features count the same (section 4.3).
+        Without preferred clips (`is_known` `(N,)` is false) all features count the same (section
+        4.3).
         """
         z = self._prime(self.prime_target, target)
         weighted = z * self.weigh_target_frames(z, target.mask).unsqueeze(-1)  # ψ_τ
@@ -154,10 +187,12 @@ class Stream(nn.Module):
 
 
 class MHAFusion(nn.Module):
-    """The whole model: scores in [0, 1], and in `parts` the `logits` `(B, T)` of them, and what was weighed how.
+    """The whole model: scores in [0, 1], and in `parts` the `logits` `(B, T)` of them, and what was
+    weighed how.
 
-    `STREAM_clip_weights` `(B, K)` and `STREAM_frame_weights` `(B, K, T_c)`, with STREAM objects or poses, are σ, ρ, w
-    and v; `history_rows` `(B, K, T_c)` says which of a clip's positions each frame was (-1: padding).
+    `STREAM_clip_weights` `(B, K)` and `STREAM_frame_weights` `(B, K, T_c)`, with STREAM objects or
+    poses, are σ, ρ, w and v; `history_rows` `(B, K, T_c)` says which of a clip's positions each
+    frame was (-1: padding).
     """
 
     def __init__(self, settings: MHAFusionSettings, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -167,7 +202,9 @@ class MHAFusion(nn.Module):
         self.arrays = {name: _keys(name, shapes) for name in names}
         self.streams = nn.ModuleDict()
         for name, keys in self.arrays.items():
-            self.streams[name] = Stream(settings, _channels(name, keys, shapes), poses=name == "poses")
+            self.streams[name] = Stream(
+                settings, _channels(name, keys, shapes), poses=name == "poses"
+            )
         # HltPred (eq. 12). Ours: one hidden layer with ReLU.
         self.inner = nn.Linear(len(self.streams) * settings.target_frames, settings.predictor_width)
         self.outer = nn.Linear(settings.predictor_width, settings.target_frames)
@@ -176,31 +213,48 @@ class MHAFusion(nn.Module):
         """Windows of all users go through together; those without a position are left out."""
         in_window, exists = self._windows(batch.mask), batch.history_mask.any(2)
         used = in_window.any(1)
-        user = torch.arange(len(used), device=used.device)[used] * len(batch.mask) // max(len(used), 1)
+        user = (
+            torch.arange(len(used), device=used.device)[used] * len(batch.mask) // max(len(used), 1)
+        )
         cuts = self.settings.long_clips == "cut"
         rows, filled = resampled(batch.history_mask[exists], self.settings.clip_frames, cuts=cuts)
-        similar, parts = [], {"history_rows": _spread(rows.masked_fill(~filled, -1) + 1, exists) - 1}
+        similar, parts = (
+            [],
+            {"history_rows": _spread(rows.masked_fill(~filled, -1) + 1, exists) - 1},
+        )
         for name, keys in self.arrays.items():
             stream = cast(Stream, self.streams[name])
-            clips = self._frames(name, [take(batch.history[key][exists], rows, filled) for key in keys], filled)
+            clips = self._frames(
+                name, [take(batch.history[key][exists], rows, filled) for key in keys], filled
+            )
             preference, clip_weights, frame_weights = stream.preference(clips, exists)
             parts |= {f"{name}_clip_weights": clip_weights, f"{name}_frame_weights": frame_weights}
-            windows = [self._windows(_inside(batch.features[key], batch.mask))[used] for key in keys]
+            windows = [
+                self._windows(_inside(batch.features[key], batch.mask))[used] for key in keys
+            ]
             target = self._frames(name, windows, in_window[used])
             similar.append(stream.similarity(target, preference[user], exists.any(1)[user]))
         logits = self.outer(torch.relu(self.inner(torch.cat(similar, 1))))
-        parts["logits"] = _spread(logits, used).reshape(len(batch.mask), -1)[:, : batch.mask.shape[1]]
+        parts["logits"] = _spread(logits, used).reshape(len(batch.mask), -1)[
+            :, : batch.mask.shape[1]
+        ]
         return Scores(parts["logits"].float().sigmoid(), parts)
 
     def _windows(self, values: Tensor) -> Tensor:
-        """`(B, T, ...)` → `(B·W, T_τ, ...)`, padded with zeros; every user has the same number W of windows."""
+        """`(B, T, ...)` → `(B·W, T_τ, ...)`, padded with zeros; every user has the same number W of
+        windows.
+        """
         length = self.settings.target_frames
         count = max(math.ceil(values.shape[1] / length), 1)
         padding = values.new_zeros(len(values), count * length - values.shape[1], *values.shape[2:])
-        return torch.cat((values, padding), 1).reshape(len(values) * count, length, *values.shape[2:])
+        return torch.cat((values, padding), 1).reshape(
+            len(values) * count, length, *values.shape[2:]
+        )
 
     def _frames(self, stream: str, arrays: list[Tensor], mask: Tensor) -> Frames:
-        """The arrays of one stream, side by side. A person is there where any number of any array is not zero."""
+        """The arrays of one stream, side by side. A person is there where any number of any array
+        is not zero.
+        """
         sees = mask if self.settings.masks_padding else torch.ones_like(mask)
         if stream == "objects":
             return Frames(torch.cat(arrays, 2), mask.new_zeros(*mask.shape, 0), sees)
@@ -223,7 +277,9 @@ def _spread(values: Tensor, exists: Tensor) -> Tensor:
 
 
 def _keys(stream: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """The arrays a stream reads: those with a name it knows, whatever variant of the extractor they are from."""
+    """The arrays a stream reads: those with a name it knows, whatever variant of the extractor they
+    are from.
+    """
     names = OBJECT_ARRAYS if stream == "objects" else POSE_ARRAYS
     keys = tuple(key for key in shapes if key.rpartition("/")[2] in names)
     if not keys:
@@ -235,13 +291,18 @@ def _keys(stream: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]
 
 
 def _channels(stream: str, keys: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """C of all arrays together. Their other sides must agree, and be those that the stream's layers are made for."""
+    """C of all arrays together. Their other sides must agree, and be those that the stream's layers
+    are made for.
+    """
     found = [shapes[key] for key in keys]
     if stream == "objects":
         agree = all(len(shape) == 3 for shape in found) and len({shape[1:] for shape in found}) == 1
         wanted, channels = "(C, g, g), with one g", sum(shape[0] for shape in found)
     else:
-        agree = all(len(shape) == 3 and shape[1] == len(JOINTS) for shape in found) and len({s[0] for s in found}) == 1
+        agree = (
+            all(len(shape) == 3 and shape[1] == len(JOINTS) for shape in found)
+            and len({s[0] for s in found}) == 1
+        )
         wanted, channels = f"(P, {len(JOINTS)}, C), with one P", sum(shape[-1] for shape in found)
     if not agree:
         described = ", ".join(f"{key} {shapes[key]}" for key in keys)

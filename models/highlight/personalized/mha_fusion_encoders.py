@@ -1,7 +1,9 @@
-"""The first layers of MHA+Fusion: maps of objects, and joints of persons, become one narrow vector a frame.
+"""The first layers of MHA+Fusion: maps of objects, and joints of persons, become one narrow vector
+a frame.
 
-Source: the MHA+Fusion paper (ACM Multimedia 2022), section 3.1, eq. 2 and 3. Depths and widths stand in its Fig. 3 and
-4 at best; they and all that is marked `ours` are not in the text. Refuses to know attention and users.
+Source: the MHA+Fusion paper (ACM Multimedia 2022), section 3.1, eq. 2 and 3. Depths and widths
+stand in its Fig. 3 and 4 at best; they and all that is marked `ours` are not in the text. Refuses
+to know attention and users.
 
 Letters: N sequences, T frames, P places for persons, V = 17 joints, C channels, g cells on a side.
 """
@@ -15,7 +17,13 @@ from torch import Tensor, nn
 
 from models.extractors.keypoint_rcnn.settings import JOINTS
 from models.highlight.base.masking import MaskedBatchNorm
-from models.highlight.base.st_gcn import COCO_CENTER, COCO_CHAINS, COCO_LINKS, STGCNUnit, spatial_partition
+from models.highlight.base.st_gcn import (
+    COCO_CENTER,
+    COCO_CHAINS,
+    COCO_LINKS,
+    STGCNUnit,
+    spatial_partition,
+)
 
 
 class PrimingConv3D(nn.Module):
@@ -28,7 +36,8 @@ class PrimingConv3D(nn.Module):
         super().__init__()
         sides = [channels, *widths]
         self.convolutions = nn.ModuleList(
-            nn.Conv3d(before, after, 3, padding=1, bias=False) for before, after in zip(sides, widths, strict=False)
+            nn.Conv3d(before, after, 3, padding=1, bias=False)
+            for before, after in zip(sides, widths, strict=False)
         )
         self.norms = nn.ModuleList(MaskedBatchNorm(width) for width in widths)
         self.width = sides[-1]
@@ -43,19 +52,31 @@ class PrimingConv3D(nn.Module):
 
 
 class PrimingSTGCN(nn.Module):
-    """Eq. 3: ST-GCN units over each person's skeleton, joints pooled on the five chains, chains side by side.
+    """Eq. 3: ST-GCN units over each person's skeleton, joints pooled on the five chains, chains
+    side by side.
 
-    Ours: the mean over a chain's joints, and over the persons of a frame; a frame without persons is zero. As in the
-    release the first unit has no residual, and a norm comes first. Persons are followed by their place in the array,
-    the order of their scores: nothing tells who is who in the next frame.
+    Ours: the mean over a chain's joints, and over the persons of a frame; a frame without persons
+    is zero. As in the release the first unit has no residual, and a norm comes first. Persons are
+    followed by their place in the array, the order of their scores: nothing tells who is who in the
+    next frame.
 
-    `sees_padding` counts every place as a person, and every frame as there, as zero-padding without a mask would.
+    `sees_padding` counts every place as a person, and every frame as there, as zero-padding without
+    a mask would.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], *, dropout: float = 0, sees_padding: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        widths: Sequence[int],
+        *,
+        dropout: float = 0,
+        sees_padding: bool = False,
+    ) -> None:
         super().__init__()
         self.sees_padding = sees_padding
-        partition = torch.from_numpy(spatial_partition(len(JOINTS), COCO_LINKS, COCO_CENTER)).float()
+        partition = torch.from_numpy(
+            spatial_partition(len(JOINTS), COCO_LINKS, COCO_CENTER)
+        ).float()
         self.input_norm = MaskedBatchNorm(len(JOINTS) * channels)
         sides = [channels, *widths]
         self.units = nn.ModuleList(
@@ -70,7 +91,9 @@ class PrimingSTGCN(nn.Module):
         """d_y."""
 
     def forward(self, persons: Tensor, present: Tensor, mask: Tensor) -> Tensor:
-        """`(N, T, P, V, C)`, who is there `(N, T, P)`, frames `(N, T)` → y, `(N, T, d_y)`, zero outside the mask."""
+        """`(N, T, P, V, C)`, who is there `(N, T, P)`, frames `(N, T)` → y, `(N, T, d_y)`, zero
+        outside the mask.
+        """
         present = torch.ones_like(present) if self.sees_padding else present & mask.unsqueeze(2)
         places = present.transpose(1, 2).flatten(0, 1)  # (N·P, T)
         someone = places.any(1)
@@ -92,9 +115,11 @@ class PrimingSTGCN(nn.Module):
 
 
 def centred(joints: Tensor) -> Tensor:
-    """x and y in pixels → in sizes of the person, from the middle of the joints; `(..., V, 3)`, zeros stay zeros.
+    """x and y in pixels → in sizes of the person, from the middle of the joints; `(..., V, 3)`,
+    zeros stay zeros.
 
-    Ours: the paper does not say, and pixels would tie what is learned to one size of picture. The score stays as it is.
+    Ours: the paper does not say, and pixels would tie what is learned to one size of picture. The
+    score stays as it is.
     """
     places, score = joints[..., :2], joints[..., 2:]
     middle = places.mean(-2, keepdim=True)

@@ -1,15 +1,17 @@
-"""Personalized Summarization, as far as it can be built here: clips ranked by how long the user's own clips are.
+"""Personalized Summarization, as far as it can be built here: clips ranked by how long the user's
+own clips are.
 
-Source: C. Panagiotakis, H. Papadakis, P. Fragopoulou, "Personalized Video Summarization Based Exclusively on User
-Preferences", ECIR 2020, known here from its abstract and from MHA+Fusion's description: no content is looked at, clips
-of a video are ranked "for each user based on the durations of their selected clips using a recommendation algorithm".
-Refuses to know features.
+Source: C. Panagiotakis, H. Papadakis, P. Fragopoulou, "Personalized Video Summarization Based
+Exclusively on User Preferences", ECIR 2020, known here from its abstract and from MHA+Fusion's
+description: no content is looked at, clips of a video are ranked "for each user based on the
+durations of their selected clips using a recommendation algorithm". Refuses to know features.
 
-The gap: the original pools the segmentations of all users of a video and recommends by synthetic coordinates (SCoR),
-which needs users that share videos; nearly no two users of PHD2 do. What remains, and is built, is the user's taste in
-durations, as a kernel density over the logarithm of their clips' durations; kernel and width are ours. Positions have
-to differ in duration: on a grid of 5-second segments all scores are equal. Published numbers (mAP .216, nMSD .288 on
-users with 5 highlights and more) are not comparable.
+The gap: the original pools the segmentations of all users of a video and recommends by synthetic
+coordinates (SCoR), which needs users that share videos; nearly no two users of PHD2 do. What
+remains, and is built, is the user's taste in durations, as a kernel density over the logarithm of
+their clips' durations; kernel and width are ours. Positions have to differ in duration: on a grid
+of 5-second segments all scores are equal. Published numbers (mAP .216, nMSD .288 on users with 5
+highlights and more) are not comparable.
 """
 
 from __future__ import annotations
@@ -36,14 +38,18 @@ class DurationSettings:
 
 
 class DurationRanker(nn.Module):
-    """0 to 1: how usual a position's duration is among the user's clips; 0 for users without a history."""
+    """0 to 1: how usual a position's duration is among the user's clips; 0 for users without a
+    history.
+    """
 
     def __init__(self, settings: DurationSettings) -> None:
         super().__init__()
         self.width_octaves = settings.width_octaves
 
     def forward(self, batch: Batch) -> Scores:
-        """An element of the history lasts from its first row's start to its last row's end; features are not read."""
+        """An element of the history lasts from its first row's start to its last row's end;
+        features are not read.
+        """
         exists = batch.history_mask.any(dim=-1)
         outside = ~batch.history_mask
         starts = batch.history_spans[..., 0].masked_fill(outside, torch.inf)

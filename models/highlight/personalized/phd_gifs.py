@@ -1,11 +1,13 @@
-"""PHD-GIFs: a segment's score from the segment and the user's history, in all the versions of the paper's table 2.
+"""PHD-GIFs: a segment's score from the segment and the user's history, in all the versions of the
+paper's table 2.
 
-Source: A. García del Molino and M. Gygli, "PHD-GIFs: Personalized Highlight Detection for Automatic GIF Creation",
-ACM Multimedia 2018, sections 4 and 5. No code was published.
+Source: A. García del Molino and M. Gygli, "PHD-GIFs: Personalized Highlight Detection for Automatic
+GIF Creation", ACM Multimedia 2018, sections 4 and 5. No code was published.
 
-The paper leaves open: activation, batch norm, learning rate and weight decay of the winners; the dropouts of SA and RH
-(PHD-CA's are taken); which of 4 and 10 filters SA, and which of 512 and 1000 units RH has (the smaller are taken); how
-the clips of a shot become one vector (their mean). A user without history has the profile zero.
+The paper leaves open: activation, batch norm, learning rate and weight decay of the winners; the
+dropouts of SA and RH (PHD-CA's are taken); which of 4 and 10 filters SA, and which of 512 and 1000
+units RH has (the smaller are taken); how the clips of a shot become one vector (their mean). A user
+without history has the profile zero.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ Build = Callable[[Any, Shapes], nn.Module]
 
 @dataclass(frozen=True)
 class PHDSettings(FNNSettings, DistanceSettings):
-    """PHD-CA and whatever joins it: the network's sizes, and the vector d for the versions that read it."""
+    """PHD-CA and whatever joins it: the network's sizes, and the vector d for the versions that
+    read it.
+    """
 
     def __post_init__(self) -> None:
         FNNSettings.__post_init__(self)
@@ -86,9 +90,13 @@ class _Personal(nn.Module):
 
 
 class PHDCA(_Personal):
-    """[s; p] through a feed-forward network, p the mean of the history (equation 2); d joins early, late or never."""
+    """[s; p] through a feed-forward network, p the mean of the history (equation 2); d joins early,
+    late or never.
+    """
 
-    def __init__(self, key: str, width: int, settings: PHDSettings, distances: Literal["", "early", "late"]) -> None:
+    def __init__(
+        self, key: str, width: int, settings: PHDSettings, distances: Literal["", "early", "late"]
+    ) -> None:
         super().__init__(key, settings)
         early, late = (settings.nearest if distances == place else 0 for place in ("early", "late"))
         self.fnn = FNN(2 * width + early, settings, late)
@@ -102,13 +110,17 @@ class PHDCA(_Personal):
         rows = [positions[batch.mask], each_position(profile, batch.mask)]
         late = None
         if self.distances:
-            d = nearest(similarities(positions, elements, exists), exists, self.settings)[batch.mask]
+            d = nearest(similarities(positions, elements, exists), exists, self.settings)[
+                batch.mask
+            ]
             rows, late = ([*rows, d], None) if self.distances == "early" else (rows, d)
         return Scores(spread(self.fnn(torch.cat(rows, dim=-1), late), batch.mask))
 
 
 class PHDSA(_Personal):
-    """s and p as two channels, mixed dimension by dimension with the same few weights, then the network."""
+    """s and p as two channels, mixed dimension by dimension with the same few weights, then the
+    network.
+    """
 
     def __init__(self, key: str, width: int, settings: PHDSASettings) -> None:
         super().__init__(key, settings)
@@ -120,7 +132,9 @@ class PHDSA(_Personal):
     def forward(self, batch: Batch) -> Scores:
         """Scores without bounds; the order of the history does not matter."""
         profile = masked_mean(*self._elements(batch))
-        pairs = torch.stack([self._positions(batch)[batch.mask], each_position(profile, batch.mask)], dim=-1)
+        pairs = torch.stack(
+            [self._positions(batch)[batch.mask], each_position(profile, batch.mask)], dim=-1
+        )
         mixed = self.flatten(ACTIVATIONS[self.activation](self.mix(pairs))).squeeze(-1)  # (N, D)
         return Scores(spread(self.fnn(mixed), batch.mask))
 
@@ -144,7 +158,9 @@ class PHDRH(_Personal):
         states = elements.new_zeros(len(elements), self.lstm.hidden_size)
         if not exists.any():
             return states
-        in_front = exists.int().argsort(dim=1, descending=True, stable=True)  # those that exist, in their order
+        in_front = exists.int().argsort(
+            dim=1, descending=True, stable=True
+        )  # those that exist, in their order
         ordered = elements.gather(1, in_front.unsqueeze(-1).expand_as(elements))
         outputs, _ = self.lstm(ordered)  # what follows a user's last element does not reach back
         last = exists.sum(dim=1) - 1
@@ -153,9 +169,11 @@ class PHDRH(_Personal):
 
 
 class LateFusion(nn.Module):
-    """h + ω·h_SVM (equation 4): `first` is trained; ranking SVMs fit `second`, then ω on validation pairs.
+    """h + ω·h_SVM (equation 4): `first` is trained; ranking SVMs fit `second`, then ω on validation
+    pairs.
 
-    ω starts at 0, so that until it is learned the scores, and their gradients, are those of `first` alone.
+    ω starts at 0, so that until it is learned the scores, and their gradients, are those of `first`
+    alone.
     """
 
     omega: Tensor
@@ -172,7 +190,9 @@ class LateFusion(nn.Module):
         return Scores(first + self.omega * second, {"first": first, "second": second})
 
 
-def _ca(settings: PHDSettings, shapes: Shapes, *, distances: Literal["", "early", "late"]) -> nn.Module:
+def _ca(
+    settings: PHDSettings, shapes: Shapes, *, distances: Literal["", "early", "late"]
+) -> nn.Module:
     return PHDCA(*only_vector(shapes), settings, distances)
 
 
@@ -196,8 +216,15 @@ def _spec(name: str, section: str, settings: type[FNNSettings], build: Build) ->
 
 
 PHD_CA = _spec("phd_ca", "equation 2", PHDSettings, partial(_ca, distances=""))
-PHD_CA_ED = _spec("phd_ca_ed", "section 5.2, distances at the input", PHDSettings, partial(_ca, distances="early"))
-PHD_CA_LD = _spec("phd_ca_ld", "section 5.2, distances at the last layer", PHDSettings, partial(_ca, distances="late"))
+PHD_CA_ED = _spec(
+    "phd_ca_ed", "section 5.2, distances at the input", PHDSettings, partial(_ca, distances="early")
+)
+PHD_CA_LD = _spec(
+    "phd_ca_ld",
+    "section 5.2, distances at the last layer",
+    PHDSettings,
+    partial(_ca, distances="late"),
+)
 PHD_SA = _spec("phd_sa", "section 5.2, convolutional combination", PHDSASettings, _sa)
 PHD_RH = _spec("phd_rh", "section 5.2, recurrent history", PHDRHSettings, _rh)
 PHD_CA_SVM_D = _spec("phd_ca_svm_d", "equation 4", PHDSettings, partial(_fused, is_generic=False))

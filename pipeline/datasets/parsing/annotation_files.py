@@ -1,6 +1,7 @@
 """Bytes of an annotation file, from a path or an http(s) address.
 
-Knows how to get a small file once. Refuses to know what is in it, and never opens any other kind of address.
+Knows how to get a small file once. Refuses to know what is in it, and never opens any other kind of
+address.
 """
 
 from __future__ import annotations
@@ -15,23 +16,31 @@ from pipeline.download.http.files import fetch_bytes
 from storage.base.errors import SettingsError, SystemicFault
 
 MAX_BYTES = 256 * 1024 * 1024
-"""PHD2's larger file has about 200,000 rows of 60 bytes; anything near this limit is another file."""
+"""PHD2's larger file has about 200,000 rows of 60 bytes; anything near this limit is another
+file.
+"""
 TIMEOUT_SECONDS = 60.0
-"""How long the other side may stay silent. All that comes before the file may take four times as long."""
+"""How long the other side may stay silent. All that comes before the file may take four times as
+long.
+"""
 
 
-def read_source(path_or_url: str, *, max_bytes: int = MAX_BYTES, timeout_seconds: float = TIMEOUT_SECONDS) -> bytes:
+def read_source(
+    path_or_url: str, *, max_bytes: int = MAX_BYTES, timeout_seconds: float = TIMEOUT_SECONDS
+) -> bytes:
     """All bytes of the file.
 
     Raises:
-        SettingsError: no such file or address, another scheme than http and https, or more than `max_bytes`.
-        SystemicFault: the network or the other side fails for now.
+        SettingsError: no such file or address, another scheme than http and https, or more than
+        `max_bytes`. SystemicFault: the network or the other side fails for now.
     """
     scheme = urllib.parse.urlsplit(path_or_url).scheme if "://" in path_or_url else ""
     if scheme in ("http", "https"):
         content = _download(path_or_url, max_bytes, timeout_seconds)
     elif scheme:
-        raise SettingsError((f"annotations come from a path or an http(s) address, got {path_or_url!r}",))
+        raise SettingsError(
+            (f"annotations come from a path or an http(s) address, got {path_or_url!r}",)
+        )
     else:
         content = _read_file(Path(path_or_url), max_bytes + 1)
     if len(content) > max_bytes:
@@ -44,7 +53,9 @@ def _read_file(path: Path, limit_bytes: int) -> bytes:
         with path.open("rb") as file:
             return file.read(limit_bytes)
     except OSError as error:
-        raise SettingsError((f"annotation file {path} cannot be read: {error.strerror}. Mend the path.",)) from error
+        raise SettingsError(
+            (f"annotation file {path} cannot be read: {error.strerror}. Mend the path.",)
+        ) from error
 
 
 def _download(url: str, max_bytes: int, timeout_seconds: float) -> bytes:
@@ -59,9 +70,13 @@ def _download(url: str, max_bytes: int, timeout_seconds: float) -> bytes:
             raise SystemicFault(f"{told}. Run the same command again later.") from error
         raise SettingsError((f"{told}. Mend the address of the annotations.",)) from error
     except ValueError as error:
-        raise SettingsError((f"{url!r} is not an address: {error}. Mend the address of the annotations.",)) from error
+        raise SettingsError(
+            (f"{url!r} is not an address: {error}. Mend the address of the annotations.",)
+        ) from error
     except (OSError, http.client.HTTPException) as error:
-        raise SystemicFault(f"{url} cannot be fetched now: {error}. Run the same command again later.") from error
+        raise SystemicFault(
+            f"{url} cannot be fetched now: {error}. Run the same command again later."
+        ) from error
 
 
 def _too_large(place: str, max_bytes: int) -> str:

@@ -1,7 +1,8 @@
-"""A dataset published as a folder of small files, held as the bytes of one ZIP: packed here, or as a site packs it.
+"""A dataset published as a folder of small files, held as the bytes of one ZIP: packed here, or as
+a site packs it.
 
-The same files give the same bytes, so that a changed folder is seen. Members are read one by one, under limits, and
-nothing is ever unpacked to disk. Refuses to know what the files mean.
+The same files give the same bytes, so that a changed folder is seen. Members are read one by one,
+under limits, and nothing is ever unpacked to disk. Refuses to know what the files mean.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 
 
 def pack_folder(folder: Path, pattern: str) -> bytes:
-    """An uncompressed ZIP of the files below `folder` whose path in it matches `pattern` in full, sorted by path.
+    """An uncompressed ZIP of the files below `folder` whose path in it matches `pattern` in full,
+    sorted by path.
 
     Raises `SettingsError` if it cannot be read, or holds no such file.
     """
@@ -30,10 +32,14 @@ def pack_folder(folder: Path, pattern: str) -> bytes:
         found = sorted(names_below(folder, pattern))
         total = sum((folder / name).stat().st_size for name in found)
         if total > MAX_BYTES:
-            raise SettingsError((f"{folder} has {total:,} bytes of annotations, above the limit of {MAX_BYTES:,}",))
+            raise SettingsError(
+                (f"{folder} has {total:,} bytes of annotations, above the limit of {MAX_BYTES:,}",)
+            )
         return pack((name, (folder / name).read_bytes()) for name in found)
     except OSError as error:
-        raise SettingsError((f"annotations in {folder} cannot be read: {error}. Mend the path.",)) from error
+        raise SettingsError(
+            (f"annotations in {folder} cannot be read: {error}. Mend the path.",)
+        ) from error
 
 
 def list_folder(folder: Path, pattern: str) -> bytes:
@@ -42,7 +48,9 @@ def list_folder(folder: Path, pattern: str) -> bytes:
 
 
 def names_below(folder: Path, pattern: str) -> list[str]:
-    """Paths of files below `folder`, in it, that match in full; `SettingsError` if there are none."""
+    """Paths of files below `folder`, in it, that match in full; `SettingsError` if there are
+    none.
+    """
     if not folder.is_dir():
         raise SettingsError((f"annotation folder {folder} does not exist. Mend the path.",))
     wanted = re.compile(pattern)
@@ -50,7 +58,11 @@ def names_below(folder: Path, pattern: str) -> list[str]:
     found = [name for name in paths if wanted.fullmatch(name) and (folder / name).is_file()]
     if not found:
         held = _held(name for name in paths if (folder / name).is_file())
-        raise SettingsError((f"{folder} holds none of the published files, whose paths look like {pattern}; {held}",))
+        raise SettingsError(
+            (
+                f"{folder} holds none of the published files, whose paths look like {pattern}; {held}",
+            )
+        )
     return found
 
 
@@ -66,8 +78,8 @@ def pack(files: Iterable[tuple[str, bytes]]) -> bytes:
 def unpack(source: bytes, pattern: str, dataset: str) -> Mapping[str, bytes]:
     """Path → content of every member whose path matches in full, sorted.
 
-    A site's archive puts all below one folder, which is left out of the paths. Raises `SettingsError` for what is no
-    ZIP, is damaged, or has no such member.
+    A site's archive puts all below one folder, which is left out of the paths. Raises
+    `SettingsError` for what is no ZIP, is damaged, or has no such member.
     """
     wanted = re.compile(pattern)
     try:
@@ -78,14 +90,22 @@ def unpack(source: bytes, pattern: str, dataset: str) -> Mapping[str, bytes]:
                 paths = {name.removeprefix(top): name for name in names}
             else:
                 paths = {name: name for name in names}
-            members = {path: archive.getinfo(paths[path]) for path in sorted(paths) if wanted.fullmatch(path)}
+            members = {
+                path: archive.getinfo(paths[path])
+                for path in sorted(paths)
+                if wanted.fullmatch(path)
+            }
             if sum(info.file_size for info in members.values()) > MAX_BYTES:
-                raise SettingsError((f"the archive of {dataset} holds more than {MAX_BYTES:,} bytes",))
+                raise SettingsError(
+                    (f"the archive of {dataset} holds more than {MAX_BYTES:,} bytes",)
+                )
             # read() checks length and CRC against what the directory says, which was just limited.
             contents = {path: archive.read(info) for path, info in members.items()}
             held = _held(paths)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise SettingsError((f"the annotations of {dataset} are no ZIP that can be read: {error}",)) from error
+        raise SettingsError(
+            (f"the annotations of {dataset} are no ZIP that can be read: {error}",)
+        ) from error
     if not contents:
         fault = f"the archive of {dataset} holds none of its files, whose paths look like {pattern}; {held}"
         raise SettingsError((fault,))
@@ -95,7 +115,11 @@ def unpack(source: bytes, pattern: str, dataset: str) -> Mapping[str, bytes]:
 def _held(names: Iterable[str]) -> str:
     """What is there instead."""
     there = sorted(names)
-    return f"it holds {len(there):,} files, such as {example(there[0])}" if there else "it holds no file"
+    return (
+        f"it holds {len(there):,} files, such as {example(there[0])}"
+        if there
+        else "it holds no file"
+    )
 
 
 def _common_folder(names: list[str]) -> str:

@@ -1,7 +1,7 @@
 """What reading a published dataset ends in: its catalog, and everything in it that looked odd.
 
-Odd things are counted in the catalog and listed in full beside it, so that nothing is mended or dropped unseen. Refuses
-to know how any dataset is spelled.
+Odd things are counted in the catalog and listed in full beside it, so that nothing is mended or
+dropped unseen. Refuses to know how any dataset is spelled.
 """
 
 from __future__ import annotations
@@ -33,15 +33,19 @@ class Survey:
 
     catalog: Catalog
     oddities: Mapping[str, Sequence[str]]
-    """Name of the oddity → every case, sorted; empty where it was looked for and not found. Names of rows that were
-    left out start with `DROPPED`."""
+    """Name of the oddity → every case, sorted; empty where it was looked for and not found. Names
+    of rows that were left out start with `DROPPED`.
+    """
 
 
 class ReadSurvey(Protocol):
     """How a row of `table.py` is called: split → bytes as published."""
 
-    def __call__(self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
-        """Read the sources into a catalog of that name; without a `shard_count`, about 300 videos a shard.
+    def __call__(
+        self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
+    ) -> Survey:
+        """Read the sources into a catalog of that name; without a `shard_count`, about 300 videos a
+        shard.
 
         Raises `SettingsError` where the sources are not that dataset.
         """
@@ -49,8 +53,13 @@ class ReadSurvey(Protocol):
 
 
 def summary(oddities: Mapping[str, Sequence[str]]) -> dict[str, JSON]:
-    """What a catalog keeps of its oddities: `{name: {"count": n, "examples": [the first 20, sorted]}}`."""
-    return {name: {"count": len(cases), "examples": [*sorted(cases)[:EXAMPLES]]} for name, cases in oddities.items()}
+    """What a catalog keeps of its oddities: `{name: {"count": n, "examples": [the first 20,
+    sorted]}}`.
+    """
+    return {
+        name: {"count": len(cases), "examples": [*sorted(cases)[:EXAMPLES]]}
+        for name, cases in oddities.items()
+    }
 
 
 def example(case: str) -> str:

@@ -1,4 +1,5 @@
-"""What readers of published files share: JSON and MATLAB tables of the expected shape, and a catalog made of findings.
+"""What readers of published files share: JSON and MATLAB tables of the expected shape, and a
+catalog made of findings.
 
 Refuses to know any dataset.
 """
@@ -38,7 +39,9 @@ class Findings:
         for oddity in oddities:
             self.odd[oddity] += []
 
-    def survey(self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None, time_unit: str) -> Survey:
+    def survey(
+        self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None, time_unit: str
+    ) -> Survey:
         """The catalog and its oddities; `SettingsError` if no video was found."""
         if not self.videos:
             raise SettingsError((self._none_usable(),))
@@ -47,7 +50,10 @@ class Findings:
         oddities = {oddity: sorted(self.odd[oddity]) for oddity in sorted(self.odd)}
         origin: dict[str, JSON] = {
             "reader": self.dataset,
-            "sources": {role: {"sha256": hashlib.sha256(sources[role]).hexdigest()} for role in sorted(sources)},
+            "sources": {
+                role: {"sha256": hashlib.sha256(sources[role]).hexdigest()}
+                for role in sorted(sources)
+            },
             "oddities": summary(oddities),
         }
         catalog = Catalog(
@@ -56,7 +62,9 @@ class Findings:
             users=(),
             links=(),
             annotations=annotations,
-            shard_count=default_shard_count(len(self.videos)) if shard_count is None else shard_count,
+            shard_count=default_shard_count(len(self.videos))
+            if shard_count is None
+            else shard_count,
             time_unit=time_unit,
             origin=origin,
             groups=tuple(set(self.groups)),
@@ -69,31 +77,48 @@ class Findings:
             ((name, cases) for name, cases in self.odd.items() if cases),
             key=lambda one: not one[0].startswith(DROPPED),
         )
-        reasons = [f"{len(cases):,} {name.removeprefix(DROPPED)}, as in {example(cases[0])}" for name, cases in found]
-        return f"no video of {self.dataset} is usable: {'; '.join(reasons) or 'its files list none'}"
+        reasons = [
+            f"{len(cases):,} {name.removeprefix(DROPPED)}, as in {example(cases[0])}"
+            for name, cases in found
+        ]
+        return (
+            f"no video of {self.dataset} is usable: {'; '.join(reasons) or 'its files list none'}"
+        )
 
     def _once(self) -> tuple[Annotation, ...]:
         """Equal annotations are one; each further one is listed."""
         counts = Counter(self.annotations)
         for row, count in counts.items():
-            self.odd["duplicate_annotation"] += [f"{row.video_id} {row.annotator} {row.start} {row.end}"] * (count - 1)
+            self.odd["duplicate_annotation"] += [
+                f"{row.video_id} {row.annotator} {row.start} {row.end}"
+            ] * (count - 1)
         self.looked_for("duplicate_annotation")
         return tuple(counts)
 
     def _look_at_all(self) -> None:
         marked = {row.video_id for row in self.annotations}
         ids = [video.video_id for video in self.videos]
-        self.odd["id_starts_with_dash"] += [video_id for video_id in ids if video_id.startswith("-")]
+        self.odd["id_starts_with_dash"] += [
+            video_id for video_id in ids if video_id.startswith("-")
+        ]
         self.odd["without_annotation"] += [video_id for video_id in ids if video_id not in marked]
-        most = {video.video_id: video.frames_most for video in self.videos if video.frames_most is not None}
-        late = {row.video_id for row in self.annotations if row.end > most.get(row.video_id, row.end)}
+        most = {
+            video.video_id: video.frames_most
+            for video in self.videos
+            if video.frames_most is not None
+        }
+        late = {
+            row.video_id for row in self.annotations if row.end > most.get(row.video_id, row.end)
+        }
         self.odd["ends_after_the_last_frame"] += late
 
 
 def needed(sources: Mapping[str, bytes], dataset: str, *roles: str) -> None:
     """Raise `SettingsError` for published files that were not given."""
     if missing := [role for role in roles if role not in sources]:
-        raise SettingsError((f"{dataset} needs its {' and '.join(missing)}; got {', '.join(sources) or 'nothing'}",))
+        raise SettingsError(
+            (f"{dataset} needs its {' and '.join(missing)}; got {', '.join(sources) or 'nothing'}",)
+        )
 
 
 def read_json(content: bytes, what: str) -> Any:
@@ -101,7 +126,9 @@ def read_json(content: bytes, what: str) -> Any:
     try:
         return json.loads(content)
     except ValueError as error:
-        raise SettingsError((f"{what} is no JSON: {error}; it starts with {content[:60]!r}",)) from error
+        raise SettingsError(
+            (f"{what} is no JSON: {error}; it starts with {content[:60]!r}",)
+        ) from error
 
 
 def read_matlab(content: bytes, what: str) -> Mapping[str, Any]:
@@ -116,25 +143,32 @@ def read_matlab(content: bytes, what: str) -> Mapping[str, Any]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 variables: Mapping[str, Any] = pymatreader.read_mat(path)
-        except Exception as error:  # damage comes out as anything: zlib.error, KeyError, OSError, TypeError ...
+        except (
+            Exception
+        ) as error:  # damage comes out as anything: zlib.error, KeyError, OSError, TypeError ...
             raise SettingsError((f"{what} is no MATLAB file that can be read: {error}",)) from error
     return variables
 
 
 def add_split(found: Findings, grouping: str, content: bytes) -> None:
-    """Put found videos into groups by JSON `{domain: {part: [video id, ...]}}`, as later work publishes its splits.
+    """Put found videos into groups by JSON `{domain: {part: [video id, ...]}}`, as later work
+    publishes its splits.
 
-    An id that is no video here is listed as `umt_id_unknown` for the grouping `umt`. Raises `SettingsError` for another
-    shape.
+    An id that is no video here is listed as `umt_id_unknown` for the grouping `umt`. Raises
+    `SettingsError` for another shape.
     """
     what = f"the {grouping} split of {found.dataset}"
     splits = read_json(content, what)
     domains = list(splits.values()) if isinstance(splits, dict) else [None]
-    if not all(isinstance(of, dict) and all(isinstance(ids, list) for ids in of.values()) for of in domains):
+    if not all(
+        isinstance(of, dict) and all(isinstance(ids, list) for ids in of.values()) for of in domains
+    ):
         raise SettingsError((f"{what} is not of the form {{domain: {{part: [video id, ...]}}}}",))
     known = {video.video_id for video in found.videos}
     found.looked_for(f"{grouping}_id_unknown")
     for domain, parts in splits.items():
         for part, ids in parts.items():
-            found.odd[f"{grouping}_id_unknown"] += [f"{domain}/{one}" for one in ids if one not in known]
+            found.odd[f"{grouping}_id_unknown"] += [
+                f"{domain}/{one}" for one in ids if one not in known
+            ]
             found.groups += [Group(grouping, part, one) for one in ids if one in known]

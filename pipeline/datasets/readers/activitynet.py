@@ -1,12 +1,14 @@
-"""ActivityNet v1.3 by the five categories of set-based learning: its localisation JSON, a label → category map, a list.
+"""ActivityNet v1.3 by the five categories of set-based learning: its localisation JSON, a label →
+category map, a list.
 
-An annotator is `category/label` (`sport/Long jump`), so that coverage of a category can be computed from the marks that
-begin with its name; values are 1; times are seconds. Groupings: `domain`, the categories a video has marks of (it may
-have several, and then counts in each); `set_learning`: ActivityNet's training subset is train, its validation subset
-test.
+An annotator is `category/label` (`sport/Long jump`), so that coverage of a category can be computed
+from the marks that begin with its name; values are 1; times are seconds. Groupings: `domain`, the
+categories a video has marks of (it may have several, and then counts in each); `set_learning`:
+ActivityNet's training subset is train, its validation subset test.
 
 Sources: http://activity-net.org (`activity_net.v1-3.min.json`); https://github.com/ChrisAllenMing/
-Cross_Category_Video_Highlight (`label_dict.json`, and `ActivityNet_vids.txt`, the 3,316 videos that work uses).
+Cross_Category_Video_Highlight (`label_dict.json`, and `ActivityNet_vids.txt`, the 3,316 videos that
+work uses).
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ PARTS = {"training": "train", "validation": "test"}
 """Published subset → group of `set_learning`."""
 
 
-def survey_activitynet(sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
-    """Read `{"annotations": localisation JSON, "labels": label_dict.json, "videos": list of names}`.
+def survey_activitynet(
+    sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
+) -> Survey:
+    """Read `{"annotations": localisation JSON, "labels": label_dict.json, "videos": list of
+    names}`.
 
-    Without `videos`, every video of the subsets with a mark of some category is taken. Raises `SettingsError` if a
-    source is not that, or no video is usable.
+    Without `videos`, every video of the subsets with a mark of some category is taken. Raises
+    `SettingsError` if a source is not that, or no video is usable.
     """
     needed(sources, NAME, "annotations", "labels")
     database = _field(sources["annotations"], "database", f"the localisation JSON of {NAME}")
@@ -40,7 +45,9 @@ def survey_activitynet(sources: Mapping[str, bytes], *, name: str, shard_count: 
         "dropped:no_category", "dropped:bad_times", "dropped:label_without_category", "ends_after_duration",
         "several_categories", "duration_unknown",
     )  # fmt: skip
-    for video_id in _names(sources["videos"], found) if "videos" in sources else sorted(map(str, database)):
+    for video_id in (
+        _names(sources["videos"], found) if "videos" in sources else sorted(map(str, database))
+    ):
         if not VIDEO_ID.fullmatch(video_id):
             found.odd["dropped:bad_video_id"].append(video_id)
         elif not isinstance(database.get(video_id), dict):
@@ -68,7 +75,9 @@ def _names(content: bytes, found: Findings) -> Iterator[str]:
             found.odd["dropped:bad_name"].append(line)
 
 
-def _read_video(video_id: str, entry: Mapping[str, Any], categories: Mapping[str, Any], found: Findings) -> None:
+def _read_video(
+    video_id: str, entry: Mapping[str, Any], categories: Mapping[str, Any], found: Findings
+) -> None:
     if entry.get("subset") not in PARTS:
         found.odd["dropped:other_subset"].append(f"{video_id} {entry.get('subset')}")
         return
@@ -81,7 +90,9 @@ def _read_video(video_id: str, entry: Mapping[str, Any], categories: Mapping[str
         found.odd["dropped:no_category"].append(video_id)
         return
     if duration is not None:
-        found.odd["ends_after_duration"] += [f"{video_id} {one.start} {one.end}" for one in marks if one.end > duration]
+        found.odd["ends_after_duration"] += [
+            f"{video_id} {one.start} {one.end}" for one in marks if one.end > duration
+        ]
     domains = sorted({mark.annotator.partition("/")[0] for mark in marks})
     if len(domains) > 1:
         found.odd["several_categories"].append(f"{video_id} {' '.join(domains)}")
@@ -91,11 +102,17 @@ def _read_video(video_id: str, entry: Mapping[str, Any], categories: Mapping[str
     found.annotations += marks
 
 
-def _marks(video_id: str, rows: Any, categories: Mapping[str, Any], found: Findings) -> Iterator[Annotation]:
+def _marks(
+    video_id: str, rows: Any, categories: Mapping[str, Any], found: Findings
+) -> Iterator[Annotation]:
     for row in rows:
         label = str(row.get("label"))
         segment = row.get("segment")
-        numbers = [float(one) for one in segment if isinstance(one, int | float)] if isinstance(segment, list) else []
+        numbers = (
+            [float(one) for one in segment if isinstance(one, int | float)]
+            if isinstance(segment, list)
+            else []
+        )
         if label not in categories:
             found.odd["dropped:label_without_category"].append(f"{video_id} {label}")
         elif len(numbers) != 2 or not 0 <= numbers[0] < numbers[1] < math.inf:

@@ -31,7 +31,9 @@ SEGMENT_SECONDS = 3.0
 """TASED-Net's 32 frames lie in one segment."""
 
 
-def survey_category_sample(sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
+def survey_category_sample(
+    sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
+) -> Survey:
     """Read `{"segments": segments.csv}`. Raises `SettingsError` if it is no such table."""
     needed(sources, NAME, "segments")
     found = Findings(NAME)
@@ -58,5 +60,7 @@ def _read(content: bytes) -> Iterator[tuple[str, str, str, float, float, float]]
             video_id, domain, part, *numbers = line[:6]
             start, end, label = map(float, numbers)
         except ValueError as error:
-            raise SettingsError((f"line {reader.line_num} of {SEGMENTS} is no segment: {error}",)) from error
+            raise SettingsError(
+                (f"line {reader.line_num} of {SEGMENTS} is no segment: {error}",)
+            ) from error
         yield video_id, domain, part, start, end, label

@@ -1,12 +1,14 @@
-"""CoSum as its authors publish it: shots of 51 videos, and for each of three judges the shots they found relevant.
+"""CoSum as its authors publish it: shots of 51 videos, and for each of three judges the shots they
+found relevant.
 
-Annotators are the judges, `dualplus`, `kk` and `vv`; a mark is a shot with 1 if the judge chose it, else 0. The
-published ground truth is "chosen by at least two". Shot n lies between lines n and n + 1 of its file, which count
-frames from 1; here frames count from 0. MINI-Net's code lets the first shot begin at frame 0 in every video; the file
-does not say so.
+Annotators are the judges, `dualplus`, `kk` and `vv`; a mark is a shot with 1 if the judge chose it,
+else 0. The published ground truth is "chosen by at least two". Shot n lies between lines n and n +
+1 of its file, which count frames from 1; here frames count from 0. MINI-Net's code lets the first
+shot begin at frame 0 in every video; the file does not say so.
 
-A video is called as its shot file is (`base1`), since two of the published addresses are given to two videos each; it
-is asked for by its YouTube id in README.md. Groupings: `domain`, the ten queries.
+A video is called as its shot file is (`base1`), since two of the published addresses are given to
+two videos each; it is asked for by its YouTube id in README.md. Groupings: `domain`, the ten
+queries.
 
 Source: https://github.com/Blssel/cosum (the authors' own pages are gone).
 """
@@ -33,13 +35,17 @@ _SECTION = re.compile(r"\*\*([0-9]+):[^*]*\*\*")
 _ADDRESS = re.compile(r"\[!\[[^\]]*\]\([^)]*/vi/([^/)]+)/[^)]*\)\]\(([^)]*)\)")
 YOUTUBE_ID_CHARACTERS = 11
 MOST_TO_LEAST = 1.5
-"""All last shot ends together make 27.4 frames for each second of the published 147 min 40 s, so little lies behind a
-video's last shot; a file with half as many frames more is at another rate."""
+"""All last shot ends together make 27.4 frames for each second of the published 147 min 40 s, so
+little lies behind a video's last shot; a file with half as many frames more is at another rate.
+"""
 
 
-def survey_cosum(sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
-    """Read `{"annotations": ZIP of the repository}`. Raises `SettingsError` if it is not that, or no video is
-    usable."""
+def survey_cosum(
+    sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
+) -> Survey:
+    """Read `{"annotations": ZIP of the repository}`. Raises `SettingsError` if it is not that, or
+    no video is usable.
+    """
     needed(sources, NAME, "annotations")
     files = unpack(sources["annotations"], FILES, NAME)
     found = Findings(NAME)
@@ -57,7 +63,9 @@ def survey_cosum(sources: Mapping[str, bytes], *, name: str, shard_count: int | 
             continue
         spans = _spans(content, path, found)
         end = max((end for _, end in spans.values()), default=0)
-        asked_as = _asked_as(match["id"], addresses.get((match["section"], int(match["number"]))), found)
+        asked_as = _asked_as(
+            match["id"], addresses.get((match["section"], int(match["number"]))), found
+        )
         least, most = (end, round(MOST_TO_LEAST * end)) if end else (None, None)
         found.videos.append(Video(match["id"], None, least, most, asked_as))
         found.groups.append(Group("domain", match["domain"], match["id"]))
@@ -66,13 +74,17 @@ def survey_cosum(sources: Mapping[str, bytes], *, name: str, shard_count: int | 
         )
     asked = [video.asked_as for video in found.videos if video.asked_as]
     found.odd["address_of_two_videos"] += [
-        f"{video.video_id} {' '.join(video.asked_as)}" for video in found.videos if asked.count(video.asked_as) > 1
+        f"{video.video_id} {' '.join(video.asked_as)}"
+        for video in found.videos
+        if asked.count(video.asked_as) > 1
     ]
     return found.survey(sources, name=name, shard_count=shard_count, time_unit="frames")
 
 
 def _addresses(readme: str, found: Findings) -> dict[tuple[str, int], str]:
-    """Section and place in it → YouTube id. The pictures' labels are often wrong, their order is not."""
+    """Section and place in it → YouTube id. The pictures' labels are often wrong, their order is
+    not.
+    """
     addresses: dict[tuple[str, int], str] = {}
     pieces = _SECTION.split(readme)[1:]
     for section, text in zip(pieces[::2], pieces[1::2], strict=True):
@@ -98,12 +110,18 @@ def _spans(content: bytes, path: str, found: Findings) -> dict[int, tuple[int, i
     edges = [int(number) - 1 for number in content.split() if number.isdigit()]
     spans = dict(enumerate(itertools.pairwise(edges), start=1))
     empty = {shot: span for shot, span in spans.items() if not 0 <= span[0] < span[1]}
-    found.odd["dropped:empty_shot"] += [f"{path} {shot} {start} {end}" for shot, (start, end) in empty.items()]
+    found.odd["dropped:empty_shot"] += [
+        f"{path} {shot} {start} {end}" for shot, (start, end) in empty.items()
+    ]
     return {shot: span for shot, span in spans.items() if shot not in empty}
 
 
 def _marks(
-    video_id: str, prefix: str, files: Mapping[str, bytes], spans: Mapping[int, tuple[int, int]], found: Findings
+    video_id: str,
+    prefix: str,
+    files: Mapping[str, bytes],
+    spans: Mapping[int, tuple[int, int]],
+    found: Findings,
 ) -> Iterator[Annotation]:
     judged = [path for path in files if path.startswith(prefix)]
     if len(judged) != 3:
@@ -112,7 +130,9 @@ def _marks(
         labels = np.asarray(read_matlab(files[path], path).get("labels", ()), dtype=np.int64)
         # One row comes as a vector.
         chosen = set(labels.reshape(-1, 2)[:, 0].tolist())
-        found.odd["dropped:no_such_shot"] += [f"{path} {shot}" for shot in sorted(chosen - spans.keys())]
+        found.odd["dropped:no_such_shot"] += [
+            f"{path} {shot}" for shot in sorted(chosen - spans.keys())
+        ]
         judge = path.removeprefix(prefix).removesuffix(".mat")
         for shot, (start, end) in spans.items():
             yield Annotation(video_id, judge, float(start), float(end), float(shot in chosen))

@@ -1,9 +1,11 @@
-"""DHF1K, 1,000 videos with people's gaze: which videos there are, and how many frames each was annotated with.
+"""DHF1K, 1,000 videos with people's gaze: which videos there are, and how many frames each was
+annotated with.
 
-What people looked at is a picture for each frame, `annotation/0001/maps/0001.png`; those stay where they lie, and only
-their names are read: the number of maps is the number of frames. So there are no marks here. Grouping: `dhf1k`, 1 to
-600 train, 601 to 700 validation, 701 to 1000 test, whose maps are withheld. A video is called as its maps' folder is,
-`0001`, and is looked for as `001` too, as its file is called.
+What people looked at is a picture for each frame, `annotation/0001/maps/0001.png`; those stay where
+they lie, and only their names are read: the number of maps is the number of frames. So there are no
+marks here. Grouping: `dhf1k`, 1 to 600 train, 601 to 700 validation, 701 to 1000 test, whose maps
+are withheld. A video is called as its maps' folder is, `0001`, and is looked for as `001` too, as
+its file is called.
 
 Source: https://github.com/wenguanwang/DHF1K.
 """
@@ -26,8 +28,12 @@ PARTS = (("train", 1, 600), ("validation", 601, 700), ("test", 701, 1000))
 _MAP = re.compile(r"(?:annotation/)?([0-9]{4})/maps/([0-9]{4})\.png")
 
 
-def survey_dhf1k(sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
-    """Read `{"annotations": paths of all maps, one a line}`. Raises `SettingsError` if no line is one."""
+def survey_dhf1k(
+    sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
+) -> Survey:
+    """Read `{"annotations": paths of all maps, one a line}`. Raises `SettingsError` if no line is
+    one.
+    """
     needed(sources, NAME, "annotations")
     maps: dict[int, set[int]] = defaultdict(set)
     found = Findings(NAME)
@@ -40,7 +46,11 @@ def survey_dhf1k(sources: Mapping[str, bytes], *, name: str, shard_count: int | 
     if not maps:
         others = found.odd["dropped:other_path"]
         got = f"{len(others):,} other lines, such as {example(others[0])}" if others else "no line"
-        raise SettingsError((f"no path in the listing of {NAME} looks like annotation/0001/maps/0001.png; got {got}",))
+        raise SettingsError(
+            (
+                f"no path in the listing of {NAME} looks like annotation/0001/maps/0001.png; got {got}",
+            )
+        )
     for part, first, last in PARTS:
         for number in range(first, last + 1):
             _add(number, part, maps.pop(number, set()), found)
@@ -55,5 +65,7 @@ def _add(number: int, part: str, frames: set[int], found: Findings) -> None:
     if frames != set(range(1, len(frames) + 1)):
         found.odd["maps_not_numbered_from_1"].append(video_id)
     count = len(frames) or None
-    found.videos.append(Video(video_id, None, count, count, () if file_name == video_id else (file_name,)))
+    found.videos.append(
+        Video(video_id, None, count, count, () if file_name == video_id else (file_name,))
+    )
     found.groups.append(Group("dhf1k", part, video_id))

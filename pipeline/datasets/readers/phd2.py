@@ -1,7 +1,9 @@
-"""PHD2 (PHD-GIFs) as its authors publish it: a catalog, and an account of all that looks odd in the tables.
+"""PHD2 (PHD-GIFs) as its authors publish it: a catalog, and an account of all that looks odd in the
+tables.
 
-Times and links are kept as published, never clamped or mended. Exact duplicates become one annotation; a row that
-cannot be used is left out under a named reason: rows = annotations + duplicates + dropped, for each split.
+Times and links are kept as published, never clamped or mended. Exact duplicates become one
+annotation; a row that cannot be used is left out under a named reason: rows = annotations +
+duplicates + dropped, for each split.
 """
 
 from __future__ import annotations
@@ -22,13 +24,18 @@ SPLITS = ("test", "train")
 """A user found in both stays in `test`, so that nothing of a test user is ever trained on."""
 
 
-def read_phd2(sources: Mapping[str, Path | bytes], *, name: str = "phd2", shard_count: int | None = None) -> Catalog:
+def read_phd2(
+    sources: Mapping[str, Path | bytes], *, name: str = "phd2", shard_count: int | None = None
+) -> Catalog:
     """The catalog alone; see `survey_phd2`."""
     return survey_phd2(sources, name=name, shard_count=shard_count).catalog
 
 
-def survey_phd2(sources: Mapping[str, Path | bytes], *, name: str, shard_count: int | None = None) -> Survey:
-    """Read `{"train": training.csv, "test": testing.csv}`, each a path or its bytes; either may be absent.
+def survey_phd2(
+    sources: Mapping[str, Path | bytes], *, name: str, shard_count: int | None = None
+) -> Survey:
+    """Read `{"train": training.csv, "test": testing.csv}`, each a path or its bytes; either may be
+    absent.
 
     Raises `SettingsError` if a source is not a PHD2 table, or if no row of any is usable.
     """
@@ -36,13 +43,23 @@ def survey_phd2(sources: Mapping[str, Path | bytes], *, name: str, shard_count: 
     gifs = [gif for table in tables for gif in table.gifs]
     if not gifs:
         raise SettingsError((_none_usable(tables),))
-    oddities = {oddity: sorted(cases) for oddity, cases in {**_dropped(tables), **find_oddities(gifs)}.items()}
+    oddities = {
+        oddity: sorted(cases)
+        for oddity, cases in {**_dropped(tables), **find_oddities(gifs)}.items()
+    }
     durations = _claimed_durations(gifs)
     catalog = Catalog(
         name=name,
-        videos=tuple(Video(video_id, max(known, default=None)) for video_id, known in durations.items()),
+        videos=tuple(
+            Video(video_id, max(known, default=None)) for video_id, known in durations.items()
+        ),
         users=tuple({User(gif.user_id, gif.split) for gif in gifs}),
-        links=tuple({Link(gif.user_id, gif.video_id, "target" if gif.is_target else "history") for gif in gifs}),
+        links=tuple(
+            {
+                Link(gif.user_id, gif.video_id, "target" if gif.is_target else "history")
+                for gif in gifs
+            }
+        ),
         annotations=tuple({gif.annotation for gif in gifs}),
         shard_count=default_shard_count(len(durations)) if shard_count is None else shard_count,
         time_unit="seconds",
@@ -66,7 +83,9 @@ def _none_usable(tables: Sequence[Table]) -> str:
 
 def _read_tables(sources: Mapping[str, Path | bytes]) -> list[Table]:
     if not sources or not set(sources) <= set(SPLITS):
-        raise SettingsError((f"PHD2 has the splits train and test; got sources for {sorted(sources) or 'neither'}",))
+        raise SettingsError(
+            (f"PHD2 has the splits train and test; got sources for {sorted(sources) or 'neither'}",)
+        )
     tables: list[Table] = []
     users: set[str] = set()
     for split in SPLITS:
@@ -79,7 +98,9 @@ def _read_tables(sources: Mapping[str, Path | bytes]) -> list[Table]:
 def _claimed_durations(gifs: Iterable[Gif]) -> dict[str, set[float]]:
     durations: dict[str, set[float]] = defaultdict(set)
     for gif in gifs:
-        durations[gif.video_id].update(() if gif.claimed_duration is None else (gif.claimed_duration,))
+        durations[gif.video_id].update(
+            () if gif.claimed_duration is None else (gif.claimed_duration,)
+        )
     return durations
 
 
@@ -105,5 +126,6 @@ def _account(table: Table) -> dict[str, JSON]:
 
 def _dropped(tables: Sequence[Table]) -> dict[str, list[str]]:
     return {
-        f"dropped:{reason}": [row for table in tables for row in table.dropped.get(reason, ())] for reason in DROPPED
+        f"dropped:{reason}": [row for table in tables for row in table.dropped.get(reason, ())]
+        for reason in DROPPED
     }

@@ -24,10 +24,16 @@ def find_oddities(gifs: Sequence[Gif]) -> dict[str, list[str]]:
 
 
 def _of_rows(gifs: Sequence[Gif]) -> dict[str, list[str]]:
-    overruns = [(gif.row, gif.end - gif.claimed_duration) for gif in gifs if gif.claimed_duration is not None]
+    overruns = [
+        (gif.row, gif.end - gif.claimed_duration)
+        for gif in gifs
+        if gif.claimed_duration is not None
+    ]
     return {
         "duration_unknown": [gif.row for gif in gifs if gif.says_unknown],
-        "duration_unusable": [gif.row for gif in gifs if gif.claimed_duration is None and not gif.says_unknown],
+        "duration_unusable": [
+            gif.row for gif in gifs if gif.claimed_duration is None and not gif.says_unknown
+        ],
         "ends_after_duration": [row for row, overrun_seconds in overruns if overrun_seconds > 0],
         "ends_1s_after_duration": [row for row, overrun_seconds in overruns if overrun_seconds > 1],
         "duplicate_row": _duplicates(gifs),
@@ -52,8 +58,12 @@ def _of_videos(gifs: Sequence[Gif]) -> dict[str, list[str]]:
         splits[gif.video_id].add(gif.split)
     return {
         "id_starts_with_dash": [video_id for video_id in durations if video_id.startswith("-")],
-        "durations_differ": [video_id for video_id, claims in durations.items() if len(claims - {None}) > 1],
-        "video_in_two_splits": [video_id for video_id, of_video in splits.items() if len(of_video) > 1],
+        "durations_differ": [
+            video_id for video_id, claims in durations.items() if len(claims - {None}) > 1
+        ],
+        "video_in_two_splits": [
+            video_id for video_id, of_video in splits.items() if len(of_video) > 1
+        ],
     }
 
 
@@ -65,7 +75,9 @@ def _of_pairs(gifs: Sequence[Gif]) -> dict[str, list[str]]:
         cut[pair].add(gif.annotation)
         roles[pair].add(gif.is_target)
     return {
-        "several_gifs_of_a_video": [pair for pair, annotations in cut.items() if len(annotations) > 1],
+        "several_gifs_of_a_video": [
+            pair for pair, annotations in cut.items() if len(annotations) > 1
+        ],
         "history_and_target": [pair for pair, of_pair in roles.items() if len(of_pair) > 1],
     }
 
@@ -87,7 +99,9 @@ def _of_users(gifs: Sequence[Gif]) -> dict[str, list[str]]:
 
 
 def _spellings(users: Iterable[str]) -> list[str]:
-    """Users that one person may be, as `7` and `7.0` or `ann` and `Ann`: kept apart, for the published ids are text."""
+    """Users that one person may be, as `7` and `7.0` or `ann` and `Ann`: kept apart, for the
+    published ids are text.
+    """
     alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for user in users:
         text = user.strip().casefold()

@@ -1,7 +1,8 @@
 """Rows of PHD2's tables: text in, GIFs out, and every row that is no GIF under the reason why.
 
-Columns: youtubeId, start and duration in seconds, user_id, video_duration in whole seconds (-1 where not known), and
-is_last, which marks the video to predict. Ids are text and nothing else. Refuses to know what other rows say.
+Columns: youtubeId, start and duration in seconds, user_id, video_duration in whole seconds (-1
+where not known), and is_last, which marks the video to predict. Ids are text and nothing else.
+Refuses to know what other rows say.
 """
 
 from __future__ import annotations
@@ -77,11 +78,15 @@ class Table:
     """Reason → the value that broke the rule in the first such row."""
 
     def without_users(self, users: Set[str]) -> Table:
-        """The same table with these users' rows dropped because the users belong to another split."""
+        """The same table with these users' rows dropped because the users belong to another
+        split.
+        """
         leaving = tuple(gif.row for gif in self.gifs if gif.user_id in users)
         staying = tuple(gif for gif in self.gifs if gif.user_id not in users)
         values = {**self.values, TWO_SPLITS: leaving[0]} if leaving else self.values
-        return replace(self, gifs=staying, dropped={**self.dropped, TWO_SPLITS: leaving}, values=values)
+        return replace(
+            self, gifs=staying, dropped={**self.dropped, TWO_SPLITS: leaving}, values=values
+        )
 
     @property
     def digest(self) -> str:
@@ -98,16 +103,22 @@ class _Unusable(ValueError):
 
 
 def read_table(split: str, source: Path | bytes) -> Table:
-    """Parse one file; a line is a row, whatever quotes it opens. Raises `SettingsError` if it is not a PHD2 table."""
+    """Parse one file; a line is a row, whatever quotes it opens. Raises `SettingsError` if it is
+    not a PHD2 table.
+    """
     header, *rows = _lines(split, source)
     columns = [name.strip('"') for name in header.split(",")]
     if missing := [name for name in COLUMNS if name not in columns]:
         raise SettingsError(
-            (f"the {split} table of PHD2 lacks the columns {', '.join(missing)}; it starts with {header[:100]!r}",)
+            (
+                f"the {split} table of PHD2 lacks the columns {', '.join(missing)}; it starts with {header[:100]!r}",
+            )
         )
     if twice := [name for name in COLUMNS if columns.count(name) > 1]:
         raise SettingsError(
-            (f"the {split} table of PHD2 has several columns {', '.join(twice)}; it starts with {header[:100]!r}",)
+            (
+                f"the {split} table of PHD2 has several columns {', '.join(twice)}; it starts with {header[:100]!r}",
+            )
         )
     positions = tuple(columns.index(name) for name in COLUMNS)
     gifs: list[Gif] = []

@@ -1,8 +1,9 @@
 """SumMe as its authors publish it: 25 `.mat` files of the frames that 15 to 18 people each chose.
 
-Annotators are `01` and up, the columns of `user_score`: `all_userIDs` names fewer people than there are columns in many
-files. A mark is a run of frames with an equal value above 0, in frame numbers; what nobody chose has no mark. No split
-is published. A video is called as its file is, with `_` for blanks, and is looked for under the published name too.
+Annotators are `01` and up, the columns of `user_score`: `all_userIDs` names fewer people than there
+are columns in many files. A mark is a run of frames with an equal value above 0, in frame numbers;
+what nobody chose has no mark. No split is published. A video is called as its file is, with `_` for
+blanks, and is looked for under the published name too.
 
 Source: https://gyglim.github.io/me/vsum/index.html (`GT/*.mat` in SumMe.zip, beside `videos/`).
 """
@@ -28,11 +29,20 @@ FILES = r"(?:GT/)?[^/]+\.mat"
 FIELDS = ("nFrames", "video_duration", "user_score", "all_userIDs")
 
 
-def survey_summe(sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
-    """Read `{"annotations": ZIP of the .mat files}`. Raises `SettingsError` if a file is not one of SumMe's."""
+def survey_summe(
+    sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
+) -> Survey:
+    """Read `{"annotations": ZIP of the .mat files}`. Raises `SettingsError` if a file is not one of
+    SumMe's.
+    """
     needed(sources, NAME, "annotations")
     found = Findings(NAME)
-    found.looked_for("dropped:bad_name", "people_and_columns_differ", "scores_and_nframes_differ", "chose_nothing")
+    found.looked_for(
+        "dropped:bad_name",
+        "people_and_columns_differ",
+        "scores_and_nframes_differ",
+        "chose_nothing",
+    )
     for path, content in unpack(sources["annotations"], FILES, NAME).items():
         published = path.rpartition("/")[2].removesuffix(".mat")
         if not SOURCE_NAME.fullmatch(published):
@@ -50,14 +60,22 @@ def _read_video(published: str, table: Mapping[str, Any], found: Findings) -> No
     n_frames = int(table["nFrames"])
     scores = np.asarray(table["user_score"], dtype=np.float64)
     if scores.ndim != 2 or not np.isfinite(scores).all() or n_frames < 1:
-        raise SettingsError((f"{published}: user_score is no (frames, people) of numbers, or nFrames is {n_frames}",))
+        raise SettingsError(
+            (
+                f"{published}: user_score is no (frames, people) of numbers, or nFrames is {n_frames}",
+            )
+        )
     people = np.atleast_1d(table["all_userIDs"])
     if len(people) != scores.shape[1]:
-        found.odd["people_and_columns_differ"].append(f"{published} {len(people)} {scores.shape[1]}")
+        found.odd["people_and_columns_differ"].append(
+            f"{published} {len(people)} {scores.shape[1]}"
+        )
     if len(scores) != n_frames:
         found.odd["scores_and_nframes_differ"].append(f"{published} {len(scores)} {n_frames}")
     asked_as = () if published == video_id else (published,)
-    found.videos.append(Video(video_id, float(table["video_duration"]), n_frames, n_frames, asked_as))
+    found.videos.append(
+        Video(video_id, float(table["video_duration"]), n_frames, n_frames, asked_as)
+    )
     for column in range(scores.shape[1]):
         marks = list(_runs(video_id, f"{column + 1:02d}", scores[:, column]))
         found.annotations += marks

@@ -1,13 +1,16 @@
-"""TVSum as its authors publish it: `ydata-tvsum50.mat`, 20 people's scores of every 2-second shot of 50 videos.
+"""TVSum as its authors publish it: `ydata-tvsum50.mat`, 20 people's scores of every 2-second shot
+of 50 videos.
 
-Annotators are `01` to `20`, the columns of `user_anno`; they are other people in each video. A mark is one shot, in
-frame numbers, with a score of 1 to 5. Groupings: `domain`, the ten categories; `set_learning`, whose training videos
-are the two longest of each category (Xu et al., Cross-category Video Highlight Detection via Set-based Learning, ICCV
-2021); `umt`, the split of later work.
+Annotators are `01` to `20`, the columns of `user_anno`; they are other people in each video. A mark
+is one shot, in frame numbers, with a score of 1 to 5. Groupings: `domain`, the ten categories;
+`set_learning`, whose training videos are the two longest of each category (Xu et al.,
+Cross-category Video Highlight Detection via Set-based Learning, ICCV 2021); `umt`, the split of
+later work.
 
-Source: https://github.com/yalesong/tvsum. Shots: the file repeats a shot's score for each of its frames and nowhere
-says where a shot begins. One begins wherever any of the 20 changes their score; what is longer holds several shots that
-everybody found alike, and is cut into equal parts as near to 2 seconds as they get; the last shot may be shorter.
+Source: https://github.com/yalesong/tvsum. Shots: the file repeats a shot's score for each of its
+frames and nowhere says where a shot begins. One begins wherever any of the 20 changes their score;
+what is longer holds several shots that everybody found alike, and is cut into equal parts as near
+to 2 seconds as they get; the last shot may be shorter.
 """
 
 from __future__ import annotations
@@ -32,8 +35,11 @@ LONGEST_TRAIN = 2
 """So many of a category's five videos are for training in set-based learning."""
 
 
-def survey_tvsum(sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
-    """Read `{"annotations": ydata-tvsum50.mat, "umt": JSON}`; without the second, the grouping `umt` is missing.
+def survey_tvsum(
+    sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
+) -> Survey:
+    """Read `{"annotations": ydata-tvsum50.mat, "umt": JSON}`; without the second, the grouping
+    `umt` is missing.
 
     Raises `SettingsError` if a source is not that, or no video is usable.
     """
@@ -64,17 +70,23 @@ def survey_tvsum(sources: Mapping[str, bytes], *, name: str, shard_count: int | 
 def _rows(content: bytes) -> Iterator[tuple[str, str, float, int, NDArray[np.float64]]]:
     table = read_matlab(content, f"the annotation file of {NAME}").get("tvsum50")
     if not isinstance(table, dict) or not set(FIELDS) <= table.keys():
-        raise SettingsError((f"the annotation file of {NAME} has no table tvsum50 of {', '.join(FIELDS)}",))
+        raise SettingsError(
+            (f"the annotation file of {NAME} has no table tvsum50 of {', '.join(FIELDS)}",)
+        )
     columns: list[Any] = [table[field] for field in FIELDS]
     for video_id, category, length, nframes, scores in zip(*columns, strict=True):
         values = np.asarray(scores, dtype=np.float64)
         if values.ndim != 2 or not length > 0 or not nframes > 0 or not np.isfinite(values).all():
-            raise SettingsError((f"{NAME}: {video_id} has no (frames, people) of scores, or no length",))
+            raise SettingsError(
+                (f"{NAME}: {video_id} has no (frames, people) of scores, or no length",)
+            )
         yield str(video_id), str(category), float(length), int(nframes), values
 
 
 def shot_edges(scores: NDArray[np.float64], frames_per_shot: float) -> NDArray[np.int64]:
-    """`(shots + 1,)` rising frame numbers, from 0 to the number of rows of `scores`, `(frames, people)`."""
+    """`(shots + 1,)` rising frame numbers, from 0 to the number of rows of `scores`, `(frames,
+    people)`.
+    """
     changes = np.flatnonzero((np.diff(scores, axis=0) != 0).any(axis=1)) + 1
     edges = [0]
     for change in changes.tolist():
@@ -92,11 +104,15 @@ def _on_the_grid(scores: NDArray[np.float64], frames_per_shot: float) -> bool:
     return bool((np.abs(changes - nearest) <= ROUNDING_FRAMES).all())
 
 
-def _marks(video_id: str, scores: NDArray[np.float64], edges: NDArray[np.int64]) -> Iterator[Annotation]:
+def _marks(
+    video_id: str, scores: NDArray[np.float64], edges: NDArray[np.int64]
+) -> Iterator[Annotation]:
     spans = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
     for person in range(scores.shape[1]):
         for start, end in spans:
-            yield Annotation(video_id, f"{person + 1:02d}", start, end, float(scores[start, person]))
+            yield Annotation(
+                video_id, f"{person + 1:02d}", start, end, float(scores[start, person])
+            )
 
 
 def _set_learning(lengths: Mapping[str, Mapping[str, float]]) -> Iterator[Group]:

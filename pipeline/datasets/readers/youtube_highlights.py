@@ -1,14 +1,17 @@
-"""YouTube Highlights (Domain-specific Highlights) as its authors publish it, read from a copy of their repository.
+"""YouTube Highlights (Domain-specific Highlights) as its authors publish it, read from a copy of
+their repository.
 
-Annotators: `match` says whether a clip is in the user's own edited video (1), is not (-1), or borders on one that is
-(0); `mturk` is how many Turkers chose it, where they were asked, each vote weighed by coverage. Both raw. Times are
-frame numbers of files that the authors downloaded in 2014; clips overlap by half.
+Annotators: `match` says whether a clip is in the user's own edited video (1), is not (-1), or
+borders on one that is (0); `mturk` is how many Turkers chose it, where they were asked, each vote
+weighed by coverage. Both raw. Times are frame numbers of files that the authors downloaded in 2014;
+clips overlap by half.
 
-Groupings: `domain`; the authors' `vlist` (all harvested videos) and `vlist_sel` (selected by hand), each with train,
-test, and their tight (few matched clips) and loose parts; `umt`, the split of later work; `set_learning_sorted`.
+Groupings: `domain`; the authors' `vlist` (all harvested videos) and `vlist_sel` (selected by hand),
+each with train, test, and their tight (few matched clips) and loose parts; `umt`, the split of
+later work; `set_learning_sorted`.
 
-Sources: https://github.com/aliensunmin/DomainSpecificHighlight, and UMT's split as `{domain: {train: [...], val:
-[...]}}` (https://github.com/TencentARC/UMT).
+Sources: https://github.com/aliensunmin/DomainSpecificHighlight, and UMT's split as `{domain:
+{train: [...], val: [...]}}` (https://github.com/TencentARC/UMT).
 """
 
 from __future__ import annotations
@@ -44,8 +47,11 @@ STRIDE_FRAMES = 50
 """From one clip's start to the next one's."""
 
 
-def survey_youtube_highlights(sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None) -> Survey:
-    """Read `{"annotations": ZIP of the repository, "umt": JSON}`; without the second, the grouping `umt` is missing.
+def survey_youtube_highlights(
+    sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
+) -> Survey:
+    """Read `{"annotations": ZIP of the repository, "umt": JSON}`; without the second, the grouping
+    `umt` is missing.
 
     Raises `SettingsError` if a source is not that, or no video is usable.
     """
@@ -80,7 +86,9 @@ def _replacements(files: Mapping[str, bytes], found: Findings) -> Iterator[tuple
                 found.odd["bad_replacement"].append(f"{video_id} {other}")
 
 
-def _read_domain(domain: str, files: Mapping[str, bytes], replacements: Mapping[str, str], found: Findings) -> None:
+def _read_domain(
+    domain: str, files: Mapping[str, bytes], replacements: Mapping[str, str], found: Findings
+) -> None:
     if f"{domain}/vlist.json" not in files:
         raise SettingsError((f"the archive of {NAME} has no {domain}/vlist.json",))
     listed: set[str] = set()
@@ -89,7 +97,11 @@ def _read_domain(domain: str, files: Mapping[str, bytes], replacements: Mapping[
         for group in _listed(grouping, files.get(path, b"[]"), path, found):
             found.groups.append(group)
             listed.add(group.video_id)
-    folders = {path.split("/")[1] for path in files if path.startswith(f"{domain}/") and path.count("/") == 2}
+    folders = {
+        path.split("/")[1]
+        for path in files
+        if path.startswith(f"{domain}/") and path.count("/") == 2
+    }
     for stranger in sorted(folders - listed):
         _is_id(stranger, domain, found)
         found.odd["not_listed"].append(f"{domain}/{stranger}")
@@ -106,9 +118,13 @@ def _read_domain(domain: str, files: Mapping[str, bytes], replacements: Mapping[
 
 def _listed(grouping: str, content: bytes, path: str, found: Findings) -> Iterator[Group]:
     lists = read_json(content, path)
-    named = isinstance(lists, list) and all(isinstance(one, list) and len(one) == 2 for one in lists)
+    named = isinstance(lists, list) and all(
+        isinstance(one, list) and len(one) == 2 for one in lists
+    )
     if not named or any(not isinstance(ids, list) or part not in PARTS for ids, part in lists):
-        raise SettingsError((f"{path} is not a list of [[video id, ...], name], names being {', '.join(PARTS)}",))
+        raise SettingsError(
+            (f"{path} is not a list of [[video id, ...], name], names being {', '.join(PARTS)}",)
+        )
     for ids, part in lists:
         for video_id in dict.fromkeys(map(str, ids)):
             if _is_id(video_id, path, found):
@@ -126,8 +142,8 @@ def _set_learning(ids: Sequence[str]) -> Iterator[Group]:
     """70/30 of a domain as the released code of set-based learning cuts it, but of sorted ids.
 
     That code passes a directory listing, whose order differs from disk to disk, to scikit-learn's
-    `train_test_split(...,
-    test_size=0.3, random_state=42)`, so its own split cannot be known. This is what it gives for sorted ids.
+    `train_test_split(..., test_size=0.3, random_state=42)`, so its own split cannot be known. This
+    is what it gives for sorted ids.
     """
     n_test = math.ceil(0.3 * len(ids))
     order = np.random.RandomState(42).permutation(len(ids))
@@ -135,12 +151,16 @@ def _set_learning(ids: Sequence[str]) -> Iterator[Group]:
         yield Group("set_learning_sorted", "test" if place < n_test else "train", ids[number])
 
 
-def _read_video(path: str, video_id: str, files: Mapping[str, bytes], other: str | None, found: Findings) -> None:
+def _read_video(
+    path: str, video_id: str, files: Mapping[str, bytes], other: str | None, found: Findings
+) -> None:
     marks: dict[str, list[Annotation]] = {}
     for annotator, file in ANNOTATORS.items():
         marks[annotator] = list(_marks(f"{path}/{file}.json", video_id, annotator, files, found))
         found.annotations += marks[annotator]
-    if not marks["mturk"] and any(one.grouping == "vlist_sel" and one.video_id == video_id for one in found.groups):
+    if not marks["mturk"] and any(
+        one.grouping == "vlist_sel" and one.video_id == video_id for one in found.groups
+    ):
         found.odd["selected_without_votes"].append(path)
     clips = list(_pairs(_json_of(f"{path}/clip.json", files, found)))
     for rows in filter(None, marks.values()):
@@ -152,21 +172,27 @@ def _read_video(path: str, video_id: str, files: Mapping[str, bytes], other: str
     least, most = _frames(max((end for _, end in clips), default=0.0), duration, path, found)
     if other is not None:
         found.odd["has_replacement"].append(f"{video_id} {other}")
-    found.videos.append(Video(video_id, duration, least, most, () if other is None else (video_id, other)))
+    found.videos.append(
+        Video(video_id, duration, least, most, () if other is None else (video_id, other))
+    )
 
 
-def _frames(last_end: float, duration: float | None, path: str, found: Findings) -> tuple[int | None, int | None]:
+def _frames(
+    last_end: float, duration: float | None, path: str, found: Findings
+) -> tuple[int | None, int | None]:
     """Fewest and most frames of the original file.
 
-    The last clip is cut where the file ends: at a usual frame rate its end fits the stated duration, which is in whole
-    seconds, rounded up, for 531 of the 550 videos. The other 19 have another rate or lost frames: of them, only that
-    the file did not go on for another clip is known.
+    The last clip is cut where the file ends: at a usual frame rate its end fits the stated
+    duration, which is in whole seconds, rounded up, for 531 of the 550 videos. The other 19 have
+    another rate or lost frames: of them, only that the file did not go on for another clip is
+    known.
     """
     if last_end <= 0:
         return None, None
     end = math.ceil(last_end)
     if duration is not None and any(
-        (duration - 1) * rate - RATE_SLACK_FRAMES <= end <= duration * rate + RATE_SLACK_FRAMES for rate in FRAME_RATES
+        (duration - 1) * rate - RATE_SLACK_FRAMES <= end <= duration * rate + RATE_SLACK_FRAMES
+        for rate in FRAME_RATES
     ):
         return end, end
     found.odd["frame_rate_unusual"].append(path)
@@ -181,12 +207,18 @@ def _marks(
     content = _json_of(path, files, found)
     if content is None:
         return
-    whole = isinstance(content, list) and len(content) == 2 and all(isinstance(part, list) for part in content)
+    whole = (
+        isinstance(content, list)
+        and len(content) == 2
+        and all(isinstance(part, list) for part in content)
+    )
     if not whole or len(content[0]) != len(content[1]):
         found.odd["labels_unpaired"].append(path)
         return
     for clip, value in zip(*content, strict=True):
-        spans = [(start, end) for start, end in _pairs([clip]) if 0 <= start < end and _is_number(value)]
+        spans = [
+            (start, end) for start, end in _pairs([clip]) if 0 <= start < end and _is_number(value)
+        ]
         if not spans:
             found.odd["dropped:bad_clip"].append(f"{path} {clip} {value}")
         for start, end in spans:

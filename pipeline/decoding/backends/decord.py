@@ -1,7 +1,9 @@
-"""Frames by decord 0.6, for parity with features made by it; under guard, and only for what it reads right.
+"""Frames by decord 0.6, for parity with features made by it; under guard, and only for what it
+reads right.
 
-Its last release is from 2021, with an FFmpeg of that time: it keeps no time of a stream that starts late, repeats or
-shifts pictures of transport streams, and rescales what changes size. Refuses to know packets and times.
+Its last release is from 2021, with an FFmpeg of that time: it keeps no time of a stream that starts
+late, repeats or shifts pictures of transport streams, and rescales what changes size. Refuses to
+know packets and times.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class _Reader:
         _check_pictures(path, probed)
         decord, self._error = load()
         try:
-            self._frames = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1)
+            self._frames = decord.VideoReader(
+                str(path.absolute()), ctx=decord.cpu(0), num_threads=1
+            )
         except self._error as error:
             raise ReaderFailed("decord cannot open it") from error
         self._next = 0
@@ -58,7 +62,9 @@ class _Reader:
 
 
 def _check_pictures(path: Path, probed: Probe) -> None:
-    """It reads one stream of its own choice, and makes every picture the first one's size: look at the key frames."""
+    """It reads one stream of its own choice, and makes every picture the first one's size: look at
+    the key frames.
+    """
     try:
         with open_container(path, probed.container) as container:
             best = container.streams.best("video")
@@ -66,7 +72,9 @@ def _check_pictures(path: Path, probed: Probe) -> None:
                 raise ReaderFailed("decord takes another stream")
             best.codec_context.skip_frame = "NONKEY"
             sizes = {
-                (picture.width, picture.height) for picture in container.decode(best) if isinstance(picture, VideoFrame)
+                (picture.width, picture.height)
+                for picture in container.decode(best)
+                if isinstance(picture, VideoFrame)
             }
     except av.error.FFmpegError as error:
         raise ReaderFailed("key frames that do not decode") from error

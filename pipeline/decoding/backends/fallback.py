@@ -1,8 +1,10 @@
-"""A whole-file reader under guard: each of its frames is held against the packets' own times, and PyAV takes over.
+"""A whole-file reader under guard: each of its frames is held against the packets' own times, and
+PyAV takes over.
 
-Libraries that read whole files lose everything behind a damage, invent times, or open what a file's bytes talk them
-into. So a reader gets a file only if FFmpeg's own guess is the container we sniffed, and is dropped at the first
-difference; PyAV's packet loop then goes on at that frame, and `Tally.salvaged_by` says why. Knows no library but PyAV.
+Libraries that read whole files lose everything behind a damage, invent times, or open what a file's
+bytes talk them into. So a reader gets a file only if FFmpeg's own guess is the container we
+sniffed, and is dropped at the first difference; PyAV's packet loop then goes on at that frame, and
+`Tally.salvaged_by` says why. Knows no library but PyAV.
 """
 
 from __future__ import annotations
@@ -46,12 +48,16 @@ class Reader(Protocol):
         ...
 
     def next(self) -> tuple[Frame, float | None]:
-        """The next frame `(H, W, 3)` uint8 RGB, upright, and its time if the library knows. Raises ReaderFailed."""
+        """The next frame `(H, W, 3)` uint8 RGB, upright, and its time if the library knows. Raises
+        ReaderFailed.
+        """
         ...
 
 
 OpenReader = Callable[[Path, Probe], Reader]
-"""Raises ReaderFailed for a file that the library cannot read right; SystemicFault if there is no library."""
+"""Raises ReaderFailed for a file that the library cannot read right; SystemicFault if there is no
+library.
+"""
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,12 @@ class Shown:
     durations: NDArray[np.int64]
 
 
-def guarded_frames(path: Path, probed: Probe, tally: Tally, open_reader: OpenReader) -> Iterator[DecodedFrame]:
-    """The reader's frames as long as they are right, then PyAV's. Memory: eight or sixteen bytes a frame."""
+def guarded_frames(
+    path: Path, probed: Probe, tally: Tally, open_reader: OpenReader
+) -> Iterator[DecodedFrame]:
+    """The reader's frames as long as they are right, then PyAV's. Memory: eight or sixteen bytes a
+    frame.
+    """
     sent = 0
     try:
         for frame in _checked_frames(path, probed, tally, open_reader):
@@ -74,7 +84,9 @@ def guarded_frames(path: Path, probed: Probe, tally: Tally, open_reader: OpenRea
         yield from islice(pyav_frames(path, probed, tally), sent, None)
 
 
-def _checked_frames(path: Path, probed: Probe, tally: Tally, open_reader: OpenReader) -> Iterator[DecodedFrame]:
+def _checked_frames(
+    path: Path, probed: Probe, tally: Tally, open_reader: OpenReader
+) -> Iterator[DecodedFrame]:
     if probed.display_matrix not in TURNS:
         raise ReaderFailed(f"a mirrored display matrix {probed.display_matrix}")
     if probed.container == "avi":
@@ -84,10 +96,14 @@ def _checked_frames(path: Path, probed: Probe, tally: Tally, open_reader: OpenRe
     reader = open_reader(path, probed)
     if reader.count not in (None, len(shown.pts)):
         raise ReaderFailed(f"{reader.count} frames by its count, {len(shown.pts)} in the packets")
-    for index, (ticks, duration) in enumerate(zip(shown.pts.tolist(), shown.durations.tolist(), strict=True)):
+    for index, (ticks, duration) in enumerate(
+        zip(shown.pts.tolist(), shown.durations.tolist(), strict=True)
+    ):
         tally.beat()
         rgb, said_seconds = reader.next()
-        _check_frame(rgb, said_seconds, clock.lasts(ticks), probed)  # libraries know the stream's own clock alone
+        _check_frame(
+            rgb, said_seconds, clock.lasts(ticks), probed
+        )  # libraries know the stream's own clock alone
         yield DecodedFrame(
             index=index,
             pts_seconds=clock.at(ticks),
@@ -102,7 +118,9 @@ def _as_read(rgb: Frame) -> Frame:
     return rgb
 
 
-def _check_frame(rgb: Frame, said_seconds: float | None, ticks_seconds: float, probed: Probe) -> None:
+def _check_frame(
+    rgb: Frame, said_seconds: float | None, ticks_seconds: float, probed: Probe
+) -> None:
     if rgb.shape != (probed.height, probed.width, 3):
         raise ReaderFailed(f"a picture of shape {rgb.shape}, not {probed.width}x{probed.height}")
     tick = probed.time_base[0] / probed.time_base[1]
@@ -120,7 +138,9 @@ def _check_guess(path: Path, container: str) -> None:
 
 
 def shown_packets(path: Path, probed: Probe, tally: Tally) -> Shown:
-    """Read the packets, decode nothing. Raises ReaderFailed for damage that shows here, and for times that do not."""
+    """Read the packets, decode nothing. Raises ReaderFailed for damage that shows here, and for
+    times that do not.
+    """
     pts: list[int] = []
     durations: list[int] = []
     try:

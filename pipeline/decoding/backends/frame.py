@@ -1,6 +1,8 @@
-"""What every backend delivers: frames with their own times, in presentation order, pixels on demand.
+"""What every backend delivers: frames with their own times, in presentation order, pixels on
+demand.
 
-Bit for bit the pictures that the ffmpeg program writes as rgb24. Refuses to know any library, sampling and process.
+Bit for bit the pictures that the ffmpeg program writes as rgb24. Refuses to know any library,
+sampling and process.
 """
 
 from __future__ import annotations
@@ -31,10 +33,12 @@ class DecodedFrame:
     to_rgb: Callable[[], Frame]
     """Pays for the conversion: uint8 `(height, width, 3)`, upright."""
     to_planes: Callable[[], Planes | None] = lambda: None
-    """The picture as it was decoded, if that says bit for bit what `to_rgb` gives; else None. Valid until another
-    frame's are asked for."""
+    """The picture as it was decoded, if that says bit for bit what `to_rgb` gives; else None. Valid
+    until another frame's are asked for.
+    """
 
 
 Backend = Callable[[Path, Probe, Tally], Iterator[DecodedFrame]]
-"""(file, its probe, counts to keep) → its frames. Raises av.error.FFmpegError where nothing can be opened, and
-SystemicFault where the library itself is missing."""
+"""(file, its probe, counts to keep) → its frames. Raises av.error.FFmpegError where nothing can be
+opened, and SystemicFault where the library itself is missing.
+"""

@@ -1,8 +1,9 @@
-"""Frames by NVDEC, the decoder on an NVIDIA GPU, through PyAV; under guard, and only for what it decodes to the bit.
+"""Frames by NVDEC, the decoder on an NVIDIA GPU, through PyAV; under guard, and only for what it
+decodes to the bit.
 
-Pictures come back to the processor and are converted there, as PyAV's own are. NVDEC hides what is damaged inside a
-picture in its own way, and does not tell: where files may be damaged, pyav is the one to choose. Refuses to know
-packets and times.
+Pictures come back to the processor and are converted there, as PyAV's own are. NVDEC hides what is
+damaged inside a picture in its own way, and does not tell: where files may be damaged, pyav is the
+one to choose. Refuses to know packets and times.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ class _Reader:
                 "set backend = pyav"
             ) from error
         stream = container.streams[probed.stream_index]
-        if not isinstance(stream, av.video.stream.VideoStream) or not stream.codec_context.is_hwaccel:
+        if (
+            not isinstance(stream, av.video.stream.VideoStream)
+            or not stream.codec_context.is_hwaccel
+        ):
             raise ReaderFailed(f"NVDEC does not decode {probed.codec}")
         self._context = stream.codec_context
         self._frames = container.decode(stream)
@@ -71,6 +75,8 @@ class _Reader:
         if not isinstance(picture, VideoFrame):
             raise ReaderFailed("NVDEC gives no further frame")
         said = None if picture.pts is None else picture.pts * self._seconds
-        picture.colorspace = self._context.colorspace  # what is brought back from a GPU leaves these behind
+        picture.colorspace = (
+            self._context.colorspace
+        )  # what is brought back from a GPU leaves these behind
         picture.color_range = self._context.color_range
         return turn_upright(self._converter(picture), self._signs), said

@@ -1,4 +1,5 @@
-"""Frames by PyAV: packet by packet, past damage, one thread. The reference of the other backends, and their rescue.
+"""Frames by PyAV: packet by packet, past damage, one thread. The reference of the other backends,
+and their rescue.
 
 Refuses to know samplings, rows and processes. PyAV's wheel brings its own FFmpeg.
 """
@@ -27,8 +28,8 @@ from pipeline.media.probe import Probe
 class Converter:
     """Decoded pictures → rgb24 as `ffmpeg -pix_fmt rgb24` writes it.
 
-    Through a filter graph, as ffmpeg does it: PyAV's own `reformat` gives other pixels for 10-bit and interlaced
-    pictures (up to 107 and 255 levels off), and costs the same.
+    Through a filter graph, as ffmpeg does it: PyAV's own `reformat` gives other pixels for 10-bit
+    and interlaced pictures (up to 107 and 255 levels off), and costs the same.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,9 @@ class Converter:
         self._graph = av.filter.Graph()
 
     def __call__(self, picture: av.video.frame.VideoFrame) -> NDArray[np.uint8]:
-        """Pixels as stored, `(H, W, 3)`; they lie where FFmpeg wrote them, for as long as the array is held."""
+        """Pixels as stored, `(H, W, 3)`; they lie where FFmpeg wrote them, for as long as the array
+        is held.
+        """
         kind = _kind(picture)
         if kind != self._kind:
             self._kind, self._graph = kind, _graph_for(picture)
@@ -54,14 +57,21 @@ def _graph_for(picture: av.video.frame.VideoFrame) -> av.filter.Graph:
         width=picture.width, height=picture.height, format=picture.format, name="in", time_base=base
     )
     scale, rgb = graph.add("scale", "flags=bicubic"), graph.add("format", "pix_fmts=rgb24")
-    # A GPU's order of the same numbers: brought into the usual one, for swscale converts each by code of its own.
-    planar = [graph.add("scale"), graph.add("format", "pix_fmts=yuv420p")] if picture.format.name == "nv12" else []
+    # A GPU's order of the same numbers: brought into the usual one, for swscale converts each by
+    # code of its own.
+    planar = (
+        [graph.add("scale"), graph.add("format", "pix_fmts=yuv420p")]
+        if picture.format.name == "nv12"
+        else []
+    )
     graph.link_nodes(source, *planar, scale, rgb, graph.add("buffersink")).configure()
     return graph
 
 
 def turn_upright(pixels: NDArray[np.uint8], signs: tuple[int, int, int, int]) -> Frame:
-    """Apply a display matrix's signs (a, b, c, d) to stored pixels `(H, W, 3)`, as FFmpeg's autorotate does."""
+    """Apply a display matrix's signs (a, b, c, d) to stored pixels `(H, W, 3)`, as FFmpeg's
+    autorotate does.
+    """
     a, b, c, d = signs
     if a == 0:
         pixels = pixels.transpose(1, 0, 2)
@@ -72,22 +82,27 @@ def turn_upright(pixels: NDArray[np.uint8], signs: tuple[int, int, int, int]) ->
     return np.ascontiguousarray(pixels)
 
 
-def _upright_rgb(converter: Converter, picture: av.video.frame.VideoFrame, signs: tuple[int, int, int, int]) -> Frame:
+def _upright_rgb(
+    converter: Converter, picture: av.video.frame.VideoFrame, signs: tuple[int, int, int, int]
+) -> Frame:
     return turn_upright(converter(picture), signs)
 
 
 MATRICES = {1: "709", 2: "601", 5: "601", 6: "601"}
-"""FFmpeg's numbers of colour spaces (2 is unknown: 601 to swscale) → names of `models.extractors.base.yuv`."""
+"""FFmpeg's numbers of colour spaces (2 is unknown: 601 to swscale) → names of
+`models.extractors.base.yuv`.
+"""
 RANGES = {0: False, 1: False, 2: True}
 """FFmpeg's numbers of colour ranges → whether luma is 0 to 255; 0 is unknown."""
 AS_STORED = (1, 0, 0, 1)
 
 
 class Planar:
-    """Decoded pictures → their planes, where this FFmpeg makes of them what `models.extractors.base.yuv` says.
+    """Decoded pictures → their planes, where this FFmpeg makes of them what
+    `models.extractors.base.yuv` says.
 
-    That is checked on the first picture of each kind in a process: on another processor FFmpeg may compute by other
-    code.
+    That is checked on the first picture of each kind in a process: on another processor FFmpeg may
+    compute by other code.
     """
 
     exact: ClassVar[dict[tuple[object, ...], bool]] = {}
@@ -98,8 +113,9 @@ class Planar:
         self._pixels = np.empty((0, 0), np.uint8)
 
     def __call__(self, picture: av.video.frame.VideoFrame) -> Planes | None:
-        """None where RGB has to do. Valid until the next picture's are asked for: memory that is fresh for each picture
-        costs as much as filling it."""
+        """None where RGB has to do. Valid until the next picture's are asked for: memory that is
+        fresh for each picture costs as much as filling it.
+        """
         kind = _kind(picture)
         even = picture.width % 2 == picture.height % 2 == 0
         known = picture.colorspace in MATRICES and picture.color_range in RANGES
@@ -119,14 +135,22 @@ class Planar:
 
 def _kind(picture: av.video.frame.VideoFrame) -> tuple[object, ...]:
     """Pictures of one kind are converted by the same code."""
-    return (picture.width, picture.height, picture.format.name, picture.colorspace, picture.color_range)
+    return (
+        picture.width,
+        picture.height,
+        picture.format.name,
+        picture.colorspace,
+        picture.color_range,
+    )
 
 
 def _fill(pixels: NDArray[np.uint8], picture: av.video.frame.VideoFrame) -> None:
     """Planes one below the other, as `to_ndarray` gives them, into memory that is there."""
     height, width = picture.height, picture.width
     flat, start = pixels.reshape(-1), 0
-    for plane, (rows, columns) in zip(picture.planes, ((height, width), *[(height // 2, width // 2)] * 2), strict=True):
+    for plane, (rows, columns) in zip(
+        picture.planes, ((height, width), *[(height // 2, width // 2)] * 2), strict=True
+    ):
         stored = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         flat[start : start + rows * columns].reshape(rows, columns)[...] = stored[:rows, :columns]
         start += rows * columns
@@ -137,7 +161,9 @@ def _time(picture: av.video.frame.VideoFrame) -> int | None:
 
 
 def _decoding_time(picture: av.video.frame.VideoFrame, last: int | None) -> int | None:
-    """That of the packet that let the picture out; of those that come when all packets were read, the next."""
+    """That of the packet that let the picture out; of those that come when all packets were read,
+    the next.
+    """
     if picture.dts is not None:
         return picture.dts
     return picture.pts if last is None else last + (picture.duration or 1)
@@ -146,8 +172,9 @@ def _decoding_time(picture: av.video.frame.VideoFrame, last: int | None) -> int 
 def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
     """Every frame FFmpeg can give that has a time; those without one are counted.
 
-    Where a container stores decoding times only (AVI), those give the frames' times, as in ffmpeg: steps are right, and
-    all frames may be late by the same few. What libraries make of them where B-frames are reordered is not believed.
+    Where a container stores decoding times only (AVI), those give the frames' times, as in ffmpeg:
+    steps are right, and all frames may be late by the same few. What libraries make of them where
+    B-frames are reordered is not believed.
     """
     converter, signs = Converter(), probed.display_matrix
     planar = Planar(converter, signs)

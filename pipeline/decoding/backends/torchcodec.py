@@ -1,4 +1,5 @@
-"""Frames by torchcodec, over the system's FFmpeg libraries; under guard, since it stops at the first damage.
+"""Frames by torchcodec, over the system's FFmpeg libraries; under guard, since it stops at the
+first damage.
 
 Costs a child 700 MB, for it brings torch. Refuses to know packets and times: those are the guard's.
 """
@@ -30,7 +31,10 @@ class _Reader:
         decoder = load_decoder()
         try:
             self._frames = decoder(
-                str(path.absolute()), stream_index=probed.stream_index, dimension_order="NHWC", num_ffmpeg_threads=1
+                str(path.absolute()),
+                stream_index=probed.stream_index,
+                dimension_order="NHWC",
+                num_ffmpeg_threads=1,
             )
         except (RuntimeError, ValueError) as error:
             raise ReaderFailed("torchcodec cannot open it") from error
@@ -51,7 +55,9 @@ class _Reader:
 
 @functools.cache
 def load_decoder() -> Any:
-    """The class that decodes. Raises SystemicFault where torchcodec, or the FFmpeg it needs, is missing."""
+    """The class that decodes. Raises SystemicFault where torchcodec, or the FFmpeg it needs, is
+    missing.
+    """
     try:
         from torchcodec.decoders import VideoDecoder  # seconds, and 700 MB
     except (ImportError, OSError, RuntimeError) as error:

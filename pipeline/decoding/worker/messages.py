@@ -1,7 +1,7 @@
 """Messages between a decode child and its parent: JSON with its length before it, over pipes.
 
-Numbers and names only; pixels travel in shared memory. Refuses to know what the messages mean. Nothing that arrives is
-ever executed.
+Numbers and names only; pixels travel in shared memory. Refuses to know what the messages mean.
+Nothing that arrives is ever executed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class NoAnswer(Exception):
 
 
 def send(fd: int, kind: str, **fields: object) -> None:
-    """Write one message. Dataclasses become objects. Raises BrokenPipeError when nobody reads any more."""
+    """Write one message. Dataclasses become objects. Raises BrokenPipeError when nobody reads any
+    more.
+    """
     write(fd, message(kind, {name: plain(value) for name, value in fields.items()}))
 
 
@@ -67,17 +69,23 @@ class Inbox:
     def holds_one(self) -> bool:
         """Whether a whole message is here already."""
         head = self._bytes[:LENGTH_BYTES]
-        return len(head) == LENGTH_BYTES and len(self._bytes) >= LENGTH_BYTES + int.from_bytes(head, "big")
+        return len(head) == LENGTH_BYTES and len(self._bytes) >= LENGTH_BYTES + int.from_bytes(
+            head, "big"
+        )
 
     def receive(self, timeout_seconds: float | None = None) -> Message | None:
-        """The next message, or None when the other side closed. Raises NoAnswer after `timeout_seconds` of silence."""
+        """The next message, or None when the other side closed. Raises NoAnswer after
+        `timeout_seconds` of silence.
+        """
         if not self.holds_one:
             self._fill(LENGTH_BYTES, timeout_seconds)
         if len(self._bytes) < LENGTH_BYTES:
             return None
         length = int.from_bytes(self._bytes[:LENGTH_BYTES], "big")
         if length > MAX_MESSAGE_BYTES:
-            raise ValueError(f"a message claims {length} bytes; {MAX_MESSAGE_BYTES} are allowed: not our protocol")
+            raise ValueError(
+                f"a message claims {length} bytes; {MAX_MESSAGE_BYTES} are allowed: not our protocol"
+            )
         end = LENGTH_BYTES + length
         self._fill(end, timeout_seconds)
         if len(self._bytes) < end:

@@ -12,7 +12,14 @@ from typing import Any, Self
 from models.extractors.base.yuv import Planes
 from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.child_processes.sandbox import Layers
-from pipeline.decoding.events import DecodeEnd, Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent
+from pipeline.decoding.events import (
+    DecodeEnd,
+    Event,
+    FrameEvent,
+    PlacementEvent,
+    PlanesEvent,
+    WindowEvent,
+)
 from pipeline.decoding.video_reader import Summary, backend_named
 from pipeline.decoding.worker.messages import Message
 from pipeline.decoding.worker.worker_process import Child, ChildLost, NotStarted
@@ -27,13 +34,18 @@ from storage.base.video_status import failed
 
 
 class ChildDecoder:
-    """Decodes in a child process that is kept from video to video, and replaced when it dies, hangs or grows old.
+    """Decodes in a child process that is kept from video to video, and replaced when it dies, hangs
+    or grows old.
 
-    Works in daemonic processes, in threads (one at a time) and after a fork: a forked process starts its own child.
+    Works in daemonic processes, in threads (one at a time) and after a fork: a forked process
+    starts its own child.
     """
 
     def __init__(
-        self, backend: str = "pyav", limits: DecodeLimits = DEFAULT_LIMITS, recycle_after_videos: int = 200
+        self,
+        backend: str = "pyav",
+        limits: DecodeLimits = DEFAULT_LIMITS,
+        recycle_after_videos: int = 200,
     ) -> None:
         backend_named(backend)
         if recycle_after_videos < 1:
@@ -55,19 +67,25 @@ class ChildDecoder:
         """What the child gave up before its first file; None before there is one."""
         return None if self._child is None else self._child.layers
 
-    def decode(self, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Generator[Event, None, None]:
+    def decode(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    ) -> Generator[Event, None, None]:
         """All events of one video. Leaving the iteration early ends the child.
 
-        A child that is lost in its first video says something of that video. One lost later may have been harmed by an
-        earlier one: the video gets a fresh child, and its events go on where they broke off. So it does, once, when
-        somebody else killed or stopped the child.
+        A child that is lost in its first video says something of that video. One lost later may
+        have been harmed by an earlier one: the video gets a fresh child, and its events go on where
+        they broke off. So it does, once, when somebody else killed or stopped the child.
 
-        Raises VideoError with the verdicts of `Decoding`, and hang or crash; SystemicFault if no child can start, or an
-        order to stop ended it twice.
+        Raises VideoError with the verdicts of `Decoding`, and hang or crash; SystemicFault if no
+        child can start, or an order to stop ended it twice.
         """
-        JointPlanner(samplings)  # an unknown sampling is the caller's mistake: say so here, not as a crash of the child
+        JointPlanner(
+            samplings
+        )  # an unknown sampling is the caller's mistake: say so here, not as a crash of the child
         if not self._busy.acquire(blocking=False):
-            raise RuntimeError("this decoder is busy with another video: end that iteration, or make a second decoder")
+            raise RuntimeError(
+                "this decoder is busy with another video: end that iteration, or make a second decoder"
+            )
         told = 0
         was_disturbed = False
         try:
@@ -91,12 +109,16 @@ class ChildDecoder:
                 self.close()
             self._busy.release()
 
-    def _asked(self, child: Child, video_id: str, path: Path, samplings: Sequence[VideoSampling]) -> Iterator[Event]:
+    def _asked(
+        self, child: Child, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    ) -> Iterator[Event]:
         child.ask(video_id, path, samplings, self.name)
         yield from self._answers(video_id, child)
 
     def _ready_child(self) -> Child:
-        if self._child is not None and (self._videos >= self._recycle_after_videos or not self._child.alive):
+        if self._child is not None and (
+            self._videos >= self._recycle_after_videos or not self._child.alive
+        ):
             self.close()
         if self._child is None:
             self._child, self._videos = _started(self._limits), 0
@@ -163,7 +185,9 @@ class _Form:
 
 
 def _gathered(child: Child, events: list[Any], forms: list[_Form]) -> Iterator[Event]:
-    """The events of one message. A form is told before its first frame, and numbered in the order of telling."""
+    """The events of one message. A form is told before its first frame, and numbered in the order
+    of telling.
+    """
     for kind, *told in events:
         if kind == "frame":
             number, index, wanted_by, offset = told
@@ -172,7 +196,9 @@ def _gathered(child: Child, events: list[Any], forms: list[_Form]) -> Iterator[E
             if form.matrix is None:
                 yield FrameEvent(index, pixels, tuple(wanted_by))
             else:
-                yield PlanesEvent(index, Planes(pixels, form.matrix, form.full_range), tuple(wanted_by))
+                yield PlanesEvent(
+                    index, Planes(pixels, form.matrix, form.full_range), tuple(wanted_by)
+                )
             child.free_frame(form.slots)
         elif kind == "window":
             sampling, indices, *span_and_segment = told
@@ -190,11 +216,15 @@ def _summary(fields: Message) -> Summary:
 def _probe(fields: Message) -> Probe:
     pairs = {name: tuple(fields[name]) for name in ("display_matrix", "time_base", "clock_origin")}
     others = tuple(OtherStream(**one) for one in fields["other_streams"])
-    return Probe(**{**fields, **pairs, "other_streams": others, "picture": _picture(fields["picture"])})
+    return Probe(
+        **{**fields, **pairs, "other_streams": others, "picture": _picture(fields["picture"])}
+    )
 
 
 def _picture(fields: Message | None) -> PictureFacts | None:
     if fields is None:
         return None
     ratio = fields["sample_aspect_ratio"]
-    return PictureFacts(**{**fields, "sample_aspect_ratio": None if ratio is None else tuple(ratio)})
+    return PictureFacts(
+        **{**fields, "sample_aspect_ratio": None if ratio is None else tuple(ratio)}
+    )

@@ -1,9 +1,10 @@
-"""The decode child: `python -m pipeline.decoding.worker.worker_main RING MEMORY PARENT`, started by `pipeline.decoding.worker.worker_process`, video after video.
+"""The decode child: `python -m pipeline.decoding.worker.worker_main RING MEMORY PARENT`, started by
+`pipeline.decoding.worker.worker_process`, video after video.
 
-Requests come in on stdin, messages go out on stdout, pixels go through shared memory RING (a file descriptor), which it
-cannot enlarge. MEMORY bytes are its limit, PARENT is the process to die with (0: it only ends with its pipes). What is
-wrong with a video is a message; a bug is a traceback on stderr and the end. Imports no torch unless its backend does: a
-child costs 60 MB instead of 700.
+Requests come in on stdin, messages go out on stdout, pixels go through shared memory RING (a file
+descriptor), which it cannot enlarge. MEMORY bytes are its limit, PARENT is the process to die with
+(0: it only ends with its pipes). What is wrong with a video is a message; a bug is a traceback on
+stderr and the end. Imports no torch unless its backend does: a child costs 60 MB instead of 700.
 """
 
 from __future__ import annotations
@@ -39,11 +40,15 @@ SENT_SHARE = 4
 """Frames are told of when so many times as many would fill the memory, ..."""
 SOON_SECONDS = 0.02
 """... or when the first of them has waited so long."""
-_SAMPLINGS: dict[str, Callable[..., Any]] = {kind.kind: kind for kind in PLANNERS if kind is not InPlanes}
+_SAMPLINGS: dict[str, Callable[..., Any]] = {
+    kind.kind: kind for kind in PLANNERS if kind is not InPlanes
+}
 
 
 class Ring:
-    """Slots of shared memory, filled and freed in the same order: what fits into `RING_BYTES`, at least two."""
+    """Slots of shared memory, filled and freed in the same order: what fits into `RING_BYTES`, at
+    least two.
+    """
 
     def __init__(self, fd: int, wait_free: Callable[[], int]) -> None:
         """`wait_free` waits until some of the oldest frames are given back, and says how many."""
@@ -85,9 +90,13 @@ class Ring:
     def _resize(self, slot_bytes: int) -> None:
         while self._used:
             self._free_one()
-        slots = min(MAX_SLOTS, max(MIN_SLOTS, RING_BYTES // slot_bytes), len(self._memory) // slot_bytes)
+        slots = min(
+            MAX_SLOTS, max(MIN_SLOTS, RING_BYTES // slot_bytes), len(self._memory) // slot_bytes
+        )
         if slots < 1:
-            raise ValueError(f"a frame of {slot_bytes} bytes; the ring has {len(self._memory)}: raise max_pixels")
+            raise ValueError(
+                f"a frame of {slot_bytes} bytes; the ring has {len(self._memory)}: raise max_pixels"
+            )
         self._slots, self._slot_bytes, self._next = slots, slot_bytes, 0
         self._used_bytes = max(self._used_bytes, slots * slot_bytes)
 
@@ -122,7 +131,9 @@ class Server:
         self._ring.reset()
         self._forms = {}
         self._began_cpu_seconds = time.process_time()
-        decoder = InlineDecoder(request["backend"], limits, beat=self._beat, on_probe=self._tell_length)
+        decoder = InlineDecoder(
+            request["backend"], limits, beat=self._beat, on_probe=self._tell_length
+        )
         try:
             for event in decoder.decode(request["video_id"], Path(request["path"]), samplings):
                 self._tell(event)
@@ -153,7 +164,12 @@ class Server:
         self._send("begun", declared_seconds=probe.header_seconds)
 
     def _tell_frame(
-        self, event: FrameEvent | PlanesEvent, pixels: NDArray[np.uint8], matrix: str | None, *, full_range: bool
+        self,
+        event: FrameEvent | PlanesEvent,
+        pixels: NDArray[np.uint8],
+        matrix: str | None,
+        *,
+        full_range: bool,
     ) -> None:
         offset = self._ring.place(pixels)
         form = (self._ring.slots, pixels.shape, matrix, full_range)
@@ -166,7 +182,9 @@ class Server:
             self._flush()
 
     def _gather(self, event: list[object]) -> None:
-        """Sent soon: together with what follows within an instant, for each message costs both sides time."""
+        """Sent soon: together with what follows within an instant, for each message costs both
+        sides time.
+        """
         if not self._unsent:
             self._oldest = time.monotonic()
         self._unsent.append(event)
@@ -183,7 +201,9 @@ class Server:
         self._sent_at = time.monotonic()
 
     def _beat(self) -> None:
-        """Called at every packet: says that we live, where there was nothing else to say for a while."""
+        """Called at every packet: says that we live, where there was nothing else to say for a
+        while.
+        """
         now = time.monotonic()
         if self._unsent and now - self._oldest > SOON_SECONDS:
             self._flush()
@@ -204,7 +224,9 @@ def _sampling(named: wire.Message) -> VideoSampling:
 
 
 def main() -> None:
-    """Keep stdout for messages alone, leave Ctrl-C to the parent, and give up what decoding does not need."""
+    """Keep stdout for messages alone, leave Ctrl-C to the parent, and give up what decoding does
+    not need.
+    """
     ring_fd, max_memory_bytes, parent_pid = map(int, sys.argv[1:4])
     answers_fd = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

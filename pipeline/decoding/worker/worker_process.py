@@ -1,7 +1,8 @@
-"""The parent's hold on one decode child: start it, ask, wait with a limit, see its frames, and end it for certain.
+"""The parent's hold on one decode child: start it, ask, wait with a limit, see its frames, and end
+it for certain.
 
-A child is a fresh interpreter (never a fork), ends when its parent does, and keeps no state worth saving, so SIGKILL is
-always right. Refuses to know what events mean and how videos are decoded.
+A child is a fresh interpreter (never a fork), ends when its parent does, and keeps no state worth
+saving, so SIGKILL is always right. Refuses to know what events mean and how videos are decoded.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ RING_BYTES = 32 * 1024 * 1024
 """Shared memory for frames on their way; two frames always fit, however large."""
 MIN_SLOTS = 2
 FREED_SHARE = 4
-"""Frames are given back when so many times as many would fill the memory: each message costs both sides time."""
+"""Frames are given back when so many times as many would fill the memory: each message costs both
+sides time.
+"""
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR")
 _CALM = {
     "OMP_NUM_THREADS": "1",
@@ -51,14 +54,24 @@ OUT_OF_MEMORY = 77
 
 
 class ChildKeeper(threading.Thread):
-    """A thread that ends no earlier than the children it starts: these may ask the kernel to die with it."""
+    """A thread that ends no earlier than the children it starts: these may ask the kernel to die
+    with it.
+    """
 
 
 class ChildLost(Exception):
-    """The child hung or died. `reason` is a verdict's; `last_words` is the end of what it wrote to stderr."""
+    """The child hung or died. `reason` is a verdict's; `last_words` is the end of what it wrote to
+    stderr.
+    """
 
     def __init__(
-        self, reason: str, detail: str, last_words: str, *, status: int = 0, from_outside: bool = False
+        self,
+        reason: str,
+        detail: str,
+        last_words: str,
+        *,
+        status: int = 0,
+        from_outside: bool = False,
     ) -> None:
         super().__init__(reason, detail, last_words)
         self.reason = reason
@@ -80,16 +93,22 @@ class NotStarted(SystemicFault):
 
 
 class Child:
-    """One running `python -m pipeline.decoding.worker.worker_main`, ready for its first video when the constructor returns."""
+    """One running `python -m pipeline.decoding.worker.worker_main`, ready for its first video when
+    the constructor returns.
+    """
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
         self._ring_fd = anonymous_memory(max(RING_BYTES, MIN_SLOTS * 3 * limits.max_pixels))
         self._ring = mmap.mmap(self._ring_fd, 0)
         self._process = _start(self._ring_fd, limits.max_memory_bytes)
-        self._pipes = tuple(map(_pipe, (self._process.stdin, self._process.stdout, self._process.stderr)))
+        self._pipes = tuple(
+            map(_pipe, (self._process.stdin, self._process.stdout, self._process.stderr))
+        )
         self._hangs = HangWatch(self.pid)
-        self._vitals = Vitals(self.pid, self._pipes[2].fileno(), limits.max_memory_bytes, self._hangs.look)
+        self._vitals = Vitals(
+            self.pid, self._pipes[2].fileno(), limits.max_memory_bytes, self._hangs.look
+        )
         self._inbox = wire.Inbox(self._pipes[1].fileno(), self._vitals.wait)
         self._unfreed = 0
         self.idle = True
@@ -105,7 +124,9 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked: not ended, and not the child of the process we were forked from."""
+        """Whether it can be asked: not ended, and not the child of the process we were forked
+        from.
+        """
         return self in _LIVE and self._process.poll() is None
 
     def _first_answer(self) -> wire.Message:
@@ -124,23 +145,36 @@ class Child:
         words = self._vitals.last_words()
         self.end()
         told = f"a decode child did not start ({how}); it said: {words or 'nothing'}"
-        raise NotStarted(f"{told}. `python -m pipeline doctor` tells more.", from_outside=from_outside)
+        raise NotStarted(
+            f"{told}. `python -m pipeline doctor` tells more.", from_outside=from_outside
+        )
 
-    def ask(self, video_id: str, path: Path, samplings: Sequence[VideoSampling], backend: str) -> None:
+    def ask(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling], backend: str
+    ) -> None:
         """Ask for all events of one video. Raises ChildLost."""
         self.idle = False
         self._hangs.begin(self._allowed(self._limits.max_wait_seconds))
         self._unfreed = 0
         named = [_named(sampling) for sampling in samplings]
         where = str(path.absolute())
-        self._tell("decode", video_id=video_id, path=where, samplings=named, backend=backend, limits=self._limits)
+        self._tell(
+            "decode",
+            video_id=video_id,
+            path=where,
+            samplings=named,
+            backend=backend,
+            limits=self._limits,
+        )
 
     def answer(self) -> wire.Message:
         """The next message that is more than a sign of life. Raises ChildLost."""
         while True:
             message = self._receive()
             if message["kind"] == "begun":
-                self._hangs.allowed = self._allowed(self._limits.wait_seconds(message["declared_seconds"]))
+                self._hangs.allowed = self._allowed(
+                    self._limits.wait_seconds(message["declared_seconds"])
+                )
             elif message["kind"] != "alive":
                 self.idle = message["kind"] in _FINAL
                 return message
@@ -150,8 +184,9 @@ class Child:
         return np.ndarray(shape, np.uint8, buffer=self._ring, offset=offset)
 
     def free_frame(self, slots: int) -> None:
-        """Give the memory of the oldest frame back to the child. Where many fit (`slots`), the child hears of several
-        together, but before we wait for it. Raises ChildLost."""
+        """Give the memory of the oldest frame back to the child. Where many fit (`slots`), the
+        child hears of several together, but before we wait for it. Raises ChildLost.
+        """
         self._unfreed += 1
         if self._unfreed >= slots // FREED_SHARE:
             self._tell_freed()
@@ -170,7 +205,9 @@ class Child:
             self._close_files()
 
     def forget(self) -> None:
-        """In a forked process: let go of the pipes, so that the true parent's end is the child's end too."""
+        """In a forked process: let go of the pipes, so that the true parent's end is the child's
+        end too.
+        """
         _LIVE.discard(self)
         self._process.returncode = 0  # not ours to wait for
         self._close_files()
@@ -179,7 +216,9 @@ class Child:
         for pipe in self._pipes:
             pipe.close()
         os.close(self._ring_fd)
-        del self._ring  # a mapping keeps a descriptor of its own; frames somebody still holds keep the mapping
+        del (
+            self._ring
+        )  # a mapping keeps a descriptor of its own; frames somebody still holds keep the mapping
 
     def _tell(self, kind: str, **fields: object) -> None:
         try:
@@ -194,7 +233,9 @@ class Child:
         try:
             message = self._inbox.receive()
         except Hung as hung:
-            raise ChildLost("hang", str(hung), self._vitals.last_words(), from_outside=hung.from_outside) from None
+            raise ChildLost(
+                "hang", str(hung), self._vitals.last_words(), from_outside=hung.from_outside
+            ) from None
         except TooMuchMemory as bomb:
             raise ChildLost("memory", str(bomb), self._vitals.last_words()) from None
         if message is None:
@@ -209,7 +250,11 @@ class Child:
         code = self._exit_code()
         if code == OUT_OF_MEMORY:
             allowed = DATA_FACTOR * self._limits.max_memory_bytes
-            return ChildLost("memory", f"asked the system for more than {allowed:,} bytes", self._vitals.last_words())
+            return ChildLost(
+                "memory",
+                f"asked the system for more than {allowed:,} bytes",
+                self._vitals.last_words(),
+            )
         words = self._vitals.last_words()
         last_line = words.splitlines()[-1:] if words else []
         detail = ": ".join([in_words(code), *last_line])
@@ -242,13 +287,17 @@ def _named(sampling: VideoSampling) -> dict[str, object]:
 
 
 def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:
-    """Runs from the folder that holds our packages, so that it finds them whatever folder we were called from.
+    """Runs from the folder that holds our packages, so that it finds them whatever folder we were
+    called from.
 
-    The kernel's death signal tells of the end of a thread, so only the main thread and a ChildKeeper may ask for it.
+    The kernel's death signal tells of the end of a thread, so only the main thread and a
+    ChildKeeper may ask for it.
     """
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     thread = threading.current_thread()
-    die_with = os.getpid() if thread is threading.main_thread() or isinstance(thread, ChildKeeper) else 0
+    die_with = (
+        os.getpid() if thread is threading.main_thread() or isinstance(thread, ChildKeeper) else 0
+    )
     try:
         return subprocess.Popen(
             [
@@ -269,7 +318,9 @@ def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:
         )
     except OSError as error:
         os.close(ring_fd)
-        raise SystemicFault(f"cannot start {sys.executable} for decoding: {error.strerror}") from error
+        raise SystemicFault(
+            f"cannot start {sys.executable} for decoding: {error.strerror}"
+        ) from error
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

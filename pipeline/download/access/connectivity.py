@@ -1,4 +1,5 @@
-"""Is the site to blame, or can this machine not reach it at all? One connection to its host, or to the proxy.
+"""Is the site to blame, or can this machine not reach it at all? One connection to its host, or to
+the proxy.
 
 Sends nothing. Knows no videos.
 """
@@ -14,7 +15,9 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def unreachable(source: SourceSettings) -> str:
-    """Why nobody answers at the host that every video of this source is asked at; empty if somebody does."""
+    """Why nobody answers at the host that every video of this source is asked at; empty if somebody
+    does.
+    """
     what = "the proxy" if source.proxy else "the source"
     parts = urllib.parse.urlsplit(source.proxy or source.template)
     host = parts.hostname or ""

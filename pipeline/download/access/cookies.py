@@ -1,6 +1,8 @@
-"""A person's cookie file → this process's own copy in memory. The file itself is never written, moved or named.
+"""A person's cookie file → this process's own copy in memory. The file itself is never written,
+moved or named.
 
-Every line is checked here first, since yt-dlp prints the lines it cannot read. Knows nothing of sites and requests.
+Every line is checked here first, since yt-dlp prints the lines it cannot read. Knows nothing of
+sites and requests.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _SHORTEST_SECRET = 6
 
 
 class Jar(io.StringIO):
-    """Cookies in memory, in the place where yt-dlp expects a file. What a site sets is kept until the process ends."""
+    """Cookies in memory, in the place where yt-dlp expects a file. What a site sets is kept until
+    the process ends.
+    """
 
     def truncate(self, size: int | None = None, /) -> int:
         """Cut, and go on writing at the cut: yt-dlp forgets to."""
@@ -33,7 +37,9 @@ class Jar(io.StringIO):
 
 @functools.lru_cache(maxsize=4)
 def jar(cookies_file: str) -> Jar:
-    """This process's copy of the file. Raises SystemicFault, which quotes no line, if it cannot be used."""
+    """This process's copy of the file. Raises SystemicFault, which quotes no line, if it cannot be
+    used.
+    """
     if faults := cookie_faults(cookies_file):
         raise SystemicFault(" ".join(faults))
     return Jar(Path(cookies_file).read_text(encoding="utf-8"))
@@ -48,7 +54,9 @@ def cookie_faults(cookies_file: str) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         return (f"source cookies_file {cookies_file!r} cannot be read: {why}.",)
-    return tuple(f"source cookies_file {cookies_file!r} {fault}" for fault in _content_faults(mode, lines))
+    return tuple(
+        f"source cookies_file {cookies_file!r} {fault}" for fault in _content_faults(mode, lines)
+    )
 
 
 def _content_faults(mode: int, lines: list[str]) -> Iterator[str]:

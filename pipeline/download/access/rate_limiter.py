@@ -1,11 +1,14 @@
-"""One way out to one site, shared by every process of a data root: how often it may ask, and when it must keep still.
+"""One way out to one site, shared by every process of a data root: how often it may ask, and when
+it must keep still.
 
-A token bucket paces all of them together. A site that says stop (429, a bot check) opens the breaker: everybody
-waits, one probe at a time asks again, with pauses that double, until the site answers. Knows no videos, no yt-dlp.
+A token bucket paces all of them together. A site that says stop (429, a bot check) opens the
+breaker: everybody waits, one probe at a time asks again, with pauses that double, until the site
+answers. Knows no videos, no yt-dlp.
 
-Times that processes share are wall clock, and trusted this far: the bucket holds a few tokens at most, so a clock that
-leaps ahead gains those; one that is behind by up to `MAX_SKEW_SECONDS` waits, beyond that the state starts from its
-time with an empty bucket; a pause never lasts longer than it was set for, and one that ends early costs one probe.
+Times that processes share are wall clock, and trusted this far: the bucket holds a few tokens at
+most, so a clock that leaps ahead gains those; one that is behind by up to `MAX_SKEW_SECONDS` waits,
+beyond that the state starts from its time with an empty bucket; a pause never lasts longer than it
+was set for, and one that ends early costs one probe.
 """
 
 from __future__ import annotations
@@ -110,7 +113,9 @@ def _take_token(state: State, now: float, pace: Pace) -> tuple[State, Permit | W
         state, ahead = replace(state, tokens=0.0, as_of=now), 0.0
     tokens = min(BURST_TOKENS, state.tokens + max(-ahead, 0.0) * per_second)
     if tokens < 1:
-        return state, Wait(max((1 - tokens) / per_second + max(ahead, 0.0), SHORTEST_WAIT_SECONDS), paused=False)
+        return state, Wait(
+            max((1 - tokens) / per_second + max(ahead, 0.0), SHORTEST_WAIT_SECONDS), paused=False
+        )
     return replace(state, tokens=tokens - 1, as_of=max(state.as_of, now)), Permit(state.epoch)
 
 
@@ -137,9 +142,11 @@ def settle(state: State, permit: Permit, *, answered: bool) -> State:
 
 
 def count_text(state: State, now: float, video_id: str) -> tuple[State, bool]:
-    """Note that text came in place of that video, or, without an id, that a video came; whether to stop.
+    """Note that text came in place of that video, or, without an id, that a video came; whether to
+    stop.
 
-    After a stop the count begins anew, so that the next run gets further even if the first videos have only text.
+    After a stop the count begins anew, so that the next run gets further even if the first videos
+    have only text.
     """
     if not video_id:
         return (replace(state, texts=()) if state.texts else state), False
@@ -149,8 +156,12 @@ def count_text(state: State, now: float, video_id: str) -> tuple[State, bool]:
     return replace(state, texts=() if too_many else texts, texts_as_of=now), too_many
 
 
-def pause_seconds(state: State, pace: Pace, retry_after_seconds: float | None, jitter: float) -> float:
-    """How long to keep still: what the site asks for or more, doubling with every trip, up to a quarter longer."""
+def pause_seconds(
+    state: State, pace: Pace, retry_after_seconds: float | None, jitter: float
+) -> float:
+    """How long to keep still: what the site asks for or more, doubling with every trip, up to a
+    quarter longer.
+    """
     told = retry_after_seconds or 0.0
     doubled = pace.first_pause_seconds * 2**state.trips
     base = told if told and not state.trips else max(told, min(doubled, pace.longest_pause_seconds))
@@ -169,8 +180,16 @@ class Way(Protocol):
         """How many requests succeeded on this way so far; None if nobody counts."""
         ...
 
-    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None, video_id: str = "") -> bool:
-        """How it went; True if the same request should be made again after `enter`, at nobody's cost."""
+    def told(
+        self,
+        permit: Permit,
+        reason: str,
+        retry_after_seconds: float | None = None,
+        video_id: str = "",
+    ) -> bool:
+        """How it went; True if the same request should be made again after `enter`, at nobody's
+        cost.
+        """
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -187,7 +206,13 @@ class OpenWay:
 
     successes: int | None = None
 
-    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None, video_id: str = "") -> bool:
+    def told(
+        self,
+        permit: Permit,
+        reason: str,
+        retry_after_seconds: float | None = None,
+        video_id: str = "",
+    ) -> bool:
         """Never ask again."""
         return False
 
@@ -197,7 +222,9 @@ class OpenWay:
 
 
 class Gate:
-    """What a downloader passes before every request for a video, and tells afterwards how it went."""
+    """What a downloader passes before every request for a video, and tells afterwards how it
+    went.
+    """
 
     def __init__(
         self,
@@ -223,10 +250,14 @@ class Gate:
         """How long this gate kept its caller still because of the breaker, by its own sleeps."""
 
     def enter(self) -> Permit:
-        """Leave to ask once, after waiting for the pace and for pauses. Raises SystemicFault if that takes too long."""
+        """Leave to ask once, after waiting for the pace and for pauses. Raises SystemicFault if
+        that takes too long.
+        """
         pause = _Told(self._tell)
         while True:
-            answer = self._change(lambda state: admit(state, self._now(), current().token, self._pace))
+            answer = self._change(
+                lambda state: admit(state, self._now(), current().token, self._pace)
+            )
             if isinstance(answer, Permit):
                 return answer
             if answer.paused:
@@ -235,8 +266,15 @@ class Gate:
             self.sleep(min(answer.seconds, LOOK_EVERY_SECONDS))
             pause.waited(min(answer.seconds, LOOK_EVERY_SECONDS))
 
-    def told(self, permit: Permit, reason: str, retry_after_seconds: float | None = None, video_id: str = "") -> bool:
-        """How it went: a key of REASONS, or empty for success. True if the way out is to blame: enter and ask again.
+    def told(
+        self,
+        permit: Permit,
+        reason: str,
+        retry_after_seconds: float | None = None,
+        video_id: str = "",
+    ) -> bool:
+        """How it went: a key of REASONS, or empty for success. True if the way out is to blame:
+        enter and ask again.
 
         Raises SystemicFault when the site, or yt-dlp, answers so that further requests are in vain.
         """
@@ -260,7 +298,9 @@ class Gate:
         """Wait, unless `stop` is called. Raises SystemicFault then."""
         self._sleep(seconds)
         if self._stopped.is_set():
-            raise SystemicFault("stopped while waiting; nothing was lost, run the same command again.")
+            raise SystemicFault(
+                "stopped while waiting; nothing was lost, run the same command again."
+            )
 
     def stop(self) -> None:
         """End every wait, now and later: the run is being left."""
@@ -292,14 +332,18 @@ class Gate:
         self._stale_in_a_row = self._stale_in_a_row + 1 if reason == "stale_downloader" else 0
         if self._stale_in_a_row >= STALE_LIMIT:
             row = REASONS["stale_downloader"]
-            raise SystemicFault(f"{row.meaning}: {STALE_LIMIT} requests in a row failed so. {row.advice}.")
+            raise SystemicFault(
+                f"{row.meaning}: {STALE_LIMIT} requests in a row failed so. {row.advice}."
+            )
 
     def _count_texts(self, reason: str, video_id: str) -> None:
         if not reason:
             self.successes = (self.successes or 0) + 1
         if reason not in ("", "text_answer"):
             return
-        too_many = self._change(lambda state: count_text(state, self._now(), video_id if reason else ""))
+        too_many = self._change(
+            lambda state: count_text(state, self._now(), video_id if reason else "")
+        )
         if too_many:
             row = REASONS[reason]
             told = f"for {TEXTS_LIMIT} videos, with no video between, {row.meaning}"
@@ -322,9 +366,13 @@ class _Told:
         self._silent_seconds = 0.0
         minutes, seconds = divmod(round(left_seconds), 60)
         cause = why or "another process was told to stop"
-        self._say(f"downloads pause ({cause}): asking again in {minutes // 60}:{minutes % 60:02d}:{seconds:02d}")
+        self._say(
+            f"downloads pause ({cause}): asking again in {minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+        )
 
 
 def _parsed(record: Mapping[str, JSON]) -> State:
-    known: dict[str, Any] = {name: record[name] for name in State.__dataclass_fields__ if name in record}
+    known: dict[str, Any] = {
+        name: record[name] for name in State.__dataclass_fields__ if name in record
+    }
     return State(**{**known, "texts": tuple(known.get("texts", ()))})

@@ -1,8 +1,8 @@
 """A small record that many processes, on many hosts, read and change one after the other.
 
-Every change is a new file with the next number, given its name by a link that never overwrites: of two writers one
-wins and the other looks again. So there is no lock to hold, to break, or to be left behind by a kill. Refuses to know
-what the record says.
+Every change is a new file with the next number, given its name by a link that never overwrites: of
+two writers one wins and the other looks again. So there is no lock to hold, to break, or to be left
+behind by a kill. Refuses to know what the record says.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ class SharedState:
         sweep(folder)
 
     def read(self) -> dict[str, JSON]:
-        """The newest record; empty before the first change. Raises IntegrityError if somebody meddled with it."""
+        """The newest record; empty before the first change. Raises IntegrityError if somebody
+        meddled with it.
+        """
         return self._newest()[1]
 
     def change(self, decide: Callable[[Record], tuple[Record, Answer]]) -> Answer:
-        """Apply `decide`, which may be called several times, to the newest record; keep and return what it says.
+        """Apply `decide`, which may be called several times, to the newest record; keep and return
+        what it says.
 
         A record that stays the same is not written.
         """
@@ -52,7 +55,9 @@ class SharedState:
         path = self._path(number)
         try:
             # The nonce keeps two writers of equal records from both believing that they won.
-            publish(path, seal({"nonce": secrets.token_hex(8), "record": dict(record)}), replace=False)
+            publish(
+                path, seal({"nonce": secrets.token_hex(8), "record": dict(record)}), replace=False
+            )
         except IntegrityError:
             if path.exists():
                 return False

@@ -1,7 +1,7 @@
 """Where videos come from: the settings of a source, and the address of one id.
 
-Opens nothing but the cookie file, and asks whether a folder exists; `pipeline.download.fetch` deals with what a source
-answers.
+Opens nothing but the cookie file, and asks whether a folder exists; `pipeline.download.fetch` deals
+with what a source answers.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 @dataclass(frozen=True)
 class Pace:
-    """How often everybody behind one egress may ask, and how long to keep still when a site says stop."""
+    """How often everybody behind one egress may ask, and how long to keep still when a site says
+    stop.
+    """
 
     videos_per_hour: float
     """0 sets no limit."""
     first_pause_seconds: float
-    """The first pause, where the site does not say how long; it doubles while the site still says stop."""
+    """The first pause, where the site does not say how long; it doubles while the site still says
+    stop.
+    """
     longest_pause_seconds: float = 6 * 3600.0
     max_paused_seconds: float = 48 * 3600.0
     """A run that has paused so long in all stops, to be run again later."""
@@ -45,18 +49,24 @@ MIRROR_PACE = Pace(videos_per_hour=0, first_pause_seconds=60)
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """Where videos come from: an http(s) address with `{id}` in it, or a folder of files named `<id>.<suffix>`."""
+    """Where videos come from: an http(s) address with `{id}` in it, or a folder of files named
+    `<id>.<suffix>`.
+    """
 
     template: str = field(default=YOUTUBE, repr=False)
     max_height: int = 360
-    """The shorter side to aim for, in pixels; where a site has nothing that small, its smallest is taken."""
+    """The shorter side to aim for, in pixels; where a site has nothing that small, its smallest is
+    taken.
+    """
     attempts: int = 3
     """How often one call asks when the network or the server fails."""
     socket_timeout_seconds: float = 20.0
     backoff_seconds: float = 2.0
     """The pause before the second attempt; it doubles before each further one."""
     proxy: str = field(default="", repr=False)
-    """Address of a proxy, possibly with a password; empty means none. Proxies of the environment are ignored."""
+    """Address of a proxy, possibly with a password; empty means none. Proxies of the environment
+    are ignored.
+    """
     cookies_file: str = field(default="", repr=False)
     """A Netscape cookie file that only its owner may read. It is read once and never written."""
     max_bytes: int = 4_000_000_000
@@ -75,17 +85,24 @@ class SourceSettings:
 
     @property
     def is_youtube(self) -> bool:
-        """Whether yt-dlp's YouTube module is needed; any other site answers with the file itself."""
+        """Whether yt-dlp's YouTube module is needed; any other site answers with the file
+        itself.
+        """
         return urllib.parse.urlsplit(self.template).hostname in _YOUTUBE_HOSTS
 
     @property
     def name(self) -> str:
-        """What records call this source: its template with `...` for keys in its query; `folder` for any folder."""
+        """What records call this source: its template with `...` for keys in its query; `folder`
+        for any folder.
+        """
         if self.folder is not None:
             return FOLDER
         parts = urllib.parse.urlsplit(self.template)
         pairs = [pair.partition("=") for pair in parts.query.split("&")]
-        kept = "&".join(f"{key}{sign}{value if '{id}' in value or not value else '...'}" for key, sign, value in pairs)
+        kept = "&".join(
+            f"{key}{sign}{value if '{id}' in value or not value else '...'}"
+            for key, sign, value in pairs
+        )
         return urllib.parse.urlunsplit((*parts[:3], kept, ""))
 
     @property
@@ -95,23 +112,37 @@ class SourceSettings:
 
     @property
     def egress_key(self) -> str:
-        """Twelve hex digits for this site as seen from this proxy with these cookies; no password goes into them."""
+        """Twelve hex digits for this site as seen from this proxy with these cookies; no password
+        goes into them.
+        """
         proxy = urllib.parse.urlsplit(self.proxy)
         way_out = (proxy.scheme, proxy.username or "", proxy.hostname or "", str(proxy.port or ""))
         site = "youtube" if self.is_youtube else urllib.parse.urlsplit(self.template).netloc
-        return hashlib.sha256("\0".join((*way_out, self.cookies_file, site)).encode()).hexdigest()[:12]
+        return hashlib.sha256("\0".join((*way_out, self.cookies_file, site)).encode()).hexdigest()[
+            :12
+        ]
 
     def secrets(self) -> tuple[str, ...]:
         """Everything that must not be printed or kept, longest first."""
         parts = urllib.parse.urlsplit(self.proxy)
         written = [self.proxy, parts.password or ""]
         spelled = [urllib.parse.unquote(text) for text in written]
-        return tuple(sorted({*written, *spelled, *cookie_values(self.cookies_file)} - {""}, key=len, reverse=True))
+        return tuple(
+            sorted(
+                {*written, *spelled, *cookie_values(self.cookies_file)} - {""},
+                key=len,
+                reverse=True,
+            )
+        )
 
     def address(self, name: str) -> str:
-        """Where the video is asked for that the site knows by this name. Raises ValueError for what can be none."""
+        """Where the video is asked for that the site knows by this name. Raises ValueError for what
+        can be none.
+        """
         if not SOURCE_NAME.fullmatch(name):
-            raise ValueError(f"a video is asked for as 1 to 64 of A-Z a-z 0-9 _ - and blanks, got {name!r}")
+            raise ValueError(
+                f"a video is asked for as 1 to 64 of A-Z a-z 0-9 _ - and blanks, got {name!r}"
+            )
         return self.template.replace("{id}", urllib.parse.quote(name, safe=""))
 
     def faults(self) -> tuple[str, ...]:
@@ -130,9 +161,13 @@ class SourceSettings:
             for name, least in limits
             if not getattr(self, name) >= least
         ]
-        if self.socket_timeout_seconds > LONGEST_SILENCE_SECONDS:  # sockets take no more than some 24 days
+        if (
+            self.socket_timeout_seconds > LONGEST_SILENCE_SECONDS
+        ):  # sockets take no more than some 24 days
             most = f"{LONGEST_SILENCE_SECONDS:,.0f}, a day"
-            small.append(f"source socket_timeout_seconds is {self.socket_timeout_seconds}; it must be at most {most}.")
+            small.append(
+                f"source socket_timeout_seconds is {self.socket_timeout_seconds}; it must be at most {most}."
+            )
         cookies = cookie_faults(self.cookies_file) if self.cookies_file else ()
         return (*self._template_faults(), *small, *self._proxy_faults(), *cookies)
 
@@ -140,7 +175,9 @@ class SourceSettings:
         # A proxy may hold a password, so no sentence here repeats it.
         try:
             parts = urllib.parse.urlsplit(self.proxy)
-            usable = parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port is not None
+            usable = (
+                parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port is not None
+            )
         except ValueError:
             usable = False
         if self.proxy and not usable:

@@ -1,7 +1,7 @@
 """One video's file out of a folder, used where it lies; and a record of which files were seen.
 
-A verdict stands while the folder has no other file for the video than those it was about: a file is another where its
-size or time of change is. Knows no site.
+A verdict stands while the folder has no other file for the video than those it was about: a file is
+another where its size or time of change is. Knows no site.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ def from_folder(
 ) -> Media:
     """The first file of the folder that may be the video's and is a video by its first bytes.
 
-    What is `known` from an earlier run holds if it is about the same files, unless `retry`. Raises VideoError, after
-    recording it: `altered`, which leaves the record as it is, where the file that was read before is there no longer,
-    but another one. Raises SystemicFault if the folder cannot be read.
+    What is `known` from an earlier run holds if it is about the same files, unless `retry`. Raises
+    VideoError, after recording it: `altered`, which leaves the record as it is, where the file that
+    was read before is there no longer, but another one. Raises SystemicFault if the folder cannot
+    be read.
     """
     if source.folder is None:
         raise ValueError("the source is not a folder")
@@ -48,19 +49,27 @@ def from_folder(
         taken = _acceptable(video_id, found)
         media = _read(video_id, taken, found, mine)
     except VideoError as error:
-        MediaRecord(source.name, error.verdict, seen=tuple(one.seen for one in found)).write(record_path)
+        MediaRecord(source.name, error.verdict, seen=tuple(one.seen for one in found)).write(
+            record_path
+        )
         raise
     except OSError as error:
-        raise SystemicFault(f"a file of the folder {source.folder} cannot be read: {error.strerror}") from error
+        raise SystemicFault(
+            f"a file of the folder {source.folder} cannot be read: {error.strerror}"
+        ) from error
     seen = (taken.seen, *(one.seen for one in found if one is not taken))
-    MediaRecord(source.name, DONE, media.sha256, media.size_bytes, media.path.suffix, media.facts, seen).write(
-        record_path
-    )
+    MediaRecord(
+        source.name, DONE, media.sha256, media.size_bytes, media.path.suffix, media.facts, seen
+    ).write(record_path)
     return media
 
 
-def _still_valid(video_id: str, found: Sequence[Candidate], known: MediaRecord, *, retry: bool) -> Media | None:
-    """The recorded file, if it is still the same. Raises VideoError where the recorded failure still holds."""
+def _still_valid(
+    video_id: str, found: Sequence[Candidate], known: MediaRecord, *, retry: bool
+) -> Media | None:
+    """The recorded file, if it is still the same. Raises VideoError where the recorded failure
+    still holds.
+    """
     unseen = is_unseen(found, known)
     if is_final(known.verdict) and not retry and not unseen:
         raise VideoError(video_id, known.verdict)
@@ -84,14 +93,17 @@ def _in_order_of_trying(
 def is_unseen(found: Sequence[Candidate], known: MediaRecord) -> bool:
     """Whether the folder has a file that the record is not about.
 
-    A record of an older release does not say which files it is about: a failure counts as one about no file, and a file
-    that was taken is known by its size and sha256.
+    A record of an older release does not say which files it is about: a failure counts as one about
+    no file, and a file that was taken is known by its size and sha256.
     """
     if known.seen is not None:
         return is_new(found, known.seen)
     if known.verdict.state is not State.DONE:
         return bool(found)
-    return not any(one.seen.size_bytes == known.size_bytes and digest(one.path) == known.sha256 for one in found)
+    return not any(
+        one.seen.size_bytes == known.size_bytes and digest(one.path) == known.sha256
+        for one in found
+    )
 
 
 def _recorded(found: Sequence[Candidate], known: MediaRecord) -> Candidate | None:
@@ -102,9 +114,13 @@ def _recorded(found: Sequence[Candidate], known: MediaRecord) -> Candidate | Non
     return next((one for one in found if not is_new([one], [taken])), None)
 
 
-def _of_the_same_bytes(video_id: str, found: Sequence[Candidate], known: MediaRecord) -> list[Candidate]:
-    """All files, the one with the recorded bytes first. Raises VideoError `altered` where none has them: features of
-    other bytes do not come beside those that were made already, unless a person asks for a retry."""
+def _of_the_same_bytes(
+    video_id: str, found: Sequence[Candidate], known: MediaRecord
+) -> list[Candidate]:
+    """All files, the one with the recorded bytes first. Raises VideoError `altered` where none has
+    them: features of other bytes do not come beside those that were made already, unless a person
+    asks for a retry.
+    """
     for one in found:
         if one.seen.size_bytes == known.size_bytes and digest(one.path) == known.sha256:
             return [one, *(other for other in found if other is not one)]
@@ -113,7 +129,9 @@ def _of_the_same_bytes(video_id: str, found: Sequence[Candidate], known: MediaRe
 
 
 def _acceptable(video_id: str, found: Sequence[Candidate]) -> Candidate:
-    """The first that is a video by its first bytes; if none is, raises what is wrong with the first."""
+    """The first that is a video by its first bytes; if none is, raises what is wrong with the
+    first.
+    """
     wrong: list[VideoError] = []
     for one in found:
         try:
@@ -125,11 +143,16 @@ def _acceptable(video_id: str, found: Sequence[Candidate]) -> Candidate:
     raise wrong[0]
 
 
-def _read(video_id: str, taken: Candidate, found: Sequence[Candidate], known: MediaRecord | None) -> Media:
+def _read(
+    video_id: str, taken: Candidate, found: Sequence[Candidate], known: MediaRecord | None
+) -> Media:
     sha256 = digest(taken.path)
     status = taken.path.stat()
     if (status.st_size, status.st_mtime_ns) != (taken.seen.size_bytes, taken.seen.mtime_ns):
-        raise VideoError(video_id, failed("network", "the file changed while it was read: is it still being copied?"))
+        raise VideoError(
+            video_id,
+            failed("network", "the file changed while it was read: is it still being copied?"),
+        )
     facts: dict[str, JSON] = {}
     if len(found) > 1:
         facts["taken"] = taken.seen.name

@@ -1,7 +1,8 @@
-"""Verdicts that are about other bytes than the source has now: another file in the folder, or another kind of source.
+"""Verdicts that are about other bytes than the source has now: another file in the folder, or
+another kind of source.
 
-Looks and decides nothing else. A folder is listed once, and only records of videos that are in question are read, so
-that a run which finds nothing new asks little of the disk.
+Looks and decides nothing else. A folder is listed once, and only records of videos that are in
+question are read, so that a run which finds nothing new asks little of the disk.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from storage.base.paths import Layout
 from storage.base.video_status import State, Verdict
 
 _ASKED_BY_A_PERSON = ("requested", "altered")
-"""A file that differs from the one that other features were made of is a person's decision: --retry altered."""
+"""A file that differs from the one that other features were made of is a person's decision: --retry
+altered.
+"""
 _ABOUT_A_FILE = (State.REJECTED, State.QUARANTINED)
 
 
@@ -30,8 +33,9 @@ def outdated(
 ) -> Iterator[str]:
     """The ids among these failures of a shard that the source may answer in another way now.
 
-    With a folder: it has a file for the video that the verdict is not about. With a site: the verdict is about a
-    folder. Videos that are done stay done. Raises SystemicFault if the folder cannot be read.
+    With a folder: it has a file for the video that the verdict is not about. With a site: the
+    verdict is about a folder. Videos that are done stay done. Raises SystemicFault if the folder
+    cannot be read.
     """
     folder = None if source.folder is None else video_folder(source.folder)
     for video_id, verdict in verdicts.items():

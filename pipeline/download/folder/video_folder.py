@@ -1,7 +1,8 @@
-"""A folder of videos: which files may be one video's, best first, and whether an earlier run saw the same files.
+"""A folder of videos: which files may be one video's, best first, and whether an earlier run saw
+the same files.
 
-A folder is listed once and again when it has changed; sizes and times of change are asked only of files in question, so
-that 120,000 files cost one listing. Opens no file.
+A folder is listed once and again when it has changed; sizes and times of change are asked only of
+files in question, so that 120,000 files cost one listing. Opens no file.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ LACKS = "the folder has no "
 FEWEST_IN_BRACKETS = 6
 """A name of fewer characters in brackets may be anything: `Title [720].mp4`, `[0012]`."""
 _SETTLED_NS = 2_000_000_000
-"""A folder that changed less than this before it was listed may have changed again within one tick of its clock."""
-_UNFINISHED = re.compile(r"\.(part|ytdl|temp|tmp|crdownload|download|aria2|filepart|partial)$", re.IGNORECASE)
+"""A folder that changed less than this before it was listed may have changed again within one tick
+of its clock.
+"""
+_UNFINISHED = re.compile(
+    r"\.(part|ytdl|temp|tmp|crdownload|download|aria2|filepart|partial)$", re.IGNORECASE
+)
 _ONE_STREAM = re.compile(r"\.f[0-9]+(-[0-9a-z]+)?$", re.IGNORECASE)
 """Before the suffix of a file that yt-dlp has not merged yet: `abc.f137.mp4`."""
 _BRACKET = re.compile(r"\[([^\[\]]+)\]$")
@@ -56,13 +61,19 @@ class VideoFolder:
                 for entry in entries:
                     self._add(entry.name)
         except OSError as error:
-            raise SystemicFault(f"the folder of videos {folder} cannot be listed: {error.strerror}") from error
+            raise SystemicFault(
+                f"the folder of videos {folder} cannot be listed: {error.strerror}"
+            ) from error
 
     def _add(self, name: str) -> None:
         if name.startswith("."):
             return  # hidden: what a copy in progress, or another system's file browser, leaves beside the files
         stem, _, suffix = name.rpartition(".")
-        if f".{suffix.lower()}" in _ORDER and not _ONE_STREAM.search(stem) and not _UNFINISHED.search(stem):
+        if (
+            f".{suffix.lower()}" in _ORDER
+            and not _ONE_STREAM.search(stem)
+            and not _UNFINISHED.search(stem)
+        ):
             by_stem, by_bracket = self._by_stem, self._by_bracket
         else:
             stem, by_stem, by_bracket = _bare(name), self._others, self._others
@@ -73,8 +84,9 @@ class VideoFolder:
     def candidates(self, names: Sequence[str]) -> list[Candidate]:
         """The files that may be the video with these names, best first.
 
-        A file of exactly such a name comes before `Title [name]`, as yt-dlp names files; then the order of `names`
-        counts, then that of `SUFFIXES`, then the alphabet. In brackets short names are not looked for.
+        A file of exactly such a name comes before `Title [name]`, as yt-dlp names files; then the
+        order of `names` counts, then that of `SUFFIXES`, then the alphabet. In brackets short names
+        are not looked for.
         """
         found: list[tuple[tuple[int, int, int, str], str]] = []
         for kind, known in enumerate((self._by_stem, self._by_bracket)):
@@ -98,7 +110,9 @@ class VideoFolder:
         return Candidate(path, SeenFile(printable(name), status.st_size, status.st_mtime_ns))
 
     def lacks(self, names: Sequence[str]) -> str:
-        """Why the video is not found, in words: the names that were looked for, and what is there instead."""
+        """Why the video is not found, in words: the names that were looked for, and what is there
+        instead.
+        """
         wanted = " or ".join(names[:-1])
         others = sorted({file for name in names for file in self._others.get(name, ())})
         told = f"{LACKS}{wanted} with a suffix of videos"
@@ -106,7 +120,9 @@ class VideoFolder:
             told += f", nor '... [{names[0]}]' with one"
         if not others:
             return told
-        unfinished = any(_UNFINISHED.search(file) or _ONE_STREAM.search(Path(file).stem) for file in others)
+        unfinished = any(
+            _UNFINISHED.search(file) or _ONE_STREAM.search(Path(file).stem) for file in others
+        )
         what = "an unfinished download" if unfinished else "not a video by its name"
         return f"{told}; it has {printable(others[0])}, {what}"
 
@@ -132,11 +148,18 @@ def file_names(video_id: str, asked_as: tuple[str, ...]) -> tuple[str, ...]:
 def files_in(folders: Iterable[Path], video_id: str) -> list[Path]:
     """The files that may be a video's, best first, in those of the folders that are there."""
     names = file_names(video_id, ())
-    return [one.path for folder in folders if folder.is_dir() for one in video_folder(folder).candidates(names)]
+    return [
+        one.path
+        for folder in folders
+        if folder.is_dir()
+        for one in video_folder(folder).candidates(names)
+    ]
 
 
 def is_new(found: Iterable[Candidate], seen: Sequence[SeenFile]) -> bool:
-    """Whether some file is none of those that were seen: another size or time of change. A renamed file is not new."""
+    """Whether some file is none of those that were seen: another size or time of change. A renamed
+    file is not new.
+    """
     known = {(one.size_bytes, one.mtime_ns) for one in seen}
     return any((one.seen.size_bytes, one.seen.mtime_ns) not in known for one in found)
 

@@ -1,9 +1,10 @@
-"""HTTP answers that end: a wall limit for all that comes before a body, a pace for the body, little memory for both.
+"""HTTP answers that end: a wall limit for all that comes before a body, a pace for the body, little
+memory for both.
 
-Python's own client waits for each byte anew, so that a server which sends one now and then is waited for without end;
-it reads the bodies of redirects whole, and hands packed bodies on as they are. Here every wait ends at a `Deadline`,
-whatever is being waited for: a proxy, a status line, headers, the size of a chunk, a trailer.
-Knows no files, no ranges and no retries.
+Python's own client waits for each byte anew, so that a server which sends one now and then is
+waited for without end; it reads the bodies of redirects whole, and hands packed bodies on as they
+are. Here every wait ends at a `Deadline`, whatever is being waited for: a proxy, a status line,
+headers, the size of a chunk, a trailer. Knows no files, no ranges and no retries.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from typing import Any
 from pipeline.download.http.content_encoding import unpacked
 
 ANSWER_SILENCES = 4
-"""Everything before a body, redirects included, may take so many times as long as the other side may stay silent."""
+"""Everything before a body, redirects included, may take so many times as long as the other side
+may stay silent.
+"""
 MOST_INTERIM = 20
 """So many `100 Continue`, `102 Processing` or `103 Early Hints` may come before an answer."""
 MOST_CODINGS = 3
@@ -49,10 +52,16 @@ class TooLarge(BrokenAnswer):
 
 
 class Deadline:
-    """When what is being waited for must be there. A request and its redirects share one; a body sets it anew."""
+    """When what is being waited for must be there. A request and its redirects share one; a body
+    sets it anew.
+    """
 
-    def __init__(self, seconds: float, what: str, still_wanted: Callable[[], None] = lambda: None) -> None:
-        """`still_wanted` is called about every second, and raises when nobody waits for the answer any more."""
+    def __init__(
+        self, seconds: float, what: str, still_wanted: Callable[[], None] = lambda: None
+    ) -> None:
+        """`still_wanted` is called about every second, and raises when nobody waits for the answer
+        any more.
+        """
         self.allow(seconds, what)
         self._still_wanted = still_wanted
 
@@ -62,7 +71,9 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def left_seconds(self) -> float:
-        """More than 0. Raises TimeoutError when the time is over, and what `still_wanted` raises."""
+        """More than 0. Raises TimeoutError when the time is over, and what `still_wanted`
+        raises.
+        """
         self._still_wanted()
         left = self._end - time.monotonic()
         if left <= 0:
@@ -71,9 +82,13 @@ class Deadline:
 
 
 class Pace:
-    """What one transfer must show, over all its answers: so many bytes in every window, and an end."""
+    """What one transfer must show, over all its answers: so many bytes in every window, and an
+    end.
+    """
 
-    def __init__(self, window_seconds: float, min_bytes_per_second: float, whole_seconds: float) -> None:
+    def __init__(
+        self, window_seconds: float, min_bytes_per_second: float, whole_seconds: float
+    ) -> None:
         self._window_seconds = window_seconds
         self._window_bytes = min_bytes_per_second * window_seconds
         self._whole_seconds = whole_seconds
@@ -82,11 +97,15 @@ class Pace:
         self._got_bytes = 0
 
     def excuse(self, seconds: float) -> None:
-        """So long it was not the body that was waited for, but an answer; that has a deadline of its own."""
+        """So long it was not the body that was waited for, but an answer; that has a deadline of
+        its own.
+        """
         self._window_start += seconds
 
     def before_read(self, deadline: Deadline) -> None:
-        """Allow one window for the next bytes. Raises TimeoutError when the whole transfer takes too long."""
+        """Allow one window for the next bytes. Raises TimeoutError when the whole transfer takes
+        too long.
+        """
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"timed out: the transfer took more than {self._whole_seconds:g} s")
@@ -98,16 +117,22 @@ class Pace:
         now = time.monotonic()
         if size_bytes and now - self._window_start >= self._window_seconds:
             if self._got_bytes < self._window_bytes:
-                raise TimeoutError(f"timed out: {self._got_bytes} bytes in {now - self._window_start:.0f} s")
+                raise TimeoutError(
+                    f"timed out: {self._got_bytes} bytes in {now - self._window_start:.0f} s"
+                )
             self._window_start, self._got_bytes = now, 0
 
 
 class _TimedReader(io.RawIOBase):
-    """A socket's bytes. No read outlasts the deadline, and none the time the other side may stay silent."""
+    """A socket's bytes. No read outlasts the deadline, and none the time the other side may stay
+    silent.
+    """
 
     def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
         self._connection = connection
-        self._held = connection.makefile("rb", buffering=0)  # as long as it is open, so is the connection
+        self._held = connection.makefile(
+            "rb", buffering=0
+        )  # as long as it is open, so is the connection
         self._silence_seconds = connection.gettimeout() or math.inf
         self._deadline = deadline
 
@@ -163,7 +188,9 @@ class Answer(http.client.HTTPResponse):
         self.deadline: Deadline = sock.deadline
 
     def begin(self) -> None:
-        """Read everything before the body. Raises BrokenAnswer if it breaks off, or the body's length is in doubt."""
+        """Read everything before the body. Raises BrokenAnswer if it breaks off, or the body's
+        length is in doubt.
+        """
         if self.headers is not None:
             return
         file, lines = self.fp, _Lines(self.fp)
@@ -171,12 +198,14 @@ class Answer(http.client.HTTPResponse):
         try:
             super().begin()
         except http.client.UnknownProtocol as error:  # its text is the version alone
-            raise BrokenAnswer(f"the server answers in {error.version[:40]!r}; only HTTP/1 is read") from error
+            raise BrokenAnswer(
+                f"the server answers in {error.version[:40]!r}; only HTTP/1 is read"
+            ) from error
         finally:
             if self.fp is lines:  # an answer that is no HTTP is closed already
                 self.fp = file
-        # The built-in method takes the end of the connection for the end of the headers: half an address of a redirect
-        # would be followed.
+        # The built-in method takes the end of the connection for the end of the headers: half an
+        # address of a redirect would be followed.
         if lines.last not in (b"\r\n", b"\n"):
             raise BrokenAnswer("the answer breaks off within its headers")
         declared_bytes(self.headers)
@@ -214,30 +243,50 @@ class Answer(http.client.HTTPResponse):
 
 
 def declared_bytes(headers: Message) -> int | None:
-    """The length that a body states; None if it states none. Raises BrokenAnswer where that is in doubt."""
+    """The length that a body states; None if it states none. Raises BrokenAnswer where that is in
+    doubt.
+    """
     transfer_coding = _transfer_coding(headers)
     if transfer_coding not in ("", "chunked"):
-        raise BrokenAnswer(f"the server sends Transfer-Encoding {transfer_coding[:40]!r}; chunked alone is read")
+        raise BrokenAnswer(
+            f"the server sends Transfer-Encoding {transfer_coding[:40]!r}; chunked alone is read"
+        )
     if transfer_coding == "chunked":
         return None
-    told = {part.strip() for value in headers.get_all("Content-Length", []) for part in str(value).split(",")}
+    told = {
+        part.strip()
+        for value in headers.get_all("Content-Length", [])
+        for part in str(value).split(",")
+    }
     if not told:
         return None
     if len(told) > 1 or not _LENGTH.fullmatch(min(told)):
-        raise BrokenAnswer(f"the server states the length {' and '.join(sorted(told))[:80]!r}, which is no number")
+        raise BrokenAnswer(
+            f"the server states the length {' and '.join(sorted(told))[:80]!r}, which is no number"
+        )
     return int(min(told))
 
 
 def _transfer_coding(headers: Message) -> str:
     """What all headers of that name say together."""
-    told = [name.strip().lower() for value in headers.get_all("Transfer-Encoding", []) for name in value.split(",")]
+    told = [
+        name.strip().lower()
+        for value in headers.get_all("Transfer-Encoding", [])
+        for name in value.split(",")
+    ]
     named = dict.fromkeys(name for name in told if name not in ("", "identity"))
     return ", ".join(named)
 
 
 def codings(headers: Message) -> tuple[str, ...]:
-    """How a body is packed, the outermost last. Nothing is asked to be packed, and some servers do it all the same."""
-    told = [name.strip().lower() for value in headers.get_all("Content-Encoding", []) for name in value.split(",")]
+    """How a body is packed, the outermost last. Nothing is asked to be packed, and some servers do
+    it all the same.
+    """
+    told = [
+        name.strip().lower()
+        for value in headers.get_all("Content-Encoding", [])
+        for name in value.split(",")
+    ]
     return tuple(name for name in told if name not in ("", "identity"))
 
 
@@ -260,7 +309,8 @@ class Body:
     def read1(self, most_bytes: int) -> bytes:
         """The next bytes, at most so many; empty at the end.
 
-        Raises ConnectionError, TimeoutError, TooLarge, and BrokenAnswer or another `http.client.HTTPException`.
+        Raises ConnectionError, TimeoutError, TooLarge, and BrokenAnswer or another
+        `http.client.HTTPException`.
         """
         if not self._rest:
             self._rest = next(self._pieces, b"")
@@ -294,7 +344,9 @@ class Body:
                 self._allow(size_bytes)
                 yield piece
         except (zlib.error, ValueError, EOFError) as error:
-            raise BrokenAnswer(f"the body is packed as {', '.join(self.codings)}, and {error}") from error
+            raise BrokenAnswer(
+                f"the body is packed as {', '.join(self.codings)}, and {error}"
+            ) from error
         finally:
             self._answer.close()  # at the end, and after any error, the connection is of no more use
 
@@ -323,7 +375,9 @@ class Body:
         except (ConnectionError, TimeoutError):
             raise
         except http.client.IncompleteRead as error:
-            raise BrokenAnswer("the connection ended within a chunk of the body, or before the last one") from error
+            raise BrokenAnswer(
+                "the connection ended within a chunk of the body, or before the last one"
+            ) from error
         except OSError as error:  # others, of routes and devices, would look like those of our disk
             raise ConnectionError(str(error)) from error
         if self.pace is not None:
@@ -336,14 +390,18 @@ class Body:
 
 
 class BoundedConnections:
-    """Mixed into a handler of urllib or yt-dlp: each connection it opens reads by the deadline of the request."""
+    """Mixed into a handler of urllib or yt-dlp: each connection it opens reads by the deadline of
+    the request.
+    """
 
     deadline: Callable[[], Deadline]
 
     def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
         """As `urllib.request.AbstractHTTPHandler.do_open`."""
         open_bounded: Any = super().do_open  # type: ignore[misc]
-        return open_bounded(functools.partial(_connection, http_class, self.deadline()), req, **options)
+        return open_bounded(
+            functools.partial(_connection, http_class, self.deadline()), req, **options
+        )
 
 
 def _connection(http_class: Any, deadline: Deadline, host: str, **options: Any) -> Any:
@@ -351,12 +409,16 @@ def _connection(http_class: Any, deadline: Deadline, host: str, **options: Any) 
     if isinstance(silence, int | float):
         options["timeout"] = min(silence, deadline.left_seconds())
     connection = http_class(host, **options)
-    connection.response_class = lambda sock, *rest, **more: Answer(_TimedSocket(sock, deadline), *rest, **more)
+    connection.response_class = lambda sock, *rest, **more: Answer(
+        _TimedSocket(sock, deadline), *rest, **more
+    )
     return connection
 
 
 class UnreadRedirects:
-    """Mixed into a redirect handler: the body of a redirect is not read. urllib would read it whole, into memory."""
+    """Mixed into a redirect handler: the body of a redirect is not read. urllib would read it
+    whole, into memory.
+    """
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         """As `urllib.request.HTTPRedirectHandler.http_error_302`."""
@@ -381,7 +443,9 @@ class _RedirectHandler(UnreadRedirects, urllib.request.HTTPRedirectHandler):
 
 
 def bounded_opener(silence_seconds: float) -> urllib.request.OpenerDirector:
-    """Opens http and https within the limits, for one request. Other kinds of addresses are not opened."""
+    """Opens http and https within the limits, for one request. Other kinds of addresses are not
+    opened.
+    """
     deadline = Deadline(ANSWER_SILENCES * silence_seconds, "the answer")
     opener = urllib.request.OpenerDirector()
     plain, secure = _HTTPHandler(), _HTTPSHandler()

@@ -1,4 +1,5 @@
-"""Packed bodies of HTTP, unpacked as they come, a piece at a time: a small body may unpack to gigabytes.
+"""Packed bodies of HTTP, unpacked as they come, a piece at a time: a small body may unpack to
+gigabytes.
 
 Knows no HTTP but the names of its codings.
 """
@@ -17,9 +18,11 @@ _NO_WRAPPER = -zlib.MAX_WBITS
 
 
 def unpacked(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
-    """The pieces without their coding: gzip of several members too, deflate with its wrapper or without.
+    """The pieces without their coding: gzip of several members too, deflate with its wrapper or
+    without.
 
-    Raises ValueError for a coding that is not known, EOFError if the end is missing, zlib.error for other bytes.
+    Raises ValueError for a coding that is not known, EOFError if the end is missing, zlib.error for
+    other bytes.
     """
     if coding not in (*_GZIP, "deflate"):
         raise ValueError(f"{coding[:40]!r} was not asked for and is not known")
@@ -29,7 +32,8 @@ def unpacked(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
         while rest:
             if engine is None:
                 if began and not (coding in _GZIP and rest.startswith(_GZIP_MAGIC[: len(rest)])):
-                    # What follows the last member is padding. The rest is read, since only its end shows a cut.
+                    # What follows the last member is padding. The rest is read, since only its end
+                    # shows a cut.
                     for _ in pieces:
                         pass
                     return

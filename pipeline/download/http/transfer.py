@@ -1,8 +1,9 @@
-"""One file over HTTP into one part on disk: continued only where it began, whole or an error, bounded in time and size.
+"""One file over HTTP into one part on disk: continued only where it began, whole or an error,
+bounded in time and size.
 
-A part is joined to what comes later only if the server names the same version, length and place, and sends the last
-bytes of the part once more. Any other answer begins anew from byte 0. Knows no yt-dlp, no videos and no weights:
-whoever uses it brings the way to ask.
+A part is joined to what comes later only if the server names the same version, length and place,
+and sends the last bytes of the part once more. Any other answer begins anew from byte 0. Knows no
+yt-dlp, no videos and no weights: whoever uses it brings the way to ask.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pipeline.download.http.bounded_http import Body, BrokenAnswer, Pace, TooLar
 from storage.files.file_lock import check_held
 
 OVERLAP_BYTES = 16384
-"""So many bytes of a part are asked for once more, and must be the same: a server may name versions wrongly."""
+"""So many bytes of a part are asked for once more, and must be the same: a server may name versions
+wrongly.
+"""
 HEAD_BYTES = 4096
 """What is looked at before any byte is kept."""
 RANGE_REFUSED = frozenset({400, 405, 412, 416, 501})
@@ -59,7 +62,9 @@ class Limits:
 
     max_bytes: int
     silence_seconds: float
-    """How long the other side may stay silent; also the window in which a body must show its pace."""
+    """How long the other side may stay silent; also the window in which a body must show its
+    pace.
+    """
     min_bytes_per_second: float
     whole_seconds: float
     """For all bytes of one attempt."""
@@ -67,12 +72,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class Want:
-    """What a user of `Transfer` decides. Each function may raise, which ends the transfer and keeps the part."""
+    """What a user of `Transfer` decides. Each function may raise, which ends the transfer and keeps
+    the part.
+    """
 
     ask: Callable[[dict[str, str]], Response]
-    """Sends one request with these headers. Raises RangeRefused for a state of `RANGE_REFUSED` to a `Range`."""
+    """Sends one request with these headers. Raises RangeRefused for a state of `RANGE_REFUSED` to a
+    `Range`.
+    """
     look: Callable[[bytes, str], None] = lambda head, content_type: None
-    """Sees the first bytes and the Content-Type of a file that begins, before anything is kept of it."""
+    """Sees the first bytes and the Content-Type of a file that begins, before anything is kept of
+    it.
+    """
     told: Callable[[int, int | None], None] = lambda at, total: None
     """Hears of bytes so far, and of all if known, at every block."""
     slice_bytes: int = 0
@@ -87,7 +98,9 @@ class _Known:
     version: str = ""
     total: int | None = None
     is_old: bool = False
-    """Whether it is of an earlier attempt, so that the server is to send the whole file if it has another by now."""
+    """Whether it is of an earlier attempt, so that the server is to send the whole file if it has
+    another by now.
+    """
 
 
 class Transfer:
@@ -106,8 +119,9 @@ class Transfer:
     def run(self) -> None:
         """Make the part the whole file.
 
-        Raises TooLarge, after removing the part, and with the part kept ConnectionError, TimeoutError, an
-        `http.client.HTTPException`, an OSError of the disk, and what the functions of `Want` raise.
+        Raises TooLarge, after removing the part, and with the part kept ConnectionError,
+        TimeoutError, an `http.client.HTTPException`, an OSError of the disk, and what the functions
+        of `Want` raise.
         """
         why = ""
         for _ in range(_BEGINNINGS):
@@ -183,7 +197,9 @@ class Transfer:
         while block := body.read1(_BLOCK_BYTES):
             self._keep(block, file, known)
 
-    def _part_came(self, response: Response, file: BinaryIO, known: _Known, start: int | None) -> bool:
+    def _part_came(
+        self, response: Response, file: BinaryIO, known: _Known, start: int | None
+    ) -> bool:
         """Keep a 206 that is exactly what was asked for. Raises _BeginAnew for any other."""
         if start is None:
             self._ask_for_range = True
@@ -207,7 +223,9 @@ class Transfer:
         if known.at > end:
             raise _BeginAnew(f"the server sends more bytes than its Content-Range states, {end:,}")
         if known.at < end:
-            raise ConnectionError(f"{known.at:,} bytes came of the {end:,} that Content-Range states")
+            raise ConnectionError(
+                f"{known.at:,} bytes came of the {end:,} that Content-Range states"
+            )
         return end == total
 
     def _body(self, response: Response) -> Body:
@@ -221,7 +239,9 @@ class Transfer:
         return head
 
     def _keep(self, block: bytes, file: BinaryIO, known: _Known) -> None:
-        check_held(once_in_seconds=1.0)  # a part that is another process's by now is not ours to write into
+        check_held(
+            once_in_seconds=1.0
+        )  # a part that is another process's by now is not ours to write into
         file.write(block)
         known.at += len(block)
         if known.at > self._limits.max_bytes:
@@ -232,7 +252,9 @@ class Transfer:
         """Note which version the part is of, before its first byte is kept."""
         self.declared_bytes = known.total or 0
         if known.version:
-            self._version_file.write_text(json.dumps({"version": known.version, "total": known.total}))
+            self._version_file.write_text(
+                json.dumps({"version": known.version, "total": known.total})
+            )
         else:
             self._version_file.unlink(missing_ok=True)
 
@@ -242,14 +264,22 @@ def _end_of_range(response: Response, body: Body, known: _Known, start: int) -> 
     told = response.headers.get("Content-Range") or ""
     found = _CONTENT_RANGE.fullmatch(told.strip())
     if body.codings or not found:
-        raise _BeginAnew(f"the server sends a part and calls it {told[:80]!r}, packed {body.codings}")
+        raise _BeginAnew(
+            f"the server sends a part and calls it {told[:80]!r}, packed {body.codings}"
+        )
     first, last, total = map(int, found.groups())
     declared = declared_bytes(response.headers)
-    sizes_agree = first <= last < total and declared in (None, last + 1 - first) and last >= known.at
+    sizes_agree = (
+        first <= last < total and declared in (None, last + 1 - first) and last >= known.at
+    )
     if first != start or not sizes_agree or known.total not in (None, total):
-        raise _BeginAnew(f"the server was asked for bytes from {start} on, and calls {declared} bytes {told[:80]!r}")
+        raise _BeginAnew(
+            f"the server was asked for bytes from {start} on, and calls {declared} bytes {told[:80]!r}"
+        )
     if known.at and known.version != _version(response.headers):
-        raise _BeginAnew(f"the file was {known.version!r} and is now {_version(response.headers)!r}")
+        raise _BeginAnew(
+            f"the file was {known.version!r} and is now {_version(response.headers)!r}"
+        )
     known.total, known.is_old = total, False
     return last + 1
 

@@ -1,11 +1,14 @@
-"""Ticks of a stream → seconds since the container's own start: the time that players show, and that every row carries.
+"""Ticks of a stream → seconds since the container's own start: the time that players show, and that
+every row carries.
 
-A container's clock need not begin at 0: transport streams begin 1.4 s after it, live recordings hours. Players count
-from the container's start, which is the earliest beginning of its streams; `ffprobe` prints it as the format's
-`start_time`, and ffmpeg subtracts it. A picture that begins two seconds after its sound is thus shown at 2 s. This is
-the only module that computes the origin; where a container does not say when it starts, ticks count from 0, as in
-ffmpeg. `python -m pipeline.media.container.clock FILE` prints the start of a file of which nothing is believed: a program of its
-own, because a demuxer that meets a hostile file may hang or die. Refuses to know packets and pictures.
+A container's clock need not begin at 0: transport streams begin 1.4 s after it, live recordings
+hours. Players count from the container's start, which is the earliest beginning of its streams;
+`ffprobe` prints it as the format's `start_time`, and ffmpeg subtracts it. A picture that begins two
+seconds after its sound is thus shown at 2 s. This is the only module that computes the origin;
+where a container does not say when it starts, ticks count from 0, as in ffmpeg. `python -m
+pipeline.media.container.clock FILE` prints the start of a file of which nothing is believed: a
+program of its own, because a demuxer that meets a hostile file may hang or die. Refuses to know
+packets and pictures.
 """
 
 from __future__ import annotations
@@ -37,14 +40,21 @@ class Clock:
     """What the stream's clock shows, in seconds, when the container starts."""
 
     def at(self, ticks: int) -> float:
-        """The instant `ticks` in seconds since the container's start; rounded once, so that all backends are equal."""
+        """The instant `ticks` in seconds since the container's start; rounded once, so that all
+        backends are equal.
+        """
         per_tick, origin, per_second = self._whole
         return (ticks * per_tick - origin) / per_second
 
     @cached_property
     def _whole(self) -> tuple[int, int, int]:
-        """A tick, the origin and a second in one common unit, for dividing whole numbers is ten times as fast."""
-        (tick, per_tick), (origin, per_origin) = self.tick.as_integer_ratio(), self.origin.as_integer_ratio()
+        """A tick, the origin and a second in one common unit, for dividing whole numbers is ten
+        times as fast.
+        """
+        (tick, per_tick), (origin, per_origin) = (
+            self.tick.as_integer_ratio(),
+            self.origin.as_integer_ratio(),
+        )
         return tick * per_origin, origin * per_tick, per_tick * per_origin
 
     def lasts(self, ticks: int) -> float:
@@ -58,10 +68,12 @@ class Clock:
 
 
 def container_start(container: av.container.InputContainer) -> Fraction | None:
-    """When the container starts, in seconds on its streams' own clocks; None where FFmpeg cannot tell.
+    """When the container starts, in seconds on its streams' own clocks; None where FFmpeg cannot
+    tell.
 
-    FFmpeg rounds it to microseconds. It is the start of one of the streams, whose own ticks are exact: with these, the
-    first picture of a transport stream lies at 0 and not a third of a microsecond before.
+    FFmpeg rounds it to microseconds. It is the start of one of the streams, whose own ticks are
+    exact: with these, the first picture of a transport stream lies at 0 and not a third of a
+    microsecond before.
     """
     if container.start_time is None:
         return None

@@ -1,7 +1,8 @@
-"""The first bytes of a file → which container it is. The only rule for what we open, and under what name we keep it.
+"""The first bytes of a file → which container it is. The only rule for what we open, and under what
+name we keep it.
 
-Names and content types are not asked: a server may call a web page `video/mp4`, and a playlist that is named `.mp4`
-would make a decoder read other files. Refuses to know what is inside a container.
+Names and content types are not asked: a server may call a web page `video/mp4`, and a playlist that
+is named `.mp4` would make a decoder read other files. Refuses to know what is inside a container.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 from storage.base.errors import SystemicFault
 
 HEAD_BYTES = 1024
-"""Enough for every test below: a Matroska header names its document type in the first hundred bytes."""
+"""Enough for every test below: a Matroska header names its document type in the first hundred
+bytes.
+"""
 TS_PACKET_BYTES = 188
 M2TS_PACKET_BYTES = 192
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
@@ -25,7 +28,8 @@ def _is_mov(head: bytes) -> bool:
 
 
 def ts_layout(head: bytes) -> tuple[int, int] | None:
-    """Bytes of a packet of a transport stream, and where in it the packet proper begins; None for other files.
+    """Bytes of a packet of a transport stream, and where in it the packet proper begins; None for
+    other files.
 
     Camcorders and Blu-ray discs (M2TS) put a time of 4 bytes before each packet of 188.
     """
@@ -44,7 +48,9 @@ CONTAINERS: dict[str, Callable[[bytes], bool]] = {
     "ogg": lambda head: head.startswith(b"OggS"),
     "mpegts": lambda head: ts_layout(head) is not None,
 }
-"""FFmpeg's name of a demuxer we open → whether a file that starts so is for it. mov reads mp4, matroska reads webm."""
+"""FFmpeg's name of a demuxer we open → whether a file that starts so is for it. mov reads mp4,
+matroska reads webm.
+"""
 
 _SUFFIX_OF: dict[str, Callable[[bytes], str]] = {
     "mov": lambda head: _BRANDS.get(head[8:12], ".mp4") if head[4:8] == b"ftyp" else ".mov",
@@ -61,7 +67,10 @@ _OTHER_TYPES: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("a RealMedia file", (b".RMF",)),
     ("an MPEG program stream (MPG, VOB)", (b"\0\0\1\xba",)),
     ("a bare MPEG video stream without a container", (b"\0\0\1\xb3", b"\0\0\1\xb0")),
-    ("a bare H.264 or H.265 stream without a container", (b"\0\0\0\1", b"\0\0\1\x09", b"\0\0\1\x67", b"\0\0\1\x40")),
+    (
+        "a bare H.264 or H.265 stream without a container",
+        (b"\0\0\0\1", b"\0\0\1\x09", b"\0\0\1\x67", b"\0\0\1\x40"),
+    ),
     ("a Flash animation (SWF)", (b"FWS", b"CWS", b"ZWS")),
     ("a recording of Windows Media Center (WTV)", (b"\xb7\xd8\x00\x20\x37\x49\xda\x11",)),
     ("an MXF file", (b"\x06\x0e\x2b\x34",)),
@@ -95,19 +104,25 @@ _TEXT = re.compile(rb"[\t\n\v\f\r\x1b -~\x80-\xff]+")
 
 
 def sniff(path: Path) -> str | None:
-    """The key of `CONTAINERS` that the file's first bytes ask for. Raises SystemicFault if it cannot be read."""
+    """The key of `CONTAINERS` that the file's first bytes ask for. Raises SystemicFault if it
+    cannot be read.
+    """
     return _container(_head(path))
 
 
 def suffix_for(path: Path) -> str | None:
-    """The file name suffix that fits the first bytes; None when they belong to no container we open."""
+    """The file name suffix that fits the first bytes; None when they belong to no container we
+    open.
+    """
     head = _head(path)
     container = _container(head)
     return _SUFFIX_OF[container](head) if container else None
 
 
 def described(path: Path) -> str:
-    """What a file that is in no container of ours is, as the rest of a sentence. SystemicFault if it cannot be read."""
+    """What a file that is in no container of ours is, as the rest of a sentence. SystemicFault if
+    it cannot be read.
+    """
     head = _head(path)
     known = next((name for name, starts in _OTHER_TYPES if head.startswith(starts)), None)
     if head[:4] == b"RIFF":
@@ -132,7 +147,9 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(HEAD_BYTES)
     except OSError as error:
-        raise SystemicFault(f"cannot read the video file {path}: {error.strerror}; it should lie there") from error
+        raise SystemicFault(
+            f"cannot read the video file {path}: {error.strerror}; it should lie there"
+        ) from error
 
 
 def _container(head: bytes) -> str | None:

@@ -1,7 +1,8 @@
-"""What FFmpeg's demuxers say when a file is broken, and go on without a sign: their error messages, counted.
+"""What FFmpeg's demuxers say when a file is broken, and go on without a sign: their error messages,
+counted.
 
-A Matroska demuxer that meets damage looks for the next cluster, and the blocks between are gone without an error; it is
-told in its messages alone. Refuses to know what is in the packets.
+A Matroska demuxer that meets damage looks for the next cluster, and the blocks between are gone
+without an error; it is told in its messages alone. Refuses to know what is in the packets.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ LONGEST_TEXT = 200
 
 @dataclass
 class Complaints:
-    """Error messages of a file's demuxer. Use it as a context, around each call that reads the file.
+    """Error messages of a file's demuxer. Use it as a context, around each call that reads the
+    file.
 
-    FFmpeg's messages are otherwise off; they are on for the whole process meanwhile, and taken from this thread alone.
+    FFmpeg's messages are otherwise off; they are on for the whole process meanwhile, and taken from
+    this thread alone.
     """
 
     count: int = 0
@@ -35,13 +38,18 @@ class Complaints:
 
     def __enter__(self) -> None:
         capture = av.logging.Capture()
-        av.logging.set_skip_repeated(False)  # or the last message of one file would be repeated in the next
+        av.logging.set_skip_repeated(
+            False
+        )  # or the last message of one file would be repeated in the next
         av.logging.set_level(av.logging.ERROR)
         capture.__enter__()
         self._captures.append(capture)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         capture = self._captures.pop()
         capture.__exit__(None, None, None)

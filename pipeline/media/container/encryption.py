@@ -1,6 +1,8 @@
-"""Are the pictures of a file encrypted? From a few headers of the container, without a key and without a decoder.
+"""Are the pictures of a file encrypted? From a few headers of the container, without a key and
+without a decoder.
 
-A decoder is not told: it takes encrypted pictures for damaged ones, and may make grey frames of them.
+A decoder is not told: it takes encrypted pictures for damaged ones, and may make grey frames of
+them.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
         start += length
 
 
-def _inside(file: BinaryIO, names: tuple[bytes, ...], start: int, end: int) -> Iterator[tuple[int, int]]:
+def _inside(
+    file: BinaryIO, names: tuple[bytes, ...], start: int, end: int
+) -> Iterator[tuple[int, int]]:
     """The contents of all boxes at such a path of names."""
     for name, first, last in _boxes(file, start, end):
         if name == names[0]:
@@ -58,7 +62,9 @@ def _inside(file: BinaryIO, names: tuple[bytes, ...], start: int, end: int) -> I
 
 
 def _in_mov(file: BinaryIO, size_bytes: int) -> str:
-    for start, end in _inside(file, (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"), 0, size_bytes):
+    for start, end in _inside(
+        file, (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"), 0, size_bytes
+    ):
         # 4 bytes of version and flags, 4 of the number of entries.
         for name, _, _ in _boxes(file, start + 8, end):
             if name in _PROTECTED:

@@ -1,7 +1,8 @@
 """How long a header says that a film and a file are, and whether that much is there.
 
-A container's length is not its picture's: sound, subtitles or a late clock may make it longer. So a film is held
-against what is said of itself, and a file against all its streams together. Decides nothing.
+A container's length is not its picture's: sound, subtitles or a late clock may make it longer. So a
+film is held against what is said of itself, and a file against all its streams together. Decides
+nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from pipeline.media.container.packets import ONE_LENGTH_CONTAINERS, Tally
 
 LEAST_TOLERANCE_SECONDS = 1.0
 TOLERANCE = 0.02
-"""So much of its length may a file seem to lack: headers round, and speak of sound that players cut."""
+"""So much of its length may a file seem to lack: headers round, and speak of sound that players
+cut.
+"""
 LEAST_UNREAD_BYTES = 4096
 """An FLV may end in a few words that are no sound and no picture."""
 
@@ -39,11 +42,15 @@ class Declared:
     """The byte where the last picture that the index knows ends; 0 where it knows none."""
 
 
-def declared(opened: av.container.InputContainer, film: av.video.stream.VideoStream, container: str) -> Declared:
+def declared(
+    opened: av.container.InputContainer, film: av.video.stream.VideoStream, container: str
+) -> Declared:
     """What the header of an opened file says; `container` is a key of `CONTAINERS`."""
     whole = None if opened.duration is None else opened.duration / av.time_base
     places = (
-        [(entry.timestamp, entry.pos + entry.size) for entry in film.index_entries] if _has_index(container) else []
+        [(entry.timestamp, entry.pos + entry.size) for entry in film.index_entries]
+        if _has_index(container)
+        else []
     )
     return Declared(
         frames=_frames(film, container, [timestamp for timestamp, _ in places]),
@@ -59,7 +66,9 @@ def _has_index(container: str) -> bool:
 
 
 def _frames(film: av.video.stream.VideoStream, container: str, timestamps: list[int]) -> int | None:
-    """An AVI repeats a picture by an empty one, which it counts: they are the holes in its index."""
+    """An AVI repeats a picture by an empty one, which it counts: they are the holes in its
+    index.
+    """
     if container != "avi" or not film.frames or not timestamps:
         return film.frames or None
     holes = max(timestamps) + 1 - len(timestamps)
@@ -67,14 +76,18 @@ def _frames(film: av.video.stream.VideoStream, container: str, timestamps: list[
 
 
 def _film_seconds(
-    opened: av.container.InputContainer, film: av.video.stream.VideoStream, whole: float | None, container: str
+    opened: av.container.InputContainer,
+    film: av.video.stream.VideoStream,
+    whole: float | None,
+    container: str,
 ) -> float | None:
     base = float(film.time_base or 0)
     start = (film.start_time or 0) * base
     if container not in ONE_LENGTH_CONTAINERS:
         if film.duration is None:
             return whole
-        # A fragmented mp4, whose header counts no frames: FFmpeg then gives the instant at which the last one ends.
+        # A fragmented mp4, whose header counts no frames: FFmpeg then gives the instant at which
+        # the last one ends.
         in_fragments = container == "mov" and not film.frames
         return _from_start(film.duration * base, start) if in_fragments else film.duration * base
     tagged = _tagged_seconds(film)
@@ -96,7 +109,9 @@ def _has_times(stream: av.stream.Stream) -> bool:
 
 
 def _from_start(stated: float, start: float) -> float:
-    """Some programs state the instant of the end, others a length; of a clock that starts late the first say more."""
+    """Some programs state the instant of the end, others a length; of a clock that starts late the
+    first say more.
+    """
     return stated - start if 0 < start < stated else stated
 
 
@@ -113,7 +128,9 @@ class Lacking:
 
 
 def file_lacks(file_seconds: float | None, tally: Tally) -> Lacking | None:
-    """What a file lacks of the length it states for all its streams, once all packets were read; None if nothing."""
+    """What a file lacks of the length it states for all its streams, once all packets were read;
+    None if nothing.
+    """
     if file_seconds is None or tally.end_seconds <= tally.first_seconds or tally.clock_jumps:
         return None
     there = tally.end_seconds - tally.first_seconds
@@ -123,8 +140,14 @@ def file_lacks(file_seconds: float | None, tally: Tally) -> Lacking | None:
 
 
 def unread(container: str, size_bytes: int, tally: Tally) -> str:
-    """How much of an FLV nobody reads, in words; empty if nothing of worth. Of two joined ones it is the second."""
+    """How much of an FLV nobody reads, in words; empty if nothing of worth. Of two joined ones it
+    is the second.
+    """
     left = size_bytes - tally.end_byte
-    if container != "flv" or tally.end_byte == 0 or left < max(LEAST_UNREAD_BYTES, TOLERANCE * size_bytes):
+    if (
+        container != "flv"
+        or tally.end_byte == 0
+        or left < max(LEAST_UNREAD_BYTES, TOLERANCE * size_bytes)
+    ):
         return ""
     return f"reading ends at byte {tally.end_byte:,} of {size_bytes:,}: what is behind it belongs to no stream"

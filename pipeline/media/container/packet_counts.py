@@ -1,7 +1,9 @@
-"""Counts the packets of a media file without decoding it: `python -m pipeline.media.container.packet_counts FILE` prints JSON.
+"""Counts the packets of a media file without decoding it: `python -m
+pipeline.media.container.packet_counts FILE` prints JSON.
 
-A program of its own, started by `pipeline.download.integrity` for each download, because a demuxer that meets a hostile
-file may hang or die; without numpy it starts in half the time. Decides nothing.
+A program of its own, started by `pipeline.download.integrity` for each download, because a demuxer
+that meets a hostile file may hang or die; without numpy it starts in half the time. Decides
+nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class Count:
     longest_seconds: float = 0.0
     """From the first packet's start to the last one's end, of all streams."""
     lacks: str = ""
-    """What the demuxer complains of, and what all streams together lack of the length stated for them, in words."""
+    """What the demuxer complains of, and what all streams together lack of the length stated for
+    them, in words.
+    """
     problem: str = ""
 
 
@@ -82,7 +86,9 @@ def count(path: Path) -> Count:
         return Count(False, problem=str(error.strerror))
 
 
-def _covered_seconds(opened: av.container.InputContainer, film: av.video.stream.VideoStream, tally: Tally) -> float:
+def _covered_seconds(
+    opened: av.container.InputContainer, film: av.video.stream.VideoStream, tally: Tally
+) -> float:
     """From the film's first packet to the end of its last, which it reads for that, and counts."""
     start, end = math.inf, -math.inf
     base = float(film.time_base or 0)

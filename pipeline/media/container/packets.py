@@ -1,8 +1,9 @@
-"""One pass over a file's packets: the film's, in the order they come, what was found wrong on the way, its pictures.
+"""One pass over a file's packets: the film's, in the order they come, what was found wrong on the
+way, its pictures.
 
-The clock of a transport stream or of an Ogg file may jump back, where two recordings were joined, or by a flipped bit.
-ffmpeg then lets the clock go on, and so does this module, for every reader of packets. Refuses to know samplings,
-backends and processes.
+The clock of a transport stream or of an Ogg file may jump back, where two recordings were joined,
+or by a flipped bit. ffmpeg then lets the clock go on, and so does this module, for every reader of
+packets. Refuses to know samplings, backends and processes.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ ONE_LENGTH_CONTAINERS = frozenset({"matroska", "flv"})
 BACK_SECONDS = 0.1
 """A decoding time so long before the one before it is a jump back, as in ffmpeg."""
 AHEAD_SECONDS = 10.0
-"""A decoding time so long after it should come is one of a flipped bit, if the next packet's is not (ffmpeg's
-`dts_delta_threshold`); a clock that stays there has a true gap, up to the next."""
+"""A decoding time so long after it should come is one of a flipped bit, if the next packet's is not
+(ffmpeg's `dts_delta_threshold`); a clock that stays there has a true gap, up to the next.
+"""
 FAR_AHEAD_SECONDS = 3600.0
 """No film has a gap of an hour: another recording begins."""
 MAX_RETRIES = 100
@@ -54,9 +56,13 @@ class Tally:
     timeless_frames: int = 0
     """Pictures that say neither when they are shown nor when they are decoded."""
     clock_jumps: int = 0
-    """Places where the film's clock jumped, and was made to go on; single times that were mended count too."""
+    """Places where the film's clock jumped, and was made to go on; single times that were mended
+    count too.
+    """
     first_seconds: float = math.inf
-    """When the first packet begins, on the file's own clock: of any stream, or of the film (see `film_packets`)."""
+    """When the first packet begins, on the file's own clock: of any stream, or of the film (see
+    `film_packets`).
+    """
     end_seconds: float = -math.inf
     """When the last such packet ends."""
     end_byte: int = 0
@@ -70,7 +76,13 @@ class Tally:
     @property
     def damaged(self) -> bool:
         """Whether anything was found broken so far."""
-        return self.decode_errors + self.damaged_packets + self.damaged_pictures + self.complaints.count > 0
+        return (
+            self.decode_errors
+            + self.damaged_packets
+            + self.damaged_pictures
+            + self.complaints.count
+            > 0
+        )
 
     def start_over(self, salvaged_by: str) -> None:
         """Forget the counts of a pass that another one replaces."""
@@ -88,9 +100,10 @@ def film_packets(
 ) -> Iterator[Packet]:
     """The film's packets, without the empty ones.
 
-    `every_stream`: the tally is to know when the first and the last packet of any stream begins and ends. Where a
-    container states one length for all its streams it always does, since only together they tell whether it is true.
-    Raises av.error.FFmpegError where nothing behind a damage can be read.
+    `every_stream`: the tally is to know when the first and the last packet of any stream begins and
+    ends. Where a container states one length for all its streams it always does, since only
+    together they tell whether it is true. Raises av.error.FFmpegError where nothing behind a damage
+    can be read.
     """
     container = opened.format.name.partition(",")[0]
     found = _counted(opened, film, tally, others=every_stream or container in ONE_LENGTH_CONTAINERS)
@@ -100,7 +113,11 @@ def film_packets(
 
 
 def _counted(
-    opened: av.container.InputContainer, film: av.video.stream.VideoStream, tally: Tally, *, others: bool
+    opened: av.container.InputContainer,
+    film: av.video.stream.VideoStream,
+    tally: Tally,
+    *,
+    others: bool,
 ) -> Iterator[Packet]:
     ticks = [float(stream.time_base or 0) for stream in opened.streams]
     for packet in _every_packet(opened, () if others else (film,), tally.complaints):
@@ -121,7 +138,9 @@ def _counted(
 
 
 def _every_packet(
-    opened: av.container.InputContainer, streams: tuple[av.stream.Stream, ...], complaints: Complaints
+    opened: av.container.InputContainer,
+    streams: tuple[av.stream.Stream, ...],
+    complaints: Complaints,
 ) -> Iterator[Any]:
     """Packets of these streams; of all, where none is named."""
     packets, retries = opened.demux(*streams), 0
@@ -141,9 +160,13 @@ def _every_packet(
 
 
 class _Clock:
-    """Lets the film's clock go on where the file's jumps. A packet that seems to jump waits for the one behind it."""
+    """Lets the film's clock go on where the file's jumps. A packet that seems to jump waits for the
+    one behind it.
+    """
 
-    def __init__(self, film: av.video.stream.VideoStream, tick_seconds: float, tally: Tally) -> None:
+    def __init__(
+        self, film: av.video.stream.VideoStream, tick_seconds: float, tally: Tally
+    ) -> None:
         self._tally = tally
         per_second = 1 / tick_seconds
         self._back = round(BACK_SECONDS * per_second)
@@ -184,7 +207,9 @@ class _Clock:
         return self._last - self._back <= dts + self._offset <= self._next + self._ahead
 
     def _settle(self, packet: Packet, following: Packet | None) -> None:
-        """Decide about a packet that seems to jump: it alone does, the clock does, or there is a gap."""
+        """Decide about a packet that seems to jump: it alone does, the clock does, or there is a
+        gap.
+        """
         dts = packet.dts or 0
         if following is not None and following.dts is not None and self._fits(following.dts):
             late = 0 if packet.pts is None else packet.pts - dts
@@ -207,10 +232,11 @@ class _Clock:
 def av_frames(
     opened: av.container.InputContainer, film: av.video.stream.VideoStream, tally: Tally
 ) -> Iterator[av.video.frame.VideoFrame]:
-    """Every picture FFmpeg can give, past damage: a packet that fails is counted, and the next one tried.
+    """Every picture FFmpeg can give, past damage: a packet that fails is counted, and the next one
+    tried.
 
-    A picture whose time alone lies far ahead of the times around it is put between those. Raises MemoryError where
-    memory ran out: that says nothing of the packet.
+    A picture whose time alone lies far ahead of the times around it is put between those. Raises
+    MemoryError where memory ran out: that says nothing of the packet.
     """
     tick = float(film.time_base or 0)
     ahead = round(AHEAD_SECONDS / tick) if tick else 0
@@ -231,9 +257,16 @@ def av_frames(
         yield held
 
 
-def _between(last: int | None, held: av.video.frame.VideoFrame, following: av.video.frame.VideoFrame) -> bool:
+def _between(
+    last: int | None, held: av.video.frame.VideoFrame, following: av.video.frame.VideoFrame
+) -> bool:
     """Put a picture between the times around it, if they say that its own is wrong."""
-    if last is None or held.pts is None or following.pts is None or not last < following.pts <= held.pts:
+    if (
+        last is None
+        or held.pts is None
+        or following.pts is None
+        or not last < following.pts <= held.pts
+    ):
         return False
     held.pts = last + (following.pts - last) // 2
     return True

@@ -1,8 +1,8 @@
-"""What a video says of its stored pixels: their shape, their lines, their colours. Facts to keep; nothing here acts on
-them.
+"""What a video says of its stored pixels: their shape, their lines, their colours. Facts to keep;
+nothing here acts on them.
 
-Networks see stored pixels, turned upright: anamorphic pictures are not stretched, interlaced ones not woven anew, and
-HDR is not mapped to SDR. Names are those that ffprobe prints.
+Networks see stored pixels, turned upright: anamorphic pictures are not stretched, interlaced ones
+not woven anew, and HDR is not mapped to SDR. Names are those that ffprobe prints.
 """
 
 from __future__ import annotations
@@ -36,9 +36,13 @@ class PictureFacts:
     """How the film's stored pixels want to be shown."""
 
     sample_aspect_ratio: tuple[int, int] | None
-    """Width to height of one stored pixel; None where nothing is said of it, which players take for square."""
+    """Width to height of one stored pixel; None where nothing is said of it, which players take for
+    square.
+    """
     field_order: str
-    """`progressive`, `tt`, `bb`, `tb`, `bt`, `interlaced` (in an order that is not said), or `unknown`."""
+    """`progressive`, `tt`, `bb`, `tb`, `bt`, `interlaced` (in an order that is not said), or
+    `unknown`.
+    """
     transfer: str
     primaries: str
     matrix: str
@@ -46,7 +50,9 @@ class PictureFacts:
     """`tv` for luma from 16 to 235, `pc` for 0 to 255."""
 
 
-def picture_facts(film: av.video.stream.VideoStream, first: av.video.frame.VideoFrame) -> PictureFacts:
+def picture_facts(
+    film: av.video.stream.VideoStream, first: av.video.frame.VideoFrame
+) -> PictureFacts:
     """By the header, and by the first picture where that knows more."""
     context = film.codec_context
     ratio = film.sample_aspect_ratio

@@ -1,7 +1,8 @@
-"""Opens a file with one demuxer, and says which of its streams is the film: the one that ffmpeg would choose, no cover.
+"""Opens a file with one demuxer, and says which of its streams is the film: the one that ffmpeg
+would choose, no cover.
 
-A file may hold several video streams: a cover, a preview, thumbnails, a second camera. Refuses to know packets' times
-and pictures.
+A file may hold several video streams: a cover, a preview, thumbnails, a second camera. Refuses to
+know packets' times and pictures.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ _HAS_PACKETS_PIXELS = 100_000_000
 _IS_DEFAULT_PIXELS = 5_000_000
 
 _STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "tiff", "gif", "jpeg2000"}
-"""What covers are kept in. Of these only a stream of a single picture is a cover: MJPEG films have many."""
+"""What covers are kept in. Of these only a stream of a single picture is a cover: MJPEG films have
+many.
+"""
 
 PROBED_BYTES = 5_000_000
 PROBED_SECONDS = 5.0
 _PROBED_SECONDS_OF = {"flv": 90.0, "mpegts": 7.0}
-"""How much of a file FFmpeg looks at before it chooses: its defaults for `probesize` and `analyzeduration`."""
+"""How much of a file FFmpeg looks at before it chooses: its defaults for `probesize` and
+`analyzeduration`.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,23 +57,33 @@ class OtherStream:
     """A cover, or thumbnails of chapters: never the film."""
 
 
-def open_container(path: Path, container: str, complaints: Complaints | None = None) -> av.container.InputContainer:
-    """Open with exactly this demuxer, from this one file; its `complaints` are counted. Raises av.error.FFmpegError.
+def open_container(
+    path: Path, container: str, complaints: Complaints | None = None
+) -> av.container.InputContainer:
+    """Open with exactly this demuxer, from this one file; its `complaints` are counted. Raises
+    av.error.FFmpegError.
 
-    Titles and names of streams may be in any encoding: they are never read, so what is not UTF-8 in them is replaced.
+    Titles and names of streams may be in any encoding: they are never read, so what is not UTF-8 in
+    them is replaced.
     """
     only = {"protocol_whitelist": "file", "format_whitelist": container}
     with complaints or Complaints():
-        return av.open(f"file:{path.absolute()}", format=container, options=only, metadata_errors="replace")
+        return av.open(
+            f"file:{path.absolute()}", format=container, options=only, metadata_errors="replace"
+        )
 
 
-def choose_stream(opened: av.container.InputContainer, path: Path) -> av.video.stream.VideoStream | None:
-    """The video stream that `ffmpeg -i FILE` would take, covers aside; None where there is none but covers.
+def choose_stream(
+    opened: av.container.InputContainer, path: Path
+) -> av.video.stream.VideoStream | None:
+    """The video stream that `ffmpeg -i FILE` would take, covers aside; None where there is none but
+    covers.
 
-    That is the one of most pixels; to be marked as default counts 5 million of them, to have a packet among the first
-    of the file 100 million; of equals the first one. A stream that nothing here decodes is taken only if there is no
-    other. Beside a stream that moves, a single still picture is a cover, also where no flag says so: ffmpeg would take
-    it, since its own Matroska muxer marks the first stream as default. `path` is what was opened.
+    That is the one of most pixels; to be marked as default counts 5 million of them, to have a
+    packet among the first of the file 100 million; of equals the first one. A stream that nothing
+    here decodes is taken only if there is no other. Beside a stream that moves, a single still
+    picture is a cover, also where no flag says so: ffmpeg would take it, since its own Matroska
+    muxer marks the first stream as default. `path` is what was opened.
     """
     moving = [stream for stream in opened.streams.video if not _is_attached_picture(stream)]
     if len(moving) < 2:
@@ -81,14 +96,18 @@ def choose_stream(opened: av.container.InputContainer, path: Path) -> av.video.s
 
 
 def film_of(opened: av.container.InputContainer, index: int) -> av.video.stream.VideoStream:
-    """The stream of that number. Raises TypeError where it is no video: another file than the one that was probed."""
+    """The stream of that number. Raises TypeError where it is no video: another file than the one
+    that was probed.
+    """
     stream = opened.streams[index]
     if not isinstance(stream, av.video.stream.VideoStream):
         raise TypeError(f"stream {index} of the probe is {stream.type}, not video: another file?")
     return stream
 
 
-def other_streams(opened: av.container.InputContainer, film: av.stream.Stream) -> tuple[OtherStream, ...]:
+def other_streams(
+    opened: av.container.InputContainer, film: av.stream.Stream
+) -> tuple[OtherStream, ...]:
     """What else a file holds, in its own order, at most `LISTED_STREAMS`."""
     others = [stream for stream in opened.streams if stream.index != film.index]
     return tuple(_told(stream) for stream in others[:LISTED_STREAMS])
@@ -130,7 +149,9 @@ def _score(stream: av.video.stream.VideoStream, packets: dict[int, int]) -> int:
 
 
 def _first_packets(path: Path, wanted: set[int]) -> dict[int, int]:
-    """Packets of the `wanted` streams that come while FFmpeg would look at the file's beginning; absent for none."""
+    """Packets of the `wanted` streams that come while FFmpeg would look at the file's beginning;
+    absent for none.
+    """
     container = sniff(path) or ""
     limit_seconds = _PROBED_SECONDS_OF.get(container, PROBED_SECONDS)
     found: Counter[int] = Counter()

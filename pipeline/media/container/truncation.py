@@ -1,8 +1,9 @@
-"""Does a media file end where its own container says it ends? To the byte, from sizes written in the file.
+"""Does a media file end where its own container says it ends? To the byte, from sizes written in
+the file.
 
-Reads headers and never a frame; of a transport stream those of all its packets. Finds every cut, however small, in
-containers that state their size. A live Matroska states none, but its elements do; cut between two of them it looks
-whole, and only counts may tell.
+Reads headers and never a frame; of a transport stream those of all its packets. Finds every cut,
+however small, in containers that state their size. A live Matroska states none, but its elements
+do; cut between two of them it looks whole, and only counts may tell.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _SEGMENT = b"\x18\x53\x80\x67"
 
 
 def missing(path: Path) -> str:
-    """What is missing at the end of the file, in words; empty if nothing is, or if it cannot be told."""
+    """What is missing at the end of the file, in words; empty if nothing is, or if it cannot be
+    told.
+    """
     container = sniff(path)
     size_bytes = path.stat().st_size
     with path.open("rb") as file:
@@ -33,7 +36,11 @@ def missing(path: Path) -> str:
 
 
 def _ends_at(what: str, end: int, size_bytes: int) -> str:
-    return f"{what} says it ends at byte {end:,}, the file has {size_bytes:,}" if end > size_bytes else ""
+    return (
+        f"{what} says it ends at byte {end:,}, the file has {size_bytes:,}"
+        if end > size_bytes
+        else ""
+    )
 
 
 def _mov(file: BinaryIO, size_bytes: int) -> str:
@@ -53,19 +60,24 @@ def _mov(file: BinaryIO, size_bytes: int) -> str:
             return _ends_at(f"box {name!r}", place + max(length, 8), size_bytes)
         if length < 8:
             break  # 0 reaches to the end of the file by definition; anything else is no box
-        if name == b"sidx" and (cut := _ends_at("the segment index", _sidx_end(file, place, length), size_bytes)):
+        if name == b"sidx" and (
+            cut := _ends_at("the segment index", _sidx_end(file, place, length), size_bytes)
+        ):
             return cut
         place += length
     if b"moov" not in boxes:
         return "there is no moov box, which says where the frames are"
-    # A live recording may repeat its moov; its frames are described by moof boxes, which are all read.
+    # A live recording may repeat its moov; its frames are described by moof boxes, which are all
+    # read.
     if second_movie_at and boxes.count(b"mdat") > 1 and b"moof" not in boxes:
         return f"a second moov box at byte {second_movie_at:,} is not read, nor are the frames that it describes"
     return ""
 
 
 def _sidx_end(file: BinaryIO, place: int, length: int) -> int:
-    """Where the last of the segments ends that an index of segments knows; 0 for one that is cut short itself."""
+    """Where the last of the segments ends that an index of segments knows; 0 for one that is cut
+    short itself.
+    """
     file.seek(place)
     box = file.read(min(length, _LARGEST_SIDX))
     head = 4 + 4 + (8 if int.from_bytes(box[:4], "big") == 1 else 0)
@@ -76,7 +88,10 @@ def _sidx_end(file: BinaryIO, place: int, length: int) -> int:
         return 0
     offset = int.from_bytes(box[offset_at : first_at - 4], "big")
     count = int.from_bytes(box[first_at - 2 : first_at], "big")
-    sizes = [int.from_bytes(box[at : at + 4], "big") & 0x7FFFFFFF for at in range(first_at, len(box) - 11, 12)]
+    sizes = [
+        int.from_bytes(box[at : at + 4], "big") & 0x7FFFFFFF
+        for at in range(first_at, len(box) - 11, 12)
+    ]
     return place + length + offset + sum(sizes[:count])
 
 
@@ -96,14 +111,18 @@ def _matroska(file: BinaryIO, size_bytes: int) -> str:
 
 
 def _live_matroska(file: BinaryIO, place: int, size_bytes: int) -> str:
-    """From element to element: one of unknown size (a live cluster) is entered, any other is passed over."""
+    """From element to element: one of unknown size (a live cluster) is entered, any other is passed
+    over.
+    """
     while place < size_bytes:
         file.seek(place)
         head = file.read(_LONGEST_EBML_HEAD)
         id_bytes = 9 - head[0].bit_length()
         if id_bytes > 4:
             return ""  # no element begins so: rubbish, and no end that could be missed
-        size_width = 9 - head[id_bytes].bit_length() if len(head) > id_bytes and head[id_bytes] else 1
+        size_width = (
+            9 - head[id_bytes].bit_length() if len(head) > id_bytes and head[id_bytes] else 1
+        )
         begin = place + id_bytes + size_width
         if begin > size_bytes:
             return _ends_at("the last element's head", begin, size_bytes)
@@ -165,7 +184,11 @@ def _mpegts(file: BinaryIO, size_bytes: int) -> str:
     chunks = iter(lambda: file.read(packet_bytes * _TS_CHUNK_PACKETS), b"")
     packets = size_bytes // packet_bytes
     begun = sum(chunk[offset::packet_bytes].count(_TS_SYNC) for chunk in chunks)
-    return f"{packets - begun} of its {packets:,} packets do not begin as packets do" if begun < packets else ""
+    return (
+        f"{packets - begun} of its {packets:,} packets do not begin as packets do"
+        if begun < packets
+        else ""
+    )
 
 
 _CHECKS: dict[str | None, Callable[[BinaryIO, int], str]] = {

@@ -1,4 +1,6 @@
-"""Weights and clips from arithmetic alone: the same on every machine and with every release of numpy and torch."""
+"""Weights and clips from arithmetic alone: the same on every machine and with every release of
+numpy and torch.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from torch import Tensor
 
 def scattered(name: str, count: int) -> NDArray[np.float32]:
     """`(count,)` numbers in [-1, 1) that look random: a hash of the index and the name."""
-    mixed = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(zlib.crc32(name.encode()))
+    mixed = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(
+        zlib.crc32(name.encode())
+    )
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         mixed ^= mixed >> np.uint32(shift)
         mixed *= np.uint32(factor)
@@ -41,9 +45,14 @@ def _tensor(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def frames(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
-    """`(H, W, 3)` uint8 RGB: waves that move, of another length in each channel, on a little noise."""
+    """`(H, W, 3)` uint8 RGB: waves that move, of another length in each channel, on a little
+    noise.
+    """
     t, y, x = np.meshgrid(np.arange(count), np.arange(height), np.arange(width), indexing="ij")
-    waves = [np.sin((3 + c) * x / width * 4 + (2 + c) * y / height * 3 + (c - 1.4) * t / 5) for c in range(3)]
+    waves = [
+        np.sin((3 + c) * x / width * 4 + (2 + c) * y / height * 3 + (c - 1.4) * t / 5)
+        for c in range(3)
+    ]
     noise = scattered("frames", count * height * width * 3).reshape(count, height, width, 3)
     clip = np.clip(127 + 100 * np.stack(waves, axis=-1) + 20 * noise, 0, 255).astype(np.uint8)
     return list(clip)

@@ -1,5 +1,6 @@
-"""Writes `adaptive_highlight.json`: what the first author's FCSN and Adaptive-FCSN give for formula weights and rows,
-the networks made small by reading their sizes as others. Run it from the repository:
+"""Writes `adaptive_highlight.json`: what the first author's FCSN and Adaptive-FCSN give for formula
+weights and rows, the networks made small by reading their sizes as others. Run it from the
+repository:
 
 `python -m tests.models.goldens.make_adaptive_highlight REFERENCE`, with REFERENCE a checkout of
 mrochan/adaptive-highlight at `COMMIT`.
@@ -45,7 +46,11 @@ THEIRS = (
 def network(kind: str, sizes: dict[int, int]) -> FCSN:
     """Ours, of the published sizes as `sizes` reads them, on the device torch makes tensors on."""
     channels = tuple(sizes[size] for size in (64, 128, 256, 512, 512))
-    common: dict[str, Any] = {"channels": channels, "hidden_width": sizes[4096], "is_normalised": False}
+    common: dict[str, Any] = {
+        "channels": channels,
+        "hidden_width": sizes[4096],
+        "is_normalised": False,
+    }
     settings: dict[str, FCSNSettings] = {
         "none": FCSNSettings(norm="none", **common),
         "plain": FCSNSettings(**common),
@@ -63,7 +68,9 @@ def their_name(name: str) -> str:
 
 
 def their_tensor(name: str, tensor: Tensor) -> Tensor:
-    """Their convolutions are two-dimensional, with kernels one high; three of our linear layers are such ones."""
+    """Their convolutions are two-dimensional, with kernels one high; three of our linear layers are
+    such ones.
+    """
     if name.endswith("weight") and tensor.ndim == 3:
         return tensor.unsqueeze(2)
     return tensor[..., None, None] if "_conv.weight" in name else tensor
@@ -86,7 +93,9 @@ def reference(
     kind: str, folder: Path, ours: dict[str, Tensor], sizes: dict[int, int], rows: dict[str, Any]
 ) -> NDArray[Any]:
     """The authors' logits, `(T, 2)`."""
-    theirs = {their_name(name): their_tensor(their_name(name), tensor) for name, tensor in ours.items()}
+    theirs = {
+        their_name(name): their_tensor(their_name(name), tensor) for name, tensor in ours.items()
+    }
     if kind in ("attn", "conv"):  # buffers of the adaptive norm, which it never reads
         for layer, size in (("drop7", sizes[4096]), ("pool4_skip", sizes[512])):
             for name, value in (("mean", 0.0), ("var", 1.0)):
@@ -105,7 +114,9 @@ def main() -> None:
         tensors = weights(network(kind, SIZES))
         for length, count in LENGTHS.items():
             logits = reference(kind, folder, tensors, SIZES, video(length, count, SIZES[8192]))
-            values[f"{kind} {length}"] = [[float(f"{value:.7g}") for value in row] for row in logits]
+            values[f"{kind} {length}"] = [
+                [float(f"{value:.7g}") for value in row] for row in logits
+            ]
     golden = {"reference": f"mrochan/adaptive-highlight at {COMMIT}", "values": values}
     GOLDEN.write_text(json.dumps(golden) + "\n")
 

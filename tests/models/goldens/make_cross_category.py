@@ -1,7 +1,9 @@
-"""Writes `cross_category.json`: what the authors' SL-module, DL-VHD, MMD and CORAL give for formula weights and rows.
+"""Writes `cross_category.json`: what the authors' SL-module, DL-VHD, MMD and CORAL give for formula
+weights and rows.
 
-Run it from the repository: `python -m tests.models.goldens.make_cross_category REFERENCE`, with REFERENCE a checkout of
-ChrisAllenMing/Cross_Category_Video_Highlight at `COMMIT`, and einops 0.3.0 on PYTHONPATH.
+Run it from the repository: `python -m tests.models.goldens.make_cross_category REFERENCE`, with
+REFERENCE a checkout of ChrisAllenMing/Cross_Category_Video_Highlight at `COMMIT`, and einops 0.3.0
+on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -27,7 +29,12 @@ SCRIPT = Path(__file__).with_name("run_cross_category.py")
 GOLDEN = Path(__file__).with_name("cross_category.json")
 KEY = "c3d.segments/fc7_linear"
 WIDTH = 64
-CASES = [(what, has) for what in ("sl", "dl", "mmd", "coral") for has in (True, False) if has or what in ("sl", "dl")]
+CASES = [
+    (what, has)
+    for what in ("sl", "dl", "mmd", "coral")
+    for has in (True, False)
+    if has or what in ("sl", "dl")
+]
 """What is run, and whether with the transformer."""
 SOURCE, TARGET, RATIO, DISTILLATION = 13, 9, 0.52, 0.7
 THEIRS = (
@@ -48,7 +55,9 @@ THEIRS = (
 
 
 def network(what: str, has_transformer: bool, width: int = WIDTH) -> nn.Module:
-    """Ours in the released form, small and without dropout, in training mode: a row of a batch is a set."""
+    """Ours in the released form, small and without dropout, in training mode: a row of a batch is a
+    set.
+    """
     sizes: dict[str, Any] = {
         "has_transformer": has_transformer,
         "hidden_width": 3 * width // 2,
@@ -70,7 +79,12 @@ def their_name(name: str) -> str:
 
 def weights(what: str, width: int = WIDTH) -> dict[str, Tensor]:
     """Formula weights under our names, those of the transformer among them."""
-    return state_dict({name: tuple(tensor.shape) for name, tensor in network(what, True, width).state_dict().items()})
+    return state_dict(
+        {
+            name: tuple(tensor.shape)
+            for name, tensor in network(what, True, width).state_dict().items()
+        }
+    )
 
 
 def rows(width: int = WIDTH) -> Arrays:
@@ -87,9 +101,16 @@ def rows(width: int = WIDTH) -> Arrays:
 def reference(what: str, has_transformer: bool, folder: Path, width: int = WIDTH) -> Arrays:
     """What the authors' code logs, its gradients' norms and its scores."""
     if importlib.util.find_spec("einops") is None:
-        pytest.skip("LOUD SKIP: the authors' transformer needs einops 0.3.0 on PYTHONPATH; nothing was compared here")
+        pytest.skip(
+            "LOUD SKIP: the authors' transformer needs einops 0.3.0 on PYTHONPATH; nothing was compared here"
+        )
     theirs = {their_name(name): tensor for name, tensor in weights(what, width).items()}
-    settings = {"ratio": RATIO, "distillation": DISTILLATION, "heads": 8, "has_transformer": has_transformer}
+    settings = {
+        "ratio": RATIO,
+        "distillation": DISTILLATION,
+        "heads": 8,
+        "has_transformer": has_transformer,
+    }
     return ask(what, folder, theirs, [np.zeros(1)], script=SCRIPT, **rows(width), **settings)
 
 
@@ -99,9 +120,13 @@ def main() -> None:
     for what, has_transformer in CASES:
         arrays = reference(what, has_transformer, Path(sys.argv[1]))
         values[f"{what} {has_transformer}"] = {
-            name: [float(f"{value:.7g}") for value in array.reshape(-1)] for name, array in arrays.items()
+            name: [float(f"{value:.7g}") for value in array.reshape(-1)]
+            for name, array in arrays.items()
         }
-    golden = {"reference": f"ChrisAllenMing/Cross_Category_Video_Highlight at {COMMIT}", "values": values}
+    golden = {
+        "reference": f"ChrisAllenMing/Cross_Category_Video_Highlight at {COMMIT}",
+        "values": values,
+    }
     GOLDEN.write_text(json.dumps(golden) + "\n")
 
 

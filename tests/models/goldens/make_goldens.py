@@ -1,6 +1,8 @@
-"""Writes models/extractors/goldens.json: `python -m tests.models.goldens.make_goldens [NAME...]`; look at the diff.
+"""Writes models/extractors/goldens.json: `python -m tests.models.goldens.make_goldens [NAME...]`;
+look at the diff.
 
-Run it when an extractor is new, or after its numerics_version was raised; with names, only these entries are made anew.
+Run it when an extractor is new, or after its numerics_version was raised; with names, only these
+entries are made anew.
 """
 
 from __future__ import annotations

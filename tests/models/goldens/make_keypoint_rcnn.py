@@ -1,7 +1,9 @@
-"""Makes keypoint_rcnn.npz: what Detectron2 itself gives on pictures made from a formula, with seeded weights.
+"""Makes keypoint_rcnn.npz: what Detectron2 itself gives on pictures made from a formula, with
+seeded weights.
 
-Run from the root of the repository, in an environment that has detectron2 beside ours:
-`python -m tests.models.goldens.make_keypoint_rcnn`. Seeded weights go through a file in the format of the model zoo.
+Run from the root of the repository, in an environment that has detectron2 beside ours: `python -m
+tests.models.goldens.make_keypoint_rcnn`. Seeded weights go through a file in the format of the
+model zoo.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def table_digest(tensors: Any) -> str:
 
 
 def predictor(weights: Path, min_size: int) -> Any:
-    """Detectron2's own predictor of a file in the zoo's format, as published but for the shorter side of a picture."""
+    """Detectron2's own predictor of a file in the zoo's format, as published but for the shorter
+    side of a picture.
+    """
     from detectron2 import model_zoo
     from detectron2.engine import DefaultPredictor
 
@@ -57,11 +61,15 @@ def write_zoo_file(path: Path, tensors: Any) -> None:
 
 
 def read_bilinearly(maps: NDArray[Any], joints: NDArray[Any], boxes: NDArray[Any]) -> NDArray[Any]:
-    """Maps (N, C, 14, 14) over boxes (N, 4) at joints (N, K, 2) → (N, K, C), by one weight an axis and cell."""
+    """Maps (N, C, 14, 14) over boxes (N, 4) at joints (N, K, 2) → (N, K, C), by one weight an axis
+    and cell.
+    """
     places = (joints - boxes[:, None, :2]) / (boxes[:, None, 2:] - boxes[:, None, :2]) * 14 - 0.5
     places = np.clip(places, 0, 13)
     hats = np.maximum(0, 1 - np.abs(places[..., None] - np.arange(14)))  # (N, K, 2, 14)
-    return np.asarray(np.einsum("nchw,nkw,nkh->nkc", maps, hats[:, :, 0], hats[:, :, 1]), dtype=np.float32)
+    return np.asarray(
+        np.einsum("nchw,nkw,nkh->nkc", maps, hats[:, :, 0], hats[:, :, 1]), dtype=np.float32
+    )
 
 
 def reference(detector: Any, frame: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -75,17 +83,24 @@ def reference(detector: Any, frame: NDArray[np.uint8]) -> dict[str, NDArray[Any]
     def keep_maps(_module: Any, _inputs: Any, output: Any) -> None:
         seen["maps"] = output.numpy()
 
-    handles = [head.register_forward_pre_hook(keep_boxes), head.conv_fcn_relu8.register_forward_hook(keep_maps)]
+    handles = [
+        head.register_forward_pre_hook(keep_boxes),
+        head.conv_fcn_relu8.register_forward_hook(keep_maps),
+    ]
     found = detector(frame[..., ::-1])["instances"]
     for handle in handles:
         handle.remove()
     picture = detector.aug.get_transform(frame).apply_image(frame)
     joints = found.pred_keypoints.numpy()
-    assert len(joints) == len(seen["boxes"]), "Detectron2 dropped an empty box; choose another picture"
+    assert len(joints) == len(seen["boxes"]), (
+        "Detectron2 dropped an empty box; choose another picture"
+    )
     in_picture = joints[..., :2] * np.array(picture.shape[1::-1]) / np.array(frame.shape[1::-1])
     return {
         "picture_sha256": np.array(hashlib.sha256(picture.tobytes()).hexdigest()),
-        "boxes": np.concatenate((found.pred_boxes.tensor.numpy(), found.scores.numpy()[:, None]), axis=1),
+        "boxes": np.concatenate(
+            (found.pred_boxes.tensor.numpy(), found.scores.numpy()[:, None]), axis=1
+        ),
         "joints": joints,
         "joint_features": read_bilinearly(seen["maps"], in_picture, seen["boxes"]),
         "heatmaps": found.pred_keypoint_heatmaps.numpy(),
@@ -97,7 +112,11 @@ def sizes() -> NDArray[np.int64]:
     """Rows of height, width, shorter, longest, and Detectron2's new height and width."""
     from detectron2.data.transforms import ResizeShortestEdge
 
-    frames = [(h, w) for h in (90, 144, 240, 333, 360, 481, 720, 1080) for w in (100, 176, 321, 426, 640, 1279, 1920)]
+    frames = [
+        (h, w)
+        for h in (90, 144, 240, 333, 360, 481, 720, 1080)
+        for w in (100, 176, 321, 426, 640, 1279, 1920)
+    ]
     asked = [(h, w, short, long) for h, w in frames for short, long in ((800, 1333), (320, 533))]
     return np.array([(*a, *ResizeShortestEdge.get_output_shape(*a)) for a in asked])
 

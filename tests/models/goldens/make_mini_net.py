@@ -1,7 +1,8 @@
-"""Writes `mini_net.json`: what the authors' MINI-Net without sound gives for formula weights and bags.
+"""Writes `mini_net.json`: what the authors' MINI-Net without sound gives for formula weights and
+bags.
 
-Run it from the repository: `python -m tests.models.goldens.make_mini_net REFERENCE`, with REFERENCE a checkout of
-xuantengh/MINI-Net at `COMMIT`.
+Run it from the repository: `python -m tests.models.goldens.make_mini_net REFERENCE`, with REFERENCE
+a checkout of xuantengh/MINI-Net at `COMMIT`.
 """
 
 from __future__ import annotations
@@ -45,12 +46,17 @@ def their_name(name: str) -> str:
 
 def weights() -> dict[str, Tensor]:
     """Formula weights under our names."""
-    return state_dict({name: tuple(tensor.shape) for name, tensor in network().state_dict().items()})
+    return state_dict(
+        {name: tuple(tensor.shape) for name, tensor in network().state_dict().items()}
+    )
 
 
 def bags() -> Arrays:
     """`(BAGS, SIZE, WIDTH)` each."""
-    return {name: scattered(name, BAGS * SIZE * WIDTH).reshape(BAGS, SIZE, WIDTH) * 3 for name in ("source", "target")}
+    return {
+        name: scattered(name, BAGS * SIZE * WIDTH).reshape(BAGS, SIZE, WIDTH) * 3
+        for name in ("source", "target")
+    }
 
 
 def reference(folder: Path) -> Arrays:
@@ -62,9 +68,13 @@ def reference(folder: Path) -> Arrays:
 def main() -> None:
     """The same reference gives the same file, up to the last digits of a machine's sums."""
     values = {
-        name: np.vectorize(lambda v: float(f"{v:.7g}"))(array) for name, array in reference(Path(sys.argv[1])).items()
+        name: np.vectorize(lambda v: float(f"{v:.7g}"))(array)
+        for name, array in reference(Path(sys.argv[1])).items()
     }
-    golden = {"reference": f"xuantengh/MINI-Net at {COMMIT}", "values": {k: v.tolist() for k, v in values.items()}}
+    golden = {
+        "reference": f"xuantengh/MINI-Net at {COMMIT}",
+        "values": {k: v.tolist() for k, v in values.items()},
+    }
     GOLDEN.write_text(json.dumps(golden) + "\n")
 
 

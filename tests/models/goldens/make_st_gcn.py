@@ -1,6 +1,8 @@
-"""Writes `st_gcn.json`: the graph and the units of the authors' ST-GCN, for formula weights and inputs, in float64.
+"""Writes `st_gcn.json`: the graph and the units of the authors' ST-GCN, for formula weights and
+inputs, in float64.
 
-`python -m tests.models.goldens.make_st_gcn REFERENCE`, with REFERENCE a checkout of yysijie/st-gcn at `COMMIT`.
+`python -m tests.models.goldens.make_st_gcn REFERENCE`, with REFERENCE a checkout of yysijie/st-gcn
+at `COMMIT`.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ def answers(reference: Path) -> dict[str, NDArray[np.float64]]:
     found = {"graph": graph}
     for name, (before, after, residual) in UNITS.items():
         unit = networks.st_gcn(before, after, (9, 3), residual=residual)
-        unit.load_state_dict(weights({key: tuple(tensor.shape) for key, tensor in unit.state_dict().items()}))
+        unit.load_state_dict(
+            weights({key: tuple(tensor.shape) for key, tensor in unit.state_dict().items()})
+        )
         unit.double()
         for mode in ("eval", "train"):
             unit.train(mode == "train")

@@ -1,10 +1,12 @@
-"""Writes `tased.json`: what the authors' TASED-Net gives for formula weights and a small formula clip, in float64.
+"""Writes `tased.json`: what the authors' TASED-Net gives for formula weights and a small formula
+clip, in float64.
 
-Its maps are those with our rule for places patched in: as published they depend on the machine even in float64, since
-neighbours are equal by structure. What it computes before it looks for places is as published. Run it from the
-repository:
+Its maps are those with our rule for places patched in: as published they depend on the machine even
+in float64, since neighbours are equal by structure. What it computes before it looks for places is
+as published. Run it from the repository:
 
-`python -m tests.models.goldens.make_tased REFERENCE`, with REFERENCE a checkout of MichiganCOG/TASED-Net at `COMMIT`.
+`python -m tests.models.goldens.make_tased REFERENCE`, with REFERENCE a checkout of
+MichiganCOG/TASED-Net at `COMMIT`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ COMMIT = "0cf47b73cf055bfc64dc132a85276cca67308226"
 STEP = 2
 """Every so many rows and columns of a map are kept."""
 CLIP = (32, 32, 64)
-"""Frames, height, width: the network takes any multiple of 32, and a small one takes a fraction of a second."""
+"""Frames, height, width: the network takes any multiple of 32, and a small one takes a fraction of
+a second.
+"""
 
 
 INSIDE_STEP = 97
@@ -35,12 +39,22 @@ def main() -> None:
     arrays = ask("tased-clip", Path(sys.argv[1]), state_dict(shapes), frames(*CLIP))
     kept = {name: arrays[name][::STEP, ::STEP] for name in MAPS}
     kept |= {name: arrays[name].reshape(1, -1)[:, ::INSIDE_STEP] for name in INSIDE}
-    values = {name: [[float(f"{value:.7g}") for value in row] for row in array] for name, array in sorted(kept.items())}
-    golden = {"reference": "MichiganCOG/TASED-Net", "commit": COMMIT, "step": STEP, "values": values}
+    values = {
+        name: [[float(f"{value:.7g}") for value in row] for row in array]
+        for name, array in sorted(kept.items())
+    }
+    golden = {
+        "reference": "MichiganCOG/TASED-Net",
+        "commit": COMMIT,
+        "step": STEP,
+        "values": values,
+    }
     Path(__file__).with_name("tased.json").write_text(json.dumps(golden) + "\n")
     for name in MAPS:
         moved = relative_error(arrays[name], arrays[f"{name}/published"])
-        sys.stdout.write(f"{name}: as published here, {moved:.1e} of the largest value away at the worst pixel\n")
+        sys.stdout.write(
+            f"{name}: as published here, {moved:.1e} of the largest value away at the worst pixel\n"
+        )
 
 
 if __name__ == "__main__":

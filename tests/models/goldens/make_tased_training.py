@@ -1,9 +1,11 @@
-"""Writes `tased_training.json`: what TASED-Net's training starts from and what it minimises, from the authors' code.
+"""Writes `tased_training.json`: what TASED-Net's training starts from and what it minimises, from
+the authors' code.
 
-Of kylemin/S3D the names and shapes of its state dict, and the last features of its encoder for formula weights, in
-float64; of MichiganCOG/TASED-Net the KL loss of formula maps.
+Of kylemin/S3D the names and shapes of its state dict, and the last features of its encoder for
+formula weights, in float64; of MichiganCOG/TASED-Net the KL loss of formula maps.
 
-`python -m tests.models.goldens.make_tased_training S3D TASED`, with checkouts at `S3D_COMMIT` and `TASED_COMMIT`.
+`python -m tests.models.goldens.make_tased_training S3D TASED`, with checkouts at `S3D_COMMIT` and
+`TASED_COMMIT`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Writes `yolov5.json`: what the authors' networks give for seeded weights and formula frames. Run it from the
-repository:
+"""Writes `yolov5.json`: what the authors' networks give for seeded weights and formula frames. Run
+it from the repository:
 
-`python -m tests.models.goldens.make_yolov5 V5 V7`, with checkouts of ultralytics/yolov5 at the tags v5.0 and v7.0; the
-release u is asked of the installed ultralytics package.
+`python -m tests.models.goldens.make_yolov5 V5 V7`, with checkouts of ultralytics/yolov5 at the tags
+v5.0 and v7.0; the release u is asked of the installed ultralytics package.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ CAUTION = {"v5.0": 1.5, "v7.0": 0.0, "u": 1.0}
 """Taken from the biases that let boxes pass, so that a frame has at most some dozen."""
 PIXELS = 320
 SHAPES = ((150, 231), (211, 120))
-"""Height and width of the frames. The first scales to 207.8 rows, so that the releases round differently."""
+"""Height and width of the frames. The first scales to 207.8 rows, so that the releases round
+differently.
+"""
 KEPT = 40
 """Numbers of each map."""
 BEST = 10
@@ -45,7 +47,9 @@ BEST = 10
 
 
 def tensors(release: str, size: str, seed: int = SEED) -> dict[str, Tensor]:
-    """Weights that detect something, with norms that are not the identity, and no more digits than a file has."""
+    """Weights that detect something, with norms that are not the identity, and no more digits than
+    a file has.
+    """
     network = YOLOv5(SIZES[size], release)
     initialise(network, seed)
     state = network.state_dict()
@@ -63,9 +67,16 @@ def tensors(release: str, size: str, seed: int = SEED) -> dict[str, Tensor]:
 
 
 def reference(release: str, size: str, folder: Path, shots: Sequence[Any], **more: Any) -> Arrays:
-    """`N/picture`, `N/p3`, ... of the N-th frame; frames are of one size. `official` may name where the file goes."""
+    """`N/picture`, `N/p3`, ... of the N-th frame; frames are of one size. `official` may name where
+    the file goes.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        given = {"official": str(Path(scratch) / "yolov5.pt"), "pixels": PIXELS, "size": size, **more}
+        given = {
+            "official": str(Path(scratch) / "yolov5.pt"),
+            "pixels": PIXELS,
+            "size": size,
+            **more,
+        }
         return ask(release, folder, tensors(release, size), shots, script=SCRIPT, **given)
 
 
@@ -77,7 +88,9 @@ def thinned(values: NDArray[Any]) -> NDArray[Any]:
 def main() -> None:
     """The same reference gives the same file, up to the last digits of a machine's sums."""
     folders = {"v5.0": Path(sys.argv[1]), "v7.0": Path(sys.argv[2]), "u": Path()}
-    package = {"u": f"ultralytics {importlib.metadata.version('ultralytics')} from the package index"}
+    package = {
+        "u": f"ultralytics {importlib.metadata.version('ultralytics')} from the package index"
+    }
     golden: dict[str, Any] = {"references": COMMITS | package, "values": {}}
     for release, size in NETWORKS:
         for height, width in SHAPES:
@@ -88,7 +101,9 @@ def main() -> None:
                 found[f"{name}_largest"] = float(abs(arrays[f"0/{name}"]).max())
             detections = arrays["0/detections"]
             found["count"] = len(detections)
-            found["detections"] = [[float(f"{value:.7g}") for value in row] for row in detections[:BEST]]
+            found["detections"] = [
+                [float(f"{value:.7g}") for value in row] for row in detections[:BEST]
+            ]
             golden["values"][f"{release} {size} {height}x{width}"] = found
     GOLDEN.write_text(json.dumps(golden) + "\n")
 

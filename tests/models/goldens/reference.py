@@ -1,4 +1,6 @@
-"""Asks an author's code for its numbers, through `run_reference.py` in a process of its own; and holds ours to them."""
+"""Asks an author's code for its numbers, through `run_reference.py` in a process of its own; and
+holds ours to them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from torch import Tensor
 
 SCRIPT = Path(__file__).with_name("run_reference.py")
 FOLDER = "HIGHLIGHTS_REFERENCES"
-"""Environment variable: a folder of checkouts, named c3d-pytorch and TASED-Net, for the tests that run them."""
+"""Environment variable: a folder of checkouts, named c3d-pytorch and TASED-Net, for the tests that
+run them.
+"""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -27,14 +31,23 @@ def checkout(name: str) -> Path:
     """Where an author's code lies; the test is skipped, loudly, where it does not."""
     folder = Path(os.environ.get(FOLDER, "")) / name
     if FOLDER not in os.environ or not folder.is_dir():
-        pytest.skip(f"LOUD SKIP: set {FOLDER} to a folder that holds a checkout of {name}; nothing was compared here")
+        pytest.skip(
+            f"LOUD SKIP: set {FOLDER} to a folder that holds a checkout of {name}; nothing was compared here"
+        )
     return folder
 
 
 def ask(
-    what: str, reference: Path, weights: Mapping[str, Tensor], frames: Sequence[Any], script: Path = SCRIPT, **more: Any
+    what: str,
+    reference: Path,
+    weights: Mapping[str, Tensor],
+    frames: Sequence[Any],
+    script: Path = SCRIPT,
+    **more: Any,
 ) -> Arrays:
-    """The reference's arrays for `(H, W, 3)` uint8 RGB frames, with `weights` saved as it loads them."""
+    """The reference's arrays for `(H, W, 3)` uint8 RGB frames, with `weights` saved as it loads
+    them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
         torch.save(dict(weights), at / "weights.pt")

@@ -1,9 +1,11 @@
-"""Runs the authors' FCSN and Adaptive-FCSN in a process of its own: their `models` and ours share a name.
+"""Runs the authors' FCSN and Adaptive-FCSN in a process of its own: their `models` and ours share a
+name.
 
-`python run_adaptive_highlight.py none|plain|attn|conv REFERENCE WEIGHTS GIVEN.npz OUT.npz`: REFERENCE is a checkout of
-mrochan/adaptive-highlight, `plain` its FCSN with instance norm and `none` without; WEIGHTS is a state dict under their
-names. GIVEN holds `video` (T, D), `history` (K, D) and `sizes` (N, 2): each number of the code that is one of the first
-is read as the second, so that the same code makes a small network. Nothing of ours is imported here.
+`python run_adaptive_highlight.py none|plain|attn|conv REFERENCE WEIGHTS GIVEN.npz OUT.npz`:
+REFERENCE is a checkout of mrochan/adaptive-highlight, `plain` its FCSN with instance norm and
+`none` without; WEIGHTS is a state dict under their names. GIVEN holds `video` (T, D), `history` (K,
+D) and `sizes` (N, 2): each number of the code that is one of the first is read as the second, so
+that the same code makes a small network. Nothing of ours is imported here.
 """
 
 from __future__ import annotations
@@ -49,12 +51,18 @@ def main() -> None:
     sizes = {int(old): int(new) for old, new in given["sizes"]}
     is_history = kind in ("attn", "conv")
     package: Any = load(reference, sizes)
-    network = package.CombinedNet(is_history=is_history, is_insnorm_layer=kind != "none", hist_net_type=kind)
+    network = package.CombinedNet(
+        is_history=is_history, is_insnorm_layer=kind != "none", hist_net_type=kind
+    )
     network.load_state_dict(torch.load(weights, weights_only=True), strict=True)
-    video = torch.from_numpy(given["video"])[None, :, None].transpose(1, 3)  # as train.py hands it over
+    video = torch.from_numpy(given["video"])[None, :, None].transpose(
+        1, 3
+    )  # as train.py hands it over
     history = list(torch.from_numpy(given["history"]))
     with torch.no_grad():
-        logits = network.eval()(video, *([[element[None] for element in history]] if is_history else []))
+        logits = network.eval()(
+            video, *([[element[None] for element in history]] if is_history else [])
+        )
     np.savez(out, logits=logits[0, :, 0].T.numpy())
 
 

@@ -1,12 +1,13 @@
 """Runs the authors' SL-module, DL-VHD and adaptation baselines in a process of its own.
 
-`python run_cross_category.py sl|dl|mmd|coral REFERENCE WEIGHTS GIVEN.npz OUT.npz`: REFERENCE is a checkout of
-ChrisAllenMing/Cross_Category_Video_Highlight, whose `train_model` goes through one round here; WEIGHTS holds tensors
-of `transformer.`, and `score_model.` or `fine_score_model.` and `coarse_score_model.`. GIVEN holds `source` (N, D),
-`labels` (N,), `target` (M, D), the share `ratio` of the target in a mixed set, the places `source_order` (N,) and
-`target_order` (M,) whose first ones are mixed, `distillation`, `heads` and `has_transformer`. Nothing random is left:
-dropout is 0, C3D is the identity. OUT holds what the code logs, the norm of each gradient, and scores. Nothing of ours
-is imported here; einops must be installed.
+`python run_cross_category.py sl|dl|mmd|coral REFERENCE WEIGHTS GIVEN.npz OUT.npz`: REFERENCE is a
+checkout of ChrisAllenMing/Cross_Category_Video_Highlight, whose `train_model` goes through one
+round here; WEIGHTS holds tensors of `transformer.`, and `score_model.` or `fine_score_model.` and
+`coarse_score_model.`. GIVEN holds `source` (N, D), `labels` (N,), `target` (M, D), the share
+`ratio` of the target in a mixed set, the places `source_order` (N,) and `target_order` (M,) whose
+first ones are mixed, `distillation`, `heads` and `has_transformer`. Nothing random is left: dropout
+is 0, C3D is the identity. OUT holds what the code logs, the norm of each gradient, and scores.
+Nothing of ours is imported here; einops must be installed.
 """
 
 from __future__ import annotations
@@ -48,25 +49,41 @@ class _Silent:
 
 
 def train_model(path: Path, names: dict[str, Any]) -> Any:
-    """The function of that name, without the script around it, which reads arguments and starts to train."""
+    """The function of that name, without the script around it, which reads arguments and starts to
+    train.
+    """
     tree = ast.parse(path.read_text())
-    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "train_model"]
+    tree.body = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name == "train_model"
+    ]
     exec(compile(tree, path, "exec"), names)  # noqa: S102 (running the reference is what this is for)
     return names["train_model"]
 
 
-def networks(reference: Path, what: str, tensors: dict[str, torch.Tensor], heads: int) -> dict[str, nn.Module]:
+def networks(
+    reference: Path, what: str, tensors: dict[str, torch.Tensor], heads: int
+) -> dict[str, nn.Module]:
     """The authors' networks of the sizes of the given tensors."""
     sys.path.insert(0, str(reference))
     transformer: Any = importlib.import_module("network.transformer")
     score_net: Any = importlib.import_module("network.score_net")
     hidden, width = tensors["transformer.layers.0.1.fn.fn.net.0.weight"].shape
     depth = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("transformer."))
-    found = {"transformer": transformer.Transformer(dim=width, depth=depth, heads=heads, mlp_dim=hidden, dropout=0.0)}
+    found = {
+        "transformer": transformer.Transformer(
+            dim=width, depth=depth, heads=heads, mlp_dim=hidden, dropout=0.0
+        )
+    }
     for name in ("fine_score_model", "coarse_score_model") if what == "dl" else ("score_model",):
         found[name] = score_net.ScoreFCN(emb_dim=width, dropout_ratio=0.0)
     for name, network in found.items():
-        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        own = {
+            key.removeprefix(f"{name}."): value
+            for key, value in tensors.items()
+            if key.startswith(f"{name}.")
+        }
         network.load_state_dict(own, strict=True)
     return found
 
@@ -78,7 +95,10 @@ def main() -> None:
     with np.load(given_path) as file:
         given = dict(file)
     found = networks(reference, what, torch.load(weights, weights_only=True), int(given["heads"]))
-    silent, rows = _Silent(), {name: torch.from_numpy(given[name]) for name in ("source", "labels", "target")}
+    silent, rows = (
+        _Silent(),
+        {name: torch.from_numpy(given[name]) for name in ("source", "labels", "target")},
+    )
     orders = {len(given[name]): given[name].tolist() for name in ("source_order", "target_order")}
     has_transformer = bool(given["has_transformer"])
     names: dict[str, Any] = {
@@ -89,7 +109,8 @@ def main() -> None:
         "tqdm": lambda loader: loader,
         "print": lambda *words: None,
         "random": types.SimpleNamespace(
-            random=lambda: (float(given["ratio"]) - 0.3) / 0.4, sample=lambda places, count: orders[len(places)][:count]
+            random=lambda: (float(given["ratio"]) - 0.3) / 0.4,
+            sample=lambda places, count: orders[len(places)][:count],
         ),
         "opt": types.SimpleNamespace(
             use_transformer=has_transformer,
@@ -104,11 +125,16 @@ def main() -> None:
     }
     if what in ("mmd", "coral"):
         names |= vars(importlib.import_module("da_metrics"))
-    source_loader, target_loader = [(rows["source"][None], rows["labels"][None])], [(rows["target"][None], None)]
+    source_loader, target_loader = (
+        [(rows["source"][None], rows["labels"][None])],
+        [(rows["target"][None], None)],
+    )
     loaders = [source_loader] if what == "sl" else [source_loader, target_loader]
     train = train_model(reference / f"{SCRIPTS[what]}.py", names)
     train(0, *loaders, nn.Identity(), *found.values(), silent, silent, silent)
-    arrays: dict[str, Any] = {f"loss {name}": np.float64(value) for name, value in silent.logged.items()}
+    arrays: dict[str, Any] = {
+        f"loss {name}": np.float64(value) for name, value in silent.logged.items()
+    }
     for name, network in found.items():
         for key, parameter in network.named_parameters():
             if parameter.grad is not None:

@@ -1,9 +1,10 @@
 """Runs the authors' MINI-Net without sound in a process of its own.
 
-`python run_mini_net.py loss REFERENCE WEIGHTS GIVEN.npz OUT.npz`: REFERENCE is a checkout of xuantengh/MINI-Net;
-WEIGHTS holds tensors of its `MILModel_vision`, less the layer it never uses; GIVEN holds bags, `source` and `target`
-(B, N, D). Dropout is 0. OUT holds what `trainMIL.py` makes of them: weights, bags' logits, both losses and the norms
-of gradients. Nothing of ours is imported here.
+`python run_mini_net.py loss REFERENCE WEIGHTS GIVEN.npz OUT.npz`: REFERENCE is a checkout of
+xuantengh/MINI-Net; WEIGHTS holds tensors of its `MILModel_vision`, less the layer it never uses;
+GIVEN holds bags, `source` and `target` (B, N, D). Dropout is 0. OUT holds what `trainMIL.py` makes
+of them: weights, bags' logits, both losses and the norms of gradients. Nothing of ours is imported
+here.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def main() -> None:
     model: Any = importlib.import_module("model")
     loss: Any = importlib.import_module("loss")
     network = model.MILModel_vision(visual_feat_dim=source.shape[2])
-    missing, unexpected = network.load_state_dict(torch.load(weights, weights_only=True), strict=False)
+    missing, unexpected = network.load_state_dict(
+        torch.load(weights, weights_only=True), strict=False
+    )
     if unexpected or {name.partition(".")[0] for name in missing} != {"fusionFc"}:
         raise SystemExit(f"missing {missing}, unexpected {unexpected}")
     network.dropout.p = 0.0

@@ -1,9 +1,9 @@
-"""Runs an author's code on a state dict file and a clip, in a process of its own: its `model` and ours share a name.
+"""Runs an author's code on a state dict file and a clip, in a process of its own: its `model` and
+ours share a name.
 
-`python run_reference.py c3d|tased|tased-clip REFERENCE WEIGHTS FRAMES.npz OUT.npz`: REFERENCE is a checkout of
-DavideA/c3d-pytorch or MichiganCOG/TASED-Net, WEIGHTS a state dict in the published format, FRAMES holds `frames`
-(N, H, W, 3) uint8 RGB.
-Nothing of ours is imported here.
+`python run_reference.py c3d|tased|tased-clip REFERENCE WEIGHTS FRAMES.npz OUT.npz`: REFERENCE is a
+checkout of DavideA/c3d-pytorch or MichiganCOG/TASED-Net, WEIGHTS a state dict in the published
+format, FRAMES holds `frames` (N, H, W, 3) uint8 RGB. Nothing of ours is imported here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ Arrays = dict[str, Any]
 def c3d(weights: Path, given: Arrays) -> Arrays:
     """All 16-frame clips side by side through DavideA's network, as it is and with Caffe's pool5.
 
-    Frames are made ready as the Caffe release's test settings say, in numpy: BGR, 128×171, mean, centre crop.
+    Frames are made ready as the Caffe release's test settings say, in numpy: BGR, 128×171, mean,
+    centre crop.
     """
     network: Any = importlib.import_module("C3D_model").C3D()
     network.load_state_dict(torch.load(weights, weights_only=True))
@@ -40,7 +41,9 @@ def c3d(weights: Path, given: Arrays) -> Arrays:
             volume = np.stack(small).astype(np.float32).transpose(3, 0, 1, 2) - mean
             for array, value in _activations(network, volume[:, :, 8:120, 29:141]).items():
                 found.setdefault(f"{name}/{array}", []).append(value)
-            for array, value in _activations(network, volume[:, :, 8:120, 29:141][..., ::-1]).items():
+            for array, value in _activations(
+                network, volume[:, :, 8:120, 29:141][..., ::-1]
+            ).items():
                 found.setdefault(f"{name}/{array}/mirrored", []).append(value)
     return {name: np.stack(values) for name, values in found.items()}
 
@@ -48,7 +51,9 @@ def c3d(weights: Path, given: Arrays) -> Arrays:
 def _activations(network: Any, clip: Any) -> Arrays:
     kept: Arrays = {}
     hooks = [
-        layer.register_forward_hook(lambda _, __, out, name=name: kept.__setitem__(name, out.numpy().ravel().copy()))
+        layer.register_forward_hook(
+            lambda _, __, out, name=name: kept.__setitem__(name, out.numpy().ravel().copy())
+        )
         for name, layer in (("pool5", network.pool5), ("fc6", network.fc6), ("fc7", network.fc7))
     ]
     with torch.no_grad():
@@ -57,7 +62,11 @@ def _activations(network: Any, clip: Any) -> Arrays:
     for hook in hooks:
         hook.remove()
     linear = {f"{name}_linear": kept[name] for name in ("fc6", "fc7")}
-    return {"pool5": kept["pool5"], **linear, **{name: np.maximum(kept[name], 0) for name in ("fc6", "fc7")}}
+    return {
+        "pool5": kept["pool5"],
+        **linear,
+        **{name: np.maximum(kept[name], 0) for name in ("fc6", "fc7")},
+    }
 
 
 SURELY, AT_MOST = 5e-7, 2e-6
@@ -65,7 +74,9 @@ SURELY, AT_MOST = 5e-7, 2e-6
 
 
 class Remember(nn.Module):
-    """In the place of a pool that says where its maxima are: hands on its pool and, instead of places, its input."""
+    """In the place of a pool that says where its maxima are: hands on its pool and, instead of
+    places, its input.
+    """
 
     def __init__(self, pool: nn.Module) -> None:
         super().__init__()
@@ -77,7 +88,9 @@ class Remember(nn.Module):
 
 
 class Paint(nn.Module):
-    """In the place of an unpooling: paints windows one after the other, each over what earlier ones painted."""
+    """In the place of an unpooling: paints windows one after the other, each over what earlier ones
+    painted.
+    """
 
     def __init__(self, unpooling: Any) -> None:
         super().__init__()
@@ -100,7 +113,9 @@ class Paint(nn.Module):
                 for y, x in places:
                     missing = (highest - encoded[..., y, x]) / largest
                     share = rest * ((AT_MOST - missing) / (AT_MOST - SURELY)).clamp(0, 1)
-                    painted[..., y, x] = (1 - share) * painted[..., y, x] + share * values[..., row, column]
+                    painted[..., y, x] = (1 - share) * painted[..., y, x] + share * values[
+                        ..., row, column
+                    ]
                     rest = rest - share
         return painted
 
@@ -114,9 +129,11 @@ def patch_places(network: Any) -> None:
 
 
 def tased_clip(weights: Path, given: Arrays) -> Arrays:
-    """One clip of 32 frames of any size through the network in float64, forward and reversed; no resizing.
+    """One clip of 32 frames of any size through the network in float64, forward and reversed; no
+    resizing.
 
-    Of the network as published what it computes before it looks for places, and the maps; then the maps with the rule.
+    Of the network as published what it computes before it looks for places, and the maps; then the
+    maps with the rule.
     """
     script, network = _tased(weights)
     network.double()
@@ -138,7 +155,8 @@ def tased_clip(weights: Path, given: Arrays) -> Arrays:
 
 
 def tased(weights: Path, given: Arrays) -> Arrays:
-    """The release's own script over a folder of pictures; raw maps of the frames in `rows`, before its blur.
+    """The release's own script over a folder of pictures; raw maps of the frames in `rows`, before
+    its blur.
 
     As published, and, with the rule for places, under names that end in `/rule`.
     """
@@ -168,17 +186,23 @@ def tased(weights: Path, given: Arrays) -> Arrays:
 
 
 def _tased(weights: Path) -> tuple[Any, Any]:
-    blur: Any = types.ModuleType("scipy.ndimage.filters")  # gone from newer scipy; only drawn pictures need it
+    blur: Any = types.ModuleType(
+        "scipy.ndimage.filters"
+    )  # gone from newer scipy; only drawn pictures need it
     blur.gaussian_filter = None
     sys.modules["scipy.ndimage.filters"] = blur
     network: Any = importlib.import_module("model").TASED_v2()
     tensors = torch.load(weights, weights_only=True)
-    network.load_state_dict({name.removeprefix("module."): tensor for name, tensor in tensors.items()})
+    network.load_state_dict(
+        {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    )
     return importlib.import_module("run_example"), network.eval()
 
 
 def main() -> None:
-    """Arguments are in the module's docstring; works in the current folder, which should be an empty one."""
+    """Arguments are in the module's docstring; works in the current folder, which should be an
+    empty one.
+    """
     what, reference, weights, frames, out = sys.argv[1:6]
     sys.path.insert(0, reference)
     torch.set_num_threads(2)

@@ -1,4 +1,6 @@
-"""Small batches for every highlight model, and what is done to them: cut to one video, spoilt, shuffled."""
+"""Small batches for every highlight model, and what is done to them: cut to one video, spoilt,
+shuffled.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +67,14 @@ def shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
 
 
 def batch(
-    name: str, lengths: Sequence[int] = (9, 5), histories: Sequence[Sequence[int]] = ((2, 1, 3), (2,)), seed: int = 1
+    name: str,
+    lengths: Sequence[int] = (9, 5),
+    histories: Sequence[Sequence[int]] = ((2, 1, 3), (2,)),
+    seed: int = 1,
 ) -> Batch:
-    """A video for each of `lengths`; `histories` tells how many rows each element of each user's history has."""
+    """A video for each of `lengths`; `histories` tells how many rows each element of each user's
+    history has.
+    """
     generator = torch.Generator().manual_seed(seed)
     spec = HIGHLIGHT_MODELS[name]
     if spec.history == "none":
@@ -84,7 +91,11 @@ def batch(
         features={key: _values(key, mask, generator) for key in spec.arrays},
         mask=mask,
         spans=_spans(mask, generator),
-        history={key: _values(key, history_mask, generator) for key in spec.arrays if spec.history != "none"},
+        history={
+            key: _values(key, history_mask, generator)
+            for key in spec.arrays
+            if spec.history != "none"
+        },
         history_mask=history_mask,
         history_spans=_spans(history_mask, generator),
     )
@@ -94,7 +105,9 @@ def _values(key: str, mask: Tensor, generator: torch.Generator) -> Tensor:
     values = torch.rand(*mask.shape, *SHAPES[key], generator=generator)
     if key.endswith("joints"):
         values = values * 300
-        values[..., 1:, :, :] *= (torch.rand(*mask.shape, PERSONS - 1, 1, 1, generator=generator) > 0.5).float()
+        values[..., 1:, :, :] *= (
+            torch.rand(*mask.shape, PERSONS - 1, 1, 1, generator=generator) > 0.5
+        ).float()
     if key.endswith("jpeg"):
         values = (values * 255).byte()
     return values.masked_fill(~mask.view(*mask.shape, *[1] * len(SHAPES[key])), 0)
@@ -112,7 +125,10 @@ def alone(whole: Batch, user: int) -> Batch:
     element_lengths = whole.history_mask[user].sum(dim=1)
     count = int((element_lengths > 0).sum())
     longest = int(element_lengths.max()) if count else 0
-    own, history = (slice(user, user + 1), slice(length)), (slice(user, user + 1), slice(count), slice(longest))
+    own, history = (
+        (slice(user, user + 1), slice(length)),
+        (slice(user, user + 1), slice(count), slice(longest)),
+    )
     return Batch(
         features={key: values[own] for key, values in whole.features.items()},
         mask=whole.mask[own],

@@ -1,7 +1,8 @@
-"""FCSN and Adaptive-FCSN against the first author's code: committed numbers, and the code itself if it is there.
+"""FCSN and Adaptive-FCSN against the first author's code: committed numbers, and the code itself if
+it is there.
 
-`HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow tests/models/highlight/test_a_vhd.py`, where FOLDER holds a checkout of
-mrochan/adaptive-highlight, named adaptive-highlight.
+`HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow tests/models/highlight/test_a_vhd.py`, where FOLDER
+holds a checkout of mrochan/adaptive-highlight, named adaptive-highlight.
 """
 
 from __future__ import annotations
@@ -29,8 +30,14 @@ PUBLISHED = {size: size for size in maker.SIZES}
 
 def as_batch(rows: dict[str, NDArray[np.float32]]) -> Batch:
     """One video; each vector of the history is a video whose one row it is."""
-    video, history = torch.from_numpy(rows["video"])[None], torch.from_numpy(rows["history"])[None, :, None]
-    mask, history_mask = torch.ones(video.shape[:2], dtype=torch.bool), torch.ones(history.shape[:3], dtype=torch.bool)
+    video, history = (
+        torch.from_numpy(rows["video"])[None],
+        torch.from_numpy(rows["history"])[None, :, None],
+    )
+    mask, history_mask = (
+        torch.ones(video.shape[:2], dtype=torch.bool),
+        torch.ones(history.shape[:3], dtype=torch.bool),
+    )
     return Batch(
         features={maker.KEY: video},
         mask=mask,
@@ -44,7 +51,9 @@ def as_batch(rows: dict[str, NDArray[np.float32]]) -> Batch:
 def logits(network: FCSN, rows: dict[str, Any]) -> NDArray[Any]:
     with torch.inference_mode():
         answer = network.eval()(as_batch(rows))
-    torch.testing.assert_close(answer.scores, functional.softmax(answer.parts["logits"], dim=-1)[..., 1])
+    torch.testing.assert_close(
+        answer.scores, functional.softmax(answer.parts["logits"], dim=-1)[..., 1]
+    )
     found: NDArray[Any] = answer.parts["logits"][0].numpy()
     return found
 
@@ -57,7 +66,9 @@ def test_small_networks_equal_the_authors(kind: str, length: int) -> None:
     found = logits(network, maker.video(length, maker.LENGTHS[length], maker.SIZES[8192]))
     expected = np.array(GOLDEN[f"{kind} {length}"])
     assert expected.std() > 1e-3 or length == 1
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1.0, float(abs(expected).max())))
+    np.testing.assert_allclose(
+        found, expected, rtol=0, atol=1e-5 * max(1.0, float(abs(expected).max()))
+    )
 
 
 @pytest.mark.slow
@@ -70,7 +81,9 @@ def test_published_networks_equal_the_authors(kind: str, length: int) -> None:
     network.load_state_dict(tensors)
     expected = maker.reference(kind, folder, tensors, PUBLISHED, rows)
     error = abs(logits(network, rows) - expected).max() / max(1, abs(expected).max())
-    sys.stdout.write(f"{kind} {length}: largest error {error:.1e}, largest logit {abs(expected).max():.2f}\n")
+    sys.stdout.write(
+        f"{kind} {length}: largest error {error:.1e}, largest logit {abs(expected).max():.2f}\n"
+    )
     assert error <= 1e-5
 
 
@@ -96,7 +109,9 @@ def test_the_history_vector_of_a_video_is_the_mean_of_its_normalised_rows() -> N
     given = batch("a_vhd", histories=((3,), (3,)))
     rows = functional.normalize(given.history[maker.KEY], dim=-1)
     averaged = dataclasses.replace(
-        given, history={maker.KEY: rows.mean(dim=2, keepdim=True)}, history_mask=given.history_mask[:, :, :1]
+        given,
+        history={maker.KEY: rows.mean(dim=2, keepdim=True)},
+        history_mask=given.history_mask[:, :, :1],
     )
     averaged = dataclasses.replace(
         averaged, features={maker.KEY: functional.normalize(given.features[maker.KEY], dim=-1)}
@@ -116,7 +131,9 @@ def test_the_convolution_reads_the_history_in_order_and_ignores_gaps_and_padding
     model = convolution()
     given = batch("a_vhd", histories=((2, 1, 3), (2,), ()), lengths=(9, 5, 7))
     scores = model(given).scores
-    torch.testing.assert_close(model(with_rubbish(given)).scores[given.mask], scores[given.mask], rtol=0, atol=0)
+    torch.testing.assert_close(
+        model(with_rubbish(given)).scores[given.mask], scores[given.mask], rtol=0, atol=0
+    )
     moved = model(reordered(given, (2, 0, 1))).scores
     torch.testing.assert_close(moved[1:], scores[1:])
     assert (moved[0] - scores[0]).abs().max() > 1e-6
@@ -125,14 +142,19 @@ def test_the_convolution_reads_the_history_in_order_and_ignores_gaps_and_padding
 def test_gradients_reach_the_convolution() -> None:
     model = convolution().train()
     model(batch("a_vhd", lengths=(30, 20))).parts["logits"].square().sum().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()
+    ] == []
 
 
 def test_without_history_adaptive_fcsn_is_fcsn() -> None:
     adaptive, plain = small("a_vhd"), small("fcsn")
-    plain.load_state_dict({k: v for k, v in adaptive.state_dict().items() if not k.startswith("history.")})
+    plain.load_state_dict(
+        {k: v for k, v in adaptive.state_dict().items() if not k.startswith("history.")}
+    )
     torch.testing.assert_close(
-        adaptive(batch("a_vhd", histories=((), ()))).scores, plain(batch("a_vhd", histories=((), ()))).scores
+        adaptive(batch("a_vhd", histories=((), ()))).scores,
+        plain(batch("a_vhd", histories=((), ()))).scores,
     )
 
 
@@ -143,7 +165,9 @@ def test_what_differs_between_rows_outweighs_the_norms_epsilon_if_weights_begin_
     varying = {}
     for initial in ("torch", "fcn"):
         encoder = Encoder(64, FCSNSettings((32,) * 5, 64, initial=initial)).eval()
-        varying[initial] = min(float(found[..., 2:-2].var(dim=-1).mean()) for found in encoder(rows))
+        varying[initial] = min(
+            float(found[..., 2:-2].var(dim=-1).mean()) for found in encoder(rows)
+        )
     assert varying["torch"] < 1e-5 < 10 * 1e-5 < varying["fcn"]
 
 

@@ -17,7 +17,9 @@ from tests.models.highlight.batches import PERSONS, batch, small
 KEY = "keypoint_rcnn/joints"
 
 
-def reached(unit: GraphUnit, x: Tensor, present: Tensor, at: tuple[int, int, int]) -> set[tuple[int, int, int]]:
+def reached(
+    unit: GraphUnit, x: Tensor, present: Tensor, at: tuple[int, int, int]
+) -> set[tuple[int, int, int]]:
     """Frames, persons and joints whose input the output at `at` depends on."""
     x = x.clone().requires_grad_()
     unit(x, present)[0][at].sum().backward()
@@ -37,7 +39,9 @@ def test_a_unit_joins_bones_persons_and_frames() -> None:
     unit = GraphUnit(2, 16, kernel_frames=3)
     x, present = torch.rand(1, 6, 2, 17, 2), torch.ones(1, 6, 2, dtype=torch.bool)
     nose, eyes = JOINTS.index("nose"), {JOINTS.index("left_eye"), JOINTS.index("right_eye")}
-    wanted = {(f, 0, j) for f in (1, 2, 3) for j in (nose, *eyes)} | {(f, 1, nose) for f in (1, 2, 3)}
+    wanted = {(f, 0, j) for f in (1, 2, 3) for j in (nose, *eyes)} | {
+        (f, 1, nose) for f in (1, 2, 3)
+    }
     assert reached(unit, x, present, (2, 0, nose)) == wanted
 
 

@@ -61,7 +61,9 @@ def test_phd_sa_mixes_each_dimension_with_the_same_weights() -> None:
         assert convolution.bias is not None
         convolution.bias.data = linear.bias.data
     rows = given.features[KEY][0][given.mask[0]]
-    mixed = second(torch.relu(first(torch.stack([rows, profile(0).expand(len(rows), -1)], dim=1)))).squeeze(1)
+    mixed = second(
+        torch.relu(first(torch.stack([rows, profile(0).expand(len(rows), -1)], dim=1)))
+    ).squeeze(1)
     expected = model.fnn.last(layers(model.fnn, mixed)).squeeze(1)
     torch.testing.assert_close(model(given).scores[0][given.mask[0]], expected)
 
@@ -76,7 +78,9 @@ def test_phd_rh_takes_the_state_after_the_last_element(user: int) -> None:
     _, (state, _) = model.lstm(elements[None])
     positions = given.features[KEY][user][given.mask[user]]
     hidden = layers(model.fnn, torch.cat([positions, state[0].expand(len(positions), -1)], dim=1))
-    torch.testing.assert_close(model(given).scores[user][given.mask[user]], model.fnn.last(hidden).squeeze(1))
+    torch.testing.assert_close(
+        model(given).scores[user][given.mask[user]], model.fnn.last(hidden).squeeze(1)
+    )
 
 
 def test_phd_rh_hears_the_order_and_not_the_gaps() -> None:
@@ -93,7 +97,9 @@ def test_late_fusion_adds_omega_times_the_second_score(name: str) -> None:
     torch.testing.assert_close(model(given).scores, model.first(given).scores)
     model.omega.fill_(0.3)
     answer = model(given)
-    torch.testing.assert_close(answer.scores, model.first(given).scores + 0.3 * model.second(given).scores)
+    torch.testing.assert_close(
+        answer.scores, model.first(given).scores + 0.3 * model.second(given).scores
+    )
     assert "omega" in model.state_dict()
     swapped = replace(given, history=batch(name, seed=5).history)
     assert (model(swapped).scores - answer.scores).abs().max() > 1e-6
@@ -127,7 +133,13 @@ def test_dropout_comes_before_each_layer_at_its_own_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"hidden_widths": ()}, {"dropouts": (0.5,)}, {"dropouts": (0.5, 1.0, 0)}, {"activation": "tanh"}]
+    "wrong",
+    [
+        {"hidden_widths": ()},
+        {"dropouts": (0.5,)},
+        {"dropouts": (0.5, 1.0, 0)},
+        {"activation": "tanh"},
+    ],
 )
 def test_settings_that_make_no_network_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -1,4 +1,6 @@
-"""PLD-VHD's students: the published sizes, eq. 6, what "w/o temporal" sees, and where the C3D student looks."""
+"""PLD-VHD's students: the published sizes, eq. 6, what "w/o temporal" sees, and where the C3D
+student looks.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def build(settings: PLDSettings, shape: tuple[int, ...]) -> PLDVHD:
 
 
 def clips(count: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    return torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, 256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def batch(values: Tensor) -> Batch:
@@ -68,7 +72,10 @@ def test_without_temporal_only_the_last_frame_counts(encoder: str) -> None:
     shape = SHAPE[encoder]
     given, other = clips(2, shape), clips(2, shape, seed=1)
     other[:, -1] = given[:, -1]
-    full, still = build(SMALL[encoder], shape), build(replace(SMALL[encoder], is_temporal=False), shape)
+    full, still = (
+        build(SMALL[encoder], shape),
+        build(replace(SMALL[encoder], is_temporal=False), shape),
+    )
     assert (full.distinctions(given) - full.distinctions(other)).abs().max() > 1e-4
     torch.testing.assert_close(still.distinctions(given), still.distinctions(other))
     copies = given[:, -1:].expand_as(given)
@@ -78,8 +85,12 @@ def test_without_temporal_only_the_last_frame_counts(encoder: str) -> None:
 @torch.no_grad()
 def test_how_many_clips_go_at_a_time_changes_nothing() -> None:
     given = clips(5, SHAPE["c3d"])
-    one, all_ = (build(PLDSettings("c3d", 1 / 16, clips_per_pass=count), SHAPE["c3d"]) for count in (1, 100))
-    torch.testing.assert_close(one.distinctions(given), all_.distinctions(given), rtol=1e-5, atol=1e-6)
+    one, all_ = (
+        build(PLDSettings("c3d", 1 / 16, clips_per_pass=count), SHAPE["c3d"]) for count in (1, 100)
+    )
+    torch.testing.assert_close(
+        one.distinctions(given), all_.distinctions(given), rtol=1e-5, atol=1e-6
+    )
 
 
 @torch.no_grad()
@@ -87,9 +98,13 @@ def test_the_encoder_is_the_extractors() -> None:
     whole, student = C3D(), C3DMaps(1.0, 16)
     initialise_c3d(whole, 0)
     published = whole.state_dict()
-    student.encoder.load_state_dict({name: published[name] for name in SHAPES if name.startswith("conv")})
+    student.encoder.load_state_dict(
+        {name: published[name] for name in SHAPES if name.startswith("conv")}
+    )
     x = torch.rand(1, 3, 16, 112, 112, generator=torch.Generator().manual_seed(0)) * 200 - 100
-    pool5 = torch.nn.functional.max_pool3d(student.encoder.stages(x)[-1], 2, ceil_mode=True).flatten(1)
+    pool5 = torch.nn.functional.max_pool3d(
+        student.encoder.stages(x)[-1], 2, ceil_mode=True
+    ).flatten(1)
     torch.testing.assert_close(pool5, whole._features(x)["pool5"])
 
 
@@ -123,7 +138,13 @@ def test_other_clips_are_refused(encoder: str, shape: tuple[int, ...], told: str
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"encoder": "s3d"}, {"width": 0.0}, {"norm_momentum": 0.0}, {"prior": 1.0}, {"clips_per_pass": 0}],
+    [
+        {"encoder": "s3d"},
+        {"width": 0.0},
+        {"norm_momentum": 0.0},
+        {"prior": 1.0},
+        {"clips_per_pass": 0},
+    ],
     ids=str,
 )
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:

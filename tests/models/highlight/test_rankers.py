@@ -19,12 +19,17 @@ from models.highlight.personalized.linear_rankers import (
     Residual,
     SimilarityRanker,
 )
-from models.highlight.personalized.personalized_summarization import DurationRanker, DurationSettings
+from models.highlight.personalized.personalized_summarization import (
+    DurationRanker,
+    DurationSettings,
+)
 from tests.models.highlight.batches import batch, small
 
 KEY = "c3d/pool5"
 POSITIONS = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]])
-HISTORY = torch.tensor([[[[4.0, 0.0], [2.0, 0.0]], [[0.0, -1.0], [0.0, 0.0]], [[5.0, 5.0], [0.0, 0.0]]]])
+HISTORY = torch.tensor(
+    [[[[4.0, 0.0], [2.0, 0.0]], [[0.0, -1.0], [0.0, 0.0]], [[5.0, 5.0], [0.0, 0.0]]]]
+)
 HISTORY_MASK = torch.tensor([[[True, True], [True, False], [True, False]]])
 """The elements point along x, against y, and along the diagonal."""
 HALF = math.sqrt(0.5)
@@ -97,7 +102,9 @@ def test_residual_starts_from_the_generic_score_and_never_trains_it() -> None:
     assert isinstance(model, Residual)
     model.train()
     generic = model.generic(given).scores
-    torch.testing.assert_close(model(given).scores[given.mask], generic[given.mask], rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(
+        model(given).scores[given.mask], generic[given.mask], rtol=1e-6, atol=1e-7
+    )
     torch.testing.assert_close(model.descriptors(given)[..., -1], generic)
     assert model.generic.training is False
     assert not any(p.requires_grad for p in model.generic.parameters())
@@ -108,7 +115,11 @@ def seconds(*durations: float) -> Tensor:
 
 
 def test_durations_like_the_users_own_score_highest() -> None:
-    given = replace(by_hand(), spans=seconds(2, 4, 8), history_spans=seconds(3, 3, 3).unsqueeze(2).expand(1, 3, 2, 2))
+    given = replace(
+        by_hand(),
+        spans=seconds(2, 4, 8),
+        history_spans=seconds(3, 3, 3).unsqueeze(2).expand(1, 3, 2, 2),
+    )
     scores = DurationRanker(DurationSettings(width_octaves=1.0))(given).scores[0]
     expected = [math.exp(-0.5 * math.log2(duration / 3) ** 2) for duration in (2, 4, 8)]
     torch.testing.assert_close(scores, torch.tensor(expected))
@@ -117,7 +128,9 @@ def test_durations_like_the_users_own_score_highest() -> None:
 def test_a_clip_lasts_from_its_first_row_to_its_last() -> None:
     rows = torch.tensor([[[[5.0, 6.0], [6.0, 9.0]]]], dtype=torch.float64)
     given = by_hand(HISTORY[:, :1], HISTORY_MASK[:, :1])
-    scores = DurationRanker(DurationSettings())(replace(given, spans=seconds(1, 3, 4), history_spans=rows)).scores[0]
+    scores = DurationRanker(DurationSettings())(
+        replace(given, spans=seconds(1, 3, 4), history_spans=rows)
+    ).scores[0]
     assert scores.argmax() == 2
     assert scores[2] == pytest.approx(1)
 

@@ -1,4 +1,6 @@
-"""The set transformer and what scores on it: order, context, the paper's and the code's form; MINI-Net; LIM."""
+"""The set transformer and what scores on it: order, context, the paper's and the code's form;
+MINI-Net; LIM.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,14 @@ from tests.models.goldens import make_mini_net as maker
 from tests.models.highlight.batches import WIDTH, batch, small
 
 KEY = "c3d.segments/fc7_linear"
-SET_MODELS = ["sl_module", "sl_module_released", "dl_vhd", "dl_vhd_released", "sl_revgrad", "sl_mcd"]
+SET_MODELS = [
+    "sl_module",
+    "sl_module_released",
+    "dl_vhd",
+    "dl_vhd_released",
+    "sl_revgrad",
+    "sl_mcd",
+]
 
 
 def shuffled(given: Batch, order: Tensor) -> Batch:
@@ -57,23 +66,31 @@ def test_a_score_depends_on_the_other_segments_only_through_the_transformer(name
     assert (model(given).scores - model(other).scores)[0, 3].abs() > 1e-7
     if name not in ("sl_revgrad", "sl_mcd"):
         alone = small(name, has_transformer=False)
-        torch.testing.assert_close(alone(given).scores[0, :4], alone(other).scores[0, :4], rtol=0, atol=0)
+        torch.testing.assert_close(
+            alone(given).scores[0, :4], alone(other).scores[0, :4], rtol=0, atol=0
+        )
         torch.testing.assert_close(alone(given).parts["embeddings"], given.features[KEY])
 
 
 @pytest.mark.parametrize(("scale", "divisor"), [("head", WIDTH // 8), ("width", WIDTH)])
 def test_a_layer_is_pre_norm_attention_and_feed_forward(scale: Any, divisor: int) -> None:
     torch.manual_seed(0)
-    network = SetTransformer(KEY, WIDTH, SetSettings(layers=1, hidden_width=32, scale=scale, test_sets="whole")).eval()
+    network = SetTransformer(
+        KEY, WIDTH, SetSettings(layers=1, hidden_width=32, scale=scale, test_sets="whole")
+    ).eval()
     given = batch("sl_module", (6,))
     x, layer = given.features[KEY][0], network.layers[0]
     assert isinstance(layer, Layer)
-    normed = functional.layer_norm(x, (WIDTH,), layer.attention_norm.weight, layer.attention_norm.bias)
+    normed = functional.layer_norm(
+        x, (WIDTH,), layer.attention_norm.weight, layer.attention_norm.bias
+    )
     query, key, value = (normed @ layer.query_key_value.weight.T).chunk(3, dim=1)
     heads = []
     for head in range(8):
         at = slice(head * WIDTH // 8, (head + 1) * WIDTH // 8)
-        heads.append((query[:, at] @ key[:, at].T / math.sqrt(divisor)).softmax(dim=1) @ value[:, at])
+        heads.append(
+            (query[:, at] @ key[:, at].T / math.sqrt(divisor)).softmax(dim=1) @ value[:, at]
+        )
     x = x + layer.attention_out(torch.cat(heads, dim=1))
     normed = functional.layer_norm(x, (WIDTH,), layer.forward_norm.weight, layer.forward_norm.bias)
     x = x + layer.forward_out(functional.gelu(layer.forward_in(normed)))
@@ -99,14 +116,18 @@ def test_neighbours_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["sl_module", "sl_module_released"])
 def test_outside_training_each_segment_is_scored_among_its_neighbours(name: str) -> None:
-    """Sets made by hand, as the paper and as the code say, and scored as whole ones; more of them than go at once."""
+    """Sets made by hand, as the paper and as the code say, and scored as whole ones; more of them
+    than go at once.
+    """
     length, model, whole = 70, small(name, set_size=6), small(name, test_sets="whole")
     given = batch(name, (length,))
     for place in (0, 1, 2, 35, 66, 68, 69):
         if name == "sl_module":
             chosen = [min(max(place + step, 0), length - 1) for step in (-2, -1, 0, 1, 2, 3)]
         else:
-            chosen = [place + step for step in (-3, -2, -1, 0, 1, 2, 3) if 0 <= place + step < length]
+            chosen = [
+                place + step for step in (-3, -2, -1, 0, 1, 2, 3) if 0 <= place + step < length
+            ]
         alone = replace(
             given,
             features={KEY: given.features[KEY][:, chosen]},
@@ -123,8 +144,13 @@ def test_in_training_a_row_is_a_set_and_padding_changes_nothing(name: str) -> No
     whole = small(name, test_sets="whole")
     scores = model(given).scores
     torch.testing.assert_close(scores, whole(given).scores)
-    rubbish = {key: values.masked_fill(~given.mask.unsqueeze(-1), torch.nan) for key, values in given.features.items()}
-    torch.testing.assert_close(model(replace(given, features=rubbish)).scores, scores, rtol=0, atol=0)
+    rubbish = {
+        key: values.masked_fill(~given.mask.unsqueeze(-1), torch.nan)
+        for key, values in given.features.items()
+    }
+    torch.testing.assert_close(
+        model(replace(given, features=rubbish)).scores, scores, rtol=0, atol=0
+    )
     assert not scores[~given.mask].any()
     nothing = model(replace(given, mask=torch.zeros_like(given.mask))).scores
     assert not nothing.any()
@@ -186,13 +212,18 @@ def test_a_reversed_gradient_is_turned_and_scaled() -> None:
         ("lim", {"pair_widths": ()}, "pair_widths"),
     ],
 )
-def test_settings_that_make_no_network_are_refused(name: str, wrong: dict[str, Any], complaint: str) -> None:
+def test_settings_that_make_no_network_are_refused(
+    name: str, wrong: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(ValueError, match=complaint):
         small(name, **wrong)
 
 
 def test_mini_net_equals_the_authors() -> None:
-    golden = {name: np.array(value) for name, value in json.loads(maker.GOLDEN.read_text())["values"].items()}
+    golden = {
+        name: np.array(value)
+        for name, value in json.loads(maker.GOLDEN.read_text())["values"].items()
+    }
     network = maker.network()
     network.load_state_dict(maker.weights())
     bags = np.concatenate(list(maker.bags().values()))
@@ -209,7 +240,9 @@ def test_mini_net_equals_the_authors() -> None:
         mask=functional.pad(given.mask, (0, 4)),
     )
     with torch.inference_mode():
-        np.testing.assert_allclose(network(longer).parts["bag_logits"], golden["bag_logits"], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            network(longer).parts["bag_logits"], golden["bag_logits"], rtol=0, atol=1e-5
+        )
 
 
 def test_lims_second_network_looks_at_both_segments() -> None:
@@ -253,7 +286,9 @@ print(sum(p.numel() for p in model.parameters()), before, after, peak)
 
 @pytest.mark.slow
 def test_the_published_size_trains_a_step_in_bounded_memory() -> None:
-    """Weights, gradients and momentum are 8.1 GB in single precision; all the rest has to fit into one more."""
+    """Weights, gradients and momentum are 8.1 GB in single precision; all the rest has to fit into
+    one more.
+    """
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "2"}
     words = [sys.executable, "-c", FULL_SIZE_STEP]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)

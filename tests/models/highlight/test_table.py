@@ -1,4 +1,6 @@
-"""What every highlight model promises: shapes, masks, users without history, gradients, published sizes."""
+"""What every highlight model promises: shapes, masks, users without history, gradients, published
+sizes.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,29 @@ from models.highlight.registry import HIGHLIGHT_MODELS, highlight_model
 from tests.models.highlight.batches import PERSONAL, alone, batch, reordered, small, with_rubbish
 
 TRAINED = [name for name, spec in HIGHLIGHT_MODELS.items() if spec.is_trained]
-SET_TRANSFORMER = 5 * (3 * 4096**2 + (4096**2 + 4096) + (4096 * 8192 + 8192) + (8192 * 4096 + 4096) + 4 * 4096)
-"""671,252,480: projections without bias, attention's output, the feed-forward block, two layer norms."""
+SET_TRANSFORMER = 5 * (
+    3 * 4096**2 + (4096**2 + 4096) + (4096 * 8192 + 8192) + (8192 * 4096 + 4096) + 4 * 4096
+)
+"""671,252,480: projections without bias, attention's output, the feed-forward block, two layer
+norms.
+"""
 SCORER = (4096 * 1024 + 1024) + (1024 * 256 + 256) + (256 + 1)
 PARAMETERS = {
-    "a_vhd": 37_945_472 + 9_364 + (2 * (8192 * 1024 + 1024) + 8192 * 8192 + 8192) + (8192 * 9216 + 9216),
+    "a_vhd": 37_945_472
+    + 9_364
+    + (2 * (8192 * 1024 + 1024) + 8192 * 8192 + 8192)
+    + (8192 * 9216 + 9216),
     "dl_vhd": SET_TRANSFORMER + 2 * SCORER,
     "dl_vhd_released": SET_TRANSFORMER + 2 * SCORER,
     "fcsn": 37_945_472 + 9_364,
     "highlight_svm": 8192 + 1,
     "lim": (4096 * 512 + 512) + (8192 * 512 + 512) + 2 * ((512 * 128 + 128) + (128 + 1)),
     "max_similarity": 0,
-    "mini_net": (4096 * 128 + 128) + 3 * (128 * 128 + 128) + 2 * (128 * 64 + 64) + (64 + 1) + (128 * 2 + 2),
+    "mini_net": (4096 * 128 + 128)
+    + 3 * (128 * 128 + 128)
+    + 2 * (128 * 64 + 64)
+    + (64 + 1)
+    + (128 * 2 + 2),
     "personalized_summarization": 0,
     "phd_ca": (16384 * 512 + 512) + (512 * 64 + 64) + (64 + 1),
     "phd_ca_ed": (16404 * 512 + 512) + (512 * 64 + 64) + (64 + 1),
@@ -36,14 +49,20 @@ PARAMETERS = {
     "sl_mcd": SET_TRANSFORMER + 2 * SCORER,
     "sl_module": SET_TRANSFORMER + SCORER,
     "sl_module_released": SET_TRANSFORMER + SCORER,
-    "sl_revgrad": SET_TRANSFORMER + SCORER + (4096 * 1024 + 1024) + (1024 * 1024 + 1024) + (1024 + 1),
+    "sl_revgrad": SET_TRANSFORMER
+    + SCORER
+    + (4096 * 1024 + 1024)
+    + (1024 * 1024 + 1024)
+    + (1024 + 1),
     "svm_d": 20 + 1,
     "video2gif": (8192 * 4096 + 4096) + (4096 * 512 + 512) + (512 * 128 + 128) + (128 + 1),
     "video2gif_ours": (8192 * 512 + 512) + (512 * 64 + 64) + (64 + 1),
     "video2gif_svm_d": (8192 * 512 + 512) + (512 * 64 + 64) + (64 + 1) + (20 + 1),
     "video_mmr": 0,
 }
-"""At the papers' sizes, written as the layers are; of FCSN's encoder and decoder as counted in the authors' code."""
+"""At the papers' sizes, written as the layers are; of FCSN's encoder and decoder as counted in the
+authors' code.
+"""
 ORDERED = {"phd_rh"}
 """Models for which the order of the history is part of the input."""
 MANY_ARRAYS = {"mha_fusion", "personalized_summarization", "pr_net"}
@@ -66,7 +85,11 @@ def learning(model: nn.Module) -> list[tuple[str, Tensor]]:
         "classifier.",
         "non_highlight",
     )  # by an SVM, or through what parts alone tell
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad and not name.startswith(fitted)]
+    return [
+        (name, p)
+        for name, p in model.named_parameters()
+        if p.requires_grad and not name.startswith(fitted)
+    ]
 
 
 @pytest.mark.parametrize("name", HIGHLIGHT_MODELS)
@@ -120,7 +143,9 @@ def test_nobody_in_a_batch_has_a_history(name: str) -> None:
     assert scores.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [name for name in PERSONAL if name not in ("phd_ca_svm_d", "video2gif_svm_d")])
+@pytest.mark.parametrize(
+    "name", [name for name in PERSONAL if name not in ("phd_ca_svm_d", "video2gif_svm_d")]
+)
 def test_the_history_counts(name: str) -> None:
     model, given = small(name), batch(name)
     other = batch(name, seed=2)

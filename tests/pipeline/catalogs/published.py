@@ -12,7 +12,10 @@ from pipeline.datasets.parsing.parsed_dataset import Survey
 from pipeline.datasets.registry import CATALOGS
 
 PLACES = {
-    "youtube-highlights": {"annotations": "youtube_highlights", "umt": "umt_splits/youtube_splits.json"},
+    "youtube-highlights": {
+        "annotations": "youtube_highlights",
+        "umt": "umt_splits/youtube_splits.json",
+    },
     "tvsum": {"annotations": "tvsum/ydata-tvsum50.mat", "umt": "umt_splits/tvsum_splits.json"},
     "cosum": {"annotations": "cosum"},
     "summe": {"annotations": "summe"},
@@ -40,11 +43,12 @@ def counts(survey: Survey) -> dict[str, int]:
 
 
 def activitynet(shared_data: Path) -> dict[str, bytes]:
-    """The real list of videos and label map, under a localisation JSON of the official format with drawn marks.
+    """The real list of videos and label map, under a localisation JSON of the official format with
+    drawn marks.
 
-    Videos last 2.5 to 234.5 s, 118.5 on average (the real ones 2.3 to 671, and 116). Every one has two marks of
-    different labels, the second overrunning the duration; every tenth has a third that begins behind it. Every third is
-    a validation video.
+    Videos last 2.5 to 234.5 s, 118.5 on average (the real ones 2.3 to 671, and 116). Every one has
+    two marks of different labels, the second overrunning the duration; every tenth has a third that
+    begins behind it. Every third is a validation video.
     """
     folder = shared_data / "activitynet"
     labels = (folder / "label_dict.json").read_bytes()
@@ -54,7 +58,9 @@ def activitynet(shared_data: Path) -> dict[str, bytes]:
     for number, name in enumerate(names):
         first, second = (known[(number * step) % len(known)] for step in (1, 7))
         seconds = 2.5 + number * 37 % 233
-        behind = [{"label": first, "segment": [seconds + 1, seconds + 4]}] if number % 10 == 0 else []
+        behind = (
+            [{"label": first, "segment": [seconds + 1, seconds + 4]}] if number % 10 == 0 else []
+        )
         database[name[2:-4]] = {
             "duration": seconds,
             "subset": "validation" if number % 3 == 0 else "training",
@@ -75,7 +81,13 @@ def activitynet(shared_data: Path) -> dict[str, bytes]:
 
 
 def dhf1k() -> dict[str, bytes]:
-    """A listing of maps as published, of 200 to 992 frames a video; the real ones have 186 to 1,558."""
+    """A listing of maps as published, of 200 to 992 frames a video; the real ones have 186 to
+    1,558.
+    """
     counts = {video: 200 + 8 * (video * 37 % 100) for video in range(1, 701)}
-    paths = (f"{video:04d}/maps/{frame:04d}.png" for video in counts for frame in range(1, counts[video] + 1))
+    paths = (
+        f"{video:04d}/maps/{frame:04d}.png"
+        for video in counts
+        for frame in range(1, counts[video] + 1)
+    )
     return {"annotations": "\n".join(paths).encode()}

@@ -1,4 +1,6 @@
-"""ActivityNet: the real list and label map under a JSON of the official form; categories, subsets, every odd entry."""
+"""ActivityNet: the real list and label map under a JSON of the official form; categories, subsets,
+every odd entry.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,24 @@ from storage.base.records import Annotation, Group, Video
 from tests.pipeline.catalogs.published import activitynet, counts
 
 LABELS = {"Long jump": "sport", "Tango": "social", "Walking / playing": "household"}
-GOOD = {"subset": "training", "duration": 30.5, "annotations": [{"label": "Long jump", "segment": [1, 5.5]}]}
+GOOD = {
+    "subset": "training",
+    "duration": 30.5,
+    "annotations": [{"label": "Long jump", "segment": [1, 5.5]}],
+}
 
 
 def test_the_list_and_the_label_map_are_read_as_published(shared_data: Path) -> None:
     survey = survey_activitynet(activitynet(shared_data), name="activitynet")
     catalog = survey.catalog
     assert len(catalog.videos) == 3316
-    assert set(catalog.groupings["domain"]) == {"eat_drink", "sport", "social", "personal_care", "household"}
+    assert set(catalog.groupings["domain"]) == {
+        "eat_drink",
+        "sport",
+        "social",
+        "personal_care",
+        "household",
+    }
     assert len(catalog.group("set_learning", "test")) == 1106
     assert catalog.group("set_learning", "train") | catalog.group("set_learning", "test") == set(
         catalog.segments.segments
@@ -38,11 +50,16 @@ def survey(database: dict[str, Any], names: str = "") -> Survey:
         "annotations": json.dumps({"version": "VERSION 1.3", "database": database}).encode(),
         "labels": json.dumps({"label_dict": LABELS, "label_space": ["sport"]}).encode(),
     }
-    return survey_activitynet({**sources, **({"videos": names.encode()} if names else {})}, name="mine")
+    return survey_activitynet(
+        {**sources, **({"videos": names.encode()} if names else {})}, name="mine"
+    )
 
 
 def test_marks_are_kept_by_category_and_label() -> None:
-    marks = [{"label": "Long jump", "segment": [1, 5.5]}, {"label": "Walking / playing", "segment": [2.5, 40]}]
+    marks = [
+        {"label": "Long jump", "segment": [1, 5.5]},
+        {"label": "Walking / playing", "segment": [2.5, 40]},
+    ]
     entry = {**GOOD, "annotations": marks}
     found = survey({"-a": entry, "b": {**GOOD, "subset": "validation"}})
     assert found.catalog.videos == (Video("-a", 30.5), Video("b", 30.5))
@@ -56,7 +73,11 @@ def test_marks_are_kept_by_category_and_label() -> None:
         Group("set_learning", "train", "-a"), Group("set_learning", "test", "b"),
     }  # fmt: skip
     assert found.catalog.time_unit == "seconds"
-    assert counts(found) == {"ends_after_duration": 1, "several_categories": 1, "id_starts_with_dash": 1}
+    assert counts(found) == {
+        "ends_after_duration": 1,
+        "several_categories": 1,
+        "id_starts_with_dash": 1,
+    }
 
 
 ODD: list[tuple[dict[str, Any], str, str]] = [
@@ -88,7 +109,10 @@ def test_of_a_list_only_its_videos_are_taken() -> None:
     ("sources", "message"),
     [
         ({"annotations": b"{}"}, "ActivityNet needs its labels; got annotations"),
-        ({"annotations": b"{}", "labels": b"{}"}, "the localisation JSON of ActivityNet has no table 'database'"),
+        (
+            {"annotations": b"{}", "labels": b"{}"},
+            "the localisation JSON of ActivityNet has no table 'database'",
+        ),
         (
             {"annotations": b'{"database": {}}', "labels": b"[]"},
             "the label map of ActivityNet has no table 'label_dict'",

@@ -1,4 +1,6 @@
-"""Folders and ZIPs of annotations: same files, same bytes; a site's archive reads like a folder; limits hold."""
+"""Folders and ZIPs of annotations: same files, same bytes; a site's archive reads like a folder;
+limits hold.
+"""
 
 from __future__ import annotations
 
@@ -58,17 +60,25 @@ def test_a_bomb_is_refused_unopened(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_damage_is_told() -> None:
     whole = bytearray(pack(FILES.items()))
     whole[whole.index(b"[1]")] ^= 1
-    with pytest.raises(SettingsError, match="the annotations of it are no ZIP that can be read: Bad CRC-32"):
+    with pytest.raises(
+        SettingsError, match="the annotations of it are no ZIP that can be read: Bad CRC-32"
+    ):
         unpack(bytes(whole), PATTERN, "it")
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"does not exist\. Mend the path"):
         pack_folder(tmp_path / "no", PATTERN)
-    with pytest.raises(SettingsError, match=r"holds none of the published files, .*; it holds no file"):
+    with pytest.raises(
+        SettingsError, match=r"holds none of the published files, .*; it holds no file"
+    ):
         pack_folder(tmp_path, PATTERN)
     (tmp_path / "other.txt").touch()
-    with pytest.raises(SettingsError, match=r"the published files, .*; it holds 1 files, such as 'other\.txt'"):
+    with pytest.raises(
+        SettingsError, match=r"the published files, .*; it holds 1 files, such as 'other\.txt'"
+    ):
         pack_folder(tmp_path, PATTERN)
-    with pytest.raises(SettingsError, match=r"holds none of its files, .*; it holds 1 files, such as 'x'"):
+    with pytest.raises(
+        SettingsError, match=r"holds none of its files, .*; it holds 1 files, such as 'x'"
+    ):
         unpack(pack([("x", b"")]), PATTERN, "it")

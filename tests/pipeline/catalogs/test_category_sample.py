@@ -1,4 +1,6 @@
-"""The category sample as files and as a catalog: the same bytes twice, labels as the manners say."""
+"""The category sample as files and as a catalog: the same bytes twice, labels as the manners
+say.
+"""
 
 from __future__ import annotations
 
@@ -50,17 +52,26 @@ def test_a_label_is_what_the_manner_is_worth_in_its_domain(folder: Path) -> None
 def test_bystanders_perform_as_often_beside_highlights_as_beside_the_rest(folder: Path) -> None:
     rows = list(csv.DictReader((folder / SEGMENTS).read_text().splitlines()))
     for is_highlight in (True, False):
-        performing = [row["bystander"] not in QUIET for row in rows if (row["label"] == "1.0") == is_highlight]
+        performing = [
+            row["bystander"] not in QUIET for row in rows if (row["label"] == "1.0") == is_highlight
+        ]
         assert len(performing) >= 24
         assert 0.3 < np.mean(performing) < 0.7
 
 
 def test_the_catalog_has_domains_a_split_and_a_judgement_of_each_segment(folder: Path) -> None:
-    survey = survey_category_sample({"segments": (folder / SEGMENTS).read_bytes()}, name="category-sample")
+    survey = survey_category_sample(
+        {"segments": (folder / SEGMENTS).read_bytes()}, name="category-sample"
+    )
     catalog = survey.catalog
     assert not any(survey.oddities.values())
-    assert {name: len(ids) for name, ids in catalog.groupings["domain"].items()} == dict.fromkeys(sorted(DOMAINS), 2)
-    assert {name: len(ids) for name, ids in catalog.groupings["vlist_sel"].items()} == {"test": 4, "train": 4}
+    assert {name: len(ids) for name, ids in catalog.groupings["domain"].items()} == dict.fromkeys(
+        sorted(DOMAINS), 2
+    )
+    assert {name: len(ids) for name, ids in catalog.groupings["vlist_sel"].items()} == {
+        "test": 4,
+        "train": 4,
+    }
     assert len(catalog.annotations) == 80
     assert catalog.segments.segments[catalog.videos[0].video_id][:2] == ((0.0, 3.0), (3.0, 6.0))
 
@@ -76,7 +87,12 @@ def test_a_figure_is_told_for_every_frame_of_the_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"video,start\n", b"video_id,domain,part,start,end,label,manner,bystander\na,b,c,0,x,1,d,e\n"]
+    "content",
+    [
+        b"",
+        b"video,start\n",
+        b"video_id,domain,part,start,end,label,manner,bystander\na,b,c,0,x,1,d,e\n",
+    ],
 )
 def test_another_table_is_refused(content: bytes) -> None:
     with pytest.raises(SettingsError, match=r"start with video_id|line 2 of segments.csv|no video"):

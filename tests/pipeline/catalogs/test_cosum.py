@@ -1,4 +1,6 @@
-"""CoSum: shots and three judges as published, addresses by their place, and shot numbers that no shot has."""
+"""CoSum: shots and three judges as published, addresses by their place, and shot numbers that no
+shot has.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ def test_counts_are_the_published_ones(shared_data: Path) -> None:
 def test_majority_of_the_judges_is_the_papers_ground_truth(shared_data: Path, video: str) -> None:
     """Read a second way: the judges' files by scipy, the shots by hand."""
     folder, number = ("01_base_jump" if video.startswith("base") else "10_surfing"), video[-1]
-    files = [shared_data / "cosum" / "annotation" / folder / f"{number}__{who}.mat" for who in ("kk", "vv", "dualplus")]
+    files = [
+        shared_data / "cosum" / "annotation" / folder / f"{number}__{who}.mat"
+        for who in ("kk", "vv", "dualplus")
+    ]
     votes = np.concatenate([loadmat(str(file))["labels"][:, 0] for file in files]).tolist()
     lines = (shared_data / "cosum" / "shots" / folder / f"{video}_shots.txt").read_text().split()
     wanted = {
@@ -58,12 +63,19 @@ def test_videos_are_asked_for_by_the_address_at_their_place(shared_data: Path) -
     asked = {name: one for name, (one,) in catalog.asked_as.items()}
     assert len(asked) == 51
     # base4's and base5's pictures are both labelled base4; eiffel2's link leads elsewhere.
-    expected = {"base4": "iqZUoZpRv3A", "base5": "uAfYbzL90Mo", "eiffel2": "Xvrzfkb6AD8", "surf6": "a3T3KdTWTwU"}
+    expected = {
+        "base4": "iqZUoZpRv3A",
+        "base5": "uAfYbzL90Mo",
+        "eiffel2": "Xvrzfkb6AD8",
+        "surf6": "a3T3KdTWTwU",
+    }
     assert {name: asked[name] for name in expected} == expected
 
 
 def test_frames_count_from_0_and_are_bounded() -> None:
-    found = survey_cosum({"annotations": pack([("shots/01_x/x1_shots.txt", b"3\n11\n\n21\n")])}, name="mine")
+    found = survey_cosum(
+        {"annotations": pack([("shots/01_x/x1_shots.txt", b"3\n11\n\n21\n")])}, name="mine"
+    )
     assert found.catalog.videos == (Video("x1", None, 20, 30),)
     assert counts(found) == {"judge_missing": 1, "no_address": 1, "without_annotation": 1}
 

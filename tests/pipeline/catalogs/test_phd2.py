@@ -1,4 +1,6 @@
-"""PHD2's tables: the published counts, every oddity by name, no row lost, no id altered, no order kept."""
+"""PHD2's tables: the published counts, every oddity by name, no row lost, no id altered, no order
+kept.
+"""
 
 from __future__ import annotations
 
@@ -60,14 +62,19 @@ def test_the_published_test_set(shared_data: Path) -> None:
 
 
 def test_one_row_is_one_annotation_kept_as_published() -> None:
-    catalog = read_phd2({"train": table("-ab_cdefghi,3.0,400.0,0042,-1.0,False"), "test": table(GOOD)})
+    catalog = read_phd2(
+        {"train": table("-ab_cdefghi,3.0,400.0,0042,-1.0,False"), "test": table(GOOD)}
+    )
     assert catalog.annotations == (
         Annotation("-ab_cdefghi", "0042", 3.0, 403.0),
         Annotation("goodvideo_1", "12999", 204.39, 204.39 + 7.08),
     )
     assert catalog.videos == (Video("-ab_cdefghi", None), Video("goodvideo_1", 314.0))
     assert catalog.users == (User("0042", "train"), User("12999", "test"))
-    assert catalog.links == (Link("0042", "-ab_cdefghi", "history"), Link("12999", "goodvideo_1", "target"))
+    assert catalog.links == (
+        Link("0042", "-ab_cdefghi", "history"),
+        Link("12999", "goodvideo_1", "target"),
+    )
 
 
 SPELLINGS = {
@@ -87,7 +94,10 @@ SPELLINGS = {
 def test_spellings_of_the_same_table(content: bytes) -> None:
     plain, spelled = survey(GOOD), survey_phd2({"test": content}, name="phd2")
     assert spelled.catalog.annotations == plain.catalog.annotations
-    assert (spelled.catalog.videos, spelled.catalog.links) == (plain.catalog.videos, plain.catalog.links)
+    assert (spelled.catalog.videos, spelled.catalog.links) == (
+        plain.catalog.videos,
+        plain.catalog.links,
+    )
     assert account(spelled) == {"rows": 1, "annotations": 1, "duplicates": 0, "dropped": 0}
 
 
@@ -135,7 +145,10 @@ ODD = [
     (["v,1,2,u,9,False", "v,4,2,u,9,False"], {"several_gifs_of_a_video": ["u v"]}),
     (["v,1,2,u,9,False", "v,4,2,w,10,False"], {"durations_differ": ["v"]}),
     (["v,1,2,u,9,False", "v,4,2,w,-1,False"], {"duration_unknown": ["v,4,2,w,-1,False"]}),
-    (["v,1,2,u,9,True", "v,4,2,u,9,False"], {"history_and_target": ["u v"], "several_gifs_of_a_video": ["u v"]}),
+    (
+        ["v,1,2,u,9,True", "v,4,2,u,9,False"],
+        {"history_and_target": ["u v"], "several_gifs_of_a_video": ["u v"]},
+    ),
     (["v,1,2,u,9,True", "w,1,2,u,9,True"], {"several_targets": ["u"], "no_history": ["u"]}),
 ]
 USER_COUNTS = ("few_videos", "no_history", "no_target")
@@ -144,14 +157,20 @@ USER_COUNTS = ("few_videos", "no_history", "no_target")
 @pytest.mark.parametrize(("rows", "expected"), ODD)
 def test_an_oddity_is_named_and_kept(rows: list[str], expected: dict[str, list[str]]) -> None:
     read = survey(*rows)
-    assert {k: v for k, v in found(read).items() if k not in USER_COUNTS or k in expected} == expected
+    assert {
+        k: v for k, v in found(read).items() if k not in USER_COUNTS or k in expected
+    } == expected
     assert account(read)["dropped"] == 0
 
 
 def test_users_the_paper_did_not_mean() -> None:
     five = [f"v{number},1,2,five,9,{number == 4}" for number in range(5)]
     read = survey(*five, "v0,1,2,one,9,True", "v1,1,2,hopeless,9,False")
-    assert found(read) == {"few_videos": ["hopeless", "one"], "no_history": ["one"], "no_target": ["hopeless"]}
+    assert found(read) == {
+        "few_videos": ["hopeless", "one"],
+        "no_history": ["one"],
+        "no_target": ["hopeless"],
+    }
 
 
 def test_the_longest_of_differing_durations_is_kept() -> None:
@@ -161,21 +180,37 @@ def test_the_longest_of_differing_durations_is_kept() -> None:
 
 def test_a_user_of_both_splits_stays_a_test_user() -> None:
     shared_user = "v,1,2,both,9,False"
-    read = survey_phd2({"train": table(shared_user, "v,1,2,u,9,True"), "test": table("w,1,2,both,9,True")}, name="phd2")
+    read = survey_phd2(
+        {"train": table(shared_user, "v,1,2,u,9,True"), "test": table("w,1,2,both,9,True")},
+        name="phd2",
+    )
     assert read.catalog.users == (User("both", "test"), User("u", "train"))
     assert found(read)["dropped:user_in_two_splits"] == [shared_user]
     assert account(read, "train") == {"rows": 2, "annotations": 1, "duplicates": 0, "dropped": 1}
 
 
 def test_a_video_of_both_splits_is_listed() -> None:
-    read = survey_phd2({"train": table("v,1,2,a,9,False"), "test": table("v,1,2,b,9,False")}, name="phd2")
+    read = survey_phd2(
+        {"train": table("v,1,2,a,9,False"), "test": table("v,1,2,b,9,False")}, name="phd2"
+    )
     assert found(read)["video_in_two_splits"] == ["v"]
 
 
 def test_order_of_rows_does_not_reach_the_disk(tmp_path: Path) -> None:
-    rows = [GOOD, "v,1,2,u,9,False", "v,1.0,2,u,9,False", *(row for row, _ in UNUSABLE), *ODD[10][0], *ODD[8][0]]
+    rows = [
+        GOOD,
+        "v,1,2,u,9,False",
+        "v,1.0,2,u,9,False",
+        *(row for row, _ in UNUSABLE),
+        *ODD[10][0],
+        *ODD[8][0],
+    ]
     written = []
-    for folder, order in (("a", rows), ("b", rows[::-1]), ("c", random.Random(3).sample(rows, len(rows)))):
+    for folder, order in (
+        ("a", rows),
+        ("b", rows[::-1]),
+        ("c", random.Random(3).sample(rows, len(rows))),
+    ):
         layout = Layout(tmp_path / folder, "phd2")
         write_catalog(layout, survey(*order).catalog)
         written.append({path.name: path.read_bytes() for path in layout.folder.iterdir()})
@@ -209,10 +244,18 @@ def test_ids_are_text(video_id: str, user_id: str) -> None:
         ({}, "splits train and test; got sources for neither"),
         ({"validation": table(GOOD)}, r"splits train and test; got sources for \['validation'\]"),
         ({"test": b""}, "the test table of PHD2 is empty"),
-        ({"test": b"<!doctype html>\n"}, "lacks the columns youtubeId, start, .*starts with '<!doctype html>'"),
-        ({"train": b"version https://git-lfs.github.com/spec/v1\n"}, "the train table of PHD2 lacks the columns"),
         (
-            {"test": b"youtubeId,start,start,duration,user_id,video_duration,is_last\nv,1,2,2,u,9,True\n"},
+            {"test": b"<!doctype html>\n"},
+            "lacks the columns youtubeId, start, .*starts with '<!doctype html>'",
+        ),
+        (
+            {"train": b"version https://git-lfs.github.com/spec/v1\n"},
+            "the train table of PHD2 lacks the columns",
+        ),
+        (
+            {
+                "test": b"youtubeId,start,start,duration,user_id,video_duration,is_last\nv,1,2,2,u,9,True\n"
+            },
             "several columns start",
         ),
         ({"test": b"\xff\xfe"}, "is not UTF-8"),
@@ -230,7 +273,10 @@ def test_what_is_no_phd2_table_is_refused(sources: dict[str, bytes | Path], mess
     [
         (["v,1,2,u,9,1"], "2 bad_role (is_last is True or False; got '1')"),
         (
-            ["https://www.youtube.com/watch?v=aaaaaaaaaaa,1,2,u,9,True", "youtu.be/aaaaaaaaaaa,1,2,u,9,True"],
+            [
+                "https://www.youtube.com/watch?v=aaaaaaaaaaa,1,2,u,9,True",
+                "youtu.be/aaaaaaaaaaa,1,2,u,9,True",
+            ],
             "2 bad_video_id (youtubeId is 1 to 64 of A-Z a-z 0-9 _ -; got "
             "'https://www.youtube.com/watch?v=aaaaaaaaaaa', which is an address: write the id alone); 1 bad_role",
         ),
@@ -239,7 +285,10 @@ def test_what_is_no_phd2_table_is_refused(sources: dict[str, bytes | Path], mess
             "1 bad_times (start and duration are numbers of seconds, start at least 0; got",
         ),
         (["v,5,0,u,9,True"], "1 empty_interval (duration is above 0; got '5,0')"),
-        (["v,1,2,,9,True"], "1 bad_user_id (user_id is 1 to 128 characters that can be printed; got '')"),
+        (
+            ["v,1,2,,9,True"],
+            "1 bad_user_id (user_id is 1 to 128 characters that can be printed; got '')",
+        ),
         (
             ["v;1;2;u;9;True"],
             "1 unreadable_row (a row has as many cells as the header, and quotes that are",
@@ -255,12 +304,25 @@ def test_a_table_without_a_usable_row_says_why(rows: list[str], told: str) -> No
 
 
 def test_a_table_of_a_header_alone_says_so() -> None:
-    with pytest.raises(SettingsError, match=r"the tables of PHD2 \(test\) have a header and no row"):
+    with pytest.raises(
+        SettingsError, match=r"the tables of PHD2 \(test\) have a header and no row"
+    ):
         survey()
 
 
 def test_users_that_may_be_one_are_told_and_kept_apart() -> None:
-    users = ["7", "7.0", "007", "ann", "Ann ", "70", "0.70", "12345678901234567890123456789012", "1e1", "x"]
+    users = [
+        "7",
+        "7.0",
+        "007",
+        "ann",
+        "Ann ",
+        "70",
+        "0.70",
+        "12345678901234567890123456789012",
+        "1e1",
+        "x",
+    ]
     read = survey(*(f"v{place},1,2,{user},9,True" for place, user in enumerate(users)))
     assert found(read)["user_in_several_spellings"] == ["007 = 7 = 7.0", "Ann  = ann"]
     assert {user.user_id for user in read.catalog.users} == set(users)

@@ -15,7 +15,9 @@ from storage.base.errors import IntegrityError
 from storage.catalog.catalog import Catalog
 from tests.pipeline.videos import cli_frames
 
-TINY = SampleSize((("train", 2), ("test", 2)), 3, (0.5, 0.7), width=32, height=24, pool=4, edge_cases=True)
+TINY = SampleSize(
+    (("train", 2), ("test", 2)), 3, (0.5, 0.7), width=32, height=24, pool=4, edge_cases=True
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def catalog(folder: Path) -> Catalog:
-    return read_phd2({"train": folder / "training.csv", "test": folder / "testing.csv"}, name="sample")
+    return read_phd2(
+        {"train": folder / "training.csv", "test": folder / "testing.csv"}, name="sample"
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -51,7 +55,9 @@ def test_the_same_size_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
     write_sample(tmp_path / "one", TINY, progress=lambda now, of: done.append((now, of)))
     write_sample(tmp_path / "two", TINY)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    assert done == [(number, 10) for number in range(1, 11)]  # 2 groups of 4 videos, one short, one dead
+    assert done == [
+        (number, 10) for number in range(1, 11)
+    ]  # 2 groups of 4 videos, one short, one dead
 
 
 def test_a_second_writing_changes_nothing_and_another_seed_is_refused(tmp_path: Path) -> None:
@@ -75,7 +81,9 @@ def test_small_is_drawn_in_full(folder: Path, catalog: Catalog) -> None:
     files = {path.stem for path in folder.glob("*.mp4")}
     missing = {video.video_id for video in catalog.videos} - files
     assert (len(missing), len(files)) == (1, 11), "one dead link"
-    assert [video.claimed_duration_seconds for video in catalog.videos if video.video_id in missing] == [None]
+    assert [
+        video.claimed_duration_seconds for video in catalog.videos if video.video_id in missing
+    ] == [None]
 
 
 def test_small_has_each_trouble_once(folder: Path) -> None:
@@ -96,7 +104,11 @@ def test_small_has_each_trouble_once(folder: Path) -> None:
             assert times[-1] + gaps[-1] == pytest.approx(scenes[path.stem][-1][1], abs=0.15)
     assert {trouble: len(ids) for trouble, ids in troubles.items()} == dict.fromkeys(troubles, 1)
     damaged = folder / f"{troubles['damaged'][0]}.mp4"
-    assert 0.3 * scenes[damaged.stem][-1][1] < frame_times(damaged)[-1] < 0.9 * scenes[damaged.stem][-1][1]
+    assert (
+        0.3 * scenes[damaged.stem][-1][1]
+        < frame_times(damaged)[-1]
+        < 0.9 * scenes[damaged.stem][-1][1]
+    )
 
 
 def test_a_turned_video_shows_as_wide_as_the_others(folder: Path) -> None:
@@ -111,4 +123,6 @@ def test_every_user_has_a_history_and_one_target(catalog: Catalog) -> None:
     roles = defaultdict(list)
     for link in catalog.links:
         roles[link.user_id].append(link.role)
-    assert all(of_user.count("target") == 1 and of_user.count("history") >= 4 for of_user in roles.values())
+    assert all(
+        of_user.count("target") == 1 and of_user.count("history") >= 4 for of_user in roles.values()
+    )

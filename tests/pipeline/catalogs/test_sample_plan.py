@@ -1,4 +1,6 @@
-"""The sample's tastes are really in it: a model that knows the user can beat one that does not, and for that reason."""
+"""The sample's tastes are really in it: a model that knows the user can beat one that does not, and
+for that reason.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,11 @@ def kinds_of(viewing: Viewing) -> list[str]:
     """The kind of scene around each GIF, which lies strictly inside it."""
     kinds = []
     for start, length in viewing.gifs_hundredths:
-        around = [s.kind for s in viewing.clip.scenes if s.start * 100 < start < start + length < s.end * 100]
+        around = [
+            s.kind
+            for s in viewing.clip.scenes
+            if s.start * 100 < start < start + length < s.end * 100
+        ]
         assert len(around) == 1
         kinds += around
     return kinds
@@ -44,11 +50,15 @@ def by_video(plan: SamplePlan) -> dict[str, list[Viewing]]:
     return viewings
 
 
-def test_a_users_highlights_are_the_scenes_of_one_or_two_kinds_and_all_of_them(plan: SamplePlan) -> None:
+def test_a_users_highlights_are_the_scenes_of_one_or_two_kinds_and_all_of_them(
+    plan: SamplePlan,
+) -> None:
     liked = tastes(plan)
     assert {len(kinds) for kinds in liked.values()} <= {1, 2}
     for viewing in plan.viewings:
-        assert kinds_of(viewing) == [s.kind for s in viewing.clip.scenes if s.kind in liked[viewing.user_id]]
+        assert kinds_of(viewing) == [
+            s.kind for s in viewing.clip.scenes if s.kind in liked[viewing.user_id]
+        ]
 
 
 def test_everybody_finds_something_in_a_whole_video_and_nobody_everything(plan: SamplePlan) -> None:
@@ -91,19 +101,28 @@ def test_every_user_has_one_target_in_good_health_and_a_history(plan: SamplePlan
         if viewing.is_target:
             roles[viewing.user_id].append(viewing.clip)
     assert {user: len(clips) for user, clips in roles.items()} == dict.fromkeys(tastes(plan), 1)
-    assert all(clip.kept_share == 1 and len(clip.scenes) > 1 for clips in roles.values() for clip in clips)
+    assert all(
+        clip.kept_share == 1 and len(clip.scenes) > 1 for clips in roles.values() for clip in clips
+    )
 
 
 def test_a_cut_is_always_a_change(plan: SamplePlan) -> None:
     for clip in plan.clips:
-        assert all(one.kind != other.kind and one.end == other.start for one, other in pairwise(clip.scenes))
+        assert all(
+            one.kind != other.kind and one.end == other.start
+            for one, other in pairwise(clip.scenes)
+        )
 
 
 def test_pairs_of_tastes_in_test_were_never_trained_on() -> None:
     plan = plan_sample(LARGE, 1)
     liked, splits = tastes(plan), {viewing.user_id: viewing.split for viewing in plan.viewings}
     pairs = {
-        split: {frozenset(kinds) for user, kinds in liked.items() if splits[user] == split and len(kinds) == 2}
+        split: {
+            frozenset(kinds)
+            for user, kinds in liked.items()
+            if splits[user] == split and len(kinds) == 2
+        }
         for split in ("train", "test")
     }
     assert all(pairs.values())
@@ -121,7 +140,10 @@ def test_large_is_half_an_hour() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_seed_makes_small_too_long(seed: int) -> None:
     # 2 groups of 5 videos of 4 scenes of at most 3.2 s, and a short one of 0.8 s: 128.8 s at worst
-    assert sum(clip.duration_seconds for clip in plan_sample(SMALL, seed).clips if clip.kept_share > 0) <= 130
+    assert (
+        sum(clip.duration_seconds for clip in plan_sample(SMALL, seed).clips if clip.kept_share > 0)
+        <= 130
+    )
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,9 @@ def test_a_redirect_never_reaches_a_file(mirror: Mirror, tmp_path: Path) -> None
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
     with pytest.raises(SettingsError, match="answers 302"):
-        read_source(address(mirror, lambda handler: handler.reply(302, b"", Location=secret.as_uri())))
+        read_source(
+            address(mirror, lambda handler: handler.reply(302, b"", Location=secret.as_uri()))
+        )
 
 
 def test_too_large_a_file_is_another_file(mirror: Mirror, tmp_path: Path) -> None:
@@ -74,7 +76,9 @@ def test_too_large_a_file_is_another_file(mirror: Mirror, tmp_path: Path) -> Non
     assert read_source(str(tmp_path / "large"), max_bytes=11) == b"x" * 11
 
 
-@pytest.mark.parametrize("place", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data://x", "no/such/file", "."])
+@pytest.mark.parametrize(
+    "place", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data://x", "no/such/file", "."]
+)
 def test_other_places_are_refused(place: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(place)):
         read_source(place)

@@ -44,5 +44,7 @@ def test_what_is_not_the_dataset_is_refused(shared_data: Path) -> None:
     with pytest.raises(SettingsError, match=r"GT/x\.mat is no MATLAB file"):
         survey_summe({"annotations": pack([("GT/x.mat", b"no")])}, name="mine")
     other = (shared_data / "tvsum" / "ydata-tvsum50.mat").read_bytes()
-    with pytest.raises(SettingsError, match=r"x\.mat has no nFrames, video_duration, user_score, all_userIDs"):
+    with pytest.raises(
+        SettingsError, match=r"x\.mat has no nFrames, video_duration, user_score, all_userIDs"
+    ):
         survey_summe({"annotations": pack([("x.mat", other)])}, name="mine")

@@ -1,4 +1,6 @@
-"""The table of datasets: every row reads what it names, refuses what it does not, and unknown names list the known."""
+"""The table of datasets: every row reads what it names, refuses what it does not, and unknown names
+list the known.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,11 @@ def test_every_table_of_users_is_read(name: str) -> None:
     row = b"youtubeId,start,duration,user_id,video_duration,is_last\nv,1,2,u,9,True\n"
     spec = catalog_spec(name)
     read = spec.read(dict.fromkeys(list(spec.files)[:1], row), name="mine", shard_count=5)
-    assert (read.catalog.name, read.catalog.shard_count, len(read.catalog.annotations)) == ("mine", 5, 1)
+    assert (read.catalog.name, read.catalog.shard_count, len(read.catalog.annotations)) == (
+        "mine",
+        5,
+        1,
+    )
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -40,6 +46,7 @@ def test_a_page_of_a_site_is_refused(name: str) -> None:
 
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(
-        LookupFailed, match="no dataset is called 'pdh2'; known are activitynet, category-sample, cosum, "
+        LookupFailed,
+        match="no dataset is called 'pdh2'; known are activitynet, category-sample, cosum, ",
     ):
         catalog_spec("pdh2")

@@ -25,8 +25,12 @@ TRAIN = {
 def test_counts_are_the_published_ones(shared_data: Path) -> None:
     survey = published("tvsum", shared_data)
     catalog = survey.catalog
-    assert {category: len(ids) for category, ids in catalog.groupings["domain"].items()} == dict.fromkeys(TRAIN, 5)
-    assert {row.annotator for row in catalog.annotations} == {f"{person:02d}" for person in range(1, 21)}
+    assert {
+        category: len(ids) for category, ids in catalog.groupings["domain"].items()
+    } == dict.fromkeys(TRAIN, 5)
+    assert {row.annotator for row in catalog.annotations} == {
+        f"{person:02d}" for person in range(1, 21)
+    }
     assert {row.value for row in catalog.annotations} == {1.0, 2.0, 3.0, 4.0, 5.0}
     seconds = [video.claimed_duration_seconds or 0 for video in catalog.videos]
     assert (len(seconds), round(sum(seconds) / 60, 1)) == (50, 209.7)
@@ -46,7 +50,9 @@ def test_both_splits(shared_data: Path) -> None:
 def test_shots_are_two_seconds_and_give_every_frame_its_score_back(shared_data: Path) -> None:
     table = read_matlab(sources("tvsum", shared_data)["annotations"], "it")["tvsum50"]
     catalog = published("tvsum", shared_data).catalog
-    for video_id, scores, length in zip(table["video"], table["user_anno"], table["length"], strict=True):
+    for video_id, scores, length in zip(
+        table["video"], table["user_anno"], table["length"], strict=True
+    ):
         spans = catalog.segments.segments[video_id]
         assert (spans[0][0], spans[-1][1]) == (0, len(scores))
         assert all(one[1] == other[0] for one, other in itertools.pairwise(spans))
@@ -71,7 +77,8 @@ def test_edges_are_where_anybody_changes_and_fill_what_nobody_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>", b"MATLAB 5.0 MAT-file" + b" " * 200, b"\x89HDF\r\n\x1a\n" + b"\0" * 99]
+    "content",
+    [b"", b"<html>", b"MATLAB 5.0 MAT-file" + b" " * 200, b"\x89HDF\r\n\x1a\n" + b"\0" * 99],
 )
 def test_what_is_no_matlab_file_is_refused(content: bytes) -> None:
     with pytest.raises(SettingsError, match="TVSum"):

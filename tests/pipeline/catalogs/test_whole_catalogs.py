@@ -1,6 +1,7 @@
 """Whole catalogs from the real annotation files, built against a loopback site of synthetic videos.
 
-Names, frame counts and lengths are the published ones. Every segment of every listed video ends in a row or a reason.
+Names, frame counts and lengths are the published ones. Every segment of every listed video ends in
+a row or a reason.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ class World(Mapping[str, bytes]):
         if not times:
             return PAGE
         frames = video.frames_least or UNKNOWN_FRAMES
-        seconds = video.claimed_duration_seconds or (frames / 30 if video.frames_least else UNKNOWN_SECONDS)
+        seconds = video.claimed_duration_seconds or (
+            frames / 30 if video.frames_least else UNKNOWN_SECONDS
+        )
         return video_of(frames * times, seconds)
 
     def __iter__(self):  # type: ignore[no-untyped-def]
@@ -117,9 +120,15 @@ def part_of(catalog: Catalog, n_videos: int) -> Catalog:
     )
 
 
-def build(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> tuple[dict[str, Entry], str]:
-    """Every shard through the real download, decoder and store; the entries, and the variant's full name."""
-    variant = tiny_variant("tiny", SPREAD, SPREAD.length_frames).of_catalog(lambda: catalog.segments)
+def build(
+    catalog: Catalog, world: World, folder: Path, decoder: Decoder
+) -> tuple[dict[str, Entry], str]:
+    """Every shard through the real download, decoder and store; the entries, and the variant's full
+    name.
+    """
+    variant = tiny_variant("tiny", SPREAD, SPREAD.length_frames).of_catalog(
+        lambda: catalog.segments
+    )
     layout = Layout(folder, catalog.name)
     entries: dict[str, Entry] = {}
     with site() as served:
@@ -128,7 +137,9 @@ def build(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> tup
 
         def ask(shard: int, video_id: str, retry: bool) -> Media:
             asked_as = catalog.asked_as.get(video_id, ())
-            return fetch(video_id, layout=layout, shard=shard, source=source, asked_as=asked_as, retry=retry)
+            return fetch(
+                video_id, layout=layout, shard=shard, source=source, asked_as=asked_as, retry=retry
+            )
 
         for shard in range(catalog.shard_count):
             job = ShardJob(layout, shard, catalog.shard_ids(shard), (variant,), 10**8)
@@ -149,7 +160,9 @@ def check(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> Non
     assert set(entries) == {video.video_id for video in catalog.videos}
     states = Counter(entry.verdict.state for entry in entries.values())
     assert states.total() == len(catalog.videos)
-    assert states[State.PENDING] == sum(what in ("failing", "garbled") for what in world.planted.values())
+    assert states[State.PENDING] == sum(
+        what in ("failing", "garbled") for what in world.planted.values()
+    )
     assert not states[State.QUARANTINED]
     table = catalog.segments.segments
     store = FeatureStore(folder / catalog.name)[variant]
@@ -160,21 +173,33 @@ def check(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> Non
             assert entry.verdict.reason == REASONS[planted]
         elif not segments:
             assert entry.verdict.reason == "no_segment"
-        elif planted == "another" or (planted == "doubled" and video.frames_least != video.frames_most):
+        elif planted == "another" or (
+            planted == "doubled" and video.frames_least != video.frames_most
+        ):
             assert entry.verdict.reason == "misaligned"
         else:
             told = entry.facts["segments"]
             assert isinstance(told, dict), f"{video.video_id}: {entry.verdict}"
-            clock = "seconds" if catalog.time_unit == "seconds" else "scaled" if planted == "doubled" else "numbered"
+            clock = (
+                "seconds"
+                if catalog.time_unit == "seconds"
+                else "scaled"
+                if planted == "doubled"
+                else "numbered"
+            )
             assert (told["clock"], told["annotated"]) == (clock, len(segments))
             rows = np.asarray(store[video.video_id]["segment"])
             assert sorted({*rows.tolist()}) == rows.tolist()
             assert told["outside"] == len(segments) - len(rows)
-            outside = [span for number, span in enumerate(segments) if number not in {*rows.tolist()}]
+            outside = [
+                span for number, span in enumerate(segments) if number not in {*rows.tolist()}
+            ]
             assert all(start >= length_of(catalog, video) for start, _ in outside)
             spans = store[video.video_id].spans
             assert (np.diff(spans, axis=1) > 0).all()
-    rows_of_splits = {row.split: row for row in survival(catalog, {one: entries[one].verdict for one in entries})}
+    rows_of_splits = {
+        row.split: row for row in survival(catalog, {one: entries[one].verdict for one in entries})
+    }
     for grouping, groups in catalog.groupings.items():
         for name, ids in groups.items():
             row = rows_of_splits[f"{grouping}/{name}"]
@@ -184,17 +209,25 @@ def check(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> Non
 def length_of(catalog: Catalog, video: Video) -> float:
     """Where the video ends, in the unit of the catalog's marks, to a frame."""
     seconds = video.claimed_duration_seconds or UNKNOWN_SECONDS
-    return (seconds if catalog.time_unit == "seconds" else video.frames_least or UNKNOWN_FRAMES) - 1e-3
+    return (
+        seconds if catalog.time_unit == "seconds" else video.frames_least or UNKNOWN_FRAMES
+    ) - 1e-3
 
 
 def read(name: str, shared_data: Path) -> Catalog:
     if name in ("activitynet", "dhf1k"):
-        return CATALOGS[name].read(activitynet(shared_data) if name == "activitynet" else dhf1k(), name=name).catalog
+        return (
+            CATALOGS[name]
+            .read(activitynet(shared_data) if name == "activitynet" else dhf1k(), name=name)
+            .catalog
+        )
     return published(name, shared_data).catalog
 
 
 def world_of(catalog: Catalog) -> World:
-    """Of those with and without a known number of frames one each at twice the rate, gone, no video, and failing."""
+    """Of those with and without a known number of frames one each at twice the rate, gone, no
+    video, and failing.
+    """
     world = World(catalog)
     exact = [video for video in catalog.videos if video.frames_most == video.frames_least]
     vague = [video for video in catalog.videos if video not in exact]
@@ -213,14 +246,18 @@ NAMES = ("youtube-highlights", "tvsum", "cosum", "summe", "activitynet", "dhf1k"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_segment_of_some_videos_has_a_row_or_a_reason(shared_data: Path, tmp_path: Path, name: str) -> None:
+def test_every_segment_of_some_videos_has_a_row_or_a_reason(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
     catalog = part_of(read(name, shared_data), 6)
     check(catalog, world_of(catalog), tmp_path, InlineDecoder())
 
 
 @pytest.fixture
 def _count_no_file_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interpreter a download is what limits thousands of small videos, and many of them are byte for byte alike."""
+    """An interpreter a download is what limits thousands of small videos, and many of them are byte
+    for byte alike.
+    """
     known: dict[bytes, Count] = {}
 
     def counted(video_id: str, path: Path) -> Count:
@@ -234,7 +271,9 @@ def _count_no_file_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_count_no_file_twice")
 @pytest.mark.parametrize("name", NAMES)
-def test_every_segment_of_the_whole_catalog_has_a_row_or_a_reason(shared_data: Path, tmp_path: Path, name: str) -> None:
+def test_every_segment_of_the_whole_catalog_has_a_row_or_a_reason(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
     catalog = read(name, shared_data)
     with ChildDecoder("pyav", DEFAULT_LIMITS, 1000) as decoder:
         check(catalog, world_of(catalog), tmp_path, decoder)

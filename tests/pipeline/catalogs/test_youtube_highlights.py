@@ -1,4 +1,6 @@
-"""YouTube Highlights: the published counts, all three splits, raw labels, and what odd archives end in."""
+"""YouTube Highlights: the published counts, all three splits, raw labels, and what odd archives end
+in.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from storage.base.errors import SettingsError
 from storage.base.records import Annotation, Group, Video
 from tests.pipeline.catalogs.published import counts, published
 
-# Domain: videos, clips, labels 1 / 0 / -1, vlist_sel train and test, UMT train and val, the released 70/30's sizes.
+# Domain: videos, clips, labels 1 / 0 / -1, vlist_sel train and test, UMT train and val, the
+# released 70/30's sizes.
 COUNTS: dict[str, tuple[int, ...]] = {
     "dog": (74, 3416, 1608, 263, 1545, 24, 25, 44, 24, 51, 23),
     "gymnastics": (82, 4131, 2139, 260, 1732, 36, 36, 34, 28, 57, 25),
@@ -34,7 +37,9 @@ PARTS += [("set_learning_sorted", "train"), ("set_learning_sorted", "test")]
 def test_counts_are_the_published_ones(shared_data: Path, domain: str) -> None:
     catalog = published("youtube-highlights", shared_data).catalog
     ids = catalog.group("domain", domain)
-    labels = Counter(row.value for row in catalog.annotations if row.annotator == "match" and row.video_id in ids)
+    labels = Counter(
+        row.value for row in catalog.annotations if row.annotator == "match" and row.video_id in ids
+    )
     parts = tuple(len(catalog.group(*part) & ids) for part in PARTS)
     found = (len(ids), labels.total(), *(labels[value] for value in (1.0, 0.0, -1.0)), *parts)
     assert found == COUNTS[domain]
@@ -49,7 +54,8 @@ def test_splits_hold_together(shared_data: Path) -> None:
             assert not groups[f"{part}_tight"] & groups[f"{part}_loose"]
         assert not groups["train"] & groups["test"]
     assert catalog.group("vlist_sel", "train") < catalog.group("vlist", "train")
-    # Of UMT's validation videos of skiing and surfing, so many are the original's selected test and train videos.
+    # Of UMT's validation videos of skiing and surfing, so many are the original's selected test and
+    # train videos.
     for domain, of_test, of_train in (("skiing", 35, 11), ("surfing", 34, 9)):
         val = catalog.group("umt", "val") & catalog.group("domain", domain)
         assert len(val & catalog.group("vlist_sel", "test")) == of_test
@@ -68,7 +74,9 @@ def test_the_70_30_split_is_scikit_learns_on_sorted_ids(shared_data: Path) -> No
 def test_votes_are_kept_where_turkers_were_asked(shared_data: Path) -> None:
     catalog = published("youtube-highlights", shared_data).catalog
     votes = [row for row in catalog.annotations if row.annotator == "mturk"]
-    assert {row.video_id for row in votes} == catalog.group("vlist_sel", "train") | catalog.group("vlist_sel", "test")
+    assert {row.video_id for row in votes} == catalog.group("vlist_sel", "train") | catalog.group(
+        "vlist_sel", "test"
+    )
     assert (min(row.value for row in votes), max(row.value for row in votes)) == (0.0, 5.0)
     assert any(row.value % 1 for row in votes)
 
@@ -95,11 +103,20 @@ def test_a_file_at_twice_the_rate_has_not_as_many_frames(shared_data: Path) -> N
 
 
 def archive(**changes: Any) -> bytes:
-    """One dog, two clips at 10 frames a second, and five empty domains; changes by path with `__` for `/`."""
+    """One dog, two clips at 10 frames a second, and five empty domains; changes by path with `__`
+    for `/`.
+    """
     clips = [[0.0, 100.0], [50.0, 150.0]]
-    files: dict[str, Any] = {f"{domain}/{kind}.json": [] for domain in DOMAINS for kind in ("vlist", "vlist_sel")}
+    files: dict[str, Any] = {
+        f"{domain}/{kind}.json": [] for domain in DOMAINS for kind in ("vlist", "vlist_sel")
+    }
     files |= {
-        "dog/vlist.json": [[["-a"], "TraiTightL"], [[], "TraiLooseL"], [[], "TestTightL"], [[], "TestLooseL"]],
+        "dog/vlist.json": [
+            [["-a"], "TraiTightL"],
+            [[], "TraiLooseL"],
+            [[], "TestTightL"],
+            [[], "TestLooseL"],
+        ],
         "dog/-a/clip.json": clips,
         "dog/-a/match_label.json": [clips, [-1, 1]],
         "dog/-a/info.json": ["dog", None, [], 6, "uploader", "title", "text", None],
@@ -119,7 +136,10 @@ def survey(**changes: Any) -> Survey:
 def test_one_video_is_read_as_published() -> None:
     catalog = survey().catalog
     assert catalog.videos == (Video("-a", 6.0, 150, 150),)
-    assert catalog.annotations == (Annotation("-a", "match", 0, 100, -1), Annotation("-a", "match", 50, 150, 1))
+    assert catalog.annotations == (
+        Annotation("-a", "match", 0, 100, -1),
+        Annotation("-a", "match", 50, 150, 1),
+    )
     assert set(catalog.groups) == {
         Group("domain", "dog", "-a"), Group("vlist", "train", "-a"), Group("vlist", "train_tight", "-a"),
         Group("set_learning_sorted", "test", "-a"),
@@ -153,9 +173,14 @@ ODD: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
 
 
 @pytest.mark.parametrize(("changes", "expected"), ODD)
-def test_an_oddity_is_named_and_the_rest_is_read(changes: dict[str, Any], expected: dict[str, list[str]]) -> None:
+def test_an_oddity_is_named_and_the_rest_is_read(
+    changes: dict[str, Any], expected: dict[str, list[str]]
+) -> None:
     found = survey(**changes)
-    expected = {"id_starts_with_dash": ["-a"], **{name: cases for name, cases in expected.items() if cases}}
+    expected = {
+        "id_starts_with_dash": ["-a"],
+        **{name: cases for name, cases in expected.items() if cases},
+    }
     assert {name: list(cases) for name, cases in found.oddities.items() if cases} == expected
     assert "-a" in {video.video_id for video in found.catalog.videos}
 
@@ -174,9 +199,15 @@ def test_ids_of_other_peoples_splits_that_are_no_videos_are_listed() -> None:
         ({"annotations": b"<!doctype html>"}, "no ZIP that can be read"),
         ({"annotations": pack([("readme.txt", b"")])}, "holds none of its files"),
         ({"annotations": pack([("dog/vlist.json", b"[]")])}, "has no gymnastics/vlist.json"),
-        ({"annotations": archive(**{"dog/vlist.json": {"TraiTightL": []}})}, r"dog/vlist\.json is not a list of"),
+        (
+            {"annotations": archive(**{"dog/vlist.json": {"TraiTightL": []}})},
+            r"dog/vlist\.json is not a list of",
+        ),
         ({"annotations": archive(**{"dog/vlist.json": b"["})}, r"dog/vlist\.json is no JSON"),
-        ({"annotations": archive(), "umt": b"[]"}, "the umt split of YouTube Highlights is not of the form"),
+        (
+            {"annotations": archive(), "umt": b"[]"},
+            "the umt split of YouTube Highlights is not of the form",
+        ),
     ],
 )
 def test_what_is_not_the_dataset_is_refused(sources: dict[str, bytes], message: str) -> None:

@@ -1,4 +1,5 @@
-"""Write beside this file what the ffprobe program says about the two real clips: `python make_goldens.py FOLDER`.
+"""Write beside this file what the ffprobe program says about the two real clips: `python
+make_goldens.py FOLDER`.
 
 Run by hand, on a machine that has ffprobe; the tests read only the JSON files.
 """
@@ -12,13 +13,17 @@ from pathlib import Path
 
 
 def _ffprobe(*arguments: str) -> str:
-    return subprocess.run(["ffprobe", *arguments], capture_output=True, check=True, text=True).stdout
+    return subprocess.run(
+        ["ffprobe", *arguments], capture_output=True, check=True, text=True
+    ).stdout
 
 
 def golden(video: Path) -> dict[str, object]:
     """Every frame's time, and the stream's size and rate."""
     entries = "frame=pts_time:stream=width,height,avg_frame_rate,codec_name"
-    told = _ffprobe("-v", "error", "-select_streams", "v:0", "-show_entries", entries, "-of", "json", str(video))
+    told = _ffprobe(
+        "-v", "error", "-select_streams", "v:0", "-show_entries", entries, "-of", "json", str(video)
+    )
     answer = json.loads(told)
     return {
         "made_by": _ffprobe("-version").splitlines()[0],

@@ -1,8 +1,10 @@
-"""Write beside this file which frames the released set-learning code reads: `python make_released_spread.py CHECKOUT`.
+"""Write beside this file which frames the released set-learning code reads: `python
+make_released_spread.py CHECKOUT`.
 
-CHECKOUT holds ChrisAllenMing/Cross_Category_Video_Highlight at commit abe3c2c0ee878dbf567a8f4f48a2d033b485e849. Its
-own `load_frames` is run on folders of pictures, each of one grey that is its number; a place it fills with nothing is
-told from the others by poisoning the memory it asks for. Run by hand; the tests read only the JSON file.
+CHECKOUT holds ChrisAllenMing/Cross_Category_Video_Highlight at commit
+abe3c2c0ee878dbf567a8f4f48a2d033b485e849. Its own `load_frames` is run on folders of pictures, each
+of one grey that is its number; a place it fills with nothing is told from the others by poisoning
+the memory it asks for. Run by hand; the tests read only the JSON file.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ def main() -> None:
     table = {}
     for frames in CLIP_FRAMES:
         with tempfile.TemporaryDirectory() as folder:
-            found = read_by_reference(reference.YouTube_Highlights_Set.load_frames, Path(folder), frames)
+            found = read_by_reference(
+                reference.YouTube_Highlights_Set.load_frames, Path(folder), frames
+            )
             table[str(frames)] = found
     text = json.dumps({"commit": COMMIT, "frames_read": table}, indent=1) + "\n"
     Path(__file__).with_name("released_spread.json").write_text(text)

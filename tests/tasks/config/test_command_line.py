@@ -1,4 +1,5 @@
-"""Wrong commands and unreadable values end with exit code 2, in words, all at once. Luigi itself answers by tracebacks.
+"""Wrong commands and unreadable values end with exit code 2, in words, all at once. Luigi itself
+answers by tracebacks.
 
 Many commands are given to one process, since each start of it costs a second.
 """
@@ -34,7 +35,10 @@ print(json.dumps(answers))
 """
 
 COMMANDS: list[tuple[list[str], list[str]]] = [
-    (["BuildFeature", "--catalog", "sample"], ["there is no task BuildFeature; near are BuildFeatures"]),
+    (
+        ["BuildFeature", "--catalog", "sample"],
+        ["there is no task BuildFeature; near are BuildFeatures"],
+    ),
     (["Nothing"], ["there is no task Nothing; tasks are BuildActivityNetFeatures,"]),
     ([], ["no task is named; tasks are"]),
     (["download"], ["there is no task download"]),
@@ -46,11 +50,34 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     ),
     (["BuildFeatures", "--catalog"], ["argument --catalog: expected one argument"]),
     (
-        ["BuildFeatures", "--catalog", "sample", "--catalogue", "x", "--decode-backend", "vlc", "more"],
-        ["there is no option --catalogue; near are --catalog", "[decode] backend is one of pyav", "'more' is neither"],
+        [
+            "BuildFeatures",
+            "--catalog",
+            "sample",
+            "--catalogue",
+            "x",
+            "--decode-backend",
+            "vlc",
+            "more",
+        ],
+        [
+            "there is no option --catalogue; near are --catalog",
+            "[decode] backend is one of pyav",
+            "'more' is neither",
+        ],
     ),
     (
-        ["BuildFeatures", "--catalog", "sample", "--workers", "x", "--data-shards", "1.5", "--c3d-mirror", "perhaps"],
+        [
+            "BuildFeatures",
+            "--catalog",
+            "sample",
+            "--workers",
+            "x",
+            "--data-shards",
+            "1.5",
+            "--c3d-mirror",
+            "perhaps",
+        ],
         [
             "--workers takes a whole number; got 'x'",
             "--data-shards takes a whole number; got '1.5'",
@@ -68,11 +95,17 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
             "--data-root",
             "s3://b/c",
         ],
-        ["--log-level takes one of CRITICAL, DEBUG", "[data] root is an address of s3, got 's3://b/c'"],
+        [
+            "--log-level takes one of CRITICAL, DEBUG",
+            "[data] root is an address of s3, got 's3://b/c'",
+        ],
     ),
     (["ScoreModel", "--catalog", "sample", "--recipe", "nosuch"], ["no recipe 'nosuch'"]),
     (["ReproduceTable", "--catalog", "sample", "--tables", "nosuch"], ["no table 'nosuch'"]),
-    (["ReproduceTable", "--catalog", "sample", "--changes", "a=1"], ["--changes takes a JSON list such as"]),
+    (
+        ["ReproduceTable", "--catalog", "sample", "--changes", "a=1"],
+        ["--changes takes a JSON list such as"],
+    ),
     (["ExtractShard", "--catalog", "nosuch", "--shard", "0"], ["no dataset is called 'nosuch'"]),
 ]
 
@@ -109,7 +142,9 @@ def test_unreadable_values_of_a_file_are_told_with_section_and_key(tmp_path: Pat
         "c3d__mirror": "perhaps",
         "sample.c3d__stride_frames": "wide",
     }
-    done = luigi(tmp_path, "BuildFeatures", "--catalog", "sample", config=changed_config(tmp_path, **changes))
+    done = luigi(
+        tmp_path, "BuildFeatures", "--catalog", "sample", config=changed_config(tmp_path, **changes)
+    )
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     for told in (
@@ -129,7 +164,9 @@ def test_unreadable_values_of_a_file_are_told_with_section_and_key(tmp_path: Pat
 
 def test_a_value_of_a_second_group_is_told_with_its_own_section(tmp_path: Path) -> None:
     changes = {"extract__extractors": "c3d.dense", "c3d.dense__stride_frames": "wide"}
-    done = luigi(tmp_path, "BuildFeatures", "--catalog", "sample", config=changed_config(tmp_path, **changes))
+    done = luigi(
+        tmp_path, "BuildFeatures", "--catalog", "sample", config=changed_config(tmp_path, **changes)
+    )
     assert done.returncode == 2, done.stdout + done.stderr
     assert "[c3d.dense] stride_frames takes a whole number; got 'wide'" in done.stderr
 
@@ -141,10 +178,17 @@ print(load("sample").source.proxy)
 """
 
 
-@pytest.mark.parametrize("typed", ["http://user:p%40ss@127.0.0.1:9", "http://user:p%%40ss@127.0.0.1:9"])
+@pytest.mark.parametrize(
+    "typed", ["http://user:p%40ss@127.0.0.1:9", "http://user:p%%40ss@127.0.0.1:9"]
+)
 def test_a_password_with_a_percent_sign_arrives(tmp_path: Path, typed: str) -> None:
-    environment = {**os.environ, "LUIGI_CONFIG_PATH": str(changed_config(tmp_path, download__proxy=typed))}
-    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True, env=environment)
+    environment = {
+        **os.environ,
+        "LUIGI_CONFIG_PATH": str(changed_config(tmp_path, download__proxy=typed)),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK], capture_output=True, text=True, check=True, env=environment
+    )
     assert done.stdout.strip() == "http://user:p%40ss@127.0.0.1:9"
 
 
@@ -154,8 +198,14 @@ def test_a_file_that_is_no_settings_file_is_told(tmp_path: Path, content: str) -
     (tmp_path / "workflows.cfg").write_text(content)
     from tests.conftest import REPOSITORY
 
-    (tmp_path / "tasks" / "__init__.py").write_text((REPOSITORY / "tasks" / "__init__.py").read_text())
-    done = subprocess.run([sys.executable, "-c", "import tasks"], capture_output=True, text=True, cwd=tmp_path)
+    (tmp_path / "tasks" / "__init__.py").write_text(
+        (REPOSITORY / "tasks" / "__init__.py").read_text()
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import tasks"], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 2
-    assert done.stderr.startswith(f"settings need mending before anything starts:\n  - {tmp_path / 'workflows.cfg'}:")
+    assert done.stderr.startswith(
+        f"settings need mending before anything starts:\n  - {tmp_path / 'workflows.cfg'}:"
+    )
     assert "Traceback" not in done.stderr

@@ -1,4 +1,6 @@
-"""Percent signs and variables in a settings file, and values that Luigi cannot read: each told with its place."""
+"""Percent signs and variables in a settings file, and values that Luigi cannot read: each told with
+its place.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def read(value: str) -> str:
         ("${A_NAME}/x", "of%40all/x"),
     ],
 )
-def test_a_percent_sign_is_one_and_two_are_one(monkeypatch: pytest.MonkeyPatch, typed: str, meant: str) -> None:
+def test_a_percent_sign_is_one_and_two_are_one(
+    monkeypatch: pytest.MonkeyPatch, typed: str, meant: str
+) -> None:
     monkeypatch.setenv("A_NAME", "of%40all")
     assert read(typed) == meant
 
@@ -71,7 +75,11 @@ READERS: dict[str, tuple[Any, str, str]] = {
     "rate": (FiniteNumber(), "nan", "a finite number"),
     "limit": (FiniteNumber(), "1e400", "a finite number"),
     "wait": (FiniteNumber(), "-inf", "a finite number"),
-    "switch": (luigi.BoolParameter(parsing=luigi.BoolParameter.EXPLICIT_PARSING), "perhaps", "true or false"),
+    "switch": (
+        luigi.BoolParameter(parsing=luigi.BoolParameter.EXPLICIT_PARSING),
+        "perhaps",
+        "true or false",
+    ),
     "day": (luigi.DateParameter(), "31.1.2026", "a date such as 2026-01-31"),
     "names": (luigi.ListParameter(), "a, b", 'a JSON list such as ["a", "b"]'),
     "mapping": (luigi.DictParameter(), "a=1", 'a JSON object such as {"a": 1}'),
@@ -101,7 +109,9 @@ def test_a_setting_that_is_not_there_is_told() -> None:
     ]
 
 
-@pytest.mark.parametrize("place", ["s3://bucket/x", "s3:/bucket/x", "gs://bucket", "http://host/x", "file:///x"])
+@pytest.mark.parametrize(
+    "place", ["s3://bucket/x", "s3:/bucket/x", "gs://bucket", "http://host/x", "file:///x"]
+)
 def test_an_address_is_not_a_folder_to_keep_data_in(place: str) -> None:
     (fault,) = folder_faults(place)
     assert fault.startswith(f"is an address of {place.partition(':')[0]}, got {place!r}")
@@ -112,7 +122,9 @@ def test_a_folder_need_not_exist_but_must_be_able_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert folder_faults(str(tmp_path / "new" / "folder")) == ()
     assert folder_faults("data") == ()
-    assert folder_faults(str(tmp_path / "file" / "below")) == (f"is no folder: {tmp_path / 'file'} is a file",)
+    assert folder_faults(str(tmp_path / "file" / "below")) == (
+        f"is no folder: {tmp_path / 'file'} is a file",
+    )
     (home,) = folder_faults("~/data")
     assert "write that folder out" in home
     assert folder_faults(" ") == ("is empty; name a folder",)

@@ -1,7 +1,8 @@
-"""A thousand small videos with scores and truth, from a seed: what our metrics and the authors' are both given.
+"""A thousand small videos with scores and truth, from a seed: what our metrics and the authors' are
+both given.
 
-Every other case has scores in quarters, so that most of them are tied. `random.Random.random` gives the same numbers
-with every release of Python, which numpy does not promise.
+Every other case has scores in quarters, so that most of them are tied. `random.Random.random` gives
+the same numbers with every release of Python, which numpy does not promise.
 """
 
 from __future__ import annotations
@@ -54,7 +55,11 @@ class _Dice:
         return np.array([self.number(low, high) for _ in range(count)], np.int64)
 
     def scores(self, count: int, *, tied: bool) -> NDArray[np.float64]:
-        return self.numbers(count, 0, 4) / 4 if tied else np.array([self._random() for _ in range(count)])
+        return (
+            self.numbers(count, 0, 4) / 4
+            if tied
+            else np.array([self._random() for _ in range(count)])
+        )
 
 
 def case(seed: int) -> Case:
@@ -93,9 +98,12 @@ def _gifs(dice: _Dice, n_frames: int) -> NDArray[np.int64]:
     return gifs
 
 
-def _samples(dice: _Dice, boundaries: NDArray[np.int64], *, tied: bool) -> tuple[NDArray[np.int64], Any]:
+def _samples(
+    dice: _Dice, boundaries: NDArray[np.int64], *, tied: bool
+) -> tuple[NDArray[np.int64], Any]:
     if tied:
-        # One sample a shot: means are the samples themselves, exact in float32 as in float64, and ties stay ties.
+        # One sample a shot: means are the samples themselves, exact in float32 as in float64, and
+        # ties stay ties.
         return boundaries[:-1], dice.scores(len(boundaries) - 1, tied=True)
     positions = np.arange(0, boundaries[-1], dice.number(1, 5))
     return positions, dice.scores(len(positions), tied=False)

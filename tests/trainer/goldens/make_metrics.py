@@ -1,10 +1,13 @@
-"""Writes `metrics.json`: what the authors' own code answers for the thousand cases. Run it from the repository:
+"""Writes `metrics.json`: what the authors' own code answers for the thousand cases. Run it from the
+repository:
 
-`python -m tests.trainer.goldens.make_metrics REFERENCES OUT`, with REFERENCES a folder of the checkouts in `COMMITS`.
+`python -m tests.trainer.goldens.make_metrics REFERENCES OUT`, with REFERENCES a folder of the
+checkouts in `COMMITS`.
 
-Their code runs as it is, but for what Python 3 refuses (`xrange`, a print statement), libraries of which only the names
-are used (stubs), and rounding of an answer to five digits (left out). Ties: MINI-Net and UMT leave equal scores to an
-unstable sort, so they are given ranks in which the earlier of two equal scores is the better.
+Their code runs as it is, but for what Python 3 refuses (`xrange`, a print statement), libraries of
+which only the names are used (stubs), and rounding of an answer to five digits (left out). Ties:
+MINI-Net and UMT leave equal scores to an unstable sort, so they are given ranks in which the
+earlier of two equal scores is the better.
 """
 
 from __future__ import annotations
@@ -80,7 +83,12 @@ class References:
 
 def answers(refs: References, given: Case) -> dict[str, Any]:
     """What the references say about one case."""
-    return {**_v2g(refs, given), **_clips(refs, given), **_shots(refs, given), **_summary(refs, given)}
+    return {
+        **_v2g(refs, given),
+        **_clips(refs, given),
+        **_shots(refs, given),
+        **_summary(refs, given),
+    }
 
 
 def _v2g(refs: References, given: Case) -> dict[str, Any]:
@@ -109,7 +117,9 @@ def ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def _clips(refs: References, given: Case) -> dict[str, Any]:
     labels, scores = given.clip_labels, ranks(given.clip_scores)
     fake = SimpleNamespace(get_saliency=lambda index: torch.Tensor(labels.tolist()))
-    umt = refs.umt_youtube.YouTubeHighlights.evaluate(fake, {"saliency": [torch.tensor(scores)[None]]})["mAP"]
+    umt = refs.umt_youtube.YouTubeHighlights.evaluate(
+        fake, {"saliency": [torch.tensor(scores)[None]]}
+    )["mAP"]
     mini = refs.mini.evaluate_sample(scores, labels[None], 1)[0]
     assert abs(umt - mini) < 1e-12
     return {"ap_trapezoidal": mini}
@@ -117,14 +127,21 @@ def _clips(refs: References, given: Case) -> dict[str, Any]:
 
 def _shots(refs: References, given: Case) -> dict[str, Any]:
     people, scores = twenty(given.ratings), ranks(given.shot_scores)
-    fake = SimpleNamespace(get_video_id=lambda index: "video", label={"video": {"anno": people.T.tolist()}})
+    fake = SimpleNamespace(
+        get_video_id=lambda index: "video", label={"video": {"anno": people.T.tolist()}}
+    )
     umt = refs.umt_tvsum.TVSum.evaluate(fake, {"saliency": [torch.tensor(scores)[None]]})["mAP"]
-    mini = refs.mini.TVsumOrCoSumEvaluate_sample(scores, (people > np.median(people, axis=1, keepdims=True)) * 1, 5)[0]
+    mini = refs.mini.TVsumOrCoSumEvaluate_sample(
+        scores, (people > np.median(people, axis=1, keepdims=True)) * 1, 5
+    )[0]
     assert abs(umt - mini) < 1e-12
     halves = np.zeros_like(given.ratings)
     for row, ratings in zip(halves, given.ratings, strict=True):
         row[np.argsort(-ratings, kind="stable")[: len(ratings) // 2]] = 1
-    return {"top_5_median": mini, "top_5_half": refs.mini.TVsumOrCoSumEvaluate_sample(scores, halves, 5)[0]}
+    return {
+        "top_5_median": mini,
+        "top_5_half": refs.mini.TVsumOrCoSumEvaluate_sample(scores, halves, 5)[0],
+    }
 
 
 def twenty(ratings: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -139,12 +156,18 @@ def _summary(refs: References, given: Case) -> dict[str, Any]:
         change_points = np.stack([edges[:-1], edges[1:] - 1], axis=1)
         lengths = [int(length) for length in np.diff(edges)]
         machine = refs.vsum_tools.generate_summary(
-            given.sampled_scores.astype(np.float32), change_points, n_frames, lengths, given.positions
+            given.sampled_scores.astype(np.float32),
+            change_points,
+            n_frames,
+            lengths,
+            given.positions,
         )
         for over, name in (("avg", "f_mean"), ("max", "f_max")):
             found[name] = refs.vsum_tools.evaluate_summary(machine, given.people, over)[0]
     kernel = given.features @ given.features.T
-    found["shots"] = [int(c) for c in refs.cpd_auto.cpd_auto(kernel, len(kernel) - 1, 1, verbose=False)[0]]
+    found["shots"] = [
+        int(c) for c in refs.cpd_auto.cpd_auto(kernel, len(kernel) - 1, 1, verbose=False)[0]
+    ]
     return found
 
 
@@ -155,7 +178,9 @@ def main(arguments: Sequence[str]) -> None:
         rows = [answers(refs, case(seed)) for seed in range(CASES)]
     names = sorted({name for row in rows for name in row})
     lines = [f'"{name}": {json.dumps([_short(row.get(name)) for row in rows])}' for name in names]
-    golden = f'{{"references": {json.dumps(sorted(COMMITS.values()))},\n' + ",\n".join(lines) + "}\n"
+    golden = (
+        f'{{"references": {json.dumps(sorted(COMMITS.values()))},\n' + ",\n".join(lines) + "}\n"
+    )
     Path(arguments[1]).write_text(golden)
 
 

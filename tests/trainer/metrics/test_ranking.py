@@ -1,4 +1,6 @@
-"""Ranking metrics: scikit-learn beside ours, what no metric may do, and small cases worked out by hand."""
+"""Ranking metrics: scikit-learn beside ours, what no metric may do, and small cases worked out by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ METRICS: dict[str, Callable[[Scores, Labels], float]] = {
 
 @st.composite
 def ranked(draw: st.DrawFn, *, distinct: bool = False) -> tuple[Scores, Labels]:
-    """Scores in eighths, so that every transform below is exact, and labels with at least one positive."""
+    """Scores in eighths, so that every transform below is exact, and labels with at least one
+    positive.
+    """
     size = draw(st.integers(1, 40))
     eighths = draw(st.lists(st.integers(-40, 40), min_size=size, max_size=size, unique=distinct))
     labels = np.array(draw(st.lists(st.integers(0, 1), min_size=size, max_size=size)))
@@ -50,7 +54,9 @@ def ranked(draw: st.DrawFn, *, distinct: bool = False) -> tuple[Scores, Labels]:
 @given(ranked())
 def test_step_ap_is_scikit_learns(example: tuple[Scores, Labels]) -> None:
     scores, labels = example
-    assert step_ap(curve(scores, labels)) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    assert step_ap(curve(scores, labels)) == pytest.approx(
+        average_precision_score(labels, scores), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -76,7 +82,8 @@ def test_nmsd_stays_when_scores_are_stretched_or_moved(example: tuple[Scores, La
 
 
 def test_nmsd_looks_at_more_than_the_order_of_scores() -> None:
-    # Of an even number of true frames the median lies between two scores; a false one between them is in or out.
+    # Of an even number of true frames the median lies between two scores; a false one between them
+    # is in or out.
     assert nmsd([0.0, 1.0, 2.0], [1, 0, 1]) == 0.5
     assert nmsd([0.0, 0.9, 2.0], [1, 0, 1]) == 0.0
 
@@ -84,10 +91,14 @@ def test_nmsd_looks_at_more_than_the_order_of_scores() -> None:
 @pytest.mark.parametrize("name", sorted(set(METRICS) - {"trapezoidal", "recall_at_5", "top_5"}))
 @quick
 @given(example=ranked())
-def test_pooled_ties_make_the_order_of_items_irrelevant(name: str, example: tuple[Scores, Labels]) -> None:
+def test_pooled_ties_make_the_order_of_items_irrelevant(
+    name: str, example: tuple[Scores, Labels]
+) -> None:
     scores, labels = example
     order = np.random.default_rng(len(scores)).permutation(len(scores))
-    assert METRICS[name](scores[order], labels[order]) == pytest.approx(METRICS[name](scores, labels), abs=1e-12)
+    assert METRICS[name](scores[order], labels[order]) == pytest.approx(
+        METRICS[name](scores, labels), abs=1e-12
+    )
 
 
 @quick
@@ -99,7 +110,9 @@ def test_a_perfect_ranking_is_perfect(positives: int, negatives: int) -> None:
         assert METRICS[name](scores, labels) == pytest.approx(1)
     assert METRICS["recall_at_5"](scores, labels) == min(1, 5 / positives)
     # Half of an odd number of frames cannot be watched: the frame in the middle counts whole.
-    assert METRICS["nmsd"](scores, labels) == pytest.approx((positives % 2 / 2) / (len(labels) - positives / 2))
+    assert METRICS["nmsd"](scores, labels) == pytest.approx(
+        (positives % 2 / 2) / (len(labels) - positives / 2)
+    )
 
 
 @quick
@@ -120,7 +133,9 @@ def test_a_run_of_frames_is_its_frames(example: tuple[Scores, Labels], lengths: 
     positives = totals // 2 + (np.arange(len(totals)) == 0)
     positives = np.minimum(positives, totals)
     frames = np.repeat(scores, totals)
-    labels = np.concatenate([[1] * hit + [0] * (total - hit) for hit, total in zip(positives, totals, strict=True)])
+    labels = np.concatenate(
+        [[1] * hit + [0] * (total - hit) for hit, total in zip(positives, totals, strict=True)]
+    )
     one, other = curve(scores, positives, totals), curve(frames, labels)
     for metric in (interpolated_ap, uninterpolated_ap, step_ap):
         assert metric(one) == pytest.approx(metric(other), abs=1e-12)

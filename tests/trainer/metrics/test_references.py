@@ -1,7 +1,8 @@
-"""Our metrics answer what the authors' public code answers, on a thousand cases of which half are full of ties.
+"""Our metrics answer what the authors' public code answers, on a thousand cases of which half are
+full of ties.
 
-`HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow tests/trainer/metrics/test_references.py` runs that code again, where
-FOLDER holds the checkouts named in `tests/trainer/goldens/make_metrics.py`.
+`HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow tests/trainer/metrics/test_references.py` runs that
+code again, where FOLDER holds the checkouts named in `tests/trainer/goldens/make_metrics.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from tests.trainer.goldens import make_metrics
 from tests.trainer.goldens.cases import CASES, Case, case
 from trainer.evaluation.kts import shot_boundaries
 from trainer.metrics.ground_truth import above_median, top_half
-from trainer.metrics.ranking import curve, interpolated_ap, nmsd, top_k_ap, trapezoidal_ap, uninterpolated_ap
+from trainer.metrics.ranking import (
+    curve,
+    interpolated_ap,
+    nmsd,
+    top_k_ap,
+    trapezoidal_ap,
+    uninterpolated_ap,
+)
 from trainer.metrics.summary import hold, key_shots, summary_f
 
 GOLDEN = json.loads(Path(make_metrics.__file__).with_name("metrics.json").read_text())
@@ -32,7 +40,10 @@ TOLERANCES = {"f_mean": 1e-6, "f_max": 1e-6}
 @cache
 def ours() -> dict[str, list[Any]]:
     rows = [{**ranking(given), **summaries(given)} for given in map(case, range(CASES))]
-    return {name: [row.get(name) for row in rows] for name in sorted({name for row in rows for name in row})}
+    return {
+        name: [row.get(name) for row in rows]
+        for name in sorted({name for row in rows for name in row})
+    }
 
 
 def ranking(given: Case) -> dict[str, Any]:
@@ -41,7 +52,11 @@ def ranking(given: Case) -> dict[str, Any]:
     union, *gifs = np.add.reduceat(np.stack([given.gifs.max(axis=0), *given.gifs]), starts, axis=1)
     line = curve(given.run_scores, union, given.run_frames)
     each = [nmsd(given.run_scores, gif, given.run_frames) for gif in gifs]
-    whole = {} if union.sum() == given.run_frames.sum() else {"nmsd": nmsd(given.run_scores, union, given.run_frames)}
+    whole = (
+        {}
+        if union.sum() == given.run_frames.sum()
+        else {"nmsd": nmsd(given.run_scores, union, given.run_frames)}
+    )
     people = make_metrics.twenty(given.ratings)
     return {
         "ap": interpolated_ap(line),
@@ -60,7 +75,10 @@ def summaries(given: Case) -> dict[str, Any]:
     found: dict[str, Any] = {"shots": shot_boundaries(given.features)[1:-1].tolist()}
     if n_frames * 0.15 >= 1:
         summary = key_shots(hold(given.sampled_scores, given.positions, n_frames), given.boundaries)
-        found |= {"f_mean": summary_f(summary, given.people, "mean"), "f_max": summary_f(summary, given.people, "max")}
+        found |= {
+            "f_mean": summary_f(summary, given.people, "mean"),
+            "f_max": summary_f(summary, given.people, "max"),
+        }
     return found
 
 
@@ -77,7 +95,9 @@ def test_shots_change_where_the_authors_code_says() -> None:
 
 
 def test_the_cases_are_worth_comparing() -> None:
-    """Ties, several changes, summaries that take something: none of the thousand answers is there by default."""
+    """Ties, several changes, summaries that take something: none of the thousand answers is there
+    by default.
+    """
     tied = [len(set(given.run_scores)) < len(given.run_scores) for given in map(case, range(CASES))]
     assert sum(tied) > 450
     assert np.mean([len(changes) > 0 for changes in GOLDEN["shots"]]) > 0.5
@@ -89,7 +109,13 @@ def test_the_cases_are_worth_comparing() -> None:
 def test_the_golden_answers_are_what_the_authors_code_gives_now(tmp_path: Path) -> None:
     folders = {checkout(name).parent for name in make_metrics.COMMITS}
     again = tmp_path / "metrics.json"
-    command = [sys.executable, "-m", "tests.trainer.goldens.make_metrics", str(folders.pop()), str(again)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.trainer.goldens.make_metrics",
+        str(folders.pop()),
+        str(again),
+    ]
     subprocess.run(command, check=True)
     found = json.loads(again.read_text())
     assert found["references"] == GOLDEN["references"]

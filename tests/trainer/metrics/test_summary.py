@@ -17,7 +17,9 @@ items = st.lists(st.tuples(st.integers(-3, 8), st.integers(1, 6)), min_size=1, m
 
 @settings(deadline=None, max_examples=60)
 @given(items, st.integers(0, 20))
-def test_the_knapsack_is_as_good_as_the_best_subset(pairs: list[tuple[int, int]], capacity: int) -> None:
+def test_the_knapsack_is_as_good_as_the_best_subset(
+    pairs: list[tuple[int, int]], capacity: int
+) -> None:
     values, weights = np.array(pairs, np.float64).T
     chosen = knapsack(values, weights, capacity)
     subsets = np.array(list(product([0, 1], repeat=len(pairs))))

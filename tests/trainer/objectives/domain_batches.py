@@ -26,7 +26,9 @@ MODEL = {
 
 
 def labelled(given: Batch, seed: int = 0) -> Targets:
-    """A third of the positions are highlights, the first that exists always; others are labelled 0 or -1."""
+    """A third of the positions are highlights, the first that exists always; others are labelled 0
+    or -1.
+    """
     drawn = torch.rand(given.mask.shape, generator=torch.Generator().manual_seed(seed))
     labels = torch.where(drawn < 1 / 3, 1.0, torch.where(drawn < 2 / 3, 0.0, -1.0))
     labels[:, 0] = 1
@@ -35,8 +37,15 @@ def labelled(given: Batch, seed: int = 0) -> Targets:
 
 
 def domains(name: str, size: int = 8) -> Domains:
-    """Sets of two labelled and two other videos of different lengths, the others' features elsewhere."""
+    """Sets of two labelled and two other videos of different lengths, the others' features
+    elsewhere.
+    """
     source, target = batch(name, (12, 7), seed=1), batch(name, (9, 14), seed=2)
-    moved = {key: (values + 0.5).masked_fill(~target.mask.unsqueeze(-1), 0) for key, values in target.features.items()}
+    moved = {
+        key: (values + 0.5).masked_fill(~target.mask.unsqueeze(-1), 0)
+        for key, values in target.features.items()
+    }
     generator = torch.Generator().manual_seed(3)
-    return draw_domains(source, labelled(source), replace(target, features=moved), SetRules(size=size), generator)
+    return draw_domains(
+        source, labelled(source), replace(target, features=moved), SetRules(size=size), generator
+    )

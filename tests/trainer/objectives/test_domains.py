@@ -1,4 +1,6 @@
-"""Objectives on two batches: distances by hand, what a step moves, what no mask allows, and that they are learned."""
+"""Objectives on two batches: distances by hand, what a step moves, what no mask allows, and that
+they are learned.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ from tests.models.goldens import make_mini_net as mini
 from tests.models.highlight.batches import batch, small, with_rubbish
 from tests.trainer.objectives.domain_batches import MODEL, domains
 from trainer.losses.registry import DOMAIN_OBJECTIVES, domain_objective
-from trainer.losses.set_based.domain_adaptation import coral, maximum_mean_discrepancy, released_coral
+from trainer.losses.set_based.domain_adaptation import (
+    coral,
+    maximum_mean_discrepancy,
+    released_coral,
+)
 from trainer.losses.set_based.domain_steps import Domains, Step, Steps
 
 STILL: dict[str, Any] = {"dropout": 0.0, "scorer_dropout": 0.0}
@@ -27,7 +33,11 @@ STILL: dict[str, Any] = {"dropout": 0.0, "scorer_dropout": 0.0}
 
 def still(name: str) -> nn.Module:
     """A model without dropout, in training mode: rows of a batch are sets."""
-    more = {"mini_net": {"dropout": 0.0}, "lim": {}, "sl_revgrad": {**STILL, "discriminator_dropout": 0.0}}
+    more = {
+        "mini_net": {"dropout": 0.0},
+        "lim": {},
+        "sl_revgrad": {**STILL, "discriminator_dropout": 0.0},
+    }
     return small(name, **more.get(name, STILL)).train()
 
 
@@ -52,15 +62,23 @@ def loss(name: str, model: nn.Module, sets: Domains, **settings: Any) -> Tensor:
 
 
 def test_mmd_by_hand_whatever_the_numbers_of_rows() -> None:
-    source, target = torch.randn(4, 3, dtype=torch.float64), torch.randn(6, 3, dtype=torch.float64) + 1
+    source, target = (
+        torch.randn(4, 3, dtype=torch.float64),
+        torch.randn(6, 3, dtype=torch.float64) + 1,
+    )
     rows = torch.cat([source, target]).tolist()
     squares = [[sum((a - b) ** 2 for a, b in zip(x, y, strict=True)) for y in rows] for x in rows]
     mean = sum(map(sum, squares)) / (10 * 9)
-    kernel = [[sum(math.exp(-s / (mean * 2.0**power)) for power in range(-2, 3)) for s in line] for line in squares]
+    kernel = [
+        [sum(math.exp(-s / (mean * 2.0**power)) for power in range(-2, 3)) for s in line]
+        for line in squares
+    ]
     own = sum(kernel[i][j] for i in range(4) for j in range(4)) / 16
     other = sum(kernel[i][j] for i in range(4, 10) for j in range(4, 10)) / 36
     between = sum(kernel[i][j] for i in range(4) for j in range(4, 10)) / 24
-    assert maximum_mean_discrepancy(source, target).item() == pytest.approx(own + other - 2 * between)
+    assert maximum_mean_discrepancy(source, target).item() == pytest.approx(
+        own + other - 2 * between
+    )
     assert maximum_mean_discrepancy(source, source).item() == pytest.approx(0, abs=1e-12)
     alike = torch.ones(3, 2, requires_grad=True)
     found = maximum_mean_discrepancy(alike, torch.ones(3, 2))
@@ -84,9 +102,14 @@ def test_coral_by_hand_in_both_forms() -> None:
 def test_afn_pulls_norms_up() -> None:
     sets, model = domains("sl_module"), still("sl_module")
     learned = loss("source_only", model, sets)
-    norms = [model(side).parts["embeddings"][side.mask].norm(dim=1) for side in (sets.source, sets.target)]
+    norms = [
+        model(side).parts["embeddings"][side.mask].norm(dim=1)
+        for side in (sets.source, sets.target)
+    ]
     hard = loss("afn", model, sets, kind="hard", weight=0.1, radius=7.0) - learned
-    torch.testing.assert_close(hard, 0.1 * sum((n.mean() - 7) ** 2 for n in norms), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        hard, 0.1 * sum((n.mean() - 7) ** 2 for n in norms), rtol=1e-4, atol=1e-5
+    )
     stepwise = loss("afn", model, sets, weight=0.5, step=2.0) - learned
     torch.testing.assert_close(stepwise, torch.tensor(0.5 * 2 * 4.0), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="stepwise or hard"):
@@ -97,7 +120,9 @@ def test_afn_makes_norms_grow() -> None:
     sets, model = domains("sl_module"), still("sl_module")
 
     def norm() -> float:
-        return float(model(sets.target).parts["embeddings"][sets.target.mask].norm(dim=1).mean().detach())
+        return float(
+            model(sets.target).parts["embeddings"][sets.target.mask].norm(dim=1).mean().detach()
+        )
 
     before = norm()
     rounds(model, domain_objective("afn", weight=1.0), sets, 10)
@@ -126,7 +151,9 @@ def test_revgrad_turns_the_transformer_against_the_discriminator() -> None:
     rows = [model(side).parts["embeddings"][side.mask] for side in (sets.source, sets.target)]
     confusion = -model.discriminate(rows[0], 1).sigmoid().log().mean()
     confusion = (confusion - (1 - model.discriminate(rows[1], 1).sigmoid()).log().mean()) / 2
-    torch.testing.assert_close(loss("revgrad", model, sets) - loss("source_only", model, sets), confusion)
+    torch.testing.assert_close(
+        loss("revgrad", model, sets) - loss("source_only", model, sets), confusion
+    )
     with pytest.raises(ValueError, match="sl_revgrad"):
         loss("revgrad", still("sl_module"), sets)
 
@@ -148,34 +175,53 @@ def test_mcd_alternates_three_steps() -> None:
     ]
     torch.testing.assert_close(apart, torch.cat(by_hand).mean())
     scores = domain_objective("mcd", discrepancy="score")[2].loss(model, sets)
-    torch.testing.assert_close(scores, (answer.parts["first"] - answer.parts["second"])[mask].abs().mean())
+    torch.testing.assert_close(
+        scores, (answer.parts["first"] - answer.parts["second"])[mask].abs().mean()
+    )
 
 
 @pytest.mark.parametrize(("step", "moved", "grows"), [(1, "scorers", True), (2, "encoder", False)])
 def test_mcds_steps_move_what_they_name(step: int, moved: str, grows: bool) -> None:
-    sets, model, steps = domains("sl_mcd"), still("sl_mcd"), domain_objective("mcd", discrepancy="score")
+    sets, model, steps = (
+        domains("sl_mcd"),
+        still("sl_mcd"),
+        domain_objective("mcd", discrepancy="score"),
+    )
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     first = steps[2].loss(model, sets).item()
     rounds(model, (steps[step],), sets, 15)
-    changed = {name.partition(".")[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    changed = {
+        name.partition(".")[0]
+        for name, p in model.named_parameters()
+        if not torch.equal(p, before[name])
+    }
     assert changed == {moved}
     assert (steps[2].loss(model, sets).item() > first) == grows
 
 
 def test_mini_nets_loss_equals_the_authors() -> None:
-    golden = {name: np.array(value) for name, value in json.loads(mini.GOLDEN.read_text())["values"].items()}
+    golden = {
+        name: np.array(value)
+        for name, value in json.loads(mini.GOLDEN.read_text())["values"].items()
+    }
     network = mini.network()
     network.load_state_dict(mini.weights())
     base = batch("mini_net", [mini.SIZE] * mini.BAGS)
-    sides = [replace(base, features={mini.KEY: torch.from_numpy(rows)}) for rows in mini.bags().values()]
-    sets = replace(domains("mini_net"), source=sides[0], target=sides[1], mixed=None, is_target=None)
+    sides = [
+        replace(base, features={mini.KEY: torch.from_numpy(rows)}) for rows in mini.bags().values()
+    ]
+    sets = replace(
+        domains("mini_net"), source=sides[0], target=sides[1], mixed=None, is_target=None
+    )
     found = loss("mini_net", network, sets)
     assert found.item() == pytest.approx(golden["entropy"] + golden["hinge"], rel=1e-5)
     found.backward()  # type: ignore[no-untyped-call]
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None
         expected = float(golden[f"gradient {mini.their_name(name)}"])
-        assert float(parameter.grad.double().norm()) == pytest.approx(expected, rel=1e-4, abs=1e-6), name
+        assert float(parameter.grad.double().norm()) == pytest.approx(
+            expected, rel=1e-4, abs=1e-6
+        ), name
     with pytest.raises(ValueError, match="numbers differ"):
         loss("mini_net", network, replace(sets, target=batch("mini_net", (4,))))
 
@@ -211,7 +257,9 @@ def test_what_no_mask_allows_is_not_seen(name: str) -> None:
         source=with_rubbish(sets.source),
         target=with_rubbish(sets.target),
         mixed=spoilt(sets.mixed),
-        targets=replace(sets.targets, labels=sets.targets.labels.masked_fill(~sets.source.mask, 5.0)),
+        targets=replace(
+            sets.targets, labels=sets.targets.labels.masked_fill(~sets.source.mask, 5.0)
+        ),
     )
     for step in domain_objective(name):
         assert step.loss(model, worse).item() == step.loss(model, sets).item()
@@ -220,8 +268,16 @@ def test_what_no_mask_allows_is_not_seen(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(DOMAIN_OBJECTIVES))
 def test_one_round_of_domains_is_learned(name: str) -> None:
     """The first step's loss falls to a part of what it was, above what it cannot fall below."""
-    settings: dict[str, Any] = {"afn": {"weight": 0.0}, "revgrad": {"weight": 0.01}, "mcd": {"transformer_steps": 1}}
-    steps, sets, model = domain_objective(name, **settings.get(name, {})), domains(MODEL[name]), still(MODEL[name])
+    settings: dict[str, Any] = {
+        "afn": {"weight": 0.0},
+        "revgrad": {"weight": 0.01},
+        "mcd": {"transformer_steps": 1},
+    }
+    steps, sets, model = (
+        domain_objective(name, **settings.get(name, {})),
+        domains(MODEL[name]),
+        still(MODEL[name]),
+    )
     sets = replace(sets, progress=0.05)
     floor = {"mini_net": 0.3}.get(name, 0.0)
     first = steps[0].loss(model, sets).item()
@@ -235,7 +291,11 @@ def test_what_is_not_there_is_told_from_what_is() -> None:
         domain_objective("jan")
     with pytest.raises(ValueError, match="it has transformer_steps"):
         domain_objective("mcd", steps=3)
-    for name, wrong in (("mcd", {"discrepancy": "l2"}), ("deep_coral", {"covariance": "wrong"}), ("lim", {"group": 0})):
+    for name, wrong in (
+        ("mcd", {"discrepancy": "l2"}),
+        ("deep_coral", {"covariance": "wrong"}),
+        ("lim", {"group": 0}),
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             domain_objective(name, **wrong)
     step = Step("part", lambda model, domains: torch.zeros(()), ("scorers",))

@@ -1,4 +1,6 @@
-"""Every objective: its formula on numbers worked out by hand, what it does not see, and that a model can satisfy it."""
+"""Every objective: its formula on numbers worked out by hand, what it does not see, and that a
+model can satisfy it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,12 @@ NO_PAIR = [-1, -1]
 
 
 def targets(given: Batch, seed: int = 0) -> Targets:
-    """A third of the positions are highlights, the first always and the second never; pairs are all there are."""
-    positive = (torch.rand(given.mask.shape, generator=torch.Generator().manual_seed(seed)) < 1 / 3) & given.mask
+    """A third of the positions are highlights, the first always and the second never; pairs are all
+    there are.
+    """
+    positive = (
+        torch.rand(given.mask.shape, generator=torch.Generator().manual_seed(seed)) < 1 / 3
+    ) & given.mask
     positive[:, 0], positive[:, 1] = True, False
     pairs: list[list[list[int]]] = []
     for highlights, mask in zip(positive, given.mask, strict=True):
@@ -62,10 +68,12 @@ def test_cross_entropy_is_that_of_a_vhd_over_each_video() -> None:
     given = batch("fcsn")
     logits, wanted = torch.randn(*given.mask.shape, 2), targets(given)
     found = objective("cross_entropy")(Scores(logits[..., 1], {"logits": logits}), given, wanted)
-    # utils.cross_entropy2d of mrochan/adaptive-highlight: the mean of each position's loss, one video a batch
+    # utils.cross_entropy2d of mrochan/adaptive-highlight: the mean of each position's loss, one
+    # video a batch
     lengths = given.mask.sum(dim=1)
     of_each = [
-        functional.cross_entropy(logits[user, :length], wanted.positive[user, :length].long()) * length
+        functional.cross_entropy(logits[user, :length], wanted.positive[user, :length].long())
+        * length
         for user, length in enumerate(lengths)
     ]
     torch.testing.assert_close(found, torch.stack(of_each).sum() / lengths.sum())
@@ -87,7 +95,11 @@ def test_binary_cross_entropy_by_hand() -> None:
         objective("binary_cross_entropy")(Scores(scores, {"logits": scores}), given, wanted)
 
 
-OF_ONE_MODEL = {name for name in OBJECTIVES if name.startswith(("pr_net", "mha_fusion", "bidirectional", "pld_vhd"))}
+OF_ONE_MODEL = {
+    name
+    for name in OBJECTIVES
+    if name.startswith(("pr_net", "mha_fusion", "bidirectional", "pld_vhd"))
+}
 """Objectives that read what only their own model answers; their own tests hold them to this."""
 
 
@@ -96,7 +108,9 @@ def test_reconstruction_by_hand() -> None:
     poses, given_back = torch.zeros(1, 2, 2, 17, 2), torch.full((1, 2, 2, 17, 2), 3.0)
     parts = {"poses": poses, "reconstruction": given_back, "present": present}
     scores = Scores(torch.tensor([[0.5, 0.9]]), parts)
-    assert objective("reconstruction", sparsity=0.2)(scores, batch("fcsn"), HAND).item() == pytest.approx(9 + 0.2 * 0.5)
+    assert objective("reconstruction", sparsity=0.2)(
+        scores, batch("fcsn"), HAND
+    ).item() == pytest.approx(9 + 0.2 * 0.5)
     nobody = Scores(scores.scores, {**parts, "present": torch.zeros_like(present)})
     assert objective("reconstruction")(nobody, batch("fcsn"), HAND).item() == 0
 

@@ -1,7 +1,9 @@
-"""SL-module and DL-VHD with their losses beside the authors' code: committed numbers, and the code itself if there.
+"""SL-module and DL-VHD with their losses beside the authors' code: committed numbers, and the code
+itself if there.
 
-`HIGHLIGHTS_REFERENCES=FOLDER PYTHONPATH=EINOPS pytest -m slow tests/trainer/objectives/test_set_learning.py`, where
-FOLDER holds a checkout of ChrisAllenMing/Cross_Category_Video_Highlight of that name, and EINOPS einops 0.3.0.
+`HIGHLIGHTS_REFERENCES=FOLDER PYTHONPATH=EINOPS pytest -m slow
+tests/trainer/objectives/test_set_learning.py`, where FOLDER holds a checkout of
+ChrisAllenMing/Cross_Category_Video_Highlight of that name, and EINOPS einops 0.3.0.
 """
 
 from __future__ import annotations
@@ -46,7 +48,14 @@ def one_set(rows: Tensor) -> Batch:
     mask = torch.ones(1, len(rows), dtype=torch.bool)
     nothing = torch.zeros(1, 0, 0)
     spans = torch.zeros(1, len(rows), 2, dtype=torch.float64)
-    return Batch({maker.KEY: rows[None]}, mask, spans, {}, nothing.bool(), nothing[..., None].expand(-1, -1, -1, 2))
+    return Batch(
+        {maker.KEY: rows[None]},
+        mask,
+        spans,
+        {},
+        nothing.bool(),
+        nothing[..., None].expand(-1, -1, -1, 2),
+    )
 
 
 def given(width: int) -> Domains:
@@ -65,7 +74,9 @@ def given(width: int) -> Domains:
 def ours(what: str, has_transformer: bool, width: int) -> tuple[nn.Module, float, Tensor]:
     """The network with its gradients, the loss, and the scores of the source."""
     network = maker.network(what, has_transformer, width)
-    network.load_state_dict({name: t for name, t in maker.weights(what, width).items() if name in network.state_dict()})
+    network.load_state_dict(
+        {name: t for name, t in maker.weights(what, width).items() if name in network.state_dict()}
+    )
     name, settings = OBJECTIVE[what]
     (step,) = domain_objective(name, form="released", **settings)
     sets = given(width)
@@ -77,11 +88,20 @@ def ours(what: str, has_transformer: bool, width: int) -> tuple[nn.Module, float
 def errors(what: str, has_transformer: bool, expected: Arrays, width: int) -> dict[str, float]:
     """Relative errors of the loss and of each gradient's norm, and the largest one of scores."""
     network, loss, scores = ours(what, has_transformer, width)
-    logged = {name.removeprefix("loss "): float(np.ravel(v)[0]) for name, v in expected.items() if name[:5] == "loss "}
+    logged = {
+        name.removeprefix("loss "): float(np.ravel(v)[0])
+        for name, v in expected.items()
+        if name[:5] == "loss "
+    }
     weight = {"distill_loss": maker.DISTILLATION}
     total = sum(value * weight.get(name, 1.0) for name, value in logged.items())
-    found = {"loss": abs(loss - total) / total, "scores": float(abs(scores.numpy() - expected["scores"]).max())}
-    norms = {name: float(np.ravel(v)[0]) for name, v in expected.items() if name.startswith("gradient ")}
+    found = {
+        "loss": abs(loss - total) / total,
+        "scores": float(abs(scores.numpy() - expected["scores"]).max()),
+    }
+    norms = {
+        name: float(np.ravel(v)[0]) for name, v in expected.items() if name.startswith("gradient ")
+    }
     largest = max(norms.values())
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None
@@ -93,7 +113,9 @@ def errors(what: str, has_transformer: bool, expected: Arrays, width: int) -> di
 
 @pytest.mark.parametrize(("what", "has_transformer"), maker.CASES)
 def test_the_released_form_equals_the_authors(what: str, has_transformer: bool) -> None:
-    expected = {name: np.array(value) for name, value in GOLDEN[f"{what} {has_transformer}"].items()}
+    expected = {
+        name: np.array(value) for name, value in GOLDEN[f"{what} {has_transformer}"].items()
+    }
     assert expected["scores"].std() > 0.05
     found = errors(what, has_transformer, expected, maker.WIDTH)
     assert max(found.values()) <= 1e-5, found
@@ -104,17 +126,26 @@ def test_the_released_form_equals_the_authors(what: str, has_transformer: bool) 
 def test_larger_networks_equal_the_authors(what: str, has_transformer: bool) -> None:
     folder = checkout("Cross_Category_Video_Highlight")
     found = errors(what, has_transformer, maker.reference(what, has_transformer, folder, 512), 512)
-    sys.stdout.write(f"{what} {has_transformer}: loss {found['loss']:.1e}, scores {found['scores']:.1e}, ")
-    sys.stdout.write(f"gradients {max(v for k, v in found.items() if k not in ('loss', 'scores')):.1e}\n")
+    sys.stdout.write(
+        f"{what} {has_transformer}: loss {found['loss']:.1e}, scores {found['scores']:.1e}, "
+    )
+    sys.stdout.write(
+        f"gradients {max(v for k, v in found.items() if k not in ('loss', 'scores')):.1e}\n"
+    )
     assert max(found.values()) <= 1e-5, found
 
 
 def test_both_forms_are_torchs_divergence() -> None:
     wanted, scores = torch.randn(3, 7), torch.randn(3, 7)
     mask = torch.arange(7) < torch.tensor([[7], [4], [1]])
-    paper, released = divergence(wanted, scores, mask), divergence(wanted, scores, mask, form="released")
+    paper, released = (
+        divergence(wanted, scores, mask),
+        divergence(wanted, scores, mask, form="released"),
+    )
     for row, length in enumerate((7, 4, 1)):
-        each = functional.kl_div(scores[row, :length].log_softmax(0), wanted[row, :length].softmax(0), reduction="none")
+        each = functional.kl_div(
+            scores[row, :length].log_softmax(0), wanted[row, :length].softmax(0), reduction="none"
+        )
         torch.testing.assert_close(paper[row], each.sum())
         torch.testing.assert_close(released[row], each.mean())
 
@@ -142,7 +173,9 @@ def test_the_released_form_leaves_out_sets_without_a_highlight() -> None:
     labels[0, 2] = 1
     targets = Targets(labels, labels > 0, torch.full((2, 0, 2), -1))
     each = divergence(labels, scores, given.mask, form="released")
-    torch.testing.assert_close(set_divergence(Scores(scores), given, targets, form="released"), each[0])
+    torch.testing.assert_close(
+        set_divergence(Scores(scores), given, targets, form="released"), each[0]
+    )
     paper = divergence(labels, scores, given.mask)
     torch.testing.assert_close(set_divergence(Scores(scores), given, targets), paper.mean())
     nothing = replace(targets, labels=-torch.ones(2, 6))
@@ -167,7 +200,9 @@ def only_first_has_one(name: str) -> Domains:
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_the_whole_step_of_a_set_without_a_highlight_is_skipped(name: str) -> None:
-    """In the code `continue` stands before the target set is looked at: it must not adapt or distil either."""
+    """In the code `continue` stands before the target set is looked at: it must not adapt or distil
+    either.
+    """
     model = small(MODEL[name], dropout=0.0)
     (step,) = domain_objective(name, form="released", **RELEASED[name])
     both, first = only_first_has_one(name), torch.tensor([True, False])
@@ -181,8 +216,13 @@ def test_the_whole_step_of_a_set_without_a_highlight_is_skipped(name: str) -> No
     torch.testing.assert_close(step.loss(model, both), step.loss(model, by_hand))
     (paper,) = domain_objective(name, **RELEASED[name])
     assert paper.loss(model, both) != paper.loss(model, by_hand), "the paper skips nothing"
-    changed = replace(both, target=replace(both.target, features={k: v * 9 for k, v in both.target.features.items()}))
-    nothing = replace(changed, targets=replace(both.targets, labels=both.targets.labels.clamp(max=0)))
+    changed = replace(
+        both,
+        target=replace(both.target, features={k: v * 9 for k, v in both.target.features.items()}),
+    )
+    nothing = replace(
+        changed, targets=replace(both.targets, labels=both.targets.labels.clamp(max=0))
+    )
     loss = step.loss(model, nothing)
     assert (loss.item(), loss.requires_grad) == (0, False)
 
@@ -193,7 +233,9 @@ def cut(part: Any, rows: Tensor) -> Any:
     return replace(
         part,
         **{
-            name: value[rows] if isinstance(value, Tensor) else {key: tensor[rows] for key, tensor in value.items()}
+            name: value[rows]
+            if isinstance(value, Tensor)
+            else {key: tensor[rows] for key, tensor in value.items()}
             for name, value in values.items()
         },
     )
@@ -206,7 +248,9 @@ def test_a_skipped_step_moves_no_weight_of_a_released_recipe(name: str) -> None:
     full = domains("dl_vhd")
     shapes = {key: tuple(values.shape[2:]) for key, values in full.source.features.items()}
     model = recipe.spec.build(recipe.model_settings, shapes)
-    updates = Rounds(recipe, model, Ranks(), domain_objective(recipe.objective, **recipe.objective_settings))
+    updates = Rounds(
+        recipe, model, Ranks(), domain_objective(recipe.objective, **recipe.objective_settings)
+    )
     empty = replace(full, targets=replace(full.targets, labels=full.targets.labels.clamp(max=0)))
     states = []
     for given in (full, empty, full):
@@ -221,12 +265,19 @@ def test_what_dl_vhd_trains_follows_its_settings() -> None:
     model, sets = small("dl_vhd", dropout=0.0), domains("dl_vhd")
     assert sets.mixed is not None
     assert sets.is_target is not None
-    full, without = (domain_objective("dl_vhd", distillation=weight)[0].loss(model, sets) for weight in (2.0, 0.0))
+    full, without = (
+        domain_objective("dl_vhd", distillation=weight)[0].loss(model, sets)
+        for weight in (2.0, 0.0)
+    )
     fine = set_divergence(Scores(model(sets.source).parts["fine"]), sets.source, sets.targets)
-    coarse = divergence(sets.is_target.float(), model(sets.mixed).parts["coarse"], sets.mixed.mask).mean()
+    coarse = divergence(
+        sets.is_target.float(), model(sets.mixed).parts["coarse"], sets.mixed.mask
+    ).mean()
     torch.testing.assert_close(without, fine + coarse)
     answer, mask = model(sets.target), sets.target.mask
-    each = [divergence(answer.scores, answer.parts[name], mask).mean() for name in ("coarse", "fine")]
+    each = [
+        divergence(answer.scores, answer.parts[name], mask).mean() for name in ("coarse", "fine")
+    ]
     torch.testing.assert_close(full - without, (each[0] + each[1]), rtol=1e-4, atol=1e-6)
 
 
@@ -250,13 +301,18 @@ def test_a_single_learner_is_trained_on_its_own_loss(learner: str) -> None:
 
 def test_the_mean_that_learners_are_drawn_to_has_no_gradient_of_its_own() -> None:
     generator = torch.Generator().manual_seed(0)
-    coarse, fine = (torch.randn(3, 7, dtype=torch.float64, generator=generator, requires_grad=True) for _ in range(2))
+    coarse, fine = (
+        torch.randn(3, 7, dtype=torch.float64, generator=generator, requires_grad=True)
+        for _ in range(2)
+    )
     mask = torch.ones(3, 7, dtype=torch.bool)
     mask[1, 4:] = False
     for form in ("paper", "released"):
         found = []
         for teacher in ((coarse + fine) / 2, ((coarse + fine) / 2).detach()):
-            loss = divergence(teacher, coarse, mask, form=form) + divergence(teacher, fine, mask, form=form)
+            loss = divergence(teacher, coarse, mask, form=form) + divergence(
+                teacher, fine, mask, form=form
+            )
             found.append(torch.cat(torch.autograd.grad(loss.sum(), (coarse, fine))))
         torch.testing.assert_close(*found, rtol=0, atol=1e-15)
         assert found[0].abs().max() > 0.01

@@ -1,4 +1,6 @@
-"""Sets as paper and code draw them: where they lie, how large they are, what is mixed, and that a seed decides."""
+"""Sets as paper and code draw them: where they lie, how large they are, what is mixed, and that a
+seed decides.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def test_random_sets_take_existing_places_once() -> None:
             assert set(placed(places[row])) <= set(existing(row))
         seen.update(placed(places[0]))
     assert seen == set(existing(0))
-    assert torch.equal(sets.random_sets(GAPS, 4, generator(5)), sets.random_sets(GAPS, 4, generator(5)))
+    assert torch.equal(
+        sets.random_sets(GAPS, 4, generator(5)), sets.random_sets(GAPS, 4, generator(5))
+    )
 
 
 def test_windows_are_stretches_around_their_anchor() -> None:
@@ -48,7 +52,9 @@ def test_windows_are_stretches_around_their_anchor() -> None:
     lengths = set()
     for seed in range(200):
         for anchor, inside in ((0, False), (25, True), (49, False)):
-            places = placed(sets.window_sets(mask, generator(seed), anchors=torch.tensor([anchor]))[0])
+            places = placed(
+                sets.window_sets(mask, generator(seed), anchors=torch.tensor([anchor]))[0]
+            )
             assert places == list(range(places[0], places[-1] + 1))
             radius = (len(places) - 1) // 2 if inside else len(places) - 1
             assert places[0] == max(0, anchor - radius)
@@ -61,7 +67,9 @@ def test_windows_are_stretches_around_their_anchor() -> None:
 def test_windows_count_existing_places_only() -> None:
     places = sets.window_sets(GAPS, generator(1), largest_radius=1, anchors=torch.tensor([2, 0, 0]))
     assert [placed(row) for row in places] == [[2, 3, 5], [3, 4], []]
-    drawn = {tuple(placed(sets.window_sets(GAPS, generator(s), largest_radius=1)[0])) for s in range(80)}
+    drawn = {
+        tuple(placed(sets.window_sets(GAPS, generator(s), largest_radius=1)[0])) for s in range(80)
+    }
     assert drawn == {(0, 2), (0, 2, 3), (2, 3, 5), (3, 5, 6), (5, 6, 7), (6, 7)}
 
 
@@ -74,11 +82,15 @@ def test_bags_have_one_size() -> None:
 
 
 @pytest.mark.parametrize(("bounds", "shares"), [((0.5, 0.5), {5}), ((0.3, 0.7), {3, 4, 5, 6})])
-def test_mixed_sets_hold_the_share_of_the_target(bounds: tuple[float, float], shares: set[int]) -> None:
+def test_mixed_sets_hold_the_share_of_the_target(
+    bounds: tuple[float, float], shares: set[int]
+) -> None:
     source, target = torch.ones(1, 14, dtype=torch.bool), torch.arange(12)[None] < 10
     seen = set()
     for seed in range(100):
-        places = sets.mixed_places(source, target, generator(seed), lowest=bounds[0], highest=bounds[1])[0].tolist()
+        places = sets.mixed_places(
+            source, target, generator(seed), lowest=bounds[0], highest=bounds[1]
+        )[0].tolist()
         assert len(places) == len(set(places)) == 10
         assert min(places) >= 0
         assert max(places) < 14 + 10, "two places of the target do not exist"
@@ -123,16 +135,24 @@ def test_domains_are_drawn_alike_from_alike_generators() -> None:
     labels = source.mask.float()
     targets = Targets(labels, labels > 0, torch.full((2, 0, 2), -1))
     for rules, largest in ((SetRules(), 20), (RELEASED, 21)):
-        first, second = (draw_domains(source, targets, target, rules, generator(4)) for _ in range(2))
+        first, second = (
+            draw_domains(source, targets, target, rules, generator(4)) for _ in range(2)
+        )
         assert first.mixed is not None
         assert second.mixed is not None
-        for a, b in ((first.source, second.source), (first.target, second.target), (first.mixed, second.mixed)):
+        for a, b in (
+            (first.source, second.source),
+            (first.target, second.target),
+            (first.mixed, second.mixed),
+        ):
             assert torch.equal(a.mask, b.mask)
             assert all(torch.equal(a.features[key], b.features[key]) for key in a.features)
             assert int(a.mask.sum(dim=1).min()) >= 2
             assert int(a.mask.sum(dim=1).max()) <= largest
         torch.testing.assert_close(first.targets.labels, first.source.mask.float())
-    assert draw_domains(source, targets, target, SetRules(), generator()).source.mask.sum(dim=1).tolist() == [20, 9]
+    assert draw_domains(source, targets, target, SetRules(), generator()).source.mask.sum(
+        dim=1
+    ).tolist() == [20, 9]
     with pytest.raises(ValueError, match="progress"):
         Domains(source, targets, target, progress=1.5)
     with pytest.raises(ValueError, match="kind"):

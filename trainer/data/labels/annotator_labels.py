@@ -1,7 +1,8 @@
-"""What annotators said of a video's segments, and what that makes of them: numbers to learn, and which are highlights.
+"""What annotators said of a video's segments, and what that makes of them: numbers to learn, and
+which are highlights.
 
-For catalogs whose videos belong to domains and splits and not to users. One row of `RULES` for each kind of catalog, by
-the reader that it names. Refuses to know features and metrics.
+For catalogs whose videos belong to domains and splits and not to users. One row of `RULES` for each
+kind of catalog, by the reader that it names. Refuses to know features and metrics.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from trainer.metrics.ground_truth import majority, top_half
 from trainer.metrics.ranking import Floats
 
 COVERED_BY_AN_EVENT = 0.6
-"""Least share of an ActivityNet segment that makes it a highlight: a constant that the released code of set-based
-learning defines and never uses; the paper names none."""
+"""Least share of an ActivityNet segment that makes it a highlight: a constant that the released
+code of set-based learning defines and never uses; the paper names none.
+"""
 ACTIVITYNET_SEGMENT_SECONDS = 3.2
 """16 frames at 5 a second, as the released code cuts videos."""
 
@@ -38,7 +40,9 @@ class Judged:
     positive: NDArray[np.bool_]
     """`(N,)`: what counts as a highlight where a loss or a protocol wants one truth."""
     numbers: NDArray[np.int64] | None
-    """`(N,)`: places in the catalog's table of segments; None for segments that the table does not hold."""
+    """`(N,)`: places in the catalog's table of segments; None for segments that the table does not
+    hold.
+    """
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,17 @@ class Rule:
     positive: Callable[[Floats], NDArray[np.bool_]]
     """`(A, N)` values → `(N,)`."""
     annotators: str = ""
-    """Those whose names begin with this, `{domain}` being the domain that is asked about; empty: all."""
+    """Those whose names begin with this, `{domain}` being the domain that is asked about; empty:
+    all.
+    """
     segment_seconds: float | None = None
-    """None: segments are the annotated ones. Otherwise equal pieces of so long, whose value is the share of them that
-    marks cover."""
+    """None: segments are the annotated ones. Otherwise equal pieces of so long, whose value is the
+    share of them that marks cover.
+    """
     is_sparse: bool = False
-    """Whether an annotator names only what they found worth something; the rest is then worth 0 to them."""
+    """Whether an annotator names only what they found worth something; the rest is then worth 0 to
+    them.
+    """
     grouping: str = ""
     """The split that is used where nobody names another."""
 
@@ -82,7 +91,10 @@ RULES: Mapping[str, Rule] = {
     "TVSum": Rule(_better_half, grouping="set_learning"),
     "CoSum": Rule(_most_judges, grouping="folds-5-0"),
     "ActivityNet": Rule(
-        _covered, annotators="{domain}/", segment_seconds=ACTIVITYNET_SEGMENT_SECONDS, grouping="set_learning"
+        _covered,
+        annotators="{domain}/",
+        segment_seconds=ACTIVITYNET_SEGMENT_SECONDS,
+        grouping="set_learning",
     ),
 }
 """Reader of a catalog → how its annotations are read."""
@@ -94,7 +106,8 @@ def rule_of(catalog: Catalog) -> Rule | None:
 
 
 class Judgements:
-    """The annotations of a catalog about one domain, by video; about any domain, if None, for their segments alone.
+    """The annotations of a catalog about one domain, by video; about any domain, if None, for their
+    segments alone.
 
     Raises SettingsError if the catalog has no rule.
     """
@@ -103,7 +116,11 @@ class Judgements:
         rule = rule_of(catalog)
         if rule is None:
             known = ", ".join(RULES)
-            raise SettingsError((f"{catalog.name} is not of a kind whose annotations are known how to read: {known}",))
+            raise SettingsError(
+                (
+                    f"{catalog.name} is not of a kind whose annotations are known how to read: {known}",
+                )
+            )
         if "{domain}" in rule.annotators and domain == "":
             raise SettingsError((f"annotations of {catalog.name} are of domains: set data.domain",))
         self.rule = rule
@@ -118,7 +135,9 @@ class Judgements:
         self._claimed = {video.video_id: video.claimed_duration_seconds for video in catalog.videos}
 
     def of(self, video_id: str, end_seconds: float | None = None) -> Judged | None:
-        """None if nobody judged the video. `end_seconds`, as decoded, goes before what the catalog claims."""
+        """None if nobody judged the video. `end_seconds`, as decoded, goes before what the catalog
+        claims.
+        """
         people = self._rows.get(video_id)
         if not people:
             return None
@@ -127,20 +146,40 @@ class Judgements:
         end = self._claimed[video_id] if end_seconds is None else end_seconds
         return None if end is None else self._pieces(people, end, self.rule.segment_seconds)
 
-    def _annotated(self, video_id: str, people: Mapping[str, Mapping[tuple[float, float], float]]) -> Judged:
+    def _annotated(
+        self, video_id: str, people: Mapping[str, Mapping[tuple[float, float], float]]
+    ) -> Judged:
         spans = sorted({span for of_person in people.values() for span in of_person})
         lacking = [person for person, of_person in people.items() if len(of_person) != len(spans)]
         if lacking and not self.rule.is_sparse:
-            raise SettingsError((f"{video_id}: {lacking[0]} judged not all of the {len(spans)} segments others did",))
-        values = np.array([[people[person].get(span, 0.0) for span in spans] for person in sorted(people)])
+            raise SettingsError(
+                (
+                    f"{video_id}: {lacking[0]} judged not all of the {len(spans)} segments others did",
+                )
+            )
+        values = np.array(
+            [[people[person].get(span, 0.0) for span in spans] for person in sorted(people)]
+        )
         places = {span: number for number, span in enumerate(self._segments[video_id])}
-        return self._judged(np.array(spans), values, np.array([places[span] for span in spans], np.int64))
+        return self._judged(
+            np.array(spans), values, np.array([places[span] for span in spans], np.int64)
+        )
 
-    def _pieces(self, people: Mapping[str, Mapping[tuple[float, float], float]], end: float, seconds: float) -> Judged:
+    def _pieces(
+        self, people: Mapping[str, Mapping[tuple[float, float], float]], end: float, seconds: float
+    ) -> Judged:
         spans = chunks(0.0, end, seconds)
         marks = union(np.array([span for of_person in people.values() for span in of_person]))
         shares = covered_seconds(spans, marks) / (spans[:, 1] - spans[:, 0])
         return self._judged(spans, shares[np.newaxis], None)
 
-    def _judged(self, spans: Intervals, values: Floats, numbers: NDArray[np.int64] | None) -> Judged:
-        return Judged(spans, values, values.mean(axis=0).astype(np.float32), self.rule.positive(values), numbers)
+    def _judged(
+        self, spans: Intervals, values: Floats, numbers: NDArray[np.int64] | None
+    ) -> Judged:
+        return Judged(
+            spans,
+            values,
+            values.mean(axis=0).astype(np.float32),
+            self.rule.positive(values),
+            numbers,
+        )

@@ -1,7 +1,8 @@
 """Where the judged segments of a video lie in the file at hand, in seconds.
 
-Annotations in seconds say so themselves. Annotations in frame numbers of an original file were placed when features
-were made, with a row for each segment; those rows are asked here. Refuses to know labels and scores.
+Annotations in seconds say so themselves. Annotations in frame numbers of an original file were
+placed when features were made, with a row for each segment; those rows are asked here. Refuses to
+know labels and scores.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from trainer.data.labels.annotator_labels import Judged
 from trainer.data.sources.intervals import Intervals
 
 SEGMENT = "segment"
-"""The array of a variant whose rows are annotated segments: their numbers in the catalog's table."""
+"""The array of a variant whose rows are annotated segments: their numbers in the catalog's
+table.
+"""
 
 
 class Places:
@@ -35,7 +38,8 @@ class Places:
         return self._is_seconds or self._reader is not None
 
     def seconds(self, video_id: str, judged: Judged) -> Intervals:
-        """`(N, 2)`: each judged segment, NaN for one that is not in this file, or of a video that nobody has.
+        """`(N, 2)`: each judged segment, NaN for one that is not in this file, or of a video that
+        nobody has.
 
         Raises SettingsError if they are not known.
         """
@@ -58,12 +62,20 @@ class Places:
         return found
 
 
-def rows_of(segments: NDArray[np.int64], judged: Judged) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which rows, of those whose segments are `segments`, are judged, and which of the judged each of them is."""
+def rows_of(
+    segments: NDArray[np.int64], judged: Judged
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which rows, of those whose segments are `segments`, are judged, and which of the judged each
+    of them is.
+    """
     if judged.numbers is None:
         raise ValueError("these segments are no annotated ones, so no row is about them")
     place_of = {int(number): place for place, number in enumerate(judged.numbers)}
-    pairs = [(row, place_of[int(number)]) for row, number in enumerate(segments) if int(number) in place_of]
+    pairs = [
+        (row, place_of[int(number)])
+        for row, number in enumerate(segments)
+        if int(number) in place_of
+    ]
     rows, places = np.array(pairs, np.int64).reshape(-1, 2).T
     return rows, places
 
@@ -76,4 +88,6 @@ def is_of_segments(reader: VariantReader, catalog: Catalog) -> bool:
 
 def _placed(folder: Path, catalog: Catalog) -> VariantReader | None:
     store = FeatureStore(folder)
-    return next((store[name] for name in store.variants() if is_of_segments(store[name], catalog)), None)
+    return next(
+        (store[name] for name in store.variants() if is_of_segments(store[name], catalog)), None
+    )

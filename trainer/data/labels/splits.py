@@ -1,7 +1,8 @@
-"""Which videos a split of a catalog without users holds: its published splits by name, and folds of our own.
+"""Which videos a split of a catalog without users holds: its published splits by name, and folds of
+our own.
 
-`folds-5-0` is fold 0 of 5 for testing and the others for training, each domain's videos in the order of a hash; for
-catalogs that publish no split. Refuses to know annotations and features.
+`folds-5-0` is fold 0 of 5 for testing and the others for training, each domain's videos in the
+order of a hash; for catalogs that publish no split. Refuses to know annotations and features.
 """
 
 from __future__ import annotations
@@ -31,12 +32,18 @@ def grouping_of(catalog: Catalog, settings: DataSettings) -> str:
 def videos_of(
     catalog: Catalog, split: str, settings: DataSettings, *, domain: str, is_outside: bool = False
 ) -> tuple[tuple[str, ...], str]:
-    """The videos of a split in a domain (or, `is_outside`, in none but others), ascending, and what was held out.
+    """The videos of a split in a domain (or, `is_outside`, in none but others), ascending, and what
+    was held out.
 
-    Videos for validation are `holdout_videos` of the training ones of each domain, those with the smallest hash; no
-    dataset of this kind publishes any. Raises SettingsError, LookupFailed for names that are not there.
+    Videos for validation are `holdout_videos` of the training ones of each domain, those with the
+    smallest hash; no dataset of this kind publishes any. Raises SettingsError, LookupFailed for
+    names that are not there.
     """
-    inside = catalog.group(DOMAIN, domain) if domain else frozenset(video.video_id for video in catalog.videos)
+    inside = (
+        catalog.group(DOMAIN, domain)
+        if domain
+        else frozenset(video.video_id for video in catalog.videos)
+    )
     everything = frozenset(video.video_id for video in catalog.videos)
     wanted = everything - inside if is_outside else inside
     if split == "all":
@@ -52,31 +59,51 @@ def videos_of(
 def _part(catalog: Catalog, split: str, settings: DataSettings) -> frozenset[str]:
     grouping = grouping_of(catalog, settings)
     if not grouping:
-        raise SettingsError((f"{catalog.name} has no split by itself: set data.grouping, such as folds-5-0",))
+        raise SettingsError(
+            (f"{catalog.name} has no split by itself: set data.grouping, such as folds-5-0",)
+        )
     if fold := _FOLDS.fullmatch(grouping):
         tested = _fold(catalog, int(fold[1]), int(fold[2]), settings.holdout_seed)
-        return tested if split == "test" else frozenset(video.video_id for video in catalog.videos) - tested
+        return (
+            tested
+            if split == "test"
+            else frozenset(video.video_id for video in catalog.videos) - tested
+        )
     groups = catalog.groupings.get(grouping, {})
     for name in PARTS[split]:
         if name in groups:
             return groups[name]
-    there = "; ".join(f"{known} of {', '.join(of)}" for known, of in catalog.groupings.items() if known != DOMAIN)
-    raise LookupFailed(f"{catalog.name} has no {split} part of the split {grouping!r}; it has {there or 'no split'}")
+    there = "; ".join(
+        f"{known} of {', '.join(of)}" for known, of in catalog.groupings.items() if known != DOMAIN
+    )
+    raise LookupFailed(
+        f"{catalog.name} has no {split} part of the split {grouping!r}; it has {there or 'no split'}"
+    )
 
 
 def _fold(catalog: Catalog, folds: int, fold: int, seed: int) -> frozenset[str]:
     if not 0 <= fold < folds or folds < 2:
-        raise SettingsError((f"folds-N-i has N from 2 on and i from 0 to N - 1; got folds-{folds}-{fold}",))
-    kinds = catalog.groupings.get(DOMAIN) or {"": frozenset(video.video_id for video in catalog.videos)}
+        raise SettingsError(
+            (f"folds-N-i has N from 2 on and i from 0 to N - 1; got folds-{folds}-{fold}",)
+        )
+    kinds = catalog.groupings.get(DOMAIN) or {
+        "": frozenset(video.video_id for video in catalog.videos)
+    }
     return frozenset(one for ids in kinds.values() for one in _by_hash(ids, seed)[fold::folds])
 
 
 def _held_out(catalog: Catalog, train: frozenset[str], settings: DataSettings) -> frozenset[str]:
     count = settings.holdout_videos
     kinds = catalog.groupings.get(DOMAIN) or {"": train}
-    held = frozenset(one for ids in kinds.values() for one in _by_hash(ids & train, settings.holdout_seed)[:count])
+    held = frozenset(
+        one
+        for ids in kinds.values()
+        for one in _by_hash(ids & train, settings.holdout_seed)[:count]
+    )
     if train and count and held == train:
-        raise SettingsError((f"holdout_videos is {count}, which leaves {catalog.name} no video to train on",))
+        raise SettingsError(
+            (f"holdout_videos is {count}, which leaves {catalog.name} no video to train on",)
+        )
     return held
 
 

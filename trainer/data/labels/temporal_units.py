@@ -1,8 +1,8 @@
 """What a position of a video is: a row, a fixed segment, or a shot.
 
-Scoring cuts a video into segments of equal length at true time. Training on segments uses shots: those of a table, or,
-as PHD-GIFs' shot detector is not at hand, the GIFs themselves and chunks of what is between them; `NOTE` says so and is
-printed with every table. Refuses to know features.
+Scoring cuts a video into segments of equal length at true time. Training on segments uses shots:
+those of a table, or, as PHD-GIFs' shot detector is not at hand, the GIFs themselves and chunks of
+what is between them; `NOTE` says so and is printed with every table. Refuses to know features.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from storage.base.errors import SettingsError
-from trainer.data.sources.intervals import NO_INTERVALS, Intervals, chunks, gaps, split_longer, within
+from trainer.data.sources.intervals import (
+    NO_INTERVALS,
+    Intervals,
+    chunks,
+    gaps,
+    split_longer,
+    within,
+)
 from trainer.data.sources.settings import DataSettings
 
 Shots = Mapping[str, Intervals]
@@ -27,19 +34,25 @@ NOTE = (
 
 
 def read_shots(path: Path) -> Shots:
-    """The table's shots by video. Raises SettingsError for another header, or a row that is no shot."""
+    """The table's shots by video. Raises SettingsError for another header, or a row that is no
+    shot.
+    """
     found: dict[str, list[tuple[float, float]]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         lines = csv.reader(file, strict=True)
         if tuple(next(lines, ())) != COLUMNS:
-            raise SettingsError((f"{path} is no table of shots: its first line is {','.join(COLUMNS)}",))
+            raise SettingsError(
+                (f"{path} is no table of shots: its first line is {','.join(COLUMNS)}",)
+            )
         for line in lines:
             try:
                 video_id, start, end = line[0], float(line[1]), float(line[2])
             except (ValueError, IndexError) as error:
                 raise SettingsError((f"{path}, line {lines.line_num}: {error}",)) from error
             if not 0 <= start < end < float("inf"):
-                raise SettingsError((f"{path}, line {lines.line_num}: no shot is {start} to {end} seconds",))
+                raise SettingsError(
+                    (f"{path}, line {lines.line_num}: no shot is {start} to {end} seconds",)
+                )
             found.setdefault(video_id, []).append((start, end))
     return {video_id: np.array(sorted(shots)) for video_id, shots in found.items()}
 
@@ -52,12 +65,18 @@ def scoring_segments(end_seconds: float, settings: DataSettings) -> Intervals:
 def training_segments(
     end_seconds: float, marked: Intervals, shots: Intervals | None, settings: DataSettings
 ) -> Intervals:
-    """Shots of one video by start. `marked` is the union of the user's marks; without `shots` it makes them."""
+    """Shots of one video by start. `marked` is the union of the user's marks; without `shots` it
+    makes them.
+    """
     if shots is not None:
         return _cut(within(shots, end_seconds), settings)
     inside = within(marked, end_seconds)
-    rest = [chunks(start, end, settings.segment_seconds) for start, end in gaps(inside, end_seconds)]
-    segments = np.concatenate([_cut(inside, settings), *rest]) if rest or len(inside) else NO_INTERVALS
+    rest = [
+        chunks(start, end, settings.segment_seconds) for start, end in gaps(inside, end_seconds)
+    ]
+    segments = (
+        np.concatenate([_cut(inside, settings), *rest]) if rest or len(inside) else NO_INTERVALS
+    )
     ordered: Intervals = segments[np.argsort(segments[:, 0], kind="stable")]
     return ordered
 

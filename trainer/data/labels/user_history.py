@@ -1,7 +1,8 @@
-"""What a model is told of a user: the elements of a history, drawn anew each epoch in training, whole when scoring.
+"""What a model is told of a user: the elements of a history, drawn anew each epoch in training,
+whole when scoring.
 
-An element is some intervals of one video: a shot, a marked clip, or all that was marked in the video. Refuses to know
-how the rows of those intervals are read.
+An element is some intervals of one video: a shot, a marked clip, or all that was marked in the
+video. Refuses to know how the rows of those intervals are read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import DataSettings
 
 SURE_VIDEOS = 20
-"""Of so many videos at least one element is drawn (PHD-GIFs section 5.3: of each of the last k = 20)."""
+"""Of so many videos at least one element is drawn (PHD-GIFs section 5.3: of each of the last k =
+20).
+"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,9 @@ class Element:
     intervals: Intervals
 
 
-def elements_of(kind: History, marked: Intervals, video_id: str, settings: DataSettings) -> list[Element]:
+def elements_of(
+    kind: History, marked: Intervals, video_id: str, settings: DataSettings
+) -> list[Element]:
     """All elements of one video; `marked` is the union of what the user marked there."""
     if not len(marked):
         return []
@@ -48,11 +53,14 @@ def draw_history(
     most: int | None,
     rng: np.random.Generator,
 ) -> list[Element]:
-    """At most `most` elements of these videos, at random but at least one of each of up to 20 of them; all if None.
+    """At most `most` elements of these videos, at random but at least one of each of up to 20 of
+    them; all if None.
 
     A random order never tells anything: elements come video by video, and in each by time.
     """
-    groups = [elements_of(settings.history, marks.highlights(user_id, v), v, settings) for v in videos]
+    groups = [
+        elements_of(settings.history, marks.highlights(user_id, v), v, settings) for v in videos
+    ]
     groups = [group for group in groups if group]
     if most is None or sum(map(len, groups)) <= most:
         return [element for group in groups for element in group]

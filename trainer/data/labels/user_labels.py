@@ -1,8 +1,9 @@
 """Who marked what, and what that makes of a position: its label, and whether it is a highlight.
 
-The rule is ours: a position has a mark's value if marks of that value together cover more than half of its span, and of
-several values the highest; overlapping marks count once. PHD-GIFs says only that a positive shot "was part of a GIF",
-and no paper says how rows of 16 frames are compared with marks. Refuses to know features.
+The rule is ours: a position has a mark's value if marks of that value together cover more than half
+of its span, and of several values the highest; overlapping marks count once. PHD-GIFs says only
+that a positive shot "was part of a GIF", and no paper says how rows of 16 frames are compared with
+marks. Refuses to know features.
 """
 
 from __future__ import annotations
@@ -23,18 +24,25 @@ COVERED_SHARE = 0.5
 
 
 class Marks:
-    """The annotations of a catalog by video and person. Raises SettingsError if its unit is not the second."""
+    """The annotations of a catalog by video and person. Raises SettingsError if its unit is not the
+    second.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         if catalog.time_unit != "seconds":
             raise SettingsError(
-                (f"annotations of {catalog.name} are in {catalog.time_unit}; turn them into seconds first",)
+                (
+                    f"annotations of {catalog.name} are in {catalog.time_unit}; turn them into seconds first",
+                )
             )
         rows: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
         for mark in catalog.annotations:
-            rows.setdefault(mark.video_id, {}).setdefault(mark.annotator, []).append((mark.start, mark.end, mark.value))
+            rows.setdefault(mark.video_id, {}).setdefault(mark.annotator, []).append(
+                (mark.start, mark.end, mark.value)
+            )
         self._rows = {
-            video_id: {person: np.array(found) for person, found in people.items()} for video_id, people in rows.items()
+            video_id: {person: np.array(found) for person, found in people.items()}
+            for video_id, people in rows.items()
         }
 
     def with_liked(self, person: str, liked: Mapping[str, Intervals]) -> Marks:
@@ -42,11 +50,15 @@ class Marks:
         more = copy.copy(self)
         more._rows = {video_id: dict(people) for video_id, people in self._rows.items()}
         for video_id, intervals in liked.items():
-            more._rows.setdefault(video_id, {})[person] = np.column_stack([intervals, np.ones(len(intervals))])
+            more._rows.setdefault(video_id, {})[person] = np.column_stack(
+                [intervals, np.ones(len(intervals))]
+            )
         return more
 
     def of(self, person: str | None, video_id: str) -> tuple[NDArray[np.float64], ...]:
-        """`(marks, 3)`: start, end and value, of one person, or of each person who marked the video if None."""
+        """`(marks, 3)`: start, end and value, of one person, or of each person who marked the video
+        if None.
+        """
         people = self._rows.get(video_id, {})
         if person is None:
             return tuple(people.values())
@@ -59,7 +71,9 @@ class Marks:
 
 
 def labels(spans: Intervals, people: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
-    """`(n,)`: the value each person's marks give a span, 0 if none does, averaged over the persons."""
+    """`(n,)`: the value each person's marks give a span, 0 if none does, averaged over the
+    persons.
+    """
     if not people:
         return np.zeros(len(spans), np.float32)
     return np.asarray(np.mean([_one_persons(spans, marks) for marks in people], axis=0), np.float32)
@@ -76,7 +90,8 @@ def _one_persons(spans: Intervals, marks: NDArray[np.float64]) -> NDArray[np.flo
 def draw_pairs(
     positive: NDArray[np.bool_], negative: NDArray[np.bool_], count: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """`(count, 2)`: a highlight's position and that of a non-highlight; all -1 if there is none of either.
+    """`(count, 2)`: a highlight's position and that of a non-highlight; all -1 if there is none of
+    either.
 
     As many different highlights, and as many different non-highlights, as there are.
     """
@@ -88,4 +103,6 @@ def draw_pairs(
 
 def _spread(places: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     rounds = -(-count // len(places))
-    return np.concatenate([rng.permutation(places) for _ in range(rounds)] or [places])[:count].astype(np.int64)
+    return np.concatenate([rng.permutation(places) for _ in range(rounds)] or [places])[
+        :count
+    ].astype(np.int64)

@@ -1,7 +1,7 @@
 """Arrays of a store by key, read for a model: the rows asked for, or their means over segments.
 
-Refuses features that are not those a model was trained on. Survives fork, spawn and pickling, as the store's readers
-do. Knows neither users nor labels.
+Refuses features that are not those a model was trained on. Survives fork, spawn and pickling, as
+the store's readers do. Knows neither users nor labels.
 """
 
 from __future__ import annotations
@@ -30,18 +30,26 @@ SAME_INSTANT_SECONDS = 1e-6
 class Features:
     """The arrays a model reads, from one store.
 
-    Raises LookupFailed for a variant or array that is not there, and SettingsError for a ragged array without a
-    `max_items`, if the features are not those in `trained_on`, or if their times count from different origins.
+    Raises LookupFailed for a variant or array that is not there, and SettingsError for a ragged
+    array without a `max_items`, if the features are not those in `trained_on`, or if their times
+    count from different origins.
     """
 
     def __init__(
-        self, folder: Path, keys: Sequence[str], *, max_items: Mapping[str, int], trained_on: TrainedOn | None = None
+        self,
+        folder: Path,
+        keys: Sequence[str],
+        *,
+        max_items: Mapping[str, int],
+        trained_on: TrainedOn | None = None,
     ) -> None:
         store = FeatureStore(folder)
         self.keys = tuple(keys)
         self.max_items = dict(max_items)
         names = dict.fromkeys(key.partition("/")[0] for key in keys)
-        self.readers: Mapping[str, VariantReader] = {name: _open(store, name, trained_on) for name in names}
+        self.readers: Mapping[str, VariantReader] = {
+            name: _open(store, name, trained_on) for name in names
+        }
         self._refuse_unbounded()
         origins = {reader.name: reader.time_origins for reader in self.readers.values()}
         self.time_origin = common_origin(origins, f"a network that reads {', '.join(origins)}")
@@ -54,10 +62,16 @@ class Features:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What every table made from these features has to say: weights that are random, features that are planted."""
-        marked = {reader.name: str(reader.settings.get("weights", "")) for reader in self.readers.values()}
+        """What every table made from these features has to say: weights that are random, features
+        that are planted.
+        """
+        marked = {
+            reader.name: str(reader.settings.get("weights", "")) for reader in self.readers.values()
+        }
         return tuple(
-            f"{name} is {mark}: no result about real videos" for name, mark in marked.items() if _made_up(mark)
+            f"{name} is {mark}: no result about real videos"
+            for name, mark in marked.items()
+            if _made_up(mark)
         )
 
     @cached_property
@@ -66,13 +80,17 @@ class Features:
         return {key: self._shape(key) for key in self.keys}
 
     def dtype(self, key: str, *, keeps_half: bool = False) -> np.dtype[Any]:
-        """What a batch has of an array: pictures' bytes stay uint8, all else, float16 too if asked, is float32."""
+        """What a batch has of an array: pictures' bytes stay uint8, all else, float16 too if asked,
+        is float32.
+        """
         stored = self._any_handle(key).dtype
         stays = stored == np.uint8 or (keeps_half and stored == np.float16)
         return stored if stays else np.dtype(np.float32)
 
     def why_absent(self, video_id: str) -> str | None:
-        """The first reason, such as `unavailable:private`, why the video lacks some array; None if it has all."""
+        """The first reason, such as `unavailable:private`, why the video lacks some array; None if
+        it has all.
+        """
         for reader in self.readers.values():
             if video_id not in reader:
                 verdict = reader.verdicts.get(video_id)
@@ -89,33 +107,51 @@ class Features:
         Raises LookupFailed if the variants' rows are not about the same spans.
         """
         self._refuse_other_rows(video_id)
-        return {key: self._dense(key, _read(self._handle(key, video_id), numbers)) for key in self.keys}
+        return {
+            key: self._dense(key, _read(self._handle(key, video_id), numbers)) for key in self.keys
+        }
 
-    def means(self, video_id: str, segments: Intervals) -> tuple[dict[str, Array], NDArray[np.bool_]]:
+    def means(
+        self, video_id: str, segments: Intervals
+    ) -> tuple[dict[str, Array], NDArray[np.bool_]]:
         """Rows averaged into segments, weighted by the time each shares with the segment.
 
-        Returns key → `(n, ...)` float32 for the n segments that share time with a row of every variant, and which these
-        are, `(segments,)` bool. Raises LookupFailed for a ragged array, which has no mean.
+        Returns key → `(n, ...)` float32 for the n segments that share time with a row of every
+        variant, and which these are, `(segments,)` bool. Raises LookupFailed for a ragged array,
+        which has no mean.
         """
         weights, kept = self._shares(video_id, segments)
         found = {}
         for key in self.keys:
             handle = self._handle(key, video_id)
             if handle.form.ragged:
-                raise LookupFailed(f"{key} is ragged and has no mean over a segment; use a model whose unit is a row")
-            chosen = [pair for pair, keep in zip(weights[key.partition("/")[0]], kept, strict=True) if keep]
+                raise LookupFailed(
+                    f"{key} is ragged and has no mean over a segment; use a model whose unit is a row"
+                )
+            chosen = [
+                pair
+                for pair, keep in zip(weights[key.partition("/")[0]], kept, strict=True)
+                if keep
+            ]
             found[key] = _averages(handle, chosen)
         return found, kept
 
     def shared(self, video_id: str, segments: Intervals) -> NDArray[np.bool_]:
-        """`(segments,)`: which share time with a row of every variant, so that `means` knows them."""
+        """`(segments,)`: which share time with a row of every variant, so that `means` knows
+        them.
+        """
         return self._shares(video_id, segments)[1]
 
     def _shares(
         self, video_id: str, segments: Intervals
     ) -> tuple[dict[str, list[tuple[int, NDArray[np.float32]]]], NDArray[np.bool_]]:
-        weights = {name: _overlaps(reader[video_id].spans, segments) for name, reader in self.readers.items()}
-        kept = np.all([[len(weight) > 0 for _, weight in each] for each in weights.values()], axis=0)
+        weights = {
+            name: _overlaps(reader[video_id].spans, segments)
+            for name, reader in self.readers.items()
+        }
+        kept = np.all(
+            [[len(weight) > 0 for _, weight in each] for each in weights.values()], axis=0
+        )
         return weights, kept.astype(bool)
 
     def _handle(self, key: str, video_id: str) -> ArrayHandle:
@@ -135,7 +171,9 @@ class Features:
     def _dense(self, key: str, rows: Array | Ragged) -> Array:
         if not isinstance(rows, Ragged):
             return rows
-        dense = np.zeros((len(rows), self.max_items[key], *rows.values.shape[1:]), rows.values.dtype)
+        dense = np.zeros(
+            (len(rows), self.max_items[key], *rows.values.shape[1:]), rows.values.dtype
+        )
         for number, (first, end) in enumerate(zip(rows.offsets, rows.offsets[1:], strict=False)):
             items = rows.values[first : min(end, first + self.max_items[key])]
             dense[number, : len(items)] = items
@@ -144,7 +182,9 @@ class Features:
     def _refuse_unbounded(self) -> None:
         for key in self.keys:
             if self._any_handle(key).form.ragged != (key in self.max_items):
-                kind = "ragged and needs" if key not in self.max_items else "not ragged and takes no"
+                kind = (
+                    "ragged and needs" if key not in self.max_items else "not ragged and takes no"
+                )
                 raise SettingsError((f"{key} is {kind} max_items",))
 
     def _refuse_other_rows(self, video_id: str) -> None:
@@ -154,7 +194,10 @@ class Features:
         spans = first[video_id].spans
         for reader in others:
             found = reader[video_id].spans
-            if found.shape != spans.shape or np.abs(found - spans).max(initial=0) > SAME_INSTANT_SECONDS:
+            if (
+                found.shape != spans.shape
+                or np.abs(found - spans).max(initial=0) > SAME_INSTANT_SECONDS
+            ):
                 raise LookupFailed(
                     f"{video_id}: the {len(found)} rows of {reader.name} are not about the same spans as the "
                     f"{len(spans)} of {first.name}; extract both at the same frames_per_second, or use segments"
@@ -165,7 +208,9 @@ def _open(store: FeatureStore, name: str, trained_on: TrainedOn | None) -> Varia
     if trained_on is None:
         return store[name]
     if name not in trained_on:
-        raise SettingsError((f"the model was trained on {', '.join(sorted(trained_on))}, not on {name}",))
+        raise SettingsError(
+            (f"the model was trained on {', '.join(sorted(trained_on))}, not on {name}",)
+        )
     wanted = fingerprint(trained_on[name])
     same = [full_name for full_name in store.variants() if full_name.endswith(f"-{wanted}")]
     if same:
@@ -193,13 +238,17 @@ def _read(handle: ArrayHandle, numbers: NDArray[np.int64]) -> Array | Ragged:
         return found[0]
     ragged = [rows for rows in found if isinstance(rows, Ragged)]
     if ragged:
-        return Ragged(np.concatenate([r.values for r in ragged]), np.concatenate([r.lengths for r in ragged]))
+        return Ragged(
+            np.concatenate([r.values for r in ragged]), np.concatenate([r.lengths for r in ragged])
+        )
     return np.concatenate([rows for rows in found if not isinstance(rows, Ragged)])
 
 
 def _overlaps(spans: Intervals, segments: Intervals) -> list[tuple[int, NDArray[np.float32]]]:
-    """For each segment the first row that shares time with it, and what part of the shared time each row from there on
-    has; no parts if it shares time with none. Rows come by ascending start, and may overlap."""
+    """For each segment the first row that shares time with it, and what part of the shared time
+    each row from there on has; no parts if it shares time with none. Rows come by ascending start,
+    and may overlap.
+    """
     reach = np.maximum.accumulate(spans[:, 1])
     firsts = np.searchsorted(reach, segments[:, 0], side="right")
     lasts = np.searchsorted(spans[:, 0], segments[:, 1], side="left")
@@ -217,7 +266,9 @@ def _averages(handle: ArrayHandle, weights: Sequence[tuple[int, NDArray[np.float
     averages = np.zeros((len(weights), *handle.form.item_shape), np.float32)
     if not weights:
         return averages
-    needed = np.unique(np.concatenate([np.arange(first, first + len(parts)) for first, parts in weights]))
+    needed = np.unique(
+        np.concatenate([np.arange(first, first + len(parts)) for first, parts in weights])
+    )
     rows = np.asarray(_read(handle, needed), dtype=np.float32)
     for number, (first, parts) in enumerate(weights):
         place = int(np.searchsorted(needed, first))

@@ -48,11 +48,15 @@ def chunks(start: float, end: float, seconds: float) -> Intervals:
 
 
 def split_longer(intervals: Intervals, than_seconds: float, into_seconds: float) -> Intervals:
-    """Intervals longer than `than_seconds` cut into pieces of `into_seconds`; the others as they are."""
+    """Intervals longer than `than_seconds` cut into pieces of `into_seconds`; the others as they
+    are.
+    """
     if not len(intervals):
         return NO_INTERVALS
     pieces = [
-        chunks(start, end, into_seconds) if end - start > than_seconds + _SLIVER else np.array([[start, end]])
+        chunks(start, end, into_seconds)
+        if end - start > than_seconds + _SLIVER
+        else np.array([[start, end]])
         for start, end in intervals
     ]
     return np.concatenate(pieces)
@@ -64,6 +68,8 @@ def covered_seconds(spans: Intervals, disjoint: Intervals) -> NDArray[np.float64
         return np.zeros(len(spans))
     edges = disjoint.reshape(-1)
     lengths = disjoint[:, 1] - disjoint[:, 0]
-    covered_until = np.stack([np.append(0.0, np.cumsum(lengths)[:-1]), np.cumsum(lengths)], 1).reshape(-1)
+    covered_until = np.stack(
+        [np.append(0.0, np.cumsum(lengths)[:-1]), np.cumsum(lengths)], 1
+    ).reshape(-1)
     before = np.interp(spans, edges, covered_until)
     return np.asarray(before[:, 1] - before[:, 0])

@@ -1,4 +1,5 @@
-"""DL-VHD: a coarse learner on mixed sets, a fine one on source sets, and what each gives the other on target sets.
+"""DL-VHD: a coarse learner on mixed sets, a fine one on source sets, and what each gives the other
+on target sets.
 
 Source: Set-based Learning (ICCV 2021), equations 3 to 6; released code and commit are named in
 `models.highlight.base.set_transformer`. Refuses to know networks and how sets are drawn.
@@ -12,14 +13,22 @@ from torch import Tensor, nn
 
 from models.highlight.base.contract import Scores
 from trainer.losses.set_based.domain_steps import Domains, Step, Steps, answer, part
-from trainer.losses.set_based.set_kl import Form, Labels, divergence, has_highlight, mean_of, set_divergence
+from trainer.losses.set_based.set_kl import (
+    Form,
+    Labels,
+    divergence,
+    has_highlight,
+    mean_of,
+    set_divergence,
+)
 
 
 def dl_vhd(*, distillation: float = 1.0, form: Form = "paper", labels: Labels = "value") -> Steps:
     """L_coarse + L_fine + `distillation`·L_distill, in one step; 0 is the ablation "w/o L_distill".
 
-    A model with one learner is trained on that one's loss. `form` is as in `set_learning`; besides, the labels of mixed
-    sets are 1 and 0 in the paper and 1 and -1 in the code, which its softmax tells apart.
+    A model with one learner is trained on that one's loss. `form` is as in `set_learning`; besides,
+    the labels of mixed sets are 1 and 0 in the paper and 1 and -1 in the code, which its softmax
+    tells apart.
     """
     distil = partial(_distil, weight=distillation, form=form)
 
@@ -36,7 +45,9 @@ def dl_vhd(*, distillation: float = 1.0, form: Form = "paper", labels: Labels = 
         total = on_source.scores.new_zeros(())
         if has_fine:
             fine = Scores(on_source.parts["fine"])
-            total = total + set_divergence(fine, domains.source, domains.targets, form=form, labels=labels)
+            total = total + set_divergence(
+                fine, domains.source, domains.targets, form=form, labels=labels
+            )
         if has_fine and has_coarse and distillation:
             total = total + distil(model, domains)
         return total + _coarse(model, domains, form) if has_coarse else total
@@ -50,13 +61,19 @@ def _coarse(model: nn.Module, domains: Domains, form: Form) -> Tensor:
     scores = part(answer(model, domains.mixed), "coarse")
     wanted = domains.is_target.to(scores)
     wanted = 2 * wanted - 1 if form == "released" else wanted
-    return mean_of(divergence(wanted, scores, domains.mixed.mask, form=form), domains.mixed.mask.any(dim=1))
+    return mean_of(
+        divergence(wanted, scores, domains.mixed.mask, form=form), domains.mixed.mask.any(dim=1)
+    )
 
 
 def _distil(model: nn.Module, domains: Domains, *, weight: float, form: Form) -> Tensor:
-    """L_distill. The paper does not say whether the mean has a gradient; it makes no difference, for the gradient is 0:
-    the softmax of the mean score is where the sum of both divergences is least."""
+    """L_distill. The paper does not say whether the mean has a gradient; it makes no difference,
+    for the gradient is 0: the softmax of the mean score is where the sum of both divergences is
+    least.
+    """
     on_target, mask = answer(model, domains.target), domains.target.mask
     teacher = on_target.scores
-    each = [divergence(teacher, part(on_target, name), mask, form=form) for name in ("coarse", "fine")]
+    each = [
+        divergence(teacher, part(on_target, name), mask, form=form) for name in ("coarse", "fine")
+    ]
     return weight * mean_of((each[0] + each[1]) / 2, mask.any(dim=1))

@@ -1,11 +1,14 @@
-"""Five ways to adapt the SL-module to a category without labels; each adds something to the loss on the source.
+"""Five ways to adapt the SL-module to a category without labels; each adds something to the loss on
+the source.
 
-Source: Set-based Learning (ICCV 2021), appendix 8, which says where each method acts; the methods' own papers stand at
-the functions. The released code (named in `models.highlight.base.set_transformer`) holds DAN and DeepCORAL; weights and
-sizes of the others are those of the methods' papers. Refuses to know networks and how sets are drawn.
+Source: Set-based Learning (ICCV 2021), appendix 8, which says where each method acts; the methods'
+own papers stand at the functions. The released code (named in
+`models.highlight.base.set_transformer`) holds DAN and DeepCORAL; weights and sizes of the others
+are those of the methods' papers. Refuses to know networks and how sets are drawn.
 
-The embeddings of all sets of a batch are compared at once. Unlike `train_da_baselines.py`, which fine-tunes C3D at a
-tenth of the learning rate though the paper calls it fixed, nothing before the transformer is trained.
+The embeddings of all sets of a batch are compared at once. Unlike `train_da_baselines.py`, which
+fine-tunes C3D at a tenth of the learning rate though the paper calls it fixed, nothing before the
+transformer is trained.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ def source_only(*, form: Form = "paper", labels: Labels = "value") -> Steps:
     """No adaptation: the lower bound, or the upper one where the source is the target."""
 
     def loss(model: nn.Module, domains: Domains) -> Tensor:
-        return set_divergence(answer(model, domains.source), domains.source, domains.targets, form=form, labels=labels)
+        return set_divergence(
+            answer(model, domains.source), domains.source, domains.targets, form=form, labels=labels
+        )
 
     return (Step("learn", loss),)
 
@@ -65,13 +70,16 @@ def deep_coral(
     form: Form = "paper",
     labels: Labels = "value",
 ) -> Steps:
-    """Deep CORAL (Sun and Saenko, ECCV 2016 workshops): the distance of the embeddings' covariances.
+    """Deep CORAL (Sun and Saenko, ECCV 2016 workshops): the distance of the embeddings'
+    covariances.
 
     `covariance` "released" is the released code's erroneous one, see `released_coral`.
     """
     if covariance not in ("sample", "released"):
         raise ValueError(f"covariance is sample or released, got {covariance!r}")
-    return _aligned(coral if covariance == "sample" else released_coral, weight, is_cut, form, labels)
+    return _aligned(
+        coral if covariance == "sample" else released_coral, weight, is_cut, form, labels
+    )
 
 
 def afn(
@@ -85,8 +93,8 @@ def afn(
 ) -> Steps:
     """AFN (Xu et al., ICCV 2019): larger norms of embeddings on both sides.
 
-    stepwise: each norm should be `step` more than it is. hard: a side's mean norm should be `radius`. Set-based
-    learning tells neither kind nor numbers; these are AFN's own.
+    stepwise: each norm should be `step` more than it is. hard: a side's mean norm should be
+    `radius`. Set-based learning tells neither kind nor numbers; these are AFN's own.
     """
     if kind not in ("stepwise", "hard"):
         raise ValueError(f"kind is stepwise or hard, got {kind!r}")
@@ -100,21 +108,31 @@ def afn(
     return _aligned(lambda source, target: pull(source) + pull(target), weight, False, form, labels)
 
 
-def revgrad(*, weight: float = 1.0, gamma: float = 10.0, form: Form = "paper", labels: Labels = "value") -> Steps:
-    """RevGrad (Ganin and Lempitsky, ICML 2015): a discriminator of categories that the transformer works against.
+def revgrad(
+    *, weight: float = 1.0, gamma: float = 10.0, form: Form = "paper", labels: Labels = "value"
+) -> Steps:
+    """RevGrad (Ganin and Lempitsky, ICML 2015): a discriminator of categories that the transformer
+    works against.
 
-    The reversed gradient grows with `Domains.progress` p as 2 / (1 + exp(-gamma·p)) - 1, as in the paper. Both
-    categories weigh the same, whatever their numbers of segments.
+    The reversed gradient grows with `Domains.progress` p as 2 / (1 + exp(-gamma·p)) - 1, as in the
+    paper. Both categories weigh the same, whatever their numbers of segments.
     """
 
     def loss(model: nn.Module, domains: Domains) -> Tensor:
         if not isinstance(model, RevGradSL):
-            raise ValueError(f"revgrad needs a discriminator: take the model sl_revgrad, not {type(model).__name__}")
+            raise ValueError(
+                f"revgrad needs a discriminator: take the model sl_revgrad, not {type(model).__name__}"
+            )
         on_source, source, target = _embedded(model, domains)
         strength = 2 / (1 + math.exp(-gamma * domains.progress)) - 1
-        at_source, at_target = model.discriminate(source, strength), model.discriminate(target, strength)
+        at_source, at_target = (
+            model.discriminate(source, strength),
+            model.discriminate(target, strength),
+        )
         confusion = functional.softplus(-at_source).mean() + functional.softplus(at_target).mean()
-        learned = set_divergence(on_source, domains.source, domains.targets, form=form, labels=labels)
+        learned = set_divergence(
+            on_source, domains.source, domains.targets, form=form, labels=labels
+        )
         return learned + weight * confusion / 2
 
     return (Step("learn", loss),)
@@ -127,11 +145,13 @@ def mcd(
     form: Form = "paper",
     labels: Labels = "value",
 ) -> Steps:
-    """MCD (Saito et al., CVPR 2018), equations 4 to 9: three steps that alternate, for the model `sl_mcd`.
+    """MCD (Saito et al., CVPR 2018), equations 4 to 9: three steps that alternate, for the model
+    `sl_mcd`.
 
-    "learn" moves everything towards the source's labels; "part" moves the scorers towards them and apart on the target;
-    "agree", `transformer_steps` times, moves the transformer so that they agree there. Their discrepancy is the mean
-    absolute difference of the softmaxes over a set, its segments standing for MCD's classes, or of the scores.
+    "learn" moves everything towards the source's labels; "part" moves the scorers towards them and
+    apart on the target; "agree", `transformer_steps` times, moves the transformer so that they
+    agree there. Their discrepancy is the mean absolute difference of the softmaxes over a set, its
+    segments standing for MCD's classes, or of the scores.
     """
     if discrepancy not in ("softmax", "score"):
         raise ValueError(f"discrepancy is softmax or score, got {discrepancy!r}")
@@ -140,7 +160,10 @@ def mcd(
         on_source = answer(model, domains.source)
         both = [Scores(part(on_source, name)) for name in ("first", "second")]
         return sum(
-            (set_divergence(one, domains.source, domains.targets, form=form, labels=labels) for one in both),
+            (
+                set_divergence(one, domains.source, domains.targets, form=form, labels=labels)
+                for one in both
+            ),
             start=on_source.scores.new_zeros(()),
         )
 
@@ -154,16 +177,24 @@ def mcd(
 
     return (
         Step("learn", learned),
-        Step("part", lambda model, domains: learned(model, domains) - apart(model, domains), ("scorers",)),
+        Step(
+            "part",
+            lambda model, domains: learned(model, domains) - apart(model, domains),
+            ("scorers",),
+        ),
         Step("agree", apart, ("encoder",), transformer_steps),
     )
 
 
-def maximum_mean_discrepancy(source: Tensor, target: Tensor, *, kernels: int = 5, multiplier: float = 2.0) -> Tensor:
-    """The biased squared MMD of `(N, D)` and `(M, D)` under a sum of Gaussian kernels exp(-d² / bandwidth).
+def maximum_mean_discrepancy(
+    source: Tensor, target: Tensor, *, kernels: int = 5, multiplier: float = 2.0
+) -> Tensor:
+    """The biased squared MMD of `(N, D)` and `(M, D)` under a sum of Gaussian kernels exp(-d² /
+    bandwidth).
 
-    The bandwidths are the mean squared distance of two different rows, without gradient, times powers of `multiplier`
-    around 1. Equal to the released `mmd_rbf_noaccelerate`, which needs N = M.
+    The bandwidths are the mean squared distance of two different rows, without gradient, times
+    powers of `multiplier` around 1. Equal to the released `mmd_rbf_noaccelerate`, which needs N =
+    M.
     """
     rows = torch.cat([source, target])
     squares = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -172,15 +203,21 @@ def maximum_mean_discrepancy(source: Tensor, target: Tensor, *, kernels: int = 5
     bandwidths = [mean * multiplier ** (power - kernels // 2) for power in range(kernels)]
     # Rows that are all alike have distances and bandwidth 0, and do not differ.
     smallest = torch.finfo(squares.dtype).tiny
-    kernel = torch.stack([torch.exp(-squares / bandwidth.clamp(min=smallest)) for bandwidth in bandwidths]).sum(dim=0)
+    kernel = torch.stack(
+        [torch.exp(-squares / bandwidth.clamp(min=smallest)) for bandwidth in bandwidths]
+    ).sum(dim=0)
     n = len(source)
     return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()
 
 
 def coral(source: Tensor, target: Tensor) -> Tensor:
-    """‖C_S - C_T‖² / 4d², C the covariance of `(N, d)` rows; ValueError with fewer than two rows on a side."""
+    """‖C_S - C_T‖² / 4d², C the covariance of `(N, d)` rows; ValueError with fewer than two rows on
+    a side.
+    """
     if min(len(source), len(target)) < 2:
-        raise ValueError(f"a covariance needs two rows or more; got {len(source)} and {len(target)}")
+        raise ValueError(
+            f"a covariance needs two rows or more; got {len(source)} and {len(target)}"
+        )
     difference = source.T.cov() - target.T.cov()
     return difference.square().sum() / (4 * source.shape[1] ** 2)
 
@@ -188,8 +225,8 @@ def coral(source: Tensor, target: Tensor) -> Tensor:
 def released_coral(source: Tensor, target: Tensor) -> Tensor:
     """The released `coral_distance`: wrong, and kept to compare with its numbers.
 
-    It centres each row over its d numbers instead of each number over the rows, does not divide by N - 1, and divides
-    the mean of the squared difference once more by 16 d.
+    It centres each row over its d numbers instead of each number over the rows, does not divide by
+    N - 1, and divides the mean of the squared difference once more by 16 d.
     """
     centred = [rows - rows.mean(dim=1, keepdim=True) for rows in (source, target)]
     difference = centred[0].T @ centred[0] - centred[1].T @ centred[1]
@@ -197,9 +234,13 @@ def released_coral(source: Tensor, target: Tensor) -> Tensor:
 
 
 def _embedded(model: nn.Module, domains: Domains) -> tuple[Scores, Tensor, Tensor]:
-    """The answer on the source, and the embeddings of both sides' positions, `(N, D)` and `(M, D)`."""
+    """The answer on the source, and the embeddings of both sides' positions, `(N, D)` and `(M,
+    D)`.
+    """
     if isinstance(model, SLModule) and not model.encoder.layers:
-        raise ValueError("adaptation changes the transformer, C3D being fixed: has_transformer must be true")
+        raise ValueError(
+            "adaptation changes the transformer, C3D being fixed: has_transformer must be true"
+        )
     on_source, on_target = answer(model, domains.source), answer(model, domains.target)
     source, target = part(on_source, "embeddings"), part(on_target, "embeddings")
     return on_source, source[domains.source.mask], target[domains.target.mask]
@@ -216,7 +257,9 @@ def _aligned(distance: Distance, weight: float, is_cut: bool, form: Form, labels
         if is_cut:
             smaller = min(len(source), len(target))
             source, target = source[:smaller], target[:smaller]
-        learned = set_divergence(on_source, domains.source, domains.targets, form=form, labels=labels)
+        learned = set_divergence(
+            on_source, domains.source, domains.targets, form=form, labels=labels
+        )
         return learned + weight * distance(source, target)
 
     return (Step("learn", loss),)

@@ -1,10 +1,12 @@
-"""Training on two batches at once, a labelled and an unlabelled one, in one step or in several that alternate.
+"""Training on two batches at once, a labelled and an unlabelled one, in one step or in several that
+alternate.
 
-An objective of this kind is a tuple of `Step`s (`trainer.losses.registry.domain_objective` makes it from a name). Each
-round a loop makes a `Domains` (`trainer.training.domain_batches`) and goes through the steps (`trainer.training.train_step.Rounds`). Most objectives
-are one step that moves everything; MCD alternates three. Gradients are cleared before each repetition, since a step's
-loss also sends some to what the step does not move. Losses are computed in single precision. Refuses to know which
-losses there are.
+An objective of this kind is a tuple of `Step`s (`trainer.losses.registry.domain_objective` makes it
+from a name). Each round a loop makes a `Domains` (`trainer.training.domain_batches`) and goes
+through the steps (`trainer.training.train_step.Rounds`). Most objectives are one step that moves
+everything; MCD alternates three. Gradients are cleared before each repetition, since a step's loss
+also sends some to what the step does not move. Losses are computed in single precision. Refuses to
+know which losses there are.
 """
 
 from __future__ import annotations
@@ -25,14 +27,18 @@ T = TypeVar("T", Batch, Targets)
 
 @dataclass(frozen=True)
 class Domains:
-    """What a round sees. Row b of `source`, `target` and `mixed` belong together; each row is a set."""
+    """What a round sees. Row b of `source`, `target` and `mixed` belong together; each row is a
+    set.
+    """
 
     source: Batch
     """Of the category with labels. MINI-Net and LIM-s: short videos of the wanted category."""
     targets: Targets
     """The truth about `source`; MINI-Net and LIM-s read none of it."""
     target: Batch
-    """Of the category without. MINI-Net: long videos of other categories; LIM-s: long videos of the same one."""
+    """Of the category without. MINI-Net: long videos of other categories; LIM-s: long videos of the
+    same one.
+    """
     mixed: Batch | None = None
     """Positions of both, for DL-VHD."""
     is_target: Tensor | None = None
@@ -50,16 +56,28 @@ class Domains:
         """These rows alone, `(B,)` bool, of everything."""
         mixed = None if self.mixed is None else _rows(self.mixed, rows)
         is_target = None if self.is_target is None else self.is_target[rows]
-        source, targets, target = _rows(self.source, rows), _rows(self.targets, rows), _rows(self.target, rows)
-        return replace(self, source=source, targets=targets, target=target, mixed=mixed, is_target=is_target)
+        source, targets, target = (
+            _rows(self.source, rows),
+            _rows(self.targets, rows),
+            _rows(self.target, rows),
+        )
+        return replace(
+            self, source=source, targets=targets, target=target, mixed=mixed, is_target=is_target
+        )
 
 
 def _rows(part: T, rows: Tensor) -> T:
-    return replace(part, **{one.name: _of_rows(getattr(part, one.name), rows) for one in fields(part)})
+    return replace(
+        part, **{one.name: _of_rows(getattr(part, one.name), rows) for one in fields(part)}
+    )
 
 
 def _of_rows(value: Any, rows: Tensor) -> Any:
-    return value[rows] if isinstance(value, Tensor) else {key: tensor[rows] for key, tensor in value.items()}
+    return (
+        value[rows]
+        if isinstance(value, Tensor)
+        else {key: tensor[rows] for key, tensor in value.items()}
+    )
 
 
 @dataclass(frozen=True)
@@ -67,8 +85,9 @@ class SetRules:
     """How sets are drawn; the defaults are the paper's, and `RELEASED` is the code's."""
 
     kind: Literal["random", "window", "bag"] = "random"
-    """random: `size` positions of a video. window: up to `size // 2` on each side of an anchor. bag: exactly `size`, a
-    short video over and over (MINI-Net)."""
+    """random: `size` positions of a video. window: up to `size // 2` on each side of an anchor.
+    bag: exactly `size`, a short video over and over (MINI-Net).
+    """
     size: int = 20
     lowest: float = 0.5
     highest: float = 0.5
@@ -78,10 +97,16 @@ class SetRules:
         if self.kind not in ("random", "window", "bag") or not 2 <= self.size <= 10_000:
             raise ValueError(f"kind is random, window or bag, size 2 to 10000; got {self}")
         if not 0 <= self.lowest <= self.highest <= 1:
-            raise ValueError(f"0 <= lowest <= highest <= 1 must hold; got {self.lowest} and {self.highest}")
+            raise ValueError(
+                f"0 <= lowest <= highest <= 1 must hold; got {self.lowest} and {self.highest}"
+            )
 
-    def draw(self, mask: Tensor, generator: torch.Generator, anchors: Tensor | None = None) -> Tensor:
-        """Places `(B, N)` of a set in each video of a `(B, T)` mask. `anchors` `(B,)` are the middles of windows."""
+    def draw(
+        self, mask: Tensor, generator: torch.Generator, anchors: Tensor | None = None
+    ) -> Tensor:
+        """Places `(B, N)` of a set in each video of a `(B, T)` mask. `anchors` `(B,)` are the
+        middles of windows.
+        """
         if self.kind == "window":
             return sets.window_sets(mask, generator, largest_radius=self.size // 2, anchors=anchors)
         if self.kind == "bag":
@@ -100,7 +125,9 @@ def draw_one(
     progress: float = 1.0,
     anchors: Tensor | None = None,
 ) -> Domains:
-    """Sets of whole videos where there is no second category: they stand on both sides, and nothing is mixed."""
+    """Sets of whole videos where there is no second category: they stand on both sides, and nothing
+    is mixed.
+    """
     chosen = rules.draw(source.mask, generator, anchors)
     drawn = sets.take(source, chosen)
     return Domains(drawn, sets.take_targets(targets, chosen), drawn, progress=progress)
@@ -119,8 +146,12 @@ def draw_domains(
     chosen = rules.draw(source.mask, generator, anchors[0])
     others = rules.draw(target.mask, generator, anchors[1])
     source_sets, target_sets = sets.take(source, chosen), sets.take(target, others)
-    mixed, is_target = sets.mix(source_sets, target_sets, generator, lowest=rules.lowest, highest=rules.highest)
-    return Domains(source_sets, sets.take_targets(targets, chosen), target_sets, mixed, is_target, progress)
+    mixed, is_target = sets.mix(
+        source_sets, target_sets, generator, lowest=rules.lowest, highest=rules.highest
+    )
+    return Domains(
+        source_sets, sets.take_targets(targets, chosen), target_sets, mixed, is_target, progress
+    )
 
 
 @dataclass(frozen=True)
@@ -158,5 +189,7 @@ def part(scores: Scores, name: str) -> Tensor:
     """A model's part of that name; ValueError if it answers none such."""
     if name not in scores.parts:
         known = ", ".join(scores.parts) or "none"
-        raise ValueError(f"this objective reads the part {name!r} of a model's answer, which has {known}")
+        raise ValueError(
+            f"this objective reads the part {name!r} of a model's answer, which has {known}"
+        )
     return scores.parts[name]

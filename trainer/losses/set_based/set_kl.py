@@ -6,9 +6,10 @@ Source: Set-based Learning (ICCV 2021), equation 2; released code and commit are
 Where paper and code differ, `form` says which is meant:
 
 - "paper": KL(σ(y) ‖ σ(ŷ)), averaged over the sets of a batch.
-- "released": `F.kl_div` with its default reduction, which divides once more by the size of the set, so that a set of 20
-  weighs a twentieth; sets without a label above 0 are left out, and with them the whole step: the target set beside
-  one adapts and distils nothing either. The code trains with one set a batch.
+- "released": `F.kl_div` with its default reduction, which divides once more by the size of the set,
+  so that a set of 20 weighs a twentieth; sets without a label above 0 are left out, and with them
+  the whole step: the target set beside one adapts and distils nothing either. The code trains with
+  one set a batch.
 """
 
 from __future__ import annotations
@@ -23,18 +24,28 @@ from trainer.base.targets import Targets
 
 Form = Literal["paper", "released"]
 Labels = Literal["value", "positive", "truncated"]
-"""What y is. value: the dataset's own number, so 1, 0 and -1 on YouTube Highlights, as the code has it. positive: 1 for
-a highlight and 0 otherwise. truncated: the number cast to a whole one, as the code does, to which an ActivityNet
-segment covered by 99 % is none."""
+"""What y is. value: the dataset's own number, so 1, 0 and -1 on YouTube Highlights, as the code has
+it. positive: 1 for a highlight and 0 otherwise. truncated: the number cast to a whole one, as the
+code does, to which an ActivityNet segment covered by 99 % is none.
+"""
 
 
 def set_divergence(
-    scores: Scores, batch: Batch, targets: Targets, *, form: Form = "paper", labels: Labels = "value"
+    scores: Scores,
+    batch: Batch,
+    targets: Targets,
+    *,
+    form: Form = "paper",
+    labels: Labels = "value",
 ) -> Tensor:
-    """The mean over sets of KL(σ(labels) ‖ σ(scores)); 0 if the released form leaves out all of them."""
+    """The mean over sets of KL(σ(labels) ‖ σ(scores)); 0 if the released form leaves out all of
+    them.
+    """
     each = divergence(chosen_labels(targets, labels), scores.scores, batch.mask, form=form)
     counts = batch.mask.any(dim=1)
-    return mean_of(each, counts & has_highlight(batch, targets, labels) if form == "released" else counts)
+    return mean_of(
+        each, counts & has_highlight(batch, targets, labels) if form == "released" else counts
+    )
 
 
 def chosen_labels(targets: Targets, labels: Labels) -> Tensor:
@@ -55,7 +66,9 @@ def has_highlight(batch: Batch, targets: Targets, labels: Labels) -> Tensor:
 
 
 def divergence(wanted: Tensor, scores: Tensor, mask: Tensor, *, form: Form = "paper") -> Tensor:
-    """KL(σ(wanted) ‖ σ(scores)) of each set: three `(B, N)` → `(B,)`; the released form divides by the set's size."""
+    """KL(σ(wanted) ‖ σ(scores)) of each set: three `(B, N)` → `(B,)`; the released form divides by
+    the set's size.
+    """
     if form not in ("paper", "released"):
         raise ValueError(f"form is paper or released, got {form!r}")
     forbidden = torch.finfo(scores.dtype).min
