@@ -1,4 +1,4 @@
-"""Figures of the product code, for comparing versions: `python -m tests.code_figures [FOLDER]`, by default this checkout.
+"""Figures of the product code: `python -m tests.code_figures [FOLDER]`, by default of this checkout.
 
 Branches are counted as McCabe does: each `if`, conditional expression, loop, comprehension and its conditions,
 `except`, `case`, and each further operand of `and` and `or`. Lines of a function are those from `def` to its end,
