@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import Extractor, takes_planes
 from models.extractors.registry import EXTRACTORS
-from pipeline.compute.cpu_executor import Lanes
+from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.decoding.events import DecodeEnd, Event, FrameEvent, WindowEvent
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_video import process_video
 from pipeline.extraction.track_builder import rows_of
 from pipeline.extraction.variant import Variant
@@ -71,7 +71,7 @@ class Stubbed:
         return {name: [row] * len(windows) for name, row in rows.items()}
 
 
-def decoded(video: Path, decoder: ChildDecoder, fed: Fed) -> list[Work]:
+def decoded(video: Path, decoder: SubprocessDecoder, fed: Fed) -> list[Work]:
     """All windows with their prepared frames; what decoding alone is."""
     kept: list[dict[int, Any]] = [{} for _ in fed]
     windows: list[list[Window]] = [[] for _ in fed]
@@ -84,7 +84,7 @@ def decoded(video: Path, decoder: ChildDecoder, fed: Fed) -> list[Work]:
     return [(extractor, windows[place], kept[place]) for place, (_, extractor) in enumerate(fed)]
 
 
-def forward(work: Sequence[Work], fed: Fed, lanes: Lanes) -> None:
+def forward(work: Sequence[Work], fed: Fed, lanes: RowExecutor) -> None:
     """All windows through the networks, in the batches of a build."""
     futures = []
     for (variant, _), (extractor, windows, prepared) in zip(fed, work, strict=True):
@@ -97,7 +97,7 @@ def forward(work: Sequence[Work], fed: Fed, lanes: Lanes) -> None:
         future.result()
 
 
-class Counted(ChildDecoder):
+class Counted(SubprocessDecoder):
     """Adds up the processor time of its children."""
 
     spent = 0.0
@@ -124,7 +124,7 @@ def seconds(work: Callable[[], object], decoder: Counted, clock: str) -> float:
 
 
 def measure(
-    video: Path, fed: Fed, decoder: Counted, lanes: Lanes, chosen: argparse.Namespace
+    video: Path, fed: Fed, decoder: Counted, lanes: RowExecutor, chosen: argparse.Namespace
 ) -> dict[str, float]:
     """Column → median seconds."""
     media = Media(video, "", video.stat().st_size)
@@ -172,7 +172,7 @@ def main() -> None:
         "| extractor | decode s | forward s | engine s | stubbed s | engine / max | engine / sum | stubbed / decode "
         "| peak MB |\n|-|-|-|-|-|-|-|-|-|\n"
     )
-    with Counted() as decoder, Lanes("cpu") as lanes:
+    with Counted() as decoder, RowExecutor("cpu") as lanes:
         groups = {variant.name: [(variant, extractor)] for variant, extractor in fed}
         for name, group in (groups | ({"all": fed} if len(fed) > 1 else {})).items():
             found = measure(chosen.video, group, decoder, lanes, chosen)

@@ -2,7 +2,7 @@
 real ones.
 
 `python -m benchmarks.extractor_drift EXTRACTOR VIDEO... [--weights FILE] [--set input_pixels=320]`.
-These numbers stand behind `DRIFTS` in `models/extractors/base/precision.py`; choices that are
+These numbers stand behind `ALLOWED_ERRORS` in `models/extractors/base/precision.py`; choices that are
 refused there are measured too.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from models.extractors.base.contract import ExtractorSpec, Frame
 from models.extractors.base.precision import allowed, numerics_of
 from models.extractors.golden.golden_outputs import window_frames
-from models.extractors.golden.output_error import drifts
+from models.extractors.golden.output_error import output_errors
 from models.extractors.registry import EXTRACTORS
 from pipeline.decoding.video_reader import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
@@ -73,7 +73,9 @@ def main() -> None:
     sys.stdout.write("| array | choice | norm | largest | no partner | allowed |\n|-|-|-|-|-|-|\n")
     for choice in CHOICES:
         other = spec.settings_type(**{**chosen, **choice})
-        for name, drift in drifts(reference, rows(spec, other, given.weights, windows)).items():
+        for name, drift in output_errors(
+            reference, rows(spec, other, given.weights, windows)
+        ).items():
             limit = allowed(spec.name, name, numerics_of(other)) or "refused"
             numbers = f"{drift.norm:.1e} | {drift.largest:.1e} | {drift.unmatched:.1%}"
             sys.stdout.write(f"| {name} | {' '.join(choice.values())} | {numbers} | {limit} |\n")

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.extractor_drift import setting
 from models.extractors.registry import EXTRACTORS
-from pipeline.compute.cpu_executor import Lanes
+from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.diagnostics.bench_throughput import flop_of, one_round, way, window_of
@@ -30,7 +30,7 @@ CHOICES = ({}, {"resize": "fast"}, {"precision": "bf16"}, {"precision": "bf16", 
 
 
 def lines_of(
-    name: str, device: str, lanes: Lanes, rounds: int, others: Mapping[str, Any]
+    name: str, device: str, lanes: RowExecutor, rounds: int, others: Mapping[str, Any]
 ) -> Iterator[str]:
     """The rows of one extractor, the first of them the one that others are compared with."""
     spec = EXTRACTORS[name]
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
     device = resolve_device(given.device)
-    with Lanes(device) as lanes:
+    with RowExecutor(device) as lanes:
         sys.stdout.write(f"{processor_kind(device)}, {lanes.count} lanes\n\n")
         sys.stdout.write(
             "| extractor | precision | resize | windows/s | × | of peak | prepare, ms a frame |\n"

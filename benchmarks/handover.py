@@ -30,7 +30,7 @@ import imageio_ffmpeg
 from models.extractors.base.sampling import ConsecutiveFrames, FramesAtRate, Sampling
 from pipeline.decoding.events import DecodeEnd, FrameEvent, PlanesEvent
 from pipeline.decoding.video_reader import Decoding
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.probe import DEFAULT_LIMITS
 from pipeline.sampling.planner import InPlanes, VideoSampling
 
@@ -55,7 +55,7 @@ def pyav(video: Path) -> float:
 
 
 def delivered(
-    video: Path, decoder: ChildDecoder, sampling: VideoSampling, shrink: bool = False
+    video: Path, decoder: SubprocessDecoder, sampling: VideoSampling, shrink: bool = False
 ) -> float:
     """CPU seconds of the child and of this process, for every frame of a sampling."""
     began, spent = time.process_time(), 0.0
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     every: Sampling = ConsecutiveFrames(16, 16)
-    with ChildDecoder() as decoder:
+    with SubprocessDecoder() as decoder:
         frames = sum(
             isinstance(event, FrameEvent) for event in decoder.decode("v", given.video, [every])
         )

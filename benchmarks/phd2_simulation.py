@@ -33,29 +33,27 @@ import numpy as np
 from luigi.configuration import get_config
 from numpy.typing import NDArray
 
-from pipeline.compute.cpu_executor import Lanes
+from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.decoding.events import DecodeEnd, Event, FrameEvent, WindowEvent
 from pipeline.decoding.video_reader import Summary
-from pipeline.extraction import process_shard as process
 from pipeline.extraction.process_shard import process_shard
 from pipeline.media.media_file import Media
 from pipeline.media.probe import Probe
 from pipeline.sampling.planner import VideoSampling, Window
 from storage.base.errors import VideoError
 from storage.base.fingerprint import plain, readable
-from storage.base.video_status import DONE, failed
-from storage.features import manifest_index as index
+from storage.base.video_status import DONE, failure_status
+from storage.features import manifest_index
 from storage.features.commit import DEFAULT_PART_BYTES, compact, request_retry, write_sidecar
-from storage.features.manifest import Entry, Part, Sidecar
+from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
 from storage.features.store import FeatureStore
 from storage.files.atomic_write import publish
 from storage.maintenance.audit import audit
-from tasks import build_catalog as ingest
-from tasks import features
+from tasks import build_catalog, features
 from tasks.config.exit_codes import RunIncomplete
 from tasks.config.settings import Settings, load
 from tasks.execution.extract_shard import shard_job
-from tasks.reporting import run_report as reporting
+from tasks.reporting import run_report
 
 PHD2_VIDEOS = 119_938
 VIDEOS_OF_A_USER = 9
@@ -151,10 +149,12 @@ def no_fetch(video_id: str, retry: bool) -> Media:
     if share(video_id, "gone") < GONE:
         raise VideoError(
             video_id,
-            failed("removed", "Video unavailable. This video has been removed by the uploader"),
+            failure_status(
+                "removed", "Video unavailable. This video has been removed by the uploader"
+            ),
         )
     if not retry and share(video_id, "cut") < CUT:
-        raise VideoError(video_id, failed("network", "read timed out"))
+        raise VideoError(video_id, failure_status("network", "read timed out"))
     return Media(
         Path("nowhere.mp4"),
         hashlib.sha256(video_id.encode()).hexdigest(),
@@ -232,7 +232,7 @@ def floor(folder: Path, *, synced: bool) -> tuple[float, float]:
 
 def build(settings: Settings, decoder: NoDecoder) -> None:
     """Every shard that is not complete."""
-    catalog = ingest.catalog_of(settings)
+    catalog = build_catalog.catalog_of(settings)
     for shard in range(catalog.shard_count):
         job = shard_job(settings, catalog, shard)
         spec = replace(job.variants[0].spec, build=lambda *_: NoExtractor())
@@ -256,29 +256,31 @@ def each_shard(settings: Settings, work: Callable[..., Any]) -> None:
     """`work(layout of the variant, shard)` for every shard."""
     variant = settings.variants[0]
     layout = settings.layout.variant(variant.name, variant.fingerprint())
-    for shard in range(ingest.catalog_of(settings).shard_count):
+    for shard in range(build_catalog.catalog_of(settings).shard_count):
         work(layout, shard)
 
 
 def make_up(settings: Settings, decoder: NoDecoder) -> None:
     """The sidecars that `build` leaves, without any part: for what only reads accounts."""
-    catalog = ingest.catalog_of(settings)
+    catalog = build_catalog.catalog_of(settings)
     for shard in range(catalog.shard_count):
         job = shard_job(settings, catalog, shard)
         layout = job.variant_layout(job.variants[0])
         publish(layout.settings_file, readable(job.variants[0].description()), replace=False)
-        part = Part(f"shard_{shard:03d}.p000.h5", made_up_id(shard), 1, 1, 1)
+        part = PartRecord(f"shard_{shard:03d}.p000.h5", made_up_id(shard), 1, 1, 1)
         entries = {
             video_id: _made_up_entry(video_id, decoder, part.file) for video_id in job.video_ids
         }
         header = (settings.layout.catalog, shard, layout.variant, layout.fingerprint)
-        write_sidecar(layout, Sidecar(*header, (part,), entries, {}))
+        write_sidecar(layout, ShardManifest(*header, (part,), entries, {}))
 
 
-def _made_up_entry(video_id: str, decoder: NoDecoder, part: str) -> Entry:
+def _made_up_entry(video_id: str, decoder: NoDecoder, part: str) -> ManifestEntry:
     if share(video_id, "gone") < GONE:
-        return Entry(
-            failed("removed", "Video unavailable. This video has been removed by the uploader")
+        return ManifestEntry(
+            failure_status(
+                "removed", "Video unavailable. This video has been removed by the uploader"
+            )
         )
     *events, end = decoder.decode(video_id, Path(), ())
     facts = (
@@ -288,13 +290,13 @@ def _made_up_entry(video_id: str, decoder: NoDecoder, part: str) -> Entry:
     )
     digest = hashlib.sha256(video_id.encode()).hexdigest()
     source = {"sha256": digest, "size_bytes": 20_000_000, "format": "18"}
-    return Entry(DONE, part, len(events) // 2, digest, 1, {"source": source, **facts})
+    return ManifestEntry(DONE, part, len(events) // 2, digest, 1, {"source": source, **facts})
 
 
 def account(settings: Settings) -> None:
     """What a run prints at its end, unseen."""
     with contextlib.suppress(RunIncomplete), contextlib.redirect_stdout(io.StringIO()):
-        reporting.account(settings, range(_shards(settings)), "simulation")
+        run_report.account(settings, range(_shards(settings)), "simulation")
 
 
 def opened(folder: Path) -> None:
@@ -351,16 +353,17 @@ def main() -> None:
             get_config().set(section, key, value)
     settings = load("phd2")
     stage, decoder = Stages(chosen.videos), NoDecoder(seconds, chosen.row_seconds)
-    stage("catalog: annotations to tables", lambda: ingest.build_catalog(settings))
-    ingest._read.cache_clear()
-    stage("catalog: read", lambda: ingest.catalog_of(settings))
+    stage("catalog: annotations to tables", lambda: build_catalog.build_catalog(settings))
+    build_catalog._read.cache_clear()
+    stage("catalog: read", lambda: build_catalog.catalog_of(settings))
     (stages_of_accounts if chosen.accounts_only else stages_of_a_build)(stage, settings, decoder)
     stage("account again", lambda: account(settings))
     stage("store opened", lambda: opened(settings.layout.folder))
     time.sleep(3)  # sidecars younger than two seconds are hashed
-    index._decoded.cache_clear()
+    manifest_index._decoded.cache_clear()
     stage(
-        "store opened by a fresh process, but for imports", lambda: opened(settings.layout.folder)
+        "store opened by a fresh process_shard, but for imports",
+        lambda: opened(settings.layout.folder),
     )
     stage("front door", lambda: front_door(root, table, chosen.row_seconds))
     stage("front door again", lambda: front_door(root, table, chosen.row_seconds))
@@ -375,7 +378,7 @@ def stages_of_accounts(stage: Stages, settings: Settings, decoder: NoDecoder) ->
 
 def stages_of_a_build(stage: Stages, settings: Settings, decoder: NoDecoder) -> None:
     """Everything, as a run does it."""
-    stage("libraries of networks loaded", lambda: Lanes("cpu").__exit__(None, None, None))
+    stage("libraries of networks loaded", lambda: RowExecutor("cpu").__exit__(None, None, None))
     folder = settings.layout.folder / "floor"
     folder.mkdir(parents=True)
     for name, synced in (("floor: a file a video", False), ("floor: the same, synced", True)):
@@ -406,7 +409,7 @@ def stages_of_a_build(stage: Stages, settings: Settings, decoder: NoDecoder) -> 
 
 
 def _shards(settings: Settings) -> int:
-    return ingest.catalog_of(settings).shard_count
+    return build_catalog.catalog_of(settings).shard_count
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from models.highlight.base.contract import Batch
 from trainer.base.targets import Targets
 from trainer.config.recipe import load_recipe
 from trainer.losses.registry import domain_objective
-from trainer.losses.set_based.domain_steps import Domains, draw_domains
+from trainer.losses.set_based.domain_steps import DomainBatch, draw_domains
 from trainer.training.distributed import Ranks
-from trainer.training.train_step import Rounds
+from trainer.training.train_step import DomainSteps
 
 RECIPES = ("sl_module", "dl_vhd", "sl_mcd")
 KEY, WIDTH, SEGMENTS = "c3d.segments/fc7_linear", 4096, 61
@@ -41,7 +41,7 @@ def drawn(device: str, seed: int) -> Batch:
     )
 
 
-def domains_of(name: str, device: str) -> Domains:
+def domains_of(name: str, device: str) -> DomainBatch:
     """A round as the recipe draws it."""
     source, target = drawn(device, 1), drawn(device, 2)
     labels = torch.arange(SEGMENTS, device=device).remainder(3).sub(1).float()[None]
@@ -64,7 +64,7 @@ def measured(name: str, device: str, steps: int) -> tuple[float, float, float]:
     torch.manual_seed(0)
     with torch.device(device):
         model = recipe.spec.build(recipe.model_settings, {KEY: (WIDTH,)})
-    updates = Rounds(
+    updates = DomainSteps(
         recipe,
         model.train(),
         Ranks(device=device),

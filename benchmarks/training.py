@@ -39,8 +39,8 @@ from trainer.base.targets import Targets
 from trainer.config.toml_binding import bind
 from trainer.data import (
     DataSettings,
+    DeviceBatch,
     HighlightDataset,
-    Loaded,
     Loader,
     LoaderSettings,
     open_data,
@@ -230,7 +230,7 @@ def step_seconds(learner: Learner, batch: Batch, targets: Targets, rounds: int) 
     )
 
 
-def _next_step(learner: Learner, batches: Iterator[Loaded]) -> tuple[float, float]:
+def _next_step(learner: Learner, batches: Iterator[DeviceBatch]) -> tuple[float, float]:
     """Seconds of waiting for a batch, and of the step on it."""
     start = time.perf_counter()
     loaded = next(batches)

@@ -22,8 +22,7 @@ from storage.base.fingerprint import plain
 from storage.base.paths import Layout
 from storage.base.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID
 from storage.features.manifest import Fields
-from storage.files import atomic_write as atomic
-from storage.files import hdf5
+from storage.files import atomic_write, hdf5
 from storage.files.checksummed_json import seal, unseal
 
 FORMAT = "video-highlights scores"
@@ -148,7 +147,7 @@ def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
     content = _image(tracks, run.provenance.time_origin)
     sha256 = hashlib.sha256(content).hexdigest()
     data = folder / f"scores.{sha256[:12]}.h5"
-    atomic.publish(data, content, replace=False)
+    atomic_write.publish(data, content, replace=False)
     record: dict[str, JSON] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -162,10 +161,10 @@ def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
         ],
         "absent": [[*key, reason] for key, reason in sorted(run.absent.items())],
     }
-    atomic.publish(folder / RECORD, seal(record), replace=True)
+    atomic_write.publish(folder / RECORD, seal(record), replace=True)
     for old in sorted(folder.glob("scores.*.h5")):
         if old != data:
-            atomic.remove(old)
+            atomic_write.remove(old)
 
 
 def _image(tracks: Sequence[ScoreTrack], time_origin: str) -> bytes:

@@ -22,23 +22,22 @@ from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
 from storage.base.fingerprint import readable
 from storage.base.paths import Layout
-from storage.base.video_status import REASONS, Verdict
+from storage.base.video_status import REASONS, VideoStatus
 from storage.features.store import FeatureStore
 from storage.features.time_origin import refuse_to_extend
 from storage.files.atomic_write import publish
 from storage.files.file_lock import lease
 from tasks.build_catalog import BuildCatalog
-from tasks.config import exit_codes as exits
+from tasks.config import exit_codes
 from tasks.config.cluster_settings import INLINE
 from tasks.config.luigi_sections import CommaList
 from tasks.config.settings import PHD2, SAMPLES, Settings, front_door_catalog, load
-from tasks.execution import dask_scheduler as dispatch
-from tasks.execution import progress
+from tasks.execution import dask_scheduler, progress
 from tasks.execution.catalogs import catalog_of
 from tasks.execution.extract_shard import download_gate, extract_shard, shard_job
 from tasks.execution.retries import outdated_videos, request_again, request_retries
 from tasks.execution.shutdown import ORDERS_TO_US
-from tasks.reporting import run_report as reporting
+from tasks.reporting import run_report
 
 _RUN = uuid.uuid4().hex[:8]
 MAX_SHARDS_EVER = 1_000_000
@@ -87,7 +86,7 @@ class ExtractShard(luigi.Task):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        exits.before_anything_starts(lambda: refuse_other_clocks(load(self.catalog).layout))
+        exit_codes.before_anything_starts(lambda: refuse_other_clocks(load(self.catalog).layout))
 
     def complete(self) -> bool:
         """Whether the sidecar of every variant names every id of the shard."""
@@ -118,8 +117,8 @@ class ExtractShard(luigi.Task):
             gate = download_gate(settings, progress.say)
             extract_shard(settings, job, on_video=self._on_video, gate=gate, run_name=self.run_name)
 
-    def _on_video(self, video_id: str, verdict: Verdict) -> None:
-        progress.VIDEOS.video(self.shard, video_id, verdict)
+    def _on_video(self, video_id: str, verdict: VideoStatus) -> None:
+        progress.PROGRESS.video(self.shard, video_id, verdict)
         ORDERS_TO_US.check()
 
 
@@ -167,7 +166,7 @@ class ExtractShards(luigi.Task):
         settings = load(self.catalog)
         with ORDERS_TO_US.drop_at_once():
             left = [job for job in self._jobs(settings) if not job.is_complete()]
-            dispatch.build_shards(settings, left, self.run_name)
+            dask_scheduler.build_shards(settings, left, self.run_name)
 
     def _jobs(self, settings: Settings) -> list[ShardJob]:
         return [shard_job(settings, catalog_of(settings), int(shard)) for shard in self.shards]
@@ -250,7 +249,9 @@ class BuildFeatures(luigi.Task):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        exits.before_anything_starts(lambda: check_command(self.catalog, self.shards, self.retry))
+        exit_codes.before_anything_starts(
+            lambda: check_command(self.catalog, self.shards, self.retry)
+        )
 
     def complete(self) -> bool:
         """Always False: see the class."""
@@ -271,7 +272,7 @@ class BuildFeatures(luigi.Task):
             catalog=self.catalog, shards=tuple(map(str, shards)), run_name=self.run_name
         )
         left = videos_to_do(settings, shards)
-        progress.VIDEOS.plan(lengths(settings, left))
+        progress.PROGRESS.plan(lengths(settings, left))
         if left and settings.cluster.kind == INLINE:
             yield [
                 ExtractShard(catalog=self.catalog, shard=shard, run_name=self.run_name)
@@ -281,8 +282,8 @@ class BuildFeatures(luigi.Task):
             yield ExtractShards(
                 catalog=self.catalog, shards=tuple(map(str, left)), run_name=self.run_name
             )
-        progress.VIDEOS.close()
-        reporting.account(settings, shards, self.run_name)
+        progress.PROGRESS.close()
+        run_report.account(settings, shards, self.run_name)
 
 
 class BuildPHD2Features(BuildFeatures):
@@ -297,7 +298,7 @@ class BuildPHD2Features(BuildFeatures):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"catalog": front_door_catalog(), **kwargs})
         if self.catalog in SAMPLES:
-            reporting.say(
+            run_report.say(
                 "No PHD2 annotations are configured ([phd2] testing and training in workflows.cfg are empty): "
                 "building the embedded sample."
             )
@@ -374,4 +375,4 @@ def _reasons(retry: tuple[str, ...]) -> tuple[str, ...]:
 
 
 luigi.Task.event_handler(luigi.Event.START)(lambda _: ORDERS_TO_US.listen())
-luigi.Task.event_handler(luigi.Event.FAILURE)(lambda _, error: exits.note(error))
+luigi.Task.event_handler(luigi.Event.FAILURE)(lambda _, error: exit_codes.note(error))

@@ -28,7 +28,7 @@ from storage.base.errors import SettingsError
 from storage.base.fingerprint import fingerprint
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Link, User, Video
-from storage.base.video_status import Verdict
+from storage.base.video_status import VideoStatus
 from storage.catalog.catalog import Catalog, write_catalog
 from storage.features.store import FeatureStore
 from tasks.config.exit_codes import before_anything_starts
@@ -39,7 +39,7 @@ from tasks.execution.catalogs import catalog_of
 from tasks.execution.extract_shard import download_gate, extract_shard, shard_job
 from tasks.execution.shutdown import ORDERS_TO_US
 from tasks.features import refuse_other_clocks
-from tasks.reporting import run_report as reporting
+from tasks.reporting import run_report
 
 if TYPE_CHECKING:
     pass
@@ -184,15 +184,15 @@ class HighlightVideo(luigi.Task):
         """
         is_there = self.place().is_file()
         if is_there:
-            reporting.say(
+            run_report.say(
                 f"reel     {self.place()} (cut by an earlier run; its timeline lies beside it)"
             )
         return is_there
 
     def run(self) -> None:
         """Extract, predict, draw, cut, tell."""
-        from trainer.inference.predict import Person, predict
-        from trainer.plots.prediction_report import keep, told
+        from trainer.inference.predict import UserHistory, predict
+        from trainer.plots.prediction_report import format_prediction, save_prediction
         from trainer.training.fit import restore
 
         request, device = self.request(), resolve_device(self.settings.device)
@@ -200,18 +200,20 @@ class HighlightVideo(luigi.Task):
         with ORDERS_TO_US.drop_at_once():
             extract(settings, request)
         restored = restore(request.model, settings.layout.folder, device)
-        person = Person.of_user(PERSON) if request.liked else Person()
+        person = UserHistory.of_user(PERSON) if request.liked else UserHistory()
         found = predict(restored, request.ids()[request.video], person)
         cut_reel(request.video, found.best(self.seconds), self.place())
-        json_file, picture = keep(found, settings.layout.folder, found.best_count(self.seconds))
+        json_file, picture = save_prediction(
+            found, settings.layout.folder, found.best_count(self.seconds)
+        )
         for line in (
-            *told(found, found.best_count(self.seconds)),
+            *format_prediction(found, found.best_count(self.seconds)),
             f"json     {json_file}",
             f"picture  {picture}",
         ):
-            reporting.say(line)
-        reporting.say(f"reel     {self.place()}")
-        reporting.say(f"length   {found.length_told(self.seconds)}")
+            run_report.say(line)
+        run_report.say(f"reel     {self.place()}")
+        run_report.say(f"length   {found.length_told(self.seconds)}")
 
 
 def settings_for(request: Request, settings: Settings) -> Settings:
@@ -264,10 +266,10 @@ def extract(settings: Settings, request: Request) -> None:
     """The features of all files. SettingsError tells of those that give none."""
     job = shard_job(settings, catalog_of(settings), 0)
     if not job.is_complete():
-        progress.VIDEOS.plan(dict.fromkeys(job.todo()))
+        progress.PROGRESS.plan(dict.fromkeys(job.todo()))
         gate = download_gate(settings, progress.say)
         extract_shard(settings, job, on_video=_on_video, gate=gate, run_name="highlight")
-        progress.VIDEOS.close()
+        progress.PROGRESS.close()
     store, faults = FeatureStore(settings.layout.folder), []
     for variant in settings.variants:
         for file, video_id in request.ids().items():
@@ -280,6 +282,6 @@ def extract(settings: Settings, request: Request) -> None:
         raise SettingsError(tuple(faults))
 
 
-def _on_video(video_id: str, verdict: Verdict) -> None:
-    progress.VIDEOS.video(0, video_id, verdict)
+def _on_video(video_id: str, verdict: VideoStatus) -> None:
+    progress.PROGRESS.video(0, video_id, verdict)
     ORDERS_TO_US.check()

@@ -20,7 +20,7 @@ from luigi.cmdline_parser import CmdlineParser
 from storage.base.errors import SettingsError
 from storage.files.atomic_write import publish
 from tasks.build_catalog import BuildCatalog
-from tasks.config import exit_codes as exits
+from tasks.config import exit_codes
 from tasks.config.luigi_sections import SECTIONS
 from tasks.config.settings import load
 from tasks.execution.catalogs import catalog_of
@@ -28,7 +28,7 @@ from tasks.execution.extract_shard import shard_job
 from tasks.execution.retries import outdated_videos, request_again
 from tasks.execution.slurm import array_script
 from tasks.features import check_command, parse_shards
-from tasks.reporting import run_report as reporting
+from tasks.reporting import run_report
 
 FILE = "array.sh"
 
@@ -49,7 +49,7 @@ class WriteSlurmArray(luigi.Task):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        exits.before_anything_starts(self._check)
+        exit_codes.before_anything_starts(self._check)
 
     def complete(self) -> bool:
         """Always False: see the class."""
@@ -64,7 +64,7 @@ class WriteSlurmArray(luigi.Task):
         request_again(settings, outdated_videos(settings, asked))
         left = [shard for shard in asked if not shard_job(settings, catalog, shard).is_complete()]
         if not left:
-            reporting.say(
+            run_report.say(
                 f"{self.catalog}: all of these {len(asked)} shards are complete; there is nothing to submit"
             )
             return
@@ -79,7 +79,7 @@ class WriteSlurmArray(luigi.Task):
         )
         publish(settings.layout.cluster / FILE, script.encode(), replace=True)
         jobs = -(-len(left) // self.shards_per_job)
-        reporting.say(
+        run_report.say(
             f"{self.catalog}: {len(left)} shards in {jobs} jobs\nsbatch {shlex.quote(str(logs / FILE))}"
         )
 

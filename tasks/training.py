@@ -18,10 +18,10 @@ from storage.base.errors import LookupFailed, SettingsError
 from tasks.config.exit_codes import before_anything_starts
 from tasks.config.luigi_sections import CommaList
 from tasks.config.settings import Settings, faults_of, load
-from tasks.reporting import run_report as reporting
+from tasks.reporting import run_report
 
 if TYPE_CHECKING:
-    from trainer.paper_tables.reproduce import Order
+    from trainer.paper_tables.reproduce import TableRequest
     from trainer.training.fit import Run
 
 
@@ -115,19 +115,19 @@ class ScoreModel(TrainModel):
     def complete(self) -> bool:
         """Whether the scores are there, and are this network's."""
         from storage.scores import runs
-        from trainer.inference.score_run import Question
+        from trainer.inference.score_run import EvalRequest
 
         if not super().complete():
             return False
-        question = Question(self.model(), self.settings.layout.folder, self.split)
+        question = EvalRequest(self.model(), self.settings.layout.folder, self.split)
         return question.name in runs(question.layout)
 
     def run(self) -> None:
         """Score and keep."""
-        from trainer.inference.score_run import Question, answer
+        from trainer.inference.score_run import EvalRequest, score_split
 
-        question = Question(self.model(), self.settings.layout.folder, self.split)
-        answer(question, device=resolve_device(self.settings.device))
+        question = EvalRequest(self.model(), self.settings.layout.folder, self.split)
+        score_split(question, device=resolve_device(self.settings.device))
 
 
 class ReproduceTable(_OfCatalog):
@@ -145,14 +145,14 @@ class ReproduceTable(_OfCatalog):
         for name in self.tables:
             load_table(name)
 
-    def orders(self) -> list[Order]:
+    def orders(self) -> list[TableRequest]:
         """One for each table."""
         from trainer.paper_tables.published import load_table
-        from trainer.paper_tables.reproduce import Order
+        from trainer.paper_tables.reproduce import TableRequest
 
         folder = self.settings.layout.folder
         return [
-            Order(load_table(name), folder, self.seeds, self.small, tuple(self.changes))
+            TableRequest(load_table(name), folder, self.seeds, self.small, tuple(self.changes))
             for name in self.tables
         ]
 
@@ -164,10 +164,10 @@ class ReproduceTable(_OfCatalog):
 
     def run(self) -> None:
         """Measure, keep, and show."""
-        from trainer.paper_tables.render import keep, rendered
+        from trainer.paper_tables.render import rendered, save_report
         from trainer.paper_tables.reproduce import reproduce
 
         for order in self.orders():
             rows = reproduce(order, device=resolve_device(self.settings.device))
-            keep(order, rows)
-            reporting.say("\n".join(rendered(order, rows, "text")))
+            save_report(order, rows)
+            run_report.say("\n".join(rendered(order, rows, "text")))

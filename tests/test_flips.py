@@ -30,11 +30,10 @@ from pipeline.media.media_file import Media
 from storage.base.errors import HighlightsError
 from storage.base.paths import Layout
 from storage.base.records import Annotation, Group, Link, User, Video
-from storage.base.video_status import DONE, State, failed
+from storage.base.video_status import DONE, State, failure_status
 from storage.catalog.catalog import Catalog, read_catalog, shard_of, write_catalog
-from storage.features import manifest_index as index
-from storage.features import spool
-from storage.features.manifest import Entry
+from storage.features import manifest_index, spool
+from storage.features.manifest import ManifestEntry
 from storage.features.store import FeatureStore
 from storage.files.hdf5 import survey
 from storage.scores import Provenance, ScoreTrack, read_scores, run_of, write_scores
@@ -82,14 +81,17 @@ class World:
             )
         self.variants = [self.layout.variant(one.name, one.fingerprint()) for one in VARIANTS]
         for variant in self.variants:
-            index.refresh(variant)
+            manifest_index.refresh(variant)
         self.spool = root / "spool"
         for number, video_id in enumerate(IDS):
             track = make_track(video_id, 4 + number)
             spool.put(
-                self.spool, video_id, Entry(DONE, rows=track.rows, digest=track.digest()), track
+                self.spool,
+                video_id,
+                ManifestEntry(DONE, rows=track.rows, digest=track.digest()),
+                track,
             )
-        spool.put(self.spool, "gone", Entry(failed("private", "says its page")))
+        spool.put(self.spool, "gone", ManifestEntry(failure_status("private", "says its page")))
         self.checkpoint = root / "model.safetensors"
         weights = torch.linspace(-1, 1, 700).reshape(7, 100)
         write_checkpoint(

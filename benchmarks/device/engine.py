@@ -23,7 +23,7 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import Work
 from pipeline.decoding.events import FrameEvent, PlanesEvent
 from pipeline.decoding.video_reader import Decoding
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction import process_shard as process
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
@@ -62,7 +62,7 @@ def shard(
     with tempfile.TemporaryDirectory() as folder:
         ids = tuple(f"copy{number:04d}" for number in range(copies))
         job = ShardJob(Layout(Path(folder), "copies"), 0, ids, tuple(variants), 256_000_000)
-        crew = [ChildDecoder() for _ in range(decoders)]
+        crew = [SubprocessDecoder() for _ in range(decoders)]
         began = time.perf_counter()
         try:
             process_shard(
@@ -98,7 +98,7 @@ def decoding_seconds(
     lock = threading.Lock()
 
     def work() -> None:
-        with ChildDecoder() as decoder:
+        with SubprocessDecoder() as decoder:
             while True:
                 with lock:
                     if next(left, None) is None:
@@ -128,7 +128,7 @@ def computing_seconds(
     """Seconds that the windows of all copies take, prepared beforehand, through the batches of a
     build.
     """
-    with process.computing(device) as lanes:
+    with process.make_executor(device) as lanes:
         clips = {
             variant.name: prepared(extractor, windows_of(variant.name, frames, 8))
             for variant, extractor in fed
@@ -150,7 +150,7 @@ def computing_seconds(
 def rows_of_copy(video: Path, variants: Sequence[Variant]) -> dict[str, int]:
     """How many windows the video gives each."""
     counts = dict.fromkeys((variant.name for variant in variants), 0)
-    with ChildDecoder() as decoder:
+    with SubprocessDecoder() as decoder:
         for event in decoder.decode("v", video, [variant.sampling_of("v") for variant in variants]):
             if hasattr(event, "window"):
                 counts[variants[event.sampling].name] += 1
@@ -166,7 +166,7 @@ def engine(
 ) -> dict[str, Any]:
     """One line of the engine's table."""
     variants = variants_of(names, choices)
-    fed = [(variant, process.built(variant, given.device)) for variant in variants]
+    fed = [(variant, process.cached_extractor(variant, given.device)) for variant in variants]
     rows = rows_of_copy(video, variants)
     computing_seconds(frames, 1, rows, fed, given.device)  # warms up
     shard(video, min(2, given.copies), variants, given.device, 2)
@@ -176,12 +176,14 @@ def engine(
     )
     wall, times = shard(video, given.copies, variants, given.device, given.decoders)
     stubs = [(variant, Stubbed(variant, extractor)) for variant, extractor in fed]
-    kept = process.built
-    process.built = lambda variant, _: {one.name: stub for one, stub in stubs}[variant.name]  # type: ignore[assignment]
+    kept = process.cached_extractor
+    process.cached_extractor = lambda variant, _: {one.name: stub for one, stub in stubs}[
+        variant.name
+    ]  # type: ignore[assignment]
     try:
         stubbed, _ = shard(video, given.copies, variants, given.device, given.decoders)
     finally:
-        process.built = kept
+        process.cached_extractor = kept
     spent: dict[str, float] = {}
     for of_video in times.of_videos().values():
         for what, seconds in of_video.items():

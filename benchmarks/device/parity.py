@@ -12,15 +12,15 @@ from benchmarks.device.parts import ARRAYS, CHOICES, build, prepared, windows_of
 from benchmarks.device.report import Report
 from models.extractors.base.contract import Frame
 from models.extractors.base.precision import Numerics, allowed
-from models.extractors.golden.output_error import drifts, matches
+from models.extractors.golden.output_error import matches, output_errors
 from models.extractors.registry import EXTRACTORS
-from pipeline.compute.cpu_executor import Lanes, Work
+from pipeline.compute.cpu_executor import RowExecutor, Work
 
 
 def on_cpu(name: str, windows: Sequence[Sequence[Frame]], **others: Any) -> dict[str, list[Any]]:
     """Rows as a CPU gives them: alone, one thread each."""
     extractor = build(name, "fp32", "cpu", **others)
-    with Lanes("cpu") as lanes:
+    with RowExecutor("cpu") as lanes:
         futures = [lanes.compute(Work(extractor, [clip])) for clip in prepared(extractor, windows)]
         rows = [future.result() for future in futures]
     return {array: [row[array][0] for row in rows] for array in rows[0]}
@@ -33,7 +33,7 @@ def parity(name: str, windows: Sequence[Sequence[Frame]], device: str) -> Iterat
     for choice in CHOICES:
         extractor = build(name, choice, device, **others)
         found = extractor.extract(prepared(extractor, windows))
-        for array, drift in drifts(reference, found).items():
+        for array, drift in output_errors(reference, found).items():
             limit = allowed(spec.name, array, Numerics(**CHOICES[choice]))
             limit_text = "1e-4" if choice == "fp32" else "refused" if limit is None else str(limit)
             line = {

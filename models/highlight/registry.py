@@ -7,6 +7,7 @@ from __future__ import annotations
 from models.highlight.base.contract import ModelSpec
 from models.highlight.generic import (
     dl_vhd,
+    domain_adaptation,
     highlight_me,
     lim,
     mini_net,
@@ -14,15 +15,14 @@ from models.highlight.generic import (
     sl_module,
     video2gif,
 )
-from models.highlight.generic import domain_adaptation as domain
 from models.highlight.personalized import (
     a_vhd,
+    linear_rankers,
     mha_fusion,
     personalized_summarization,
     phd_gifs,
     pr_net,
 )
-from models.highlight.personalized import linear_rankers as rankers
 
 HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
     "a_vhd": a_vhd.A_VHD,
@@ -30,10 +30,10 @@ HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
     "dl_vhd_released": dl_vhd.DL_VHD_RELEASED,
     "fcsn": a_vhd.FCSN_SPEC,
     "highlight_me": highlight_me.SPEC,
-    "highlight_svm": rankers.HIGHLIGHT_SVM,
+    "highlight_svm": linear_rankers.HIGHLIGHT_SVM,
     "lim": lim.SPEC,
     "mha_fusion": mha_fusion.SPEC,
-    "max_similarity": rankers.MAX_SIMILARITY,
+    "max_similarity": linear_rankers.MAX_SIMILARITY,
     "mini_net": mini_net.SPEC,
     "personalized_summarization": personalized_summarization.SPEC,
     "phd_ca": phd_gifs.PHD_CA,
@@ -44,16 +44,16 @@ HIGHLIGHT_MODELS: dict[str, ModelSpec] = {
     "phd_sa": phd_gifs.PHD_SA,
     "pld_vhd": pld_vhd.SPEC,
     "pr_net": pr_net.SPEC,
-    "residual": rankers.RESIDUAL,
-    "sl_mcd": domain.SL_MCD,
+    "residual": linear_rankers.RESIDUAL,
+    "sl_mcd": domain_adaptation.SL_MCD,
     "sl_module": sl_module.SL_MODULE,
     "sl_module_released": sl_module.SL_MODULE_RELEASED,
-    "sl_revgrad": domain.SL_REVGRAD,
-    "svm_d": rankers.SVM_D,
+    "sl_revgrad": domain_adaptation.SL_REVGRAD,
+    "svm_d": linear_rankers.SVM_D,
     "video2gif": video2gif.VIDEO2GIF,
     "video2gif_ours": video2gif.VIDEO2GIF_OURS,
     "video2gif_svm_d": phd_gifs.VIDEO2GIF_SVM_D,
-    "video_mmr": rankers.VIDEO_MMR,
+    "video_mmr": linear_rankers.VIDEO_MMR,
 }
 
 

@@ -14,8 +14,15 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from models.weights.safe_unpickler import Name, Refused, read_pickle
-from models.weights.state_dict import DTYPES, STORAGES, Checkpoint, Storage, Stored, interpret
+from models.weights.safe_unpickler import PickleGlobal, Refused, read_pickle
+from models.weights.state_dict import (
+    DTYPES,
+    STORAGES,
+    Checkpoint,
+    Storage,
+    StoredTensor,
+    parse_checkpoint,
+)
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
@@ -68,7 +75,9 @@ def _read_zip(file: IO[bytes]) -> Checkpoint:
                 )
             return _same(storages[key], dtype, count)
 
-        return interpret(read_pickle(io.BytesIO(_entry(archive, entries, f"{root}data.pkl")), load))
+        return parse_checkpoint(
+            read_pickle(io.BytesIO(_entry(archive, entries, f"{root}data.pkl")), load)
+        )
 
 
 def _checked_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -93,7 +102,7 @@ def _storage_named(identifier: Any) -> tuple[str, str, int]:
         raise Refused("it refers to something that is no block of numbers")
     kind, key, count = identifier[1], str(identifier[2]), identifier[4]
     if (
-        not isinstance(kind, Name)
+        not isinstance(kind, PickleGlobal)
         or kind.text not in STORAGES
         or type(count) is not int
         or count < 0
@@ -116,7 +125,7 @@ def _read_pickles(file: IO[bytes]) -> Checkpoint:
     if first != LEGACY_MAGIC:
         if file.read(1):
             raise Refused("something follows its pickle")
-        return interpret(first)
+        return parse_checkpoint(first)
     version, system = read_pickle(file), read_pickle(file)
     if (
         version != LEGACY_VERSION
@@ -130,7 +139,7 @@ def _read_pickles(file: IO[bytes]) -> Checkpoint:
         if (
             isinstance(identifier, tuple)
             and identifier[:1] == ("module",)
-            and isinstance(identifier[1], Name)
+            and isinstance(identifier[1], PickleGlobal)
         ):
             return identifier[1]  # a class, beside the text of its source code, which nobody reads
         dtype, key, count = _storage_named(identifier)
@@ -138,7 +147,7 @@ def _read_pickles(file: IO[bytes]) -> Checkpoint:
 
     top = read_pickle(file, load)
     _fill(file, read_pickle(file), storages)
-    return interpret(top)
+    return parse_checkpoint(top)
 
 
 def _fill(file: IO[bytes], keys: Any, storages: Mapping[str, Storage]) -> None:
@@ -173,7 +182,7 @@ def _read_safetensors(file: IO[bytes]) -> Checkpoint:
     return Checkpoint(tensors, {"root": ""})
 
 
-def _block(name: str, entry: Any, blocks: bytes) -> Stored:
+def _block(name: str, entry: Any, blocks: bytes) -> StoredTensor:
     try:
         dtype, (start, end), shape = entry["dtype"], entry["data_offsets"], tuple(entry["shape"])
         count = 1
@@ -181,12 +190,12 @@ def _block(name: str, entry: Any, blocks: bytes) -> Stored:
             count *= length
         if not 0 <= start <= end <= len(blocks) or count * DTYPES[dtype].itemsize != end - start:
             raise Refused(f"{name[:100]} has the bytes {start} to {end} of {len(blocks)}")
-        return Stored(dtype, shape, blocks[start:end])
+        return StoredTensor(dtype, shape, blocks[start:end])
     except (KeyError, TypeError, ValueError) as error:
         raise Refused(f"{name[:100]} is described wrongly: {error}") from error
 
 
-def safetensors_stream(tensors: Mapping[str, Stored]) -> Iterator[bytes]:
+def safetensors_stream(tensors: Mapping[str, StoredTensor]) -> Iterator[bytes]:
     """A safetensors file, piece by piece. Equal tensors, equal bytes: wide dtypes first, then by
     name.
     """

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.weights.file_formats import read_checkpoint
 from models.weights.safe_unpickler import Refused
-from models.weights.state_dict import DTYPES, Stored
+from models.weights.state_dict import DTYPES, StoredTensor
 
 Rename = Callable[[str], str | None]
 """Published tensor name → the network's, or None for a tensor the network has no place for."""
@@ -104,7 +104,7 @@ def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def to_tensor(stored: Stored) -> Tensor:
+def to_tensor(stored: StoredTensor) -> Tensor:
     """The same numbers as a tensor of their own dtype."""
     if not stored.data:
         return torch.empty(stored.shape, dtype=_TORCH[stored.dtype])

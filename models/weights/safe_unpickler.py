@@ -56,7 +56,7 @@ class Refused(ValueError):
 
 
 @dataclass(frozen=True)
-class Name:
+class PickleGlobal:
     """Something a file named, such as `torch.FloatStorage`: a text, never the thing."""
 
     text: str
@@ -68,10 +68,10 @@ class Name:
 
 
 @dataclass(eq=False)
-class Record:
+class PickleCall:
     """An object a file asked for: from what, with what, and what it was then filled with."""
 
-    maker: Name
+    maker: PickleGlobal
     arguments: tuple[Any, ...]
     state: Any = None
     items: list[tuple[Any, Any]] = field(default_factory=list)
@@ -102,16 +102,16 @@ def read_pickle(file: IO[bytes], persistent_load: PersistentLoad = no_persistent
         raise Refused(f"it is no proper pickle: {error}") from error
 
 
-def checked_name(module: str, name: str) -> Name:
+def checked_name(module: str, name: str) -> PickleGlobal:
     """The name, spelt as today; Refused unless a checkpoint may use it."""
     text = f"{module}.{name}"
     for old, new in _RENAMED:
         text = new + text.removeprefix(old) if text.startswith(old) else text
     known = text in FUNCTIONS or text in NAMES
     identifiers = all(piece.isidentifier() for piece in text.split("."))
-    if "." in name or not identifiers or not (known or Name(text).is_class):
+    if "." in name or not identifiers or not (known or PickleGlobal(text).is_class):
         raise Refused(f"it asks for {text[:120]!r}, which no checkpoint needs")
-    return Name(text)
+    return PickleGlobal(text)
 
 
 class _Machine:
@@ -191,7 +191,7 @@ class _Machine:
 
     def _extend(self, values: list[Any]) -> None:
         target = self.stack[-1]
-        if isinstance(target, Record):
+        if isinstance(target, PickleCall):
             target.elements.extend(values)
         elif isinstance(target, list):
             target.extend(values)
@@ -213,7 +213,7 @@ class _Machine:
 
     def _fill(self, pairs: list[tuple[Any, Any]]) -> None:
         target = self.stack[-1]
-        if isinstance(target, Record):
+        if isinstance(target, PickleCall):
             target.items.extend(pairs)
         elif isinstance(target, dict):
             target.update(pairs)
@@ -250,16 +250,16 @@ class _Machine:
         self._make(maker, tuple(arguments))
 
     def _make(self, maker: Any, arguments: Any) -> None:
-        callable_ = isinstance(maker, Name) and (maker.text in FUNCTIONS or maker.is_class)
+        callable_ = isinstance(maker, PickleGlobal) and (maker.text in FUNCTIONS or maker.is_class)
         if not callable_ or not isinstance(arguments, tuple):
             raise Refused(
-                f"it calls {maker.text if isinstance(maker, Name) else type(maker).__name__!r}"
+                f"it calls {maker.text if isinstance(maker, PickleGlobal) else type(maker).__name__!r}"
             )
-        self.stack.append(Record(maker, arguments))
+        self.stack.append(PickleCall(maker, arguments))
 
     def build(self, _: Any) -> None:
         state = self.stack.pop()
-        if not isinstance(self.stack[-1], Record):
+        if not isinstance(self.stack[-1], PickleCall):
             raise Refused(f"it sets the state of a {type(self.stack[-1]).__name__}")
         self.stack[-1].state = state
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.weights.safe_unpickler import Name, Record, Refused
+from models.weights.safe_unpickler import PickleCall, PickleGlobal, Refused
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
@@ -43,7 +43,7 @@ anchors.
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """One tensor: contiguous little-endian bytes."""
 
     dtype: str
@@ -56,7 +56,7 @@ class Stored:
 class Checkpoint:
     """What a file holds, as plain data."""
 
-    tensors: Mapping[str, Stored]
+    tensors: Mapping[str, StoredTensor]
     """Published parameter name → tensor."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """JSON: `root`, where in the file the tensors were; `modules`, each pickled module's class and
@@ -82,7 +82,7 @@ class Storage:
         return np.frombuffer(self.block[0], DTYPES[self.dtype], self.count)
 
 
-def interpret(top: Any) -> Checkpoint:
+def parse_checkpoint(top: Any) -> Checkpoint:
     """The tensors and attributes of what a pickle held. Raises Refused."""
     root, found = _root(top)
     if _is_module(found):
@@ -109,10 +109,10 @@ def _root(top: Any) -> tuple[str, Any]:
 
 
 def _kind(thing: Any) -> str:
-    return thing.maker.text if isinstance(thing, Record) else type(thing).__name__
+    return thing.maker.text if isinstance(thing, PickleCall) else type(thing).__name__
 
 
-def _limited(pairs: Iterator[tuple[str, Stored]]) -> Iterator[tuple[str, Stored]]:
+def _limited(pairs: Iterator[tuple[str, StoredTensor]]) -> Iterator[tuple[str, StoredTensor]]:
     seen: set[str] = set()
     for name, tensor in pairs:
         if name in seen or len(seen) >= MAX_TENSORS:
@@ -129,7 +129,7 @@ def mapping_of(thing: Any) -> dict[Any, Any] | None:
     """A dict, or a record of an ordered one, as a dict; None for anything else."""
     if isinstance(thing, dict):
         return thing
-    if isinstance(thing, Record) and thing.maker.text in (
+    if isinstance(thing, PickleCall) and thing.maker.text in (
         "collections.OrderedDict",
         "collections.defaultdict",
     ):
@@ -140,7 +140,7 @@ def mapping_of(thing: Any) -> dict[Any, Any] | None:
     return None
 
 
-def _named_tensors(entries: Mapping[Any, Any]) -> Iterator[tuple[str, Stored]]:
+def _named_tensors(entries: Mapping[Any, Any]) -> Iterator[tuple[str, StoredTensor]]:
     for name, value in entries.items():
         tensor = tensor_of(value)
         if not isinstance(name, str) or tensor is None:
@@ -150,7 +150,9 @@ def _named_tensors(entries: Mapping[Any, Any]) -> Iterator[tuple[str, Stored]]:
 
 def _is_module(thing: Any) -> bool:
     state = (
-        thing.state if isinstance(thing, Record) and thing.maker.text not in _NOT_MODULES else None
+        thing.state
+        if isinstance(thing, PickleCall) and thing.maker.text not in _NOT_MODULES
+        else None
     )
     return isinstance(state, dict) and {"_parameters", "_buffers", "_modules"} <= state.keys()
 
@@ -159,8 +161,8 @@ _NOT_MODULES = frozenset({"numpy.dtype", "numpy.core.multiarray._reconstruct"})
 
 
 def _walk(
-    module: Record, prefix: str, modules: dict[str, Any], depth: int
-) -> Iterator[tuple[str, Stored]]:
+    module: PickleCall, prefix: str, modules: dict[str, Any], depth: int
+) -> Iterator[tuple[str, StoredTensor]]:
     """A module's state dict, in torch's order; notes each module's class and attributes in
     `modules`.
     """
@@ -185,16 +187,16 @@ def _walk(
         yield from _walk(child, f"{prefix}{name}.", modules, depth + 1)
 
 
-def module_class(module: Record) -> str:
+def module_class(module: PickleCall) -> str:
     """`models.yolo.Detect`; objects pickled in protocol 0 or 1 name it as an argument."""
     if module.maker.text == "copyreg._reconstructor" and module.arguments:
         named = module.arguments[0]
-        return named.text if isinstance(named, Name) else ""
+        return named.text if isinstance(named, PickleGlobal) else ""
     return module.maker.text
 
 
 def _members(group: Any) -> Any:
-    if isinstance(group, Record):
+    if isinstance(group, PickleCall):
         group = group.arguments[0] if group.arguments else ()
     return group if isinstance(group, list | tuple | set | frozenset) else ()
 
@@ -235,11 +237,11 @@ def _small_tensor(value: Any) -> tuple[Any] | None:
     return (numbers.tolist(),) if np.isfinite(numbers).all() else None
 
 
-def tensor_of(value: Any) -> Stored | None:
+def tensor_of(value: Any) -> StoredTensor | None:
     """The tensor that a record describes, torch's or numpy's; None if it describes something else.
     Raises Refused.
     """
-    if not isinstance(value, Record):
+    if not isinstance(value, PickleCall):
         return None
     maker, arguments = value.maker.text, value.arguments
     if maker == "torch._utils._rebuild_parameter":
@@ -265,9 +267,11 @@ def _exactly(values: Any, count: int) -> tuple[Any, ...]:
     return values
 
 
-def _torch_tensor(arguments: tuple[Any, ...]) -> Stored:
+def _torch_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
     storage, offset, shape, strides = _exactly(arguments[:4], 4)
-    shape = _shape(shape.arguments[0] if isinstance(shape, Record) and shape.arguments else shape)
+    shape = _shape(
+        shape.arguments[0] if isinstance(shape, PickleCall) and shape.arguments else shape
+    )
     strides = _shape(strides)
     if (
         not isinstance(storage, Storage)
@@ -285,10 +289,10 @@ def _torch_tensor(arguments: tuple[Any, ...]) -> Stored:
             f"a tensor of shape {shape} looks at {max(reach, count)} numbers of {storage.count}"
         )
     if not count:
-        return Stored(storage.dtype, shape, b"")
+        return StoredTensor(storage.dtype, shape, b"")
     numbers = storage.numbers()[offset:]
     steps = tuple(stride * numbers.itemsize for stride in strides)
-    return Stored(
+    return StoredTensor(
         storage.dtype, shape, np.lib.stride_tricks.as_strided(numbers, shape, steps).tobytes()
     )
 
@@ -300,24 +304,24 @@ def _shape(value: Any) -> tuple[int, ...]:
     return sizes
 
 
-def _numpy_array(state: Any) -> Stored:
+def _numpy_array(state: Any) -> StoredTensor:
     _, shape, dtype, fortran, data = _exactly(state, 5)
     return _from_bytes(data, dtype, shape, fortran=bool(fortran))
 
 
-def _from_bytes(data: Any, dtype: Any, shape: Any, *, fortran: bool) -> Stored:
+def _from_bytes(data: Any, dtype: Any, shape: Any, *, fortran: bool) -> StoredTensor:
     kind, raw, sizes = _numpy_dtype(dtype), _raw(data), _shape(shape)
     count = math.prod(sizes)
     if len(raw) != count * DTYPES[kind].itemsize:
         raise Refused(f"an array of shape {sizes} ({kind}) has {len(raw)} bytes")
     if fortran:
         raw = np.frombuffer(raw, DTYPES[kind]).reshape(sizes, order="F").tobytes(order="C")
-    return Stored(kind, sizes, raw)
+    return StoredTensor(kind, sizes, raw)
 
 
 def _numpy_dtype(dtype: Any) -> str:
     """`numpy.dtype('f4', ...)` with the byte order as its state."""
-    if isinstance(dtype, Record) and dtype.maker.text == "numpy.dtype" and dtype.arguments:
+    if isinstance(dtype, PickleCall) and dtype.maker.text == "numpy.dtype" and dtype.arguments:
         code = dtype.arguments[0]
         order = dtype.state[1] if isinstance(dtype.state, tuple) and len(dtype.state) > 1 else "="
         if isinstance(code, str) and code.lstrip("<|=") in _NUMPY and order in ("<", "|", "="):
@@ -327,7 +331,7 @@ def _numpy_dtype(dtype: Any) -> str:
 
 def _raw(data: Any) -> bytes:
     """Bytes; pickled before protocol 3 as latin-1 text."""
-    if isinstance(data, Record) and data.maker.text == "_codecs.encode":
+    if isinstance(data, PickleCall) and data.maker.text == "_codecs.encode":
         data = data.arguments[0] if data.arguments[1:] in (("latin1",), ("latin-1",)) else None
     if isinstance(data, str):
         return data.encode("latin-1")

@@ -9,12 +9,14 @@ import signal
 
 from storage.base.errors import SystemicFault
 
-ORDERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
+STOP_SIGNALS = frozenset(
+    {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+)
 """What people and batch systems tell all processes of a run: Ctrl-C; `kill`, Slurm and a shutdown;
 a closed terminal; Slurm's warning before its time limit (`--signal=USR1@60`). A child that ends of
 one says nothing of its video.
 """
-_FROM_OUTSIDE = ORDERS | {signal.SIGKILL, signal.SIGQUIT, signal.SIGXCPU}
+_FROM_OUTSIDE = STOP_SIGNALS | {signal.SIGKILL, signal.SIGQUIT, signal.SIGXCPU}
 """SIGKILL is also what the kernel sends when the machine has no memory left, to whichever process
 it likes.
 """
@@ -24,7 +26,7 @@ def ended_by_order(status: int) -> SystemicFault | None:
     """The fault to raise for a child whose `status` (negative: a signal) tells that the run was
     told to stop.
     """
-    if -status not in ORDERS:
+    if -status not in STOP_SIGNALS:
         return None
     return SystemicFault(f"a child was ended by {in_words(status)}. Nothing was lost; run again.")
 

@@ -24,7 +24,7 @@ class TooMuchMemory(Exception):
     """The child holds more memory than it may."""
 
 
-class Vitals:
+class ResourceUsage:
     """Watches one child. `stderr_fd` is ours to read; it stays open until its owner closes it."""
 
     def __init__(

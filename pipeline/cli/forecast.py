@@ -107,12 +107,12 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError(
             ("--price-machine-hour is instead of --price-core-hour and --price-gpu-hour",)
         )
-    for line in told(catalog.name, pilot, whole, per_hour, options.machines, prices):
+    for line in format_forecast(catalog.name, pilot, whole, per_hour, options.machines, prices):
         sys.stdout.write(f"{line}\n")
     return 0
 
 
-def told(
+def format_forecast(
     name: str, pilot: Pilot, whole: Whole, per_hour: float, machines: int, prices: Prices
 ) -> Iterator[str]:
     """Lines for a person."""

@@ -29,7 +29,7 @@ from storage.base.paths import Layout, VariantLayout
 from storage.base.records import JSON, STREAM_CLOCK
 from storage.catalog.catalog import read_catalog
 from storage.features.commit import read_sidecar, rebase
-from storage.features.manifest import Entry
+from storage.features.manifest import ManifestEntry
 from storage.features.manifest_index import refresh
 from storage.features.part_reader import PartReader
 from storage.features.store import variant_layouts
@@ -87,7 +87,7 @@ def _clock_of(
     variant: VariantLayout,
     video_id: str,
     shard: int,
-    entry: Entry,
+    entry: ManifestEntry,
     media: Sequence[Path],
 ) -> tuple[str, str]:
     """By what it is known, and when the clock began in words; empty if that was at 0."""
@@ -106,7 +106,7 @@ def _clock_of(
 
 
 def _file_of(
-    layout: Layout, video_id: str, shard: int, entry: Entry, media: Sequence[Path]
+    layout: Layout, video_id: str, shard: int, entry: ManifestEntry, media: Sequence[Path]
 ) -> Path | None:
     """The file that the rows were made from, by name and size."""
     record = read_record(layout.media_record(video_id, shard))

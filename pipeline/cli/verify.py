@@ -20,7 +20,9 @@ def _verify(options: argparse.Namespace) -> int:
 
     reader = verify.reader_of(options.folder)
     if options.against is not None:
-        comparisons = list(verify.against(reader, options.against, options.array, options.video))
+        comparisons = list(
+            verify.compare_with_file(reader, options.against, options.array, options.video)
+        )
         if not comparisons:
             raise SettingsError(
                 (

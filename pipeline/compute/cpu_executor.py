@@ -51,7 +51,7 @@ Compute = Callable[[Work], Future[Rows]]
 """Lets rows be computed, now or later; may wait until there is room."""
 
 
-class Lanes:
+class RowExecutor:
     """A pool of threads, each of which computes on one core; for a GPU a single one, beside the
     decoding.
     """
@@ -88,7 +88,7 @@ class Lanes:
         """The rows of `work`, on one lane; waits as `submit` does."""
         return self.submit(_rows, work)
 
-    def __enter__(self) -> Lanes:
+    def __enter__(self) -> RowExecutor:
         return self
 
     def __exit__(
@@ -107,7 +107,7 @@ def _compute_on_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def at_once(work: Work) -> Future[Rows]:
+def compute_inline(work: Work) -> Future[Rows]:
     """What `Lanes.compute` does, here and now: for callers that have no lanes."""
     future: Future[Rows] = Future()
     future.set_result(_rows(work))

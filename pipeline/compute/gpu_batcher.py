@@ -68,7 +68,7 @@ class _Queue:
         return taken
 
 
-class Batches:
+class GpuBatcher:
     """Threads that feed one device. `device` may be a CPU, for tests of what is no matter of a
     GPU.
     """
@@ -224,7 +224,7 @@ class Batches:
             queue.size = min(queue.size, size)
             _SIZES[id(queue.extractor)] = (weakref.ref(queue.extractor), queue.size)
 
-    def __enter__(self) -> Batches:
+    def __enter__(self) -> GpuBatcher:
         return self
 
     def __exit__(

@@ -1,7 +1,7 @@
 """The seam between decoding and everything after it: events of one video, whoever decodes it and
 wherever.
 
-`ChildDecoder` is for files from the web: a fresh interpreter decodes, so that a hang or a crash
+`SubprocessDecoder` is for files from the web: a fresh interpreter decodes, so that a hang or a crash
 costs one video. `InlineDecoder` decodes here, for files we trust. Refuses to know extractors,
 shards and verdicts' fate.
 """
@@ -24,7 +24,7 @@ from pipeline.decoding.events import (
 from pipeline.decoding.frame_timing import picture_times
 from pipeline.decoding.video_reader import Decoding, backend_named
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
-from pipeline.sampling.multi_planner import Due, FrameDue, JointPlanner
+from pipeline.sampling.multi_planner import Due, FrameDue, MultiPlanner
 from pipeline.sampling.planner import InPlanes, VideoSampling
 from pipeline.sampling.segment_alignment import Pictures
 
@@ -51,7 +51,7 @@ class InlineDecoder:
         self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
     ) -> Iterator[Event]:
         """All events of one video. Only frames that some window holds are converted, each once."""
-        planner = JointPlanner(samplings)
+        planner = MultiPlanner(samplings)
         planar = frozenset(
             place for place, sampling in enumerate(samplings) if isinstance(sampling, InPlanes)
         )

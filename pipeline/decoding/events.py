@@ -12,7 +12,7 @@ from models.extractors.base.yuv import Planes
 from pipeline.decoding.video_reader import Summary
 from pipeline.media.probe import Probe
 from pipeline.sampling.planner import VideoSampling, Window
-from pipeline.sampling.segment_alignment import Placement
+from pipeline.sampling.segment_alignment import SegmentAlignment
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class PlacementEvent:
 
     sampling: int
     """Position in the list of samplings."""
-    placement: Placement
+    placement: SegmentAlignment
 
 
 Event = PlacementEvent | FrameEvent | PlanesEvent | WindowEvent | DecodeEnd

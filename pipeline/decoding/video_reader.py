@@ -22,10 +22,10 @@ from pipeline.decoding.backends.torchcodec import torchcodec_frames
 from pipeline.decoding.frame_timing import Coverage, shared_tick, spread_frames
 from pipeline.media.container.lengths import Lacking, file_lacks, unread
 from pipeline.media.container.packets import Tally
-from pipeline.media.container.truncation import missing
+from pipeline.media.container.truncation import missing_bytes
 from pipeline.media.probe import DecodeLimits, Probe, check_pixels, check_seconds, probe
 from storage.base.errors import VideoError
-from storage.base.video_status import failed
+from storage.base.video_status import failure_status
 
 MAX_DROPPED_SHARE = 0.05
 """Frames whose times repeat or go back are dropped and counted; with more of them than this, no
@@ -135,7 +135,9 @@ class Decoding:
                 if self._coverage.admit(frame, self._broken):
                     yield frame if frame.index == index else replace(frame, index=index)
         except av.error.FFmpegError as error:
-            raise VideoError(self._video_id, failed("unreadable", str(error.strerror))) from error
+            raise VideoError(
+                self._video_id, failure_status("unreadable", str(error.strerror))
+            ) from error
 
     @property
     def _broken(self) -> bool:
@@ -151,7 +153,8 @@ class Decoding:
         )
         if frame.index >= self._limits.max_frames:
             raise VideoError(
-                self._video_id, failed("too_long", f"more than {self._limits.max_frames} frames")
+                self._video_id,
+                failure_status("too_long", f"more than {self._limits.max_frames} frames"),
             )
 
     def summary(self) -> Summary:
@@ -188,7 +191,7 @@ class Decoding:
         if kept + dropped == 0:
             raise VideoError(
                 self._video_id,
-                failed("unreadable", f"none of {self._tally.packets} packets decodes"),
+                failure_status("unreadable", f"none of {self._tally.packets} packets decodes"),
             )
         if dropped > MAX_DROPPED_SHARE * (kept + dropped):
             problem = (
@@ -196,7 +199,9 @@ class Decoding:
             )
             raise VideoError(
                 self._video_id,
-                failed("bad_timestamps", f"{problem}, allowed {MAX_DROPPED_SHARE:.0%} of all"),
+                failure_status(
+                    "bad_timestamps", f"{problem}, allowed {MAX_DROPPED_SHARE:.0%} of all"
+                ),
             )
 
     def _file_damage(self) -> str:
@@ -205,7 +210,7 @@ class Decoding:
         """
         size_bytes, index_end = self._path.stat().st_size, self.probe.index_end
         index = f"its index knows pictures up to byte {index_end:,}, the file has {size_bytes:,}"
-        cut = missing(self._path)
+        cut = missing_bytes(self._path)
         told = (
             cut,
             index if index_end > size_bytes and not cut else "",
@@ -247,6 +252,6 @@ class Decoding:
         lasts = own or self._coverage.step_seconds or (1 / rate if rate else None)
         if last is None or lasts is None:
             raise VideoError(
-                self._video_id, failed("bad_timestamps", "its only frame has no duration")
+                self._video_id, failure_status("bad_timestamps", "its only frame has no duration")
             )
         return last.pts_seconds + lasts

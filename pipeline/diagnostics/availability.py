@@ -15,7 +15,7 @@ from datetime import date
 
 from storage.base.fingerprint import ids_sha256
 from storage.base.records import JSON
-from storage.base.video_status import REASONS, TAXONOMY_VERSION, State, Verdict
+from storage.base.video_status import REASONS, TAXONOMY_VERSION, State, VideoStatus
 from storage.catalog.catalog import Catalog
 from storage.catalog.csv_tables import texts
 
@@ -43,7 +43,7 @@ class Survival:
         return f"{self.split:<24} {self.done} of {self.ids} done ({share:.1%}){'; ' if missing else ''}{missing}"
 
 
-def survival(catalog: Catalog, verdicts: Mapping[str, Verdict]) -> tuple[Survival, ...]:
+def survival(catalog: Catalog, verdicts: Mapping[str, VideoStatus]) -> tuple[Survival, ...]:
     """One row for the whole catalog, then one per split of users, then one per group, as
     `vlist_sel/test`; by name.
 
@@ -75,7 +75,7 @@ def survival(catalog: Catalog, verdicts: Mapping[str, Verdict]) -> tuple[Surviva
 
 
 def _row(
-    split: str, ids: set[str], done: frozenset[str], verdicts: Mapping[str, Verdict]
+    split: str, ids: set[str], done: frozenset[str], verdicts: Mapping[str, VideoStatus]
 ) -> Survival:
     reasons = Counter(f"{verdicts[i].state}:{verdicts[i].reason}" for i in ids - done)
     missing = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))

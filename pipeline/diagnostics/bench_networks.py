@@ -21,7 +21,7 @@ from models.extractors.base.sampling import (
     Sampling,
 )
 from models.extractors.registry import EXTRACTORS
-from pipeline.compute.cpu_executor import Lanes
+from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.diagnostics.bench_throughput import (
@@ -64,7 +64,7 @@ def measure_networks(
     specs = [spec for spec in map(EXTRACTORS.__getitem__, names) if spec.needs_weights]
     if not specs:
         return found
-    with Lanes(device) as lanes:
+    with RowExecutor(device) as lanes:
         say(f"\n{processor_kind(device)}, {lanes.count} lanes")
         say(
             f"{'network':<16}{'precision':<11}{'batch':>5}{'windows/s':>12}{'of peak':>9}{'times real time':>17}"
@@ -76,7 +76,7 @@ def measure_networks(
 
 
 def _lines(
-    spec: ExtractorSpec, lanes: Lanes, frames_per_second: float, rounds: int, found: Networks
+    spec: ExtractorSpec, lanes: RowExecutor, frames_per_second: float, rounds: int, found: Networks
 ) -> Iterator[str]:
     ways = list(_ways(spec, found.device))
     window = window_of(spec, ways[0].settings)
@@ -114,7 +114,9 @@ def _ways(spec: ExtractorSpec, device: str) -> Iterator[Way]:
         yield from (Way(made.settings, made.extractor, windows) for windows in batches)
 
 
-def _warmed_up(one: Way, window: Sequence[Frame], flop: int, lanes: Lanes, device: str) -> bool:
+def _warmed_up(
+    one: Way, window: Sequence[Frame], flop: int, lanes: RowExecutor, device: str
+) -> bool:
     """Computed once, unmeasured; False if the device has no memory for such a batch."""
     try:
         one_round(one, window, flop, lanes, device)

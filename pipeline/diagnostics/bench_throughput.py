@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.extractors.base.contract import Extractor, ExtractorSpec, Frame
 from models.extractors.base.precision import is_gpu
 from models.extractors.golden.golden_outputs import clip, window_frames
-from pipeline.compute.cpu_executor import Lanes
+from pipeline.compute.cpu_executor import RowExecutor
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CLEARLY = 1.1
@@ -48,7 +48,7 @@ class Way:
         """What was found so far was a warm-up."""
         self.prepare_seconds, self.forward_seconds, self.peak_shares = [], [], []
 
-    def per_second(self, lanes: Lanes) -> float:
+    def per_second(self, lanes: RowExecutor) -> float:
         """Windows, all lanes together; the median round."""
         return lanes.count * self.windows / statistics.median(self.forward_seconds)
 
@@ -62,13 +62,13 @@ def timed(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - start
 
 
-def on_every_lane(lanes: Lanes, work: Callable[[], Any]) -> None:
+def on_every_lane(lanes: RowExecutor, work: Callable[[], Any]) -> None:
     """The same work once on each lane, side by side."""
     for future in [lanes.submit(work) for _ in range(lanes.count)]:
         future.result()
 
 
-def peak(lanes: Lanes, precision: str, device: str) -> float:
+def peak(lanes: RowExecutor, precision: str, device: str) -> float:
     """FLOP per second of a matrix product in a number format, all lanes together."""
     matrix = torch.ones(SIDE, SIDE, dtype=FORMATS[precision], device=device)
     seconds = timed(lambda: on_every_lane(lanes, lambda: matrix @ matrix), device)
@@ -96,7 +96,9 @@ def flop_of(one: Way, window: Sequence[Frame]) -> int:
     return int(counter.get_total_flops())
 
 
-def one_round(one: Way, window: Sequence[Frame], flop: int, lanes: Lanes, device: str) -> None:
+def one_round(
+    one: Way, window: Sequence[Frame], flop: int, lanes: RowExecutor, device: str
+) -> None:
     """Prepare, compute, and compare with the peak, once."""
     prepared: list[Any] = []
     one.prepare_seconds.append(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from models.extractors.base.contract import ExtractorSpec
 from models.extractors.base.precision import PARITY, Numerics
-from models.extractors.golden import golden_outputs as golden
+from models.extractors.golden import golden_outputs
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.extraction.provenance import library_versions
 from storage.base.errors import SystemicFault
@@ -23,10 +23,12 @@ from storage.base.fingerprint import fingerprint, plain, readable
 from storage.base.records import JSON
 from storage.files.atomic_write import publish
 
-_MODELS = Path(golden.__file__).resolve().parents[1]
+_MODELS = Path(golden_outputs.__file__).resolve().parents[1]
 
 
-def prove(spec: ExtractorSpec, device: str, proofs: Path, numerics: Numerics = PARITY) -> None:
+def run_self_test(
+    spec: ExtractorSpec, device: str, proofs: Path, numerics: Numerics = PARITY
+) -> None:
     """Return if this environment gives the extractor's known numbers on `device`; noted in the
     folder `proofs`.
 
@@ -35,11 +37,19 @@ def prove(spec: ExtractorSpec, device: str, proofs: Path, numerics: Numerics = P
     """
     environment = environment_of(device) | {"numerics_version": spec.numerics_version}
     _once(
-        spec, environment, proofs, lambda: golden.differences(spec, golden.signatures(spec, device))
+        spec,
+        environment,
+        proofs,
+        lambda: golden_outputs.differences(spec, golden_outputs.signatures(spec, device)),
     )
     if numerics.departures:
         environment |= {"numerics": plain(numerics)}
-        _once(spec, environment, proofs, lambda: golden.departures(spec, device, numerics))
+        _once(
+            spec,
+            environment,
+            proofs,
+            lambda: golden_outputs.precision_violations(spec, device, numerics),
+        )
 
 
 def _once(
@@ -53,7 +63,7 @@ def _once(
         return
     try:
         differing = list(faults())
-    except golden.NoGolden as error:
+    except golden_outputs.NoGolden as error:
         raise SystemicFault(
             f"{error}: run tests/models/goldens/make_goldens.py and look at what changed"
         ) from error
@@ -83,7 +93,7 @@ def environment_of(device: str) -> dict[str, JSON]:
 def code_digest() -> str:
     """12 hex digits for everything in `models`."""
     sha = hashlib.sha256()
-    for path in sorted([*_MODELS.rglob("*.py"), golden.GOLDENS_FILE]):
+    for path in sorted([*_MODELS.rglob("*.py"), golden_outputs.GOLDENS_FILE]):
         sha.update(f"{path.relative_to(_MODELS).as_posix()}\0".encode())
         sha.update(hashlib.sha256(path.read_bytes()).digest())
     return sha.hexdigest()[:12]

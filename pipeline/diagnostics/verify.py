@@ -23,8 +23,8 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.decoding.events import Decoder, FrameEvent, WindowEvent
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
-from pipeline.diagnostics.self_test import prove
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
+from pipeline.diagnostics.self_test import run_self_test
 from pipeline.download.folder.video_folder import files_in
 from pipeline.extraction.track_builder import rows_of
 from pipeline.extraction.variant import Variant
@@ -295,7 +295,7 @@ def media_of(
     )
 
 
-def rows_again(
+def recompute_rows(
     video_id: str,
     path: Path,
     variant: Variant,
@@ -352,7 +352,7 @@ def verify(
     for video_id, path in here.items():
         if extractor is None:
             raise RuntimeError("no extractor was built for the videos that are here")
-        made = rows_again(video_id, path, variant, extractor, decoder, rows[video_id])
+        made = recompute_rows(video_id, path, variant, extractor, decoder, rows[video_id])
         try:
             seen = _compare(reader[video_id], video_id, made, comparisons)
         except VideoError as error:
@@ -428,7 +428,9 @@ def _row(array: ArrayHandle, number: int) -> Array:
     return found.values if isinstance(found, Ragged) else found
 
 
-def against(reader: VariantReader, path: Path, array: str, video_id: str) -> Iterator[Comparison]:
+def compare_with_file(
+    reader: VariantReader, path: Path, array: str, video_id: str
+) -> Iterator[Comparison]:
     """Compare stored rows with arrays of a published file, row by row from the first: one
     Comparison a dataset.
 
@@ -482,6 +484,6 @@ def verify_sample(reader: VariantReader, choice: Choice) -> Verified:
     }
     device = resolve_device(choice.device)
     if any(isinstance(found, Media) for found in media.values()):
-        prove(variant.spec, device, layout.proofs, variant.numerics)
-    with ChildDecoder() as decoder:
+        run_self_test(variant.spec, device, layout.proofs, variant.numerics)
+    with SubprocessDecoder() as decoder:
         return verify(reader, variant, media, rows, decoder=decoder, device=device)

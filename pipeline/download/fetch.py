@@ -11,12 +11,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.download.access.rate_limiter import Way
+from pipeline.download.access.rate_limiter import RateLimiter
 from pipeline.download.access.source import FOLDER, YOUTUBE, SourceSettings
 from pipeline.download.folder.from_folder import from_folder
 from pipeline.download.folder.video_folder import file_names, video_folder
 from pipeline.download.text_answer import after_text
-from pipeline.download.ytdlp import Arrived, from_site
+from pipeline.download.ytdlp import Downloaded, from_site
 from pipeline.media.media_file import (
     Media,
     MediaRecord,
@@ -27,7 +27,7 @@ from pipeline.media.media_file import (
 )
 from storage.base.errors import VideoError
 from storage.base.paths import Layout
-from storage.base.video_status import DONE, State, Verdict, failed
+from storage.base.video_status import DONE, State, VideoStatus, failure_status
 from storage.files.atomic_write import adopt, temporary_beside
 from storage.files.file_lock import check_held
 from storage.files.os_errors import disk_fault
@@ -42,7 +42,7 @@ def fetch(
     shard: int,
     source: SourceSettings,
     asked_as: tuple[str, ...] = (),
-    way: Way | None = None,
+    way: RateLimiter | None = None,
     retry: bool = False,
 ) -> Media:
     """The media file of one video, asked for at most once: a recorded answer is given again without
@@ -93,11 +93,11 @@ def fetch(
 
 
 def _record_of(
-    verdict: Verdict,
+    verdict: VideoStatus,
     record_path: Path,
     known: MediaRecord | None,
     source: SourceSettings,
-    way: Way | None,
+    way: RateLimiter | None,
 ) -> MediaRecord:
     if verdict.reason == "text_answer":
         return after_text(
@@ -127,13 +127,18 @@ def _is_kept(video_id: str, known: MediaRecord, path: Path, *, retry: bool) -> b
         return (size_bytes, digest(path)) == (known.size_bytes, known.sha256)
     if size_bytes != known.size_bytes:
         told = f"{path.name} has {size_bytes:,} bytes, and {known.size_bytes:,} were recorded when it was fetched"
-        raise VideoError(video_id, failed("altered", told))
+        raise VideoError(video_id, failure_status("altered", told))
     return True
 
 
 def _from_site(
-    video_id: str, names: tuple[str, ...], partial: Path, *, source: SourceSettings, way: Way | None
-) -> Arrived:
+    video_id: str,
+    names: tuple[str, ...],
+    partial: Path,
+    *,
+    source: SourceSettings,
+    way: RateLimiter | None,
+) -> Downloaded:
     """What the site has under the first of `names` that it has at all."""
     partial.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -153,15 +158,15 @@ def _from_site(
     raise ValueError(f"{video_id} has no name to ask for")
 
 
-def _told_of(name: str, verdict: Verdict, video_id: str) -> Verdict:
+def _told_of(name: str, verdict: VideoStatus, video_id: str) -> VideoStatus:
     return (
         verdict
         if name == video_id
-        else failed(verdict.reason, f"asked for {name}: {verdict.detail}")
+        else failure_status(verdict.reason, f"asked for {name}: {verdict.detail}")
     )
 
 
-def _kept(arrived: Arrived, path: Path) -> Media:
+def _kept(arrived: Downloaded, path: Path) -> Media:
     sha256, size_bytes = digest(arrived.path), arrived.path.stat().st_size
     temporary = arrived.path.rename(temporary_beside(path))
     # A file without a valid record was never promised to anybody.

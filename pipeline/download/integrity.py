@@ -19,9 +19,9 @@ from pipeline.child_processes.hang_watch import Allowed, Hung
 from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.child_processes.run_to_end import run_to_end
 from pipeline.media.container.packet_counts import Count
-from pipeline.media.container.truncation import missing
+from pipeline.media.container.truncation import missing_bytes
 from storage.base.errors import SystemicFault, VideoError
-from storage.base.video_status import failed
+from storage.base.video_status import failure_status
 
 COUNT_SECONDS = 600.0
 """Counting reads the file once; one that takes longer hangs."""
@@ -33,7 +33,7 @@ LEAST_SITE_TOLERANCE = 2.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class IntegrityResult:
     """What is wrong with a file; all is well when `damage` is empty."""
 
     damage: str
@@ -43,20 +43,20 @@ class Finding:
     """
 
 
-def examine(video_id: str, path: Path, site_seconds: float | None = None) -> Finding:
+def examine(video_id: str, path: Path, site_seconds: float | None = None) -> IntegrityResult:
     """Compare a file with what it, and its site where it said so, declare.
 
     Raises VideoError (hang, crash) if it defeats the demuxer, SystemicFault if no child can be
     started.
     """
     counted = counted_in_child(video_id, path)
-    return Finding(
+    return IntegrityResult(
         "; ".join(_damages(path, counted, site_seconds)), counted.opens and counted.packets > 0
     )
 
 
 def _damages(path: Path, counted: Count, site_seconds: float | None) -> Iterator[str]:
-    if cut := missing(path):
+    if cut := missing_bytes(path):
         yield cut
     if not counted.opens:
         # A whole file that holds no picture, or none we know, is the decoder's verdict to give.
@@ -95,7 +95,9 @@ def counted_in_child(video_id: str, path: Path) -> Count:
     try:
         status, output = run_to_end(command, PROJECT_ROOT, Allowed(COUNT_SECONDS, COUNT_SECONDS))
     except Hung as hung:
-        raise VideoError(video_id, failed("hang", f"counting its packets: {hung}")) from None
+        raise VideoError(
+            video_id, failure_status("hang", f"counting its packets: {hung}")
+        ) from None
     except OSError as error:
         raise SystemicFault(
             f"cannot start {sys.executable} to count packets: {error.strerror}"
@@ -104,6 +106,6 @@ def counted_in_child(video_id: str, path: Path) -> Count:
         raise fault
     if status:
         raise VideoError(
-            video_id, failed("crash", f"counting its packets ended with {in_words(status)}")
+            video_id, failure_status("crash", f"counting its packets ended with {in_words(status)}")
         )
     return Count(**json.loads(output))

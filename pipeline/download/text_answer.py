@@ -21,7 +21,7 @@ from pipeline.media.container.container_formats import CONTAINERS
 from pipeline.media.media_file import MediaRecord, read_record
 from storage.base.errors import IntegrityError
 from storage.base.records import JSON
-from storage.base.video_status import State, Verdict, failed
+from storage.base.video_status import State, VideoStatus, failure_status
 
 FINAL_AFTER_RUNS = 3
 SHOWN_CHARACTERS = 200
@@ -122,7 +122,7 @@ def _unpacked(head: bytes) -> bytes:
 
 
 def after_text(
-    verdict: Verdict, folder: Path, known: MediaRecord | None, asked: str, successes: int | None
+    verdict: VideoStatus, folder: Path, known: MediaRecord | None, asked: str, successes: int | None
 ) -> MediaRecord:
     """The record of one more run that got text for a video, which is final if it has come often
     enough.
@@ -141,7 +141,7 @@ def after_text(
         told = (
             f"text on {runs} runs, while other videos of its host came; at last: {verdict.detail}"
         )
-        return MediaRecord(asked, failed("only_text", told))
+        return MediaRecord(asked, failure_status("only_text", told))
     return MediaRecord(asked, verdict, facts={"text_runs": runs, "others_at_first": at_first})
 
 

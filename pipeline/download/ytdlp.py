@@ -21,9 +21,9 @@ import yt_dlp
 from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import YoutubeDLError
 
-from pipeline.download.access.connectivity import unreachable
+from pipeline.download.access.connectivity import check_host
 from pipeline.download.access.cookies import jar
-from pipeline.download.access.rate_limiter import OpenWay, Way
+from pipeline.download.access.rate_limiter import NoLimit, RateLimiter
 from pipeline.download.access.source import SourceSettings
 from pipeline.download.error_mapping import (
     causes,
@@ -41,7 +41,7 @@ from pipeline.download.ytdlp_network import asked, bound
 from pipeline.media.media_file import accepted_suffix, digest
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.records import JSON
-from storage.base.video_status import REASONS, Policy, failed
+from storage.base.video_status import REASONS, Policy, failure_status
 from storage.files.os_errors import disk_fault
 
 _FACTS = ("format_id", "ext", "vcodec", "acodec", "width", "height", "fps", "duration")
@@ -65,7 +65,7 @@ _FOREIGN_ERRORS = (
 
 
 @dataclass(frozen=True)
-class Arrived:
+class Downloaded:
     """A file that a site gave: where it lies, the suffix its bytes call for, what the site says of
     it.
     """
@@ -80,17 +80,17 @@ class Arrived:
 
 
 def from_site(
-    video_id: str, partial: Path, source: SourceSettings, way: Way | None = None
-) -> Arrived:
+    video_id: str, partial: Path, source: SourceSettings, way: RateLimiter | None = None
+) -> Downloaded:
     """The file, below `partial`, whole; or damaged, if the site gave the same damaged bytes again.
 
     `partial` is private to this video and outlives the call, so that a part can be continued.
     Raises VideoError, or SystemicFault when this machine is at fault.
     """
-    way = way or OpenWay()
-    asking = _Asking(video_id, partial, source)
+    way = way or NoLimit()
+    asking = _DownloadAttempts(video_id, partial, source)
     while True:
-        notes = _Notes(source)
+        notes = _YtdlpLog(source)
         permit = way.enter()
         try:
             arrived = asking.attempt(notes, way)
@@ -109,7 +109,7 @@ def from_site(
             way.sleep(asking.pause_seconds)
 
 
-class _Asking:
+class _DownloadAttempts:
     """The attempts for one video. One that is not worth another, and the last, raise."""
 
     def __init__(self, video_id: str, partial: Path, source: SourceSettings) -> None:
@@ -124,7 +124,7 @@ class _Asking:
         """The wait before the next attempt."""
         return float(self._source.backoff_seconds * 2 ** (self._attempts - 1))
 
-    def attempt(self, notes: _Notes, way: Way) -> Arrived:
+    def attempt(self, notes: _YtdlpLog, way: RateLimiter) -> Downloaded:
         return _attempt(self._video_id, self._partial, self._source, notes, way)
 
     def failed_with(self, error: VideoError, wait_seconds: float = 0.0) -> None:
@@ -138,7 +138,7 @@ class _Asking:
         )
         if allowed and self._worth_another(reason):
             return
-        if reason == "network" and (why := unreachable(self._source)):
+        if reason == "network" and (why := check_host(self._source)):
             raise _environment("offline", why)
         # A few videos that yt-dlp does not understand are normal; the gate stops the run when it is
         # every one.
@@ -152,7 +152,7 @@ class _Asking:
             return self._source.is_youtube
         return REASONS[reason].policy is Policy.RETRY or reason == "proxy"
 
-    def satisfied_with(self, arrived: Arrived) -> bool:
+    def satisfied_with(self, arrived: Downloaded) -> bool:
         """Whether the file can be had no better. A damaged one is asked for again until the
         attempts are spent.
         """
@@ -165,7 +165,8 @@ class _Asking:
             reason = "unreadable" if stable else "network"
             self.failed_with(
                 VideoError(
-                    self._video_id, failed(reason, f"the file is not whole: {arrived.damage}")
+                    self._video_id,
+                    failure_status(reason, f"the file is not whole: {arrived.damage}"),
                 )
             )
             return False
@@ -178,8 +179,8 @@ def _environment(reason: str, why: str) -> SystemicFault:
 
 
 def _attempt(
-    video_id: str, partial: Path, source: SourceSettings, notes: _Notes, way: Way
-) -> Arrived:
+    video_id: str, partial: Path, source: SourceSettings, notes: _YtdlpLog, way: RateLimiter
+) -> Downloaded:
     target = partial / "media"
     with _client(source, notes, lambda: way.sleep(0)) as client:
         with _in_our_words(video_id, notes, target):
@@ -195,7 +196,7 @@ def _attempt(
     except VideoError:
         target.unlink()
         raise
-    return Arrived(
+    return Downloaded(
         target,
         suffix if finding.opens or not finding.damage else "",
         _facts(info, source),
@@ -207,7 +208,7 @@ def _check_size(video_id: str, size_bytes: int) -> None:
     """Raise VideoError `network` for a stump: of a transfer it says that more should have come."""
     if size_bytes < _SMALLEST_BYTES:
         told = f"the file has {size_bytes} bytes, less than any container's header"
-        raise VideoError(video_id, failed("network", told))
+        raise VideoError(video_id, failure_status("network", told))
 
 
 def _facts(info: Mapping[str, Any], source: SourceSettings) -> dict[str, JSON]:
@@ -221,8 +222,8 @@ def _transfer(
     target: Path,
     *,
     source: SourceSettings,
-    notes: _Notes,
-    way: Way,
+    notes: _YtdlpLog,
+    way: RateLimiter,
 ) -> None:
     """Make `target` the file that `info` describes. yt-dlp's own transfer joins versions of a file
     without asking.
@@ -237,7 +238,9 @@ def _transfer(
 
     def look(head: bytes, content_type: str) -> None:
         if text := text_in(head, content_type):
-            raise VideoError(video_id, failed("text_answer", notes.clean(f"it begins {text!r}")))
+            raise VideoError(
+                video_id, failure_status("text_answer", notes.clean(f"it begins {text!r}"))
+            )
 
     want = Want(ask, look, lambda at, total: way.sleep(0), _slice_bytes(info))
     limits = Limits(
@@ -267,7 +270,9 @@ def _wait_until_available(info: Mapping[str, Any]) -> float:
     return float(min(max(seconds, 0.0), LONGEST_COURTESY_SECONDS))
 
 
-def _client(source: SourceSettings, notes: _Notes, go_on: Callable[[], None] = lambda: None) -> Any:
+def _client(
+    source: SourceSettings, notes: _YtdlpLog, go_on: Callable[[], None] = lambda: None
+) -> Any:
     # Plugins load from HOME and PYTHONPATH without being asked for; this is yt-dlp's own switch
     # against them.
     os.environ["YTDLP_NO_PLUGINS"] = "1"
@@ -279,12 +284,12 @@ def _client(source: SourceSettings, notes: _Notes, go_on: Callable[[], None] = l
 def javascript_runtimes() -> list[tuple[str, str, bool]]:
     """Name, version and fitness of every JavaScript runtime that yt-dlp finds here."""
     source = SourceSettings()
-    with _client(source, _Notes(source)) as client:
+    with _client(source, _YtdlpLog(source)) as client:
         found = [runtime.info for runtime in client._js_runtimes.values() if runtime is not None]
     return [(info.name, info.version, info.supported) for info in found if info is not None]
 
 
-def _options(source: SourceSettings, notes: _Notes) -> dict[str, object]:
+def _options(source: SourceSettings, notes: _YtdlpLog) -> dict[str, object]:
     """Everything yt-dlp is told. What is not here has yt-dlp's default, which for a library means
     off.
     """
@@ -333,14 +338,15 @@ def _described(client: Any, video_id: str, source: SourceSettings) -> dict[str, 
     info = client.extract_info(address, download=False)
     if not info or info.get("id") != video_id or "url" not in info:
         raise VideoError(
-            video_id, failed("unknown", f"asked for {video_id}, got {(info or {}).get('id')!r}")
+            video_id,
+            failure_status("unknown", f"asked for {video_id}, got {(info or {}).get('id')!r}"),
         )
     if info.get("live_status") in ("is_live", "is_upcoming", "post_live"):
-        raise VideoError(video_id, failed("not_yet_live", str(info["live_status"])))
+        raise VideoError(video_id, failure_status("not_yet_live", str(info["live_status"])))
     return dict(info)
 
 
-class _Notes:
+class _YtdlpLog:
     """Stands where yt-dlp expects a logger; keeps warnings, which often hold the cause, and prints
     nothing.
     """
@@ -375,7 +381,7 @@ class _Notes:
 @contextlib.contextmanager
 def _in_our_words(
     video_id: str,
-    notes: _Notes,
+    notes: _YtdlpLog,
     target: Path,
     transfer: Transfer | None = None,
     *,
@@ -384,7 +390,7 @@ def _in_our_words(
     try:
         yield
     except TooLarge as error:
-        raise VideoError(video_id, failed("too_large", str(error))) from None
+        raise VideoError(video_id, failure_status("too_large", str(error))) from None
     except _FOREIGN_ERRORS as error:
         fault = local_fault(error)
         if fault is not None:
@@ -396,7 +402,7 @@ def _in_our_words(
             reason == "proxy" and not notes.has_proxy
         ):  # a site that answers 407 by itself speaks for that video alone
             reason = "forbidden"
-        verdict = failed(reason, _text(error, reason, notes))
+        verdict = failure_status(reason, _text(error, reason, notes))
         # Not `from error`: a traceback would print addresses and headers that `_text` has cut out.
         raise VideoError(video_id, verdict) from None
 
@@ -410,7 +416,7 @@ def _let_go(error: BaseException) -> None:
             link.response.close()
 
 
-def _reason(error: BaseException, notes: _Notes, *, address_expires: bool) -> str:
+def _reason(error: BaseException, notes: _YtdlpLog, *, address_expires: bool) -> str:
     reason = reason_of(error)
     if reason == "not_found" and address_expires:
         return "forbidden"
@@ -419,6 +425,6 @@ def _reason(error: BaseException, notes: _Notes, *, address_expires: bool) -> st
     return reason
 
 
-def _text(error: BaseException, reason: str, notes: _Notes) -> str:
+def _text(error: BaseException, reason: str, notes: _YtdlpLog) -> str:
     text = notes.clean(str(error) or repr(error))
     return f"{text} | {notes.text()}" if notes.warnings and reason in _TOLD_BY_WARNINGS else text

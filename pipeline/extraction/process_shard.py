@@ -23,23 +23,23 @@ from pathlib import Path
 
 from models.extractors.base.contract import Extractor
 from models.extractors.base.precision import is_gpu
-from pipeline.compute.cpu_executor import Compute, Lanes
-from pipeline.compute.gpu_batcher import Batches
+from pipeline.compute.cpu_executor import Compute, RowExecutor
+from pipeline.compute.gpu_batcher import GpuBatcher
 from pipeline.decoding.events import Decoder
-from pipeline.extraction.process_video import Outcome, process_video, worst
+from pipeline.extraction.process_video import VideoResult, overall_status, process_video
 from pipeline.extraction.provenance import provenance
 from pipeline.extraction.shard_job import Fetch, ShardJob
 from pipeline.extraction.timing import OF_SHARD, Times
 from pipeline.extraction.variant import Variant
-from pipeline.extraction.video_threads import abreast
+from pipeline.extraction.video_threads import run_video_threads
 from pipeline.media.media_file import Media
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.fingerprint import readable
 from storage.base.paths import VariantLayout
 from storage.base.records import JSON
-from storage.base.video_status import DONE, State, Verdict
+from storage.base.video_status import DONE, State, VideoStatus
 from storage.features import spool
-from storage.features.commit import Entry, commit
+from storage.features.commit import ManifestEntry, commit
 from storage.files.atomic_write import publish
 
 FETCH_AHEAD = 2
@@ -49,7 +49,7 @@ same time.
 
 
 @dataclass(frozen=True)
-class _Work:
+class _VariantJob:
     """One variant's part of the job: where it lies, what it lacks, what it had before."""
 
     variant: Variant
@@ -57,7 +57,7 @@ class _Work:
     spool: Path
     todo: frozenset[str]
     spooled: frozenset[str]
-    before: Mapping[str, Entry]
+    before: Mapping[str, ManifestEntry]
     made_by: Mapping[str, JSON]
     """The provenance of what it had before."""
 
@@ -83,7 +83,7 @@ def process_shard(
     fetch: Fetch,
     decoder: Decoder,
     device: str,
-    on_video: Callable[[str, Verdict], None],
+    on_video: Callable[[str, VideoStatus], None],
     stop_fetching: Callable[[], None] = lambda: None,
     times: Times | None = None,
     beside: Sequence[Decoder] = (),
@@ -104,16 +104,16 @@ def process_shard(
     decoders = (decoder, *beside)[: max(1, len(left))]
     ahead = FETCH_AHEAD + len(decoders) - 1
     with (
-        computing(
+        make_executor(
             device, has_networks=any(work.variant.spec.needs_weights for work in works)
         ) as lanes,
         closing(
             _fetched(_timed_fetch(fetch, times), left, _retries(works), stop_fetching, ahead)
         ) as files,
     ):
-        shard = _Shard(works, _built(works, device), lanes.compute, on_video, times)
-        _settle()
-        abreast(files, decoders, shard.lead, stop_fetching)
+        shard = _ShardRun(works, _built(works, device), lanes.compute, on_video, times)
+        freeze_startup_objects()
+        run_video_threads(files, decoders, shard.lead, stop_fetching)
     with times.during(OF_SHARD, "wall"):
         for work in works:
             with times.during(OF_SHARD, "write"):
@@ -121,7 +121,7 @@ def process_shard(
 
 
 @functools.cache
-def _settle() -> None:
+def freeze_startup_objects() -> None:
     """Once per process: what is loaded by now, torch above all, stays, and collections of garbage
     need not visit its half a million objects again and again.
     """
@@ -132,16 +132,18 @@ def _settle() -> None:
     )  # libraries that look for leaks at the end would take what was never visited for some
 
 
-def computing(device: str, *, has_networks: bool = True) -> Lanes | Batches:
+def make_executor(device: str, *, has_networks: bool = True) -> RowExecutor | GpuBatcher:
     """What computes rows on a device. Without networks nothing imports torch."""
-    return Batches(device) if is_gpu(device) else Lanes(device, has_networks=has_networks)
+    return GpuBatcher(device) if is_gpu(device) else RowExecutor(device, has_networks=has_networks)
 
 
-def _built(works: Sequence[_Work], device: str) -> dict[str, Extractor]:
+def _built(works: Sequence[_VariantJob], device: str) -> dict[str, Extractor]:
     """Name of variant → its network, where it still has something to do; before several threads
     want them.
     """
-    return {work.variant.name: built(work.variant, device) for work in works if work.left}
+    return {
+        work.variant.name: cached_extractor(work.variant, device) for work in works if work.left
+    }
 
 
 def _timed_fetch(fetch: Fetch, times: Times) -> Fetch:
@@ -155,14 +157,14 @@ def _timed_fetch(fetch: Fetch, times: Times) -> Fetch:
 
 
 @dataclass(frozen=True)
-class _Shard:
+class _ShardRun:
     """What all threads that lead videos of a shard share."""
 
-    works: Sequence[_Work]
+    works: Sequence[_VariantJob]
     extractors: Mapping[str, Extractor]
     """By name of variant."""
     compute: Compute
-    on_video: Callable[[str, Verdict], None]
+    on_video: Callable[[str, VideoStatus], None]
     times: Times
     telling: threading.Lock = field(default_factory=threading.Lock)
 
@@ -180,25 +182,25 @@ class _Shard:
                             work.spool, video_id, _entry(work, video_id, outcome), outcome.track
                         )
                 with self.telling:
-                    self.on_video(video_id, worst(outcomes))
+                    self.on_video(video_id, overall_status(outcomes))
 
 
 @functools.lru_cache(maxsize=8)
-def built(variant: Variant, device: str) -> Extractor:
+def cached_extractor(variant: Variant, device: str) -> Extractor:
     """The network of a variant on a device, built once per process and kept for all its shards."""
     return variant.build(device)
 
 
-def _work(job: ShardJob, variant: Variant) -> _Work:
+def _work(job: ShardJob, variant: Variant) -> _VariantJob:
     layout = job.variant_layout(variant)
     publish(layout.settings_file, readable(variant.description()), replace=False)
     sidecar = job.sidecar(variant)
-    before: Mapping[str, Entry] = sidecar.entries if sidecar else {}
+    before: Mapping[str, ManifestEntry] = sidecar.entries if sidecar else {}
     todo = frozenset(
         job.missing_from({video_id: entry.verdict for video_id, entry in before.items()})
     )
     folder = layout.spool(job.shard)
-    return _Work(
+    return _VariantJob(
         variant=variant,
         layout=layout,
         spool=folder,
@@ -209,7 +211,7 @@ def _work(job: ShardJob, variant: Variant) -> _Work:
     )
 
 
-def _retries(works: Sequence[_Work]) -> frozenset[str]:
+def _retries(works: Sequence[_VariantJob]) -> frozenset[str]:
     """Ids that somebody asked to try again: their recorded failure does not count."""
     entries = [(video_id, entry) for work in works for video_id, entry in work.before.items()]
     return frozenset(video_id for video_id, entry in entries if entry.verdict.reason == "requested")
@@ -243,10 +245,10 @@ def _answer(future: Future[Media]) -> Media | VideoError:
         return error
 
 
-def _entry(work: _Work, video_id: str, outcome: Outcome) -> Entry:
+def _entry(work: _VariantJob, video_id: str, outcome: VideoResult) -> ManifestEntry:
     before = work.before.get(video_id)
     track = outcome.track
-    return Entry(
+    return ManifestEntry(
         verdict=outcome.verdict,
         part="",
         rows=track.rows if track else 0,
@@ -256,7 +258,7 @@ def _entry(work: _Work, video_id: str, outcome: Outcome) -> Entry:
     )
 
 
-def _commit(job: ShardJob, work: _Work, made_by: Mapping[str, JSON]) -> None:
+def _commit(job: ShardJob, work: _VariantJob, made_by: Mapping[str, JSON]) -> None:
     work.expect_settings()
     kept = spool.Spooled(work.spool)
     entries = {video_id: entry for video_id, entry in kept.entries.items() if video_id in work.todo}

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from models.extractors.base.contract import Extractor
-from pipeline.compute.cpu_executor import Compute, at_once
+from pipeline.compute.cpu_executor import Compute, compute_inline
 from pipeline.decoding.events import (
     Decoder,
     Event,
@@ -25,14 +25,14 @@ from pipeline.media.rehash import refuse_altered
 from storage.base.errors import VideoError
 from storage.base.fingerprint import plain
 from storage.base.records import JSON, FeatureTrack
-from storage.base.video_status import DONE, State, Verdict
+from storage.base.video_status import DONE, State, VideoStatus
 
 
 @dataclass(frozen=True)
-class Outcome:
+class VideoResult:
     """What one video gave one variant."""
 
-    verdict: Verdict
+    verdict: VideoStatus
     track: FeatureTrack | None = None
     facts: Mapping[str, JSON] = field(default_factory=dict)
 
@@ -42,9 +42,9 @@ def process_video(
     media: Media | VideoError,
     variants: Sequence[tuple[Variant, Extractor]],
     decoder: Decoder,
-    compute: Compute = at_once,
+    compute: Compute = compute_inline,
     times: Times | None = None,
-) -> list[Outcome]:
+) -> list[VideoResult]:
     """Decode once, feed every variant; one outcome each, in order. Nothing of this video is
     computed afterwards.
     """
@@ -59,11 +59,11 @@ def process_video(
             raise media
         facts["source"] = {"sha256": media.sha256, "size_bytes": media.size_bytes, **media.facts}
         with refuse_altered(video_id, media):
-            facts |= _feed(video_id, media, builders, decoder, times)
+            facts |= _decode_into_builders(video_id, media, builders, decoder, times)
     except VideoError as error:
         for builder in builders:
             builder.abandon()
-        return [Outcome(error.verdict, None, facts) for _ in builders]
+        return [VideoResult(error.verdict, None, facts) for _ in builders]
     with times.during(video_id, "wait_compute"):
         outcomes = [_finish(builder, facts) for builder in builders]
     for builder, outcome in zip(builders, outcomes, strict=True):
@@ -75,7 +75,7 @@ def process_video(
     return outcomes
 
 
-def _feed(
+def _decode_into_builders(
     video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder: Decoder, times: Times
 ) -> dict[str, JSON]:
     samplings = [builder.sampling for builder in builders]
@@ -85,13 +85,13 @@ def _feed(
     )
     try:
         with closing(told) as events:
-            return _taken(video_id, events, builders, preparing, times)
+            return _consume_events(video_id, events, builders, preparing, times)
     finally:
         for builder, seconds in zip(builders, preparing, strict=True):
             times.add(video_id, f"prepare:{builder.variant.name}", seconds)
 
 
-def _taken(
+def _consume_events(
     video_id: str,
     events: Iterator[Event],
     builders: Sequence[TrackBuilder],
@@ -122,15 +122,15 @@ def _taken(
     return facts
 
 
-def _finish(builder: TrackBuilder, facts: Mapping[str, JSON]) -> Outcome:
+def _finish(builder: TrackBuilder, facts: Mapping[str, JSON]) -> VideoResult:
     try:
         track = builder.finish()
     except VideoError as error:
-        return Outcome(error.verdict, None, {**facts, **builder.facts()})
-    return Outcome(DONE, track, {**facts, **builder.facts()})
+        return VideoResult(error.verdict, None, {**facts, **builder.facts()})
+    return VideoResult(DONE, track, {**facts, **builder.facts()})
 
 
-def worst(outcomes: Sequence[Outcome]) -> Verdict:
+def overall_status(outcomes: Sequence[VideoResult]) -> VideoStatus:
     """The verdict to show for a video that several variants saw: one that failed, if any did."""
     return next(
         (outcome.verdict for outcome in outcomes if outcome.verdict.state is not State.DONE), DONE

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from storage.base.paths import Layout, VariantLayout
-from storage.base.video_status import Verdict
-from storage.features.commit import Sidecar, read_sidecar
+from storage.base.video_status import VideoStatus
+from storage.features.commit import ShardManifest, read_sidecar
 from storage.features.manifest_index import summary
 
 Fetch = Callable[[str, bool], Media]
@@ -33,7 +33,7 @@ class ShardJob:
         """Where this variant's files lie."""
         return self.layout.variant(variant.name, variant.fingerprint())
 
-    def sidecar(self, variant: Variant) -> Sidecar | None:
+    def sidecar(self, variant: Variant) -> ShardManifest | None:
         """What is known so far; None before the first commit."""
         return read_sidecar(self.variant_layout(variant), self.shard)
 
@@ -42,7 +42,7 @@ class ShardJob:
         known = summary(self.variant_layout(variant), self.shard)
         return self.missing_from(known.verdicts if known else {})
 
-    def missing_from(self, verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
+    def missing_from(self, verdicts: Mapping[str, VideoStatus]) -> tuple[str, ...]:
         """The same, for verdicts that are known already."""
         return tuple(
             i for i in self.video_ids if i not in verdicts or verdicts[i].reason == "requested"

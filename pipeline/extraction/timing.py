@@ -122,7 +122,7 @@ def with_other(total: Mapping[str, float]) -> Seconds:
     return {**total, "other": max(0.0, total.get("wall", 0.0) - known)}
 
 
-def keep(path: Path, times: Times) -> None:
+def save_times(path: Path, times: Times) -> None:
     """Add this ledger to the one at `path`, if there is one: a shard may be begun more than once in
     a run.
     """

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, Extractor, Frame, takes_planes
 from models.extractors.base.yuv import Planes
-from pipeline.compute.cpu_executor import Clip, Compute, Rows, Work, at_once
+from pipeline.compute.cpu_executor import Clip, Compute, Rows, Work, compute_inline
 from pipeline.extraction.variant import SEGMENT, Variant
 from pipeline.sampling.planner import InPlanes, VideoSampling, Window
-from pipeline.sampling.segment_alignment import Placement
+from pipeline.sampling.segment_alignment import SegmentAlignment
 from storage.base.errors import VideoError
 from storage.base.records import JSON, Array, FeatureTrack, Ragged
-from storage.base.video_status import Verdict, failed
+from storage.base.video_status import VideoStatus, failure_status
 
 
 @dataclass
@@ -30,11 +30,11 @@ class TrackBuilder:
     video_id: str
     variant: Variant
     extractor: Extractor
-    compute: Compute = at_once
+    compute: Compute = compute_inline
     """What computes rows: at once, or elsewhere, in which case adding windows may wait until there
     is room.
     """
-    placement: Placement | None = None
+    placement: SegmentAlignment | None = None
     """What became of the video's segments, once the decoder says so."""
     lacking: int = 0
     """Rows that the sampling asks for, and that the video is too short for, once the decoder says
@@ -92,13 +92,13 @@ class TrackBuilder:
             "why": f"too few frames before and behind these instants for {sampling}",
         }
 
-    def _why_no_rows(self) -> Verdict:
+    def _why_no_rows(self) -> VideoStatus:
         placement = self.placement
         if placement is None:
-            return failed("too_short", f"no window of {self.variant.sampling} fits")
+            return failure_status("too_short", f"no window of {self.variant.sampling} fits")
         if placement.clock == "misaligned":
-            return failed("misaligned", placement.detail)
-        return failed(
+            return failure_status("misaligned", placement.detail)
+        return failure_status(
             "no_segment", f"{placement.annotated} annotated, {placement.outside} outside the file"
         )
 
@@ -168,4 +168,6 @@ def _refuse_non_finite(video_id: str, name: str, array: Array | Ragged) -> None:
         else 0
     )
     if bad:
-        raise VideoError(video_id, failed("non_finite", f"{bad} of {len(values)} rows of {name}"))
+        raise VideoError(
+            video_id, failure_status("non_finite", f"{bad} of {len(values)} rows of {name}")
+        )

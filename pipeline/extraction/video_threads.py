@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from models.extractors.base.precision import is_gpu
 from pipeline.compute.devices import row_threads
 from pipeline.decoding.events import Decoder, Event
-from pipeline.decoding.worker.worker_process import ChildKeeper
+from pipeline.decoding.worker.worker_process import WorkerThread
 from pipeline.sampling.planner import VideoSampling
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class _Shared(Generic[T]):
             return next(self._items)
 
 
-def abreast(
+def run_video_threads(
     items: Iterator[T], decoders: Sequence[Decoder], lead: Lead[T], on_stop: Callable[[], None]
 ) -> None:
     """`lead` the items with each of the decoders, side by side; with a single one, in the calling
@@ -114,7 +114,7 @@ def abreast(
             decoder.close()
 
     threads = [
-        ChildKeeper(target=run, args=(decoder,), name=f"video-{n}")
+        WorkerThread(target=run, args=(decoder,), name=f"video-{n}")
         for n, decoder in enumerate(decoders)
     ]
     try:

@@ -16,7 +16,7 @@ from pipeline.media.container.container_formats import described, suffix_for
 from pipeline.media.container.encryption import encryption
 from storage.base.errors import IntegrityError, VideoError
 from storage.base.records import JSON
-from storage.base.video_status import REASONS, TAXONOMY_VERSION, State, Verdict, failed
+from storage.base.video_status import REASONS, TAXONOMY_VERSION, State, VideoStatus, failure_status
 from storage.features.media_records import decode_media_record, encode_media_record
 from storage.files.atomic_write import publish
 from storage.files.os_errors import disk_fault
@@ -65,7 +65,7 @@ class MediaRecord:
 
     asked: str
     """The source that was asked. A refusal counts only for that source."""
-    verdict: Verdict
+    verdict: VideoStatus
     sha256: str = ""
     size_bytes: int = 0
     suffix: str = ""
@@ -116,7 +116,7 @@ def _parsed(content: Mapping[str, JSON]) -> MediaRecord:
     asked = str(content["asked"])
     if state is not State.DONE:
         counted = content.get("facts", {})
-        verdict = Verdict(state, str(content["reason"]), str(content["detail"]))
+        verdict = VideoStatus(state, str(content["reason"]), str(content["detail"]))
         return MediaRecord(
             asked, verdict, facts=counted if isinstance(counted, dict) else {}, seen=_seen(content)
         )
@@ -129,7 +129,7 @@ def _parsed(content: Mapping[str, JSON]) -> MediaRecord:
     ):
         raise ValueError(f"size_bytes {size!r}, suffix {suffix!r}, facts {facts!r}")
     return MediaRecord(
-        asked, Verdict(state), str(content["sha256"]), size, str(suffix), facts, _seen(content)
+        asked, VideoStatus(state), str(content["sha256"]), size, str(suffix), facts, _seen(content)
     )
 
 
@@ -153,7 +153,7 @@ def _seen_file(content: JSON) -> SeenFile:
     return SeenFile(name, size_bytes, mtime_ns)
 
 
-def is_final(verdict: Verdict) -> bool:
+def is_final(verdict: VideoStatus) -> bool:
     """Whether a failure stands until somebody asks for a retry."""
     return verdict.state is not State.DONE and REASONS[verdict.reason].state is not State.PENDING
 
@@ -165,11 +165,13 @@ def accepted_suffix(path: Path, video_id: str) -> str:
     """
     suffix = suffix_for(path)
     if suffix is None:
-        raise VideoError(video_id, failed("not_a_video", f"the file is {described(path)}"))
+        raise VideoError(video_id, failure_status("not_a_video", f"the file is {described(path)}"))
     if told := encryption(path):
         raise VideoError(
             video_id,
-            failed("unreadable", f"the pictures are encrypted ({told}); the file has no key"),
+            failure_status(
+                "unreadable", f"the pictures are encrypted ({told}); the file has no key"
+            ),
         )
     return suffix
 

@@ -30,9 +30,9 @@ from pipeline.media.container.streams import (
     open_container,
     other_streams,
 )
-from pipeline.media.container.truncation import missing
+from pipeline.media.container.truncation import missing_bytes
 from storage.base.errors import VideoError
-from storage.base.video_status import failed
+from storage.base.video_status import failure_status
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,15 @@ def probe(video_id: str, path: Path, limits: DecodeLimits) -> Probe:
     name = sniff(path)
     if name is None:
         raise VideoError(
-            video_id, failed("not_a_video", f"starts like none of {', '.join(CONTAINERS)}")
+            video_id, failure_status("not_a_video", f"starts like none of {', '.join(CONTAINERS)}")
         )
     try:
         with open_container(path, name) as container:
             stream = choose_stream(container, path)
             if stream is None:
                 raise VideoError(
-                    video_id, failed("no_video_stream", f"{len(container.streams)} other streams")
+                    video_id,
+                    failure_status("no_video_stream", f"{len(container.streams)} other streams"),
                 )
             said = declared(container, stream, name)
             # What a clock that may jump shows at both ends of a file is no length.
@@ -173,16 +174,16 @@ def probe(video_id: str, path: Path, limits: DecodeLimits) -> Probe:
             _check_header(video_id, stream, claimed, limits)
             return _describe(video_id, name, container, stream, said)
     except av.error.FFmpegError as error:
-        cut = missing(path)
+        cut = missing_bytes(path)
         told = f"{name}: {error.strerror}" + (f"; {cut}" if cut else "")
-        raise VideoError(video_id, failed("unreadable", told)) from error
+        raise VideoError(video_id, failure_status("unreadable", told)) from error
 
 
 def _check_header(
     video_id: str, stream: av.video.stream.VideoStream, claimed_seconds: float, limits: DecodeLimits
 ) -> None:
     if stream.codec_context is None:
-        raise VideoError(video_id, failed("unreadable", "no decoder for its codec"))
+        raise VideoError(video_id, failure_status("unreadable", "no decoder for its codec"))
     check_pixels(video_id, stream.codec_context.width, stream.codec_context.height, limits)
     check_seconds(video_id, claimed_seconds, limits)
 
@@ -192,7 +193,7 @@ def check_pixels(video_id: str, width: int, height: int, limits: DecodeLimits) -
     if width * height > limits.max_pixels:
         raise VideoError(
             video_id,
-            failed(
+            failure_status(
                 "too_many_pixels",
                 f"{width}x{height} is {width * height}, allowed {limits.max_pixels}",
             ),
@@ -203,7 +204,7 @@ def check_seconds(video_id: str, seconds: float, limits: DecodeLimits) -> None:
     """Raise VideoError(too_long) beyond the limit."""
     if seconds > limits.max_seconds:
         raise VideoError(
-            video_id, failed("too_long", f"{seconds:.3f} s, allowed {limits.max_seconds:g}")
+            video_id, failure_status("too_long", f"{seconds:.3f} s, allowed {limits.max_seconds:g}")
         )
 
 
@@ -218,7 +219,9 @@ def _describe(
     if frame is None:
         raise VideoError(
             video_id,
-            failed("unreadable", f"{name}: no frame of {stream.codec_context.name} decodes"),
+            failure_status(
+                "unreadable", f"{name}: no frame of {stream.codec_context.name} decodes"
+            ),
         )
     signs = upright_signs(frame)
     turned = signs[0] == 0

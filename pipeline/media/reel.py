@@ -22,7 +22,7 @@ from pipeline.media.container.container_formats import sniff
 from pipeline.media.container.packet_counts import count
 from pipeline.media.container.streams import choose_stream, open_container
 from storage.base.errors import SettingsError, SystemicFault, VideoError
-from storage.base.video_status import failed
+from storage.base.video_status import failure_status
 from storage.files.atomic_write import adopt, temporary_beside
 from storage.files.os_errors import disk_fault
 
@@ -104,7 +104,7 @@ def _source(video: Path) -> _Source:
     container = sniff(video)
     if container is None:
         raise VideoError(
-            video.stem, failed("not_a_video", "it begins like no container that we open")
+            video.stem, failure_status("not_a_video", "it begins like no container that we open")
         )
     try:
         with open_container(video, container) as opened:
@@ -113,9 +113,9 @@ def _source(video: Path) -> _Source:
             numbers = tuple(stream.index for stream in chosen if stream is not None)
             origin_seconds = float(container_start(opened) or 0)
     except av.error.FFmpegError as error:
-        raise VideoError(video.stem, failed("unreadable", str(error.strerror))) from error
+        raise VideoError(video.stem, failure_status("unreadable", str(error.strerror))) from error
     if chosen[0] is None:
-        raise VideoError(video.stem, failed("no_video_stream", ""))
+        raise VideoError(video.stem, failure_status("no_video_stream", ""))
     return _Source(video, container, numbers, origin_seconds)
 
 

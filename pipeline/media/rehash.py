@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from pipeline.media.media_file import Media
 from storage.base.errors import SystemicFault, VideoError
-from storage.base.video_status import failed
+from storage.base.video_status import failure_status
 
 _PIECE_BYTES = 1 << 20
 
@@ -70,7 +70,7 @@ class _Hashing:
             ) from self._fault
         if self._found != self._media.sha256:
             raise VideoError(
-                video_id, failed("altered", told_altered(self._media, self._found))
+                video_id, failure_status("altered", told_altered(self._media, self._found))
             ) from cause
 
     def stop(self) -> None:

@@ -9,9 +9,9 @@ from operator import itemgetter
 from pipeline.sampling.planner import NONE_PICKED, Window, check_next
 from pipeline.sampling.segment_alignment import (
     SLACK_SECONDS,
+    AlignedSegment,
     Pictures,
-    Place,
-    Placement,
+    SegmentAlignment,
     SegmentsOfVideo,
     place,
 )
@@ -30,14 +30,14 @@ class SegmentsPlanner:
 
     def __init__(self, asked: SegmentsOfVideo) -> None:
         self._asked = asked
-        self._waiting: deque[tuple[Place, list[int]]] = deque()
+        self._waiting: deque[tuple[AlignedSegment, list[int]]] = deque()
         self._targets: deque[tuple[float, list[int]]] = deque()
         self._count = 0
         self._first = 0.0
         self._newest: float | None = None
         self.picked: frozenset[int] = NONE_PICKED
 
-    def place(self, pictures: Pictures) -> Placement:
+    def place(self, pictures: Pictures) -> SegmentAlignment:
         """Say when the video's pictures are shown; returns the account of its segments."""
         placement, places = place(self._asked, pictures)
         self._waiting = deque((one, []) for one in places)

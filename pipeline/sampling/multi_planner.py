@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipeline.sampling.planner import VideoSampling, Window
 from pipeline.sampling.planners import planner, takes_pictures
-from pipeline.sampling.segment_alignment import Pictures, Placement
+from pipeline.sampling.segment_alignment import Pictures, SegmentAlignment
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class WindowDue:
 Due = FrameDue | WindowDue
 
 
-class JointPlanner:
+class MultiPlanner:
     """Several samplings over one pass: each wanted frame once and in order, each window right after
     its newest frame, or right after the window before it in the same sampling, whichever is later.
 
@@ -67,7 +67,7 @@ class JointPlanner:
         """Whether some sampling must be told of the video's pictures before its first frame."""
         return any(takes_pictures(one) for one in self._planners)
 
-    def place(self, pictures: Pictures) -> list[tuple[int, Placement]]:
+    def place(self, pictures: Pictures) -> list[tuple[int, SegmentAlignment]]:
         """Tell them; returns what became of the segments of each such sampling, by position."""
         return [
             (i, one.place(pictures)) for i, one in enumerate(self._planners) if takes_pictures(one)

@@ -92,7 +92,7 @@ class SegmentsOfVideo:
 
 
 @dataclass(frozen=True)
-class Place:
+class AlignedSegment:
     """One segment in the stream."""
 
     segment: int
@@ -105,7 +105,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Placement:
+class SegmentAlignment:
     """What became of one video's segments; kept in its record."""
 
     clock: str
@@ -124,12 +124,14 @@ class Placement:
         return dict(vars(self))
 
 
-def place(asked: SegmentsOfVideo, pictures: Pictures) -> tuple[Placement, tuple[Place, ...]]:
+def place(
+    asked: SegmentsOfVideo, pictures: Pictures
+) -> tuple[SegmentAlignment, tuple[AlignedSegment, ...]]:
     """Every segment that has a picture, in the table's order, and the account of all."""
     clock, detail = _clock(asked, pictures)
     placed = () if clock == "misaligned" else tuple(_places(asked, pictures, clock))
     outside = 0 if clock == "misaligned" else len(asked.segments) - len(placed)
-    return Placement(clock, len(asked.segments), outside, _count(pictures), detail), placed
+    return SegmentAlignment(clock, len(asked.segments), outside, _count(pictures), detail), placed
 
 
 def _count(pictures: Pictures) -> int:
@@ -184,7 +186,7 @@ def _scaled(asked: SegmentsOfVideo, pictures: Pictures, told: str) -> tuple[str,
     ), f"{told}, {lasts:.3f} s of {claimed:g} s claimed"
 
 
-def _places(asked: SegmentsOfVideo, pictures: Pictures, clock: str) -> list[Place]:
+def _places(asked: SegmentsOfVideo, pictures: Pictures, clock: str) -> list[AlignedSegment]:
     times, sampling = pictures.times_seconds, asked.sampling
     spans = np.array(asked.segments, dtype=np.float64).reshape(-1, 2)
     if clock == "numbered":
@@ -199,5 +201,5 @@ def _places(asked: SegmentsOfVideo, pictures: Pictures, clock: str) -> list[Plac
         first = bisect_right(times, start + SLACK_SECONDS) - 1
         behind = bisect_left(times, end - SLACK_SECONDS)
         instants = tuple(times[first + one] for one in sampling.chosen(behind - first))
-        places.append(Place(number, start, end, instants))
+        places.append(AlignedSegment(number, start, end, instants))
     return places

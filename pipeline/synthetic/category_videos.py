@@ -34,7 +34,7 @@ from pipeline.datasets.readers.category_videos import (
 )
 from pipeline.synthetic.encoder import STEADY, encode
 from pipeline.synthetic.sprites import Film, Look, film, random_look
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 
 HEIGHT, WIDTH = 64, 96
 PER_VIDEO = {"highlights": (3, 5), "feints": (1, 1), "all": (10, 10)}
@@ -93,8 +93,12 @@ def write_category_sample(
         video_id = f"{domain}-{number + 1:03d}"
         segments = _segments(rng, domain)
         shown = _film(domain, segments)
-        atomic.publish(folder / f"{video_id}.mp4", encode(shown.pictures, STEADY), replace=False)
-        atomic.publish(folder / f"{video_id}.figure.npy", _packed(shown.covers), replace=False)
+        atomic_write.publish(
+            folder / f"{video_id}.mp4", encode(shown.pictures, STEADY), replace=False
+        )
+        atomic_write.publish(
+            folder / f"{video_id}.figure.npy", _packed(shown.covers), replace=False
+        )
         rows += (
             (
                 video_id,
@@ -109,7 +113,7 @@ def write_category_sample(
         )
         if progress is not None:
             progress(number + 1, len(planned))
-    atomic.publish(folder / SEGMENTS, _table(rows), replace=False)
+    atomic_write.publish(folder / SEGMENTS, _table(rows), replace=False)
 
 
 def _segments(rng: np.random.Generator, domain: str) -> list[Shown]:

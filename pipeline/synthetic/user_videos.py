@@ -20,7 +20,7 @@ from pipeline.datasets.readers.phd2_rows import COLUMNS
 from pipeline.synthetic.encoder import encode, turn
 from pipeline.synthetic.scenes import draw
 from pipeline.synthetic.user_videos_plan import LARGE, SMALL, Clip, SampleSize, Viewing, plan_sample
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 
 __all__ = ["LARGE", "SMALL", "SampleSize", "read_scenes", "write_sample"]
 
@@ -42,7 +42,7 @@ def write_sample(
     plan = plan_sample(size, seed)
     for done, clip in enumerate(plan.clips):
         if clip.kept_share > 0:
-            atomic.publish(folder / f"{clip.video_id}.mp4", film(clip, size), replace=False)
+            atomic_write.publish(folder / f"{clip.video_id}.mp4", film(clip, size), replace=False)
         if progress is not None:
             progress(done + 1, len(plan.clips))
     scenes = (
@@ -113,4 +113,4 @@ def _publish_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[o
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    atomic.publish(path, text.getvalue().encode(), replace=False)
+    atomic_write.publish(path, text.getvalue().encode(), replace=False)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storage.base.video_status import Verdict
+from storage.base.video_status import VideoStatus
 
 
 class HighlightsError(Exception):
@@ -44,7 +44,7 @@ class SettingsError(HighlightsError):
 class VideoError(HighlightsError):
     """One video cannot be used, for the reason its verdict names."""
 
-    def __init__(self, video_id: str, verdict: Verdict) -> None:
+    def __init__(self, video_id: str, verdict: VideoStatus) -> None:
         super().__init__(video_id, verdict)
         self.video_id = video_id
         self.verdict = verdict

@@ -273,7 +273,7 @@ meaning.
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VideoStatus:
     """What became of one video."""
 
     state: State
@@ -300,11 +300,11 @@ class Verdict:
         return f"{name} ({self.detail})" if self.detail else name
 
 
-DONE = Verdict(State.DONE)
+DONE = VideoStatus(State.DONE)
 
 
-def failed(reason: str, detail: str = "") -> Verdict:
+def failure_status(reason: str, detail: str = "") -> VideoStatus:
     """The verdict for a reason of the table."""
     if reason not in REASONS:
         raise ValueError(f"unknown reason {reason!r}; known reasons are {', '.join(REASONS)}")
-    return Verdict(REASONS[reason].state, reason, detail)
+    return VideoStatus(REASONS[reason].state, reason, detail)

@@ -24,7 +24,7 @@ from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Group, Link, User, Video
 from storage.catalog.annotated_segments import SegmentTable, segment_table
 from storage.catalog.csv_tables import Table, encode, read_annotation, read_video, texts
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from storage.files.checksummed_json import seal, unseal
 
 FORMAT = "video-highlights catalog"
@@ -231,7 +231,7 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
     tables: dict[str, JSON] = {}
     for table, columns in _COLUMNS.items():
         content = encode(columns, getattr(catalog, table))
-        atomic.publish(layout.table(table), content, replace=True)
+        atomic_write.publish(layout.table(table), content, replace=True)
         tables[table] = {
             "rows": len(getattr(catalog, table)),
             "sha256": hashlib.sha256(content).hexdigest(),
@@ -245,7 +245,7 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
         "tables": tables,
         "time_unit": catalog.time_unit,
     }
-    atomic.publish(layout.catalog_file, seal(header), replace=True)
+    atomic_write.publish(layout.catalog_file, seal(header), replace=True)
 
 
 def _refuse_other_shards(layout: Layout, catalog: Catalog) -> None:

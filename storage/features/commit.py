@@ -18,8 +18,8 @@ from typing import TypeVar
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.paths import VariantLayout, part_number
 from storage.base.records import CONTAINER_START, JSON, FeatureTrack
-from storage.base.video_status import failed
-from storage.features.manifest import Entry, Part, Sidecar, logical_digest
+from storage.base.video_status import failure_status
+from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest, logical_digest
 from storage.features.part_reader import PartHeader, PartReader
 from storage.features.part_writer import part_image
 from storage.features.time_origin import refuse_to_extend
@@ -29,9 +29,9 @@ from storage.files.checksummed_json import seal, unseal
 
 __all__ = [
     "DEFAULT_PART_BYTES",
-    "Entry",
-    "Part",
-    "Sidecar",
+    "ManifestEntry",
+    "PartRecord",
+    "ShardManifest",
     "commit",
     "compact",
     "logical_digest",
@@ -48,7 +48,7 @@ DEFAULT_PART_BYTES = 256 * 1024 * 1024
 Item = TypeVar("Item")
 
 
-def read_sidecar(layout: VariantLayout, shard: int) -> Sidecar | None:
+def read_sidecar(layout: VariantLayout, shard: int) -> ShardManifest | None:
     """The shard's account; None if there is none yet. Raises IntegrityError if it is damaged or
     another shard's.
     """
@@ -59,12 +59,12 @@ def read_sidecar(layout: VariantLayout, shard: int) -> Sidecar | None:
         return None
 
 
-def parse_sidecar(layout: VariantLayout, shard: int, raw: bytes) -> Sidecar:
+def parse_sidecar(layout: VariantLayout, shard: int, raw: bytes) -> ShardManifest:
     """The account that these bytes of the shard's sidecar are. Raises IntegrityError as
     `read_sidecar` does.
     """
     path = layout.sidecar(shard)
-    sidecar = Sidecar.from_json(path, unseal(path, raw))
+    sidecar = ShardManifest.from_json(path, unseal(path, raw))
     expected = PartHeader(
         sidecar.catalog, shard, layout.variant, layout.fingerprint, sidecar.time_origin
     )
@@ -76,7 +76,7 @@ def parse_sidecar(layout: VariantLayout, shard: int, raw: bytes) -> Sidecar:
     return sidecar
 
 
-def write_sidecar(layout: VariantLayout, sidecar: Sidecar) -> None:
+def write_sidecar(layout: VariantLayout, sidecar: ShardManifest) -> None:
     """Replace the shard's account in one step."""
     publish(layout.sidecar(sidecar.shard), seal(sidecar.to_json()), replace=True)
 
@@ -96,11 +96,11 @@ def commit(
     catalog: str,
     shard: int,
     *,
-    entries: Mapping[str, Entry],
+    entries: Mapping[str, ManifestEntry],
     tracks: Iterable[FeatureTrack],
     max_part_bytes: int,
     provenance: Mapping[str, JSON],
-) -> Sidecar:
+) -> ShardManifest:
     """Add verdicts, and the rows of those that are done, to a shard.
 
     `tracks` gives one track per done entry, by ascending id; it is read lazily, so that no more
@@ -112,7 +112,7 @@ def commit(
     Raises SettingsError for a shard of format version 1, whose times count from another origin.
     """
     found = read_sidecar(layout, shard)
-    known = found or Sidecar(catalog, shard, layout.variant, layout.fingerprint)
+    known = found or ShardManifest(catalog, shard, layout.variant, layout.fingerprint)
     if known.catalog != catalog:
         raise IntegrityError(
             layout.sidecar(shard), f"belongs to the catalog {known.catalog!r}, not to {catalog!r}"
@@ -121,7 +121,7 @@ def commit(
         refuse_to_extend(layout.folder.parents[1], {layout.folder.name: [known.time_origin]})
     known = replace(known, time_origin=CONTAINER_START)
     wanted = {video_id for video_id, entry in entries.items() if entry.is_done}
-    kept: dict[str, Entry] = {}
+    kept: dict[str, ManifestEntry] = {}
     fresh = _fresh(tracks, known, wanted, kept)
     writer = _PartWriter(layout, replace(known, provenance=provenance), is_first=found is None)
     for pack in _packs(fresh, lambda track: track.nbytes, max_part_bytes):
@@ -137,7 +137,7 @@ def commit(
     return sidecar
 
 
-def compact(layout: VariantLayout, shard: int, *, max_part_bytes: int) -> Sidecar:
+def compact(layout: VariantLayout, shard: int, *, max_part_bytes: int) -> ShardManifest:
     """Pack the shard's live videos, by id, into as few parts as `max_part_bytes` allows, and drop
     superseded rows.
 
@@ -174,7 +174,7 @@ def rebase(
     begun: Mapping[str, str],
     *,
     max_part_bytes: int = DEFAULT_PART_BYTES,
-) -> Sidecar:
+) -> ShardManifest:
     """Bring a shard of format version 1 over: its seconds count from the containers' start from
     then on.
 
@@ -200,8 +200,8 @@ def rebase(
         for video_id, entry in known.entries.items()
     }
     again = {
-        video_id: Entry(
-            failed("requested", reason),
+        video_id: ManifestEntry(
+            failure_status("requested", reason),
             attempts=entries[video_id].attempts,
             facts=entries[video_id].facts,
         )
@@ -242,7 +242,7 @@ def request_retry(
     if known is None:
         return ()
     marked = {
-        video_id: replace(entry, verdict=failed("requested", str(entry.verdict)))
+        video_id: replace(entry, verdict=failure_status("requested", str(entry.verdict)))
         for video_id, entry in known.entries.items()
         if (entry.verdict.reason in reasons or video_id in video_ids)
         and not entry.is_done
@@ -256,16 +256,18 @@ def request_retry(
 class _PartWriter:
     """Publishes packs under the next free numbers, and remembers what is where."""
 
-    def __init__(self, layout: VariantLayout, account: Sidecar, *, is_first: bool = False) -> None:
+    def __init__(
+        self, layout: VariantLayout, account: ShardManifest, *, is_first: bool = False
+    ) -> None:
         """`is_first`: the shard has no sidecar yet."""
         self.account = account
         self._is_first = is_first
-        self.parts: list[Part] = []
-        self.entries: dict[str, Entry] = {}
+        self.parts: list[PartRecord] = []
+        self.entries: dict[str, ManifestEntry] = {}
         self._layout = layout
         self._number = 1 + max((part_number(part.file) for part in account.parts), default=-1)
 
-    def write(self, tracks: Sequence[FeatureTrack], entries: Mapping[str, Entry]) -> None:
+    def write(self, tracks: Sequence[FeatureTrack], entries: Mapping[str, ManifestEntry]) -> None:
         described = {
             track.video_id: replace(
                 entries[track.video_id], part="", rows=track.rows, digest=track.digest()
@@ -286,7 +288,7 @@ class _PartWriter:
         publish(path, content, replace=False)
         rows = sum(track.rows for track in tracks)
         checksums = write_checksums(self._layout, path.name, checksums_of([content]))
-        self.parts.append(Part(path.name, sha256, len(content), len(tracks), rows, checksums))
+        self.parts.append(PartRecord(path.name, sha256, len(content), len(tracks), rows, checksums))
         self.entries |= {
             video_id: replace(entry, part=path.name) for video_id, entry in described.items()
         }
@@ -302,7 +304,10 @@ class _PartWriter:
 
 
 def _fresh(
-    tracks: Iterable[FeatureTrack], known: Sidecar, wanted: Collection[str], kept: dict[str, Entry]
+    tracks: Iterable[FeatureTrack],
+    known: ShardManifest,
+    wanted: Collection[str],
+    kept: dict[str, ManifestEntry],
 ) -> Iterator[FeatureTrack]:
     for track in tracks:
         if track.video_id not in wanted:
@@ -332,7 +337,7 @@ def _packs(
         yield pack
 
 
-def _live_tracks(readers: Mapping[str, PartReader], known: Sidecar) -> Iterator[FeatureTrack]:
+def _live_tracks(readers: Mapping[str, PartReader], known: ShardManifest) -> Iterator[FeatureTrack]:
     for video_id in sorted(video_id for video_id, entry in known.entries.items() if entry.is_done):
         entry = known.entries[video_id]
         try:

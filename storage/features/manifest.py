@@ -15,7 +15,7 @@ from typing import TypeVar
 from storage.base.errors import IntegrityError
 from storage.base.fingerprint import plain
 from storage.base.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID
-from storage.base.video_status import State, Verdict
+from storage.base.video_status import State, VideoStatus
 from storage.features.part_reader import PartHeader
 
 FORMAT = "video-highlights sidecar"
@@ -28,10 +28,10 @@ Kind = TypeVar("Kind", str, int, dict[str, JSON], list[JSON])
 
 
 @dataclass(frozen=True)
-class Entry:
+class ManifestEntry:
     """What became of one video."""
 
-    verdict: Verdict
+    verdict: VideoStatus
     part: str = ""
     """File name of the part that holds its rows; empty unless done and committed."""
     rows: int = 0
@@ -62,12 +62,12 @@ class Entry:
         return {**verdict, **rest, "facts": dict(self.facts)}
 
     @staticmethod
-    def from_json(path: Path, content: JSON) -> Entry:
+    def from_json(path: Path, content: JSON) -> ManifestEntry:
         """The entry such an object describes. Raises IntegrityError, about `path`, naming the field
         that is wrong.
         """
         fields = Fields(path, content, "an entry")
-        entry = Entry(
+        entry = ManifestEntry(
             _verdict(
                 path,
                 fields.take("state", str),
@@ -85,7 +85,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Part:
+class PartRecord:
     """One part of a shard, as its sidecar vouches for it."""
 
     file: str
@@ -99,10 +99,10 @@ class Part:
     """
 
     @staticmethod
-    def from_json(path: Path, content: JSON, version: int = FORMAT_VERSION) -> Part:
+    def from_json(path: Path, content: JSON, version: int = FORMAT_VERSION) -> PartRecord:
         """The part such an object of a sidecar of that version describes. Raises IntegrityError."""
         fields = Fields(path, content, "a part")
-        part = Part(
+        part = PartRecord(
             fields.take("file", str),
             fields.take("sha256", str),
             fields.take("size_bytes", int),
@@ -121,16 +121,16 @@ differ in their last digits.
 
 
 @dataclass(frozen=True)
-class Sidecar:
+class ShardManifest:
     """The account of one shard of one variant."""
 
     catalog: str
     shard: int
     variant: str
     fingerprint: str
-    parts: tuple[Part, ...] = ()
+    parts: tuple[PartRecord, ...] = ()
     """In order of their numbers."""
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    entries: Mapping[str, ManifestEntry] = field(default_factory=dict)
     """One per id that has a verdict."""
     provenance: Mapping[str, JSON] = field(default_factory=dict)
     """Of the last commit; every part keeps that of its own commit in its records."""
@@ -174,7 +174,7 @@ class Sidecar:
         """Ids whose rows are in that part, ascending; rows of other ids in it are superseded."""
         return sorted(video_id for video_id, entry in self.entries.items() if entry.part == file)
 
-    def without_parts(self, files: Iterable[str]) -> Sidecar:
+    def without_parts(self, files: Iterable[str]) -> ShardManifest:
         """The same account without these parts and the ids that live in them."""
         gone = frozenset(files)
         return replace(
@@ -199,7 +199,7 @@ class Sidecar:
         }
 
     @staticmethod
-    def from_json(path: Path, content: JSON) -> Sidecar:
+    def from_json(path: Path, content: JSON) -> ShardManifest:
         """The account such an object describes. Raises IntegrityError, about `path`, naming the
         field that is wrong.
         """
@@ -209,16 +209,17 @@ class Sidecar:
             raise IntegrityError(
                 path, f"is a {found!r} of version {version}; this release reads {READABLE_VERSIONS}"
             )
-        parts = [Part.from_json(path, item, version) for item in fields.take("parts", list)]
+        parts = [PartRecord.from_json(path, item, version) for item in fields.take("parts", list)]
         entries = {
-            key: Entry.from_json(path, item) for key, item in fields.take("entries", dict).items()
+            key: ManifestEntry.from_json(path, item)
+            for key, item in fields.take("entries", dict).items()
         }
         header = [fields.take(name, str) for name in ("catalog", "variant", "fingerprint")]
         shard, provenance = fields.take("shard", int), fields.take("provenance", dict)
         time_origin = STREAM_CLOCK if version == 1 else fields.take("time_origin", str)
         fields.end()
         try:
-            return Sidecar(
+            return ShardManifest(
                 header[0],
                 shard,
                 header[1],
@@ -259,14 +260,14 @@ class Fields:
             )
 
 
-def _verdict(path: Path, state: str, reason: str, detail: str) -> Verdict:
+def _verdict(path: Path, state: str, reason: str, detail: str) -> VideoStatus:
     try:
-        return Verdict(State(state), reason, detail)
+        return VideoStatus(State(state), reason, detail)
     except ValueError as error:
         raise IntegrityError(path, f"a verdict is wrong: {error}") from error
 
 
-def logical_digest(sidecars: Iterable[Sidecar]) -> str:
+def logical_digest(sidecars: Iterable[ShardManifest]) -> str:
     """sha256 over `id digest` lines of the done videos, by id: the same however they are spread
     over parts.
     """

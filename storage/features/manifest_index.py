@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from storage.base.errors import IntegrityError
 from storage.base.paths import VariantLayout, shard_and_number
-from storage.base.video_status import DONE, TAXONOMY_VERSION, State, Verdict
+from storage.base.video_status import DONE, TAXONOMY_VERSION, State, VideoStatus
 from storage.features.commit import parse_sidecar
-from storage.features.manifest import Part, Sidecar
+from storage.features.manifest import PartRecord, ShardManifest
 from storage.files.atomic_write import publish
 
 FORMAT = "video-highlights index 4"
@@ -62,7 +62,7 @@ class Summary:
     """Of the sidecar's bytes."""
     stamp: Stamp
     """Of the sidecar when it was read."""
-    parts: tuple[Part, ...]
+    parts: tuple[PartRecord, ...]
     columns: tuple[bytes, ...]
     """Bytes of the columns `_IDS` to `_OTHERS`."""
     time_origin: str
@@ -94,15 +94,16 @@ class Summary:
         return tuple(_lines([self], _DIGESTS))
 
     @cached_property
-    def others(self) -> Mapping[str, Verdict]:
+    def others(self) -> Mapping[str, VideoStatus]:
         """The verdicts of all ids that are not done."""
         told = json.loads(self.columns[_OTHERS])
         return {
-            i: Verdict(State(state), reason, detail) for i, (state, reason, detail) in told.items()
+            i: VideoStatus(State(state), reason, detail)
+            for i, (state, reason, detail) in told.items()
         }
 
     @cached_property
-    def verdicts(self) -> Mapping[str, Verdict]:
+    def verdicts(self) -> Mapping[str, VideoStatus]:
         """Of every id, in no order."""
         return {**dict.fromkeys(self.ids, DONE), **self.others}
 
@@ -232,7 +233,7 @@ def _current(
     return _summarized(parse_sidecar(layout, shard, raw), sha256, stamp)
 
 
-def _summarized(sidecar: Sidecar, sha256: str, stamp: Stamp) -> Summary:
+def _summarized(sidecar: ShardManifest, sha256: str, stamp: Stamp) -> Summary:
     done = sorted((video_id, entry) for video_id, entry in sidecar.entries.items() if entry.is_done)
     numbers = {part.file: number for number, part in enumerate(sidecar.parts)}
     others = {i: entry.verdict for i, entry in sorted(sidecar.entries.items()) if not entry.is_done}
@@ -314,6 +315,6 @@ def _taken_apart(shards: Sequence[list[Any]], whole: bytes, first: int) -> Mappi
     found = {}
     for number, (catalog, shard, sha256, stamp, parts, time_origin, _) in enumerate(shards):
         mine = tuple(pieces[number :: len(shards)])
-        listed = tuple(Part(*part) for part in parts)
+        listed = tuple(PartRecord(*part) for part in parts)
         found[shard] = Summary(catalog, shard, sha256, stamp, listed, mine, time_origin)
     return found

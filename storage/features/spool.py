@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.records import CONTAINER_START, JSON, Array, FeatureTrack, Ragged
-from storage.features.manifest import Entry, Fields
+from storage.features.manifest import Fields, ManifestEntry
 from storage.features.part_writer import check_track
 from storage.files import journal
 from storage.files.file_lock import check_held
@@ -31,7 +31,9 @@ _SPANS = "spans"
 _KINDS = "iuf"
 
 
-def put(folder: Path, video_id: str, entry: Entry, track: FeatureTrack | None = None) -> None:
+def put(
+    folder: Path, video_id: str, entry: ManifestEntry, track: FeatureTrack | None = None
+) -> None:
     """Keep what became of a video; `track` exactly if the entry says done. Counts instead of what
     was kept before.
     """
@@ -62,7 +64,7 @@ class Spooled:
         self._path = _file(folder)
         self._records: dict[str, Record] = {}
         self._arrays: dict[str, list[Any]] = {}
-        entries: dict[str, Entry] = {}
+        entries: dict[str, ManifestEntry] = {}
         for record in journal.records(self._path):
             try:
                 video_id, entry, arrays = _told(self._path, record.head)
@@ -73,7 +75,7 @@ class Spooled:
                 arrays,
                 record,
             )
-        self.entries: Mapping[str, Entry] = dict(sorted(entries.items()))
+        self.entries: Mapping[str, ManifestEntry] = dict(sorted(entries.items()))
         """By ascending id. Of a video that was put twice, the last."""
 
     def track(self, video_id: str) -> FeatureTrack:
@@ -107,11 +109,11 @@ def _file(folder: Path) -> Path:
     return folder / "finished.journal"
 
 
-def _told(path: Path, head: bytes) -> tuple[str, Entry, list[Any]]:
+def _told(path: Path, head: bytes) -> tuple[str, ManifestEntry, list[Any]]:
     fields = Fields(path, json.loads(head), "a spooled video")
     told = (
         fields.take("video_id", str),
-        Entry.from_json(path, fields.take("entry", dict)),
+        ManifestEntry.from_json(path, fields.take("entry", dict)),
         fields.take("arrays", list),
     )
     if fields.take("time_origin", str) != CONTAINER_START:

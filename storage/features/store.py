@@ -19,10 +19,10 @@ from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.fingerprint import differences, fingerprint
 from storage.base.paths import Layout, VariantLayout, parse_variant
 from storage.base.records import JSON
-from storage.base.video_status import Verdict
+from storage.base.video_status import VideoStatus
 from storage.features.commit import read_sidecar
 from storage.features.lazy_arrays import VideoHandle
-from storage.features.manifest import Entry, Part, Sidecar
+from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
 from storage.features.manifest_index import Summary, done_ids, logical_digest_of, summaries
 from storage.features.part_reader import PartHeader, PartReader, advised
 from storage.files.atomic_write import size_and_sha256
@@ -88,7 +88,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         self._verify = verify
         self._check = check
         self._parts: dict[str, PartReader] = {}
-        self._sidecars_read: dict[int, Sidecar] = {}
+        self._sidecars_read: dict[int, ShardManifest] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_parts": {}, "_sidecars_read": {}}
@@ -115,7 +115,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
             return read_settings(self.layout)
 
     @cached_property
-    def sidecars(self) -> Mapping[int, Sidecar]:
+    def sidecars(self) -> Mapping[int, ShardManifest]:
         """Shard → its account, for the shards that have one. Raises IntegrityError."""
         accounts = {shard: read_sidecar(self.layout, shard) for shard in self._summaries}
         return {shard: account for shard, account in accounts.items() if account is not None}
@@ -163,7 +163,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return tuple(sorted(self._numbers))
 
     @cached_property
-    def verdicts(self) -> Mapping[str, Verdict]:
+    def verdicts(self) -> Mapping[str, VideoStatus]:
         """Every id that has a verdict, done or not, ascending."""
         return dict(
             sorted(pair for one in self._summaries.values() for pair in one.verdicts.items())
@@ -175,7 +175,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         """
         return logical_digest_of(self._summaries.values())
 
-    def entry(self, video_id: str) -> Entry:
+    def entry(self, video_id: str) -> ManifestEntry:
         """All that is on record of a done video, facts too; reads its shard's sidecar. Raises
         LookupFailed.
         """
@@ -212,7 +212,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
             return f"{self.name} knows no video {video_id!r}; it has {len(self)} videos, see .ids"
         return f"{self.name}: {video_id} is {verdict}; .ids has the videos that are done"
 
-    def _part(self, found: Summary, part: Part) -> PartReader:
+    def _part(self, found: Summary, part: PartRecord) -> PartReader:
         if part.file not in self._parts:
             own = (self.layout.variant, self.layout.fingerprint, found.time_origin)
             header = PartHeader(found.catalog, found.shard, *own)
@@ -255,7 +255,7 @@ def read_settings(layout: VariantLayout) -> dict[str, Any]:
 
 
 def open_part(
-    layout: VariantLayout, header: PartHeader, part: Part, *, verify: bool, check: bool = True
+    layout: VariantLayout, header: PartHeader, part: PartRecord, *, verify: bool, check: bool = True
 ) -> PartReader:
     """A part, after checking that it is what its sidecar says: by size and header, with `verify` by
     sha256 too.

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.base.errors import IntegrityError
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from storage.files.atomic_write import Buffer, Step
 from storage.files.file_lock import check_held
 from storage.files.os_errors import disk_fault
@@ -77,29 +77,29 @@ def add(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
 
 def _append(path: Path, pieces: list[memoryview]) -> None:
     check_held()
-    atomic.before_step(Step.OPEN, path)
+    atomic_write.before_step(Step.OPEN, path)
     try:
         descriptor, is_new = os.open(path, _FLAGS), False
     except FileNotFoundError:
-        atomic.make_folder(path.parent)
+        atomic_write.make_folder(path.parent)
         descriptor, is_new = os.open(path, _FLAGS | os.O_CREAT, 0o666), True
     try:
         _write_whole(descriptor, path, pieces)
         if is_new or time.monotonic() - _synced.get(path, 0.0) > SYNC_EVERY_SECONDS:
-            atomic.before_step(Step.FSYNC, path)
+            atomic_write.before_step(Step.FSYNC, path)
             os.fdatasync(descriptor)
             _synced[path] = time.monotonic()
     finally:
         os.close(descriptor)
     if is_new:
-        atomic.sync_folder(path.parent)
+        atomic_write.sync_folder(path.parent)
 
 
 def _write_whole(descriptor: int, path: Path, pieces: list[memoryview]) -> None:
     before = os.fstat(descriptor).st_size
     try:
         while pieces:
-            atomic.before_step(Step.WRITE, path)
+            atomic_write.before_step(Step.WRITE, path)
             check_held()
             written = os.writev(descriptor, pieces[:_PIECES_AT_ONCE])
             while pieces and written >= pieces[0].nbytes:

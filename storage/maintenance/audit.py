@@ -18,7 +18,7 @@ from storage.base.video_status import State
 from storage.catalog.catalog import Catalog, read_catalog
 from storage.features.commit import read_sidecar
 from storage.features.lazy_arrays import VideoHandle
-from storage.features.manifest import PROCESSORS, Part, Sidecar
+from storage.features.manifest import PROCESSORS, PartRecord, ShardManifest
 from storage.features.manifest_index import lost_shards
 from storage.features.store import open_part, read_settings, variant_layouts
 from storage.files.block_checksums import read_checksums
@@ -50,7 +50,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One thing that is not as it should be."""
 
     kind: Kind
@@ -79,7 +79,7 @@ class VariantAudit:
     """How many ids the catalog has."""
     counts: dict[State, int]
     without_verdict: int
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     processors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Kind of processor → the shards that have rows made on it; earlier releases did not record
     it.
@@ -161,37 +161,37 @@ def _listed(shards: Sequence[int]) -> str:
     return ", ".join(map(str, shards[:SHOWN_SHARDS])) + more
 
 
-def _processors(sidecar: Sidecar) -> list[str]:
+def _processors(sidecar: ShardManifest) -> list[str]:
     told = sidecar.provenance.get(PROCESSORS)
     return [str(kind) for kind in told] if isinstance(told, list) else []
 
 
 def audit_shard(
     layout: VariantLayout, catalog: Catalog, shard: int, *, deep: bool
-) -> tuple[Sidecar | None, list[Finding]]:
+) -> tuple[ShardManifest | None, list[AuditFinding]]:
     """Check one shard: its account, if there is a sound one, and what is wrong."""
     path, files = layout.sidecar(shard), part_files(layout, shard)
     try:
         sidecar = read_sidecar(layout, shard)
     except IntegrityError as error:
-        return None, [Finding(Kind.SIDECAR, path, error.problem, shard)]
+        return None, [AuditFinding(Kind.SIDECAR, path, error.problem, shard)]
     if sidecar is None:
         lost = (
             f"is lost, but {len(files)} parts of its shard are there"
             if files
             else "is lost, and the index names it"
         )
-        return None, [Finding(Kind.SIDECAR, path, lost, shard)] if shard in lost_shards(
+        return None, [AuditFinding(Kind.SIDECAR, path, lost, shard)] if shard in lost_shards(
             layout
         ) else []
     if sidecar.catalog != catalog.name:
         wrong = f"belongs to the catalog {sidecar.catalog!r}, not to {catalog.name!r}"
-        return None, [Finding(Kind.SIDECAR, path, wrong, shard)]
+        return None, [AuditFinding(Kind.SIDECAR, path, wrong, shard)]
     named = {part.file for part in sidecar.parts}
     findings = [*_misplaced(path, sidecar, catalog), *_bad_parts(layout, sidecar, deep=deep)]
     for file in files:
         if file.name not in named:
-            findings.append(Finding(Kind.ORPHAN, file, "is in no sidecar", shard))
+            findings.append(AuditFinding(Kind.ORPHAN, file, "is in no sidecar", shard))
     return sidecar, findings
 
 
@@ -215,14 +215,14 @@ def _shards_on_disk(layout: VariantLayout) -> set[int]:
     }
 
 
-def _settings(layout: VariantLayout) -> Iterator[Finding]:
+def _settings(layout: VariantLayout) -> Iterator[AuditFinding]:
     try:
         read_settings(layout)
     except IntegrityError as error:
-        yield Finding(Kind.SETTINGS, error.path, error.problem)
+        yield AuditFinding(Kind.SETTINGS, error.path, error.problem)
 
 
-def _strangers(layout: VariantLayout) -> Iterator[Finding]:
+def _strangers(layout: VariantLayout) -> Iterator[AuditFinding]:
     expected = {layout.settings_file.name, layout.index_file.name, layout.spool(0).parent.name}
     for path in sorted(layout.folder.iterdir()):
         if path.name in expected or shard_and_number(path.name) is not None:
@@ -230,50 +230,56 @@ def _strangers(layout: VariantLayout) -> Iterator[Finding]:
         about = part_of_checksums(path.name)
         if about is not None:
             if not (layout.folder / about).exists():
-                yield Finding(Kind.LEFTOVER, path, f"are checksums of {about}, which is not there")
+                yield AuditFinding(
+                    Kind.LEFTOVER, path, f"are checksums of {about}, which is not there"
+                )
             continue
         owner = owner_of_temporary(path)
         if owner is None:
-            yield Finding(Kind.LEFTOVER, path, "is no file of a store; it is left alone")
+            yield AuditFinding(Kind.LEFTOVER, path, "is no file of a store; it is left alone")
         elif owner.is_dead():
-            yield Finding(
+            yield AuditFinding(
                 Kind.LEFTOVER, path, f"is a temporary of process {owner.pid}, which is dead"
             )
         elif owner.is_of_other_boot():
             problem = f"is a temporary of process {owner.pid} of another boot; repair removes it while nobody builds"
-            yield Finding(Kind.LEFTOVER, path, problem)
+            yield AuditFinding(Kind.LEFTOVER, path, problem)
 
 
-def _misplaced(path: Path, sidecar: Sidecar, catalog: Catalog) -> Iterator[Finding]:
+def _misplaced(path: Path, sidecar: ShardManifest, catalog: Catalog) -> Iterator[AuditFinding]:
     expected = (
         set(catalog.shard_ids(sidecar.shard)) if sidecar.shard < catalog.shard_count else set()
     )
     if strangers := tuple(sorted(sidecar.entries.keys() - expected)):
         problem = f"holds ids that the catalog does not put in shard {sidecar.shard}: {', '.join(strangers[:3])}"
-        yield Finding(Kind.MISPLACED, path, problem, sidecar.shard, strangers)
+        yield AuditFinding(Kind.MISPLACED, path, problem, sidecar.shard, strangers)
 
 
-def _bad_parts(layout: VariantLayout, sidecar: Sidecar, *, deep: bool) -> Iterator[Finding]:
+def _bad_parts(
+    layout: VariantLayout, sidecar: ShardManifest, *, deep: bool
+) -> Iterator[AuditFinding]:
     if unsealed := sum(not part.checksums_sha256 for part in sidecar.parts):
         told = f"{unsealed} of {len(sidecar.parts)} parts have none; run `python -m storage seal`"
-        yield Finding(Kind.UNSEALED, layout.sidecar(sidecar.shard), told, sidecar.shard)
+        yield AuditFinding(Kind.UNSEALED, layout.sidecar(sidecar.shard), told, sidecar.shard)
     for part in sidecar.parts:
         if part.checksums_sha256:
             path = layout.checksums(part.file)
             try:
                 read_checksums(path, part.checksums_sha256)
             except IntegrityError as error:
-                yield Finding(Kind.CHECKSUMS, path, error.problem, sidecar.shard)
+                yield AuditFinding(Kind.CHECKSUMS, path, error.problem, sidecar.shard)
                 part = replace(part, checksums_sha256="")
         try:
             check_part(layout, sidecar, part, deep=deep)
         except (IntegrityError, LookupFailed) as error:
             problem = error.problem if isinstance(error, IntegrityError) else str(error)
             live = tuple(sidecar.live_in(part.file))
-            yield Finding(Kind.PART, layout.folder / part.file, problem, sidecar.shard, live)
+            yield AuditFinding(Kind.PART, layout.folder / part.file, problem, sidecar.shard, live)
 
 
-def check_part(layout: VariantLayout, sidecar: Sidecar, part: Part, *, deep: bool) -> None:
+def check_part(
+    layout: VariantLayout, sidecar: ShardManifest, part: PartRecord, *, deep: bool
+) -> None:
     """Check one part against its sidecar. Raises IntegrityError, or LookupFailed for a video that
     is not in it.
     """

@@ -17,7 +17,7 @@ from storage.base.records import JSON
 from storage.catalog.catalog import Catalog
 from storage.features.media_records import decode_media_record, encode_media_record
 from storage.files.atomic_write import publish, size_and_sha256
-from storage.maintenance.audit import Finding, Kind
+from storage.maintenance.audit import AuditFinding, Kind
 
 _DONE = "done"
 
@@ -30,7 +30,7 @@ class MediaAudit:
     """`records`, `files` compared, files `elsewhere` in a folder, files `gone`, records
     `unsealed`.
     """
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
 
     def __str__(self) -> str:
         told = {
@@ -50,7 +50,7 @@ def audit_media(layout: Layout, catalog: Catalog, *, media: bool) -> MediaAudit:
     too, which reads it.
     """
     counts: Counter[str] = Counter()
-    findings: list[Finding] = []
+    findings: list[AuditFinding] = []
     for shard in range(catalog.shard_count):
         stems = {video_stem(video_id): video_id for video_id in catalog.shard_ids(shard)}
         for path in _records(layout, shard):
@@ -58,10 +58,10 @@ def audit_media(layout: Layout, catalog: Catalog, *, media: bool) -> MediaAudit:
             video_ids = (stems[path.stem],) if path.stem in stems else ()
             if not video_ids:
                 findings.append(
-                    Finding(Kind.LEFTOVER, path, f"is the record of no video of shard {shard}")
+                    AuditFinding(Kind.LEFTOVER, path, f"is the record of no video of shard {shard}")
                 )
             for kind, about, problem in _compared(path, counts, media=media):
-                findings.append(Finding(kind, about, problem, video_ids=video_ids))
+                findings.append(AuditFinding(kind, about, problem, video_ids=video_ids))
     return MediaAudit(counts, tuple(findings))
 
 

@@ -24,14 +24,14 @@ from storage.base.paths import (
 from storage.base.records import CONTAINER_START, JSON
 from storage.catalog.catalog import Catalog, read_catalog
 from storage.features.commit import write_sidecar
-from storage.features.manifest import Entry, Part, Sidecar
+from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
 from storage.features.manifest_index import refresh
 from storage.features.part_reader import PartReader
 from storage.features.store import variant_layouts
 from storage.files.atomic_write import remove, size_and_sha256, sweep
 from storage.files.file_lock import Tell, check_held, lease, tidy
 from storage.files.os_errors import disk_fault
-from storage.maintenance.audit import Finding, Kind, audit_shard, audit_variant, part_files
+from storage.maintenance.audit import AuditFinding, Kind, audit_shard, audit_variant, part_files
 from storage.maintenance.media_audit import audit_media
 from storage.maintenance.sealing import seal_part
 
@@ -97,7 +97,7 @@ def _other_name(variant: VariantLayout) -> str | None:
     return names.pop() if len(names) == 1 and variant.folder.name not in names else None
 
 
-def _settings_aside(findings: Sequence[Finding]) -> list[str]:
+def _settings_aside(findings: Sequence[AuditFinding]) -> list[str]:
     told = []
     for finding in findings:
         if finding.kind is Kind.SETTINGS and finding.path.exists():
@@ -172,12 +172,12 @@ class _Mending:
             )
         return self.told
 
-    def _rebuildable(self) -> Sidecar:
+    def _rebuildable(self) -> ShardManifest:
         path = self.layout.sidecar(self.shard)
         if path.exists():
             self._set_aside(path)
         own = (self.layout.variant, self.layout.fingerprint)
-        return Sidecar(self.catalog.name, self.shard, *own, time_origin=self._time_origin())
+        return ShardManifest(self.catalog.name, self.shard, *own, time_origin=self._time_origin())
 
     def _time_origin(self) -> str:
         """That of the first part that says; parts of another one are then set aside, for a shard
@@ -188,7 +188,9 @@ class _Mending:
                 return PartReader(path).header.time_origin
         return CONTAINER_START
 
-    def _without_damage(self, sidecar: Sidecar, findings: list[Finding]) -> Sidecar:
+    def _without_damage(
+        self, sidecar: ShardManifest, findings: list[AuditFinding]
+    ) -> ShardManifest:
         damaged = {finding.path.name for finding in findings if finding.kind is Kind.PART}
         unchecked = {finding.path for finding in findings if finding.kind is Kind.CHECKSUMS}
         parts = []
@@ -208,7 +210,7 @@ class _Mending:
             )
         return replace(sidecar, parts=tuple(parts)).without_parts(damaged)
 
-    def _take_in(self, account: Sidecar, path: Path) -> Sidecar:
+    def _take_in(self, account: ShardManifest, path: Path) -> ShardManifest:
         try:
             part, entries, provenance = _describe(path, account)
         except (IntegrityError, LookupFailed) as error:
@@ -227,11 +229,11 @@ class _Mending:
 
     def _joined(
         self,
-        account: Sidecar,
-        part: Part,
-        entries: Mapping[str, Entry],
+        account: ShardManifest,
+        part: PartRecord,
+        entries: Mapping[str, ManifestEntry],
         provenance: Mapping[str, JSON],
-    ) -> Sidecar:
+    ) -> ShardManifest:
         # Of two parts with rows of one video the later was meant to replace the earlier.
         newer = {
             video_id: entry
@@ -253,7 +255,9 @@ class _Mending:
         self.told.append(f"set {path.name} aside as {aside.name}")
 
 
-def _describe(path: Path, account: Sidecar) -> tuple[Part, dict[str, Entry], Mapping[str, JSON]]:
+def _describe(
+    path: Path, account: ShardManifest
+) -> tuple[PartRecord, dict[str, ManifestEntry], Mapping[str, JSON]]:
     """What a sidecar would say of this part. Raises IntegrityError unless every row in it is as it
     was written.
     """
@@ -271,13 +275,13 @@ def _describe(path: Path, account: Sidecar) -> tuple[Part, dict[str, Entry], Map
     entries = {}
     for video_id in reader.ids():
         track = reader.track(video_id)
-        entries[video_id] = replace(Entry.from_json(path, kept[video_id]), part=path.name)
+        entries[video_id] = replace(ManifestEntry.from_json(path, kept[video_id]), part=path.name)
         digests = {entries[video_id].digest, reader.table.stored_digest(video_id), track.digest()}
         if entries[video_id].rows != track.rows or len(digests) > 1:
             raise IntegrityError(path, f"the rows of {video_id} are not what its record says")
     size_bytes, sha256 = size_and_sha256(path)
     return (
-        Part(path.name, sha256, size_bytes, len(entries), reader.table.row_count),
+        PartRecord(path.name, sha256, size_bytes, len(entries), reader.table.row_count),
         entries,
         provenance,
     )

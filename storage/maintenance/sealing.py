@@ -16,7 +16,7 @@ from storage.base.errors import IntegrityError
 from storage.base.paths import Layout, VariantLayout
 from storage.catalog.catalog import read_catalog
 from storage.features.commit import read_sidecar, write_checksums, write_sidecar
-from storage.features.manifest import Part
+from storage.features.manifest import PartRecord
 from storage.features.manifest_index import refresh
 from storage.features.part_reader import advised
 from storage.features.store import variant_layouts
@@ -50,7 +50,7 @@ def seal_store(folder: Path) -> Iterator[str]:
         yield f"{count} media records were sealed as they are"
 
 
-def seal_part(layout: VariantLayout, part: Part) -> Part:
+def seal_part(layout: VariantLayout, part: PartRecord) -> PartRecord:
     """Write the checksums of a part; returns how its sidecar has to name it then.
 
     Raises IntegrityError unless the part's size and sha256 are those that its sidecar has.

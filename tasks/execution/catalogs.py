@@ -11,13 +11,13 @@ from pathlib import Path
 
 from pipeline.datasets.parsing.annotation_files import read_source
 from pipeline.datasets.parsing.archive import list_folder, pack_folder
-from pipeline.datasets.parsing.parsed_dataset import DROPPED, Survey, example, write_oddities
+from pipeline.datasets.parsing.parsed_dataset import DROPPED, ParsedDataset, example, write_oddities
 from pipeline.datasets.registry import Published, catalog_spec
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.fingerprint import readable
 from storage.base.records import JSON
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from tasks.config.settings import SAMPLES, Settings
 from tasks.execution import progress
 
@@ -44,12 +44,12 @@ def build_catalog(settings: Settings) -> None:
     survey = spec.read(contents, name=layout.catalog, shard_count=_shard_count(settings))
     write_catalog(layout, survey.catalog)
     write_oddities(layout.sources / ODDITIES, survey.oddities)
-    atomic.publish(layout.sources / ASKED, readable(_asked(settings)), replace=True)
+    atomic_write.publish(layout.sources / ASKED, readable(_asked(settings)), replace=True)
     for line in _told(survey, layout.sources / ODDITIES):
         progress.say(line)
 
 
-def _told(survey: Survey, listed: Path) -> Iterator[str]:
+def _told(survey: ParsedDataset, listed: Path) -> Iterator[str]:
     catalog = survey.catalog
     people = f" by {len(catalog.users):,} users" if catalog.users else ""
     marks = f"{len(catalog.annotations):,} annotations{people}"
@@ -94,7 +94,7 @@ def _contents(settings: Settings) -> dict[str, bytes]:
         role: _published(files[role], place) for role, place in settings.annotations.items()
     }
     for role, content in contents.items():
-        atomic.publish(sources / files[role].file, content, replace=True)
+        atomic_write.publish(sources / files[role].file, content, replace=True)
     return contents
 
 

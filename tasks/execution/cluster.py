@@ -41,7 +41,7 @@ DASK: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Crew:
+class DaskCluster:
     """A Dask client with workers behind it."""
 
     client: Any
@@ -52,9 +52,9 @@ class Crew:
 
 
 @contextlib.contextmanager
-def crew(
+def connect(
     cluster: ClusterSettings, slurm: SlurmSettings, *, device: str, folder: Path, shards: int
-) -> Iterator[Crew]:
+) -> Iterator[DaskCluster]:
     """Workers for so many shards, while the block runs.
 
     `folder` is where jobs of a cluster find their certificates and leave their logs. Raises
@@ -81,7 +81,7 @@ def crew(
                     "tls://, that both sides use certificates of the same authority; then run the same command again."
                 ) from error
             with client:
-                yield Crew(client, seen_device, replace_lost)
+                yield DaskCluster(client, seen_device, replace_lost)
 
 
 _Place = tuple[Any, dict[str, Any], str, Callable[[], None]]

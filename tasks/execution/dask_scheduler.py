@@ -23,13 +23,20 @@ from typing import Any
 
 from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import LeaseHeld, SettingsError, SystemicFault
-from storage.base.video_status import State, Verdict
+from storage.base.video_status import State, VideoStatus
 from storage.files.file_lock import lease
-from tasks.config import exit_codes as exits
+from tasks.config import exit_codes
 from tasks.config.settings import Settings
 from tasks.execution import progress
-from tasks.execution.cluster import Crew, crew
-from tasks.execution.dask_worker import BETWEEN, Begun, Order, WorkerLeaves, build_shard, versions
+from tasks.execution.cluster import DaskCluster, connect
+from tasks.execution.dask_worker import (
+    BETWEEN,
+    InFlightLog,
+    WorkerRequest,
+    WorkerShutdown,
+    build_shard,
+    versions,
+)
 
 TICK_SECONDS = 1.0
 HELD_WAIT_SECONDS = 5.0
@@ -47,7 +54,7 @@ def build_shards(settings: Settings, jobs: Sequence[ShardJob], run_name: str = "
     Raises the gravest of what stopped shards; those that could be built are built by then.
     """
     longest_first = sorted(jobs, key=lambda job: (-len(job.todo()), job.shard))
-    with crew(
+    with connect(
         settings.cluster,
         settings.slurm,
         device=settings.device,
@@ -69,7 +76,11 @@ class Dispatch:
     """One run's shards: which wait, which are with a worker, which failed."""
 
     def __init__(
-        self, settings: Settings, workers: Crew, shards: Sequence[int], run_name: str = "unnamed"
+        self,
+        settings: Settings,
+        workers: DaskCluster,
+        shards: Sequence[int],
+        run_name: str = "unnamed",
     ) -> None:
         self._settings = dataclasses.replace(settings, device=workers.device)
         self._run_name = run_name
@@ -82,7 +93,7 @@ class Dispatch:
         self._held_since: dict[int, float] = {}
         self._with_a_worker: dict[Any, int] = {}
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._begun = {shard: Begun(settings.layout.in_hand(shard)) for shard in shards}
+        self._begun = {shard: InFlightLog(settings.layout.in_hand(shard)) for shard in shards}
         self._lines_seen = dict.fromkeys(shards, 0)
         self._one_by_one: set[int] = set()
         self._blamed: dict[int, frozenset[str]] = dict.fromkeys(shards, frozenset())
@@ -104,7 +115,7 @@ class Dispatch:
         finally:
             self._client.unsubscribe_topic(self._topic)
         for found in self._errors:
-            exits.note(found)
+            exit_codes.note(found)
         if self._errors:
             raise self._errors[0]
 
@@ -122,7 +133,7 @@ class Dispatch:
             self._submit(self._waiting.popleft(), None)
 
     def _submit(self, shard: int, near: list[str] | None) -> None:
-        order = Order(
+        order = WorkerRequest(
             settings=dataclasses.replace(self._settings, videos_at_once=1)
             if shard in self._one_by_one
             else self._settings,
@@ -160,7 +171,7 @@ class Dispatch:
 
         if isinstance(error, KilledWorker):
             self._autopsy(shard, error.allowed_failures + 1)
-        elif isinstance(error, WorkerLeaves):
+        elif isinstance(error, WorkerShutdown):
             self._waiting.appendleft(shard)
         elif isinstance(error, LeaseHeld):
             self._hold(shard, error)
@@ -272,8 +283,8 @@ class _VideosOnce:
         elif (said["shard"], said["video"]) not in self._seen:
             self._seen.add((said["shard"], said["video"]))
             state, reason, detail = said["verdict"]
-            progress.VIDEOS.video(
-                said["shard"], said["video"], Verdict(State(state), reason, detail)
+            progress.PROGRESS.video(
+                said["shard"], said["video"], VideoStatus(State(state), reason, detail)
             )
 
 

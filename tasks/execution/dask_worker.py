@@ -24,7 +24,7 @@ from pipeline.extraction.provenance import code_version, library_versions
 from pipeline.sampling.planner import VideoSampling
 from storage.base.errors import HighlightsError, SystemicFault, VideoError
 from storage.base.records import JSON
-from storage.base.video_status import Verdict, failed
+from storage.base.video_status import VideoStatus, failure_status
 from tasks.config.settings import Settings
 from tasks.execution.catalogs import catalog_of
 from tasks.execution.extract_shard import download_gate, extract_shard, shard_job
@@ -36,12 +36,12 @@ BETWEEN = "\t"
 Versions = tuple[tuple[str, str], ...]
 
 
-class WorkerLeaves(HighlightsError):
+class WorkerShutdown(HighlightsError):
     """The worker was told to end and has let go of its shard; another is to go on with it."""
 
 
 @dataclass(frozen=True)
-class Order:
+class WorkerRequest:
     """What is asked of a worker."""
 
     settings: Settings
@@ -67,7 +67,7 @@ def versions() -> Versions:
     return (*ours, *library_versions())
 
 
-def build_shard(order: Order) -> dict[str, JSON]:
+def build_shard(order: WorkerRequest) -> dict[str, JSON]:
     """Build one shard in this worker; where, how long, and how many videos it took.
 
     Raises what building a shard raises, LeaseHeld among it; WorkerLeaves if the worker was told to
@@ -80,14 +80,14 @@ def build_shard(order: Order) -> dict[str, JSON]:
     worker = get_worker()
     told: list[str] = []
 
-    def on_video(video_id: str, verdict: Verdict) -> None:
+    def on_video(video_id: str, verdict: VideoStatus) -> None:
         told.append(video_id)
         said = [str(verdict.state), verdict.reason, verdict.detail]
         worker.log_event(order.topic, {"shard": order.shard, "video": video_id, "verdict": said})
 
     settings = order.settings
     gate = download_gate(settings, lambda line: worker.log_event(order.topic, {"line": line}))
-    begun = Begun(settings.layout.in_hand(order.shard))
+    begun = InFlightLog(settings.layout.in_hand(order.shard))
     with _until_it_leaves(worker, gate.stop):
         extract_shard(
             settings,
@@ -130,14 +130,14 @@ def _until_it_leaves(worker: Any, stop_waiting: Callable[[], None]) -> Iterator[
         yield
     except SystemicFault as fault:
         if _leaves(worker):
-            raise WorkerLeaves(str(fault)) from fault
+            raise WorkerShutdown(str(fault)) from fault
         raise
     finally:
         over.set()
         watcher.join()
 
 
-def _same_ground(order: Order) -> None:
+def _same_ground(order: WorkerRequest) -> None:
     """Raise SystemicFault unless this worker sees the run's folder and runs the run's code."""
     where = f"the worker on {socket.gethostname()}"
     try:
@@ -159,7 +159,7 @@ def _same_ground(order: Order) -> None:
         )
 
 
-class Begun:
+class InFlightLog:
     """The videos in hand whenever one was begun, one line each time, the latest last. Outlives the
     process, and is no more than a hint: it is not synced, and a lost line only means another try.
     """
@@ -196,7 +196,7 @@ class WatchedDecoder:
     """
 
     inner: Decoder
-    begun: Begun
+    begun: InFlightLog
     blamed: frozenset[str]
     leaves: Callable[[], bool]
 
@@ -210,12 +210,14 @@ class WatchedDecoder:
     ) -> Iterator[Event]:
         """Events of one video, as the decoder inside gives them."""
         if video_id in self.blamed:
-            raise VideoError(video_id, failed("crash", "workers died with this video in hand"))
+            raise VideoError(
+                video_id, failure_status("crash", "workers died with this video in hand")
+            )
         self.begun.note(video_id, id(self))
         for event in self.inner.decode(video_id, path, samplings):
             if self.leaves():
                 self.begun.note("", id(self))
-                raise WorkerLeaves(
+                raise WorkerShutdown(
                     f"the worker on {socket.gethostname()} was told to end while it built {video_id}"
                 )
             yield event

@@ -11,15 +11,15 @@ from contextlib import ExitStack, contextmanager
 
 from pipeline.compute.devices import resolve_device
 from pipeline.decoding.events import Decoder
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
-from pipeline.diagnostics.self_test import prove
-from pipeline.download.access.rate_limiter import Gate
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
+from pipeline.diagnostics.self_test import run_self_test
+from pipeline.download.access.rate_limiter import SharedRateLimiter
 from pipeline.download.fetch import fetch
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
-from pipeline.extraction.timing import OF_SHARD, Times, keep
+from pipeline.extraction.timing import OF_SHARD, Times, save_times
 from pipeline.extraction.video_threads import suggested
-from storage.base.video_status import Verdict
+from storage.base.video_status import VideoStatus
 from storage.catalog.catalog import Catalog
 from storage.files.file_lock import lease
 from tasks.config.settings import Settings
@@ -37,20 +37,20 @@ def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
     )
 
 
-def download_gate(settings: Settings, tell: Callable[[str], None]) -> Gate:
+def download_gate(settings: Settings, tell: Callable[[str], None]) -> SharedRateLimiter:
     """What all downloads of this data root pass, so that together they ask no more than the site
     bears.
     """
     source = settings.source
-    return Gate(settings.layout.egress(source.egress_key), source.pace, tell=tell)
+    return SharedRateLimiter(settings.layout.egress(source.egress_key), source.pace, tell=tell)
 
 
 def extract_shard(
     settings: Settings,
     job: ShardJob,
     *,
-    on_video: Callable[[str, Verdict], None],
-    gate: Gate,
+    on_video: Callable[[str, VideoStatus], None],
+    gate: SharedRateLimiter,
     run_name: str,
     watched: Callable[[Decoder], Decoder] = lambda decoder: decoder,
 ) -> None:
@@ -65,11 +65,11 @@ def extract_shard(
     asked_as = catalog_of(settings).asked_as
     with (
         lease(settings.layout.lease(job.shard), on_lost=gate.stop),
-        _children(settings, at_once(settings, device)) as children,
+        _children(settings, videos_in_parallel(settings, device)) as children,
         _kept_times(settings, run_name, job.shard) as times,
     ):
         for variant in settings.variants:
-            prove(variant.spec, device, settings.layout.proofs, variant.numerics)
+            run_self_test(variant.spec, device, settings.layout.proofs, variant.numerics)
         decoder, *beside = [watched(child) for child in children]
         process_shard(
             job,
@@ -91,7 +91,7 @@ def extract_shard(
         )
 
 
-def at_once(settings: Settings, device: str) -> int:
+def videos_in_parallel(settings: Settings, device: str) -> int:
     """How many videos of a shard to have in hand: as `[decode] videos_at_once` says, or by who
     computes.
     """
@@ -109,12 +109,12 @@ def _device_of_networks(settings: Settings) -> str:
 
 
 @contextmanager
-def _children(settings: Settings, count: int) -> Iterator[list[ChildDecoder]]:
+def _children(settings: Settings, count: int) -> Iterator[list[SubprocessDecoder]]:
     """So many decoders, that have no process before they are used, and none afterwards."""
     with ExitStack() as stack:
         yield [
             stack.enter_context(
-                ChildDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
+                SubprocessDecoder(settings.backend, settings.limits, settings.recycle_after_videos)
             )
             for _ in range(count)
         ]
@@ -128,4 +128,4 @@ def _kept_times(settings: Settings, run_name: str, shard: int) -> Iterator[Times
             yield times
     finally:
         if len(times.of_videos()) > 1:
-            keep(settings.layout.shard_times(run_name, shard), times)
+            save_times(settings.layout.shard_times(run_name, shard), times)

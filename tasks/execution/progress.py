@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from storage.base.video_status import State, Verdict
+from storage.base.video_status import State, VideoStatus
 from tasks.execution.eta import Pace
 
 LINE_EVERY_SECONDS = 30.0
@@ -74,7 +74,7 @@ class Bar:
             self._bar.close()
 
 
-class Videos:
+class VideoProgress:
     """The bar of a run: every video that ends, and a line for each that ended without features."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Videos:
             self._bar = Bar("videos", "video", self._planned)
             self._bar.begin()
 
-    def video(self, shard: int, video_id: str, verdict: Verdict) -> None:
+    def video(self, shard: int, video_id: str, verdict: VideoStatus) -> None:
         """One more video ended."""
         if self._bar is None:
             self._bar = Bar("videos", "video", self._planned)
@@ -111,7 +111,7 @@ class Videos:
             self._bar = None
 
 
-VIDEOS = Videos()
+PROGRESS = VideoProgress()
 """This process's bar."""
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from pipeline.child_processes.exit_status import ORDERS
+from pipeline.child_processes.exit_status import STOP_SIGNALS
 from storage.base.errors import SystemicFault
 from tasks.config.exit_codes import Exit, note
 
@@ -31,7 +31,7 @@ class Stopped(SystemicFault):
     """The run was told to stop; nothing is wrong with it."""
 
 
-class Orders:
+class ShutdownSignals:
     """What this process was told, and what it then does."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Orders:
         )  # its worker's own handler: it asks for no more tasks
         if callable(luigis) and luigis != self._told:
             self._ask_for_no_more = luigis
-        for number in ORDERS:
+        for number in STOP_SIGNALS:
             if (
                 signal.getsignal(number) != signal.SIG_IGN
             ):  # nohup, or a shell's background job: not for us to undo
@@ -106,5 +106,5 @@ def _end_at_last() -> None:
     os._exit(Exit.PAUSED)
 
 
-ORDERS_TO_US = Orders()
+ORDERS_TO_US = ShutdownSignals()
 """This process's ear."""

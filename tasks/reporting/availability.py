@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from pipeline.diagnostics.availability import report, survival
 from storage.base.fingerprint import readable
-from storage.base.video_status import DONE, Verdict
+from storage.base.video_status import DONE, VideoStatus
 from storage.catalog.catalog import Catalog
 from storage.features.manifest_index import done_ids, summaries
 from storage.files.atomic_write import publish
@@ -30,9 +30,9 @@ def keep_survival(settings: Settings, catalog: Catalog) -> list[str]:
     return [f"  {row}" for row in rows]
 
 
-def _verdicts(settings: Settings, catalog: Catalog) -> dict[str, Verdict]:
+def _verdicts(settings: Settings, catalog: Catalog) -> dict[str, VideoStatus]:
     done: set[str] = set()
-    others: dict[str, Verdict] = {}
+    others: dict[str, VideoStatus] = {}
     for variant in settings.variants_of(catalog):
         found = summaries(settings.layout.variant(variant.name, variant.fingerprint())).values()
         done.update(done_ids(found))

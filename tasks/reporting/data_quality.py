@@ -15,7 +15,7 @@ from storage.base.errors import IntegrityError
 from storage.base.paths import VariantLayout
 from storage.base.records import JSON
 from storage.features.commit import read_sidecar
-from storage.features.manifest import Entry
+from storage.features.manifest import ManifestEntry
 from storage.features.manifest_index import Summary
 from storage.files.atomic_write import publish
 from storage.files.checksummed_json import seal, unseal
@@ -25,7 +25,7 @@ KIND = 3
 
 
 @dataclass(frozen=True)
-class Remarks:
+class QualityNotes:
     """By id of a done video."""
 
     losses: Mapping[str, str]
@@ -38,7 +38,7 @@ class Remarks:
     """One for which a folder has several files, or had another before."""
 
 
-def remarks_on(folder: Path, layout: VariantLayout, found: Mapping[int, Summary]) -> Remarks:
+def remarks_on(folder: Path, layout: VariantLayout, found: Mapping[int, Summary]) -> QualityNotes:
     """On all videos of these shards; what had to be read is kept in `folder`."""
     path = folder / f"remarks-{layout.folder.name}.{KIND}.json"
     known = _kept(path)
@@ -48,7 +48,7 @@ def remarks_on(folder: Path, layout: VariantLayout, found: Mapping[int, Summary]
     }
     if fresh.keys() - known.keys():
         publish(path, seal({**known, **fresh}), replace=True)
-    return Remarks(*(_joined(fresh, name) for name in _TOLD))
+    return QualityNotes(*(_joined(fresh, name) for name in _TOLD))
 
 
 def _joined(kept: Mapping[str, JSON], name: str) -> dict[str, str]:
@@ -84,7 +84,7 @@ no loss.
 """
 
 
-def loss_of(entry: Entry) -> str:
+def frame_loss(entry: ManifestEntry) -> str:
     """What a damaged video lost, in words; empty for a whole one."""
     decode = entry.facts.get("decode")
     if not entry.is_done or not isinstance(decode, dict):
@@ -132,14 +132,14 @@ def _gaps(decode: Mapping[str, JSON]) -> Iterator[str]:
     yield f"no picture, or one that stood still, for {seconds:.2f} s in {places} places, first at {spans[0][0]:.2f} s"
 
 
-def _file_damage(entry: Entry) -> Iterator[str]:
+def _file_damage(entry: ManifestEntry) -> Iterator[str]:
     decode, source = entry.facts.get("decode"), entry.facts.get("source")
     told = [decode.get("file_damage") if isinstance(decode, dict) else ""]
     told.append(source.get("damage") if isinstance(source, dict) else "")
     yield from dict.fromkeys(str(one) for one in told if one)
 
 
-def choice_of(entry: Entry) -> str:
+def choice_of(entry: ManifestEntry) -> str:
     """Which of several films in one file was read, in words; empty where there is one."""
     probe = entry.facts.get("probe")
     if not entry.is_done or not isinstance(probe, dict):
@@ -157,7 +157,7 @@ def choice_of(entry: Entry) -> str:
     return f"stream {film} was read; not {', '.join(left)}: `ffmpeg -map 0:N -c copy` makes a file of one"
 
 
-def rescaling_of(entry: Entry) -> str:
+def rescaling_of(entry: ManifestEntry) -> str:
     """Why a video's annotated frame numbers were scaled to the file's duration; empty if they were
     not.
     """
@@ -167,7 +167,7 @@ def rescaling_of(entry: Entry) -> str:
     return str(segments.get("detail"))
 
 
-def files_of(entry: Entry) -> str:
+def files_of(entry: ManifestEntry) -> str:
     """Which of a folder's files was read, and that another one was read before, in words; empty if
     neither is so.
     """
@@ -185,10 +185,10 @@ def files_of(entry: Entry) -> str:
     return "; ".join(told)
 
 
-_TOLD: Mapping[str, Callable[[Entry], str]] = {
-    "losses": loss_of,
+_TOLD: Mapping[str, Callable[[ManifestEntry], str]] = {
+    "losses": frame_loss,
     "choices": choice_of,
     "rescaled": rescaling_of,
     "files": files_of,
 }
-"""Name of a kind of remarks, in the order of `Remarks` → what tells one of an entry."""
+"""Name of a kind of remarks, in the order of `QualityNotes` → what tells one of an entry."""

@@ -20,8 +20,8 @@ from storage.base.fingerprint import readable
 from storage.base.records import JSON
 from storage.base.video_status import REASONS, State
 from storage.catalog.catalog import Catalog
-from storage.features import manifest_index as index
-from storage.files import atomic_write as atomic
+from storage.features import manifest_index
+from storage.files import atomic_write
 from tasks.config.exit_codes import RunIncomplete
 from tasks.config.settings import Settings
 from tasks.execution.catalogs import catalog_of
@@ -77,7 +77,7 @@ def account(settings: Settings, shards: Sequence[int], run_name: str) -> None:
     """
     catalog = catalog_of(settings)
     for variant in settings.variants_of(catalog):
-        index.refresh(settings.layout.variant(variant.name, variant.fingerprint()))
+        manifest_index.refresh(settings.layout.variant(variant.name, variant.fingerprint()))
     tallies = [
         tally(settings, catalog, variant, shards) for variant in settings.variants_of(catalog)
     ]
@@ -91,7 +91,7 @@ def account(settings: Settings, shards: Sequence[int], run_name: str) -> None:
     for line in _lines(tallies):
         say(line)
     picture = draw(settings, catalog)
-    atomic.publish(
+    atomic_write.publish(
         settings.layout.report / "account.json", readable(_kept(tallies, shards)), replace=True
     )
     if whole:
@@ -113,10 +113,10 @@ def account(settings: Settings, shards: Sequence[int], run_name: str) -> None:
 def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterable[int]) -> Tally:
     """Count one variant's verdicts. Raises IntegrityError unless every id has exactly one."""
     layout = settings.layout.variant(variant.name, variant.fingerprint())
-    everything = index.summaries(layout)
+    everything = manifest_index.summaries(layout)
     found = {shard: everything[shard] for shard in shards if shard in everything}
     ids = [video_id for shard in shards for video_id in catalog.shard_ids(shard)]
-    done = frozenset(index.done_ids(found.values()))
+    done = frozenset(manifest_index.done_ids(found.values()))
     others = {
         video_id: verdict for one in found.values() for video_id, verdict in one.others.items()
     }

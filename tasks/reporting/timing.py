@@ -44,11 +44,11 @@ def account(layout: Layout, run_name: str) -> list[str]:
     videos = {video_id for shard in shards for video_id in shard} - {OF_SHARD}
     kept = {"run": run_name, "shards": len(shards), "videos": len(videos), "seconds": total}
     publish(layout.run_times(run_name), readable(kept), replace=True)
-    lines = list(told(total, len(videos), len(shards)))
+    lines = list(format_times(total, len(videos), len(shards)))
     return [*lines, f"  times    {_drawn(layout, total)}"]
 
 
-def told(total: Mapping[str, float], videos: int, shards: int) -> Iterator[str]:
+def format_times(total: Mapping[str, float], videos: int, shards: int) -> Iterator[str]:
     """Lines for a person."""
     wall, by_clock = total.get("wall", 0.0), total.get("clock", 0.0)
     film = total.get("video", 0.0)

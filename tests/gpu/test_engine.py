@@ -17,15 +17,15 @@ import pytest
 import torch
 
 from models.extractors.base.contract import Extractor, takes_planes
-from models.extractors.base.inference import stacked
-from models.extractors.base.precision import DRIFTS, Drift, Numerics
-from models.extractors.golden import golden_outputs as golden
-from models.extractors.golden.output_error import drifts
+from models.extractors.base.inference import stack_frames
+from models.extractors.base.precision import ALLOWED_ERRORS, Numerics, OutputError
+from models.extractors.golden import golden_outputs
+from models.extractors.golden.output_error import output_errors
 from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import Work
-from pipeline.compute.gpu_batcher import Batches, remembered
+from pipeline.compute.gpu_batcher import GpuBatcher, remembered
 from pipeline.decoding.video_reader import Decoding
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
@@ -37,36 +37,36 @@ from tests.gpu.test_nvdec import FRAMES, encoded
 
 pytestmark = pytest.mark.gpu
 NETWORKS = [name for name, spec in EXTRACTORS.items() if spec.needs_weights]
-NEAR = {"tased": Drift(1e-3, 2e-2), "keypoint_rcnn": Drift(5e-3, 5e-2, 0.01)}
+NEAR = {"tased": OutputError(1e-3, 2e-2), "keypoint_rcnn": OutputError(5e-3, 5e-2, 0.01)}
 """Unpooling amplifies rounding, near-ties of heatmaps flip; all others within 1e-4."""
 
 
 def built(name: str, device: str, **others: Any) -> Extractor:
     spec = EXTRACTORS[name]
-    return spec.build(golden.golden_settings(spec, **others), "random:0", device)
+    return spec.build(golden_outputs.golden_settings(spec, **others), "random:0", device)
 
 
 def windows(name: str, extractor: Extractor, count: int) -> list[list[Any]]:
     spec = EXTRACTORS[name]
-    length = golden.window_frames(spec.sampling(golden.golden_settings(spec)))
-    frames = [extractor.prepare(frame) for frame in golden.clip(length + count)]
+    length = golden_outputs.window_frames(spec.sampling(golden_outputs.golden_settings(spec)))
+    frames = [extractor.prepare(frame) for frame in golden_outputs.clip(length + count)]
     return [frames[start : start + length] for start in range(count)]
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
 def test_the_known_numbers_are_met(name: str) -> None:
     spec = EXTRACTORS[name]
-    assert list(golden.differences(spec, golden.signatures(spec, "cuda"))) == []
+    assert list(golden_outputs.differences(spec, golden_outputs.signatures(spec, "cuda"))) == []
 
 
 @pytest.mark.parametrize(
-    ("choice", "name"), [(choice, name) for choice in DRIFTS for name in NETWORKS]
+    ("choice", "name"), [(choice, name) for choice in ALLOWED_ERRORS for name in NETWORKS]
 )
 def test_departures_stay_within_what_is_allowed(choice: str, name: str) -> None:
-    if not any(array.startswith(f"{name}.") for array in DRIFTS[choice]):
+    if not any(array.startswith(f"{name}.") for array in ALLOWED_ERRORS[choice]):
         pytest.skip(f"{choice} is not offered for {name}")
     numerics = Numerics(precision="bf16") if choice == "bf16" else Numerics(resize="fast")
-    assert list(golden.departures(EXTRACTORS[name], "cuda", numerics)) == []
+    assert list(golden_outputs.precision_violations(EXTRACTORS[name], "cuda", numerics)) == []
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -76,8 +76,10 @@ def test_neighbours_in_a_batch_change_no_more_than_rounding(name: str) -> None:
     together = extractor.extract(clips)
     alone = [extractor.extract([clip]) for clip in clips]
     reference = {array: [row[array][0] for row in alone] for array in together}
-    for array, drift in drifts(reference, together).items():
-        assert not drift.exceeds(NEAR.get(name, Drift(1e-4, 1e-3))), f"{name}.{array}: {drift}"
+    for array, drift in output_errors(reference, together).items():
+        assert not drift.exceeds(NEAR.get(name, OutputError(1e-4, 1e-3))), (
+            f"{name}.{array}: {drift}"
+        )
 
 
 def test_rgb_of_planes_is_ffmpegs_to_the_bit(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_rgb_of_planes_is_ffmpegs_to_the_bit(tmp_path: Path) -> None:
             pytest.skip(
                 "LOUD SKIP: this FFmpeg converts by other arithmetic; nothing is handed over as planes"
             )
-        found = stacked([planes], "cuda")[0].permute(1, 2, 0).cpu().numpy()
+        found = stack_frames([planes], "cuda")[0].permute(1, 2, 0).cpu().numpy()
         np.testing.assert_array_equal(found, frame.to_rgb())
         count += 1
     assert count == FRAMES
@@ -99,8 +101,8 @@ def test_rgb_of_planes_is_ffmpegs_to_the_bit(tmp_path: Path) -> None:
 def test_rows_of_planes_are_those_of_rgb(name: str, tmp_path: Path) -> None:
     path, extractor = encoded(tmp_path / "v.mkv", "libx264"), built(name, "cuda", resize="fast")
     assert takes_planes(extractor)
-    length = golden.window_frames(
-        EXTRACTORS[name].sampling(golden.golden_settings(EXTRACTORS[name]))
+    length = golden_outputs.window_frames(
+        EXTRACTORS[name].sampling(golden_outputs.golden_settings(EXTRACTORS[name]))
     )
     frames = list(
         islice(
@@ -110,8 +112,8 @@ def test_rows_of_planes_are_those_of_rgb(name: str, tmp_path: Path) -> None:
     planes = [extractor.prepare(frame.to_planes()) for frame in frames]
     rgb = [extractor.prepare(frame.to_rgb()) for frame in frames]
     found, expected = extractor.extract([planes]), extractor.extract([rgb])
-    for array, drift in drifts(expected, found).items():
-        assert not drift.exceeds(Drift(1e-5, 1e-4)), f"{array}: {drift}"
+    for array, drift in output_errors(expected, found).items():
+        assert not drift.exceeds(OutputError(1e-5, 1e-4)), f"{array}: {drift}"
 
 
 def test_two_lanes_at_once_stay_in_full_float32() -> None:
@@ -120,19 +122,19 @@ def test_two_lanes_at_once_stay_in_full_float32() -> None:
     reference = built("c3d", "cpu").extract(clips[:1])
     found: list[Any] = []
 
-    def bring(lanes: Batches) -> None:
+    def bring(lanes: GpuBatcher) -> None:
         futures = [lanes.compute(Work(extractor, [clip], 2)) for clip in clips * 4]
         found.extend(future.result() for future in futures[::8])
 
-    with Batches("cuda") as lanes:
+    with GpuBatcher("cuda") as lanes:
         threads = [threading.Thread(target=bring, args=(lanes,)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     for rows in found:
-        for array, drift in drifts(reference, rows).items():
-            assert not drift.exceeds(Drift(1e-4, 1e-3)), f"{array}: {drift}"
+        for array, drift in output_errors(reference, rows).items():
+            assert not drift.exceeds(OutputError(1e-4, 1e-3)), f"{array}: {drift}"
 
 
 def test_memory_that_really_runs_out_halves_the_batch() -> None:
@@ -143,7 +145,7 @@ def test_memory_that_really_runs_out_halves_the_batch() -> None:
     share = (torch.cuda.memory_allocated() + 6e9) / torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(share)
     try:
-        with Batches("cuda") as lanes:
+        with GpuBatcher("cuda") as lanes:
             futures = [lanes.compute(Work(extractor, [clips[0]], 512)) for _ in range(1024)]
             rows = [future.result()["pool5"][0] for future in futures]
     finally:
@@ -153,11 +155,16 @@ def test_memory_that_really_runs_out_halves_the_batch() -> None:
         np.testing.assert_allclose(row, reference["pool5"][0], rtol=1e-3, atol=1e-4)
 
 
-def store(folder: Path, video: Path, device: str, decoders: Sequence[ChildDecoder]) -> FeatureStore:
+def store(
+    folder: Path, video: Path, device: str, decoders: Sequence[SubprocessDecoder]
+) -> FeatureStore:
     variants = [
         Variant("c3d", EXTRACTORS["c3d"], EXTRACTORS["c3d"].settings_type(), "random:0"),
         Variant(
-            "yolov5", EXTRACTORS["yolov5"], golden.golden_settings(EXTRACTORS["yolov5"]), "random:0"
+            "yolov5",
+            EXTRACTORS["yolov5"],
+            golden_outputs.golden_settings(EXTRACTORS["yolov5"]),
+            "random:0",
         ),
         Variant("frames", EXTRACTORS["frames"], EXTRACTORS["frames"].settings_type()),
     ]
@@ -179,8 +186,8 @@ def store(folder: Path, video: Path, device: str, decoders: Sequence[ChildDecode
 
 def test_a_build_on_a_gpu_is_the_cpus_within_rounding(tmp_path: Path) -> None:
     video = encoded(tmp_path / "v.mkv", "libx264")
-    ours = store(tmp_path / "gpu", video, "cuda", [ChildDecoder() for _ in range(4)])
-    theirs = store(tmp_path / "cpu", video, "cpu", [ChildDecoder()])
+    ours = store(tmp_path / "gpu", video, "cuda", [SubprocessDecoder() for _ in range(4)])
+    theirs = store(tmp_path / "cpu", video, "cpu", [SubprocessDecoder()])
     for name, arrays in {
         "c3d": ("pool5", "fc6"),
         "yolov5": ("p3", "p4", "p5"),

@@ -20,7 +20,7 @@ from models.extractors.base.sampling import EveryFrame
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import DecodeEnd, FrameEvent
 from pipeline.decoding.video_reader import Decoding
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.probe import DEFAULT_LIMITS
 from storage.base.errors import SystemicFault
 
@@ -84,7 +84,7 @@ def test_a_real_video_too() -> None:
 @pytest.mark.gpu
 def test_a_child_that_gave_up_all_it_can_still_reaches_it(tmp_path: Path) -> None:
     path = encoded(tmp_path / "v.mkv", "libx264")
-    with ChildDecoder("nvdec") as child:
+    with SubprocessDecoder("nvdec") as child:
         *events, end = child.decode("v", path, [EveryFrame()])
     assert isinstance(end, DecodeEnd)
     assert (end.summary.frames_decoded, end.summary.salvaged_by) == (FRAMES, "")
@@ -97,5 +97,8 @@ def test_without_a_gpu_it_says_what_it_needs(tmp_path: Path) -> None:
     path = encoded(tmp_path / "v.mkv", "libx264")
     with pytest.raises(SystemicFault, match="needs an NVIDIA GPU"):
         list(InlineDecoder("nvdec").decode("v", path, [EveryFrame()]))
-    with ChildDecoder("nvdec") as child, pytest.raises(SystemicFault, match="needs an NVIDIA GPU"):
+    with (
+        SubprocessDecoder("nvdec") as child,
+        pytest.raises(SystemicFault, match="needs an NVIDIA GPU"),
+    ):
         list(child.decode("v", path, [EveryFrame()]))

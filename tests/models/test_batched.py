@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.extractors.base import inference as compute
+from models.extractors.base import inference
 from models.extractors.base.precision import rounding
 from models.extractors.c3d import network as c3d_network
-from models.extractors.golden import golden_outputs as golden
-from models.extractors.golden.output_error import drifts
+from models.extractors.golden import golden_outputs
+from models.extractors.golden.output_error import output_errors
 from models.extractors.keypoint_rcnn import extractor as keypoint_rcnn_extractor
 from models.extractors.registry import EXTRACTORS
 from models.extractors.tased import network as tased_network
@@ -40,7 +40,7 @@ slow = pytest.mark.slow
 def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lets windows of one kind share a forward; the sizes of the batches there were."""
     sizes: list[int] = []
-    real = compute.batches
+    real = inference.batches
 
     def batches(windows: Sequence[Any], _: str, kind: Callable[[Any], Any]) -> list[list[Any]]:
         found = real(windows, "cuda", kind)
@@ -59,11 +59,13 @@ def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 )
 def test_rows_are_those_of_the_window_alone(name: str, resize: str, together: list[int]) -> None:
     spec = EXTRACTORS[name]
-    settings = golden.golden_settings(spec, resize=resize, **SMALL.get(name, {}))
+    settings = golden_outputs.golden_settings(spec, resize=resize, **SMALL.get(name, {}))
     extractor = spec.build(settings, "random:0", "cpu")
-    length = golden.window_frames(spec.sampling(settings))
-    frames = [extractor.prepare(frame) for frame in golden.clip(length + 2)]
-    turned = [extractor.prepare(frame.transpose(1, 0, 2).copy()) for frame in golden.clip(length)]
+    length = golden_outputs.window_frames(spec.sampling(settings))
+    frames = [extractor.prepare(frame) for frame in golden_outputs.clip(length + 2)]
+    turned = [
+        extractor.prepare(frame.transpose(1, 0, 2).copy()) for frame in golden_outputs.clip(length)
+    ]
     windows = [
         frames[:length],
         frames[2 : length + 2],
@@ -76,7 +78,7 @@ def test_rows_are_those_of_the_window_alone(name: str, resize: str, together: li
     assert together == ([len(windows)] if not unlike or len(windows) == 2 else [2, 1, 1])
     alone = [extractor.extract([window]) for window in windows]
     reference = {array: [row[array][0] for row in alone] for array in found}
-    for array, drift in drifts(reference, found).items():
+    for array, drift in output_errors(reference, found).items():
         near = rounding(name, array, settings)
         assert not drift.exceeds(near), f"{array}: {drift}"
 
@@ -88,15 +90,15 @@ def test_frames_that_clips_share_go_to_a_gpu_once(
     rng = np.random.default_rng(0)
     frames = list(rng.integers(0, 256, (10, 9, 16, 3), np.uint8))
     clips = [frames[start : start + 4] for start in (0, 1, 3, 6)]
-    expected = compute.stacked_clips(clips, "cpu", size)
+    expected = inference.stacked_clips(clips, "cpu", size)
     brought: list[int] = []
 
     def stacked(given: Sequence[Any], _: str) -> torch.Tensor:
         brought.append(len(given))
         return torch.from_numpy(np.stack(given)).permute(0, 3, 1, 2)
 
-    monkeypatch.setattr(compute, "stacked", stacked)
-    found = compute.stacked_clips(clips, "cuda", size)
+    monkeypatch.setattr(inference, "stack_frames", stacked)
+    found = inference.stacked_clips(clips, "cuda", size)
     assert brought == [10]
     assert found.shape == (4, 3, 4, *(size or (9, 16)))
     assert torch.equal(found, expected)
@@ -104,6 +106,6 @@ def test_frames_that_clips_share_go_to_a_gpu_once(
 
 def test_neighbours_of_one_kind_share_a_batch_in_order() -> None:
     windows = [1, 1, 2, 1, 3, 3]
-    assert compute.batches(windows, "cuda", lambda window: window) == [[1, 1], [2], [1], [3, 3]]
-    assert compute.batches(windows, "cuda") == [windows]
-    assert compute.batches(windows, "cpu") == [[window] for window in windows]
+    assert inference.batches(windows, "cuda", lambda window: window) == [[1, 1], [2], [1], [3, 3]]
+    assert inference.batches(windows, "cuda") == [windows]
+    assert inference.batches(windows, "cpu") == [[window] for window in windows]

@@ -17,11 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
-from models.extractors.base import inference as compute
+from models.extractors.base import inference
 from models.extractors.base.contract import Extractor, Frame
 from models.extractors.base.precision import Numerics, allowed
-from models.extractors.golden import golden_outputs as golden
-from models.extractors.golden.output_error import drifts
+from models.extractors.golden import golden_outputs
+from models.extractors.golden.output_error import output_errors
 from models.extractors.registry import EXTRACTORS
 from models.extractors.yolov5.boxes import letterbox, letterbox_on_device
 from pipeline.decoding.video_reader import Decoding
@@ -40,10 +40,10 @@ def windows_of(name: str, whole: bool) -> tuple[Any, Any, Any]:
     whole is asked for.
     """
     spec = EXTRACTORS[name]
-    settings = golden.golden_settings(spec)
-    extractor = spec.build(settings, golden.WEIGHTS if spec.needs_weights else "", "cpu")
-    length = golden.window_frames(spec.sampling(settings))
-    prepared = [extractor.prepare(frame) for frame in golden.clip(length + 1)]
+    settings = golden_outputs.golden_settings(spec)
+    extractor = spec.build(settings, golden_outputs.WEIGHTS if spec.needs_weights else "", "cpu")
+    length = golden_outputs.window_frames(spec.sampling(settings))
+    prepared = [extractor.prepare(frame) for frame in golden_outputs.clip(length + 1)]
     if name == "tased" and not whole:
         prepared = [picture[:96, :128] for picture in prepared]
     return extractor, prepared[:length], prepared[1:]
@@ -79,10 +79,10 @@ def test_without_care_the_number_of_threads_does_change_bits(
     """If this fails, oneDNN has become independent of threads, and rows need not be computed by one
     thread each.
     """
-    monkeypatch.setattr(compute, "one_thread", nullcontext)
+    monkeypatch.setattr(inference, "one_thread", nullcontext)
     spec = EXTRACTORS["yolov5"]
-    extractor = spec.build(spec.settings_type(arrays=("p3",)), golden.WEIGHTS, "cpu")
-    prepared, found = extractor.prepare(np.tile(golden.clip(1)[0], (2, 1, 1))[:240]), []
+    extractor = spec.build(spec.settings_type(arrays=("p3",)), golden_outputs.WEIGHTS, "cpu")
+    prepared, found = extractor.prepare(np.tile(golden_outputs.clip(1)[0], (2, 1, 1))[:240]), []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         found.append(extractor.extract([[prepared]])["p3"][0])
@@ -91,10 +91,10 @@ def test_without_care_the_number_of_threads_does_change_bits(
 
 @pytest.mark.parametrize(("height", "width"), [(128, 171), (224, 384), (400, 700)])
 def test_torch_resizes_like_opencv_and_pil_up_to_one_step(height: int, width: int) -> None:
-    frame = golden.clip(1)[0]
-    picture = compute.stacked([frame, frame[::-1]], "cpu")
+    frame = golden_outputs.clip(1)[0]
+    picture = inference.stack_frames([frame, frame[::-1]], "cpu")
     plain, smooth = (
-        compute.resized(picture, height, width, antialias=how) for how in (False, True)
+        inference.resized(picture, height, width, antialias=how) for how in (False, True)
     )
     opencv = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
     pil = np.array(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
@@ -111,17 +111,21 @@ def test_torch_resizes_like_opencv_and_pil_up_to_one_step(height: int, width: in
 def test_a_letterbox_on_the_device_is_the_same_letterbox(
     shape: tuple[int, int], pixels: int
 ) -> None:
-    frame = np.resize(golden.clip(1)[0], (*shape, 3))
+    frame = np.resize(golden_outputs.clip(1)[0], (*shape, 3))
     expected = letterbox(frame, pixels).astype(int)
-    made = letterbox_on_device(compute.stacked([frame], "cpu"), pixels)[0].permute(1, 2, 0).numpy()
+    made = (
+        letterbox_on_device(inference.stack_frames([frame], "cpu"), pixels)[0]
+        .permute(1, 2, 0)
+        .numpy()
+    )
     assert made.shape == expected.shape
     assert np.abs(made - expected).max() <= 1
 
 
 def test_a_frame_that_waits_for_the_fast_resize_is_a_copy() -> None:
-    spec, frame = EXTRACTORS["yolov5"], golden.clip(1)[0].copy()
+    spec, frame = EXTRACTORS["yolov5"], golden_outputs.clip(1)[0].copy()
     prepared = spec.build(
-        spec.settings_type(size="n", resize="fast"), golden.WEIGHTS, "cpu"
+        spec.settings_type(size="n", resize="fast"), golden_outputs.WEIGHTS, "cpu"
     ).prepare(frame)
     frame[:] = 0  # the decoder uses its memory again
     assert prepared.picture.any()
@@ -129,7 +133,9 @@ def test_a_frame_that_waits_for_the_fast_resize_is_a_copy() -> None:
 
 def test_bf16_is_channels_last_and_leaves_what_decides_in_float32() -> None:
     spec = EXTRACTORS["yolov5"]
-    network: Any = spec.build(spec.settings_type(size="n", precision="bf16"), golden.WEIGHTS, "cpu")
+    network: Any = spec.build(
+        spec.settings_type(size="n", precision="bf16"), golden_outputs.WEIGHTS, "cpu"
+    )
     layers = dict(network.detector.network.named_parameters())
     heads = {name for name in layers if name.startswith("model.24.")}
     assert {layers[name].dtype for name in heads} == {torch.float32}
@@ -158,13 +164,17 @@ CHOICES = (
 @pytest.mark.parametrize("numerics", CHOICES, ids=lambda one: "-".join(one.departures))
 def test_the_start_up_proof_passes_and_sees_a_fault_under_each_choice(numerics: Numerics) -> None:
     spec = EXTRACTORS["yolov5"]
-    assert list(golden.departures(spec, "cpu", numerics)) == []
+    assert list(golden_outputs.precision_violations(spec, "cpu", numerics)) == []
 
     def swapped(settings: Any, weights: str, device: str) -> Any:
         extractor = spec.build(settings, weights, device)
         return Swapped(extractor) if settings.departures else extractor
 
-    faults = list(golden.departures(dataclasses.replace(spec, build=swapped), "cpu", numerics))
+    faults = list(
+        golden_outputs.precision_violations(
+            dataclasses.replace(spec, build=swapped), "cpu", numerics
+        )
+    )
     assert any(fault.startswith("yolov5.p5 drifts by") for fault in faults)
 
 
@@ -179,7 +189,7 @@ def test_real_frames_drift_no_further_than_stated(
     shared_data: Path, name: str, settings: dict[str, Any], clip: str
 ) -> None:
     spec = EXTRACTORS[name]
-    length = golden.window_frames(spec.sampling(spec.settings_type(**settings)))
+    length = golden_outputs.window_frames(spec.sampling(spec.settings_type(**settings)))
     decoding = Decoding(
         "v", shared_data / "videos" / clip, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None
     )
@@ -196,7 +206,7 @@ def test_real_frames_drift_no_further_than_stated(
 
     reference = rows()
     for numerics in CHOICES:
-        for array, drift in drifts(
+        for array, drift in output_errors(
             reference, rows(precision=numerics.precision, resize=numerics.resize)
         ).items():
             limit = allowed(name, array, numerics)

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from models.weights.file_formats import read_checkpoint, safetensors_stream
 from models.weights.loading import to_tensor
-from models.weights.safe_unpickler import Name, Record, Refused
-from models.weights.state_dict import Storage, Stored, interpret
+from models.weights.safe_unpickler import PickleCall, PickleGlobal, Refused
+from models.weights.state_dict import Storage, StoredTensor, parse_checkpoint
 from tests.models import official
 
 
@@ -27,7 +27,7 @@ def read(content: bytes) -> Any:
     return read_checkpoint(io.BytesIO(content))
 
 
-def same(stored: Stored, tensor: Tensor) -> bool:
+def same(stored: StoredTensor, tensor: Tensor) -> bool:
     ours = to_tensor(stored)
     return (
         ours.dtype == tensor.dtype
@@ -222,8 +222,9 @@ def test_a_tensor_that_looks_outside_its_numbers_is_refused(
     offset: int, shape: Any, strides: tuple[int, ...]
 ) -> None:
     eight = Storage("F32", 8, [bytes(32)])
-    lying = Record(
-        Name("torch._utils._rebuild_tensor_v2"), (eight, offset, shape, strides, False, None)
+    lying = PickleCall(
+        PickleGlobal("torch._utils._rebuild_tensor_v2"),
+        (eight, offset, shape, strides, False, None),
     )
     with pytest.raises(Refused, match=r"looks at|shape or strides|does not say"):
-        interpret({"w": lying})
+        parse_checkpoint({"w": lying})

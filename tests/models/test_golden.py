@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from models.extractors.base.contract import Extractor, ExtractorSpec, Frame
-from models.extractors.golden import golden_outputs as golden
+from models.extractors.golden import golden_outputs
 from models.extractors.registry import EXTRACTORS
 from tests.models.noise import in_every_layer
 
@@ -42,17 +42,20 @@ CLIP_FAULTS: dict[str, Callable[[list[Frame]], list[Frame]]] = {
 
 @pytest.mark.parametrize("name", sorted(EXTRACTORS))
 def test_every_extractor_has_known_numbers_of_its_present_numerics(name: str) -> None:
-    known = golden.known(EXTRACTORS[name])
-    assert known.keys() == EXTRACTORS[name].arrays(golden.golden_settings(EXTRACTORS[name])).keys()
+    known = golden_outputs.known(EXTRACTORS[name])
+    assert (
+        known.keys()
+        == EXTRACTORS[name].arrays(golden_outputs.golden_settings(EXTRACTORS[name])).keys()
+    )
     assert all(signature.norm > 0 for signature in known.values())
 
 
 def test_without_numbers_or_with_other_numerics_there_is_no_proof() -> None:
     frames = EXTRACTORS["frames"]
-    with pytest.raises(golden.NoGolden, match="has no numbers for other"):
-        golden.known(dataclasses.replace(frames, name="other"))
-    with pytest.raises(golden.NoGolden, match="numerics_version 1, the code has 2"):
-        golden.known(dataclasses.replace(frames, numerics_version=2))
+    with pytest.raises(golden_outputs.NoGolden, match="has no numbers for other"):
+        golden_outputs.known(dataclasses.replace(frames, name="other"))
+    with pytest.raises(golden_outputs.NoGolden, match="numerics_version 1, the code has 2"):
+        golden_outputs.known(dataclasses.replace(frames, numerics_version=2))
 
 
 class Wrong:
@@ -77,24 +80,24 @@ def test_frames_shown_wrongly_are_seen(fault: str) -> None:
     spec = with_fault(EXTRACTORS["frames"], FAULTS[fault])
     assert any(
         "is off by" in line or "has the shape" in line
-        for line in golden.differences(spec, golden.signatures(spec, "cpu"))
+        for line in golden_outputs.differences(spec, golden_outputs.signatures(spec, "cpu"))
     )
 
 
 def test_frames_shown_rightly_pass() -> None:
     spec = with_fault(EXTRACTORS["frames"], lambda frame: frame)
-    assert list(golden.differences(spec, golden.signatures(spec, "cpu"))) == []
+    assert list(golden_outputs.differences(spec, golden_outputs.signatures(spec, "cpu"))) == []
 
 
 def test_a_network_gives_its_known_numbers_and_a_swap_a_scale_a_crop_or_one_weight_is_seen() -> (
     None
 ):
     spec = EXTRACTORS["yolov5"]  # its smallest size is the cheapest network there is
-    built: Any = spec.build(golden.golden_settings(spec), golden.WEIGHTS, "cpu")
+    built: Any = spec.build(golden_outputs.golden_settings(spec), golden_outputs.WEIGHTS, "cpu")
 
     def again(fault: Callable[[Frame], Frame]) -> list[str]:
         one = dataclasses.replace(spec, build=lambda *_: Wrong(built, fault))
-        return list(golden.differences(one, golden.signatures(one, "cpu")))
+        return list(golden_outputs.differences(one, golden_outputs.signatures(one, "cpu")))
 
     assert again(lambda frame: frame) == []
     for fault in FAULTS.values():
@@ -110,7 +113,7 @@ def test_a_network_gives_its_known_numbers_and_a_swap_a_scale_a_crop_or_one_weig
 @pytest.fixture(scope="module")
 def tased() -> Any:
     spec = EXTRACTORS["tased"]
-    return spec.build(golden.golden_settings(spec), golden.WEIGHTS, "cpu")
+    return spec.build(golden_outputs.golden_settings(spec), golden_outputs.WEIGHTS, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -120,25 +123,27 @@ def test_wrong_pictures_move_a_saliency_map_far_beyond_what_the_proof_allows_and
     tased: Any, corner: tuple[int, int]
 ) -> None:
     height, width = corner
-    right = golden.clip(32)
-    allowed = golden.TOLERANCES["tased.saliency"]
+    right = golden_outputs.clip(32)
+    allowed = golden_outputs.TOLERANCES["tased.saliency"]
 
-    def signature(clip: list[Frame]) -> golden.Signature:
+    def signature(clip: list[Frame]) -> golden_outputs.GoldenOutput:
         prepared = [tased.prepare(frame)[-height:, :width] for frame in clip]
-        return golden.signature_of(tased.extract([prepared])["saliency"][0])
+        return golden_outputs.signature_of(tased.extract([prepared])["saliency"][0])
 
     expected = signature(right)
     for name, fault in CLIP_FAULTS.items():
-        assert golden.signature_error(expected, signature(fault(right))) >= 5 * allowed, name
+        assert golden_outputs.signature_error(expected, signature(fault(right))) >= 5 * allowed, (
+            name
+        )
     with in_every_layer(tased.network, seed=1):
-        assert golden.signature_error(expected, signature(right)) <= allowed / 2
+        assert golden_outputs.signature_error(expected, signature(right)) <= allowed / 2
 
 
 @pytest.mark.parametrize("found", [float("nan"), 0.0, 2.0])
 def test_no_number_passes_for_another(found: float) -> None:
     spec = EXTRACTORS["frames"]
-    known = golden.known(spec)["jpeg"]
-    wrong = golden.Signature(known.shape, known.norm * found, known.projections)
-    assert list(golden.differences(spec, {"jpeg": wrong}))
-    assert list(golden.differences(spec, {}))
-    assert list(golden.differences(spec, {"jpeg": known})) == []
+    known = golden_outputs.known(spec)["jpeg"]
+    wrong = golden_outputs.GoldenOutput(known.shape, known.norm * found, known.projections)
+    assert list(golden_outputs.differences(spec, {"jpeg": wrong}))
+    assert list(golden_outputs.differences(spec, {}))
+    assert list(golden_outputs.differences(spec, {"jpeg": known})) == []

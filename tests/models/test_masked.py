@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.highlight.base.masking import MaskedBatchNorm, resampled, take, weigh
+from models.highlight.base.masking import MaskedBatchNorm, masked_softmax, resampled, take
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,10 @@ def test_weights_are_of_what_exists() -> None:
         torch.tensor([[1.0, 2.0, 9.0], [5.0, 5.0, 5.0]]),
         torch.tensor([[True, True, False], [False] * 3]),
     )
-    torch.testing.assert_close(weigh(logits, mask, "softmax").sum(1), torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(
-        weigh(logits, mask, "sigmoid")[0], torch.tensor([0.7310586, 0.8807971, 0])
+        masked_softmax(logits, mask, "softmax").sum(1), torch.tensor([1.0, 0.0])
     )
-    assert weigh(logits, mask, "linear").tolist() == [[1, 2, 0], [0, 0, 0]]
+    torch.testing.assert_close(
+        masked_softmax(logits, mask, "sigmoid")[0], torch.tensor([0.7310586, 0.8807971, 0])
+    )
+    assert masked_softmax(logits, mask, "linear").tolist() == [[1, 2, 0], [0, 0, 0]]

@@ -27,8 +27,8 @@ from torch import nn
 
 from models.extractors.base.contract import Frame
 from models.extractors.base.precision import ROUNDING_ELSEWHERE, rounding
-from models.extractors.golden import golden_outputs as golden
-from models.extractors.golden.output_error import BOXES_OF, drifts, matches
+from models.extractors.golden import golden_outputs
+from models.extractors.golden.output_error import BOXES_OF, matches, output_errors
 from models.extractors.registry import EXTRACTORS
 from models.extractors.tased.extractor import TasedExtractor
 from models.extractors.tased.network import TasedNet
@@ -108,11 +108,14 @@ def distances(plain: Mapping[str, Any], noisy: Mapping[str, Any]) -> dict[str, f
     partner.
     """
     found = {}
-    for name, drift in drifts(plain, noisy).items():
+    for name, drift in output_errors(plain, noisy).items():
         found[name] = drift.norm if not drift.unmatched else np.inf
         if name not in BOXES_OF:
             pairs = zip(plain[name], noisy[name], strict=True)
-            errors = [golden.signature_error(*map(golden.signature_of, pair)) for pair in pairs]
+            errors = [
+                golden_outputs.signature_error(*map(golden_outputs.signature_of, pair))
+                for pair in pairs
+            ]
             found[name] = max(found[name], *errors)
     return found
 
@@ -160,10 +163,10 @@ def case(request: pytest.FixtureRequest) -> tuple[str, Any, int]:
     name, settings = CASES[request.param]
     spec = EXTRACTORS[name]
     chosen = spec.settings_type(**settings)
-    extractor = spec.build(chosen, golden.WEIGHTS, "cpu")
+    extractor = spec.build(chosen, golden_outputs.WEIGHTS, "cpu")
     if request.param == DETECTRON2_HEADS:
         draw_heads_as_detectron2(network_of(extractor), seed=0)
-    return request.param, extractor, golden.window_frames(spec.sampling(chosen))
+    return request.param, extractor, golden_outputs.window_frames(spec.sampling(chosen))
 
 
 def cases(names: Sequence[str]) -> pytest.MarkDecorator:
@@ -177,7 +180,7 @@ def test_every_extractor_with_a_network_is_held_to_it() -> None:
 
 def test_noise_moves_no_array_of_the_golden_clip(case: tuple[str, Any, int]) -> None:
     name, extractor, length = case
-    window = [extractor.prepare(frame) for frame in golden.clip(length)]
+    window = [extractor.prepare(frame) for frame in golden_outputs.clip(length)]
     plain, noisy = with_and_without_noise(extractor, [window], seed=1)
     assert all(len(rows[0]) for rows in plain.values()), "an empty row shows nothing"
     for array, distance in distances(plain, noisy).items():
@@ -216,7 +219,9 @@ def test_noise_leaves_persons_of_real_clips_and_all_but_a_few_of_their_joints(
         for clip in list(CLIPS)[1:3]
     ]
     plain, noisy = with_and_without_noise(extractor, windows, seed=2)
-    assert not drifts(plain, noisy)["boxes"].exceeds(rounding("keypoint_rcnn", "boxes", None))
+    assert not output_errors(plain, noisy)["boxes"].exceeds(
+        rounding("keypoint_rcnn", "boxes", None)
+    )
     moved: list[NDArray[Any]] = []
     for row in range(len(windows)):
         ones, others = matches(plain["boxes"][row], noisy["boxes"][row])
@@ -253,15 +258,15 @@ def test_noise_moves_the_saliency_of_real_clips_no_further_than_stated(
     """Near-ties of real pictures remain, and are shared between neighbours."""
     height, width = corner
     spec = EXTRACTORS["tased"]
-    extractor = spec.build(spec.settings_type(block_pixels=1), golden.WEIGHTS, "cpu")
+    extractor = spec.build(spec.settings_type(block_pixels=1), golden_outputs.WEIGHTS, "cpu")
     window = [
         extractor.prepare(frame)[:height, :width] for frame in real_frames(shared_data, clip, 32)
     ]
     plain, noisy = with_and_without_noise(extractor, [window], seed=1)
-    whole = drifts(plain, noisy)["saliency"]
-    blocks = drifts(*({"saliency": [_blocks(rows["saliency"][0])]} for rows in (plain, noisy)))[
-        "saliency"
-    ]
+    whole = output_errors(plain, noisy)["saliency"]
+    blocks = output_errors(
+        *({"saliency": [_blocks(rows["saliency"][0])]} for rows in (plain, noisy))
+    )["saliency"]
     sys.stdout.write(f"{clip} {corner}: pixels {whole}; blocks {blocks}\n")
     assert not whole.exceeds(rounding("tased", "saliency", TasedSettings(block_pixels=1)))
     assert not blocks.exceeds(rounding("tased", "saliency", TasedSettings()))

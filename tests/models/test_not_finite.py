@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.extractors.base.contract import Frame
 from models.extractors.base.inference import LAYERS
-from models.extractors.golden import golden_outputs as golden
+from models.extractors.golden import golden_outputs
 from models.extractors.registry import EXTRACTORS
 from pipeline.extraction.track_builder import TrackBuilder
 from pipeline.extraction.variant import Variant
@@ -71,7 +71,10 @@ def variant_of(case: str) -> Variant:
     name, settings = CASES[case]
     spec = EXTRACTORS[name]
     return Variant(
-        name, spec, spec.settings_type(**settings), golden.WEIGHTS if spec.needs_weights else ""
+        name,
+        spec,
+        spec.settings_type(**settings),
+        golden_outputs.WEIGHTS if spec.needs_weights else "",
     )
 
 
@@ -95,9 +98,9 @@ def rows_of(
 
 def frames_of(name: str, colour: tuple[int, int, int] | None = None) -> list[Frame]:
     variant = variant_of(name)
-    length = golden.window_frames(variant.sampling)
+    length = golden_outputs.window_frames(variant.sampling)
     return (
-        golden.clip(length)
+        golden_outputs.clip(length)
         if colour is None
         else [np.full((90, 120, 3), colour, np.uint8)] * length
     )
@@ -174,7 +177,7 @@ def test_a_video_that_a_broken_network_saw_is_rejected_and_not_taken_for_an_empt
 ) -> None:
     variant = variant_of(case_name)
     extractor = variant.build("cpu")
-    frames = golden.clip(2)
+    frames = golden_outputs.clip(2)
     with spoilt_weight(layers_of(extractor)[0], math.nan):
         builder = TrackBuilder("v", variant, extractor)
         for number, frame in enumerate(frames):

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from models.extractors.base.precision import (
-    DRIFTS,
+    ALLOWED_ERRORS,
     PARITY,
-    Drift,
     Numerics,
+    OutputError,
     allowed,
     numerics_of,
     refusals,
@@ -74,7 +74,7 @@ def test_what_drifts_too_far_is_refused(name: str, settings: dict[str, Any], mes
 
 
 def test_every_number_is_of_an_array_that_exists() -> None:
-    for choice, drifts in DRIFTS.items():
+    for choice, drifts in ALLOWED_ERRORS.items():
         assert choice in BOTH.departures
         for name, drift in drifts.items():
             extractor, _, array = name.partition(".")
@@ -87,12 +87,12 @@ def test_every_number_is_of_an_array_that_exists() -> None:
 
 
 def test_choices_add_up_and_each_changes_the_fingerprint() -> None:
-    bf16, fast = DRIFTS["bf16"]["c3d.pool5"], DRIFTS["fast"]["c3d.pool5"]
-    assert allowed("c3d", "pool5", BOTH) == Drift(
+    bf16, fast = ALLOWED_ERRORS["bf16"]["c3d.pool5"], ALLOWED_ERRORS["fast"]["c3d.pool5"]
+    assert allowed("c3d", "pool5", BOTH) == OutputError(
         bf16.norm + fast.norm, bf16.largest + fast.largest
     )
     assert allowed("yolov5", "detections", BOTH) is None
-    assert allowed("keypoint_rcnn", "boxes", PARITY) == Drift(0, 0)
+    assert allowed("keypoint_rcnn", "boxes", PARITY) == OutputError(0, 0)
     assert list(refusals("keypoint_rcnn", ["boxes"], PARITY)) == []
     spec = EXTRACTORS["c3d"]
     made = [
@@ -105,9 +105,15 @@ def test_choices_add_up_and_each_changes_the_fingerprint() -> None:
 
 
 @pytest.mark.parametrize(
-    "worse", [Drift(0.2, 0, 0), Drift(0, 0.2, 0), Drift(0, 0, 0.2), Drift(float("nan"), 0, 0)]
+    "worse",
+    [
+        OutputError(0.2, 0, 0),
+        OutputError(0, 0.2, 0),
+        OutputError(0, 0, 0.2),
+        OutputError(float("nan"), 0, 0),
+    ],
 )
-def test_each_of_the_three_numbers_can_be_too_much(worse: Drift) -> None:
-    limit = Drift(0.1, 0.1, 0.1)
+def test_each_of_the_three_numbers_can_be_too_much(worse: OutputError) -> None:
+    limit = OutputError(0.1, 0.1, 0.1)
     assert worse.exceeds(limit)
     assert not limit.exceeds(limit)

@@ -13,12 +13,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.extractors.base import inference as compute
-from models.extractors.base.precision import Drift
+from models.extractors.base import inference
+from models.extractors.base.precision import OutputError
 from models.extractors.base.yuv import Planes, to_rgb
 from models.extractors.c3d import spec as c3d
 from models.extractors.c3d.settings import C3DSettings
-from models.extractors.golden.output_error import drifts
+from models.extractors.golden.output_error import output_errors
 from models.extractors.tased import spec as tased
 from models.extractors.tased.settings import TasedSettings
 from models.extractors.yolov5 import spec as yolov5
@@ -45,7 +45,7 @@ def noise(height: int, width: int, colorspace: int, color_range: int) -> av.Vide
 
 
 def by_torch(planes: Planes) -> NDArray[Any]:
-    rgb = compute.rgb_of(torch.from_numpy(planes.pixels)[None], planes.factors)
+    rgb = inference.rgb_of(torch.from_numpy(planes.pixels)[None], planes.factors)
     return rgb[0].permute(1, 2, 0).numpy()
 
 
@@ -124,8 +124,8 @@ def test_an_extractor_gives_the_same_rows_of_planes_and_of_rgb(spec: Any, settin
         clip.append(extractor.prepare(planes))
         same.append(extractor.prepare(to_rgb(planes)))
     found, expected = extractor.extract([clip]), extractor.extract([same])
-    for array, drift in drifts(expected, found).items():
-        assert drift == Drift(0.0, 0.0), array
+    for array, drift in output_errors(expected, found).items():
+        assert drift == OutputError(0.0, 0.0), array
 
 
 @pytest.mark.parametrize(
@@ -133,4 +133,4 @@ def test_an_extractor_gives_the_same_rows_of_planes_and_of_rgb(spec: Any, settin
     [("cpu", True, False), ("cuda", True, True), ("cuda", False, False)],
 )
 def test_planes_are_wanted_where_a_gpu_resizes(device: str, fast: bool, wanted: bool) -> None:
-    assert compute.wants_planes(device, fast=fast) is wanted
+    assert inference.wants_planes(device, fast=fast) is wanted

@@ -14,8 +14,8 @@ import pytest
 from models.weights.file_formats import read_checkpoint
 from models.weights.safe_unpickler import (
     MAX_OPERATIONS,
-    Name,
-    Record,
+    PickleCall,
+    PickleGlobal,
     Refused,
     checked_name,
     read_pickle,
@@ -57,8 +57,12 @@ def test_the_payloads_are_real(tmp_path: Path) -> None:
 
 def test_a_network_is_a_record_and_its_class_is_not_looked_for() -> None:
     made = read_pickle(io.BytesIO(b"cmodels.yolo\nDetect\n)\x81}S'nc'\nK\x50sb."))
-    assert isinstance(made, Record)
-    assert (made.maker, made.arguments, made.state) == (Name("models.yolo.Detect"), (), {"nc": 80})
+    assert isinstance(made, PickleCall)
+    assert (made.maker, made.arguments, made.state) == (
+        PickleGlobal("models.yolo.Detect"),
+        (),
+        {"nc": 80},
+    )
     assert "models.yolo" not in sys.modules
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from models.extractors.base.sampling import EveryFrame, FramesAtRate
 from models.extractors.registry import extractor
 from models.extractors.yolov5.boxes import (
-    Choice,
+    NmsSettings,
     best_detections,
     letterbox,
     to_frame,
@@ -158,7 +158,7 @@ def test_letterbox(
 def chosen(boxes: Any, scores: Any, limit: int = 300) -> list[list[float]]:
     """Corners, score and class of what is left; scores are of two classes."""
     found = best_detections(
-        torch.tensor([boxes]), torch.tensor([scores]), Choice(0.25, 0.45, 7680, limit)
+        torch.tensor([boxes]), torch.tensor([scores]), NmsSettings(0.25, 0.45, 7680, limit)
     )[0]
     return [[round(number, 3) for number in row] for row in found.tolist()]
 

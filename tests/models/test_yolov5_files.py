@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.extractors.yolov5.boxes import Choice, best_detections
+from models.extractors.yolov5.boxes import NmsSettings, best_detections
 from models.extractors.yolov5.network import STRIDES, YOLOv5
 from models.extractors.yolov5.settings import SIZES, YOLOv5Settings
 from models.extractors.yolov5.weights import (
@@ -178,7 +178,7 @@ def test_as_many_detections_are_kept_as_detect_keeps() -> None:
     assert YOLOv5Settings().max_detections == 1000
     places = torch.arange(1500.0) * 100
     boxes = torch.stack((places, places, torch.full((1500,), 10.0), torch.full((1500,), 10.0)), 1)
-    choice = Choice(0.25, 0.45, 7680, YOLOv5Settings().max_detections)
+    choice = NmsSettings(0.25, 0.45, 7680, YOLOv5Settings().max_detections)
     (found,) = best_detections(boxes[None], torch.linspace(0.3, 0.9, 1500)[None, :, None], choice)
     assert len(found) == 1000
     assert found[-1, 4] > 0.3 + 0.6 * 499 / 1500, "the best of them"

@@ -30,7 +30,7 @@ from storage.base.fingerprint import readable
 from storage.base.records import Video
 from storage.base.video_status import State
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from storage.files.atomic_write import publish
 from storage.files.file_lock import lease
 from tasks.config.exit_codes import exit_of
@@ -88,7 +88,7 @@ def forked(job: ShardJob, address: str, told: Path, fill_at: str = "") -> int:
         code = 99
         try:
             if fill_at:
-                atomic.before_step = lambda step, path: fill(
+                atomic_write.before_step = lambda step, path: fill(
                     job.layout.root, step, stage_of(path) == fill_at
                 )
             attempt(job, address)
@@ -110,9 +110,9 @@ def stage_of(path: Path) -> str:
     return next((stage for stage, part in STAGES.items() if part in str(path)), str(path))
 
 
-def fill(disk: Path, step: atomic.Step, now: bool) -> None:
+def fill(disk: Path, step: atomic_write.Step, now: bool) -> None:
     """Write until the disk is full."""
-    if not now or step is not atomic.Step.WRITE:
+    if not now or step is not atomic_write.Step.WRITE:
         return
     with (disk / BALLAST).open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
         while True:

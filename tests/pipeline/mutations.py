@@ -23,15 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.media.media_file import Media
 from pipeline.media.probe import DecodeLimits
 from storage.base.paths import Layout
-from storage.base.video_status import State, Verdict
-from storage.features.commit import Entry
-from tasks.reporting.data_quality import loss_of
+from storage.base.video_status import State, VideoStatus
+from storage.features.commit import ManifestEntry
+from tasks.reporting.data_quality import frame_loss
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import FFMPEG, ffmpeg
 
@@ -214,17 +214,19 @@ def campaign(video: Path, container: str, count: int, seed: int, folder: Path) -
     return outcome
 
 
-def as_told(entry: Entry) -> tuple[object, ...]:
+def as_told(entry: ManifestEntry) -> tuple[object, ...]:
     return entry.verdict, entry.rows, entry.facts.get("probe"), entry.facts.get("decode")
 
 
-def judge(outcome: Outcome, video_id: str, entry: Entry, pictures: int, before: int) -> None:
+def judge(
+    outcome: Outcome, video_id: str, entry: ManifestEntry, pictures: int, before: int
+) -> None:
     outcome.files += 1
     if entry.verdict.state is not State.DONE:
         outcome.refused[entry.verdict.reason] = outcome.refused.get(entry.verdict.reason, 0) + 1
         return
     outcome.done += 1
-    if loss_of(entry):
+    if frame_loss(entry):
         outcome.noted += 1
         outcome.fewer += entry.rows < before
     elif entry.rows < pictures:
@@ -233,18 +235,18 @@ def judge(outcome: Outcome, video_id: str, entry: Entry, pictures: int, before: 
         outcome.unnoticed.append(f"{video_id} ({entry.rows} of {before})")
 
 
-def through_a_shard(files: dict[str, Path], folder: Path) -> dict[str, Entry]:
+def through_a_shard(files: dict[str, Path], folder: Path) -> dict[str, ManifestEntry]:
     def fetch(video_id: str, _: bool) -> Media:
         content = files[video_id].read_bytes()
         return Media(files[video_id], hashlib.sha256(content).hexdigest(), len(content))
 
-    def told(video_id: str, verdict: Verdict) -> None:
+    def told(video_id: str, verdict: VideoStatus) -> None:
         return None
 
     job = ShardJob(
         Layout(folder / "data", "mutations"), 0, tuple(sorted(files)), (VARIANT,), 10_000_000
     )
-    with ChildDecoder(limits=LIMITS) as decoder:
+    with SubprocessDecoder(limits=LIMITS) as decoder:
         process_shard(job, fetch=fetch, decoder=decoder, device="cpu", on_video=told)
     sidecar = job.sidecar(VARIANT)
     assert sidecar is not None

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
-from pipeline.compute.gpu_batcher import Batches
+from pipeline.compute.gpu_batcher import GpuBatcher
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import Decoder, Event
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction import process_shard as process
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
@@ -25,7 +25,7 @@ from pipeline.media.media_file import Media
 from pipeline.sampling.planner import VideoSampling
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout
-from storage.base.video_status import Verdict, failed
+from storage.base.video_status import VideoStatus, failure_status
 from storage.features.commit import logical_digest
 from tests.pipeline.tiny import tiny_variant
 from tests.pipeline.videos import coded_video
@@ -52,14 +52,14 @@ def job(folder: Path) -> ShardJob:
 
 def run(
     one: ShardJob, videos: Path, decoders: Sequence[Decoder], times: Times | None = None
-) -> dict[str, Verdict]:
+) -> dict[str, VideoStatus]:
     def fetch(video_id: str, _: bool) -> Media:
         path = videos / f"{video_id}.mp4"
         if not path.exists():
-            raise VideoError(video_id, failed("not_found", "no such file"))
+            raise VideoError(video_id, failure_status("not_found", "no such file"))
         return Media(path, "0" * 64, path.stat().st_size)
 
-    told: dict[str, Verdict] = {}
+    told: dict[str, VideoStatus] = {}
     first, *others = decoders
     process_shard(
         one,
@@ -110,7 +110,7 @@ def test_the_store_is_the_same_byte_for_byte(
     batched: bool,
 ) -> None:
     if batched:
-        monkeypatch.setattr(process, "computing", lambda device, **_: Batches(device))
+        monkeypatch.setattr(process, "make_executor", lambda device, **_: GpuBatcher(device))
     one, times = job(tmp_path), Times()
     told = run(one, videos, [InlineDecoder() for _ in range(at_once)], times)
     assert files(one) == files(plain)
@@ -183,13 +183,13 @@ def test_an_error_of_a_network_stops_all(
     monkeypatch.setattr("tests.pipeline.tiny.Tiny.extract", broken)
     with pytest.raises(RuntimeError, match="the network broke"):
         run(job(tmp_path), videos, [InlineDecoder() for _ in range(3)])
-    process.built.cache_clear()
+    process.cached_extractor.cache_clear()
 
 
 def test_a_child_that_crashes_blames_its_own_video(
     plain: ShardJob, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(ChildDecoder):
+    class Killed(SubprocessDecoder):
         """Its child is killed while it decodes one video, and killed again."""
 
         def decode(
@@ -213,7 +213,7 @@ def test_a_child_that_crashes_blames_its_own_video(
 def test_children_of_threads_die_with_the_process(videos: Path, tmp_path: Path) -> None:
     layers = []
 
-    class Looking(ChildDecoder):
+    class Looking(SubprocessDecoder):
         def close(self) -> None:
             layers.append(self.layers)
             super().close()
@@ -225,7 +225,7 @@ def test_children_of_threads_die_with_the_process(videos: Path, tmp_path: Path) 
 
 def test_more_decoders_than_videos_are_left_alone(videos: Path, tmp_path: Path) -> None:
     one = replace(job(tmp_path), video_ids=IDS[:1])
-    decoders = [ChildDecoder() for _ in range(3)]
+    decoders = [SubprocessDecoder() for _ in range(3)]
     run(one, videos, decoders)
     assert one.is_complete()
     assert [decoder.pid is None for decoder in decoders[1:]] == [True, True]

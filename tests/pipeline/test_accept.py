@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.child_processes import run_to_end
-from pipeline.download import integrity as accept
+from pipeline.download import integrity
 from pipeline.download.integrity import examine
-from pipeline.media.container.truncation import missing
+from pipeline.media.container.truncation import missing_bytes
 from storage.base.errors import VideoError
 from tests.pipeline.test_media import MUXERS
 from tests.pipeline.videos import FFMPEG, ffmpeg
@@ -54,12 +54,12 @@ def test_every_cut_is_found(videos: dict[str, Path], tmp_path: Path, kind: str) 
 def test_one_missing_byte_is_found_from_the_container_alone(
     videos: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
-    assert missing(videos[kind]) == ""
+    assert missing_bytes(videos[kind]) == ""
     content = videos[kind].read_bytes()
     for lost in (1, 2, 17, 100, 1000):
         cut = tmp_path / "cut"
         cut.write_bytes(content[:-lost])
-        assert missing(cut) != "", f"{kind} without its last {lost} bytes"
+        assert missing_bytes(cut) != "", f"{kind} without its last {lost} bytes"
 
 
 def test_a_site_that_declares_more_than_came_is_believed(videos: dict[str, Path]) -> None:
@@ -82,7 +82,7 @@ def test_a_whole_file_without_a_picture_is_left_to_the_decoder(tmp_path: Path) -
 def test_a_hanging_count_is_a_verdict(
     videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accept, "COUNT_SECONDS", 0.001)
+    monkeypatch.setattr(integrity, "COUNT_SECONDS", 0.001)
     monkeypatch.setattr(run_to_end, "LOOK_SECONDS", 0.001)
     with pytest.raises(VideoError, match=r"quarantined:hang \(counting its packets: .*0\.001 s"):
         examine("v", videos[".mp4"])
@@ -175,12 +175,12 @@ def test_a_streamed_file_that_holds_less_than_its_parts_state_is_not_whole(
     path = tmp_path / name
     ffmpeg(*PICTURE, *STREAMED[name], "-pix_fmt", "yuv420p", path)
     whole = path.read_bytes()
-    assert missing(path) == examine("v", path).damage == ""
+    assert missing_bytes(path) == examine("v", path).damage == ""
     # Where a live file is cut between two blocks nothing is missed; an index of segments knows
     # better.
     for lost in (1, 7, 30, len(whole) // 3, len(whole) // 2):
         path.write_bytes(whole[:-lost])
-        assert missing(path) != "", f"{name} without its last {lost} bytes"
+        assert missing_bytes(path) != "", f"{name} without its last {lost} bytes"
         assert examine("v", path).damage != ""
 
 
@@ -192,7 +192,7 @@ def test_a_fragmented_file_cut_between_fragments_is_cut_by_its_index_of_segments
     whole = path.read_bytes()
     third = whole.index(b"moof", whole.index(b"moof", whole.index(b"moof") + 1) + 1) - 4
     path.write_bytes(whole[:third])
-    assert "the segment index says it ends at byte" in missing(path)
+    assert "the segment index says it ends at byte" in missing_bytes(path)
 
 
 def test_a_live_file_of_clusters_without_a_size_is_walked_block_by_block(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_a_live_file_of_clusters_without_a_size_is_walked_block_by_block(tmp_pat
     unknown = bytes([0xFF >> (width - 1)]) + b"\xff" * (width - 1)
     sizeless = whole[:at] + unknown + whole[at + width :]
     path.write_bytes(sizeless)
-    assert missing(path) == ""
+    assert missing_bytes(path) == ""
     path.write_bytes(sizeless[:-5])
-    assert "the element at byte" in missing(path)
+    assert "the element at byte" in missing_bytes(path)
 
 
 def test_an_index_that_knows_pictures_behind_the_end(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_an_index_that_knows_pictures_behind_the_end(tmp_path: Path) -> None:
     path.write_bytes(open_ended)
     assert examine("v", path).damage == ""
     path.write_bytes(open_ended[:-40])
-    assert missing(path) == ""
+    assert missing_bytes(path) == ""
     assert "its index knows pictures up to byte" in examine("v", path).damage
 
 
@@ -227,10 +227,12 @@ def test_a_transport_stream_with_a_hole_of_whole_packets_is_not_whole(tmp_path: 
     path = tmp_path / "v.ts"
     ffmpeg(*PICTURE, "-c:v", "libx264", "-pix_fmt", "yuv420p", path)
     whole = path.read_bytes()
-    assert missing(path) == ""
+    assert missing_bytes(path) == ""
     at = len(whole) // 188 // 2 * 188
     path.write_bytes(whole[:at] + bytes(188 * 3) + whole[at + 188 * 3 :])
-    assert missing(path) == f"3 of its {len(whole) // 188:,} packets do not begin as packets do"
+    assert (
+        missing_bytes(path) == f"3 of its {len(whole) // 188:,} packets do not begin as packets do"
+    )
     camcorder = tmp_path / "v.m2ts"
     ffmpeg(
         *PICTURE,
@@ -245,8 +247,9 @@ def test_a_transport_stream_with_a_hole_of_whole_packets_is_not_whole(tmp_path: 
         camcorder,
     )
     whole = camcorder.read_bytes()
-    assert missing(camcorder) == ""
+    assert missing_bytes(camcorder) == ""
     camcorder.write_bytes(whole[: 192 * 9] + bytes(192) + whole[192 * 10 :])
     assert (
-        missing(camcorder) == f"1 of its {len(whole) // 192:,} packets do not begin as packets do"
+        missing_bytes(camcorder)
+        == f"1 of its {len(whole) // 192:,} packets do not begin as packets do"
     )

@@ -15,9 +15,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.compute import gpu_batcher as batches
+from pipeline.compute import gpu_batcher
 from pipeline.compute.cpu_executor import Rows, Work
-from pipeline.compute.gpu_batcher import BACKLOG, LANES, Batches, remembered
+from pipeline.compute.gpu_batcher import BACKLOG, LANES, GpuBatcher, remembered
 from storage.base.errors import SystemicFault
 
 
@@ -60,7 +60,7 @@ class Device:
 
 
 def asked(
-    lanes: Batches, device: Device, values: Sequence[float], at_most: int = 8
+    lanes: GpuBatcher, device: Device, values: Sequence[float], at_most: int = 8
 ) -> list[Future[Rows]]:
     return [lanes.compute(Work(device, [[value]], at_most)) for value in values]
 
@@ -70,7 +70,7 @@ def answers(futures: Sequence[Future[Rows]]) -> list[float]:
 
 
 def fed_by_many(
-    lanes: Batches, device: Device, videos: int, windows: int, at_most: int = 8
+    lanes: GpuBatcher, device: Device, videos: int, windows: int, at_most: int = 8
 ) -> dict[int, list[float]]:
     """What each of many videos, fed side by side, got back."""
     found: dict[int, list[float]] = {}
@@ -94,7 +94,7 @@ def expected(videos: int, windows: int) -> dict[int, list[float]]:
 
 def test_videos_share_batches_and_each_gets_its_own_rows_in_order() -> None:
     device = Device()
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
         device.go.clear()
         waiting = threading.Timer(0.1, device.go.set)
         waiting.start()
@@ -106,7 +106,7 @@ def test_videos_share_batches_and_each_gets_its_own_rows_in_order() -> None:
 
 def test_a_slow_device_gets_full_batches() -> None:
     device = Device()
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
         fed_by_many(lanes, device, 8, 64)
     assert np.mean(device.sizes) > 4
 
@@ -114,19 +114,19 @@ def test_a_slow_device_gets_full_batches() -> None:
 @pytest.mark.parametrize("holds", [1, 3, 5, 7])
 def test_memory_that_runs_out_halves_the_batch_and_is_remembered(holds: int) -> None:
     device = Device(holds)
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
         assert fed_by_many(lanes, device, 4, 40) == expected(4, 40)
     fits = 1 << (holds.bit_length() - 1)
     assert remembered(device, 8) <= fits
     device.sizes.clear()
-    with Batches("cpu") as lanes:  # of the next shard
+    with GpuBatcher("cpu") as lanes:  # of the next shard
         assert fed_by_many(lanes, device, 4, 40) == expected(4, 40)
     assert max(device.sizes) <= fits
 
 
 def test_what_is_remembered_is_of_one_extractor() -> None:
     device, other = Device(holds=2), Device()
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
         fed_by_many(lanes, device, 2, 16)
         fed_by_many(lanes, other, 2, 16)
     assert remembered(device, 8) <= 2
@@ -142,14 +142,14 @@ def test_what_cudas_libraries_say_counts_too(words: str) -> None:
             super().__init__(words)
 
     device = Device(2, Library)
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
         assert fed_by_many(lanes, device, 2, 20) == expected(2, 20)
 
 
 def test_no_memory_for_a_single_window_is_a_fault_of_the_machine() -> None:
     device = Device(holds=0)
     with (
-        Batches("cpu") as lanes,
+        GpuBatcher("cpu") as lanes,
         pytest.raises(SystemicFault, match="no memory for one window of Device"),
     ):
         answers(asked(lanes, device, [1.0]))
@@ -158,7 +158,7 @@ def test_no_memory_for_a_single_window_is_a_fault_of_the_machine() -> None:
 def test_an_error_reaches_whoever_had_a_window_in_that_batch_and_nobody_after() -> None:
     device = Device()
     device.breaks_at = 3.0
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
         futures = asked(lanes, device, [float(k) for k in range(16)])
         broken = [future.exception(10) is not None for future in futures]
         assert broken[3]
@@ -171,7 +171,7 @@ def test_an_error_reaches_whoever_had_a_window_in_that_batch_and_nobody_after() 
 def test_who_brings_more_than_the_backlog_waits() -> None:
     device, brought = Device(), []
     device.go.clear()
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
 
         def bring() -> None:
             for value in range(100):
@@ -190,7 +190,7 @@ def test_who_brings_more_than_the_backlog_waits() -> None:
 def test_what_nobody_wants_any_more_is_not_computed() -> None:
     device = Device()
     device.go.clear()
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
         futures = asked(lanes, device, [float(k) for k in range(6)], at_most=4)
         left = [future for future in futures[1:] if future.cancel()]
         device.go.set()
@@ -201,7 +201,7 @@ def test_what_nobody_wants_any_more_is_not_computed() -> None:
 
 def test_several_extractors_share_a_device() -> None:
     one, other = Device(), Device(holds=2)
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
         found: dict[str, dict[int, list[float]]] = {}
         work = {"one": one, "other": other}
         threads = [
@@ -222,14 +222,14 @@ def test_rows_hold_on_to_no_other_videos_rows() -> None:
         def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
             return {"twice": list(np.zeros((len(windows), 1000), np.float32))}
 
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
         rows = [future.result(10)["twice"][0] for future in asked(lanes, Views(), [0.0] * 8)]
     assert all(row.base is None for row in rows)
 
 
 def test_time_is_booked_by_share() -> None:
     device, spent = Device(), []
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
         work = Work(device, [[1.0], [2.0]], 8, lambda what, seconds: spent.append((what, seconds)))
         lanes.compute(work).result(10)
     assert dict(spent)["compute"] >= 0.001
@@ -237,7 +237,7 @@ def test_time_is_booked_by_share() -> None:
 
 
 def test_nothing_is_begun_after_the_end() -> None:
-    lanes = Batches("cpu")
+    lanes = GpuBatcher("cpu")
     with lanes:
         pass
     with pytest.raises(RuntimeError, match="have ended"):
@@ -262,7 +262,7 @@ def test_a_lane_that_breaks_by_itself_leaves_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waited = threading.Event()
-    monkeypatch.setattr(batches, "_own_stream", lambda _: NoStream(waited))
+    monkeypatch.setattr(gpu_batcher, "_own_stream", lambda _: NoStream(waited))
     device, brought, refused = Device(), list[Future[Rows]](), list[BaseException]()
 
     def bring() -> None:
@@ -272,7 +272,7 @@ def test_a_lane_that_breaks_by_itself_leaves_nobody_waiting(
         except RuntimeError as error:
             refused.append(error)
 
-    with Batches("cpu") as lanes:
+    with GpuBatcher("cpu") as lanes:
         bringing = threading.Thread(target=bring)
         bringing.start()
         time.sleep(0.1)  # by now it waits for room

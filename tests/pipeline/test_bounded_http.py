@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.datasets.parsing.annotation_files import read_source
-from pipeline.download.access.rate_limiter import OpenWay
+from pipeline.download.access.rate_limiter import NoLimit
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.download.http import files as http
 from pipeline.download.http.files import fetch_file
@@ -116,7 +116,7 @@ def test_weights_of_two_versions_are_never_joined(mirror: Mirror, tmp_path: Path
         assert downloaded(mirror.template.format(id="abc"), tmp_path / "part") == OTHER
 
 
-class Waiting(OpenWay):
+class Waiting(NoLimit):
     """A way that waits for nothing, and notes for how long it should have."""
 
     def __init__(self) -> None:

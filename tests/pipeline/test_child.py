@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames
-from pipeline.decoding.worker import messages as wire
+from pipeline.decoding.worker import messages
 from pipeline.decoding.worker.worker_main import MAX_SLOTS, Ring
 from pipeline.decoding.worker.worker_process import MIN_SLOTS, RING_BYTES, anonymous_memory
 from pipeline.media.probe import DecodeLimits
@@ -89,10 +89,10 @@ def test_long_decoding_without_a_row_gives_signs_of_life(tmp_path: Path) -> None
         assert child.stdin is not None
         assert child.stdout is not None
         request = {"video_id": "v", "path": str(path), "samplings": samplings, "backend": "pyav"}
-        wire.send(
+        messages.send(
             child.stdin.fileno(), "decode", **request, limits=DecodeLimits(stall_seconds=1e-6)
         )
-        inbox = wire.Inbox(child.stdout.fileno())
+        inbox = messages.Inbox(child.stdout.fileno())
         kinds = [message["kind"] for _ in range(54) if (message := inbox.receive(30))]
         child.stdin.close()
     os.close(ring_fd)
@@ -176,12 +176,12 @@ def test_ring_of_giants_holds_two_and_gives_its_pages_back() -> None:
 
 def test_messages_survive_being_cut_anywhere() -> None:
     reading, writing = os.pipe()
-    inbox = wire.Inbox(reading)
-    wire.send(writing, "frame", index=3, spans=(0.1, 1 / 3))
+    inbox = messages.Inbox(reading)
+    messages.send(writing, "frame", index=3, spans=(0.1, 1 / 3))
     whole = os.read(reading, 1000)
     for byte in whole[:-1]:
         os.write(writing, bytes([byte]))
-        with pytest.raises(wire.NoAnswer):
+        with pytest.raises(messages.NoAnswer):
             inbox.receive(timeout_seconds=0)
     os.write(writing, whole[-1:])
     assert inbox.receive(timeout_seconds=1) == {"kind": "frame", "index": 3, "spans": [0.1, 1 / 3]}

@@ -15,7 +15,7 @@ from models.extractors.base.sampling import (
     FramesAtRateWithHistory,
     Sampling,
 )
-from pipeline.sampling.multi_planner import FrameDue, JointPlanner, WindowDue
+from pipeline.sampling.multi_planner import FrameDue, MultiPlanner, WindowDue
 from pipeline.sampling.planner import BadTimestamps, Window
 from pipeline.sampling.planners import plan, planner
 
@@ -163,7 +163,7 @@ def test_history_ends_with_the_frame_a_row_is_about(
 def test_which_rows_a_short_video_has(frames: int, rows: list[int]) -> None:
     windows = plan(map(float, range(frames)), float(frames), FramesAtRateWithHistory(1, 32))
     assert [window.frame_indices[-1] for window in windows] == rows
-    joint = JointPlanner([FramesAtRateWithHistory(1, 32), EveryFrame()])
+    joint = MultiPlanner([FramesAtRateWithHistory(1, 32), EveryFrame()])
     for number in range(frames):
         joint.push(float(number))
     joint.finish(float(frames))
@@ -177,7 +177,7 @@ def test_a_row_that_waits_for_its_future_comes_before_those_behind_it() -> None:
     assert [[window.frame_indices for window in one.push(float(pts))] for pts in range(5)] == [
         [], [], [(2, 1, 0)], [(3, 2, 1), (0, 1, 2)], [(1, 2, 3)],
     ]  # fmt: skip
-    joint = JointPlanner([FramesAtRateWithHistory(1, 3)])
+    joint = MultiPlanner([FramesAtRateWithHistory(1, 3)])
     due = [joint.push(float(pts)) for pts in range(4)][-1]
     assert [one.window.frame_indices if isinstance(one, WindowDue) else one.index for one in due] == [
         3, (3, 2, 1), (0, 1, 2),
@@ -217,7 +217,7 @@ def test_an_unknown_sampling_is_named() -> None:
 
 
 def test_joint_planner_sends_each_frame_once_in_order_and_windows_after_their_frames() -> None:
-    joint = JointPlanner([ConsecutiveFrames(2, 3), FramesAtRate(0.25)])
+    joint = MultiPlanner([ConsecutiveFrames(2, 3), FramesAtRate(0.25)])
     # Frames at 0..6 s, one a second. Consecutive: (0, 1), (3, 4). Instants 0, 4: frames 0 and 4.
     due = [one for pts in range(7) for one in joint.push(float(pts))] + joint.finish(7.0)
     assert due == [
@@ -274,7 +274,7 @@ samplings = st.one_of(
 )
 def test_joint_planner_equals_the_plans_one_by_one(chosen: list[Sampling], gaps: list[int]) -> None:
     pts = [sum(gaps[:i]) / 10 for i in range(len(gaps) + 1)]
-    joint = JointPlanner(chosen)
+    joint = MultiPlanner(chosen)
     due, held_at_once = [], 0
     for index, time in enumerate(pts):
         due += joint.push(time)

@@ -15,7 +15,7 @@ from pipeline.decoding.backends.fallback import ReaderFailed, guarded_frames
 from pipeline.decoding.events import DecodeEnd, FrameEvent
 from pipeline.decoding.frame_timing import MAX_GAPS, Coverage
 from pipeline.decoding.video_reader import BACKENDS, Decoding, Summary
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
 from storage.base.fingerprint import plain
@@ -69,7 +69,7 @@ def test_every_backend_gives_ffmpegs_frames_at_ffmpegs_times(
 def test_every_backend_runs_in_a_real_child(backend: str, folder: Path) -> None:
     need(backend)
     path = make(folder, "b-frames")
-    with ChildDecoder(backend) as decoder:
+    with SubprocessDecoder(backend) as decoder:
         *events, end = decoder.decode("v", path, [EveryFrame()])
     assert isinstance(end, DecodeEnd)
     assert (end.summary.frames_decoded, end.summary.salvaged_by) == (30, "")
@@ -298,7 +298,7 @@ def test_pictures_that_change_size_reach_us_in_their_own(growing: Path) -> None:
 
 
 def test_pictures_that_change_size_come_out_of_a_child(growing: Path) -> None:
-    with ChildDecoder() as child:
+    with SubprocessDecoder() as child:
         events = child.decode("v", growing, [EveryFrame()])
         shapes = [event.rgb.shape for event in events if isinstance(event, FrameEvent)]
     assert shapes == [(32, 64, 3)] * 5 + [(64, 128, 3)] * 5

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from models.weights.loading import load_converted
-from pipeline.weights import conversion as convert
+from pipeline.weights import conversion
 from pipeline.weights.conversion import Pin, converted, facts_file, facts_of
 from storage.base.errors import IntegrityError, SystemicFault, UntrustedFile
 from tests.models import official
@@ -142,6 +142,6 @@ def test_a_child_that_was_told_to_stop_says_nothing_of_the_weights(
     words = [sys.executable, "-c", f"import os, signal; os.kill(os.getpid(), signal.{order})"]
     told = rf"a child was ended by {order}\. Nothing was lost; run again"
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        child = convert._Child(tmp_path / "weights.pt", running)
+        child = conversion._Child(tmp_path / "weights.pt", running)
         with pytest.raises(SystemicFault, match=told):
             child.facts()

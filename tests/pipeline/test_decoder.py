@@ -21,8 +21,8 @@ import pytest
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import DecodeEnd, Decoder, Event, FrameEvent, WindowEvent
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
-from pipeline.decoding.worker.worker_process import Child, ChildLost
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
+from pipeline.decoding.worker.worker_process import DecoderProcess, WorkerDied
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits
 from pipeline.sampling.planner import Window
 from storage.base.errors import SystemicFault, VideoError
@@ -43,14 +43,14 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def child() -> Iterator[ChildDecoder]:
-    with ChildDecoder() as decoder:
+def child() -> Iterator[SubprocessDecoder]:
+    with SubprocessDecoder() as decoder:
         yield decoder
 
 
 @pytest.fixture
-def impatient() -> Iterator[ChildDecoder]:
-    with ChildDecoder("pyav", SHORT_STALL) as decoder:
+def impatient() -> Iterator[SubprocessDecoder]:
+    with SubprocessDecoder("pyav", SHORT_STALL) as decoder:
         yield decoder
 
 
@@ -83,7 +83,7 @@ def test_events_of_two_samplings_by_hand(video: Path) -> None:
 
 
 def test_child_tells_what_inline_tells_video_after_video(
-    video: Path, child: ChildDecoder, tmp_path: Path
+    video: Path, child: SubprocessDecoder, tmp_path: Path
 ) -> None:
     samplings: list[Sampling] = [ConsecutiveFrames(16, 8), FramesAtRate(3), EveryFrame()]
     larger = encode(
@@ -96,7 +96,7 @@ def test_child_tells_what_inline_tells_video_after_video(
     assert len(pids) == 1
 
 
-def test_pixels_from_the_child_are_the_pixels(video: Path, child: ChildDecoder) -> None:
+def test_pixels_from_the_child_are_the_pixels(video: Path, child: SubprocessDecoder) -> None:
     pairs = zip(child.decode("v", video, ALL), InlineDecoder().decode("v", video, ALL), strict=True)
     for ours, reference in pairs:
         if isinstance(ours, FrameEvent) and isinstance(reference, FrameEvent):
@@ -105,7 +105,7 @@ def test_pixels_from_the_child_are_the_pixels(video: Path, child: ChildDecoder) 
 
 
 def test_verdicts_cross_the_pipe_and_leave_the_child_alive(
-    video: Path, child: ChildDecoder, tmp_path: Path
+    video: Path, child: SubprocessDecoder, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"<html>")
@@ -129,7 +129,7 @@ def test_verdicts_cross_the_pipe_and_leave_the_child_alive(
     "number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS], ids=lambda s: s.name
 )
 def test_a_child_that_dies_costs_its_video_only(
-    number: signal.Signals, video: Path, child: ChildDecoder
+    number: signal.Signals, video: Path, child: SubprocessDecoder
 ) -> None:
     events = child.decode("v", video, ALL)
     next(events)
@@ -142,7 +142,9 @@ def test_a_child_that_dies_costs_its_video_only(
     assert len(told(child, video, ALL)) == 401
 
 
-def test_a_child_that_dies_between_videos_costs_nothing(video: Path, child: ChildDecoder) -> None:
+def test_a_child_that_dies_between_videos_costs_nothing(
+    video: Path, child: SubprocessDecoder
+) -> None:
     told(child, video, ALL)
     first = child.pid
     assert first is not None
@@ -157,7 +159,7 @@ OUTSIDE = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal
 
 
 def disturbed(
-    decoder: ChildDecoder, video: Path, number: signal.Signals, times: int
+    decoder: SubprocessDecoder, video: Path, number: signal.Signals, times: int
 ) -> list[object]:
     """Events of a video whose child is sent a signal at the first event, and so is each of its
     followers.
@@ -179,7 +181,7 @@ def disturbed(
 
 @pytest.mark.parametrize("number", OUTSIDE, ids=lambda s: s.name)
 def test_a_child_that_somebody_else_ended_or_stopped_gets_one_more_try(
-    number: signal.Signals, video: Path, impatient: ChildDecoder
+    number: signal.Signals, video: Path, impatient: SubprocessDecoder
 ) -> None:
     """As the kernel does when memory is short, or an operator."""
     assert disturbed(impatient, video, number, 1) == told(InlineDecoder(), video, ALL)
@@ -207,7 +209,7 @@ def test_what_happens_to_the_second_child_too_is_told(
     error: type[Exception],
     message: str,
     video: Path,
-    impatient: ChildDecoder,
+    impatient: SubprocessDecoder,
 ) -> None:
     with pytest.raises(error, match=message):
         disturbed(impatient, video, number, 2)
@@ -220,7 +222,7 @@ def test_waiting_for_a_turn_is_no_hang(video: Path) -> None:
     decode in all.
     """
     limits = DecodeLimits(stall_seconds=60, max_wait_seconds=2.5, max_wait_ratio=1e-9)
-    with ChildDecoder("pyav", limits) as decoder:
+    with SubprocessDecoder("pyav", limits) as decoder:
         events = decoder.decode("v", video, ALL)
         next(events)
         assert decoder.pid is not None
@@ -231,14 +233,18 @@ def test_waiting_for_a_turn_is_no_hang(video: Path) -> None:
         wake.join()
 
 
-def test_silence_while_the_consumer_works_is_no_hang(video: Path, impatient: ChildDecoder) -> None:
+def test_silence_while_the_consumer_works_is_no_hang(
+    video: Path, impatient: SubprocessDecoder
+) -> None:
     events = impatient.decode("v", video, ALL)
     next(events)
     time.sleep(SHORT_STALL.stall_seconds + 0.2)
     assert sum(isinstance(event, WindowEvent) for event in events) == 200
 
 
-def test_decoding_long_without_a_row_is_no_hang(impatient: ChildDecoder, tmp_path: Path) -> None:
+def test_decoding_long_without_a_row_is_no_hang(
+    impatient: SubprocessDecoder, tmp_path: Path
+) -> None:
     # Noise is slow to decode, and no window of 13 frames fits into 12: all the child can send are
     # signs of life.
     noise = np.random.default_rng(0).integers(0, 256, (12, 720, 1280, 3), np.uint8)
@@ -252,17 +258,17 @@ def test_a_bug_in_the_child_ends_in_its_traceback(video: Path) -> None:
         pass
 
     with pytest.raises(TypeError, match="no planner for Odd"):
-        list(ChildDecoder().decode("v", video, [Odd()]))
-    child = Child(DEFAULT_LIMITS)
+        list(SubprocessDecoder().decode("v", video, [Odd()]))
+    child = DecoderProcess(DEFAULT_LIMITS)
     child.ask("v", video, [Odd()], "pyav")
-    with pytest.raises(ChildLost) as caught:
+    with pytest.raises(WorkerDied) as caught:
         child.answer()
     assert (caught.value.reason, caught.value.detail) == ("crash", "exit status 1: KeyError: 'Odd'")
     assert "Traceback (most recent call last)" in caught.value.last_words
     child.end()
 
 
-def test_leaving_early_leaves_no_child(video: Path, child: ChildDecoder) -> None:
+def test_leaving_early_leaves_no_child(video: Path, child: SubprocessDecoder) -> None:
     events = child.decode("v", video, ALL)
     next(events)
     pid = child.pid
@@ -278,7 +284,7 @@ def test_a_slow_consumer_holds_the_child_back(video: Path, tmp_path: Path) -> No
         tmp_path / "hd.mkv", [np.full((480, 640, 3), n, np.uint8) for n in range(60)], codec="ffv1"
     )
     before = shared_bytes()
-    with ChildDecoder() as decoder:
+    with SubprocessDecoder() as decoder:
         seen = 0
         for event in decoder.decode("v", path, ALL):
             if isinstance(event, FrameEvent):
@@ -310,7 +316,7 @@ def resident_bytes(pid: int | None) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_a_child_does_not_grow_with_its_videos(child: ChildDecoder, tmp_path: Path) -> None:
+def test_a_child_does_not_grow_with_its_videos(child: SubprocessDecoder, tmp_path: Path) -> None:
     # 3 frames of 1280 x 720 x 1.5 bytes: one frame a video kept alive would add 33 MB in 24 videos.
     # The allocator's own wandering, after a dozen videos to settle, stays well below half of that.
     frames = [np.full((720, 1280, 3), n, np.uint8) for n in range(3)]
@@ -324,7 +330,7 @@ def test_a_child_does_not_grow_with_its_videos(child: ChildDecoder, tmp_path: Pa
 
 def test_nothing_is_left_open_after_close(video: Path) -> None:
     before = open_files()
-    with ChildDecoder(recycle_after_videos=1) as decoder:
+    with SubprocessDecoder(recycle_after_videos=1) as decoder:
         pids = [decoder.pid for _ in range(3) if told(decoder, video, ALL)]
     decoder.close()
     assert len(set(pids)) == 3
@@ -333,13 +339,13 @@ def test_nothing_is_left_open_after_close(video: Path) -> None:
 
 
 def test_it_works_from_another_folder_and_with_relative_paths(
-    video: Path, child: ChildDecoder, monkeypatch: pytest.MonkeyPatch
+    video: Path, child: SubprocessDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(video.parent)
     assert len(told(child, Path(video.name), ALL)) == 401
 
 
-def test_one_video_at_a_time(video: Path, child: ChildDecoder) -> None:
+def test_one_video_at_a_time(video: Path, child: SubprocessDecoder) -> None:
     events = child.decode("v", video, ALL)
     next(events)
     with pytest.raises(
@@ -353,7 +359,7 @@ def test_threads_with_a_decoder_each(video: Path) -> None:
     counts: list[int] = []
 
     def work() -> None:
-        with ChildDecoder() as decoder:
+        with SubprocessDecoder() as decoder:
             counts.append(len(told(decoder, video, ALL)))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
@@ -365,7 +371,7 @@ def test_threads_with_a_decoder_each(video: Path) -> None:
 
 
 def _count_in_process(video: Path, results: multiprocessing.Queue[int]) -> None:
-    with ChildDecoder() as decoder:
+    with SubprocessDecoder() as decoder:
         results.put(len(told(decoder, video, ALL)))
 
 
@@ -461,7 +467,7 @@ def test_a_machine_that_cannot_start_children_is_at_fault(
     ]:
         monkeypatch.setattr(sys, "executable", python)
         with pytest.raises(SystemicFault, match=message):
-            list(ChildDecoder().decode("v", video, ALL))
+            list(SubprocessDecoder().decode("v", video, ALL))
     assert open_files() == before
 
 
@@ -475,7 +481,7 @@ def test_a_child_that_somebody_ends_while_it_starts_is_started_once_more(
     )
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    with ChildDecoder() as decoder:
+    with SubprocessDecoder() as decoder:
         assert (
             sum(isinstance(event, FrameEvent) for event in decoder.decode("v", video, ALL)) == 200
         )
@@ -483,17 +489,17 @@ def test_a_child_that_somebody_ends_while_it_starts_is_started_once_more(
 
 
 def test_settings_are_checked_when_a_decoder_is_made() -> None:
-    for make in (ChildDecoder, InlineDecoder):
+    for make in (SubprocessDecoder, InlineDecoder):
         with pytest.raises(
             ValueError, match="unknown decoder 'magic'; known decoders are pyav, torchcodec, decord"
         ):
             make("magic")
     with pytest.raises(ValueError, match="recycle_after_videos must be at least 1, got 0"):
-        ChildDecoder(recycle_after_videos=0)
+        SubprocessDecoder(recycle_after_videos=0)
 
 
 def test_close_is_needed_once_and_harmless_twice(video: Path) -> None:
-    decoder = ChildDecoder()
+    decoder = SubprocessDecoder()
     decoder.close()
     events: Iterator[Event] = decoder.decode("v", video, ALL)
     assert sum(isinstance(event, FrameEvent) for event in events) == 200

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.child_processes.sandbox import Layers
-from pipeline.decoding.worker import worker_process as crew
+from pipeline.decoding.worker import worker_process
 from pipeline.diagnostics import doctor
 from pipeline.diagnostics.doctor import Level
 from pipeline.download.access.source import SourceSettings
@@ -129,7 +129,7 @@ def test_a_decode_child_is_started_and_says_what_it_gave_up(
         def end(self) -> None:
             pass
 
-    monkeypatch.setattr(crew, "Child", Told)
+    monkeypatch.setattr(worker_process, "DecoderProcess", Told)
     finding = doctor.decode_child()
     assert finding.level is level
     assert found in finding.found

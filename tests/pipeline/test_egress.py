@@ -13,12 +13,12 @@ from pipeline.download.access.rate_limiter import (
     LOOK_EVERY_SECONDS,
     MAX_SKEW_SECONDS,
     PROBE_SECONDS,
-    Gate,
     Permit,
+    SharedRateLimiter,
     State,
     Wait,
-    admit,
     pause_seconds,
+    try_acquire,
 )
 from pipeline.download.access.source import Pace
 from storage.base.errors import SystemicFault
@@ -45,9 +45,11 @@ class Time:
         self.slept += seconds
 
 
-def gate_at(folder: Path, clock: Time, pace: Pace = PACE, said: list[str] | None = None) -> Gate:
+def gate_at(
+    folder: Path, clock: Time, pace: Pace = PACE, said: list[str] | None = None
+) -> SharedRateLimiter:
     tell = (lambda _: None) if said is None else said.append
-    return Gate(
+    return SharedRateLimiter(
         folder, pace, tell=tell, now=lambda: clock.now, sleep=clock.sleep, jitter=lambda: 0.0
     )
 
@@ -132,20 +134,22 @@ def tripped(resume_at: float = START) -> State:
 
 
 def test_a_probe_that_never_comes_back_is_replaced() -> None:
-    state, permit = admit(tripped(), START, ELSEWHERE, PACE)
+    state, permit = try_acquire(tripped(), START, ELSEWHERE, PACE)
     assert permit == Permit(1, is_probe=True)
-    _, waiting = admit(state, START, "me", PACE)
+    _, waiting = try_acquire(state, START, "me", PACE)
     assert waiting == Wait(LOOK_EVERY_SECONDS, paused=True)
-    assert admit(state, START + PROBE_SECONDS, "me", PACE)[1] == Permit(1, is_probe=True)
+    assert try_acquire(state, START + PROBE_SECONDS, "me", PACE)[1] == Permit(1, is_probe=True)
     dead = replace(current(), pid=2**22 + 1, started="1").token
-    assert admit(replace(state, probe_owner=dead), START, "me", PACE)[1] == Permit(1, is_probe=True)
+    assert try_acquire(replace(state, probe_owner=dead), START, "me", PACE)[1] == Permit(
+        1, is_probe=True
+    )
 
 
 def test_a_clock_that_jumps_back_never_lengthens_a_pause_beyond_its_own_length() -> None:
     day = 86_400.0
-    state, waiting = admit(tripped(resume_at=START + 60), START - day, "me", PACE)
+    state, waiting = try_acquire(tripped(resume_at=START + 60), START - day, "me", PACE)
     assert waiting == Wait(60.0, paused=True)
-    assert admit(state, START - day + 60, "me", PACE)[1] == Permit(1, is_probe=True)
+    assert try_acquire(state, START - day + 60, "me", PACE)[1] == Permit(1, is_probe=True)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,7 @@ def test_a_clock_that_jumps_back_never_lengthens_a_pause_beyond_its_own_length()
 )
 def test_clocks_that_disagree_cannot_make_tokens(leap: float, tokens_after: float | None) -> None:
     empty = State(tokens=0.0, as_of=START)
-    state, answer = admit(empty, START + leap, "me", PACE)
+    state, answer = try_acquire(empty, START + leap, "me", PACE)
     if tokens_after is not None:
         assert state.tokens == tokens_after
         return
@@ -167,7 +171,7 @@ def test_clocks_that_disagree_cannot_make_tokens(leap: float, tokens_after: floa
     assert isinstance(answer, Wait)
     assert not answer.paused
     assert answer.seconds == pytest.approx(14.4 + skew)
-    assert admit(state, START + leap + 14.5 + skew, "me", PACE)[1] == Permit(0)
+    assert try_acquire(state, START + leap + 14.5 + skew, "me", PACE)[1] == Permit(0)
 
 
 def test_a_site_that_never_recovers_ends_the_run_and_tells_why(tmp_path: Path) -> None:
@@ -222,7 +226,9 @@ def test_three_videos_in_a_row_that_ytdlp_cannot_read_stop_the_run(tmp_path: Pat
 
 
 def test_stopping_ends_every_wait(tmp_path: Path) -> None:
-    gate = Gate(tmp_path, replace(UNPACED, first_pause_seconds=3600), tell=lambda _: None)
+    gate = SharedRateLimiter(
+        tmp_path, replace(UNPACED, first_pause_seconds=3600), tell=lambda _: None
+    )
     gate.told(gate.enter(), "rate_limited")
     gate.stop()
     with pytest.raises(SystemicFault, match="stopped while waiting; nothing was lost"):

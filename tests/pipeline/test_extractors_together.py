@@ -18,7 +18,7 @@ from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 from models.extractors.registry import EXTRACTORS
 from models.extractors.tased.settings import TasedSettings
 from models.extractors.yolov5.settings import YOLOv5Settings
-from pipeline.decoding import video_reader as decode
+from pipeline.decoding import video_reader
 from pipeline.decoding.backends.frame import DecodedFrame
 from pipeline.decoding.backends.pyav import pyav_frames
 from pipeline.decoding.decoder import InlineDecoder
@@ -67,7 +67,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
             counts[path.stem] += 1
             yield frame
 
-    monkeypatch.setitem(decode.BACKENDS, "counted", counted)
+    monkeypatch.setitem(video_reader.BACKENDS, "counted", counted)
     return counts
 
 
@@ -125,7 +125,7 @@ def test_three_later_extractors_touch_no_file_and_decode_each_video_once(
 def frames_of(path: Path) -> int:
     return sum(
         1
-        for _ in decode.Decoding(
+        for _ in video_reader.Decoding(
             "v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None
         )
     )

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.cli.forecast import Prices, _interval, told
+from pipeline.cli.forecast import Prices, _interval, format_forecast
 from pipeline.diagnostics.forecast import FILM, SURVIVORS, Estimate, Whole, extrapolate, sum_of
 from pipeline.diagnostics.pilot import BUILDING, Floats, Pilot, find_pilot
-from pipeline.extraction.timing import OF_SHARD, Times, keep
+from pipeline.extraction.timing import OF_SHARD, Times, save_times
 from storage.base.errors import LookupFailed
 from storage.base.paths import Layout
 from storage.base.records import Video
@@ -111,7 +111,7 @@ def booked(
     for video_id, columns in spent.items():
         for what, seconds in columns.items():
             times.add(video_id, what, seconds)
-    keep(layout.shard_times(run_name, shard), times)
+    save_times(layout.shard_times(run_name, shard), times)
     os.utime(layout.shard_times(run_name, shard), (10**9 - age_seconds, 10**9 - age_seconds))
 
 
@@ -212,13 +212,13 @@ def test_no_interval_is_a_point() -> None:
     more = dict.fromkeys(("download", BUILDING, "media_bytes"), pilot.spent["decode"])
     pilot = replace(pilot, spent={**pilot.spent, **more})
     finished = Whole(pilot.asked, float(pilot.claimed_seconds.sum()), 0)
-    lines = list(told("tiny", pilot, finished, 250, 1, Prices(core_hour=1.0)))
+    lines = list(format_forecast("tiny", pilot, finished, 250, 1, Prices(core_hour=1.0)))
     starts = ("videos that", "their duration", "decoding", "price of cores")
     estimates = [line for line in lines if line.startswith(starts)]
     assert len(estimates) == 4
     assert all(line.endswith("measured, nothing is left open") for line in estimates)
     for other in (finished, whole):
-        lines = list(told("tiny", pilot, other, 250, 1, Prices()))
+        lines = list(format_forecast("tiny", pilot, other, 250, 1, Prices()))
         assert not [
             line
             for line in lines

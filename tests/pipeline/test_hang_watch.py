@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.child_processes import hang_watch
 from pipeline.child_processes.exit_status import (
-    ORDERS,
+    STOP_SIGNALS,
     ended_by_order,
     ended_from_outside,
     in_words,
@@ -189,7 +189,7 @@ def test_every_status_has_words() -> None:
         "exit status 0", "exit status 3", "SIGKILL", in_words(-63), "signal 99",
     ]  # fmt: skip
     assert {status for status in range(-64, 256) if ended_by_order(status)} == {
-        -order for order in ORDERS
+        -order for order in STOP_SIGNALS
     }
     outside = {-status for status in range(-64, 256) if ended_from_outside(status)}
-    assert outside == ORDERS | {signal.SIGKILL, signal.SIGQUIT, signal.SIGXCPU}
+    assert outside == STOP_SIGNALS | {signal.SIGKILL, signal.SIGQUIT, signal.SIGXCPU}

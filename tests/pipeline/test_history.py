@@ -18,8 +18,8 @@ from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame
 from models.extractors.base.sampling import EveryFrame, FramesAtRateWithHistory
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import Decoder
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
-from pipeline.extraction.process_video import Outcome, process_video
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
+from pipeline.extraction.process_video import VideoResult, process_video
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from tests.pipeline.tiny import TinySettings, tiny_variant
@@ -68,7 +68,7 @@ def history_variant(frames_per_second: float, windows_per_batch: int = 1) -> Var
     return Variant("codes", spec, TinySettings())
 
 
-def outcome(video: Path, variant: Variant, codes: Codes, decoder: Decoder) -> Outcome:
+def outcome(video: Path, variant: Variant, codes: Codes, decoder: Decoder) -> VideoResult:
     """With a second extractor beside it, whose frames come and go at another pace."""
     beside = tiny_variant("singles", EveryFrame(), 1)
     media = Media(video, "0" * 64, video.stat().st_size)
@@ -82,7 +82,7 @@ def test_every_row_sees_its_frames_in_order(
 ) -> None:
     video = coded_video(tmp_path / "v.mp4", 40)
     variant, codes = history_variant(5, windows_per_batch), Codes()
-    decoder = ChildDecoder() if child else InlineDecoder()
+    decoder = SubprocessDecoder() if child else InlineDecoder()
     track = outcome(video, variant, codes, decoder).track
     decoder.close()
     assert track is not None

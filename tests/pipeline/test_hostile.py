@@ -11,7 +11,7 @@ import pytest
 
 from models.extractors.base.sampling import EveryFrame
 from pipeline.decoding.events import DecodeEnd, WindowEvent
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.probe import DecodeLimits
 from storage.base.errors import VideoError
 from tests.pipeline.conformance import by_ffmpeg
@@ -21,8 +21,8 @@ LIMITS = DecodeLimits(max_pixels=4096 * 4096, max_seconds=3600, stall_seconds=20
 
 
 @pytest.fixture(scope="module")
-def child() -> Iterator[ChildDecoder]:
-    with ChildDecoder(limits=LIMITS) as decoder:
+def child() -> Iterator[SubprocessDecoder]:
+    with SubprocessDecoder(limits=LIMITS) as decoder:
         yield decoder
 
 
@@ -31,7 +31,9 @@ def test_there_are_enough() -> None:
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_each_ends_in_its_declared_state(name: str, child: ChildDecoder, tmp_path: Path) -> None:
+def test_each_ends_in_its_declared_state(
+    name: str, child: SubprocessDecoder, tmp_path: Path
+) -> None:
     hostile, path = CORPUS[name], tmp_path / name
     hostile.make(path)
     if hostile.ends != "done":
@@ -57,7 +59,9 @@ def test_each_ends_in_its_declared_state(name: str, child: ChildDecoder, tmp_pat
         )
 
 
-def test_half_a_matroska_file_says_what_is_not_covered(child: ChildDecoder, tmp_path: Path) -> None:
+def test_half_a_matroska_file_says_what_is_not_covered(
+    child: SubprocessDecoder, tmp_path: Path
+) -> None:
     CORPUS["half.mkv"].make(tmp_path / "half.mkv")
     *_, end = child.decode("v", tmp_path / "half.mkv", [EveryFrame()])
     assert isinstance(end, DecodeEnd)

@@ -14,8 +14,8 @@ import pytest
 from models.extractors.base.sampling import ConsecutiveFrames
 from models.extractors.jpeg_frames import spec as frames_extractor
 from pipeline.decoding.events import Event, WindowEvent
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
-from pipeline.extraction.process_shard import built
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
+from pipeline.extraction.process_shard import cached_extractor
 from pipeline.extraction.process_video import process_video
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
@@ -42,7 +42,7 @@ def resident_bytes(pid: int | str) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-class Observed(ChildDecoder):
+class Observed(SubprocessDecoder):
     """Notes the memory of parent and child whenever a share of the video is behind us."""
 
     def __init__(self, limits: DecodeLimits, seconds: int) -> None:
@@ -77,7 +77,7 @@ def run(folder: Path, seconds: int) -> dict[int, tuple[int, int]]:
         outcomes = process_video(
             "v",
             Media(path, "0" * 64, path.stat().st_size),
-            [(one, built(one, "cpu")) for one in variants],
+            [(one, cached_extractor(one, "cpu")) for one in variants],
             decoder,
         )
     assert [outcome.verdict for outcome in outcomes] == [DONE, DONE]

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.compute.cpu_executor import BACKLOG, Lanes
+from pipeline.compute.cpu_executor import BACKLOG, RowExecutor
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.extraction.process_video import process_video
 from pipeline.media.media_file import Media
@@ -23,16 +23,16 @@ from tests.pipeline.videos import coded_video
 
 
 @pytest.fixture(params=[1, 2, 3])
-def lanes(request: pytest.FixtureRequest) -> Iterator[Lanes]:
+def lanes(request: pytest.FixtureRequest) -> Iterator[RowExecutor]:
     threads = torch.get_num_threads()
     torch.set_num_threads(request.param)
-    with Lanes("cpu") as lanes:
+    with RowExecutor("cpu") as lanes:
         yield lanes
     torch.set_num_threads(threads)
 
 
 def test_each_lane_computes_on_one_thread_and_the_rest_of_the_process_as_before(
-    lanes: Lanes,
+    lanes: RowExecutor,
 ) -> None:
     together = threading.Barrier(lanes.count)
 
@@ -51,11 +51,11 @@ def test_each_lane_computes_on_one_thread_and_the_rest_of_the_process_as_before(
 
 
 def test_a_gpu_has_one_lane() -> None:
-    with Lanes("cuda:0") as lanes:
+    with RowExecutor("cuda:0") as lanes:
         assert lanes.count == 1
 
 
-def test_who_brings_more_than_the_backlog_waits(lanes: Lanes) -> None:
+def test_who_brings_more_than_the_backlog_waits(lanes: RowExecutor) -> None:
     go, brought = threading.Event(), []
 
     def bring() -> None:
@@ -93,7 +93,7 @@ def media(path: Path) -> Media:
     return Media(path, "0" * 64, path.stat().st_size)
 
 
-def test_a_track_is_the_same_with_and_without_lanes(tmp_path: Path, lanes: Lanes) -> None:
+def test_a_track_is_the_same_with_and_without_lanes(tmp_path: Path, lanes: RowExecutor) -> None:
     video, variant = coded_video(tmp_path / "v.mp4", 20), tiny_variant("tiny", EveryFrame(), 1)
     plain = process_video("v", media(video), [(variant, Tiny(1.0))], InlineDecoder())[0].track
     beside = process_video(
@@ -103,7 +103,7 @@ def test_a_track_is_the_same_with_and_without_lanes(tmp_path: Path, lanes: Lanes
     assert [outcome.track.digest() for outcome in beside if outcome.track] == [plain.digest()] * 2
 
 
-def test_an_error_of_a_network_reaches_the_caller(tmp_path: Path, lanes: Lanes) -> None:
+def test_an_error_of_a_network_reaches_the_caller(tmp_path: Path, lanes: RowExecutor) -> None:
     video, variant = coded_video(tmp_path / "v.mp4", 20), tiny_variant("tiny", EveryFrame(), 1)
     with pytest.raises(RuntimeError, match="the network broke"):
         process_video(
@@ -111,7 +111,9 @@ def test_an_error_of_a_network_reaches_the_caller(tmp_path: Path, lanes: Lanes) 
         )
 
 
-def test_of_a_video_that_fails_nothing_is_computed_afterwards(tmp_path: Path, lanes: Lanes) -> None:
+def test_of_a_video_that_fails_nothing_is_computed_afterwards(
+    tmp_path: Path, lanes: RowExecutor
+) -> None:
     video, variant, slow = (
         coded_video(tmp_path / "v.mp4", 40),
         tiny_variant("tiny", EveryFrame(), 1),

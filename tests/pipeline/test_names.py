@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download.access.rate_limiter import OpenWay
+from pipeline.download.access.rate_limiter import NoLimit
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.download.ytdlp import _client, _Notes, _transfer
+from pipeline.download.ytdlp import _client, _transfer, _YtdlpLog
 from storage.base.errors import VideoError
 from storage.base.paths import Layout
 from tests.pipeline import mirror as web
@@ -93,9 +93,9 @@ def test_what_a_site_says_names_nothing(
         title,
     )
     info = {**said, "id": "abc", "ext": "mp4", "url": mirror.template.format(id="abc")}
-    notes = _Notes(source)
+    notes = _YtdlpLog(source)
     with _client(source, notes) as client:
-        _transfer(client, info, work / "media", source=source, notes=notes, way=OpenWay())
+        _transfer(client, info, work / "media", source=source, notes=notes, way=NoLimit())
     assert {path.parent for path in everything_below(tmp_path)} == {work}
     assert (work / "media").read_bytes() == MP4
 
@@ -105,7 +105,7 @@ def test_what_a_site_says_names_nothing(
 )
 def test_other_protocols_bring_nothing_in(tmp_path: Path, address: str) -> None:
     source = SourceSettings("http://127.0.0.1:9/{id}", socket_timeout_seconds=1)
-    notes, info = _Notes(source), {"id": "abc", "ext": "mp4", "url": address}
+    notes, info = _YtdlpLog(source), {"id": "abc", "ext": "mp4", "url": address}
     with _client(source, notes) as client, pytest.raises(VideoError, match="pending:"):
-        _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=OpenWay())
+        _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=NoLimit())
     assert not (tmp_path / "media").exists()

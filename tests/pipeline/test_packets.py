@@ -16,7 +16,7 @@ from pipeline.decoding.backends.fallback import ReaderFailed, shown_packets
 from pipeline.decoding.events import DecodeEnd, WindowEvent
 from pipeline.decoding.frame_timing import picture_times
 from pipeline.decoding.video_reader import Decoding, Summary
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.download.integrity import examine
 from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, probe
@@ -89,7 +89,7 @@ def test_every_picture_of_joined_streams_is_a_row_at_a_sensible_time(
     path = tmp_path / f"joined.{suffix}"
     path.write_bytes(b"".join(one.read_bytes() for one in made))
     reference = ffmpegs_times(path)
-    with ChildDecoder() as child:
+    with SubprocessDecoder() as child:
         *events, end = child.decode("v", path, [EveryFrame()])
     rows = [event.window for event in events if isinstance(event, WindowEvent)]
     assert isinstance(end, DecodeEnd)

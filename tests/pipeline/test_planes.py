@@ -17,7 +17,7 @@ from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
 from models.extractors.base.yuv import Planes, to_rgb
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import FrameEvent, PlanesEvent, WindowEvent
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_video import process_video
 from pipeline.media.media_file import Media
 from pipeline.sampling.planner import InPlanes
@@ -33,7 +33,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("child", [False, True])
 def test_each_gets_what_it_asked_for(child: bool, video: Path) -> None:
-    decoder = ChildDecoder() if child else InlineDecoder()
+    decoder = SubprocessDecoder() if child else InlineDecoder()
     rgb: dict[int, Frame] = {}
     planes: dict[int, Frame] = {}
     windows = {0: 0, 1: 0}
@@ -57,7 +57,7 @@ def test_where_planes_say_something_else_rgb_comes(form: str, tmp_path: Path) ->
     path = encode(
         tmp_path / "v.mp4", [coded_frame(number, 48, 64) for number in range(5)], "-pix_fmt", form
     )
-    with ChildDecoder() as decoder:
+    with SubprocessDecoder() as decoder:
         events = list(decoder.decode("v", path, [InPlanes(EveryFrame())]))
     assert sum(isinstance(event, FrameEvent) for event in events) == 5
     assert not any(isinstance(event, PlanesEvent) for event in events)
@@ -80,7 +80,7 @@ class Planar(Tiny):
 def test_rows_do_not_depend_on_how_frames_were_handed_over(video: Path) -> None:
     variant = tiny_variant("tiny", EveryFrame(), 1)
     media = Media(video, "0" * 64, video.stat().st_size)
-    with ChildDecoder() as decoder:
+    with SubprocessDecoder() as decoder:
         outcomes = process_video(
             "v", media, [(variant, Tiny(1.0)), (variant, Planar(1.0))], decoder
         )

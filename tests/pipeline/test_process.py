@@ -20,14 +20,14 @@ from models.extractors.base.sampling import (
     FramesAtRateWithHistory,
 )
 from pipeline.decoding.decoder import InlineDecoder
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout
-from storage.base.video_status import Verdict, failed
+from storage.base.video_status import VideoStatus, failure_status
 from storage.features.commit import logical_digest, request_retry
 from storage.features.store import FeatureStore
 from tests.pipeline.tiny import tiny_variant
@@ -53,7 +53,7 @@ class Folder:
             raise SystemicFault("the network is gone")
         file = self.path / f"{video_id}.mp4"
         if not file.exists():
-            raise VideoError(video_id, failed("not_found", "no such file"))
+            raise VideoError(video_id, failure_status("not_found", "no such file"))
         return Media(file, hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size)
 
 
@@ -74,8 +74,8 @@ def job(tmp_path: Path, *variants: Variant) -> ShardJob:
     )
 
 
-def run(one: ShardJob, folder: Folder) -> dict[str, Verdict]:
-    told: dict[str, Verdict] = {}
+def run(one: ShardJob, folder: Folder) -> dict[str, VideoStatus]:
+    told: dict[str, VideoStatus] = {}
     process_shard(
         one, fetch=folder, decoder=InlineDecoder(), device="cpu", on_video=told.__setitem__
     )
@@ -119,7 +119,7 @@ def test_rows_that_a_video_is_too_short_for_are_said_in_the_sidecar(
 ) -> None:
     history = tiny_variant("history", FramesAtRateWithHistory(10, 10), 10)
     one = job(tmp_path, history, SINGLES)
-    with ChildDecoder() as decoder:
+    with SubprocessDecoder() as decoder:
         process_shard(one, fetch=folder, decoder=decoder, device="cpu", on_video=lambda *_: None)
     sidecar, plain = one.sidecar(history), one.sidecar(SINGLES)
     assert sidecar is not None
@@ -218,7 +218,9 @@ def test_a_number_that_is_none_is_refused(tmp_path: Path, folder: Folder) -> Non
     run(job(tmp_path, huge), folder)
     sidecar = job(tmp_path, huge).sidecar(huge)
     assert sidecar is not None
-    assert sidecar.entries["second"].verdict == failed("non_finite", "19 of 20 rows of mean")
+    assert sidecar.entries["second"].verdict == failure_status(
+        "non_finite", "19 of 20 rows of mean"
+    )
     assert sidecar.parts == ()
 
 

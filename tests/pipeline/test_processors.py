@@ -13,7 +13,7 @@ import pytest
 from models.extractors.registry import EXTRACTORS
 from pipeline.compute import processor_kind as processors
 from pipeline.compute.processor_kind import processor_kind
-from pipeline.diagnostics import self_test as proof
+from pipeline.diagnostics import self_test
 from pipeline.extraction.provenance import provenance
 from pipeline.extraction.variant import Variant
 from storage.base.records import JSON
@@ -96,6 +96,6 @@ def test_what_several_machines_made_tells_of_all_of_them(cpuinfo: Path) -> None:
 
 
 def test_the_start_up_proof_is_due_again_on_another_kind(cpuinfo: Path) -> None:
-    before = proof.environment_of("cpu")
+    before = self_test.environment_of("cpu")
     cpuinfo.write_text(XEON.replace("model\t\t: 85", "model\t\t: 143"))
-    assert proof.environment_of("cpu") != before
+    assert self_test.environment_of("cpu") != before

@@ -14,8 +14,8 @@ import pytest
 from models.extractors.base.contract import ExtractorSpec, Frame
 from models.extractors.jpeg_frames import spec as frames
 from models.extractors.jpeg_frames.spec import JpegFrames
-from pipeline.diagnostics import self_test as proof
-from pipeline.diagnostics.self_test import prove
+from pipeline.diagnostics import self_test
+from pipeline.diagnostics.self_test import run_self_test
 from storage.base.errors import SystemicFault
 
 
@@ -44,8 +44,8 @@ class Swapped(JpegFrames):
 
 def test_what_is_proven_is_not_proven_again(tmp_path: Path) -> None:
     counting = Counting()
-    prove(counting.spec, "cpu", tmp_path)
-    prove(counting.spec, "cpu", tmp_path)
+    run_self_test(counting.spec, "cpu", tmp_path)
+    run_self_test(counting.spec, "cpu", tmp_path)
     assert counting.count == 1
     (note,) = tmp_path.iterdir()
     assert note.name.startswith("frames-")
@@ -55,11 +55,11 @@ def test_another_environment_proves_itself_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counting = Counting()
-    prove(counting.spec, "cpu", tmp_path)
-    monkeypatch.setattr(proof, "library_versions", lambda: (("numpy", "0"),))
-    prove(counting.spec, "cpu", tmp_path)
-    monkeypatch.setattr(proof, "code_digest", lambda: "0" * 12)
-    prove(counting.spec, "cpu", tmp_path)
+    run_self_test(counting.spec, "cpu", tmp_path)
+    monkeypatch.setattr(self_test, "library_versions", lambda: (("numpy", "0"),))
+    run_self_test(counting.spec, "cpu", tmp_path)
+    monkeypatch.setattr(self_test, "code_digest", lambda: "0" * 12)
+    run_self_test(counting.spec, "cpu", tmp_path)
     assert counting.count == 3
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -71,10 +71,10 @@ def test_what_looks_right_and_is_wrong_does_not_start(tmp_path: Path) -> None:
             SystemicFault,
             match=r"frames does not give its known numbers here.*\n  frames.jpeg is off by",
         ):
-            prove(counting.spec, "cpu", tmp_path)
+            run_self_test(counting.spec, "cpu", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_extractor_without_known_numbers_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(SystemicFault, match=r"has no numbers for other.*make_goldens.py"):
-        prove(dataclasses.replace(frames.SPEC, name="other"), "cpu", tmp_path)
+        run_self_test(dataclasses.replace(frames.SPEC, name="other"), "cpu", tmp_path)

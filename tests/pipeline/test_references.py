@@ -21,7 +21,7 @@ import pytest
 from models.extractors.base.sampling import EveryFrame
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import Decoder, FrameEvent
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from storage.base.errors import VideoError
 from tests.pipeline.conformance import ON_PROCESSORS, need
 from tests.pipeline.videos import encode, ffmpeg
@@ -222,7 +222,7 @@ def looked_at(decoder: Decoder, path: Path) -> set[int]:
 
 @pytest.fixture(scope="module")
 def decoders() -> Iterator[list[Decoder]]:
-    child = ChildDecoder()
+    child = SubprocessDecoder()
     yield [child, *(InlineDecoder(backend) for backend in ON_PROCESSORS)]
     child.close()
 

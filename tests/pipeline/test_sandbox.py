@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.child_processes.resource_monitor import LAST_WORDS_BYTES, TooMuchMemory, Vitals
+from pipeline.child_processes.resource_monitor import LAST_WORDS_BYTES, ResourceUsage, TooMuchMemory
 from pipeline.child_processes.sandbox import Layers
 from pipeline.decoding.events import DecodeEnd, WindowEvent
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.probe import DecodeLimits
 from storage.base.errors import VideoError
 from storage.base.video_status import State
@@ -155,15 +155,15 @@ def test_the_status_says_what_holds() -> None:
 
 
 @pytest.fixture
-def odd_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildDecoder]:
+def odd_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SubprocessDecoder]:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(MISBEHAVIOUR)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), str(REPOSITORY)]))
-    with ChildDecoder("pyav", LIMITS) as decoder:
+    with SubprocessDecoder("pyav", LIMITS) as decoder:
         yield decoder
 
 
-def rows(decoder: ChildDecoder, path: Path) -> int:
+def rows(decoder: SubprocessDecoder, path: Path) -> int:
     events = list(decoder.decode(path.stem, path, [EveryFrame()]))
     assert isinstance(events[-1], DecodeEnd)
     return sum(isinstance(event, WindowEvent) for event in events)
@@ -200,7 +200,7 @@ def named(tmp_path: Path) -> Path:
     ],
 )
 def test_each_deed_is_one_verdict_and_the_next_video_is_well(
-    deed: str, verdict: str, odd_child: ChildDecoder, named: Path
+    deed: str, verdict: str, odd_child: SubprocessDecoder, named: Path
 ) -> None:
     with pytest.raises(VideoError, match=f"^{deed}: quarantined:{verdict}") as caught:
         rows(odd_child, named / f"{deed}.mp4")
@@ -213,7 +213,7 @@ def test_each_deed_is_one_verdict_and_the_next_video_is_well(
     ("deed", "reason"), [("segv", "crash"), pytest.param("stop", "hang", marks=pytest.mark.slow)]
 )
 def test_a_deed_in_a_used_child_is_tried_in_a_fresh_one_and_then_blamed(
-    deed: str, reason: str, odd_child: ChildDecoder, named: Path
+    deed: str, reason: str, odd_child: SubprocessDecoder, named: Path
 ) -> None:
     assert rows(odd_child, named / "good.mp4") == 40
     with pytest.raises(VideoError, match=f"^{deed}: quarantined:{reason}"):
@@ -221,13 +221,13 @@ def test_a_deed_in_a_used_child_is_tried_in_a_fresh_one_and_then_blamed(
     assert odd_child.pid is None
 
 
-def test_a_flood_on_stderr_costs_nothing(odd_child: ChildDecoder, named: Path) -> None:
+def test_a_flood_on_stderr_costs_nothing(odd_child: SubprocessDecoder, named: Path) -> None:
     # 60 MB of complaints, more than any pipe holds: they are read and forgotten
     assert rows(odd_child, named / "flood.mp4") == 40
 
 
 def test_poison_that_strikes_later_blames_no_bystander(
-    odd_child: ChildDecoder, named: Path
+    odd_child: SubprocessDecoder, named: Path
 ) -> None:
     assert rows(odd_child, named / "later.mp4") == 40
     poisoned = odd_child.pid
@@ -240,29 +240,29 @@ def test_poison_that_strikes_later_blames_no_bystander(
 
 
 def test_the_time_for_one_video_grows_with_its_declared_length(
-    named: Path, odd_child: ChildDecoder
+    named: Path, odd_child: SubprocessDecoder
 ) -> None:
     limits = DecodeLimits(max_wait_seconds=1, max_wait_ratio=0.5, max_seconds=100)
     assert (limits.wait_seconds(40.0), limits.wait_seconds(None)) == (21.0, 51.0)
     # 40 frames, 10 a second: 1 + 0.5 * 4 s
     message = r"beat: quarantined:hang \(not done after 3 s of CPU time; \[decode\] max_wait_seconds and max_wait"
-    with ChildDecoder("pyav", limits) as impatient, pytest.raises(VideoError, match=message):
+    with SubprocessDecoder("pyav", limits) as impatient, pytest.raises(VideoError, match=message):
         rows(impatient, named / "beat.mp4")
 
 
 def test_a_video_of_too_many_frames_is_stopped(named: Path) -> None:
     message = r"good: rejected:too_long \(more than 39 frames\)"
     with (
-        ChildDecoder("pyav", DecodeLimits(max_frames=39)) as decoder,
+        SubprocessDecoder("pyav", DecodeLimits(max_frames=39)) as decoder,
         pytest.raises(VideoError, match=message),
     ):
         rows(decoder, named / "good.mp4")
-    with ChildDecoder("pyav", DecodeLimits(max_frames=40)) as decoder:
+    with SubprocessDecoder("pyav", DecodeLimits(max_frames=40)) as decoder:
         assert rows(decoder, named / "good.mp4") == 40
 
 
 def test_a_real_child_says_which_layers_hold(named: Path) -> None:
-    with ChildDecoder() as decoder:
+    with SubprocessDecoder() as decoder:
         assert decoder.layers is None
         rows(decoder, named / "good.mp4")
         layers = decoder.layers
@@ -278,7 +278,7 @@ def test_a_real_child_says_which_layers_hold(named: Path) -> None:
 
 def test_last_words_are_the_end_of_many() -> None:
     reading, writing = os.pipe()
-    vitals = Vitals(os.getpid(), reading, 10**15)
+    vitals = ResourceUsage(os.getpid(), reading, 10**15)
     os.write(writing, b"x" * 60_000 + b"the end\n")
     words = vitals.last_words()
     assert words.endswith("xthe end")
@@ -292,6 +292,6 @@ def test_memory_is_seen_while_waiting() -> None:
     reading, writing = os.pipe()
     errors, errors_end = os.pipe()
     with pytest.raises(TooMuchMemory, match="bytes of memory, allowed 1"):
-        Vitals(os.getpid(), errors, 1).wait(reading, 5)
+        ResourceUsage(os.getpid(), errors, 1).wait(reading, 5)
     for fd in (reading, writing, errors, errors_end):
         os.close(fd)

@@ -20,7 +20,7 @@ from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import Decoder, PlacementEvent
 from pipeline.decoding.frame_timing import picture_times
 from pipeline.decoding.video_reader import Decoding
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
@@ -31,7 +31,7 @@ from pipeline.sampling.segment_alignment import SegmentsOfVideo
 from storage.base.paths import Layout
 from storage.base.records import Annotation, Video
 from storage.catalog.catalog import Catalog
-from storage.features.commit import Entry
+from storage.features.commit import ManifestEntry
 from storage.features.store import FeatureStore
 from tests.pipeline.cases import CASES, make
 from tests.pipeline.tiny import tiny_variant
@@ -79,7 +79,7 @@ def catalog(unit: str, *segments: tuple[float, float], video: Video | None = Non
 def built(
     folder: Path, path: Path, known: Catalog, *samplings: FramesOfSegments | ConsecutiveFrames,
     decoder: Decoder | None = None,
-) -> list[tuple[Variant, Entry]]:  # fmt: skip
+) -> list[tuple[Variant, ManifestEntry]]:  # fmt: skip
     """Each sampling as a variant, over one shard of one video; the video's entries."""
     variants = [
         reading(f"v{k}", one).of_catalog(lambda: known.segments)
@@ -117,7 +117,7 @@ def rows(folder: Path, variant: Variant) -> tuple[list[list[int]], list[int], ND
     return codes, np.asarray(video["segment"]).tolist(), video.spans
 
 
-def facts(entry: Entry) -> dict[str, Any]:
+def facts(entry: ManifestEntry) -> dict[str, Any]:
     found = entry.facts["segments"]
     assert isinstance(found, dict)
     return found
@@ -174,7 +174,7 @@ def test_segments_that_contain_each_other_keep_the_tables_order(
     marks |= {(start, start + rng.randint(1, 60)) for start in rng.sample(range(140), 40)}
     segments = sorted(marks)
     known = catalog("frames", *segments, video=Video("v", None, 200, 200))
-    with ChildDecoder() as child:
+    with SubprocessDecoder() as child:
         ((variant, entry),) = built(tmp_path, video, known, decoder=child)
     codes, found, spans = rows(tmp_path, variant)
     assert codes == [numbers(*one) for one in segments]
@@ -362,7 +362,7 @@ def test_child_and_inline_tell_the_same(video: Path) -> None:
         lambda: catalog("frames", (5, 90), (7, 9), video=Video("v", 20.0, 200, 200)).segments
     )
     asked = [sampling.sampling_of("v"), EveryFrame()]
-    with ChildDecoder() as child:
+    with SubprocessDecoder() as child:
         theirs = [one for one in child.decode("v", video, asked) if not hasattr(one, "rgb")]
     ours = [one for one in InlineDecoder().decode("v", video, asked) if not hasattr(one, "rgb")]
     assert theirs == ours

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.extractors.base.sampling import FramesOfSegments
-from pipeline.sampling.segment_alignment import Pictures, Place, SegmentsOfVideo, place
+from pipeline.sampling.segment_alignment import AlignedSegment, Pictures, SegmentsOfVideo, place
 
 GOLDEN = Path(__file__).with_name("goldens") / "released_spread.json"
 EQUAL, RELEASED = FramesOfSegments(16, "equal"), FramesOfSegments(16, "released")
@@ -26,7 +26,7 @@ def asked(unit: str, *segments: tuple[float, float], **known: Any) -> SegmentsOf
     return SegmentsOfVideo(4, "equal", unit, tuple(sorted(segments)), **known)
 
 
-def places(*arguments: Any) -> tuple[Place, ...]:
+def places(*arguments: Any) -> tuple[AlignedSegment, ...]:
     return place(*arguments)[1]
 
 
@@ -53,11 +53,11 @@ def test_seconds_are_the_streams_own() -> None:
     found = places(asked("seconds", (1.0, 2.0), (1.95, 2.05), (5.0, 5.01)), TEN)
     assert found == (
         # frames 10 to 19; floor(k * 10 / 4) = 0, 2, 5, 7
-        Place(0, 1.0, 2.0, (1.0, 1.2, 1.5, 1.7)),
+        AlignedSegment(0, 1.0, 2.0, (1.0, 1.2, 1.5, 1.7)),
         # frame 19 is on the screen when it begins, frame 20 when it ends
-        Place(1, 1.95, 2.05, (1.9, 1.9, 2.0, 2.0)),
+        AlignedSegment(1, 1.95, 2.05, (1.9, 1.9, 2.0, 2.0)),
         # shorter than a frame: the frame on the screen
-        Place(2, 5.0, 5.01, (5.0, 5.0, 5.0, 5.0)),
+        AlignedSegment(2, 5.0, 5.01, (5.0, 5.0, 5.0, 5.0)),
     )
 
 
@@ -69,8 +69,8 @@ def test_what_overruns_is_cut_and_what_is_outside_has_no_place() -> None:
         asked("seconds", (-5, 2), (0, 2.2), (31.9, 99), (32, 40), (40, 50)), late
     )
     assert found == (
-        Place(1, 2.0, 2.2, (2.0, 2.0, 2.1, 2.1)),
-        Place(2, 31.9, 32.0, (2 + 29.9,) * 4),
+        AlignedSegment(1, 2.0, 2.2, (2.0, 2.0, 2.1, 2.1)),
+        AlignedSegment(2, 31.9, 32.0, (2 + 29.9,) * 4),
     )
     assert (account.clock, account.annotated, account.outside, account.pictures) == (
         "seconds",
@@ -84,9 +84,9 @@ def test_frame_numbers_are_pictures_where_the_counts_agree() -> None:
     jumpy = Pictures((0.0, 0.1, 0.5, 0.6, 2.0, 2.1, 2.2, 2.3), 2.5)
     account, found = place(asked("frames", (1, 5), (6.5, 8), frames_least=8, frames_most=8), jumpy)
     assert found == (
-        Place(0, 0.1, 2.1, (0.1, 0.5, 0.6, 2.0)),
+        AlignedSegment(0, 0.1, 2.1, (0.1, 0.5, 0.6, 2.0)),
         # half of frame 6, which lasts from 2.2 to 2.3, and frame 7
-        Place(1, (2.3 - 2.2) * 0.5 + 2.2, 2.5, (2.2, 2.2, 2.3, 2.3)),
+        AlignedSegment(1, (2.3 - 2.2) * 0.5 + 2.2, 2.5, (2.2, 2.2, 2.3, 2.3)),
     )
     assert (account.clock, account.detail) == ("numbered", "")
 

@@ -17,9 +17,9 @@ from yt_dlp.networking import HEADRequest
 from yt_dlp.networking.exceptions import HTTPError, TransportError
 
 from pipeline.download import ytdlp_network
-from pipeline.download.access.rate_limiter import OpenWay
+from pipeline.download.access.rate_limiter import NoLimit
 from pipeline.download.access.source import YOUTUBE, SourceSettings
-from pipeline.download.ytdlp import _client, _described, _Notes, _transfer
+from pipeline.download.ytdlp import _client, _described, _transfer, _YtdlpLog
 from storage.base.errors import VideoError
 from tests.pipeline import mirror as web
 from tests.pipeline.mirror import MP4, Mirror
@@ -68,7 +68,7 @@ def test_the_format_is_one_plain_file_near_360_lines_h264_and_mute_if_possible(
 ) -> None:
     formats = [row for row in formats_like_youtubes() if row["format_id"] not in missing]
     info = {"id": "abc", "title": "t", "extractor": "youtube", "formats": formats}
-    with _client(SourceSettings(), _Notes(SourceSettings())) as client:
+    with _client(SourceSettings(), _YtdlpLog(SourceSettings())) as client:
         assert client.process_ie_result(info, download=False)["format_id"] == chosen
 
 
@@ -76,7 +76,7 @@ def test_formats_that_need_another_program_are_not_taken() -> None:
     formats = [row for row in formats_like_youtubes() if row["protocol"] != "https"]
     info = {"id": "abc", "title": "t", "extractor": "youtube", "formats": formats}
     with (
-        _client(SourceSettings(), _Notes(SourceSettings())) as client,
+        _client(SourceSettings(), _YtdlpLog(SourceSettings())) as client,
         pytest.raises(yt_dlp.utils.YoutubeDLError, match="Requested format is not available"),
     ):
         client.process_ie_result(info, download=False)
@@ -86,7 +86,7 @@ def test_formats_that_need_another_program_are_not_taken() -> None:
     ("template", "only"), [("http://127.0.0.1/{id}", "Generic"), (YOUTUBE, "Youtube")]
 )
 def test_one_site_module_is_loaded_and_nothing_is_read_or_run(template: str, only: str) -> None:
-    with _client(SourceSettings(template), _Notes(SourceSettings())) as client:
+    with _client(SourceSettings(template), _YtdlpLog(SourceSettings())) as client:
         assert list(client._ies) == [only]
         off = (
             "cookiefile",
@@ -146,13 +146,13 @@ def test_an_answer_about_the_video_is_taken() -> None:
 
 def test_a_stale_media_address_does_not_make_a_video_gone(mirror: Mirror, tmp_path: Path) -> None:
     info = {"id": "abc", "url": mirror.template.format(id="stale"), "ext": "mp4"}
-    notes = _Notes(SourceSettings())
+    notes = _YtdlpLog(SourceSettings())
     for source, reason in (
         (SourceSettings(), "pending:forbidden"),
         (SourceSettings(mirror.template), "unavailable:not_found"),
     ):
         with _client(source, notes) as client, pytest.raises(VideoError, match=reason):
-            _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=OpenWay())
+            _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=NoLimit())
 
 
 @pytest.mark.parametrize("size_bytes", [1000, 20_000, 10_000_000])
@@ -165,15 +165,15 @@ def test_a_site_that_wants_slices_is_asked_for_slices(
         "url": mirror.template.format(id="abc"),
         "downloader_options": {"http_chunk_size": size_bytes},
     }
-    source, notes = SourceSettings(mirror.template), _Notes(SourceSettings())
+    source, notes = SourceSettings(mirror.template), _YtdlpLog(SourceSettings())
     with _client(source, notes) as client:
-        _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=OpenWay())
+        _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=NoLimit())
     assert (tmp_path / "media").read_bytes() == MP4
     assert len(mirror.requests) == -(-len(MP4) // size_bytes)
     assert mirror.requests[0][1]["Range"] == f"bytes=0-{size_bytes - 1}"
 
 
-class Waiting(OpenWay):
+class Waiting(NoLimit):
     """A way that waits for nothing, and notes for how long it should have."""
 
     def __init__(self) -> None:
@@ -190,7 +190,7 @@ def test_an_address_that_becomes_good_later_is_waited_for(
     mirror.answers["abc"] = web.body(MP4)
     later = time.time() + later_seconds if later_seconds else None
     info = {"id": "abc", "url": mirror.template.format(id="abc"), "available_at": later}
-    source, notes, way = SourceSettings(mirror.template), _Notes(SourceSettings()), Waiting()
+    source, notes, way = SourceSettings(mirror.template), _YtdlpLog(SourceSettings()), Waiting()
     with _client(source, notes) as client:
         _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=way)
     assert least <= sum(way.waited) <= max(later_seconds, 0)
@@ -217,7 +217,7 @@ def test_pages_of_a_site_are_unpacked_within_limits(
         "slow": dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", forever(b"x")),
     }
     monkeypatch.setattr(ytdlp_network, "PAGE_BYTES", 1_000_000)
-    with _client(source, _Notes(source)) as client:
+    with _client(source, _YtdlpLog(source)) as client:
 
         def read(name: str) -> bytes:
             return bytes(client.urlopen(mirror.template.format(id=name)).read())
@@ -233,7 +233,7 @@ def test_pages_of_a_site_are_unpacked_within_limits(
         assert (response.status, response.read()) == (200, b"")
     hasty = SourceSettings(mirror.template, socket_timeout_seconds=0.2)
     with (
-        _client(hasty, _Notes(hasty)) as client,
+        _client(hasty, _YtdlpLog(hasty)) as client,
         pytest.raises(TransportError, match=r"timed out: the answer took more than 0.8 s"),
     ):
         client.urlopen(mirror.template.format(id="slow")).read()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download.access.rate_limiter import Gate, OpenWay
+from pipeline.download.access.rate_limiter import NoLimit, SharedRateLimiter
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.extraction.process_shard import _fetched
 from pipeline.media.media_file import Media
@@ -62,7 +62,7 @@ def test_a_storm_costs_few_requests_and_no_video_an_attempt(
 def test_leaving_a_shard_ends_a_fetch_that_only_waits(mirror: Mirror, tmp_path: Path) -> None:
     layout, source = Layout(tmp_path, "phd2"), SourceSettings(mirror.template, attempts=1)
     mirror.answers |= {"a": web.body(MP4), "b": web.status(429)}
-    gate = Gate(
+    gate = SharedRateLimiter(
         layout.egress(source.egress_key), UNPACED, tell=lambda _: None
     )  # the true clock: a minute's pause
 
@@ -96,7 +96,7 @@ def test_leaving_a_shard_ends_a_fetch_whose_server_is_silent(
 ) -> None:
     layout, left = Layout(tmp_path, "phd2"), list[BaseException]()
     source = SourceSettings(mirror.template, attempts=1, socket_timeout_seconds=110)
-    gate = Gate(layout.egress(source.egress_key), UNPACED, tell=lambda _: None)
+    gate = SharedRateLimiter(layout.egress(source.egress_key), UNPACED, tell=lambda _: None)
     mirror.answers["abc"] = raw(start.encode(), after=silence)
 
     def ask() -> None:
@@ -115,7 +115,7 @@ def test_leaving_a_shard_ends_a_fetch_whose_server_is_silent(
     assert not layout.media_record("abc", 0).exists()
 
 
-class Leaving(OpenWay):
+class Leaving(NoLimit):
     """A way that is left in the middle of a transfer."""
 
     def __init__(self, blocks: int) -> None:
@@ -148,7 +148,7 @@ def test_a_storm_longer_than_allowed_marks_nothing_and_can_be_resumed(
     source = SourceSettings(mirror.template, attempts=1, backoff_seconds=0)
     mirror.answers["abc"] = web.status(429)
 
-    def gate() -> Gate:
+    def gate() -> SharedRateLimiter:
         return gate_at(layout.egress(source.egress_key), clock, UNPACED)
 
     with pytest.raises(SystemicFault, match=r"the site asks us to slow down.*No video was marked"):

@@ -11,7 +11,7 @@ import pytest
 from pipeline.decoding.backends.pyav import pyav_frames
 from pipeline.decoding.events import DecodeEnd
 from pipeline.decoding.video_reader import Decoding
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.container.container_formats import sniff
 from pipeline.media.container.packet_counts import count
 from pipeline.media.container.packets import Tally
@@ -180,7 +180,7 @@ def test_what_else_a_file_holds_is_recorded_and_bounded(tmp_path: Path) -> None:
         *QUICK,
         path,
     )
-    with ChildDecoder() as child:
+    with SubprocessDecoder() as child:
         *_, end = child.decode("v", path, [])
     assert isinstance(end, DecodeEnd)
     told = [

@@ -11,7 +11,7 @@ import pytest
 from pipeline.diagnostics.availability import report, survival
 from storage.base.fingerprint import ids_sha256
 from storage.base.records import Group, Link, User, Video
-from storage.base.video_status import DONE, REASONS, TAXONOMY_VERSION, failed
+from storage.base.video_status import DONE, REASONS, TAXONOMY_VERSION, failure_status
 from storage.catalog.catalog import Catalog
 
 # b is used by both splits; e by nobody.
@@ -32,9 +32,9 @@ CATALOG = Catalog(
 )
 VERDICTS = {
     "a": DONE,
-    "b": failed("removed"),
-    "c": failed("removed"),
-    "d": failed("network"),
+    "b": failure_status("removed"),
+    "c": failure_status("removed"),
+    "d": failure_status("network"),
     "e": DONE,
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download.access.rate_limiter import TEXTS_LIMIT, Gate
+from pipeline.download.access.rate_limiter import TEXTS_LIMIT, SharedRateLimiter
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.download.text_answer import text_in
 from storage.base.errors import SystemicFault, VideoError
@@ -93,10 +93,10 @@ class Runs:
         self.source = SourceSettings(mirror.template, backoff_seconds=0, attempts=1)
         self.clock = Time()
 
-    def gate(self) -> Gate:
+    def gate(self) -> SharedRateLimiter:
         return gate_at(self.layout.egress(self.source.egress_key), self.clock, UNPACED)
 
-    def ask(self, *video_ids: str, gate: Gate | None = None) -> dict[str, str]:
+    def ask(self, *video_ids: str, gate: SharedRateLimiter | None = None) -> dict[str, str]:
         """What becomes of each: `done`, or a reason."""
         way = gate or self.gate()
         ended = {}

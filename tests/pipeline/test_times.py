@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.compute.cpu_executor import Lanes, Work, at_once
-from pipeline.extraction.timing import LEADING, OF_SHARD, Times, added, keep, read, with_other
+from pipeline.compute.cpu_executor import RowExecutor, Work, compute_inline
+from pipeline.extraction.timing import LEADING, OF_SHARD, Times, added, read, save_times, with_other
 from storage.base.errors import IntegrityError
 from tests.pipeline.tiny import Tiny
 
@@ -78,11 +78,11 @@ class Slow(Tiny):
 def test_work_is_booked_where_it_is_done_and_blocking_where_it_blocks() -> None:
     times = Times()
     work = Work(Slow(1.0), [[np.ones(3)]])
-    with Lanes("cpu") as lanes:
+    with RowExecutor("cpu") as lanes:
         rows = times.watched(lanes.compute, "a", "c3d")(work).result()
     spent = times.of_videos()["a"]
     assert spent["compute:c3d"] >= NAP_SECONDS > spent["wait_compute"]
-    np.testing.assert_equal(times.watched(at_once, "a", "c3d")(work).result(), rows)
+    np.testing.assert_equal(times.watched(compute_inline, "a", "c3d")(work).result(), rows)
 
 
 def test_many_threads_lose_nothing() -> None:
@@ -100,7 +100,7 @@ def test_a_ledger_grows_with_each_attempt_and_tells_of_changes(tmp_path: Path) -
         times = Times()
         times.add("a", "write", 1.25)
         times.add(OF_SHARD, "wall", 2.0)
-        keep(path, times)
+        save_times(path, times)
     assert read(path) == {OF_SHARD: {"wall": 4.0}, "a": {"write": 2.5}}
     path.write_bytes(path.read_bytes().replace(b"2.5", b"9.5"))
     with pytest.raises(IntegrityError):

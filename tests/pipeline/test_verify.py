@@ -25,7 +25,7 @@ from pipeline.diagnostics.verify import (
     MISSING,
     UNDECODED,
     Comparison,
-    against,
+    compare_with_file,
     cosine,
     media_of,
     other_processors,
@@ -223,7 +223,7 @@ def test_features_of_somebody_else_are_compared_row_by_row(layout: Layout, tmp_p
     one = reader(layout, HISTORY)
     stored = np.asarray(one["alpha"]["mean"])
     np.save(tmp_path / "theirs.npy", stored * 2 + np.array([0, 0, 5], np.float32))
-    (found,) = against(one, tmp_path / "theirs.npy", "mean", "alpha")
+    (found,) = compare_with_file(one, tmp_path / "theirs.npy", "mean", "alpha")
     flat = stored.reshape(len(stored), -1).astype(np.float64)
     theirs = (
         (stored * 2 + np.array([0, 0, 5], np.float32)).reshape(len(stored), -1).astype(np.float64)
@@ -234,7 +234,10 @@ def test_features_of_somebody_else_are_compared_row_by_row(layout: Layout, tmp_p
         file["alpha/mean"] = stored
         file["beta"] = np.asarray(one["beta"]["mean"])[:3].reshape(3, -1)
         file["unknown"] = stored
-    names = {str(c).partition(":")[0]: c for c in against(one, tmp_path / "theirs.h5", "mean", "")}
+    names = {
+        str(c).partition(":")[0]: c
+        for c in compare_with_file(one, tmp_path / "theirs.h5", "mean", "")
+    }
     assert [c.rows for c in names.values()] == [len(stored), 3]
     assert all(c.max_error == 0 for c in names.values())
 
@@ -253,7 +256,7 @@ def test_a_file_that_points_elsewhere_or_is_no_array_is_refused(
     (tmp_path / "text.h5").write_text("no HDF5")
     for name in ("link.h5", "raw.h5", "object.npy", "text.h5"):
         with pytest.raises(UntrustedFile):
-            list(against(one, tmp_path / name, "mean", "alpha"))
+            list(compare_with_file(one, tmp_path / name, "mean", "alpha"))
 
 
 def test_cosine_by_hand() -> None:

@@ -19,7 +19,7 @@ from pipeline.download.folder.video_folder import VideoFolder, file_names, files
 from pipeline.media.media_file import Media, read_record
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout
-from storage.base.video_status import REASONS, State, Verdict, failed
+from storage.base.video_status import REASONS, State, VideoStatus, failure_status
 from tests.pipeline.mirror import MKV, MP4
 
 ID = "abc-DEF_123"
@@ -156,14 +156,14 @@ def get(folder: Path, layout: Layout, *, retry: bool = False) -> Media:
     return fetch(ID, layout=layout, shard=0, source=SourceSettings(str(folder)), retry=retry)
 
 
-def is_outdated(source: Path | str, layout: Layout, verdict: Verdict) -> bool:
+def is_outdated(source: Path | str, layout: Layout, verdict: VideoStatus) -> bool:
     found = outdated(
         {ID: verdict}, layout=layout, shard=0, source=SourceSettings(str(source)), asked_as={}
     )
     return list(found) == [ID]
 
 
-def refused(folder: Path, layout: Layout, *, retry: bool = False) -> Verdict:
+def refused(folder: Path, layout: Layout, *, retry: bool = False) -> VideoStatus:
     with pytest.raises(VideoError) as error:
         get(folder, layout, retry=retry)
     return error.value.verdict
@@ -186,7 +186,7 @@ def test_a_verdict_of_the_decoder_is_about_the_bytes_it_saw(
     path = folder / f"{ID}.mp4"
     path.write_bytes(MP4)
     get(folder, layout)
-    verdict = failed(reason, "some detail")
+    verdict = failure_status(reason, "some detail")
     assert not is_outdated(folder, layout, verdict)
     path.rename(folder / f"T [{ID}].mp4")
     assert not is_outdated(folder, layout, verdict), "another name is not another file"
@@ -204,14 +204,14 @@ def test_a_file_that_is_put_beside_a_refused_one_comes_first(folder: Path, layou
     (folder / f"{ID}.mp4").write_bytes(MP4)
     get(folder, layout)
     (folder / f"T [{ID}].mkv").write_bytes(MKV)
-    assert is_outdated(folder, layout, failed("unreadable"))
+    assert is_outdated(folder, layout, failure_status("unreadable"))
     assert get(folder, layout).path.name == f"{ID}.mp4", (
         "what was taken stays, unless somebody asks again"
     )
     media = get(folder, layout, retry=True)
     assert media.path.name == f"T [{ID}].mkv"
     assert (media.facts["taken"], media.facts["passed_over"]) == (f"T [{ID}].mkv", [f"{ID}.mp4"])
-    assert not is_outdated(folder, layout, failed("unreadable"))
+    assert not is_outdated(folder, layout, failure_status("unreadable"))
     assert get(folder, layout) == media == get(folder, layout, retry=True)
 
 
@@ -242,12 +242,12 @@ def test_a_site_is_asked_for_what_a_folder_lacked_and_a_folder_for_what_a_site_l
     assert is_outdated(site, layout, refused(folder, layout))
     (folder / f"{ID}.mp4").write_bytes(MP4)
     get(folder, layout)
-    assert is_outdated(site, layout, failed("unreadable"))
+    assert is_outdated(site, layout, failure_status("unreadable"))
     for reason in ("removed", "private", "network"):
-        assert not is_outdated(site, layout, failed(reason))
+        assert not is_outdated(site, layout, failure_status(reason))
         layout.media_record(ID, 0).unlink(missing_ok=True)
-        assert is_outdated(folder, layout, failed(reason))
-    assert not is_outdated(folder, layout, failed("requested")), "it is asked for anyway"
+        assert is_outdated(folder, layout, failure_status(reason))
+    assert not is_outdated(folder, layout, failure_status("requested")), "it is asked for anyway"
 
 
 OLDER: list[tuple[dict[str, Any], bool]] = [
@@ -311,7 +311,7 @@ def test_a_file_that_was_altered_unseen_is_read_anew_on_a_retry(
     path.write_bytes(MP4[:-1] + b"!")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert get(folder, layout).is_kept, "who decodes it hashes it meanwhile"
-    assert not is_outdated(folder, layout, failed("altered"))
+    assert not is_outdated(folder, layout, failure_status("altered"))
     media = get(folder, layout, retry=True)
     assert (media.sha256, media.is_kept) == (hashlib.sha256(MP4[:-1] + b"!").hexdigest(), False)
 
@@ -326,9 +326,11 @@ def test_records_of_older_releases_say_less(
     record_path = layout.media_record(ID, 0)
     filled = {**record, "sha256": sha256} if record.get("sha256") == "same" else record
     record_path.write_text(json.dumps({"asked": "folder", **filled}))
-    assert is_outdated(folder, layout, failed("unreadable")) == expected
+    assert is_outdated(folder, layout, failure_status("unreadable")) == expected
     assert get(folder, layout, retry=True).sha256 == sha256
-    assert not is_outdated(folder, layout, failed("unreadable")), "the record says it from now on"
+    assert not is_outdated(folder, layout, failure_status("unreadable")), (
+        "the record says it from now on"
+    )
 
 
 def test_what_was_downloaded_stays_when_a_folder_is_named(folder: Path, layout: Layout) -> None:
@@ -346,9 +348,9 @@ def test_what_was_downloaded_stays_when_a_folder_is_named(folder: Path, layout: 
     }
     layout.media_record(ID, 0).write_text(json.dumps({**record, "sha256": sha256}))
     assert get(folder, layout).path == kept
-    assert is_outdated(folder, layout, failed("unreadable"))
+    assert is_outdated(folder, layout, failure_status("unreadable"))
     assert get(folder, layout, retry=True).path == folder / f"{ID}.mp4"
-    assert not is_outdated(folder, layout, failed("unreadable"))
+    assert not is_outdated(folder, layout, failure_status("unreadable"))
     (folder / f"{ID}.mp4").unlink()
     layout.media_record(ID, 0).write_text(json.dumps({**record, "sha256": sha256}))
     assert get(folder, layout, retry=True).path == kept, "the folder has none, and ours is here"

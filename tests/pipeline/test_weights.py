@@ -26,7 +26,7 @@ from models.extractors.keypoint_rcnn.network import KeypointRCNN
 from models.extractors.keypoint_rcnn.weights import expected_shapes
 from models.extractors.tased.network import TasedNet
 from models.extractors.yolov5.weights import expected_tensors
-from models.weights import published as registry
+from models.weights import published
 from pipeline.__main__ import main
 from pipeline.download.http.transfer import OVERLAP_BYTES
 from pipeline.extraction.variant import Variant
@@ -109,7 +109,7 @@ def folder_of(tmp_path: Path) -> WeightsFolder:
 
 def with_row(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     monkeypatch.setitem(
-        registry.WEIGHTS, NAME, dataclasses.replace(registry.WEIGHTS[NAME], **changes)
+        published.WEIGHTS, NAME, dataclasses.replace(published.WEIGHTS[NAME], **changes)
     )
 
 

@@ -15,12 +15,12 @@ import numpy as np
 from storage.base.fingerprint import fingerprint, readable
 from storage.base.paths import Layout, VariantLayout
 from storage.base.records import JSON, Array, FeatureTrack, Ragged, Video
-from storage.base.video_status import DONE, Verdict, failed
+from storage.base.video_status import DONE, VideoStatus, failure_status
 from storage.catalog.catalog import Catalog, shard_of, write_catalog
 from storage.features.commit import commit
-from storage.features.manifest import Entry, Sidecar
+from storage.features.manifest import ManifestEntry, ShardManifest
 from storage.features.part_writer import PartHeader
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from storage.files.atomic_write import publish
 
 HEADER = PartHeader("sample", 3, "c3d", "0123456789ab")
@@ -76,12 +76,14 @@ def commit_tracks(
     *,
     shard: int = 0,
     part_bytes: int = 10**6,
-    **failures: Verdict,
-) -> Sidecar:
+    **failures: VideoStatus,
+) -> ShardManifest:
     """Commit these tracks as done, and these ids as failed."""
     tracks = sorted(tracks, key=lambda track: track.video_id)
-    entries = {track.video_id: Entry(DONE, facts={"frames": 16 * track.rows}) for track in tracks}
-    entries |= {video_id: Entry(verdict) for video_id, verdict in failures.items()}
+    entries = {
+        track.video_id: ManifestEntry(DONE, facts={"frames": 16 * track.rows}) for track in tracks
+    }
+    entries |= {video_id: ManifestEntry(verdict) for video_id, verdict in failures.items()}
     return commit(
         layout,
         "sample",
@@ -113,7 +115,11 @@ def make_store(
     verdicts = dict(
         zip(
             ids,
-            [failed("private"), failed("too_short", "3 frames"), failed("too_short", "9 frames")],
+            [
+                failure_status("private"),
+                failure_status("too_short", "3 frames"),
+                failure_status("too_short", "9 frames"),
+            ],
             strict=False,
         )
     )
@@ -136,7 +142,7 @@ def killed_at(place: int, action: Callable[[], object]) -> bool:
     child = os.fork()
     if child == 0:
         steps = iter(range(10_000))
-        atomic.before_step = lambda step, path: (
+        atomic_write.before_step = lambda step, path: (
             os.kill(os.getpid(), signal.SIGKILL) if next(steps) == place else None
         )
         code = 99

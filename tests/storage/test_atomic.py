@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from storage.base.errors import DiskFull, IntegrityError, SystemicFault
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from storage.files.atomic_write import Step, adopt, publish, sweep, temporary_beside
 from storage.files.process_identity import current
 from tests.storage.samples import killed_at, race
@@ -26,14 +26,14 @@ ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.ESTALE)
 
 @pytest.fixture(autouse=True)
 def _seam_is_given_back() -> Iterator[None]:
-    before = atomic.before_step
+    before = atomic_write.before_step
     yield
-    atomic.before_step = before
+    atomic_write.before_step = before
 
 
 def steps_of(action: Callable[[], None]) -> list[Step]:
     seen: list[Step] = []
-    atomic.before_step = lambda step, path: seen.append(step)
+    atomic_write.before_step = lambda step, path: seen.append(step)
     action()
     return seen
 
@@ -46,7 +46,7 @@ def fail_at(place: int, number: int, *, sticky: bool) -> None:
         if now == place or (sticky and now > place):
             raise OSError(number, os.strerror(number))
 
-    atomic.before_step = hook
+    atomic_write.before_step = hook
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -71,7 +71,7 @@ def test_an_error_at_any_step_leaves_the_old_file_or_the_new(
         assert isinstance(caught.value, DiskFull) == (number in (errno.ENOSPC, errno.EDQUOT))
         assert (path.read_bytes() if path.exists() else None) in (NEW, OLD if replace else None)
         assert not leftovers(tmp_path)
-        atomic.before_step = lambda step, path: None
+        atomic_write.before_step = lambda step, path: None
         publish(path, NEW, replace=replace)
         assert path.read_bytes() == NEW
 
@@ -97,7 +97,7 @@ def test_a_failed_fsync_is_never_tried_again(tmp_path: Path) -> None:
         if step is Step.FSYNC:
             raise OSError(errno.EIO, "I/O error")
 
-    atomic.before_step = hook
+    atomic_write.before_step = hook
     with pytest.raises(SystemicFault, match="I/O error"):
         publish(tmp_path / "file", NEW, replace=True)
     assert seen.count(Step.FSYNC) == 1
@@ -110,7 +110,7 @@ def test_what_changed_between_writing_and_reading_back_is_not_published(tmp_path
             (draft,) = leftovers(tmp_path)
             draft.write_bytes(OLD)
 
-    atomic.before_step = hook
+    atomic_write.before_step = hook
     with pytest.raises(IntegrityError, match="read back is not what was written"):
         publish(tmp_path / "file", NEW, replace=False)
     assert list(tmp_path.iterdir()) == []
@@ -132,7 +132,7 @@ def test_a_repeated_link_request_that_had_succeeded_is_a_success(tmp_path: Path)
         if step is Step.LINK:
             os.link(leftovers(tmp_path)[0], path)
 
-    atomic.before_step = hook
+    atomic_write.before_step = hook
     publish(tmp_path / "file", b"abc", replace=False)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -145,7 +145,7 @@ def test_file_systems_without_hard_links_do_not_overwrite_either(
         if step is Step.LINK:
             raise OSError(number, "no links here")
 
-    atomic.before_step = hook
+    atomic_write.before_step = hook
     path = tmp_path / "file"
     publish(path, b"abc", replace=False)
     publish(path, b"abc", replace=False)

@@ -14,13 +14,13 @@ from storage.base.paths import Layout, VariantLayout
 from storage.base.video_status import DONE
 from storage.catalog.catalog import read_catalog
 from storage.features.commit import commit, read_sidecar, write_sidecar
-from storage.features.manifest import PROCESSORS, Entry, Sidecar
+from storage.features.manifest import PROCESSORS, ManifestEntry, ShardManifest
 from storage.features.store import FeatureStore
 from storage.files.file_lock import lease
 from storage.files.hdf5 import survey
 from storage.files.lease_record import Record
 from storage.files.process_identity import current
-from storage.maintenance.audit import Finding, Kind, audit
+from storage.maintenance.audit import AuditFinding, Kind, audit
 from storage.maintenance.repair import repair
 from tests.storage.samples import (
     PROVENANCE,
@@ -44,7 +44,7 @@ def folder_of(layout: VariantLayout) -> Path:
     return layout.folder.parents[1]
 
 
-def findings(layout: VariantLayout, *, deep: bool = False) -> tuple[Finding, ...]:
+def findings(layout: VariantLayout, *, deep: bool = False) -> tuple[AuditFinding, ...]:
     (report,) = audit(folder_of(layout), deep=deep)
     return report.findings
 
@@ -396,7 +396,9 @@ def test_an_entry_committed_as_done_keeps_its_facts_through_a_rebuild(tmp_path: 
     layout = make_store(tmp_path)
     video_id = read_catalog(folder_of(layout)).shard_ids(1)[-1]
     track = make_track(video_id, 4, salt="facts")
-    entry = Entry(DONE, attempts=7, facts={"source": {"sha256": "ab"}, "losses": [1, None, 2.5]})
+    entry = ManifestEntry(
+        DONE, attempts=7, facts={"source": {"sha256": "ab"}, "losses": [1, None, 2.5]}
+    )
     commit(
         layout,
         "sample",
@@ -440,7 +442,7 @@ def test_rows_made_on_unlike_processors_are_told_and_are_not_wrong(
     assert "NOTE" not in capsys.readouterr().out
 
 
-def read_known(layout: VariantLayout, shard: int) -> Sidecar:
+def read_known(layout: VariantLayout, shard: int) -> ShardManifest:
     sidecar = read_sidecar(layout, shard)
     assert sidecar is not None
     return sidecar

@@ -18,7 +18,7 @@ from storage.base.errors import (
     UntrustedFile,
     VideoError,
 )
-from storage.base.video_status import failed
+from storage.base.video_status import failure_status
 from storage.files.os_errors import disk_fault
 
 PATH = Path("store/shard_000.json")
@@ -27,7 +27,10 @@ EXAMPLES = [
         SettingsError(("a is 3, at most 2", "b is missing")),
         "settings need mending.*\n  - a is 3, at most 2\n  - b is miss",
     ),
-    (VideoError("v1", failed("too_short", "3 frames")), r"v1: rejected:too_short \(3 frames\)"),
+    (
+        VideoError("v1", failure_status("too_short", "3 frames")),
+        r"v1: rejected:too_short \(3 frames\)",
+    ),
     (SystemicFault("the network is down"), "the network is down"),
     (
         DiskFull(PATH, 1_500_000, 2048),

@@ -14,8 +14,8 @@ import pytest
 from storage import FeatureStore
 from storage.base.errors import IntegrityError
 from storage.base.paths import VariantLayout
-from storage.features import manifest_index as index
-from storage.features.commit import Sidecar, read_sidecar, request_retry, write_sidecar
+from storage.features import manifest_index
+from storage.features.commit import ShardManifest, read_sidecar, request_retry, write_sidecar
 from storage.features.manifest import logical_digest
 from storage.features.store import VariantReader
 from tests.storage.samples import make_store
@@ -45,19 +45,19 @@ def reader(layout: VariantLayout) -> VariantReader:
 
 
 def forbid_sidecars(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> Sidecar:
+    def refuse(*_: object) -> ShardManifest:
         raise AssertionError("a sidecar was parsed")
 
-    monkeypatch.setattr(index, "parse_sidecar", refuse)
+    monkeypatch.setattr(manifest_index, "parse_sidecar", refuse)
 
 
 def test_the_index_says_what_the_sidecars_say(layout: VariantLayout) -> None:
-    index.refresh(layout)
-    accounts = [read_sidecar(layout, shard) for shard in index.summaries(layout)]
+    manifest_index.refresh(layout)
+    accounts = [read_sidecar(layout, shard) for shard in manifest_index.summaries(layout)]
     assert accounts
     for account in accounts:
         assert account is not None
-        found = index.summary(layout, account.shard)
+        found = manifest_index.summary(layout, account.shard)
         assert found is not None
         assert dict(found.verdicts) == {
             video_id: entry.verdict for video_id, entry in account.entries.items()
@@ -74,7 +74,7 @@ def test_a_store_with_an_index_opens_without_parsing_a_sidecar(
 ) -> None:
     before = reader(layout)
     expected = (before.ids, before.verdicts, before["v007"].spans.tobytes())
-    index.refresh(layout)
+    manifest_index.refresh(layout)
     forbid_sidecars(monkeypatch)
     after = reader(layout)
     assert (after.ids, after.verdicts, after["v007"].spans.tobytes()) == expected
@@ -83,7 +83,7 @@ def test_a_store_with_an_index_opens_without_parsing_a_sidecar(
 def test_a_copied_store_is_known_by_its_bytes(
     layout: VariantLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index.refresh(layout)
+    manifest_index.refresh(layout)
     catalog = layout.folder.parents[1]
     copied = tmp_path / "elsewhere" / catalog.name
     shutil.copytree(catalog, copied, copy_function=shutil.copyfile)
@@ -92,7 +92,7 @@ def test_a_copied_store_is_known_by_its_bytes(
 
 
 def test_what_changes_after_the_index_is_seen(layout: VariantLayout) -> None:
-    index.refresh(layout)
+    manifest_index.refresh(layout)
     changed = {
         shard: request_retry(layout, shard, ("private", "network", "too_short"))
         for shard in (0, 1, 2, 3)
@@ -107,10 +107,10 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(layout: VariantLayout) ->
     """Equal size, equal time of change, other content: the case for which no time is believed too
     early.
     """
-    shard = min(index.summaries(layout))
+    shard = min(manifest_index.summaries(layout))
     path = layout.sidecar(shard)
     os.utime(path)  # now
-    index.refresh(layout)
+    manifest_index.refresh(layout)
     stamp = path.stat().st_mtime_ns
     account = read_sidecar(layout, shard)
     assert account is not None
@@ -120,14 +120,14 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(layout: VariantLayout) ->
     write_sidecar(layout, replace(account, entries={**account.entries, video_id: other}))
     os.utime(path, ns=(stamp, stamp))
     assert path.stat().st_size == size
-    found = index.summary(layout, shard)
+    found = manifest_index.summary(layout, shard)
     assert found is not None
     assert found.digests[found.ids.index(video_id)] == other.digest
 
 
 def test_an_altered_index_is_worth_nothing(layout: VariantLayout) -> None:
     expected = reader(layout).digest()
-    index.refresh(layout)
+    manifest_index.refresh(layout)
     whole = layout.index_file.read_bytes()
     for place in range(0, len(whole), max(1, len(whole) // 60)):
         altered = bytearray(whole)
@@ -139,15 +139,15 @@ def test_an_altered_index_is_worth_nothing(layout: VariantLayout) -> None:
 
 
 def test_the_index_of_another_variant_is_not_taken(layout: VariantLayout) -> None:
-    index.refresh(layout)
+    manifest_index.refresh(layout)
     other = VariantLayout(layout.folder.with_name("c3d-ffffffffffff"), "c3d", "ffffffffffff")
     shutil.copytree(layout.folder, other.folder)
     with pytest.raises(IntegrityError, match="copied here"):
-        index.summaries(other)
+        manifest_index.summaries(other)
 
 
 def test_with_verify_the_bytes_of_every_sidecar_count(layout: VariantLayout) -> None:
-    index.refresh(layout)
+    manifest_index.refresh(layout)
     path = sidecars(layout)[0]
     raw = path.read_bytes().replace(b'"rows": 1', b'"rows": 2')
     path.write_bytes(raw)
@@ -157,7 +157,7 @@ def test_with_verify_the_bytes_of_every_sidecar_count(layout: VariantLayout) -> 
 
 
 def test_an_index_that_is_right_is_not_written_again(layout: VariantLayout) -> None:
-    index.refresh(layout)
+    manifest_index.refresh(layout)
     inode = layout.index_file.stat().st_ino
-    index.refresh(layout)
+    manifest_index.refresh(layout)
     assert layout.index_file.stat().st_ino == inode

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.base.errors import DiskFull, IntegrityError, SystemicFault
-from storage.files import atomic_write as atomic
-from storage.files import journal
+from storage.files import atomic_write, journal
 from storage.files.atomic_write import Step
 from tests.storage.samples import killed_at
 
@@ -132,7 +131,7 @@ def test_what_comes_within_a_second_shares_a_wait_for_the_disk(
 ) -> None:
     steps: list[Step] = []
     clock = [100.0]
-    monkeypatch.setattr(atomic, "before_step", lambda step, _: steps.append(step))
+    monkeypatch.setattr(atomic_write, "before_step", lambda step, _: steps.append(step))
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     for seconds in (0.0, 0.5, 0.4, 0.2, 3.0, 0.1):
         clock[0] += seconds

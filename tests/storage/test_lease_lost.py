@@ -21,8 +21,7 @@ import pytest
 
 from storage.base.errors import LeaseHeld, LeaseLost
 from storage.base.fingerprint import readable
-from storage.files import file_lock as lease_module
-from storage.files import lease_record
+from storage.files import file_lock, lease_record
 from storage.files.atomic_write import publish
 from storage.files.file_lock import lease
 from storage.files.lease_record import Record, Watches, look
@@ -33,7 +32,7 @@ from tests.storage.samples import race
 HOLDER = """
 import os, signal, sys
 from pathlib import Path
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from storage.files import journal
 from storage.features import spool
 from storage.files.atomic_write import adopt, publish, remove
@@ -53,14 +52,14 @@ def stopped_at(wanted):
     # The next time this step comes, stand still before it.
     def stop(step, path):
         if step == wanted:
-            atomic.before_step = atomic._nothing
+            atomic_write.before_step = atomic_write._nothing
             os.kill(os.getpid(), signal.SIGSTOP)
     def arm():
-        atomic.before_step = stop
+        atomic_write.before_step = stop
     return arm
 
 DEEDS = {
-    **{step.name: stopped_at(step) for step in atomic.Step},
+    **{step.name: stopped_at(step) for step in atomic_write.Step},
     "part": lambda: publish(root / "features" / "shard_000.p000.h5", b"x", replace=False),
     "sidecar": lambda: publish(root / "features" / "shard_000.json", b"x", replace=True),
     "settings": lambda: publish(root / "features" / "settings.json", b"x", replace=False),
@@ -148,7 +147,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two minutes are 1.2 seconds, and one look follows the other."""
     monkeypatch.setattr(lease_record, "WATCH_SECONDS", 1.2)
     monkeypatch.setattr(lease_record, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(lease_module, "_WATCHES", Watches())
+    monkeypatch.setattr(file_lock, "_WATCHES", Watches())
 
 
 def test_a_holder_that_was_stopped_loses_its_lease_and_publishes_nothing(

@@ -17,7 +17,7 @@ from storage.base.errors import IntegrityError
 from storage.base.paths import Layout, VariantLayout
 from storage.base.records import JSON
 from storage.catalog.catalog import read_catalog
-from storage.features import manifest_index as index
+from storage.features import manifest_index
 from storage.features.commit import read_sidecar
 from storage.features.media_records import encode_media_record
 from storage.maintenance.repair import repair
@@ -82,7 +82,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> VariantLayout:
     layout = Layout(root, "sample")
     for shard in range(2):
         _media(layout, read_catalog(layout.folder).shard_ids(shard)[-1], shard)
-    index.refresh(variant)
+    manifest_index.refresh(variant)
     return variant
 
 

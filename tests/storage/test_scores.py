@@ -13,7 +13,7 @@ import pytest
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.paths import Layout
 from storage.base.records import JSON
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from storage.files.checksummed_json import seal, unseal
 from storage.scores import Provenance, ScoreRun, ScoreTrack, read_scores, run_of, runs, write_scores
 
@@ -115,7 +115,7 @@ def test_a_kill_at_any_step_leaves_the_old_run_or_the_new_one(
 
     steps = 0
 
-    def die(step: atomic.Step, path: Path) -> None:
+    def die(step: atomic_write.Step, path: Path) -> None:
         nonlocal steps
         steps -= 1
         if steps < 0:
@@ -127,7 +127,7 @@ def test_a_kill_at_any_step_leaves_the_old_run_or_the_new_one(
         monkeypatch.undo()
         write_scores(layout, "run", example(seed=0))
         steps = allowed
-        monkeypatch.setattr(atomic, "before_step", die)
+        monkeypatch.setattr(atomic_write, "before_step", die)
         try:
             write_scores(layout, "run", example(seed=1))
             finished = True

@@ -18,7 +18,7 @@ from storage.base.errors import DiskFull, IntegrityError
 from storage.base.fingerprint import readable
 from storage.base.paths import VariantLayout
 from storage.base.records import JSON, FeatureTrack
-from storage.base.video_status import DONE, State, failed
+from storage.base.video_status import DONE, State, failure_status
 from storage.features.commit import (
     commit,
     compact,
@@ -27,10 +27,10 @@ from storage.features.commit import (
     request_retry,
     write_sidecar,
 )
-from storage.features.manifest import Entry, Part, Sidecar
+from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
 from storage.features.manifest_index import lost_shards
 from storage.features.part_writer import PartReader
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from storage.files.checksummed_json import seal, unseal
 from tests.storage.samples import commit_tracks, killed_at, make_track, same, variant_layout
 
@@ -45,9 +45,9 @@ SMALL = 2 * max(track.nbytes for track in TRACKS)
 
 @pytest.fixture(autouse=True)
 def _seam_is_given_back() -> Iterator[None]:
-    before = atomic.before_step
+    before = atomic_write.before_step
     yield
-    atomic.before_step = before
+    atomic_write.before_step = before
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def layout(tmp_path: Path) -> VariantLayout:
     return variant_layout(tmp_path)
 
 
-def rows_of(layout: VariantLayout, sidecar: Sidecar) -> dict[str, FeatureTrack]:
+def rows_of(layout: VariantLayout, sidecar: ShardManifest) -> dict[str, FeatureTrack]:
     done = {video_id: entry for video_id, entry in sidecar.entries.items() if entry.is_done}
     return {
         video_id: PartReader(layout.folder / entry.part).track(video_id)
@@ -69,7 +69,7 @@ def parts_on_disk(layout: VariantLayout) -> list[str]:
 
 def test_six_videos_go_greedily_into_parts_of_two(layout: VariantLayout) -> None:
     sidecar = commit_tracks(
-        layout, TRACKS, part_bytes=SMALL, zz=failed("private"), yy=failed("hang")
+        layout, TRACKS, part_bytes=SMALL, zz=failure_status("private"), yy=failure_status("hang")
     )
     assert [part.file for part in sidecar.parts] == [
         f"shard_000.p00{number}.h5" for number in range(3)
@@ -100,17 +100,17 @@ def test_the_same_commit_gives_the_same_bytes_anywhere_and_changes_nothing_twice
 ) -> None:
     folders = [variant_layout(tmp_path / name) for name in ("one", "another/place")]
     for layout in folders:
-        commit_tracks(layout, TRACKS, part_bytes=SMALL, zz=failed("private"))
+        commit_tracks(layout, TRACKS, part_bytes=SMALL, zz=failure_status("private"))
     contents = [
         {path.name: path.read_bytes() for path in layout.folder.iterdir()} for layout in folders
     ]
     assert contents[0] == contents[1]
-    commit_tracks(folders[0], TRACKS, part_bytes=SMALL, zz=failed("private"))
+    commit_tracks(folders[0], TRACKS, part_bytes=SMALL, zz=failure_status("private"))
     assert {path.name: path.read_bytes() for path in folders[0].folder.iterdir()} == contents[0]
 
 
 def test_a_retried_video_moves_and_its_old_part_is_not_touched(layout: VariantLayout) -> None:
-    first = commit_tracks(layout, TRACKS[:2], v9=failed("network"))
+    first = commit_tracks(layout, TRACKS[:2], v9=failure_status("network"))
     before = (layout.folder / "shard_000.p000.h5").read_bytes()
     better = make_track("v1", 30, salt="again")
     second = commit_tracks(layout, [better, make_track("v9", 4)])
@@ -130,7 +130,9 @@ def test_compact_drops_superseded_rows_and_keeps_the_logical_digest(
 ) -> None:
     for track in TRACKS:
         commit_tracks(layout, [track])
-    before = commit_tracks(layout, [make_track("v1", 30, salt="again")], zz=failed("private"))
+    before = commit_tracks(
+        layout, [make_track("v1", 30, salt="again")], zz=failure_status("private")
+    )
     after = compact(layout, 0, max_part_bytes=10**6)
     assert (len(before.parts), len(after.parts)) == (7, 1)
     assert parts_on_disk(layout) == [after.parts[0].file] == ["shard_000.p007.h5"]
@@ -141,7 +143,7 @@ def test_compact_drops_superseded_rows_and_keeps_the_logical_digest(
     tracks = [track for track in TRACKS if track.video_id != "v1"] + [
         make_track("v1", 30, salt="again")
     ]
-    at_once = commit_tracks(other, tracks, zz=failed("private"))
+    at_once = commit_tracks(other, tracks, zz=failure_status("private"))
     assert at_once.parts[0].sha256 == after.parts[0].sha256
 
 
@@ -171,7 +173,7 @@ def _same_state(layout: VariantLayout, states: list[str]) -> None:
 def test_a_kill_at_any_step_leaves_the_old_account_or_the_new_and_the_next_run_gets_there(
     tmp_path: Path, work: str, steps: int
 ) -> None:
-    def act(layout: VariantLayout) -> Sidecar:
+    def act(layout: VariantLayout) -> ShardManifest:
         if work != "compact":
             return commit_tracks(layout, TRACKS[3:], part_bytes=SMALL)
         return compact(layout, 0, max_part_bytes=SMALL)
@@ -235,13 +237,20 @@ def test_an_orphan_of_a_killed_commit_is_taken_if_equal_and_stepped_over_if_not(
 @pytest.mark.parametrize(
     ("entries", "tracks", "message"),
     [
-        ({"v0": Entry(DONE)}, [], "done, but no track was given: v0"),
+        ({"v0": ManifestEntry(DONE)}, [], "done, but no track was given: v0"),
         ({}, TRACKS[:1], "v0 has a track, but no entry"),
-        ({"v0": Entry(DONE), "v1": Entry(DONE)}, [TRACKS[1], TRACKS[0]], "ascending order"),
+        (
+            {"v0": ManifestEntry(DONE), "v1": ManifestEntry(DONE)},
+            [TRACKS[1], TRACKS[0]],
+            "ascending order",
+        ),
     ],
 )
 def test_entries_and_tracks_must_agree(
-    layout: VariantLayout, entries: dict[str, Entry], tracks: list[FeatureTrack], message: str
+    layout: VariantLayout,
+    entries: dict[str, ManifestEntry],
+    tracks: list[FeatureTrack],
+    message: str,
 ) -> None:
     with pytest.raises(ValueError, match=message):
         commit(
@@ -258,7 +267,7 @@ def test_only_one_part_of_tracks_is_in_memory(layout: VariantLayout) -> None:
             alive.append(number - 2 * len(parts_on_disk(layout)))
             yield track
 
-    entries = {track.video_id: Entry(DONE) for track in TRACKS}
+    entries = {track.video_id: ManifestEntry(DONE) for track in TRACKS}
     commit(
         layout, "sample", 0, entries=entries, tracks=lazily(), max_part_bytes=SMALL, provenance={}
     )
@@ -276,9 +285,9 @@ def test_a_retry_marks_the_chosen_reasons_and_no_others(layout: VariantLayout) -
     commit_tracks(
         layout,
         TRACKS[:1],
-        a=failed("network", "reset"),
-        b=failed("private"),
-        c=failed("rate_limited"),
+        a=failure_status("network", "reset"),
+        b=failure_status("private"),
+        c=failure_status("rate_limited"),
     )
     assert request_retry(layout, 0, ["network", "rate_limited"]) == ("a", "c")
     sidecar = read_sidecar(layout, 0)
@@ -306,9 +315,9 @@ def test_a_sidecar_of_another_place_is_refused(layout: VariantLayout, tmp_path: 
 
 
 def good_json() -> dict[str, JSON]:
-    part = Part("shard_000.p000.h5", "ab" * 32, 99, 1, 3)
-    entry = Entry(DONE, part.file, 3, "cd" * 32, 2, {"frames": 48})
-    return Sidecar(
+    part = PartRecord("shard_000.p000.h5", "ab" * 32, 99, 1, 3)
+    entry = ManifestEntry(DONE, part.file, 3, "cd" * 32, 2, {"frames": 48})
+    return ShardManifest(
         "sample", 0, "c3d", "0123456789ab", (part,), {"v0": entry}, {"numpy": "2"}
     ).to_json()
 
@@ -356,10 +365,10 @@ def _change(path: str, value: JSON) -> Callable[[dict[str, JSON]], None]:
 )
 def test_a_wrong_field_is_named(tmp_path: Path, path: str, value: JSON, message: str) -> None:
     content = good_json()
-    assert Sidecar.from_json(tmp_path, content).to_json() == content
+    assert ShardManifest.from_json(tmp_path, content).to_json() == content
     _change(path, value)(content)
     with pytest.raises(IntegrityError, match=message):
-        Sidecar.from_json(tmp_path, content)
+        ShardManifest.from_json(tmp_path, content)
 
 
 def test_every_flipped_bit_of_a_sealed_record_is_noticed(tmp_path: Path) -> None:

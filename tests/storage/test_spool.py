@@ -11,9 +11,9 @@ import pytest
 
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.records import Array, FeatureTrack, Ragged
-from storage.base.video_status import DONE, failed
+from storage.base.video_status import DONE, failure_status
 from storage.features import spool
-from storage.features.manifest import Entry
+from storage.features.manifest import ManifestEntry
 from storage.features.spool import Spooled
 from storage.files import journal
 from tests.storage.samples import killed_at, make_track, same
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 TRACK = make_track("-v", 5)
-GONE = Entry(failed("private", "the raw message"), attempts=2)
-KEPT = Entry(DONE, rows=5, digest=TRACK.digest(), facts={"frames": 80})
+GONE = ManifestEntry(failure_status("private", "the raw message"), attempts=2)
+KEPT = ManifestEntry(DONE, rows=5, digest=TRACK.digest(), facts={"frames": 80})
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_rows_of_every_kind_come_back(tmp_path: Path) -> None:
         "flags": np.array([[-1], [2]], np.int64),
     }
     track = FeatureTrack("v", spans, arrays)
-    spool.put(tmp_path, "v", Entry(DONE), track)
+    spool.put(tmp_path, "v", ManifestEntry(DONE), track)
     found = Spooled(tmp_path).track("v")
     assert found.digest() == track.digest()
     assert all(
@@ -89,10 +89,10 @@ def test_rows_of_every_kind_come_back(tmp_path: Path) -> None:
 
 def test_a_second_verdict_replaces_the_first(folder: Path) -> None:
     better = make_track("gone", 2)
-    spool.put(folder, "gone", Entry(DONE), better)
+    spool.put(folder, "gone", ManifestEntry(DONE), better)
     spool.put(folder, "-v", GONE)
     found = Spooled(folder)
-    assert found.entries == {"-v": GONE, "gone": Entry(DONE)}
+    assert found.entries == {"-v": GONE, "gone": ManifestEntry(DONE)}
     assert same(found.track("gone"), better)
 
 
@@ -100,7 +100,7 @@ def test_a_second_verdict_replaces_the_first(folder: Path) -> None:
     ("entry", "track"), [(KEPT, None), (GONE, TRACK), (KEPT, make_track("other", 2))]
 )
 def test_a_done_video_brings_its_own_track_and_others_bring_none(
-    folder: Path, entry: Entry, track: FeatureTrack | None
+    folder: Path, entry: ManifestEntry, track: FeatureTrack | None
 ) -> None:
     with pytest.raises(ValueError, match="a done video brings its own track, others none"):
         spool.put(folder, "-v", entry, track)
@@ -111,13 +111,13 @@ def test_what_no_part_can_hold_is_refused_at_once(folder: Path) -> None:
         "v", np.array([[0.0, 1.0]]), {"rows": np.ones((1, 2), np.complex64)}
     )
     with pytest.raises(ValueError, match="parts hold integers and floats"):
-        spool.put(folder, "v", Entry(DONE), complex_rows)
+        spool.put(folder, "v", ManifestEntry(DONE), complex_rows)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "zero"])
 def test_what_is_damaged_is_passed_over_and_the_rest_stays(folder: Path, damage: str) -> None:
     before = len(file_of(folder).read_bytes())
-    spool.put(folder, "other", Entry(DONE), make_track("other", 3))
+    spool.put(folder, "other", ManifestEntry(DONE), make_track("other", 3))
     content = bytearray(file_of(folder).read_bytes())
     if damage == "flip":
         content[(before + len(content)) // 2] ^= 4

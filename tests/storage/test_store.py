@@ -13,7 +13,7 @@ from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.paths import VariantLayout
 from storage.base.records import FeatureTrack, Ragged
 from storage.base.video_status import State
-from storage.features import manifest_index as index
+from storage.features import manifest_index
 from storage.features.lazy_arrays import ArrayHandle
 from storage.features.store import VariantReader
 from tests.storage.samples import (
@@ -293,7 +293,7 @@ def test_a_lost_sidecar_is_an_error_and_not_fewer_videos(layout: VariantLayout) 
     folder = layout.folder.parents[1]
     sidecar = layout.sidecar(1).read_bytes()
     for index_knows, parts_know in [(True, True), (True, False), (False, True)]:
-        index.refresh(layout)
+        manifest_index.refresh(layout)
         kept = {path: path.read_bytes() for path in sorted(layout.folder.glob("shard_001.*"))}
         for path in kept:
             if parts_know is False or path == layout.sidecar(1):
@@ -304,14 +304,14 @@ def test_a_lost_sidecar_is_an_error_and_not_fewer_videos(layout: VariantLayout) 
             with pytest.raises(IntegrityError, match=r"is lost: .*audit --repair"):
                 ask(FeatureStore(folder)["c3d"])
         with pytest.raises(IntegrityError, match="is lost"):
-            index.summary(layout, 1)
+            manifest_index.summary(layout, 1)
         for path, content in kept.items():
             path.write_bytes(content)
     assert layout.sidecar(1).read_bytes() == sidecar
     for path in layout.folder.glob("shard_001*"):
         path.unlink()
     assert 0 < len(FeatureStore(folder)["c3d"]) < 9  # the store of a run of `--shards 0`
-    assert index.summary(layout, 1) is None
+    assert manifest_index.summary(layout, 1) is None
 
 
 @pytest.mark.parametrize(

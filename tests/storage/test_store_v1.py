@@ -19,7 +19,7 @@ from storage.base.errors import SettingsError
 from storage.base.records import CONTAINER_START, STREAM_CLOCK, Array, FeatureTrack, Ragged
 from storage.base.video_status import DONE
 from storage.catalog.catalog import read_catalog
-from storage.features.commit import Entry, commit, compact
+from storage.features.commit import ManifestEntry, commit, compact
 from storage.features.part_reader import PartReader
 from storage.features.store import VariantReader
 from storage.features.time_origin import common_origin, refuse_to_extend
@@ -118,7 +118,7 @@ def test_nothing_is_added_to_it(folder: Path) -> None:
     )
     with pytest.raises(SettingsError, match="python -m pipeline rebase"):
         commit(
-            reader.layout, "phd2", 0, entries={"soundonly00": Entry(DONE)}, tracks=[track], max_part_bytes=1000,
+            reader.layout, "phd2", 0, entries={"soundonly00": ManifestEntry(DONE)}, tracks=[track], max_part_bytes=1000,
             provenance={},
         )  # fmt: skip
     with pytest.raises(SettingsError, match=r"frames-c6e2b5b7062c.*on each stream's own clock"):

@@ -12,8 +12,8 @@ from storage.base.video_status import (
     TAXONOMY_VERSION,
     Policy,
     State,
-    Verdict,
-    failed,
+    VideoStatus,
+    failure_status,
 )
 
 
@@ -40,11 +40,11 @@ def test_state_and_policy_agree(name: str) -> None:
 
 
 def test_a_verdict_checks_itself() -> None:
-    assert str(failed("removed", "gone")) == "unavailable:removed (gone)"
+    assert str(failure_status("removed", "gone")) == "unavailable:removed (gone)"
     with pytest.raises(ValueError, match="unknown reason 'lost'; known reasons are not_found, "):
-        failed("lost")
+        failure_status("lost")
     with pytest.raises(ValueError, match="a done video has no reason, got 'removed'"):
-        Verdict(State.DONE, "removed")
+        VideoStatus(State.DONE, "removed")
     with pytest.raises(ValueError, match="reason 'removed' belongs to unavailable, not to pending"):
-        Verdict(State.PENDING, "removed")
+        VideoStatus(State.PENDING, "removed")
     assert str(DONE) == "done"

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.features.commit import Entry
+from storage.features.commit import ManifestEntry
 from storage.features.part_reader import PartReader
 from storage.features.store import FeatureStore
 from storage.maintenance.audit import audit
@@ -66,7 +66,7 @@ class Built:
         return FeatureStore(self.store)["frames"].digest()
 
     @property
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, ManifestEntry]:
         """Every id of every sidecar. An id that two shards claim would be counted once: the audit
         looks for that.
         """

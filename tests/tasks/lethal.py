@@ -16,16 +16,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.decoding.events import Event
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.sampling.planner import VideoSampling
 
 POISON = os.environ.get("POISON", "")
 DELAY = float(os.environ.get("DELAY", "0"))
-_decode = ChildDecoder.decode
+_decode = SubprocessDecoder.decode
 
 
 def _lethal(
-    self: ChildDecoder, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    self: SubprocessDecoder, video_id: str, path: Path, samplings: Sequence[VideoSampling]
 ) -> Iterator[Event]:
     time.sleep(DELAY)
     for event in _decode(self, video_id, path, samplings):
@@ -36,4 +36,4 @@ def _lethal(
         yield event
 
 
-ChildDecoder.decode = _lethal  # type: ignore[method-assign, assignment]
+SubprocessDecoder.decode = _lethal  # type: ignore[method-assign, assignment]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.child_processes.exit_status import ORDERS
+from pipeline.child_processes.exit_status import STOP_SIGNALS
 from storage.features.spool import Spooled
 from storage.features.store import FeatureStore
 from tests.pipeline.videos import ffmpeg
@@ -116,7 +116,7 @@ def orders_heard() -> Iterator[None]:
     """Inside, what we start ignores no order, though we ourselves may: under nohup, or as a shell's
     background job.
     """
-    ignored = [order for order in ORDERS if signal.getsignal(order) == signal.SIG_IGN]
+    ignored = [order for order in STOP_SIGNALS if signal.getsignal(order) == signal.SIG_IGN]
     for order in ignored:
         signal.signal(order, signal.SIG_DFL)
     try:

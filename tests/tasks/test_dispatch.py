@@ -20,15 +20,15 @@ from storage.base.errors import LeaseHeld, SettingsError, SystemicFault, VideoEr
 from storage.files import lease_record
 from storage.files.process_identity import current
 from tasks.config.settings import load
-from tasks.execution import dask_scheduler as dispatch
-from tasks.execution.cluster import Crew
+from tasks.execution import dask_scheduler
+from tasks.execution.cluster import DaskCluster
 from tasks.execution.dask_scheduler import Dispatch
 from tasks.execution.dask_worker import (
     BETWEEN,
-    Begun,
-    Order,
+    InFlightLog,
     WatchedDecoder,
-    WorkerLeaves,
+    WorkerRequest,
+    WorkerShutdown,
     _same_ground,
     versions,
 )
@@ -57,13 +57,13 @@ class Client:
 
     def __init__(self, script: dict[int, list[Any]], workers: int = 2) -> None:
         self.script, self.workers = script, workers
-        self.orders: list[Order] = []
+        self.orders: list[WorkerRequest] = []
         self.near: list[Any] = []
 
     def nthreads(self) -> dict[str, int]:
         return {f"worker-{number}": 1 for number in range(self.workers)}
 
-    def submit(self, _: object, order: Order, **options: Any) -> Future:
+    def submit(self, _: object, order: WorkerRequest, **options: Any) -> Future:
         self.orders.append(order)
         self.near.append(options.get("workers"))
         rest = self.script.get(order.shard, [])
@@ -82,8 +82,8 @@ class Client:
 def killed(deaths: int, *in_hand: str) -> Any:
     """So many workers died; these videos were begun, in this order."""
 
-    def die(order: Order) -> BaseException:
-        begun = Begun(order.settings.layout.in_hand(order.shard))
+    def die(order: WorkerRequest) -> BaseException:
+        begun = InFlightLog(order.settings.layout.in_hand(order.shard))
         for video_id in in_hand:
             begun.note(video_id)
         worker: Any = None
@@ -94,8 +94,8 @@ def killed(deaths: int, *in_hand: str) -> Any:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(dispatch, "TICK_SECONDS", 0.01)
-    monkeypatch.setattr(dispatch, "HELD_WAIT_SECONDS", 0.02)
+    monkeypatch.setattr(dask_scheduler, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(dask_scheduler, "HELD_WAIT_SECONDS", 0.02)
     settings = load("sample")
     layout = dataclasses.replace(settings.layout, root=tmp_path)
     layout.in_hand(0).parent.mkdir(parents=True)
@@ -103,7 +103,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def play(script: dict[int, list[Any]], shards: Sequence[int] = (0, 1)) -> Client:
         client = Client(script)
         Dispatch(
-            dataclasses.replace(settings, layout=layout), Crew(client, "cpu", lambda: None), shards
+            dataclasses.replace(settings, layout=layout),
+            DaskCluster(client, "cpu", lambda: None),
+            shards,
         ).run()
         return client
 
@@ -149,7 +151,7 @@ def test_deaths_without_any_video_stop_the_run(run: Any) -> None:
 
 
 def test_a_worker_that_leaves_hands_its_shard_on(run: Any) -> None:
-    assert [order.shard for order in run({0: [WorkerLeaves("bye")]}).orders].count(0) == 2
+    assert [order.shard for order in run({0: [WorkerShutdown("bye")]}).orders].count(0) == 2
 
 
 def test_a_held_shard_is_tried_again_on_the_host_that_can_judge_its_holder(
@@ -182,7 +184,7 @@ def test_a_shard_whose_holder_died_with_its_node_is_watched_and_then_built(
 def test_a_shard_that_stays_held_is_told(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "HELD_LIMIT_SECONDS", 0.03)
+    monkeypatch.setattr(dask_scheduler, "HELD_LIMIT_SECONDS", 0.03)
     with pytest.raises(LeaseHeld, match="process 7 on there"):
         run({0: [LeaseHeld(tmp_path, "process 7 on there")] * 99})
 
@@ -212,7 +214,7 @@ class Decoder:
 
 
 def test_the_video_in_hand_is_noted_and_a_blamed_one_is_not_touched(tmp_path: Path) -> None:
-    begun = Begun(tmp_path / "begun")
+    begun = InFlightLog(tmp_path / "begun")
     decoder = WatchedDecoder(Decoder(), begun, frozenset({"bad"}), lambda: False)
     assert len(list(decoder.decode("good", tmp_path, []))) == 2
     with pytest.raises(VideoError, match="quarantined:crash"):
@@ -221,7 +223,7 @@ def test_the_video_in_hand_is_noted_and_a_blamed_one_is_not_touched(tmp_path: Pa
 
 
 def test_all_videos_in_hand_are_noted_together(tmp_path: Path) -> None:
-    begun = Begun(tmp_path / "begun")
+    begun = InFlightLog(tmp_path / "begun")
     one, other = (WatchedDecoder(Decoder(), begun, frozenset(), lambda: False) for _ in range(2))
     for decoder, video_id in ((one, "a"), (other, "b"), (one, "c")):
         list(decoder.decode(video_id, tmp_path, []))
@@ -231,17 +233,17 @@ def test_all_videos_in_hand_are_noted_together(tmp_path: Path) -> None:
 def test_a_worker_that_is_told_to_leave_stops_within_a_video_and_blames_none(
     tmp_path: Path,
 ) -> None:
-    begun = Begun(tmp_path / "begun")
-    with pytest.raises(WorkerLeaves):
+    begun = InFlightLog(tmp_path / "begun")
+    with pytest.raises(WorkerShutdown):
         next(
             WatchedDecoder(Decoder(), begun, frozenset(), lambda: True).decode("long", tmp_path, [])
         )
     assert begun.lines() == ["long", ""]
 
 
-def order(folder: Path, **changes: str) -> Order:
+def order(folder: Path, **changes: str) -> WorkerRequest:
     seen = tuple((name, changes.get(name, version)) for name, version in versions())
-    return Order(load("sample"), 0, folder, "topic", seen)
+    return WorkerRequest(load("sample"), 0, folder, "topic", seen)
 
 
 def test_a_worker_of_another_version_refuses(

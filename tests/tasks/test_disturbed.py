@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.child_processes.exit_status import ORDERS
+from pipeline.child_processes.exit_status import STOP_SIGNALS
 from storage.base.paths import Layout
 from storage.features.store import FeatureStore
 from storage.files.lease_record import Record
@@ -93,7 +93,7 @@ def test_an_order_ends_the_run_soon_and_the_next_one_goes_on(calm: Command, tmp_
 @pytest.mark.parametrize(
     ("order", "everybody", "workers"),
     [
-        *((order, everybody, "1") for order in sorted(ORDERS) for everybody in (False, True)),
+        *((order, everybody, "1") for order in sorted(STOP_SIGNALS) for everybody in (False, True)),
         (signal.SIGTERM, False, "2"),
         (signal.SIGTERM, True, "2"),
     ],
@@ -145,9 +145,9 @@ def test_a_transfer_in_hand_is_dropped_and_continued(
 
 DEAF = """
 import signal, time
-from tasks.execution import shutdown as stopping
-stopping.GRACE_SECONDS = 0.5
-stopping.ORDERS_TO_US.listen()
+from tasks.execution import shutdown
+shutdown.GRACE_SECONDS = 0.5
+shutdown.ORDERS_TO_US.listen()
 print("ready", flush=True)
 while True:
     time.sleep(600)

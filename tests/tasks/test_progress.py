@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from storage.base.video_status import DONE, failed
-from tasks.execution.progress import Bar, Videos, clock, say
+from storage.base.video_status import DONE, failure_status
+from tasks.execution.progress import Bar, VideoProgress, clock, say
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,9 @@ def test_a_log_gets_the_first_and_the_last_line(capsys: pytest.CaptureFixture[st
 
 
 def test_a_failure_is_told_when_it_happens(capsys: pytest.CaptureFixture[str]) -> None:
-    videos = Videos()
+    videos = VideoProgress()
     videos.plan({"abc": None, "def": 10.0})
-    videos.video(7, "abc", failed("network", "reset by peer"))
+    videos.video(7, "abc", failure_status("network", "reset by peer"))
     videos.video(7, "def", DONE)
     videos.close()
     assert "shard 007  abc  pending:network (reset by peer)" in capsys.readouterr().err

@@ -8,23 +8,30 @@ from typing import Any
 
 import pytest
 
-from pipeline.sampling.segment_alignment import Placement
-from storage.base.video_status import DONE, failed
-from storage.features.commit import Entry
-from tasks.reporting.data_quality import choice_of, loss_of, rescaling_of
+from pipeline.sampling.segment_alignment import SegmentAlignment
+from storage.base.video_status import DONE, failure_status
+from storage.features.commit import ManifestEntry
+from tasks.reporting.data_quality import choice_of, frame_loss, rescaling_of
 
 
 def test_a_rescaled_video_is_told_with_its_counts() -> None:
-    def entry(clock: str, detail: str = "") -> Entry:
-        return Entry(DONE, facts={"segments": Placement(clock, 3, 0, 200, detail).record()})
+    def entry(clock: str, detail: str = "") -> ManifestEntry:
+        return ManifestEntry(
+            DONE, facts={"segments": SegmentAlignment(clock, 3, 0, 200, detail).record()}
+        )
 
     assert (
         rescaling_of(entry("scaled", "200 pictures, 100 expected")) == "200 pictures, 100 expected"
     )
     assert rescaling_of(entry("numbered", "most unknown")) == ""
     assert rescaling_of(entry("seconds")) == ""
-    assert rescaling_of(Entry(DONE)) == ""
-    assert rescaling_of(Entry(failed("misaligned"), facts=entry("misaligned", "no").facts)) == ""
+    assert rescaling_of(ManifestEntry(DONE)) == ""
+    assert (
+        rescaling_of(
+            ManifestEntry(failure_status("misaligned"), facts=entry("misaligned", "no").facts)
+        )
+        == ""
+    )
 
 
 WHOLE: dict[str, Any] = {
@@ -58,8 +65,13 @@ WHOLE: dict[str, Any] = {
     ],
 )
 def test_every_loss_is_told(found: dict[str, Any], words: str) -> None:
-    assert loss_of(Entry(DONE, facts={"decode": {**WHOLE, **found}})) == words
-    assert loss_of(Entry(failed("unreadable"), facts={"decode": {**WHOLE, **found}})) == ""
+    assert frame_loss(ManifestEntry(DONE, facts={"decode": {**WHOLE, **found}})) == words
+    assert (
+        frame_loss(
+            ManifestEntry(failure_status("unreadable"), facts={"decode": {**WHOLE, **found}})
+        )
+        == ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,11 +82,15 @@ def test_a_picture_that_stands_still_is_no_loss_where_the_index_says_so(
 ) -> None:
     gap = {**WHOLE, "gaps_seconds": [[1.0, 3.5]]}
     assert (
-        bool(loss_of(Entry(DONE, facts={"decode": gap, "probe": {"container": container}})))
+        bool(
+            frame_loss(
+                ManifestEntry(DONE, facts={"decode": gap, "probe": {"container": container}})
+            )
+        )
         is alone
     )
-    broken = loss_of(
-        Entry(
+    broken = frame_loss(
+        ManifestEntry(
             DONE, facts={"decode": {**gap, "decode_errors": 1}, "probe": {"container": container}}
         )
     )
@@ -83,13 +99,13 @@ def test_a_picture_that_stands_still_is_no_loss_where_the_index_says_so(
 
 def test_what_a_download_lacks_is_told_once() -> None:
     cut: dict[str, Any] = {"decode": {**WHOLE, "file_damage": "cut"}, "source": {"damage": "cut"}}
-    assert loss_of(Entry(DONE, facts=cut)) == "cut"
+    assert frame_loss(ManifestEntry(DONE, facts=cut)) == "cut"
 
 
 def test_a_file_of_several_films_says_which_was_read() -> None:
-    def entry(*others: dict[str, Any]) -> Entry:
+    def entry(*others: dict[str, Any]) -> ManifestEntry:
         film: dict[str, Any] = {"stream_index": 0, "codec": "mjpeg", "width": 64, "height": 64}
-        return Entry(DONE, facts={"probe": {**film, "other_streams": list(others)}})
+        return ManifestEntry(DONE, facts={"probe": {**film, "other_streams": list(others)}})
 
     film: dict[str, Any] = {
         "index": 1,
@@ -101,4 +117,4 @@ def test_a_file_of_several_films_says_which_was_read() -> None:
     told = "stream 0 (mjpeg, 64x64) was read; not 1 (h264, 192x144)"
     assert choice_of(entry(film, {"index": 2, "kind": "audio"})).startswith(told)
     assert choice_of(entry({**film, "is_attached_picture": True})) == ""
-    assert choice_of(entry()) == choice_of(Entry(DONE)) == ""
+    assert choice_of(entry()) == choice_of(ManifestEntry(DONE)) == ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline.extraction.timing import OF_SHARD, Times, keep
+from pipeline.extraction.timing import OF_SHARD, Times, save_times
 from storage.base.paths import Layout
 from tasks.reporting import timing
 
@@ -19,7 +19,7 @@ def booked(layout: Layout, run_name: str, shard: int, wall: float) -> None:
     times.add(f"v{shard}", "prepare:c3d", 0.25 * wall)
     times.add(f"v{shard}", "compute:c3d", 3 * wall)
     times.add(f"v{shard}", "video", 3600.0)
-    keep(layout.shard_times(run_name, shard), times)
+    save_times(layout.shard_times(run_name, shard), times)
 
 
 def test_shards_of_one_run_add_up(tmp_path: Path) -> None:
@@ -42,10 +42,10 @@ def test_where_several_videos_were_in_hand_at_once_the_clock_is_told_too() -> No
         {"wall": 400.0, "clock": seconds, "video": 3600.0} for seconds in (401.0, 110.0)
     )
     assert (
-        next(timing.told(alone, 2, 1))
+        next(timing.format_times(alone, 2, 1))
         == "where the time went: 0:06:40 for 2 videos of 1:00:00 in 1 shards"
     )
-    told = next(timing.told(abreast, 2, 1))
+    told = next(timing.format_times(abreast, 2, 1))
     assert (
         told
         == "where the time went: 0:06:40 of threads, 0:01:50 by the clock, for 2 videos of 1:00:00 in 1 shards"

@@ -15,10 +15,10 @@ import numpy as np
 from storage.base.fingerprint import fingerprint, readable
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Array, FeatureTrack, Group, Video
-from storage.base.video_status import DONE, failed
+from storage.base.video_status import DONE, failure_status
 from storage.catalog.catalog import Catalog, shard_of, write_catalog
 from storage.features.commit import commit
-from storage.features.manifest import Entry
+from storage.features.manifest import ManifestEntry
 from storage.files.atomic_write import publish
 
 DOMAINS = ("dog", "skiing", "surfing")
@@ -114,7 +114,9 @@ def write_tracks(
             for one in catalog.videos
             if shard_of(one.video_id, catalog.shard_count) == shard
         ]
-        entries = {one: Entry(DONE if one in done else failed("private")) for one in mine}
+        entries = {
+            one: ManifestEntry(DONE if one in done else failure_status("private")) for one in mine
+        }
         shown = [done[one] for one in mine if one in done]
         commit(
             layout,

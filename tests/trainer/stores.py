@@ -12,10 +12,10 @@ import numpy as np
 from storage.base.fingerprint import fingerprint, readable
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Array, FeatureTrack, Link, Ragged, User, Video
-from storage.base.video_status import DONE, failed
+from storage.base.video_status import DONE, failure_status
 from storage.catalog.catalog import Catalog, shard_of, write_catalog
 from storage.features.commit import commit
-from storage.features.manifest import Entry
+from storage.features.manifest import ManifestEntry
 from storage.files.atomic_write import publish
 
 SETTINGS: dict[str, JSON] = {
@@ -54,7 +54,8 @@ def write_variant(
     for shard in range(SHARDS):
         mine = [video_id for video_id in sorted(ids) if shard_of(video_id, SHARDS) == shard]
         entries = {
-            video_id: Entry(DONE if video_id in done else failed("private")) for video_id in mine
+            video_id: ManifestEntry(DONE if video_id in done else failure_status("private"))
+            for video_id in mine
         }
         shown = [done[video_id] for video_id in mine if video_id in done]
         commit(

@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from storage.base.paths import Layout
-from trainer.evaluation.statistics import Estimate, Evaluation, gains
-from trainer.inference.distinction_maps import cover, video_maps
-from trainer.inference.score_run import Question, answer, judge
+from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, paired_gain
+from trainer.inference.distinction_maps import map_iou, video_maps
+from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
 from trainer.paper_tables.domain_cells import cells
 from trainer.paper_tables.published import load_table
 from trainer.synthetic.category_features import CategorySettings, plant_category
@@ -56,15 +56,18 @@ def trained(
         if row.name in names:
             (cell,) = cells(load_table(table), row, (), small=small)
             paths = [fit(Run(cell.recipe, folder, seed), FitOptions()) for seed in range(seeds)]
-            questions = [Question(path, folder, "test", cell.asked) for path in paths]
-            judged = [judge(question, answer(question, device="cpu")) for question in questions]
+            questions = [EvalRequest(path, folder, "test", cell.asked) for path in paths]
+            judged = [
+                evaluate_run(question, score_split(question, device="cpu"))
+                for question in questions
+            ]
             found[row.name] = list(zip(paths, judged, strict=True))
     return found
 
 
-def gain(found: Trained, one: str, other: str, metric: str = "ap_step") -> Estimate:
+def gain(found: Trained, one: str, other: str, metric: str = "ap_step") -> ConfidenceInterval:
     """What one row has more than another."""
-    return gains(*([judged for _, judged in found[name]] for name in (one, other)))[metric]
+    return paired_gain(*([judged for _, judged in found[name]] for name in (one, other)))[metric]
 
 
 GENERIC = ("Video2GIF (ours)", "PR-Net_G")
@@ -172,7 +175,7 @@ def test_pixels_owe_what_they_find_to_space(pixels: Trained) -> None:
 def iou(path: Path, folder: Path) -> float:
     """Of the maps of test videos' highlights with the drawn figure."""
     found = [
-        cover(video, folder) for video in video_maps(restore(path, folder, "cpu"), "test", "cpu")
+        map_iou(video, folder) for video in video_maps(restore(path, folder, "cpu"), "test", "cpu")
     ]
     return float(np.mean([one.iou for one in found if one is not None]))
 

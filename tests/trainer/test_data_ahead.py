@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from trainer.data.prefetch import one_ahead
+from trainer.data.prefetch import prefetch
 
 
 def running() -> list[str]:
@@ -19,10 +19,10 @@ def running() -> list[str]:
 
 
 def test_order_and_everything_stays() -> None:
-    assert list(one_ahead(range(100), lambda number: number * number)) == [
+    assert list(prefetch(range(100), lambda number: number * number)) == [
         number * number for number in range(100)
     ]
-    assert list(one_ahead([], str)) == []
+    assert list(prefetch([], str)) == []
     assert running() == []
 
 
@@ -36,7 +36,7 @@ def test_the_next_is_made_while_one_is_in_use() -> None:
             ready.set()
         return number
 
-    with closing(one_ahead(range(10), prepare)) as numbers:
+    with closing(prefetch(range(10), prepare)) as numbers:
         assert next(numbers) == 0
         assert ready.wait(5)
         time.sleep(0.05)
@@ -50,18 +50,18 @@ def test_an_error_comes_where_its_item_would_have_come() -> None:
         yield 2
         raise OSError("the disk")
 
-    found = one_ahead(numbers(), lambda number: number)
+    found = prefetch(numbers(), lambda number: number)
     assert [next(found), next(found)] == [1, 2]
     with pytest.raises(OSError, match="the disk"):
         next(found)
     with pytest.raises(ZeroDivisionError):
-        list(one_ahead([1, 0], lambda number: 1 / number))
+        list(prefetch([1, 0], lambda number: 1 / number))
     assert running() == []
 
 
 def test_whoever_breaks_off_leaves_no_thread() -> None:
     endless = iter(int, 1)
-    for number in (found := one_ahead(endless, lambda number: number)):
+    for number in (found := prefetch(endless, lambda number: number)):
         assert number == 0
         break
     found.close()

@@ -14,7 +14,7 @@ from storage.base.errors import LookupFailed, SettingsError
 from storage.base.records import JSON
 from storage.features.store import FeatureStore
 from tests.trainer.stores import SETTINGS, rows_of, write_frames, write_people, write_variant
-from trainer.data import DataSettings, Loaded, Loader, LoaderSettings, open_data
+from trainer.data import DataSettings, DeviceBatch, Loader, LoaderSettings, open_data
 
 KEY = "c3d/pool5"
 MARKS = [
@@ -36,7 +36,9 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def loaded(folder: Path, *, user: str = "ann", training: bool = False, **changes: object) -> Loaded:
+def loaded(
+    folder: Path, *, user: str = "ann", training: bool = False, **changes: object
+) -> DeviceBatch:
     """The batch of size 1 of this user's target."""
     fields: dict[str, object] = {
         "arrays": (KEY,),

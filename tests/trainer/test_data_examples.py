@@ -13,7 +13,7 @@ from storage.base.paths import Layout
 from storage.base.records import Annotation, User, Video
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from tests.trainer.stores import rows_of, write_people, write_variant
-from trainer.data import Account, DataSettings, HighlightData, open_data
+from trainer.data import DataSettings, ExampleCounts, HighlightData, open_data
 from trainer.data.user_examples import users_of
 
 USERS = ("ann", "bob", "cas", "dan", "eve", "fay")
@@ -207,4 +207,4 @@ def test_marks_in_frames_are_refused(tmp_path: Path) -> None:
 
 def test_an_account_has_to_add_up() -> None:
     with pytest.raises(ValueError, match="3 users in, but 1 used and 1 dropped"):
-        Account("users", 3, 1, {"gone": ("ann",)})
+        ExampleCounts("users", 3, 1, {"gone": ("ann",)})

@@ -14,9 +14,16 @@ import torch
 
 from storage.base.errors import IntegrityError, SettingsError
 from tests.trainer.stores import rows_of, write_people, write_variant
-from trainer.data import DataSettings, HighlightDataset, Loaded, Loader, LoaderSettings, open_data
+from trainer.data import (
+    DataSettings,
+    DeviceBatch,
+    HighlightDataset,
+    Loader,
+    LoaderSettings,
+    open_data,
+)
 from trainer.data.collate import tensors_of, to_device
-from trainer.data.dataset import Draw, Reader
+from trainer.data.dataset import Reader, SampleSeed
 from trainer.data.loader import SHARDS_AT_ONCE, collate_of, shuffled
 
 KEY = "c3d/pool5"
@@ -37,7 +44,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> HighlightDataset:
     return open_data(folder, settings).training()
 
 
-def signature(found: Loaded) -> str:
+def signature(found: DeviceBatch) -> str:
     """Every number of a batch."""
     batch, targets, examples = found
     tensors = [
@@ -54,7 +61,7 @@ def signature(found: Loaded) -> str:
     return sha.hexdigest()
 
 
-def signatures(found: Iterable[Loaded]) -> list[str]:
+def signatures(found: Iterable[DeviceBatch]) -> list[str]:
     return [signature(one) for one in found]
 
 
@@ -210,7 +217,7 @@ def test_rows_stored_as_half_stay_so_until_they_are_on_the_device(
     dataset: HighlightDataset,
 ) -> None:
     rows = of_rows(dataset)
-    samples = [rows[Draw(number, 0, 0)] for number in range(4)]
+    samples = [rows[SampleSeed(number, 0, 0)] for number in range(4)]
     (whole, _, _), (half, _, _) = (
         collate_of(rows, keeps_half=keeps)(samples) for keeps in (False, True)
     )
@@ -221,7 +228,7 @@ def test_rows_stored_as_half_stay_so_until_they_are_on_the_device(
     for mine, theirs in zip(tensors_of(there), tensors_of(whole), strict=True):
         assert mine.dtype == theirs.dtype
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
-    means = collate_of(dataset, keeps_half=True)([dataset[Draw(0, 0, 0)]]).batch
+    means = collate_of(dataset, keeps_half=True)([dataset[SampleSeed(0, 0, 0)]]).batch
     assert {tensor.dtype for tensor in means.features.values()} == {torch.float32}, (
         "means are finer than float16"
     )

@@ -21,7 +21,7 @@ from tests.trainer.judged_stores import write_domains, write_tracks
 from trainer.__main__ import DONE, main
 from trainer.paper_tables.published import Row, Table, load_table, table_names
 from trainer.paper_tables.render import rendered
-from trainer.paper_tables.reproduce import BASELINE_SEEDS, Order, reproduce
+from trainer.paper_tables.reproduce import BASELINE_SEEDS, TableRequest, reproduce
 from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 
 METRICS = {
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
-    order = Order(TABLE, folder, seeds=2, is_small=True)
+    order = TableRequest(TABLE, folder, seeds=2, is_small=True)
     lines = list(rendered(order, reproduce(order), "csv"))
     return {(row["system"], row["metric"]): row for row in csv.DictReader(lines)}
 
@@ -103,7 +103,7 @@ def test_a_domain_that_cannot_be_made_keeps_no_other_from_being_made(
     found: dict[tuple[str, str], dict[str, str]], tmp_path: Path
 ) -> None:
     store = write_domains(tmp_path, absent=[f"skiing{number:02d}" for number in range(0, 8, 2)])
-    (half,) = reproduce(Order(replace(TABLE, rows=(ROWS[4],)), store, is_small=True))
+    (half,) = reproduce(TableRequest(replace(TABLE, rows=(ROWS[4],)), store, is_small=True))
     assert set(half.found) == {"ap_step:dog"}
     assert half.why_not.startswith("not measured (skiing): ")
     assert "no video left in skiing" in half.why_not
@@ -116,7 +116,7 @@ def test_a_domain_without_a_video_leaves_the_average_out(folder: Path) -> None:
         replace(ROWS[0]),
         replace(ROWS[4], changes=("data.domain={domain}", "data.grouping=umt")),
     )
-    order = Order(replace(TABLE, rows=rows), folder, is_small=True)
+    order = TableRequest(replace(TABLE, rows=rows), folder, is_small=True)
     chance, half = reproduce(order)
     assert set(chance.found) == set(METRICS)
     assert not half.found
@@ -126,7 +126,7 @@ def test_a_domain_without_a_video_leaves_the_average_out(folder: Path) -> None:
 
 
 def test_videos_of_one_domain_alone_give_no_average_of_domains(folder: Path) -> None:
-    everything = Order(replace(TABLE, rows=(ROWS[0],)), folder, is_small=True)
+    everything = TableRequest(replace(TABLE, rows=(ROWS[0],)), folder, is_small=True)
     dogs = frozenset(
         video.video_id for video in read_catalog(folder).videos if video.video_id.startswith("dog")
     )
@@ -175,7 +175,7 @@ def test_a_network_of_another_dataset_is_asked_about_this_one(people: Path, tmp_
     lend_rows(people, store)
     row = next(row for row in load_table("mha-fusion-6").rows if row.name == "Ours")
     changes = ("data.targets=every", "data.holdout_users=3", "training.epochs=1")
-    order = Order(
+    order = TableRequest(
         replace(TABLE, rows=(ROWS[0], row)), store, is_small=True, changes=changes, elsewhere=people
     )
     chance, ours = reproduce(order)
@@ -194,7 +194,9 @@ def test_a_network_of_another_dataset_makes_summaries(
     lend_rows(people, tmp_path / "summe")
     table = load_table("mha-fusion-2")
     changes = ("data.targets=every", "data.holdout_users=3", "training.epochs=1")
-    order = Order(table, tmp_path / "summe", is_small=True, changes=changes, elsewhere=people)
+    order = TableRequest(
+        table, tmp_path / "summe", is_small=True, changes=changes, elsewhere=people
+    )
     found = {row.row.name: row.found["f_max"] for row in reproduce(order) if row.found}
     assert set(found) == {"(chance)", "(oracle)", "MHA+Fusion (Ours)"}
     assert found["MHA+Fusion (Ours)"].n == 25

@@ -23,7 +23,7 @@ from tests.trainer.test_fit import KillAt, Killed, same, weights
 from trainer.config.recipe import load_recipe
 from trainer.data import DataSettings, HighlightData, Loader, LoaderSettings, open_data
 from trainer.data.labels.splits import videos_of
-from trainer.losses.set_based.domain_steps import Domains
+from trainer.losses.set_based.domain_steps import DomainBatch
 from trainer.training.checkpoint import read_checkpoint
 from trainer.training.domain_batches import RoundLoader, RoundSettings
 from trainer.training.fit import FitOptions, Run, fit
@@ -171,7 +171,7 @@ def rounds(folder: Path, seed: int = 0) -> RoundLoader:
     return RoundLoader(first, second, RoundSettings(recipe.sets, seed, epochs=3))
 
 
-def equal(one: Domains, other: Domains) -> bool:
+def equal(one: DomainBatch, other: DomainBatch) -> bool:
     pairs = ((one.source, other.source), (one.target, other.target), (one.mixed, other.mixed))
     return all(
         a is not None

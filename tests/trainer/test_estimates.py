@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.evaluation.statistics import Evaluation, averaged, difference, estimates, gains
+from trainer.evaluation.statistics import (
+    Evaluation,
+    averaged,
+    estimates,
+    paired_difference,
+    paired_gain,
+)
 
 
 def evaluation(
@@ -84,7 +90,7 @@ def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
     one, other = evaluation(hard + 0.02 + 0.01 * dice.normal(size=300)), evaluation(hard)
     alone = [estimates([run])["ap"] for run in (one, other)]
     assert alone[0].low < alone[1].high
-    assert estimates([difference(one, other)])["ap"].low > 0.015
+    assert estimates([paired_difference(one, other)])["ap"].low > 0.015
 
 
 def test_a_gain_is_of_each_seed_over_the_others_mean() -> None:
@@ -93,7 +99,7 @@ def test_a_gain_is_of_each_seed_over_the_others_mean() -> None:
     others = [evaluation(hard + 0.1 * dice.normal(size=300)) for _ in range(20)]
     base = np.mean([other.values["ap"] for other in others], axis=0)
     np.testing.assert_allclose(averaged(others).values["ap"], base)
-    found = gains([evaluation(base + 0.02), evaluation(base + 0.04)], others)["ap"]
+    found = paired_gain([evaluation(base + 0.02), evaluation(base + 0.04)], others)["ap"]
     assert (found.mean, found.low, found.high) == pytest.approx((0.03, 0.03, 0.03))
     assert found.seeds == 2
     assert found.seed_sd == pytest.approx(0.02 / np.sqrt(2))
@@ -104,7 +110,7 @@ def test_different_users_are_never_averaged() -> None:
     with pytest.raises(ValueError, match="is not averaged with"):
         estimates([one, other])
     with pytest.raises(ValueError, match="is not averaged with"):
-        difference(one, other)
+        paired_difference(one, other)
     with pytest.raises(ValueError, match="no run was given"):
         estimates([])
     with pytest.raises(ValueError, match="no id has a value"):

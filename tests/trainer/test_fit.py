@@ -22,7 +22,7 @@ from storage.files.file_lock import lease
 from storage.scores import read_scores
 from tests.conftest import REPOSITORY
 from trainer.config.recipe import load_recipe
-from trainer.inference.score_run import Question, answer, judge
+from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
 from trainer.synthetic.user_features import PlantedSettings, plant
 from trainer.training.checkpoint import read_checkpoint
 from trainer.training.fit import FitOptions, Run, fit, restore
@@ -148,17 +148,19 @@ def test_two_at_once_are_refused(folder: Path) -> None:
 
 
 def test_scores_are_kept_and_asked_for_once(folder: Path) -> None:
-    question = Question(fit(run(folder), FitOptions()), folder, "test")
+    question = EvalRequest(fit(run(folder), FitOptions()), folder, "test")
     seen: list[int] = []
-    first = answer(question, device="cpu", on_batch=seen.append)
-    again = answer(question, device="cpu", on_batch=lambda examples: pytest.fail("scored twice"))
+    first = score_split(question, device="cpu", on_batch=seen.append)
+    again = score_split(
+        question, device="cpu", on_batch=lambda examples: pytest.fail("scored twice")
+    )
     assert sum(seen) == len(first.tracks) > 0
     assert (
         first.tracks.keys()
         == again.tracks.keys()
         == read_scores(question.layout, question.name).tracks.keys()
     )
-    found = judge(question, again)
+    found = evaluate_run(question, again)
     asked = {user for user, _ in {**first.tracks, **first.absent}}
     assert {*found.ids, *found.dropped} == asked
     assert any("planted:3" in mark for mark in again.provenance.marks)
@@ -176,9 +178,9 @@ def test_a_batch_is_scored_as_each_video_alone(folder: Path) -> None:
     path = fit(run(folder), FitOptions())
     restored = restore(path, folder, "cpu")
     assert restored.recipe.training.scoring_batch_size > 1
-    together = answer(Question(path, folder, "test"), device="cpu")
+    together = score_split(EvalRequest(path, folder, "test"), device="cpu")
     alone = run(folder, "training.scoring_batch_size=1")
-    apart = answer(Question(fit(alone, FitOptions()), folder, "test"), device="cpu")
+    apart = score_split(EvalRequest(fit(alone, FitOptions()), folder, "test"), device="cpu")
     for key, track in together.tracks.items():
         assert torch.allclose(
             torch.from_numpy(track.scores), torch.from_numpy(apart.tracks[key].scores), atol=1e-5

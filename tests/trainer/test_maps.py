@@ -13,8 +13,8 @@ from tests.trainer.judged_stores import write_domains
 from trainer.__main__ import main
 from trainer.config.recipe import load_recipe
 from trainer.data.sources.figure_masks import read_figure
-from trainer.inference.distinction_maps import VideoMaps, cover
-from trainer.plots.map_overlay import GAP_PIXELS, LEGEND_PIXELS, sheet
+from trainer.inference.distinction_maps import VideoMaps, map_iou
+from trainer.plots.map_overlay import GAP_PIXELS, LEGEND_PIXELS, video_contact_sheet
 from trainer.synthetic.saliency import SaliencySettings, plant_saliency
 from trainer.training.fit import FitOptions, Run, fit
 
@@ -35,22 +35,22 @@ def of_video(folder: Path, maps: np.ndarray[tuple[int, ...], np.dtype[np.float32
 
 def test_a_map_that_is_the_figure_covers_it_and_others_do_not(folder: Path) -> None:
     figure = read_figure(folder, "v0")[::4].astype(np.float32)
-    found = cover(of_video(folder, figure), folder)
+    found = map_iou(of_video(folder, figure), folder)
     assert found is not None
     assert found.iou == 1
     share = figure[:4].mean()
     assert found.everywhere == pytest.approx(share, rel=1e-5)
     assert found.elsewhere <= 1
-    nothing = cover(of_video(folder, np.zeros_like(figure)), folder)
+    nothing = map_iou(of_video(folder, np.zeros_like(figure)), folder)
     assert nothing is not None
     assert (nothing.iou, nothing.elsewhere) == (0, 0)
     outside_highlights = np.where(np.arange(8)[:, None, None] < 4, figure, 1)
-    assert cover(of_video(folder, outside_highlights), folder) == found, "only highlights count"
+    assert map_iou(of_video(folder, outside_highlights), folder) == found, "only highlights count"
 
 
 def test_a_sheet_has_a_row_for_each_video(folder: Path) -> None:
     figure = read_figure(folder, "v0")[::4].astype(np.float32)
-    drawn = sheet([of_video(folder, figure), of_video(folder, figure)], columns=3)
+    drawn = video_contact_sheet([of_video(folder, figure), of_video(folder, figure)], columns=3)
     cell = 2 * HEIGHT + LEGEND_PIXELS
     assert drawn.shape == (2 * cell + GAP_PIXELS, 3 * WIDTH + 2 * GAP_PIXELS, 3)
 

@@ -14,7 +14,7 @@ from storage.base.records import Annotation, FeatureTrack, Link, Ragged, User, V
 from storage.base.video_status import DONE
 from storage.catalog.catalog import Catalog, write_catalog
 from storage.features.commit import commit
-from storage.features.manifest import Entry
+from storage.features.manifest import ManifestEntry
 from storage.files.atomic_write import publish
 from trainer.plots.store_overview import draw_overview, feature_colours
 
@@ -51,7 +51,7 @@ def store(tmp_path: Path) -> Path:
         settings = {"extractor": name, "weights": "random:0"}
         variant = layout.variant(name, fingerprint(settings))
         publish(variant.settings_file, readable(settings), replace=False)
-        entry = Entry(DONE, rows=4, digest=track.digest())
+        entry = ManifestEntry(DONE, rows=4, digest=track.digest())
         commit(
             variant,
             "tiny",

@@ -14,7 +14,7 @@ from storage.base.errors import LookupFailed, SettingsError
 from storage.features.store import FeatureStore
 from tests.trainer.drawn import HEIGHT, WIDTH, write_category_films, write_films
 from trainer.data import DataSettings, open_data
-from trainer.data.dataset import Draw
+from trainer.data.dataset import SampleSeed
 from trainer.data.sources.figure_masks import read_figure
 from trainer.data.sources.settings import ClipShape
 from trainer.losses.pld_vhd import distinction_labels, intersection_over_union
@@ -54,7 +54,7 @@ def test_a_planted_variant_is_read_beside_the_pictures(tmp_path: Path) -> None:
     arrays = ("tased/saliency", "frames/jpeg")
     clip = ClipShape(8, HEIGHT, WIDTH)
     data = open_data(folder, DataSettings(arrays, "row", "none", clip=clip, pairs=0))
-    sample = data.scoring("all")[Draw(0, 0, 0)]
+    sample = data.scoring("all")[SampleSeed(0, 0, 0)]
     assert sample.target.spans[0, 0] == pytest.approx(0.3)
     figure = read_figure(folder, sample.example.video_id)
     assert figure.shape == (32, HEIGHT, WIDTH)

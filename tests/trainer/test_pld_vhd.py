@@ -16,8 +16,8 @@ from models.highlight.generic.pld_vhd import SPEC, PLDSettings
 from storage.catalog.catalog import read_catalog
 from tests.trainer.drawn import HEIGHT, WIDTH, write_films
 from trainer.base.targets import Targets
-from trainer.data import DataSettings, Loaded, Loader, LoaderSettings
-from trainer.data.labels.user_labels import Marks
+from trainer.data import DataSettings, DeviceBatch, Loader, LoaderSettings
+from trainer.data.labels.user_labels import UserLabels
 from trainer.data.open_data import HighlightData
 from trainer.data.sources.frame_clips import PictureFeatures
 from trainer.data.sources.settings import ClipShape
@@ -132,10 +132,10 @@ def opened(folder: Path) -> HighlightData:
         holdout_users=0,
     )
     catalog = read_catalog(folder)
-    return HighlightData(catalog, features, Marks(catalog), settings, None)
+    return HighlightData(catalog, features, UserLabels(catalog), settings, None)
 
 
-def answer(model: nn.Module, data: HighlightData) -> tuple[Loaded, Scores]:
+def answer(model: nn.Module, data: HighlightData) -> tuple[DeviceBatch, Scores]:
     loaded = next(iter(Loader(data.scoring("all"), LoaderSettings(batch_size=100))))
     with torch.no_grad():
         return loaded, model.eval()(loaded.batch)

@@ -20,8 +20,8 @@ from trainer.config.recipe import load_recipe
 from trainer.data.sources.intervals import Intervals
 from trainer.evaluation.phd2_protocol import PHD2
 from trainer.evaluation.time_grid import Grid
-from trainer.inference.predict import Person, Prediction, parse_liked, predict, segments_of
-from trainer.inference.score_run import Question, answer
+from trainer.inference.predict import Prediction, UserHistory, parse_liked, predict, segments_of
+from trainer.inference.score_run import EvalRequest, score_split
 from trainer.plots.timeline import clock, draw_timeline
 from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 from trainer.training.fit import FitOptions, Restored, Run, fit, restore
@@ -71,10 +71,10 @@ def liked_of(restored: Restored, user: str, but: str) -> dict[str, Intervals]:
 def test_a_users_target_gets_the_scores_of_scoring(
     folder: Path, models: dict[str, Path], name: str
 ) -> None:
-    tracks = answer(Question(models[name], folder, "test"), device="cpu").tracks
+    tracks = score_split(EvalRequest(models[name], folder, "test"), device="cpu").tracks
     restored = restore(models[name], folder, "cpu")
     for user, video in targets(restored):
-        track, found = tracks[user, video], predict(restored, video, Person.of_user(user))
+        track, found = tracks[user, video], predict(restored, video, UserHistory.of_user(user))
         grid = Grid(track.duration_seconds, PHD2.segment_seconds, PHD2.frames_per_second)
         np.testing.assert_allclose(
             found.scores, grid.averaged(track.spans, track.scores.astype(float)), rtol=1e-5
@@ -89,8 +89,8 @@ def test_somebody_who_likes_the_same_parts_gets_the_same_scores(pr_net: Restored
     user, video = targets(pr_net)[0]
     liked = liked_of(pr_net, user, video)
     known, told = (
-        predict(pr_net, video, Person.of_user(user)),
-        predict(pr_net, video, Person.who_likes(liked)),
+        predict(pr_net, video, UserHistory.of_user(user)),
+        predict(pr_net, video, UserHistory.who_likes(liked)),
     )
     np.testing.assert_allclose(told.scores, known.scores, rtol=1e-6)
     assert [(clip.video_id, clip.start) for clip in told.history] == [
@@ -98,12 +98,14 @@ def test_somebody_who_likes_the_same_parts_gets_the_same_scores(pr_net: Restored
     ]
     assert told.marked.shape == (0, 2)
     other = dict(list(liked.items())[:1])
-    assert not np.allclose(predict(pr_net, video, Person.who_likes(other)).scores, known.scores)
+    assert not np.allclose(
+        predict(pr_net, video, UserHistory.who_likes(other)).scores, known.scores
+    )
 
 
 def test_each_liked_part_has_its_weight_in_each_segment(pr_net: Restored) -> None:
     user, video = targets(pr_net)[0]
-    found = predict(pr_net, video, Person.of_user(user))
+    found = predict(pr_net, video, UserHistory.of_user(user))
     marks = sum(len(intervals) for intervals in liked_of(pr_net, user, video).values())
     assert len(found.history) == marks > 1
     weights = np.stack([clip.weights["attention"] for clip in found.history])
@@ -118,7 +120,7 @@ def test_each_liked_part_has_its_weight_in_each_segment(pr_net: Restored) -> Non
 
 def test_nobody_in_particular_is_told_so(pr_net: Restored) -> None:
     _, video = targets(pr_net)[0]
-    found = predict(pr_net, video, Person())
+    found = predict(pr_net, video, UserHistory())
     assert found.history == ()
     assert any("nothing is known of the person" in note for note in found.notes)
     assert not any("left out" in note for note in found.notes)
@@ -126,7 +128,7 @@ def test_nobody_in_particular_is_told_so(pr_net: Restored) -> None:
 
 def test_liked_parts_of_the_video_itself_are_left_out_and_that_is_told(pr_net: Restored) -> None:
     _, video = targets(pr_net)[0]
-    found = predict(pr_net, video, Person.who_likes({video: np.array([[0.0, 1.0]])}))
+    found = predict(pr_net, video, UserHistory.who_likes({video: np.array([[0.0, 1.0]])}))
     assert found.history == ()
     assert any(f"liked parts of {video} are left out" in note for note in found.notes)
 
@@ -200,17 +202,17 @@ def test_what_cannot_be_asked_is_told(
 ) -> None:
     user, video = targets(pr_net)[0]
     with pytest.raises(LookupFailed, match="nosuch has no features here"):
-        predict(pr_net, "nosuch", Person())
+        predict(pr_net, "nosuch", UserHistory())
     with pytest.raises(LookupFailed, match="has no user 'nobody'"):
-        predict(pr_net, video, Person.of_user("nobody"))
+        predict(pr_net, video, UserHistory.of_user("nobody"))
     history = next(iter(liked_of(pr_net, user, video)))
     with pytest.raises(SettingsError, match=r"ends at .* 500-501 is not in it"):
-        predict(pr_net, video, Person.who_likes(parse_liked([f"{history}:500-501"])))
+        predict(pr_net, video, UserHistory.who_likes(parse_liked([f"{history}:500-501"])))
     svm = restore(models["highlight_svm"], folder, "cpu")
     with pytest.raises(SettingsError, match="knows no user"):
-        predict(svm, video, Person.who_likes(parse_liked([f"{history}:1-2"])))
+        predict(svm, video, UserHistory.who_likes(parse_liked([f"{history}:1-2"])))
     with pytest.raises(SettingsError, match="fits each user's own weights"):
-        predict(restore(models["residual"], folder, "cpu"), video, Person.of_user(user))
+        predict(restore(models["residual"], folder, "cpu"), video, UserHistory.of_user(user))
 
 
 def test_the_command_tells_draws_and_keeps(
@@ -236,7 +238,7 @@ def test_the_command_tells_draws_and_keeps(
     told = capsys.readouterr().out
     assert len(re.findall(r" \*$", told, re.MULTILINE)) == 2
     kept = json.loads(Path(re.findall(r"^json +(.+)$", told, re.MULTILINE)[0]).read_text())
-    found = predict(pr_net, video, Person.of_user(user))
+    found = predict(pr_net, video, UserHistory.of_user(user))
     assert [segment["score"] for segment in kept["segments"]] == found.scores.tolist()
     assert kept["history"][0]["weights"]["attention"]
     with Image.open(re.findall(r"^picture +(.+)$", told, re.MULTILINE)[0]) as picture:

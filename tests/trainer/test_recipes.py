@@ -16,7 +16,7 @@ from tests.trainer.drawn import write_category_films
 from tests.trainer.judged_stores import write_domains
 from trainer.config.recipe import Recipe, load_recipe, recipe_names
 from trainer.evaluation.statistics import Evaluation
-from trainer.inference.score_run import Question, answer, judge
+from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
 from trainer.synthetic.saliency import SaliencySettings, plant_saliency
 from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 from trainer.training.checkpoint import read_checkpoint
@@ -230,10 +230,10 @@ def measured_small(recipe: Recipe, folder: Path) -> Evaluation:
         ]
         assert len(losses) == 2
         assert np.isfinite(losses).all()
-    question = Question(path, folder, "test")
-    answers = answer(question, device="cpu")
+    question = EvalRequest(path, folder, "test")
+    answers = score_split(question, device="cpu")
     assert any(np.ptp(track.scores) > 0 for track in answers.tracks.values())
-    found = judge(question, answers)
+    found = evaluate_run(question, answers)
     assert len(found.ids) > 1
     assert all((values >= 0).all() and (values <= 1).all() for values in found.values.values())
     return found

@@ -16,8 +16,8 @@ import pytest
 from storage.scores import runs
 from trainer.__main__ import DONE, WRONG_USE, main
 from trainer.paper_tables.published import Row, Table, load_table
-from trainer.paper_tables.render import is_kept, keep, rendered
-from trainer.paper_tables.reproduce import BASELINE_SEEDS, NOBODY, Order, reproduce
+from trainer.paper_tables.render import is_kept, rendered, save_report
+from trainer.paper_tables.reproduce import BASELINE_SEEDS, NOBODY, TableRequest, reproduce
 from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 
 TIMING = Timing(
@@ -59,8 +59,8 @@ def folder(planted: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(planted, tmp_path / planted.name))
 
 
-def order(folder: Path, **fields: object) -> Order:
-    return replace(Order(TABLE, folder, seeds=2, is_small=True, changes=CHANGES), **fields)  # type: ignore[arg-type]
+def order(folder: Path, **fields: object) -> TableRequest:
+    return replace(TableRequest(TABLE, folder, seeds=2, is_small=True, changes=CHANGES), **fields)  # type: ignore[arg-type]
 
 
 def records(lines: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
@@ -156,7 +156,7 @@ def test_some_users_can_be_judged_alone(folder: Path, capsys: pytest.CaptureFixt
     assert "those of 1 chosen ids among test users" in "\n".join(
         rendered(alone, list(rows.values()), "text")
     )
-    keep(alone, list(rows.values()))
+    save_report(alone, list(rows.values()))
     assert is_kept(alone)
     assert not is_kept(order(folder, seeds=1))
     train = order(folder, seeds=1, among=frozenset({"00001"}))
@@ -176,7 +176,7 @@ def test_a_second_time_does_nothing_and_says_the_same(folder: Path) -> None:
     asked = order(folder)
     assert not is_kept(asked)
     first = reproduce(asked)
-    keep(asked, first)
+    save_report(asked, first)
     assert is_kept(asked)
     assert not is_kept(order(folder, seeds=1))
     before = written(folder)
@@ -195,7 +195,7 @@ def test_the_command_keeps_what_it_prints(folder: Path, capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     (report,) = (folder / "report").glob("pr-net-1.1-seeds.small.*.md")
     assert report.read_text() == printed
-    assert len(runs(Order(load_table("pr-net-1"), folder).layout)) == 6
+    assert len(runs(TableRequest(load_table("pr-net-1"), folder).layout)) == 6
 
 
 def test_the_command_lists_tables_and_refuses_what_is_none(

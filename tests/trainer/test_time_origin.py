@@ -18,8 +18,8 @@ from storage.scores import read_scores
 from tests.conftest import REPOSITORY
 from tests.trainer.test_fit import PLANTED, run
 from trainer.data.sources.features import Features
-from trainer.inference.predict import Person, predict
-from trainer.inference.score_run import Question, answer
+from trainer.inference.predict import UserHistory, predict
+from trainer.inference.score_run import EvalRequest, score_split
 from trainer.synthetic.user_features import plant
 from trainer.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from trainer.training.fit import FitOptions, fit, restore
@@ -68,20 +68,20 @@ def test_checkpoints_and_scores_say_since_when_times_count(tmp_path: Path) -> No
     found = read_checkpoint(model)
     assert found.about["time_origin"] == CONTAINER_START
     assert restore(model, folder, "cpu").notes == ()
-    asked = Question(model, folder, "test")
-    assert answer(asked, device="cpu").provenance.time_origin == CONTAINER_START
+    asked = EvalRequest(model, folder, "test")
+    assert score_split(asked, device="cpu").provenance.time_origin == CONTAINER_START
 
     # One that an earlier release trained says nothing, and it is told beside each of its answers.
     about = {name: value for name, value in found.about.items() if name != "time_origin"}
     write_checkpoint(model, Checkpoint(about, {"model": found.state["model"]}))
     (note,) = restore(model, folder, "cpu").notes
     assert "trained on seconds on each stream's own clock" in note
-    answers = answer(asked, device="cpu")
+    answers = score_split(asked, device="cpu")
     notes = answers.provenance.settings["notes"]
     assert isinstance(notes, list)
     assert note in notes
     video_id = next(iter(answers.tracks))[1]
-    assert note in predict(restore(model, folder, "cpu"), video_id, Person()).notes
+    assert note in predict(restore(model, folder, "cpu"), video_id, UserHistory()).notes
 
     # Scores of an earlier release are read as what they are, and are not taken for an answer in
     # players' seconds.
@@ -92,5 +92,5 @@ def test_checkpoints_and_scores_say_since_when_times_count(tmp_path: Path) -> No
     del record["provenance"]["time_origin"]
     path.write_bytes(seal({**record, "format_version": 1}))
     assert read_scores(layout, asked.name).provenance.time_origin == STREAM_CLOCK
-    assert answer(asked, device="cpu").provenance.time_origin == CONTAINER_START
+    assert score_split(asked, device="cpu").provenance.time_origin == CONTAINER_START
     assert read_scores(layout, asked.name).provenance.time_origin == CONTAINER_START

@@ -21,8 +21,8 @@ from tests.pipeline.catalogs.published import published
 from tests.trainer.judged_stores import write_domains
 from trainer.__main__ import DONE, main
 from trainer.data import DataSettings, open_data
-from trainer.data.labels.annotator_labels import Judgements
-from trainer.data.labels.segment_times import Places
+from trainer.data.labels.annotator_labels import AnnotatorLabels
+from trainer.data.labels.segment_times import SegmentTimes
 from trainer.evaluation.baselines import video_ranker
 from trainer.evaluation.domain_protocol import (
     all_domains,
@@ -32,7 +32,7 @@ from trainer.evaluation.domain_protocol import (
     of_segments,
     split_named,
 )
-from trainer.evaluation.statistics import Estimate, Evaluation
+from trainer.evaluation.statistics import ConfidenceInterval, Evaluation
 from trainer.evaluation.summary_protocol import (
     Summarised,
     evaluate_summaries,
@@ -40,9 +40,9 @@ from trainer.evaluation.summary_protocol import (
     pieces,
     summarised,
 )
-from trainer.paper_tables.domain_cells import joined, shown
+from trainer.paper_tables.domain_cells import format_cell, merge_evaluations
 from trainer.paper_tables.published import Table, load_table
-from trainer.paper_tables.reproduce import Order, reproduce
+from trainer.paper_tables.reproduce import TableRequest, reproduce
 
 SEEDS = 8
 RANDOM_STEP_AP = {
@@ -52,13 +52,15 @@ RANDOM_STEP_AP = {
 
 def estimate(
     catalog: Catalog, ranker: str, split: str, keys: Sequence[str], seeds: int = SEEDS
-) -> dict[str, Estimate]:
+) -> dict[str, ConfidenceInterval]:
     asked = asked_videos(catalog, split, split_named(""))
     runs = [evaluate_ranks(asked, video_ranker(ranker, seed)) for seed in range(seeds)]
-    return shown(Table("", "", "", dict.fromkeys(keys, ""), domains=all_domains(catalog)), runs)
+    return format_cell(
+        Table("", "", "", dict.fromkeys(keys, ""), domains=all_domains(catalog)), runs
+    )
 
 
-def is_near(found: Estimate, expected: float) -> bool:
+def is_near(found: ConfidenceInterval, expected: float) -> bool:
     """Within sampling error: what was measured before came from one run, or a few."""
     assert found.seed_sd is not None
     return bool(abs(found.mean - expected) < 4 * found.seed_sd * np.hypot(1, SEEDS**-0.5))
@@ -127,7 +129,7 @@ def answered(folder: Path, domain: str) -> tuple[Evaluation, Catalog]:
         tracks.append(ScoreTrack("", example.video_id, float(spans.max()), spans, scores))
     answers = run_of(Provenance("drawn"), tracks, {("", "dog01"): "unavailable:private"})
     asked = asked_videos(catalog, "test", split_named(""), [domain])
-    return evaluate(asked, answers, Places(folder, catalog)), catalog
+    return evaluate(asked, answers, SegmentTimes(folder, catalog)), catalog
 
 
 def test_a_video_s_number_is_scikit_learns_and_nobody_is_lost(folder: Path) -> None:
@@ -167,8 +169,8 @@ def test_annotations_in_frames_need_rows_that_say_where_they_lie(
 ) -> None:
     catalog = read_catalog(folder)
     write_catalog(Layout(tmp_path, "domains"), catalog)
-    places = Places(tmp_path / "domains", catalog)
-    judged = Judgements(catalog, "dog").of("dog03")
+    places = SegmentTimes(tmp_path / "domains", catalog)
+    judged = AnnotatorLabels(catalog, "dog").of("dog03")
     assert judged is not None
     assert not places.are_known
     with pytest.raises(SettingsError, match=r"c3d\.segments"):
@@ -192,7 +194,7 @@ def test_a_segment_of_an_event_is_what_events_of_the_domain_cover() -> None:
             Group("set_learning", "test", "v"),
         ),
     )
-    sport = Judgements(catalog, "sport").of("v")
+    sport = AnnotatorLabels(catalog, "sport").of("v")
     assert sport is not None
     np.testing.assert_allclose(sport.values[0], [1, (6 - 3.2) / 3.2, 0, 0], atol=1e-9)
     assert sport.positive.tolist() == [True, True, False, False]
@@ -201,14 +203,14 @@ def test_a_segment_of_an_event_is_what_events_of_the_domain_cover() -> None:
         "sport/v": "sport",
     }
     with pytest.raises(SettingsError, match=r"data\.domain"):
-        Judgements(catalog, "")
+        AnnotatorLabels(catalog, "")
 
 
 def test_averages_stand_only_where_every_domain_has_a_number(folder: Path) -> None:
     (dog, _), (skiing, _) = (answered(folder, domain) for domain in ("dog", "skiing"))
     metrics = dict.fromkeys(("ap_step:dog", "ap_step", "ap_step@videos", "ap_step@columns"), "")
     both = Table("", "", "", metrics, domains=("dog", "skiing"))
-    found = shown(both, [joined([dog, skiing])])
+    found = format_cell(both, [merge_evaluations([dog, skiing])])
     of_each = [run.values["ap_step"] for run in (dog, skiing)]
     assert (
         found["ap_step"].mean
@@ -217,7 +219,7 @@ def test_averages_stand_only_where_every_domain_has_a_number(folder: Path) -> No
     )
     assert found["ap_step@videos"].mean == pytest.approx(np.concatenate(of_each).mean())
     assert found["ap_step:dog"].n_dropped == 1
-    assert list(shown(both, [dog])) == ["ap_step:dog"]
+    assert list(format_cell(both, [dog])) == ["ap_step:dog"]
 
 
 def test_the_command_has_a_line_for_each_domain(
@@ -255,7 +257,7 @@ def test_summaries_of_summe(shared_data: Path) -> None:
 def test_chance_stands_beside_published_f_scores(shared_data: Path, tmp_path: Path) -> None:
     catalog = published("summe", shared_data).catalog
     write_catalog(Layout(tmp_path, "summe"), catalog)
-    rows = reproduce(Order(load_table("mha-fusion-2"), tmp_path / "summe"))
+    rows = reproduce(TableRequest(load_table("mha-fusion-2"), tmp_path / "summe"))
     found = {row.row.name: row.found["f_max"] for row in rows if row.found}
     assert set(found) == {"(chance)", "(oracle)"}
     assert found["(chance)"].n == 25

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 
-class Watched:
+class ProgressBar:
     """Counts towards a total: a bar on a terminal, a line every half minute in a batch log."""
 
     def __init__(self, unit: str) -> None:
@@ -41,7 +41,7 @@ class Watched:
             self._bar.close()
             self._bar = None
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(

@@ -19,7 +19,7 @@ from trainer.data.labels.splits import videos_of
 from trainer.evaluation.baselines import BASELINES, baseline_tracks
 from trainer.evaluation.domain_protocol import split_named
 from trainer.evaluation.phd2_protocol import Targets, evaluate, targets
-from trainer.evaluation.statistics import Estimate, Evaluation, estimates
+from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, estimates
 from trainer.evaluation.summary_protocol import SUMMARIES
 from trainer.paper_tables.domain_baselines import summary_table, video_table
 
@@ -106,7 +106,7 @@ def table(
             yield _line(name, heading, published.get(name, {}).get(metric), found[metric])
 
 
-def _line(name: str, heading: str, published: float | None, found: Estimate) -> str:
+def _line(name: str, heading: str, published: float | None, found: ConfidenceInterval) -> str:
     beside = "" if published is None else f"{published:.2f}"
     interval = f"[{100 * found.low:.2f}, {100 * found.high:.2f}]"
     sd = "" if found.seed_sd is None else f"{100 * found.seed_sd:.2f}"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.base.paths import Layout
-from trainer.base.progress import Watched
+from trainer.base.progress import ProgressBar
 from trainer.cli.given_paths import check_given_paths
 
 
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Iterator[str]:
     """How well maps cover the planted figures, if there are any; then the picture's path."""
     check_given_paths(options.model, options.folder)
-    from trainer.inference.distinction_maps import Cover, VideoMaps, cover, video_maps
-    from trainer.plots.map_overlay import sheet, write_sheet
+    from trainer.inference.distinction_maps import MapIoU, VideoMaps, map_iou, video_maps
+    from trainer.plots.map_overlay import video_contact_sheet, write_sheet
     from trainer.training.fit import restore  # networks take seconds to import
 
     restored = restore(options.model, options.folder, options.device)
@@ -43,11 +43,11 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         for place in np.linspace(0, len(asked) - 1, max(1, options.videos)).round()
     }
     shown: list[VideoMaps] = []
-    covers: list[Cover] = []
-    with Watched("video") as watched:
+    covers: list[MapIoU] = []
+    with ProgressBar("video") as watched:
         watched.start(f"maps of {restored.recipe.name}", len(asked))
         for video in video_maps(restored, options.split, options.device):
-            covers += [found for found in [cover(video, options.folder)] if found is not None]
+            covers += [found for found in [map_iou(video, options.folder)] if found is not None]
             shown += [video] if video.video_id in drawn else []
             watched.advance(1)
     if covers:
@@ -66,5 +66,5 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         / "report"
         / f"{options.model.absolute().parent.name}.{options.split}.maps.png"
     )
-    write_sheet(path, sheet(shown, columns=options.columns))
+    write_sheet(path, video_contact_sheet(shown, columns=options.columns))
     yield str(path)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from storage.base.errors import SettingsError
 from trainer.cli.given_paths import check_given_paths
 from trainer.evaluation.phd2_protocol import PHD2
-from trainer.plots.prediction_report import keep, told
+from trainer.plots.prediction_report import format_prediction, save_prediction
 
 if TYPE_CHECKING:
     pass
@@ -58,18 +58,18 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         )
     if options.top < 1:
         raise SettingsError((f"--top is at least 1, got {options.top}",))
-    from trainer.inference.predict import Person, parse_liked, predict
+    from trainer.inference.predict import UserHistory, parse_liked, predict
     from trainer.training.fit import restore  # networks take seconds to import
 
     person = (
-        Person.of_user(options.user)
+        UserHistory.of_user(options.user)
         if options.user
-        else Person.who_likes(parse_liked(options.history))
+        else UserHistory.who_likes(parse_liked(options.history))
     )
     found = predict(
         restore(options.model, options.folder, options.device), options.video_id, person
     )
-    yield from told(found, options.top)
-    json_file, picture = keep(found, options.folder, options.top)
+    yield from format_prediction(found, options.top)
+    json_file, picture = save_prediction(found, options.folder, options.top)
     yield f"json     {json_file}"
     yield f"picture  {picture}"

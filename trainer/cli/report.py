@@ -47,21 +47,21 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     check_given_paths(options.model, options.folder)
     if options.count < 1:
         raise SettingsError((f"--count is at least 1, got {options.count}",))
-    from trainer.inference.predict import Person, predict
-    from trainer.inference.score_run import Question, answer, judge
+    from trainer.inference.predict import UserHistory, predict
+    from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
     from trainer.plots.timeline import draw_timeline
     from trainer.training.fit import restore  # networks take seconds to import
 
-    question = Question(options.model, options.folder, options.split)
-    answers = answer(question, device=options.device)
-    measured = judge(question, answers)
+    question = EvalRequest(options.model, options.folder, options.split)
+    answers = score_split(question, device=options.device)
+    measured = evaluate_run(question, answers)
     restored = restore(options.model, options.folder, options.device)
     asked = {user: video for user, video in answers.tracks if user in measured.ids}
     users = chosen(measured, options.users, options.count)
     shown = []
     for user in users:
         video = asked[user]
-        found = predict(restored, video, Person.of_user(user))
+        found = predict(restored, video, UserHistory.of_user(user))
         png = draw_timeline(found, pictures=pictures_of(options.folder, video))
         shown.append(
             Shown(

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainer.base.progress import Watched
+from trainer.base.progress import ProgressBar
 from trainer.cli.given_paths import check_given_paths
 from trainer.evaluation.statistics import estimates
 
@@ -34,21 +34,21 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     """Every metric with its interval, number of users and marks."""
     check_given_paths(options.model, options.folder)
     from trainer.inference.score_run import (
-        Question,
-        answer,
-        judge,
+        EvalRequest,
+        evaluate_run,
+        score_split,
     )  # networks take seconds to import
 
-    question = Question(options.model, options.folder, options.split)
-    with Watched("video") as bar:
-        answers = answer(
+    question = EvalRequest(options.model, options.folder, options.split)
+    with ProgressBar("video") as bar:
+        answers = score_split(
             question,
             device=options.device,
             workers=options.workers,
             on_start=bar.start,
             on_batch=bar.advance,
         )
-    measured = judge(question, answers)
+    measured = evaluate_run(question, answers)
     yield f"scores   {question.layout.scores(question.name)}"
     for mark in answers.provenance.marks:
         yield f"NOTE     {mark}"

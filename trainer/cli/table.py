@@ -16,8 +16,8 @@ from storage.catalog.catalog import read_catalog
 from trainer.cli.fit import add_choices, check_counts
 from trainer.paper_tables.domain_cells import check_changes
 from trainer.paper_tables.published import load_table, table_names
-from trainer.paper_tables.render import keep, rendered
-from trainer.paper_tables.reproduce import Order, reproduce
+from trainer.paper_tables.render import rendered, save_report
+from trainer.paper_tables.reproduce import TableRequest, reproduce
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,11 +64,11 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     table, changes = load_table(options.table), tuple(options.changes)
     check_changes(table, changes, small=options.small)
     among = None if options.among is None else _ids(options.among, options.folder)
-    order = Order(
+    order = TableRequest(
         table, options.folder, options.seeds, options.small, changes, options.trained_on, among
     )
     rows = reproduce(order, device=options.device, workers=options.workers)
-    keep(order, rows)
+    save_report(order, rows)
     yield from rendered(order, rows, options.format)
 
 

@@ -19,20 +19,20 @@ metrics.
 
 from __future__ import annotations
 
-from trainer.data.collate import Loaded, to_device
+from trainer.data.collate import DeviceBatch, to_device
 from trainer.data.dataset import HighlightDataset
 from trainer.data.loader import Loader, LoaderSettings
 from trainer.data.open_data import HighlightData, open_data
 from trainer.data.sources.settings import DataSettings
-from trainer.data.user_examples import Account, Example
+from trainer.data.user_examples import Example, ExampleCounts
 
 __all__ = [
-    "Account",
     "DataSettings",
+    "DeviceBatch",
     "Example",
+    "ExampleCounts",
     "HighlightData",
     "HighlightDataset",
-    "Loaded",
     "Loader",
     "LoaderSettings",
     "open_data",

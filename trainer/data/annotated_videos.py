@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
 from trainer.data.dataset import Positions, Sample
-from trainer.data.labels.annotator_labels import Judged, Judgements
-from trainer.data.labels.segment_times import SEGMENT, Places, is_of_segments, rows_of
+from trainer.data.labels.annotator_labels import AnnotatedVideo, AnnotatorLabels
+from trainer.data.labels.segment_times import SEGMENT, SegmentTimes, is_of_segments, rows_of
 from trainer.data.labels.splits import grouping_of, videos_of
 from trainer.data.labels.user_labels import COVERED_SHARE, draw_pairs
 from trainer.data.sources.features import Features
 from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import DataSettings
-from trainer.data.user_examples import Account, Example, ExampleSet
+from trainer.data.user_examples import Example, ExampleCounts, ExampleSet
 
 Side = Literal["first", "second"]
 """Of training on two batches: the one with labels (or of short videos), and the other."""
@@ -40,8 +40,8 @@ class JudgedReader:
 
     catalog: Catalog
     features: Features
-    judgements: Judgements
-    places: Places
+    judgements: AnnotatorLabels
+    places: SegmentTimes
     settings: DataSettings
     is_training: bool
 
@@ -77,7 +77,7 @@ class JudgedReader:
             rows, labels, pairs = rows[chosen], labels[chosen], places.reshape(pairs.shape)
         return Sample(example, self._positions(example.video_id, judged, rows), labels, pairs, ())
 
-    def _judged(self, video_id: str) -> Judged | None:
+    def _judged(self, video_id: str) -> AnnotatedVideo | None:
         if self._has_rows_of_segments and self.judgements.rule.segment_seconds is not None:
             raise SettingsError(
                 (
@@ -92,7 +92,7 @@ class JudgedReader:
         return is_of_segments(next(iter(self.features.readers.values())), self.catalog)
 
     def _read(
-        self, video_id: str, judged: Judged
+        self, video_id: str, judged: AnnotatedVideo
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
         """Numbers of the positions (rows, or judged segments if their rows are averaged), labels,
         highlights.
@@ -119,7 +119,9 @@ class JudgedReader:
         there = there[self.features.shared(video_id, seconds[there])]
         return there, judged.labels[there], judged.positive[there]
 
-    def _positions(self, video_id: str, judged: Judged, numbers: NDArray[np.int64]) -> Positions:
+    def _positions(
+        self, video_id: str, judged: AnnotatedVideo, numbers: NDArray[np.int64]
+    ) -> Positions:
         if self.settings.unit == "row" or (
             self._has_rows_of_segments and judged.numbers is not None
         ):
@@ -131,7 +133,7 @@ class JudgedReader:
 
 
 def _of_rows(
-    spans: Intervals, segments: Intervals, judged: Judged
+    spans: Intervals, segments: Intervals, judged: AnnotatedVideo
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     labels, positive = np.zeros(len(spans), np.float32), np.zeros(len(spans), np.bool_)
     shared = np.minimum(spans[:, None, 1], segments[None, :, 1]) - np.maximum(
@@ -168,7 +170,7 @@ def list_videos(reader: JudgedReader, split: str, side: Side) -> ExampleSet:
         else:
             examples += found
     gone = {reason: tuple(ids) for reason, ids in dropped.items()}
-    videos = Account("videos", len(ids), len(ids) - sum(map(len, gone.values())), gone)
+    videos = ExampleCounts("videos", len(ids), len(ids) - sum(map(len, gone.values())), gone)
     if not examples:
         where = f"{'all but ' if is_outside else ''}{domain or 'all domains'}"
         part = f"split {split} of {grouping_of(catalog, settings)}"
@@ -178,7 +180,11 @@ def list_videos(reader: JudgedReader, split: str, side: Side) -> ExampleSet:
         )
     notes = (f"validation videos are {holdout}, as the dataset names none",) if holdout else ()
     return ExampleSet(
-        tuple(examples), Account("users", 0, 0), videos, Account("history videos", 0, 0), notes
+        tuple(examples),
+        ExampleCounts("users", 0, 0),
+        videos,
+        ExampleCounts("history videos", 0, 0),
+        notes,
     )
 
 

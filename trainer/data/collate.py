@@ -22,7 +22,7 @@ from trainer.data.user_examples import Example
 T = TypeVar("T", Batch, Targets)
 
 
-class Loaded(NamedTuple):
+class DeviceBatch(NamedTuple):
     """What a loader yields."""
 
     batch: Batch
@@ -39,7 +39,7 @@ class Collate:
     dtypes: Mapping[str, torch.dtype]
     has_history: bool
 
-    def __call__(self, samples: Sequence[Sample]) -> Loaded:
+    def __call__(self, samples: Sequence[Sample]) -> DeviceBatch:
         """Pad to the longest video, the most elements of a history and the longest element of the
         batch.
         """
@@ -51,7 +51,7 @@ class Collate:
         )
         flat = {key: array[:, 0] for key, array in features.items()}
         batch = Batch(flat, mask[:, 0], spans[:, 0], history, history_mask, history_spans)
-        return Loaded(
+        return DeviceBatch(
             batch, _targets(samples, mask[:, 0]), tuple(sample.example for sample in samples)
         )
 

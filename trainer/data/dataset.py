@@ -25,14 +25,14 @@ from trainer.data.labels.temporal_units import (
     training_segments,
 )
 from trainer.data.labels.user_history import Element, draw_history
-from trainer.data.labels.user_labels import COVERED_SHARE, Marks, draw_pairs, labels
+from trainer.data.labels.user_labels import COVERED_SHARE, UserLabels, draw_pairs, position_labels
 from trainer.data.sources.features import Features
 from trainer.data.sources.intervals import Intervals, covered_seconds, union
 from trainer.data.sources.settings import DataSettings
 from trainer.data.user_examples import Example, ExampleSet
 
 
-class Draw(NamedTuple):
+class SampleSeed(NamedTuple):
     """Which example, and what its draws follow from."""
 
     number: int
@@ -70,7 +70,7 @@ class Reader:
     """Reads examples of one catalog for training or for scoring. Pickles without an open file."""
 
     features: Features
-    marks: Marks
+    marks: UserLabels
     settings: DataSettings
     shots: Shots | None
     is_training: bool
@@ -128,7 +128,7 @@ class Reader:
         return training_segments(end_seconds, marked, shots, self.settings)
 
     def _labels(self, example: Example, spans: Intervals) -> NDArray[np.float32]:
-        return labels(spans, self.marks.of(example.user_id or None, example.video_id))
+        return position_labels(spans, self.marks.of(example.user_id or None, example.video_id))
 
     def _pairs(
         self,
@@ -172,7 +172,7 @@ class Reader:
         )
 
 
-class Reads(Protocol):
+class FeatureReads(Protocol):
     """What a dataset needs of a reader."""
 
     @property
@@ -198,7 +198,7 @@ class HighlightDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        reader: Reads,
+        reader: FeatureReads,
         found: ExampleSet,
         shards: NDArray[np.int64],
         notes: tuple[str, ...] = (),
@@ -223,7 +223,7 @@ class HighlightDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.found.examples)
 
-    def __getitem__(self, draw: Draw) -> Sample:
+    def __getitem__(self, draw: SampleSeed) -> Sample:
         example = self.found.examples[draw.number]
         epoch = draw.epoch if self.reader.is_training else 0
         anchor = "" if example.anchor is None else f"\n{example.anchor}"

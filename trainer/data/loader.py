@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from storage.base.errors import HighlightsError, SettingsError
 from storage.base.records import JSON
-from trainer.data.collate import Collate, Loaded, tensors_of, to_device
-from trainer.data.dataset import Draw, HighlightDataset, Sample
-from trainer.data.prefetch import one_ahead
+from trainer.data.collate import Collate, DeviceBatch, tensors_of, to_device
+from trainer.data.dataset import HighlightDataset, Sample, SampleSeed
+from trainer.data.prefetch import prefetch
 
 _TORCH = {
     np.dtype(np.uint8): torch.uint8,
@@ -104,29 +104,29 @@ class Loader:
         """Batches of a whole epoch."""
         return -(-len(self._numbers(self.epoch)) // self.settings.batch_size)
 
-    def __iter__(self) -> Iterator[Loaded]:
+    def __iter__(self) -> Iterator[DeviceBatch]:
         for loaded in self._arriving():
             self.batches_done += 1
             yield loaded
         self.epoch, self.batches_done = self.epoch + 1, 0
 
-    def _arriving(self) -> Iterator[Loaded]:
+    def _arriving(self) -> Iterator[DeviceBatch]:
         if not self.settings.device.startswith("cuda"):
             yield from self._read()
             return
         device = torch.device(self.settings.device)
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-        def copied(loaded: Loaded) -> tuple[Loaded, torch.cuda.Event]:
+        def copied(loaded: DeviceBatch) -> tuple[DeviceBatch, torch.cuda.Event]:
             with torch.cuda.stream(side):
-                there = Loaded(
+                there = DeviceBatch(
                     to_device(loaded.batch, device),
                     to_device(loaded.targets, device),
                     loaded.examples,
                 )
                 return there, side.record_event()
 
-        with closing(one_ahead(self._read(), copied)) as batches:
+        with closing(prefetch(self._read(), copied)) as batches:
             for loaded, is_there in batches:
                 here = torch.cuda.current_stream(device)
                 here.wait_event(is_there)
@@ -136,7 +136,7 @@ class Loader:
                     )  # its memory is the other stream's, which must not take it back in use
                 yield loaded
 
-    def _read(self) -> Iterator[Loaded]:
+    def _read(self) -> Iterator[DeviceBatch]:
         for found in self._batches:
             if isinstance(found, HighlightsError):
                 raise found
@@ -171,14 +171,14 @@ class Loader:
         }
         return {"examples": self.dataset.digest, **of_settings}
 
-    def rest(self) -> Iterator[list[Draw]]:
+    def rest(self) -> Iterator[list[SampleSeed]]:
         """The draws of the batches to come in this epoch."""
         numbers, size = self._numbers(self.epoch), self.settings.batch_size
         for first in range(self.batches_done * size, len(numbers), size):
             chosen = sorted(
                 numbers[first : first + size].tolist()
             )  # a batch reads its videos in the order of their ids
-            yield [Draw(number, self.settings.seed, self.epoch) for number in chosen]
+            yield [SampleSeed(number, self.settings.seed, self.epoch) for number in chosen]
 
     def _numbers(self, epoch: int) -> NDArray[np.int64]:
         rank, ranks = self.settings.rank, self.settings.ranks
@@ -199,7 +199,7 @@ class _Carrying(Dataset["Sample | HighlightsError"]):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, draw: Draw) -> Sample | HighlightsError:
+    def __getitem__(self, draw: SampleSeed) -> Sample | HighlightsError:
         try:
             return self._dataset[draw]
         except HighlightsError as error:
@@ -212,7 +212,9 @@ class _CarryingCollate:
 
     collate: Collate
 
-    def __call__(self, samples: Sequence[Sample | HighlightsError]) -> Loaded | HighlightsError:
+    def __call__(
+        self, samples: Sequence[Sample | HighlightsError]
+    ) -> DeviceBatch | HighlightsError:
         read = [sample for sample in samples if isinstance(sample, Sample)]
         failed = [sample for sample in samples if isinstance(sample, HighlightsError)]
         return failed[0] if failed else self.collate(read)
@@ -224,7 +226,7 @@ class _Rest:
 
     loader: Loader
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleSeed]]:
         return self.loader.rest()
 
     def __len__(self) -> int:

@@ -14,11 +14,11 @@ import numpy as np
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog, read_catalog, shard_of
 from trainer.data.annotated_videos import JudgedReader, Side, list_videos
-from trainer.data.dataset import HighlightDataset, Reader, Reads
-from trainer.data.labels.annotator_labels import Judgements, rule_of
-from trainer.data.labels.segment_times import Places
+from trainer.data.dataset import FeatureReads, HighlightDataset, Reader
+from trainer.data.labels.annotator_labels import AnnotatorLabels, rule_of
+from trainer.data.labels.segment_times import SegmentTimes
 from trainer.data.labels.temporal_units import NOTE, Shots, read_shots
-from trainer.data.labels.user_labels import Marks
+from trainer.data.labels.user_labels import UserLabels
 from trainer.data.sources.features import Features, TrainedOn
 from trainer.data.sources.settings import DataSettings
 from trainer.data.user_examples import ExampleSet, Expand, Split, list_examples
@@ -30,11 +30,11 @@ class HighlightData:
 
     catalog: Catalog
     features: Features
-    liked: Marks | None
+    liked: UserLabels | None
     """What users marked; None where videos belong to domains and their segments were judged."""
     settings: DataSettings
     shots: Shots | None
-    places: Places | None = None
+    places: SegmentTimes | None = None
     """Where judged segments lie in time."""
 
     @property
@@ -48,7 +48,7 @@ class HighlightData:
         return self.features.trained_on
 
     @property
-    def marks(self) -> Marks:
+    def marks(self) -> UserLabels:
         """What users marked. Raises SettingsError for a catalog whose segments were judged
         instead.
         """
@@ -95,13 +95,15 @@ class HighlightData:
             raise ValueError(
                 f"{self.catalog.name} has neither marks nor judged segments; make it with open_data"
             )
-        judgements = Judgements(self.catalog, domain)
+        judgements = AnnotatorLabels(self.catalog, domain)
         reader = JudgedReader(
             self.catalog, self.features, judgements, self.places, self.settings, is_training
         )
         return self._made(reader, list_videos(reader, split, side), ())
 
-    def _made(self, reader: Reads, found: ExampleSet, notes: tuple[str, ...]) -> HighlightDataset:
+    def _made(
+        self, reader: FeatureReads, found: ExampleSet, notes: tuple[str, ...]
+    ) -> HighlightDataset:
         shards = [
             shard_of(example.video_id, self.catalog.shard_count) for example in found.examples
         ]
@@ -123,14 +125,16 @@ def open_data(
     features = _features(folder, settings, trained_on)
     shots = None if settings.shots is None else read_shots(settings.shots)
     if rule_of(catalog) is not None:
-        return HighlightData(catalog, features, None, settings, shots, Places(folder, catalog))
+        return HighlightData(
+            catalog, features, None, settings, shots, SegmentTimes(folder, catalog)
+        )
     if settings.rows_drawn is not None:
         raise SettingsError(
             (
                 f"rows_drawn is for catalogs whose segments were judged; {catalog.name} has users' marks",
             )
         )
-    return HighlightData(catalog, features, Marks(catalog), settings, shots)
+    return HighlightData(catalog, features, UserLabels(catalog), settings, shots)
 
 
 def _features(folder: Path, settings: DataSettings, trained_on: TrainedOn | None) -> Features:

@@ -27,7 +27,7 @@ class _End:
     """Nothing comes after it."""
 
 
-def one_ahead(items: Iterable[T], prepare: Callable[[T], U]) -> Generator[U, None, None]:
+def prefetch(items: Iterable[T], prepare: Callable[[T], U]) -> Generator[U, None, None]:
     """`prepare(item)` of each item, in order, each made by another thread while the one before it
     is in use.
 

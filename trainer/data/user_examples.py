@@ -46,7 +46,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Account:
+class ExampleCounts:
     """What became of users, or of videos, on the way to examples."""
 
     noun: str
@@ -72,10 +72,10 @@ class ExampleSet:
     """The examples of a split."""
 
     examples: tuple[Example, ...]
-    users: Account
-    targets: Account
+    users: ExampleCounts
+    targets: ExampleCounts
     """Of (user, video) pairs asked about; ids are `user/video`, or the video alone."""
-    history: Account
+    history: ExampleCounts
     """Of (user, video) pairs in histories."""
     notes: tuple[str, ...] = ()
 
@@ -197,7 +197,7 @@ def _of_users(
 
 def _usable(
     candidates: Sequence[Example], features: Features, settings: DataSettings, expand: Expand
-) -> tuple[tuple[Example, ...], Account]:
+) -> tuple[tuple[Example, ...], ExampleCounts]:
     examples: list[Example] = []
     dropped: dict[str, list[str]] = defaultdict(list)
     for example in candidates:
@@ -220,9 +220,9 @@ def _order(example: Example) -> tuple[str, str, tuple[int, int]]:
     return example.video_id, example.user_id, example.window or (0, 0)
 
 
-def _account(noun: str, total: int, dropped: Mapping[str, Sequence[str]]) -> Account:
+def _account(noun: str, total: int, dropped: Mapping[str, Sequence[str]]) -> ExampleCounts:
     gone = {reason: tuple(sorted(ids)) for reason, ids in dropped.items() if ids}
-    return Account(noun, total, total - sum(map(len, gone.values())), gone)
+    return ExampleCounts(noun, total, total - sum(map(len, gone.values())), gone)
 
 
 def _links(catalog: Catalog) -> Mapping[str, Mapping[str, str]]:
@@ -259,7 +259,7 @@ def _whose(users: Sequence[str], settings: DataSettings) -> Mapping[str, str]:
     return dict(zip(ring, [*ring[1:], ring[0]], strict=True))
 
 
-def _account_of_history(pairs: Collection[tuple[str, str]], features: Features) -> Account:
+def _account_of_history(pairs: Collection[tuple[str, str]], features: Features) -> ExampleCounts:
     dropped: dict[str, list[str]] = defaultdict(list)
     for user_id, video_id in pairs:
         reason = features.why_absent(video_id)

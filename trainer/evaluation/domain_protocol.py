@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
 from storage.scores import ScoreRun, ScoreTrack
-from trainer.data.labels.annotator_labels import Judged, Judgements
-from trainer.data.labels.segment_times import Places
+from trainer.data.labels.annotator_labels import AnnotatedVideo, AnnotatorLabels
+from trainer.data.labels.segment_times import SegmentTimes
 from trainer.data.labels.splits import DOMAIN, grouping_of, videos_of
 from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import DataSettings
@@ -35,11 +35,13 @@ from trainer.metrics.ranking import Floats, curve, step_ap, top_k_ap, trapezoida
 NOT_JUDGED = "not_judged"
 NOTHING_POSITIVE = "nothing_positive"
 SAME_SPAN_SECONDS = 1e-6
-Measure = Callable[[Floats, Judged, NDArray[np.intp]], Mapping[str, float]]
+Measure = Callable[[Floats, AnnotatedVideo, NDArray[np.intp]], Mapping[str, float]]
 """`(n,)` scores, the video, and which n of its segments they are of → metric → number."""
 
 
-def _ranking(scores: Floats, judged: Judged, places: NDArray[np.intp]) -> Mapping[str, float]:
+def _ranking(
+    scores: Floats, judged: AnnotatedVideo, places: NDArray[np.intp]
+) -> Mapping[str, float]:
     positive = judged.positive[places]
     return {
         "ap_step": step_ap(curve(scores, positive)),
@@ -48,7 +50,7 @@ def _ranking(scores: Floats, judged: Judged, places: NDArray[np.intp]) -> Mappin
 
 
 def _top_5_of_ratings(
-    scores: Floats, judged: Judged, places: NDArray[np.intp]
+    scores: Floats, judged: AnnotatedVideo, places: NDArray[np.intp]
 ) -> Mapping[str, float]:
     ratings = judged.values[:, places]
     return {
@@ -58,7 +60,7 @@ def _top_5_of_ratings(
 
 
 def _top_5_of_judges(
-    scores: Floats, judged: Judged, places: NDArray[np.intp]
+    scores: Floats, judged: AnnotatedVideo, places: NDArray[np.intp]
 ) -> Mapping[str, float]:
     votes = judged.values[:, places] > 0
     return {
@@ -101,7 +103,7 @@ class AskedVideos:
     """`vlist_sel/test`: the split's name and its part."""
     domains: Mapping[str, tuple[str, str]]
     """Id → domain and video."""
-    judgements: Mapping[str, Judgements]
+    judgements: Mapping[str, AnnotatorLabels]
     """By domain."""
 
     @property
@@ -135,13 +137,13 @@ def asked_videos(
     }
     if not asked:
         raise SettingsError((f"{catalog.name} has no video in {', '.join(wanted)}, split {split}",))
-    judgements = {domain: Judgements(catalog, domain) for domain in wanted}
+    judgements = {domain: AnnotatorLabels(catalog, domain) for domain in wanted}
     return AskedVideos(
         PROTOCOLS[reader], f"{grouping_of(catalog, settings)}/{split}", asked, judgements
     )
 
 
-def evaluate(asked: AskedVideos, answers: ScoreRun, places: Places) -> Evaluation:
+def evaluate(asked: AskedVideos, answers: ScoreRun, places: SegmentTimes) -> Evaluation:
     """Numbers of each video that has scores; `scored_segments` is the share of its segments that
     have one.
 
@@ -149,7 +151,7 @@ def evaluate(asked: AskedVideos, answers: ScoreRun, places: Places) -> Evaluatio
     `nothing_positive` or `no_scores`.
     """
 
-    def scored() -> Iterator[tuple[str, str | tuple[Judged, Floats, NDArray[np.intp]]]]:
+    def scored() -> Iterator[tuple[str, str | tuple[AnnotatedVideo, Floats, NDArray[np.intp]]]]:
         for identity, (domain, video_id) in asked.domains.items():
             track = answers.tracks.get(("", video_id))
             if track is None:
@@ -164,7 +166,7 @@ def evaluate(asked: AskedVideos, answers: ScoreRun, places: Places) -> Evaluatio
     return _evaluation(asked, scored())
 
 
-Rank = Callable[[Judged], Floats]
+Rank = Callable[[AnnotatedVideo], Floats]
 """Scores of all segments of a video, from what was judged about it."""
 
 
@@ -173,7 +175,7 @@ def evaluate_ranks(asked: AskedVideos, rank: Rank) -> Evaluation:
     has to be placed.
     """
 
-    def scored() -> Iterator[tuple[str, str | tuple[Judged, Floats, NDArray[np.intp]]]]:
+    def scored() -> Iterator[tuple[str, str | tuple[AnnotatedVideo, Floats, NDArray[np.intp]]]]:
         for identity, (domain, video_id) in sorted(asked.domains.items()):
             judged = asked.judgements[domain].of(video_id)
             yield (
@@ -213,7 +215,8 @@ def _same_spans(wanted: Intervals, spans: Intervals) -> NDArray[np.int64]:
 
 
 def _evaluation(
-    asked: AskedVideos, scored: Iterator[tuple[str, str | tuple[Judged, Floats, NDArray[np.intp]]]]
+    asked: AskedVideos,
+    scored: Iterator[tuple[str, str | tuple[AnnotatedVideo, Floats, NDArray[np.intp]]]],
 ) -> Evaluation:
     rows: dict[str, Mapping[str, float]] = {}
     dropped: dict[str, str] = {}

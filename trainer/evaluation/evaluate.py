@@ -11,13 +11,11 @@ from pathlib import Path
 from storage.catalog.catalog import Catalog
 from storage.scores import ScoreRun
 from trainer.data.labels.annotator_labels import rule_of
-from trainer.data.labels.segment_times import Places
+from trainer.data.labels.segment_times import SegmentTimes
 from trainer.data.labels.splits import videos_of
 from trainer.data.sources.settings import DataSettings
 from trainer.data.user_examples import Split, users_of
-from trainer.evaluation import domain_protocol as video_protocols
-from trainer.evaluation import phd2_protocol as protocols
-from trainer.evaluation import summary_protocol
+from trainer.evaluation import domain_protocol, phd2_protocol, summary_protocol
 from trainer.evaluation.statistics import Evaluation
 
 
@@ -31,14 +29,14 @@ def judged(
     """
     if rule_of(catalog) is None:
         users = users_of(catalog, split, settings)[0]
-        durations = protocols.scored_durations(answers.tracks.values())
-        truth = protocols.targets(catalog, split, protocols.PHD2, durations, users)
-        return protocols.evaluate(truth, answers.tracks, answers.absent)
+        durations = phd2_protocol.scored_durations(answers.tracks.values())
+        truth = phd2_protocol.targets(catalog, split, phd2_protocol.PHD2, durations, users)
+        return phd2_protocol.evaluate(truth, answers.tracks, answers.absent)
     if catalog.origin.get("reader") == summary_protocol.SUMMARIES:
         return _summaries(catalog, videos_of(catalog, split, settings, domain="")[0], answers)
     domains = [settings.domain] if settings.domain else []
-    asked = video_protocols.asked_videos(catalog, split, settings, domains)
-    return video_protocols.evaluate(asked, answers, Places(folder, catalog))
+    asked = domain_protocol.asked_videos(catalog, split, settings, domains)
+    return domain_protocol.evaluate(asked, answers, SegmentTimes(folder, catalog))
 
 
 def _summaries(catalog: Catalog, ids: Sequence[str], answers: ScoreRun) -> Evaluation:

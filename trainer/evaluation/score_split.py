@@ -16,13 +16,13 @@ from torch import nn
 
 from models.highlight.base.contract import Batch
 from storage.scores import Key, Provenance, ScoreRun, ScoreTrack, run_of
-from trainer.data import HighlightDataset, Loaded, Loader, to_device
+from trainer.data import DeviceBatch, HighlightDataset, Loader, to_device
 
-Prepare: TypeAlias = Callable[[nn.Module, Loaded], None]
+Prepare: TypeAlias = Callable[[nn.Module, DeviceBatch], None]
 """Called before each batch is scored: a model with a user's own weights puts them in."""
 
 
-def _as_it_is(model: nn.Module, loaded: Loaded) -> None:
+def _as_it_is(model: nn.Module, loaded: DeviceBatch) -> None:
     """Most models are the same for everybody."""
 
 
@@ -60,7 +60,9 @@ def absent(dataset: HighlightDataset) -> dict[Key, str]:
     return found
 
 
-def _tracks(model: nn.Module, loaded: Loaded, device: str, precision: str) -> Iterator[ScoreTrack]:
+def _tracks(
+    model: nn.Module, loaded: DeviceBatch, device: str, precision: str
+) -> Iterator[ScoreTrack]:
     batch = to_device(loaded.batch, device)
     with (
         torch.inference_mode(),

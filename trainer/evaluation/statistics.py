@@ -62,7 +62,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ConfidenceInterval:
     """The mean of a metric over ids (over groups of ids, if there are any), and over seeds."""
 
     metric: str
@@ -94,7 +94,7 @@ class Estimate:
 
 def estimates(
     runs: Sequence[Evaluation], *, seed: int = 0, resamples: int = RESAMPLES
-) -> dict[str, Estimate]:
+) -> dict[str, ConfidenceInterval]:
     """Every metric's mean over the ids of `runs`, which are the seeds of one system.
 
     Ids are resampled within their groups; the same resamples serve every metric. Raises ValueError
@@ -106,7 +106,7 @@ def estimates(
     per_id = np.stack([values.mean(axis=0) for values in stacked.values()])
     low, high = _interval(per_id, groups, seed, resamples)
     return {
-        metric: Estimate(
+        metric: ConfidenceInterval(
             metric=metric,
             mean=float(_macro(values, groups).mean()),
             low=float(low[place]),
@@ -123,7 +123,7 @@ def estimates(
     }
 
 
-def difference(one: Evaluation, other: Evaluation) -> Evaluation:
+def paired_difference(one: Evaluation, other: Evaluation) -> Evaluation:
     """Id by id, what `one` has more than `other`: its estimate says whether one system beats the
     other.
 
@@ -146,7 +146,9 @@ def averaged(runs: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-def gains(runs: Sequence[Evaluation], others: Sequence[Evaluation]) -> dict[str, Estimate]:
+def paired_gain(
+    runs: Sequence[Evaluation], others: Sequence[Evaluation]
+) -> dict[str, ConfidenceInterval]:
     """What one system has more than another, metric by metric, over the same ids: the paired
     interval.
 
@@ -155,7 +157,7 @@ def gains(runs: Sequence[Evaluation], others: Sequence[Evaluation]) -> dict[str,
     means. Raises ValueError as `difference` does.
     """
     other = averaged(others)
-    return estimates([difference(run, other) for run in runs])
+    return estimates([paired_difference(run, other) for run in runs])
 
 
 def _alike(runs: Sequence[Evaluation]) -> Evaluation:

@@ -74,7 +74,7 @@ def video_maps(restored: Restored, split: Split, device: str) -> Iterator[VideoM
 
 
 @dataclass(frozen=True)
-class Cover:
+class MapIoU:
     """How well the maps of one video's highlights cover its figure: mean intersection over
     union.
     """
@@ -88,7 +88,7 @@ class Cover:
     """Of a map that is distinct all over."""
 
 
-def cover(video: VideoMaps, folder: Path) -> Cover | None:
+def map_iou(video: VideoMaps, folder: Path) -> MapIoU | None:
     """None for a video without a highlight, or of a catalog that does not tell where its figure
     is.
     """
@@ -105,6 +105,6 @@ def cover(video: VideoMaps, folder: Path) -> Cover | None:
         return float(intersection_over_union(maps, figures).mean())
 
     half = len(wanted) // 2
-    return Cover(
+    return MapIoU(
         mean(found, wanted), mean(found, wanted.roll(half, 0)), mean(torch.ones_like(found), wanted)
     )

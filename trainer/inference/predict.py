@@ -22,8 +22,8 @@ from torch import Tensor
 from models.highlight.base.contract import Scores
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.records import JSON
-from trainer.data import Account, Example, HighlightData, HighlightDataset, to_device
-from trainer.data.dataset import Draw, Positions, Reader
+from trainer.data import Example, ExampleCounts, HighlightData, HighlightDataset, to_device
+from trainer.data.dataset import Positions, Reader, SampleSeed
 from trainer.data.loader import collate_of
 from trainer.data.sources.intervals import Intervals, union
 from trainer.data.user_examples import ExampleSet
@@ -38,7 +38,7 @@ _LIKED = re.compile(r"([A-Za-z0-9_-]{1,64}):(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
-class Person:
+class UserHistory:
     """Whom a prediction is for."""
 
     name: str = ""
@@ -47,14 +47,14 @@ class Person:
     """Video → its liked parts in seconds, of somebody who is no user."""
 
     @staticmethod
-    def of_user(user_id: str) -> Person:
+    def of_user(user_id: str) -> UserHistory:
         """Somebody whose marks the catalog has."""
-        return Person(user_id)
+        return UserHistory(user_id)
 
     @staticmethod
-    def who_likes(liked: Mapping[str, Intervals]) -> Person:
+    def who_likes(liked: Mapping[str, Intervals]) -> UserHistory:
         """Somebody of whom only this is known."""
-        return Person(SOMEBODY if liked else "", liked)
+        return UserHistory(SOMEBODY if liked else "", liked)
 
 
 @dataclass(frozen=True)
@@ -157,14 +157,14 @@ def parse_liked(texts: Sequence[str]) -> dict[str, Intervals]:
     return {video_id: union(np.array(parts)) for video_id, parts in found.items()}
 
 
-def predict(restored: Restored, video_id: str, person: Person) -> Prediction:
+def predict(restored: Restored, video_id: str, person: UserHistory) -> Prediction:
     """Scores of one video for one person, whole, with the full history.
 
     Raises LookupFailed for a video without features or a user that is not there, SettingsError for
     a liked part outside its video, and for a network that cannot be asked this way.
     """
     dataset = _dataset(restored, video_id, person)
-    sample = dataset[Draw(0, restored.about["seed"], 0)]
+    sample = dataset[SampleSeed(0, restored.about["seed"], 0)]
     loaded = collate_of(dataset)([sample])
     device = next(
         (parameter.device for parameter in restored.model.parameters()), torch.device("cpu")
@@ -211,7 +211,7 @@ def segments_of(video_id: str, rows: Floats) -> Grid:
     return grid
 
 
-def _dataset(restored: Restored, video_id: str, person: Person) -> HighlightDataset:
+def _dataset(restored: Restored, video_id: str, person: UserHistory) -> HighlightDataset:
     """The one question, asked as scoring asks."""
     data, history = restored.data, _history_videos(restored.data, video_id, person)
     if "per_user" in restored.recipe.stages:
@@ -231,17 +231,17 @@ def _dataset(restored: Restored, video_id: str, person: Person) -> HighlightData
         data.features, marks, replace(data.settings, whose="own"), None, is_training=False
     )
     example = Example(video_id, person.name, person.name, history)
-    one = Account("targets", 1, 1)
+    one = ExampleCounts("targets", 1, 1)
     found = ExampleSet(
         (example,),
-        Account("users", 1, 1),
+        ExampleCounts("users", 1, 1),
         one,
-        Account("history videos", len(history), len(history)),
+        ExampleCounts("history videos", len(history), len(history)),
     )
     return HighlightDataset(reader, found, np.zeros(1, np.int64), data.features.notes)
 
 
-def _history_videos(data: HighlightData, video_id: str, person: Person) -> tuple[str, ...]:
+def _history_videos(data: HighlightData, video_id: str, person: UserHistory) -> tuple[str, ...]:
     """The videos, other than the one that is asked about, in which the person liked something."""
     if person.liked:
         _refuse_outside(data, person.liked)

@@ -28,7 +28,7 @@ from trainer.training.user_svm import PerUser
 
 
 @dataclass(frozen=True)
-class Question:
+class EvalRequest:
     """Which finished network is asked about which users of which catalog."""
 
     model: Path
@@ -53,8 +53,8 @@ class Question:
         return Layout(self.folder.absolute().parent, self.folder.absolute().name)
 
 
-def answer(
-    question: Question,
+def score_split(
+    question: EvalRequest,
     *,
     device: str,
     workers: int = 0,
@@ -86,7 +86,7 @@ def answer(
     return answers
 
 
-def judge(question: Question, answers: ScoreRun) -> Evaluation:
+def evaluate_run(question: EvalRequest, answers: ScoreRun) -> Evaluation:
     """What the answers are worth under the protocol of the catalog's dataset."""
     table = read_checkpoint(question.model).about
     recipe = restore_recipe(
@@ -97,7 +97,7 @@ def judge(question: Question, answers: ScoreRun) -> Evaluation:
     )
 
 
-def _kept(question: Question, restored: Restored) -> ScoreRun | None:
+def _kept(question: EvalRequest, restored: Restored) -> ScoreRun | None:
     try:
         found = read_scores(question.layout, question.name)
     except LookupFailed:
@@ -116,7 +116,7 @@ def _features(restored: Restored) -> dict[str, JSON]:
     }
 
 
-def _provenance(restored: Restored, question: Question, notes: tuple[str, ...]) -> Provenance:
+def _provenance(restored: Restored, question: EvalRequest, notes: tuple[str, ...]) -> Provenance:
     about, readers = restored.about, restored.data.features.readers
     return Provenance(
         model=restored.recipe.name,

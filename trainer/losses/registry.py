@@ -11,11 +11,16 @@ from torch import Tensor
 
 from models.highlight.base.contract import Batch, Scores
 from trainer.base.targets import Targets
-from trainer.losses import classification, mha_fusion, pld_vhd, pr_net, ranking, reconstruction
-from trainer.losses import weak_supervision as weak
-from trainer.losses.set_based import dl_vhd
-from trainer.losses.set_based import domain_adaptation as adaptation
-from trainer.losses.set_based import set_kl as set_learning
+from trainer.losses import (
+    classification,
+    mha_fusion,
+    pld_vhd,
+    pr_net,
+    ranking,
+    reconstruction,
+    weak_supervision,
+)
+from trainer.losses.set_based import dl_vhd, domain_adaptation, set_kl
 from trainer.losses.set_based.domain_steps import Steps
 
 T = TypeVar("T")
@@ -33,22 +38,22 @@ OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     "pr_net_ranking": pr_net.pr_net_ranking,
     "pr_net_triplet": pr_net.pr_net_triplet,
     "reconstruction": reconstruction.reconstruction,
-    "set_divergence": set_learning.set_divergence,
+    "set_divergence": set_kl.set_divergence,
 }
 """Name → function of scores, batch and targets; what it takes by keyword besides are its
 settings.
 """
 
 DOMAIN_OBJECTIVES: dict[str, Callable[..., Steps]] = {
-    "afn": adaptation.afn,
-    "dan": adaptation.dan,
-    "deep_coral": adaptation.deep_coral,
+    "afn": domain_adaptation.afn,
+    "dan": domain_adaptation.dan,
+    "deep_coral": domain_adaptation.deep_coral,
     "dl_vhd": dl_vhd.dl_vhd,
-    "lim": weak.lim,
-    "mcd": adaptation.mcd,
-    "mini_net": weak.mini_net,
-    "revgrad": adaptation.revgrad,
-    "source_only": adaptation.source_only,
+    "lim": weak_supervision.lim,
+    "mcd": domain_adaptation.mcd,
+    "mini_net": weak_supervision.mini_net,
+    "revgrad": domain_adaptation.revgrad,
+    "source_only": domain_adaptation.source_only,
 }
 """Name → function of settings that gives the steps of a round on two batches
 (`trainer.losses.set_based.domain_steps`).

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.highlight.generic.lim import LIM
-from trainer.losses.set_based.domain_steps import Domains, Step, Steps, answer, part
+from trainer.losses.set_based.domain_steps import DomainBatch, Step, Steps, answer, part
 
 
 def mini_net(*, margin: float = 1.0) -> Steps:
@@ -24,7 +24,7 @@ def mini_net(*, margin: float = 1.0) -> Steps:
     0 at margin 1.
     """
 
-    def loss(model: nn.Module, domains: Domains) -> Tensor:
+    def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         answers = [answer(model, side) for side in (domains.source, domains.target)]
         if len(domains.source.mask) != len(domains.target.mask):
             raise ValueError(
@@ -54,7 +54,7 @@ def lim(*, group: int = 8, margin: float = 1.0) -> Steps:
     if group < 1:
         raise ValueError(f"group is at least 1, got {group}")
 
-    def loss(model: nn.Module, domains: Domains) -> Tensor:
+    def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         if not isinstance(model, LIM):
             raise ValueError(
                 f"lim asks a network about pairs: take the model lim, not {type(model).__name__}"

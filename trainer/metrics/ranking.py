@@ -101,7 +101,7 @@ def top_k_ap(scores: ArrayLike, votes: ArrayLike, k: int = 5) -> Floats:
     """Trapezoidal average precision of the `k` best shots alone, `(A,)`, one for each annotator.
 
     `votes` is `(A, N)`, 0 or 1. Recall counts only the positives among those `k`, and an annotator
-    without any gets 0: MINI-Net's `TVsumOrCoSumEvaluate_sample` and UMT's `TVSum.evaluate`, which
+    without any gets 0: MINI-Net's `TVsumOrCoSumEvaluate_sample` and UMT's `TVSum.evaluate_run`, which
     then average over annotators. Equal scores keep the order of the shots.
     """
     marks = np.asarray(votes)

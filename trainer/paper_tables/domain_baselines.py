@@ -21,7 +21,7 @@ from trainer.evaluation.domain_protocol import (
     evaluate_ranks,
     split_named,
 )
-from trainer.evaluation.statistics import Estimate, Evaluation, estimates
+from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, estimates
 from trainer.evaluation.summary_protocol import (
     FrameScores,
     Shots,
@@ -31,7 +31,7 @@ from trainer.evaluation.summary_protocol import (
     summarised,
 )
 from trainer.metrics.ranking import Floats
-from trainer.paper_tables.domain_cells import shown
+from trainer.paper_tables.domain_cells import format_cell
 from trainer.paper_tables.published import Table
 
 
@@ -99,7 +99,7 @@ def _frame_scores(name: str, seed: int) -> FrameScores:
     return scores
 
 
-def _plain(runs: Sequence[Evaluation]) -> Iterator[tuple[str, str, Estimate]]:
+def _plain(runs: Sequence[Evaluation]) -> Iterator[tuple[str, str, ConfidenceInterval]]:
     yield from ((metric, "all", found) for metric, found in estimates(runs).items())
 
 
@@ -117,14 +117,14 @@ def _runs(asked: AskedVideos, name: str, seeds: int) -> list[Evaluation]:
 
 def _averages(
     runs: Sequence[Evaluation], metric: str, domains: Sequence[str]
-) -> Iterator[tuple[str, Estimate]]:
+) -> Iterator[tuple[str, ConfidenceInterval]]:
     wanted = {f"{metric}:{domain}": domain for domain in domains}
     wanted |= {metric: "mean of domains", f"{metric}@videos": "mean over videos"}
-    found = shown(Table("", "", "", wanted, domains=tuple(domains)), runs)
+    found = format_cell(Table("", "", "", wanted, domains=tuple(domains)), runs)
     yield from ((wanted[key], one) for key, one in found.items())
 
 
-def _line(name: str, metric: str, domain: str, found: Estimate) -> str:
+def _line(name: str, metric: str, domain: str, found: ConfidenceInterval) -> str:
     interval = f"[{100 * found.low:.2f}, {100 * found.high:.2f}]"
     sd = "" if found.seed_sd is None else f"{100 * found.seed_sd:.2f}"
     start = f"{name:<9} {metric:<15} {domain:<22} {100 * found.mean:>8.2f} {interval:^16}"

@@ -16,7 +16,7 @@ import numpy as np
 
 from storage.base.errors import SettingsError
 from trainer.config.recipe import Recipe, load_recipe
-from trainer.evaluation.statistics import Estimate, Evaluation, estimates
+from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, estimates
 from trainer.paper_tables.published import Row, Table
 
 
@@ -63,7 +63,7 @@ def cells(table: Table, row: Row, changes: tuple[str, ...], *, small: bool) -> t
     return tuple(made)
 
 
-def joined(runs: Sequence[Evaluation]) -> Evaluation:
+def merge_evaluations(runs: Sequence[Evaluation]) -> Evaluation:
     """One evaluation over the ids of several, which are of different domains and otherwise alike.
 
     The protocol's name may tell them apart; then all are named. Raises ValueError for an id that
@@ -87,10 +87,10 @@ def joined(runs: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-def shown(table: Table, seeds: Sequence[Evaluation]) -> dict[str, Estimate]:
+def format_cell(table: Table, seeds: Sequence[Evaluation]) -> dict[str, ConfidenceInterval]:
     """Estimates of the table's metrics that these evaluations, one a seed, have numbers for."""
     plain = estimates(seeds)
-    found: dict[str, Estimate] = {}
+    found: dict[str, ConfidenceInterval] = {}
     for key in table.metrics:
         metric, _, domain = key.partition(":")
         metric, _, kind = metric.partition("@")

@@ -16,9 +16,9 @@ from typing import Literal
 
 from storage.base.fingerprint import readable
 from storage.files.atomic_write import publish
-from trainer.evaluation.statistics import Estimate
+from trainer.evaluation.statistics import ConfidenceInterval
 from trainer.paper_tables.published import Table
-from trainer.paper_tables.reproduce import Measured, Order
+from trainer.paper_tables.reproduce import RowResult, TableRequest
 
 Format = Literal["text", "markdown", "csv"]
 HEADINGS = ("system", "metric", "published", "measured", "95 %", "sd", "seeds", "users", "ids")
@@ -39,7 +39,7 @@ _CSV_HEADINGS = (
 )  # fmt: skip
 
 
-def rendered(order: Order, rows: Sequence[Measured], form: Format) -> Iterator[str]:
+def rendered(order: TableRequest, rows: Sequence[RowResult], form: Format) -> Iterator[str]:
     """The lines of a report."""
     if form == "csv":
         yield from _csv(order, rows).splitlines()
@@ -57,10 +57,10 @@ def rendered(order: Order, rows: Sequence[Measured], form: Format) -> Iterator[s
             else _markdown([GAIN_HEADINGS, *compared])
         )
         yield ""
-    yield from (f"- {line}" if form == "markdown" else line for line in _below(order, rows))
+    yield from (f"- {line}" if form == "markdown" else line for line in _footnotes(order, rows))
 
 
-def keep(order: Order, rows: Sequence[Measured]) -> None:
+def save_report(order: TableRequest, rows: Sequence[RowResult]) -> None:
     """Under `ROOT/<catalog>/report/`: `.md`, `.csv`, and, last, the `.json` that says what they are
     made of.
     """
@@ -75,13 +75,13 @@ def keep(order: Order, rows: Sequence[Measured]) -> None:
     )
 
 
-def is_kept(order: Order) -> bool:
+def is_kept(order: TableRequest) -> bool:
     """Whether the report is there, made of the features, recipes and published numbers of now."""
     wanted = readable({"table": order.table.name, "made_of": order.fingerprint})
     return record_file(order).is_file() and record_file(order).read_bytes() == wanted
 
 
-def record_file(order: Order) -> Path:
+def record_file(order: TableRequest) -> Path:
     """What is written last."""
     return order.layout.report / f"{order.name}.json"
 
@@ -91,7 +91,7 @@ def _whom(table: Table) -> str:
     return "videos" if table.domains else "users"
 
 
-def _head(order: Order, rows: Sequence[Measured], form: Format) -> Iterator[str]:
+def _head(order: TableRequest, rows: Sequence[RowResult], form: Format) -> Iterator[str]:
     table, protocols = order.table, {found.protocol for row in rows for found in row.found.values()}
     unit = {"percent": "percent", "share": "shares of 1", "count": "counts"}[table.unit]
     yield f"## {table.title}" if form == "markdown" else table.title
@@ -104,7 +104,7 @@ def _head(order: Order, rows: Sequence[Measured], form: Format) -> Iterator[str]
     yield ""
 
 
-def _cells(order: Order, measured: Measured) -> Iterator[tuple[str, ...]]:
+def _cells(order: TableRequest, measured: RowResult) -> Iterator[tuple[str, ...]]:
     row, table = measured.row, order.table
     name = f"{row.group}: {row.name}" if row.group else row.name
     for metric, heading in table.metrics.items():
@@ -125,7 +125,7 @@ def _cells(order: Order, measured: Measured) -> Iterator[tuple[str, ...]]:
             )
 
 
-def _gain_cells(order: Order, measured: Measured) -> Iterator[tuple[str, ...]]:
+def _gain_cells(order: TableRequest, measured: RowResult) -> Iterator[tuple[str, ...]]:
     for other, found in measured.gains.items():
         for metric, heading in order.table.metrics.items():
             if metric in found:
@@ -144,7 +144,9 @@ def _gain_cells(order: Order, measured: Measured) -> Iterator[tuple[str, ...]]:
                 )
 
 
-def _numbers(order: Order, measured: Measured, found: Estimate) -> tuple[str, ...]:
+def _numbers(
+    order: TableRequest, measured: RowResult, found: ConfidenceInterval
+) -> tuple[str, ...]:
     table, marks = order.table, f" ({', '.join(measured.marks)})" if measured.marks else ""
     return (
         f"{table.measured(found.mean)}{marks}",
@@ -171,7 +173,7 @@ def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
     yield from (f"| {' | '.join(line)} |" for line in others)
 
 
-def _below(order: Order, rows: Sequence[Measured]) -> Iterator[str]:
+def _footnotes(order: TableRequest, rows: Sequence[RowResult]) -> Iterator[str]:
     """What concerns the table, then rows; the same word about several rows is said once."""
     yield from (f"published: {note}" for note in order.table.notes)
     if len({found.ids_sha256 for row in rows for found in row.found.values()}) > 1:
@@ -190,7 +192,7 @@ def _below(order: Order, rows: Sequence[Measured]) -> Iterator[str]:
     yield from (f"{word} ({_listed(names, len(rows))})" for word, names in by_word.items())
 
 
-def _reasons(row: Measured) -> str:
+def _reasons(row: RowResult) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in sorted(row.dropped.items()))
 
 
@@ -202,7 +204,7 @@ def _listed(names: Sequence[str], rows: int) -> str:
     return "; ".join(stems)
 
 
-def _csv(order: Order, rows: Sequence[Measured]) -> str:
+def _csv(order: TableRequest, rows: Sequence[RowResult]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_CSV_HEADINGS)
@@ -216,7 +218,11 @@ def _csv(order: Order, rows: Sequence[Measured]) -> str:
 
 
 def _csv_cells(
-    order: Order, measured: Measured, metric: str, found: Estimate | None, more_than: str
+    order: TableRequest,
+    measured: RowResult,
+    metric: str,
+    found: ConfidenceInterval | None,
+    more_than: str,
 ) -> list[object]:
     """A number of a row; or, with `more_than`, what the row has more than that other one."""
     row, table = measured.row, order.table

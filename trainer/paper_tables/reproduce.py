@@ -19,7 +19,7 @@ from storage.base.fingerprint import fingerprint, ids_sha256
 from storage.base.paths import Layout
 from storage.catalog.catalog import read_catalog
 from storage.scores import ScoreRun
-from trainer.base.progress import Watched
+from trainer.base.progress import ProgressBar
 from trainer.config.recipe import Recipe
 from trainer.data.labels.annotator_labels import rule_of
 from trainer.evaluation.baselines import BASELINES, baseline_tracks, is_random, video_ranker
@@ -30,11 +30,11 @@ from trainer.evaluation.domain_protocol import (
     split_named,
 )
 from trainer.evaluation.phd2_protocol import PHD2, evaluate, scored_durations, targets
-from trainer.evaluation.statistics import Estimate, Evaluation, gains
+from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, paired_gain
 from trainer.evaluation.summary_protocol import OVER, PIECES, pieces
-from trainer.inference.score_run import Question, answer, judge
+from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
 from trainer.paper_tables.domain_baselines import summary_runs
-from trainer.paper_tables.domain_cells import Cell, cells, joined, shown
+from trainer.paper_tables.domain_cells import Cell, cells, format_cell, merge_evaluations
 from trainer.paper_tables.published import Row, Table
 from trainer.training.fit import FitOptions, Run, fit
 from trainer.training.ranking_svm import Unfit
@@ -47,7 +47,7 @@ NOBODY = "not measured: nobody has a number"
 
 
 @dataclass(frozen=True)
-class Order:
+class TableRequest:
     """What is asked for: a table on a catalog."""
 
     table: Table
@@ -128,11 +128,11 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Measured:
+class RowResult:
     """A row, and what became of it."""
 
     row: Row
-    found: Mapping[str, Estimate] = field(default_factory=dict)
+    found: Mapping[str, ConfidenceInterval] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
     """Short: `planted:3`, `random:0`, `small`: what makes the numbers no result."""
     gaps: tuple[str, ...] = ()
@@ -143,46 +143,48 @@ class Measured:
     """Why there are no numbers."""
     judged: tuple[Evaluation, ...] = field(default=(), repr=False, compare=False)
     """One for each seed."""
-    gains: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    gains: Mapping[str, Mapping[str, ConfidenceInterval]] = field(default_factory=dict)
     """Name of another row → metric → what this row has more, over the same users."""
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _RowRequest:
     """Whom, and how long their videos are: what all rows of a table share."""
 
     users: Collection[str] | None = None
     durations: Mapping[str, float] = field(default_factory=dict)
 
 
-def reproduce(order: Order, *, device: str = "cpu", workers: int = 0) -> tuple[Measured, ...]:
+def reproduce(
+    order: TableRequest, *, device: str = "cpu", workers: int = 0
+) -> tuple[RowResult, ...]:
     """Every row of the table, in its order. A row that cannot be made says why, and keeps no other
     from being made.
     """
-    asked = _Asked()
-    networks: dict[str, Measured] = {}
+    asked = _RowRequest()
+    networks: dict[str, RowResult] = {}
     for row in order.table.rows:
         if row.recipe:
             networks[row.name], found = _attempt(order, row, device, workers)
             asked = asked if asked.users is not None or found is None else found
     rows = [
         networks.get(row.name)
-        or (_baseline(order, row, asked) if row.baseline else Measured(row, why_not=row.quoted))
+        or (_baseline(order, row, asked) if row.baseline else RowResult(row, why_not=row.quoted))
         for row in order.table.rows
     ]
     return _compared(order, rows)
 
 
-def _compared(order: Order, rows: Sequence[Measured]) -> tuple[Measured, ...]:
+def _compared(order: TableRequest, rows: Sequence[RowResult]) -> tuple[RowResult, ...]:
     """The rows with what each has more than those it is compared with; nothing where the users are
     not the same.
     """
     by_name = {measured.row.name: measured for measured in rows}
 
-    def more_than(one: Measured, other: Measured) -> dict[str, Estimate]:
+    def more_than(one: RowResult, other: RowResult) -> dict[str, ConfidenceInterval]:
         if not one.judged or not other.judged or one.judged[0].ids != other.judged[0].ids:
             return {}
-        found = gains(one.judged, other.judged)
+        found = paired_gain(one.judged, other.judged)
         return {metric: found[metric] for metric in order.table.metrics if metric in found}
 
     return tuple(
@@ -191,13 +193,15 @@ def _compared(order: Order, rows: Sequence[Measured]) -> tuple[Measured, ...]:
     )
 
 
-def _attempt(order: Order, row: Row, device: str, workers: int) -> tuple[Measured, _Asked | None]:
+def _attempt(
+    order: TableRequest, row: Row, device: str, workers: int
+) -> tuple[RowResult, _RowRequest | None]:
     """The row's cells, each for itself: one that cannot be made keeps no other from being made."""
     try:
         row_cells = order.cells(row)
     except (LookupFailed, SettingsError) as error:
-        return Measured(row, why_not=f"not measured: {error}"), None
-    answers: list[list[tuple[Question, ScoreRun]]] = []
+        return RowResult(row, why_not=f"not measured: {error}"), None
+    answers: list[list[tuple[EvalRequest, ScoreRun]]] = []
     faults: dict[str, list[str]] = {}
     for cell in row_cells:
         try:
@@ -208,7 +212,7 @@ def _attempt(order: Order, row: Row, device: str, workers: int) -> tuple[Measure
             faults.setdefault(" ".join(str(error).split()), []).append(cell.domain)
     gaps = _gaps(row_cells[0].recipe)
     why_not = "; ".join(_not_measured(fault, of, len(row_cells)) for fault, of in faults.items())
-    so_far = Measured(row, gaps=gaps, why_not=why_not)
+    so_far = RowResult(row, gaps=gaps, why_not=why_not)
     return _network(order, so_far, answers) if answers else (so_far, None)
 
 
@@ -218,10 +222,11 @@ def _not_measured(fault: str, domains: list[str], of_how_many: int) -> str:
 
 
 def _network(
-    order: Order, so_far: Measured, answers: list[list[tuple[Question, ScoreRun]]]
-) -> tuple[Measured, _Asked | None]:
+    order: TableRequest, so_far: RowResult, answers: list[list[tuple[EvalRequest, ScoreRun]]]
+) -> tuple[RowResult, _RowRequest | None]:
     everybody = [
-        joined([judge(*asked) for asked in one_seed]) for one_seed in zip(*answers, strict=True)
+        merge_evaluations([evaluate_run(*asked) for asked in one_seed])
+        for one_seed in zip(*answers, strict=True)
     ]
     seeds = [order.judged(found) for found in everybody]
     first = seeds[0]
@@ -233,20 +238,20 @@ def _network(
     notes = tuple(dict.fromkeys(str(note) for scores in of_first_seed for note in _listed(scores)))
     measured = replace(
         so_far,
-        found=shown(order.table, seeds),
+        found=format_cell(order.table, seeds),
         marks=(*_marks(told), *_where(order), *_from(order, so_far.row)),
         notes=notes,
         dropped=dropped,
         judged=tuple(seeds),
     )
     durations = {} if order.table.domains else scored_durations(of_first_seed[0].tracks.values())
-    return measured, _Asked(everybody[0].ids, durations)
+    return measured, _RowRequest(everybody[0].ids, durations)
 
 
 def _answers(
-    order: Order, cell: Cell, run: Run, device: str, workers: int
-) -> tuple[Question, ScoreRun]:
-    with Watched("step") as steps, Watched("video") as videos:
+    order: TableRequest, cell: Cell, run: Run, device: str, workers: int
+) -> tuple[EvalRequest, ScoreRun]:
+    with ProgressBar("step") as steps, ProgressBar("video") as videos:
         options = FitOptions(
             device=device,
             workers=workers,
@@ -255,13 +260,13 @@ def _answers(
                 progress.step, f"epoch {progress.epoch}, loss {loss:.4g}"
             ),
         )
-        question = Question(fit(run, options), order.folder, order.table.split, cell.asked)
-        return question, answer(
+        question = EvalRequest(fit(run, options), order.folder, order.table.split, cell.asked)
+        return question, score_split(
             question, device=device, workers=workers, on_start=videos.start, on_batch=videos.advance
         )
 
 
-def _baseline(order: Order, row: Row, asked: _Asked) -> Measured:
+def _baseline(order: TableRequest, row: Row, asked: _RowRequest) -> RowResult:
     seeds = range(BASELINE_SEEDS if is_random(row.baseline) else 1)
     is_of_summaries = set(order.table.metrics) <= {f"f_{over}" for over in OVER.values()}
     try:
@@ -269,20 +274,20 @@ def _baseline(order: Order, row: Row, asked: _Asked) -> Measured:
         measure = _of_summaries if is_of_summaries else _of_videos if is_of_videos else _of_users
         judged = [order.judged(found) for found in measure(order, row, asked, seeds)]
     except (LookupFailed, SettingsError) as error:
-        return Measured(row, why_not=f"not measured: {error}")
+        return RowResult(row, why_not=f"not measured: {error}")
     dropped = Counter(judged[0].dropped.values())
     if not judged[0].ids:
-        return Measured(row, dropped=dropped, why_not=NOBODY)
-    return Measured(
+        return RowResult(row, dropped=dropped, why_not=NOBODY)
+    return RowResult(
         row,
-        shown(order.table, judged),
+        format_cell(order.table, judged),
         (*_planted(order), *_where(order)),
         dropped=dropped,
         judged=tuple(judged),
     )
 
 
-def _of_users(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Evaluation]:
+def _of_users(order: TableRequest, row: Row, asked: _RowRequest, seeds: range) -> list[Evaluation]:
     truth = targets(
         read_catalog(order.folder), order.table.split, PHD2, asked.durations, asked.users
     )
@@ -291,13 +296,15 @@ def _of_users(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Evalu
     ]
 
 
-def _of_summaries(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Evaluation]:
+def _of_summaries(
+    order: TableRequest, row: Row, asked: _RowRequest, seeds: range
+) -> list[Evaluation]:
     catalog = read_catalog(order.folder)
     ids = [video.video_id for video in catalog.videos]
     return summary_runs(catalog, ids, (pieces, PIECES), {row.baseline: len(seeds)})[row.baseline]
 
 
-def _of_videos(order: Order, row: Row, asked: _Asked, seeds: range) -> list[Evaluation]:
+def _of_videos(order: TableRequest, row: Row, asked: _RowRequest, seeds: range) -> list[Evaluation]:
     table, catalog = order.table, read_catalog(order.folder)
     there = set(all_domains(catalog))
     domains = [one for one in table.domains if one in there]
@@ -323,17 +330,17 @@ def _marks(told: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _planted(order: Order) -> tuple[str, ...]:
+def _planted(order: TableRequest) -> tuple[str, ...]:
     return tuple(
         re.findall(r"^planted:\w+$", str(read_catalog(order.folder).origin.get("reader", "")))
     )
 
 
-def _where(order: Order) -> tuple[str, ...]:
+def _where(order: TableRequest) -> tuple[str, ...]:
     return () if order.layout.catalog == order.table.catalog else (f"on {order.layout.catalog}",)
 
 
-def _from(order: Order, row: Row) -> tuple[str, ...]:
+def _from(order: TableRequest, row: Row) -> tuple[str, ...]:
     """Where the network was trained, if not on the dataset that the row names."""
     if (
         not row.trained_on

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from trainer.inference.distinction_maps import VideoMaps
 
 COLUMNS = 6
@@ -86,7 +86,7 @@ def write_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
         raise RuntimeError(
             f"the PNG encoder refused a sheet of {sheet.shape[1]}×{sheet.shape[0]} pixels"
         )
-    atomic.publish(path, encoded.tobytes(), replace=True)
+    atomic_write.publish(path, encoded.tobytes(), replace=True)
 
 
 def _cell(
@@ -100,7 +100,7 @@ def _cell(
     return np.concatenate([picture, overlay(picture, distinctions), bar])
 
 
-def sheet(videos: Sequence[VideoMaps], *, columns: int) -> NDArray[np.uint8]:
+def video_contact_sheet(videos: Sequence[VideoMaps], *, columns: int) -> NDArray[np.uint8]:
     """A row for each video: so many of its frames, evenly spaced, each above the same with its map
     and its score.
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainer.inference.predict import Prediction
 
 
-def told(found: Prediction, top: int) -> Iterator[str]:
+def format_prediction(found: Prediction, top: int) -> Iterator[str]:
     """A line for each segment, in the order of time; the `top` best bear a star."""
     from trainer.plots.timeline import clock
 
@@ -29,7 +29,7 @@ def told(found: Prediction, top: int) -> Iterator[str]:
     yield from (f"NOTE     {note}" for note in found.notes)
 
 
-def keep(found: Prediction, folder: Path, top: int) -> tuple[Path, Path]:
+def save_prediction(found: Prediction, folder: Path, top: int) -> tuple[Path, Path]:
     """JSON and PNG under `FOLDER/report/`, named after the video, the network and the history."""
     from trainer.plots.timeline import draw_timeline
 

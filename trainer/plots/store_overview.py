@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from storage.base.records import FeatureTrack, Ragged
 from storage.catalog.catalog import Catalog, read_catalog
 from storage.features.store import FeatureStore
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from trainer.plots.captions import as_caption, families, plain_text, png
 
 MAX_VIDEOS = 12
@@ -66,7 +66,7 @@ def draw_overview(folder: Path, *, pictures: str, clips: str, array: str, into: 
     videos = f"{len(rows)} of {len(catalog.videos)} videos"
     title = f"{as_caption(catalog.name)}: {videos} · {clips} {array}, weights {weights}"
     with plain_text():
-        atomic.publish(into, png(_figure(rows, catalog, title)), replace=True)
+        atomic_write.publish(into, png(_figure(rows, catalog, title)), replace=True)
     return into
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 from trainer.plots.captions import as_caption, plain_text, png
 from trainer.plots.store_overview import PALETTE
 
@@ -23,7 +23,7 @@ def draw_times(groups: Mapping[str, Mapping[str, float]], into: Path) -> Path:
     left out.
     """
     with plain_text():
-        atomic.publish(into, png(_figure(groups)), replace=True)
+        atomic_write.publish(into, png(_figure(groups)), replace=True)
     return into
 
 

@@ -33,7 +33,7 @@ from storage.base.records import JSON, Annotation, FeatureTrack, Group, Video
 from storage.base.video_status import DONE
 from storage.catalog.catalog import Catalog, default_shard_count, write_catalog
 from storage.features.commit import DEFAULT_PART_BYTES, commit
-from storage.features.manifest import Entry
+from storage.features.manifest import ManifestEntry
 from storage.files.atomic_write import publish
 from trainer.synthetic.feature_generator import random_of
 
@@ -150,7 +150,7 @@ def plant_category(
     for shard in range(catalog.shard_count):
         ids = catalog.shard_ids(shard)
         commit(
-            variant, catalog.name, shard, entries={one: Entry(DONE) for one in ids},
+            variant, catalog.name, shard, entries={one: ManifestEntry(DONE) for one in ids},
             tracks=(_track(videos[one], settings) for one in ids),
             max_part_bytes=DEFAULT_PART_BYTES, provenance={"weights": settings.mark},
         )  # fmt: skip

@@ -26,7 +26,7 @@ from storage.base.records import JSON, FeatureTrack
 from storage.base.video_status import DONE
 from storage.catalog.catalog import Catalog, read_catalog
 from storage.features.commit import DEFAULT_PART_BYTES, commit
-from storage.features.manifest import Entry
+from storage.features.manifest import ManifestEntry
 from storage.features.store import FeatureStore, VariantReader
 from storage.files.atomic_write import publish
 from trainer.data.sources.figure_masks import read_figure
@@ -110,8 +110,8 @@ def plant_saliency(folder: Path, settings: SaliencySettings) -> Path:
     return variant.folder
 
 
-def _entry(video_id: str, pictures: VariantReader) -> Entry:
-    return Entry(DONE if video_id in pictures else pictures.verdicts[video_id])
+def _entry(video_id: str, pictures: VariantReader) -> ManifestEntry:
+    return ManifestEntry(DONE if video_id in pictures else pictures.verdicts[video_id])
 
 
 def _track(

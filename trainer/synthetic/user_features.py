@@ -28,10 +28,10 @@ from pathlib import Path
 from storage.base.fingerprint import fingerprint, plain, readable
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Link, User, Video
-from storage.base.video_status import DONE, failed
+from storage.base.video_status import DONE, failure_status
 from storage.catalog.catalog import Catalog, default_shard_count, shard_of, write_catalog
 from storage.features.commit import DEFAULT_PART_BYTES, commit
-from storage.features.manifest import Entry
+from storage.features.manifest import ManifestEntry
 from storage.files.atomic_write import publish
 from trainer.synthetic.feature_generator import Stream, clip_stream, draw_track, frame_streams
 from trainer.synthetic.user_plan import Plan, PlantedSettings, Timing, published_timing, timing_of
@@ -109,7 +109,10 @@ def _write_variant(
     lost = {video_id for video_id in scenes if _is_lost(video_id, settings)}
     for shard in range(catalog.shard_count):
         ids = catalog.shard_ids(shard)
-        entries = {v: Entry(failed("removed", settings.mark) if v in lost else DONE) for v in ids}
+        entries = {
+            v: ManifestEntry(failure_status("removed", settings.mark) if v in lost else DONE)
+            for v in ids
+        }
         tracks = (
             draw_track(v, scenes[v], stream, seed=settings.seed, noise=settings.noise)
             for v in ids

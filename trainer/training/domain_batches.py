@@ -17,8 +17,8 @@ from torch import Tensor
 
 from models.highlight.base.contract import Batch
 from trainer.base.targets import Targets
-from trainer.data import Loaded, Loader, to_device
-from trainer.losses.set_based.domain_steps import Domains, SetRules, draw_domains, draw_one
+from trainer.data import DeviceBatch, Loader, to_device
+from trainer.losses.set_based.domain_steps import DomainBatch, SetRules, draw_domains, sample_sets
 
 T = TypeVar("T", Batch, Targets)
 
@@ -49,7 +49,7 @@ class RoundLoader:
         """Rounds of a whole epoch."""
         return len(self.first)
 
-    def __iter__(self) -> Iterator[Domains]:
+    def __iter__(self) -> Iterator[DomainBatch]:
         for loaded in self.first:
             beside = None if self._beside is None else next(self._beside)
             self.done += 1
@@ -68,7 +68,7 @@ class RoundLoader:
             self._beside = _round_and_round(self.second)
         self.done = state["done"]
 
-    def _round(self, loaded: Loaded, beside: Loaded | None) -> Domains:
+    def _round(self, loaded: DeviceBatch, beside: DeviceBatch | None) -> DomainBatch:
         settings = self.settings
         generator = torch.Generator().manual_seed(_seed(settings.seed, settings.rank, self.done))
         progress = min(1.0, (self.done - 1) / max(1, len(self) * settings.epochs - 1))
@@ -78,7 +78,7 @@ class RoundLoader:
         )
         anchors = _anchors(loaded, settings.device)
         if beside is None:
-            return draw_one(first, truth, settings.rules, generator, progress, anchors)
+            return sample_sets(first, truth, settings.rules, generator, progress, anchors)
         second, others = to_device(beside.batch, settings.device), _anchors(beside, settings.device)
         count = min(len(first.mask), len(second.mask))
         return draw_domains(
@@ -95,7 +95,7 @@ class RoundLoader:
         )
 
 
-def _round_and_round(loader: Loader) -> Iterator[Loaded]:
+def _round_and_round(loader: Loader) -> Iterator[DeviceBatch]:
     while True:
         yield from loader
 
@@ -104,7 +104,7 @@ def _seed(seed: int, rank: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, rank, number]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _anchors(loaded: Loaded, device: str) -> Tensor | None:
+def _anchors(loaded: DeviceBatch, device: str) -> Tensor | None:
     anchors = [example.anchor for example in loaded.examples]
     return None if None in anchors else torch.tensor(anchors, device=device)
 

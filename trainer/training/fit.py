@@ -44,7 +44,7 @@ from trainer.training.distributed import Ranks
 from trainer.training.domain_batches import RoundLoader, RoundSettings
 from trainer.training.loop import Progress, Training, train
 from trainer.training.stages import Fitting, run_stages
-from trainer.training.train_step import OneLoss, Rounds, Updates
+from trainer.training.train_step import DomainSteps, SingleLoss, TrainStep
 
 _ADVICE = "take the checkpoint from a copy, or train again"
 
@@ -149,10 +149,10 @@ def _train(
     def gradient(network: nn.Module) -> None:
         training = Training(recipe, place, about, ranks.device, ranks, options.checkpoint_minutes)
         batches: Loader | RoundLoader
-        updates: Updates
+        updates: TrainStep
         if recipe.has_rounds:
             batches = _rounds(run, data, options, ranks)
-            updates = Rounds(
+            updates = DomainSteps(
                 recipe,
                 network,
                 ranks,
@@ -160,7 +160,7 @@ def _train(
             )
         else:
             batches = Loader(data.training(), _loading(run, options, ranks, ranks.device))
-            updates = OneLoss(
+            updates = SingleLoss(
                 recipe, network, ranks, objective(recipe.objective, **recipe.objective_settings)
             )
         options.on_start(

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from models.highlight.personalized.linear_rankers import LinearRanker
 from storage.base.records import Array
-from trainer.data import Loaded
+from trainer.data import DeviceBatch
 from trainer.data.labels.user_labels import draw_pairs
-from trainer.training import ranking_svm as svm
+from trainer.training import ranking_svm
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LatentSettings:
     """Of a video's highlights; at least one."""
     pairs: int = 50
     """Drawn from a video in each round."""
-    svm: svm.RankingSVMSettings = field(default_factory=svm.RankingSVMSettings)
+    svm: ranking_svm.RankingSVMSettings = field(default_factory=ranking_svm.RankingSVMSettings)
 
     def __post_init__(self) -> None:
         if self.rounds < 0 or not 0 < self.sound_share <= 1 or self.pairs < 1:
@@ -51,7 +51,7 @@ class _Video:
 
 
 def fit_latent(
-    ranker: LinearRanker, batches: Iterable[Loaded], settings: LatentSettings
+    ranker: LinearRanker, batches: Iterable[DeviceBatch], settings: LatentSettings
 ) -> NDArray[np.float64]:
     """Weights `(F,)` from whole videos; the same videos and settings give the same. Unfit without a
     pair.
@@ -81,7 +81,7 @@ def best_highlights(scores: Array, positive: NDArray[np.bool_], share: float) ->
     return chosen
 
 
-def _videos(ranker: LinearRanker, loaded: Loaded) -> Iterator[_Video]:
+def _videos(ranker: LinearRanker, loaded: DeviceBatch) -> Iterator[_Video]:
     with torch.inference_mode():
         descriptors = ranker.descriptors(loaded.batch).float().cpu()
     for row, exists in enumerate(loaded.batch.mask.cpu()):
@@ -99,4 +99,4 @@ def _fitted(
         pairs = draw_pairs(chosen, ~video.positive, settings.pairs, dice)
         pairs = pairs[pairs[:, 0] >= 0]
         differences.append(video.descriptors[pairs[:, 0]] - video.descriptors[pairs[:, 1]])
-    return svm.fit(np.concatenate(differences), settings.svm)
+    return ranking_svm.fit(np.concatenate(differences), settings.svm)

@@ -26,13 +26,13 @@ from trainer.training.checkpoint import (
 )
 from trainer.training.distributed import Ranks
 from trainer.training.metric_log import Curves
-from trainer.training.train_step import Diverged, Updates
+from trainer.training.train_step import Diverged, TrainStep
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
 """A network → metric → value on validation users."""
 
 
-class Batches(Protocol):
+class BatchSource(Protocol):
     """What an epoch is made of; each pass gives the rest of the current one."""
 
     def __len__(self) -> int:
@@ -86,8 +86,8 @@ class Training:
 
 def train(
     training: Training,
-    updates: Updates,
-    batches: Batches,
+    updates: TrainStep,
+    batches: BatchSource,
     validate: Validate | None,
     on_step: Callable[[Progress, float], None] = lambda progress, loss: None,
 ) -> Progress:
@@ -118,7 +118,7 @@ def train(
 class _Run:
     """The moving parts of a training, and their way into a checkpoint and back."""
 
-    def __init__(self, training: Training, updates: Updates, batches: Batches) -> None:
+    def __init__(self, training: Training, updates: TrainStep, batches: BatchSource) -> None:
         self.training, self.updates, self.batches = training, updates, batches
         self.model = updates.model
         self.settings = training.recipe.training

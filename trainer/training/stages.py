@@ -24,8 +24,8 @@ from torch import nn
 from models.highlight.personalized.linear_rankers import LinearRanker
 from storage.base.errors import SettingsError
 from trainer.config.recipe import Recipe
-from trainer.data import HighlightData, Loaded, Loader, LoaderSettings, to_device
-from trainer.training import ranking_svm as svm
+from trainer.data import DeviceBatch, HighlightData, Loader, LoaderSettings, to_device
+from trainer.training import ranking_svm
 from trainer.training.latent_svm import LatentSettings, fit_latent
 
 Gradient = Callable[[nn.Module], None]
@@ -62,32 +62,39 @@ def _linear_ranker(fitting: Fitting) -> LinearRanker:
 
 def _latent_ranking_svm(fitting: Fitting) -> None:
     ranker = _linear_ranker(fitting)
-    settings = LatentSettings(svm=svm.RankingSVMSettings(seed=fitting.seed))
-    svm.put(ranker.linear, fit_latent(ranker, _batches(fitting, "train"), settings))
+    settings = LatentSettings(svm=ranking_svm.RankingSVMSettings(seed=fitting.seed))
+    ranking_svm.put(ranker.linear, fit_latent(ranker, _batches(fitting, "train"), settings))
 
 
 def _ranking_svm(fitting: Fitting) -> None:
     ranker = _linear_ranker(fitting)
     differences = gathered(
-        svm.pair_differences(ranker.descriptors(batch), targets.pairs)
+        ranking_svm.pair_differences(ranker.descriptors(batch), targets.pairs)
         for batch, targets, _ in _batches(fitting, "train")
     )
-    svm.put(ranker.linear, svm.fit(differences, svm.RankingSVMSettings(seed=fitting.seed)))
+    ranking_svm.put(
+        ranker.linear,
+        ranking_svm.fit(differences, ranking_svm.RankingSVMSettings(seed=fitting.seed)),
+    )
 
 
 def _fusion(fitting: Fitting) -> None:
     model: Any = fitting.model
     model.eval()
 
-    def both(loaded: Loaded) -> NDArray[np.float32]:
+    def both(loaded: DeviceBatch) -> NDArray[np.float32]:
         parts = model(loaded.batch).parts
-        return svm.pair_differences(
+        return ranking_svm.pair_differences(
             torch.stack([parts["first"], parts["second"]], dim=-1), loaded.targets.pairs
         )
 
     differences = gathered(both(loaded) for loaded in _batches(fitting, "validation"))
     with torch.no_grad():
-        model.omega.fill_(svm.fusion_weight(differences, svm.RankingSVMSettings(seed=fitting.seed)))
+        model.omega.fill_(
+            ranking_svm.fusion_weight(
+                differences, ranking_svm.RankingSVMSettings(seed=fitting.seed)
+            )
+        )
 
 
 def _per_user(fitting: Fitting) -> None:
@@ -115,7 +122,7 @@ def gathered(differences: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.concatenate(found) if found else np.zeros((0, 1), np.float32)
 
 
-def _batches(fitting: Fitting, split: Any) -> Iterator[Loaded]:
+def _batches(fitting: Fitting, split: Any) -> Iterator[DeviceBatch]:
     """One epoch of pairs as training draws them, of the users of a split."""
     settings = LoaderSettings(
         fitting.recipe.training.batch_size, seed=fitting.seed, workers=fitting.workers
@@ -126,4 +133,4 @@ def _batches(fitting: Fitting, split: Any) -> Iterator[Loaded]:
                 to_device(loaded.batch, fitting.device),
                 to_device(loaded.targets, fitting.device),
             )
-            yield Loaded(batch, targets, loaded.examples)
+            yield DeviceBatch(batch, targets, loaded.examples)

@@ -19,8 +19,8 @@ from storage.base.errors import SettingsError, SystemicFault
 from trainer.base.targets import Targets
 from trainer.config.optimizers import make_optimizer, make_schedule
 from trainer.config.recipe import Recipe
-from trainer.data import Loaded, to_device
-from trainer.losses.set_based.domain_steps import Domains, Steps
+from trainer.data import DeviceBatch, to_device
+from trainer.losses.set_based.domain_steps import DomainBatch, Steps
 from trainer.training.distributed import Ranks
 
 Objective = Callable[[Scores, Batch, Targets], Tensor]
@@ -40,7 +40,7 @@ class Diverged(SystemicFault):
         )
 
 
-class Updates(ABC):
+class TrainStep(ABC):
     """A network, what moves it, and their way into a checkpoint and back."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Updates(ABC):
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
 
 
-class OneLoss(Updates):
+class SingleLoss(TrainStep):
     """One loss on one batch; the gradients of `training.accumulate` batches make a step."""
 
     def __init__(
@@ -116,7 +116,7 @@ class OneLoss(Updates):
         self.learner = ranks.wrapped(model)
         self.batches = 0
 
-    def learn(self, batch: Loaded) -> tuple[float, bool]:
+    def learn(self, batch: DeviceBatch) -> tuple[float, bool]:
         """Forward and backward; a step after each `accumulate` batches."""
         device, settings = self.ranks.device, self.recipe.training
         seen, targets = to_device(batch.batch, device), to_device(batch.targets, device)
@@ -148,7 +148,7 @@ class OneLoss(Updates):
         self.optimizers["all"].zero_grad(set_to_none=True)
 
 
-class Rounds(Updates):
+class DomainSteps(TrainStep):
     """The steps of a domain objective, one after the other, each child of the network with its own
     optimizer.
     """
@@ -163,7 +163,7 @@ class Rounds(Updates):
                 )
             )
 
-    def learn(self, batch: Domains) -> tuple[float, bool]:
+    def learn(self, batch: DomainBatch) -> tuple[float, bool]:
         """All steps of the round; answers the first one's loss."""
         losses = []
         for step in self.steps:

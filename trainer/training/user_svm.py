@@ -16,9 +16,16 @@ from torch import nn
 
 from models.highlight.personalized.linear_rankers import LinearRanker
 from storage.base.errors import SettingsError
-from trainer.data import HighlightData, HighlightDataset, Loaded, Loader, LoaderSettings, to_device
+from trainer.data import (
+    DeviceBatch,
+    HighlightData,
+    HighlightDataset,
+    Loader,
+    LoaderSettings,
+    to_device,
+)
 from trainer.data.user_examples import Example
-from trainer.training import ranking_svm as svm
+from trainer.training import ranking_svm
 from trainer.training.stages import gathered
 
 
@@ -31,7 +38,7 @@ class PerUser:
         self._of: Mapping[str, list[int]] = _numbers_by_user(self._all.found.examples)
         self._fresh: dict[str, torch.Tensor] | None = None
 
-    def __call__(self, model: nn.Module, loaded: Loaded) -> None:
+    def __call__(self, model: nn.Module, loaded: DeviceBatch) -> None:
         """Put the user's weights in; a user without pairs in the history keeps the generic
         score.
         """
@@ -50,13 +57,16 @@ class PerUser:
         with torch.inference_mode():
             settings = LoaderSettings(batch_size=1, seed=self._seed)
             differences = gathered(
-                svm.pair_differences(
+                ranking_svm.pair_differences(
                     model.descriptors(to_device(batch, self._device)), truth.pairs.to(self._device)
                 )
                 for batch, truth, _ in Loader(history, settings)
             )
         if len(differences):
-            svm.put(model.linear, svm.fit(differences, svm.RankingSVMSettings(seed=self._seed)))
+            ranking_svm.put(
+                model.linear,
+                ranking_svm.fit(differences, ranking_svm.RankingSVMSettings(seed=self._seed)),
+            )
 
     def _history(self, target: Example) -> HighlightDataset:
         """What the user marked in every video but the one that is asked about."""

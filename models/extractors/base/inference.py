@@ -104,7 +104,7 @@ def in_precision(network: Network, precision: str) -> Network:
     return network
 
 
-def as_weights(x: Tensor, network: nn.Module) -> Tensor:
+def to_weight_dtype(x: Tensor, network: nn.Module) -> Tensor:
     """`x` in the number format of the network's first weights; what becomes bfloat16 also becomes
     channels last.
     """
@@ -120,7 +120,7 @@ Picture = NDArray[np.uint8] | Planes
 """`(H, W, 3)` RGB, or the planes that stand for it."""
 
 
-def kept(frame: Picture) -> Picture:
+def copy_frame(frame: Picture) -> Picture:
     """A copy of a decoded frame, whose own memory is used again for the next one."""
     return frame.copy()
 
@@ -146,7 +146,7 @@ def clip_kind(clip: Sequence[Picture]) -> tuple[Any, ...]:
     return kind_of(clip[0])
 
 
-def stacked(pictures: Sequence[Picture], device: str) -> Tensor:
+def stack_frames(pictures: Sequence[Picture], device: str) -> Tensor:
     """N pictures of one kind → `(N, 3, H, W)` uint8 RGB on the device.
 
     To a GPU from page-locked memory, and without waiting for the copy: whatever the same stream
@@ -207,7 +207,7 @@ def stacked_clips(
     own = {id(frame): frame for clip in clips for frame in clip} if is_gpu(device) else {}
     shared = 0 < len(own) < sum(map(len, clips))
     pictures = list(own.values()) if shared else [frame for clip in clips for frame in clip]
-    alike = [stacked(list(some), device) for _, some in groupby(pictures, kind_of)]
+    alike = [stack_frames(list(some), device) for _, some in groupby(pictures, kind_of)]
     if size is not None:
         alike = [resized(some, *size) for some in alike]
     frames = torch.cat(alike) if len(alike) > 1 else alike[0]

@@ -1,7 +1,7 @@
 """How exactly a network computes: two settings that every network has, and how far each may take
 which array.
 
-An array that a choice takes too far has no entry in `DRIFTS`, and is refused. Imports no torch.
+An array that a choice takes too far has no entry in `ALLOWED_ERRORS`, and is refused. Imports no torch.
 Refuses to know how a choice is carried out: that is `compute.py`.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Drift:
+class OutputError:
     """How far an array lies, or may lie, from what fp32 and parity give."""
 
     norm: float
@@ -25,12 +25,12 @@ class Drift:
     others.
     """
 
-    def __add__(self, other: Drift) -> Drift:
-        return Drift(
+    def __add__(self, other: OutputError) -> OutputError:
+        return OutputError(
             self.norm + other.norm, self.largest + other.largest, self.unmatched + other.unmatched
         )
 
-    def exceeds(self, allowed: Drift) -> bool:
+    def exceeds(self, allowed: OutputError) -> bool:
         """Whether any of the three is more than allowed, or no number."""
         within = (
             self.norm <= allowed.norm
@@ -44,28 +44,28 @@ class Drift:
         return f"{self.norm:.1e} in the norm, {self.largest:.1e} at most{share}"
 
 
-DRIFTS: dict[str, dict[str, Drift]] = {
+ALLOWED_ERRORS: dict[str, dict[str, OutputError]] = {
     "bf16": {
-        "c3d.pool5": Drift(0.015, 0.03),
-        "c3d.fc6": Drift(0.015, 0.03),
-        "c3d.fc6_linear": Drift(0.015, 0.03),
-        "c3d.fc7": Drift(0.015, 0.03),
-        "c3d.fc7_linear": Drift(0.015, 0.03),
-        "tased.saliency": Drift(0.06, 0.3),
-        "yolov5.p3": Drift(0.05, 0.1),
-        "yolov5.p4": Drift(0.06, 0.12),
-        "yolov5.p5": Drift(0.06, 0.12),
+        "c3d.pool5": OutputError(0.015, 0.03),
+        "c3d.fc6": OutputError(0.015, 0.03),
+        "c3d.fc6_linear": OutputError(0.015, 0.03),
+        "c3d.fc7": OutputError(0.015, 0.03),
+        "c3d.fc7_linear": OutputError(0.015, 0.03),
+        "tased.saliency": OutputError(0.06, 0.3),
+        "yolov5.p3": OutputError(0.05, 0.1),
+        "yolov5.p4": OutputError(0.06, 0.12),
+        "yolov5.p5": OutputError(0.06, 0.12),
     },
     "fast": {
-        "c3d.pool5": Drift(0.01, 0.02),
-        "c3d.fc6": Drift(0.01, 0.02),
-        "c3d.fc6_linear": Drift(0.01, 0.02),
-        "c3d.fc7": Drift(0.01, 0.02),
-        "c3d.fc7_linear": Drift(0.01, 0.02),
-        "tased.saliency": Drift(0.06, 0.3),
-        "yolov5.p3": Drift(0.015, 0.03),
-        "yolov5.p4": Drift(0.02, 0.04),
-        "yolov5.p5": Drift(0.02, 0.04),
+        "c3d.pool5": OutputError(0.01, 0.02),
+        "c3d.fc6": OutputError(0.01, 0.02),
+        "c3d.fc6_linear": OutputError(0.01, 0.02),
+        "c3d.fc7": OutputError(0.01, 0.02),
+        "c3d.fc7_linear": OutputError(0.01, 0.02),
+        "tased.saliency": OutputError(0.06, 0.3),
+        "yolov5.p3": OutputError(0.015, 0.03),
+        "yolov5.p4": OutputError(0.02, 0.04),
+        "yolov5.p5": OutputError(0.02, 0.04),
     },
 }
 """Choice → array → what is allowed: about twice the worst that `benchmarks/extractor_drift.py`
@@ -73,17 +73,17 @@ measured on real frames with seeded random weights. What is missing drifts too f
 (docs/log.md), in either way: keypoint R-CNN's persons, and YOLOv5's detections.
 """
 
-ROUNDING: dict[str, Drift] = {
-    "keypoint_rcnn.boxes": Drift(5e-4, 2e-3),
-    "tased.saliency": Drift(3e-4, 1e-2),
+ROUNDING: dict[str, OutputError] = {
+    "keypoint_rcnn.boxes": OutputError(5e-4, 2e-3),
+    "tased.saliency": OutputError(3e-4, 1e-2),
 }
 """Array → how far other rounding alone may take it on real frames: another kind of processor, other
 threads, another memory layout, a GPU. About twice the worst that `tests/models/test_noise.py` and
 docs/log.md have seen, with seeded random weights; of saliency, blocks of 8 pixels, and
 `TASED_PIXELS` for smaller ones.
 """
-TASED_PIXELS, TASED_BLOCK = Drift(2e-3, 1e-1), 8
-ROUNDING_ELSEWHERE = Drift(1e-4, 1e-3)
+TASED_PIXELS, TASED_BLOCK = OutputError(2e-3, 1e-1), 8
+ROUNDING_ELSEWHERE = OutputError(1e-4, 1e-3)
 JUMPING = ("keypoint_rcnn.joints", "keypoint_rcnn.joint_features")
 """Arrays of which other rounding may take single items anywhere: a joint is where its heatmap is
 highest, and of peaks of nearly one height any may be.
@@ -111,8 +111,8 @@ class Numerics:
 
     @property
     def departures(self) -> tuple[str, ...]:
-        """What was chosen that changes numbers: some of the keys of `DRIFTS`."""
-        return tuple(choice for choice in (self.precision, self.resize) if choice in DRIFTS)
+        """What was chosen that changes numbers: some of the keys of `ALLOWED_ERRORS`."""
+        return tuple(choice for choice in (self.precision, self.resize) if choice in ALLOWED_ERRORS)
 
 
 PARITY = Numerics()
@@ -125,16 +125,16 @@ def numerics_of(settings: Any) -> Numerics:
     return Numerics(precision=settings.precision, resize=settings.resize)
 
 
-def allowed(extractor: str, array: str, numerics: Numerics) -> Drift | None:
+def allowed(extractor: str, array: str, numerics: Numerics) -> OutputError | None:
     """How far the choices may take an array together; None if one of them takes it too far to be
     offered.
     """
-    drifts = [DRIFTS[choice].get(f"{extractor}.{array}") for choice in numerics.departures]
+    drifts = [ALLOWED_ERRORS[choice].get(f"{extractor}.{array}") for choice in numerics.departures]
     offered = [drift for drift in drifts if drift is not None]
-    return sum(offered, Drift(0, 0)) if len(offered) == len(drifts) else None
+    return sum(offered, OutputError(0, 0)) if len(offered) == len(drifts) else None
 
 
-def rounding(extractor: str, array: str, settings: Any) -> Drift:
+def rounding(extractor: str, array: str, settings: Any) -> OutputError:
     """How far other rounding alone may take an array, but for items of `JUMPING` ones."""
     if extractor == "tased" and settings.block_pixels < TASED_BLOCK:
         return TASED_PIXELS
@@ -145,7 +145,9 @@ def refusals(extractor: str, arrays: Iterable[str], numerics: Numerics) -> Itera
     """A sentence for each choice that takes some of the arrays too far."""
     for choice in numerics.departures:
         offered = [
-            name.partition(".")[2] for name in DRIFTS[choice] if name.startswith(f"{extractor}.")
+            name.partition(".")[2]
+            for name in ALLOWED_ERRORS[choice]
+            if name.startswith(f"{extractor}.")
         ]
         refused = [name for name in arrays if name not in offered]
         if refused:

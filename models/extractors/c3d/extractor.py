@@ -16,9 +16,9 @@ from models.extractors.base.inference import (
     Picture,
     batches,
     clip_kind,
+    copy_frame,
     in_precision,
     inference,
-    kept,
     rows_of,
     stacked_clips,
     wants_planes,
@@ -45,7 +45,7 @@ class C3DExtractor:
         With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
         if self.fast or isinstance(frame, Planes):
-            return kept(frame)
+            return copy_frame(frame)
         resized = cv2.resize(frame, (RESIZED_WIDTH, RESIZED_HEIGHT), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized, dtype=np.uint8)
 

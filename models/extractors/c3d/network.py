@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.extractors.base.channel_scaling import scaled
 from models.extractors.base.inference import (
-    as_weights,
+    to_weight_dtype,
 )
 from models.extractors.c3d.mean_volume import load_mean
 from models.extractors.c3d.settings import CHANNEL_MEANS, C3DSettings
@@ -93,7 +93,7 @@ class C3D(C3DTrunk):
         x = x[..., TOP : TOP + CROP, LEFT : LEFT + CROP].flip(
             1
         )  # (B, 3, 16, 112, 112), BGR as Caffe read it
-        x = as_weights(x, self)
+        x = to_weight_dtype(x, self)
         features = self._features(x)
         if not self.settings.mirror:
             return features

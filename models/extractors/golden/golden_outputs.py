@@ -28,7 +28,7 @@ from models.extractors.base.sampling import (
     FramesOfSegments,
     Sampling,
 )
-from models.extractors.golden.output_error import Rows, drifts
+from models.extractors.golden.output_error import Rows, output_errors
 
 GOLDENS_FILE = Path(__file__).with_name("goldens.json")
 WEIGHTS = "random:0"
@@ -59,7 +59,7 @@ RESIZING: dict[str, dict[str, Any]] = {"yolov5": {"input_pixels": 256}}
 
 
 @dataclass(frozen=True)
-class Signature:
+class GoldenOutput:
     """One array of one row, in a few numbers."""
 
     shape: tuple[int, ...]
@@ -107,13 +107,13 @@ def _rows(spec: ExtractorSpec, device: str, **others: Any) -> Rows:
     return extractor.extract([[extractor.prepare(frame) for frame in frames]])
 
 
-def signatures(spec: ExtractorSpec, device: str) -> dict[str, Signature]:
+def signatures(spec: ExtractorSpec, device: str) -> dict[str, GoldenOutput]:
     """What the code gives here, on a torch device: array name → signature."""
     forms = spec.arrays(golden_settings(spec))
     return {name: signature_of(rows[0], forms[name]) for name, rows in _rows(spec, device).items()}
 
 
-def departures(spec: ExtractorSpec, device: str, numerics: Numerics) -> Iterator[str]:
+def precision_violations(spec: ExtractorSpec, device: str, numerics: Numerics) -> Iterator[str]:
     """A sentence for each array that `numerics` takes further here than allowed from what fp32 and
     parity give here.
     """
@@ -125,12 +125,12 @@ def departures(spec: ExtractorSpec, device: str, numerics: Numerics) -> Iterator
         for name in reference
         if (limit := allowed(spec.name, name, numerics)) is not None
     }
-    for name, drift in drifts({name: reference[name] for name in limits}, found).items():
+    for name, drift in output_errors({name: reference[name] for name in limits}, found).items():
         if drift.exceeds(limits[name]):
             yield f"{spec.name}.{name} drifts by {drift} under {numerics}; allowed is {limits[name]}"
 
 
-def signature_of(row: NDArray[Any], form: ArraySpec | None = None) -> Signature:
+def signature_of(row: NDArray[Any], form: ArraySpec | None = None) -> GoldenOutput:
     """A row in a few numbers; of JPEG bytes, as `form` tells them, the picture."""
     values = _decoded(row) if form and form.dtype == "uint8" else row
     flat = np.asarray(values, dtype=np.float64).reshape(-1)
@@ -138,7 +138,7 @@ def signature_of(row: NDArray[Any], form: ArraySpec | None = None) -> Signature:
     projections = [
         float((flat * np.cos(steps * math.sqrt(k + 2))).sum()) for k in range(PROJECTIONS)
     ]
-    return Signature(tuple(values.shape), float(np.linalg.norm(flat)), tuple(projections))
+    return GoldenOutput(tuple(values.shape), float(np.linalg.norm(flat)), tuple(projections))
 
 
 def _decoded(jpeg: NDArray[Any]) -> NDArray[Any]:
@@ -148,7 +148,7 @@ def _decoded(jpeg: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(picture)
 
 
-def described(spec: ExtractorSpec, found: Mapping[str, Signature]) -> dict[str, Any]:
+def described(spec: ExtractorSpec, found: Mapping[str, GoldenOutput]) -> dict[str, Any]:
     """The entry of one extractor in `goldens.json`."""
     arrays = {name: dataclasses.asdict(signature) for name, signature in found.items()}
     settings = dataclasses.asdict(golden_settings(spec))
@@ -159,7 +159,7 @@ def described(spec: ExtractorSpec, found: Mapping[str, Signature]) -> dict[str, 
     return {"numerics_version": spec.numerics_version, "settings": settings, "arrays": arrays}
 
 
-def known(spec: ExtractorSpec) -> dict[str, Signature]:
+def known(spec: ExtractorSpec) -> dict[str, GoldenOutput]:
     """The committed numbers of an extractor. Raises NoGolden if they are missing or of other
     numerics or settings.
     """
@@ -173,12 +173,12 @@ def known(spec: ExtractorSpec) -> dict[str, Signature]:
                 f"{GOLDENS_FILE.name} has {spec.name} with {what} {entry[what]}, the code has {made[what]}"
             )
     return {
-        name: Signature(tuple(array["shape"]), array["norm"], tuple(array["projections"]))
+        name: GoldenOutput(tuple(array["shape"]), array["norm"], tuple(array["projections"]))
         for name, array in entry["arrays"].items()
     }
 
 
-def differences(spec: ExtractorSpec, found: Mapping[str, Signature]) -> Iterator[str]:
+def differences(spec: ExtractorSpec, found: Mapping[str, GoldenOutput]) -> Iterator[str]:
     """A sentence for each array that is not what it is known to be. Raises NoGolden."""
     expected = known(spec)
     if expected.keys() != found.keys():
@@ -193,7 +193,7 @@ def differences(spec: ExtractorSpec, found: Mapping[str, Signature]) -> Iterator
             yield f"{spec.name}.{name} is off by {error:.1e} of its norm, allowed is {tolerance:.0e}"
 
 
-def signature_error(expected: Signature, found: Signature) -> float:
+def signature_error(expected: GoldenOutput, found: GoldenOutput) -> float:
     """The largest difference of norms and projections, over the norm."""
     pairs: Sequence[tuple[float, float]] = [
         (expected.norm, found.norm),

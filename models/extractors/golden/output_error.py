@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.base.precision import Drift
+from models.extractors.base.precision import OutputError
 
 BOXES_OF = {
     "boxes": "boxes",
@@ -31,7 +31,7 @@ Rows = Mapping[str, Sequence[NDArray[Any]]]
 """Array → a row for each window, as `Extractor.extract` gives them."""
 
 
-def drifts(reference: Rows, found: Rows) -> dict[str, Drift]:
+def output_errors(reference: Rows, found: Rows) -> dict[str, OutputError]:
     """Array → how far `found` lies from `reference`, the worst row deciding."""
     return {
         name: _of_items(reference, found, name)
@@ -41,19 +41,19 @@ def drifts(reference: Rows, found: Rows) -> dict[str, Drift]:
     }
 
 
-def _of_rows(reference: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> Drift:
+def _of_rows(reference: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> OutputError:
     errors = [_errors(*both) for both in zip(reference, found, strict=True)]
-    return Drift(max(norm for norm, _ in errors), max(largest for _, largest in errors))
+    return OutputError(max(norm for norm, _ in errors), max(largest for _, largest in errors))
 
 
-def _of_items(reference: Rows, found: Rows, name: str) -> Drift:
+def _of_items(reference: Rows, found: Rows, name: str) -> OutputError:
     boxes = BOXES_OF[name]
     pairs = [matches(*both) for both in zip(reference[boxes], found[boxes], strict=True)]
     rows = zip(reference[name], found[name], pairs, strict=True)
     errors = [_errors(one[ones], other[others]) for one, other, (ones, others) in rows if ones]
     norm, largest = (max((error[k] for error in errors), default=0.0) for k in (0, 1))
     items = sum(len(row) for row in (*reference[name], *found[name]))
-    return Drift(
+    return OutputError(
         norm, largest, 1 - sum(2 * len(ones) for ones, _ in pairs) / items if items else 0.0
     )
 

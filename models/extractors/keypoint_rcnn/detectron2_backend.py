@@ -16,7 +16,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from torch import Tensor
 
 from models.extractors.keypoint_rcnn.keypoints import features_at_joints
-from models.extractors.keypoint_rcnn.network import Persons, Rules
+from models.extractors.keypoint_rcnn.network import Persons, RcnnSettings
 from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 
 CONFIG = "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml"
@@ -41,14 +41,14 @@ class Detectron2Detector:
         self.kept.maps = output
 
     def __call__(
-        self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: Rules
+        self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: RcnnSettings
     ) -> list[Persons]:
         """`(B, 3, H, W)` uint8 RGB, resized from frames of `originals` (height, width) → the
         persons of each.
         """
         return [self._persons(*one, rules) for one in zip(pictures, originals, strict=True)]
 
-    def _persons(self, picture: Tensor, original: tuple[int, int], rules: Rules) -> Persons:
+    def _persons(self, picture: Tensor, original: tuple[int, int], rules: RcnnSettings) -> Persons:
         height, width = original
         batch = [{"image": picture.flip(0).float(), "height": height, "width": width}]
         self.kept.maps = None

@@ -22,27 +22,27 @@ from models.extractors.base.contract import random_seed
 from models.extractors.base.inference import (
     Picture,
     batches,
+    copy_frame,
     inference,
-    kept,
     kind_of,
     resized,
-    stacked,
+    stack_frames,
     wants_planes,
 )
 from models.extractors.base.yuv import Planes
-from models.extractors.keypoint_rcnn.network import KeypointRCNN, Persons, Rules
+from models.extractors.keypoint_rcnn.network import KeypointRCNN, Persons, RcnnSettings
 from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 from models.extractors.keypoint_rcnn.weights import expected_shapes, initialise, name_in_network
 from models.weights.loading import load_converted
 
-Detector = Callable[[Tensor, Sequence[tuple[int, int]], Rules], list[Persons]]
+Detector = Callable[[Tensor, Sequence[tuple[int, int]], RcnnSettings], list[Persons]]
 """(B resized pictures, (B, 3, H, W) uint8 RGB; height and width of the frame each was; rules) → the
 persons of each.
 """
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ResizedFrame:
     """A frame as the network wants it, and how large it was."""
 
     picture: Picture
@@ -76,22 +76,24 @@ class KeypointRCNNExtractor:
     def __init__(self, detector: Detector, settings: KeypointRCNNSettings, device: str) -> None:
         self.detector = detector
         self.settings = settings
-        self.rules = Rules(settings.score_threshold, settings.nms_threshold, settings.max_persons)
+        self.rules = RcnnSettings(
+            settings.score_threshold, settings.nms_threshold, settings.max_persons
+        )
         self.device = device
         self.fast = settings.resize == "fast"
         self.planar = wants_planes(device, fast=self.fast)
 
-    def prepare(self, frame: Picture) -> Prepared:
+    def prepare(self, frame: Picture) -> ResizedFrame:
         """`(H, W, 3)` uint8 RGB of any size → resized, with the size it had.
 
         With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
         original = (frame.shape[0], frame.shape[1])
         if self.fast or isinstance(frame, Planes):
-            return Prepared(kept(frame), original)
+            return ResizedFrame(copy_frame(frame), original)
         height, width = self._size(original)
         picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
-        return Prepared(np.array(picture, dtype=np.uint8), original)
+        return ResizedFrame(np.array(picture, dtype=np.uint8), original)
 
     def _size(self, original: tuple[int, int]) -> tuple[int, int]:
         return resized_size(*original, self.settings.min_size_pixels, self.settings.max_size_pixels)
@@ -100,7 +102,7 @@ class KeypointRCNNExtractor:
         """Windows of one prepared frame each → float32 rows of each kept array, `(persons, ...)`,
         best first.
         """
-        frames: list[Prepared] = [window[0] for window in windows]
+        frames: list[ResizedFrame] = [window[0] for window in windows]
         with inference(self.device):
             found = [
                 self._persons(batch)
@@ -118,8 +120,8 @@ class KeypointRCNNExtractor:
             for name, array in arrays.items()
         }
 
-    def _persons(self, frames: Sequence[Prepared]) -> list[Persons]:
-        pictures = stacked([frame.picture for frame in frames], self.device)
+    def _persons(self, frames: Sequence[ResizedFrame]) -> list[Persons]:
+        pictures = stack_frames([frame.picture for frame in frames], self.device)
         if self.fast:
             pictures = resized(pictures, *self._size(frames[0].original), antialias=True)
         return self.detector(pictures, [frame.original for frame in frames], self.rules)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.extractors.base.inference import as_weights, in_precision
+from models.extractors.base.inference import in_precision, to_weight_dtype
 from models.extractors.keypoint_rcnn.boxes import (
     BOX_WEIGHTS,
     apply_deltas,
@@ -59,7 +59,7 @@ class Persons:
 
 
 @dataclass(frozen=True)
-class Rules:
+class RcnnSettings:
     """Who counts as a person, and how many are kept."""
 
     score_threshold: float
@@ -199,7 +199,7 @@ class BoxHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, 256, 7, 7)` → `(N, 1024)` float32."""
-        x = as_weights(x.flatten(1), self)
+        x = to_weight_dtype(x.flatten(1), self)
         return torch.relu(self.fc2(torch.relu(self.fc1(x)))).float()
 
 
@@ -217,7 +217,7 @@ class KeypointHead(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(N, 256, 14, 14)` → features `(N, 512, 14, 14)` and heatmaps `(N, K, 56, 56)`."""
-        x = as_weights(x, self)
+        x = to_weight_dtype(x, self)
         for number in range(1, 9):
             x = torch.relu(self.get_submodule(f"conv_fcn{number}")(x))
         x = x.float()
@@ -258,13 +258,13 @@ class KeypointRCNN(nn.Module):
             in_precision(part, precision)
 
     def forward(
-        self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: Rules
+        self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: RcnnSettings
     ) -> list[Persons]:
         """`(B, 3, H, W)` uint8 RGB, resized from frames of `originals` (height, width) → the
         persons of each.
         """
         size = (pictures.shape[2], pictures.shape[3])
-        maps = self.backbone(as_weights(self._normalised(pictures), self.backbone))  # p2 to p6
+        maps = self.backbone(to_weight_dtype(self._normalised(pictures), self.backbone))  # p2 to p6
         per_level = [self.proposal_generator["rpn_head"](level) for level in maps]
         maps = [level.float() for level in maps[:4]]
         proposals = [
@@ -353,7 +353,11 @@ def _unknown(seen: Persons) -> Persons:
 
 
 def _kept(
-    boxes: Tensor, scores: Tensor, size: tuple[int, int], original: tuple[int, int], rules: Rules
+    boxes: Tensor,
+    scores: Tensor,
+    size: tuple[int, int],
+    original: tuple[int, int],
+    rules: RcnnSettings,
 ) -> tuple[Tensor, Tensor]:
     """The persons to keep of a picture: their boxes in pixels of the resized picture, and, scored,
     of the original.

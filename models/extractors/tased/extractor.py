@@ -16,9 +16,9 @@ from models.extractors.base.inference import (
     Picture,
     batches,
     clip_kind,
+    copy_frame,
     in_precision,
     inference,
-    kept,
     rows_of,
     stacked_clips,
     wants_planes,
@@ -46,7 +46,7 @@ class TasedExtractor:
         With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
         if self.fast or isinstance(frame, Planes):
-            return kept(frame)
+            return copy_frame(frame)
         resized = cv2.resize(frame, (MAP_WIDTH, MAP_HEIGHT), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized, dtype=np.uint8)
 

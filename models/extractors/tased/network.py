@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.extractors.base.channel_scaling import scaled
 from models.extractors.base.inference import (
-    as_weights,
+    to_weight_dtype,
 )
 from models.extractors.tased.unpooling import unpooled
 
@@ -149,7 +149,7 @@ class TasedNet(nn.Module):
         12)`, and the maps whose maxima say where values go, `(B, 832, 4, 14, 24)`, `(B, 480, 4, 28,
         48)` and `(B, 192, 4, 56, 96)`.
         """
-        x = as_weights((2 * clips.float() - 255) / 255, self)
+        x = to_weight_dtype((2 * clips.float() - 255) / 255, self)
         y3 = self.base1(x)  # (B, 192, 16, 56, 96)
         x = nn.functional.max_pool3d(
             y3, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)

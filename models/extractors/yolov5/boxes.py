@@ -83,7 +83,7 @@ def _halves(pixels: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Choice:
+class NmsSettings:
     """Which boxes are detections."""
 
     score_threshold: float
@@ -93,7 +93,7 @@ class Choice:
     """So many of a picture, at most, best first."""
 
 
-def best_detections(boxes: Tensor, scores: Tensor, choice: Choice) -> list[Tensor]:
+def best_detections(boxes: Tensor, scores: Tensor, choice: NmsSettings) -> list[Tensor]:
     """`(B, N, 4)` boxes x, y, width, height and `(B, N, classes)` scores → of each picture `(n,
     6)`: x1, y1, x2, y2, score, class. Each box stands for its best class alone.
     """
@@ -121,7 +121,7 @@ def unknown_where_not_finite(detections: Sequence[Tensor], *outputs: Tensor) -> 
     return [found if is_finite else found.new_full((1, 6), torch.nan) for found, is_finite in pairs]
 
 
-def _unsuppressed(found: Tensor, choice: Choice) -> Tensor:
+def _unsuppressed(found: Tensor, choice: NmsSettings) -> Tensor:
     found = found[found[:, 4].argsort(descending=True, stable=True)[:MAX_CANDIDATES]]
     moved = found[:, :4] + found[:, 5:] * choice.class_offset
     return found[nms(moved, found[:, 4], choice.nms_threshold)[: choice.limit]]

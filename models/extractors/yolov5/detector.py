@@ -15,7 +15,7 @@ from models.extractors.yolov5.boxes import (
 
 
 @dataclass(frozen=True)
-class Prepared:
+class LetterboxedFrame:
     """A frame as the network looks at it."""
 
     picture: Picture
@@ -27,7 +27,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Detection:
     """What a detector says of B pictures."""
 
     maps: Mapping[str, Tensor]
@@ -39,6 +39,6 @@ class Seen:
 class Detector(Protocol):
     """A network together with how its boxes are chosen."""
 
-    def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Seen:
+    def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Detection:
         """`(B, 3, H, W)` uint8, and how large each picture's frame was."""
         ...

@@ -17,16 +17,16 @@ from models.extractors.base.contract import random_seed
 from models.extractors.base.inference import (
     Picture,
     batches,
+    copy_frame,
     inference,
-    kept,
     kind_of,
-    stacked,
+    stack_frames,
     wants_planes,
 )
 from models.extractors.base.yuv import Planes
 from models.extractors.yolov5.boxes import (
     CLASS_OFFSET_PIXELS,
-    Choice,
+    NmsSettings,
     Size,
     best_detections,
     letterbox,
@@ -35,7 +35,7 @@ from models.extractors.yolov5.boxes import (
     to_frame_by_rounded_size,
     unknown_where_not_finite,
 )
-from models.extractors.yolov5.detector import Detector, Prepared, Seen
+from models.extractors.yolov5.detector import Detection, Detector, LetterboxedFrame
 from models.extractors.yolov5.network import YOLOv5
 from models.extractors.yolov5.settings import DETECTIONS, MAPS, SIZES, YOLOv5Settings
 from models.extractors.yolov5.weights import initialise, load_tensors
@@ -50,14 +50,14 @@ class TorchDetector:
         self.network = network.to(device)
         self.settings = settings
         self.back = to_frame_by_rounded_size if settings.release == "u" else to_frame
-        self.choice = Choice(
+        self.choice = NmsSettings(
             settings.score_threshold,
             settings.nms_threshold,
             CLASS_OFFSET_PIXELS[settings.release],
             settings.max_detections,
         )
 
-    def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Seen:
+    def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Detection:
         """As `Detector` says."""
         outputs = self.network(pictures)
         size = (pictures.shape[2], pictures.shape[3])
@@ -67,7 +67,7 @@ class TorchDetector:
             for one, frame_size in zip(found, frame_sizes, strict=True)
         ]
         detections = unknown_where_not_finite(detections, outputs["boxes"], outputs["scores"])
-        return Seen({name: outputs[name] for name in MAPS}, detections)
+        return Detection({name: outputs[name] for name in MAPS}, detections)
 
 
 class YOLOv5Extractor:
@@ -82,15 +82,15 @@ class YOLOv5Extractor:
         self.fast = settings.resize == "fast"
         self.planar = wants_planes(device, fast=self.fast)
 
-    def prepare(self, frame: Picture) -> Prepared:
+    def prepare(self, frame: Picture) -> LetterboxedFrame:
         """`(H, W, 3)` uint8 RGB of any size → scaled and padded, bit-equal to the releases' own
         `letterbox`.
 
         With the fast resize the frame, or its planes, stay as they are until `extract`.
         """
         size = (frame.shape[0], frame.shape[1])
-        return Prepared(
-            kept(frame)
+        return LetterboxedFrame(
+            copy_frame(frame)
             if self.fast or isinstance(frame, Planes)
             else letterbox(frame, self.settings.input_pixels),
             size,
@@ -98,7 +98,7 @@ class YOLOv5Extractor:
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of one prepared frame each → float32 rows of each kept array."""
-        frames: list[Prepared] = [window[0] for window in windows]
+        frames: list[LetterboxedFrame] = [window[0] for window in windows]
         with inference(self.device):
             outputs = [
                 self._arrays(batch)
@@ -109,8 +109,8 @@ class YOLOv5Extractor:
             for name in self.settings.arrays
         }
 
-    def _arrays(self, frames: Sequence[Prepared]) -> dict[str, Sequence[NDArray[Any]]]:
-        pictures = stacked([frame.picture for frame in frames], self.device)
+    def _arrays(self, frames: Sequence[LetterboxedFrame]) -> dict[str, Sequence[NDArray[Any]]]:
+        pictures = stack_frames([frame.picture for frame in frames], self.device)
         if self.fast:
             pictures = letterbox_on_device(pictures, self.settings.input_pixels)
         seen = self.detector(pictures, [frame.frame_size for frame in frames])

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from models.extractors.base.inference import as_weights, in_precision
+from models.extractors.base.inference import in_precision, to_weight_dtype
 from models.extractors.yolov5.settings import MAPS, Scale
 
 CLASSES = 80
@@ -275,7 +275,7 @@ class YOLOv5(nn.Module):
 
         Channels below are those of size l; other sizes scale them.
         """
-        x = as_weights(pictures.float() / 255, self)
+        x = to_weight_dtype(pictures.float() / 255, self)
         x = self._run(x, 0, 1, 2)  # (B, 128, H/4, W/4)
         x8 = self._run(x, 3, 4)  # (B, 256, H/8, W/8)
         x16 = self._run(x8, 5, 6)  # (B, 512, H/16, W/16)

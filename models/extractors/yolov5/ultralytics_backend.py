@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from models.extractors.yolov5.boxes import Size, unknown_where_not_finite
-from models.extractors.yolov5.detector import Seen
+from models.extractors.yolov5.detector import Detection
 from models.extractors.yolov5.settings import MAPS, YOLOv5Settings
 
 
@@ -67,7 +67,7 @@ class UltralyticsDetector:
         self.model = model.eval().fuse(verbose=False).to(device)
         self.settings = settings
 
-    def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Seen:
+    def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Detection:
         """As `Detector` says."""
         prediction, raw = self.model(pictures.float() / 255)
         detections = non_max_suppression(
@@ -78,7 +78,7 @@ class UltralyticsDetector:
         )
         for found, frame_size in zip(detections, frame_sizes, strict=True):
             found[:, :4] = scale_boxes(tuple(pictures.shape[2:]), found[:, :4], frame_size)
-        return Seen(
+        return Detection(
             dict(zip(MAPS, raw["feats"], strict=True)),
             unknown_where_not_finite(detections, prediction),
         )

@@ -140,7 +140,7 @@ def similarities(positions: Tensor, elements: Tensor, exists: Tensor) -> Tensor:
     return cosines.masked_fill(~exists.unsqueeze(1), 0)
 
 
-def nearest(cosines: Tensor, exists: Tensor, settings: DistanceSettings) -> Tensor:
+def k_nearest(cosines: Tensor, exists: Tensor, settings: DistanceSettings) -> Tensor:
     """The vectors d, `(B, T, nearest)`, from `similarities`: the most similar first, zeros where
     there are fewer.
     """
@@ -153,7 +153,7 @@ def nearest(cosines: Tensor, exists: Tensor, settings: DistanceSettings) -> Tens
     return values.masked_fill(kept.isinf(), 0)
 
 
-def spread(values: Tensor, mask: Tensor) -> Tensor:
+def softmax_temperature(values: Tensor, mask: Tensor) -> Tensor:
     """`(N,)` numbers of the N positions in a `(B, T)` mask, back in their places; float32, zero
     elsewhere.
     """

@@ -43,7 +43,7 @@ class MaskedBatchNorm(nn.Module):
         return out.transpose(1, 2)
 
 
-def weigh(logits: Tensor, mask: Tensor, kind: WeightKind) -> Tensor:
+def masked_softmax(logits: Tensor, mask: Tensor, kind: WeightKind) -> Tensor:
     """`(N, T)` and `(N, T)` bool → weights of the last axis, zero outside the mask; all zero where
     nothing exists.
     """

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.history import FNN, FNNSettings, only_vector, spread
+from models.highlight.base.history import FNN, FNNSettings, only_vector, softmax_temperature
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class LIM(nn.Module):
 
     def forward(self, batch: Batch) -> Scores:
         """Scores without bounds."""
-        return Scores(spread(self.scorer(batch.features[self.key][batch.mask]), batch.mask))
+        return Scores(
+            softmax_temperature(self.scorer(batch.features[self.key][batch.mask]), batch.mask)
+        )
 
     def pair_logits(self, preferred: Tensor, other: Tensor) -> Tensor:
         """h of `(N, D)` segments of short and `(N, D)` of long videos → `(N,)`, before the softmax

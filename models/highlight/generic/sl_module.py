@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.history import FNN, FNNSettings, only_vector, spread
+from models.highlight.base.history import FNN, FNNSettings, only_vector, softmax_temperature
 from models.highlight.base.set_transformer import SetSettings, SetTransformer
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -82,7 +82,7 @@ class Scorer(nn.Module):
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """`(B, T, D)` and `(B, T)` → `(B, T)` float32, zero outside the mask."""
-        scores = spread(self.fnn(embeddings[mask]), mask)
+        scores = softmax_temperature(self.fnn(embeddings[mask]), mask)
         return (2 * torch.sigmoid(scores) - 1).masked_fill(~mask, 0) if self.is_squashed else scores
 
 

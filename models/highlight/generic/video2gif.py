@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.history import FNN, FNNSettings, only_vector, spread
+from models.highlight.base.history import FNN, FNNSettings, only_vector, softmax_temperature
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Video2GIF(nn.Module):
         rows = batch.features[self.key][batch.mask]
         if self.fnn.settings.is_normalised:
             rows = functional.normalize(rows, dim=-1)
-        return Scores(spread(self.fnn(rows), batch.mask))
+        return Scores(softmax_temperature(self.fnn(rows), batch.mask))
 
     def load_fc6(self, tensors: Mapping[str, Tensor]) -> None:
         """Starts the first layer from C3D's `fc6.weight` (4096, 8192) and `fc6.bias` (4096,), as

@@ -25,7 +25,7 @@ from models.highlight.base.history import (
     DistanceSettings,
     FNNSettings,
     history_elements,
-    nearest,
+    k_nearest,
     only_vector,
     similarities,
 )
@@ -62,7 +62,7 @@ class SimilarityRanker(nn.Module):
         elements, exists = history_elements(batch, self.key)
         cosines = similarities(batch.features[self.key], elements, exists)
         if self.takes_largest:
-            scores = nearest(cosines, exists, DistanceSettings(nearest=1)).squeeze(-1)
+            scores = k_nearest(cosines, exists, DistanceSettings(nearest=1)).squeeze(-1)
         else:
             scores = cosines.sum(dim=-1) / exists.sum(dim=-1, keepdim=True).clamp(min=1)
         return Scores(scores, {"similarities": cosines})
@@ -111,7 +111,7 @@ class SVMD(LinearRanker):
     def descriptors(self, batch: Batch) -> Tensor:
         """`(B, T, nearest)`."""
         elements, exists = history_elements(batch, self.key)
-        return nearest(
+        return k_nearest(
             similarities(batch.features[self.key], elements, exists), exists, self.settings
         )
 

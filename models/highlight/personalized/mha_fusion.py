@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from models.extractors.keypoint_rcnn.settings import JOINTS
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.masking import WeightKind, resampled, take, weigh
+from models.highlight.base.masking import WeightKind, masked_softmax, resampled, take
 from models.highlight.personalized.mha_fusion_encoders import PrimingConv3D, PrimingSTGCN, centred
 
 Streams = Literal["both", "objects", "poses"]
@@ -109,7 +109,7 @@ class FrameWeights(nn.Module):
 
     def forward(self, z: Tensor, mask: Tensor) -> Tensor:
         """`(N, frames, width)` → `(N, frames)`, zero outside the mask."""
-        return weigh(self.outer(torch.relu(self.inner(z.flatten(1)))), mask, self.kind)
+        return masked_softmax(self.outer(torch.relu(self.inner(z.flatten(1)))), mask, self.kind)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Stream(nn.Module):
         z = self._prime(self.prime_clips, clips)
         frame_weights = self.weigh_clip_frames(z, clips.mask)
         pooled = torch.einsum("ntd,nt->nd", z, frame_weights)  # zᵀw
-        clip_weights = weigh(
+        clip_weights = masked_softmax(
             _spread(self.weigh_clips(pooled).squeeze(1), exists), exists, self.kind
         )
         preference = torch.einsum("bkd,bk->bd", _spread(pooled, exists), clip_weights)

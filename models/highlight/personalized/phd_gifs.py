@@ -29,11 +29,11 @@ from models.highlight.base.history import (
     FNNSettings,
     each_position,
     history_elements,
+    k_nearest,
     masked_mean,
-    nearest,
     only_vector,
     similarities,
-    spread,
+    softmax_temperature,
 )
 from models.highlight.generic.video2gif import Video2GIF
 from models.highlight.personalized.linear_rankers import SVMD
@@ -110,11 +110,11 @@ class PHDCA(_Personal):
         rows = [positions[batch.mask], each_position(profile, batch.mask)]
         late = None
         if self.distances:
-            d = nearest(similarities(positions, elements, exists), exists, self.settings)[
+            d = k_nearest(similarities(positions, elements, exists), exists, self.settings)[
                 batch.mask
             ]
             rows, late = ([*rows, d], None) if self.distances == "early" else (rows, d)
-        return Scores(spread(self.fnn(torch.cat(rows, dim=-1), late), batch.mask))
+        return Scores(softmax_temperature(self.fnn(torch.cat(rows, dim=-1), late), batch.mask))
 
 
 class PHDSA(_Personal):
@@ -136,7 +136,7 @@ class PHDSA(_Personal):
             [self._positions(batch)[batch.mask], each_position(profile, batch.mask)], dim=-1
         )
         mixed = self.flatten(ACTIVATIONS[self.activation](self.mix(pairs))).squeeze(-1)  # (N, D)
-        return Scores(spread(self.fnn(mixed), batch.mask))
+        return Scores(softmax_temperature(self.fnn(mixed), batch.mask))
 
 
 class PHDRH(_Personal):
@@ -151,7 +151,7 @@ class PHDRH(_Personal):
         """Scores without bounds; here the order of the history matters."""
         profile = self._last_states(*self._elements(batch))
         rows = [self._positions(batch)[batch.mask], each_position(profile, batch.mask)]
-        return Scores(spread(self.fnn(torch.cat(rows, dim=-1)), batch.mask))
+        return Scores(softmax_temperature(self.fnn(torch.cat(rows, dim=-1)), batch.mask))
 
     def _last_states(self, elements: Tensor, exists: Tensor) -> Tensor:
         """`(B, recurrent_width)`: the state after each user's last element, zero before any."""

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from storage.base.records import JSON
 from storage.catalog.catalog import Catalog
-from storage.files import atomic_write as atomic
+from storage.files import atomic_write
 
 EXAMPLES = 20
 """How many cases of an oddity the catalog itself shows."""
@@ -28,7 +28,7 @@ _ADDRESS = re.compile(r"\b(https?://|www\.|youtu\.be/|youtube\.com/)", re.IGNORE
 
 
 @dataclass(frozen=True)
-class Survey:
+class ParsedDataset:
     """A catalog and its oddities."""
 
     catalog: Catalog
@@ -43,7 +43,7 @@ class ReadSurvey(Protocol):
 
     def __call__(
         self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
-    ) -> Survey:
+    ) -> ParsedDataset:
         """Read the sources into a catalog of that name; without a `shard_count`, about 300 videos a
         shard.
 
@@ -74,4 +74,4 @@ def write_oddities(path: Path, oddities: Mapping[str, Sequence[str]]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("oddity", "case"))
     writer.writerows((name, case) for name in sorted(oddities) for case in sorted(oddities[name]))
-    atomic.publish(path, text.getvalue().encode(), replace=True)
+    atomic_write.publish(path, text.getvalue().encode(), replace=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets.parsing.parsed_dataset import DROPPED, Survey, example, summary
+from pipeline.datasets.parsing.parsed_dataset import DROPPED, ParsedDataset, example, summary
 from storage.base.errors import SettingsError
 from storage.base.records import JSON, Annotation, Group, Video
 from storage.catalog.catalog import Catalog, default_shard_count
@@ -41,7 +41,7 @@ class Findings:
 
     def survey(
         self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None, time_unit: str
-    ) -> Survey:
+    ) -> ParsedDataset:
         """The catalog and its oddities; `SettingsError` if no video was found."""
         if not self.videos:
             raise SettingsError((self._none_usable(),))
@@ -69,7 +69,7 @@ class Findings:
             origin=origin,
             groups=tuple(set(self.groups)),
         )
-        return Survey(catalog, oddities)
+        return ParsedDataset(catalog, oddities)
 
     def _none_usable(self) -> str:
         """Each reason with its count and a case, what was left out first."""

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
 from pipeline.datasets.parsing.tables import Findings, needed, read_json
 from storage.base.errors import SettingsError
 from storage.base.records import VIDEO_ID, Annotation, Group, Video
@@ -29,7 +29,7 @@ PARTS = {"training": "train", "validation": "test"}
 
 def survey_activitynet(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
-) -> Survey:
+) -> ParsedDataset:
     """Read `{"annotations": localisation JSON, "labels": label_dict.json, "videos": list of
     names}`.
 

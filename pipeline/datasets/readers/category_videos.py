@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 
-from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
 from pipeline.datasets.parsing.tables import Findings, needed
 from storage.base.errors import SettingsError
 from storage.base.records import Annotation, Group, Video
@@ -33,7 +33,7 @@ SEGMENT_SECONDS = 3.0
 
 def survey_category_sample(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
-) -> Survey:
+) -> ParsedDataset:
     """Read `{"segments": segments.csv}`. Raises `SettingsError` if it is no such table."""
     needed(sources, NAME, "segments")
     found = Findings(NAME)

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from pipeline.datasets.parsing.archive import unpack
-from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
 from pipeline.datasets.parsing.tables import Findings, needed, read_matlab
 from storage.base.records import SOURCE_NAME, Annotation, Group, Video
 
@@ -42,7 +42,7 @@ little lies behind a video's last shot; a file with half as many frames more is 
 
 def survey_cosum(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
-) -> Survey:
+) -> ParsedDataset:
     """Read `{"annotations": ZIP of the repository}`. Raises `SettingsError` if it is not that, or
     no video is usable.
     """

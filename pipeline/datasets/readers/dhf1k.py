@@ -16,7 +16,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
-from pipeline.datasets.parsing.parsed_dataset import Survey, example
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset, example
 from pipeline.datasets.parsing.tables import Findings, needed
 from storage.base.errors import SettingsError
 from storage.base.records import Group, Video
@@ -30,7 +30,7 @@ _MAP = re.compile(r"(?:annotation/)?([0-9]{4})/maps/([0-9]{4})\.png")
 
 def survey_dhf1k(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
-) -> Survey:
+) -> ParsedDataset:
     """Read `{"annotations": paths of all maps, one a line}`. Raises `SettingsError` if no line is
     one.
     """

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.datasets.parsing.parsed_dataset import Survey, example, summary
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset, example, summary
 from pipeline.datasets.readers.phd2_anomalies import find_oddities
 from pipeline.datasets.readers.phd2_rows import DROPPED, Gif, Table, read_table
 from storage.base.errors import SettingsError
@@ -33,7 +33,7 @@ def read_phd2(
 
 def survey_phd2(
     sources: Mapping[str, Path | bytes], *, name: str, shard_count: int | None = None
-) -> Survey:
+) -> ParsedDataset:
     """Read `{"train": training.csv, "test": testing.csv}`, each a path or its bytes; either may be
     absent.
 
@@ -65,7 +65,7 @@ def survey_phd2(
         time_unit="seconds",
         origin=_origin(tables, oddities),
     )
-    return Survey(catalog, oddities)
+    return ParsedDataset(catalog, oddities)
 
 
 def _none_usable(tables: Sequence[Table]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.parsing.archive import unpack
-from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
 from pipeline.datasets.parsing.tables import Findings, needed, read_matlab
 from storage.base.errors import SettingsError
 from storage.base.records import SOURCE_NAME, Annotation, Video
@@ -31,7 +31,7 @@ FIELDS = ("nFrames", "video_duration", "user_score", "all_userIDs")
 
 def survey_summe(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
-) -> Survey:
+) -> ParsedDataset:
     """Read `{"annotations": ZIP of the .mat files}`. Raises `SettingsError` if a file is not one of
     SumMe's.
     """

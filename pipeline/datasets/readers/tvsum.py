@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
 from pipeline.datasets.parsing.tables import Findings, add_split, needed, read_matlab
 from storage.base.errors import SettingsError
 from storage.base.records import VIDEO_ID, Annotation, Group, Video
@@ -37,7 +37,7 @@ LONGEST_TRAIN = 2
 
 def survey_tvsum(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
-) -> Survey:
+) -> ParsedDataset:
     """Read `{"annotations": ydata-tvsum50.mat, "umt": JSON}`; without the second, the grouping
     `umt` is missing.
 

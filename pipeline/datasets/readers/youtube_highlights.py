@@ -23,7 +23,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from pipeline.datasets.parsing.archive import unpack
-from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
 from pipeline.datasets.parsing.tables import Findings, add_split, needed, read_json
 from storage.base.errors import SettingsError
 from storage.base.records import SOURCE_NAME, VIDEO_ID, Annotation, Group, Video
@@ -49,7 +49,7 @@ STRIDE_FRAMES = 50
 
 def survey_youtube_highlights(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
-) -> Survey:
+) -> ParsedDataset:
     """Read `{"annotations": ZIP of the repository, "umt": JSON}`; without the second, the grouping
     `umt` is missing.
 

@@ -22,18 +22,18 @@ from pipeline.decoding.events import (
 )
 from pipeline.decoding.video_reader import Summary, backend_named
 from pipeline.decoding.worker.messages import Message
-from pipeline.decoding.worker.worker_process import Child, ChildLost, NotStarted
+from pipeline.decoding.worker.worker_process import DecoderProcess, NotStarted, WorkerDied
 from pipeline.media.container.picture_facts import PictureFacts
 from pipeline.media.container.streams import OtherStream
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
-from pipeline.sampling.multi_planner import JointPlanner
+from pipeline.sampling.multi_planner import MultiPlanner
 from pipeline.sampling.planner import VideoSampling, Window
-from pipeline.sampling.segment_alignment import Placement
+from pipeline.sampling.segment_alignment import SegmentAlignment
 from storage.base.errors import SystemicFault, VideoError
-from storage.base.video_status import failed
+from storage.base.video_status import failure_status
 
 
-class ChildDecoder:
+class SubprocessDecoder:
     """Decodes in a child process that is kept from video to video, and replaced when it dies, hangs
     or grows old.
 
@@ -53,7 +53,7 @@ class ChildDecoder:
         self.name = backend
         self._limits = limits
         self._recycle_after_videos = recycle_after_videos
-        self._child: Child | None = None
+        self._child: DecoderProcess | None = None
         self._videos = 0
         self._busy = threading.Lock()
 
@@ -79,7 +79,7 @@ class ChildDecoder:
         Raises VideoError with the verdicts of `Decoding`, and hang or crash; SystemicFault if no
         child can start, or an order to stop ended it twice.
         """
-        JointPlanner(
+        MultiPlanner(
             samplings
         )  # an unknown sampling is the caller's mistake: say so here, not as a crash of the child
         if not self._busy.acquire(blocking=False):
@@ -95,7 +95,7 @@ class ChildDecoder:
                     for event in islice(self._asked(child, video_id, path, samplings), told, None):
                         yield event
                         told += 1
-                except ChildLost as lost:
+                except WorkerDied as lost:
                     is_fresh = self._videos == 1
                     self.close()
                     if lost.from_outside and not was_disturbed:
@@ -110,12 +110,12 @@ class ChildDecoder:
             self._busy.release()
 
     def _asked(
-        self, child: Child, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+        self, child: DecoderProcess, video_id: str, path: Path, samplings: Sequence[VideoSampling]
     ) -> Iterator[Event]:
         child.ask(video_id, path, samplings, self.name)
         yield from self._answers(video_id, child)
 
-    def _ready_child(self) -> Child:
+    def _ready_child(self) -> DecoderProcess:
         if self._child is not None and (
             self._videos >= self._recycle_after_videos or not self._child.alive
         ):
@@ -125,21 +125,21 @@ class ChildDecoder:
         self._videos += 1
         return self._child
 
-    def _answers(self, video_id: str, child: Child) -> Iterator[Event]:
+    def _answers(self, video_id: str, child: DecoderProcess) -> Iterator[Event]:
         forms: list[_Form] = []
         while True:
             message = child.answer()
             kind = message["kind"]
             if kind == "events":
-                yield from _gathered(child, message["events"], forms)
+                yield from _decode_messages(child, message["events"], forms)
             elif kind == "placement":
-                yield PlacementEvent(message["sampling"], Placement(**message["placement"]))
+                yield PlacementEvent(message["sampling"], SegmentAlignment(**message["placement"]))
             elif kind == "end":
                 probed, summary = _probe(message["probe"]), _summary(message["summary"])
                 yield DecodeEnd(probed, summary, message["cpu_seconds"], tuple(message["lacking"]))
                 return
             elif kind == "verdict":
-                raise VideoError(video_id, failed(message["reason"], message["detail"]))
+                raise VideoError(video_id, failure_status(message["reason"], message["detail"]))
             else:
                 raise SystemicFault(message["problem"])
 
@@ -156,18 +156,18 @@ class ChildDecoder:
             self._child = None
 
 
-def _started(limits: DecodeLimits) -> Child:
+def _started(limits: DecodeLimits) -> DecoderProcess:
     """A child, started once more if somebody else ended or stopped the first one meanwhile."""
     try:
-        return Child(limits)
+        return DecoderProcess(limits)
     except NotStarted as lost:
         if not lost.from_outside:
             raise
-    return Child(limits)
+    return DecoderProcess(limits)
 
 
-def _blame(video_id: str, lost: ChildLost) -> VideoError:
-    error = VideoError(video_id, failed(lost.reason, lost.detail))
+def _blame(video_id: str, lost: WorkerDied) -> VideoError:
+    error = VideoError(video_id, failure_status(lost.reason, lost.detail))
     error.add_note(lost.last_words)
     return error
 
@@ -184,7 +184,9 @@ class _Form:
     full_range: bool
 
 
-def _gathered(child: Child, events: list[Any], forms: list[_Form]) -> Iterator[Event]:
+def _decode_messages(
+    child: DecoderProcess, events: list[Any], forms: list[_Form]
+) -> Iterator[Event]:
     """The events of one message. A form is told before its first frame, and numbered in the order
     of telling.
     """

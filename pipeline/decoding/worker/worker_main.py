@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pipeline.child_processes import sandbox
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent
-from pipeline.decoding.worker import messages as wire
+from pipeline.decoding.worker import messages
 from pipeline.decoding.worker.worker_process import MIN_SLOTS, OUT_OF_MEMORY, RING_BYTES
 from pipeline.media.probe import DecodeLimits, Probe
 from pipeline.sampling.planner import InPlanes, VideoSampling
@@ -105,7 +105,7 @@ class Server:
     """Answers requests until the parent closes its end."""
 
     def __init__(self, requests_fd: int, answers_fd: int, ring_fd: int) -> None:
-        self._inbox = wire.Inbox(requests_fd)
+        self._inbox = messages.Inbox(requests_fd)
         self._answers_fd = answers_fd
         self._ring = Ring(ring_fd, self._wait_free)
         self._beat_seconds = 0.0
@@ -124,7 +124,7 @@ class Server:
             if request["kind"] == "decode":
                 self._decode(request)
 
-    def _decode(self, request: wire.Message) -> None:
+    def _decode(self, request: messages.Message) -> None:
         limits = DecodeLimits(**request["limits"])
         samplings = [_sampling(one) for one in request["samplings"]]
         self._beat_seconds = limits.stall_seconds / BEATS_PER_STALL
@@ -191,13 +191,13 @@ class Server:
 
     def _send(self, kind: str, **fields: object) -> None:
         """Sent now, after all that was gathered."""
-        self._flush(wire.message(kind, {name: plain(value) for name, value in fields.items()}))
+        self._flush(messages.message(kind, {name: plain(value) for name, value in fields.items()}))
 
     def _flush(self, then: bytes = b"") -> None:
-        gathered = wire.message("events", {"events": self._unsent}) if self._unsent else b""
+        gathered = messages.message("events", {"events": self._unsent}) if self._unsent else b""
         self._unsent.clear()
         self._unsent_frames = 0
-        wire.write(self._answers_fd, gathered + then)
+        messages.write(self._answers_fd, gathered + then)
         self._sent_at = time.monotonic()
 
     def _beat(self) -> None:
@@ -218,7 +218,7 @@ class Server:
         return int(said["count"])
 
 
-def _sampling(named: wire.Message) -> VideoSampling:
+def _sampling(named: messages.Message) -> VideoSampling:
     own = _SAMPLINGS[named["type"]](**named["fields"])
     return InPlanes(own) if named.get("in_planes") else own
 

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from pipeline.child_processes.exit_status import ended_from_outside, in_words
 from pipeline.child_processes.hang_watch import Allowed, HangWatch, Hung
 from pipeline.child_processes.project_root import PROJECT_ROOT
-from pipeline.child_processes.resource_monitor import TooMuchMemory, Vitals
+from pipeline.child_processes.resource_monitor import ResourceUsage, TooMuchMemory
 from pipeline.child_processes.sandbox import DATA_FACTOR, Layers
-from pipeline.decoding.worker import messages as wire
+from pipeline.decoding.worker import messages
 from pipeline.media.probe import DecodeLimits
 from pipeline.sampling.planner import InPlanes, VideoSampling
 from storage.base.errors import SystemicFault
@@ -53,13 +53,13 @@ OUT_OF_MEMORY = 77
 """The exit status of a child that the system gave no more memory."""
 
 
-class ChildKeeper(threading.Thread):
+class WorkerThread(threading.Thread):
     """A thread that ends no earlier than the children it starts: these may ask the kernel to die
     with it.
     """
 
 
-class ChildLost(Exception):
+class WorkerDied(Exception):
     """The child hung or died. `reason` is a verdict's; `last_words` is the end of what it wrote to
     stderr.
     """
@@ -92,7 +92,7 @@ class NotStarted(SystemicFault):
         """Whether somebody else killed or stopped it, so that another may start."""
 
 
-class Child:
+class DecoderProcess:
     """One running `python -m pipeline.decoding.worker.worker_main`, ready for its first video when
     the constructor returns.
     """
@@ -106,10 +106,10 @@ class Child:
             map(_pipe, (self._process.stdin, self._process.stdout, self._process.stderr))
         )
         self._hangs = HangWatch(self.pid)
-        self._vitals = Vitals(
+        self._vitals = ResourceUsage(
             self.pid, self._pipes[2].fileno(), limits.max_memory_bytes, self._hangs.look
         )
-        self._inbox = wire.Inbox(self._pipes[1].fileno(), self._vitals.wait)
+        self._inbox = messages.Inbox(self._pipes[1].fileno(), self._vitals.wait)
         self._unfreed = 0
         self.idle = True
         """Whether the last question was answered in full."""
@@ -129,7 +129,7 @@ class Child:
         """
         return self in _LIVE and self._process.poll() is None
 
-    def _first_answer(self) -> wire.Message:
+    def _first_answer(self) -> messages.Message:
         self._hangs.begin(Allowed(START_SECONDS, START_SECONDS))
         try:
             first = self._inbox.receive()
@@ -167,7 +167,7 @@ class Child:
             limits=self._limits,
         )
 
-    def answer(self) -> wire.Message:
+    def answer(self) -> messages.Message:
         """The next message that is more than a sign of life. Raises ChildLost."""
         while True:
             message = self._receive()
@@ -222,22 +222,22 @@ class Child:
 
     def _tell(self, kind: str, **fields: object) -> None:
         try:
-            wire.send(self._pipes[0].fileno(), kind, **fields)
+            messages.send(self._pipes[0].fileno(), kind, **fields)
         except BrokenPipeError:
             raise self._lost() from None
 
-    def _receive(self) -> wire.Message:
+    def _receive(self) -> messages.Message:
         if not self._inbox.holds_one:
             self._tell_freed()
         self._hangs.heard()
         try:
             message = self._inbox.receive()
         except Hung as hung:
-            raise ChildLost(
+            raise WorkerDied(
                 "hang", str(hung), self._vitals.last_words(), from_outside=hung.from_outside
             ) from None
         except TooMuchMemory as bomb:
-            raise ChildLost("memory", str(bomb), self._vitals.last_words()) from None
+            raise WorkerDied("memory", str(bomb), self._vitals.last_words()) from None
         if message is None:
             raise self._lost()
         return message
@@ -246,11 +246,11 @@ class Child:
         names = "[decode] stall_seconds", "[decode] max_wait_seconds and max_wait_ratio"
         return Allowed(self._limits.stall_seconds, cpu_seconds, *names)
 
-    def _lost(self) -> ChildLost:
+    def _lost(self) -> WorkerDied:
         code = self._exit_code()
         if code == OUT_OF_MEMORY:
             allowed = DATA_FACTOR * self._limits.max_memory_bytes
-            return ChildLost(
+            return WorkerDied(
                 "memory",
                 f"asked the system for more than {allowed:,} bytes",
                 self._vitals.last_words(),
@@ -258,7 +258,9 @@ class Child:
         words = self._vitals.last_words()
         last_line = words.splitlines()[-1:] if words else []
         detail = ": ".join([in_words(code), *last_line])
-        return ChildLost("crash", detail, words, status=code, from_outside=ended_from_outside(code))
+        return WorkerDied(
+            "crash", detail, words, status=code, from_outside=ended_from_outside(code)
+        )
 
     def _exit_code(self) -> int:
         """It closed its pipe, so it is about to end; help it if it does not."""
@@ -269,7 +271,7 @@ class Child:
             return self._process.wait()
 
 
-_LIVE: weakref.WeakSet[Child] = weakref.WeakSet()
+_LIVE: weakref.WeakSet[DecoderProcess] = weakref.WeakSet()
 
 
 def _forget_all() -> None:
@@ -296,7 +298,7 @@ def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     thread = threading.current_thread()
     die_with = (
-        os.getpid() if thread is threading.main_thread() or isinstance(thread, ChildKeeper) else 0
+        os.getpid() if thread is threading.main_thread() or isinstance(thread, WorkerThread) else 0
     )
     try:
         return subprocess.Popen(

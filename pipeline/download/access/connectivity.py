@@ -14,7 +14,7 @@ from pipeline.download.access.source import SourceSettings
 _PORTS = {"http": 80, "https": 443}
 
 
-def unreachable(source: SourceSettings) -> str:
+def check_host(source: SourceSettings) -> str:
     """Why nobody answers at the host that every video of this source is asked at; empty if somebody
     does.
     """

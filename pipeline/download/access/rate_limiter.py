@@ -82,7 +82,7 @@ class Wait:
     paused: bool
 
 
-def admit(state: State, now: float, me: str, pace: Pace) -> tuple[State, Permit | Wait]:
+def try_acquire(state: State, now: float, me: str, pace: Pace) -> tuple[State, Permit | Wait]:
     """Whether `me` may ask now, and the state after that."""
     if not state.trips:
         return _take_token(state, now, pace)
@@ -119,7 +119,7 @@ def _take_token(state: State, now: float, pace: Pace) -> tuple[State, Permit | W
     return replace(state, tokens=tokens - 1, as_of=max(state.as_of, now)), Permit(state.epoch)
 
 
-def trip(state: State, permit: Permit, now: float, pause_seconds: float) -> State:
+def open_breaker(state: State, permit: Permit, now: float, pause_seconds: float) -> State:
     """The site said stop. What was asked before the last trip does not count again."""
     if permit.epoch != state.epoch:
         return state
@@ -134,7 +134,7 @@ def trip(state: State, permit: Permit, now: float, pause_seconds: float) -> Stat
     )
 
 
-def settle(state: State, permit: Permit, *, answered: bool) -> State:
+def close_breaker(state: State, permit: Permit, *, answered: bool) -> State:
     """The site answered, or nobody did. Only the probe closes the breaker."""
     if not permit.is_probe or permit.epoch != state.epoch:
         return state
@@ -168,8 +168,8 @@ def pause_seconds(
     return min(base, pace.max_paused_seconds) * (1 + jitter / 4)
 
 
-class Way(Protocol):
-    """What every request passes: a `Gate`, or nothing at all."""
+class RateLimiter(Protocol):
+    """What every request passes: a `SharedRateLimiter`, or nothing at all."""
 
     def enter(self) -> Permit:
         """Leave to ask once."""
@@ -197,7 +197,7 @@ class Way(Protocol):
         ...
 
 
-class OpenWay:
+class NoLimit:
     """A way out that nobody paces: what a site says is the caller's matter."""
 
     def enter(self) -> Permit:
@@ -221,7 +221,7 @@ class OpenWay:
         time.sleep(seconds)
 
 
-class Gate:
+class SharedRateLimiter:
     """What a downloader passes before every request for a video, and tells afterwards how it
     went.
     """
@@ -253,10 +253,10 @@ class Gate:
         """Leave to ask once, after waiting for the pace and for pauses. Raises SystemicFault if
         that takes too long.
         """
-        pause = _Told(self._tell)
+        pause = _WaitMessage(self._tell)
         while True:
             answer = self._change(
-                lambda state: admit(state, self._now(), current().token, self._pace)
+                lambda state: try_acquire(state, self._now(), current().token, self._pace)
             )
             if isinstance(answer, Permit):
                 return answer
@@ -282,14 +282,14 @@ class Gate:
         self._count_texts(reason, video_id)
         if not reason or REASONS[reason].policy is not Policy.PAUSE:
             answered = reason not in _INCONCLUSIVE
-            self._change(lambda state: (settle(state, permit, answered=answered), None))
+            self._change(lambda state: (close_breaker(state, permit, answered=answered), None))
             return False
         self._why = REASONS[reason].meaning
         jitter = self._jitter()
 
         def tripped(state: State) -> tuple[State, None]:
             seconds = pause_seconds(state, self._pace, retry_after_seconds, jitter)
-            return trip(state, permit, self._now(), seconds), None
+            return open_breaker(state, permit, self._now(), seconds), None
 
         self._change(tripped)
         return True
@@ -350,7 +350,7 @@ class Gate:
             raise SystemicFault(f"{told}. None of them was given up; {row.advice}.")
 
 
-class _Told:
+class _WaitMessage:
     """Says how long a pause still lasts: at once, and then every few minutes of waiting."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:

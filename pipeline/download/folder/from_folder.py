@@ -14,7 +14,7 @@ from pipeline.download.folder.video_folder import Candidate, is_new, printable, 
 from pipeline.media.media_file import Media, MediaRecord, accepted_suffix, digest, is_final
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.records import JSON
-from storage.base.video_status import DONE, State, failed
+from storage.base.video_status import DONE, State, failure_status
 
 
 def from_folder(
@@ -45,7 +45,7 @@ def from_folder(
         found = _in_order_of_trying(video_id, found, mine, retry=retry)
     try:
         if not found:
-            raise VideoError(video_id, failed("not_found", listed.lacks(names)))
+            raise VideoError(video_id, failure_status("not_found", listed.lacks(names)))
         taken = _acceptable(video_id, found)
         media = _read(video_id, taken, found, mine)
     except VideoError as error:
@@ -125,7 +125,9 @@ def _of_the_same_bytes(
         if one.seen.size_bytes == known.size_bytes and digest(one.path) == known.sha256:
             return [one, *(other for other in found if other is not one)]
     told = f"{found[0].path.name} has {found[0].seen.size_bytes:,} bytes, and is not the file that was read before"
-    raise VideoError(video_id, failed("altered", f"{printable(told)} ({known.size_bytes:,} bytes)"))
+    raise VideoError(
+        video_id, failure_status("altered", f"{printable(told)} ({known.size_bytes:,} bytes)")
+    )
 
 
 def _acceptable(video_id: str, found: Sequence[Candidate]) -> Candidate:
@@ -151,7 +153,9 @@ def _read(
     if (status.st_size, status.st_mtime_ns) != (taken.seen.size_bytes, taken.seen.mtime_ns):
         raise VideoError(
             video_id,
-            failed("network", "the file changed while it was read: is it still being copied?"),
+            failure_status(
+                "network", "the file changed while it was read: is it still being copied?"
+            ),
         )
     facts: dict[str, JSON] = {}
     if len(found) > 1:

@@ -14,7 +14,7 @@ from pipeline.download.folder.from_folder import is_unseen
 from pipeline.download.folder.video_folder import LACKS, file_names, video_folder
 from pipeline.media.media_file import read_record
 from storage.base.paths import Layout
-from storage.base.video_status import State, Verdict
+from storage.base.video_status import State, VideoStatus
 
 _ASKED_BY_A_PERSON = ("requested", "altered")
 """A file that differs from the one that other features were made of is a person's decision: --retry
@@ -24,7 +24,7 @@ _ABOUT_A_FILE = (State.REJECTED, State.QUARANTINED)
 
 
 def outdated(
-    verdicts: Mapping[str, Verdict],
+    verdicts: Mapping[str, VideoStatus],
     *,
     layout: Layout,
     shard: int,
@@ -53,7 +53,7 @@ def outdated(
             yield video_id
 
 
-def _is_of_a_folder(video_id: str, verdict: Verdict, layout: Layout, shard: int) -> bool:
+def _is_of_a_folder(video_id: str, verdict: VideoStatus, layout: Layout, shard: int) -> bool:
     if verdict.reason == "not_found":
         return verdict.detail.startswith(LACKS)
     if verdict.state not in _ABOUT_A_FILE:

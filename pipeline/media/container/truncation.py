@@ -25,7 +25,7 @@ _FLV_TAGS = (8, 9, 18)
 _SEGMENT = b"\x18\x53\x80\x67"
 
 
-def missing(path: Path) -> str:
+def missing_bytes(path: Path) -> str:
     """What is missing at the end of the file, in words; empty if nothing is, or if it cannot be
     told.
     """

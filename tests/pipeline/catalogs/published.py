@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.parsing.archive import pack_folder
-from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
 from pipeline.datasets.registry import CATALOGS
 
 PLACES = {
@@ -34,11 +34,11 @@ def sources(name: str, shared_data: Path) -> dict[str, bytes]:
 
 
 @functools.lru_cache(maxsize=4)
-def published(name: str, shared_data: Path) -> Survey:
+def published(name: str, shared_data: Path) -> ParsedDataset:
     return CATALOGS[name].read(sources(name, shared_data), name=name)
 
 
-def counts(survey: Survey) -> dict[str, int]:
+def counts(survey: ParsedDataset) -> dict[str, int]:
     return {oddity: len(cases) for oddity, cases in survey.oddities.items() if cases}
 
 

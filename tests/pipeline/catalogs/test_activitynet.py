@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
 from pipeline.datasets.readers.activitynet import survey_activitynet
 from storage.base.errors import SettingsError
 from storage.base.records import Annotation, Group, Video
@@ -45,7 +45,7 @@ def test_the_list_and_the_label_map_are_read_as_published(shared_data: Path) -> 
     assert found == {"ends_after_duration": 3316 + 332, "id_starts_with_dash": 61}
 
 
-def survey(database: dict[str, Any], names: str = "") -> Survey:
+def survey(database: dict[str, Any], names: str = "") -> ParsedDataset:
     sources = {
         "annotations": json.dumps({"version": "VERSION 1.3", "database": database}).encode(),
         "labels": json.dumps({"label_dict": LABELS, "label_space": ["sport"]}).encode(),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
 from pipeline.datasets.readers.phd2 import read_phd2, survey_phd2
 from storage.base.errors import SettingsError
 from storage.base.paths import Layout
@@ -27,16 +27,16 @@ def table(*rows: str) -> bytes:
     return "\n".join((HEADER, *rows, "")).encode()
 
 
-def survey(*rows: str) -> Survey:
+def survey(*rows: str) -> ParsedDataset:
     return survey_phd2({"test": table(*rows)}, name="phd2")
 
 
-def account(survey: Survey, split: str = "test") -> dict[str, JSON]:
+def account(survey: ParsedDataset, split: str = "test") -> dict[str, JSON]:
     sources = cast(dict[str, dict[str, JSON]], survey.catalog.origin["sources"])
     return {key: value for key, value in sources[split].items() if key != "sorted_rows_sha256"}
 
 
-def found(survey: Survey) -> dict[str, list[str]]:
+def found(survey: ParsedDataset) -> dict[str, list[str]]:
     return {oddity: list(cases) for oddity, cases in survey.oddities.items() if cases}
 
 

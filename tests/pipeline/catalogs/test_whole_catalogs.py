@@ -20,9 +20,9 @@ from models.extractors.base.sampling import FramesOfSegments
 from pipeline.datasets.registry import CATALOGS
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import Decoder
-from pipeline.decoding.worker.subprocess_decoder import ChildDecoder
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.diagnostics.availability import survival
-from pipeline.download import integrity as accept
+from pipeline.download import integrity
 from pipeline.download.fetch import Media, SourceSettings, fetch
 from pipeline.download.integrity import counted_in_child
 from pipeline.extraction.process_shard import process_shard
@@ -33,7 +33,7 @@ from storage.base.paths import Layout
 from storage.base.records import Video
 from storage.base.video_status import State
 from storage.catalog.catalog import Catalog
-from storage.features.commit import Entry
+from storage.features.commit import ManifestEntry
 from storage.features.store import FeatureStore
 from tests.pipeline.catalogs.published import activitynet, dhf1k, published
 from tests.pipeline.synthetic import video_of
@@ -122,7 +122,7 @@ def part_of(catalog: Catalog, n_videos: int) -> Catalog:
 
 def build(
     catalog: Catalog, world: World, folder: Path, decoder: Decoder
-) -> tuple[dict[str, Entry], str]:
+) -> tuple[dict[str, ManifestEntry], str]:
     """Every shard through the real download, decoder and store; the entries, and the variant's full
     name.
     """
@@ -130,7 +130,7 @@ def build(
         lambda: catalog.segments
     )
     layout = Layout(folder, catalog.name)
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ManifestEntry] = {}
     with site() as served:
         served.files, served.failing = world, world.failing  # type: ignore[assignment]
         source = SourceSettings(f"{served.address}/{{id}}", backoff_seconds=0.0)
@@ -265,7 +265,7 @@ def _count_no_file_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         known[digest] = known.get(digest) or counted_in_child(video_id, path)
         return known[digest]
 
-    monkeypatch.setattr(accept, "counted_in_child", counted)
+    monkeypatch.setattr(integrity, "counted_in_child", counted)
 
 
 @pytest.mark.slow
@@ -275,5 +275,5 @@ def test_every_segment_of_the_whole_catalog_has_a_row_or_a_reason(
     shared_data: Path, tmp_path: Path, name: str
 ) -> None:
     catalog = read(name, shared_data)
-    with ChildDecoder("pyav", DEFAULT_LIMITS, 1000) as decoder:
+    with SubprocessDecoder("pyav", DEFAULT_LIMITS, 1000) as decoder:
         check(catalog, world_of(catalog), tmp_path, decoder)

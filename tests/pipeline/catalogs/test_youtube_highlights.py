@@ -13,7 +13,7 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from pipeline.datasets.parsing.archive import pack
-from pipeline.datasets.parsing.parsed_dataset import Survey
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
 from pipeline.datasets.readers.youtube_highlights import DOMAINS, survey_youtube_highlights
 from storage.base.errors import SettingsError
 from storage.base.records import Annotation, Group, Video
@@ -129,7 +129,7 @@ def archive(**changes: Any) -> bytes:
     )
 
 
-def survey(**changes: Any) -> Survey:
+def survey(**changes: Any) -> ParsedDataset:
     return survey_youtube_highlights({"annotations": archive(**changes)}, name="mine")
 
 

@@ -9,7 +9,7 @@ import torch
 from models.highlight.base.contract import Batch
 from tests.models.highlight.batches import batch
 from trainer.base.targets import Targets
-from trainer.losses.set_based.domain_steps import Domains, SetRules, draw_domains
+from trainer.losses.set_based.domain_steps import DomainBatch, SetRules, draw_domains
 
 MODEL = {
     "afn": "sl_module",
@@ -36,7 +36,7 @@ def labelled(given: Batch, seed: int = 0) -> Targets:
     return Targets(labels, labels > 0, torch.full((len(labels), 0, 2), -1))
 
 
-def domains(name: str, size: int = 8) -> Domains:
+def domains(name: str, size: int = 8) -> DomainBatch:
     """Sets of two labelled and two other videos of different lengths, the others' features
     elsewhere.
     """

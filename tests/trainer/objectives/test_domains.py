@@ -26,7 +26,7 @@ from trainer.losses.set_based.domain_adaptation import (
     maximum_mean_discrepancy,
     released_coral,
 )
-from trainer.losses.set_based.domain_steps import Domains, Step, Steps
+from trainer.losses.set_based.domain_steps import DomainBatch, Step, Steps
 
 STILL: dict[str, Any] = {"dropout": 0.0, "scorer_dropout": 0.0}
 
@@ -41,7 +41,7 @@ def still(name: str) -> nn.Module:
     return small(name, **more.get(name, STILL)).train()
 
 
-def rounds(model: nn.Module, steps: Steps, sets: Domains, count: int) -> None:
+def rounds(model: nn.Module, steps: Steps, sets: DomainBatch, count: int) -> None:
     """What a loop does, as the docstring of `trainer.losses.set_based.domain_steps` says."""
     optimizers = {
         name: torch.optim.Adam(parameters, lr=2e-3)
@@ -57,7 +57,7 @@ def rounds(model: nn.Module, steps: Steps, sets: Domains, count: int) -> None:
                     optimizers[name].step()
 
 
-def loss(name: str, model: nn.Module, sets: Domains, **settings: Any) -> Tensor:
+def loss(name: str, model: nn.Module, sets: DomainBatch, **settings: Any) -> Tensor:
     return domain_objective(name, **settings)[0].loss(model, sets)
 
 

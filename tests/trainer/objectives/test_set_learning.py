@@ -29,10 +29,10 @@ from tests.trainer.objectives.domain_batches import MODEL, domains, labelled
 from trainer.base.targets import Targets
 from trainer.config.recipe import load_recipe
 from trainer.losses.registry import domain_objective
-from trainer.losses.set_based.domain_steps import Domains
+from trainer.losses.set_based.domain_steps import DomainBatch
 from trainer.losses.set_based.set_kl import divergence, set_divergence
 from trainer.training.distributed import Ranks
-from trainer.training.train_step import Rounds
+from trainer.training.train_step import DomainSteps
 
 GOLDEN = json.loads(maker.GOLDEN.read_text())["values"]
 OBJECTIVE: dict[str, tuple[str, dict[str, Any]]] = {
@@ -58,7 +58,7 @@ def one_set(rows: Tensor) -> Batch:
     )
 
 
-def given(width: int) -> Domains:
+def given(width: int) -> DomainBatch:
     """The maker's rows, mixed as the authors' code mixes them."""
     rows = {name: torch.from_numpy(array) for name, array in maker.rows(width).items()}
     labels = rows["labels"][None]
@@ -68,7 +68,7 @@ def given(width: int) -> Domains:
     own, other = rows["source_order"][: size - of_target], rows["target_order"][:of_target]
     mixed = one_set(torch.cat([rows["source"][own], rows["target"][other]]))
     is_target = torch.arange(size)[None] >= size - of_target
-    return Domains(one_set(rows["source"]), targets, one_set(rows["target"]), mixed, is_target)
+    return DomainBatch(one_set(rows["source"]), targets, one_set(rows["target"]), mixed, is_target)
 
 
 def ours(what: str, has_transformer: bool, width: int) -> tuple[nn.Module, float, Tensor]:
@@ -190,7 +190,7 @@ RELEASED: dict[str, dict[str, Any]] = {
 }
 
 
-def only_first_has_one(name: str) -> Domains:
+def only_first_has_one(name: str) -> DomainBatch:
     """Two sets; the second holds no highlight."""
     sets = domains(MODEL[name])
     labels = sets.targets.labels.clone()
@@ -206,7 +206,7 @@ def test_the_whole_step_of_a_set_without_a_highlight_is_skipped(name: str) -> No
     model = small(MODEL[name], dropout=0.0)
     (step,) = domain_objective(name, form="released", **RELEASED[name])
     both, first = only_first_has_one(name), torch.tensor([True, False])
-    by_hand = Domains(
+    by_hand = DomainBatch(
         cut(both.source, first),
         cut(both.targets, first),
         cut(both.target, first),
@@ -248,7 +248,7 @@ def test_a_skipped_step_moves_no_weight_of_a_released_recipe(name: str) -> None:
     full = domains("dl_vhd")
     shapes = {key: tuple(values.shape[2:]) for key, values in full.source.features.items()}
     model = recipe.spec.build(recipe.model_settings, shapes)
-    updates = Rounds(
+    updates = DomainSteps(
         recipe, model, Ranks(), domain_objective(recipe.objective, **recipe.objective_settings)
     )
     empty = replace(full, targets=replace(full.targets, labels=full.targets.labels.clamp(max=0)))

@@ -28,7 +28,7 @@ ACTIVITYNET_SEGMENT_SECONDS = 3.2
 
 
 @dataclass(frozen=True)
-class Judged:
+class AnnotatedVideo:
     """One video. N segments, sorted by start, then end; A annotators."""
 
     spans: Intervals
@@ -46,7 +46,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Rule:
+class LabelRule:
     """How the annotations of one kind of catalog are read."""
 
     positive: Callable[[Floats], NDArray[np.bool_]]
@@ -83,14 +83,14 @@ def _covered(values: Floats) -> NDArray[np.bool_]:
     return np.asarray(values.mean(axis=0) >= COVERED_BY_AN_EVENT)
 
 
-_MATCHED = Rule(_above_zero, annotators="match", grouping="vlist_sel")
-RULES: Mapping[str, Rule] = {
+_MATCHED = LabelRule(_above_zero, annotators="match", grouping="vlist_sel")
+RULES: Mapping[str, LabelRule] = {
     "YouTube Highlights": _MATCHED,
     "category sample": _MATCHED,
-    "SumMe": Rule(_above_zero, is_sparse=True),
-    "TVSum": Rule(_better_half, grouping="set_learning"),
-    "CoSum": Rule(_most_judges, grouping="folds-5-0"),
-    "ActivityNet": Rule(
+    "SumMe": LabelRule(_above_zero, is_sparse=True),
+    "TVSum": LabelRule(_better_half, grouping="set_learning"),
+    "CoSum": LabelRule(_most_judges, grouping="folds-5-0"),
+    "ActivityNet": LabelRule(
         _covered,
         annotators="{domain}/",
         segment_seconds=ACTIVITYNET_SEGMENT_SECONDS,
@@ -100,12 +100,12 @@ RULES: Mapping[str, Rule] = {
 """Reader of a catalog → how its annotations are read."""
 
 
-def rule_of(catalog: Catalog) -> Rule | None:
+def rule_of(catalog: Catalog) -> LabelRule | None:
     """The catalog's row; None if it is of no such kind: then it has users, or anybody's marks."""
     return None if catalog.users else RULES.get(str(catalog.origin.get("reader", "")))
 
 
-class Judgements:
+class AnnotatorLabels:
     """The annotations of a catalog about one domain, by video; about any domain, if None, for their
     segments alone.
 
@@ -134,7 +134,7 @@ class Judgements:
         self._segments = catalog.segments.segments
         self._claimed = {video.video_id: video.claimed_duration_seconds for video in catalog.videos}
 
-    def of(self, video_id: str, end_seconds: float | None = None) -> Judged | None:
+    def of(self, video_id: str, end_seconds: float | None = None) -> AnnotatedVideo | None:
         """None if nobody judged the video. `end_seconds`, as decoded, goes before what the catalog
         claims.
         """
@@ -148,7 +148,7 @@ class Judgements:
 
     def _annotated(
         self, video_id: str, people: Mapping[str, Mapping[tuple[float, float], float]]
-    ) -> Judged:
+    ) -> AnnotatedVideo:
         spans = sorted({span for of_person in people.values() for span in of_person})
         lacking = [person for person, of_person in people.items() if len(of_person) != len(spans)]
         if lacking and not self.rule.is_sparse:
@@ -167,7 +167,7 @@ class Judgements:
 
     def _pieces(
         self, people: Mapping[str, Mapping[tuple[float, float], float]], end: float, seconds: float
-    ) -> Judged:
+    ) -> AnnotatedVideo:
         spans = chunks(0.0, end, seconds)
         marks = union(np.array([span for of_person in people.values() for span in of_person]))
         shares = covered_seconds(spans, marks) / (spans[:, 1] - spans[:, 0])
@@ -175,8 +175,8 @@ class Judgements:
 
     def _judged(
         self, spans: Intervals, values: Floats, numbers: NDArray[np.int64] | None
-    ) -> Judged:
-        return Judged(
+    ) -> AnnotatedVideo:
+        return AnnotatedVideo(
             spans,
             values,
             values.mean(axis=0).astype(np.float32),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
 from storage.features.store import FeatureStore, VariantReader
-from trainer.data.labels.annotator_labels import Judged
+from trainer.data.labels.annotator_labels import AnnotatedVideo
 from trainer.data.sources.intervals import Intervals
 
 SEGMENT = "segment"
@@ -24,7 +24,7 @@ table.
 """
 
 
-class Places:
+class SegmentTimes:
     """Of one catalog and its store. Pickles without an open file."""
 
     def __init__(self, folder: Path, catalog: Catalog) -> None:
@@ -37,7 +37,7 @@ class Places:
         """Whether anything says where segments lie."""
         return self._is_seconds or self._reader is not None
 
-    def seconds(self, video_id: str, judged: Judged) -> Intervals:
+    def seconds(self, video_id: str, judged: AnnotatedVideo) -> Intervals:
         """`(N, 2)`: each judged segment, NaN for one that is not in this file, or of a video that
         nobody has.
 
@@ -63,7 +63,7 @@ class Places:
 
 
 def rows_of(
-    segments: NDArray[np.int64], judged: Judged
+    segments: NDArray[np.int64], judged: AnnotatedVideo
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which rows, of those whose segments are `segments`, are judged, and which of the judged each
     of them is.

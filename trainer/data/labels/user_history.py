@@ -14,7 +14,7 @@ import numpy as np
 
 from models.highlight.base.contract import History
 from trainer.data.labels.temporal_units import marked_segments
-from trainer.data.labels.user_labels import Marks
+from trainer.data.labels.user_labels import UserLabels
 from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import DataSettings
 
@@ -47,7 +47,7 @@ def elements_of(
 def draw_history(
     user_id: str,
     videos: Sequence[str],
-    marks: Marks,
+    marks: UserLabels,
     settings: DataSettings,
     *,
     most: int | None,

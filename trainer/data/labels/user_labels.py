@@ -23,7 +23,7 @@ COVERED_SHARE = 0.5
 """More than this share of a span makes a label."""
 
 
-class Marks:
+class UserLabels:
     """The annotations of a catalog by video and person. Raises SettingsError if its unit is not the
     second.
     """
@@ -45,7 +45,7 @@ class Marks:
             for video_id, people in rows.items()
         }
 
-    def with_liked(self, person: str, liked: Mapping[str, Intervals]) -> Marks:
+    def with_liked(self, person: str, liked: Mapping[str, Intervals]) -> UserLabels:
         """The same, and of one more person the parts of videos that this person likes."""
         more = copy.copy(self)
         more._rows = {video_id: dict(people) for video_id, people in self._rows.items()}
@@ -70,7 +70,7 @@ class Marks:
         return union(np.concatenate(found)) if found else NO_INTERVALS
 
 
-def labels(spans: Intervals, people: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+def position_labels(spans: Intervals, people: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
     """`(n,)`: the value each person's marks give a span, 0 if none does, averaged over the
     persons.
     """

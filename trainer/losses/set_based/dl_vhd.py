@@ -12,7 +12,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from models.highlight.base.contract import Scores
-from trainer.losses.set_based.domain_steps import Domains, Step, Steps, answer, part
+from trainer.losses.set_based.domain_steps import DomainBatch, Step, Steps, answer, part
 from trainer.losses.set_based.set_kl import (
     Form,
     Labels,
@@ -32,7 +32,7 @@ def dl_vhd(*, distillation: float = 1.0, form: Form = "paper", labels: Labels = 
     """
     distil = partial(_distil, weight=distillation, form=form)
 
-    def loss(model: nn.Module, domains: Domains) -> Tensor:
+    def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         if form == "released":
             counts = has_highlight(domains.source, domains.targets, labels)
             if not counts.any():
@@ -55,7 +55,7 @@ def dl_vhd(*, distillation: float = 1.0, form: Form = "paper", labels: Labels = 
     return (Step("learn", loss),)
 
 
-def _coarse(model: nn.Module, domains: Domains, form: Form) -> Tensor:
+def _coarse(model: nn.Module, domains: DomainBatch, form: Form) -> Tensor:
     if domains.mixed is None or domains.is_target is None:
         raise ValueError("the coarse learner needs mixed sets: make the domains with draw_domains")
     scores = part(answer(model, domains.mixed), "coarse")
@@ -66,7 +66,7 @@ def _coarse(model: nn.Module, domains: Domains, form: Form) -> Tensor:
     )
 
 
-def _distil(model: nn.Module, domains: Domains, *, weight: float, form: Form) -> Tensor:
+def _distil(model: nn.Module, domains: DomainBatch, *, weight: float, form: Form) -> Tensor:
     """L_distill. The paper does not say whether the mean has a gradient; it makes no difference,
     for the gradient is 0: the softmax of the mean score is where the sum of both divergences is
     least.

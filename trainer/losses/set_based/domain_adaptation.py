@@ -24,7 +24,7 @@ from torch.nn import functional
 from models.highlight.base.contract import Scores
 from models.highlight.generic.domain_adaptation import RevGradSL
 from models.highlight.generic.sl_module import SLModule
-from trainer.losses.set_based.domain_steps import Domains, Step, Steps, answer, part
+from trainer.losses.set_based.domain_steps import DomainBatch, Step, Steps, answer, part
 from trainer.losses.set_based.set_kl import Form, Labels, has_highlight, set_divergence
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -34,7 +34,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 def source_only(*, form: Form = "paper", labels: Labels = "value") -> Steps:
     """No adaptation: the lower bound, or the upper one where the source is the target."""
 
-    def loss(model: nn.Module, domains: Domains) -> Tensor:
+    def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         return set_divergence(
             answer(model, domains.source), domains.source, domains.targets, form=form, labels=labels
         )
@@ -118,7 +118,7 @@ def revgrad(
     paper. Both categories weigh the same, whatever their numbers of segments.
     """
 
-    def loss(model: nn.Module, domains: Domains) -> Tensor:
+    def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         if not isinstance(model, RevGradSL):
             raise ValueError(
                 f"revgrad needs a discriminator: take the model sl_revgrad, not {type(model).__name__}"
@@ -156,7 +156,7 @@ def mcd(
     if discrepancy not in ("softmax", "score"):
         raise ValueError(f"discrepancy is softmax or score, got {discrepancy!r}")
 
-    def learned(model: nn.Module, domains: Domains) -> Tensor:
+    def learned(model: nn.Module, domains: DomainBatch) -> Tensor:
         on_source = answer(model, domains.source)
         both = [Scores(part(on_source, name)) for name in ("first", "second")]
         return sum(
@@ -167,7 +167,7 @@ def mcd(
             start=on_source.scores.new_zeros(()),
         )
 
-    def apart(model: nn.Module, domains: Domains) -> Tensor:
+    def apart(model: nn.Module, domains: DomainBatch) -> Tensor:
         on_target, mask = answer(model, domains.target), domains.target.mask
         first, second = part(on_target, "first"), part(on_target, "second")
         if discrepancy == "softmax":
@@ -233,7 +233,7 @@ def released_coral(source: Tensor, target: Tensor) -> Tensor:
     return difference.square().mean() / (16 * source.shape[1])
 
 
-def _embedded(model: nn.Module, domains: Domains) -> tuple[Scores, Tensor, Tensor]:
+def _embedded(model: nn.Module, domains: DomainBatch) -> tuple[Scores, Tensor, Tensor]:
     """The answer on the source, and the embeddings of both sides' positions, `(N, D)` and `(M,
     D)`.
     """
@@ -247,7 +247,7 @@ def _embedded(model: nn.Module, domains: Domains) -> tuple[Scores, Tensor, Tenso
 
 
 def _aligned(distance: Distance, weight: float, is_cut: bool, form: Form, labels: Labels) -> Steps:
-    def loss(model: nn.Module, domains: Domains) -> Tensor:
+    def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         if form == "released":
             counts = has_highlight(domains.source, domains.targets, labels)
             if not counts.any():

@@ -2,8 +2,8 @@
 alternate.
 
 An objective of this kind is a tuple of `Step`s (`trainer.losses.registry.domain_objective` makes it
-from a name). Each round a loop makes a `Domains` (`trainer.training.domain_batches`) and goes
-through the steps (`trainer.training.train_step.Rounds`). Most objectives are one step that moves
+from a name). Each round a loop makes a `DomainBatch` (`trainer.training.domain_batches`) and goes
+through the steps (`trainer.training.train_step.DomainSteps`). Most objectives are one step that moves
 everything; MCD alternates three. Gradients are cleared before each repetition, since a step's loss
 also sends some to what the step does not move. Losses are computed in single precision. Refuses to
 know which losses there are.
@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from models.highlight.base.contract import Batch, Scores
 from trainer.base.targets import Targets
-from trainer.losses.set_based import set_sampling as sets
+from trainer.losses.set_based import set_sampling
 
 T = TypeVar("T", Batch, Targets)
 
 
 @dataclass(frozen=True)
-class Domains:
+class DomainBatch:
     """What a round sees. Row b of `source`, `target` and `mixed` belong together; each row is a
     set.
     """
@@ -52,7 +52,7 @@ class Domains:
         if (self.mixed is None) != (self.is_target is None):
             raise ValueError("mixed sets and what of them is of the target come together")
 
-    def only(self, rows: Tensor) -> Domains:
+    def only(self, rows: Tensor) -> DomainBatch:
         """These rows alone, `(B,)` bool, of everything."""
         mixed = None if self.mixed is None else _rows(self.mixed, rows)
         is_target = None if self.is_target is None else self.is_target[rows]
@@ -108,29 +108,31 @@ class SetRules:
         middles of windows.
         """
         if self.kind == "window":
-            return sets.window_sets(mask, generator, largest_radius=self.size // 2, anchors=anchors)
+            return set_sampling.window_sets(
+                mask, generator, largest_radius=self.size // 2, anchors=anchors
+            )
         if self.kind == "bag":
-            return sets.bags(mask, self.size, generator)
-        return sets.random_sets(mask, self.size, generator)
+            return set_sampling.bags(mask, self.size, generator)
+        return set_sampling.random_sets(mask, self.size, generator)
 
 
 RELEASED = SetRules("window", 20, 0.3, 0.7)
 
 
-def draw_one(
+def sample_sets(
     source: Batch,
     targets: Targets,
     rules: SetRules,
     generator: torch.Generator,
     progress: float = 1.0,
     anchors: Tensor | None = None,
-) -> Domains:
+) -> DomainBatch:
     """Sets of whole videos where there is no second category: they stand on both sides, and nothing
     is mixed.
     """
     chosen = rules.draw(source.mask, generator, anchors)
-    drawn = sets.take(source, chosen)
-    return Domains(drawn, sets.take_targets(targets, chosen), drawn, progress=progress)
+    drawn = set_sampling.take(source, chosen)
+    return DomainBatch(drawn, set_sampling.take_targets(targets, chosen), drawn, progress=progress)
 
 
 def draw_domains(
@@ -141,16 +143,21 @@ def draw_domains(
     generator: torch.Generator,
     progress: float = 1.0,
     anchors: tuple[Tensor | None, Tensor | None] = (None, None),
-) -> Domains:
+) -> DomainBatch:
     """Sets of whole videos, and sets mixed from those sets."""
     chosen = rules.draw(source.mask, generator, anchors[0])
     others = rules.draw(target.mask, generator, anchors[1])
-    source_sets, target_sets = sets.take(source, chosen), sets.take(target, others)
-    mixed, is_target = sets.mix(
+    source_sets, target_sets = set_sampling.take(source, chosen), set_sampling.take(target, others)
+    mixed, is_target = set_sampling.mix(
         source_sets, target_sets, generator, lowest=rules.lowest, highest=rules.highest
     )
-    return Domains(
-        source_sets, sets.take_targets(targets, chosen), target_sets, mixed, is_target, progress
+    return DomainBatch(
+        source_sets,
+        set_sampling.take_targets(targets, chosen),
+        target_sets,
+        mixed,
+        is_target,
+        progress,
     )
 
 
@@ -159,7 +166,7 @@ class Step:
     """One kind of update."""
 
     name: str
-    loss: Callable[[nn.Module, Domains], Tensor]
+    loss: Callable[[nn.Module, DomainBatch], Tensor]
     moves: tuple[str, ...] = ()
     """Names of the model's children that are updated; empty means all of them."""
     repeats: int = 1
