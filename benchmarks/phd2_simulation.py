@@ -362,7 +362,7 @@ def main() -> None:
     time.sleep(3)  # sidecars younger than two seconds are hashed
     manifest_index._decoded.cache_clear()
     stage(
-        "store opened by a fresh process_shard, but for imports",
+        "store opened by a fresh process, but for imports",
         lambda: opened(settings.layout.folder),
     )
     stage("front door", lambda: front_door(root, table, chosen.row_seconds))

@@ -15,18 +15,18 @@ import torch
 
 from models.extractors.base import inference
 from models.extractors.base.precision import rounding
-from models.extractors.c3d import network as c3d_network
+from models.extractors.c3d import extractor as c3d_extractor
 from models.extractors.golden import golden_outputs
 from models.extractors.golden.output_error import output_errors
 from models.extractors.keypoint_rcnn import extractor as keypoint_rcnn_extractor
 from models.extractors.registry import EXTRACTORS
-from models.extractors.tased import network as tased_network
+from models.extractors.tased import extractor as tased_extractor
 from models.extractors.yolov5 import extractor as yolov5_extractor
 
 MODULES = {
-    "c3d": c3d_network,
+    "c3d": c3d_extractor,
     "keypoint_rcnn": keypoint_rcnn_extractor,
-    "tased": tased_network,
+    "tased": tased_extractor,
     "yolov5": yolov5_extractor,
 }
 SMALL: dict[str, dict[str, Any]] = {

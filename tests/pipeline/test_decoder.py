@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -255,7 +256,7 @@ def test_decoding_long_without_a_row_is_no_hang(
 def test_a_bug_in_the_child_ends_in_its_traceback(video: Path) -> None:
     @dataclasses.dataclass(frozen=True)
     class Odd(EveryFrame):
-        pass
+        kind: ClassVar[str] = "Odd"
 
     with pytest.raises(TypeError, match="no planner for Odd"):
         list(SubprocessDecoder().decode("v", video, [Odd()]))
@@ -388,10 +389,10 @@ def test_a_daemonic_process_may_decode(video: Path) -> None:
 FORK = """
 import os, sys
 from pathlib import Path
-from models.extractors.base.contract import EveryFrame
-from pipeline.decoding.decoder import ChildDecoder
+from models.extractors.base.sampling import EveryFrame
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 
-decoder, video = ChildDecoder(), Path(sys.argv[1])
+decoder, video = SubprocessDecoder(), Path(sys.argv[1])
 count = lambda: len(list(decoder.decode("v", video, [EveryFrame()])))
 first = count()
 mine = decoder.pid
@@ -420,10 +421,10 @@ def test_a_forked_process_starts_its_own_child(video: Path) -> None:
 ORPHAN = """
 import os, sys, time
 from pathlib import Path
-from models.extractors.base.contract import EveryFrame
-from pipeline.decoding.decoder import ChildDecoder
+from models.extractors.base.sampling import EveryFrame
+from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 
-decoder = ChildDecoder()
+decoder = SubprocessDecoder()
 events = decoder.decode("v", Path(sys.argv[1]), [EveryFrame()])
 next(events)
 bystander = os.fork()

@@ -247,7 +247,10 @@ def test_what_is_settled_is_let_go_before_libraries_look_for_leaks() -> None:
     """torchvision brings one that tells of hundreds, on the screen, of a run that left it all
     frozen.
     """
-    settled = "from pipeline.extraction.process_shard import _settle; _settle(); print(gc.get_freeze_count() > 100_000)"
-    code = f"import gc, torchvision; {settled}"
+    code = (
+        "import gc, torchvision;"
+        "from pipeline.extraction.process_shard import freeze_startup_objects;"
+        "freeze_startup_objects(); print(gc.get_freeze_count() > 100_000)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("True\n", "")

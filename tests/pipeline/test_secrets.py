@@ -24,7 +24,7 @@ CHILD = """
 import faulthandler, logging, sys, traceback
 from pathlib import Path
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.download.access.rate_limiter import Gate
+from pipeline.download.access.rate_limiter import SharedRateLimiter
 from storage.base.errors import HighlightsError
 from storage.base.paths import Layout
 logging.basicConfig(level=logging.DEBUG)
@@ -32,7 +32,7 @@ data, template, cookies, proxy = (Path(sys.argv[1]), *sys.stdin.read().split())
 secrets = {"cookies_file": cookies, "proxy": proxy}
 source = SourceSettings(template, attempts=2, backoff_seconds=0, socket_timeout_seconds=5, **secrets)
 layout = Layout(data, "phd2")
-gate = Gate(layout.egress(source.egress_key), source.pace, tell=print)
+gate = SharedRateLimiter(layout.egress(source.egress_key), source.pace, tell=print)
 for video_id in ("good", "forbidden", "echoing", "broken", "gone"):
     try:
         print(fetch(video_id, layout=layout, shard=0, source=source, way=gate).path.name)
