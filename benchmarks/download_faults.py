@@ -30,8 +30,8 @@ import yt_dlp
 from pipeline.download.fetch import SourceSettings, fetch
 from storage.base.errors import VideoError
 from storage.base.paths import Layout
-from tests.pipeline.mirror import MP4, Answer, Handler, body, running_mirror
-from tests.pipeline.network_faults import FAULTS, OK, WHOLE
+from tests.support.faulty_server import MP4, Answer, Handler, body, running_mirror
+from tests.support.network_faults import FAULTS, OK, WHOLE
 
 SILENCE_SECONDS = 1.0
 LIMIT_SECONDS = 10 * SILENCE_SECONDS

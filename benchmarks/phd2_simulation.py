@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.decoding.events import DecodeEnd, Event, FrameEvent, WindowEvent
 from pipeline.decoding.video_reader import Summary
+from pipeline.extraction import process_shard as process
 from pipeline.extraction.process_shard import process_shard
 from pipeline.media.media_file import Media
 from pipeline.media.probe import Probe

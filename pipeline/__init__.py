@@ -1,3 +1,1 @@
-"""Processing of one video or one shard: download, decode, extract. Plain functions without a
-scheduler.
-"""
+"""Processing of one video or one shard: download, decode, extract; no scheduler."""

@@ -147,7 +147,7 @@ def test_a_folder_holds_at_most_twelve_modules(folder: str) -> None:
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_a_folder_states_its_purpose_in_one_line(folder: str) -> None:
     purpose = purpose_of(folder)
-    assert 20 <= len(purpose) <= 110, f"{folder}: {purpose!r}"
+    assert 20 <= len(purpose) <= 95, f"{folder}: {purpose!r}"
     assert purpose.endswith("."), f"{folder}: {purpose!r}"
 
 
@@ -159,20 +159,10 @@ def test_every_module_says_what_it_does(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_files_and_functions_stay_short(path: Path) -> None:
-    text = path.read_text()
-    assert text.count("\n") <= 400, f"{path} is longer than one sitting"
-    for node in ast.walk(ast.parse(text)):
+def test_files_stay_short(path: Path) -> None:
+    assert path.read_text().count("\n") <= 500, f"{path} has two subjects: split it"
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):
-            docstring = ast.get_docstring(node, clean=False) or ""
-            length = (
-                (node.end_lineno or node.lineno)
-                - node.lineno
-                + 1
-                - docstring.count("\n")
-                - bool(docstring)
-            )
-            assert length <= 60, f"{path}: {node.name} has {length} lines"
             count = len(node.args.args) + len(node.args.kwonlyargs)
             assert count <= 8, f"{path}: {node.name} has {count} parameters; a dataclass is missing"
 

@@ -16,7 +16,7 @@ import pytest
 from storage.__main__ import main
 from storage.commands import READER_LEFT, run_and_exit
 from tests.conftest import REPOSITORY
-from tests.storage.samples import make_store
+from tests.support.feature_samples import make_store
 
 COMMANDS = {
     "pipeline, many lines": ("pipeline", "weights", "list"),

@@ -37,9 +37,9 @@ from storage.features.manifest import ManifestEntry
 from storage.features.store import FeatureStore
 from storage.files.hdf5 import survey
 from storage.scores import Provenance, ScoreTrack, read_scores, run_of, write_scores
-from tests.pipeline.tiny import tiny_variant
-from tests.pipeline.videos import coded_video
-from tests.storage.samples import make_track
+from tests.support.feature_samples import make_track
+from tests.support.tiny_extractor import tiny_variant
+from tests.support.videos import coded_video
 from trainer.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 SEED = 20261201

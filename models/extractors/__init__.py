@@ -1,3 +1,1 @@
-"""Extractors: frozen networks that turn frames into features, one folder each; `registry.py` lists
-them.
-"""
+"""Extractors: frozen networks that turn frames into features, one folder each."""

@@ -1,3 +1,1 @@
-"""Highlight models: every model of the five papers behind one contract; `registry.py` lists
-them.
-"""
+"""Highlight models: every model of the five papers behind one contract."""

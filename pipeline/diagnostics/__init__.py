@@ -1,3 +1,1 @@
-"""Questions asked before and after a run: doctor, verify, forecast, benchmarks and the
-self-test.
-"""
+"""Diagnostics: doctor, verify, forecast, benchmarks and the start-up self-test."""

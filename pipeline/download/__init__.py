@@ -1,3 +1,1 @@
-"""From a video's id to a file that passed the integrity check, or to the reason why there is
-none.
-"""
+"""Downloads: from a video id to a file that passed the integrity check, or a reason."""

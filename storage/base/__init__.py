@@ -1,3 +1,1 @@
-"""What every part of the store shares: errors, records, paths, fingerprints and the status of a
-video.
-"""
+"""What all of the store shares: errors, records, paths, fingerprints and video status."""

@@ -1,3 +1,1 @@
-"""The catalog of a dataset: its videos, shards and annotated segments, read from and written to
-CSV.
-"""
+"""The catalog of a dataset: its videos, shards and annotated segments, kept as CSV."""

@@ -1,3 +1,1 @@
-"""Settings: read from `workflows.cfg` and the command line, checked, and reported fault by
-fault.
-"""
+"""Settings: read from `workflows.cfg` and the command line, checked fault by fault."""

@@ -1,3 +1,1 @@
-"""How a run is executed: shards on one machine, a Dask cluster or Slurm, with progress and
-shutdown.
-"""
+"""Execution of a run: on one machine, on Dask or on Slurm, with progress and shutdown."""

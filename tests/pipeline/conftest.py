@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.pipeline.mirror import Mirror, running_mirror
+from tests.support.faulty_server import Mirror, running_mirror
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.one_node import Slurm, missing, one_node
-from tests.tasks import watching
-from tests.tasks.builds import Built, build, command, finish, start, with_catalog_of
+from tests.support import process_watch as watching
+from tests.support.sample_builds import Built, build, command, finish, start, with_catalog_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 JOB = ("--slurm-cores", "1", "--slurm-memory-gigabytes", "2", "--slurm-interface", "lo")
-SLOWED = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.tasks.lethal", "DELAY": "5"}
+SLOWED = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.support.crashing_worker", "DELAY": "5"}
 PATIENCE_SECONDS = 240.0
 
 

@@ -20,8 +20,8 @@ from pipeline.datasets.registry import CATALOGS
 from storage.catalog.catalog import read_catalog
 from storage.features.store import FeatureStore
 from tasks.features import NAMED, BuildFeatures
-from tests.pipeline.synthetic import video_of
-from tests.tasks.loopback import site
+from tests.support.long_videos import video_of
+from tests.support.loopback_site import site
 
 CLIPS = [[0.0, 100.0], [50.0, 131.0]]
 

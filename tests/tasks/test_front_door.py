@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.tasks.loopback import Site, site
+from tests.support.loopback_site import Site, site
 
 PANCAKE, GYM, LATE = "flipPancake", "-GGSY1Qvo99", "comesLater0"
 TABLE = f"""youtubeId,start,duration,user_id,video_duration,is_last

@@ -17,8 +17,8 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.extraction.variant import Variant
 from storage.base.errors import SettingsError
 from tasks.highlight import parse_request
-from tests.pipeline.videos import ffmpeg
-from tests.tasks.builds import command
+from tests.support.sample_builds import command
+from tests.support.videos import ffmpeg
 from trainer.config.recipe import load_recipe
 from trainer.training.checkpoint import Checkpoint, write_checkpoint
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from storage.features.store import FeatureStore
-from tests.pipeline.videos import FFMPEG
+from tests.support.videos import FFMPEG
 
 SEED = int(os.environ.get("SEED", "20260721"))
 COMMAND = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", "BuildPHD2Features"]

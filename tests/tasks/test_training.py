@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tasks.builds import command
+from tests.support.sample_builds import command
 from trainer.synthetic.user_features import PlantedSettings, Timing, plant
 
 TIMING = Timing(np.array([41.0, 62.0]), np.array([2.0, 4.0]), np.array([1, 2]), np.array([2, 3]))

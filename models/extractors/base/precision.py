@@ -78,7 +78,7 @@ ROUNDING: dict[str, OutputError] = {
     "tased.saliency": OutputError(3e-4, 1e-2),
 }
 """Array → how far other rounding alone may take it on real frames: another kind of processor, other
-threads, another memory layout, a GPU. About twice the worst that `tests/models/test_noise.py` and
+threads, another memory layout, a GPU. About twice the worst that `tests/models/extractors/test_noise.py` and
 docs/log.md have seen, with seeded random weights; of saliency, blocks of 8 pixels, and
 `TASED_PIXELS` for smaller ones.
 """

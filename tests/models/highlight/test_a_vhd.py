@@ -22,7 +22,7 @@ from models.highlight.base.contract import Batch
 from models.highlight.personalized.a_vhd import FCSN, AVHDSettings, Decoder, Encoder, FCSNSettings
 from tests.models.goldens import make_adaptive_highlight as maker
 from tests.models.goldens.reference import checkout
-from tests.models.highlight.batches import batch, reordered, small, with_rubbish
+from tests.support.model_batches import batch, reordered, small, with_rubbish
 
 GOLDEN = json.loads(maker.GOLDEN.read_text())["values"]
 PUBLISHED = {size: size for size in maker.SIZES}

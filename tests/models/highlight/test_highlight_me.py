@@ -12,7 +12,7 @@ from models.extractors.keypoint_rcnn.settings import JOINTS
 from models.highlight.base.skeleton import BONES, bone_weights
 from models.highlight.generic.highlight_me import GraphUnit, HighlightMeSettings
 from models.highlight.registry import highlight_model
-from tests.models.highlight.batches import PERSONS, batch, small
+from tests.support.model_batches import PERSONS, batch, small
 
 KEY = "keypoint_rcnn/joints"
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.highlight.base.history import FNNSettings
 from models.highlight.generic.video2gif import Video2GIF
 from models.highlight.personalized.phd_gifs import PHDCA, PHDRH, PHDSA, LateFusion, PHDSettings
-from tests.models.highlight.batches import WIDTH, batch, reordered, small
+from tests.support.model_batches import WIDTH, batch, reordered, small
 
 KEY = "c3d/pool5"
 

@@ -26,7 +26,7 @@ from models.highlight.generic.sl_module import ReleasedSLSettings, SLSettings
 from models.highlight.registry import highlight_model
 from tests.conftest import REPOSITORY
 from tests.models.goldens import make_mini_net as maker
-from tests.models.highlight.batches import WIDTH, batch, small
+from tests.support.model_batches import WIDTH, batch, small
 
 KEY = "c3d.segments/fc7_linear"
 SET_MODELS = [

@@ -1,0 +1,259 @@
+"""Shards on Dask workers of this machine: the same features, whatever becomes of them, and nothing
+is heard outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from distributed.security import Security
+
+from tests.conftest import REPOSITORY
+from tests.support import process_watch as watching
+from tests.support.sample_builds import Built, build, finish, start, with_catalog_of
+
+SEED = int(os.environ.get("SEED", "20260721"))
+LOCAL = ("--cluster-kind", "local", "--cluster-workers", "2", "--cluster-cores-per-worker", "1")
+LETHAL = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.support.crashing_worker"}
+POISON = "6NLUYwGWFwX"
+KILLS = 3
+
+
+@pytest.fixture(scope="module")
+def inline(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    built = build(tmp_path_factory.mktemp("inline"))
+    assert built.exit_code == 0, built.output
+    return built
+
+
+@dataclass
+class Attacked:
+    """A local build whose workers were killed, and what was seen of it meanwhile."""
+
+    built: Built
+    kills: int = 0
+    listening: set[tuple[str, int]] = field(default_factory=set)
+    answers: dict[int, bytes] = field(default_factory=dict)
+    """Port → what it says to a stranger who speaks TLS, or failing that HTTP."""
+
+
+def stranger(port: int) -> bytes:
+    """What somebody without our certificate gets from a port: TLS first, then plain HTTP."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=2) as plain,
+        context.wrap_socket(plain) as tls,
+    ):
+        return tls.recv(100)
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=2) as plain,
+    ):
+        plain.settimeout(2)
+        plain.sendall(b"GET /status HTTP/1.0\r\n\r\n")
+        return plain.recv(100)
+    return b""
+
+
+def knock(seen: Attacked) -> None:
+    seen.answers = {port: stranger(port) for _, port in sorted(seen.listening)}
+
+
+@pytest.fixture(scope="module")
+def attacked(inline: Built, tmp_path_factory: pytest.TempPathFactory) -> Attacked:
+    """Workers of a running build killed one after the other, each while it has a video in hand."""
+    folder = with_catalog_of(inline, tmp_path_factory.mktemp("attacked"))
+    rng = random.Random(SEED)
+    running = start(folder, *LOCAL, "--cluster-allowed-failures", str(KILLS), **LETHAL, DELAY="0.5")
+    seen = Attacked(Built(folder, -1, ""))
+    knocking: threading.Thread | None = None
+    while running.poll() is None and seen.kills < KILLS:
+        time.sleep(rng.uniform(0.1, 0.6))
+        busy = [pid for pid in watching.children(running.pid) if watching.children(pid)]
+        busy = [pid for pid in busy if watching.says(pid, "spawn_main")]
+        if not busy:
+            continue
+        if not seen.listening:
+            for pid in (running.pid, *watching.descendants(running.pid)):
+                seen.listening |= watching.listening(pid)
+            knocking = threading.Thread(target=knock, args=(seen,))
+            knocking.start()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rng.choice(busy), signal.SIGKILL)
+            seen.kills += 1
+    seen.built = finish(running, folder)
+    if knocking is not None:
+        knocking.join()
+    return seen
+
+
+def test_a_build_whose_workers_are_killed_equals_an_undisturbed_one(
+    attacked: Attacked, inline: Built
+) -> None:
+    assert attacked.kills == KILLS, "the build was over too soon to prove anything"
+    assert attacked.built.exit_code == 0, attacked.built.output
+    assert attacked.built.digest == inline.digest, f"with SEED={SEED}"
+
+
+def test_no_video_is_lost_doubled_or_blamed(attacked: Attacked, inline: Built) -> None:
+    verdicts = {video_id: entry.verdict for video_id, entry in inline.entries.items()}
+    assert {
+        video_id: entry.verdict for video_id, entry in attacked.built.entries.items()
+    } == verdicts
+    assert attacked.built.ids_in_parts() == inline.ids_in_parts()
+    assert attacked.built.faults() == []
+    assert attacked.built.left_behind() == []
+
+
+def test_each_video_is_counted_once(attacked: Attacked) -> None:
+    assert "videos: 12/12 videos" in attacked.built.output
+    assert "13/12" not in attacked.built.output
+
+
+def test_nothing_is_heard_beyond_this_machine_and_strangers_are_told_nothing(
+    attacked: Attacked,
+) -> None:
+    assert len(attacked.listening) >= 5, "a scheduler, two nannies and two workers listen"
+    assert {address for address, _ in attacked.listening} == {"127.0.0.1"}
+    told = {port: answer for port, answer in attacked.answers.items() if answer}
+    assert all(answer.startswith(b"HTTP/1.1 404") for answer in told.values()), told
+    assert len(told) < len(attacked.answers), "ports that speak TLS say nothing to a stranger"
+
+
+@pytest.fixture(scope="module")
+def poisoned(inline: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = with_catalog_of(inline, tmp_path_factory.mktemp("poisoned"))
+    return build(folder, *LOCAL, "--cluster-allowed-failures", "1", **LETHAL, POISON=POISON)
+
+
+def test_a_video_that_kills_every_worker_is_one_verdict(poisoned: Built, inline: Built) -> None:
+    assert poisoned.exit_code == 3, poisoned.output
+    assert f"{POISON}: 2 workers died with it in hand; going on without it" in poisoned.output
+    verdicts = {video_id: str(entry.verdict) for video_id, entry in poisoned.entries.items()}
+    expected = {video_id: str(entry.verdict) for video_id, entry in inline.entries.items()}
+    assert verdicts == expected | {
+        POISON: "quarantined:crash (workers died with this video in hand)"
+    }
+    digests = {
+        video_id: entry.digest for video_id, entry in poisoned.entries.items() if video_id != POISON
+    }
+    assert digests == {
+        video_id: entry.digest for video_id, entry in inline.entries.items() if video_id != POISON
+    }
+
+
+def test_it_can_be_asked_for_again(poisoned: Built, inline: Built) -> None:
+    again = build(poisoned.folder, "--retry", "crash")
+    assert again.exit_code == 0, again.output
+    assert again.digest == inline.digest
+
+
+@dataclass
+class Foreign:
+    """A Dask scheduler that somebody started, and a worker of it, with certificates in files."""
+
+    folder: Path
+    port: int
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def certificates(self) -> dict[str, Path]:
+        return {
+            name: self.folder / f"{name}.pem" for name in ("tls_ca_file", "tls_cert", "tls_key")
+        }
+
+    def up(self) -> None:
+        tls = [
+            word
+            for name, path in self.certificates().items()
+            for word in (f"--{name.replace('_', '-')}", str(path))
+        ]
+        scheduler = [
+            "dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--protocol",
+            "tls",
+        ]
+        worker = [
+            "dask_worker",
+            f"tls://127.0.0.1:{self.port}",
+            "--nthreads",
+            "1",
+            "--host",
+            "tls://127.0.0.1",
+        ]
+        for program in (
+            [*scheduler, "--dashboard-address", "127.0.0.1:0"],
+            [*worker, "--no-dashboard"],
+        ):
+            words = [sys.executable, "-m", f"distributed.cli.{program[0]}", *program[1:], *tls]
+            environment = {**os.environ, **LETHAL, "DELAY": "1", "PYTHONPATH": str(REPOSITORY)}
+            quiet = subprocess.DEVNULL
+            self.processes.append(
+                subprocess.Popen(
+                    words, cwd=self.folder, env=environment, stdout=quiet, stderr=quiet
+                )
+            )
+
+    def down(self) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+        self.processes.clear()
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Iterator[Foreign]:
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        theirs = Foreign(folder, free.getsockname()[1])
+    made = Security.temporary().get_tls_config_for_role("client")
+    for name, path in theirs.certificates().items():
+        path.write_text(made[name.removeprefix("tls_")])
+    theirs.up()
+    yield theirs
+    theirs.down()
+
+
+@pytest.mark.slow
+def test_a_scheduler_of_somebody_elses_may_die_and_the_same_command_goes_on(
+    foreign: Foreign, inline: Built, tmp_path: Path
+) -> None:
+    folder = with_catalog_of(inline, tmp_path / "run")
+    there = ["--cluster-kind", "address", "--cluster-address", f"tls://127.0.0.1:{foreign.port}"]
+    for name, path in foreign.certificates().items():
+        there += [f"--cluster-{name.replace('_', '-')}", str(path)]
+    running = start(folder, *there)
+    features = folder / "data" / "sample" / "features"
+    while not list(features.rglob("spool/*/*")) and running.poll() is None:
+        time.sleep(0.1)
+    foreign.down()
+    stopped = finish(running, folder)
+    assert stopped.exit_code == 4, stopped.output
+    assert "the Dask scheduler is gone" in stopped.output
+    foreign.up()
+    went_on = finish(start(folder, *there), folder)
+    assert went_on.exit_code == 0, went_on.output
+    assert went_on.digest == inline.digest
+    assert went_on.faults() == []
+    assert went_on.left_behind() == []
