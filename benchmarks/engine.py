@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import Extractor, takes_planes
+from models.extractors.base.contract import Extractor, accepts_planes
 from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.decoding.events import DecodeEnd, Event, FrameEvent, WindowEvent
@@ -59,7 +59,7 @@ class Stubbed:
     @property
     def planar(self) -> bool:
         """As the extractor."""
-        return takes_planes(self.inner)
+        return accepts_planes(self.inner)
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Zeros, or no items."""

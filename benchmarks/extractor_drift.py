@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from models.extractors.base.contract import ExtractorSpec, Frame
-from models.extractors.base.precision import allowed, numerics_of
+from models.extractors.base.precision import allowed_error, numerics_of
 from models.extractors.golden.golden_outputs import window_frames
 from models.extractors.golden.output_error import output_errors
 from models.extractors.registry import EXTRACTORS
@@ -76,7 +76,7 @@ def main() -> None:
         for name, drift in output_errors(
             reference, rows(spec, other, given.weights, windows)
         ).items():
-            limit = allowed(spec.name, name, numerics_of(other)) or "refused"
+            limit = allowed_error(spec.name, name, numerics_of(other)) or "refused"
             numbers = f"{drift.norm:.1e} | {drift.largest:.1e} | {drift.unmatched:.1%}"
             sys.stdout.write(f"| {name} | {' '.join(choice.values())} | {numbers} | {limit} |\n")
             sys.stdout.flush()

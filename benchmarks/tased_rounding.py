@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.extractor_drift import windows_of
-from models.extractors.base.inference import stacked_clips
+from models.extractors.base.inference import stack_clips
 from models.extractors.tased import network as tased_network
 from models.extractors.tased.network import TasedNet
 from models.extractors.tased.settings import CLIP_FRAMES, TasedSettings
@@ -98,7 +98,7 @@ def main() -> None:
     )
     for video in given.videos:
         (window,) = windows_of(video, CLIP_FRAMES, 1)
-        clip = stacked_clips([[extractor.prepare(frame) for frame in window]], "cpu").contiguous()
+        clip = stack_clips([[extractor.prepare(frame) for frame in window]], "cpu").contiguous()
         with torch.inference_mode():
             run = partial(conditions, extractor.network, clip)
             maps = {"published": run(as_published), "rule": run(rule)}

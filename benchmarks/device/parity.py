@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.device.parts import ARRAYS, CHOICES, build, prepared, windows_of
 from benchmarks.device.report import Report
 from models.extractors.base.contract import Frame
-from models.extractors.base.precision import Numerics, allowed
-from models.extractors.golden.output_error import matches, output_errors
+from models.extractors.base.precision import Numerics, allowed_error
+from models.extractors.golden.output_error import match_items, output_errors
 from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import RowExecutor, Work
 
@@ -34,7 +34,7 @@ def parity(name: str, windows: Sequence[Sequence[Frame]], device: str) -> Iterat
         extractor = build(name, choice, device, **others)
         found = extractor.extract(prepared(extractor, windows))
         for array, drift in output_errors(reference, found).items():
-            limit = allowed(spec.name, array, Numerics(**CHOICES[choice]))
+            limit = allowed_error(spec.name, array, Numerics(**CHOICES[choice]))
             limit_text = "1e-4" if choice == "fp32" else "refused" if limit is None else str(limit)
             line = {
                 "extractor": name,
@@ -57,7 +57,7 @@ def persons(reference: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str,
     """Errors in pixels and scores over matched persons, and how many joints lie within 0.05 px."""
     boxes, scores, joints, count = [0.0], [0.0], [], 0
     for row, (one, other) in enumerate(zip(reference["boxes"], found["boxes"], strict=True)):
-        ones, others = matches(one, other)
+        ones, others = match_items(one, other)
         count += len(ones)
         if ones:
             boxes.append(float(np.abs(one[ones, :4] - other[others, :4]).max()))

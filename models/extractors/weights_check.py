@@ -10,22 +10,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.extractors.c3d.mean_volume import load_mean
-from models.weights.published import Weights
+from models.weights.published import PublishedWeights
 
 
-def is_mean(row: Weights) -> bool:
+def is_mean_volume(row: PublishedWeights) -> bool:
     """Whether that name stands for C3D's mean volume and not for a network's tensors."""
     return row.name.endswith(".binaryproto")
 
 
-def check_fits(row: Weights, path: Path) -> None:
+def check_weights_file(row: PublishedWeights, path: Path) -> None:
     """Read `path`, a published file or what it was converted into, as the network behind `row`
     would.
 
     ValueError with the differences if it is another network's, or one of another size, release or
     count of classes.
     """
-    if is_mean(row):
+    if is_mean_volume(row):
         load_mean(path)
     elif row.extractor == "c3d":
         _check_c3d(row, path)
@@ -42,14 +42,14 @@ def check_fits(row: Weights, path: Path) -> None:
 # The networks take seconds to import, and most commands need none of them.
 
 
-def _check_c3d(row: Weights, path: Path) -> None:
+def _check_c3d(row: PublishedWeights, path: Path) -> None:
     from models.extractors.c3d.network import LAYOUTS
-    from models.weights.key_mapping import load_layouts
+    from models.weights.key_mapping import load_best_layout
 
-    load_layouts(path, tuple(layout for layout in LAYOUTS if layout.name == row.name))
+    load_best_layout(path, tuple(layout for layout in LAYOUTS if layout.name == row.name))
 
 
-def _check_tased(row: Weights, path: Path) -> None:
+def _check_tased(row: PublishedWeights, path: Path) -> None:
     from models.extractors.tased.weights import load_s3d, load_weights
 
     if row.name == "S3D_kinetics400.pt":
@@ -63,14 +63,14 @@ def _check_keypoint_rcnn(path: Path) -> None:
 
     from models.extractors.keypoint_rcnn.network import KeypointRCNN
     from models.extractors.keypoint_rcnn.weights import expected_shapes, name_in_network
-    from models.weights.loading import load_converted
+    from models.weights.loading import load_matching_tensors
 
     with torch.device("meta"):
         expected = expected_shapes(KeypointRCNN())
-    load_converted(path, expected, name_in_network)
+    load_matching_tensors(path, expected, name_in_network)
 
 
-def _check_yolov5(row: Weights, path: Path) -> None:
+def _check_yolov5(row: PublishedWeights, path: Path) -> None:
     from models.extractors.yolov5.settings import YOLOv5Settings
     from models.extractors.yolov5.weights import load_tensors
 

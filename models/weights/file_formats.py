@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from models.weights.safe_unpickler import PickleGlobal, Refused, read_pickle
+from models.weights.safe_unpickler import InvalidCheckpoint, PickleGlobal, read_pickle
 from models.weights.state_dict import (
     DTYPES,
     STORAGES,
@@ -47,7 +47,7 @@ def read_checkpoint(file: IO[bytes]) -> Checkpoint:
         EOFError,
         RecursionError,
     ) as error:
-        raise Refused(f"it is damaged: {error}") from error
+        raise InvalidCheckpoint(f"it is damaged: {error}") from error
 
 
 def _read_zip(file: IO[bytes]) -> Checkpoint:
@@ -59,12 +59,12 @@ def _read_zip(file: IO[bytes]) -> Checkpoint:
             if name.count("/") == 1 and name.endswith("data.pkl")
         ]
         if len(roots) != 1 or f"{roots[0]}constants.pkl" in entries:
-            raise Refused(
+            raise InvalidCheckpoint(
                 "it is a zip, but not one that torch.save writes; a TorchScript file holds code"
             )
         root = roots[0]
         if entries.get(f"{root}byteorder") and archive.read(f"{root}byteorder") != b"little":
-            raise Refused("it was written on a big-endian machine")
+            raise InvalidCheckpoint("it was written on a big-endian machine")
         storages: dict[str, Storage] = {}
 
         def load(identifier: Any) -> Storage:
@@ -84,22 +84,22 @@ def _checked_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     listed = archive.infolist()
     entries = {entry.filename: entry for entry in listed}
     if len(entries) != len(listed) or len(listed) > MAX_ENTRIES:
-        raise Refused(f"it lists {len(listed)} entries of {len(entries)} names")
+        raise InvalidCheckpoint(f"it lists {len(listed)} entries of {len(entries)} names")
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in listed):
-        raise Refused("it is compressed or encrypted, as torch.save never does")
+        raise InvalidCheckpoint("it is compressed or encrypted, as torch.save never does")
     return entries
 
 
 def _entry(archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], name: str) -> bytes:
     if name not in entries:
-        raise Refused(f"it has no entry {name[-100:]!r}")
+        raise InvalidCheckpoint(f"it has no entry {name[-100:]!r}")
     return archive.read(entries[name])
 
 
 def _storage_named(identifier: Any) -> tuple[str, str, int]:
     """dtype, key and count of `("storage", torch.FloatStorage, key, location, count, ...)`."""
     if not isinstance(identifier, tuple) or len(identifier) < 5 or identifier[0] != "storage":
-        raise Refused("it refers to something that is no block of numbers")
+        raise InvalidCheckpoint("it refers to something that is no block of numbers")
     kind, key, count = identifier[1], str(identifier[2]), identifier[4]
     if (
         not isinstance(kind, PickleGlobal)
@@ -107,15 +107,19 @@ def _storage_named(identifier: Any) -> tuple[str, str, int]:
         or type(count) is not int
         or count < 0
     ):
-        raise Refused("it refers to a block of numbers of an unknown kind")
+        raise InvalidCheckpoint("it refers to a block of numbers of an unknown kind")
     if any(part is not None for part in identifier[5:]):
-        raise Refused("it refers to a part of a block, as no release of torch has done for years")
+        raise InvalidCheckpoint(
+            "it refers to a part of a block, as no release of torch has done for years"
+        )
     return STORAGES[kind.text], key, count
 
 
 def _same(storage: Storage, dtype: str, count: int) -> Storage:
     if (storage.dtype, storage.count) != (dtype, count):
-        raise Refused(f"it calls one block {storage.count} {storage.dtype} and {count} {dtype}")
+        raise InvalidCheckpoint(
+            f"it calls one block {storage.count} {storage.dtype} and {count} {dtype}"
+        )
     return storage
 
 
@@ -124,7 +128,7 @@ def _read_pickles(file: IO[bytes]) -> Checkpoint:
     first = read_pickle(file)
     if first != LEGACY_MAGIC:
         if file.read(1):
-            raise Refused("something follows its pickle")
+            raise InvalidCheckpoint("something follows its pickle")
         return parse_checkpoint(first)
     version, system = read_pickle(file), read_pickle(file)
     if (
@@ -132,7 +136,7 @@ def _read_pickles(file: IO[bytes]) -> Checkpoint:
         or not isinstance(system, dict)
         or system.get("little_endian") is not True
     ):
-        raise Refused(f"it is of version {version!r} or from a big-endian machine")
+        raise InvalidCheckpoint(f"it is of version {version!r} or from a big-endian machine")
     storages: dict[str, Storage] = {}
 
     def load(identifier: Any) -> Any:
@@ -152,33 +156,35 @@ def _read_pickles(file: IO[bytes]) -> Checkpoint:
 
 def _fill(file: IO[bytes], keys: Any, storages: Mapping[str, Storage]) -> None:
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
-        raise Refused("the blocks it lists are not those it refers to")
+        raise InvalidCheckpoint("the blocks it lists are not those it refers to")
     for key in map(str, keys):
         storage = storages[key]
         (count,) = struct.unpack("<q", file.read(8))
         if count != storage.count:
-            raise Refused(f"block {key[:40]} has {count} numbers, its pickle says {storage.count}")
+            raise InvalidCheckpoint(
+                f"block {key[:40]} has {count} numbers, its pickle says {storage.count}"
+            )
         storage.block.append(file.read(count * DTYPES[storage.dtype].itemsize))
         storage.numbers()
     if file.read(1):
-        raise Refused("something follows its blocks")
+        raise InvalidCheckpoint("something follows its blocks")
 
 
 def _read_safetensors(file: IO[bytes]) -> Checkpoint:
     (size,) = struct.unpack("<Q", file.read(8))
     if size > MAX_HEADER_BYTES:
-        raise Refused(f"its header would have {size} bytes")
+        raise InvalidCheckpoint(f"its header would have {size} bytes")
     try:
         header = json.loads(file.read(size))
     except ValueError as error:
-        raise Refused(f"its header is no JSON: {error}") from error
+        raise InvalidCheckpoint(f"its header is no JSON: {error}") from error
     if not isinstance(header, dict):
-        raise Refused("its header is no JSON object")
+        raise InvalidCheckpoint("its header is no JSON object")
     header.pop("__metadata__", None)
     blocks = file.read()
     tensors = {name: _block(name, entry, blocks) for name, entry in header.items()}
     if sum(len(tensor.data) for tensor in tensors.values()) != len(blocks):
-        raise Refused("its tensors do not fill it")
+        raise InvalidCheckpoint("its tensors do not fill it")
     return Checkpoint(tensors, {"root": ""})
 
 
@@ -189,10 +195,10 @@ def _block(name: str, entry: Any, blocks: bytes) -> StoredTensor:
         for length in shape:
             count *= length
         if not 0 <= start <= end <= len(blocks) or count * DTYPES[dtype].itemsize != end - start:
-            raise Refused(f"{name[:100]} has the bytes {start} to {end} of {len(blocks)}")
+            raise InvalidCheckpoint(f"{name[:100]} has the bytes {start} to {end} of {len(blocks)}")
         return StoredTensor(dtype, shape, blocks[start:end])
     except (KeyError, TypeError, ValueError) as error:
-        raise Refused(f"{name[:100]} is described wrongly: {error}") from error
+        raise InvalidCheckpoint(f"{name[:100]} is described wrongly: {error}") from error
 
 
 def safetensors_stream(tensors: Mapping[str, StoredTensor]) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from models.weights.loading import fitted, read_tensors
+from models.weights.loading import match_tensors, read_tensors
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Layout:
     """Published name → the network's name, for the tensors the network has."""
 
 
-def load_layouts(path: Path, layouts: tuple[Layout, ...]) -> dict[str, Tensor]:
+def load_best_layout(path: Path, layouts: tuple[Layout, ...]) -> dict[str, Tensor]:
     """The tensors of `path` under the network's names, on the CPU, floating ones as float32.
 
     ValueError if the file does not fit the layout that it shares most names with (of several such,
@@ -39,7 +39,7 @@ def load_layouts(path: Path, layouts: tuple[Layout, ...]) -> dict[str, Tensor]:
         layouts, key=lambda layout: (len(layout.shapes.keys() & found.keys()), -len(layout.shapes))
     )
     try:
-        tensors = fitted(path, found, likeliest.shapes)
+        tensors = match_tensors(path, found, likeliest.shapes)
     except ValueError as error:
         raise ValueError(f"as {likeliest.name}: {error}") from error
     return {ours: tensors[published] for published, ours in likeliest.ours.items()}

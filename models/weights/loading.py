@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.weights.file_formats import read_checkpoint
-from models.weights.safe_unpickler import Refused
+from models.weights.safe_unpickler import InvalidCheckpoint
 from models.weights.state_dict import DTYPES, StoredTensor
 
 Rename = Callable[[str], str | None]
@@ -33,13 +33,13 @@ _SHOWN = 12
 """Differences of a kind that are listed before the rest is counted."""
 
 
-def as_published(name: str) -> str:
+def keep_name(name: str) -> str:
     """The renaming that changes nothing."""
     return name
 
 
-def load_converted(
-    path: Path, expected: Mapping[str, tuple[int, ...]], rename: Rename = as_published
+def load_matching_tensors(
+    path: Path, expected: Mapping[str, tuple[int, ...]], rename: Rename = keep_name
 ) -> dict[str, Tensor]:
     """The tensors of `path` under the network's names: floating ones as float32, others as they
     are, on the CPU.
@@ -47,14 +47,14 @@ def load_converted(
     ValueError with a list of differences unless, renamed, they are exactly the names and shapes of
     `expected`.
     """
-    return fitted(path, read_tensors(path), expected, rename)
+    return match_tensors(path, read_tensors(path), expected, rename)
 
 
-def fitted(
+def match_tensors(
     path: Path,
     tensors: Mapping[str, Tensor],
     expected: Mapping[str, tuple[int, ...]],
-    rename: Rename = as_published,
+    rename: Rename = keep_name,
 ) -> dict[str, Tensor]:
     """The same for tensors that were read from `path` before."""
     tensors = _renamed(path, tensors, rename)
@@ -74,7 +74,7 @@ def load_state_dict(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict
     """The tensors of `path`, which must have exactly the names and shapes of `expected`, or
     ValueError.
     """
-    return load_converted(path, expected)
+    return load_matching_tensors(path, expected)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -89,7 +89,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return _unwrapped(
                 {name: to_tensor(stored) for name, stored in read_checkpoint(file).tensors.items()}
             )
-    except (Refused, SafetensorError) as error:
+    except (InvalidCheckpoint, SafetensorError) as error:
         raise ValueError(f"{path} is refused, nothing in it was run: {error}") from error
 
 

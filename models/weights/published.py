@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Weights:
+class PublishedWeights:
     """One published file."""
 
     name: str
@@ -51,8 +51,8 @@ _YOLO_ASSETS = "https://github.com/ultralytics/yolov5/releases/download"
 _ULTRALYTICS_ASSETS = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 
 
-def _yolov5(release: str, size: str) -> Weights:
-    return Weights(
+def _yolov5(release: str, size: str) -> PublishedWeights:
+    return PublishedWeights(
         name=f"{release}/yolov5{size}.pt",
         extractor="yolov5",
         purpose=f"YOLOv5{size} of release {release}, COCO, anchor head; a pickled network in half precision",
@@ -64,8 +64,8 @@ def _yolov5(release: str, size: str) -> Weights:
     )
 
 
-def _yolov5u(size: str) -> Weights:
-    return Weights(
+def _yolov5u(size: str) -> PublishedWeights:
+    return PublishedWeights(
         name=f"yolov5{size}u.pt",
         extractor="yolov5",
         purpose=f"YOLOv5{size} with ultralytics' anchor-free head, COCO",
@@ -78,7 +78,7 @@ def _yolov5u(size: str) -> Weights:
 
 
 _ROWS = (
-    Weights(
+    PublishedWeights(
         name="c3d.pickle",
         extractor="c3d",
         purpose="C3D trained on Sports-1M, with its classifier: 22 tensors",
@@ -88,7 +88,7 @@ _ROWS = (
         asks_first=True,
         note="the port of DavideA/c3d-pytorch; served without TLS, so the first download decides what is pinned",
     ),
-    Weights(
+    PublishedWeights(
         name="c3d-pretrained.pth",
         extractor="c3d",
         purpose="C3D trained on Sports-1M, without its classifier: 20 tensors",
@@ -99,7 +99,7 @@ _ROWS = (
         asks_first=True,
         note="the port of jfzhang95/pytorch-video-recognition",
     ),
-    Weights(
+    PublishedWeights(
         name="sport1m_train16_128_mean.binaryproto",
         extractor="c3d",
         purpose="C3D's mean volume: [c3d] mean takes its path",
@@ -110,7 +110,7 @@ _ROWS = (
         asks_first=True,
         note="git knows it as blob 85608a7a4de476457ee5dfa14857b9ad16f5d913",
     ),
-    Weights(
+    PublishedWeights(
         name="TASED_updated.pt",
         extractor="tased",
         purpose="TASED-Net v2, trained on DHF1K: 513 tensors",
@@ -119,7 +119,7 @@ _ROWS = (
         citation=_TASED,
         direct=False,
     ),
-    Weights(
+    PublishedWeights(
         name="S3D_kinetics400.pt",
         extractor="tased",
         purpose="TASED-Net's encoder before DHF1K, trained on Kinetics-400: to train from, not to extract with",
@@ -128,7 +128,7 @@ _ROWS = (
         citation=_TASED,
         direct=False,
     ),
-    Weights(
+    PublishedWeights(
         name="model_final_a6e10b.pkl",
         extractor="keypoint_rcnn",
         purpose="keypoint R-CNN R50-FPN 3x, COCO, Detectron2's model 137849621",
@@ -143,12 +143,12 @@ _ROWS = (
     *(_yolov5u(size) for size in "nsmlx"),
 )
 
-WEIGHTS: dict[str, Weights] = {row.name: row for row in _ROWS}
+PUBLISHED_WEIGHTS: dict[str, PublishedWeights] = {row.name: row for row in _ROWS}
 """Name → row. To add one: add a row above."""
 
 
-def published(name: str) -> Weights:
+def published(name: str) -> PublishedWeights:
     """The row of that name; KeyError lists the names there are."""
-    if name not in WEIGHTS:
-        raise KeyError(f"no weights are called {name!r}; there are {', '.join(WEIGHTS)}")
-    return WEIGHTS[name]
+    if name not in PUBLISHED_WEIGHTS:
+        raise KeyError(f"no weights are called {name!r}; there are {', '.join(PUBLISHED_WEIGHTS)}")
+    return PUBLISHED_WEIGHTS[name]

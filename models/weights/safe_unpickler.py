@@ -51,7 +51,7 @@ _RENAMED = (
 """The same things under the names of other releases."""
 
 
-class Refused(ValueError):
+class InvalidCheckpoint(ValueError):
     """A file asks for something no checkpoint needs, or is damaged."""
 
 
@@ -84,7 +84,9 @@ PersistentLoad = Callable[[Any], Any]
 
 def no_persistent_ids(_: Any) -> Any:
     """For pickles that stand alone."""
-    raise Refused("it refers to data outside itself, which only files written by torch.save have")
+    raise InvalidCheckpoint(
+        "it refers to data outside itself, which only files written by torch.save have"
+    )
 
 
 def read_pickle(file: IO[bytes], persistent_load: PersistentLoad = no_persistent_ids) -> Any:
@@ -94,15 +96,15 @@ def read_pickle(file: IO[bytes], persistent_load: PersistentLoad = no_persistent
         for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
             machine.step(operation.name, argument)
             if count > MAX_OPERATIONS or len(machine.stack) > MAX_DEPTH:
-                raise Refused("it is longer or deeper than any checkpoint")
+                raise InvalidCheckpoint("it is longer or deeper than any checkpoint")
         return machine.finish()
-    except Refused:
+    except InvalidCheckpoint:
         raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise Refused(f"it is no proper pickle: {error}") from error
+        raise InvalidCheckpoint(f"it is no proper pickle: {error}") from error
 
 
-def checked_name(module: str, name: str) -> PickleGlobal:
+def allowed_global(module: str, name: str) -> PickleGlobal:
     """The name, spelt as today; Refused unless a checkpoint may use it."""
     text = f"{module}.{name}"
     for old, new in _RENAMED:
@@ -110,7 +112,7 @@ def checked_name(module: str, name: str) -> PickleGlobal:
     known = text in FUNCTIONS or text in NAMES
     identifiers = all(piece.isidentifier() for piece in text.split("."))
     if "." in name or not identifiers or not (known or PickleGlobal(text).is_class):
-        raise Refused(f"it asks for {text[:120]!r}, which no checkpoint needs")
+        raise InvalidCheckpoint(f"it asks for {text[:120]!r}, which no checkpoint needs")
     return PickleGlobal(text)
 
 
@@ -126,7 +128,7 @@ class _Machine:
     def finish(self) -> Any:
         """What STOP leaves."""
         if len(self.stack) != 1 or self._marks:
-            raise Refused(f"it leaves {len(self.stack)} objects where one belongs")
+            raise InvalidCheckpoint(f"it leaves {len(self.stack)} objects where one belongs")
         return self.stack[0]
 
     def step(self, operation: str, argument: Any) -> None:
@@ -140,7 +142,7 @@ class _Machine:
         elif operation in _STEPS:
             _STEPS[operation](self, argument)
         else:
-            raise Refused(f"it uses the operation {operation}, which no checkpoint needs")
+            raise InvalidCheckpoint(f"it uses the operation {operation}, which no checkpoint needs")
 
     def mark(self, _: Any) -> None:
         self._marks.append(len(self.stack))
@@ -179,7 +181,7 @@ class _Machine:
     def short_tuple(self, count: int) -> None:
         taken = tuple(self.stack[-count:])
         if len(taken) != count:
-            raise Refused("it takes more than there is")
+            raise InvalidCheckpoint("it takes more than there is")
         del self.stack[-count:]
         self.stack.append(taken)
 
@@ -196,12 +198,12 @@ class _Machine:
         elif isinstance(target, list):
             target.extend(values)
         else:
-            raise Refused(f"it appends to a {type(target).__name__}")
+            raise InvalidCheckpoint(f"it appends to a {type(target).__name__}")
 
     def add_items(self, _: Any) -> None:
         values = self._since_mark()
         if not isinstance(self.stack[-1], set):
-            raise Refused(f"it adds to a {type(self.stack[-1]).__name__} as to a set")
+            raise InvalidCheckpoint(f"it adds to a {type(self.stack[-1]).__name__} as to a set")
         self.stack[-1].update(values)
 
     def set_item(self, _: Any) -> None:
@@ -218,17 +220,17 @@ class _Machine:
         elif isinstance(target, dict):
             target.update(pairs)
         else:
-            raise Refused(f"it sets items of a {type(target).__name__}")
+            raise InvalidCheckpoint(f"it sets items of a {type(target).__name__}")
 
     def name(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
-        self.stack.append(checked_name(module, name))
+        self.stack.append(allowed_global(module, name))
 
     def stack_name(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise Refused("it names something with what is no text")
-        self.stack.append(checked_name(module, name))
+            raise InvalidCheckpoint("it names something with what is no text")
+        self.stack.append(allowed_global(module, name))
 
     def call(self, _: Any) -> None:
         arguments, maker = self.stack.pop(), self.stack.pop()
@@ -237,7 +239,7 @@ class _Machine:
     def call_with_names(self, _: Any) -> None:
         named, arguments, maker = self.stack.pop(), self.stack.pop(), self.stack.pop()
         if named:
-            raise Refused("it makes an object with named arguments")
+            raise InvalidCheckpoint("it makes an object with named arguments")
         self._make(maker, arguments)
 
     def instance(self, argument: str) -> None:
@@ -252,7 +254,7 @@ class _Machine:
     def _make(self, maker: Any, arguments: Any) -> None:
         callable_ = isinstance(maker, PickleGlobal) and (maker.text in FUNCTIONS or maker.is_class)
         if not callable_ or not isinstance(arguments, tuple):
-            raise Refused(
+            raise InvalidCheckpoint(
                 f"it calls {maker.text if isinstance(maker, PickleGlobal) else type(maker).__name__!r}"
             )
         self.stack.append(PickleCall(maker, arguments))
@@ -260,7 +262,7 @@ class _Machine:
     def build(self, _: Any) -> None:
         state = self.stack.pop()
         if not isinstance(self.stack[-1], PickleCall):
-            raise Refused(f"it sets the state of a {type(self.stack[-1]).__name__}")
+            raise InvalidCheckpoint(f"it sets the state of a {type(self.stack[-1]).__name__}")
         self.stack[-1].state = state
 
     def persistent(self, argument: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.weights.safe_unpickler import PickleCall, PickleGlobal, Refused
+from models.weights.safe_unpickler import InvalidCheckpoint, PickleCall, PickleGlobal
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
@@ -78,7 +78,9 @@ class Storage:
         """All of them."""
         expected = self.count * DTYPES[self.dtype].itemsize
         if len(self.block) != 1 or len(self.block[0]) < expected:
-            raise Refused(f"a storage of {self.count} numbers ({self.dtype}) is not there in full")
+            raise InvalidCheckpoint(
+                f"a storage of {self.count} numbers ({self.dtype}) is not there in full"
+            )
         return np.frombuffer(self.block[0], DTYPES[self.dtype], self.count)
 
 
@@ -89,21 +91,23 @@ def parse_checkpoint(top: Any) -> Checkpoint:
         modules: dict[str, Any] = {}
         tensors = dict(_limited(_walk(found, "", modules, 0)))
         return Checkpoint(tensors, {"root": root, "modules": modules})
-    entries = mapping_of(found)
+    entries = as_dict(found)
     if entries is None:
-        raise Refused(f"it holds a {_kind(top)}, expected tensors by name or a pickled network")
+        raise InvalidCheckpoint(
+            f"it holds a {_kind(top)}, expected tensors by name or a pickled network"
+        )
     return Checkpoint(dict(_limited(_named_tensors(entries))), {"root": root})
 
 
 def _root(top: Any) -> tuple[str, Any]:
-    entries = mapping_of(top)
+    entries = as_dict(top)
     for name in ROOTS if entries else ():
         inner = entries.get(name) if entries else None
         if isinstance(inner, tuple) and inner and _is_module(inner[0]):
             inner = inner[
                 0
             ]  # some releases of YOLOv5 kept the averaged network beside a count of its updates
-        if _is_module(inner) or mapping_of(inner):
+        if _is_module(inner) or as_dict(inner):
             return name, inner
     return "", top
 
@@ -116,7 +120,7 @@ def _limited(pairs: Iterator[tuple[str, StoredTensor]]) -> Iterator[tuple[str, S
     seen: set[str] = set()
     for name, tensor in pairs:
         if name in seen or len(seen) >= MAX_TENSORS:
-            raise Refused(
+            raise InvalidCheckpoint(
                 f"it holds {name!r} twice"
                 if name in seen
                 else f"it holds more than {MAX_TENSORS} tensors"
@@ -125,7 +129,7 @@ def _limited(pairs: Iterator[tuple[str, StoredTensor]]) -> Iterator[tuple[str, S
         yield name, tensor
 
 
-def mapping_of(thing: Any) -> dict[Any, Any] | None:
+def as_dict(thing: Any) -> dict[Any, Any] | None:
     """A dict, or a record of an ordered one, as a dict; None for anything else."""
     if isinstance(thing, dict):
         return thing
@@ -142,9 +146,9 @@ def mapping_of(thing: Any) -> dict[Any, Any] | None:
 
 def _named_tensors(entries: Mapping[Any, Any]) -> Iterator[tuple[str, StoredTensor]]:
     for name, value in entries.items():
-        tensor = tensor_of(value)
+        tensor = stored_tensor_of(value)
         if not isinstance(name, str) or tensor is None:
-            raise Refused(f"{str(name)[:100]!r} is a {_kind(value)}, expected a tensor")
+            raise InvalidCheckpoint(f"{str(name)[:100]!r} is a {_kind(value)}, expected a tensor")
         yield name, tensor
 
 
@@ -167,7 +171,7 @@ def _walk(
     `modules`.
     """
     if depth > MAX_NESTING or len(modules) > MAX_TENSORS:
-        raise Refused("its modules are nested or repeated without end")
+        raise InvalidCheckpoint("its modules are nested or repeated without end")
     state = module.state
     modules[prefix.removesuffix(".")] = {
         "class": module_class(module),
@@ -175,15 +179,15 @@ def _walk(
     }
     transient = state.get("_non_persistent_buffers_set") or ()
     for group in ("_parameters", "_buffers"):
-        for name, value in (mapping_of(state[group]) or {}).items():
+        for name, value in (as_dict(state[group]) or {}).items():
             if value is None or (group == "_buffers" and name in _members(transient)):
                 continue
             yield from _named_tensors({f"{prefix}{name}": value})
-    for name, child in (mapping_of(state["_modules"]) or {}).items():
+    for name, child in (as_dict(state["_modules"]) or {}).items():
         if child is None:
             continue
         if not _is_module(child):
-            raise Refused(f"{prefix}{name} is a {_kind(child)}, expected a module")
+            raise InvalidCheckpoint(f"{prefix}{name} is a {_kind(child)}, expected a module")
         yield from _walk(child, f"{prefix}{name}.", modules, depth + 1)
 
 
@@ -216,7 +220,7 @@ def _plain(value: Any, depth: int = 0) -> tuple[Any] | None:
         return (value,) if math.isfinite(value) else None
     if depth > 8:
         return None
-    entries = mapping_of(value)
+    entries = as_dict(value)
     if entries is not None:
         return _collected({str(key): _plain(item, depth + 1) for key, item in entries.items()})
     if isinstance(value, list | tuple):
@@ -230,14 +234,14 @@ def _collected(entries: Mapping[str, tuple[Any] | None]) -> tuple[Any] | None:
 
 
 def _small_tensor(value: Any) -> tuple[Any] | None:
-    tensor = tensor_of(value)
+    tensor = stored_tensor_of(value)
     if tensor is None or math.prod(tensor.shape) > MAX_KEPT_NUMBERS or tensor.dtype == "BF16":
         return None
     numbers = np.frombuffer(tensor.data, DTYPES[tensor.dtype]).reshape(tensor.shape)
     return (numbers.tolist(),) if np.isfinite(numbers).all() else None
 
 
-def tensor_of(value: Any) -> StoredTensor | None:
+def stored_tensor_of(value: Any) -> StoredTensor | None:
     """The tensor that a record describes, torch's or numpy's; None if it describes something else.
     Raises Refused.
     """
@@ -245,7 +249,7 @@ def tensor_of(value: Any) -> StoredTensor | None:
         return None
     maker, arguments = value.maker.text, value.arguments
     if maker == "torch._utils._rebuild_parameter":
-        return tensor_of(arguments[0]) if arguments else None
+        return stored_tensor_of(arguments[0]) if arguments else None
     if maker in ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"):
         return _torch_tensor(arguments)
     if maker == "numpy.core.multiarray._reconstruct":
@@ -261,7 +265,7 @@ def tensor_of(value: Any) -> StoredTensor | None:
 
 def _exactly(values: Any, count: int) -> tuple[Any, ...]:
     if not isinstance(values, tuple) or len(values) != count:
-        raise Refused(
+        raise InvalidCheckpoint(
             f"a tensor is described by {values if values is None else len(values)} things, not {count}"
         )
     return values
@@ -279,13 +283,13 @@ def _torch_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
         or len(strides) != len(shape)
         or offset < 0
     ):
-        raise Refused("a tensor does not say what it looks at")
+        raise InvalidCheckpoint("a tensor does not say what it looks at")
     reach = (
         offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
     )
     count = math.prod(shape)
     if count and (reach > storage.count or count > storage.count):
-        raise Refused(
+        raise InvalidCheckpoint(
             f"a tensor of shape {shape} looks at {max(reach, count)} numbers of {storage.count}"
         )
     if not count:
@@ -300,7 +304,7 @@ def _torch_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
 def _shape(value: Any) -> tuple[int, ...]:
     sizes = tuple(value) if isinstance(value, tuple | list) else (-1,)
     if len(sizes) > 8 or not all(type(size) is int and 0 <= size < 2**40 for size in sizes):
-        raise Refused(f"a tensor has the shape or strides {str(sizes)[:100]}")
+        raise InvalidCheckpoint(f"a tensor has the shape or strides {str(sizes)[:100]}")
     return sizes
 
 
@@ -313,7 +317,7 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, *, fortran: bool) -> StoredTe
     kind, raw, sizes = _numpy_dtype(dtype), _raw(data), _shape(shape)
     count = math.prod(sizes)
     if len(raw) != count * DTYPES[kind].itemsize:
-        raise Refused(f"an array of shape {sizes} ({kind}) has {len(raw)} bytes")
+        raise InvalidCheckpoint(f"an array of shape {sizes} ({kind}) has {len(raw)} bytes")
     if fortran:
         raw = np.frombuffer(raw, DTYPES[kind]).reshape(sizes, order="F").tobytes(order="C")
     return StoredTensor(kind, sizes, raw)
@@ -326,7 +330,7 @@ def _numpy_dtype(dtype: Any) -> str:
         order = dtype.state[1] if isinstance(dtype.state, tuple) and len(dtype.state) > 1 else "="
         if isinstance(code, str) and code.lstrip("<|=") in _NUMPY and order in ("<", "|", "="):
             return _NUMPY[code.lstrip("<|=")]
-    raise Refused("an array holds something else than little-endian numbers")
+    raise InvalidCheckpoint("an array holds something else than little-endian numbers")
 
 
 def _raw(data: Any) -> bytes:
@@ -336,5 +340,5 @@ def _raw(data: Any) -> bytes:
     if isinstance(data, str):
         return data.encode("latin-1")
     if not isinstance(data, bytes | bytearray):
-        raise Refused(f"an array's numbers are a {_kind(data)}")
+        raise InvalidCheckpoint(f"an array's numbers are a {_kind(data)}")
     return bytes(data)

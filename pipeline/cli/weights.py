@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from models.weights.published import WEIGHTS, Weights
+from models.weights.published import PUBLISHED_WEIGHTS, PublishedWeights
 from pipeline.cli.arguments import local_folder
 from pipeline.cli.exit_codes import FIT, UNFIT
 from pipeline.weights.weights_folder import WeightsFolder, listed, names_in
@@ -22,7 +22,7 @@ def _list_weights(options: argparse.Namespace) -> int:
 
 def _fetch_weights(options: argparse.Namespace) -> int:
     _known(options.name)
-    _accept(WEIGHTS[options.name], accepted=options.accept_licence)
+    _accept(PUBLISHED_WEIGHTS[options.name], accepted=options.accept_licence)
     file = WeightsFolder(options.weights_root).fetch(options.name, _Progress(), options.origin)
     print(f"{options.name} is at {file}")
     return FIT
@@ -31,7 +31,7 @@ def _fetch_weights(options: argparse.Namespace) -> int:
 def _import_weights(options: argparse.Namespace) -> int:
     folder, code = WeightsFolder(options.weights_root), FIT
     for name, path in names_in(options.file, options.name):
-        _accept(WEIGHTS[name], accepted=options.accept_licence)
+        _accept(PUBLISHED_WEIGHTS[name], accepted=options.accept_licence)
         try:
             print(f"{name} is at {folder.admit(name, path, 'imported')}")
         except IntegrityError as error:  # the others of a folder may be right
@@ -50,11 +50,13 @@ def _forget_weights(options: argparse.Namespace) -> int:
 
 
 def _known(name: str) -> None:
-    if name not in WEIGHTS:
-        raise SettingsError((f"no weights are called {name!r}; there are {', '.join(WEIGHTS)}",))
+    if name not in PUBLISHED_WEIGHTS:
+        raise SettingsError(
+            (f"no weights are called {name!r}; there are {', '.join(PUBLISHED_WEIGHTS)}",)
+        )
 
 
-def _accept(row: Weights, *, accepted: bool) -> None:
+def _accept(row: PublishedWeights, *, accepted: bool) -> None:
     """Tell the licence; go on only if it asks for nothing, or was accepted."""
     print(f"{row.name}: {row.licence}\ncite: {row.citation}", flush=True)
     if not row.asks_first or accepted:

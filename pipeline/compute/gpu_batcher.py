@@ -257,9 +257,9 @@ def copying_seconds(device: str) -> float:
     """What this thread has spent on bringing pictures to a GPU since it last asked."""
     if not is_gpu(device):
         return 0.0
-    from models.extractors.base.inference import COPYING
+    from models.extractors.base.inference import GPU_COPY_TIME
 
-    return COPYING.taken()
+    return GPU_COPY_TIME.read_and_reset()
 
 
 _SIZES: dict[int, tuple[weakref.ref[Extractor], int]] = {}

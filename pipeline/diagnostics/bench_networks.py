@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from models.extractors.base.contract import ExtractorSpec, Frame
-from models.extractors.base.precision import Numerics, allowed, is_gpu, refusals
+from models.extractors.base.precision import Numerics, allowed_error, is_gpu, precision_conflicts
 from models.extractors.base.sampling import (
     ConsecutiveFrames,
     FramesAtRate,
@@ -103,7 +103,9 @@ def offered(spec: ExtractorSpec) -> tuple[str, ...]:
     """The precisions that may be chosen while it keeps what it keeps by default."""
     kept = spec.arrays(spec.settings_type())
     return tuple(
-        one for one in FORMATS if not list(refusals(spec.name, kept, Numerics(precision=one)))
+        one
+        for one in FORMATS
+        if not list(precision_conflicts(spec.name, kept, Numerics(precision=one)))
     )
 
 
@@ -128,7 +130,7 @@ def _warmed_up(
 
 def _precision_line(spec: ExtractorSpec, best: Mapping[str, float]) -> str:
     drifts = [
-        allowed(spec.name, array, Numerics(precision="bf16"))
+        allowed_error(spec.name, array, Numerics(precision="bf16"))
         for array in spec.arrays(spec.settings_type())
     ]
     most = max(drift.norm for drift in drifts if drift is not None)

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.extractors.base.contract import Extractor, ExtractorSpec, Frame
 from models.extractors.base.precision import is_gpu
-from models.extractors.golden.golden_outputs import clip, window_frames
+from models.extractors.golden.golden_outputs import synthetic_clip, window_frames
 from pipeline.compute.cpu_executor import RowExecutor
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -85,7 +85,7 @@ def way(spec: ExtractorSpec, device: str, settings: Mapping[str, Any], windows: 
 
 def window_of(spec: ExtractorSpec, settings: Any) -> Sequence[Frame]:
     """The frames of one window."""
-    return clip(window_frames(spec.sampling(settings)))
+    return synthetic_clip(window_frames(spec.sampling(settings)))
 
 
 def flop_of(one: Way, window: Sequence[Frame]) -> int:

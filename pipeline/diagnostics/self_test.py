@@ -40,9 +40,11 @@ def run_self_test(
         spec,
         environment,
         proofs,
-        lambda: golden_outputs.differences(spec, golden_outputs.signatures(spec, device)),
+        lambda: golden_outputs.golden_differences(
+            spec, golden_outputs.compute_golden_outputs(spec, device)
+        ),
     )
-    if numerics.departures:
+    if numerics.lossy_choices:
         environment |= {"numerics": plain(numerics)}
         _once(
             spec,
@@ -63,7 +65,7 @@ def _once(
         return
     try:
         differing = list(faults())
-    except golden_outputs.NoGolden as error:
+    except golden_outputs.GoldenMissing as error:
         raise SystemicFault(
             f"{error}: run tests/models/goldens/make_goldens.py and look at what changed"
         ) from error

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, Extractor
-from models.extractors.base.precision import JUMPING, allowed, rounding
+from models.extractors.base.precision import UNSTABLE_ARRAYS, allowed_error, rounding_error
 from models.extractors.registry import EXTRACTORS
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
@@ -42,7 +42,7 @@ from storage.files.external_arrays import read_arrays
 STORED = {"float16": 1e-3, "float32": 0.0}
 """Largest error, relative to a row's largest value, of storing: float16 keeps 11 bits, and a value
 may round to either side. Other rounding while computing adds to it,
-`models.extractors.base.precision.rounding`. Anything else must be equal.
+`models.extractors.base.precision.rounding_error`. Anything else must be equal.
 """
 _FILE = "sha256:"
 _TINY = 1e-12
@@ -392,9 +392,9 @@ def _tolerance(variant: Variant, array: str) -> float:
     dtype = variant.arrays[array].dtype
     if dtype not in STORED:
         return 0.0
-    drift = allowed(variant.spec.name, array, variant.numerics)
+    drift = allowed_error(variant.spec.name, array, variant.numerics)
     return max(
-        STORED[dtype] + rounding(variant.spec.name, array, variant.settings).largest,
+        STORED[dtype] + rounding_error(variant.spec.name, array, variant.settings).largest,
         drift.largest if drift else 0,
     )
 
@@ -406,7 +406,9 @@ def other_processors(reader: VariantReader, device: str) -> str:
     if told <= {here}:
         return ""
     extractor = str(reader.settings["extractor"])
-    jumping = [name.partition(".")[2] for name in JUMPING if name.startswith(f"{extractor}.")]
+    jumping = [
+        name.partition(".")[2] for name in UNSTABLE_ARRAYS if name.startswith(f"{extractor}.")
+    ]
     also = (
         f" Single items of {' and '.join(jumping)} may be anywhere else, and count as differing."
         if jumping

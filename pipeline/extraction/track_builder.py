@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import ArraySpec, Extractor, Frame, takes_planes
+from models.extractors.base.contract import ArraySpec, Extractor, Frame, accepts_planes
 from models.extractors.base.yuv import Planes
 from pipeline.compute.cpu_executor import Clip, Compute, Rows, Work, compute_inline
 from pipeline.extraction.variant import SEGMENT, Variant
@@ -51,7 +51,9 @@ class TrackBuilder:
         """What to ask a decoder for."""
         own = self.variant.sampling_of(self.video_id)
         return (
-            InPlanes(own) if takes_planes(self.extractor) and not isinstance(own, InPlanes) else own
+            InPlanes(own)
+            if accepts_planes(self.extractor) and not isinstance(own, InPlanes)
+            else own
         )
 
     def add_frame(self, index: int, frame: Frame | Planes) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, random_seed
-from models.extractors.base.precision import Numerics, numerics_of, refusals
+from models.extractors.base.precision import Numerics, numerics_of, precision_conflicts
 from models.extractors.base.sampling import FramesOfSegments, Sampling
 from pipeline.sampling.planner import VideoSampling
 from pipeline.sampling.segment_alignment import SegmentsOfVideo
@@ -47,7 +47,9 @@ class Variant:
     """
 
     def __post_init__(self) -> None:
-        refused = list(refusals(self.spec.name, self.spec.arrays(self.settings), self.numerics))
+        refused = list(
+            precision_conflicts(self.spec.name, self.spec.arrays(self.settings), self.numerics)
+        )
         if refused:
             raise ValueError("; ".join(refused))
 

@@ -200,6 +200,6 @@ def _places(asked: SegmentsOfVideo, pictures: Pictures, clock: str) -> list[Alig
             continue
         first = bisect_right(times, start + SLACK_SECONDS) - 1
         behind = bisect_left(times, end - SLACK_SECONDS)
-        instants = tuple(times[first + one] for one in sampling.chosen(behind - first))
+        instants = tuple(times[first + one] for one in sampling.frame_indices(behind - first))
         places.append(AlignedSegment(number, start, end, instants))
     return places

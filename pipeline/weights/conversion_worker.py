@@ -15,7 +15,7 @@ import struct
 import sys
 
 from models.weights.file_formats import read_checkpoint, safetensors_stream
-from models.weights.safe_unpickler import Refused
+from models.weights.safe_unpickler import InvalidCheckpoint
 from pipeline.child_processes import sandbox
 
 REFUSED = 3
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
     try:
         found = read_checkpoint(sys.stdin.buffer)
-    except Refused as error:
+    except InvalidCheckpoint as error:
         sys.stderr.write(str(error)[:2000])
         return REFUSED
     table = {

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from models.extractors.base.contract import random_seed
-from models.extractors.weights_check import check_fits, is_mean
-from models.weights.published import WEIGHTS, Weights, published
+from models.extractors.weights_check import check_weights_file, is_mean_volume
+from models.weights.published import PUBLISHED_WEIGHTS, PublishedWeights, published
 from pipeline.download.http.files import fetch_file
 from pipeline.weights.conversion import Pin, converted, facts_file
 from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
@@ -80,10 +80,10 @@ class WeightsFolder:
         """
         if Path(weights).is_file():
             return Path(weights)
-        if weights not in WEIGHTS:
+        if weights not in PUBLISHED_WEIGHTS:
             raise ValueError(
                 f"weights {weights!r} is no file and no published name; give a path that exists, random:SEED, or one "
-                f"of `python -m pipeline weights list`: {', '.join(WEIGHTS)}"
+                f"of `python -m pipeline weights list`: {', '.join(PUBLISHED_WEIGHTS)}"
             )
         file, pin = self.file(weights), self.pin(weights)
         if pin is None or not file.is_file():
@@ -97,7 +97,7 @@ class WeightsFolder:
         """A registered file that is here and has exactly this content, `sha256:…`; None if there is
         none.
         """
-        for name in WEIGHTS:
+        for name in PUBLISHED_WEIGHTS:
             pin, file = self.pin(name), self.file(name)
             if pin is not None and f"sha256:{pin.sha256}" == identity and file.is_file():
                 pin.check(file, file.stat().st_size, file_sha256(file))
@@ -106,7 +106,7 @@ class WeightsFolder:
 
     def advice(self, extractor: str) -> str:
         """How to get published weights for an extractor."""
-        fitting = [row for row in WEIGHTS.values() if row.extractor == extractor]
+        fitting = [row for row in PUBLISHED_WEIGHTS.values() if row.extractor == extractor]
         return (
             f"get {fitting[0].name}: {_get(fitting[0], self.path)}"
             if fitting
@@ -190,14 +190,14 @@ class WeightsFolder:
         finally:
             part.unlink(missing_ok=True)  # whole, and either admitted or of no use
 
-    def _try(self, row: Weights, source: Path, pin: Pin) -> None:
+    def _try(self, row: PublishedWeights, source: Path, pin: Pin) -> None:
         """Neither a page that says "sign in" nor another network's file may become what is
         pinned.
         """
         is_new = not facts_file(self.converted / f"{pin.sha256}.safetensors").exists()
-        readable_file = source if is_mean(row) else converted(source, self.converted, pin)
+        readable_file = source if is_mean_volume(row) else converted(source, self.converted, pin)
         try:
-            check_fits(row, readable_file)
+            check_weights_file(row, readable_file)
         except ValueError as error:
             if is_new and readable_file != source:
                 facts_file(readable_file).unlink(missing_ok=True)
@@ -263,7 +263,7 @@ def undoing(weights: str) -> str:
     Pins of earlier versions were made without looking at names and shapes.
     """
     path = Path(weights).absolute()
-    for name in WEIGHTS:
+    for name in PUBLISHED_WEIGHTS:
         root = path.parents[name.count("/")]
         if path == root / name and (root / "weights.lock.json").is_file():
             command = f"python -m pipeline weights forget {name} --weights-root {root}"
@@ -275,7 +275,7 @@ def listed(folder: WeightsFolder) -> Iterator[str]:
     """One paragraph for each registered name: what it is, whether it is here, what one may do with
     it.
     """
-    for row in WEIGHTS.values():
+    for row in PUBLISHED_WEIGHTS.values():
         pin = folder.pin(row.name)
         state = "here" if pin is not None and folder.file(row.name).is_file() else "not here"
         pinned = f"sha256 {pin.sha256}" if pin else "no hash published; the first file is pinned"
@@ -285,7 +285,7 @@ def listed(folder: WeightsFolder) -> Iterator[str]:
         )
 
 
-def licence_question(row: Weights) -> str:
+def licence_question(row: PublishedWeights) -> str:
     """What a person must know before using these weights."""
     return f"{row.name}: {row.licence}"
 
@@ -295,7 +295,7 @@ def names_in(path: Path, name: str) -> list[tuple[str, Path]]:
     names.
     """
     if path.is_dir():
-        found = [(known, path / known) for known in WEIGHTS if (path / known).is_file()]
+        found = [(known, path / known) for known in PUBLISHED_WEIGHTS if (path / known).is_file()]
         if name or not found:
             raise SettingsError(
                 (
@@ -305,10 +305,10 @@ def names_in(path: Path, name: str) -> list[tuple[str, Path]]:
         return found
     if not path.is_file():
         raise SettingsError((f"there is no file {path}",))
-    fitting = [known for known in WEIGHTS if known.rpartition("/")[2] == path.name]
+    fitting = [known for known in PUBLISHED_WEIGHTS if known.rpartition("/")[2] == path.name]
     chosen = name or (fitting[0] if len(fitting) == 1 else "")
-    if chosen not in WEIGHTS:
-        choice = ", ".join(fitting or WEIGHTS)
+    if chosen not in PUBLISHED_WEIGHTS:
+        choice = ", ".join(fitting or PUBLISHED_WEIGHTS)
         unknown = f"no weights are called {name!r}; " if name else ""
         raise SettingsError(
             (f"{unknown}say which weights {path} is, with --name and one of {choice}",)
@@ -316,12 +316,12 @@ def names_in(path: Path, name: str) -> list[tuple[str, Path]]:
     return [(chosen, path)]
 
 
-def _get(row: Weights, folder: Path) -> str:
+def _get(row: PublishedWeights, folder: Path) -> str:
     command = f"`python -m pipeline weights fetch {row.name} --weights-root {folder}`"
     return command if row.direct else _by_hand(row, folder)
 
 
-def _by_hand(row: Weights, folder: Path) -> str:
+def _by_hand(row: PublishedWeights, folder: Path) -> str:
     return (
         f"download {row.origin} by hand or on another machine, then run "
         f"`python -m pipeline weights import FILE --name {row.name} --weights-root {folder}`"

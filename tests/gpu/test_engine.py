@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.extractors.base.contract import Extractor, takes_planes
+from models.extractors.base.contract import Extractor, accepts_planes
 from models.extractors.base.inference import stack_frames
 from models.extractors.base.precision import ALLOWED_ERRORS, Numerics, OutputError
 from models.extractors.golden import golden_outputs
@@ -49,14 +49,21 @@ def built(name: str, device: str, **others: Any) -> Extractor:
 def windows(name: str, extractor: Extractor, count: int) -> list[list[Any]]:
     spec = EXTRACTORS[name]
     length = golden_outputs.window_frames(spec.sampling(golden_outputs.golden_settings(spec)))
-    frames = [extractor.prepare(frame) for frame in golden_outputs.clip(length + count)]
+    frames = [extractor.prepare(frame) for frame in golden_outputs.synthetic_clip(length + count)]
     return [frames[start : start + length] for start in range(count)]
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
 def test_the_known_numbers_are_met(name: str) -> None:
     spec = EXTRACTORS[name]
-    assert list(golden_outputs.differences(spec, golden_outputs.signatures(spec, "cuda"))) == []
+    assert (
+        list(
+            golden_outputs.golden_differences(
+                spec, golden_outputs.compute_golden_outputs(spec, "cuda")
+            )
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +107,7 @@ def test_rgb_of_planes_is_ffmpegs_to_the_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["c3d", "yolov5", "tased"])
 def test_rows_of_planes_are_those_of_rgb(name: str, tmp_path: Path) -> None:
     path, extractor = encoded(tmp_path / "v.mkv", "libx264"), built(name, "cuda", resize="fast")
-    assert takes_planes(extractor)
+    assert accepts_planes(extractor)
     length = golden_outputs.window_frames(
         EXTRACTORS[name].sampling(golden_outputs.golden_settings(EXTRACTORS[name]))
     )

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from models.highlight.base.contract import Batch, Scores
-from models.highlight.personalized.pr_net import log_share
+from models.highlight.personalized.pr_net import masked_log_softmax
 from trainer.base.targets import Targets
 
 Reading = Literal["log", "literal"]
@@ -47,8 +47,8 @@ def bidirectional_contrastive(
     """
     if reading not in get_args(Reading):
         raise ValueError(f"reading is one of {', '.join(get_args(Reading))}; got {reading!r}")
-    highlight = log_share(scores.parts["highlight"], batch.mask)
-    other = log_share(scores.parts["non_highlight"], batch.mask)
+    highlight = masked_log_softmax(scores.parts["highlight"], batch.mask)
+    other = masked_log_softmax(scores.parts["non_highlight"], batch.mask)
     positive, negative = _chosen(scores, batch, targets, negatives_per_highlight)
     if reading == "log":
         of_positive, of_negative = F.softplus(other - highlight), F.softplus(highlight - other)

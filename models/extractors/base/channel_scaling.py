@@ -8,7 +8,7 @@ LEAST_CHANNELS = 4
 """As few as the last layers of the released TASED-Net have."""
 
 
-def scaled(channels: int, width: float) -> int:
+def scale_channels(channels: int, width: float) -> int:
     """So many times `channels`, rounded, and at least 4. 1 changes nothing. ValueError for a width
     of 0 or less.
     """

@@ -63,7 +63,7 @@ class Extractor(Protocol):
     def prepare(self, frame: Any) -> Any:
         """Shrink one `(H, W, 3)` uint8 RGB frame to what the network needs to keep of it.
 
-        One that `takes_planes` is also given `models.extractors.base.yuv.Planes`.
+        One that `accepts_planes` is also given `models.extractors.base.yuv.Planes`.
         """
         ...
 
@@ -74,7 +74,7 @@ class Extractor(Protocol):
         ...
 
 
-def takes_planes(extractor: Extractor) -> bool:
+def accepts_planes(extractor: Extractor) -> bool:
     """Whether frames may come as `Planes`: for extractors whose attribute `planar` is true."""
     return bool(getattr(extractor, "planar", False))
 

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.extractors.base.precision import is_gpu
-from models.extractors.base.yuv import Factors, Planes, mixed
+from models.extractors.base.yuv import ConversionFactors, Planes, yuv_to_rgb
 
 T = TypeVar("T")
 Network = TypeVar("Network", bound=nn.Module)
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+LOW_PRECISION_LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 """Nearly all of the arithmetic. Norms, and what decides about boxes, stay in float32."""
 
 
@@ -39,18 +39,18 @@ class Stopwatch(threading.local):
 
     seconds: float = 0.0
 
-    def taken(self) -> float:
+    def read_and_reset(self) -> float:
         """Since it last asked."""
         seconds, self.seconds = self.seconds, 0.0
         return seconds
 
 
-COPYING = Stopwatch()
+GPU_COPY_TIME = Stopwatch()
 """On bringing pictures to a GPU."""
 
 
 @contextmanager
-def inference(device: str) -> Iterator[None]:
+def inference_context(device: str) -> Iterator[None]:
     """No gradients; one thread on a CPU; on a GPU full float32, for TF32 would keep 10 bits of
     mantissa.
     """
@@ -76,7 +76,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def batches(
+def split_into_batches(
     windows: Sequence[T], device: str, kind: Callable[[T], Any] = lambda _: None
 ) -> list[list[T]]:
     """What shares a forward, in order: on a GPU neighbours of one `kind` (a shape, say); on a CPU
@@ -87,20 +87,20 @@ def batches(
     return [list(alike) for _, alike in groupby(windows, kind)]
 
 
-def rows_of(outputs: Sequence[Mapping[str, Tensor]], name: str) -> list[NDArray[np.float32]]:
+def collect_rows(outputs: Sequence[Mapping[str, Tensor]], name: str) -> list[NDArray[np.float32]]:
     """The float32 rows of one array, out of the outputs of all batches."""
     return [row for output in outputs for row in output[name].float().cpu().numpy()]
 
 
-def in_precision(network: Network, precision: str) -> Network:
+def to_precision(network: Network, precision: str) -> Network:
     """`network` itself; for bf16 the weights of its convolutions and linear layers in bfloat16,
     channels last.
     """
     if precision == "bf16":
         for layer in network.modules():
-            if isinstance(layer, LAYERS):
+            if isinstance(layer, LOW_PRECISION_LAYERS):
                 layer.to(torch.bfloat16)
-                layer.weight.data = _laid_out(layer.weight.data)
+                layer.weight.data = _to_channels_last(layer.weight.data)
     return network
 
 
@@ -109,10 +109,10 @@ def to_weight_dtype(x: Tensor, network: nn.Module) -> Tensor:
     channels last.
     """
     dtype = next(network.parameters()).dtype
-    return _laid_out(x.to(dtype)) if dtype is torch.bfloat16 else x.to(dtype)
+    return _to_channels_last(x.to(dtype)) if dtype is torch.bfloat16 else x.to(dtype)
 
 
-def _laid_out(x: Tensor) -> Tensor:
+def _to_channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=CHANNELS_LAST[x.ndim]) if x.ndim in CHANNELS_LAST else x
 
 
@@ -125,14 +125,14 @@ def copy_frame(frame: Picture) -> Picture:
     return frame.copy()
 
 
-def wants_planes(device: str, *, fast: bool) -> bool:
+def prefers_planes(device: str, *, fast: bool) -> bool:
     """Whether frames are best handed over as planes: where they are resized on a GPU, which also
     makes RGB of them.
     """
     return fast and is_gpu(device)
 
 
-def kind_of(picture: Picture) -> tuple[Any, ...]:
+def stacking_key(picture: Picture) -> tuple[Any, ...]:
     """Pictures of one kind can be stacked."""
     return (
         (picture.shape, picture.matrix, picture.full_range)
@@ -141,9 +141,9 @@ def kind_of(picture: Picture) -> tuple[Any, ...]:
     )
 
 
-def clip_kind(clip: Sequence[Picture]) -> tuple[Any, ...]:
+def clip_stacking_key(clip: Sequence[Picture]) -> tuple[Any, ...]:
     """Of a clip's first frame: clips of unequal videos share a batch only if theirs are equal."""
-    return kind_of(clip[0])
+    return stacking_key(clip[0])
 
 
 def stack_frames(pictures: Sequence[Picture], device: str) -> Tensor:
@@ -154,25 +154,27 @@ def stack_frames(pictures: Sequence[Picture], device: str) -> Tensor:
     """
     first = pictures[0]
     if isinstance(first, Planes):
-        planes = _brought([one.pixels for one in pictures if isinstance(one, Planes)], device)
-        return rgb_of(planes, first.factors)
-    return _brought([one for one in pictures if not isinstance(one, Planes)], device).permute(
-        0, 3, 1, 2
-    )
+        planes = _copy_to_device(
+            [one.pixels for one in pictures if isinstance(one, Planes)], device
+        )
+        return planes_to_rgb(planes, first.factors)
+    return _copy_to_device(
+        [one for one in pictures if not isinstance(one, Planes)], device
+    ).permute(0, 3, 1, 2)
 
 
-def _brought(arrays: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
+def _copy_to_device(arrays: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
     if not is_gpu(device):
         return torch.from_numpy(np.stack(arrays)).to(device)
     began = time.perf_counter()
     locked = torch.empty((len(arrays), *arrays[0].shape), dtype=torch.uint8, pin_memory=True)
     np.stack(arrays, out=locked.numpy())
     copied = locked.to(device, non_blocking=True)
-    COPYING.seconds += time.perf_counter() - began
+    GPU_COPY_TIME.seconds += time.perf_counter() - began
     return copied
 
 
-def rgb_of(planes: Tensor, by: Factors) -> Tensor:
+def planes_to_rgb(planes: Tensor, by: ConversionFactors) -> Tensor:
     """`(N, H * 3 / 2, W)` uint8 planes → `(N, 3, H, W)` uint8: the same bits as FFmpeg's, on any
     device.
     """
@@ -181,22 +183,23 @@ def rgb_of(planes: Tensor, by: Factors) -> Tensor:
     pixels = height * width
     luma = values[:, :pixels].view(count, height, width)
     u, v = (
-        _doubled(values[:, k * pixels // 4 : (k + 1) * pixels // 4], height, width) for k in (4, 5)
+        _double_chroma(values[:, k * pixels // 4 : (k + 1) * pixels // 4], height, width)
+        for k in (4, 5)
     )
-    made = mixed(luma, u, v, by)
+    made = yuv_to_rgb(luma, u, v, by)
     rgb = torch.stack([colour.clamp(0, 255).to(torch.uint8) for colour in made], dim=-1)
     return rgb.permute(
         0, 3, 1, 2
     )  # strided as pictures that come in RGB, so that networks add up in the same order
 
 
-def _doubled(chroma: Tensor, height: int, width: int) -> Tensor:
+def _double_chroma(chroma: Tensor, height: int, width: int) -> Tensor:
     """`(N, H * W / 4)` → `(N, H, W)`: each value for its block of 2×2."""
     blocks = chroma.reshape(len(chroma), height // 2, 1, width // 2, 1).expand(-1, -1, 2, -1, 2)
     return blocks.reshape(len(chroma), height, width)
 
 
-def stacked_clips(
+def stack_clips(
     clips: Sequence[Sequence[Picture]], device: str, size: tuple[int, int] | None = None
 ) -> Tensor:
     """B clips of T frames → `(B, 3, T, H, W)` uint8 on the device, resized to `size` if that is
@@ -207,9 +210,9 @@ def stacked_clips(
     own = {id(frame): frame for clip in clips for frame in clip} if is_gpu(device) else {}
     shared = 0 < len(own) < sum(map(len, clips))
     pictures = list(own.values()) if shared else [frame for clip in clips for frame in clip]
-    alike = [stack_frames(list(some), device) for _, some in groupby(pictures, kind_of)]
+    alike = [stack_frames(list(some), device) for _, some in groupby(pictures, stacking_key)]
     if size is not None:
-        alike = [resized(some, *size) for some in alike]
+        alike = [resize_bilinear(some, *size) for some in alike]
     frames = torch.cat(alike) if len(alike) > 1 else alike[0]
     if shared:
         place = {key: number for number, key in enumerate(own)}
@@ -219,7 +222,7 @@ def stacked_clips(
     return frames.view(len(clips), -1, *frames.shape[1:]).transpose(1, 2)
 
 
-def resized(frames: Tensor, height: int, width: int, *, antialias: bool = False) -> Tensor:
+def resize_bilinear(frames: Tensor, height: int, width: int, *, antialias: bool = False) -> Tensor:
     """`(N, 3, H, W)` uint8 → `(N, 3, height, width)` uint8 by torch on the frames' device,
     bilinear.
 

@@ -73,7 +73,7 @@ measured on real frames with seeded random weights. What is missing drifts too f
 (docs/log.md), in either way: keypoint R-CNN's persons, and YOLOv5's detections.
 """
 
-ROUNDING: dict[str, OutputError] = {
+ROUNDING_ERRORS: dict[str, OutputError] = {
     "keypoint_rcnn.boxes": OutputError(5e-4, 2e-3),
     "tased.saliency": OutputError(3e-4, 1e-2),
 }
@@ -83,8 +83,8 @@ docs/log.md have seen, with seeded random weights; of saliency, blocks of 8 pixe
 `TASED_PIXELS` for smaller ones.
 """
 TASED_PIXELS, TASED_BLOCK = OutputError(2e-3, 1e-1), 8
-ROUNDING_ELSEWHERE = OutputError(1e-4, 1e-3)
-JUMPING = ("keypoint_rcnn.joints", "keypoint_rcnn.joint_features")
+DEFAULT_ROUNDING_ERROR = OutputError(1e-4, 1e-3)
+UNSTABLE_ARRAYS = ("keypoint_rcnn.joints", "keypoint_rcnn.joint_features")
 """Arrays of which other rounding may take single items anywhere: a joint is where its heatmap is
 highest, and of peaks of nearly one height any may be.
 """
@@ -110,7 +110,7 @@ class Numerics:
             raise ValueError(f"resize is parity or fast, got {self.resize!r}")
 
     @property
-    def departures(self) -> tuple[str, ...]:
+    def lossy_choices(self) -> tuple[str, ...]:
         """What was chosen that changes numbers: some of the keys of `ALLOWED_ERRORS`."""
         return tuple(choice for choice in (self.precision, self.resize) if choice in ALLOWED_ERRORS)
 
@@ -125,25 +125,27 @@ def numerics_of(settings: Any) -> Numerics:
     return Numerics(precision=settings.precision, resize=settings.resize)
 
 
-def allowed(extractor: str, array: str, numerics: Numerics) -> OutputError | None:
+def allowed_error(extractor: str, array: str, numerics: Numerics) -> OutputError | None:
     """How far the choices may take an array together; None if one of them takes it too far to be
     offered.
     """
-    drifts = [ALLOWED_ERRORS[choice].get(f"{extractor}.{array}") for choice in numerics.departures]
+    drifts = [
+        ALLOWED_ERRORS[choice].get(f"{extractor}.{array}") for choice in numerics.lossy_choices
+    ]
     offered = [drift for drift in drifts if drift is not None]
     return sum(offered, OutputError(0, 0)) if len(offered) == len(drifts) else None
 
 
-def rounding(extractor: str, array: str, settings: Any) -> OutputError:
+def rounding_error(extractor: str, array: str, settings: Any) -> OutputError:
     """How far other rounding alone may take an array, but for items of `JUMPING` ones."""
     if extractor == "tased" and settings.block_pixels < TASED_BLOCK:
         return TASED_PIXELS
-    return ROUNDING.get(f"{extractor}.{array}", ROUNDING_ELSEWHERE)
+    return ROUNDING_ERRORS.get(f"{extractor}.{array}", DEFAULT_ROUNDING_ERROR)
 
 
-def refusals(extractor: str, arrays: Iterable[str], numerics: Numerics) -> Iterator[str]:
+def precision_conflicts(extractor: str, arrays: Iterable[str], numerics: Numerics) -> Iterator[str]:
     """A sentence for each choice that takes some of the arrays too far."""
-    for choice in numerics.departures:
+    for choice in numerics.lossy_choices:
         offered = [
             name.partition(".")[2]
             for name in ALLOWED_ERRORS[choice]

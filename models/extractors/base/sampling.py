@@ -99,7 +99,7 @@ class FramesOfSegments:
                 f"length_frames is 1 to {RELEASED_CLIP_FRAMES}, spread one of {SPREADS}, got {self}"
             )
 
-    def chosen(self, frames: int) -> tuple[int, ...]:
+    def frame_indices(self, frames: int) -> tuple[int, ...]:
         """Which of a segment's `frames` (1 or more) frames make its row: `length_frames` numbers,
         never falling.
         """

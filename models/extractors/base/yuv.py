@@ -22,7 +22,7 @@ ONE = 1 << 16
 
 
 @dataclass(frozen=True)
-class Factors:
+class ConversionFactors:
     """What the arithmetic multiplies by, in 16 bits."""
 
     luma: int
@@ -52,26 +52,34 @@ class Planes:
         return (rows * 2 // 3, width, 3)
 
     @property
-    def factors(self) -> Factors:
+    def factors(self) -> ConversionFactors:
         """For this picture's matrix and range."""
-        return factors(self.matrix, full_range=self.full_range)
+        return conversion_factors(self.matrix, full_range=self.full_range)
 
     def copy(self) -> Planes:
         """In memory of its own."""
         return Planes(self.pixels.copy(), self.matrix, self.full_range)
 
 
-def factors(matrix: str, *, full_range: bool) -> Factors:
+def conversion_factors(matrix: str, *, full_range: bool) -> ConversionFactors:
     """As libswscale rounds them. KeyError for a matrix that is not in `MATRICES`."""
-    parts = MATRICES[matrix]
     luma, black = (ONE, 0) if full_range else (ONE * 255 // 219, 16)
-    red, blue, green_u, green_v = (part * 224 // 255 if full_range else part for part in parts)
-    return Factors(
-        _short(luma), black * 8, _short(red), _short(blue), _short(-green_u), _short(-green_v)
+    chroma = MATRICES[matrix]
+    if full_range:
+        red, blue, green_u, green_v = (part * 224 // 255 for part in chroma)
+    else:
+        red, blue, green_u, green_v = chroma
+    return ConversionFactors(
+        luma=_to_int16_scale(luma),
+        black=black * 8,
+        red=_to_int16_scale(red),
+        blue=_to_int16_scale(blue),
+        green_u=_to_int16_scale(-green_u),
+        green_v=_to_int16_scale(-green_v),
     )
 
 
-def _short(factor: int) -> int:
+def _to_int16_scale(factor: int) -> int:
     """Times 8192, rounded from 1 / 65536 to a whole number."""
     return ((factor << 13) + ONE // 2) >> 16
 
@@ -84,20 +92,20 @@ def to_rgb(planes: Planes) -> NDArray[np.uint8]:
     values = planes.pixels.reshape(-1).astype(np.int32)
     luma, u, v = np.split(values, (height * width, height * width * 5 // 4))
     chroma = (height // 2, width // 2)
-    made = mixed(
+    made = yuv_to_rgb(
         luma.reshape(height, width),
-        _doubled(u.reshape(chroma)),
-        _doubled(v.reshape(chroma)),
+        _double_chroma(u.reshape(chroma)),
+        _double_chroma(v.reshape(chroma)),
         planes.factors,
     )
     return np.stack([np.clip(colour, 0, 255) for colour in made], axis=-1).astype(np.uint8)
 
 
-def _doubled(chroma: NDArray[np.int32]) -> NDArray[np.int32]:
+def _double_chroma(chroma: NDArray[np.int32]) -> NDArray[np.int32]:
     return chroma.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def mixed(luma: Any, u: Any, v: Any, by: Factors) -> tuple[Any, Any, Any]:
+def yuv_to_rgb(luma: Any, u: Any, v: Any, by: ConversionFactors) -> tuple[Any, Any, Any]:
     """Red, green, blue before they are cut to 0 to 255, of 32-bit whole numbers: NumPy's or
     torch's.
     """

@@ -14,29 +14,29 @@ from torch import Tensor
 from models.extractors.base.contract import random_seed
 from models.extractors.base.inference import (
     Picture,
-    batches,
-    clip_kind,
+    clip_stacking_key,
+    collect_rows,
     copy_frame,
-    in_precision,
-    inference,
-    rows_of,
-    stacked_clips,
-    wants_planes,
+    inference_context,
+    prefers_planes,
+    split_into_batches,
+    stack_clips,
+    to_precision,
 )
 from models.extractors.base.yuv import Planes
 from models.extractors.c3d.network import C3D, LAYOUTS, RESIZED_HEIGHT, RESIZED_WIDTH, initialise
 from models.extractors.c3d.settings import C3DSettings
-from models.weights.key_mapping import load_layouts
+from models.weights.key_mapping import load_best_layout
 
 
 class C3DExtractor:
     """C3D with its weights on a device, fed frame by frame."""
 
     def __init__(self, network: C3D, device: str) -> None:
-        self.network = in_precision(network.eval(), network.settings.precision).to(device)
+        self.network = to_precision(network.eval(), network.settings.precision).to(device)
         self.device = device
         self.fast = network.settings.resize == "fast"
-        self.planar = wants_planes(device, fast=self.fast)
+        self.planar = prefers_planes(device, fast=self.fast)
 
     def prepare(self, frame: Picture) -> Picture:
         """`(H, W, 3)` uint8 RGB of any size → `(128, 171, 3)` uint8, as OpenCV resizes by default
@@ -51,16 +51,16 @@ class C3DExtractor:
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of 16 prepared frames → float32 rows of each kept array."""
-        with inference(self.device):
+        with inference_context(self.device):
             outputs = [
                 self.network(self._clips(batch))
-                for batch in batches(windows, self.device, clip_kind)
+                for batch in split_into_batches(windows, self.device, clip_stacking_key)
             ]
-        return {name: rows_of(outputs, name) for name in self.network.settings.arrays}
+        return {name: collect_rows(outputs, name) for name in self.network.settings.arrays}
 
     def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
         """`(B, 3, T, H, W)` uint8 on the device."""
-        return stacked_clips(
+        return stack_clips(
             windows, self.device, (RESIZED_HEIGHT, RESIZED_WIDTH) if self.fast else None
         )
 
@@ -70,7 +70,7 @@ def build_extractor(settings: C3DSettings, weights: str, device: str) -> C3DExtr
     network = C3D(settings)
     seed = random_seed(weights)
     if seed is None:
-        network.load_state_dict(load_layouts(Path(weights), LAYOUTS))
+        network.load_state_dict(load_best_layout(Path(weights), LAYOUTS))
     else:
         initialise(network, seed)
     return C3DExtractor(network, device)

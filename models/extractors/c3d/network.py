@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.extractors.base.channel_scaling import scaled
+from models.extractors.base.channel_scaling import scale_channels
 from models.extractors.base.inference import (
     to_weight_dtype,
 )
@@ -50,8 +50,10 @@ class C3DTrunk(nn.Module):
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         for name, (inputs, outputs) in CONVOLUTIONS.items():
-            read = inputs if name == "conv1" else scaled(inputs, width)
-            self.add_module(name, nn.Conv3d(read, scaled(outputs, width), kernel_size=3, padding=1))
+            read = inputs if name == "conv1" else scale_channels(inputs, width)
+            self.add_module(
+                name, nn.Conv3d(read, scale_channels(outputs, width), kernel_size=3, padding=1)
+            )
 
     def stages(self, x: Tensor) -> tuple[Tensor, ...]:
         """`(B, 3, T, H, W)` float BGR less its mean → the five stages' maps, each before its

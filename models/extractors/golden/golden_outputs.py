@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, Frame
-from models.extractors.base.precision import Numerics, allowed
+from models.extractors.base.precision import Numerics, allowed_error
 from models.extractors.base.sampling import (
     ConsecutiveFrames,
     FramesAtRateWithHistory,
@@ -54,7 +54,7 @@ GOLDEN_SETTINGS: dict[str, dict[str, Any]] = {
 """Extractor → settings other than its defaults that make the proof cheap, or make it look at
 more.
 """
-RESIZING: dict[str, dict[str, Any]] = {"yolov5": {"input_pixels": 256}}
+RESIZE_SETTINGS: dict[str, dict[str, Any]] = {"yolov5": {"input_pixels": 256}}
 """The same for the proof of another resize: settings under which the clip has to be resized."""
 
 
@@ -67,11 +67,11 @@ class GoldenOutput:
     projections: tuple[float, ...]
 
 
-class NoGolden(LookupError):
+class GoldenMissing(LookupError):
     """An extractor has no known numbers of its present numerics version."""
 
 
-def clip(length_frames: int) -> list[Frame]:
+def synthetic_clip(length_frames: int) -> list[Frame]:
     """`(180, 320, 3)` frames with coarse and fine structure, all three channels unlike each other,
     moving.
     """
@@ -103,34 +103,34 @@ def golden_settings(spec: ExtractorSpec, **others: Any) -> Any:
 def _rows(spec: ExtractorSpec, device: str, **others: Any) -> Rows:
     settings = golden_settings(spec, **others)
     extractor: Extractor = spec.build(settings, WEIGHTS if spec.needs_weights else "", device)
-    frames = clip(window_frames(spec.sampling(settings)))
+    frames = synthetic_clip(window_frames(spec.sampling(settings)))
     return extractor.extract([[extractor.prepare(frame) for frame in frames]])
 
 
-def signatures(spec: ExtractorSpec, device: str) -> dict[str, GoldenOutput]:
+def compute_golden_outputs(spec: ExtractorSpec, device: str) -> dict[str, GoldenOutput]:
     """What the code gives here, on a torch device: array name → signature."""
     forms = spec.arrays(golden_settings(spec))
-    return {name: signature_of(rows[0], forms[name]) for name, rows in _rows(spec, device).items()}
+    return {name: summarize_row(rows[0], forms[name]) for name, rows in _rows(spec, device).items()}
 
 
 def precision_violations(spec: ExtractorSpec, device: str, numerics: Numerics) -> Iterator[str]:
     """A sentence for each array that `numerics` takes further here than allowed from what fp32 and
     parity give here.
     """
-    resizing = RESIZING.get(spec.name, {})
+    resizing = RESIZE_SETTINGS.get(spec.name, {})
     reference = _rows(spec, device, **resizing)
     found = _rows(spec, device, **resizing, precision=numerics.precision, resize=numerics.resize)
     limits = {
         name: limit
         for name in reference
-        if (limit := allowed(spec.name, name, numerics)) is not None
+        if (limit := allowed_error(spec.name, name, numerics)) is not None
     }
     for name, drift in output_errors({name: reference[name] for name in limits}, found).items():
         if drift.exceeds(limits[name]):
             yield f"{spec.name}.{name} drifts by {drift} under {numerics}; allowed is {limits[name]}"
 
 
-def signature_of(row: NDArray[Any], form: ArraySpec | None = None) -> GoldenOutput:
+def summarize_row(row: NDArray[Any], form: ArraySpec | None = None) -> GoldenOutput:
     """A row in a few numbers; of JPEG bytes, as `form` tells them, the picture."""
     values = _decoded(row) if form and form.dtype == "uint8" else row
     flat = np.asarray(values, dtype=np.float64).reshape(-1)
@@ -148,7 +148,7 @@ def _decoded(jpeg: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(picture)
 
 
-def described(spec: ExtractorSpec, found: Mapping[str, GoldenOutput]) -> dict[str, Any]:
+def golden_entry(spec: ExtractorSpec, found: Mapping[str, GoldenOutput]) -> dict[str, Any]:
     """The entry of one extractor in `goldens.json`."""
     arrays = {name: dataclasses.asdict(signature) for name, signature in found.items()}
     settings = dataclasses.asdict(golden_settings(spec))
@@ -159,17 +159,17 @@ def described(spec: ExtractorSpec, found: Mapping[str, GoldenOutput]) -> dict[st
     return {"numerics_version": spec.numerics_version, "settings": settings, "arrays": arrays}
 
 
-def known(spec: ExtractorSpec) -> dict[str, GoldenOutput]:
-    """The committed numbers of an extractor. Raises NoGolden if they are missing or of other
+def known_outputs(spec: ExtractorSpec) -> dict[str, GoldenOutput]:
+    """The committed numbers of an extractor. Raises GoldenMissing if they are missing or of other
     numerics or settings.
     """
     entry = json.loads(GOLDENS_FILE.read_text()).get(spec.name)
     if entry is None:
-        raise NoGolden(f"{GOLDENS_FILE.name} has no numbers for {spec.name}")
-    made = json.loads(json.dumps(described(spec, {})))
+        raise GoldenMissing(f"{GOLDENS_FILE.name} has no numbers for {spec.name}")
+    made = json.loads(json.dumps(golden_entry(spec, {})))
     for what in ("numerics_version", "settings"):
         if entry[what] != made[what]:
-            raise NoGolden(
+            raise GoldenMissing(
                 f"{GOLDENS_FILE.name} has {spec.name} with {what} {entry[what]}, the code has {made[what]}"
             )
     return {
@@ -178,22 +178,20 @@ def known(spec: ExtractorSpec) -> dict[str, GoldenOutput]:
     }
 
 
-def differences(spec: ExtractorSpec, found: Mapping[str, GoldenOutput]) -> Iterator[str]:
-    """A sentence for each array that is not what it is known to be. Raises NoGolden."""
-    expected = known(spec)
+def golden_differences(spec: ExtractorSpec, found: Mapping[str, GoldenOutput]) -> Iterator[str]:
+    """A sentence for each array that is not what it is known to be. Raises GoldenMissing."""
+    expected = known_outputs(spec)
     if expected.keys() != found.keys():
         yield f"{spec.name} gives {', '.join(found)}, known are {', '.join(expected)}"
     for name in expected.keys() & found.keys():
         tolerance = TOLERANCES.get(f"{spec.name}.{name}", TOLERANCE)
         if expected[name].shape != found[name].shape:
             yield f"{spec.name}.{name} has the shape {found[name].shape}, known is {expected[name].shape}"
-        elif (error := signature_error(expected[name], found[name])) > tolerance or math.isnan(
-            error
-        ):
+        elif (error := golden_error(expected[name], found[name])) > tolerance or math.isnan(error):
             yield f"{spec.name}.{name} is off by {error:.1e} of its norm, allowed is {tolerance:.0e}"
 
 
-def signature_error(expected: GoldenOutput, found: GoldenOutput) -> float:
+def golden_error(expected: GoldenOutput, found: GoldenOutput) -> float:
     """The largest difference of norms and projections, over the norm."""
     pairs: Sequence[tuple[float, float]] = [
         (expected.norm, found.norm),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.extractors.base.precision import OutputError
 
-BOXES_OF = {
+BOXES_OF_ARRAY = {
     "boxes": "boxes",
     "joints": "boxes",
     "joint_features": "boxes",
@@ -35,7 +35,7 @@ def output_errors(reference: Rows, found: Rows) -> dict[str, OutputError]:
     """Array → how far `found` lies from `reference`, the worst row deciding."""
     return {
         name: _of_items(reference, found, name)
-        if name in BOXES_OF
+        if name in BOXES_OF_ARRAY
         else _of_rows(reference[name], found[name])
         for name in reference
     }
@@ -47,8 +47,8 @@ def _of_rows(reference: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -
 
 
 def _of_items(reference: Rows, found: Rows, name: str) -> OutputError:
-    boxes = BOXES_OF[name]
-    pairs = [matches(*both) for both in zip(reference[boxes], found[boxes], strict=True)]
+    boxes = BOXES_OF_ARRAY[name]
+    pairs = [match_items(*both) for both in zip(reference[boxes], found[boxes], strict=True)]
     rows = zip(reference[name], found[name], pairs, strict=True)
     errors = [_errors(one[ones], other[others]) for one, other, (ones, others) in rows if ones]
     norm, largest = (max((error[k] for error in errors), default=0.0) for k in (0, 1))
@@ -67,7 +67,7 @@ def _errors(reference: NDArray[Any], found: NDArray[Any]) -> tuple[float, float]
     return float(np.linalg.norm(error) / np.linalg.norm(size)), float(error.max() / size.max())
 
 
-def matches(reference: NDArray[Any], found: NDArray[Any]) -> tuple[list[int], list[int]]:
+def match_items(reference: NDArray[Any], found: NDArray[Any]) -> tuple[list[int], list[int]]:
     """Items of each that belong together: the best overlaps first, each item once."""
     overlap = _overlaps(reference[:, :4], found[:, :4])
     overlap *= (reference[:, None, 5:] == found[None, :, 5:]).all(axis=-1)

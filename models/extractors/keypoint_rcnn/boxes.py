@@ -85,7 +85,7 @@ def apply_deltas(
     return torch.cat((new_centres - 0.5 * new_sizes, new_centres + 0.5 * new_sizes), dim=1)
 
 
-def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Boxes cut to a picture of `size` (height, width)."""
     height, width = size
     return torch.stack(
@@ -126,7 +126,7 @@ def best_proposals(
         levels.append(torch.full_like(order, level))
     all_boxes, all_scores, all_levels = torch.cat(boxes), torch.cat(scores), torch.cat(levels)
     finite = all_boxes.isfinite().all(dim=1) & all_scores.isfinite()
-    clipped = clip(all_boxes, size)
+    clipped = clip_boxes(all_boxes, size)
     kept = finite & is_nonempty(clipped)
     clipped, all_scores, all_levels = clipped[kept], all_scores[kept], all_levels[kept]
     return clipped[batched_nms(clipped, all_scores, all_levels, PROPOSAL_NMS_THRESHOLD)[:PROPOSALS]]
@@ -145,7 +145,7 @@ def best_persons(
     """
     finite = boxes.isfinite().all(dim=1) & probabilities.isfinite()
     kept = finite & (probabilities > score_threshold)
-    clipped, scores = clip(boxes[kept], size), probabilities[kept]
+    clipped, scores = clip_boxes(boxes[kept], size), probabilities[kept]
     # One class; batched_nms, and not nms, because Detectron2 calls that one, and it rounds
     # differently.
     order = batched_nms(clipped, scores, torch.zeros_like(scores, dtype=torch.int64), nms_threshold)
@@ -159,7 +159,7 @@ def pyramid_levels(boxes: Tensor) -> Tensor:
     return level.clamp(2, 5).to(torch.int64) - 2
 
 
-def pool(maps: Sequence[Tensor], boxes: Sequence[Tensor], side: int) -> Tensor:
+def pool_boxes(maps: Sequence[Tensor], boxes: Sequence[Tensor], side: int) -> Tensor:
     """`(B, C, H, W)` maps p2 to p5 under each picture's `(N, 4)` boxes → `(sum of N, C, side,
     side)`.
 

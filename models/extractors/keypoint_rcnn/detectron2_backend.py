@@ -15,7 +15,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.postprocessing import detector_postprocess
 from torch import Tensor
 
-from models.extractors.keypoint_rcnn.keypoints import features_at_joints
+from models.extractors.keypoint_rcnn.keypoints import features_at_keypoints
 from models.extractors.keypoint_rcnn.network import Persons, RcnnSettings
 from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 
@@ -58,7 +58,7 @@ class Detectron2Detector:
                 "Detectron2 ran no keypoint head; this release is not the one this backend was made for"
             )
         # Detectron2 carries every field along when it rescales and drops persons.
-        found.joint_features = features_at_joints(
+        found.joint_features = features_at_keypoints(
             self.kept.maps, found.pred_keypoints, found.pred_boxes.tensor
         )
         found = detector_postprocess(found, height, width)[: rules.max_persons]

@@ -21,19 +21,19 @@ from torch import Tensor
 from models.extractors.base.contract import random_seed
 from models.extractors.base.inference import (
     Picture,
-    batches,
     copy_frame,
-    inference,
-    kind_of,
-    resized,
+    inference_context,
+    prefers_planes,
+    resize_bilinear,
+    split_into_batches,
     stack_frames,
-    wants_planes,
+    stacking_key,
 )
 from models.extractors.base.yuv import Planes
 from models.extractors.keypoint_rcnn.network import KeypointRCNN, Persons, RcnnSettings
 from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 from models.extractors.keypoint_rcnn.weights import expected_shapes, initialise, name_in_network
-from models.weights.loading import load_converted
+from models.weights.loading import load_matching_tensors
 
 Detector = Callable[[Tensor, Sequence[tuple[int, int]], RcnnSettings], list[Persons]]
 """(B resized pictures, (B, 3, H, W) uint8 RGB; height and width of the frame each was; rules) → the
@@ -81,7 +81,7 @@ class KeypointRCNNExtractor:
         )
         self.device = device
         self.fast = settings.resize == "fast"
-        self.planar = wants_planes(device, fast=self.fast)
+        self.planar = prefers_planes(device, fast=self.fast)
 
     def prepare(self, frame: Picture) -> ResizedFrame:
         """`(H, W, 3)` uint8 RGB of any size → resized, with the size it had.
@@ -103,10 +103,12 @@ class KeypointRCNNExtractor:
         best first.
         """
         frames: list[ResizedFrame] = [window[0] for window in windows]
-        with inference(self.device):
+        with inference_context(self.device):
             found = [
                 self._persons(batch)
-                for batch in batches(frames, self.device, lambda frame: kind_of(frame.picture))
+                for batch in split_into_batches(
+                    frames, self.device, lambda frame: stacking_key(frame.picture)
+                )
             ]
         every = [persons for batch in found for persons in batch]
         counts = [len(persons.boxes) for persons in every]
@@ -123,7 +125,7 @@ class KeypointRCNNExtractor:
     def _persons(self, frames: Sequence[ResizedFrame]) -> list[Persons]:
         pictures = stack_frames([frame.picture for frame in frames], self.device)
         if self.fast:
-            pictures = resized(pictures, *self._size(frames[0].original), antialias=True)
+            pictures = resize_bilinear(pictures, *self._size(frames[0].original), antialias=True)
         return self.detector(pictures, [frame.original for frame in frames], self.rules)
 
 
@@ -133,7 +135,7 @@ def load_network(weights: str) -> KeypointRCNN:
     seed = random_seed(weights)
     if seed is None:
         network.load_state_dict(
-            load_converted(Path(weights), expected_shapes(network), name_in_network)
+            load_matching_tensors(Path(weights), expected_shapes(network), name_in_network)
         )
     else:
         initialise(network, seed)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def decode_joints(heatmaps: Tensor, boxes: Tensor) -> Tensor:
+def decode_keypoints(heatmaps: Tensor, boxes: Tensor) -> Tensor:
     """`(N, K, 56, 56)` logits over `(N, 4)` boxes → `(N, K, 3)` x, y, score: the highest pixel,
     bicubic, its centre.
     """
@@ -34,7 +34,7 @@ def decode_joints(heatmaps: Tensor, boxes: Tensor) -> Tensor:
     return joints
 
 
-def features_at_joints(maps: Tensor, joints: Tensor, boxes: Tensor) -> Tensor:
+def features_at_keypoints(maps: Tensor, joints: Tensor, boxes: Tensor) -> Tensor:
     """`(N, C, 14, 14)` maps over the boxes, read bilinearly at `(N, K, 2 or more)` joints → `(N, K,
     C)`.
 

@@ -18,18 +18,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.extractors.base.inference import in_precision, to_weight_dtype
+from models.extractors.base.inference import to_precision, to_weight_dtype
 from models.extractors.keypoint_rcnn.boxes import (
     BOX_WEIGHTS,
     apply_deltas,
     best_persons,
     best_proposals,
-    clip,
+    clip_boxes,
     is_nonempty,
-    pool,
+    pool_boxes,
 )
-from models.extractors.keypoint_rcnn.keypoints import decode_joints, features_at_joints
-from models.extractors.keypoint_rcnn.settings import FEATURE_CHANNELS, JOINTS
+from models.extractors.keypoint_rcnn.keypoints import decode_keypoints, features_at_keypoints
+from models.extractors.keypoint_rcnn.settings import FEATURE_CHANNELS, KEYPOINTS
 
 MEAN_BGR = (103.530, 116.280, 123.675)
 SIZE_DIVISIBILITY = 32
@@ -212,7 +212,7 @@ class KeypointHead(nn.Module):
             inputs = CHANNELS if number == 1 else FEATURE_CHANNELS
             self.add_module(f"conv_fcn{number}", nn.Conv2d(inputs, FEATURE_CHANNELS, 3, padding=1))
         self.score_lowres = nn.ConvTranspose2d(
-            FEATURE_CHANNELS, len(JOINTS), 4, stride=2, padding=1
+            FEATURE_CHANNELS, len(KEYPOINTS), 4, stride=2, padding=1
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,7 +255,7 @@ class KeypointRCNN(nn.Module):
             self.roi_heads["box_head"],
         ]
         for part in (*heavy, *(head.get_submodule(f"conv_fcn{number}") for number in range(1, 9))):
-            in_precision(part, precision)
+            to_precision(part, precision)
 
     def forward(
         self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: RcnnSettings
@@ -314,7 +314,7 @@ class KeypointRCNN(nn.Module):
         """Each picture's `(N, 4)` proposals over p2 to p5 → corrected boxes, and `(N,)`
         probabilities of a person.
         """
-        hidden = self.roi_heads["box_head"](pool(maps, proposals, 7))  # (sum of N, 1024)
+        hidden = self.roi_heads["box_head"](pool_boxes(maps, proposals, 7))  # (sum of N, 1024)
         predictor = self.roi_heads["box_predictor"]
         logits = predictor.get_submodule("cls_score")(hidden)  # (sum of N, 2): person, background
         deltas = predictor.get_submodule("bbox_pred")(hidden)
@@ -334,10 +334,10 @@ class KeypointRCNN(nn.Module):
         """Of each picture's `(N, 4)` boxes the `(N, K, 3)` joints in pixels of the resized picture,
         and their `(N, K, 512)` features.
         """
-        features, heatmaps = self.roi_heads["keypoint_head"](pool(maps, boxes, 14))
+        features, heatmaps = self.roi_heads["keypoint_head"](pool_boxes(maps, boxes, 14))
         counts, every = [len(some) for some in boxes], torch.cat(list(boxes))
-        joints = decode_joints(heatmaps, every)
-        read = features_at_joints(features, joints, every)
+        joints = decode_keypoints(heatmaps, every)
+        read = features_at_keypoints(features, joints, every)
         return list(zip(torch.split(joints, counts), torch.split(read, counts), strict=True))
 
 
@@ -364,7 +364,7 @@ def _kept(
     """
     boxes, scores = boxes[:DETECTIONS], scores[:DETECTIONS]
     scale = (original[1] / size[1], original[0] / size[0])  # of x, of y
-    final = clip(boxes * boxes.new_tensor(scale * 2), original)
+    final = clip_boxes(boxes * boxes.new_tensor(scale * 2), original)
     # Detectron2 drops empty boxes last; dropping them here spares the keypoint head and leaves the
     # rest as it is.
     kept = is_nonempty(final).nonzero()[: rules.max_persons, 0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from models.extractors.base.contract import ArraySpec
 from models.extractors.base.precision import Numerics
 
-JOINTS = (
+KEYPOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
     "right_ankle",
@@ -21,8 +21,8 @@ FEATURE_CHANNELS = 512
 
 ARRAYS = {
     "boxes": ArraySpec("float32", (5,), ragged=True),
-    "joints": ArraySpec("float32", (len(JOINTS), 3), ragged=True),
-    "joint_features": ArraySpec("float16", (len(JOINTS), FEATURE_CHANNELS), ragged=True),
+    "joints": ArraySpec("float32", (len(KEYPOINTS), 3), ragged=True),
+    "joint_features": ArraySpec("float16", (len(KEYPOINTS), FEATURE_CHANNELS), ragged=True),
 }
 """What can be kept. A row is a frame; its items are persons, the same ones in the same order in
 every array.

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from models.extractors.base.contract import random_seed
 from models.extractors.base.inference import (
     Picture,
-    batches,
-    clip_kind,
+    clip_stacking_key,
+    collect_rows,
     copy_frame,
-    in_precision,
-    inference,
-    rows_of,
-    stacked_clips,
-    wants_planes,
+    inference_context,
+    prefers_planes,
+    split_into_batches,
+    stack_clips,
+    to_precision,
 )
 from models.extractors.base.yuv import Planes
 from models.extractors.tased.network import TasedNet
@@ -33,11 +33,11 @@ class TasedExtractor:
     """TASED-Net with its weights on a device, fed frame by frame."""
 
     def __init__(self, network: TasedNet, settings: TasedSettings, device: str) -> None:
-        self.network = in_precision(network.eval(), settings.precision).to(device)
+        self.network = to_precision(network.eval(), settings.precision).to(device)
         self.block_pixels = settings.block_pixels
         self.device = device
         self.fast = settings.resize == "fast"
-        self.planar = wants_planes(device, fast=self.fast)
+        self.planar = prefers_planes(device, fast=self.fast)
 
     def prepare(self, frame: Picture) -> Picture:
         """`(H, W, 3)` uint8 RGB of any size → `(224, 384, 3)` uint8, as OpenCV resizes by default
@@ -54,16 +54,16 @@ class TasedExtractor:
         """Windows of 32 prepared frames → the float32 map of each one's last frame, averaged over
         blocks.
         """
-        with inference(self.device):
+        with inference_context(self.device):
             outputs = [
                 {"saliency": self._maps(self._clips(batch))}
-                for batch in batches(windows, self.device, clip_kind)
+                for batch in split_into_batches(windows, self.device, clip_stacking_key)
             ]
-        return {"saliency": rows_of(outputs, "saliency")}
+        return {"saliency": collect_rows(outputs, "saliency")}
 
     def _clips(self, windows: Sequence[Sequence[Any]]) -> Tensor:
         """`(B, 3, T, H, W)` uint8 on the device."""
-        clips = stacked_clips(windows, self.device, (MAP_HEIGHT, MAP_WIDTH) if self.fast else None)
+        clips = stack_clips(windows, self.device, (MAP_HEIGHT, MAP_WIDTH) if self.fast else None)
         return (
             clips.contiguous()
         )  # the authors' memory layout, so that convolutions add up in their order

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.extractors.base.channel_scaling import scaled
+from models.extractors.base.channel_scaling import scale_channels
 from models.extractors.base.inference import (
     to_weight_dtype,
 )
-from models.extractors.tased.unpooling import unpooled
+from models.extractors.tased.unpooling import unpool
 
 AFTER_UNPOOLING = ("convtsp2.0", "convtsp3.0", "convtsp4.0")
 Branches = tuple[int, tuple[int, int], tuple[int, int], int]
@@ -106,7 +106,9 @@ class TasedNet(nn.Module):
 
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
-        stem, spread, narrow, last = (scaled(channels, width) for channels in (64, 192, 64, 4))
+        stem, spread, narrow, last = (
+            scale_channels(channels, width) for channels in (64, 192, 64, 4)
+        )
         self.base1 = nn.Sequential(
             SeparableConv(3, stem, kernel=7, stride=2),
             nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
@@ -138,9 +140,9 @@ class TasedNet(nn.Module):
         a rule.
         """
         z, (y1, y2, y3) = self.encoded(clips)
-        z = unpooled(z, y1, window=2)  # (B, 832, 4, 14, 24)
-        z = unpooled(self.convtsp2(z), y2, window=3)  # (B, 480, 4, 28, 48)
-        z = unpooled(self.convtsp3(z), y3, window=3)  # (B, 192, 4, 56, 96)
+        z = unpool(z, y1, window=2)  # (B, 832, 4, 14, 24)
+        z = unpool(self.convtsp2(z), y2, window=3)  # (B, 480, 4, 28, 48)
+        z = unpool(self.convtsp3(z), y3, window=3)  # (B, 192, 4, 56, 96)
         saliency: Tensor = self.convtsp4(z)  # (B, 1, 1, 224, 384): two convolutions halve the time
         return saliency[:, 0, 0]
 
@@ -166,7 +168,7 @@ def _mixed(inputs: int, blocks: Sequence[Branches], width: float) -> tuple[nn.Se
     layers = []
     for point, middle, narrow, pooled in blocks:
         a, b, c, d, e, f = (
-            scaled(channels, width) for channels in (point, *middle, *narrow, pooled)
+            scale_channels(channels, width) for channels in (point, *middle, *narrow, pooled)
         )
         layers.append(Mixed(inputs, a, (b, c), (d, e), f))
         inputs = a + c + e + f

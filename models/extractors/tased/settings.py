@@ -38,7 +38,7 @@ class TasedSettings(Numerics):
         super().__post_init__()
         if not self.frames_per_second > 0:
             raise ValueError(f"frames_per_second is above 0, got {self.frames_per_second}")
-        if self.block_pixels < MIN_DRIFTING_BLOCK and self.departures:
+        if self.block_pixels < MIN_DRIFTING_BLOCK and self.lossy_choices:
             raise ValueError(
                 f"block_pixels is {MIN_DRIFTING_BLOCK} or more with precision = {self.precision} and resize = "
                 f"{self.resize}, for single pixels drift too far; got {self.block_pixels}"

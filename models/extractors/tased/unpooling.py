@@ -23,16 +23,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-SURELY = 5e-7
+FULL_SHARE_GAP = 5e-7
 """Rounding in float32 moves neighbours that should be equal by up to 3.5e-7 of the map's largest
 value.
 """
-AT_MOST = 2e-6
+NO_SHARE_GAP = 2e-6
 _NOTHING = 1e-20
 """In the place of the largest value of a map of zeros."""
 
 
-def unpooled(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
+def unpool(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
     """`(B, C, t, h, w)` values, each at the places of the maximum of its window of `encoded`, which
     is `(B, C, t, H, W)`, all 0 or more → `(B, C, t, H, W)`, 0 where nothing was put.
 
@@ -57,7 +57,12 @@ def unpooled(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
         here = (..., slice(row, row + 2 * height - 1, 2), slice(column, column + 2 * width - 1, 2))
         with torch.no_grad():
             behind = (bordered[here] - highest).div_(largest)  # 0 or less
-            share = behind.add_(AT_MOST).div_(AT_MOST - SURELY).clamp_(0, 1).mul_(rest)
+            share = (
+                behind.add_(NO_SHARE_GAP)
+                .div_(NO_SHARE_GAP - FULL_SHARE_GAP)
+                .clamp_(0, 1)
+                .mul_(rest)
+            )
             rest -= share
             opaque = share.to(values.dtype)
             shown = opaque * free[here]

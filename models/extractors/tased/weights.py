@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.extractors.tased.network import AFTER_UNPOOLING, S3D_STARTS, TasedNet
-from models.weights.loading import load_converted
+from models.weights.loading import load_matching_tensors
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -17,7 +17,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     any other file.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in TasedNet().state_dict().items()}
-    return load_converted(path, shapes)
+    return load_matching_tensors(path, shapes)
 
 
 def load_s3d(path: Path) -> dict[str, Tensor]:
@@ -34,7 +34,7 @@ def load_s3d(path: Path) -> dict[str, Tensor]:
         name: tensor for name, tensor in entries.items() if name.endswith("num_batches_tracked")
     }
     shapes = {name: tuple(tensor.shape) for name, tensor in entries.items() if name not in counts}
-    return load_converted(path, shapes, _from_s3d) | counts
+    return load_matching_tensors(path, shapes, _from_s3d) | counts
 
 
 def _from_s3d(name: str) -> str | None:

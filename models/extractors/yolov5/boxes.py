@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 from torchvision.ops import nms
 
 from models.extractors.base.contract import Frame
-from models.extractors.base.inference import resized
+from models.extractors.base.inference import resize_bilinear
 from models.extractors.yolov5.settings import STRIDE_PIXELS
 
 PADDING_VALUE = 114
@@ -70,7 +70,9 @@ def letterbox_on_device(frames: Tensor, input_pixels: int) -> Tensor:
     height, width = _inner_size((frames.shape[2], frames.shape[3]), input_pixels)
     top, bottom = _halves((input_pixels - height) % STRIDE_PIXELS)
     left, right = _halves((input_pixels - width) % STRIDE_PIXELS)
-    return pad(resized(frames, height, width), (left, right, top, bottom), value=PADDING_VALUE)
+    return pad(
+        resize_bilinear(frames, height, width), (left, right, top, bottom), value=PADDING_VALUE
+    )
 
 
 def _inner_size(size: Size, input_pixels: int) -> Size:

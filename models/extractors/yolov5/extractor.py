@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from models.extractors.base.contract import random_seed
 from models.extractors.base.inference import (
     Picture,
-    batches,
     copy_frame,
-    inference,
-    kind_of,
+    inference_context,
+    prefers_planes,
+    split_into_batches,
     stack_frames,
-    wants_planes,
+    stacking_key,
 )
 from models.extractors.base.yuv import Planes
 from models.extractors.yolov5.boxes import (
@@ -80,7 +80,7 @@ class YOLOv5Extractor:
         self.settings = settings
         self.device = device
         self.fast = settings.resize == "fast"
-        self.planar = wants_planes(device, fast=self.fast)
+        self.planar = prefers_planes(device, fast=self.fast)
 
     def prepare(self, frame: Picture) -> LetterboxedFrame:
         """`(H, W, 3)` uint8 RGB of any size → scaled and padded, bit-equal to the releases' own
@@ -99,10 +99,12 @@ class YOLOv5Extractor:
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Windows of one prepared frame each → float32 rows of each kept array."""
         frames: list[LetterboxedFrame] = [window[0] for window in windows]
-        with inference(self.device):
+        with inference_context(self.device):
             outputs = [
                 self._arrays(batch)
-                for batch in batches(frames, self.device, lambda frame: kind_of(frame.picture))
+                for batch in split_into_batches(
+                    frames, self.device, lambda frame: stacking_key(frame.picture)
+                )
             ]
         return {
             name: [row for output in outputs for row in output[name]]

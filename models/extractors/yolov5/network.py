@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from models.extractors.base.inference import in_precision, to_weight_dtype
+from models.extractors.base.inference import to_precision, to_weight_dtype
 from models.extractors.yolov5.settings import MAPS, Scale
 
 CLASSES = 80
@@ -302,7 +302,7 @@ class YOLOv5(nn.Module):
         """Let all layers but the Detect layer compute in `precision`."""
         for name, layer in self.model.items():
             if name != "24":
-                in_precision(layer, precision)
+                to_precision(layer, precision)
 
     def _run(self, x: Tensor, *layers: int) -> Tensor:
         for layer in layers:

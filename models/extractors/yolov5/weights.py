@@ -24,7 +24,7 @@ from models.extractors.yolov5.network import (
     YOLOv5,
 )
 from models.extractors.yolov5.settings import RELEASES, SIZES, YOLOv5Settings
-from models.weights.loading import fitted, read_tensors
+from models.weights.loading import match_tensors, read_tensors
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -74,9 +74,9 @@ def load_tensors(path: Path, settings: YOLOv5Settings) -> dict[str, Tensor]:
             raise ValueError(
                 f"{path}: {ANCHOR_GRID} is {shapes[ANCHOR_GRID]}, expected {ANCHOR_GRID_SHAPE}"
             )
-        fitting = fitted(path, tensors, expected_tensors(settings.size, settings.release))
+        fitting = match_tensors(path, tensors, expected_tensors(settings.size, settings.release))
     except ValueError as error:
-        told, asked = described(shapes), _in_words(settings.size, settings.release)
+        told, asked = infer_release(shapes), _in_words(settings.size, settings.release)
         if told in ("", asked):
             raise
         raise ValueError(
@@ -92,7 +92,7 @@ def _in_words(size: str, release: str) -> str:
     return f"YOLOv5 of size {size} and release {release}"
 
 
-def described(shapes: Mapping[str, tuple[int, ...]]) -> str:
+def infer_release(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Which YOLOv5 these tensors are, in words; empty if they are none that we know."""
     if any(name.startswith("model.33.") for name in shapes):
         return "a YOLOv5 for 1280 pixels with four maps (P6)"

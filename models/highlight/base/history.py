@@ -101,7 +101,7 @@ class DistanceSettings:
             raise ValueError(f"reading is similarity or distance, got {self.reading!r}")
 
 
-def only_vector(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
+def single_vector_array(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
     """Key and width of the one array a model reads; ValueError unless there is one, and it holds
     vectors.
     """
@@ -134,7 +134,7 @@ def history_elements(
     return masked_mean(rows, batch.history_mask), batch.history_mask.any(dim=-1)
 
 
-def similarities(positions: Tensor, elements: Tensor, exists: Tensor) -> Tensor:
+def cosine_similarities(positions: Tensor, elements: Tensor, exists: Tensor) -> Tensor:
     """Cosines of `(B, T, D)` with `(B, K, D)`: `(B, T, K)`, zero for elements that do not exist."""
     cosines = functional.normalize(positions, dim=-1) @ functional.normalize(elements, dim=-1).mT
     return cosines.masked_fill(~exists.unsqueeze(1), 0)
@@ -153,13 +153,13 @@ def k_nearest(cosines: Tensor, exists: Tensor, settings: DistanceSettings) -> Te
     return values.masked_fill(kept.isinf(), 0)
 
 
-def softmax_temperature(values: Tensor, mask: Tensor) -> Tensor:
+def scatter_to_positions(values: Tensor, mask: Tensor) -> Tensor:
     """`(N,)` numbers of the N positions in a `(B, T)` mask, back in their places; float32, zero
     elsewhere.
     """
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, values.float())
 
 
-def each_position(of_user: Tensor, mask: Tensor) -> Tensor:
+def repeat_for_positions(of_user: Tensor, mask: Tensor) -> Tensor:
     """`(B, D)` → `(N, D)`: a user's vector for every position of a `(B, T)` mask."""
     return of_user.unsqueeze(1).expand(-1, mask.shape[1], -1)[mask]

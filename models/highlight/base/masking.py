@@ -54,7 +54,7 @@ def masked_softmax(logits: Tensor, mask: Tensor, kind: WeightKind) -> Tensor:
     return logits * mask
 
 
-def resampled(mask: Tensor, length: int, *, cuts: bool) -> tuple[Tensor, Tensor]:
+def resample_positions(mask: Tensor, length: int, *, cuts: bool) -> tuple[Tensor, Tensor]:
     """Which positions of each sequence stand where when all get `length` positions: `(N, length)`
     int64 and bool.
 
@@ -76,7 +76,7 @@ def resampled(mask: Tensor, length: int, *, cuts: bool) -> tuple[Tensor, Tensor]
     return torch.where(filled, order.gather(1, chosen), 0), filled
 
 
-def take(values: Tensor, rows: Tensor, filled: Tensor) -> Tensor:
+def gather_positions(values: Tensor, rows: Tensor, filled: Tensor) -> Tensor:
     """`(N, T, ...)` and what `resampled` answers → `(N, length, ...)`, zero where nothing is
     filled.
     """

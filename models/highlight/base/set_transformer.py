@@ -126,7 +126,7 @@ class SetTransformer(nn.Module):
             return x
         if self.training or self.settings.test_sets == "whole":
             return self._contextualise(x, batch.mask).masked_fill(~batch.mask.unsqueeze(-1), 0)
-        sets, exists, centre = neighbours(
+        sets, exists, centre = neighbour_sets(
             batch.mask, self.settings.set_size, self.settings.test_sets == "repeated"
         )
         rows = x[batch.mask]
@@ -146,7 +146,7 @@ class SetTransformer(nn.Module):
         return x
 
 
-def neighbours(mask: Tensor, size: int, is_repeated: bool) -> tuple[Tensor, Tensor, Tensor]:
+def neighbour_sets(mask: Tensor, size: int, is_repeated: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The set around each of the M segments of a `(B, T)` mask, as places among those M.
 
     Gives places `(M, N)`, which of them exist `(M, N)`, and `(M,)` where in its set the segment

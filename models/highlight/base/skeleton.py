@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.extractors.keypoint_rcnn.settings import JOINTS
+from models.extractors.keypoint_rcnn.settings import KEYPOINTS
 
 BONES = (
     ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "right_eye"), ("left_eye", "left_ear"),
@@ -22,9 +22,9 @@ BONES = (
 
 def bone_weights() -> Tensor:
     """`(17, 17)`: row i averages over the neighbours of joint i."""
-    connected = torch.zeros(len(JOINTS), len(JOINTS))
+    connected = torch.zeros(len(KEYPOINTS), len(KEYPOINTS))
     for one, other in BONES:
-        connected[JOINTS.index(one), JOINTS.index(other)] = connected[
-            JOINTS.index(other), JOINTS.index(one)
+        connected[KEYPOINTS.index(one), KEYPOINTS.index(other)] = connected[
+            KEYPOINTS.index(other), KEYPOINTS.index(one)
         ] = 1
     return connected / connected.sum(dim=1, keepdim=True)

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.extractors.keypoint_rcnn.settings import JOINTS
+from models.extractors.keypoint_rcnn.settings import KEYPOINTS
 from models.highlight.base.masking import MaskedBatchNorm
 from models.highlight.base.skeleton import BONES
 
-COCO_LINKS = tuple((JOINTS.index(one), JOINTS.index(other)) for one, other in BONES)
+COCO_LINKS = tuple((KEYPOINTS.index(one), KEYPOINTS.index(other)) for one, other in BONES)
 
-COCO_CENTER = (JOINTS.index("left_shoulder"), JOINTS.index("right_shoulder"))
+COCO_CENTER = (KEYPOINTS.index("left_shoulder"), KEYPOINTS.index("right_shoulder"))
 """Ours: COCO has no neck, which is the centre in the release's graphs; the shoulders stand for
 it.
 """
@@ -36,7 +36,7 @@ _CHAINS = (
     *(f"{side}_shoulder {side}_elbow {side}_wrist" for side in ("left", "right")),
     *(f"{side}_hip {side}_knee {side}_ankle" for side in ("left", "right")),
 )
-COCO_CHAINS = tuple(tuple(JOINTS.index(joint) for joint in chain.split()) for chain in _CHAINS)
+COCO_CHAINS = tuple(tuple(KEYPOINTS.index(joint) for joint in chain.split()) for chain in _CHAINS)
 """Trunk, two arms, two legs. Ours: which joints they hold; a limb begins at the joint of the trunk
 where it hangs.
 """

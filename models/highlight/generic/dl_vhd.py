@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.history import only_vector
+from models.highlight.base.history import single_vector_array
 from models.highlight.base.set_transformer import SetTransformer
 from models.highlight.generic.sl_module import ARRAYS, ReleasedSLSettings, Scorer, SLSettings
 
@@ -67,7 +67,7 @@ class DLVHD(nn.Module):
 
 
 def _build(settings: DLVHDSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
-    return DLVHD(*only_vector(shapes), settings)
+    return DLVHD(*single_vector_array(shapes), settings)
 
 
 DL_VHD = ModelSpec(

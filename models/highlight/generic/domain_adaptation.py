@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.history import FNN, FNNSettings, only_vector
+from models.highlight.base.history import FNN, FNNSettings, single_vector_array
 from models.highlight.base.set_transformer import SetTransformer
 from models.highlight.generic.sl_module import ARRAYS, Scorer, SLModule, SLSettings
 
@@ -101,12 +101,12 @@ def _needs_transformer(settings: SLSettings) -> None:
 
 def _revgrad(settings: RevGradSettings, shapes: Shapes) -> nn.Module:
     _needs_transformer(settings)
-    return RevGradSL(*only_vector(shapes), settings)
+    return RevGradSL(*single_vector_array(shapes), settings)
 
 
 def _mcd(settings: SLSettings, shapes: Shapes) -> nn.Module:
     _needs_transformer(settings)
-    return MCDSL(*only_vector(shapes), settings)
+    return MCDSL(*single_vector_array(shapes), settings)
 
 
 SL_REVGRAD = ModelSpec(

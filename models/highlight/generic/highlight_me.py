@@ -28,7 +28,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.extractors.keypoint_rcnn.settings import JOINTS
+from models.extractors.keypoint_rcnn.settings import KEYPOINTS
 from models.highlight.base.contract import Batch, ModelSpec, Scores
 from models.highlight.base.history import masked_mean
 from models.highlight.base.skeleton import bone_weights
@@ -136,7 +136,7 @@ class HighlightMe(nn.Module):
 
 
 def _build(settings: HighlightMeSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
-    wanted = (len(JOINTS), 3)
+    wanted = (len(KEYPOINTS), 3)
     (key, shape), *more = shapes.items() or [("none", ())]
     if more or len(shape) != 3 or shape[1:] != wanted:
         raise ValueError(

@@ -18,7 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.history import FNN, FNNSettings, only_vector, softmax_temperature
+from models.highlight.base.history import (
+    FNN,
+    FNNSettings,
+    scatter_to_positions,
+    single_vector_array,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class LIM(nn.Module):
     def forward(self, batch: Batch) -> Scores:
         """Scores without bounds."""
         return Scores(
-            softmax_temperature(self.scorer(batch.features[self.key][batch.mask]), batch.mask)
+            scatter_to_positions(self.scorer(batch.features[self.key][batch.mask]), batch.mask)
         )
 
     def pair_logits(self, preferred: Tensor, other: Tensor) -> Tensor:
@@ -63,7 +68,7 @@ class LIM(nn.Module):
 
 
 def _build(settings: LIMSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
-    return LIM(*only_vector(shapes), settings)
+    return LIM(*single_vector_array(shapes), settings)
 
 
 SPEC = ModelSpec(

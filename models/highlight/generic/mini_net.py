@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.history import only_vector
+from models.highlight.base.history import single_vector_array
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class MiniNet(nn.Module):
 
 
 def _build(settings: MiniNetSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
-    return MiniNet(*only_vector(shapes), settings)
+    return MiniNet(*single_vector_array(shapes), settings)
 
 
 SPEC = ModelSpec(

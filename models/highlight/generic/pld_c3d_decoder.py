@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.extractors.base.channel_scaling import scaled
+from models.extractors.base.channel_scaling import scale_channels
 from models.extractors.c3d.network import CONVOLUTIONS, MEAN_RGB, C3DTrunk, initialise
 
 STAGES = ("conv1", "conv2", "conv3b", "conv4b", "conv5b")
@@ -36,7 +36,7 @@ class C3DMaps(nn.Module):
     def __init__(self, width: float, clip_frames: int) -> None:
         super().__init__()
         self.encoder = C3DTrunk(width)
-        channels = [scaled(CONVOLUTIONS[name][1], width) for name in STAGES]
+        channels = [scale_channels(CONVOLUTIONS[name][1], width) for name in STAGES]
         deepest = channels[-1]
         self.over_time = nn.Conv3d(
             deepest, deepest, (clip_frames // FRAMES_MULTIPLE, 1, 1), bias=False

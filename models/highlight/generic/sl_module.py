@@ -30,7 +30,12 @@ import torch
 from torch import Tensor, nn
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.history import FNN, FNNSettings, only_vector, softmax_temperature
+from models.highlight.base.history import (
+    FNN,
+    FNNSettings,
+    scatter_to_positions,
+    single_vector_array,
+)
 from models.highlight.base.set_transformer import SetSettings, SetTransformer
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -82,7 +87,7 @@ class Scorer(nn.Module):
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """`(B, T, D)` and `(B, T)` → `(B, T)` float32, zero outside the mask."""
-        scores = softmax_temperature(self.fnn(embeddings[mask]), mask)
+        scores = scatter_to_positions(self.fnn(embeddings[mask]), mask)
         return (2 * torch.sigmoid(scores) - 1).masked_fill(~mask, 0) if self.is_squashed else scores
 
 
@@ -103,7 +108,7 @@ class SLModule(nn.Module):
 
 
 def _build(settings: SLSettings, shapes: Shapes) -> nn.Module:
-    return SLModule(*only_vector(shapes), settings)
+    return SLModule(*single_vector_array(shapes), settings)
 
 
 SL_MODULE = ModelSpec(

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.history import FNN, FNNSettings, only_vector, softmax_temperature
+from models.highlight.base.history import (
+    FNN,
+    FNNSettings,
+    scatter_to_positions,
+    single_vector_array,
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Video2GIF(nn.Module):
         rows = batch.features[self.key][batch.mask]
         if self.fnn.settings.is_normalised:
             rows = functional.normalize(rows, dim=-1)
-        return Scores(softmax_temperature(self.fnn(rows), batch.mask))
+        return Scores(scatter_to_positions(self.fnn(rows), batch.mask))
 
     def load_fc6(self, tensors: Mapping[str, Tensor]) -> None:
         """Starts the first layer from C3D's `fc6.weight` (4096, 8192) and `fc6.bias` (4096,), as
@@ -70,7 +75,7 @@ class Video2GIF(nn.Module):
 
 
 def _build(settings: FNNSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
-    return Video2GIF(*only_vector(shapes), settings)
+    return Video2GIF(*single_vector_array(shapes), settings)
 
 
 VIDEO2GIF = ModelSpec(

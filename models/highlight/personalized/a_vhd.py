@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.history import history_elements, masked_mean, only_vector
+from models.highlight.base.history import history_elements, masked_mean, single_vector_array
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 """How many each block has before its pooling, as in VGG-16."""
@@ -299,7 +299,7 @@ def by_length(mask: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _build(settings: FCSNSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
-    return FCSN(*only_vector(shapes), settings)
+    return FCSN(*single_vector_array(shapes), settings)
 
 
 FCSN_SPEC = ModelSpec(

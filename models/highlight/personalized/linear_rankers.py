@@ -24,10 +24,10 @@ from models.highlight.base.contract import Batch, ModelSpec, Scores
 from models.highlight.base.history import (
     DistanceSettings,
     FNNSettings,
+    cosine_similarities,
     history_elements,
     k_nearest,
-    only_vector,
-    similarities,
+    single_vector_array,
 )
 from models.highlight.generic.video2gif import Video2GIF
 
@@ -60,7 +60,7 @@ class SimilarityRanker(nn.Module):
     def forward(self, batch: Batch) -> Scores:
         """Scores from -1 to 1; `parts["similarities"]` is `(B, T, K)`."""
         elements, exists = history_elements(batch, self.key)
-        cosines = similarities(batch.features[self.key], elements, exists)
+        cosines = cosine_similarities(batch.features[self.key], elements, exists)
         if self.takes_largest:
             scores = k_nearest(cosines, exists, DistanceSettings(nearest=1)).squeeze(-1)
         else:
@@ -112,7 +112,7 @@ class SVMD(LinearRanker):
         """`(B, T, nearest)`."""
         elements, exists = history_elements(batch, self.key)
         return k_nearest(
-            similarities(batch.features[self.key], elements, exists), exists, self.settings
+            cosine_similarities(batch.features[self.key], elements, exists), exists, self.settings
         )
 
 
@@ -147,19 +147,19 @@ class Residual(LinearRanker):
 
 
 def _similarity(settings: NoSettings, shapes: Shapes, *, takes_largest: bool) -> nn.Module:
-    return SimilarityRanker(only_vector(shapes)[0], takes_largest=takes_largest)
+    return SimilarityRanker(single_vector_array(shapes)[0], takes_largest=takes_largest)
 
 
 def _highlight_svm(settings: HighlightSVMSettings, shapes: Shapes) -> nn.Module:
-    return HighlightSVM(*only_vector(shapes), settings)
+    return HighlightSVM(*single_vector_array(shapes), settings)
 
 
 def _svm_d(settings: DistanceSettings, shapes: Shapes) -> nn.Module:
-    return SVMD(only_vector(shapes)[0], settings)
+    return SVMD(single_vector_array(shapes)[0], settings)
 
 
 def _residual(settings: FNNSettings, shapes: Shapes) -> nn.Module:
-    return Residual(*only_vector(shapes), settings)
+    return Residual(*single_vector_array(shapes), settings)
 
 
 _PAPER = "PHD-GIFs (ACM MM 2018), "

@@ -22,10 +22,19 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from models.extractors.keypoint_rcnn.settings import JOINTS
+from models.extractors.keypoint_rcnn.settings import KEYPOINTS
 from models.highlight.base.contract import Batch, ModelSpec, Scores
-from models.highlight.base.masking import WeightKind, masked_softmax, resampled, take
-from models.highlight.personalized.mha_fusion_encoders import PrimingConv3D, PrimingSTGCN, centred
+from models.highlight.base.masking import (
+    WeightKind,
+    gather_positions,
+    masked_softmax,
+    resample_positions,
+)
+from models.highlight.personalized.mha_fusion_encoders import (
+    PrimingConv3D,
+    PrimingSTGCN,
+    center_keypoints,
+)
 
 Streams = Literal["both", "objects", "poses"]
 LongClips = Literal["resample", "cut"]
@@ -217,7 +226,9 @@ class MHAFusion(nn.Module):
             torch.arange(len(used), device=used.device)[used] * len(batch.mask) // max(len(used), 1)
         )
         cuts = self.settings.long_clips == "cut"
-        rows, filled = resampled(batch.history_mask[exists], self.settings.clip_frames, cuts=cuts)
+        rows, filled = resample_positions(
+            batch.history_mask[exists], self.settings.clip_frames, cuts=cuts
+        )
         similar, parts = (
             [],
             {"history_rows": _spread(rows.masked_fill(~filled, -1) + 1, exists) - 1},
@@ -225,7 +236,9 @@ class MHAFusion(nn.Module):
         for name, keys in self.arrays.items():
             stream = cast(Stream, self.streams[name])
             clips = self._frames(
-                name, [take(batch.history[key][exists], rows, filled) for key in keys], filled
+                name,
+                [gather_positions(batch.history[key][exists], rows, filled) for key in keys],
+                filled,
             )
             preference, clip_weights, frame_weights = stream.preference(clips, exists)
             parts |= {f"{name}_clip_weights": clip_weights, f"{name}_frame_weights": frame_weights}
@@ -260,7 +273,9 @@ class MHAFusion(nn.Module):
             return Frames(torch.cat(arrays, 2), mask.new_zeros(*mask.shape, 0), sees)
         present = torch.stack([(array != 0).flatten(3).any(3) for array in arrays]).any(0)
         keyed = zip(self.arrays[stream], arrays, strict=True)
-        ready = [centred(array) if key.endswith("/joints") else array for key, array in keyed]
+        ready = [
+            center_keypoints(array) if key.endswith("/joints") else array for key, array in keyed
+        ]
         return Frames(torch.cat(ready, -1), present, sees)
 
 
@@ -300,10 +315,13 @@ def _channels(stream: str, keys: tuple[str, ...], shapes: Mapping[str, tuple[int
         wanted, channels = "(C, g, g), with one g", sum(shape[0] for shape in found)
     else:
         agree = (
-            all(len(shape) == 3 and shape[1] == len(JOINTS) for shape in found)
+            all(len(shape) == 3 and shape[1] == len(KEYPOINTS) for shape in found)
             and len({s[0] for s in found}) == 1
         )
-        wanted, channels = f"(P, {len(JOINTS)}, C), with one P", sum(shape[-1] for shape in found)
+        wanted, channels = (
+            f"(P, {len(KEYPOINTS)}, C), with one P",
+            sum(shape[-1] for shape in found),
+        )
     if not agree:
         described = ", ".join(f"{key} {shapes[key]}" for key in keys)
         raise ValueError(f"arrays of the stream {stream} have the shape {wanted}; got {described}")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.extractors.keypoint_rcnn.settings import JOINTS
+from models.extractors.keypoint_rcnn.settings import KEYPOINTS
 from models.highlight.base.masking import MaskedBatchNorm
 from models.highlight.base.st_gcn import (
     COCO_CENTER,
@@ -75,15 +75,15 @@ class PrimingSTGCN(nn.Module):
         super().__init__()
         self.sees_padding = sees_padding
         partition = torch.from_numpy(
-            spatial_partition(len(JOINTS), COCO_LINKS, COCO_CENTER)
+            spatial_partition(len(KEYPOINTS), COCO_LINKS, COCO_CENTER)
         ).float()
-        self.input_norm = MaskedBatchNorm(len(JOINTS) * channels)
+        self.input_norm = MaskedBatchNorm(len(KEYPOINTS) * channels)
         sides = [channels, *widths]
         self.units = nn.ModuleList(
             STGCNUnit(before, after, partition, residual=number > 0, dropout=dropout)
             for number, (before, after) in enumerate(zip(sides, widths, strict=False))
         )
-        pooling = torch.zeros(len(JOINTS), len(COCO_CHAINS))
+        pooling = torch.zeros(len(KEYPOINTS), len(COCO_CHAINS))
         for number, chain in enumerate(COCO_CHAINS):
             pooling[list(chain), number] = 1 / len(chain)
         self.register_buffer("pooling", pooling, persistent=False)
@@ -114,7 +114,7 @@ class PrimingSTGCN(nn.Module):
         return pooled.permute(0, 2, 1, 3).flatten(2)
 
 
-def centred(joints: Tensor) -> Tensor:
+def center_keypoints(joints: Tensor) -> Tensor:
     """x and y in pixels → in sizes of the person, from the middle of the joints; `(..., V, 3)`,
     zeros stay zeros.
 

@@ -27,13 +27,13 @@ from models.highlight.base.history import (
     FNN,
     DistanceSettings,
     FNNSettings,
-    each_position,
+    cosine_similarities,
     history_elements,
     k_nearest,
     masked_mean,
-    only_vector,
-    similarities,
-    softmax_temperature,
+    repeat_for_positions,
+    scatter_to_positions,
+    single_vector_array,
 )
 from models.highlight.generic.video2gif import Video2GIF
 from models.highlight.personalized.linear_rankers import SVMD
@@ -107,14 +107,14 @@ class PHDCA(_Personal):
         """Scores without bounds; the order of the history does not matter."""
         positions, (elements, exists) = self._positions(batch), self._elements(batch)
         profile = masked_mean(elements, exists)
-        rows = [positions[batch.mask], each_position(profile, batch.mask)]
+        rows = [positions[batch.mask], repeat_for_positions(profile, batch.mask)]
         late = None
         if self.distances:
-            d = k_nearest(similarities(positions, elements, exists), exists, self.settings)[
+            d = k_nearest(cosine_similarities(positions, elements, exists), exists, self.settings)[
                 batch.mask
             ]
             rows, late = ([*rows, d], None) if self.distances == "early" else (rows, d)
-        return Scores(softmax_temperature(self.fnn(torch.cat(rows, dim=-1), late), batch.mask))
+        return Scores(scatter_to_positions(self.fnn(torch.cat(rows, dim=-1), late), batch.mask))
 
 
 class PHDSA(_Personal):
@@ -133,10 +133,10 @@ class PHDSA(_Personal):
         """Scores without bounds; the order of the history does not matter."""
         profile = masked_mean(*self._elements(batch))
         pairs = torch.stack(
-            [self._positions(batch)[batch.mask], each_position(profile, batch.mask)], dim=-1
+            [self._positions(batch)[batch.mask], repeat_for_positions(profile, batch.mask)], dim=-1
         )
         mixed = self.flatten(ACTIVATIONS[self.activation](self.mix(pairs))).squeeze(-1)  # (N, D)
-        return Scores(softmax_temperature(self.fnn(mixed), batch.mask))
+        return Scores(scatter_to_positions(self.fnn(mixed), batch.mask))
 
 
 class PHDRH(_Personal):
@@ -150,8 +150,8 @@ class PHDRH(_Personal):
     def forward(self, batch: Batch) -> Scores:
         """Scores without bounds; here the order of the history matters."""
         profile = self._last_states(*self._elements(batch))
-        rows = [self._positions(batch)[batch.mask], each_position(profile, batch.mask)]
-        return Scores(softmax_temperature(self.fnn(torch.cat(rows, dim=-1)), batch.mask))
+        rows = [self._positions(batch)[batch.mask], repeat_for_positions(profile, batch.mask)]
+        return Scores(scatter_to_positions(self.fnn(torch.cat(rows, dim=-1)), batch.mask))
 
     def _last_states(self, elements: Tensor, exists: Tensor) -> Tensor:
         """`(B, recurrent_width)`: the state after each user's last element, zero before any."""
@@ -193,19 +193,19 @@ class LateFusion(nn.Module):
 def _ca(
     settings: PHDSettings, shapes: Shapes, *, distances: Literal["", "early", "late"]
 ) -> nn.Module:
-    return PHDCA(*only_vector(shapes), settings, distances)
+    return PHDCA(*single_vector_array(shapes), settings, distances)
 
 
 def _sa(settings: PHDSASettings, shapes: Shapes) -> nn.Module:
-    return PHDSA(*only_vector(shapes), settings)
+    return PHDSA(*single_vector_array(shapes), settings)
 
 
 def _rh(settings: PHDRHSettings, shapes: Shapes) -> nn.Module:
-    return PHDRH(*only_vector(shapes), settings)
+    return PHDRH(*single_vector_array(shapes), settings)
 
 
 def _fused(settings: PHDSettings, shapes: Shapes, *, is_generic: bool) -> nn.Module:
-    key, width = only_vector(shapes)
+    key, width = single_vector_array(shapes)
     first = Video2GIF(key, width, settings) if is_generic else PHDCA(key, width, settings, "")
     return LateFusion(first, SVMD(key, settings))
 

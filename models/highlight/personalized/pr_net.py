@@ -301,10 +301,12 @@ class PRNet(nn.Module):
             return highlight
         if self.settings.ranks_by == "difference":
             return highlight - non_highlight
-        return torch.sigmoid(log_share(highlight, mask) - log_share(non_highlight, mask))
+        return torch.sigmoid(
+            masked_log_softmax(highlight, mask) - masked_log_softmax(non_highlight, mask)
+        )
 
 
-def log_share(values: Tensor, mask: Tensor) -> Tensor:
+def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
     """The logarithm of eq. 9, `(B, T)` float32: each value's share of the softmax over the
     positions that exist.
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from models.extractors.base import inference
-from models.extractors.base.precision import rounding
+from models.extractors.base.precision import rounding_error
 from models.extractors.c3d import extractor as c3d_extractor
 from models.extractors.golden import golden_outputs
 from models.extractors.golden.output_error import output_errors
@@ -40,7 +40,7 @@ slow = pytest.mark.slow
 def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lets windows of one kind share a forward; the sizes of the batches there were."""
     sizes: list[int] = []
-    real = inference.batches
+    real = inference.split_into_batches
 
     def batches(windows: Sequence[Any], _: str, kind: Callable[[Any], Any]) -> list[list[Any]]:
         found = real(windows, "cuda", kind)
@@ -48,7 +48,7 @@ def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return found
 
     for module in MODULES.values():
-        monkeypatch.setattr(module, "batches", batches)
+        monkeypatch.setattr(module, "split_into_batches", batches)
     return sizes
 
 
@@ -62,9 +62,10 @@ def test_rows_are_those_of_the_window_alone(name: str, resize: str, together: li
     settings = golden_outputs.golden_settings(spec, resize=resize, **SMALL.get(name, {}))
     extractor = spec.build(settings, "random:0", "cpu")
     length = golden_outputs.window_frames(spec.sampling(settings))
-    frames = [extractor.prepare(frame) for frame in golden_outputs.clip(length + 2)]
+    frames = [extractor.prepare(frame) for frame in golden_outputs.synthetic_clip(length + 2)]
     turned = [
-        extractor.prepare(frame.transpose(1, 0, 2).copy()) for frame in golden_outputs.clip(length)
+        extractor.prepare(frame.transpose(1, 0, 2).copy())
+        for frame in golden_outputs.synthetic_clip(length)
     ]
     windows = [
         frames[:length],
@@ -79,7 +80,7 @@ def test_rows_are_those_of_the_window_alone(name: str, resize: str, together: li
     alone = [extractor.extract([window]) for window in windows]
     reference = {array: [row[array][0] for row in alone] for array in found}
     for array, drift in output_errors(reference, found).items():
-        near = rounding(name, array, settings)
+        near = rounding_error(name, array, settings)
         assert not drift.exceeds(near), f"{array}: {drift}"
 
 
@@ -90,7 +91,7 @@ def test_frames_that_clips_share_go_to_a_gpu_once(
     rng = np.random.default_rng(0)
     frames = list(rng.integers(0, 256, (10, 9, 16, 3), np.uint8))
     clips = [frames[start : start + 4] for start in (0, 1, 3, 6)]
-    expected = inference.stacked_clips(clips, "cpu", size)
+    expected = inference.stack_clips(clips, "cpu", size)
     brought: list[int] = []
 
     def stacked(given: Sequence[Any], _: str) -> torch.Tensor:
@@ -98,7 +99,7 @@ def test_frames_that_clips_share_go_to_a_gpu_once(
         return torch.from_numpy(np.stack(given)).permute(0, 3, 1, 2)
 
     monkeypatch.setattr(inference, "stack_frames", stacked)
-    found = inference.stacked_clips(clips, "cuda", size)
+    found = inference.stack_clips(clips, "cuda", size)
     assert brought == [10]
     assert found.shape == (4, 3, 4, *(size or (9, 16)))
     assert torch.equal(found, expected)
@@ -106,6 +107,11 @@ def test_frames_that_clips_share_go_to_a_gpu_once(
 
 def test_neighbours_of_one_kind_share_a_batch_in_order() -> None:
     windows = [1, 1, 2, 1, 3, 3]
-    assert inference.batches(windows, "cuda", lambda window: window) == [[1, 1], [2], [1], [3, 3]]
-    assert inference.batches(windows, "cuda") == [windows]
-    assert inference.batches(windows, "cpu") == [[window] for window in windows]
+    assert inference.split_into_batches(windows, "cuda", lambda window: window) == [
+        [1, 1],
+        [2],
+        [1],
+        [3, 3],
+    ]
+    assert inference.split_into_batches(windows, "cuda") == [windows]
+    assert inference.split_into_batches(windows, "cpu") == [[window] for window in windows]

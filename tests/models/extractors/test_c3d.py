@@ -28,7 +28,7 @@ from models.extractors.c3d.extractor import C3DExtractor, build_extractor
 from models.extractors.c3d.network import C3D, LAYOUTS, initialise
 from models.extractors.c3d.settings import ARRAYS, C3DSettings
 from models.extractors.registry import extractor
-from models.weights.key_mapping import load_layouts
+from models.weights.key_mapping import load_best_layout
 from pipeline.decoding.video_reader import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_c3d
@@ -206,7 +206,7 @@ def test_both_published_layouts_are_loaded_by_name(
     for layout in LAYOUTS:
         ours = {name: published[layout.ours.get(name, name)] for name in layout.shapes}
         torch.save(ours, tmp_path / layout.name)
-        loaded = load_layouts(tmp_path / layout.name, LAYOUTS)
+        loaded = load_best_layout(tmp_path / layout.name, LAYOUTS)
         assert loaded.keys() == set(LAYOUTS[0].ours)
         assert all(torch.equal(tensor, published[name]) for name, tensor in loaded.items())
         (tmp_path / layout.name).unlink()

@@ -42,7 +42,7 @@ CLIP_FAULTS: dict[str, Callable[[list[Frame]], list[Frame]]] = {
 
 @pytest.mark.parametrize("name", sorted(EXTRACTORS))
 def test_every_extractor_has_known_numbers_of_its_present_numerics(name: str) -> None:
-    known = golden_outputs.known(EXTRACTORS[name])
+    known = golden_outputs.known_outputs(EXTRACTORS[name])
     assert (
         known.keys()
         == EXTRACTORS[name].arrays(golden_outputs.golden_settings(EXTRACTORS[name])).keys()
@@ -52,10 +52,10 @@ def test_every_extractor_has_known_numbers_of_its_present_numerics(name: str) ->
 
 def test_without_numbers_or_with_other_numerics_there_is_no_proof() -> None:
     frames = EXTRACTORS["frames"]
-    with pytest.raises(golden_outputs.NoGolden, match="has no numbers for other"):
-        golden_outputs.known(dataclasses.replace(frames, name="other"))
-    with pytest.raises(golden_outputs.NoGolden, match="numerics_version 1, the code has 2"):
-        golden_outputs.known(dataclasses.replace(frames, numerics_version=2))
+    with pytest.raises(golden_outputs.GoldenMissing, match="has no numbers for other"):
+        golden_outputs.known_outputs(dataclasses.replace(frames, name="other"))
+    with pytest.raises(golden_outputs.GoldenMissing, match="numerics_version 1, the code has 2"):
+        golden_outputs.known_outputs(dataclasses.replace(frames, numerics_version=2))
 
 
 class Wrong:
@@ -80,13 +80,22 @@ def test_frames_shown_wrongly_are_seen(fault: str) -> None:
     spec = with_fault(EXTRACTORS["frames"], FAULTS[fault])
     assert any(
         "is off by" in line or "has the shape" in line
-        for line in golden_outputs.differences(spec, golden_outputs.signatures(spec, "cpu"))
+        for line in golden_outputs.golden_differences(
+            spec, golden_outputs.compute_golden_outputs(spec, "cpu")
+        )
     )
 
 
 def test_frames_shown_rightly_pass() -> None:
     spec = with_fault(EXTRACTORS["frames"], lambda frame: frame)
-    assert list(golden_outputs.differences(spec, golden_outputs.signatures(spec, "cpu"))) == []
+    assert (
+        list(
+            golden_outputs.golden_differences(
+                spec, golden_outputs.compute_golden_outputs(spec, "cpu")
+            )
+        )
+        == []
+    )
 
 
 def test_a_network_gives_its_known_numbers_and_a_swap_a_scale_a_crop_or_one_weight_is_seen() -> (
@@ -97,7 +106,11 @@ def test_a_network_gives_its_known_numbers_and_a_swap_a_scale_a_crop_or_one_weig
 
     def again(fault: Callable[[Frame], Frame]) -> list[str]:
         one = dataclasses.replace(spec, build=lambda *_: Wrong(built, fault))
-        return list(golden_outputs.differences(one, golden_outputs.signatures(one, "cpu")))
+        return list(
+            golden_outputs.golden_differences(
+                one, golden_outputs.compute_golden_outputs(one, "cpu")
+            )
+        )
 
     assert again(lambda frame: frame) == []
     for fault in FAULTS.values():
@@ -123,27 +136,25 @@ def test_wrong_pictures_move_a_saliency_map_far_beyond_what_the_proof_allows_and
     tased: Any, corner: tuple[int, int]
 ) -> None:
     height, width = corner
-    right = golden_outputs.clip(32)
+    right = golden_outputs.synthetic_clip(32)
     allowed = golden_outputs.TOLERANCES["tased.saliency"]
 
     def signature(clip: list[Frame]) -> golden_outputs.GoldenOutput:
         prepared = [tased.prepare(frame)[-height:, :width] for frame in clip]
-        return golden_outputs.signature_of(tased.extract([prepared])["saliency"][0])
+        return golden_outputs.summarize_row(tased.extract([prepared])["saliency"][0])
 
     expected = signature(right)
     for name, fault in CLIP_FAULTS.items():
-        assert golden_outputs.signature_error(expected, signature(fault(right))) >= 5 * allowed, (
-            name
-        )
+        assert golden_outputs.golden_error(expected, signature(fault(right))) >= 5 * allowed, name
     with in_every_layer(tased.network, seed=1):
-        assert golden_outputs.signature_error(expected, signature(right)) <= allowed / 2
+        assert golden_outputs.golden_error(expected, signature(right)) <= allowed / 2
 
 
 @pytest.mark.parametrize("found", [float("nan"), 0.0, 2.0])
 def test_no_number_passes_for_another(found: float) -> None:
     spec = EXTRACTORS["frames"]
-    known = golden_outputs.known(spec)["jpeg"]
+    known = golden_outputs.known_outputs(spec)["jpeg"]
     wrong = golden_outputs.GoldenOutput(known.shape, known.norm * found, known.projections)
-    assert list(golden_outputs.differences(spec, {"jpeg": wrong}))
-    assert list(golden_outputs.differences(spec, {}))
-    assert list(golden_outputs.differences(spec, {"jpeg": known})) == []
+    assert list(golden_outputs.golden_differences(spec, {"jpeg": wrong}))
+    assert list(golden_outputs.golden_differences(spec, {}))
+    assert list(golden_outputs.golden_differences(spec, {"jpeg": known})) == []

@@ -19,7 +19,7 @@ from PIL import Image
 
 from models.extractors.base import inference
 from models.extractors.base.contract import Extractor, Frame
-from models.extractors.base.precision import Numerics, allowed
+from models.extractors.base.precision import Numerics, allowed_error
 from models.extractors.golden import golden_outputs
 from models.extractors.golden.output_error import output_errors
 from models.extractors.registry import EXTRACTORS
@@ -43,7 +43,7 @@ def windows_of(name: str, whole: bool) -> tuple[Any, Any, Any]:
     settings = golden_outputs.golden_settings(spec)
     extractor = spec.build(settings, golden_outputs.WEIGHTS if spec.needs_weights else "", "cpu")
     length = golden_outputs.window_frames(spec.sampling(settings))
-    prepared = [extractor.prepare(frame) for frame in golden_outputs.clip(length + 1)]
+    prepared = [extractor.prepare(frame) for frame in golden_outputs.synthetic_clip(length + 1)]
     if name == "tased" and not whole:
         prepared = [picture[:96, :128] for picture in prepared]
     return extractor, prepared[:length], prepared[1:]
@@ -82,7 +82,10 @@ def test_without_care_the_number_of_threads_does_change_bits(
     monkeypatch.setattr(inference, "one_thread", nullcontext)
     spec = EXTRACTORS["yolov5"]
     extractor = spec.build(spec.settings_type(arrays=("p3",)), golden_outputs.WEIGHTS, "cpu")
-    prepared, found = extractor.prepare(np.tile(golden_outputs.clip(1)[0], (2, 1, 1))[:240]), []
+    prepared, found = (
+        extractor.prepare(np.tile(golden_outputs.synthetic_clip(1)[0], (2, 1, 1))[:240]),
+        [],
+    )
     for threads in (1, 2):
         torch.set_num_threads(threads)
         found.append(extractor.extract([[prepared]])["p3"][0])
@@ -91,10 +94,10 @@ def test_without_care_the_number_of_threads_does_change_bits(
 
 @pytest.mark.parametrize(("height", "width"), [(128, 171), (224, 384), (400, 700)])
 def test_torch_resizes_like_opencv_and_pil_up_to_one_step(height: int, width: int) -> None:
-    frame = golden_outputs.clip(1)[0]
+    frame = golden_outputs.synthetic_clip(1)[0]
     picture = inference.stack_frames([frame, frame[::-1]], "cpu")
     plain, smooth = (
-        inference.resized(picture, height, width, antialias=how) for how in (False, True)
+        inference.resize_bilinear(picture, height, width, antialias=how) for how in (False, True)
     )
     opencv = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
     pil = np.array(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
@@ -111,7 +114,7 @@ def test_torch_resizes_like_opencv_and_pil_up_to_one_step(height: int, width: in
 def test_a_letterbox_on_the_device_is_the_same_letterbox(
     shape: tuple[int, int], pixels: int
 ) -> None:
-    frame = np.resize(golden_outputs.clip(1)[0], (*shape, 3))
+    frame = np.resize(golden_outputs.synthetic_clip(1)[0], (*shape, 3))
     expected = letterbox(frame, pixels).astype(int)
     made = (
         letterbox_on_device(inference.stack_frames([frame], "cpu"), pixels)[0]
@@ -123,7 +126,7 @@ def test_a_letterbox_on_the_device_is_the_same_letterbox(
 
 
 def test_a_frame_that_waits_for_the_fast_resize_is_a_copy() -> None:
-    spec, frame = EXTRACTORS["yolov5"], golden_outputs.clip(1)[0].copy()
+    spec, frame = EXTRACTORS["yolov5"], golden_outputs.synthetic_clip(1)[0].copy()
     prepared = spec.build(
         spec.settings_type(size="n", resize="fast"), golden_outputs.WEIGHTS, "cpu"
     ).prepare(frame)
@@ -161,14 +164,14 @@ CHOICES = (
 )
 
 
-@pytest.mark.parametrize("numerics", CHOICES, ids=lambda one: "-".join(one.departures))
+@pytest.mark.parametrize("numerics", CHOICES, ids=lambda one: "-".join(one.lossy_choices))
 def test_the_start_up_proof_passes_and_sees_a_fault_under_each_choice(numerics: Numerics) -> None:
     spec = EXTRACTORS["yolov5"]
     assert list(golden_outputs.precision_violations(spec, "cpu", numerics)) == []
 
     def swapped(settings: Any, weights: str, device: str) -> Any:
         extractor = spec.build(settings, weights, device)
-        return Swapped(extractor) if settings.departures else extractor
+        return Swapped(extractor) if settings.lossy_choices else extractor
 
     faults = list(
         golden_outputs.precision_violations(
@@ -209,5 +212,5 @@ def test_real_frames_drift_no_further_than_stated(
         for array, drift in output_errors(
             reference, rows(precision=numerics.precision, resize=numerics.resize)
         ).items():
-            limit = allowed(name, array, numerics)
+            limit = allowed_error(name, array, numerics)
             assert limit is None or not drift.exceeds(limit), f"{array} {numerics}: {drift}"

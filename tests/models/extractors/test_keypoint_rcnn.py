@@ -27,9 +27,9 @@ from models.extractors.keypoint_rcnn.extractor import (
     load_network,
     resized_size,
 )
-from models.extractors.keypoint_rcnn.keypoints import decode_joints, features_at_joints
+from models.extractors.keypoint_rcnn.keypoints import decode_keypoints, features_at_keypoints
 from models.extractors.keypoint_rcnn.network import KeypointRCNN
-from models.extractors.keypoint_rcnn.settings import ARRAYS, JOINTS, KeypointRCNNSettings
+from models.extractors.keypoint_rcnn.settings import ARRAYS, KEYPOINTS, KeypointRCNNSettings
 from models.extractors.keypoint_rcnn.weights import IGNORED
 from models.extractors.registry import extractor
 from tests.models.goldens.formula import frames
@@ -205,12 +205,12 @@ def test_larger_boxes_are_pooled_higher(side: int, level: int) -> None:
 def test_a_joint_is_the_middle_of_the_highest_pixel() -> None:
     heatmaps = torch.zeros(1, 1, 56, 56)
     heatmaps[0, 0, 20, 33] = 10
-    found = decode_joints(heatmaps, torch.tensor([[100.0, 50.0, 156.0, 106.0]]))[0, 0]
+    found = decode_keypoints(heatmaps, torch.tensor([[100.0, 50.0, 156.0, 106.0]]))[0, 0]
     # a box of 56×56 pixels: nothing is enlarged; exp(0) / (exp(0) + 3135 exp(-10))
     np.testing.assert_allclose(
         found, [100 + 33.5, 50 + 20.5, 1 / (1 + 3135 * math.exp(-10))], rtol=1e-5
     )
-    narrow = decode_joints(heatmaps, torch.tensor([[100.0, 50.0, 127.5, 106.0]]))[0, 0]
+    narrow = decode_keypoints(heatmaps, torch.tensor([[100.0, 50.0, 127.5, 106.0]]))[0, 0]
     # 27.5 pixels wide: 28 columns, each 27.5/28 of a pixel; 33 of 56 falls on column 16
     np.testing.assert_allclose(narrow[:2], [100 + 16.5 * 27.5 / 28, 50 + 20.5], rtol=1e-5)
 
@@ -222,7 +222,7 @@ def test_features_are_read_where_the_joint_is() -> None:
         [[[11.0, 7.0], [16.0, 7.0], [38.0, 1.0]]]
     )  # middle of column 0; between 2 and 3; edge
     np.testing.assert_allclose(
-        features_at_joints(ramp, joints, box)[0, :, 0], [0, 2.5, 13], atol=1e-5
+        features_at_keypoints(ramp, joints, box)[0, :, 0], [0, 2.5, 13], atol=1e-5
     )
 
 
@@ -248,6 +248,6 @@ def test_the_row_of_the_table() -> None:
     assert spec.sampling(settings) == EveryFrame()
     assert spec.sampling(KeypointRCNNSettings()) == FramesAtRate(2.0)
     assert set(spec.arrays(settings)) == {"joints"}
-    assert len(JOINTS) == 17
+    assert len(KEYPOINTS) == 17
     built = build_extractor(settings, "random:0", "cpu")
     assert set(built.extract([[built.prepare(frames(1, 32, 48)[0])]])) == {"joints"}

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.extractors.base.contract import Frame
-from models.extractors.base.precision import ROUNDING_ELSEWHERE, rounding
+from models.extractors.base.precision import DEFAULT_ROUNDING_ERROR, rounding_error
 from models.extractors.golden import golden_outputs
-from models.extractors.golden.output_error import BOXES_OF, matches, output_errors
+from models.extractors.golden.output_error import BOXES_OF_ARRAY, match_items, output_errors
 from models.extractors.registry import EXTRACTORS
 from models.extractors.tased.extractor import TasedExtractor
 from models.extractors.tased.network import TasedNet
@@ -38,7 +38,7 @@ from pipeline.media.probe import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_tased
 from tests.support.injected_noise import in_every_layer
 
-NEAR = ROUNDING_ELSEWHERE.norm
+NEAR = DEFAULT_ROUNDING_ERROR.norm
 STEEP = "keypoint_rcnn"
 STEEP_JOINT_FEATURES = 2e-3
 """Of `random:0` alone: 1e-4 to 9e-4 was measured. Its box branch moves boxes by 0.001 to 0.02
@@ -110,10 +110,10 @@ def distances(plain: Mapping[str, Any], noisy: Mapping[str, Any]) -> dict[str, f
     found = {}
     for name, drift in output_errors(plain, noisy).items():
         found[name] = drift.norm if not drift.unmatched else np.inf
-        if name not in BOXES_OF:
+        if name not in BOXES_OF_ARRAY:
             pairs = zip(plain[name], noisy[name], strict=True)
             errors = [
-                golden_outputs.signature_error(*map(golden_outputs.signature_of, pair))
+                golden_outputs.golden_error(*map(golden_outputs.summarize_row, pair))
                 for pair in pairs
             ]
             found[name] = max(found[name], *errors)
@@ -180,7 +180,7 @@ def test_every_extractor_with_a_network_is_held_to_it() -> None:
 
 def test_noise_moves_no_array_of_the_golden_clip(case: tuple[str, Any, int]) -> None:
     name, extractor, length = case
-    window = [extractor.prepare(frame) for frame in golden_outputs.clip(length)]
+    window = [extractor.prepare(frame) for frame in golden_outputs.synthetic_clip(length)]
     plain, noisy = with_and_without_noise(extractor, [window], seed=1)
     assert all(len(rows[0]) for rows in plain.values()), "an empty row shows nothing"
     for array, distance in distances(plain, noisy).items():
@@ -220,11 +220,11 @@ def test_noise_leaves_persons_of_real_clips_and_all_but_a_few_of_their_joints(
     ]
     plain, noisy = with_and_without_noise(extractor, windows, seed=2)
     assert not output_errors(plain, noisy)["boxes"].exceeds(
-        rounding("keypoint_rcnn", "boxes", None)
+        rounding_error("keypoint_rcnn", "boxes", None)
     )
     moved: list[NDArray[Any]] = []
     for row in range(len(windows)):
-        ones, others = matches(plain["boxes"][row], noisy["boxes"][row])
+        ones, others = match_items(plain["boxes"][row], noisy["boxes"][row])
         steps = plain["joints"][row][ones, :, :2] - noisy["joints"][row][others, :, :2]
         moved.append(np.linalg.norm(steps, axis=-1).ravel())
     pixels = np.concatenate(moved)
@@ -268,8 +268,8 @@ def test_noise_moves_the_saliency_of_real_clips_no_further_than_stated(
         *({"saliency": [_blocks(rows["saliency"][0])]} for rows in (plain, noisy))
     )["saliency"]
     sys.stdout.write(f"{clip} {corner}: pixels {whole}; blocks {blocks}\n")
-    assert not whole.exceeds(rounding("tased", "saliency", TasedSettings(block_pixels=1)))
-    assert not blocks.exceeds(rounding("tased", "saliency", TasedSettings()))
+    assert not whole.exceeds(rounding_error("tased", "saliency", TasedSettings(block_pixels=1)))
+    assert not blocks.exceeds(rounding_error("tased", "saliency", TasedSettings()))
 
 
 def _blocks(pixels: NDArray[Any]) -> NDArray[Any]:

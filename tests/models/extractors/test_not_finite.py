@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.extractors.base.contract import Frame
-from models.extractors.base.inference import LAYERS
+from models.extractors.base.inference import LOW_PRECISION_LAYERS
 from models.extractors.golden import golden_outputs
 from models.extractors.registry import EXTRACTORS
 from pipeline.extraction.track_builder import TrackBuilder
@@ -100,7 +100,7 @@ def frames_of(name: str, colour: tuple[int, int, int] | None = None) -> list[Fra
     variant = variant_of(name)
     length = golden_outputs.window_frames(variant.sampling)
     return (
-        golden_outputs.clip(length)
+        golden_outputs.synthetic_clip(length)
         if colour is None
         else [np.full((90, 120, 3), colour, np.uint8)] * length
     )
@@ -120,7 +120,7 @@ def layers_of(extractor: Any) -> list[nn.Module]:
     """Some that compute, the first and the last among them."""
     inner = getattr(extractor, "detector", extractor)
     network = getattr(inner, "network", getattr(inner, "model", inner))
-    every = [layer for layer in network.modules() if isinstance(layer, LAYERS)]
+    every = [layer for layer in network.modules() if isinstance(layer, LOW_PRECISION_LAYERS)]
     places = np.linspace(0, len(every) - 1, SPOILT_LAYERS).round().astype(int)
     return [every[place] for place in sorted(set(places))]
 
@@ -177,7 +177,7 @@ def test_a_video_that_a_broken_network_saw_is_rejected_and_not_taken_for_an_empt
 ) -> None:
     variant = variant_of(case_name)
     extractor = variant.build("cpu")
-    frames = golden_outputs.clip(2)
+    frames = golden_outputs.synthetic_clip(2)
     with spoilt_weight(layers_of(extractor)[0], math.nan):
         builder = TrackBuilder("v", variant, extractor)
         for number, frame in enumerate(frames):

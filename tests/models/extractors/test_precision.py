@@ -11,9 +11,9 @@ from models.extractors.base.precision import (
     PARITY,
     Numerics,
     OutputError,
-    allowed,
+    allowed_error,
     numerics_of,
-    refusals,
+    precision_conflicts,
 )
 from models.extractors.registry import EXTRACTORS
 from models.extractors.tased.settings import TasedSettings
@@ -40,7 +40,7 @@ def test_settings_say_what_is_wrong(settings: dict[str, Any], message: str) -> N
 
 
 def test_single_pixels_of_a_saliency_map_are_refused() -> None:
-    assert TasedSettings(block_pixels=8, precision="bf16").departures == ("bf16",)
+    assert TasedSettings(block_pixels=8, precision="bf16").lossy_choices == ("bf16",)
     with pytest.raises(
         ValueError, match=r"block_pixels is 8 or more with precision = bf16 .*; got 4"
     ):
@@ -75,7 +75,7 @@ def test_what_drifts_too_far_is_refused(name: str, settings: dict[str, Any], mes
 
 def test_every_number_is_of_an_array_that_exists() -> None:
     for choice, drifts in ALLOWED_ERRORS.items():
-        assert choice in BOTH.departures
+        assert choice in BOTH.lossy_choices
         for name, drift in drifts.items():
             extractor, _, array = name.partition(".")
             every = {"arrays": (array,)} if extractor in ("c3d", "yolov5") else {}
@@ -88,12 +88,12 @@ def test_every_number_is_of_an_array_that_exists() -> None:
 
 def test_choices_add_up_and_each_changes_the_fingerprint() -> None:
     bf16, fast = ALLOWED_ERRORS["bf16"]["c3d.pool5"], ALLOWED_ERRORS["fast"]["c3d.pool5"]
-    assert allowed("c3d", "pool5", BOTH) == OutputError(
+    assert allowed_error("c3d", "pool5", BOTH) == OutputError(
         bf16.norm + fast.norm, bf16.largest + fast.largest
     )
-    assert allowed("yolov5", "detections", BOTH) is None
-    assert allowed("keypoint_rcnn", "boxes", PARITY) == OutputError(0, 0)
-    assert list(refusals("keypoint_rcnn", ["boxes"], PARITY)) == []
+    assert allowed_error("yolov5", "detections", BOTH) is None
+    assert allowed_error("keypoint_rcnn", "boxes", PARITY) == OutputError(0, 0)
+    assert list(precision_conflicts("keypoint_rcnn", ["boxes"], PARITY)) == []
     spec = EXTRACTORS["c3d"]
     made = [
         Variant("c3d", spec, spec.settings_type(**one), "random:0")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.extractors.base.contract import Extractor, Frame
-from models.extractors.base.inference import stacked_clips
+from models.extractors.base.inference import stack_clips
 from models.extractors.base.sampling import FramesAtRateWithHistory
 from models.extractors.registry import extractor
 from models.extractors.tased.extractor import TasedExtractor
@@ -100,7 +100,7 @@ def test_equals_the_authors_network_with_the_rule_for_places(
 
 
 def test_equals_the_published_network_in_all_that_comes_before_places(network: TasedNet) -> None:
-    clip = stacked_clips([formula.frames(*make_tased.CLIP)], "cpu").double()
+    clip = stack_clips([formula.frames(*make_tased.CLIP)], "cpu").double()
     with torch.inference_mode():
         z, encoded = network.encoded(clip)
     for name, found in (("z", z), *zip(("y1", "y2", "y3"), encoded, strict=True)):

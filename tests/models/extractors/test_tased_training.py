@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.extractors.base.channel_scaling import scaled
+from models.extractors.base.channel_scaling import scale_channels
 from models.extractors.c3d.network import C3DTrunk
 from models.extractors.tased.network import TasedNet
 from models.extractors.tased.weights import initialise, load_s3d
@@ -92,7 +92,11 @@ def test_a_narrow_network_has_the_same_layers(published: dict[str, Tensor]) -> N
 
 
 def test_channels_never_vanish() -> None:
-    assert (scaled(64, 1), scaled(64, 1 / 8), scaled(16, 1 / 16)) == (64, 8, 4)
+    assert (scale_channels(64, 1), scale_channels(64, 1 / 8), scale_channels(16, 1 / 16)) == (
+        64,
+        8,
+        4,
+    )
     assert C3DTrunk(1 / 32).state_dict()["conv1.weight"].shape == (4, 3, 3, 3, 3)
     with pytest.raises(ValueError, match="above 0, got 0"):
-        scaled(64, 0)
+        scale_channels(64, 0)

@@ -45,7 +45,7 @@ def noise(height: int, width: int, colorspace: int, color_range: int) -> av.Vide
 
 
 def by_torch(planes: Planes) -> NDArray[Any]:
-    rgb = inference.rgb_of(torch.from_numpy(planes.pixels)[None], planes.factors)
+    rgb = inference.planes_to_rgb(torch.from_numpy(planes.pixels)[None], planes.factors)
     return rgb[0].permute(1, 2, 0).numpy()
 
 
@@ -133,4 +133,4 @@ def test_an_extractor_gives_the_same_rows_of_planes_and_of_rgb(spec: Any, settin
     [("cpu", True, False), ("cuda", True, True), ("cuda", False, False)],
 )
 def test_planes_are_wanted_where_a_gpu_resizes(device: str, fast: bool, wanted: bool) -> None:
-    assert inference.wants_planes(device, fast=fast) is wanted
+    assert inference.prefers_planes(device, fast=fast) is wanted

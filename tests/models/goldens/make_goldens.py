@@ -12,7 +12,11 @@ import sys
 
 import torch
 
-from models.extractors.golden.golden_outputs import GOLDENS_FILE, described, signatures
+from models.extractors.golden.golden_outputs import (
+    GOLDENS_FILE,
+    compute_golden_outputs,
+    golden_entry,
+)
 from models.extractors.registry import EXTRACTORS
 
 
@@ -20,11 +24,11 @@ def main(names: list[str]) -> None:
     torch.set_num_threads(1)
     entries = json.loads(GOLDENS_FILE.read_text()) if GOLDENS_FILE.exists() else {}
     for name in names or sorted(EXTRACTORS):
-        found = signatures(EXTRACTORS[name], "cpu")
+        found = compute_golden_outputs(EXTRACTORS[name], "cpu")
         empty = [array for array, signature in found.items() if not signature.norm]
         if empty:
             sys.exit(f"{name}: {', '.join(empty)} would prove nothing, for nothing is in it")
-        entries[name] = described(EXTRACTORS[name], found)
+        entries[name] = golden_entry(EXTRACTORS[name], found)
     GOLDENS_FILE.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
 
 

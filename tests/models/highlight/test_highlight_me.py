@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.extractors.keypoint_rcnn.settings import JOINTS
+from models.extractors.keypoint_rcnn.settings import KEYPOINTS
 from models.highlight.base.skeleton import BONES, bone_weights
 from models.highlight.generic.highlight_me import GraphUnit, HighlightMeSettings
 from models.highlight.registry import highlight_model
@@ -38,7 +38,10 @@ def test_a_unit_joins_bones_persons_and_frames() -> None:
     torch.manual_seed(0)
     unit = GraphUnit(2, 16, kernel_frames=3)
     x, present = torch.rand(1, 6, 2, 17, 2), torch.ones(1, 6, 2, dtype=torch.bool)
-    nose, eyes = JOINTS.index("nose"), {JOINTS.index("left_eye"), JOINTS.index("right_eye")}
+    nose, eyes = (
+        KEYPOINTS.index("nose"),
+        {KEYPOINTS.index("left_eye"), KEYPOINTS.index("right_eye")},
+    )
     wanted = {(f, 0, j) for f in (1, 2, 3) for j in (nose, *eyes)} | {
         (f, 1, nose) for f in (1, 2, 3)
     }

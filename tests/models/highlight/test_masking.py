@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from models.highlight.base.masking import MaskedBatchNorm, masked_softmax, resampled, take
+from models.highlight.base.masking import (
+    MaskedBatchNorm,
+    gather_positions,
+    masked_softmax,
+    resample_positions,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +65,14 @@ def test_a_batch_without_variance_uses_and_keeps_the_running_statistics(count: i
 )
 def test_sequences_get_one_length(count: int, cuts: bool, expected: list[int]) -> None:
     mask = torch.arange(9).unsqueeze(0) < count
-    rows, filled = resampled(mask, 4, cuts=cuts)
+    rows, filled = resample_positions(mask, 4, cuts=cuts)
     assert torch.where(filled, rows, -1).tolist() == [expected]
     values = torch.arange(1, 10).unsqueeze(0).float() * mask
-    assert take(values, rows, filled).tolist() == [[place + 1.0 for place in expected]]
+    assert gather_positions(values, rows, filled).tolist() == [[place + 1.0 for place in expected]]
 
 
 def test_gaps_are_closed() -> None:
-    rows, filled = resampled(torch.tensor([[False, True, False, True]]), 3, cuts=False)
+    rows, filled = resample_positions(torch.tensor([[False, True, False, True]]), 3, cuts=False)
     assert torch.where(filled, rows, -1).tolist() == [[1, 3, -1]]
 
 

@@ -26,7 +26,11 @@ from models.highlight.personalized.mha_fusion import (
     Stream,
     Streams,
 )
-from models.highlight.personalized.mha_fusion_encoders import PrimingConv3D, PrimingSTGCN, centred
+from models.highlight.personalized.mha_fusion_encoders import (
+    PrimingConv3D,
+    PrimingSTGCN,
+    center_keypoints,
+)
 from tests.support.highlight_batches import (
     Shapes,
     count_parameters,
@@ -114,7 +118,7 @@ def primed(stream: Stream, arrays: Sequence[Tensor], frames: int, *, target: boo
             z = layers(torch.cat(list(arrays), 1).unsqueeze(0), mask)[0]
         else:
             present = torch.cat(list(arrays), -1).ne(0).flatten(2).any(2)
-            ready = torch.cat((centred(arrays[0]), arrays[1]), -1)
+            ready = torch.cat((center_keypoints(arrays[0]), arrays[1]), -1)
             z = layers(ready.unsqueeze(0), present.unsqueeze(0), mask)[0]
     return np.pad(z.numpy(), ((0, frames - len(z)), (0, 0)))
 
@@ -245,8 +249,8 @@ def test_persons_are_the_same_at_any_size_and_place() -> None:
     joints[0, 1] = 0
     moved = torch.cat((joints[..., :2] * 3 + 50, joints[..., 2:]), -1)
     moved[0, 1] = 0
-    torch.testing.assert_close(centred(moved), centred(joints))
-    assert (centred(joints)[0, 1] == 0).all()
+    torch.testing.assert_close(center_keypoints(moved), center_keypoints(joints))
+    assert (center_keypoints(joints)[0, 1] == 0).all()
 
 
 def test_the_places_of_persons_are_nothing() -> None:

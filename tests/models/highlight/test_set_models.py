@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.highlight.base.contract import Batch
-from models.highlight.base.set_transformer import Layer, SetSettings, SetTransformer, neighbours
+from models.highlight.base.set_transformer import Layer, SetSettings, SetTransformer, neighbour_sets
 from models.highlight.generic.domain_adaptation import MCDSL, RevGradSL, reverse_gradient
 from models.highlight.generic.lim import LIM
 from models.highlight.generic.sl_module import ReleasedSLSettings, SLSettings
@@ -99,11 +99,11 @@ def test_a_layer_is_pre_norm_attention_and_feed_forward(scale: Any, divisor: int
 
 def test_neighbours_by_hand() -> None:
     mask = torch.tensor([[1, 1, 0, 1, 1], [1, 0, 0, 0, 0]]).bool()
-    places, exists, centre = neighbours(mask, 4, is_repeated=True)
+    places, exists, centre = neighbour_sets(mask, 4, is_repeated=True)
     assert places.tolist() == [[0, 0, 1, 2], [0, 1, 2, 3], [1, 2, 3, 3], [2, 3, 3, 3], [4, 4, 4, 4]]
     assert exists.all()
     assert places[torch.arange(5), centre].tolist() == list(range(5))
-    places, exists, centre = neighbours(mask, 2, is_repeated=False)
+    places, exists, centre = neighbour_sets(mask, 2, is_repeated=False)
     assert [row[there].tolist() for row, there in zip(places, exists, strict=True)] == [
         [0, 1],
         [0, 1, 2],

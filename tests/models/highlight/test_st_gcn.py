@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.extractors.keypoint_rcnn.settings import JOINTS
+from models.extractors.keypoint_rcnn.settings import KEYPOINTS
 from models.highlight.base.st_gcn import (
     COCO_CENTER,
     COCO_CHAINS,
@@ -121,7 +121,7 @@ def test_the_skeleton_is_cocos() -> None:
 
 def test_five_chains_hold_every_joint() -> None:
     assert len(COCO_CHAINS) == 5
-    assert set().union(*COCO_CHAINS) == set(range(len(JOINTS)))
+    assert set().union(*COCO_CHAINS) == set(range(len(KEYPOINTS)))
     links = {frozenset(link) for link in COCO_LINKS}
     for limb in COCO_CHAINS[1:]:
         assert all(frozenset(pair) in links for pair in pairwise(limb))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.weights.file_formats import read_checkpoint, safetensors_stream
 from models.weights.loading import to_tensor
-from models.weights.safe_unpickler import PickleCall, PickleGlobal, Refused
+from models.weights.safe_unpickler import InvalidCheckpoint, PickleCall, PickleGlobal
 from models.weights.state_dict import Storage, StoredTensor, parse_checkpoint
 from tests.support import official_checkpoints as official
 
@@ -120,17 +120,17 @@ def test_a_truncated_file_is_refused_wherever_it_ends(form: str) -> None:
         ),
     }[form]
     for cut in [*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1]:
-        with pytest.raises(Refused):
+        with pytest.raises(InvalidCheckpoint):
             read(whole[:cut])
     if form != "zip":
-        with pytest.raises(Refused):
+        with pytest.raises(InvalidCheckpoint):
             read(whole + b"x")
 
 
 def test_a_flipped_byte_in_a_zip_s_numbers_is_refused_by_its_checksum() -> None:
     whole = official.saved({"w": torch.full((64,), 1.5)})
     place = whole.index(np.full(4, 1.5, np.float32).tobytes())
-    with pytest.raises(Refused, match="it is damaged: Bad CRC"):
+    with pytest.raises(InvalidCheckpoint, match="it is damaged: Bad CRC"):
         read(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
 
 
@@ -164,14 +164,14 @@ def rezipped(content: bytes, **options: Any) -> bytes:
 )
 def test_a_zip_that_torch_would_not_write_is_refused(options: dict[str, Any], told: str) -> None:
     content = official.saved({"w": torch.arange(9.0)})
-    with pytest.raises(Refused, match=told):
+    with pytest.raises(InvalidCheckpoint, match=told):
         read(rezipped(content, **options))
 
 
 def test_doubled_entries_are_refused() -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
         doubled = rezipped(official.saved({"w": torch.ones(1)}), extra=("archive/data.pkl",))
-    with pytest.raises(Refused, match="entries of"):
+    with pytest.raises(InvalidCheckpoint, match="entries of"):
         read(doubled)
 
 
@@ -185,7 +185,7 @@ def test_doubled_entries_are_refused() -> None:
     ],
 )
 def test_what_is_no_state_dict_is_refused(thing: Any, told: str) -> None:
-    with pytest.raises(Refused, match=told):
+    with pytest.raises(InvalidCheckpoint, match=told):
         read(official.saved(thing))
 
 
@@ -201,7 +201,7 @@ def test_what_is_no_state_dict_is_refused(thing: Any, told: str) -> None:
 )
 def test_a_lying_safetensors_header_is_refused(header: Any, told: str) -> None:
     text = json.dumps(header).encode()
-    with pytest.raises(Refused, match=told):
+    with pytest.raises(InvalidCheckpoint, match=told):
         read(struct.pack("<Q", len(text)) + text + bytes(8))
 
 
@@ -226,5 +226,5 @@ def test_a_tensor_that_looks_outside_its_numbers_is_refused(
         PickleGlobal("torch._utils._rebuild_tensor_v2"),
         (eight, offset, shape, strides, False, None),
     )
-    with pytest.raises(Refused, match=r"looks at|shape or strides|does not say"):
+    with pytest.raises(InvalidCheckpoint, match=r"looks at|shape or strides|does not say"):
         parse_checkpoint({"w": lying})

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.extractors.base.contract import random_seed
-from models.weights.loading import load_converted, load_state_dict
+from models.weights.loading import load_matching_tensors, load_state_dict
 
 EXPECTED = {"a.weight": (2, 3), "a.bias": (2,)}
 
@@ -50,14 +50,14 @@ def test_names_are_changed_as_the_extractor_says(tmp_path: Path) -> None:
     def rename(name: str) -> str | None:
         return None if name == "old" else name.removeprefix("module.")
 
-    loaded = load_converted(path, {"n": (), "a": (2,)}, rename)
+    loaded = load_matching_tensors(path, {"n": (), "a": (2,)}, rename)
     assert (list(loaded), loaded["n"].dtype, loaded["a"].dtype) == (
         ["n", "a"],
         torch.int64,
         torch.float32,
     )
     with pytest.raises(ValueError, match="two tensors for a"):
-        load_converted(path, {"a": (2,)}, lambda _: "a")
+        load_matching_tensors(path, {"a": (2,)}, lambda _: "a")
 
 
 def test_many_differences_are_counted(tmp_path: Path) -> None:

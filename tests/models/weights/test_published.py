@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from models.extractors.registry import EXTRACTORS
-from models.weights.published import WEIGHTS, published
+from models.weights.published import PUBLISHED_WEIGHTS, published
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", PUBLISHED_WEIGHTS)
 def test_a_row_is_complete(name: str) -> None:
     row = published(name)
     assert row.extractor in EXTRACTORS
@@ -30,16 +30,18 @@ def test_a_row_is_complete(name: str) -> None:
 
 def test_what_binds_is_asked_about() -> None:
     binding = {
-        name for name, row in WEIGHTS.items() if re.search("GPL|NC |no commercial", row.licence)
+        name
+        for name, row in PUBLISHED_WEIGHTS.items()
+        if re.search("GPL|NC |no commercial", row.licence)
     }
-    assert binding == {name for name, row in WEIGHTS.items() if row.asks_first}
+    assert binding == {name for name, row in PUBLISHED_WEIGHTS.items() if row.asks_first}
     assert {name for name in binding if name.startswith(("v5.0/", "v6.0/", "v7.0/"))} == {
         f"{release}/yolov5{size}.pt" for release in ("v5.0", "v6.0", "v7.0") for size in "nsmlx"
     } - {"v5.0/yolov5n.pt"}
 
 
 def test_every_network_has_published_weights() -> None:
-    assert {row.extractor for row in WEIGHTS.values()} == {
+    assert {row.extractor for row in PUBLISHED_WEIGHTS.values()} == {
         n for n, spec in EXTRACTORS.items() if spec.needs_weights
     }
 

@@ -32,10 +32,27 @@ def places(*arguments: Any) -> tuple[AlignedSegment, ...]:
 
 def test_of_a_hundred_frames_the_paper_takes_sixteen_at_equal_intervals() -> None:
     # 100 / 16 = 6.25
-    assert EQUAL.chosen(100) == (0, 6, 12, 18, 25, 31, 37, 43, 50, 56, 62, 68, 75, 81, 87, 93)
-    assert EQUAL.chosen(16) == tuple(range(16))
-    assert EQUAL.chosen(5) == (0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4)
-    assert EQUAL.chosen(1) == (0,) * 16
+    assert EQUAL.frame_indices(100) == (
+        0,
+        6,
+        12,
+        18,
+        25,
+        31,
+        37,
+        43,
+        50,
+        56,
+        62,
+        68,
+        75,
+        81,
+        87,
+        93,
+    )
+    assert EQUAL.frame_indices(16) == tuple(range(16))
+    assert EQUAL.frame_indices(5) == (0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4)
+    assert EQUAL.frame_indices(1) == (0,) * 16
 
 
 def test_released_spread_is_the_released_codes() -> None:
@@ -45,8 +62,8 @@ def test_released_spread_is_the_released_codes() -> None:
     for length, numbers in json.loads(GOLDEN.read_text())["frames_read"].items():
         frames = int(length)
         expected = tuple(frames - 1 if number == -1 else number for number in numbers)
-        assert RELEASED.chosen(frames) == expected
-    assert RELEASED.chosen(100) == tuple(range(0, 91, 6))
+        assert RELEASED.frame_indices(frames) == expected
+    assert RELEASED.frame_indices(100) == tuple(range(0, 91, 6))
 
 
 def test_seconds_are_the_streams_own() -> None:

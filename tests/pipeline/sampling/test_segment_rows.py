@@ -124,7 +124,7 @@ def facts(entry: ManifestEntry) -> dict[str, Any]:
 
 
 def numbers(first: int, behind: int, spread: FramesOfSegments = SPREAD) -> list[int]:
-    return [first + k for k in spread.chosen(behind - first)]
+    return [first + k for k in spread.frame_indices(behind - first)]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.weights.loading import load_converted
+from models.weights.loading import load_matching_tensors
 from pipeline.weights import conversion
 from pipeline.weights.conversion import Pin, converted, facts_file, facts_of
 from storage.base.errors import IntegrityError, SystemicFault, UntrustedFile
@@ -33,7 +33,9 @@ def test_an_official_file_is_converted_once_and_bit_by_bit(tmp_path: Path) -> No
     source.write_bytes(content)
     target = converted(source, tmp_path / "converted", pin_of(content))
     assert target == tmp_path / "converted" / f"{pin_of(content).sha256}.safetensors"
-    found = load_converted(target, {name: tuple(tensor.shape) for name, tensor in expected.items()})
+    found = load_matching_tensors(
+        target, {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    )
     assert all(
         torch.equal(found[name], tensor.to(found[name].dtype)) for name, tensor in expected.items()
     )

@@ -109,7 +109,9 @@ def folder_of(tmp_path: Path) -> WeightsFolder:
 
 def with_row(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     monkeypatch.setitem(
-        published.WEIGHTS, NAME, dataclasses.replace(published.WEIGHTS[NAME], **changes)
+        published.PUBLISHED_WEIGHTS,
+        NAME,
+        dataclasses.replace(published.PUBLISHED_WEIGHTS[NAME], **changes),
     )
 
 
