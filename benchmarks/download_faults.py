@@ -56,7 +56,7 @@ def ours(template: str, folder: Path, attempts: int = 3, max_bytes: int = MOST_B
     try:
         media = fetch("abc", layout=Layout(folder, "phd2"), shard=0, source=source)
     except VideoError as error:
-        return error.verdict.reason
+        return error.status.reason
     if "damage" in media.facts:
         return "damage told"
     return "right" if media.path.read_bytes() in WHOLE else "WRONG"

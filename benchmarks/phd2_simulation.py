@@ -45,8 +45,10 @@ from storage.base.errors import VideoError
 from storage.base.fingerprint import plain, readable
 from storage.base.video_status import DONE, failure_status
 from storage.features import manifest_index
-from storage.features.commit import DEFAULT_PART_BYTES, compact, request_retry, write_sidecar
+from storage.features.commit import DEFAULT_PART_BYTES, request_retry
+from storage.features.compaction import compact
 from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
+from storage.features.manifest_file import write_manifest
 from storage.features.store import FeatureStore
 from storage.files.atomic_write import publish
 from storage.maintenance.audit import audit
@@ -273,7 +275,7 @@ def make_up(settings: Settings, decoder: NoDecoder) -> None:
             video_id: _made_up_entry(video_id, decoder, part.file) for video_id in job.video_ids
         }
         header = (settings.layout.catalog, shard, layout.variant, layout.fingerprint)
-        write_sidecar(layout, ShardManifest(*header, (part,), entries, {}))
+        write_manifest(layout, ShardManifest(*header, (part,), entries, {}))
 
 
 def _made_up_entry(video_id: str, decoder: NoDecoder, part: str) -> ManifestEntry:

@@ -15,7 +15,9 @@ from storage.base.errors import HighlightsError, IntegrityError, LeaseHeld, Syst
 from storage.base.paths import Layout
 from storage.catalog.catalog import read_catalog
 from storage.commands import run_and_exit
-from storage.features.commit import DEFAULT_PART_BYTES, compact, read_sidecar
+from storage.features.commit import DEFAULT_PART_BYTES
+from storage.features.compaction import compact
+from storage.features.manifest_file import read_manifest
 from storage.features.manifest_index import refresh
 from storage.features.part_reader import advised
 from storage.features.store import FeatureStore, variant_layouts
@@ -134,7 +136,7 @@ def _compact(options: argparse.Namespace) -> int:
         for shard in range(catalog.shard_count):
             with lease(layout.lease(shard), tell=say):
                 with advised():
-                    before = read_sidecar(variant, shard)
+                    before = read_manifest(variant, shard)
                     after = before and compact(variant, shard, max_part_bytes=options.part_bytes)
                 if before is not None and after is not None:
                     print(

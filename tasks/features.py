@@ -117,8 +117,8 @@ class ExtractShard(luigi.Task):
             gate = download_gate(settings, progress.say)
             extract_shard(settings, job, on_video=self._on_video, gate=gate, run_name=self.run_name)
 
-    def _on_video(self, video_id: str, verdict: VideoStatus) -> None:
-        progress.PROGRESS.video(self.shard, video_id, verdict)
+    def _on_video(self, video_id: str, status: VideoStatus) -> None:
+        progress.PROGRESS.video(self.shard, video_id, status)
         ORDERS_TO_US.check()
 
 

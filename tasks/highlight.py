@@ -274,14 +274,14 @@ def extract(settings: Settings, request: Request) -> None:
     for variant in settings.variants:
         for file, video_id in request.ids().items():
             if video_id not in store[variant.full_name]:
-                verdict = store[variant.full_name].verdicts[video_id]
+                status = store[variant.full_name].statuses[video_id]
                 faults.append(
-                    f"{file} gives no {variant.name}: {verdict.state}:{verdict.reason} {verdict.detail}"
+                    f"{file} gives no {variant.name}: {status.state}:{status.reason} {status.detail}"
                 )
     if faults:
         raise SettingsError(tuple(faults))
 
 
-def _on_video(video_id: str, verdict: VideoStatus) -> None:
-    progress.PROGRESS.video(0, video_id, verdict)
+def _on_video(video_id: str, status: VideoStatus) -> None:
+    progress.PROGRESS.video(0, video_id, status)
     ORDERS_TO_US.check()

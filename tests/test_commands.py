@@ -135,26 +135,26 @@ def test_what_cannot_be_read_is_told_without_a_traceback(
     instead: str,
 ) -> None:
     variant = make_store(tmp_path)
-    sidecar = variant.sidecar(0)
+    manifest = variant.manifest(0)
     variant.index_file.unlink(missing_ok=True)  # else it is believed, and no sidecar is read
     if instead == "locked":  # as for people who are not root
         usual = Path.open
 
         def locked(path: Path, *how: Any, **more: Any) -> Any:
-            if path.name == sidecar.name:
+            if path.name == manifest.name:
                 raise PermissionError(errno.EACCES, "Permission denied", str(path))
             return usual(path, *how, **more)
 
         monkeypatch.setattr(Path, "open", locked)
     else:
-        sidecar.unlink()
-        sidecar.mkdir() if instead == "folder" else sidecar.symlink_to("/nowhere/that/is")
+        manifest.unlink()
+        manifest.mkdir() if instead == "folder" else manifest.symlink_to("/nowhere/that/is")
 
     with pytest.raises(SystemExit) as ended:
-        run_and_exit(lambda: main([*command, str(sidecar.parents[2])]))
+        run_and_exit(lambda: main([*command, str(manifest.parents[2])]))
 
     assert ended.value.code == 4
-    assert f"cannot use {sidecar}: " in capsys.readouterr().err
+    assert f"cannot use {manifest}: " in capsys.readouterr().err
 
 
 def test_a_file_that_nobody_expected_to_be_missing_is_a_bug_still(tmp_path: Path) -> None:

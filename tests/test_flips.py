@@ -116,7 +116,7 @@ class World:
         told = []
         for name in store.variants():
             reader = store[name]
-            told += [name, reader.settings, reader.verdicts, reader.provenance, reader.digest()]
+            told += [name, reader.settings, reader.statuses, reader.provenance, reader.digest()]
             told += [(i, asdict(reader.entry(i)), reader[i].track().digest()) for i in reader]
         return repr(told)
 
@@ -157,8 +157,8 @@ class World:
         variant = VARIANTS[1]
         fed = [(variant, variant.build("cpu"))]
         (outcome,) = process_video(video_id, self.fetched(video_id), fed, InlineDecoder())
-        if outcome.verdict.state is not State.DONE:
-            return str(outcome.verdict.reason)
+        if outcome.status.state is not State.DONE:
+            return str(outcome.status.reason)
         assert outcome.track is not None
         return outcome.track.digest()
 
@@ -239,10 +239,10 @@ def test_no_flipped_bit_is_read_as_other_numbers(world: World, flips: int) -> No
         kind = list(kinds)[number % len(kinds)]
         path = dice.choice(kinds[kind])
         bit = dice.randrange(8 * path.stat().st_size)
-        verdict = judged(world, kind, path, bit)
-        seen[kind, verdict if verdict in (FOUND, SAME) else "OTHER NUMBERS"] += 1
-        if verdict not in (FOUND, SAME):
-            wrong.append((kind, path.name, bit, verdict[:200]))
+        status = judged(world, kind, path, bit)
+        seen[kind, status if status in (FOUND, SAME) else "OTHER NUMBERS"] += 1
+        if status not in (FOUND, SAME):
+            wrong.append((kind, path.name, bit, status[:200]))
     assert wrong == [], f"seed {SEED}"
     assert (world.features(), world.catalog(), world.records()) == before
     for kind in kinds:  # that a flip changes nothing is the exception everywhere but in what is rebuilt or has blanks

@@ -28,8 +28,9 @@ from storage.base.errors import SystemicFault
 from storage.base.paths import Layout, VariantLayout
 from storage.base.records import JSON, STREAM_CLOCK
 from storage.catalog.catalog import read_catalog
-from storage.features.commit import read_sidecar, rebase
+from storage.features.compaction import rebase
 from storage.features.manifest import ManifestEntry
+from storage.features.manifest_file import read_manifest
 from storage.features.manifest_index import refresh
 from storage.features.part_reader import PartReader
 from storage.features.store import variant_layouts
@@ -53,7 +54,7 @@ def rebase_catalog(folder: Path, media: Sequence[Path]) -> Iterator[str]:
         for path in sorted(variant.folder.glob("shard_*.json")):
             shard = int(path.stem.partition("_")[2])
             with lease(layout.lease(shard)):
-                known = read_sidecar(variant, shard)
+                known = read_manifest(variant, shard)
                 if known is None or known.time_origin != STREAM_CLOCK:
                     continue
                 done = {

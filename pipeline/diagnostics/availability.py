@@ -43,14 +43,14 @@ class Survival:
         return f"{self.split:<24} {self.done} of {self.ids} done ({share:.1%}){'; ' if missing else ''}{missing}"
 
 
-def survival(catalog: Catalog, verdicts: Mapping[str, VideoStatus]) -> tuple[Survival, ...]:
+def survival(catalog: Catalog, statuses: Mapping[str, VideoStatus]) -> tuple[Survival, ...]:
     """One row for the whole catalog, then one per split of users, then one per group, as
     `vlist_sel/test`; by name.
 
     Raises ValueError unless every id has a verdict.
     """
     everything = set(texts(catalog.videos, "video_id"))
-    if without := sorted(everything - verdicts.keys()):
+    if without := sorted(everything - statuses.keys()):
         raise ValueError(f"{len(without)} ids have no verdict, the first is {without[0]!r}")
     split_of = dict(
         zip(texts(catalog.users, "user_id"), texts(catalog.users, "split"), strict=True)
@@ -66,18 +66,18 @@ def survival(catalog: Catalog, verdicts: Mapping[str, VideoStatus]) -> tuple[Sur
         for name, ids in of.items()
     ]
     done = frozenset(
-        video_id for video_id, verdict in verdicts.items() if verdict.state is State.DONE
+        video_id for video_id, status in statuses.items() if status.state is State.DONE
     )
     return tuple(
-        _row(name, ids, done, verdicts)
+        _row(name, ids, done, statuses)
         for name, ids in [(WHOLE, everything), *sorted(splits.items()), *groups]
     )
 
 
 def _row(
-    split: str, ids: set[str], done: frozenset[str], verdicts: Mapping[str, VideoStatus]
+    split: str, ids: set[str], done: frozenset[str], statuses: Mapping[str, VideoStatus]
 ) -> Survival:
-    reasons = Counter(f"{verdicts[i].state}:{verdicts[i].reason}" for i in ids - done)
+    reasons = Counter(f"{statuses[i].state}:{statuses[i].reason}" for i in ids - done)
     missing = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
     return Survival(
         split, len(ids), len(ids & done), missing, ids_sha256(ids), ids_sha256(ids & done)

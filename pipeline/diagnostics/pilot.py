@@ -18,7 +18,7 @@ from pipeline.extraction.timing import LEADING, OF_SHARD, Seconds, added, read
 from storage.base.errors import LookupFailed
 from storage.base.paths import Layout
 from storage.catalog.catalog import Catalog
-from storage.features.commit import read_sidecar
+from storage.features.manifest_file import read_manifest
 from storage.features.store import variant_layouts
 
 Floats = NDArray[np.float64]
@@ -119,7 +119,7 @@ def _leading(spent: Mapping[str, float]) -> float:
 def _device(layout: Layout, ledgers: Sequence[Path]) -> str:
     shards = {int(path.stem.partition("_")[2]) for path in ledgers}
     found = (
-        read_sidecar(one, shard)
+        read_manifest(one, shard)
         for one in variant_layouts(layout.folder)
         for shard in sorted(shards)[:1]
     )

@@ -200,7 +200,7 @@ def sample_rows(reader: VariantReader, count: int, seed: int) -> dict[str, list[
     """`count` rows of the store, all equally likely: video id → row numbers, both ascending."""
     entries = {
         i: entry.rows
-        for one in reader.sidecars.values()
+        for one in reader.manifests.values()
         for i, entry in one.entries.items()
         if entry.is_done
     }
@@ -272,7 +272,7 @@ def media_of(
     here.
     """
     shard, entry = next(
-        (n, one.entries[video_id]) for n, one in reader.sidecars.items() if video_id in one.entries
+        (n, one.entries[video_id]) for n, one in reader.manifests.items() if video_id in one.entries
     )
     source = entry.facts.get("source")
     wanted = str(source.get("sha256")) if isinstance(source, dict) else ""
@@ -356,7 +356,7 @@ def verify(
         try:
             seen = _compare(reader[video_id], video_id, made, comparisons)
         except VideoError as error:
-            gaps.append(Gap(video_id, UNDECODED, str(error.verdict)))
+            gaps.append(Gap(video_id, UNDECODED, str(error.status)))
         except IntegrityError as error:
             comparisons["spans"].differing.append(
                 f"{video_id} cannot be read from the store: {error}"

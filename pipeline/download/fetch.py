@@ -61,9 +61,9 @@ def fetch(
     record_path = layout.media_record(video_id, shard)
     known = read_record(record_path)
     names = file_names(video_id, asked_as)
-    answered = known is not None and is_final(known.verdict) and known.asked == source.name
+    answered = known is not None and is_final(known.status) and known.asked == source.name
     if known is not None and answered and source.folder is None and not retry:
-        raise VideoError(video_id, known.verdict)
+        raise VideoError(video_id, known.status)
     # What was fetched from a site earlier serves a run with a folder too, unless a retry finds a
     # file there.
     if known is not None and known.asked != FOLDER and not (retry and _is_in_folder(source, names)):
@@ -77,11 +77,11 @@ def fetch(
         arrived = _from_site(video_id, asked_as or (video_id,), partial, source=source, way=way)
         media = _kept(arrived, layout.media_file(video_id, shard, arrived.suffix))
     except VideoError as error:
-        failure = _record_of(error.verdict, record_path, known, source, way)
+        failure = _record_of(error.status, record_path, known, source, way)
         failure.write(record_path)
-        if is_final(failure.verdict) or not (partial / "media.part").exists():
+        if is_final(failure.status) or not (partial / "media.part").exists():
             _sweep(partial)
-        raise VideoError(video_id, failure.verdict) from error
+        raise VideoError(video_id, failure.status) from error
     except OSError as error:
         raise disk_fault(error, partial) from error
     found = MediaRecord(
@@ -93,23 +93,23 @@ def fetch(
 
 
 def _record_of(
-    verdict: VideoStatus,
+    status: VideoStatus,
     record_path: Path,
     known: MediaRecord | None,
     source: SourceSettings,
     way: RateLimiter | None,
 ) -> MediaRecord:
-    if verdict.reason == "text_answer":
+    if status.reason == "text_answer":
         return after_text(
-            verdict, record_path.parent, known, source.name, way.successes if way else None
+            status, record_path.parent, known, source.name, way.successes if way else None
         )
     # Another failure between two texts takes nothing from their count.
     counted = (
         known.facts
-        if known and known.asked == source.name and known.verdict.state is State.PENDING
+        if known and known.asked == source.name and known.status.state is State.PENDING
         else {}
     )
-    return MediaRecord(source.name, verdict, facts={} if is_final(verdict) else counted)
+    return MediaRecord(source.name, status, facts={} if is_final(status) else counted)
 
 
 def _is_in_folder(source: SourceSettings, names: tuple[str, ...]) -> bool:
@@ -120,7 +120,7 @@ def _is_kept(video_id: str, known: MediaRecord, path: Path, *, retry: bool) -> b
     """Whether the recorded file is there; False if it has to be asked for anew, as with `retry` an
     altered one has.
     """
-    if known.verdict.state is not State.DONE or not path.is_file():
+    if known.status.state is not State.DONE or not path.is_file():
         return False
     size_bytes = path.stat().st_size
     if retry:
@@ -145,11 +145,11 @@ def _from_site(
         try:
             arrived = from_site(name, partial, source, way)
         except VideoError as error:
-            if error.verdict.state is State.UNAVAILABLE and name != names[-1]:
+            if error.status.state is State.UNAVAILABLE and name != names[-1]:
                 _sweep(partial)
                 partial.mkdir(parents=True, exist_ok=True)
                 continue
-            raise VideoError(video_id, _told_of(name, error.verdict, video_id)) from error
+            raise VideoError(video_id, _told_of(name, error.status, video_id)) from error
         return (
             arrived
             if name == video_id
@@ -158,11 +158,11 @@ def _from_site(
     raise ValueError(f"{video_id} has no name to ask for")
 
 
-def _told_of(name: str, verdict: VideoStatus, video_id: str) -> VideoStatus:
+def _told_of(name: str, status: VideoStatus, video_id: str) -> VideoStatus:
     return (
-        verdict
+        status
         if name == video_id
-        else failure_status(verdict.reason, f"asked for {name}: {verdict.detail}")
+        else failure_status(status.reason, f"asked for {name}: {status.detail}")
     )
 
 

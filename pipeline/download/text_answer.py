@@ -122,7 +122,7 @@ def _unpacked(head: bytes) -> bytes:
 
 
 def after_text(
-    verdict: VideoStatus, folder: Path, known: MediaRecord | None, asked: str, successes: int | None
+    status: VideoStatus, folder: Path, known: MediaRecord | None, asked: str, successes: int | None
 ) -> MediaRecord:
     """The record of one more run that got text for a video, which is final if it has come often
     enough.
@@ -138,11 +138,9 @@ def after_text(
         first if isinstance(first, int) else 0 if successes is None else max(others - successes, 0)
     )
     if runs >= FINAL_AFTER_RUNS and others > at_first:
-        told = (
-            f"text on {runs} runs, while other videos of its host came; at last: {verdict.detail}"
-        )
+        told = f"text on {runs} runs, while other videos of its host came; at last: {status.detail}"
         return MediaRecord(asked, failure_status("only_text", told))
-    return MediaRecord(asked, verdict, facts={"text_runs": runs, "others_at_first": at_first})
+    return MediaRecord(asked, status, facts={"text_runs": runs, "others_at_first": at_first})
 
 
 def _number(facts: Mapping[str, JSON], name: str) -> int:
@@ -161,7 +159,7 @@ def _arrived(folder: Path, asked: str) -> Iterator[MediaRecord]:
             record = read_record(path)
         if (
             record
-            and record.verdict.state is State.DONE
+            and record.status.state is State.DONE
             and urllib.parse.urlsplit(record.asked).netloc == host
         ):
             yield record

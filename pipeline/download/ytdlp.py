@@ -99,7 +99,7 @@ def from_site(
                 0
             )  # a run that is being left cuts connections off, and blames no video for it
             wait = notes.retry_after_seconds
-            if not way.told(permit, error.verdict.reason, wait, video_id):
+            if not way.told(permit, error.status.reason, wait, video_id):
                 asking.failed_with(error, wait or 0.0)
                 way.sleep(max(asking.pause_seconds, wait or 0.0))
         else:
@@ -131,7 +131,7 @@ class _DownloadAttempts:
         """Count the attempt; return if another is worth it, after so long as the server asked us to
         wait.
         """
-        reason = error.verdict.reason
+        reason = error.status.reason
         self._attempts += 1
         allowed = (
             self._attempts < self._source.attempts and wait_seconds <= LONGEST_COURTESY_SECONDS
@@ -143,7 +143,7 @@ class _DownloadAttempts:
         # A few videos that yt-dlp does not understand are normal; the gate stops the run when it is
         # every one.
         if REASONS[reason].policy is Policy.ENVIRONMENT and reason != "stale_downloader":
-            raise _environment(reason, error.verdict.detail)
+            raise _environment(reason, error.status.detail)
         raise error
 
     def _worth_another(self, reason: str) -> bool:
@@ -402,9 +402,9 @@ def _in_our_words(
             reason == "proxy" and not notes.has_proxy
         ):  # a site that answers 407 by itself speaks for that video alone
             reason = "forbidden"
-        verdict = failure_status(reason, _text(error, reason, notes))
+        status = failure_status(reason, _text(error, reason, notes))
         # Not `from error`: a traceback would print addresses and headers that `_text` has cut out.
-        raise VideoError(video_id, verdict) from None
+        raise VideoError(video_id, status) from None
 
 
 def _let_go(error: BaseException) -> None:

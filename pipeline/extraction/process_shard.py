@@ -39,7 +39,8 @@ from storage.base.paths import VariantLayout
 from storage.base.records import JSON
 from storage.base.video_status import DONE, State, VideoStatus
 from storage.features import spool
-from storage.features.commit import ManifestEntry, commit
+from storage.features.commit import commit
+from storage.features.manifest import ManifestEntry
 from storage.files.atomic_write import publish
 
 FETCH_AHEAD = 2
@@ -194,10 +195,10 @@ def cached_extractor(variant: Variant, device: str) -> Extractor:
 def _work(job: ShardJob, variant: Variant) -> _VariantJob:
     layout = job.variant_layout(variant)
     publish(layout.settings_file, readable(variant.description()), replace=False)
-    sidecar = job.sidecar(variant)
-    before: Mapping[str, ManifestEntry] = sidecar.entries if sidecar else {}
+    manifest = job.manifest(variant)
+    before: Mapping[str, ManifestEntry] = manifest.entries if manifest else {}
     todo = frozenset(
-        job.missing_from({video_id: entry.verdict for video_id, entry in before.items()})
+        job.missing_from({video_id: entry.status for video_id, entry in before.items()})
     )
     folder = layout.spool(job.shard)
     return _VariantJob(
@@ -207,14 +208,14 @@ def _work(job: ShardJob, variant: Variant) -> _VariantJob:
         todo=todo,
         spooled=frozenset(spool.Spooled(folder).entries) & todo,
         before=before,
-        made_by=sidecar.provenance if sidecar else {},
+        made_by=manifest.provenance if manifest else {},
     )
 
 
 def _retries(works: Sequence[_VariantJob]) -> frozenset[str]:
     """Ids that somebody asked to try again: their recorded failure does not count."""
     entries = [(video_id, entry) for work in works for video_id, entry in work.before.items()]
-    return frozenset(video_id for video_id, entry in entries if entry.verdict.reason == "requested")
+    return frozenset(video_id for video_id, entry in entries if entry.status.reason == "requested")
 
 
 def _fetched(
@@ -249,7 +250,7 @@ def _entry(work: _VariantJob, video_id: str, outcome: VideoResult) -> ManifestEn
     before = work.before.get(video_id)
     track = outcome.track
     return ManifestEntry(
-        verdict=outcome.verdict,
+        status=outcome.status,
         part="",
         rows=track.rows if track else 0,
         digest=track.digest() if track else "",
@@ -263,7 +264,7 @@ def _commit(job: ShardJob, work: _VariantJob, made_by: Mapping[str, JSON]) -> No
     kept = spool.Spooled(work.spool)
     entries = {video_id: entry for video_id, entry in kept.entries.items() if video_id in work.todo}
     done = sorted(
-        video_id for video_id, entry in entries.items() if entry.verdict.state is State.DONE
+        video_id for video_id, entry in entries.items() if entry.status.state is State.DONE
     )
     commit(
         work.layout,

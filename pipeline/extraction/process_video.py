@@ -32,7 +32,7 @@ from storage.base.video_status import DONE, State, VideoStatus
 class VideoResult:
     """What one video gave one variant."""
 
-    verdict: VideoStatus
+    status: VideoStatus
     track: FeatureTrack | None = None
     facts: Mapping[str, JSON] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ def process_video(
     except VideoError as error:
         for builder in builders:
             builder.abandon()
-        return [VideoResult(error.verdict, None, facts) for _ in builders]
+        return [VideoResult(error.status, None, facts) for _ in builders]
     with times.during(video_id, "wait_compute"):
         outcomes = [_finish(builder, facts) for builder in builders]
     for builder, outcome in zip(builders, outcomes, strict=True):
@@ -126,12 +126,12 @@ def _finish(builder: TrackBuilder, facts: Mapping[str, JSON]) -> VideoResult:
     try:
         track = builder.finish()
     except VideoError as error:
-        return VideoResult(error.verdict, None, {**facts, **builder.facts()})
+        return VideoResult(error.status, None, {**facts, **builder.facts()})
     return VideoResult(DONE, track, {**facts, **builder.facts()})
 
 
 def overall_status(outcomes: Sequence[VideoResult]) -> VideoStatus:
     """The verdict to show for a video that several variants saw: one that failed, if any did."""
     return next(
-        (outcome.verdict for outcome in outcomes if outcome.verdict.state is not State.DONE), DONE
+        (outcome.status for outcome in outcomes if outcome.status.state is not State.DONE), DONE
     )

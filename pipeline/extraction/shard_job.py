@@ -9,7 +9,8 @@ from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from storage.base.paths import Layout, VariantLayout
 from storage.base.video_status import VideoStatus
-from storage.features.commit import ShardManifest, read_sidecar
+from storage.features.manifest import ShardManifest
+from storage.features.manifest_file import read_manifest
 from storage.features.manifest_index import summary
 
 Fetch = Callable[[str, bool], Media]
@@ -33,19 +34,19 @@ class ShardJob:
         """Where this variant's files lie."""
         return self.layout.variant(variant.name, variant.fingerprint())
 
-    def sidecar(self, variant: Variant) -> ShardManifest | None:
+    def manifest(self, variant: Variant) -> ShardManifest | None:
         """What is known so far; None before the first commit."""
-        return read_sidecar(self.variant_layout(variant), self.shard)
+        return read_manifest(self.variant_layout(variant), self.shard)
 
     def missing(self, variant: Variant) -> tuple[str, ...]:
         """Ids without a verdict, or with a retry asked for."""
         known = summary(self.variant_layout(variant), self.shard)
-        return self.missing_from(known.verdicts if known else {})
+        return self.missing_from(known.statuses if known else {})
 
-    def missing_from(self, verdicts: Mapping[str, VideoStatus]) -> tuple[str, ...]:
+    def missing_from(self, statuses: Mapping[str, VideoStatus]) -> tuple[str, ...]:
         """The same, for verdicts that are known already."""
         return tuple(
-            i for i in self.video_ids if i not in verdicts or verdicts[i].reason == "requested"
+            i for i in self.video_ids if i not in statuses or statuses[i].reason == "requested"
         )
 
     def todo(self) -> frozenset[str]:

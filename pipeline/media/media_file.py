@@ -65,7 +65,7 @@ class MediaRecord:
 
     asked: str
     """The source that was asked. A refusal counts only for that source."""
-    verdict: VideoStatus
+    status: VideoStatus
     sha256: str = ""
     size_bytes: int = 0
     suffix: str = ""
@@ -77,14 +77,14 @@ class MediaRecord:
 
     def write(self, path: Path) -> None:
         """Publish this record at `path`, replacing an older one. Equal records are equal bytes."""
-        content: dict[str, JSON] = {"asked": self.asked, "state": self.verdict.state.value}
-        if self.verdict.state is State.DONE:
+        content: dict[str, JSON] = {"asked": self.asked, "state": self.status.state.value}
+        if self.status.state is State.DONE:
             content |= {"sha256": self.sha256, "size_bytes": self.size_bytes, "suffix": self.suffix}
             content["facts"] = dict(self.facts)
         else:
             content |= {
-                "reason": self.verdict.reason,
-                "detail": self.verdict.detail,
+                "reason": self.status.reason,
+                "detail": self.status.detail,
                 "taxonomy": TAXONOMY_VERSION,
             }
             content |= {"facts": dict(self.facts)} if self.facts else {}
@@ -116,9 +116,9 @@ def _parsed(content: Mapping[str, JSON]) -> MediaRecord:
     asked = str(content["asked"])
     if state is not State.DONE:
         counted = content.get("facts", {})
-        verdict = VideoStatus(state, str(content["reason"]), str(content["detail"]))
+        status = VideoStatus(state, str(content["reason"]), str(content["detail"]))
         return MediaRecord(
-            asked, verdict, facts=counted if isinstance(counted, dict) else {}, seen=_seen(content)
+            asked, status, facts=counted if isinstance(counted, dict) else {}, seen=_seen(content)
         )
     size, suffix, facts = content["size_bytes"], content["suffix"], content["facts"]
     # The suffix becomes part of a file name, so a record may name only those we write.
@@ -153,9 +153,9 @@ def _seen_file(content: JSON) -> SeenFile:
     return SeenFile(name, size_bytes, mtime_ns)
 
 
-def is_final(verdict: VideoStatus) -> bool:
+def is_final(status: VideoStatus) -> bool:
     """Whether a failure stands until somebody asks for a retry."""
-    return verdict.state is not State.DONE and REASONS[verdict.reason].state is not State.PENDING
+    return status.state is not State.DONE and REASONS[status.reason].state is not State.PENDING
 
 
 def accepted_suffix(path: Path, video_id: str) -> str:

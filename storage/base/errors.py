@@ -44,13 +44,13 @@ class SettingsError(HighlightsError):
 class VideoError(HighlightsError):
     """One video cannot be used, for the reason its verdict names."""
 
-    def __init__(self, video_id: str, verdict: VideoStatus) -> None:
-        super().__init__(video_id, verdict)
+    def __init__(self, video_id: str, status: VideoStatus) -> None:
+        super().__init__(video_id, status)
         self.video_id = video_id
-        self.verdict = verdict
+        self.status = status
 
     def __str__(self) -> str:
-        return f"{self.video_id}: {self.verdict}"
+        return f"{self.video_id}: {self.status}"
 
 
 class SystemicFault(HighlightsError):

@@ -127,7 +127,7 @@ class VariantLayout:
         """What all sidecars say, for whoever opens the variant: rebuilt from them at any time."""
         return self.folder / "index.bin"
 
-    def sidecar(self, shard: int) -> Path:
+    def manifest(self, shard: int) -> Path:
         """The shard's account: parts, their sha256, one state per id, provenance."""
         return self.folder / f"shard_{shard:03d}.json"
 

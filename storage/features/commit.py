@@ -1,10 +1,9 @@
-"""The shard's account on disk, and the two ways it changes: `commit` adds videos, `compact` packs
-them anew.
+"""Adds videos to a shard: publishes their rows as new parts, then replaces the manifest.
 
-Parts and the checksums of their blocks are published first; the sidecar, the only file ever
-replaced, comes last. So a kill at any instant leaves the old account or the new one. Before a
-shard's first part an empty account is written: so parts without a sidecar never come from a kill,
-and say that a sidecar was lost. Refuses to know who else writes: hold the shard's lease.
+Parts and the checksums of their blocks come first, the manifest last, so a kill at any instant
+leaves the old manifest or the new one. Before a shard's first part an empty manifest is written.
+So parts without a manifest never come from a kill: they mean that a manifest was lost. Callers hold
+the shard's lease; that is not checked here.
 """
 
 from __future__ import annotations
@@ -12,83 +11,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
-from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.errors import IntegrityError
 from storage.base.paths import VariantLayout, part_number
 from storage.base.records import CONTAINER_START, JSON, FeatureTrack
 from storage.base.video_status import failure_status
-from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest, logical_digest
-from storage.features.part_reader import PartHeader, PartReader
+from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
+from storage.features.manifest_file import read_manifest, write_checksums, write_manifest
 from storage.features.part_writer import part_image
 from storage.features.time_origin import refuse_to_extend
-from storage.files.atomic_write import publish, remove, size_and_sha256
-from storage.files.block_checksums import BlockChecksums, checksums_of
-from storage.files.checksummed_json import seal, unseal
-
-__all__ = [
-    "DEFAULT_PART_BYTES",
-    "ManifestEntry",
-    "PartRecord",
-    "ShardManifest",
-    "commit",
-    "compact",
-    "logical_digest",
-    "parse_sidecar",
-    "read_sidecar",
-    "rebase",
-    "request_retry",
-    "write_checksums",
-    "write_sidecar",
-]
+from storage.files.atomic_write import publish, size_and_sha256
+from storage.files.block_checksums import checksums_of
 
 DEFAULT_PART_BYTES = 256 * 1024 * 1024
 """A part is built in memory, and needs about three times its size there."""
 Item = TypeVar("Item")
-
-
-def read_sidecar(layout: VariantLayout, shard: int) -> ShardManifest | None:
-    """The shard's account; None if there is none yet. Raises IntegrityError if it is damaged or
-    another shard's.
-    """
-    path = layout.sidecar(shard)
-    try:
-        return parse_sidecar(layout, shard, path.read_bytes())
-    except FileNotFoundError:
-        return None
-
-
-def parse_sidecar(layout: VariantLayout, shard: int, raw: bytes) -> ShardManifest:
-    """The account that these bytes of the shard's sidecar are. Raises IntegrityError as
-    `read_sidecar` does.
-    """
-    path = layout.sidecar(shard)
-    sidecar = ShardManifest.from_json(path, unseal(path, raw))
-    expected = PartHeader(
-        sidecar.catalog, shard, layout.variant, layout.fingerprint, sidecar.time_origin
-    )
-    found = sidecar.header
-    if found != expected:
-        raise IntegrityError(
-            path, f"is the account of {found}, expected {expected}; it was copied here"
-        )
-    return sidecar
-
-
-def write_sidecar(layout: VariantLayout, sidecar: ShardManifest) -> None:
-    """Replace the shard's account in one step."""
-    publish(layout.sidecar(sidecar.shard), seal(sidecar.to_json()), replace=True)
-
-
-def write_checksums(layout: VariantLayout, part_file: str, checksums: BlockChecksums) -> str:
-    """Publish the checksums of a part's blocks; returns the sha256 of that file, for the
-    sidecar.
-    """
-    content = checksums.encode()
-    # Replaces what an earlier part of that name, now set aside, may have left.
-    publish(layout.checksums(part_file), content, replace=True)
-    return hashlib.sha256(content).hexdigest()
 
 
 def commit(
@@ -101,128 +41,67 @@ def commit(
     max_part_bytes: int,
     provenance: Mapping[str, JSON],
 ) -> ShardManifest:
-    """Add verdicts, and the rows of those that are done, to a shard.
+    """Add the statuses of videos to a shard, and the rows of those that are done.
 
-    `tracks` gives one track per done entry, by ascending id; it is read lazily, so that no more
-    than one part and one video are in memory. They are packed into new parts of at most
-    `max_part_bytes` of rows (but at least one video). A video that is kept already with the same
-    digest stays where it is, so committing twice changes nothing; one with another digest moves to
-    its new part.
+    `tracks` gives one track per done entry, by ascending id. It is read lazily, so no more than one
+    part and one video are in memory. The tracks are packed into new parts of at most
+    `max_part_bytes` of rows, or one video. A video whose rows are stored already stays where it is,
+    so committing twice changes nothing; one with another digest moves to its new part.
 
-    Raises SettingsError for a shard of format version 1, whose times count from another origin.
+    Raises:
+        SettingsError: the shard is of format version 1, whose times count from another origin.
+        IntegrityError: the shard belongs to another catalog.
+        ValueError: a done entry has no track, or a track no done entry.
     """
-    found = read_sidecar(layout, shard)
-    known = found or ShardManifest(catalog, shard, layout.variant, layout.fingerprint)
+    on_disk = read_manifest(layout, shard)
+    known = on_disk or ShardManifest(catalog, shard, layout.variant, layout.fingerprint)
+    _check_may_extend(layout, known, catalog)
+    known = replace(known, time_origin=CONTAINER_START, provenance=provenance)
+
+    done_ids = {video_id for video_id, entry in entries.items() if entry.is_done}
+    unchanged_ids: set[str] = set()
+    new_tracks = _without_unchanged(tracks, known, done_ids, unchanged_ids)
+    publisher = PartPublisher(layout, known, is_first=on_disk is None)
+    publisher.publish_all(new_tracks, entries, max_part_bytes)
+
+    if missing := done_ids - unchanged_ids - publisher.entries.keys():
+        raise ValueError(f"done, but no track was given: {', '.join(sorted(missing))}")
+    unchanged = {video_id: known.entries[video_id] for video_id in unchanged_ids}
+    manifest = replace(
+        known,
+        parts=known.parts + tuple(publisher.parts),
+        entries={**known.entries, **entries, **unchanged, **publisher.entries},
+    )
+    write_manifest(layout, manifest)
+    return manifest
+
+
+def _check_may_extend(layout: VariantLayout, known: ShardManifest, catalog: str) -> None:
     if known.catalog != catalog:
         raise IntegrityError(
-            layout.sidecar(shard), f"belongs to the catalog {known.catalog!r}, not to {catalog!r}"
+            layout.manifest(known.shard),
+            f"belongs to the catalog {known.catalog!r}, not to {catalog!r}",
         )
+    # A shard without parts has no times yet, whatever its manifest says of their origin.
     if known.parts:
         refuse_to_extend(layout.folder.parents[1], {layout.folder.name: [known.time_origin]})
-    known = replace(known, time_origin=CONTAINER_START)
-    wanted = {video_id for video_id, entry in entries.items() if entry.is_done}
-    kept: dict[str, ManifestEntry] = {}
-    fresh = _fresh(tracks, known, wanted, kept)
-    writer = _PartWriter(layout, replace(known, provenance=provenance), is_first=found is None)
-    for pack in _packs(fresh, lambda track: track.nbytes, max_part_bytes):
-        writer.write(pack, entries)
-    if missing := wanted - kept.keys() - writer.entries.keys():
-        raise ValueError(f"done, but no track was given: {', '.join(sorted(missing))}")
-    sidecar = replace(
-        writer.account,
-        parts=known.parts + tuple(writer.parts),
-        entries={**known.entries, **entries, **kept, **writer.entries},
-    )
-    write_sidecar(layout, sidecar)
-    return sidecar
 
 
-def compact(layout: VariantLayout, shard: int, *, max_part_bytes: int) -> ShardManifest:
-    """Pack the shard's live videos, by id, into as few parts as `max_part_bytes` allows, and drop
-    superseded rows.
-
-    The logical digest stays. Does nothing to a shard that is packed so already. Raises
-    IntegrityError if a video's rows are not what its entry says; then nothing was changed.
-    """
-    known = read_sidecar(layout, shard)
-    if known is None:
-        raise IntegrityError(
-            layout.sidecar(shard),
-            "is not there, so there is nothing to compact; run audit --repair",
-        )
-    readers = {part.file: PartReader(layout.folder / part.file) for part in known.parts}
-    sizes = {track.video_id: track.nbytes for track in _live_tracks(readers, known)}
-    if list(_packs(sizes, sizes.__getitem__, max_part_bytes)) == [
-        list(reader.ids()) for reader in readers.values()
-    ]:
-        return known
-    writer = _PartWriter(layout, known)
-    for pack in _packs(_live_tracks(readers, known), lambda track: track.nbytes, max_part_bytes):
-        writer.write(pack, known.entries)
-    sidecar = replace(known, parts=tuple(writer.parts), entries={**known.entries, **writer.entries})
-    write_sidecar(layout, sidecar)
-    for part in known.parts:
-        remove(layout.folder / part.file)
-        remove(layout.checksums(part.file))
-    return sidecar
-
-
-def rebase(
-    layout: VariantLayout,
-    shard: int,
-    clocks: Mapping[str, JSON],
-    begun: Mapping[str, str],
-    *,
-    max_part_bytes: int = DEFAULT_PART_BYTES,
-) -> ShardManifest:
-    """Bring a shard of format version 1 over: its seconds count from the containers' start from
-    then on.
-
-    `clocks` has the done videos whose streams' clocks began at 0, each with the fact that is kept
-    of it under `clock`: their rows are packed anew, unchanged. `begun` has the other done videos,
-    each with the reason in words: they become `pending:requested`, and the next build makes them
-    again. A kill leaves the old account or the new one.
-    """
-    known = read_sidecar(layout, shard)
-    if known is None or known.time_origin == CONTAINER_START:
-        raise ValueError(
-            f"shard {shard} of {layout.folder.name} has no account whose times count on streams' clocks"
-        )
-    done = {video_id for video_id, entry in known.entries.items() if entry.is_done}
-    if done != clocks.keys() | begun.keys() or clocks.keys() & begun.keys():
-        raise ValueError(
-            f"of {len(done)} done videos {len(clocks)} are kept and {len(begun)} are not: together all"
-        )
-    entries = {
-        video_id: replace(entry, facts={**entry.facts, "clock": clocks[video_id]})
-        if video_id in clocks
-        else entry
-        for video_id, entry in known.entries.items()
-    }
-    again = {
-        video_id: ManifestEntry(
-            failure_status("requested", reason),
-            attempts=entries[video_id].attempts,
-            facts=entries[video_id].facts,
-        )
-        for video_id, reason in begun.items()
-    }
-    readers = {
-        part.file: PartReader(layout.folder / part.file, part.checksums_sha256)
-        for part in known.parts
-    }
-    kept = replace(known, entries={**known.entries, **again})
-    writer = _PartWriter(layout, replace(known, time_origin=CONTAINER_START))
-    for pack in _packs(_live_tracks(readers, kept), lambda track: track.nbytes, max_part_bytes):
-        writer.write(pack, entries)
-    sidecar = replace(
-        writer.account, parts=tuple(writer.parts), entries={**entries, **again, **writer.entries}
-    )
-    write_sidecar(layout, sidecar)
-    for part in known.parts:
-        remove(layout.folder / part.file)
-        remove(layout.checksums(part.file))
-    return sidecar
+def _without_unchanged(
+    tracks: Iterable[FeatureTrack],
+    known: ShardManifest,
+    done_ids: Collection[str],
+    unchanged_ids: set[str],
+) -> Iterator[FeatureTrack]:
+    """The tracks that are not stored yet; adds the ids of the others to `unchanged_ids`."""
+    for track in tracks:
+        if track.video_id not in done_ids:
+            raise ValueError(f"{track.video_id} has a track, but its entry does not say done")
+        entry = known.entries.get(track.video_id)
+        if entry is not None and entry.digest == track.digest():
+            unchanged_ids.add(track.video_id)
+        else:
+            yield track
 
 
 def request_retry(
@@ -232,122 +111,102 @@ def request_retry(
     *,
     video_ids: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Mark the shard's ids that failed for one of `reasons`, or that are among `video_ids` and
-    failed, as to be tried again; returns them, ascending.
+    """Mark failed videos of a shard as to be tried again; returns their ids, ascending.
 
-    They become `pending:requested`, with the old verdict as detail, so the equation of states still
-    adds up.
+    They are those that failed for one of `reasons`, and those of `video_ids` that failed. They
+    become `pending:requested`, with the old status as detail, so the states still add up.
     """
-    known = read_sidecar(layout, shard)
+    known = read_manifest(layout, shard)
     if known is None:
         return ()
-    marked = {
-        video_id: replace(entry, verdict=failure_status("requested", str(entry.verdict)))
-        for video_id, entry in known.entries.items()
-        if (entry.verdict.reason in reasons or video_id in video_ids)
-        and not entry.is_done
-        and entry.verdict.reason != "requested"
-    }
+    marked: dict[str, ManifestEntry] = {}
+    for video_id, entry in known.entries.items():
+        is_asked_for = entry.status.reason in reasons or video_id in video_ids
+        is_waiting = entry.is_done or entry.status.reason == "requested"
+        if is_asked_for and not is_waiting:
+            status = failure_status("requested", str(entry.status))
+            marked[video_id] = replace(entry, status=status)
     if marked:
-        write_sidecar(layout, replace(known, entries={**known.entries, **marked}))
+        write_manifest(layout, replace(known, entries={**known.entries, **marked}))
     return tuple(sorted(marked))
 
 
-class _PartWriter:
-    """Publishes packs under the next free numbers, and remembers what is where."""
+class PartPublisher:
+    """Publishes tracks as parts under the next free numbers, and collects their records."""
 
     def __init__(
-        self, layout: VariantLayout, account: ShardManifest, *, is_first: bool = False
+        self, layout: VariantLayout, manifest: ShardManifest, *, is_first: bool = False
     ) -> None:
-        """`is_first`: the shard has no sidecar yet."""
-        self.account = account
-        self._is_first = is_first
+        """`is_first`: the shard has no manifest on disk yet."""
         self.parts: list[PartRecord] = []
+        """Of the parts published so far, by number."""
         self.entries: dict[str, ManifestEntry] = {}
+        """Of the videos published so far, with part, rows and digest."""
         self._layout = layout
-        self._number = 1 + max((part_number(part.file) for part in account.parts), default=-1)
+        self._manifest = manifest
+        self._is_first = is_first
+        self._next_number = 1 + max((part_number(part.file) for part in manifest.parts), default=-1)
 
-    def write(self, tracks: Sequence[FeatureTrack], entries: Mapping[str, ManifestEntry]) -> None:
+    def publish_all(
+        self,
+        tracks: Iterable[FeatureTrack],
+        entries: Mapping[str, ManifestEntry],
+        max_part_bytes: int,
+    ) -> None:
+        """Publish the tracks in their order, in parts of at most so many bytes, or one video."""
+        for pack in split_by_size(tracks, attrgetter("nbytes"), max_part_bytes):
+            self._publish_part(pack, entries)
+
+    def _publish_part(
+        self, tracks: Sequence[FeatureTrack], entries: Mapping[str, ManifestEntry]
+    ) -> None:
         described = {
             track.video_id: replace(
                 entries[track.video_id], part="", rows=track.rows, digest=track.digest()
             )
             for track in tracks
         }
+        # A part repeats its entries and provenance, so a lost manifest can be rebuilt from it.
         records: dict[str, JSON] = {
             "entries": {video_id: entry.to_json() for video_id, entry in described.items()},
-            "provenance": dict(self.account.provenance),
+            "provenance": dict(self._manifest.provenance),
         }
-        likely_path = self._layout.part(self.account.shard, self._number)
-        content = part_image(likely_path, self.account.header, tracks, records)
+        likely_path = self._layout.part(self._manifest.shard, self._next_number)
+        content = part_image(likely_path, self._manifest.header, tracks, records)
         sha256 = hashlib.sha256(content).hexdigest()
         path = self._free_path(sha256)
         if self._is_first:
-            write_sidecar(self._layout, replace(self.account, provenance={}))
+            write_manifest(self._layout, replace(self._manifest, provenance={}))
             self._is_first = False
         publish(path, content, replace=False)
         rows = sum(track.rows for track in tracks)
         checksums = write_checksums(self._layout, path.name, checksums_of([content]))
         self.parts.append(PartRecord(path.name, sha256, len(content), len(tracks), rows, checksums))
-        self.entries |= {
-            video_id: replace(entry, part=path.name) for video_id, entry in described.items()
-        }
+        for video_id, entry in described.items():
+            self.entries[video_id] = replace(entry, part=path.name)
 
     def _free_path(self, sha256: str) -> Path:
-        # A killed commit may have left a part that no sidecar names: taken if it is the same,
+        # A killed commit may have left a part that no manifest names: taken if it is the same,
         # stepped over if not.
         while True:
-            path = self._layout.part(self.account.shard, self._number)
-            self._number += 1
+            path = self._layout.part(self._manifest.shard, self._next_number)
+            self._next_number += 1
             if not path.exists() or size_and_sha256(path)[1] == sha256:
                 return path
 
 
-def _fresh(
-    tracks: Iterable[FeatureTrack],
-    known: ShardManifest,
-    wanted: Collection[str],
-    kept: dict[str, ManifestEntry],
-) -> Iterator[FeatureTrack]:
-    for track in tracks:
-        if track.video_id not in wanted:
-            raise ValueError(f"{track.video_id} has a track, but no entry that says done")
-        entry = known.entries.get(track.video_id)
-        if entry is not None and entry.digest == track.digest():
-            kept[track.video_id] = entry
-        else:
-            yield track
-
-
-def _packs(
+def split_by_size(
     items: Iterable[Item], size_of: Callable[[Item], int], max_bytes: int
 ) -> Iterator[list[Item]]:
-    """Items in their order, greedily in packs of at most `max_bytes`; a larger one makes a pack of
-    its own.
-    """
+    """Items in their order, greedily in packs of at most `max_bytes`; a larger item gets its own."""
     pack: list[Item] = []
-    filled_bytes = 0
+    pack_bytes = 0
     for item in items:
-        if pack and filled_bytes + size_of(item) > max_bytes:
+        item_bytes = size_of(item)
+        if pack and pack_bytes + item_bytes > max_bytes:
             yield pack
-            pack, filled_bytes = [], 0
+            pack, pack_bytes = [], 0
         pack.append(item)
-        filled_bytes += size_of(item)
+        pack_bytes += item_bytes
     if pack:
         yield pack
-
-
-def _live_tracks(readers: Mapping[str, PartReader], known: ShardManifest) -> Iterator[FeatureTrack]:
-    for video_id in sorted(video_id for video_id, entry in known.entries.items() if entry.is_done):
-        entry = known.entries[video_id]
-        try:
-            track = readers[entry.part].track(video_id)
-        except LookupFailed as error:
-            raise IntegrityError(
-                readers[entry.part].path, f"lacks {video_id}, which its sidecar names"
-            ) from error
-        if track.digest() != entry.digest:
-            raise IntegrityError(
-                readers[entry.part].path, f"the rows of {video_id} are not what its entry says"
-            )
-        yield track

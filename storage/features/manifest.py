@@ -31,7 +31,7 @@ Kind = TypeVar("Kind", str, int, dict[str, JSON], list[JSON])
 class ManifestEntry:
     """What became of one video."""
 
-    verdict: VideoStatus
+    status: VideoStatus
     part: str = ""
     """File name of the part that holds its rows; empty unless done and committed."""
     rows: int = 0
@@ -44,14 +44,14 @@ class ManifestEntry:
     @property
     def is_done(self) -> bool:
         """Whether its rows are in a part, or about to be."""
-        return self.verdict.state is State.DONE
+        return self.status.state is State.DONE
 
     def to_json(self) -> dict[str, JSON]:
         """All fields as a JSON object; `from_json` reads it back."""
-        verdict: dict[str, JSON] = {
-            "state": str(self.verdict.state),
-            "reason": self.verdict.reason,
-            "detail": self.verdict.detail,
+        status: dict[str, JSON] = {
+            "state": str(self.status.state),
+            "reason": self.status.reason,
+            "detail": self.status.detail,
         }
         rest: dict[str, JSON] = {
             "part": self.part,
@@ -59,7 +59,7 @@ class ManifestEntry:
             "digest": self.digest,
             "attempts": self.attempts,
         }
-        return {**verdict, **rest, "facts": dict(self.facts)}
+        return {**status, **rest, "facts": dict(self.facts)}
 
     @staticmethod
     def from_json(path: Path, content: JSON) -> ManifestEntry:
@@ -68,7 +68,7 @@ class ManifestEntry:
         """
         fields = Fields(path, content, "an entry")
         entry = ManifestEntry(
-            _verdict(
+            _status(
                 path,
                 fields.take("state", str),
                 fields.take("reason", str),
@@ -154,7 +154,7 @@ class ShardManifest:
                 entry.rows and entry.digest
             ):
                 raise ValueError(
-                    f"entries.{video_id}: {entry.verdict} with part {entry.part!r} and {entry.rows} rows"
+                    f"entries.{video_id}: {entry.status} with part {entry.part!r} and {entry.rows} rows"
                 )
 
     @property
@@ -167,7 +167,7 @@ class ShardManifest:
     @property
     def counts(self) -> dict[State, int]:
         """How many ids are in each state; adds up to the entries."""
-        counter = Counter(entry.verdict.state for entry in self.entries.values())
+        counter = Counter(entry.status.state for entry in self.entries.values())
         return {state: counter[state] for state in State}
 
     def live_in(self, file: str) -> list[str]:
@@ -260,21 +260,21 @@ class Fields:
             )
 
 
-def _verdict(path: Path, state: str, reason: str, detail: str) -> VideoStatus:
+def _status(path: Path, state: str, reason: str, detail: str) -> VideoStatus:
     try:
         return VideoStatus(State(state), reason, detail)
     except ValueError as error:
         raise IntegrityError(path, f"a verdict is wrong: {error}") from error
 
 
-def logical_digest(sidecars: Iterable[ShardManifest]) -> str:
+def logical_digest(manifests: Iterable[ShardManifest]) -> str:
     """sha256 over `id digest` lines of the done videos, by id: the same however they are spread
     over parts.
     """
     digests = {
         video_id: entry.digest
-        for sidecar in sidecars
-        for video_id, entry in sidecar.entries.items()
+        for manifest in manifests
+        for video_id, entry in manifest.entries.items()
         if entry.is_done
     }
     lines = [f"{video_id} {digests[video_id]}\n" for video_id in sorted(digests)]

@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from storage.base.errors import IntegrityError
 from storage.base.paths import VariantLayout, shard_and_number
 from storage.base.video_status import DONE, TAXONOMY_VERSION, State, VideoStatus
-from storage.features.commit import parse_sidecar
 from storage.features.manifest import PartRecord, ShardManifest
+from storage.features.manifest_file import parse_manifest
 from storage.files.atomic_write import publish
 
 FORMAT = "video-highlights index 4"
@@ -103,7 +103,7 @@ class Summary:
         }
 
     @cached_property
-    def verdicts(self) -> Mapping[str, VideoStatus]:
+    def statuses(self) -> Mapping[str, VideoStatus]:
         """Of every id, in no order."""
         return {**dict.fromkeys(self.ids, DONE), **self.others}
 
@@ -132,7 +132,7 @@ def summary(layout: VariantLayout, shard: int) -> Summary | None:
     """
     known, settled_ns = _known(layout)
     try:
-        stamp = _stamp(layout.sidecar(shard).stat())
+        stamp = _stamp(layout.manifest(shard).stat())
     except FileNotFoundError:
         if shard in known or shard in _listed(layout)[1]:
             _refuse_lost(layout, shard)
@@ -194,13 +194,13 @@ def _listed(layout: VariantLayout) -> tuple[dict[int, Stamp], set[int]]:
                 continue
             if named[1] is not None:
                 with_parts.add(named[0])
-            elif entry.name == layout.sidecar(named[0]).name:
+            elif entry.name == layout.manifest(named[0]).name:
                 stamps[named[0]] = _stamp(entry.stat())
     return stamps, with_parts
 
 
 def _refuse_lost(layout: VariantLayout, shard: int) -> None:
-    path = layout.sidecar(shard)
+    path = layout.manifest(shard)
     if path.exists():
         return  # it came while the folder was being listed
     folder = layout.folder.parents[1]
@@ -221,7 +221,7 @@ def _current(
 ) -> Summary | None:
     if known is not None and known.stamp == stamp and stamp[1] < settled_ns:
         return known
-    path = layout.sidecar(shard)
+    path = layout.manifest(shard)
     try:
         with path.open("rb") as file:
             stamp, raw = _stamp(os.fstat(file.fileno())), file.read()
@@ -230,13 +230,15 @@ def _current(
     sha256 = hashlib.sha256(raw).hexdigest()
     if known is not None and known.sha256 == sha256:
         return replace(known, stamp=stamp)
-    return _summarized(parse_sidecar(layout, shard, raw), sha256, stamp)
+    return _summarized(parse_manifest(layout, shard, raw), sha256, stamp)
 
 
-def _summarized(sidecar: ShardManifest, sha256: str, stamp: Stamp) -> Summary:
-    done = sorted((video_id, entry) for video_id, entry in sidecar.entries.items() if entry.is_done)
-    numbers = {part.file: number for number, part in enumerate(sidecar.parts)}
-    others = {i: entry.verdict for i, entry in sorted(sidecar.entries.items()) if not entry.is_done}
+def _summarized(manifest: ShardManifest, sha256: str, stamp: Stamp) -> Summary:
+    done = sorted(
+        (video_id, entry) for video_id, entry in manifest.entries.items() if entry.is_done
+    )
+    numbers = {part.file: number for number, part in enumerate(manifest.parts)}
+    others = {i: entry.status for i, entry in sorted(manifest.entries.items()) if not entry.is_done}
     columns = (
         "".join(f"{video_id}\n" for video_id, _ in done).encode("ascii"),
         np.array([entry.rows for _, entry in done], _NUMBER).tobytes(),
@@ -247,7 +249,13 @@ def _summarized(sidecar: ShardManifest, sha256: str, stamp: Stamp) -> Summary:
         ).encode("ascii"),
     )
     return Summary(
-        sidecar.catalog, sidecar.shard, sha256, stamp, sidecar.parts, columns, sidecar.time_origin
+        manifest.catalog,
+        manifest.shard,
+        sha256,
+        stamp,
+        manifest.parts,
+        columns,
+        manifest.time_origin,
     )
 
 

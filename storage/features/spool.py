@@ -39,7 +39,7 @@ def put(
     """
     if entry.is_done != (track is not None) or (track is not None and track.video_id != video_id):
         raise ValueError(
-            f"{video_id}: {entry.verdict} with {track}; a done video brings its own track, others none"
+            f"{video_id}: {entry.status} with {track}; a done video brings its own track, others none"
         )
     if track is not None:
         check_track(track)

@@ -20,9 +20,9 @@ from storage.base.fingerprint import differences, fingerprint
 from storage.base.paths import Layout, VariantLayout, parse_variant
 from storage.base.records import JSON
 from storage.base.video_status import VideoStatus
-from storage.features.commit import read_sidecar
 from storage.features.lazy_arrays import VideoHandle
 from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
+from storage.features.manifest_file import read_manifest
 from storage.features.manifest_index import Summary, done_ids, logical_digest_of, summaries
 from storage.features.part_reader import PartHeader, PartReader, advised
 from storage.files.atomic_write import size_and_sha256
@@ -88,10 +88,10 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         self._verify = verify
         self._check = check
         self._parts: dict[str, PartReader] = {}
-        self._sidecars_read: dict[int, ShardManifest] = {}
+        self._manifests_read: dict[int, ShardManifest] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_parts": {}, "_sidecars_read": {}}
+        return {**self.__dict__, "_parts": {}, "_manifests_read": {}}
 
     def __repr__(self) -> str:
         return f"VariantReader({self.name}, {len(self)} videos)"
@@ -115,15 +115,15 @@ class VariantReader(Mapping[str, "VideoHandle"]):
             return read_settings(self.layout)
 
     @cached_property
-    def sidecars(self) -> Mapping[int, ShardManifest]:
+    def manifests(self) -> Mapping[int, ShardManifest]:
         """Shard → its account, for the shards that have one. Raises IntegrityError."""
-        accounts = {shard: read_sidecar(self.layout, shard) for shard in self._summaries}
+        accounts = {shard: read_manifest(self.layout, shard) for shard in self._summaries}
         return {shard: account for shard, account in accounts.items() if account is not None}
 
     @property
     def provenance(self) -> Mapping[int, Mapping[str, JSON]]:
         """Shard → what made its last commit."""
-        return {shard: sidecar.provenance for shard, sidecar in self.sidecars.items()}
+        return {shard: manifest.provenance for shard, manifest in self.manifests.items()}
 
     @property
     def time_origins(self) -> frozenset[str]:
@@ -163,10 +163,10 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return tuple(sorted(self._numbers))
 
     @cached_property
-    def verdicts(self) -> Mapping[str, VideoStatus]:
+    def statuses(self) -> Mapping[str, VideoStatus]:
         """Every id that has a verdict, done or not, ascending."""
         return dict(
-            sorted(pair for one in self._summaries.values() for pair in one.verdicts.items())
+            sorted(pair for one in self._summaries.values() for pair in one.statuses.items())
         )
 
     def digest(self) -> str:
@@ -180,14 +180,14 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         LookupFailed.
         """
         shard = self._place(video_id)[0].shard
-        if shard not in self._sidecars_read:
-            found = read_sidecar(self.layout, shard)
+        if shard not in self._manifests_read:
+            found = read_manifest(self.layout, shard)
             if found is None:
                 raise IntegrityError(
-                    self.layout.sidecar(shard), "was there when the store was opened and is gone"
+                    self.layout.manifest(shard), "was there when the store was opened and is gone"
                 )
-            self._sidecars_read[shard] = found
-        return self._sidecars_read[shard].entries[video_id]
+            self._manifests_read[shard] = found
+        return self._manifests_read[shard].entries[video_id]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.ids)
@@ -207,10 +207,10 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return VideoHandle(part, video_id, int(found.rows[place]), found.digests[place])
 
     def _why_not(self, video_id: str) -> str:
-        verdict = self.verdicts.get(video_id)
-        if verdict is None:
+        status = self.statuses.get(video_id)
+        if status is None:
             return f"{self.name} knows no video {video_id!r}; it has {len(self)} videos, see .ids"
-        return f"{self.name}: {video_id} is {verdict}; .ids has the videos that are done"
+        return f"{self.name}: {video_id} is {status}; .ids has the videos that are done"
 
     def _part(self, found: Summary, part: PartRecord) -> PartReader:
         if part.file not in self._parts:

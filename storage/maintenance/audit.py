@@ -16,9 +16,9 @@ from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.paths import VariantLayout, part_of_checksums, shard_and_number
 from storage.base.video_status import State
 from storage.catalog.catalog import Catalog, read_catalog
-from storage.features.commit import read_sidecar
 from storage.features.lazy_arrays import VideoHandle
 from storage.features.manifest import PROCESSORS, PartRecord, ShardManifest
+from storage.features.manifest_file import read_manifest
 from storage.features.manifest_index import lost_shards
 from storage.features.store import open_part, read_settings, variant_layouts
 from storage.files.block_checksums import read_checksums
@@ -29,7 +29,7 @@ class Kind(StrEnum):
     """What sort of thing was found."""
 
     SETTINGS = "settings"
-    SIDECAR = "sidecar"
+    MANIFEST = "sidecar"
     """Lost, damaged, or another shard's."""
     PART = "part"
     """Missing, short, altered, or another shard's."""
@@ -78,7 +78,7 @@ class VariantAudit:
     ids: int
     """How many ids the catalog has."""
     counts: dict[State, int]
-    without_verdict: int
+    without_status: int
     findings: tuple[AuditFinding, ...]
     processors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Kind of processor → the shards that have rows made on it; earlier releases did not record
@@ -88,7 +88,7 @@ class VariantAudit:
     @property
     def adds_up(self) -> bool:
         """Whether every id is in exactly one state, or in none yet."""
-        return self.ids == sum(self.counts.values()) + self.without_verdict
+        return self.ids == sum(self.counts.values()) + self.without_status
 
     @property
     def is_clean(self) -> bool:
@@ -110,8 +110,8 @@ class VariantAudit:
     def equation(self) -> str:
         """`12 ids = 9 done + 1 unavailable + 2 rejected + 0 pending + 0 quarantined`."""
         terms = [f"{count} {state}" for state, count in self.counts.items()]
-        if self.without_verdict:
-            terms.append(f"{self.without_verdict} without a verdict")
+        if self.without_status:
+            terms.append(f"{self.without_status} without a verdict")
         return f"{self.ids} ids {'=' if self.adds_up else '≠'} {' + '.join(terms)}"
 
 
@@ -133,14 +133,14 @@ def audit_variant(layout: VariantLayout, catalog: Catalog, *, deep: bool) -> Var
     processors: dict[str, list[int]] = {}
     shards = {*range(catalog.shard_count), *_shards_on_disk(layout), *lost_shards(layout)}
     for shard in sorted(shards):
-        sidecar, found = audit_shard(layout, catalog, shard, deep=deep)
+        manifest, found = audit_shard(layout, catalog, shard, deep=deep)
         findings += found
-        if sidecar is not None:
+        if manifest is not None:
             entries |= {
-                video_id: entry.verdict.state for video_id, entry in sidecar.entries.items()
+                video_id: entry.status.state for video_id, entry in manifest.entries.items()
             }
-            counts.update(sidecar.counts)
-            for kind in _processors(sidecar):
+            counts.update(manifest.counts)
+            for kind in _processors(manifest):
                 processors.setdefault(kind, []).append(shard)
     without = sum(video.video_id not in entries for video in catalog.videos)
     return VariantAudit(
@@ -161,8 +161,8 @@ def _listed(shards: Sequence[int]) -> str:
     return ", ".join(map(str, shards[:SHOWN_SHARDS])) + more
 
 
-def _processors(sidecar: ShardManifest) -> list[str]:
-    told = sidecar.provenance.get(PROCESSORS)
+def _processors(manifest: ShardManifest) -> list[str]:
+    told = manifest.provenance.get(PROCESSORS)
     return [str(kind) for kind in told] if isinstance(told, list) else []
 
 
@@ -170,29 +170,29 @@ def audit_shard(
     layout: VariantLayout, catalog: Catalog, shard: int, *, deep: bool
 ) -> tuple[ShardManifest | None, list[AuditFinding]]:
     """Check one shard: its account, if there is a sound one, and what is wrong."""
-    path, files = layout.sidecar(shard), part_files(layout, shard)
+    path, files = layout.manifest(shard), part_files(layout, shard)
     try:
-        sidecar = read_sidecar(layout, shard)
+        manifest = read_manifest(layout, shard)
     except IntegrityError as error:
-        return None, [AuditFinding(Kind.SIDECAR, path, error.problem, shard)]
-    if sidecar is None:
+        return None, [AuditFinding(Kind.MANIFEST, path, error.problem, shard)]
+    if manifest is None:
         lost = (
             f"is lost, but {len(files)} parts of its shard are there"
             if files
             else "is lost, and the index names it"
         )
-        return None, [AuditFinding(Kind.SIDECAR, path, lost, shard)] if shard in lost_shards(
+        return None, [AuditFinding(Kind.MANIFEST, path, lost, shard)] if shard in lost_shards(
             layout
         ) else []
-    if sidecar.catalog != catalog.name:
-        wrong = f"belongs to the catalog {sidecar.catalog!r}, not to {catalog.name!r}"
-        return None, [AuditFinding(Kind.SIDECAR, path, wrong, shard)]
-    named = {part.file for part in sidecar.parts}
-    findings = [*_misplaced(path, sidecar, catalog), *_bad_parts(layout, sidecar, deep=deep)]
+    if manifest.catalog != catalog.name:
+        wrong = f"belongs to the catalog {manifest.catalog!r}, not to {catalog.name!r}"
+        return None, [AuditFinding(Kind.MANIFEST, path, wrong, shard)]
+    named = {part.file for part in manifest.parts}
+    findings = [*_misplaced(path, manifest, catalog), *_bad_parts(layout, manifest, deep=deep)]
     for file in files:
         if file.name not in named:
             findings.append(AuditFinding(Kind.ORPHAN, file, "is in no sidecar", shard))
-    return sidecar, findings
+    return manifest, findings
 
 
 def part_files(layout: VariantLayout, shard: int) -> list[Path]:
@@ -246,51 +246,53 @@ def _strangers(layout: VariantLayout) -> Iterator[AuditFinding]:
             yield AuditFinding(Kind.LEFTOVER, path, problem)
 
 
-def _misplaced(path: Path, sidecar: ShardManifest, catalog: Catalog) -> Iterator[AuditFinding]:
+def _misplaced(path: Path, manifest: ShardManifest, catalog: Catalog) -> Iterator[AuditFinding]:
     expected = (
-        set(catalog.shard_ids(sidecar.shard)) if sidecar.shard < catalog.shard_count else set()
+        set(catalog.shard_ids(manifest.shard)) if manifest.shard < catalog.shard_count else set()
     )
-    if strangers := tuple(sorted(sidecar.entries.keys() - expected)):
-        problem = f"holds ids that the catalog does not put in shard {sidecar.shard}: {', '.join(strangers[:3])}"
-        yield AuditFinding(Kind.MISPLACED, path, problem, sidecar.shard, strangers)
+    if strangers := tuple(sorted(manifest.entries.keys() - expected)):
+        problem = f"holds ids that the catalog does not put in shard {manifest.shard}: {', '.join(strangers[:3])}"
+        yield AuditFinding(Kind.MISPLACED, path, problem, manifest.shard, strangers)
 
 
 def _bad_parts(
-    layout: VariantLayout, sidecar: ShardManifest, *, deep: bool
+    layout: VariantLayout, manifest: ShardManifest, *, deep: bool
 ) -> Iterator[AuditFinding]:
-    if unsealed := sum(not part.checksums_sha256 for part in sidecar.parts):
-        told = f"{unsealed} of {len(sidecar.parts)} parts have none; run `python -m storage seal`"
-        yield AuditFinding(Kind.UNSEALED, layout.sidecar(sidecar.shard), told, sidecar.shard)
-    for part in sidecar.parts:
+    if unsealed := sum(not part.checksums_sha256 for part in manifest.parts):
+        told = f"{unsealed} of {len(manifest.parts)} parts have none; run `python -m storage seal`"
+        yield AuditFinding(Kind.UNSEALED, layout.manifest(manifest.shard), told, manifest.shard)
+    for part in manifest.parts:
         if part.checksums_sha256:
             path = layout.checksums(part.file)
             try:
                 read_checksums(path, part.checksums_sha256)
             except IntegrityError as error:
-                yield AuditFinding(Kind.CHECKSUMS, path, error.problem, sidecar.shard)
+                yield AuditFinding(Kind.CHECKSUMS, path, error.problem, manifest.shard)
                 part = replace(part, checksums_sha256="")
         try:
-            check_part(layout, sidecar, part, deep=deep)
+            check_part(layout, manifest, part, deep=deep)
         except (IntegrityError, LookupFailed) as error:
             problem = error.problem if isinstance(error, IntegrityError) else str(error)
-            live = tuple(sidecar.live_in(part.file))
-            yield AuditFinding(Kind.PART, layout.folder / part.file, problem, sidecar.shard, live)
+            live = tuple(manifest.live_in(part.file))
+            yield AuditFinding(Kind.PART, layout.folder / part.file, problem, manifest.shard, live)
 
 
 def check_part(
-    layout: VariantLayout, sidecar: ShardManifest, part: PartRecord, *, deep: bool
+    layout: VariantLayout, manifest: ShardManifest, part: PartRecord, *, deep: bool
 ) -> None:
     """Check one part against its sidecar. Raises IntegrityError, or LookupFailed for a video that
     is not in it.
     """
     # The sha256 comes first, so that libhdf5 is not asked to parse what was altered.
-    reader = open_part(layout, sidecar.header, part, verify=deep, check=bool(part.checksums_sha256))
+    reader = open_part(
+        layout, manifest.header, part, verify=deep, check=bool(part.checksums_sha256)
+    )
     if (len(reader.ids()), reader.table.row_count) != (part.videos, part.rows):
         raise IntegrityError(
             reader.path, f"has {len(reader.ids())} videos, its sidecar says {part.videos}"
         )
-    for video_id in sidecar.live_in(part.file):
-        entry = sidecar.entries[video_id]
+    for video_id in manifest.live_in(part.file):
+        entry = manifest.entries[video_id]
         handle = VideoHandle(reader, video_id, entry.rows, entry.digest)
         if deep and handle.track().digest() != entry.digest:
             raise IntegrityError(

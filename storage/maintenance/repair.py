@@ -23,8 +23,8 @@ from storage.base.paths import (
 )
 from storage.base.records import CONTAINER_START, JSON
 from storage.catalog.catalog import Catalog, read_catalog
-from storage.features.commit import write_sidecar
 from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
+from storage.features.manifest_file import write_manifest
 from storage.features.manifest_index import refresh
 from storage.features.part_reader import PartReader
 from storage.features.store import variant_layouts
@@ -35,7 +35,7 @@ from storage.maintenance.audit import AuditFinding, Kind, audit_shard, audit_var
 from storage.maintenance.media_audit import audit_media
 from storage.maintenance.sealing import seal_part
 
-_MENDABLE = frozenset({Kind.SIDECAR, Kind.PART, Kind.CHECKSUMS, Kind.ORPHAN})
+_MENDABLE = frozenset({Kind.MANIFEST, Kind.PART, Kind.CHECKSUMS, Kind.ORPHAN})
 
 
 def repair(folder: Path, *, deep: bool, tell: Tell | None = None) -> list[str]:
@@ -60,7 +60,7 @@ def repair(folder: Path, *, deep: bool, tell: Tell | None = None) -> list[str]:
             with lease(layout.lease(shard), tell=tell):
                 told += _Mending(variant, catalog, shard).run(deep=deep)
         told += _without_strays(variant)
-        if any(finding.kind is Kind.SIDECAR for finding in findings):
+        if any(finding.kind is Kind.MANIFEST for finding in findings):
             remove(variant.index_file)  # it may name a shard of which nothing is left
         refresh(variant)
     return told + _tidy_up(layout)
@@ -153,27 +153,27 @@ class _Mending:
 
     def run(self, *, deep: bool) -> list[str]:
         """Look again, now that nobody else writes, and mend."""
-        sidecar, findings = audit_shard(self.layout, self.catalog, self.shard, deep=deep)
+        manifest, findings = audit_shard(self.layout, self.catalog, self.shard, deep=deep)
         if not any(finding.kind in _MENDABLE for finding in findings):
             return []
         account = (
-            self._rebuildable() if sidecar is None else self._without_damage(sidecar, findings)
+            self._rebuildable() if manifest is None else self._without_damage(manifest, findings)
         )
         for path in part_files(self.layout, self.shard):
             if path.name not in {part.file for part in account.parts}:
                 account = self._take_in(account, path)
-        if sidecar is None and not account.parts:
+        if manifest is None and not account.parts:
             self.told.append(f"nothing is left of shard {self.shard}: the next run does its videos")
             return self.told
-        if account != sidecar:
-            write_sidecar(self.layout, account)
+        if account != manifest:
+            write_manifest(self.layout, account)
             self.told.append(
-                f"wrote {self.layout.sidecar(self.shard)}: {len(account.parts)} parts, {len(account.entries)} verdicts"
+                f"wrote {self.layout.manifest(self.shard)}: {len(account.parts)} parts, {len(account.entries)} verdicts"
             )
         return self.told
 
     def _rebuildable(self) -> ShardManifest:
-        path = self.layout.sidecar(self.shard)
+        path = self.layout.manifest(self.shard)
         if path.exists():
             self._set_aside(path)
         own = (self.layout.variant, self.layout.fingerprint)
@@ -189,12 +189,12 @@ class _Mending:
         return CONTAINER_START
 
     def _without_damage(
-        self, sidecar: ShardManifest, findings: list[AuditFinding]
+        self, manifest: ShardManifest, findings: list[AuditFinding]
     ) -> ShardManifest:
         damaged = {finding.path.name for finding in findings if finding.kind is Kind.PART}
         unchecked = {finding.path for finding in findings if finding.kind is Kind.CHECKSUMS}
         parts = []
-        for part in sidecar.parts:
+        for part in manifest.parts:
             if part.file not in damaged and self.layout.checksums(part.file) in unchecked:
                 try:
                     part = seal_part(self.layout, part)
@@ -206,9 +206,9 @@ class _Mending:
             if (path := self.layout.folder / file).exists():
                 self._set_aside(path)
             self.told.append(
-                f"dropped the {len(sidecar.live_in(file))} ids of {file}; the next run does them"
+                f"dropped the {len(manifest.live_in(file))} ids of {file}; the next run does them"
             )
-        return replace(sidecar, parts=tuple(parts)).without_parts(damaged)
+        return replace(manifest, parts=tuple(parts)).without_parts(damaged)
 
     def _take_in(self, account: ShardManifest, path: Path) -> ShardManifest:
         try:

@@ -15,8 +15,8 @@ from pathlib import Path
 from storage.base.errors import IntegrityError
 from storage.base.paths import Layout, VariantLayout
 from storage.catalog.catalog import read_catalog
-from storage.features.commit import read_sidecar, write_checksums, write_sidecar
 from storage.features.manifest import PartRecord
+from storage.features.manifest_file import read_manifest, write_checksums, write_manifest
 from storage.features.manifest_index import refresh
 from storage.features.part_reader import advised
 from storage.features.store import variant_layouts
@@ -39,7 +39,7 @@ def seal_store(folder: Path) -> Iterator[str]:
     for variant in variant_layouts(folder):
         for shard in range(catalog.shard_count):
             with advised():
-                known = read_sidecar(variant, shard)
+                known = read_manifest(variant, shard)
             if known is None or all(part.checksums_sha256 for part in known.parts):
                 continue
             with lease(layout.lease(shard), tell=say):
@@ -78,12 +78,12 @@ def seal_part(layout: VariantLayout, part: PartRecord) -> PartRecord:
 
 
 def _seal_shard(variant: VariantLayout, shard: int) -> int:
-    known = read_sidecar(variant, shard)
+    known = read_manifest(variant, shard)
     if known is None:
         return 0
     parts = tuple(
         part if part.checksums_sha256 else seal_part(variant, part) for part in known.parts
     )
     if parts != known.parts:
-        write_sidecar(variant, replace(known, parts=parts))
+        write_manifest(variant, replace(known, parts=parts))
     return sum(one != other for one, other in zip(parts, known.parts, strict=True))

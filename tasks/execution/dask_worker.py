@@ -80,9 +80,9 @@ def build_shard(order: WorkerRequest) -> dict[str, JSON]:
     worker = get_worker()
     told: list[str] = []
 
-    def on_video(video_id: str, verdict: VideoStatus) -> None:
+    def on_video(video_id: str, status: VideoStatus) -> None:
         told.append(video_id)
-        said = [str(verdict.state), verdict.reason, verdict.detail]
+        said = [str(status.state), status.reason, status.detail]
         worker.log_event(order.topic, {"shard": order.shard, "video": video_id, "verdict": said})
 
     settings = order.settings

@@ -93,15 +93,15 @@ class VideoProgress:
             self._bar = Bar("videos", "video", self._planned)
             self._bar.begin()
 
-    def video(self, shard: int, video_id: str, verdict: VideoStatus) -> None:
+    def video(self, shard: int, video_id: str, status: VideoStatus) -> None:
         """One more video ended."""
         if self._bar is None:
             self._bar = Bar("videos", "video", self._planned)
-        if verdict.state is not State.DONE:
+        if status.state is not State.DONE:
             self._failures += 1
-            say(f"shard {shard:03d}  {video_id}  {verdict}")
+            say(f"shard {shard:03d}  {video_id}  {status}")
         note = f"{self._failures} without all features" if self._failures else ""
-        self._pace.ended(video_id, time.monotonic(), done=verdict.state is State.DONE)
+        self._pace.ended(video_id, time.monotonic(), done=status.state is State.DONE)
         self._bar.advance_to(self._bar.done + 1, note, self._pace.left_seconds())
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ def outdated_videos(settings: Settings, shards: Collection[int]) -> dict[int, fr
         job = shard_job(settings, catalog, shard)
         known = [summary(job.variant_layout(variant), shard) for variant in job.variants]
         failures = {
-            video_id: verdict for one in known if one for video_id, verdict in one.others.items()
+            video_id: status for one in known if one for video_id, status in one.others.items()
         }
         again = outdated(
             failures,

@@ -24,18 +24,18 @@ def keep_survival(settings: Settings, catalog: Catalog) -> list[str]:
     """Publish the report of today and return its lines. A video counts as done once any extractor
     has its features.
     """
-    rows = survival(catalog, _verdicts(settings, catalog))
+    rows = survival(catalog, _statuses(settings, catalog))
     content = readable(report(rows, datetime.now(UTC).date()))
     publish(settings.layout.report / FILE, content, replace=True)
     return [f"  {row}" for row in rows]
 
 
-def _verdicts(settings: Settings, catalog: Catalog) -> dict[str, VideoStatus]:
+def _statuses(settings: Settings, catalog: Catalog) -> dict[str, VideoStatus]:
     done: set[str] = set()
     others: dict[str, VideoStatus] = {}
     for variant in settings.variants_of(catalog):
         found = summaries(settings.layout.variant(variant.name, variant.fingerprint())).values()
         done.update(done_ids(found))
-        for video_id, verdict in (pair for one in found for pair in one.others.items()):
-            others.setdefault(video_id, verdict)
+        for video_id, status in (pair for one in found for pair in one.others.items()):
+            others.setdefault(video_id, status)
     return {**others, **dict.fromkeys(done, DONE)}

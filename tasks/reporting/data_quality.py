@@ -14,8 +14,8 @@ from pathlib import Path
 from storage.base.errors import IntegrityError
 from storage.base.paths import VariantLayout
 from storage.base.records import JSON
-from storage.features.commit import read_sidecar
 from storage.features.manifest import ManifestEntry
+from storage.features.manifest_file import read_manifest
 from storage.features.manifest_index import Summary
 from storage.files.atomic_write import publish
 from storage.files.checksummed_json import seal, unseal
@@ -70,8 +70,8 @@ def _kept(path: Path) -> dict[str, JSON]:
 
 
 def _read(layout: VariantLayout, shard: int) -> dict[str, JSON]:
-    sidecar = read_sidecar(layout, shard)
-    entries = sidecar.entries if sidecar else {}
+    manifest = read_manifest(layout, shard)
+    entries = manifest.entries if manifest else {}
     return {
         name: {i: told for i, entry in entries.items() if (told := tell(entry))}
         for name, tell in _TOLD.items()

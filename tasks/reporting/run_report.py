@@ -117,9 +117,7 @@ def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterab
     found = {shard: everything[shard] for shard in shards if shard in everything}
     ids = [video_id for shard in shards for video_id in catalog.shard_ids(shard)]
     done = frozenset(manifest_index.done_ids(found.values()))
-    others = {
-        video_id: verdict for one in found.values() for video_id, verdict in one.others.items()
-    }
+    others = {video_id: status for one in found.values() for video_id, status in one.others.items()}
     left = [video_id for video_id in ids if video_id not in done]
     if without := [video_id for video_id in left if video_id not in others]:
         raise IntegrityError(

@@ -88,7 +88,7 @@ def by_backend(backend: str, path: Path) -> Delivered:
         )
         return Delivered("", frames, decoding.summary())
     except VideoError as error:
-        return Delivered(error.verdict.reason, (), None)
+        return Delivered(error.status.reason, (), None)
 
 
 def _md5(data: bytes) -> str:

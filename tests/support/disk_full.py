@@ -64,11 +64,11 @@ def attempt(job: ShardJob, address: str) -> None:
             device="cpu",
             on_video=lambda *_: None,
         )
-    sidecar = job.sidecar(job.variants[0])
-    verdicts = (
-        {video_id: entry.verdict for video_id, entry in sidecar.entries.items()} if sidecar else {}
+    manifest = job.manifest(job.variants[0])
+    statuses = (
+        {video_id: entry.status for video_id, entry in manifest.entries.items()} if manifest else {}
     )
-    rows = survival(catalog(), verdicts)
+    rows = survival(catalog(), statuses)
     publish(layout.report / "survival.json", readable(report(rows, date(2026, 1, 1))), replace=True)
 
 
@@ -125,7 +125,7 @@ def half_there(job: ShardJob) -> int:
     layout = job.layout
     for video_id in IDS:
         record = read_record(layout.media_record(video_id, job.shard))
-        if record is not None and record.verdict.state is State.DONE:
+        if record is not None and record.status.state is State.DONE:
             verify_media(
                 Media(
                     layout.media_file(video_id, job.shard, record.suffix),

@@ -83,7 +83,7 @@ def commit_tracks(
     entries = {
         track.video_id: ManifestEntry(DONE, facts={"frames": 16 * track.rows}) for track in tracks
     }
-    entries |= {video_id: ManifestEntry(verdict) for video_id, verdict in failures.items()}
+    entries |= {video_id: ManifestEntry(status) for video_id, status in failures.items()}
     return commit(
         layout,
         "sample",
@@ -112,7 +112,7 @@ def make_store(
     )
     write_catalog(Layout(root, "sample"), catalog)
     layout = variant_layout(root)
-    verdicts = dict(
+    statuses = dict(
         zip(
             ids,
             [
@@ -128,9 +128,9 @@ def make_store(
         tracks = [
             make_track(video_id, 3 + int(video_id[1:]))
             for video_id in mine
-            if video_id not in verdicts
+            if video_id not in statuses
         ]
-        failures = {video_id: verdict for video_id, verdict in verdicts.items() if video_id in mine}
+        failures = {video_id: status for video_id, status in statuses.items() if video_id in mine}
         commit_tracks(layout, tracks, shard=shard, part_bytes=part_bytes, **failures)
     return layout
 

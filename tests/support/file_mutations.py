@@ -30,7 +30,7 @@ from pipeline.media.media_file import Media
 from pipeline.media.probe import DecodeLimits
 from storage.base.paths import Layout
 from storage.base.video_status import State, VideoStatus
-from storage.features.commit import ManifestEntry
+from storage.features.manifest import ManifestEntry
 from tasks.reporting.data_quality import frame_loss
 from tests.support.tiny_extractor import tiny_variant
 from tests.support.videos import FFMPEG, ffmpeg
@@ -215,15 +215,15 @@ def campaign(video: Path, container: str, count: int, seed: int, folder: Path) -
 
 
 def as_told(entry: ManifestEntry) -> tuple[object, ...]:
-    return entry.verdict, entry.rows, entry.facts.get("probe"), entry.facts.get("decode")
+    return entry.status, entry.rows, entry.facts.get("probe"), entry.facts.get("decode")
 
 
 def judge(
     outcome: Outcome, video_id: str, entry: ManifestEntry, pictures: int, before: int
 ) -> None:
     outcome.files += 1
-    if entry.verdict.state is not State.DONE:
-        outcome.refused[entry.verdict.reason] = outcome.refused.get(entry.verdict.reason, 0) + 1
+    if entry.status.state is not State.DONE:
+        outcome.refused[entry.status.reason] = outcome.refused.get(entry.status.reason, 0) + 1
         return
     outcome.done += 1
     if frame_loss(entry):
@@ -240,7 +240,7 @@ def through_a_shard(files: dict[str, Path], folder: Path) -> dict[str, ManifestE
         content = files[video_id].read_bytes()
         return Media(files[video_id], hashlib.sha256(content).hexdigest(), len(content))
 
-    def told(video_id: str, verdict: VideoStatus) -> None:
+    def told(video_id: str, status: VideoStatus) -> None:
         return None
 
     job = ShardJob(
@@ -248,9 +248,9 @@ def through_a_shard(files: dict[str, Path], folder: Path) -> dict[str, ManifestE
     )
     with SubprocessDecoder(limits=LIMITS) as decoder:
         process_shard(job, fetch=fetch, decoder=decoder, device="cpu", on_video=told)
-    sidecar = job.sidecar(VARIANT)
-    assert sidecar is not None
-    return dict(sidecar.entries)
+    manifest = job.manifest(VARIANT)
+    assert manifest is not None
+    return dict(manifest.entries)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -30,7 +30,8 @@ from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import IntegrityError
 from storage.base.paths import Layout
 from storage.base.video_status import State
-from storage.features.commit import logical_digest, read_sidecar
+from storage.features.manifest import logical_digest
+from storage.features.manifest_file import read_manifest
 from storage.features.part_reader import PartReader
 from storage.files.file_lock import lease
 from tests.support.tiny_extractor import tiny_variant
@@ -89,8 +90,8 @@ def forked(job: ShardJob, videos: Path, kill_after_seconds: float | None, at_onc
 
 
 def digest(job: ShardJob) -> str:
-    sidecars = [job.sidecar(variant) for variant in job.variants]
-    return " ".join(logical_digest([one]) for one in sidecars if one is not None)
+    manifests = [job.manifest(variant) for variant in job.variants]
+    return " ".join(logical_digest([one]) for one in manifests if one is not None)
 
 
 def damage(job: ShardJob) -> dict[str, int]:
@@ -101,7 +102,7 @@ def damage(job: ShardJob) -> dict[str, int]:
     for variant in job.variants:
         layout = job.variant_layout(variant)
         try:
-            sidecar = read_sidecar(layout, job.shard)
+            manifest = read_manifest(layout, job.shard)
             for path in layout.folder.glob("*.h5"):
                 reader = PartReader(path)
                 for video_id in reader.ids():
@@ -112,8 +113,8 @@ def damage(job: ShardJob) -> dict[str, int]:
             sys.stderr.write(f"{error}\n")
             found["corrupt"] += 1
             continue
-        for video_id, entry in sidecar.entries.items() if sidecar else ():
-            if entry.verdict.state is State.DONE:
+        for video_id, entry in manifest.entries.items() if manifest else ():
+            if entry.status.state is State.DONE:
                 found["short"] += (
                     PartReader(layout.folder / entry.part).digest(video_id) != entry.digest
                 )

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.features.commit import ManifestEntry
+from storage.features.manifest import ManifestEntry
 from storage.features.part_reader import PartReader
 from storage.features.store import FeatureStore
 from storage.maintenance.audit import audit
@@ -70,9 +70,11 @@ class Built:
         """Every id of every sidecar. An id that two shards claim would be counted once: the audit
         looks for that.
         """
-        sidecars = FeatureStore(self.store)["frames"].sidecars.values()
+        manifests = FeatureStore(self.store)["frames"].manifests.values()
         return {
-            video_id: entry for sidecar in sidecars for video_id, entry in sidecar.entries.items()
+            video_id: entry
+            for manifest in manifests
+            for video_id, entry in manifest.entries.items()
         }
 
     def faults(self) -> list[str]:

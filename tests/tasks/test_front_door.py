@@ -81,8 +81,8 @@ def sums(folder: Path, pattern: str) -> dict[str, str]:
 
 
 def states(folder: Path, variant: str) -> dict[str, str]:
-    (sidecar,) = folder.glob(f"features/{variant}-*/shard_000.json")
-    entries = json.loads(sidecar.read_text())["entries"]
+    (manifest,) = folder.glob(f"features/{variant}-*/shard_000.json")
+    entries = json.loads(manifest.read_text())["entries"]
     return {video_id: f"{entry['state']}:{entry['reason']}" for video_id, entry in entries.items()}
 
 

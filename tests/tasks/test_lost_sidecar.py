@@ -20,12 +20,12 @@ def test_a_lost_sidecar_ends_a_run_with_exit_code_5_and_the_repair_is_enough(
     before = FeatureStore(folder)["frames"]
     rows = {video_id: before[video_id].track().digest() for video_id in before}
     assert rows, "what one shard of two holds is read"
-    sidecar = before.layout.sidecar(1)
-    sidecar.unlink()
+    manifest = before.layout.manifest(1)
+    manifest.unlink()
     before.layout.index_file.unlink()  # the parts alone say that it is lost
     code, told = build(tmp_path)
     assert code == 5, told
-    assert f"{sidecar}: is lost" in told
+    assert f"{manifest}: is lost" in told
     assert "Traceback" not in told
     assert f"python -m storage audit --repair {folder}" in told
     assert main(["audit", "--repair", str(folder)]) == 0

@@ -117,8 +117,8 @@ def videos_whose(folder: Path, wanted: Callable[[Any], bool]) -> list[str]:
     reader = FeatureStore(folder / "data" / "sample")["frames"]
     entries = {
         video_id: entry
-        for sidecar in reader.sidecars.values()
-        for video_id, entry in sidecar.entries.items()
+        for manifest in reader.manifests.values()
+        for video_id, entry in manifest.entries.items()
     }
     return [
         video_id for video_id, entry in entries.items() if entry.is_done and wanted(entry.facts)

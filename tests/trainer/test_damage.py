@@ -41,11 +41,11 @@ def _checksums(folder: Path) -> Path:
     return flip(sorted(folder.glob("features/*/*.sums"))[0], -1)
 
 
-def _sidecar(folder: Path) -> Path:
+def _manifest(folder: Path) -> Path:
     return flip(sorted(folder.glob("features/*/shard_*.json"))[0], 500)
 
 
-def _lost_sidecar(folder: Path) -> Path:
+def _lost_manifest(folder: Path) -> Path:
     path = sorted(folder.glob("features/*/shard_*.json"))[0]
     path.unlink()
     return path
@@ -56,7 +56,7 @@ def _annotations(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "damage", [_last_row, _table_of_offsets, _checksums, _sidecar, _lost_sidecar, _annotations]
+    "damage", [_last_row, _table_of_offsets, _checksums, _manifest, _lost_manifest, _annotations]
 )
 def test_a_training_on_a_damaged_store_ends_with_exit_code_5(
     folder: Path, damage: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]

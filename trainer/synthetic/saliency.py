@@ -111,7 +111,7 @@ def plant_saliency(folder: Path, settings: SaliencySettings) -> Path:
 
 
 def _entry(video_id: str, pictures: VariantReader) -> ManifestEntry:
-    return ManifestEntry(DONE if video_id in pictures else pictures.verdicts[video_id])
+    return ManifestEntry(DONE if video_id in pictures else pictures.statuses[video_id])
 
 
 def _track(

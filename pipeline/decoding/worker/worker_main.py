@@ -138,7 +138,7 @@ class Server:
             for event in decoder.decode(request["video_id"], Path(request["path"]), samplings):
                 self._tell(event)
         except VideoError as error:
-            self._send("verdict", reason=error.verdict.reason, detail=error.verdict.detail)
+            self._send("verdict", reason=error.status.reason, detail=error.status.detail)
         except SystemicFault as fault:
             self._send("fault", problem=str(fault))
         gc.collect()  # the probe's frame is in a cycle; left to itself, the collector would let hundreds pile up

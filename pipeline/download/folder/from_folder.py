@@ -49,7 +49,7 @@ def from_folder(
         taken = _acceptable(video_id, found)
         media = _read(video_id, taken, found, mine)
     except VideoError as error:
-        MediaRecord(source.name, error.verdict, seen=tuple(one.seen for one in found)).write(
+        MediaRecord(source.name, error.status, seen=tuple(one.seen for one in found)).write(
             record_path
         )
         raise
@@ -71,8 +71,8 @@ def _still_valid(
     still holds.
     """
     unseen = is_unseen(found, known)
-    if is_final(known.verdict) and not retry and not unseen:
-        raise VideoError(video_id, known.verdict)
+    if is_final(known.status) and not retry and not unseen:
+        raise VideoError(video_id, known.status)
     same = _recorded(found, known)
     if same is None or (retry and (unseen or digest(same.path) != known.sha256)):
         return None
@@ -85,7 +85,7 @@ def _in_order_of_trying(
     if retry:
         # The file that was taken before is tried last: somebody put another there because of it.
         return sorted(found, key=lambda one: not is_new([one], known.seen or ()))
-    if known.verdict.state is State.DONE and found:
+    if known.status.state is State.DONE and found:
         return _of_the_same_bytes(video_id, found, known)
     return found
 
@@ -98,7 +98,7 @@ def is_unseen(found: Sequence[Candidate], known: MediaRecord) -> bool:
     """
     if known.seen is not None:
         return is_new(found, known.seen)
-    if known.verdict.state is not State.DONE:
+    if known.status.state is not State.DONE:
         return bool(found)
     return not any(
         one.seen.size_bytes == known.size_bytes and digest(one.path) == known.sha256
@@ -108,7 +108,7 @@ def is_unseen(found: Sequence[Candidate], known: MediaRecord) -> bool:
 
 def _recorded(found: Sequence[Candidate], known: MediaRecord) -> Candidate | None:
     """The file that was taken before, if it is there unchanged."""
-    if known.verdict.state is not State.DONE or not known.seen:
+    if known.status.state is not State.DONE or not known.seen:
         return None
     taken = known.seen[0]
     return next((one for one in found if not is_new([one], [taken])), None)
@@ -161,7 +161,7 @@ def _read(
     if len(found) > 1:
         facts["taken"] = taken.seen.name
         facts["passed_over"] = [*sorted(one.seen.name for one in found if one is not taken)]
-    if known is not None and known.verdict.state is State.DONE:
+    if known is not None and known.status.state is State.DONE:
         if known.sha256 == sha256:
             return Media(taken.path, sha256, taken.seen.size_bytes, known.facts)
         facts["replaces_sha256"] = known.sha256

@@ -24,7 +24,7 @@ _ABOUT_A_FILE = (State.REJECTED, State.QUARANTINED)
 
 
 def outdated(
-    verdicts: Mapping[str, VideoStatus],
+    statuses: Mapping[str, VideoStatus],
     *,
     layout: Layout,
     shard: int,
@@ -38,11 +38,11 @@ def outdated(
     cannot be read.
     """
     folder = None if source.folder is None else video_folder(source.folder)
-    for video_id, verdict in verdicts.items():
-        if verdict.state is State.DONE or verdict.reason in _ASKED_BY_A_PERSON:
+    for video_id, status in statuses.items():
+        if status.state is State.DONE or status.reason in _ASKED_BY_A_PERSON:
             continue
         if folder is None:
-            if _is_of_a_folder(video_id, verdict, layout, shard):
+            if _is_of_a_folder(video_id, status, layout, shard):
                 yield video_id
             continue
         found = folder.candidates(file_names(video_id, asked_as.get(video_id, ())))
@@ -53,10 +53,10 @@ def outdated(
             yield video_id
 
 
-def _is_of_a_folder(video_id: str, verdict: VideoStatus, layout: Layout, shard: int) -> bool:
-    if verdict.reason == "not_found":
-        return verdict.detail.startswith(LACKS)
-    if verdict.state not in _ABOUT_A_FILE:
+def _is_of_a_folder(video_id: str, status: VideoStatus, layout: Layout, shard: int) -> bool:
+    if status.reason == "not_found":
+        return status.detail.startswith(LACKS)
+    if status.state not in _ABOUT_A_FILE:
         return False
     known = read_record(layout.media_record(video_id, shard))
     return known is not None and known.asked == FOLDER

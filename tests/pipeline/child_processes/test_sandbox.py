@@ -180,7 +180,7 @@ def named(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("deed", "verdict"),
+    ("deed", "status"),
     [
         ("abort", r"crash \(SIGABRT"),
         ("segv", r"crash \(SIGSEGV"),
@@ -200,11 +200,11 @@ def named(tmp_path: Path) -> Path:
     ],
 )
 def test_each_deed_is_one_verdict_and_the_next_video_is_well(
-    deed: str, verdict: str, odd_child: SubprocessDecoder, named: Path
+    deed: str, status: str, odd_child: SubprocessDecoder, named: Path
 ) -> None:
-    with pytest.raises(VideoError, match=f"^{deed}: quarantined:{verdict}") as caught:
+    with pytest.raises(VideoError, match=f"^{deed}: quarantined:{status}") as caught:
         rows(odd_child, named / f"{deed}.mp4")
-    assert caught.value.verdict.state is State.QUARANTINED
+    assert caught.value.status.state is State.QUARANTINED
     assert odd_child.pid is None
     assert rows(odd_child, named / "good.mp4") == 40
 

@@ -48,12 +48,12 @@ def check_brought_over(folder: Path) -> None:
             assert isinstance(clock, dict)
             assert clock["was"] == STREAM_CLOCK
         if not planted:
-            assert str(reader.verdicts["tsbegins000"]).startswith(
+            assert str(reader.statuses["tsbegins000"]).startswith(
                 "pending:requested (its clock began at 1."
             )
         for video_id in ("gonegonegon", "soundonly00"):
-            verdict = reader.verdicts[video_id]
-            assert [str(verdict.state), verdict.reason, verdict.detail] == expected["verdicts"][
+            status = reader.statuses[video_id]
+            assert [str(status.state), status.reason, status.detail] == expected["verdicts"][
                 video_id
             ]
     assert [report for report in audit(folder, deep=True) if not report.is_clean] == []
@@ -82,7 +82,7 @@ def test_without_the_files_the_first_picture_decides(
     )
     store = FeatureStore(folder)
     assert store["frames"].ids == ("-dashfirst0", "mp4begins00")
-    assert "its file is not at hand" in store["frames"].verdicts["tsbegins000"].detail
+    assert "its file is not at hand" in store["frames"].statuses["tsbegins000"].detail
     assert store["c3d"].digest() == EXPECTED["c3d-602c143d170f"]["digest"]
 
 

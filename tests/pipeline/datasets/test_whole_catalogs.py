@@ -33,7 +33,7 @@ from storage.base.paths import Layout
 from storage.base.records import Video
 from storage.base.video_status import State
 from storage.catalog.catalog import Catalog
-from storage.features.commit import ManifestEntry
+from storage.features.manifest import ManifestEntry
 from storage.features.store import FeatureStore
 from tests.support.long_videos import video_of
 from tests.support.loopback_site import site
@@ -150,15 +150,15 @@ def build(
                 device="cpu",
                 on_video=lambda *_: None,
             )
-            sidecar = job.sidecar(variant)
-            entries |= sidecar.entries if sidecar else {}
+            manifest = job.manifest(variant)
+            entries |= manifest.entries if manifest else {}
     return entries, variant.full_name
 
 
 def check(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> None:
     entries, variant = build(catalog, world, folder, decoder)
     assert set(entries) == {video.video_id for video in catalog.videos}
-    states = Counter(entry.verdict.state for entry in entries.values())
+    states = Counter(entry.status.state for entry in entries.values())
     assert states.total() == len(catalog.videos)
     assert states[State.PENDING] == sum(
         what in ("failing", "garbled") for what in world.planted.values()
@@ -170,16 +170,16 @@ def check(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> Non
         entry, planted = entries[video.video_id], world.planted.get(video.video_id)
         segments = table.get(video.video_id, ())
         if planted in REASONS:
-            assert entry.verdict.reason == REASONS[planted]
+            assert entry.status.reason == REASONS[planted]
         elif not segments:
-            assert entry.verdict.reason == "no_segment"
+            assert entry.status.reason == "no_segment"
         elif planted == "another" or (
             planted == "doubled" and video.frames_least != video.frames_most
         ):
-            assert entry.verdict.reason == "misaligned"
+            assert entry.status.reason == "misaligned"
         else:
             told = entry.facts["segments"]
-            assert isinstance(told, dict), f"{video.video_id}: {entry.verdict}"
+            assert isinstance(told, dict), f"{video.video_id}: {entry.status}"
             clock = (
                 "seconds"
                 if catalog.time_unit == "seconds"
@@ -198,7 +198,7 @@ def check(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> Non
             spans = store[video.video_id].spans
             assert (np.diff(spans, axis=1) > 0).all()
     rows_of_splits = {
-        row.split: row for row in survival(catalog, {one: entries[one].verdict for one in entries})
+        row.split: row for row in survival(catalog, {one: entries[one].status for one in entries})
     }
     for grouping, groups in catalog.groupings.items():
         for name, ids in groups.items():

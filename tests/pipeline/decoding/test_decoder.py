@@ -117,7 +117,7 @@ def test_verdicts_cross_the_pipe_and_leave_the_child_alive(
             VideoError, match=r"bad: rejected:not_a_video \(starts like none of mov, matroska"
         ) as caught:
             list(decoder.decode("bad", bad, ALL))
-        assert caught.value.verdict.state is State.REJECTED
+        assert caught.value.status.state is State.REJECTED
         with pytest.raises(
             SystemicFault, match=r"cannot read the video file .*gone\.mp4: No such file"
         ):
@@ -138,7 +138,7 @@ def test_a_child_that_dies_costs_its_video_only(
     os.kill(child.pid, number)
     with pytest.raises(VideoError, match=rf"v: quarantined:crash \({number.name}") as caught:
         list(events)
-    assert caught.value.verdict.reason == "crash"
+    assert caught.value.status.reason == "crash"
     assert child.pid is None
     assert len(told(child, video, ALL)) == 401
 

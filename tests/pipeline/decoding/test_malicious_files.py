@@ -39,7 +39,7 @@ def test_each_ends_in_its_declared_state(
     if hostile.ends != "done":
         with pytest.raises(VideoError) as caught:
             list(child.decode("v", path, [EveryFrame()]))
-        assert caught.value.verdict.reason == hostile.ends, caught.value
+        assert caught.value.status.reason == hostile.ends, caught.value
         return
     events = list(child.decode("v", path, [EveryFrame()]))
     end, rows = events[-1], sum(isinstance(event, WindowEvent) for event in events)

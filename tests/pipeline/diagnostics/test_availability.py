@@ -30,7 +30,7 @@ CATALOG = Catalog(
     shard_count=1,
     time_unit="seconds",
 )
-VERDICTS = {
+STATUSES = {
     "a": DONE,
     "b": failure_status("removed"),
     "c": failure_status("removed"),
@@ -40,7 +40,7 @@ VERDICTS = {
 
 
 def test_every_split_adds_up() -> None:
-    whole, test, train = survival(CATALOG, VERDICTS)
+    whole, test, train = survival(CATALOG, STATUSES)
     assert [row.split for row in (whole, test, train)] == ["all", "test", "train"]
     assert (whole.ids, whole.done, dict(whole.missing)) == (
         5,
@@ -66,7 +66,7 @@ def test_groups_of_videos_are_rows_too() -> None:
         Group("vlist_sel", "test", "b"),
         Group("domain", "dog", "e"),
     )
-    rows = survival(dataclasses.replace(CATALOG, groups=groups), VERDICTS)
+    rows = survival(dataclasses.replace(CATALOG, groups=groups), STATUSES)
     assert [row.split for row in rows] == ["all", "test", "train", "domain/dog", "vlist_sel/test"]
     assert (rows[3].ids, rows[3].done, rows[4].ids, dict(rows[4].missing)) == (
         1,
@@ -80,16 +80,16 @@ def test_groups_of_videos_are_rows_too() -> None:
 def test_the_digest_is_what_sha256sum_prints() -> None:
     # printf 'a\ne\n' | sha256sum
     assert ids_sha256(["e", "a"]) == hashlib.sha256(b"a\ne\n").hexdigest()
-    assert survival(CATALOG, VERDICTS)[0].surviving_sha256 == ids_sha256("ae")
-    assert survival(CATALOG, VERDICTS)[0].ids_sha256 == ids_sha256("abcde")
+    assert survival(CATALOG, STATUSES)[0].surviving_sha256 == ids_sha256("ae")
+    assert survival(CATALOG, STATUSES)[0].ids_sha256 == ids_sha256("abcde")
 
 
 def test_an_id_without_a_verdict_is_an_error() -> None:
     with pytest.raises(ValueError, match="1 ids have no verdict, the first is 'e'"):
-        survival(CATALOG, {name: verdict for name, verdict in VERDICTS.items() if name != "e"})
+        survival(CATALOG, {name: status for name, status in STATUSES.items() if name != "e"})
 
 
 def test_the_report_is_dated_by_whom_it_is_asked() -> None:
-    content = report(survival(CATALOG, VERDICTS), date(2026, 11, 21))
+    content = report(survival(CATALOG, STATUSES), date(2026, 11, 21))
     assert (content["day"], content["taxonomy_version"]) == ("2026-11-21", TAXONOMY_VERSION)
     assert content["meanings"] == {name: REASONS[name].meaning for name in ("network", "removed")}

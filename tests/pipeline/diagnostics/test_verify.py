@@ -92,7 +92,7 @@ def compared(layout: Layout, variant: Variant, count: int = 1000) -> dict[str, C
 def alter(layout: Layout, variant: Variant, video_id: str, row: int) -> None:
     """Change one row, and every digest that vouches for it."""
     one = reader(layout, variant)
-    track, entry = one[video_id].track(), one.sidecars[0].entries[video_id]
+    track, entry = one[video_id].track(), one.manifests[0].entries[video_id]
     arrays: dict[str, Any] = {name: np.array(array) for name, array in track.arrays.items()}
     arrays["mean"][row] += 1.0
     changed = FeatureTrack(video_id, track.spans, arrays)

@@ -174,7 +174,7 @@ def ask(name):
     try:
         fetch(name, layout=Layout(Path(root), "phd2"), shard=0, source=source)
     except VideoError as error:
-        return error.verdict.reason
+        return error.status.reason
     return "done"
 print(ask("video"))
 before = peak()

@@ -129,7 +129,7 @@ def test_every_failure_has_its_reason_and_leaves_no_media(
     assert len(mirror.requests) == requests
     record = json.loads(layout.media_record("abc", SHARD).read_bytes())["record"]
     assert (record["state"], record["reason"]) == (REASONS[reason].state, reason)
-    assert record["detail"] == caught.value.verdict.detail != ""
+    assert record["detail"] == caught.value.status.detail != ""
     assert not [
         path for path in layout.media_folder(SHARD).iterdir() if path.suffix in (".mp4", ".mkv")
     ]
@@ -139,7 +139,7 @@ def test_a_redirect_loop_ends_and_stays_pending(mirror: Mirror, layout: Layout) 
     mirror.answers["abc"] = web.redirect_to_itself
     with pytest.raises(VideoError, match="redirect") as caught:
         get(mirror, layout)
-    assert caught.value.verdict.state is State.PENDING
+    assert caught.value.status.state is State.PENDING
     assert len(mirror.requests) < 20
 
 
@@ -360,7 +360,7 @@ def test_a_failing_site_is_not_asked_for_another_name(mirror: Mirror, layout: La
 def test_a_video_gone_under_every_name_is_gone(mirror: Mirror, layout: Layout) -> None:
     with pytest.raises(VideoError, match=r"asked for copy: ") as gone:
         fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=("abc", "copy"))
-    assert (gone.value.video_id, gone.value.verdict.reason) == ("abc", "not_found")
+    assert (gone.value.video_id, gone.value.status.reason) == ("abc", "not_found")
     assert [path for path, _ in mirror.requests] == ["/abc", "/copy"]
 
 

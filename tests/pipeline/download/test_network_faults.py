@@ -37,7 +37,7 @@ def outcome(template: str, folder: Path, attempts: int = 3) -> tuple[str, bytes]
             "abc", layout=Layout(folder, "phd2"), shard=0, source=source_at(template, attempts)
         )
     except VideoError as error:
-        return error.verdict.reason, b""
+        return error.status.reason, b""
     return "done, damaged" if "damage" in media.facts else "done", media.path.read_bytes()
 
 

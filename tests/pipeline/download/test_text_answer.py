@@ -104,7 +104,7 @@ class Runs:
             try:
                 fetch(video_id, layout=self.layout, shard=0, source=self.source, way=way)
             except VideoError as error:
-                ended[video_id] = error.verdict.reason
+                ended[video_id] = error.status.reason
             else:
                 ended[video_id] = "done"
         return ended

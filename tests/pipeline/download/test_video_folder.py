@@ -156,9 +156,9 @@ def get(folder: Path, layout: Layout, *, retry: bool = False) -> Media:
     return fetch(ID, layout=layout, shard=0, source=SourceSettings(str(folder)), retry=retry)
 
 
-def is_outdated(source: Path | str, layout: Layout, verdict: VideoStatus) -> bool:
+def is_outdated(source: Path | str, layout: Layout, status: VideoStatus) -> bool:
     found = outdated(
-        {ID: verdict}, layout=layout, shard=0, source=SourceSettings(str(source)), asked_as={}
+        {ID: status}, layout=layout, shard=0, source=SourceSettings(str(source)), asked_as={}
     )
     return list(found) == [ID]
 
@@ -166,14 +166,14 @@ def is_outdated(source: Path | str, layout: Layout, verdict: VideoStatus) -> boo
 def refused(folder: Path, layout: Layout, *, retry: bool = False) -> VideoStatus:
     with pytest.raises(VideoError) as error:
         get(folder, layout, retry=retry)
-    return error.value.verdict
+    return error.value.status
 
 
 def test_a_video_that_was_not_there_is_asked_for_once_it_is(folder: Path, layout: Layout) -> None:
-    verdict = refused(folder, layout)
-    assert not is_outdated(folder, layout, verdict)
+    status = refused(folder, layout)
+    assert not is_outdated(folder, layout, status)
     (folder / f"T [{ID}].MP4").write_bytes(MP4)
-    assert is_outdated(folder, layout, verdict)
+    assert is_outdated(folder, layout, status)
     assert get(folder, layout).path.name == f"T [{ID}].MP4"
 
 
@@ -186,18 +186,18 @@ def test_a_verdict_of_the_decoder_is_about_the_bytes_it_saw(
     path = folder / f"{ID}.mp4"
     path.write_bytes(MP4)
     get(folder, layout)
-    verdict = failure_status(reason, "some detail")
-    assert not is_outdated(folder, layout, verdict)
+    status = failure_status(reason, "some detail")
+    assert not is_outdated(folder, layout, status)
     path.rename(folder / f"T [{ID}].mp4")
-    assert not is_outdated(folder, layout, verdict), "another name is not another file"
+    assert not is_outdated(folder, layout, status), "another name is not another file"
     (folder / f"T [{ID}].mp4").write_bytes(MP4 + b"\0")
-    assert is_outdated(folder, layout, verdict)
+    assert is_outdated(folder, layout, status)
     before = read_record(layout.media_record(ID, 0))
     assert before is not None
     media = get(folder, layout, retry=True)
     assert media.size_bytes == len(MP4) + 1
     assert media.facts["replaces_sha256"] == before.sha256
-    assert not is_outdated(folder, layout, verdict)
+    assert not is_outdated(folder, layout, status)
 
 
 def test_a_file_that_is_put_beside_a_refused_one_comes_first(folder: Path, layout: Layout) -> None:
@@ -223,15 +223,15 @@ def test_a_file_of_another_type_does_not_hide_a_video(folder: Path, layout: Layo
 
 def test_another_folder_is_looked_into(folder: Path, layout: Layout, tmp_path: Path) -> None:
     (folder / f"{ID}.mp4").write_bytes(b"<html>" + b" " * 100)
-    verdict = refused(folder, layout)
+    status = refused(folder, layout)
     copies, others, empty = (tmp_path / name for name in ("copies", "others", "empty"))
     for other in (copies, others, empty):
         other.mkdir()
     shutil.copy2(folder / f"{ID}.mp4", copies)
     (others / f"{ID}.mp4").write_bytes(MP4)
-    assert not is_outdated(copies, layout, verdict), "the same file"
-    assert not is_outdated(empty, layout, verdict)
-    assert is_outdated(others, layout, verdict)
+    assert not is_outdated(copies, layout, status), "the same file"
+    assert not is_outdated(empty, layout, status)
+    assert is_outdated(others, layout, status)
     assert get(others, layout, retry=True).path.parent == others
 
 
@@ -291,13 +291,13 @@ def test_another_file_makes_no_features_beside_those_of_the_first(
     path.write_bytes(MP4 + b"\0")
     assert get(folder, layout).path.name == f"T [{ID}].mp4", "the same bytes under another name"
     (folder / f"T [{ID}].mp4").unlink()
-    verdict = refused(folder, layout)
-    assert verdict.reason == "altered"
+    status = refused(folder, layout)
+    assert status.reason == "altered"
     assert (
         f"{ID}.mp4 has {len(MP4) + 1:,} bytes, and is not the file that was read before"
-        in verdict.detail
+        in status.detail
     )
-    assert not is_outdated(folder, layout, verdict), "a person decides"
+    assert not is_outdated(folder, layout, status), "a person decides"
     assert get(folder, layout, retry=True).facts["replaces_sha256"] == first.sha256
 
 
@@ -368,10 +368,10 @@ def test_a_file_that_is_still_being_copied_waits(
         return "0" * 64
 
     monkeypatch.setattr("pipeline.download.folder.from_folder.digest", grows)
-    verdict = refused(folder, layout)
-    assert (verdict.state, verdict.reason) == (State.PENDING, "network")
-    assert "is it still being copied?" in verdict.detail
-    assert is_outdated(folder, layout, verdict), "the next run looks at it by itself"
+    status = refused(folder, layout)
+    assert (status.state, status.reason) == (State.PENDING, "network")
+    assert "is it still being copied?" in status.detail
+    assert is_outdated(folder, layout, status), "the next run looks at it by itself"
 
 
 def test_every_advice_that_asks_for_an_action_names_the_command() -> None:

@@ -80,7 +80,7 @@ def run(folder: Path, seconds: int) -> dict[int, tuple[int, int]]:
             [(one, cached_extractor(one, "cpu")) for one in variants],
             decoder,
         )
-    assert [outcome.verdict for outcome in outcomes] == [DONE, DONE]
+    assert [outcome.status for outcome in outcomes] == [DONE, DONE]
     rows = [len(outcome.track.spans) for outcome in outcomes if outcome.track]
     assert rows == [seconds * RATE // 16, seconds // 5]
     return decoder.seen

@@ -28,7 +28,8 @@ from pipeline.media.media_file import Media
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout
 from storage.base.video_status import VideoStatus, failure_status
-from storage.features.commit import logical_digest, request_retry
+from storage.features.commit import request_retry
+from storage.features.manifest import logical_digest
 from storage.features.store import FeatureStore
 from tests.support.tiny_extractor import tiny_variant
 from tests.support.videos import coded_video
@@ -82,19 +83,19 @@ def run(one: ShardJob, folder: Folder) -> dict[str, VideoStatus]:
     return told
 
 
-def verdicts(one: ShardJob, variant: Variant) -> dict[str, str]:
-    sidecar = one.sidecar(variant)
-    assert sidecar is not None
-    return {video_id: entry.verdict.reason or "done" for video_id, entry in sidecar.entries.items()}
+def statuses(one: ShardJob, variant: Variant) -> dict[str, str]:
+    manifest = one.manifest(variant)
+    assert manifest is not None
+    return {video_id: entry.status.reason or "done" for video_id, entry in manifest.entries.items()}
 
 
 def test_every_id_ends_in_one_state_of_each_variant(tmp_path: Path, folder: Folder) -> None:
     one = job(tmp_path)
     told = run(one, folder)
     everywhere = {"-first": "done", "second": "done", "gone": "not_found", "torn": "not_a_video"}
-    assert verdicts(one, CLIPS) == everywhere | {"short": "too_short"}
-    assert verdicts(one, SINGLES) == everywhere | {"short": "done"}
-    assert {video_id: verdict.reason for video_id, verdict in told.items()}["short"] == "too_short"
+    assert statuses(one, CLIPS) == everywhere | {"short": "too_short"}
+    assert statuses(one, SINGLES) == everywhere | {"short": "done"}
+    assert {video_id: status.reason for video_id, status in told.items()}["short"] == "too_short"
     assert one.is_complete()
     assert folder.asked == list(one.video_ids), "each video is asked for once, for both variants"
 
@@ -121,17 +122,17 @@ def test_rows_that_a_video_is_too_short_for_are_said_in_the_sidecar(
     one = job(tmp_path, history, SINGLES)
     with SubprocessDecoder() as decoder:
         process_shard(one, fetch=folder, decoder=decoder, device="cpu", on_video=lambda *_: None)
-    sidecar, plain = one.sidecar(history), one.sidecar(SINGLES)
-    assert sidecar is not None
+    manifest, plain = one.manifest(history), one.manifest(SINGLES)
+    assert manifest is not None
     assert plain is not None
     # 16 frames, 10 in a window: 0 to 6 have 9 behind them, 9 to 15 have 9 before them, 7 and 8 have
     # neither.
     told = {
-        video_id: entry.facts.get("rows_lacking") for video_id, entry in sidecar.entries.items()
+        video_id: entry.facts.get("rows_lacking") for video_id, entry in manifest.entries.items()
     }
     first, second = told["-first"], told["second"]
     assert isinstance(first, dict)
-    assert (first["count"], sidecar.entries["-first"].rows) == (2, 14)
+    assert (first["count"], manifest.entries["-first"].rows) == (2, 14)
     assert "FramesAtRateWithHistory" in str(first["why"])
     assert second is None
     assert not any("rows_lacking" in entry.facts for entry in plain.entries.values())
@@ -151,7 +152,7 @@ def test_a_new_extractor_adds_files_and_touches_none(tmp_path: Path, folder: Fol
     rate = tiny_variant("rate", FramesAtRate(2), 1)
     run(job(tmp_path, CLIPS, SINGLES, rate), folder)
     assert {path: path.read_bytes() for path in before} == before
-    assert verdicts(job(tmp_path), rate)["second"] == "done"
+    assert statuses(job(tmp_path), rate)["second"] == "done"
 
 
 def test_another_setting_is_another_folder(tmp_path: Path, folder: Folder) -> None:
@@ -172,7 +173,7 @@ def test_a_fault_of_the_machine_stops_and_keeps_what_was_done(
     folder.fault_at = "second"
     with pytest.raises(SystemicFault, match="the network is gone"):
         run(job(tmp_path), folder)
-    assert job(tmp_path).sidecar(CLIPS) is None
+    assert job(tmp_path).manifest(CLIPS) is None
     folder.fault_at = ""
     folder.asked.clear()
     run(job(tmp_path), folder)
@@ -189,9 +190,9 @@ def test_an_interrupted_build_has_the_same_digest(tmp_path: Path, folder: Folder
     whole = job(tmp_path / "whole")
     run(whole, folder)
     for variant in (CLIPS, SINGLES):
-        sidecars = [job(tmp_path).sidecar(variant), whole.sidecar(variant)]
-        assert None not in sidecars
-        assert sidecars[0] == sidecars[1]
+        manifests = [job(tmp_path).manifest(variant), whole.manifest(variant)]
+        assert None not in manifests
+        assert manifests[0] == manifests[1]
 
 
 def test_a_retry_asks_again_and_counts_the_attempt(tmp_path: Path, folder: Folder) -> None:
@@ -204,11 +205,11 @@ def test_a_retry_asks_again_and_counts_the_attempt(tmp_path: Path, folder: Folde
     assert not one.is_complete()
     run(one, folder)
     assert folder.asked == folder.retried == ["gone"]
-    sidecar = one.sidecar(CLIPS)
-    assert sidecar is not None
-    assert sidecar.entries["gone"].verdict.state == "done"
-    assert sidecar.entries["gone"].attempts == 2
-    assert len(sidecar.parts) == 2
+    manifest = one.manifest(CLIPS)
+    assert manifest is not None
+    assert manifest.entries["gone"].status.state == "done"
+    assert manifest.entries["gone"].attempts == 2
+    assert len(manifest.parts) == 2
 
 
 def test_a_number_that_is_none_is_refused(tmp_path: Path, folder: Folder) -> None:
@@ -216,12 +217,12 @@ def test_a_number_that_is_none_is_refused(tmp_path: Path, folder: Folder) -> Non
     # others at least 71
     huge = tiny_variant("huge", EveryFrame(), 1, scale=1000.0, dtype="float16")
     run(job(tmp_path, huge), folder)
-    sidecar = job(tmp_path, huge).sidecar(huge)
-    assert sidecar is not None
-    assert sidecar.entries["second"].verdict == failure_status(
+    manifest = job(tmp_path, huge).manifest(huge)
+    assert manifest is not None
+    assert manifest.entries["second"].status == failure_status(
         "non_finite", "19 of 20 rows of mean"
     )
-    assert sidecar.parts == ()
+    assert manifest.parts == ()
 
 
 def test_the_order_of_the_job_does_not_matter(tmp_path: Path, folder: Folder) -> None:
@@ -229,10 +230,10 @@ def test_the_order_of_the_job_does_not_matter(tmp_path: Path, folder: Folder) ->
     run(one, folder)
     run(replace(other, variants=other.variants[::-1]), folder)
     for variant in one.variants:
-        sidecars = [
-            sidecar for sidecar in (one.sidecar(variant), other.sidecar(variant)) if sidecar
+        manifests = [
+            manifest for manifest in (one.manifest(variant), other.manifest(variant)) if manifest
         ]
-        assert len({logical_digest([sidecar]) for sidecar in sidecars}) == 1
+        assert len({logical_digest([manifest]) for manifest in manifests}) == 1
         names = [
             layout.folder.glob("*")
             for layout in (one.variant_layout(variant), other.variant_layout(variant))

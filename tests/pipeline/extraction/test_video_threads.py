@@ -26,7 +26,7 @@ from pipeline.sampling.planner import VideoSampling
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout
 from storage.base.video_status import VideoStatus, failure_status
-from storage.features.commit import logical_digest
+from storage.features.manifest import logical_digest
 from tests.support.tiny_extractor import tiny_variant
 from tests.support.videos import coded_video
 
@@ -75,7 +75,9 @@ def run(
 
 def digests(one: ShardJob) -> list[str]:
     return [
-        logical_digest([sidecar]) for variant in one.variants if (sidecar := one.sidecar(variant))
+        logical_digest([manifest])
+        for variant in one.variants
+        if (manifest := one.manifest(variant))
     ]
 
 
@@ -168,7 +170,7 @@ def test_a_fault_of_the_machine_stops_all_and_is_told_once(
     with pytest.raises(SystemicFault, match="the disk is gone"):
         run(one, videos, [Failing() for _ in range(3)])
     assert time.monotonic() - began < 5
-    assert [one.sidecar(variant) for variant in one.variants] == [None, None]
+    assert [one.manifest(variant) for variant in one.variants] == [None, None]
     assert threading.active_count() == 1
     run(one, videos, [InlineDecoder() for _ in range(3)])
     assert digests(one) == digests(plain)
@@ -204,7 +206,7 @@ def test_a_child_that_crashes_blames_its_own_video(
     decoders = [Killed() for _ in range(3)]
     told = run(one, videos, decoders)
     assert told["video6"].reason == "crash"
-    whole = {video_id for video_id, verdict in told.items() if verdict.reason not in ("crash",)}
+    whole = {video_id for video_id, status in told.items() if status.reason not in ("crash",)}
     assert whole == set(IDS) - {"video6"}
     assert {told[one].state for one in ("video0", "video1", "video4", "video7")} == {"done"}
     assert [decoder.pid for decoder in decoders] == [None] * 3, "a child outlives its thread"

@@ -27,19 +27,19 @@ NOT_VIDEOS: dict[str, bytes] = {
 }
 
 
-def verdict_of(path: Path, limits: DecodeLimits = LIMITS) -> str:
+def status_of(path: Path, limits: DecodeLimits = LIMITS) -> str:
     with pytest.raises(VideoError) as caught:
         probe("v", path, limits)
     assert caught.value.video_id == "v"
-    assert caught.value.verdict.detail
-    return caught.value.verdict.reason
+    assert caught.value.status.detail
+    return caught.value.status.reason
 
 
 @pytest.mark.parametrize("content", NOT_VIDEOS.values(), ids=NOT_VIDEOS.keys())
 def test_what_is_no_video_is_told_by_its_first_bytes(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "posing.mp4"
     path.write_bytes(content)
-    assert verdict_of(path) == "not_a_video"
+    assert status_of(path) == "not_a_video"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_file_whose_rest_is_missing_says_so(
     path.write_bytes(whole.read_bytes()[:kept_bytes])
     with pytest.raises(VideoError, match=told) as caught:
         probe("v", path, LIMITS)
-    assert caught.value.verdict.reason == "unreadable"
+    assert caught.value.status.reason == "unreadable"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_playlists_that_point_to_a_good_video_are_refused(playlist: str, tmp_pat
     for name in ("posing.mp4", "posing.m3u8"):
         path = tmp_path / name
         path.write_text(playlist.format(target=target))
-        assert verdict_of(path) == "not_a_video"
+        assert status_of(path) == "not_a_video"
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_a_container_without_a_video_in_it_is_unreadable(
     path = tmp_path / "v"
     path.write_bytes(head + bytes(2000) if container != "mpegts" else head * 10)
     assert sniff(path) == container
-    assert verdict_of(path) == "unreadable"
+    assert status_of(path) == "unreadable"
 
 
 def test_an_mp4_cut_before_its_index_is_unreadable(tmp_path: Path) -> None:
     whole = coded_video(tmp_path / "whole.mp4", 20).read_bytes()
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole[: len(whole) // 2])
-    assert verdict_of(cut) == "unreadable"
+    assert status_of(cut) == "unreadable"
 
 
 def test_sound_and_cover_pictures_are_no_video_stream(tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_sound_and_cover_pictures_are_no_video_stream(tmp_path: Path) -> None:
     picture = encode(tmp_path / "cover.png", [coded_frame(1)], codec="png")
     cover = ("-map", "0", "-map", "1", "-c:v", "png", "-disposition:v:0", "attached_pic")
     ffmpeg(*sine, "-i", picture, *cover, tmp_path / "cover.m4a")
-    assert verdict_of(tmp_path / "sound.m4a") == "no_video_stream"
-    assert verdict_of(tmp_path / "cover.m4a") == "no_video_stream"
+    assert status_of(tmp_path / "sound.m4a") == "no_video_stream"
+    assert status_of(tmp_path / "cover.m4a") == "no_video_stream"
 
 
 def test_the_default_stream_is_chosen(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_limits_hold_before_anything_is_decoded(
     path = coded_video(tmp_path / "v.mp4", 20)
     with pytest.raises(VideoError, match=detail) as caught:
         probe("v", path, limits)
-    assert caught.value.verdict.reason == reason
+    assert caught.value.status.reason == reason
     assert probe("v", path, DecodeLimits(max_pixels=64 * 32, max_seconds=2.0)).width == 64
 
 

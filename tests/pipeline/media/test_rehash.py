@@ -66,9 +66,9 @@ def build(root: Path, folder: Path, *, retry: bool = False) -> str:
     process_shard(
         job, fetch=fetched, decoder=InlineDecoder(), device="cpu", on_video=lambda *_: None
     )
-    sidecar = job.sidecar(SINGLES)
-    assert sidecar is not None
-    return sidecar.entries["v"].verdict.reason or "done"
+    manifest = job.manifest(SINGLES)
+    assert manifest is not None
+    return manifest.entries["v"].status.reason or "done"
 
 
 @pytest.mark.parametrize("damage", [_flip, _zeros, _another])

@@ -105,7 +105,7 @@ def test_short_videos(tmp_path: Path, frames: int, rows: list[int] | None) -> No
         coded_video(tmp_path / "v.mp4", frames), history_variant(10), Codes(), InlineDecoder()
     )
     if rows is None:
-        assert found.verdict.reason == "too_short"
+        assert found.status.reason == "too_short"
         assert found.track is None
     else:
         assert found.track is not None

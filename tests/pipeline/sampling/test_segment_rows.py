@@ -31,7 +31,7 @@ from pipeline.sampling.segment_alignment import SegmentsOfVideo
 from storage.base.paths import Layout
 from storage.base.records import Annotation, Video
 from storage.catalog.catalog import Catalog
-from storage.features.commit import ManifestEntry
+from storage.features.manifest import ManifestEntry
 from storage.features.store import FeatureStore
 from tests.support.tiny_extractor import tiny_variant
 from tests.support.video_cases import CASES, make
@@ -102,9 +102,9 @@ def built(
     )
     found = []
     for variant in variants:
-        sidecar = job.sidecar(variant)
-        assert sidecar is not None
-        found.append((variant, sidecar.entries["v"]))
+        manifest = job.manifest(variant)
+        assert manifest is not None
+        found.append((variant, manifest.entries["v"]))
     return found
 
 
@@ -251,10 +251,10 @@ def test_another_frame_rate_is_scaled_and_told(tmp_path: Path) -> None:
 def test_another_cut_is_rejected_for_segments_alone(video: Path, tmp_path: Path) -> None:
     known = catalog("frames", (20, 60), video=Video("v", 35.0, 350, 350))
     (_, segments), (_, clips) = built(tmp_path, video, known, SPREAD, ConsecutiveFrames(16, 16))
-    assert segments.verdict.reason == "misaligned"
-    assert segments.verdict.detail == "200 pictures, 350 expected, 20.000 s of 35 s claimed"
+    assert segments.status.reason == "misaligned"
+    assert segments.status.detail == "200 pictures, 350 expected, 20.000 s of 35 s claimed"
     assert facts(segments) == {
-        "annotated": 1, "clock": "misaligned", "detail": segments.verdict.detail, "outside": 0, "pictures": 200,
+        "annotated": 1, "clock": "misaligned", "detail": segments.status.detail, "outside": 0, "pictures": 200,
         "rows": 0,
     }  # fmt: skip
     assert clips.is_done
@@ -265,8 +265,8 @@ def test_a_video_without_a_segment_in_it_says_so(
     segments: tuple[tuple[float, float], ...], video: Path, tmp_path: Path
 ) -> None:
     ((_, entry),) = built(tmp_path, video, catalog("seconds", *segments))
-    assert entry.verdict.reason == "no_segment"
-    assert entry.verdict.detail == f"{len(segments)} annotated, {len(segments)} outside the file"
+    assert entry.status.reason == "no_segment"
+    assert entry.status.detail == f"{len(segments)} annotated, {len(segments)} outside the file"
 
 
 def test_pictures_that_do_not_decode_shift_no_number(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_packets_beyond_the_limit_are_left_to_the_decoder(video: Path, tmp_path:
     assert picture_times(video, probe("v", video, DEFAULT_LIMITS), lambda: None, 100) is None
     few = InlineDecoder(limits=dataclasses.replace(DEFAULT_LIMITS, max_frames=100))
     ((_, entry),) = built(tmp_path, video, catalog("seconds", (0, 1)), decoder=few)
-    assert entry.verdict.reason == "too_long"
+    assert entry.status.reason == "too_long"
 
 
 def test_two_packets_of_one_time_are_not_believed(

@@ -20,7 +20,7 @@ def test_every_file_has_its_place() -> None:
         LAYOUT.media_file("-x", 12, ".mp4"): f"videos/012/{stem}.mp4",
         LAYOUT.lease(12): "leases/shard_012.lease",
         VARIANT.settings_file: "features/c3d.segments-0123456789ab/settings.json",
-        VARIANT.sidecar(12): "features/c3d.segments-0123456789ab/shard_012.json",
+        VARIANT.manifest(12): "features/c3d.segments-0123456789ab/shard_012.json",
         VARIANT.part(12, 3): "features/c3d.segments-0123456789ab/shard_012.p003.h5",
         VARIANT.spool(12): "features/c3d.segments-0123456789ab/spool/012",
     }
@@ -48,9 +48,9 @@ def test_no_bad_variant_becomes_a_folder(variant: str) -> None:
 @pytest.mark.parametrize(("shard", "number"), [(0, 0), (12, 3), (1234, 5678)])
 def test_names_of_shards_and_parts_read_back(shard: int, number: int) -> None:
     assert shard_and_number(VARIANT.part(shard, number).name) == (shard, number)
-    assert shard_and_number(VARIANT.sidecar(shard).name) == (shard, None)
+    assert shard_and_number(VARIANT.manifest(shard).name) == (shard, None)
     assert part_number(VARIANT.part(shard, number).name) == number
-    assert part_number(VARIANT.sidecar(shard).name) == -1
+    assert part_number(VARIANT.manifest(shard).name) == -1
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,10 @@ from storage.base.fingerprint import readable
 from storage.base.paths import VariantLayout
 from storage.base.records import JSON, FeatureTrack
 from storage.base.video_status import DONE, State, failure_status
-from storage.features.commit import (
-    commit,
-    compact,
-    logical_digest,
-    read_sidecar,
-    request_retry,
-    write_sidecar,
-)
-from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
+from storage.features.commit import commit, request_retry
+from storage.features.compaction import compact
+from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest, logical_digest
+from storage.features.manifest_file import read_manifest, write_manifest
 from storage.features.manifest_index import lost_shards
 from storage.features.part_writer import PartReader
 from storage.files import atomic_write
@@ -55,8 +50,8 @@ def layout(tmp_path: Path) -> VariantLayout:
     return variant_layout(tmp_path)
 
 
-def rows_of(layout: VariantLayout, sidecar: ShardManifest) -> dict[str, FeatureTrack]:
-    done = {video_id: entry for video_id, entry in sidecar.entries.items() if entry.is_done}
+def rows_of(layout: VariantLayout, manifest: ShardManifest) -> dict[str, FeatureTrack]:
+    done = {video_id: entry for video_id, entry in manifest.entries.items() if entry.is_done}
     return {
         video_id: PartReader(layout.folder / entry.part).track(video_id)
         for video_id, entry in done.items()
@@ -68,27 +63,27 @@ def parts_on_disk(layout: VariantLayout) -> list[str]:
 
 
 def test_six_videos_go_greedily_into_parts_of_two(layout: VariantLayout) -> None:
-    sidecar = commit_tracks(
+    manifest = commit_tracks(
         layout, TRACKS, part_bytes=SMALL, zz=failure_status("private"), yy=failure_status("hang")
     )
-    assert [part.file for part in sidecar.parts] == [
+    assert [part.file for part in manifest.parts] == [
         f"shard_000.p00{number}.h5" for number in range(3)
     ]
-    assert [(part.videos, part.rows) for part in sidecar.parts] == [
+    assert [(part.videos, part.rows) for part in manifest.parts] == [
         (2, 10 + 11),
         (2, 12 + 13),
         (2, 14 + 15),
     ]
-    assert sidecar.counts == {
+    assert manifest.counts == {
         State.DONE: 6,
         State.UNAVAILABLE: 1,
         State.REJECTED: 0,
         State.PENDING: 0,
         State.QUARANTINED: 1,
     }
-    assert all(same(rows_of(layout, sidecar)[track.video_id], track) for track in TRACKS)
-    assert read_sidecar(layout, 0) == sidecar
-    assert read_sidecar(layout, 1) is None
+    assert all(same(rows_of(layout, manifest)[track.video_id], track) for track in TRACKS)
+    assert read_manifest(layout, 0) == manifest
+    assert read_manifest(layout, 1) is None
 
 
 def test_a_video_larger_than_a_part_gets_one_of_its_own(layout: VariantLayout) -> None:
@@ -148,12 +143,12 @@ def test_compact_drops_superseded_rows_and_keeps_the_logical_digest(
 
 
 def _same_state(layout: VariantLayout, states: list[str]) -> None:
-    sidecar = read_sidecar(layout, 0)
-    digest = logical_digest([sidecar]) if sidecar else "nothing"
+    manifest = read_manifest(layout, 0)
+    digest = logical_digest([manifest]) if manifest else "nothing"
     assert digest in states
-    if sidecar:
-        for video_id, track in rows_of(layout, sidecar).items():
-            assert track.digest() == sidecar.entries[video_id].digest
+    if manifest:
+        for video_id, track in rows_of(layout, manifest).items():
+            assert track.digest() == manifest.entries[video_id].digest
 
 
 @pytest.mark.parametrize(
@@ -216,7 +211,7 @@ def test_a_full_disk_in_the_middle_of_a_commit_is_told_and_leaves_the_old_accoun
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert read_sidecar(layout, 0) == before
+    assert read_manifest(layout, 0) == before
     assert parts_on_disk(layout) == ["shard_000.p000.h5"]
     assert (
         len(list(layout.folder.iterdir())) == 4
@@ -238,7 +233,7 @@ def test_an_orphan_of_a_killed_commit_is_taken_if_equal_and_stepped_over_if_not(
     ("entries", "tracks", "message"),
     [
         ({"v0": ManifestEntry(DONE)}, [], "done, but no track was given: v0"),
-        ({}, TRACKS[:1], "v0 has a track, but no entry"),
+        ({}, TRACKS[:1], "v0 has a track, but its entry"),
         (
             {"v0": ManifestEntry(DONE), "v1": ManifestEntry(DONE)},
             [TRACKS[1], TRACKS[0]],
@@ -256,7 +251,7 @@ def test_entries_and_tracks_must_agree(
         commit(
             layout, "sample", 0, entries=entries, tracks=tracks, max_part_bytes=10**6, provenance={}
         )
-    assert read_sidecar(layout, 0) is None
+    assert read_manifest(layout, 0) is None
 
 
 def test_only_one_part_of_tracks_is_in_memory(layout: VariantLayout) -> None:
@@ -290,10 +285,10 @@ def test_a_retry_marks_the_chosen_reasons_and_no_others(layout: VariantLayout) -
         c=failure_status("rate_limited"),
     )
     assert request_retry(layout, 0, ["network", "rate_limited"]) == ("a", "c")
-    sidecar = read_sidecar(layout, 0)
-    assert sidecar is not None
-    assert str(sidecar.entries["a"].verdict) == "pending:requested (pending:network (reset))"
-    assert [sidecar.entries[video_id].verdict.reason for video_id in "bc"] == [
+    manifest = read_manifest(layout, 0)
+    assert manifest is not None
+    assert str(manifest.entries["a"].status) == "pending:requested (pending:network (reset))"
+    assert [manifest.entries[video_id].status.reason for video_id in "bc"] == [
         "private",
         "requested",
     ]
@@ -302,16 +297,16 @@ def test_a_retry_marks_the_chosen_reasons_and_no_others(layout: VariantLayout) -
 
 
 def test_a_sidecar_of_another_place_is_refused(layout: VariantLayout, tmp_path: Path) -> None:
-    sidecar = commit_tracks(layout, TRACKS[:1])
-    layout.sidecar(1).write_bytes(layout.sidecar(0).read_bytes())
+    manifest = commit_tracks(layout, TRACKS[:1])
+    layout.manifest(1).write_bytes(layout.manifest(0).read_bytes())
     with pytest.raises(IntegrityError, match=r"shard 0 of.*expected shard 1 of.*copied here"):
-        read_sidecar(layout, 1)
+        read_manifest(layout, 1)
     with pytest.raises(IntegrityError, match="belongs to the catalog 'sample', not to 'other'"):
         commit(layout, "other", 0, entries={}, tracks=[], max_part_bytes=1, provenance={})
     with pytest.raises(IntegrityError, match="nothing to compact"):
         compact(layout, 7, max_part_bytes=1)
-    write_sidecar(layout, replace(sidecar, shard=2))
-    assert read_sidecar(layout, 2) == replace(sidecar, shard=2)
+    write_manifest(layout, replace(manifest, shard=2))
+    assert read_manifest(layout, 2) == replace(manifest, shard=2)
 
 
 def good_json() -> dict[str, JSON]:

@@ -15,8 +15,9 @@ from storage import FeatureStore
 from storage.base.errors import IntegrityError
 from storage.base.paths import VariantLayout
 from storage.features import manifest_index
-from storage.features.commit import ShardManifest, read_sidecar, request_retry, write_sidecar
-from storage.features.manifest import logical_digest
+from storage.features.commit import request_retry
+from storage.features.manifest import ShardManifest, logical_digest
+from storage.features.manifest_file import read_manifest, write_manifest
 from storage.features.store import VariantReader
 from tests.support.feature_samples import make_store
 
@@ -32,11 +33,11 @@ def layout(tmp_path: Path) -> VariantLayout:
 
 
 def settle(layout: VariantLayout) -> None:
-    for path in sidecars(layout):
+    for path in manifests(layout):
         os.utime(path, (LONG_AGO_SECONDS, LONG_AGO_SECONDS))
 
 
-def sidecars(layout: VariantLayout) -> list[Path]:
+def manifests(layout: VariantLayout) -> list[Path]:
     return sorted(layout.folder.glob("shard_*.json"))
 
 
@@ -44,23 +45,23 @@ def reader(layout: VariantLayout) -> VariantReader:
     return FeatureStore(layout.folder.parents[1])["c3d"]
 
 
-def forbid_sidecars(monkeypatch: pytest.MonkeyPatch) -> None:
+def forbid_manifests(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> ShardManifest:
         raise AssertionError("a sidecar was parsed")
 
-    monkeypatch.setattr(manifest_index, "parse_sidecar", refuse)
+    monkeypatch.setattr(manifest_index, "parse_manifest", refuse)
 
 
 def test_the_index_says_what_the_sidecars_say(layout: VariantLayout) -> None:
     manifest_index.refresh(layout)
-    accounts = [read_sidecar(layout, shard) for shard in manifest_index.summaries(layout)]
+    accounts = [read_manifest(layout, shard) for shard in manifest_index.summaries(layout)]
     assert accounts
     for account in accounts:
         assert account is not None
         found = manifest_index.summary(layout, account.shard)
         assert found is not None
-        assert dict(found.verdicts) == {
-            video_id: entry.verdict for video_id, entry in account.entries.items()
+        assert dict(found.statuses) == {
+            video_id: entry.status for video_id, entry in account.entries.items()
         }
         for place, video_id in enumerate(found.ids):
             entry = account.entries[video_id]
@@ -73,11 +74,11 @@ def test_a_store_with_an_index_opens_without_parsing_a_sidecar(
     layout: VariantLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = reader(layout)
-    expected = (before.ids, before.verdicts, before["v007"].spans.tobytes())
+    expected = (before.ids, before.statuses, before["v007"].spans.tobytes())
     manifest_index.refresh(layout)
-    forbid_sidecars(monkeypatch)
+    forbid_manifests(monkeypatch)
     after = reader(layout)
-    assert (after.ids, after.verdicts, after["v007"].spans.tobytes()) == expected
+    assert (after.ids, after.statuses, after["v007"].spans.tobytes()) == expected
 
 
 def test_a_copied_store_is_known_by_its_bytes(
@@ -87,7 +88,7 @@ def test_a_copied_store_is_known_by_its_bytes(
     catalog = layout.folder.parents[1]
     copied = tmp_path / "elsewhere" / catalog.name
     shutil.copytree(catalog, copied, copy_function=shutil.copyfile)
-    forbid_sidecars(monkeypatch)
+    forbid_manifests(monkeypatch)
     assert FeatureStore(copied)["c3d"].ids == reader(layout).ids
 
 
@@ -99,8 +100,8 @@ def test_what_changes_after_the_index_is_seen(layout: VariantLayout) -> None:
     }
     marked = {video_id for ids in changed.values() for video_id in ids}
     assert marked
-    verdicts = reader(layout).verdicts
-    assert {i for i, verdict in verdicts.items() if verdict.reason == "requested"} == marked
+    statuses = reader(layout).statuses
+    assert {i for i, status in statuses.items() if status.reason == "requested"} == marked
 
 
 def test_a_change_within_one_tick_of_the_clock_is_seen(layout: VariantLayout) -> None:
@@ -108,16 +109,16 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(layout: VariantLayout) ->
     early.
     """
     shard = min(manifest_index.summaries(layout))
-    path = layout.sidecar(shard)
+    path = layout.manifest(shard)
     os.utime(path)  # now
     manifest_index.refresh(layout)
     stamp = path.stat().st_mtime_ns
-    account = read_sidecar(layout, shard)
+    account = read_manifest(layout, shard)
     assert account is not None
     video_id, entry = next((i, e) for i, e in account.entries.items() if e.is_done)
     other = replace(entry, digest=entry.digest[::-1])
     size = path.stat().st_size
-    write_sidecar(layout, replace(account, entries={**account.entries, video_id: other}))
+    write_manifest(layout, replace(account, entries={**account.entries, video_id: other}))
     os.utime(path, ns=(stamp, stamp))
     assert path.stat().st_size == size
     found = manifest_index.summary(layout, shard)
@@ -148,7 +149,7 @@ def test_the_index_of_another_variant_is_not_taken(layout: VariantLayout) -> Non
 
 def test_with_verify_the_bytes_of_every_sidecar_count(layout: VariantLayout) -> None:
     manifest_index.refresh(layout)
-    path = sidecars(layout)[0]
+    path = manifests(layout)[0]
     raw = path.read_bytes().replace(b'"rows": 1', b'"rows": 2')
     path.write_bytes(raw)
     os.utime(path, (LONG_AGO_SECONDS, LONG_AGO_SECONDS))

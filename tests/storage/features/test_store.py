@@ -119,14 +119,14 @@ def test_a_variant_is_a_mapping_of_what_is_done(reader: VariantReader) -> None:
     assert list(reader) == list(reader.ids) == done
     assert len(reader) == 9
     assert ("v007" in reader, "v000" in reader, "x" in reader) == (True, False, False)
-    assert [str(reader.verdicts[video_id]) for video_id in ("v000", "v001", "v003")] == [
+    assert [str(reader.statuses[video_id]) for video_id in ("v000", "v001", "v003")] == [
         "unavailable:private",
         "rejected:too_short (3 frames)",
         "done",
     ]
     assert reader.settings == SETTINGS
     assert reader.provenance == {0: PROVENANCE, 1: PROVENANCE}
-    assert sum(sidecar.counts[State.DONE] for sidecar in reader.sidecars.values()) == 9
+    assert sum(manifest.counts[State.DONE] for manifest in reader.manifests.values()) == 9
     assert reader.get("v000") is None
 
 
@@ -205,7 +205,9 @@ def test_a_part_that_is_not_the_recorded_one_is_never_read(
 ) -> None:
     reader = FeatureStore(layout.folder.parents[1], verify=verify)["c3d"]
     entry = next(
-        sidecar.entries["v007"] for sidecar in reader.sidecars.values() if "v007" in sidecar.entries
+        manifest.entries["v007"]
+        for manifest in reader.manifests.values()
+        if "v007" in manifest.entries
     )
     path = layout.folder / entry.part
     content = bytearray(path.read_bytes())
@@ -291,23 +293,23 @@ def test_a_reader_that_travelled_checks_for_itself(layout: VariantLayout, method
 def test_a_lost_sidecar_is_an_error_and_not_fewer_videos(layout: VariantLayout) -> None:
     """Whether its parts tell of it, or the index, or both; a shard that was never built is none."""
     folder = layout.folder.parents[1]
-    sidecar = layout.sidecar(1).read_bytes()
+    manifest = layout.manifest(1).read_bytes()
     for index_knows, parts_know in [(True, True), (True, False), (False, True)]:
         manifest_index.refresh(layout)
         kept = {path: path.read_bytes() for path in sorted(layout.folder.glob("shard_001.*"))}
         for path in kept:
-            if parts_know is False or path == layout.sidecar(1):
+            if parts_know is False or path == layout.manifest(1):
                 path.unlink()
         if not index_knows:
             layout.index_file.unlink()
-        for ask in (len, lambda reader: reader.sidecars, lambda reader: reader["v007"]):
+        for ask in (len, lambda reader: reader.manifests, lambda reader: reader["v007"]):
             with pytest.raises(IntegrityError, match=r"is lost: .*audit --repair"):
                 ask(FeatureStore(folder)["c3d"])
         with pytest.raises(IntegrityError, match="is lost"):
             manifest_index.summary(layout, 1)
         for path, content in kept.items():
             path.write_bytes(content)
-    assert layout.sidecar(1).read_bytes() == sidecar
+    assert layout.manifest(1).read_bytes() == manifest
     for path in layout.folder.glob("shard_001*"):
         path.unlink()
     assert 0 < len(FeatureStore(folder)["c3d"]) < 9  # the store of a run of `--shards 0`

@@ -19,7 +19,9 @@ from storage.base.errors import SettingsError
 from storage.base.records import CONTAINER_START, STREAM_CLOCK, Array, FeatureTrack, Ragged
 from storage.base.video_status import DONE
 from storage.catalog.catalog import read_catalog
-from storage.features.commit import ManifestEntry, commit, compact
+from storage.features.commit import commit
+from storage.features.compaction import compact
+from storage.features.manifest import ManifestEntry
 from storage.features.part_reader import PartReader
 from storage.features.store import VariantReader
 from storage.features.time_origin import common_origin, refuse_to_extend
@@ -53,7 +55,7 @@ def _check(reader: VariantReader, expected: dict[str, Any]) -> None:
     assert reader.digest() == expected["digest"]
     said = {
         video_id: [str(one.state), one.reason, one.detail]
-        for video_id, one in reader.verdicts.items()
+        for video_id, one in reader.statuses.items()
     }
     assert said == expected["verdicts"]
     assert list(reader.ids) == sorted(expected["videos"])
@@ -86,16 +88,16 @@ def test_the_catalog(folder: Path) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_compacting_changes_no_number(folder: Path, variant: str) -> None:
     reader = FeatureStore(folder)[variant]
-    for shard in reader.sidecars:
+    for shard in reader.manifests:
         compact(reader.layout, shard, max_part_bytes=10**6)
     _check(FeatureStore(folder, verify=True)[variant], EXPECTED["variants"][variant])
 
     reader = FeatureStore(folder)[variant]
-    assert {sidecar.time_origin for sidecar in reader.sidecars.values()} == {STREAM_CLOCK}
+    assert {manifest.time_origin for manifest in reader.manifests.values()} == {STREAM_CLOCK}
     assert reader.time_origins == {STREAM_CLOCK}
     parts = [
         PartReader(reader.layout.folder / part.file)
-        for one in reader.sidecars.values()
+        for one in reader.manifests.values()
         for part in one.parts
     ]
     assert {part.header.time_origin for part in parts} == {STREAM_CLOCK}
@@ -136,8 +138,8 @@ def test_a_lost_sidecar_is_made_anew_with_the_origin_of_its_parts(
     folder: Path, variant: str
 ) -> None:
     reader = FeatureStore(folder)[variant]
-    for shard in reader.sidecars:
-        reader.layout.sidecar(shard).unlink()
+    for shard in reader.manifests:
+        reader.layout.manifest(shard).unlink()
     repair(folder, deep=True)
     found = FeatureStore(folder)[variant]
     assert found.time_origins == {STREAM_CLOCK}

@@ -13,8 +13,9 @@ from storage.base.errors import LookupFailed
 from storage.base.paths import Layout, VariantLayout
 from storage.base.video_status import DONE
 from storage.catalog.catalog import read_catalog
-from storage.features.commit import commit, read_sidecar, write_sidecar
+from storage.features.commit import commit
 from storage.features.manifest import PROCESSORS, ManifestEntry, ShardManifest
+from storage.features.manifest_file import read_manifest, write_manifest
 from storage.features.store import FeatureStore
 from storage.files.file_lock import lease
 from storage.files.hdf5 import survey
@@ -106,7 +107,7 @@ def test_no_flipped_bit_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_no_truncation_is_silent_even_without_reading_everything(layout: VariantLayout) -> None:
-    for path in (layout.part(0, 0), layout.sidecar(0)):
+    for path in (layout.part(0, 0), layout.manifest(0)):
         whole = path.read_bytes()
         size = len(whole)
         cuts = [
@@ -143,8 +144,8 @@ def _swap_parts(layout: VariantLayout) -> None:
     shutil.copy(layout.part(0, 0), layout.part(0, 1))
 
 
-def _swap_sidecars(layout: VariantLayout) -> None:
-    shutil.copy(layout.sidecar(0), layout.sidecar(1))
+def _swap_manifests(layout: VariantLayout) -> None:
+    shutil.copy(layout.manifest(0), layout.manifest(1))
 
 
 def _whole_shard_renamed(layout: VariantLayout) -> None:
@@ -152,19 +153,19 @@ def _whole_shard_renamed(layout: VariantLayout) -> None:
         shutil.copy(path, layout.folder / path.name.replace("shard_000", "shard_001"))
 
 
-def _yesterdays_sidecar(layout: VariantLayout) -> None:
-    before = layout.sidecar(0).read_bytes()
+def _yesterdays_manifest(layout: VariantLayout) -> None:
+    before = layout.manifest(0).read_bytes()
     retried = read_catalog(folder_of(layout)).shard_ids(0)[-1]
     commit_tracks(layout, [make_track(retried, 2, salt="retried")])
-    layout.sidecar(0).write_bytes(before)
+    layout.manifest(0).write_bytes(before)
 
 
-def _sidecar_of_another_store(layout: VariantLayout) -> None:
+def _manifest_of_another_store(layout: VariantLayout) -> None:
     other = make_store(layout.folder.parents[2] / "other")
     settings = {**SETTINGS, "extra": 1}
     finer = variant_layout(other.folder.parents[2], settings)
     commit_tracks(finer, [make_track(read_catalog(folder_of(layout)).shard_ids(0)[-1], 3)])
-    shutil.copy(finer.sidecar(0), layout.sidecar(0))
+    shutil.copy(finer.manifest(0), layout.manifest(0))
 
 
 def _ids_of_another_shard(layout: VariantLayout) -> None:
@@ -178,19 +179,19 @@ def _ids_of_another_shard(layout: VariantLayout) -> None:
     [
         (_swap_shards, Kind.PART, "sidecar says|not what was written"),
         (_swap_parts, Kind.PART, "sidecar says|not what was written"),
-        (_swap_sidecars, Kind.SIDECAR, "copied here"),
-        (_whole_shard_renamed, Kind.SIDECAR, "copied here"),
-        (_yesterdays_sidecar, Kind.ORPHAN, "is in no sidecar"),
-        (_sidecar_of_another_store, Kind.SIDECAR, "copied here"),
+        (_swap_manifests, Kind.MANIFEST, "copied here"),
+        (_whole_shard_renamed, Kind.MANIFEST, "copied here"),
+        (_yesterdays_manifest, Kind.ORPHAN, "is in no sidecar"),
+        (_manifest_of_another_store, Kind.MANIFEST, "copied here"),
         (_ids_of_another_shard, Kind.MISPLACED, "does not put in shard 0"),
         (lambda layout: layout.part(0, 0).unlink(), Kind.PART, "is missing"),
-        (lambda layout: layout.sidecar(0).unlink(), Kind.SIDECAR, r"is lost, but \d parts"),
+        (lambda layout: layout.manifest(0).unlink(), Kind.MANIFEST, r"is lost, but \d parts"),
         (
             lambda layout: layout.settings_file.write_bytes(b"{}"),
             Kind.SETTINGS,
             "has the fingerprint",
         ),
-        (lambda layout: layout.part(9, 0).write_bytes(b"x"), Kind.SIDECAR, "is lost, but 1 parts"),
+        (lambda layout: layout.part(9, 0).write_bytes(b"x"), Kind.MANIFEST, "is lost, but 1 parts"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -243,7 +244,7 @@ def done_only(root: Path) -> VariantLayout:
     layout = make_store(root)
     catalog = read_catalog(folder_of(layout))
     for shard in range(2):
-        layout.sidecar(shard).unlink()
+        layout.manifest(shard).unlink()
         for path in layout.folder.glob(f"shard_{shard:03d}.p*.h5"):
             path.unlink()
         tracks = [
@@ -259,7 +260,7 @@ def done_only(root: Path) -> VariantLayout:
 def test_a_lost_or_damaged_sidecar_is_rebuilt_to_the_byte(tmp_path: Path, damage: str) -> None:
     layout = done_only(tmp_path)
     before = contents(layout)
-    path = layout.sidecar(0)
+    path = layout.manifest(0)
     if damage == "lose":
         path.unlink()
     elif damage == "flip":
@@ -267,7 +268,7 @@ def test_a_lost_or_damaged_sidecar_is_rebuilt_to_the_byte(tmp_path: Path, damage
     elif damage == "cut":
         path.write_bytes(path.read_bytes()[:100])
     else:
-        shutil.copy(layout.sidecar(1), path)
+        shutil.copy(layout.manifest(1), path)
     assert main(["audit", "--repair", str(folder_of(layout))]) == 0
     aside = [] if damage == "lose" else [f"{path.name}.damaged"]
     assert {
@@ -280,10 +281,10 @@ def test_a_lost_or_damaged_sidecar_is_rebuilt_to_the_byte(tmp_path: Path, damage
 def test_the_ids_of_a_damaged_part_and_no_others_are_done_again(
     layout: VariantLayout, damage: str
 ) -> None:
-    sidecar = read_sidecar(layout, 0)
-    assert sidecar is not None
+    manifest = read_manifest(layout, 0)
+    assert manifest is not None
     path, before = layout.part(0, 0), FeatureStore(folder_of(layout))["c3d"].digest()
-    lost = sidecar.live_in(path.name)
+    lost = manifest.live_in(path.name)
     if damage == "lose":
         path.unlink()
     elif damage == "flip":
@@ -291,9 +292,9 @@ def test_the_ids_of_a_damaged_part_and_no_others_are_done_again(
     else:
         path.write_bytes(path.read_bytes()[:-1])
     assert main(["audit", "--deep", "--repair", str(folder_of(layout))]) == 0
-    mended = read_sidecar(layout, 0)
+    mended = read_manifest(layout, 0)
     assert mended is not None
-    assert sorted(sidecar.entries.keys() - mended.entries.keys()) == lost
+    assert sorted(manifest.entries.keys() - mended.entries.keys()) == lost
     assert len(list(layout.folder.glob("*.damaged"))) == (damage != "lose")
     tracks = [make_track(video_id, 3 + int(video_id[1:])) for video_id in lost]
     commit_tracks(layout, tracks, part_bytes=400)
@@ -301,7 +302,7 @@ def test_the_ids_of_a_damaged_part_and_no_others_are_done_again(
 
 
 def test_a_rolled_back_sidecar_takes_its_newest_part_in_again(layout: VariantLayout) -> None:
-    _yesterdays_sidecar(layout)
+    _yesterdays_manifest(layout)
     retried = read_catalog(folder_of(layout)).shard_ids(0)[-1]
     told = repair(folder_of(layout), deep=False)
     assert any("took in shard_000.p" in line and "1 of its 1 videos" in line for line in told)
@@ -334,7 +335,7 @@ def test_an_orphan_whose_rows_are_elsewhere_is_removed_and_a_broken_one_set_asid
 def test_a_part_that_is_not_as_it_was_written_is_not_taken_in(tmp_path: Path, table: str) -> None:
     layout = done_only(tmp_path)
     flip(layout.part(0, 0), 8 * (survey(layout.part(0, 0)).extents[table].offset_bytes + 2) + 1)
-    layout.sidecar(0).unlink()
+    layout.manifest(0).unlink()
     told = "\n".join(repair(folder_of(layout), deep=False))
     assert "set shard_000.p000.h5 aside" in told
     assert "shard_000.p000.h5 cannot be taken in" in told
@@ -408,10 +409,10 @@ def test_an_entry_committed_as_done_keeps_its_facts_through_a_rebuild(tmp_path: 
         max_part_bytes=10**6,
         provenance=PROVENANCE,
     )
-    kept = read_sidecar(layout, 1)
-    layout.sidecar(1).unlink()
+    kept = read_manifest(layout, 1)
+    layout.manifest(1).unlink()
     repair(folder_of(layout), deep=False)
-    rebuilt = read_sidecar(layout, 1)
+    rebuilt = read_manifest(layout, 1)
     assert kept is not None
     assert rebuilt is not None
     assert rebuilt.entries[video_id] == kept.entries[video_id]
@@ -427,14 +428,14 @@ def test_rows_made_on_unlike_processors_are_told_and_are_not_wrong(
         1: ["other processor: avx512f"],
     }
     for shard, told in kinds.items():
-        write_sidecar(
+        write_manifest(
             layout, replace(read_known(layout, shard), provenance={PROCESSORS: list(told)})
         )
     assert main(["audit", str(folder_of(layout))]) == 0
     (note,) = [line for line in capsys.readouterr().out.splitlines() if "NOTE" in line]
     assert "rows were made on 2 kinds of processor" in note
     assert note.endswith("one processor: avx2 (shards 0); other processor: avx512f (shards 0, 1)")
-    write_sidecar(
+    write_manifest(
         layout,
         replace(read_known(layout, 0), provenance={PROCESSORS: ["other processor: avx512f"]}),
     )
@@ -443,6 +444,6 @@ def test_rows_made_on_unlike_processors_are_told_and_are_not_wrong(
 
 
 def read_known(layout: VariantLayout, shard: int) -> ShardManifest:
-    sidecar = read_sidecar(layout, shard)
-    assert sidecar is not None
-    return sidecar
+    manifest = read_manifest(layout, shard)
+    assert manifest is not None
+    return manifest

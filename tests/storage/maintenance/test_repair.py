@@ -18,7 +18,7 @@ from storage.base.paths import Layout, VariantLayout
 from storage.base.records import JSON
 from storage.catalog.catalog import read_catalog
 from storage.features import manifest_index
-from storage.features.commit import read_sidecar
+from storage.features.manifest_file import read_manifest
 from storage.features.media_records import encode_media_record
 from storage.maintenance.repair import repair
 from tests.support.feature_samples import commit_tracks, make_store, make_track
@@ -54,7 +54,7 @@ class Store:
         records = [layout.media_record(video_id, shard) for shard, video_id in enumerate(last)]
         files = [layout.media_file(video_id, shard, ".mp4") for shard, video_id in enumerate(last)]
         self.truth = tracks(variant)
-        accounts = [read_sidecar(variant, shard) for shard in range(2)]
+        accounts = [read_manifest(variant, shard) for shard in range(2)]
         self.in_first_parts = {
             i for one in accounts if one is not None for i in one.live_in(one.parts[0].file)
         }
@@ -64,8 +64,8 @@ class Store:
                 variant.checksums("shard_000.p000.h5"),
                 variant.checksums("shard_001.p000.h5"),
             ),
-            "sidecar": (variant.sidecar(0), variant.sidecar(1)),
-            "index": (variant.index_file, variant.sidecar(0)),
+            "sidecar": (variant.manifest(0), variant.manifest(1)),
+            "index": (variant.index_file, variant.manifest(0)),
             "settings": (variant.settings_file, self.folder / "catalog.json"),
             "table": (self.folder / "videos.csv", self.folder / "users.csv"),
             "catalog": (self.folder / "catalog.json", variant.settings_file),
@@ -182,14 +182,14 @@ def test_a_repair_ends_clean_or_says_what_it_cannot_mend(
 def test_a_rolled_back_sidecar_and_a_stale_index_are_put_right(store: Store) -> None:
     catalog = read_catalog(store.folder)
     kept = {
-        path: path.read_bytes() for path in (store.variant.sidecar(0), store.variant.index_file)
+        path: path.read_bytes() for path in (store.variant.manifest(0), store.variant.index_file)
     }
     again = make_track(catalog.shard_ids(0)[-1], 6, salt="again")
     commit_tracks(store.variant, [again])
     truth = store.truth | {again.video_id: again.digest()}
     store.variant.index_file.write_bytes(kept[store.variant.index_file])
     assert tracks(store.variant) == truth  # a stale index is never believed
-    store.variant.sidecar(0).write_bytes(kept[store.variant.sidecar(0)])
+    store.variant.manifest(0).write_bytes(kept[store.variant.manifest(0)])
     assert main(["audit", str(store.folder)]) == 5
     assert main(["audit", "--repair", str(store.folder)]) == 0
     assert tracks(store.variant) == truth
@@ -210,7 +210,7 @@ def test_a_shard_of_which_nothing_is_left_is_done_again(
 def test_several_damages_at_once_are_mended_together(store: Store) -> None:
     for kind, damage in (("part", _flip), ("checksums", _swap), ("index", _cut), ("media", _empty)):
         damage(*store.files[kind])
-    store.variant.sidecar(1).unlink()
+    store.variant.manifest(1).unlink()
     assert main(["audit", "--repair", "--media", str(store.folder)]) == 0
     found = tracks(store.variant)
     assert found
@@ -248,8 +248,8 @@ def test_what_a_command_finds_damaged_names_the_command_that_mends_it(
     elif damage == "no part":
         part.unlink()
     else:
-        sidecar = variant.sidecar(0)
-        sidecar.write_bytes(sidecar.read_bytes()[:-9] + b"*" + sidecar.read_bytes()[-8:])
+        manifest = variant.manifest(0)
+        manifest.write_bytes(manifest.read_bytes()[:-9] + b"*" + manifest.read_bytes()[-8:])
 
     code = main([command, str(folder)])
 

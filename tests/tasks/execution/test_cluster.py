@@ -111,10 +111,10 @@ def test_a_build_whose_workers_are_killed_equals_an_undisturbed_one(
 
 
 def test_no_video_is_lost_doubled_or_blamed(attacked: Attacked, inline: Built) -> None:
-    verdicts = {video_id: entry.verdict for video_id, entry in inline.entries.items()}
+    statuses = {video_id: entry.status for video_id, entry in inline.entries.items()}
     assert {
-        video_id: entry.verdict for video_id, entry in attacked.built.entries.items()
-    } == verdicts
+        video_id: entry.status for video_id, entry in attacked.built.entries.items()
+    } == statuses
     assert attacked.built.ids_in_parts() == inline.ids_in_parts()
     assert attacked.built.faults() == []
     assert attacked.built.left_behind() == []
@@ -144,9 +144,9 @@ def poisoned(inline: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
 def test_a_video_that_kills_every_worker_is_one_verdict(poisoned: Built, inline: Built) -> None:
     assert poisoned.exit_code == 3, poisoned.output
     assert f"{POISON}: 2 workers died with it in hand; going on without it" in poisoned.output
-    verdicts = {video_id: str(entry.verdict) for video_id, entry in poisoned.entries.items()}
-    expected = {video_id: str(entry.verdict) for video_id, entry in inline.entries.items()}
-    assert verdicts == expected | {
+    statuses = {video_id: str(entry.status) for video_id, entry in poisoned.entries.items()}
+    expected = {video_id: str(entry.status) for video_id, entry in inline.entries.items()}
+    assert statuses == expected | {
         POISON: "quarantined:crash (workers died with this video in hand)"
     }
     digests = {

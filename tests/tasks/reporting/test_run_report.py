@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.sampling.segment_alignment import SegmentAlignment
 from storage.base.video_status import DONE, failure_status
-from storage.features.commit import ManifestEntry
+from storage.features.manifest import ManifestEntry
 from tasks.reporting.data_quality import choice_of, frame_loss, rescaling_of
 
 

@@ -12,7 +12,8 @@ from storage import FeatureStore
 from storage.base.errors import SettingsError
 from storage.base.paths import Layout
 from storage.base.records import CONTAINER_START, STREAM_CLOCK
-from storage.features.commit import read_sidecar, rebase
+from storage.features.compaction import rebase
+from storage.features.manifest_file import read_manifest
 from storage.files.checksummed_json import seal, unseal
 from storage.scores import read_scores
 from tests.conftest import REPOSITORY
@@ -41,7 +42,7 @@ def old(tmp_path: Path) -> Path:
 def bring_over(folder: Path, variant: str) -> None:
     layout = FeatureStore(folder)[variant].layout
     for shard in range(2):
-        known = read_sidecar(layout, shard)
+        known = read_manifest(layout, shard)
         assert known is not None
         done = [video_id for video_id, entry in known.entries.items() if entry.is_done]
         rebase(layout, shard, dict.fromkeys(done, "kept"), {})

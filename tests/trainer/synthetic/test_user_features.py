@@ -223,7 +223,7 @@ def test_every_report_can_say_that_it_is_planted(small: Path) -> None:
 
 def test_some_videos_are_gone_in_every_variant(small: Path) -> None:
     gone = [
-        {v for v, verdict in FeatureStore(small)[name].verdicts.items() if verdict.reason}
+        {v for v, status in FeatureStore(small)[name].statuses.items() if status.reason}
         for name in ("c3d", "yolov5")
     ]
     assert gone[0] == gone[1]

@@ -93,8 +93,8 @@ class Features:
         """
         for reader in self.readers.values():
             if video_id not in reader:
-                verdict = reader.verdicts.get(video_id)
-                return f"{verdict.state}:{verdict.reason}" if verdict else "not extracted"
+                status = reader.statuses.get(video_id)
+                return f"{status.state}:{status.reason}" if status else "not extracted"
         return None
 
     def row_spans(self, video_id: str) -> Intervals:

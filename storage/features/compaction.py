@@ -1,0 +1,149 @@
+"""Rewrites a shard's live rows into new parts: `compact` drops superseded rows, `rebase` times.
+
+A kill at any instant leaves the old manifest with its parts, or the new one: the new parts are
+published first, the manifest is replaced, and only then are the old parts removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from storage.base.errors import IntegrityError, LookupFailed
+from storage.base.paths import VariantLayout
+from storage.base.records import CONTAINER_START, JSON, FeatureTrack
+from storage.base.video_status import failure_status
+from storage.features.commit import DEFAULT_PART_BYTES, PartPublisher, split_by_size
+from storage.features.manifest import ManifestEntry, ShardManifest
+from storage.features.manifest_file import read_manifest, write_manifest
+from storage.features.part_reader import PartReader
+from storage.files.atomic_write import remove
+
+Readers = Mapping[str, PartReader]
+"""File name of a part → its reader."""
+
+
+def compact(layout: VariantLayout, shard: int, *, max_part_bytes: int) -> ShardManifest:
+    """Pack the shard's live videos by id into as few parts as possible, without superseded rows.
+
+    A part has at most `max_part_bytes` of rows, or one video. The logical digest stays the same.
+    A shard that is packed so already is left as it is.
+
+    Raises:
+        IntegrityError: there is no manifest, or a video's rows are not what its entry says.
+            Nothing was changed then.
+    """
+    known = read_manifest(layout, shard)
+    if known is None:
+        raise IntegrityError(
+            layout.manifest(shard),
+            "is missing, so there is nothing to compact; run audit --repair",
+        )
+    readers = {part.file: PartReader(layout.folder / part.file) for part in known.parts}
+    if _is_compact(readers, known, max_part_bytes):
+        return known
+    return _repack(layout, readers, known, max_part_bytes)
+
+
+def _is_compact(readers: Readers, known: ShardManifest, max_part_bytes: int) -> bool:
+    sizes = {track.video_id: track.nbytes for track in _live_tracks(readers, known)}
+    planned = list(split_by_size(sizes, sizes.__getitem__, max_part_bytes))
+    present = [list(reader.ids()) for reader in readers.values()]
+    return planned == present
+
+
+def rebase(
+    layout: VariantLayout,
+    shard: int,
+    clocks: Mapping[str, JSON],
+    begun: Mapping[str, str],
+    *,
+    max_part_bytes: int = DEFAULT_PART_BYTES,
+) -> ShardManifest:
+    """Convert a shard of format version 1: its seconds count from the containers' start from then.
+
+    `clocks` has the done videos whose streams' clocks began at 0, each with the fact that is kept
+    of it under `clock`; their rows are packed anew, unchanged. `begun` has the other done videos,
+    each with the reason in words; they become `pending:requested`, and the next build makes them
+    again.
+
+    Raises:
+        ValueError: the shard has no manifest of format version 1, or `clocks` and `begun` are not
+            together its done videos, each once.
+    """
+    known = read_manifest(layout, shard)
+    if known is None or known.time_origin == CONTAINER_START:
+        raise ValueError(
+            f"shard {shard} of {layout.folder.name} has no manifest whose times count on streams' "
+            "clocks"
+        )
+    _check_all_are_assigned(known, clocks, begun)
+    entries = {
+        video_id: _rebased(video_id, entry, clocks, begun)
+        for video_id, entry in known.entries.items()
+    }
+    rebased = replace(known, entries=entries, time_origin=CONTAINER_START)
+    readers = {
+        part.file: PartReader(layout.folder / part.file, part.checksums_sha256)
+        for part in known.parts
+    }
+    return _repack(layout, readers, rebased, max_part_bytes)
+
+
+def _check_all_are_assigned(
+    known: ShardManifest, clocks: Mapping[str, JSON], begun: Mapping[str, str]
+) -> None:
+    done = {video_id for video_id, entry in known.entries.items() if entry.is_done}
+    in_both = clocks.keys() & begun.keys()
+    if in_both or done != clocks.keys() | begun.keys():
+        raise ValueError(
+            f"each of the {len(done)} done videos must be either in clocks or in begun; got "
+            f"{len(clocks)} and {len(begun)} videos, {len(in_both)} of them in both"
+        )
+
+
+def _rebased(
+    video_id: str, entry: ManifestEntry, clocks: Mapping[str, JSON], begun: Mapping[str, str]
+) -> ManifestEntry:
+    if video_id in clocks:
+        return replace(entry, facts={**entry.facts, "clock": clocks[video_id]})
+    if video_id in begun:
+        status = failure_status("requested", begun[video_id])
+        return ManifestEntry(status, attempts=entry.attempts, facts=entry.facts)
+    return entry
+
+
+def _repack(
+    layout: VariantLayout, readers: Readers, manifest: ShardManifest, max_part_bytes: int
+) -> ShardManifest:
+    """Write the live rows of `manifest` into new parts, publish it with these, remove the old."""
+    publisher = PartPublisher(layout, manifest)
+    tracks = _live_tracks(readers, manifest)
+    publisher.publish_all(tracks, manifest.entries, max_part_bytes)
+    repacked = replace(
+        manifest,
+        parts=tuple(publisher.parts),
+        entries={**manifest.entries, **publisher.entries},
+    )
+    write_manifest(layout, repacked)
+    for part in manifest.parts:
+        remove(layout.folder / part.file)
+        remove(layout.checksums(part.file))
+    return repacked
+
+
+def _live_tracks(readers: Readers, manifest: ShardManifest) -> Iterator[FeatureTrack]:
+    """The rows of each done video by ascending id, compared with the digest in its entry."""
+    for video_id, entry in sorted(manifest.entries.items()):
+        if entry.is_done:
+            yield _checked_track(readers[entry.part], video_id, entry)
+
+
+def _checked_track(reader: PartReader, video_id: str, entry: ManifestEntry) -> FeatureTrack:
+    try:
+        track = reader.track(video_id)
+    except LookupFailed as error:
+        raise IntegrityError(reader.path, f"lacks {video_id}, which its manifest names") from error
+    if track.digest() != entry.digest:
+        raise IntegrityError(reader.path, f"the rows of {video_id} are not what its entry says")
+    return track
