@@ -23,7 +23,7 @@ import torch
 from storage.base.records import Array
 from storage.features.store import FeatureStore
 from trainer.data import DataSettings, Example, HighlightDataset, Loader, LoaderSettings, open_data
-from trainer.synthetic.user_features import PlantedSettings, plant
+from trainer.synthetic.user_features import SyntheticUserSettings, synthesize_users
 
 KEY = "c3d/pool5"
 WINDOW_ROWS = 256
@@ -156,10 +156,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        settings = PlantedSettings(
+        settings = SyntheticUserSettings(
             train_users=chosen.users, test_users=1, max_videos=8, width=chosen.width
         )
-        folder = plant(Path(root), settings)
+        folder = synthesize_users(Path(root), settings)
         sys.stdout.write(
             "\n".join(compare(folder, chosen.width, chosen.rounds, chosen.batch)) + "\n"
         )

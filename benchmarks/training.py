@@ -50,10 +50,10 @@ from trainer.data.collate import tensors_of
 from trainer.losses.mha_fusion import mha_fusion as mha_fusion_loss
 from trainer.losses.pr_net import bidirectional_contrastive
 from trainer.losses.set_based.set_kl import set_divergence
-from trainer.synthetic.user_features import PlantedSettings, plant
+from trainer.synthetic.user_features import SyntheticUserSettings, synthesize_users
 
 Objective = Callable[[Scores, Batch, Targets], Tensor]
-PLANTED = PlantedSettings(train_users=6, test_users=1, max_videos=3, lost_share=0)
+PLANTED = SyntheticUserSettings(train_users=6, test_users=1, max_videos=3, lost_share=0)
 EPOCH_TIMES = 32
 """So often each example stands in an epoch, so that workers read ahead without a break."""
 CPU_SHARE = 8
@@ -70,7 +70,7 @@ class System:
     recipe: str
     spec: ModelSpec
     objective: Objective
-    planted: PlantedSettings
+    planted: SyntheticUserSettings
     examples: int
     """Of an epoch of the paper."""
     paper_seconds: float
@@ -315,11 +315,11 @@ def lines(chosen: argparse.Namespace) -> Iterator[str]:
 
 
 @contextmanager
-def planted(settings: PlantedSettings) -> Iterator[Path]:
+def planted(settings: SyntheticUserSettings) -> Iterator[Path]:
     """A store that is gone afterwards."""
     with tempfile.TemporaryDirectory() as root:
         started = time.perf_counter()
-        folder = plant(Path(root), settings)
+        folder = synthesize_users(Path(root), settings)
         sys.stderr.write(
             f"planted rows of {settings.width} in {time.perf_counter() - started:.0f} s\n"
         )

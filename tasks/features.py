@@ -16,7 +16,7 @@ from typing import Any
 
 import luigi
 
-from pipeline.datasets.registry import CATALOGS
+from pipeline.datasets.registry import DATASETS
 from pipeline.diagnostics.doctor import fatal_before_a_run
 from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
@@ -236,7 +236,7 @@ class BuildFeatures(luigi.Task):
     done again.
     """
 
-    catalog = luigi.Parameter(description="which dataset: " + ", ".join(sorted(CATALOGS)))
+    catalog = luigi.Parameter(description="which dataset: " + ", ".join(sorted(DATASETS)))
     shards = luigi.Parameter(
         default="", description="only these shards, like 3-7,12; all by default"
     )
@@ -306,7 +306,7 @@ class BuildPHD2Features(BuildFeatures):
 
 def _named(catalog: str) -> type[BuildFeatures]:
     """The task that builds one dataset and needs no `--catalog`: `Build<title>Features`."""
-    spec = CATALOGS[catalog]
+    spec = DATASETS[catalog]
     doc = f"Features of {catalog}: {spec.description}."
     members = {"catalog": luigi.Parameter(default=catalog), "__doc__": doc, "__module__": __name__}
     return types.new_class(
@@ -314,7 +314,7 @@ def _named(catalog: str) -> type[BuildFeatures]:
     )
 
 
-NAMED = {name: _named(name) for name, spec in CATALOGS.items() if spec.title and name != PHD2}
+NAMED = {name: _named(name) for name, spec in DATASETS.items() if spec.title and name != PHD2}
 """Dataset → its own task. PHD2's, above, is the front door and may build the sample instead."""
 
 

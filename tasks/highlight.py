@@ -213,7 +213,7 @@ class HighlightVideo(luigi.Task):
         ):
             run_report.say(line)
         run_report.say(f"reel     {self.place()}")
-        run_report.say(f"length   {found.length_told(self.seconds)}")
+        run_report.say(f"length   {found.describe_length(self.seconds)}")
 
 
 def settings_for(request: Request, settings: Settings) -> Settings:

@@ -158,16 +158,16 @@ class ReproduceTable(_OfCatalog):
 
     def complete(self) -> bool:
         """Whether all reports are there, for the features, recipes and published numbers of now."""
-        from trainer.paper_tables.render import is_kept
+        from trainer.paper_tables.render import is_report_current
 
-        return all(is_kept(order) for order in self.orders())
+        return all(is_report_current(order) for order in self.orders())
 
     def run(self) -> None:
         """Measure, keep, and show."""
-        from trainer.paper_tables.render import rendered, save_report
+        from trainer.paper_tables.render import render_table, save_report
         from trainer.paper_tables.reproduce import reproduce
 
         for order in self.orders():
             rows = reproduce(order, device=resolve_device(self.settings.device))
             save_report(order, rows)
-            run_report.say("\n".join(rendered(order, rows, "text")))
+            run_report.say("\n".join(render_table(order, rows, "text")))

@@ -32,8 +32,13 @@ from pipeline.datasets.readers.category_videos import (
     SEGMENTS,
     segment_span,
 )
-from pipeline.synthetic.encoder import STEADY, encode
-from pipeline.synthetic.sprites import Film, Look, film, random_look
+from pipeline.synthetic.encoder import CONSTANT_RATE, encode_mp4
+from pipeline.synthetic.sprites import (
+    RenderedSegment,
+    SegmentStyle,
+    random_segment_style,
+    render_segment,
+)
 from storage.files import atomic_write
 
 HEIGHT, WIDTH = 64, 96
@@ -60,12 +65,12 @@ class CategorySize:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Segment:
     """One segment of a video."""
 
     manner: str
     label: float
-    look: Look
+    look: SegmentStyle
 
 
 def write_category_sample(
@@ -94,10 +99,10 @@ def write_category_sample(
         segments = _segments(rng, domain)
         shown = _film(domain, segments)
         atomic_write.publish(
-            folder / f"{video_id}.mp4", encode(shown.pictures, STEADY), replace=False
+            folder / f"{video_id}.mp4", encode_mp4(shown.pictures, CONSTANT_RATE), replace=False
         )
         atomic_write.publish(
-            folder / f"{video_id}.figure.npy", _packed(shown.covers), replace=False
+            folder / f"{video_id}.figure.npy", _packed(shown.figure_masks), replace=False
         )
         rows += (
             (
@@ -116,7 +121,7 @@ def write_category_sample(
     atomic_write.publish(folder / SEGMENTS, _table(rows), replace=False)
 
 
-def _segments(rng: np.random.Generator, domain: str) -> list[Shown]:
+def _segments(rng: np.random.Generator, domain: str) -> list[Segment]:
     """What a video shows, in order."""
     highlights, feints, all_of_them = (
         int(rng.integers(low, high + 1)) for low, high in PER_VIDEO.values()
@@ -126,18 +131,18 @@ def _segments(rng: np.random.Generator, domain: str) -> list[Shown]:
     manners = [(own, 1.0)] * highlights + [(str(rng.choice(others)), 0.0) for _ in range(feints)]
     manners += [(str(rng.choice(QUIET)), -1.0) for _ in range(all_of_them - len(manners))]
     shown = (manners[number] for number in rng.permutation(len(manners)))
-    return [Shown(manner, label, random_look(rng)) for manner, label in shown]
+    return [Segment(manner, label, random_segment_style(rng)) for manner, label in shown]
 
 
-def _film(domain: str, segments: list[Shown]) -> Film:
-    times = STEADY.times_seconds(SEGMENT_SECONDS)
+def _film(domain: str, segments: list[Segment]) -> RenderedSegment:
+    times = CONSTANT_RATE.times_seconds(SEGMENT_SECONDS)
     films = [
-        film(DOMAINS[domain][0], one.manner, one.look, times, width=WIDTH, height=HEIGHT)
+        render_segment(DOMAINS[domain][0], one.manner, one.look, times, width=WIDTH, height=HEIGHT)
         for one in segments
     ]
-    return Film(
+    return RenderedSegment(
         np.concatenate([one.pictures for one in films]),
-        np.concatenate([one.covers for one in films]),
+        np.concatenate([one.figure_masks for one in films]),
     )
 
 

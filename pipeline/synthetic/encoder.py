@@ -47,13 +47,13 @@ class FrameClock:
         return times[times < duration_seconds]
 
 
-STEADY = FrameClock()
+CONSTANT_RATE = FrameClock()
 """12 frames a second."""
-SLOWING = FrameClock(gap_ticks=60, slowing=1)
+VARIABLE_RATE = FrameClock(gap_ticks=60, slowing=1)
 """A telephone as it gets dark: from 20 frames a second down to 9 after twelve seconds."""
 
 
-def encode(frames: NDArray[np.uint8], clock: FrameClock) -> bytes:
+def encode_mp4(frames: NDArray[np.uint8], clock: FrameClock) -> bytes:
     """An mp4 (H.264, index first) of `(T, H, W, 3)` uint8 RGB frames; H and W are even.
 
     Raises `SystemicFault` if ffmpeg fails.
@@ -69,7 +69,7 @@ def encode(frames: NDArray[np.uint8], clock: FrameClock) -> bytes:
         return path.read_bytes()
 
 
-def turn(video: bytes, degrees_counterclockwise: int) -> bytes:
+def set_rotation(video: bytes, degrees_counterclockwise: int) -> bytes:
     """The same coded frames with an order to the player to turn them before it shows them."""
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before.mp4", Path(folder) / "after.mp4"

@@ -32,7 +32,7 @@ away.
 
 
 @dataclass(frozen=True)
-class Style:
+class SceneStyle:
     """What sets one scene apart from another of its kind."""
 
     colours: Plane
@@ -56,7 +56,7 @@ class _Canvas:
         return softened
 
 
-def random_style(kind: str, rng: np.random.Generator) -> Style:
+def random_scene_style(kind: str, rng: np.random.Generator) -> SceneStyle:
     """A style for one scene: its kind's hue, jittered; everything else at random."""
     hue = list(KINDS).index(kind) / len(KINDS) + rng.uniform(-HUE_SPREAD, HUE_SPREAD)
     ground = hue + rng.uniform(0.3, 0.7)
@@ -69,11 +69,11 @@ def random_style(kind: str, rng: np.random.Generator) -> Style:
         colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.6, 0.9), rng.uniform(0.75, 1.0)),
         colorsys.hsv_to_rgb((hue + rng.uniform(0.06, 0.14)) % 1, rng.uniform(0.2, 0.5), 1.0),
     )
-    return Style(np.array(colours, np.float32), rng.random(N_NUMBERS, np.float32))
+    return SceneStyle(np.array(colours, np.float32), rng.random(N_NUMBERS, np.float32))
 
 
-def draw(
-    kind: str, style: Style, times_seconds: NDArray[np.float64], *, width: int, height: int
+def render_scene(
+    kind: str, style: SceneStyle, times_seconds: NDArray[np.float64], *, width: int, height: int
 ) -> NDArray[np.uint8]:
     """Draw a scene at `(T,)` seconds since it began: `(T, H, W, 3)` uint8 RGB."""
     x = ((np.arange(width) + 0.5) / height * 2 - width / height).astype(np.float32)

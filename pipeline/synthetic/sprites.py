@@ -45,7 +45,7 @@ EXTRA_LIGHT = 0.22
 
 
 @dataclass(frozen=True)
-class Look:
+class SegmentStyle:
     """What sets one segment apart from another with the same figure in the same manner."""
 
     colours: Plane
@@ -64,18 +64,18 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Film:
+class RenderedSegment:
     """A drawn segment."""
 
     pictures: NDArray[np.uint8]
     """`(T, H, W, 3)` RGB."""
-    covers: NDArray[np.bool_]
+    figure_masks: NDArray[np.bool_]
     """`(T, H, W)`: the pixels that the figure covers for more than half; the bystander's are
     none.
     """
 
 
-def random_look(rng: np.random.Generator) -> Look:
+def random_segment_style(rng: np.random.Generator) -> SegmentStyle:
     """A look for one segment. Neither its ground nor a colour nor the bystander tells what the
     figure does.
     """
@@ -89,18 +89,18 @@ def random_look(rng: np.random.Generator) -> Look:
             for one in (figure, bystander)
         ),
     )
-    return Look(np.array(colours, np.float32), rng.random(47, np.float32))
+    return SegmentStyle(np.array(colours, np.float32), rng.random(47, np.float32))
 
 
-def film(
+def render_segment(
     figure: str,
     manner: str,
-    look: Look,
+    look: SegmentStyle,
     times_seconds: NDArray[np.float64],
     *,
     width: int,
     height: int,
-) -> Film:
+) -> RenderedSegment:
     """Draw a segment at `(T,)` seconds since it began. KeyError for a figure or manner that there
     is not.
     """
@@ -131,7 +131,7 @@ def film(
         ground = above + (below - above) * fall + EXTRA_LIGHT * light
         behind = ground + (other - ground) * beside
         pictures[..., channel] = (behind + (colour - behind) * cover) * 255 + np.float32(0.5)
-    return Film(pictures, cover > 0.5)
+    return RenderedSegment(pictures, cover > 0.5)
 
 
 def _between(low: float, high: float, number: Plane) -> Plane:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.readers.phd2_rows import COLUMNS
-from pipeline.synthetic.encoder import encode, turn
-from pipeline.synthetic.scenes import draw
+from pipeline.synthetic.encoder import encode_mp4, set_rotation
+from pipeline.synthetic.scenes import render_scene
 from pipeline.synthetic.user_videos_plan import LARGE, SMALL, Clip, SampleSize, Viewing, plan_sample
 from storage.files import atomic_write
 
@@ -42,7 +42,9 @@ def write_sample(
     plan = plan_sample(size, seed)
     for done, clip in enumerate(plan.clips):
         if clip.kept_share > 0:
-            atomic_write.publish(folder / f"{clip.video_id}.mp4", film(clip, size), replace=False)
+            atomic_write.publish(
+                folder / f"{clip.video_id}.mp4", render_clip(clip, size), replace=False
+            )
         if progress is not None:
             progress(done + 1, len(plan.clips))
     scenes = (
@@ -71,15 +73,15 @@ def read_scenes(folder: Path) -> dict[str, list[tuple[float, float, str]]]:
     return scenes
 
 
-def film(clip: Clip, size: SampleSize) -> bytes:
+def render_clip(clip: Clip, size: SampleSize) -> bytes:
     """The clip's mp4 file, with whatever trouble was planned for it."""
     frames = _frames(clip, size)
-    if clip.turned:
-        video = turn(
-            encode(np.rot90(frames, k=-1, axes=(1, 2)), clip.clock), degrees_counterclockwise=90
+    if clip.is_rotated:
+        video = set_rotation(
+            encode_mp4(np.rot90(frames, k=-1, axes=(1, 2)), clip.clock), degrees_counterclockwise=90
         )
     else:
-        video = encode(frames, clip.clock)
+        video = encode_mp4(frames, clip.clock)
     return video[: int(len(video) * clip.kept_share)]
 
 
@@ -89,7 +91,9 @@ def _frames(clip: Clip, size: SampleSize) -> NDArray[np.uint8]:
     for scene in clip.scenes:
         shown = times[(times >= scene.start) & (times < scene.end)]
         pictures.append(
-            draw(scene.kind, scene.style, shown - scene.start, width=size.width, height=size.height)
+            render_scene(
+                scene.kind, scene.style, shown - scene.start, width=size.width, height=size.height
+            )
         )
     return np.concatenate(pictures)
 

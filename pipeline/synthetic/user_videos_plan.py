@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.synthetic.encoder import SLOWING, STEADY, FrameClock
-from pipeline.synthetic.scenes import KINDS, Style, random_style
+from pipeline.synthetic.encoder import CONSTANT_RATE, VARIABLE_RATE, FrameClock
+from pipeline.synthetic.scenes import KINDS, SceneStyle, random_scene_style
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 SECOND_TASTE_ODDS = 0.5
@@ -82,7 +82,7 @@ class Scene:
     start: float
     end: float
     kind: str
-    style: Style = field(repr=False, compare=False)
+    style: SceneStyle = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Clip:
 
     video_id: str
     scenes: tuple[Scene, ...]
-    clock: FrameClock = STEADY
-    turned: bool = False
+    clock: FrameClock = CONSTANT_RATE
+    is_rotated: bool = False
     """Whether it is stored lying on its side, with an order to the player to turn it back."""
     kept_share: float = 1.0
     """How much of the file is left; 0 is a dead link, named in the tables."""
@@ -213,7 +213,7 @@ def _scenes(
     begin = 0
     for kind in kinds:
         end = begin + int(rng.integers(shortest, longest + 1))
-        scenes.append(Scene(begin / 100, end / 100, kind, random_style(kind, rng)))
+        scenes.append(Scene(begin / 100, end / 100, kind, random_scene_style(kind, rng)))
         begin = end
     return tuple(scenes)
 
@@ -239,7 +239,7 @@ def _troubled(
     one, two, *rest = others
     scenes = _scenes(rng, [kind], SHORT_SECONDS)
     if split == "train":
-        troubled = [replace(one, clock=SLOWING), replace(two, kept_share=DAMAGED_SHARE)]
+        troubled = [replace(one, clock=VARIABLE_RATE), replace(two, kept_share=DAMAGED_SHARE)]
         return [*troubled, *rest], [Clip(_video_id(rng), scenes)]
-    troubled = [replace(one, turned=True), replace(two, video_id=f"-{two.video_id[1:]}")]
+    troubled = [replace(one, is_rotated=True), replace(two, video_id=f"-{two.video_id[1:]}")]
     return [*troubled, *rest], [Clip(_video_id(rng), scenes, kept_share=0)]

@@ -16,7 +16,7 @@ from typing import Any
 import luigi
 
 from models.extractors.registry import EXTRACTORS
-from pipeline.datasets.registry import CATALOGS
+from pipeline.datasets.registry import DATASETS
 
 
 class CommaList(luigi.Parameter[tuple[str, ...]]):
@@ -93,7 +93,7 @@ SECTIONS: dict[str, type[luigi.Config]] = {
     "data": _section("data", root="str", shards="int", part_megabytes="int"),
     **{
         name: _section(name, **{published.setting: "str" for published in spec.files.values()})
-        for name, spec in CATALOGS.items()
+        for name, spec in DATASETS.items()
         if spec.url
     },
     "download": _section(

@@ -22,7 +22,7 @@ from luigi.task_register import Register
 
 from models.extractors.base.contract import random_seed
 from models.extractors.registry import extractor
-from pipeline.datasets.registry import CATALOGS
+from pipeline.datasets.registry import DATASETS
 from pipeline.decoding.video_reader import BACKENDS
 from pipeline.download.access.source import SourceSettings
 from pipeline.extraction.variant import Variant
@@ -94,8 +94,8 @@ def load(catalog: str) -> Settings:
     """All settings for one catalog. Raises SettingsError with every fault there is."""
     faults = _Faults()
     faults += _unknown_keys()
-    if catalog not in CATALOGS:
-        faults.append(f"no dataset is called {catalog!r}; known are {', '.join(sorted(CATALOGS))}")
+    if catalog not in DATASETS:
+        faults.append(f"no dataset is called {catalog!r}; known are {', '.join(sorted(DATASETS))}")
     with _for_this_catalog(catalog) as written_in:
         sections = {
             name: faults.read(name, SECTIONS[name], written_in.get(name, {})) for name in SECTIONS
@@ -171,11 +171,11 @@ def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settin
     source = _source(template, download, faults)
     if catalog not in SAMPLES:
         faults += [f"[download] {fault}" for fault in source.faults()]
-    published = catalog in CATALOGS and catalog not in SAMPLES
+    published = catalog in DATASETS and catalog not in SAMPLES
     annotations = _annotations(catalog, sections[catalog]) if published else {}
     if published:
         faults += _missing(catalog, annotations)
-    if published and source.is_youtube and not CATALOGS[catalog].on_youtube:
+    if published and source.is_youtube and not DATASETS[catalog].on_youtube:
         faults.append(
             f"[download] source is YouTube, which has not {catalog}'s videos: name the folder they lie in"
         )
@@ -272,26 +272,26 @@ def sample_videos(layout: Layout) -> Path:
 
 def _annotations(catalog: str, section: Any) -> dict[str, str]:
     places = {
-        role: str(getattr(section, file.setting)) for role, file in CATALOGS[catalog].files.items()
+        role: str(getattr(section, file.setting)) for role, file in DATASETS[catalog].files.items()
     }
     return {role: place for role, place in places.items() if place}
 
 
 def _missing(catalog: str, annotations: dict[str, str]) -> Iterator[str]:
     """What a dataset cannot be read without."""
-    files = CATALOGS[catalog].files
+    files = DATASETS[catalog].files
     for role, published in files.items():
-        if published.needed and role not in annotations:
+        if published.required and role not in annotations:
             what = (
                 "the folder of published files, or a ZIP of it"
-                if published.below
+                if published.pattern
                 else "the published file"
             )
-            yield f"[{catalog}] {published.setting} is empty; name {what} (from {CATALOGS[catalog].url})"
+            yield f"[{catalog}] {published.setting} is empty; name {what} (from {DATASETS[catalog].url})"
     for role, place in annotations.items():
         if "://" not in place and not Path(place).exists():
             yield f"[{catalog}] {files[role].setting} {place!r} does not exist; mend the path"
-    if not annotations and not any(published.needed for published in files.values()):
+    if not annotations and not any(published.required for published in files.values()):
         settings = " and ".join(published.setting for published in files.values())
         yield f"[{catalog}] {settings} are all empty; name the published files, or build the sample"
 
@@ -346,7 +346,7 @@ def _unknown_keys() -> Iterator[str]:
     theirs = {*Register.task_names(), "logging"}
     for section in config.sections():
         first, _, second = section.partition(".")
-        base = SECTIONS.get(section) or SECTIONS.get(second if first in CATALOGS else first)
+        base = SECTIONS.get(section) or SECTIONS.get(second if first in DATASETS else first)
         if base is not None:
             known = {name for name, _ in base.get_params()}
             for key in config[section]:

@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.datasets.parsing.annotation_files import read_source
-from pipeline.datasets.parsing.archive import list_folder, pack_folder
-from pipeline.datasets.parsing.parsed_dataset import DROPPED, ParsedDataset, example, write_oddities
-from pipeline.datasets.registry import Published, catalog_spec
+from pipeline.datasets.parsing.archive import list_file_names, zip_folder
+from pipeline.datasets.parsing.parsed_dataset import (
+    DROPPED,
+    ParsedDataset,
+    quote_value,
+    write_oddities,
+)
+from pipeline.datasets.registry import SourceFile, dataset_spec
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.fingerprint import readable
 from storage.base.records import JSON
@@ -39,7 +44,7 @@ def build_catalog(settings: Settings) -> None:
     if layout.catalog in SAMPLES:
         with progress.bar("drawing the sample", "video") as advance:
             SAMPLES[layout.catalog](layout.sources, advance)
-    spec = catalog_spec(layout.catalog)
+    spec = dataset_spec(layout.catalog)
     contents = _contents(settings)
     survey = spec.read(contents, name=layout.catalog, shard_count=_shard_count(settings))
     write_catalog(layout, survey.catalog)
@@ -63,7 +68,8 @@ def _told(survey: ParsedDataset, listed: Path) -> Iterator[str]:
     for name, cases in found.items():
         if name.startswith(DROPPED):
             reason = name.removeprefix(DROPPED)
-            yield f"{catalog.name}: left out: {len(cases):,} {reason}, as in {example(cases[0])}; listed in {listed}"
+            left_out = f"{len(cases):,} {reason}, as in {quote_value(cases[0])}"
+            yield f"{catalog.name}: left out: {left_out}; listed in {listed}"
 
 
 def is_current(settings: Settings) -> bool:
@@ -77,7 +83,7 @@ def is_current(settings: Settings) -> bool:
             return False
     except (LookupFailed, IntegrityError, FileNotFoundError, ValueError):
         return False
-    files = catalog_spec(layout.catalog).files
+    files = dataset_spec(layout.catalog).files
     return all(
         _published(files[role], place) == (layout.sources / files[role].file).read_bytes()
         for role, place in settings.annotations.items()
@@ -87,7 +93,7 @@ def is_current(settings: Settings) -> bool:
 
 def _contents(settings: Settings) -> dict[str, bytes]:
     """Role → bytes as published, which are also kept in the catalog's sources."""
-    sources, files = settings.layout.sources, catalog_spec(settings.layout.catalog).files
+    sources, files = settings.layout.sources, dataset_spec(settings.layout.catalog).files
     if settings.layout.catalog in SAMPLES:
         return {role: (sources / published.file).read_bytes() for role, published in files.items()}
     contents = {
@@ -98,10 +104,10 @@ def _contents(settings: Settings) -> dict[str, bytes]:
     return contents
 
 
-def _published(published: Published, place: str) -> bytes:
-    if published.below and "://" not in place and Path(place).is_dir():
-        pack = list_folder if published.names_only else pack_folder
-        return pack(Path(place), published.below)
+def _published(published: SourceFile, place: str) -> bytes:
+    if published.pattern and "://" not in place and Path(place).is_dir():
+        pack = list_file_names if published.names_only else zip_folder
+        return pack(Path(place), published.pattern)
     return read_source(place)
 
 

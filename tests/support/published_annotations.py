@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets.parsing.archive import pack_folder
+from pipeline.datasets.parsing.archive import zip_folder
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
-from pipeline.datasets.registry import CATALOGS
+from pipeline.datasets.registry import DATASETS
 
 PLACES = {
     "youtube-highlights": {
@@ -24,10 +24,10 @@ PLACES = {
 
 
 def sources(name: str, shared_data: Path) -> dict[str, bytes]:
-    files = CATALOGS[name].files
+    files = DATASETS[name].files
     return {
-        role: pack_folder(shared_data / place, files[role].below)
-        if files[role].below
+        role: zip_folder(shared_data / place, files[role].pattern)
+        if files[role].pattern
         else (shared_data / place).read_bytes()
         for role, place in PLACES[name].items()
     }
@@ -35,7 +35,7 @@ def sources(name: str, shared_data: Path) -> dict[str, bytes]:
 
 @functools.lru_cache(maxsize=4)
 def published(name: str, shared_data: Path) -> ParsedDataset:
-    return CATALOGS[name].read(sources(name, shared_data), name=name)
+    return DATASETS[name].read(sources(name, shared_data), name=name)
 
 
 def counts(survey: ParsedDataset) -> dict[str, int]:

@@ -16,7 +16,7 @@ import pytest
 
 import tasks
 from pipeline.datasets.readers.youtube_highlights import DOMAINS
-from pipeline.datasets.registry import CATALOGS
+from pipeline.datasets.registry import DATASETS
 from storage.catalog.catalog import read_catalog
 from storage.features.store import FeatureStore
 from tasks.features import NAMED, BuildFeatures
@@ -58,12 +58,12 @@ def highlights(folder: Path, *ids: str) -> Path:
 
 
 def test_every_published_dataset_has_a_task() -> None:
-    assert set(NAMED) == {name for name, spec in CATALOGS.items() if spec.url} - {"phd2"} | {
+    assert set(NAMED) == {name for name, spec in DATASETS.items() if spec.url} - {"phd2"} | {
         "category-sample"
     }
     for name, task in NAMED.items():
         assert issubclass(task, BuildFeatures)
-        assert task.get_task_family() == f"Build{CATALOGS[name].title}Features"
+        assert task.get_task_family() == f"Build{DATASETS[name].title}Features"
         assert (
             dict(task.get_params())["catalog"].task_value(task.get_task_family(), "catalog") == name
         )

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tests.support.sample_builds import command
-from trainer.synthetic.user_features import PlantedSettings, Timing, plant
+from trainer.synthetic.user_features import SyntheticUserSettings, Timing, synthesize_users
 
 TIMING = Timing(np.array([41.0, 62.0]), np.array([2.0, 4.0]), np.array([1, 2]), np.array([2, 3]))
-PLANTED = PlantedSettings(seed=1, train_users=6, test_users=2, max_videos=3, width=16)
+PLANTED = SyntheticUserSettings(seed=1, train_users=6, test_users=2, max_videos=3, width=16)
 OPTIONS = (
     "--catalog",
     "sample",
@@ -27,7 +27,7 @@ OPTIONS = (
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tasks")
-    plant(root / "data", PLANTED, TIMING, name="sample")
+    synthesize_users(root / "data", PLANTED, TIMING, name="sample")
     return root
 
 

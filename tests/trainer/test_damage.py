@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from trainer.__main__ import main
-from trainer.synthetic.user_features import PlantedSettings, plant
+from trainer.synthetic.user_features import SyntheticUserSettings, synthesize_users
 
 FIT = ["fit", "phd_ca", "--small", "--set", "training.epochs=1", "--set", "data.holdout_users=4"]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return plant(
-        tmp_path, PlantedSettings(seed=3, train_users=8, test_users=3, max_videos=4, width=16)
+    return synthesize_users(
+        tmp_path, SyntheticUserSettings(seed=3, train_users=8, test_users=3, max_videos=4, width=16)
     )
 
 

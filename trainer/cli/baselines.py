@@ -17,9 +17,9 @@ from storage.catalog.catalog import read_catalog
 from trainer.data.labels.annotator_labels import rule_of
 from trainer.data.labels.splits import videos_of
 from trainer.evaluation.baselines import BASELINES, baseline_tracks
-from trainer.evaluation.domain_protocol import split_named
-from trainer.evaluation.phd2_protocol import Targets, evaluate, targets
-from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, estimates
+from trainer.evaluation.domain_protocol import split_settings
+from trainer.evaluation.phd2_protocol import Targets, evaluate, find_targets
+from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, confidence_intervals
 from trainer.evaluation.summary_protocol import SUMMARIES
 from trainer.paper_tables.domain_baselines import summary_table, video_table
 
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         raise SettingsError((f"--seeds is at least 1, got {options.seeds}",))
     catalog = read_catalog(options.folder)
     if options.summaries or catalog.origin.get("reader") == SUMMARIES:
-        settings = split_named(options.grouping)
+        settings = split_settings(options.grouping)
         ids = videos_of(catalog, options.split if options.grouping else "all", settings, domain="")[
             0
         ]
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     if rule_of(catalog) is not None:
         yield from video_table(catalog, options.split, options.grouping, options.seeds)
         return
-    asked = targets(catalog, options.split)
+    asked = find_targets(catalog, options.split)
     rows = {name: _runs(name, asked, options.seeds) for name in BASELINES}
     published = PUBLISHED if (catalog.name, options.split) == PUBLISHED_ON else {}
     yield from table(f"{catalog.name} {options.split}", rows, published)
@@ -96,12 +96,12 @@ def table(
     first = next(iter(rows.values()))[0]
     reasons = Counter(first.dropped.values())
     dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "none"
-    some = estimates(rows[next(iter(rows))])["ap"]
+    some = confidence_intervals(rows[next(iter(rows))])["ap"]
     yield f"{title}, {first.protocol}, percent, mean [95 % over users]"
     yield f"users: {some.n} of {some.n + some.n_dropped}, ids {some.short_hash}; dropped: {dropped}"
     yield f"{'ranker':<12} {'metric':<9} {'published':>9} {'measured':>8} {'95 %':^16} {'seeds':>5} {'sd':>5}"
     for name, runs in rows.items():
-        found = estimates(runs)
+        found = confidence_intervals(runs)
         for metric, heading in METRICS.items():
             yield _line(name, heading, published.get(name, {}).get(metric), found[metric])
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from storage.base.errors import SettingsError
-from trainer.synthetic.category_features import CategorySettings, plant_category
-from trainer.synthetic.saliency import SaliencySettings, plant_saliency
-from trainer.synthetic.user_features import PlantedSettings, plant
+from trainer.synthetic.category_features import CategorySettings, synthesize_categories
+from trainer.synthetic.saliency import SaliencySettings, synthesize_saliency
+from trainer.synthetic.user_features import SyntheticUserSettings, synthesize_users
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    tastes, videos = PlantedSettings(), CategorySettings()
+    tastes, videos = SyntheticUserSettings(), CategorySettings()
     parser.add_argument(
         "root", type=Path, metavar="ROOT",
         help="where the catalog `planted` or `planted-category` is to lie; for saliency, the drawn catalog itself",
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _tastes(options: argparse.Namespace) -> Path:
-    settings = PlantedSettings(
+    settings = SyntheticUserSettings(
         seed=options.seed,
         train_users=options.train_users,
         test_users=options.test_users,
@@ -63,18 +63,18 @@ def _tastes(options: argparse.Namespace) -> Path:
         most_tastes=options.most_tastes,
         with_frames=options.with_frames,
     )
-    return plant(options.root, settings)
+    return synthesize_users(options.root, settings)
 
 
 def _category(options: argparse.Namespace) -> Path:
     settings = CategorySettings(
         seed=options.seed, train_videos=options.train_videos, test_videos=options.test_videos
     )
-    return plant_category(options.root, settings)
+    return synthesize_categories(options.root, settings)
 
 
 def _saliency(options: argparse.Namespace) -> Path:
-    return plant_saliency(options.root, SaliencySettings(seed=options.seed))
+    return synthesize_saliency(options.root, SaliencySettings(seed=options.seed))
 
 
 _PLANT: dict[str, Callable[[argparse.Namespace], Path]] = {

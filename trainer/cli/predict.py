@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     person = (
         UserHistory.of_user(options.user)
         if options.user
-        else UserHistory.who_likes(parse_liked(options.history))
+        else UserHistory.from_clips(parse_liked(options.history))
     )
     found = predict(
         restore(options.model, options.folder, options.device), options.video_id, person

@@ -18,8 +18,8 @@ from storage.files.atomic_write import publish
 from storage.scores import Key
 from trainer.cli.given_paths import check_given_paths
 from trainer.evaluation.phd2_protocol import PHD2
-from trainer.evaluation.statistics import Evaluation, estimates
-from trainer.plots.html_report import Shown, page
+from trainer.evaluation.statistics import Evaluation, confidence_intervals
+from trainer.plots.html_report import ReportSection, render_page
 from trainer.plots.prediction_report import pictures_of
 
 
@@ -64,18 +64,18 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         found = predict(restored, video, UserHistory.of_user(user))
         png = draw_timeline(found, pictures=pictures_of(options.folder, video))
         shown.append(
-            Shown(
+            ReportSection(
                 f"user {user}, video {video}",
                 _told(measured, (user, video), len(found.history)),
                 png,
             )
         )
-    numbers = [(name, str(found)) for name, found in estimates([measured]).items()]
+    numbers = [(name, str(found)) for name, found in confidence_intervals([measured]).items()]
     about = [
         ("recipe", f"{restored.recipe.name}: {restored.recipe.source}"),
         ("checkpoint", restored.sha256),
     ]
-    content = page(
+    content = render_page(
         f"{restored.recipe.name} on {restored.data.catalog.name}, {options.split} users",
         [*about, ("protocol", measured.protocol), *numbers],
         answers.provenance.marks,

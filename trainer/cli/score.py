@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainer.base.progress import ProgressBar
 from trainer.cli.given_paths import check_given_paths
-from trainer.evaluation.statistics import estimates
+from trainer.evaluation.statistics import confidence_intervals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     yield f"scores   {question.layout.scores(question.name)}"
     for mark in answers.provenance.marks:
         yield f"NOTE     {mark}"
-    for name, found in estimates([measured]).items():
+    for name, found in confidence_intervals([measured]).items():
         yield f"{name:<18} {found}"
     reasons = Counter(measured.dropped.values())
     yield "dropped  " + (

@@ -16,7 +16,7 @@ from storage.catalog.catalog import read_catalog
 from trainer.cli.fit import add_choices, check_counts
 from trainer.paper_tables.domain_cells import check_changes
 from trainer.paper_tables.published import load_table, table_names
-from trainer.paper_tables.render import rendered, save_report
+from trainer.paper_tables.render import render_table, save_report
 from trainer.paper_tables.reproduce import TableRequest, reproduce
 
 
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     )
     rows = reproduce(order, device=options.device, workers=options.workers)
     save_report(order, rows)
-    yield from rendered(order, rows, options.format)
+    yield from render_table(order, rows, options.format)
 
 
 def _ids(file: Path, folder: Path) -> frozenset[str]:

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.random import Generator
 
 from storage.scores import Key, ScoreTrack
-from trainer.evaluation.domain_protocol import Rank
+from trainer.evaluation.domain_protocol import Ranker
 from trainer.evaluation.phd2_protocol import Targets
-from trainer.evaluation.time_grid import Grid
+from trainer.evaluation.time_grid import TimeGrid
 from trainer.metrics.ranking import Floats
 
 ROW_SECONDS = 16 / 30
 """A clip of 16 frames at 30 frames a second, the row of C3D."""
 
-Score = Callable[[Floats, float, Generator], Floats]
+ScoreFunction = Callable[[Floats, float, Generator], Floats]
 """`(T, 2)` spans of a video's rows, where the video ends in the same unit, and dice → `(T,)`
 scores.
 """
@@ -32,9 +32,9 @@ scores.
 class Baseline:
     """One ranker."""
 
-    told: str
+    description: str
     """What it does, in a few words."""
-    score: Score
+    score: ScoreFunction
     is_random: bool = False
     """Whether another seed gives other scores."""
     row_seconds: float | None = None
@@ -93,7 +93,7 @@ VIDEO_RANKERS = (*(name for name, one in BASELINES.items() if one.row_seconds is
 """Those that rank judged segments of videos."""
 
 
-def video_ranker(name: str, seed: int = 0) -> Rank:
+def video_ranker(name: str, seed: int = 0) -> Ranker:
     """One of `VIDEO_RANKERS`, which rolls the same dice for the same seed."""
     if name == ORACLE:
         return lambda judged: np.asarray(judged.values.mean(axis=0))
@@ -106,10 +106,12 @@ def is_random(name: str) -> bool:
     return name != ORACLE and BASELINES[name].is_random
 
 
-def _track(key: Key, baseline: Baseline, grid: Grid, dice: Generator) -> ScoreTrack:
+def _track(key: Key, baseline: Baseline, grid: TimeGrid, dice: Generator) -> ScoreTrack:
     if baseline.row_seconds is None:
         spans = grid.spans
     else:
-        spans = Grid(grid.duration_seconds, baseline.row_seconds, 1 / baseline.row_seconds).spans
+        spans = TimeGrid(
+            grid.duration_seconds, baseline.row_seconds, 1 / baseline.row_seconds
+        ).spans
     scores = baseline.score(spans, grid.duration_seconds, dice).astype(np.float32)
     return ScoreTrack(*key, grid.duration_seconds, spans, scores)

@@ -35,7 +35,7 @@ from trainer.metrics.ranking import Floats, curve, step_ap, top_k_ap, trapezoida
 NOT_JUDGED = "not_judged"
 NOTHING_POSITIVE = "nothing_positive"
 SAME_SPAN_SECONDS = 1e-6
-Measure = Callable[[Floats, AnnotatedVideo, NDArray[np.intp]], Mapping[str, float]]
+MetricFunction = Callable[[Floats, AnnotatedVideo, NDArray[np.intp]], Mapping[str, float]]
 """`(n,)` scores, the video, and which n of its segments they are of → metric → number."""
 
 
@@ -74,7 +74,7 @@ class VideoProtocol:
     """How scores become numbers. Another setting is another protocol and needs another name."""
 
     name: str
-    measure: Measure
+    measure: MetricFunction
     needs_positive: bool = False
     """Whether a video without a highlight has no number."""
     version: int = 1
@@ -95,7 +95,7 @@ PROTOCOLS: Mapping[str, VideoProtocol] = {
 
 
 @dataclass(frozen=True)
-class AskedVideos:
+class EvaluatedVideos:
     """What a split asks for."""
 
     protocol: VideoProtocol
@@ -103,7 +103,7 @@ class AskedVideos:
     """`vlist_sel/test`: the split's name and its part."""
     domains: Mapping[str, tuple[str, str]]
     """Id → domain and video."""
-    judgements: Mapping[str, AnnotatorLabels]
+    annotator_labels: Mapping[str, AnnotatorLabels]
     """By domain."""
 
     @property
@@ -111,16 +111,16 @@ class AskedVideos:
         """Id → its domain."""
         return {identity: domain for identity, (domain, _) in self.domains.items()}
 
-    def only(self, ids: Collection[str]) -> AskedVideos:
+    def only(self, ids: Collection[str]) -> EvaluatedVideos:
         """Those of its videos."""
         return replace(
             self, domains={one: asked for one, asked in self.domains.items() if one in set(ids)}
         )
 
 
-def asked_videos(
+def evaluated_videos(
     catalog: Catalog, split: str, settings: DataSettings, domains: Sequence[str] = ()
-) -> AskedVideos:
+) -> EvaluatedVideos:
     """The videos of the settings' split in these domains, or in all there are. SettingsError if
     there is none.
     """
@@ -138,12 +138,12 @@ def asked_videos(
     if not asked:
         raise SettingsError((f"{catalog.name} has no video in {', '.join(wanted)}, split {split}",))
     judgements = {domain: AnnotatorLabels(catalog, domain) for domain in wanted}
-    return AskedVideos(
+    return EvaluatedVideos(
         PROTOCOLS[reader], f"{grouping_of(catalog, settings)}/{split}", asked, judgements
     )
 
 
-def evaluate(asked: AskedVideos, answers: ScoreRun, places: SegmentTimes) -> Evaluation:
+def evaluate(asked: EvaluatedVideos, answers: ScoreRun, places: SegmentTimes) -> Evaluation:
     """Numbers of each video that has scores; `scored_segments` is the share of its segments that
     have one.
 
@@ -157,27 +157,27 @@ def evaluate(asked: AskedVideos, answers: ScoreRun, places: SegmentTimes) -> Eva
             if track is None:
                 yield identity, answers.absent.get(("", video_id), NO_SCORES)
                 continue
-            judged = asked.judgements[domain].of(video_id, track.duration_seconds)
+            judged = asked.annotator_labels[domain].of(video_id, track.duration_seconds)
             if judged is None:
                 yield identity, NOT_JUDGED
             else:
-                yield identity, (judged, *of_segments(track, places.seconds(video_id, judged)))
+                yield identity, (judged, *segment_scores(track, places.seconds(video_id, judged)))
 
     return _evaluation(asked, scored())
 
 
-Rank = Callable[[AnnotatedVideo], Floats]
+Ranker = Callable[[AnnotatedVideo], Floats]
 """Scores of all segments of a video, from what was judged about it."""
 
 
-def evaluate_ranks(asked: AskedVideos, rank: Rank) -> Evaluation:
+def evaluate_ranker(asked: EvaluatedVideos, rank: Ranker) -> Evaluation:
     """The same for a ranker that needs no features: every judged segment has a score, and nothing
     has to be placed.
     """
 
     def scored() -> Iterator[tuple[str, str | tuple[AnnotatedVideo, Floats, NDArray[np.intp]]]]:
         for identity, (domain, video_id) in sorted(asked.domains.items()):
-            judged = asked.judgements[domain].of(video_id)
+            judged = asked.annotator_labels[domain].of(video_id)
             yield (
                 identity,
                 NOT_JUDGED
@@ -188,7 +188,7 @@ def evaluate_ranks(asked: AskedVideos, rank: Rank) -> Evaluation:
     return _evaluation(asked, scored())
 
 
-def of_segments(track: ScoreTrack, seconds: Intervals) -> tuple[Floats, NDArray[np.intp]]:
+def segment_scores(track: ScoreTrack, seconds: Intervals) -> tuple[Floats, NDArray[np.intp]]:
     """Scores `(n,)`, and which n of the segments, `(N, 2)` with NaN for those that are not in the
     file, they are of.
     """
@@ -215,7 +215,7 @@ def _same_spans(wanted: Intervals, spans: Intervals) -> NDArray[np.int64]:
 
 
 def _evaluation(
-    asked: AskedVideos,
+    asked: EvaluatedVideos,
     scored: Iterator[tuple[str, str | tuple[AnnotatedVideo, Floats, NDArray[np.intp]]]],
 ) -> Evaluation:
     rows: dict[str, Mapping[str, float]] = {}
@@ -246,7 +246,7 @@ def _evaluation(
     )
 
 
-def split_named(grouping: str) -> DataSettings:
+def split_settings(grouping: str) -> DataSettings:
     """Settings that say which split, for whoever reads no features."""
     return DataSettings(("none/none",), "segment", "none", grouping=grouping)
 

@@ -19,7 +19,7 @@ from trainer.evaluation import domain_protocol, phd2_protocol, summary_protocol
 from trainer.evaluation.statistics import Evaluation
 
 
-def judged(
+def evaluate_scores(
     catalog: Catalog, folder: Path, settings: DataSettings, split: Split, answers: ScoreRun
 ) -> Evaluation:
     """What the answers about a split's users, or a domain's videos, are worth.
@@ -30,17 +30,20 @@ def judged(
     if rule_of(catalog) is None:
         users = users_of(catalog, split, settings)[0]
         durations = phd2_protocol.scored_durations(answers.tracks.values())
-        truth = phd2_protocol.targets(catalog, split, phd2_protocol.PHD2, durations, users)
+        truth = phd2_protocol.find_targets(catalog, split, phd2_protocol.PHD2, durations, users)
         return phd2_protocol.evaluate(truth, answers.tracks, answers.absent)
     if catalog.origin.get("reader") == summary_protocol.SUMMARIES:
         return _summaries(catalog, videos_of(catalog, split, settings, domain="")[0], answers)
     domains = [settings.domain] if settings.domain else []
-    asked = domain_protocol.asked_videos(catalog, split, settings, domains)
+    asked = domain_protocol.evaluated_videos(catalog, split, settings, domains)
     return domain_protocol.evaluate(asked, answers, SegmentTimes(folder, catalog))
 
 
 def _summaries(catalog: Catalog, ids: Sequence[str], answers: ScoreRun) -> Evaluation:
-    truth = summary_protocol.summarised(catalog, ids, summary_protocol.pieces)
+    truth = summary_protocol.reference_summaries(catalog, ids, summary_protocol.fixed_length_shots)
     return summary_protocol.evaluate_summaries(
-        catalog, truth, summary_protocol.of_tracks(answers), summary_protocol.PIECES
+        catalog,
+        truth,
+        summary_protocol.frame_scores_of(answers),
+        summary_protocol.FIXED_LENGTH_SHOTS,
     )

@@ -21,7 +21,7 @@ from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
 from storage.scores import Key, ScoreTrack
 from trainer.evaluation.statistics import Evaluation
-from trainer.evaluation.time_grid import Counts, Grid
+from trainer.evaluation.time_grid import Counts, TimeGrid
 from trainer.metrics.ranking import (
     Floats,
     curve,
@@ -67,7 +67,7 @@ mAP.
 class Target:
     """The truth about one user's target video, per segment."""
 
-    grid: Grid
+    grid: TimeGrid
     frames: Counts
     """`(M,)`: how many frames of the grid a segment holds."""
     positives: Counts
@@ -86,7 +86,7 @@ class Targets:
     """(user, video) → why there is no truth to measure against."""
 
 
-def targets(
+def find_targets(
     catalog: Catalog,
     split: str,
     protocol: Protocol = PHD2,
@@ -159,15 +159,15 @@ def _spans(catalog: Catalog) -> Mapping[Key, Floats]:
 
 
 def _target(seconds: float, spans: Floats, protocol: Protocol) -> Target | str:
-    grid = Grid(seconds, protocol.segment_seconds, protocol.frames_per_second)
-    positives = grid.covered(spans)
+    grid = TimeGrid(seconds, protocol.segment_seconds, protocol.frames_per_second)
+    positives = grid.covered_frames(spans)
     if positives.sum() == 0:
         return EMPTY_TRUTH
-    marks = (grid.covered(span[np.newaxis]) for span in spans)
+    marks = (grid.covered_frames(span[np.newaxis]) for span in spans)
     return Target(grid, grid.frames, positives, tuple(mark for mark in marks if mark.sum()))
 
 
-def measure(target: Target, scores: Floats, protocol: Protocol) -> dict[str, float]:
+def target_metrics(target: Target, scores: Floats, protocol: Protocol) -> dict[str, float]:
     """Every number of one target for `(M,)` scores of its segments.
 
     `ap` is Video2GIF's interpolated average precision, the one that reproduces PHD-GIFs' tables;
@@ -215,8 +215,8 @@ def evaluate(
         if track is None:
             tally.reasons[user] = absent.get((user, video), absent.get(("", video), NO_SCORES))
         else:
-            scores = target.grid.averaged(track.spans, track.scores.astype(np.float64))
-            tally.values[user].append(measure(target, scores, asked.protocol))
+            scores = target.grid.mean_scores(track.spans, track.scores.astype(np.float64))
+            tally.values[user].append(target_metrics(target, scores, asked.protocol))
     users = tuple(sorted(tally.values))
     metrics = list(tally.values[users[0]][0]) if users else []
     return Evaluation(

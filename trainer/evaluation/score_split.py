@@ -26,7 +26,7 @@ def _as_it_is(model: nn.Module, loaded: DeviceBatch) -> None:
     """Most models are the same for everybody."""
 
 
-def score(
+def score_batches(
     model: nn.Module,
     batches: Loader,
     provenance: Provenance,
@@ -47,10 +47,10 @@ def score(
         prepare(model, loaded)
         tracks += _tracks(model, loaded, device, precision)
         on_batch(len(loaded.examples))
-    return run_of(provenance, tracks, absent(batches.dataset))
+    return run_of(provenance, tracks, absent_reasons(batches.dataset))
 
 
-def absent(dataset: HighlightDataset) -> dict[Key, str]:
+def absent_reasons(dataset: HighlightDataset) -> dict[Key, str]:
     """(user, video) → why the dataset does not ask about it."""
     found: dict[Key, str] = {}
     for reason, names in dataset.found.targets.dropped.items():

@@ -92,7 +92,7 @@ class ConfidenceInterval:
         return self.ids_sha256[:8]
 
 
-def estimates(
+def confidence_intervals(
     runs: Sequence[Evaluation], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, ConfidenceInterval]:
     """Every metric's mean over the ids of `runs`, which are the seeds of one system.
@@ -135,7 +135,7 @@ def paired_difference(one: Evaluation, other: Evaluation) -> Evaluation:
     )
 
 
-def averaged(runs: Sequence[Evaluation]) -> Evaluation:
+def mean_over_runs(runs: Sequence[Evaluation]) -> Evaluation:
     """Id by id, the mean over the seeds of one system. Raises ValueError as `estimates` does."""
     first = _alike(runs)
     return replace(
@@ -156,8 +156,8 @@ def paired_gain(
     and the same ids are hard for both, so this interval is far narrower than those of the two
     means. Raises ValueError as `difference` does.
     """
-    other = averaged(others)
-    return estimates([paired_difference(run, other) for run in runs])
+    other = mean_over_runs(others)
+    return confidence_intervals([paired_difference(run, other) for run in runs])
 
 
 def _alike(runs: Sequence[Evaluation]) -> Evaluation:

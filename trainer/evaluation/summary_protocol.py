@@ -33,19 +33,19 @@ from trainer.evaluation.statistics import Evaluation
 from trainer.metrics.ranking import Floats
 from trainer.metrics.summary import SHARE, key_shots, summary_f
 
-OVER: Mapping[str, Literal["max", "mean"]] = {"SumMe": "max", "TVSum": "mean"}
+AGGREGATION: Mapping[str, Literal["max", "mean"]] = {"SumMe": "max", "TVSum": "mean"}
 """Reader of a catalog → what is taken of a video's people."""
 SUMMARIES = "SumMe"
 """The one whose only numbers are F-scores."""
-PIECE_SECONDS = 2.0
-PIECES = "pieces of 2 seconds"
+FIXED_SHOT_SECONDS = 2.0
+FIXED_LENGTH_SHOTS = "pieces of 2 seconds"
 Shots = Callable[[str, float], Intervals]
 """Video and its seconds → its shots in seconds, from 0 to its end without gaps."""
-FrameScores = Callable[["Summarised"], Floats]
+FrameScores = Callable[["ReferenceSummaries"], Floats]
 
 
 @dataclass(frozen=True)
-class Summarised:
+class ReferenceSummaries:
     """The truth about one video of T frames."""
 
     video_id: str
@@ -58,17 +58,17 @@ class Summarised:
     """`(U, T)`: each person's summary."""
 
 
-def pieces(video_id: str, seconds: float) -> Intervals:
+def fixed_length_shots(video_id: str, seconds: float) -> Intervals:
     """Shots of equal length, for want of any that were found."""
-    return chunks(0.0, seconds, PIECE_SECONDS)
+    return chunks(0.0, seconds, FIXED_SHOT_SECONDS)
 
 
-def shots_named(name: str, folder: Path) -> tuple[Shots, str]:
+def load_shots(name: str, folder: Path) -> tuple[Shots, str]:
     """Shots and what they are called: "" for pieces, a table's file, or an array key (`c3d/pool5`)
     for KTS on it.
     """
     if not name:
-        return pieces, PIECES
+        return fixed_length_shots, FIXED_LENGTH_SHOTS
     if Path(name).is_file():
         table = read_shots(Path(name))
         called = f"shots of {Path(name).name}"
@@ -107,21 +107,23 @@ def _whole(shots: Intervals, seconds: float) -> Intervals:
     return np.stack([starts, np.append(starts[1:], seconds)], 1)
 
 
-def summarised(catalog: Catalog, ids: Sequence[str], shots: Shots) -> list[Summarised]:
+def reference_summaries(
+    catalog: Catalog, ids: Sequence[str], shots: Shots
+) -> list[ReferenceSummaries]:
     """The truth about these videos. Raises SettingsError for a catalog that is no summary
     dataset.
     """
     reader = str(catalog.origin.get("reader", ""))
-    if reader not in OVER:
+    if reader not in AGGREGATION:
         raise SettingsError(
-            (f"{catalog.name} has no F-score; datasets that have are {', '.join(OVER)}",)
+            (f"{catalog.name} has no F-score; datasets that have are {', '.join(AGGREGATION)}",)
         )
     rows: dict[str, list[Annotation]] = {one: [] for one in ids}
     for row in catalog.annotations:
         if row.video_id in rows:
             rows[row.video_id].append(row)
     return [
-        _of_video(video, rows[video.video_id], shots, is_rated=OVER[reader] == "mean")
+        _of_video(video, rows[video.video_id], shots, is_rated=AGGREGATION[reader] == "mean")
         for video in catalog.videos
         if video.video_id in rows
     ]
@@ -129,7 +131,7 @@ def summarised(catalog: Catalog, ids: Sequence[str], shots: Shots) -> list[Summa
 
 def _of_video(
     video: Video, rows: Sequence[Annotation], shots: Shots, *, is_rated: bool
-) -> Summarised:
+) -> ReferenceSummaries:
     n_frames, seconds = video.frames_most, video.claimed_duration_seconds
     if n_frames is None or seconds is None:
         raise SettingsError(
@@ -144,16 +146,16 @@ def _of_video(
     for row in rows:
         ratings[persons.index(row.annotator), int(row.start) : int(row.end)] = row.value
     people = np.array([key_shots(one, edges) for one in ratings]) if is_rated else ratings > 0
-    return Summarised(video.video_id, seconds, edges, ratings, people)
+    return ReferenceSummaries(video.video_id, seconds, edges, ratings, people)
 
 
 def evaluate_summaries(
-    catalog: Catalog, truth: Sequence[Summarised], scores: FrameScores, shots: str
+    catalog: Catalog, truth: Sequence[ReferenceSummaries], scores: FrameScores, shots: str
 ) -> Evaluation:
     """The F-score of each video for scores of its frames; LookupError from `scores` says why a
     video has none.
     """
-    over = OVER[str(catalog.origin["reader"])]
+    over = AGGREGATION[str(catalog.origin["reader"])]
     found: dict[str, float] = {}
     dropped: dict[str, str] = {}
     for video in truth:
@@ -178,7 +180,7 @@ def _from_zero(scores: Floats) -> Floats:
     return scores - min(0.0, float(scores.min()))
 
 
-def of_tracks(answers: ScoreRun) -> FrameScores:
+def frame_scores_of(answers: ScoreRun) -> FrameScores:
     """Frame scores of a network's answers: each frame has the mean of the rows that cover its
     instant.
 
@@ -186,7 +188,7 @@ def of_tracks(answers: ScoreRun) -> FrameScores:
     the first.
     """
 
-    def scores(video: Summarised) -> Floats:
+    def scores(video: ReferenceSummaries) -> Floats:
         track = answers.tracks.get(("", video.video_id))
         if track is None:
             raise LookupError(answers.absent.get(("", video.video_id), NO_SCORES))
@@ -195,7 +197,7 @@ def of_tracks(answers: ScoreRun) -> FrameScores:
     return scores
 
 
-def _of_frames(track: ScoreTrack, video: Summarised) -> Floats:
+def _of_frames(track: ScoreTrack, video: ReferenceSummaries) -> Floats:
     n_frames = video.ratings.shape[1]
     frames_per_second = n_frames / video.seconds
     first_and_end = np.clip(np.ceil(track.spans * frames_per_second - 0.5), 0, n_frames).astype(

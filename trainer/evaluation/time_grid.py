@@ -21,7 +21,7 @@ Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Grid:
+class TimeGrid:
     """The segments of one video; the last one is shorter unless it comes out even."""
 
     duration_seconds: float
@@ -57,7 +57,7 @@ class Grid:
             [starts, np.minimum(starts + self.segment_seconds, self.duration_seconds)], axis=1
         )
 
-    def covered(self, spans: Floats) -> Counts:
+    def covered_frames(self, spans: Floats) -> Counts:
         """`(M,)`: how many frames of each segment lie in at least one of the `(G, 2)` spans, cut at
         the video's end.
         """
@@ -72,7 +72,7 @@ class Grid:
             else np.zeros(0, np.int64)
         )
 
-    def averaged(self, spans: Floats, scores: Floats) -> Floats:
+    def mean_scores(self, spans: Floats, scores: Floats) -> Floats:
         """`(M,)`: each segment's mean over the `(T, 2)` rows that overlap it, weighted by how long
         they do.
 

@@ -1,7 +1,7 @@
 """What a finished network says of one video to one person, segment by segment, and which liked
 parts it looked at.
 
-    person = Person.of_user("00004"), or Person.who_likes(parse_liked(["16WT8mzB-bM:3.2-6.1"]))
+    person = UserHistory.of_user("00004"), or UserHistory.from_clips(parse_liked(["16WT8mzB-bM:3.2-6.1"]))
     found = predict(restore(model, folder, "cpu"), "aBcDeFgHiJk", person)
 
 The person is a user of the catalog, whose marks in other videos are the history, or is told by some
@@ -28,11 +28,11 @@ from trainer.data.loader import collate_of
 from trainer.data.sources.intervals import Intervals, union
 from trainer.data.user_examples import ExampleSet
 from trainer.evaluation.phd2_protocol import PHD2
-from trainer.evaluation.time_grid import Grid
+from trainer.evaluation.time_grid import TimeGrid
 from trainer.metrics.ranking import Floats
 from trainer.training.fit import Restored
 
-SOMEBODY = "somebody"
+UNNAMED_USER = "somebody"
 """The person who is no user of the catalog."""
 _LIKED = re.compile(r"([A-Za-z0-9_-]{1,64}):(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
 
@@ -52,13 +52,13 @@ class UserHistory:
         return UserHistory(user_id)
 
     @staticmethod
-    def who_likes(liked: Mapping[str, Intervals]) -> UserHistory:
+    def from_clips(liked: Mapping[str, Intervals]) -> UserHistory:
         """Somebody of whom only this is known."""
-        return UserHistory(SOMEBODY if liked else "", liked)
+        return UserHistory(UNNAMED_USER if liked else "", liked)
 
 
 @dataclass(frozen=True)
-class Clip:
+class HistoryClip:
     """One element of the history, and what a network with attention made of it."""
 
     video_id: str
@@ -85,7 +85,7 @@ class Prediction:
     """What the person marked in this very video, if anything is known; never shown to the
     network.
     """
-    history: tuple[Clip, ...]
+    history: tuple[HistoryClip, ...]
     notes: tuple[str, ...]
     """What anybody who is told these scores has to know."""
 
@@ -105,7 +105,7 @@ class Prediction:
         chosen = self.spans[np.array(self.ranks) <= self.best_count(seconds)]
         return [(float(start), float(end)) for start, end in union(chosen)]
 
-    def length_told(self, seconds: float) -> str:
+    def describe_length(self, seconds: float) -> str:
         """How long the best segments are together, and why that is not `seconds`."""
         lengths = (self.spans[:, 1] - self.spans[:, 0])[np.argsort(self.ranks)]
         count = self.best_count(seconds)
@@ -119,7 +119,7 @@ class Prediction:
             return f"{told}: that is all there is of the video"
         return f"{told}: the next best segment, of {lengths[count]:.2f} seconds, would not fit, and no segment is cut"
 
-    def table(self) -> dict[str, JSON]:
+    def to_json(self) -> dict[str, JSON]:
         """The same as JSON."""
         rows = zip(self.spans.tolist(), self.scores.tolist(), self.ranks, strict=True)
         return {
@@ -173,7 +173,7 @@ def predict(restored: Restored, video_id: str, person: UserHistory) -> Predictio
     with torch.inference_mode():
         answer: Scores = restored.model(to_device(loaded.batch, device))
     rows = sample.target.spans
-    grid = segments_of(video_id, rows)
+    grid = segment_grid(video_id, rows)
     scores = answer.scores[0, : len(rows)].double().cpu().numpy()
     if not np.isfinite(scores).all():
         raise ValueError(f"the network's scores of {video_id} are not all finite numbers")
@@ -184,7 +184,7 @@ def predict(restored: Restored, video_id: str, person: UserHistory) -> Predictio
         model=f"{restored.recipe.name}, seed {restored.about['seed']}",
         checkpoint_sha256=restored.sha256,
         spans=grid.spans,
-        scores=grid.averaged(rows, scores),
+        scores=grid.mean_scores(rows, scores),
         marked=restored.data.marks.highlights(person.name, video_id)
         if person.name
         else np.zeros((0, 2)),
@@ -197,11 +197,11 @@ def predict(restored: Restored, video_id: str, person: UserHistory) -> Predictio
     )
 
 
-def segments_of(video_id: str, rows: Floats) -> Grid:
+def segment_grid(video_id: str, rows: Floats) -> TimeGrid:
     """The segments of a video whose `(T, 2)` rows are these. Raises SettingsError if it is too
     short for any.
     """
-    grid = Grid(float(rows[:, 1].max()), PHD2.segment_seconds, PHD2.frames_per_second)
+    grid = TimeGrid(float(rows[:, 1].max()), PHD2.segment_seconds, PHD2.frames_per_second)
     if not grid.n_frames:
         shortest = 0.5 / PHD2.frames_per_second
         what = f"{video_id} has features of {grid.duration_seconds:.3g} seconds"
@@ -300,13 +300,13 @@ def _weights(answer: Scores, rows: int) -> list[tuple[str, Tensor]]:
 
 
 def _clip(
-    number: int, one: Positions, weights: Mapping[str, Floats], rows: Intervals, grid: Grid
-) -> Clip:
+    number: int, one: Positions, weights: Mapping[str, Floats], rows: Intervals, grid: TimeGrid
+) -> HistoryClip:
     each = {
-        kind: grid.averaged(rows, np.ascontiguousarray(found[:, number]))
+        kind: grid.mean_scores(rows, np.ascontiguousarray(found[:, number]))
         for kind, found in weights.items()
     }
-    return Clip(one.video_id, float(one.spans[0, 0]), float(one.spans[-1, 1]), each)
+    return HistoryClip(one.video_id, float(one.spans[0, 0]), float(one.spans[-1, 1]), each)
 
 
 def _notes(restored: Restored, history: Sequence[Positions], *, left_out: str) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from storage.scores import Provenance, ScoreRun, read_scores, write_scores
 from trainer.config.recipe import restore_recipe
 from trainer.data import Loader, LoaderSettings
 from trainer.data.user_examples import Split
-from trainer.evaluation.evaluate import judged
-from trainer.evaluation.score_split import score
+from trainer.evaluation.evaluate import evaluate_scores
+from trainer.evaluation.score_split import score_batches
 from trainer.evaluation.statistics import Evaluation
 from trainer.training.checkpoint import read_checkpoint
 from trainer.training.fit import Restored, restore
@@ -73,7 +73,7 @@ def score_split(
     prepare = (
         PerUser(restored.data, question.split, restored.about["seed"], device) if by_user else None
     )
-    answers = score(
+    answers = score_batches(
         restored.model,
         Loader(dataset, settings),
         _provenance(restored, question, dataset.notes),
@@ -92,7 +92,7 @@ def evaluate_run(question: EvalRequest, answers: ScoreRun) -> Evaluation:
     recipe = restore_recipe(
         table["recipe_name"], table["recipe"], is_small=table["is_small"], asked=question.asked
     )
-    return judged(
+    return evaluate_scores(
         read_catalog(question.folder), question.folder, recipe.data, question.split, answers
     )
 

@@ -15,23 +15,23 @@ import numpy as np
 from storage.catalog.catalog import Catalog
 from trainer.evaluation.baselines import BASELINES, ORACLE, VIDEO_RANKERS, is_random, video_ranker
 from trainer.evaluation.domain_protocol import (
-    AskedVideos,
+    EvaluatedVideos,
     all_domains,
-    asked_videos,
-    evaluate_ranks,
-    split_named,
+    evaluate_ranker,
+    evaluated_videos,
+    split_settings,
 )
-from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, estimates
+from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, confidence_intervals
 from trainer.evaluation.summary_protocol import (
     FrameScores,
+    ReferenceSummaries,
     Shots,
-    Summarised,
     evaluate_summaries,
-    shots_named,
-    summarised,
+    load_shots,
+    reference_summaries,
 )
 from trainer.metrics.ranking import Floats
-from trainer.paper_tables.domain_cells import format_cell
+from trainer.paper_tables.domain_cells import metric_intervals
 from trainer.paper_tables.published import Table
 
 
@@ -39,8 +39,8 @@ def video_table(catalog: Catalog, split: str, grouping: str, seeds: int) -> Iter
     """Per ranker, metric and domain: the mean over its videos; then the mean of domains, and the
     mean over videos.
     """
-    asked = asked_videos(catalog, split, split_named(grouping))
-    first = evaluate_ranks(asked, video_ranker(VIDEO_RANKERS[0]))
+    asked = evaluated_videos(catalog, split, split_settings(grouping))
+    first = evaluate_ranker(asked, video_ranker(VIDEO_RANKERS[0]))
     dropped = ", ".join(
         f"{count} {reason}" for reason, count in sorted(Counter(first.dropped.values()).items())
     )
@@ -62,7 +62,7 @@ def summary_table(
     people did.
     """
     runs = summary_runs(
-        catalog, ids, shots_named(shots, folder), dict.fromkeys(VIDEO_RANKERS, seeds)
+        catalog, ids, load_shots(shots, folder), dict.fromkeys(VIDEO_RANKERS, seeds)
     )
     first = runs[ORACLE][0]
     yield f"{catalog.name}, {first.protocol}, percent, mean [95 % over videos]"
@@ -75,7 +75,7 @@ def summary_runs(
     catalog: Catalog, ids: Sequence[str], shots: tuple[Shots, str], rankers: Mapping[str, int]
 ) -> dict[str, list[Evaluation]]:
     """Ranker → F-scores, with as many seeds as `rankers` says if it rolls dice."""
-    truth = summarised(catalog, ids, shots[0])
+    truth = reference_summaries(catalog, ids, shots[0])
     return {
         name: [
             evaluate_summaries(catalog, truth, _frame_scores(name, seed), shots[1])
@@ -88,7 +88,7 @@ def summary_runs(
 def _frame_scores(name: str, seed: int) -> FrameScores:
     dice = np.random.default_rng(seed)
 
-    def scores(video: Summarised) -> Floats:
+    def scores(video: ReferenceSummaries) -> Floats:
         if name == ORACLE:
             return np.asarray(video.ratings.mean(axis=0))
         shots = np.stack([video.edges[:-1], video.edges[1:]], 1).astype(np.float64)
@@ -100,7 +100,7 @@ def _frame_scores(name: str, seed: int) -> FrameScores:
 
 
 def _plain(runs: Sequence[Evaluation]) -> Iterator[tuple[str, str, ConfidenceInterval]]:
-    yield from ((metric, "all", found) for metric, found in estimates(runs).items())
+    yield from ((metric, "all", found) for metric, found in confidence_intervals(runs).items())
 
 
 def _heading() -> str:
@@ -108,9 +108,9 @@ def _heading() -> str:
     return f"{start} {'seeds':>5} {'sd':>5} {'videos':>6} ids"
 
 
-def _runs(asked: AskedVideos, name: str, seeds: int) -> list[Evaluation]:
+def _runs(asked: EvaluatedVideos, name: str, seeds: int) -> list[Evaluation]:
     return [
-        evaluate_ranks(asked, video_ranker(name, seed))
+        evaluate_ranker(asked, video_ranker(name, seed))
         for seed in range(seeds if is_random(name) else 1)
     ]
 
@@ -120,7 +120,7 @@ def _averages(
 ) -> Iterator[tuple[str, ConfidenceInterval]]:
     wanted = {f"{metric}:{domain}": domain for domain in domains}
     wanted |= {metric: "mean of domains", f"{metric}@videos": "mean over videos"}
-    found = format_cell(Table("", "", "", wanted, domains=tuple(domains)), runs)
+    found = metric_intervals(Table("", "", "", wanted, domains=tuple(domains)), runs)
     yield from ((wanted[key], one) for key, one in found.items())
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from storage.base.errors import SettingsError
 from trainer.config.recipe import Recipe, load_recipe
-from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, estimates
+from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, confidence_intervals
 from trainer.paper_tables.published import Row, Table
 
 
@@ -49,7 +49,7 @@ def check_changes(table: Table, changes: tuple[str, ...], *, small: bool) -> Non
         raise refusals[0]
 
 
-def cells(table: Table, row: Row, changes: tuple[str, ...], *, small: bool) -> tuple[Cell, ...]:
+def row_cells(table: Table, row: Row, changes: tuple[str, ...], *, small: bool) -> tuple[Cell, ...]:
     """What a row trains; what the row itself changes goes before what `changes` of all recipes
     say.
     """
@@ -87,9 +87,9 @@ def merge_evaluations(runs: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-def format_cell(table: Table, seeds: Sequence[Evaluation]) -> dict[str, ConfidenceInterval]:
+def metric_intervals(table: Table, seeds: Sequence[Evaluation]) -> dict[str, ConfidenceInterval]:
     """Estimates of the table's metrics that these evaluations, one a seed, have numbers for."""
-    plain = estimates(seeds)
+    plain = confidence_intervals(seeds)
     found: dict[str, ConfidenceInterval] = {}
     for key in table.metrics:
         metric, _, domain = key.partition(":")
@@ -99,10 +99,10 @@ def format_cell(table: Table, seeds: Sequence[Evaluation]) -> dict[str, Confiden
         if domain:
             parts = [_of_domain(run, domain) for run in seeds]
             if all(part.ids for part in parts):
-                found[key] = estimates(parts)[metric]
+                found[key] = confidence_intervals(parts)[metric]
         elif set(table.domains) <= set(seeds[0].groups.values()):
             over_videos = [replace(run, groups={}) for run in seeds] if kind == "videos" else None
-            found[key] = estimates(over_videos)[metric] if over_videos else plain[metric]
+            found[key] = confidence_intervals(over_videos)[metric] if over_videos else plain[metric]
     return found
 
 

@@ -39,7 +39,7 @@ _CSV_HEADINGS = (
 )  # fmt: skip
 
 
-def rendered(order: TableRequest, rows: Sequence[RowResult], form: Format) -> Iterator[str]:
+def render_table(order: TableRequest, rows: Sequence[RowResult], form: Format) -> Iterator[str]:
     """The lines of a report."""
     if form == "csv":
         yield from _csv(order, rows).splitlines()
@@ -66,7 +66,7 @@ def save_report(order: TableRequest, rows: Sequence[RowResult]) -> None:
     """
     forms: dict[str, Format] = {"md": "markdown", "csv": "csv"}
     for suffix, form in forms.items():
-        content = "\n".join(rendered(order, rows, form)) + "\n"
+        content = "\n".join(render_table(order, rows, form)) + "\n"
         publish(order.layout.report / f"{order.name}.{suffix}", content.encode(), replace=True)
     publish(
         record_file(order),
@@ -75,7 +75,7 @@ def save_report(order: TableRequest, rows: Sequence[RowResult]) -> None:
     )
 
 
-def is_kept(order: TableRequest) -> bool:
+def is_report_current(order: TableRequest) -> bool:
     """Whether the report is there, made of the features, recipes and published numbers of now."""
     wanted = readable({"table": order.table.name, "made_of": order.fingerprint})
     return record_file(order).is_file() and record_file(order).read_bytes() == wanted

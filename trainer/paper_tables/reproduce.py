@@ -25,16 +25,16 @@ from trainer.data.labels.annotator_labels import rule_of
 from trainer.evaluation.baselines import BASELINES, baseline_tracks, is_random, video_ranker
 from trainer.evaluation.domain_protocol import (
     all_domains,
-    asked_videos,
-    evaluate_ranks,
-    split_named,
+    evaluate_ranker,
+    evaluated_videos,
+    split_settings,
 )
-from trainer.evaluation.phd2_protocol import PHD2, evaluate, scored_durations, targets
+from trainer.evaluation.phd2_protocol import PHD2, evaluate, find_targets, scored_durations
 from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, paired_gain
-from trainer.evaluation.summary_protocol import OVER, PIECES, pieces
+from trainer.evaluation.summary_protocol import AGGREGATION, FIXED_LENGTH_SHOTS, fixed_length_shots
 from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
 from trainer.paper_tables.domain_baselines import summary_runs
-from trainer.paper_tables.domain_cells import Cell, cells, format_cell, merge_evaluations
+from trainer.paper_tables.domain_cells import Cell, merge_evaluations, metric_intervals, row_cells
 from trainer.paper_tables.published import Row, Table
 from trainer.training.fit import FitOptions, Run, fit
 from trainer.training.ranking_svm import Unfit
@@ -43,7 +43,7 @@ from trainer.training.train_step import Diverged
 BASELINE_SEEDS = 20
 """One random ranking of PHD2's test users has a standard deviation of 0.25 points of mAP."""
 
-NOBODY = "not measured: nobody has a number"
+NOTHING_MEASURED = "not measured: nobody has a number"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class TableRequest:
         among = "" if self.among is None else f".among-{ids_sha256(sorted(self.among))[:8]}"
         return f"{self.table.name}.{self.seeds}-seeds{'.small' if self.is_small else ''}{changed}{among}"
 
-    def judged(self, found: Evaluation) -> Evaluation:
+    def keep_requested(self, found: Evaluation) -> Evaluation:
         """What is left of an evaluation where only some ids count. Videos of domains are
         `domain/video` there.
         """
@@ -91,7 +91,7 @@ class TableRequest:
 
     def cells(self, row: Row) -> tuple[Cell, ...]:
         """What the row trains: one cell, or one for each domain of the table."""
-        return cells(self.table, row, self.changes, small=self.is_small)
+        return row_cells(self.table, row, self.changes, small=self.is_small)
 
     def runs(self, row: Row, cell: Cell) -> tuple[Run, ...]:
         """One for each seed; one alone where nothing is learned. SettingsError if nobody said where
@@ -141,7 +141,7 @@ class RowResult:
     """Reason → users without a number."""
     why_not: str = ""
     """Why there are no numbers."""
-    judged: tuple[Evaluation, ...] = field(default=(), repr=False, compare=False)
+    evaluations: tuple[Evaluation, ...] = field(default=(), repr=False, compare=False)
     """One for each seed."""
     gains: Mapping[str, Mapping[str, ConfidenceInterval]] = field(default_factory=dict)
     """Name of another row → metric → what this row has more, over the same users."""
@@ -182,9 +182,13 @@ def _compared(order: TableRequest, rows: Sequence[RowResult]) -> tuple[RowResult
     by_name = {measured.row.name: measured for measured in rows}
 
     def more_than(one: RowResult, other: RowResult) -> dict[str, ConfidenceInterval]:
-        if not one.judged or not other.judged or one.judged[0].ids != other.judged[0].ids:
+        if (
+            not one.evaluations
+            or not other.evaluations
+            or one.evaluations[0].ids != other.evaluations[0].ids
+        ):
             return {}
-        found = paired_gain(one.judged, other.judged)
+        found = paired_gain(one.evaluations, other.evaluations)
         return {metric: found[metric] for metric in order.table.metrics if metric in found}
 
     return tuple(
@@ -228,21 +232,21 @@ def _network(
         merge_evaluations([evaluate_run(*asked) for asked in one_seed])
         for one_seed in zip(*answers, strict=True)
     ]
-    seeds = [order.judged(found) for found in everybody]
+    seeds = [order.keep_requested(found) for found in everybody]
     first = seeds[0]
     dropped = Counter(first.dropped.values())
     if not first.ids:
-        return replace(so_far, dropped=dropped, why_not=NOBODY), None
+        return replace(so_far, dropped=dropped, why_not=NOTHING_MEASURED), None
     of_first_seed = [asked[0][1] for asked in answers]
     told = tuple(mark for scores in of_first_seed for mark in scores.provenance.marks)
     notes = tuple(dict.fromkeys(str(note) for scores in of_first_seed for note in _listed(scores)))
     measured = replace(
         so_far,
-        found=format_cell(order.table, seeds),
+        found=metric_intervals(order.table, seeds),
         marks=(*_marks(told), *_where(order), *_from(order, so_far.row)),
         notes=notes,
         dropped=dropped,
-        judged=tuple(seeds),
+        evaluations=tuple(seeds),
     )
     durations = {} if order.table.domains else scored_durations(of_first_seed[0].tracks.values())
     return measured, _RowRequest(everybody[0].ids, durations)
@@ -268,27 +272,27 @@ def _answers(
 
 def _baseline(order: TableRequest, row: Row, asked: _RowRequest) -> RowResult:
     seeds = range(BASELINE_SEEDS if is_random(row.baseline) else 1)
-    is_of_summaries = set(order.table.metrics) <= {f"f_{over}" for over in OVER.values()}
+    is_of_summaries = set(order.table.metrics) <= {f"f_{over}" for over in AGGREGATION.values()}
     try:
         is_of_videos = order.table.domains or rule_of(read_catalog(order.folder)) is not None
         measure = _of_summaries if is_of_summaries else _of_videos if is_of_videos else _of_users
-        judged = [order.judged(found) for found in measure(order, row, asked, seeds)]
+        judged = [order.keep_requested(found) for found in measure(order, row, asked, seeds)]
     except (LookupFailed, SettingsError) as error:
         return RowResult(row, why_not=f"not measured: {error}")
     dropped = Counter(judged[0].dropped.values())
     if not judged[0].ids:
-        return RowResult(row, dropped=dropped, why_not=NOBODY)
+        return RowResult(row, dropped=dropped, why_not=NOTHING_MEASURED)
     return RowResult(
         row,
-        format_cell(order.table, judged),
+        metric_intervals(order.table, judged),
         (*_planted(order), *_where(order)),
         dropped=dropped,
-        judged=tuple(judged),
+        evaluations=tuple(judged),
     )
 
 
 def _of_users(order: TableRequest, row: Row, asked: _RowRequest, seeds: range) -> list[Evaluation]:
-    truth = targets(
+    truth = find_targets(
         read_catalog(order.folder), order.table.split, PHD2, asked.durations, asked.users
     )
     return [
@@ -301,7 +305,9 @@ def _of_summaries(
 ) -> list[Evaluation]:
     catalog = read_catalog(order.folder)
     ids = [video.video_id for video in catalog.videos]
-    return summary_runs(catalog, ids, (pieces, PIECES), {row.baseline: len(seeds)})[row.baseline]
+    return summary_runs(
+        catalog, ids, (fixed_length_shots, FIXED_LENGTH_SHOTS), {row.baseline: len(seeds)}
+    )[row.baseline]
 
 
 def _of_videos(order: TableRequest, row: Row, asked: _RowRequest, seeds: range) -> list[Evaluation]:
@@ -310,9 +316,9 @@ def _of_videos(order: TableRequest, row: Row, asked: _RowRequest, seeds: range) 
     domains = [one for one in table.domains if one in there]
     if table.domains and not domains:
         raise SettingsError((f"{catalog.name} has none of {', '.join(table.domains)}",))
-    truth = asked_videos(catalog, table.split, split_named(table.grouping), domains)
+    truth = evaluated_videos(catalog, table.split, split_settings(table.grouping), domains)
     truth = truth if asked.users is None else truth.only(asked.users)
-    return [evaluate_ranks(truth, video_ranker(row.baseline, seed)) for seed in seeds]
+    return [evaluate_ranker(truth, video_ranker(row.baseline, seed)) for seed in seeds]
 
 
 def _gaps(recipe: Recipe) -> tuple[str, ...]:

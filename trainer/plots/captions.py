@@ -29,15 +29,15 @@ _WIDER = (
 
 
 @contextmanager
-def plain_text() -> Iterator[None]:
+def literal_text() -> Iterator[None]:
     """Inside, every text that is made is drawn letter by letter, in fonts that this machine has."""
     with matplotlib.rc_context(
-        {"text.parse_math": False, "text.usetex": False, "font.family": list(families())}
+        {"text.parse_math": False, "text.usetex": False, "font.family": list(font_families())}
     ):
         yield
 
 
-def png(figure: Figure) -> bytes:
+def encode_png(figure: Figure) -> bytes:
     """The figure as a PNG of 110 dots an inch that holds nothing but its pixels."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
@@ -62,7 +62,7 @@ def _as_sign(sign: str) -> str:
     )
 
 
-def families(*, monospace: bool = False) -> tuple[str, ...]:
+def font_families(*, monospace: bool = False) -> tuple[str, ...]:
     """Names of fonts, asked one after the other for each sign."""
     known = set(_installed())
     own = (_OWN_MONOSPACE, _OWN) if monospace else (_OWN,)
@@ -77,5 +77,5 @@ def _installed() -> dict[str, str]:
 @functools.cache
 def _signs() -> frozenset[int]:
     """Code points that some font of `families` has."""
-    files = [_installed()[name] for name in families() if name in _installed()]
+    files = [_installed()[name] for name in font_families() if name in _installed()]
     return frozenset(code for file in files for code in font_manager.get_font(file).get_charmap())

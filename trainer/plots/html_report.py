@@ -19,20 +19,20 @@ _STYLE = (
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReportSection:
     """One picture and what is said above it."""
 
     title: str
-    told: str
+    caption: str
     png: bytes
 
 
-def page(
+def render_page(
     title: str,
     table: Sequence[tuple[str, str]],
     notes: Sequence[str],
     gaps: Sequence[str],
-    shown: Sequence[Shown],
+    shown: Sequence[ReportSection],
 ) -> bytes:
     """`table` has names and values; `notes` make the numbers no result, `gaps` are what a source
     leaves open.
@@ -55,9 +55,9 @@ def page(
     ).encode()
 
 
-def _section(one: Shown) -> str:
+def _section(one: ReportSection) -> str:
     picture = base64.b64encode(one.png).decode()
     return (
-        f"<h2>{escape(one.title)}</h2><p>{escape(one.told)}</p>"
+        f"<h2>{escape(one.title)}</h2><p>{escape(one.caption)}</p>"
         f'<img alt="{escape(one.title)}" src="data:image/png;base64,{picture}">'
     )

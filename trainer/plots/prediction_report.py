@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 def format_prediction(found: Prediction, top: int) -> Iterator[str]:
     """A line for each segment, in the order of time; the `top` best bear a star."""
-    from trainer.plots.timeline import clock
+    from trainer.plots.timeline import minutes_seconds
 
     whom = found.person or "anybody"
     yield f"{found.video_id} for {whom}, by {found.model}; {len(found.history)} liked parts are known"
     yield f"{'from':>7} {'to':>7} {'score':>12} {'rank':>5}"
     for (start, end), score, rank in zip(found.spans, found.scores, found.ranks, strict=True):
-        yield f"{clock(start):>7} {clock(end):>7} {score:>12.5g} {rank:>5}{' *' if rank <= top else ''}"
+        times = f"{minutes_seconds(start):>7} {minutes_seconds(end):>7}"
+        star = " *" if rank <= top else ""
+        yield f"{times} {score:>12.5g} {rank:>5}{star}"
     yield from (f"NOTE     {note}" for note in found.notes)
 
 
@@ -41,7 +43,7 @@ def save_prediction(found: Prediction, folder: Path, top: int) -> tuple[Path, Pa
     report = Layout(folder.absolute().parent, folder.absolute().name).report
     stem = report / f"{video_stem(found.video_id)}.{fingerprint(made_of)}"
     json_file, picture = stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.png")
-    publish(json_file, readable(found.table()), replace=True)
+    publish(json_file, readable(found.to_json()), replace=True)
     publish(
         picture,
         draw_timeline(found, top=top, pictures=pictures_of(folder, found.video_id)),

@@ -22,7 +22,7 @@ from storage.base.records import FeatureTrack, Ragged
 from storage.catalog.catalog import Catalog, read_catalog
 from storage.features.store import FeatureStore
 from storage.files import atomic_write
-from trainer.plots.captions import as_caption, families, plain_text, png
+from trainer.plots.captions import as_caption, encode_png, font_families, literal_text
 
 MAX_VIDEOS = 12
 PICTURES_PER_VIDEO = 12
@@ -65,8 +65,8 @@ def draw_overview(folder: Path, *, pictures: str, clips: str, array: str, into: 
     weights = str(store[clips].settings["weights"])
     videos = f"{len(rows)} of {len(catalog.videos)} videos"
     title = f"{as_caption(catalog.name)}: {videos} · {clips} {array}, weights {weights}"
-    with plain_text():
-        atomic_write.publish(into, png(_figure(rows, catalog, title)), replace=True)
+    with literal_text():
+        atomic_write.publish(into, encode_png(_figure(rows, catalog, title)), replace=True)
     return into
 
 
@@ -123,7 +123,7 @@ def _figure(rows: Sequence[VideoRow], catalog: Catalog, title: str) -> Figure:
 
 def _draw_row(axis: Axes, row: VideoRow, catalog: Catalog, colour_of: Mapping[str, str]) -> None:
     end_seconds = float(row.clips.spans[-1, 1])
-    for picture, start, width in pictures_along(row.pictures, end_seconds):
+    for picture, start, width in sample_pictures(row.pictures, end_seconds):
         axis.imshow(
             picture,
             extent=(start, start + width, *PICTURES),
@@ -149,13 +149,13 @@ def _draw_row(axis: Axes, row: VideoRow, catalog: Catalog, colour_of: Mapping[st
         )
     axis.set_ylim(0, 1)
     axis.set_yticks([])
-    name, fonts = as_caption(row.video_id), list(families(monospace=True))
+    name, fonts = as_caption(row.video_id), list(font_families(monospace=True))
     axis.set_ylabel(name, fontsize=6, rotation=0, ha="right", va="center", family=fonts)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right", "left"]].set_visible(False)
 
 
-def pictures_along(
+def sample_pictures(
     track: FeatureTrack, end_seconds: float
 ) -> list[tuple[NDArray[np.uint8], float, float]]:
     """Pictures at even distances over `[0, end)`, each with its place: (picture, start, width)."""

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from storage.files import atomic_write
-from trainer.plots.captions import as_caption, plain_text, png
+from trainer.plots.captions import as_caption, encode_png, literal_text
 from trainer.plots.store_overview import PALETTE
 
 SMALLEST_LABELLED = 0.04
@@ -22,8 +22,8 @@ def draw_times(groups: Mapping[str, Mapping[str, float]], into: Path) -> Path:
     """`groups`: name of a bar → name of a piece → seconds. A PNG at `into`; pieces of no length are
     left out.
     """
-    with plain_text():
-        atomic_write.publish(into, png(_figure(groups)), replace=True)
+    with literal_text():
+        atomic_write.publish(into, encode_png(_figure(groups)), replace=True)
     return into
 
 

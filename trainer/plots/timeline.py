@@ -17,10 +17,10 @@ from matplotlib.ticker import FuncFormatter
 
 from storage.base.records import FeatureTrack
 from trainer.evaluation.phd2_protocol import PHD2
-from trainer.inference.predict import Clip, Prediction
+from trainer.inference.predict import HistoryClip, Prediction
 from trainer.metrics.ranking import Floats
-from trainer.plots.captions import as_caption, families, plain_text, png
-from trainer.plots.store_overview import pictures_along
+from trainer.plots.captions import as_caption, encode_png, font_families, literal_text
+from trainer.plots.store_overview import sample_pictures
 
 PLAIN, BEST, MARKED = "#b9c6d3", "#2e86ab", "#d1495b"
 MOST_CLIPS = 12
@@ -33,8 +33,8 @@ def draw_timeline(
     """A PNG. The `top` best segments are blue; `pictures` is the video's track of a `frames`
     variant, if any.
     """
-    with plain_text():
-        return png(_figure(found, top, pictures))
+    with literal_text():
+        return encode_png(_figure(found, top, pictures))
 
 
 def _figure(found: Prediction, top: int, pictures: FeatureTrack | None) -> Figure:
@@ -56,14 +56,14 @@ def _figure(found: Prediction, top: int, pictures: FeatureTrack | None) -> Figur
         _draw_weights(axis, kind, clips, found)
     last = figure.axes[len(heights) - 1]
     last.set_xlim(0, float(found.spans[-1, 1]))
-    last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
+    last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: minutes_seconds(seconds)))
     last.set_xlabel(
         "; ".join(["minutes:seconds", *map(as_caption, found.notes)]), fontsize=7, loc="left"
     )
     return figure
 
 
-def clock(seconds: float) -> str:
+def minutes_seconds(seconds: float) -> str:
     """`1:05` for 65 seconds; tenths where there are any."""
     minutes, rest = divmod(round(seconds, 1), 60)
     return f"{int(minutes)}:{rest:02.0f}" if rest == int(rest) else f"{int(minutes)}:{rest:04.1f}"
@@ -110,7 +110,7 @@ def _draw_scores(axis: Axes, found: Prediction, top: int) -> None:
 
 
 def _draw_pictures(axis: Axes, pictures: FeatureTrack, found: Prediction) -> None:
-    for picture, start, width in pictures_along(pictures, float(found.spans[-1, 1])):
+    for picture, start, width in sample_pictures(pictures, float(found.spans[-1, 1])):
         axis.imshow(
             picture, extent=(start, start + width, 0, 1), aspect="auto", interpolation="bilinear"
         )
@@ -118,16 +118,19 @@ def _draw_pictures(axis: Axes, pictures: FeatureTrack, found: Prediction) -> Non
     axis.set_axis_off()
 
 
-def _draw_weights(axis: Axes, kind: str, clips: Sequence[Clip], found: Prediction) -> None:
+def _draw_weights(axis: Axes, kind: str, clips: Sequence[HistoryClip], found: Prediction) -> None:
     weights = np.stack([clip.weights[kind] for clip in clips])
     edges = np.append(found.spans[:, 0], found.spans[-1, 1])
     drawn = axis.pcolormesh(
         edges, np.arange(len(clips) + 1), weights, cmap="Blues", vmin=0, vmax=_highest(weights)
     )
     axis.invert_yaxis()
-    names = [f"{as_caption(clip.video_id)} {clock(clip.start)}-{clock(clip.end)}" for clip in clips]
+    names = [
+        f"{as_caption(clip.video_id)} {minutes_seconds(clip.start)}-{minutes_seconds(clip.end)}"
+        for clip in clips
+    ]
     axis.set_yticks(
-        np.arange(len(clips)) + 0.5, names, fontsize=6, family=list(families(monospace=True))
+        np.arange(len(clips)) + 0.5, names, fontsize=6, family=list(font_families(monospace=True))
     )
     axis.tick_params(axis="x", labelsize=7)
     axis.set_title(f"{kind}: weight of each liked part", fontsize=8, loc="left")
@@ -139,7 +142,7 @@ def _highest(weights: Floats) -> float:
     return float(weights.max()) or 1.0
 
 
-def _most_weighed(history: Sequence[Clip], kinds: Sequence[str]) -> list[Clip]:
+def _most_weighed(history: Sequence[HistoryClip], kinds: Sequence[str]) -> list[HistoryClip]:
     """In the order of the history."""
     if not kinds:
         return []

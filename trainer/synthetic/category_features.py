@@ -35,7 +35,7 @@ from storage.catalog.catalog import Catalog, default_shard_count, write_catalog
 from storage.features.commit import DEFAULT_PART_BYTES, commit
 from storage.features.manifest import ManifestEntry
 from storage.files.atomic_write import publish
-from trainer.synthetic.feature_generator import random_of
+from trainer.synthetic.feature_generator import seeded_rng
 
 DOMAINS = ("dog", "gymnastics", "parkour", "surfing")
 ACTS = 3
@@ -45,7 +45,7 @@ FILLERS = 3
 EXCITEMENTS = 2
 LATENT = len(DOMAINS) * ACTS + FILLERS + EXCITEMENTS + 1
 """A direction for each act, each filler, each kind of excitement, and the theme, in this order."""
-LOUD = 3.0
+THEME_SCALE = 3.0
 """Times the size of what a segment shows of its theme, hint and noise alike; an act has 2."""
 SEGMENT_SECONDS = 3.0
 READER = "category sample"
@@ -109,7 +109,7 @@ class CategorySettings:
 
 
 @dataclass(frozen=True)
-class PlantedVideo:
+class SyntheticVideo:
     """One video. N segments, side by side."""
 
     video_id: str
@@ -127,7 +127,7 @@ class PlantedVideo:
         return np.stack([starts, starts + SEGMENT_SECONDS], 1)
 
 
-def plant_category(
+def synthesize_categories(
     root: Path, settings: CategorySettings, *, name: str = "planted-category"
 ) -> Path:
     """Write the catalog and its variant `c3d.segments`, a row for each segment; returns the
@@ -135,7 +135,7 @@ def plant_category(
 
     Planting the same again changes nothing.
     """
-    videos = {video.video_id: video for video in planted_videos(settings)}
+    videos = {video.video_id: video for video in synthetic_videos(settings)}
     layout = Layout(root, name)
     catalog = _catalog(videos.values(), settings, name)
     write_catalog(layout, catalog)
@@ -157,7 +157,7 @@ def plant_category(
     return layout.folder
 
 
-def planted_videos(settings: CategorySettings) -> Iterator[PlantedVideo]:
+def synthetic_videos(settings: CategorySettings) -> Iterator[SyntheticVideo]:
     """Every video, before any feature is drawn."""
     for domain in DOMAINS:
         for part, count in (("train", settings.train_videos), ("test", settings.test_videos)):
@@ -165,8 +165,8 @@ def planted_videos(settings: CategorySettings) -> Iterator[PlantedVideo]:
                 yield _video(f"{domain}-{part}-{number:03d}", domain, part, settings)
 
 
-def _video(video_id: str, domain: str, part: str, settings: CategorySettings) -> PlantedVideo:
-    rng = random_of(settings.seed, video_id, "latents")
+def _video(video_id: str, domain: str, part: str, settings: CategorySettings) -> SyntheticVideo:
+    rng = seeded_rng(settings.seed, video_id, "latents")
     count = int(rng.integers(settings.fewest_segments, settings.most_segments + 1))
     own = DOMAINS.index(domain) * ACTS
     acts, foreign, fillers = (
@@ -187,8 +187,8 @@ def _video(video_id: str, domain: str, part: str, settings: CategorySettings) ->
     latents = np.zeros((count, LATENT))
     latents[np.arange(count), shown] = 2.0
     latents[:, -1 - EXCITEMENTS : -1] = excitement
-    latents[:, -1] = LOUD * ((1 if theme else -1) * settings.hint + rng.normal(size=count))
-    return PlantedVideo(video_id, domain, part, latents, _labels(worth, settings))
+    latents[:, -1] = THEME_SCALE * ((1 if theme else -1) * settings.hint + rng.normal(size=count))
+    return SyntheticVideo(video_id, domain, part, latents, _labels(worth, settings))
 
 
 def _labels(worth: NDArray[np.float64], settings: CategorySettings) -> NDArray[np.float64]:
@@ -201,7 +201,7 @@ def _labels(worth: NDArray[np.float64], settings: CategorySettings) -> NDArray[n
     return labels
 
 
-def _catalog(videos: Iterable[PlantedVideo], settings: CategorySettings, name: str) -> Catalog:
+def _catalog(videos: Iterable[SyntheticVideo], settings: CategorySettings, name: str) -> Catalog:
     rows = list(videos)
     return Catalog(
         name=name,
@@ -224,12 +224,12 @@ def _catalog(videos: Iterable[PlantedVideo], settings: CategorySettings, name: s
     )
 
 
-def _track(video: PlantedVideo, settings: CategorySettings) -> FeatureTrack:
-    projection = random_of(settings.seed, VARIANT, "projection").normal(
+def _track(video: SyntheticVideo, settings: CategorySettings) -> FeatureTrack:
+    projection = seeded_rng(settings.seed, VARIANT, "projection").normal(
         size=(LATENT, settings.width)
     )
     clean = video.latents @ projection / np.sqrt(LATENT)
-    seen = clean + settings.noise * random_of(settings.seed, video.video_id, VARIANT).normal(
+    seen = clean + settings.noise * seeded_rng(settings.seed, video.video_id, VARIANT).normal(
         size=clean.shape
     )
     arrays = {

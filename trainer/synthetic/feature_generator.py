@@ -48,7 +48,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Stream:
+class FeatureVariant:
     """One variant to be written."""
 
     variant: str
@@ -57,22 +57,24 @@ class Stream:
     """Array → shape of a row, or of an item of it."""
 
 
-def clip_stream(width: int) -> Stream:
+def clip_variant(width: int) -> FeatureVariant:
     """C3D's variant."""
-    return Stream("c3d", C3D_ROW_SECONDS, {"pool5": (width,)})
+    return FeatureVariant("c3d", C3D_ROW_SECONDS, {"pool5": (width,)})
 
 
-def frame_streams(object_shape: tuple[int, int, int], joint_channels: int) -> tuple[Stream, ...]:
+def frame_variants(
+    object_shape: tuple[int, int, int], joint_channels: int
+) -> tuple[FeatureVariant, ...]:
     """The variants of objects and persons."""
     persons = {"boxes": (5,), "joints": (JOINTS, 3), "joint_features": (JOINTS, joint_channels)}
     return (
-        Stream("yolov5", FRAME_SECONDS, {"p5": object_shape}),
-        Stream("keypoint_rcnn", FRAME_SECONDS, persons),
+        FeatureVariant("yolov5", FRAME_SECONDS, {"p5": object_shape}),
+        FeatureVariant("keypoint_rcnn", FRAME_SECONDS, persons),
     )
 
 
-def draw_track(
-    video_id: str, scenes: Sequence[Scene], stream: Stream, *, seed: int, noise: float
+def generate_track(
+    video_id: str, scenes: Sequence[Scene], stream: FeatureVariant, *, seed: int, noise: float
 ) -> FeatureTrack:
     """All rows of one video; they end with the last whole row."""
     rows = max(1, int(scenes[-1].end / stream.row_seconds))
@@ -80,7 +82,7 @@ def draw_track(
     spans = np.stack([starts, starts + stream.row_seconds], 1)
     shown = np.searchsorted([scene.start for scene in scenes], spans.mean(axis=1), side="right") - 1
     latents = _latents(video_id, scenes, seed)[shown]
-    rng = random_of(seed, video_id, stream.variant)
+    rng = seeded_rng(seed, video_id, stream.variant)
     if stream.variant == "keypoint_rcnn":
         return FeatureTrack(
             video_id, spans, _persons(latents, stream.arrays["joint_features"], seed, noise, rng)
@@ -93,7 +95,7 @@ def draw_track(
 
 def _latents(video_id: str, scenes: Sequence[Scene], seed: int) -> NDArray[np.float64]:
     """`(scenes, LATENT)`: kind, video and scene; the same for every variant."""
-    rng = random_of(seed, video_id, "latents")
+    rng = seeded_rng(seed, video_id, "latents")
     styles = rng.normal(size=(1, LATENT)) + rng.normal(size=(len(scenes), LATENT))
     return np.asarray(np.array([scene.kind for scene in scenes]) + STYLE / np.sqrt(LATENT) * styles)
 
@@ -137,10 +139,10 @@ def _persons(
 
 
 def _projection(name: str, width: int, seed: int) -> NDArray[np.float64]:
-    return random_of(seed, name, "projection").normal(size=(LATENT, width))
+    return seeded_rng(seed, name, "projection").normal(size=(LATENT, width))
 
 
-def random_of(seed: int, *names: str) -> np.random.Generator:
+def seeded_rng(seed: int, *names: str) -> np.random.Generator:
     """Dice that follow from the seed and the names alone."""
     digest = hashlib.sha256("\n".join(names).encode()).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])

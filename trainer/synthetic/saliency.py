@@ -78,7 +78,7 @@ class SaliencySettings:
         return f"planted:{self.seed}"
 
 
-def plant_saliency(folder: Path, settings: SaliencySettings) -> Path:
+def synthesize_saliency(folder: Path, settings: SaliencySettings) -> Path:
     """Write the variant `tased` of the catalog in `folder`; returns its folder. The same again
     changes nothing.
 
@@ -130,12 +130,14 @@ def _track(
                 f"{catalog.name}'s sources; extract frames with frames_per_second = 0",
             )
         )
-    chosen = instants(spans, settings.frames_per_second, settings.first_second)
+    chosen = frames_at_instants(spans, settings.frames_per_second, settings.first_second)
     rng = np.random.default_rng([settings.seed, *video_id.encode()])
-    return FeatureTrack(video_id, spans[chosen], {"saliency": maps(figure[chosen], settings, rng)})
+    return FeatureTrack(
+        video_id, spans[chosen], {"saliency": saliency_maps(figure[chosen], settings, rng)}
+    )
 
 
-def instants(spans: Intervals, per_second: float, first: float) -> NDArray[np.int64]:
+def frames_at_instants(spans: Intervals, per_second: float, first: float) -> NDArray[np.int64]:
     """Which frames are shown at `first`, `first` + 1 / per_second, ... after the first frame's
     time; each once.
     """
@@ -145,7 +147,7 @@ def instants(spans: Intervals, per_second: float, first: float) -> NDArray[np.in
     return np.unique(np.searchsorted(spans[:, 0], wanted + 1e-9, side="right") - 1)
 
 
-def maps(
+def saliency_maps(
     figure: NDArray[np.bool_], settings: SaliencySettings, rng: np.random.Generator
 ) -> NDArray[np.float16]:
     """`(n, H, W)` bool → `(n, h, w)`: the figure, blurred, over a floor of noise."""

@@ -33,14 +33,29 @@ from storage.catalog.catalog import Catalog, default_shard_count, shard_of, writ
 from storage.features.commit import DEFAULT_PART_BYTES, commit
 from storage.features.manifest import ManifestEntry
 from storage.files.atomic_write import publish
-from trainer.synthetic.feature_generator import Stream, clip_stream, draw_track, frame_streams
-from trainer.synthetic.user_plan import Plan, PlantedSettings, Timing, published_timing, timing_of
+from trainer.synthetic.feature_generator import (
+    FeatureVariant,
+    clip_variant,
+    frame_variants,
+    generate_track,
+)
+from trainer.synthetic.user_plan import (
+    Plan,
+    SyntheticUserSettings,
+    Timing,
+    published_timing,
+    timing_of,
+)
 
-__all__ = ["PlantedSettings", "Timing", "plant", "published_timing", "timing_of"]
+__all__ = ["SyntheticUserSettings", "Timing", "published_timing", "synthesize_users", "timing_of"]
 
 
-def plant(
-    root: Path, settings: PlantedSettings, timing: Timing | None = None, *, name: str = "planted"
+def synthesize_users(
+    root: Path,
+    settings: SyntheticUserSettings,
+    timing: Timing | None = None,
+    *,
+    name: str = "planted",
 ) -> Path:
     """Write the catalog, its feature variants, and what was planted (`sources/scenes.csv`,
     `tastes.csv`).
@@ -63,16 +78,16 @@ def plant(
     )
     write_catalog(layout, catalog)
     frames = (
-        frame_streams(settings.object_shape, settings.joint_channels)
+        frame_variants(settings.object_shape, settings.joint_channels)
         if settings.with_frames
         else ()
     )
-    for stream in (clip_stream(settings.width), *frames):
+    for stream in (clip_variant(settings.width), *frames):
         _write_variant(layout, catalog, stream, plan, settings)
     return layout.folder
 
 
-def _catalog(plan: Plan, settings: PlantedSettings, name: str) -> Catalog:
+def _catalog(plan: Plan, settings: SyntheticUserSettings, name: str) -> Catalog:
     viewings = list(plan.all_viewings())
     videos = {viewing.video_id: viewing.scenes[-1].end for _, viewing in viewings}
     return Catalog(
@@ -95,7 +110,11 @@ def _catalog(plan: Plan, settings: PlantedSettings, name: str) -> Catalog:
 
 
 def _write_variant(
-    layout: Layout, catalog: Catalog, stream: Stream, plan: Plan, settings: PlantedSettings
+    layout: Layout,
+    catalog: Catalog,
+    stream: FeatureVariant,
+    plan: Plan,
+    settings: SyntheticUserSettings,
 ) -> None:
     described: dict[str, JSON] = {
         "extractor": stream.variant,
@@ -114,7 +133,7 @@ def _write_variant(
             for v in ids
         }
         tracks = (
-            draw_track(v, scenes[v], stream, seed=settings.seed, noise=settings.noise)
+            generate_track(v, scenes[v], stream, seed=settings.seed, noise=settings.noise)
             for v in ids
             if v not in lost
         )
@@ -124,7 +143,7 @@ def _write_variant(
         )  # fmt: skip
 
 
-def _is_lost(video_id: str, settings: PlantedSettings) -> bool:
+def _is_lost(video_id: str, settings: SyntheticUserSettings) -> bool:
     return shard_of(f"{settings.seed}{video_id}", 10_000) < settings.lost_share * 10_000
 
 

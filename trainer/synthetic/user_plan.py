@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from storage.catalog.catalog import Catalog
 from trainer.synthetic.feature_generator import LATENT, TASTE_DIMENSIONS, Kind, Scene
 
-EVERYBODYS: tuple[Kind, ...] = tuple(
+COMMON_KINDS: tuple[Kind, ...] = tuple(
     tuple(float(place == dimension) for place in range(LATENT))
     for dimension in range(TASTE_DIMENSIONS, LATENT)
 )
 """The kinds that everybody likes; each lies in a dimension of its own, behind those of taste."""
-EVERYBODYS_SHARE = 0.3
+COMMON_SHARE = 0.3
 """Of a user's marks."""
 DECOY_SHARE = 0.3
 """Of the scenes a user does not mark: how many look half like what the user likes."""
@@ -39,7 +39,7 @@ ALPHABET = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 
 @dataclass(frozen=True)
-class PlantedSettings:
+class SyntheticUserSettings:
     """How much to plant. The same settings and timing give the same bytes."""
 
     seed: int = 0
@@ -149,7 +149,7 @@ class Plan:
     viewings: Mapping[str, tuple[Viewing, ...]]
 
     @staticmethod
-    def draw(settings: PlantedSettings, timing: Timing) -> Plan:
+    def draw(settings: SyntheticUserSettings, timing: Timing) -> Plan:
         """The same settings and timing give the same plan."""
         rng = np.random.default_rng([settings.seed, 1])
         tastes, splits, viewings = {}, {}, {}
@@ -187,7 +187,7 @@ class Plan:
             yield from ((user_id, _spelled(kind), share) for kind, share in taste.items())
 
 
-def _taste(rng: np.random.Generator, settings: PlantedSettings) -> dict[Kind, float]:
+def _taste(rng: np.random.Generator, settings: SyntheticUserSettings) -> dict[Kind, float]:
     """Kinds at right angles to each other, with the shares of a user's own marks."""
     count = int(rng.integers(settings.fewest_tastes, settings.most_tastes + 1))
     axes, _ = np.linalg.qr(rng.normal(size=(TASTE_DIMENSIONS, count)))
@@ -232,8 +232,8 @@ def _gif_lengths(rng: np.random.Generator, timing: Timing, duration: float) -> l
 
 
 def _liked_kind(rng: np.random.Generator, taste: Mapping[Kind, float]) -> Kind:
-    if rng.random() < EVERYBODYS_SHARE:
-        return EVERYBODYS[int(rng.integers(len(EVERYBODYS)))]
+    if rng.random() < COMMON_SHARE:
+        return COMMON_KINDS[int(rng.integers(len(COMMON_KINDS)))]
     kinds = list(taste)
     return kinds[int(rng.choice(len(kinds), p=list(taste.values())))]
 

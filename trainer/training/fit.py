@@ -31,8 +31,8 @@ from storage.files.file_lock import lease, say
 from storage.scores import Provenance
 from trainer.config.recipe import Recipe, restore_recipe
 from trainer.data import HighlightData, Loader, LoaderSettings, open_data
-from trainer.evaluation.evaluate import judged
-from trainer.evaluation.score_split import score
+from trainer.evaluation.evaluate import evaluate_scores
+from trainer.evaluation.score_split import score_batches
 from trainer.losses.registry import domain_objective, objective
 from trainer.training.checkpoint import (
     Checkpoint,
@@ -266,14 +266,14 @@ def _validation(
     settings = LoaderSettings(run.recipe.training.scoring_batch_size)
 
     def validate(network: nn.Module) -> Mapping[str, float]:
-        answers = score(
+        answers = score_batches(
             network,
             Loader(dataset, settings),
             Provenance(run.recipe.name),
             device=device,
             precision=run.recipe.training.precision,
         )
-        found = judged(data.catalog, run.folder, run.recipe.data, "validation", answers)
+        found = evaluate_scores(data.catalog, run.folder, run.recipe.data, "validation", answers)
         return {name: float(np.mean(values)) for name, values in found.values.items()}
 
     return validate

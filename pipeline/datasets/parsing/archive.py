@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pipeline.datasets.parsing.parsed_dataset import example
+from pipeline.datasets.parsing.parsed_dataset import quote_value
 from storage.base.errors import SettingsError
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -22,32 +22,32 @@ MAX_BYTES = 256 * 1024 * 1024
 _FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 
 
-def pack_folder(folder: Path, pattern: str) -> bytes:
+def zip_folder(folder: Path, pattern: str) -> bytes:
     """An uncompressed ZIP of the files below `folder` whose path in it matches `pattern` in full,
     sorted by path.
 
     Raises `SettingsError` if it cannot be read, or holds no such file.
     """
     try:
-        found = sorted(names_below(folder, pattern))
+        found = sorted(list_matching_files(folder, pattern))
         total = sum((folder / name).stat().st_size for name in found)
         if total > MAX_BYTES:
             raise SettingsError(
                 (f"{folder} has {total:,} bytes of annotations, above the limit of {MAX_BYTES:,}",)
             )
-        return pack((name, (folder / name).read_bytes()) for name in found)
+        return zip_files((name, (folder / name).read_bytes()) for name in found)
     except OSError as error:
         raise SettingsError(
             (f"annotations in {folder} cannot be read: {error}. Mend the path.",)
         ) from error
 
 
-def list_folder(folder: Path, pattern: str) -> bytes:
+def list_file_names(folder: Path, pattern: str) -> bytes:
     """The sorted paths of such files, one a line; `SettingsError` if there are none."""
-    return "".join(f"{name}\n" for name in sorted(names_below(folder, pattern))).encode()
+    return "".join(f"{name}\n" for name in sorted(list_matching_files(folder, pattern))).encode()
 
 
-def names_below(folder: Path, pattern: str) -> list[str]:
+def list_matching_files(folder: Path, pattern: str) -> list[str]:
     """Paths of files below `folder`, in it, that match in full; `SettingsError` if there are
     none.
     """
@@ -66,7 +66,7 @@ def names_below(folder: Path, pattern: str) -> list[str]:
     return found
 
 
-def pack(files: Iterable[tuple[str, bytes]]) -> bytes:
+def zip_files(files: Iterable[tuple[str, bytes]]) -> bytes:
     """These files as a ZIP; the same in the same order are the same bytes."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
@@ -75,7 +75,7 @@ def pack(files: Iterable[tuple[str, bytes]]) -> bytes:
     return packed.getvalue()
 
 
-def unpack(source: bytes, pattern: str, dataset: str) -> Mapping[str, bytes]:
+def read_zip(source: bytes, pattern: str, dataset: str) -> Mapping[str, bytes]:
     """Path → content of every member whose path matches in full, sorted.
 
     A site's archive puts all below one folder, which is left out of the paths. Raises
@@ -116,7 +116,7 @@ def _held(names: Iterable[str]) -> str:
     """What is there instead."""
     there = sorted(names)
     return (
-        f"it holds {len(there):,} files, such as {example(there[0])}"
+        f"it holds {len(there):,} files, such as {quote_value(there[0])}"
         if there
         else "it holds no file"
     )

@@ -38,7 +38,7 @@ class ParsedDataset:
     """
 
 
-class ReadSurvey(Protocol):
+class DatasetReader(Protocol):
     """How a row of `table.py` is called: split → bytes as published."""
 
     def __call__(
@@ -52,7 +52,7 @@ class ReadSurvey(Protocol):
         ...
 
 
-def summary(oddities: Mapping[str, Sequence[str]]) -> dict[str, JSON]:
+def summarize_oddities(oddities: Mapping[str, Sequence[str]]) -> dict[str, JSON]:
     """What a catalog keeps of its oddities: `{name: {"count": n, "examples": [the first 20,
     sorted]}}`.
     """
@@ -62,7 +62,7 @@ def summary(oddities: Mapping[str, Sequence[str]]) -> dict[str, JSON]:
     }
 
 
-def example(case: str) -> str:
+def quote_value(case: str) -> str:
     """A published value as a message shows it, and what it seems to be, where that helps."""
     shown = repr(case[:EXAMPLE_CHARACTERS] + ("..." if len(case) > EXAMPLE_CHARACTERS else ""))
     return f"{shown}, which is an address: write the id alone" if _ADDRESS.search(case) else shown

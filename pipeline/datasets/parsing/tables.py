@@ -16,14 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets.parsing.parsed_dataset import DROPPED, ParsedDataset, example, summary
+from pipeline.datasets.parsing.parsed_dataset import (
+    DROPPED,
+    ParsedDataset,
+    quote_value,
+    summarize_oddities,
+)
 from storage.base.errors import SettingsError
 from storage.base.records import JSON, Annotation, Group, Video
 from storage.catalog.catalog import Catalog, default_shard_count
 
 
 @dataclass
-class Findings:
+class DatasetBuilder:
     """What a reader has found so far."""
 
     dataset: str
@@ -31,15 +36,15 @@ class Findings:
     videos: list[Video] = field(default_factory=list)
     annotations: list[Annotation] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
-    odd: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    oddities: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Oddity → cases."""
 
-    def looked_for(self, *oddities: str) -> None:
+    def always_list(self, *oddities: str) -> None:
         """Name oddities that are listed even where none is found."""
         for oddity in oddities:
-            self.odd[oddity] += []
+            self.oddities[oddity] += []
 
-    def survey(
+    def build(
         self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None, time_unit: str
     ) -> ParsedDataset:
         """The catalog and its oddities; `SettingsError` if no video was found."""
@@ -47,14 +52,14 @@ class Findings:
             raise SettingsError((self._none_usable(),))
         self._look_at_all()
         annotations = self._once()
-        oddities = {oddity: sorted(self.odd[oddity]) for oddity in sorted(self.odd)}
+        oddities = {oddity: sorted(self.oddities[oddity]) for oddity in sorted(self.oddities)}
         origin: dict[str, JSON] = {
             "reader": self.dataset,
             "sources": {
                 role: {"sha256": hashlib.sha256(sources[role]).hexdigest()}
                 for role in sorted(sources)
             },
-            "oddities": summary(oddities),
+            "oddities": summarize_oddities(oddities),
         }
         catalog = Catalog(
             name=name,
@@ -74,11 +79,11 @@ class Findings:
     def _none_usable(self) -> str:
         """Each reason with its count and a case, what was left out first."""
         found = sorted(
-            ((name, cases) for name, cases in self.odd.items() if cases),
+            ((name, cases) for name, cases in self.oddities.items() if cases),
             key=lambda one: not one[0].startswith(DROPPED),
         )
         reasons = [
-            f"{len(cases):,} {name.removeprefix(DROPPED)}, as in {example(cases[0])}"
+            f"{len(cases):,} {name.removeprefix(DROPPED)}, as in {quote_value(cases[0])}"
             for name, cases in found
         ]
         return (
@@ -89,19 +94,21 @@ class Findings:
         """Equal annotations are one; each further one is listed."""
         counts = Counter(self.annotations)
         for row, count in counts.items():
-            self.odd["duplicate_annotation"] += [
+            self.oddities["duplicate_annotation"] += [
                 f"{row.video_id} {row.annotator} {row.start} {row.end}"
             ] * (count - 1)
-        self.looked_for("duplicate_annotation")
+        self.always_list("duplicate_annotation")
         return tuple(counts)
 
     def _look_at_all(self) -> None:
         marked = {row.video_id for row in self.annotations}
         ids = [video.video_id for video in self.videos]
-        self.odd["id_starts_with_dash"] += [
+        self.oddities["id_starts_with_dash"] += [
             video_id for video_id in ids if video_id.startswith("-")
         ]
-        self.odd["without_annotation"] += [video_id for video_id in ids if video_id not in marked]
+        self.oddities["without_annotation"] += [
+            video_id for video_id in ids if video_id not in marked
+        ]
         most = {
             video.video_id: video.frames_most
             for video in self.videos
@@ -110,10 +117,10 @@ class Findings:
         late = {
             row.video_id for row in self.annotations if row.end > most.get(row.video_id, row.end)
         }
-        self.odd["ends_after_the_last_frame"] += late
+        self.oddities["ends_after_the_last_frame"] += late
 
 
-def needed(sources: Mapping[str, bytes], dataset: str, *roles: str) -> None:
+def require_sources(sources: Mapping[str, bytes], dataset: str, *roles: str) -> None:
     """Raise `SettingsError` for published files that were not given."""
     if missing := [role for role in roles if role not in sources]:
         raise SettingsError(
@@ -121,7 +128,7 @@ def needed(sources: Mapping[str, bytes], dataset: str, *roles: str) -> None:
         )
 
 
-def read_json(content: bytes, what: str) -> Any:
+def parse_json(content: bytes, what: str) -> Any:
     """Any JSON value; `SettingsError` if it is none."""
     try:
         return json.loads(content)
@@ -131,7 +138,7 @@ def read_json(content: bytes, what: str) -> Any:
         ) from error
 
 
-def read_matlab(content: bytes, what: str) -> Mapping[str, Any]:
+def parse_matlab(content: bytes, what: str) -> Mapping[str, Any]:
     """The variables of a MATLAB file of any version; `SettingsError` if it is none."""
     import pymatreader  # takes half a second, and most runs need none
 
@@ -150,25 +157,25 @@ def read_matlab(content: bytes, what: str) -> Mapping[str, Any]:
     return variables
 
 
-def add_split(found: Findings, grouping: str, content: bytes) -> None:
+def add_split_groups(builder: DatasetBuilder, grouping: str, content: bytes) -> None:
     """Put found videos into groups by JSON `{domain: {part: [video id, ...]}}`, as later work
     publishes its splits.
 
     An id that is no video here is listed as `umt_id_unknown` for the grouping `umt`. Raises
     `SettingsError` for another shape.
     """
-    what = f"the {grouping} split of {found.dataset}"
-    splits = read_json(content, what)
+    what = f"the {grouping} split of {builder.dataset}"
+    splits = parse_json(content, what)
     domains = list(splits.values()) if isinstance(splits, dict) else [None]
     if not all(
         isinstance(of, dict) and all(isinstance(ids, list) for ids in of.values()) for of in domains
     ):
         raise SettingsError((f"{what} is not of the form {{domain: {{part: [video id, ...]}}}}",))
-    known = {video.video_id for video in found.videos}
-    found.looked_for(f"{grouping}_id_unknown")
+    known = {video.video_id for video in builder.videos}
+    builder.always_list(f"{grouping}_id_unknown")
     for domain, parts in splits.items():
         for part, ids in parts.items():
-            found.odd[f"{grouping}_id_unknown"] += [
+            builder.oddities[f"{grouping}_id_unknown"] += [
                 f"{domain}/{one}" for one in ids if one not in known
             ]
-            found.groups += [Group(grouping, part, one) for one in ids if one in known]
+            builder.groups += [Group(grouping, part, one) for one in ids if one in known]

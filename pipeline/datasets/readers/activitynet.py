@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
-from pipeline.datasets.parsing.tables import Findings, needed, read_json
+from pipeline.datasets.parsing.tables import DatasetBuilder, parse_json, require_sources
 from storage.base.errors import SettingsError
 from storage.base.records import VIDEO_ID, Annotation, Group, Video
 
@@ -27,7 +27,7 @@ PARTS = {"training": "train", "validation": "test"}
 """Published subset → group of `set_learning`."""
 
 
-def survey_activitynet(
+def read_activitynet(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
     """Read `{"annotations": localisation JSON, "labels": label_dict.json, "videos": list of
@@ -36,74 +36,74 @@ def survey_activitynet(
     Without `videos`, every video of the subsets with a mark of some category is taken. Raises
     `SettingsError` if a source is not that, or no video is usable.
     """
-    needed(sources, NAME, "annotations", "labels")
+    require_sources(sources, NAME, "annotations", "labels")
     database = _field(sources["annotations"], "database", f"the localisation JSON of {NAME}")
     categories = _field(sources["labels"], "label_dict", f"the label map of {NAME}")
-    found = Findings(NAME)
-    found.looked_for(
+    builder = DatasetBuilder(NAME)
+    builder.always_list(
         "dropped:bad_name", "dropped:bad_video_id", "dropped:not_in_the_json", "dropped:other_subset",
         "dropped:no_category", "dropped:bad_times", "dropped:label_without_category", "ends_after_duration",
         "several_categories", "duration_unknown",
     )  # fmt: skip
     for video_id in (
-        _names(sources["videos"], found) if "videos" in sources else sorted(map(str, database))
+        _names(sources["videos"], builder) if "videos" in sources else sorted(map(str, database))
     ):
         if not VIDEO_ID.fullmatch(video_id):
-            found.odd["dropped:bad_video_id"].append(video_id)
+            builder.oddities["dropped:bad_video_id"].append(video_id)
         elif not isinstance(database.get(video_id), dict):
-            found.odd["dropped:not_in_the_json"].append(video_id)
+            builder.oddities["dropped:not_in_the_json"].append(video_id)
         else:
-            _read_video(video_id, database[video_id], categories, found)
-    return found.survey(sources, name=name, shard_count=shard_count, time_unit="seconds")
+            _read_video(video_id, database[video_id], categories, builder)
+    return builder.build(sources, name=name, shard_count=shard_count, time_unit="seconds")
 
 
 def _field(content: bytes, field: str, what: str) -> dict[str, Any]:
-    table = read_json(content, what)
+    table = parse_json(content, what)
     value = table.get(field) if isinstance(table, dict) else None
     if not isinstance(value, dict):
         raise SettingsError((f"{what} has no table {field!r}",))
     return value
 
 
-def _names(content: bytes, found: Findings) -> Iterator[str]:
+def _names(content: bytes, builder: DatasetBuilder) -> Iterator[str]:
     """Video ids of a list of file names, `v_<id>.mp4` each."""
     for line in dict.fromkeys(content.decode("utf-8", "replace").split()):
         stem = line.rpartition(".")[0] or line
         if stem.startswith("v_"):
             yield stem.removeprefix("v_")
         else:
-            found.odd["dropped:bad_name"].append(line)
+            builder.oddities["dropped:bad_name"].append(line)
 
 
 def _read_video(
-    video_id: str, entry: Mapping[str, Any], categories: Mapping[str, Any], found: Findings
+    video_id: str, entry: Mapping[str, Any], categories: Mapping[str, Any], builder: DatasetBuilder
 ) -> None:
     if entry.get("subset") not in PARTS:
-        found.odd["dropped:other_subset"].append(f"{video_id} {entry.get('subset')}")
+        builder.oddities["dropped:other_subset"].append(f"{video_id} {entry.get('subset')}")
         return
     duration = entry.get("duration")
     if not isinstance(duration, int | float) or not 0 < duration < math.inf:
-        found.odd["duration_unknown"].append(video_id)
+        builder.oddities["duration_unknown"].append(video_id)
         duration = None
-    marks = list(_marks(video_id, entry.get("annotations") or [], categories, found))
+    marks = list(_marks(video_id, entry.get("annotations") or [], categories, builder))
     if not marks:
-        found.odd["dropped:no_category"].append(video_id)
+        builder.oddities["dropped:no_category"].append(video_id)
         return
     if duration is not None:
-        found.odd["ends_after_duration"] += [
+        builder.oddities["ends_after_duration"] += [
             f"{video_id} {one.start} {one.end}" for one in marks if one.end > duration
         ]
     domains = sorted({mark.annotator.partition("/")[0] for mark in marks})
     if len(domains) > 1:
-        found.odd["several_categories"].append(f"{video_id} {' '.join(domains)}")
-    found.videos.append(Video(video_id, None if duration is None else float(duration)))
-    found.groups += [Group("domain", domain, video_id) for domain in domains]
-    found.groups.append(Group("set_learning", PARTS[str(entry["subset"])], video_id))
-    found.annotations += marks
+        builder.oddities["several_categories"].append(f"{video_id} {' '.join(domains)}")
+    builder.videos.append(Video(video_id, None if duration is None else float(duration)))
+    builder.groups += [Group("domain", domain, video_id) for domain in domains]
+    builder.groups.append(Group("set_learning", PARTS[str(entry["subset"])], video_id))
+    builder.annotations += marks
 
 
 def _marks(
-    video_id: str, rows: Any, categories: Mapping[str, Any], found: Findings
+    video_id: str, rows: Any, categories: Mapping[str, Any], builder: DatasetBuilder
 ) -> Iterator[Annotation]:
     for row in rows:
         label = str(row.get("label"))
@@ -114,8 +114,8 @@ def _marks(
             else []
         )
         if label not in categories:
-            found.odd["dropped:label_without_category"].append(f"{video_id} {label}")
+            builder.oddities["dropped:label_without_category"].append(f"{video_id} {label}")
         elif len(numbers) != 2 or not 0 <= numbers[0] < numbers[1] < math.inf:
-            found.odd["dropped:bad_times"].append(f"{video_id} {label} {segment}")
+            builder.oddities["dropped:bad_times"].append(f"{video_id} {label} {segment}")
         else:
             yield Annotation(video_id, f"{categories[label]}/{label}", numbers[0], numbers[1])

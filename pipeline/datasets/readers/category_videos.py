@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Mapping
 
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
-from pipeline.datasets.parsing.tables import Findings, needed
+from pipeline.datasets.parsing.tables import DatasetBuilder, require_sources
 from storage.base.errors import SettingsError
 from storage.base.records import Annotation, Group, Video
 
@@ -31,19 +31,19 @@ SEGMENT_SECONDS = 3.0
 """TASED-Net's 32 frames lie in one segment."""
 
 
-def survey_category_sample(
+def read_category_sample(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
     """Read `{"segments": segments.csv}`. Raises `SettingsError` if it is no such table."""
-    needed(sources, NAME, "segments")
-    found = Findings(NAME)
+    require_sources(sources, NAME, "segments")
+    builder = DatasetBuilder(NAME)
     ends: dict[str, float] = {}
     for video_id, domain, part, start, end, label in _read(sources["segments"]):
-        found.annotations.append(Annotation(video_id, ANNOTATOR, start, end, label))
-        found.groups += [Group("domain", domain, video_id), Group(GROUPING, part, video_id)]
+        builder.annotations.append(Annotation(video_id, ANNOTATOR, start, end, label))
+        builder.groups += [Group("domain", domain, video_id), Group(GROUPING, part, video_id)]
         ends[video_id] = max(end, ends.get(video_id, 0.0))
-    found.videos += [Video(video_id, end) for video_id, end in ends.items()]
-    return found.survey(sources, name=name, shard_count=shard_count, time_unit="seconds")
+    builder.videos += [Video(video_id, end) for video_id, end in ends.items()]
+    return builder.build(sources, name=name, shard_count=shard_count, time_unit="seconds")
 
 
 def segment_span(place: int) -> tuple[float, float]:

@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from pipeline.datasets.parsing.archive import unpack
+from pipeline.datasets.parsing.archive import read_zip
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
-from pipeline.datasets.parsing.tables import Findings, needed, read_matlab
+from pipeline.datasets.parsing.tables import DatasetBuilder, parse_matlab, require_sources
 from storage.base.records import SOURCE_NAME, Annotation, Group, Video
 
 NAME = "CoSum"
@@ -40,48 +40,48 @@ little lies behind a video's last shot; a file with half as many frames more is 
 """
 
 
-def survey_cosum(
+def read_cosum(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
     """Read `{"annotations": ZIP of the repository}`. Raises `SettingsError` if it is not that, or
     no video is usable.
     """
-    needed(sources, NAME, "annotations")
-    files = unpack(sources["annotations"], FILES, NAME)
-    found = Findings(NAME)
-    found.looked_for(
+    require_sources(sources, NAME, "annotations")
+    files = read_zip(sources["annotations"], FILES, NAME)
+    builder = DatasetBuilder(NAME)
+    builder.always_list(
         "dropped:no_such_shot", "dropped:empty_shot", "dropped:unreadable_name", "no_address",
         "address_is_no_youtube_id", "address_of_two_videos", "address_elsewhere", "judge_missing",
     )  # fmt: skip
-    addresses = _addresses(files.get("README.md", b"").decode("utf-8", "replace"), found)
+    addresses = _addresses(files.get("README.md", b"").decode("utf-8", "replace"), builder)
     for path, content in files.items():
         if not path.startswith("shots/"):
             continue
         match = _SHOTS.fullmatch(path)
         if match is None:
-            found.odd["dropped:unreadable_name"].append(path)
+            builder.oddities["dropped:unreadable_name"].append(path)
             continue
-        spans = _spans(content, path, found)
+        spans = _spans(content, path, builder)
         end = max((end for _, end in spans.values()), default=0)
         asked_as = _asked_as(
-            match["id"], addresses.get((match["section"], int(match["number"]))), found
+            match["id"], addresses.get((match["section"], int(match["number"]))), builder
         )
         least, most = (end, round(MOST_TO_LEAST * end)) if end else (None, None)
-        found.videos.append(Video(match["id"], None, least, most, asked_as))
-        found.groups.append(Group("domain", match["domain"], match["id"]))
-        found.annotations += _marks(
-            match["id"], f"annotation/{match['folder']}/{match['number']}__", files, spans, found
+        builder.videos.append(Video(match["id"], None, least, most, asked_as))
+        builder.groups.append(Group("domain", match["domain"], match["id"]))
+        builder.annotations += _marks(
+            match["id"], f"annotation/{match['folder']}/{match['number']}__", files, spans, builder
         )
-    asked = [video.asked_as for video in found.videos if video.asked_as]
-    found.odd["address_of_two_videos"] += [
+    asked = [video.asked_as for video in builder.videos if video.asked_as]
+    builder.oddities["address_of_two_videos"] += [
         f"{video.video_id} {' '.join(video.asked_as)}"
-        for video in found.videos
+        for video in builder.videos
         if asked.count(video.asked_as) > 1
     ]
-    return found.survey(sources, name=name, shard_count=shard_count, time_unit="frames")
+    return builder.build(sources, name=name, shard_count=shard_count, time_unit="frames")
 
 
-def _addresses(readme: str, found: Findings) -> dict[tuple[str, int], str]:
+def _addresses(readme: str, builder: DatasetBuilder) -> dict[tuple[str, int], str]:
     """Section and place in it → YouTube id. The pictures' labels are often wrong, their order is
     not.
     """
@@ -91,26 +91,26 @@ def _addresses(readme: str, found: Findings) -> dict[tuple[str, int], str]:
         for place, (of_picture, address) in enumerate(_ADDRESS.findall(text), start=1):
             _, there, video_id = address.partition("watch?v=")
             if not there:
-                found.odd["address_elsewhere"].append(f"{section}/{place} {address}")
+                builder.oddities["address_elsewhere"].append(f"{section}/{place} {address}")
             addresses[section, place] = video_id if there else of_picture
     return addresses
 
 
-def _asked_as(video_id: str, address: str | None, found: Findings) -> tuple[str, ...]:
+def _asked_as(video_id: str, address: str | None, builder: DatasetBuilder) -> tuple[str, ...]:
     if address is None or not SOURCE_NAME.fullmatch(address):
-        found.odd["no_address"].append(video_id)
+        builder.oddities["no_address"].append(video_id)
         return ()
     if len(address) != YOUTUBE_ID_CHARACTERS:
-        found.odd["address_is_no_youtube_id"].append(f"{video_id} {address}")
+        builder.oddities["address_is_no_youtube_id"].append(f"{video_id} {address}")
     return (address,)
 
 
-def _spans(content: bytes, path: str, found: Findings) -> dict[int, tuple[int, int]]:
+def _spans(content: bytes, path: str, builder: DatasetBuilder) -> dict[int, tuple[int, int]]:
     """Number of a shot, from 1 → `[start, end)` frames, from 0."""
     edges = [int(number) - 1 for number in content.split() if number.isdigit()]
     spans = dict(enumerate(itertools.pairwise(edges), start=1))
     empty = {shot: span for shot, span in spans.items() if not 0 <= span[0] < span[1]}
-    found.odd["dropped:empty_shot"] += [
+    builder.oddities["dropped:empty_shot"] += [
         f"{path} {shot} {start} {end}" for shot, (start, end) in empty.items()
     ]
     return {shot: span for shot, span in spans.items() if shot not in empty}
@@ -121,16 +121,16 @@ def _marks(
     prefix: str,
     files: Mapping[str, bytes],
     spans: Mapping[int, tuple[int, int]],
-    found: Findings,
+    builder: DatasetBuilder,
 ) -> Iterator[Annotation]:
     judged = [path for path in files if path.startswith(prefix)]
     if len(judged) != 3:
-        found.odd["judge_missing"].append(f"{video_id} has {len(judged)} of 3")
+        builder.oddities["judge_missing"].append(f"{video_id} has {len(judged)} of 3")
     for path in judged:
-        labels = np.asarray(read_matlab(files[path], path).get("labels", ()), dtype=np.int64)
+        labels = np.asarray(parse_matlab(files[path], path).get("labels", ()), dtype=np.int64)
         # One row comes as a vector.
         chosen = set(labels.reshape(-1, 2)[:, 0].tolist())
-        found.odd["dropped:no_such_shot"] += [
+        builder.oddities["dropped:no_such_shot"] += [
             f"{path} {shot}" for shot in sorted(chosen - spans.keys())
         ]
         judge = path.removeprefix(prefix).removesuffix(".mat")

@@ -16,8 +16,8 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
-from pipeline.datasets.parsing.parsed_dataset import ParsedDataset, example
-from pipeline.datasets.parsing.tables import Findings, needed
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset, quote_value
+from pipeline.datasets.parsing.tables import DatasetBuilder, require_sources
 from storage.base.errors import SettingsError
 from storage.base.records import Group, Video
 
@@ -28,24 +28,30 @@ PARTS = (("train", 1, 600), ("validation", 601, 700), ("test", 701, 1000))
 _MAP = re.compile(r"(?:annotation/)?([0-9]{4})/maps/([0-9]{4})\.png")
 
 
-def survey_dhf1k(
+def read_dhf1k(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
     """Read `{"annotations": paths of all maps, one a line}`. Raises `SettingsError` if no line is
     one.
     """
-    needed(sources, NAME, "annotations")
+    require_sources(sources, NAME, "annotations")
     maps: dict[int, set[int]] = defaultdict(set)
-    found = Findings(NAME)
-    found.looked_for("dropped:other_path", "maps_not_numbered_from_1", "no_maps", "map_of_no_video")
+    builder = DatasetBuilder(NAME)
+    builder.always_list(
+        "dropped:other_path", "maps_not_numbered_from_1", "no_maps", "map_of_no_video"
+    )
     for line in sources["annotations"].decode("utf-8", "replace").splitlines():
         if match := _MAP.fullmatch(line):
             maps[int(match[1])].add(int(match[2]))
         else:
-            found.odd["dropped:other_path"].append(line)
+            builder.oddities["dropped:other_path"].append(line)
     if not maps:
-        others = found.odd["dropped:other_path"]
-        got = f"{len(others):,} other lines, such as {example(others[0])}" if others else "no line"
+        others = builder.oddities["dropped:other_path"]
+        got = (
+            f"{len(others):,} other lines, such as {quote_value(others[0])}"
+            if others
+            else "no line"
+        )
         raise SettingsError(
             (
                 f"no path in the listing of {NAME} looks like annotation/0001/maps/0001.png; got {got}",
@@ -53,19 +59,19 @@ def survey_dhf1k(
         )
     for part, first, last in PARTS:
         for number in range(first, last + 1):
-            _add(number, part, maps.pop(number, set()), found)
-    found.odd["map_of_no_video"] += [f"{number:04d}" for number in maps]
-    return found.survey(sources, name=name, shard_count=shard_count, time_unit="frames")
+            _add(number, part, maps.pop(number, set()), builder)
+    builder.oddities["map_of_no_video"] += [f"{number:04d}" for number in maps]
+    return builder.build(sources, name=name, shard_count=shard_count, time_unit="frames")
 
 
-def _add(number: int, part: str, frames: set[int], found: Findings) -> None:
+def _add(number: int, part: str, frames: set[int], builder: DatasetBuilder) -> None:
     video_id, file_name = f"{number:04d}", f"{number:03d}"
     if not frames and part != "test":
-        found.odd["no_maps"].append(video_id)
+        builder.oddities["no_maps"].append(video_id)
     if frames != set(range(1, len(frames) + 1)):
-        found.odd["maps_not_numbered_from_1"].append(video_id)
+        builder.oddities["maps_not_numbered_from_1"].append(video_id)
     count = len(frames) or None
-    found.videos.append(
+    builder.videos.append(
         Video(video_id, None, count, count, () if file_name == video_id else (file_name,))
     )
-    found.groups.append(Group("dhf1k", part, video_id))
+    builder.groups.append(Group("dhf1k", part, video_id))

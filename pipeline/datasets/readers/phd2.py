@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.datasets.parsing.parsed_dataset import ParsedDataset, example, summary
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset, quote_value, summarize_oddities
 from pipeline.datasets.readers.phd2_anomalies import find_oddities
-from pipeline.datasets.readers.phd2_rows import DROPPED, Gif, Table, read_table
+from pipeline.datasets.readers.phd2_rows import DROPPED, Gif, SplitTable, read_table
 from storage.base.errors import SettingsError
 from storage.base.records import JSON, Link, User, Video
 from storage.catalog.catalog import Catalog, default_shard_count
@@ -24,14 +24,14 @@ SPLITS = ("test", "train")
 """A user found in both stays in `test`, so that nothing of a test user is ever trained on."""
 
 
-def read_phd2(
+def read_phd2_catalog(
     sources: Mapping[str, Path | bytes], *, name: str = "phd2", shard_count: int | None = None
 ) -> Catalog:
-    """The catalog alone; see `survey_phd2`."""
-    return survey_phd2(sources, name=name, shard_count=shard_count).catalog
+    """The catalog alone; see `read_phd2`."""
+    return read_phd2(sources, name=name, shard_count=shard_count).catalog
 
 
-def survey_phd2(
+def read_phd2(
     sources: Mapping[str, Path | bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
     """Read `{"train": training.csv, "test": testing.csv}`, each a path or its bytes; either may be
@@ -68,7 +68,7 @@ def survey_phd2(
     return ParsedDataset(catalog, oddities)
 
 
-def _none_usable(tables: Sequence[Table]) -> str:
+def _none_usable(tables: Sequence[SplitTable]) -> str:
     n_rows = sum(len(table.rows) for table in tables)
     if not n_rows:
         return f"the tables of PHD2 ({', '.join(table.split for table in tables)}) have a header and no row"
@@ -77,16 +77,16 @@ def _none_usable(tables: Sequence[Table]) -> str:
         count = sum(len(table.dropped.get(reason, ())) for table in tables)
         value = next((table.values[reason] for table in tables if reason in table.values), "")
         if count:
-            reasons.append(f"{count:,} {reason} ({rule}; got {example(value)})")
+            reasons.append(f"{count:,} {reason} ({rule}; got {quote_value(value)})")
     return f"none of the {n_rows:,} rows of PHD2 is usable: {'; '.join(reasons)}"
 
 
-def _read_tables(sources: Mapping[str, Path | bytes]) -> list[Table]:
+def _read_tables(sources: Mapping[str, Path | bytes]) -> list[SplitTable]:
     if not sources or not set(sources) <= set(SPLITS):
         raise SettingsError(
             (f"PHD2 has the splits train and test; got sources for {sorted(sources) or 'neither'}",)
         )
-    tables: list[Table] = []
+    tables: list[SplitTable] = []
     users: set[str] = set()
     for split in SPLITS:
         if split in sources:
@@ -104,16 +104,16 @@ def _claimed_durations(gifs: Iterable[Gif]) -> dict[str, set[float]]:
     return durations
 
 
-def _origin(tables: Sequence[Table], oddities: Mapping[str, list[str]]) -> dict[str, JSON]:
+def _origin(tables: Sequence[SplitTable], oddities: Mapping[str, list[str]]) -> dict[str, JSON]:
     return {
         "reader": "phd2",
         "reader_version": READER_VERSION,
         "sources": {table.split: _account(table) for table in tables},
-        "oddities": summary(oddities),
+        "oddities": summarize_oddities(oddities),
     }
 
 
-def _account(table: Table) -> dict[str, JSON]:
+def _account(table: SplitTable) -> dict[str, JSON]:
     n_annotations = len({gif.annotation for gif in table.gifs})
     return {
         "rows": len(table.rows),
@@ -124,7 +124,7 @@ def _account(table: Table) -> dict[str, JSON]:
     }
 
 
-def _dropped(tables: Sequence[Table]) -> dict[str, list[str]]:
+def _dropped(tables: Sequence[SplitTable]) -> dict[str, list[str]]:
     return {
         f"dropped:{reason}": [row for table in tables for row in table.dropped.get(reason, ())]
         for reason in DROPPED

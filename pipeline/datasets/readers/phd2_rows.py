@@ -64,7 +64,7 @@ class Gif:
 
 
 @dataclass(frozen=True)
-class Table:
+class SplitTable:
     """One split's file."""
 
     split: str
@@ -77,7 +77,7 @@ class Table:
     values: Mapping[str, str]
     """Reason → the value that broke the rule in the first such row."""
 
-    def without_users(self, users: Set[str]) -> Table:
+    def without_users(self, users: Set[str]) -> SplitTable:
         """The same table with these users' rows dropped because the users belong to another
         split.
         """
@@ -94,7 +94,7 @@ class Table:
         return hashlib.sha256("\n".join(sorted(self.rows)).encode()).hexdigest()
 
 
-class _Unusable(ValueError):
+class _InvalidRow(ValueError):
     """A row that is left out."""
 
     def __init__(self, reason: str, value: str) -> None:
@@ -102,7 +102,7 @@ class _Unusable(ValueError):
         self.reason, self.value = reason, value
 
 
-def read_table(split: str, source: Path | bytes) -> Table:
+def read_table(split: str, source: Path | bytes) -> SplitTable:
     """Parse one file; a line is a row, whatever quotes it opens. Raises `SettingsError` if it is
     not a PHD2 table.
     """
@@ -127,10 +127,10 @@ def read_table(split: str, source: Path | bytes) -> Table:
     for row in rows:
         try:
             gifs.append(_gif(split, row, _cells(row, positions, len(columns))))
-        except _Unusable as found:
+        except _InvalidRow as found:
             dropped[found.reason].append(row[:CASE_CHARACTERS])
             values.setdefault(found.reason, found.value)
-    return Table(
+    return SplitTable(
         split,
         tuple(rows),
         tuple(sorted(gifs, key=attrgetter("row"))),
@@ -159,13 +159,13 @@ def _split_cells(line: str) -> list[str]:
     try:
         return next(csv.reader([line], strict=True))
     except csv.Error as error:
-        raise _Unusable("unreadable_row", line) from error
+        raise _InvalidRow("unreadable_row", line) from error
 
 
 def _cells(row: str, positions: tuple[int, ...], n_columns: int) -> list[str]:
     cells = _split_cells(row)
     if len(cells) != n_columns:
-        raise _Unusable("unreadable_row", row)
+        raise _InvalidRow("unreadable_row", row)
     return [cells[position] for position in positions]
 
 
@@ -193,7 +193,7 @@ def _gif(split: str, row: str, cells: list[str]) -> Gif:
 
 def _need(holds: bool, reason: str, value: str) -> None:
     if not holds:
-        raise _Unusable(reason, value)
+        raise _InvalidRow(reason, value)
 
 
 def _seconds(text: str) -> float:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.parsing.archive import unpack
+from pipeline.datasets.parsing.archive import read_zip
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
-from pipeline.datasets.parsing.tables import Findings, needed, read_matlab
+from pipeline.datasets.parsing.tables import DatasetBuilder, parse_matlab, require_sources
 from storage.base.errors import SettingsError
 from storage.base.records import SOURCE_NAME, Annotation, Video
 
@@ -29,33 +29,33 @@ FILES = r"(?:GT/)?[^/]+\.mat"
 FIELDS = ("nFrames", "video_duration", "user_score", "all_userIDs")
 
 
-def survey_summe(
+def read_summe(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
     """Read `{"annotations": ZIP of the .mat files}`. Raises `SettingsError` if a file is not one of
     SumMe's.
     """
-    needed(sources, NAME, "annotations")
-    found = Findings(NAME)
-    found.looked_for(
+    require_sources(sources, NAME, "annotations")
+    builder = DatasetBuilder(NAME)
+    builder.always_list(
         "dropped:bad_name",
         "people_and_columns_differ",
         "scores_and_nframes_differ",
         "chose_nothing",
     )
-    for path, content in unpack(sources["annotations"], FILES, NAME).items():
+    for path, content in read_zip(sources["annotations"], FILES, NAME).items():
         published = path.rpartition("/")[2].removesuffix(".mat")
         if not SOURCE_NAME.fullmatch(published):
-            found.odd["dropped:bad_name"].append(path)
+            builder.oddities["dropped:bad_name"].append(path)
             continue
-        table = read_matlab(content, path)
+        table = parse_matlab(content, path)
         if missing := [field for field in FIELDS if field not in table]:
             raise SettingsError((f"{path} has no {', '.join(missing)}; is it a file of {NAME}?",))
-        _read_video(published, table, found)
-    return found.survey(sources, name=name, shard_count=shard_count, time_unit="frames")
+        _read_video(published, table, builder)
+    return builder.build(sources, name=name, shard_count=shard_count, time_unit="frames")
 
 
-def _read_video(published: str, table: Mapping[str, Any], found: Findings) -> None:
+def _read_video(published: str, table: Mapping[str, Any], builder: DatasetBuilder) -> None:
     video_id = published.replace(" ", "_")
     n_frames = int(table["nFrames"])
     scores = np.asarray(table["user_score"], dtype=np.float64)
@@ -67,20 +67,22 @@ def _read_video(published: str, table: Mapping[str, Any], found: Findings) -> No
         )
     people = np.atleast_1d(table["all_userIDs"])
     if len(people) != scores.shape[1]:
-        found.odd["people_and_columns_differ"].append(
+        builder.oddities["people_and_columns_differ"].append(
             f"{published} {len(people)} {scores.shape[1]}"
         )
     if len(scores) != n_frames:
-        found.odd["scores_and_nframes_differ"].append(f"{published} {len(scores)} {n_frames}")
+        builder.oddities["scores_and_nframes_differ"].append(
+            f"{published} {len(scores)} {n_frames}"
+        )
     asked_as = () if published == video_id else (published,)
-    found.videos.append(
+    builder.videos.append(
         Video(video_id, float(table["video_duration"]), n_frames, n_frames, asked_as)
     )
     for column in range(scores.shape[1]):
         marks = list(_runs(video_id, f"{column + 1:02d}", scores[:, column]))
-        found.annotations += marks
+        builder.annotations += marks
         if not marks:
-            found.odd["chose_nothing"].append(f"{published} {column + 1:02d}")
+            builder.oddities["chose_nothing"].append(f"{published} {column + 1:02d}")
 
 
 def _runs(video_id: str, annotator: str, scores: NDArray[np.float64]) -> Iterator[Annotation]:

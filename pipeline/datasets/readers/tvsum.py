@@ -23,7 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
-from pipeline.datasets.parsing.tables import Findings, add_split, needed, read_matlab
+from pipeline.datasets.parsing.tables import (
+    DatasetBuilder,
+    add_split_groups,
+    parse_matlab,
+    require_sources,
+)
 from storage.base.errors import SettingsError
 from storage.base.records import VIDEO_ID, Annotation, Group, Video
 
@@ -35,7 +40,7 @@ LONGEST_TRAIN = 2
 """So many of a category's five videos are for training in set-based learning."""
 
 
-def survey_tvsum(
+def read_tvsum(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
     """Read `{"annotations": ydata-tvsum50.mat, "umt": JSON}`; without the second, the grouping
@@ -43,32 +48,34 @@ def survey_tvsum(
 
     Raises `SettingsError` if a source is not that, or no video is usable.
     """
-    needed(sources, NAME, "annotations")
-    found = Findings(NAME)
-    found.looked_for("dropped:bad_video_id", "scores_and_nframes_differ", "shots_off_the_grid")
+    require_sources(sources, NAME, "annotations")
+    builder = DatasetBuilder(NAME)
+    builder.always_list("dropped:bad_video_id", "scores_and_nframes_differ", "shots_off_the_grid")
     lengths: dict[str, dict[str, float]] = defaultdict(dict)
     for video_id, category, length, nframes, scores in _rows(sources["annotations"]):
         if not VIDEO_ID.fullmatch(video_id):
-            found.odd["dropped:bad_video_id"].append(video_id)
+            builder.oddities["dropped:bad_video_id"].append(video_id)
             continue
         lengths[category][video_id] = length
         if len(scores) != nframes:
-            found.odd["scores_and_nframes_differ"].append(f"{video_id} {len(scores)} {nframes}")
+            builder.oddities["scores_and_nframes_differ"].append(
+                f"{video_id} {len(scores)} {nframes}"
+            )
         frames_per_shot = SHOT_SECONDS * nframes / length
         edges = shot_edges(scores, frames_per_shot)
         if not _on_the_grid(scores, frames_per_shot):
-            found.odd["shots_off_the_grid"].append(video_id)
-        found.videos.append(Video(video_id, length, nframes, nframes))
-        found.groups.append(Group("domain", category, video_id))
-        found.annotations += _marks(video_id, scores, edges)
-    found.groups += _set_learning(lengths)
+            builder.oddities["shots_off_the_grid"].append(video_id)
+        builder.videos.append(Video(video_id, length, nframes, nframes))
+        builder.groups.append(Group("domain", category, video_id))
+        builder.annotations += _marks(video_id, scores, edges)
+    builder.groups += _set_learning(lengths)
     if "umt" in sources:
-        add_split(found, "umt", sources["umt"])
-    return found.survey(sources, name=name, shard_count=shard_count, time_unit="frames")
+        add_split_groups(builder, "umt", sources["umt"])
+    return builder.build(sources, name=name, shard_count=shard_count, time_unit="frames")
 
 
 def _rows(content: bytes) -> Iterator[tuple[str, str, float, int, NDArray[np.float64]]]:
-    table = read_matlab(content, f"the annotation file of {NAME}").get("tvsum50")
+    table = parse_matlab(content, f"the annotation file of {NAME}").get("tvsum50")
     if not isinstance(table, dict) or not set(FIELDS) <= table.keys():
         raise SettingsError(
             (f"the annotation file of {NAME} has no table tvsum50 of {', '.join(FIELDS)}",)

@@ -22,9 +22,14 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from pipeline.datasets.parsing.archive import unpack
+from pipeline.datasets.parsing.archive import read_zip
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
-from pipeline.datasets.parsing.tables import Findings, add_split, needed, read_json
+from pipeline.datasets.parsing.tables import (
+    DatasetBuilder,
+    add_split_groups,
+    parse_json,
+    require_sources,
+)
 from storage.base.errors import SettingsError
 from storage.base.records import SOURCE_NAME, VIDEO_ID, Annotation, Group, Video
 
@@ -47,7 +52,7 @@ STRIDE_FRAMES = 50
 """From one clip's start to the next one's."""
 
 
-def survey_youtube_highlights(
+def read_youtube_highlights(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
     """Read `{"annotations": ZIP of the repository, "umt": JSON}`; without the second, the grouping
@@ -55,25 +60,25 @@ def survey_youtube_highlights(
 
     Raises `SettingsError` if a source is not that, or no video is usable.
     """
-    needed(sources, NAME, "annotations")
-    files = unpack(sources["annotations"], FILES, NAME)
-    found = Findings(NAME)
-    found.looked_for(
+    require_sources(sources, NAME, "annotations")
+    files = read_zip(sources["annotations"], FILES, NAME)
+    builder = DatasetBuilder(NAME)
+    builder.always_list(
         "dropped:bad_video_id", "dropped:bad_clip", "labels_unpaired", "missing_json", "unreadable_json", "not_listed",
         "in_two_domains", "clips_differ", "has_replacement", "bad_replacement", "replacement_of_no_video",
         "first_clip_after_frame_0", "frame_rate_unusual", "selected_without_votes",
     )  # fmt: skip
-    replacements = dict(_replacements(files, found))
+    replacements = dict(_replacements(files, builder))
     for domain in DOMAINS:
-        _read_domain(domain, files, replacements, found)
-    known = {video.video_id for video in found.videos}
-    found.odd["replacement_of_no_video"] += sorted(replacements.keys() - known)
+        _read_domain(domain, files, replacements, builder)
+    known = {video.video_id for video in builder.videos}
+    builder.oddities["replacement_of_no_video"] += sorted(replacements.keys() - known)
     if "umt" in sources:
-        add_split(found, "umt", sources["umt"])
-    return found.survey(sources, name=name, shard_count=shard_count, time_unit="frames")
+        add_split_groups(builder, "umt", sources["umt"])
+    return builder.build(sources, name=name, shard_count=shard_count, time_unit="frames")
 
 
-def _replacements(files: Mapping[str, bytes], found: Findings) -> Iterator[tuple[str, str]]:
+def _replacements(files: Mapping[str, bytes], builder: DatasetBuilder) -> Iterator[tuple[str, str]]:
     """Id → the id under which somebody uploaded the video again, once it was gone."""
     for path, content in files.items():
         folder, _, video_id = path.partition("/")
@@ -83,19 +88,22 @@ def _replacements(files: Mapping[str, bytes], found: Findings) -> Iterator[tuple
             if SOURCE_NAME.fullmatch(other):
                 yield video_id, other
             else:
-                found.odd["bad_replacement"].append(f"{video_id} {other}")
+                builder.oddities["bad_replacement"].append(f"{video_id} {other}")
 
 
 def _read_domain(
-    domain: str, files: Mapping[str, bytes], replacements: Mapping[str, str], found: Findings
+    domain: str,
+    files: Mapping[str, bytes],
+    replacements: Mapping[str, str],
+    builder: DatasetBuilder,
 ) -> None:
     if f"{domain}/vlist.json" not in files:
         raise SettingsError((f"the archive of {NAME} has no {domain}/vlist.json",))
     listed: set[str] = set()
     for grouping in ("vlist", "vlist_sel"):
         path = f"{domain}/{grouping}.json"
-        for group in _listed(grouping, files.get(path, b"[]"), path, found):
-            found.groups.append(group)
+        for group in _listed(grouping, files.get(path, b"[]"), path, builder):
+            builder.groups.append(group)
             listed.add(group.video_id)
     folders = {
         path.split("/")[1]
@@ -103,21 +111,23 @@ def _read_domain(
         if path.startswith(f"{domain}/") and path.count("/") == 2
     }
     for stranger in sorted(folders - listed):
-        _is_id(stranger, domain, found)
-        found.odd["not_listed"].append(f"{domain}/{stranger}")
+        _is_id(stranger, domain, builder)
+        builder.oddities["not_listed"].append(f"{domain}/{stranger}")
     ids = sorted(listed | {one for one in folders if VIDEO_ID.fullmatch(one)})
-    found.groups += [Group("domain", domain, video_id) for video_id in ids]
-    found.groups += _set_learning(sorted(listed))
-    known = {video.video_id for video in found.videos}
+    builder.groups += [Group("domain", domain, video_id) for video_id in ids]
+    builder.groups += _set_learning(sorted(listed))
+    known = {video.video_id for video in builder.videos}
     for video_id in ids:
         if video_id in known:
-            found.odd["in_two_domains"].append(video_id)
+            builder.oddities["in_two_domains"].append(video_id)
         else:
-            _read_video(f"{domain}/{video_id}", video_id, files, replacements.get(video_id), found)
+            _read_video(
+                f"{domain}/{video_id}", video_id, files, replacements.get(video_id), builder
+            )
 
 
-def _listed(grouping: str, content: bytes, path: str, found: Findings) -> Iterator[Group]:
-    lists = read_json(content, path)
+def _listed(grouping: str, content: bytes, path: str, builder: DatasetBuilder) -> Iterator[Group]:
+    lists = parse_json(content, path)
     named = isinstance(lists, list) and all(
         isinstance(one, list) and len(one) == 2 for one in lists
     )
@@ -127,14 +137,14 @@ def _listed(grouping: str, content: bytes, path: str, found: Findings) -> Iterat
         )
     for ids, part in lists:
         for video_id in dict.fromkeys(map(str, ids)):
-            if _is_id(video_id, path, found):
+            if _is_id(video_id, path, builder):
                 yield from (Group(grouping, name, video_id) for name in PARTS[part])
 
 
-def _is_id(text: str, where: str, found: Findings) -> bool:
+def _is_id(text: str, where: str, builder: DatasetBuilder) -> bool:
     if VIDEO_ID.fullmatch(text):
         return True
-    found.odd["dropped:bad_video_id"].append(f"{where} {text}")
+    builder.oddities["dropped:bad_video_id"].append(f"{where} {text}")
     return False
 
 
@@ -152,33 +162,33 @@ def _set_learning(ids: Sequence[str]) -> Iterator[Group]:
 
 
 def _read_video(
-    path: str, video_id: str, files: Mapping[str, bytes], other: str | None, found: Findings
+    path: str, video_id: str, files: Mapping[str, bytes], other: str | None, builder: DatasetBuilder
 ) -> None:
     marks: dict[str, list[Annotation]] = {}
     for annotator, file in ANNOTATORS.items():
-        marks[annotator] = list(_marks(f"{path}/{file}.json", video_id, annotator, files, found))
-        found.annotations += marks[annotator]
+        marks[annotator] = list(_marks(f"{path}/{file}.json", video_id, annotator, files, builder))
+        builder.annotations += marks[annotator]
     if not marks["mturk"] and any(
-        one.grouping == "vlist_sel" and one.video_id == video_id for one in found.groups
+        one.grouping == "vlist_sel" and one.video_id == video_id for one in builder.groups
     ):
-        found.odd["selected_without_votes"].append(path)
-    clips = list(_pairs(_json_of(f"{path}/clip.json", files, found)))
+        builder.oddities["selected_without_votes"].append(path)
+    clips = list(_pairs(_json_of(f"{path}/clip.json", files, builder)))
     for rows in filter(None, marks.values()):
         if clips != [(row.start, row.end) for row in rows]:
-            found.odd["clips_differ"].append(f"{path} {rows[0].annotator}")
+            builder.oddities["clips_differ"].append(f"{path} {rows[0].annotator}")
     if clips and clips[0][0] > 0:
-        found.odd["first_clip_after_frame_0"].append(path)
-    duration = _duration(_json_of(f"{path}/info.json", files, found))
-    least, most = _frames(max((end for _, end in clips), default=0.0), duration, path, found)
+        builder.oddities["first_clip_after_frame_0"].append(path)
+    duration = _duration(_json_of(f"{path}/info.json", files, builder))
+    least, most = _frames(max((end for _, end in clips), default=0.0), duration, path, builder)
     if other is not None:
-        found.odd["has_replacement"].append(f"{video_id} {other}")
-    found.videos.append(
+        builder.oddities["has_replacement"].append(f"{video_id} {other}")
+    builder.videos.append(
         Video(video_id, duration, least, most, () if other is None else (video_id, other))
     )
 
 
 def _frames(
-    last_end: float, duration: float | None, path: str, found: Findings
+    last_end: float, duration: float | None, path: str, builder: DatasetBuilder
 ) -> tuple[int | None, int | None]:
     """Fewest and most frames of the original file.
 
@@ -195,16 +205,16 @@ def _frames(
         for rate in FRAME_RATES
     ):
         return end, end
-    found.odd["frame_rate_unusual"].append(path)
+    builder.oddities["frame_rate_unusual"].append(path)
     return end, end + STRIDE_FRAMES
 
 
 def _marks(
-    path: str, video_id: str, annotator: str, files: Mapping[str, bytes], found: Findings
+    path: str, video_id: str, annotator: str, files: Mapping[str, bytes], builder: DatasetBuilder
 ) -> Iterator[Annotation]:
     if annotator == "mturk" and path not in files:
         return  # Turkers saw some videos only.
-    content = _json_of(path, files, found)
+    content = _json_of(path, files, builder)
     if content is None:
         return
     whole = (
@@ -213,26 +223,26 @@ def _marks(
         and all(isinstance(part, list) for part in content)
     )
     if not whole or len(content[0]) != len(content[1]):
-        found.odd["labels_unpaired"].append(path)
+        builder.oddities["labels_unpaired"].append(path)
         return
     for clip, value in zip(*content, strict=True):
         spans = [
             (start, end) for start, end in _pairs([clip]) if 0 <= start < end and _is_number(value)
         ]
         if not spans:
-            found.odd["dropped:bad_clip"].append(f"{path} {clip} {value}")
+            builder.oddities["dropped:bad_clip"].append(f"{path} {clip} {value}")
         for start, end in spans:
             yield Annotation(video_id, annotator, start, end, float(value))
 
 
-def _json_of(path: str, files: Mapping[str, bytes], found: Findings) -> Any:
+def _json_of(path: str, files: Mapping[str, bytes], builder: DatasetBuilder) -> Any:
     if path not in files:
-        found.odd["missing_json"].append(path)
+        builder.oddities["missing_json"].append(path)
         return None
     try:
-        return read_json(files[path], path)
+        return parse_json(files[path], path)
     except SettingsError:
-        found.odd["unreadable_json"].append(path)
+        builder.oddities["unreadable_json"].append(path)
         return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
-from pipeline.datasets.readers.activitynet import survey_activitynet
+from pipeline.datasets.readers.activitynet import read_activitynet
 from storage.base.errors import SettingsError
 from storage.base.records import Annotation, Group, Video
 from tests.support.published_annotations import activitynet, counts
@@ -25,7 +25,7 @@ GOOD = {
 
 
 def test_the_list_and_the_label_map_are_read_as_published(shared_data: Path) -> None:
-    survey = survey_activitynet(activitynet(shared_data), name="activitynet")
+    survey = read_activitynet(activitynet(shared_data), name="activitynet")
     catalog = survey.catalog
     assert len(catalog.videos) == 3316
     assert set(catalog.groupings["domain"]) == {
@@ -50,7 +50,7 @@ def survey(database: dict[str, Any], names: str = "") -> ParsedDataset:
         "annotations": json.dumps({"version": "VERSION 1.3", "database": database}).encode(),
         "labels": json.dumps({"label_dict": LABELS, "label_space": ["sport"]}).encode(),
     }
-    return survey_activitynet(
+    return read_activitynet(
         {**sources, **({"videos": names.encode()} if names else {})}, name="mine"
     )
 
@@ -135,4 +135,4 @@ def test_of_a_list_only_its_videos_are_taken() -> None:
 )
 def test_what_is_not_the_dataset_is_refused(sources: dict[str, bytes], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        survey_activitynet(sources, name="mine")
+        read_activitynet(sources, name="mine")

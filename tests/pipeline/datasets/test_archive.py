@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.datasets.parsing import archive
-from pipeline.datasets.parsing.archive import list_folder, pack, pack_folder, unpack
+from pipeline.datasets.parsing.archive import list_file_names, read_zip, zip_files, zip_folder
 from storage.base.errors import SettingsError
 
 PATTERN = r"[a-z]+/[^/]+\.json"
@@ -27,25 +27,25 @@ def folder(root: Path, files: dict[str, bytes]) -> Path:
 
 
 def test_a_folder_is_packed_the_same_whatever_else_lies_there(tmp_path: Path) -> None:
-    packed = pack_folder(folder(tmp_path / "one", FILES), PATTERN)
-    again = pack_folder(folder(tmp_path / "two", dict(reversed(WANTED.items()))), PATTERN)
+    packed = zip_folder(folder(tmp_path / "one", FILES), PATTERN)
+    again = zip_folder(folder(tmp_path / "two", dict(reversed(WANTED.items()))), PATTERN)
     assert packed == again
-    assert dict(unpack(packed, PATTERN, "it")) == WANTED
+    assert dict(read_zip(packed, PATTERN, "it")) == WANTED
 
 
 def test_only_names_are_listed_where_only_names_count(tmp_path: Path) -> None:
-    assert list_folder(folder(tmp_path, FILES), PATTERN) == b"a/1.json\nb/-2.json\n"
+    assert list_file_names(folder(tmp_path, FILES), PATTERN) == b"a/1.json\nb/-2.json\n"
 
 
 def test_an_archive_with_all_below_one_folder_reads_like_the_folder() -> None:
-    site = pack((f"dataset-master/{name}", content) for name, content in FILES.items())
-    assert dict(unpack(site, PATTERN, "it")) == WANTED
+    site = zip_files((f"dataset-master/{name}", content) for name, content in FILES.items())
+    assert dict(read_zip(site, PATTERN, "it")) == WANTED
     compressed = io.BytesIO()
     with zipfile.ZipFile(compressed, "w", zipfile.ZIP_DEFLATED) as written:
         written.mkdir("dataset-master")
         for name, content in FILES.items():
             written.writestr(f"dataset-master/{name}", content)
-    assert dict(unpack(compressed.getvalue(), PATTERN, "it")) == WANTED
+    assert dict(read_zip(compressed.getvalue(), PATTERN, "it")) == WANTED
 
 
 def test_a_bomb_is_refused_unopened(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,31 +54,31 @@ def test_a_bomb_is_refused_unopened(monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as written:
         written.writestr("a/1.json", b"0" * 1001)
     with pytest.raises(SettingsError, match="holds more than 1,000 bytes"):
-        unpack(bomb.getvalue(), PATTERN, "it")
+        read_zip(bomb.getvalue(), PATTERN, "it")
 
 
 def test_damage_is_told() -> None:
-    whole = bytearray(pack(FILES.items()))
+    whole = bytearray(zip_files(FILES.items()))
     whole[whole.index(b"[1]")] ^= 1
     with pytest.raises(
         SettingsError, match="the annotations of it are no ZIP that can be read: Bad CRC-32"
     ):
-        unpack(bytes(whole), PATTERN, "it")
+        read_zip(bytes(whole), PATTERN, "it")
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"does not exist\. Mend the path"):
-        pack_folder(tmp_path / "no", PATTERN)
+        zip_folder(tmp_path / "no", PATTERN)
     with pytest.raises(
         SettingsError, match=r"holds none of the published files, .*; it holds no file"
     ):
-        pack_folder(tmp_path, PATTERN)
+        zip_folder(tmp_path, PATTERN)
     (tmp_path / "other.txt").touch()
     with pytest.raises(
         SettingsError, match=r"the published files, .*; it holds 1 files, such as 'other\.txt'"
     ):
-        pack_folder(tmp_path, PATTERN)
+        zip_folder(tmp_path, PATTERN)
     with pytest.raises(
         SettingsError, match=r"holds none of its files, .*; it holds 1 files, such as 'x'"
     ):
-        unpack(pack([("x", b"")]), PATTERN, "it")
+        read_zip(zip_files([("x", b"")]), PATTERN, "it")

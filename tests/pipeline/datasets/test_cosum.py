@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from pipeline.datasets.parsing.archive import pack
-from pipeline.datasets.readers.cosum import survey_cosum
+from pipeline.datasets.parsing.archive import zip_files
+from pipeline.datasets.readers.cosum import read_cosum
 from storage.base.errors import SettingsError
 from storage.base.records import Video
 from tests.support.published_annotations import counts, published
@@ -73,8 +73,8 @@ def test_videos_are_asked_for_by_the_address_at_their_place(shared_data: Path) -
 
 
 def test_frames_count_from_0_and_are_bounded() -> None:
-    found = survey_cosum(
-        {"annotations": pack([("shots/01_x/x1_shots.txt", b"3\n11\n\n21\n")])}, name="mine"
+    found = read_cosum(
+        {"annotations": zip_files([("shots/01_x/x1_shots.txt", b"3\n11\n\n21\n")])}, name="mine"
     )
     assert found.catalog.videos == (Video("x1", None, 20, 30),)
     assert counts(found) == {"judge_missing": 1, "no_address": 1, "without_annotation": 1}
@@ -82,11 +82,11 @@ def test_frames_count_from_0_and_are_bounded() -> None:
 
 def test_what_is_not_the_dataset_is_refused() -> None:
     with pytest.raises(SettingsError, match="no video of CoSum is usable: its files list none"):
-        survey_cosum({"annotations": pack([("README.md", b"")])}, name="mine")
+        read_cosum({"annotations": zip_files([("README.md", b"")])}, name="mine")
     odd_names = [(f"shots/01_x/{name}_shots.txt", b"3\n11\n") for name in ("One", "Two")]
     told = "no video of CoSum is usable: 2 unreadable_name, as in 'shots/01_x/One_shots.txt'"
     with pytest.raises(SettingsError, match=told):
-        survey_cosum({"annotations": pack(odd_names)}, name="mine")
+        read_cosum({"annotations": zip_files(odd_names)}, name="mine")
     broken = [("shots/01_x/x1_shots.txt", b"1\n2\n"), ("annotation/01_x/1__kk.mat", b"no")]
     with pytest.raises(SettingsError, match=r"annotation/01_x/1__kk\.mat is no MATLAB file"):
-        survey_cosum({"annotations": pack(broken)}, name="mine")
+        read_cosum({"annotations": zip_files(broken)}, name="mine")

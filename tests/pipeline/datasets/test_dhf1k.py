@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets.parsing.archive import list_folder
-from pipeline.datasets.readers.dhf1k import FILES, survey_dhf1k
+from pipeline.datasets.parsing.archive import list_file_names
+from pipeline.datasets.readers.dhf1k import FILES, read_dhf1k
 from storage.base.errors import SettingsError
 from storage.base.records import Video
 from tests.support.published_annotations import counts
@@ -23,7 +23,7 @@ def test_parts_and_frames_from_a_folder_of_maps(tmp_path: Path) -> None:
         (tmp_path / path).touch()
     (tmp_path / "annotation/0001/fixation").mkdir()
     (tmp_path / "annotation/0001/fixation/0001.png").touch()
-    survey = survey_dhf1k({"annotations": list_folder(tmp_path, FILES)}, name="dhf1k")
+    survey = read_dhf1k({"annotations": list_file_names(tmp_path, FILES)}, name="dhf1k")
     catalog = survey.catalog
     sizes = {name: len(ids) for name, ids in catalog.groupings["dhf1k"].items()}
     assert sizes == {"train": 600, "validation": 100, "test": 300}
@@ -44,4 +44,4 @@ def test_parts_and_frames_from_a_folder_of_maps(tmp_path: Path) -> None:
 def test_paths_of_something_else_are_refused() -> None:
     got = r"no path in the listing of DHF1K looks like .*; got 1 other lines, such as '0001/fixation/0001\.png'"
     with pytest.raises(SettingsError, match=got):
-        survey_dhf1k({"annotations": b"0001/fixation/0001.png\n"}, name="dhf1k")
+        read_dhf1k({"annotations": b"0001/fixation/0001.png\n"}, name="dhf1k")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.datasets.parsing.parsed_dataset import summary, write_oddities
+from pipeline.datasets.parsing.parsed_dataset import summarize_oddities, write_oddities
 
 
 def test_the_catalog_shows_the_first_twenty() -> None:
     ids = [f"v{number:02d}" for number in range(30)]
-    assert summary({"odd": ids[::-1], "none": []}) == {
+    assert summarize_oddities({"odd": ids[::-1], "none": []}) == {
         "odd": {"count": 30, "examples": ids[:20]},
         "none": {"count": 0, "examples": []},
     }

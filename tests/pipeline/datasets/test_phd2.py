@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
-from pipeline.datasets.readers.phd2 import read_phd2, survey_phd2
+from pipeline.datasets.readers.phd2 import read_phd2, read_phd2_catalog
 from storage.base.errors import SettingsError
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Link, User, Video
@@ -28,7 +28,7 @@ def table(*rows: str) -> bytes:
 
 
 def survey(*rows: str) -> ParsedDataset:
-    return survey_phd2({"test": table(*rows)}, name="phd2")
+    return read_phd2({"test": table(*rows)}, name="phd2")
 
 
 def account(survey: ParsedDataset, split: str = "test") -> dict[str, JSON]:
@@ -41,7 +41,7 @@ def found(survey: ParsedDataset) -> dict[str, list[str]]:
 
 
 def test_the_published_test_set(shared_data: Path) -> None:
-    published = survey_phd2({"test": shared_data / "phd2" / "testing.csv"}, name="phd2")
+    published = read_phd2({"test": shared_data / "phd2" / "testing.csv"}, name="phd2")
     catalog = published.catalog
     counts = {"rows": 20_488, "annotations": 20_488, "duplicates": 0, "dropped": 0}
     assert account(published) == counts
@@ -62,7 +62,7 @@ def test_the_published_test_set(shared_data: Path) -> None:
 
 
 def test_one_row_is_one_annotation_kept_as_published() -> None:
-    catalog = read_phd2(
+    catalog = read_phd2_catalog(
         {"train": table("-ab_cdefghi,3.0,400.0,0042,-1.0,False"), "test": table(GOOD)}
     )
     assert catalog.annotations == (
@@ -92,7 +92,7 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("content", SPELLINGS.values(), ids=SPELLINGS.keys())
 def test_spellings_of_the_same_table(content: bytes) -> None:
-    plain, spelled = survey(GOOD), survey_phd2({"test": content}, name="phd2")
+    plain, spelled = survey(GOOD), read_phd2({"test": content}, name="phd2")
     assert spelled.catalog.annotations == plain.catalog.annotations
     assert (spelled.catalog.videos, spelled.catalog.links) == (
         plain.catalog.videos,
@@ -180,7 +180,7 @@ def test_the_longest_of_differing_durations_is_kept() -> None:
 
 def test_a_user_of_both_splits_stays_a_test_user() -> None:
     shared_user = "v,1,2,both,9,False"
-    read = survey_phd2(
+    read = read_phd2(
         {"train": table(shared_user, "v,1,2,u,9,True"), "test": table("w,1,2,both,9,True")},
         name="phd2",
     )
@@ -190,7 +190,7 @@ def test_a_user_of_both_splits_stays_a_test_user() -> None:
 
 
 def test_a_video_of_both_splits_is_listed() -> None:
-    read = survey_phd2(
+    read = read_phd2(
         {"train": table("v,1,2,a,9,False"), "test": table("v,1,2,b,9,False")}, name="phd2"
     )
     assert found(read)["video_in_two_splits"] == ["v"]
@@ -265,7 +265,7 @@ def test_ids_are_text(video_id: str, user_id: str) -> None:
 )
 def test_what_is_no_phd2_table_is_refused(sources: dict[str, bytes | Path], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        read_phd2(sources)
+        read_phd2_catalog(sources)
 
 
 @pytest.mark.parametrize(

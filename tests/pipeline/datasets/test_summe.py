@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from pipeline.datasets.parsing.archive import pack
-from pipeline.datasets.readers.summe import survey_summe
+from pipeline.datasets.parsing.archive import zip_files
+from pipeline.datasets.readers.summe import read_summe
 from storage.base.errors import SettingsError
 from tests.support.published_annotations import counts, published
 
@@ -42,9 +42,9 @@ def test_every_choice_is_given_back(shared_data: Path, name: str) -> None:
 
 def test_what_is_not_the_dataset_is_refused(shared_data: Path) -> None:
     with pytest.raises(SettingsError, match=r"GT/x\.mat is no MATLAB file"):
-        survey_summe({"annotations": pack([("GT/x.mat", b"no")])}, name="mine")
+        read_summe({"annotations": zip_files([("GT/x.mat", b"no")])}, name="mine")
     other = (shared_data / "tvsum" / "ydata-tvsum50.mat").read_bytes()
     with pytest.raises(
         SettingsError, match=r"x\.mat has no nFrames, video_duration, user_score, all_userIDs"
     ):
-        survey_summe({"annotations": pack([("x.mat", other)])}, name="mine")
+        read_summe({"annotations": zip_files([("x.mat", other)])}, name="mine")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.datasets.parsing.tables import read_matlab
-from pipeline.datasets.readers.tvsum import shot_edges, survey_tvsum
+from pipeline.datasets.parsing.tables import parse_matlab
+from pipeline.datasets.readers.tvsum import read_tvsum, shot_edges
 from storage.base.errors import SettingsError
 from tests.support.published_annotations import counts, published, sources
 
@@ -48,7 +48,7 @@ def test_both_splits(shared_data: Path) -> None:
 
 
 def test_shots_are_two_seconds_and_give_every_frame_its_score_back(shared_data: Path) -> None:
-    table = read_matlab(sources("tvsum", shared_data)["annotations"], "it")["tvsum50"]
+    table = parse_matlab(sources("tvsum", shared_data)["annotations"], "it")["tvsum50"]
     catalog = published("tvsum", shared_data).catalog
     for video_id, scores, length in zip(
         table["video"], table["user_anno"], table["length"], strict=True
@@ -82,10 +82,10 @@ def test_edges_are_where_anybody_changes_and_fill_what_nobody_does() -> None:
 )
 def test_what_is_no_matlab_file_is_refused(content: bytes) -> None:
     with pytest.raises(SettingsError, match="TVSum"):
-        survey_tvsum({"annotations": content}, name="mine")
+        read_tvsum({"annotations": content}, name="mine")
 
 
 def test_another_matlab_file_is_refused(shared_data: Path) -> None:
     other = (shared_data / "summe" / "GT" / "Jumps.mat").read_bytes()
     with pytest.raises(SettingsError, match="has no table tvsum50 of video, category"):
-        survey_tvsum({"annotations": other}, name="mine")
+        read_tvsum({"annotations": other}, name="mine")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import FramesOfSegments
-from pipeline.datasets.registry import CATALOGS
+from pipeline.datasets.registry import DATASETS
 from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import Decoder
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
@@ -217,7 +217,7 @@ def length_of(catalog: Catalog, video: Video) -> float:
 def read(name: str, shared_data: Path) -> Catalog:
     if name in ("activitynet", "dhf1k"):
         return (
-            CATALOGS[name]
+            DATASETS[name]
             .read(activitynet(shared_data) if name == "activitynet" else dhf1k(), name=name)
             .catalog
         )

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from sklearn.model_selection import train_test_split
 
-from pipeline.datasets.parsing.archive import pack
+from pipeline.datasets.parsing.archive import zip_files
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
-from pipeline.datasets.readers.youtube_highlights import DOMAINS, survey_youtube_highlights
+from pipeline.datasets.readers.youtube_highlights import DOMAINS, read_youtube_highlights
 from storage.base.errors import SettingsError
 from storage.base.records import Annotation, Group, Video
 from tests.support.published_annotations import counts, published
@@ -123,14 +123,14 @@ def archive(**changes: Any) -> bytes:
     }
     files |= {path.replace("__", "/"): content for path, content in changes.items()}
     kept = {path: content for path, content in files.items() if content is not None}
-    return pack(
+    return zip_files(
         (path, content if isinstance(content, bytes) else json.dumps(content).encode())
         for path, content in kept.items()
     )
 
 
 def survey(**changes: Any) -> ParsedDataset:
-    return survey_youtube_highlights({"annotations": archive(**changes)}, name="mine")
+    return read_youtube_highlights({"annotations": archive(**changes)}, name="mine")
 
 
 def test_one_video_is_read_as_published() -> None:
@@ -187,7 +187,7 @@ def test_an_oddity_is_named_and_the_rest_is_read(
 
 def test_ids_of_other_peoples_splits_that_are_no_videos_are_listed() -> None:
     split = json.dumps({"dog": {"train": ["-a", "who"], "val": []}}).encode()
-    found = survey_youtube_highlights({"annotations": archive(), "umt": split}, name="mine")
+    found = read_youtube_highlights({"annotations": archive(), "umt": split}, name="mine")
     assert found.oddities["umt_id_unknown"] == ["dog/who"]
     assert found.catalog.group("umt", "train") == {"-a"}
 
@@ -197,8 +197,8 @@ def test_ids_of_other_peoples_splits_that_are_no_videos_are_listed() -> None:
     [
         ({}, "YouTube Highlights needs its annotations; got nothing"),
         ({"annotations": b"<!doctype html>"}, "no ZIP that can be read"),
-        ({"annotations": pack([("readme.txt", b"")])}, "holds none of its files"),
-        ({"annotations": pack([("dog/vlist.json", b"[]")])}, "has no gymnastics/vlist.json"),
+        ({"annotations": zip_files([("readme.txt", b"")])}, "holds none of its files"),
+        ({"annotations": zip_files([("dog/vlist.json", b"[]")])}, "has no gymnastics/vlist.json"),
         (
             {"annotations": archive(**{"dog/vlist.json": {"TraiTightL": []}})},
             r"dog/vlist\.json is not a list of",
@@ -212,4 +212,4 @@ def test_ids_of_other_peoples_splits_that_are_no_videos_are_listed() -> None:
 )
 def test_what_is_not_the_dataset_is_refused(sources: dict[str, bytes], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        survey_youtube_highlights(sources, name="mine")
+        read_youtube_highlights(sources, name="mine")

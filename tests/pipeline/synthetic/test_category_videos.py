@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.datasets.readers.category_videos import SEGMENTS, survey_category_sample
+from pipeline.datasets.readers.category_videos import SEGMENTS, read_category_sample
 from pipeline.synthetic.category_videos import DOMAINS, QUIET, CategorySize, write_category_sample
 from storage.base.errors import IntegrityError, SettingsError
 
@@ -60,7 +60,7 @@ def test_bystanders_perform_as_often_beside_highlights_as_beside_the_rest(folder
 
 
 def test_the_catalog_has_domains_a_split_and_a_judgement_of_each_segment(folder: Path) -> None:
-    survey = survey_category_sample(
+    survey = read_category_sample(
         {"segments": (folder / SEGMENTS).read_bytes()}, name="category-sample"
     )
     catalog = survey.catalog
@@ -96,4 +96,4 @@ def test_a_figure_is_told_for_every_frame_of_the_file(folder: Path) -> None:
 )
 def test_another_table_is_refused(content: bytes) -> None:
     with pytest.raises(SettingsError, match=r"start with video_id|line 2 of segments.csv|no video"):
-        survey_category_sample({"segments": content}, name="category-sample")
+        read_category_sample({"segments": content}, name="category-sample")

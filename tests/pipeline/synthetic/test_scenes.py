@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.synthetic.scenes import KINDS, draw, random_style
+from pipeline.synthetic.scenes import KINDS, random_scene_style, render_scene
 
 TIMES = np.arange(0, 2, 0.1)
 SEED = 5
 
 
 def picture(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    return draw(kind, random_style(kind, rng), TIMES, width=64, height=48)
+    return render_scene(kind, random_scene_style(kind, rng), TIMES, width=64, height=48)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -30,9 +30,9 @@ def test_a_scene_has_its_shape_and_moves(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_depends_on_its_time_alone(kind: str) -> None:
-    style = random_style(kind, np.random.default_rng(SEED))
-    together = draw(kind, style, TIMES, width=64, height=48)
-    alone = draw(kind, style, TIMES[7:8], width=64, height=48)
+    style = random_scene_style(kind, np.random.default_rng(SEED))
+    together = render_scene(kind, style, TIMES, width=64, height=48)
+    alone = render_scene(kind, style, TIMES[7:8], width=64, height=48)
     assert (together[7:8] == alone).all()
 
 

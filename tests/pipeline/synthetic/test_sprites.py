@@ -14,10 +14,10 @@ from pipeline.synthetic.sprites import (
     FIGURES,
     MANNERS,
     QUIET_MANNERS,
-    Film,
-    Look,
-    film,
-    random_look,
+    RenderedSegment,
+    SegmentStyle,
+    random_segment_style,
+    render_segment,
 )
 
 TIMES = np.arange(24) / 12
@@ -27,8 +27,8 @@ PERFORMANCES = {"disc": "hop", "bar": "turn", "ring": "circle", "cross": "dash"}
 
 def drawn(
     figure: str, manner: str, rng: np.random.Generator, times: NDArray[np.float64] = TIMES
-) -> Film:
-    return film(figure, manner, random_look(rng), times, width=96, height=64)
+) -> RenderedSegment:
+    return render_segment(figure, manner, random_segment_style(rng), times, width=96, height=64)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -36,10 +36,10 @@ def test_a_figure_is_where_it_is_said_to_be_and_stands_out(figure: str) -> None:
     for manner in MANNERS:
         shown = drawn(figure, manner, np.random.default_rng(SEED))
         assert shown.pictures.shape == (24, 64, 96, 3)
-        assert (shown.covers.any(axis=(1, 2))).all(), "it never leaves the picture"
-        assert 0.02 < shown.covers.mean() < 0.15
+        assert (shown.figure_masks.any(axis=(1, 2))).all(), "it never leaves the picture"
+        assert 0.02 < shown.figure_masks.mean() < 0.15
         light = shown.pictures.max(axis=3).astype(int)
-        assert light[shown.covers].min() > light[~shown.covers].mean() + 60
+        assert light[shown.figure_masks].min() > light[~shown.figure_masks].mean() + 60
 
 
 def test_there_is_no_other_manner() -> None:
@@ -53,11 +53,12 @@ def test_where_and_how_large_a_figure_is_has_the_same_spread_whatever_it_does(fi
     of stillness do.
     """
     rng = np.random.default_rng(SEED)
-    looks = [random_look(rng) for _ in range(400)]
+    looks = [random_segment_style(rng) for _ in range(400)]
     found = {}
     for manner in ("still", *MANNERS[QUIET_MANNERS:]):
         covers = [
-            film(figure, manner, look, TIMES[9:10], width=96, height=64).covers[0] for look in looks
+            render_segment(figure, manner, look, TIMES[9:10], width=96, height=64).figure_masks[0]
+            for look in looks
         ]
         found[manner] = np.array(
             [[*np.argwhere(cover).mean(0), np.sqrt(cover.sum())] for cover in covers]
@@ -71,27 +72,29 @@ def test_where_and_how_large_a_figure_is_has_the_same_spread_whatever_it_does(fi
         assert (apart < 0.3 * spread).all(), manner
 
 
-def with_bystander(look: Look, number: float) -> Look:
+def with_bystander(look: SegmentStyle, number: float) -> SegmentStyle:
     """The same, with another number for what the bystander does."""
     numbers = look.numbers.copy()
     numbers[-1] = number
-    return Look(look.colours, numbers)
+    return SegmentStyle(look.colours, numbers)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_a_bystander_is_seen_beside_the_figure_and_never_told_of(figure: str) -> None:
     rng = np.random.default_rng(SEED)
     for _ in range(5):
-        look = random_look(rng)
+        look = random_segment_style(rng)
         quiet, moving = (
-            film(figure, "still", with_bystander(look, number), TIMES, width=96, height=64)
+            render_segment(
+                figure, "still", with_bystander(look, number), TIMES, width=96, height=64
+            )
             for number in (0.1, 0.9)
         )
-        assert (quiet.covers == moving.covers).all()
+        assert (quiet.figure_masks == moving.figure_masks).all()
         other = (look.colours[3] * 255).round()
         is_bystander = (np.abs(quiet.pictures.astype(float) - other) < 2).all(
             axis=3
-        ) & ~quiet.covers
+        ) & ~quiet.figure_masks
         assert is_bystander.sum((1, 2)).min() > 50, (
             "it stands out, and the figure hides at most a part of it"
         )
@@ -101,7 +104,7 @@ def test_a_bystander_is_seen_beside_the_figure_and_never_told_of(figure: str) ->
 def test_what_a_bystander_does_is_anything_and_says_nothing_of_the_figure() -> None:
     """It is drawn with the look, which is drawn before anybody knows what the figure will do."""
     rng = np.random.default_rng(SEED)
-    found = [random_look(rng).bystander for _ in range(2000)]
+    found = [random_segment_style(rng).bystander for _ in range(2000)]
     counts = {manner: found.count(manner) / 2000 for manner in MANNERS}
     shares = [1 / (2 * QUIET_MANNERS)] * QUIET_MANNERS + [
         1 / (2 * (len(MANNERS) - QUIET_MANNERS))
@@ -109,9 +112,9 @@ def test_what_a_bystander_does_is_anything_and_says_nothing_of_the_figure() -> N
     assert list(counts.values()) == pytest.approx(shares, abs=0.04)
 
 
-def change(shown: Film) -> float:
+def change(shown: RenderedSegment) -> float:
     """Share of the figure's pixels that are none in the next frame."""
-    covers = shown.covers
+    covers = shown.figure_masks
     return float((covers[:-1] & ~covers[1:]).sum() / covers[:-1].sum())
 
 
@@ -123,11 +126,11 @@ def test_who_performs_moves_and_who_is_quiet_hardly_does(figure: str) -> None:
     assert min(performing) > 2 * max(quiet)
 
 
-def one_frame(shown: Film) -> NDArray[np.float64]:
+def one_frame(shown: RenderedSegment) -> NDArray[np.float64]:
     """What a single frame could tell by: the figure's middle, size and colour, the ground's colour,
     contrast.
     """
-    picture, cover = shown.pictures[0] / 255, shown.covers[0]
+    picture, cover = shown.pictures[0] / 255, shown.figure_masks[0]
     rows, columns = np.nonzero(cover)
     where = [rows.mean(), columns.mean(), cover.sum()]
     return np.array([*where, *picture[cover].mean(0), *picture[~cover].mean(0), picture.std()])

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.datasets.readers.phd2 import read_phd2
+from pipeline.datasets.readers.phd2 import read_phd2_catalog
 from pipeline.synthetic.user_videos import SMALL, SampleSize, read_scenes, write_sample
 from storage.base.errors import IntegrityError
 from storage.catalog.catalog import Catalog
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def catalog(folder: Path) -> Catalog:
-    return read_phd2(
+    return read_phd2_catalog(
         {"train": folder / "training.csv", "test": folder / "testing.csv"}, name="sample"
     )
 

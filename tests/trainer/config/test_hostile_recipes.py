@@ -16,7 +16,7 @@ from trainer.__main__ import main
 from trainer.config.recipe import STAGE_NAMES, load_recipe
 from trainer.paper_tables import published
 from trainer.paper_tables.published import load_table
-from trainer.synthetic.user_features import PlantedSettings, plant
+from trainer.synthetic.user_features import SyntheticUserSettings, synthesize_users
 from trainer.training.checkpoint import Checkpoint, write_checkpoint
 from trainer.training.stages import STAGES
 
@@ -171,9 +171,9 @@ def test_every_stage_is_known_to_recipes() -> None:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plant(
+    return synthesize_users(
         tmp_path_factory.mktemp("planted"),
-        PlantedSettings(train_users=6, test_users=3, max_videos=3),
+        SyntheticUserSettings(train_users=6, test_users=3, max_videos=3),
     )
 
 

@@ -17,8 +17,8 @@ from tests.support.synthetic_store import write_category_films
 from trainer.config.recipe import Recipe, load_recipe, recipe_names
 from trainer.evaluation.statistics import Evaluation
 from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
-from trainer.synthetic.saliency import SaliencySettings, plant_saliency
-from trainer.synthetic.user_features import PlantedSettings, Timing, plant
+from trainer.synthetic.saliency import SaliencySettings, synthesize_saliency
+from trainer.synthetic.user_features import SyntheticUserSettings, Timing, synthesize_users
 from trainer.training.checkpoint import read_checkpoint
 from trainer.training.fit import FitOptions, Run, fit, restore
 
@@ -159,7 +159,7 @@ TIMING = Timing(
     gifs_of_video=np.array([1, 2]),
     history_videos=np.array([2, 3]),
 )
-PLANTED = PlantedSettings(
+PLANTED = SyntheticUserSettings(
     seed=3, train_users=12, test_users=3, max_videos=3, noise=0.5, width=16, with_frames=True
 )
 """With this seed, networks of one or two small epochs rank well enough that fusing them with
@@ -173,7 +173,7 @@ DURATIONS = ("data.first_seconds=[0.0, 30.0]", "data.second_seconds=[30.0, 1e9]"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A minute of video for each of a few users, and all arrays that any recipe reads."""
-    return plant(tmp_path_factory.mktemp("planted"), PLANTED, TIMING)
+    return synthesize_users(tmp_path_factory.mktemp("planted"), PLANTED, TIMING)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_small_runs_on_a_domain_from_a_store_to_numbers(name: str, domains: Path
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Films of an object, with saliency of it."""
     folder = write_category_films(tmp_path_factory.mktemp("films"), 6)
-    plant_saliency(folder, SaliencySettings(frames_per_second=2.5, first_second=0.3))
+    synthesize_saliency(folder, SaliencySettings(frames_per_second=2.5, first_second=0.3))
     return folder
 
 

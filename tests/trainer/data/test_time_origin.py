@@ -21,7 +21,7 @@ from tests.trainer.training.test_fit import PLANTED, run
 from trainer.data.sources.features import Features
 from trainer.inference.predict import UserHistory, predict
 from trainer.inference.score_run import EvalRequest, score_split
-from trainer.synthetic.user_features import plant
+from trainer.synthetic.user_features import synthesize_users
 from trainer.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from trainer.training.fit import FitOptions, fit, restore
 
@@ -63,7 +63,7 @@ def test_one_network_never_reads_two_origins(old: Path) -> None:
 
 
 def test_checkpoints_and_scores_say_since_when_times_count(tmp_path: Path) -> None:
-    folder = plant(tmp_path, dataclasses.replace(PLANTED, train_users=8, test_users=3))
+    folder = synthesize_users(tmp_path, dataclasses.replace(PLANTED, train_users=8, test_users=3))
     made = run(folder, "training.epochs=1")
     model = fit(made, FitOptions())
     found = read_checkpoint(model)

@@ -12,7 +12,7 @@ from storage.base.records import Annotation, Link, User, Video
 from storage.catalog.catalog import Catalog, write_catalog
 from trainer.__main__ import COMMANDS, main
 from trainer.evaluation.baselines import BASELINES, baseline_tracks
-from trainer.evaluation.phd2_protocol import Targets, targets
+from trainer.evaluation.phd2_protocol import Targets, find_targets
 
 
 def small(name: str = "phd2") -> Catalog:
@@ -32,7 +32,7 @@ def small(name: str = "phd2") -> Catalog:
 
 @pytest.fixture
 def asked() -> Targets:
-    return targets(small(), "test")
+    return find_targets(small(), "test")
 
 
 def order(name: str, asked: Targets) -> list[int]:

@@ -26,21 +26,21 @@ from trainer.data.labels.segment_times import SegmentTimes
 from trainer.evaluation.baselines import video_ranker
 from trainer.evaluation.domain_protocol import (
     all_domains,
-    asked_videos,
     evaluate,
-    evaluate_ranks,
-    of_segments,
-    split_named,
+    evaluate_ranker,
+    evaluated_videos,
+    segment_scores,
+    split_settings,
 )
 from trainer.evaluation.statistics import ConfidenceInterval, Evaluation
 from trainer.evaluation.summary_protocol import (
-    Summarised,
+    ReferenceSummaries,
     evaluate_summaries,
-    of_tracks,
-    pieces,
-    summarised,
+    fixed_length_shots,
+    frame_scores_of,
+    reference_summaries,
 )
-from trainer.paper_tables.domain_cells import format_cell, merge_evaluations
+from trainer.paper_tables.domain_cells import merge_evaluations, metric_intervals
 from trainer.paper_tables.published import Table, load_table
 from trainer.paper_tables.reproduce import TableRequest, reproduce
 
@@ -53,9 +53,9 @@ RANDOM_STEP_AP = {
 def estimate(
     catalog: Catalog, ranker: str, split: str, keys: Sequence[str], seeds: int = SEEDS
 ) -> dict[str, ConfidenceInterval]:
-    asked = asked_videos(catalog, split, split_named(""))
-    runs = [evaluate_ranks(asked, video_ranker(ranker, seed)) for seed in range(seeds)]
-    return format_cell(
+    asked = evaluated_videos(catalog, split, split_settings(""))
+    runs = [evaluate_ranker(asked, video_ranker(ranker, seed)) for seed in range(seeds)]
+    return metric_intervals(
         Table("", "", "", dict.fromkeys(keys, ""), domains=all_domains(catalog)), runs
     )
 
@@ -128,7 +128,7 @@ def answered(folder: Path, domain: str) -> tuple[Evaluation, Catalog]:
         scores = dice.random(len(spans)).astype(np.float32)
         tracks.append(ScoreTrack("", example.video_id, float(spans.max()), spans, scores))
     answers = run_of(Provenance("drawn"), tracks, {("", "dog01"): "unavailable:private"})
-    asked = asked_videos(catalog, "test", split_named(""), [domain])
+    asked = evaluated_videos(catalog, "test", split_settings(""), [domain])
     return evaluate(asked, answers, SegmentTimes(folder, catalog)), catalog
 
 
@@ -149,7 +149,7 @@ def test_rows_of_other_spans_are_averaged_over_a_segment_by_time() -> None:
     spans = np.array([[0.0, 2.0], [2.0, 4.0], [4.0, 6.0]])
     track = ScoreTrack("", "v", 6.0, spans, np.array([1.0, 2.0, 4.0], np.float32))
     seconds = np.array([[0.0, 3.0], [3.0, 6.0], [np.nan, np.nan], [8.0, 9.0]])
-    scores, places = of_segments(track, seconds)
+    scores, places = segment_scores(track, seconds)
     assert places.tolist() == [0, 1]
     np.testing.assert_allclose(scores, [(2 * 1 + 2) / 3, (2 + 2 * 4) / 3])
 
@@ -157,7 +157,7 @@ def test_rows_of_other_spans_are_averaged_over_a_segment_by_time() -> None:
 def test_clips_that_overlap_keep_their_own_scores() -> None:
     seconds = np.array([[0.0, 4.0], [2.0, 6.0], [4.0, 8.0]])
     track = ScoreTrack("", "v", 6.0, seconds[:2], np.array([1.0, 2.0], np.float32))
-    scores, places = of_segments(track, seconds)
+    scores, places = segment_scores(track, seconds)
     assert (scores.tolist(), places.tolist()) == (
         [1.0, 2.0],
         [0, 1],
@@ -198,7 +198,7 @@ def test_a_segment_of_an_event_is_what_events_of_the_domain_cover() -> None:
     assert sport is not None
     np.testing.assert_allclose(sport.values[0], [1, (6 - 3.2) / 3.2, 0, 0], atol=1e-9)
     assert sport.positive.tolist() == [True, True, False, False]
-    assert asked_videos(catalog, "test", split_named("")).groups == {
+    assert evaluated_videos(catalog, "test", split_settings("")).groups == {
         "social/v": "social",
         "sport/v": "sport",
     }
@@ -210,7 +210,7 @@ def test_averages_stand_only_where_every_domain_has_a_number(folder: Path) -> No
     (dog, _), (skiing, _) = (answered(folder, domain) for domain in ("dog", "skiing"))
     metrics = dict.fromkeys(("ap_step:dog", "ap_step", "ap_step@videos", "ap_step@columns"), "")
     both = Table("", "", "", metrics, domains=("dog", "skiing"))
-    found = format_cell(both, [merge_evaluations([dog, skiing])])
+    found = metric_intervals(both, [merge_evaluations([dog, skiing])])
     of_each = [run.values["ap_step"] for run in (dog, skiing)]
     assert (
         found["ap_step"].mean
@@ -219,7 +219,7 @@ def test_averages_stand_only_where_every_domain_has_a_number(folder: Path) -> No
     )
     assert found["ap_step@videos"].mean == pytest.approx(np.concatenate(of_each).mean())
     assert found["ap_step:dog"].n_dropped == 1
-    assert list(format_cell(both, [dog])) == ["ap_step:dog"]
+    assert list(metric_intervals(both, [dog])) == ["ap_step:dog"]
 
 
 def test_the_command_has_a_line_for_each_domain(
@@ -239,10 +239,10 @@ def test_the_command_has_a_line_for_each_domain(
 def test_summaries_of_summe(shared_data: Path) -> None:
     catalog = published("summe", shared_data).catalog
     ids = [video.video_id for video in catalog.videos][:6]
-    truth = summarised(catalog, ids, pieces)
+    truth = reference_summaries(catalog, ids, fixed_length_shots)
     dice = np.random.default_rng(0)
 
-    def by_chance(video: Summarised) -> NDArray[np.float64]:
+    def by_chance(video: ReferenceSummaries) -> NDArray[np.float64]:
         return np.repeat(dice.normal(size=len(video.edges) - 1), np.diff(video.edges))
 
     best, chance = (
@@ -265,11 +265,13 @@ def test_chance_stands_beside_published_f_scores(shared_data: Path, tmp_path: Pa
 
 
 def test_a_frame_has_the_mean_of_the_rows_that_cover_it_and_else_of_those_before() -> None:
-    video = Summarised("v", 5.0, np.array([0, 10]), np.zeros((1, 10)), np.zeros((1, 10), np.bool_))
+    video = ReferenceSummaries(
+        "v", 5.0, np.array([0, 10]), np.zeros((1, 10)), np.zeros((1, 10), np.bool_)
+    )
     spans = np.array([[1.0, 3.0], [2.0, 4.0]])
     answers = run_of(
         Provenance("m"), [ScoreTrack("", "v", 5.0, spans, np.array([1.0, 3.0], np.float32))]
     )
-    assert of_tracks(answers)(video).tolist() == [1, 1, 1, 1, 2, 2, 3, 3, 3, 3]
+    assert frame_scores_of(answers)(video).tolist() == [1, 1, 1, 1, 2, 2, 3, 3, 3, 3]
     with pytest.raises(LookupError, match="no_scores"):
-        of_tracks(run_of(Provenance("m"), []))(video)
+        frame_scores_of(run_of(Provenance("m"), []))(video)

@@ -16,8 +16,14 @@ from storage.base.records import Annotation, Link, User, Video
 from storage.catalog.catalog import Catalog
 from storage.scores import ScoreTrack
 from trainer.evaluation.baselines import BASELINES, baseline_tracks
-from trainer.evaluation.phd2_protocol import PER_FRAME, Targets, evaluate, scored_durations, targets
-from trainer.evaluation.statistics import Evaluation, estimates
+from trainer.evaluation.phd2_protocol import (
+    PER_FRAME,
+    Targets,
+    evaluate,
+    find_targets,
+    scored_durations,
+)
+from trainer.evaluation.statistics import Evaluation, confidence_intervals
 from trainer.metrics.ranking import curve, interpolated_ap, nmsd
 
 SEEDS = 4
@@ -59,7 +65,7 @@ def test_segments_give_what_frames_give() -> None:
     """
     spans = [[3.0, 8.0], [6.0, 11.0], [29.0, 99.0]]
     made = catalog([Annotation("v", "u", start, end) for start, end in spans], {"v": 32.4})
-    asked = targets(made, "test")
+    asked = find_targets(made, "test")
     scores = np.random.default_rng(0).random(7).astype(np.float32)
     tracks = {
         ("u", "v"): track(
@@ -86,7 +92,7 @@ def test_segments_give_what_frames_give() -> None:
 def test_every_user_is_measured_or_dropped_for_a_reason() -> None:
     marks = [Annotation(f"v{number}", f"u{number}", 2.0, 4.0) for number in range(5)]
     marks[1] = Annotation("v1", "u1", 50.0, 60.0)
-    asked = targets(
+    asked = find_targets(
         catalog(marks, {"v0": 20.0, "v1": 20.0, "v2": None, "v3": 20.0, "v4": 20.0}), "test"
     )
     tracks = {("u0", "v0"): track("u0", "v0", 20.0, [[0, 20]], [1])}
@@ -104,11 +110,12 @@ def test_a_decoded_duration_goes_before_a_claimed_one() -> None:
     made = catalog([Annotation("v", "u", 2.0, 4.0)], {"v": 20.0})
     tracks = [track(user, "v", 31.0, [[0, 31]], [1]) for user in ("u", "w")]
     assert (
-        len(targets(made, "test", durations=scored_durations(tracks)).known["u", "v"].frames) == 7
+        len(find_targets(made, "test", durations=scored_durations(tracks)).known["u", "v"].frames)
+        == 7
     )
     with pytest.raises(ValueError, match=r"31\.0 s in one track, 30\.0 s"):
         scored_durations([*tracks, track("x", "v", 30.0, [[0, 30]], [1])])
-    assert len(targets(made, "test").known["u", "v"].frames) == 4
+    assert len(find_targets(made, "test").known["u", "v"].frames) == 4
 
 
 def test_scores_for_everybody_serve_every_user() -> None:
@@ -116,29 +123,29 @@ def test_scores_for_everybody_serve_every_user() -> None:
         [Annotation("v", "u1", 0.0, 5.0), Annotation("v", "u2", 10.0, 15.0)], {"v": 20.0}
     )
     everybody = track("", "v", 20.0, [[0, 5], [5, 10], [10, 15], [15, 20]], [4, 3, 2, 1])
-    found = evaluate(targets(made, "test"), {("", "v"): everybody})
+    found = evaluate(find_targets(made, "test"), {("", "v"): everybody})
     assert dict(zip(found.ids, found.values["ap"], strict=True)) == {
         "u1": 1,
         "u2": pytest.approx(1 / 3),
     }
     own = track("u2", "v", 20.0, [[10, 15], [0, 10], [15, 20]], [1, 0, 0])
-    found = evaluate(targets(made, "test"), {("", "v"): everybody, ("u2", "v"): own})
+    found = evaluate(find_targets(made, "test"), {("", "v"): everybody, ("u2", "v"): own})
     assert found.values["ap"].tolist() == [1, 1]
 
 
 def test_what_cannot_be_asked_is_refused() -> None:
     made = catalog([Annotation("v", "u", 2.0, 4.0)], {"v": 20.0})
     with pytest.raises(SettingsError, match="it has the splits test"):
-        targets(made, "validation")
+        find_targets(made, "validation")
     with pytest.raises(SettingsError, match="in frames"):
-        targets(catalog([Annotation("v", "u", 2.0, 4.0)], {"v": 20.0}, "frames"), "test")
+        find_targets(catalog([Annotation("v", "u", 2.0, 4.0)], {"v": 20.0}, "frames"), "test")
 
 
 @pytest.fixture(scope="module")
 def published(shared_data: Path) -> Targets:
-    from pipeline.datasets.readers.phd2 import read_phd2
+    from pipeline.datasets.readers.phd2 import read_phd2_catalog
 
-    return targets(read_phd2({"test": shared_data / "phd2" / "testing.csv"}), "test")
+    return find_targets(read_phd2_catalog({"test": shared_data / "phd2" / "testing.csv"}), "test")
 
 
 def chance(asked: Targets, seeds: int) -> list[Evaluation]:
@@ -148,7 +155,7 @@ def chance(asked: Targets, seeds: int) -> list[Evaluation]:
 
 
 def test_chance_gets_the_published_random_row(published: Targets) -> None:
-    found = estimates(chance(published, SEEDS))
+    found = confidence_intervals(chance(published, SEEDS))
     assert (found["ap"].n, found["ap"].n_dropped) == (844, 6)
     for metric, (value, sd) in PUBLISHED.items():
         assert found[metric].mean == pytest.approx(
@@ -160,7 +167,7 @@ def test_chance_gets_the_published_random_row(published: Targets) -> None:
 
 @pytest.mark.slow
 def test_twenty_seeds_of_chance(published: Targets) -> None:
-    found = estimates(chance(published, 20))
+    found = confidence_intervals(chance(published, 20))
     assert found["ap"].mean == pytest.approx(0.126, abs=0.003)
     assert found["nmsd"].mean == pytest.approx(0.511, abs=0.009)
     assert found["recall_at_5"].mean == pytest.approx(0.213, abs=0.009)
@@ -170,10 +177,10 @@ def test_twenty_seeds_of_chance(published: Targets) -> None:
 
 def test_a_score_for_every_frame_is_another_scale(shared_data: Path) -> None:
     """8.5 mAP and 48.1 nMSD where segments give 12.6 and 51.1: granularity alone does that."""
-    from pipeline.datasets.readers.phd2 import read_phd2
+    from pipeline.datasets.readers.phd2 import read_phd2_catalog
 
-    made = read_phd2({"test": shared_data / "phd2" / "testing.csv"})
-    asked = targets(made, "test", PER_FRAME)
+    made = read_phd2_catalog({"test": shared_data / "phd2" / "testing.csv"})
+    asked = find_targets(made, "test", PER_FRAME)
     found = evaluate(asked, baseline_tracks(BASELINES["random"], asked))
     assert found.protocol == "phd2-frames/1"
     assert found.values["ap"].mean() == pytest.approx(0.085, abs=0.002)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from trainer.evaluation.statistics import (
     Evaluation,
-    averaged,
-    estimates,
+    confidence_intervals,
+    mean_over_runs,
     paired_difference,
     paired_gain,
 )
@@ -30,7 +30,7 @@ def evaluation(
 def test_an_estimate_says_all_that_it_takes_to_compare_it() -> None:
     dice = np.random.default_rng(0)
     runs = [evaluation(dice.random(200)) for _ in range(5)]
-    found = estimates(runs)["ap"]
+    found = confidence_intervals(runs)["ap"]
     means = [run.values["ap"].mean() for run in runs]
     assert found.mean == pytest.approx(np.mean(means))
     assert found.seed_sd == pytest.approx(np.std(means, ddof=1))
@@ -38,22 +38,23 @@ def test_an_estimate_says_all_that_it_takes_to_compare_it() -> None:
     listed = "".join(f"{identity}\n" for identity in runs[0].ids)
     assert found.ids_sha256 == hashlib.sha256(listed.encode()).hexdigest()
     assert str(found).endswith(f"over 5 seeds n=200 {found.ids_sha256[:8]}")
-    assert estimates(runs[:1])["ap"].seed_sd is None
+    assert confidence_intervals(runs[:1])["ap"].seed_sd is None
 
 
 def test_the_interval_is_the_normal_one_where_that_is_right() -> None:
     values = np.random.default_rng(1).normal(0.4, 0.1, 900)
-    found = estimates([evaluation(values)], resamples=4000)["ap"]
+    found = confidence_intervals([evaluation(values)], resamples=4000)["ap"]
     error = 1.96 * values.std() / 30
     assert found.low == pytest.approx(values.mean() - error, abs=0.1 * error)
     assert found.high == pytest.approx(values.mean() + error, abs=0.1 * error)
-    assert estimates([evaluation(values)]) == estimates([evaluation(values)])
+    assert confidence_intervals([evaluation(values)]) == confidence_intervals([evaluation(values)])
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     dice = np.random.default_rng(2)
     found = [
-        estimates([evaluation(dice.exponential(1.0, 80))], resamples=300)["ap"] for _ in range(200)
+        confidence_intervals([evaluation(dice.exponential(1.0, 80))], resamples=300)["ap"]
+        for _ in range(200)
     ]
     covered = np.mean([one.low <= 1.0 <= one.high for one in found])
     assert (
@@ -64,9 +65,9 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
 def test_a_mean_over_groups_weighs_groups_alike() -> None:
     values = np.array([1.0, 1.0, 1.0, 0.0])
     groups = {"a": "dog", "b": "dog", "c": "dog", "d": "surfing"}
-    grouped = estimates([evaluation(values, tuple("abcd"), groups)])["ap"]
+    grouped = confidence_intervals([evaluation(values, tuple("abcd"), groups)])["ap"]
     assert (grouped.mean, grouped.low, grouped.high, grouped.n_groups) == (0.5, 0.5, 0.5, 2)
-    plain = estimates([evaluation(values, tuple("abcd"))])["ap"]
+    plain = confidence_intervals([evaluation(values, tuple("abcd"))])["ap"]
     assert (plain.mean, plain.n_groups) == (0.75, 1)
     assert plain.low < 0.75 < plain.high
 
@@ -81,16 +82,16 @@ def test_some_ids_alone_keep_what_is_theirs() -> None:
     )
     assert not part.dropped
     assert whole.only({"c", "zed"}).dropped == {"zed": "empty_truth"}
-    assert estimates([part])["ap"].n_groups == 1
+    assert confidence_intervals([part])["ap"].n_groups == 1
 
 
 def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
     dice = np.random.default_rng(3)
     hard = dice.random(300)
     one, other = evaluation(hard + 0.02 + 0.01 * dice.normal(size=300)), evaluation(hard)
-    alone = [estimates([run])["ap"] for run in (one, other)]
+    alone = [confidence_intervals([run])["ap"] for run in (one, other)]
     assert alone[0].low < alone[1].high
-    assert estimates([paired_difference(one, other)])["ap"].low > 0.015
+    assert confidence_intervals([paired_difference(one, other)])["ap"].low > 0.015
 
 
 def test_a_gain_is_of_each_seed_over_the_others_mean() -> None:
@@ -98,7 +99,7 @@ def test_a_gain_is_of_each_seed_over_the_others_mean() -> None:
     hard = dice.random(300)
     others = [evaluation(hard + 0.1 * dice.normal(size=300)) for _ in range(20)]
     base = np.mean([other.values["ap"] for other in others], axis=0)
-    np.testing.assert_allclose(averaged(others).values["ap"], base)
+    np.testing.assert_allclose(mean_over_runs(others).values["ap"], base)
     found = paired_gain([evaluation(base + 0.02), evaluation(base + 0.04)], others)["ap"]
     assert (found.mean, found.low, found.high) == pytest.approx((0.03, 0.03, 0.03))
     assert found.seeds == 2
@@ -108,13 +109,13 @@ def test_a_gain_is_of_each_seed_over_the_others_mean() -> None:
 def test_different_users_are_never_averaged() -> None:
     one, other = evaluation(np.zeros(2), ("a", "b")), evaluation(np.zeros(2), ("a", "c"))
     with pytest.raises(ValueError, match="is not averaged with"):
-        estimates([one, other])
+        confidence_intervals([one, other])
     with pytest.raises(ValueError, match="is not averaged with"):
         paired_difference(one, other)
     with pytest.raises(ValueError, match="no run was given"):
-        estimates([])
+        confidence_intervals([])
     with pytest.raises(ValueError, match="no id has a value"):
-        estimates([evaluation(np.zeros(0))])
+        confidence_intervals([evaluation(np.zeros(0))])
 
 
 @pytest.mark.parametrize("values", [np.zeros(3), np.array([0.0, np.nan])])

@@ -15,14 +15,14 @@ from trainer.config.recipe import load_recipe
 from trainer.data.sources.figure_masks import read_figure
 from trainer.inference.distinction_maps import VideoMaps, map_iou
 from trainer.plots.map_overlay import GAP_PIXELS, LEGEND_PIXELS, video_contact_sheet
-from trainer.synthetic.saliency import SaliencySettings, plant_saliency
+from trainer.synthetic.saliency import SaliencySettings, synthesize_saliency
 from trainer.training.fit import FitOptions, Run, fit
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_category_films(tmp_path_factory.mktemp("films"), 4)
-    plant_saliency(folder, SaliencySettings(frames_per_second=2.5, first_second=0.3))
+    synthesize_saliency(folder, SaliencySettings(frames_per_second=2.5, first_second=0.3))
     return folder
 
 

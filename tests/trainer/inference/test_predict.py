@@ -19,17 +19,17 @@ from trainer.__main__ import DONE, WRONG_USE, main
 from trainer.config.recipe import load_recipe
 from trainer.data.sources.intervals import Intervals
 from trainer.evaluation.phd2_protocol import PHD2
-from trainer.evaluation.time_grid import Grid
-from trainer.inference.predict import Prediction, UserHistory, parse_liked, predict, segments_of
+from trainer.evaluation.time_grid import TimeGrid
+from trainer.inference.predict import Prediction, UserHistory, parse_liked, predict, segment_grid
 from trainer.inference.score_run import EvalRequest, score_split
-from trainer.plots.timeline import clock, draw_timeline
-from trainer.synthetic.user_features import PlantedSettings, Timing, plant
+from trainer.plots.timeline import draw_timeline, minutes_seconds
+from trainer.synthetic.user_features import SyntheticUserSettings, Timing, synthesize_users
 from trainer.training.fit import FitOptions, Restored, Run, fit, restore
 
 TIMING = Timing(
     np.array([41.0, 62.0, 83.0]), np.array([2.0, 4.0, 6.0]), np.array([1, 2]), np.array([2, 3])
 )
-PLANTED = PlantedSettings(
+PLANTED = SyntheticUserSettings(
     seed=1, train_users=8, test_users=3, max_videos=3, noise=0.5, width=16, lost_share=0
 )
 CHANGES = ("data.targets=every", "data.holdout_users=2", "training.epochs=1")
@@ -38,7 +38,7 @@ MODELS = ("pr_net", "phd_ca", "highlight_svm", "residual")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plant(tmp_path_factory.mktemp("planted"), PLANTED, TIMING)
+    return synthesize_users(tmp_path_factory.mktemp("planted"), PLANTED, TIMING)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def test_a_users_target_gets_the_scores_of_scoring(
     restored = restore(models[name], folder, "cpu")
     for user, video in targets(restored):
         track, found = tracks[user, video], predict(restored, video, UserHistory.of_user(user))
-        grid = Grid(track.duration_seconds, PHD2.segment_seconds, PHD2.frames_per_second)
+        grid = TimeGrid(track.duration_seconds, PHD2.segment_seconds, PHD2.frames_per_second)
         np.testing.assert_allclose(
-            found.scores, grid.averaged(track.spans, track.scores.astype(float)), rtol=1e-5
+            found.scores, grid.mean_scores(track.spans, track.scores.astype(float)), rtol=1e-5
         )
         np.testing.assert_array_equal(found.spans, grid.spans)
         np.testing.assert_array_equal(found.marked, restored.data.marks.highlights(user, video))
@@ -90,7 +90,7 @@ def test_somebody_who_likes_the_same_parts_gets_the_same_scores(pr_net: Restored
     liked = liked_of(pr_net, user, video)
     known, told = (
         predict(pr_net, video, UserHistory.of_user(user)),
-        predict(pr_net, video, UserHistory.who_likes(liked)),
+        predict(pr_net, video, UserHistory.from_clips(liked)),
     )
     np.testing.assert_allclose(told.scores, known.scores, rtol=1e-6)
     assert [(clip.video_id, clip.start) for clip in told.history] == [
@@ -99,7 +99,7 @@ def test_somebody_who_likes_the_same_parts_gets_the_same_scores(pr_net: Restored
     assert told.marked.shape == (0, 2)
     other = dict(list(liked.items())[:1])
     assert not np.allclose(
-        predict(pr_net, video, UserHistory.who_likes(other)).scores, known.scores
+        predict(pr_net, video, UserHistory.from_clips(other)).scores, known.scores
     )
 
 
@@ -128,13 +128,13 @@ def test_nobody_in_particular_is_told_so(pr_net: Restored) -> None:
 
 def test_liked_parts_of_the_video_itself_are_left_out_and_that_is_told(pr_net: Restored) -> None:
     _, video = targets(pr_net)[0]
-    found = predict(pr_net, video, UserHistory.who_likes({video: np.array([[0.0, 1.0]])}))
+    found = predict(pr_net, video, UserHistory.from_clips({video: np.array([[0.0, 1.0]])}))
     assert found.history == ()
     assert any(f"liked parts of {video} are left out" in note for note in found.notes)
 
 
 def prediction(scores: list[float], end: float) -> Prediction:
-    spans = Grid(end, 5.0, 5.0).spans
+    spans = TimeGrid(end, 5.0, 5.0).spans
     return Prediction("v", "", "m", "", spans, np.array(scores), np.zeros((0, 2)), (), ())
 
 
@@ -150,13 +150,16 @@ def test_the_best_segments_in_the_order_of_time() -> None:
 def test_a_reel_that_is_shorter_than_asked_says_why() -> None:
     """Segments of 5, 5 and 3.87 seconds, the last one best."""
     found = prediction([0.1, 0.2, 0.9], 13.87)
-    assert found.length_told(10) == (
+    assert found.describe_length(10) == (
         "8.87 of at most 10 seconds: the next best segment, of 5.00 seconds, would not fit, and no segment is cut"
     )
-    assert found.length_told(8.87) == "8.87 of at most 8.87 seconds"
-    assert found.length_told(60) == "13.87 of at most 60 seconds: that is all there is of the video"
+    assert found.describe_length(8.87) == "8.87 of at most 8.87 seconds"
     assert (
-        found.length_told(2)
+        found.describe_length(60)
+        == "13.87 of at most 60 seconds: that is all there is of the video"
+    )
+    assert (
+        found.describe_length(2)
         == "3.87 of at most 2 seconds: the best segment alone is longer, and no segment is cut"
     )
 
@@ -166,19 +169,19 @@ def test_a_video_too_short_for_a_segment_is_told(seconds: float) -> None:
     with pytest.raises(
         SettingsError, match=r"brief has features of .* seconds, and no segment lies in"
     ):
-        segments_of("brief", np.array([[0.0, seconds]]))
+        segment_grid("brief", np.array([[0.0, seconds]]))
 
 
 def test_the_shortest_video_has_one_segment() -> None:
     seconds = 0.6 / PHD2.frames_per_second
-    assert segments_of("brief", np.array([[0.0, seconds]])).spans.tolist() == [[0.0, seconds]]
+    assert segment_grid("brief", np.array([[0.0, seconds]])).spans.tolist() == [[0.0, seconds]]
 
 
 def test_a_timeline_is_a_picture() -> None:
     for scores in ([0.1, 0.9, 0.4], [0.0, 0.0, 0.0]):
         with Image.open(io.BytesIO(draw_timeline(prediction(scores, 13.0)))) as picture:
             assert min(picture.size) > 200
-    assert [clock(seconds) for seconds in (0, 65, 61.94)] == ["0:00", "1:05", "1:01.9"]
+    assert [minutes_seconds(seconds) for seconds in (0, 65, 61.94)] == ["0:00", "1:05", "1:01.9"]
 
 
 @pytest.mark.parametrize(
@@ -207,10 +210,10 @@ def test_what_cannot_be_asked_is_told(
         predict(pr_net, video, UserHistory.of_user("nobody"))
     history = next(iter(liked_of(pr_net, user, video)))
     with pytest.raises(SettingsError, match=r"ends at .* 500-501 is not in it"):
-        predict(pr_net, video, UserHistory.who_likes(parse_liked([f"{history}:500-501"])))
+        predict(pr_net, video, UserHistory.from_clips(parse_liked([f"{history}:500-501"])))
     svm = restore(models["highlight_svm"], folder, "cpu")
     with pytest.raises(SettingsError, match="knows no user"):
-        predict(svm, video, UserHistory.who_likes(parse_liked([f"{history}:1-2"])))
+        predict(svm, video, UserHistory.from_clips(parse_liked([f"{history}:1-2"])))
     with pytest.raises(SettingsError, match="fits each user's own weights"):
         predict(restore(models["residual"], folder, "cpu"), video, UserHistory.of_user(user))
 

@@ -22,11 +22,11 @@ from storage.base.paths import Layout
 from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, paired_gain
 from trainer.inference.distinction_maps import map_iou, video_maps
 from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
-from trainer.paper_tables.domain_cells import cells
+from trainer.paper_tables.domain_cells import row_cells
 from trainer.paper_tables.published import load_table
-from trainer.synthetic.category_features import CategorySettings, plant_category
-from trainer.synthetic.saliency import SaliencySettings, plant_saliency
-from trainer.synthetic.user_features import PlantedSettings, plant
+from trainer.synthetic.category_features import CategorySettings, synthesize_categories
+from trainer.synthetic.saliency import SaliencySettings, synthesize_saliency
+from trainer.synthetic.user_features import SyntheticUserSettings, synthesize_users
 from trainer.training.fit import FitOptions, Run, fit, restore
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def trained(
     found = {}
     for row in load_table(table).rows:
         if row.name in names:
-            (cell,) = cells(load_table(table), row, (), small=small)
+            (cell,) = row_cells(load_table(table), row, (), small=small)
             paths = [fit(Run(cell.recipe, folder, seed), FitOptions()) for seed in range(seeds)]
             questions = [EvalRequest(path, folder, "test", cell.asked) for path in paths]
             judged = [
@@ -76,9 +76,11 @@ PERSONAL = ("SVM-D", "PHD-CA", "PR-Net")
 
 @pytest.fixture(scope="module")
 def tastes(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    settings = PlantedSettings(seed=4, train_users=250, test_users=400, max_videos=10)
+    settings = SyntheticUserSettings(seed=4, train_users=250, test_users=400, max_videos=10)
     names = (*GENERIC, *PERSONAL, *(f"{name}, another's history" for name in PERSONAL))
-    return trained("planted", plant(tmp_path_factory.mktemp("data"), settings), names, small=False)
+    return trained(
+        "planted", synthesize_users(tmp_path_factory.mktemp("data"), settings), names, small=False
+    )
 
 
 @pytest.mark.parametrize("personal", PERSONAL)
@@ -89,12 +91,15 @@ def test_who_knows_the_user_gains_by_it(tastes: Trained, personal: str) -> None:
 
 @pytest.fixture(scope="module")
 def one_taste(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    settings = PlantedSettings(
+    settings = SyntheticUserSettings(
         seed=4, train_users=500, test_users=400, max_videos=10, most_tastes=1
     )
     names = ("FCSN", "A-VHD, attention", "A-VHD, attention, another's history")
     return trained(
-        "planted-a-vhd", plant(tmp_path_factory.mktemp("data"), settings), names, small=False
+        "planted-a-vhd",
+        synthesize_users(tmp_path_factory.mktemp("data"), settings),
+        names,
+        small=False,
     )
 
 
@@ -109,7 +114,7 @@ ABLATIONS = ("SL-module: source-only", "DL-VHD (L_coarse only)", "DL-VHD (w/o L_
 
 @pytest.fixture(scope="module")
 def category(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder = plant_category(
+    folder = synthesize_categories(
         tmp_path_factory.mktemp("data"), CategorySettings(seed=11, test_videos=120)
     )
     names = (
@@ -152,7 +157,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert built.returncode == 0, built.stdout + built.stderr
     assert "80 ids = 80 done" in built.stdout
     folder = Layout(root / "data", "category-sample").folder
-    plant_saliency(folder, SaliencySettings())
+    synthesize_saliency(folder, SaliencySettings())
     return folder
 
 

@@ -20,9 +20,9 @@ from tests.support.annotated_stores import write_domains, write_tracks
 from tests.support.published_annotations import published
 from trainer.__main__ import DONE, main
 from trainer.paper_tables.published import Row, Table, load_table, table_names
-from trainer.paper_tables.render import rendered
+from trainer.paper_tables.render import render_table
 from trainer.paper_tables.reproduce import BASELINE_SEEDS, TableRequest, reproduce
-from trainer.synthetic.user_features import PlantedSettings, Timing, plant
+from trainer.synthetic.user_features import SyntheticUserSettings, Timing, synthesize_users
 
 METRICS = {
     "ap_step:dog": "dog",
@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
     order = TableRequest(TABLE, folder, seeds=2, is_small=True)
-    lines = list(rendered(order, reproduce(order), "csv"))
+    lines = list(render_table(order, reproduce(order), "csv"))
     return {(row["system"], row["metric"]): row for row in csv.DictReader(lines)}
 
 
@@ -145,7 +145,7 @@ def test_a_table_that_only_quotes_prints_its_numbers(
 
 
 TIMING = Timing(np.array([41.0, 62.0]), np.array([2.0, 4.0]), np.array([1, 2]), np.array([2, 3]))
-PEOPLE = PlantedSettings(
+PEOPLE = SyntheticUserSettings(
     seed=1, train_users=12, test_users=3, max_videos=3, noise=0.5, width=16, with_frames=True
 )
 
@@ -153,7 +153,7 @@ PEOPLE = PlantedSettings(
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another dataset, whose users marked what they like."""
-    return plant(tmp_path_factory.mktemp("people"), PEOPLE, TIMING)
+    return synthesize_users(tmp_path_factory.mktemp("people"), PEOPLE, TIMING)
 
 
 def lend_rows(people: Path, folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from storage.base.errors import LookupFailed, SettingsError
 from tests.conftest import REPOSITORY
 from trainer.config.recipe import recipe_names
-from trainer.paper_tables.domain_cells import cells
+from trainer.paper_tables.domain_cells import row_cells
 from trainer.paper_tables.published import Row, Table, load_table, table_names
 
 
@@ -50,7 +50,7 @@ def test_rows_of_domains_load_with_all_they_change(name: str) -> None:
     table = load_table(name)
     for row in table.rows:
         if row.recipe:
-            made = cells(table, row, (), small=False)
+            made = row_cells(table, row, (), small=False)
             assert [cell.domain for cell in made] == list(table.domains)
             asked = [cell.asked or (f"data.domain={cell.recipe.data.domain}",) for cell in made]
             assert asked == [(f"data.domain={domain}",) for domain in table.domains]

@@ -16,14 +16,14 @@ import pytest
 from storage.scores import runs
 from trainer.__main__ import DONE, WRONG_USE, main
 from trainer.paper_tables.published import Row, Table, load_table
-from trainer.paper_tables.render import is_kept, rendered, save_report
-from trainer.paper_tables.reproduce import BASELINE_SEEDS, NOBODY, TableRequest, reproduce
-from trainer.synthetic.user_features import PlantedSettings, Timing, plant
+from trainer.paper_tables.render import is_report_current, render_table, save_report
+from trainer.paper_tables.reproduce import BASELINE_SEEDS, NOTHING_MEASURED, TableRequest, reproduce
+from trainer.synthetic.user_features import SyntheticUserSettings, Timing, synthesize_users
 
 TIMING = Timing(
     np.array([41.0, 62.0, 83.0]), np.array([2.0, 4.0, 6.0]), np.array([1, 2]), np.array([2, 3])
 )
-PLANTED = PlantedSettings(
+PLANTED = SyntheticUserSettings(
     seed=3, train_users=12, test_users=4, max_videos=3, noise=0.5, width=16, lost_share=0.1
 )
 """With this seed, networks of one or two small epochs rank well enough that fusing them with
@@ -50,7 +50,7 @@ TABLE = Table("made-1", "A table", "a test", METRICS, notes=("on others",), rows
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plant(tmp_path_factory.mktemp("planted"), PLANTED, TIMING)
+    return synthesize_users(tmp_path_factory.mktemp("planted"), PLANTED, TIMING)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def written(folder: Path) -> dict[Path, int]:
 
 def test_published_stands_beside_measured_with_users_seeds_and_marks(folder: Path) -> None:
     asked = order(folder)
-    found = records(list(rendered(asked, reproduce(asked), "csv")))
+    found = records(list(render_table(asked, reproduce(asked), "csv")))
     assert list(found) == [(row.name, metric) for row in ROWS for metric in METRICS]
     svm, random = found["SVM", "ap"], found["Random", "ap"]
     assert (svm["published"], svm["made_by"], svm["seeds"]) == ("14.47", "highlight_svm", "2")
@@ -94,11 +94,11 @@ def test_published_stands_beside_measured_with_users_seeds_and_marks(folder: Pat
 def test_rows_that_are_not_made_say_why(folder: Path) -> None:
     asked = order(folder)
     rows = reproduce(asked)
-    found = records(list(rendered(asked, rows, "csv")))
+    found = records(list(render_table(asked, rows, "csv")))
     assert found["Objects", "ap"]["measured"] == found["Copied", "ap"]["measured"] == ""
     assert "yolov5" in found["Objects", "ap"]["why_not"]
     assert found["Copied", "ap"]["why_not"] == "from elsewhere"
-    text = "\n".join(rendered(asked, rows, "text"))
+    text = "\n".join(render_table(asked, rows, "text"))
     assert "quoted from elsewhere (Copied)" in text
     assert "published: on others" in text
     assert "published: a misprint (SVM)" in text
@@ -111,7 +111,7 @@ def test_every_number_bears_its_marks_in_its_cell(folder: Path) -> None:
     rows = reproduce(asked)
     lines = [
         line
-        for line in rendered(asked, rows, "markdown")
+        for line in render_table(asked, rows, "markdown")
         if line.startswith("| ") and "| system |" not in line
     ]
     measured = [cells[4].strip() for cells in (line.split("|") for line in lines)]
@@ -124,10 +124,10 @@ def test_every_number_bears_its_marks_in_its_cell(folder: Path) -> None:
 def test_a_row_is_compared_with_others_user_by_user(folder: Path) -> None:
     asked = order(folder)
     rows = reproduce(asked)
-    lines = list(csv.DictReader(rendered(asked, rows, "csv")))
+    lines = list(csv.DictReader(render_table(asked, rows, "csv")))
     found = {(line["more_than"], line["metric"]): line for line in lines if line["system"] == "CA"}
     for other in ("Random", "SVM"):
-        gain, means = found[other, "ap"], records(list(rendered(asked, rows, "csv")))
+        gain, means = found[other, "ap"], records(list(render_table(asked, rows, "csv")))
         wanted = float(means["CA", "ap"]["measured"]) - float(means[other, "ap"]["measured"])
         assert float(gain["measured"]) == pytest.approx(wanted)
         assert gain["published"] == ""
@@ -137,32 +137,34 @@ def test_a_row_is_compared_with_others_user_by_user(folder: Path) -> None:
         "not the same users",
     )
     shown = next(
-        line for line in rendered(asked, rows, "text") if line.startswith("CA") and "SVM" in line
+        line
+        for line in render_table(asked, rows, "text")
+        if line.startswith("CA") and "SVM" in line
     )
     assert f"{float(found['SVM', 'ap']['measured']):.2f} (planted:3, " in shown
 
 
 def test_some_users_can_be_judged_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     everybody = {row.row.name: row for row in reproduce(order(folder, seeds=1))}
-    ids = everybody["SVM"].judged[0].ids
+    ids = everybody["SVM"].evaluations[0].ids
     alone = order(folder, seeds=1, among=frozenset(ids[:1]))
     rows = {row.row.name: row for row in reproduce(alone)}
     for name in ("Random", "SVM", "CA"):
-        whole, part = everybody[name].judged[0], rows[name].judged[0]
+        whole, part = everybody[name].evaluations[0], rows[name].evaluations[0]
         assert part.ids == ids[:1]
         assert [*part.values["ap"]] == [*whole.values["ap"][:1]]
     more = rows["CA"].found["ap"].mean - rows["SVM"].found["ap"].mean
     assert rows["CA"].gains["SVM"]["ap"].mean == pytest.approx(more)
     assert "those of 1 chosen ids among test users" in "\n".join(
-        rendered(alone, list(rows.values()), "text")
+        render_table(alone, list(rows.values()), "text")
     )
     save_report(alone, list(rows.values()))
-    assert is_kept(alone)
-    assert not is_kept(order(folder, seeds=1))
+    assert is_report_current(alone)
+    assert not is_report_current(order(folder, seeds=1))
     train = order(folder, seeds=1, among=frozenset({"00001"}))
     assert {
         row.why_not for row in reproduce(train) if not row.row.quoted and row.row.name != "Objects"
-    } == {NOBODY}
+    } == {NOTHING_MEASURED}
     (folder / "ids.txt").write_text("nobody\n")
     assert main(["table", "pr-net-1", str(folder), "--among", str(folder / "ids.txt")]) == WRONG_USE
     assert "it has no nobody" in capsys.readouterr().err
@@ -174,11 +176,11 @@ def test_some_users_can_be_judged_alone(folder: Path, capsys: pytest.CaptureFixt
 
 def test_a_second_time_does_nothing_and_says_the_same(folder: Path) -> None:
     asked = order(folder)
-    assert not is_kept(asked)
+    assert not is_report_current(asked)
     first = reproduce(asked)
     save_report(asked, first)
-    assert is_kept(asked)
-    assert not is_kept(order(folder, seeds=1))
+    assert is_report_current(asked)
+    assert not is_report_current(order(folder, seeds=1))
     before = written(folder)
     assert reproduce(asked) == first
     assert written(folder) == before
@@ -212,7 +214,9 @@ def test_the_command_lists_tables_and_refuses_what_is_none(
 def test_rows_over_other_users_are_told_apart(folder: Path) -> None:
     asked = order(folder, seeds=1)
     rows = reproduce(asked)
-    assert "not all rows are over the same users" not in "\n".join(rendered(asked, rows, "text"))
+    assert "not all rows are over the same users" not in "\n".join(
+        render_table(asked, rows, "text")
+    )
     found = {metric: replace(one, ids_sha256="0" * 64) for metric, one in rows[1].found.items()}
     other = [rows[0], replace(rows[1], found=found), *rows[2:]]
-    assert "not all rows are over the same users" in "\n".join(rendered(asked, other, "text"))
+    assert "not all rows are over the same users" in "\n".join(render_table(asked, other, "text"))

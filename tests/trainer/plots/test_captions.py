@@ -14,7 +14,7 @@ from storage.base.paths import Layout
 from storage.base.records import Annotation
 from storage.catalog.catalog import read_catalog, write_catalog
 from tests.trainer.plots.test_store_overview import store as store  # the fixture
-from trainer.inference.predict import Clip, Prediction
+from trainer.inference.predict import HistoryClip, Prediction
 from trainer.plots.captions import LONGEST, as_caption
 from trainer.plots.store_overview import draw_overview
 from trainer.plots.time_breakdown import draw_times
@@ -45,7 +45,7 @@ IDS = {
 def test_a_timeline_is_drawn_with_any_id(kind: str) -> None:
     text = IDS[kind]
     spans = np.array([[0.0, 5.0], [5.0, 9.0]])
-    clip = Clip(text, 0.0, 5.0, {"attention": np.array([0.5, 0.25])})
+    clip = HistoryClip(text, 0.0, 5.0, {"attention": np.array([0.5, 0.25])})
     found = Prediction(
         text, text, text, "", spans, np.array([0.1, 0.2]), np.zeros((0, 2)), (clip,), (text,)
     )

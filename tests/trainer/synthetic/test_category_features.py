@@ -19,26 +19,26 @@ from trainer.synthetic.category_features import (
     ACTS,
     DOMAINS,
     EXCITEMENTS,
-    LOUD,
+    THEME_SCALE,
     CategorySettings,
-    PlantedVideo,
-    plant_category,
-    planted_videos,
+    SyntheticVideo,
+    synthesize_categories,
+    synthetic_videos,
 )
 
 SMALL = CategorySettings(seed=3, train_videos=3, test_videos=2, width=16)
 KEY = "c3d.segments/fc7_linear"
-Rank = Callable[[PlantedVideo], NDArray[np.float64]]
+Rank = Callable[[SyntheticVideo], NDArray[np.float64]]
 
 
 def test_the_store_reads_as_a_judged_catalog(tmp_path: Path) -> None:
-    folder = plant_category(tmp_path, SMALL)
+    folder = synthesize_categories(tmp_path, SMALL)
     catalog = read_catalog(folder)
     assert {name: len(ids) for name, ids in catalog.groupings["domain"].items()} == dict.fromkeys(
         DOMAINS, 5
     )
     data = open_data(folder, DataSettings((KEY,), "segment", "none", domain="dog"))
-    planted = {video.video_id: video for video in planted_videos(SMALL)}
+    planted = {video.video_id: video for video in synthetic_videos(SMALL)}
     (loaded,) = Loader(data.scoring("test"), LoaderSettings(10))
     assert [example.video_id for example in loaded.examples] == ["dog-test-000", "dog-test-001"]
     for row, example in enumerate(loaded.examples):
@@ -49,25 +49,29 @@ def test_the_store_reads_as_a_judged_catalog(tmp_path: Path) -> None:
 
 
 def test_the_same_settings_give_the_same_bytes(tmp_path: Path) -> None:
-    stores = [FeatureStore(plant_category(tmp_path / name, SMALL)) for name in ("one", "two")]
-    plant_category(tmp_path / "one", SMALL)
+    stores = [
+        FeatureStore(synthesize_categories(tmp_path / name, SMALL)) for name in ("one", "two")
+    ]
+    synthesize_categories(tmp_path / "one", SMALL)
     one, two = (store["c3d.segments"] for store in stores)
     assert (one.name, one.digest()) == (two.name, two.digest())
     other = FeatureStore(
-        plant_category(tmp_path / "three", CategorySettings(seed=4, train_videos=3, test_videos=2))
+        synthesize_categories(
+            tmp_path / "three", CategorySettings(seed=4, train_videos=3, test_videos=2)
+        )
     )
     assert other["c3d.segments"].digest() != one.digest()
 
 
 def test_highlights_are_so_many_of_each_video() -> None:
-    for video in planted_videos(SMALL):
+    for video in synthetic_videos(SMALL):
         count = len(video.labels)
         assert 20 <= count <= 40
         assert (video.labels > 0).sum() == round(0.3 * count)
         assert (video.labels == 0).sum() == round(0.1 * count)
 
 
-def _content(video: PlantedVideo) -> NDArray[np.float64]:
+def _content(video: SyntheticVideo) -> NDArray[np.float64]:
     """What the content of segments is worth."""
     own = DOMAINS.index(video.domain) * ACTS
     shown = video.latents[:, own : own + ACTS] > 0
@@ -75,29 +79,29 @@ def _content(video: PlantedVideo) -> NDArray[np.float64]:
     return settings.content * shown.any(axis=1) + settings.favourite * shown[:, 0]
 
 
-def _excitement(video: PlantedVideo, theme_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+def _excitement(video: SyntheticVideo, theme_odds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Expected excitement, if the odds of the second theme are such."""
     share = 1 / (1 + np.exp(-theme_odds))
     first, second = video.latents[:, -1 - EXCITEMENTS : -1].T
     return np.asarray((1 - share) * first + share * second)
 
 
-def _hints(video: PlantedVideo) -> NDArray[np.float64]:
+def _hints(video: SyntheticVideo) -> NDArray[np.float64]:
     """Log-odds of the second theme, by each segment alone."""
-    return np.asarray(2 * CategorySettings().hint * video.latents[:, -1] / LOUD)
+    return np.asarray(2 * CategorySettings().hint * video.latents[:, -1] / THEME_SCALE)
 
 
-def knows_nothing_of_the_domain(video: PlantedVideo) -> NDArray[np.float64]:
+def knows_nothing_of_the_domain(video: SyntheticVideo) -> NDArray[np.float64]:
     """As one who learned on another domain: excitement, and no content."""
     return _excitement(video, np.full(len(video.labels), _hints(video).sum()))
 
 
-def sees_a_segment(video: PlantedVideo) -> NDArray[np.float64]:
+def sees_a_segment(video: SyntheticVideo) -> NDArray[np.float64]:
     """The best there is for one who sees a segment at a time."""
     return _content(video) + _excitement(video, _hints(video))
 
 
-def sees_the_set(video: PlantedVideo) -> NDArray[np.float64]:
+def sees_the_set(video: SyntheticVideo) -> NDArray[np.float64]:
     """For one who sees the whole video."""
     return _content(video) + _excitement(video, np.full(len(video.labels), _hints(video).sum()))
 
@@ -105,7 +109,7 @@ def sees_the_set(video: PlantedVideo) -> NDArray[np.float64]:
 def test_what_is_planted_is_worth_knowing() -> None:
     """Mean step AP of rankers that are told what networks have to learn; chance is 0.38."""
     settings = CategorySettings(train_videos=1)
-    videos = [video for video in planted_videos(settings) if video.part == "test"]
+    videos = [video for video in synthetic_videos(settings) if video.part == "test"]
 
     def worth(rank: Rank) -> float:
         return float(np.mean([step_ap(curve(rank(video), video.labels > 0)) for video in videos]))

@@ -18,7 +18,12 @@ from trainer.data.dataset import SampleSeed
 from trainer.data.sources.figure_masks import read_figure
 from trainer.data.sources.settings import ClipShape
 from trainer.losses.pld_vhd import distinction_labels, intersection_over_union
-from trainer.synthetic.saliency import SaliencySettings, instants, maps, plant_saliency
+from trainer.synthetic.saliency import (
+    SaliencySettings,
+    frames_at_instants,
+    saliency_maps,
+    synthesize_saliency,
+)
 
 SETTINGS = SaliencySettings(seed=2, frames_per_second=2.5, first_second=0.3)
 
@@ -26,15 +31,17 @@ SETTINGS = SaliencySettings(seed=2, frames_per_second=2.5, first_second=0.3)
 def test_instants_are_frames_shown_then() -> None:
     starts = np.arange(24) / 12
     spans = np.stack([starts, starts + 1 / 12], 1)
-    assert instants(spans, 1.0, 0.75).tolist() == [9, 21]
-    assert instants(spans + 5, 1.0, 0.75).tolist() == [9, 21], "counted from the first frame"
-    assert instants(spans, 100.0, 0.0).tolist() == list(range(24)), "each once"
+    assert frames_at_instants(spans, 1.0, 0.75).tolist() == [9, 21]
+    assert frames_at_instants(spans + 5, 1.0, 0.75).tolist() == [9, 21], (
+        "counted from the first frame"
+    )
+    assert frames_at_instants(spans, 100.0, 0.0).tolist() == list(range(24)), "each once"
 
 
 def test_a_map_is_above_beta_about_where_the_figure_is() -> None:
     figure = np.zeros((2, 64, 96), bool)
     figure[0, 20:40, 30:54] = True
-    found = maps(figure, SaliencySettings(), np.random.default_rng(0))
+    found = saliency_maps(figure, SaliencySettings(), np.random.default_rng(0))
     assert found.dtype == np.float16
     assert found.shape == (2, 32, 48)
     wanted = torch.from_numpy(figure)
@@ -46,9 +53,9 @@ def test_a_map_is_above_beta_about_where_the_figure_is() -> None:
 
 def test_a_planted_variant_is_read_beside_the_pictures(tmp_path: Path) -> None:
     folder = write_category_films(tmp_path, 2)
-    plant_saliency(folder, SETTINGS)
+    synthesize_saliency(folder, SETTINGS)
     before = FeatureStore(folder)["tased"].digest()
-    plant_saliency(folder, SETTINGS)
+    synthesize_saliency(folder, SETTINGS)
     assert FeatureStore(folder)["tased"].digest() == before
     assert "planted:2" in FeatureStore(folder)["tased"].settings["weights"]
     arrays = ("tased/saliency", "frames/jpeg")
@@ -70,9 +77,9 @@ def test_pictures_of_some_frames_alone_and_catalogs_without_figures_are_refused(
         SettingsError,
         match=r"v0 has 32 pictures in frames-.* and 31 frames .* frames_per_second = 0",
     ):
-        plant_saliency(folder, SETTINGS)
+        synthesize_saliency(folder, SETTINGS)
     with pytest.raises(LookupFailed, match="only drawn catalogs say where their figure is"):
-        plant_saliency(write_films(tmp_path / "plain", 1), SaliencySettings(seed=9))
+        synthesize_saliency(write_films(tmp_path / "plain", 1), SaliencySettings(seed=9))
 
 
 @pytest.mark.parametrize(

@@ -14,23 +14,25 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from pipeline.datasets.readers.phd2 import read_phd2
+from pipeline.datasets.readers.phd2 import read_phd2_catalog
 from storage.catalog.catalog import read_catalog
 from storage.features.store import FeatureStore
 from trainer.data import DataSettings, HighlightData, Loader, LoaderSettings, open_data
 from trainer.data.sources.intervals import covered_seconds
 from trainer.synthetic.feature_generator import LATENT
 from trainer.synthetic.user_features import (
-    PlantedSettings,
+    SyntheticUserSettings,
     Timing,
-    plant,
     published_timing,
+    synthesize_users,
     timing_of,
 )
 
 KEY = "c3d/pool5"
-SETTINGS = PlantedSettings(seed=1, train_users=40, test_users=120, max_videos=8, fewest_tastes=2)
-SMALL = PlantedSettings(
+SETTINGS = SyntheticUserSettings(
+    seed=1, train_users=40, test_users=120, max_videos=8, fewest_tastes=2
+)
+SMALL = SyntheticUserSettings(
     seed=4, train_users=3, test_users=2, max_videos=3, with_frames=True, lost_share=0.2
 )
 Features = NDArray[np.float32]
@@ -39,12 +41,12 @@ Truth = NDArray[np.bool_]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plant(tmp_path_factory.mktemp("data"), SETTINGS)
+    return synthesize_users(tmp_path_factory.mktemp("data"), SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plant(tmp_path_factory.mktemp("data"), SMALL)
+    return synthesize_users(tmp_path_factory.mktemp("data"), SMALL)
 
 
 def table(folder: Path, name: str) -> list[dict[str, str]]:
@@ -175,7 +177,7 @@ def test_marks_lie_in_scenes_of_kinds_the_user_likes(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def real(shared_data: Path) -> Timing:
-    return timing_of(read_phd2({"test": shared_data / "phd2" / "testing.csv"}))
+    return timing_of(read_phd2_catalog({"test": shared_data / "phd2" / "testing.csv"}))
 
 
 def test_timing_is_that_of_the_published_table(real: Timing) -> None:
@@ -188,7 +190,9 @@ def test_timing_is_that_of_the_published_table(real: Timing) -> None:
 
 
 def test_planting_with_the_timing_of_a_real_catalog(real: Timing, tmp_path: Path) -> None:
-    folder = plant(tmp_path, PlantedSettings(train_users=2, test_users=1, max_videos=2), real)
+    folder = synthesize_users(
+        tmp_path, SyntheticUserSettings(train_users=2, test_users=1, max_videos=2), real
+    )
     known = {video.claimed_duration_seconds for video in read_catalog(folder).videos}
     assert known <= set(np.ceil(real.video_seconds))
 
@@ -196,15 +200,15 @@ def test_planting_with_the_timing_of_a_real_catalog(real: Timing, tmp_path: Path
 def test_planting_twice_changes_nothing_and_another_seed_changes_all(
     small: Path, tmp_path: Path
 ) -> None:
-    again = plant(tmp_path, SMALL)
+    again = synthesize_users(tmp_path, SMALL)
     for name in ("c3d", "yolov5", "keypoint_rcnn"):
         assert FeatureStore(again)[name].digest() == FeatureStore(small)[name].digest()
         assert FeatureStore(again)[name].fingerprint == FeatureStore(small)[name].fingerprint
     files = {path: path.stat().st_mtime_ns for path in again.rglob("*.h5")}
-    plant(tmp_path, SMALL)
+    synthesize_users(tmp_path, SMALL)
     assert {path: path.stat().st_mtime_ns for path in again.rglob("*.h5")} == files
-    other = plant(
-        tmp_path / "other", PlantedSettings(seed=5, train_users=3, test_users=2, max_videos=3)
+    other = synthesize_users(
+        tmp_path / "other", SyntheticUserSettings(seed=5, train_users=3, test_users=2, max_videos=3)
     )
     assert not {v.video_id for v in read_catalog(other).videos} & {
         v.video_id for v in read_catalog(small).videos
@@ -263,4 +267,4 @@ def test_frames_have_the_forms_of_the_real_extractors_and_the_same_signal(small:
 )
 def test_settings_that_plant_nothing_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="got"):
-        PlantedSettings(**change)  # type: ignore[arg-type]
+        SyntheticUserSettings(**change)  # type: ignore[arg-type]

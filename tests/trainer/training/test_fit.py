@@ -23,7 +23,7 @@ from storage.scores import read_scores
 from tests.conftest import REPOSITORY
 from trainer.config.recipe import load_recipe
 from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
-from trainer.synthetic.user_features import PlantedSettings, plant
+from trainer.synthetic.user_features import SyntheticUserSettings, synthesize_users
 from trainer.training.checkpoint import read_checkpoint
 from trainer.training.fit import FitOptions, Run, fit, restore
 from trainer.training.loop import Progress
@@ -36,12 +36,12 @@ CHANGES = (
     "training.batch_size=8",
     "model.dropouts=[0.5, 0.2, 0.2]",
 )
-PLANTED = PlantedSettings(seed=3, train_users=16, test_users=5, max_videos=5, width=16)
+PLANTED = SyntheticUserSettings(seed=3, train_users=16, test_users=5, max_videos=5, width=16)
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plant(tmp_path_factory.mktemp("planted"), PLANTED)
+    return synthesize_users(tmp_path_factory.mktemp("planted"), PLANTED)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_scores_are_kept_and_asked_for_once(folder: Path) -> None:
 
 def test_features_of_another_kind_are_refused(folder: Path, tmp_path: Path) -> None:
     path = fit(run(folder), FitOptions())
-    other = plant(tmp_path / "other", replace(PLANTED, seed=4))
+    other = synthesize_users(tmp_path / "other", replace(PLANTED, seed=4))
     with pytest.raises(SettingsError, match="the model was trained on"):
         restore(path, other, "cpu")
 
