@@ -28,13 +28,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "models": set(),
     "models.extractors.base": set(),
-    "models.weights": set(),
+    "models.weights": {"models"},
     "models.extractors.c3d": {"models.extractors.base", "models.weights"},
     "models.extractors.jpeg_frames": {"models.extractors.base"},
     "models.extractors.keypoint_rcnn": {"models.extractors.base", "models.weights"},
     "models.extractors.tased": {"models.extractors.base", "models.weights"},
     "models.extractors.yolov5": {"models.extractors.base", "models.weights"},
     "models.extractors": {
+        "models",
         "models.extractors.base",
         "models.extractors.c3d",
         "models.extractors.jpeg_frames",
@@ -58,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models.highlight.generic",
     },
     "models.highlight": {
+        "models",
         "models.highlight.base",
         "models.highlight.generic",
         "models.highlight.personalized",

@@ -1,5 +1,6 @@
-"""Every extractor there is. To add one: write its file beside this one, import its SPEC, add a
-row.
+"""Every extractor, by name.
+
+To add one: write its folder beside this file, import its SPEC, and add a row.
 """
 
 from __future__ import annotations
@@ -13,29 +14,28 @@ from models.extractors.jpeg_frames import spec as frames
 from models.extractors.keypoint_rcnn import spec as keypoint_rcnn
 from models.extractors.tased import spec as tased
 from models.extractors.yolov5 import spec as yolov5
+from models.registry import Registry
 
-EXTRACTORS: dict[str, ExtractorSpec] = {
-    "c3d": c3d.SPEC,
-    "frames": frames.SPEC,
-    "keypoint_rcnn": keypoint_rcnn.SPEC,
-    "tased": tased.SPEC,
-    "yolov5": yolov5.SPEC,
-}
+EXTRACTORS = Registry[ExtractorSpec](
+    "extractor",
+    {
+        "c3d": c3d.SPEC,
+        "frames": frames.SPEC,
+        "keypoint_rcnn": keypoint_rcnn.SPEC,
+        "tased": tased.SPEC,
+        "yolov5": yolov5.SPEC,
+    },
+)
 
 
-def extractor(name: str) -> ExtractorSpec:
-    """The row of that name; KeyError lists the names there are."""
-    if name not in EXTRACTORS:
-        raise KeyError(
-            f"no extractor is called {name!r}; there are {', '.join(sorted(EXTRACTORS))}"
-        )
+def _spec_of_name(name: str) -> ExtractorSpec:
     return EXTRACTORS[name]
 
 
-def _by_name(spec: ExtractorSpec) -> tuple[Callable[[str], ExtractorSpec], tuple[str]]:
-    return extractor, (spec.name,)
+def _pickle_by_name(spec: ExtractorSpec) -> tuple[Callable[[str], ExtractorSpec], tuple[str]]:
+    return _spec_of_name, (spec.name,)
 
 
 # A spec holds functions, which cannot be pickled. It travels between processes as its name and is
 # looked up again.
-copyreg.pickle(ExtractorSpec, _by_name)
+copyreg.pickle(ExtractorSpec, _pickle_by_name)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from models.registry import Registry
+
 
 @dataclass(frozen=True)
 class PublishedWeights:
@@ -143,12 +145,5 @@ _ROWS = (
     *(_yolov5u(size) for size in "nsmlx"),
 )
 
-PUBLISHED_WEIGHTS: dict[str, PublishedWeights] = {row.name: row for row in _ROWS}
+PUBLISHED_WEIGHTS = Registry[PublishedWeights]("weights", {row.name: row for row in _ROWS})
 """Name → row. To add one: add a row above."""
-
-
-def published(name: str) -> PublishedWeights:
-    """The row of that name; KeyError lists the names there are."""
-    if name not in PUBLISHED_WEIGHTS:
-        raise KeyError(f"no weights are called {name!r}; there are {', '.join(PUBLISHED_WEIGHTS)}")
-    return PUBLISHED_WEIGHTS[name]

@@ -22,7 +22,7 @@ from typing import Any
 
 from models.extractors.base.contract import random_seed
 from models.extractors.weights_check import check_weights_file, is_mean_volume
-from models.weights.published import PUBLISHED_WEIGHTS, PublishedWeights, published
+from models.weights.published import PUBLISHED_WEIGHTS, PublishedWeights
 from pipeline.download.http.files import fetch_file
 from pipeline.weights.conversion import Pin, converted, facts_file
 from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
@@ -56,13 +56,13 @@ class WeightsFolder:
 
     def file(self, name: str) -> Path:
         """Where the file of that registered name lies, or will."""
-        return self.path / published(name).name
+        return self.path / PUBLISHED_WEIGHTS[name].name
 
     def pin(self, name: str) -> Pin | None:
         """What the file of that name must be: as its publisher says, else as the lock file says;
         None if neither.
         """
-        row = published(name)
+        row = PUBLISHED_WEIGHTS[name]
         if row.sha256 is not None:
             return Pin(row.sha256, row.size_bytes)
         locked = self._lock().get(name)
@@ -88,7 +88,7 @@ class WeightsFolder:
         file, pin = self.file(weights), self.pin(weights)
         if pin is None or not file.is_file():
             raise ValueError(
-                f"weights {weights} are not here; get them: {_get(published(weights), self.path)}"
+                f"weights {weights} are not here; get them: {_get(PUBLISHED_WEIGHTS[weights], self.path)}"
             )
         pin.check(file, file.stat().st_size, file_sha256(file))
         return file
@@ -120,7 +120,7 @@ class WeightsFolder:
         Raises IntegrityError before anything is parsed if it is another than the pinned one,
         UntrustedFile if it does not fit; nothing is kept then. Without a pin, it is pinned now.
         """
-        row, target = published(name), self.file(name)
+        row, target = PUBLISHED_WEIGHTS[name], self.file(name)
         size_bytes, sha256 = _surveyed(source)
         pin = self.pin(name)
         (pin or Pin(sha256, row.size_bytes)).check(source, size_bytes, sha256)
@@ -146,7 +146,7 @@ class WeightsFolder:
 
         The file stays where it is, and is used no more. SettingsError if nothing was pinned here.
         """
-        row = published(name)
+        row = PUBLISHED_WEIGHTS[name]
         with lease(self.path / ".weights.lock.claim", tell=say):
             locked = self._lock()
             if name not in locked or row.sha256 is not None:
@@ -169,7 +169,7 @@ class WeightsFolder:
         """Download the file of that name, unless it is here. Raises SystemicFault or
         IntegrityError.
         """
-        row, target = published(name), self.file(name)
+        row, target = PUBLISHED_WEIGHTS[name], self.file(name)
         pin = self.pin(name)
         if pin is not None and target.is_file():
             pin.check(target, *size_and_sha256(target))

@@ -21,7 +21,7 @@ from luigi.parameter import ParameterException
 from luigi.task_register import Register
 
 from models.extractors.base.contract import random_seed
-from models.extractors.registry import extractor
+from models.extractors.registry import EXTRACTORS
 from pipeline.datasets.registry import DATASETS
 from pipeline.decoding.video_reader import BACKENDS
 from pipeline.download.access.source import SourceSettings
@@ -313,7 +313,7 @@ def _variant(name: str, catalog: str, sections: dict[str, Any], faults: _Faults)
         raise ValueError(
             f"an extractor is named like c3d, a second group of settings like c3d.dense; got {name!r}"
         )
-    spec = extractor(name.partition(".")[0])
+    spec = EXTRACTORS[name.partition(".")[0]]
     own: Any = sections[spec.name]
     section = (
         own if name == spec.name else faults.read(name, extractor_section(name, spec.name, own), {})

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.highlight.base.contract import ModelSpec
-from models.highlight.registry import highlight_model
+from models.highlight.registry import HIGHLIGHT_MODELS
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.fingerprint import fingerprint
 from trainer.config.toml_binding import bind, check_arguments
@@ -284,7 +284,7 @@ def _recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe:
 
 def _spec(recipe: str, model: str) -> ModelSpec:
     try:
-        return highlight_model(model)
+        return HIGHLIGHT_MODELS[model]
     except KeyError as error:
         raise SettingsError((f"recipe {recipe}: {error.args[0]}",)) from error
 

@@ -27,7 +27,7 @@ from models.extractors.base.sampling import ConsecutiveFrames, FramesOfSegments
 from models.extractors.c3d.extractor import C3DExtractor, build_extractor
 from models.extractors.c3d.network import C3D, LAYOUTS, initialise
 from models.extractors.c3d.settings import ARRAYS, C3DSettings
-from models.extractors.registry import extractor
+from models.extractors.registry import EXTRACTORS
 from models.weights.key_mapping import load_best_layout
 from pipeline.decoding.video_reader import Decoding
 from pipeline.media.probe import DEFAULT_LIMITS
@@ -265,7 +265,7 @@ def test_settings_say_what_is_wrong(settings: dict[str, Any], message: str) -> N
 
 
 def test_the_row_of_the_table() -> None:
-    spec = extractor("c3d")
+    spec = EXTRACTORS["c3d"]
     settings = C3DSettings(stride_frames=8)
     assert spec.sampling(settings) == ConsecutiveFrames(length_frames=16, stride_frames=8)
     for sampling, spread in (("segments", "equal"), ("segments_released", "released")):
@@ -276,8 +276,8 @@ def test_the_row_of_the_table() -> None:
         "fc6": (4096,),
     }
     assert {array.dtype for array in arrays.values()} == {"float16"}
-    with pytest.raises(KeyError, match="no extractor is called 'c4d'; there are c3d, frames"):
-        extractor("c4d")
+    with pytest.raises(KeyError, match="unknown extractor 'c4d'; choose one of c3d, frames"):
+        EXTRACTORS["c4d"]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 
 from models.extractors.base.sampling import EveryFrame, FramesAtRate
 from models.extractors.jpeg_frames.spec import FramesSettings, JpegFrames
-from models.extractors.registry import extractor
+from models.extractors.registry import EXTRACTORS
 
 
 def shown(
@@ -51,7 +51,7 @@ def test_a_row_is_one_jpeg() -> None:
 
 
 def test_sampling_follows_the_setting() -> None:
-    spec = extractor("frames")
+    spec = EXTRACTORS["frames"]
     assert spec.sampling(FramesSettings(frames_per_second=2.5)) == FramesAtRate(2.5)
     assert spec.sampling(FramesSettings(frames_per_second=0)) == EveryFrame()
 

@@ -31,7 +31,7 @@ from models.extractors.keypoint_rcnn.keypoints import decode_keypoints, features
 from models.extractors.keypoint_rcnn.network import KeypointRCNN
 from models.extractors.keypoint_rcnn.settings import ARRAYS, KEYPOINTS, KeypointRCNNSettings
 from models.extractors.keypoint_rcnn.weights import IGNORED
-from models.extractors.registry import extractor
+from models.extractors.registry import EXTRACTORS
 from tests.models.goldens.formula import frames
 from tests.models.goldens.make_keypoint_rcnn import (
     CHANNELS,
@@ -243,7 +243,7 @@ def test_settings_say_what_is_wrong(settings: dict[str, Any], complaint: str) ->
 
 
 def test_the_row_of_the_table() -> None:
-    spec = extractor("keypoint_rcnn")
+    spec = EXTRACTORS["keypoint_rcnn"]
     settings = KeypointRCNNSettings(arrays=("joints",), frames_per_second=0, min_size_pixels=64)
     assert spec.sampling(settings) == EveryFrame()
     assert spec.sampling(KeypointRCNNSettings()) == FramesAtRate(2.0)

@@ -24,7 +24,7 @@ from torch import Tensor
 from models.extractors.base.contract import Extractor, Frame
 from models.extractors.base.inference import stack_clips
 from models.extractors.base.sampling import FramesAtRateWithHistory
-from models.extractors.registry import extractor
+from models.extractors.registry import EXTRACTORS
 from models.extractors.tased.extractor import TasedExtractor
 from models.extractors.tased.network import TasedNet
 from models.extractors.tased.settings import TasedSettings
@@ -162,7 +162,7 @@ def test_settings_say_what_is_wrong() -> None:
 
 
 def test_the_row_of_the_table() -> None:
-    spec = extractor("tased")
+    spec = EXTRACTORS["tased"]
     assert spec.sampling(TasedSettings()) == FramesAtRateWithHistory(2.0, history_frames=32)
     array = spec.arrays(TasedSettings())["saliency"]
     assert (array.dtype, array.item_shape) == ("float16", (28, 48))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.extractors.base.sampling import EveryFrame, FramesAtRate
-from models.extractors.registry import extractor
+from models.extractors.registry import EXTRACTORS
 from models.extractors.yolov5.boxes import (
     NmsSettings,
     best_detections,
@@ -202,7 +202,7 @@ def small(**settings: Any) -> YOLOv5Extractor:
 
 def test_rows_have_the_shapes_that_are_promised() -> None:
     one = small(grid=3)
-    arrays = extractor("yolov5").arrays(one.settings)
+    arrays = EXTRACTORS["yolov5"].arrays(one.settings)
     for shape in ((90, 160), (160, 90), (33, 50)):
         row = one.extract([[one.prepare(frames(1, *shape)[0])]])
         assert {name: rows[0].shape for name, rows in row.items() if name in MAPS} == {
@@ -341,7 +341,7 @@ def test_settings_say_what_is_wrong(settings: dict[str, Any], complaint: str) ->
 
 
 def test_the_row_of_the_table() -> None:
-    spec = extractor("yolov5")
+    spec = EXTRACTORS["yolov5"]
     assert spec.sampling(YOLOv5Settings(frames_per_second=4)) == FramesAtRate(4)
     assert spec.sampling(YOLOv5Settings(frames_per_second=0)) == EveryFrame()
     arrays = spec.arrays(YOLOv5Settings())

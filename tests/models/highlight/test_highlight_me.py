@@ -11,7 +11,7 @@ from torch import Tensor
 from models.extractors.keypoint_rcnn.settings import KEYPOINTS
 from models.highlight.base.skeleton import BONES, bone_weights
 from models.highlight.generic.highlight_me import GraphUnit, HighlightMeSettings
-from models.highlight.registry import highlight_model
+from models.highlight.registry import HIGHLIGHT_MODELS
 from tests.support.model_batches import PERSONS, batch, small
 
 KEY = "keypoint_rcnn/joints"
@@ -74,7 +74,7 @@ def test_the_size_of_a_video_does_not_count() -> None:
 
 
 def test_what_is_no_pose_is_refused() -> None:
-    spec = highlight_model("highlight_me")
+    spec = HIGHLIGHT_MODELS["highlight_me"]
     with pytest.raises(ValueError, match="persons"):
         spec.build(spec.settings(), {"c3d/pool5": (8192,)})
     with pytest.raises(ValueError, match="odd"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.highlight.registry import HIGHLIGHT_MODELS, highlight_model
+from models.highlight.registry import HIGHLIGHT_MODELS
 from tests.support.model_batches import PERSONAL, alone, batch, reordered, small, with_rubbish
 
 TRAINED = [name for name, spec in HIGHLIGHT_MODELS.items() if spec.is_trained]
@@ -94,13 +94,13 @@ def learning(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 @pytest.mark.parametrize("name", HIGHLIGHT_MODELS)
 def test_a_row_is_named_as_its_spec(name: str) -> None:
-    assert highlight_model(name).name == name
-    assert dataclasses.is_dataclass(highlight_model(name).settings)
+    assert HIGHLIGHT_MODELS[name].name == name
+    assert dataclasses.is_dataclass(HIGHLIGHT_MODELS[name].settings)
 
 
 def test_a_model_that_is_not_there_is_told_from_those_that_are() -> None:
     with pytest.raises(KeyError, match="phd_ca_svm_d"):
-        highlight_model("phd_cb")
+        HIGHLIGHT_MODELS["phd_cb"]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

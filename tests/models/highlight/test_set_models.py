@@ -23,7 +23,7 @@ from models.highlight.base.set_transformer import Layer, SetSettings, SetTransfo
 from models.highlight.generic.domain_adaptation import MCDSL, RevGradSL, reverse_gradient
 from models.highlight.generic.lim import LIM
 from models.highlight.generic.sl_module import ReleasedSLSettings, SLSettings
-from models.highlight.registry import highlight_model
+from models.highlight.registry import HIGHLIGHT_MODELS
 from tests.conftest import REPOSITORY
 from tests.models.goldens import make_mini_net as maker
 from tests.support.model_batches import WIDTH, batch, small
@@ -165,7 +165,7 @@ def test_the_two_forms_differ_where_they_say() -> None:
     paper = small("sl_module", scale="width", test_sets="clipped")
     torch.testing.assert_close(paper(given).scores, raw(given).scores)
     assert (SLSettings().scorer_dropout, ReleasedSLSettings().scorer_dropout) == (0.0, 0.5)
-    settings = highlight_model("dl_vhd_released").settings()
+    settings = HIGHLIGHT_MODELS["dl_vhd_released"].settings()
     assert (settings.scale, settings.is_squashed, settings.test_sets, settings.learners) == (
         "width",
         True,

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from models.highlight.base.contract import Batch, Scores
 from models.highlight.generic.dl_vhd import DLVHDSettings
-from models.highlight.registry import highlight_model
+from models.highlight.registry import HIGHLIGHT_MODELS
 from tests.models.goldens import make_cross_category as maker
 from tests.models.goldens.reference import Arrays, checkout
 from tests.support.domain_batches import MODEL, domains, labelled
@@ -283,7 +283,7 @@ def test_what_dl_vhd_trains_follows_its_settings() -> None:
 
 @pytest.mark.parametrize("learner", ["coarse", "fine"])
 def test_a_single_learner_is_trained_on_its_own_loss(learner: str) -> None:
-    spec = highlight_model("dl_vhd")
+    spec = HIGHLIGHT_MODELS["dl_vhd"]
     assert spec.settings is DLVHDSettings
     model, sets = small("dl_vhd", dropout=0.0, learners=learner), domains("dl_vhd")
     answer = model(sets.source)
