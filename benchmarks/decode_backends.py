@@ -16,7 +16,12 @@ import tempfile
 from pathlib import Path
 
 from pipeline.decoding.video_reader import BACKENDS
-from pipeline.diagnostics.bench_decoding import FFMPEG, measure, measure_ffmpeg, warm_up_video
+from pipeline.diagnostics.bench_decoding import (
+    FFMPEG,
+    measure_backend,
+    measure_ffmpeg,
+    warm_up_video,
+)
 
 EVERY = (1, 15)
 """Of how many frames one is asked for as RGB."""
@@ -42,7 +47,7 @@ def compare(path: Path, rounds: int, warm: Path) -> list[str]:
     for _ in range(rounds):
         for every in EVERY:
             for backend in BACKENDS:
-                one = measure(backend, path, every, warm)
+                one = measure_backend(backend, path, every, warm)
                 rates.setdefault((backend, every), []).append(one.per_core_second)
                 memory[backend] = max(memory.get(backend, 0.0), one.peak_megabytes)
                 frames = one.frames

@@ -36,7 +36,7 @@ from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.decoding.events import DecodeEnd, Event, FrameEvent, WindowEvent
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_video import process_video
-from pipeline.extraction.track_builder import rows_of
+from pipeline.extraction.track_builder import extract_rows
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from pipeline.sampling.planner import VideoSampling, Window
@@ -91,7 +91,7 @@ def forward(work: Sequence[Work], fed: Fed, lanes: RowExecutor) -> None:
         size = variant.spec.windows_per_batch
         for first in range(0, len(windows), size):
             futures.append(
-                lanes.submit(rows_of, extractor, windows[first : first + size], prepared)
+                lanes.submit(extract_rows, extractor, windows[first : first + size], prepared)
             )
     for future in futures:
         future.result()

@@ -19,7 +19,7 @@ from models.extractors.base.precision import allowed_error, numerics_of
 from models.extractors.golden.golden_outputs import window_frames
 from models.extractors.golden.output_error import output_errors
 from models.extractors.registry import EXTRACTORS
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.media.probe import DEFAULT_LIMITS
 
 ARRAYS: dict[str, tuple[str, ...]] = {
@@ -32,7 +32,7 @@ CHOICES = ({"resize": "fast"}, {"precision": "bf16"}, {"precision": "bf16", "res
 
 def windows_of(path: Path, length: int, count: int) -> Iterator[list[Frame]]:
     """`count` windows of `length` consecutive frames, from all over a video."""
-    decoding = Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
     frames = [frame.to_rgb() for frame in decoding]
     for number in range(count):
         start = (len(frames) - length) * number // max(count - 1, 1)

@@ -20,7 +20,12 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
-from pipeline.diagnostics.bench_throughput import flop_of, one_round, way, window_of
+from pipeline.diagnostics.bench_throughput import (
+    flop_per_window,
+    make_benchmark,
+    measure_round,
+    sample_window,
+)
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "keypoint_rcnn": {"min_size_pixels": 480, "max_size_pixels": 800}
@@ -34,15 +39,18 @@ def lines_of(
 ) -> Iterator[str]:
     """The rows of one extractor, the first of them the one that others are compared with."""
     spec = EXTRACTORS[name]
-    ways = [way(spec, device, {**SETTINGS.get(name, {}), **others, **choice}) for choice in CHOICES]
-    window = window_of(spec, ways[0].settings)
-    flop = flop_of(ways[0], window)
+    ways = [
+        make_benchmark(spec, device, {**SETTINGS.get(name, {}), **others, **choice})
+        for choice in CHOICES
+    ]
+    window = sample_window(spec, ways[0].settings)
+    flop = flop_per_window(ways[0], window)
     for one in ways:
-        one_round(one, window, flop, lanes, device)
+        measure_round(one, window, flop, lanes, device)
         one.forget()
     for _ in range(rounds):
         for one in ways:
-            one_round(one, window, flop, lanes, device)
+            measure_round(one, window, flop, lanes, device)
     for one in ways:
         faster = [
             first / this

@@ -28,11 +28,11 @@ import cv2
 import imageio_ffmpeg
 
 from models.extractors.base.sampling import ConsecutiveFrames, FramesAtRate, Sampling
-from pipeline.decoding.events import DecodeEnd, FrameEvent, PlanesEvent
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.events import DecodeEnd, FrameEvent, YuvFrameEvent
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.probe import DEFAULT_LIMITS
-from pipeline.sampling.planner import InPlanes, VideoSampling
+from pipeline.sampling.planner import VideoSampling, YuvSampling
 
 
 def ffmpeg_null(video: Path, *form: str) -> float:
@@ -49,7 +49,7 @@ def ffmpeg_null(video: Path, *form: str) -> float:
 def pyav(video: Path) -> float:
     """CPU seconds of decoding here."""
     began = time.process_time()
-    for _ in Decoding("v", video, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None):
+    for _ in VideoReader("v", video, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None):
         pass
     return time.process_time() - began
 
@@ -65,7 +65,7 @@ def delivered(
                 cv2.resize(event.rgb, (171, 128), interpolation=cv2.INTER_LINEAR)
         elif isinstance(event, DecodeEnd):
             spent = event.cpu_seconds or 0.0
-        elif isinstance(event, PlanesEvent) and shrink:
+        elif isinstance(event, YuvFrameEvent) and shrink:
             raise TypeError("planes are not shrunk here")
     return spent + time.process_time() - began
 
@@ -85,7 +85,7 @@ def main() -> None:
             "ffmpeg": lambda: ffmpeg_null(given.video),
             "ffmpeg, rgb24": lambda: ffmpeg_null(given.video, "-pix_fmt", "rgb24"),
             "pyav": lambda: pyav(given.video),
-            "planes": lambda: delivered(given.video, decoder, InPlanes(every)),
+            "planes": lambda: delivered(given.video, decoder, YuvSampling(every)),
             "rgb": lambda: delivered(given.video, decoder, every),
             "rgb, 171×128": lambda: delivered(given.video, decoder, every, shrink=True),
             "sampled": lambda: delivered(given.video, decoder, FramesAtRate(2)),

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.decoding.events import DecodeEnd, Event, FrameEvent, WindowEvent
-from pipeline.decoding.video_reader import Summary
+from pipeline.decoding.video_reader import DecodeSummary
 from pipeline.extraction import process_shard as process
 from pipeline.extraction.process_shard import process_shard
 from pipeline.media.media_file import Media
@@ -140,7 +140,9 @@ class NoDecoder:
         )
         yield DecodeEnd(
             probe,
-            Summary(frames, frames, 0, 0, frames, 0, 0, 0, 0, "", 0.0, seconds, seconds, (), 0, ""),
+            DecodeSummary(
+                frames, frames, 0, 0, frames, 0, 0, 0, 0, "", 0.0, seconds, seconds, (), 0, ""
+            ),
         )
 
     def close(self) -> None:

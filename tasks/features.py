@@ -17,7 +17,7 @@ from typing import Any
 import luigi
 
 from pipeline.datasets.registry import DATASETS
-from pipeline.diagnostics.doctor import fatal_before_a_run
+from pipeline.diagnostics.doctor import failed_quick_checks
 from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
 from storage.base.fingerprint import readable
@@ -49,7 +49,7 @@ def check_machine(settings: Settings) -> None:
     """
     if settings.layout.catalog in SAMPLES:
         return
-    fatal = fatal_before_a_run(settings.source, settings.layout.root, datetime.now(UTC).date())
+    fatal = failed_quick_checks(settings.source, settings.layout.root, datetime.now(UTC).date())
     if fatal:
         told = "\n".join(str(finding) for finding in fatal)
         raise SystemicFault(

@@ -20,7 +20,7 @@ import luigi
 from models.extractors.base.contract import random_seed
 from pipeline.compute.devices import resolve_device
 from pipeline.extraction.variant import Variant
-from pipeline.extraction.variant_from_settings import variant_of
+from pipeline.extraction.variant_from_settings import variant_from_description
 from pipeline.media.media_file import SUFFIXES, digest
 from pipeline.media.reel import check_place, cut_reel
 from pipeline.weights.weights_folder import WeightsFolder
@@ -247,7 +247,9 @@ def _variant(name: str, described: Mapping[str, JSON], weights: WeightsFolder) -
     )
     if configured.get("weights") and random_seed(configured["weights"]) is None:
         configured["weights"] = str(weights.original(configured["weights"]))
-    return variant_of(name, described, configured=configured, converted=weights.converted)
+    return variant_from_description(
+        name, described, configured=configured, converted=weights.converted
+    )
 
 
 def _media(layout: Layout, request: Request) -> Path:

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
-from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.download.access.source import SourceSettings
 from pipeline.download.fetch import fetch
 from pipeline.extraction.process_shard import process_shard

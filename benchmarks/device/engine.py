@@ -20,9 +20,9 @@ from benchmarks.engine import Stubbed
 from models.extractors.base.contract import Extractor, Frame
 from models.extractors.base.precision import is_gpu
 from models.extractors.registry import EXTRACTORS
-from pipeline.compute.cpu_executor import Work
-from pipeline.decoding.events import FrameEvent, PlanesEvent
-from pipeline.decoding.video_reader import Decoding
+from pipeline.compute.cpu_executor import ComputeRequest
+from pipeline.decoding.events import FrameEvent, YuvFrameEvent
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction import process_shard as process
 from pipeline.extraction.process_shard import process_shard
@@ -104,7 +104,7 @@ def decoding_seconds(
                     if next(left, None) is None:
                         return
                 for event in decoder.decode("v", video, [asked_of(*one) for one in fed]):
-                    if isinstance(event, FrameEvent | PlanesEvent):
+                    if isinstance(event, FrameEvent | YuvFrameEvent):
                         frame = event.rgb if isinstance(event, FrameEvent) else event.planes
                         for place in event.wanted_by:
                             fed[place][1].prepare(frame)
@@ -140,7 +140,9 @@ def computing_seconds(
                 for row in range(rows[variant.name]):
                     clip = clips[variant.name][(number + row) % 8]
                     futures.append(
-                        lanes.compute(Work(extractor, [clip], variant.spec.windows_on_gpu))
+                        lanes.compute(
+                            ComputeRequest(extractor, [clip], variant.spec.windows_on_gpu)
+                        )
                     )
         for future in futures:
             future.result()
@@ -185,7 +187,7 @@ def engine(
     finally:
         process.cached_extractor = kept
     spent: dict[str, float] = {}
-    for of_video in times.of_videos().values():
+    for of_video in times.by_video().values():
         for what, seconds in of_video.items():
             spent[what] = round(spent.get(what, 0.0) + seconds, 3)
     frames_per_second = len(frames) * given.copies / wall
@@ -211,7 +213,7 @@ def decoders_alone(video: Path, decoders: int, seconds: float, backend: str) -> 
     def work() -> int:
         count = 0
         while time.perf_counter() < began + seconds:
-            decoding = Decoding(
+            decoding = VideoReader(
                 "v", video, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None
             )
             count += sum(1 for _ in decoding)

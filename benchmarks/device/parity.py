@@ -14,14 +14,17 @@ from models.extractors.base.contract import Frame
 from models.extractors.base.precision import Numerics, allowed_error
 from models.extractors.golden.output_error import match_items, output_errors
 from models.extractors.registry import EXTRACTORS
-from pipeline.compute.cpu_executor import RowExecutor, Work
+from pipeline.compute.cpu_executor import ComputeRequest, RowExecutor
 
 
 def on_cpu(name: str, windows: Sequence[Sequence[Frame]], **others: Any) -> dict[str, list[Any]]:
     """Rows as a CPU gives them: alone, one thread each."""
     extractor = build(name, "fp32", "cpu", **others)
     with RowExecutor("cpu") as lanes:
-        futures = [lanes.compute(Work(extractor, [clip])) for clip in prepared(extractor, windows)]
+        futures = [
+            lanes.compute(ComputeRequest(extractor, [clip]))
+            for clip in prepared(extractor, windows)
+        ]
         rows = [future.result() for future in futures]
     return {array: [row[array][0] for row in rows] for array in rows[0]}
 

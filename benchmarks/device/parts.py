@@ -16,7 +16,7 @@ from models.extractors.base.contract import Extractor, ExtractorSpec, Frame
 from models.extractors.base.precision import is_gpu
 from models.extractors.golden.golden_outputs import window_frames
 from models.extractors.registry import EXTRACTORS
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.media.probe import DEFAULT_LIMITS
 
 NETWORKS = ("c3d", "yolov5", "tased", "keypoint_rcnn")
@@ -47,7 +47,7 @@ def build(name: str, choice: str, device: str, **others: Any) -> Extractor:
 
 def frames_of(video: Path) -> list[Frame]:
     """All of them."""
-    decoding = Decoding("v", video, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", video, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
     return [frame.to_rgb() for frame in decoding]
 
 

@@ -23,18 +23,18 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.decoding.video_reader import BACKENDS
 from pipeline.diagnostics.bench_decoding import (
     BackendFailed,
-    measure,
+    measure_backend,
     measure_ffmpeg,
     warm_up_video,
 )
-from pipeline.diagnostics.bench_throughput import CLEARLY
+from pipeline.diagnostics.bench_throughput import CLEAR_SPEEDUP
 from storage.base.errors import SettingsError
 
 DEFAULT_BACKEND = "pyav"
 
 
 @dataclass(frozen=True)
-class Found:
+class BackendSpeed:
     """One backend on all files; medians."""
 
     per_core_second: float
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     faults += [f"--rounds is 1 or more, got {options.rounds}"] * (options.rounds < 1)
     if faults:
         raise SettingsError(tuple(sorted(faults)))
-    found: dict[str, Found] = {}
+    found: dict[str, BackendSpeed] = {}
     counts = _counts()
     _say(
         f"{'decoder':<12}{'frames/core-second':>20}{'of ffmpeg':>11}{'peak MB':>9}   frames/s of several at once"
@@ -117,30 +117,33 @@ def _counts() -> tuple[int, ...]:
     )
 
 
-def _decoder(backend: str, videos: Sequence[Path], counts: Sequence[int], rounds: int) -> Found:
+def _decoder(
+    backend: str, videos: Sequence[Path], counts: Sequence[int], rounds: int
+) -> BackendSpeed:
     alone, floors, rates = [], [], dict[int, list[float]]()
     with tempfile.TemporaryDirectory() as folder:
         warm = Path(folder) / "warm.mp4"
         warm_up_video(warm)
         for video in list(videos) * rounds:
-            alone.append(measure(backend, video, 1, warm))
+            alone.append(measure_backend(backend, video, 1, warm))
             floors.append(measure_ffmpeg(video))
             for count in counts:
-                one = alone[-1] if count == 1 else measure(backend, video, 1, warm, count)
+                one = alone[-1] if count == 1 else measure_backend(backend, video, 1, warm, count)
                 rates.setdefault(count, []).append(one.per_second)
-    return Found(
+    return BackendSpeed(
         per_core_second=statistics.median(one.per_core_second for one in alone),
         of_ffmpeg=statistics.median(
             floor / one.core_seconds for one, floor in zip(alone, floors, strict=True)
         ),
         megabytes=max(one.peak_megabytes for one in alone),
         side_by_side={count: statistics.median(values) for count, values in rates.items()},
-        frames_per_second=sum(one.frames for one in alone) / sum(one.film_seconds for one in alone),
+        frames_per_second=sum(one.frames for one in alone)
+        / sum(one.video_seconds for one in alone),
     )
 
 
 def advice(
-    found: Mapping[str, Found],
+    found: Mapping[str, BackendSpeed],
     film_per_second: Mapping[str, float],
     settings: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
@@ -148,7 +151,7 @@ def advice(
     # By the clock, with as many at once as were tried: that is how a run decodes.
     rates = {name: one.side_by_side[max(one.side_by_side)] for name, one in found.items()}
     best = max(rates, key=lambda name: rates[name])
-    if DEFAULT_BACKEND in rates and rates[best] < CLEARLY * rates[DEFAULT_BACKEND]:
+    if DEFAULT_BACKEND in rates and rates[best] < CLEAR_SPEEDUP * rates[DEFAULT_BACKEND]:
         best = DEFAULT_BACKEND
     decoder = found[best].side_by_side[1] / found[best].frames_per_second
     if film_per_second:

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from pipeline.cli.arguments import local_folder
 from pipeline.diagnostics.forecast import (
-    FILM,
     LEVEL,
     SURVIVORS,
+    VIDEO_SECONDS,
+    CatalogSize,
     Estimate,
-    Whole,
+    catalog_size,
     extrapolate,
-    sum_of,
-    whole_of,
+    sum_estimates,
 )
 from pipeline.diagnostics.pilot import BUILDING, Pilot, find_pilot
 from pipeline.download.access.source import YOUTUBE, SourceSettings
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     )
     layout = Layout(options.data_root, options.catalog)
     catalog = read_catalog(layout.folder)
-    pilot, whole = find_pilot(layout, catalog, options.pilot), whole_of(catalog)
+    pilot, whole = find_pilot(layout, catalog, options.pilot), catalog_size(catalog)
     names = ("core_hour", "gpu_hour", "machine_hour", "terabyte_month")
     prices = Prices(
         **{name: getattr(options, f"price_{name}") for name in names}, months=options.months
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def format_forecast(
-    name: str, pilot: Pilot, whole: Whole, per_hour: float, machines: int, prices: Prices
+    name: str, pilot: Pilot, whole: CatalogSize, per_hour: float, machines: int, prices: Prices
 ) -> Iterator[str]:
     """Lines for a person."""
     found = extrapolate(pilot, whole)
@@ -125,7 +125,7 @@ def format_forecast(
     yield f"pilot: {pilot.asked:,} videos of {len(pilot.runs)} runs, {pilot.decoded:,} survived{where}"
     yield f"{'':<{WIDTH}}{'expected':>12}{'':13}{LEVEL:.0%} interval"
     yield _line("videos that survive", found[SURVIVORS], "")
-    yield _line("their duration", found[FILM].times(HOUR), "hours")
+    yield _line("their duration", found[VIDEO_SECONDS].times(HOUR), "hours")
     yield from _time(found, whole.videos, per_hour, machines)
     cores, gpus = _processors(found, on_gpu=pilot.device.startswith("cuda"))
     yield from (_line(what, estimate, "core-hours") for what, estimate in cores.items())
@@ -148,7 +148,7 @@ def format_forecast(
         ],
     }
     yield from (
-        _line(what, sum_of(parts), "")
+        _line(what, sum_estimates(parts), "")
         for what, parts in costs.items()
         if any(part.value for part in parts)
     )

@@ -94,7 +94,7 @@ def _clock_of(
     """By what it is known, and when the clock began in words; empty if that was at 0."""
     file = _file_of(layout, video_id, shard, entry, media)
     if file is not None:
-        start = start_of(file)
+        start = container_start(file)
         return "file", f"at {float(start):.6f} s" if start else ""
     decoded = entry.facts.get("decode")
     first = decoded.get("first_pts_seconds") if isinstance(decoded, dict) else None
@@ -122,7 +122,7 @@ def _file_of(
 
 
 @cache
-def start_of(path: Path) -> Fraction:
+def container_start(path: Path) -> Fraction:
     """When the container starts on its streams' clocks; 0 where FFmpeg cannot tell, as rows have
     it.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def _verify(options: argparse.Namespace) -> int:
     from pipeline.diagnostics import verify
 
-    reader = verify.reader_of(options.folder)
+    reader = verify.open_variant(options.folder)
     if options.against is not None:
         comparisons = list(
             verify.compare_with_file(reader, options.against, options.array, options.video)
@@ -31,21 +31,21 @@ def _verify(options: argparse.Namespace) -> int:
             )
         _print_comparisons(comparisons)
         return UNFIT if any(comparison.differing for comparison in comparisons) else FIT
-    choice = verify.Choice(
+    choice = verify.VerifyOptions(
         sample=options.sample,
         seed=options.seed,
         weights=options.weights,
-        weights_root=options.weights_root or verify.layout_of(options.folder).weights,
+        weights_root=options.weights_root or verify.layout_of_variant(options.folder).weights,
         files=dict(options.file),
         media=options.media,
         device=options.device,
     )
     found = verify.verify_sample(reader, choice)
     _print_comparisons(found.comparisons)
-    if told := verify.other_processors(reader, options.device):
+    if told := verify.processor_note(reader, options.device):
         print(told)
     print("\n  not compared: ".join([found.summary(), *map(str, found.gaps)]))
-    return FIT if found.is_honest else UNFIT
+    return FIT if found.is_verified else UNFIT
 
 
 def _print_comparisons(comparisons: Sequence[Comparison]) -> None:

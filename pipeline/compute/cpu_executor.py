@@ -27,27 +27,27 @@ Clip = Sequence[Any]
 Rows = Mapping[str, Sequence[NDArray[Any]]]
 """Array → a row for each window."""
 
-BACKLOG = 2
+REQUESTS_PER_THREAD = 2
 """Pieces of work for each lane, the one in hand included. Whoever brings more waits, which bounds
 memory.
 """
 
 
 @dataclass(frozen=True)
-class Work:
+class ComputeRequest:
     """Windows whose rows somebody wants."""
 
     extractor: Extractor
     clips: Sequence[Clip]
-    at_most: int = 1
+    max_batch: int = 1
     """So many windows of this extractor may share a batch on a GPU; a CPU computes what it is
     given, as it is given.
     """
-    book: Callable[[str, float], None] = lambda _what, _seconds: None
+    record_time: Callable[[str, float], None] = lambda _what, _seconds: None
     """Told what the work took: `compute` or `copy`, seconds."""
 
 
-Compute = Callable[[Work], Future[Rows]]
+Compute = Callable[[ComputeRequest], Future[Rows]]
 """Lets rows be computed, now or later; may wait until there is room."""
 
 
@@ -59,7 +59,7 @@ class RowExecutor:
     def __init__(self, device: str, *, has_networks: bool = True) -> None:
         threads = row_threads(has_networks=has_networks)
         self.count = 1 if is_gpu(device) else threads
-        self._room = threading.BoundedSemaphore(BACKLOG * self.count)
+        self._room = threading.BoundedSemaphore(REQUESTS_PER_THREAD * self.count)
         started = threading.Barrier(self.count)
 
         def begin() -> None:
@@ -84,7 +84,7 @@ class RowExecutor:
         future.add_done_callback(lambda _: self._room.release())
         return future
 
-    def compute(self, work: Work) -> Future[Rows]:
+    def compute(self, work: ComputeRequest) -> Future[Rows]:
         """The rows of `work`, on one lane; waits as `submit` does."""
         return self.submit(_rows, work)
 
@@ -107,16 +107,16 @@ def _compute_on_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def compute_inline(work: Work) -> Future[Rows]:
-    """What `Lanes.compute` does, here and now: for callers that have no lanes."""
+def compute_inline(work: ComputeRequest) -> Future[Rows]:
+    """What `RowExecutor.compute` does, here and now: for callers that have no lanes."""
     future: Future[Rows] = Future()
     future.set_result(_rows(work))
     return future
 
 
-def _rows(work: Work) -> Rows:
+def _rows(work: ComputeRequest) -> Rows:
     began = time.perf_counter()
     try:
         return work.extractor.extract(work.clips)
     finally:
-        work.book("compute", time.perf_counter() - began)
+        work.record_time("compute", time.perf_counter() - began)

@@ -25,14 +25,14 @@ import numpy as np
 
 from models.extractors.base.contract import Extractor
 from models.extractors.base.precision import is_gpu
-from pipeline.compute.cpu_executor import Clip, Rows, Work
+from pipeline.compute.cpu_executor import Clip, ComputeRequest, Rows
 from storage.base.errors import SystemicFault
 
-LANES = 3
+GPU_THREADS = 3
 """Batches in hand at a time: one computes, while others are put together and copied, or looked
 through for boxes.
 """
-BACKLOG = 2
+WAITING_BATCHES = 2
 """Full batches of an extractor that may wait, beside those in hand."""
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED")
 """What CUDA's own libraries say, in errors that are not torch's."""
@@ -45,20 +45,20 @@ class _Queue:
     extractor: Extractor
     size: int
     """Windows in a batch, at most."""
-    asked: deque[tuple[Work, Future[Rows]]] = field(default_factory=deque)
+    asked: deque[tuple[ComputeRequest, Future[Rows]]] = field(default_factory=deque)
     waiting: int = 0
     """Windows in `asked`."""
 
     @property
     def has_room(self) -> bool:
-        return self.waiting < BACKLOG * self.size
+        return self.waiting < WAITING_BATCHES * self.size
 
-    def take(self) -> list[tuple[Work, Future[Rows]]]:
+    def take(self) -> list[tuple[ComputeRequest, Future[Rows]]]:
         """A batch off the front, without what nobody wants any more. A power of two windows, so
         that a GPU meets few shapes, where they are brought one by one.
         """
         room = 1 << (min(self.waiting, self.size).bit_length() - 1)
-        taken: list[tuple[Work, Future[Rows]]] = []
+        taken: list[tuple[ComputeRequest, Future[Rows]]] = []
         while self.asked and (not taken or len(self.asked[0][0].clips) <= room):
             work, future = self.asked.popleft()
             self.waiting -= len(work.clips)
@@ -79,7 +79,7 @@ class GpuBatcher:
         self._queues: dict[int, _Queue] = {}
         self._ended = False
         self._broken: BaseException | None = None
-        self._turns = [threading.Lock() for _ in range(LANES)]
+        self._turns = [threading.Lock() for _ in range(GPU_THREADS)]
         """One a lane, held while it computes; who holds all of them has the device for itself."""
         self._lanes = [
             threading.Thread(target=self._run, args=(turn, _own_stream(device)), name="gpu")
@@ -88,7 +88,7 @@ class GpuBatcher:
         for lane in self._lanes:
             lane.start()
 
-    def compute(self, work: Work) -> Future[Rows]:
+    def compute(self, work: ComputeRequest) -> Future[Rows]:
         """The rows of `work`, some time; waits while enough windows of that extractor wait.
 
         The future raises what the extractor raised, for all windows of its batch, and SystemicFault
@@ -107,11 +107,12 @@ class GpuBatcher:
             self._changed.notify_all()
         return future
 
-    def _queue_of(self, work: Work) -> _Queue:
+    def _queue_of(self, work: ComputeRequest) -> _Queue:
         key = id(work.extractor)
         if key not in self._queues:
             self._queues[key] = _Queue(
-                work.extractor, min(work.at_most, remembered(work.extractor, work.at_most))
+                work.extractor,
+                min(work.max_batch, known_batch_size(work.extractor, work.max_batch)),
             )
         return self._queues[key]
 
@@ -145,7 +146,7 @@ class GpuBatcher:
             queue.asked.clear()
         return left
 
-    def _take(self) -> tuple[_Queue, list[tuple[Work, Future[Rows]]]] | None:
+    def _take(self) -> tuple[_Queue, list[tuple[ComputeRequest, Future[Rows]]]] | None:
         """Of the extractor with most to do; None at the end."""
         with self._changed:
             self._changed.wait_for(
@@ -159,7 +160,10 @@ class GpuBatcher:
             return fullest, taken
 
     def _answer(
-        self, queue: _Queue, taken: Sequence[tuple[Work, Future[Rows]]], turn: threading.Lock
+        self,
+        queue: _Queue,
+        taken: Sequence[tuple[ComputeRequest, Future[Rows]]],
+        turn: threading.Lock,
     ) -> None:
         clips = [clip for work, _ in taken for clip in work.clips]
         began = time.perf_counter()
@@ -174,8 +178,8 @@ class GpuBatcher:
         for work, future in taken:
             last = first + len(work.clips)
             share = len(work.clips) / len(clips)
-            work.book("copy", copying * share)
-            work.book("compute", (spent - copying) * share)
+            work.record_time("copy", copying * share)
+            work.record_time("compute", (spent - copying) * share)
             # Copies: a row that is a view would keep the rows of the whole batch in memory, other
             # videos' among them.
             future.set_result(
@@ -268,7 +272,7 @@ not hold more.
 """
 
 
-def remembered(extractor: Extractor, otherwise: int) -> int:
+def known_batch_size(extractor: Extractor, otherwise: int) -> int:
     """How many windows of an extractor may share a batch, by what happened in this process."""
     known = _SIZES.get(id(extractor))
     return otherwise if known is None or known[0]() is not extractor else known[1]

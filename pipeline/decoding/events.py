@@ -9,7 +9,7 @@ from typing import Protocol
 
 from models.extractors.base.contract import Frame
 from models.extractors.base.yuv import Planes
-from pipeline.decoding.video_reader import Summary
+from pipeline.decoding.video_reader import DecodeSummary
 from pipeline.media.probe import Probe
 from pipeline.sampling.planner import VideoSampling, Window
 from pipeline.sampling.segment_alignment import SegmentAlignment
@@ -29,8 +29,8 @@ class FrameEvent:
 
 
 @dataclass(frozen=True)
-class PlanesEvent:
-    """A frame for samplings that were asked for `InPlanes`, where its planes say exactly what RGB
+class YuvFrameEvent:
+    """A frame for samplings that were asked for `YuvSampling`, where its planes say exactly what RGB
     is.
 
     Once a frame, in rising order; a frame that others want as RGB comes as a `FrameEvent` too, for
@@ -57,7 +57,7 @@ class DecodeEnd:
     """The last event of a video that was decoded."""
 
     probe: Probe
-    summary: Summary
+    summary: DecodeSummary
     cpu_seconds: float | None = field(default=None, compare=False)
     """Of the process that decoded; None where that is our own."""
     lacking: tuple[int, ...] = ()
@@ -67,17 +67,17 @@ class DecodeEnd:
 
 
 @dataclass(frozen=True)
-class PlacementEvent:
+class AlignmentEvent:
     """Where the segments of one sampling lie in the video: before its first frame, once for each
     such sampling.
     """
 
     sampling: int
     """Position in the list of samplings."""
-    placement: SegmentAlignment
+    alignment: SegmentAlignment
 
 
-Event = PlacementEvent | FrameEvent | PlanesEvent | WindowEvent | DecodeEnd
+Event = AlignmentEvent | FrameEvent | YuvFrameEvent | WindowEvent | DecodeEnd
 
 
 class Decoder(Protocol):

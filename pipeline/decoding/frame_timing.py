@@ -1,7 +1,7 @@
 """Frame times in, one by one: which frames have a usable time, and which stretches of a damaged
 video have no picture.
 
-`Coverage` is arithmetic on numbers; `picture_times` reads when pictures are shown, without decoding
+`FrameTiming` is arithmetic on numbers; `picture_times` reads when pictures are shown, without decoding
 them. A gap is told to half a frame once something was found broken, and to half a second before:
 some demuxers skip damage without a word. How long a picture lasts, containers tell in different
 ways: an mp4 until the next one, be it two minutes; a webm as its frame rate has it. So a gap in a
@@ -24,7 +24,7 @@ from pipeline.decoding.backends.frame import DecodedFrame
 from pipeline.media.container.packets import Tally, film_packets
 from pipeline.media.container.streams import film_of, open_container
 from pipeline.media.probe import Probe
-from pipeline.sampling.segment_alignment import Pictures
+from pipeline.sampling.segment_alignment import PictureTimes
 
 MAX_GAPS = 64
 """Gaps listed for one video; further ones are counted."""
@@ -46,13 +46,13 @@ COARSE_TICKS = 2.0
 """Where a frame lasts fewer ticks of the clock than this, rounding may give several frames one time
 stamp.
 """
-MAX_SHARING = 16
+MAX_FRAMES_PER_TIMESTAMP = 16
 """Most frames that are believed to share a time stamp for that reason."""
 
 Span = tuple[float, float]
 
 
-class Coverage:
+class FrameTiming:
     """Times of one video's frames, in the order they come."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class Coverage:
 
 def picture_times(
     path: Path, probed: Probe, beat: Callable[[], None], max_frames: int
-) -> Pictures | None:
+) -> PictureTimes | None:
     """When every picture of a file is shown, from its packets; None where they do not say.
 
     That is so in AVI, which keeps decoding times alone; where a packet has no time, two have the
@@ -169,16 +169,18 @@ def picture_times(
         pass  # the packets so far are the pictures that there are
     ticks.sort()
     clock = probed.clock
-    times = tuple(spread_times([clock.at(pts) for pts, _ in ticks], shared_tick(probed)))
+    times = tuple(
+        spread_equal_times([clock.at(pts) for pts, _ in ticks], coarse_tick_seconds(probed))
+    )
     if not times or len(set(times)) < len(times):
         return None
     lasts = ticks[-1][1] or (ticks[-1][0] - ticks[-2][0] if len(ticks) > 1 else 0)
     end_seconds = clock.at(ticks[-1][0] + lasts) if lasts else times[-1] + _one_frame(probed)
     declared = None if probed.header_frames is None else max(0, probed.header_frames - discarded)
-    return Pictures(times, end_seconds, declared)
+    return PictureTimes(times, end_seconds, declared)
 
 
-def shared_tick(probed: Probe) -> float | None:
+def coarse_tick_seconds(probed: Probe) -> float | None:
     """The clock's tick in seconds where it is too coarse for the frame rate: frames may share a
     time stamp.
 
@@ -188,7 +190,7 @@ def shared_tick(probed: Probe) -> float | None:
     return tick if rate and rate * tick * COARSE_TICKS > 1 else None
 
 
-def spread_times(times: Sequence[float], tick: float | None) -> Iterator[float]:
+def spread_equal_times(times: Sequence[float], tick: float | None) -> Iterator[float]:
     """Times that never fall, with those that are equal spread over the one tick in which all these
     frames are shown.
     """
@@ -199,23 +201,27 @@ def spread_times(times: Sequence[float], tick: float | None) -> Iterator[float]:
             tick is not None
             and end < len(times)
             and times[end] == times[start]
-            and end - start < MAX_SHARING
+            and end - start < MAX_FRAMES_PER_TIMESTAMP
         ):
             end += 1
         yield from _spread(times[start], end - start, tick)
         start = end
 
 
-def spread_frames(frames: Iterable[DecodedFrame], tick: float | None) -> Iterator[DecodedFrame]:
+def spread_equal_frames(
+    frames: Iterable[DecodedFrame], tick: float | None
+) -> Iterator[DecodedFrame]:
     """The same of frames: those that share a time stamp are held until the next one, at most
-    `MAX_SHARING`.
+    `MAX_FRAMES_PER_TIMESTAMP`.
     """
     if tick is None:
         yield from frames
         return
     held: list[DecodedFrame] = []
     for frame in frames:
-        if held and (frame.pts_seconds != held[0].pts_seconds or len(held) == MAX_SHARING):
+        if held and (
+            frame.pts_seconds != held[0].pts_seconds or len(held) == MAX_FRAMES_PER_TIMESTAMP
+        ):
             yield from _respaced(held, tick)
             held = []
         held.append(frame)

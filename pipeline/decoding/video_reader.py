@@ -19,7 +19,7 @@ from pipeline.decoding.backends.frame import Backend, DecodedFrame
 from pipeline.decoding.backends.nvdec import nvdec_frames
 from pipeline.decoding.backends.pyav import pyav_frames
 from pipeline.decoding.backends.torchcodec import torchcodec_frames
-from pipeline.decoding.frame_timing import Coverage, shared_tick, spread_frames
+from pipeline.decoding.frame_timing import FrameTiming, coarse_tick_seconds, spread_equal_frames
 from pipeline.media.container.lengths import Lacking, file_lacks, unread
 from pipeline.media.container.packets import Tally
 from pipeline.media.container.truncation import missing_bytes
@@ -34,7 +34,7 @@ time is believed.
 
 
 @dataclass(frozen=True)
-class Summary:
+class DecodeSummary:
     """What became of one pass over a file: what came, what was lost, and which time has
     pictures.
     """
@@ -77,7 +77,7 @@ class Summary:
     """
     gaps_seconds: tuple[tuple[float, float], ...]
     """Stretches `[start, end)` that a damaged stream has no picture for, in order, at most
-    `coverage.MAX_GAPS`.
+    `frame_timing.MAX_GAPS`.
     """
     gaps_unlisted: int
     """Gaps beyond those listed; `covered_seconds` knows them."""
@@ -94,14 +94,14 @@ BACKENDS: dict[str, Backend] = {
 """Name of a decoder, as in the configuration → its frames of a file."""
 
 
-def backend_named(name: str) -> Backend:
+def get_backend(name: str) -> Backend:
     """The backend of that name. Raises ValueError that lists the names there are."""
     if name not in BACKENDS:
         raise ValueError(f"unknown decoder {name!r}; known decoders are {', '.join(BACKENDS)}")
     return BACKENDS[name]
 
 
-class Decoding:
+class VideoReader:
     """One pass over one file: iterate it once for the frames, then ask for the `summary`.
 
     Raises VideoError with the verdicts of `probe`, too_long, too_many_pixels, and bad_timestamps
@@ -124,12 +124,12 @@ class Decoding:
         self._path = path
         self._limits = limits
         self._tally = Tally(beat=beat)
-        self._frames = backend_named(backend)(path, self.probe, self._tally)
-        self._coverage = Coverage()
+        self._frames = get_backend(backend)(path, self.probe, self._tally)
+        self._coverage = FrameTiming()
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         try:
-            for frame in spread_frames(self._frames, shared_tick(self.probe)):
+            for frame in spread_equal_frames(self._frames, coarse_tick_seconds(self.probe)):
                 self._check(frame)
                 index = self._coverage.frames
                 if self._coverage.admit(frame, self._broken):
@@ -157,7 +157,7 @@ class Decoding:
                 failure_status("too_long", f"more than {self._limits.max_frames} frames"),
             )
 
-    def summary(self) -> Summary:
+    def summary(self) -> DecodeSummary:
         """Counts and times of the pass, once all frames came. Raises VideoError if none did, or
         times are bad.
         """
@@ -168,7 +168,7 @@ class Decoding:
         declared, lost = self._declared(), self._lost(coverage.frames + dropped)
         gaps = coverage.gaps(self._promised(), end_seconds, lossy=lost > 0 or self._broken)
         first_seconds = coverage.first_seconds or 0.0
-        return Summary(
+        return DecodeSummary(
             frames_decoded=coverage.frames,
             frames_declared=declared,
             frames_lost=lost,

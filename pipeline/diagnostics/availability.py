@@ -24,7 +24,7 @@ WHOLE = "all"
 
 
 @dataclass(frozen=True)
-class Survival:
+class Availability:
     """One split's videos, or one domain's. A video that several use is counted in each."""
 
     split: str
@@ -43,7 +43,9 @@ class Survival:
         return f"{self.split:<24} {self.done} of {self.ids} done ({share:.1%}){'; ' if missing else ''}{missing}"
 
 
-def survival(catalog: Catalog, statuses: Mapping[str, VideoStatus]) -> tuple[Survival, ...]:
+def availability_by_split(
+    catalog: Catalog, statuses: Mapping[str, VideoStatus]
+) -> tuple[Availability, ...]:
     """One row for the whole catalog, then one per split of users, then one per group, as
     `vlist_sel/test`; by name.
 
@@ -76,15 +78,15 @@ def survival(catalog: Catalog, statuses: Mapping[str, VideoStatus]) -> tuple[Sur
 
 def _row(
     split: str, ids: set[str], done: frozenset[str], statuses: Mapping[str, VideoStatus]
-) -> Survival:
+) -> Availability:
     reasons = Counter(f"{statuses[i].state}:{statuses[i].reason}" for i in ids - done)
     missing = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
-    return Survival(
+    return Availability(
         split, len(ids), len(ids & done), missing, ids_sha256(ids), ids_sha256(ids & done)
     )
 
 
-def report(rows: Iterable[Survival], day: date) -> dict[str, JSON]:
+def availability_report(rows: Iterable[Availability], day: date) -> dict[str, JSON]:
     """What is kept as `report/survival.json`."""
     return {
         "day": day.isoformat(),

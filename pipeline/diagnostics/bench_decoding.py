@@ -19,7 +19,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from pipeline.decoding.video_reader import BACKENDS, Decoding, Summary
+from pipeline.decoding.video_reader import BACKENDS, DecodeSummary, VideoReader
 from pipeline.media.probe import DEFAULT_LIMITS
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -32,11 +32,11 @@ class BackendFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodeSpeed:
     """What one or more decoders did."""
 
     frames: int
-    film_seconds: float
+    video_seconds: float
     """That the frames cover."""
     core_seconds: float
     wall_seconds: float
@@ -61,7 +61,9 @@ def warm_up_video(path: Path) -> None:
     )
 
 
-def measure(backend: str, path: Path, every: int, warm: Path, decoders: int = 1) -> Decoded:
+def measure_backend(
+    backend: str, path: Path, every: int, warm: Path, decoders: int = 1
+) -> DecodeSpeed:
     """`decoders` fresh interpreters, each of which decodes `path` and makes every so many-th frame
     RGB.
 
@@ -86,9 +88,9 @@ def measure(backend: str, path: Path, every: int, warm: Path, decoders: int = 1)
                 (complaint.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
             )
     told = [json.loads(lines.splitlines()[-1]) for lines, _ in said]
-    return Decoded(
+    return DecodeSpeed(
         frames=sum(one["frames"] for one in told),
-        film_seconds=sum(one["film_seconds"] for one in told),
+        video_seconds=sum(one["video_seconds"] for one in told),
         core_seconds=sum(one["core_seconds"] for one in told),
         # The clock is the machine's, and all start within it: what each waited for the others'
         # start counts.
@@ -111,9 +113,9 @@ def measure_ffmpeg(path: Path) -> float:
     )
 
 
-def decode_all(backend: str, path: Path, every: int) -> Summary:
+def decode_all(backend: str, path: Path, every: int) -> DecodeSummary:
     """Decode in this process. Raises VideoError for what is no video."""
-    decoding = Decoding("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
     for frame in decoding:
         if frame.index % every == 0:
             frame.to_rgb()
@@ -130,7 +132,7 @@ def main(arguments: Sequence[str]) -> None:
     found = decode_all(backend, Path(path), int(every))
     told = {
         "frames": found.frames_decoded,
-        "film_seconds": found.covered_seconds,
+        "video_seconds": found.covered_seconds,
         "core_seconds": time.process_time() - spent,
         "began": began,
         "ended": time.monotonic(),

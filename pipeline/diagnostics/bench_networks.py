@@ -25,13 +25,13 @@ from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.diagnostics.bench_throughput import (
-    CLEARLY,
+    CLEAR_SPEEDUP,
     FORMATS,
-    Way,
-    flop_of,
-    one_round,
-    way,
-    window_of,
+    NetworkBenchmark,
+    flop_per_window,
+    make_benchmark,
+    measure_round,
+    sample_window,
 )
 
 BATCHES_ON_A_GPU = (1, 8, 32)
@@ -39,7 +39,7 @@ BATCHES_ON_A_GPU = (1, 8, 32)
 
 
 @dataclass
-class Networks:
+class NetworkSpeeds:
     """What was found."""
 
     device: str
@@ -55,12 +55,12 @@ def measure_networks(
     frames_per_second: float,
     rounds: int,
     say: Callable[[str], None],
-) -> Networks:
+) -> NetworkSpeeds:
     """Measure and say it as a table, line by line. `frames_per_second` is that of the videos to
     come.
     """
     device = resolve_device(device)
-    found = Networks(device)
+    found = NetworkSpeeds(device)
     specs = [spec for spec in map(EXTRACTORS.__getitem__, names) if spec.needs_weights]
     if not specs:
         return found
@@ -76,15 +76,19 @@ def measure_networks(
 
 
 def _lines(
-    spec: ExtractorSpec, lanes: RowExecutor, frames_per_second: float, rounds: int, found: Networks
+    spec: ExtractorSpec,
+    lanes: RowExecutor,
+    frames_per_second: float,
+    rounds: int,
+    found: NetworkSpeeds,
 ) -> Iterator[str]:
     ways = list(_ways(spec, found.device))
-    window = window_of(spec, ways[0].settings)
-    flop = flop_of(ways[0], window)
+    window = sample_window(spec, ways[0].settings)
+    flop = flop_per_window(ways[0], window)
     usable = [one for one in ways if _warmed_up(one, window, flop, lanes, found.device)]
     for _ in range(rounds):
         for one in usable:
-            one_round(one, window, flop, lanes, found.device)
+            measure_round(one, window, flop, lanes, found.device)
     real_time = 1 / windows_per_second(spec.sampling(ways[0].settings), frames_per_second)
     best: dict[str, float] = {}
     for one in usable:
@@ -95,11 +99,11 @@ def _lines(
             f"{rate * real_time:>17.3g}"
         )
     found.film_per_second[spec.name] = best["fp32"] * real_time
-    if best.get("bf16", 0.0) > CLEARLY * best["fp32"]:
+    if best.get("bf16", 0.0) > CLEAR_SPEEDUP * best["fp32"]:
         found.settings[spec.name] = [_precision_line(spec, best)]
 
 
-def offered(spec: ExtractorSpec) -> tuple[str, ...]:
+def offered_precisions(spec: ExtractorSpec) -> tuple[str, ...]:
     """The precisions that may be chosen while it keeps what it keeps by default."""
     kept = spec.arrays(spec.settings_type())
     return tuple(
@@ -109,19 +113,19 @@ def offered(spec: ExtractorSpec) -> tuple[str, ...]:
     )
 
 
-def _ways(spec: ExtractorSpec, device: str) -> Iterator[Way]:
+def _ways(spec: ExtractorSpec, device: str) -> Iterator[NetworkBenchmark]:
     batches = BATCHES_ON_A_GPU if is_gpu(device) else (1,)
-    for precision in offered(spec):
-        made = way(spec, device, {"precision": precision})
-        yield from (Way(made.settings, made.extractor, windows) for windows in batches)
+    for precision in offered_precisions(spec):
+        made = make_benchmark(spec, device, {"precision": precision})
+        yield from (NetworkBenchmark(made.settings, made.extractor, windows) for windows in batches)
 
 
 def _warmed_up(
-    one: Way, window: Sequence[Frame], flop: int, lanes: RowExecutor, device: str
+    one: NetworkBenchmark, window: Sequence[Frame], flop: int, lanes: RowExecutor, device: str
 ) -> bool:
     """Computed once, unmeasured; False if the device has no memory for such a batch."""
     try:
-        one_round(one, window, flop, lanes, device)
+        measure_round(one, window, flop, lanes, device)
     except torch.OutOfMemoryError:
         return False
     one.forget()

@@ -23,14 +23,14 @@ from models.extractors.golden.golden_outputs import synthetic_clip, window_frame
 from pipeline.compute.cpu_executor import RowExecutor
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-CLEARLY = 1.1
+CLEAR_SPEEDUP = 1.1
 """A choice is advised against the default only if it is at least this many times as fast."""
 SIDE = 2048
 """Of the matrices whose product shows the peak."""
 
 
 @dataclass
-class Way:
+class NetworkBenchmark:
     """One extractor computed in one way, and what each round found."""
 
     settings: Any
@@ -62,33 +62,35 @@ def timed(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - start
 
 
-def on_every_lane(lanes: RowExecutor, work: Callable[[], Any]) -> None:
+def run_on_all_threads(lanes: RowExecutor, work: Callable[[], Any]) -> None:
     """The same work once on each lane, side by side."""
     for future in [lanes.submit(work) for _ in range(lanes.count)]:
         future.result()
 
 
-def peak(lanes: RowExecutor, precision: str, device: str) -> float:
+def peak_flop_per_second(lanes: RowExecutor, precision: str, device: str) -> float:
     """FLOP per second of a matrix product in a number format, all lanes together."""
     matrix = torch.ones(SIDE, SIDE, dtype=FORMATS[precision], device=device)
-    seconds = timed(lambda: on_every_lane(lanes, lambda: matrix @ matrix), device)
+    seconds = timed(lambda: run_on_all_threads(lanes, lambda: matrix @ matrix), device)
     return 2 * SIDE**3 * lanes.count / seconds
 
 
-def way(spec: ExtractorSpec, device: str, settings: Mapping[str, Any], windows: int = 1) -> Way:
+def make_benchmark(
+    spec: ExtractorSpec, device: str, settings: Mapping[str, Any], windows: int = 1
+) -> NetworkBenchmark:
     """The extractor with these settings, and defaults for all others."""
     chosen = spec.settings_type(**settings)
-    return Way(
+    return NetworkBenchmark(
         chosen, spec.build(chosen, "random:0" if spec.needs_weights else "", device), windows
     )
 
 
-def window_of(spec: ExtractorSpec, settings: Any) -> Sequence[Frame]:
+def sample_window(spec: ExtractorSpec, settings: Any) -> Sequence[Frame]:
     """The frames of one window."""
     return synthetic_clip(window_frames(spec.sampling(settings)))
 
 
-def flop_of(one: Way, window: Sequence[Frame]) -> int:
+def flop_per_window(one: NetworkBenchmark, window: Sequence[Frame]) -> int:
     """Floating point operations of one window; a multiplication and its addition are two."""
     prepared = [one.extractor.prepare(frame) for frame in window]
     with FlopCounterMode(display=False) as counter:
@@ -96,16 +98,16 @@ def flop_of(one: Way, window: Sequence[Frame]) -> int:
     return int(counter.get_total_flops())
 
 
-def one_round(
-    one: Way, window: Sequence[Frame], flop: int, lanes: RowExecutor, device: str
+def measure_round(
+    one: NetworkBenchmark, window: Sequence[Frame], flop: int, lanes: RowExecutor, device: str
 ) -> None:
     """Prepare, compute, and compare with the peak, once."""
     prepared: list[Any] = []
     one.prepare_seconds.append(
         timed(lambda: prepared.extend(map(one.extractor.prepare, window)), device)
     )
-    reachable = peak(lanes, one.settings.precision, device)
+    reachable = peak_flop_per_second(lanes, one.settings.precision, device)
     batch = [prepared] * one.windows
-    seconds = timed(lambda: on_every_lane(lanes, lambda: one.extractor.extract(batch)), device)
+    seconds = timed(lambda: run_on_all_threads(lanes, lambda: one.extractor.extract(batch)), device)
     one.forward_seconds.append(seconds)
     one.peak_shares.append(flop * one.windows * lanes.count / seconds / reachable)

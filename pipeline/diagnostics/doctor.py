@@ -72,7 +72,7 @@ def examine_machine(source: SourceSettings, data_root: Path, today: date) -> Ite
     yield networks_device()
 
 
-def fatal_before_a_run(
+def failed_quick_checks(
     source: SourceSettings, data_root: Path, today: date
 ) -> tuple[DoctorCheck, ...]:
     """The failures among the checks that take no time, for a run that is about to begin."""

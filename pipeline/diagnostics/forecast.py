@@ -25,7 +25,7 @@ _DEVIATIONS = 1.96
 _LEAST_FACTOR = 1e-3
 """What other pilots say counts as no less than this of what the pilot says."""
 SURVIVORS = "survivors"
-FILM = "film"
+VIDEO_SECONDS = "film"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +67,13 @@ class Estimate:
         )
 
 
-def sum_of(estimates: Iterable[Estimate]) -> Estimate:
+def sum_estimates(estimates: Iterable[Estimate]) -> Estimate:
     """All of them together."""
     return Estimate(np.sum([one.totals for one in estimates], axis=0))
 
 
 @dataclass(frozen=True)
-class Whole:
+class CatalogSize:
     """What is known of a catalog before its videos are."""
 
     videos: int
@@ -83,22 +83,22 @@ class Whole:
     """Videos for which it states none."""
 
 
-def whole_of(catalog: Catalog) -> Whole:
+def catalog_size(catalog: Catalog) -> CatalogSize:
     """Count."""
     stated = [
         video.claimed_duration_seconds for video in catalog.videos if video.claimed_duration_seconds
     ]
-    return Whole(len(catalog.videos), sum(stated), len(catalog.videos) - len(stated))
+    return CatalogSize(len(catalog.videos), sum(stated), len(catalog.videos) - len(stated))
 
 
-def extrapolate(pilot: Pilot, whole: Whole, seed: int = 0) -> dict[str, Estimate]:
+def extrapolate(pilot: Pilot, whole: CatalogSize, seed: int = 0) -> dict[str, Estimate]:
     """`survivors` (videos), `film` (seconds of them) and everything in `pilot.spent`, for the whole
     catalog.
     """
     rng = np.random.default_rng(seed)
     stated = np.isfinite(pilot.claimed_seconds)
     if not stated.any():  # there is nothing to compare the catalog's durations with
-        whole = Whole(whole.videos, 0.0, whole.videos)
+        whole = CatalogSize(whole.videos, 0.0, whole.videos)
     lost = pilot.asked - pilot.decoded
     shares = np.append(
         pilot.decoded / pilot.asked, rng.beta(pilot.decoded + 0.5, lost + 0.5, RESAMPLES)
@@ -106,7 +106,7 @@ def extrapolate(pilot: Pilot, whole: Whole, seed: int = 0) -> dict[str, Estimate
     # One draw for all quantities: each of them is then what the same other pilot would have said.
     drawn, with_duration = _resampled(rng, stated | True), _resampled(rng, stated)
     found = {SURVIVORS: shares * whole.videos}
-    for what, column in {FILM: pilot.film_seconds, **pilot.spent}.items():
+    for what, column in {VIDEO_SECONDS: pilot.video_seconds, **pilot.spent}.items():
         expected = whole.without_duration * (drawn @ column) / drawn.sum(axis=1)
         if whole.stated_seconds:
             ratio = (with_duration @ column) / (

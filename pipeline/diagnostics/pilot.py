@@ -14,7 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.extraction.timing import LEADING, OF_SHARD, Seconds, added, read
+from pipeline.extraction.timing import (
+    VIDEO_THREAD_STEPS,
+    WHOLE_SHARD,
+    Seconds,
+    read_times,
+    sum_times,
+)
 from storage.base.errors import LookupFailed
 from storage.base.paths import Layout
 from storage.catalog.catalog import Catalog
@@ -39,7 +45,7 @@ class Pilot:
     """Videos that were asked for; the arrays below are about those of them that were decoded."""
     claimed_seconds: Floats
     """Duration in the catalog; NaN where it states none."""
-    film_seconds: Floats
+    video_seconds: Floats
     """Duration as decoded."""
     spent: Mapping[str, Floats]
     """`download`, `decode`, `compute:c3d`, `media_bytes`, `feature_bytes:c3d`, ... → of each
@@ -49,7 +55,7 @@ class Pilot:
     @property
     def decoded(self) -> int:
         """How many."""
-        return len(self.film_seconds)
+        return len(self.video_seconds)
 
 
 def find_pilot(layout: Layout, catalog: Catalog, most: int | None = None) -> Pilot:
@@ -63,7 +69,7 @@ def find_pilot(layout: Layout, catalog: Catalog, most: int | None = None) -> Pil
     )
     spent: dict[str, Seconds] = {}
     for path in ledgers:
-        spent |= _of_videos(read(path))
+        spent |= _of_videos(read_times(path))
     known = sorted({video.video_id for video in catalog.videos} & spent.keys())[:most]
     if not any(spent[video_id].get("video") for video_id in known):
         raise LookupFailed(
@@ -81,7 +87,7 @@ def find_pilot(layout: Layout, catalog: Catalog, most: int | None = None) -> Pil
         device=_device(layout, ledgers),
         asked=len(known),
         claimed_seconds=np.array([claimed[video_id] or np.nan for video_id in decoded], np.float64),
-        film_seconds=np.array([spent[video_id]["video"] for video_id in decoded]),
+        video_seconds=np.array([spent[video_id]["video"] for video_id in decoded]),
         spent={
             what: np.array([spent[video_id].get(what, 0.0) for video_id in decoded])
             for what in names
@@ -91,9 +97,9 @@ def find_pilot(layout: Layout, catalog: Catalog, most: int | None = None) -> Pil
 
 def _of_videos(ledger: Mapping[str, Seconds]) -> dict[str, Seconds]:
     """Video → what it took, with `building`: its share of the shard's clock."""
-    of_shard = ledger.get(OF_SHARD, {})
-    videos = {video_id: spent for video_id, spent in ledger.items() if video_id != OF_SHARD}
-    total = added(ledger.values())
+    of_shard = ledger.get(WHOLE_SHARD, {})
+    videos = {video_id: spent for video_id, spent in ledger.items() if video_id != WHOLE_SHARD}
+    total = sum_times(ledger.values())
     wall = of_shard.get("wall", 0.0)
     busy = max(0.0, wall - total.get("wait_download", 0.0))
     # Several threads may lead at once: their `wall` is then more than the clock's. One is less, by
@@ -112,7 +118,7 @@ def _leading(spent: Mapping[str, float]) -> float:
     return sum(
         s
         for what, s in spent.items()
-        if what.partition(":")[0] in LEADING and what != "wait_download"
+        if what.partition(":")[0] in VIDEO_THREAD_STEPS and what != "wait_download"
     )
 
 

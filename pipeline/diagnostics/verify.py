@@ -26,7 +26,7 @@ from pipeline.decoding.events import Decoder, FrameEvent, WindowEvent
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.diagnostics.self_test import run_self_test
 from pipeline.download.folder.video_folder import files_in
-from pipeline.extraction.track_builder import rows_of
+from pipeline.extraction.track_builder import extract_rows
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import KEPT_SUFFIXES, Media
 from pipeline.weights.weights_folder import WeightsFolder, file_sha256
@@ -48,7 +48,7 @@ _FILE = "sha256:"
 _TINY = 1e-12
 
 
-Again = tuple[int, tuple[float, float], Mapping[str, NDArray[Any]]]
+RecomputedRow = tuple[int, tuple[float, float], Mapping[str, NDArray[Any]]]
 """A row made anew: its number, its span in seconds, its arrays."""
 
 
@@ -103,7 +103,7 @@ def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(one @ other) / norms
 
 
-def reader_of(folder: Path) -> VariantReader:
+def open_variant(folder: Path) -> VariantReader:
     """The variant kept in a feature folder, `ROOT/<catalog>/features/<variant>-<fingerprint>`."""
     found = [
         one
@@ -120,13 +120,13 @@ def reader_of(folder: Path) -> VariantReader:
     return VariantReader(found[0])
 
 
-def layout_of(folder: Path) -> Layout:
+def layout_of_variant(folder: Path) -> Layout:
     """The layout a feature folder is part of."""
     catalog = folder.absolute().parents[1]
     return Layout(catalog.parent, catalog.name)
 
 
-def variant_of(
+def variant_of_store(
     reader: VariantReader, folder: WeightsFolder, weights: str, files: Mapping[str, str]
 ) -> Variant:
     """The variant that settings.json describes. `weights` and `files` name what only their sha256
@@ -223,7 +223,7 @@ _TOLD = {
 
 
 @dataclass(frozen=True)
-class Gap:
+class SkippedVideo:
     """A video of which chosen rows could not be made anew."""
 
     video_id: str
@@ -236,11 +236,11 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifyResult:
     """What became of the chosen rows."""
 
     comparisons: tuple[Comparison, ...]
-    gaps: tuple[Gap, ...]
+    gaps: tuple[SkippedVideo, ...]
     chosen: int
     """Rows that were to be compared."""
 
@@ -250,7 +250,7 @@ class Verified:
         return self.comparisons[0].rows
 
     @property
-    def is_honest(self) -> bool:
+    def is_verified(self) -> bool:
         """Whether every chosen row was compared, and none differs."""
         differing = any(comparison.differing for comparison in self.comparisons)
         return not differing and not self.gaps and 0 < self.chosen == self.compared
@@ -265,9 +265,9 @@ class Verified:
         return f"{told}; not of {len(self.gaps)} videos: {', '.join(parts)}" if parts else told
 
 
-def media_of(
+def find_media(
     reader: VariantReader, layout: Layout, video_id: str, folders: Sequence[Path]
-) -> Media | Gap:
+) -> Media | SkippedVideo:
     """The file the video's rows were made from, by its sha256, of any suffix; or why it is not
     here.
     """
@@ -282,13 +282,13 @@ def media_of(
         if file_sha256(path) == wanted:
             return Media(path, wanted, path.stat().st_size)
     if there:
-        return Gap(
+        return SkippedVideo(
             video_id,
             ANOTHER,
             f"{', '.join(map(str, there))} has not the sha256 {wanted[:12]} of its features",
         )
     where = ", ".join(dict.fromkeys(map(str, (kept[0].parent, *folders))))
-    return Gap(
+    return SkippedVideo(
         video_id,
         MISSING,
         f"its file of sha256 {wanted[:12]} is not in {where}; name its folder with --media",
@@ -302,7 +302,7 @@ def recompute_rows(
     extractor: Extractor,
     decoder: Decoder,
     wanted: Sequence[int],
-) -> Iterator[Again]:
+) -> Iterator[RecomputedRow]:
     """Chosen rows of one video, made anew: number, span, and each array rounded as it would be
     stored.
     """
@@ -314,7 +314,7 @@ def recompute_rows(
         elif isinstance(event, WindowEvent):
             number += 1
             if number in wanted:
-                rows = rows_of(extractor, [event.window], prepared)
+                rows = extract_rows(extractor, [event.window], prepared)
                 span = (event.window.start_seconds, event.window.end_seconds)
                 yield (
                     number,
@@ -336,9 +336,14 @@ def _as_stored(row: NDArray[Any], form: ArraySpec) -> NDArray[Any]:
 
 
 def verify(
-    reader: VariantReader, variant: Variant, media: Mapping[str, Media | Gap], rows: Mapping[str, Sequence[int]],
-    *, decoder: Decoder, device: str,
-) -> Verified:  # fmt: skip
+    reader: VariantReader,
+    variant: Variant,
+    media: Mapping[str, Media | SkippedVideo],
+    rows: Mapping[str, Sequence[int]],
+    *,
+    decoder: Decoder,
+    device: str,
+) -> VerifyResult:
     """Compare chosen rows with what the media give now: spans, which must be equal, and each array.
 
     A video whose file is not here or cannot be decoded is a gap; one whose stored rows cannot be
@@ -346,8 +351,12 @@ def verify(
     """
     arrays = {name: Comparison(name, _tolerance(variant, name)) for name in variant.arrays}
     comparisons = {"spans": Comparison("spans"), **arrays}
-    gaps = [found for found in media.values() if isinstance(found, Gap)]
-    here = {video_id: found.path for video_id, found in media.items() if not isinstance(found, Gap)}
+    gaps = [found for found in media.values() if isinstance(found, SkippedVideo)]
+    here = {
+        video_id: found.path
+        for video_id, found in media.items()
+        if not isinstance(found, SkippedVideo)
+    }
     extractor = variant.build(device) if here else None
     for video_id, path in here.items():
         if extractor is None:
@@ -356,7 +365,7 @@ def verify(
         try:
             seen = _compare(reader[video_id], video_id, made, comparisons)
         except VideoError as error:
-            gaps.append(Gap(video_id, UNDECODED, str(error.status)))
+            gaps.append(SkippedVideo(video_id, UNDECODED, str(error.status)))
         except IntegrityError as error:
             comparisons["spans"].differing.append(
                 f"{video_id} cannot be read from the store: {error}"
@@ -367,11 +376,14 @@ def verify(
                 comparisons["spans"].differing.append(
                     f"{video_id} gives {missing} of {len(rows[video_id])} rows no more"
                 )
-    return Verified(tuple(comparisons.values()), tuple(gaps), sum(map(len, rows.values())))
+    return VerifyResult(tuple(comparisons.values()), tuple(gaps), sum(map(len, rows.values())))
 
 
 def _compare(
-    handle: VideoHandle, video_id: str, made: Iterator[Again], comparisons: Mapping[str, Comparison]
+    handle: VideoHandle,
+    video_id: str,
+    made: Iterator[RecomputedRow],
+    comparisons: Mapping[str, Comparison],
 ) -> int:
     """Add each row made anew to its comparison; how many there were."""
     seen = 0
@@ -399,7 +411,7 @@ def _tolerance(variant: Variant, array: str) -> float:
     )
 
 
-def other_processors(reader: VariantReader, device: str) -> str:
+def processor_note(reader: VariantReader, device: str) -> str:
     """A sentence if the rows were made on other kinds of processor than this one, else nothing."""
     told = {kind for made_by in reader.provenance.values() for kind in _kinds(made_by)}
     here = processor_kind(resolve_device(device))
@@ -459,7 +471,7 @@ def compare_with_file(
 
 
 @dataclass(frozen=True)
-class Choice:
+class VerifyOptions:
     """Which rows to verify, and what is needed to make them."""
 
     sample: int
@@ -471,17 +483,19 @@ class Choice:
     device: str
 
 
-def verify_sample(reader: VariantReader, choice: Choice) -> Verified:
+def verify_sample(reader: VariantReader, choice: VerifyOptions) -> VerifyResult:
     """Make `choice.sample` random rows of a store anew, decoding in a child as the store's builder
     did.
     """
     if choice.sample < 1:
         raise SettingsError((f"--sample is 1 or more rows, got {choice.sample}",))
-    variant = variant_of(reader, WeightsFolder(choice.weights_root), choice.weights, choice.files)
-    layout = layout_of(reader.layout.folder)
+    variant = variant_of_store(
+        reader, WeightsFolder(choice.weights_root), choice.weights, choice.files
+    )
+    layout = layout_of_variant(reader.layout.folder)
     rows = sample_rows(reader, choice.sample, choice.seed)
     media = {
-        video_id: media_of(reader, layout, video_id, [layout.sources, *choice.media])
+        video_id: find_media(reader, layout, video_id, [layout.sources, *choice.media])
         for video_id in rows
     }
     device = resolve_device(choice.device)

@@ -29,7 +29,7 @@ from pipeline.decoding.events import Decoder
 from pipeline.extraction.process_video import VideoResult, overall_status, process_video
 from pipeline.extraction.provenance import provenance
 from pipeline.extraction.shard_job import Fetch, ShardJob
-from pipeline.extraction.timing import OF_SHARD, Times
+from pipeline.extraction.timing import WHOLE_SHARD, Times
 from pipeline.extraction.variant import Variant
 from pipeline.extraction.video_threads import run_video_threads
 from pipeline.media.media_file import Media
@@ -109,15 +109,15 @@ def process_shard(
             device, has_networks=any(work.variant.spec.needs_weights for work in works)
         ) as lanes,
         closing(
-            _fetched(_timed_fetch(fetch, times), left, _retries(works), stop_fetching, ahead)
+            prefetch_media(_timed_fetch(fetch, times), left, _retries(works), stop_fetching, ahead)
         ) as files,
     ):
         shard = _ShardRun(works, _built(works, device), lanes.compute, on_video, times)
         freeze_startup_objects()
         run_video_threads(files, decoders, shard.lead, stop_fetching)
-    with times.during(OF_SHARD, "wall"):
+    with times.measure(WHOLE_SHARD, "wall"):
         for work in works:
-            with times.during(OF_SHARD, "write"):
+            with times.measure(WHOLE_SHARD, "write"):
                 _commit(job, work, provenance(work.variant, device, decoder.name, work.made_by))
 
 
@@ -149,7 +149,7 @@ def _built(works: Sequence[_VariantJob], device: str) -> dict[str, Extractor]:
 
 def _timed_fetch(fetch: Fetch, times: Times) -> Fetch:
     def timed(video_id: str, retry: bool) -> Media:
-        with times.during(video_id, "download"):
+        with times.measure(video_id, "download"):
             media = fetch(video_id, retry)
         times.add(video_id, "media_bytes", media.size_bytes)
         return media
@@ -171,13 +171,13 @@ class _ShardRun:
 
     def lead(self, files: Iterator[tuple[str, Media | VideoError]], decoder: Decoder) -> None:
         """One video after the other, from its file to the spool."""
-        with self.times.during(OF_SHARD, "wall"):
-            for video_id, media in self.times.waiting(files, "wait_download", itemgetter(0)):
+        with self.times.measure(WHOLE_SHARD, "wall"):
+            for video_id, media in self.times.measure_waits(files, "wait_download", itemgetter(0)):
                 lacking = [work for work in self.works if video_id in work.left]
                 fed = [(work.variant, self.extractors[work.variant.name]) for work in lacking]
                 outcomes = process_video(video_id, media, fed, decoder, self.compute, self.times)
                 for work, outcome in zip(lacking, outcomes, strict=True):
-                    with self.times.during(video_id, "write"):
+                    with self.times.measure(video_id, "write"):
                         work.expect_settings()
                         spool.put(
                             work.spool, video_id, _entry(work, video_id, outcome), outcome.track
@@ -218,7 +218,7 @@ def _retries(works: Sequence[_VariantJob]) -> frozenset[str]:
     return frozenset(video_id for video_id, entry in entries if entry.status.reason == "requested")
 
 
-def _fetched(
+def prefetch_media(
     fetch: Fetch,
     video_ids: Sequence[str],
     retries: frozenset[str],

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from models.extractors.base.contract import Extractor
 from pipeline.compute.cpu_executor import Compute, compute_inline
 from pipeline.decoding.events import (
+    AlignmentEvent,
     Decoder,
     Event,
     FrameEvent,
-    PlacementEvent,
-    PlanesEvent,
     WindowEvent,
+    YuvFrameEvent,
 )
 from pipeline.extraction.timing import Times
 from pipeline.extraction.track_builder import TrackBuilder
@@ -50,7 +50,9 @@ def process_video(
     """
     times = times or Times()
     builders = [
-        TrackBuilder(video_id, variant, extractor, times.watched(compute, video_id, variant.name))
+        TrackBuilder(
+            video_id, variant, extractor, times.measure_compute(compute, video_id, variant.name)
+        )
         for variant, extractor in variants
     ]
     facts: dict[str, JSON] = {}
@@ -64,7 +66,7 @@ def process_video(
         for builder in builders:
             builder.abandon()
         return [VideoResult(error.status, None, facts) for _ in builders]
-    with times.during(video_id, "wait_compute"):
+    with times.measure(video_id, "wait_compute"):
         outcomes = [_finish(builder, facts) for builder in builders]
     for builder, outcome in zip(builders, outcomes, strict=True):
         times.add(
@@ -80,7 +82,7 @@ def _decode_into_builders(
 ) -> dict[str, JSON]:
     samplings = [builder.sampling for builder in builders]
     preparing = [0.0] * len(builders)
-    told = times.waiting(
+    told = times.measure_waits(
         decoder.decode(video_id, media.path, samplings), "wait_decode", lambda _: video_id
     )
     try:
@@ -103,7 +105,7 @@ def _consume_events(
     """
     facts: dict[str, JSON] = {}
     for event in events:
-        if isinstance(event, FrameEvent | PlanesEvent):
+        if isinstance(event, FrameEvent | YuvFrameEvent):
             frame = event.rgb if isinstance(event, FrameEvent) else event.planes
             for place in event.wanted_by:
                 began = time.perf_counter()
@@ -111,8 +113,8 @@ def _consume_events(
                 preparing[place] += time.perf_counter() - began
         elif isinstance(event, WindowEvent):
             builders[event.sampling].add_window(event.window)
-        elif isinstance(event, PlacementEvent):
-            builders[event.sampling].placement = event.placement
+        elif isinstance(event, AlignmentEvent):
+            builders[event.sampling].alignment = event.alignment
         else:
             times.add(video_id, "video", event.summary.covered_seconds)
             times.add(video_id, "decode", event.cpu_seconds or 0.0)

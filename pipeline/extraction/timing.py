@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.compute.cpu_executor import Compute, Rows, Work
+from pipeline.compute.cpu_executor import Compute, ComputeRequest, Rows
 from storage.base.errors import IntegrityError
 from storage.base.records import JSON
 from storage.files.atomic_write import publish
@@ -32,9 +32,9 @@ Seconds = dict[str, float]
 sizes, and `clock` is how long a shard took, however many threads were at work.
 """
 
-LEADING = ("wait_download", "wait_decode", "prepare", "wait_compute", "write", "other")
-BESIDE = ("download", "decode", "copy", "compute")
-OF_SHARD = ""
+VIDEO_THREAD_STEPS = ("wait_download", "wait_decode", "prepare", "wait_compute", "write", "other")
+BACKGROUND_STEPS = ("download", "decode", "copy", "compute")
+WHOLE_SHARD = ""
 """Stands for an id where time is not one video's."""
 
 
@@ -52,7 +52,7 @@ class Times:
             of_video[what] = of_video.get(what, 0.0) + seconds
 
     @contextmanager
-    def during(self, video_id: str, what: str) -> Iterator[None]:
+    def measure(self, video_id: str, what: str) -> Iterator[None]:
         """The time inside, whatever ends it."""
         began = time.perf_counter()
         try:
@@ -60,7 +60,7 @@ class Times:
         finally:
             self.add(video_id, what, time.perf_counter() - began)
 
-    def waiting(
+    def measure_waits(
         self, items: Iterable[T], what: str, id_of: Callable[[T], str]
     ) -> Generator[T, None, None]:
         """The same items; the time each let us wait is booked on `id_of` it, that of the end on the
@@ -81,31 +81,31 @@ class Times:
                 began = time.perf_counter()
         finally:
             if waits:
-                self.add(OF_SHARD, what, time.perf_counter() - began)
+                self.add(WHOLE_SHARD, what, time.perf_counter() - began)
             for video_id, seconds in spent.items():
                 self.add(video_id, what, seconds)
 
-    def watched(self, compute: Compute, video_id: str, variant: str) -> Compute:
+    def measure_compute(self, compute: Compute, video_id: str, variant: str) -> Compute:
         """The same `compute`; books how long it blocked, and what its work took wherever that was
         done.
         """
 
-        def book(what: str, seconds: float) -> None:
+        def record_time(what: str, seconds: float) -> None:
             self.add(video_id, f"{what}:{variant}", seconds)
 
-        def computed(work: Work) -> Future[Rows]:
-            with self.during(video_id, "wait_compute"):
-                return compute(replace(work, book=book))
+        def computed(work: ComputeRequest) -> Future[Rows]:
+            with self.measure(video_id, "wait_compute"):
+                return compute(replace(work, record_time=record_time))
 
         return computed
 
-    def of_videos(self) -> dict[str, Seconds]:
-        """Video id → what it took; `OF_SHARD` among them."""
+    def by_video(self) -> dict[str, Seconds]:
+        """Video id → what it took; `WHOLE_SHARD` among them."""
         with self._lock:
             return {video_id: dict(spent) for video_id, spent in sorted(self._spent.items())}
 
 
-def added(every: Iterable[Mapping[str, float]]) -> Seconds:
+def sum_times(every: Iterable[Mapping[str, float]]) -> Seconds:
     """Totals by what."""
     total: Seconds = {}
     for spent in every:
@@ -118,7 +118,9 @@ def with_other(total: Mapping[str, float]) -> Seconds:
     """The same with `other`: what is left of `wall` when all that the leading thread is known to
     have done is taken.
     """
-    known = sum(seconds for what, seconds in total.items() if what.partition(":")[0] in LEADING)
+    known = sum(
+        seconds for what, seconds in total.items() if what.partition(":")[0] in VIDEO_THREAD_STEPS
+    )
     return {**total, "other": max(0.0, total.get("wall", 0.0) - known)}
 
 
@@ -126,16 +128,16 @@ def save_times(path: Path, times: Times) -> None:
     """Add this ledger to the one at `path`, if there is one: a shard may be begun more than once in
     a run.
     """
-    known, mine = read(path), times.of_videos()
+    known, mine = read_times(path), times.by_video()
     rounded: dict[str, JSON] = {
-        video_id: {what: round(seconds, 6) for what, seconds in added(both).items()}
+        video_id: {what: round(seconds, 6) for what, seconds in sum_times(both).items()}
         for video_id in known.keys() | mine.keys()
         if (both := [known.get(video_id, {}), mine.get(video_id, {})])
     }
     publish(path, seal({"videos": rounded}), replace=True)
 
 
-def read(path: Path) -> dict[str, Seconds]:
+def read_times(path: Path) -> dict[str, Seconds]:
     """Video id → what it took; empty if nothing is kept. Raises IntegrityError if it was
     altered.
     """

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, Extractor, Frame, accepts_planes
 from models.extractors.base.yuv import Planes
-from pipeline.compute.cpu_executor import Clip, Compute, Rows, Work, compute_inline
+from pipeline.compute.cpu_executor import Clip, Compute, ComputeRequest, Rows, compute_inline
 from pipeline.extraction.variant import SEGMENT, Variant
-from pipeline.sampling.planner import InPlanes, VideoSampling, Window
+from pipeline.sampling.planner import VideoSampling, Window, YuvSampling
 from pipeline.sampling.segment_alignment import SegmentAlignment
 from storage.base.errors import VideoError
 from storage.base.records import JSON, Array, FeatureTrack, Ragged
@@ -34,7 +34,7 @@ class TrackBuilder:
     """What computes rows: at once, or elsewhere, in which case adding windows may wait until there
     is room.
     """
-    placement: SegmentAlignment | None = None
+    alignment: SegmentAlignment | None = None
     """What became of the video's segments, once the decoder says so."""
     lacking: int = 0
     """Rows that the sampling asks for, and that the video is too short for, once the decoder says
@@ -51,8 +51,8 @@ class TrackBuilder:
         """What to ask a decoder for."""
         own = self.variant.sampling_of(self.video_id)
         return (
-            InPlanes(own)
-            if accepts_planes(self.extractor) and not isinstance(own, InPlanes)
+            YuvSampling(own)
+            if accepts_planes(self.extractor) and not isinstance(own, YuvSampling)
             else own
         )
 
@@ -83,9 +83,9 @@ class TrackBuilder:
 
     def facts(self) -> dict[str, JSON]:
         """What is worth keeping of this video for this variant alone."""
-        if self.placement is None:
+        if self.alignment is None:
             return {"rows_lacking": self._lacking()} if self.lacking else {}
-        return {"segments": {**self.placement.record(), "rows": len(self._spans)}}
+        return {"segments": {**self.alignment.record(), "rows": len(self._spans)}}
 
     def _lacking(self) -> dict[str, JSON]:
         sampling = self.variant.sampling
@@ -95,19 +95,19 @@ class TrackBuilder:
         }
 
     def _why_no_rows(self) -> VideoStatus:
-        placement = self.placement
-        if placement is None:
+        alignment = self.alignment
+        if alignment is None:
             return failure_status("too_short", f"no window of {self.variant.sampling} fits")
-        if placement.clock == "misaligned":
-            return failure_status("misaligned", placement.detail)
+        if alignment.clock == "misaligned":
+            return failure_status("misaligned", alignment.detail)
         return failure_status(
-            "no_segment", f"{placement.annotated} annotated, {placement.outside} outside the file"
+            "no_segment", f"{alignment.annotated} annotated, {alignment.outside} outside the file"
         )
 
     def _flush(self) -> None:
         clips = clips_of(self._waiting, self._prepared)
         self._batches.append(
-            self.compute(Work(self.extractor, clips, self.variant.spec.windows_on_gpu))
+            self.compute(ComputeRequest(self.extractor, clips, self.variant.spec.windows_on_gpu))
         )
         self._segments += segments_of(self._waiting)
         self._spans += [(window.start_seconds, window.end_seconds) for window in self._waiting]
@@ -130,7 +130,9 @@ class TrackBuilder:
             yield name, stacked
 
 
-def rows_of(extractor: Extractor, windows: Sequence[Window], prepared: Mapping[int, Any]) -> Rows:
+def extract_rows(
+    extractor: Extractor, windows: Sequence[Window], prepared: Mapping[int, Any]
+) -> Rows:
     """One row a window of every array; `prepared` holds all their frames by number."""
     rows = dict(extractor.extract(clips_of(windows, prepared)))
     numbers = segments_of(windows)

@@ -22,7 +22,7 @@ from storage.base.records import JSON
 Described = Mapping[str, JSON]
 
 
-def variant_of(
+def variant_from_description(
     name: str, described: Described, *, configured: Mapping[str, str], converted: Path
 ) -> Variant:
     """The variant `name` whose description is `described`.

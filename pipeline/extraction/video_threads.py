@@ -30,7 +30,7 @@ others far more.
 """
 
 
-def suggested(device: str, *, networks: bool) -> int:
+def default_parallel_videos(device: str, *, networks: bool) -> int:
     """How many videos to have in hand, by what computes: on a GPU or without networks one for each
     core of ours.
     """

@@ -10,10 +10,10 @@ from pipeline.sampling.planner import NONE_PICKED, Window, check_next
 from pipeline.sampling.segment_alignment import (
     SLACK_SECONDS,
     AlignedSegment,
-    Pictures,
+    PictureTimes,
     SegmentAlignment,
     SegmentsOfVideo,
-    place,
+    align_segments,
 )
 
 
@@ -37,9 +37,9 @@ class SegmentsPlanner:
         self._newest: float | None = None
         self.picked: frozenset[int] = NONE_PICKED
 
-    def place(self, pictures: Pictures) -> SegmentAlignment:
+    def place(self, pictures: PictureTimes) -> SegmentAlignment:
         """Say when the video's pictures are shown; returns the account of its segments."""
-        placement, places = place(self._asked, pictures)
+        alignment, places = align_segments(self._asked, pictures)
         self._waiting = deque((one, []) for one in places)
         targets = [
             (instant, frames) for one, frames in self._waiting for instant in one.instants_seconds
@@ -47,11 +47,11 @@ class SegmentsPlanner:
         self._targets = deque(
             sorted(targets, key=itemgetter(0))
         )  # stable: a segment's own stay in their order
-        return placement
+        return alignment
 
     @property
-    def undecided_from(self) -> int:
-        """As `Planner.undecided_from`."""
+    def first_undecided_frame(self) -> int:
+        """As `Planner.first_undecided_frame`."""
         return max(0, self._count - 1)
 
     def push(self, pts_seconds: float) -> list[Window]:

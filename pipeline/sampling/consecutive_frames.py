@@ -25,8 +25,8 @@ class ConsecutiveFramesPlanner:
         self._decided = 0
 
     @property
-    def undecided_from(self) -> int:
-        """As `Planner.undecided_from`."""
+    def first_undecided_frame(self) -> int:
+        """As `Planner.first_undecided_frame`."""
         return max(self._next_start, self._decided)
 
     def push(self, pts_seconds: float) -> list[Window]:

@@ -32,13 +32,15 @@ class HistoryPlanner:
         self.lacking = 0
 
     @property
-    def undecided_from(self) -> int:
-        """As `Planner.undecided_from`."""
+    def first_undecided_frame(self) -> int:
+        """As `Planner.first_undecided_frame`."""
         # Returned windows leave no hole that matters: the first holds frames 0 to L - 1, those
         # played backwards overlap it, and the others reach L - 1 back from where they end, which is
         # as far as the next one reaches.
         target = (
-            self._waiting[0].frame_indices[0] if self._waiting else self._targets.undecided_from
+            self._waiting[0].frame_indices[0]
+            if self._waiting
+            else self._targets.first_undecided_frame
         )
         return max(self._returned_below, target - self._length + 1)
 

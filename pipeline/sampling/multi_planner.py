@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.sampling.planner import VideoSampling, Window
-from pipeline.sampling.planners import planner, takes_pictures
-from pipeline.sampling.segment_alignment import Pictures, SegmentAlignment
+from pipeline.sampling.planners import make_planner, needs_picture_times
+from pipeline.sampling.segment_alignment import PictureTimes, SegmentAlignment
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class MultiPlanner:
     """
 
     def __init__(self, samplings: Sequence[VideoSampling]) -> None:
-        self._planners = [planner(sampling) for sampling in samplings]
+        self._planners = [make_planner(sampling) for sampling in samplings]
         self._wanted: dict[int, set[int]] = {}
         self._due_at = [0] * len(samplings)
         self._waiting: list[tuple[int, WindowDue]] = []
@@ -51,9 +51,9 @@ class MultiPlanner:
         self._count = 0
 
     @property
-    def undecided_from(self) -> int:
+    def first_undecided_frame(self) -> int:
         """Frames below this number are out already, or in no window: they can be dropped."""
-        return min((one.undecided_from for one in self._planners), default=self._count)
+        return min((one.first_undecided_frame for one in self._planners), default=self._count)
 
     @property
     def lacking(self) -> tuple[int, ...]:
@@ -65,12 +65,14 @@ class MultiPlanner:
     @property
     def needs_pictures(self) -> bool:
         """Whether some sampling must be told of the video's pictures before its first frame."""
-        return any(takes_pictures(one) for one in self._planners)
+        return any(needs_picture_times(one) for one in self._planners)
 
-    def place(self, pictures: Pictures) -> list[tuple[int, SegmentAlignment]]:
+    def place(self, pictures: PictureTimes) -> list[tuple[int, SegmentAlignment]]:
         """Tell them; returns what became of the segments of each such sampling, by position."""
         return [
-            (i, one.place(pictures)) for i, one in enumerate(self._planners) if takes_pictures(one)
+            (i, one.place(pictures))
+            for i, one in enumerate(self._planners)
+            if needs_picture_times(one)
         ]
 
     def push(self, pts_seconds: float) -> list[Due]:
@@ -78,7 +80,7 @@ class MultiPlanner:
         self._count += 1
         for position, one in enumerate(self._planners):
             self._note(position, one.push(pts_seconds), one.picked)
-        return self._release(self.undecided_from)
+        return self._release(self.first_undecided_frame)
 
     def finish(self, end_seconds: float) -> list[Due]:
         """Say that the last frame ends at `end_seconds`; return the rest. Raises BadTimestamps."""

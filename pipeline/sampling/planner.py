@@ -37,7 +37,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class InPlanes:
+class YuvSampling:
     """A sampling whose frames may come as the planes they were decoded to, where those say exactly
     what RGB is.
     """
@@ -45,7 +45,7 @@ class InPlanes:
     sampling: Sampling | SegmentsOfVideo
 
 
-VideoSampling = Sampling | SegmentsOfVideo | InPlanes
+VideoSampling = Sampling | SegmentsOfVideo | YuvSampling
 """What is asked of one video: a sampling, with the video's own segments where it is about
 segments.
 """
@@ -57,7 +57,7 @@ class Planner(Protocol):
     """
 
     @property
-    def undecided_from(self) -> int:
+    def first_undecided_frame(self) -> int:
         """Frames below this number that no returned window holds are in none: they can be
         dropped.
         """

@@ -21,7 +21,7 @@ from models.extractors.base.sampling import (
 from pipeline.sampling.annotated_segments import SegmentsPlanner
 from pipeline.sampling.consecutive_frames import ConsecutiveFramesPlanner
 from pipeline.sampling.frames_with_history import HistoryPlanner
-from pipeline.sampling.planner import InPlanes, Planner, VideoSampling, Window
+from pipeline.sampling.planner import Planner, VideoSampling, Window, YuvSampling
 from pipeline.sampling.segment_alignment import SegmentsOfVideo
 from pipeline.sampling.single_frames import EveryFramePlanner, FramesAtRatePlanner
 
@@ -31,19 +31,19 @@ PLANNERS: Mapping[type[Any], Callable[[Any], Planner]] = {
     FramesAtRateWithHistory: HistoryPlanner,
     EveryFrame: EveryFramePlanner,
     SegmentsOfVideo: SegmentsPlanner,
-    InPlanes: lambda asked: planner(asked.sampling),
+    YuvSampling: lambda asked: make_planner(asked.sampling),
 }
 """Type of a sampling → what plans it."""
 
 
-def takes_pictures(one: Planner) -> TypeGuard[SegmentsPlanner]:
+def needs_picture_times(one: Planner) -> TypeGuard[SegmentsPlanner]:
     """Whether a planner must be told of the video's pictures, with `place`, before the first
     frame.
     """
     return isinstance(one, SegmentsPlanner)
 
 
-def planner(sampling: VideoSampling) -> Planner:
+def make_planner(sampling: VideoSampling) -> Planner:
     """A fresh planner for one video. Raises TypeError for a sampling that `PLANNERS` does not
     list.
     """
@@ -53,10 +53,12 @@ def planner(sampling: VideoSampling) -> Planner:
     return PLANNERS[type(sampling)](sampling)
 
 
-def plan(pts_seconds: Iterable[float], end_seconds: float, sampling: Sampling) -> list[Window]:
+def plan_windows(
+    pts_seconds: Iterable[float], end_seconds: float, sampling: Sampling
+) -> list[Window]:
     """All windows of a video whose frames are shown at `pts_seconds` and whose last frame ends at
     `end_seconds`.
     """
-    one = planner(sampling)
+    one = make_planner(sampling)
     windows = [window for pts in pts_seconds for window in one.push(pts)]
     return windows + one.finish(end_seconds)

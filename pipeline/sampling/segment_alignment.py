@@ -51,7 +51,7 @@ every rounding and no real difference.
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureTimes:
     """When the pictures of a file are shown, known before any is decoded."""
 
     times_seconds: tuple[float, ...]
@@ -124,8 +124,8 @@ class SegmentAlignment:
         return dict(vars(self))
 
 
-def place(
-    asked: SegmentsOfVideo, pictures: Pictures
+def align_segments(
+    asked: SegmentsOfVideo, pictures: PictureTimes
 ) -> tuple[SegmentAlignment, tuple[AlignedSegment, ...]]:
     """Every segment that has a picture, in the table's order, and the account of all."""
     clock, detail = _clock(asked, pictures)
@@ -134,11 +134,11 @@ def place(
     return SegmentAlignment(clock, len(asked.segments), outside, _count(pictures), detail), placed
 
 
-def _count(pictures: Pictures) -> int:
+def _count(pictures: PictureTimes) -> int:
     return max(len(pictures.times_seconds), pictures.declared or 0)
 
 
-def _clock(asked: SegmentsOfVideo, pictures: Pictures) -> tuple[str, str]:
+def _clock(asked: SegmentsOfVideo, pictures: PictureTimes) -> tuple[str, str]:
     """How annotation time is read, and why if that is not plain."""
     if asked.time_unit == "seconds":
         return "seconds", ""
@@ -165,7 +165,7 @@ def _clock(asked: SegmentsOfVideo, pictures: Pictures) -> tuple[str, str]:
     return _scaled(asked, pictures, f"{count} pictures, {least} expected")
 
 
-def _scaled(asked: SegmentsOfVideo, pictures: Pictures, told: str) -> tuple[str, str]:
+def _scaled(asked: SegmentsOfVideo, pictures: PictureTimes, told: str) -> tuple[str, str]:
     """Whether frame numbers may be scaled to the file's duration: only if nothing says that it is
     another cut.
     """
@@ -186,7 +186,7 @@ def _scaled(asked: SegmentsOfVideo, pictures: Pictures, told: str) -> tuple[str,
     ), f"{told}, {lasts:.3f} s of {claimed:g} s claimed"
 
 
-def _places(asked: SegmentsOfVideo, pictures: Pictures, clock: str) -> list[AlignedSegment]:
+def _places(asked: SegmentsOfVideo, pictures: PictureTimes, clock: str) -> list[AlignedSegment]:
     times, sampling = pictures.times_seconds, asked.sampling
     spans = np.array(asked.segments, dtype=np.float64).reshape(-1, 2)
     if clock == "numbered":

@@ -25,7 +25,7 @@ class _SingleFrames:
         self._newest: float | None = None
 
     @property
-    def undecided_from(self) -> int:
+    def first_undecided_frame(self) -> int:
         return max(0, self._count - 1)
 
     def push(self, pts_seconds: float) -> list[Window]:

@@ -17,8 +17,8 @@ from pipeline.download.access.rate_limiter import SharedRateLimiter
 from pipeline.download.fetch import fetch
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
-from pipeline.extraction.timing import OF_SHARD, Times, save_times
-from pipeline.extraction.video_threads import suggested
+from pipeline.extraction.timing import WHOLE_SHARD, Times, save_times
+from pipeline.extraction.video_threads import default_parallel_videos
 from storage.base.video_status import VideoStatus
 from storage.catalog.catalog import Catalog
 from storage.files.file_lock import lease
@@ -95,7 +95,9 @@ def videos_in_parallel(settings: Settings, device: str) -> int:
     """How many videos of a shard to have in hand: as `[decode] videos_at_once` says, or by who
     computes.
     """
-    return settings.videos_at_once or suggested(device, networks=_has_networks(settings))
+    return settings.videos_at_once or default_parallel_videos(
+        device, networks=_has_networks(settings)
+    )
 
 
 def _has_networks(settings: Settings) -> bool:
@@ -124,8 +126,8 @@ def _children(settings: Settings, count: int) -> Iterator[list[SubprocessDecoder
 def _kept_times(settings: Settings, run_name: str, shard: int) -> Iterator[Times]:
     times = Times()
     try:
-        with times.during(OF_SHARD, "clock"):
+        with times.measure(WHOLE_SHARD, "clock"):
             yield times
     finally:
-        if len(times.of_videos()) > 1:
+        if len(times.by_video()) > 1:
             save_times(settings.layout.shard_times(run_name, shard), times)

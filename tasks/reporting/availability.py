@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pipeline.diagnostics.availability import report, survival
+from pipeline.diagnostics.availability import availability_by_split, availability_report
 from storage.base.fingerprint import readable
 from storage.base.video_status import DONE, VideoStatus
 from storage.catalog.catalog import Catalog
@@ -24,8 +24,8 @@ def keep_survival(settings: Settings, catalog: Catalog) -> list[str]:
     """Publish the report of today and return its lines. A video counts as done once any extractor
     has its features.
     """
-    rows = survival(catalog, _statuses(settings, catalog))
-    content = readable(report(rows, datetime.now(UTC).date()))
+    rows = availability_by_split(catalog, _statuses(settings, catalog))
+    content = readable(availability_report(rows, datetime.now(UTC).date()))
     publish(settings.layout.report / FILE, content, replace=True)
     return [f"  {row}" for row in rows]
 

@@ -114,7 +114,7 @@ _DOUBTS = {
     "damaged_pictures": "pictures in part made up by the decoder",
     "clock_jumps": "jumps of the clock, which goes on behind them",
 }
-"""Count of `pipeline.decoding.video_reader.Summary` → what it counts."""
+"""Count of `pipeline.decoding.video_reader.DecodeSummary` → what it counts."""
 
 
 def _doubts(counts: Mapping[str, int]) -> Iterator[str]:

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.extraction.timing import BESIDE, LEADING, OF_SHARD, added, read, with_other
+from pipeline.extraction.timing import (
+    BACKGROUND_STEPS,
+    VIDEO_THREAD_STEPS,
+    WHOLE_SHARD,
+    read_times,
+    sum_times,
+    with_other,
+)
 from storage.base.fingerprint import readable
 from storage.base.paths import Layout
 from storage.files.atomic_write import publish
@@ -37,11 +44,11 @@ each.
 def account(layout: Layout, run_name: str) -> list[str]:
     """Keep and draw the times of a run, and tell them; nothing where the run did nothing."""
     paths = sorted(layout.shard_times(run_name, 0).parent.glob("shard_*.json"))
-    shards = [read(path) for path in paths]
+    shards = [read_times(path) for path in paths]
     if not shards:
         return []
-    total = with_other(added(spent for shard in shards for spent in shard.values()))
-    videos = {video_id for shard in shards for video_id in shard} - {OF_SHARD}
+    total = with_other(sum_times(spent for shard in shards for spent in shard.values()))
+    videos = {video_id for shard in shards for video_id in shard} - {WHOLE_SHARD}
     kept = {"run": run_name, "shards": len(shards), "videos": len(videos), "seconds": total}
     publish(layout.run_times(run_name), readable(kept), replace=True)
     lines = list(format_times(total, len(videos), len(shards)))
@@ -56,8 +63,14 @@ def format_times(total: Mapping[str, float], videos: int, shards: int) -> Iterat
         f" of threads, {clock(by_clock)} by the clock," if 0 < by_clock < SEVERAL * wall else ""
     )
     yield f"where the time went: {clock(wall)}{abreast} for {videos} videos of {clock(film)} in {shards} shards"
-    yield "  " + ", ".join(f"{_share(total, what, wall)} {MEANINGS[what]}" for what in LEADING)
-    beside = [f"{MEANINGS[what]} {clock(_of(total, what))}" for what in BESIDE if _of(total, what)]
+    yield "  " + ", ".join(
+        f"{_share(total, what, wall)} {MEANINGS[what]}" for what in VIDEO_THREAD_STEPS
+    )
+    beside = [
+        f"{MEANINGS[what]} {clock(_of(total, what))}"
+        for what in BACKGROUND_STEPS
+        if _of(total, what)
+    ]
     yield f"  at the same time: {', '.join(beside)}"
     for what in ("prepare", "copy", "compute"):
         by_variant = {
@@ -82,8 +95,12 @@ def _share(total: Mapping[str, float], what: str, wall: float) -> str:
 def _drawn(layout: Layout, total: Mapping[str, float]) -> str:
     from trainer.plots.time_breakdown import draw_times  # matplotlib takes a second to import
 
-    leading = {MEANINGS[what]: _of(total, what) for what in LEADING}
-    beside = {name: seconds for name, seconds in total.items() if name.partition(":")[0] in BESIDE}
+    leading = {MEANINGS[what]: _of(total, what) for what in VIDEO_THREAD_STEPS}
+    beside = {
+        name: seconds
+        for name, seconds in total.items()
+        if name.partition(":")[0] in BACKGROUND_STEPS
+    }
     return str(
         draw_times(
             {"threads that\nlead a video": leading, "beside them": beside}, layout.report / FILE

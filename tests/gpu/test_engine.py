@@ -22,9 +22,9 @@ from models.extractors.base.precision import ALLOWED_ERRORS, Numerics, OutputErr
 from models.extractors.golden import golden_outputs
 from models.extractors.golden.output_error import output_errors
 from models.extractors.registry import EXTRACTORS
-from pipeline.compute.cpu_executor import Work
-from pipeline.compute.gpu_batcher import GpuBatcher, remembered
-from pipeline.decoding.video_reader import Decoding
+from pipeline.compute.cpu_executor import ComputeRequest
+from pipeline.compute.gpu_batcher import GpuBatcher, known_batch_size
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
@@ -92,7 +92,7 @@ def test_neighbours_in_a_batch_change_no_more_than_rounding(name: str) -> None:
 def test_rgb_of_planes_is_ffmpegs_to_the_bit(tmp_path: Path) -> None:
     path = encoded(tmp_path / "v.mkv", "libx264")
     count = 0
-    for frame in Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None):
+    for frame in VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None):
         planes = frame.to_planes()
         if planes is None:
             pytest.skip(
@@ -113,7 +113,7 @@ def test_rows_of_planes_are_those_of_rgb(name: str, tmp_path: Path) -> None:
     )
     frames = list(
         islice(
-            Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None), length
+            VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None), length
         )
     )
     planes = [extractor.prepare(frame.to_planes()) for frame in frames]
@@ -130,7 +130,7 @@ def test_two_lanes_at_once_stay_in_full_float32() -> None:
     found: list[Any] = []
 
     def bring(lanes: GpuBatcher) -> None:
-        futures = [lanes.compute(Work(extractor, [clip], 2)) for clip in clips * 4]
+        futures = [lanes.compute(ComputeRequest(extractor, [clip], 2)) for clip in clips * 4]
         found.extend(future.result() for future in futures[::8])
 
     with GpuBatcher("cuda") as lanes:
@@ -153,11 +153,15 @@ def test_memory_that_really_runs_out_halves_the_batch() -> None:
     torch.cuda.set_per_process_memory_fraction(share)
     try:
         with GpuBatcher("cuda") as lanes:
-            futures = [lanes.compute(Work(extractor, [clips[0]], 512)) for _ in range(1024)]
+            futures = [
+                lanes.compute(ComputeRequest(extractor, [clips[0]], 512)) for _ in range(1024)
+            ]
             rows = [future.result()["pool5"][0] for future in futures]
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert remembered(extractor, 512) < 512, "6 GB were enough for 512 clips: this shows nothing"
+    assert known_batch_size(extractor, 512) < 512, (
+        "6 GB were enough for 512 clips: this shows nothing"
+    )
     for row in rows[::100]:
         np.testing.assert_allclose(row, reference["pool5"][0], rtol=1e-3, atol=1e-4)
 

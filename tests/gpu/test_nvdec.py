@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import DecodeEnd, FrameEvent
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.inline_decoder import InlineDecoder
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.probe import DEFAULT_LIMITS
 from storage.base.errors import SystemicFault
@@ -52,7 +52,7 @@ def encoded(path: Path, codec: str, height: int = 240, width: int = 320) -> Path
 def same(path: Path) -> None:
     """Frame by frame; and NVDEC did it, not PyAV in its place."""
     ours, theirs = (
-        Decoding("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+        VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
         for backend in ("nvdec", "pyav")
     )
     count = 0

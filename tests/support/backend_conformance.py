@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.decoding.backends import decord, torchcodec
-from pipeline.decoding.video_reader import BACKENDS, Decoding, Summary
+from pipeline.decoding.video_reader import BACKENDS, DecodeSummary, VideoReader
 from pipeline.media.probe import DEFAULT_LIMITS
 from storage.base.errors import SystemicFault, VideoError
 from tests.support.video_cases import CASES, make
@@ -39,7 +39,7 @@ class Delivered:
 
     refused: str
     frames: tuple[Shown, ...]
-    summary: Summary | None
+    summary: DecodeSummary | None
 
     @property
     def state(self) -> str:
@@ -82,7 +82,7 @@ def by_ffmpeg(path: Path, *, since_start: bool = True) -> tuple[Shown, ...]:
 
 def by_backend(backend: str, path: Path) -> Delivered:
     try:
-        decoding = Decoding("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+        decoding = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
         frames = tuple(
             Shown(frame.pts_seconds, _md5(frame.to_rgb().tobytes())) for frame in decoding
         )

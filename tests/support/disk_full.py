@@ -18,8 +18,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pipeline.decoding.decoder import InlineDecoder
-from pipeline.diagnostics.availability import report, survival
+from pipeline.decoding.inline_decoder import InlineDecoder
+from pipeline.diagnostics.availability import availability_by_split, availability_report
 from pipeline.download.access.source import SourceSettings
 from pipeline.download.fetch import fetch, verify_media
 from pipeline.extraction.process_shard import process_shard
@@ -68,8 +68,12 @@ def attempt(job: ShardJob, address: str) -> None:
     statuses = (
         {video_id: entry.status for video_id, entry in manifest.entries.items()} if manifest else {}
     )
-    rows = survival(catalog(), statuses)
-    publish(layout.report / "survival.json", readable(report(rows, date(2026, 1, 1))), replace=True)
+    rows = availability_by_split(catalog(), statuses)
+    publish(
+        layout.report / "survival.json",
+        readable(availability_report(rows, date(2026, 1, 1))),
+        replace=True,
+    )
 
 
 def catalog() -> Catalog:

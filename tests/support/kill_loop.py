@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
-from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.provenance import code_version, library_versions

@@ -13,14 +13,14 @@ from models.extractors.base.yuv import Planes
 from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.child_processes.sandbox import Layers
 from pipeline.decoding.events import (
+    AlignmentEvent,
     DecodeEnd,
     Event,
     FrameEvent,
-    PlacementEvent,
-    PlanesEvent,
     WindowEvent,
+    YuvFrameEvent,
 )
-from pipeline.decoding.video_reader import Summary, backend_named
+from pipeline.decoding.video_reader import DecodeSummary, get_backend
 from pipeline.decoding.worker.messages import Message
 from pipeline.decoding.worker.worker_process import DecoderProcess, NotStarted, WorkerDied
 from pipeline.media.container.picture_facts import PictureFacts
@@ -47,7 +47,7 @@ class SubprocessDecoder:
         limits: DecodeLimits = DEFAULT_LIMITS,
         recycle_after_videos: int = 200,
     ) -> None:
-        backend_named(backend)
+        get_backend(backend)
         if recycle_after_videos < 1:
             raise ValueError(f"recycle_after_videos must be at least 1, got {recycle_after_videos}")
         self.name = backend
@@ -76,7 +76,7 @@ class SubprocessDecoder:
         have been harmed by an earlier one: the video gets a fresh child, and its events go on where
         they broke off. So it does, once, when somebody else killed or stopped the child.
 
-        Raises VideoError with the verdicts of `Decoding`, and hang or crash; SystemicFault if no
+        Raises VideoError with the statuses of `VideoReader`, and hang or crash; SystemicFault if no
         child can start, or an order to stop ended it twice.
         """
         MultiPlanner(
@@ -133,7 +133,7 @@ class SubprocessDecoder:
             if kind == "events":
                 yield from _decode_messages(child, message["events"], forms)
             elif kind == "placement":
-                yield PlacementEvent(message["sampling"], SegmentAlignment(**message["placement"]))
+                yield AlignmentEvent(message["sampling"], SegmentAlignment(**message["placement"]))
             elif kind == "end":
                 probed, summary = _probe(message["probe"]), _summary(message["summary"])
                 yield DecodeEnd(probed, summary, message["cpu_seconds"], tuple(message["lacking"]))
@@ -198,7 +198,7 @@ def _decode_messages(
             if form.matrix is None:
                 yield FrameEvent(index, pixels, tuple(wanted_by))
             else:
-                yield PlanesEvent(
+                yield YuvFrameEvent(
                     index, Planes(pixels, form.matrix, form.full_range), tuple(wanted_by)
                 )
             child.free_frame(form.slots)
@@ -210,9 +210,9 @@ def _decode_messages(
             forms.append(_Form(slots, tuple(shape), *colours))
 
 
-def _summary(fields: Message) -> Summary:
+def _summary(fields: Message) -> DecodeSummary:
     gaps = tuple((start, end) for start, end in fields["gaps_seconds"])
-    return Summary(**{**fields, "gaps_seconds": gaps})
+    return DecodeSummary(**{**fields, "gaps_seconds": gaps})
 
 
 def _probe(fields: Message) -> Probe:

@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.child_processes import sandbox
-from pipeline.decoding.decoder import InlineDecoder
-from pipeline.decoding.events import Event, FrameEvent, PlacementEvent, PlanesEvent, WindowEvent
+from pipeline.decoding.events import AlignmentEvent, Event, FrameEvent, WindowEvent, YuvFrameEvent
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.worker import messages
 from pipeline.decoding.worker.worker_process import MIN_SLOTS, OUT_OF_MEMORY, RING_BYTES
 from pipeline.media.probe import DecodeLimits, Probe
-from pipeline.sampling.planner import InPlanes, VideoSampling
+from pipeline.sampling.planner import VideoSampling, YuvSampling
 from pipeline.sampling.planners import PLANNERS
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.fingerprint import plain
@@ -41,7 +41,7 @@ SENT_SHARE = 4
 SOON_SECONDS = 0.02
 """... or when the first of them has waited so long."""
 _SAMPLINGS: dict[str, Callable[..., Any]] = {
-    kind.kind: kind for kind in PLANNERS if kind is not InPlanes
+    kind.kind: kind for kind in PLANNERS if kind is not YuvSampling
 }
 
 
@@ -146,15 +146,15 @@ class Server:
     def _tell(self, event: Event) -> None:
         if isinstance(event, FrameEvent):
             self._tell_frame(event, event.rgb, None, full_range=False)
-        elif isinstance(event, PlanesEvent):
+        elif isinstance(event, YuvFrameEvent):
             planes = event.planes
             self._tell_frame(event, planes.pixels, planes.matrix, full_range=planes.full_range)
         elif isinstance(event, WindowEvent):
             window = event.window
             span = (window.start_seconds, window.end_seconds)
             self._gather(["window", event.sampling, window.frame_indices, *span, window.segment])
-        elif isinstance(event, PlacementEvent):
-            self._send("placement", sampling=event.sampling, placement=event.placement)
+        elif isinstance(event, AlignmentEvent):
+            self._send("placement", sampling=event.sampling, placement=event.alignment)
         else:
             spent = time.process_time() - self._began_cpu_seconds
             told = {"probe": event.probe, "summary": event.summary, "lacking": event.lacking}
@@ -165,7 +165,7 @@ class Server:
 
     def _tell_frame(
         self,
-        event: FrameEvent | PlanesEvent,
+        event: FrameEvent | YuvFrameEvent,
         pixels: NDArray[np.uint8],
         matrix: str | None,
         *,
@@ -220,7 +220,7 @@ class Server:
 
 def _sampling(named: messages.Message) -> VideoSampling:
     own = _SAMPLINGS[named["type"]](**named["fields"])
-    return InPlanes(own) if named.get("in_planes") else own
+    return YuvSampling(own) if named.get("in_planes") else own
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from pipeline.child_processes.resource_monitor import ResourceUsage, TooMuchMemo
 from pipeline.child_processes.sandbox import DATA_FACTOR, Layers
 from pipeline.decoding.worker import messages
 from pipeline.media.probe import DecodeLimits
-from pipeline.sampling.planner import InPlanes, VideoSampling
+from pipeline.sampling.planner import VideoSampling, YuvSampling
 from storage.base.errors import SystemicFault
 
 START_SECONDS = 120.0
@@ -283,8 +283,8 @@ os.register_at_fork(after_in_child=_forget_all)
 
 
 def _named(sampling: VideoSampling) -> dict[str, object]:
-    in_planes = isinstance(sampling, InPlanes)
-    own = sampling.sampling if isinstance(sampling, InPlanes) else sampling
+    in_planes = isinstance(sampling, YuvSampling)
+    own = sampling.sampling if isinstance(sampling, YuvSampling) else sampling
     return {"type": own.kind, "fields": own, "in_planes": in_planes}
 
 

@@ -29,7 +29,7 @@ from models.extractors.c3d.network import C3D, LAYOUTS, initialise
 from models.extractors.c3d.settings import ARRAYS, C3DSettings
 from models.extractors.registry import EXTRACTORS
 from models.weights.key_mapping import load_best_layout
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.media.probe import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_c3d
 from tests.models.goldens.reference import ask, checkout, relative_error
@@ -286,7 +286,7 @@ def test_real_video_equals_the_published_port(
     shared_data: Path, published: dict[str, Tensor], network: C3D, name: str
 ) -> None:
     reference = checkout("c3d-pytorch")
-    decoding = Decoding(
+    decoding = VideoReader(
         "v", shared_data / "videos" / name, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None
     )
     frames = [frame.to_rgb() for frame in decoding][:48]

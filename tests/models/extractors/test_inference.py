@@ -24,7 +24,7 @@ from models.extractors.golden import golden_outputs
 from models.extractors.golden.output_error import output_errors
 from models.extractors.registry import EXTRACTORS
 from models.extractors.yolov5.boxes import letterbox, letterbox_on_device
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.media.probe import DEFAULT_LIMITS
 
 
@@ -193,7 +193,7 @@ def test_real_frames_drift_no_further_than_stated(
 ) -> None:
     spec = EXTRACTORS[name]
     length = golden_outputs.window_frames(spec.sampling(spec.settings_type(**settings)))
-    decoding = Decoding(
+    decoding = VideoReader(
         "v", shared_data / "videos" / clip, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None
     )
     frames = [frame.to_rgb() for frame in decoding][:120]

@@ -33,7 +33,7 @@ from models.extractors.registry import EXTRACTORS
 from models.extractors.tased.extractor import TasedExtractor
 from models.extractors.tased.network import TasedNet
 from models.extractors.tased.settings import TasedSettings
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.media.probe import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_tased
 from tests.support.injected_noise import in_every_layer
@@ -122,7 +122,7 @@ def distances(plain: Mapping[str, Any], noisy: Mapping[str, Any]) -> dict[str, f
 
 def real_frames(shared_data: Path, clip: str, count: int) -> list[Frame]:
     path = shared_data / "videos" / clip
-    decoding = Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
     return [frame.to_rgb() for frame in islice(decoding, CLIPS[clip], CLIPS[clip] + count)]
 
 

@@ -30,8 +30,8 @@ from models.extractors.tased.network import TasedNet
 from models.extractors.tased.settings import TasedSettings
 from models.extractors.tased.spec import SPEC
 from models.extractors.tased.weights import initialise, load_weights
-from pipeline.decoding.decoder import InlineDecoder
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.inline_decoder import InlineDecoder
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.extraction.process_video import process_video
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
@@ -202,7 +202,7 @@ def test_real_video_equals_the_authors_script(
     recording = Recording(variant.build("cpu"))
     track = process_video("v", media, [(variant, recording)], InlineDecoder())[0].track
     assert track is not None
-    decoding = Decoding("v", video, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", video, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
     starts, pictures = zip(
         *((frame.pts_seconds, frame.to_rgb()) for frame in decoding), strict=True
     )

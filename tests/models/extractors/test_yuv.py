@@ -24,7 +24,7 @@ from models.extractors.tased.settings import TasedSettings
 from models.extractors.yolov5 import spec as yolov5
 from models.extractors.yolov5.settings import YOLOv5Settings
 from pipeline.decoding.backends.pyav import Converter, Planar
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.media.probe import DEFAULT_LIMITS
 
 AS_STORED = (1, 0, 0, 1)
@@ -66,7 +66,7 @@ def test_noise(height: int, width: int, colorspace: int, color_range: int) -> No
 @pytest.mark.parametrize("video", ["v_GGSY1Qvo990.mp4", "flipping_a_pancake.mkv"])
 def test_real_frames(video: str, shared_data: Path) -> None:
     path = shared_data / "videos" / video
-    decoding = Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
     count = 0
     for frame in decoding:
         if frame.index % 10 == 0:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.cli.rebase import start_of
+from pipeline.cli.rebase import container_start
 from storage import FeatureStore
 from storage.base.records import CONTAINER_START, STREAM_CLOCK
 from storage.features.time_origin import refuse_to_extend
@@ -97,5 +97,5 @@ def test_a_kill_leaves_a_store_that_another_run_finishes(folder: Path, step: int
 
 
 def test_the_start_is_the_containers(tmp_path: Path) -> None:
-    assert start_of(DATA / "media" / "mp4begins00.mp4") == 0
-    assert 1 < start_of(DATA / "media" / "tsbegins000.ts") < 2
+    assert container_start(DATA / "media" / "mp4begins00.mp4") == 0
+    assert 1 < container_start(DATA / "media" / "tsbegins000.ts") < 2

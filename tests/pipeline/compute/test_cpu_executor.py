@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.compute.cpu_executor import BACKLOG, RowExecutor
-from pipeline.decoding.decoder import InlineDecoder
+from pipeline.compute.cpu_executor import REQUESTS_PER_THREAD, RowExecutor
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.extraction.process_video import process_video
 from pipeline.media.media_file import Media
 from tests.support.tiny_extractor import Tiny, tiny_variant
@@ -66,7 +66,7 @@ def test_who_brings_more_than_the_backlog_waits(lanes: RowExecutor) -> None:
     bringing = threading.Thread(target=bring)
     bringing.start()
     time.sleep(0.1)
-    assert len(brought) == min(BACKLOG * lanes.count, 10)
+    assert len(brought) == min(REQUESTS_PER_THREAD * lanes.count, 10)
     go.set()
     bringing.join(10)
     assert len(brought) == 10

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.compute import gpu_batcher
-from pipeline.compute.cpu_executor import Rows, Work
-from pipeline.compute.gpu_batcher import BACKLOG, LANES, GpuBatcher, remembered
+from pipeline.compute.cpu_executor import ComputeRequest, Rows
+from pipeline.compute.gpu_batcher import GPU_THREADS, WAITING_BATCHES, GpuBatcher, known_batch_size
 from storage.base.errors import SystemicFault
 
 
@@ -60,9 +60,9 @@ class Device:
 
 
 def asked(
-    lanes: GpuBatcher, device: Device, values: Sequence[float], at_most: int = 8
+    lanes: GpuBatcher, device: Device, values: Sequence[float], max_batch: int = 8
 ) -> list[Future[Rows]]:
-    return [lanes.compute(Work(device, [[value]], at_most)) for value in values]
+    return [lanes.compute(ComputeRequest(device, [[value]], max_batch)) for value in values]
 
 
 def answers(futures: Sequence[Future[Rows]]) -> list[float]:
@@ -70,14 +70,14 @@ def answers(futures: Sequence[Future[Rows]]) -> list[float]:
 
 
 def fed_by_many(
-    lanes: GpuBatcher, device: Device, videos: int, windows: int, at_most: int = 8
+    lanes: GpuBatcher, device: Device, videos: int, windows: int, max_batch: int = 8
 ) -> dict[int, list[float]]:
     """What each of many videos, fed side by side, got back."""
     found: dict[int, list[float]] = {}
 
     def video(number: int) -> None:
         found[number] = answers(
-            asked(lanes, device, [number * 1000 + k for k in range(windows)], at_most)
+            asked(lanes, device, [number * 1000 + k for k in range(windows)], max_batch)
         )
 
     threads = [threading.Thread(target=video, args=(number,)) for number in range(videos)]
@@ -117,7 +117,7 @@ def test_memory_that_runs_out_halves_the_batch_and_is_remembered(holds: int) -> 
     with GpuBatcher("cpu") as lanes:
         assert fed_by_many(lanes, device, 4, 40) == expected(4, 40)
     fits = 1 << (holds.bit_length() - 1)
-    assert remembered(device, 8) <= fits
+    assert known_batch_size(device, 8) <= fits
     device.sizes.clear()
     with GpuBatcher("cpu") as lanes:  # of the next shard
         assert fed_by_many(lanes, device, 4, 40) == expected(4, 40)
@@ -129,8 +129,8 @@ def test_what_is_remembered_is_of_one_extractor() -> None:
     with GpuBatcher("cpu") as lanes:
         fed_by_many(lanes, device, 2, 16)
         fed_by_many(lanes, other, 2, 16)
-    assert remembered(device, 8) <= 2
-    assert remembered(other, 8) == 8
+    assert known_batch_size(device, 8) <= 2
+    assert known_batch_size(other, 8) == 8
 
 
 @pytest.mark.parametrize(
@@ -175,13 +175,13 @@ def test_who_brings_more_than_the_backlog_waits() -> None:
 
         def bring() -> None:
             for value in range(100):
-                asked(lanes, device, [float(value)], at_most=4)
+                asked(lanes, device, [float(value)], max_batch=4)
                 brought.append(value)
 
         bringing = threading.Thread(target=bring)
         bringing.start()
         time.sleep(0.2)
-        assert len(brought) <= BACKLOG * 4 + LANES * 4
+        assert len(brought) <= WAITING_BATCHES * 4 + GPU_THREADS * 4
         device.go.set()
         bringing.join(10)
     assert len(brought) == 100
@@ -191,7 +191,7 @@ def test_what_nobody_wants_any_more_is_not_computed() -> None:
     device = Device()
     device.go.clear()
     with GpuBatcher("cpu") as lanes:
-        futures = asked(lanes, device, [float(k) for k in range(6)], at_most=4)
+        futures = asked(lanes, device, [float(k) for k in range(6)], max_batch=4)
         left = [future for future in futures[1:] if future.cancel()]
         device.go.set()
         assert answers(futures[:1]) == [0.0]
@@ -230,7 +230,9 @@ def test_rows_hold_on_to_no_other_videos_rows() -> None:
 def test_time_is_booked_by_share() -> None:
     device, spent = Device(), []
     with GpuBatcher("cpu") as lanes:
-        work = Work(device, [[1.0], [2.0]], 8, lambda what, seconds: spent.append((what, seconds)))
+        work = ComputeRequest(
+            device, [[1.0], [2.0]], 8, lambda what, seconds: spent.append((what, seconds))
+        )
         lanes.compute(work).result(10)
     assert dict(spent)["compute"] >= 0.001
     assert dict(spent)["copy"] == 0
@@ -268,7 +270,7 @@ def test_a_lane_that_breaks_by_itself_leaves_nobody_waiting(
     def bring() -> None:
         try:
             for value in range(100):
-                brought.extend(asked(lanes, device, [float(value)], at_most=4))
+                brought.extend(asked(lanes, device, [float(value)], max_batch=4))
         except RuntimeError as error:
             refused.append(error)
 

@@ -18,10 +18,10 @@ import pytest
 
 from models.extractors.base.sampling import FramesOfSegments
 from pipeline.datasets.registry import DATASETS
-from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import Decoder
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
-from pipeline.diagnostics.availability import survival
+from pipeline.diagnostics.availability import availability_by_split
 from pipeline.download import integrity
 from pipeline.download.fetch import Media, SourceSettings, fetch
 from pipeline.download.integrity import counted_in_child
@@ -198,7 +198,8 @@ def check(catalog: Catalog, world: World, folder: Path, decoder: Decoder) -> Non
             spans = store[video.video_id].spans
             assert (np.diff(spans, axis=1) > 0).all()
     rows_of_splits = {
-        row.split: row for row in survival(catalog, {one: entries[one].status for one in entries})
+        row.split: row
+        for row in availability_by_split(catalog, {one: entries[one].status for one in entries})
     }
     for grouping, groups in catalog.groupings.items():
         for name, ids in groups.items():

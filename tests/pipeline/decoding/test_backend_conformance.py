@@ -13,8 +13,8 @@ from models.extractors.base.contract import Frame
 from models.extractors.base.sampling import EveryFrame
 from pipeline.decoding.backends.fallback import ReaderFailed, guarded_frames
 from pipeline.decoding.events import DecodeEnd, FrameEvent
-from pipeline.decoding.frame_timing import MAX_GAPS, Coverage
-from pipeline.decoding.video_reader import BACKENDS, Decoding, Summary
+from pipeline.decoding.frame_timing import MAX_GAPS, FrameTiming
+from pipeline.decoding.video_reader import BACKENDS, DecodeSummary, VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
@@ -98,7 +98,7 @@ def fourteen_seconds(folder: Path) -> Path:
     return path
 
 
-def kept(told: Delivered) -> Summary:
+def kept(told: Delivered) -> DecodeSummary:
     assert told.summary is not None
     return told.summary
 
@@ -176,7 +176,7 @@ def test_the_declared_example_by_numbers(fourteen_seconds: Path, tmp_path: Path)
 
 
 def test_no_gap_where_nothing_is_broken() -> None:
-    coverage = Coverage()
+    coverage = FrameTiming()
     for n, seconds in enumerate(
         (0.0, 0.1, 0.69, 1.4)
     ):  # 0.49 s and then 0.61 s after the frame before has ended
@@ -186,7 +186,7 @@ def test_no_gap_where_nothing_is_broken() -> None:
 
 def test_gaps_are_bounded_and_all_are_counted() -> None:
     # Frames of 0.1 s, one a second: 99 gaps of 0.9 s.
-    coverage = Coverage()
+    coverage = FrameTiming()
     for n in range(100):
         coverage.admit(bare(n, float(n), 0.1), True)
     header = Probe(
@@ -212,7 +212,7 @@ def test_few_bad_times_are_dropped_and_counted(
     path = coded_video(tmp_path / "v.mp4", 3)
     frames = [bare(n, seconds, 0.1) for n, seconds in enumerate(times)]
     monkeypatch.setitem(BACKENDS, "bare", lambda path, probed, tally: iter(frames))
-    decoding = Decoding("v", path, backend="bare", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="bare", limits=DEFAULT_LIMITS, beat=lambda: None)
     assert [frame.index for frame in decoding] == list(range(len(times) - dropped))
     assert decoding.summary().frames_dropped == dropped
 
@@ -292,7 +292,9 @@ def growing(folder: Path) -> Path:
 def test_pictures_that_change_size_reach_us_in_their_own(growing: Path) -> None:
     for backend in ON_PROCESSORS:
         need(backend)
-        decoding = Decoding("v", growing, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+        decoding = VideoReader(
+            "v", growing, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None
+        )
         shapes = [frame.to_rgb().shape for frame in decoding]
         assert shapes == [(32, 64, 3)] * 5 + [(64, 128, 3)] * 5, backend
 

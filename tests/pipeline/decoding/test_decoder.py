@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate, Sampling
-from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import DecodeEnd, Decoder, Event, FrameEvent, WindowEvent
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.decoding.worker.worker_process import DecoderProcess, WorkerDied
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits

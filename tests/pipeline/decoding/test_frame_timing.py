@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.decoding.frame_timing import MAX_SHARING, picture_times, spread_times
-from pipeline.decoding.video_reader import Decoding, Summary
+from pipeline.decoding.frame_timing import (
+    MAX_FRAMES_PER_TIMESTAMP,
+    picture_times,
+    spread_equal_times,
+)
+from pipeline.decoding.video_reader import DecodeSummary, VideoReader
 from pipeline.media.probe import DEFAULT_LIMITS
 from tests.support.videos import ffmpeg
 
@@ -33,8 +37,8 @@ CODECS = {
 }
 
 
-def decoded(path: Path) -> tuple[list[float], Summary]:
-    decoding = Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+def decoded(path: Path) -> tuple[list[float], DecodeSummary]:
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
     return [frame.pts_seconds for frame in decoding], decoding.summary()
 
 
@@ -85,19 +89,22 @@ def test_frames_that_share_a_time_stamp_are_all_there_at_sensible_times(
     assert times == sorted(set(times))
     assert max(abs(time - number / rate) for number, time in enumerate(times)) <= 0.0005 + 1e-9
     assert summary.covered_seconds == pytest.approx(0.2, abs=0.002)
-    pictures = picture_times(path, Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None).probe,
-                             lambda: None, 10_000)  # fmt: skip
+    reader = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    pictures = picture_times(path, reader.probe, lambda: None, 10_000)
     assert pictures is not None
     assert pictures.times_seconds == tuple(times)
 
 
 def test_equal_times_are_spread_over_one_tick_and_no_more() -> None:
-    assert list(spread_times([0.0, 1.0, 1.0, 2.0, 9.0, 9.0, 9.0], 1.0)) == [
+    assert list(spread_equal_times([0.0, 1.0, 1.0, 2.0, 9.0, 9.0, 9.0], 1.0)) == [
         0.0, 1.0, 1.5, 2.0, 9.0, pytest.approx(9 + 1 / 3), pytest.approx(9 + 2 / 3),
     ]  # fmt: skip
-    assert list(spread_times([0.0, 1.0, 1.0], None)) == [0.0, 1.0, 1.0]
-    crowd = list(spread_times([5.0] * (MAX_SHARING + 1), 1.0))
-    assert crowd[:MAX_SHARING] == [
-        float(5 + Fraction(number, MAX_SHARING)) for number in range(MAX_SHARING)
+    assert list(spread_equal_times([0.0, 1.0, 1.0], None)) == [0.0, 1.0, 1.0]
+    crowd = list(spread_equal_times([5.0] * (MAX_FRAMES_PER_TIMESTAMP + 1), 1.0))
+    assert crowd[:MAX_FRAMES_PER_TIMESTAMP] == [
+        float(5 + Fraction(number, MAX_FRAMES_PER_TIMESTAMP))
+        for number in range(MAX_FRAMES_PER_TIMESTAMP)
     ]
-    assert crowd[MAX_SHARING] == 5.0  # more than any rounding explains: not believed, and told
+    assert (
+        crowd[MAX_FRAMES_PER_TIMESTAMP] == 5.0
+    )  # more than any rounding explains: not believed, and told

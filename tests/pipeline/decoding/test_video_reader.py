@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.extractors.base.contract import Frame
 from pipeline.decoding.backends.frame import DecodedFrame
 from pipeline.decoding.backends.pyav import turn_upright
-from pipeline.decoding.video_reader import BACKENDS, Decoding, Summary, backend_named
+from pipeline.decoding.video_reader import BACKENDS, DecodeSummary, VideoReader, get_backend
 from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
 from storage.base.errors import VideoError
@@ -31,8 +31,8 @@ QUARTER_TURNS = {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
 
 def decode(
     path: Path, limits: DecodeLimits = DEFAULT_LIMITS
-) -> tuple[list[float], list[Frame], Summary]:
-    decoding = Decoding("v", path, backend="pyav", limits=limits, beat=lambda: None)
+) -> tuple[list[float], list[Frame], DecodeSummary]:
+    decoding = VideoReader("v", path, backend="pyav", limits=limits, beat=lambda: None)
     times, pictures = [], []
     for frame in decoding:
         times.append(frame.pts_seconds)
@@ -107,7 +107,7 @@ def test_rotated_video_comes_upright_and_equals_ffmpeg(
     plain = encode(tmp_path / "plain.mp4", stored, "-pix_fmt", "yuv444p")
     tagged = tmp_path / "tagged.mp4"
     ffmpeg("-display_rotation", str(degrees), "-i", plain, "-c", "copy", tagged)
-    decoding = Decoding("v", tagged, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", tagged, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
     pictures = [frame.to_rgb() for frame in decoding]
     assert [read_code(picture) for picture in pictures] == list(range(6))
     assert (decoding.probe.height, decoding.probe.width) == (height, width)
@@ -279,7 +279,7 @@ def test_where_the_last_frame_ends(
 ) -> None:
     path = encode(tmp_path / "v.mp4", [coded_frame(n) for n in range(3)], codec="libx264")
     monkeypatch.setitem(BACKENDS, "bare", lambda path, probed, tally: iter(frames))
-    decoding = Decoding("v", path, backend="bare", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="bare", limits=DEFAULT_LIMITS, beat=lambda: None)
     decoding.probe = replace(decoding.probe, header_frames_per_second=rate)
     assert list(decoding) == frames
     if end_seconds is None:
@@ -299,7 +299,7 @@ def test_a_backend_without_times_or_frames_gets_its_verdict(
     path = coded_video(tmp_path / "v.mp4", 3)
     monkeypatch.setitem(BACKENDS, "timeless", timeless)
     monkeypatch.setitem(BACKENDS, "empty", lambda path, probed, tally: iter(()))
-    without_times = Decoding(
+    without_times = VideoReader(
         "v", path, backend="timeless", limits=DEFAULT_LIMITS, beat=lambda: None
     )
     assert list(without_times) == []
@@ -307,7 +307,7 @@ def test_a_backend_without_times_or_frames_gets_its_verdict(
         VideoError, match=r"bad_timestamps \(2 of 2 frames have no time after the frame before them"
     ):
         without_times.summary()
-    nothing = Decoding("v", path, backend="empty", limits=DEFAULT_LIMITS, beat=lambda: None)
+    nothing = VideoReader("v", path, backend="empty", limits=DEFAULT_LIMITS, beat=lambda: None)
     assert list(nothing) == []
     with pytest.raises(VideoError, match=r"rejected:unreadable \(none of 0 packets decodes\)"):
         nothing.summary()
@@ -317,4 +317,4 @@ def test_an_unknown_backend_is_named() -> None:
     with pytest.raises(
         ValueError, match="unknown decoder 'magic'; known decoders are pyav, torchcodec, decord"
     ):
-        backend_named("magic")
+        get_backend("magic")

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from models.extractors.base.contract import Frame
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
 from models.extractors.base.yuv import Planes, to_rgb
-from pipeline.decoding.decoder import InlineDecoder
-from pipeline.decoding.events import FrameEvent, PlanesEvent, WindowEvent
+from pipeline.decoding.events import FrameEvent, WindowEvent, YuvFrameEvent
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_video import process_video
 from pipeline.media.media_file import Media
-from pipeline.sampling.planner import InPlanes
+from pipeline.sampling.planner import YuvSampling
 from tests.support.tiny_extractor import Tiny, tiny_variant
 from tests.support.videos import coded_frame, encode
 
@@ -37,11 +37,11 @@ def test_each_gets_what_it_asked_for(child: bool, video: Path) -> None:
     rgb: dict[int, Frame] = {}
     planes: dict[int, Frame] = {}
     windows = {0: 0, 1: 0}
-    for event in decoder.decode("v", video, [ConsecutiveFrames(4, 8), InPlanes(EveryFrame())]):
+    for event in decoder.decode("v", video, [ConsecutiveFrames(4, 8), YuvSampling(EveryFrame())]):
         if isinstance(event, FrameEvent):
             assert event.wanted_by == (0,)
             rgb[event.index] = event.rgb.copy()
-        elif isinstance(event, PlanesEvent):
+        elif isinstance(event, YuvFrameEvent):
             assert event.wanted_by == (1,)
             planes[event.index] = to_rgb(event.planes)
         elif isinstance(event, WindowEvent):
@@ -58,9 +58,9 @@ def test_where_planes_say_something_else_rgb_comes(form: str, tmp_path: Path) ->
         tmp_path / "v.mp4", [coded_frame(number, 48, 64) for number in range(5)], "-pix_fmt", form
     )
     with SubprocessDecoder() as decoder:
-        events = list(decoder.decode("v", path, [InPlanes(EveryFrame())]))
+        events = list(decoder.decode("v", path, [YuvSampling(EveryFrame())]))
     assert sum(isinstance(event, FrameEvent) for event in events) == 5
-    assert not any(isinstance(event, PlanesEvent) for event in events)
+    assert not any(isinstance(event, YuvFrameEvent) for event in events)
 
 
 class Planar(Tiny):

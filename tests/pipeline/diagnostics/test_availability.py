@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from pipeline.diagnostics.availability import report, survival
+from pipeline.diagnostics.availability import availability_by_split, availability_report
 from storage.base.fingerprint import ids_sha256
 from storage.base.records import Group, Link, User, Video
 from storage.base.video_status import DONE, REASONS, TAXONOMY_VERSION, failure_status
@@ -40,7 +40,7 @@ STATUSES = {
 
 
 def test_every_split_adds_up() -> None:
-    whole, test, train = survival(CATALOG, STATUSES)
+    whole, test, train = availability_by_split(CATALOG, STATUSES)
     assert [row.split for row in (whole, test, train)] == ["all", "test", "train"]
     assert (whole.ids, whole.done, dict(whole.missing)) == (
         5,
@@ -66,7 +66,7 @@ def test_groups_of_videos_are_rows_too() -> None:
         Group("vlist_sel", "test", "b"),
         Group("domain", "dog", "e"),
     )
-    rows = survival(dataclasses.replace(CATALOG, groups=groups), STATUSES)
+    rows = availability_by_split(dataclasses.replace(CATALOG, groups=groups), STATUSES)
     assert [row.split for row in rows] == ["all", "test", "train", "domain/dog", "vlist_sel/test"]
     assert (rows[3].ids, rows[3].done, rows[4].ids, dict(rows[4].missing)) == (
         1,
@@ -80,16 +80,18 @@ def test_groups_of_videos_are_rows_too() -> None:
 def test_the_digest_is_what_sha256sum_prints() -> None:
     # printf 'a\ne\n' | sha256sum
     assert ids_sha256(["e", "a"]) == hashlib.sha256(b"a\ne\n").hexdigest()
-    assert survival(CATALOG, STATUSES)[0].surviving_sha256 == ids_sha256("ae")
-    assert survival(CATALOG, STATUSES)[0].ids_sha256 == ids_sha256("abcde")
+    assert availability_by_split(CATALOG, STATUSES)[0].surviving_sha256 == ids_sha256("ae")
+    assert availability_by_split(CATALOG, STATUSES)[0].ids_sha256 == ids_sha256("abcde")
 
 
 def test_an_id_without_a_verdict_is_an_error() -> None:
     with pytest.raises(ValueError, match="1 ids have no verdict, the first is 'e'"):
-        survival(CATALOG, {name: status for name, status in STATUSES.items() if name != "e"})
+        availability_by_split(
+            CATALOG, {name: status for name, status in STATUSES.items() if name != "e"}
+        )
 
 
 def test_the_report_is_dated_by_whom_it_is_asked() -> None:
-    content = report(survival(CATALOG, STATUSES), date(2026, 11, 21))
+    content = availability_report(availability_by_split(CATALOG, STATUSES), date(2026, 11, 21))
     assert (content["day"], content["taxonomy_version"]) == ("2026-11-21", TAXONOMY_VERSION)
     assert content["meanings"] == {name: REASONS[name].meaning for name in ("network", "removed")}

@@ -11,9 +11,14 @@ import pytest
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesAtRate
 from models.extractors.registry import EXTRACTORS
 from pipeline.__main__ import main
-from pipeline.cli.bench import Found, advice
-from pipeline.diagnostics.bench_decoding import BackendFailed, decode_all, measure, warm_up_video
-from pipeline.diagnostics.bench_networks import offered, windows_per_second
+from pipeline.cli.bench import BackendSpeed, advice
+from pipeline.diagnostics.bench_decoding import (
+    BackendFailed,
+    decode_all,
+    measure_backend,
+    warm_up_video,
+)
+from pipeline.diagnostics.bench_networks import offered_precisions, windows_per_second
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +29,18 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def found(per_core_second: float) -> Found:
+def found(per_core_second: float) -> BackendSpeed:
     """A backend whose one decoder gives 10 seconds of film in a second for every 250 frames per
     core-second.
     """
-    return Found(per_core_second, 1.0, 60.0, {1: per_core_second}, frames_per_second=25.0)
+    return BackendSpeed(per_core_second, 1.0, 60.0, {1: per_core_second}, frames_per_second=25.0)
 
 
 def test_decoders_side_by_side_are_counted_together(clip: Path) -> None:
     assert decode_all("pyav", clip, 1).frames_decoded == 25
-    one = measure("pyav", clip, 1, clip, decoders=2)
+    one = measure_backend("pyav", clip, 1, clip, decoders=2)
     assert one.frames == 50
-    assert one.film_seconds == pytest.approx(2.0)
+    assert one.video_seconds == pytest.approx(2.0)
     assert one.per_core_second > 0
     assert one.per_second > 0
 
@@ -44,7 +49,7 @@ def test_a_decoder_that_fails_is_not_measured(tmp_path: Path, clip: Path) -> Non
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     with pytest.raises(BackendFailed, match="not_a_video"):
-        measure("pyav", broken, 1, clip)
+        measure_backend("pyav", broken, 1, clip)
 
 
 def test_the_default_stays_unless_another_is_clearly_faster() -> None:
@@ -86,8 +91,8 @@ def test_windows_of_a_second_of_film() -> None:
 
 
 def test_only_precisions_that_are_offered_are_measured() -> None:
-    assert offered(EXTRACTORS["c3d"]) == ("fp32", "bf16")
-    assert offered(EXTRACTORS["keypoint_rcnn"]) == ("fp32",)
+    assert offered_precisions(EXTRACTORS["c3d"]) == ("fp32", "bf16")
+    assert offered_precisions(EXTRACTORS["keypoint_rcnn"]) == ("fp32",)
 
 
 def test_the_command_ends_in_settings(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:

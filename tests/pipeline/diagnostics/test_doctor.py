@@ -144,7 +144,7 @@ def test_a_decode_child_that_does_not_start_is_a_failure(monkeypatch: pytest.Mon
 
 def test_before_a_run_from_a_folder_nothing_of_the_web_is_asked_for(tmp_path: Path) -> None:
     assert (
-        doctor.fatal_before_a_run(SourceSettings(str(tmp_path)), tmp_path, date(2040, 1, 1)) == ()
+        doctor.failed_quick_checks(SourceSettings(str(tmp_path)), tmp_path, date(2040, 1, 1)) == ()
     )
 
 
@@ -154,7 +154,8 @@ def test_before_a_run_from_youtube_a_missing_runtime_is_fatal(
     only_programs_of(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     names = [
-        finding.name for finding in doctor.fatal_before_a_run(YOUTUBE, tmp_path, date(2026, 11, 21))
+        finding.name
+        for finding in doctor.failed_quick_checks(YOUTUBE, tmp_path, date(2026, 11, 21))
     ]
     assert "JavaScript" in names
 

@@ -13,9 +13,16 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.cli.forecast import Prices, _interval, format_forecast
-from pipeline.diagnostics.forecast import FILM, SURVIVORS, Estimate, Whole, extrapolate, sum_of
+from pipeline.diagnostics.forecast import (
+    SURVIVORS,
+    VIDEO_SECONDS,
+    CatalogSize,
+    Estimate,
+    extrapolate,
+    sum_estimates,
+)
 from pipeline.diagnostics.pilot import BUILDING, Floats, Pilot, find_pilot
-from pipeline.extraction.timing import OF_SHARD, Times, save_times
+from pipeline.extraction.timing import WHOLE_SHARD, Times, save_times
 from storage.base.errors import LookupFailed
 from storage.base.paths import Layout
 from storage.base.records import Video
@@ -38,13 +45,15 @@ class Planted:
         noise = rng.lognormal(0, 0.3, VIDEOS)
         self.cost = {"decode": DECODE * self.film, "compute:c3d": COMPUTE * self.film * noise}
 
-    def pilot(self, stated: bool = True) -> tuple[Pilot, Whole]:
+    def pilot(self, stated: bool = True) -> tuple[Pilot, CatalogSize]:
         """What a pilot of some videos, drawn at random, finds, and what the catalog says."""
         chosen = self.rng.choice(VIDEOS, ASKED, replace=False)
         chosen = chosen[self.survives[chosen]]
         claimed = self.film[chosen] if stated else np.full(len(chosen), np.nan)
         spent = {what: cost[chosen] for what, cost in self.cost.items()}
-        whole = Whole(VIDEOS, self.film.sum(), 0) if stated else Whole(VIDEOS, 0.0, VIDEOS)
+        whole = (
+            CatalogSize(VIDEOS, self.film.sum(), 0) if stated else CatalogSize(VIDEOS, 0.0, VIDEOS)
+        )
         return Pilot(("run",), "cpu", ASKED, claimed, self.film[chosen], spent), whole
 
     def truth(self, what: str) -> float:
@@ -83,7 +92,7 @@ def test_stated_durations_leave_only_survival_and_the_rate_open() -> None:
 
 def test_all_surviving_does_not_mean_that_all_will() -> None:
     film = np.full(20, 100.0)
-    found = extrapolate(Pilot(("run",), "cpu", 20, film, film, {}), Whole(10_000, 1e6, 0))
+    found = extrapolate(Pilot(("run",), "cpu", 20, film, film, {}), CatalogSize(10_000, 1e6, 0))
     low, _ = found[SURVIVORS].interval
     assert found[SURVIVORS].value == 10_000
     assert 0.8 < low / 10_000 < 0.95
@@ -92,14 +101,14 @@ def test_all_surviving_does_not_mean_that_all_will() -> None:
 def test_a_pilot_of_everything_is_the_account(tmp_path: Path) -> None:
     film: Floats = np.array([10.0, 30.0])
     pilot = Pilot(("run",), "cpu", 3, np.array([11.0, np.nan]), film, {"decode": 0.1 * film})
-    found = extrapolate(pilot, Whole(3, 11.0, 2))
+    found = extrapolate(pilot, CatalogSize(3, 11.0, 2))
     assert found[SURVIVORS].value == 2
-    assert found[FILM].interval == (found[FILM].value, found[FILM].value)
+    assert found[VIDEO_SECONDS].interval == (found[VIDEO_SECONDS].value, found[VIDEO_SECONDS].value)
 
 
 def test_estimates_of_one_forecast_add_up_pilot_by_pilot() -> None:
     found = extrapolate(*Planted(3).pilot())
-    both = sum_of([found["decode"], found["decode"].times(2)])
+    both = sum_estimates([found["decode"], found["decode"].times(2)])
     assert both.interval == pytest.approx(found["decode"].times(3).interval)
     assert both.at_least(1e12).value == 1e12
 
@@ -131,7 +140,7 @@ def layout(tmp_path: Path) -> Layout:
             "wait_decode": 10.0,
         },
         "c": {"video": 50.0, "decode": 4.0, "wait_compute": 30.0, "compute:c3d": 60.0},
-        OF_SHARD: {"wall": 120.0, "clock": 60.0, "write": 20.0},
+        WHOLE_SHARD: {"wall": 120.0, "clock": 60.0, "write": 20.0},
     }
     booked(made, "older", 0, older, 10)
     booked(made, "newer", 0, newer, 0)
@@ -145,7 +154,7 @@ def catalog_in(layout: Layout) -> Catalog:
 def test_the_latest_ledger_of_a_video_counts(layout: Layout) -> None:
     pilot = find_pilot(layout, catalog_in(layout))
     assert (pilot.asked, pilot.decoded, pilot.runs) == (3, 2, ("older", "newer"))
-    assert pilot.film_seconds.tolist() == [100.0, 50.0]
+    assert pilot.video_seconds.tolist() == [100.0, 50.0]
     assert pilot.claimed_seconds.tolist() == pytest.approx([100.0, np.nan], nan_ok=True)
     assert pilot.spent["decode"].tolist() == [8.0, 4.0]
     assert pilot.spent["compute:c3d"].tolist() == [0.0, 60.0]
@@ -211,7 +220,7 @@ def test_no_interval_is_a_point() -> None:
     pilot, whole = Planted(3).pilot()
     more = dict.fromkeys(("download", BUILDING, "media_bytes"), pilot.spent["decode"])
     pilot = replace(pilot, spent={**pilot.spent, **more})
-    finished = Whole(pilot.asked, float(pilot.claimed_seconds.sum()), 0)
+    finished = CatalogSize(pilot.asked, float(pilot.claimed_seconds.sum()), 0)
     lines = list(format_forecast("tiny", pilot, finished, 250, 1, Prices(core_hour=1.0)))
     starts = ("videos that", "their duration", "decoding", "price of cores")
     estimates = [line for line in lines if line.startswith(starts)]

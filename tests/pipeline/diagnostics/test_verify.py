@@ -19,7 +19,7 @@ from models.extractors.base.sampling import FramesAtRateWithHistory
 from models.extractors.jpeg_frames import spec as frames
 from models.extractors.jpeg_frames.spec import FramesSettings
 from pipeline.compute.processor_kind import processor_kind
-from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.diagnostics.verify import (
     ANOTHER,
     MISSING,
@@ -27,11 +27,11 @@ from pipeline.diagnostics.verify import (
     Comparison,
     compare_with_file,
     cosine,
-    media_of,
-    other_processors,
-    reader_of,
+    find_media,
+    open_variant,
+    processor_note,
     sample_rows,
-    variant_of,
+    variant_of_store,
     verify,
 )
 from pipeline.extraction.process_shard import process_shard
@@ -77,15 +77,15 @@ def media(layout: Layout, video_id: str) -> Media:
 
 
 def reader(layout: Layout, variant: Variant) -> VariantReader:
-    return reader_of(layout.variant(variant.name, variant.fingerprint()).folder)
+    return open_variant(layout.variant(variant.name, variant.fingerprint()).folder)
 
 
 def compared(layout: Layout, variant: Variant, count: int = 1000) -> dict[str, Comparison]:
     one = reader(layout, variant)
     rows = sample_rows(one, count, 0)
-    files = {video_id: media_of(one, layout, video_id, [layout.sources]) for video_id in rows}
+    files = {video_id: find_media(one, layout, video_id, [layout.sources]) for video_id in rows}
     found = verify(one, variant, files, rows, decoder=InlineDecoder(), device="cpu")
-    assert found.is_honest == (not any(c.differing for c in found.comparisons))
+    assert found.is_verified == (not any(c.differing for c in found.comparisons))
     return {c.name: c for c in found.comparisons}
 
 
@@ -133,12 +133,12 @@ def test_a_store_that_was_made_on_another_kind_of_processor_says_so(
 ) -> None:
     one = reader(layout, JPEGS)
     assert one.provenance[0][PROCESSORS] == [processor_kind("cpu")]
-    assert other_processors(one, "cpu") == ""
+    assert processor_note(one, "cpu") == ""
     here = processor_kind("cpu")
     monkeypatch.setattr(
         "pipeline.diagnostics.verify.processor_kind", lambda _device: "another kind: avx2"
     )
-    assert other_processors(one, "cpu").startswith(
+    assert processor_note(one, "cpu").startswith(
         f"made on {here}; compared on another kind: avx2: rows need not"
     )
 
@@ -157,26 +157,26 @@ def test_rows_are_drawn_evenly_and_by_seed(layout: Layout) -> None:
 
 def test_a_variant_is_made_again_from_its_settings_file(layout: Layout, tmp_path: Path) -> None:
     one, weights = reader(layout, JPEGS), WeightsFolder(tmp_path / "weights")
-    assert variant_of(one, weights, "", {}).fingerprint() == JPEGS.fingerprint()
+    assert variant_of_store(one, weights, "", {}).fingerprint() == JPEGS.fingerprint()
     told = dict(one.settings)
     one.__dict__["settings"] = {**told, "numerics_version": 9}
     with pytest.raises(SettingsError, match="numerics version 9; this code has version 1"):
-        variant_of(one, weights, "", {})
+        variant_of_store(one, weights, "", {})
     one.__dict__["settings"] = {**told, "weights": "sha256:abc"}
     with pytest.raises(
         SettingsError,
         match=r"made with weights of sha256:abc, and .* has no such file; name it with --weights",
     ):
-        variant_of(one, weights, "", {})
+        variant_of_store(one, weights, "", {})
     one.__dict__["settings"] = {**told, "settings": {**told["settings"], "mean": "sha256:abc"}}
     with pytest.raises(
         SettingsError,
         match=r"mean is a file of sha256:abc, which .*weights has not; give --file mean=PATH",
     ):
-        variant_of(one, weights, "", {})
+        variant_of_store(one, weights, "", {})
     one.__dict__["settings"] = {**told, "sampling": "other"}
     with pytest.raises(SettingsError, match=r"sampling: other stored, .* here"):
-        variant_of(one, weights, "", {})
+        variant_of_store(one, weights, "", {})
 
 
 def test_what_can_be_compared_is_and_the_rest_is_counted(layout: Layout) -> None:
@@ -185,10 +185,10 @@ def test_what_can_be_compared_is_and_the_rest_is_counted(layout: Layout) -> None
     (layout.sources / "gamma.mp4").unlink()
     one = reader(layout, JPEGS)
     rows = sample_rows(one, 1000, 0)
-    files = {video_id: media_of(one, layout, video_id, [layout.sources]) for video_id in rows}
+    files = {video_id: find_media(one, layout, video_id, [layout.sources]) for video_id in rows}
     found = verify(one, JPEGS, files, rows, decoder=InlineDecoder(), device="cpu")
     assert {gap.video_id: gap.kind for gap in found.gaps} == {"beta": ANOTHER, "gamma": MISSING}
-    assert (found.compared, found.chosen, found.is_honest) == (9, 9 + 10 + 11, False)
+    assert (found.compared, found.chosen, found.is_verified) == (9, 9 + 10 + 11, False)
     assert found.summary() == (
         "compared 9 of 30 chosen rows; not of 2 videos: 1 files are missing, "
         "1 files are other files than the features were made from"
@@ -199,12 +199,12 @@ def test_what_can_be_compared_is_and_the_rest_is_counted(layout: Layout) -> None
 def test_a_file_that_cannot_be_decoded_does_not_stop_the_others(layout: Layout) -> None:
     one = reader(layout, JPEGS)
     rows = sample_rows(one, 1000, 0)
-    files = {video_id: media_of(one, layout, video_id, [layout.sources]) for video_id in rows}
+    files = {video_id: find_media(one, layout, video_id, [layout.sources]) for video_id in rows}
     damaged = layout.sources / "alpha.mp4"
     damaged.write_bytes(damaged.read_bytes()[:100])
     found = verify(one, JPEGS, files, rows, decoder=InlineDecoder(), device="cpu")
     assert [(gap.video_id, gap.kind) for gap in found.gaps] == [("alpha", UNDECODED)]
-    assert (found.compared, found.is_honest) == (10 + 11, False)
+    assert (found.compared, found.is_verified) == (10 + 11, False)
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm", ".ts"])
@@ -214,7 +214,7 @@ def test_a_file_of_another_suffix_or_folder_is_found(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (layout.sources / "beta.mp4").rename(elsewhere / f"beta{suffix}")
-    found = media_of(reader(layout, JPEGS), layout, "beta", [layout.sources, elsewhere])
+    found = find_media(reader(layout, JPEGS), layout, "beta", [layout.sources, elsewhere])
     assert isinstance(found, Media)
     assert found.path == elsewhere / f"beta{suffix}"
 

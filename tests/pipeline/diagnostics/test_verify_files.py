@@ -14,8 +14,8 @@ import pytest
 from models.extractors.c3d.mean_volume import SHAPE
 from models.extractors.c3d.settings import C3DSettings
 from models.extractors.c3d.spec import SPEC
-from pipeline.decoding.decoder import InlineDecoder
-from pipeline.diagnostics.verify import Choice, reader_of, variant_of, verify_sample
+from pipeline.decoding.inline_decoder import InlineDecoder
+from pipeline.diagnostics.verify import VerifyOptions, open_variant, variant_of_store, verify_sample
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
@@ -62,14 +62,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, VariantReade
         device="cpu",
         on_video=lambda *_: None,
     )
-    return layout, reader_of(layout.variant(variant.name, variant.fingerprint()).folder), mean
+    return layout, open_variant(layout.variant(variant.name, variant.fingerprint()).folder), mean
 
 
 def test_rows_of_segments_are_made_anew_with_the_file_that_the_weights_folder_holds(
     made: tuple[Layout, VariantReader, Path],
 ) -> None:
     layout, reader, mean = made
-    choice = Choice(20, 0, "", layout.weights, {}, [], "cpu")
+    choice = VerifyOptions(20, 0, "", layout.weights, {}, [], "cpu")
     with pytest.raises(
         SettingsError, match=r"mean is a file of sha256:.*has not; give --file mean=PATH"
     ):
@@ -87,15 +87,15 @@ def test_a_file_named_by_hand_goes_before_and_must_be_the_one(
     layout, reader, mean = made
     folder = WeightsFolder(tmp_path / "empty")
     assert (
-        variant_of(reader, folder, "", {"mean": str(mean)}).fingerprint()
+        variant_of_store(reader, folder, "", {"mean": str(mean)}).fingerprint()
         == reader.layout.fingerprint
     )
     other = tmp_path / "other.binaryproto"
     other.write_bytes(mean.read_bytes() + b"\x00")
     with pytest.raises(SettingsError, match="cannot be made again: settings: "):
-        variant_of(reader, folder, "", {"mean": str(other)})
+        variant_of_store(reader, folder, "", {"mean": str(other)})
     with pytest.raises(SettingsError, match="--file names meen; settings are arrays, mean, mirror"):
-        variant_of(reader, folder, "", {"meen": str(mean)})
+        variant_of_store(reader, folder, "", {"meen": str(mean)})
     assert layout.catalog == "tiny"
 
 
@@ -106,7 +106,7 @@ def test_an_altered_file_under_the_registered_name_is_told(
     folder = WeightsFolder(tmp_path / "weights")
     folder.admit(MEAN, mean, "imported").write_bytes(b"something else")
     with pytest.raises(IntegrityError, match="it is pinned to"):
-        variant_of(reader, folder, "", {})
+        variant_of_store(reader, folder, "", {})
 
 
 def test_other_annotations_cannot_make_the_rows_again(
@@ -118,6 +118,6 @@ def test_other_annotations_cannot_make_the_rows_again(
         with pytest.raises(
             SettingsError, match=r"cannot be made again: segments: .*stored, .* here"
         ):
-            variant_of(reader, WeightsFolder(layout.weights), "", {"mean": str(mean)})
+            variant_of_store(reader, WeightsFolder(layout.weights), "", {"mean": str(mean)})
     finally:
         write_catalog(layout, KNOWN)

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.download.access.rate_limiter import NoLimit, SharedRateLimiter
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.extraction.process_shard import _fetched
+from pipeline.extraction.process_shard import prefetch_media
 from pipeline.media.media_file import Media
 from storage.base.errors import SystemicFault
 from storage.base.paths import Layout
@@ -69,7 +69,7 @@ def test_leaving_a_shard_ends_a_fetch_that_only_waits(mirror: Mirror, tmp_path: 
     def fetched(video_id: str, retry: bool) -> Media:
         return fetch(video_id, layout=layout, shard=0, source=source, way=gate, retry=retry)
 
-    answers = _fetched(fetched, ("a", "b"), frozenset(), gate.stop)
+    answers = prefetch_media(fetched, ("a", "b"), frozenset(), gate.stop)
     video_id, media = next(answers)
     assert (video_id, isinstance(media, Media)) == ("a", True)
     while len(mirror.requests) < 2:

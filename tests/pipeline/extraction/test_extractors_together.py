@@ -21,7 +21,7 @@ from models.extractors.yolov5.settings import YOLOv5Settings
 from pipeline.decoding import video_reader
 from pipeline.decoding.backends.frame import DecodedFrame
 from pipeline.decoding.backends.pyav import pyav_frames
-from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
@@ -125,7 +125,7 @@ def test_three_later_extractors_touch_no_file_and_decode_each_video_once(
 def frames_of(path: Path) -> int:
     return sum(
         1
-        for _ in video_reader.Decoding(
+        for _ in video_reader.VideoReader(
             "v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None
         )
     )

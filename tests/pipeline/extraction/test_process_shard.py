@@ -19,7 +19,7 @@ from models.extractors.base.sampling import (
     FramesAtRate,
     FramesAtRateWithHistory,
 )
-from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob

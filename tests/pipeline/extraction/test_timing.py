@@ -14,8 +14,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.compute.cpu_executor import RowExecutor, Work, compute_inline
-from pipeline.extraction.timing import LEADING, OF_SHARD, Times, added, read, save_times, with_other
+from pipeline.compute.cpu_executor import ComputeRequest, RowExecutor, compute_inline
+from pipeline.extraction.timing import (
+    VIDEO_THREAD_STEPS,
+    WHOLE_SHARD,
+    Times,
+    read_times,
+    save_times,
+    sum_times,
+    with_other,
+)
 from storage.base.errors import IntegrityError
 from tests.support.tiny_extractor import Tiny
 
@@ -29,12 +37,12 @@ def test_waiting_is_booked_on_what_came_and_work_between_is_not() -> None:
             yield name
 
     times = Times()
-    for _ in times.waiting(slow(), "wait_decode", str):
+    for _ in times.measure_waits(slow(), "wait_decode", str):
         time.sleep(4 * NAP_SECONDS)
-    spent = times.of_videos()
+    spent = times.by_video()
     assert NAP_SECONDS <= spent["a"]["wait_decode"] < 4 * NAP_SECONDS
     assert NAP_SECONDS <= spent["b"]["wait_decode"] < 4 * NAP_SECONDS
-    assert spent[OF_SHARD]["wait_decode"] < NAP_SECONDS
+    assert spent[WHOLE_SHARD]["wait_decode"] < NAP_SECONDS
 
 
 def test_what_is_waited_for_is_let_go_when_the_iteration_is_left() -> None:
@@ -48,7 +56,7 @@ def test_what_is_waited_for_is_let_go_when_the_iteration_is_left() -> None:
             closed.append("held")
 
     def leave() -> None:
-        for _ in Times().waiting(held(), "wait_decode", str):
+        for _ in Times().measure_waits(held(), "wait_decode", str):
             raise RuntimeError("left")
 
     with pytest.raises(RuntimeError, match="left") as caught:
@@ -65,8 +73,8 @@ def test_time_before_a_failure_counts() -> None:
 
     times = Times()
     with pytest.raises(ValueError, match="no more"):
-        list(times.waiting(fails(), "wait_download", str))
-    assert times.of_videos()[OF_SHARD]["wait_download"] >= NAP_SECONDS
+        list(times.measure_waits(fails(), "wait_download", str))
+    assert times.by_video()[WHOLE_SHARD]["wait_download"] >= NAP_SECONDS
 
 
 class Slow(Tiny):
@@ -77,12 +85,12 @@ class Slow(Tiny):
 
 def test_work_is_booked_where_it_is_done_and_blocking_where_it_blocks() -> None:
     times = Times()
-    work = Work(Slow(1.0), [[np.ones(3)]])
+    work = ComputeRequest(Slow(1.0), [[np.ones(3)]])
     with RowExecutor("cpu") as lanes:
-        rows = times.watched(lanes.compute, "a", "c3d")(work).result()
-    spent = times.of_videos()["a"]
+        rows = times.measure_compute(lanes.compute, "a", "c3d")(work).result()
+    spent = times.by_video()["a"]
     assert spent["compute:c3d"] >= NAP_SECONDS > spent["wait_compute"]
-    np.testing.assert_equal(times.watched(compute_inline, "a", "c3d")(work).result(), rows)
+    np.testing.assert_equal(times.measure_compute(compute_inline, "a", "c3d")(work).result(), rows)
 
 
 def test_many_threads_lose_nothing() -> None:
@@ -90,29 +98,33 @@ def test_many_threads_lose_nothing() -> None:
     with ThreadPoolExecutor(8) as pool:
         for _ in range(4000):
             pool.submit(times.add, "a", "write", 0.5)
-    assert times.of_videos() == {"a": {"write": 2000.0}}
+    assert times.by_video() == {"a": {"write": 2000.0}}
 
 
 def test_a_ledger_grows_with_each_attempt_and_tells_of_changes(tmp_path: Path) -> None:
     path = tmp_path / "times" / "shard_000.json"
-    assert read(path) == {}
+    assert read_times(path) == {}
     for _ in range(2):
         times = Times()
         times.add("a", "write", 1.25)
-        times.add(OF_SHARD, "wall", 2.0)
+        times.add(WHOLE_SHARD, "wall", 2.0)
         save_times(path, times)
-    assert read(path) == {OF_SHARD: {"wall": 4.0}, "a": {"write": 2.5}}
+    assert read_times(path) == {WHOLE_SHARD: {"wall": 4.0}, "a": {"write": 2.5}}
     path.write_bytes(path.read_bytes().replace(b"2.5", b"9.5"))
     with pytest.raises(IntegrityError):
-        read(path)
+        read_times(path)
 
 
 def test_the_leading_thread_adds_up() -> None:
     total = with_other(
-        added([{"wall": 10.0}, {"wait_decode": 2.0, "prepare:c3d": 1.0, "compute:c3d": 50.0}])
+        sum_times([{"wall": 10.0}, {"wait_decode": 2.0, "prepare:c3d": 1.0, "compute:c3d": 50.0}])
     )
     assert total["other"] == 7.0
     assert (
-        sum(seconds for what, seconds in total.items() if what.partition(":")[0] in LEADING)
+        sum(
+            seconds
+            for what, seconds in total.items()
+            if what.partition(":")[0] in VIDEO_THREAD_STEPS
+        )
         == total["wall"]
     )

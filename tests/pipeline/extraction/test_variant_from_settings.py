@@ -11,7 +11,7 @@ import pytest
 
 from models.extractors.registry import EXTRACTORS
 from pipeline.extraction.variant import Variant
-from pipeline.extraction.variant_from_settings import variant_of
+from pipeline.extraction.variant_from_settings import variant_from_description
 from storage.base.errors import SettingsError
 from storage.base.fingerprint import plain
 from storage.base.records import JSON
@@ -32,7 +32,9 @@ def described(made: Variant) -> dict[str, JSON]:
 
 
 def back(made: Variant, tmp_path: Path, **configured: str) -> Variant:
-    return variant_of(made.name, described(made), configured=configured, converted=tmp_path)
+    return variant_from_description(
+        made.name, described(made), configured=configured, converted=tmp_path
+    )
 
 
 @pytest.mark.parametrize("name", sorted(EXTRACTORS))
@@ -85,7 +87,7 @@ def test_what_no_extractor_makes_is_refused(tmp_path: Path) -> None:
         ({"numerics_version": 99}, "this release would make"),
     ):
         with pytest.raises(SettingsError, match=says):
-            variant_of("c3d", {**good, **change}, configured={}, converted=tmp_path)
+            variant_from_description("c3d", {**good, **change}, configured={}, converted=tmp_path)
 
 
 def test_nothing_of_a_variant_is_left_out(tmp_path: Path) -> None:

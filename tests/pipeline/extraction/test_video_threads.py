@@ -14,13 +14,13 @@ import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame
 from pipeline.compute.gpu_batcher import GpuBatcher
-from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import Decoder, Event
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction import process_shard as process
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
-from pipeline.extraction.timing import OF_SHARD, Times
+from pipeline.extraction.timing import WHOLE_SHARD, Times
 from pipeline.media.media_file import Media
 from pipeline.sampling.planner import VideoSampling
 from storage.base.errors import SystemicFault, VideoError
@@ -117,7 +117,7 @@ def test_the_store_is_the_same_byte_for_byte(
     told = run(one, videos, [InlineDecoder() for _ in range(at_once)], times)
     assert files(one) == files(plain)
     assert told.keys() == set(IDS)
-    assert times.of_videos()[OF_SHARD]["wall"] > 0
+    assert times.by_video()[WHOLE_SHARD]["wall"] > 0
 
 
 class Meeting(InlineDecoder):

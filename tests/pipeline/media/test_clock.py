@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.decoding.decoder import InlineDecoder
-from pipeline.decoding.events import PlacementEvent, WindowEvent
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.events import AlignmentEvent, WindowEvent
+from pipeline.decoding.inline_decoder import InlineDecoder
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.download.integrity import examine
 from pipeline.media.container.clock import Clock
 from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
@@ -84,7 +84,7 @@ def said_start(path: Path) -> float:
 
 def shown(path: Path, backend: str = "pyav") -> tuple[dict[int, float], Probe]:
     """The film's frames by the number that their pictures show → their times; and the probe."""
-    decoding = Decoding("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
     times = {read_code(frame.to_rgb()): frame.pts_seconds for frame in decoding}
     return times, decoding.probe
 
@@ -299,7 +299,7 @@ def test_an_annotated_segment_has_the_pictures_that_a_player_shows(
     path = film(folder, picture, container, "silent", int(offset))
     asked = SegmentsOfVideo(4, "equal", "seconds", ((1.0, 2.0), (2.5, 3.0), (60.0, 61.0)))
     events = list(InlineDecoder().decode("v", path, [asked]))
-    placed = next(event.placement for event in events if isinstance(event, PlacementEvent))
+    placed = next(event.alignment for event in events if isinstance(event, AlignmentEvent))
     assert (placed.annotated, placed.outside) == (3, 1)
     windows = [event.window for event in events if isinstance(event, WindowEvent)]
     assert [(one.start_seconds, one.end_seconds) for one in windows] == [(1.0, 2.0), (2.5, 3.0)]
@@ -321,5 +321,5 @@ def test_a_reel_shows_what_the_rows_of_its_seconds_saw(
     assert seen == [*inside[0], *inside[1]]
 
 
-def _frames(path: Path) -> Decoding:
-    return Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+def _frames(path: Path) -> VideoReader:
+    return VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)

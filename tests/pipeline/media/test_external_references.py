@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import Decoder, FrameEvent
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from storage.base.errors import VideoError
 from tests.support.backend_conformance import ON_PROCESSORS, need

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.decoding.video_reader import Decoding, Summary
+from pipeline.decoding.video_reader import DecodeSummary, VideoReader
 from pipeline.download.integrity import examine
 from pipeline.media.container.lengths import file_lacks
 from pipeline.media.container.packets import Tally
@@ -43,8 +43,8 @@ def made(path: Path, *arguments: str) -> Path:
     return path
 
 
-def decoded(path: Path) -> Summary:
-    decoding = Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+def decoded(path: Path) -> DecodeSummary:
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
     assert sum(1 for _ in decoding) > 0
     return decoding.summary()
 

@@ -15,7 +15,7 @@ from models.extractors.base.sampling import EveryFrame
 from pipeline.decoding.backends.fallback import ReaderFailed, shown_packets
 from pipeline.decoding.events import DecodeEnd, WindowEvent
 from pipeline.decoding.frame_timing import picture_times
-from pipeline.decoding.video_reader import Decoding, Summary
+from pipeline.decoding.video_reader import DecodeSummary, VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.download.integrity import examine
 from pipeline.media.container.packets import Tally
@@ -38,8 +38,8 @@ def stream(
     return path
 
 
-def times_and_summary(path: Path) -> tuple[list[float], Summary]:
-    decoding = Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+def times_and_summary(path: Path) -> tuple[list[float], DecodeSummary]:
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
     times = [frame.pts_seconds for frame in decoding]
     return times, decoding.summary()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.decoding.decoder import InlineDecoder
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.download.access.source import SourceSettings
 from pipeline.download.fetch import fetch
 from pipeline.extraction.process_shard import process_shard

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.decoding.backends.pyav import pyav_frames
 from pipeline.decoding.events import DecodeEnd
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.container.container_formats import sniff
 from pipeline.media.container.packet_counts import count
@@ -156,7 +156,7 @@ def test_every_backend_decodes_that_very_stream(name: str, backend: str, tmp_pat
     path = tmp_path / name
     ffmpeg(*(FILES | COVERS)[name], path)
     film = probe("v", path, DEFAULT_LIMITS)
-    decoding = Decoding("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
     pictures = [frame.to_rgb().tobytes() for frame in decoding]
     assert pictures == [frame.to_rgb().tobytes() for frame in pyav_frames(path, film, Tally())]
     assert len(pictures) == count(path).packets
@@ -232,7 +232,7 @@ def test_tags_in_latin_1_never_matter(name: str, tmp_path: Path) -> None:
     assert (told.opens, told.packets, told.errors) == (True, 10, 0)
     for backend in ON_PROCESSORS:
         if not missing(backend):
-            decoding = Decoding(
+            decoding = VideoReader(
                 "v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None
             )
             assert len(list(decoding)) == 10
@@ -251,7 +251,7 @@ def test_chapters_in_latin_1_never_matter(tmp_path: Path) -> None:
         )
         assert b"Caf\xe9" in path.read_bytes()
         assert count(path).packets == len(
-            list(Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=none))
+            list(VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=none))
         )
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame
 from models.extractors.base.sampling import EveryFrame, FramesAtRateWithHistory
-from pipeline.decoding.decoder import InlineDecoder
 from pipeline.decoding.events import Decoder
+from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_video import VideoResult, process_video
 from pipeline.extraction.variant import Variant

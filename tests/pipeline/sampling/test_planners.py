@@ -17,7 +17,7 @@ from models.extractors.base.sampling import (
 )
 from pipeline.sampling.multi_planner import FrameDue, MultiPlanner, WindowDue
 from pipeline.sampling.planner import BadTimestamps, Window
-from pipeline.sampling.planners import plan, planner
+from pipeline.sampling.planners import make_planner, plan_windows
 
 TENTHS = [i / 10 for i in range(7)]  # 0.0 ... 0.6 at 10 fps, ends at 0.7
 
@@ -46,7 +46,7 @@ def spans(windows: list[Window]) -> list[tuple[tuple[int, ...], float, float]]:
 def test_consecutive_windows_cover_first_pts_to_end_of_last_frame(
     length: int, stride: int, expected: list[tuple[tuple[int, ...], float, float]]
 ) -> None:
-    assert spans(plan(TENTHS, 0.7, ConsecutiveFrames(length, stride))) == expected
+    assert spans(plan_windows(TENTHS, 0.7, ConsecutiveFrames(length, stride))) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_consecutive_windows_cover_first_pts_to_end_of_last_frame(
 def test_rate_takes_the_frame_shown_at_each_instant(
     pts: list[float], end: float, rate: float, expected: list[int]
 ) -> None:
-    windows = plan(pts, end, FramesAtRate(rate))
+    windows = plan_windows(pts, end, FramesAtRate(rate))
     ends = [*pts[1:], end]
     assert spans(windows) == [((i,), pts[i], ends[i]) for i in expected]
 
@@ -90,7 +90,7 @@ def test_instants_that_fall_on_frames_hit_them_for_a_hundred_instants(
     step = 30 * rate_den // rate_num if 30 * rate_den % rate_num == 0 else 0
     assert step, "the table has only rates whose instants fall on frames at 30 fps"
     pts = [(first + i) / 30 for i in range(100 * step)]
-    windows = plan(pts, (first + len(pts)) / 30, FramesAtRate(rate_num / rate_den))
+    windows = plan_windows(pts, (first + len(pts)) / 30, FramesAtRate(rate_num / rate_den))
     assert [window.frame_indices[0] for window in windows] == list(range(0, 100 * step, step))
 
 
@@ -98,17 +98,17 @@ def test_instants_that_fall_on_frames_hit_them_for_a_hundred_instants(
 def test_a_nanosecond_is_the_slack(late_seconds: float, shown: int) -> None:
     # Rate 1, frames at 0 and at 1 + late: which of them is shown at the instant 1? Frame 0 is a row
     # anyway.
-    windows = plan([0.0, 1.0 + late_seconds], 1.5, FramesAtRate(1))
+    windows = plan_windows([0.0, 1.0 + late_seconds], 1.5, FramesAtRate(1))
     assert [window.frame_indices[0] for window in windows] == ([0, 1] if shown else [0])
 
 
 def test_a_long_gap_costs_no_loop_over_its_instants() -> None:
     # A thousand million instants lie in the gap; the last frame is shown at one of them.
-    assert len(plan([0.0, 1e6], 1e6 + 1, FramesAtRate(1000.0))) == 2
+    assert len(plan_windows([0.0, 1e6], 1e6 + 1, FramesAtRate(1000.0))) == 2
 
 
 def test_every_frame() -> None:
-    assert spans(plan([0.0, 0.5, 2.0], 2.5, EveryFrame())) == [
+    assert spans(plan_windows([0.0, 0.5, 2.0], 2.5, EveryFrame())) == [
         ((0,), 0.0, 0.5),
         ((1,), 0.5, 2.0),
         ((2,), 2.0, 2.5),
@@ -145,7 +145,7 @@ def test_every_frame() -> None:
 def test_history_ends_with_the_frame_a_row_is_about(
     rate: float, length: int, expected: list[tuple[int, ...]]
 ) -> None:
-    windows = plan(TENTHS, 0.7, FramesAtRateWithHistory(rate, length))
+    windows = plan_windows(TENTHS, 0.7, FramesAtRateWithHistory(rate, length))
     ends = [*TENTHS[1:], 0.7]
     assert spans(windows) == [(frames, TENTHS[frames[-1]], ends[frames[-1]]) for frames in expected]
 
@@ -161,7 +161,7 @@ def test_history_ends_with_the_frame_a_row_is_about(
     ],
 )
 def test_which_rows_a_short_video_has(frames: int, rows: list[int]) -> None:
-    windows = plan(map(float, range(frames)), float(frames), FramesAtRateWithHistory(1, 32))
+    windows = plan_windows(map(float, range(frames)), float(frames), FramesAtRateWithHistory(1, 32))
     assert [window.frame_indices[-1] for window in windows] == rows
     joint = MultiPlanner([FramesAtRateWithHistory(1, 32), EveryFrame()])
     for number in range(frames):
@@ -173,7 +173,7 @@ def test_which_rows_a_short_video_has(frames: int, rows: list[int]) -> None:
 def test_a_row_that_waits_for_its_future_comes_before_those_behind_it() -> None:
     # L = 3, frames 1 and 2: frame 1 waits for frame 3; frame 2 has its past, and could be a row as
     # soon as it ends.
-    one = planner(FramesAtRateWithHistory(1, 3))
+    one = make_planner(FramesAtRateWithHistory(1, 3))
     assert [[window.frame_indices for window in one.push(float(pts))] for pts in range(5)] == [
         [], [], [(2, 1, 0)], [(3, 2, 1), (0, 1, 2)], [(1, 2, 3)],
     ]  # fmt: skip
@@ -201,7 +201,7 @@ def test_times_that_do_not_rise_are_refused(
     sampling: Sampling, pts: list[float], end: float, message: str
 ) -> None:
     with pytest.raises(BadTimestamps, match=message):
-        plan(pts, end, sampling)
+        plan_windows(pts, end, sampling)
 
 
 def test_an_unknown_sampling_is_named() -> None:
@@ -213,7 +213,7 @@ def test_an_unknown_sampling_is_named() -> None:
         TypeError,
         match="no planner for Odd; there are planners for ConsecutiveFrames, FramesAtRate",
     ):
-        planner(Odd())
+        make_planner(Odd())
 
 
 def test_joint_planner_sends_each_frame_once_in_order_and_windows_after_their_frames() -> None:
@@ -251,10 +251,10 @@ def test_joint_planner_sends_each_frame_once_in_order_and_windows_after_their_fr
 def test_frames_are_let_go_as_soon_as_they_are_decided(
     sampling: Sampling, expected: list[int]
 ) -> None:
-    one, found = planner(sampling), []
+    one, found = make_planner(sampling), []
     for pts in range(6):
         one.push(float(pts))
-        found.append(one.undecided_from)
+        found.append(one.first_undecided_frame)
     assert found == expected
 
 
@@ -278,9 +278,9 @@ def test_joint_planner_equals_the_plans_one_by_one(chosen: list[Sampling], gaps:
     due, held_at_once = [], 0
     for index, time in enumerate(pts):
         due += joint.push(time)
-        held_at_once = max(held_at_once, index + 1 - joint.undecided_from)
+        held_at_once = max(held_at_once, index + 1 - joint.first_undecided_frame)
     due += joint.finish(pts[-1] + 1)
-    alone = [plan(pts, pts[-1] + 1, sampling) for sampling in chosen]
+    alone = [plan_windows(pts, pts[-1] + 1, sampling) for sampling in chosen]
     assert [
         [one.window for one in due if isinstance(one, WindowDue) and one.sampling == i]
         for i in range(len(chosen))

@@ -13,12 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.extractors.base.sampling import FramesOfSegments
-from pipeline.sampling.segment_alignment import AlignedSegment, Pictures, SegmentsOfVideo, place
+from pipeline.sampling.segment_alignment import (
+    AlignedSegment,
+    PictureTimes,
+    SegmentsOfVideo,
+    align_segments,
+)
 from tests.conftest import REPOSITORY
 
 GOLDEN = REPOSITORY / "tests" / "pipeline" / "goldens" / "released_spread.json"
 EQUAL, RELEASED = FramesOfSegments(16, "equal"), FramesOfSegments(16, "released")
-TEN = Pictures(tuple(i / 10 for i in range(300)), 30.0)
+TEN = PictureTimes(tuple(i / 10 for i in range(300)), 30.0)
 """30 seconds at 10 a second."""
 
 
@@ -27,7 +32,7 @@ def asked(unit: str, *segments: tuple[float, float], **known: Any) -> SegmentsOf
 
 
 def places(*arguments: Any) -> tuple[AlignedSegment, ...]:
-    return place(*arguments)[1]
+    return align_segments(*arguments)[1]
 
 
 def test_of_a_hundred_frames_the_paper_takes_sixteen_at_equal_intervals() -> None:
@@ -79,10 +84,10 @@ def test_seconds_are_the_streams_own() -> None:
 
 
 def test_what_overruns_is_cut_and_what_is_outside_has_no_place() -> None:
-    late = Pictures(
+    late = PictureTimes(
         tuple(2 + time for time in TEN.times_seconds), 32.0
     )  # the first picture is shown at 2 s
-    account, found = place(
+    account, found = align_segments(
         asked("seconds", (-5, 2), (0, 2.2), (31.9, 99), (32, 40), (40, 50)), late
     )
     assert found == (
@@ -98,8 +103,10 @@ def test_what_overruns_is_cut_and_what_is_outside_has_no_place() -> None:
 
 
 def test_frame_numbers_are_pictures_where_the_counts_agree() -> None:
-    jumpy = Pictures((0.0, 0.1, 0.5, 0.6, 2.0, 2.1, 2.2, 2.3), 2.5)
-    account, found = place(asked("frames", (1, 5), (6.5, 8), frames_least=8, frames_most=8), jumpy)
+    jumpy = PictureTimes((0.0, 0.1, 0.5, 0.6, 2.0, 2.1, 2.2, 2.3), 2.5)
+    account, found = align_segments(
+        asked("frames", (1, 5), (6.5, 8), frames_least=8, frames_most=8), jumpy
+    )
     assert found == (
         AlignedSegment(0, 0.1, 2.1, (0.1, 0.5, 0.6, 2.0)),
         # half of frame 6, which lasts from 2.2 to 2.3, and frame 7
@@ -154,7 +161,7 @@ def test_frame_numbers_are_pictures_where_the_counts_agree() -> None:
 def test_how_frame_numbers_are_read_follows_from_counts_and_lengths(
     known: dict[str, Any], clock: str, told: str
 ) -> None:
-    account, found = place(asked("frames", (100, 290), **known), TEN)
+    account, found = align_segments(asked("frames", (100, 290), **known), TEN)
     assert account.clock == clock
     assert told in account.detail
     assert bool(told) == bool(account.detail)
@@ -163,7 +170,7 @@ def test_how_frame_numbers_are_read_follows_from_counts_and_lengths(
 
 def test_scaled_numbers_are_shares_of_the_duration() -> None:
     known = {"frames_least": 900, "frames_most": 900, "claimed_seconds": 30.0}
-    late = Pictures(tuple(2 + time for time in TEN.times_seconds), 32.0)
+    late = PictureTimes(tuple(2 + time for time in TEN.times_seconds), 32.0)
     (found,) = places(asked("frames", (90, 180), **known), late)
     # frames 90 to 180 of 900 in 30 seconds: 3 to 6 s after the first picture; frames 30 to 59 of
     # this file
@@ -173,12 +180,12 @@ def test_scaled_numbers_are_shares_of_the_duration() -> None:
 
 def test_a_cut_file_that_promised_the_right_count_keeps_its_numbers_and_is_never_scaled() -> None:
     cut = dataclasses.replace(TEN, declared=450)
-    account, found = place(
+    account, found = align_segments(
         asked("frames", (100, 200), (250, 350), (310, 400), frames_least=450, frames_most=450), cut
     )
     assert (account.clock, account.outside, account.pictures) == ("numbered", 1, 450)
     assert [(one.start_seconds, one.end_seconds) for one in found] == [(10.0, 20.0), (25.0, 30.0)]
-    account, found = place(
+    account, found = align_segments(
         asked("frames", (100, 200), frames_least=440, frames_most=440, claimed_seconds=45), cut
     )
     assert (account.clock, found) == ("misaligned", ())
@@ -196,9 +203,9 @@ def test_every_segment_has_a_place_or_is_counted(
     edges = [0.0]
     for gap in gaps:
         edges.append(edges[-1] + gap)
-    pictures = Pictures(tuple(edges[:-1]), edges[-1])
+    pictures = PictureTimes(tuple(edges[:-1]), edges[-1])
     segments = tuple(sorted({(start, start + length) for start, length in marks}))
-    account, found = place(SegmentsOfVideo(16, spread, "seconds", segments), pictures)
+    account, found = align_segments(SegmentsOfVideo(16, spread, "seconds", segments), pictures)
     assert account.outside + len(found) == account.annotated == len(segments)
     for one in found:
         start, end = segments[one.segment]

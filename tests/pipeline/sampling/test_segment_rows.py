@@ -16,10 +16,10 @@ import pytest
 from numpy.typing import NDArray
 
 from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, FramesOfSegments
-from pipeline.decoding.decoder import InlineDecoder
-from pipeline.decoding.events import Decoder, PlacementEvent
+from pipeline.decoding.events import AlignmentEvent, Decoder
 from pipeline.decoding.frame_timing import picture_times
-from pipeline.decoding.video_reader import Decoding
+from pipeline.decoding.inline_decoder import InlineDecoder
+from pipeline.decoding.video_reader import VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
@@ -136,7 +136,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", sorted(set(CASES) - {"raw h264"}))
 def test_packets_tell_when_every_picture_of_an_odd_file_is_shown(name: str, tmp_path: Path) -> None:
     path = make(tmp_path, name)
-    decoding = Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
     shown = tuple(frame.pts_seconds for frame in decoding)
     found = picture_times(path, decoding.probe, lambda: None, 1000)
     if path.suffix == ".avi":  # its packets know when pictures are decoded, so the decoder is asked
@@ -145,9 +145,9 @@ def test_packets_tell_when_every_picture_of_an_odd_file_is_shown(name: str, tmp_
         told = next(
             one
             for one in InlineDecoder().decode("v", path, [asked])
-            if isinstance(one, PlacementEvent)
+            if isinstance(one, AlignmentEvent)
         )
-        assert (told.placement.pictures, told.placement.outside) == (len(shown), 0)
+        assert (told.alignment.pictures, told.alignment.outside) == (len(shown), 0)
         return
     assert found is not None
     assert found.times_seconds == shown
@@ -190,7 +190,7 @@ def test_one_decode_feeds_segments_and_clips_alike(video: Path, tmp_path: Path) 
     passes: list[str] = []
 
     class Counted(InlineDecoder):
-        def _decoding(self, video_id: str, path: Path) -> Decoding:
+        def _decoding(self, video_id: str, path: Path) -> VideoReader:
             passes.append(video_id)
             return super()._decoding(video_id, path)
 
@@ -331,7 +331,7 @@ def test_where_packets_do_not_say_a_decoding_counts(
 ) -> None:
     known = catalog("frames", (30, 77), (50, 60), video=Video("v", None, 200, 200))
     ((variant, entry),) = built(tmp_path / "one", video, known)
-    monkeypatch.setattr("pipeline.decoding.decoder.picture_times", lambda *_: None)
+    monkeypatch.setattr("pipeline.decoding.inline_decoder.picture_times", lambda *_: None)
     ((other, counted),) = built(tmp_path / "two", video, known)
     assert counted.digest == entry.digest
     assert (
@@ -366,7 +366,7 @@ def test_child_and_inline_tell_the_same(video: Path) -> None:
         theirs = [one for one in child.decode("v", video, asked) if not hasattr(one, "rgb")]
     ours = [one for one in InlineDecoder().decode("v", video, asked) if not hasattr(one, "rgb")]
     assert theirs == ours
-    assert isinstance(ours[0], PlacementEvent)
+    assert isinstance(ours[0], AlignmentEvent)
 
 
 def test_real_clips_give_the_frames_of_their_times(shared_data: Path, tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_real_clips_give_the_frames_of_their_times(shared_data: Path, tmp_path: 
     """
     for name in ("flipping_a_pancake.mkv", "v_GGSY1Qvo990.mp4"):
         path = shared_data / "videos" / name
-        decoding = Decoding("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+        decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
         times = [frame.pts_seconds for frame in decoding]
         segments = [(k * 1.25, k * 1.25 + 2.5) for k in range(6)]
         asked = (

@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline.extraction.timing import OF_SHARD, Times, save_times
+from pipeline.extraction.timing import WHOLE_SHARD, Times, save_times
 from storage.base.paths import Layout
 from tasks.reporting import timing
 
 
 def booked(layout: Layout, run_name: str, shard: int, wall: float) -> None:
     times = Times()
-    times.add(OF_SHARD, "wall", wall)
+    times.add(WHOLE_SHARD, "wall", wall)
     times.add(f"v{shard}", "wait_decode", 0.25 * wall)
     times.add(f"v{shard}", "prepare:c3d", 0.25 * wall)
     times.add(f"v{shard}", "compute:c3d", 3 * wall)

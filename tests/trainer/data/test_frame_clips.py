@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import EveryFrame, FramesAtRateWithHistory
-from pipeline.sampling.planners import plan
+from pipeline.sampling.planners import plan_windows
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.records import FeatureTrack
 from storage.features.store import FeatureStore
@@ -77,7 +77,10 @@ def test_saliency_of_native_history_shares_instants_with_every_frame() -> None:
     times = np.cumsum(rng.uniform(0.01, 0.09, 90)).tolist()
     spans = [
         np.array(
-            [(w.start_seconds, w.end_seconds) for w in plan(times, times[-1] + 0.04, sampling)]
+            [
+                (w.start_seconds, w.end_seconds)
+                for w in plan_windows(times, times[-1] + 0.04, sampling)
+            ]
         )
         for sampling in (FramesAtRateWithHistory(2, 32), EveryFrame())
     ]

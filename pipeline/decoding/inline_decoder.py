@@ -14,19 +14,19 @@ from pathlib import Path
 
 from pipeline.decoding.backends.frame import DecodedFrame
 from pipeline.decoding.events import (
+    AlignmentEvent,
     DecodeEnd,
     Event,
     FrameEvent,
-    PlacementEvent,
-    PlanesEvent,
     WindowEvent,
+    YuvFrameEvent,
 )
 from pipeline.decoding.frame_timing import picture_times
-from pipeline.decoding.video_reader import Decoding, backend_named
+from pipeline.decoding.video_reader import VideoReader, get_backend
 from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
 from pipeline.sampling.multi_planner import Due, FrameDue, MultiPlanner
-from pipeline.sampling.planner import InPlanes, VideoSampling
-from pipeline.sampling.segment_alignment import Pictures
+from pipeline.sampling.planner import VideoSampling, YuvSampling
+from pipeline.sampling.segment_alignment import PictureTimes
 
 
 class InlineDecoder:
@@ -41,7 +41,7 @@ class InlineDecoder:
         on_probe: Callable[[Probe], None] = lambda _: None,
     ) -> None:
         """`beat` is called at every packet, `on_probe` once a video, before its first frame."""
-        backend_named(backend)
+        get_backend(backend)
         self.name = backend
         self._limits = limits
         self._beat = beat
@@ -53,27 +53,27 @@ class InlineDecoder:
         """All events of one video. Only frames that some window holds are converted, each once."""
         planner = MultiPlanner(samplings)
         planar = frozenset(
-            place for place, sampling in enumerate(samplings) if isinstance(sampling, InPlanes)
+            place for place, sampling in enumerate(samplings) if isinstance(sampling, YuvSampling)
         )
         held: deque[DecodedFrame] = deque()
         decoding = self._decoding(video_id, path)
         self._on_probe(decoding.probe)
         if planner.needs_pictures:
             pictures = self._pictures(video_id, path, decoding.probe)
-            yield from (PlacementEvent(*placed) for placed in planner.place(pictures))
+            yield from (AlignmentEvent(*placed) for placed in planner.place(pictures))
         for frame in decoding:
             held.append(frame)
             yield from _events(planner.push(frame.pts_seconds), held, planar)
-            while held and held[0].index < planner.undecided_from:
+            while held and held[0].index < planner.first_undecided_frame:
                 held.popleft()
         summary = decoding.summary()
         yield from _events(planner.finish(summary.end_seconds), held, planar)
         yield DecodeEnd(decoding.probe, summary, lacking=planner.lacking)
 
-    def _decoding(self, video_id: str, path: Path) -> Decoding:
-        return Decoding(video_id, path, backend=self.name, limits=self._limits, beat=self._beat)
+    def _decoding(self, video_id: str, path: Path) -> VideoReader:
+        return VideoReader(video_id, path, backend=self.name, limits=self._limits, beat=self._beat)
 
-    def _pictures(self, video_id: str, path: Path, probed: Probe) -> Pictures:
+    def _pictures(self, video_id: str, path: Path, probed: Probe) -> PictureTimes:
         """From the packets; where these do not say it, from one more decoding, which converts no
         picture.
         """
@@ -82,7 +82,7 @@ class InlineDecoder:
         counting = self._decoding(video_id, path)
         times = tuple(frame.pts_seconds for frame in counting)
         summary = counting.summary()
-        return Pictures(times, summary.end_seconds, summary.frames_declared)
+        return PictureTimes(times, summary.end_seconds, summary.frames_declared)
 
     def close(self) -> None:
         """Nothing is kept between videos."""
@@ -101,7 +101,7 @@ def _frame_events(due: FrameDue, frame: DecodedFrame, planar: frozenset[int]) ->
     in_rgb = due.wanted_by
     if planes is not None:
         in_rgb = tuple(place for place in due.wanted_by if place not in planar)
-        yield PlanesEvent(
+        yield YuvFrameEvent(
             due.index, planes, tuple(place for place in due.wanted_by if place in planar)
         )
     if in_rgb:
