@@ -12,16 +12,16 @@ from pipeline.cli.exit_codes import FIT, UNFIT
 from storage.base.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pipeline.diagnostics.verify import Comparison
+    from pipeline.diagnostics.comparison import Comparison
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from pipeline.diagnostics import verify
+    from pipeline.diagnostics import comparison, store_variant, verify
 
-    reader = verify.open_variant(options.folder)
+    reader = store_variant.open_variant(options.folder)
     if options.against is not None:
         comparisons = list(
-            verify.compare_with_file(reader, options.against, options.array, options.video)
+            comparison.compare_with_file(reader, options.against, options.array, options.video)
         )
         if not comparisons:
             raise SettingsError(
@@ -30,12 +30,13 @@ def _verify(options: argparse.Namespace) -> int:
                 )
             )
         _print_comparisons(comparisons)
-        return UNFIT if any(comparison.differing for comparison in comparisons) else FIT
+        return UNFIT if any(one.differing for one in comparisons) else FIT
     choice = verify.VerifyOptions(
         sample=options.sample,
         seed=options.seed,
         weights=options.weights,
-        weights_root=options.weights_root or verify.layout_of_variant(options.folder).weights,
+        weights_root=options.weights_root
+        or store_variant.layout_of_variant(options.folder).weights,
         files=dict(options.file),
         media=options.media,
         device=options.device,

@@ -7,10 +7,9 @@ somebody else published.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, Extractor
 from models.extractors.base.precision import UNSTABLE_ARRAYS, allowed_error, rounding_error
-from models.extractors.registry import EXTRACTORS
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.decoding.events import Decoder, FrameEvent, WindowEvent
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
+from pipeline.diagnostics.comparison import Comparison, row_of
 from pipeline.diagnostics.self_test import run_self_test
+from pipeline.diagnostics.store_variant import layout_of_variant, variant_of_store
 from pipeline.download.folder.video_folder import files_in
 from pipeline.extraction.track_builder import extract_rows
 from pipeline.extraction.variant import Variant
@@ -32,168 +32,20 @@ from pipeline.media.media_file import KEPT_SUFFIXES, Media
 from pipeline.weights.weights_folder import WeightsFolder, file_sha256
 from storage.base.errors import IntegrityError, SettingsError, VideoError
 from storage.base.paths import Layout
-from storage.base.records import JSON, Array, Ragged
-from storage.catalog.catalog import read_catalog
-from storage.features.lazy_arrays import ArrayHandle, VideoHandle
+from storage.base.records import JSON
+from storage.features.lazy_arrays import VideoHandle
 from storage.features.manifest import PROCESSORS
-from storage.features.store import VariantReader, variant_layouts
-from storage.files.external_arrays import read_arrays
+from storage.features.store import VariantReader
 
 STORED = {"float16": 1e-3, "float32": 0.0}
 """Largest error, relative to a row's largest value, of storing: float16 keeps 11 bits, and a value
 may round to either side. Other rounding while computing adds to it,
 `models.extractors.base.precision.rounding_error`. Anything else must be equal.
 """
-_FILE = "sha256:"
-_TINY = 1e-12
 
 
 RecomputedRow = tuple[int, tuple[float, float], Mapping[str, NDArray[Any]]]
 """A row made anew: its number, its span in seconds, its arrays."""
-
-
-@dataclass
-class Comparison:
-    """One array, over all rows that were compared."""
-
-    name: str
-    tolerance: float = 0.0
-    rows: int = 0
-    equal: int = 0
-    max_error: float = 0.0
-    max_relative: float = 0.0
-    cosines: list[float] = field(default_factory=list)
-    differing: list[str] = field(default_factory=list)
-
-    def add(self, row: str, stored: Array, made: Array) -> None:
-        """Compare one row; it differs if its error is beyond the tolerance."""
-        self.rows += 1
-        if stored.shape != made.shape:
-            self.max_error = self.max_relative = math.inf
-            self.differing.append(f"{row} ({stored.shape} stored, {made.shape} made)")
-            return
-        one, other = (values.astype(np.float64).reshape(-1) for values in (stored, made))
-        self.equal += int(np.array_equal(stored, made))
-        error = float(np.abs(one - other).max(initial=0.0))
-        relative = error / max(float(np.abs(one).max(initial=0.0)), _TINY)
-        self.max_error, self.max_relative = (
-            max(self.max_error, error),
-            max(self.max_relative, relative),
-        )
-        self.cosines.append(cosine(one, other))
-        if not relative <= self.tolerance:
-            self.differing.append(
-                f"{row} (relative error {relative:.1e}, cosine {self.cosines[-1]:.4f})"
-            )
-
-    def __str__(self) -> str:
-        lowest = f"{min(self.cosines):.6f}" if self.cosines else "none"
-        median = f"{np.median(self.cosines):.6f}" if self.cosines else "none"
-        return (
-            f"{self.name}: {self.rows} rows, {self.equal} equal bit by bit, {len(self.differing)} differ; "
-            f"max error {self.max_error:.3g} ({self.max_relative:.1e} relative), cosine lowest {lowest} median {median}"
-        )
-
-
-def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Of two flat arrays; 1 if both are all zeros or empty."""
-    norms = float(np.linalg.norm(one) * np.linalg.norm(other))
-    if norms == 0:
-        return float(not one.any() and not other.any())
-    return float(one @ other) / norms
-
-
-def open_variant(folder: Path) -> VariantReader:
-    """The variant kept in a feature folder, `ROOT/<catalog>/features/<variant>-<fingerprint>`."""
-    found = [
-        one
-        for one in variant_layouts(folder.absolute().parents[1])
-        if one.folder == folder.absolute()
-    ]
-    if not found:
-        own = [
-            str(folder / one.folder.relative_to(folder.absolute()))
-            for one in variant_layouts(folder)
-        ]
-        there = ", or ".join(own) or "ROOT/<catalog>/features/<variant>-<fingerprint>"
-        raise SettingsError((f"{folder} is no feature folder; give {there}",))
-    return VariantReader(found[0])
-
-
-def layout_of_variant(folder: Path) -> Layout:
-    """The layout a feature folder is part of."""
-    catalog = folder.absolute().parents[1]
-    return Layout(catalog.parent, catalog.name)
-
-
-def variant_of_store(
-    reader: VariantReader, folder: WeightsFolder, weights: str, files: Mapping[str, str]
-) -> Variant:
-    """The variant that settings.json describes. `weights` and `files` name what only their sha256
-    is stored of, where no registered file in `folder` has that sha256.
-
-    Raises SettingsError if the code, the weights, the files or the annotated segments are not those
-    the features were made with.
-    """
-    told = reader.settings
-    spec = EXTRACTORS.get(str(told["extractor"]))
-    if spec is None or spec.numerics_version != told["numerics_version"]:
-        raise SettingsError(
-            (f"{reader.name} was made by {told['extractor']} of numerics version {told['numerics_version']}; "
-             f"this code has {f'version {spec.numerics_version}' if spec else 'no such extractor'}",)
-        )  # fmt: skip
-    chosen = _weights(reader.name, str(told["weights"]), folder, weights)
-    settings = spec.settings_type(**_fields(told["settings"], folder, files))
-    variant = Variant(reader.layout.variant, spec, settings, chosen, folder.converted)
-    variant = variant.of_catalog(lambda: read_catalog(reader.layout.folder.parents[1]).segments)
-    differing = [key for key, value in variant.description().items() if told.get(key) != value]
-    if differing:
-        lines = [
-            f"{key}: {told.get(key)} stored, {variant.description()[key]} here" for key in differing
-        ]
-        raise SettingsError((f"{reader.name} cannot be made again: " + "; ".join(lines),))
-    return variant
-
-
-def _weights(name: str, stored: str, folder: WeightsFolder, named: str) -> str:
-    if not stored.startswith(_FILE):
-        return stored
-    if named:
-        return str(folder.original(named))
-    if (found := folder.holding(stored)) is None:
-        raise SettingsError(
-            (
-                f"{name} was made with weights of {stored}, and {folder.path} has no such file; name it with --weights",
-            )
-        )
-    return str(found)
-
-
-def _fields(
-    settings: Mapping[str, Any], folder: WeightsFolder, files: Mapping[str, str]
-) -> dict[str, Any]:
-    if strange := sorted(files.keys() - settings.keys()):
-        raise SettingsError(
-            (f"--file names {', '.join(strange)}; settings are {', '.join(sorted(settings))}",)
-        )
-    found = {
-        name: files.get(name) or folder.holding(value)
-        for name, value in settings.items()
-        if isinstance(value, str) and value.startswith(_FILE)
-    }
-    if missing := [name for name, path in found.items() if path is None]:
-        told = (
-            f"{name} is a file of {settings[name]}, which {folder.path} has not" for name in missing
-        )
-        raise SettingsError(
-            tuple(
-                f"{line}; give --file {name}=PATH" for name, line in zip(missing, told, strict=True)
-            )
-        )
-    plain = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
-    }
-    return plain | {name: str(path) for name, path in found.items()}
 
 
 def sample_rows(reader: VariantReader, count: int, seed: int) -> dict[str, list[int]]:
@@ -389,7 +241,7 @@ def _compare(
     seen = 0
     for number, span, arrays in made:
         row = f"{video_id}[{number}]"
-        stored = {name: _row(handle[name], number) for name in arrays}
+        stored = {name: row_of(handle[name], number) for name in arrays}
         comparisons["spans"].add(row, handle.spans[number], np.array(span))
         for name, values in arrays.items():
             comparisons[name].add(row, stored[name], values)
@@ -435,39 +287,6 @@ def processor_note(reader: VariantReader, device: str) -> str:
 def _kinds(made_by: Mapping[str, JSON]) -> list[str]:
     kinds = made_by.get(PROCESSORS)
     return [str(kind) for kind in kinds] if isinstance(kinds, list) else []
-
-
-def _row(array: ArrayHandle, number: int) -> Array:
-    found = array[number]
-    return found.values if isinstance(found, Ragged) else found
-
-
-def compare_with_file(
-    reader: VariantReader, path: Path, array: str, video_id: str
-) -> Iterator[Comparison]:
-    """Compare stored rows with arrays of a published file, row by row from the first: one
-    Comparison a dataset.
-
-    A dataset belongs to the video that is a piece of its name (`ID`, `c3d/ID`, `ID/pool5`); all
-    belong to `video_id` if that is given. A dataset that is named after another array of ours is
-    left out.
-    """
-    for name, values in read_arrays(path):
-        pieces = name.split("/")
-        found = video_id or next((piece for piece in pieces if piece in reader), "")
-        if not found or set(pieces) & set(reader[found].arrays) - {array}:
-            continue
-        ours = reader[found][array]
-        comparison = Comparison(
-            f"{found} {array} ({len(ours)} rows here, {len(values)} in {name})", math.inf
-        )
-        for number in range(min(len(ours), len(values))):
-            comparison.add(
-                f"{found}[{number}]",
-                _row(ours, number).reshape(-1),
-                np.asarray(values[number]).reshape(-1),
-            )
-        yield comparison
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,15 @@ from models.extractors.jpeg_frames import spec as frames
 from models.extractors.jpeg_frames.spec import FramesSettings
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.decoding.inline_decoder import InlineDecoder
+from pipeline.diagnostics.comparison import Comparison, compare_with_file, cosine
+from pipeline.diagnostics.store_variant import open_variant, variant_of_store
 from pipeline.diagnostics.verify import (
     ANOTHER,
     MISSING,
     UNDECODED,
-    Comparison,
-    compare_with_file,
-    cosine,
     find_media,
-    open_variant,
     processor_note,
     sample_rows,
-    variant_of_store,
     verify,
 )
 from pipeline.extraction.process_shard import process_shard

@@ -15,7 +15,8 @@ from models.extractors.c3d.mean_volume import SHAPE
 from models.extractors.c3d.settings import C3DSettings
 from models.extractors.c3d.spec import SPEC
 from pipeline.decoding.inline_decoder import InlineDecoder
-from pipeline.diagnostics.verify import VerifyOptions, open_variant, variant_of_store, verify_sample
+from pipeline.diagnostics.store_variant import open_variant, variant_of_store
+from pipeline.diagnostics.verify import VerifyOptions, verify_sample
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
