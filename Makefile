@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: features test test-slow test-slurm test-soak check lock clean-environment
+.PHONY: features test docs test-slow test-slurm test-soak check lock clean-environment
 
 features: $(STAMP)  ## build the embedded sample's features, and a picture of them
 	. $(BIN)/activate && luigi --module tasks BuildPHD2Features
@@ -14,6 +14,9 @@ test: $(STAMP)  ## style, types, architecture, and every test that takes seconds
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+docs: $(STAMP)  ## the documentation as a site, in site/
+	$(BIN)/zensical build --strict
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/pytest -o faulthandler_timeout=900 -m "slow and not gpu and not slurm"

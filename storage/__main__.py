@@ -32,7 +32,7 @@ CLEAN, WRONG_USE, IN_THE_WAY, VIOLATION = 0, 2, 4, 5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         return int(options.command(options))
     except HighlightsError as error:
@@ -46,7 +46,8 @@ def _exit_code(error: HighlightsError) -> int:
     return IN_THE_WAY if isinstance(error, LeaseHeld | SystemicFault) else WRONG_USE
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="python -m storage", description="Look after a feature store."
     )

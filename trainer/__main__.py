@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser(given[0] if given else "").parse_args(given)
+    options = make_parser(given[0] if given else "").parse_args(given)
     try:
         for line in options.run(options):
             print(line, flush=True)
@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _parser(asked: str) -> argparse.ArgumentParser:
+def make_parser(asked: str) -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer", description="Train, score and judge highlight models."
     )

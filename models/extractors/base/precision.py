@@ -70,7 +70,7 @@ ALLOWED_ERRORS: dict[str, dict[str, OutputError]] = {
 }
 """Choice → array → what is allowed: about twice the worst that `benchmarks/extractor_drift.py`
 measured on real frames with seeded random weights. What is missing drifts too far with such weights
-(docs/log.md), in either way: keypoint R-CNN's persons, and YOLOv5's detections.
+(docs/decisions), in either way: keypoint R-CNN's persons, and YOLOv5's detections.
 """
 
 ROUNDING_ERRORS: dict[str, OutputError] = {
@@ -79,7 +79,7 @@ ROUNDING_ERRORS: dict[str, OutputError] = {
 }
 """Array → how far other rounding alone may take it on real frames: another kind of processor, other
 threads, another memory layout, a GPU. About twice the worst that `tests/models/extractors/test_noise.py` and
-docs/log.md have seen, with seeded random weights; of saliency, blocks of 8 pixels, and
+docs/decisions have seen, with seeded random weights; of saliency, blocks of 8 pixels, and
 `TASED_PIXELS` for smaller ones.
 """
 TASED_PIXELS, TASED_BLOCK = OutputError(2e-3, 1e-1), 8

@@ -7,7 +7,7 @@ other threads, in another memory layout, on a GPU. Here the first place that is 
 the window's maximum has the value. Beyond that its share falls in a straight line, to nothing at
 `AT_MOST`, and what it leaves goes to the next such place; the maximum itself takes the rest. So the
 map moves by as much as its input is moved, and never jumps. Both are shares of the largest value of
-the clip's map, since that is what rounding is in proportion to. `docs/log.md` has what was measured
+the clip's map, since that is what rounding is in proportion to. `docs/decisions` has what was measured
 of this and other rules.
 
 Letters: B clips, C channels, t frames, h, w of the pooled map; H = 2 h, W = 2 w of the map itself.

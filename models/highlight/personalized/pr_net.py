@@ -193,7 +193,7 @@ class PRNet(nn.Module):
         # Ours: a batch norm over all encoded frames, target and history together. What all frames
         # have in common (C3D's features are never negative, and ReLUs add to it) would make every
         # cosine of eq. 3 and 5 nearly 1: attention would begin as a mean, and stay one for hundreds
-        # of steps (docs/log.md).
+        # of steps (docs/decisions).
         self.norm = MaskedBatchNorm(width)
         # l and b are plain products of two such vectors (eq. 6 and 7); their softmax over frames
         # (eq. 9) would begin saturated. The fourth root makes the products as large as attention's

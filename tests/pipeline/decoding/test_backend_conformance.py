@@ -29,7 +29,7 @@ NOT_DECORD = NOT_TORCHCODEC | {
     *("narrow", "10 bit h264", "hevc 10 bit", "av1", "theora", "no duration", "lossless rgb"),
 }
 SALVAGED = {"pyav": set[str](), "torchcodec": NOT_TORCHCODEC, "decord": NOT_DECORD}
-"""Backend → the cases that it must leave to PyAV; measured, and what `docs/decode.md` shows."""
+"""Backend → the cases that it must leave to PyAV; measured, and what `docs/explanation/decoding.md` shows."""
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""The documentation: Markdown pages, and the script that writes the generated ones."""
