@@ -1,5 +1,5 @@
 """The folders of the product code, and which may import which. The table is read by tests and by
-the README's drawing.
+the drawing in the documentation.
 """
 
 from __future__ import annotations

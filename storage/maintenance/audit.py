@@ -104,7 +104,7 @@ class VariantAudit:
         )
         return (
             f"rows were made on {len(self.processors)} kinds of processor, so they differ in their last digits "
-            f'("What you can rely on" in the README says how far): {kinds}'
+            f"(docs/explanation/durability.md says how far): {kinds}"
         )
 
     def equation(self) -> str:
