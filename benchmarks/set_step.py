@@ -19,9 +19,9 @@ import torch
 from models.highlight.base.contract import Batch
 from trainer.base.targets import Targets
 from trainer.config.recipe import load_recipe
-from trainer.losses.registry import domain_objective
-from trainer.losses.set_based.domain_steps import DomainBatch, draw_domains
-from trainer.training.distributed import Ranks
+from trainer.losses.registry import make_domain_objective
+from trainer.losses.set_based.domain_steps import DomainBatch, sample_two_domains
+from trainer.training.distributed import DistributedContext
 from trainer.training.train_step import DomainSteps
 
 RECIPES = ("sl_module", "dl_vhd", "sl_mcd")
@@ -46,7 +46,7 @@ def domains_of(name: str, device: str) -> DomainBatch:
     source, target = drawn(device, 1), drawn(device, 2)
     labels = torch.arange(SEGMENTS, device=device).remainder(3).sub(1).float()[None]
     targets = Targets(labels, labels > 0, torch.full((1, 1, 2), -1, device=device))
-    return draw_domains(
+    return sample_two_domains(
         source, targets, target, load_recipe(name).sets, torch.Generator().manual_seed(0)
     )
 
@@ -67,14 +67,14 @@ def measured(name: str, device: str, steps: int) -> tuple[float, float, float]:
     updates = DomainSteps(
         recipe,
         model.train(),
-        Ranks(device=device),
-        domain_objective(recipe.objective, **recipe.objective_settings),
+        DistributedContext(device=device),
+        make_domain_objective(recipe.objective, **recipe.objective_settings),
     )
     domains = domains_of(name, device)
-    loss, _ = updates.learn(domains)
+    loss, _ = updates.step(domains)
     before = time.perf_counter()
     for _ in range(steps):
-        loss, _ = updates.learn(domains)
+        loss, _ = updates.step(domains)
     return steps / (time.perf_counter() - before), loss, peak_gigabytes(device)
 
 

@@ -153,7 +153,7 @@ def timed(work: Callable[[], Any], device: str) -> float:
 
 def many(dataset: HighlightDataset) -> HighlightDataset:
     """The same examples, each `EPOCH_TIMES` times an epoch."""
-    found = replace(dataset.found, examples=dataset.found.examples * EPOCH_TIMES)
+    found = replace(dataset.example_set, examples=dataset.example_set.examples * EPOCH_TIMES)
     return HighlightDataset(
         dataset.reader, found, np.tile(dataset.shards, EPOCH_TIMES), dataset.notes
     )

@@ -193,13 +193,13 @@ class HighlightVideo(luigi.Task):
         """Extract, predict, draw, cut, tell."""
         from trainer.inference.predict import UserHistory, predict
         from trainer.plots.prediction_report import format_prediction, save_prediction
-        from trainer.training.fit import restore
+        from trainer.training.fit import load_trained_model
 
         request, device = self.request(), resolve_device(self.settings.device)
         settings = settings_for(request, self.settings)
         with ORDERS_TO_US.drop_at_once():
             extract(settings, request)
-        restored = restore(request.model, settings.layout.folder, device)
+        restored = load_trained_model(request.model, settings.layout.folder, device)
         person = UserHistory.of_user(PERSON) if request.liked else UserHistory()
         found = predict(restored, request.ids()[request.video], person)
         cut_reel(request.video, found.best(self.seconds), self.place())

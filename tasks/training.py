@@ -85,7 +85,7 @@ class TrainModel(_OfCatalog):
     def model(self) -> Path:
         """Its `model.safetensors`. LookupFailed if there are no features to name it after."""
         run = self.asked()
-        return run.place(run.data()) / "model.safetensors"
+        return run.run_folder(run.data()) / "model.safetensors"
 
     def complete(self) -> bool:
         """Whether the network is finished, for the features that are there now."""

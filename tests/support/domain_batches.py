@@ -9,7 +9,7 @@ import torch
 from models.highlight.base.contract import Batch
 from tests.support.model_batches import batch
 from trainer.base.targets import Targets
-from trainer.losses.set_based.domain_steps import DomainBatch, SetRules, draw_domains
+from trainer.losses.set_based.domain_steps import DomainBatch, SetSampling, sample_two_domains
 
 MODEL = {
     "afn": "sl_module",
@@ -46,6 +46,6 @@ def domains(name: str, size: int = 8) -> DomainBatch:
         for key, values in target.features.items()
     }
     generator = torch.Generator().manual_seed(3)
-    return draw_domains(
-        source, labelled(source), replace(target, features=moved), SetRules(size=size), generator
+    return sample_two_domains(
+        source, labelled(source), replace(target, features=moved), SetSampling(size=size), generator
     )

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import read_catalog
-from trainer.data.labels.annotator_labels import rule_of
-from trainer.data.labels.splits import videos_of
+from trainer.data.labels.annotator_labels import label_rule
+from trainer.data.labels.splits import split_videos
 from trainer.evaluation.baselines import BASELINES, baseline_tracks
 from trainer.evaluation.domain_protocol import split_settings
 from trainer.evaluation.phd2_protocol import Targets, evaluate, find_targets
@@ -65,12 +65,12 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     catalog = read_catalog(options.folder)
     if options.summaries or catalog.origin.get("reader") == SUMMARIES:
         settings = split_settings(options.grouping)
-        ids = videos_of(catalog, options.split if options.grouping else "all", settings, domain="")[
-            0
-        ]
+        ids = split_videos(
+            catalog, options.split if options.grouping else "all", settings, domain=""
+        )[0]
         yield from summary_table(catalog, ids, options.shots, options.folder, options.seeds)
         return
-    if rule_of(catalog) is not None:
+    if label_rule(catalog) is not None:
         yield from video_table(catalog, options.split, options.grouping, options.seeds)
         return
     asked = find_targets(catalog, options.split)

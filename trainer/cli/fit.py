@@ -12,7 +12,7 @@ from pathlib import Path
 from storage.base.errors import SettingsError
 from trainer.base.progress import ProgressBar
 from trainer.config.recipe import load_recipe, recipe_names
-from trainer.training.distributed import ranks
+from trainer.training.distributed import distributed_context
 from trainer.training.fit import FitOptions, Run, fit
 
 MOST_SEEDS, MOST_WORKERS = 1000, 256
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     """The finished networks, one line each."""
     check_counts(options)
     recipe = load_recipe(options.recipe, changes=options.changes, small=options.small)
-    with ranks(options.device) as group, ProgressBar("step") as bar:
+    with distributed_context(options.device) as group, ProgressBar("step") as bar:
         told = FitOptions(
             device=group.device,
             workers=options.workers,

@@ -34,10 +34,10 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     check_given_paths(options.model, options.folder)
     from trainer.inference.distinction_maps import MapIoU, VideoMaps, map_iou, video_maps
     from trainer.plots.map_overlay import video_contact_sheet, write_sheet
-    from trainer.training.fit import restore  # networks take seconds to import
+    from trainer.training.fit import load_trained_model  # networks take seconds to import
 
-    restored = restore(options.model, options.folder, options.device)
-    asked = restored.data.scoring(options.split).found.examples
+    restored = load_trained_model(options.model, options.folder, options.device)
+    asked = restored.data.scoring(options.split).example_set.examples
     drawn = {
         asked[int(place)].video_id
         for place in np.linspace(0, len(asked) - 1, max(1, options.videos)).round()

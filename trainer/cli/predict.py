@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     if options.top < 1:
         raise SettingsError((f"--top is at least 1, got {options.top}",))
     from trainer.inference.predict import UserHistory, parse_liked, predict
-    from trainer.training.fit import restore  # networks take seconds to import
+    from trainer.training.fit import load_trained_model  # networks take seconds to import
 
     person = (
         UserHistory.of_user(options.user)
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         else UserHistory.from_clips(parse_liked(options.history))
     )
     found = predict(
-        restore(options.model, options.folder, options.device), options.video_id, person
+        load_trained_model(options.model, options.folder, options.device), options.video_id, person
     )
     yield from format_prediction(found, options.top)
     json_file, picture = save_prediction(found, options.folder, options.top)

@@ -50,12 +50,12 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     from trainer.inference.predict import UserHistory, predict
     from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
     from trainer.plots.timeline import draw_timeline
-    from trainer.training.fit import restore  # networks take seconds to import
+    from trainer.training.fit import load_trained_model  # networks take seconds to import
 
     question = EvalRequest(options.model, options.folder, options.split)
     answers = score_split(question, device=options.device)
     measured = evaluate_run(question, answers)
-    restored = restore(options.model, options.folder, options.device)
+    restored = load_trained_model(options.model, options.folder, options.device)
     asked = {user: video for user, video in answers.tracks if user in measured.ids}
     users = chosen(measured, options.users, options.count)
     shown = []

@@ -27,16 +27,16 @@ from trainer.config.toml_binding import bind, check_arguments
 from trainer.data.sources.settings import DataSettings
 from trainer.losses.registry import (
     DOMAIN_OBJECTIVES,
-    domain_objective,
-    objective,
+    make_domain_objective,
+    make_objective,
     objective_function,
 )
-from trainer.losses.set_based.domain_steps import SetRules
+from trainer.losses.set_based.domain_steps import SetSampling
 
 _TABLES = ("model", "data", "sets", "objective", "optimizer", "training", "start")
-_SHARED = ("data", "optimizer", "training")
-_WORDS = ("source", "gaps", "stages", "small")
-MOST = 1_000_000
+_SHARED_TABLES = ("data", "optimizer", "training")
+_OTHER_KEYS = ("source", "gaps", "stages", "small")
+MAX_COUNT = 1_000_000
 """Epochs, or examples of a batch: more is a slip of the pen, not a plan."""
 METRICS = (
     "ap", "ap_uninterpolated", "ap_step", "ap_trapezoid", "nmsd", "nmsd_mean", "nmsd_best", "recall_at_5",
@@ -44,7 +44,7 @@ METRICS = (
 )  # fmt: skip
 """What the protocols measure; which of them a catalog has, its dataset says."""
 MAX_BYTES = 1_000_000
-MOST_UNITS = 65_536
+MAX_LAYER_SIZE = 65_536
 """Of any count or width of a network."""
 STAGE_NAMES = ("gradient", "latent_ranking_svm", "ranking_svm", "fusion", "per_user")
 """What fitting may consist of; `trainer.training.stages` has a function for each."""
@@ -104,10 +104,10 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "scoring_batch_size", "accumulate"):
-            if not 1 <= getattr(self, name) <= MOST:
-                raise ValueError(f"{name} is 1 to {MOST}, got {getattr(self, name)}")
-        if self.patience is not None and not 1 <= self.patience <= MOST:
-            raise ValueError(f"patience is None or 1 to {MOST}, got {self.patience}")
+            if not 1 <= getattr(self, name) <= MAX_COUNT:
+                raise ValueError(f"{name} is 1 to {MAX_COUNT}, got {getattr(self, name)}")
+        if self.patience is not None and not 1 <= self.patience <= MAX_COUNT:
+            raise ValueError(f"patience is None or 1 to {MAX_COUNT}, got {self.patience}")
         if self.select_by not in METRICS:
             raise ValueError(f"select_by is one of {', '.join(METRICS)}; got {self.select_by!r}")
         if self.patience is not None and not self.validate:
@@ -134,7 +134,7 @@ class Recipe:
     training: TrainingSettings
     stages: tuple[str, ...]
     """What fitting consists of, in order; see `trainer.training.stages`."""
-    sets: SetRules = field(default_factory=SetRules)
+    sets: SetSampling = field(default_factory=SetSampling)
     """How sets are drawn, for an objective on two batches."""
     start: Mapping[str, str] = field(default_factory=dict)
     """Part of the network → recipe whose trained network it starts as; see `started`."""
@@ -145,7 +145,7 @@ class Recipe:
     """The merged TOML: what a checkpoint keeps."""
 
     @property
-    def has_rounds(self) -> bool:
+    def is_two_domain(self) -> bool:
         """Whether its objective is one of steps on two batches
         (`trainer.losses.set_based.domain_steps`).
         """
@@ -161,14 +161,16 @@ class Recipe:
             for name, value in self.table.items()
             if name not in ("source", "gaps", "small")
         }
-        started = {part: self.started(part).fingerprint for part in self.start}
+        started = {part: self.start_recipe(part).fingerprint for part in self.start}
         return fingerprint({"name": self.name, "small": self.is_small, **said, "start": started})
 
-    def started(self, part: str) -> Recipe:
+    def start_recipe(self, part: str) -> Recipe:
         """The recipe a part starts from: as small, and with the same changes to data, optimizer and
         training.
         """
-        shared = [change for change in self.changes if change.partition(".")[0].strip() in _SHARED]
+        shared = [
+            change for change in self.changes if change.partition(".")[0].strip() in _SHARED_TABLES
+        ]
         return load_recipe(self.start[part], changes=shared, small=self.is_small)
 
 
@@ -177,7 +179,7 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(
         sorted(
             path.name.removesuffix(".toml")
-            for path in _folder().iterdir()
+            for path in _recipes_folder().iterdir()
             if path.name.endswith(".toml")
         )
     )
@@ -193,24 +195,24 @@ def load_recipe(name: str, *, changes: Sequence[str] = (), small: bool = False) 
         raise SettingsError(
             (f"a recipe is named in 1 to 64 of a-z 0-9 _ . -, got {Path(name).stem[:100]!r}",)
         )
-    table = _merged_file(name, ())
+    table = _read_extended(name, ())
     shrunk = table.pop("small", {})
     if not isinstance(shrunk, dict):
         raise SettingsError((f"recipe {name}: small must be a table, got {shrunk!r}",))
     if small:
-        table = _merged(table, shrunk)
+        table = _merge_tables(table, shrunk)
     for change in changes:
-        parsed = _parsed_change(change)
+        parsed = _parse_change(change)
         if "small" in parsed:
             raise SettingsError(
                 (f"--small takes the recipe's small widths as they are; got {change!r}",)
             )
-        table = _merged(table, parsed)
-    return replace(_recipe(Path(name).stem, table, is_small=small), changes=tuple(changes))
+        table = _merge_tables(table, parsed)
+    return replace(_build_recipe(Path(name).stem, table, is_small=small), changes=tuple(changes))
 
 
 def restore_recipe(
-    name: str, table: Mapping[str, Any], *, is_small: bool, asked: Sequence[str] = ()
+    name: str, table: Mapping[str, Any], *, is_small: bool, changes: Sequence[str] = ()
 ) -> Recipe:
     """The recipe that a checkpoint keeps, to be asked with other data settings
     (`data.history_videos=4`).
@@ -218,18 +220,18 @@ def restore_recipe(
     SettingsError for a change to anything that was settled in training.
     """
     merged = copy.deepcopy(dict(table))
-    for change in asked:
-        parsed = _parsed_change(change)
+    for change in changes:
+        parsed = _parse_change(change)
         if set(parsed) != {"data"}:
             raise SettingsError(
                 (f"a trained network can be asked with other data settings alone; got {change!r}",)
             )
-        merged = _merged(merged, parsed)
-    return _recipe(name, merged, is_small=is_small)
+        merged = _merge_tables(merged, parsed)
+    return _build_recipe(name, merged, is_small=is_small)
 
 
-def _recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe:
-    unknown = sorted(set(table) - {*_TABLES, *_WORDS})
+def _build_recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe:
+    unknown = sorted(set(table) - {*_TABLES, *_OTHER_KEYS})
     if unknown:
         raise SettingsError(
             (f"recipe {name} has no table {', '.join(unknown)}; there are {', '.join(_TABLES)}",)
@@ -255,7 +257,7 @@ def _recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe:
     _check_starts(name, table.get("start", {}))
     model = dict(table.get("model", {}))
     goal = dict(table.get("objective", {}))
-    spec = _spec(name, model.pop("name", ""))
+    spec = _model_spec(name, model.pop("name", ""))
     goal_name = goal.pop("name", "")
     stages = tuple(table.get("stages", ("gradient",) if spec.is_trained else ()))
     if "gradient" in stages:
@@ -275,14 +277,14 @@ def _recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe:
         optimizer=bind(OptimizerSettings, table.get("optimizer", {}), f"{name}: optimizer"),
         training=bind(TrainingSettings, table.get("training", {}), f"{name}: training"),
         stages=stages,
-        sets=bind(SetRules, table.get("sets", {}), f"{name}: sets"),
+        sets=bind(SetSampling, table.get("sets", {}), f"{name}: sets"),
         start=table.get("start", {}),
         is_small=is_small,
         table=table,
     )
 
 
-def _spec(recipe: str, model: str) -> ModelSpec:
+def _model_spec(recipe: str, model: str) -> ModelSpec:
     try:
         return HIGHLIGHT_MODELS[model]
     except KeyError as error:
@@ -292,7 +294,7 @@ def _spec(recipe: str, model: str) -> ModelSpec:
 def _check_objective(recipe: str, name: str, settings: Mapping[str, Any]) -> None:
     try:
         check_arguments(objective_function(name), settings, f"recipe {recipe}: objective {name}")
-        make = domain_objective if name in DOMAIN_OBJECTIVES else objective
+        make = make_domain_objective if name in DOMAIN_OBJECTIVES else make_objective
         make(name, **settings)
     except (KeyError, ValueError) as error:
         raise SettingsError((f"recipe {recipe}: {error.args[0]}",)) from error
@@ -303,10 +305,10 @@ def _check_sizes(recipe: str, settings: Any) -> None:
     for one in fields(settings):
         value = getattr(settings, one.name)
         for number in value if isinstance(value, tuple) else (value,):
-            if type(number) is int and not -1 <= number <= MOST_UNITS:
+            if type(number) is int and not -1 <= number <= MAX_LAYER_SIZE:
                 raise SettingsError(
                     (
-                        f"recipe {recipe}: model.{one.name} is up to {MOST_UNITS}, and not negative; got {value!r}",
+                        f"recipe {recipe}: model.{one.name} is up to {MAX_LAYER_SIZE}, and not negative; got {value!r}",
                     )
                 )
 
@@ -319,11 +321,11 @@ def _check_starts(recipe: str, start: Mapping[str, Any]) -> None:
             raise SettingsError((f"recipe {recipe}: {told}; got {other!r}",))
 
 
-def _folder() -> Any:
+def _recipes_folder() -> Any:
     return resources.files("trainer") / "recipes"
 
 
-def _merged_file(name: str, children: tuple[str, ...]) -> dict[str, Any]:
+def _read_extended(name: str, children: tuple[str, ...]) -> dict[str, Any]:
     if name in children:
         raise SettingsError(
             (f"recipes extend each other in a circle: {' → '.join([*children, name])}",)
@@ -334,7 +336,9 @@ def _merged_file(name: str, children: tuple[str, ...]) -> dict[str, Any]:
         raise SettingsError(
             (f"recipe {name}: extends names a recipe, or a .toml file; got {parent!r}",)
         )
-    return table if parent is None else _merged(_merged_file(parent, (*children, name)), table)
+    return (
+        table if parent is None else _merge_tables(_read_extended(parent, (*children, name)), table)
+    )
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -343,7 +347,7 @@ def _read(name: str) -> dict[str, Any]:
         raise LookupFailed(
             f"no recipe {name!r}; there are {', '.join(recipe_names())}, or give a .toml file"
         )
-    file = Path(name) if is_file else _folder() / f"{name}.toml"
+    file = Path(name) if is_file else _recipes_folder() / f"{name}.toml"
     try:
         content = file.read_bytes()[: MAX_BYTES + 1]
         if len(content) > MAX_BYTES:
@@ -355,7 +359,7 @@ def _read(name: str) -> dict[str, Any]:
         raise SettingsError((f"{file} cannot be read: {error.strerror}",)) from error
 
 
-def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge_tables(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`over` on top of `under`, table by table; a table that is a value, such as data.max_items, is
     replaced whole.
 
@@ -370,13 +374,13 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
                 and value["name"] != below.get("name")
                 and key in ("model", "objective")
             )
-            merged[key] = dict(value) if is_other else _merged(below, value)
+            merged[key] = dict(value) if is_other else _merge_tables(below, value)
         else:
             merged[key] = copy.deepcopy(value)
     return merged
 
 
-def _parsed_change(change: str) -> dict[str, Any]:
+def _parse_change(change: str) -> dict[str, Any]:
     key, equals, value = change.partition("=")
     fault = SettingsError(
         (f"a change is table.key=value, such as training.epochs=3; got {change[:200]!r}",)

@@ -19,13 +19,13 @@ from storage.base.errors import SettingsError
 
 T = TypeVar("T")
 
-LARGEST = 2**31 - 1
+MAX_INTEGER = 2**31 - 1
 """No count, size or seed here is larger; libraries below fail on larger ones in ways of their
 own.
 """
 
 
-class _Unfit(Exception):
+class _WrongValue(Exception):
     """A value that its field does not take; the text says what is taken."""
 
 
@@ -46,8 +46,8 @@ def bind(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     for name, value in table.items():
         if name in fields:
             try:
-                values[name] = _fit(hints[name], value)
-            except _Unfit as unfit:
+                values[name] = _convert(hints[name], value)
+            except _WrongValue as unfit:
                 faults.append(f"{where}.{name} must be {unfit}, got {value!r}")
     needed = [name for name, field in fields.items() if _has_no_default(field)]
     faults += [f"{where}.{name} is missing" for name in needed if name not in table]
@@ -74,8 +74,8 @@ def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], whe
     for name, value in values.items():
         if name in taken:
             try:
-                _fit(hints[name], value)
-            except _Unfit as unfit:
+                _convert(hints[name], value)
+            except _WrongValue as unfit:
                 faults.append(f"{where}.{name} must be {unfit}, got {value!r}")
     if faults:
         raise SettingsError(tuple(sorted(faults)))
@@ -85,43 +85,45 @@ def _has_no_default(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _fit(hint: Any, value: Any) -> Any:
+def _convert(hint: Any, value: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
     if dataclasses.is_dataclass(hint):
-        return _settings(hint, value)
+        return _convert_settings(hint, value)
     if origin is Literal:
-        return _one_of(arguments, value)
+        return _convert_literal(arguments, value)
     if origin in (Union, types.UnionType):
-        return _any_of(arguments, value)
+        return _convert_union(arguments, value)
     if origin is tuple:
-        return _tuple(arguments, value)
+        return _convert_tuple(arguments, value)
     if origin is Sequence:
-        return _tuple((*arguments, Ellipsis), value)
+        return _convert_tuple((*arguments, Ellipsis), value)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, dict):
-            raise _Unfit("a table")
-        return {_fit(arguments[0], key): _fit(arguments[1], item) for key, item in value.items()}
-    return _plain(hint, value)
+            raise _WrongValue("a table")
+        return {
+            _convert(arguments[0], key): _convert(arguments[1], item) for key, item in value.items()
+        }
+    return _convert_scalar(hint, value)
 
 
-def _settings(hint: Any, value: Any) -> Any:
+def _convert_settings(hint: Any, value: Any) -> Any:
     if not isinstance(value, dict):
-        raise _Unfit("a table")
+        raise _WrongValue("a table")
     try:
         return bind(hint, value, hint.__name__)
     except SettingsError as error:
-        raise _Unfit(f"right in all its parts ({'; '.join(error.faults)})") from error
+        raise _WrongValue(f"right in all its parts ({'; '.join(error.faults)})") from error
 
 
-def _one_of(allowed: tuple[Any, ...], value: Any) -> Any:
+def _convert_literal(allowed: tuple[Any, ...], value: Any) -> Any:
     if not any(type(value) is type(one) and value == one for one in allowed):
-        raise _Unfit(f"one of {', '.join(map(repr, allowed))}")
+        raise _WrongValue(f"one of {', '.join(map(repr, allowed))}")
     return value
 
 
-def _any_of(hints: tuple[Any, ...], value: Any) -> Any:
+def _convert_union(hints: tuple[Any, ...], value: Any) -> Any:
     faults = []
     # TOML has no null: an empty text stands for it.
     if type(None) in hints and (value is None or value == ""):
@@ -130,36 +132,36 @@ def _any_of(hints: tuple[Any, ...], value: Any) -> Any:
         if hint is type(None):
             continue
         try:
-            return _fit(hint, value)
-        except _Unfit as unfit:
+            return _convert(hint, value)
+        except _WrongValue as unfit:
             faults.append(str(unfit))
-    raise _Unfit(" or ".join(faults))
+    raise _WrongValue(" or ".join(faults))
 
 
-def _tuple(hints: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+def _convert_tuple(hints: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise _Unfit("a list")
+        raise _WrongValue("a list")
     if len(hints) == 2 and hints[1] is Ellipsis:
-        return tuple(_fit(hints[0], item) for item in value)
+        return tuple(_convert(hints[0], item) for item in value)
     if len(value) != len(hints):
-        raise _Unfit(f"a list of {len(hints)}")
-    return tuple(_fit(hint, item) for hint, item in zip(hints, value, strict=True))
+        raise _WrongValue(f"a list of {len(hints)}")
+    return tuple(_convert(hint, item) for hint, item in zip(hints, value, strict=True))
 
 
-def _plain(hint: Any, value: Any) -> Any:
+def _convert_scalar(hint: Any, value: Any) -> Any:
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         if abs(value) <= sys.float_info.max:  # neither infinite nor NaN
             return float(value)
-        raise _Unfit("a finite number")
+        raise _WrongValue("a finite number")
     if hint is int and type(value) is int:
-        if abs(value) <= LARGEST:
+        if abs(value) <= MAX_INTEGER:
             return value
-        raise _Unfit(f"a whole number up to {LARGEST}")
+        raise _WrongValue(f"a whole number up to {MAX_INTEGER}")
     if hint is Path and isinstance(value, str) and "\0" not in value:
         return Path(value)
     if hint in (str, bool) and type(value) is hint:
         return value
-    raise _Unfit(
+    raise _WrongValue(
         {
             float: "a number",
             int: "a whole number",

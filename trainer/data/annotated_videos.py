@@ -20,28 +20,33 @@ from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
 from trainer.data.dataset import Positions, Sample
 from trainer.data.labels.annotator_labels import AnnotatedVideo, AnnotatorLabels
-from trainer.data.labels.segment_times import SEGMENT, SegmentTimes, is_of_segments, rows_of
-from trainer.data.labels.splits import grouping_of, videos_of
+from trainer.data.labels.segment_times import (
+    SEGMENT_ARRAY,
+    SegmentTimes,
+    has_segment_rows,
+    match_rows,
+)
+from trainer.data.labels.splits import grouping_name, split_videos
 from trainer.data.labels.user_labels import COVERED_SHARE, draw_pairs
 from trainer.data.sources.features import Features
 from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import DataSettings
 from trainer.data.user_examples import Example, ExampleCounts, ExampleSet
 
-Side = Literal["first", "second"]
+BatchSide = Literal["first", "second"]
 """Of training on two batches: the one with labels (or of short videos), and the other."""
-NOT_JUDGED = "not_judged"
+NOT_ANNOTATED = "not_judged"
 OTHER_DURATION = "of another duration"
 
 
 @dataclass(frozen=True)
-class JudgedReader:
+class AnnotatedVideoReader:
     """Reads the videos of one domain. Pickles without an open file."""
 
     catalog: Catalog
     features: Features
-    judgements: AnnotatorLabels
-    places: SegmentTimes
+    labels: AnnotatorLabels
+    segment_times: SegmentTimes
     settings: DataSettings
     is_training: bool
 
@@ -49,7 +54,7 @@ class JudgedReader:
         """The example, or one for each of its segments; the reason if it cannot be asked about."""
         judged = self._judged(example.video_id)
         if judged is None:
-            return NOT_JUDGED
+            return NOT_ANNOTATED
         labels, positive = self._read(example.video_id, judged)[1:]
         if not len(labels):
             return "no segment is in the file"
@@ -78,18 +83,20 @@ class JudgedReader:
         return Sample(example, self._positions(example.video_id, judged, rows), labels, pairs, ())
 
     def _judged(self, video_id: str) -> AnnotatedVideo | None:
-        if self._has_rows_of_segments and self.judgements.rule.segment_seconds is not None:
+        if self._has_rows_of_segments and self.labels.rule.segment_seconds is not None:
             raise SettingsError(
                 (
                     f"rows of {', '.join(self.features.readers)} are the marks themselves, so they would tell the "
                     f"answer; read features of all of a video of {self.catalog.name}, such as c3d/fc7_linear",
                 )
             )
-        return self.judgements.of(video_id, float(self.features.row_spans(video_id)[:, 1].max()))
+        return self.labels.annotated_video(
+            video_id, float(self.features.row_spans(video_id)[:, 1].max())
+        )
 
     @property
     def _has_rows_of_segments(self) -> bool:
-        return is_of_segments(next(iter(self.features.readers.values())), self.catalog)
+        return has_segment_rows(next(iter(self.features.readers.values())), self.catalog)
 
     def _read(
         self, video_id: str, judged: AnnotatedVideo
@@ -99,7 +106,7 @@ class JudgedReader:
         """
         if self.settings.unit == "row":
             spans = self.features.row_spans(video_id)
-            if not (self.is_training or self.places.are_known):
+            if not (self.is_training or self.segment_times.is_available):
                 # Whoever only scores rows of a summary dataset can do without labels.
                 return (
                     np.arange(len(spans)),
@@ -108,15 +115,15 @@ class JudgedReader:
                 )
             return (
                 np.arange(len(spans)),
-                *_of_rows(spans, self.places.seconds(video_id, judged), judged),
+                *_label_rows(spans, self.segment_times.seconds(video_id, judged), judged),
             )
         if self._has_rows_of_segments and judged.numbers is not None:
             video = next(iter(self.features.readers.values()))[video_id]
-            rows, places = rows_of(np.asarray(video[SEGMENT]), judged)
+            rows, places = match_rows(np.asarray(video[SEGMENT_ARRAY]), judged)
             return rows, judged.labels[places], judged.positive[places]
-        seconds = self.places.seconds(video_id, judged)
+        seconds = self.segment_times.seconds(video_id, judged)
         there = np.flatnonzero(np.isfinite(seconds[:, 0]))
-        there = there[self.features.shared(video_id, seconds[there])]
+        there = there[self.features.overlap_rows(video_id, seconds[there])]
         return there, judged.labels[there], judged.positive[there]
 
     def _positions(
@@ -128,11 +135,11 @@ class JudgedReader:
             return Positions(
                 self.features.row_spans(video_id)[numbers], self.features.rows(video_id, numbers)
             )
-        spans = self.places.seconds(video_id, judged)[numbers]
-        return Positions(spans, self.features.means(video_id, spans)[0])
+        spans = self.segment_times.seconds(video_id, judged)[numbers]
+        return Positions(spans, self.features.segment_means(video_id, spans)[0])
 
 
-def _of_rows(
+def _label_rows(
     spans: Intervals, segments: Intervals, judged: AnnotatedVideo
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     labels, positive = np.zeros(len(spans), np.float32), np.zeros(len(spans), np.bool_)
@@ -148,7 +155,9 @@ def _of_rows(
     return labels, positive
 
 
-def list_videos(reader: JudgedReader, split: str, side: Side) -> ExampleSet:
+def list_annotated_examples(
+    reader: AnnotatedVideoReader, split: str, side: BatchSide
+) -> ExampleSet:
     """The videos of a split that a side asks about, each once or once for each of its segments.
 
     Raises SettingsError if none is left.
@@ -159,12 +168,12 @@ def list_videos(reader: JudgedReader, split: str, side: Side) -> ExampleSet:
         settings.source if is_first and settings.source and reader.is_training else settings.domain
     )
     is_outside = not is_first and settings.against == "others"
-    ids, holdout = videos_of(catalog, split, settings, domain=domain, is_outside=is_outside)
+    ids, holdout = split_videos(catalog, split, settings, domain=domain, is_outside=is_outside)
     bounds = settings.first_seconds if is_first else settings.second_seconds
     examples: list[Example] = []
     dropped: dict[str, list[str]] = defaultdict(list)
     for video_id in ids:
-        found = _usable(reader, video_id, bounds if reader.is_training else None)
+        found = _expand_video(reader, video_id, bounds if reader.is_training else None)
         if isinstance(found, str):
             dropped[found].append(video_id)
         else:
@@ -173,7 +182,7 @@ def list_videos(reader: JudgedReader, split: str, side: Side) -> ExampleSet:
     videos = ExampleCounts("videos", len(ids), len(ids) - sum(map(len, gone.values())), gone)
     if not examples:
         where = f"{'all but ' if is_outside else ''}{domain or 'all domains'}"
-        part = f"split {split} of {grouping_of(catalog, settings)}"
+        part = f"split {split} of {grouping_name(catalog, settings)}"
         hint = "; set data.holdout_videos" if split == "validation" else ""
         raise SettingsError(
             (f"{catalog.name} has no video left in {where}, {part}: {videos}{hint}",)
@@ -188,10 +197,10 @@ def list_videos(reader: JudgedReader, split: str, side: Side) -> ExampleSet:
     )
 
 
-def _usable(
-    reader: JudgedReader, video_id: str, bounds: tuple[float, float] | None
+def _expand_video(
+    reader: AnnotatedVideoReader, video_id: str, bounds: tuple[float, float] | None
 ) -> Sequence[Example] | str:
-    reason = reader.features.why_absent(video_id)
+    reason = reader.features.missing_reason(video_id)
     if reason is not None:
         return reason
     if bounds is not None:

@@ -91,15 +91,15 @@ def _targets(samples: Sequence[Sample], mask: Tensor) -> Targets:
 def to_device(part: T, device: torch.device | str) -> T:
     """A batch or its targets with every tensor on `device`; float16 becomes float32 there."""
     return replace(
-        part, **{one.name: _moved(getattr(part, one.name), device) for one in fields(part)}
+        part, **{one.name: _move_to_device(getattr(part, one.name), device) for one in fields(part)}
     )
 
 
-def _moved(value: Any, device: torch.device | str) -> Any:
+def _move_to_device(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
         there = value.to(device, non_blocking=True)
         return there.float() if there.dtype == torch.float16 else there
-    return {key: _moved(tensor, device) for key, tensor in value.items()}
+    return {key: _move_to_device(tensor, device) for key, tensor in value.items()}
 
 
 def tensors_of(part: Batch | Targets) -> list[Tensor]:

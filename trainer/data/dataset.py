@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from storage.base.records import Array
 from trainer.data.labels.temporal_units import (
     Shots,
-    marked_segments,
+    history_segments,
     scoring_segments,
     training_segments,
 )
@@ -66,11 +66,11 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Reader:
+class UserVideoReader:
     """Reads examples of one catalog for training or for scoring. Pickles without an open file."""
 
     features: Features
-    marks: UserLabels
+    user_labels: UserLabels
     settings: DataSettings
     shots: Shots | None
     is_training: bool
@@ -113,7 +113,7 @@ class Reader:
             target = Positions(spans, self.features.rows(example.video_id, np.arange(first, end)))
         else:
             target, kept = self._means(example.video_id, spans)
-            truth, pairs = truth[kept], _renumbered(pairs, kept)
+            truth, pairs = truth[kept], _renumber_pairs(pairs, kept)
         return Sample(example, target, truth, pairs, self._history(example, rng))
 
     def _spans(self, example: Example) -> Intervals:
@@ -123,12 +123,14 @@ class Reader:
         end_seconds = float(rows[:, 1].max())
         if not self.is_training:
             return scoring_segments(end_seconds, self.settings)
-        marked = self.marks.highlights(example.user_id or None, example.video_id)
+        marked = self.user_labels.highlights(example.user_id or None, example.video_id)
         shots = None if self.shots is None else self.shots[example.video_id]
         return training_segments(end_seconds, marked, shots, self.settings)
 
     def _labels(self, example: Example, spans: Intervals) -> NDArray[np.float32]:
-        return position_labels(spans, self.marks.of(example.user_id or None, example.video_id))
+        return position_labels(
+            spans, self.user_labels.annotations(example.user_id or None, example.video_id)
+        )
 
     def _pairs(
         self,
@@ -139,13 +141,15 @@ class Reader:
     ) -> NDArray[np.int64]:
         # "s- is a shot that is in no GIF": a position that a highlight merely touches is neither.
         touched = (
-            covered_seconds(spans, self.marks.highlights(example.user_id or None, example.video_id))
+            covered_seconds(
+                spans, self.user_labels.highlights(example.user_id or None, example.video_id)
+            )
             > 0
         )
         return draw_pairs(truth > 0, ~touched & (truth <= 0), self.settings.pairs, rng)
 
     def _means(self, video_id: str, segments: Intervals) -> tuple[Positions, NDArray[np.bool_]]:
-        arrays, kept = self.features.means(video_id, segments)
+        arrays, kept = self.features.segment_means(video_id, segments)
         return Positions(segments[kept], arrays), kept
 
     def _history(self, example: Example, rng: np.random.Generator) -> tuple[Positions, ...]:
@@ -155,24 +159,31 @@ class Reader:
             self.settings.max_elements if self.is_training else self.settings.max_elements_scoring
         )
         elements = draw_history(
-            example.history_user, example.history, self.marks, self.settings, most=most, rng=rng
+            example.history_user,
+            example.history,
+            self.user_labels,
+            self.settings,
+            most=most,
+            rng=rng,
         )
         found = [self._element(element) for element in elements]
         return tuple(positions for positions in found if len(positions))
 
     def _element(self, element: Element) -> Positions:
         if self.settings.unit == "segment":
-            segments = marked_segments(element.intervals, self.settings)
-            means = self._means(element.video_id, _thinned(segments, self.settings.element_rows))[0]
+            segments = history_segments(element.intervals, self.settings)
+            means = self._means(
+                element.video_id, _thin_evenly(segments, self.settings.element_rows)
+            )[0]
             return replace(means, video_id=element.video_id)
         spans = self.features.row_spans(element.video_id)
-        numbers = _thinned(_rows_in(spans, element.intervals), self.settings.element_rows)
+        numbers = _thin_evenly(_covered_rows(spans, element.intervals), self.settings.element_rows)
         return Positions(
             spans[numbers], self.features.rows(element.video_id, numbers), element.video_id
         )
 
 
-class FeatureReads(Protocol):
+class SampleReader(Protocol):
     """What a dataset needs of a reader."""
 
     @property
@@ -198,13 +209,13 @@ class HighlightDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        reader: FeatureReads,
-        found: ExampleSet,
+        reader: SampleReader,
+        example_set: ExampleSet,
         shards: NDArray[np.int64],
         notes: tuple[str, ...] = (),
     ) -> None:
         self.reader = reader
-        self.found = found
+        self.example_set = example_set
         self.shards = shards
         """`(examples,)`: the shard each example's video lies in."""
         self.notes = notes
@@ -218,13 +229,13 @@ class HighlightDataset(Dataset[Sample]):
     @cached_property
     def digest(self) -> str:
         """12 hex digits: datasets with the same digest ask the same questions."""
-        return self.found.digest
+        return self.example_set.digest
 
     def __len__(self) -> int:
-        return len(self.found.examples)
+        return len(self.example_set.examples)
 
     def __getitem__(self, draw: SampleSeed) -> Sample:
-        example = self.found.examples[draw.number]
+        example = self.example_set.examples[draw.number]
         epoch = draw.epoch if self.reader.is_training else 0
         anchor = "" if example.anchor is None else f"\n{example.anchor}"
         named = f"{example.user_id}\n{example.video_id}\n{example.window}{anchor}"
@@ -233,7 +244,7 @@ class HighlightDataset(Dataset[Sample]):
         return self.reader.read(example, np.random.default_rng(seed))
 
 
-def _rows_in(spans: Intervals, intervals: Intervals) -> NDArray[np.int64]:
+def _covered_rows(spans: Intervals, intervals: Intervals) -> NDArray[np.int64]:
     """Rows that intervals cover for more than half; of a mark shorter than that, the row it shares
     most time with.
     """
@@ -244,7 +255,7 @@ def _rows_in(spans: Intervals, intervals: Intervals) -> NDArray[np.int64]:
     return chosen
 
 
-def _thinned(items: NDArray[Any], most: int) -> NDArray[Any]:
+def _thin_evenly(items: NDArray[Any], most: int) -> NDArray[Any]:
     """The items, or `most` of them at even distances, the first and the last included."""
     return (
         items
@@ -253,7 +264,7 @@ def _thinned(items: NDArray[Any], most: int) -> NDArray[Any]:
     )
 
 
-def _renumbered(pairs: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _renumber_pairs(pairs: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Pairs of positions as pairs of those that were kept; a pair that lost one is none."""
     numbers = np.where(kept, np.cumsum(kept) - 1, -1)
     renumbered = np.where(pairs >= 0, numbers[pairs], -1)

@@ -24,12 +24,12 @@ from trainer.data.collate import Collate, DeviceBatch, tensors_of, to_device
 from trainer.data.dataset import HighlightDataset, Sample, SampleSeed
 from trainer.data.prefetch import prefetch
 
-_TORCH = {
+_TORCH_DTYPES = {
     np.dtype(np.uint8): torch.uint8,
     np.dtype(np.float16): torch.float16,
     np.dtype(np.float32): torch.float32,
 }
-SHARDS_AT_ONCE = 8
+SHUFFLE_SHARDS = 8
 """Examples are mixed within so many shards, about 2,400 videos of PHD2: reads stay near each other
 on disk, and a batch still has users from everywhere, since a hash put their videos into shards.
 """
@@ -50,10 +50,10 @@ class LoaderSettings:
     prefetch: int = 2
     """Batches each worker reads ahead."""
     rank: int = 0
-    """Of `ranks` processes that train together, each sees its own share of every epoch, all shares
-    equally long: up to `ranks - 1` examples are left out of an epoch, others each time.
+    """Of `world_size` processes that train together, each sees its own share of every epoch, all shares
+    equally long: up to `world_size - 1` examples are left out of an epoch, others each time.
     """
-    ranks: int = 1
+    world_size: int = 1
     device: str = "cpu"
     """Where batches come. On a GPU a thread copies the next one while a step computes, and rows
     stored as float16 are copied as such: half the bytes.
@@ -68,8 +68,8 @@ class LoaderSettings:
             raise ValueError(
                 f"start_method is spawn, forkserver or fork, got {self.start_method!r}"
             )
-        if not 0 <= self.rank < self.ranks:
-            raise ValueError(f"rank is 0 to ranks - 1, got {self.rank} of {self.ranks}")
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank is 0 to world_size - 1, got {self.rank} of {self.world_size}")
 
 
 class Loader:
@@ -86,10 +86,10 @@ class Loader:
         self.epoch = 0
         self.batches_done = 0
         self._batches: DataLoader[Any] = DataLoader(
-            _Carrying(dataset),
-            batch_sampler=_Rest(self),
-            collate_fn=_CarryingCollate(
-                collate_of(dataset, keeps_half=settings.device.startswith("cuda"))
+            _ErrorCarryingDataset(dataset),
+            batch_sampler=_RemainingBatches(self),
+            collate_fn=_ErrorCarryingCollate(
+                make_collate(dataset, keep_float16=settings.device.startswith("cuda"))
             ),
             num_workers=settings.workers,
             multiprocessing_context=settings.start_method if settings.workers else None,
@@ -166,10 +166,13 @@ class Loader:
         self.epoch, self.batches_done = epoch, batches_done
 
     def _identity(self) -> dict[str, JSON]:
-        of_settings = {
-            name: getattr(self.settings, name) for name in ("batch_size", "seed", "ranks")
+        return {
+            "examples": self.dataset.digest,
+            "batch_size": self.settings.batch_size,
+            "seed": self.settings.seed,
+            # The key is an older word for the world size; checkpoints hold it.
+            "ranks": self.settings.world_size,
         }
-        return {"examples": self.dataset.digest, **of_settings}
 
     def rest(self) -> Iterator[list[SampleSeed]]:
         """The draws of the batches to come in this epoch."""
@@ -181,14 +184,14 @@ class Loader:
             yield [SampleSeed(number, self.settings.seed, self.epoch) for number in chosen]
 
     def _numbers(self, epoch: int) -> NDArray[np.int64]:
-        rank, ranks = self.settings.rank, self.settings.ranks
+        rank, world_size = self.settings.rank, self.settings.world_size
         if not self.dataset.is_training:
-            return np.arange(rank, len(self.dataset), ranks)
-        order = shuffled(self.dataset.shards, self.settings.seed, epoch)
-        return order[: len(order) // ranks * ranks][rank::ranks]
+            return np.arange(rank, len(self.dataset), world_size)
+        order = shuffled_order(self.dataset.shards, self.settings.seed, epoch)
+        return order[: len(order) // world_size * world_size][rank::world_size]
 
 
-class _Carrying(Dataset["Sample | HighlightsError"]):
+class _ErrorCarryingDataset(Dataset["Sample | HighlightsError"]):
     """The dataset, with errors of ours as values: torch would make a RuntimeError of one that comes
     from a worker, and a damaged store would look like a bug.
     """
@@ -207,7 +210,7 @@ class _Carrying(Dataset["Sample | HighlightsError"]):
 
 
 @dataclass(frozen=True)
-class _CarryingCollate:
+class _ErrorCarryingCollate:
     """A batch of samples; the first error among them, if there is one."""
 
     collate: Collate
@@ -221,7 +224,7 @@ class _CarryingCollate:
 
 
 @dataclass(frozen=True)
-class _Rest:
+class _RemainingBatches:
     """The batch sampler: what its loader has not yet handed out."""
 
     loader: Loader
@@ -233,22 +236,24 @@ class _Rest:
         return len(self.loader) - self.loader.batches_done
 
 
-def shuffled(shards: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+def shuffled_order(shards: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
     """Numbers of the examples, whose shards are `shards`, in an order that mixes `SHARDS_AT_ONCE`
     shards at a time.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(np.unique(shards))
     pool_of = np.zeros(int(shards.max(initial=0)) + 1, np.int64)
-    pool_of[order] = np.arange(len(order)) // SHARDS_AT_ONCE
+    pool_of[order] = np.arange(len(order)) // SHUFFLE_SHARDS
     return np.lexsort((rng.permutation(len(shards)), pool_of[shards]))
 
 
-def collate_of(dataset: HighlightDataset, *, keeps_half: bool = False) -> Collate:
-    """What makes batches of a dataset's samples; with `keeps_half` rows that are stored as float16
+def make_collate(dataset: HighlightDataset, *, keep_float16: bool = False) -> Collate:
+    """What makes batches of a dataset's samples; with `keep_float16` rows that are stored as float16
     stay so.
     """
     features, settings = dataset.reader.features, dataset.reader.settings
-    keeps_half &= settings.unit == "row"  # means over segments are more exact than the rows
-    dtypes = {key: _TORCH[features.dtype(key, keeps_half=keeps_half)] for key in features.keys}
+    keep_float16 &= settings.unit == "row"  # means over segments are more exact than the rows
+    dtypes = {
+        key: _TORCH_DTYPES[features.dtype(key, keep_float16=keep_float16)] for key in features.keys
+    }
     return Collate(features.shapes, dtypes, settings.history != "none")

@@ -13,11 +13,11 @@ import numpy as np
 
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog, read_catalog, shard_of
-from trainer.data.annotated_videos import JudgedReader, Side, list_videos
-from trainer.data.dataset import FeatureReads, HighlightDataset, Reader
-from trainer.data.labels.annotator_labels import AnnotatorLabels, rule_of
+from trainer.data.annotated_videos import AnnotatedVideoReader, BatchSide, list_annotated_examples
+from trainer.data.dataset import HighlightDataset, SampleReader, UserVideoReader
+from trainer.data.labels.annotator_labels import AnnotatorLabels, label_rule
 from trainer.data.labels.segment_times import SegmentTimes
-from trainer.data.labels.temporal_units import NOTE, Shots, read_shots
+from trainer.data.labels.temporal_units import SHOTS_NOTE, Shots, read_shots
 from trainer.data.labels.user_labels import UserLabels
 from trainer.data.sources.features import Features, TrainedOn
 from trainer.data.sources.settings import DataSettings
@@ -30,11 +30,11 @@ class HighlightData:
 
     catalog: Catalog
     features: Features
-    liked: UserLabels | None
+    user_labels: UserLabels | None
     """What users marked; None where videos belong to domains and their segments were judged."""
     settings: DataSettings
     shots: Shots | None
-    places: SegmentTimes | None = None
+    segment_times: SegmentTimes | None = None
     """Where judged segments lie in time."""
 
     @property
@@ -48,67 +48,74 @@ class HighlightData:
         return self.features.trained_on
 
     @property
-    def marks(self) -> UserLabels:
+    def required_user_labels(self) -> UserLabels:
         """What users marked. Raises SettingsError for a catalog whose segments were judged
         instead.
         """
-        if self.liked is None:
+        if self.user_labels is None:
             raise SettingsError(
                 (f"{self.catalog.name} has no users who marked what they like; ask about domains",)
             )
-        return self.liked
+        return self.user_labels
 
-    def training(self, split: Split = "train", side: Side = "first") -> HighlightDataset:
+    def training(self, split: Split = "train", side: BatchSide = "first") -> HighlightDataset:
         """Videos in turn, with what is drawn anew each epoch. Reads all their spans once, 0.3 ms a
         video.
         """
-        if self.liked is None:
+        if self.user_labels is None:
             return self._judged(split, side, is_training=True)
-        reader = Reader(self.features, self.marks, self.settings, self.shots, is_training=True)
-        notes = (NOTE,) if self.settings.unit == "segment" and self.shots is None else ()
+        reader = UserVideoReader(
+            self.features, self.required_user_labels, self.settings, self.shots, is_training=True
+        )
+        notes = (SHOTS_NOTE,) if self.settings.unit == "segment" and self.shots is None else ()
         return self._dataset(reader, split, reader.expand, notes)
 
     def scoring(self, split: Split) -> HighlightDataset:
         """Users' last videos with the full history, or a domain's videos; whole, and nothing
         depends on the epoch.
         """
-        if self.liked is None:
+        if self.user_labels is None:
             return self._judged(split, "first", is_training=False)
-        reader = Reader(self.features, self.marks, self.settings, None, is_training=False)
+        reader = UserVideoReader(
+            self.features, self.required_user_labels, self.settings, None, is_training=False
+        )
         return self._dataset(reader, split, None, ())
 
     def _dataset(
-        self, reader: Reader, split: Split, expand: Expand | None, notes: tuple[str, ...]
+        self, reader: UserVideoReader, split: Split, expand: Expand | None, notes: tuple[str, ...]
     ) -> HighlightDataset:
         return self._made(
             reader, list_examples(self.catalog, self.features, split, self.settings, expand), notes
         )
 
-    def _judged(self, split: Split, side: Side, *, is_training: bool) -> HighlightDataset:
+    def _judged(self, split: Split, side: BatchSide, *, is_training: bool) -> HighlightDataset:
         asked = (
             self.settings.source if is_training and self.settings.source else self.settings.domain
         )
         # Of the second batch no label is read, so it does not matter what its videos are judged
         # about.
         domain = None if side == "second" else asked
-        if self.places is None:
+        if self.segment_times is None:
             raise ValueError(
                 f"{self.catalog.name} has neither marks nor judged segments; make it with open_data"
             )
-        judgements = AnnotatorLabels(self.catalog, domain)
-        reader = JudgedReader(
-            self.catalog, self.features, judgements, self.places, self.settings, is_training
+        labels = AnnotatorLabels(self.catalog, domain)
+        reader = AnnotatedVideoReader(
+            self.catalog, self.features, labels, self.segment_times, self.settings, is_training
         )
-        return self._made(reader, list_videos(reader, split, side), ())
+        return self._made(reader, list_annotated_examples(reader, split, side), ())
 
     def _made(
-        self, reader: FeatureReads, found: ExampleSet, notes: tuple[str, ...]
+        self, reader: SampleReader, example_set: ExampleSet, notes: tuple[str, ...]
     ) -> HighlightDataset:
         shards = [
-            shard_of(example.video_id, self.catalog.shard_count) for example in found.examples
+            shard_of(example.video_id, self.catalog.shard_count) for example in example_set.examples
         ]
         return HighlightDataset(
-            reader, found, np.array(shards, np.int64), self.features.notes + found.notes + notes
+            reader,
+            example_set,
+            np.array(shards, np.int64),
+            self.features.notes + example_set.notes + notes,
         )
 
 
@@ -124,7 +131,7 @@ def open_data(
     catalog = read_catalog(folder)
     features = _features(folder, settings, trained_on)
     shots = None if settings.shots is None else read_shots(settings.shots)
-    if rule_of(catalog) is not None:
+    if label_rule(catalog) is not None:
         return HighlightData(
             catalog, features, None, settings, shots, SegmentTimes(folder, catalog)
         )
@@ -143,7 +150,7 @@ def _features(folder: Path, settings: DataSettings, trained_on: TrainedOn | None
             folder, settings.arrays, max_items=settings.max_items, trained_on=trained_on
         )
     from trainer.data.sources.frame_clips import (
-        PictureFeatures,
+        FrameClips,
     )  # brings OpenCV, which models of features do without
 
     pictures = [key.partition("/")[0] for key in settings.arrays if key.endswith("/jpeg")]
@@ -160,6 +167,6 @@ def _features(folder: Path, settings: DataSettings, trained_on: TrainedOn | None
             )
         )
     maps = saliency[0] if saliency else None
-    return PictureFeatures(
+    return FrameClips(
         folder, settings.clip, pictures=pictures[0], saliency=maps, trained_on=trained_on
     )

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 """How often a thread with a full queue looks whether anybody still wants what it has."""
 
 
@@ -34,7 +34,7 @@ def prefetch(items: Iterable[T], prepare: Callable[[T], U]) -> Generator[U, None
     An error of `items` or `prepare` is raised where its item would have come. A loop that breaks
     off ends the thread.
     """
-    ahead = _Ahead(items, prepare)
+    ahead = _PrefetchThread(items, prepare)
     try:
         while not isinstance(found := ahead.ready.get(), _End):
             if isinstance(found, _Failed):
@@ -44,7 +44,7 @@ def prefetch(items: Iterable[T], prepare: Callable[[T], U]) -> Generator[U, None
         ahead.close()
 
 
-class _Ahead(Generic[T, U]):
+class _PrefetchThread(Generic[T, U]):
     """The thread and what it has ready."""
 
     def __init__(self, items: Iterable[T], prepare: Callable[[T], U]) -> None:
@@ -61,7 +61,7 @@ class _Ahead(Generic[T, U]):
             try:
                 self.ready.get_nowait()
             except Empty:
-                self._thread.join(_LOOK_SECONDS)
+                self._thread.join(_POLL_SECONDS)
 
     def _run(self) -> None:
         try:
@@ -75,7 +75,7 @@ class _Ahead(Generic[T, U]):
     def _hand_over(self, found: U | _Failed | _End) -> bool:
         while not self._is_over.is_set():
             try:
-                self.ready.put(found, timeout=_LOOK_SECONDS)
+                self.ready.put(found, timeout=_POLL_SECONDS)
             except Full:
                 continue
             return True

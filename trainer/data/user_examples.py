@@ -18,7 +18,7 @@ from storage.catalog.catalog import Catalog
 from trainer.data.sources.features import Features
 from trainer.data.sources.settings import DataSettings
 
-MOST_HELD_OUT = 1000
+MAX_HELD_OUT = 1000
 """Validation users of PHD-GIFs, section 5.3."""
 Split = Literal["train", "validation", "test", "all"]
 """`all` is every user of the catalog, or every video of one that has no users."""
@@ -87,7 +87,9 @@ class ExampleSet:
         return _sha256(repr(self.examples))[:12]
 
 
-def users_of(catalog: Catalog, split: Split, settings: DataSettings) -> tuple[tuple[str, ...], str]:
+def split_users(
+    catalog: Catalog, split: Split, settings: DataSettings
+) -> tuple[tuple[str, ...], str]:
     """The users of a split, ascending, and the name of the hold-out that decided it; empty if the
     dataset did.
 
@@ -106,12 +108,12 @@ def users_of(catalog: Catalog, split: Split, settings: DataSettings) -> tuple[tu
     train = [user.user_id for user in catalog.users if user.split == "train"]
     count = settings.holdout_users
     if count is None:
-        count = min(MOST_HELD_OUT, max(1, len(train) // 10))
+        count = min(MAX_HELD_OUT, max(1, len(train) // 10))
     if train and count >= len(train):
         raise SettingsError(
             (f"holdout_users is {count}, but {catalog.name} has {len(train)} users to train on",)
         )
-    held_out = sorted(_by_hash(train, settings.holdout_seed)[:count])
+    held_out = sorted(_sort_by_hash(train, settings.holdout_seed)[:count])
     name = f"holdout-{len(held_out)}-seed{settings.holdout_seed}-{_sha256(repr(held_out))[:8]}"
     if split == "validation":
         return tuple(held_out), name
@@ -137,15 +139,15 @@ def list_examples(
     A catalog without users gives each of its videos once, for the split `all`. Raises SettingsError
     for a split that is unknown, or has no example left.
     """
-    users, holdout = users_of(catalog, split, settings)
+    users, holdout = split_users(catalog, split, settings)
     if split != "all" and not users:
         raise SettingsError((f"{catalog.name} has no users in the split {split!r}",))
     candidates = (
-        _of_users(catalog, users, settings, is_training=expand is not None)
+        _user_examples(catalog, users, settings, is_training=expand is not None)
         if users
-        else _of_videos(catalog)
+        else _video_examples(catalog)
     )
-    examples, targets = _usable(
+    examples, targets = _expand_examples(
         candidates, features, settings, expand or (lambda example: (example,))
     )
     if not examples:
@@ -166,28 +168,28 @@ def list_examples(
     }
     return ExampleSet(
         examples,
-        _account("users", len(users), gone),
+        _count_examples("users", len(users), gone),
         targets,
-        _account_of_history(pairs, features),
+        _count_history(pairs, features),
         notes,
     )
 
 
-def _of_videos(catalog: Catalog) -> list[Example]:
+def _video_examples(catalog: Catalog) -> list[Example]:
     return [Example(video.video_id) for video in catalog.videos]
 
 
-def _of_users(
+def _user_examples(
     catalog: Catalog, users: Sequence[str], settings: DataSettings, *, is_training: bool
 ) -> list[Example]:
-    links, whose = _links(catalog), _whose(users, settings)
+    links, whose = _user_links(catalog), _history_owners(users, settings)
     every = is_training and settings.targets == "every"
     return [
         Example(
             video_id,
             user_id,
             whose.get(user_id, ""),
-            _history(links, whose.get(user_id), video_id, is_training),
+            _history_videos(links, whose.get(user_id), video_id, is_training),
         )
         for user_id in users
         for video_id, role in sorted(links[user_id].items())
@@ -195,17 +197,19 @@ def _of_users(
     ]
 
 
-def _usable(
+def _expand_examples(
     candidates: Sequence[Example], features: Features, settings: DataSettings, expand: Expand
 ) -> tuple[tuple[Example, ...], ExampleCounts]:
     examples: list[Example] = []
     dropped: dict[str, list[str]] = defaultdict(list)
     for example in candidates:
-        there = [video_id for video_id in example.history if features.why_absent(video_id) is None]
-        ordered = _by_hash(there, settings.holdout_seed, example.history_user)[
+        there = [
+            video_id for video_id in example.history if features.missing_reason(video_id) is None
+        ]
+        ordered = _sort_by_hash(there, settings.holdout_seed, example.history_user)[
             : settings.history_videos
         ]
-        expanded = features.why_absent(example.video_id) or expand(
+        expanded = features.missing_reason(example.video_id) or expand(
             replace(example, history=tuple(ordered))
         )
         if isinstance(expanded, str):
@@ -213,19 +217,21 @@ def _usable(
             dropped[expanded].append(name)
         else:
             examples += expanded
-    return tuple(sorted(examples, key=_order)), _account("targets", len(candidates), dropped)
+    return tuple(sorted(examples, key=_sort_key)), _count_examples(
+        "targets", len(candidates), dropped
+    )
 
 
-def _order(example: Example) -> tuple[str, str, tuple[int, int]]:
+def _sort_key(example: Example) -> tuple[str, str, tuple[int, int]]:
     return example.video_id, example.user_id, example.window or (0, 0)
 
 
-def _account(noun: str, total: int, dropped: Mapping[str, Sequence[str]]) -> ExampleCounts:
+def _count_examples(noun: str, total: int, dropped: Mapping[str, Sequence[str]]) -> ExampleCounts:
     gone = {reason: tuple(sorted(ids)) for reason, ids in dropped.items() if ids}
     return ExampleCounts(noun, total, total - sum(map(len, gone.values())), gone)
 
 
-def _links(catalog: Catalog) -> Mapping[str, Mapping[str, str]]:
+def _user_links(catalog: Catalog) -> Mapping[str, Mapping[str, str]]:
     links: dict[str, dict[str, str]] = defaultdict(dict)
     for link in catalog.links:
         # A video that is both is a target: it must not tell its own answer.
@@ -234,7 +240,7 @@ def _links(catalog: Catalog) -> Mapping[str, Mapping[str, str]]:
     return links
 
 
-def _history(
+def _history_videos(
     links: Mapping[str, Mapping[str, str]], owner: str | None, target: str, is_training: bool
 ) -> tuple[str, ...]:
     roles = {} if owner is None else links[owner]
@@ -247,7 +253,7 @@ def _history(
     )
 
 
-def _whose(users: Sequence[str], settings: DataSettings) -> Mapping[str, str]:
+def _history_owners(users: Sequence[str], settings: DataSettings) -> Mapping[str, str]:
     """User → whose history they are given."""
     if settings.history == "none" or settings.whose == "nobody":
         return {}
@@ -255,20 +261,20 @@ def _whose(users: Sequence[str], settings: DataSettings) -> Mapping[str, str]:
         return {user_id: user_id for user_id in users}
     if len(users) < 2:
         raise SettingsError(("histories of others need at least two users in a split",))
-    ring = _by_hash(users, settings.holdout_seed)
+    ring = _sort_by_hash(users, settings.holdout_seed)
     return dict(zip(ring, [*ring[1:], ring[0]], strict=True))
 
 
-def _account_of_history(pairs: Collection[tuple[str, str]], features: Features) -> ExampleCounts:
+def _count_history(pairs: Collection[tuple[str, str]], features: Features) -> ExampleCounts:
     dropped: dict[str, list[str]] = defaultdict(list)
     for user_id, video_id in pairs:
-        reason = features.why_absent(video_id)
+        reason = features.missing_reason(video_id)
         if reason is not None:
             dropped[reason].append(f"{user_id}/{video_id}")
-    return _account("history videos", len(pairs), dropped)
+    return _count_examples("history videos", len(pairs), dropped)
 
 
-def _by_hash(ids: Iterable[str], seed: int, salt: str = "") -> list[str]:
+def _sort_by_hash(ids: Iterable[str], seed: int, salt: str = "") -> list[str]:
     return sorted(ids, key=lambda item: _sha256(f"{seed}\n{salt}\n{item}"))
 
 

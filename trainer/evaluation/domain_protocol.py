@@ -24,13 +24,19 @@ from storage.catalog.catalog import Catalog
 from storage.scores import ScoreRun, ScoreTrack
 from trainer.data.labels.annotator_labels import AnnotatedVideo, AnnotatorLabels
 from trainer.data.labels.segment_times import SegmentTimes
-from trainer.data.labels.splits import DOMAIN, grouping_of, videos_of
+from trainer.data.labels.splits import DOMAIN_GROUPING, grouping_name, split_videos
 from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import DataSettings
 from trainer.evaluation.phd2_protocol import NO_SCORES
 from trainer.evaluation.statistics import Evaluation
 from trainer.metrics.ground_truth import above_median, majority, top_half
-from trainer.metrics.ranking import Floats, curve, step_ap, top_k_ap, trapezoidal_ap
+from trainer.metrics.ranking import (
+    Floats,
+    precision_recall_curve,
+    step_ap,
+    top_k_ap,
+    trapezoidal_ap,
+)
 
 NOT_JUDGED = "not_judged"
 NOTHING_POSITIVE = "nothing_positive"
@@ -44,7 +50,7 @@ def _ranking(
 ) -> Mapping[str, float]:
     positive = judged.positive[places]
     return {
-        "ap_step": step_ap(curve(scores, positive)),
+        "ap_step": step_ap(precision_recall_curve(scores, positive)),
         "ap_trapezoid": trapezoidal_ap(scores, positive),
     }
 
@@ -133,13 +139,13 @@ def evaluated_videos(
     asked = {
         f"{domain}/{one}" if domain else one: (domain, one)
         for domain in wanted
-        for one in videos_of(catalog, split, settings, domain=domain)[0]
+        for one in split_videos(catalog, split, settings, domain=domain)[0]
     }
     if not asked:
         raise SettingsError((f"{catalog.name} has no video in {', '.join(wanted)}, split {split}",))
     judgements = {domain: AnnotatorLabels(catalog, domain) for domain in wanted}
     return EvaluatedVideos(
-        PROTOCOLS[reader], f"{grouping_of(catalog, settings)}/{split}", asked, judgements
+        PROTOCOLS[reader], f"{grouping_name(catalog, settings)}/{split}", asked, judgements
     )
 
 
@@ -157,7 +163,9 @@ def evaluate(asked: EvaluatedVideos, answers: ScoreRun, places: SegmentTimes) ->
             if track is None:
                 yield identity, answers.absent.get(("", video_id), NO_SCORES)
                 continue
-            judged = asked.annotator_labels[domain].of(video_id, track.duration_seconds)
+            judged = asked.annotator_labels[domain].annotated_video(
+                video_id, track.duration_seconds
+            )
             if judged is None:
                 yield identity, NOT_JUDGED
             else:
@@ -177,7 +185,7 @@ def evaluate_ranker(asked: EvaluatedVideos, rank: Ranker) -> Evaluation:
 
     def scored() -> Iterator[tuple[str, str | tuple[AnnotatedVideo, Floats, NDArray[np.intp]]]]:
         for identity, (domain, video_id) in sorted(asked.domains.items()):
-            judged = asked.annotator_labels[domain].of(video_id)
+            judged = asked.annotator_labels[domain].annotated_video(video_id)
             yield (
                 identity,
                 NOT_JUDGED
@@ -253,4 +261,4 @@ def split_settings(grouping: str) -> DataSettings:
 
 def all_domains(catalog: Catalog) -> tuple[str, ...]:
     """The catalog's domains, ascending."""
-    return tuple(catalog.groupings.get(DOMAIN, {}))
+    return tuple(catalog.groupings.get(DOMAIN_GROUPING, {}))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from storage.catalog.catalog import Catalog
 from storage.scores import ScoreRun
-from trainer.data.labels.annotator_labels import rule_of
+from trainer.data.labels.annotator_labels import label_rule
 from trainer.data.labels.segment_times import SegmentTimes
-from trainer.data.labels.splits import videos_of
+from trainer.data.labels.splits import split_videos
 from trainer.data.sources.settings import DataSettings
-from trainer.data.user_examples import Split, users_of
+from trainer.data.user_examples import Split, split_users
 from trainer.evaluation import domain_protocol, phd2_protocol, summary_protocol
 from trainer.evaluation.statistics import Evaluation
 
@@ -27,13 +27,13 @@ def evaluate_scores(
     `folder` is `ROOT/<catalog>`: annotations in frame numbers are placed in time by the features
     there.
     """
-    if rule_of(catalog) is None:
-        users = users_of(catalog, split, settings)[0]
+    if label_rule(catalog) is None:
+        users = split_users(catalog, split, settings)[0]
         durations = phd2_protocol.scored_durations(answers.tracks.values())
         truth = phd2_protocol.find_targets(catalog, split, phd2_protocol.PHD2, durations, users)
         return phd2_protocol.evaluate(truth, answers.tracks, answers.absent)
     if catalog.origin.get("reader") == summary_protocol.SUMMARIES:
-        return _summaries(catalog, videos_of(catalog, split, settings, domain="")[0], answers)
+        return _summaries(catalog, split_videos(catalog, split, settings, domain="")[0], answers)
     domains = [settings.domain] if settings.domain else []
     asked = domain_protocol.evaluated_videos(catalog, split, settings, domains)
     return domain_protocol.evaluate(asked, answers, SegmentTimes(folder, catalog))

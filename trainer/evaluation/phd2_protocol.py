@@ -24,10 +24,10 @@ from trainer.evaluation.statistics import Evaluation
 from trainer.evaluation.time_grid import Counts, TimeGrid
 from trainer.metrics.ranking import (
     Floats,
-    curve,
     interpolated_ap,
     nmsd,
-    recall_at,
+    precision_recall_curve,
+    recall_at_k,
     step_ap,
     uninterpolated_ap,
 )
@@ -174,7 +174,7 @@ def target_metrics(target: Target, scores: Floats, protocol: Protocol) -> dict[s
     `nmsd` is against the union of the marks, `nmsd_mean` and `nmsd_best` are the mean and the best
     over single marks.
     """
-    line = curve(scores, target.positives, target.frames)
+    line = precision_recall_curve(scores, target.positives, target.frames)
     union = nmsd(scores, target.positives, target.frames, recall=protocol.recall)
     alone = [union]
     if len(target.marks) > 1:
@@ -186,7 +186,7 @@ def target_metrics(target: Target, scores: Floats, protocol: Protocol) -> dict[s
         "nmsd": union,
         "nmsd_mean": sum(alone) / len(alone),
         "nmsd_best": min(alone),
-        f"recall_at_{protocol.top}": recall_at(scores, target.positives, protocol.top),
+        f"recall_at_{protocol.top}": recall_at_k(scores, target.positives, protocol.top),
     }
 
 

@@ -53,7 +53,7 @@ def score_batches(
 def absent_reasons(dataset: HighlightDataset) -> dict[Key, str]:
     """(user, video) → why the dataset does not ask about it."""
     found: dict[Key, str] = {}
-    for reason, names in dataset.found.targets.dropped.items():
+    for reason, names in dataset.example_set.targets.dropped.items():
         for name in names:
             user, _, video = name.rpartition("/")
             found[user, video] = reason

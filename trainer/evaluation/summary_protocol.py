@@ -31,7 +31,7 @@ from trainer.evaluation.kts import shot_boundaries
 from trainer.evaluation.phd2_protocol import NO_SCORES
 from trainer.evaluation.statistics import Evaluation
 from trainer.metrics.ranking import Floats
-from trainer.metrics.summary import SHARE, key_shots, summary_f
+from trainer.metrics.summary import SUMMARY_SHARE, key_shots, summary_f
 
 AGGREGATION: Mapping[str, Literal["max", "mean"]] = {"SumMe": "max", "TVSum": "mean"}
 """Reader of a catalog → what is taken of a video's people."""
@@ -166,7 +166,7 @@ def evaluate_summaries(
         except LookupError as error:
             dropped[video.video_id] = str(error.args[0])
     return Evaluation(
-        protocol=f"summary-f-{over}/1, {SHARE:.0%}, {shots}",
+        protocol=f"summary-f-{over}/1, {SUMMARY_SHARE:.0%}, {shots}",
         ids=tuple(sorted(found)),
         values={f"f_{over}": np.array([found[one] for one in sorted(found)])},
         dropped=dropped,

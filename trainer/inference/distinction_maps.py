@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from models.highlight.generic.pld_vhd import PLDVHD
 from storage.base.errors import LookupFailed, SettingsError
 from trainer.data import Loader, LoaderSettings, to_device
-from trainer.data.sources.figure_masks import read_figure
-from trainer.data.sources.frame_clips import PictureFeatures
+from trainer.data.sources.figure_masks import read_figure_mask
+from trainer.data.sources.frame_clips import FrameClips
 from trainer.data.user_examples import Split
 from trainer.losses.pld_vhd import intersection_over_union
-from trainer.training.fit import Restored
+from trainer.training.fit import TrainedModel
 
 DISTINCT = 0.5
 """A pixel above it belongs to a highlight."""
@@ -46,10 +46,10 @@ class VideoMaps:
     """`(n,)`: which picture of the video each position is about."""
 
 
-def video_maps(restored: Restored, split: Split, device: str) -> Iterator[VideoMaps]:
+def video_maps(restored: TrainedModel, split: Split, device: str) -> Iterator[VideoMaps]:
     """The maps of each video of a split. Raises SettingsError for a network that makes none."""
     model, features = restored.model, restored.data.features
-    if not isinstance(model, PLDVHD) or not isinstance(features, PictureFeatures):
+    if not isinstance(model, PLDVHD) or not isinstance(features, FrameClips):
         raise SettingsError(
             (f"{restored.recipe.name} makes no distinction maps: take a recipe of pld_vhd",)
         )
@@ -59,7 +59,7 @@ def video_maps(restored: Restored, split: Split, device: str) -> Iterator[VideoM
             found = model(to_device(batch, device)).parts["distinctions"][0].float().cpu().numpy()
         video_id = examples[0].video_id
         numbers = np.arange(len(found))
-        pictures = np.stack(features.shown(video_id, numbers))
+        pictures = np.stack(features.full_size_frames(video_id, numbers))
         height, width = pictures.shape[1:3]
         maps = np.stack(
             [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in found]
@@ -69,7 +69,7 @@ def video_maps(restored: Restored, split: Split, device: str) -> Iterator[VideoM
             pictures,
             maps.clip(0, 1),
             targets.positive[0].numpy(),
-            features.pictures_of(video_id),
+            features.frame_numbers(video_id),
         )
 
 
@@ -93,7 +93,7 @@ def map_iou(video: VideoMaps, folder: Path) -> MapIoU | None:
     is.
     """
     try:
-        figure = read_figure(folder, video.video_id)[video.frames]
+        figure = read_figure_mask(folder, video.video_id)[video.frames]
     except LookupFailed:
         return None
     if not video.is_highlight.any():

@@ -23,14 +23,14 @@ from models.highlight.base.contract import Scores
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.records import JSON
 from trainer.data import Example, ExampleCounts, HighlightData, HighlightDataset, to_device
-from trainer.data.dataset import Positions, Reader, SampleSeed
-from trainer.data.loader import collate_of
+from trainer.data.dataset import Positions, SampleSeed, UserVideoReader
+from trainer.data.loader import make_collate
 from trainer.data.sources.intervals import Intervals, union
 from trainer.data.user_examples import ExampleSet
 from trainer.evaluation.phd2_protocol import PHD2
 from trainer.evaluation.time_grid import TimeGrid
 from trainer.metrics.ranking import Floats
-from trainer.training.fit import Restored
+from trainer.training.fit import TrainedModel
 
 UNNAMED_USER = "somebody"
 """The person who is no user of the catalog."""
@@ -157,7 +157,7 @@ def parse_liked(texts: Sequence[str]) -> dict[str, Intervals]:
     return {video_id: union(np.array(parts)) for video_id, parts in found.items()}
 
 
-def predict(restored: Restored, video_id: str, person: UserHistory) -> Prediction:
+def predict(restored: TrainedModel, video_id: str, person: UserHistory) -> Prediction:
     """Scores of one video for one person, whole, with the full history.
 
     Raises LookupFailed for a video without features or a user that is not there, SettingsError for
@@ -165,7 +165,7 @@ def predict(restored: Restored, video_id: str, person: UserHistory) -> Predictio
     """
     dataset = _dataset(restored, video_id, person)
     sample = dataset[SampleSeed(0, restored.about["seed"], 0)]
-    loaded = collate_of(dataset)([sample])
+    loaded = make_collate(dataset)([sample])
     device = next(
         (parameter.device for parameter in restored.model.parameters()), torch.device("cpu")
     )
@@ -185,7 +185,7 @@ def predict(restored: Restored, video_id: str, person: UserHistory) -> Predictio
         checkpoint_sha256=restored.sha256,
         spans=grid.spans,
         scores=grid.mean_scores(rows, scores),
-        marked=restored.data.marks.highlights(person.name, video_id)
+        marked=restored.data.required_user_labels.highlights(person.name, video_id)
         if person.name
         else np.zeros((0, 2)),
         history=tuple(
@@ -211,7 +211,7 @@ def segment_grid(video_id: str, rows: Floats) -> TimeGrid:
     return grid
 
 
-def _dataset(restored: Restored, video_id: str, person: UserHistory) -> HighlightDataset:
+def _dataset(restored: TrainedModel, video_id: str, person: UserHistory) -> HighlightDataset:
     """The one question, asked as scoring asks."""
     data, history = restored.data, _history_videos(restored.data, video_id, person)
     if "per_user" in restored.recipe.stages:
@@ -226,8 +226,12 @@ def _dataset(restored: Restored, video_id: str, person: UserHistory) -> Highligh
         reason = _why_absent(data, name)
         if reason is not None:
             raise LookupFailed(f"{name} has no features here ({reason}); there are {_some(data)}")
-    marks = data.marks.with_liked(person.name, person.liked) if person.liked else data.marks
-    reader = Reader(
+    marks = (
+        data.required_user_labels.with_preferences(person.name, person.liked)
+        if person.liked
+        else data.required_user_labels
+    )
+    reader = UserVideoReader(
         data.features, marks, replace(data.settings, whose="own"), None, is_training=False
     )
     example = Example(video_id, person.name, person.name, history)
@@ -255,7 +259,7 @@ def _history_videos(data: HighlightData, video_id: str, person: UserHistory) -> 
         )
     linked = {link.video_id for link in data.catalog.links if link.user_id == person.name}
     return tuple(
-        sorted(one for one in linked - {video_id} if data.features.why_absent(one) is None)
+        sorted(one for one in linked - {video_id} if data.features.missing_reason(one) is None)
     )
 
 
@@ -276,14 +280,14 @@ def _refuse_outside(data: HighlightData, liked: Mapping[str, Intervals]) -> None
 def _why_absent(data: HighlightData, video_id: str) -> str | None:
     if video_id not in {video.video_id for video in data.catalog.videos}:
         return f"it is no video of {data.catalog.name}"
-    return data.features.why_absent(video_id)
+    return data.features.missing_reason(video_id)
 
 
 def _some(data: HighlightData) -> str:
     ids = [
         video.video_id
         for video in data.catalog.videos
-        if data.features.why_absent(video.video_id) is None
+        if data.features.missing_reason(video.video_id) is None
     ]
     return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
 
@@ -309,7 +313,9 @@ def _clip(
     return HistoryClip(one.video_id, float(one.spans[0, 0]), float(one.spans[-1, 1]), each)
 
 
-def _notes(restored: Restored, history: Sequence[Positions], *, left_out: str) -> tuple[str, ...]:
+def _notes(
+    restored: TrainedModel, history: Sequence[Positions], *, left_out: str
+) -> tuple[str, ...]:
     notes = [*restored.data.features.notes, *restored.notes]
     if restored.recipe.is_small:
         notes.append("small widths: a trial, no result")

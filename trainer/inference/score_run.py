@@ -23,8 +23,8 @@ from trainer.evaluation.evaluate import evaluate_scores
 from trainer.evaluation.score_split import score_batches
 from trainer.evaluation.statistics import Evaluation
 from trainer.training.checkpoint import read_checkpoint
-from trainer.training.fit import Restored, restore
-from trainer.training.user_svm import PerUser
+from trainer.training.fit import TrainedModel, load_trained_model
+from trainer.training.user_svm import UserSVM
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def score_split(
     on_batch: Callable[[int], None] = lambda examples: None,
 ) -> ScoreRun:
     """Score and keep, or read what was kept, if the same network gave it."""
-    restored = restore(question.model, question.folder, device, question.asked)
+    restored = load_trained_model(question.model, question.folder, device, question.asked)
     kept = _kept(question, restored)
     if kept is not None:
         return kept
@@ -71,7 +71,7 @@ def score_split(
     settings = LoaderSettings(restored.recipe.training.scoring_batch_size, workers=workers)
     by_user = "per_user" in restored.recipe.stages
     prepare = (
-        PerUser(restored.data, question.split, restored.about["seed"], device) if by_user else None
+        UserSVM(restored.data, question.split, restored.about["seed"], device) if by_user else None
     )
     answers = score_batches(
         restored.model,
@@ -90,14 +90,14 @@ def evaluate_run(question: EvalRequest, answers: ScoreRun) -> Evaluation:
     """What the answers are worth under the protocol of the catalog's dataset."""
     table = read_checkpoint(question.model).about
     recipe = restore_recipe(
-        table["recipe_name"], table["recipe"], is_small=table["is_small"], asked=question.asked
+        table["recipe_name"], table["recipe"], is_small=table["is_small"], changes=question.asked
     )
     return evaluate_scores(
         read_catalog(question.folder), question.folder, recipe.data, question.split, answers
     )
 
 
-def _kept(question: EvalRequest, restored: Restored) -> ScoreRun | None:
+def _kept(question: EvalRequest, restored: TrainedModel) -> ScoreRun | None:
     try:
         found = read_scores(question.layout, question.name)
     except LookupFailed:
@@ -109,14 +109,16 @@ def _kept(question: EvalRequest, restored: Restored) -> ScoreRun | None:
     )
 
 
-def _features(restored: Restored) -> dict[str, JSON]:
+def _features(restored: TrainedModel) -> dict[str, JSON]:
     return {
         name: f"{reader.name} {reader.digest()}"
         for name, reader in restored.data.features.readers.items()
     }
 
 
-def _provenance(restored: Restored, question: EvalRequest, notes: tuple[str, ...]) -> Provenance:
+def _provenance(
+    restored: TrainedModel, question: EvalRequest, notes: tuple[str, ...]
+) -> Provenance:
     about, readers = restored.about, restored.data.features.readers
     return Provenance(
         model=restored.recipe.name,

@@ -51,9 +51,9 @@ def mha_fusion(
 
     Padded frames never take part; the paper's text pads with zeros and has no mask.
     """
-    _check("terms", terms, Term)
-    _check("sparsity", [sparsity], Sparsity)
-    _check("sparsity_reduction", [sparsity_reduction], Reduction)
+    _check_names("terms", terms, Term)
+    _check_names("sparsity", [sparsity], Sparsity)
+    _check_names("sparsity_reduction", [sparsity_reduction], Reduction)
     if highlight_weight <= 0 or temperature <= 0:
         raise ValueError(
             f"highlight_weight and temperature are above 0, got {highlight_weight} and {temperature}"
@@ -69,12 +69,12 @@ def mha_fusion(
         loss = loss + F.relu(torch.where(highlight, -beyond, beyond))
     total = torch.where(batch.mask, loss, 0).sum(1) / frames
     if "sparsity" in terms:
-        count = torch.where(batch.mask, _counts(beyond, sparsity, temperature), 0).sum(1)
+        count = torch.where(batch.mask, _highlight_counts(beyond, sparsity, temperature), 0).sum(1)
         total = total + (count / frames if sparsity_reduction == "mean" else count)
     return total.mean()
 
 
-def _counts(beyond: Tensor, sparsity: Sparsity, temperature: float) -> Tensor:
+def _highlight_counts(beyond: Tensor, sparsity: Sparsity, temperature: float) -> Tensor:
     """Eq. 15 before its sum, `(B, T)`."""
     exact = F.relu(torch.sign(beyond))
     if sparsity == "literal":
@@ -83,7 +83,7 @@ def _counts(beyond: Tensor, sparsity: Sparsity, temperature: float) -> Tensor:
     return soft if sparsity == "soft" else soft + (exact - soft).detach()
 
 
-def _check(name: str, given: Sequence[str], allowed: object) -> None:
+def _check_names(name: str, given: Sequence[str], allowed: object) -> None:
     if not given or set(given) - set(get_args(allowed)):
         raise ValueError(
             f"{name} is of {', '.join(get_args(allowed))}; got {', '.join(given) or 'none'}"

@@ -45,7 +45,7 @@ def pld_vhd(
                 f"the batch has no {saliency}, but {', '.join(batch.features)}; or set spatial = false"
             )
         wanted = distinction_labels(
-            positive, batch.features[saliency][batch.mask], size(maps), beta=beta
+            positive, batch.features[saliency][batch.mask], map_size(maps), beta=beta
         )
     else:
         wanted = positive[:, None, None].expand_as(maps)
@@ -75,7 +75,7 @@ def distinction_labels(
     return (resized[:, 0] > beta) & positive[:, None, None]
 
 
-def size(maps: Tensor) -> tuple[int, int]:
+def map_size(maps: Tensor) -> tuple[int, int]:
     """H and W of `(..., H, W)`."""
     return int(maps.shape[-2]), int(maps.shape[-1])
 

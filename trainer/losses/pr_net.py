@@ -49,13 +49,15 @@ def bidirectional_contrastive(
         raise ValueError(f"reading is one of {', '.join(get_args(Reading))}; got {reading!r}")
     highlight = masked_log_softmax(scores.parts["highlight"], batch.mask)
     other = masked_log_softmax(scores.parts["non_highlight"], batch.mask)
-    positive, negative = _chosen(scores, batch, targets, negatives_per_highlight)
+    positive, negative = _contrasted_frames(scores, batch, targets, negatives_per_highlight)
     if reading == "log":
         of_positive, of_negative = F.softplus(other - highlight), F.softplus(highlight - other)
     else:
         both = torch.logaddexp(highlight, other)
         of_positive, of_negative = both - highlight.exp(), both - other.exp()
-    return _mean_of_videos(_sum(of_positive, positive) + _sum(of_negative, negative), positive)
+    return _mean_of_videos(
+        _masked_sum(of_positive, positive) + _masked_sum(of_negative, negative), positive
+    )
 
 
 def pr_net_ranking(
@@ -83,7 +85,7 @@ def pr_net_cross_entropy(scores: Scores, batch: Batch, targets: Targets) -> Tens
     margin = scores.parts["highlight"].float() - scores.parts["non_highlight"].float()
     loss = F.softplus(torch.where(targets.positive, -margin, margin))
     return _mean_of_videos(
-        _sum(loss, batch.mask) / batch.mask.sum(1).clamp(min=1), targets.positive
+        _masked_sum(loss, batch.mask) / batch.mask.sum(1).clamp(min=1), targets.positive
     )
 
 
@@ -106,7 +108,7 @@ def pr_net_triplet(
         F.normalize(scores.parts[name].float(), dim=-1)
         for name in ("frames", "preference", "non_highlight_preference")
     )
-    positive, negative = _chosen(scores, batch, targets, negatives_per_highlight)
+    positive, negative = _contrasted_frames(scores, batch, targets, negatives_per_highlight)
     to_preference = 2 - 2 * preference @ frames.transpose(1, 2)  # (B, anchor's frame, frame)
     own = to_preference.diagonal(dim1=1, dim2=2).unsqueeze(2)
     to_other = 2 - 2 * frames @ non_highlight  # (B, T)
@@ -115,7 +117,7 @@ def pr_net_triplet(
     return _mean_of_videos(_mean_of_pairs(pulls + pushes, positive, negative), positive)
 
 
-def _chosen(
+def _contrasted_frames(
     scores: Scores, batch: Batch, targets: Targets, per_highlight: int
 ) -> tuple[Tensor, Tensor]:
     """Ω and ℧, `(B, T)` bool each. ℧ is all unlabelled frames where there are not enough; of equal
@@ -131,7 +133,7 @@ def _chosen(
     )
 
 
-def _sum(values: Tensor, chosen: Tensor) -> Tensor:
+def _masked_sum(values: Tensor, chosen: Tensor) -> Tensor:
     """`(B, T)` → `(B,)`."""
     return torch.where(chosen, values, 0).sum(1)
 

@@ -21,7 +21,7 @@ def hinge(
     """
     if power not in (1, 2):
         raise ValueError(f"power is 1 or 2, got {power}")
-    return (margin - differences(scores.scores, targets.pairs)).clamp(min=0).pow(power).mean()
+    return (margin - score_differences(scores.scores, targets.pairs)).clamp(min=0).pow(power).mean()
 
 
 def adaptive_huber(scores: Scores, batch: Batch, targets: Targets, *, delta: float = 1.5) -> Tensor:
@@ -33,13 +33,13 @@ def adaptive_huber(scores: Scores, batch: Batch, targets: Targets, *, delta: flo
     """
     if not delta > 0:
         raise ValueError(f"delta is above 0, got {delta}")
-    excess = (1 - differences(scores.scores, targets.pairs)).clamp(min=0)
+    excess = (1 - score_differences(scores.scores, targets.pairs)).clamp(min=0)
     return torch.where(
         excess <= delta, 0.5 * excess.square(), delta * excess - 0.5 * delta**2
     ).mean()
 
 
-def differences(scores: Tensor, pairs: Tensor) -> Tensor:
+def score_differences(scores: Tensor, pairs: Tensor) -> Tensor:
     """`(B, T)` scores and `(B, P, 2)` pairs → `(N,)`: h(s⁺) - h(s⁻) of the pairs that exist.
 
     ValueError if the batch has no pair: a step on nothing is a mistake in how batches are made.

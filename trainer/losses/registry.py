@@ -60,33 +60,33 @@ DOMAIN_OBJECTIVES: dict[str, Callable[..., Steps]] = {
 """
 
 
-def objective(name: str, **settings: Any) -> Objective:
+def make_objective(name: str, **settings: Any) -> Objective:
     """The row of that name with its settings bound; errors list what there is."""
-    return partial(_row(OBJECTIVES, name, settings), **settings)
+    return partial(_checked_function(OBJECTIVES, name, settings), **settings)
 
 
-def domain_objective(name: str, **settings: Any) -> Steps:
+def make_domain_objective(name: str, **settings: Any) -> Steps:
     """The steps of the row of that name; errors list what there is."""
-    return _row(DOMAIN_OBJECTIVES, name, settings)(**settings)
+    return _checked_function(DOMAIN_OBJECTIVES, name, settings)(**settings)
 
 
 def objective_function(name: str) -> Callable[..., Any]:
     """The function behind a name, on one batch or on two, whose keywords are its settings; KeyError
     lists the names.
     """
-    return _found({**OBJECTIVES, **DOMAIN_OBJECTIVES}, name)
+    return _look_up({**OBJECTIVES, **DOMAIN_OBJECTIVES}, name)
 
 
-def _found(table: Mapping[str, T], name: str) -> T:
+def _look_up(table: Mapping[str, T], name: str) -> T:
     if name not in table:
         raise KeyError(f"no objective is called {name!r}; there are {', '.join(sorted(table))}")
     return table[name]
 
 
-def _row(
+def _checked_function(
     table: dict[str, Callable[..., T]], name: str, settings: dict[str, Any]
 ) -> Callable[..., T]:
-    found = _found(table, name)
+    found = _look_up(table, name)
     known = [
         p.name for p in inspect.signature(found).parameters.values() if p.kind is p.KEYWORD_ONLY
     ]

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.highlight.generic.lim import LIM
-from trainer.losses.set_based.domain_steps import DomainBatch, Step, Steps, answer, part
+from trainer.losses.set_based.domain_steps import (
+    DomainBatch,
+    Step,
+    Steps,
+    forward_float32,
+    output_part,
+)
 
 
 def mini_net(*, margin: float = 1.0) -> Steps:
@@ -25,16 +31,16 @@ def mini_net(*, margin: float = 1.0) -> Steps:
     """
 
     def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
-        answers = [answer(model, side) for side in (domains.source, domains.target)]
+        answers = [forward_float32(model, side) for side in (domains.source, domains.target)]
         if len(domains.source.mask) != len(domains.target.mask):
             raise ValueError(
                 "each bag of the source is compared with one of the target; their numbers differ"
             )
-        bags = torch.cat([part(one, "bag_logits") for one in answers])
+        bags = torch.cat([output_part(one, "bag_logits") for one in answers])
         wanted = (
             torch.arange(2, device=bags.device).flip(0).repeat_interleave(len(domains.source.mask))
         )
-        positive, negative = (part(one, "weights").amax(dim=1) for one in answers)
+        positive, negative = (output_part(one, "weights").amax(dim=1) for one in answers)
         return (
             functional.cross_entropy(bags, wanted)
             + (margin - positive + negative).clamp(min=0).mean()
@@ -64,7 +70,7 @@ def lim(*, group: int = 8, margin: float = 1.0) -> Steps:
         if not count:
             raise ValueError(f"no group of {group} pairs: each side needs as many segments")
         short, long = (side.features[model.key][side.mask][:count] for side in sides)
-        f_short, f_long = (answer(model, side).scores[side.mask][:count] for side in sides)
+        f_short, f_long = (forward_float32(model, side).scores[side.mask][:count] for side in sides)
         weights = model.pair_logits(short, long).view(-1, group).softmax(dim=1)
         missed: Tensor = (margin - f_short + f_long).clamp(min=0).view(-1, group)
         return (weights * missed).sum(dim=1).mean()

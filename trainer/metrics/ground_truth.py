@@ -18,7 +18,7 @@ def top_half(ratings: ArrayLike) -> NDArray[np.bool_]:
     Of equal ratings the earlier shot comes first; MINI-Net leaves them to an unstable sort, so its
     truth differs from machine to machine.
     """
-    given = _ratings(ratings)
+    given = _check_ratings(ratings)
     order = np.argsort(-given, axis=1, kind="stable")
     chosen = np.zeros(given.shape, np.bool_)
     np.put_along_axis(chosen, order[:, : given.shape[1] // 2], True, axis=1)
@@ -31,7 +31,7 @@ def above_median(ratings: ArrayLike) -> NDArray[np.bool_]:
 
     UMT takes the lower of two middle values and numpy their mean; what lies above is the same.
     """
-    given = _ratings(ratings)
+    given = _check_ratings(ratings)
     return given > np.median(given, axis=1, keepdims=True)
 
 
@@ -39,10 +39,10 @@ def majority(votes: ArrayLike, at_least: int = 2) -> NDArray[np.bool_]:
     """`(A, N)` votes, 0 or 1 → `(1, N)`: the shots that at least so many annotators chose
     (MINI-Net's CoSum).
     """
-    return np.asarray((_ratings(votes) > 0).sum(axis=0, keepdims=True) >= at_least)
+    return np.asarray((_check_ratings(votes) > 0).sum(axis=0, keepdims=True) >= at_least)
 
 
-def _ratings(ratings: ArrayLike) -> NDArray[np.float64]:
+def _check_ratings(ratings: ArrayLike) -> NDArray[np.float64]:
     given = np.asarray(ratings, np.float64)
     if given.ndim != 2 or np.isnan(given).any():
         raise ValueError(f"ratings are (annotators, shots) without NaN, got {given.shape}")

@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Curve:
+class PrecisionRecallCurve:
     """Precision and recall when everything at or above a score is chosen, one entry per distinct
     score, best first.
     """
@@ -41,23 +41,25 @@ class Curve:
         return np.diff(self.recall, prepend=0.0)
 
 
-def curve(scores: ArrayLike, positives: ArrayLike, totals: ArrayLike | None = None) -> Curve:
+def precision_recall_curve(
+    scores: ArrayLike, positives: ArrayLike, totals: ArrayLike | None = None
+) -> PrecisionRecallCurve:
     """The precision-recall curve of `(N,)` items; without `totals` an item is one frame and
     `positives` 0 or 1.
 
     Raises ValueError for scores that are NaN, counts that no item can have, and when nothing is
     positive.
     """
-    values, hits, counts = _items(scores, positives, totals)
+    values, hits, counts = _check_items(scores, positives, totals)
     order = np.argsort(-values, kind="stable")
     ordered = values[order]
     last_of_tie = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     found = np.cumsum(hits[order])[last_of_tie]
     chosen = np.cumsum(counts[order])[last_of_tie]
-    return Curve(found / chosen, found / found[-1])
+    return PrecisionRecallCurve(found / chosen, found / found[-1])
 
 
-def interpolated_ap(line: Curve) -> float:
+def interpolated_ap(line: PrecisionRecallCurve) -> float:
     """Average precision as Video2GIF's code computes it (`get_ap`, interpolate=True), and PHD-GIFs
     and A-VHD with it.
 
@@ -69,14 +71,14 @@ def interpolated_ap(line: Curve) -> float:
     return float(raised[line.gains > 0].mean())
 
 
-def uninterpolated_ap(line: Curve) -> float:
+def uninterpolated_ap(line: PrecisionRecallCurve) -> float:
     """The same code with interpolate=False: precision averaged over the distinct scores that add
     recall.
     """
     return float(line.precision[line.gains > 0].mean())
 
 
-def step_ap(line: Curve) -> float:
+def step_ap(line: PrecisionRecallCurve) -> float:
     """scikit-learn's `average_precision_score`: precision weighted by the recall it adds; equal
     scores are pooled.
 
@@ -93,7 +95,7 @@ def trapezoidal_ap(scores: ArrayLike, positives: ArrayLike) -> float:
     codes leave that to their sort. Raises ValueError when nothing is positive, where UMT counts 0
     and MINI-Net NaN.
     """
-    values, hits, _ = _items(scores, positives, None)
+    values, hits, _ = _check_items(scores, positives, None)
     return float(_trapezoid(hits[np.argsort(-values, kind="stable")][np.newaxis])[0])
 
 
@@ -109,7 +111,7 @@ def top_k_ap(scores: ArrayLike, votes: ArrayLike, k: int = 5) -> Floats:
         raise ValueError(
             f"k is at least 1 and votes are (annotators, shots); got k={k} and votes {marks.shape}"
         )
-    values = _scores(scores, marks.shape[1])
+    values = _check_scores(scores, marks.shape[1])
     best = marks[:, np.argsort(-values, kind="stable")[:k]].astype(np.int64)
     return _trapezoid(best)
 
@@ -135,7 +137,7 @@ def nmsd(
     better. The threshold may fall between two scores, so unlike the others this looks at more than
     their order. Video2GIF, `meaningful_summary_duration`.
     """
-    values, hits, counts = _items(scores, positives, totals)
+    values, hits, counts = _check_items(scores, positives, totals)
     if not 0 < recall < 1:
         raise ValueError(f"recall lies between 0 and 1, got {recall}")
     threshold = np.percentile(np.repeat(values, hits), 100 * (1 - recall))
@@ -143,14 +145,14 @@ def nmsd(
     return float((counts[values >= threshold].sum() - needed) / (counts.sum() - needed))
 
 
-def recall_at(scores: ArrayLike, positives: ArrayLike, k: int = 5) -> float:
+def recall_at_k(scores: ArrayLike, positives: ArrayLike, k: int = 5) -> float:
     """Share of the true frames that lie in the `k` best items; of equal scores the earlier item
     comes first.
 
     PHD-GIFs' Recall@5, with 5-second segments as items. At most `k` items give 1 always.
     """
     hits = np.asarray(positives, np.int64)
-    values = _scores(scores, len(hits))
+    values = _check_scores(scores, len(hits))
     if k < 1 or hits.sum() == 0:
         raise ValueError(
             f"k is at least 1 and something is positive; got k={k} and {hits.sum()} positives"
@@ -158,12 +160,12 @@ def recall_at(scores: ArrayLike, positives: ArrayLike, k: int = 5) -> float:
     return float(hits[np.argsort(-values, kind="stable")[:k]].sum() / hits.sum())
 
 
-def _items(
+def _check_items(
     scores: ArrayLike, positives: ArrayLike, totals: ArrayLike | None
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-    hits = _counts("positives", positives)
-    values = _scores(scores, len(hits))
-    counts = np.ones_like(hits) if totals is None else _counts("totals", totals)
+    hits = _check_counts("positives", positives)
+    values = _check_scores(scores, len(hits))
+    counts = np.ones_like(hits) if totals is None else _check_counts("totals", totals)
     if (
         counts.shape != hits.shape
         or (hits < 0).any()
@@ -176,7 +178,7 @@ def _items(
     return values, hits, counts
 
 
-def _counts(name: str, values: ArrayLike) -> NDArray[np.int64]:
+def _check_counts(name: str, values: ArrayLike) -> NDArray[np.int64]:
     given: Array = np.asarray(values)
     counts = given.astype(np.int64)
     if given.ndim != 1 or (counts != given).any():
@@ -186,7 +188,7 @@ def _counts(name: str, values: ArrayLike) -> NDArray[np.int64]:
     return counts
 
 
-def _scores(scores: Any, expected: int) -> Floats:
+def _check_scores(scores: Any, expected: int) -> Floats:
     values = np.asarray(scores, np.float64)
     if values.shape != (expected,) or np.isnan(values).any():
         raise ValueError(f"scores are {expected} numbers, none NaN; got shape {values.shape}")

@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from trainer.metrics.ranking import Floats
 
-SHARE = 0.15
+SUMMARY_SHARE = 0.15
 """Of a video's frames that a summary may take."""
 
 
-def hold(scores: ArrayLike, positions: ArrayLike, n_frames: int) -> Floats:
+def hold_scores(scores: ArrayLike, positions: ArrayLike, n_frames: int) -> Floats:
     """Scores of sampled frames → `(n_frames,)`: each holds until the next sampled frame; 0 before
     the first.
 
@@ -43,7 +43,7 @@ def shot_means(frame_scores: ArrayLike, boundaries: ArrayLike) -> Floats:
     """`(S,)`: the mean frame score of each shot; shot i is frames `[boundaries[i], boundaries[i +
     1])`.
     """
-    values, edges = np.asarray(frame_scores, np.float64), _edges(boundaries)
+    values, edges = np.asarray(frame_scores, np.float64), _check_boundaries(boundaries)
     if edges[-1] > len(values):
         raise ValueError(
             f"the last shot ends at frame {edges[-1]}, there are scores for {len(values)}"
@@ -84,12 +84,12 @@ def knapsack(values: ArrayLike, weights: ArrayLike, capacity: int) -> NDArray[np
 
 
 def key_shots(
-    frame_scores: ArrayLike, boundaries: ArrayLike, *, share: float = SHARE
+    frame_scores: ArrayLike, boundaries: ArrayLike, *, share: float = SUMMARY_SHARE
 ) -> NDArray[np.bool_]:
     """`(T,)`: the summary that takes whole shots, worth the most, within `floor(share * T)` frames
     of the T scored.
     """
-    frames, edges = np.asarray(frame_scores, np.float64), _edges(boundaries)
+    frames, edges = np.asarray(frame_scores, np.float64), _check_boundaries(boundaries)
     chosen = knapsack(shot_means(frames, edges), np.diff(edges), math.floor(len(frames) * share))
     summary = np.zeros(len(frames), np.bool_)
     summary[edges[0] : edges[-1]] = np.repeat(chosen, np.diff(edges))
@@ -115,7 +115,7 @@ def summary_f(summary: ArrayLike, people: ArrayLike, over: Literal["max", "mean"
     return float(f_scores.max() if over == "max" else f_scores.mean())
 
 
-def _edges(boundaries: ArrayLike) -> NDArray[np.int64]:
+def _check_boundaries(boundaries: ArrayLike) -> NDArray[np.int64]:
     edges = np.asarray(boundaries, np.int64)
     if edges.ndim != 1 or len(edges) < 2 or edges[0] < 0 or (np.diff(edges) < 1).any():
         raise ValueError(

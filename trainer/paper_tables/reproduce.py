@@ -21,7 +21,7 @@ from storage.catalog.catalog import read_catalog
 from storage.scores import ScoreRun
 from trainer.base.progress import ProgressBar
 from trainer.config.recipe import Recipe
-from trainer.data.labels.annotator_labels import rule_of
+from trainer.data.labels.annotator_labels import label_rule
 from trainer.evaluation.baselines import BASELINES, baseline_tracks, is_random, video_ranker
 from trainer.evaluation.domain_protocol import (
     all_domains,
@@ -37,7 +37,7 @@ from trainer.paper_tables.domain_baselines import summary_runs
 from trainer.paper_tables.domain_cells import Cell, merge_evaluations, metric_intervals, row_cells
 from trainer.paper_tables.published import Row, Table
 from trainer.training.fit import FitOptions, Run, fit
-from trainer.training.ranking_svm import Unfit
+from trainer.training.ranking_svm import RankingSVMError
 from trainer.training.train_step import Diverged
 
 BASELINE_SEEDS = 20
@@ -212,7 +212,7 @@ def _attempt(
             answers.append(
                 [_answers(order, cell, run, device, workers) for run in order.runs(row, cell)]
             )
-        except (LookupFailed, SettingsError, Unfit, Diverged) as error:
+        except (LookupFailed, SettingsError, RankingSVMError, Diverged) as error:
             faults.setdefault(" ".join(str(error).split()), []).append(cell.domain)
     gaps = _gaps(row_cells[0].recipe)
     why_not = "; ".join(_not_measured(fault, of, len(row_cells)) for fault, of in faults.items())
@@ -274,7 +274,7 @@ def _baseline(order: TableRequest, row: Row, asked: _RowRequest) -> RowResult:
     seeds = range(BASELINE_SEEDS if is_random(row.baseline) else 1)
     is_of_summaries = set(order.table.metrics) <= {f"f_{over}" for over in AGGREGATION.values()}
     try:
-        is_of_videos = order.table.domains or rule_of(read_catalog(order.folder)) is not None
+        is_of_videos = order.table.domains or label_rule(read_catalog(order.folder)) is not None
         measure = _of_summaries if is_of_summaries else _of_videos if is_of_videos else _of_users
         judged = [order.keep_requested(found) for found in measure(order, row, asked, seeds)]
     except (LookupFailed, SettingsError) as error:
@@ -323,7 +323,10 @@ def _of_videos(order: TableRequest, row: Row, asked: _RowRequest, seeds: range) 
 
 def _gaps(recipe: Recipe) -> tuple[str, ...]:
     """The recipe's own, and those of the recipes it starts from."""
-    return (*recipe.gaps, *(gap for part in recipe.start for gap in _gaps(recipe.started(part))))
+    return (
+        *recipe.gaps,
+        *(gap for part in recipe.start for gap in _gaps(recipe.start_recipe(part))),
+    )
 
 
 def _marks(told: tuple[str, ...]) -> tuple[str, ...]:

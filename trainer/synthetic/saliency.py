@@ -29,7 +29,7 @@ from storage.features.commit import DEFAULT_PART_BYTES, commit
 from storage.features.manifest import ManifestEntry
 from storage.features.store import FeatureStore, VariantReader
 from storage.files.atomic_write import publish
-from trainer.data.sources.figure_masks import read_figure
+from trainer.data.sources.figure_masks import read_figure_mask
 from trainer.data.sources.intervals import Intervals
 
 VARIANT = "tased"
@@ -121,7 +121,7 @@ def _track(
     pictures: VariantReader,
     settings: SaliencySettings,
 ) -> FeatureTrack:
-    figure = read_figure(layout.folder, video_id)
+    figure = read_figure_mask(layout.folder, video_id)
     spans = pictures[video_id].spans
     if len(spans) != len(figure):
         raise SettingsError(

@@ -78,7 +78,7 @@ def read_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
         raise LookupFailed(f"no checkpoint {path}; train one with `python -m trainer fit`")
     raw = path.read_bytes()
     try:
-        header = _header(path, raw)
+        header = _read_header(path, raw)
         tensors = {name: tensor.to(device) for name, tensor in load(raw).items()}
     except (SafetensorError, ValueError, RecursionError) as error:
         raise IntegrityError(path, f"is no checkpoint: {error}") from error
@@ -87,12 +87,12 @@ def read_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
             path, f"is a checkpoint whose {strange[0]} is {str(header.get(strange[0]))[:100]!r}"
         )
     try:
-        return Checkpoint(header["about"], _restored(header["state"], tensors))
+        return Checkpoint(header["about"], _unflatten(header["state"], tensors))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise IntegrityError(path, f"is a checkpoint without {error}") from error
 
 
-def _header(path: Path, raw: bytes) -> dict[str, Any]:
+def _read_header(path: Path, raw: bytes) -> dict[str, Any]:
     """The JSON beside the tensors, once the file's digest is right. ValueError for what is no
     safetensors file.
     """
@@ -164,13 +164,13 @@ def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     )
 
 
-def _restored(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(value, dict) and _TENSOR in value:
         return tensors[value[_TENSOR]]
     if isinstance(value, dict):
-        return {key: _restored(item, tensors) for key, item in value[_PAIRS]}
+        return {key: _unflatten(item, tensors) for key, item in value[_PAIRS]}
     if isinstance(value, list):
-        return [_restored(item, tensors) for item in value]
+        return [_unflatten(item, tensors) for item in value]
     return value
 
 

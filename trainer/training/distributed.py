@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DistributedContext:
     """This process among those of a training; a single one is rank 0 of 1."""
 
     rank: int = 0
@@ -69,19 +69,19 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def ranks(device: str) -> Iterator[Ranks]:
+def distributed_context(device: str) -> Iterator[DistributedContext]:
     """What `torchrun` says this process is; joins and leaves the group. `device` is `cpu`, `cuda`
     or `cuda:N`.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
-        yield Ranks(device=device)
+        yield DistributedContext(device=device)
         return
     own = f"cuda:{os.environ['LOCAL_RANK']}" if device.startswith("cuda") else device
     if own.startswith("cuda"):
         torch.cuda.set_device(own)
     distributed.init_process_group("nccl" if own.startswith("cuda") else "gloo")
     try:
-        yield Ranks(int(os.environ["RANK"]), world_size, own)
+        yield DistributedContext(int(os.environ["RANK"]), world_size, own)
     finally:
         distributed.destroy_process_group()

@@ -18,16 +18,21 @@ from torch import Tensor
 from models.highlight.base.contract import Batch
 from trainer.base.targets import Targets
 from trainer.data import DeviceBatch, Loader, to_device
-from trainer.losses.set_based.domain_steps import DomainBatch, SetRules, draw_domains, sample_sets
+from trainer.losses.set_based.domain_steps import (
+    DomainBatch,
+    SetSampling,
+    sample_one_domain,
+    sample_two_domains,
+)
 
 T = TypeVar("T", Batch, Targets)
 
 
 @dataclass(frozen=True)
-class RoundSettings:
+class DomainBatchSettings:
     """How rounds are made."""
 
-    rules: SetRules
+    rules: SetSampling
     seed: int
     epochs: int
     """Of the whole training: what share of it is done is part of a round."""
@@ -35,14 +40,14 @@ class RoundSettings:
     rank: int = 0
 
 
-class RoundLoader:
+class DomainBatchLoader:
     """`for domains in rounds`: the rest of the first loader's epoch; the second goes round and
     round beside it.
     """
 
-    def __init__(self, first: Loader, second: Loader | None, settings: RoundSettings) -> None:
+    def __init__(self, first: Loader, second: Loader | None, settings: DomainBatchSettings) -> None:
         self.first, self.second, self.settings = first, second, settings
-        self._beside = None if second is None else _round_and_round(second)
+        self._beside = None if second is None else _endless(second)
         self.done = 0
 
     def __len__(self) -> int:
@@ -65,12 +70,14 @@ class RoundLoader:
         self.first.load_state_dict(state["first"])
         if self.second is not None:
             self.second.load_state_dict(state["second"] or {})
-            self._beside = _round_and_round(self.second)
+            self._beside = _endless(self.second)
         self.done = state["done"]
 
     def _round(self, loaded: DeviceBatch, beside: DeviceBatch | None) -> DomainBatch:
         settings = self.settings
-        generator = torch.Generator().manual_seed(_seed(settings.seed, settings.rank, self.done))
+        generator = torch.Generator().manual_seed(
+            _batch_seed(settings.seed, settings.rank, self.done)
+        )
         progress = min(1.0, (self.done - 1) / max(1, len(self) * settings.epochs - 1))
         first, truth = (
             to_device(loaded.batch, settings.device),
@@ -78,10 +85,10 @@ class RoundLoader:
         )
         anchors = _anchors(loaded, settings.device)
         if beside is None:
-            return sample_sets(first, truth, settings.rules, generator, progress, anchors)
+            return sample_one_domain(first, truth, settings.rules, generator, progress, anchors)
         second, others = to_device(beside.batch, settings.device), _anchors(beside, settings.device)
         count = min(len(first.mask), len(second.mask))
-        return draw_domains(
+        return sample_two_domains(
             _first_rows(first, count),
             _first_rows(truth, count),
             _first_rows(second, count),
@@ -95,12 +102,12 @@ class RoundLoader:
         )
 
 
-def _round_and_round(loader: Loader) -> Iterator[DeviceBatch]:
+def _endless(loader: Loader) -> Iterator[DeviceBatch]:
     while True:
         yield from loader
 
 
-def _seed(seed: int, rank: int, number: int) -> int:
+def _batch_seed(seed: int, rank: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, rank, number]).generate_state(1, np.uint64)[0] >> 1)
 
 

@@ -33,17 +33,17 @@ from trainer.config.recipe import Recipe, restore_recipe
 from trainer.data import HighlightData, Loader, LoaderSettings, open_data
 from trainer.evaluation.evaluate import evaluate_scores
 from trainer.evaluation.score_split import score_batches
-from trainer.losses.registry import domain_objective, objective
+from trainer.losses.registry import make_domain_objective, make_objective
 from trainer.training.checkpoint import (
     Checkpoint,
     checkpoint_digest,
     read_checkpoint,
     write_checkpoint,
 )
-from trainer.training.distributed import Ranks
-from trainer.training.domain_batches import RoundLoader, RoundSettings
+from trainer.training.distributed import DistributedContext
+from trainer.training.domain_batches import DomainBatchLoader, DomainBatchSettings
 from trainer.training.loop import Progress, Training, train
-from trainer.training.stages import Fitting, run_stages
+from trainer.training.stages import StageContext, run_stages
 from trainer.training.train_step import DomainSteps, SingleLoss, TrainStep
 
 _ADVICE = "take the checkpoint from a copy, or train again"
@@ -93,20 +93,20 @@ class Run:
         }
         return f"{self.recipe.name}-{fingerprint(made_of)}-seed{self.seed}"
 
-    def place(self, data: HighlightData) -> Path:
+    def run_folder(self, data: HighlightData) -> Path:
         """Its folder."""
         return self.layout.run(self.name(data))
 
 
-def fit(run: Run, options: FitOptions, ranks: Ranks | None = None) -> Path:
+def fit(run: Run, options: FitOptions, ranks: DistributedContext | None = None) -> Path:
     """Train the run to its end, or go on with it, or find it done; returns its `model.safetensors`.
 
     Raises SettingsError, LookupFailed, Diverged, LeaseHeld if another process trains it, or
     LeaseLost.
     """
-    ranks = ranks or Ranks(device=options.device)
+    ranks = ranks or DistributedContext(device=options.device)
     data = run.data()
-    place = run.place(data)
+    place = run.run_folder(data)
     finished = place / "model.safetensors"
     if finished.is_file():
         return finished
@@ -115,7 +115,7 @@ def fit(run: Run, options: FitOptions, ranks: Ranks | None = None) -> Path:
         _train(run, data, place, options, ranks)
         ranks.wait()
         return finished
-    with _leaving_nothing(place), lease(place / "training.lease", tell=say):
+    with _remove_empty_run_folder(place), lease(place / "training.lease", tell=say):
         model, about = _train(run, data, place, options, ranks)
         ranks.wait()  # until every process has read what is removed below
         write_checkpoint(finished, Checkpoint(about, {"model": model.state_dict()}))
@@ -126,7 +126,7 @@ def fit(run: Run, options: FitOptions, ranks: Ranks | None = None) -> Path:
 
 
 @contextmanager
-def _leaving_nothing(place: Path) -> Iterator[None]:
+def _remove_empty_run_folder(place: Path) -> Iterator[None]:
     """A run that was refused leaves no empty folder behind."""
     try:
         yield
@@ -138,43 +138,46 @@ def _leaving_nothing(place: Path) -> Iterator[None]:
 
 
 def _train(
-    run: Run, data: HighlightData, place: Path, options: FitOptions, ranks: Ranks
+    run: Run, data: HighlightData, place: Path, options: FitOptions, ranks: DistributedContext
 ) -> tuple[nn.Module, dict[str, Any]]:
     recipe = run.recipe
     torch.manual_seed(run.seed)
-    model = _built(recipe, data).to(ranks.device)
+    model = _build_model(recipe, data).to(ranks.device)
     started_as = {part: _start_part(run, options, model, part, ranks) for part in recipe.start}
-    about = _about(run, data, started_as)
+    about = _metadata(run, data, started_as)
 
     def gradient(network: nn.Module) -> None:
         training = Training(recipe, place, about, ranks.device, ranks, options.checkpoint_minutes)
-        batches: Loader | RoundLoader
+        batches: Loader | DomainBatchLoader
         updates: TrainStep
-        if recipe.has_rounds:
-            batches = _rounds(run, data, options, ranks)
+        if recipe.is_two_domain:
+            batches = _domain_batches(run, data, options, ranks)
             updates = DomainSteps(
                 recipe,
                 network,
                 ranks,
-                domain_objective(recipe.objective, **recipe.objective_settings),
+                make_domain_objective(recipe.objective, **recipe.objective_settings),
             )
         else:
-            batches = Loader(data.training(), _loading(run, options, ranks, ranks.device))
+            batches = Loader(data.training(), _loader_settings(run, options, ranks, ranks.device))
             updates = SingleLoss(
-                recipe, network, ranks, objective(recipe.objective, **recipe.objective_settings)
+                recipe,
+                network,
+                ranks,
+                make_objective(recipe.objective, **recipe.objective_settings),
             )
         options.on_start(
             recipe.name, len(batches) * recipe.training.epochs // recipe.training.accumulate
         )
-        validate = _validation(run, data, ranks.device) if recipe.training.validate else None
+        validate = _make_validate(run, data, ranks.device) if recipe.training.validate else None
         progress = train(training, updates, batches, validate, options.on_step)
         about["best_epoch"], about["epochs"] = progress.best_epoch, progress.epoch
 
-    run_stages(Fitting(recipe, model, data, run.seed, ranks.device, options.workers, gradient))
+    run_stages(StageContext(recipe, model, data, run.seed, ranks.device, options.workers, gradient))
     return model, about
 
 
-def _built(recipe: Recipe, data: HighlightData) -> nn.Module:
+def _build_model(recipe: Recipe, data: HighlightData) -> nn.Module:
     try:
         model = recipe.spec.build(recipe.model_settings, data.shapes)
         for part in recipe.start:
@@ -197,19 +200,23 @@ def _built(recipe: Recipe, data: HighlightData) -> nn.Module:
     return model
 
 
-def _loading(run: Run, options: FitOptions, ranks: Ranks, device: str = "cpu") -> LoaderSettings:
+def _loader_settings(
+    run: Run, options: FitOptions, ranks: DistributedContext, device: str = "cpu"
+) -> LoaderSettings:
     return LoaderSettings(
         max(run.recipe.training.batch_size // ranks.world_size, 1),
         seed=run.seed,
         workers=options.workers,
         rank=ranks.rank,
-        ranks=ranks.world_size,
+        world_size=ranks.world_size,
         device=device,
     )
 
 
-def _rounds(run: Run, data: HighlightData, options: FitOptions, ranks: Ranks) -> RoundLoader:
-    if data.places is None:
+def _domain_batches(
+    run: Run, data: HighlightData, options: FitOptions, ranks: DistributedContext
+) -> DomainBatchLoader:
+    if data.segment_times is None:
         raise SettingsError(
             (f"recipe {run.recipe.name} learns from domains, and {data.catalog.name} has none",)
         )
@@ -219,26 +226,28 @@ def _rounds(run: Run, data: HighlightData, options: FitOptions, ranks: Ranks) ->
             (f"recipe {run.recipe.name} must not see {hidden}: set training.validate = false",)
         )
     has_second = run.recipe.data.against != "nothing"
-    loading = _loading(run, options, ranks)
+    loading = _loader_settings(run, options, ranks)
     first = Loader(data.training(), loading)
     second = Loader(data.training(side="second"), loading) if has_second else None
-    settings = RoundSettings(
+    settings = DomainBatchSettings(
         run.recipe.sets, run.seed, run.recipe.training.epochs, ranks.device, ranks.rank
     )
-    return RoundLoader(first, second, settings)
+    return DomainBatchLoader(first, second, settings)
 
 
-def _start_part(run: Run, options: FitOptions, model: nn.Module, part: str, ranks: Ranks) -> str:
+def _start_part(
+    run: Run, options: FitOptions, model: nn.Module, part: str, ranks: DistributedContext
+) -> str:
     """Give a part of the network the weights of another recipe's run on the same features; its
     checkpoint's digest.
     """
-    path = fit(Run(run.recipe.started(part), run.folder, run.seed), options, ranks)
+    path = fit(Run(run.recipe.start_recipe(part), run.folder, run.seed), options, ranks)
     ranks.wait()  # only the first process writes it
     model.get_submodule(part).load_state_dict(read_checkpoint(path, options.device).state["model"])
     return checkpoint_digest(path)
 
 
-def _about(run: Run, data: HighlightData, started_as: Mapping[str, str]) -> dict[str, Any]:
+def _metadata(run: Run, data: HighlightData, started_as: Mapping[str, str]) -> dict[str, Any]:
     recipe = run.recipe
     return {
         "recipe_name": recipe.name,
@@ -259,7 +268,7 @@ def _about(run: Run, data: HighlightData, started_as: Mapping[str, str]) -> dict
     }
 
 
-def _validation(
+def _make_validate(
     run: Run, data: HighlightData, device: str
 ) -> Callable[[nn.Module], Mapping[str, float]]:
     dataset = data.scoring("validation")
@@ -280,7 +289,7 @@ def _validation(
 
 
 @dataclass(frozen=True)
-class Restored:
+class TrainedModel:
     """A finished network, and the data it can be asked about."""
 
     recipe: Recipe
@@ -301,8 +310,10 @@ class Restored:
         return (f"trained on {MEANINGS.get(trained, trained)}, asked about {MEANINGS[here]}",)
 
 
-def restore(path: Path, folder: Path, device: str, asked: Sequence[str] = ()) -> Restored:
-    """A finished network with the features of a catalog, and other data settings where `asked` says
+def load_trained_model(
+    path: Path, folder: Path, device: str, changes: Sequence[str] = ()
+) -> TrainedModel:
+    """A finished network with the features of a catalog, and other data settings where `changes` says
     so.
 
     SettingsError if the features are not those it was trained on, IntegrityError if the checkpoint
@@ -323,9 +334,9 @@ def restore(path: Path, folder: Path, device: str, asked: Sequence[str] = ()) ->
             path, f"does not say what its network is made of: {error!r}; {_ADVICE}"
         ) from error
     try:
-        recipe = restore_recipe(name, table, is_small=is_small, asked=asked)
+        recipe = restore_recipe(name, table, is_small=is_small, changes=changes)
     except SettingsError as error:
-        if asked:
+        if changes:
             raise
         raise IntegrityError(
             path, f"holds no recipe of this release: {'; '.join(error.faults)}; {_ADVICE}"
@@ -339,4 +350,4 @@ def restore(path: Path, folder: Path, device: str, asked: Sequence[str] = ()) ->
         raise IntegrityError(
             path, f"does not hold the network of its recipe: {told}; {_ADVICE}"
         ) from error
-    return Restored(recipe, model.to(device), data, about, checkpoint_digest(path))
+    return TrainedModel(recipe, model.to(device), data, about, checkpoint_digest(path))

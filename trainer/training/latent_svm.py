@@ -50,21 +50,21 @@ class _Video:
     """`(n,)`."""
 
 
-def fit_latent(
+def fit_latent_svm(
     ranker: LinearRanker, batches: Iterable[DeviceBatch], settings: LatentSettings
 ) -> NDArray[np.float64]:
     """Weights `(F,)` from whole videos; the same videos and settings give the same. Unfit without a
     pair.
     """
-    videos = [video for loaded in batches for video in _videos(ranker, loaded)]
+    videos = [video for loaded in batches for video in _batch_videos(ranker, loaded)]
     sound = [video.positive for video in videos]
-    weights = _fitted(videos, sound, settings, 0)
+    weights = _fit_round(videos, sound, settings, 0)
     for number in range(1, settings.rounds + 1):
         sound = [
             best_highlights(video.descriptors @ weights, video.positive, settings.sound_share)
             for video in videos
         ]
-        weights = _fitted(videos, sound, settings, number)
+        weights = _fit_round(videos, sound, settings, number)
     return weights
 
 
@@ -81,7 +81,7 @@ def best_highlights(scores: Array, positive: NDArray[np.bool_], share: float) ->
     return chosen
 
 
-def _videos(ranker: LinearRanker, loaded: DeviceBatch) -> Iterator[_Video]:
+def _batch_videos(ranker: LinearRanker, loaded: DeviceBatch) -> Iterator[_Video]:
     with torch.inference_mode():
         descriptors = ranker.descriptors(loaded.batch).float().cpu()
     for row, exists in enumerate(loaded.batch.mask.cpu()):
@@ -90,7 +90,7 @@ def _videos(ranker: LinearRanker, loaded: DeviceBatch) -> Iterator[_Video]:
         )
 
 
-def _fitted(
+def _fit_round(
     videos: list[_Video], sound: list[NDArray[np.bool_]], settings: LatentSettings, number: int
 ) -> NDArray[np.float64]:
     dice = np.random.default_rng([settings.svm.seed, number])

@@ -24,8 +24,8 @@ from trainer.training.checkpoint import (
     set_random_state,
     write_checkpoint,
 )
-from trainer.training.distributed import Ranks
-from trainer.training.metric_log import Curves
+from trainer.training.distributed import DistributedContext
+from trainer.training.metric_log import MetricLog
 from trainer.training.train_step import Diverged, TrainStep
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
@@ -69,7 +69,7 @@ class Training:
     about: Mapping[str, Any]
     """What its checkpoints say of themselves."""
     device: str
-    ranks: Ranks
+    ranks: DistributedContext
     checkpoint_minutes: float = 10.0
     """A long epoch is kept on the way, so that a kill costs minutes."""
 
@@ -97,8 +97,10 @@ def train(
     On the CPU an interrupted and resumed run gives the same weights, bit for bit, as one that was
     never interrupted. Raises Diverged.
     """
-    run, model = _Run(training, updates, batches), updates.model
-    with Curves(training.folder, run.progress.curves, is_writing=training.ranks.is_first) as curves:
+    run, model = _RunState(training, updates, batches), updates.model
+    with MetricLog(
+        training.folder, run.progress.curves, is_writing=training.ranks.is_first
+    ) as curves:
         while not run.is_over():
             started = time.perf_counter()
             row = run.epoch(on_step)
@@ -115,7 +117,7 @@ def train(
     return run.progress
 
 
-class _Run:
+class _RunState:
     """The moving parts of a training, and their way into a checkpoint and back."""
 
     def __init__(self, training: Training, updates: TrainStep, batches: BatchSource) -> None:
@@ -140,7 +142,7 @@ class _Run:
         """The steps that are left of this epoch."""
         self.model.train()
         for batch in self.batches:
-            loss, has_moved = self.updates.learn(batch)
+            loss, has_moved = self.updates.step(batch)
             if not math.isfinite(loss):
                 raise Diverged(self.training.folder, self.progress.step, loss)
             self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1

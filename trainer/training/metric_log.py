@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from storage.files.atomic_write import publish
 
 
-class Curves:
+class MetricLog:
     """Writes the curves of one run; a resumed run goes on where its checkpoint was taken, not where
     it was killed.
     """
@@ -30,7 +30,7 @@ class Curves:
         if is_writing:
             self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=len(epochs))
 
-    def __enter__(self) -> Curves:
+    def __enter__(self) -> MetricLog:
         return self
 
     def __exit__(

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from storage.base.errors import HighlightsError
 
 
-class Unfit(HighlightsError, ValueError):
+class RankingSVMError(HighlightsError, ValueError):
     """These pairs have no answer."""
 
 
-class NotConverged(Unfit):
+class NotConverged(RankingSVMError):
     """The solver ran out of iterations."""
 
 
@@ -72,7 +72,7 @@ def fit(
     """
     settings = settings or RankingSVMSettings()
     if not len(differences) or not np.isfinite(differences).all():
-        raise Unfit(
+        raise RankingSVMError(
             f"a ranking SVM needs one pair or more, all finite; got {len(differences)} pairs"
         )
     # x⁺ - x⁻ as positive and x⁻ - x⁺ as negative are the same constraint; the solver wants to see
@@ -99,7 +99,7 @@ def fit(
     return np.asarray(solver.coef_[0], np.float64)
 
 
-def put(linear: nn.Linear, weights: NDArray[np.float64]) -> None:
+def set_linear_weights(linear: nn.Linear, weights: NDArray[np.float64]) -> None:
     """Gives a linear ranker its weights; the bias becomes 0, since no ranking depends on it."""
     if weights.shape != (linear.in_features,) or linear.out_features != 1:
         raise ValueError(
@@ -119,7 +119,7 @@ def fusion_weight(
     """
     of_first, of_second = fit(differences, settings)
     if not of_first > 0:
-        raise Unfit(
+        raise RankingSVMError(
             f"on these {len(differences)} validation pairs the first score is worth {of_first:.3g}, the second "
             f"{of_second:.3g}; h + ω·h_SVM needs a first score that ranks better than chance: train it longer"
         )

@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
 from models.extractors.tased.settings import CLIP_FRAMES, MAP_HEIGHT, MAP_WIDTH
-from trainer.data.sources.frame_clips import squeezed
+from trainer.data.sources.frame_clips import resize_frame
 
 Split = Literal["train", "val"]
 SPLITS: dict[Split, range] = {"train": range(1, 601), "val": range(601, 701)}
@@ -134,7 +134,7 @@ class DHF1K(Dataset[SaliencyClip]):
         picture = cv2.imread(str(path), flags)
         if picture is None:
             raise ValueError(f"{path} is no picture")
-        return squeezed(picture, *self.size)
+        return resize_frame(picture, *self.size)
 
 
 @dataclass(frozen=True)

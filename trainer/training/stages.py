@@ -26,13 +26,13 @@ from storage.base.errors import SettingsError
 from trainer.config.recipe import Recipe
 from trainer.data import DeviceBatch, HighlightData, Loader, LoaderSettings, to_device
 from trainer.training import ranking_svm
-from trainer.training.latent_svm import LatentSettings, fit_latent
+from trainer.training.latent_svm import LatentSettings, fit_latent_svm
 
 Gradient = Callable[[nn.Module], None]
 
 
 @dataclass(frozen=True)
-class Fitting:
+class StageContext:
     """What a stage may use."""
 
     recipe: Recipe
@@ -45,11 +45,11 @@ class Fitting:
     """Runs the training loop on a network."""
 
 
-def _gradient(fitting: Fitting) -> None:
+def _gradient(fitting: StageContext) -> None:
     fitting.gradient(getattr(fitting.model, "first", fitting.model))
 
 
-def _linear_ranker(fitting: Fitting) -> LinearRanker:
+def _linear_ranker(fitting: StageContext) -> LinearRanker:
     ranker = getattr(fitting.model, "second", fitting.model)
     if not isinstance(ranker, LinearRanker):
         raise SettingsError(
@@ -60,25 +60,27 @@ def _linear_ranker(fitting: Fitting) -> LinearRanker:
     return ranker
 
 
-def _latent_ranking_svm(fitting: Fitting) -> None:
+def _latent_ranking_svm(fitting: StageContext) -> None:
     ranker = _linear_ranker(fitting)
     settings = LatentSettings(svm=ranking_svm.RankingSVMSettings(seed=fitting.seed))
-    ranking_svm.put(ranker.linear, fit_latent(ranker, _batches(fitting, "train"), settings))
+    ranking_svm.set_linear_weights(
+        ranker.linear, fit_latent_svm(ranker, _batches(fitting, "train"), settings)
+    )
 
 
-def _ranking_svm(fitting: Fitting) -> None:
+def _ranking_svm(fitting: StageContext) -> None:
     ranker = _linear_ranker(fitting)
-    differences = gathered(
+    differences = concatenate_differences(
         ranking_svm.pair_differences(ranker.descriptors(batch), targets.pairs)
         for batch, targets, _ in _batches(fitting, "train")
     )
-    ranking_svm.put(
+    ranking_svm.set_linear_weights(
         ranker.linear,
         ranking_svm.fit(differences, ranking_svm.RankingSVMSettings(seed=fitting.seed)),
     )
 
 
-def _fusion(fitting: Fitting) -> None:
+def _fusion(fitting: StageContext) -> None:
     model: Any = fitting.model
     model.eval()
 
@@ -88,7 +90,9 @@ def _fusion(fitting: Fitting) -> None:
             torch.stack([parts["first"], parts["second"]], dim=-1), loaded.targets.pairs
         )
 
-    differences = gathered(both(loaded) for loaded in _batches(fitting, "validation"))
+    differences = concatenate_differences(
+        both(loaded) for loaded in _batches(fitting, "validation")
+    )
     with torch.no_grad():
         model.omega.fill_(
             ranking_svm.fusion_weight(
@@ -97,11 +101,11 @@ def _fusion(fitting: Fitting) -> None:
         )
 
 
-def _per_user(fitting: Fitting) -> None:
+def _per_user(fitting: StageContext) -> None:
     """Each user is fitted when scored."""
 
 
-STAGES: dict[str, Callable[[Fitting], None]] = {
+STAGE_FUNCTIONS: dict[str, Callable[[StageContext], None]] = {
     "gradient": _gradient,
     "latent_ranking_svm": _latent_ranking_svm,
     "ranking_svm": _ranking_svm,
@@ -110,19 +114,19 @@ STAGES: dict[str, Callable[[Fitting], None]] = {
 }
 
 
-def run_stages(fitting: Fitting) -> None:
+def run_stages(fitting: StageContext) -> None:
     """All stages of the recipe, in its order."""
     for name in fitting.recipe.stages:
-        STAGES[name](fitting)
+        STAGE_FUNCTIONS[name](fitting)
 
 
-def gathered(differences: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+def concatenate_differences(differences: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     """All pairs of an epoch."""
     found = list(differences)
     return np.concatenate(found) if found else np.zeros((0, 1), np.float32)
 
 
-def _batches(fitting: Fitting, split: Any) -> Iterator[DeviceBatch]:
+def _batches(fitting: StageContext, split: Any) -> Iterator[DeviceBatch]:
     """One epoch of pairs as training draws them, of the users of a split."""
     settings = LoaderSettings(
         fitting.recipe.training.batch_size, seed=fitting.seed, workers=fitting.workers

@@ -21,7 +21,7 @@ from trainer.config.optimizers import make_optimizer, make_schedule
 from trainer.config.recipe import Recipe
 from trainer.data import DeviceBatch, to_device
 from trainer.losses.set_based.domain_steps import DomainBatch, Steps
-from trainer.training.distributed import Ranks
+from trainer.training.distributed import DistributedContext
 
 Objective = Callable[[Scores, Batch, Targets], Tensor]
 
@@ -44,7 +44,11 @@ class TrainStep(ABC):
     """A network, what moves it, and their way into a checkpoint and back."""
 
     def __init__(
-        self, recipe: Recipe, model: nn.Module, ranks: Ranks, parts: Mapping[str, nn.Module]
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        ranks: DistributedContext,
+        parts: Mapping[str, nn.Module],
     ) -> None:
         """`parts`: name → what has an optimizer of its own; those without anything to learn have
         none.
@@ -68,7 +72,7 @@ class TrainStep(ABC):
         }
 
     @abstractmethod
-    def learn(self, batch: Any) -> tuple[float, bool]:
+    def step(self, batch: Any) -> tuple[float, bool]:
         """The loss of a batch, and whether weights moved: they do not if the loss is no number."""
 
     def finish(self) -> bool:
@@ -109,14 +113,14 @@ class SingleLoss(TrainStep):
     """One loss on one batch; the gradients of `training.accumulate` batches make a step."""
 
     def __init__(
-        self, recipe: Recipe, model: nn.Module, ranks: Ranks, objective: Objective
+        self, recipe: Recipe, model: nn.Module, ranks: DistributedContext, objective: Objective
     ) -> None:
         super().__init__(recipe, model, ranks, {"all": model})
         self.objective = objective
         self.learner = ranks.wrapped(model)
         self.batches = 0
 
-    def learn(self, batch: DeviceBatch) -> tuple[float, bool]:
+    def step(self, batch: DeviceBatch) -> tuple[float, bool]:
         """Forward and backward; a step after each `accumulate` batches."""
         device, settings = self.ranks.device, self.recipe.training
         seen, targets = to_device(batch.batch, device), to_device(batch.targets, device)
@@ -153,7 +157,9 @@ class DomainSteps(TrainStep):
     optimizer.
     """
 
-    def __init__(self, recipe: Recipe, model: nn.Module, ranks: Ranks, steps: Steps) -> None:
+    def __init__(
+        self, recipe: Recipe, model: nn.Module, ranks: DistributedContext, steps: Steps
+    ) -> None:
         super().__init__(recipe, model, ranks, dict(model.named_children()))
         self.steps = steps
         if recipe.training.precision != "fp32" or recipe.training.accumulate != 1:
@@ -163,11 +169,11 @@ class DomainSteps(TrainStep):
                 )
             )
 
-    def learn(self, batch: DomainBatch) -> tuple[float, bool]:
+    def step(self, batch: DomainBatch) -> tuple[float, bool]:
         """All steps of the round; answers the first one's loss."""
         losses = []
         for step in self.steps:
-            moved = step.children(self.model)
+            moved = step.trained_children(self.model)
             for _ in range(step.repeats):
                 self.model.zero_grad(set_to_none=True)
                 loss = step.loss(self.model, batch)

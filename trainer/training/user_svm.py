@@ -26,16 +26,16 @@ from trainer.data import (
 )
 from trainer.data.user_examples import Example
 from trainer.training import ranking_svm
-from trainer.training.stages import gathered
+from trainer.training.stages import concatenate_differences
 
 
-class PerUser:
+class UserSVM:
     """Called with each batch before it is scored; batches hold one user."""
 
     def __init__(self, data: HighlightData, split: Any, seed: int, device: str) -> None:
         self._seed, self._device = seed, device
         self._all = data.training(split)
-        self._of: Mapping[str, list[int]] = _numbers_by_user(self._all.found.examples)
+        self._of: Mapping[str, list[int]] = _numbers_by_user(self._all.example_set.examples)
         self._fresh: dict[str, torch.Tensor] | None = None
 
     def __call__(self, model: nn.Module, loaded: DeviceBatch) -> None:
@@ -56,23 +56,25 @@ class PerUser:
             return
         with torch.inference_mode():
             settings = LoaderSettings(batch_size=1, seed=self._seed)
-            differences = gathered(
+            differences = concatenate_differences(
                 ranking_svm.pair_differences(
                     model.descriptors(to_device(batch, self._device)), truth.pairs.to(self._device)
                 )
                 for batch, truth, _ in Loader(history, settings)
             )
         if len(differences):
-            ranking_svm.put(
+            ranking_svm.set_linear_weights(
                 model.linear,
                 ranking_svm.fit(differences, ranking_svm.RankingSVMSettings(seed=self._seed)),
             )
 
     def _history(self, target: Example) -> HighlightDataset:
         """What the user marked in every video but the one that is asked about."""
-        everything = self._all.found.examples
+        everything = self._all.example_set.examples
         numbers = [n for n in self._of[target.user_id] if everything[n].video_id != target.video_id]
-        found = replace(self._all.found, examples=tuple(everything[number] for number in numbers))
+        found = replace(
+            self._all.example_set, examples=tuple(everything[number] for number in numbers)
+        )
         return HighlightDataset(self._all.reader, found, self._all.shards[numbers], self._all.notes)
 
 

@@ -18,7 +18,7 @@ from trainer.paper_tables import published
 from trainer.paper_tables.published import load_table
 from trainer.synthetic.user_features import SyntheticUserSettings, synthesize_users
 from trainer.training.checkpoint import Checkpoint, write_checkpoint
-from trainer.training.stages import STAGES
+from trainer.training.stages import STAGE_FUNCTIONS
 
 WHOLE = ("training.epochs", "training.batch_size", "training.accumulate", "training.patience", "data.history_videos",
          "model.attention_dimensions", "data.pairs", "optimizer.decay_every_epochs", "sets.size")  # fmt: skip
@@ -166,7 +166,7 @@ def test_a_folder_that_ends_in_toml_is_no_recipe(tmp_path: Path) -> None:
 
 
 def test_every_stage_is_known_to_recipes() -> None:
-    assert tuple(STAGES) == STAGE_NAMES
+    assert tuple(STAGE_FUNCTIONS) == STAGE_NAMES
 
 
 @pytest.fixture(scope="module")

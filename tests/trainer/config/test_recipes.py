@@ -20,7 +20,7 @@ from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
 from trainer.synthetic.saliency import SaliencySettings, synthesize_saliency
 from trainer.synthetic.user_features import SyntheticUserSettings, Timing, synthesize_users
 from trainer.training.checkpoint import read_checkpoint
-from trainer.training.fit import FitOptions, Run, fit, restore
+from trainer.training.fit import FitOptions, Run, fit, load_trained_model
 
 SHAPES = {
     "c3d/pool5": (8192,),
@@ -144,13 +144,18 @@ def test_a_recipe_that_starts_from_others_hands_its_changes_on_and_is_named_afte
     plain, changed = (
         load_recipe("phd_ca_svm_d", changes=changes) for changes in ((), ("training.epochs=3",))
     )
-    assert (plain.started("first").training.epochs, changed.started("first").training.epochs) == (
+    assert (
+        plain.start_recipe("first").training.epochs,
+        changed.start_recipe("first").training.epochs,
+    ) == (
         16,
         3,
     )
-    assert changed.started("second").name == "svm_d"
-    assert load_recipe("residual", small=True).started("generic").is_small
-    assert len({plain.fingerprint, changed.fingerprint, plain.started("first").fingerprint}) == 3
+    assert changed.start_recipe("second").name == "svm_d"
+    assert load_recipe("residual", small=True).start_recipe("generic").is_small
+    assert (
+        len({plain.fingerprint, changed.fingerprint, plain.start_recipe("first").fingerprint}) == 3
+    )
 
 
 TIMING = Timing(
@@ -219,7 +224,7 @@ def measured_small(recipe: Recipe, folder: Path) -> Evaluation:
     path = fit(Run(recipe, folder, 0), FitOptions())
     torch.manual_seed(0)
     fresh = recipe.spec.build(
-        recipe.model_settings, restore(path, folder, "cpu").data.shapes
+        recipe.model_settings, load_trained_model(path, folder, "cpu").data.shapes
     ).state_dict()
     trained = read_checkpoint(path).state["model"]
     assert bool(recipe.stages) == any(not torch.equal(trained[key], fresh[key]) for key in fresh)

@@ -151,7 +151,8 @@ def test_windows_are_cut_side_by_side_and_hold_a_highlight(folder: Path) -> None
     settings = DataSettings((KEY,), "row", "none", window_rows=6)
     dataset = open_data(folder, settings).training("test")
     windows = [
-        (example.video_id, example.user_id, example.window) for example in dataset.found.examples
+        (example.video_id, example.user_id, example.window)
+        for example in dataset.example_set.examples
     ]
     assert windows == [
         ("v1", "ann", (0, 6)),
@@ -162,7 +163,7 @@ def test_windows_are_cut_side_by_side_and_hold_a_highlight(folder: Path) -> None
         first, end = examples[0].window or (-1, -1)
         assert batch.spans[0, :, 0].tolist() == list(range(first, end))
         assert targets.positive.any()
-    assert dataset.found.targets.dropped == {"no position is a highlight": ("ann/v3",)}
+    assert dataset.example_set.targets.dropped == {"no position is a highlight": ("ann/v3",)}
 
 
 def test_draws_have_an_element_of_each_video_and_change_with_the_epoch(tmp_path: Path) -> None:
@@ -311,7 +312,7 @@ def test_a_table_of_shots_is_used_and_its_gaps_are_accounted_for(
     dataset = open_data(folder, DataSettings((KEY,), "segment", "shots", shots=table)).training(
         "test"
     )
-    assert dataset.found.targets.dropped == {
+    assert dataset.example_set.targets.dropped == {
         "not in the table of shots": ("ann/v2", "ann/v3", "bob/v2")
     }
     (found,) = Loader(dataset, LoaderSettings(4))

@@ -19,11 +19,11 @@ from storage.features.store import FeatureStore
 from tests.support.stores import write_variant
 from tests.support.synthetic_store import HEIGHT, WIDTH, frame_spans, jpegs, scene, write_films
 from trainer.data.sources.frame_clips import (
-    PictureFeatures,
-    clip_frames,
-    decode,
-    join_by_instant,
-    mirrored,
+    FrameClips,
+    clip_frame_numbers,
+    decode_resized,
+    match_frames_by_time,
+    reflect_frame_numbers,
 )
 from trainer.data.sources.settings import ClipShape
 
@@ -38,7 +38,7 @@ def films(tmp_path: Path) -> Path:
 
 
 def test_a_clip_is_the_pictures_up_to_its_instant(films: Path) -> None:
-    features = PictureFeatures(films, SHAPE)
+    features = FrameClips(films, SHAPE)
     found = features.rows("v1", np.array([2, 5]))
     stored = FeatureStore(films)
     clips, saliency = found["frames/jpeg"], stored["tased"]["v1"]["saliency"][:]
@@ -50,7 +50,7 @@ def test_a_clip_is_the_pictures_up_to_its_instant(films: Path) -> None:
         for back in range(6):
             jpeg = stored["frames"]["v1"]["jpeg"][last - back]
             assert isinstance(jpeg, np.ndarray)
-            picture = decode(jpeg, HEIGHT, WIDTH)
+            picture = decode_resized(jpeg, HEIGHT, WIDTH)
             assert (clips[place, 5 - back] == picture).all()
     assert (found["tased/saliency"] == saliency[[2, 5]]).all()
 
@@ -59,7 +59,7 @@ def test_pictures_are_red_where_red_was_drawn() -> None:
     pictures, covered = scene(np.random.default_rng(1), 3, is_highlight=True)
     stored = jpegs(pictures)
     decoded = np.stack(
-        [decode(stored.values[a:b], HEIGHT, WIDTH) for a, b in pairwise(stored.offsets)]
+        [decode_resized(stored.values[a:b], HEIGHT, WIDTH) for a, b in pairwise(stored.offsets)]
     )
     assert np.abs(decoded.astype(int) - pictures).mean() < JPEG_ERROR
     red, _, blue = decoded[covered].mean(0)
@@ -67,9 +67,11 @@ def test_pictures_are_red_where_red_was_drawn() -> None:
 
 
 def test_before_the_first_frame_comes_the_start_in_reverse() -> None:
-    wanted = mirrored(clip_frames(np.array([0, 2, 5]), 4), 6)
+    wanted = reflect_frame_numbers(clip_frame_numbers(np.array([0, 2, 5]), 4), 6)
     assert wanted.tolist() == [[2, 1, 0, 0], [0, 0, 1, 2], [2, 3, 4, 5]]
-    assert mirrored(clip_frames(np.array([1]), 8), 2).tolist() == [[1, 1, 0, 0, 1, 1, 0, 0, 1][-8:]]
+    assert reflect_frame_numbers(clip_frame_numbers(np.array([1]), 8), 2).tolist() == [
+        [1, 1, 0, 0, 1, 1, 0, 0, 1][-8:]
+    ]
 
 
 def test_saliency_of_native_history_shares_instants_with_every_frame() -> None:
@@ -84,7 +86,7 @@ def test_saliency_of_native_history_shares_instants_with_every_frame() -> None:
         )
         for sampling in (FramesAtRateWithHistory(2, 32), EveryFrame())
     ]
-    places = join_by_instant("v", spans[0], spans[1], "tased", "frames")
+    places = match_frames_by_time("v", spans[0], spans[1], "tased", "frames")
     assert (spans[1][places] == spans[0]).all()
     assert 5 < len(places) < len(times)
 
@@ -98,7 +100,7 @@ def test_stores_of_other_instants_are_refused(films: Path, tmp_path: Path) -> No
         variant="tased.late",
         settings={"extractor": "tased", "weights": "planted:1"},
     )
-    features = PictureFeatures(films, SHAPE, saliency="tased.late")
+    features = FrameClips(films, SHAPE, saliency="tased.late")
     with pytest.raises(
         LookupFailed, match=r"v0: 8 of 8 rows of tased.late-\w+ .* frames_per_second = 0"
     ):
@@ -112,26 +114,26 @@ def test_one_span_that_ends_elsewhere_is_another_instant() -> None:
     with pytest.raises(
         LookupFailed, match="1 of 4 rows of a are about instants that b has no picture of"
     ):
-        join_by_instant("v", longer, spans, "a", "b")
+        match_frames_by_time("v", longer, spans, "a", "b")
     with pytest.raises(LookupFailed, match="4 of 4"):
-        join_by_instant("v", spans, spans[:0], "a", "b")
+        match_frames_by_time("v", spans, spans[:0], "a", "b")
 
 
 def test_saliency_of_random_weights_is_refused(tmp_path: Path) -> None:
     films = write_films(tmp_path, 1, mark="random:0")
     with pytest.raises(SettingsError, match=r"random:0 weights.*spatial = false"):
-        PictureFeatures(films, SHAPE)
-    assert PictureFeatures(films, SHAPE, saliency=None).keys == ("frames/jpeg",)
+        FrameClips(films, SHAPE)
+    assert FrameClips(films, SHAPE, saliency=None).keys == ("frames/jpeg",)
 
 
 def test_planted_saliency_passes_and_is_told(films: Path) -> None:
-    notes = PictureFeatures(films, SHAPE).notes
+    notes = FrameClips(films, SHAPE).notes
     assert any("planted:0" in note for note in notes)
 
 
 def test_without_saliency_every_so_many_pictures_are_positions(films: Path) -> None:
-    features = PictureFeatures(films, ClipShape(6, HEIGHT, WIDTH, stride_rows=4), saliency=None)
-    with_saliency = PictureFeatures(films, SHAPE)
+    features = FrameClips(films, ClipShape(6, HEIGHT, WIDTH, stride_rows=4), saliency=None)
+    with_saliency = FrameClips(films, SHAPE)
     assert (features.row_spans("v0") == with_saliency.row_spans("v0")).all()
     numbers = np.arange(3)
     same = (
@@ -142,7 +144,7 @@ def test_without_saliency_every_so_many_pictures_are_positions(films: Path) -> N
 
 
 def test_shapes_are_what_models_are_built_with(films: Path) -> None:
-    features = PictureFeatures(films, ClipShape(32, 64, 96))
+    features = FrameClips(films, ClipShape(32, 64, 96))
     assert features.shapes == {
         "frames/jpeg": (32, 64, 96, 3),
         "tased/saliency": (HEIGHT // 4, WIDTH // 4),
@@ -154,7 +156,7 @@ def test_shapes_are_what_models_are_built_with(films: Path) -> None:
 
 
 def test_pickled_it_reads_the_same(films: Path) -> None:
-    features = PictureFeatures(films, SHAPE)
+    features = FrameClips(films, SHAPE)
     copied = pickle.loads(pickle.dumps(features))  # noqa: S301
     for key, rows in features.rows("v0", np.array([1])).items():
         assert (copied.rows("v0", np.array([1]))[key] == rows).all()
@@ -162,13 +164,13 @@ def test_pickled_it_reads_the_same(films: Path) -> None:
 
 def test_pictures_have_no_mean(films: Path) -> None:
     with pytest.raises(LookupFailed, match="unit is a row"):
-        PictureFeatures(films, SHAPE).means("v0", frame_spans(2))
+        FrameClips(films, SHAPE).segment_means("v0", frame_spans(2))
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a" * 20, b"\xff\xd8\xff\xe0 cut"])
 def test_what_is_no_picture_is_told(content: bytes) -> None:
     with pytest.raises(ValueError, match="no JPEG picture"):
-        decode(np.frombuffer(content, np.uint8), 8, 8)
+        decode_resized(np.frombuffer(content, np.uint8), 8, 8)
 
 
 def test_a_clip_has_a_size() -> None:

@@ -14,11 +14,11 @@ from trainer.data.labels.temporal_units import read_shots, scoring_segments, tra
 from trainer.data.sources.intervals import (
     Intervals,
     chunks,
+    clamp_to_video,
     covered_seconds,
     gaps,
     split_longer,
     union,
-    within,
 )
 from trainer.data.sources.settings import DataSettings
 
@@ -68,7 +68,7 @@ def test_chunks_end_where_the_interval_ends() -> None:
         [30, 35],
         [35, 36],
     ]
-    assert within(seconds((-3, 2), (8, 30), (40, 50)), 10).tolist() == [[0, 2], [8, 10]]
+    assert clamp_to_video(seconds((-3, 2), (8, 30), (40, 50)), 10).tolist() == [[0, 2], [8, 10]]
 
 
 def test_scoring_segments_are_five_seconds_and_the_last_is_shorter() -> None:

@@ -23,8 +23,8 @@ from trainer.data import (
     open_data,
 )
 from trainer.data.collate import tensors_of, to_device
-from trainer.data.dataset import Reader, SampleSeed
-from trainer.data.loader import SHARDS_AT_ONCE, collate_of, shuffled
+from trainer.data.dataset import SampleSeed, UserVideoReader
+from trainer.data.loader import SHUFFLE_SHARDS, make_collate, shuffled_order
 
 KEY = "c3d/pool5"
 
@@ -74,7 +74,7 @@ def test_every_example_comes_once_an_epoch_and_epochs_differ(dataset: HighlightD
     orders = [[example for found in loader for example in found.examples] for _ in range(2)]
     assert len(loader) == 8
     for order in orders:
-        assert sorted(map(repr, order)) == sorted(map(repr, dataset.found.examples))
+        assert sorted(map(repr, order)) == sorted(map(repr, dataset.example_set.examples))
     assert orders[0] != orders[1]
     again = [
         example
@@ -121,7 +121,7 @@ def test_a_state_taken_in_the_loop_is_behind_the_batch_in_hand(dataset: Highligh
     assert (loader.epoch, loader.batches_done) == (1, 0)
 
 
-@pytest.mark.parametrize("change", [{"batch_size": 5}, {"seed": 4}, {"ranks": 2}])
+@pytest.mark.parametrize("change", [{"batch_size": 5}, {"seed": 4}, {"world_size": 2}])
 def test_a_position_among_other_batches_is_refused(
     dataset: HighlightDataset, change: dict[str, int]
 ) -> None:
@@ -143,7 +143,7 @@ def test_ranks_share_an_epoch_evenly(dataset: HighlightDataset) -> None:
     shares = [
         [
             example
-            for found in Loader(dataset, LoaderSettings(4, rank=rank, ranks=3))
+            for found in Loader(dataset, LoaderSettings(4, rank=rank, world_size=3))
             for example in found.examples
         ]
         for rank in range(3)
@@ -154,13 +154,13 @@ def test_ranks_share_an_epoch_evenly(dataset: HighlightDataset) -> None:
 
 def test_shuffling_stays_within_a_few_shards(dataset: HighlightDataset) -> None:
     shards = np.repeat(np.arange(40), 30)
-    order = shuffled(shards, seed=1, epoch=0)
+    order = shuffled_order(shards, seed=1, epoch=0)
     assert sorted(order.tolist()) == list(range(1200))
-    pools = shards[order].reshape(-1, SHARDS_AT_ONCE * 30)
-    assert [len(set(pool.tolist())) for pool in pools] == [SHARDS_AT_ONCE] * 5
+    pools = shards[order].reshape(-1, SHUFFLE_SHARDS * 30)
+    assert [len(set(pool.tolist())) for pool in pools] == [SHUFFLE_SHARDS] * 5
     assert all(len(set(batch.tolist())) > 3 for batch in pools.reshape(-1, 16))
-    assert shuffled(shards, 1, 1).tolist() != order.tolist()
-    assert set(shards[shuffled(shards, 1, 1)][:240].tolist()) != set(pools[0].tolist())
+    assert shuffled_order(shards, 1, 1).tolist() != order.tolist()
+    assert set(shards[shuffled_order(shards, 1, 1)][:240].tolist()) != set(pools[0].tolist())
 
 
 @pytest.mark.parametrize(
@@ -206,10 +206,10 @@ def test_one_flipped_bit_of_the_rows_is_the_stores_error_from_a_worker_too(
 
 def of_rows(dataset: HighlightDataset) -> HighlightDataset:
     """The same examples, read row by row, with histories of clips."""
-    assert isinstance(dataset.reader, Reader)
+    assert isinstance(dataset.reader, UserVideoReader)
     settings = replace(dataset.reader.settings, unit="row", history="clips")
     return HighlightDataset(
-        replace(dataset.reader, settings=settings), dataset.found, dataset.shards
+        replace(dataset.reader, settings=settings), dataset.example_set, dataset.shards
     )
 
 
@@ -219,7 +219,7 @@ def test_rows_stored_as_half_stay_so_until_they_are_on_the_device(
     rows = of_rows(dataset)
     samples = [rows[SampleSeed(number, 0, 0)] for number in range(4)]
     (whole, _, _), (half, _, _) = (
-        collate_of(rows, keeps_half=keeps)(samples) for keeps in (False, True)
+        make_collate(rows, keep_float16=keeps)(samples) for keeps in (False, True)
     )
     assert {tensor.dtype for tensor in (*half.features.values(), *half.history.values())} == {
         torch.float16
@@ -228,7 +228,7 @@ def test_rows_stored_as_half_stay_so_until_they_are_on_the_device(
     for mine, theirs in zip(tensors_of(there), tensors_of(whole), strict=True):
         assert mine.dtype == theirs.dtype
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
-    means = collate_of(dataset, keeps_half=True)([dataset[SampleSeed(0, 0, 0)]]).batch
+    means = make_collate(dataset, keep_float16=True)([dataset[SampleSeed(0, 0, 0)]]).batch
     assert {tensor.dtype for tensor in means.features.values()} == {torch.float32}, (
         "means are finer than float16"
     )

@@ -23,7 +23,7 @@ from trainer.inference.predict import UserHistory, predict
 from trainer.inference.score_run import EvalRequest, score_split
 from trainer.synthetic.user_features import synthesize_users
 from trainer.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from trainer.training.fit import FitOptions, fit, restore
+from trainer.training.fit import FitOptions, fit, load_trained_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::storage.features.store.UnsealedParts")
 
@@ -68,21 +68,21 @@ def test_checkpoints_and_scores_say_since_when_times_count(tmp_path: Path) -> No
     model = fit(made, FitOptions())
     found = read_checkpoint(model)
     assert found.about["time_origin"] == CONTAINER_START
-    assert restore(model, folder, "cpu").notes == ()
+    assert load_trained_model(model, folder, "cpu").notes == ()
     asked = EvalRequest(model, folder, "test")
     assert score_split(asked, device="cpu").provenance.time_origin == CONTAINER_START
 
     # One that an earlier release trained says nothing, and it is told beside each of its answers.
     about = {name: value for name, value in found.about.items() if name != "time_origin"}
     write_checkpoint(model, Checkpoint(about, {"model": found.state["model"]}))
-    (note,) = restore(model, folder, "cpu").notes
+    (note,) = load_trained_model(model, folder, "cpu").notes
     assert "trained on seconds on each stream's own clock" in note
     answers = score_split(asked, device="cpu")
     notes = answers.provenance.settings["notes"]
     assert isinstance(notes, list)
     assert note in notes
     video_id = next(iter(answers.tracks))[1]
-    assert note in predict(restore(model, folder, "cpu"), video_id, UserHistory()).notes
+    assert note in predict(load_trained_model(model, folder, "cpu"), video_id, UserHistory()).notes
 
     # Scores of an earlier release are read as what they are, and are not taken for an answer in
     # players' seconds.

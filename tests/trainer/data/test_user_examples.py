@@ -14,7 +14,7 @@ from storage.base.records import Annotation, User, Video
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from tests.support.stores import rows_of, write_people, write_variant
 from trainer.data import DataSettings, ExampleCounts, HighlightData, open_data
-from trainer.data.user_examples import users_of
+from trainer.data.user_examples import split_users
 
 USERS = ("ann", "bob", "cas", "dan", "eve", "fay")
 
@@ -55,7 +55,7 @@ def opened(folder: Path, **changes: object) -> HighlightData:
 
 
 def test_training_asks_about_every_video_with_the_others_as_history(folder: Path) -> None:
-    found = opened(folder, holdout_users=0).training().found
+    found = opened(folder, holdout_users=0).training().example_set
     assert (
         str(found.targets)
         == "12 targets = 10 used + 1 no position is a highlight + 1 unavailable:private"
@@ -75,7 +75,7 @@ def test_training_asks_about_every_video_with_the_others_as_history(folder: Path
 
 
 def test_scoring_asks_about_the_linked_target_alone(folder: Path) -> None:
-    found = opened(folder).scoring("test").found
+    found = opened(folder).scoring("test").example_set
     assert [(example.user_id, example.video_id) for example in found.examples] == [("fay", "v60")]
     assert str(found.users) == "2 users = 1 used + 1 without a target"
     assert found.users.dropped == {"without a target": ("eve",)}
@@ -83,22 +83,22 @@ def test_scoring_asks_about_the_linked_target_alone(folder: Path) -> None:
 
 
 def test_training_on_last_videos_alone(folder: Path) -> None:
-    found = opened(folder, holdout_users=0, targets="last").training().found
+    found = opened(folder, holdout_users=0, targets="last").training().example_set
     assert [example.video_id for example in found.examples] == ["v10", "v20", "v30", "v40"]
 
 
 def test_the_hold_out_is_named_and_apart_from_training(folder: Path) -> None:
     data = opened(folder, holdout_users=2)
     train, validation = data.training(), data.scoring("validation")
-    held_out = {example.user_id for example in validation.found.examples}
+    held_out = {example.user_id for example in validation.example_set.examples}
     assert len(held_out) == 2
-    assert not held_out & {example.user_id for example in train.found.examples}
-    assert train.found.users.total + validation.found.users.total == 4
+    assert not held_out & {example.user_id for example in train.example_set.examples}
+    assert train.example_set.users.total + validation.example_set.users.total == 4
     assert any("holdout-2-seed0-" in note for note in validation.notes)
     other = {
         e.user_id
         for seed in range(9)
-        for e in opened(folder, holdout_seed=seed).scoring("validation").found.examples
+        for e in opened(folder, holdout_seed=seed).scoring("validation").example_set.examples
     }
     assert len(other) > 1
 
@@ -113,7 +113,9 @@ def test_one_in_ten_is_held_out_by_default_and_at_least_one(folder: Path) -> Non
         users=tuple(User(f"{number:05d}", "train") for number in range(12_972)),
     )
     some = replace(large, users=large.users[:57])
-    counts = [len(users_of(catalog, "validation", settings)[0]) for catalog in (small, some, large)]
+    counts = [
+        len(split_users(catalog, "validation", settings)[0]) for catalog in (small, some, large)
+    ]
     assert counts == [1, 5, 1000]
 
 
@@ -138,18 +140,20 @@ def test_a_split_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
 
 
 def test_histories_of_others_are_never_the_users_own(folder: Path) -> None:
-    examples = opened(folder, holdout_users=0, whose="other").training().found.examples
+    examples = opened(folder, holdout_users=0, whose="other").training().example_set.examples
     assert examples
     assert all(example.history_user not in ("", example.user_id) for example in examples)
     assert len({example.history_user for example in examples}) == 4
-    nobody = opened(folder, holdout_users=0, whose="nobody").training().found
+    nobody = opened(folder, holdout_users=0, whose="nobody").training().example_set
     assert {example.history for example in nobody.examples} == {()}
     assert nobody.history.total == 0
 
 
 def test_short_histories_are_nested(folder: Path) -> None:
     def histories(most: int) -> dict[str, tuple[str, ...]]:
-        examples = opened(folder, holdout_users=0, history_videos=most).training().found.examples
+        examples = (
+            opened(folder, holdout_users=0, history_videos=most).training().example_set.examples
+        )
         return {example.video_id: example.history for example in examples}
 
     one, two = histories(1), histories(2)
@@ -172,7 +176,7 @@ def test_a_video_that_is_target_and_history_does_not_tell_its_answer(tmp_path: P
     )
     write_variant(folder, [rows_of(video_id, 9) for video_id in ("v1", "v2")])
     for whose in ("own", "other"):
-        for example in opened(folder, whose=whose).scoring("test").found.examples:
+        for example in opened(folder, whose=whose).scoring("test").example_set.examples:
             assert example.video_id not in example.history
 
 
@@ -189,8 +193,8 @@ def test_a_catalog_without_users_asks_what_anybody_likes(tmp_path: Path) -> None
     write_variant(tmp_path / "tiny", [rows_of("v1", 8)])
     data = opened(tmp_path / "tiny", unit="row", history="none")
     dataset = data.scoring("all")
-    assert str(dataset.found.targets) == "2 targets = 1 used + 1 unavailable:private"
-    sample = dataset.reader.read(dataset.found.examples[0], np.random.default_rng(0))
+    assert str(dataset.example_set.targets) == "2 targets = 1 used + 1 unavailable:private"
+    sample = dataset.reader.read(dataset.example_set.examples[0], np.random.default_rng(0))
     assert sample.labels.tolist() == [0.75, 0.75, 0.5, 0.5, 0, 0, -0.5, -0.5]
     with pytest.raises(SettingsError, match="no users in the split 'test'"):
         data.scoring("test")

@@ -123,7 +123,7 @@ def answered(folder: Path, domain: str) -> tuple[Evaluation, Catalog]:
     catalog, dice = read_catalog(folder), np.random.default_rng(0)
     store = open_data(folder, DataSettings(("c3d.segments/fc6",), "segment", "none", domain=domain))
     tracks = []
-    for example in store.scoring("test").found.examples:
+    for example in store.scoring("test").example_set.examples:
         spans = store.features.row_spans(example.video_id)
         scores = dice.random(len(spans)).astype(np.float32)
         tracks.append(ScoreTrack("", example.video_id, float(spans.max()), spans, scores))
@@ -170,9 +170,9 @@ def test_annotations_in_frames_need_rows_that_say_where_they_lie(
     catalog = read_catalog(folder)
     write_catalog(Layout(tmp_path, "domains"), catalog)
     places = SegmentTimes(tmp_path / "domains", catalog)
-    judged = AnnotatorLabels(catalog, "dog").of("dog03")
+    judged = AnnotatorLabels(catalog, "dog").annotated_video("dog03")
     assert judged is not None
-    assert not places.are_known
+    assert not places.is_available
     with pytest.raises(SettingsError, match=r"c3d\.segments"):
         places.seconds("dog03", judged)
 
@@ -194,7 +194,7 @@ def test_a_segment_of_an_event_is_what_events_of_the_domain_cover() -> None:
             Group("set_learning", "test", "v"),
         ),
     )
-    sport = AnnotatorLabels(catalog, "sport").of("v")
+    sport = AnnotatorLabels(catalog, "sport").annotated_video("v")
     assert sport is not None
     np.testing.assert_allclose(sport.values[0], [1, (6 - 3.2) / 3.2, 0, 0], atol=1e-9)
     assert sport.positive.tolist() == [True, True, False, False]

@@ -24,7 +24,7 @@ from trainer.evaluation.phd2_protocol import (
     scored_durations,
 )
 from trainer.evaluation.statistics import Evaluation, confidence_intervals
-from trainer.metrics.ranking import curve, interpolated_ap, nmsd
+from trainer.metrics.ranking import interpolated_ap, nmsd, precision_recall_curve
 
 SEEDS = 4
 TOLERANCE = 4.5
@@ -77,7 +77,9 @@ def test_segments_give_what_frames_give() -> None:
     frame_scores = scores[(instants // 5).astype(int)].astype(np.float64)
     marks = [((start <= instants) & (instants < end)).astype(int) for start, end in spans]
     union = np.max(marks, axis=0)
-    assert found["ap"][0] == pytest.approx(interpolated_ap(curve(frame_scores, union)))
+    assert found["ap"][0] == pytest.approx(
+        interpolated_ap(precision_recall_curve(frame_scores, union))
+    )
     assert found["ap_step"][0] == pytest.approx(average_precision_score(union, frame_scores))
     assert found["nmsd"][0] == pytest.approx(nmsd(frame_scores, union))
     alone = [nmsd(frame_scores, mark) for mark in marks]

@@ -12,7 +12,7 @@ from tests.support.annotated_stores import write_domains
 from tests.support.synthetic_store import HEIGHT, WIDTH, write_category_films
 from trainer.__main__ import main
 from trainer.config.recipe import load_recipe
-from trainer.data.sources.figure_masks import read_figure
+from trainer.data.sources.figure_masks import read_figure_mask
 from trainer.inference.distinction_maps import VideoMaps, map_iou
 from trainer.plots.map_overlay import GAP_PIXELS, LEGEND_PIXELS, video_contact_sheet
 from trainer.synthetic.saliency import SaliencySettings, synthesize_saliency
@@ -34,7 +34,7 @@ def of_video(folder: Path, maps: np.ndarray[tuple[int, ...], np.dtype[np.float32
 
 
 def test_a_map_that_is_the_figure_covers_it_and_others_do_not(folder: Path) -> None:
-    figure = read_figure(folder, "v0")[::4].astype(np.float32)
+    figure = read_figure_mask(folder, "v0")[::4].astype(np.float32)
     found = map_iou(of_video(folder, figure), folder)
     assert found is not None
     assert found.iou == 1
@@ -49,7 +49,7 @@ def test_a_map_that_is_the_figure_covers_it_and_others_do_not(folder: Path) -> N
 
 
 def test_a_sheet_has_a_row_for_each_video(folder: Path) -> None:
-    figure = read_figure(folder, "v0")[::4].astype(np.float32)
+    figure = read_figure_mask(folder, "v0")[::4].astype(np.float32)
     drawn = video_contact_sheet([of_video(folder, figure), of_video(folder, figure)], columns=3)
     cell = 2 * HEIGHT + LEGEND_PIXELS
     assert drawn.shape == (2 * cell + GAP_PIXELS, 3 * WIDTH + 2 * GAP_PIXELS, 3)

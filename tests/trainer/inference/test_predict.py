@@ -24,7 +24,7 @@ from trainer.inference.predict import Prediction, UserHistory, parse_liked, pred
 from trainer.inference.score_run import EvalRequest, score_split
 from trainer.plots.timeline import draw_timeline, minutes_seconds
 from trainer.synthetic.user_features import SyntheticUserSettings, Timing, synthesize_users
-from trainer.training.fit import FitOptions, Restored, Run, fit, restore
+from trainer.training.fit import FitOptions, Run, TrainedModel, fit, load_trained_model
 
 TIMING = Timing(
     np.array([41.0, 62.0, 83.0]), np.array([2.0, 4.0, 6.0]), np.array([1, 2]), np.array([2, 3])
@@ -48,11 +48,11 @@ def models(folder: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def pr_net(folder: Path, models: dict[str, Path]) -> Restored:
-    return restore(models["pr_net"], folder, "cpu")
+def pr_net(folder: Path, models: dict[str, Path]) -> TrainedModel:
+    return load_trained_model(models["pr_net"], folder, "cpu")
 
 
-def targets(restored: Restored) -> list[tuple[str, str]]:
+def targets(restored: TrainedModel) -> list[tuple[str, str]]:
     test = {user.user_id for user in restored.data.catalog.users if user.split == "test"}
     return [
         (link.user_id, link.video_id)
@@ -61,8 +61,8 @@ def targets(restored: Restored) -> list[tuple[str, str]]:
     ]
 
 
-def liked_of(restored: Restored, user: str, but: str) -> dict[str, Intervals]:
-    marks = restored.data.marks
+def liked_of(restored: TrainedModel, user: str, but: str) -> dict[str, Intervals]:
+    marks = restored.data.required_user_labels
     videos = {link.video_id for link in restored.data.catalog.links if link.user_id == user} - {but}
     return {video: marks.highlights(user, video) for video in sorted(videos)}
 
@@ -72,7 +72,7 @@ def test_a_users_target_gets_the_scores_of_scoring(
     folder: Path, models: dict[str, Path], name: str
 ) -> None:
     tracks = score_split(EvalRequest(models[name], folder, "test"), device="cpu").tracks
-    restored = restore(models[name], folder, "cpu")
+    restored = load_trained_model(models[name], folder, "cpu")
     for user, video in targets(restored):
         track, found = tracks[user, video], predict(restored, video, UserHistory.of_user(user))
         grid = TimeGrid(track.duration_seconds, PHD2.segment_seconds, PHD2.frames_per_second)
@@ -80,12 +80,14 @@ def test_a_users_target_gets_the_scores_of_scoring(
             found.scores, grid.mean_scores(track.spans, track.scores.astype(float)), rtol=1e-5
         )
         np.testing.assert_array_equal(found.spans, grid.spans)
-        np.testing.assert_array_equal(found.marked, restored.data.marks.highlights(user, video))
+        np.testing.assert_array_equal(
+            found.marked, restored.data.required_user_labels.highlights(user, video)
+        )
         assert any("planted:1" in note for note in found.notes)
         assert "small widths: a trial, no result" in found.notes
 
 
-def test_somebody_who_likes_the_same_parts_gets_the_same_scores(pr_net: Restored) -> None:
+def test_somebody_who_likes_the_same_parts_gets_the_same_scores(pr_net: TrainedModel) -> None:
     user, video = targets(pr_net)[0]
     liked = liked_of(pr_net, user, video)
     known, told = (
@@ -103,7 +105,7 @@ def test_somebody_who_likes_the_same_parts_gets_the_same_scores(pr_net: Restored
     )
 
 
-def test_each_liked_part_has_its_weight_in_each_segment(pr_net: Restored) -> None:
+def test_each_liked_part_has_its_weight_in_each_segment(pr_net: TrainedModel) -> None:
     user, video = targets(pr_net)[0]
     found = predict(pr_net, video, UserHistory.of_user(user))
     marks = sum(len(intervals) for intervals in liked_of(pr_net, user, video).values())
@@ -118,7 +120,7 @@ def test_each_liked_part_has_its_weight_in_each_segment(pr_net: Restored) -> Non
         assert any(inside)
 
 
-def test_nobody_in_particular_is_told_so(pr_net: Restored) -> None:
+def test_nobody_in_particular_is_told_so(pr_net: TrainedModel) -> None:
     _, video = targets(pr_net)[0]
     found = predict(pr_net, video, UserHistory())
     assert found.history == ()
@@ -126,7 +128,9 @@ def test_nobody_in_particular_is_told_so(pr_net: Restored) -> None:
     assert not any("left out" in note for note in found.notes)
 
 
-def test_liked_parts_of_the_video_itself_are_left_out_and_that_is_told(pr_net: Restored) -> None:
+def test_liked_parts_of_the_video_itself_are_left_out_and_that_is_told(
+    pr_net: TrainedModel,
+) -> None:
     _, video = targets(pr_net)[0]
     found = predict(pr_net, video, UserHistory.from_clips({video: np.array([[0.0, 1.0]])}))
     assert found.history == ()
@@ -201,7 +205,7 @@ def test_liked_parts_that_overlap_are_one() -> None:
 
 
 def test_what_cannot_be_asked_is_told(
-    folder: Path, models: dict[str, Path], pr_net: Restored
+    folder: Path, models: dict[str, Path], pr_net: TrainedModel
 ) -> None:
     user, video = targets(pr_net)[0]
     with pytest.raises(LookupFailed, match="nosuch has no features here"):
@@ -211,15 +215,17 @@ def test_what_cannot_be_asked_is_told(
     history = next(iter(liked_of(pr_net, user, video)))
     with pytest.raises(SettingsError, match=r"ends at .* 500-501 is not in it"):
         predict(pr_net, video, UserHistory.from_clips(parse_liked([f"{history}:500-501"])))
-    svm = restore(models["highlight_svm"], folder, "cpu")
+    svm = load_trained_model(models["highlight_svm"], folder, "cpu")
     with pytest.raises(SettingsError, match="knows no user"):
         predict(svm, video, UserHistory.from_clips(parse_liked([f"{history}:1-2"])))
     with pytest.raises(SettingsError, match="fits each user's own weights"):
-        predict(restore(models["residual"], folder, "cpu"), video, UserHistory.of_user(user))
+        predict(
+            load_trained_model(models["residual"], folder, "cpu"), video, UserHistory.of_user(user)
+        )
 
 
 def test_the_command_tells_draws_and_keeps(
-    folder: Path, models: dict[str, Path], pr_net: Restored, capsys: pytest.CaptureFixture[str]
+    folder: Path, models: dict[str, Path], pr_net: TrainedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     user, video = targets(pr_net)[0]
     assert (
@@ -260,7 +266,7 @@ def test_a_report_of_nobody_is_refused(
 
 
 def test_a_report_shows_users_from_the_best_to_the_worst(
-    folder: Path, models: dict[str, Path], pr_net: Restored, capsys: pytest.CaptureFixture[str]
+    folder: Path, models: dict[str, Path], pr_net: TrainedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", str(models["pr_net"]), str(folder), "--count", "2"]) == DONE
     page = Path(re.findall(r"^page +(.+)$", capsys.readouterr().out, re.MULTILINE)[0]).read_text()

@@ -20,7 +20,7 @@ from models.highlight.generic.lim import LIM
 from tests.models.goldens import make_mini_net as mini
 from tests.support.domain_batches import MODEL, domains
 from tests.support.model_batches import batch, small, with_rubbish
-from trainer.losses.registry import DOMAIN_OBJECTIVES, domain_objective
+from trainer.losses.registry import DOMAIN_OBJECTIVES, make_domain_objective
 from trainer.losses.set_based.domain_adaptation import (
     coral,
     maximum_mean_discrepancy,
@@ -53,12 +53,12 @@ def rounds(model: nn.Module, steps: Steps, sets: DomainBatch, count: int) -> Non
             for _ in range(step.repeats):
                 model.zero_grad()
                 torch.autograd.backward(step.loss(model, sets))
-                for name in step.children(model):
+                for name in step.trained_children(model):
                     optimizers[name].step()
 
 
 def loss(name: str, model: nn.Module, sets: DomainBatch, **settings: Any) -> Tensor:
-    return domain_objective(name, **settings)[0].loss(model, sets)
+    return make_domain_objective(name, **settings)[0].loss(model, sets)
 
 
 def test_mmd_by_hand_whatever_the_numbers_of_rows() -> None:
@@ -113,7 +113,7 @@ def test_afn_pulls_norms_up() -> None:
     stepwise = loss("afn", model, sets, weight=0.5, step=2.0) - learned
     torch.testing.assert_close(stepwise, torch.tensor(0.5 * 2 * 4.0), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="stepwise or hard"):
-        domain_objective("afn", kind="soft")
+        make_domain_objective("afn", kind="soft")
 
 
 def test_afn_makes_norms_grow() -> None:
@@ -125,7 +125,7 @@ def test_afn_makes_norms_grow() -> None:
         )
 
     before = norm()
-    rounds(model, domain_objective("afn", weight=1.0), sets, 10)
+    rounds(model, make_domain_objective("afn", weight=1.0), sets, 10)
     assert norm() > before
 
 
@@ -159,8 +159,8 @@ def test_revgrad_turns_the_transformer_against_the_discriminator() -> None:
 
 
 def test_mcd_alternates_three_steps() -> None:
-    steps, sets = domain_objective("mcd", transformer_steps=3), domains("sl_mcd")
-    assert [(step.name, step.moves, step.repeats) for step in steps] == [
+    steps, sets = make_domain_objective("mcd", transformer_steps=3), domains("sl_mcd")
+    assert [(step.name, step.trains, step.repeats) for step in steps] == [
         ("learn", (), 1),
         ("part", ("scorers",), 1),
         ("agree", ("encoder",), 3),
@@ -174,7 +174,7 @@ def test_mcd_alternates_three_steps() -> None:
         for one, two, there in zip(answer.parts["first"], answer.parts["second"], mask, strict=True)
     ]
     torch.testing.assert_close(apart, torch.cat(by_hand).mean())
-    scores = domain_objective("mcd", discrepancy="score")[2].loss(model, sets)
+    scores = make_domain_objective("mcd", discrepancy="score")[2].loss(model, sets)
     torch.testing.assert_close(
         scores, (answer.parts["first"] - answer.parts["second"])[mask].abs().mean()
     )
@@ -185,7 +185,7 @@ def test_mcds_steps_move_what_they_name(step: int, moved: str, grows: bool) -> N
     sets, model, steps = (
         domains("sl_mcd"),
         still("sl_mcd"),
-        domain_objective("mcd", discrepancy="score"),
+        make_domain_objective("mcd", discrepancy="score"),
     )
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     first = steps[2].loss(model, sets).item()
@@ -261,7 +261,7 @@ def test_what_no_mask_allows_is_not_seen(name: str) -> None:
             sets.targets, labels=sets.targets.labels.masked_fill(~sets.source.mask, 5.0)
         ),
     )
-    for step in domain_objective(name):
+    for step in make_domain_objective(name):
         assert step.loss(model, worse).item() == step.loss(model, sets).item()
 
 
@@ -274,7 +274,7 @@ def test_one_round_of_domains_is_learned(name: str) -> None:
         "mcd": {"transformer_steps": 1},
     }
     steps, sets, model = (
-        domain_objective(name, **settings.get(name, {})),
+        make_domain_objective(name, **settings.get(name, {})),
         domains(MODEL[name]),
         still(MODEL[name]),
     )
@@ -288,19 +288,19 @@ def test_one_round_of_domains_is_learned(name: str) -> None:
 
 def test_what_is_not_there_is_told_from_what_is() -> None:
     with pytest.raises(KeyError, match="deep_coral"):
-        domain_objective("jan")
+        make_domain_objective("jan")
     with pytest.raises(ValueError, match="it has transformer_steps"):
-        domain_objective("mcd", steps=3)
+        make_domain_objective("mcd", steps=3)
     for name, wrong in (
         ("mcd", {"discrepancy": "l2"}),
         ("deep_coral", {"covariance": "wrong"}),
         ("lim", {"group": 0}),
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            domain_objective(name, **wrong)
+            make_domain_objective(name, **wrong)
     step = Step("part", lambda model, domains: torch.zeros(()), ("scorers",))
     with pytest.raises(ValueError, match="has encoder, scorer"):
-        step.children(still("sl_module"))
+        step.trained_children(still("sl_module"))
     with pytest.raises(ValueError, match="'first'"):
         loss("mcd", still("sl_module"), domains("sl_module"))
     without = small("sl_module", has_transformer=False)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from models.highlight.base.contract import Batch, Scores
 from tests.support.model_batches import batch, small
 from trainer.base.targets import Targets
-from trainer.losses.registry import OBJECTIVES, objective
+from trainer.losses.registry import OBJECTIVES, make_objective
 
 NO_PAIR = [-1, -1]
 
@@ -53,7 +53,7 @@ HAND = Targets(torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.bool), PAIRS)
     ],
 )
 def test_ranking_losses_by_hand(name: str, settings: dict[str, Any], expected: float) -> None:
-    loss = objective(name, **settings)(Scores(SCORES), batch("phd_ca"), HAND)
+    loss = make_objective(name, **settings)(Scores(SCORES), batch("phd_ca"), HAND)
     assert loss.item() == pytest.approx(expected)
 
 
@@ -61,13 +61,15 @@ def test_ranking_losses_by_hand(name: str, settings: dict[str, Any], expected: f
 def test_a_batch_without_pairs_is_a_mistake(name: str) -> None:
     nothing = replace(HAND, pairs=torch.full((1, 2, 2), -1))
     with pytest.raises(ValueError, match="needs pairs"):
-        objective(name)(Scores(SCORES), batch("phd_ca"), nothing)
+        make_objective(name)(Scores(SCORES), batch("phd_ca"), nothing)
 
 
 def test_cross_entropy_is_that_of_a_vhd_over_each_video() -> None:
     given = batch("fcsn")
     logits, wanted = torch.randn(*given.mask.shape, 2), targets(given)
-    found = objective("cross_entropy")(Scores(logits[..., 1], {"logits": logits}), given, wanted)
+    found = make_objective("cross_entropy")(
+        Scores(logits[..., 1], {"logits": logits}), given, wanted
+    )
     # utils.cross_entropy2d of mrochan/adaptive-highlight: the mean of each position's loss, one
     # video a batch
     lengths = given.mask.sum(dim=1)
@@ -77,7 +79,7 @@ def test_cross_entropy_is_that_of_a_vhd_over_each_video() -> None:
         for user, length in enumerate(lengths)
     ]
     torch.testing.assert_close(found, torch.stack(of_each).sum() / lengths.sum())
-    weighted = objective("cross_entropy", positive_weight=10.0)(
+    weighted = make_objective("cross_entropy", positive_weight=10.0)(
         Scores(logits[..., 1], {"logits": logits}), given, wanted
     )
     each = -logits.log_softmax(dim=-1).gather(-1, wanted.positive.long().unsqueeze(-1)).squeeze(-1)
@@ -88,11 +90,13 @@ def test_cross_entropy_is_that_of_a_vhd_over_each_video() -> None:
 def test_binary_cross_entropy_by_hand() -> None:
     given = batch("video2gif_ours")
     scores, wanted = torch.randn(given.mask.shape), targets(given)
-    found = objective("binary_cross_entropy", positive_weight=4.0)(Scores(scores), given, wanted)
+    found = make_objective("binary_cross_entropy", positive_weight=4.0)(
+        Scores(scores), given, wanted
+    )
     each = torch.where(wanted.positive, -4 * scores.sigmoid().log(), -(1 - scores.sigmoid()).log())
     torch.testing.assert_close(found, each[given.mask].mean())
     with pytest.raises(ValueError, match="cross_entropy"):
-        objective("binary_cross_entropy")(Scores(scores, {"logits": scores}), given, wanted)
+        make_objective("binary_cross_entropy")(Scores(scores, {"logits": scores}), given, wanted)
 
 
 OF_ONE_MODEL = {
@@ -108,11 +112,11 @@ def test_reconstruction_by_hand() -> None:
     poses, given_back = torch.zeros(1, 2, 2, 17, 2), torch.full((1, 2, 2, 17, 2), 3.0)
     parts = {"poses": poses, "reconstruction": given_back, "present": present}
     scores = Scores(torch.tensor([[0.5, 0.9]]), parts)
-    assert objective("reconstruction", sparsity=0.2)(
+    assert make_objective("reconstruction", sparsity=0.2)(
         scores, batch("fcsn"), HAND
     ).item() == pytest.approx(9 + 0.2 * 0.5)
     nobody = Scores(scores.scores, {**parts, "present": torch.zeros_like(present)})
-    assert objective("reconstruction")(nobody, batch("fcsn"), HAND).item() == 0
+    assert make_objective("reconstruction")(nobody, batch("fcsn"), HAND).item() == 0
 
 
 @pytest.mark.parametrize("name", sorted(name for name in OBJECTIVES if name not in OF_ONE_MODEL))
@@ -130,7 +134,7 @@ def test_what_no_mask_allows_is_not_seen(name: str) -> None:
             for key, part in answer.parts.items()
         },
     )
-    wanted, loss = targets(given), objective(name)
+    wanted, loss = targets(given), make_objective(name)
     assert loss(spoilt, given, wanted).item() == loss(answer, given, wanted).item()
 
 
@@ -147,7 +151,7 @@ def test_what_no_mask_allows_is_not_seen(name: str) -> None:
 )
 def test_one_batch_is_learned_by_heart(name: str, model: str, settings: dict[str, Any]) -> None:
     given = batch(model, (12, 8), ((2, 1), (1,)))
-    wanted, network, loss = targets(given), small(model), objective(name, **settings)
+    wanted, network, loss = targets(given), small(model), make_objective(name, **settings)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     first = loss(network(given), given, wanted).item()
     for _ in range(400):
@@ -160,8 +164,8 @@ def test_one_batch_is_learned_by_heart(name: str, model: str, settings: dict[str
 
 def test_what_is_not_there_is_told_from_what_is() -> None:
     with pytest.raises(KeyError, match="adaptive_huber"):
-        objective("hinges")
+        make_objective("hinges")
     with pytest.raises(ValueError, match="it has power, margin"):
-        objective("hinge", marign=2)
+        make_objective("hinge", marign=2)
     with pytest.raises(ValueError, match="power is 1 or 2"):
-        objective("hinge", power=3)(Scores(SCORES), batch("phd_ca"), HAND)
+        make_objective("hinge", power=3)(Scores(SCORES), batch("phd_ca"), HAND)

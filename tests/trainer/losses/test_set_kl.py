@@ -28,10 +28,10 @@ from tests.support.domain_batches import MODEL, domains, labelled
 from tests.support.model_batches import batch, small
 from trainer.base.targets import Targets
 from trainer.config.recipe import load_recipe
-from trainer.losses.registry import domain_objective
+from trainer.losses.registry import make_domain_objective
 from trainer.losses.set_based.domain_steps import DomainBatch
-from trainer.losses.set_based.set_kl import divergence, set_divergence
-from trainer.training.distributed import Ranks
+from trainer.losses.set_based.set_kl import kl_per_set, set_divergence
+from trainer.training.distributed import DistributedContext
 from trainer.training.train_step import DomainSteps
 
 GOLDEN = json.loads(maker.GOLDEN.read_text())["values"]
@@ -78,7 +78,7 @@ def ours(what: str, has_transformer: bool, width: int) -> tuple[nn.Module, float
         {name: t for name, t in maker.weights(what, width).items() if name in network.state_dict()}
     )
     name, settings = OBJECTIVE[what]
-    (step,) = domain_objective(name, form="released", **settings)
+    (step,) = make_domain_objective(name, form="released", **settings)
     sets = given(width)
     loss = step.loss(network, sets)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -139,8 +139,8 @@ def test_both_forms_are_torchs_divergence() -> None:
     wanted, scores = torch.randn(3, 7), torch.randn(3, 7)
     mask = torch.arange(7) < torch.tensor([[7], [4], [1]])
     paper, released = (
-        divergence(wanted, scores, mask),
-        divergence(wanted, scores, mask, form="released"),
+        kl_per_set(wanted, scores, mask),
+        kl_per_set(wanted, scores, mask, form="released"),
     )
     for row, length in enumerate((7, 4, 1)):
         each = functional.kl_div(
@@ -172,11 +172,11 @@ def test_the_released_form_leaves_out_sets_without_a_highlight() -> None:
     scores, labels = torch.randn(2, 6), -torch.ones(2, 6)
     labels[0, 2] = 1
     targets = Targets(labels, labels > 0, torch.full((2, 0, 2), -1))
-    each = divergence(labels, scores, given.mask, form="released")
+    each = kl_per_set(labels, scores, given.mask, form="released")
     torch.testing.assert_close(
         set_divergence(Scores(scores), given, targets, form="released"), each[0]
     )
-    paper = divergence(labels, scores, given.mask)
+    paper = kl_per_set(labels, scores, given.mask)
     torch.testing.assert_close(set_divergence(Scores(scores), given, targets), paper.mean())
     nothing = replace(targets, labels=-torch.ones(2, 6))
     assert set_divergence(Scores(scores), given, nothing, form="released").item() == 0
@@ -204,7 +204,7 @@ def test_the_whole_step_of_a_set_without_a_highlight_is_skipped(name: str) -> No
     either.
     """
     model = small(MODEL[name], dropout=0.0)
-    (step,) = domain_objective(name, form="released", **RELEASED[name])
+    (step,) = make_domain_objective(name, form="released", **RELEASED[name])
     both, first = only_first_has_one(name), torch.tensor([True, False])
     by_hand = DomainBatch(
         cut(both.source, first),
@@ -214,7 +214,7 @@ def test_the_whole_step_of_a_set_without_a_highlight_is_skipped(name: str) -> No
         None if both.is_target is None else both.is_target[:1],
     )
     torch.testing.assert_close(step.loss(model, both), step.loss(model, by_hand))
-    (paper,) = domain_objective(name, **RELEASED[name])
+    (paper,) = make_domain_objective(name, **RELEASED[name])
     assert paper.loss(model, both) != paper.loss(model, by_hand), "the paper skips nothing"
     changed = replace(
         both,
@@ -249,12 +249,15 @@ def test_a_skipped_step_moves_no_weight_of_a_released_recipe(name: str) -> None:
     shapes = {key: tuple(values.shape[2:]) for key, values in full.source.features.items()}
     model = recipe.spec.build(recipe.model_settings, shapes)
     updates = DomainSteps(
-        recipe, model, Ranks(), domain_objective(recipe.objective, **recipe.objective_settings)
+        recipe,
+        model,
+        DistributedContext(),
+        make_domain_objective(recipe.objective, **recipe.objective_settings),
     )
     empty = replace(full, targets=replace(full.targets, labels=full.targets.labels.clamp(max=0)))
     states = []
     for given in (full, empty, full):
-        updates.learn(given)
+        updates.step(given)
         states.append({key: tensor.clone() for key, tensor in model.state_dict().items()})
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert any(not torch.equal(states[1][key], states[2][key]) for key in states[0])
@@ -266,17 +269,17 @@ def test_what_dl_vhd_trains_follows_its_settings() -> None:
     assert sets.mixed is not None
     assert sets.is_target is not None
     full, without = (
-        domain_objective("dl_vhd", distillation=weight)[0].loss(model, sets)
+        make_domain_objective("dl_vhd", distillation=weight)[0].loss(model, sets)
         for weight in (2.0, 0.0)
     )
     fine = set_divergence(Scores(model(sets.source).parts["fine"]), sets.source, sets.targets)
-    coarse = divergence(
+    coarse = kl_per_set(
         sets.is_target.float(), model(sets.mixed).parts["coarse"], sets.mixed.mask
     ).mean()
     torch.testing.assert_close(without, fine + coarse)
     answer, mask = model(sets.target), sets.target.mask
     each = [
-        divergence(answer.scores, answer.parts[name], mask).mean() for name in ("coarse", "fine")
+        kl_per_set(answer.scores, answer.parts[name], mask).mean() for name in ("coarse", "fine")
     ]
     torch.testing.assert_close(full - without, (each[0] + each[1]), rtol=1e-4, atol=1e-6)
 
@@ -288,14 +291,14 @@ def test_a_single_learner_is_trained_on_its_own_loss(learner: str) -> None:
     model, sets = small("dl_vhd", dropout=0.0, learners=learner), domains("dl_vhd")
     answer = model(sets.source)
     torch.testing.assert_close(answer.scores, answer.parts[learner])
-    (step,) = domain_objective("dl_vhd")
+    (step,) = make_domain_objective("dl_vhd")
     if learner == "fine":
-        (alone,) = domain_objective("source_only")
+        (alone,) = make_domain_objective("source_only")
         torch.testing.assert_close(step.loss(model, sets), alone.loss(model, sets))
     else:
         spoilt = replace(sets, targets=labelled(sets.source, seed=5))
         torch.testing.assert_close(step.loss(model, sets), step.loss(model, spoilt), rtol=0, atol=0)
-        with pytest.raises(ValueError, match="draw_domains"):
+        with pytest.raises(ValueError, match="sample_two_domains"):
             step.loss(model, replace(sets, mixed=None, is_target=None))
 
 
@@ -310,7 +313,7 @@ def test_the_mean_that_learners_are_drawn_to_has_no_gradient_of_its_own() -> Non
     for form in ("paper", "released"):
         found = []
         for teacher in ((coarse + fine) / 2, ((coarse + fine) / 2).detach()):
-            loss = divergence(teacher, coarse, mask, form=form) + divergence(
+            loss = kl_per_set(teacher, coarse, mask, form=form) + kl_per_set(
                 teacher, fine, mask, form=form
             )
             found.append(torch.cat(torch.autograd.grad(loss.sum(), (coarse, fine))))

@@ -13,7 +13,12 @@ from torch import Tensor
 from tests.support.model_batches import batch
 from trainer.base.targets import Targets
 from trainer.losses.set_based import set_sampling
-from trainer.losses.set_based.domain_steps import RELEASED, DomainBatch, SetRules, draw_domains
+from trainer.losses.set_based.domain_steps import (
+    RELEASED_SAMPLING,
+    DomainBatch,
+    SetSampling,
+    sample_two_domains,
+)
 
 GAPS = torch.tensor([[1, 0, 1, 1, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0, 0, 0], [0] * 8]).bool()
 """Six positions, two, and none."""
@@ -92,7 +97,7 @@ def test_mixed_sets_hold_the_share_of_the_target(
     source, target = torch.ones(1, 14, dtype=torch.bool), torch.arange(12)[None] < 10
     seen = set()
     for seed in range(100):
-        places = set_sampling.mixed_places(
+        places = set_sampling.mixed_positions(
             source, target, generator(seed), lowest=bounds[0], highest=bounds[1]
         )[0].tolist()
         assert len(places) == len(set(places)) == 10
@@ -105,7 +110,7 @@ def test_mixed_sets_hold_the_share_of_the_target(
 def test_mixing_takes_features_of_both_and_tells_them_apart() -> None:
     source, target = batch("sl_module", (9, 3), seed=1), batch("sl_module", (5, 8), seed=2)
     key = next(iter(source.features))
-    mixed, is_target = set_sampling.mix(source, target, generator())
+    mixed, is_target = set_sampling.mix_sets(source, target, generator())
     assert mixed.mask.sum(dim=1).tolist() == [5, 3]
     assert is_target.sum(dim=1).tolist() == [2, 1]
     assert not (is_target & ~mixed.mask).any()
@@ -114,9 +119,9 @@ def test_mixing_takes_features_of_both_and_tells_them_apart() -> None:
             side = target if ours else source
             assert (side.features[key][video] == row).all(dim=1).any() or not row.any()
     with pytest.raises(ValueError, match="one target video"):
-        set_sampling.mix(source, replace(target, mask=target.mask[:1]), generator())
+        set_sampling.mix_sets(source, replace(target, mask=target.mask[:1]), generator())
     with pytest.raises(ValueError, match="lowest"):
-        set_sampling.mix(source, target, generator(), lowest=0.7, highest=0.3)
+        set_sampling.mix_sets(source, target, generator(), lowest=0.7, highest=0.3)
 
 
 def test_a_set_keeps_its_labels_and_its_pairs() -> None:
@@ -124,11 +129,11 @@ def test_a_set_keeps_its_labels_and_its_pairs() -> None:
     labels = torch.tensor([[1.0, 0, -1, 1]])
     pairs = torch.tensor([[[0, 1], [3, 2], [3, 1], [-1, -1]]])
     places = torch.tensor([[3, -1, 1, 0]])
-    found = set_sampling.take_targets(Targets(labels, labels > 0, pairs), places)
+    found = set_sampling.gather_targets(Targets(labels, labels > 0, pairs), places)
     assert found.labels.tolist() == [[1, 0, 0, 1]]
     assert found.positive.tolist() == [[True, False, False, True]]
     assert found.pairs.tolist() == [[[3, 2], [-1, -1], [0, 2], [-1, -1]]]
-    chosen = set_sampling.take(given, places)
+    chosen = set_sampling.gather_positions(given, places)
     assert chosen.mask.tolist() == [[True, False, True, True]]
     assert not chosen.spans[0, 1].any()
     torch.testing.assert_close(chosen.spans[0, 3], given.spans[0, 0])
@@ -138,9 +143,9 @@ def test_domains_are_drawn_alike_from_alike_generators() -> None:
     source, target = batch("sl_module", (30, 9)), batch("sl_module", (12, 25), seed=2)
     labels = source.mask.float()
     targets = Targets(labels, labels > 0, torch.full((2, 0, 2), -1))
-    for rules, largest in ((SetRules(), 20), (RELEASED, 21)):
+    for rules, largest in ((SetSampling(), 20), (RELEASED_SAMPLING, 21)):
         first, second = (
-            draw_domains(source, targets, target, rules, generator(4)) for _ in range(2)
+            sample_two_domains(source, targets, target, rules, generator(4)) for _ in range(2)
         )
         assert first.mixed is not None
         assert second.mixed is not None
@@ -154,10 +159,10 @@ def test_domains_are_drawn_alike_from_alike_generators() -> None:
             assert int(a.mask.sum(dim=1).min()) >= 2
             assert int(a.mask.sum(dim=1).max()) <= largest
         torch.testing.assert_close(first.targets.labels, first.source.mask.float())
-    assert draw_domains(source, targets, target, SetRules(), generator()).source.mask.sum(
+    assert sample_two_domains(source, targets, target, SetSampling(), generator()).source.mask.sum(
         dim=1
     ).tolist() == [20, 9]
     with pytest.raises(ValueError, match="progress"):
         DomainBatch(source, targets, target, progress=1.5)
     with pytest.raises(ValueError, match="kind"):
-        SetRules("stretch")  # type: ignore[arg-type]
+        SetSampling("stretch")  # type: ignore[arg-type]

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from trainer.metrics.ranking import (
-    curve,
     interpolated_ap,
     nmsd,
-    recall_at,
+    precision_recall_curve,
+    recall_at_k,
     step_ap,
     top_k_ap,
     trapezoidal_ap,
@@ -28,12 +28,14 @@ Scores = NDArray[np.float64]
 Labels = NDArray[np.int64]
 quick = settings(deadline=None, max_examples=40)
 METRICS: dict[str, Callable[[Scores, Labels], float]] = {
-    "interpolated": lambda scores, labels: interpolated_ap(curve(scores, labels)),
-    "uninterpolated": lambda scores, labels: uninterpolated_ap(curve(scores, labels)),
-    "step": lambda scores, labels: step_ap(curve(scores, labels)),
+    "interpolated": lambda scores, labels: interpolated_ap(precision_recall_curve(scores, labels)),
+    "uninterpolated": lambda scores, labels: uninterpolated_ap(
+        precision_recall_curve(scores, labels)
+    ),
+    "step": lambda scores, labels: step_ap(precision_recall_curve(scores, labels)),
     "trapezoidal": trapezoidal_ap,
     "nmsd": lambda scores, labels: nmsd(scores, labels, recall=0.5),
-    "recall_at_5": recall_at,
+    "recall_at_5": recall_at_k,
     "top_5": lambda scores, labels: float(top_k_ap(scores, labels[None])[0]),
 }
 
@@ -54,7 +56,7 @@ def ranked(draw: st.DrawFn, *, distinct: bool = False) -> tuple[Scores, Labels]:
 @given(ranked())
 def test_step_ap_is_scikit_learns(example: tuple[Scores, Labels]) -> None:
     scores, labels = example
-    assert step_ap(curve(scores, labels)) == pytest.approx(
+    assert step_ap(precision_recall_curve(scores, labels)) == pytest.approx(
         average_precision_score(labels, scores), abs=1e-12
     )
 
@@ -136,7 +138,10 @@ def test_a_run_of_frames_is_its_frames(example: tuple[Scores, Labels], lengths: 
     labels = np.concatenate(
         [[1] * hit + [0] * (total - hit) for hit, total in zip(positives, totals, strict=True)]
     )
-    one, other = curve(scores, positives, totals), curve(frames, labels)
+    one, other = (
+        precision_recall_curve(scores, positives, totals),
+        precision_recall_curve(frames, labels),
+    )
     for metric in (interpolated_ap, uninterpolated_ap, step_ap):
         assert metric(one) == pytest.approx(metric(other), abs=1e-12)
     assert nmsd(scores, positives, totals) == pytest.approx(nmsd(frames, labels), abs=1e-12)
@@ -145,7 +150,7 @@ def test_a_run_of_frames_is_its_frames(example: tuple[Scores, Labels], lengths: 
 def test_the_four_average_precisions_by_hand() -> None:
     # Best first: + - (+ -) -, where the brackets are one tie.
     scores, labels = np.array([5.0, 4, 3, 3, 1]), np.array([1, 0, 1, 0, 0])
-    line = curve(scores, labels)
+    line = precision_recall_curve(scores, labels)
     assert line.precision.tolist() == [1, 1 / 2, 2 / 4, 2 / 5]
     assert line.recall.tolist() == [1 / 2, 1 / 2, 1, 1]
     assert interpolated_ap(line) == (1 + 1 / 2) / 2
@@ -156,14 +161,14 @@ def test_the_four_average_precisions_by_hand() -> None:
 
 
 def test_interpolation_takes_the_best_precision_at_higher_recall() -> None:
-    line = curve([3.0, 2, 1], [0, 1, 1])
+    line = precision_recall_curve([3.0, 2, 1], [0, 1, 1])
     assert uninterpolated_ap(line) == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert interpolated_ap(line) == pytest.approx(2 / 3)
 
 
 def test_recall_at_five_takes_the_earlier_of_equals() -> None:
-    assert recall_at(np.zeros(7), [0, 0, 0, 0, 3, 1, 0]) == 3 / 4
-    assert recall_at(np.zeros(5), [0, 0, 0, 0, 3]) == 1
+    assert recall_at_k(np.zeros(7), [0, 0, 0, 0, 3, 1, 0]) == 3 / 4
+    assert recall_at_k(np.zeros(5), [0, 0, 0, 0, 3]) == 1
 
 
 def test_top_five_counts_recall_among_the_five() -> None:
@@ -175,7 +180,7 @@ def test_top_five_counts_recall_among_the_five() -> None:
 
 def test_one_score_for_everything_is_the_share_of_positives() -> None:
     scores, labels = np.zeros(10), np.array([1, 1] + [0] * 8)
-    assert interpolated_ap(curve(scores, labels)) == 0.2
+    assert interpolated_ap(precision_recall_curve(scores, labels)) == 0.2
     assert nmsd(scores, labels) == 1
 
 
@@ -193,6 +198,6 @@ def test_one_score_for_everything_is_the_share_of_positives() -> None:
 def test_what_has_no_answer_gets_none(
     scores: list[float], positives: list[float], totals: list[int] | None, told: str
 ) -> None:
-    for metric in (curve, nmsd):
+    for metric in (precision_recall_curve, nmsd):
         with pytest.raises(ValueError, match=told):
             metric(scores, positives, totals)

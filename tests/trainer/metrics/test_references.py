@@ -23,14 +23,14 @@ from tests.trainer.goldens.cases import CASES, Case, case
 from trainer.evaluation.kts import shot_boundaries
 from trainer.metrics.ground_truth import above_median, top_half
 from trainer.metrics.ranking import (
-    curve,
     interpolated_ap,
     nmsd,
+    precision_recall_curve,
     top_k_ap,
     trapezoidal_ap,
     uninterpolated_ap,
 )
-from trainer.metrics.summary import hold, key_shots, summary_f
+from trainer.metrics.summary import hold_scores, key_shots, summary_f
 
 GOLDEN = json.loads(Path(make_metrics.__file__).with_name("metrics.json").read_text())
 TOLERANCES = {"f_mean": 1e-6, "f_max": 1e-6}
@@ -50,7 +50,7 @@ def ranking(given: Case) -> dict[str, Any]:
     """With one item per run of frames, where the references were given every frame."""
     starts = np.concatenate([[0], np.cumsum(given.run_frames)[:-1]])
     union, *gifs = np.add.reduceat(np.stack([given.gifs.max(axis=0), *given.gifs]), starts, axis=1)
-    line = curve(given.run_scores, union, given.run_frames)
+    line = precision_recall_curve(given.run_scores, union, given.run_frames)
     each = [nmsd(given.run_scores, gif, given.run_frames) for gif in gifs]
     whole = (
         {}
@@ -74,7 +74,9 @@ def summaries(given: Case) -> dict[str, Any]:
     n_frames = int(given.boundaries[-1])
     found: dict[str, Any] = {"shots": shot_boundaries(given.features)[1:-1].tolist()}
     if n_frames * 0.15 >= 1:
-        summary = key_shots(hold(given.sampled_scores, given.positions, n_frames), given.boundaries)
+        summary = key_shots(
+            hold_scores(given.sampled_scores, given.positions, n_frames), given.boundaries
+        )
         found |= {
             "f_mean": summary_f(summary, given.people, "mean"),
             "f_max": summary_f(summary, given.people, "max"),

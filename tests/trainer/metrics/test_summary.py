@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.metrics.ground_truth import above_median, majority, top_half
-from trainer.metrics.summary import hold, key_shots, knapsack, shot_means, summary_f
+from trainer.metrics.summary import hold_scores, key_shots, knapsack, shot_means, summary_f
 
 items = st.lists(st.tuples(st.integers(-3, 8), st.integers(1, 6)), min_size=1, max_size=8)
 
@@ -34,10 +34,10 @@ def test_of_equal_choices_the_earlier_items_are_taken() -> None:
 
 
 def test_a_score_holds_until_the_next_sample() -> None:
-    assert hold([5, 7], [1, 3], 6).tolist() == [0, 5, 5, 7, 7, 7]
+    assert hold_scores([5, 7], [1, 3], 6).tolist() == [0, 5, 5, 7, 7, 7]
     assert shot_means([0, 5, 5, 7, 7, 7], [0, 2, 6]).tolist() == [2.5, 6.5]
     with pytest.raises(ValueError, match="ascend inside 6 frames"):
-        hold([5, 7], [1, 6], 6)
+        hold_scores([5, 7], [1, 6], 6)
 
 
 def test_a_summary_takes_whole_shots_within_its_share() -> None:

@@ -27,7 +27,7 @@ from trainer.paper_tables.published import load_table
 from trainer.synthetic.category_features import CategorySettings, synthesize_categories
 from trainer.synthetic.saliency import SaliencySettings, synthesize_saliency
 from trainer.synthetic.user_features import SyntheticUserSettings, synthesize_users
-from trainer.training.fit import FitOptions, Run, fit, restore
+from trainer.training.fit import FitOptions, Run, fit, load_trained_model
 
 pytestmark = pytest.mark.slow
 LUIGI = [
@@ -180,7 +180,8 @@ def test_pixels_owe_what_they_find_to_space(pixels: Trained) -> None:
 def iou(path: Path, folder: Path) -> float:
     """Of the maps of test videos' highlights with the drawn figure."""
     found = [
-        map_iou(video, folder) for video in video_maps(restore(path, folder, "cpu"), "test", "cpu")
+        map_iou(video, folder)
+        for video in video_maps(load_trained_model(path, folder, "cpu"), "test", "cpu")
     ]
     return float(np.mean([one.iou for one in found if one is not None]))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from storage.catalog.catalog import read_catalog
 from storage.features.store import FeatureStore
 from trainer.data import DataSettings, Loader, LoaderSettings, open_data
-from trainer.metrics.ranking import curve, step_ap
+from trainer.metrics.ranking import precision_recall_curve, step_ap
 from trainer.synthetic.category_features import (
     ACTS,
     DOMAINS,
@@ -112,7 +112,11 @@ def test_what_is_planted_is_worth_knowing() -> None:
     videos = [video for video in synthetic_videos(settings) if video.part == "test"]
 
     def worth(rank: Rank) -> float:
-        return float(np.mean([step_ap(curve(rank(video), video.labels > 0)) for video in videos]))
+        return float(
+            np.mean(
+                [step_ap(precision_recall_curve(rank(video), video.labels > 0)) for video in videos]
+            )
+        )
 
     assert worth(sees_the_set) > 0.98
     assert worth(sees_a_segment) < worth(sees_the_set) - 0.05

@@ -15,7 +15,7 @@ from storage.features.store import FeatureStore
 from tests.support.synthetic_store import HEIGHT, WIDTH, write_category_films, write_films
 from trainer.data import DataSettings, open_data
 from trainer.data.dataset import SampleSeed
-from trainer.data.sources.figure_masks import read_figure
+from trainer.data.sources.figure_masks import read_figure_mask
 from trainer.data.sources.settings import ClipShape
 from trainer.losses.pld_vhd import distinction_labels, intersection_over_union
 from trainer.synthetic.saliency import (
@@ -63,7 +63,7 @@ def test_a_planted_variant_is_read_beside_the_pictures(tmp_path: Path) -> None:
     data = open_data(folder, DataSettings(arrays, "row", "none", clip=clip, pairs=0))
     sample = data.scoring("all")[SampleSeed(0, 0, 0)]
     assert sample.target.spans[0, 0] == pytest.approx(0.3)
-    figure = read_figure(folder, sample.example.video_id)
+    figure = read_figure_mask(folder, sample.example.video_id)
     assert figure.shape == (32, HEIGHT, WIDTH)
 
 

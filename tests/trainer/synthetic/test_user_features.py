@@ -67,7 +67,8 @@ def samples(
     dataset = data.training() if training else data.scoring(split)  # type: ignore[arg-type]
     for batch, _, examples in Loader(dataset, LoaderSettings(1)):
         covered = covered_seconds(
-            batch.spans[0].numpy(), data.marks.highlights(examples[0].user_id, examples[0].video_id)
+            batch.spans[0].numpy(),
+            data.required_user_labels.highlights(examples[0].user_id, examples[0].video_id),
         )
         truth = covered >= max(covered.max() / 2, 1e-9)
         yield batch.features[KEY][0].numpy(), truth, batch.history[KEY][batch.history_mask].numpy()

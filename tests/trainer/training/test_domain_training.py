@@ -22,10 +22,10 @@ from tests.support.annotated_stores import DOMAINS, FRAMES_PER_SECOND, write_dom
 from tests.trainer.training.test_fit import KillAt, Killed, same, weights
 from trainer.config.recipe import load_recipe
 from trainer.data import DataSettings, HighlightData, Loader, LoaderSettings, open_data
-from trainer.data.labels.splits import videos_of
+from trainer.data.labels.splits import split_videos
 from trainer.losses.set_based.domain_steps import DomainBatch
 from trainer.training.checkpoint import read_checkpoint
-from trainer.training.domain_batches import RoundLoader, RoundSettings
+from trainer.training.domain_batches import DomainBatchLoader, DomainBatchSettings
 from trainer.training.fit import FitOptions, Run, fit
 from trainer.training.latent_svm import best_highlights
 
@@ -48,16 +48,18 @@ def opened(folder: Path, **settings: object) -> HighlightData:
 
 
 def videos(data: HighlightData, *, side: str = "first") -> set[str]:
-    return {example.video_id for example in data.training(side=side).found.examples}  # type: ignore[arg-type]
+    return {example.video_id for example in data.training(side=side).example_set.examples}  # type: ignore[arg-type]
 
 
 def test_each_side_sees_its_own_videos_and_every_other_one_is_accounted_for(domains: Path) -> None:
     data = opened(domains, source="surfing", domain="dog", against="domain")
     assert videos(data) == {"surfing00", "surfing02", "surfing04", "surfing06"}
     assert videos(data, side="second") == {"dog02", "dog04", "dog06"}
-    assert data.training(side="second").found.targets.dropped == {"unavailable:private": ("dog00",)}
+    assert data.training(side="second").example_set.targets.dropped == {
+        "unavailable:private": ("dog00",)
+    }
     scored = data.scoring("test")
-    assert {example.video_id for example in scored.found.examples} == {
+    assert {example.video_id for example in scored.example_set.examples} == {
         "dog01",
         "dog03",
         "dog05",
@@ -72,7 +74,7 @@ def test_each_side_sees_its_own_videos_and_every_other_one_is_accounted_for(doma
         "surfing04",
         "surfing06",
     }
-    assert others.training(side="second").found.targets.dropped["of another duration"] == (
+    assert others.training(side="second").example_set.targets.dropped["of another duration"] == (
         "skiing00",
         "surfing00",
     )
@@ -120,7 +122,9 @@ def test_a_video_may_come_once_for_each_of_its_clips(domains: Path) -> None:
         int(loaded.batch.mask.sum()) for loaded in Loader(once.training(), LoaderSettings(1))
     )
     assert len(often.training()) == clips
-    anchors = [one.anchor for one in often.training().found.examples if one.video_id == "skiing02"]
+    anchors = [
+        one.anchor for one in often.training().example_set.examples if one.video_id == "skiing02"
+    ]
     assert anchors == list(range(len(anchors)))
 
 
@@ -154,7 +158,7 @@ def test_folds_part_every_domain(domains: Path) -> None:
     for fold in range(4):
         settings = DataSettings(ARRAYS, "segment", "none", grouping=f"folds-4-{fold}")
         tested, trained = (
-            set(videos_of(catalog, split, settings, domain="")[0]) for split in ("test", "train")
+            set(split_videos(catalog, split, settings, domain="")[0]) for split in ("test", "train")
         )
         assert not tested & trained
         assert len(tested | trained) == len(catalog.videos)
@@ -163,12 +167,12 @@ def test_folds_part_every_domain(domains: Path) -> None:
     assert sorted(everything) == [video.video_id for video in catalog.videos]
 
 
-def rounds(folder: Path, seed: int = 0) -> RoundLoader:
+def rounds(folder: Path, seed: int = 0) -> DomainBatchLoader:
     recipe = load_recipe("dl_vhd", small=True)
     data = open_data(folder, recipe.data)
     loading = LoaderSettings(2, seed=seed)
     first, second = (Loader(data.training(side=side), loading) for side in ("first", "second"))
-    return RoundLoader(first, second, RoundSettings(recipe.sets, seed, epochs=3))
+    return DomainBatchLoader(first, second, DomainBatchSettings(recipe.sets, seed, epochs=3))
 
 
 def equal(one: DomainBatch, other: DomainBatch) -> bool:

@@ -25,7 +25,7 @@ from trainer.config.recipe import load_recipe
 from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
 from trainer.synthetic.user_features import SyntheticUserSettings, synthesize_users
 from trainer.training.checkpoint import read_checkpoint
-from trainer.training.fit import FitOptions, Run, fit, restore
+from trainer.training.fit import FitOptions, Run, fit, load_trained_model
 from trainer.training.loop import Progress
 from trainer.training.train_step import Diverged
 
@@ -143,7 +143,7 @@ def test_a_loss_that_explodes_stops_the_run_and_says_what_to_do(folder: Path) ->
 
 def test_two_at_once_are_refused(folder: Path) -> None:
     mine = run(folder)
-    with lease(mine.place(mine.data()) / "training.lease"), pytest.raises(LeaseHeld):
+    with lease(mine.run_folder(mine.data()) / "training.lease"), pytest.raises(LeaseHeld):
         fit(mine, FitOptions())
 
 
@@ -171,12 +171,12 @@ def test_features_of_another_kind_are_refused(folder: Path, tmp_path: Path) -> N
     path = fit(run(folder), FitOptions())
     other = synthesize_users(tmp_path / "other", replace(PLANTED, seed=4))
     with pytest.raises(SettingsError, match="the model was trained on"):
-        restore(path, other, "cpu")
+        load_trained_model(path, other, "cpu")
 
 
 def test_a_batch_is_scored_as_each_video_alone(folder: Path) -> None:
     path = fit(run(folder), FitOptions())
-    restored = restore(path, folder, "cpu")
+    restored = load_trained_model(path, folder, "cpu")
     assert restored.recipe.training.scoring_batch_size > 1
     together = score_split(EvalRequest(path, folder, "test"), device="cpu")
     alone = run(folder, "training.scoring_batch_size=1")

@@ -19,10 +19,10 @@ from trainer.base.targets import Targets
 from trainer.data import DataSettings, DeviceBatch, Loader, LoaderSettings
 from trainer.data.labels.user_labels import UserLabels
 from trainer.data.open_data import HighlightData
-from trainer.data.sources.frame_clips import PictureFeatures
+from trainer.data.sources.frame_clips import FrameClips
 from trainer.data.sources.settings import ClipShape
 from trainer.losses.pld_vhd import distinction_labels, intersection_over_union
-from trainer.losses.registry import objective
+from trainer.losses.registry import make_objective
 
 BETA = 5e-4
 
@@ -77,13 +77,13 @@ def test_the_loss_is_the_mean_square_over_pixels_of_positions_that_exist() -> No
     saliency = torch.tensor([1.0, 0.0]).expand(1, 3, 1, 2)
     given = answered(maps, positive, mask, saliency)
     low, high = 0.25**2, 0.75**2
-    assert float(objective("pld_vhd")(*given)) == pytest.approx((high + low + low + low) / 4)
-    assert float(objective("pld_vhd", spatial=False)(*given)) == pytest.approx(
+    assert float(make_objective("pld_vhd")(*given)) == pytest.approx((high + low + low + low) / 4)
+    assert float(make_objective("pld_vhd", spatial=False)(*given)) == pytest.approx(
         (high + high + low + low) / 4
     )
     with pytest.raises(ValueError, match="has no saliency/other, but tased/saliency"):
-        objective("pld_vhd", saliency="saliency/other")(*given)
-    assert float(objective("pld_vhd", beta=0.0)(*given)) == pytest.approx(
+        make_objective("pld_vhd", saliency="saliency/other")(*given)
+    assert float(make_objective("pld_vhd", beta=0.0)(*given)) == pytest.approx(
         (high + low + low + low) / 4
     )
 
@@ -91,7 +91,7 @@ def test_the_loss_is_the_mean_square_over_pixels_of_positions_that_exist() -> No
 def test_nothing_to_learn_from_is_no_loss() -> None:
     maps = torch.zeros(1, 2, 2, 2, requires_grad=True)
     off = torch.zeros(1, 2, dtype=torch.bool)
-    loss = objective("pld_vhd")(*answered(maps, off, off, torch.zeros(1, 2, 2, 2)))
+    loss = make_objective("pld_vhd")(*answered(maps, off, off, torch.zeros(1, 2, 2, 2)))
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
 
@@ -122,7 +122,7 @@ class Trained:
 
 
 def opened(folder: Path) -> HighlightData:
-    features = PictureFeatures(folder, CLIP)
+    features = FrameClips(folder, CLIP)
     settings = DataSettings(
         arrays=features.keys,
         unit="row",
@@ -146,7 +146,7 @@ def trained(films: Path, unseen: Path, *, spatial: bool) -> Trained:
     data = opened(films)
     settings = PLDSettings(encoder="c3d", width=WIDTH_SHARE, norm_momentum=0.1)
     model = SPEC.build(settings, data.shapes)
-    loss_of = objective("pld_vhd", spatial=spatial)
+    loss_of = make_objective("pld_vhd", spatial=spatial)
     optimizer = torch.optim.Adam(model.parameters(), RATE)
     losses = []
     loader = Loader(data.training("all"), LoaderSettings(batch_size=8))

@@ -19,7 +19,7 @@ from trainer.training.ranking_svm import (
     fit,
     fusion_weight,
     pair_differences,
-    put,
+    set_linear_weights,
 )
 
 
@@ -90,12 +90,12 @@ def test_a_fitted_ranker_ranks_what_it_was_fitted_on() -> None:
     weights = fit(
         pair_differences(model.descriptors(given), pairs), RankingSVMSettings(regularisation=1000.0)
     )
-    put(model.linear, weights)
+    set_linear_weights(model.linear, weights)
     scores = model(given).scores
     for user, positive, negative in ((0, 0, 5), (0, 1, 6), (0, 2, 7), (1, 0, 3), (1, 8, 4)):
         assert scores[user, positive] > scores[user, negative]
     with pytest.raises(ValueError, match="weights for one answer"):
-        put(nn.Linear(3, 1), weights)
+        set_linear_weights(nn.Linear(3, 1), weights)
 
 
 def test_omega_is_the_ratio_of_both_weights() -> None:

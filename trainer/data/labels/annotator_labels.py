@@ -75,7 +75,7 @@ def _better_half(values: Floats) -> NDArray[np.bool_]:
     return np.asarray(top_half(values.mean(axis=0)[np.newaxis])[0])
 
 
-def _most_judges(values: Floats) -> NDArray[np.bool_]:
+def _majority(values: Floats) -> NDArray[np.bool_]:
     return np.asarray(majority(values)[0])
 
 
@@ -84,12 +84,12 @@ def _covered(values: Floats) -> NDArray[np.bool_]:
 
 
 _MATCHED = LabelRule(_above_zero, annotators="match", grouping="vlist_sel")
-RULES: Mapping[str, LabelRule] = {
+LABEL_RULES: Mapping[str, LabelRule] = {
     "YouTube Highlights": _MATCHED,
     "category sample": _MATCHED,
     "SumMe": LabelRule(_above_zero, is_sparse=True),
     "TVSum": LabelRule(_better_half, grouping="set_learning"),
-    "CoSum": LabelRule(_most_judges, grouping="folds-5-0"),
+    "CoSum": LabelRule(_majority, grouping="folds-5-0"),
     "ActivityNet": LabelRule(
         _covered,
         annotators="{domain}/",
@@ -100,9 +100,9 @@ RULES: Mapping[str, LabelRule] = {
 """Reader of a catalog → how its annotations are read."""
 
 
-def rule_of(catalog: Catalog) -> LabelRule | None:
+def label_rule(catalog: Catalog) -> LabelRule | None:
     """The catalog's row; None if it is of no such kind: then it has users, or anybody's marks."""
-    return None if catalog.users else RULES.get(str(catalog.origin.get("reader", "")))
+    return None if catalog.users else LABEL_RULES.get(str(catalog.origin.get("reader", "")))
 
 
 class AnnotatorLabels:
@@ -113,9 +113,9 @@ class AnnotatorLabels:
     """
 
     def __init__(self, catalog: Catalog, domain: str | None) -> None:
-        rule = rule_of(catalog)
+        rule = label_rule(catalog)
         if rule is None:
-            known = ", ".join(RULES)
+            known = ", ".join(LABEL_RULES)
             raise SettingsError(
                 (
                     f"{catalog.name} is not of a kind whose annotations are known how to read: {known}",
@@ -134,7 +134,9 @@ class AnnotatorLabels:
         self._segments = catalog.segments.segments
         self._claimed = {video.video_id: video.claimed_duration_seconds for video in catalog.videos}
 
-    def of(self, video_id: str, end_seconds: float | None = None) -> AnnotatedVideo | None:
+    def annotated_video(
+        self, video_id: str, end_seconds: float | None = None
+    ) -> AnnotatedVideo | None:
         """None if nobody judged the video. `end_seconds`, as decoded, goes before what the catalog
         claims.
         """

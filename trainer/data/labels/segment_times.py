@@ -18,7 +18,7 @@ from storage.features.store import FeatureStore, VariantReader
 from trainer.data.labels.annotator_labels import AnnotatedVideo
 from trainer.data.sources.intervals import Intervals
 
-SEGMENT = "segment"
+SEGMENT_ARRAY = "segment"
 """The array of a variant whose rows are annotated segments: their numbers in the catalog's
 table.
 """
@@ -30,10 +30,10 @@ class SegmentTimes:
     def __init__(self, folder: Path, catalog: Catalog) -> None:
         self._catalog, self._folder = catalog.name, folder
         self._is_seconds = catalog.time_unit == "seconds"
-        self._reader = _placed(folder, catalog)
+        self._reader = _segment_variant(folder, catalog)
 
     @property
-    def are_known(self) -> bool:
+    def is_available(self) -> bool:
         """Whether anything says where segments lie."""
         return self._is_seconds or self._reader is not None
 
@@ -43,7 +43,7 @@ class SegmentTimes:
 
         Raises SettingsError if they are not known.
         """
-        if not self.are_known:
+        if not self.is_available:
             raise SettingsError(
                 (
                     f"annotations of {self._catalog} count frames of files that nobody has, and no features of "
@@ -57,12 +57,12 @@ class SegmentTimes:
         found = np.full(judged.spans.shape, np.nan)
         if self._reader is not None and is_placed:
             video = self._reader[video_id]
-            rows, places = rows_of(np.asarray(video[SEGMENT]), judged)
+            rows, places = match_rows(np.asarray(video[SEGMENT_ARRAY]), judged)
             found[places] = video.spans[rows]
         return found
 
 
-def rows_of(
+def match_rows(
     segments: NDArray[np.int64], judged: AnnotatedVideo
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which rows, of those whose segments are `segments`, are judged, and which of the judged each
@@ -80,14 +80,14 @@ def rows_of(
     return rows, places
 
 
-def is_of_segments(reader: VariantReader, catalog: Catalog) -> bool:
+def has_segment_rows(reader: VariantReader, catalog: Catalog) -> bool:
     """Whether the rows of a variant are this catalog's annotated segments."""
     told = reader.settings.get("segments")
     return isinstance(told, dict) and told.get("sha256") == catalog.segments.sha256
 
 
-def _placed(folder: Path, catalog: Catalog) -> VariantReader | None:
+def _segment_variant(folder: Path, catalog: Catalog) -> VariantReader | None:
     store = FeatureStore(folder)
     return next(
-        (store[name] for name in store.variants() if is_of_segments(store[name], catalog)), None
+        (store[name] for name in store.variants() if has_segment_rows(store[name], catalog)), None
     )

@@ -18,16 +18,16 @@ from trainer.data.sources.intervals import (
     NO_INTERVALS,
     Intervals,
     chunks,
+    clamp_to_video,
     gaps,
     split_longer,
-    within,
 )
 from trainer.data.sources.settings import DataSettings
 
 Shots = Mapping[str, Intervals]
 """Video id → its shots in seconds."""
 COLUMNS = ("video_id", "start_seconds", "end_seconds")
-NOTE = (
+SHOTS_NOTE = (
     "training shots are the marked intervals and 5-second chunks of the rest, not a shot detector's as in PHD-GIFs "
     "section 5.3; give a table of shots to change that"
 )
@@ -69,22 +69,24 @@ def training_segments(
     makes them.
     """
     if shots is not None:
-        return _cut(within(shots, end_seconds), settings)
-    inside = within(marked, end_seconds)
+        return _split_long_shots(clamp_to_video(shots, end_seconds), settings)
+    inside = clamp_to_video(marked, end_seconds)
     rest = [
         chunks(start, end, settings.segment_seconds) for start, end in gaps(inside, end_seconds)
     ]
     segments = (
-        np.concatenate([_cut(inside, settings), *rest]) if rest or len(inside) else NO_INTERVALS
+        np.concatenate([_split_long_shots(inside, settings), *rest])
+        if rest or len(inside)
+        else NO_INTERVALS
     )
     ordered: Intervals = segments[np.argsort(segments[:, 0], kind="stable")]
     return ordered
 
 
-def marked_segments(marked: Intervals, settings: DataSettings) -> Intervals:
+def history_segments(marked: Intervals, settings: DataSettings) -> Intervals:
     """The shots of a history: marked intervals, the long ones in pieces."""
-    return _cut(marked, settings)
+    return _split_long_shots(marked, settings)
 
 
-def _cut(shots: Intervals, settings: DataSettings) -> Intervals:
+def _split_long_shots(shots: Intervals, settings: DataSettings) -> Intervals:
     return split_longer(shots, settings.longest_shot_seconds, settings.segment_seconds)

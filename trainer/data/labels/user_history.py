@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.highlight.base.contract import History
-from trainer.data.labels.temporal_units import marked_segments
+from trainer.data.labels.temporal_units import history_segments
 from trainer.data.labels.user_labels import UserLabels
 from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import DataSettings
 
-SURE_VIDEOS = 20
+GUARANTEED_VIDEOS = 20
 """Of so many videos at least one element is drawn (PHD-GIFs section 5.3: of each of the last k =
 20).
 """
@@ -32,7 +32,7 @@ class Element:
     intervals: Intervals
 
 
-def elements_of(
+def video_elements(
     kind: History, marked: Intervals, video_id: str, settings: DataSettings
 ) -> list[Element]:
     """All elements of one video; `marked` is the union of what the user marked there."""
@@ -40,7 +40,7 @@ def elements_of(
         return []
     if kind == "videos":
         return [Element(video_id, marked)]
-    parts = marked_segments(marked, settings) if kind == "shots" else marked
+    parts = history_segments(marked, settings) if kind == "shots" else marked
     return [Element(video_id, part[None]) for part in parts]
 
 
@@ -59,7 +59,7 @@ def draw_history(
     A random order never tells anything: elements come video by video, and in each by time.
     """
     groups = [
-        elements_of(settings.history, marks.highlights(user_id, v), v, settings) for v in videos
+        video_elements(settings.history, marks.highlights(user_id, v), v, settings) for v in videos
     ]
     groups = [group for group in groups if group]
     if most is None or sum(map(len, groups)) <= most:
@@ -67,7 +67,7 @@ def draw_history(
     sure, spare = set(), []
     for place, number in enumerate(rng.permutation(len(groups))):
         order = [(int(number), int(item)) for item in rng.permutation(len(groups[number]))]
-        if place < min(SURE_VIDEOS, most):
+        if place < min(GUARANTEED_VIDEOS, most):
             sure.add(order.pop())
         spare += order
     more = rng.permutation(len(spare))[: most - len(sure)]

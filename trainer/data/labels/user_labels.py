@@ -45,7 +45,7 @@ class UserLabels:
             for video_id, people in rows.items()
         }
 
-    def with_liked(self, person: str, liked: Mapping[str, Intervals]) -> UserLabels:
+    def with_preferences(self, person: str, liked: Mapping[str, Intervals]) -> UserLabels:
         """The same, and of one more person the parts of videos that this person likes."""
         more = copy.copy(self)
         more._rows = {video_id: dict(people) for video_id, people in self._rows.items()}
@@ -55,7 +55,7 @@ class UserLabels:
             )
         return more
 
-    def of(self, person: str | None, video_id: str) -> tuple[NDArray[np.float64], ...]:
+    def annotations(self, person: str | None, video_id: str) -> tuple[NDArray[np.float64], ...]:
         """`(marks, 3)`: start, end and value, of one person, or of each person who marked the video
         if None.
         """
@@ -66,7 +66,7 @@ class UserLabels:
 
     def highlights(self, person: str | None, video_id: str) -> Intervals:
         """The union of all marks whose value is above 0."""
-        found = [marks[marks[:, 2] > 0, :2] for marks in self.of(person, video_id)]
+        found = [marks[marks[:, 2] > 0, :2] for marks in self.annotations(person, video_id)]
         return union(np.concatenate(found)) if found else NO_INTERVALS
 
 
@@ -76,10 +76,10 @@ def position_labels(spans: Intervals, people: Sequence[NDArray[np.float64]]) -> 
     """
     if not people:
         return np.zeros(len(spans), np.float32)
-    return np.asarray(np.mean([_one_persons(spans, marks) for marks in people], axis=0), np.float32)
+    return np.asarray(np.mean([_user_labels(spans, marks) for marks in people], axis=0), np.float32)
 
 
-def _one_persons(spans: Intervals, marks: NDArray[np.float64]) -> NDArray[np.float64]:
+def _user_labels(spans: Intervals, marks: NDArray[np.float64]) -> NDArray[np.float64]:
     found = np.zeros(len(spans))
     for value in np.unique(marks[:, 2]):
         covered = covered_seconds(spans, union(marks[marks[:, 2] == value, :2]))
@@ -98,10 +98,10 @@ def draw_pairs(
     highs, lows = np.flatnonzero(positive), np.flatnonzero(negative)
     if not (len(highs) and len(lows)):
         return np.full((count, 2), -1)
-    return np.stack([_spread(highs, count, rng), _spread(lows, count, rng)], 1)
+    return np.stack([_draw_evenly(highs, count, rng), _draw_evenly(lows, count, rng)], 1)
 
 
-def _spread(places: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _draw_evenly(places: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     rounds = -(-count // len(places))
     return np.concatenate([rng.permutation(places) for _ in range(rounds)] or [places])[
         :count

@@ -48,7 +48,7 @@ class Features:
         self.max_items = dict(max_items)
         names = dict.fromkeys(key.partition("/")[0] for key in keys)
         self.readers: Mapping[str, VariantReader] = {
-            name: _open(store, name, trained_on) for name in names
+            name: _open_variant(store, name, trained_on) for name in names
         }
         self._refuse_unbounded()
         origins = {reader.name: reader.time_origins for reader in self.readers.values()}
@@ -71,7 +71,7 @@ class Features:
         return tuple(
             f"{name} is {mark}: no result about real videos"
             for name, mark in marked.items()
-            if _made_up(mark)
+            if _is_synthetic(mark)
         )
 
     @cached_property
@@ -79,15 +79,15 @@ class Features:
         """Array key → the shape of one position, as models are built with."""
         return {key: self._shape(key) for key in self.keys}
 
-    def dtype(self, key: str, *, keeps_half: bool = False) -> np.dtype[Any]:
+    def dtype(self, key: str, *, keep_float16: bool = False) -> np.dtype[Any]:
         """What a batch has of an array: pictures' bytes stay uint8, all else, float16 too if asked,
         is float32.
         """
         stored = self._any_handle(key).dtype
-        stays = stored == np.uint8 or (keeps_half and stored == np.float16)
+        stays = stored == np.uint8 or (keep_float16 and stored == np.float16)
         return stored if stays else np.dtype(np.float32)
 
-    def why_absent(self, video_id: str) -> str | None:
+    def missing_reason(self, video_id: str) -> str | None:
         """The first reason, such as `unavailable:private`, why the video lacks some array; None if
         it has all.
         """
@@ -108,10 +108,11 @@ class Features:
         """
         self._refuse_other_rows(video_id)
         return {
-            key: self._dense(key, _read(self._handle(key, video_id), numbers)) for key in self.keys
+            key: self._dense(key, _read_rows(self._handle(key, video_id), numbers))
+            for key in self.keys
         }
 
-    def means(
+    def segment_means(
         self, video_id: str, segments: Intervals
     ) -> tuple[dict[str, Array], NDArray[np.bool_]]:
         """Rows averaged into segments, weighted by the time each shares with the segment.
@@ -133,11 +134,11 @@ class Features:
                 for pair, keep in zip(weights[key.partition("/")[0]], kept, strict=True)
                 if keep
             ]
-            found[key] = _averages(handle, chosen)
+            found[key] = _weighted_means(handle, chosen)
         return found, kept
 
-    def shared(self, video_id: str, segments: Intervals) -> NDArray[np.bool_]:
-        """`(segments,)`: which share time with a row of every variant, so that `means` knows
+    def overlap_rows(self, video_id: str, segments: Intervals) -> NDArray[np.bool_]:
+        """`(segments,)`: which share time with a row of every variant, so that `segment_means` knows
         them.
         """
         return self._shares(video_id, segments)[1]
@@ -146,7 +147,7 @@ class Features:
         self, video_id: str, segments: Intervals
     ) -> tuple[dict[str, list[tuple[int, NDArray[np.float32]]]], NDArray[np.bool_]]:
         weights = {
-            name: _overlaps(reader[video_id].spans, segments)
+            name: _overlap_weights(reader[video_id].spans, segments)
             for name, reader in self.readers.items()
         }
         kept = np.all(
@@ -204,7 +205,7 @@ class Features:
                 )
 
 
-def _open(store: FeatureStore, name: str, trained_on: TrainedOn | None) -> VariantReader:
+def _open_variant(store: FeatureStore, name: str, trained_on: TrainedOn | None) -> VariantReader:
     if trained_on is None:
         return store[name]
     if name not in trained_on:
@@ -225,11 +226,11 @@ def _open(store: FeatureStore, name: str, trained_on: TrainedOn | None) -> Varia
     )
 
 
-def _made_up(weights: str) -> bool:
+def _is_synthetic(weights: str) -> bool:
     return weights.startswith(("random:", "planted:"))
 
 
-def _read(handle: ArrayHandle, numbers: NDArray[np.int64]) -> Array | Ragged:
+def _read_rows(handle: ArrayHandle, numbers: NDArray[np.int64]) -> Array | Ragged:
     """These rows, ascending, by one read for each run of neighbours."""
     cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
     runs = [run for run in np.split(numbers, cuts) if len(run)]
@@ -244,7 +245,9 @@ def _read(handle: ArrayHandle, numbers: NDArray[np.int64]) -> Array | Ragged:
     return np.concatenate([rows for rows in found if not isinstance(rows, Ragged)])
 
 
-def _overlaps(spans: Intervals, segments: Intervals) -> list[tuple[int, NDArray[np.float32]]]:
+def _overlap_weights(
+    spans: Intervals, segments: Intervals
+) -> list[tuple[int, NDArray[np.float32]]]:
     """For each segment the first row that shares time with it, and what part of the shared time
     each row from there on has; no parts if it shares time with none. Rows come by ascending start,
     and may overlap.
@@ -262,14 +265,16 @@ def _overlaps(spans: Intervals, segments: Intervals) -> list[tuple[int, NDArray[
     return found
 
 
-def _averages(handle: ArrayHandle, weights: Sequence[tuple[int, NDArray[np.float32]]]) -> Array:
+def _weighted_means(
+    handle: ArrayHandle, weights: Sequence[tuple[int, NDArray[np.float32]]]
+) -> Array:
     averages = np.zeros((len(weights), *handle.form.item_shape), np.float32)
     if not weights:
         return averages
     needed = np.unique(
         np.concatenate([np.arange(first, first + len(parts)) for first, parts in weights])
     )
-    rows = np.asarray(_read(handle, needed), dtype=np.float32)
+    rows = np.asarray(_read_rows(handle, needed), dtype=np.float32)
     for number, (first, parts) in enumerate(weights):
         place = int(np.searchsorted(needed, first))
         averages[number] = np.tensordot(parts, rows[place : place + len(parts)], axes=1)

@@ -12,7 +12,7 @@ from storage.base.paths import Layout
 from storage.files.external_arrays import read_arrays
 
 
-def read_figure(folder: Path, video_id: str) -> NDArray[np.bool_]:
+def read_figure_mask(folder: Path, video_id: str) -> NDArray[np.bool_]:
     """`(T, H, W)`: the pixels of each frame that show the figure. LookupFailed if the catalog's
     sources do not say.
     """

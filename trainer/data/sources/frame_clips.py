@@ -27,10 +27,10 @@ from trainer.data.sources.features import SAME_INSTANT_SECONDS, Features, Traine
 from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import ClipShape
 
-Pictures = NDArray[np.uint8]
+Frames = NDArray[np.uint8]
 
 
-class PictureFeatures(Features):
+class FrameClips(Features):
     """`pictures/jpeg` as clips `(L, H, W, 3)` uint8 RGB and, if asked for, `saliency/saliency` `(h,
     w)`.
 
@@ -54,7 +54,7 @@ class PictureFeatures(Features):
         keys = [key for key in (self.saliency_key, self.pictures_key) if key is not None]
         super().__init__(folder, keys, max_items={self.pictures_key: 1}, trained_on=trained_on)
         if saliency is not None:
-            refuse_random_saliency(
+            reject_random_saliency(
                 self.readers[saliency].name, str(self.readers[saliency].settings.get("weights", ""))
             )
 
@@ -85,20 +85,20 @@ class PictureFeatures(Features):
             found[self.saliency_key] = self._chosen(
                 self._handle(self.saliency_key, video_id), numbers
             )
-        found[self.pictures_key] = self._clips(video_id, self.pictures_of(video_id)[numbers])
+        found[self.pictures_key] = self._clips(video_id, self.frame_numbers(video_id)[numbers])
         return found
 
-    def shown(self, video_id: str, numbers: NDArray[np.int64]) -> list[Pictures]:
+    def full_size_frames(self, video_id: str, numbers: NDArray[np.int64]) -> list[Frames]:
         """The pictures, as large as they are kept, that these positions are about: for people to
         look at.
         """
         handle = self._handle(self.pictures_key, video_id)
         return [
-            picture_of(_bytes(handle, int(number)))
-            for number in self.pictures_of(video_id)[numbers]
+            decode_jpeg(_jpeg_bytes(handle, int(number)))
+            for number in self.frame_numbers(video_id)[numbers]
         ]
 
-    def means(
+    def segment_means(
         self, video_id: str, segments: Intervals
     ) -> tuple[dict[str, Array], NDArray[np.bool_]]:
         """Refused with LookupFailed: pictures have no mean; scores of positions are averaged
@@ -108,7 +108,7 @@ class PictureFeatures(Features):
             f"{self.pictures_key} has no mean over a segment; use a model whose unit is a row"
         )
 
-    def pictures_of(self, video_id: str) -> NDArray[np.int64]:
+    def frame_numbers(self, video_id: str) -> NDArray[np.int64]:
         """For every position the number of the picture it is about. Raises LookupFailed if the
         stores share none.
         """
@@ -119,15 +119,19 @@ class PictureFeatures(Features):
             self.readers[key.partition("/")[0]].name
             for key in (self.saliency_key, self.pictures_key)
         ]
-        return join_by_instant(video_id, self.row_spans(video_id), of_pictures, names[0], names[1])
+        return match_frames_by_time(
+            video_id, self.row_spans(video_id), of_pictures, names[0], names[1]
+        )
 
     def _clips(self, video_id: str, lasts: NDArray[np.int64]) -> Array:
         handle = self._handle(self.pictures_key, video_id)
-        wanted = clip_frames(lasts, self.clip.frames)
-        needed, places = np.unique(mirrored(wanted, len(handle)), return_inverse=True)
+        wanted = clip_frame_numbers(lasts, self.clip.frames)
+        needed, places = np.unique(reflect_frame_numbers(wanted, len(handle)), return_inverse=True)
         decoded = np.zeros((len(needed), self.clip.height, self.clip.width, 3), np.uint8)
         for place, number in enumerate(needed):
-            decoded[place] = decode(_bytes(handle, int(number)), self.clip.height, self.clip.width)
+            decoded[place] = decode_resized(
+                _jpeg_bytes(handle, int(number)), self.clip.height, self.clip.width
+            )
         clips: Array = decoded[places.reshape(wanted.shape)]
         return clips
 
@@ -142,19 +146,19 @@ class PictureFeatures(Features):
         return chosen
 
 
-def _bytes(handle: ArrayHandle, row: int) -> Array:
+def _jpeg_bytes(handle: ArrayHandle, row: int) -> Array:
     found = handle[row]
     return found.values if isinstance(found, Ragged) else found
 
 
-def clip_frames(lasts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+def clip_frame_numbers(lasts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """`(n,)` → `(n, L)`: the frames of the clips that end there, oldest first; below 0 before the
     video's start.
     """
     return lasts[:, None] + np.arange(1 - length, 1)
 
 
-def mirrored(numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def reflect_frame_numbers(numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Frames before the first, as the PLD-VHD paper fills them in: the video's own first frames in
     reverse order.
 
@@ -165,16 +169,16 @@ def mirrored(numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return cast(NDArray[np.int64], np.where(inside < count, inside, 2 * count - 1 - inside))
 
 
-def decode(jpeg: Array, height: int, width: int) -> Pictures:
+def decode_resized(jpeg: Array, height: int, width: int) -> Frames:
     """`(bytes,)` uint8 → `(H, W, 3)` uint8 RGB, squeezed bilinearly as TASED-Net and C3D squeeze
     frames.
 
     ValueError if the bytes are no picture.
     """
-    return squeezed(picture_of(jpeg), height, width)
+    return resize_frame(decode_jpeg(jpeg), height, width)
 
 
-def picture_of(jpeg: Array) -> Pictures:
+def decode_jpeg(jpeg: Array) -> Frames:
     """`(bytes,)` uint8 → `(h, w, 3)` uint8 RGB, as large as it is. ValueError if the bytes are no
     picture.
     """
@@ -186,7 +190,7 @@ def picture_of(jpeg: Array) -> Pictures:
     return np.asarray(picture[..., ::-1], np.uint8)
 
 
-def squeezed(picture: NDArray[Any], height: int, width: int) -> Pictures:
+def resize_frame(picture: NDArray[Any], height: int, width: int) -> Frames:
     """`(h, w)` or `(h, w, 3)` uint8 → the same at `(H, W)`, whatever the aspect, as OpenCV resizes
     by default.
     """
@@ -198,7 +202,7 @@ def squeezed(picture: NDArray[Any], height: int, width: int) -> Pictures:
     return np.asarray(resized, np.uint8)
 
 
-def join_by_instant(
+def match_frames_by_time(
     video_id: str, wanted: Intervals, pictures: Intervals, wanted_name: str, pictures_name: str
 ) -> NDArray[np.int64]:
     """`(n, 2)` and `(m, 2)` spans → for each of the n the number of the picture with the same span.
@@ -222,7 +226,7 @@ def join_by_instant(
     return places
 
 
-def refuse_random_saliency(name: str, weights: str) -> None:
+def reject_random_saliency(name: str, weights: str) -> None:
     """Raise SettingsError for saliency of random weights; planted saliency is marked, and
     passes.
     """

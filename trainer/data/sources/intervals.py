@@ -28,7 +28,7 @@ def union(intervals: Intervals) -> Intervals:
     return np.stack([ordered[opens, 0], reach[np.concatenate([opens[1:], [True]])]], 1)
 
 
-def within(intervals: Intervals, end_seconds: float) -> Intervals:
+def clamp_to_video(intervals: Intervals, end_seconds: float) -> Intervals:
     """What of each interval lies in `[0, end_seconds)`; those that lie outside are left out."""
     cut = np.clip(intervals, 0.0, end_seconds)
     return np.asarray(cut[cut[:, 1] - cut[:, 0] > _SLIVER])

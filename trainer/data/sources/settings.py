@@ -14,7 +14,7 @@ from typing import Literal
 
 from models.highlight.base.contract import History, Unit
 
-Whose = Literal["own", "other", "nobody"]
+HistoryOwner = Literal["own", "other", "nobody"]
 """Whose history a model is handed: the user's; that of another user of the split (a control: what a
 personalised model gains has to go away); or none.
 """
@@ -105,7 +105,7 @@ class DataSettings:
     """A longer element of the history is thinned evenly to so many positions. Ours: it bounds
     memory, and the longest of 20,488 published GIFs has 51 rows of C3D.
     """
-    whose: Whose = "own"
+    whose: HistoryOwner = "own"
     holdout_users: int | None = None
     """Users of `train` kept for validation where the dataset names none; None: 1000, as PHD2 says
     how many, not which, or one in ten where that is fewer, and at least one.

@@ -12,13 +12,19 @@ from functools import partial
 from torch import Tensor, nn
 
 from models.highlight.base.contract import Scores
-from trainer.losses.set_based.domain_steps import DomainBatch, Step, Steps, answer, part
+from trainer.losses.set_based.domain_steps import (
+    DomainBatch,
+    Step,
+    Steps,
+    forward_float32,
+    output_part,
+)
 from trainer.losses.set_based.set_kl import (
     Form,
     Labels,
-    divergence,
     has_highlight,
-    mean_of,
+    kl_per_set,
+    masked_mean,
     set_divergence,
 )
 
@@ -30,18 +36,18 @@ def dl_vhd(*, distillation: float = 1.0, form: Form = "paper", labels: Labels = 
     the labels of mixed sets are 1 and 0 in the paper and 1 and -1 in the code, which its softmax
     tells apart.
     """
-    distil = partial(_distil, weight=distillation, form=form)
+    distil = partial(_distillation_loss, weight=distillation, form=form)
 
     def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         if form == "released":
             counts = has_highlight(domains.source, domains.targets, labels)
             if not counts.any():
                 return domains.targets.labels.new_zeros(())
-            domains = domains.only(counts)
-        on_source = answer(model, domains.source)
+            domains = domains.select_rows(counts)
+        on_source = forward_float32(model, domains.source)
         has_fine, has_coarse = "fine" in on_source.parts, "coarse" in on_source.parts
         if not (has_fine or has_coarse):
-            part(on_source, "fine")
+            output_part(on_source, "fine")
         total = on_source.scores.new_zeros(())
         if has_fine:
             fine = Scores(on_source.parts["fine"])
@@ -50,30 +56,35 @@ def dl_vhd(*, distillation: float = 1.0, form: Form = "paper", labels: Labels = 
             )
         if has_fine and has_coarse and distillation:
             total = total + distil(model, domains)
-        return total + _coarse(model, domains, form) if has_coarse else total
+        return total + _coarse_loss(model, domains, form) if has_coarse else total
 
     return (Step("learn", loss),)
 
 
-def _coarse(model: nn.Module, domains: DomainBatch, form: Form) -> Tensor:
+def _coarse_loss(model: nn.Module, domains: DomainBatch, form: Form) -> Tensor:
     if domains.mixed is None or domains.is_target is None:
-        raise ValueError("the coarse learner needs mixed sets: make the domains with draw_domains")
-    scores = part(answer(model, domains.mixed), "coarse")
+        raise ValueError(
+            "the coarse learner needs mixed sets: make the domains with sample_two_domains"
+        )
+    scores = output_part(forward_float32(model, domains.mixed), "coarse")
     wanted = domains.is_target.to(scores)
     wanted = 2 * wanted - 1 if form == "released" else wanted
-    return mean_of(
-        divergence(wanted, scores, domains.mixed.mask, form=form), domains.mixed.mask.any(dim=1)
+    return masked_mean(
+        kl_per_set(wanted, scores, domains.mixed.mask, form=form), domains.mixed.mask.any(dim=1)
     )
 
 
-def _distil(model: nn.Module, domains: DomainBatch, *, weight: float, form: Form) -> Tensor:
+def _distillation_loss(
+    model: nn.Module, domains: DomainBatch, *, weight: float, form: Form
+) -> Tensor:
     """L_distill. The paper does not say whether the mean has a gradient; it makes no difference,
     for the gradient is 0: the softmax of the mean score is where the sum of both divergences is
     least.
     """
-    on_target, mask = answer(model, domains.target), domains.target.mask
+    on_target, mask = forward_float32(model, domains.target), domains.target.mask
     teacher = on_target.scores
     each = [
-        divergence(teacher, part(on_target, name), mask, form=form) for name in ("coarse", "fine")
+        kl_per_set(teacher, output_part(on_target, name), mask, form=form)
+        for name in ("coarse", "fine")
     ]
-    return weight * mean_of((each[0] + each[1]) / 2, mask.any(dim=1))
+    return weight * masked_mean((each[0] + each[1]) / 2, mask.any(dim=1))

@@ -24,7 +24,13 @@ from torch.nn import functional
 from models.highlight.base.contract import Scores
 from models.highlight.generic.domain_adaptation import RevGradSL
 from models.highlight.generic.sl_module import SLModule
-from trainer.losses.set_based.domain_steps import DomainBatch, Step, Steps, answer, part
+from trainer.losses.set_based.domain_steps import (
+    DomainBatch,
+    Step,
+    Steps,
+    forward_float32,
+    output_part,
+)
 from trainer.losses.set_based.set_kl import Form, Labels, has_highlight, set_divergence
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -36,7 +42,11 @@ def source_only(*, form: Form = "paper", labels: Labels = "value") -> Steps:
 
     def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         return set_divergence(
-            answer(model, domains.source), domains.source, domains.targets, form=form, labels=labels
+            forward_float32(model, domains.source),
+            domains.source,
+            domains.targets,
+            form=form,
+            labels=labels,
         )
 
     return (Step("learn", loss),)
@@ -59,7 +69,7 @@ def dan(
     def distance(source: Tensor, target: Tensor) -> Tensor:
         return maximum_mean_discrepancy(source, target, kernels=kernels, multiplier=multiplier)
 
-    return _aligned(distance, weight, is_cut, form, labels)
+    return _alignment_steps(distance, weight, is_cut, form, labels)
 
 
 def deep_coral(
@@ -77,7 +87,7 @@ def deep_coral(
     """
     if covariance not in ("sample", "released"):
         raise ValueError(f"covariance is sample or released, got {covariance!r}")
-    return _aligned(
+    return _alignment_steps(
         coral if covariance == "sample" else released_coral, weight, is_cut, form, labels
     )
 
@@ -105,7 +115,9 @@ def afn(
         pulled: Tensor = short.square().mean()
         return pulled
 
-    return _aligned(lambda source, target: pull(source) + pull(target), weight, False, form, labels)
+    return _alignment_steps(
+        lambda source, target: pull(source) + pull(target), weight, False, form, labels
+    )
 
 
 def revgrad(
@@ -123,7 +135,7 @@ def revgrad(
             raise ValueError(
                 f"revgrad needs a discriminator: take the model sl_revgrad, not {type(model).__name__}"
             )
-        on_source, source, target = _embedded(model, domains)
+        on_source, source, target = _embed_domains(model, domains)
         strength = 2 / (1 + math.exp(-gamma * domains.progress)) - 1
         at_source, at_target = (
             model.discriminate(source, strength),
@@ -157,8 +169,8 @@ def mcd(
         raise ValueError(f"discrepancy is softmax or score, got {discrepancy!r}")
 
     def learned(model: nn.Module, domains: DomainBatch) -> Tensor:
-        on_source = answer(model, domains.source)
-        both = [Scores(part(on_source, name)) for name in ("first", "second")]
+        on_source = forward_float32(model, domains.source)
+        both = [Scores(output_part(on_source, name)) for name in ("first", "second")]
         return sum(
             (
                 set_divergence(one, domains.source, domains.targets, form=form, labels=labels)
@@ -168,8 +180,8 @@ def mcd(
         )
 
     def apart(model: nn.Module, domains: DomainBatch) -> Tensor:
-        on_target, mask = answer(model, domains.target), domains.target.mask
-        first, second = part(on_target, "first"), part(on_target, "second")
+        on_target, mask = forward_float32(model, domains.target), domains.target.mask
+        first, second = output_part(on_target, "first"), output_part(on_target, "second")
         if discrepancy == "softmax":
             lowest = torch.finfo(first.dtype).min
             first, second = (s.masked_fill(~mask, lowest).softmax(dim=-1) for s in (first, second))
@@ -233,7 +245,7 @@ def released_coral(source: Tensor, target: Tensor) -> Tensor:
     return difference.square().mean() / (16 * source.shape[1])
 
 
-def _embedded(model: nn.Module, domains: DomainBatch) -> tuple[Scores, Tensor, Tensor]:
+def _embed_domains(model: nn.Module, domains: DomainBatch) -> tuple[Scores, Tensor, Tensor]:
     """The answer on the source, and the embeddings of both sides' positions, `(N, D)` and `(M,
     D)`.
     """
@@ -241,19 +253,24 @@ def _embedded(model: nn.Module, domains: DomainBatch) -> tuple[Scores, Tensor, T
         raise ValueError(
             "adaptation changes the transformer, C3D being fixed: has_transformer must be true"
         )
-    on_source, on_target = answer(model, domains.source), answer(model, domains.target)
-    source, target = part(on_source, "embeddings"), part(on_target, "embeddings")
+    on_source, on_target = (
+        forward_float32(model, domains.source),
+        forward_float32(model, domains.target),
+    )
+    source, target = output_part(on_source, "embeddings"), output_part(on_target, "embeddings")
     return on_source, source[domains.source.mask], target[domains.target.mask]
 
 
-def _aligned(distance: Distance, weight: float, is_cut: bool, form: Form, labels: Labels) -> Steps:
+def _alignment_steps(
+    distance: Distance, weight: float, is_cut: bool, form: Form, labels: Labels
+) -> Steps:
     def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         if form == "released":
             counts = has_highlight(domains.source, domains.targets, labels)
             if not counts.any():
                 return domains.targets.labels.new_zeros(())
-            domains = domains.only(counts)
-        on_source, source, target = _embedded(model, domains)
+            domains = domains.select_rows(counts)
+        on_source, source, target = _embed_domains(model, domains)
         if is_cut:
             smaller = min(len(source), len(target))
             source, target = source[:smaller], target[:smaller]

@@ -52,27 +52,27 @@ class DomainBatch:
         if (self.mixed is None) != (self.is_target is None):
             raise ValueError("mixed sets and what of them is of the target come together")
 
-    def only(self, rows: Tensor) -> DomainBatch:
+    def select_rows(self, rows: Tensor) -> DomainBatch:
         """These rows alone, `(B,)` bool, of everything."""
-        mixed = None if self.mixed is None else _rows(self.mixed, rows)
+        mixed = None if self.mixed is None else _select_rows(self.mixed, rows)
         is_target = None if self.is_target is None else self.is_target[rows]
         source, targets, target = (
-            _rows(self.source, rows),
-            _rows(self.targets, rows),
-            _rows(self.target, rows),
+            _select_rows(self.source, rows),
+            _select_rows(self.targets, rows),
+            _select_rows(self.target, rows),
         )
         return replace(
             self, source=source, targets=targets, target=target, mixed=mixed, is_target=is_target
         )
 
 
-def _rows(part: T, rows: Tensor) -> T:
+def _select_rows(part: T, rows: Tensor) -> T:
     return replace(
-        part, **{one.name: _of_rows(getattr(part, one.name), rows) for one in fields(part)}
+        part, **{one.name: _select_value(getattr(part, one.name), rows) for one in fields(part)}
     )
 
 
-def _of_rows(value: Any, rows: Tensor) -> Any:
+def _select_value(value: Any, rows: Tensor) -> Any:
     return (
         value[rows]
         if isinstance(value, Tensor)
@@ -81,7 +81,7 @@ def _of_rows(value: Any, rows: Tensor) -> Any:
 
 
 @dataclass(frozen=True)
-class SetRules:
+class SetSampling:
     """How sets are drawn; the defaults are the paper's, and `RELEASED` is the code's."""
 
     kind: Literal["random", "window", "bag"] = "random"
@@ -116,13 +116,13 @@ class SetRules:
         return set_sampling.random_sets(mask, self.size, generator)
 
 
-RELEASED = SetRules("window", 20, 0.3, 0.7)
+RELEASED_SAMPLING = SetSampling("window", 20, 0.3, 0.7)
 
 
-def sample_sets(
+def sample_one_domain(
     source: Batch,
     targets: Targets,
-    rules: SetRules,
+    rules: SetSampling,
     generator: torch.Generator,
     progress: float = 1.0,
     anchors: Tensor | None = None,
@@ -131,15 +131,17 @@ def sample_sets(
     is mixed.
     """
     chosen = rules.draw(source.mask, generator, anchors)
-    drawn = set_sampling.take(source, chosen)
-    return DomainBatch(drawn, set_sampling.take_targets(targets, chosen), drawn, progress=progress)
+    drawn = set_sampling.gather_positions(source, chosen)
+    return DomainBatch(
+        drawn, set_sampling.gather_targets(targets, chosen), drawn, progress=progress
+    )
 
 
-def draw_domains(
+def sample_two_domains(
     source: Batch,
     targets: Targets,
     target: Batch,
-    rules: SetRules,
+    rules: SetSampling,
     generator: torch.Generator,
     progress: float = 1.0,
     anchors: tuple[Tensor | None, Tensor | None] = (None, None),
@@ -147,13 +149,16 @@ def draw_domains(
     """Sets of whole videos, and sets mixed from those sets."""
     chosen = rules.draw(source.mask, generator, anchors[0])
     others = rules.draw(target.mask, generator, anchors[1])
-    source_sets, target_sets = set_sampling.take(source, chosen), set_sampling.take(target, others)
-    mixed, is_target = set_sampling.mix(
+    source_sets, target_sets = (
+        set_sampling.gather_positions(source, chosen),
+        set_sampling.gather_positions(target, others),
+    )
+    mixed, is_target = set_sampling.mix_sets(
         source_sets, target_sets, generator, lowest=rules.lowest, highest=rules.highest
     )
     return DomainBatch(
         source_sets,
-        set_sampling.take_targets(targets, chosen),
+        set_sampling.gather_targets(targets, chosen),
         target_sets,
         mixed,
         is_target,
@@ -167,32 +172,32 @@ class Step:
 
     name: str
     loss: Callable[[nn.Module, DomainBatch], Tensor]
-    moves: tuple[str, ...] = ()
+    trains: tuple[str, ...] = ()
     """Names of the model's children that are updated; empty means all of them."""
     repeats: int = 1
 
-    def children(self, model: nn.Module) -> tuple[str, ...]:
+    def trained_children(self, model: nn.Module) -> tuple[str, ...]:
         """Names of the children that are updated; ValueError if the model lacks one."""
         existing = tuple(name for name, _ in model.named_children())
-        missing = sorted(set(self.moves) - set(existing))
+        missing = sorted(set(self.trains) - set(existing))
         if missing:
             raise ValueError(
                 f"the step {self.name!r} moves {', '.join(missing)}, and this {type(model).__name__} has "
                 f"{', '.join(existing)}: take the model that this objective was written for"
             )
-        return self.moves or existing
+        return self.trains or existing
 
 
 Steps = tuple[Step, ...]
 
 
-def answer(model: nn.Module, batch: Batch) -> Scores:
+def forward_float32(model: nn.Module, batch: Batch) -> Scores:
     """What the model says, in single precision: losses are never computed in less."""
     found: Scores = model(batch)
     return found.float()
 
 
-def part(scores: Scores, name: str) -> Tensor:
+def output_part(scores: Scores, name: str) -> Tensor:
     """A model's part of that name; ValueError if it answers none such."""
     if name not in scores.parts:
         known = ", ".join(scores.parts) or "none"

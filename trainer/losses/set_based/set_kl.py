@@ -41,14 +41,14 @@ def set_divergence(
     """The mean over sets of KL(σ(labels) ‖ σ(scores)); 0 if the released form leaves out all of
     them.
     """
-    each = divergence(chosen_labels(targets, labels), scores.scores, batch.mask, form=form)
+    each = kl_per_set(set_labels(targets, labels), scores.scores, batch.mask, form=form)
     counts = batch.mask.any(dim=1)
-    return mean_of(
+    return masked_mean(
         each, counts & has_highlight(batch, targets, labels) if form == "released" else counts
     )
 
 
-def chosen_labels(targets: Targets, labels: Labels) -> Tensor:
+def set_labels(targets: Targets, labels: Labels) -> Tensor:
     """`(B, T)`: y, as `labels` says."""
     wanted = {
         "value": targets.labels,
@@ -62,10 +62,10 @@ def chosen_labels(targets: Targets, labels: Labels) -> Tensor:
 
 def has_highlight(batch: Batch, targets: Targets, labels: Labels) -> Tensor:
     """`(B,)` bool: the sets that hold a label above 0. The released code skips all others."""
-    return (chosen_labels(targets, labels).masked_fill(~batch.mask, 0) > 0).any(dim=1)
+    return (set_labels(targets, labels).masked_fill(~batch.mask, 0) > 0).any(dim=1)
 
 
-def divergence(wanted: Tensor, scores: Tensor, mask: Tensor, *, form: Form = "paper") -> Tensor:
+def kl_per_set(wanted: Tensor, scores: Tensor, mask: Tensor, *, form: Form = "paper") -> Tensor:
     """KL(σ(wanted) ‖ σ(scores)) of each set: three `(B, N)` → `(B,)`; the released form divides by
     the set's size.
     """
@@ -79,7 +79,7 @@ def divergence(wanted: Tensor, scores: Tensor, mask: Tensor, *, form: Form = "pa
     return each / mask.sum(dim=-1).clamp(min=1) if form == "released" else each
 
 
-def mean_of(each: Tensor, counts: Tensor) -> Tensor:
+def masked_mean(each: Tensor, counts: Tensor) -> Tensor:
     """The mean of those sets of `(B,)` that count; if none does a plain 0, which moves nothing."""
     if not counts.any():
         return each.new_zeros(())

@@ -69,7 +69,7 @@ def bags(mask: Tensor, size: int, generator: torch.Generator) -> Tensor:
     return torch.where(counts <= size, repeated, drawn)
 
 
-def mixed_places(
+def mixed_positions(
     source: Tensor,
     target: Tensor,
     generator: torch.Generator,
@@ -105,7 +105,7 @@ def mixed_places(
     return places.where(columns < sizes[:, None], -1)
 
 
-def mix(
+def mix_sets(
     source: Batch,
     target: Batch,
     generator: torch.Generator,
@@ -114,7 +114,7 @@ def mix(
     highest: float = 0.5,
 ) -> tuple[Batch, Tensor]:
     """A mixed set for each pair of videos, and `(B, N)` bool: what is of the target."""
-    places = mixed_places(source.mask, target.mask, generator, lowest=lowest, highest=highest)
+    places = mixed_positions(source.mask, target.mask, generator, lowest=lowest, highest=highest)
     end_to_end = replace(
         source,
         features={
@@ -124,10 +124,10 @@ def mix(
         mask=torch.cat([source.mask, target.mask], dim=1),
         spans=torch.cat([source.spans, target.spans], dim=1),
     )
-    return take(end_to_end, places), places >= source.mask.shape[1]
+    return gather_positions(end_to_end, places), places >= source.mask.shape[1]
 
 
-def take(batch: Batch, places: Tensor) -> Batch:
+def gather_positions(batch: Batch, places: Tensor) -> Batch:
     """The batch with the positions at those places alone; the history stays."""
     return replace(
         batch,
@@ -137,7 +137,7 @@ def take(batch: Batch, places: Tensor) -> Batch:
     )
 
 
-def take_targets(targets: Targets, places: Tensor) -> Targets:
+def gather_targets(targets: Targets, places: Tensor) -> Targets:
     """The targets of `take`'s positions; of pairs those remain of which both are in the set."""
     counts = targets.labels.shape[1]
     now = torch.full(
