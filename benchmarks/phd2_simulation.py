@@ -42,7 +42,7 @@ from pipeline.media.media_file import Media
 from pipeline.media.probe import Probe
 from pipeline.sampling.planner import VideoSampling, Window
 from storage.base.errors import VideoError
-from storage.base.fingerprint import plain, readable
+from storage.base.fingerprint import readable_json, to_json_value
 from storage.base.video_status import DONE, failure_status
 from storage.features import manifest_index
 from storage.features.commit import DEFAULT_PART_BYTES, request_retry
@@ -271,7 +271,7 @@ def make_up(settings: Settings, decoder: NoDecoder) -> None:
     for shard in range(catalog.shard_count):
         job = shard_job(settings, catalog, shard)
         layout = job.variant_layout(job.variants[0])
-        publish(layout.settings_file, readable(job.variants[0].description()), replace=False)
+        publish(layout.settings_file, readable_json(job.variants[0].description()), replace=False)
         part = PartRecord(f"shard_{shard:03d}.p000.h5", made_up_id(shard), 1, 1, 1)
         entries = {
             video_id: _made_up_entry(video_id, decoder, part.file) for video_id in job.video_ids
@@ -289,7 +289,7 @@ def _made_up_entry(video_id: str, decoder: NoDecoder, part: str) -> ManifestEntr
         )
     *events, end = decoder.decode(video_id, Path(), ())
     facts = (
-        {"probe": plain(end.probe), "decode": plain(end.summary)}
+        {"probe": to_json_value(end.probe), "decode": to_json_value(end.summary)}
         if isinstance(end, DecodeEnd)
         else {}
     )

@@ -18,10 +18,10 @@ from storage.commands import run_and_exit
 from storage.features.commit import DEFAULT_PART_BYTES
 from storage.features.compaction import compact
 from storage.features.manifest_file import read_manifest
-from storage.features.manifest_index import refresh
-from storage.features.part_reader import advised
+from storage.features.manifest_index import refresh_index
+from storage.features.part_reader import with_repair_advice
 from storage.features.store import FeatureStore, variant_layouts
-from storage.files.file_lock import lease, say
+from storage.files.file_lock import lease, print_to_stderr
 from storage.maintenance.audit import audit
 from storage.maintenance.media_audit import audit_media
 from storage.maintenance.repair import repair, repair_media
@@ -89,7 +89,7 @@ def _audit(options: argparse.Namespace) -> int:
     is_clean = _print_audit(options.folder, deep=deep, media=options.media)
     if options.repair:
         layout = _layout(options.folder)
-        for line in repair(options.folder, deep=deep, tell=say):
+        for line in repair(options.folder, deep=deep, notify=print_to_stderr):
             print(f"  repair: {line}")
         for line in repair_media(layout, read_catalog(options.folder), media=options.media):
             print(f"  repair: {line}")
@@ -135,15 +135,15 @@ def _compact(options: argparse.Namespace) -> int:
     layout = _layout(options.folder)
     for variant in variant_layouts(options.folder):
         for shard in range(catalog.shard_count):
-            with lease(layout.lease(shard), tell=say):
-                with advised():
+            with lease(layout.lease(shard), notify=print_to_stderr):
+                with with_repair_advice():
                     before = read_manifest(variant, shard)
                     after = before and compact(variant, shard, max_part_bytes=options.part_bytes)
                 if before is not None and after is not None:
                     print(
                         f"{variant.folder.name} shard {shard}: {len(before.parts)} parts, now {len(after.parts)}"
                     )
-        refresh(variant)
+        refresh_index(variant)
     return CLEAN
 
 

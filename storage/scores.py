@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.base.errors import IntegrityError, LookupFailed
-from storage.base.fingerprint import plain
+from storage.base.fingerprint import to_json_value
 from storage.base.paths import Layout
 from storage.base.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID
-from storage.features.manifest import Fields
+from storage.features.manifest import JsonFields
 from storage.files import atomic_write, hdf5
 from storage.files.checksummed_json import seal, unseal
 
@@ -127,7 +127,7 @@ class ScoreRun:
             )
 
 
-def run_of(
+def make_score_run(
     provenance: Provenance, tracks: Sequence[ScoreTrack], absent: Mapping[Key, str] | None = None
 ) -> ScoreRun:
     """A run from tracks in any order. Raises ValueError if two speak of the same user and video."""
@@ -154,7 +154,7 @@ def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
         "catalog": layout.catalog,
         "file": data.name,
         "file_sha256": sha256,
-        "provenance": plain(run.provenance),
+        "provenance": to_json_value(run.provenance),
         "tracks": [
             [track.user_id, track.video_id, float(track.duration_seconds), len(track.scores)]
             for track in tracks
@@ -170,15 +170,15 @@ def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
 def _image(tracks: Sequence[ScoreTrack], time_origin: str) -> bytes:
     rows = sum(len(track.scores) for track in tracks)
     drafts = {
-        "spans": hdf5.Draft(np.float64, (rows, 2), [track.spans for track in tracks]),
-        "scores": hdf5.Draft(np.float32, (rows,), [track.scores for track in tracks]),
+        "spans": hdf5.ArrayToWrite(np.float64, (rows, 2), [track.spans for track in tracks]),
+        "scores": hdf5.ArrayToWrite(np.float32, (rows,), [track.scores for track in tracks]),
     }
     about: dict[str, str | int] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "time_origin": time_origin,
     }
-    return hdf5.image(about, drafts)
+    return hdf5.file_image(about, drafts)
 
 
 def read_scores(layout: Layout, name: str) -> ScoreRun:
@@ -192,11 +192,11 @@ def read_scores(layout: Layout, name: str) -> ScoreRun:
     try:
         record = unseal(path, path.read_bytes())
     except FileNotFoundError as error:
-        there = ", ".join(runs(layout)) or "none"
+        there = ", ".join(score_run_names(layout)) or "none"
         raise LookupFailed(
             f"{layout.folder} has no scores of a run {name!r}; it has {there}"
         ) from error
-    fields = Fields(path, record, "the run")
+    fields = JsonFields(path, record, "the run")
     found = (
         fields.take("format", str),
         version := fields.take("format_version", int),
@@ -212,14 +212,14 @@ def read_scores(layout: Layout, name: str) -> ScoreRun:
         raise IntegrityError(path, f"is no record of scores that we wrote: {error}") from error
 
 
-def runs(layout: Layout) -> tuple[str, ...]:
+def score_run_names(layout: Layout) -> tuple[str, ...]:
     """Names of the runs that are kept, ascending."""
     return tuple(
         sorted(path.parent.name for path in (layout.folder / "scores").glob(f"*/{RECORD}"))
     )
 
 
-def _run(path: Path, fields: Fields, version: int) -> ScoreRun:
+def _run(path: Path, fields: JsonFields, version: int) -> ScoreRun:
     spans, scores = _numbers(
         path.parent / Path(fields.take("file", str)).name, fields.take("file_sha256", str)
     )
@@ -236,8 +236,8 @@ def _run(path: Path, fields: Fields, version: int) -> ScoreRun:
         for user, video, reason in map(_cells, fields.take("absent", list))
     }
     provenance = _provenance(path, fields.take("provenance", dict), version)
-    fields.end()
-    return run_of(provenance, tracks, absent)
+    fields.check_no_rest()
+    return make_score_run(provenance, tracks, absent)
 
 
 def _cells(row: JSON) -> list[JSON]:
@@ -254,7 +254,7 @@ def _track_entry(row: JSON) -> tuple[str, str, float, int]:
 
 
 def _provenance(path: Path, content: dict[str, JSON], version: int) -> Provenance:
-    fields = Fields(path, content, "provenance")
+    fields = JsonFields(path, content, "provenance")
     return Provenance(
         model=fields.take("model", str),
         checkpoint_sha256=fields.take("checkpoint_sha256", str),
@@ -273,7 +273,7 @@ def _numbers(path: Path, sha256: str) -> tuple[NDArray[np.float64], NDArray[np.f
         raise IntegrityError(
             path, "was altered: its sha256 is not what its record says; score again"
         )
-    extents = hdf5.survey_image(path, content).extents
+    extents = hdf5.read_image_layout(path, content).extents
     found = {
         name: np.frombuffer(
             content, extent.dtype, int(np.prod(extent.shape)), extent.offset_bytes

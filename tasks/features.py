@@ -20,7 +20,7 @@ from pipeline.datasets.registry import DATASETS
 from pipeline.diagnostics.doctor import failed_quick_checks
 from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 from storage.base.video_status import REASONS, VideoStatus
 from storage.features.store import FeatureStore
@@ -141,7 +141,7 @@ class WaitForShard(luigi.Task):
         """Take the lease and let it go."""
         with (
             ORDERS_TO_US.drop_at_once(),
-            lease(load(self.catalog).layout.lease(self.shard), tell=progress.say),
+            lease(load(self.catalog).layout.lease(self.shard), notify=progress.say),
         ):
             pass
 
@@ -183,14 +183,14 @@ class RequestRetry(luigi.Task):
 
     def complete(self) -> bool:
         """Whether this run's requests were made."""
-        return load(self.catalog).layout.retry_note(self.run_name).exists()
+        return load(self.catalog).layout.retry_marker(self.run_name).exists()
 
     def run(self) -> None:
         """Rewrite the sidecars; parts stay as they are."""
         settings = load(self.catalog)
         requested = request_retries(settings, frozenset(self.reasons))
-        note = readable({"reasons": sorted(self.reasons), "requested": requested})
-        publish(settings.layout.retry_note(self.run_name), note, replace=True)
+        note = readable_json({"reasons": sorted(self.reasons), "requested": requested})
+        publish(settings.layout.retry_marker(self.run_name), note, replace=True)
 
 
 class LookAgain(luigi.Task):
@@ -207,7 +207,7 @@ class LookAgain(luigi.Task):
     def complete(self) -> bool:
         """Whether nothing is left to ask for."""
         settings = load(self.catalog)
-        return settings.layout.looked_again_note(self.run_name).exists() or not self._outdated(
+        return settings.layout.recheck_marker(self.run_name).exists() or not self._outdated(
             settings
         )
 
@@ -220,10 +220,10 @@ class LookAgain(luigi.Task):
             progress.say(
                 f"{self.catalog}: {asked:,} videos have other files than their verdicts are about: done again"
             )
-        note = readable(
+        note = readable_json(
             {"videos": sorted(video for of_shard in videos.values() for video in of_shard)}
         )
-        publish(settings.layout.looked_again_note(self.run_name), note, replace=True)
+        publish(settings.layout.recheck_marker(self.run_name), note, replace=True)
 
     def _outdated(self, settings: Settings) -> dict[int, frozenset[str]]:
         return outdated_videos(settings, [int(shard) for shard in self.shards])

@@ -114,13 +114,13 @@ class ScoreModel(TrainModel):
 
     def complete(self) -> bool:
         """Whether the scores are there, and are this network's."""
-        from storage.scores import runs
+        from storage.scores import score_run_names
         from trainer.inference.score_run import EvalRequest
 
         if not super().complete():
             return False
         question = EvalRequest(self.model(), self.settings.layout.folder, self.split)
-        return question.name in runs(question.layout)
+        return question.name in score_run_names(question.layout)
 
     def run(self) -> None:
         """Score and keep."""

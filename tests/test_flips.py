@@ -35,8 +35,8 @@ from storage.catalog.catalog import Catalog, read_catalog, shard_of, write_catal
 from storage.features import manifest_index, spool
 from storage.features.manifest import ManifestEntry
 from storage.features.store import FeatureStore
-from storage.files.hdf5 import survey
-from storage.scores import Provenance, ScoreTrack, read_scores, run_of, write_scores
+from storage.files.hdf5 import read_layout
+from storage.scores import Provenance, ScoreTrack, make_score_run, read_scores, write_scores
 from tests.support.feature_samples import make_track
 from tests.support.tiny_extractor import tiny_variant
 from tests.support.videos import coded_video
@@ -81,7 +81,7 @@ class World:
             )
         self.variants = [self.layout.variant(one.name, one.fingerprint()) for one in VARIANTS]
         for variant in self.variants:
-            manifest_index.refresh(variant)
+            manifest_index.refresh_index(variant)
         self.spool = root / "spool"
         for number, video_id in enumerate(IDS):
             track = make_track(video_id, 4 + number)
@@ -99,7 +99,9 @@ class World:
         )
         spans = np.array([[0.0, 1.0], [1.0, 2.5]])
         scored = ScoreTrack("ann", "a1", 2.5, spans, np.array([0.25, 3.0], np.float32))
-        write_scores(self.layout, "run.test", run_of(Provenance("ranker", "ab" * 32), [scored]))
+        write_scores(
+            self.layout, "run.test", make_score_run(Provenance("ranker", "ab" * 32), [scored])
+        )
 
     def fetched(self, video_id: str, retry: bool = False) -> Media:
         shard = shard_of(video_id, 2)
@@ -129,7 +131,7 @@ class World:
         return repr((found.name, found.shard_count, found.time_unit, found.origin, tables))
 
     def spooled(self) -> dict[str, str]:
-        found = spool.Spooled(self.spool)
+        found = spool.SpooledVideos(self.spool)
         return {
             i: repr(entry) + (found.track(i).digest() if entry.is_done else "")
             for i, entry in found.entries.items()
@@ -255,7 +257,7 @@ def test_without_checks_flips_are_read(world: World, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(world.layout.folder, tmp_path / "tiny"))
     part = sorted((copy / "features").glob("singles-*/*.h5"))[0]
     content = bytearray(part.read_bytes())
-    content[survey(part).extents["arrays/mean"].offset_bytes + 5] ^= 1
+    content[read_layout(part).extents["arrays/mean"].offset_bytes + 5] ^= 1
     part.write_bytes(content)
     store = FeatureStore(copy, check=False)["singles"]
     assert any(store[i].track().digest() != store.entry(i).digest for i in store)

@@ -31,7 +31,7 @@ from storage.catalog.catalog import read_catalog
 from storage.features.compaction import rebase
 from storage.features.manifest import ManifestEntry
 from storage.features.manifest_file import read_manifest
-from storage.features.manifest_index import refresh
+from storage.features.manifest_index import refresh_index
 from storage.features.part_reader import PartReader
 from storage.features.store import variant_layouts
 from storage.files.file_lock import lease
@@ -80,7 +80,7 @@ def rebase_catalog(folder: Path, media: Sequence[Path]) -> Iterator[str]:
                 f"{variant.folder.name} shard {shard}: {len(clocks)} videos keep their rows{told}; "
                 f"{len(begun)} are built again"
             )
-        refresh(variant)
+        refresh_index(variant)
 
 
 def _clock_of(

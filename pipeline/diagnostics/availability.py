@@ -17,7 +17,7 @@ from storage.base.fingerprint import ids_sha256
 from storage.base.records import JSON
 from storage.base.video_status import REASONS, TAXONOMY_VERSION, State, VideoStatus
 from storage.catalog.catalog import Catalog
-from storage.catalog.csv_tables import texts
+from storage.catalog.csv_tables import text_column
 
 WHOLE = "all"
 """The row of the whole catalog, beside the splits."""
@@ -51,15 +51,15 @@ def availability_by_split(
 
     Raises ValueError unless every id has a verdict.
     """
-    everything = set(texts(catalog.videos, "video_id"))
+    everything = set(text_column(catalog.videos, "video_id"))
     if without := sorted(everything - statuses.keys()):
         raise ValueError(f"{len(without)} ids have no verdict, the first is {without[0]!r}")
     split_of = dict(
-        zip(texts(catalog.users, "user_id"), texts(catalog.users, "split"), strict=True)
+        zip(text_column(catalog.users, "user_id"), text_column(catalog.users, "split"), strict=True)
     )
     splits: dict[str, set[str]] = {}
     for user_id, video_id in zip(
-        texts(catalog.links, "user_id"), texts(catalog.links, "video_id"), strict=True
+        text_column(catalog.links, "user_id"), text_column(catalog.links, "video_id"), strict=True
     ):
         splits.setdefault(split_of[user_id], set()).add(video_id)
     groups = [

@@ -19,7 +19,7 @@ from models.extractors.golden import golden_outputs
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.extraction.provenance import library_versions
 from storage.base.errors import SystemicFault
-from storage.base.fingerprint import fingerprint, plain, readable
+from storage.base.fingerprint import fingerprint, readable_json, to_json_value
 from storage.base.records import JSON
 from storage.files.atomic_write import publish
 
@@ -45,7 +45,7 @@ def run_self_test(
         ),
     )
     if numerics.lossy_choices:
-        environment |= {"numerics": plain(numerics)}
+        environment |= {"numerics": to_json_value(numerics)}
         _once(
             spec,
             environment,
@@ -76,7 +76,7 @@ def _once(
             f"The environment: {environment}. If the code was changed on purpose, raise its numerics_version and run "
             "tests/models/goldens/make_goldens.py; otherwise install what requirements.lock names."
         )
-    publish(note, readable({"extractor": spec.name, "environment": environment}), replace=True)
+    publish(note, readable_json({"extractor": spec.name, "environment": environment}), replace=True)
 
 
 def environment_of(device: str) -> dict[str, JSON]:

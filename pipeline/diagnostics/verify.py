@@ -319,6 +319,6 @@ def verify_sample(reader: VariantReader, choice: VerifyOptions) -> VerifyResult:
     }
     device = resolve_device(choice.device)
     if any(isinstance(found, Media) for found in media.values()):
-        run_self_test(variant.spec, device, layout.proofs, variant.numerics)
+        run_self_test(variant.spec, device, layout.self_tests, variant.numerics)
     with SubprocessDecoder() as decoder:
         return verify(reader, variant, media, rows, decoder=decoder, device=device)

@@ -28,7 +28,7 @@ from pipeline.media.media_file import (
 from storage.base.errors import VideoError
 from storage.base.paths import Layout
 from storage.base.video_status import DONE, State, VideoStatus, failure_status
-from storage.files.atomic_write import adopt, temporary_beside
+from storage.files.atomic_write import publish_file, temporary_beside
 from storage.files.file_lock import check_held
 from storage.files.os_errors import disk_fault
 
@@ -41,7 +41,7 @@ def fetch(
     layout: Layout,
     shard: int,
     source: SourceSettings,
-    asked_as: tuple[str, ...] = (),
+    alternative_ids: tuple[str, ...] = (),
     way: RateLimiter | None = None,
     retry: bool = False,
 ) -> Media:
@@ -60,7 +60,7 @@ def fetch(
     """
     record_path = layout.media_record(video_id, shard)
     known = read_record(record_path)
-    names = file_names(video_id, asked_as)
+    names = file_names(video_id, alternative_ids)
     answered = known is not None and is_final(known.status) and known.asked == source.name
     if known is not None and answered and source.folder is None and not retry:
         raise VideoError(video_id, known.status)
@@ -74,7 +74,9 @@ def fetch(
         return from_folder(video_id, names, source, record_path, known, retry=retry)
     partial = record_path.with_suffix(".partial")
     try:
-        arrived = _from_site(video_id, asked_as or (video_id,), partial, source=source, way=way)
+        arrived = _from_site(
+            video_id, alternative_ids or (video_id,), partial, source=source, way=way
+        )
         media = _kept(arrived, layout.media_file(video_id, shard, arrived.suffix))
     except VideoError as error:
         failure = _record_of(error.status, record_path, known, source, way)
@@ -172,7 +174,7 @@ def _kept(arrived: Downloaded, path: Path) -> Media:
     # A file without a valid record was never promised to anybody.
     check_held()
     path.unlink(missing_ok=True)
-    adopt(temporary, path)
+    publish_file(temporary, path)
     facts = {**arrived.facts, "damage": arrived.damage} if arrived.damage else dict(arrived.facts)
     return Media(path, sha256, size_bytes, facts)
 

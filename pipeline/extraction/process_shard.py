@@ -34,7 +34,7 @@ from pipeline.extraction.variant import Variant
 from pipeline.extraction.video_threads import run_video_threads
 from pipeline.media.media_file import Media
 from storage.base.errors import SystemicFault, VideoError
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.base.paths import VariantLayout
 from storage.base.records import JSON
 from storage.base.video_status import DONE, State, VideoStatus
@@ -194,7 +194,7 @@ def cached_extractor(variant: Variant, device: str) -> Extractor:
 
 def _work(job: ShardJob, variant: Variant) -> _VariantJob:
     layout = job.variant_layout(variant)
-    publish(layout.settings_file, readable(variant.description()), replace=False)
+    publish(layout.settings_file, readable_json(variant.description()), replace=False)
     manifest = job.manifest(variant)
     before: Mapping[str, ManifestEntry] = manifest.entries if manifest else {}
     todo = frozenset(
@@ -206,7 +206,7 @@ def _work(job: ShardJob, variant: Variant) -> _VariantJob:
         layout=layout,
         spool=folder,
         todo=todo,
-        spooled=frozenset(spool.Spooled(folder).entries) & todo,
+        spooled=frozenset(spool.SpooledVideos(folder).entries) & todo,
         before=before,
         made_by=manifest.provenance if manifest else {},
     )
@@ -261,7 +261,7 @@ def _entry(work: _VariantJob, video_id: str, outcome: VideoResult) -> ManifestEn
 
 def _commit(job: ShardJob, work: _VariantJob, made_by: Mapping[str, JSON]) -> None:
     work.expect_settings()
-    kept = spool.Spooled(work.spool)
+    kept = spool.SpooledVideos(work.spool)
     entries = {video_id: entry for video_id, entry in kept.entries.items() if video_id in work.todo}
     done = sorted(
         video_id for video_id, entry in entries.items() if entry.status.state is State.DONE

@@ -23,7 +23,7 @@ from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
 from pipeline.media.rehash import refuse_altered
 from storage.base.errors import VideoError
-from storage.base.fingerprint import plain
+from storage.base.fingerprint import to_json_value
 from storage.base.records import JSON, FeatureTrack
 from storage.base.video_status import DONE, State, VideoStatus
 
@@ -120,7 +120,7 @@ def _consume_events(
             times.add(video_id, "decode", event.cpu_seconds or 0.0)
             for builder, count in zip(builders, event.lacking, strict=True):
                 builder.lacking = count
-            facts = {"probe": plain(event.probe), "decode": plain(event.summary)}
+            facts = {"probe": to_json_value(event.probe), "decode": to_json_value(event.summary)}
     return facts
 
 

@@ -11,7 +11,7 @@ from storage.base.paths import Layout, VariantLayout
 from storage.base.video_status import VideoStatus
 from storage.features.manifest import ShardManifest
 from storage.features.manifest_file import read_manifest
-from storage.features.manifest_index import summary
+from storage.features.manifest_index import read_summary
 
 Fetch = Callable[[str, bool], Media]
 """(video id, whether somebody asked for a retry) → its file; raises VideoError. May run in another
@@ -40,7 +40,7 @@ class ShardJob:
 
     def missing(self, variant: Variant) -> tuple[str, ...]:
         """Ids without a verdict, or with a retry asked for."""
-        known = summary(self.variant_layout(variant), self.shard)
+        known = read_summary(self.variant_layout(variant), self.shard)
         return self.missing_from(known.statuses if known else {})
 
     def missing_from(self, statuses: Mapping[str, VideoStatus]) -> tuple[str, ...]:

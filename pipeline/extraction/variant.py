@@ -19,7 +19,7 @@ from pipeline.sampling.planner import VideoSampling
 from pipeline.sampling.segment_alignment import SegmentsOfVideo
 from pipeline.weights.weights_folder import file_sha256, ready, undoing
 from storage.base.errors import SettingsError
-from storage.base.fingerprint import fingerprint, plain
+from storage.base.fingerprint import fingerprint, to_json_value
 from storage.base.records import JSON, Video
 from storage.catalog.annotated_segments import SegmentTable
 
@@ -109,8 +109,8 @@ class Variant:
             "extractor": self.spec.name,
             "numerics_version": self.spec.numerics_version,
             "settings": _identified(self.settings, self.spec.files(self.settings)),
-            "sampling": {self.sampling.kind: plain(self.sampling)},
-            "arrays": plain(self.arrays),
+            "sampling": {self.sampling.kind: to_json_value(self.sampling)},
+            "arrays": to_json_value(self.arrays),
             "weights": weights_identity(self.weights),
         }
         return described | ({"segments": self._table().description()} if self._is_segmented else {})
@@ -142,7 +142,8 @@ def _identified(settings: Any, files: Sequence[str]) -> dict[str, JSON]:
     fingerprint.
     """
     fields = {
-        field.name: plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)
+        field.name: to_json_value(getattr(settings, field.name))
+        for field in dataclasses.fields(settings)
     }
     return fields | {name: weights_identity(getattr(settings, name)) for name in files}
 

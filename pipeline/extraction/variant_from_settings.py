@@ -16,7 +16,7 @@ from models.extractors.base.contract import ExtractorSpec
 from models.extractors.registry import EXTRACTORS
 from pipeline.extraction.variant import Variant, weights_identity
 from storage.base.errors import SettingsError
-from storage.base.fingerprint import differences, fingerprint
+from storage.base.fingerprint import differing_settings, fingerprint
 from storage.base.records import JSON
 
 Described = Mapping[str, JSON]
@@ -48,7 +48,7 @@ def variant_from_description(
             (f"{name}: this release cannot extract with the model's settings: {error}",)
         ) from error
     if variant.fingerprint() != fingerprint(described):
-        theirs, ours = differences([described, variant.description()])
+        theirs, ours = differing_settings([described, variant.description()])
         raise SettingsError(
             (f"{name}: the model wants features with {theirs}; this release would make {ours}",)
         )

@@ -23,7 +23,7 @@ from pipeline.media.container.packet_counts import count
 from pipeline.media.container.streams import choose_stream, open_container
 from storage.base.errors import SettingsError, SystemicFault, VideoError
 from storage.base.video_status import failure_status
-from storage.files.atomic_write import adopt, temporary_beside
+from storage.files.atomic_write import publish_file, temporary_beside
 from storage.files.os_errors import disk_fault
 
 Parts = Sequence[tuple[float, float]]
@@ -64,7 +64,7 @@ def cut_reel(video: Path, parts: Parts, into: Path) -> None:
         _run(joined.global_args("-copyts"))
         if not count(temporary).packets:
             raise SettingsError((f"{video} shows nothing in {list(parts)} seconds",))
-        adopt(temporary, into.absolute())
+        publish_file(temporary, into.absolute())
     finally:
         temporary.unlink(missing_ok=True)
 

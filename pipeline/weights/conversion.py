@@ -28,7 +28,7 @@ from pipeline.child_processes.exit_status import ended_by_order
 from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.weights.conversion_worker import REFUSED
 from storage.base.errors import IntegrityError, SystemicFault, UntrustedFile
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.files.atomic_write import publish, size_and_sha256
 from storage.files.os_errors import disk_fault
 
@@ -155,7 +155,7 @@ def _convert(source: Path, file: io.FileIO, target: Path, origin: dict[str, Any]
         "source": origin,
         "converted": made,
     }
-    publish(facts_file(target), readable(account), replace=True)
+    publish(facts_file(target), readable_json(account), replace=True)
 
 
 def _start(file: io.FileIO, empty: str, max_memory_bytes: int) -> subprocess.Popen[bytes]:

@@ -26,9 +26,9 @@ from models.weights.published import PUBLISHED_WEIGHTS, PublishedWeights
 from pipeline.download.http.files import fetch_file
 from pipeline.weights.conversion import Pin, converted, facts_file
 from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.files.atomic_write import publish, size_and_sha256
-from storage.files.file_lock import lease, say
+from storage.files.file_lock import lease, print_to_stderr
 from storage.files.os_errors import disk_fault
 
 FORMAT = "video-highlights weights lock"
@@ -131,7 +131,7 @@ class WeightsFolder:
             replace=target.exists() and size_and_sha256(target)[1] != sha256,
         )
         Pin(sha256, size_bytes).check(target, *size_and_sha256(target))
-        with lease(self.path / ".weights.lock.claim", tell=say):
+        with lease(self.path / ".weights.lock.claim", notify=print_to_stderr):
             self._write(
                 {
                     **self._lock(),
@@ -147,7 +147,7 @@ class WeightsFolder:
         The file stays where it is, and is used no more. SettingsError if nothing was pinned here.
         """
         row = PUBLISHED_WEIGHTS[name]
-        with lease(self.path / ".weights.lock.claim", tell=say):
+        with lease(self.path / ".weights.lock.claim", notify=print_to_stderr):
             locked = self._lock()
             if name not in locked or row.sha256 is not None:
                 publisher = (
@@ -161,7 +161,7 @@ class WeightsFolder:
 
     def _write(self, locked: Mapping[str, Any]) -> None:
         account = {"format": FORMAT, "version": FORMAT_VERSION, "weights": locked}
-        publish(self.lock_file, readable(account), replace=True)
+        publish(self.lock_file, readable_json(account), replace=True)
 
     def fetch(
         self, name: str, told: Callable[[int, int | None], None], origin: str | None = None

@@ -170,7 +170,7 @@ class Layout:
         return self.root / "weights"
 
     @property
-    def proofs(self) -> Path:
+    def self_tests(self) -> Path:
         """One small file for each extractor that gave its known numbers in one environment."""
         return self.root / "proofs"
 
@@ -204,7 +204,7 @@ class Layout:
         """Says which live process builds the shard."""
         return self.folder / "leases" / f"shard_{shard:03d}.lease"
 
-    def in_hand(self, shard: int) -> Path:
+    def in_flight(self, shard: int) -> Path:
         """Says which videos of the shard were begun, the latest last: what a worker that died was
         busy with.
         """
@@ -226,11 +226,11 @@ class Layout:
             raise ValueError(f"a variant is named like 'c3d' or 'c3d.segments', got {variant!r}")
         return VariantLayout(self.features / f"{variant}-{fingerprint}", variant, fingerprint)
 
-    def retry_note(self, run_name: str) -> Path:
+    def retry_marker(self, run_name: str) -> Path:
         """Says that a run asked for its retries."""
         return self._build(run_name) / "retry.json"
 
-    def looked_again_note(self, run_name: str) -> Path:
+    def recheck_marker(self, run_name: str) -> Path:
         """Says that a run asked again for videos whose files are others now."""
         return self._build(run_name) / "looked_again.json"
 

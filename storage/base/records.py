@@ -50,7 +50,7 @@ class Video:
     """Most frames it can have had. Equal to `frames_least` where the annotations state the
     count.
     """
-    asked_as: tuple[str, ...] = ()
+    alternative_ids: tuple[str, ...] = ()
     """What a site is asked for, one after the other until it has one; empty: `video_id`. A folder
     is searched for `video_id` first, and then for these.
     """
@@ -58,7 +58,7 @@ class Video:
     def __post_init__(self) -> None:
         if not VIDEO_ID.fullmatch(self.video_id):
             raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {self.video_id!r}")
-        if strange := [name for name in self.asked_as if not SOURCE_NAME.fullmatch(name)]:
+        if strange := [name for name in self.alternative_ids if not SOURCE_NAME.fullmatch(name)]:
             raise ValueError(
                 f"a video is asked for as 1 to 64 of A-Z a-z 0-9 _ - and blanks, got {strange[0]!r}"
             )

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from storage.base.fingerprint import canonical
+from storage.base.fingerprint import canonical_json
 from storage.base.records import CONTAINER_START, JSON, Annotation, Video
 
 Span = tuple[float, float]
@@ -55,4 +55,6 @@ def segment_table(
             video_id: (video.claimed_duration_seconds, video.frames_least, video.frames_most)
             for video_id, video in named.items()
         }
-    return SegmentTable(time_unit, hashlib.sha256(canonical(content)).hexdigest(), segments, named)
+    return SegmentTable(
+        time_unit, hashlib.sha256(canonical_json(content)).hexdigest(), segments, named
+    )

@@ -23,7 +23,13 @@ from storage.base.errors import IntegrityError, LookupFailed, SettingsError
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Group, Link, User, Video
 from storage.catalog.annotated_segments import SegmentTable, segment_table
-from storage.catalog.csv_tables import Table, encode, read_annotation, read_video, texts
+from storage.catalog.csv_tables import (
+    CsvTable,
+    encode_csv,
+    read_annotation,
+    read_video,
+    text_column,
+)
 from storage.files import atomic_write
 from storage.files.checksummed_json import seal, unseal
 
@@ -91,7 +97,7 @@ class Catalog:
             raise ValueError(f"shard_count must be at least 1, got {self.shard_count}")
         if self.time_unit not in TIME_UNITS:
             raise ValueError(f"time_unit is 'seconds' or 'frames', got {self.time_unit!r}")
-        if all(isinstance(getattr(self, table), Table) for table in _COLUMNS):
+        if all(isinstance(getattr(self, table), CsvTable) for table in _COLUMNS):
             return  # their sha256 says that they are what such a catalog was written as
         for table, columns in _COLUMNS.items():
             object.__setattr__(
@@ -103,7 +109,7 @@ class Catalog:
     @cached_property
     def _ids_by_shard(self) -> Mapping[int, tuple[str, ...]]:
         shards: dict[int, list[str]] = {}
-        for video_id in texts(self.videos, "video_id"):
+        for video_id in text_column(self.videos, "video_id"):
             shards.setdefault(shard_of(video_id, self.shard_count), []).append(video_id)
         return {shard: tuple(ids) for shard, ids in shards.items()}
 
@@ -138,9 +144,11 @@ class Catalog:
         return groups[name]
 
     @cached_property
-    def asked_as(self) -> Mapping[str, tuple[str, ...]]:
+    def alternative_ids(self) -> Mapping[str, tuple[str, ...]]:
         """Video id → what it is asked for, for the videos that are not asked for by their id."""
-        return {video.video_id: video.asked_as for video in self.videos if video.asked_as}
+        return {
+            video.video_id: video.alternative_ids for video in self.videos if video.alternative_ids
+        }
 
     def shard_ids(self, shard: int) -> tuple[str, ...]:
         """Sorted ids of one shard; raises `LookupFailed` for a shard this catalog does not have."""
@@ -230,7 +238,7 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
     _refuse_other_shards(layout, catalog)
     tables: dict[str, JSON] = {}
     for table, columns in _COLUMNS.items():
-        content = encode(columns, getattr(catalog, table))
+        content = encode_csv(columns, getattr(catalog, table))
         atomic_write.publish(layout.table(table), content, replace=True)
         tables[table] = {
             "rows": len(getattr(catalog, table)),
@@ -324,10 +332,10 @@ def _field(header: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T
 
 def _table(
     layout: Layout, header: Mapping[str, Any], table: str, make: Callable[[list[str]], T]
-) -> Table[T]:
+) -> CsvTable[T]:
     path = layout.table(table)
     if table == "groups" and _version(header) <= _WITHOUT_GROUPS:
-        return Table(path, encode(_COLUMNS[table], ()), _COLUMNS[table], 0, make)
+        return CsvTable(path, encode_csv(_COLUMNS[table], ()), _COLUMNS[table], 0, make)
     stated = _field(
         _field(header, "tables", dict, layout.catalog_file), table, dict, layout.catalog_file
     )
@@ -340,4 +348,4 @@ def _table(
             path, f"sha256 is {actual}, the catalog states {stated.get('sha256')}. Build it again."
         )
     columns = _COLUMNS[table][: _VIDEO_COLUMNS.get(_version(header)) if table == "videos" else None]
-    return Table(path, content, columns, stated.get("rows"), make)
+    return CsvTable(path, content, columns, stated.get("rows"), make)

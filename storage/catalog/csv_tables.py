@@ -1,8 +1,7 @@
-"""A catalog's tables as CSV: rows to bytes, and bytes to rows, which are made when one is first
-asked for.
+"""Writes a catalog's tables as CSV, and reads them back lazily.
 
-PHD2 has half a million rows, and most of what a run asks of them are ids: a column of texts costs a
-tenth of the rows. Refuses to know what a table is about, and whether its bytes are the right ones.
+PHD2 has half a million rows, and a run mostly needs their ids: a column of texts costs a tenth of
+the time that all rows take. Checksums of the tables are compared in `catalog.py`.
 """
 
 from __future__ import annotations
@@ -22,12 +21,14 @@ T = TypeVar("T")
 NAMES_SEPARATOR = "|"
 """Between the names of one cell."""
 _WHOLE_NUMBERS = frozenset({"frames_least", "frames_most"})
+_COLUMN_ON_DISK = {"alternative_ids": "asked_as"}
+"""Field of a row → its column, where they differ: tables keep the columns they always had."""
 
 
-class Table(Sequence[T]):
+class CsvTable(Sequence[T]):
     """The rows of a table that was written before. Equal to any sequence of equal rows.
 
-    Everything that asks for rows or cells raises IntegrityError if the bytes are no such table.
+    Everything that reads rows or cells raises IntegrityError if the bytes are not such a table.
     """
 
     def __init__(
@@ -35,66 +36,80 @@ class Table(Sequence[T]):
         path: Path,
         content: bytes,
         columns: tuple[str, ...],
-        stated: object,
-        make: Callable[[list[str]], T],
+        stated_rows: object,
+        make_row: Callable[[list[str]], T],
     ) -> None:
-        """`path` is what errors call it; `stated` is how many rows there should be. Raises
-        IntegrityError.
+        """`path` is for error messages; `stated_rows` is the number of rows that there should be.
+
+        Raises:
+            IntegrityError: the first line does not name these columns.
         """
-        self._path, self._content, self._columns, self._stated, self._make = (
-            path,
-            content,
-            columns,
-            stated,
-            make,
-        )
-        if (found := content[: content.find(b"\n")].decode(errors="replace")) != ",".join(columns):
+        self._path = path
+        self._content = content
+        self._columns = columns
+        self._stated_rows = stated_rows
+        self._make_row = make_row
+        first_line = content[: content.find(b"\n")].decode(errors="replace")
+        expected = _columns_on_disk(columns)
+        if first_line != ",".join(expected):
             raise IntegrityError(
-                path, f"columns are {found.replace(',', ', ')}; expected {', '.join(columns)}"
+                path,
+                f"columns are {first_line.replace(',', ', ')}; expected {', '.join(expected)}",
             )
 
     def texts(self, column: str) -> list[str]:
         """One column as it is spelled, in the order of the rows."""
         place = self._columns.index(column)
-        if b'"' in self._content:
-            return [line[place] for line in self._lines]
-        commas = len(self._columns) - 1
-        lines = self._content.decode().split("\n")[
-            1:-1
-        ]  # without quotes a line is a row, and a comma ends a cell
-        if len(lines) != self._stated or any(line.count(",") != commas for line in lines):
-            return [line[place] for line in self._lines]  # which says what is wrong
+        lines = self._unquoted_lines()
+        if lines is None:
+            return [cells[place] for cells in self._parsed_lines]
         return [line.split(",", place + 1)[place] for line in lines]
+
+    def _unquoted_lines(self) -> list[str] | None:
+        """The table's lines if a plain split at commas makes cells of them, else None.
+
+        Without quotes a line is a row and a comma ends a cell. A table with a wrong number of rows
+        or cells also gets None: parsing it says what is wrong.
+        """
+        if b'"' in self._content:
+            return None
+        lines = self._content.decode().split("\n")[1:-1]
+        commas = len(self._columns) - 1
+        is_regular = all(line.count(",") == commas for line in lines)
+        return lines if is_regular and len(lines) == self._stated_rows else None
 
     @cached_property
     def rows(self) -> tuple[T, ...]:
-        """All of them."""
+        """All rows."""
         try:
-            return tuple(map(self._make, self._lines))
+            return tuple(map(self._make_row, self._parsed_lines))
         except ValueError as error:
-            raise IntegrityError(self._path, f"this is no table we wrote: {error}") from error
+            raise self._not_ours(error) from error
 
     @cached_property
-    def _lines(self) -> list[list[str]]:
+    def _parsed_lines(self) -> list[list[str]]:
         try:
-            lines = list(csv.reader(io.StringIO(self._content.decode(), newline=""), strict=True))[
-                1:
-            ]
+            text = io.StringIO(self._content.decode(), newline="")
+            _, *lines = csv.reader(text, strict=True)
         except (ValueError, csv.Error) as error:
-            raise IntegrityError(self._path, f"this is no table we wrote: {error}") from error
-        if odd := [line for line in lines if len(line) != len(self._columns)]:
+            raise self._not_ours(error) from error
+        for line in lines:
+            if len(line) != len(self._columns):
+                raise IntegrityError(
+                    self._path,
+                    f"a row has {len(line)} cells for {len(self._columns)} columns: {line}",
+                )
+        if len(lines) != self._stated_rows:
             raise IntegrityError(
-                self._path,
-                f"a row has {len(odd[0])} cells for {len(self._columns)} columns: {odd[0]}",
-            )
-        if len(lines) != self._stated:
-            raise IntegrityError(
-                self._path, f"holds {len(lines)} rows, the catalog states {self._stated}"
+                self._path, f"holds {len(lines)} rows, the catalog states {self._stated_rows}"
             )
         return lines
 
+    def _not_ours(self, error: Exception) -> IntegrityError:
+        return IntegrityError(self._path, f"is not a table written by this project: {error}")
+
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._parsed_lines)
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.rows)
@@ -115,24 +130,30 @@ class Table(Sequence[T]):
         return tuple, (self.rows,)
 
     def __repr__(self) -> str:
-        return f"Table({self._path.name}, {self._stated} rows)"
+        return f"CsvTable({self._path.name}, {self._stated_rows} rows)"
 
 
-def texts(rows: Sequence[Any], column: str) -> list[str]:
+def text_column(rows: Sequence[Any], column: str) -> list[str]:
     """One column of texts, without making rows of a table that has none yet."""
-    return rows.texts(column) if isinstance(rows, Table) else [getattr(row, column) for row in rows]
+    if isinstance(rows, CsvTable):
+        return rows.texts(column)
+    return [getattr(row, column) for row in rows]
 
 
-def encode(columns: tuple[str, ...], rows: Iterable[object]) -> bytes:
+def encode_csv(columns: tuple[str, ...], rows: Iterable[object]) -> bytes:
     """A table's bytes; equal rows in the same order, equal bytes."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(_columns_on_disk(columns))
     cells = attrgetter(*columns)
     writer.writerows(
         [_cell(*cell) for cell in zip(columns, cells(row), strict=True)] for row in rows
     )
     return text.getvalue().encode()
+
+
+def _columns_on_disk(columns: tuple[str, ...]) -> list[str]:
+    return [_COLUMN_ON_DISK.get(column, column) for column in columns]
 
 
 def _cell(column: str, value: str | float | tuple[str, ...] | None) -> str:
@@ -142,21 +163,28 @@ def _cell(column: str, value: str | float | tuple[str, ...] | None) -> str:
         return NAMES_SEPARATOR.join(value)
     if column in _WHOLE_NUMBERS:
         return str(value)
-    # repr is the shortest text that reads back equal; adding 0.0 turns -0.0, which sorts as its
-    # equal, into 0.0.
-    return value if isinstance(value, str) else repr(float(value) + 0.0)
+    if isinstance(value, str):
+        return value
+    # repr is the shortest text that reads back equal. -0.0 and 0.0 sort as equals, so their order,
+    # and with it the bytes, would depend on the input: adding 0.0 makes both 0.0.
+    return repr(float(value) + 0.0)
 
 
 def read_video(row: list[str]) -> Video:
     """The video that a row of any version describes."""
-    video_id, claimed, least, most, names = [*row, "", "", ""][:5]
+    # Tables of version 1 have two columns, of version 2 four.
+    video_id, duration, frames_least, frames_most, names = [*row, "", "", ""][:5]
     return Video(
         video_id,
-        float(claimed) if claimed else None,
-        int(least) if least else None,
-        int(most) if most else None,
-        tuple(names.split(NAMES_SEPARATOR)) if names else (),
+        claimed_duration_seconds=float(duration) if duration else None,
+        frames_least=_optional_int(frames_least),
+        frames_most=_optional_int(frames_most),
+        alternative_ids=tuple(names.split(NAMES_SEPARATOR)) if names else (),
     )
+
+
+def _optional_int(cell: str) -> int | None:
+    return int(cell) if cell else None
 
 
 def read_annotation(row: list[str]) -> Annotation:

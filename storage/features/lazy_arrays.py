@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.records import Array, FeatureTrack, Ragged
-from storage.features.part_reader import ArrayForm, PartReader
+from storage.features.part_reader import ArrayFormat, PartReader
 
 
 class VideoHandle(Mapping[str, "ArrayHandle"]):
@@ -47,7 +47,7 @@ class VideoHandle(Mapping[str, "ArrayHandle"]):
     @property
     def arrays(self) -> tuple[str, ...]:
         """Names of the arrays, ascending."""
-        return tuple(sorted(self._part.table.forms))
+        return tuple(sorted(self._part.table.formats))
 
     def track(self) -> FeatureTrack:
         """All rows of all arrays, in memory."""
@@ -55,7 +55,7 @@ class VideoHandle(Mapping[str, "ArrayHandle"]):
 
     def __getitem__(self, name: str) -> ArrayHandle:
         """One array. Raises LookupFailed, which lists the names."""
-        if name not in self._part.table.forms:
+        if name not in self._part.table.formats:
             raise LookupFailed(
                 f"{self.video_id} has no array {name!r}; it has {', '.join(self.arrays)}"
             )
@@ -82,19 +82,19 @@ class ArrayHandle:
         return f"ArrayHandle({self.name}, {self.dtype} {self.shape})"
 
     @property
-    def form(self) -> ArrayForm:
+    def format(self) -> ArrayFormat:
         """dtype, shape of an item, and whether rows are ragged."""
-        return self._part.table.forms[self.name]
+        return self._part.table.formats[self.name]
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
         """Of one item."""
-        return self.form.dtype
+        return self.format.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
         """`(rows, ...)`; `(rows,)` if ragged."""
-        return (len(self),) if self.form.ragged else (len(self), *self.form.item_shape)
+        return (len(self),) if self.format.ragged else (len(self), *self.format.item_shape)
 
     def __len__(self) -> int:
         return self._end - self._start
@@ -125,7 +125,7 @@ class ArrayHandle:
         return found[[number - low for number in chosen]]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
-        if self.form.ragged:
+        if self.format.ragged:
             raise TypeError(
                 f"{self.name} is ragged and makes no single array; [:] gives a Ragged with .values and .lengths"
             )

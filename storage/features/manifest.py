@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from storage.base.errors import IntegrityError
-from storage.base.fingerprint import plain
+from storage.base.fingerprint import to_json_value
 from storage.base.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID
 from storage.base.video_status import State, VideoStatus
 from storage.features.part_reader import PartHeader
@@ -66,7 +66,7 @@ class ManifestEntry:
         """The entry such an object describes. Raises IntegrityError, about `path`, naming the field
         that is wrong.
         """
-        fields = Fields(path, content, "an entry")
+        fields = JsonFields(path, content, "an entry")
         entry = ManifestEntry(
             _status(
                 path,
@@ -80,7 +80,7 @@ class ManifestEntry:
             attempts=fields.take("attempts", int),
             facts=fields.take("facts", dict),
         )
-        fields.end()
+        fields.check_no_rest()
         return entry
 
 
@@ -101,7 +101,7 @@ class PartRecord:
     @staticmethod
     def from_json(path: Path, content: JSON, version: int = FORMAT_VERSION) -> PartRecord:
         """The part such an object of a sidecar of that version describes. Raises IntegrityError."""
-        fields = Fields(path, content, "a part")
+        fields = JsonFields(path, content, "a part")
         part = PartRecord(
             fields.take("file", str),
             fields.take("sha256", str),
@@ -110,7 +110,7 @@ class PartRecord:
             fields.take("rows", int),
             fields.take("checksums_sha256", str) if version >= WITH_CHECKSUMS else "",
         )
-        fields.end()
+        fields.check_no_rest()
         return part
 
 
@@ -193,9 +193,9 @@ class ShardManifest:
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             **vars(self.header),
-            "parts": plain(self.parts),
+            "parts": to_json_value(self.parts),
             "entries": {video_id: entry.to_json() for video_id, entry in self.entries.items()},
-            "provenance": plain(self.provenance),
+            "provenance": to_json_value(self.provenance),
         }
 
     @staticmethod
@@ -203,7 +203,7 @@ class ShardManifest:
         """The account such an object describes. Raises IntegrityError, about `path`, naming the
         field that is wrong.
         """
-        fields = Fields(path, content, "the sidecar")
+        fields = JsonFields(path, content, "the sidecar")
         found, version = fields.take("format", str), fields.take("format_version", int)
         if found != FORMAT or version not in READABLE_VERSIONS:
             raise IntegrityError(
@@ -217,7 +217,7 @@ class ShardManifest:
         header = [fields.take(name, str) for name in ("catalog", "variant", "fingerprint")]
         shard, provenance = fields.take("shard", int), fields.take("provenance", dict)
         time_origin = STREAM_CLOCK if version == 1 else fields.take("time_origin", str)
-        fields.end()
+        fields.check_no_rest()
         try:
             return ShardManifest(
                 header[0],
@@ -233,7 +233,7 @@ class ShardManifest:
             raise IntegrityError(path, str(error)) from error
 
 
-class Fields:
+class JsonFields:
     """Takes the fields of a JSON object one by one, each with its type, and tells which one is
     wrong.
     """
@@ -252,7 +252,7 @@ class Fields:
             )
         return value
 
-    def end(self) -> None:
+    def check_no_rest(self) -> None:
         """Raises IntegrityError if fields are left that nobody knows."""
         if self._rest:
             raise IntegrityError(

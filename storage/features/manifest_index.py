@@ -51,7 +51,7 @@ _SHA256_LINE_BYTES = 65
 
 
 @dataclass(frozen=True)
-class Summary:
+class ShardSummary:
     """What a sidecar says, without facts and provenance. Columns are taken apart when they are
     first asked for.
     """
@@ -69,7 +69,7 @@ class Summary:
     """Since when the seconds of its parts count."""
 
     @property
-    def done(self) -> int:
+    def done_count(self) -> int:
         """How many videos are done."""
         return len(self.columns[_ROWS]) // _NUMBER.itemsize
 
@@ -84,7 +84,7 @@ class Summary:
         return np.frombuffer(self.columns[_ROWS], _NUMBER)
 
     @cached_property
-    def places(self) -> NDArray[np.int64]:
+    def part_numbers(self) -> NDArray[np.int64]:
         """For each of `ids`, which of `parts` has it."""
         return np.frombuffer(self.columns[_PLACES], _NUMBER)
 
@@ -94,7 +94,7 @@ class Summary:
         return tuple(_lines([self], _DIGESTS))
 
     @cached_property
-    def others(self) -> Mapping[str, VideoStatus]:
+    def unfinished(self) -> Mapping[str, VideoStatus]:
         """The verdicts of all ids that are not done."""
         told = json.loads(self.columns[_OTHERS])
         return {
@@ -105,10 +105,10 @@ class Summary:
     @cached_property
     def statuses(self) -> Mapping[str, VideoStatus]:
         """Of every id, in no order."""
-        return {**dict.fromkeys(self.ids, DONE), **self.others}
+        return {**dict.fromkeys(self.ids, DONE), **self.unfinished}
 
 
-def summaries(layout: VariantLayout, *, by_content: bool = False) -> dict[int, Summary]:
+def read_summaries(layout: VariantLayout, *, by_content: bool = False) -> dict[int, ShardSummary]:
     """Shard → its summary, ascending, for the shards that have a sidecar.
 
     With `by_content` no time of change is believed: every sidecar is read and hashed.
@@ -126,7 +126,7 @@ def summaries(layout: VariantLayout, *, by_content: bool = False) -> dict[int, S
     return found
 
 
-def summary(layout: VariantLayout, shard: int) -> Summary | None:
+def read_summary(layout: VariantLayout, shard: int) -> ShardSummary | None:
     """One shard's; None if it has none yet. Raises IntegrityError for a sidecar that is damaged or
     lost.
     """
@@ -150,22 +150,22 @@ def lost_shards(layout: VariantLayout) -> tuple[int, ...]:
     return tuple(sorted((_known(layout)[0].keys() | with_parts) - stamps.keys()))
 
 
-def refresh(layout: VariantLayout) -> None:
+def refresh_index(layout: VariantLayout) -> None:
     """Write the index anew if it is not what the sidecars say. Raises IntegrityError, DiskFull,
     SystemicFault.
     """
     known, settled_ns = _known(layout)
-    found = summaries(layout)
+    found = read_summaries(layout)
     if found != known or any(one.stamp[1] >= settled_ns for one in found.values()):
         publish(layout.index_file, _encoded(layout, found), replace=True)
 
 
-def done_ids(found: Iterable[Summary]) -> list[str]:
+def done_ids(found: Iterable[ShardSummary]) -> list[str]:
     """The videos that are done, shard by shard."""
     return _lines(found, _IDS)
 
 
-def logical_digest_of(found: Iterable[Summary]) -> str:
+def logical_digest_of(found: Iterable[ShardSummary]) -> str:
     """What `storage.features.manifest.logical_digest` says of the same sidecars."""
     every = tuple(found)
     lines = [
@@ -177,7 +177,7 @@ def logical_digest_of(found: Iterable[Summary]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _lines(found: Iterable[Summary], column: int) -> list[str]:
+def _lines(found: Iterable[ShardSummary], column: int) -> list[str]:
     return b"".join([one.columns[column] for one in found]).decode("ascii").splitlines()
 
 
@@ -217,8 +217,8 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 
 def _current(
-    layout: VariantLayout, shard: int, stamp: Stamp, known: Summary | None, settled_ns: int
-) -> Summary | None:
+    layout: VariantLayout, shard: int, stamp: Stamp, known: ShardSummary | None, settled_ns: int
+) -> ShardSummary | None:
     if known is not None and known.stamp == stamp and stamp[1] < settled_ns:
         return known
     path = layout.manifest(shard)
@@ -233,7 +233,7 @@ def _current(
     return _summarized(parse_manifest(layout, shard, raw), sha256, stamp)
 
 
-def _summarized(manifest: ShardManifest, sha256: str, stamp: Stamp) -> Summary:
+def _summarized(manifest: ShardManifest, sha256: str, stamp: Stamp) -> ShardSummary:
     done = sorted(
         (video_id, entry) for video_id, entry in manifest.entries.items() if entry.is_done
     )
@@ -248,7 +248,7 @@ def _summarized(manifest: ShardManifest, sha256: str, stamp: Stamp) -> Summary:
             {i: [str(one.state), one.reason, one.detail] for i, one in others.items()}
         ).encode("ascii"),
     )
-    return Summary(
+    return ShardSummary(
         manifest.catalog,
         manifest.shard,
         sha256,
@@ -259,7 +259,7 @@ def _summarized(manifest: ShardManifest, sha256: str, stamp: Stamp) -> Summary:
     )
 
 
-def _known(layout: VariantLayout) -> tuple[Mapping[int, Summary], int]:
+def _known(layout: VariantLayout) -> tuple[Mapping[int, ShardSummary], int]:
     """What the index says, and the time of change from which on a sidecar's stamp proves
     nothing.
     """
@@ -271,7 +271,7 @@ def _known(layout: VariantLayout) -> tuple[Mapping[int, Summary], int]:
     return _decoded(layout, identity), status.st_mtime_ns - SETTLED_NS
 
 
-def _encoded(layout: VariantLayout, found: Mapping[int, Summary]) -> bytes:
+def _encoded(layout: VariantLayout, found: Mapping[int, ShardSummary]) -> bytes:
     head = json.dumps({**_preamble(layout), "shards": [_to_json(one) for one in found.values()]})
     columns = zip(*(one.columns for one in found.values()), strict=True)
     body = b"".join([head.encode("ascii"), b"\n", *chain.from_iterable(columns)])
@@ -279,7 +279,7 @@ def _encoded(layout: VariantLayout, found: Mapping[int, Summary]) -> bytes:
 
 
 @lru_cache(maxsize=8)
-def _decoded(layout: VariantLayout, identity: tuple[int, ...]) -> Mapping[int, Summary]:
+def _decoded(layout: VariantLayout, identity: tuple[int, ...]) -> Mapping[int, ShardSummary]:
     """The summaries in the index; none if it is not, to the last bit, what this release wrote for
     this variant.
     """
@@ -304,7 +304,7 @@ def _preamble(layout: VariantLayout) -> dict[str, object]:
     return {"format": FORMAT, "taxonomy": TAXONOMY_VERSION, "variant": layout.folder.name}
 
 
-def _to_json(one: Summary) -> list[object]:
+def _to_json(one: ShardSummary) -> list[object]:
     parts = [list(vars(part).values()) for part in one.parts]
     return [
         one.catalog,
@@ -317,12 +317,14 @@ def _to_json(one: Summary) -> list[object]:
     ]
 
 
-def _taken_apart(shards: Sequence[list[Any]], whole: bytes, first: int) -> Mapping[int, Summary]:
+def _taken_apart(
+    shards: Sequence[list[Any]], whole: bytes, first: int
+) -> Mapping[int, ShardSummary]:
     sizes = chain.from_iterable(zip(*(shard[-1] for shard in shards), strict=True))
     pieces = [whole[start:end] for start, end in pairwise(accumulate(sizes, initial=first))]
     found = {}
     for number, (catalog, shard, sha256, stamp, parts, time_origin, _) in enumerate(shards):
         mine = tuple(pieces[number :: len(shards)])
         listed = tuple(PartRecord(*part) for part in parts)
-        found[shard] = Summary(catalog, shard, sha256, stamp, listed, mine, time_origin)
+        found[shard] = ShardSummary(catalog, shard, sha256, stamp, listed, mine, time_origin)
     return found

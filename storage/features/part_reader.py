@@ -31,7 +31,7 @@ from storage.base.records import (
 )
 from storage.files.block_checksums import CheckedReads, Read, read_checksums
 from storage.files.checksummed_json import unseal
-from storage.files.hdf5 import Extent, Survey, survey, survey_checked
+from storage.files.hdf5 import Extent, FileLayout, read_layout, read_layout_checked
 
 FORMAT = "video-highlights part"
 FORMAT_VERSION = 2
@@ -63,7 +63,7 @@ class PartHeader:
 
 
 @dataclass(frozen=True)
-class ArrayForm:
+class ArrayFormat:
     """What every row of an array looks like."""
 
     dtype: np.dtype[np.generic]
@@ -75,7 +75,7 @@ class ArrayForm:
 class PartTable:
     """A part's tables, checked, and its rows on demand."""
 
-    def __init__(self, path: Path, found: Survey, fetch: Read) -> None:
+    def __init__(self, path: Path, found: FileLayout, fetch: Read) -> None:
         self._path = path
         self._extents = found.extents
         self._fetch = fetch
@@ -86,7 +86,7 @@ class PartTable:
         self._index = {video_id: index for index, video_id in enumerate(self.ids)}
         self._expect("spans", "<f8", (self.row_count, 2))
         self._expect("digests", "|S64", (len(self.ids),))
-        self.forms = self._read_forms()
+        self.formats = self._read_formats()
 
     @property
     def row_count(self) -> int:
@@ -117,11 +117,11 @@ class PartTable:
 
     def rows(self, name: str, start: int, end: int) -> Array | Ragged:
         """These rows of one array; reads nothing else. Raises LookupFailed for an unknown name."""
-        if name not in self.forms:
+        if name not in self.formats:
             raise LookupFailed(
-                f"{self._path.name} has no array {name!r}; it has {', '.join(self.forms)}"
+                f"{self._path.name} has no array {name!r}; it has {', '.join(self.formats)}"
             )
-        if not self.forms[name].ragged:
+        if not self.formats[name].ragged:
             return self._read(f"arrays/{name}", start, end)
         offsets = self._read(f"arrays/{name}/offsets", start, end + 1)
         count = self._extents[f"arrays/{name}/values"].shape[0]
@@ -138,7 +138,7 @@ class PartTable:
         track.
         """
         start, end = self.rows_of(video_id)
-        arrays = {name: self.rows(name, start, end) for name in self.forms}
+        arrays = {name: self.rows(name, start, end) for name in self.formats}
         try:
             return FeatureTrack(video_id, self.spans(start, end), arrays)
         except ValueError as error:
@@ -193,13 +193,13 @@ class PartTable:
             raise IntegrityError(self._path, "its offsets do not rise from 0 to the number of rows")
         return offsets
 
-    def _read_forms(self) -> Mapping[str, ArrayForm]:
+    def _read_formats(self) -> Mapping[str, ArrayFormat]:
         forms = {}
         for full_name, extent in self._extents.items():
             _, _, name = full_name.partition("arrays/")
             base, _, role = name.partition("/")
             if role != "offsets" and name:
-                forms[base] = ArrayForm(extent.dtype, extent.shape[1:], ragged=role == "values")
+                forms[base] = ArrayFormat(extent.dtype, extent.shape[1:], ragged=role == "values")
                 self._check_array(base, role, extent)
             elif name and f"arrays/{base}/values" not in self._extents:
                 raise UntrustedFile(self._path, f"{full_name} belongs to no array")
@@ -260,11 +260,11 @@ class PartReader:
         """
         try:
             if self._checked is None:
-                return PartTable(self.path, survey(self.path), self._fetch)
+                return PartTable(self.path, read_layout(self.path), self._fetch)
             size_bytes = self._identity[2]
             return PartTable(
                 self.path,
-                survey_checked(self.path, size_bytes, self._checked.fill),
+                read_layout_checked(self.path, size_bytes, self._checked.fill),
                 self._checked.fill,
             )
         except OSError as error:
@@ -325,7 +325,7 @@ def _advice(path: Path) -> str:
 
 
 @contextmanager
-def advised() -> Iterator[None]:
+def with_repair_advice() -> Iterator[None]:
     """Whatever is not as recorded inside names the command that mends it; the file lies in a
     variant's folder.
     """
@@ -381,7 +381,7 @@ def _identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def fetch_from(content: bytes) -> Read:
+def bytes_fetcher(content: bytes) -> Read:
     """A source of bytes for a part that is not on disk yet."""
 
     def fetch(offset: int, buffer: memoryview) -> None:

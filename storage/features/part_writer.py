@@ -37,11 +37,11 @@ from storage.features.part_reader import (
     PartHeader,
     PartReader,
     PartTable,
-    fetch_from,
+    bytes_fetcher,
 )
 from storage.files.atomic_write import publish
 from storage.files.checksummed_json import seal
-from storage.files.hdf5 import Draft, image, survey_image
+from storage.files.hdf5 import ArrayToWrite, file_image, read_image_layout
 
 __all__ = ["PartHeader", "PartReader", "check_track", "part_image", "write_part"]
 
@@ -69,8 +69,10 @@ def part_image(
     _check(tracks)
     digests = [track.digest() for track in tracks]
     drafts = _tables(tracks, digests, records) | dict(_arrays(tracks))
-    content = image({"format": FORMAT, "format_version": FORMAT_VERSION, **vars(header)}, drafts)
-    table = PartTable(path, survey_image(path, content), fetch_from(content))
+    content = file_image(
+        {"format": FORMAT, "format_version": FORMAT_VERSION, **vars(header)}, drafts
+    )
+    table = PartTable(path, read_image_layout(path, content), bytes_fetcher(content))
     for track, digest in zip(tracks, digests, strict=True):
         if table.track(track.video_id).digest() != digest:
             raise IntegrityError(
@@ -130,32 +132,32 @@ def _values(array: Array | Ragged) -> Array:
 
 def _tables(
     tracks: Sequence[FeatureTrack], digests: Sequence[str], records: Mapping[str, JSON]
-) -> dict[str, Draft]:
+) -> dict[str, ArrayToWrite]:
     rows = sum(track.rows for track in tracks)
     return {
         "ids": _whole(np.array([track.video_id.encode() for track in tracks])),
         "offsets": _whole(_ends(np.array([track.rows for track in tracks]))),
         "digests": _whole(np.array([digest.encode() for digest in digests])),
         "records": _whole(np.frombuffer(seal(records), np.uint8)),
-        "spans": Draft(np.float64, (rows, 2), (track.spans for track in tracks)),
+        "spans": ArrayToWrite(np.float64, (rows, 2), (track.spans for track in tracks)),
     }
 
 
-def _arrays(tracks: Sequence[FeatureTrack]) -> Iterator[tuple[str, Draft]]:
+def _arrays(tracks: Sequence[FeatureTrack]) -> Iterator[tuple[str, ArrayToWrite]]:
     for name, (dtype, item_shape, ragged) in _form(tracks[0]).items():
         columns = [track.arrays[name] for track in tracks]
         count = sum(len(_values(column)) for column in columns)
         yield (
             f"arrays/{name}/values" if ragged else f"arrays/{name}",
-            Draft(dtype, (count, *item_shape), map(_values, columns)),
+            ArrayToWrite(dtype, (count, *item_shape), map(_values, columns)),
         )
         if ragged:
             lengths = [column.lengths for column in columns if isinstance(column, Ragged)]
             yield f"arrays/{name}/offsets", _whole(_ends(np.concatenate(lengths)))
 
 
-def _whole(array: Array) -> Draft:
-    return Draft(array.dtype, array.shape, [array])
+def _whole(array: Array) -> ArrayToWrite:
+    return ArrayToWrite(array.dtype, array.shape, [array])
 
 
 def _ends(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

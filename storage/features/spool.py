@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.records import CONTAINER_START, JSON, Array, FeatureTrack, Ragged
-from storage.features.manifest import Fields, ManifestEntry
+from storage.features.manifest import JsonFields, ManifestEntry
 from storage.features.part_writer import check_track
-from storage.files import journal
+from storage.files import append_log
+from storage.files.append_log import LogRecord
 from storage.files.file_lock import check_held
-from storage.files.journal import Record
 from storage.files.os_errors import disk_fault
 
 _SPANS = "spans"
@@ -54,18 +54,18 @@ def put(
         for array in arrays.values()
         if array.size
     ]
-    journal.add(_file(folder), json.dumps(head, allow_nan=False).encode("ascii"), body)
+    append_log.append(_file(folder), json.dumps(head, allow_nan=False).encode("ascii"), body)
 
 
-class Spooled:
+class SpooledVideos:
     """What is kept and whole at the moment of asking. Changes nothing, so anybody may ask."""
 
     def __init__(self, folder: Path) -> None:
         self._path = _file(folder)
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, LogRecord] = {}
         self._arrays: dict[str, list[Any]] = {}
         entries: dict[str, ManifestEntry] = {}
-        for record in journal.records(self._path):
+        for record in append_log.read_records(self._path):
             try:
                 video_id, entry, arrays = _told(self._path, record.head)
             except (IntegrityError, ValueError):
@@ -84,7 +84,7 @@ class Spooled:
         """
         if video_id not in self.entries or not self.entries[video_id].is_done:
             raise LookupFailed(f"{self._path} keeps no rows of {video_id}")
-        content = journal.body(self._path, self._records[video_id])
+        content = append_log.read_body(self._path, self._records[video_id])
         try:
             arrays = dict(_taken_apart(content, self._arrays[video_id]))
             spans = arrays.pop(_SPANS)
@@ -110,7 +110,7 @@ def _file(folder: Path) -> Path:
 
 
 def _told(path: Path, head: bytes) -> tuple[str, ManifestEntry, list[Any]]:
-    fields = Fields(path, json.loads(head), "a spooled video")
+    fields = JsonFields(path, json.loads(head), "a spooled video")
     told = (
         fields.take("video_id", str),
         ManifestEntry.from_json(path, fields.take("entry", dict)),
@@ -118,7 +118,7 @@ def _told(path: Path, head: bytes) -> tuple[str, ManifestEntry, list[Any]]:
     )
     if fields.take("time_origin", str) != CONTAINER_START:
         raise ValueError("its times count from another origin")
-    fields.end()
+    fields.check_no_rest()
     return told
 
 

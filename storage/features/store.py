@@ -16,15 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from storage.base.errors import IntegrityError, LookupFailed
-from storage.base.fingerprint import differences, fingerprint
+from storage.base.fingerprint import differing_settings, fingerprint
 from storage.base.paths import Layout, VariantLayout, parse_variant
 from storage.base.records import JSON
 from storage.base.video_status import VideoStatus
 from storage.features.lazy_arrays import VideoHandle
 from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
 from storage.features.manifest_file import read_manifest
-from storage.features.manifest_index import Summary, done_ids, logical_digest_of, summaries
-from storage.features.part_reader import PartHeader, PartReader, advised
+from storage.features.manifest_index import (
+    ShardSummary,
+    done_ids,
+    logical_digest_of,
+    read_summaries,
+)
+from storage.features.part_reader import PartHeader, PartReader, with_repair_advice
 from storage.files.atomic_write import size_and_sha256
 
 
@@ -111,7 +116,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         """Everything that shaped the bytes. Raises IntegrityError if it is not what the folder is
         named after.
         """
-        with advised():
+        with with_repair_advice():
             return read_settings(self.layout)
 
     @cached_property
@@ -133,9 +138,9 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return frozenset(one.time_origin for one in self._summaries.values() if one.parts)
 
     @cached_property
-    def _summaries(self) -> Mapping[int, Summary]:
-        with advised():
-            return summaries(self.layout, by_content=self._verify)
+    def _summaries(self) -> Mapping[int, ShardSummary]:
+        with with_repair_advice():
+            return read_summaries(self.layout, by_content=self._verify)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -144,18 +149,18 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return dict(zip(ids, range(len(ids)), strict=True))
 
     @cached_property
-    def _shards(self) -> tuple[tuple[Summary, ...], list[int]]:
+    def _shards(self) -> tuple[tuple[ShardSummary, ...], list[int]]:
         """The summaries, and the number behind the last video of each."""
         found = tuple(self._summaries.values())
-        return found, list(accumulate(one.done for one in found))
+        return found, list(accumulate(one.done_count for one in found))
 
-    def _place(self, video_id: str) -> tuple[Summary, int]:
+    def _place(self, video_id: str) -> tuple[ShardSummary, int]:
         """The summary of a done video's shard, and the video's place in it. Raises LookupFailed."""
         if video_id not in self._numbers:
             raise LookupFailed(self._why_not(video_id))
         number, (found, ends) = self._numbers[video_id], self._shards
         shard = bisect_right(ends, number)
-        return found[shard], number - ends[shard] + found[shard].done
+        return found[shard], number - ends[shard] + found[shard].done_count
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -203,7 +208,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         its part is bad.
         """
         found, place = self._place(video_id)
-        part = self._part(found, found.parts[found.places[place]])
+        part = self._part(found, found.parts[found.part_numbers[place]])
         return VideoHandle(part, video_id, int(found.rows[place]), found.digests[place])
 
     def _why_not(self, video_id: str) -> str:
@@ -212,11 +217,11 @@ class VariantReader(Mapping[str, "VideoHandle"]):
             return f"{self.name} knows no video {video_id!r}; it has {len(self)} videos, see .ids"
         return f"{self.name}: {video_id} is {status}; .ids has the videos that are done"
 
-    def _part(self, found: Summary, part: PartRecord) -> PartReader:
+    def _part(self, found: ShardSummary, part: PartRecord) -> PartReader:
         if part.file not in self._parts:
             own = (self.layout.variant, self.layout.fingerprint, found.time_origin)
             header = PartHeader(found.catalog, found.shard, *own)
-            with advised():
+            with with_repair_advice():
                 self._parts[part.file] = open_part(
                     self.layout, header, part, verify=self._verify, check=self._check
                 )
@@ -300,7 +305,7 @@ def _warn_of_unsealed(folder: Path) -> None:
 
 
 def _differences(layouts: list[VariantLayout]) -> str:
-    varying = differences([read_settings(layout) for layout in layouts])
+    varying = differing_settings([read_settings(layout) for layout in layouts])
     return "".join(
         f"\n  {layout.folder.name}  {text}" for layout, text in zip(layouts, varying, strict=True)
     )

@@ -21,19 +21,19 @@ from enum import StrEnum
 from pathlib import Path
 
 from storage.base.errors import IntegrityError
-from storage.files.file_lock import NO_HARD_LINKS, check_held, claim, say
+from storage.files.file_lock import NO_HARD_LINKS, check_held, claim, print_to_stderr
 from storage.files.os_errors import disk_fault
 from storage.files.process_identity import owner_of_temporary, temporary_beside
 
 __all__ = [
     "Buffer",
     "Step",
-    "adopt",
     "make_folder",
     "publish",
+    "publish_file",
     "remove",
+    "remove_stale_temporaries",
     "size_and_sha256",
-    "sweep",
     "sync_folder",
     "temporary_beside",
 ]
@@ -78,7 +78,7 @@ def publish(path: Path, content: bytes | Iterable[Buffer], *, replace: bool) -> 
         draft.finish(replace=replace)
 
 
-def adopt(temporary: Path, path: Path) -> None:
+def publish_file(temporary: Path, path: Path) -> None:
     """Give a file that another program wrote its final name `path`, in the same folder, without
     overwriting.
 
@@ -95,7 +95,7 @@ def adopt(temporary: Path, path: Path) -> None:
         draft.finish(replace=False)
 
 
-def sweep(folder: Path, *, other_boots: bool = False) -> list[Path]:
+def remove_stale_temporaries(folder: Path, *, other_boots: bool = False) -> list[Path]:
     """Remove the temporaries in `folder` (not below it) whose owners are surely dead; returns them,
     sorted.
 
@@ -206,7 +206,7 @@ class _Draft:
     def _rename_under_lease(self) -> None:
         # Without hard links no call names a file and refuses to overwrite, so look first, and let
         # nobody in between.
-        with claim(self.path.with_name(f".{self.path.name}.claim"), say):
+        with claim(self.path.with_name(f".{self.path.name}.claim"), print_to_stderr):
             if self.path.exists() or self.path.is_symlink():
                 self._expect_same()
             else:

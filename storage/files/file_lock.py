@@ -23,20 +23,26 @@ from pathlib import Path
 
 from storage.base.errors import HighlightsError, LeaseHeld, LeaseLost
 from storage.files import lease_record
-from storage.files.lease_record import Counter, Record, Sight, Watches, look
+from storage.files.lease_record import (
+    Heartbeat,
+    LeaseHolder,
+    LeaseSnapshot,
+    LeaseWatcher,
+    read_lease,
+)
 from storage.files.os_errors import disk_fault
-from storage.files.process_identity import current, temporary_beside
+from storage.files.process_identity import current_process, temporary_beside
 
 NO_HARD_LINKS = frozenset(
     {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 )
 """What `link` answers on file systems that have no hard links."""
 TOLD_EVERY_SECONDS = 15.0
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 """Takes a line for the person who waits."""
 
 
-def say(line: str) -> None:
+def print_to_stderr(line: str) -> None:
     """Tell it on stderr."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
@@ -44,12 +50,12 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def lease(
-    path: Path, *, tell: Tell | None = None, on_lost: Callable[[], None] = lambda: None
+    path: Path, *, notify: Notify | None = None, on_lost: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
     """Hold `path` while the block runs.
 
     If another process holds it and is not known to be dead, raises LeaseHeld at once, naming the
-    holder. With `tell`, the lease is watched first, and told about: until it is free, or its
+    holder. With `notify`, the lease is watched first, and told about: until it is free, or its
     counter rises (LeaseHeld: its holder is at work), or it was silent for two minutes and is taken
     over.
 
@@ -57,10 +63,10 @@ def lease(
     raises LeaseLost, at its end if not before. On the way out the file is removed only if it is
     still ours.
     """
-    mine = Record(socket.gethostname(), current(), secrets.token_hex(8))
+    mine = LeaseHolder(socket.gethostname(), current_process(), secrets.token_hex(8))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = _Held(path, mine, Counter(_acquire(path, mine, tell), mine), on_lost)
+        held = _Held(path, mine, Heartbeat(_acquire(path, mine, notify), mine), on_lost)
     except OSError as error:
         raise disk_fault(error, path) from error
     try:
@@ -99,14 +105,14 @@ def check_held(*, once_in_seconds: float = 0.0) -> None:
 
 
 @contextlib.contextmanager
-def claim(path: Path, tell: Tell | None = None) -> Iterator[Callable[[], bool]]:
+def claim(path: Path, notify: Notify | None = None) -> Iterator[Callable[[], bool]]:
     """Hold `path` for some milliseconds, without a counter that rises; as `lease` otherwise. Raises
     OSError.
 
     Gives a function that says whether it is still ours.
     """
-    mine = Record(socket.gethostname(), current(), secrets.token_hex(8))
-    held = _Held(path, mine, Counter(_acquire(path, mine, tell), mine), lambda: None)
+    mine = LeaseHolder(socket.gethostname(), current_process(), secrets.token_hex(8))
+    held = _Held(path, mine, Heartbeat(_acquire(path, mine, notify), mine), lambda: None)
     try:
         yield held.is_ours
     finally:
@@ -116,14 +122,14 @@ def claim(path: Path, tell: Tell | None = None) -> Iterator[Callable[[], bool]]:
                 path.unlink()
 
 
-def tidy(folder: Path) -> list[Path]:
+def remove_dead_leases(folder: Path) -> list[Path]:
     """Remove the leases in `folder` whose owners are known to be dead, by taking each over; returns
     them.
     """
     removed = []
     for path in sorted(folder.glob("[!.]*.lease*")):
         with contextlib.suppress(LeaseHeld):
-            sight = look(path)
+            sight = read_lease(path)
             if sight is not None and sight.is_surely_dead():
                 with lease(path):
                     removed.append(path)
@@ -134,7 +140,7 @@ class _Held:
     """A lease of ours."""
 
     def __init__(
-        self, path: Path, mine: Record, counter: Counter, on_lost: Callable[[], None]
+        self, path: Path, mine: LeaseHolder, counter: Heartbeat, on_lost: Callable[[], None]
     ) -> None:
         self.path = path
         self.counter = counter
@@ -158,7 +164,7 @@ class _Held:
             self.lost is None
             and time.monotonic() - self._raised_at > lease_record.WATCH_SECONDS / 4
         ):
-            self._rise()  # a watcher may be about to give us up: first be seen, then look
+            self._raise_counter()  # a watcher may be about to give us up: first be seen, then look
         if self.lost is None and time.monotonic() - self._looked_at >= once_in_seconds:
             self._look()
         if self.lost is not None:
@@ -166,12 +172,12 @@ class _Held:
 
     def is_ours(self) -> bool:
         """Whether the file under our name is the one that we made."""
-        sight = look(self.path)
+        sight = read_lease(self.path)
         return sight is not None and self._is_mine(sight)
 
     def release(self) -> None:
         """Remove it; raises LeaseLost if it is not ours any more."""
-        if self._mine.owner != current():
+        if self._mine.owner != current_process():
             return  # a forked child leaves the block its parent entered; the lease is the parent's
         with contextlib.suppress(ValueError):
             _HELD.remove(self)
@@ -185,22 +191,22 @@ class _Held:
             raise self.lost
         self.path.unlink()
 
-    def _is_mine(self, sight: Sight) -> bool:
+    def _is_mine(self, sight: LeaseSnapshot) -> bool:
         return sight.record == self._mine and self.counter.wrote(sight)
 
     def _look(self) -> None:
         with self._raising:
-            sight = look(self.path)
+            sight = read_lease(self.path)
             self._looked_at = time.monotonic()
             if sight is None:
                 self.lost = LeaseLost(self.path, "")
             elif not self._is_mine(sight):
                 self.lost = LeaseLost(self.path, sight.holder)
 
-    def _rise(self) -> None:
+    def _raise_counter(self) -> None:
         with self._raising:
             if self._is_open:
-                self.counter.rise()
+                self.counter.beat()
                 self._raised_at = time.monotonic()
 
     def _close(self) -> None:
@@ -210,10 +216,10 @@ class _Held:
                 self.counter.close()
 
     def _beat(self) -> None:
-        while not self._over.wait(lease_record.BEAT_SECONDS) and self.lost is None:
+        while not self._over.wait(lease_record.HEARTBEAT_SECONDS) and self.lost is None:
             # What fails now may succeed soon. If it does not, `check` raises the disk's own error.
             with contextlib.suppress(OSError):
-                self._rise()
+                self._raise_counter()
                 self._look()
         self._close()
         if self.lost is not None:
@@ -222,18 +228,18 @@ class _Held:
 
 _HELD: list[_Held] = []
 """Leases of this process that `check_held` asks."""
-_WATCHES = Watches()
+_WATCHES = LeaseWatcher()
 os.register_at_fork(after_in_child=_HELD.clear)  # they are the parent's
 
 
-def _acquire(path: Path, mine: Record, tell: Tell | None) -> int:
+def _acquire(path: Path, mine: LeaseHolder, notify: Notify | None) -> int:
     """Make the lease ours; a descriptor of its file."""
-    wait = _Wait(path, tell)
+    wait = _Wait(path, notify)
     while True:
         if (descriptor := _create(path, mine)) is not None:
             return descriptor
-        sight = look(path)
-        unchanged_seconds = _WATCHES.saw(path, sight)
+        sight = read_lease(path)
+        unchanged_seconds = _WATCHES.observe(path, sight)
         if sight is None:
             continue  # released between our two looks
         is_silent = sight.can_be_outwaited and unchanged_seconds >= lease_record.WATCH_SECONDS
@@ -241,7 +247,7 @@ def _acquire(path: Path, mine: Record, tell: Tell | None) -> int:
             try:
                 descriptor = _take_over(path, mine, sight)
             except LeaseHeld as held:
-                if tell is None:
+                if notify is None:
                     raise LeaseHeld(path, held.owner) from held
             else:
                 if descriptor is None:
@@ -257,15 +263,15 @@ def _acquire(path: Path, mine: Record, tell: Tell | None) -> int:
 class _Wait:
     """One wait for a lease: over when its holder is seen at work, or nobody wants to wait."""
 
-    def __init__(self, path: Path, tell: Tell | None) -> None:
+    def __init__(self, path: Path, notify: Notify | None) -> None:
         self._path = path
-        self._tell = tell
-        self._first: Sight | None = None
+        self._notify = notify
+        self._first: LeaseSnapshot | None = None
         self._told_at = float("-inf")
 
-    def go_on(self, sight: Sight, unchanged_seconds: float) -> None:
+    def go_on(self, sight: LeaseSnapshot, unchanged_seconds: float) -> None:
         """Wait for the next look. Raises LeaseHeld."""
-        if self._tell is None or self._first not in (None, sight) or not sight.can_be_outwaited:
+        if self._notify is None or self._first not in (None, sight) or not sight.can_be_outwaited:
             raise LeaseHeld(self._path, sight.holder, raises_counter=sight.can_be_outwaited)
         self._first = sight
         if time.monotonic() - self._told_at >= TOLD_EVERY_SECONDS:
@@ -275,19 +281,19 @@ class _Wait:
                 f"without one ({unchanged_seconds:.0f} s so far)"
             )
         time.sleep(lease_record.LOOK_SECONDS)
-        _WATCHES.look_around()
+        _WATCHES.observe_all()
 
     def say(self, what: str) -> None:
-        if self._tell is not None:
-            self._tell(f"{self._path.name} {what}")
+        if self._notify is not None:
+            self._notify(f"{self._path.name} {what}")
 
 
-def _take_over(path: Path, mine: Record, stale: Sight) -> int | None:
+def _take_over(path: Path, mine: LeaseHolder, stale: LeaseSnapshot) -> int | None:
     # Only the holder of the claim named after the stale lease may replace it, and it looks again
     # once it has the claim. So of many takers one wins, and a slow one cannot remove the winner's
     # fresh lease.
     with claim(path.with_name(f"{path.name}.{stale.tag}")) as is_ours:
-        if look(path) != stale:
+        if read_lease(path) != stale:
             return None
         descriptor = _replace(path, mine)
         if is_ours():
@@ -299,7 +305,7 @@ def _take_over(path: Path, mine: Record, stale: Sight) -> int | None:
     raise LeaseHeld(path, "another process that took it over at the same time")
 
 
-def _create(path: Path, mine: Record) -> int | None:
+def _create(path: Path, mine: LeaseHolder) -> int | None:
     """Make the file with its content in one atomic step, and keep it open; None if it is there
     already.
     """
@@ -330,14 +336,14 @@ def _link(temporary: Path, path: Path) -> bool:
     return True
 
 
-def _create_exclusively(path: Path, mine: Record) -> int | None:
+def _create_exclusively(path: Path, mine: LeaseHolder) -> int | None:
     try:
         return _written(path, mine)
     except FileExistsError:
         return None
 
 
-def _replace(path: Path, mine: Record) -> int:
+def _replace(path: Path, mine: LeaseHolder) -> int:
     temporary, descriptor = _write_aside(path, mine)
     try:
         temporary.replace(path)
@@ -350,12 +356,12 @@ def _replace(path: Path, mine: Record) -> int:
     return descriptor
 
 
-def _write_aside(path: Path, mine: Record) -> tuple[Path, int]:
+def _write_aside(path: Path, mine: LeaseHolder) -> tuple[Path, int]:
     temporary = temporary_beside(path)
     return temporary, _written(temporary, mine)
 
 
-def _written(path: Path, mine: Record) -> int:
+def _written(path: Path, mine: LeaseHolder) -> int:
     descriptor = os.open(
         path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
     )

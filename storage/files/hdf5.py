@@ -72,7 +72,7 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Survey:
+class FileLayout:
     """What a file holds: attributes of the root, and the extent of each array by its full name
     (`arrays/pool5`).
     """
@@ -82,7 +82,7 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Draft:
+class ArrayToWrite:
     """An array to be written piece by piece along its first axis; the pieces must fill `shape`."""
 
     dtype: DTypeLike
@@ -90,7 +90,7 @@ class Draft:
     pieces: Iterable[Array]
 
 
-def image(attributes: Attributes, arrays: Mapping[str, Draft]) -> bytes:
+def file_image(attributes: Attributes, arrays: Mapping[str, ArrayToWrite]) -> bytes:
     """The bytes of an HDF5 file with these attributes and contiguous arrays; equal input, equal
     bytes, on one HDF5.
     """
@@ -113,7 +113,7 @@ def image(attributes: Attributes, arrays: Mapping[str, Draft]) -> bytes:
         return bytes(file.id.get_file_image())
 
 
-def _fill(dataset: h5py.Dataset, draft: Draft) -> None:
+def _fill(dataset: h5py.Dataset, draft: ArrayToWrite) -> None:
     start = 0
     for piece in _gathered(draft.pieces):
         dataset[start : start + len(piece)] = piece
@@ -138,7 +138,7 @@ def _gathered(pieces: Iterable[Array]) -> Iterator[Array]:
         yield np.concatenate(waiting)
 
 
-def survey(path: Path) -> Survey:
+def read_layout(path: Path) -> FileLayout:
     """What `path` holds, after refusing everything our format never asks for.
 
     Raises UntrustedFile for links to other names or files, external or virtual storage, chunks,
@@ -150,7 +150,9 @@ def survey(path: Path) -> Survey:
     return _survey(path, path, path.stat().st_size)
 
 
-def survey_checked(path: Path, size_bytes: int, read: Callable[[int, memoryview], None]) -> Survey:
+def read_layout_checked(
+    path: Path, size_bytes: int, read: Callable[[int, memoryview], None]
+) -> FileLayout:
     """The same, from a reader that checks what it reads: libhdf5 sees no byte that was not found
     right.
 
@@ -203,7 +205,7 @@ class _ReadThrough(io.RawIOBase):
         return len(view)
 
 
-def survey_image(path: Path, content: bytes) -> Survey:
+def read_image_layout(path: Path, content: bytes) -> FileLayout:
     """The same for the bytes of a file that is not on disk yet; `path` is what errors call it."""
     _check_envelope(path, content[:_ENVELOPE_BYTES], len(content))
     return _survey(path, io.BytesIO(content), len(content))
@@ -221,10 +223,12 @@ def _check_envelope(path: Path, start: bytes, size_bytes: int) -> None:
         )
 
 
-def _survey(path: Path, source: Path | io.BytesIO | _ReadThrough, size_bytes: int) -> Survey:
+def _survey(path: Path, source: Path | io.BytesIO | _ReadThrough, size_bytes: int) -> FileLayout:
     try:
         with h5py.File(source, "r", locking=False) as file:
-            return Survey(dict(_attributes(path, file)), dict(_extents(path, file, size_bytes, 0)))
+            return FileLayout(
+                dict(_attributes(path, file)), dict(_extents(path, file, size_bytes, 0))
+            )
     except _PARSER_ERRORS as error:
         raise IntegrityError(path, f"cannot be read as HDF5: {error}") from error
 

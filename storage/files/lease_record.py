@@ -16,10 +16,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.base.fingerprint import readable
-from storage.files.process_identity import Owner, parse
+from storage.base.fingerprint import readable_json
+from storage.files.process_identity import Owner, parse_owner
 
-BEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 5.0
 """How often a holder raises its counter."""
 WATCH_SECONDS = 120.0
 """A lease whose file was seen unchanged for so long is taken over, wherever its holder ran."""
@@ -37,7 +37,7 @@ _LARGEST_RECORD_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Record:
+class LeaseHolder:
     """Who holds a lease. The nonce tells two leases of one process apart."""
 
     host: str
@@ -49,19 +49,19 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """The file's first content; its length never changes."""
-        return readable(
+        return readable_json(
             {"beats": _NO_BEATS, "host": self.host, "owner": self.owner.token, "nonce": self.nonce}
         )
 
 
 @dataclass(frozen=True)
-class Sight:
+class LeaseSnapshot:
     """A lease file at one instant."""
 
     content: bytes
     file: tuple[int, int]
     """Device and inode: a copy of a whole data root has leases of the same content."""
-    record: Record | None
+    record: LeaseHolder | None
     """None where the file says nothing that we could read."""
     beats: str | None
     """None where the holder raises no counter: it runs an older release."""
@@ -88,7 +88,7 @@ class Sight:
         return self.record is not None and self.record.owner.is_dead()
 
 
-def look(path: Path) -> Sight | None:
+def read_lease(path: Path) -> LeaseSnapshot | None:
     """The lease file as it is now; None if there is none. Raises OSError as it comes."""
     try:
         # Opened anew each time: that is when a network file system asks its server.
@@ -102,19 +102,19 @@ def look(path: Path) -> Sight | None:
         content = os.read(descriptor, _LARGEST_RECORD_BYTES)
     finally:
         os.close(descriptor)
-    return Sight(content, (status.st_dev, status.st_ino), *_parsed(content))
+    return LeaseSnapshot(content, (status.st_dev, status.st_ino), *_parsed(content))
 
 
-def _parsed(content: bytes) -> tuple[Record | None, str | None]:
+def _parsed(content: bytes) -> tuple[LeaseHolder | None, str | None]:
     try:
         fields = json.loads(content)
-        host, owner, nonce = fields["host"], parse(fields["owner"]), fields["nonce"]
+        host, owner, nonce = fields["host"], parse_owner(fields["owner"]), fields["nonce"]
         beats = fields.get("beats")
     except (ValueError, KeyError, TypeError, AttributeError):
         return None, None
     if owner is None or not isinstance(host, str) or not _is_nonce(nonce):
         return None, None
-    return Record(host, owner, nonce), beats if isinstance(beats, str) else None
+    return LeaseHolder(host, owner, nonce), beats if isinstance(beats, str) else None
 
 
 def _is_nonce(value: object) -> bool:
@@ -122,10 +122,10 @@ def _is_nonce(value: object) -> bool:
     return isinstance(value, str) and len(value) == 16 and set(value) <= set("0123456789abcdef")
 
 
-class Counter:
+class Heartbeat:
     """Writes the counter of our own lease. `descriptor` is ours from now on."""
 
-    def __init__(self, descriptor: int, record: Record) -> None:
+    def __init__(self, descriptor: int, record: LeaseHolder) -> None:
         self._descriptor = descriptor
         self._offset = record.to_bytes().index(_NO_BEATS.encode())
         self._count = 0
@@ -134,7 +134,7 @@ class Counter:
         self.file = status.st_dev, status.st_ino
         """As in `Sight`."""
 
-    def rise(self) -> None:
+    def beat(self) -> None:
         """Raise it, and wait until others can see that. Raises OSError."""
         self._count += 1
         beats = f"{self._count:012d}.{secrets.token_hex(4)}"
@@ -143,7 +143,7 @@ class Counter:
         os.fsync(self._descriptor)
         self._said = {beats}
 
-    def wrote(self, sight: Sight) -> bool:
+    def wrote(self, sight: LeaseSnapshot) -> bool:
         """Whether this is our file, and says what we wrote last."""
         return sight.file == self.file and sight.beats in self._said
 
@@ -154,12 +154,12 @@ class Counter:
 
 @dataclass
 class _Watched:
-    sight: Sight
+    sight: LeaseSnapshot
     looked_at: float
     unchanged_seconds: float = 0.0
 
 
-class Watches:
+class LeaseWatcher:
     """How long this process has seen other processes' leases unchanged, by a clock that only goes
     forward.
     """
@@ -167,7 +167,7 @@ class Watches:
     def __init__(self) -> None:
         self._watched: dict[Path, _Watched] = {}
 
-    def saw(self, path: Path, sight: Sight | None) -> float:
+    def observe(self, path: Path, sight: LeaseSnapshot | None) -> float:
         """Note what was seen just now; returns for how many seconds it has been seen unchanged."""
         now = time.monotonic()
         before = self._watched.get(path)
@@ -181,12 +181,12 @@ class Watches:
         before.looked_at = now
         return before.unchanged_seconds
 
-    def look_around(self) -> None:
+    def observe_all(self) -> None:
         """Look at all leases met so far: many that one dead machine left are then watched
         together.
         """
         for path in list(self._watched):
             try:
-                self.saw(path, look(path))
+                self.observe(path, read_lease(path))
             except OSError:
                 self._watched.pop(path, None)  # watched anew when it can be read again

@@ -50,7 +50,7 @@ class Owner:
         False for a live process, and for any process of another boot, host or container: nobody
         here can know.
         """
-        here = current()
+        here = current_process()
         if here.boot_tag == _UNKNOWN_TAG or self._place() != here._place():
             return False
         return not _is_running(self.pid, self.started)
@@ -59,14 +59,14 @@ class Owner:
         """Whether it ran on a machine of our name under another boot: an earlier one of ours, or a
         namesake's.
         """
-        here = current()
+        here = current_process()
         return self.host_tag == here.host_tag and self.boot_tag != here.boot_tag
 
     def _place(self) -> tuple[str, str, str]:
         return self.host_tag, self.boot_tag, self.namespace
 
 
-def parse(token: str) -> Owner | None:
+def parse_owner(token: str) -> Owner | None:
     """The owner a token spells, or None if it spells none."""
     match = TOKEN.fullmatch(token)
     if match is None:
@@ -79,16 +79,16 @@ def temporary_beside(path: Path) -> Path:
     """A fresh name in the folder of `path` that says whose it is. A program may add its own ending
     to it.
     """
-    return path.with_name(f".{path.name}.tmp-{current().token}-{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}.tmp-{current_process().token}-{secrets.token_hex(4)}")
 
 
 def owner_of_temporary(path: Path) -> Owner | None:
     """Whose temporary file this is, by its name; None if it is none of ours."""
     match = _TEMPORARY.fullmatch(path.name)
-    return parse(match.group(1)) if match else None
+    return parse_owner(match.group(1)) if match else None
 
 
-def current() -> Owner:
+def current_process() -> Owner:
     """The process that asks; right in a forked child too."""
     return _owner_of(os.getpid())
 

@@ -25,7 +25,7 @@ from storage.files.block_checksums import read_checksums
 from storage.files.process_identity import owner_of_temporary
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """What sort of thing was found."""
 
     SETTINGS = "settings"
@@ -53,7 +53,7 @@ class Kind(StrEnum):
 class AuditFinding:
     """One thing that is not as it should be."""
 
-    kind: Kind
+    kind: FindingKind
     path: Path
     problem: str
     shard: int | None = None
@@ -63,7 +63,7 @@ class AuditFinding:
     @property
     def is_violation(self) -> bool:
         """Whether the store is not what it says it is."""
-        return self.kind not in (Kind.LEFTOVER, Kind.UNSEALED)
+        return self.kind not in (FindingKind.LEFTOVER, FindingKind.UNSEALED)
 
     def __str__(self) -> str:
         concerned = f" [{len(self.video_ids)} ids]" if self.video_ids else ""
@@ -174,24 +174,24 @@ def audit_shard(
     try:
         manifest = read_manifest(layout, shard)
     except IntegrityError as error:
-        return None, [AuditFinding(Kind.MANIFEST, path, error.problem, shard)]
+        return None, [AuditFinding(FindingKind.MANIFEST, path, error.problem, shard)]
     if manifest is None:
         lost = (
             f"is lost, but {len(files)} parts of its shard are there"
             if files
             else "is lost, and the index names it"
         )
-        return None, [AuditFinding(Kind.MANIFEST, path, lost, shard)] if shard in lost_shards(
-            layout
-        ) else []
+        return None, [
+            AuditFinding(FindingKind.MANIFEST, path, lost, shard)
+        ] if shard in lost_shards(layout) else []
     if manifest.catalog != catalog.name:
         wrong = f"belongs to the catalog {manifest.catalog!r}, not to {catalog.name!r}"
-        return None, [AuditFinding(Kind.MANIFEST, path, wrong, shard)]
+        return None, [AuditFinding(FindingKind.MANIFEST, path, wrong, shard)]
     named = {part.file for part in manifest.parts}
     findings = [*_misplaced(path, manifest, catalog), *_bad_parts(layout, manifest, deep=deep)]
     for file in files:
         if file.name not in named:
-            findings.append(AuditFinding(Kind.ORPHAN, file, "is in no sidecar", shard))
+            findings.append(AuditFinding(FindingKind.ORPHAN, file, "is in no sidecar", shard))
     return manifest, findings
 
 
@@ -219,7 +219,7 @@ def _settings(layout: VariantLayout) -> Iterator[AuditFinding]:
     try:
         read_settings(layout)
     except IntegrityError as error:
-        yield AuditFinding(Kind.SETTINGS, error.path, error.problem)
+        yield AuditFinding(FindingKind.SETTINGS, error.path, error.problem)
 
 
 def _strangers(layout: VariantLayout) -> Iterator[AuditFinding]:
@@ -231,19 +231,21 @@ def _strangers(layout: VariantLayout) -> Iterator[AuditFinding]:
         if about is not None:
             if not (layout.folder / about).exists():
                 yield AuditFinding(
-                    Kind.LEFTOVER, path, f"are checksums of {about}, which is not there"
+                    FindingKind.LEFTOVER, path, f"are checksums of {about}, which is not there"
                 )
             continue
         owner = owner_of_temporary(path)
         if owner is None:
-            yield AuditFinding(Kind.LEFTOVER, path, "is no file of a store; it is left alone")
+            yield AuditFinding(
+                FindingKind.LEFTOVER, path, "is no file of a store; it is left alone"
+            )
         elif owner.is_dead():
             yield AuditFinding(
-                Kind.LEFTOVER, path, f"is a temporary of process {owner.pid}, which is dead"
+                FindingKind.LEFTOVER, path, f"is a temporary of process {owner.pid}, which is dead"
             )
         elif owner.is_of_other_boot():
             problem = f"is a temporary of process {owner.pid} of another boot; repair removes it while nobody builds"
-            yield AuditFinding(Kind.LEFTOVER, path, problem)
+            yield AuditFinding(FindingKind.LEFTOVER, path, problem)
 
 
 def _misplaced(path: Path, manifest: ShardManifest, catalog: Catalog) -> Iterator[AuditFinding]:
@@ -252,7 +254,7 @@ def _misplaced(path: Path, manifest: ShardManifest, catalog: Catalog) -> Iterato
     )
     if strangers := tuple(sorted(manifest.entries.keys() - expected)):
         problem = f"holds ids that the catalog does not put in shard {manifest.shard}: {', '.join(strangers[:3])}"
-        yield AuditFinding(Kind.MISPLACED, path, problem, manifest.shard, strangers)
+        yield AuditFinding(FindingKind.MISPLACED, path, problem, manifest.shard, strangers)
 
 
 def _bad_parts(
@@ -260,21 +262,25 @@ def _bad_parts(
 ) -> Iterator[AuditFinding]:
     if unsealed := sum(not part.checksums_sha256 for part in manifest.parts):
         told = f"{unsealed} of {len(manifest.parts)} parts have none; run `python -m storage seal`"
-        yield AuditFinding(Kind.UNSEALED, layout.manifest(manifest.shard), told, manifest.shard)
+        yield AuditFinding(
+            FindingKind.UNSEALED, layout.manifest(manifest.shard), told, manifest.shard
+        )
     for part in manifest.parts:
         if part.checksums_sha256:
             path = layout.checksums(part.file)
             try:
                 read_checksums(path, part.checksums_sha256)
             except IntegrityError as error:
-                yield AuditFinding(Kind.CHECKSUMS, path, error.problem, manifest.shard)
+                yield AuditFinding(FindingKind.CHECKSUMS, path, error.problem, manifest.shard)
                 part = replace(part, checksums_sha256="")
         try:
             check_part(layout, manifest, part, deep=deep)
         except (IntegrityError, LookupFailed) as error:
             problem = error.problem if isinstance(error, IntegrityError) else str(error)
             live = tuple(manifest.live_in(part.file))
-            yield AuditFinding(Kind.PART, layout.folder / part.file, problem, manifest.shard, live)
+            yield AuditFinding(
+                FindingKind.PART, layout.folder / part.file, problem, manifest.shard, live
+            )
 
 
 def check_part(

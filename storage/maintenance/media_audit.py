@@ -17,7 +17,7 @@ from storage.base.records import JSON
 from storage.catalog.catalog import Catalog
 from storage.features.media_records import decode_media_record, encode_media_record
 from storage.files.atomic_write import publish, size_and_sha256
-from storage.maintenance.audit import AuditFinding, Kind
+from storage.maintenance.audit import AuditFinding, FindingKind
 
 _DONE = "done"
 
@@ -58,7 +58,9 @@ def audit_media(layout: Layout, catalog: Catalog, *, media: bool) -> MediaAudit:
             video_ids = (stems[path.stem],) if path.stem in stems else ()
             if not video_ids:
                 findings.append(
-                    AuditFinding(Kind.LEFTOVER, path, f"is the record of no video of shard {shard}")
+                    AuditFinding(
+                        FindingKind.LEFTOVER, path, f"is the record of no video of shard {shard}"
+                    )
                 )
             for kind, about, problem in _compared(path, counts, media=media):
                 findings.append(AuditFinding(kind, about, problem, video_ids=video_ids))
@@ -84,13 +86,15 @@ def _records(layout: Layout, shard: int) -> list[Path]:
     return sorted(folder.glob("v_*.json")) if folder.is_dir() else []
 
 
-def _compared(path: Path, counts: Counter[str], *, media: bool) -> Iterator[tuple[Kind, Path, str]]:
+def _compared(
+    path: Path, counts: Counter[str], *, media: bool
+) -> Iterator[tuple[FindingKind, Path, str]]:
     try:
         record, is_sealed = decode_media_record(path, path.read_bytes())
         counts["unsealed"] += not is_sealed
         stated = _file_of(path, record)
     except IntegrityError as error:
-        yield Kind.MEDIA_RECORD, path, error.problem
+        yield FindingKind.MEDIA_RECORD, path, error.problem
         return
     if stated is None:
         return
@@ -100,9 +104,9 @@ def _compared(path: Path, counts: Counter[str], *, media: bool) -> Iterator[tupl
         return
     counts["files"] += 1
     if (found := file.stat().st_size) != size_bytes:
-        yield Kind.MEDIA, file, f"has {found:,} bytes, its record says {size_bytes:,}"
+        yield FindingKind.MEDIA, file, f"has {found:,} bytes, its record says {size_bytes:,}"
     elif media and size_and_sha256(file)[1] != sha256:
-        yield Kind.MEDIA, file, "was altered: its sha256 is not what its record says"
+        yield FindingKind.MEDIA, file, "was altered: its sha256 is not what its record says"
 
 
 def _file_of(path: Path, record: Mapping[str, JSON]) -> tuple[Path, int, str] | None:

@@ -25,24 +25,32 @@ from storage.base.records import CONTAINER_START, JSON
 from storage.catalog.catalog import Catalog, read_catalog
 from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
 from storage.features.manifest_file import write_manifest
-from storage.features.manifest_index import refresh
+from storage.features.manifest_index import refresh_index
 from storage.features.part_reader import PartReader
 from storage.features.store import variant_layouts
-from storage.files.atomic_write import remove, size_and_sha256, sweep
-from storage.files.file_lock import Tell, check_held, lease, tidy
+from storage.files.atomic_write import remove, remove_stale_temporaries, size_and_sha256
+from storage.files.file_lock import Notify, check_held, lease, remove_dead_leases
 from storage.files.os_errors import disk_fault
-from storage.maintenance.audit import AuditFinding, Kind, audit_shard, audit_variant, part_files
+from storage.maintenance.audit import (
+    AuditFinding,
+    FindingKind,
+    audit_shard,
+    audit_variant,
+    part_files,
+)
 from storage.maintenance.media_audit import audit_media
 from storage.maintenance.sealing import seal_part
 
-_MENDABLE = frozenset({Kind.MANIFEST, Kind.PART, Kind.CHECKSUMS, Kind.ORPHAN})
+_MENDABLE = frozenset(
+    {FindingKind.MANIFEST, FindingKind.PART, FindingKind.CHECKSUMS, FindingKind.ORPHAN}
+)
 
 
-def repair(folder: Path, *, deep: bool, tell: Tell | None = None) -> list[str]:
+def repair(folder: Path, *, deep: bool, notify: Notify | None = None) -> list[str]:
     """Mend the catalog kept in `folder` (`ROOT/<catalog>`); one sentence for each thing done.
 
     `deep` decides, as in `audit`, how hard to look for damage. Raises LeaseHeld if a shard in need
-    is being built; with `tell`, only after watching whether its holder lives, as `lease` does.
+    is being built; with `notify`, only after watching whether its holder lives, as `lease` does.
     """
     catalog = read_catalog(folder)
     layout = Layout(folder.absolute().parent, folder.absolute().name)
@@ -57,12 +65,12 @@ def repair(folder: Path, *, deep: bool, tell: Tell | None = None) -> list[str]:
         findings = audit_variant(variant, catalog, deep=deep).findings
         told += _settings_aside(findings)
         for shard in sorted({finding.shard for finding in findings if finding.shard is not None}):
-            with lease(layout.lease(shard), tell=tell):
+            with lease(layout.lease(shard), notify=notify):
                 told += _Mending(variant, catalog, shard).run(deep=deep)
         told += _without_strays(variant)
-        if any(finding.kind is Kind.MANIFEST for finding in findings):
+        if any(finding.kind is FindingKind.MANIFEST for finding in findings):
             remove(variant.index_file)  # it may name a shard of which nothing is left
-        refresh(variant)
+        refresh_index(variant)
     return told + _tidy_up(layout)
 
 
@@ -100,7 +108,7 @@ def _other_name(variant: VariantLayout) -> str | None:
 def _settings_aside(findings: Sequence[AuditFinding]) -> list[str]:
     told = []
     for finding in findings:
-        if finding.kind is Kind.SETTINGS and finding.path.exists():
+        if finding.kind is FindingKind.SETTINGS and finding.path.exists():
             aside = set_aside(finding.path)
             told.append(
                 f"set {finding.path} aside as {aside.name}; the next run with the same settings writes it anew"
@@ -136,9 +144,13 @@ def set_aside(path: Path) -> Path:
 def _tidy_up(layout: Layout) -> list[str]:
     folders = [layout.folder, *(path for path in sorted(layout.folder.rglob("*")) if path.is_dir())]
     leases_folder = layout.lease(0).parent
-    leases = tidy(leases_folder)
+    leases = remove_dead_leases(leases_folder)
     nobody_builds = not any(leases_folder.glob("*.lease*"))
-    temporaries = [path for folder in folders for path in sweep(folder, other_boots=nobody_builds)]
+    temporaries = [
+        path
+        for folder in folders
+        for path in remove_stale_temporaries(folder, other_boots=nobody_builds)
+    ]
     return [f"removed {path}, which a dead process left" for path in temporaries + leases]
 
 
@@ -191,8 +203,8 @@ class _Mending:
     def _without_damage(
         self, manifest: ShardManifest, findings: list[AuditFinding]
     ) -> ShardManifest:
-        damaged = {finding.path.name for finding in findings if finding.kind is Kind.PART}
-        unchecked = {finding.path for finding in findings if finding.kind is Kind.CHECKSUMS}
+        damaged = {finding.path.name for finding in findings if finding.kind is FindingKind.PART}
+        unchecked = {finding.path for finding in findings if finding.kind is FindingKind.CHECKSUMS}
         parts = []
         for part in manifest.parts:
             if part.file not in damaged and self.layout.checksums(part.file) in unchecked:

@@ -17,11 +17,11 @@ from storage.base.paths import Layout, VariantLayout
 from storage.catalog.catalog import read_catalog
 from storage.features.manifest import PartRecord
 from storage.features.manifest_file import read_manifest, write_checksums, write_manifest
-from storage.features.manifest_index import refresh
-from storage.features.part_reader import advised
+from storage.features.manifest_index import refresh_index
+from storage.features.part_reader import with_repair_advice
 from storage.features.store import variant_layouts
 from storage.files.block_checksums import checksums_of
-from storage.files.file_lock import lease, say
+from storage.files.file_lock import lease, print_to_stderr
 from storage.maintenance.media_audit import seal_media_records
 
 _PIECE_BYTES = 1 << 20
@@ -38,14 +38,14 @@ def seal_store(folder: Path) -> Iterator[str]:
     layout = Layout(folder.absolute().parent, folder.absolute().name)
     for variant in variant_layouts(folder):
         for shard in range(catalog.shard_count):
-            with advised():
+            with with_repair_advice():
                 known = read_manifest(variant, shard)
             if known is None or all(part.checksums_sha256 for part in known.parts):
                 continue
-            with lease(layout.lease(shard), tell=say):
+            with lease(layout.lease(shard), notify=print_to_stderr):
                 if count := _seal_shard(variant, shard):
                     yield f"{variant.folder.name} shard {shard}: {count} parts checked whole, and given checksums"
-        refresh(variant)
+        refresh_index(variant)
     if count := seal_media_records(layout, catalog):
         yield f"{count} media records were sealed as they are"
 

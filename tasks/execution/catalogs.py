@@ -19,7 +19,7 @@ from pipeline.datasets.parsing.parsed_dataset import (
 )
 from pipeline.datasets.registry import SourceFile, dataset_spec
 from storage.base.errors import IntegrityError, LookupFailed
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.base.records import JSON
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from storage.files import atomic_write
@@ -49,7 +49,7 @@ def build_catalog(settings: Settings) -> None:
     survey = spec.read(contents, name=layout.catalog, shard_count=_shard_count(settings))
     write_catalog(layout, survey.catalog)
     write_oddities(layout.sources / ODDITIES, survey.oddities)
-    atomic_write.publish(layout.sources / ASKED, readable(_asked(settings)), replace=True)
+    atomic_write.publish(layout.sources / ASKED, readable_json(_asked(settings)), replace=True)
     for line in _told(survey, layout.sources / ODDITIES):
         progress.say(line)
 

@@ -93,7 +93,7 @@ class Dispatch:
         self._held_since: dict[int, float] = {}
         self._with_a_worker: dict[Any, int] = {}
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._begun = {shard: InFlightLog(settings.layout.in_hand(shard)) for shard in shards}
+        self._begun = {shard: InFlightLog(settings.layout.in_flight(shard)) for shard in shards}
         self._lines_seen = dict.fromkeys(shards, 0)
         self._one_by_one: set[int] = set()
         self._blamed: dict[int, frozenset[str]] = dict.fromkeys(shards, frozenset())

@@ -87,7 +87,7 @@ def build_shard(order: WorkerRequest) -> dict[str, JSON]:
 
     settings = order.settings
     gate = download_gate(settings, lambda line: worker.log_event(order.topic, {"line": line}))
-    begun = InFlightLog(settings.layout.in_hand(order.shard))
+    begun = InFlightLog(settings.layout.in_flight(order.shard))
     with _until_it_leaves(worker, gate.stop):
         extract_shard(
             settings,

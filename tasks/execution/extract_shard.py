@@ -62,14 +62,14 @@ def extract_shard(
     over meanwhile.
     """
     device = _device_of_networks(settings)
-    asked_as = catalog_of(settings).asked_as
+    alternative_ids = catalog_of(settings).alternative_ids
     with (
         lease(settings.layout.lease(job.shard), on_lost=gate.stop),
         _children(settings, videos_in_parallel(settings, device)) as children,
         _kept_times(settings, run_name, job.shard) as times,
     ):
         for variant in settings.variants:
-            run_self_test(variant.spec, device, settings.layout.proofs, variant.numerics)
+            run_self_test(variant.spec, device, settings.layout.self_tests, variant.numerics)
         decoder, *beside = [watched(child) for child in children]
         process_shard(
             job,
@@ -78,7 +78,7 @@ def extract_shard(
                 layout=settings.layout,
                 shard=job.shard,
                 source=settings.source,
-                asked_as=asked_as.get(video_id, ()),
+                alternative_ids=alternative_ids.get(video_id, ()),
                 way=gate,
                 retry=retry,
             ),

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pipeline.download.folder.outdated import outdated
 from storage.base.errors import LeaseHeld
 from storage.features.commit import request_retry
-from storage.features.manifest_index import summary
+from storage.features.manifest_index import read_summary
 from storage.files.file_lock import lease
 from tasks.config.settings import Settings
 from tasks.execution import progress
@@ -24,7 +24,7 @@ def request_retries(settings: Settings, reasons: frozenset[str]) -> int:
     catalog = catalog_of(settings)
     changed = 0
     for job in (shard_job(settings, catalog, shard) for shard in range(catalog.shard_count)):
-        with lease(settings.layout.lease(job.shard), tell=progress.say):
+        with lease(settings.layout.lease(job.shard), notify=progress.say):
             changed += sum(
                 len(request_retry(job.variant_layout(one), job.shard, reasons))
                 for one in job.variants
@@ -38,16 +38,16 @@ def outdated_videos(settings: Settings, shards: Collection[int]) -> dict[int, fr
     found = {}
     for shard in shards:
         job = shard_job(settings, catalog, shard)
-        known = [summary(job.variant_layout(variant), shard) for variant in job.variants]
+        known = [read_summary(job.variant_layout(variant), shard) for variant in job.variants]
         failures = {
-            video_id: status for one in known if one for video_id, status in one.others.items()
+            video_id: status for one in known if one for video_id, status in one.unfinished.items()
         }
         again = outdated(
             failures,
             layout=settings.layout,
             shard=shard,
             source=settings.source,
-            asked_as=catalog.asked_as,
+            alternative_ids=catalog.alternative_ids,
         )
         found[shard] = frozenset(again)
     return {shard: videos for shard, videos in found.items() if videos}

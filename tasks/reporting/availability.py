@@ -10,10 +10,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pipeline.diagnostics.availability import availability_by_split, availability_report
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.base.video_status import DONE, VideoStatus
 from storage.catalog.catalog import Catalog
-from storage.features.manifest_index import done_ids, summaries
+from storage.features.manifest_index import done_ids, read_summaries
 from storage.files.atomic_write import publish
 from tasks.config.settings import Settings
 
@@ -25,7 +25,7 @@ def keep_survival(settings: Settings, catalog: Catalog) -> list[str]:
     has its features.
     """
     rows = availability_by_split(catalog, _statuses(settings, catalog))
-    content = readable(availability_report(rows, datetime.now(UTC).date()))
+    content = readable_json(availability_report(rows, datetime.now(UTC).date()))
     publish(settings.layout.report / FILE, content, replace=True)
     return [f"  {row}" for row in rows]
 
@@ -34,8 +34,10 @@ def _statuses(settings: Settings, catalog: Catalog) -> dict[str, VideoStatus]:
     done: set[str] = set()
     others: dict[str, VideoStatus] = {}
     for variant in settings.variants_of(catalog):
-        found = summaries(settings.layout.variant(variant.name, variant.fingerprint())).values()
+        found = read_summaries(
+            settings.layout.variant(variant.name, variant.fingerprint())
+        ).values()
         done.update(done_ids(found))
-        for video_id, status in (pair for one in found for pair in one.others.items()):
+        for video_id, status in (pair for one in found for pair in one.unfinished.items()):
             others.setdefault(video_id, status)
     return {**others, **dict.fromkeys(done, DONE)}

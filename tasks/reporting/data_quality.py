@@ -16,7 +16,7 @@ from storage.base.paths import VariantLayout
 from storage.base.records import JSON
 from storage.features.manifest import ManifestEntry
 from storage.features.manifest_file import read_manifest
-from storage.features.manifest_index import Summary
+from storage.features.manifest_index import ShardSummary
 from storage.files.atomic_write import publish
 from storage.files.checksummed_json import seal, unseal
 
@@ -38,7 +38,9 @@ class QualityNotes:
     """One for which a folder has several files, or had another before."""
 
 
-def remarks_on(folder: Path, layout: VariantLayout, found: Mapping[int, Summary]) -> QualityNotes:
+def remarks_on(
+    folder: Path, layout: VariantLayout, found: Mapping[int, ShardSummary]
+) -> QualityNotes:
     """On all videos of these shards; what had to be read is kept in `folder`."""
     path = folder / f"remarks-{layout.folder.name}.{KIND}.json"
     known = _kept(path)

@@ -16,7 +16,7 @@ from pathlib import Path
 from models.extractors.base.contract import random_seed
 from pipeline.extraction.variant import Variant
 from storage.base.errors import IntegrityError
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.base.records import JSON
 from storage.base.video_status import REASONS, State
 from storage.catalog.catalog import Catalog
@@ -77,7 +77,7 @@ def account(settings: Settings, shards: Sequence[int], run_name: str) -> None:
     """
     catalog = catalog_of(settings)
     for variant in settings.variants_of(catalog):
-        manifest_index.refresh(settings.layout.variant(variant.name, variant.fingerprint()))
+        manifest_index.refresh_index(settings.layout.variant(variant.name, variant.fingerprint()))
     tallies = [
         tally(settings, catalog, variant, shards) for variant in settings.variants_of(catalog)
     ]
@@ -92,7 +92,7 @@ def account(settings: Settings, shards: Sequence[int], run_name: str) -> None:
         say(line)
     picture = draw(settings, catalog)
     atomic_write.publish(
-        settings.layout.report / "account.json", readable(_kept(tallies, shards)), replace=True
+        settings.layout.report / "account.json", readable_json(_kept(tallies, shards)), replace=True
     )
     if whole:
         say("survival of the videos, per split:")
@@ -113,11 +113,13 @@ def account(settings: Settings, shards: Sequence[int], run_name: str) -> None:
 def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterable[int]) -> Tally:
     """Count one variant's verdicts. Raises IntegrityError unless every id has exactly one."""
     layout = settings.layout.variant(variant.name, variant.fingerprint())
-    everything = manifest_index.summaries(layout)
+    everything = manifest_index.read_summaries(layout)
     found = {shard: everything[shard] for shard in shards if shard in everything}
     ids = [video_id for shard in shards for video_id in catalog.shard_ids(shard)]
     done = frozenset(manifest_index.done_ids(found.values()))
-    others = {video_id: status for one in found.values() for video_id, status in one.others.items()}
+    others = {
+        video_id: status for one in found.values() for video_id, status in one.unfinished.items()
+    }
     left = [video_id for video_id in ids if video_id not in done]
     if without := [video_id for video_id in left if video_id not in others]:
         raise IntegrityError(

@@ -17,7 +17,7 @@ from pipeline.extraction.timing import (
     sum_times,
     with_other,
 )
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 from storage.files.atomic_write import publish
 from tasks.execution.progress import clock
@@ -50,7 +50,7 @@ def account(layout: Layout, run_name: str) -> list[str]:
     total = with_other(sum_times(spent for shard in shards for spent in shard.values()))
     videos = {video_id for shard in shards for video_id in shard} - {WHOLE_SHARD}
     kept = {"run": run_name, "shards": len(shards), "videos": len(videos), "seconds": total}
-    publish(layout.run_times(run_name), readable(kept), replace=True)
+    publish(layout.run_times(run_name), readable_json(kept), replace=True)
     lines = list(format_times(total, len(videos), len(shards)))
     return [*lines, f"  times    {_drawn(layout, total)}"]
 

@@ -15,7 +15,15 @@ from storage.base.paths import Layout
 from storage.base.records import JSON
 from storage.files import atomic_write
 from storage.files.checksummed_json import seal, unseal
-from storage.scores import Provenance, ScoreRun, ScoreTrack, read_scores, run_of, runs, write_scores
+from storage.scores import (
+    Provenance,
+    ScoreRun,
+    ScoreTrack,
+    make_score_run,
+    read_scores,
+    score_run_names,
+    write_scores,
+)
 
 PROVENANCE = Provenance(
     "phd-ca", "ab" * 32, {"c3d": "0123456789ab"}, ("c3d: random:0",), {"seed": 3, "lr": 1e-3}
@@ -36,7 +44,7 @@ def track(user: str, video_id: str, rows: int, seed: int = 0) -> ScoreTrack:
 
 def example(seed: int = 0) -> ScoreRun:
     tracks = [track("ü, 1", "-b", 3, seed), track("", "a", 5, seed), track("ü, 1", "a", 1, seed)]
-    return run_of(PROVENANCE, tracks, {("2", "c"): "no_features"})
+    return make_score_run(PROVENANCE, tracks, {("2", "c"): "no_features"})
 
 
 def same(one: ScoreRun, other: ScoreRun) -> bool:
@@ -53,15 +61,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "tiny")
     write_scores(layout, "phd-ca.seed3", example())
     assert same(read_scores(layout, "phd-ca.seed3"), example())
-    write_scores(layout, "nothing", run_of(PROVENANCE, [], {("1", "a"): "no_features"}))
+    write_scores(layout, "nothing", make_score_run(PROVENANCE, [], {("1", "a"): "no_features"}))
     assert read_scores(layout, "nothing").tracks == {}
-    assert runs(layout) == ("nothing", "phd-ca.seed3")
+    assert score_run_names(layout) == ("nothing", "phd-ca.seed3")
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     one, other = Layout(tmp_path / "one", "tiny"), Layout(tmp_path / "other", "tiny")
     write_scores(one, "run", example())
-    shuffled = run_of(PROVENANCE, list(example().tracks.values())[::-1], example().absent)
+    shuffled = make_score_run(PROVENANCE, list(example().tracks.values())[::-1], example().absent)
     write_scores(other, "run", shuffled)
     write_scores(other, "run", shuffled)
     contents = [
@@ -170,6 +178,6 @@ def test_a_track_checks_itself(wrong: dict[str, object]) -> None:
 
 def test_a_run_names_each_pair_once() -> None:
     with pytest.raises(ValueError, match="only 1 pairs"):
-        run_of(PROVENANCE, [track("u", "a", 3), track("u", "a", 4)])
+        make_score_run(PROVENANCE, [track("u", "a", 3), track("u", "a", 4)])
     with pytest.raises(ValueError, match="absent"):
-        run_of(PROVENANCE, [track("u", "a", 3)], {("u", "a"): "no_features"})
+        make_score_run(PROVENANCE, [track("u", "a", 3)], {("u", "a"): "no_features"})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.base.fingerprint import fingerprint, readable
+from storage.base.fingerprint import fingerprint, readable_json
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Array, FeatureTrack, Group, Video
 from storage.base.video_status import DONE, failure_status
@@ -106,7 +106,7 @@ def write_tracks(
     track, are private.
     """
     layout = Layout(root, catalog.name).variant(variant, fingerprint(settings))
-    publish(layout.settings_file, readable(settings), replace=False)
+    publish(layout.settings_file, readable_json(settings), replace=False)
     done = {track.video_id: track for track in tracks if track.video_id not in absent}
     for shard in range(catalog.shard_count):
         mine = [

@@ -20,7 +20,7 @@ from typing import Any
 
 from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import LeaseHeld
-from storage.files.atomic_write import sweep
+from storage.files.atomic_write import remove_stale_temporaries
 from tests.support.feature_samples import race
 from tests.support.kill_loop import build, damage, digest, film, forked, shard_job, warm_up
 
@@ -81,7 +81,7 @@ def campaign(folder: Path, rounds: int, seed: int, *, kills: bool) -> dict[str, 
         for kind, count in damage(job).items():
             result[kind] += count
         result["mismatches"] += digest(job) != digest(whole)
-        sweep(
+        remove_stale_temporaries(
             job.layout.lease(job.shard).parent
         )  # what a killed taker wrote aside is untidy, and no more
         result["odd"] += len([path for path in job.layout.folder.rglob("*") if is_left_over(path)])

@@ -26,7 +26,7 @@ from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.media.media_file import Media, read_record
 from storage.base.errors import DiskFull, HighlightsError
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.base.records import Video
 from storage.base.video_status import State
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
@@ -71,7 +71,7 @@ def attempt(job: ShardJob, address: str) -> None:
     rows = availability_by_split(catalog(), statuses)
     publish(
         layout.report / "survival.json",
-        readable(availability_report(rows, date(2026, 1, 1))),
+        readable_json(availability_report(rows, date(2026, 1, 1))),
         replace=True,
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.base.fingerprint import fingerprint, readable
+from storage.base.fingerprint import fingerprint, readable_json
 from storage.base.paths import Layout, VariantLayout
 from storage.base.records import JSON, Array, FeatureTrack, Ragged, Video
 from storage.base.video_status import DONE, VideoStatus, failure_status
@@ -66,7 +66,7 @@ def _spell(array: Array) -> tuple[object, ...]:
 def variant_layout(root: Path, settings: object = SETTINGS, variant: str = "c3d") -> VariantLayout:
     """The layout of a variant with its settings file written."""
     layout = Layout(root, "sample").variant(variant, fingerprint(settings))
-    publish(layout.settings_file, readable(settings), replace=False)
+    publish(layout.settings_file, readable_json(settings), replace=False)
     return layout
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.child_processes.exit_status import STOP_SIGNALS
-from storage.features.spool import Spooled
+from storage.features.spool import SpooledVideos
 from storage.features.store import FeatureStore
 from tests.support.videos import ffmpeg
 
@@ -102,7 +102,8 @@ class Command:
     def spooled(self) -> int:
         """Videos that wait in the spool."""
         return sum(
-            len(Spooled(folder).entries) for folder in self.root.glob("phd2/features/*/spool/*")
+            len(SpooledVideos(folder).entries)
+            for folder in self.root.glob("phd2/features/*/spool/*")
         )
 
     def digests(self) -> dict[str, str]:

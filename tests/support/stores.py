@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.base.fingerprint import fingerprint, readable
+from storage.base.fingerprint import fingerprint, readable_json
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Array, FeatureTrack, Link, Ragged, User, Video
 from storage.base.video_status import DONE, failure_status
@@ -48,7 +48,7 @@ def write_variant(
     private.
     """
     layout = Layout(folder.parent, folder.name).variant(variant, fingerprint(settings))
-    publish(layout.settings_file, readable(settings), replace=False)
+    publish(layout.settings_file, readable_json(settings), replace=False)
     done = {track.video_id: track for track in tracks}
     ids = [line.split(",")[0] for line in (folder / "videos.csv").read_text().splitlines()[1:]]
     for shard in range(SHARDS):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.highlight.base.contract import Batch
-from storage.scores import Key, Provenance, ScoreRun, ScoreTrack, run_of
+from storage.scores import Key, Provenance, ScoreRun, ScoreTrack, make_score_run
 from trainer.data import DeviceBatch, HighlightDataset, Loader, to_device
 
 Prepare: TypeAlias = Callable[[nn.Module, DeviceBatch], None]
@@ -47,7 +47,7 @@ def score_batches(
         prepare(model, loaded)
         tracks += _tracks(model, loaded, device, precision)
         on_batch(len(loaded.examples))
-    return run_of(provenance, tracks, absent_reasons(batches.dataset))
+    return make_score_run(provenance, tracks, absent_reasons(batches.dataset))
 
 
 def absent_reasons(dataset: HighlightDataset) -> dict[Key, str]:

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.files.atomic_write import publish
 from trainer.evaluation.statistics import ConfidenceInterval
 from trainer.paper_tables.published import Table
@@ -70,14 +70,14 @@ def save_report(order: TableRequest, rows: Sequence[RowResult]) -> None:
         publish(order.layout.report / f"{order.name}.{suffix}", content.encode(), replace=True)
     publish(
         record_file(order),
-        readable({"table": order.table.name, "made_of": order.fingerprint}),
+        readable_json({"table": order.table.name, "made_of": order.fingerprint}),
         replace=True,
     )
 
 
 def is_report_current(order: TableRequest) -> bool:
     """Whether the report is there, made of the features, recipes and published numbers of now."""
-    wanted = readable({"table": order.table.name, "made_of": order.fingerprint})
+    wanted = readable_json({"table": order.table.name, "made_of": order.fingerprint})
     return record_file(order).is_file() and record_file(order).read_bytes() == wanted
 
 

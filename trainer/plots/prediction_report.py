@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.base.errors import LookupFailed
-from storage.base.fingerprint import fingerprint, readable
+from storage.base.fingerprint import fingerprint, readable_json
 from storage.base.paths import Layout, video_stem
 from storage.base.records import FeatureTrack
 from storage.features.store import FeatureStore
@@ -43,7 +43,7 @@ def save_prediction(found: Prediction, folder: Path, top: int) -> tuple[Path, Pa
     report = Layout(folder.absolute().parent, folder.absolute().name).report
     stem = report / f"{video_stem(found.video_id)}.{fingerprint(made_of)}"
     json_file, picture = stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.png")
-    publish(json_file, readable(found.to_json()), replace=True)
+    publish(json_file, readable_json(found.to_json()), replace=True)
     publish(
         picture,
         draw_timeline(found, top=top, pictures=pictures_of(folder, found.video_id)),

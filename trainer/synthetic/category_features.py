@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.base.fingerprint import fingerprint, plain, readable
+from storage.base.fingerprint import fingerprint, readable_json, to_json_value
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, FeatureTrack, Group, Video
 from storage.base.video_status import DONE
@@ -141,12 +141,12 @@ def synthesize_categories(
     write_catalog(layout, catalog)
     described: dict[str, JSON] = {
         "extractor": VARIANT,
-        "settings": plain(settings),
+        "settings": to_json_value(settings),
         "segments": catalog.segments.description(),
         "weights": settings.mark,
     }
     variant = layout.variant(VARIANT, fingerprint(described))
-    publish(variant.settings_file, readable(described), replace=False)
+    publish(variant.settings_file, readable_json(described), replace=False)
     for shard in range(catalog.shard_count):
         ids = catalog.shard_ids(shard)
         commit(
@@ -215,7 +215,7 @@ def _catalog(videos: Iterable[SyntheticVideo], settings: CategorySettings, name:
         ),
         shard_count=default_shard_count(len(rows)),
         time_unit="seconds",
-        origin={"reader": READER, "planted": settings.mark, "settings": plain(settings)},
+        origin={"reader": READER, "planted": settings.mark, "settings": to_json_value(settings)},
         groups=tuple(
             Group(grouping, group, one.video_id)
             for one in rows

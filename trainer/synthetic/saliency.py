@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.base.errors import SettingsError
-from storage.base.fingerprint import fingerprint, plain, readable
+from storage.base.fingerprint import fingerprint, readable_json, to_json_value
 from storage.base.paths import Layout
 from storage.base.records import JSON, FeatureTrack
 from storage.base.video_status import DONE
@@ -90,11 +90,11 @@ def synthesize_saliency(folder: Path, settings: SaliencySettings) -> Path:
     pictures = FeatureStore(folder)[PICTURES]
     described: dict[str, JSON] = {
         "extractor": VARIANT,
-        "settings": plain(settings),
+        "settings": to_json_value(settings),
         "weights": settings.mark,
     }
     variant = layout.variant(VARIANT, fingerprint(described))
-    publish(variant.settings_file, readable(described), replace=False)
+    publish(variant.settings_file, readable_json(described), replace=False)
     for shard in range(catalog.shard_count):
         ids = catalog.shard_ids(shard)
         entries = {video_id: _entry(video_id, pictures) for video_id in ids}

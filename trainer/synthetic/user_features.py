@@ -25,7 +25,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from storage.base.fingerprint import fingerprint, plain, readable
+from storage.base.fingerprint import fingerprint, readable_json, to_json_value
 from storage.base.paths import Layout
 from storage.base.records import JSON, Annotation, Link, User, Video
 from storage.base.video_status import DONE, failure_status
@@ -105,7 +105,7 @@ def _catalog(plan: Plan, settings: SyntheticUserSettings, name: str) -> Catalog:
         ),
         shard_count=default_shard_count(len(videos)),
         time_unit="seconds",
-        origin={"reader": settings.mark, "settings": plain(settings)},
+        origin={"reader": settings.mark, "settings": to_json_value(settings)},
     )
 
 
@@ -118,12 +118,12 @@ def _write_variant(
 ) -> None:
     described: dict[str, JSON] = {
         "extractor": stream.variant,
-        "settings": plain(settings),
+        "settings": to_json_value(settings),
         "arrays": {name: list(shape) for name, shape in stream.arrays.items()},
         "weights": settings.mark,
     }
     variant = layout.variant(stream.variant, fingerprint(described))
-    publish(variant.settings_file, readable(described), replace=False)
+    publish(variant.settings_file, readable_json(described), replace=False)
     scenes = {viewing.video_id: viewing.scenes for _, viewing in plan.all_viewings()}
     lost = {video_id for video_id in scenes if _is_lost(video_id, settings)}
     for shard in range(catalog.shard_count):

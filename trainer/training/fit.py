@@ -27,7 +27,7 @@ from storage.base.paths import Layout
 from storage.base.records import STREAM_CLOCK
 from storage.features.time_origin import MEANINGS
 from storage.files.atomic_write import remove, size_and_sha256
-from storage.files.file_lock import lease, say
+from storage.files.file_lock import lease, print_to_stderr
 from storage.scores import Provenance
 from trainer.config.recipe import Recipe, restore_recipe
 from trainer.data import HighlightData, Loader, LoaderSettings, open_data
@@ -115,7 +115,7 @@ def fit(run: Run, options: FitOptions, ranks: DistributedContext | None = None) 
         _train(run, data, place, options, ranks)
         ranks.wait()
         return finished
-    with _remove_empty_run_folder(place), lease(place / "training.lease", tell=say):
+    with _remove_empty_run_folder(place), lease(place / "training.lease", notify=print_to_stderr):
         model, about = _train(run, data, place, options, ranks)
         ranks.wait()  # until every process has read what is removed below
         write_checkpoint(finished, Checkpoint(about, {"model": model.state_dict()}))

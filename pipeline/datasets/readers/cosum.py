@@ -63,20 +63,20 @@ def read_cosum(
             continue
         spans = _spans(content, path, builder)
         end = max((end for _, end in spans.values()), default=0)
-        asked_as = _asked_as(
+        alternative_ids = _alternative_ids(
             match["id"], addresses.get((match["section"], int(match["number"]))), builder
         )
         least, most = (end, round(MOST_TO_LEAST * end)) if end else (None, None)
-        builder.videos.append(Video(match["id"], None, least, most, asked_as))
+        builder.videos.append(Video(match["id"], None, least, most, alternative_ids))
         builder.groups.append(Group("domain", match["domain"], match["id"]))
         builder.annotations += _marks(
             match["id"], f"annotation/{match['folder']}/{match['number']}__", files, spans, builder
         )
-    asked = [video.asked_as for video in builder.videos if video.asked_as]
+    asked = [video.alternative_ids for video in builder.videos if video.alternative_ids]
     builder.oddities["address_of_two_videos"] += [
-        f"{video.video_id} {' '.join(video.asked_as)}"
+        f"{video.video_id} {' '.join(video.alternative_ids)}"
         for video in builder.videos
-        if asked.count(video.asked_as) > 1
+        if asked.count(video.alternative_ids) > 1
     ]
     return builder.build(sources, name=name, shard_count=shard_count, time_unit="frames")
 
@@ -96,7 +96,9 @@ def _addresses(readme: str, builder: DatasetBuilder) -> dict[tuple[str, int], st
     return addresses
 
 
-def _asked_as(video_id: str, address: str | None, builder: DatasetBuilder) -> tuple[str, ...]:
+def _alternative_ids(
+    video_id: str, address: str | None, builder: DatasetBuilder
+) -> tuple[str, ...]:
     if address is None or not SOURCE_NAME.fullmatch(address):
         builder.oddities["no_address"].append(video_id)
         return ()

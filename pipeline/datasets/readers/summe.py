@@ -74,9 +74,9 @@ def _read_video(published: str, table: Mapping[str, Any], builder: DatasetBuilde
         builder.oddities["scores_and_nframes_differ"].append(
             f"{published} {len(scores)} {n_frames}"
         )
-    asked_as = () if published == video_id else (published,)
+    alternative_ids = () if published == video_id else (published,)
     builder.videos.append(
-        Video(video_id, float(table["video_duration"]), n_frames, n_frames, asked_as)
+        Video(video_id, float(table["video_duration"]), n_frames, n_frames, alternative_ids)
     )
     for column in range(scores.shape[1]):
         marks = list(_runs(video_id, f"{column + 1:02d}", scores[:, column]))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from storage.base.fingerprint import plain
+from storage.base.fingerprint import to_json_value
 
 LENGTH_BYTES = 4
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -30,7 +30,7 @@ def send(fd: int, kind: str, **fields: object) -> None:
     """Write one message. Dataclasses become objects. Raises BrokenPipeError when nobody reads any
     more.
     """
-    write(fd, message(kind, {name: plain(value) for name, value in fields.items()}))
+    write(fd, message(kind, {name: to_json_value(value) for name, value in fields.items()}))
 
 
 def message(kind: str, fields: Mapping[str, object]) -> bytes:

@@ -32,7 +32,7 @@ from pipeline.media.probe import DecodeLimits, Probe
 from pipeline.sampling.planner import VideoSampling, YuvSampling
 from pipeline.sampling.planners import PLANNERS
 from storage.base.errors import SystemicFault, VideoError
-from storage.base.fingerprint import plain
+from storage.base.fingerprint import to_json_value
 
 MAX_SLOTS = 32
 BEATS_PER_STALL = 8
@@ -191,7 +191,9 @@ class Server:
 
     def _send(self, kind: str, **fields: object) -> None:
         """Sent now, after all that was gathered."""
-        self._flush(messages.message(kind, {name: plain(value) for name, value in fields.items()}))
+        self._flush(
+            messages.message(kind, {name: to_json_value(value) for name, value in fields.items()})
+        )
 
     def _flush(self, then: bytes = b"") -> None:
         gathered = messages.message("events", {"events": self._unsent}) if self._unsent else b""

@@ -24,10 +24,10 @@ from typing import Any, Protocol
 from pipeline.download.access.shared_state import SharedState
 from pipeline.download.access.source import Pace
 from storage.base.errors import SystemicFault
-from storage.base.fingerprint import plain
+from storage.base.fingerprint import to_json_value
 from storage.base.records import JSON
 from storage.base.video_status import REASONS, Policy
-from storage.files.process_identity import current, parse
+from storage.files.process_identity import current_process, parse_owner
 
 BURST_TOKENS = 5.0
 MAX_SKEW_SECONDS = 600.0
@@ -98,7 +98,7 @@ def try_acquire(state: State, now: float, me: str, pace: Pace) -> tuple[State, P
 
 def _is_out(state: State, now: float, me: str) -> bool:
     """Whether somebody else's probe may still come back."""
-    owner = parse(state.probe_owner)
+    owner = parse_owner(state.probe_owner)
     if owner is None or state.probe_owner == me or owner.is_dead():
         return False
     return 0 < state.probe_until - now <= PROBE_SECONDS
@@ -256,7 +256,7 @@ class SharedRateLimiter:
         pause = _WaitMessage(self._tell)
         while True:
             answer = self._change(
-                lambda state: try_acquire(state, self._now(), current().token, self._pace)
+                lambda state: try_acquire(state, self._now(), current_process().token, self._pace)
             )
             if isinstance(answer, Permit):
                 return answer
@@ -313,7 +313,7 @@ class SharedRateLimiter:
         def on_record(record: Mapping[str, JSON]) -> tuple[Mapping[str, JSON], Any]:
             before = _parsed(record)
             state, answer = decide(before)
-            after = plain(state)
+            after = to_json_value(state)
             return (record if state == before or not isinstance(after, dict) else after), answer
 
         return self._state.change(on_record)

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from storage.base.errors import IntegrityError
 from storage.base.records import JSON
-from storage.files.atomic_write import publish, remove, sweep
+from storage.files.atomic_write import publish, remove, remove_stale_temporaries
 from storage.files.checksummed_json import seal, unseal
 
 KEPT = 50
@@ -31,7 +31,7 @@ class SharedState:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        sweep(folder)
+        remove_stale_temporaries(folder)
 
     def read(self) -> dict[str, JSON]:
         """The newest record; empty before the first change. Raises IntegrityError if somebody

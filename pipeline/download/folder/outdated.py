@@ -29,7 +29,7 @@ def outdated(
     layout: Layout,
     shard: int,
     source: SourceSettings,
-    asked_as: Mapping[str, tuple[str, ...]],
+    alternative_ids: Mapping[str, tuple[str, ...]],
 ) -> Iterator[str]:
     """The ids among these failures of a shard that the source may answer in another way now.
 
@@ -45,7 +45,7 @@ def outdated(
             if _is_of_a_folder(video_id, status, layout, shard):
                 yield video_id
             continue
-        found = folder.candidates(file_names(video_id, asked_as.get(video_id, ())))
+        found = folder.candidates(file_names(video_id, alternative_ids.get(video_id, ())))
         if not found:
             continue
         known = read_record(layout.media_record(video_id, shard))

@@ -139,10 +139,10 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def file_names(video_id: str, asked_as: tuple[str, ...]) -> tuple[str, ...]:
+def file_names(video_id: str, alternative_ids: tuple[str, ...]) -> tuple[str, ...]:
     """What a video's file may be called, without its suffix."""
     # Copies of ActivityNet name a file v_<id>, so that no name begins with a dash.
-    return (video_id, *asked_as, f"v_{video_id}")
+    return (video_id, *alternative_ids, f"v_{video_id}")
 
 
 def files_in(folders: Iterable[Path], video_id: str) -> list[Path]:

@@ -60,7 +60,7 @@ def test_majority_of_the_judges_is_the_papers_ground_truth(shared_data: Path, vi
 
 def test_videos_are_asked_for_by_the_address_at_their_place(shared_data: Path) -> None:
     catalog = published("cosum", shared_data).catalog
-    asked = {name: one for name, (one,) in catalog.asked_as.items()}
+    asked = {name: one for name, (one,) in catalog.alternative_ids.items()}
     assert len(asked) == 51
     # base4's and base5's pictures are both labelled base4; eiffel2's link leads elsewhere.
     expected = {

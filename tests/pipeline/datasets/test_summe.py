@@ -23,7 +23,7 @@ def test_counts_are_the_published_ones(shared_data: Path) -> None:
     assert len(people) == 25
     assert {len(of_video) for of_video in people.values()} == {15, 16, 17, 18}
     assert counts(survey) == {"people_and_columns_differ": 12}
-    assert catalog.asked_as["St_Maarten_Landing"] == ("St Maarten Landing",)
+    assert catalog.alternative_ids["St_Maarten_Landing"] == ("St Maarten Landing",)
 
 
 @pytest.mark.parametrize("name", ["Base jumping", "Jumps", "Cooking"])

@@ -50,7 +50,7 @@ REASONS = {"removed": "not_found", "garbled": "text_answer", "failing": "server_
 
 def name_of(video: Video) -> str:
     """What the site has it under: the last name it is asked for by."""
-    return (video.asked_as or (video.video_id,))[-1]
+    return (video.alternative_ids or (video.video_id,))[-1]
 
 
 class World(Mapping[str, bytes]):
@@ -68,7 +68,7 @@ class World(Mapping[str, bytes]):
 
     def remove(self, video: Video) -> None:
         """The site has it under no name."""
-        for name in video.asked_as or (video.video_id,):
+        for name in video.alternative_ids or (video.video_id,):
             self._videos.pop(name, None)
         self.planted[video.video_id] = "removed"
 
@@ -107,7 +107,7 @@ class World(Mapping[str, bytes]):
 def part_of(catalog: Catalog, n_videos: int) -> Catalog:
     """So many of its shortest videos, half of them such as are asked for by another name."""
     shortest = sorted(catalog.videos, key=lambda video: (video.frames_least or 0, video.video_id))
-    renamed = [video for video in shortest if video.asked_as][: n_videos // 2]
+    renamed = [video for video in shortest if video.alternative_ids][: n_videos // 2]
     rest = [video for video in shortest if video not in renamed]
     videos = (renamed + rest)[:n_videos]
     ids = {video.video_id for video in videos}
@@ -136,9 +136,14 @@ def build(
         source = SourceSettings(f"{served.address}/{{id}}", backoff_seconds=0.0)
 
         def ask(shard: int, video_id: str, retry: bool) -> Media:
-            asked_as = catalog.asked_as.get(video_id, ())
+            alternative_ids = catalog.alternative_ids.get(video_id, ())
             return fetch(
-                video_id, layout=layout, shard=shard, source=source, asked_as=asked_as, retry=retry
+                video_id,
+                layout=layout,
+                shard=shard,
+                source=source,
+                alternative_ids=alternative_ids,
+                retry=retry,
             )
 
         for shard in range(catalog.shard_count):

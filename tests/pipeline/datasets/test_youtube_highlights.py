@@ -92,7 +92,7 @@ def test_what_is_odd_is_listed(shared_data: Path) -> None:
     }
     # 46 of the 47 files in missingVideos are of a listed video; the other's name has a blank in it.
     assert survey.oddities["replacement_of_no_video"] == ["pvyy j51M64"]
-    assert survey.catalog.asked_as["_SJEgIer-l8"] == ("_SJEgIer-l8", "9V6bN-a_4XY")
+    assert survey.catalog.alternative_ids["_SJEgIer-l8"] == ("_SJEgIer-l8", "9V6bN-a_4XY")
 
 
 def test_a_file_at_twice_the_rate_has_not_as_many_frames(shared_data: Path) -> None:

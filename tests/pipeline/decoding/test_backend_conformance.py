@@ -18,7 +18,7 @@ from pipeline.decoding.video_reader import BACKENDS, DecodeSummary, VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
-from storage.base.fingerprint import plain
+from storage.base.fingerprint import to_json_value
 from tests.pipeline.decoding.test_video_reader import bare
 from tests.support.backend_conformance import ON_PROCESSORS, Delivered, by_backend, by_ffmpeg, need
 from tests.support.video_cases import CASES, make
@@ -147,7 +147,7 @@ def test_damaged_file_gives_ffmpegs_frames_and_tells_what_is_lost(
     assert (
         len(
             {
-                str(plain({**vars(kept(one)), "salvaged_by": ""}))
+                str(to_json_value({**vars(kept(one)), "salvaged_by": ""}))
                 for one in (told, by_backend("pyav", damaged))
             }
         )

@@ -275,7 +275,7 @@ def test_the_command_says_it_and_returns_it(layout: Layout) -> None:
     assert (honest.returncode, honest.stderr) == (0, "")
     assert "jpeg: 7 rows, 7 equal bit by bit, 0 differ" in honest.stdout
     assert "compared 7 of 7 chosen rows" in honest.stdout
-    assert [path.name.partition("-")[0] for path in layout.proofs.iterdir()] == ["frames"]
+    assert [path.name.partition("-")[0] for path in layout.self_tests.iterdir()] == ["frames"]
     (layout.sources / "beta.mp4").unlink()
     partly = run(str(folder), "--sample", "30")
     assert (partly.returncode, partly.stderr) == (1, "")

@@ -16,7 +16,7 @@ import pytest
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.media.media_file import Media, verify_media
 from storage.base.errors import DiskFull, IntegrityError, SystemicFault, VideoError
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 from storage.base.video_status import REASONS, State
 from storage.features.media_records import encode_media_record
@@ -263,7 +263,7 @@ def test_a_record_of_an_earlier_release_is_read(mirror: Mirror, layout: Layout) 
     mirror.answers["abc"] = web.body(MP4)
     media = get(mirror, layout)
     record = layout.media_record("abc", SHARD)
-    record.write_bytes(readable(json.loads(record.read_bytes())["record"]))
+    record.write_bytes(readable_json(json.loads(record.read_bytes())["record"]))
     assert get(mirror, layout) == media
     assert len(mirror.requests) == 1
 
@@ -300,7 +300,7 @@ def test_a_record_cannot_name_a_file_elsewhere(mirror: Mirror, layout: Layout) -
     whole = json.loads(record.read_bytes())["record"]
     for write in (
         encode_media_record,
-        readable,
+        readable_json,
     ):  # as this release writes it, and as earlier ones did
         record.write_bytes(write({**whole, "suffix": "/../../../x"}))
         with pytest.raises(IntegrityError, match="no media record"):
@@ -326,14 +326,22 @@ def test_hostile_ids_are_refused_before_anything_is_asked(
 def test_a_site_is_asked_for_the_next_name_only_where_it_has_not_the_first(
     mirror: Mirror, layout: Layout
 ) -> None:
-    asked_as = ("abc", "its copy")
+    alternative_ids = ("abc", "its copy")
     mirror.answers["its%20copy"] = web.body(MP4)
-    media = fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=asked_as)
+    media = fetch(
+        "abc", layout=layout, shard=SHARD, source=source_at(mirror), alternative_ids=alternative_ids
+    )
     assert [path for path, _ in mirror.requests] == ["/abc", "/its%20copy"]
     assert media.path == layout.media_file("abc", SHARD, ".mp4")
     assert media.facts["asked_as"] == "its copy"
     assert (
-        fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=asked_as)
+        fetch(
+            "abc",
+            layout=layout,
+            shard=SHARD,
+            source=source_at(mirror),
+            alternative_ids=alternative_ids,
+        )
         == media
     )
     assert len(mirror.requests) == 2
@@ -342,7 +350,11 @@ def test_a_site_is_asked_for_the_next_name_only_where_it_has_not_the_first(
     assert (
         "asked_as"
         not in fetch(
-            "abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=asked_as
+            "abc",
+            layout=layout,
+            shard=SHARD,
+            source=source_at(mirror),
+            alternative_ids=alternative_ids,
         ).facts
     )
 
@@ -351,7 +363,11 @@ def test_a_failing_site_is_not_asked_for_another_name(mirror: Mirror, layout: La
     mirror.answers["abc"] = web.status(500)
     with pytest.raises(VideoError, match=":server_error ") as failed:
         fetch(
-            "abc", layout=layout, shard=SHARD, source=source_at(mirror, 1), asked_as=("abc", "copy")
+            "abc",
+            layout=layout,
+            shard=SHARD,
+            source=source_at(mirror, 1),
+            alternative_ids=("abc", "copy"),
         )
     assert failed.value.video_id == "abc"
     assert {path for path, _ in mirror.requests} == {"/abc"}
@@ -359,7 +375,13 @@ def test_a_failing_site_is_not_asked_for_another_name(mirror: Mirror, layout: La
 
 def test_a_video_gone_under_every_name_is_gone(mirror: Mirror, layout: Layout) -> None:
     with pytest.raises(VideoError, match=r"asked for copy: ") as gone:
-        fetch("abc", layout=layout, shard=SHARD, source=source_at(mirror), asked_as=("abc", "copy"))
+        fetch(
+            "abc",
+            layout=layout,
+            shard=SHARD,
+            source=source_at(mirror),
+            alternative_ids=("abc", "copy"),
+        )
     assert (gone.value.video_id, gone.value.status.reason) == ("abc", "not_found")
     assert [path for path, _ in mirror.requests] == ["/abc", "/copy"]
 
@@ -393,20 +415,25 @@ def test_a_folder_file_is_used_in_place(
 
 
 @pytest.mark.parametrize(
-    ("asked_as", "name"),
+    ("alternative_ids", "name"),
     [((), "v_abc__mp4"), (("a name of it",), "a name of it__webm"), (("x", "y"), "y__AVI")],
 )
 def test_a_folder_may_call_it_by_another_name(
-    layout: Layout, tmp_path: Path, asked_as: tuple[str, ...], name: str
+    layout: Layout, tmp_path: Path, alternative_ids: tuple[str, ...], name: str
 ) -> None:
     source = folder_source(tmp_path, **{name: MKV})
-    media = fetch("abc", layout=layout, shard=SHARD, source=source, asked_as=asked_as)
+    media = fetch("abc", layout=layout, shard=SHARD, source=source, alternative_ids=alternative_ids)
     assert media.path.name == name.replace("__", ".")
-    assert fetch("abc", layout=layout, shard=SHARD, source=source, asked_as=asked_as) == media
+    assert (
+        fetch("abc", layout=layout, shard=SHARD, source=source, alternative_ids=alternative_ids)
+        == media
+    )
     (tmp_path / "videos" / "abc.mp4").write_bytes(MP4)
     layout.media_record("abc", SHARD).unlink()
     assert (
-        fetch("abc", layout=layout, shard=SHARD, source=source, asked_as=asked_as).path.name
+        fetch(
+            "abc", layout=layout, shard=SHARD, source=source, alternative_ids=alternative_ids
+        ).path.name
         == "abc.mp4"
     )
 
@@ -435,7 +462,7 @@ import sys
 from pathlib import Path
 from pipeline.download.fetch import SourceSettings, fetch
 from storage.features.media_records import encode_media_record
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 root, template = sys.argv[1:]
 source = SourceSettings(template, attempts=1, backoff_seconds=0)

@@ -22,7 +22,7 @@ from pipeline.download.access.rate_limiter import (
 )
 from pipeline.download.access.source import Pace
 from storage.base.errors import SystemicFault
-from storage.files.process_identity import current
+from storage.files.process_identity import current_process
 
 PACE = Pace(
     videos_per_hour=250, first_pause_seconds=60, longest_pause_seconds=600, max_paused_seconds=3600
@@ -139,7 +139,7 @@ def test_a_probe_that_never_comes_back_is_replaced() -> None:
     _, waiting = try_acquire(state, START, "me", PACE)
     assert waiting == Wait(LOOK_EVERY_SECONDS, paused=True)
     assert try_acquire(state, START + PROBE_SECONDS, "me", PACE)[1] == Permit(1, is_probe=True)
-    dead = replace(current(), pid=2**22 + 1, started="1").token
+    dead = replace(current_process(), pid=2**22 + 1, started="1").token
     assert try_acquire(replace(state, probe_owner=dead), START, "me", PACE)[1] == Permit(
         1, is_probe=True
     )

@@ -158,7 +158,7 @@ def get(folder: Path, layout: Layout, *, retry: bool = False) -> Media:
 
 def is_outdated(source: Path | str, layout: Layout, status: VideoStatus) -> bool:
     found = outdated(
-        {ID: status}, layout=layout, shard=0, source=SourceSettings(str(source)), asked_as={}
+        {ID: status}, layout=layout, shard=0, source=SourceSettings(str(source)), alternative_ids={}
     )
     return list(found) == [ID]
 

@@ -13,7 +13,7 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.extraction.variant import Variant
 from pipeline.extraction.variant_from_settings import variant_from_description
 from storage.base.errors import SettingsError
-from storage.base.fingerprint import plain
+from storage.base.fingerprint import to_json_value
 from storage.base.records import JSON
 
 
@@ -26,7 +26,7 @@ def variant(name: str, weights: str = "random:3", **settings: object) -> Variant
 
 def described(made: Variant) -> dict[str, JSON]:
     """As it comes back from a checkpoint's JSON."""
-    found = plain(made.description())
+    found = to_json_value(made.description())
     assert isinstance(found, dict)
     return found
 

@@ -7,7 +7,7 @@ from enum import Enum
 
 import pytest
 
-from storage.base.fingerprint import canonical, fingerprint, plain, readable
+from storage.base.fingerprint import canonical_json, fingerprint, readable_json, to_json_value
 
 
 class Colour(Enum):
@@ -23,13 +23,13 @@ class Settings:
 
 def test_the_fingerprint_is_the_start_of_the_sha256_of_canonical_json() -> None:
     spelled = b'{"colour":"rgb","rate":2.0,"size":[112,112]}'
-    assert canonical(Settings()) == spelled
+    assert canonical_json(Settings()) == spelled
     assert fingerprint(Settings()) == hashlib.sha256(spelled).hexdigest()[:12]
 
 
 def test_only_content_counts_and_all_of_it() -> None:
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    assert fingerprint(Settings()) == fingerprint(json.loads(readable(Settings())))
+    assert fingerprint(Settings()) == fingerprint(json.loads(readable_json(Settings())))
     others = [
         Settings(size=(112, 113)),
         Settings(rate=2.5),
@@ -42,18 +42,18 @@ def test_only_content_counts_and_all_of_it() -> None:
 
 
 def test_readable_json_is_sorted_ascii_and_ends_in_a_newline() -> None:
-    assert readable({"b": "ä", "a": [1]}) == b'{\n "a": [\n  1\n ],\n "b": "\\u00e4"\n}\n'
+    assert readable_json({"b": "ä", "a": [1]}) == b'{\n "a": [\n  1\n ],\n "b": "\\u00e4"\n}\n'
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [float("-inf")]}])
 def test_settings_are_finite(value: object) -> None:
     with pytest.raises(ValueError, match="finite numbers only"):
-        plain(value)
+        to_json_value(value)
 
 
 @pytest.mark.parametrize(
     ("value", "name"), [({1, 2}, "set"), (b"x", "bytes"), (object(), "object"), (Settings, "type")]
 )
 def test_what_json_cannot_say_is_refused(value: object, name: str) -> None:
-    with pytest.raises(TypeError, match=f"{name} has no place in settings"):
-        plain(value)
+    with pytest.raises(TypeError, match=f"settings cannot hold a {name}"):
+        to_json_value(value)

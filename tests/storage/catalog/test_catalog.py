@@ -271,7 +271,7 @@ def test_groups_answer_by_name() -> None:
     catalog = example()
     assert catalog.group("domain", "dog") == {"-a", "b"}
     assert catalog.groupings == {"domain": {"dog": {"-a", "b"}}, "vlist_sel": {"test": {"b"}}}
-    assert catalog.asked_as == {"-a": ("-a", "its copy")}
+    assert catalog.alternative_ids == {"-a": ("-a", "its copy")}
     with pytest.raises(LookupFailed, match="tiny has no grouping 'umt'; it has domain, vlist_sel"):
         catalog.group("umt", "train")
     with pytest.raises(LookupFailed, match="vlist_sel of tiny has no group 'train'; it has test"):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from storage.base.errors import DiskFull, IntegrityError
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.base.paths import VariantLayout
 from storage.base.records import JSON, FeatureTrack
 from storage.base.video_status import DONE, State, failure_status
@@ -319,7 +319,7 @@ def good_json() -> dict[str, JSON]:
 
 def _change(path: str, value: JSON) -> Callable[[dict[str, JSON]], None]:
     def change(content: dict[str, JSON]) -> None:
-        at = json.loads(readable(content))
+        at = json.loads(readable_json(content))
         target, keys = at, path.split("/")
         for key in keys[:-1]:
             target = target[int(key) if key.isdigit() else key]

@@ -53,19 +53,23 @@ def forbid_manifests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_index_says_what_the_sidecars_say(layout: VariantLayout) -> None:
-    manifest_index.refresh(layout)
-    accounts = [read_manifest(layout, shard) for shard in manifest_index.summaries(layout)]
+    manifest_index.refresh_index(layout)
+    accounts = [read_manifest(layout, shard) for shard in manifest_index.read_summaries(layout)]
     assert accounts
     for account in accounts:
         assert account is not None
-        found = manifest_index.summary(layout, account.shard)
+        found = manifest_index.read_summary(layout, account.shard)
         assert found is not None
         assert dict(found.statuses) == {
             video_id: entry.status for video_id, entry in account.entries.items()
         }
         for place, video_id in enumerate(found.ids):
             entry = account.entries[video_id]
-            told = (found.rows[place], found.digests[place], found.parts[found.places[place]].file)
+            told = (
+                found.rows[place],
+                found.digests[place],
+                found.parts[found.part_numbers[place]].file,
+            )
             assert told == (entry.rows, entry.digest, entry.part)
     assert reader(layout).digest() == logical_digest(account for account in accounts if account)
 
@@ -75,7 +79,7 @@ def test_a_store_with_an_index_opens_without_parsing_a_sidecar(
 ) -> None:
     before = reader(layout)
     expected = (before.ids, before.statuses, before["v007"].spans.tobytes())
-    manifest_index.refresh(layout)
+    manifest_index.refresh_index(layout)
     forbid_manifests(monkeypatch)
     after = reader(layout)
     assert (after.ids, after.statuses, after["v007"].spans.tobytes()) == expected
@@ -84,7 +88,7 @@ def test_a_store_with_an_index_opens_without_parsing_a_sidecar(
 def test_a_copied_store_is_known_by_its_bytes(
     layout: VariantLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest_index.refresh(layout)
+    manifest_index.refresh_index(layout)
     catalog = layout.folder.parents[1]
     copied = tmp_path / "elsewhere" / catalog.name
     shutil.copytree(catalog, copied, copy_function=shutil.copyfile)
@@ -93,7 +97,7 @@ def test_a_copied_store_is_known_by_its_bytes(
 
 
 def test_what_changes_after_the_index_is_seen(layout: VariantLayout) -> None:
-    manifest_index.refresh(layout)
+    manifest_index.refresh_index(layout)
     changed = {
         shard: request_retry(layout, shard, ("private", "network", "too_short"))
         for shard in (0, 1, 2, 3)
@@ -108,10 +112,10 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(layout: VariantLayout) ->
     """Equal size, equal time of change, other content: the case for which no time is believed too
     early.
     """
-    shard = min(manifest_index.summaries(layout))
+    shard = min(manifest_index.read_summaries(layout))
     path = layout.manifest(shard)
     os.utime(path)  # now
-    manifest_index.refresh(layout)
+    manifest_index.refresh_index(layout)
     stamp = path.stat().st_mtime_ns
     account = read_manifest(layout, shard)
     assert account is not None
@@ -121,14 +125,14 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(layout: VariantLayout) ->
     write_manifest(layout, replace(account, entries={**account.entries, video_id: other}))
     os.utime(path, ns=(stamp, stamp))
     assert path.stat().st_size == size
-    found = manifest_index.summary(layout, shard)
+    found = manifest_index.read_summary(layout, shard)
     assert found is not None
     assert found.digests[found.ids.index(video_id)] == other.digest
 
 
 def test_an_altered_index_is_worth_nothing(layout: VariantLayout) -> None:
     expected = reader(layout).digest()
-    manifest_index.refresh(layout)
+    manifest_index.refresh_index(layout)
     whole = layout.index_file.read_bytes()
     for place in range(0, len(whole), max(1, len(whole) // 60)):
         altered = bytearray(whole)
@@ -140,15 +144,15 @@ def test_an_altered_index_is_worth_nothing(layout: VariantLayout) -> None:
 
 
 def test_the_index_of_another_variant_is_not_taken(layout: VariantLayout) -> None:
-    manifest_index.refresh(layout)
+    manifest_index.refresh_index(layout)
     other = VariantLayout(layout.folder.with_name("c3d-ffffffffffff"), "c3d", "ffffffffffff")
     shutil.copytree(layout.folder, other.folder)
     with pytest.raises(IntegrityError, match="copied here"):
-        manifest_index.summaries(other)
+        manifest_index.read_summaries(other)
 
 
 def test_with_verify_the_bytes_of_every_sidecar_count(layout: VariantLayout) -> None:
-    manifest_index.refresh(layout)
+    manifest_index.refresh_index(layout)
     path = manifests(layout)[0]
     raw = path.read_bytes().replace(b'"rows": 1', b'"rows": 2')
     path.write_bytes(raw)
@@ -158,7 +162,7 @@ def test_with_verify_the_bytes_of_every_sidecar_count(layout: VariantLayout) -> 
 
 
 def test_an_index_that_is_right_is_not_written_again(layout: VariantLayout) -> None:
-    manifest_index.refresh(layout)
+    manifest_index.refresh_index(layout)
     inode = layout.index_file.stat().st_ino
-    manifest_index.refresh(layout)
+    manifest_index.refresh_index(layout)
     assert layout.index_file.stat().st_ino == inode

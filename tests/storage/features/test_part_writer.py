@@ -19,9 +19,9 @@ from hypothesis.extra import numpy as npst
 
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.records import JSON, Array, FeatureTrack, Ragged
-from storage.features.part_reader import PartTable, fetch_from
+from storage.features.part_reader import PartTable, bytes_fetcher
 from storage.features.part_writer import PartReader, part_image, write_part
-from storage.files.hdf5 import survey
+from storage.files.hdf5 import read_layout
 from tests.support.feature_samples import HEADER, make_track, race, same
 
 pytestmark = pytest.mark.filterwarnings(
@@ -225,9 +225,9 @@ def test_a_slice_reads_its_rows_and_no_others(part: Path) -> None:
 
     def fetch(offset: int, buffer: memoryview) -> None:
         fetched.append(len(buffer))
-        fetch_from(content)(offset, buffer)
+        bytes_fetcher(content)(offset, buffer)
 
-    table = PartTable(part, survey(part), fetch)
+    table = PartTable(part, read_layout(part), fetch)
     fetched.clear()
     table.rows("pool5", 3, 5)
     assert fetched == [2 * 6 * 2]  # two rows of six float16

@@ -14,8 +14,8 @@ from storage.base.records import Array, FeatureTrack, Ragged
 from storage.base.video_status import DONE, failure_status
 from storage.features import spool
 from storage.features.manifest import ManifestEntry
-from storage.features.spool import Spooled
-from storage.files import journal
+from storage.features.spool import SpooledVideos
+from storage.files import append_log
 from tests.support.feature_samples import killed_at, make_track, same
 
 pytestmark = pytest.mark.filterwarnings(
@@ -41,7 +41,7 @@ def file_of(folder: Path) -> Path:
 
 
 def test_what_is_put_is_found_again_until_it_is_cleared(folder: Path) -> None:
-    found = Spooled(folder)
+    found = SpooledVideos(folder)
     assert found.entries == {"-v": KEPT, "gone": GONE}
     assert same(found.track("-v"), TRACK)
     for video_id in ("gone", "stranger"):
@@ -49,7 +49,7 @@ def test_what_is_put_is_found_again_until_it_is_cleared(folder: Path) -> None:
             found.track(video_id)
     spool.clear(folder)
     spool.clear(folder)
-    assert Spooled(folder).entries == {}
+    assert SpooledVideos(folder).entries == {}
 
 
 @pytest.mark.parametrize("origin", ["stream_clock", None])
@@ -57,15 +57,15 @@ def test_what_counts_from_another_origin_is_done_again(folder: Path, origin: str
     """A release whose times were the streams' own left its videos without an origin: they are not
     taken over.
     """
-    (record,) = (one for one in journal.records(file_of(folder)) if b'"gone"' in one.head)
+    (record,) = (one for one in append_log.read_records(file_of(folder)) if b'"gone"' in one.head)
     head = json.loads(record.head)
     assert head.pop("time_origin") == "container_start"
     spool.clear(folder)
-    journal.add(
+    append_log.append(
         folder / "finished.journal",
         json.dumps(head | ({"time_origin": origin} if origin else {})).encode(),
     )
-    assert Spooled(folder).entries == {}
+    assert SpooledVideos(folder).entries == {}
 
 
 def test_rows_of_every_kind_come_back(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_rows_of_every_kind_come_back(tmp_path: Path) -> None:
     }
     track = FeatureTrack("v", spans, arrays)
     spool.put(tmp_path, "v", ManifestEntry(DONE), track)
-    found = Spooled(tmp_path).track("v")
+    found = SpooledVideos(tmp_path).track("v")
     assert found.digest() == track.digest()
     assert all(
         np.asarray(getattr(array, "values", array)).flags.writeable
@@ -91,7 +91,7 @@ def test_a_second_verdict_replaces_the_first(folder: Path) -> None:
     better = make_track("gone", 2)
     spool.put(folder, "gone", ManifestEntry(DONE), better)
     spool.put(folder, "-v", GONE)
-    found = Spooled(folder)
+    found = SpooledVideos(folder)
     assert found.entries == {"-v": GONE, "gone": ManifestEntry(DONE)}
     assert same(found.track("gone"), better)
 
@@ -126,35 +126,35 @@ def test_what_is_damaged_is_passed_over_and_the_rest_stays(folder: Path, damage:
     else:
         content[before:] = bytes(len(content) - before)
     file_of(folder).write_bytes(content)
-    assert Spooled(folder).entries == {"-v": KEPT, "gone": GONE}
+    assert SpooledVideos(folder).entries == {"-v": KEPT, "gone": GONE}
     spool.put(folder, "other", GONE)
-    assert Spooled(folder).entries == {"-v": KEPT, "gone": GONE, "other": GONE}
+    assert SpooledVideos(folder).entries == {"-v": KEPT, "gone": GONE, "other": GONE}
 
 
 @pytest.mark.parametrize(
     "head", [b"no JSON", b"{}", b'{"video_id": "v", "entry": {"state": "done"}, "arrays": []}']
 )
 def test_a_record_of_another_release_is_passed_over(folder: Path, head: bytes) -> None:
-    journal.add(file_of(folder), head)
-    assert Spooled(folder).entries == {"-v": KEPT, "gone": GONE}
+    append_log.append(file_of(folder), head)
+    assert SpooledVideos(folder).entries == {"-v": KEPT, "gone": GONE}
 
 
 def test_a_kill_at_any_step_costs_at_most_the_video_in_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "SYNC_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(append_log, "SYNC_EVERY_SECONDS", -1.0)
     steps = 3  # open, write, fsync
     for place in range(steps + 1):
         folder = tmp_path / str(place)
         spool.put(folder, "before", GONE)
         assert killed_at(place, partial(spool.put, folder, "-v", KEPT, TRACK)) == (place < steps)
-        assert Spooled(folder).entries in ({"before": GONE}, {"before": GONE, "-v": KEPT})
+        assert SpooledVideos(folder).entries in ({"before": GONE}, {"before": GONE, "-v": KEPT})
         spool.put(folder, "after", GONE)
-        assert {"before", "after"} <= Spooled(folder).entries.keys()
+        assert {"before", "after"} <= SpooledVideos(folder).entries.keys()
 
 
 def test_rows_that_changed_after_they_were_counted_are_told(folder: Path) -> None:
-    found = Spooled(folder)
+    found = SpooledVideos(folder)
     content = bytearray(file_of(folder).read_bytes())
     content[len(content) // 2] ^= 1
     file_of(folder).write_bytes(content)

@@ -295,7 +295,7 @@ def test_a_lost_sidecar_is_an_error_and_not_fewer_videos(layout: VariantLayout) 
     folder = layout.folder.parents[1]
     manifest = layout.manifest(1).read_bytes()
     for index_knows, parts_know in [(True, True), (True, False), (False, True)]:
-        manifest_index.refresh(layout)
+        manifest_index.refresh_index(layout)
         kept = {path: path.read_bytes() for path in sorted(layout.folder.glob("shard_001.*"))}
         for path in kept:
             if parts_know is False or path == layout.manifest(1):
@@ -306,14 +306,14 @@ def test_a_lost_sidecar_is_an_error_and_not_fewer_videos(layout: VariantLayout) 
             with pytest.raises(IntegrityError, match=r"is lost: .*audit --repair"):
                 ask(FeatureStore(folder)["c3d"])
         with pytest.raises(IntegrityError, match="is lost"):
-            manifest_index.summary(layout, 1)
+            manifest_index.read_summary(layout, 1)
         for path, content in kept.items():
             path.write_bytes(content)
     assert layout.manifest(1).read_bytes() == manifest
     for path in layout.folder.glob("shard_001*"):
         path.unlink()
     assert 0 < len(FeatureStore(folder)["c3d"]) < 9  # the store of a run of `--shards 0`
-    assert manifest_index.summary(layout, 1) is None
+    assert manifest_index.read_summary(layout, 1) is None
 
 
 @pytest.mark.parametrize(

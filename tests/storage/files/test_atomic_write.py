@@ -12,8 +12,14 @@ import pytest
 
 from storage.base.errors import DiskFull, IntegrityError, SystemicFault
 from storage.files import atomic_write
-from storage.files.atomic_write import Step, adopt, publish, sweep, temporary_beside
-from storage.files.process_identity import current
+from storage.files.atomic_write import (
+    Step,
+    publish,
+    publish_file,
+    remove_stale_temporaries,
+    temporary_beside,
+)
+from storage.files.process_identity import current_process
 from tests.support.feature_samples import killed_at, race
 
 pytestmark = pytest.mark.filterwarnings(
@@ -85,7 +91,7 @@ def test_a_kill_at_any_step_leaves_the_old_file_or_the_new(tmp_path: Path, repla
             path.write_bytes(OLD)
         assert killed_at(place, partial(publish, path, NEW, replace=replace))
         assert (path.read_bytes() if path.exists() else None) in (NEW, OLD if replace else None)
-    sweep(tmp_path)
+    remove_stale_temporaries(tmp_path)
     assert not leftovers(tmp_path)
 
 
@@ -188,9 +194,9 @@ def test_adopt_gives_a_foreign_file_its_name_once(tmp_path: Path) -> None:
         temporary.write_bytes(content)
         if expectation:
             with pytest.raises(IntegrityError, match=expectation):
-                adopt(temporary, path)
+                publish_file(temporary, path)
         else:
-            adopt(temporary, path)
+            publish_file(temporary, path)
         assert [item.name for item in tmp_path.iterdir()] == ["video.mp4"]
     assert path.read_bytes() == b"abc"
 
@@ -198,16 +204,16 @@ def test_adopt_gives_a_foreign_file_its_name_once(tmp_path: Path) -> None:
 def test_adopt_refuses_another_folder_and_a_symlink(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(ValueError, match="in one folder"):
-        adopt(tmp_path / "a" / "x", tmp_path / "y")
+        publish_file(tmp_path / "a" / "x", tmp_path / "y")
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(SystemicFault, match="published"):
-        adopt(tmp_path / "link", tmp_path / "published")
+        publish_file(tmp_path / "link", tmp_path / "published")
     assert not (tmp_path / "published").exists()
 
 
 def test_sweep_removes_only_what_the_dead_left(tmp_path: Path) -> None:
-    me = current().token
+    me = current_process().token
     host, boot, namespace, pid, started = me.split("-")
     names: dict[str, bool | str] = {
         f".a.tmp-{me}-00000001": False,  # ours, and we live
@@ -221,12 +227,12 @@ def test_sweep_removes_only_what_the_dead_left(tmp_path: Path) -> None:
     }
     for name in names:
         (tmp_path / name).write_bytes(b"x")
-    assert [path.name for path in sweep(tmp_path)] == [
+    assert [path.name for path in remove_stale_temporaries(tmp_path)] == [
         name for name, dead in names.items() if dead is True
     ]
-    told = [path.name for path in sweep(tmp_path, other_boots=True)]
+    told = [path.name for path in remove_stale_temporaries(tmp_path, other_boots=True)]
     assert told == sorted(name for name, dead in names.items() if dead == "other boot")
-    assert sweep(tmp_path / "nowhere") == []
+    assert remove_stale_temporaries(tmp_path / "nowhere") == []
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["same bytes", "other bytes"])

@@ -15,7 +15,7 @@ from storage.features.part_reader import PartReader
 from storage.features.part_writer import PartHeader
 from storage.files import block_checksums
 from storage.files.block_checksums import BLOCK_BYTES, CheckedReads, checksums_of, read_checksums
-from storage.files.hdf5 import survey
+from storage.files.hdf5 import read_layout
 from tests.support.feature_samples import commit_tracks, variant_layout
 
 CONTENT = np.random.default_rng(5).integers(0, 256, 10_007, dtype=np.uint8).tobytes()
@@ -171,7 +171,7 @@ def test_a_part_of_many_blocks_is_read_where_it_is_whole(tmp_path: Path) -> None
     layout = variant_layout(tmp_path)
     (part,) = commit_tracks(layout, [FeatureTrack("v", spans, {"pool5": pool5})]).parts
     path = layout.folder / part.file
-    offset = survey(path).extents["arrays/pool5"].offset_bytes
+    offset = read_layout(path).extents["arrays/pool5"].offset_bytes
     row = rows // 2
     content = bytearray(path.read_bytes())
     content[offset + row * 512 + 100] ^= 32

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from storage.base.errors import LeaseHeld, LeaseLost, SystemicFault
-from storage.files.file_lock import lease, tidy
-from storage.files.lease_record import Record
-from storage.files.process_identity import Owner, current, parse
+from storage.files.file_lock import lease, remove_dead_leases
+from storage.files.lease_record import LeaseHolder
+from storage.files.process_identity import Owner, current_process, parse_owner
 from tests.support.feature_samples import race
 
 pytestmark = pytest.mark.filterwarnings(
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def plant(path: Path, owner: Owner, nonce: str = "0123456789abcdef") -> None:
-    path.write_bytes(Record(socket.gethostname(), owner, nonce).to_bytes())
+    path.write_bytes(LeaseHolder(socket.gethostname(), owner, nonce).to_bytes())
 
 
 def dead_pid() -> int:
@@ -43,37 +43,37 @@ def zombie() -> Owner:
     while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.001)
     return replace(
-        current(),
+        current_process(),
         pid=child,
         started=Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19],
     )
 
 
 HOLDERS: dict[str, tuple[Callable[[], Owner], bool]] = {
-    "dead pid": (lambda: replace(current(), pid=dead_pid()), True),
-    "a pid beyond all pids": (lambda: replace(current(), pid=2**40), True),
+    "dead pid": (lambda: replace(current_process(), pid=dead_pid()), True),
+    "a pid beyond all pids": (lambda: replace(current_process(), pid=2**40), True),
     "our own pid, reused": (
-        lambda: replace(current(), started=str(int(current().started) + 1)),
+        lambda: replace(current_process(), started=str(int(current_process().started) + 1)),
         True,
     ),
-    "init's pid, reused": (lambda: replace(current(), pid=1, started="999999999999"), True),
-    "other boot": (lambda: replace(current(), boot_tag="ffffffff"), False),
-    "other boot, live pid": (lambda: replace(current(), boot_tag="ffffffff", pid=1), False),
+    "init's pid, reused": (lambda: replace(current_process(), pid=1, started="999999999999"), True),
+    "other boot": (lambda: replace(current_process(), boot_tag="ffffffff"), False),
+    "other boot, live pid": (lambda: replace(current_process(), boot_tag="ffffffff", pid=1), False),
     "other boot, other container": (
-        lambda: replace(current(), boot_tag="ffffffff", namespace="7"),
+        lambda: replace(current_process(), boot_tag="ffffffff", namespace="7"),
         False,
     ),
     "killed, not yet buried": (zombie, True),
-    "ourselves": (current, False),
-    "live parent": (lambda: replace(current(), pid=os.getppid(), started="0"), False),
-    "other host": (lambda: replace(current(), host_tag="ffffffff", pid=dead_pid()), False),
+    "ourselves": (current_process, False),
+    "live parent": (lambda: replace(current_process(), pid=os.getppid(), started="0"), False),
+    "other host": (lambda: replace(current_process(), host_tag="ffffffff", pid=dead_pid()), False),
     "other host, other boot": (
-        lambda: replace(current(), host_tag="ffffffff", boot_tag="ffffffff"),
+        lambda: replace(current_process(), host_tag="ffffffff", boot_tag="ffffffff"),
         False,
     ),
-    "other container": (lambda: replace(current(), namespace="7", pid=dead_pid()), False),
+    "other container": (lambda: replace(current_process(), namespace="7", pid=dead_pid()), False),
     "a boot that nobody knows": (
-        lambda: replace(current(), boot_tag="00000000", pid=dead_pid()),
+        lambda: replace(current_process(), boot_tag="00000000", pid=dead_pid()),
         False,
     ),
 }
@@ -91,7 +91,7 @@ def test_a_dead_holder_is_followed_and_a_live_one_respected_whatever_the_clock_s
     before = path.read_bytes()
     if is_dead:
         with lease(path):
-            assert parse(json.loads(path.read_bytes())["owner"]) == current()
+            assert parse_owner(json.loads(path.read_bytes())["owner"]) == current_process()
         assert list(tmp_path.iterdir()) == []
     else:
         with (
@@ -123,7 +123,7 @@ def test_a_lease_is_held_inside_the_block_and_free_after_it_even_after_an_error(
 def test_a_lease_that_became_somebody_elses_is_told_and_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "shard_000.lease"
     with pytest.raises(LeaseLost, match=f"belongs to process {os.getpid()} on "), lease(path):
-        plant(path, current(), nonce="f" * 16)
+        plant(path, current_process(), nonce="f" * 16)
     assert path.exists()
 
 
@@ -173,7 +173,7 @@ def test_an_unreadable_lease_is_respected_and_named(tmp_path: Path, content: byt
     ):
         pass
     assert path.read_bytes() == content
-    assert tidy(tmp_path) == []
+    assert remove_dead_leases(tmp_path) == []
 
 
 def test_without_hard_links_a_lease_still_excludes(
@@ -236,10 +236,10 @@ def test_takers_killed_at_random_never_leave_a_lease_that_nobody_can_take(tmp_pa
 
 def test_tidy_removes_the_leases_of_the_dead_only(tmp_path: Path) -> None:
     plant(tmp_path / "shard_000.lease", HOLDERS["dead pid"][0]())
-    plant(tmp_path / "shard_001.lease", current())
+    plant(tmp_path / "shard_001.lease", current_process())
     plant(tmp_path / "shard_002.lease.0123456789abcdef", HOLDERS["dead pid"][0]())
     plant(tmp_path / "shard_003.lease", HOLDERS["other boot"][0]())
-    assert [path.name for path in tidy(tmp_path)] == [
+    assert [path.name for path in remove_dead_leases(tmp_path)] == [
         "shard_000.lease",
         "shard_002.lease.0123456789abcdef",
     ]
@@ -253,5 +253,5 @@ def test_tidy_removes_the_leases_of_the_dead_only(tmp_path: Path) -> None:
     "token", ["", "a-b-c", "00000000-00000000-0-0-0", "00000000-00000000-0--5-0", "x" * 99]
 )
 def test_a_token_that_is_not_ours_names_nobody(token: str) -> None:
-    assert parse(token) is None
-    assert parse(current().token) == current()
+    assert parse_owner(token) is None
+    assert parse_owner(current_process().token) == current_process()

@@ -10,7 +10,7 @@ import pytest
 
 from storage.base.errors import IntegrityError, UntrustedFile
 from storage.features.part_writer import PartReader, part_image
-from storage.files.hdf5 import Draft, image, survey
+from storage.files.hdf5 import ArrayToWrite, file_image, read_layout
 from tests.support.feature_samples import HEADER, make_track
 
 TRACKS = [make_track("a", 5), make_track("b", 9)]
@@ -224,7 +224,7 @@ def test_a_float_of_home_made_layout_is_refused(tmp_path: Path) -> None:
         h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple((14, 6)))
 
     with pytest.raises(UntrustedFile, match="in a layout that numpy does not have"):
-        survey(rewrite(tmp_path / "part.h5", replaced(POOL5, make)))
+        read_layout(rewrite(tmp_path / "part.h5", replaced(POOL5, make)))
 
 
 @pytest.mark.parametrize(
@@ -246,4 +246,4 @@ def test_bytes_after_the_end_are_noticed(tmp_path: Path) -> None:
 
 def test_pieces_that_do_not_fill_their_array_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="the pieces hold 2 rows, the shape says 3"):
-        image({}, {"x": Draft(np.uint8, (3,), [np.zeros(2, np.uint8)])})
+        file_image({}, {"x": ArrayToWrite(np.uint8, (3,), [np.zeros(2, np.uint8)])})

@@ -20,12 +20,12 @@ from pathlib import Path
 import pytest
 
 from storage.base.errors import LeaseHeld, LeaseLost
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.files import file_lock, lease_record
 from storage.files.atomic_write import publish
 from storage.files.file_lock import lease
-from storage.files.lease_record import Record, Watches, look
-from storage.files.process_identity import Owner, current
+from storage.files.lease_record import LeaseHolder, LeaseWatcher, read_lease
+from storage.files.process_identity import Owner, current_process
 from tests.conftest import REPOSITORY
 from tests.support.feature_samples import race
 
@@ -33,20 +33,20 @@ HOLDER = """
 import os, signal, sys
 from pathlib import Path
 from storage.files import atomic_write
-from storage.files import journal
+from storage.files import append_log
 from storage.features import spool
-from storage.files.atomic_write import adopt, publish, remove
+from storage.files.atomic_write import publish, publish_file, remove
 from storage.base.errors import LeaseLost
 from storage.files import lease_record
 from storage.files.file_lock import check_held, lease
 
 root = Path(sys.argv[1])
-lease_record.BEAT_SECONDS = float(sys.argv[2])
+lease_record.HEARTBEAT_SECONDS = float(sys.argv[2])
 
 def adopted():
     (root / "features").mkdir(parents=True, exist_ok=True)
     (root / "features" / ".film").write_bytes(b"x")
-    adopt(root / "features" / ".film", root / "features" / "film.mp4")
+    publish_file(root / "features" / ".film", root / "features" / "film.mp4")
 
 def stopped_at(wanted):
     # The next time this step comes, stand still before it.
@@ -63,7 +63,7 @@ DEEDS = {
     "part": lambda: publish(root / "features" / "shard_000.p000.h5", b"x", replace=False),
     "sidecar": lambda: publish(root / "features" / "shard_000.json", b"x", replace=True),
     "settings": lambda: publish(root / "features" / "settings.json", b"x", replace=False),
-    "record": lambda: journal.add(root / "spool" / "finished.journal", b"x"),
+    "record": lambda: append_log.append(root / "spool" / "finished.journal", b"x"),
     "cleared spool": lambda: spool.clear(root / "spool"),
     "removed part": lambda: remove(root / "features" / "shard_000.json"),
     "film": adopted,
@@ -147,7 +147,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two minutes are 1.2 seconds, and one look follows the other."""
     monkeypatch.setattr(lease_record, "WATCH_SECONDS", 1.2)
     monkeypatch.setattr(lease_record, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(file_lock, "_WATCHES", Watches())
+    monkeypatch.setattr(file_lock, "_WATCHES", LeaseWatcher())
 
 
 def test_a_holder_that_was_stopped_loses_its_lease_and_publishes_nothing(
@@ -159,7 +159,7 @@ def test_a_holder_that_was_stopped_loses_its_lease_and_publishes_nothing(
             assert told(first, deed) == "done"
         first.send_signal(signal.SIGSTOP)
         lines: list[str] = []
-        with lease(path, tell=lines.append):
+        with lease(path, notify=lines.append):
             name = f"process {first.pid} on {socket.gethostname()}"
             assert lines[0].startswith(
                 f"shard_000.lease is held by {name}; waiting for a sign of life"
@@ -201,7 +201,7 @@ def test_a_holder_that_is_stopped_in_the_middle_of_publishing_does_not_end_it(
         first.stdin.flush()
         while state_of(first.pid) != "T":
             time.sleep(0.01)
-        with lease(tmp_path / "leases" / "shard_000.lease", tell=lambda _: None):
+        with lease(tmp_path / "leases" / "shard_000.lease", notify=lambda _: None):
             before = files(tmp_path)
             first.send_signal(signal.SIGCONT)
             assert answer(first).startswith("lost: ")
@@ -278,7 +278,11 @@ def test_a_data_root_that_is_another_ends_the_run_and_nothing_appears_in_it(
 
 
 def dead_elsewhere(**changes: str) -> Callable[[], bytes]:
-    return lambda: Record("node", replace(current(), **changes), "0123456789abcdef").to_bytes()  # type: ignore[arg-type]
+    def record() -> bytes:
+        owner = replace(current_process(), **changes)  # type: ignore[arg-type]
+        return LeaseHolder("node", owner, "0123456789abcdef").to_bytes()
+
+    return record
 
 
 @pytest.mark.parametrize(
@@ -301,11 +305,11 @@ def test_a_lease_that_nobody_touches_is_taken_over_without_deleting_anything(
     with pytest.raises(LeaseHeld, match=r"no file has to be deleted"), lease(path):
         pass
     lines: list[str] = []
-    with lease(path, tell=lines.append):
-        sight = look(path)
+    with lease(path, notify=lines.append):
+        sight = read_lease(path)
         assert sight is not None
         assert sight.record is not None
-        assert sight.record.owner == current()
+        assert sight.record.owner == current_process()
     assert lines[-1].endswith("taken over")
     assert list(tmp_path.iterdir()) == []
 
@@ -319,7 +323,7 @@ def test_many_leases_of_one_dead_node_are_watched_together(tmp_path: Path, soon:
     waits = []
     for path in paths:
         lines: list[str] = []
-        with lease(path, tell=lines.append):
+        with lease(path, notify=lines.append):
             waits.append(len(lines))
     assert waits == [2, 1, 1, 1, 1]  # the first is waited for, the others are taken over at once
 
@@ -332,7 +336,7 @@ def test_a_holder_at_work_is_respected_as_soon_as_its_counter_rises(
     with holder(tmp_path, beat_seconds=0.05) as first:
         lines: list[str] = []
         with pytest.raises(LeaseHeld, match=rf"held by process {first.pid} on .*Let it finish"):  # noqa: SIM117
-            with lease(path, tell=lines.append):
+            with lease(path, notify=lines.append):
                 pass
         assert lines[0].endswith(
             "; waiting for a sign of life, or for 120 s without one (0 s so far)"
@@ -347,19 +351,21 @@ def test_a_lease_that_is_let_go_is_ours_without_a_wait(
 ) -> None:
     monkeypatch.setattr(lease_record, "LOOK_SECONDS", 0.05)
     path, codes = tmp_path / "leases" / "shard_000.lease", list[int]()
-    with holder(tmp_path) as first, lease(path, tell=lambda _: codes.append(ended(first))):
+    with holder(tmp_path) as first, lease(path, notify=lambda _: codes.append(ended(first))):
         assert codes == [0]
 
 
 def test_the_lease_of_an_older_release_is_never_outwaited(tmp_path: Path, soon: None) -> None:
     path = tmp_path / "shard_000.lease"
-    owner = replace(current(), host_tag="ffffffff")
-    path.write_bytes(readable({"host": "node", "owner": owner.token, "nonce": "0123456789abcdef"}))
+    owner = replace(current_process(), host_tag="ffffffff")
+    path.write_bytes(
+        readable_json({"host": "node", "owner": owner.token, "nonce": "0123456789abcdef"})
+    )
     with (
         pytest.raises(
             LeaseHeld, match=r"older release, which gives no sign of life: .* delete the file"
         ),
-        lease(path, tell=lambda _: None),
+        lease(path, notify=lambda _: None),
     ):
         pass
 
@@ -372,16 +378,21 @@ def test_only_what_was_looked_at_counts_as_watched(
     """
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    path, watches = tmp_path / "lease", Watches()
+    path, watches = tmp_path / "lease", LeaseWatcher()
 
     def seen(after_seconds: float, beats: int = 0) -> float:
         now[0] += after_seconds
         path.write_bytes(
-            readable(
-                {"beats": f"{beats:012d}", "host": "a", "owner": current().token, "nonce": "0" * 16}
+            readable_json(
+                {
+                    "beats": f"{beats:012d}",
+                    "host": "a",
+                    "owner": current_process().token,
+                    "nonce": "0" * 16,
+                }
             )
         )
-        return watches.saw(path, look(path))
+        return watches.observe(path, read_lease(path))
 
     assert [seen(1), seen(1), seen(3), seen(40_000)] == [
         0,
@@ -391,7 +402,7 @@ def test_only_what_was_looked_at_counts_as_watched(
     ]
     assert [seen(1, beats=1), seen(1, beats=1)] == [0, 1]
     path.unlink()
-    assert watches.saw(path, look(path)) == 0
+    assert watches.observe(path, read_lease(path)) == 0
     assert seen(1, beats=1) == 0
 
 
@@ -402,7 +413,7 @@ def test_machines_of_one_identity_never_hold_one_lease(
     path, inside = tmp_path / "shard_000.lease", tmp_path / "inside"
 
     def clone(number: int) -> int:
-        mine = replace(current(), boot_tag=f"{number:08x}", pid=1000, started="77")
+        mine = replace(current_process(), boot_tag=f"{number:08x}", pid=1000, started="77")
         monkeypatch.setattr("storage.files.process_identity._owner_of", lambda _: mine)
         held = 0
         while held < 5:
@@ -446,7 +457,7 @@ def test_containers_of_one_host_cannot_judge_each_others_processes(tmp_path: Pat
     path = tmp_path / "leases" / "shard_000.lease"
     try_it = [sys.executable, "-c", TAKER, str(path)]
     with holder(tmp_path, 3600.0, *CONTAINER) as first:
-        seen = look(path)
+        seen = read_lease(path)
         assert seen is not None
         assert seen.record is not None
         name = f"process {seen.record.owner.pid} on {socket.gethostname()}"
@@ -461,18 +472,18 @@ def test_containers_of_one_host_cannot_judge_each_others_processes(tmp_path: Pat
         done = subprocess.run(
             [*CONTAINER, *try_it], cwd=REPOSITORY, capture_output=True, text=True, check=True
         )
-        assert done.stdout.strip() == f"process {current().pid} on {socket.gethostname()}"
+        assert done.stdout.strip() == f"process {current_process().pid} on {socket.gethostname()}"
 
 
 def test_the_counter_rises_in_the_file_and_the_rest_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease_record, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(lease_record, "HEARTBEAT_SECONDS", 0.01)
     path = tmp_path / "shard_000.lease"
     with lease(path):
-        sights = [look(path)]
+        sights = [read_lease(path)]
         while len(sights) < 4:
-            if (sight := look(path)) != sights[-1]:
+            if (sight := read_lease(path)) != sights[-1]:
                 sights.append(sight)
     assert all(
         sight is not None and sight.record == sights[0].record
@@ -497,7 +508,7 @@ def test_what_stops_a_block_after_the_loss_is_told_as_the_loss(tmp_path: Path) -
 
 
 def test_an_owner_of_another_boot_is_never_known_to_be_dead() -> None:
-    here = current()
+    here = current_process()
     others: list[Owner] = [
         replace(here, boot_tag="ffffffff", pid=2**30),
         replace(here, boot_tag="00000000", pid=2**30),

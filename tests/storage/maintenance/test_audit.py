@@ -18,10 +18,10 @@ from storage.features.manifest import PROCESSORS, ManifestEntry, ShardManifest
 from storage.features.manifest_file import read_manifest, write_manifest
 from storage.features.store import FeatureStore
 from storage.files.file_lock import lease
-from storage.files.hdf5 import survey
-from storage.files.lease_record import Record
-from storage.files.process_identity import current
-from storage.maintenance.audit import AuditFinding, Kind, audit
+from storage.files.hdf5 import read_layout
+from storage.files.lease_record import LeaseHolder
+from storage.files.process_identity import current_process
+from storage.maintenance.audit import AuditFinding, FindingKind, audit
 from storage.maintenance.repair import repair
 from tests.support.feature_samples import (
     PROVENANCE,
@@ -129,7 +129,7 @@ def test_no_truncation_is_silent_even_without_reading_everything(layout: Variant
             (finding,) = [
                 item
                 for item in findings(layout)
-                if item.is_violation and item.kind is not Kind.ORPHAN
+                if item.is_violation and item.kind is not FindingKind.ORPHAN
             ]
             assert finding.path == path
         path.write_bytes(whole)
@@ -177,26 +177,37 @@ def _ids_of_another_shard(layout: VariantLayout) -> None:
 @pytest.mark.parametrize(
     ("tamper", "kind", "message"),
     [
-        (_swap_shards, Kind.PART, "sidecar says|not what was written"),
-        (_swap_parts, Kind.PART, "sidecar says|not what was written"),
-        (_swap_manifests, Kind.MANIFEST, "copied here"),
-        (_whole_shard_renamed, Kind.MANIFEST, "copied here"),
-        (_yesterdays_manifest, Kind.ORPHAN, "is in no sidecar"),
-        (_manifest_of_another_store, Kind.MANIFEST, "copied here"),
-        (_ids_of_another_shard, Kind.MISPLACED, "does not put in shard 0"),
-        (lambda layout: layout.part(0, 0).unlink(), Kind.PART, "is missing"),
-        (lambda layout: layout.manifest(0).unlink(), Kind.MANIFEST, r"is lost, but \d parts"),
+        (_swap_shards, FindingKind.PART, "sidecar says|not what was written"),
+        (_swap_parts, FindingKind.PART, "sidecar says|not what was written"),
+        (_swap_manifests, FindingKind.MANIFEST, "copied here"),
+        (_whole_shard_renamed, FindingKind.MANIFEST, "copied here"),
+        (_yesterdays_manifest, FindingKind.ORPHAN, "is in no sidecar"),
+        (_manifest_of_another_store, FindingKind.MANIFEST, "copied here"),
+        (_ids_of_another_shard, FindingKind.MISPLACED, "does not put in shard 0"),
+        (lambda layout: layout.part(0, 0).unlink(), FindingKind.PART, "is missing"),
+        (
+            lambda layout: layout.manifest(0).unlink(),
+            FindingKind.MANIFEST,
+            r"is lost, but \d parts",
+        ),
         (
             lambda layout: layout.settings_file.write_bytes(b"{}"),
-            Kind.SETTINGS,
+            FindingKind.SETTINGS,
             "has the fingerprint",
         ),
-        (lambda layout: layout.part(9, 0).write_bytes(b"x"), Kind.MANIFEST, "is lost, but 1 parts"),
+        (
+            lambda layout: layout.part(9, 0).write_bytes(b"x"),
+            FindingKind.MANIFEST,
+            "is lost, but 1 parts",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_swaps_and_rollbacks_are_found_without_reading_every_byte(
-    layout: VariantLayout, tamper: Callable[[VariantLayout], object], kind: Kind, message: str
+    layout: VariantLayout,
+    tamper: Callable[[VariantLayout], object],
+    kind: FindingKind,
+    message: str,
 ) -> None:
     tamper(layout)
     found = findings(layout)
@@ -209,7 +220,7 @@ def test_swaps_and_rollbacks_are_found_without_reading_every_byte(
 def test_leftovers_are_told_but_nothing_is_wrong(
     layout: VariantLayout, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    me = current()
+    me = current_process()
     dead = (
         layout.folder
         / f".shard_000.json.tmp-{me.host_tag}-{me.boot_tag}-{me.namespace}-{me.pid}-1-00000000"
@@ -230,7 +241,7 @@ def test_leftovers_are_told_but_nothing_is_wrong(
     lease_file = Layout(folder_of(layout).parent, folder_of(layout).name).lease(0)
     lease_file.parent.mkdir()
     lease_file.write_bytes(
-        Record("elsewhere", replace(me, host_tag="ffffffff"), "0" * 16).to_bytes()
+        LeaseHolder("elsewhere", replace(me, host_tag="ffffffff"), "0" * 16).to_bytes()
     )
     assert main(["audit", "--repair", str(folder_of(layout))]) == 0
     assert [path.exists() for path in (dead, earlier, live, foreign)] == [False, True, True, True]
@@ -334,7 +345,9 @@ def test_an_orphan_whose_rows_are_elsewhere_is_removed_and_a_broken_one_set_asid
 )
 def test_a_part_that_is_not_as_it_was_written_is_not_taken_in(tmp_path: Path, table: str) -> None:
     layout = done_only(tmp_path)
-    flip(layout.part(0, 0), 8 * (survey(layout.part(0, 0)).extents[table].offset_bytes + 2) + 1)
+    flip(
+        layout.part(0, 0), 8 * (read_layout(layout.part(0, 0)).extents[table].offset_bytes + 2) + 1
+    )
     layout.manifest(0).unlink()
     told = "\n".join(repair(folder_of(layout), deep=False))
     assert "set shard_000.p000.h5 aside" in told

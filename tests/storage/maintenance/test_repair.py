@@ -82,7 +82,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> VariantLayout:
     layout = Layout(root, "sample")
     for shard in range(2):
         _media(layout, read_catalog(layout.folder).shard_ids(shard)[-1], shard)
-    manifest_index.refresh(variant)
+    manifest_index.refresh_index(variant)
     return variant
 
 

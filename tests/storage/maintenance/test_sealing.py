@@ -16,7 +16,7 @@ from storage.base.errors import IntegrityError
 from storage.base.paths import Layout
 from storage.features.store import UnsealedParts, VariantReader
 from storage.files.file_lock import lease
-from storage.maintenance.audit import Kind, audit
+from storage.maintenance.audit import FindingKind, audit
 from tests.conftest import REPOSITORY
 
 OLD_STORE = REPOSITORY / "tests" / "storage" / "data" / "store_v1" / "phd2"
@@ -47,13 +47,15 @@ def test_one_warning_for_each_unsealed_variant_and_none_afterwards(
     assert f"python -m storage seal {folder}" in str(told[0].message)
     reports = audit(folder, deep=True)
     assert all(report.is_clean for report in reports)
-    assert {finding.kind for report in reports for finding in report.findings} >= {Kind.UNSEALED}
+    assert {finding.kind for report in reports for finding in report.findings} >= {
+        FindingKind.UNSEALED
+    }
     assert main(["seal", str(folder)]) == 0
     assert "parts checked whole, and given checksums" in capsys.readouterr().out
     assert read_all(folder) == before
     assert main(["seal", str(folder)]) == 0
     assert capsys.readouterr().out == ""
-    assert Kind.UNSEALED not in {
+    assert FindingKind.UNSEALED not in {
         finding.kind for report in audit(folder, deep=True) for finding in report.findings
     }
 

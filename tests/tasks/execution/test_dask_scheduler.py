@@ -18,7 +18,7 @@ from pipeline.decoding.events import Event, FrameEvent
 from pipeline.sampling.planner import VideoSampling
 from storage.base.errors import LeaseHeld, SettingsError, SystemicFault, VideoError
 from storage.files import lease_record
-from storage.files.process_identity import current
+from storage.files.process_identity import current_process
 from tasks.config.settings import load
 from tasks.execution import dask_scheduler
 from tasks.execution.cluster import DaskCluster
@@ -83,7 +83,7 @@ def killed(deaths: int, *in_hand: str) -> Any:
     """So many workers died; these videos were begun, in this order."""
 
     def die(order: WorkerRequest) -> BaseException:
-        begun = InFlightLog(order.settings.layout.in_hand(order.shard))
+        begun = InFlightLog(order.settings.layout.in_flight(order.shard))
         for video_id in in_hand:
             begun.note(video_id)
         worker: Any = None
@@ -98,7 +98,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(dask_scheduler, "HELD_WAIT_SECONDS", 0.02)
     settings = load("sample")
     layout = dataclasses.replace(settings.layout, root=tmp_path)
-    layout.in_hand(0).parent.mkdir(parents=True)
+    layout.in_flight(0).parent.mkdir(parents=True)
 
     def play(script: dict[int, list[Any]], shards: Sequence[int] = (0, 1)) -> Client:
         client = Client(script)
@@ -172,8 +172,8 @@ def test_a_shard_whose_holder_died_with_its_node_is_watched_and_then_built(
 ) -> None:
     monkeypatch.setattr(lease_record, "WATCH_SECONDS", 0.1)
     path = dataclasses.replace(load("sample").layout, root=tmp_path).lease(0)
-    owner = dataclasses.replace(current(), **changes)
-    path.write_bytes(lease_record.Record("nowhere", owner, "0123456789abcdef").to_bytes())
+    owner = dataclasses.replace(current_process(), **changes)
+    path.write_bytes(lease_record.LeaseHolder("nowhere", owner, "0123456789abcdef").to_bytes())
     client = run({0: [LeaseHeld(path, "process 7 on nowhere")]})
     assert [
         near for order, near in zip(client.orders, client.near, strict=True) if order.shard == 0

@@ -21,8 +21,8 @@ import pytest
 from pipeline.child_processes.exit_status import STOP_SIGNALS
 from storage.base.paths import Layout
 from storage.features.store import FeatureStore
-from storage.files.lease_record import Record
-from storage.files.process_identity import Owner, current
+from storage.files.lease_record import LeaseHolder
+from storage.files.process_identity import Owner, current_process
 from tests.conftest import REPOSITORY
 from tests.support.loopback_site import Site, site
 from tests.support.mount_namespace import in_namespace, need_namespace
@@ -284,7 +284,7 @@ def test_a_folder_that_is_renamed_ends_the_run_and_no_store_without_settings_app
 
 
 def left_by(owner: Owner, host: str) -> bytes:
-    return Record(host, owner, "0123456789abcdef").to_bytes()
+    return LeaseHolder(host, owner, "0123456789abcdef").to_bytes()
 
 
 @pytest.mark.slow
@@ -292,7 +292,7 @@ def test_a_lease_of_the_dead_is_taken_over_at_once_and_one_of_a_dead_node_after_
     calm: Command, tmp_path: Path
 ) -> None:
     command = Command(tmp_path / "data", calm.videos, ("--data-shards", "3"), IMPATIENT)
-    lease, here = Layout(command.root, "phd2").lease(0), current()
+    lease, here = Layout(command.root, "phd2").lease(0), current_process()
     lease.parent.mkdir(parents=True)
     lease.write_bytes(left_by(replace(here, host_tag="ffffffff"), "elsewhere"))
     code, output = command.run()

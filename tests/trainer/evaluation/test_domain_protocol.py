@@ -16,7 +16,7 @@ from storage.base.errors import SettingsError
 from storage.base.paths import Layout
 from storage.base.records import Annotation, Group, Video
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
-from storage.scores import Provenance, ScoreTrack, run_of
+from storage.scores import Provenance, ScoreTrack, make_score_run
 from tests.support.annotated_stores import write_domains
 from tests.support.published_annotations import published
 from trainer.__main__ import DONE, main
@@ -127,7 +127,7 @@ def answered(folder: Path, domain: str) -> tuple[Evaluation, Catalog]:
         spans = store.features.row_spans(example.video_id)
         scores = dice.random(len(spans)).astype(np.float32)
         tracks.append(ScoreTrack("", example.video_id, float(spans.max()), spans, scores))
-    answers = run_of(Provenance("drawn"), tracks, {("", "dog01"): "unavailable:private"})
+    answers = make_score_run(Provenance("drawn"), tracks, {("", "dog01"): "unavailable:private"})
     asked = evaluated_videos(catalog, "test", split_settings(""), [domain])
     return evaluate(asked, answers, SegmentTimes(folder, catalog)), catalog
 
@@ -269,9 +269,9 @@ def test_a_frame_has_the_mean_of_the_rows_that_cover_it_and_else_of_those_before
         "v", 5.0, np.array([0, 10]), np.zeros((1, 10)), np.zeros((1, 10), np.bool_)
     )
     spans = np.array([[1.0, 3.0], [2.0, 4.0]])
-    answers = run_of(
+    answers = make_score_run(
         Provenance("m"), [ScoreTrack("", "v", 5.0, spans, np.array([1.0, 3.0], np.float32))]
     )
     assert frame_scores_of(answers)(video).tolist() == [1, 1, 1, 1, 2, 2, 3, 3, 3, 3]
     with pytest.raises(LookupError, match="no_scores"):
-        frame_scores_of(run_of(Provenance("m"), []))(video)
+        frame_scores_of(make_score_run(Provenance("m"), []))(video)

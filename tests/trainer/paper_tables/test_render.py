@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.scores import runs
+from storage.scores import score_run_names
 from trainer.__main__ import DONE, WRONG_USE, main
 from trainer.paper_tables.published import Row, Table, load_table
 from trainer.paper_tables.render import is_report_current, render_table, save_report
@@ -197,7 +197,7 @@ def test_the_command_keeps_what_it_prints(folder: Path, capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     (report,) = (folder / "report").glob("pr-net-1.1-seeds.small.*.md")
     assert report.read_text() == printed
-    assert len(runs(TableRequest(load_table("pr-net-1"), folder).layout)) == 6
+    assert len(score_run_names(TableRequest(load_table("pr-net-1"), folder).layout)) == 6
 
 
 def test_the_command_lists_tables_and_refuses_what_is_none(

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from storage.base.fingerprint import fingerprint, readable
+from storage.base.fingerprint import fingerprint, readable_json
 from storage.base.paths import Layout
 from storage.base.records import Annotation, FeatureTrack, Link, Ragged, User, Video
 from storage.base.video_status import DONE
@@ -50,7 +50,7 @@ def store(tmp_path: Path) -> Path:
     ):
         settings = {"extractor": name, "weights": "random:0"}
         variant = layout.variant(name, fingerprint(settings))
-        publish(variant.settings_file, readable(settings), replace=False)
+        publish(variant.settings_file, readable_json(settings), replace=False)
         entry = ManifestEntry(DONE, rows=4, digest=track.digest())
         commit(
             variant,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.base.errors import LookupFailed, SettingsError
-from storage.base.fingerprint import differences, fingerprint
+from storage.base.fingerprint import differing_settings, fingerprint
 from storage.base.records import JSON, Array, Ragged
 from storage.features.lazy_arrays import ArrayHandle
 from storage.features.store import FeatureStore, VariantReader
@@ -125,7 +125,7 @@ class Features:
         found = {}
         for key in self.keys:
             handle = self._handle(key, video_id)
-            if handle.form.ragged:
+            if handle.format.ragged:
                 raise LookupFailed(
                     f"{key} is ragged and has no mean over a segment; use a model whose unit is a row"
                 )
@@ -166,7 +166,7 @@ class Features:
         return self._handle(key, reader.ids[0])
 
     def _shape(self, key: str) -> tuple[int, ...]:
-        form = self._any_handle(key).form
+        form = self._any_handle(key).format
         return (self.max_items[key], *form.item_shape) if form.ragged else form.item_shape
 
     def _dense(self, key: str, rows: Array | Ragged) -> Array:
@@ -182,7 +182,7 @@ class Features:
 
     def _refuse_unbounded(self) -> None:
         for key in self.keys:
-            if self._any_handle(key).form.ragged != (key in self.max_items):
+            if self._any_handle(key).format.ragged != (key in self.max_items):
                 kind = (
                     "ragged and needs" if key not in self.max_items else "not ragged and takes no"
                 )
@@ -217,7 +217,7 @@ def _open_variant(store: FeatureStore, name: str, trained_on: TrainedOn | None) 
     if same:
         return store[same[0]]
     found = store[name]
-    theirs, ours = differences([trained_on[name], found.settings])
+    theirs, ours = differing_settings([trained_on[name], found.settings])
     raise SettingsError(
         (
             f"the model was trained on {name}-{wanted} ({theirs}); {store.folder} has {found.name} ({ours}). Extract "

@@ -64,7 +64,7 @@ class FrameClips(Features):
         clip = (self.clip.frames, self.clip.height, self.clip.width, 3)
         found: dict[str, tuple[int, ...]] = {self.pictures_key: clip}
         if self.saliency_key is not None:
-            found[self.saliency_key] = self._any_handle(self.saliency_key).form.item_shape
+            found[self.saliency_key] = self._any_handle(self.saliency_key).format.item_shape
         return found
 
     def row_spans(self, video_id: str) -> Intervals:
@@ -137,7 +137,7 @@ class FrameClips(Features):
 
     def _chosen(self, handle: ArrayHandle, numbers: NDArray[np.int64]) -> Array:
         if not len(numbers):
-            return np.zeros((0, *handle.form.item_shape), handle.dtype)
+            return np.zeros((0, *handle.format.item_shape), handle.dtype)
         first = int(numbers.min())
         rows = handle[first : int(numbers.max()) + 1]
         if isinstance(rows, Ragged):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.base.errors import DiskFull, IntegrityError, SystemicFault
-from storage.files import atomic_write, journal
+from storage.files import append_log, atomic_write
 from storage.files.atomic_write import Step
 from tests.support.feature_samples import killed_at
 
@@ -32,14 +32,17 @@ def path(tmp_path: Path) -> Path:
 
 
 def content(path: Path) -> list[Content]:
-    return [(one.head, journal.body(path, one).tobytes()) for one in journal.records(path)]
+    return [
+        (one.head, append_log.read_body(path, one).tobytes())
+        for one in append_log.read_records(path)
+    ]
 
 
 def test_records_come_back_in_order(path: Path) -> None:
     assert content(path) == []
-    journal.add(path, b"first", [b"body ", b"in pieces"])
-    journal.add(path, b"", [])
-    journal.add(path, b"third", [b"x" * 3_000_000])
+    append_log.append(path, b"first", [b"body ", b"in pieces"])
+    append_log.append(path, b"", [])
+    append_log.append(path, b"third", [b"x" * 3_000_000])
     assert content(path) == [
         (b"first", b"body in pieces"),
         (b"", b""),
@@ -48,7 +51,7 @@ def test_records_come_back_in_order(path: Path) -> None:
 
 
 def test_many_pieces_are_one_body(path: Path) -> None:
-    journal.add(path, b"head", [bytes([number]) for number in range(200)])
+    append_log.append(path, b"head", [bytes([number]) for number in range(200)])
     assert content(path) == [(b"head", bytes(range(200)))]
 
 
@@ -63,7 +66,7 @@ def test_what_is_damaged_is_passed_over_and_nothing_else(
     path = tmp_path_factory.mktemp("journal") / "journal"
     ends = []
     for head, body in added:
-        journal.add(path, head, [body])
+        append_log.append(path, head, [body])
         ends.append(path.stat().st_size)
     raw = bytearray(path.read_bytes())
     place = data.draw(st.integers(0, len(raw) - 1))
@@ -77,13 +80,13 @@ def test_what_is_damaged_is_passed_over_and_nothing_else(
 def test_what_a_kill_cut_short_is_passed_over_and_more_may_be_added(
     path: Path, kept_bytes: int
 ) -> None:
-    journal.add(path, b"first", [b"1" * 10])
+    append_log.append(path, b"first", [b"1" * 10])
     whole = path.stat().st_size
-    journal.add(path, b"second", [b"2" * 1000])
+    append_log.append(path, b"second", [b"2" * 1000])
     os.truncate(path, whole + kept_bytes)
     assert content(path) == [(b"first", b"1" * 10)]
-    journal.add(path, b"third", [b"3" * 10])
-    journal.add(path, b"fourth", [b"4" * 2000])
+    append_log.append(path, b"third", [b"3" * 10])
+    append_log.append(path, b"fourth", [b"4" * 2000])
     assert content(path) == [(b"first", b"1" * 10), (b"third", b"3" * 10), (b"fourth", b"4" * 2000)]
 
 
@@ -91,26 +94,26 @@ def test_a_kill_at_any_step_costs_at_most_the_record_in_hand(tmp_path: Path) -> 
     killed = True
     for place in range(8):
         path = tmp_path / str(place) / "journal"
-        killed = killed_at(place, partial(journal.add, path, b"first", [b"body"]))
+        killed = killed_at(place, partial(append_log.append, path, b"first", [b"body"]))
         assert content(path) in ([], [(b"first", b"body")]) if killed else [(b"first", b"body")]
-        journal.add(path, b"second", [])
+        append_log.append(path, b"second", [])
         assert content(path)[-1] == (b"second", b"")
     assert not killed
 
 
 def test_a_body_that_changes_after_it_was_found_is_told(path: Path) -> None:
-    journal.add(path, b"head", [b"body"])
-    (found,) = journal.records(path)
+    append_log.append(path, b"head", [b"body"])
+    (found,) = append_log.read_records(path)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(IntegrityError, match="is not what was written"):
-        journal.body(path, found)
+        append_log.read_body(path, found)
     path.write_bytes(b"")
     with pytest.raises(IntegrityError, match="is not what was written"):
-        journal.body(path, found)
+        append_log.read_body(path, found)
 
 
 def test_a_full_disk_leaves_what_was_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal.add(path, b"first", [b"body"])
+    append_log.append(path, b"first", [b"body"])
     before = path.read_bytes()
     once = [os.writev]
 
@@ -122,7 +125,7 @@ def test_a_full_disk_leaves_what_was_there(path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "writev", partly)
     with pytest.raises(DiskFull, match="journal"):
-        journal.add(path, b"second", [b"body"])
+        append_log.append(path, b"second", [b"body"])
     assert path.read_bytes() == before
 
 
@@ -135,7 +138,7 @@ def test_what_comes_within_a_second_shares_a_wait_for_the_disk(
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     for seconds in (0.0, 0.5, 0.4, 0.2, 3.0, 0.1):
         clock[0] += seconds
-        journal.add(path, b"head", [])
+        append_log.append(path, b"head", [])
     # The first, the first that is more than a second later, and the one after a pause.
     assert steps.count(Step.FSYNC) == 3
     assert steps.count(Step.FSYNC_FOLDER) == 1 + 2, (
@@ -146,4 +149,4 @@ def test_what_comes_within_a_second_shares_a_wait_for_the_disk(
 def test_a_refused_file_is_a_fault_of_the_machine(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(SystemicFault):
-        journal.add(path, b"head", [])
+        append_log.append(path, b"head", [])

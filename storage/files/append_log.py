@@ -48,7 +48,7 @@ _synced: dict[Path, float] = {}
 
 
 @dataclass(frozen=True)
-class Record:
+class LogRecord:
     """A whole record, and where its body lies."""
 
     head: bytes
@@ -56,7 +56,7 @@ class Record:
     body_bytes: int
 
 
-def add(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
+def append(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
     """Add a record; makes the file and its folders. Raises DiskFull, or SystemicFault for other
     errors of the disk.
     """
@@ -112,7 +112,7 @@ def _write_whole(descriptor: int, path: Path, pieces: list[memoryview]) -> None:
         raise
 
 
-def records(path: Path) -> Iterator[Record]:
+def read_records(path: Path) -> Iterator[LogRecord]:
     """The whole records in the file, in the order they were added; none if there is no file. Reads
     all of it.
     """
@@ -125,7 +125,7 @@ def records(path: Path) -> Iterator[Record]:
         raise disk_fault(error, path) from error
 
 
-def body(path: Path, record: Record) -> NDArray[np.uint8]:
+def read_body(path: Path, record: LogRecord) -> NDArray[np.uint8]:
     """The bytes of a record's body. Raises IntegrityError if they are not what was added."""
     found = np.empty(record.body_bytes + _SHA256_BYTES, np.uint8)
     try:
@@ -141,7 +141,7 @@ def body(path: Path, record: Record) -> NDArray[np.uint8]:
     return content
 
 
-def _records(descriptor: int, size: int) -> Iterator[Record]:
+def _records(descriptor: int, size: int) -> Iterator[LogRecord]:
     block = np.empty(_BLOCK_BYTES, np.uint8)
     offset = 0
     while offset + _PREFIX_BYTES <= size:
@@ -153,7 +153,7 @@ def _records(descriptor: int, size: int) -> Iterator[Record]:
             offset = _next_magic(descriptor, offset + 1, size)
 
 
-def _record_at(descriptor: int, offset: int, size: int) -> Record | None:
+def _record_at(descriptor: int, offset: int, size: int) -> LogRecord | None:
     """The record that begins here, if its head is whole and the file is long enough for it."""
     prefix = os.pread(descriptor, _PREFIX_BYTES, offset)
     magic, sizes, sha256 = (
@@ -169,10 +169,10 @@ def _record_at(descriptor: int, offset: int, size: int) -> Record | None:
         return None
     head = os.pread(descriptor, head_bytes, first)
     is_whole = len(head) == head_bytes and hashlib.sha256(sizes + head).digest() == sha256
-    return Record(head, first + head_bytes, body_bytes) if is_whole else None
+    return LogRecord(head, first + head_bytes, body_bytes) if is_whole else None
 
 
-def _has_whole_body(descriptor: int, record: Record, block: NDArray[np.uint8]) -> bool:
+def _has_whole_body(descriptor: int, record: LogRecord, block: NDArray[np.uint8]) -> bool:
     sha = hashlib.sha256()
     offset, end = record.body_offset, record.body_offset + record.body_bytes
     while offset < end:
