@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from docs.generate import pages
-from storage.base.fingerprint import readable
+from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 from storage.base.records import FeatureTrack, Group, Video
 from storage.base.video_status import DONE
@@ -104,7 +104,7 @@ def documented_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Catalog("sample", (Video(VIDEO),), (), (), (), SAMPLE_SHARDS, "seconds"),
     )
     layout = Layout(folder / "data", "sample").variant("c3d", variant.fingerprint())
-    publish(layout.settings_file, readable(variant.description()), replace=False)
+    publish(layout.settings_file, readable_json(variant.description()), replace=False)
     starts = np.arange(6, dtype=np.float64)
     rows = {"pool5": np.ones((6, 8192), np.float16)}
     commit(
