@@ -268,7 +268,7 @@ def _overlap_weights(
 def _weighted_means(
     handle: ArrayHandle, weights: Sequence[tuple[int, NDArray[np.float32]]]
 ) -> Array:
-    averages = np.zeros((len(weights), *handle.form.item_shape), np.float32)
+    averages = np.zeros((len(weights), *handle.format.item_shape), np.float32)
     if not weights:
         return averages
     needed = np.unique(
