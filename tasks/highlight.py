@@ -246,7 +246,7 @@ def _variant(name: str, described: Mapping[str, JSON], weights: WeightsFolder) -
         {key: str(getattr(chosen, key)) for key, _ in section.get_params()} if section else {}
     )
     if configured.get("weights") and random_seed(configured["weights"]) is None:
-        configured["weights"] = str(weights.original(configured["weights"]))
+        configured["weights"] = str(weights.resolve(configured["weights"]))
     return variant_from_description(
         name, described, configured=configured, converted=weights.converted
     )

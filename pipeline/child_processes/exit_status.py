@@ -22,21 +22,23 @@ it likes.
 """
 
 
-def ended_by_order(status: int) -> SystemicFault | None:
+def fault_if_stopped(status: int) -> SystemicFault | None:
     """The fault to raise for a child whose `status` (negative: a signal) tells that the run was
     told to stop.
     """
     if -status not in STOP_SIGNALS:
         return None
-    return SystemicFault(f"a child was ended by {in_words(status)}. Nothing was lost; run again.")
+    return SystemicFault(
+        f"a child was ended by {describe_exit(status)}. Nothing was lost; run again."
+    )
 
 
-def ended_from_outside(status: int) -> bool:
+def killed_from_outside(status: int) -> bool:
     """Whether somebody else ended the child: no crash of its own ends in such a `status`."""
     return -status in _FROM_OUTSIDE
 
 
-def in_words(status: int) -> str:
+def describe_exit(status: int) -> str:
     """`SIGSEGV`, `signal 40`, `exit status 3`."""
     if status >= 0:
         return f"exit status {status}"

@@ -26,7 +26,7 @@ _STANDING_STILL = "TtD"
 
 
 @dataclass(frozen=True)
-class Allowed:
+class TimeLimits:
     """What a child may take for one piece of work."""
 
     stall_seconds: float
@@ -75,26 +75,26 @@ def usage(pid: int) -> Usage | None:
 
 
 class HangWatch:
-    """Watches one child. `look` has to be called often while somebody waits for it."""
+    """Watches one child. `check` has to be called often while somebody waits for it."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self.begin(Allowed(float("inf"), float("inf")))
+        self.start(TimeLimits(float("inf"), float("inf")))
 
-    def begin(self, allowed: Allowed) -> None:
+    def start(self, allowed: TimeLimits) -> None:
         """A new piece of work."""
         seen = usage(self._pid)
         self.allowed = allowed
         self._began_at_cpu = seen.cpu_seconds if seen else 0.0
         self._waited_seconds = 0.0
         self._looked_at = time.monotonic()
-        self.heard()
+        self.heartbeat()
 
-    def heard(self) -> None:
+    def heartbeat(self) -> None:
         """It gave a sign of life, or nobody waited for one until now."""
         self._is_new = True
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Raise Hung if it does."""
         now, seen = time.monotonic(), usage(self._pid)
         gap_seconds = min(now - self._looked_at, LONGEST_GAP_SECONDS)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-LAST_WORDS_BYTES = 4096
+STDERR_TAIL_BYTES = 4096
 LOOK_SECONDS = 0.1
 """Between two looks at the child's memory."""
 READ_BYTES = 65536
@@ -24,7 +24,7 @@ class TooMuchMemory(Exception):
     """The child holds more memory than it may."""
 
 
-class ResourceUsage:
+class ResourceMonitor:
     """Watches one child. `stderr_fd` is ours to read; it stays open until its owner closes it."""
 
     def __init__(
@@ -62,7 +62,7 @@ class ResourceUsage:
             if left <= 0:
                 return False
 
-    def last_words(self) -> str:
+    def stderr_tail(self) -> str:
         """The end of what it wrote to stderr."""
         while self._read_some():
             pass
@@ -93,5 +93,5 @@ class ResourceUsage:
             data = os.read(self._stderr_fd, READ_BYTES)
         except BlockingIOError:
             return False
-        self._words = (self._words + data)[-LAST_WORDS_BYTES:]
+        self._words = (self._words + data)[-STDERR_TAIL_BYTES:]
         return bool(data)

@@ -25,7 +25,7 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 
 @dataclass(frozen=True)
-class Layers:
+class SandboxLayers:
     """Which layers hold in one child."""
 
     no_network: bool
@@ -47,13 +47,13 @@ class Layers:
         return f"{len(active)} of {len(vars(self))} layers: {', '.join(active)}{without}"
 
 
-def enter(max_memory_bytes: int, parent_pid: int | None) -> Layers:
+def enter(max_memory_bytes: int, parent_pid: int | None) -> SandboxLayers:
     """Give up for good what no decoder needs; call before any thread starts.
 
     `parent_pid` asks to die with the thread that started us: for parents that started us from their
     main thread.
     """
-    return Layers(
+    return SandboxLayers(
         no_network=_leave_network(),
         no_new_files=_limit(resource.RLIMIT_FSIZE, 0),
         no_core=_limit(resource.RLIMIT_CORE, 0),

@@ -18,11 +18,11 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
-from pipeline.child_processes.exit_status import ended_by_order
-from pipeline.child_processes.hang_watch import Allowed, Hung
+from pipeline.child_processes.exit_status import fault_if_stopped
+from pipeline.child_processes.hang_watch import Hung, TimeLimits
 from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.child_processes.run_to_end import run_to_end
-from pipeline.download.folder.video_folder import files_in
+from pipeline.download.folder.video_folder import find_files
 from pipeline.media.media_file import read_record
 from storage.base.errors import SystemicFault
 from storage.base.paths import Layout, VariantLayout
@@ -115,7 +115,7 @@ def _file_of(
     source = entry.facts.get("source")
     size_bytes = source.get("size_bytes") if isinstance(source, dict) else None
     places = [layout.media_file(video_id, shard, suffix)]
-    places += files_in((layout.sources, *media), video_id)
+    places += find_files((layout.sources, *media), video_id)
     return next(
         (path for path in places if path.is_file() and path.stat().st_size == size_bytes), None
     )
@@ -130,10 +130,10 @@ def container_start(path: Path) -> Fraction:
     """
     command = [sys.executable, "-m", "pipeline.media.container.clock", str(path.absolute())]
     try:
-        status, output = run_to_end(command, PROJECT_ROOT, Allowed(LOOK_SECONDS, LOOK_SECONDS))
+        status, output = run_to_end(command, PROJECT_ROOT, TimeLimits(LOOK_SECONDS, LOOK_SECONDS))
     except (OSError, Hung) as error:
         raise SystemicFault(f"cannot look when {path} starts: {error}") from error
-    if fault := ended_by_order(status):
+    if fault := fault_if_stopped(status):
         raise fault
     if status:
         raise SystemicFault(

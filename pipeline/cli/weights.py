@@ -9,14 +9,14 @@ from pathlib import Path
 from models.weights.published import PUBLISHED_WEIGHTS, PublishedWeights
 from pipeline.cli.arguments import local_folder
 from pipeline.cli.exit_codes import FIT, UNFIT
-from pipeline.weights.weights_folder import WeightsFolder, listed, names_in
+from pipeline.weights.weights_folder import WeightsFolder, describe_weights, files_to_import
 from storage.base.errors import IntegrityError, SettingsError
 
 _MEGABYTE = 1_000_000
 
 
 def _list_weights(options: argparse.Namespace) -> int:
-    print("\n".join(listed(WeightsFolder(options.weights_root))))
+    print("\n".join(describe_weights(WeightsFolder(options.weights_root))))
     return FIT
 
 
@@ -30,10 +30,10 @@ def _fetch_weights(options: argparse.Namespace) -> int:
 
 def _import_weights(options: argparse.Namespace) -> int:
     folder, code = WeightsFolder(options.weights_root), FIT
-    for name, path in names_in(options.file, options.name):
+    for name, path in files_to_import(options.file, options.name):
         _accept(PUBLISHED_WEIGHTS[name], accepted=options.accept_licence)
         try:
-            print(f"{name} is at {folder.admit(name, path, 'imported')}")
+            print(f"{name} is at {folder.add_file(name, path, 'imported')}")
         except IntegrityError as error:  # the others of a folder may be right
             print(error, file=sys.stderr)
             code = UNFIT

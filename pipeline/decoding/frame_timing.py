@@ -21,8 +21,8 @@ from pathlib import Path
 import av.error
 
 from pipeline.decoding.backends.frame import DecodedFrame
-from pipeline.media.container.packets import Tally, film_packets
-from pipeline.media.container.streams import film_of, open_container
+from pipeline.media.container.packets import Tally, video_packets
+from pipeline.media.container.streams import open_container, video_stream_at
 from pipeline.media.probe import Probe
 from pipeline.sampling.segment_alignment import PictureTimes
 
@@ -157,8 +157,8 @@ def picture_times(
     discarded = 0
     try:
         with open_container(path, probed.container) as container:
-            for packet in film_packets(
-                container, film_of(container, probed.stream_index), Tally(beat=beat)
+            for packet in video_packets(
+                container, video_stream_at(container, probed.stream_index), Tally(heartbeat=beat)
             ):
                 discarded += packet.is_discard
                 if len(ticks) > max_frames or (packet.pts is None and not packet.is_discard):

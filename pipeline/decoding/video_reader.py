@@ -20,7 +20,7 @@ from pipeline.decoding.backends.nvdec import nvdec_frames
 from pipeline.decoding.backends.pyav import pyav_frames
 from pipeline.decoding.backends.torchcodec import torchcodec_frames
 from pipeline.decoding.frame_timing import FrameTiming, coarse_tick_seconds, spread_equal_frames
-from pipeline.media.container.lengths import Lacking, file_lacks, unread
+from pipeline.media.container.lengths import MissingDuration, missing_duration, unread_bytes
 from pipeline.media.container.packets import Tally
 from pipeline.media.container.truncation import missing_bytes
 from pipeline.media.probe import DecodeLimits, Probe, check_pixels, check_seconds, probe
@@ -123,7 +123,7 @@ class VideoReader:
         self._video_id = video_id
         self._path = path
         self._limits = limits
-        self._tally = Tally(beat=beat)
+        self._tally = Tally(heartbeat=beat)
         self._frames = get_backend(backend)(path, self.probe, self._tally)
         self._coverage = FrameTiming()
 
@@ -214,14 +214,14 @@ class VideoReader:
         told = (
             cut,
             index if index_end > size_bytes and not cut else "",
-            self._tally.complaints.told,
+            self._tally.demuxer_errors.summary,
             str(self._lacking() or ""),
-            unread(self.probe.container, size_bytes, self._tally),
+            unread_bytes(self.probe.container, size_bytes, self._tally),
         )
         return "; ".join(filter(None, told))
 
-    def _lacking(self) -> Lacking | None:
-        return file_lacks(self.probe.header_file_seconds, self._tally)
+    def _lacking(self) -> MissingDuration | None:
+        return missing_duration(self.probe.header_file_seconds, self._tally)
 
     def _promised(self) -> Probe:
         """The header's word on the film's length; where it has none, and the file is cut, its word

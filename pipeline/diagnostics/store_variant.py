@@ -73,8 +73,8 @@ def _weights(name: str, stored: str, folder: WeightsFolder, named: str) -> str:
     if not stored.startswith(_FILE):
         return stored
     if named:
-        return str(folder.original(named))
-    if (found := folder.holding(stored)) is None:
+        return str(folder.resolve(named))
+    if (found := folder.find_by_content(stored)) is None:
         raise SettingsError(
             (
                 f"{name} was made with weights of {stored}, and {folder.path} has no such file; name it with --weights",
@@ -91,7 +91,7 @@ def _fields(
             (f"--file names {', '.join(strange)}; settings are {', '.join(sorted(settings))}",)
         )
     found = {
-        name: files.get(name) or folder.holding(value)
+        name: files.get(name) or folder.find_by_content(value)
         for name, value in settings.items()
         if isinstance(value, str) and value.startswith(_FILE)
     }

@@ -25,7 +25,7 @@ from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.diagnostics.comparison import Comparison, row_of
 from pipeline.diagnostics.self_test import run_self_test
 from pipeline.diagnostics.store_variant import layout_of_variant, variant_of_store
-from pipeline.download.folder.video_folder import files_in
+from pipeline.download.folder.video_folder import find_files
 from pipeline.extraction.track_builder import extract_rows
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import KEPT_SUFFIXES, Media
@@ -129,7 +129,7 @@ def find_media(
     source = entry.facts.get("source")
     wanted = str(source.get("sha256")) if isinstance(source, dict) else ""
     kept = [layout.media_file(video_id, shard, suffix) for suffix in KEPT_SUFFIXES]
-    there = [*(path for path in kept if path.is_file()), *files_in(folders, video_id)]
+    there = [*(path for path in kept if path.is_file()), *find_files(folders, video_id)]
     for path in there:
         if file_sha256(path) == wanted:
             return Media(path, wanted, path.stat().st_size)

@@ -180,7 +180,7 @@ def _until(told: str, server_now: str) -> float | None:
         return None
 
 
-def detail(text: str, secrets: Iterable[str] = ()) -> str:
+def clean_message(text: str, secrets: Iterable[str] = ()) -> str:
     """A message fit to keep: no control characters, none of `secrets`, at most 4,000 characters.
 
     User names and query strings are cut from addresses: media addresses carry our network address

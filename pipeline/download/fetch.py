@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pipeline.download.access.rate_limiter import RateLimiter
 from pipeline.download.access.source import FOLDER, YOUTUBE, SourceSettings
-from pipeline.download.folder.from_folder import from_folder
+from pipeline.download.folder.from_folder import fetch_from_folder
 from pipeline.download.folder.video_folder import file_names, video_folder
-from pipeline.download.text_answer import after_text
-from pipeline.download.ytdlp import Downloaded, from_site
+from pipeline.download.text_answer import record_text_answer
+from pipeline.download.ytdlp import Downloaded, download
 from pipeline.media.media_file import (
     Media,
     MediaRecord,
@@ -42,14 +42,14 @@ def fetch(
     shard: int,
     source: SourceSettings,
     alternative_ids: tuple[str, ...] = (),
-    way: RateLimiter | None = None,
+    rate_limiter: RateLimiter | None = None,
     retry: bool = False,
 ) -> Media:
     """The media file of one video, asked for at most once: a recorded answer is given again without
     asking.
 
     `asked_as` is as in `storage.base.records.Video`: a site that has not one is asked for the next.
-    `way` paces requests to a site and pauses them when it says stop; without one, that too is a
+    `rate_limiter` paces requests to a site and pauses them when it says stop; without one, that too is a
     failure of the video.
 
     Raises VideoError for what is the video's matter, after recording it; a failure that is not
@@ -61,25 +61,29 @@ def fetch(
     record_path = layout.media_record(video_id, shard)
     known = read_record(record_path)
     names = file_names(video_id, alternative_ids)
-    answered = known is not None and is_final(known.status) and known.asked == source.name
+    answered = known is not None and is_final(known.status) and known.source_name == source.name
     if known is not None and answered and source.folder is None and not retry:
         raise VideoError(video_id, known.status)
     # What was fetched from a site earlier serves a run with a folder too, unless a retry finds a
     # file there.
-    if known is not None and known.asked != FOLDER and not (retry and _is_in_folder(source, names)):
+    if (
+        known is not None
+        and known.source_name != FOLDER
+        and not (retry and _is_in_folder(source, names))
+    ):
         kept = layout.media_file(video_id, shard, known.suffix)
         if _is_kept(video_id, known, kept, retry=retry):
             return Media(kept, known.sha256, known.size_bytes, known.facts, is_kept=True)
     if source.folder is not None:
-        return from_folder(video_id, names, source, record_path, known, retry=retry)
+        return fetch_from_folder(video_id, names, source, record_path, known, retry=retry)
     partial = record_path.with_suffix(".partial")
     try:
         arrived = _from_site(
-            video_id, alternative_ids or (video_id,), partial, source=source, way=way
+            video_id, alternative_ids or (video_id,), partial, source=source, rate_limiter=way
         )
         media = _kept(arrived, layout.media_file(video_id, shard, arrived.suffix))
     except VideoError as error:
-        failure = _record_of(error.status, record_path, known, source, way)
+        failure = _record_of(error.status, record_path, known, source, rate_limiter)
         failure.write(record_path)
         if is_final(failure.status) or not (partial / "media.part").exists():
             _sweep(partial)
@@ -99,16 +103,20 @@ def _record_of(
     record_path: Path,
     known: MediaRecord | None,
     source: SourceSettings,
-    way: RateLimiter | None,
+    rate_limiter: RateLimiter | None,
 ) -> MediaRecord:
     if status.reason == "text_answer":
-        return after_text(
-            status, record_path.parent, known, source.name, way.successes if way else None
+        return record_text_answer(
+            status,
+            record_path.parent,
+            known,
+            source.name,
+            rate_limiter.successes if rate_limiter else None,
         )
     # Another failure between two texts takes nothing from their count.
     counted = (
         known.facts
-        if known and known.asked == source.name and known.status.state is State.PENDING
+        if known and known.source_name == source.name and known.status.state is State.PENDING
         else {}
     )
     return MediaRecord(source.name, status, facts={} if is_final(status) else counted)
@@ -139,13 +147,13 @@ def _from_site(
     partial: Path,
     *,
     source: SourceSettings,
-    way: RateLimiter | None,
+    rate_limiter: RateLimiter | None,
 ) -> Downloaded:
     """What the site has under the first of `names` that it has at all."""
     partial.mkdir(parents=True, exist_ok=True)
     for name in names:
         try:
-            arrived = from_site(name, partial, source, way)
+            arrived = download(name, partial, source, rate_limiter)
         except VideoError as error:
             if error.status.state is State.UNAVAILABLE and name != names[-1]:
                 _sweep(partial)

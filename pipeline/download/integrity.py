@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.child_processes.exit_status import ended_by_order, in_words
-from pipeline.child_processes.hang_watch import Allowed, Hung
+from pipeline.child_processes.exit_status import describe_exit, fault_if_stopped
+from pipeline.child_processes.hang_watch import Hung, TimeLimits
 from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.child_processes.run_to_end import run_to_end
-from pipeline.media.container.packet_counts import Count
+from pipeline.media.container.packet_counts import PacketCounts
 from pipeline.media.container.truncation import missing_bytes
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.video_status import failure_status
@@ -43,7 +43,9 @@ class IntegrityResult:
     """
 
 
-def examine(video_id: str, path: Path, site_seconds: float | None = None) -> IntegrityResult:
+def check_integrity(
+    video_id: str, path: Path, site_seconds: float | None = None
+) -> IntegrityResult:
     """Compare a file with what it, and its site where it said so, declare.
 
     Raises VideoError (hang, crash) if it defeats the demuxer, SystemicFault if no child can be
@@ -55,7 +57,7 @@ def examine(video_id: str, path: Path, site_seconds: float | None = None) -> Int
     )
 
 
-def _damages(path: Path, counted: Count, site_seconds: float | None) -> Iterator[str]:
+def _damages(path: Path, counted: PacketCounts, site_seconds: float | None) -> Iterator[str]:
     if cut := missing_bytes(path):
         yield cut
     if not counted.opens:
@@ -87,13 +89,13 @@ def _too_short(
         yield f"{there_seconds:.3f} s of {seconds:.3f} s that {who} declares"
 
 
-def counted_in_child(video_id: str, path: Path) -> Count:
+def counted_in_child(video_id: str, path: Path) -> PacketCounts:
     """What `pipeline.media.container.packet_counts` counts. Raises VideoError (hang, crash),
     SystemicFault.
     """
     command = [sys.executable, "-m", "pipeline.media.container.packet_counts", str(path.absolute())]
     try:
-        status, output = run_to_end(command, PROJECT_ROOT, Allowed(COUNT_SECONDS, COUNT_SECONDS))
+        status, output = run_to_end(command, PROJECT_ROOT, TimeLimits(COUNT_SECONDS, COUNT_SECONDS))
     except Hung as hung:
         raise VideoError(
             video_id, failure_status("hang", f"counting its packets: {hung}")
@@ -102,10 +104,11 @@ def counted_in_child(video_id: str, path: Path) -> Count:
         raise SystemicFault(
             f"cannot start {sys.executable} to count packets: {error.strerror}"
         ) from error
-    if fault := ended_by_order(status):
+    if fault := fault_if_stopped(status):
         raise fault
     if status:
         raise VideoError(
-            video_id, failure_status("crash", f"counting its packets ended with {in_words(status)}")
+            video_id,
+            failure_status("crash", f"counting its packets ended with {describe_exit(status)}"),
         )
-    return Count(**json.loads(output))
+    return PacketCounts(**json.loads(output))

@@ -50,7 +50,7 @@ _BY_RULES = re.compile(r"escape|punycode|idna|utf.?7", re.I)
 """Codecs that are no alphabets."""
 
 
-def text_in(head: bytes, content_type: str) -> str:
+def detect_text(head: bytes, content_type: str) -> str:
     """The beginning of the text that `head`, the first bytes of a file, is; empty if it is
     something else.
     """
@@ -121,7 +121,7 @@ def _unpacked(head: bytes) -> bytes:
         return b""
 
 
-def after_text(
+def record_text_answer(
     status: VideoStatus, folder: Path, known: MediaRecord | None, asked: str, successes: int | None
 ) -> MediaRecord:
     """The record of one more run that got text for a video, which is final if it has come often
@@ -131,7 +131,9 @@ def after_text(
     how many other videos this run got from the site so far; None if nobody counts, and then all
     neighbours that are here count.
     """
-    before: Mapping[str, JSON] = known.facts if known is not None and known.asked == asked else {}
+    before: Mapping[str, JSON] = (
+        known.facts if known is not None and known.source_name == asked else {}
+    )
     runs, others = _number(before, "text_runs") + 1, sum(1 for _ in _arrived(folder, asked))
     first = before.get("others_at_first")
     at_first = (
@@ -160,6 +162,6 @@ def _arrived(folder: Path, asked: str) -> Iterator[MediaRecord]:
         if (
             record
             and record.status.state is State.DONE
-            and urllib.parse.urlsplit(record.asked).netloc == host
+            and urllib.parse.urlsplit(record.source_name).netloc == host
         ):
             yield record

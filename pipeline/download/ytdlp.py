@@ -22,22 +22,22 @@ from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import YoutubeDLError
 
 from pipeline.download.access.connectivity import check_host
-from pipeline.download.access.cookies import jar
+from pipeline.download.access.cookies import cookie_jar
 from pipeline.download.access.rate_limiter import NoLimit, RateLimiter
 from pipeline.download.access.source import SourceSettings
 from pipeline.download.error_mapping import (
     causes,
-    detail,
+    clean_message,
     local_fault,
     reason_of,
     reason_of_text,
     retry_after_seconds,
 )
 from pipeline.download.http.bounded_http import TooLarge
-from pipeline.download.http.transfer import Limits, Transfer, Want
-from pipeline.download.integrity import examine
-from pipeline.download.text_answer import text_in
-from pipeline.download.ytdlp_network import asked, bound
+from pipeline.download.http.transfer import Transfer, TransferLimits, TransferRequest
+from pipeline.download.integrity import check_integrity
+from pipeline.download.text_answer import detect_text
+from pipeline.download.ytdlp_network import open_url, use_bounded_handler
 from pipeline.media.media_file import accepted_suffix, digest
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.records import JSON
@@ -79,34 +79,34 @@ class Downloaded:
     """
 
 
-def from_site(
-    video_id: str, partial: Path, source: SourceSettings, way: RateLimiter | None = None
+def download(
+    video_id: str, partial: Path, source: SourceSettings, rate_limiter: RateLimiter | None = None
 ) -> Downloaded:
     """The file, below `partial`, whole; or damaged, if the site gave the same damaged bytes again.
 
     `partial` is private to this video and outlives the call, so that a part can be continued.
     Raises VideoError, or SystemicFault when this machine is at fault.
     """
-    way = way or NoLimit()
+    rate_limiter = rate_limiter or NoLimit()
     asking = _DownloadAttempts(video_id, partial, source)
     while True:
         notes = _YtdlpLog(source)
-        permit = way.enter()
+        permit = rate_limiter.acquire()
         try:
-            arrived = asking.attempt(notes, way)
+            arrived = asking.attempt(notes, rate_limiter)
         except VideoError as error:
-            way.sleep(
+            rate_limiter.sleep(
                 0
             )  # a run that is being left cuts connections off, and blames no video for it
             wait = notes.retry_after_seconds
-            if not way.told(permit, error.status.reason, wait, video_id):
+            if not rate_limiter.report(permit, error.status.reason, wait, video_id):
                 asking.failed_with(error, wait or 0.0)
-                way.sleep(max(asking.pause_seconds, wait or 0.0))
+                rate_limiter.sleep(max(asking.pause_seconds, wait or 0.0))
         else:
-            way.told(permit, "", video_id=video_id)
+            rate_limiter.report(permit, "", video_id=video_id)
             if asking.satisfied_with(arrived):
                 return arrived
-            way.sleep(asking.pause_seconds)
+            rate_limiter.sleep(asking.pause_seconds)
 
 
 class _DownloadAttempts:
@@ -124,8 +124,8 @@ class _DownloadAttempts:
         """The wait before the next attempt."""
         return float(self._source.backoff_seconds * 2 ** (self._attempts - 1))
 
-    def attempt(self, notes: _YtdlpLog, way: RateLimiter) -> Downloaded:
-        return _attempt(self._video_id, self._partial, self._source, notes, way)
+    def attempt(self, notes: _YtdlpLog, rate_limiter: RateLimiter) -> Downloaded:
+        return _attempt(self._video_id, self._partial, self._source, notes, rate_limiter)
 
     def failed_with(self, error: VideoError, wait_seconds: float = 0.0) -> None:
         """Count the attempt; return if another is worth it, after so long as the server asked us to
@@ -179,18 +179,22 @@ def _environment(reason: str, why: str) -> SystemicFault:
 
 
 def _attempt(
-    video_id: str, partial: Path, source: SourceSettings, notes: _YtdlpLog, way: RateLimiter
+    video_id: str,
+    partial: Path,
+    source: SourceSettings,
+    notes: _YtdlpLog,
+    rate_limiter: RateLimiter,
 ) -> Downloaded:
     target = partial / "media"
-    with _client(source, notes, lambda: way.sleep(0)) as client:
+    with _client(source, notes, lambda: rate_limiter.sleep(0)) as client:
         with _in_our_words(video_id, notes, target):
             info = _described(client, video_id, source)
-        _transfer(client, info, target, source=source, notes=notes, way=way)
+        _transfer(client, info, target, source=source, notes=notes, rate_limiter=rate_limiter)
     try:
         _check_size(video_id, target.stat().st_size)
         suffix = accepted_suffix(target, video_id)
         seconds = info.get("duration")
-        finding = examine(
+        finding = check_integrity(
             video_id, target, float(seconds) if isinstance(seconds, int | float) else None
         )
     except VideoError:
@@ -223,7 +227,7 @@ def _transfer(
     *,
     source: SourceSettings,
     notes: _YtdlpLog,
-    way: RateLimiter,
+    rate_limiter: RateLimiter,
 ) -> None:
     """Make `target` the file that `info` describes. yt-dlp's own transfer joins versions of a file
     without asking.
@@ -234,23 +238,23 @@ def _transfer(
     }
 
     def ask(headers: dict[str, str]) -> Any:
-        return asked(client, info["url"], {**own_headers, **headers})
+        return open_url(client, info["url"], {**own_headers, **headers})
 
     def look(head: bytes, content_type: str) -> None:
-        if text := text_in(head, content_type):
+        if text := detect_text(head, content_type):
             raise VideoError(
                 video_id, failure_status("text_answer", notes.clean(f"it begins {text!r}"))
             )
 
-    want = Want(ask, look, lambda at, total: way.sleep(0), _slice_bytes(info))
-    limits = Limits(
+    want = TransferRequest(ask, look, lambda at, total: rate_limiter.sleep(0), _slice_bytes(info))
+    limits = TransferLimits(
         source.max_bytes,
         source.socket_timeout_seconds,
         source.min_bytes_per_second,
         source.transfer_seconds,
     )
     if wait := _wait_until_available(info):
-        way.sleep(wait)
+        rate_limiter.sleep(wait)
     transfer = Transfer(part, want, limits)  # its clock runs from here on
     # A media address handed out for a few hours answers 404 when it is stale; that says nothing
     # about the video.
@@ -277,7 +281,7 @@ def _client(
     # against them.
     os.environ["YTDLP_NO_PLUGINS"] = "1"
     client = yt_dlp.YoutubeDL(_options(source, notes))
-    bound(client, go_on)
+    use_bounded_handler(client, go_on)
     return client
 
 
@@ -326,7 +330,7 @@ def _options(source: SourceSettings, notes: _YtdlpLog) -> dict[str, object]:
 def _cookies(source: SourceSettings) -> object:
     if not source.cookies_file:
         return None
-    copy = jar(source.cookies_file)
+    copy = cookie_jar(source.cookies_file)
     copy.seek(0)
     return copy
 
@@ -372,7 +376,7 @@ class _YtdlpLog:
 
     def clean(self, text: str) -> str:
         """A text without what must not be kept."""
-        return detail(text, self._source.secrets())
+        return clean_message(text, self._source.secrets())
 
     def text(self) -> str:
         return self.clean(" | ".join(dict.fromkeys(self.warnings)))

@@ -82,7 +82,7 @@ class BoundedRH(UrllibRH):  # type: ignore[misc]
         return response
 
 
-def bound(client: Any, go_on: Callable[[], None]) -> None:
+def use_bounded_handler(client: Any, go_on: Callable[[], None]) -> None:
     """Make BoundedRH the only way by which this `yt_dlp.YoutubeDL` asks. Others are used where they
     are installed.
 
@@ -101,7 +101,7 @@ def bound(client: Any, go_on: Callable[[], None]) -> None:
         handler.still_wanted = still_wanted
 
 
-def asked(client: Any, address: str, headers: dict[str, str]) -> Response:
+def open_url(client: Any, address: str, headers: dict[str, str]) -> Response:
     """Ask for a file. Raises RangeRefused, and what yt-dlp raises."""
     try:
         response: Response = client.urlopen(Request(address, headers=headers))

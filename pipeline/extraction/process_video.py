@@ -21,7 +21,7 @@ from pipeline.extraction.timing import Times
 from pipeline.extraction.track_builder import TrackBuilder
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import Media
-from pipeline.media.rehash import refuse_altered
+from pipeline.media.rehash import verify_while_reading
 from storage.base.errors import VideoError
 from storage.base.fingerprint import to_json_value
 from storage.base.records import JSON, FeatureTrack
@@ -60,7 +60,7 @@ def process_video(
         if isinstance(media, VideoError):
             raise media
         facts["source"] = {"sha256": media.sha256, "size_bytes": media.size_bytes, **media.facts}
-        with refuse_altered(video_id, media):
+        with verify_while_reading(video_id, media):
             facts |= _decode_into_builders(video_id, media, builders, decoder, times)
     except VideoError as error:
         for builder in builders:

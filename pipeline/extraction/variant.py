@@ -17,7 +17,7 @@ from models.extractors.base.precision import Numerics, numerics_of, precision_co
 from models.extractors.base.sampling import FramesOfSegments, Sampling
 from pipeline.sampling.planner import VideoSampling
 from pipeline.sampling.segment_alignment import SegmentsOfVideo
-from pipeline.weights.weights_folder import file_sha256, ready, undoing
+from pipeline.weights.weights_folder import file_sha256, forget_advice, prepare_weights
 from storage.base.errors import SettingsError
 from storage.base.fingerprint import fingerprint, to_json_value
 from storage.base.records import JSON, Video
@@ -128,12 +128,14 @@ class Variant:
         """The network with its weights, on a torch device. SettingsError if the weights are another
         network's.
         """
-        weights = ready(self.weights, weights_identity(self.weights), self.converted_folder)
+        weights = prepare_weights(
+            self.weights, weights_identity(self.weights), self.converted_folder
+        )
         try:
             return self.spec.build(self.settings, weights, device)
         except ValueError as error:
             raise SettingsError(
-                (f"[{self.name}] weights {self.weights}: {error}{undoing(self.weights)}",)
+                (f"[{self.name}] weights {self.weights}: {error}{forget_advice(self.weights)}",)
             ) from error
 
 

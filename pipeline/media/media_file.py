@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.media.container.container_formats import described, suffix_for
-from pipeline.media.container.encryption import encryption
+from pipeline.media.container.container_formats import describe_type, suffix_for
+from pipeline.media.container.encryption import detect_encryption
 from storage.base.errors import IntegrityError, VideoError
 from storage.base.records import JSON
 from storage.base.video_status import REASONS, TAXONOMY_VERSION, State, VideoStatus, failure_status
@@ -46,7 +46,7 @@ class Media:
 
 
 @dataclass(frozen=True)
-class SeenFile:
+class FolderFile:
     """A file of a folder as it was when it was looked at."""
 
     name: str
@@ -63,21 +63,21 @@ class MediaRecord:
     A failure may have facts too: what is counted from run to run.
     """
 
-    asked: str
+    source_name: str
     """The source that was asked. A refusal counts only for that source."""
     status: VideoStatus
     sha256: str = ""
     size_bytes: int = 0
     suffix: str = ""
     facts: Mapping[str, JSON] = field(default_factory=dict)
-    seen: tuple[SeenFile, ...] | None = None
+    seen: tuple[FolderFile, ...] | None = None
     """The files of a folder that might have been the video's, the one that was taken first; a
     verdict is about these alone. None for a site, and in records of releases that did not keep it.
     """
 
     def write(self, path: Path) -> None:
         """Publish this record at `path`, replacing an older one. Equal records are equal bytes."""
-        content: dict[str, JSON] = {"asked": self.asked, "state": self.status.state.value}
+        content: dict[str, JSON] = {"asked": self.source_name, "state": self.status.state.value}
         if self.status.state is State.DONE:
             content |= {"sha256": self.sha256, "size_bytes": self.size_bytes, "suffix": self.suffix}
             content["facts"] = dict(self.facts)
@@ -133,14 +133,14 @@ def _parsed(content: Mapping[str, JSON]) -> MediaRecord:
     )
 
 
-def _seen(content: Mapping[str, JSON]) -> tuple[SeenFile, ...] | None:
+def _seen(content: Mapping[str, JSON]) -> tuple[FolderFile, ...] | None:
     listed = content.get("seen")
     if not isinstance(listed, list):
         return None
     return tuple(_seen_file(one) for one in listed)
 
 
-def _seen_file(content: JSON) -> SeenFile:
+def _seen_file(content: JSON) -> FolderFile:
     if not isinstance(content, list) or len(content) != 3:
         raise ValueError(f"a seen file is {content!r}")
     name, size_bytes, mtime_ns = content
@@ -150,7 +150,7 @@ def _seen_file(content: JSON) -> SeenFile:
         or not isinstance(mtime_ns, int)
     ):
         raise ValueError(f"a seen file is {content!r}")
-    return SeenFile(name, size_bytes, mtime_ns)
+    return FolderFile(name, size_bytes, mtime_ns)
 
 
 def is_final(status: VideoStatus) -> bool:
@@ -165,8 +165,10 @@ def accepted_suffix(path: Path, video_id: str) -> str:
     """
     suffix = suffix_for(path)
     if suffix is None:
-        raise VideoError(video_id, failure_status("not_a_video", f"the file is {described(path)}"))
-    if told := encryption(path):
+        raise VideoError(
+            video_id, failure_status("not_a_video", f"the file is {describe_type(path)}")
+        )
+    if told := detect_encryption(path):
         raise VideoError(
             video_id,
             failure_status(

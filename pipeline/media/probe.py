@@ -21,7 +21,7 @@ from av.sidedata.sidedata import SideData
 
 from pipeline.media.container.clock import Clock, container_start
 from pipeline.media.container.container_formats import CONTAINERS, sniff
-from pipeline.media.container.lengths import Declared, declared
+from pipeline.media.container.lengths import DeclaredLengths, declared_lengths
 from pipeline.media.container.packets import JUMPING_CONTAINERS, Tally, av_frames
 from pipeline.media.container.picture_facts import PictureFacts, picture_facts
 from pipeline.media.container.streams import (
@@ -168,7 +168,7 @@ def probe(video_id: str, path: Path, limits: DecodeLimits) -> Probe:
                     video_id,
                     failure_status("no_video_stream", f"{len(container.streams)} other streams"),
                 )
-            said = declared(container, stream, name)
+            said = declared_lengths(container, stream, name)
             # What a clock that may jump shows at both ends of a file is no length.
             claimed = 0.0 if name in JUMPING_CONTAINERS else said.seconds or 0.0
             _check_header(video_id, stream, claimed, limits)
@@ -213,7 +213,7 @@ def _describe(
     name: str,
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
-    said: Declared,
+    said: DeclaredLengths,
 ) -> Probe:
     frame = next(av_frames(container, stream, Tally()), None)
     if frame is None:

@@ -19,7 +19,7 @@ import imageio_ffmpeg
 
 from pipeline.media.container.clock import container_start
 from pipeline.media.container.container_formats import sniff
-from pipeline.media.container.packet_counts import count
+from pipeline.media.container.packet_counts import count_packets
 from pipeline.media.container.streams import choose_stream, open_container
 from storage.base.errors import SettingsError, SystemicFault, VideoError
 from storage.base.video_status import failure_status
@@ -62,7 +62,7 @@ def cut_reel(video: Path, parts: Parts, into: Path) -> None:
         joined = ffmpeg.output(*_cut(source, parts), f"file:{temporary}", **_OPTIONS)
         # The streams' own clocks: `_cut` adds what they show at the container's start.
         _run(joined.global_args("-copyts"))
-        if not count(temporary).packets:
+        if not count_packets(temporary).packets:
             raise SettingsError((f"{video} shows nothing in {list(parts)} seconds",))
         publish_file(temporary, into.absolute())
     finally:

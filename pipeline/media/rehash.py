@@ -20,7 +20,7 @@ _PIECE_BYTES = 1 << 20
 
 
 @contextmanager
-def refuse_altered(video_id: str, media: Media) -> Iterator[None]:
+def verify_while_reading(video_id: str, media: Media) -> Iterator[None]:
     """Around decoding: VideoError `altered` at its end, in place of any other, if a kept file is
     not what was recorded.
 
@@ -70,7 +70,7 @@ class _Hashing:
             ) from self._fault
         if self._found != self._media.sha256:
             raise VideoError(
-                video_id, failure_status("altered", told_altered(self._media, self._found))
+                video_id, failure_status("altered", describe_change(self._media, self._found))
             ) from cause
 
     def stop(self) -> None:
@@ -78,6 +78,6 @@ class _Hashing:
         self._thread.join()
 
 
-def told_altered(media: Media, found: str) -> str:
+def describe_change(media: Media, found: str) -> str:
     """What was recorded of a file, and what is there now."""
     return f"{media.path.name} has sha256 {found[:12]}, and {media.sha256[:12]} was recorded when it was fetched"

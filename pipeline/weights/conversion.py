@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.child_processes.exit_status import ended_by_order
+from pipeline.child_processes.exit_status import fault_if_stopped
 from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.weights.conversion_worker import REFUSED
 from storage.base.errors import IntegrityError, SystemicFault, UntrustedFile
@@ -64,7 +64,7 @@ class Pin:
             )
 
 
-def converted(source: Path, folder: Path, pin: Pin | None = None) -> Path:
+def convert_once(source: Path, folder: Path, pin: Pin | None = None) -> Path:
     """The safetensors file with the tensors of `source`, made now if it is not in `folder` yet.
 
     Raises IntegrityError before anything is parsed if `source` is not the pinned file,
@@ -79,7 +79,7 @@ def converted(source: Path, folder: Path, pin: Pin | None = None) -> Path:
         if pin is not None:
             pin.check(source, size_bytes, sha256)
         target = folder / f"{sha256}.safetensors"
-        if not is_whole(target):
+        if not is_converted(target):
             file.seek(0)
             _convert(source, file, target, {"sha256": sha256, "size_bytes": size_bytes})
     return target
@@ -110,7 +110,7 @@ def facts_of(target: Path) -> dict[str, Any]:
     return facts
 
 
-def is_whole(target: Path) -> bool:
+def is_converted(target: Path) -> bool:
     """Whether a file was converted before; raises IntegrityError if it changed since."""
     if not facts_file(target).exists() or not target.exists():
         return False
@@ -224,7 +224,7 @@ class _Child:
         words = said[-2000:].decode("utf-8", "replace").strip()
         if code == REFUSED:
             raise UntrustedFile(self._source, f"is refused, nothing in it was run: {words}")
-        if fault := ended_by_order(code):
+        if fault := fault_if_stopped(code):
             raise fault
         if code < 0 or "MemoryError" in words:
             raise UntrustedFile(

@@ -24,7 +24,7 @@ from models.extractors.base.contract import random_seed
 from models.extractors.weights_check import check_weights_file, is_mean_volume
 from models.weights.published import PUBLISHED_WEIGHTS, PublishedWeights
 from pipeline.download.http.files import fetch_file
-from pipeline.weights.conversion import Pin, converted, facts_file
+from pipeline.weights.conversion import Pin, convert_once, facts_file
 from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
 from storage.base.fingerprint import readable_json
 from storage.files.atomic_write import publish, size_and_sha256
@@ -72,7 +72,7 @@ class WeightsFolder:
         command = f"python -m pipeline weights forget {name} --weights-root {self.path}"
         return f"fetch or import the pinned file again, or `{command}` if that was the wrong one"
 
-    def original(self, weights: str) -> Path:
+    def resolve(self, weights: str) -> Path:
         """The file that a `weights` setting means: a path, or a registered name.
 
         ValueError says how to get it, IntegrityError that the file under a registered name is not
@@ -93,7 +93,7 @@ class WeightsFolder:
         pin.check(file, file.stat().st_size, file_sha256(file))
         return file
 
-    def holding(self, identity: str) -> Path | None:
+    def find_by_content(self, identity: str) -> Path | None:
         """A registered file that is here and has exactly this content, `sha256:…`; None if there is
         none.
         """
@@ -113,7 +113,7 @@ class WeightsFolder:
             else "get its published weights"
         )
 
-    def admit(self, name: str, source: Path, origin: str) -> Path:
+    def add_file(self, name: str, source: Path, origin: str) -> Path:
         """Take `source` as the file of that name, after checking that it is the pinned one and fits
         its network.
 
@@ -164,7 +164,7 @@ class WeightsFolder:
         publish(self.lock_file, readable_json(account), replace=True)
 
     def fetch(
-        self, name: str, told: Callable[[int, int | None], None], origin: str | None = None
+        self, name: str, on_progress: Callable[[int, int | None], None], origin: str | None = None
     ) -> Path:
         """Download the file of that name, unless it is here. Raises SystemicFault or
         IntegrityError.
@@ -180,13 +180,13 @@ class WeightsFolder:
             )
         part = target.with_name(f"{target.name}.part")
         try:
-            fetch_file(origin or row.origin, part, max_bytes=MAX_BYTES, told=told)
+            fetch_file(origin or row.origin, part, max_bytes=MAX_BYTES, on_progress=on_progress)
         except SystemicFault as fault:
             raise SystemicFault(
                 f"{name}: {fault}\nIf there is no network here, {_by_hand(row, self.path)}"
             ) from fault
         try:
-            return self.admit(name, part, origin or row.origin)
+            return self.add_file(name, part, origin or row.origin)
         finally:
             part.unlink(missing_ok=True)  # whole, and either admitted or of no use
 
@@ -195,7 +195,7 @@ class WeightsFolder:
         pinned.
         """
         is_new = not facts_file(self.converted / f"{pin.sha256}.safetensors").exists()
-        readable_file = source if is_mean_volume(row) else converted(source, self.converted, pin)
+        readable_file = source if is_mean_volume(row) else convert_once(source, self.converted, pin)
         try:
             check_weights_file(row, readable_file)
         except ValueError as error:
@@ -239,7 +239,7 @@ def _sha256(path: Path, _: tuple[int, int, int, int]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def ready(weights: str, identity: str, folder: Path | None) -> str:
+def prepare_weights(weights: str, identity: str, folder: Path | None) -> str:
     """What a network's `build` is given for a `weights` setting: a converted file's path, or
     random:SEED, or nothing.
 
@@ -250,13 +250,13 @@ def ready(weights: str, identity: str, folder: Path | None) -> str:
         return weights
     source = Path(weights)
     return str(
-        converted(
+        convert_once(
             source, folder or source.parent / "converted", Pin(identity.removeprefix("sha256:"))
         )
     )
 
 
-def undoing(weights: str) -> str:
+def forget_advice(weights: str) -> str:
     """What to do if a file of a weights folder does not fit its network: a sentence, or nothing for
     any other file.
 
@@ -271,7 +271,7 @@ def undoing(weights: str) -> str:
     return ""
 
 
-def listed(folder: WeightsFolder) -> Iterator[str]:
+def describe_weights(folder: WeightsFolder) -> Iterator[str]:
     """One paragraph for each registered name: what it is, whether it is here, what one may do with
     it.
     """
@@ -290,7 +290,7 @@ def licence_question(row: PublishedWeights) -> str:
     return f"{row.name}: {row.licence}"
 
 
-def names_in(path: Path, name: str) -> list[tuple[str, Path]]:
+def files_to_import(path: Path, name: str) -> list[tuple[str, Path]]:
     """Registered names and files to import: `path` itself, or what a folder has under registered
     names.
     """

@@ -335,7 +335,7 @@ def _weights(name: str, weights: str, catalog: str, folder: WeightsFolder) -> st
             f"weights is empty, and {catalog} is real video: {folder.advice(name.partition('.')[0])}, then name them "
             f"with --{name.replace('.', '-')}-weights; or write random:SEED for a dry run whose features say so"
         )
-    return weights if random_seed(weights) is not None else str(folder.original(weights))
+    return weights if random_seed(weights) is not None else str(folder.resolve(weights))
 
 
 def _unknown_keys() -> Iterator[str]:

@@ -79,7 +79,7 @@ def extract_shard(
                 shard=job.shard,
                 source=settings.source,
                 alternative_ids=alternative_ids.get(video_id, ()),
-                way=gate,
+                rate_limiter=gate,
                 retry=retry,
             ),
             decoder=decoder,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from pipeline.download.folder.outdated import outdated
+from pipeline.download.folder.outdated import outdated_ids
 from storage.base.errors import LeaseHeld
 from storage.features.commit import request_retry
 from storage.features.manifest_index import read_summary
@@ -42,7 +42,7 @@ def outdated_videos(settings: Settings, shards: Collection[int]) -> dict[int, fr
         failures = {
             video_id: status for one in known if one for video_id, status in one.unfinished.items()
         }
-        again = outdated(
+        again = outdated_ids(
             failures,
             layout=settings.layout,
             shard=shard,

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from models.extractors.base.contract import Frame
 from pipeline.decoding.backends.frame import DecodedFrame
 from pipeline.decoding.backends.pyav import pyav_frames
-from pipeline.media.container.packets import Tally, film_packets
-from pipeline.media.container.streams import film_of, open_container
+from pipeline.media.container.packets import Tally, video_packets
+from pipeline.media.container.streams import open_container, video_stream_at
 from pipeline.media.probe import Probe
 
 SLACK_SECONDS = 0.5
@@ -99,7 +99,7 @@ def _checked_frames(
     for index, (ticks, duration) in enumerate(
         zip(shown.pts.tolist(), shown.durations.tolist(), strict=True)
     ):
-        tally.beat()
+        tally.heartbeat()
         rgb, said_seconds = reader.next()
         _check_frame(
             rgb, said_seconds, clock.lasts(ticks), probed
@@ -144,8 +144,10 @@ def shown_packets(path: Path, probed: Probe, tally: Tally) -> Shown:
     pts: list[int] = []
     durations: list[int] = []
     try:
-        with open_container(path, probed.container, tally.complaints) as container:
-            for packet in film_packets(container, film_of(container, probed.stream_index), tally):
+        with open_container(path, probed.container, tally.demuxer_errors) as container:
+            for packet in video_packets(
+                container, video_stream_at(container, probed.stream_index), tally
+            ):
                 if packet.is_corrupt or packet.pts is None:
                     raise ReaderFailed("packets that are damaged or have no time")
                 if not packet.is_discard:
@@ -153,8 +155,8 @@ def shown_packets(path: Path, probed: Probe, tally: Tally) -> Shown:
                     durations.append(packet.duration or 0)
     except av.error.FFmpegError as error:
         raise ReaderFailed("packets that cannot be read") from error
-    if tally.complaints.count:
-        raise ReaderFailed(f"its demuxer complains: {tally.complaints.first}")
+    if tally.demuxer_errors.count:
+        raise ReaderFailed(f"its demuxer complains: {tally.demuxer_errors.first}")
     if tally.clock_jumps:
         raise ReaderFailed("a clock that jumps")
     shown = _sorted(np.array(pts, np.int64), np.array(durations, np.int64))

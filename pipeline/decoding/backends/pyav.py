@@ -21,7 +21,7 @@ from models.extractors.base.contract import Frame
 from models.extractors.base.yuv import Planes, to_rgb
 from pipeline.decoding.backends.frame import DecodedFrame
 from pipeline.media.container.packets import Tally, av_frames
-from pipeline.media.container.streams import film_of, open_container
+from pipeline.media.container.streams import open_container, video_stream_at
 from pipeline.media.probe import Probe
 
 
@@ -181,8 +181,8 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
     turned = signs[0] == 0
     clock = probed.clock
     index, last = 0, None
-    with open_container(path, probed.container, tally.complaints) as container:
-        for picture in av_frames(container, film_of(container, probed.stream_index), tally):
+    with open_container(path, probed.container, tally.demuxer_errors) as container:
+        for picture in av_frames(container, video_stream_at(container, probed.stream_index), tally):
             ticks = _decoding_time(picture, last) if probed.container == "avi" else _time(picture)
             last = ticks
             if ticks is None:

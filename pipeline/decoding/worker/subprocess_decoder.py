@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from models.extractors.base.yuv import Planes
-from pipeline.child_processes.exit_status import ended_by_order
-from pipeline.child_processes.sandbox import Layers
+from pipeline.child_processes.exit_status import fault_if_stopped
+from pipeline.child_processes.sandbox import SandboxLayers
 from pipeline.decoding.events import (
     AlignmentEvent,
     DecodeEnd,
@@ -63,7 +63,7 @@ class SubprocessDecoder:
         return None if self._child is None else self._child.pid
 
     @property
-    def layers(self) -> Layers | None:
+    def layers(self) -> SandboxLayers | None:
         """What the child gave up before its first file; None before there is one."""
         return None if self._child is None else self._child.layers
 
@@ -101,7 +101,7 @@ class SubprocessDecoder:
                     if lost.from_outside and not was_disturbed:
                         was_disturbed = True
                     elif is_fresh:
-                        raise ended_by_order(lost.status) or _blame(video_id, lost) from lost
+                        raise fault_if_stopped(lost.status) or _blame(video_id, lost) from lost
                 else:
                     return
         finally:

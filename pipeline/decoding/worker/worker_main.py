@@ -117,7 +117,7 @@ class Server:
         self._oldest = 0.0
         self._began_cpu_seconds = 0.0
 
-    def run(self, layers: sandbox.Layers) -> None:
+    def run(self, layers: sandbox.SandboxLayers) -> None:
         """Answer every request. Frees that arrive between videos belong to a video that is over."""
         self._send("ready", layers=layers)
         while (request := self._inbox.receive()) is not None:

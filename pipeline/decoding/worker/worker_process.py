@@ -21,11 +21,11 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.child_processes.exit_status import ended_from_outside, in_words
-from pipeline.child_processes.hang_watch import Allowed, HangWatch, Hung
+from pipeline.child_processes.exit_status import describe_exit, killed_from_outside
+from pipeline.child_processes.hang_watch import HangWatch, Hung, TimeLimits
 from pipeline.child_processes.project_root import PROJECT_ROOT
-from pipeline.child_processes.resource_monitor import ResourceUsage, TooMuchMemory
-from pipeline.child_processes.sandbox import DATA_FACTOR, Layers
+from pipeline.child_processes.resource_monitor import ResourceMonitor, TooMuchMemory
+from pipeline.child_processes.sandbox import DATA_FACTOR, SandboxLayers
 from pipeline.decoding.worker import messages
 from pipeline.media.probe import DecodeLimits
 from pipeline.sampling.planner import VideoSampling, YuvSampling
@@ -106,15 +106,15 @@ class DecoderProcess:
             map(_pipe, (self._process.stdin, self._process.stdout, self._process.stderr))
         )
         self._hangs = HangWatch(self.pid)
-        self._vitals = ResourceUsage(
-            self.pid, self._pipes[2].fileno(), limits.max_memory_bytes, self._hangs.look
+        self._vitals = ResourceMonitor(
+            self.pid, self._pipes[2].fileno(), limits.max_memory_bytes, self._hangs.check
         )
         self._inbox = messages.Inbox(self._pipes[1].fileno(), self._vitals.wait)
         self._unfreed = 0
         self.idle = True
         """Whether the last question was answered in full."""
         _LIVE.add(self)
-        self.layers = Layers(**self._first_answer()["layers"])
+        self.layers = SandboxLayers(**self._first_answer()["layers"])
         """What the child gave up before its first file."""
 
     @property
@@ -130,7 +130,7 @@ class DecoderProcess:
         return self in _LIVE and self._process.poll() is None
 
     def _first_answer(self) -> messages.Message:
-        self._hangs.begin(Allowed(START_SECONDS, START_SECONDS))
+        self._hangs.start(TimeLimits(START_SECONDS, START_SECONDS))
         try:
             first = self._inbox.receive()
         except Hung as hung:
@@ -141,8 +141,8 @@ class DecoderProcess:
             if first is not None:
                 return first
             code = self._exit_code()
-            how, from_outside = in_words(code), ended_from_outside(code)
-        words = self._vitals.last_words()
+            how, from_outside = describe_exit(code), killed_from_outside(code)
+        words = self._vitals.stderr_tail()
         self.end()
         told = f"a decode child did not start ({how}); it said: {words or 'nothing'}"
         raise NotStarted(
@@ -154,7 +154,7 @@ class DecoderProcess:
     ) -> None:
         """Ask for all events of one video. Raises ChildLost."""
         self.idle = False
-        self._hangs.begin(self._allowed(self._limits.max_wait_seconds))
+        self._hangs.start(self._allowed(self._limits.max_wait_seconds))
         self._unfreed = 0
         named = [_named(sampling) for sampling in samplings]
         where = str(path.absolute())
@@ -229,22 +229,22 @@ class DecoderProcess:
     def _receive(self) -> messages.Message:
         if not self._inbox.holds_one:
             self._tell_freed()
-        self._hangs.heard()
+        self._hangs.heartbeat()
         try:
             message = self._inbox.receive()
         except Hung as hung:
             raise WorkerDied(
-                "hang", str(hung), self._vitals.last_words(), from_outside=hung.from_outside
+                "hang", str(hung), self._vitals.stderr_tail(), from_outside=hung.from_outside
             ) from None
         except TooMuchMemory as bomb:
-            raise WorkerDied("memory", str(bomb), self._vitals.last_words()) from None
+            raise WorkerDied("memory", str(bomb), self._vitals.stderr_tail()) from None
         if message is None:
             raise self._lost()
         return message
 
-    def _allowed(self, cpu_seconds: float) -> Allowed:
+    def _allowed(self, cpu_seconds: float) -> TimeLimits:
         names = "[decode] stall_seconds", "[decode] max_wait_seconds and max_wait_ratio"
-        return Allowed(self._limits.stall_seconds, cpu_seconds, *names)
+        return TimeLimits(self._limits.stall_seconds, cpu_seconds, *names)
 
     def _lost(self) -> WorkerDied:
         code = self._exit_code()
@@ -253,13 +253,13 @@ class DecoderProcess:
             return WorkerDied(
                 "memory",
                 f"asked the system for more than {allowed:,} bytes",
-                self._vitals.last_words(),
+                self._vitals.stderr_tail(),
             )
-        words = self._vitals.last_words()
+        words = self._vitals.stderr_tail()
         last_line = words.splitlines()[-1:] if words else []
-        detail = ": ".join([in_words(code), *last_line])
+        detail = ": ".join([describe_exit(code), *last_line])
         return WorkerDied(
-            "crash", detail, words, status=code, from_outside=ended_from_outside(code)
+            "crash", detail, words, status=code, from_outside=killed_from_outside(code)
         )
 
     def _exit_code(self) -> int:

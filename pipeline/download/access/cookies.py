@@ -36,7 +36,7 @@ class Jar(io.StringIO):
 
 
 @functools.lru_cache(maxsize=4)
-def jar(cookies_file: str) -> Jar:
+def cookie_jar(cookies_file: str) -> Jar:
     """This process's copy of the file. Raises SystemicFault, which quotes no line, if it cannot be
     used.
     """
@@ -79,5 +79,5 @@ def cookie_values(cookies_file: str) -> tuple[str, ...]:
     """The values in this process's copy, for cutting them out of messages; none without a file."""
     if not cookies_file:
         return ()
-    rows = [_fields(line) for line in jar(cookies_file).getvalue().splitlines()]
+    rows = [_fields(line) for line in cookie_jar(cookies_file).getvalue().splitlines()]
     return tuple(row[6] for row in rows if len(row) == _FIELDS and len(row[6]) >= _SHORTEST_SECRET)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.download.access.shared_state import SharedState
-from pipeline.download.access.source import Pace
+from pipeline.download.access.source import RequestPace
 from storage.base.errors import SystemicFault
 from storage.base.fingerprint import to_json_value
 from storage.base.records import JSON
@@ -82,7 +82,9 @@ class Wait:
     paused: bool
 
 
-def try_acquire(state: State, now: float, me: str, pace: Pace) -> tuple[State, Permit | Wait]:
+def try_acquire(
+    state: State, now: float, me: str, pace: RequestPace
+) -> tuple[State, Permit | Wait]:
     """Whether `me` may ask now, and the state after that."""
     if not state.trips:
         return _take_token(state, now, pace)
@@ -104,7 +106,7 @@ def _is_out(state: State, now: float, me: str) -> bool:
     return 0 < state.probe_until - now <= PROBE_SECONDS
 
 
-def _take_token(state: State, now: float, pace: Pace) -> tuple[State, Permit | Wait]:
+def _take_token(state: State, now: float, pace: RequestPace) -> tuple[State, Permit | Wait]:
     if not pace.videos_per_hour:
         return state, Permit(state.epoch)
     per_second = pace.videos_per_hour / 3600
@@ -157,7 +159,7 @@ def count_text(state: State, now: float, video_id: str) -> tuple[State, bool]:
 
 
 def pause_seconds(
-    state: State, pace: Pace, retry_after_seconds: float | None, jitter: float
+    state: State, pace: RequestPace, retry_after_seconds: float | None, jitter: float
 ) -> float:
     """How long to keep still: what the site asks for or more, doubling with every trip, up to a
     quarter longer.
@@ -171,7 +173,7 @@ def pause_seconds(
 class RateLimiter(Protocol):
     """What every request passes: a `SharedRateLimiter`, or nothing at all."""
 
-    def enter(self) -> Permit:
+    def acquire(self) -> Permit:
         """Leave to ask once."""
         ...
 
@@ -180,14 +182,14 @@ class RateLimiter(Protocol):
         """How many requests succeeded on this way so far; None if nobody counts."""
         ...
 
-    def told(
+    def report(
         self,
         permit: Permit,
         reason: str,
         retry_after_seconds: float | None = None,
         video_id: str = "",
     ) -> bool:
-        """How it went; True if the same request should be made again after `enter`, at nobody's
+        """How it went; True if the same request should be made again after `acquire`, at nobody's
         cost.
         """
         ...
@@ -200,13 +202,13 @@ class RateLimiter(Protocol):
 class NoLimit:
     """A way out that nobody paces: what a site says is the caller's matter."""
 
-    def enter(self) -> Permit:
+    def acquire(self) -> Permit:
         """At once."""
         return Permit(0)
 
     successes: int | None = None
 
-    def told(
+    def report(
         self,
         permit: Permit,
         reason: str,
@@ -229,7 +231,7 @@ class SharedRateLimiter:
     def __init__(
         self,
         folder: Path,
-        pace: Pace,
+        pace: RequestPace,
         *,
         tell: Callable[[str], None],
         now: Callable[[], float] = time.time,
@@ -249,7 +251,7 @@ class SharedRateLimiter:
         self.paused_seconds = 0.0
         """How long this gate kept its caller still because of the breaker, by its own sleeps."""
 
-    def enter(self) -> Permit:
+    def acquire(self) -> Permit:
         """Leave to ask once, after waiting for the pace and for pauses. Raises SystemicFault if
         that takes too long.
         """
@@ -266,7 +268,7 @@ class SharedRateLimiter:
             self.sleep(min(answer.seconds, LOOK_EVERY_SECONDS))
             pause.waited(min(answer.seconds, LOOK_EVERY_SECONDS))
 
-    def told(
+    def report(
         self,
         permit: Permit,
         reason: str,

@@ -26,7 +26,7 @@ _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 
 @dataclass(frozen=True)
-class Pace:
+class RequestPace:
     """How often everybody behind one egress may ask, and how long to keep still when a site says
     stop.
     """
@@ -42,9 +42,9 @@ class Pace:
     """A run that has paused so long in all stops, to be run again later."""
 
 
-YOUTUBE_PACE = Pace(videos_per_hour=250, first_pause_seconds=3600)
+YOUTUBE_PACE = RequestPace(videos_per_hour=250, first_pause_seconds=3600)
 """YouTube cuts a session off at about 300 videos an hour, and then for up to an hour."""
-MIRROR_PACE = Pace(videos_per_hour=0, first_pause_seconds=60)
+MIRROR_PACE = RequestPace(videos_per_hour=0, first_pause_seconds=60)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class SourceSettings:
     """A transfer that stays below this for `socket_timeout_seconds` counts as dead."""
     transfer_seconds: float = 6 * 3600.0
     """A transfer that takes longer is given up; the next attempt continues it."""
-    asked_pace: Pace | None = None
+    asked_pace: RequestPace | None = None
     """None: the site's own, see `pace`."""
 
     @property
@@ -106,7 +106,7 @@ class SourceSettings:
         return urllib.parse.urlunsplit((*parts[:3], kept, ""))
 
     @property
-    def pace(self) -> Pace:
+    def pace(self) -> RequestPace:
         """What was asked for, else what the site is known to bear."""
         return self.asked_pace or (YOUTUBE_PACE if self.is_youtube else MIRROR_PACE)
 

@@ -17,7 +17,7 @@ from storage.base.records import JSON
 from storage.base.video_status import DONE, State, failure_status
 
 
-def from_folder(
+def fetch_from_folder(
     video_id: str,
     names: Sequence[str],
     source: SourceSettings,
@@ -37,7 +37,7 @@ def from_folder(
         raise ValueError("the source is not a folder")
     listed = video_folder(source.folder)
     found: Sequence[Candidate] = listed.candidates(names)
-    mine = known if known is not None and known.asked == source.name else None
+    mine = known if known is not None and known.source_name == source.name else None
     if mine is not None:
         kept = _still_valid(video_id, found, mine, retry=retry)
         if kept is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from pipeline.download.access.source import FOLDER, SourceSettings
 from pipeline.download.folder.from_folder import is_unseen
-from pipeline.download.folder.video_folder import LACKS, file_names, video_folder
+from pipeline.download.folder.video_folder import NOT_IN_FOLDER, file_names, video_folder
 from pipeline.media.media_file import read_record
 from storage.base.paths import Layout
 from storage.base.video_status import State, VideoStatus
@@ -23,7 +23,7 @@ altered.
 _ABOUT_A_FILE = (State.REJECTED, State.QUARANTINED)
 
 
-def outdated(
+def outdated_ids(
     statuses: Mapping[str, VideoStatus],
     *,
     layout: Layout,
@@ -49,14 +49,14 @@ def outdated(
         if not found:
             continue
         known = read_record(layout.media_record(video_id, shard))
-        if known is None or known.asked != FOLDER or is_unseen(found, known):
+        if known is None or known.source_name != FOLDER or is_unseen(found, known):
             yield video_id
 
 
 def _is_of_a_folder(video_id: str, status: VideoStatus, layout: Layout, shard: int) -> bool:
     if status.reason == "not_found":
-        return status.detail.startswith(LACKS)
+        return status.detail.startswith(NOT_IN_FOLDER)
     if status.state not in _ABOUT_A_FILE:
         return False
     known = read_record(layout.media_record(video_id, shard))
-    return known is not None and known.asked == FOLDER
+    return known is not None and known.source_name == FOLDER

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.media.media_file import SUFFIXES, SeenFile
+from pipeline.media.media_file import SUFFIXES, FolderFile
 from storage.base.errors import SystemicFault
 
-LACKS = "the folder has no "
+NOT_IN_FOLDER = "the folder has no "
 """What the detail of `not_found` begins with, where a folder was searched."""
 FEWEST_IN_BRACKETS = 6
 """A name of fewer characters in brackets may be anything: `Title [720].mp4`, `[0012]`."""
@@ -42,7 +42,7 @@ class Candidate:
     """A file that may be the video's."""
 
     path: Path
-    seen: SeenFile
+    seen: FolderFile
 
 
 class VideoFolder:
@@ -107,7 +107,7 @@ class VideoFolder:
             return None  # gone since, or a link that leads nowhere
         if not stat.S_ISREG(status.st_mode):
             return None
-        return Candidate(path, SeenFile(printable(name), status.st_size, status.st_mtime_ns))
+        return Candidate(path, FolderFile(printable(name), status.st_size, status.st_mtime_ns))
 
     def lacks(self, names: Sequence[str]) -> str:
         """Why the video is not found, in words: the names that were looked for, and what is there
@@ -115,7 +115,7 @@ class VideoFolder:
         """
         wanted = " or ".join(names[:-1])
         others = sorted({file for name in names for file in self._others.get(name, ())})
-        told = f"{LACKS}{wanted} with a suffix of videos"
+        told = f"{NOT_IN_FOLDER}{wanted} with a suffix of videos"
         if len(names[0]) >= FEWEST_IN_BRACKETS:
             told += f", nor '... [{names[0]}]' with one"
         if not others:
@@ -145,7 +145,7 @@ def file_names(video_id: str, alternative_ids: tuple[str, ...]) -> tuple[str, ..
     return (video_id, *alternative_ids, f"v_{video_id}")
 
 
-def files_in(folders: Iterable[Path], video_id: str) -> list[Path]:
+def find_files(folders: Iterable[Path], video_id: str) -> list[Path]:
     """The files that may be a video's, best first, in those of the folders that are there."""
     names = file_names(video_id, ())
     return [
@@ -156,7 +156,7 @@ def files_in(folders: Iterable[Path], video_id: str) -> list[Path]:
     ]
 
 
-def is_new(found: Iterable[Candidate], seen: Sequence[SeenFile]) -> bool:
+def is_new(found: Iterable[Candidate], seen: Sequence[FolderFile]) -> bool:
     """Whether some file is none of those that were seen: another size or time of change. A renamed
     file is not new.
     """

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from email.message import Message
 from typing import Any
 
-from pipeline.download.http.content_encoding import unpacked
+from pipeline.download.http.content_encoding import decode_content
 
 ANSWER_SILENCES = 4
 """Everything before a body, redirects included, may take so many times as long as the other side
@@ -40,11 +40,11 @@ _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
-class BrokenAnswer(http.client.HTTPException):
+class InvalidResponse(http.client.HTTPException):
     """The answer breaks the rules of HTTP, so that nobody can say which bytes the server meant."""
 
 
-class TooLarge(BrokenAnswer):
+class TooLarge(InvalidResponse):
     """More bytes than allowed, as they came or unpacked."""
 
     def __init__(self, size_bytes: int, allowed_bytes: int) -> None:
@@ -81,7 +81,7 @@ class Deadline:
         return left
 
 
-class Pace:
+class TransferPace:
     """What one transfer must show, over all its answers: so many bytes in every window, and an
     end.
     """
@@ -155,7 +155,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedSocket:
-    """What an `Answer` wants of a socket: a file to read."""
+    """What a `BoundedResponse` needs of a socket: a file to read."""
 
     def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
         self._connection = connection
@@ -180,7 +180,7 @@ class _Lines:
         self._file.close()
 
 
-class Answer(http.client.HTTPResponse):
+class BoundedResponse(http.client.HTTPResponse):
     """An answer whose framing is beyond doubt: one length, plain chunks, few interim answers."""
 
     def __init__(self, sock: Any, *arguments: Any, **options: Any) -> None:
@@ -188,7 +188,7 @@ class Answer(http.client.HTTPResponse):
         self.deadline: Deadline = sock.deadline
 
     def begin(self) -> None:
-        """Read everything before the body. Raises BrokenAnswer if it breaks off, or the body's
+        """Read everything before the body. Raises InvalidResponse if it breaks off, or the body's
         length is in doubt.
         """
         if self.headers is not None:
@@ -198,7 +198,7 @@ class Answer(http.client.HTTPResponse):
         try:
             super().begin()
         except http.client.UnknownProtocol as error:  # its text is the version alone
-            raise BrokenAnswer(
+            raise InvalidResponse(
                 f"the server answers in {error.version[:40]!r}; only HTTP/1 is read"
             ) from error
         finally:
@@ -207,7 +207,7 @@ class Answer(http.client.HTTPResponse):
         # The built-in method takes the end of the connection for the end of the headers: half an
         # address of a redirect would be followed.
         if lines.last not in (b"\r\n", b"\n"):
-            raise BrokenAnswer("the answer breaks off within its headers")
+            raise InvalidResponse("the answer breaks off within its headers")
         declared_bytes(self.headers)
         if _transfer_coding(self.headers) == "chunked" and not self.chunked and self.length != 0:
             # The built-in method looks at the first header of that name alone, blanks included.
@@ -219,7 +219,7 @@ class Answer(http.client.HTTPResponse):
             if status == http.client.SWITCHING_PROTOCOLS or not 100 <= status < 200:
                 return version, status, reason
             http.client.parse_headers(self.fp)
-        raise BrokenAnswer(f"the server sent {MOST_INTERIM} interim answers and no other")
+        raise InvalidResponse(f"the server sent {MOST_INTERIM} interim answers and no other")
 
     def _status_line(self) -> tuple[str, int, str]:
         try:
@@ -228,7 +228,7 @@ class Answer(http.client.HTTPResponse):
         except http.client.RemoteDisconnected:
             raise
         except http.client.BadStatusLine as error:  # its text is the line alone
-            raise BrokenAnswer(
+            raise InvalidResponse(
                 f"the server answers {str(error).strip()[:80]!r}, which is not a status of HTTP"
             ) from error
 
@@ -243,12 +243,12 @@ class Answer(http.client.HTTPResponse):
 
 
 def declared_bytes(headers: Message) -> int | None:
-    """The length that a body states; None if it states none. Raises BrokenAnswer where that is in
+    """The length that a body states; None if it states none. Raises InvalidResponse where that is in
     doubt.
     """
     transfer_coding = _transfer_coding(headers)
     if transfer_coding not in ("", "chunked"):
-        raise BrokenAnswer(
+        raise InvalidResponse(
             f"the server sends Transfer-Encoding {transfer_coding[:40]!r}; chunked alone is read"
         )
     if transfer_coding == "chunked":
@@ -261,7 +261,7 @@ def declared_bytes(headers: Message) -> int | None:
     if not told:
         return None
     if len(told) > 1 or not _LENGTH.fullmatch(min(told)):
-        raise BrokenAnswer(
+        raise InvalidResponse(
             f"the server states the length {' and '.join(sorted(told))[:80]!r}, which is no number"
         )
     return int(min(told))
@@ -293,14 +293,14 @@ def codings(headers: Message) -> tuple[str, ...]:
 class Body:
     """The body of an answer, unpacked: all of it, or an error."""
 
-    def __init__(self, answer: Answer, limit_bytes: int) -> None:
+    def __init__(self, answer: BoundedResponse, limit_bytes: int) -> None:
         self._answer = answer
         # Some answers state the length of a body that they do not have: those to HEAD, 204, 304.
         self._declared_bytes = 0 if answer.length == 0 else declared_bytes(answer.headers)
         self.codings = codings(answer.headers)
         self.limit_bytes = limit_bytes
         """Of the bytes as they come, and of the unpacked ones."""
-        self.pace: Pace | None = None
+        self.pace: TransferPace | None = None
         """None: what is left of the answer's deadline is for the body too."""
         self.closed = False
         self._pieces = self._unpacked()
@@ -309,7 +309,7 @@ class Body:
     def read1(self, most_bytes: int) -> bytes:
         """The next bytes, at most so many; empty at the end.
 
-        Raises ConnectionError, TimeoutError, TooLarge, and BrokenAnswer or another
+        Raises ConnectionError, TimeoutError, TooLarge, and InvalidResponse or another
         `http.client.HTTPException`.
         """
         if not self._rest:
@@ -344,7 +344,7 @@ class Body:
                 self._allow(size_bytes)
                 yield piece
         except (zlib.error, ValueError, EOFError) as error:
-            raise BrokenAnswer(
+            raise InvalidResponse(
                 f"the body is packed as {', '.join(self.codings)}, and {error}"
             ) from error
         finally:
@@ -355,7 +355,7 @@ class Body:
             raise ValueError(f"that is {len(self.codings)} times over")
         pieces = self._raw()
         for coding in reversed(self.codings):
-            pieces = unpacked(pieces, coding)
+            pieces = decode_content(pieces, coding)
         return pieces
 
     def _raw(self) -> Iterator[bytes]:
@@ -375,7 +375,7 @@ class Body:
         except (ConnectionError, TimeoutError):
             raise
         except http.client.IncompleteRead as error:
-            raise BrokenAnswer(
+            raise InvalidResponse(
                 "the connection ended within a chunk of the body, or before the last one"
             ) from error
         except OSError as error:  # others, of routes and devices, would look like those of our disk
@@ -409,7 +409,7 @@ def _connection(http_class: Any, deadline: Deadline, host: str, **options: Any) 
     if isinstance(silence, int | float):
         options["timeout"] = min(silence, deadline.left_seconds())
     connection = http_class(host, **options)
-    connection.response_class = lambda sock, *rest, **more: Answer(
+    connection.response_class = lambda sock, *rest, **more: BoundedResponse(
         _TimedSocket(sock, deadline), *rest, **more
     )
     return connection

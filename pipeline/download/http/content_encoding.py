@@ -17,7 +17,7 @@ _EITHER_WRAPPER = zlib.MAX_WBITS | 32
 _NO_WRAPPER = -zlib.MAX_WBITS
 
 
-def unpacked(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
+def decode_content(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
     """The pieces without their coding: gzip of several members too, deflate with its wrapper or
     without.
 

@@ -16,8 +16,14 @@ from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 
-from pipeline.download.http.bounded_http import Body, Pace, TooLarge, bounded_opener
-from pipeline.download.http.transfer import RANGE_REFUSED, Limits, RangeRefused, Transfer, Want
+from pipeline.download.http.bounded_http import Body, TooLarge, TransferPace, bounded_opener
+from pipeline.download.http.transfer import (
+    RANGE_REFUSED,
+    RangeRefused,
+    Transfer,
+    TransferLimits,
+    TransferRequest,
+)
 from storage.base.errors import SystemicFault
 from storage.files.os_errors import disk_fault
 
@@ -44,7 +50,9 @@ class Reply:
         self.fp.close()
 
 
-def ask(url: str, headers: dict[str, str], *, max_bytes: int, timeout_seconds: float) -> Reply:
+def send_request(
+    url: str, headers: dict[str, str], *, max_bytes: int, timeout_seconds: float
+) -> Reply:
     """Send one request.
 
     Raises urllib.error.HTTPError for a state that is no success, another OSError or an
@@ -57,30 +65,30 @@ def ask(url: str, headers: dict[str, str], *, max_bytes: int, timeout_seconds: f
 
 def fetch_bytes(url: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
     """A small file, whole. Raises TooLarge, and what `ask` and `Body` raise."""
-    reply = ask(url, {}, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+    reply = send_request(url, {}, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
     try:
         if reply.status != http.client.OK:
             raise http.client.HTTPException(f"it answers {reply.status} and sends no whole file")
-        reply.fp.pace = Pace(timeout_seconds, MIN_BYTES_PER_SECOND, WHOLE_SECONDS)
+        reply.fp.pace = TransferPace(timeout_seconds, MIN_BYTES_PER_SECOND, WHOLE_SECONDS)
         return reply.fp.read()
     finally:
         reply.close()
 
 
 def fetch_file(
-    url: str, part: Path, *, max_bytes: int, told: Callable[[int, int | None], None]
+    url: str, part: Path, *, max_bytes: int, on_progress: Callable[[int, int | None], None]
 ) -> None:
     """Make `part` the whole file at `url`, continuing what an earlier call left if the server names
     the same version.
 
-    `told` hears of bytes so far, and of all if known. Raises SystemicFault for anything that may be
+    `on_progress` is called with bytes so far, and of all if known. Raises SystemicFault for anything that may be
     better later, with what has arrived kept; for an answer that will stay so, the part is removed
     first.
     """
 
     def asked(headers: dict[str, str]) -> Reply:
         try:
-            return ask(url, headers, max_bytes=max_bytes, timeout_seconds=TIMEOUT_SECONDS)
+            return send_request(url, headers, max_bytes=max_bytes, timeout_seconds=TIMEOUT_SECONDS)
         except urllib.error.HTTPError as error:
             error.close()
             if "Range" in headers and error.code in RANGE_REFUSED:
@@ -95,8 +103,8 @@ def fetch_file(
 
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        limits = Limits(max_bytes, TIMEOUT_SECONDS, MIN_BYTES_PER_SECOND, WHOLE_SECONDS)
-        Transfer(part, Want(asked, told=told), limits).run()
+        limits = TransferLimits(max_bytes, TIMEOUT_SECONDS, MIN_BYTES_PER_SECOND, WHOLE_SECONDS)
+        Transfer(part, TransferRequest(asked, on_progress=on_progress), limits).run()
     except _Refused as refusal:
         raise SystemicFault(str(refusal)) from refusal
     except TooLarge as error:

@@ -18,7 +18,13 @@ from email.message import Message
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from pipeline.download.http.bounded_http import Body, BrokenAnswer, Pace, TooLarge, declared_bytes
+from pipeline.download.http.bounded_http import (
+    Body,
+    InvalidResponse,
+    TooLarge,
+    TransferPace,
+    declared_bytes,
+)
 from storage.files.file_lock import check_held
 
 OVERLAP_BYTES = 16384
@@ -57,7 +63,7 @@ class _BeginAnew(Exception):
 
 
 @dataclass(frozen=True)
-class Limits:
+class TransferLimits:
     """What a transfer may take."""
 
     max_bytes: int
@@ -71,7 +77,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Want:
+class TransferRequest:
     """What a user of `Transfer` decides. Each function may raise, which ends the transfer and keeps
     the part.
     """
@@ -84,7 +90,7 @@ class Want:
     """Sees the first bytes and the Content-Type of a file that begins, before anything is kept of
     it.
     """
-    told: Callable[[int, int | None], None] = lambda at, total: None
+    on_progress: Callable[[int, int | None], None] = lambda at, total: None
     """Hears of bytes so far, and of all if known, at every block."""
     slice_bytes: int = 0
     """Ask for so many bytes at a time, where a site is slow otherwise; 0: for all at once."""
@@ -106,12 +112,14 @@ class _Known:
 class Transfer:
     """One attempt for one file. What it leaves, another continues."""
 
-    def __init__(self, part: Path, want: Want, limits: Limits) -> None:
+    def __init__(self, part: Path, want: TransferRequest, limits: TransferLimits) -> None:
         self._part = part
         self._version_file = version_file(part)
         self._want = want
         self._limits = limits
-        self._pace = Pace(limits.silence_seconds, limits.min_bytes_per_second, limits.whole_seconds)
+        self._pace = TransferPace(
+            limits.silence_seconds, limits.min_bytes_per_second, limits.whole_seconds
+        )
         self._ask_for_range = False
         self.declared_bytes = 0
         """Of the whole file; 0 if nobody said."""
@@ -121,7 +129,7 @@ class Transfer:
 
         Raises TooLarge, after removing the part, and with the part kept ConnectionError,
         TimeoutError, an `http.client.HTTPException`, an OSError of the disk, and what the functions
-        of `Want` raise.
+        of `TransferRequest` raise.
         """
         why = ""
         for _ in range(_BEGINNINGS):
@@ -177,7 +185,7 @@ class Transfer:
             if response.status == http.client.PARTIAL_CONTENT:
                 return self._part_came(response, file, known, start if "Range" in headers else None)
             if response.status not in _FILE_STATES:
-                raise BrokenAnswer(f"the server answers {response.status} and sends no file")
+                raise InvalidResponse(f"the server answers {response.status} and sends no file")
             self._whole_came(response, file, known)
             return True
         finally:
@@ -246,7 +254,7 @@ class Transfer:
         known.at += len(block)
         if known.at > self._limits.max_bytes:
             raise TooLarge(known.at, self._limits.max_bytes)
-        self._want.told(known.at, known.total)
+        self._want.on_progress(known.at, known.total)
 
     def _note(self, known: _Known) -> None:
         """Note which version the part is of, before its first byte is kept."""

@@ -119,7 +119,7 @@ def suffix_for(path: Path) -> str | None:
     return _SUFFIX_OF[container](head) if container else None
 
 
-def described(path: Path) -> str:
+def describe_type(path: Path) -> str:
     """What a file that is in no container of ours is, as the rest of a sentence. SystemicFault if
     it cannot be read.
     """

@@ -19,7 +19,7 @@ LONGEST_TEXT = 200
 
 
 @dataclass
-class Complaints:
+class DemuxerErrors:
     """Error messages of a file's demuxer. Use it as a context, around each call that reads the
     file.
 
@@ -32,7 +32,7 @@ class Complaints:
     _captures: list[av.logging.Capture] = field(default_factory=list, repr=False)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In words; empty if there are none."""
         return f"{self.count} complaints of the demuxer, first: {self.first}" if self.count else ""
 

@@ -25,7 +25,7 @@ _EBML_PATH = (0x18538067, 0x1654AE6B, 0xAE, 0x6D80, 0x6240, 0x5035)
 _TRACK_TYPE, _VIDEO_TRACK = 0x83, 1
 
 
-def encryption(path: Path) -> str:
+def detect_encryption(path: Path) -> str:
     """How the pictures are encrypted, in words; empty if they are not, or if it cannot be told."""
     look = {"mov": _in_mov, "matroska": _in_matroska, "mpegts": _in_mpegts}.get(sniff(path) or "")
     if look is None:

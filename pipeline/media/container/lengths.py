@@ -29,7 +29,7 @@ _TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredLengths:
     """What a header says. Claims, all of them."""
 
     frames: int | None
@@ -42,9 +42,9 @@ class Declared:
     """The byte where the last picture that the index knows ends; 0 where it knows none."""
 
 
-def declared(
+def declared_lengths(
     opened: av.container.InputContainer, film: av.video.stream.VideoStream, container: str
-) -> Declared:
+) -> DeclaredLengths:
     """What the header of an opened file says; `container` is a key of `CONTAINERS`."""
     whole = None if opened.duration is None else opened.duration / av.time_base
     places = (
@@ -52,7 +52,7 @@ def declared(
         if _has_index(container)
         else []
     )
-    return Declared(
+    return DeclaredLengths(
         frames=_frames(film, container, [timestamp for timestamp, _ in places]),
         seconds=_film_seconds(opened, film, whole, container),
         file_seconds=whole if container in ONE_LENGTH_CONTAINERS else None,
@@ -116,7 +116,7 @@ def _from_start(stated: float, start: float) -> float:
 
 
 @dataclass(frozen=True)
-class Lacking:
+class MissingDuration:
     """A file whose streams all end before the file says that it ends."""
 
     there_seconds: float
@@ -127,7 +127,7 @@ class Lacking:
         return f"all its streams end after {there:.3f} s of {wanted:.3f} s that its header declares"
 
 
-def file_lacks(file_seconds: float | None, tally: Tally) -> Lacking | None:
+def missing_duration(file_seconds: float | None, tally: Tally) -> MissingDuration | None:
     """What a file lacks of the length it states for all its streams, once all packets were read;
     None if nothing.
     """
@@ -136,10 +136,10 @@ def file_lacks(file_seconds: float | None, tally: Tally) -> Lacking | None:
     there = tally.end_seconds - tally.first_seconds
     wanted = min(file_seconds, _from_start(file_seconds, tally.first_seconds))
     whole = there >= wanted - max(LEAST_TOLERANCE_SECONDS, wanted * TOLERANCE)
-    return None if whole else Lacking(there, wanted)
+    return None if whole else MissingDuration(there, wanted)
 
 
-def unread(container: str, size_bytes: int, tally: Tally) -> str:
+def unread_bytes(container: str, size_bytes: int, tally: Tally) -> str:
     """How much of an FLV nobody reads, in words; empty if nothing of worth. Of two joined ones it
     is the second.
     """

@@ -21,15 +21,15 @@ import av.error
 import av.video.stream
 
 from pipeline.media.container.container_formats import sniff
-from pipeline.media.container.lengths import declared, file_lacks, unread
-from pipeline.media.container.packets import Tally, film_packets
+from pipeline.media.container.lengths import declared_lengths, missing_duration, unread_bytes
+from pipeline.media.container.packets import Tally, video_packets
 from pipeline.media.container.streams import choose_stream, open_container
 
 MAX_MEMORY_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True)
-class Count:
+class PacketCounts:
     """One pass over a file."""
 
     opens: bool
@@ -53,25 +53,25 @@ class Count:
     problem: str = ""
 
 
-def count(path: Path) -> Count:
+def count_packets(path: Path) -> PacketCounts:
     """Count the packets of the stream that a decoder would choose."""
     container = sniff(path)
     if container is None:
-        return Count(False, problem="no container we open")
+        return PacketCounts(False, problem="no container we open")
     tally = Tally()
     try:
-        with open_container(path, container, tally.complaints) as opened:
+        with open_container(path, container, tally.demuxer_errors) as opened:
             film = choose_stream(opened, path)
             if film is None:
-                return Count(False, problem="no video stream")
-            said = declared(opened, film, container)
+                return PacketCounts(False, problem="no video stream")
+            said = declared_lengths(opened, film, container)
             covered_seconds = _covered_seconds(opened, film, tally)
             lacks = (
-                tally.complaints.told,
-                str(file_lacks(said.file_seconds, tally) or ""),
-                unread(container, path.stat().st_size, tally),
+                tally.demuxer_errors.summary,
+                str(missing_duration(said.file_seconds, tally) or ""),
+                unread_bytes(container, path.stat().st_size, tally),
             )
-            return Count(
+            return PacketCounts(
                 opens=True,
                 packets=tally.packets,
                 errors=tally.damaged_packets + tally.decode_errors,
@@ -83,7 +83,7 @@ def count(path: Path) -> Count:
                 lacks="; ".join(filter(None, lacks)),
             )
     except av.error.FFmpegError as error:
-        return Count(False, problem=str(error.strerror))
+        return PacketCounts(False, problem=str(error.strerror))
 
 
 def _covered_seconds(
@@ -93,7 +93,7 @@ def _covered_seconds(
     start, end = math.inf, -math.inf
     base = float(film.time_base or 0)
     try:
-        for packet in film_packets(opened, film, tally, every_stream=True):
+        for packet in video_packets(opened, film, tally, every_stream=True):
             if packet.pts is not None:
                 start = min(start, packet.pts * base)
                 end = max(end, (packet.pts + (packet.duration or 0)) * base)
@@ -106,7 +106,7 @@ def main() -> None:
     """Count one file. Limits are set first; nothing of the file's is believed before."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    sys.stdout.write(json.dumps(asdict(count(Path(sys.argv[1])))))
+    sys.stdout.write(json.dumps(asdict(count_packets(Path(sys.argv[1])))))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import av.stream
 import av.video.frame
 import av.video.stream
 
-from pipeline.media.container.demuxer_errors import Complaints
+from pipeline.media.container.demuxer_errors import DemuxerErrors
 
 JUMPING_CONTAINERS = frozenset({"mpegts", "ogg"})
 """Where ffmpeg expects clocks that jump (`AVFMT_TS_DISCONT`)."""
@@ -61,17 +61,17 @@ class Tally:
     """
     first_seconds: float = math.inf
     """When the first packet begins, on the file's own clock: of any stream, or of the film (see
-    `film_packets`).
+    `video_packets`).
     """
     end_seconds: float = -math.inf
     """When the last such packet ends."""
     end_byte: int = 0
     """Where the last packet ends in the file, in containers of `ONE_LENGTH_CONTAINERS`."""
-    complaints: Complaints = field(default_factory=Complaints)
+    demuxer_errors: DemuxerErrors = field(default_factory=DemuxerErrors)
     """Of the demuxer, while it opened the file and read it."""
     salvaged_by: str = ""
     """What took over from a backend that could not go on, from where, and why."""
-    beat: Callable[[], None] = lambda: None
+    heartbeat: Callable[[], None] = lambda: None
 
     @property
     def damaged(self) -> bool:
@@ -80,18 +80,18 @@ class Tally:
             self.decode_errors
             + self.damaged_packets
             + self.damaged_pictures
-            + self.complaints.count
+            + self.demuxer_errors.count
             > 0
         )
 
     def start_over(self, salvaged_by: str) -> None:
         """Forget the counts of a pass that another one replaces."""
-        fresh = Tally(salvaged_by=salvaged_by, beat=self.beat)
+        fresh = Tally(salvaged_by=salvaged_by, heartbeat=self.heartbeat)
         for name, value in vars(fresh).items():
             setattr(self, name, value)
 
 
-def film_packets(
+def video_packets(
     opened: av.container.InputContainer,
     film: av.video.stream.VideoStream,
     tally: Tally,
@@ -120,8 +120,8 @@ def _counted(
     others: bool,
 ) -> Iterator[Packet]:
     ticks = [float(stream.time_base or 0) for stream in opened.streams]
-    for packet in _every_packet(opened, () if others else (film,), tally.complaints):
-        tally.beat()
+    for packet in _every_packet(opened, () if others else (film,), tally.demuxer_errors):
+        tally.heartbeat()
         if packet.size == 0:
             continue
         if packet.pts is not None:
@@ -140,13 +140,13 @@ def _counted(
 def _every_packet(
     opened: av.container.InputContainer,
     streams: tuple[av.stream.Stream, ...],
-    complaints: Complaints,
+    demuxer_errors: DemuxerErrors,
 ) -> Iterator[Any]:
     """Packets of these streams; of all, where none is named."""
     packets, retries = opened.demux(*streams), 0
     while True:
         try:
-            with complaints:
+            with demuxer_errors:
                 packet = next(packets, None)
         except av.error.BlockingIOError:
             # Nothing here blocks: the demuxer skipped something, and goes on behind it.
@@ -276,7 +276,7 @@ def _decoded(
     opened: av.container.InputContainer, film: av.video.stream.VideoStream, tally: Tally
 ) -> Iterator[av.video.frame.VideoFrame]:
     film.codec_context.thread_count = 1
-    packets = film_packets(opened, film, tally)
+    packets = video_packets(opened, film, tally)
     ended = False
     while not ended:
         packet = _next_packet(packets, tally)

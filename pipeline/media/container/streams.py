@@ -18,7 +18,7 @@ import av.stream
 import av.video.stream
 
 from pipeline.media.container.container_formats import sniff
-from pipeline.media.container.demuxer_errors import Complaints
+from pipeline.media.container.demuxer_errors import DemuxerErrors
 
 LISTED_STREAMS = 32
 """Streams beside the film that are told of one file; a hostile one has thousands."""
@@ -58,16 +58,16 @@ class OtherStream:
 
 
 def open_container(
-    path: Path, container: str, complaints: Complaints | None = None
+    path: Path, container: str, demuxer_errors: DemuxerErrors | None = None
 ) -> av.container.InputContainer:
-    """Open with exactly this demuxer, from this one file; its `complaints` are counted. Raises
+    """Open with exactly this demuxer, from this one file; its `demuxer_errors` are counted. Raises
     av.error.FFmpegError.
 
     Titles and names of streams may be in any encoding: they are never read, so what is not UTF-8 in
     them is replaced.
     """
     only = {"protocol_whitelist": "file", "format_whitelist": container}
-    with complaints or Complaints():
+    with demuxer_errors or DemuxerErrors():
         return av.open(
             f"file:{path.absolute()}", format=container, options=only, metadata_errors="replace"
         )
@@ -95,7 +95,7 @@ def choose_stream(
     return max(known or moving, key=lambda stream: _score(stream, packets))  # the first of equals
 
 
-def film_of(opened: av.container.InputContainer, index: int) -> av.video.stream.VideoStream:
+def video_stream_at(opened: av.container.InputContainer, index: int) -> av.video.stream.VideoStream:
     """The stream of that number. Raises TypeError where it is no video: another file than the one
     that was probed.
     """

@@ -27,7 +27,7 @@ from models.extractors.yolov5.settings import YOLOv5Settings
 from models.weights.file_formats import read_checkpoint
 from models.weights.loading import to_tensor
 from models.weights.state_dict import Checkpoint
-from pipeline.weights.weights_folder import WeightsFolder, file_sha256, ready
+from pipeline.weights.weights_folder import WeightsFolder, file_sha256, prepare_weights
 from storage.base.errors import UntrustedFile
 
 NAME, PERSON = "v6.0/yolov5n.pt", 0
@@ -200,11 +200,11 @@ def test_the_imported_file_finds_the_persons_that_published_arithmetic_finds(
     checkpoint: Path, frames: list[NDArray[np.uint8]], tmp_path: Path
 ) -> None:
     folder = WeightsFolder(tmp_path / "weights")
-    imported = folder.admit(NAME, checkpoint, "imported")
+    imported = folder.add_file(NAME, checkpoint, "imported")
     with checkpoint.open("rb") as file:
         published = Published(read_checkpoint(file))
     assert "model.24.anchor_grid" in published.tensors
-    weights = ready(str(imported), f"sha256:{file_sha256(imported)}", folder.converted)
+    weights = prepare_weights(str(imported), f"sha256:{file_sha256(imported)}", folder.converted)
     ours = build_extractor(YOLOv5Settings(arrays=("detections",), size="n"), weights, "cpu")
     for frame in frames:
         picture, gain, pads = letterboxed(frame)
@@ -223,5 +223,5 @@ def test_the_imported_file_finds_the_persons_that_published_arithmetic_finds(
 def test_under_another_name_it_is_not_imported(checkpoint: Path, tmp_path: Path, name: str) -> None:
     folder = WeightsFolder(tmp_path / "weights")
     with pytest.raises(UntrustedFile, match="and is not taken"):
-        folder.admit(name, checkpoint, "imported")
+        folder.add_file(name, checkpoint, "imported")
     assert [path for path in folder.path.rglob("*") if path.is_file()] == []

@@ -15,14 +15,14 @@ import pytest
 from pipeline.child_processes import hang_watch
 from pipeline.child_processes.exit_status import (
     STOP_SIGNALS,
-    ended_by_order,
-    ended_from_outside,
-    in_words,
+    describe_exit,
+    fault_if_stopped,
+    killed_from_outside,
 )
-from pipeline.child_processes.hang_watch import Allowed, HangWatch, Hung, Usage, usage
+from pipeline.child_processes.hang_watch import HangWatch, Hung, TimeLimits, Usage, usage
 from pipeline.child_processes.run_to_end import run_to_end
 
-LIMITS = Allowed(60.0, 600.0, "stall", "whole")
+LIMITS = TimeLimits(60.0, 600.0, "stall", "whole")
 
 
 class Kernel:
@@ -45,7 +45,7 @@ class Kernel:
         for _ in range(round(seconds / every_seconds)):
             self.now += every_seconds
             self.cpu_seconds += share * every_seconds
-            watch.look()
+            watch.check()
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 @pytest.fixture
 def watch(kernel: Kernel) -> HangWatch:
     watch = HangWatch(1)
-    watch.begin(LIMITS)
+    watch.start(LIMITS)
     return watch
 
 
@@ -69,7 +69,7 @@ def test_a_busy_machine_blames_nobody(kernel: Kernel, watch: HangWatch, share: f
         kernel.go_on(
             watch, 50 / share, share, every_seconds=0.1 / share
         )  # a sign of life each 50 s of work
-        watch.heard()
+        watch.heartbeat()
 
 
 @pytest.mark.parametrize("share", [1.0, 1 / 15, 1 / 50])
@@ -79,7 +79,7 @@ def test_work_without_an_end_is_counted_in_cpu_seconds(
     def decode() -> None:
         while True:
             kernel.go_on(watch, 10 / share, share, every_seconds=0.1 / share)
-            watch.heard()
+            watch.heartbeat()
 
     with pytest.raises(Hung, match="not done after 600 s of CPU time; whole"):
         decode()
@@ -117,7 +117,7 @@ def test_our_own_sleep_is_no_silence_of_the_child(kernel: Kernel, watch: HangWat
     kernel.go_on(watch, 50, 0)
     kernel.now += 40_000
     kernel.go_on(watch, 5, 0)
-    watch.heard()
+    watch.heartbeat()
     kernel.go_on(watch, 59, 0)
 
 
@@ -127,7 +127,7 @@ def test_where_the_system_tells_nothing_waiting_counts(kernel: Kernel, watch: Ha
     def wait() -> None:
         while True:
             kernel.go_on(watch, 10, 0)
-            watch.heard()
+            watch.heartbeat()
 
     with pytest.raises(Hung, match="not done after 600 s of waiting; whole"):
         wait()
@@ -144,7 +144,7 @@ def test_the_kernel_tells_of_this_process() -> None:
     assert usage(2**30) is None
 
 
-ALLOWED = Allowed(1.0, 60.0)
+ALLOWED = TimeLimits(1.0, 60.0)
 FIRST_TIME = """
 import os, signal, sys
 from pathlib import Path
@@ -185,11 +185,11 @@ def test_a_program_that_waits_for_ever_is_given_up(tmp_path: Path, deed: str) ->
 
 
 def test_every_status_has_words() -> None:
-    assert [in_words(status) for status in (0, 3, -signal.SIGKILL, -63, -99)] == [
-        "exit status 0", "exit status 3", "SIGKILL", in_words(-63), "signal 99",
+    assert [describe_exit(status) for status in (0, 3, -signal.SIGKILL, -63, -99)] == [
+        "exit status 0", "exit status 3", "SIGKILL", describe_exit(-63), "signal 99",
     ]  # fmt: skip
-    assert {status for status in range(-64, 256) if ended_by_order(status)} == {
+    assert {status for status in range(-64, 256) if fault_if_stopped(status)} == {
         -order for order in STOP_SIGNALS
     }
-    outside = {-status for status in range(-64, 256) if ended_from_outside(status)}
+    outside = {-status for status in range(-64, 256) if killed_from_outside(status)}
     assert outside == STOP_SIGNALS | {signal.SIGKILL, signal.SIGQUIT, signal.SIGXCPU}

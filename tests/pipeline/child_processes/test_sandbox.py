@@ -18,8 +18,12 @@ from pathlib import Path
 import pytest
 
 from models.extractors.base.sampling import EveryFrame
-from pipeline.child_processes.resource_monitor import LAST_WORDS_BYTES, ResourceUsage, TooMuchMemory
-from pipeline.child_processes.sandbox import Layers
+from pipeline.child_processes.resource_monitor import (
+    STDERR_TAIL_BYTES,
+    ResourceMonitor,
+    TooMuchMemory,
+)
+from pipeline.child_processes.sandbox import SandboxLayers
 from pipeline.decoding.events import DecodeEnd, WindowEvent
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.probe import DecodeLimits
@@ -104,7 +108,7 @@ def odd(path, probed, tally):
         if frame.index == 3 and path.stem in DEEDS:
             DEEDS[path.stem]()
         while path.stem == "beat":
-            tally.beat()
+            tally.heartbeat()
         if path.stem == "slow":
             time.sleep(0.05)
 
@@ -147,7 +151,7 @@ def test_the_network_is_out_of_reach_where_the_kernel_allows_it(
 
 
 def test_the_status_says_what_holds() -> None:
-    some = Layers(False, True, True, True, True, True, False)
+    some = SandboxLayers(False, True, True, True, True, True, False)
     assert str(some) == (
         "5 of 7 layers: no_new_files, no_core, few_open_files, bounded_memory, no_new_privileges; "
         "without no_network, dies_with_parent"
@@ -278,13 +282,13 @@ def test_a_real_child_says_which_layers_hold(named: Path) -> None:
 
 def test_last_words_are_the_end_of_many() -> None:
     reading, writing = os.pipe()
-    vitals = ResourceUsage(os.getpid(), reading, 10**15)
+    vitals = ResourceMonitor(os.getpid(), reading, 10**15)
     os.write(writing, b"x" * 60_000 + b"the end\n")
-    words = vitals.last_words()
+    words = vitals.stderr_tail()
     assert words.endswith("xthe end")
-    assert len(words) == LAST_WORDS_BYTES - 1
+    assert len(words) == STDERR_TAIL_BYTES - 1
     os.close(writing)
-    assert not vitals.wait(reading, 0.2) or vitals.last_words() == words
+    assert not vitals.wait(reading, 0.2) or vitals.stderr_tail() == words
     os.close(reading)
 
 
@@ -292,6 +296,6 @@ def test_memory_is_seen_while_waiting() -> None:
     reading, writing = os.pipe()
     errors, errors_end = os.pipe()
     with pytest.raises(TooMuchMemory, match="bytes of memory, allowed 1"):
-        ResourceUsage(os.getpid(), errors, 1).wait(reading, 5)
+        ResourceMonitor(os.getpid(), errors, 1).wait(reading, 5)
     for fd in (reading, writing, errors, errors_end):
         os.close(fd)

@@ -27,7 +27,7 @@ from pipeline.download.fetch import Media, SourceSettings, fetch
 from pipeline.download.integrity import counted_in_child
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
-from pipeline.media.container.packet_counts import Count
+from pipeline.media.container.packet_counts import PacketCounts
 from pipeline.media.probe import DEFAULT_LIMITS
 from storage.base.paths import Layout
 from storage.base.records import Video
@@ -264,9 +264,9 @@ def _count_no_file_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interpreter a download is what limits thousands of small videos, and many of them are byte
     for byte alike.
     """
-    known: dict[bytes, Count] = {}
+    known: dict[bytes, PacketCounts] = {}
 
-    def counted(video_id: str, path: Path) -> Count:
+    def counted(video_id: str, path: Path) -> PacketCounts:
         digest = hashlib.sha256(path.read_bytes()).digest()
         known[digest] = known.get(digest) or counted_in_child(video_id, path)
         return known[digest]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.child_processes.sandbox import Layers
+from pipeline.child_processes.sandbox import SandboxLayers
 from pipeline.decoding.worker import worker_process
 from pipeline.diagnostics import doctor
 from pipeline.diagnostics.doctor import Level
@@ -120,7 +120,9 @@ def test_a_program_that_does_not_run_is_told(
 def test_a_decode_child_is_started_and_says_what_it_gave_up(
     monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...], level: Level, found: str
 ) -> None:
-    layers = Layers(**{name: name not in missing for name in Layers.__dataclass_fields__})
+    layers = SandboxLayers(
+        **{name: name not in missing for name in SandboxLayers.__dataclass_fields__}
+    )
 
     class Told:
         def __init__(self, _: DecodeLimits) -> None:

@@ -75,7 +75,7 @@ def test_rows_of_segments_are_made_anew_with_the_file_that_the_weights_folder_ho
         SettingsError, match=r"mean is a file of sha256:.*has not; give --file mean=PATH"
     ):
         verify_sample(reader, choice)
-    WeightsFolder(layout.weights).admit(MEAN, mean, "imported")
+    WeightsFolder(layout.weights).add_file(MEAN, mean, "imported")
     found = {one.name: one for one in verify_sample(reader, choice).comparisons}
     assert {name: (one.rows, one.equal, one.differing) for name, one in found.items()} == {
         "spans": (2, 2, []), "fc6": (2, 2, []), "segment": (2, 2, []),
@@ -105,7 +105,7 @@ def test_an_altered_file_under_the_registered_name_is_told(
 ) -> None:
     _, reader, mean = made
     folder = WeightsFolder(tmp_path / "weights")
-    folder.admit(MEAN, mean, "imported").write_bytes(b"something else")
+    folder.add_file(MEAN, mean, "imported").write_bytes(b"something else")
     with pytest.raises(IntegrityError, match="it is pinned to"):
         variant_of_store(reader, folder, "", {})
 

@@ -61,7 +61,7 @@ def downloaded(url: str, part: Path) -> bytes:
     """What `fetch_file` makes of an address, asked three times at most."""
     for _ in range(3):
         try:
-            fetch_file(url, part, max_bytes=LIMIT_BYTES, told=lambda at, total: None)
+            fetch_file(url, part, max_bytes=LIMIT_BYTES, on_progress=lambda at, total: None)
         except SystemicFault:
             continue
         return part.read_bytes()
@@ -79,7 +79,9 @@ def test_a_file_is_whole_or_a_fault(
     url = mirror.template.format(id="abc")
     if FAULTS[name].attempts == 1:  # it ends by a limit, and once is enough
         with pytest.raises(SystemicFault):
-            fetch_file(url, tmp_path / "part", max_bytes=LIMIT_BYTES, told=lambda at, total: None)
+            fetch_file(
+                url, tmp_path / "part", max_bytes=LIMIT_BYTES, on_progress=lambda at, total: None
+            )
     else:
         content = downloaded(url, tmp_path / "part")
         assert content == b"" or content in WHOLE
@@ -153,7 +155,7 @@ def test_a_failing_server_is_given_the_time_it_asks_for(
             layout=Layout(tmp_path, "phd2"),
             shard=0,
             source=SourceSettings(mirror.template),
-            way=way,
+            rate_limiter=way,
         )
     assert way.waited == waited
     assert len(mirror.requests) == requests
@@ -220,7 +222,9 @@ def test_what_is_no_http_is_told_in_a_sentence(
     mirror.answers["abc"] = raw(answer)
     url = mirror.template.format(id="abc")
     with pytest.raises(SystemicFault, match=r"the server answers .*HTTP"):
-        fetch_file(url, tmp_path / "part", max_bytes=LIMIT_BYTES, told=lambda at, total: None)
+        fetch_file(
+            url, tmp_path / "part", max_bytes=LIMIT_BYTES, on_progress=lambda at, total: None
+        )
 
 
 def test_an_answer_that_ends_at_any_byte_of_its_headers_is_no_answer(
@@ -237,6 +241,9 @@ def test_an_answer_that_ends_at_any_byte_of_its_headers_is_no_answer(
             mirror.answers["abc"] = raw(head[:size_bytes])
             with pytest.raises(SystemicFault, match=told):
                 fetch_file(
-                    url, tmp_path / "part", max_bytes=LIMIT_BYTES, told=lambda at, total: None
+                    url,
+                    tmp_path / "part",
+                    max_bytes=LIMIT_BYTES,
+                    on_progress=lambda at, total: None,
                 )
     assert {path for path, _ in mirror.requests} == {"/abc"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download.access.cookies import Jar, cookie_faults, cookie_values, jar
+from pipeline.download.access.cookies import Jar, cookie_faults, cookie_jar, cookie_values
 from storage.base.errors import SystemicFault
 
 GOOD = (
@@ -26,7 +26,7 @@ def test_a_good_file_has_no_faults_and_its_values_are_known_as_secrets(tmp_path:
     path = cookie_file(tmp_path)
     assert cookie_faults(path) == ()
     assert cookie_values(path) == ("CANARY-cookie",)
-    assert jar(path) is jar(path)
+    assert cookie_jar(path) is cookie_jar(path)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_faulty_file_is_told_without_quoting_it(
     assert fault in told
     assert "CANARY" not in told
     with pytest.raises(SystemicFault, match="source cookies_file"):
-        jar(path)
+        cookie_jar(path)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

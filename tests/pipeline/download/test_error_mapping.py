@@ -24,7 +24,7 @@ from yt_dlp.utils import (
 
 from pipeline.download.error_mapping import (
     TEXT_REASONS,
-    detail,
+    clean_message,
     local_fault,
     reason_of,
     reason_of_text,
@@ -240,7 +240,7 @@ def test_what_cannot_be_known_is_never_called_gone() -> None:
 
 
 def test_known_secrets_are_cut_out_wherever_they_stand() -> None:
-    assert detail("sid=SECRET; SECRET2", ("SECRET2", "SECRET")) == "sid=***; ***"
+    assert clean_message("sid=SECRET; SECRET2", ("SECRET2", "SECRET")) == "sid=***; ***"
 
 
 @pytest.mark.parametrize(
@@ -258,4 +258,4 @@ def test_known_secrets_are_cut_out_wherever_they_stand() -> None:
     ],
 )
 def test_details_are_kept_without_secrets_and_control_characters(text: str, kept: str) -> None:
-    assert detail(text) == kept
+    assert clean_message(text) == kept

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.child_processes import run_to_end
 from pipeline.download import integrity
-from pipeline.download.integrity import examine
+from pipeline.download.integrity import check_integrity
 from pipeline.media.container.truncation import missing_bytes
 from storage.base.errors import VideoError
 from tests.pipeline.media.test_media_file import MUXERS
@@ -37,7 +37,7 @@ KINDS = [*MUXERS, ".faststart"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_whole_file_has_no_damage(videos: dict[str, Path], kind: str) -> None:
-    assert examine("v", videos[kind], float(SECONDS)).damage == ""
+    assert check_integrity("v", videos[kind], float(SECONDS)).damage == ""
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -46,7 +46,7 @@ def test_every_cut_is_found(videos: dict[str, Path], tmp_path: Path, kind: str) 
     cut = tmp_path / "cut"
     for share in (0.3, 0.6, 0.9):
         cut.write_bytes(content[: round(len(content) * share)])
-        assert examine("v", cut, float(SECONDS)).damage != "", f"{kind} cut at {share}"
+        assert check_integrity("v", cut, float(SECONDS)).damage != "", f"{kind} cut at {share}"
 
 
 # A transport stream has neither an end nor a length; any other container misses its very last byte.
@@ -64,10 +64,10 @@ def test_one_missing_byte_is_found_from_the_container_alone(
 
 def test_a_site_that_declares_more_than_came_is_believed(videos: dict[str, Path]) -> None:
     assert (
-        examine("v", videos[".mp4"], SECONDS + 1.9).damage == ""
+        check_integrity("v", videos[".mp4"], SECONDS + 1.9).damage == ""
     )  # a site states whole seconds: 2 s are allowed
     assert (
-        examine("v", videos[".mp4"], SECONDS + 2.1).damage
+        check_integrity("v", videos[".mp4"], SECONDS + 2.1).damage
         == "4.000 s of 6.100 s that its site declares"
     )
 
@@ -75,7 +75,7 @@ def test_a_site_that_declares_more_than_came_is_believed(videos: dict[str, Path]
 def test_a_whole_file_without_a_picture_is_left_to_the_decoder(tmp_path: Path) -> None:
     sound = tmp_path / "sound.mp4"
     ffmpeg("-f", "lavfi", "-i", "sine=duration=1", sound)
-    finding = examine("v", sound)
+    finding = check_integrity("v", sound)
     assert (finding.damage, finding.opens) == ("", False)
 
 
@@ -85,14 +85,14 @@ def test_a_hanging_count_is_a_verdict(
     monkeypatch.setattr(integrity, "COUNT_SECONDS", 0.001)
     monkeypatch.setattr(run_to_end, "LOOK_SECONDS", 0.001)
     with pytest.raises(VideoError, match=r"quarantined:hang \(counting its packets: .*0\.001 s"):
-        examine("v", videos[".mp4"])
+        check_integrity("v", videos[".mp4"])
 
 
 @pytest.mark.parametrize("count", [b"", b"\0" * 4096])
 def test_bytes_that_are_no_container_do_not_open(tmp_path: Path, count: bytes) -> None:
     path = tmp_path / "nothing"
     path.write_bytes(count)
-    assert examine("v", path).damage == "it does not open: no container we open"
+    assert check_integrity("v", path).damage == "it does not open: no container we open"
 
 
 def test_what_ffmpeg_says_of_the_held_example_is_what_is_counted(
@@ -122,7 +122,7 @@ def test_what_ffmpeg_says_of_the_held_example_is_what_is_counted(
     # The last packet is cut; ffmpeg drops it, the count takes it and calls it damaged.
     assert (
         f"1 damaged packets; {copied + 1} packets of {SECONDS * 10} declared"
-        in examine("v", cut).damage
+        in check_integrity("v", cut).damage
     )
 
 
@@ -175,13 +175,13 @@ def test_a_streamed_file_that_holds_less_than_its_parts_state_is_not_whole(
     path = tmp_path / name
     ffmpeg(*PICTURE, *STREAMED[name], "-pix_fmt", "yuv420p", path)
     whole = path.read_bytes()
-    assert missing_bytes(path) == examine("v", path).damage == ""
+    assert missing_bytes(path) == check_integrity("v", path).damage == ""
     # Where a live file is cut between two blocks nothing is missed; an index of segments knows
     # better.
     for lost in (1, 7, 30, len(whole) // 3, len(whole) // 2):
         path.write_bytes(whole[:-lost])
         assert missing_bytes(path) != "", f"{name} without its last {lost} bytes"
-        assert examine("v", path).damage != ""
+        assert check_integrity("v", path).damage != ""
 
 
 def test_a_fragmented_file_cut_between_fragments_is_cut_by_its_index_of_segments(
@@ -217,10 +217,10 @@ def test_an_index_that_knows_pictures_behind_the_end(tmp_path: Path) -> None:
     at = whole.index(b"mdat") - 4
     open_ended = whole[:at] + bytes(4) + whole[at + 4 :]
     path.write_bytes(open_ended)
-    assert examine("v", path).damage == ""
+    assert check_integrity("v", path).damage == ""
     path.write_bytes(open_ended[:-40])
     assert missing_bytes(path) == ""
-    assert "its index knows pictures up to byte" in examine("v", path).damage
+    assert "its index knows pictures up to byte" in check_integrity("v", path).damage
 
 
 def test_a_transport_stream_with_a_hole_of_whole_packets_is_not_whole(tmp_path: Path) -> None:

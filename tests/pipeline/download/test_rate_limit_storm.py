@@ -48,7 +48,7 @@ def test_a_storm_costs_few_requests_and_no_video_an_attempt(
     for number, video_id in enumerate(ids):
         assert (
             fetch(
-                video_id, layout=layout, shard=0, source=source, way=gates[number % 2]
+                video_id, layout=layout, shard=0, source=source, rate_limiter=gates[number % 2]
             ).path.read_bytes()
             == MP4
         )
@@ -67,7 +67,9 @@ def test_leaving_a_shard_ends_a_fetch_that_only_waits(mirror: Mirror, tmp_path: 
     )  # the true clock: a minute's pause
 
     def fetched(video_id: str, retry: bool) -> Media:
-        return fetch(video_id, layout=layout, shard=0, source=source, way=gate, retry=retry)
+        return fetch(
+            video_id, layout=layout, shard=0, source=source, rate_limiter=gate, retry=retry
+        )
 
     answers = prefetch_media(fetched, ("a", "b"), frozenset(), gate.stop)
     video_id, media = next(answers)
@@ -101,7 +103,7 @@ def test_leaving_a_shard_ends_a_fetch_whose_server_is_silent(
 
     def ask() -> None:
         try:
-            fetch("abc", layout=layout, shard=0, source=source, way=gate)
+            fetch("abc", layout=layout, shard=0, source=source, rate_limiter=gate)
         except SystemicFault as fault:
             left.append(fault)
 
@@ -133,7 +135,7 @@ def test_leaving_a_shard_drops_a_transfer_and_keeps_what_has_arrived(
     layout, source = Layout(tmp_path, "phd2"), SourceSettings(mirror.template, attempts=1)
     mirror.answers["abc"] = web.resumable(MP4, '"v1"')
     with pytest.raises(SystemicFault, match="stopped while waiting"):
-        fetch("abc", layout=layout, shard=0, source=source, way=Leaving(3))
+        fetch("abc", layout=layout, shard=0, source=source, rate_limiter=Leaving(3))
     assert not layout.media_record("abc", 0).exists()
     (part,) = tmp_path.rglob("media.part")
     assert 0 < part.stat().st_size < len(MP4)
@@ -152,10 +154,13 @@ def test_a_storm_longer_than_allowed_marks_nothing_and_can_be_resumed(
         return gate_at(layout.egress(source.egress_key), clock, UNPACED)
 
     with pytest.raises(SystemicFault, match=r"the site asks us to slow down.*No video was marked"):
-        fetch("abc", layout=layout, shard=0, source=source, way=gate())
+        fetch("abc", layout=layout, shard=0, source=source, rate_limiter=gate())
     assert not layout.media_record("abc", 0).exists()
     asked = len(mirror.requests)
     mirror.answers["abc"] = web.body(MP4)
     clock.now += 600
-    assert fetch("abc", layout=layout, shard=0, source=source, way=gate()).path.read_bytes() == MP4
+    assert (
+        fetch("abc", layout=layout, shard=0, source=source, rate_limiter=gate()).path.read_bytes()
+        == MP4
+    )
     assert len(mirror.requests) == asked + 1

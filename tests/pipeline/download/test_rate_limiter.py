@@ -20,11 +20,11 @@ from pipeline.download.access.rate_limiter import (
     pause_seconds,
     try_acquire,
 )
-from pipeline.download.access.source import Pace
+from pipeline.download.access.source import RequestPace
 from storage.base.errors import SystemicFault
 from storage.files.process_identity import current_process
 
-PACE = Pace(
+PACE = RequestPace(
     videos_per_hour=250, first_pause_seconds=60, longest_pause_seconds=600, max_paused_seconds=3600
 )
 UNPACED = replace(PACE, videos_per_hour=0)
@@ -46,7 +46,7 @@ class Time:
 
 
 def gate_at(
-    folder: Path, clock: Time, pace: Pace = PACE, said: list[str] | None = None
+    folder: Path, clock: Time, pace: RequestPace = PACE, said: list[str] | None = None
 ) -> SharedRateLimiter:
     tell = (lambda _: None) if said is None else said.append
     return SharedRateLimiter(
@@ -58,7 +58,7 @@ def test_all_gates_of_a_folder_together_keep_the_pace(tmp_path: Path) -> None:
     clock = Time()
     gates = [gate_at(tmp_path, clock) for _ in range(3)]
     for turn in range(65):
-        gates[turn % 3].enter()
+        gates[turn % 3].acquire()
     # 65 videos: 5 at once, then one every 3600 / 250 = 14.4 s.
     assert clock.slept == pytest.approx(60 * 14.4, abs=1)
 
@@ -66,7 +66,7 @@ def test_all_gates_of_a_folder_together_keep_the_pace(tmp_path: Path) -> None:
 def test_without_a_limit_nobody_waits_and_nothing_is_written(tmp_path: Path) -> None:
     clock = Time()
     for _ in range(1000):
-        assert gate_at(tmp_path / "egress", clock, UNPACED).enter() == Permit(0)
+        assert gate_at(tmp_path / "egress", clock, UNPACED).acquire() == Permit(0)
     assert (clock.slept, (tmp_path / "egress").exists()) == (0, False)
 
 
@@ -93,16 +93,16 @@ def test_pauses_double_and_honour_what_the_site_says(
 def test_a_trip_stops_everybody_and_one_probe_at_a_time_asks_again(tmp_path: Path) -> None:
     clock = Time()
     first, second = gate_at(tmp_path, clock, UNPACED), gate_at(tmp_path, clock, UNPACED)
-    early, late = first.enter(), second.enter()
-    assert first.told(early, "rate_limited")
-    assert second.told(late, "bot_check")  # asked before the trip: pauses, but does not double
-    probe = first.enter()
+    early, late = first.acquire(), second.acquire()
+    assert first.report(early, "rate_limited")
+    assert second.report(late, "bot_check")  # asked before the trip: pauses, but does not double
+    probe = first.acquire()
     assert (probe.is_probe, clock.slept) == (True, 60)
-    assert first.told(probe, "rate_limited")
-    probe = second.enter()
+    assert first.report(probe, "rate_limited")
+    probe = second.acquire()
     assert (probe.is_probe, clock.slept) == (True, 60 + 120)
-    assert not second.told(probe, "")
-    assert first.enter() == Permit(epoch=2)
+    assert not second.report(probe, "")
+    assert first.acquire() == Permit(epoch=2)
     assert clock.slept == 180
 
 
@@ -114,18 +114,18 @@ def test_any_answer_of_the_site_closes_the_breaker_and_silence_does_not(
 ) -> None:
     clock = Time()
     gate = gate_at(tmp_path, clock, UNPACED)
-    gate.told(gate.enter(), "rate_limited")
-    assert not gate.told(gate.enter(), reason)
-    assert gate.enter().is_probe is not closes
+    gate.report(gate.acquire(), "rate_limited")
+    assert not gate.report(gate.acquire(), reason)
+    assert gate.acquire().is_probe is not closes
 
 
 def test_an_answer_to_an_older_question_does_not_close_the_breaker(tmp_path: Path) -> None:
     clock = Time()
     gate = gate_at(tmp_path, clock, UNPACED)
-    slow, quick = gate.enter(), gate.enter()
-    gate.told(quick, "rate_limited")
-    gate.told(slow, "")
-    assert gate.enter().is_probe
+    slow, quick = gate.acquire(), gate.acquire()
+    gate.report(quick, "rate_limited")
+    gate.report(slow, "")
+    assert gate.acquire().is_probe
     assert clock.slept == 60
 
 
@@ -180,7 +180,7 @@ def test_a_site_that_never_recovers_ends_the_run_and_tells_why(tmp_path: Path) -
 
     def storm() -> None:
         while True:
-            gate.told(gate.enter(), "bot_check")
+            gate.report(gate.acquire(), "bot_check")
 
     with pytest.raises(
         SystemicFault,
@@ -203,8 +203,8 @@ def test_a_long_pause_is_told_every_few_minutes(tmp_path: Path) -> None:
         replace(UNPACED, first_pause_seconds=1500, longest_pause_seconds=1500),
         said,
     )
-    gate.told(gate.enter(), "rate_limited")
-    gate.enter()
+    gate.report(gate.acquire(), "rate_limited")
+    gate.acquire()
     lefts = [line.rpartition(" ")[2] for line in said]
     assert lefts == ["0:25:00", "0:20:00", "0:15:00", "0:10:00", "0:05:00"]
 
@@ -218,18 +218,18 @@ def test_three_videos_in_a_row_that_ytdlp_cannot_read_stop_the_run(tmp_path: Pat
         "stale_downloader",
         "stale_downloader",
     ):
-        gate.told(gate.enter(), reason)
+        gate.report(gate.acquire(), reason)
     with pytest.raises(
         SystemicFault, match=r"yt-dlp no longer understands the site.*update yt-dlp"
     ):
-        gate.told(gate.enter(), "stale_downloader")
+        gate.report(gate.acquire(), "stale_downloader")
 
 
 def test_stopping_ends_every_wait(tmp_path: Path) -> None:
     gate = SharedRateLimiter(
         tmp_path, replace(UNPACED, first_pause_seconds=3600), tell=lambda _: None
     )
-    gate.told(gate.enter(), "rate_limited")
+    gate.report(gate.acquire(), "rate_limited")
     gate.stop()
     with pytest.raises(SystemicFault, match="stopped while waiting; nothing was lost"):
-        gate.enter()
+        gate.acquire()

@@ -35,7 +35,7 @@ layout = Layout(data, "phd2")
 gate = SharedRateLimiter(layout.egress(source.egress_key), source.pace, tell=print)
 for video_id in ("good", "forbidden", "echoing", "broken", "gone"):
     try:
-        print(fetch(video_id, layout=layout, shard=0, source=source, way=gate).path.name)
+        print(fetch(video_id, layout=layout, shard=0, source=source, rate_limiter=gate).path.name)
     except HighlightsError as error:
         print(error, error.args, repr(source), source)
         traceback.print_exc()

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.download.access.rate_limiter import TEXTS_LIMIT, SharedRateLimiter
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.download.text_answer import text_in
+from pipeline.download.text_answer import detect_text
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout
 from tests.pipeline.download.test_rate_limiter import UNPACED, Time, gate_at
@@ -55,7 +55,7 @@ PAGE = web.body(HTML, "text/html")
     ids=itertools.count(),
 )
 def test_text_is_text_in_any_alphabet(head: bytes, content_type: str) -> None:
-    assert text_in(head, content_type)
+    assert detect_text(head, content_type)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_text_is_text_in_any_alphabet(head: bytes, content_type: str) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("content_type", ["video/mp4", "text/plain", "text/plain; charset=utf-16"])
 def test_a_video_or_noise_is_no_text(head: bytes, content_type: str) -> None:
-    assert text_in(head[:4096], content_type) == ""
+    assert detect_text(head[:4096], content_type) == ""
 
 
 @pytest.mark.parametrize("content", [MP4, MKV])
@@ -102,7 +102,7 @@ class Runs:
         ended = {}
         for video_id in video_ids:
             try:
-                fetch(video_id, layout=self.layout, shard=0, source=self.source, way=way)
+                fetch(video_id, layout=self.layout, shard=0, source=self.source, rate_limiter=way)
             except VideoError as error:
                 ended[video_id] = error.status.reason
             else:

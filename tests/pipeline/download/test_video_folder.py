@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pipeline.download.fetch import SourceSettings, fetch
-from pipeline.download.folder.outdated import outdated
-from pipeline.download.folder.video_folder import VideoFolder, file_names, files_in, video_folder
+from pipeline.download.folder.outdated import outdated_ids
+from pipeline.download.folder.video_folder import VideoFolder, file_names, find_files, video_folder
 from pipeline.media.media_file import Media, read_record
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.paths import Layout
@@ -90,7 +90,7 @@ def test_short_names_are_not_looked_for_in_brackets(folder: Path) -> None:
 
 def test_other_commands_find_the_same_files(folder: Path, tmp_path: Path) -> None:
     named(folder, f"T [{ID}].MP4", f"{ID}.M2TS")
-    found = files_in([tmp_path / "absent", folder], ID)
+    found = find_files([tmp_path / "absent", folder], ID)
     assert [path.name for path in found] == [f"{ID}.M2TS", f"T [{ID}].MP4"]
 
 
@@ -157,7 +157,7 @@ def get(folder: Path, layout: Layout, *, retry: bool = False) -> Media:
 
 
 def is_outdated(source: Path | str, layout: Layout, status: VideoStatus) -> bool:
-    found = outdated(
+    found = outdated_ids(
         {ID: status}, layout=layout, shard=0, source=SourceSettings(str(source)), alternative_ids={}
     )
     return list(found) == [ID]

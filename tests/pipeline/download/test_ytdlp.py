@@ -151,7 +151,9 @@ def test_a_stale_media_address_does_not_make_a_video_gone(mirror: Mirror, tmp_pa
         (SourceSettings(mirror.template), "unavailable:not_found"),
     ):
         with _client(source, notes) as client, pytest.raises(VideoError, match=reason):
-            _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=NoLimit())
+            _transfer(
+                client, info, tmp_path / "media", source=source, notes=notes, rate_limiter=NoLimit()
+            )
 
 
 @pytest.mark.parametrize("size_bytes", [1000, 20_000, 10_000_000])
@@ -166,7 +168,9 @@ def test_a_site_that_wants_slices_is_asked_for_slices(
     }
     source, notes = SourceSettings(mirror.template), _YtdlpLog(SourceSettings())
     with _client(source, notes) as client:
-        _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=NoLimit())
+        _transfer(
+            client, info, tmp_path / "media", source=source, notes=notes, rate_limiter=NoLimit()
+        )
     assert (tmp_path / "media").read_bytes() == MP4
     assert len(mirror.requests) == -(-len(MP4) // size_bytes)
     assert mirror.requests[0][1]["Range"] == f"bytes=0-{size_bytes - 1}"
@@ -191,7 +195,7 @@ def test_an_address_that_becomes_good_later_is_waited_for(
     info = {"id": "abc", "url": mirror.template.format(id="abc"), "available_at": later}
     source, notes, way = SourceSettings(mirror.template), _YtdlpLog(SourceSettings()), Waiting()
     with _client(source, notes) as client:
-        _transfer(client, info, tmp_path / "media", source=source, notes=notes, way=way)
+        _transfer(client, info, tmp_path / "media", source=source, notes=notes, rate_limiter=way)
     assert least <= sum(way.waited) <= max(later_seconds, 0)
 
 

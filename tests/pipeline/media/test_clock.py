@@ -18,7 +18,7 @@ import pytest
 from pipeline.decoding.events import AlignmentEvent, WindowEvent
 from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.video_reader import VideoReader
-from pipeline.download.integrity import examine
+from pipeline.download.integrity import check_integrity
 from pipeline.media.container.clock import Clock
 from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
 from pipeline.media.reel import cut_reel
@@ -274,7 +274,7 @@ def test_a_live_recording_in_fragments_is_as_long_as_its_film(
     summary = by_backend("pyav", path).summary
     assert summary is not None
     assert summary.gaps_seconds == ()
-    assert examine("film", path).damage == ""
+    assert check_integrity("film", path).damage == ""
 
 
 def test_where_no_start_is_known_ticks_count_from_zero() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from pipeline.media.container.container_formats import described, sniff
-from pipeline.media.container.encryption import encryption
+from pipeline.media.container.container_formats import describe_type, sniff
+from pipeline.media.container.encryption import detect_encryption
 
 PICTURE = ("-f", "lavfi", "-i", "color=size=64x48:rate=5:duration=1")
 SOUND = ("-f", "lavfi", "-i", "sine=duration=1")
@@ -49,8 +49,8 @@ def film(path: Path, *options: str) -> Path:
 def test_common_encryption_is_seen_wherever_the_header_lies(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    assert encryption(film(tmp_path / "locked.mp4", *options, *CENC)) == "Common Encryption"
-    assert encryption(film(tmp_path / "open.mp4", *options)) == ""
+    assert detect_encryption(film(tmp_path / "locked.mp4", *options, *CENC)) == "Common Encryption"
+    assert detect_encryption(film(tmp_path / "open.mp4", *options)) == ""
 
 
 def test_fairplay_is_seen(tmp_path: Path) -> None:
@@ -59,20 +59,20 @@ def test_fairplay_is_seen(tmp_path: Path) -> None:
     assert whole.count(b"avc1") >= 1
     start = whole.index(b"avc1", whole.index(b"stsd"))
     path.write_bytes(whole[:start] + b"drmi" + whole[start + 4 :])
-    assert encryption(path) == "FairPlay"
+    assert detect_encryption(path) == "FairPlay"
 
 
 def test_the_name_of_a_protected_entry_elsewhere_says_nothing(tmp_path: Path) -> None:
     path = film(tmp_path / "x.mp4", "-metadata", "title=encv drmi stsd")
     path.write_bytes(path.read_bytes() + b"\0\0\0\x10freeencvdrmi")
-    assert encryption(path) == ""
+    assert detect_encryption(path) == ""
 
 
 @pytest.mark.parametrize("suffix", [".ts", ".m2ts"])
 @pytest.mark.parametrize("control", [0x80, 0xC0])
 def test_a_scrambled_transport_stream_is_seen(tmp_path: Path, suffix: str, control: int) -> None:
     path = film(tmp_path / f"x{suffix}")
-    assert encryption(path) == ""
+    assert detect_encryption(path) == ""
     packet_bytes, offset = (192, 4) if suffix == ".m2ts" else (188, 0)
     whole = bytearray(path.read_bytes())
     assert len(whole) % packet_bytes == 0
@@ -86,7 +86,7 @@ def test_a_scrambled_transport_stream_is_seen(tmp_path: Path, suffix: str, contr
             whole[place + 3] |= control
     path.write_bytes(whole)
     assert sniff(path) == "mpegts"
-    assert encryption(path) == "scrambled transport stream"
+    assert detect_encryption(path) == "scrambled transport stream"
 
 
 def element(number: bytes, content: bytes) -> bytes:
@@ -117,18 +117,20 @@ def matroska(track_type: int, *encodings: bytes) -> bytes:
 def test_encryption_of_matroska_is_seen(tmp_path: Path, content: bytes, told: str) -> None:
     path = tmp_path / "x.webm"
     path.write_bytes(content)
-    assert encryption(path) == told
+    assert detect_encryption(path) == told
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".ts", ".m2ts", ".flv", ".avi", ".mov", ".3gp"])
 def test_whole_files_are_not_called_encrypted(tmp_path: Path, suffix: str) -> None:
-    assert encryption(film(tmp_path / f"x{suffix}", "-an")) == ""
+    assert detect_encryption(film(tmp_path / f"x{suffix}", "-an")) == ""
 
 
 def test_real_clips_are_not_called_encrypted(shared_data: Path) -> None:
     clips = sorted((shared_data / "videos").iterdir())
     assert len(clips) > 5
-    assert {clip.name: encryption(clip) for clip in clips} == {clip.name: "" for clip in clips}
+    assert {clip.name: detect_encryption(clip) for clip in clips} == {
+        clip.name: "" for clip in clips
+    }
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_real_clips_are_not_called_encrypted(shared_data: Path) -> None:
 def test_damaged_headers_end_the_search(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.mp4"
     path.write_bytes(content)
-    assert encryption(path) == ""
+    assert detect_encryption(path) == ""
 
 
 @pytest.mark.parametrize(
@@ -173,4 +175,4 @@ def test_damaged_headers_end_the_search(tmp_path: Path, content: bytes) -> None:
 def test_other_files_are_called_what_they_are(tmp_path: Path, head: bytes, told: str) -> None:
     path = tmp_path / "x.mp4"
     path.write_bytes(head)
-    assert told in described(path)
+    assert told in describe_type(path)

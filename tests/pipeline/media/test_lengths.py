@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.decoding.video_reader import DecodeSummary, VideoReader
-from pipeline.download.integrity import examine
-from pipeline.media.container.lengths import file_lacks
+from pipeline.download.integrity import check_integrity
+from pipeline.media.container.lengths import missing_duration
 from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, probe
 from tests.support.videos import ffmpeg
@@ -65,7 +65,7 @@ def test_a_whole_file_is_whole_however_long_its_container(
     kind: str, suffix: str, tmp_path: Path
 ) -> None:
     path = made(tmp_path / f"v.{suffix}", *WHOLE[kind])
-    assert examine("v", path).damage == ""
+    assert check_integrity("v", path).damage == ""
     summary = decoded(path)
     assert (summary.file_damage, summary.frames_lost, summary.decode_errors) == ("", 0, 0)
     if not (
@@ -80,8 +80,8 @@ def test_the_site_may_speak_of_the_sound(
     suffix: str, late: tuple[str, ...], tmp_path: Path
 ) -> None:
     path = made(tmp_path / f"v.{suffix}", *picture(2), *sound(6), *late)
-    assert examine("v", path, 6.0).damage == ""
-    assert "s that its site declares" in examine("v", path, 9.0).damage
+    assert check_integrity("v", path, 6.0).damage == ""
+    assert "s that its site declares" in check_integrity("v", path, 9.0).damage
 
 
 def test_subtitles_and_chapters_beyond_the_picture(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_subtitles_and_chapters_beyond_the_picture(tmp_path: Path) -> None:
         path = tmp_path / f"subtitles.{suffix}"
         made(path, *picture(2), "-i", str(subtitle), "-map", "0", "-map", "1", "-c:s", codec)
         assert (
-            examine("v", path).damage,
+            check_integrity("v", path).damage,
             decoded(path).file_damage,
             decoded(path).gaps_seconds,
         ) == ("", "", ())
@@ -102,7 +102,7 @@ def test_subtitles_and_chapters_beyond_the_picture(tmp_path: Path) -> None:
             tmp_path / f"chapters.{suffix}", *picture(2), "-i", str(chapters), "-map_metadata", "1"
         )
         assert (
-            examine("v", path).damage,
+            check_integrity("v", path).damage,
             decoded(path).file_damage,
             decoded(path).gaps_seconds,
         ) == ("", "", ())
@@ -127,7 +127,7 @@ def test_a_file_whose_end_is_a_hole_is_not_whole(
         "ts",
         "mp4",
     ):  # the one states no length, the other's index still knows every picture
-        assert examine("v", holed).damage != ""
+        assert check_integrity("v", holed).damage != ""
     summary = decoded(holed)
     assert summary.frames_lost or summary.gaps_seconds or summary.file_damage or suffix == "ts"
 
@@ -160,5 +160,5 @@ def test_a_film_without_a_length_of_its_own_claims_the_files_only_if_it_is_alone
     ],
 )
 def test_what_a_file_lacks(stated: float, first: float, end: float, wanted: float | None) -> None:
-    lacking = file_lacks(stated, Tally(first_seconds=first, end_seconds=end))
+    lacking = missing_duration(stated, Tally(first_seconds=first, end_seconds=end))
     assert (None if lacking is None else lacking.wanted_seconds) == wanted

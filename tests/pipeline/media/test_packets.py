@@ -17,7 +17,7 @@ from pipeline.decoding.events import DecodeEnd, WindowEvent
 from pipeline.decoding.frame_timing import picture_times
 from pipeline.decoding.video_reader import DecodeSummary, VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
-from pipeline.download.integrity import examine
+from pipeline.download.integrity import check_integrity
 from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, probe
 from storage.base.errors import VideoError
@@ -191,7 +191,7 @@ def test_joined_files_of_other_containers_tell_what_is_lost(tmp_path: Path) -> N
     times, summary = times_and_summary(flv)
     assert (len(times), summary.decode_errors) == (20, 0)
     assert "reading ends at byte" in summary.file_damage
-    assert "reading ends at byte" in examine("v", flv).damage
+    assert "reading ends at byte" in check_integrity("v", flv).damage
     mkv.write_bytes(stream(tmp_path / "one.mkv", 2).read_bytes() * 2)
     with pytest.raises(VideoError, match=r"bad_timestamps \(20 of 40 frames have no time"):
         times_and_summary(mkv)
@@ -208,13 +208,13 @@ def test_joined_files_with_an_index_each_tell_that_the_second_is_not_read(
     times, summary = times_and_summary(path)
     assert len(times) == 20
     assert "a second moov box at byte " in summary.file_damage
-    assert "a second moov box at byte " in examine("v", path).damage
+    assert "a second moov box at byte " in check_integrity("v", path).damage
     assert times_and_summary(one)[1].file_damage == ""
 
 
 def test_a_whole_flv_is_read_to_its_end(tmp_path: Path) -> None:
     flv = stream(tmp_path / "v.flv", 2)
-    assert (times_and_summary(flv)[1].file_damage, examine("v", flv).damage) == ("", "")
+    assert (times_and_summary(flv)[1].file_damage, check_integrity("v", flv).damage) == ("", "")
 
 
 def test_a_demuxer_that_skips_damage_is_heard(tmp_path: Path) -> None:
@@ -230,6 +230,6 @@ def test_a_demuxer_that_skips_damage_is_heard(tmp_path: Path) -> None:
         times, summary = times_and_summary(path)
         assert len(times) < 40
         assert "complaints of the demuxer, first: " in summary.file_damage
-        assert "complaints of the demuxer, first: " in examine("v", path).damage
+        assert "complaints of the demuxer, first: " in check_integrity("v", path).damage
     # What was heard of one file is not told of the next.
     assert times_and_summary(tmp_path / "whole.mkv")[1].file_damage == ""

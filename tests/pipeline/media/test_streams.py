@@ -13,7 +13,7 @@ from pipeline.decoding.events import DecodeEnd
 from pipeline.decoding.video_reader import VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.container.container_formats import sniff
-from pipeline.media.container.packet_counts import count
+from pipeline.media.container.packet_counts import count_packets
 from pipeline.media.container.packets import Tally
 from pipeline.media.container.streams import LISTED_STREAMS, choose_stream, open_container
 from pipeline.media.probe import DEFAULT_LIMITS, probe
@@ -159,7 +159,7 @@ def test_every_backend_decodes_that_very_stream(name: str, backend: str, tmp_pat
     decoding = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
     pictures = [frame.to_rgb().tobytes() for frame in decoding]
     assert pictures == [frame.to_rgb().tobytes() for frame in pyav_frames(path, film, Tally())]
-    assert len(pictures) == count(path).packets
+    assert len(pictures) == count_packets(path).packets
 
 
 def test_what_else_a_file_holds_is_recorded_and_bounded(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_tags_in_latin_1_never_matter(name: str, tmp_path: Path) -> None:
     ffmpeg(*source(SMALL), "-c:v", "libx264", *QUICK, *TAGGED[name], path)
     if name != "language.mkv":
         assert b"caf\xe9" in path.read_bytes().lower()
-    told = count(path)
+    told = count_packets(path)
     assert (told.opens, told.packets, told.errors) == (True, 10, 0)
     for backend in ON_PROCESSORS:
         if not missing(backend):
@@ -250,7 +250,7 @@ def test_chapters_in_latin_1_never_matter(tmp_path: Path) -> None:
             *source(SMALL), "-i", chapters, "-map_metadata", "1", "-c:v", "libx264", *QUICK, path
         )
         assert b"Caf\xe9" in path.read_bytes()
-        assert count(path).packets == len(
+        assert count_packets(path).packets == len(
             list(VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=none))
         )
 

@@ -17,7 +17,7 @@ import torch
 
 from models.weights.loading import load_matching_tensors
 from pipeline.weights import conversion
-from pipeline.weights.conversion import Pin, converted, facts_file, facts_of
+from pipeline.weights.conversion import Pin, convert_once, facts_file, facts_of
 from storage.base.errors import IntegrityError, SystemicFault, UntrustedFile
 from tests.support import official_checkpoints as official
 from tests.support.pickle_payloads import by_hand, calls, wrapped
@@ -31,7 +31,7 @@ def test_an_official_file_is_converted_once_and_bit_by_bit(tmp_path: Path) -> No
     content, expected = official.yolov5(zipped=True)
     source = tmp_path / "yolov5n.pt"
     source.write_bytes(content)
-    target = converted(source, tmp_path / "converted", pin_of(content))
+    target = convert_once(source, tmp_path / "converted", pin_of(content))
     assert target == tmp_path / "converted" / f"{pin_of(content).sha256}.safetensors"
     found = load_matching_tensors(
         target, {name: tuple(tensor.shape) for name, tensor in expected.items()}
@@ -44,7 +44,7 @@ def test_an_official_file_is_converted_once_and_bit_by_bit(tmp_path: Path) -> No
     assert facts["tensors"]["model.0.weight"] == {"dtype": "F16", "shape": [4, 3, 3, 3]}
     assert facts["modules"]["model.1"]["attributes"]["eps"] == 1e-3
     before = target.stat().st_mtime_ns
-    assert converted(source, tmp_path / "converted") == target
+    assert convert_once(source, tmp_path / "converted") == target
     assert target.stat().st_mtime_ns == before
     assert sorted(path.suffix for path in (tmp_path / "converted").iterdir()) == [
         ".json",
@@ -55,7 +55,7 @@ def test_an_official_file_is_converted_once_and_bit_by_bit(tmp_path: Path) -> No
 def test_the_same_file_makes_the_same_bytes(tmp_path: Path) -> None:
     source = tmp_path / "w.pt"
     source.write_bytes(official.saved(official.state_dict()))
-    one, other = (converted(source, tmp_path / name) for name in ("one", "other"))
+    one, other = (convert_once(source, tmp_path / name) for name in ("one", "other"))
     assert one.read_bytes() == other.read_bytes()
     assert facts_file(one).read_bytes() == facts_file(other).read_bytes()
 
@@ -75,11 +75,11 @@ def test_what_is_not_the_pinned_file_is_refused_before_it_is_parsed(
     ):
         source.write_bytes(altered)
         with pytest.raises(IntegrityError, match="it is pinned to") as raised:
-            converted(source, tmp_path / "converted", pin_of(content))
+            convert_once(source, tmp_path / "converted", pin_of(content))
         assert not isinstance(raised.value, UntrustedFile)
     source.write_bytes(content)
     with pytest.raises(SystemicFault, match="cannot start"):
-        converted(source, tmp_path / "converted", pin_of(content))
+        convert_once(source, tmp_path / "converted", pin_of(content))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_hostile_file_leaves_nothing(name: str, form: str, tmp_path: Path) -> 
     canary, source = tmp_path / "canary", tmp_path / "w.pt"
     source.write_bytes(wrapped(pickle.dumps({"w": calls(str(canary))[name]}), form))
     with pytest.raises(UntrustedFile, match="refused, nothing in it was run: it asks for"):
-        converted(source, tmp_path / "converted")
+        convert_once(source, tmp_path / "converted")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["w.pt"]
 
 
@@ -97,26 +97,26 @@ def test_a_file_that_eats_memory_ends_its_child_and_not_us(tmp_path: Path) -> No
     source = tmp_path / "w.pt"
     source.write_bytes(b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x.")
     with pytest.raises(UntrustedFile, match="refused"):
-        converted(source, tmp_path / "converted")
+        convert_once(source, tmp_path / "converted")
 
 
 def test_a_converted_file_that_changed_is_not_used(tmp_path: Path) -> None:
     source = tmp_path / "w.pt"
     source.write_bytes(official.saved({"w": torch.ones(4)}))
-    target = converted(source, tmp_path / "converted")
+    target = convert_once(source, tmp_path / "converted")
     target.write_bytes(target.read_bytes()[:-1] + b"\1")
     with pytest.raises(IntegrityError, match="was altered since it was made"):
-        converted(source, tmp_path / "converted")
+        convert_once(source, tmp_path / "converted")
     facts_file(target).write_text("{}")
     with pytest.raises(IntegrityError, match="no account of converted weights"):
-        converted(source, tmp_path / "converted")
+        convert_once(source, tmp_path / "converted")
 
 
 def test_a_folder_and_a_missing_file_are_told(tmp_path: Path) -> None:
     with pytest.raises(UntrustedFile, match="is a folder"):
-        converted(tmp_path, tmp_path / "converted")
+        convert_once(tmp_path, tmp_path / "converted")
     with pytest.raises(SystemicFault, match="absent"):
-        converted(tmp_path / "absent.pt", tmp_path / "converted")
+        convert_once(tmp_path / "absent.pt", tmp_path / "converted")
 
 
 def test_the_child_has_our_environment_s_name_only(
@@ -128,7 +128,7 @@ def test_the_child_has_our_environment_s_name_only(
     monkeypatch.setenv("PYTHONSTARTUP", os.devnull)
     source = tmp_path / "w.pt"
     source.write_bytes(official.saved({"w": torch.ones(4)}))
-    assert converted(source, tmp_path / "converted").exists()
+    assert convert_once(source, tmp_path / "converted").exists()
 
 
 def test_payloads_by_hand_are_many() -> None:

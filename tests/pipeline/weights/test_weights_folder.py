@@ -30,7 +30,13 @@ from models.weights import published
 from pipeline.__main__ import main
 from pipeline.download.http.transfer import OVERLAP_BYTES
 from pipeline.extraction.variant import Variant
-from pipeline.weights.weights_folder import WeightsFolder, listed, names_in, ready, undoing
+from pipeline.weights.weights_folder import (
+    WeightsFolder,
+    describe_weights,
+    files_to_import,
+    forget_advice,
+    prepare_weights,
+)
 from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
 from tests.conftest import REPOSITORY
 from tests.support import official_checkpoints as official
@@ -160,14 +166,14 @@ def test_a_published_hash_decides_before_anything_is_parsed(
 def test_the_first_file_is_trusted_and_no_other(tmp_path: Path) -> None:
     folder, file = folder_of(tmp_path), tmp_path / NAME
     file.write_bytes(CONTENT)
-    folder.admit(NAME, file, "imported")
+    folder.add_file(NAME, file, "imported")
     file.write_bytes(content(0.0))
     with pytest.raises(IntegrityError, match="it is pinned to"):
-        folder.admit(NAME, file, "imported")
+        folder.add_file(NAME, file, "imported")
     assert folder.file(NAME).read_bytes() == CONTENT
     folder.file(NAME).write_bytes(CONTENT[:-1] + b"\1")
     with pytest.raises(IntegrityError, match="it is pinned to"):
-        folder.original(NAME)
+        folder.resolve(NAME)
 
 
 @pytest.mark.parametrize("page", [b"<html>sign in</html>", b"", b"PK\x03\x04 no zip"])
@@ -206,19 +212,19 @@ def test_a_name_that_no_weights_have_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(
         SettingsError, match=f"no weights are called '{name}'; say which .* one of c3d.pickle"
     ):
-        names_in(tmp_path / "some.pt", name)
+        files_to_import(tmp_path / "some.pt", name)
 
 
 def test_a_folder_is_imported_by_the_names_in_it(tmp_path: Path) -> None:
     for name in (NAME, "v7.0/yolov5n.pt", "other.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(CONTENT)
-    assert [name for name, _ in names_in(tmp_path, "")] == ["v7.0/yolov5n.pt", NAME]
+    assert [name for name, _ in files_to_import(tmp_path, "")] == ["v7.0/yolov5n.pt", NAME]
     with pytest.raises(SettingsError, match=r"one of v7.0/yolov5n.pt, v6.0/yolov5n.pt"):
-        names_in(tmp_path / "v7.0" / "yolov5n.pt", "")
-    assert names_in(tmp_path / "other.txt", NAME) == [(NAME, tmp_path / "other.txt")]
+        files_to_import(tmp_path / "v7.0" / "yolov5n.pt", "")
+    assert files_to_import(tmp_path / "other.txt", NAME) == [(NAME, tmp_path / "other.txt")]
     with pytest.raises(SettingsError, match="there is no file"):
-        names_in(tmp_path / "absent", "")
+        files_to_import(tmp_path / "absent", "")
 
 
 def test_a_wrong_file_of_a_folder_does_not_keep_the_right_ones_out(
@@ -246,16 +252,16 @@ def test_a_wrong_file_of_a_folder_does_not_keep_the_right_ones_out(
 def test_a_setting_names_a_file_or_a_row(tmp_path: Path) -> None:
     folder, file = folder_of(tmp_path), tmp_path / NAME
     file.write_bytes(CONTENT)
-    assert folder.original(str(file)) == file
+    assert folder.resolve(str(file)) == file
     with pytest.raises(
         ValueError, match=r"python -m pipeline weights fetch yolov5nu.pt --weights-root"
     ):
-        folder.original(NAME)
+        folder.resolve(NAME)
     with pytest.raises(ValueError, match="is no file and no published name"):
-        folder.original("absent.pt")
-    admitted = folder.admit(NAME, file, "imported")
-    assert folder.original(NAME) == admitted
-    assert f"{NAME}  [yolov5, here]" in "\n".join(listed(folder))
+        folder.resolve("absent.pt")
+    admitted = folder.add_file(NAME, file, "imported")
+    assert folder.resolve(NAME) == admitted
+    assert f"{NAME}  [yolov5, here]" in "\n".join(describe_weights(folder))
 
 
 def test_networks_get_converted_files_only(tmp_path: Path) -> None:
@@ -276,7 +282,7 @@ def test_networks_get_converted_files_only(tmp_path: Path) -> None:
     assert given == [str(tmp_path / "converted" / f"{sha256}.safetensors"), "random:3"]
     file.write_bytes(CONTENT + b"x")
     with pytest.raises(IntegrityError, match="it is pinned to"):
-        ready(str(file), f"sha256:{sha256}", None)
+        prepare_weights(str(file), f"sha256:{sha256}", None)
 
 
 def test_the_command_asks_before_it_takes_what_binds(
@@ -343,17 +349,17 @@ def test_another_networks_file_is_not_pinned(other: str, tmp_path: Path) -> None
     folder, file = folder_of(tmp_path), tmp_path / "file.pt"
     file.write_bytes(content(changes=changes))
     with pytest.raises(UntrustedFile, match=told):
-        folder.admit(name, file, "imported")
+        folder.add_file(name, file, "imported")
     assert [path for path in folder.path.rglob("*") if path.is_file()] == []
 
 
 def test_a_file_that_fits_keeps_its_conversion_when_another_name_refuses_it(tmp_path: Path) -> None:
     folder, file = folder_of(tmp_path), tmp_path / NAME
     file.write_bytes(CONTENT)
-    folder.admit(NAME, file, "imported")
+    folder.add_file(NAME, file, "imported")
     kept = sorted(folder.converted.iterdir())
     with pytest.raises(UntrustedFile):
-        folder.admit("v7.0/yolov5n.pt", file, "imported")
+        folder.add_file("v7.0/yolov5n.pt", file, "imported")
     assert sorted(folder.converted.iterdir()) == kept
 
 
@@ -361,9 +367,9 @@ def test_a_wrong_pin_of_an_earlier_version_is_told_with_the_way_out(tmp_path: Pa
     """Names and shapes were not looked at when it was pinned."""
     folder, file = folder_of(tmp_path), tmp_path / NAME
     file.write_bytes(CONTENT)
-    folder.admit(NAME, file, "imported")
-    assert undoing(str(file)) == "", "a file of its own"
-    told = undoing(str(folder.file(NAME)))
+    folder.add_file(NAME, file, "imported")
+    assert forget_advice(str(file)) == "", "a file of its own"
+    told = forget_advice(str(folder.file(NAME)))
     assert f"`python -m pipeline weights forget {NAME} --weights-root {folder.path}`" in told
     assert folder.forget(NAME) == folder.file(NAME)
     with pytest.raises(
@@ -403,10 +409,10 @@ def test_the_right_file_of_every_network_is_taken(name: str, tmp_path: Path) -> 
     shapes, folder, file = shapes_under(name), folder_of(tmp_path), tmp_path / "file.pt"
     tensors = {key: torch.zeros(shape, dtype=torch.float16) for key, shape in shapes.items()}
     file.write_bytes(official.saved(tensors))
-    assert folder.admit(name, file, "imported") == folder.file(name)
+    assert folder.add_file(name, file, "imported") == folder.file(name)
     folder.forget(name)
     del tensors[next(key for key in tensors if key.endswith("weight"))]
     file.write_bytes(official.saved(tensors))
     with pytest.raises(UntrustedFile, match="is missing"):
-        folder.admit(name, file, "imported")
+        folder.add_file(name, file, "imported")
     assert folder.pin(name) is None
