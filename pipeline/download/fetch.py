@@ -48,7 +48,7 @@ def fetch(
     """The media file of one video, asked for at most once: a recorded answer is given again without
     asking.
 
-    `asked_as` is as in `storage.base.records.Video`: a site that has not one is asked for the next.
+    `alternative_ids` is as in `storage.base.records.Video`: a site that has not one is asked for the next.
     `rate_limiter` paces requests to a site and pauses them when it says stop; without one, that too is a
     failure of the video.
 
@@ -79,7 +79,11 @@ def fetch(
     partial = record_path.with_suffix(".partial")
     try:
         arrived = _from_site(
-            video_id, alternative_ids or (video_id,), partial, source=source, rate_limiter=way
+            video_id,
+            alternative_ids or (video_id,),
+            partial,
+            source=source,
+            rate_limiter=rate_limiter,
         )
         media = _kept(arrived, layout.media_file(video_id, shard, arrived.suffix))
     except VideoError as error:
