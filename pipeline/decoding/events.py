@@ -1,4 +1,4 @@
-"""What a decoder yields, and what every decoder can be asked."""
+"""Events that a decoder yields for one video, and the interface of every decoder."""
 
 from __future__ import annotations
 
@@ -17,35 +17,32 @@ from pipeline.sampling.segment_alignment import SegmentAlignment
 
 @dataclass(frozen=True)
 class FrameEvent:
-    """A frame that some window holds; each comes once, in rising order."""
+    """A frame of some window, as RGB. Each frame comes once, in rising order."""
 
     index: int
     rgb: Frame
-    """uint8 `(H, W, 3)`, upright. Valid only until the next event is asked for: copy or shrink it
-    now.
-    """
+    """uint8 `(H, W, 3)`, upright. Valid only until the next event: copy or resize it at once."""
     wanted_by: tuple[int, ...]
     """Positions of the samplings that have a window with this frame."""
 
 
 @dataclass(frozen=True)
 class YuvFrameEvent:
-    """A frame for samplings that were asked for `YuvSampling`, where its planes say exactly what RGB
-    is.
+    """A frame of some window, as YUV planes from which RGB can be computed exactly.
 
-    Once a frame, in rising order; a frame that others want as RGB comes as a `FrameEvent` too, for
-    those.
+    Comes for samplings that are wrapped in `YuvSampling`, once a frame, in rising order. If others
+    want the frame too, it also comes as a `FrameEvent` for them.
     """
 
     index: int
     planes: Planes
-    """Valid only until the next event is asked for."""
+    """Valid only until the next event."""
     wanted_by: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class WindowEvent:
-    """One row to be; all its frames came before it. Windows of one sampling come in order."""
+    """A complete window: its frames came before it. Windows of one sampling come in order."""
 
     sampling: int
     """Position in the list of samplings."""
@@ -59,17 +56,16 @@ class DecodeEnd:
     probe: Probe
     summary: DecodeSummary
     cpu_seconds: float | None = field(default=None, compare=False)
-    """Of the process that decoded; None where that is our own."""
+    """CPU time of the process that decoded; None if that is this process."""
     lacking: tuple[int, ...] = ()
-    """For each sampling, rows at instants for which the video is too short, as in
-    `pipeline.sampling.planners.Planner`.
-    """
+    """For each sampling, how many rows the video is too short for, see `Planner.lacking`."""
 
 
 @dataclass(frozen=True)
 class AlignmentEvent:
-    """Where the segments of one sampling lie in the video: before its first frame, once for each
-    such sampling.
+    """Where the annotated segments of one sampling lie in the video.
+
+    Comes before the first frame, once for each sampling of segments.
     """
 
     sampling: int
@@ -81,7 +77,7 @@ Event = AlignmentEvent | FrameEvent | YuvFrameEvent | WindowEvent | DecodeEnd
 
 
 class Decoder(Protocol):
-    """What decodes videos, one after the other. One thread at a time uses it."""
+    """Decodes videos one after the other. Only one thread may use it at a time."""
 
     @property
     def name(self) -> str:
@@ -91,11 +87,12 @@ class Decoder(Protocol):
     def decode(
         self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
     ) -> Iterator[Event]:
-        """All events of one video. Raises VideoError if it cannot be used, SystemicFault if the
-        machine cannot.
+        """All events of one video.
+
+        Raises VideoError if the video cannot be used, SystemicFault if this machine cannot decode.
         """
         ...
 
     def close(self) -> None:
-        """Leave nothing behind; more than once is fine."""
+        """Release everything. May be called more than once."""
         ...

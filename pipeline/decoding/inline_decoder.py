@@ -1,9 +1,7 @@
-"""The seam between decoding and everything after it: events of one video, whoever decodes it and
-wherever.
+"""Decodes a trusted file in this process, and yields its frames and windows as events.
 
-`SubprocessDecoder` is for files from the web: a fresh interpreter decodes, so that a hang or a crash
-costs one video. `InlineDecoder` decodes here, for files we trust. Refuses to know extractors,
-shards and verdicts' fate.
+A file that hangs or crashes the decoder does so to this process. Files from the web go through
+`pipeline.decoding.worker.subprocess_decoder.SubprocessDecoder`, which yields the same events.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from pipeline.sampling.segment_alignment import PictureTimes
 
 
 class InlineDecoder:
-    """Decodes in this process: a file that hangs or crashes the decoder does so to us."""
+    """Decodes videos one after the other in the calling thread."""
 
     def __init__(
         self,
@@ -40,8 +38,8 @@ class InlineDecoder:
         beat: Callable[[], None] = lambda: None,
         on_probe: Callable[[Probe], None] = lambda _: None,
     ) -> None:
-        """`beat` is called at every packet, `on_probe` once a video, before its first frame."""
-        get_backend(backend)
+        """`beat` is called at every packet, `on_probe` once a video before its first frame."""
+        get_backend(backend)  # an unknown name is an error here, not at the first video
         self.name = backend
         self._limits = limits
         self._beat = beat
@@ -50,59 +48,68 @@ class InlineDecoder:
     def decode(
         self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
     ) -> Iterator[Event]:
-        """All events of one video. Only frames that some window holds are converted, each once."""
+        """All events of one video. Only frames of some window are converted, each of them once."""
         planner = MultiPlanner(samplings)
-        planar = frozenset(
-            place for place, sampling in enumerate(samplings) if isinstance(sampling, YuvSampling)
+        yuv_positions = frozenset(
+            position
+            for position, sampling in enumerate(samplings)
+            if isinstance(sampling, YuvSampling)
         )
         held: deque[DecodedFrame] = deque()
-        decoding = self._decoding(video_id, path)
-        self._on_probe(decoding.probe)
+        reader = self._open(video_id, path)
+        self._on_probe(reader.probe)
         if planner.needs_pictures:
-            pictures = self._pictures(video_id, path, decoding.probe)
-            yield from (AlignmentEvent(*placed) for placed in planner.place(pictures))
-        for frame in decoding:
+            pictures = self._picture_times(video_id, path, reader.probe)
+            for position, alignment in planner.place(pictures):
+                yield AlignmentEvent(position, alignment)
+        for frame in reader:
             held.append(frame)
-            yield from _events(planner.push(frame.pts_seconds), held, planar)
+            yield from _events(planner.push(frame.pts_seconds), held, yuv_positions)
             while held and held[0].index < planner.first_undecided_frame:
                 held.popleft()
-        summary = decoding.summary()
-        yield from _events(planner.finish(summary.end_seconds), held, planar)
-        yield DecodeEnd(decoding.probe, summary, lacking=planner.lacking)
+        summary = reader.summary()
+        yield from _events(planner.finish(summary.end_seconds), held, yuv_positions)
+        yield DecodeEnd(reader.probe, summary, lacking=planner.lacking)
 
-    def _decoding(self, video_id: str, path: Path) -> VideoReader:
+    def _open(self, video_id: str, path: Path) -> VideoReader:
         return VideoReader(video_id, path, backend=self.name, limits=self._limits, beat=self._beat)
 
-    def _pictures(self, video_id: str, path: Path, probed: Probe) -> PictureTimes:
-        """From the packets; where these do not say it, from one more decoding, which converts no
-        picture.
-        """
-        if (known := picture_times(path, probed, self._beat, self._limits.max_frames)) is not None:
-            return known
-        counting = self._decoding(video_id, path)
-        times = tuple(frame.pts_seconds for frame in counting)
-        summary = counting.summary()
+    def _picture_times(self, video_id: str, path: Path, probed: Probe) -> PictureTimes:
+        """From the packets; where they do not say, from one more pass that converts no frame."""
+        pictures = picture_times(path, probed, self._beat, self._limits.max_frames)
+        if pictures is not None:
+            return pictures
+        reader = self._open(video_id, path)
+        times = tuple(frame.pts_seconds for frame in reader)
+        summary = reader.summary()
         return PictureTimes(times, summary.end_seconds, summary.frames_declared)
 
     def close(self) -> None:
-        """Nothing is kept between videos."""
+        """Does nothing: no state is kept between videos."""
 
 
-def _events(due: list[Due], held: deque[DecodedFrame], planar: frozenset[int]) -> Iterator[Event]:
-    for one in due:
-        if isinstance(one, FrameDue):
-            yield from _frame_events(one, held[one.index - held[0].index], planar)
+def _events(
+    due: list[Due], held: deque[DecodedFrame], yuv_positions: frozenset[int]
+) -> Iterator[Event]:
+    for item in due:
+        if isinstance(item, FrameDue):
+            # Held frames are consecutive, so an index is a distance from the first.
+            frame = held[item.index - held[0].index]
+            yield from _frame_events(item, frame, yuv_positions)
         else:
-            yield WindowEvent(one.sampling, one.window)
+            yield WindowEvent(item.sampling, item.window)
 
 
-def _frame_events(due: FrameDue, frame: DecodedFrame, planar: frozenset[int]) -> Iterator[Event]:
-    planes = frame.to_planes() if planar.intersection(due.wanted_by) else None
-    in_rgb = due.wanted_by
-    if planes is not None:
-        in_rgb = tuple(place for place in due.wanted_by if place not in planar)
-        yield YuvFrameEvent(
-            due.index, planes, tuple(place for place in due.wanted_by if place in planar)
-        )
-    if in_rgb:
-        yield FrameEvent(due.index, frame.to_rgb(), in_rgb)
+def _frame_events(
+    due: FrameDue, frame: DecodedFrame, yuv_positions: frozenset[int]
+) -> Iterator[Event]:
+    """The frame as planes for samplings that accept them, as RGB for the others."""
+    accept_yuv = tuple(position for position in due.wanted_by if position in yuv_positions)
+    planes = frame.to_planes() if accept_yuv else None
+    if planes is None:
+        yield FrameEvent(due.index, frame.to_rgb(), due.wanted_by)
+        return
+    yield YuvFrameEvent(due.index, planes, accept_yuv)
+    need_rgb = tuple(position for position in due.wanted_by if position not in yuv_positions)
+    if need_rgb:
+        yield FrameEvent(due.index, frame.to_rgb(), need_rgb)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 
-from models.extractors.base.sampling import (
-    ConsecutiveFrames,
-)
-from pipeline.sampling.planner import NONE_PICKED, Window, check_next
+from models.extractors.base.sampling import ConsecutiveFrames
+from pipeline.sampling.planner import NO_FRAMES, Window, check_next
 
 
 class ConsecutiveFramesPlanner:
-    """Windows of L consecutive frames every S frames; a rest shorter than L makes no row."""
+    """Windows of L consecutive frames every S frames; fewer than L at the end make no window."""
 
-    picked = NONE_PICKED
+    pending_frames = NO_FRAMES
     lacking = 0
 
     def __init__(self, sampling: ConsecutiveFrames) -> None:
@@ -43,12 +41,11 @@ class ConsecutiveFramesPlanner:
         return self._close(end_seconds)
 
     def _close(self, end_seconds: float) -> list[Window]:
-        """The window that ends with the newest frame, if one does; the deque holds exactly its
-        times.
-        """
+        """The window that ends with the newest frame, if there is one."""
         start = self._next_start
         if self._count != start + self._length:
             return []
         self._next_start = start + self._stride
         self._decided = self._count
+        # The deque keeps as many times as a window has frames: its first is the window's start.
         return [Window(tuple(range(start, self._count)), self._times[0], end_seconds)]

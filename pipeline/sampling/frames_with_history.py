@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 
-from models.extractors.base.sampling import (
-    FramesAtRate,
-    FramesAtRateWithHistory,
-)
-from pipeline.sampling.planner import NONE_PICKED, Window
+from models.extractors.base.sampling import FramesAtRate, FramesAtRateWithHistory
+from pipeline.sampling.planner import NO_FRAMES, Window
 from pipeline.sampling.single_frames import FramesAtRatePlanner
 
 
 class HistoryPlanner:
-    """The frames of a rate, each at the end of L consecutive frames; the first L - 1 look at their
-    future, reversed.
+    """Frames at a rate, each at the end of a clip of L consecutive frames.
 
-    Rows keep the order of the frames they are about: those that wait for their future hold back the
-    ones behind them. In a video of fewer than 2 L - 2 frames, those in the middle have neither so
-    long a past nor so long a future: they are `lacking`.
+    The first L - 1 frames have too few frames before them: their clips hold the frames after them,
+    reversed. Windows keep the order of their target frames, so one that waits for later frames
+    delays those behind it. In a video of fewer than 2 L - 2 frames, the targets in the middle have
+    neither L - 1 frames before nor after them: they are counted as `lacking`.
     """
 
-    picked = NONE_PICKED
+    pending_frames = NO_FRAMES
 
     def __init__(self, sampling: FramesAtRateWithHistory) -> None:
         self._length = sampling.history_frames
@@ -34,14 +31,12 @@ class HistoryPlanner:
     @property
     def first_undecided_frame(self) -> int:
         """As `Planner.first_undecided_frame`."""
-        # Returned windows leave no hole that matters: the first holds frames 0 to L - 1, those
-        # played backwards overlap it, and the others reach L - 1 back from where they end, which is
-        # as far as the next one reaches.
-        target = (
-            self._waiting[0].frame_indices[0]
-            if self._waiting
-            else self._targets.first_undecided_frame
-        )
+        # Frames of returned windows are gap-free where it matters: the first window holds frames 0
+        # to L - 1, reversed ones overlap it, and each other reaches L - 1 frames back from its
+        # target, which is as far as the next one reaches.
+        target = self._targets.first_undecided_frame
+        if self._waiting:
+            target = self._waiting[0].frame_indices[0]
         return max(self._returned_below, target - self._length + 1)
 
     def push(self, pts_seconds: float) -> list[Window]:
@@ -49,7 +44,10 @@ class HistoryPlanner:
         self._waiting += self._targets.push(pts_seconds)
         self._count += 1
         windows = []
-        while self._waiting and (window := self._with_history(self._waiting[0])):
+        while self._waiting:
+            window = self._with_history(self._waiting[0])
+            if window is None:
+                break
             self._waiting.popleft()
             windows.append(window)
         return windows
@@ -57,14 +55,13 @@ class HistoryPlanner:
     def finish(self, end_seconds: float) -> list[Window]:
         """As `Planner.finish`."""
         self._waiting += self._targets.finish(end_seconds)
-        windows = [window for target in self._waiting if (window := self._with_history(target))]
+        clips = [self._with_history(target) for target in self._waiting]
+        windows = [clip for clip in clips if clip is not None]
         self.lacking = len(self._waiting) - len(windows)
         return windows
 
     def _with_history(self, target: Window) -> Window | None:
-        """The window about `target`'s one frame; None as long as the frames it needs are not
-        there.
-        """
+        """The clip of `target`'s single frame; None until all frames it needs are there."""
         (index,) = target.frame_indices
         if index >= self._length - 1:
             frames = range(index - self._length + 1, index + 1)

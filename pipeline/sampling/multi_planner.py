@@ -1,7 +1,7 @@
-"""Several samplings over one pass of one video: each wanted frame goes out once, each window when
-its frames are out.
+"""Runs several samplings in one pass over a video.
 
-Arithmetic on numbers. Refuses to know how a sampling chooses frames, and what is done with them.
+Each wanted frame is returned once, and each window after its frames. Arithmetic on numbers: how a
+sampling chooses frames is up to its planner.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from pipeline.sampling.segment_alignment import PictureTimes, SegmentAlignment
 
 @dataclass(frozen=True)
 class FrameDue:
-    """Frame `index` goes out now, for the samplings at these positions. Comes once a frame, in
-    rising order.
-    """
+    """Frame `index` is wanted by the samplings at these positions. Comes in rising order."""
 
     index: int
     wanted_by: tuple[int, ...]
@@ -26,7 +24,7 @@ class FrameDue:
 
 @dataclass(frozen=True)
 class WindowDue:
-    """All frames of `window` went out before; `sampling` is a position in the list of samplings."""
+    """A window whose frames were all returned before; `sampling` is a position in the list."""
 
     sampling: int
     window: Window
@@ -36,82 +34,101 @@ Due = FrameDue | WindowDue
 
 
 class MultiPlanner:
-    """Several samplings over one pass: each wanted frame once and in order, each window right after
-    its newest frame, or right after the window before it in the same sampling, whichever is later.
+    """Merges the windows of several planners over one pass.
 
-    A frame waits until every sampling has decided about it: at most as long as the longest window.
+    Each wanted frame is returned once and in order. Each window is returned right after its newest
+    frame, or right after the window before it in the same sampling, whichever is later. A frame
+    waits until every sampling has decided about it: at most as long as the longest window.
     """
 
     def __init__(self, samplings: Sequence[VideoSampling]) -> None:
         self._planners = [make_planner(sampling) for sampling in samplings]
-        self._wanted: dict[int, set[int]] = {}
-        self._due_at = [0] * len(samplings)
+        self._wanted_by: dict[int, set[int]] = {}
+        """Frame number → positions of the samplings that want it."""
+        self._newest_frame = [0] * len(samplings)
+        """For each sampling, the highest frame number of its windows so far."""
         self._waiting: list[tuple[int, WindowDue]] = []
-        self._sent_below = 0
+        """Windows not returned yet, each with the frame after which it is due."""
+        self._returned_below = 0
         self._count = 0
 
     @property
     def first_undecided_frame(self) -> int:
-        """Frames below this number are out already, or in no window: they can be dropped."""
-        return min((one.first_undecided_frame for one in self._planners), default=self._count)
+        """Frames below this number were returned, or are in no window: they can be dropped."""
+        undecided = (planner.first_undecided_frame for planner in self._planners)
+        return min(undecided, default=self._count)
 
     @property
     def lacking(self) -> tuple[int, ...]:
-        """For each sampling, how many rows the video is too short for; known once it is
-        finished.
-        """
-        return tuple(one.lacking for one in self._planners)
+        """For each sampling, how many rows the video is too short for; known after `finish`."""
+        return tuple(planner.lacking for planner in self._planners)
 
     @property
     def needs_pictures(self) -> bool:
-        """Whether some sampling must be told of the video's pictures before its first frame."""
-        return any(needs_picture_times(one) for one in self._planners)
+        """Whether `place` must be called before the first frame."""
+        return any(needs_picture_times(planner) for planner in self._planners)
 
     def place(self, pictures: PictureTimes) -> list[tuple[int, SegmentAlignment]]:
-        """Tell them; returns what became of the segments of each such sampling, by position."""
+        """Give the picture times to the samplings of segments.
+
+        Returns the position of each such sampling, and how its segments were aligned.
+        """
         return [
-            (i, one.place(pictures))
-            for i, one in enumerate(self._planners)
-            if needs_picture_times(one)
+            (position, planner.place(pictures))
+            for position, planner in enumerate(self._planners)
+            if needs_picture_times(planner)
         ]
 
     def push(self, pts_seconds: float) -> list[Due]:
-        """Take the next frame's time; return what goes out now. Raises BadTimestamps."""
+        """Add the next frame's time; returns what is due now. Raises BadTimestamps."""
         self._count += 1
-        for position, one in enumerate(self._planners):
-            self._note(position, one.push(pts_seconds), one.picked)
+        for position, planner in enumerate(self._planners):
+            self._collect(position, planner.push(pts_seconds), planner.pending_frames)
         return self._release(self.first_undecided_frame)
 
     def finish(self, end_seconds: float) -> list[Due]:
-        """Say that the last frame ends at `end_seconds`; return the rest. Raises BadTimestamps."""
-        for position, one in enumerate(self._planners):
-            self._note(position, one.finish(end_seconds), one.picked)
+        """End the last frame at `end_seconds`; returns the rest. Raises BadTimestamps."""
+        for position, planner in enumerate(self._planners):
+            self._collect(position, planner.finish(end_seconds), planner.pending_frames)
         return self._release(self._count)
 
-    def _note(self, position: int, windows: list[Window], picked: frozenset[int]) -> None:
-        for index in picked:
-            self._wanted.setdefault(index, set()).add(position)
+    def _collect(
+        self, position: int, windows: list[Window], pending_frames: frozenset[int]
+    ) -> None:
+        for index in pending_frames:
+            self._want(index, position)
         for window in windows:
-            self._due_at[position] = max(self._due_at[position], *window.frame_indices)
-            self._waiting.append((self._due_at[position], WindowDue(position, window)))
+            newest = max(self._newest_frame[position], *window.frame_indices)
+            self._newest_frame[position] = newest
+            self._waiting.append((newest, WindowDue(position, window)))
             for index in window.frame_indices:
-                if index >= self._sent_below:
-                    self._wanted.setdefault(index, set()).add(position)
+                # Frames below were returned already, for an earlier window or as pending frames.
+                if index >= self._returned_below:
+                    self._want(index, position)
+
+    def _want(self, index: int, position: int) -> None:
+        self._wanted_by.setdefault(index, set()).add(position)
 
     def _release(self, below: int) -> list[Due]:
-        self._sent_below = below
-        ready: list[tuple[int, Due]] = [(at, due) for at, due in self._waiting if at < below]
-        self._waiting = [(at, due) for at, due in self._waiting if at >= below]
-        indices = [index for index in self._wanted if index < below]
-        ready += [
-            (index, FrameDue(index, tuple(sorted(self._wanted.pop(index))))) for index in indices
-        ]
+        """Everything that is due with a frame below this number, in order."""
+        self._returned_below = below
+        ready: list[tuple[int, Due]] = []
+        still_waiting: list[tuple[int, WindowDue]] = []
+        for newest, window in self._waiting:
+            if newest < below:
+                ready.append((newest, window))
+            else:
+                still_waiting.append((newest, window))
+        self._waiting = still_waiting
+        for index in [index for index in self._wanted_by if index < below]:
+            wanted_by = tuple(sorted(self._wanted_by.pop(index)))
+            ready.append((index, FrameDue(index, wanted_by)))
         return [due for _, due in sorted(ready, key=_order)]
 
 
 def _order(ready: tuple[int, Due]) -> tuple[int, int, float]:
-    """By the frame it comes with: the frame itself, then windows by sampling and time."""
-    at, due = ready
+    """By frame number: first the frame itself, then its windows by sampling and time."""
+    newest, due = ready
     if isinstance(due, FrameDue):
-        return (at, -1, 0.0)
-    return (at, due.sampling, due.window.start_seconds)
+        return (newest, -1, 0.0)
+    return (newest, due.sampling, due.window.start_seconds)

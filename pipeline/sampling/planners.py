@@ -1,9 +1,8 @@
-"""Frame times in, rows-to-be out: which frames make a row, and what span of seconds the row
-describes.
+"""Chooses the planner of a sampling: frame times in, windows with their time spans out.
 
-Arithmetic on numbers. Refuses to know disks, decoders, pixels and networks. Frame i covers `[pts_i,
-pts_{i+1})`, the last one `[pts, end)`; spans come from these times alone, never from a nominal
-frame rate. To add a way of sampling: write a planner class below and add it to `PLANNERS`.
+Frame i covers `[pts_i, pts_{i+1})`, the last one `[pts, end)`. Spans come from these times, never
+from a nominal frame rate. To add a sampling, write a planner class in a file of this folder and add
+it to `PLANNERS`.
 """
 
 from __future__ import annotations
@@ -31,22 +30,18 @@ PLANNERS: Mapping[type[Any], Callable[[Any], Planner]] = {
     FramesAtRateWithHistory: HistoryPlanner,
     EveryFrame: EveryFramePlanner,
     SegmentsOfVideo: SegmentsPlanner,
-    YuvSampling: lambda asked: make_planner(asked.sampling),
+    YuvSampling: lambda wrapped: make_planner(wrapped.sampling),
 }
-"""Type of a sampling → what plans it."""
+"""Type of a sampling → its planner."""
 
 
-def needs_picture_times(one: Planner) -> TypeGuard[SegmentsPlanner]:
-    """Whether a planner must be told of the video's pictures, with `place`, before the first
-    frame.
-    """
-    return isinstance(one, SegmentsPlanner)
+def needs_picture_times(planner: Planner) -> TypeGuard[SegmentsPlanner]:
+    """Whether `place` must give a planner the video's picture times before the first frame."""
+    return isinstance(planner, SegmentsPlanner)
 
 
 def make_planner(sampling: VideoSampling) -> Planner:
-    """A fresh planner for one video. Raises TypeError for a sampling that `PLANNERS` does not
-    list.
-    """
+    """A new planner for one video. Raises TypeError for a sampling not listed in `PLANNERS`."""
     if type(sampling) not in PLANNERS:
         known = ", ".join(kind.__name__ for kind in PLANNERS)
         raise TypeError(f"no planner for {type(sampling).__name__}; there are planners for {known}")
@@ -56,9 +51,7 @@ def make_planner(sampling: VideoSampling) -> Planner:
 def plan_windows(
     pts_seconds: Iterable[float], end_seconds: float, sampling: Sampling
 ) -> list[Window]:
-    """All windows of a video whose frames are shown at `pts_seconds` and whose last frame ends at
-    `end_seconds`.
-    """
-    one = make_planner(sampling)
-    windows = [window for pts in pts_seconds for window in one.push(pts)]
-    return windows + one.finish(end_seconds)
+    """All windows of a video with the given frame times, whose last frame ends at `end_seconds`."""
+    planner = make_planner(sampling)
+    windows = [window for pts in pts_seconds for window in planner.push(pts)]
+    return windows + planner.finish(end_seconds)

@@ -1,23 +1,18 @@
-"""Planners of one-frame rows: every frame, or frames at a rate."""
+"""Planners of windows with one frame: every frame, or frames at a rate."""
 
 from __future__ import annotations
 
 import math
 
-from models.extractors.base.sampling import (
-    EveryFrame,
-    FramesAtRate,
-)
-from pipeline.sampling.planner import NONE_PICKED, Window, check_next
+from models.extractors.base.sampling import EveryFrame, FramesAtRate
+from pipeline.sampling.planner import NO_FRAMES, Window, check_next
 from pipeline.sampling.segment_alignment import SLACK_SECONDS
 
 
 class _SingleFrames:
-    """What planners of one-frame rows share: the newest frame waits until the next one tells where
-    it ends.
-    """
+    """Base of planners of one-frame windows: a frame waits for the next one, which ends it."""
 
-    picked = NONE_PICKED
+    pending_frames = NO_FRAMES
     lacking = 0
 
     def __init__(self) -> None:
@@ -45,23 +40,19 @@ class _SingleFrames:
         return [Window((self._count - 1,), self._newest, end_seconds)]
 
     def _takes(self, start_seconds: float, end_seconds: float) -> bool:
-        """Whether the frame shown in `[start, end)` is a row."""
+        """Whether the frame shown in `[start, end)` is a window."""
         return True
 
 
 class EveryFramePlanner(_SingleFrames):
-    """Every frame is a row."""
+    """Every frame is a window."""
 
     def __init__(self, sampling: EveryFrame) -> None:
         super().__init__()
 
 
 class FramesAtRatePlanner(_SingleFrames):
-    """The frame shown at `first frame's time + k / rate`, for k = 0, 1, 2, ...; each frame at most
-    once.
-
-    k is an integer and every instant is computed afresh from it, so no error adds up.
-    """
+    """The frames shown at `first frame's time + k / rate`, k = 0, 1, 2, ...; each at most once."""
 
     def __init__(self, sampling: FramesAtRate) -> None:
         super().__init__()
@@ -70,6 +61,7 @@ class FramesAtRatePlanner(_SingleFrames):
         self._k = 0
 
     def _instant(self, k: int) -> float:
+        # Computed from the integer k each time, so that rounding errors do not add up.
         return (self._first or 0.0) + k / self._rate + SLACK_SECONDS
 
     def _takes(self, start_seconds: float, end_seconds: float) -> bool:
@@ -81,11 +73,9 @@ class FramesAtRatePlanner(_SingleFrames):
         return True
 
     def _skip_to(self, end_seconds: float) -> None:
-        """Let `_k` be the first instant at or after `end_seconds`: by division, for a gap may hold
-        millions of them.
-        """
-        self._k = max(
-            self._k + 1, math.floor((end_seconds - (self._first or 0.0)) * self._rate) - 1
-        )
+        """Let `_k` be the first instant at or after `end_seconds`."""
+        # By division, since a gap may contain millions of instants; the loop corrects rounding.
+        elapsed_seconds = end_seconds - (self._first or 0.0)
+        self._k = max(self._k + 1, math.floor(elapsed_seconds * self._rate) - 1)
         while self._instant(self._k) < end_seconds:
             self._k += 1

@@ -180,7 +180,7 @@ def test_no_gap_where_nothing_is_broken() -> None:
     for n, seconds in enumerate(
         (0.0, 0.1, 0.69, 1.4)
     ):  # 0.49 s and then 0.61 s after the frame before has ended
-        assert coverage.admit(bare(n, seconds, 0.1), False)
+        assert coverage.accept(bare(n, seconds, 0.1), False)
     assert coverage.inner_gaps_seconds == pytest.approx(1.4 - 0.79)
 
 
@@ -188,7 +188,7 @@ def test_gaps_are_bounded_and_all_are_counted() -> None:
     # Frames of 0.1 s, one a second: 99 gaps of 0.9 s.
     coverage = FrameTiming()
     for n in range(100):
-        coverage.admit(bare(n, float(n), 0.1), True)
+        coverage.accept(bare(n, float(n), 0.1), True)
     header = Probe(
         "mov", "h264", 0, 64, 32, (1, 0, 0, 1), "yuv420p", (1, 10), 1000, 101.0, 10.0, -1.0
     )

@@ -191,10 +191,10 @@ def test_a_row_that_waits_for_its_future_comes_before_those_behind_it() -> None:
 @pytest.mark.parametrize(
     ("pts", "end", "message"),
     [
-        ([0.0, 0.0], 1.0, r"frame 1 is shown at 0.0 s, not after 0.0 s"),
-        ([0.0, 2.0, 1.0], 3.0, r"frame 2 is shown at 1.0 s, not after 2.0 s"),
-        ([0.0, float("nan")], 1.0, r"frame 1 is shown at nan s; a time must be a finite number"),
-        ([0.0, 1.0], 1.0, r"frame 2 is shown at 1.0 s, not after 1.0 s"),
+        ([0.0, 0.0], 1.0, r"frame 1 has the time 0.0 s; it must be later than 0.0 s"),
+        ([0.0, 2.0, 1.0], 3.0, r"frame 2 has the time 1.0 s; it must be later than 2.0 s"),
+        ([0.0, float("nan")], 1.0, r"frame 1 has the time nan s; it must be a finite number"),
+        ([0.0, 1.0], 1.0, r"frame 2 has the time 1.0 s; it must be later than 1.0 s"),
     ],
 )
 def test_times_that_do_not_rise_are_refused(

@@ -190,9 +190,9 @@ def test_one_decode_feeds_segments_and_clips_alike(video: Path, tmp_path: Path) 
     passes: list[str] = []
 
     class Counted(InlineDecoder):
-        def _decoding(self, video_id: str, path: Path) -> VideoReader:
+        def _open(self, video_id: str, path: Path) -> VideoReader:
             passes.append(video_id)
-            return super()._decoding(video_id, path)
+            return super()._open(video_id, path)
 
     together = built(
         tmp_path, video, known, SPREAD, ConsecutiveFrames(16, 8), RELEASED, decoder=Counted()
