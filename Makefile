@@ -35,7 +35,7 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $(STAMP)
 
 lock:  ## choose versions anew; hashes and versions only, no hosts (needs uv)
-	uv pip compile pyproject.toml --upgrade --group dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --upgrade --all-extras --group dev --universal --python-version 3.11 --generate-hashes \
 	    --override requirements.overrides --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
 
 clean-environment:

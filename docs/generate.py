@@ -16,10 +16,10 @@ from luigi.task_register import Register
 
 import pipeline.__main__
 import storage.__main__
-import tasks
 import trainer.__main__
 from storage.base.video_status import REASONS, State
 from tests.folders import MAY_IMPORT, PACKAGES, purpose_of
+from video_highlights import task_names
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COLOURS = {
@@ -153,7 +153,7 @@ def _option(action: argparse.Action) -> str:
 def task_page() -> str:
     """Every Luigi task that a user can name, with its parameters."""
     blocks = []
-    for name in sorted(_task_names()):
+    for name in task_names():
         task = Register.get_task_cls(name)
         summary = (task.__doc__ or "").strip().partition("\n\n")[0].replace("\n", " ")
         lines = [f"## `luigi --module tasks {name}`", "", re.sub(r" +", " ", summary)]
@@ -181,14 +181,6 @@ def _described(parameter: luigi.Parameter) -> str:
         lambda match: "{" + ", ".join(sorted(match[1].split(", "))) + "}",
         description,
     )
-
-
-def _task_names() -> Iterator[str]:
-    for name in Register.task_names():
-        task = Register.get_task_cls(name)
-        is_ours = task.__module__.partition(".")[0] == tasks.__name__
-        if is_ours and "." not in name and not issubclass(task, luigi.Config):
-            yield name
 
 
 def settings_page() -> str:

@@ -16,12 +16,50 @@ from typing import IO, NoReturn
 
 from storage.files.os_errors import disk_fault
 
+WRONG_USE = 2
+"""The exit code of a command that cannot run as it was given or installed."""
 IN_THE_WAY = 4
 """The exit code of a machine, or another process, that is in the way."""
 READER_LEFT = 128 + signal.SIGPIPE
 """What a shell says of a program that SIGPIPE ended. The signal itself stays ignored, as Python has
 it: a child process that ends early must be an error to be told, not the end of its parent.
 """
+
+
+EXTRAS = {
+    "av": "features",
+    "cv2": "features",
+    "ffmpeg": "features",
+    "imageio_ffmpeg": "features",
+    "luigi": "features",
+    "matplotlib": "features",
+    "PIL": "features",
+    "pymatreader": "features",
+    "safetensors": "features",
+    "torch": "features",
+    "torchvision": "features",
+    "tqdm": "features",
+    "yt_dlp": "download",
+    "sklearn": "train",
+    "tensorboard": "train",
+    "cryptography": "cluster",
+    "dask": "cluster",
+    "dask_jobqueue": "cluster",
+    "distributed": "cluster",
+    "ultralytics": "ultralytics",
+    "decord": "decord",
+    "torchcodec": "torchcodec",
+}
+"""Library → the extra of this project that installs it."""
+
+
+def missing_library(error: ModuleNotFoundError) -> str:
+    """What to install where a library is missing; empty if the library is none of ours."""
+    library = (error.name or "").partition(".")[0]
+    extra = EXTRAS.get(library)
+    if extra is None:
+        return ""
+    return f"{library} is not installed: pip install 'video-highlights[{extra}]'"
 
 
 def run_and_exit(main: Callable[[], int]) -> NoReturn:
@@ -42,6 +80,12 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())
         code = READER_LEFT
+    except ModuleNotFoundError as error:
+        message = missing_library(error)
+        if not message:
+            raise
+        sys.stderr.write(f"{message}\n")
+        code = WRONG_USE
     except OSError as error:
         if not _is_of_the_disk(error):
             raise
