@@ -1,5 +1,5 @@
 """Annotated datasets: the registry that maps a catalog name to its reader.
 
-To add one: write a module in `readers` with a function that returns a `ParsedDataset`, and add a row to
-`registry.py`.
+To add one: write a module in `readers` with a function that returns a `ParsedDataset`, and add it
+to `registry.py`.
 """

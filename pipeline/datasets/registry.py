@@ -1,7 +1,6 @@
-"""Every dataset there is, as a table: its description, the files it is published as, and the
-function that reads them.
+"""The registry of datasets: description, published files, and the function that reads them.
 
-Refuses to know where this machine keeps anything.
+Paths on this machine are not stored here; they are settings.
 """
 
 from __future__ import annotations
@@ -25,36 +24,34 @@ from storage.base.errors import LookupFailed
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One thing that a dataset is published as: a file, or a folder of files."""
+    """One published part of a dataset: a file, or a folder of files."""
 
     setting: str
-    """The key that names it, in the section called like the dataset."""
+    """Its key in the settings section that is named after the dataset."""
     file: str
-    """What it is kept as in the catalog's sources."""
+    """File name of the copy in the catalog's sources."""
     pattern: str = ""
-    """Regular expression of the paths in the folder that are read; empty: it is one file."""
+    """Regular expression of the paths in a folder that are read; empty for a single file."""
     names_only: bool = False
-    """Whether of these paths only the names are read."""
+    """Whether only the names of these paths are read, not their content."""
     required: bool = True
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """One row: a dataset that can become a catalog."""
+    """A dataset that can become a catalog."""
 
     description: str
     citation: str
     url: str
-    """Where its authors publish it; empty if it is made here."""
+    """Where its authors publish it; empty for a synthetic dataset."""
     files: Mapping[str, SourceFile]
-    """Role → what plays it."""
+    """Role, as the reader expects it → the published part."""
     read: DatasetReader
     title: str = ""
-    """The word in the name of its task, `Build<title>Features`; empty: it has no task of its
-    own.
-    """
+    """The word in its task's name, `Build<title>Features`; empty if it has no task of its own."""
     on_youtube: bool = True
-    """Whether YouTube has the videos. Where it has not, a folder or a mirror is needed."""
+    """Whether YouTube has the videos. If not, a folder or a mirror is needed."""
 
 
 _TABLES = {
@@ -64,17 +61,20 @@ _TABLES = {
 
 DATASETS: dict[str, DatasetSpec] = {
     "phd2": DatasetSpec(
-        description="GIFs that 13,822 people cut from 119,938 YouTube videos; the last video of each is the target",
-        citation="Garcia del Molino and Gygli, PHD-GIFs: Personalized Highlight Detection for Automatic GIF Creation, "
-        "ACM Multimedia 2018",
+        description="GIFs that 13,822 people cut from 119,938 YouTube videos; "
+        "the last video of each person is the target",
+        citation="Garcia del Molino and Gygli, PHD-GIFs: Personalized Highlight Detection for "
+        "Automatic GIF Creation, ACM Multimedia 2018",
         url="https://github.com/gyglim/personalized-highlights-dataset",
         files=_TABLES,
         read=read_phd2,
         title="PHD2",
     ),
     "youtube-highlights": DatasetSpec(
-        description="550 raw videos of six domains, of whose clips is known which went into their users' edited videos",
-        citation="Sun, Farhadi and Seitz, Ranking Domain-specific Highlights by Analyzing Edited Videos, ECCV 2014",
+        description="550 raw videos of six domains, with labels for the clips that their users "
+        "selected for edited videos",
+        citation="Sun, Farhadi and Seitz, Ranking Domain-specific Highlights by Analyzing Edited "
+        "Videos, ECCV 2014",
         url="https://github.com/aliensunmin/DomainSpecificHighlight",
         files={
             "annotations": SourceFile("annotations", "annotations.zip", youtube_highlights.FILES),
@@ -84,8 +84,10 @@ DATASETS: dict[str, DatasetSpec] = {
         title="YouTubeHighlights",
     ),
     "tvsum": DatasetSpec(
-        description="50 videos of ten categories, every two-second shot scored from 1 to 5 by 20 people",
-        citation="Song, Vallmitjana, Stent and Jaimes, TVSum: Summarizing Web Videos Using Titles, CVPR 2015",
+        description="50 videos of ten categories, with scores of 1 to 5 by 20 people for every "
+        "two-second shot",
+        citation="Song, Vallmitjana, Stent and Jaimes, TVSum: Summarizing Web Videos Using Titles, "
+        "CVPR 2015",
         url="https://github.com/yalesong/tvsum",
         files={
             "annotations": SourceFile("annotations", "ydata-tvsum50.mat"),
@@ -95,16 +97,18 @@ DATASETS: dict[str, DatasetSpec] = {
         title="TVSum",
     ),
     "cosum": DatasetSpec(
-        description="51 videos of ten queries, whose shots three judges called relevant or not",
-        citation="Chu, Song and Jaimes, Video Co-summarization: Video Summarization by Visual Co-occurrence, CVPR 2015",
+        description="51 videos of ten queries, with three judges' choice of relevant shots",
+        citation="Chu, Song and Jaimes, Video Co-summarization: Video Summarization by Visual "
+        "Co-occurrence, CVPR 2015",
         url="https://github.com/Blssel/cosum",
         files={"annotations": SourceFile("annotations", "annotations.zip", cosum.FILES)},
         read=cosum.read_cosum,
         title="CoSum",
     ),
     "summe": DatasetSpec(
-        description="25 user videos, summarised by 15 to 18 people each",
-        citation="Gygli, Grabner, Riemenschneider and Van Gool, Creating Summaries from User Videos, ECCV 2014",
+        description="25 user videos, each summarised by 15 to 18 people",
+        citation="Gygli, Grabner, Riemenschneider and Van Gool, Creating Summaries from User "
+        "Videos, ECCV 2014",
         url="https://gyglim.github.io/me/vsum/index.html",
         files={"annotations": SourceFile("annotations", "annotations.zip", summe.FILES)},
         read=summe.read_summe,
@@ -113,8 +117,9 @@ DATASETS: dict[str, DatasetSpec] = {
     ),
     "activitynet": DatasetSpec(
         description="ActivityNet v1.3 by the five categories that set-based learning tests on",
-        citation="Caba Heilbron, Escorcia, Ghanem and Niebles, ActivityNet, CVPR 2015; categories and list by Xu et "
-        "al., Cross-category Video Highlight Detection via Set-based Learning, ICCV 2021",
+        citation="Caba Heilbron, Escorcia, Ghanem and Niebles, ActivityNet, CVPR 2015; categories "
+        "and list by Xu et al., Cross-category Video Highlight Detection via Set-based Learning, "
+        "ICCV 2021",
         url="http://activity-net.org",
         files={
             "annotations": SourceFile("annotations", "activity_net.json"),
@@ -125,9 +130,9 @@ DATASETS: dict[str, DatasetSpec] = {
         title="ActivityNet",
     ),
     "dhf1k": DatasetSpec(
-        description="1,000 videos with a map for each frame of what people looked at",
-        citation="Wang, Shen, Guo, Cheng and Borji, Revisiting Video Saliency: A Large-scale Benchmark and a New "
-        "Model, CVPR 2018",
+        description="1,000 videos with a map of people's gaze for each frame",
+        citation="Wang, Shen, Guo, Cheng and Borji, Revisiting Video Saliency: A Large-scale "
+        "Benchmark and a New Model, CVPR 2018",
         url="https://github.com/wenguanwang/DHF1K",
         files={"annotations": SourceFile("annotations", "maps.txt", dhf1k.FILES, names_only=True)},
         read=dhf1k.read_dhf1k,
@@ -135,22 +140,23 @@ DATASETS: dict[str, DatasetSpec] = {
         on_youtube=False,
     ),
     "sample": DatasetSpec(
-        description="two minutes of drawn video with planted preferences, in PHD2's format",
-        citation="none: it is drawn by pipeline.synthetic.user_videos",
+        description="two minutes of synthetic video with known preferences, in PHD2's format",
+        citation="none: it is generated by pipeline.synthetic.user_videos",
         url="",
         files=_TABLES,
         read=read_phd2,
     ),
     "sample-large": DatasetSpec(
         description="the same with half an hour of video and 80 users, for trying models",
-        citation="none: it is drawn by pipeline.synthetic.user_videos",
+        citation="none: it is generated by pipeline.synthetic.user_videos",
         url="",
         files=_TABLES,
         read=read_phd2,
     ),
     "category-sample": DatasetSpec(
-        description="drawn videos of four domains whose segments are highlights or not, for trying category models",
-        citation="none: it is drawn by pipeline.synthetic.category_videos",
+        description="synthetic videos of four domains with a label for each segment, for trying "
+        "category models",
+        citation="none: it is generated by pipeline.synthetic.category_videos",
         url="",
         files={"segments": SourceFile("segments", category_videos.SEGMENTS)},
         read=category_videos.read_category_sample,
@@ -161,7 +167,7 @@ DATASETS: dict[str, DatasetSpec] = {
 
 
 def dataset_spec(name: str) -> DatasetSpec:
-    """The row of that name; raises `LookupFailed` listing the names there are."""
+    """The dataset of that name. Raises `LookupFailed`, which lists the known names."""
     if name not in DATASETS:
         raise LookupFailed(
             f"no dataset is called {name!r}; known are {', '.join(sorted(DATASETS))}"

@@ -1,18 +1,17 @@
-"""The category sample: drawn videos of four domains, in each of which another performance is the
-highlight.
+"""Generates the category sample: synthetic videos of four domains with labelled segments.
 
-A video is a row of three-second segments, in each of which its domain's figure is somewhere and
-does something:
+A video is a row of three-second segments. In each of them a figure of the video's domain is
+somewhere and moves in some manner:
 
-- coarse, the same everywhere: a figure that performs is better than a quiet one, which holds still
-  or drifts;
-- fine, a domain's own: one way to perform is a highlight (1), another domain's is borderline (0),
-  quiet is none (-1).
+- coarse, the same in all domains: a figure that performs is better than a quiet one, which rests or
+  drifts;
+- fine, a domain's own: one performance is the highlight (1), that of another domain is borderline
+  (0), quiet is not a highlight (-1).
 
-Nothing but the figure's motion tells: places, sizes and colours are drawn alike, and a bystander
-and dim things on the ground move or not whatever the figure does. So a network has to find out
-whose motion counts, from labels of whole segments, unless it is told where to look. Written with
-the drawing: where the figure is, `<id>.figure.npy`, the truth about maps.
+Only the figure's motion decides. Places, sizes and colours have the same distribution in all
+segments, and a bystander and dim extras move or rest whatever the figure does. So a network has to
+find out whose motion counts, from labels of whole segments, unless it is told where to look. The
+masks of the figure are written too, as `<id>.figure.npy`: the truth about distinction maps.
 """
 
 from __future__ import annotations
@@ -43,25 +42,28 @@ from storage.files import atomic_write
 
 HEIGHT, WIDTH = 64, 96
 PER_VIDEO = {"highlights": (3, 5), "feints": (1, 1), "all": (10, 10)}
+"""Fewest and most segments of a video; a feint performs as figures of another domain do."""
 QUIET = ("still", "still", "drift")
+"""Manners of segments that are not highlights, each equally likely."""
 DOMAINS: Mapping[str, tuple[str, str]] = {
     "discs": ("disc", "hop"),
     "bars": ("bar", "turn"),
     "rings": ("ring", "circle"),
     "crosses": ("cross", "dash"),
 }
-"""Domain → its figure, and the performance that is a highlight in it."""
+"""Domain → its figure, and the performance that is its highlight."""
 Progress = Callable[[int, int], None]
 """Called with (videos done, videos in all) after each video."""
 
 
 @dataclass(frozen=True)
 class CategorySize:
-    """How much to draw."""
+    """Videos to generate."""
 
     train: int = 4
-    """Videos of each domain to learn from."""
+    """Training videos of each domain."""
     test: int = 16
+    """Test videos of each domain."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Segment:
 
     manner: str
     label: float
-    look: SegmentStyle
+    style: SegmentStyle
 
 
 def write_category_sample(
@@ -80,76 +82,77 @@ def write_category_sample(
     seed: int = 1,
     progress: Progress | None = None,
 ) -> None:
-    """Write `<id>.mp4`, `<id>.figure.npy` (see `read_figure`) and, last of all, `segments.csv`.
+    """Write `<id>.mp4`, `<id>.figure.npy` (see `read_figure_mask`) and, last, `segments.csv`.
 
-    A file that is there with the same bytes stays; other bytes under one of these names raise
-    `IntegrityError`.
+    An existing file with the same bytes is kept. Raises `IntegrityError` if a file of one of these
+    names has other bytes.
     """
     size = size or CategorySize()
     rng = np.random.default_rng(seed)
-    planned = [
-        (domain, part)
-        for domain in DOMAINS
-        for part, n in (("train", size.train), ("test", size.test))
-        for _ in range(n)
-    ]
+    planned = _planned_videos(size)
     rows: list[tuple[object, ...]] = []
     for number, (domain, part) in enumerate(planned):
         video_id = f"{domain}-{number + 1:03d}"
-        segments = _segments(rng, domain)
-        shown = _film(domain, segments)
-        atomic_write.publish(
-            folder / f"{video_id}.mp4", encode_mp4(shown.pictures, CONSTANT_RATE), replace=False
-        )
-        atomic_write.publish(
-            folder / f"{video_id}.figure.npy", _packed(shown.figure_masks), replace=False
-        )
-        rows += (
-            (
-                video_id,
-                domain,
-                part,
-                *segment_span(place),
-                one.label,
-                one.manner,
-                one.look.bystander,
-            )
-            for place, one in enumerate(segments)
-        )
+        segments = _random_segments(rng, domain)
+        rendered = _render_video(domain, segments)
+        video = encode_mp4(rendered.pictures, CONSTANT_RATE)
+        masks = _pack_masks(rendered.figure_masks)
+        atomic_write.publish(folder / f"{video_id}.mp4", video, replace=False)
+        atomic_write.publish(folder / f"{video_id}.figure.npy", masks, replace=False)
+        for position, segment in enumerate(segments):
+            span = segment_span(position)
+            shown = (segment.label, segment.manner, segment.style.bystander)
+            rows.append((video_id, domain, part, *span, *shown))
         if progress is not None:
             progress(number + 1, len(planned))
     atomic_write.publish(folder / SEGMENTS, _table(rows), replace=False)
 
 
-def _segments(rng: np.random.Generator, domain: str) -> list[Segment]:
-    """What a video shows, in order."""
-    highlights, feints, all_of_them = (
-        int(rng.integers(low, high + 1)) for low, high in PER_VIDEO.values()
+def _planned_videos(size: CategorySize) -> list[tuple[str, str]]:
+    """Domain and part of each video."""
+    planned = []
+    for domain in DOMAINS:
+        planned += [(domain, "train")] * size.train
+        planned += [(domain, "test")] * size.test
+    return planned
+
+
+def _random_segments(rng: np.random.Generator, domain: str) -> list[Segment]:
+    """The segments of a video, in order."""
+    n_highlights, n_feints, n_all = (
+        int(rng.integers(fewest, most + 1)) for fewest, most in PER_VIDEO.values()
     )
-    own = DOMAINS[domain][1]
+    _, own = DOMAINS[domain]
     others = [manner for _, manner in DOMAINS.values() if manner != own]
-    manners = [(own, 1.0)] * highlights + [(str(rng.choice(others)), 0.0) for _ in range(feints)]
-    manners += [(str(rng.choice(QUIET)), -1.0) for _ in range(all_of_them - len(manners))]
-    shown = (manners[number] for number in rng.permutation(len(manners)))
-    return [Segment(manner, label, random_segment_style(rng)) for manner, label in shown]
+    manners = [(own, 1.0)] * n_highlights
+    manners += [(str(rng.choice(others)), 0.0) for _ in range(n_feints)]
+    n_quiet = n_all - len(manners)
+    manners += [(str(rng.choice(QUIET)), -1.0) for _ in range(n_quiet)]
+    segments = []
+    for number in rng.permutation(len(manners)):
+        manner, label = manners[number]
+        segments.append(Segment(manner, label, random_segment_style(rng)))
+    return segments
 
 
-def _film(domain: str, segments: list[Segment]) -> RenderedSegment:
+def _render_video(domain: str, segments: list[Segment]) -> RenderedSegment:
+    """The segments one after the other, as one long segment."""
     times = CONSTANT_RATE.times_seconds(SEGMENT_SECONDS)
-    films = [
-        render_segment(DOMAINS[domain][0], one.manner, one.look, times, width=WIDTH, height=HEIGHT)
-        for one in segments
+    figure, _ = DOMAINS[domain]
+    rendered = [
+        render_segment(figure, segment.manner, segment.style, times, width=WIDTH, height=HEIGHT)
+        for segment in segments
     ]
     return RenderedSegment(
-        np.concatenate([one.pictures for one in films]),
-        np.concatenate([one.figure_masks for one in films]),
+        np.concatenate([segment.pictures for segment in rendered]),
+        np.concatenate([segment.figure_masks for segment in rendered]),
     )
 
 
-def _packed(covers: NDArray[np.bool_]) -> bytes:
-    """`(T, H, W / 8)` uint8 as .npy: a bit a pixel, for every frame of the file."""
+def _pack_masks(masks: NDArray[np.bool_]) -> bytes:
+    """`(T, H, W / 8)` uint8 as .npy: one bit per pixel, for every frame of the file."""
     content = io.BytesIO()
-    np.save(content, np.packbits(covers, axis=2), allow_pickle=False)
+    np.save(content, np.packbits(masks, axis=2), allow_pickle=False)
     return content.getvalue()
 
 

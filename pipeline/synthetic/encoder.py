@@ -1,7 +1,6 @@
-"""Frames to an mp4 file, the same bytes every time: always the ffmpeg that pip installed, one
-thread, no time of day.
+"""Encodes frames to an mp4 file that has the same bytes every time.
 
-Knows clocks and encoders. Refuses to know what the frames show.
+For this, it uses the ffmpeg that pip installed, one thread, and no creation time.
 """
 
 from __future__ import annotations
@@ -19,38 +18,38 @@ from numpy.typing import NDArray
 from storage.base.errors import SystemicFault
 
 TICKS_PER_SECOND = 1200
-COMPLAINT_LINES = 3
-"""How much of ffmpeg's complaint is passed on: the cause comes first, its consequences follow."""
+QUOTED_LINES = 3
+"""Lines of ffmpeg's errors that a message quotes: the cause comes first, consequences follow."""
 
 
 @dataclass(frozen=True)
 class FrameClock:
-    """When each frame is shown: frame N at `gap_ticks * N + floor(slowing * N² / 4)` ticks of
-    1/1200 s.
+    """The times of frames: frame N is at `gap_ticks * N + floor(slowing * N² / 4)` ticks.
+
+    A tick is 1/1200 s.
     """
 
     gap_ticks: int = 100
     slowing: int = 0
-    """0 for a constant rate; above 0 every gap is longer than the one before."""
+    """0 for a constant rate; if above 0, every gap is longer than the one before."""
 
     @property
     def expression(self) -> str:
-        """The same for ffmpeg's `setpts` filter."""
+        """The formula for ffmpeg's `setpts` filter."""
         return f"N*{self.gap_ticks}+floor({self.slowing}*N*N/4)"
 
     def times_seconds(self, duration_seconds: float) -> NDArray[np.float64]:
         """`(T,)` times of the frames that begin in `[0, duration_seconds)`."""
         numbers = np.arange(int(duration_seconds * TICKS_PER_SECOND / self.gap_ticks) + 1)
-        times = (
-            numbers * self.gap_ticks + self.slowing * numbers * numbers // 4
-        ) / TICKS_PER_SECOND
+        ticks = numbers * self.gap_ticks + self.slowing * numbers * numbers // 4
+        times = ticks / TICKS_PER_SECOND
         return times[times < duration_seconds]
 
 
 CONSTANT_RATE = FrameClock()
-"""12 frames a second."""
+"""12 frames per second."""
 VARIABLE_RATE = FrameClock(gap_ticks=60, slowing=1)
-"""A telephone as it gets dark: from 20 frames a second down to 9 after twelve seconds."""
+"""As a phone films when it gets dark: from 20 frames per second down to 9 after 12 seconds."""
 
 
 def encode_mp4(frames: NDArray[np.uint8], clock: FrameClock) -> bytes:
@@ -70,16 +69,13 @@ def encode_mp4(frames: NDArray[np.uint8], clock: FrameClock) -> bytes:
 
 
 def set_rotation(video: bytes, degrees_counterclockwise: int) -> bytes:
-    """The same coded frames with an order to the player to turn them before it shows them."""
+    """The same coded frames, with metadata that makes players turn them."""
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before.mp4", Path(folder) / "after.mp4"
         before.write_bytes(video)
         source = ffmpeg.input(str(before), display_rotation=degrees_counterclockwise)
-        _run(
-            source.output(
-                str(after), c="copy", movflags="+faststart", fflags="+bitexact", map_metadata=-1
-            )
-        )
+        options = {"movflags": "+faststart", "fflags": "+bitexact", "map_metadata": -1}
+        _run(source.output(str(after), c="copy", **options))
         return after.read_bytes()
 
 
@@ -95,7 +91,9 @@ _OPTIONS = {
     "movflags": "+faststart",
     "pix_fmt": "yuv420p",
     "preset": "veryfast",
-    "qp": 22,  # a constant quantiser: rate control computes in floating point, which processors may round apart
+    # A constant quantiser, because rate control computes in floating point, which processors may
+    # round differently.
+    "qp": 22,
     "sws_flags": "+accurate_rnd+bitexact",
     "threads": 1,
     "video_track_timescale": 10 * TICKS_PER_SECOND,
@@ -104,19 +102,12 @@ _OPTIONS = {
 
 def _run(stream: object, stdin: bytes = b"") -> None:
     command = ffmpeg.compile(stream, cmd=imageio_ffmpeg.get_ffmpeg_exe(), overwrite_output=True)
-    options = [
-        command[0],
-        "-nostdin",
-        "-hide_banner",
-        "-loglevel",
-        "error",
-        "-filter_threads",
-        "1",
-        *command[1:],
-    ]
-    done = subprocess.run(options, input=stdin, capture_output=True, check=False)
+    quiet = ["-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1"]
+    arguments = [command[0], *quiet, *command[1:]]
+    done = subprocess.run(arguments, input=stdin, capture_output=True, check=False)
     if done.returncode != 0:
-        complaint = "\n".join(done.stderr.decode(errors="replace").splitlines()[:COMPLAINT_LINES])
+        lines = done.stderr.decode(errors="replace").splitlines()[:QUOTED_LINES]
+        cause = "\n".join(lines)
         raise SystemicFault(
-            f"ffmpeg ended with status {done.returncode} while making the sample: {complaint}"
+            f"ffmpeg ended with status {done.returncode} while making the sample: {cause}"
         )

@@ -1,11 +1,9 @@
-"""Figures that hold still, drift or perform beside a bystander, over a ground on which dim things
-move: segments of a video.
+"""Renders segments of the category sample: a figure that rests or performs beside a bystander.
 
-Knows one segment at a time, and where its figure is. Refuses to know files, domains and labels. As
-in `scenes.py`, only operations that IEEE 754 defines to the last bit shape a picture.
+The ground carries dim extras, some of which move. A rendered segment includes the mask of its
+figure. Domains and labels are not decided here.
 
-Letters in shapes: T frames, H height, W width. Coordinates: y runs from -1 (top) to 1, x from -W/H
-to W/H.
+Letters in shapes: T frames, H height, W width. Coordinates are those of `drawing.Canvas`.
 """
 
 from __future__ import annotations
@@ -17,216 +15,222 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[np.float32]
+from pipeline.synthetic.drawing import Canvas, Plane, between, cosine_and_sine, fraction
+
 FIGURES = ("disc", "bar", "ring", "cross")
 MANNERS = ("still", "drift", "hop", "turn", "circle", "dash")
-"""What a figure can do. The first two are quiet; each of the others is one way to perform."""
+"""The motions of a figure. The first two are quiet; each of the others is a performance."""
 QUIET_MANNERS = 2
 BYSTANDER = "wedge"
-"""Beside the figure stands another one, as large and as bright, which performs as often as not,
-whatever the figure does. It is nothing to look at.
+"""The distractor beside the figure, as large and as bright. It performs in half of the segments,
+whatever the figure does, and is never part of a highlight.
 """
 SIZES = (0.34, 0.38)
-"""Radius, about. Nearly one: whoever scores by how many pixels a map claims would rank by size
-too.
+"""Radius, about. The range is small, because otherwise a score by the number of pixels that a map
+claims would rank by size too.
 """
 HOP, DASH, CIRCLE = 0.25, 0.25, 0.18
-"""How high a figure hops, how far it dashes to either side, and the radius of its circles. Each
-figure is somewhere on the way of each of these; of all but the one that it does, it stays there, so
-that a frame is drawn alike whatever it does.
+"""Height of a hop, length of a dash to either side, and radius of a circle.
+
+A figure stands somewhere on the path of each of these, and leaves that place only on the path that
+it performs. So a single frame looks alike whatever the figure does.
 """
 ROOM = 0.7
-"""A figure and its performance stay about within so much of its place."""
+"""A figure and its performance stay within about this distance of its centre."""
 PERIODS_A_SECOND = (0.9, 1.3)
+DRIFT = 0.12
+"""Highest speed of a drift along each axis."""
 EXTRAS = 3
-"""Dim things on the ground, each of which holds still or moves, whatever the figure does."""
+"""Dim discs on the ground, each of which rests or moves, whatever the figure does."""
 EXTRA_LIGHT = 0.22
 """How much lighter an extra is than the ground; a figure stands out by several times that."""
+SPRITE_NUMBERS, EXTRA_NUMBERS = 11, 8
+"""Random numbers that describe a figure or a bystander, and those that describe an extra."""
+ALL_NUMBERS = 2 * SPRITE_NUMBERS + EXTRAS * EXTRA_NUMBERS + 1
 
 
 @dataclass(frozen=True)
 class SegmentStyle:
-    """What sets one segment apart from another with the same figure in the same manner."""
+    """What distinguishes two segments with the same figure in the same manner."""
 
     colours: Plane
-    """`(4, 3)` RGB in [0, 1]: ground above, ground below, figure, bystander."""
+    """`(4, 3)` RGB in [0, 1]: top of the ground, bottom of the ground, figure, bystander."""
     numbers: Plane
-    """`(47,)` in [0, 1): place, size, speeds and phases, 11 of the figure, 11 of the bystander and
-    8 of each extra; and what the bystander does.
+    """`(47,)` in [0, 1): 11 of the figure, 11 of the bystander, 8 of each extra, and one that
+    chooses what the bystander does.
     """
 
     @property
     def bystander(self) -> str:
-        """What the bystander does: one of the quiet manners, or as likely one of the others."""
-        does = float(self.numbers[-1])
-        manners = MANNERS[:QUIET_MANNERS] if does < 0.5 else MANNERS[QUIET_MANNERS:]
-        return manners[int(2 * does % 1 * len(manners))]
+        """The bystander's manner: a quiet one or a performance, equally likely."""
+        choice = float(self.numbers[-1])
+        manners = MANNERS[:QUIET_MANNERS] if choice < 0.5 else MANNERS[QUIET_MANNERS:]
+        return manners[int(2 * choice % 1 * len(manners))]
 
 
 @dataclass(frozen=True)
 class RenderedSegment:
-    """A drawn segment."""
+    """The frames of a segment and the masks of its figure."""
 
     pictures: NDArray[np.uint8]
     """`(T, H, W, 3)` RGB."""
     figure_masks: NDArray[np.bool_]
-    """`(T, H, W)`: the pixels that the figure covers for more than half; the bystander's are
-    none.
-    """
+    """`(T, H, W)`: the pixels that the figure covers by more than half; without the bystander."""
 
 
 def random_segment_style(rng: np.random.Generator) -> SegmentStyle:
-    """A look for one segment. Neither its ground nor a colour nor the bystander tells what the
-    figure does.
-    """
-    hue, figure, bystander = rng.random(3)
+    """A style for one segment, independent of what its figure does."""
+    hue, figure_hue, bystander_hue = rng.random(3)
     light = rng.uniform(0.15, 0.4)
-    colours = (
-        colorsys.hsv_to_rgb(hue, rng.uniform(0.2, 0.6), light),
-        colorsys.hsv_to_rgb((hue + 0.1) % 1, rng.uniform(0.2, 0.6), light * rng.uniform(0.6, 1.0)),
-        *(
-            colorsys.hsv_to_rgb(one, rng.uniform(0.2, 0.7), rng.uniform(0.85, 1.0))
-            for one in (figure, bystander)
-        ),
-    )
-    return SegmentStyle(np.array(colours, np.float32), rng.random(47, np.float32))
+    # The order of the draws is part of the result: the same seed has to give the same bytes.
+    top = colorsys.hsv_to_rgb(hue, rng.uniform(0.2, 0.6), light)
+    bottom_saturation, bottom_share = rng.uniform(0.2, 0.6), rng.uniform(0.6, 1.0)
+    bottom = colorsys.hsv_to_rgb((hue + 0.1) % 1, bottom_saturation, light * bottom_share)
+    figure = colorsys.hsv_to_rgb(figure_hue, rng.uniform(0.2, 0.7), rng.uniform(0.85, 1.0))
+    bystander = colorsys.hsv_to_rgb(bystander_hue, rng.uniform(0.2, 0.7), rng.uniform(0.85, 1.0))
+    colours = np.array((top, bottom, figure, bystander), np.float32)
+    return SegmentStyle(colours, rng.random(ALL_NUMBERS, np.float32))
 
 
 def render_segment(
     figure: str,
     manner: str,
-    look: SegmentStyle,
+    style: SegmentStyle,
     times_seconds: NDArray[np.float64],
     *,
     width: int,
     height: int,
 ) -> RenderedSegment:
-    """Draw a segment at `(T,)` seconds since it began. KeyError for a figure or manner that there
-    is not.
+    """Render a segment at `(T,)` seconds after its start.
+
+    Raises KeyError for an unknown figure or manner.
     """
     if manner not in MANNERS:
         raise KeyError(manner)
-    x = (((np.arange(width) + 0.5) / height * 2 - width / height).astype(np.float32))[None, None, :]
-    y = (((np.arange(height) + 0.5) / height * 2 - 1).astype(np.float32))[None, :, None]
-    t = times_seconds.astype(np.float32)[:, None, None]
-    pixel = 2 / height
-    of_figure, of_bystander, of_extras, _ = np.split(look.numbers, [11, 22, 46])
-    cover = _cover(figure, manner, of_figure, _place(of_figure), x, y, t, pixel)
-    beside = _cover(
-        BYSTANDER,
-        look.bystander,
-        of_bystander,
-        _place_beside(of_figure, of_bystander),
-        x,
-        y,
-        t,
-        pixel,
+    canvas = Canvas.of_size(width, height)
+    seconds = times_seconds.astype(np.float32)[:, None, None]
+    ends = [SPRITE_NUMBERS, 2 * SPRITE_NUMBERS, ALL_NUMBERS - 1]
+    of_figure, of_bystander, of_extras, _ = np.split(style.numbers, ends)
+    figure_sprite = _Sprite.from_numbers(figure, manner, of_figure, _centre(*of_figure[:2]))
+    bystander_sprite = _Sprite.from_numbers(
+        BYSTANDER, style.bystander, of_bystander, _centre_beside(of_figure[0], of_bystander)
     )
-    light = np.zeros((1, 1, 1), np.float32)
-    for extra in of_extras.reshape(EXTRAS, 8):
-        light = np.maximum(light, _extra(extra, x, y, t, pixel))
+    figure_cover = figure_sprite.cover(canvas, seconds)
+    bystander_cover = bystander_sprite.cover(canvas, seconds)
+    extra_cover = np.zeros((1, 1, 1), np.float32)
+    for numbers in of_extras.reshape(EXTRAS, EXTRA_NUMBERS):
+        extra_cover = np.maximum(extra_cover, _extra_cover(numbers, canvas, seconds))
     pictures = np.empty((len(times_seconds), height, width, 3), np.uint8)
-    fall = (y + 1) / 2
-    for channel, (above, below, colour, other) in enumerate(look.colours.T):
-        ground = above + (below - above) * fall + EXTRA_LIGHT * light
-        behind = ground + (other - ground) * beside
-        pictures[..., channel] = (behind + (colour - behind) * cover) * 255 + np.float32(0.5)
-    return RenderedSegment(pictures, cover > 0.5)
+    fall = (canvas.y + 1) / 2
+    for channel, (top, bottom, figure_colour, bystander_colour) in enumerate(style.colours.T):
+        ground = top + (bottom - top) * fall + EXTRA_LIGHT * extra_cover
+        # The figure is painted last, so it is never hidden by the bystander.
+        behind = ground + (bystander_colour - ground) * bystander_cover
+        painted = behind + (figure_colour - behind) * figure_cover
+        pictures[..., channel] = painted * 255 + np.float32(0.5)
+    return RenderedSegment(pictures, figure_cover > 0.5)
 
 
-def _between(low: float, high: float, number: Plane) -> Plane:
-    return low + (high - low) * number
+@dataclass(frozen=True)
+class _Sprite:
+    """A figure or a bystander in one segment. Phases and the angle are in turns, [0, 1)."""
 
+    shape: str
+    manner: str
+    centre: tuple[Plane, Plane]
+    radius: Plane
+    rate: Plane
+    """Periods per second of hops, dashes and circles; turns take two periods."""
+    phase: Plane
+    angle: Plane
+    drift: tuple[Plane, Plane]
+    """Speed to the right and down."""
+    hop_phase: Plane
+    dash_phase: Plane
+    circle_phase: Plane
 
-def _fraction(value: Plane) -> Plane:
-    return value - np.floor(value)
+    @staticmethod
+    def from_numbers(
+        shape: str, manner: str, numbers: Plane, centre: tuple[Plane, Plane]
+    ) -> _Sprite:
+        """A sprite from `(11,)` numbers in [0, 1), of which the first two made its centre."""
+        _, _, size, rate, phase, angle, drift_x, drift_y, hop, dash, circle = numbers
+        return _Sprite(
+            shape=shape,
+            manner=manner,
+            centre=centre,
+            radius=between(*SIZES, size),
+            rate=between(*PERIODS_A_SECOND, rate),
+            phase=phase,
+            angle=angle,
+            drift=(between(-DRIFT, DRIFT, drift_x), between(-DRIFT, DRIFT, drift_y)),
+            hop_phase=hop,
+            dash_phase=dash,
+            circle_phase=circle,
+        )
+
+    def cover(self, canvas: Canvas, seconds: Plane) -> Plane:
+        """`(T, H, W)` in [0, 1]: how much of each pixel the sprite covers."""
+        centre_x, centre_y = self.centre
+        right, down = self._offset(seconds)
+        away_x, away_y = canvas.x - centre_x - right, canvas.y - centre_y - down
+        cosine, sine = self._orientation(seconds)
+        along = away_x * cosine + away_y * sine
+        across = away_y * cosine - away_x * sine
+        return canvas.inside(_SHAPES[self.shape](along, across, self.radius))
+
+    def _orientation(self, seconds: Plane) -> tuple[Plane, Plane]:
+        """Cosine and sine of the angle at each time."""
+        # `0 * seconds` keeps the shape and the rounding of a sprite that turns.
+        turned = seconds * self.rate / 2 if self.manner == "turn" else 0 * seconds
+        return _cosine_and_sine_of_turns(self.angle + turned)
+
+    def _offset(self, seconds: Plane) -> tuple[Plane, Plane]:
+        """How far the sprite is from its centre at each time, to the right and down."""
+        beat = _wave(seconds * self.rate + self.phase)
+        hop = beat if self.manner == "hop" else _wave(self.hop_phase)
+        dash = beat if self.manner == "dash" else _wave(self.dash_phase)
+        circled = seconds * self.rate if self.manner == "circle" else 0 * seconds
+        cosine, sine = _cosine_and_sine_of_turns(self.circle_phase + circled)
+        drifted = seconds if self.manner == "drift" else 0 * seconds
+        drift_x, drift_y = self.drift
+        right = DASH * dash + CIRCLE * cosine + drift_x * drifted
+        down = HOP * (0.5 - np.abs(hop)) + CIRCLE * sine + drift_y * drifted
+        return right, down
 
 
 def _wave(value: Plane) -> Plane:
-    """A smooth wave of period 1 between -1 and 1, made of parabolas: 0 at whole numbers, 1 at a
-    quarter.
-    """
-    part = _fraction(value)
-    half = _fraction(part * 2)
+    """A smooth wave of period 1 in [-1, 1], made of parabolas: 0 at whole numbers, 1 at 1/4."""
+    part = fraction(value)
+    half = fraction(part * 2)
     hill = 4 * half * (1 - half)
     return np.where(part < 0.5, hill, -hill)
 
 
-def _place(numbers: Plane) -> tuple[Plane, Plane]:
-    """Where the middle of a figure is at rest: anywhere that leaves it room on a picture half as
-    wide again as high.
-    """
-    return _between(ROOM - 1.5, 1.5 - ROOM, numbers[0]), _between(ROOM - 1, 1 - ROOM, numbers[1])
+def _cosine_and_sine_of_turns(turns: NDArray[np.floating]) -> tuple[Plane, Plane]:
+    return cosine_and_sine(np.asarray(turns, np.float64) * (2 * np.pi))
 
 
-def _place_beside(numbers: Plane, others: Plane) -> tuple[Plane, Plane]:
-    """The bystander's: about half of the way across from the figure's, so that they hardly meet."""
-    away = _fraction(numbers[0] + _between(0.4, 0.6, others[0]))
-    return _place(np.array([away, others[1]], np.float32))
+def _centre(number_x: Plane, number_y: Plane) -> tuple[Plane, Plane]:
+    """The centre of a figure: anywhere that leaves room for it on a picture of 3:2."""
+    return between(ROOM - 1.5, 1.5 - ROOM, number_x), between(ROOM - 1, 1 - ROOM, number_y)
 
 
-def _cover(
-    figure: str,
-    manner: str,
-    numbers: Plane,
-    place: tuple[Plane, Plane],
-    x: Plane,
-    y: Plane,
-    t: Plane,
-    pixel: float,
-) -> Plane:
-    """`(T, H, W)` in [0, 1]."""
-    centre_x, centre_y = place
-    radius = _between(*SIZES, numbers[2])
-    beat = _wave(t * _between(*PERIODS_A_SECOND, numbers[3]) + numbers[4])
-    cosine, sine = _turned(
-        numbers[5]
-        + (t * _between(*PERIODS_A_SECOND, numbers[3]) / 2 if manner == "turn" else 0 * t)
-    )
-    move_x, move_y = _move(manner, beat, t, numbers)
-    away_x, away_y = x - centre_x - move_x, y - centre_y - move_y
-    along, across = away_x * cosine + away_y * sine, away_y * cosine - away_x * sine
-    distance = _SHAPES[figure](along, across, radius)
-    softened: Plane = np.clip(0.5 - distance / (2 * pixel), 0, 1)
-    return softened
+def _centre_beside(figure_x: Plane, of_bystander: Plane) -> tuple[Plane, Plane]:
+    """The bystander's centre: about half a picture from the figure's, so that they rarely meet."""
+    number_x = fraction(figure_x + between(0.4, 0.6, of_bystander[0]))
+    return _centre(*np.array([number_x, of_bystander[1]], np.float32))
 
 
-def _move(manner: str, beat: Plane, t: Plane, numbers: Plane) -> tuple[Plane, Plane]:
-    """How far the figure is from its place, to the right and down."""
-    hop, dash = (
-        beat if manner == one else _wave(number)
-        for one, number in (("hop", numbers[8]), ("dash", numbers[9]))
-    )
-    cosine, sine = _turned(
-        numbers[10] + (t * _between(*PERIODS_A_SECOND, numbers[3]) if manner == "circle" else 0 * t)
-    )
-    away = t if manner == "drift" else 0 * t
-    right = DASH * dash + CIRCLE * cosine + _between(-0.12, 0.12, numbers[6]) * away
-    return right, HOP * (0.5 - np.abs(hop)) + CIRCLE * sine + _between(
-        -0.12, 0.12, numbers[7]
-    ) * away
-
-
-def _turned(turns: Plane) -> tuple[Plane, Plane]:
-    """Cosine and sine, rounded well above what one processor's library differs from another's."""
-    angles = np.asarray(turns, np.float64) * (2 * np.pi)
-    return np.round(np.cos(angles), 5).astype(np.float32), np.round(np.sin(angles), 5).astype(
-        np.float32
-    )
-
-
-def _extra(numbers: Plane, x: Plane, y: Plane, t: Plane, pixel: float) -> Plane:
-    """`(T, H, W)` in [0, 1]: a small disc that holds still or goes to and fro."""
-    is_moving = numbers[3] < 0.5
-    beat = _wave(t * _between(*PERIODS_A_SECOND, numbers[4]) + numbers[5]) * (
-        0.3 if is_moving else 0.0
-    )
-    cosine, sine = _turned(numbers[6])
-    away_x = x - _between(-1.3, 1.3, numbers[0]) - beat * cosine
-    away_y = y - _between(-0.8, 0.8, numbers[1]) - beat * sine
-    distance = np.sqrt(away_x * away_x + away_y * away_y) - _between(0.12, 0.22, numbers[2])
-    softened: Plane = np.clip(0.5 - distance / (2 * pixel), 0, 1)
-    return softened
+def _extra_cover(numbers: Plane, canvas: Canvas, seconds: Plane) -> Plane:
+    """`(T, H, W)` in [0, 1]: a small disc that rests or swings to and fro."""
+    number_x, number_y, size, motion, rate, phase, direction, _ = numbers
+    swing = 0.3 if motion < 0.5 else 0.0
+    beat = _wave(seconds * between(*PERIODS_A_SECOND, rate) + phase) * swing
+    cosine, sine = _cosine_and_sine_of_turns(direction)
+    away_x = canvas.x - between(-1.3, 1.3, number_x) - beat * cosine
+    away_y = canvas.y - between(-0.8, 0.8, number_y) - beat * sine
+    return canvas.inside(_disc(away_x, away_y, between(0.12, 0.22, size)))
 
 
 def _disc(along: Plane, across: Plane, radius: Plane) -> Plane:
@@ -251,7 +255,7 @@ def _cross(along: Plane, across: Plane, radius: Plane) -> Plane:
 
 
 def _wedge(along: Plane, across: Plane, radius: Plane) -> Plane:
-    """With three equal sides."""
+    """A triangle with three equal sides."""
     edge: Plane = np.maximum(np.abs(across) * 0.866 + along * 0.5, -along) - radius * 0.6
     return edge
 
@@ -263,4 +267,4 @@ _SHAPES: dict[str, Callable[[Plane, Plane, Plane], Plane]] = {
     "cross": _cross,
     "wedge": _wedge,
 }
-"""Figure → distance from its edge, negative inside, of `along` and `across` its axes."""
+"""Shape → signed distance from its edge, negative inside, at `along` and `across` its axes."""

@@ -1,8 +1,7 @@
-"""The sample: drawn videos whose viewers have planted tastes, with their tables in PHD2's format.
+"""Generates the user sample: synthetic videos, and the labels of users with known preferences.
 
-Writes what `sample_plan` planned, so that the sample takes the same road as the real thing: the
-same reader, the same fetching from a folder. The same size and seed give the same bytes. Refuses to
-know how any of it is read back.
+Videos and tables have PHD2's format, so the sample runs through the same reader, and the same
+download from a folder, as the real dataset. The same size and seed give the same bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,15 @@ from numpy.typing import NDArray
 from pipeline.datasets.readers.phd2_rows import COLUMNS
 from pipeline.synthetic.encoder import encode_mp4, set_rotation
 from pipeline.synthetic.scenes import render_scene
-from pipeline.synthetic.user_videos_plan import LARGE, SMALL, Clip, SampleSize, Viewing, plan_sample
+from pipeline.synthetic.user_videos_plan import (
+    LARGE,
+    SMALL,
+    Clip,
+    SamplePlan,
+    SampleSize,
+    Viewing,
+    plan_sample,
+)
 from storage.files import atomic_write
 
 __all__ = ["LARGE", "SMALL", "SampleSize", "read_scenes", "write_sample"]
@@ -33,53 +40,52 @@ Progress = Callable[[int, int], None]
 def write_sample(
     folder: Path, size: SampleSize = SMALL, *, seed: int = 1, progress: Progress | None = None
 ) -> None:
-    """Write `<id>.mp4` files, `scenes.csv` (which scene is what), `training.csv` and, last of all,
-    `testing.csv`.
+    """Write `<id>.mp4` files, `scenes.csv`, `training.csv` and, last, `testing.csv`.
 
-    A file that is there with the same bytes stays; other bytes under one of these names raise
-    `IntegrityError`.
+    An existing file with the same bytes is kept. Raises `IntegrityError` if a file of one of these
+    names has other bytes.
     """
     plan = plan_sample(size, seed)
     for done, clip in enumerate(plan.clips):
         if clip.kept_share > 0:
-            atomic_write.publish(
-                folder / f"{clip.video_id}.mp4", render_clip(clip, size), replace=False
-            )
+            video = render_clip(clip, size)
+            atomic_write.publish(folder / f"{clip.video_id}.mp4", video, replace=False)
         if progress is not None:
             progress(done + 1, len(plan.clips))
-    scenes = (
-        (clip.video_id, scene.start, scene.end, scene.kind)
-        for clip in plan.clips
-        for scene in clip.scenes
-    )
-    _publish_table(folder / "scenes.csv", SCENE_COLUMNS, sorted(scenes))
+    _publish_table(folder / "scenes.csv", SCENE_COLUMNS, sorted(_scene_rows(plan)))
     for split, name in TABLES.items():
-        rows = (
-            row for viewing in plan.viewings if viewing.split == split for row in _rows(viewing)
-        )
-        _publish_table(folder / name, COLUMNS, rows)
+        _publish_table(folder / name, COLUMNS, _gif_rows(plan, split))
+
+
+def _scene_rows(plan: SamplePlan) -> Iterator[tuple[str, float, float, str]]:
+    for clip in plan.clips:
+        for scene in clip.scenes:
+            yield clip.video_id, scene.start, scene.end, scene.kind
+
+
+def _gif_rows(plan: SamplePlan, split: str) -> Iterator[tuple[str, ...]]:
+    for viewing in plan.viewings:
+        if viewing.split == split:
+            yield from _rows(viewing)
 
 
 def read_scenes(folder: Path) -> dict[str, list[tuple[float, float, str]]]:
-    """What the sample in `folder` shows: video id → `(start, end, kind)` of its scenes in seconds,
-    in order.
-    """
+    """Video ID → `(start, end, kind)` of its scenes in seconds, for the sample in `folder`."""
     scenes: dict[str, list[tuple[float, float, str]]] = {}
     with (folder / "scenes.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, strict=True):
-            scenes.setdefault(row["video_id"], []).append(
-                (float(row["start"]), float(row["end"]), row["kind"])
-            )
+            scene = (float(row["start"]), float(row["end"]), row["kind"])
+            scenes.setdefault(row["video_id"], []).append(scene)
     return scenes
 
 
 def render_clip(clip: Clip, size: SampleSize) -> bytes:
-    """The clip's mp4 file, with whatever trouble was planned for it."""
+    """The clip's mp4 file, with its planned damage."""
     frames = _frames(clip, size)
     if clip.is_rotated:
-        video = set_rotation(
-            encode_mp4(np.rot90(frames, k=-1, axes=(1, 2)), clip.clock), degrees_counterclockwise=90
-        )
+        # The file is stored on its side, with metadata that turns it back.
+        on_its_side = encode_mp4(np.rot90(frames, k=-1, axes=(1, 2)), clip.clock)
+        video = set_rotation(on_its_side, degrees_counterclockwise=90)
     else:
         video = encode_mp4(frames, clip.clock)
     return video[: int(len(video) * clip.kept_share)]
@@ -90,16 +96,16 @@ def _frames(clip: Clip, size: SampleSize) -> NDArray[np.uint8]:
     pictures = []
     for scene in clip.scenes:
         shown = times[(times >= scene.start) & (times < scene.end)]
+        since_start = shown - scene.start
         pictures.append(
-            render_scene(
-                scene.kind, scene.style, shown - scene.start, width=size.width, height=size.height
-            )
+            render_scene(scene.kind, scene.style, since_start, width=size.width, height=size.height)
         )
     return np.concatenate(pictures)
 
 
 def _rows(viewing: Viewing) -> Iterable[tuple[str, ...]]:
     clip = viewing.clip
+    # PHD2 gives whole seconds, and -1 where the duration is unknown.
     claimed = float(math.ceil(clip.duration_seconds)) if clip.kept_share > 0 else -1.0
     for start_hundredths, length_hundredths in viewing.gifs_hundredths:
         yield (

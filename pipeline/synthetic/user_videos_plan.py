@@ -1,8 +1,7 @@
-"""Who likes what, in which videos: the sample as numbers, before anything is drawn.
+"""Plans the user sample: who likes what, and which scenes each video shows. Nothing is drawn here.
 
-A user's highlights are the scenes of the kinds that this user likes, and users who share a video
-like different kinds: what is a highlight for one is none for another. Users and videos never cross
-the splits. Touches no disk.
+A user's highlights are the scenes of the kinds that this user likes. Users who share a video like
+different kinds, so one user's highlight is not another's. A user or video is in only one split.
 """
 
 from __future__ import annotations
@@ -19,21 +18,22 @@ from pipeline.synthetic.scenes import KINDS, SceneStyle, random_scene_style
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 SECOND_TASTE_ODDS = 0.5
 DAMAGED_SHARE = 0.6
-"""How much of a damaged file is left. Its index comes first and promises all of it."""
+"""How much of a damaged file is left. Its index comes first and describes the whole file."""
 SHORT_SECONDS = (0.8, 0.8)
-"""10 frames at 12 a second: fewer than the 16 of C3D."""
+"""10 frames at 12 per second: fewer than the 16 of C3D."""
 SPARE_FOR_EDGES = 2
-"""Videos of a pool that are nobody's target."""
+"""Videos of a pool that are not a target of any user."""
 
 
 @dataclass(frozen=True)
 class SampleSize:
-    """How much to draw. A group is a few users who share a pool of videos; each has another one of
-    them as target.
+    """The size of a sample.
+
+    A group is a few users who share a pool of videos; each user has another one as target.
     """
 
     groups: tuple[tuple[str, int], ...]
-    """(split, how many users) of each group; 2 to 6 users."""
+    """(split, number of users) of each group; 2 to 6 users."""
     scenes_per_video: int
     scene_seconds: tuple[float, float]
     """Shortest and longest scene."""
@@ -42,35 +42,39 @@ class SampleSize:
     pool: int
     """Videos of a group."""
     edge_cases: bool = False
-    """Whether some files are troubled as the web's are: uneven frame times, turned, cut, too short,
-    gone.
+    """Whether some files have the faults of web videos: variable frame rate, rotated, truncated,
+    too short, missing.
     """
 
     def __post_init__(self) -> None:
-        spare = SPARE_FOR_EDGES if self.edge_cases else 0
         for split, n_users in self.groups:
-            if split not in ("train", "test") or not 2 <= n_users <= len(KINDS):
-                raise ValueError(
-                    f"a group is 'train' or 'test' with 2 to {len(KINDS)} users, got {(split, n_users)}"
-                )
-            if self.pool < n_users + spare:
-                raise ValueError(
-                    f"{n_users} users need a pool of at least {n_users + spare} videos, got {self.pool}"
-                )
-            if not max(3, n_users) <= self.scenes_per_video <= n_users + len(KINDS):
-                raise ValueError(
-                    f"{self.scenes_per_video} scenes in a video do not suit {n_users} users"
-                )
+            self._check_group(split, n_users)
+
+    def _check_group(self, split: str, n_users: int) -> None:
+        """Raise ValueError if the sample cannot have such a group."""
+        if split not in ("train", "test") or not 2 <= n_users <= len(KINDS):
+            allowed = f"'train' or 'test' with 2 to {len(KINDS)} users"
+            raise ValueError(f"a group is {allowed}, got {(split, n_users)}")
+        smallest_pool = n_users + (SPARE_FOR_EDGES if self.edge_cases else 0)
+        if self.pool < smallest_pool:
+            raise ValueError(
+                f"{n_users} users need a pool of at least {smallest_pool} videos, got {self.pool}"
+            )
+        # Every video shows the main kind of each user, and at least three scenes.
+        if not max(3, n_users) <= self.scenes_per_video <= n_users + len(KINDS):
+            raise ValueError(
+                f"{self.scenes_per_video} scenes in a video do not suit {n_users} users"
+            )
 
 
 SMALL = SampleSize(
     (("train", 3), ("test", 2)), 4, (3.0, 3.2), width=192, height=144, pool=5, edge_cases=True
 )
-"""Two minutes in all: every extractor is through with it within minutes on two cores."""
+"""Two minutes of video: each extractor needs a few minutes for it on two cores."""
 LARGE = SampleSize(
     (("train", 5),) * 11 + (("test", 5),) * 5, 6, (3.0, 4.6), width=160, height=120, pool=5
 )
-"""Half an hour: 55 users to learn from and 25 to be judged by, whose pairs of tastes are never seen
+"""Half an hour of video: 55 training users and 25 test users, whose pairs of tastes do not occur
 in training.
 """
 
@@ -87,19 +91,19 @@ class Scene:
 
 @dataclass(frozen=True)
 class Clip:
-    """One video to be drawn."""
+    """One video to be generated."""
 
     video_id: str
     scenes: tuple[Scene, ...]
     clock: FrameClock = CONSTANT_RATE
     is_rotated: bool = False
-    """Whether it is stored lying on its side, with an order to the player to turn it back."""
+    """Whether it is stored on its side, with metadata that makes players turn it back."""
     kept_share: float = 1.0
-    """How much of the file is left; 0 is a dead link, named in the tables."""
+    """How much of the file is left; 0 for a dead link that the tables name."""
 
     @property
     def duration_seconds(self) -> float:
-        """As drawn; a damaged file shows less."""
+        """As generated; a damaged file shows less."""
         return self.scenes[-1].end
 
 
@@ -112,14 +116,12 @@ class Viewing:
     clip: Clip
     is_target: bool
     gifs_hundredths: tuple[tuple[int, int], ...]
-    """(start, length) in hundredths of a second, strictly inside a scene of a kind the user
-    likes.
-    """
+    """(start, length) in hundredths of a second, strictly inside a scene that the user likes."""
 
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """Everything to be drawn and written."""
+    """Everything to be generated and written."""
 
     clips: tuple[Clip, ...]
     viewings: tuple[Viewing, ...]
@@ -141,63 +143,86 @@ def plan_sample(size: SampleSize, seed: int) -> SamplePlan:
 def _plan_group(
     rng: np.random.Generator, size: SampleSize, split: str, user_ids: list[str]
 ) -> SamplePlan:
-    tastes = _tastes(rng, len(user_ids), for_test=split == "test")
+    tastes = _random_tastes(rng, len(user_ids), for_test=split == "test")
     mains = [taste[0] for taste in tastes]
-    targets = [_clip(rng, size, mains) for _ in user_ids]
-    others = [_clip(rng, size, mains) for _ in range(size.pool - len(user_ids))]
+    targets = [_random_clip(rng, size, mains) for _ in user_ids]
+    others = [_random_clip(rng, size, mains) for _ in range(size.pool - len(user_ids))]
     first_only: list[Clip] = []
     if size.edge_cases:
-        others, first_only = _troubled(rng, split, others, mains[0])
+        others, first_only = _with_faults(rng, split, others, mains[0])
     viewings = []
-    for user_id, taste, target in zip(user_ids, tastes, targets, strict=True):
-        for clip in [*targets, *others, *(first_only if user_id == user_ids[0] else ())]:
-            viewings.append(Viewing(user_id, split, clip, clip is target, _gifs(rng, clip, taste)))
+    for number, (user_id, taste) in enumerate(zip(user_ids, tastes, strict=True)):
+        seen = [*targets, *others]
+        if number == 0:
+            seen += first_only
+        for clip in seen:
+            is_target = clip is targets[number]
+            viewings.append(Viewing(user_id, split, clip, is_target, _gifs(rng, clip, taste)))
     return SamplePlan((*targets, *others, *first_only), tuple(viewings))
 
 
-def _tastes(rng: np.random.Generator, n_users: int, *, for_test: bool) -> list[tuple[str, ...]]:
+def _random_tastes(
+    rng: np.random.Generator, n_users: int, *, for_test: bool
+) -> list[tuple[str, ...]]:
     """One or two kinds for each user of a group, the main one first.
 
-    Main kinds differ, and nobody's second is the main kind of the next: so everybody finds
-    something in every video, and nobody likes all of it. No two users like the same.
+    Main kinds differ, and a user's second kind is not the main kind of the next user. So every
+    user finds a highlight in every video, and no user likes all of it. No two users like the same.
     """
     kinds = list(KINDS)
     mains = [int(number) for number in rng.permutation(len(kinds))[:n_users]]
     tastes: list[list[int]] = []
-    for main, next_main in zip(mains, mains[1:] + mains[:1], strict=True):
-        allowed = [
-            other
-            for other in range(len(kinds))
-            if other not in (main, next_main)
-            and [other, main] not in tastes
-            and _pair_is_for_test(main, other) == for_test
-        ]
+    for position, main in enumerate(mains):
+        next_main = mains[(position + 1) % n_users]
+        allowed = _allowed_seconds(main, next_main, tastes, for_test=for_test)
         wants_second = rng.random() < SECOND_TASTE_ODDS
-        tastes.append([main, int(rng.choice(allowed))] if wants_second and allowed else [main])
+        taste = [main]
+        if wants_second and allowed:
+            taste.append(int(rng.choice(allowed)))
+        tastes.append(taste)
     return [tuple(kinds[number] for number in taste) for taste in tastes]
 
 
+def _allowed_seconds(
+    main: int, next_main: int, earlier: list[list[int]], *, for_test: bool
+) -> list[int]:
+    """The kinds that may be the second taste of a user with this main kind."""
+    allowed = []
+    for other in range(len(KINDS)):
+        is_main = other in (main, next_main)
+        # The same two kinds in the other order would be the same taste.
+        is_taken = [other, main] in earlier
+        if not is_main and not is_taken and _pair_is_for_test(main, other) == for_test:
+            allowed.append(other)
+    return allowed
+
+
 def _pair_is_for_test(one: int, other: int) -> bool:
-    """Whether two tastes meet in test users only: true for 5 of the 15 pairs, and each kind is in
-    one of the 5.
+    """Whether only test users have this pair of tastes.
+
+    True for 5 of the 15 pairs; each kind is in at least one of the 5.
     """
     return (one + other) % 3 == 0
 
 
-def _clip(rng: np.random.Generator, size: SampleSize, mains: Sequence[str]) -> Clip:
-    more = rng.permutation(list(KINDS))[: size.scenes_per_video - len(mains)]
-    return Clip(
-        _video_id(rng), _scenes(rng, _without_repeats(rng, [*mains, *more]), size.scene_seconds)
-    )
+def _random_clip(rng: np.random.Generator, size: SampleSize, mains: Sequence[str]) -> Clip:
+    """A clip that shows the main kind of every user, and others up to the planned number."""
+    n_more = size.scenes_per_video - len(mains)
+    kinds = [*mains, *rng.permutation(list(KINDS))[:n_more]]
+    # The ID is drawn before the order of the scenes; the bytes of a sample depend on it.
+    video_id = _video_id(rng)
+    return Clip(video_id, _scenes(rng, _without_repeats(rng, kinds), size.scene_seconds))
 
 
 def _without_repeats(rng: np.random.Generator, kinds: Sequence[str]) -> list[str]:
-    """A random order in which no kind follows itself. One exists, since no kind comes more than
-    twice among three.
+    """A random order in which no kind follows itself.
+
+    One exists, since no kind occurs more than twice among at least three.
     """
     while True:
         order = [str(kind) for kind in rng.permutation(kinds)]
-        if all(kind != following for kind, following in pairwise(order)):
+        repeats = [kind for kind, following in pairwise(order) if kind == following]
+        if not repeats:
             return order
 
 
@@ -221,25 +246,32 @@ def _scenes(
 def _gifs(
     rng: np.random.Generator, clip: Clip, taste: Sequence[str]
 ) -> tuple[tuple[int, int], ...]:
+    """A GIF for each scene that the user likes: the scene, trimmed a little at both ends."""
     gifs = []
     for scene in clip.scenes:
-        if scene.kind in taste:
-            begin, end = round(scene.start * 100), round(scene.end * 100)
-            head, tail = (int(trimmed) for trimmed in rng.integers(1, (end - begin) // 6 + 1, 2))
-            gifs.append((begin + head, end - tail - begin - head))
+        if scene.kind not in taste:
+            continue
+        begin, end = round(scene.start * 100), round(scene.end * 100)
+        most_trimmed = (end - begin) // 6
+        head, tail = (int(trimmed) for trimmed in rng.integers(1, most_trimmed + 1, 2))
+        gifs.append((begin + head, end - tail - begin - head))
     return tuple(gifs)
 
 
-def _troubled(
+def _with_faults(
     rng: np.random.Generator, split: str, others: Sequence[Clip], kind: str
 ) -> tuple[list[Clip], list[Clip]]:
-    """The clips that are nobody's target, two of them in trouble, and one more for the first user's
-    history.
+    """The clips that are not targets, two of them with faults; and a clip for the first user only.
+
+    The last one is too short for C3D in training, and a dead link in the test split.
     """
-    one, two, *rest = others
+    first, second, *rest = others
     scenes = _scenes(rng, [kind], SHORT_SECONDS)
     if split == "train":
-        troubled = [replace(one, clock=VARIABLE_RATE), replace(two, kept_share=DAMAGED_SHARE)]
-        return [*troubled, *rest], [Clip(_video_id(rng), scenes)]
-    troubled = [replace(one, is_rotated=True), replace(two, video_id=f"-{two.video_id[1:]}")]
-    return [*troubled, *rest], [Clip(_video_id(rng), scenes, kept_share=0)]
+        slowing = replace(first, clock=VARIABLE_RATE)
+        truncated = replace(second, kept_share=DAMAGED_SHARE)
+        return [slowing, truncated, *rest], [Clip(_video_id(rng), scenes)]
+    rotated = replace(first, is_rotated=True)
+    # Such an ID looks like an option to a command line.
+    with_dash = replace(second, video_id=f"-{second.video_id[1:]}")
+    return [rotated, with_dash, *rest], [Clip(_video_id(rng), scenes, kept_share=0)]

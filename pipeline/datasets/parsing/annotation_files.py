@@ -1,7 +1,6 @@
-"""Bytes of an annotation file, from a path or an http(s) address.
+"""Reads the bytes of an annotation file from a path or an http(s) address.
 
-Knows how to get a small file once. Refuses to know what is in it, and never opens any other kind of
-address.
+Other kinds of addresses are refused, so that a setting cannot make this read `file://` or `ftp://`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,9 @@ from pipeline.download.http.files import fetch_bytes
 from storage.base.errors import SettingsError, SystemicFault
 
 MAX_BYTES = 256 * 1024 * 1024
-"""PHD2's larger file has about 200,000 rows of 60 bytes; anything near this limit is another
-file.
-"""
+"""PHD2's larger file has about 200,000 rows of 60 bytes, far below this limit."""
 TIMEOUT_SECONDS = 60.0
-"""How long the other side may stay silent. All that comes before the file may take four times as
-long.
-"""
+"""Longest silence of the server. Redirects and headers together may take four times as long."""
 
 
 def read_source(
@@ -31,8 +26,9 @@ def read_source(
     """All bytes of the file.
 
     Raises:
-        SettingsError: no such file or address, another scheme than http and https, or more than
-        `max_bytes`. SystemicFault: the network or the other side fails for now.
+        SettingsError: the file or address does not exist, has a scheme other than http and https,
+            or is larger than `max_bytes`.
+        SystemicFault: the network or the server fails for now.
     """
     scheme = urllib.parse.urlsplit(path_or_url).scheme if "://" in path_or_url else ""
     if scheme in ("http", "https"):
@@ -54,7 +50,7 @@ def _read_file(path: Path, limit_bytes: int) -> bytes:
             return file.read(limit_bytes)
     except OSError as error:
         raise SettingsError(
-            (f"annotation file {path} cannot be read: {error.strerror}. Mend the path.",)
+            (f"annotation file {path} cannot be read: {error.strerror}. Correct the path.",)
         ) from error
 
 
@@ -65,13 +61,14 @@ def _download(url: str, max_bytes: int, timeout_seconds: float) -> bytes:
         raise SettingsError((_too_large(url, max_bytes),)) from error
     except urllib.error.HTTPError as error:
         error.close()
-        told = f"{url} answers {error.code} {error.reason}"
+        answer = f"{url} answers {error.code} {error.reason}"
+        # Too many requests, or a fault of the server: the same address may work later.
         if error.code == 429 or error.code >= 500:
-            raise SystemicFault(f"{told}. Run the same command again later.") from error
-        raise SettingsError((f"{told}. Mend the address of the annotations.",)) from error
+            raise SystemicFault(f"{answer}. Run the same command again later.") from error
+        raise SettingsError((f"{answer}. Correct the address of the annotations.",)) from error
     except ValueError as error:
         raise SettingsError(
-            (f"{url!r} is not an address: {error}. Mend the address of the annotations.",)
+            (f"{url!r} is not an address: {error}. Correct the address of the annotations.",)
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise SystemicFault(

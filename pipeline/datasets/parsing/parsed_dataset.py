@@ -1,7 +1,7 @@
-"""What reading a published dataset ends in: its catalog, and everything in it that looked odd.
+"""The result of reading a published dataset: its catalog and its oddities.
 
-Odd things are counted in the catalog and listed in full beside it, so that nothing is mended or
-dropped unseen. Refuses to know how any dataset is spelled.
+The catalog holds counts of the oddities, and `oddities.csv` beside it lists every case. So no
+value is corrected or dropped silently.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from storage.catalog.catalog import Catalog
 from storage.files import atomic_write
 
 EXAMPLES = 20
-"""How many cases of an oddity the catalog itself shows."""
+"""Cases of each oddity that the catalog itself keeps."""
 EXAMPLE_CHARACTERS = 100
-"""A value in a message is cut here: it may be anything."""
+"""Longest quoted value in a message; published values can be arbitrary text."""
 DROPPED = "dropped:"
-"""What the names of rows and videos that were left out begin with."""
+"""Prefix of an oddity whose rows or videos were left out."""
 _ADDRESS = re.compile(r"\b(https?://|www\.|youtu\.be/|youtube\.com/)", re.IGNORECASE)
 
 
@@ -33,29 +33,27 @@ class ParsedDataset:
 
     catalog: Catalog
     oddities: Mapping[str, Sequence[str]]
-    """Name of the oddity → every case, sorted; empty where it was looked for and not found. Names
-    of rows that were left out start with `DROPPED`.
+    """Oddity → every case, sorted; empty if it was checked for and did not occur. The name starts
+    with `DROPPED` if its rows were left out.
     """
 
 
 class DatasetReader(Protocol):
-    """How a row of `table.py` is called: split → bytes as published."""
+    """The signature of a dataset reader; `sources` is role → bytes as published."""
 
     def __call__(
         self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
     ) -> ParsedDataset:
-        """Read the sources into a catalog of that name; without a `shard_count`, about 300 videos a
-        shard.
+        """Read the sources into a catalog of that name.
 
-        Raises `SettingsError` where the sources are not that dataset.
+        Without a `shard_count`, a shard has about 300 videos. Raises `SettingsError` if the
+        sources do not belong to the dataset.
         """
         ...
 
 
 def summarize_oddities(oddities: Mapping[str, Sequence[str]]) -> dict[str, JSON]:
-    """What a catalog keeps of its oddities: `{name: {"count": n, "examples": [the first 20,
-    sorted]}}`.
-    """
+    """The form that a catalog keeps: `{name: {"count": n, "examples": [first 20, sorted]}}`."""
     return {
         name: {"count": len(cases), "examples": [*sorted(cases)[:EXAMPLES]]}
         for name, cases in oddities.items()
@@ -63,13 +61,16 @@ def summarize_oddities(oddities: Mapping[str, Sequence[str]]) -> dict[str, JSON]
 
 
 def quote_value(case: str) -> str:
-    """A published value as a message shows it, and what it seems to be, where that helps."""
-    shown = repr(case[:EXAMPLE_CHARACTERS] + ("..." if len(case) > EXAMPLE_CHARACTERS else ""))
-    return f"{shown}, which is an address: write the id alone" if _ADDRESS.search(case) else shown
+    """A published value in quotes, shortened; with a hint if it is an address, not an ID."""
+    ending = "..." if len(case) > EXAMPLE_CHARACTERS else ""
+    quoted = repr(case[:EXAMPLE_CHARACTERS] + ending)
+    if _ADDRESS.search(case):
+        return f"{quoted}, which is an address: write only the id"
+    return quoted
 
 
 def write_oddities(path: Path, oddities: Mapping[str, Sequence[str]]) -> None:
-    """Publish every case as CSV with the columns `oddity,case`, sorted."""
+    """Write every case as CSV with the columns `oddity,case`, sorted."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("oddity", "case"))

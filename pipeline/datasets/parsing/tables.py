@@ -1,7 +1,6 @@
-"""What readers of published files share: JSON and MATLAB tables of the expected shape, and a
-catalog made of findings.
+"""Tools that dataset readers share: parsers for JSON and MATLAB, and the `DatasetBuilder`.
 
-Refuses to know any dataset.
+Nothing here depends on one dataset.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import json
 import tempfile
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from storage.catalog.catalog import Catalog, default_shard_count
 
 @dataclass
 class DatasetBuilder:
-    """What a reader has found so far."""
+    """Collects videos, annotations, groups and oddities while a reader parses its files."""
 
     dataset: str
     """As its authors write it; for messages."""
@@ -40,109 +39,110 @@ class DatasetBuilder:
     """Oddity → cases."""
 
     def always_list(self, *oddities: str) -> None:
-        """Name oddities that are listed even where none is found."""
+        """List these oddities in the result, even with no case."""
         for oddity in oddities:
             self.oddities[oddity] += []
 
     def build(
         self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None, time_unit: str
     ) -> ParsedDataset:
-        """The catalog and its oddities; `SettingsError` if no video was found."""
+        """The catalog and its oddities. Raises `SettingsError` if there is no video."""
         if not self.videos:
-            raise SettingsError((self._none_usable(),))
-        self._look_at_all()
-        annotations = self._once()
+            raise SettingsError((self._nothing_usable(),))
+        self._list_common_oddities()
+        annotations = self._unique_annotations()
         oddities = {oddity: sorted(self.oddities[oddity]) for oddity in sorted(self.oddities)}
-        origin: dict[str, JSON] = {
-            "reader": self.dataset,
-            "sources": {
-                role: {"sha256": hashlib.sha256(sources[role]).hexdigest()}
-                for role in sorted(sources)
-            },
-            "oddities": summarize_oddities(oddities),
-        }
+        if shard_count is None:
+            shard_count = default_shard_count(len(self.videos))
         catalog = Catalog(
             name=name,
             videos=tuple(self.videos),
             users=(),
             links=(),
             annotations=annotations,
-            shard_count=default_shard_count(len(self.videos))
-            if shard_count is None
-            else shard_count,
+            shard_count=shard_count,
             time_unit=time_unit,
-            origin=origin,
+            origin=self._origin(sources, oddities),
             groups=tuple(set(self.groups)),
         )
         return ParsedDataset(catalog, oddities)
 
-    def _none_usable(self) -> str:
-        """Each reason with its count and a case, what was left out first."""
-        found = sorted(
-            ((name, cases) for name, cases in self.oddities.items() if cases),
-            key=lambda one: not one[0].startswith(DROPPED),
-        )
+    def _origin(
+        self, sources: Mapping[str, bytes], oddities: Mapping[str, Sequence[str]]
+    ) -> dict[str, JSON]:
+        checksums: dict[str, JSON] = {
+            role: {"sha256": hashlib.sha256(sources[role]).hexdigest()} for role in sorted(sources)
+        }
+        return {
+            "reader": self.dataset,
+            "sources": checksums,
+            "oddities": summarize_oddities(oddities),
+        }
+
+    def _nothing_usable(self) -> str:
+        """The message for a dataset without a video: each oddity, its count and one case."""
+        found = [(name, cases) for name, cases in self.oddities.items() if cases]
+        # Why rows were left out comes first: that is what the user can act on.
+        found.sort(key=lambda item: not item[0].startswith(DROPPED))
         reasons = [
             f"{len(cases):,} {name.removeprefix(DROPPED)}, as in {quote_value(cases[0])}"
             for name, cases in found
         ]
-        return (
-            f"no video of {self.dataset} is usable: {'; '.join(reasons) or 'its files list none'}"
-        )
+        explanation = "; ".join(reasons) or "its files list none"
+        return f"no video of {self.dataset} is usable: {explanation}"
 
-    def _once(self) -> tuple[Annotation, ...]:
-        """Equal annotations are one; each further one is listed."""
+    def _unique_annotations(self) -> tuple[Annotation, ...]:
+        """The annotations without repetitions; each repetition is listed as an oddity."""
         counts = Counter(self.annotations)
         for row, count in counts.items():
-            self.oddities["duplicate_annotation"] += [
-                f"{row.video_id} {row.annotator} {row.start} {row.end}"
-            ] * (count - 1)
+            case = f"{row.video_id} {row.annotator} {row.start} {row.end}"
+            self.oddities["duplicate_annotation"] += [case] * (count - 1)
         self.always_list("duplicate_annotation")
         return tuple(counts)
 
-    def _look_at_all(self) -> None:
-        marked = {row.video_id for row in self.annotations}
-        ids = [video.video_id for video in self.videos]
-        self.oddities["id_starts_with_dash"] += [
-            video_id for video_id in ids if video_id.startswith("-")
-        ]
-        self.oddities["without_annotation"] += [
-            video_id for video_id in ids if video_id not in marked
-        ]
-        most = {
-            video.video_id: video.frames_most
-            for video in self.videos
-            if video.frames_most is not None
+    def _list_common_oddities(self) -> None:
+        """List the oddities that every dataset is checked for."""
+        annotated = {row.video_id for row in self.annotations}
+        last_frames: dict[str, int] = {}
+        self.always_list("id_starts_with_dash", "without_annotation")
+        for video in self.videos:
+            if video.video_id.startswith("-"):
+                self.oddities["id_starts_with_dash"].append(video.video_id)
+            if video.video_id not in annotated:
+                self.oddities["without_annotation"].append(video.video_id)
+            if video.frames_most is not None:
+                last_frames[video.video_id] = video.frames_most
+        too_late = {
+            row.video_id
+            for row in self.annotations
+            if row.end > last_frames.get(row.video_id, row.end)
         }
-        late = {
-            row.video_id for row in self.annotations if row.end > most.get(row.video_id, row.end)
-        }
-        self.oddities["ends_after_the_last_frame"] += late
+        self.oddities["ends_after_the_last_frame"] += too_late
 
 
 def require_sources(sources: Mapping[str, bytes], dataset: str, *roles: str) -> None:
-    """Raise `SettingsError` for published files that were not given."""
-    if missing := [role for role in roles if role not in sources]:
-        raise SettingsError(
-            (f"{dataset} needs its {' and '.join(missing)}; got {', '.join(sources) or 'nothing'}",)
-        )
+    """Raise `SettingsError` if one of the published files was not given."""
+    missing = [role for role in roles if role not in sources]
+    if missing:
+        given = ", ".join(sources) or "nothing"
+        raise SettingsError((f"{dataset} needs its {' and '.join(missing)}; got {given}",))
 
 
 def parse_json(content: bytes, what: str) -> Any:
-    """Any JSON value; `SettingsError` if it is none."""
+    """Any JSON value. Raises `SettingsError` if `content` is not JSON."""
     try:
         return json.loads(content)
     except ValueError as error:
         raise SettingsError(
-            (f"{what} is no JSON: {error}; it starts with {content[:60]!r}",)
+            (f"{what} is not JSON: {error}; it starts with {content[:60]!r}",)
         ) from error
 
 
 def parse_matlab(content: bytes, what: str) -> Mapping[str, Any]:
-    """The variables of a MATLAB file of any version; `SettingsError` if it is none."""
-    import pymatreader  # takes half a second, and most runs need none
+    """The variables of a MATLAB file of any version. Raises `SettingsError` if it is not one."""
+    import pymatreader  # takes half a second, and most runs do not need it
 
-    # pymatreader opens paths alone.
+    # pymatreader opens only paths, so the bytes go through a temporary file.
     with tempfile.TemporaryDirectory(prefix="catalog-") as folder:
         path = Path(folder) / "published.mat"
         path.write_bytes(content)
@@ -150,32 +150,40 @@ def parse_matlab(content: bytes, what: str) -> Mapping[str, Any]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 variables: Mapping[str, Any] = pymatreader.read_mat(path)
-        except (
-            Exception
-        ) as error:  # damage comes out as anything: zlib.error, KeyError, OSError, TypeError ...
-            raise SettingsError((f"{what} is no MATLAB file that can be read: {error}",)) from error
+        # A damaged file can raise anything: zlib.error, KeyError, OSError, TypeError ...
+        except Exception as error:
+            raise SettingsError((f"{what} is not a readable MATLAB file: {error}",)) from error
     return variables
 
 
 def add_split_groups(builder: DatasetBuilder, grouping: str, content: bytes) -> None:
-    """Put found videos into groups by JSON `{domain: {part: [video id, ...]}}`, as later work
-    publishes its splits.
+    """Add groups from JSON of the form `{domain: {part: [video id, ...]}}`.
 
-    An id that is no video here is listed as `umt_id_unknown` for the grouping `umt`. Raises
-    `SettingsError` for another shape.
+    Later papers publish their splits in this form. An ID that is not a video of the dataset is
+    listed as the oddity `<grouping>_id_unknown`. Raises `SettingsError` for another form.
     """
     what = f"the {grouping} split of {builder.dataset}"
     splits = parse_json(content, what)
-    domains = list(splits.values()) if isinstance(splits, dict) else [None]
-    if not all(
-        isinstance(of, dict) and all(isinstance(ids, list) for ids in of.values()) for of in domains
-    ):
+    if not _is_split_table(splits):
         raise SettingsError((f"{what} is not of the form {{domain: {{part: [video id, ...]}}}}",))
     known = {video.video_id for video in builder.videos}
-    builder.always_list(f"{grouping}_id_unknown")
+    unknown = f"{grouping}_id_unknown"
+    builder.always_list(unknown)
     for domain, parts in splits.items():
         for part, ids in parts.items():
-            builder.oddities[f"{grouping}_id_unknown"] += [
-                f"{domain}/{one}" for one in ids if one not in known
-            ]
-            builder.groups += [Group(grouping, part, one) for one in ids if one in known]
+            for video_id in ids:
+                if video_id in known:
+                    builder.groups.append(Group(grouping, part, video_id))
+                else:
+                    builder.oddities[unknown].append(f"{domain}/{video_id}")
+
+
+def _is_split_table(splits: Any) -> bool:
+    if not isinstance(splits, dict):
+        return False
+    for parts in splits.values():
+        if not isinstance(parts, dict):
+            return False
+        if not all(isinstance(ids, list) for ids in parts.values()):
+            return False
+    return True

@@ -1,10 +1,10 @@
-"""ActivityNet v1.3 by the five categories of set-based learning: its localisation JSON, a label →
-category map, a list.
+"""Reads ActivityNet v1.3 by the five categories of set-based learning.
 
-An annotator is `category/label` (`sport/Long jump`), so that coverage of a category can be computed
-from the marks that begin with its name; values are 1; times are seconds. Groupings: `domain`, the
-categories a video has marks of (it may have several, and then counts in each); `set_learning`:
-ActivityNet's training subset is train, its validation subset test.
+Its files are the localisation JSON, a map from labels to categories, and a list of videos. An
+annotator is `category/label` (`sport/Long jump`), so that the marks of a category are those whose
+annotator begins with its name. Values are 1; times are seconds. Groupings: `domain`, the categories
+of a video's marks (a video with several counts in each); `set_learning`, where ActivityNet's
+training subset is train and its validation subset is test.
 
 Sources: http://activity-net.org (`activity_net.v1-3.min.json`); https://github.com/ChrisAllenMing/
 Cross_Category_Video_Highlight (`label_dict.json`, and `ActivityNet_vids.txt`, the 3,316 videos that
@@ -14,7 +14,7 @@ work uses).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
@@ -30,24 +30,31 @@ PARTS = {"training": "train", "validation": "test"}
 def read_activitynet(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
-    """Read `{"annotations": localisation JSON, "labels": label_dict.json, "videos": list of
-    names}`.
+    """Read `{"annotations": localisation JSON, "labels": label_dict.json, "videos": list}`.
 
     Without `videos`, every video of the subsets with a mark of some category is taken. Raises
-    `SettingsError` if a source is not that, or no video is usable.
+    `SettingsError` if a source is invalid, or no video is usable.
     """
     require_sources(sources, NAME, "annotations", "labels")
     database = _field(sources["annotations"], "database", f"the localisation JSON of {NAME}")
     categories = _field(sources["labels"], "label_dict", f"the label map of {NAME}")
     builder = DatasetBuilder(NAME)
     builder.always_list(
-        "dropped:bad_name", "dropped:bad_video_id", "dropped:not_in_the_json", "dropped:other_subset",
-        "dropped:no_category", "dropped:bad_times", "dropped:label_without_category", "ends_after_duration",
-        "several_categories", "duration_unknown",
-    )  # fmt: skip
-    for video_id in (
-        _names(sources["videos"], builder) if "videos" in sources else sorted(map(str, database))
-    ):
+        "dropped:bad_name",
+        "dropped:bad_video_id",
+        "dropped:not_in_the_json",
+        "dropped:other_subset",
+        "dropped:no_category",
+        "dropped:bad_times",
+        "dropped:label_without_category",
+        "ends_after_duration",
+        "several_categories",
+        "duration_unknown",
+    )
+    video_ids: Iterable[str] = sorted(map(str, database))
+    if "videos" in sources:
+        video_ids = _listed_ids(sources["videos"], builder)
+    for video_id in video_ids:
         if not VIDEO_ID.fullmatch(video_id):
             builder.oddities["dropped:bad_video_id"].append(video_id)
         elif not isinstance(database.get(video_id), dict):
@@ -65,9 +72,10 @@ def _field(content: bytes, field: str, what: str) -> dict[str, Any]:
     return value
 
 
-def _names(content: bytes, builder: DatasetBuilder) -> Iterator[str]:
-    """Video ids of a list of file names, `v_<id>.mp4` each."""
-    for line in dict.fromkeys(content.decode("utf-8", "replace").split()):
+def _listed_ids(content: bytes, builder: DatasetBuilder) -> Iterator[str]:
+    """Video IDs of a list of file names, `v_<id>.mp4` each."""
+    lines = content.decode("utf-8", "replace").split()
+    for line in dict.fromkeys(lines):
         stem = line.rpartition(".")[0] or line
         if stem.startswith("v_"):
             yield stem.removeprefix("v_")
@@ -78,28 +86,34 @@ def _names(content: bytes, builder: DatasetBuilder) -> Iterator[str]:
 def _read_video(
     video_id: str, entry: Mapping[str, Any], categories: Mapping[str, Any], builder: DatasetBuilder
 ) -> None:
-    if entry.get("subset") not in PARTS:
-        builder.oddities["dropped:other_subset"].append(f"{video_id} {entry.get('subset')}")
+    subset = entry.get("subset")
+    if subset not in PARTS:
+        builder.oddities["dropped:other_subset"].append(f"{video_id} {subset}")
         return
-    duration = entry.get("duration")
-    if not isinstance(duration, int | float) or not 0 < duration < math.inf:
+    duration = _positive_duration(entry.get("duration"))
+    if duration is None:
         builder.oddities["duration_unknown"].append(video_id)
-        duration = None
     marks = list(_marks(video_id, entry.get("annotations") or [], categories, builder))
     if not marks:
         builder.oddities["dropped:no_category"].append(video_id)
         return
-    if duration is not None:
-        builder.oddities["ends_after_duration"] += [
-            f"{video_id} {one.start} {one.end}" for one in marks if one.end > duration
-        ]
+    for mark in marks:
+        if duration is not None and mark.end > duration:
+            case = f"{video_id} {mark.start} {mark.end}"
+            builder.oddities["ends_after_duration"].append(case)
     domains = sorted({mark.annotator.partition("/")[0] for mark in marks})
     if len(domains) > 1:
         builder.oddities["several_categories"].append(f"{video_id} {' '.join(domains)}")
-    builder.videos.append(Video(video_id, None if duration is None else float(duration)))
+    builder.videos.append(Video(video_id, duration))
     builder.groups += [Group("domain", domain, video_id) for domain in domains]
-    builder.groups.append(Group("set_learning", PARTS[str(entry["subset"])], video_id))
+    builder.groups.append(Group("set_learning", PARTS[str(subset)], video_id))
     builder.annotations += marks
+
+
+def _positive_duration(value: Any) -> float | None:
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        return None
+    return float(value)
 
 
 def _marks(
@@ -108,14 +122,20 @@ def _marks(
     for row in rows:
         label = str(row.get("label"))
         segment = row.get("segment")
-        numbers = (
-            [float(one) for one in segment if isinstance(one, int | float)]
-            if isinstance(segment, list)
-            else []
-        )
+        span = _span(segment)
         if label not in categories:
             builder.oddities["dropped:label_without_category"].append(f"{video_id} {label}")
-        elif len(numbers) != 2 or not 0 <= numbers[0] < numbers[1] < math.inf:
+        elif span is None:
             builder.oddities["dropped:bad_times"].append(f"{video_id} {label} {segment}")
         else:
-            yield Annotation(video_id, f"{categories[label]}/{label}", numbers[0], numbers[1])
+            yield Annotation(video_id, f"{categories[label]}/{label}", *span)
+
+
+def _span(segment: Any) -> tuple[float, float] | None:
+    """Start and end in seconds, `0 <= start < end`; None if `segment` does not hold these."""
+    if not isinstance(segment, list):
+        return None
+    numbers = [float(value) for value in segment if isinstance(value, int | float)]
+    if len(numbers) != 2 or not 0 <= numbers[0] < numbers[1] < math.inf:
+        return None
+    return numbers[0], numbers[1]

@@ -1,4 +1,4 @@
-"""The synthetic category videos as a dataset: its table read into a catalog."""
+"""Reads the table of the synthetic category videos into a catalog."""
 
 from __future__ import annotations
 
@@ -12,29 +12,19 @@ from storage.base.errors import SettingsError
 from storage.base.records import Annotation, Group, Video
 
 NAME = "category sample"
-
-
 SEGMENTS = "segments.csv"
-
-
 COLUMNS = ("video_id", "domain", "part", "start", "end", "label", "manner", "bystander")
-
-
+# The dataset has the form of YouTube Highlights, so that its recipes apply: hence these names.
 ANNOTATOR = "match"
-
-
 GROUPING = "vlist_sel"
-"""Both are called as in YouTube Highlights, whose form this has."""
-
-
 SEGMENT_SECONDS = 3.0
-"""TASED-Net's 32 frames lie in one segment."""
+"""Long enough that the 32 frames of TASED-Net lie in one segment."""
 
 
 def read_category_sample(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
-    """Read `{"segments": segments.csv}`. Raises `SettingsError` if it is no such table."""
+    """Read `{"segments": segments.csv}`. Raises `SettingsError` if the table is invalid."""
     require_sources(sources, NAME, "segments")
     builder = DatasetBuilder(NAME)
     ends: dict[str, float] = {}
@@ -61,6 +51,6 @@ def _read(content: bytes) -> Iterator[tuple[str, str, str, float, float, float]]
             start, end, label = map(float, numbers)
         except ValueError as error:
             raise SettingsError(
-                (f"line {reader.line_num} of {SEGMENTS} is no segment: {error}",)
+                (f"line {reader.line_num} of {SEGMENTS} is not a segment: {error}",)
             ) from error
         yield video_id, domain, part, start, end, label

@@ -1,9 +1,8 @@
-"""PHD2 (PHD-GIFs) as its authors publish it: a catalog, and an account of all that looks odd in the
-tables.
+"""Reads PHD2 (PHD-GIFs) as its authors publish it: a catalog and the oddities of its tables.
 
-Times and links are kept as published, never clamped or mended. Exact duplicates become one
-annotation; a row that cannot be used is left out under a named reason: rows = annotations +
-duplicates + dropped, for each split.
+Times and links are kept as published, never clamped or corrected. Exact duplicates become one
+annotation. A row that cannot be used is left out under a named reason. For each split, rows =
+annotations + duplicates + dropped.
 """
 
 from __future__ import annotations
@@ -21,86 +20,91 @@ from storage.catalog.catalog import Catalog, default_shard_count
 
 READER_VERSION = 1
 SPLITS = ("test", "train")
-"""A user found in both stays in `test`, so that nothing of a test user is ever trained on."""
+"""The order matters: a user in both tables stays in `test`, so no test user is trained on."""
 
 
 def read_phd2_catalog(
     sources: Mapping[str, Path | bytes], *, name: str = "phd2", shard_count: int | None = None
 ) -> Catalog:
-    """The catalog alone; see `read_phd2`."""
+    """Only the catalog; see `read_phd2`."""
     return read_phd2(sources, name=name, shard_count=shard_count).catalog
 
 
 def read_phd2(
     sources: Mapping[str, Path | bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
-    """Read `{"train": training.csv, "test": testing.csv}`, each a path or its bytes; either may be
-    absent.
+    """Read `{"train": training.csv, "test": testing.csv}`, each a path or its bytes.
 
-    Raises `SettingsError` if a source is not a PHD2 table, or if no row of any is usable.
+    Either may be absent. Raises `SettingsError` if a source is not a PHD2 table, or if no row of
+    any is usable.
     """
     tables = _read_tables(sources)
     gifs = [gif for table in tables for gif in table.gifs]
     if not gifs:
-        raise SettingsError((_none_usable(tables),))
-    oddities = {
-        oddity: sorted(cases)
-        for oddity, cases in {**_dropped(tables), **find_oddities(gifs)}.items()
-    }
+        raise SettingsError((_nothing_usable(tables),))
+    cases_by_oddity = {**_dropped_rows(tables), **find_oddities(gifs)}
+    oddities = {oddity: sorted(cases) for oddity, cases in cases_by_oddity.items()}
     durations = _claimed_durations(gifs)
+    if shard_count is None:
+        shard_count = default_shard_count(len(durations))
     catalog = Catalog(
         name=name,
+        # Where rows disagree about a duration, the longest keeps every GIF inside the video.
         videos=tuple(
-            Video(video_id, max(known, default=None)) for video_id, known in durations.items()
+            Video(video_id, max(claims, default=None)) for video_id, claims in durations.items()
         ),
         users=tuple({User(gif.user_id, gif.split) for gif in gifs}),
-        links=tuple(
-            {
-                Link(gif.user_id, gif.video_id, "target" if gif.is_target else "history")
-                for gif in gifs
-            }
-        ),
+        links=tuple({_link(gif) for gif in gifs}),
         annotations=tuple({gif.annotation for gif in gifs}),
-        shard_count=default_shard_count(len(durations)) if shard_count is None else shard_count,
+        shard_count=shard_count,
         time_unit="seconds",
         origin=_origin(tables, oddities),
     )
     return ParsedDataset(catalog, oddities)
 
 
-def _none_usable(tables: Sequence[SplitTable]) -> str:
+def _link(gif: Gif) -> Link:
+    return Link(gif.user_id, gif.video_id, "target" if gif.is_target else "history")
+
+
+def _nothing_usable(tables: Sequence[SplitTable]) -> str:
+    """The message for tables without a usable row: each reason, its count and one value."""
     n_rows = sum(len(table.rows) for table in tables)
     if not n_rows:
-        return f"the tables of PHD2 ({', '.join(table.split for table in tables)}) have a header and no row"
+        splits = ", ".join(table.split for table in tables)
+        return f"the tables of PHD2 ({splits}) have a header and no row"
     reasons = []
     for reason, rule in DROPPED.items():
         count = sum(len(table.dropped.get(reason, ())) for table in tables)
-        value = next((table.values[reason] for table in tables if reason in table.values), "")
+        values = [table.values[reason] for table in tables if reason in table.values]
         if count:
-            reasons.append(f"{count:,} {reason} ({rule}; got {quote_value(value)})")
+            value = quote_value(values[0] if values else "")
+            reasons.append(f"{count:,} {reason} ({rule}; got {value})")
     return f"none of the {n_rows:,} rows of PHD2 is usable: {'; '.join(reasons)}"
 
 
 def _read_tables(sources: Mapping[str, Path | bytes]) -> list[SplitTable]:
     if not sources or not set(sources) <= set(SPLITS):
-        raise SettingsError(
-            (f"PHD2 has the splits train and test; got sources for {sorted(sources) or 'neither'}",)
-        )
+        given = sorted(sources) or "neither"
+        raise SettingsError((f"PHD2 has the splits train and test; got sources for {given}",))
     tables: list[SplitTable] = []
-    users: set[str] = set()
+    earlier_users: set[str] = set()
     for split in SPLITS:
-        if split in sources:
-            tables.append(read_table(split, sources[split]).without_users(users))
-            users.update(gif.user_id for gif in tables[-1].gifs)
+        if split not in sources:
+            continue
+        table = read_table(split, sources[split]).without_users(earlier_users)
+        earlier_users.update(gif.user_id for gif in table.gifs)
+        tables.append(table)
     return tables
 
 
 def _claimed_durations(gifs: Iterable[Gif]) -> dict[str, set[float]]:
+    """Video → every duration that a row states for it; an empty set if none does."""
     durations: dict[str, set[float]] = defaultdict(set)
     for gif in gifs:
-        durations[gif.video_id].update(
-            () if gif.claimed_duration is None else (gif.claimed_duration,)
-        )
+        claims = durations[gif.video_id]
+        if gif.claimed_duration is not None:
+            claims.add(gif.claimed_duration)
     return durations
 
 
@@ -108,12 +112,12 @@ def _origin(tables: Sequence[SplitTable], oddities: Mapping[str, list[str]]) -> 
     return {
         "reader": "phd2",
         "reader_version": READER_VERSION,
-        "sources": {table.split: _account(table) for table in tables},
+        "sources": {table.split: _row_counts(table) for table in tables},
         "oddities": summarize_oddities(oddities),
     }
 
 
-def _account(table: SplitTable) -> dict[str, JSON]:
+def _row_counts(table: SplitTable) -> dict[str, JSON]:
     n_annotations = len({gif.annotation for gif in table.gifs})
     return {
         "rows": len(table.rows),
@@ -124,8 +128,9 @@ def _account(table: SplitTable) -> dict[str, JSON]:
     }
 
 
-def _dropped(tables: Sequence[SplitTable]) -> dict[str, list[str]]:
-    return {
-        f"dropped:{reason}": [row for table in tables for row in table.dropped.get(reason, ())]
-        for reason in DROPPED
-    }
+def _dropped_rows(tables: Sequence[SplitTable]) -> dict[str, list[str]]:
+    cases: dict[str, list[str]] = {f"dropped:{reason}": [] for reason in DROPPED}
+    for table in tables:
+        for reason, rows in table.dropped.items():
+            cases[f"dropped:{reason}"] += rows
+    return cases

@@ -1,8 +1,7 @@
-"""Rows of PHD2's tables: text in, GIFs out, and every row that is no GIF under the reason why.
+"""Parses the rows of PHD2's tables into GIFs, and lists every unusable row with its reason.
 
-Columns: youtubeId, start and duration in seconds, user_id, video_duration in whole seconds (-1
-where not known), and is_last, which marks the video to predict. Ids are text and nothing else.
-Refuses to know what other rows say.
+Columns: youtubeId, start and duration in seconds, user_id, video_duration in whole seconds (-1 if
+unknown), and is_last, which marks the target video. IDs are text. Each row is parsed on its own.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ DROPPED = {
     "empty_interval": "duration is above 0",
     TWO_SPLITS: "a user of both tables stays in the test table",
 }
-"""Why a row is left out → the rule that it breaks."""
+"""Reason why a row is left out → the rule that it breaks."""
 CASE_CHARACTERS = 300
-"""A dropped row is listed up to this length: it may be anything."""
+"""A dropped row is listed up to this length, since it can be arbitrary text."""
 
 
 @dataclass(frozen=True)
 class Gif:
-    """One usable row: `[start, end)` seconds of a video, cut by one user."""
+    """One usable row: `[start, end)` seconds that one user cut from a video."""
 
     split: str
     row: str
@@ -52,14 +51,14 @@ class Gif:
     start: float
     end: float
     claimed_duration: float | None
-    """Seconds; None if the row says -1, or nothing usable."""
+    """Seconds; None if the row states -1, or no usable duration."""
     says_unknown: bool
-    """Whether the row says -1."""
+    """Whether the row states -1."""
     is_target: bool
 
     @property
     def annotation(self) -> Annotation:
-        """What the catalog keeps of the row, apart from its link."""
+        """The row as the catalog's annotation."""
         return Annotation(self.video_id, self.user_id, self.start, self.end)
 
 
@@ -69,28 +68,27 @@ class SplitTable:
 
     split: str
     rows: tuple[str, ...]
-    """Lines with something in them, without the header."""
+    """Lines that are not empty, without the header."""
     gifs: tuple[Gif, ...]
-    """Sorted by row, so that nothing depends on the order of publication."""
+    """Sorted by row, so that nothing depends on the published order."""
     dropped: Mapping[str, tuple[str, ...]]
     """Reason → rows."""
     values: Mapping[str, str]
     """Reason → the value that broke the rule in the first such row."""
 
     def without_users(self, users: Set[str]) -> SplitTable:
-        """The same table with these users' rows dropped because the users belong to another
-        split.
-        """
-        leaving = tuple(gif.row for gif in self.gifs if gif.user_id in users)
-        staying = tuple(gif for gif in self.gifs if gif.user_id not in users)
-        values = {**self.values, TWO_SPLITS: leaving[0]} if leaving else self.values
-        return replace(
-            self, gifs=staying, dropped={**self.dropped, TWO_SPLITS: leaving}, values=values
-        )
+        """The table with the rows of these users, who belong to another split, dropped."""
+        kept = tuple(gif for gif in self.gifs if gif.user_id not in users)
+        left_out = tuple(gif.row for gif in self.gifs if gif.user_id in users)
+        dropped = {**self.dropped, TWO_SPLITS: left_out}
+        values = dict(self.values)
+        if left_out:
+            values[TWO_SPLITS] = left_out[0]
+        return replace(self, gifs=kept, dropped=dropped, values=values)
 
     @property
     def digest(self) -> str:
-        """sha256 of the sorted rows: the same however they are ordered and however lines end."""
+        """sha256 of the sorted rows; independent of their order and of line endings."""
         return hashlib.sha256("\n".join(sorted(self.rows)).encode()).hexdigest()
 
 
@@ -103,23 +101,12 @@ class _InvalidRow(ValueError):
 
 
 def read_table(split: str, source: Path | bytes) -> SplitTable:
-    """Parse one file; a line is a row, whatever quotes it opens. Raises `SettingsError` if it is
-    not a PHD2 table.
+    """Parse one file. Each line is a row, whatever quotes it opens.
+
+    Raises `SettingsError` if the file is not a PHD2 table.
     """
     header, *rows = _lines(split, source)
-    columns = [name.strip('"') for name in header.split(",")]
-    if missing := [name for name in COLUMNS if name not in columns]:
-        raise SettingsError(
-            (
-                f"the {split} table of PHD2 lacks the columns {', '.join(missing)}; it starts with {header[:100]!r}",
-            )
-        )
-    if twice := [name for name in COLUMNS if columns.count(name) > 1]:
-        raise SettingsError(
-            (
-                f"the {split} table of PHD2 has several columns {', '.join(twice)}; it starts with {header[:100]!r}",
-            )
-        )
+    columns = _column_names(split, header)
     positions = tuple(columns.index(name) for name in COLUMNS)
     gifs: list[Gif] = []
     dropped: dict[str, list[str]] = defaultdict(list)
@@ -127,9 +114,9 @@ def read_table(split: str, source: Path | bytes) -> SplitTable:
     for row in rows:
         try:
             gifs.append(_gif(split, row, _cells(row, positions, len(columns))))
-        except _InvalidRow as found:
-            dropped[found.reason].append(row[:CASE_CHARACTERS])
-            values.setdefault(found.reason, found.value)
+        except _InvalidRow as fault:
+            dropped[fault.reason].append(row[:CASE_CHARACTERS])
+            values.setdefault(fault.reason, fault.value)
     return SplitTable(
         split,
         tuple(rows),
@@ -139,9 +126,24 @@ def read_table(split: str, source: Path | bytes) -> SplitTable:
     )
 
 
+def _column_names(split: str, header: str) -> list[str]:
+    """The columns of the header. Raises `SettingsError` unless each of `COLUMNS` is there once."""
+    columns = [name.strip('"') for name in header.split(",")]
+    missing = [name for name in COLUMNS if name not in columns]
+    repeated = [name for name in COLUMNS if columns.count(name) > 1]
+    if missing:
+        problem = f"lacks the columns {', '.join(missing)}"
+    elif repeated:
+        problem = f"has several columns {', '.join(repeated)}"
+    else:
+        return columns
+    raise SettingsError((f"the {split} table of PHD2 {problem}; it starts with {header[:100]!r}",))
+
+
 def _lines(split: str, source: Path | bytes) -> list[str]:
     try:
-        text = (source if isinstance(source, bytes) else source.read_bytes()).decode("utf-8-sig")
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise SettingsError((f"the {split} table of PHD2 cannot be read: {error}",)) from error
     except UnicodeDecodeError as error:
@@ -171,13 +173,13 @@ def _cells(row: str, positions: tuple[int, ...], n_columns: int) -> list[str]:
 
 def _gif(split: str, row: str, cells: list[str]) -> Gif:
     video_id, start_text, length_text, user_id, claimed_text, role = cells
-    _need(VIDEO_ID.fullmatch(video_id) is not None, "bad_video_id", video_id)
-    _need(PERSON_ID.fullmatch(user_id) is not None, "bad_user_id", user_id)
-    _need(role.strip().lower() in ROLES, "bad_role", role)
+    _require(VIDEO_ID.fullmatch(video_id) is not None, "bad_video_id", video_id)
+    _require(PERSON_ID.fullmatch(user_id) is not None, "bad_user_id", user_id)
+    _require(role.strip().lower() in ROLES, "bad_role", role)
     start, length, claimed = _seconds(start_text), _seconds(length_text), _seconds(claimed_text)
     end = start + length
-    _need(math.isfinite(end) and start >= 0, "bad_times", f"{start_text},{length_text}")
-    _need(start < end, "empty_interval", f"{start_text},{length_text}")
+    _require(math.isfinite(end) and start >= 0, "bad_times", f"{start_text},{length_text}")
+    _require(start < end, "empty_interval", f"{start_text},{length_text}")
     return Gif(
         split=split,
         row=row,
@@ -191,7 +193,7 @@ def _gif(split: str, row: str, cells: list[str]) -> Gif:
     )
 
 
-def _need(holds: bool, reason: str, value: str) -> None:
+def _require(holds: bool, reason: str, value: str) -> None:
     if not holds:
         raise _InvalidRow(reason, value)
 

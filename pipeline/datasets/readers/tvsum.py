@@ -1,5 +1,4 @@
-"""TVSum as its authors publish it: `ydata-tvsum50.mat`, 20 people's scores of every 2-second shot
-of 50 videos.
+"""Reads TVSum: 20 people's scores of every 2-second shot of 50 videos, `ydata-tvsum50.mat`.
 
 Annotators are `01` to `20`, the columns of `user_anno`; they are other people in each video. A mark
 is one shot, in frame numbers, with a score of 1 to 5. Groupings: `domain`, the ten categories;
@@ -8,13 +7,14 @@ Cross-category Video Highlight Detection via Set-based Learning, ICCV 2021); `um
 later work.
 
 Source: https://github.com/yalesong/tvsum. Shots: the file repeats a shot's score for each of its
-frames and nowhere says where a shot begins. One begins wherever any of the 20 changes their score;
-what is longer holds several shots that everybody found alike, and is cut into equal parts as near
-to 2 seconds as they get; the last shot may be shorter.
+frames, and does not say where a shot begins. A shot begins wherever any of the 20 scores changes.
+A longer run holds several shots with equal scores; it is cut into equal parts of about 2 seconds.
+The last shot may be shorter.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -37,16 +37,16 @@ FIELDS = ("video", "category", "length", "nframes", "user_anno")
 SHOT_SECONDS = 2.0
 ROUNDING_FRAMES = 2
 LONGEST_TRAIN = 2
-"""So many of a category's five videos are for training in set-based learning."""
+"""Training videos among the five of a category, in set-based learning."""
 
 
 def read_tvsum(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
-    """Read `{"annotations": ydata-tvsum50.mat, "umt": JSON}`; without the second, the grouping
-    `umt` is missing.
+    """Read `{"annotations": ydata-tvsum50.mat, "umt": JSON}`.
 
-    Raises `SettingsError` if a source is not that, or no video is usable.
+    Without `umt`, the grouping `umt` is missing. Raises `SettingsError` if a source is invalid, or
+    no video is usable.
     """
     require_sources(sources, NAME, "annotations")
     builder = DatasetBuilder(NAME)
@@ -68,7 +68,7 @@ def read_tvsum(
         builder.videos.append(Video(video_id, length, nframes, nframes))
         builder.groups.append(Group("domain", category, video_id))
         builder.annotations += _marks(video_id, scores, edges)
-    builder.groups += _set_learning(lengths)
+    builder.groups += _set_learning_groups(lengths)
     if "umt" in sources:
         add_split_groups(builder, "umt", sources["umt"])
     return builder.build(sources, name=name, shard_count=shard_count, time_unit="frames")
@@ -81,49 +81,60 @@ def _rows(content: bytes) -> Iterator[tuple[str, str, float, int, NDArray[np.flo
             (f"the annotation file of {NAME} has no table tvsum50 of {', '.join(FIELDS)}",)
         )
     columns: list[Any] = [table[field] for field in FIELDS]
-    for video_id, category, length, nframes, scores in zip(*columns, strict=True):
-        values = np.asarray(scores, dtype=np.float64)
-        if values.ndim != 2 or not length > 0 or not nframes > 0 or not np.isfinite(values).all():
+    for video_id, category, length, nframes, raw_scores in zip(*columns, strict=True):
+        scores = np.asarray(raw_scores, dtype=np.float64)
+        is_table = scores.ndim == 2 and np.isfinite(scores).all()
+        has_length = length > 0 and nframes > 0
+        if not is_table or not has_length:
             raise SettingsError(
                 (f"{NAME}: {video_id} has no (frames, people) of scores, or no length",)
             )
-        yield str(video_id), str(category), float(length), int(nframes), values
+        yield str(video_id), str(category), float(length), int(nframes), scores
 
 
 def shot_edges(scores: NDArray[np.float64], frames_per_shot: float) -> NDArray[np.int64]:
-    """`(shots + 1,)` rising frame numbers, from 0 to the number of rows of `scores`, `(frames,
-    people)`.
+    """Where shots begin, and the end: `(shots + 1,)` rising frame numbers from 0.
+
+    `scores` is `(frames, people)`; the last edge is its number of rows.
     """
-    changes = np.flatnonzero((np.diff(scores, axis=0) != 0).any(axis=1)) + 1
+    changes = _score_changes(scores)
     edges = [0]
     for change in changes.tolist():
+        # Where neighbouring shots have equal scores, a run is several shots long.
         n_shots = max(round((change - edges[-1]) / frames_per_shot), 1)
         edges += np.round(np.linspace(edges[-1], change, n_shots + 1)[1:]).astype(int).tolist()
-    # Behind the last change come whole shots, and what is left; of rounding alone, no shot is made.
+    # After the last change come whole shots and a rest. A rest of rounding errors is not a shot.
     rest = np.arange(edges[-1] + frames_per_shot, len(scores) - ROUNDING_FRAMES, frames_per_shot)
     return np.array([*edges, *np.round(rest).astype(int).tolist(), len(scores)], dtype=np.int64)
 
 
 def _on_the_grid(scores: NDArray[np.float64], frames_per_shot: float) -> bool:
     """Whether every score changes at a multiple of 2 seconds, within two frames."""
-    changes = np.flatnonzero((np.diff(scores, axis=0) != 0).any(axis=1)) + 1
+    changes = _score_changes(scores)
     nearest = np.round(changes / frames_per_shot) * frames_per_shot
     return bool((np.abs(changes - nearest) <= ROUNDING_FRAMES).all())
+
+
+def _score_changes(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The frames at which anyone's score differs from that of the frame before."""
+    differs = (np.diff(scores, axis=0) != 0).any(axis=1)
+    return np.flatnonzero(differs) + 1
 
 
 def _marks(
     video_id: str, scores: NDArray[np.float64], edges: NDArray[np.int64]
 ) -> Iterator[Annotation]:
-    spans = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    spans = list(itertools.pairwise(edges.tolist()))
     for person in range(scores.shape[1]):
+        annotator = f"{person + 1:02d}"
         for start, end in spans:
-            yield Annotation(
-                video_id, f"{person + 1:02d}", start, end, float(scores[start, person])
-            )
+            yield Annotation(video_id, annotator, start, end, float(scores[start, person]))
 
 
-def _set_learning(lengths: Mapping[str, Mapping[str, float]]) -> Iterator[Group]:
+def _set_learning_groups(lengths: Mapping[str, Mapping[str, float]]) -> Iterator[Group]:
+    """`lengths` is category → video → seconds. Of equally long videos, the smaller ID wins."""
     for of_category in lengths.values():
-        longest = sorted(of_category, key=lambda video_id: (-of_category[video_id], video_id))
-        for place, video_id in enumerate(longest):
-            yield Group("set_learning", "train" if place < LONGEST_TRAIN else "test", video_id)
+        by_length = sorted(of_category, key=lambda video_id: (-of_category[video_id], video_id))
+        for position, video_id in enumerate(by_length):
+            part = "train" if position < LONGEST_TRAIN else "test"
+            yield Group("set_learning", part, video_id)

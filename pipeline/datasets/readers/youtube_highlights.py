@@ -1,10 +1,9 @@
-"""YouTube Highlights (Domain-specific Highlights) as its authors publish it, read from a copy of
-their repository.
+"""Reads YouTube Highlights (Domain-specific Highlights) from a copy of its authors' repository.
 
 Annotators: `match` says whether a clip is in the user's own edited video (1), is not (-1), or
-borders on one that is (0); `mturk` is how many Turkers chose it, where they were asked, each vote
-weighed by coverage. Both raw. Times are frame numbers of files that the authors downloaded in 2014;
-clips overlap by half.
+borders on one that is (0). `mturk` is the number of Turkers who chose the clip, weighted by
+coverage; some videos have no such votes. Both are kept raw. Times are frame numbers of the files
+that the authors downloaded in 2014; clips overlap by half.
 
 Groupings: `domain`; the authors' `vlist` (all harvested videos) and `vlist_sel` (selected by hand),
 each with train, test, and their tight (few matched clips) and loose parts; `umt`, the split of
@@ -18,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -55,22 +55,33 @@ STRIDE_FRAMES = 50
 def read_youtube_highlights(
     sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
 ) -> ParsedDataset:
-    """Read `{"annotations": ZIP of the repository, "umt": JSON}`; without the second, the grouping
-    `umt` is missing.
+    """Read `{"annotations": ZIP of the repository, "umt": JSON}`.
 
-    Raises `SettingsError` if a source is not that, or no video is usable.
+    Without `umt`, the grouping `umt` is missing. Raises `SettingsError` if a source is invalid, or
+    no video is usable.
     """
     require_sources(sources, NAME, "annotations")
     files = read_zip(sources["annotations"], FILES, NAME)
     builder = DatasetBuilder(NAME)
     builder.always_list(
-        "dropped:bad_video_id", "dropped:bad_clip", "labels_unpaired", "missing_json", "unreadable_json", "not_listed",
-        "in_two_domains", "clips_differ", "has_replacement", "bad_replacement", "replacement_of_no_video",
-        "first_clip_after_frame_0", "frame_rate_unusual", "selected_without_votes",
-    )  # fmt: skip
+        "dropped:bad_video_id",
+        "dropped:bad_clip",
+        "labels_unpaired",
+        "missing_json",
+        "unreadable_json",
+        "not_listed",
+        "in_two_domains",
+        "clips_differ",
+        "has_replacement",
+        "bad_replacement",
+        "replacement_of_no_video",
+        "first_clip_after_frame_0",
+        "frame_rate_unusual",
+        "selected_without_votes",
+    )
     replacements = dict(_replacements(files, builder))
     for domain in DOMAINS:
-        _read_domain(domain, files, replacements, builder)
+        _DomainReader(domain, files, replacements, builder).read()
     known = {video.video_id for video in builder.videos}
     builder.oddities["replacement_of_no_video"] += sorted(replacements.keys() - known)
     if "umt" in sources:
@@ -79,183 +90,208 @@ def read_youtube_highlights(
 
 
 def _replacements(files: Mapping[str, bytes], builder: DatasetBuilder) -> Iterator[tuple[str, str]]:
-    """Id → the id under which somebody uploaded the video again, once it was gone."""
+    """ID of a removed video → ID of a later upload of the same video."""
     for path, content in files.items():
         folder, _, video_id = path.partition("/")
-        if folder == "missingVideos":
-            lines = content.decode("utf-8", "replace").splitlines()
-            other = lines[0].strip() if lines else ""
-            if SOURCE_NAME.fullmatch(other):
-                yield video_id, other
-            else:
-                builder.oddities["bad_replacement"].append(f"{video_id} {other}")
-
-
-def _read_domain(
-    domain: str,
-    files: Mapping[str, bytes],
-    replacements: Mapping[str, str],
-    builder: DatasetBuilder,
-) -> None:
-    if f"{domain}/vlist.json" not in files:
-        raise SettingsError((f"the archive of {NAME} has no {domain}/vlist.json",))
-    listed: set[str] = set()
-    for grouping in ("vlist", "vlist_sel"):
-        path = f"{domain}/{grouping}.json"
-        for group in _listed(grouping, files.get(path, b"[]"), path, builder):
-            builder.groups.append(group)
-            listed.add(group.video_id)
-    folders = {
-        path.split("/")[1]
-        for path in files
-        if path.startswith(f"{domain}/") and path.count("/") == 2
-    }
-    for stranger in sorted(folders - listed):
-        _is_id(stranger, domain, builder)
-        builder.oddities["not_listed"].append(f"{domain}/{stranger}")
-    ids = sorted(listed | {one for one in folders if VIDEO_ID.fullmatch(one)})
-    builder.groups += [Group("domain", domain, video_id) for video_id in ids]
-    builder.groups += _set_learning(sorted(listed))
-    known = {video.video_id for video in builder.videos}
-    for video_id in ids:
-        if video_id in known:
-            builder.oddities["in_two_domains"].append(video_id)
+        if folder != "missingVideos":
+            continue
+        lines = content.decode("utf-8", "replace").splitlines()
+        other = lines[0].strip() if lines else ""
+        if SOURCE_NAME.fullmatch(other):
+            yield video_id, other
         else:
-            _read_video(
-                f"{domain}/{video_id}", video_id, files, replacements.get(video_id), builder
-            )
+            builder.oddities["bad_replacement"].append(f"{video_id} {other}")
 
 
-def _listed(grouping: str, content: bytes, path: str, builder: DatasetBuilder) -> Iterator[Group]:
+@dataclass(frozen=True)
+class _DomainReader:
+    """Reads the files of one domain into the builder."""
+
+    domain: str
+    files: Mapping[str, bytes]
+    replacements: Mapping[str, str]
+    builder: DatasetBuilder
+
+    def read(self) -> None:
+        if f"{self.domain}/vlist.json" not in self.files:
+            raise SettingsError((f"the archive of {NAME} has no {self.domain}/vlist.json",))
+        harvested = self._read_lists("vlist")
+        selected = self._read_lists("vlist_sel")
+        listed = harvested | selected
+        folders = self._video_folders()
+        for video_id in sorted(folders - listed):
+            self._check_id(video_id, self.domain)
+            self.builder.oddities["not_listed"].append(f"{self.domain}/{video_id}")
+        # A video that no list names still has its clips and labels, so it is read too.
+        unlisted = {video_id for video_id in folders if VIDEO_ID.fullmatch(video_id)}
+        video_ids = sorted(listed | unlisted)
+        self.builder.groups += [Group("domain", self.domain, video_id) for video_id in video_ids]
+        self.builder.groups += _set_learning_groups(sorted(listed))
+        known = {video.video_id for video in self.builder.videos}
+        for video_id in video_ids:
+            if video_id in known:
+                self.builder.oddities["in_two_domains"].append(video_id)
+            else:
+                self._read_video(video_id, is_selected=video_id in selected)
+
+    def _video_folders(self) -> set[str]:
+        """Names of the folders `<domain>/<video id>/`."""
+        parts = [path.split("/") for path in self.files]
+        return {part[1] for part in parts if part[0] == self.domain and len(part) == 3}
+
+    def _read_lists(self, grouping: str) -> set[str]:
+        """Add the groups of `<grouping>.json`; returns the video IDs it lists."""
+        path = f"{self.domain}/{grouping}.json"
+        video_ids: set[str] = set()
+        for ids, list_name in _parse_lists(self.files.get(path, b"[]"), path):
+            for video_id in dict.fromkeys(map(str, ids)):
+                if not self._check_id(video_id, path):
+                    continue
+                video_ids.add(video_id)
+                for part in PARTS[list_name]:
+                    self.builder.groups.append(Group(grouping, part, video_id))
+        return video_ids
+
+    def _check_id(self, text: str, place: str) -> bool:
+        is_valid = VIDEO_ID.fullmatch(text) is not None
+        if not is_valid:
+            self.builder.oddities["dropped:bad_video_id"].append(f"{place} {text}")
+        return is_valid
+
+    def _read_video(self, video_id: str, *, is_selected: bool) -> None:
+        builder, path = self.builder, f"{self.domain}/{video_id}"
+        match_labels = list(self._labels(video_id, "match"))
+        votes = list(self._labels(video_id, "mturk"))
+        builder.annotations += [*match_labels, *votes]
+        if is_selected and not votes:
+            builder.oddities["selected_without_votes"].append(path)
+        clips = list(_clip_spans(self._parse(f"{path}/clip.json")))
+        for labels in (match_labels, votes):
+            if labels and clips != [(label.start, label.end) for label in labels]:
+                builder.oddities["clips_differ"].append(f"{path} {labels[0].annotator}")
+        if clips and clips[0][0] > 0:
+            builder.oddities["first_clip_after_frame_0"].append(path)
+        duration = _stated_duration(self._parse(f"{path}/info.json"))
+        last_end = max((end for _, end in clips), default=0.0)
+        fewest, most = _frame_count(last_end, duration)
+        if fewest != most:
+            builder.oddities["frame_rate_unusual"].append(path)
+        replacement = self.replacements.get(video_id)
+        alternative_ids: tuple[str, ...] = ()
+        if replacement is not None:
+            builder.oddities["has_replacement"].append(f"{video_id} {replacement}")
+            alternative_ids = (video_id, replacement)
+        builder.videos.append(Video(video_id, duration, fewest, most, alternative_ids))
+
+    def _labels(self, video_id: str, annotator: str) -> Iterator[Annotation]:
+        """The labels of one video's clips; a clip that cannot be used is listed and left out."""
+        path = f"{self.domain}/{video_id}/{ANNOTATORS[annotator]}.json"
+        if annotator == "mturk" and path not in self.files:
+            return  # Turkers saw only some of the videos: a missing file is not an oddity here.
+        content = self._parse(path)
+        if content is None:
+            return
+        if not _is_pair_of_equal_lists(content):
+            self.builder.oddities["labels_unpaired"].append(path)
+            return
+        for clip, value in zip(*content, strict=True):
+            span = next(_clip_spans([clip]), None)
+            if span is None or not 0 <= span[0] < span[1] or not _is_number(value):
+                self.builder.oddities["dropped:bad_clip"].append(f"{path} {clip} {value}")
+            else:
+                yield Annotation(video_id, annotator, *span, float(value))
+
+    def _parse(self, path: str) -> Any:
+        """The JSON value of a file; None and an oddity if it is missing or unreadable."""
+        if path not in self.files:
+            self.builder.oddities["missing_json"].append(path)
+            return None
+        try:
+            return parse_json(self.files[path], path)
+        except SettingsError:
+            self.builder.oddities["unreadable_json"].append(path)
+            return None
+
+
+def _parse_lists(content: bytes, path: str) -> list[tuple[list[Any], str]]:
+    """The pairs (video IDs, name of the list) of a `vlist.json`."""
     lists = parse_json(content, path)
-    named = isinstance(lists, list) and all(
-        isinstance(one, list) and len(one) == 2 for one in lists
-    )
-    if not named or any(not isinstance(ids, list) or part not in PARTS for ids, part in lists):
+    if not isinstance(lists, list) or not all(map(_is_named_list, lists)):
         raise SettingsError(
             (f"{path} is not a list of [[video id, ...], name], names being {', '.join(PARTS)}",)
         )
-    for ids, part in lists:
-        for video_id in dict.fromkeys(map(str, ids)):
-            if _is_id(video_id, path, builder):
-                yield from (Group(grouping, name, video_id) for name in PARTS[part])
+    return [(ids, list_name) for ids, list_name in lists]
 
 
-def _is_id(text: str, where: str, builder: DatasetBuilder) -> bool:
-    if VIDEO_ID.fullmatch(text):
-        return True
-    builder.oddities["dropped:bad_video_id"].append(f"{where} {text}")
-    return False
+def _is_named_list(pair: Any) -> bool:
+    if not isinstance(pair, list) or len(pair) != 2:
+        return False
+    ids, list_name = pair
+    return isinstance(ids, list) and isinstance(list_name, str) and list_name in PARTS
 
 
-def _set_learning(ids: Sequence[str]) -> Iterator[Group]:
-    """70/30 of a domain as the released code of set-based learning cuts it, but of sorted ids.
+def _set_learning_groups(ids: Sequence[str]) -> Iterator[Group]:
+    """The 70/30 split of a domain as in the released code of set-based learning, of sorted IDs.
 
     That code passes a directory listing, whose order differs from disk to disk, to scikit-learn's
     `train_test_split(..., test_size=0.3, random_state=42)`, so its own split cannot be known. This
-    is what it gives for sorted ids.
+    is what it gives for sorted IDs.
     """
     n_test = math.ceil(0.3 * len(ids))
-    order = np.random.RandomState(42).permutation(len(ids))
-    for place, number in enumerate(order.tolist()):
-        yield Group("set_learning_sorted", "test" if place < n_test else "train", ids[number])
+    # train_test_split permutes with RandomState and takes the test set from the front.
+    order = np.random.RandomState(42).permutation(len(ids)).tolist()
+    for position, number in enumerate(order):
+        part = "test" if position < n_test else "train"
+        yield Group("set_learning_sorted", part, ids[number])
 
 
-def _read_video(
-    path: str, video_id: str, files: Mapping[str, bytes], other: str | None, builder: DatasetBuilder
-) -> None:
-    marks: dict[str, list[Annotation]] = {}
-    for annotator, file in ANNOTATORS.items():
-        marks[annotator] = list(_marks(f"{path}/{file}.json", video_id, annotator, files, builder))
-        builder.annotations += marks[annotator]
-    if not marks["mturk"] and any(
-        one.grouping == "vlist_sel" and one.video_id == video_id for one in builder.groups
-    ):
-        builder.oddities["selected_without_votes"].append(path)
-    clips = list(_pairs(_json_of(f"{path}/clip.json", files, builder)))
-    for rows in filter(None, marks.values()):
-        if clips != [(row.start, row.end) for row in rows]:
-            builder.oddities["clips_differ"].append(f"{path} {rows[0].annotator}")
-    if clips and clips[0][0] > 0:
-        builder.oddities["first_clip_after_frame_0"].append(path)
-    duration = _duration(_json_of(f"{path}/info.json", files, builder))
-    least, most = _frames(max((end for _, end in clips), default=0.0), duration, path, builder)
-    if other is not None:
-        builder.oddities["has_replacement"].append(f"{video_id} {other}")
-    builder.videos.append(
-        Video(video_id, duration, least, most, () if other is None else (video_id, other))
-    )
+def _frame_count(last_end: float, duration: float | None) -> tuple[int | None, int | None]:
+    """Fewest and most frames of the original file; None where nothing is known.
 
-
-def _frames(
-    last_end: float, duration: float | None, path: str, builder: DatasetBuilder
-) -> tuple[int | None, int | None]:
-    """Fewest and most frames of the original file.
-
-    The last clip is cut where the file ends: at a usual frame rate its end fits the stated
-    duration, which is in whole seconds, rounded up, for 531 of the 550 videos. The other 19 have
-    another rate or lost frames: of them, only that the file did not go on for another clip is
-    known.
+    The last clip is cut where the file ends. For 531 of the 550 videos its end fits the stated
+    duration, in whole seconds rounded up, at a usual frame rate. The other 19 have another rate or
+    lost frames: of them it is only known that the file did not go on for another clip.
     """
     if last_end <= 0:
         return None, None
     end = math.ceil(last_end)
-    if duration is not None and any(
-        (duration - 1) * rate - RATE_SLACK_FRAMES <= end <= duration * rate + RATE_SLACK_FRAMES
-        for rate in FRAME_RATES
-    ):
+    if duration is not None and any(_fits(end, duration, rate) for rate in FRAME_RATES):
         return end, end
-    builder.oddities["frame_rate_unusual"].append(path)
     return end, end + STRIDE_FRAMES
 
 
-def _marks(
-    path: str, video_id: str, annotator: str, files: Mapping[str, bytes], builder: DatasetBuilder
-) -> Iterator[Annotation]:
-    if annotator == "mturk" and path not in files:
-        return  # Turkers saw some videos only.
-    content = _json_of(path, files, builder)
-    if content is None:
+def _fits(end: int, duration: float, rate: float) -> bool:
+    shortest = (duration - 1) * rate - RATE_SLACK_FRAMES
+    longest = duration * rate + RATE_SLACK_FRAMES
+    return shortest <= end <= longest
+
+
+def _is_pair_of_equal_lists(content: Any) -> bool:
+    if not isinstance(content, list) or len(content) != 2:
+        return False
+    clips, values = content
+    if not isinstance(clips, list) or not isinstance(values, list):
+        return False
+    return len(clips) == len(values)
+
+
+def _clip_spans(clips: Any) -> Iterator[tuple[float, float]]:
+    """The (start, end) pairs of a list; anything else in it is skipped."""
+    if not isinstance(clips, list):
         return
-    whole = (
-        isinstance(content, list)
-        and len(content) == 2
-        and all(isinstance(part, list) for part in content)
-    )
-    if not whole or len(content[0]) != len(content[1]):
-        builder.oddities["labels_unpaired"].append(path)
-        return
-    for clip, value in zip(*content, strict=True):
-        spans = [
-            (start, end) for start, end in _pairs([clip]) if 0 <= start < end and _is_number(value)
-        ]
-        if not spans:
-            builder.oddities["dropped:bad_clip"].append(f"{path} {clip} {value}")
-        for start, end in spans:
-            yield Annotation(video_id, annotator, start, end, float(value))
-
-
-def _json_of(path: str, files: Mapping[str, bytes], builder: DatasetBuilder) -> Any:
-    if path not in files:
-        builder.oddities["missing_json"].append(path)
-        return None
-    try:
-        return parse_json(files[path], path)
-    except SettingsError:
-        builder.oddities["unreadable_json"].append(path)
-        return None
-
-
-def _pairs(clips: Any) -> Iterator[tuple[float, float]]:
-    for clip in clips if isinstance(clips, list) else ():
+    for clip in clips:
         if isinstance(clip, list) and len(clip) == 2 and all(map(_is_number, clip)):
             yield float(clip[0]), float(clip[1])
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
-def _duration(info: Any) -> float | None:
+def _stated_duration(info: Any) -> float | None:
+    """Seconds, from the fourth field of `info.json`; None if it is missing or not positive."""
     stated = info[3] if isinstance(info, list) and len(info) > 3 else None
-    return float(stated) if _is_number(stated) and stated > 0 else None
+    if not _is_number(stated) or stated <= 0:
+        return None
+    return float(stated)

@@ -128,7 +128,7 @@ def test_of_a_list_only_its_videos_are_taken() -> None:
                 "videos": b"v_https://youtu.be/x.mp4\nother.mp4\nv_abc.mp4\nv_abd.mp4",
             },
             "no video of ActivityNet is usable: 1 bad_name, as in 'other.mp4'; "
-            "1 bad_video_id, as in 'https://youtu.be/x', which is an address: write the id alone; "
+            "1 bad_video_id, as in 'https://youtu.be/x', which is an address: write only the id; "
             "2 not_in_the_json, as in 'abc'",
         ),
     ],

@@ -34,7 +34,7 @@ def test_an_address_is_fetched(mirror: Mirror) -> None:
 
 @pytest.mark.parametrize("code", [403, 404, 410])
 def test_a_wrong_address_is_a_wrong_setting(mirror: Mirror, code: int) -> None:
-    with pytest.raises(SettingsError, match=f"answers {code} .*Mend the address"):
+    with pytest.raises(SettingsError, match=f"answers {code} .*Correct the address"):
         read_source(address(mirror, status(code)))
 
 

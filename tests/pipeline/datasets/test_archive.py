@@ -61,13 +61,13 @@ def test_damage_is_told() -> None:
     whole = bytearray(zip_files(FILES.items()))
     whole[whole.index(b"[1]")] ^= 1
     with pytest.raises(
-        SettingsError, match="the annotations of it are no ZIP that can be read: Bad CRC-32"
+        SettingsError, match="the annotations of it are not a readable ZIP: Bad CRC-32"
     ):
         read_zip(bytes(whole), PATTERN, "it")
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"does not exist\. Mend the path"):
+    with pytest.raises(SettingsError, match=r"does not exist\. Correct the path"):
         zip_folder(tmp_path / "no", PATTERN)
     with pytest.raises(
         SettingsError, match=r"holds none of the published files, .*; it holds no file"
@@ -79,6 +79,6 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     ):
         zip_folder(tmp_path, PATTERN)
     with pytest.raises(
-        SettingsError, match=r"holds none of its files, .*; it holds 1 files, such as 'x'"
+        SettingsError, match=r"holds none of the published files, .*; it holds 1 files, such as 'x'"
     ):
         read_zip(zip_files([("x", b"")]), PATTERN, "it")

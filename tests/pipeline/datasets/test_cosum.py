@@ -88,5 +88,7 @@ def test_what_is_not_the_dataset_is_refused() -> None:
     with pytest.raises(SettingsError, match=told):
         read_cosum({"annotations": zip_files(odd_names)}, name="mine")
     broken = [("shots/01_x/x1_shots.txt", b"1\n2\n"), ("annotation/01_x/1__kk.mat", b"no")]
-    with pytest.raises(SettingsError, match=r"annotation/01_x/1__kk\.mat is no MATLAB file"):
+    with pytest.raises(
+        SettingsError, match=r"annotation/01_x/1__kk\.mat is not a readable MATLAB file"
+    ):
         read_cosum({"annotations": zip_files(broken)}, name="mine")

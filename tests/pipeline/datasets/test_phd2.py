@@ -278,7 +278,7 @@ def test_what_is_no_phd2_table_is_refused(sources: dict[str, bytes | Path], mess
                 "youtu.be/aaaaaaaaaaa,1,2,u,9,True",
             ],
             "2 bad_video_id (youtubeId is 1 to 64 of A-Z a-z 0-9 _ -; got "
-            "'https://www.youtube.com/watch?v=aaaaaaaaaaa', which is an address: write the id alone); 1 bad_role",
+            "'https://www.youtube.com/watch?v=aaaaaaaaaaa', which is an address: write only the id); 1 bad_role",
         ),
         (
             ["v,0:10,2,u,9,True"],

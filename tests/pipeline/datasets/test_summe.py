@@ -41,7 +41,7 @@ def test_every_choice_is_given_back(shared_data: Path, name: str) -> None:
 
 
 def test_what_is_not_the_dataset_is_refused(shared_data: Path) -> None:
-    with pytest.raises(SettingsError, match=r"GT/x\.mat is no MATLAB file"):
+    with pytest.raises(SettingsError, match=r"GT/x\.mat is not a readable MATLAB file"):
         read_summe({"annotations": zip_files([("GT/x.mat", b"no")])}, name="mine")
     other = (shared_data / "tvsum" / "ydata-tvsum50.mat").read_bytes()
     with pytest.raises(

@@ -196,14 +196,14 @@ def test_ids_of_other_peoples_splits_that_are_no_videos_are_listed() -> None:
     ("sources", "message"),
     [
         ({}, "YouTube Highlights needs its annotations; got nothing"),
-        ({"annotations": b"<!doctype html>"}, "no ZIP that can be read"),
-        ({"annotations": zip_files([("readme.txt", b"")])}, "holds none of its files"),
+        ({"annotations": b"<!doctype html>"}, "not a readable ZIP"),
+        ({"annotations": zip_files([("readme.txt", b"")])}, "holds none of the published files"),
         ({"annotations": zip_files([("dog/vlist.json", b"[]")])}, "has no gymnastics/vlist.json"),
         (
             {"annotations": archive(**{"dog/vlist.json": {"TraiTightL": []}})},
             r"dog/vlist\.json is not a list of",
         ),
-        ({"annotations": archive(**{"dog/vlist.json": b"["})}, r"dog/vlist\.json is no JSON"),
+        ({"annotations": archive(**{"dog/vlist.json": b"["})}, r"dog/vlist\.json is not JSON"),
         (
             {"annotations": archive(), "umt": b"[]"},
             "the umt split of YouTube Highlights is not of the form",
