@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,11 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.support.loopback_site import Site, site
+from tests.support.luigi_server import run_luigi
 
+STRIDE = 160
+"""Frames between clips of c3d: two or three clips a video are enough."""
+PROOFS = "proofs"
 PANCAKE, GYM, LATE = "flipPancake", "-GGSY1Qvo99", "comesLater0"
 TABLE = f"""youtubeId,start,duration,user_id,video_duration,is_last
 {PANCAKE},1.0,2.5,7,10.0,False
@@ -41,29 +46,45 @@ class Build:
     output: str
 
 
-def luigi(folder: Path, address: str, *options: str) -> Build:
-    command = [
-        str(Path(sys.executable).with_name("luigi")),
-        "--module",
-        "tasks",
-        "BuildPHD2Features",
-    ]
-    command += ["--data-root", str(folder), "--phd2-testing", f"{address}/testing.csv"]
-    command += [
-        "--download-source",
-        f"{address}/{{id}}",
-        "--c3d-weights",
-        "random:3",
-        "--c3d-stride-frames",
-        "64",
-    ]
-    command += ["--extract-extractors", "c3d, frames", "--data-shards", "1", *options]
-    # No ffmpeg of the system's may be found.
-    environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
+ENVIRONMENT = {"PATH": str(Path(sys.executable).parent)}
+"""No ffmpeg of the system's may be found."""
+
+
+def words(folder: Path, address: str, *options: str) -> list[str]:
+    return [
+        "--module", "tasks", "BuildPHD2Features",
+        "--data-root", str(folder), "--data-shards", "1",
+        "--phd2-testing", f"{address}/testing.csv", "--download-source", f"{address}/{{id}}",
+        "--extract-extractors", "c3d, frames",
+        "--c3d-weights", "random:3", "--c3d-stride-frames", str(STRIDE), *options,
+    ]  # fmt: skip
+
+
+def program(folder: Path, address: str) -> Build:
+    """The command as a person starts it."""
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=folder.parent, env=environment
+        [str(Path(sys.executable).with_name("luigi")), *words(folder, address)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder.parent,
+        env={**os.environ, **ENVIRONMENT},
     )
     return Build(folder / "phd2", done.returncode, done.stdout + done.stderr)
+
+
+def luigi(folder: Path, address: str, *options: str) -> Build:
+    """The same command in a process that has imported the libraries."""
+    done = run_luigi(
+        folder.parent, *words(folder, address, *options), environment=ENVIRONMENT, networks=True
+    )
+    return Build(folder / "phd2", done.returncode, done.stdout + done.stderr)
+
+
+def new_root(folder: Path, first: Build) -> Path:
+    """A data root where nothing is built, on a machine whose networks were tested before."""
+    shutil.copytree(first.folder.parent / PROOFS, folder / "data" / PROOFS)
+    return folder / "data"
 
 
 def storage(verb: str, folder: Path, *options: str) -> tuple[int, str]:
@@ -97,7 +118,7 @@ def served(shared_data: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def first(served: Site, tmp_path_factory: pytest.TempPathFactory) -> Build:
-    return luigi(tmp_path_factory.mktemp("first") / "data", served.address)
+    return program(tmp_path_factory.mktemp("first") / "data", served.address)
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +175,8 @@ def test_plain_h5py_reads_a_part(first: Build, first_parts: dict[str, str]) -> N
 
 
 def test_row_times_are_ffprobes(first: Build, first_parts: dict[str, str]) -> None:
-    """Clip k of c3d covers frames [64 k, 64 k + 16) of the 19.62 fps clip, as ffprobe dates
-    them.
+    """Clip k of c3d covers frames [STRIDE k, STRIDE k + 16) of the 19.62 fps clip, as ffprobe
+    dates them.
     """
     golden = json.loads((REPOSITORY / "tests/pipeline/goldens/v_GGSY1Qvo990.mp4.json").read_text())
     times = [float(frame) for frame in golden["pts_seconds"]]
@@ -163,8 +184,8 @@ def test_row_times_are_ffprobes(first: Build, first_parts: dict[str, str]) -> No
     with h5py.File(path, "r") as part:
         start, end = part["offsets"][0:2]  # ids are sorted, and "-" sorts first
         spans = part["spans"][start:end]
-    expected = [(times[64 * k], times[64 * k + 16]) for k in range(len(spans))]
-    assert len(spans) == (len(times) - 16) // 64 + 1
+    expected = [(times[STRIDE * k], times[STRIDE * k + 16]) for k in range(len(spans))]
+    assert len(spans) == (len(times) - 16) // STRIDE + 1 > 1
     np.testing.assert_allclose(spans, expected, rtol=0, atol=1e-3)
 
 
@@ -182,7 +203,7 @@ def test_the_retry_adds_a_part_and_touches_no_other(
 @pytest.fixture(scope="module")
 def whole(served: Site, again: Build, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """A build that finds everything alive from the start."""
-    return luigi(tmp_path_factory.mktemp("whole") / "data", served.address)
+    return luigi(new_root(tmp_path_factory.mktemp("whole"), again), served.address)
 
 
 def test_after_compaction_it_equals_a_build_that_had_everything(again: Build, whole: Build) -> None:
@@ -200,7 +221,7 @@ def test_another_order_in_another_place_gives_the_same_bytes(
 ) -> None:
     head, *rows = TABLE.splitlines()
     served.files["testing.csv"] = "\n".join([head, *rows[::-1], ""]).encode()
-    other = luigi(tmp_path_factory.mktemp("elsewhere") / "data", served.address)
+    other = luigi(new_root(tmp_path_factory.mktemp("elsewhere"), whole), served.address)
     served.files["testing.csv"] = TABLE.encode()
     assert other.exit_code == 0, other.output
     mine, theirs = (

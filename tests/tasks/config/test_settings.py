@@ -14,16 +14,14 @@ import pytest
 
 from tasks.config.luigi_sections import SECTIONS
 from tests.conftest import REPOSITORY
+from tests.support.luigi_server import run_luigi
 
 
 def luigi(
     folder: Path, *options: str, config: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", *options]
-    environment = {**os.environ, **({"LUIGI_CONFIG_PATH": str(config)} if config else {})}
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=folder, env=environment
-    )
+    environment = {"LUIGI_CONFIG_PATH": str(config)} if config else {}
+    return run_luigi(folder, "--module", "tasks", *options, environment=environment)
 
 
 def changed_config(folder: Path, **changes: str) -> Path:
@@ -185,7 +183,16 @@ def test_what_a_second_group_leaves_out_is_as_in_the_first(tmp_path: Path) -> No
 
 
 def test_a_settings_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    done = luigi(tmp_path, "BuildPHD2Features", config=tmp_path / "absent.cfg")
+    command = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks"]
+    environment = {**os.environ, "LUIGI_CONFIG_PATH": str(tmp_path / "absent.cfg")}
+    done = subprocess.run(
+        [*command, "BuildPHD2Features"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+    )
     assert done.returncode != 0
     assert "there is no settings file" in done.stderr
 
