@@ -5,7 +5,6 @@ split.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,17 +21,15 @@ from storage.features.store import FeatureStore
 from tasks.features import NAMED, BuildFeatures
 from tests.support.long_videos import video_of
 from tests.support.loopback_site import site
+from tests.support.luigi_server import run_luigi
 
 CLIPS = [[0.0, 100.0], [50.0, 131.0]]
 
 
 def command(folder: Path, task: str, *options: str) -> subprocess.CompletedProcess[str]:
-    asked = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", task]
-    asked += ["--data-root", str(folder / "data"), "--data-shards", "1", *options]
-    environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
-    return subprocess.run(
-        asked, capture_output=True, text=True, check=False, cwd=folder, env=environment
-    )
+    asked = ["--module", "tasks", task, "--data-root", str(folder / "data"), "--data-shards", "1"]
+    environment = {"PATH": str(Path(sys.executable).parent)}
+    return run_luigi(folder, *asked, *options, environment=environment)
 
 
 def write(folder: Path, files: dict[str, Any]) -> Path:

@@ -18,6 +18,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
+from tests.support.luigi_server import run_luigi
+
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10:duration=1")
 CODECS: dict[str, tuple[str, ...]] = {
     ".3gp": ("-c:v", "libx264", "-pix_fmt", "yuv420p"),
@@ -64,25 +66,13 @@ class Run:
 
 
 def build(root: Path, folder: Path, *options: str) -> Run:
-    command = [
-        str(Path(sys.executable).with_name("luigi")),
-        "--module",
-        "tasks",
-        "BuildPHD2Features",
-    ]
-    command += [
-        "--data-root",
-        str(root / "data"),
-        "--data-shards",
-        "1",
-        "--phd2-testing",
-        str(root / "table.csv"),
-    ]
-    command += ["--extract-extractors", "frames", "--download-source", str(folder), *options]
-    environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=root, env=environment
-    )
+    words = [
+        "--module", "tasks", "BuildPHD2Features",
+        "--data-root", str(root / "data"), "--data-shards", "1",
+        "--phd2-testing", str(root / "table.csv"), "--download-source", str(folder),
+        "--extract-extractors", "frames", *options,
+    ]  # fmt: skip
+    done = run_luigi(root, *words, environment={"PATH": str(Path(sys.executable).parent)})
     assert "Traceback" not in done.stderr, done.stderr
     return Run(done.returncode, done.stdout + done.stderr)
 

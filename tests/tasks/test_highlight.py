@@ -17,12 +17,13 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.extraction.variant import Variant
 from storage.base.errors import SettingsError
 from tasks.highlight import parse_request
+from tests.support.luigi_server import run_luigi
 from tests.support.sample_builds import command
 from tests.support.videos import ffmpeg
 from trainer.config.recipe import load_recipe
 from trainer.training.checkpoint import Checkpoint, write_checkpoint
 
-YOLO = {"arrays": ("p5",), "size": "n", "frames_per_second": 1.0, "input_pixels": 320}
+YOLO = {"arrays": ("p5",), "size": "n", "frames_per_second": 1.0, "input_pixels": 64}
 
 
 def film(path: Path, seconds: int, *sound: str) -> Path:
@@ -73,11 +74,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def luigi(place: Path, files: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    words = command(
-        "HighlightVideo", "--video", str(files / "my wedding (1).mp4"), "--model", str(files / "model.safetensors"),
-        "--seconds", "10", *options,
-    )  # fmt: skip
-    return subprocess.run(words, cwd=place, capture_output=True, text=True, check=False)
+    video, model = files / "my wedding (1).mp4", files / "model.safetensors"
+    words = command("HighlightVideo", "--video", str(video), "--model", str(model))[1:]
+    return run_luigi(place, *words, "--seconds", "10", *options, networks=True)
 
 
 def test_a_new_video_becomes_a_timeline_and_a_reel(files: Path, place: Path) -> None:

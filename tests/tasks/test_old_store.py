@@ -5,7 +5,6 @@ built on.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -16,36 +15,19 @@ import pytest
 from storage import FeatureStore
 from storage.base.records import CONTAINER_START
 from tests.conftest import REPOSITORY
+from tests.support.luigi_server import run_luigi
 
 DATA = REPOSITORY / "tests" / "storage" / "data" / "store_v1"
 
 
 def build(root: Path, *options: str) -> tuple[int, str]:
-    command = [
-        str(Path(sys.executable).with_name("luigi")),
-        "--module",
-        "tasks",
-        "BuildPHD2Features",
-    ]
-    command += [
-        "--data-root",
-        str(root),
-        "--data-shards",
-        "2",
-        "--download-source",
-        str(DATA / "media"),
-    ]
-    command += [
-        "--phd2-testing",
-        str(DATA / "phd2" / "sources" / "testing.csv"),
-        "--extract-extractors",
-        "frames",
-    ]
-    command += ["--frames-frames-per-second", "2", "--frames-jpeg-quality", "60", *options]
-    environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=root, env=environment
-    )
+    words = [
+        "--module", "tasks", "BuildPHD2Features", "--data-root", str(root), "--data-shards", "2",
+        "--phd2-testing", str(DATA / "phd2" / "sources" / "testing.csv"),
+        "--download-source", str(DATA / "media"), "--extract-extractors", "frames",
+        "--frames-frames-per-second", "2", "--frames-jpeg-quality", "60", *options,
+    ]  # fmt: skip
+    done = run_luigi(root, *words, environment={"PATH": str(Path(sys.executable).parent)})
     return done.returncode, done.stdout + done.stderr
 
 

@@ -4,8 +4,6 @@ bug.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from storage.base.errors import (
 )
 from tasks.config.exit_codes import Exit, RunIncomplete, exit_of
 from tests.conftest import REPOSITORY
+from tests.support.luigi_server import run_luigi
 
 PLACE = Path("store")
 
@@ -69,17 +68,10 @@ class Fails(luigi.Task):
 )
 def test_luigi_returns_it(tmp_path: Path, workers: str, error: str, code: int, told: str) -> None:
     (tmp_path / "failing.py").write_text(FAILING.format(error=error))
-    command = [
-        str(Path(sys.executable).with_name("luigi")),
-        "--module",
-        "failing",
-        "Fails",
-        "--workers",
-        workers,
-    ]
-    environment = {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}", "PATH": ""}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    done = run_luigi(
+        tmp_path,
+        *("--module", "failing", "Fails", "--workers", workers),
+        environment={"PYTHONPATH": f"{tmp_path}:{REPOSITORY}", "PATH": ""},
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert told in done.stderr
