@@ -69,7 +69,7 @@ def shard(
                 job,
                 fetch=lambda *_: Media(video, "0" * 64, video.stat().st_size),
                 decoder=crew[0],
-                beside=crew[1:],
+                more_decoders=crew[1:],
                 device=device,
                 on_video=lambda *_: None,
                 times=times,

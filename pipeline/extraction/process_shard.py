@@ -1,9 +1,8 @@
-"""One shard, start to end: fetch, decode once, feed every extractor, spool, and at last write parts
-and sidecars.
+"""Builds one shard: fetches and decodes each video once, feeds every extractor, and commits.
 
-The single loop that catches VideoError: one bad video is a verdict, everything else stops the
-shard, and what was spooled by then is kept. Knows the seams (`Fetch`, `Decoder`); refuses to know
-schedulers, settings files and screens.
+Finished videos wait in the spool; at the end of the shard they become parts and manifests. A bad
+video gets a failure status and the shard continues. Any other error stops the shard, and what was
+spooled by then is kept.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ import functools
 import gc
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 
@@ -44,37 +42,38 @@ from storage.features.manifest import ManifestEntry
 from storage.files.atomic_write import publish
 
 FETCH_AHEAD = 2
-"""Videos asked for while one is being decoded, so that the network and the processor work at the
-same time.
-"""
+"""Videos fetched ahead of the one being decoded, so that network and processor work in parallel."""
 
 
 @dataclass(frozen=True)
 class _VariantJob:
-    """One variant's part of the job: where it lies, what it lacks, what it had before."""
+    """One variant's share of a shard."""
 
     variant: Variant
     layout: VariantLayout
     spool: Path
-    todo: frozenset[str]
-    spooled: frozenset[str]
-    before: Mapping[str, ManifestEntry]
-    made_by: Mapping[str, JSON]
-    """The provenance of what it had before."""
+    missing_ids: frozenset[str]
+    """Videos that the store has no final status of."""
+    spooled_ids: frozenset[str]
+    """Those of the missing videos that an earlier run finished and left in the spool."""
+    previous_entries: Mapping[str, ManifestEntry]
+    """Entries of the manifest that the shard has by now."""
+    previous_provenance: Mapping[str, JSON]
 
     @functools.cached_property
-    def left(self) -> frozenset[str]:
-        """Ids still to be decoded."""
-        return self.todo - self.spooled
+    def undecoded_ids(self) -> frozenset[str]:
+        """Videos still to be decoded."""
+        return self.missing_ids - self.spooled_ids
 
-    def expect_settings(self) -> None:
-        """Raise SystemicFault if the variant's folder was moved away: its next form would lack
-        settings.
+    def check_settings_exist(self) -> None:
+        """Raise SystemicFault if the variant's folder was moved away during the build.
+
+        A folder made anew at its place would lack the settings file.
         """
         if not self.layout.settings_file.is_file():
             raise SystemicFault(
-                f"{self.layout.settings_file} is gone: its folder was renamed or removed while the shard was built. "
-                "Nothing was published since. Run the same command again to go on."
+                f"{self.layout.settings_file} is gone: its folder was renamed or removed while the "
+                "shard was built. Nothing was published since. Run the same command again to go on."
             )
 
 
@@ -87,64 +86,70 @@ def process_shard(
     on_video: Callable[[str, VideoStatus], None],
     stop_fetching: Callable[[], None] = lambda: None,
     times: Times | None = None,
-    beside: Sequence[Decoder] = (),
+    more_decoders: Sequence[Decoder] = (),
 ) -> None:
-    """Give every id of the shard a verdict from every variant, and write parts and sidecars.
+    """Give every video of the shard a status from every variant, and write parts and manifests.
 
-    A kill at any instant costs at most the videos in hand: finished ones wait in the spool.
-    `on_video` is told about each video as it ends, by one thread at a time; those that an earlier
-    run left in the spool count as done at once. `stop_fetching` is called when no more files are
-    wanted: a fetch that only waits should then end. What each video took is booked in `times`. Each
-    decoder `beside` the first has one more video in hand at the same time.
+    A kill at any instant loses only videos that are being processed: finished ones are spooled.
+    `on_video` is called as each video ends, by one thread at a time, and at once for those that an
+    earlier run left in the spool. `stop_fetching` is called when no more files are needed; a fetch
+    that only waits should then end. The time of each video is added to `times`. With
+    `more_decoders`, as many videos more are processed in parallel.
     """
     times = times or Times()
-    works = [work for work in (_work(job, variant) for variant in job.variants) if work.todo]
-    left = sorted({video_id for work in works for video_id in work.left})
-    for video_id in sorted({video_id for work in works for video_id in work.spooled} - set(left)):
+    jobs = _unfinished_jobs(job)
+    undecoded = sorted({video_id for one in jobs for video_id in one.undecoded_ids})
+    spooled = {video_id for one in jobs for video_id in one.spooled_ids}
+    for video_id in sorted(spooled - set(undecoded)):
         on_video(video_id, DONE)
-    decoders = (decoder, *beside)[: max(1, len(left))]
-    ahead = FETCH_AHEAD + len(decoders) - 1
-    with (
-        make_executor(
-            device, has_networks=any(work.variant.spec.needs_weights for work in works)
-        ) as lanes,
-        closing(
-            prefetch_media(_timed_fetch(fetch, times), left, _retries(works), stop_fetching, ahead)
-        ) as files,
-    ):
-        shard = _ShardRun(works, _built(works, device), lanes.compute, on_video, times)
+    # More decoders than videos would only start idle threads.
+    decoders = (decoder, *more_decoders)[: max(1, len(undecoded))]
+    has_networks = any(one.variant.spec.needs_weights for one in jobs)
+    media = prefetch_media(
+        _timed_fetch(fetch, times),
+        undecoded,
+        _requested_retries(jobs),
+        stop_fetching,
+        FETCH_AHEAD + len(decoders) - 1,
+    )
+    with make_executor(device, has_networks=has_networks) as executor, closing(media) as files:
+        extractors = _build_extractors(jobs, device)
+        run = _ShardRun(jobs, extractors, executor.compute, on_video, times)
         freeze_startup_objects()
-        run_video_threads(files, decoders, shard.lead, stop_fetching)
+        run_video_threads(files, decoders, run.process_videos, stop_fetching)
     with times.measure(WHOLE_SHARD, "wall"):
-        for work in works:
+        for one in jobs:
             with times.measure(WHOLE_SHARD, "write"):
-                _commit(job, work, provenance(work.variant, device, decoder.name, work.made_by))
+                made_by = provenance(one.variant, device, decoder.name, one.previous_provenance)
+                _commit(job, one, made_by)
 
 
 @functools.cache
 def freeze_startup_objects() -> None:
-    """Once per process: what is loaded by now, torch above all, stays, and collections of garbage
-    need not visit its half a million objects again and again.
+    """Exempt everything loaded so far from garbage collection, once per process.
+
+    Torch above all: every collection would visit its half a million objects again.
     """
     gc.collect()
     gc.freeze()
-    atexit.register(
-        gc.unfreeze
-    )  # libraries that look for leaks at the end would take what was never visited for some
+    # Libraries that look for leaks at exit would report frozen objects as such.
+    atexit.register(gc.unfreeze)
 
 
 def make_executor(device: str, *, has_networks: bool = True) -> RowExecutor | GpuBatcher:
-    """What computes rows on a device. Without networks nothing imports torch."""
-    return GpuBatcher(device) if is_gpu(device) else RowExecutor(device, has_networks=has_networks)
+    """The executor that computes rows on a device. Without networks, torch is not imported."""
+    if is_gpu(device):
+        return GpuBatcher(device)
+    return RowExecutor(device, has_networks=has_networks)
 
 
-def _built(works: Sequence[_VariantJob], device: str) -> dict[str, Extractor]:
-    """Name of variant → its network, where it still has something to do; before several threads
-    want them.
+def _build_extractors(jobs: Sequence[_VariantJob], device: str) -> dict[str, Extractor]:
+    """Networks of all variants with videos to decode, by variant name.
+
+    They are built before the threads start, so that no two threads build the same one.
     """
-    return {
-        work.variant.name: cached_extractor(work.variant, device) for work in works if work.left
-    }
+    variants = [one.variant for one in jobs if one.undecoded_ids]
+    return {variant.name: cached_extractor(variant, device) for variant in variants}
 
 
 def _timed_fetch(fetch: Fetch, times: Times) -> Fetch:
@@ -159,31 +164,34 @@ def _timed_fetch(fetch: Fetch, times: Times) -> Fetch:
 
 @dataclass(frozen=True)
 class _ShardRun:
-    """What all threads that lead videos of a shard share."""
+    """What all threads that process videos of a shard share."""
 
-    works: Sequence[_VariantJob]
+    jobs: Sequence[_VariantJob]
     extractors: Mapping[str, Extractor]
-    """By name of variant."""
+    """By variant name."""
     compute: Compute
     on_video: Callable[[str, VideoStatus], None]
     times: Times
-    telling: threading.Lock = field(default_factory=threading.Lock)
+    on_video_lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def lead(self, files: Iterator[tuple[str, Media | VideoError]], decoder: Decoder) -> None:
-        """One video after the other, from its file to the spool."""
+    def process_videos(
+        self, files: Iterator[tuple[str, Media | VideoError]], decoder: Decoder
+    ) -> None:
+        """Process one video after the other, from its file to the spool."""
         with self.times.measure(WHOLE_SHARD, "wall"):
             for video_id, media in self.times.measure_waits(files, "wait_download", itemgetter(0)):
-                lacking = [work for work in self.works if video_id in work.left]
-                fed = [(work.variant, self.extractors[work.variant.name]) for work in lacking]
-                outcomes = process_video(video_id, media, fed, decoder, self.compute, self.times)
-                for work, outcome in zip(lacking, outcomes, strict=True):
-                    with self.times.measure(video_id, "write"):
-                        work.expect_settings()
-                        spool.put(
-                            work.spool, video_id, _entry(work, video_id, outcome), outcome.track
-                        )
-                with self.telling:
-                    self.on_video(video_id, overall_status(outcomes))
+                self._process_video(video_id, media, decoder)
+
+    def _process_video(self, video_id: str, media: Media | VideoError, decoder: Decoder) -> None:
+        jobs = [one for one in self.jobs if video_id in one.undecoded_ids]
+        variants = [(one.variant, self.extractors[one.variant.name]) for one in jobs]
+        results = process_video(video_id, media, variants, decoder, self.compute, self.times)
+        for one, result in zip(jobs, results, strict=True):
+            with self.times.measure(video_id, "write"):
+                one.check_settings_exist()
+                spool.put(one.spool, video_id, _manifest_entry(one, video_id, result), result.track)
+        with self.on_video_lock:
+            self.on_video(video_id, overall_status(results))
 
 
 @functools.lru_cache(maxsize=8)
@@ -192,30 +200,38 @@ def cached_extractor(variant: Variant, device: str) -> Extractor:
     return variant.build(device)
 
 
-def _work(job: ShardJob, variant: Variant) -> _VariantJob:
+def _unfinished_jobs(job: ShardJob) -> list[_VariantJob]:
+    jobs = [_variant_job(job, variant) for variant in job.variants]
+    return [one for one in jobs if one.missing_ids]
+
+
+def _variant_job(job: ShardJob, variant: Variant) -> _VariantJob:
     layout = job.variant_layout(variant)
     publish(layout.settings_file, readable_json(variant.description()), replace=False)
     manifest = job.manifest(variant)
-    before: Mapping[str, ManifestEntry] = manifest.entries if manifest else {}
-    todo = frozenset(
-        job.missing_from({video_id: entry.status for video_id, entry in before.items()})
-    )
-    folder = layout.spool(job.shard)
+    entries: Mapping[str, ManifestEntry] = manifest.entries if manifest else {}
+    statuses = {video_id: entry.status for video_id, entry in entries.items()}
+    missing_ids = frozenset(job.missing_from(statuses))
+    spool_folder = layout.spool(job.shard)
     return _VariantJob(
         variant=variant,
         layout=layout,
-        spool=folder,
-        todo=todo,
-        spooled=frozenset(spool.SpooledVideos(folder).entries) & todo,
-        before=before,
-        made_by=manifest.provenance if manifest else {},
+        spool=spool_folder,
+        missing_ids=missing_ids,
+        spooled_ids=frozenset(spool.SpooledVideos(spool_folder).entries) & missing_ids,
+        previous_entries=entries,
+        previous_provenance=manifest.provenance if manifest else {},
     )
 
 
-def _retries(works: Sequence[_VariantJob]) -> frozenset[str]:
-    """Ids that somebody asked to try again: their recorded failure does not count."""
-    entries = [(video_id, entry) for work in works for video_id, entry in work.before.items()]
-    return frozenset(video_id for video_id, entry in entries if entry.status.reason == "requested")
+def _requested_retries(jobs: Iterable[_VariantJob]) -> frozenset[str]:
+    """Videos that a user asked to retry: a failure recorded with their file does not count."""
+    return frozenset(
+        video_id
+        for one in jobs
+        for video_id, entry in one.previous_entries.items()
+        if entry.status.reason == "requested"
+    )
 
 
 def prefetch_media(
@@ -223,56 +239,65 @@ def prefetch_media(
     video_ids: Sequence[str],
     retries: frozenset[str],
     stop_fetching: Callable[[], None],
-    further: int = FETCH_AHEAD,
+    ahead: int = FETCH_AHEAD,
 ) -> Generator[tuple[str, Media | VideoError], None, None]:
-    """Each id with its file or its failure, in order, asking a little ahead of need."""
+    """Each id with its file or its error, in order; up to `ahead` later files are fetched already.
+
+    Leaving the iteration calls `stop_fetching` and waits for the fetch that is running.
+    """
+    # A single thread: a site is asked for one file at a time.
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as pool:
-        asked: deque[tuple[str, Future[Media]]] = deque()
-        ahead = iter(video_ids)
+        pending: deque[Future[Media]] = deque()
         try:
-            for video_id in video_ids:
-                for other in islice(ahead, further + 1 - len(asked)):
-                    asked.append((other, pool.submit(fetch, other, other in retries)))
-                yield video_id, _answer(asked.popleft()[1])
+            for position, video_id in enumerate(video_ids):
+                next_unfetched = position + len(pending)
+                for next_id in video_ids[next_unfetched : position + 1 + ahead]:
+                    pending.append(pool.submit(fetch, next_id, next_id in retries))
+                yield video_id, _media_or_error(pending.popleft())
         finally:
             stop_fetching()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _answer(future: Future[Media]) -> Media | VideoError:
+def _media_or_error(future: Future[Media]) -> Media | VideoError:
     try:
         return future.result()
     except VideoError as error:
         return error
 
 
-def _entry(work: _VariantJob, video_id: str, outcome: VideoResult) -> ManifestEntry:
-    before = work.before.get(video_id)
-    track = outcome.track
+def _manifest_entry(job: _VariantJob, video_id: str, result: VideoResult) -> ManifestEntry:
+    previous = job.previous_entries.get(video_id)
+    previous_attempts = previous.attempts if previous else 0
+    track = result.track
     return ManifestEntry(
-        status=outcome.status,
+        status=result.status,
         part="",
         rows=track.rows if track else 0,
         digest=track.digest() if track else "",
-        attempts=(before.attempts if before else 0) + 1,
-        facts=outcome.facts,
+        attempts=previous_attempts + 1,
+        facts=result.facts,
     )
 
 
-def _commit(job: ShardJob, work: _VariantJob, made_by: Mapping[str, JSON]) -> None:
-    work.expect_settings()
-    kept = spool.SpooledVideos(work.spool)
-    entries = {video_id: entry for video_id, entry in kept.entries.items() if video_id in work.todo}
-    done = sorted(
+def _commit(job: ShardJob, variant_job: _VariantJob, made_by: Mapping[str, JSON]) -> None:
+    variant_job.check_settings_exist()
+    spooled = spool.SpooledVideos(variant_job.spool)
+    entries = {
+        video_id: entry
+        for video_id, entry in spooled.entries.items()
+        if video_id in variant_job.missing_ids
+    }
+    done_ids = sorted(
         video_id for video_id, entry in entries.items() if entry.status.state is State.DONE
     )
     commit(
-        work.layout,
+        variant_job.layout,
         job.layout.catalog,
         job.shard,
         entries=entries,
-        tracks=map(kept.track, done),
+        tracks=map(spooled.track, done_ids),
         max_part_bytes=job.part_bytes,
         provenance=made_by,
     )
-    spool.clear(work.spool)
+    spool.clear(variant_job.spool)

@@ -1,4 +1,4 @@
-"""One video: decode once, feed every variant, and record what became of it."""
+"""Processes one video: decodes it once, feeds every variant, and records the results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from storage.base.video_status import DONE, State, VideoStatus
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What one video gave one variant."""
+    """Status, features and facts of one video for one variant."""
 
     status: VideoStatus
     track: FeatureTrack | None = None
@@ -45,8 +45,9 @@ def process_video(
     compute: Compute = compute_inline,
     times: Times | None = None,
 ) -> list[VideoResult]:
-    """Decode once, feed every variant; one outcome each, in order. Nothing of this video is
-    computed afterwards.
+    """Decode once and feed every variant; returns one result each, in order.
+
+    When this returns, no computation of the video is left running.
     """
     times = times or Times()
     builders = [
@@ -64,32 +65,30 @@ def process_video(
             facts |= _decode_into_builders(video_id, media, builders, decoder, times)
     except VideoError as error:
         for builder in builders:
-            builder.abandon()
+            builder.cancel()
         return [VideoResult(error.status, None, facts) for _ in builders]
     with times.measure(video_id, "wait_compute"):
-        outcomes = [_finish(builder, facts) for builder in builders]
-    for builder, outcome in zip(builders, outcomes, strict=True):
-        times.add(
-            video_id,
-            f"feature_bytes:{builder.variant.name}",
-            outcome.track.nbytes if outcome.track else 0,
-        )
-    return outcomes
+        results = [_finish(builder, facts) for builder in builders]
+    for builder, result in zip(builders, results, strict=True):
+        feature_bytes = result.track.nbytes if result.track else 0
+        times.add(video_id, f"feature_bytes:{builder.variant.name}", feature_bytes)
+    return results
 
 
 def _decode_into_builders(
     video_id: str, media: Media, builders: Sequence[TrackBuilder], decoder: Decoder, times: Times
 ) -> dict[str, JSON]:
     samplings = [builder.sampling for builder in builders]
-    preparing = [0.0] * len(builders)
-    told = times.measure_waits(
+    prepare_seconds = [0.0] * len(builders)
+    events = times.measure_waits(
         decoder.decode(video_id, media.path, samplings), "wait_decode", lambda _: video_id
     )
     try:
-        with closing(told) as events:
-            return _consume_events(video_id, events, builders, preparing, times)
+        # Closed at once after an error: the decoder is then free for the next video.
+        with closing(events):
+            return _consume_events(video_id, events, builders, prepare_seconds, times)
     finally:
-        for builder, seconds in zip(builders, preparing, strict=True):
+        for builder, seconds in zip(builders, prepare_seconds, strict=True):
             times.add(video_id, f"prepare:{builder.variant.name}", seconds)
 
 
@@ -97,20 +96,17 @@ def _consume_events(
     video_id: str,
     events: Iterator[Event],
     builders: Sequence[TrackBuilder],
-    preparing: list[float],
+    prepare_seconds: list[float],
     times: Times,
 ) -> dict[str, JSON]:
-    """The video's facts, once each builder has what it wants; `preparing` grows by the seconds that
-    frames took it.
+    """Pass every event to its builders; returns the video's facts.
+
+    `prepare_seconds` grows by the time that frames take each builder.
     """
     facts: dict[str, JSON] = {}
     for event in events:
         if isinstance(event, FrameEvent | YuvFrameEvent):
-            frame = event.rgb if isinstance(event, FrameEvent) else event.planes
-            for place in event.wanted_by:
-                began = time.perf_counter()
-                builders[place].add_frame(event.index, frame)
-                preparing[place] += time.perf_counter() - began
+            _add_frame(event, builders, prepare_seconds)
         elif isinstance(event, WindowEvent):
             builders[event.sampling].add_window(event.window)
         elif isinstance(event, AlignmentEvent):
@@ -124,16 +120,31 @@ def _consume_events(
     return facts
 
 
+def _add_frame(
+    event: FrameEvent | YuvFrameEvent,
+    builders: Sequence[TrackBuilder],
+    prepare_seconds: list[float],
+) -> None:
+    frame = event.rgb if isinstance(event, FrameEvent) else event.planes
+    for position in event.wanted_by:
+        # Timed here, not by `Times.measure`: a video may have a million frames.
+        began = time.perf_counter()
+        builders[position].add_frame(event.index, frame)
+        prepare_seconds[position] += time.perf_counter() - began
+
+
 def _finish(builder: TrackBuilder, facts: Mapping[str, JSON]) -> VideoResult:
+    status, track = DONE, None
     try:
         track = builder.finish()
     except VideoError as error:
-        return VideoResult(error.status, None, {**facts, **builder.facts()})
-    return VideoResult(DONE, track, {**facts, **builder.facts()})
+        status = error.status
+    return VideoResult(status, track, {**facts, **builder.facts()})
 
 
-def overall_status(outcomes: Sequence[VideoResult]) -> VideoStatus:
-    """The verdict to show for a video that several variants saw: one that failed, if any did."""
-    return next(
-        (outcome.status for outcome in outcomes if outcome.status.state is not State.DONE), DONE
-    )
+def overall_status(results: Sequence[VideoResult]) -> VideoStatus:
+    """The status to show for a video: that of the first variant that failed, else done."""
+    for result in results:
+        if result.status.state is not State.DONE:
+            return result.status
+    return DONE

@@ -1,7 +1,7 @@
-"""What made a feature, apart from its settings: versions, device, code. Recorded beside features,
-never part of their fingerprint.
+"""Records how features were made, apart from their settings: versions, device and code.
 
-Knows names and versions. Holds no time, host or path, so that equal builds stay equal bytes.
+Provenance is stored beside features and is not part of their fingerprint. It contains no time, host
+or path, so that equal builds stay equal byte for byte.
 """
 
 from __future__ import annotations
@@ -29,26 +29,28 @@ LIBRARIES = (
     "ultralytics",
     "yt-dlp",
 )
-"""Distributions whose version may change the numbers, or which bytes were downloaded."""
+"""Packages whose version may change the numbers, or which bytes are downloaded."""
 
 
 def provenance(
     variant: Variant, device: str, decoder: str, before: Mapping[str, JSON]
 ) -> dict[str, JSON]:
-    """Everything worth knowing about how `variant`'s rows were made here, on `device`, from
-    `decoder`'s frames.
+    """How `variant`'s rows were made on `device` here, from `decoder`'s frames.
 
-    `before` is what stood there: a shard to which several machines added tells of the kinds of all
-    their processors.
+    `before` is the provenance that the shard has by now: if several machines add to a shard, the
+    kinds of all their processors are kept.
     """
     earlier = before.get(PROCESSORS)
-    kinds = {*(map(str, earlier) if isinstance(earlier, list) else ()), processor_kind(device)}
+    kinds = {processor_kind(device)}
+    if isinstance(earlier, list):
+        kinds.update(map(str, earlier))
+    processors: list[JSON] = [*sorted(kinds)]
     return {
         "code": code_version(),
         "decoder": decoder,
         "device": device,
         "libraries": dict(library_versions()),
-        PROCESSORS: sorted(kinds),
+        PROCESSORS: processors,
         "weights": weights_identity(variant.weights),
     }
 
@@ -62,17 +64,19 @@ def library_versions() -> tuple[tuple[str, str], ...]:
 
 @functools.cache
 def code_version() -> str:
-    """The release, and in a checkout also the commit, with `+changed` when the working tree differs
-    from it.
-    """
+    """The release, and in a checkout also the commit; `+changed` if the working tree differs."""
     release = importlib.metadata.version("video-highlights")
     if not (PROJECT_ROOT / ".git").exists():
         return release
+    describe = ["describe", "--always", "--dirty=+changed", "--abbrev=12", "--exclude=*"]
     try:
         described = subprocess.run(
-            ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--dirty=+changed", "--abbrev=12", "--exclude=*"],
-            capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
+            ["git", "-C", str(PROJECT_ROOT), *describe],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
     except (OSError, subprocess.SubprocessError):
-        return release  # no git here, or a checkout it refuses to read: the release is what we know
+        return release  # git is missing, or refuses to read this checkout
     return f"{release}+g{described.stdout.strip()}"

@@ -1,4 +1,4 @@
-"""What a shard's extraction is given: catalog, variants and folders."""
+"""The input of a shard's extraction: videos, variants and folders."""
 
 from __future__ import annotations
 
@@ -14,47 +14,50 @@ from storage.features.manifest_file import read_manifest
 from storage.features.manifest_index import read_summary
 
 Fetch = Callable[[str, bool], Media]
-"""(video id, whether somebody asked for a retry) → its file; raises VideoError. May run in another
-thread.
+"""(video id, whether a user asked for a retry) → its file.
+
+Raises VideoError. May run in another thread.
 """
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What one shard is to become."""
+    """One shard to be built."""
 
     layout: Layout
     shard: int
     video_ids: tuple[str, ...]
-    """Every id the catalog puts in this shard, sorted."""
+    """All ids that the catalog assigns to this shard, sorted."""
     variants: tuple[Variant, ...]
     part_bytes: int
 
     def variant_layout(self, variant: Variant) -> VariantLayout:
-        """Where this variant's files lie."""
+        """The folder of this variant's files."""
         return self.layout.variant(variant.name, variant.fingerprint())
 
     def manifest(self, variant: Variant) -> ShardManifest | None:
-        """What is known so far; None before the first commit."""
+        """The shard's manifest; None before the first commit."""
         return read_manifest(self.variant_layout(variant), self.shard)
 
     def missing(self, variant: Variant) -> tuple[str, ...]:
-        """Ids without a verdict, or with a retry asked for."""
+        """Ids without a status, or with a requested retry."""
         known = read_summary(self.variant_layout(variant), self.shard)
         return self.missing_from(known.statuses if known else {})
 
     def missing_from(self, statuses: Mapping[str, VideoStatus]) -> tuple[str, ...]:
-        """The same, for verdicts that are known already."""
+        """As `missing`, with statuses that were read already."""
         return tuple(
-            i for i in self.video_ids if i not in statuses or statuses[i].reason == "requested"
+            video_id
+            for video_id in self.video_ids
+            if video_id not in statuses or statuses[video_id].reason == "requested"
         )
 
     def todo(self) -> frozenset[str]:
-        """Ids that some variant is missing."""
+        """Ids that at least one variant is missing."""
         return frozenset(
             video_id for variant in self.variants for video_id in self.missing(variant)
         )
 
     def is_complete(self) -> bool:
-        """Whether every id has a verdict from every variant."""
+        """Whether every id has a status from every variant."""
         return not self.todo()

@@ -1,8 +1,4 @@
-"""Frames and windows → one video's feature track, for one extractor.
-
-Knows the extractor's contract and the declared dtypes. Refuses to know how frames were decoded and
-where tracks go.
-"""
+"""Defines a variant: one extractor with all settings, and the fingerprint of its features."""
 
 from __future__ import annotations
 
@@ -24,27 +20,26 @@ from storage.base.records import JSON, Video
 from storage.catalog.annotated_segments import SegmentTable
 
 SEGMENT = "segment"
-"""The array, beside the extractor's own, that says which annotated segment a row is about: its
-number in the video's sorted table, `storage.catalog.annotated_segments`.
+"""Name of an extra array: the annotated segment of each row.
+
+It is the segment's number in the video's sorted table, see `storage.catalog.annotated_segments`.
 """
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One extractor with everything a user chose for it: what a feature folder is named after."""
+    """One extractor with the user's settings. Feature folders are named after it."""
 
     name: str
-    """`c3d`, or `c3d.word` for a second group of settings of the same extractor."""
+    """`c3d`, or `c3d.word` for a second set of settings of the same extractor."""
     spec: ExtractorSpec
     settings: Any
     weights: str = ""
-    """A file's path, `random:SEED`, or empty for an extractor without weights."""
+    """Path of a file, `random:SEED`, or empty for an extractor without weights."""
     converted_folder: Path | None = None
-    """Where the weights' converted form is kept; by default beside the file."""
+    """Folder for the converted form of the weights; by default that of the file."""
     segments: SegmentTable | None = None
-    """The catalog's, where rows are annotated segments; None with any other sampling, and before
-    `of_catalog`.
-    """
+    """The catalog's annotated segments, if rows are segments; None before `of_catalog`."""
 
     def __post_init__(self) -> None:
         refused = list(
@@ -54,8 +49,10 @@ class Variant:
             raise ValueError("; ".join(refused))
 
     def of_catalog(self, segments: Callable[[], SegmentTable]) -> Variant:
-        """This variant for one catalog: where rows are annotated segments, they are these."""
-        return dataclasses.replace(self, segments=segments()) if self._is_segmented else self
+        """This variant with the catalog's annotated segments, if its rows are segments."""
+        if not self._is_segmented:
+            return self
+        return dataclasses.replace(self, segments=segments())
 
     @property
     def _is_segmented(self) -> bool:
@@ -64,30 +61,31 @@ class Variant:
     def _table(self) -> SegmentTable:
         if self.segments is None:
             raise ValueError(
-                f"{self.name} has a row for each annotated segment: say of which catalog, with of_catalog"
+                f"{self.name} has a row for each annotated segment: call of_catalog first, "
+                "which sets the catalog's segments"
             )
         return self.segments
 
     def sampling_of(self, video_id: str) -> VideoSampling:
-        """Which frames of one video make a row."""
+        """Which frames of one video make a row; of segments, with the video's own segments."""
         sampling = self.sampling
         if not isinstance(sampling, FramesOfSegments):
             return sampling
         table = self._table()
-        said = table.videos.get(video_id, Video(video_id))
+        video = table.videos.get(video_id, Video(video_id))
         return SegmentsOfVideo(
             sampling.length_frames,
             sampling.spread,
             table.time_unit,
             table.segments.get(video_id, ()),
-            said.frames_least,
-            said.frames_most,
-            said.claimed_duration_seconds,
+            video.frames_least,
+            video.frames_most,
+            video.claimed_duration_seconds,
         )
 
     @property
     def numerics(self) -> Numerics:
-        """How exactly its network computes; an extractor without a network has no choice."""
+        """Precision and resizing of its network. Extractors without a network have no choice."""
         return numerics_of(self.settings)
 
     @property
@@ -97,14 +95,14 @@ class Variant:
 
     @property
     def arrays(self) -> Mapping[str, ArraySpec]:
-        """What is kept of a row."""
+        """The arrays that are stored of each row."""
         own = self.spec.arrays(self.settings)
-        return {**own, SEGMENT: ArraySpec("int64", ())} if self._is_segmented else own
+        if not self._is_segmented:
+            return own
+        return {**own, SEGMENT: ArraySpec("int64", ())}
 
     def description(self) -> dict[str, JSON]:
-        """Everything that shapes the bytes, readable; its canonical JSON is what the fingerprint
-        hashes.
-        """
+        """Everything that affects the stored bytes. The fingerprint hashes its canonical JSON."""
         described: dict[str, JSON] = {
             "extractor": self.spec.name,
             "numerics_version": self.spec.numerics_version,
@@ -113,20 +111,23 @@ class Variant:
             "arrays": to_json_value(self.arrays),
             "weights": weights_identity(self.weights),
         }
-        return described | ({"segments": self._table().description()} if self._is_segmented else {})
+        if self._is_segmented:
+            described["segments"] = self._table().description()
+        return described
 
     def fingerprint(self) -> str:
-        """12 hex digits of the description."""
+        """12 hex digits, a hash of the description."""
         return fingerprint(self.description())
 
     @property
     def full_name(self) -> str:
-        """`c3d-<fingerprint>`: names exactly these settings in a store."""
+        """`c3d-<fingerprint>`, unique for these settings in a store."""
         return f"{self.name}-{self.fingerprint()}"
 
     def build(self, device: str) -> Extractor:
-        """The network with its weights, on a torch device. SettingsError if the weights are another
-        network's.
+        """The network with its weights, on a torch device.
+
+        Raises SettingsError if the weights belong to another network.
         """
         weights = prepare_weights(
             self.weights, weights_identity(self.weights), self.converted_folder
@@ -139,19 +140,22 @@ class Variant:
             ) from error
 
 
-def _identified(settings: Any, files: Sequence[str]) -> dict[str, JSON]:
-    """Settings by name; those that name a file with the file's sha256, so that no path is part of a
-    fingerprint.
+def _identified(settings: Any, file_settings: Sequence[str]) -> dict[str, JSON]:
+    """Settings by name, with a file's sha256 in place of its path.
+
+    The same file has the same fingerprint wherever it lies.
     """
-    fields = {
+    values = {
         field.name: to_json_value(getattr(settings, field.name))
         for field in dataclasses.fields(settings)
     }
-    return fields | {name: weights_identity(getattr(settings, name)) for name in files}
+    for name in file_settings:
+        values[name] = weights_identity(getattr(settings, name))
+    return values
 
 
 def weights_identity(weights: str) -> str:
-    """`sha256:…` of a weights file's bytes; `random:SEED` and empty stay as they are."""
+    """`sha256:…` of a weights file's bytes; `random:SEED` and empty stay unchanged."""
     if not weights or random_seed(weights) is not None:
         return weights
     return f"sha256:{file_sha256(Path(weights))}"

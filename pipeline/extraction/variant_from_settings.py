@@ -1,8 +1,6 @@
-"""From the settings that a store or a checkpoint keeps of its features, back to the variant that
-makes such features.
+"""Rebuilds a variant from the settings stored in a feature store or a checkpoint.
 
-A network scores a new video only on features made exactly as those it was trained on. Refuses to
-know networks.
+A model can score a new video only on features made exactly as those it was trained on.
 """
 
 from __future__ import annotations
@@ -25,33 +23,30 @@ Described = Mapping[str, JSON]
 def variant_from_description(
     name: str, described: Described, *, configured: Mapping[str, str], converted: Path
 ) -> Variant:
-    """The variant `name` whose description is `described`.
+    """The variant `name` with the description `described`.
 
-    `configured` has what a description cannot: the path of the weights under `weights`, and of any
-    other file under the name of its setting. SettingsError if it cannot be made here, with what
-    would have to be other.
+    `configured` has the paths that a description does not contain: that of the weights under
+    `weights`, and that of any other file under the name of its setting. Raises SettingsError, with
+    what would have to change, if this release cannot make such features.
     """
     spec = _spec(name, described)
     settings = described.get("settings")
     if not isinstance(settings, dict) or "segments" in described:
-        raise SettingsError(
-            (
-                f"{name} has a row for each annotated segment of its catalog, and a new video has none",
-            )
+        problem = (
+            f"{name} has a row for each annotated segment of its catalog; a new video has none"
         )
+        raise SettingsError((problem,))
     weights = _file(name, "weights", str(described.get("weights", "")), configured)
     try:
-        chosen = _chosen(spec, name, settings, configured)
-        variant = Variant(name, spec, chosen, weights, converted)
+        values = _settings(spec, name, settings, configured)
+        variant = Variant(name, spec, values, weights, converted)
     except (TypeError, ValueError) as error:
-        raise SettingsError(
-            (f"{name}: this release cannot extract with the model's settings: {error}",)
-        ) from error
+        problem = f"{name}: this release cannot extract with the model's settings: {error}"
+        raise SettingsError((problem,)) from error
     if variant.fingerprint() != fingerprint(described):
         theirs, ours = differing_settings([described, variant.description()])
-        raise SettingsError(
-            (f"{name}: the model wants features with {theirs}; this release would make {ours}",)
-        )
+        problem = f"{name}: the model needs features with {theirs}; this release makes {ours}"
+        raise SettingsError((problem,))
     return variant
 
 
@@ -59,39 +54,40 @@ def _spec(name: str, described: Described) -> ExtractorSpec:
     spec = EXTRACTORS.get(str(described.get("extractor")))
     weights = str(described.get("weights", ""))
     if spec is None or weights.startswith("planted:"):
-        raise SettingsError(
-            (
-                f"the model was trained on {name} features that no extractor made ({weights or 'foreign'})",
-            )
-        )
+        origin = weights or "foreign"
+        problem = f"the model was trained on {name} features that no extractor made ({origin})"
+        raise SettingsError((problem,))
     return spec
 
 
-def _chosen(
+def _settings(
     spec: ExtractorSpec, name: str, settings: Mapping[str, JSON], configured: Mapping[str, str]
 ) -> Any:
     known = {field.name for field in dataclasses.fields(spec.settings_type)}
-    if unknown := sorted(set(settings) - known):
+    unknown = sorted(set(settings) - known)
+    if unknown:
         raise ValueError(f"there is no setting {', '.join(unknown)}")
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
-    }
-    texts = {key: value for key, value in values.items() if isinstance(value, str)}
-    return spec.settings_type(
-        **values | {key: _file(name, key, text, configured) for key, text in texts.items()}
-    )
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, list):
+            values[key] = tuple(value)  # JSON has no tuples
+        elif isinstance(value, str):
+            values[key] = _file(name, key, value, configured)
+        else:
+            values[key] = value
+    return spec.settings_type(**values)
 
 
 def _file(name: str, setting: str, identity: str, configured: Mapping[str, str]) -> str:
-    """The configured file of that sha256; a text that names none is itself."""
+    """The configured path of a `sha256:…`; any other text is returned unchanged."""
     if not identity.startswith("sha256:"):
         return identity
     path = configured.get(setting, "")
     if path and Path(path).is_file() and weights_identity(path) == identity:
         return path
     found = f"{path} is another file" if path else "none is named"
-    raise SettingsError(
-        (
-            f"[{name}] {setting}: the model was trained with the file {identity}, and {found}; name it there",
-        )
+    problem = (
+        f"[{name}] {setting}: the model was trained with the file {identity}, and {found}; "
+        "set it to the path of that file"
     )
+    raise SettingsError((problem,))

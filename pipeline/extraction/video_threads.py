@@ -1,15 +1,13 @@
-"""Several videos in hand at once: as many threads as there are decoders, each of which leads one
-video at a time.
+"""Processes several videos in parallel, one thread per decoder.
 
-The first error of any of them ends all; the others stop at their next frame. Refuses to know what
-is done to a video.
+The first error of any thread ends all of them: the others stop at their next frame.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -20,31 +18,31 @@ from pipeline.decoding.worker.worker_process import WorkerThread
 from pipeline.sampling.planner import VideoSampling
 
 T = TypeVar("T")
-Lead = Callable[[Iterator[T], Decoder], None]
-"""Do what is to be done with each item, with this decoder."""
+ProcessItems = Callable[[Iterator[T], Decoder], None]
+"""Processes items one after the other, with this decoder."""
 
 
 CORES_PER_VIDEO = 4
-"""Where networks compute on a CPU. Decoding and the lightest of them need about as much of it; all
-others far more.
+"""If networks compute on a CPU. Decoding needs about as much of it as the lightest network; all
+other networks need far more.
 """
 
 
 def default_parallel_videos(device: str, *, networks: bool) -> int:
-    """How many videos to have in hand, by what computes: on a GPU or without networks one for each
-    core of ours.
-    """
+    """How many videos to process in parallel: one per core, or fewer if a CPU runs networks."""
     cores = row_threads(has_networks=networks)
-    return cores if is_gpu(device) or not networks else max(1, cores // CORES_PER_VIDEO)
+    if is_gpu(device) or not networks:
+        return cores
+    return max(1, cores // CORES_PER_VIDEO)
 
 
-class _Stopping(BaseException):
-    """Another thread met an error: leave what is in hand."""
+class _Stopped(BaseException):
+    """Another thread met an error: leave the current video. No `except Exception` may catch it."""
 
 
 @dataclass(frozen=True)
-class _Stoppable:
-    """A decoder that is left when somebody says so."""
+class _StoppableDecoder:
+    """A decoder whose events end with `_Stopped` once `stop` is set."""
 
     inner: Decoder
     stop: threading.Event
@@ -58,17 +56,15 @@ class _Stoppable:
     ) -> Iterator[Event]:
         for event in self.inner.decode(video_id, path, samplings):
             if self.stop.is_set():
-                raise _Stopping
+                raise _Stopped
             yield event
 
     def close(self) -> None:
         self.inner.close()
 
 
-class _Shared(Generic[T]):
-    """One iterator for many threads: each item goes to one of them, and none when it is time to
-    stop.
-    """
+class _SharedIterator(Generic[T]):
+    """One iterator for many threads. Each item goes to one of them, and none once `stop` is set."""
 
     def __init__(self, items: Iterator[T], stop: threading.Event) -> None:
         self._items = items
@@ -85,37 +81,56 @@ class _Shared(Generic[T]):
             return next(self._items)
 
 
-def run_video_threads(
-    items: Iterator[T], decoders: Sequence[Decoder], lead: Lead[T], on_stop: Callable[[], None]
-) -> None:
-    """`lead` the items with each of the decoders, side by side; with a single one, in the calling
-    thread.
+@dataclass
+class _ThreadGroup(Generic[T]):
+    """What the threads of one run share."""
 
-    Raises the first error there was, after `on_stop` and the end of all threads. Decoders of
-    threads are closed.
-    """
-    if len(decoders) == 1:
-        lead(items, decoders[0])
-        return
-    stop = threading.Event()
-    shared = _Shared(items, stop)
-    errors: list[BaseException] = []
+    items: Iterator[T]
+    process: ProcessItems[T]
+    on_stop: Callable[[], None]
+    stop: threading.Event
+    errors: list[BaseException] = field(default_factory=list)
+    """In the order in which the threads met them."""
 
-    def run(decoder: Decoder) -> None:
+    def run(self, decoder: Decoder) -> None:
+        """The work of one thread."""
         try:
-            lead(iter(shared), _Stoppable(decoder, stop))
-        except _Stopping:
-            pass
+            self.process(self.items, _StoppableDecoder(decoder, self.stop))
+        except _Stopped:
+            pass  # the thread that met the error has recorded it
         except BaseException as error:  # noqa: BLE001  it is raised in the calling thread
-            errors.append(error)
-            stop.set()
-            on_stop()
+            self.errors.append(error)
+            self.cancel()
         finally:
+            # In the thread that started the decoder's child, which may die with this thread.
             decoder.close()
 
+    def cancel(self) -> None:
+        """Let all threads end soon."""
+        self.stop.set()
+        self.on_stop()
+
+
+def run_video_threads(
+    items: Iterator[T],
+    decoders: Sequence[Decoder],
+    process: ProcessItems[T],
+    on_stop: Callable[[], None],
+) -> None:
+    """Process the items with all decoders in parallel; with one decoder in the calling thread.
+
+    Several decoders are closed by their threads. After an error, `on_stop` is called, all threads
+    end, and the first error is raised.
+    """
+    if len(decoders) == 1:
+        process(items, decoders[0])
+        return
+    stop = threading.Event()
+    group = _ThreadGroup(_SharedIterator(items, stop), process, on_stop, stop)
+    # Not a ThreadPoolExecutor: children of the decoders may only be tied to a `WorkerThread`.
     threads = [
-        WorkerThread(target=run, args=(decoder,), name=f"video-{n}")
-        for n, decoder in enumerate(decoders)
+        WorkerThread(target=group.run, args=(decoder,), name=f"video-{number}")
+        for number, decoder in enumerate(decoders)
     ]
     try:
         for thread in threads:
@@ -123,11 +138,12 @@ def run_video_threads(
         for thread in threads:
             thread.join()
     except BaseException:
-        stop.set()
-        on_stop()
+        # An interrupt reaches only this thread: without this the others would go on.
+        group.cancel()
         for thread in threads:
-            if thread.ident is not None:
+            was_started = thread.ident is not None
+            if was_started:
                 thread.join()
         raise
-    if errors:
-        raise errors[0]
+    if group.errors:
+        raise group.errors[0]

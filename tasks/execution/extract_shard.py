@@ -83,7 +83,7 @@ def extract_shard(
                 retry=retry,
             ),
             decoder=decoder,
-            beside=beside,
+            more_decoders=beside,
             device=device,
             on_video=on_video,
             stop_fetching=gate.stop,

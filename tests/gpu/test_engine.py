@@ -185,7 +185,7 @@ def store(
         job,
         fetch=lambda *_: Media(video, "0" * 64, video.stat().st_size),
         decoder=decoders[0],
-        beside=decoders[1:],
+        more_decoders=decoders[1:],
         device=device,
         on_video=lambda *_: None,
     )

@@ -62,7 +62,7 @@ def build(job: ShardJob, videos: Path, at_once: int = 1) -> None:
                 retry=retry,
             ),
             decoder=InlineDecoder(),
-            beside=[InlineDecoder() for _ in range(at_once - 1)],
+            more_decoders=[InlineDecoder() for _ in range(at_once - 1)],
             device="cpu",
             on_video=lambda *_: None,
         )

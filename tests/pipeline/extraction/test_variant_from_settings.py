@@ -56,7 +56,9 @@ def test_weights_are_known_by_their_content(tmp_path: Path) -> None:
     made, copy = variant("c3d", str(file)), tmp_path / "copy.pickle"
     copy.write_bytes(file.read_bytes())
     assert back(made, tmp_path, weights=str(copy)).weights == str(copy)
-    with pytest.raises(SettingsError, match=r"\[c3d\] weights: .* none is named; name it there"):
+    with pytest.raises(
+        SettingsError, match=r"\[c3d\] weights: .* none is named; set it to the path"
+    ):
         back(made, tmp_path)
     with pytest.raises(SettingsError, match=r"other.pickle is another file"):
         back(made, tmp_path, weights=str(other))

@@ -68,7 +68,7 @@ def run(
         device="cpu",
         on_video=told.__setitem__,
         times=times,
-        beside=others,
+        more_decoders=others,
     )
     return told
 

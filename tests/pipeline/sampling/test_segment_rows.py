@@ -399,6 +399,6 @@ def test_real_clips_give_the_frames_of_their_times(shared_data: Path, tmp_path: 
 
 def test_a_variant_without_its_catalog_says_what_it_lacks() -> None:
     with pytest.raises(
-        ValueError, match="v has a row for each annotated segment: say of which catalog"
+        ValueError, match="v has a row for each annotated segment: call of_catalog first"
     ):
         reading("v", SPREAD).fingerprint()
