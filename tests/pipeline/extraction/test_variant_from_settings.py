@@ -86,7 +86,7 @@ def test_what_no_extractor_makes_is_refused(tmp_path: Path) -> None:
             {"settings": {**settings, "precision": "fp64"}},
             "cannot extract with the model's settings",
         ),
-        ({"numerics_version": 99}, "this release would make"),
+        ({"numerics_version": 99}, "this release makes"),
     ):
         with pytest.raises(SettingsError, match=says):
             variant_from_description("c3d", {**good, **change}, configured={}, converted=tmp_path)
