@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("pipeline", "check whether this machine is fit for a run"),
     "weights": ("pipeline", "list, fetch, import and forget published weights"),
     "verify": ("pipeline", "recompute some stored rows and compare"),
+    "status": ("pipeline", "how far the builds of a catalog are"),
     "rebase": ("pipeline", "convert times of format version 1"),
     "bench": ("pipeline", "measure decoders and networks on this machine"),
     "forecast": ("pipeline", "what a catalog will take, from what a part took"),

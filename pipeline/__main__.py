@@ -1,4 +1,4 @@
-"""`python -m pipeline doctor | weights | verify | rebase | forecast | bench`: look after what a run
+"""`python -m pipeline doctor | weights | verify | rebase | forecast | status | bench`: look after what a run
 needs and made.
 
 Exit codes: 0 all is well (warnings included), 1 something would stop a run or spoil it, or differs,
@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.cli import bench, doctor, forecast, rebase, verify, weights
+from pipeline.cli import bench, doctor, forecast, rebase, status, verify, weights
 from pipeline.cli.exit_codes import UNFIT, WRONG_USE
 from storage.base.errors import HighlightsError, SettingsError
 from storage.commands import run_and_exit
@@ -49,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
             "rebase", help="bring times of format version 1 over to players' seconds"
         )
     )
+    status.add_options(commands.add_parser("status", help="how far the builds of a catalog are"))
     bench.add_options(commands.add_parser("bench", help="what this machine decodes and computes"))
     forecast.add_options(
         commands.add_parser("forecast", help="what a catalog will take, from what a part took")
