@@ -23,7 +23,7 @@ NOW = 1_000_000.0
 
 
 def track(video_id: str) -> FeatureTrack:
-    return FeatureTrack(video_id, np.zeros((1, 2)), {"pool5": np.zeros((1, 6), np.float16)})
+    return FeatureTrack(video_id, np.array([[0.0, 1.0]]), {"pool5": np.zeros((1, 6), np.float16)})
 
 
 @pytest.fixture
