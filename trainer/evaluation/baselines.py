@@ -1,8 +1,6 @@
-"""Rankers that learn nothing and look at no picture: chance, the place in the video, and its
-duration.
+"""Baselines that learn nothing and look at no picture: chance, position in the video, duration.
 
-Each is a function from targets to score tracks; whatever a model learns has to beat all of them.
-Refuses to know how scores become numbers.
+Each is a function from targets to score tracks. A trained model has to beat all of them.
 """
 
 from __future__ import annotations
@@ -20,48 +18,46 @@ from trainer.evaluation.time_grid import TimeGrid
 from trainer.metrics.ranking import Floats
 
 ROW_SECONDS = 16 / 30
-"""A clip of 16 frames at 30 frames a second, the row of C3D."""
+"""A C3D clip: 16 frames at 30 frames per second."""
 
 ScoreFunction = Callable[[Floats, float, Generator], Floats]
-"""`(T, 2)` spans of a video's rows, where the video ends in the same unit, and dice → `(T,)`
-scores.
-"""
+"""`(T, 2)` spans of a video's rows, its end in the same unit, and a generator → `(T,)` scores."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One ranker."""
+    """A ranker that learns nothing."""
 
     description: str
-    """What it does, in a few words."""
+    """How it ranks, in a few words."""
     score: ScoreFunction
     is_random: bool = False
     """Whether another seed gives other scores."""
     row_seconds: float | None = None
-    """How long a row is; None for the protocol's own segments."""
+    """Length of a row; None for the protocol's own segments."""
 
 
-def _uniform(spans: Floats, end: float, dice: Generator) -> Floats:
-    return dice.random(len(spans))
+def _uniform(spans: Floats, end: float, rng: Generator) -> Floats:
+    return rng.random(len(spans))
 
 
-def _early(spans: Floats, end: float, dice: Generator) -> Floats:
+def _early(spans: Floats, end: float, rng: Generator) -> Floats:
     return -spans[:, 0]
 
 
-def _late(spans: Floats, end: float, dice: Generator) -> Floats:
+def _late(spans: Floats, end: float, rng: Generator) -> Floats:
     return spans[:, 0]
 
 
-def _centre(spans: Floats, end: float, dice: Generator) -> Floats:
+def _centre(spans: Floats, end: float, rng: Generator) -> Floats:
     return np.asarray(-np.abs(spans.mean(axis=1) - end / 2))
 
 
-def _edges(spans: Floats, end: float, dice: Generator) -> Floats:
-    return -_centre(spans, end, dice)
+def _edges(spans: Floats, end: float, rng: Generator) -> Floats:
+    return -_centre(spans, end, rng)
 
 
-def _duration(spans: Floats, end: float, dice: Generator) -> Floats:
+def _duration(spans: Floats, end: float, rng: Generator) -> Floats:
     return np.full(len(spans), 1 / end)
 
 
@@ -78,27 +74,31 @@ BASELINES: dict[str, Baseline] = {
         "the shorter the video, the better: one score for all its segments", _duration
     ),
 }
-"""Every baseline there is, by name."""
+"""Name → baseline."""
 
 
 def baseline_tracks(baseline: Baseline, asked: Targets, seed: int = 0) -> dict[Key, ScoreTrack]:
     """A track for every target that can be measured; the same seed gives the same tracks."""
-    dice = np.random.default_rng(seed)
-    return {key: _track(key, baseline, asked.known[key].grid, dice) for key in sorted(asked.known)}
+    rng = np.random.default_rng(seed)
+    # Sorted, so that the numbers of a seed do not depend on the order of the targets.
+    return {key: _track(key, baseline, asked.known[key].grid, rng) for key in sorted(asked.known)}
 
 
 ORACLE = "oracle"
-"""Ranks judged segments by the mean of what annotators gave: what no ranker can know."""
-VIDEO_RANKERS = (*(name for name, one in BASELINES.items() if one.row_seconds is None), ORACLE)
-"""Those that rank judged segments of videos."""
+"""Ranks segments by the mean of the annotators' values, which no ranker can know."""
+VIDEO_RANKERS = (
+    *(name for name, baseline in BASELINES.items() if baseline.row_seconds is None),
+    ORACLE,
+)
+"""Names of the rankers for annotated segments of videos."""
 
 
 def video_ranker(name: str, seed: int = 0) -> Ranker:
-    """One of `VIDEO_RANKERS`, which rolls the same dice for the same seed."""
+    """The ranker of `VIDEO_RANKERS` with this name; the same seed gives the same scores."""
     if name == ORACLE:
-        return lambda judged: np.asarray(judged.values.mean(axis=0))
-    baseline, dice = BASELINES[name], np.random.default_rng(seed)
-    return lambda judged: baseline.score(judged.spans, float(judged.spans[:, 1].max()), dice)
+        return lambda labels: np.asarray(labels.values.mean(axis=0))
+    baseline, rng = BASELINES[name], np.random.default_rng(seed)
+    return lambda labels: baseline.score(labels.spans, float(labels.spans[:, 1].max()), rng)
 
 
 def is_random(name: str) -> bool:
@@ -106,12 +106,10 @@ def is_random(name: str) -> bool:
     return name != ORACLE and BASELINES[name].is_random
 
 
-def _track(key: Key, baseline: Baseline, grid: TimeGrid, dice: Generator) -> ScoreTrack:
-    if baseline.row_seconds is None:
-        spans = grid.spans
-    else:
-        spans = TimeGrid(
-            grid.duration_seconds, baseline.row_seconds, 1 / baseline.row_seconds
-        ).spans
-    scores = baseline.score(spans, grid.duration_seconds, dice).astype(np.float32)
-    return ScoreTrack(*key, grid.duration_seconds, spans, scores)
+def _track(key: Key, baseline: Baseline, grid: TimeGrid, rng: Generator) -> ScoreTrack:
+    duration = grid.duration_seconds
+    spans = grid.spans
+    if baseline.row_seconds is not None:
+        spans = TimeGrid(duration, baseline.row_seconds, 1 / baseline.row_seconds).spans
+    scores = baseline.score(spans, duration, rng).astype(np.float32)
+    return ScoreTrack(*key, duration, spans, scores)

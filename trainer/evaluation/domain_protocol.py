@@ -1,19 +1,18 @@
-"""From scores of rows of time to a video's numbers, as tables on YouTube Highlights, TVSum, CoSum
-and ActivityNet have.
+"""Evaluates scores of videos on YouTube Highlights, TVSum, CoSum and ActivityNet.
 
-An id is `domain/video`, since a video may be asked about under two domains. Each judged segment
-gets a score; a video gets its numbers from those; a table averages over the videos of a domain,
-then over domains. A segment is scored by the row that is about it, or, where rows are about other
-spans, by their mean weighted by the time they share with it.
+An ID is `domain/video`, since a video may belong to two domains. Each annotated segment gets a
+score, and a video gets its metrics from those. A table averages over the videos of a domain, then
+over domains. A segment's score is that of the row with the same span; if rows have other spans, it
+is their mean, weighted by the overlap.
 
 YouTube Highlights is measured in both ways that are in use: `ap_step` (the code of set-based
 learning) and `ap_trapezoid` (MINI-Net, UMT), which is 4 points lower for chance. Top-5 mAP is
-measured under both rules of truth. Refuses to know models and features.
+measured under both rules of ground truth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,13 +41,13 @@ NOT_JUDGED = "not_judged"
 NOTHING_POSITIVE = "nothing_positive"
 SAME_SPAN_SECONDS = 1e-6
 MetricFunction = Callable[[Floats, AnnotatedVideo, NDArray[np.intp]], Mapping[str, float]]
-"""`(n,)` scores, the video, and which n of its segments they are of → metric → number."""
+"""`(n,)` scores, the labels of a video, and `(n,)` segments of the scores → metric → value."""
 
 
 def _ranking(
-    scores: Floats, judged: AnnotatedVideo, places: NDArray[np.intp]
+    scores: Floats, labels: AnnotatedVideo, segments: NDArray[np.intp]
 ) -> Mapping[str, float]:
-    positive = judged.positive[places]
+    positive = labels.positive[segments]
     return {
         "ap_step": step_ap(precision_recall_curve(scores, positive)),
         "ap_trapezoid": trapezoidal_ap(scores, positive),
@@ -56,19 +55,19 @@ def _ranking(
 
 
 def _top_5_of_ratings(
-    scores: Floats, judged: AnnotatedVideo, places: NDArray[np.intp]
+    scores: Floats, labels: AnnotatedVideo, segments: NDArray[np.intp]
 ) -> Mapping[str, float]:
-    ratings = judged.values[:, places]
+    ratings = labels.values[:, segments]
     return {
         "top5_half": float(top_k_ap(scores, top_half(ratings)).mean()),
         "top5_median": float(top_k_ap(scores, above_median(ratings)).mean()),
     }
 
 
-def _top_5_of_judges(
-    scores: Floats, judged: AnnotatedVideo, places: NDArray[np.intp]
+def _top_5_of_votes(
+    scores: Floats, labels: AnnotatedVideo, segments: NDArray[np.intp]
 ) -> Mapping[str, float]:
-    votes = judged.values[:, places] > 0
+    votes = labels.values[:, segments] > 0
     return {
         "top5_majority": float(top_k_ap(scores, majority(votes)).mean()),
         "top5_each": float(top_k_ap(scores, votes).mean()),
@@ -77,12 +76,12 @@ def _top_5_of_judges(
 
 @dataclass(frozen=True)
 class VideoProtocol:
-    """How scores become numbers. Another setting is another protocol and needs another name."""
+    """How scores become metrics. A protocol with other settings needs another name."""
 
     name: str
     measure: MetricFunction
     needs_positive: bool = False
-    """Whether a video without a highlight has no number."""
+    """Whether a video without a highlight is dropped."""
     version: int = 1
 
     def __str__(self) -> str:
@@ -94,168 +93,179 @@ PROTOCOLS: Mapping[str, VideoProtocol] = {
     "YouTube Highlights": _CLIPS,
     "category sample": _CLIPS,
     "TVSum": VideoProtocol("tvsum-top5", _top_5_of_ratings),
-    "CoSum": VideoProtocol("cosum-top5", _top_5_of_judges),
+    "CoSum": VideoProtocol("cosum-top5", _top_5_of_votes),
     "ActivityNet": VideoProtocol("activitynet-segments", _ranking, needs_positive=True),
 }
-"""Reader of a catalog → what it is measured by."""
+"""Reader of a catalog → its protocol."""
 
 
 @dataclass(frozen=True)
 class EvaluatedVideos:
-    """What a split asks for."""
+    """The videos of a split, with their labels."""
 
     protocol: VideoProtocol
     split: str
-    """`vlist_sel/test`: the split's name and its part."""
+    """`vlist_sel/test`: the grouping and its part."""
     domains: Mapping[str, tuple[str, str]]
-    """Id → domain and video."""
+    """ID → domain and video."""
     annotator_labels: Mapping[str, AnnotatorLabels]
     """By domain."""
 
     @property
     def groups(self) -> dict[str, str]:
-        """Id → its domain."""
+        """ID → its domain."""
         return {identity: domain for identity, (domain, _) in self.domains.items()}
 
     def only(self, ids: Collection[str]) -> EvaluatedVideos:
-        """Those of its videos."""
-        return replace(
-            self, domains={one: asked for one, asked in self.domains.items() if one in set(ids)}
-        )
+        """Those of the videos that have one of these IDs."""
+        chosen = set(ids) & self.domains.keys()
+        domains = {
+            identity: asked for identity, asked in self.domains.items() if identity in chosen
+        }
+        return replace(self, domains=domains)
 
 
 def evaluated_videos(
     catalog: Catalog, split: str, settings: DataSettings, domains: Sequence[str] = ()
 ) -> EvaluatedVideos:
-    """The videos of the settings' split in these domains, or in all there are. SettingsError if
-    there is none.
+    """The videos of the settings' split in these domains, by default in all.
+
+    Raises SettingsError if the catalog has no protocol, or the split no video.
     """
     reader = str(catalog.origin.get("reader", ""))
     if reader not in PROTOCOLS:
         raise SettingsError(
             (f"{catalog.name} has no protocol; there are those of {', '.join(PROTOCOLS)}",)
         )
+    # A catalog without domains has one nameless domain with all videos.
     wanted = domains or all_domains(catalog) or ("",)
-    asked = {
-        f"{domain}/{one}" if domain else one: (domain, one)
-        for domain in wanted
-        for one in split_videos(catalog, split, settings, domain=domain)[0]
-    }
+    asked: dict[str, tuple[str, str]] = {}
+    for domain in wanted:
+        for video_id in split_videos(catalog, split, settings, domain=domain)[0]:
+            identity = f"{domain}/{video_id}" if domain else video_id
+            asked[identity] = (domain, video_id)
     if not asked:
         raise SettingsError((f"{catalog.name} has no video in {', '.join(wanted)}, split {split}",))
-    judgements = {domain: AnnotatorLabels(catalog, domain) for domain in wanted}
-    return EvaluatedVideos(
-        PROTOCOLS[reader], f"{grouping_name(catalog, settings)}/{split}", asked, judgements
-    )
+    labels = {domain: AnnotatorLabels(catalog, domain) for domain in wanted}
+    split_name = f"{grouping_name(catalog, settings)}/{split}"
+    return EvaluatedVideos(PROTOCOLS[reader], split_name, asked, labels)
 
 
-def evaluate(asked: EvaluatedVideos, answers: ScoreRun, places: SegmentTimes) -> Evaluation:
-    """Numbers of each video that has scores; `scored_segments` is the share of its segments that
-    have one.
+@dataclass(frozen=True)
+class _ScoredVideo:
+    """The labels of a video, and scores of n of its segments."""
 
-    Ids = measured + dropped; a dropped id has a reason of `answers`, `not_judged`,
-    `nothing_positive` or `no_scores`.
+    labels: AnnotatedVideo
+    scores: Floats
+    """`(n,)`"""
+    segments: NDArray[np.intp]
+    """`(n,)`: the segment of each score."""
+
+
+def evaluate(asked: EvaluatedVideos, answers: ScoreRun, segment_times: SegmentTimes) -> Evaluation:
+    """Metrics of each video that has scores.
+
+    `scored_segments` is the share of a video's segments that have a score. IDs = measured +
+    dropped; the reason of a dropped ID is one of `answers`, `not_judged`, `nothing_positive` or
+    `no_scores`.
     """
-
-    def scored() -> Iterator[tuple[str, str | tuple[AnnotatedVideo, Floats, NDArray[np.intp]]]]:
-        for identity, (domain, video_id) in asked.domains.items():
-            track = answers.tracks.get(("", video_id))
-            if track is None:
-                yield identity, answers.absent.get(("", video_id), NO_SCORES)
-                continue
-            judged = asked.annotator_labels[domain].annotated_video(
-                video_id, track.duration_seconds
-            )
-            if judged is None:
-                yield identity, NOT_JUDGED
-            else:
-                yield identity, (judged, *segment_scores(track, places.seconds(video_id, judged)))
-
-    return _evaluation(asked, scored())
+    scored: dict[str, _ScoredVideo | str] = {}
+    for identity, (domain, video_id) in asked.domains.items():
+        track = answers.tracks.get(("", video_id))
+        if track is None:
+            scored[identity] = answers.absent.get(("", video_id), NO_SCORES)
+            continue
+        labels = asked.annotator_labels[domain].annotated_video(video_id, track.duration_seconds)
+        if labels is None:
+            scored[identity] = NOT_JUDGED
+            continue
+        scores, segments = segment_scores(track, segment_times.seconds(video_id, labels))
+        scored[identity] = _ScoredVideo(labels, scores, segments)
+    return _evaluation(asked, scored)
 
 
 Ranker = Callable[[AnnotatedVideo], Floats]
-"""Scores of all segments of a video, from what was judged about it."""
+"""The labels of a video → scores of all its segments."""
 
 
 def evaluate_ranker(asked: EvaluatedVideos, rank: Ranker) -> Evaluation:
-    """The same for a ranker that needs no features: every judged segment has a score, and nothing
-    has to be placed.
-    """
-
-    def scored() -> Iterator[tuple[str, str | tuple[AnnotatedVideo, Floats, NDArray[np.intp]]]]:
-        for identity, (domain, video_id) in sorted(asked.domains.items()):
-            judged = asked.annotator_labels[domain].annotated_video(video_id)
-            yield (
-                identity,
-                NOT_JUDGED
-                if judged is None
-                else (judged, rank(judged), np.arange(len(judged.spans))),
-            )
-
-    return _evaluation(asked, scored())
+    """Metrics of a ranker that needs no features and scores every annotated segment."""
+    scored: dict[str, _ScoredVideo | str] = {}
+    # Sorted, because a random ranker draws its numbers video by video.
+    for identity, (domain, video_id) in sorted(asked.domains.items()):
+        labels = asked.annotator_labels[domain].annotated_video(video_id)
+        if labels is None:
+            scored[identity] = NOT_JUDGED
+        else:
+            segments = np.arange(len(labels.spans))
+            scored[identity] = _ScoredVideo(labels, rank(labels), segments)
+    return _evaluation(asked, scored)
 
 
 def segment_scores(track: ScoreTrack, seconds: Intervals) -> tuple[Floats, NDArray[np.intp]]:
-    """Scores `(n,)`, and which n of the segments, `(N, 2)` with NaN for those that are not in the
-    file, they are of.
+    """Scores `(n,)` of the segments that the track's rows cover, and these segments, `(n,)`.
+
+    `seconds` is `(N, 2)`, with NaN for segments that are not in the file.
     """
-    there = np.flatnonzero(np.isfinite(seconds[:, 0]))
-    wanted, scores = seconds[there], track.scores.astype(np.float64)
-    same = _same_spans(wanted, track.spans)
-    if (same >= 0).sum() * 2 > len(track.spans):
-        return scores[same[same >= 0]], there[same >= 0]
+    in_file = np.flatnonzero(np.isfinite(seconds[:, 0]))
+    wanted, scores = seconds[in_file], track.scores.astype(np.float64)
+    same = _rows_of_same_span(wanted, track.spans)
+    has_same = same >= 0
+    # Rows of segments: a segment without a row is left out, never given its neighbours' mean.
+    if has_same.sum() * 2 > len(track.spans):
+        return scores[same[has_same]], in_file[has_same]
     starts, ends = track.spans.T
-    shared = np.minimum(wanted[:, None, 1], ends) - np.maximum(wanted[:, None, 0], starts)
-    weights = shared.clip(min=0)
+    overlaps = np.minimum(wanted[:, None, 1], ends) - np.maximum(wanted[:, None, 0], starts)
+    weights = overlaps.clip(min=0)
     total = weights.sum(axis=1)
     has_some = total > 0
-    return (weights[has_some] @ scores) / total[has_some], there[has_some]
+    return (weights[has_some] @ scores) / total[has_some], in_file[has_some]
 
 
-def _same_spans(wanted: Intervals, spans: Intervals) -> NDArray[np.int64]:
-    """`(n,)`: the row that is about each of the wanted spans, -1 if none is."""
-    of_row = {
+def _rows_of_same_span(wanted: Intervals, spans: Intervals) -> NDArray[np.int64]:
+    """`(n,)`: the row with the same span as each of the wanted ones, -1 if there is none."""
+    row_of_span = {
         tuple(np.round(span / SAME_SPAN_SECONDS).astype(int)): row for row, span in enumerate(spans)
     }
     keys = np.round(wanted / SAME_SPAN_SECONDS).astype(int)
-    return np.array([of_row.get(tuple(key), -1) for key in keys], np.int64)
+    return np.array([row_of_span.get(tuple(key), -1) for key in keys], np.int64)
 
 
-def _evaluation(
-    asked: EvaluatedVideos,
-    scored: Iterator[tuple[str, str | tuple[AnnotatedVideo, Floats, NDArray[np.intp]]]],
-) -> Evaluation:
+def _evaluation(asked: EvaluatedVideos, scored: Mapping[str, _ScoredVideo | str]) -> Evaluation:
+    """The evaluation of scored videos; a text instead of one is the reason why it is dropped."""
     rows: dict[str, Mapping[str, float]] = {}
     dropped: dict[str, str] = {}
-    for identity, found in scored:
-        if isinstance(found, str):
-            dropped[identity] = found
-            continue
-        judged, scores, places = found
-        if not len(places):
-            dropped[identity] = NO_SCORES
-        elif asked.protocol.needs_positive and not judged.positive[places].any():
-            dropped[identity] = NOTHING_POSITIVE
+    for identity, video in scored.items():
+        measured = video if isinstance(video, str) else _video_metrics(asked.protocol, video)
+        if isinstance(measured, str):
+            dropped[identity] = measured
         else:
-            share = len(places) / len(judged.spans)
-            rows[identity] = {
-                **asked.protocol.measure(scores, judged, places),
-                "scored_segments": share,
-            }
+            rows[identity] = measured
     ids = tuple(sorted(rows))
     metrics = list(rows[ids[0]]) if ids else []
+    groups = asked.groups
     return Evaluation(
         protocol=f"{asked.protocol} on {asked.split}",
         ids=ids,
-        values={name: np.array([rows[one][name] for one in ids]) for name in metrics},
+        values={name: np.array([rows[identity][name] for identity in ids]) for name in metrics},
         dropped=dict(sorted(dropped.items())),
-        groups={one: domain for one, domain in asked.groups.items() if one in rows},
+        groups={identity: groups[identity] for identity in asked.domains if identity in rows},
     )
 
 
+def _video_metrics(protocol: VideoProtocol, video: _ScoredVideo) -> dict[str, float] | str:
+    """The metrics of a video, or the reason why it has none."""
+    if not len(video.segments):
+        return NO_SCORES
+    if protocol.needs_positive and not video.labels.positive[video.segments].any():
+        return NOTHING_POSITIVE
+    metrics = protocol.measure(video.scores, video.labels, video.segments)
+    share = len(video.segments) / len(video.labels.spans)
+    return {**metrics, "scored_segments": share}
+
+
 def split_settings(grouping: str) -> DataSettings:
-    """Settings that say which split, for whoever reads no features."""
+    """Settings that only name a split, for callers that read no features."""
     return DataSettings(("none/none",), "segment", "none", grouping=grouping)
 
 

@@ -1,7 +1,4 @@
-"""Scores of a split → numbers, by the protocol that the catalog's dataset is measured with.
-
-Refuses to know networks.
-"""
+"""Evaluates scores of a split by the protocol of the catalog's dataset."""
 
 from __future__ import annotations
 
@@ -22,10 +19,9 @@ from trainer.evaluation.statistics import Evaluation
 def evaluate_scores(
     catalog: Catalog, folder: Path, settings: DataSettings, split: Split, answers: ScoreRun
 ) -> Evaluation:
-    """What the answers about a split's users, or a domain's videos, are worth.
+    """Metrics of the answers about a split's users, or a domain's videos.
 
-    `folder` is `ROOT/<catalog>`: annotations in frame numbers are placed in time by the features
-    there.
+    `folder` is `ROOT/<catalog>`; its features convert annotations in frame numbers to seconds.
     """
     if label_rule(catalog) is None:
         users = split_users(catalog, split, settings)[0]

@@ -1,7 +1,6 @@
-"""A trained network's answers on a split: whole videos, full histories, one score track per user
-and video.
+"""Scores a split with a trained network: whole videos, full histories, one track per example.
 
-Refuses to know truth and metrics.
+Ground truth and metrics are not used here.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from storage.scores import Key, Provenance, ScoreRun, ScoreTrack, make_score_run
 from trainer.data import DeviceBatch, HighlightDataset, Loader, to_device
 
 Prepare: TypeAlias = Callable[[nn.Module, DeviceBatch], None]
-"""Called before each batch is scored: a model with a user's own weights puts them in."""
+"""Called before each batch is scored. A model with weights per user loads them here."""
 
 
-def _as_it_is(model: nn.Module, loaded: DeviceBatch) -> None:
-    """Most models are the same for everybody."""
+def _no_preparation(model: nn.Module, loaded: DeviceBatch) -> None:
+    """Most models are the same for all users."""
 
 
 def score_batches(
@@ -33,13 +32,12 @@ def score_batches(
     *,
     device: str,
     precision: str = "fp32",
-    prepare: Prepare = _as_it_is,
+    prepare: Prepare = _no_preparation,
     on_batch: Callable[[int], None] = lambda examples: None,
 ) -> ScoreRun:
-    """Scores of every example of a scoring loader; those that dropped out are absent, with their
-    reason.
+    """Scores of every example of a scoring loader; dropped examples are absent, with the reason.
 
-    Raises ValueError if the network answers with a number that is none.
+    Raises ValueError if a score is not finite.
     """
     tracks: list[ScoreTrack] = []
     model.eval()
@@ -51,7 +49,7 @@ def score_batches(
 
 
 def absent_reasons(dataset: HighlightDataset) -> dict[Key, str]:
-    """(user, video) → why the dataset does not ask about it."""
+    """(user, video) → why the dataset has no example of it."""
     found: dict[Key, str] = {}
     for reason, names in dataset.example_set.targets.dropped.items():
         for name in names:
@@ -76,11 +74,12 @@ def _tracks(
 def _track(
     user_id: str, video_id: str, batch: Batch, row: int, scores: NDArray[np.float32]
 ) -> ScoreTrack:
+    # Shorter videos of a batch are padded; the mask has their true rows.
     exists = batch.mask[row].numpy()
     spans = batch.spans[row].numpy()[exists]
     if not np.isfinite(scores[exists]).all():
         raise ValueError(
-            f"the network's scores of {video_id} for {user_id or 'everybody'} are not all finite numbers"
+            f"the network's scores of {video_id} for {user_id or 'all users'} are not all finite"
         )
     return ScoreTrack(
         user_id, video_id, float(spans[:, 1].max()), spans, scores[exists].astype(np.float32)

@@ -1,7 +1,6 @@
-"""A number with all that it takes to compare it: how many it is the mean of, which, how sure, over
-how many seeds.
+"""Metrics with what is needed to compare them: sample size, IDs, confidence interval and seeds.
 
-Refuses to know what was measured, and never drops anything by itself.
+Nothing is dropped here: an ID without a value has to be passed as dropped, with its reason.
 """
 
 from __future__ import annotations
@@ -18,14 +17,12 @@ from trainer.metrics.ranking import Floats
 RESAMPLES = 2000
 LEVEL = 0.95
 _CHUNK = 250
-"""Resamples drawn at once, to bound memory: 250 × 100,000 users are 200 MB."""
+"""Resamples drawn at once, to bound memory: 250 × 100,000 users take 200 MB."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one set of scores (one seed of one system) got under a protocol: a value per metric and
-    id.
-    """
+    """The results of one seed of one system under a protocol: a value per metric and ID."""
 
     protocol: str
     """Name and version, such as `phd2-segments/1`."""
@@ -36,45 +33,50 @@ class Evaluation:
     dropped: Mapping[str, str] = field(default_factory=dict)
     """Id → why it has no value."""
     groups: Mapping[str, str] = field(default_factory=dict)
-    """Id → its category, where a mean over categories is asked for; empty for a plain mean."""
+    """ID → its category, if the mean over categories is wanted; empty for a plain mean."""
 
     def __post_init__(self) -> None:
-        if list(self.ids) != sorted(set(self.ids)) or set(self.ids) & self.dropped.keys():
-            raise ValueError("ids ascend, each once, and none of them is dropped as well")
-        if any(
-            len(values) != len(self.ids) or not np.isfinite(values).all()
-            for values in self.values.values()
-        ):
-            raise ValueError(f"each metric has {len(self.ids)} finite values")
-        if self.groups and set(self.ids) - self.groups.keys():
+        measured = set(self.ids)
+        if list(self.ids) != sorted(measured):
+            raise ValueError("ids must ascend, each once")
+        if measured & self.dropped.keys():
+            raise ValueError("an id has a value or is dropped, not both")
+        for metric, values in self.values.items():
+            if len(values) != len(self.ids) or not np.isfinite(values).all():
+                raise ValueError(f"metric {metric} needs {len(self.ids)} finite values")
+        if self.groups and measured - self.groups.keys():
             raise ValueError("either every id has a group, or none")
 
     def only(self, chosen: Collection[str]) -> Evaluation:
-        """The same about the chosen ids alone, whether they have a value or were dropped."""
-        places = [place for place, one in enumerate(self.ids) if one in chosen]
+        """The results of the chosen IDs only, including those of them that were dropped."""
+        positions = [position for position, name in enumerate(self.ids) if name in chosen]
         return replace(
             self,
-            ids=tuple(self.ids[place] for place in places),
-            values={metric: values[places] for metric, values in self.values.items()},
-            dropped={one: reason for one, reason in self.dropped.items() if one in chosen},
-            groups={one: name for one, name in self.groups.items() if one in chosen},
+            ids=tuple(self.ids[position] for position in positions),
+            values={metric: values[positions] for metric, values in self.values.items()},
+            dropped=_chosen_items(self.dropped, chosen),
+            groups=_chosen_items(self.groups, chosen),
         )
+
+
+def _chosen_items(table: Mapping[str, str], chosen: Collection[str]) -> dict[str, str]:
+    return {name: value for name, value in table.items() if name in chosen}
 
 
 @dataclass(frozen=True)
 class ConfidenceInterval:
-    """The mean of a metric over ids (over groups of ids, if there are any), and over seeds."""
+    """The mean of a metric over IDs (over groups of IDs, if there are any) and over seeds."""
 
     metric: str
     mean: float
     low: float
     high: float
-    """Percentile bootstrap over ids, 95 %: what other users of the same kind would give, with the
-    same seeds.
+    """Ends of the 95 % percentile bootstrap over IDs: the range for other users of the same kind,
+    with the same seeds.
     """
     n: int
     ids_sha256: str
-    """Of the n ids: two numbers compare only if it is the same."""
+    """Of the n IDs: two numbers can be compared only if it is the same."""
     protocol: str
     seeds: int
     seed_sd: float | None
@@ -84,7 +86,8 @@ class ConfidenceInterval:
 
     def __str__(self) -> str:
         sd = "" if self.seed_sd is None else f" sd {100 * self.seed_sd:.2f} over {self.seeds} seeds"
-        return f"{100 * self.mean:.2f} [{100 * self.low:.2f}, {100 * self.high:.2f}]{sd} n={self.n} {self.short_hash}"
+        interval = f"[{100 * self.low:.2f}, {100 * self.high:.2f}]"
+        return f"{100 * self.mean:.2f} {interval}{sd} n={self.n} {self.short_hash}"
 
     @property
     def short_hash(self) -> str:
@@ -95,84 +98,80 @@ class ConfidenceInterval:
 def confidence_intervals(
     runs: Sequence[Evaluation], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, ConfidenceInterval]:
-    """Every metric's mean over the ids of `runs`, which are the seeds of one system.
+    """Every metric's mean over the IDs of `runs`, which are the seeds of one system.
 
-    Ids are resampled within their groups; the same resamples serve every metric. Raises ValueError
-    unless all runs have the same protocol, metrics and ids: numbers over different users are not
+    IDs are resampled within their groups; the same resamples serve every metric. Raises ValueError
+    unless all runs have the same protocol, metrics and IDs: numbers over different users are not
     averaged.
     """
-    first, groups = _alike(runs), _groups(runs[0])
+    first = _check_comparable(runs)
+    groups = _group_positions(first)
+    # (seeds, n) values of each metric.
     stacked = {metric: np.stack([run.values[metric] for run in runs]) for metric in first.values}
-    per_id = np.stack([values.mean(axis=0) for values in stacked.values()])
-    low, high = _interval(per_id, groups, seed, resamples)
-    return {
-        metric: ConfidenceInterval(
+    mean_over_seeds = np.stack([values.mean(axis=0) for values in stacked.values()])
+    low, high = _bootstrap(mean_over_seeds, groups, seed, resamples)
+    intervals = {}
+    for row, (metric, values) in enumerate(stacked.items()):
+        mean_of_seed = _mean_of_groups(values, groups)
+        intervals[metric] = ConfidenceInterval(
             metric=metric,
-            mean=float(_macro(values, groups).mean()),
-            low=float(low[place]),
-            high=float(high[place]),
+            mean=float(mean_of_seed.mean()),
+            low=float(low[row]),
+            high=float(high[row]),
             n=len(first.ids),
             ids_sha256=ids_sha256(first.ids),
             protocol=first.protocol,
             seeds=len(runs),
-            seed_sd=float(_macro(values, groups).std(ddof=1)) if len(runs) > 1 else None,
+            seed_sd=float(mean_of_seed.std(ddof=1)) if len(runs) > 1 else None,
             n_dropped=len(first.dropped),
             n_groups=len(groups),
         )
-        for place, (metric, values) in enumerate(stacked.items())
-    }
+    return intervals
 
 
 def paired_difference(one: Evaluation, other: Evaluation) -> Evaluation:
-    """Id by id, what `one` has more than `other`: its estimate says whether one system beats the
-    other.
+    """ID by ID, `one` minus `other`: its interval says whether one system is better.
 
-    Raises ValueError unless both have the same protocol, metrics and ids.
+    Raises ValueError unless both have the same protocol, metrics and IDs.
     """
-    _alike([one, other])
-    return replace(
-        one, values={metric: values - other.values[metric] for metric, values in one.values.items()}
-    )
+    _check_comparable([one, other])
+    differences = {metric: values - other.values[metric] for metric, values in one.values.items()}
+    return replace(one, values=differences)
 
 
 def mean_over_runs(runs: Sequence[Evaluation]) -> Evaluation:
-    """Id by id, the mean over the seeds of one system. Raises ValueError as `estimates` does."""
-    first = _alike(runs)
-    return replace(
-        first,
-        values={
-            metric: np.mean([run.values[metric] for run in runs], 0) for metric in first.values
-        },
-    )
+    """ID by ID, the mean over the seeds of one system.
+
+    Raises ValueError as `confidence_intervals` does.
+    """
+    first = _check_comparable(runs)
+    means = {metric: np.mean([run.values[metric] for run in runs], 0) for metric in first.values}
+    return replace(first, values=means)
 
 
 def paired_gain(
     runs: Sequence[Evaluation], others: Sequence[Evaluation]
 ) -> dict[str, ConfidenceInterval]:
-    """What one system has more than another, metric by metric, over the same ids: the paired
-    interval.
+    """The paired interval of one system's gain over another, for each metric, over the same IDs.
 
-    Each seed of the one against the other's mean over its seeds. Ids differ more than systems do,
-    and the same ids are hard for both, so this interval is far narrower than those of the two
-    means. Raises ValueError as `difference` does.
+    Each seed of the one is compared with the other's mean over its seeds. IDs differ more than
+    systems do, and the same IDs are hard for both, so this interval is far narrower than those of
+    the two means. Raises ValueError as `paired_difference` does.
     """
     other = mean_over_runs(others)
     return confidence_intervals([paired_difference(run, other) for run in runs])
 
 
-def _alike(runs: Sequence[Evaluation]) -> Evaluation:
+def _check_comparable(runs: Sequence[Evaluation]) -> Evaluation:
+    """The first run. Raises ValueError unless all are over the same IDs and metrics."""
     if not runs:
-        raise ValueError("there is nothing to average: no run was given")
+        raise ValueError("no run was given: nothing to average")
     first = runs[0]
     for run in runs[1:]:
-        if (run.protocol, set(run.values), dict(run.groups)) != (
-            first.protocol,
-            set(first.values),
-            dict(first.groups),
-        ) or run.ids != first.ids:
+        if not _are_comparable(run, first):
             raise ValueError(
-                f"{run.protocol} over {len(run.ids)} ids {ids_sha256(run.ids)[:8]} is not averaged with "
-                f"{first.protocol} over {len(first.ids)} ids {ids_sha256(first.ids)[:8]}; keep the ids both have"
+                f"{_described(run)} is not averaged with {_described(first)}; "
+                "keep the ids both have"
             )
     if not first.ids:
         raise ValueError(
@@ -181,32 +180,43 @@ def _alike(runs: Sequence[Evaluation]) -> Evaluation:
     return first
 
 
-def _groups(run: Evaluation) -> list[NDArray[np.intp]]:
-    """Places of the ids of each group; one group of all where there are none."""
+def _are_comparable(run: Evaluation, other: Evaluation) -> bool:
+    is_same_protocol = run.protocol == other.protocol and set(run.values) == set(other.values)
+    return is_same_protocol and run.ids == other.ids and dict(run.groups) == dict(other.groups)
+
+
+def _described(run: Evaluation) -> str:
+    return f"{run.protocol} over {len(run.ids)} ids {ids_sha256(run.ids)[:8]}"
+
+
+def _group_positions(run: Evaluation) -> list[NDArray[np.intp]]:
+    """Positions of the IDs of each group; a single group of all IDs if there are no groups."""
     names = np.array([run.groups.get(identity, "") for identity in run.ids])
     return [np.flatnonzero(names == name) for name in np.unique(names)]
 
 
-def _macro(values: Floats, groups: Sequence[NDArray[np.intp]]) -> Floats:
+def _mean_of_groups(values: Floats, groups: Sequence[NDArray[np.intp]]) -> Floats:
     """`(..., n)` → `(...,)`: the mean of the groups' means."""
-    return np.asarray(np.mean([values[..., places].mean(axis=-1) for places in groups], axis=0))
+    means = [values[..., positions].mean(axis=-1) for positions in groups]
+    return np.asarray(np.mean(means, axis=0))
 
 
-def _interval(
+def _bootstrap(
     values: Floats, groups: Sequence[NDArray[np.intp]], seed: int, resamples: int
 ) -> tuple[Floats, Floats]:
-    dice = np.random.default_rng(seed)
-    drawn = []
+    """`(metrics, n)` values → low and high ends, `(metrics,)` each."""
+    rng = np.random.default_rng(seed)
+    means_of_chunks = []
     for start in range(0, resamples, _CHUNK):
         size = min(_CHUNK, resamples - start)
-        means = [
-            values[:, places]
-            @ dice.multinomial(len(places), np.full(len(places), 1 / len(places)), size).T
-            / len(places)
-            for places in groups
-        ]
-        drawn.append(np.mean(means, axis=0))
-    low, high = np.quantile(
-        np.concatenate(drawn, axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1
-    )
+        means_of_groups = []
+        for positions in groups:
+            n = len(positions)
+            # How often each ID is drawn, instead of the draws themselves: one matrix product then
+            # gives the means of all metrics.
+            counts = rng.multinomial(n, np.full(n, 1 / n), size)
+            means_of_groups.append(values[:, positions] @ counts.T / n)
+        means_of_chunks.append(np.mean(means_of_groups, axis=0))
+    means = np.concatenate(means_of_chunks, axis=1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
     return low, high

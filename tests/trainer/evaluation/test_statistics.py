@@ -122,7 +122,7 @@ def test_different_users_are_never_averaged() -> None:
 def test_an_evaluation_is_whole(values: NDArray[np.float64]) -> None:
     with pytest.raises(ValueError, match="finite values"):
         Evaluation("toy/1", ("a", "b"), {"ap": values})
-    with pytest.raises(ValueError, match="ids ascend"):
+    with pytest.raises(ValueError, match="ids must ascend"):
         Evaluation("toy/1", ("b", "a"), {})
-    with pytest.raises(ValueError, match="ids ascend"):
+    with pytest.raises(ValueError, match="has a value or is dropped, not both"):
         Evaluation("toy/1", ("a",), {}, {"a": "no_scores"})
