@@ -32,8 +32,9 @@ def check(result: dict[str, int]) -> None:
 
 
 @pytest.mark.campaign(3600)
-def test_fifty_rounds(tmp_path: Path) -> None:
-    check(crowd(tmp_path, 50, kills=False))
+@pytest.mark.parametrize("rounds", [10, pytest.param(50, marks=pytest.mark.slow)])
+def test_rounds_of_eight_writers(rounds: int, tmp_path: Path) -> None:
+    check(crowd(tmp_path, rounds, kills=False))
 
 
 @pytest.mark.soak

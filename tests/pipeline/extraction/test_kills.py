@@ -43,8 +43,9 @@ def check(result: dict[str, int], kills: int) -> None:
 
 
 @pytest.mark.campaign(3600)
-def test_two_hundred_kills(tmp_path: Path) -> None:
-    check(campaign(tmp_path, 200), 200)
+@pytest.mark.parametrize("kills", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_kills_at_random_moments(kills: int, tmp_path: Path) -> None:
+    check(campaign(tmp_path, kills), kills)
 
 
 @pytest.mark.soak

@@ -94,8 +94,9 @@ def check(path: Path, late_seconds: float) -> None:
     priming.
     """
     times, probed = shown(path)
-    assert probed.container_start_seconds == pytest.approx(said_start(path), abs=1e-6)
-    reference = [one.pts_seconds - said_start(path) for one in by_ffmpeg(path, since_start=False)]
+    start_seconds = said_start(path)
+    assert probed.container_start_seconds == pytest.approx(start_seconds, abs=1e-6)
+    reference = [one.pts_seconds - start_seconds for one in by_ffmpeg(path, since_start=False)]
     tick = probed.time_base[0] / probed.time_base[1]
     assert sorted(times.values()) == pytest.approx(reference, abs=tick)
     assert len(times) >= FRAMES // 4
