@@ -5,6 +5,7 @@ state that stays.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -45,6 +46,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         told = item.config.stash[fault_handler_stderr_fd_key]
         # In place of the usual one, which pytest has set by now.
         faulthandler.dump_traceback_later(max(usual_seconds, seconds), file=told, exit=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave out of garbage collections what importing has made, which stays to the end anyway.
+
+    A forked child that collects would otherwise copy every page with an object on it: 0.1 s of CPU.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ spool, decode and process are ours.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -127,6 +128,8 @@ def warm_up() -> None:
     """
     library_versions(), code_version()
     importlib.import_module("torch")
+    gc.collect()
+    gc.freeze()  # a child that collects garbage would copy every page with an object on it
 
 
 def film(folder: Path) -> list[str]:
