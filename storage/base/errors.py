@@ -1,17 +1,18 @@
 """Every error this project raises on purpose.
 
-    HighlightsError ├── SettingsError          settings are wrong; carries every fault found, not
-    only the first ├── VideoError             one video cannot be used; becomes a verdict in its
-    shard's sidecar, never a crash ├── SystemicFault          the machine or the network is at
-    fault, not the video: stop, tell, resume later │   ├── DiskFull           a write met a full
-    disk │   └── LeaseLost          another process took over what this one was building, or its
-    folder is gone ├── LeaseHeld              another live process is building this shard ├──
-    IntegrityError         bytes on disk are not what their record says │   └── UntrustedFile      a
-    file asks for something our format never asks for └── LookupFailed           a name that is not
-    in this store; lists the names that are
+    HighlightsError
+    ├── SettingsError       settings are wrong; carries all faults, not only the first
+    ├── VideoError          one video cannot be used; becomes its status, never a crash
+    ├── SystemicFault       the machine or the network is at fault: stop, report, resume later
+    │   ├── DiskFull        a write met a full disk
+    │   └── LeaseLost       another process took over the shard, or its folder is gone
+    ├── LeaseHeld           another live process is building this shard
+    ├── IntegrityError      bytes on disk are not what their record says
+    │   └── UntrustedFile   a file asks for something our format never asks for
+    └── LookupFailed        a name is not in this store; lists the names that are
 
-Exit codes belong to `tasks`; this module knows only what went wrong. Every class keeps its fields
-in `args`, so that errors survive the trip between processes.
+Exit codes belong to `tasks`. Every class keeps its fields in `args`, so that errors survive being
+pickled between processes.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ class SettingsError(HighlightsError):
     def __str__(self) -> str:
         return "\n".join(
             [
-                "settings need mending before anything starts:",
+                "these settings must be corrected before anything starts:",
                 *(f"  - {fault}" for fault in self.faults),
             ]
         )
 
 
 class VideoError(HighlightsError):
-    """One video cannot be used, for the reason its verdict names."""
+    """One video cannot be used, for the reason in its status."""
 
     def __init__(self, video_id: str, status: VideoStatus) -> None:
         super().__init__(video_id, status)
@@ -54,8 +55,9 @@ class VideoError(HighlightsError):
 
 
 class SystemicFault(HighlightsError):
-    """The machine or the network fails for every video alike; no video is to blame and no attempt
-    is counted.
+    """The machine or the network fails for every video alike.
+
+    No video is to blame, so no attempt is counted.
     """
 
 
@@ -70,31 +72,39 @@ class DiskFull(SystemicFault):
 
     def __str__(self) -> str:
         return (
-            f"no room to write {self.path}: it needs {self.needed_bytes:,} bytes and the disk has {self.free_bytes:,} "
-            "free. Nothing was lost; free some space and run the same command again."
+            f"no room to write {self.path}: it needs {self.needed_bytes:,} bytes and the disk has "
+            f"{self.free_bytes:,} free. Nothing was lost; free some space and run the same command "
+            "again."
         )
 
 
 class LeaseLost(SystemicFault):
-    """What this process was building is another's now, or its folder was moved away. Nothing was
-    published since.
+    """Another process builds the shard now, or its folder was moved away.
+
+    Nothing was published since.
     """
 
     def __init__(self, path: Path, taker: str) -> None:
         super().__init__(path, taker)
         self.path = path
         self.taker = taker
-        """Empty if the lease is simply gone."""
+        """The process that took over; empty if the lease is gone."""
 
     def __str__(self) -> str:
-        how = (
-            f"belongs to {self.taker} now, because this process, or its machine, stood still for minutes, or its "
-            "folder was replaced by another"
-            if self.taker
-            else "is gone: another process took it over and has finished, or its folder was renamed or removed, or "
-            "somebody deleted the file"
+        if self.taker:
+            what = (
+                f"belongs to {self.taker} now, because this process or its machine stood still for "
+                "minutes, or because its folder was replaced by another"
+            )
+        else:
+            what = (
+                "is gone: another process took it over and has finished, or its folder was renamed "
+                "or removed, or the file was deleted"
+            )
+        return (
+            f"the lease {self.path} {what}. Nothing was published since. Run the same command "
+            "again to continue."
         )
-        return f"the lease {self.path} {how}. Nothing was published since. Run the same command again to go on."
 
 
 class LeaseHeld(HighlightsError):
@@ -105,18 +115,23 @@ class LeaseHeld(HighlightsError):
         self.path = path
         self.owner = owner
         self.raises_counter = raises_counter
-        """False for the lease of an older release, which gives no sign of life and so cannot be
-        outwaited.
+        """False for the lease of an older release, which gives no sign of life.
+
+        Waiting cannot show that its holder is dead.
         """
 
     def __str__(self) -> str:
-        advice = (
-            "Let it finish, and run the same command again. If it died, wherever it ran, a run that waits for its "
-            "lease takes it over after two minutes; no file has to be deleted."
-            if self.raises_counter
-            else "Let it finish. It runs an older release, which gives no sign of life: if that process no longer "
-            "exists, delete the file and run again."
-        )
+        advice = "Let it finish, and run the same command again."
+        if self.raises_counter:
+            advice += (
+                " If it died, wherever it ran, a run that waits for its lease takes it over after "
+                "two minutes; there is no need to delete a file."
+            )
+        else:
+            advice += (
+                " It runs an older release, which gives no sign of life: if that process does not "
+                "exist any more, delete the file and run again."
+            )
         return f"{self.path} is held by {self.owner}. {advice}"
 
 
@@ -137,7 +152,7 @@ class UntrustedFile(IntegrityError):
 
 
 class LookupFailed(HighlightsError, KeyError):
-    """A name that is not here; the message lists the names that are."""
+    """A name is not in this store; the message lists the names that are."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

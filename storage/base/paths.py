@@ -1,22 +1,24 @@
-"""Where everything lies. The only module that builds a file name.
+"""The layout of a data root: the only module that builds a file name.
 
-    ROOT/<catalog>/catalog.json  videos.csv users.csv links.csv annotations.csv groups.csv  sources/
-    ROOT/<catalog>/videos/012/v_<id>.<hash>.mp4 + .json         media, and what became of asking for
-    it ROOT/<catalog>/features/<variant>-<fp>/settings.json
-    ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.h5    immutable part; says since when its
-    seconds count ROOT/<catalog>/features/<variant>-<fp>/shard_012.p000.sums  checksums of the
-    part's blocks ROOT/<catalog>/features/<variant>-<fp>/shard_012.json       sidecar: the only file
-    ever replaced ROOT/<catalog>/features/<variant>-<fp>/index.bin            what all sidecars say,
-    to open them quickly ROOT/<catalog>/features/<variant>-<fp>/spool/012/           finished videos
-    that wait for their part ROOT/<catalog>/scores/<run>/run.json  scores.<hash>.h5      what one
-    model answered, and where that came from ROOT/<catalog>/leases/shard_012.lease   report/   runs/
-    ROOT/egress/<12 hex digits>/                                what all processes know of one way
-    out to one site ROOT/weights/                                               published weights,
-    their pins, and their converted form ROOT/proofs/
-    what this environment was found to compute rightly
+    ROOT/<catalog>/
+        catalog.json, {videos,users,links,annotations,groups}.csv
+        sources/                              annotation files as published
+        videos/012/v_<id>.<hash>.mp4, .json   media, and the record of how each was fetched
+        features/<variant>-<fingerprint>/
+            settings.json                     everything that shaped the rows
+            shard_012.p000.h5                 an immutable part: rows of some videos
+            shard_012.p000.sums               checksums of the part's blocks
+            shard_012.json                    the shard's manifest, the only file ever replaced
+            index.bin                         a summary of all manifests, to open them quickly
+            spool/012/                        finished videos that wait for their part
+        scores/<run>/run.json, scores.<hash>.h5
+        leases/shard_012.lease
+        report/, runs/, cluster/
+    ROOT/egress/<12 hex digits>/              rate limit shared by all processes, for one site
+    ROOT/weights/                             published and converted weights, and their pins
+    ROOT/proofs/                              passed self-tests of extractors
 
-Knows names, not contents. Nothing that comes from a video (title, address) ever becomes a name:
-only checked ids do.
+Nothing that comes from a video (title, address) ever becomes a file name: only checked ids do.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ from pathlib import Path
 from storage.base.records import VIDEO_ID
 
 VARIANT_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
-"""`c3d`, `c3d.segments`: an extractor's name, or that and a person's word for how it was set."""
+"""`c3d`, or `c3d.segments`: an extractor, or an extractor and the user's word for its settings."""
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,95}")
 """A run of a model over a catalog: `phd-ca.seed3`."""
 
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/.*", re.DOTALL)
-"""An address: `s3://bucket/key`, also as `s3:/bucket/key`, which a path makes of it."""
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/.*", re.DOTALL)
+"""`s3://bucket/key`; also `s3:/bucket/key`, which pathlib makes of it."""
 
 _VARIANT_FOLDER = re.compile(rf"({VARIANT_NAME.pattern})-([0-9a-f]{{12}})")
 _CHECKSUMS_FILE = re.compile(r"(shard_[0-9]{3,}\.p[0-9]{3,})\.sums")
@@ -43,38 +45,43 @@ _SHARD_FILE = re.compile(r"shard_([0-9]{3,})(?:\.json|\.p([0-9]{3,})\.h5)")
 
 
 def folder_faults(place: str) -> tuple[str, ...]:
-    """What is wrong with `place` as the folder of everything, as the rest of a sentence; nothing if
-    it can be one.
+    """What is wrong with `place` as the data root, as the rest of a sentence; empty if nothing is.
 
-    It need not exist yet.
+    The folder need not exist yet.
     """
-    if address := _ADDRESS.fullmatch(place):
+    if url := _URL.fullmatch(place):
         return (
-            f"is an address of {address[1]}, got {place!r}; features are kept in files that are locked, renamed and "
-            "mapped into memory: name a folder of this machine, or of a file system that is mounted here",
+            f"is an address of {url[1]}, got {place!r}; features are kept in files that are "
+            "locked, renamed and mapped into memory: name a folder of this machine, or of a file "
+            "system that is mounted here",
         )
     if not place.strip():
         return ("is empty; name a folder",)
     if place.startswith("~"):
         return (
-            f"is {place!r}, which only a shell understands; write that folder out, or ${{HOME}} in workflows.cfg",
+            f"is {place!r}, which only a shell understands; write that folder out, or ${{HOME}} in "
+            "workflows.cfg",
         )
     try:
-        above = next(
-            path
-            for path in (Path(place).absolute(), *Path(place).absolute().parents)
-            if path.exists()
-        )
-        return () if above.is_dir() else (f"is no folder: {above} is a file",)
+        nearest = _nearest_existing(Path(place).absolute())
+        if not nearest.is_dir():
+            return (f"is not a folder: {nearest} is a file",)
     except OSError as error:
         return (
             f"{place!r} cannot be looked at: {error.strerror}; name a folder that you may write to",
         )
+    return ()
+
+
+def _nearest_existing(path: Path) -> Path:
+    """The path itself if it exists, else the nearest folder above it that does."""
+    return next(candidate for candidate in (path, *path.parents) if candidate.exists())
 
 
 def video_stem(video_id: str) -> str:
-    """File name stem of a video: never starts with `-`; ids that differ only in case differ on
-    every file system.
+    """File name stem of a video.
+
+    It never starts with `-`, and stems of ids that differ only in case differ on every file system.
     """
     if not VIDEO_ID.fullmatch(video_id):
         raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {video_id!r}")
@@ -82,19 +89,24 @@ def video_stem(video_id: str) -> str:
 
 
 def parse_variant(folder_name: str) -> tuple[str, str] | None:
-    """The variant and fingerprint a folder is named after; None for any other folder."""
+    """The variant and fingerprint in a folder's name; None for any other folder."""
     match = _VARIANT_FOLDER.fullmatch(folder_name)
-    return (match[1], match[match.re.groups]) if match else None
+    if match is None:
+        return None
+    # The variant's own pattern has a group too, so the fingerprint's is the last.
+    return match[1], match[match.re.groups]
 
 
 def shard_and_number(file_name: str) -> tuple[int, int | None] | None:
-    """The shard a file of a variant's folder belongs to, and its number if it is a part; None for
-    any other file.
+    """The shard of a manifest or part, and the part's number; None for any other file.
+
+    A manifest has the number None.
     """
     match = _SHARD_FILE.fullmatch(file_name)
     if match is None:
         return None
-    return int(match[1]), None if match[2] is None else int(match[2])
+    number = match[2]
+    return int(match[1]), None if number is None else int(number)
 
 
 def part_of_checksums(file_name: str) -> str | None:
@@ -104,7 +116,7 @@ def part_of_checksums(file_name: str) -> str | None:
 
 
 def part_number(file_name: str) -> int:
-    """The number in a part's name; -1 for any other name, so that it comes before all parts."""
+    """The number in a part's name; -1 for any other name, which sorts before all parts."""
     parsed = shard_and_number(file_name)
     return -1 if parsed is None or parsed[1] is None else parsed[1]
 
@@ -124,11 +136,11 @@ class VariantLayout:
 
     @property
     def index_file(self) -> Path:
-        """What all sidecars say, for whoever opens the variant: rebuilt from them at any time."""
+        """A summary of all manifests, from which it can be rebuilt at any time."""
         return self.folder / "index.bin"
 
     def manifest(self, shard: int) -> Path:
-        """The shard's account: parts, their sha256, one state per id, provenance."""
+        """The shard's manifest: parts, their sha256, one status per id, provenance."""
         return self.folder / f"shard_{shard:03d}.json"
 
     def part(self, shard: int, number: int) -> Path:
@@ -157,9 +169,7 @@ class Layout:
         return self.root / self.catalog
 
     def egress(self, key: str) -> Path:
-        """What the processes of this data root share about one way out to one site; `key` is 12 hex
-        digits.
-        """
+        """Folder of the rate limit that all processes share for one site; `key` is 12 hex digits."""
         if not re.fullmatch(r"[0-9a-f]{12}", key):
             raise ValueError(f"an egress is named with 12 hex digits, got {key!r}")
         return self.root / "egress" / key
@@ -171,7 +181,7 @@ class Layout:
 
     @property
     def self_tests(self) -> Path:
-        """One small file for each extractor that gave its known numbers in one environment."""
+        """One small file for each extractor that passed its self-test in one environment."""
         return self.root / "proofs"
 
     @property
@@ -193,7 +203,7 @@ class Layout:
         return self.folder / "videos" / f"{shard:03d}"
 
     def media_record(self, video_id: str, shard: int) -> Path:
-        """What became of asking for this video's file."""
+        """The record of fetching this video's file."""
         return self.media_folder(shard) / f"{video_stem(video_id)}.json"
 
     def media_file(self, video_id: str, shard: int, suffix: str) -> Path:
@@ -201,18 +211,19 @@ class Layout:
         return self.media_folder(shard) / f"{video_stem(video_id)}{suffix}"
 
     def lease(self, shard: int) -> Path:
-        """Says which live process builds the shard."""
+        """The lock file that names the process which builds the shard."""
         return self.folder / "leases" / f"shard_{shard:03d}.lease"
 
     def in_flight(self, shard: int) -> Path:
-        """Says which videos of the shard were begun, the latest last: what a worker that died was
-        busy with.
+        """Which videos of the shard were begun, the latest last.
+
+        It shows which video a worker was processing when it died.
         """
         return self.folder / "leases" / f"shard_{shard:03d}.begun"
 
     @property
     def cluster(self) -> Path:
-        """What a cluster's jobs are started with, and what they say."""
+        """Scripts and logs of a cluster's jobs."""
         return self.folder / "cluster"
 
     @property
@@ -227,11 +238,11 @@ class Layout:
         return VariantLayout(self.features / f"{variant}-{fingerprint}", variant, fingerprint)
 
     def retry_marker(self, run_name: str) -> Path:
-        """Says that a run asked for its retries."""
+        """Marks that a run has asked for its retries."""
         return self._build(run_name) / "retry.json"
 
     def recheck_marker(self, run_name: str) -> Path:
-        """Says that a run asked again for videos whose files are others now."""
+        """Marks that a run has asked again for the videos whose files have changed."""
         return self._build(run_name) / "looked_again.json"
 
     @property
@@ -257,7 +268,7 @@ class Layout:
         return self.runs / _run_name(run)
 
     def scores(self, run: str) -> Path:
-        """Folder of what one run of a model answered."""
+        """Folder of the scores that one run of a model gave."""
         return self.folder / "scores" / _run_name(run)
 
     @property

@@ -1,14 +1,14 @@
-"""The nouns that two or more packages speak of. Frozen, and each checks itself.
+"""The data classes that several packages share: videos, annotations, users, feature tracks.
 
-Times are float64 seconds; intervals are half-open `[start, end)`. A noun enters this file when a
-second package needs it.
+All are frozen, and check themselves when they are made. Times are float64 seconds; intervals are
+half-open `[start, end)`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,14 +22,13 @@ JSON = str | int | float | bool | None | list["JSON"] | dict[str, "JSON"]
 CONTAINER_START = "container_start"
 """Seconds since the container's own start, as players count: all times that this release makes."""
 STREAM_CLOCK = "stream_clock"
-"""Seconds on the stream's own clock, which need not begin at 0: times in parts of format version
-1.
-"""
+"""Seconds on the stream's own clock, which need not begin at 0: in parts of format version 1."""
 TIME_ORIGINS = (CONTAINER_START, STREAM_CLOCK)
 
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What an id may look like. It becomes part of file names and addresses, so nothing else is let in;
-a leading `-` is normal (one YouTube id in 64 has it).
+"""A valid id. It becomes part of file names and addresses, so nothing else is accepted.
+
+A leading `-` is normal: one YouTube id in 64 has it.
 """
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9_ -]{0,62}[A-Za-z0-9_-])?")
 """What a site or a folder may call a video: an id, or that with blanks inside."""
@@ -47,34 +46,34 @@ class Video:
     frames_least: int | None = None
     """Fewest frames that the annotated original file can have had; None where nothing is known."""
     frames_most: int | None = None
-    """Most frames it can have had. Equal to `frames_least` where the annotations state the
-    count.
-    """
+    """Most frames it can have had; equal to `frames_least` where the annotations state them."""
     alternative_ids: tuple[str, ...] = ()
-    """What a site is asked for, one after the other until it has one; empty: `video_id`. A folder
-    is searched for `video_id` first, and then for these.
+    """Ids to ask a site for, in order until it has one; if empty, it is asked for `video_id`.
+
+    A folder is searched for `video_id` first, and then for these.
     """
 
     def __post_init__(self) -> None:
         if not VIDEO_ID.fullmatch(self.video_id):
             raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {self.video_id!r}")
-        if strange := [name for name in self.alternative_ids if not SOURCE_NAME.fullmatch(name)]:
-            raise ValueError(
-                f"a video is asked for as 1 to 64 of A-Z a-z 0-9 _ - and blanks, got {strange[0]!r}"
-            )
-        least, most = self.frames_least or 0, self.frames_most
-        if least < 0 or (most is not None and most < max(least, 1)):
-            raise ValueError(
-                f"frames_least is 0 or more and frames_most at least that and 1, got {self}"
-            )
+        for name in self.alternative_ids:
+            if not SOURCE_NAME.fullmatch(name):
+                raise ValueError(
+                    f"an alternative id is 1 to 64 of A-Z a-z 0-9 _ - and blanks, got {name!r}"
+                )
+        least = self.frames_least or 0
+        if least < 0:
+            raise ValueError(f"frames_least must be 0 or more, got {self}")
+        if self.frames_most is not None and self.frames_most < max(least, 1):
+            raise ValueError(f"frames_most must be at least frames_least and 1, got {self}")
 
 
 @dataclass(frozen=True, order=True)
 class Annotation:
-    """One published label: somebody found `[start, end)` of a video worth `value`.
+    """One published label: an annotator gave `[start, end)` of a video the score `value`.
 
-    `start` and `end` are in the unit the catalog states (seconds, or frame numbers of an original
-    file) and are kept as published: they may overrun the video.
+    `start` and `end` are in the catalog's `time_unit` (seconds, or frame numbers of the original
+    file). They are kept as published, so they may overrun the video.
     """
 
     video_id: str
@@ -86,7 +85,7 @@ class Annotation:
 
 @dataclass(frozen=True, order=True)
 class Link:
-    """What a video is to a user: part of their history, or the target to predict."""
+    """A video of a user: part of their history, or the target to predict."""
 
     user_id: str
     video_id: str
@@ -100,7 +99,7 @@ class Link:
 
 @dataclass(frozen=True, order=True)
 class User:
-    """One annotator whose taste can be learnt, and the split they belong to."""
+    """One annotator whose preferences can be learnt, and the split they belong to."""
 
     user_id: str
     split: str
@@ -108,14 +107,13 @@ class User:
 
 @dataclass(frozen=True, order=True)
 class Group:
-    """A video's membership in one group of a grouping: `domain` dog, `vlist_sel` test. A video may
-    be in several.
+    """A video's membership in one group of a grouping: `domain` dog, `vlist_sel` test.
+
+    A video may be in several.
     """
 
     grouping: str
-    """`domain` says what a video is about; any other grouping is a split of the dataset, named
-    after who made it.
-    """
+    """`domain` is the subject of a video; any other grouping is a split, named after its author."""
     name: str
     video_id: str
 
@@ -127,9 +125,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Ragged:
-    """An array whose rows hold different numbers of items: detections of a frame, bytes of a
-    picture.
-    """
+    """An array whose rows have different numbers of items, such as detections of a frame."""
 
     values: Array
     """`(items, *item_shape)`: all rows' items, one after the other."""
@@ -141,7 +137,9 @@ class Ragged:
             raise ValueError(
                 f"lengths are int64 (rows,), got {self.lengths.dtype} {self.lengths.shape}"
             )
-        if (self.lengths < 0).any() or self.lengths.sum() != len(self.values):
+        if (self.lengths < 0).any():
+            raise ValueError(f"lengths must be 0 or more, got {self.lengths.min()}")
+        if self.lengths.sum() != len(self.values):
             raise ValueError(
                 f"lengths add up to {self.lengths.sum()}, but there are {len(self.values)} items"
             )
@@ -155,51 +153,47 @@ class Ragged:
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths, dtype=np.int64)])
 
     def __repr__(self) -> str:
-        return f"Ragged({len(self)} rows, {self.values.shape[0]} items of {self.values.dtype}{self.values.shape[1:]})"
+        items = f"{self.values.shape[0]} items of {self.values.dtype}{self.values.shape[1:]}"
+        return f"Ragged({len(self)} rows, {items})"
 
 
 @dataclass(frozen=True)
 class FeatureTrack:
-    """One video seen by one extractor: named arrays over shared rows, and what time each row
-    describes.
-    """
+    """The features of one video from one extractor: named arrays over shared rows, with times."""
 
     video_id: str
     spans: NDArray[np.float64]
-    """`(rows, 2)`: `[start, end)` in seconds; since when, the part says (`TIME_ORIGINS`)."""
+    """`(rows, 2)`: `[start, end)` in seconds from the part's time origin (`TIME_ORIGINS`)."""
     arrays: Mapping[str, Array | Ragged] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.spans.dtype != np.float64 or self.spans.ndim != 2 or self.spans.shape[1] != 2:
-            raise ValueError(
-                f"spans are float64 (rows, 2), got {self.spans.dtype} {self.spans.shape}"
-            )
-        if not np.isfinite(self.spans).all() or (self.spans[:, 1] <= self.spans[:, 0]).any():
-            raise ValueError(f"{self.video_id}: every span must be finite with start < end")
+        self._check_spans()
         for name, array in self.arrays.items():
             if len(array) != len(self.spans):
                 raise ValueError(
                     f"{self.video_id}: {name} has {len(array)} rows, spans have {len(self.spans)}"
                 )
 
+    def _check_spans(self) -> None:
+        spans = self.spans
+        if spans.dtype != np.float64 or spans.ndim != 2 or spans.shape[1] != 2:
+            raise ValueError(f"spans are float64 (rows, 2), got {spans.dtype} {spans.shape}")
+        starts, ends = spans[:, 0], spans[:, 1]
+        if not np.isfinite(spans).all() or (ends <= starts).any():
+            raise ValueError(f"{self.video_id}: every span must be finite with start < end")
+
     @property
     def rows(self) -> int:
-        """How many rows every array of the track has."""
+        """Number of rows of every array of the track."""
         return len(self.spans)
 
     @property
     def nbytes(self) -> int:
         """Bytes the track takes in a part, without the part's own overhead."""
-        return self.spans.nbytes + sum(
-            array.values.nbytes + array.lengths.nbytes
-            if isinstance(array, Ragged)
-            else array.nbytes
-            for array in self.arrays.values()
-        )
+        return sum(part.nbytes for _, part in self._plain_arrays())
 
     def digest(self) -> str:
-        """sha256 over id, spans and arrays by name: equal content, equal digest, wherever the rows
-        are stored.
+        """sha256 over id, spans and arrays by name, wherever the rows are stored.
 
         Computed once: rows are not changed after they were made.
         """
@@ -208,23 +202,26 @@ class FeatureTrack:
     @cached_property
     def _digest(self) -> str:
         sha = hashlib.sha256(self.video_id.encode())
-        for name, array in [("spans", self.spans), *sorted(self.arrays.items())]:
-            for label, part in _plain_parts(name, array):
-                sha.update(f"\0{label}\0{part.dtype.str}\0{part.shape}\0".encode())
-                sha.update(np.ascontiguousarray(part).data)
+        for label, array in self._plain_arrays():
+            # Name, type and shape go in too, or equal bytes of unlike arrays would look equal.
+            sha.update(f"\0{label}\0{array.dtype.str}\0{array.shape}\0".encode())
+            sha.update(np.ascontiguousarray(array).data)
         return sha.hexdigest()
 
+    def _plain_arrays(self) -> Iterator[tuple[str, Array]]:
+        """Spans and arrays by name; a ragged array gives two, its values and its lengths."""
+        yield "spans", self.spans
+        for name, array in sorted(self.arrays.items()):
+            if isinstance(array, Ragged):
+                yield f"{name}/values", array.values
+                yield f"{name}/lengths", array.lengths
+            else:
+                yield name, array
+
     def __repr__(self) -> str:
-        shapes = ", ".join(
-            f"{name}={array!r}"
-            if isinstance(array, Ragged)
-            else f"{name}={array.dtype}{array.shape}"
-            for name, array in sorted(self.arrays.items())
-        )
-        return f"FeatureTrack({self.video_id}, {self.rows} rows, {shapes})"
+        shapes = [f"{name}={_form_of(array)}" for name, array in sorted(self.arrays.items())]
+        return f"FeatureTrack({self.video_id}, {self.rows} rows, {', '.join(shapes)})"
 
 
-def _plain_parts(name: str, array: Array | Ragged) -> list[tuple[str, Array]]:
-    if isinstance(array, Ragged):
-        return [(f"{name}/values", array.values), (f"{name}/lengths", array.lengths)]
-    return [(name, array)]
+def _form_of(array: Array | Ragged) -> str:
+    return repr(array) if isinstance(array, Ragged) else f"{array.dtype}{array.shape}"

@@ -1,9 +1,8 @@
-"""What can become of a video: five states, and a closed, versioned table of reasons with a policy
-each.
+"""The status of a video: one of five states, and a reason from a closed, versioned table.
 
 Every id that goes in ends in exactly one state, so the states of a catalog add up to its ids. A
-reason is a stable name that people filter and retry by; the raw message of whatever program
-complained is kept beside it as `detail`.
+reason is a stable name that people filter and retry by. The raw message of the program that failed
+is kept beside it as `detail`.
 """
 
 from __future__ import annotations
@@ -13,43 +12,38 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a video stands. All but `PENDING` are final until somebody asks for a retry."""
+    """The state of a video. All but `PENDING` are final until a retry is requested."""
 
     DONE = "done"
     UNAVAILABLE = "unavailable"
-    """Its source says it is gone, or not for us."""
+    """Its source says that it is gone, or that we may not have it."""
     REJECTED = "rejected"
-    """We have the file, and a rule of ours refuses it."""
+    """We have the file, and one of our rules refuses it."""
     PENDING = "pending"
-    """It failed for now; another try may succeed."""
+    """It failed this time; another try may succeed."""
     QUARANTINED = "quarantined"
-    """It hung or killed a decoder, or took too much memory; never tried again by itself."""
+    """It hung or killed a decoder, or took too much memory; only a requested retry repeats it."""
 
 
 class Policy(StrEnum):
-    """What we do by ourselves when a reason comes up."""
+    """The automatic reaction to a reason."""
 
     PERMANENT = "permanent"
-    """Recorded once; never asked again until somebody asks for a retry."""
+    """Recorded once; not tried again until a retry is requested."""
     RETRY = "retry"
-    """Asked again within the same call, up to the attempts allowed, then left pending."""
+    """Tried again within the same call, up to the attempts allowed, then left pending."""
     PARK = "park"
-    """Recorded at once: another try needs something first (time, cookies, another network, a
-    person's look).
-    """
+    """Recorded at once: another try needs something first, such as time, cookies or a person."""
     PAUSE = "pause"
-    """The site is asking everybody behind our address to wait: the queue pauses, and no video is
-    marked.
-    """
+    """The site asks our IP address to wait: the queue pauses, and no video is marked."""
     ENVIRONMENT = "environment"
-    """This machine cannot do it for any video: the run stops with advice, and no video is
-    marked.
-    """
+    """This machine cannot do it for any video: the run stops, and no video is marked."""
 
 
 TAXONOMY_VERSION = 6
-"""Raised whenever a reason is added, or changes its state or policy. Kept in media records and
-survival reports.
+"""Incremented when a reason is added, or changes its state or policy.
+
+Kept in media records and availability reports.
 """
 
 
@@ -116,7 +110,7 @@ REASONS: dict[str, Reason] = {
     "not_a_video": Reason(
         State.REJECTED,
         Policy.PERMANENT,
-        "the bytes are no video container we open",
+        "the bytes are not a video container that we open",
         _other_file("look at the file", "not_a_video"),
     ),
     "no_video_stream": Reason(
@@ -219,7 +213,8 @@ REASONS: dict[str, Reason] = {
         State.PENDING,
         Policy.ENVIRONMENT,
         "YouTube's formats need a JavaScript runtime",
-        "install deno (or node 22) and yt-dlp-ejs, check with `python -m pipeline doctor`, and run again",
+        "install deno (or node 22) and yt-dlp-ejs, check with `python -m pipeline doctor`, "
+        "and run again",
     ),
     "proxy": Reason(
         State.PENDING,
@@ -245,13 +240,14 @@ REASONS: dict[str, Reason] = {
     "unknown": Reason(
         State.PENDING,
         Policy.PARK,
-        "a message we do not know; it is kept in full",
-        "read the detail and tell us; --retry unknown asks again",
+        "a message that is not in our table; it is kept in full",
+        "read the detail and report it; --retry unknown asks again",
     ),
     "hang": Reason(
         State.QUARANTINED,
         Policy.PARK,
-        "no sign of life for [decode] stall_seconds, or more CPU time than max_wait_seconds and max_wait_ratio allow",
+        "no sign of life for [decode] stall_seconds, or more CPU time than max_wait_seconds and "
+        "max_wait_ratio allow",
         "look at it; raise the limit that its detail names, then --retry hang",
     ),
     "memory": Reason(
@@ -267,33 +263,27 @@ REASONS: dict[str, Reason] = {
         f"look at it, then --retry crash; {_FOLDER}",
     ),
 }
-"""Reason name → its state, what it means, what to do. Names are never reused with another
-meaning.
-"""
+"""Reason → its state, its meaning, and what to do. A name is never reused for another meaning."""
 
 
 @dataclass(frozen=True)
 class VideoStatus:
-    """What became of one video."""
+    """The state of one video and the reason for it."""
 
     state: State
     reason: str = ""
     """A key of `REASONS`; empty exactly when the state is `DONE`."""
     detail: str = ""
-    """The numbers, or the raw message, behind it. Data, never interpreted."""
+    """The numbers or the raw message behind it. Never interpreted."""
 
     def __post_init__(self) -> None:
         if self.state is State.DONE:
             if self.reason:
                 raise ValueError(f"a done video has no reason, got {self.reason!r}")
-        elif self.reason not in REASONS:
-            raise ValueError(
-                f"unknown reason {self.reason!r}; known reasons are {', '.join(REASONS)}"
-            )
-        elif REASONS[self.reason].state is not self.state:
-            raise ValueError(
-                f"reason {self.reason!r} belongs to {REASONS[self.reason].state}, not to {self.state}"
-            )
+            return
+        expected = _reason(self.reason).state
+        if expected is not self.state:
+            raise ValueError(f"reason {self.reason!r} belongs to {expected}, not to {self.state}")
 
     def __str__(self) -> str:
         name = f"{self.state}:{self.reason}" if self.reason else str(self.state)
@@ -304,7 +294,11 @@ DONE = VideoStatus(State.DONE)
 
 
 def failure_status(reason: str, detail: str = "") -> VideoStatus:
-    """The verdict for a reason of the table."""
-    if reason not in REASONS:
-        raise ValueError(f"unknown reason {reason!r}; known reasons are {', '.join(REASONS)}")
-    return VideoStatus(REASONS[reason].state, reason, detail)
+    """The status for a reason of `REASONS`. Raises ValueError for an unknown reason."""
+    return VideoStatus(_reason(reason).state, reason, detail)
+
+
+def _reason(name: str) -> Reason:
+    if name not in REASONS:
+        raise ValueError(f"unknown reason {name!r}; known reasons are {', '.join(REASONS)}")
+    return REASONS[name]

@@ -206,6 +206,6 @@ def test_a_file_that_is_no_settings_file_is_told(tmp_path: Path, content: str) -
     )
     assert done.returncode == 2
     assert done.stderr.startswith(
-        f"settings need mending before anything starts:\n  - {tmp_path / 'workflows.cfg'}:"
+        f"these settings must be corrected before anything starts:\n  - {tmp_path / 'workflows.cfg'}:"
     )
     assert "Traceback" not in done.stderr

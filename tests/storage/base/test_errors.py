@@ -25,7 +25,7 @@ PATH = Path("store/shard_000.json")
 EXAMPLES = [
     (
         SettingsError(("a is 3, at most 2", "b is missing")),
-        "settings need mending.*\n  - a is 3, at most 2\n  - b is miss",
+        "must be corrected.*\n  - a is 3, at most 2\n  - b is miss",
     ),
     (
         VideoError("v1", failure_status("too_short", "3 frames")),

@@ -302,7 +302,7 @@ def test_a_lease_that_nobody_touches_is_taken_over_without_deleting_anything(
 ) -> None:
     path = tmp_path / "shard_000.lease"
     path.write_bytes(content())
-    with pytest.raises(LeaseHeld, match=r"no file has to be deleted"), lease(path):
+    with pytest.raises(LeaseHeld, match=r"no need to delete a file"), lease(path):
         pass
     lines: list[str] = []
     with lease(path, notify=lines.append):

@@ -123,7 +123,7 @@ def test_a_folder_need_not_exist_but_must_be_able_to(tmp_path: Path) -> None:
     assert folder_faults(str(tmp_path / "new" / "folder")) == ()
     assert folder_faults("data") == ()
     assert folder_faults(str(tmp_path / "file" / "below")) == (
-        f"is no folder: {tmp_path / 'file'} is a file",
+        f"is not a folder: {tmp_path / 'file'} is a file",
     )
     (home,) = folder_faults("~/data")
     assert "write that folder out" in home
