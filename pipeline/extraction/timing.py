@@ -23,7 +23,7 @@ from pipeline.compute.cpu_executor import Compute, ComputeRequest, Rows
 from storage.base.errors import IntegrityError
 from storage.base.records import JSON
 from storage.files.atomic_write import publish
-from storage.files.checksummed_json import seal, unseal
+from storage.files.checksummed_json import read_sealed, seal
 
 T = TypeVar("T")
 Seconds = dict[str, float]
@@ -134,7 +134,7 @@ def save_times(path: Path, times: Times) -> None:
 def read_times(path: Path) -> dict[str, Seconds]:
     """Video id → seconds per step; empty if there is no file. Raises IntegrityError if damaged."""
     try:
-        videos = unseal(path, path.read_bytes())["videos"]
+        videos = read_sealed(path)["videos"]
     except FileNotFoundError:
         return {}
     except KeyError as error:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from pipeline.weights.conversion import Pin, convert_once, facts_file
 from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
 from storage.base.fingerprint import readable_json
 from storage.files.atomic_write import publish, size_and_sha256
+from storage.files.checksummed_json import parse_json_object
 from storage.files.file_lock import lease, print_to_stderr
 from storage.files.os_errors import disk_fault
 
@@ -207,23 +207,21 @@ class WeightsFolder:
 
     def _lock(self) -> dict[str, Any]:
         try:
-            content = json.loads(self.lock_file.read_bytes())
+            content = parse_json_object(self.lock_file, self.lock_file.read_bytes())
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise disk_fault(error, self.lock_file) from error
-        except ValueError as error:
+        except IntegrityError as error:
             raise IntegrityError(
-                self.lock_file, f"is no JSON ({error}); restore it from a backup"
+                self.lock_file, f"{error.problem}; restore it from a backup"
             ) from error
-        if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (
-            FORMAT,
-            FORMAT_VERSION,
-        ):
+        locked = content.get("weights")
+        version = (content.get("format"), content.get("version"))
+        if version != (FORMAT, FORMAT_VERSION) or not isinstance(locked, dict):
             raise IntegrityError(
-                self.lock_file, "is no lock file of ours; restore it from a backup"
+                self.lock_file, "is not a lock file of weights; restore it from a backup"
             )
-        locked: dict[str, Any] = content["weights"]
         return locked
 
 

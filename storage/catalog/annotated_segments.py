@@ -1,9 +1,7 @@
-"""The annotated segments of a catalog as a table: what a row of segment-shaped features is numbered
-by.
+"""The annotated segments of a catalog, numbered per video: one feature row per segment uses these.
 
 Segment `k` of a video is the k-th of its distinct annotated `[start, end)`, sorted by start, then
-end; who marked it, and how often, does not matter. Refuses to know how frames are chosen inside
-one.
+end. Who annotated it, and how often, does not matter.
 """
 
 from __future__ import annotations
@@ -20,41 +18,50 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class SegmentTable:
-    """The segments of all videos of a catalog. Equal tables have equal digests, and only those."""
+    """The segments of all videos of a catalog. Tables are equal exactly if their digests are."""
 
     time_unit: str
     """`seconds`, or `frames` of an original file."""
     sha256: str
-    """Over everything that decides which frames make a row: unit, segments, and for `frames` the
-    counts and lengths.
+    """Over everything that decides which frames make a row.
+
+    That is the unit and the segments, and for `frames` also the videos' frame counts and durations.
     """
     segments: Mapping[str, tuple[Span, ...]] = field(compare=False, repr=False)
-    """Video id → its segments, sorted. A video without an annotation is not named."""
+    """Video id → its segments, sorted. Videos without an annotation are left out."""
     videos: Mapping[str, Video] = field(compare=False, repr=False)
-    """Video id → what its annotations say of the original file."""
+    """Video id → its row in the catalog, with what is known of the original file."""
 
     def description(self) -> dict[str, JSON]:
-        """What settings.json says of the table."""
+        """The table's entry in settings.json."""
         described: dict[str, JSON] = {"sha256": self.sha256, "time_unit": self.time_unit}
-        # Where an annotated second lies in a file depends on where seconds begin.
-        return described | ({"time_origin": CONTAINER_START} if self.time_unit == "seconds" else {})
+        if self.time_unit == "seconds":
+            # Where an annotated second lies in a file depends on where its seconds begin.
+            described["time_origin"] = CONTAINER_START
+        return described
 
 
 def segment_table(
     time_unit: str, videos: Iterable[Video], annotations: Iterable[Annotation]
 ) -> SegmentTable:
-    """The table of these annotations, in whatever order they come."""
-    distinct: dict[str, set[Span]] = {}
-    for row in annotations:
-        distinct.setdefault(row.video_id, set()).add((row.start + 0.0, row.end + 0.0))
-    segments = {video_id: tuple(sorted(spans)) for video_id, spans in distinct.items()}
-    named = {video.video_id: video for video in videos if video.video_id in segments}
+    """The table of these annotations, which may come in any order."""
+    segments = _distinct_segments(annotations)
+    annotated = {video.video_id: video for video in videos if video.video_id in segments}
     content: dict[str, object] = {"time_unit": time_unit, "segments": segments}
     if time_unit == "frames":
+        # Frame numbers are placed by the counts and the duration of the original file.
         content["originals"] = {
             video_id: (video.claimed_duration_seconds, video.frames_least, video.frames_most)
-            for video_id, video in named.items()
+            for video_id, video in annotated.items()
         }
-    return SegmentTable(
-        time_unit, hashlib.sha256(canonical_json(content)).hexdigest(), segments, named
-    )
+    sha256 = hashlib.sha256(canonical_json(content)).hexdigest()
+    return SegmentTable(time_unit, sha256, segments, annotated)
+
+
+def _distinct_segments(annotations: Iterable[Annotation]) -> dict[str, tuple[Span, ...]]:
+    distinct: dict[str, set[Span]] = {}
+    for row in annotations:
+        # Adding 0.0 turns -0.0 into 0.0, which is spelled otherwise in JSON.
+        span = (row.start + 0.0, row.end + 0.0)
+        distinct.setdefault(row.video_id, set()).add(span)
+    return {video_id: tuple(sorted(spans)) for video_id, spans in distinct.items()}

@@ -18,7 +18,7 @@ from storage.features.manifest import ManifestEntry
 from storage.features.manifest_file import read_manifest
 from storage.features.manifest_index import ShardSummary
 from storage.files.atomic_write import publish
-from storage.files.checksummed_json import seal, unseal
+from storage.files.checksummed_json import read_sealed, seal
 
 KIND = 3
 """Raised when remarks are made otherwise, so that sidecars are read again."""
@@ -66,7 +66,7 @@ def _joined(kept: Mapping[str, JSON], name: str) -> dict[str, str]:
 def _kept(path: Path) -> dict[str, JSON]:
     """Empty if there is nothing, or if it was altered: then the sidecars are read again."""
     try:
-        return unseal(path, path.read_bytes())
+        return read_sealed(path)
     except (FileNotFoundError, IntegrityError):
         return {}
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from storage.base.errors import IntegrityError
 from storage.base.records import JSON
 from storage.files.atomic_write import publish, remove, remove_stale_temporaries
-from storage.files.checksummed_json import seal, unseal
+from storage.files.checksummed_json import read_sealed, seal
 
 KEPT = 50
 """Older changes that stay: a reader may be slow, and a name that went could be taken twice."""
@@ -70,7 +70,7 @@ class SharedState:
     def _newest(self) -> tuple[int, dict[str, JSON]]:
         for number in sorted(self._numbers(), reverse=True):
             with contextlib.suppress(FileNotFoundError):
-                record = unseal(self._path(number), self._path(number).read_bytes())["record"]
+                record = read_sealed(self._path(number))["record"]
                 return number, record if isinstance(record, dict) else {}
         return 0, {}
 

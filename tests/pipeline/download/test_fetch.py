@@ -303,10 +303,10 @@ def test_a_record_cannot_name_a_file_elsewhere(mirror: Mirror, layout: Layout) -
         readable_json,
     ):  # as this release writes it, and as earlier ones did
         record.write_bytes(write({**whole, "suffix": "/../../../x"}))
-        with pytest.raises(IntegrityError, match="no media record"):
+        with pytest.raises(IntegrityError, match="not a media record"):
             get(mirror, layout)
     record.write_bytes(encode_media_record(whole).replace(b'".mp4"', b'"/../../../x"'))
-    with pytest.raises(IntegrityError, match="no media record"):
+    with pytest.raises(IntegrityError, match="not a media record"):
         get(mirror, layout)
 
 

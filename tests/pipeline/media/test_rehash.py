@@ -131,7 +131,7 @@ def test_audit_compares_media_with_their_records(
     assert "1 files lie in a folder elsewhere" in capsys.readouterr().out
     record.write_bytes(record.read_bytes().replace(b'"suffix": ".mp4"', b'"suffix": ".mp5"'))
     assert main(["audit", str(layout.folder)]) == 5
-    assert f"media record: {record}: is no media record" in capsys.readouterr().out
+    assert f"media record: {record}: is not a media record" in capsys.readouterr().out
     assert main(["audit", "--repair", str(layout.folder)]) == 0
     assert not record.exists()
     stray = record.with_name("v_stranger.000000.json")
