@@ -365,7 +365,7 @@ def main() -> None:
     stage("account again", lambda: account(settings))
     stage("store opened", lambda: opened(settings.layout.folder))
     time.sleep(3)  # sidecars younger than two seconds are hashed
-    manifest_index._decoded.cache_clear()
+    manifest_index._decode.cache_clear()
     stage(
         "store opened by a fresh process, but for imports",
         lambda: opened(settings.layout.folder),

@@ -1,10 +1,9 @@
-"""What we know of a dataset before any video is fetched: videos, users, links, annotations, groups,
-shards.
+"""The catalog of a dataset: videos, users, links, annotations, groups and shards.
 
-Keeps five CSV tables and, written after them, `catalog.json` with their sha256. The same catalog
-gives the same bytes, in whatever order its rows came. One checks itself when it is made; one that
-is read is what was checked then. Refuses to know how any published dataset is spelled: readers of
-those live elsewhere.
+It is kept as five CSV tables and, written after them, `catalog.json` with their sha256. The same
+catalog gives the same bytes, in whatever order its rows came. A catalog checks itself when it is
+made from rows; one read from disk was checked before it was written, so only its sha256 are
+compared.
 """
 
 from __future__ import annotations
@@ -31,32 +30,29 @@ from storage.catalog.csv_tables import (
     text_column,
 )
 from storage.files import atomic_write
-from storage.files.checksummed_json import seal, unseal
+from storage.files.checksummed_json import read_sealed, seal
 
 FORMAT = "video-highlights catalog"
 FORMAT_VERSION = 3
 READABLE_VERSIONS = (1, 2, 3)
 _VIDEO_COLUMNS = {1: 2, 2: 4}
-_WITHOUT_GROUPS = 2
-"""Version 1 has no frame counts of videos; 1 and 2 have neither names to ask for nor groups."""
+"""Number of columns of the videos by version: frame counts came with 2, alternative ids with 3."""
+_LAST_WITHOUT_GROUPS = 2
+"""The last version without a table of groups."""
 CATALOG_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-"""A catalog's name is a folder's name."""
+"""A catalog's name becomes a folder's name."""
 PERSON_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
-"""A user or annotator: any text that UTF-8 can carry in one line. It is kept as it is and never
-becomes a file name.
-"""
+"""A user or annotator: any text that UTF-8 can carry in one line. It never becomes a file name."""
 TIME_UNITS = ("seconds", "frames")
 VIDEOS_PER_SHARD = 300
 MAX_SHARDS = 400
-"""A scheduler's cost grows faster than its number of tasks."""
+"""The cost of scheduling grows faster than the number of tasks."""
 
 T = TypeVar("T")
 
 
 def shard_of(video_id: str, shard_count: int) -> int:
-    """The shard, in `[0, shard_count)`, that a video belongs to for good: stable across machines
-    and releases.
-    """
+    """The shard of a video, in `[0, shard_count)`: the same on all machines and in all releases."""
     if shard_count < 1:
         raise ValueError(f"shard_count must be at least 1, got {shard_count}")
     return int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8], "big") % shard_count
@@ -69,7 +65,7 @@ def default_shard_count(n_videos: int) -> int:
 
 @dataclass(frozen=True)
 class Catalog:
-    """One dataset as its annotations state it. Rows may come in any order and are kept sorted."""
+    """One dataset as annotated. Rows may come in any order and are kept sorted."""
 
     name: str
     videos: Sequence[Video]
@@ -80,13 +76,9 @@ class Catalog:
     time_unit: str
     """Unit of the annotations' start and end: `seconds`, or `frames` of an original file."""
     origin: Mapping[str, JSON] = field(default_factory=dict)
-    """Where it came from: digests and row counts of the sources, the reader and its version,
-    oddities.
-    """
+    """Digests and row counts of the sources, the reader and its version, anomalies."""
     groups: Sequence[Group] = ()
-    """Which videos form a domain, and which a split, where splits are of videos and not of
-    users.
-    """
+    """Which videos form a domain, or a split, where splits are of videos and not of users."""
 
     def __post_init__(self) -> None:
         if not CATALOG_NAME.fullmatch(self.name):
@@ -97,13 +89,14 @@ class Catalog:
             raise ValueError(f"shard_count must be at least 1, got {self.shard_count}")
         if self.time_unit not in TIME_UNITS:
             raise ValueError(f"time_unit is 'seconds' or 'frames', got {self.time_unit!r}")
-        if all(isinstance(getattr(self, table), CsvTable) for table in _COLUMNS):
-            return  # their sha256 says that they are what such a catalog was written as
+        is_from_disk = all(isinstance(getattr(self, table), CsvTable) for table in _COLUMNS)
+        if is_from_disk:
+            return  # equal sha256: the rows are those that were checked when they were written
         for table, columns in _COLUMNS.items():
-            object.__setattr__(
-                self, table, _ordered(getattr(self, table), _SORT_BY.get(table, columns))
-            )
-        _check_ids(self)
+            rows = _sorted(getattr(self, table), _SORT_BY.get(table, columns))
+            object.__setattr__(self, table, rows)
+        _check_names(self)
+        _check_references(self)
         _check_times(self)
 
     @cached_property
@@ -120,19 +113,18 @@ class Catalog:
 
     @cached_property
     def groupings(self) -> Mapping[str, Mapping[str, frozenset[str]]]:
-        """Grouping → name of a group → its video ids: `groupings["domain"]["dog"]`. Ascending by
-        name.
-        """
-        found: dict[str, dict[str, set[str]]] = {}
+        """Grouping → name of a group → its video ids; names ascend. `groupings["domain"]["dog"]`."""
+        groupings: dict[str, dict[str, set[str]]] = {}
         for row in self.groups:
-            found.setdefault(row.grouping, {}).setdefault(row.name, set()).add(row.video_id)
+            groups = groupings.setdefault(row.grouping, {})
+            groups.setdefault(row.name, set()).add(row.video_id)
         return {
-            grouping: {name: frozenset(ids) for name, ids in of.items()}
-            for grouping, of in found.items()
+            grouping: {name: frozenset(ids) for name, ids in groups.items()}
+            for grouping, groups in groupings.items()
         }
 
     def group(self, grouping: str, name: str) -> frozenset[str]:
-        """The video ids of one group. Raises `LookupFailed` listing what there is."""
+        """The video ids of one group. Raises LookupFailed, which lists the groups."""
         groups = self.groupings.get(grouping)
         if groups is None:
             known = ", ".join(self.groupings) or "none"
@@ -145,82 +137,89 @@ class Catalog:
 
     @cached_property
     def alternative_ids(self) -> Mapping[str, tuple[str, ...]]:
-        """Video id → what it is asked for, for the videos that are not asked for by their id."""
+        """Video id → its alternative ids, for the videos that have any."""
         return {
             video.video_id: video.alternative_ids for video in self.videos if video.alternative_ids
         }
 
     def shard_ids(self, shard: int) -> tuple[str, ...]:
-        """Sorted ids of one shard; raises `LookupFailed` for a shard this catalog does not have."""
+        """Sorted ids of one shard. Raises LookupFailed for a shard that does not exist."""
         if not 0 <= shard < self.shard_count:
             raise LookupFailed(f"{self.name} has shards 0 to {self.shard_count - 1}, not {shard}")
         return self._ids_by_shard.get(shard, ())
 
 
+_ROW_TYPES: dict[str, type[Any]] = {
+    "videos": Video,
+    "users": User,
+    "links": Link,
+    "annotations": Annotation,
+    "groups": Group,
+}
+"""In the order in which the tables are written."""
 _COLUMNS: dict[str, tuple[str, ...]] = {
-    table: tuple(column.name for column in fields(noun))
-    for table, noun in (
-        ("videos", Video), ("users", User), ("links", Link), ("annotations", Annotation), ("groups", Group),
-    )
-}  # fmt: skip
+    table: tuple(column.name for column in fields(row_type))
+    for table, row_type in _ROW_TYPES.items()
+}
 _SORT_BY = {"videos": ("video_id",)}
-"""A claimed duration may be None, which has no order; ids are unique anyway."""
+"""Columns to sort a table by, if not all. A claimed duration may be None, which has no order."""
 
 
-def _ordered(rows: Iterable[T], columns: tuple[str, ...]) -> tuple[T, ...]:
+def _sorted(rows: Iterable[T], columns: tuple[str, ...]) -> tuple[T, ...]:
     return tuple(sorted(rows, key=attrgetter(*columns)))
 
 
-def _check_ids(catalog: Catalog) -> None:
-    videos = _unique("video", (video.video_id for video in catalog.videos))
-    users = _unique("user", (user.user_id for user in catalog.users))
-    _unique("link", catalog.links)
-    _unique("group of a video", catalog.groups)
+def _check_names(catalog: Catalog) -> None:
+    _check_unique("video", (video.video_id for video in catalog.videos))
+    _check_unique("user", (user.user_id for user in catalog.users))
+    _check_unique("link", catalog.links)
+    _check_unique("group of a video", catalog.groups)
+    users = {user.user_id for user in catalog.users}
     annotators = {annotation.annotator for annotation in catalog.annotations}
-    if strange := sorted(
-        person for person in users | annotators if not PERSON_ID.fullmatch(person)
-    ):
-        raise ValueError(
-            f"a user or annotator is 1 to 128 characters on one line, got {strange[0]!r}"
-        )
-    _known("link", "user", {link.user_id for link in catalog.links}, users)
-    _known("link", "video", {link.video_id for link in catalog.links}, videos)
-    _known(
-        "annotation", "video", {annotation.video_id for annotation in catalog.annotations}, videos
-    )
-    _known("group", "video", {group.video_id for group in catalog.groups}, videos)
+    for person in sorted(users | annotators):
+        if not PERSON_ID.fullmatch(person):
+            raise ValueError(
+                f"a user or annotator is 1 to 128 characters on one line, got {person!r}"
+            )
 
 
-def _unique(noun: str, items: Iterable[T]) -> set[T]:
+def _check_references(catalog: Catalog) -> None:
+    videos = {video.video_id for video in catalog.videos}
+    users = {user.user_id for user in catalog.users}
+    _check_known("link", "user", {link.user_id for link in catalog.links}, users)
+    _check_known("link", "video", {link.video_id for link in catalog.links}, videos)
+    annotated = {annotation.video_id for annotation in catalog.annotations}
+    _check_known("annotation", "video", annotated, videos)
+    _check_known("group", "video", {group.video_id for group in catalog.groups}, videos)
+
+
+def _check_unique(noun: str, items: Iterable[T]) -> None:
     seen: set[T] = set()
     for item in items:
         if item in seen:
             raise ValueError(f"a catalog names each {noun} once, got {item!r} twice")
         seen.add(item)
-    return seen
 
 
-def _known(row: str, noun: str, named: set[str], known: set[str]) -> None:
-    if strangers := sorted(named - known):
+def _check_known(row: str, noun: str, ids: set[str], known: set[str]) -> None:
+    if unknown := sorted(ids - known):
         raise ValueError(
-            f"{len(strangers)} {noun} ids have {row}s but are no {noun} here, the first {strangers[0]!r}"
+            f"{len(unknown)} {noun} ids have {row}s but are not in the table of {noun}s, the first "
+            f"{unknown[0]!r}"
         )
 
 
 def _check_times(catalog: Catalog) -> None:
     for row in catalog.annotations:
-        if not (
-            row.start < row.end
-            and -math.inf < row.start
-            and row.end < math.inf
-            and math.isfinite(row.value)
-        ):
+        is_interval = -math.inf < row.start < row.end < math.inf
+        if not is_interval or not math.isfinite(row.value):
             raise ValueError(f"an annotation is finite with start < end, got {row}")
     for video in catalog.videos:
         claimed = video.claimed_duration_seconds
         if claimed is not None and not 0 < claimed < math.inf:
             raise ValueError(
-                f"a claimed duration is above 0 and finite, or None where it is not known, got {video}"
+                "a claimed duration is above 0 and finite, or None where it is not known, got "
+                f"{video}"
             )
 
 
@@ -235,7 +234,7 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
         raise ValueError(
             f"catalog {catalog.name!r} does not belong in the folder of {layout.catalog!r}"
         )
-    _refuse_other_shards(layout, catalog)
+    _check_same_shard_count(layout, catalog)
     tables: dict[str, JSON] = {}
     for table, columns in _COLUMNS.items():
         content = encode_csv(columns, getattr(catalog, table))
@@ -256,24 +255,24 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
     atomic_write.publish(layout.catalog_file, seal(header), replace=True)
 
 
-def _refuse_other_shards(layout: Layout, catalog: Catalog) -> None:
+def _check_same_shard_count(layout: Layout, catalog: Catalog) -> None:
     if not layout.catalog_file.exists():
         return
     existing = _field(_read_header(layout.catalog_file), "shard_count", int, layout.catalog_file)
     if existing != catalog.shard_count:
         raise SettingsError(
             (
-                f"catalog {catalog.name!r} in {layout.folder} has {existing} shards and cannot be given "
-                f"{catalog.shard_count}: every file in it is placed by that number. Keep {existing}, or build under "
-                "another data root.",
+                f"catalog {catalog.name!r} in {layout.folder} has {existing} shards and cannot be "
+                f"given {catalog.shard_count}: every file in it is placed by that number. Keep "
+                f"{existing}, or build under another data root.",
             )
         )
 
 
 def read_catalog(folder: Path) -> Catalog:
-    """The catalog kept in `folder` (`ROOT/<catalog>`), with every table checked against its sha256.
+    """The catalog kept in `folder` (`ROOT/<catalog>`), with every table checked by its sha256.
 
-    Rows are made when they are first asked for: a table may be large, and not wanted.
+    Rows are made when they are first asked for: a table may be large, and never used.
 
     Raises:
         LookupFailed: there is no catalog.
@@ -295,24 +294,26 @@ def read_catalog(folder: Path) -> Catalog:
             groups=_table(layout, header, "groups", lambda row: Group(*row)),
         )
     except ValueError as error:
-        raise IntegrityError(path, f"this is no catalog we wrote: {error}") from error
+        raise IntegrityError(path, f"is not a catalog written by this project: {error}") from error
 
 
 def _read_header(path: Path) -> dict[str, JSON]:
     try:
-        raw = path.read_bytes()
+        header = read_sealed(path)
     except FileNotFoundError as error:
         raise LookupFailed(
-            f"no {path.name} in {path.parent}. Build the catalog, or mend the path."
+            f"no {path.name} in {path.parent}. Build the catalog, or correct the path."
         ) from error
-    try:
-        header = unseal(path, raw)
     except IntegrityError as error:
-        advice = "Take it from a copy; or delete it, and build the catalog again with as many shards as before"
-        raise IntegrityError(path, f"{error.problem}. {advice}.") from error
+        raise IntegrityError(
+            path,
+            f"{error.problem}. Take it from a copy; or delete it, and build the catalog again with "
+            "as many shards as before.",
+        ) from error
     if header.get("format") != FORMAT:
-        raise IntegrityError(path, f"is no {FORMAT}")
-    if (version := header.get("format_version")) not in READABLE_VERSIONS:
+        raise IntegrityError(path, f"is not a {FORMAT}")
+    version = header.get("format_version")
+    if version not in READABLE_VERSIONS:
         raise IntegrityError(
             path, f"has format version {version!r}; this release reads {READABLE_VERSIONS}"
         )
@@ -331,21 +332,24 @@ def _field(header: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T
 
 
 def _table(
-    layout: Layout, header: Mapping[str, Any], table: str, make: Callable[[list[str]], T]
+    layout: Layout, header: Mapping[str, Any], table: str, make_row: Callable[[list[str]], T]
 ) -> CsvTable[T]:
     path = layout.table(table)
-    if table == "groups" and _version(header) <= _WITHOUT_GROUPS:
-        return CsvTable(path, encode_csv(_COLUMNS[table], ()), _COLUMNS[table], 0, make)
-    stated = _field(
-        _field(header, "tables", dict, layout.catalog_file), table, dict, layout.catalog_file
-    )
+    columns = _COLUMNS[table]
+    if table == "groups" and _version(header) <= _LAST_WITHOUT_GROUPS:
+        return CsvTable(path, encode_csv(columns, ()), columns, 0, make_row)
+    all_stated = _field(header, "tables", dict, layout.catalog_file)
+    stated = _field(all_stated, table, dict, layout.catalog_file)
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise IntegrityError(path, "missing. Build the catalog again from its sources.") from error
-    if (actual := hashlib.sha256(content).hexdigest()) != stated.get("sha256"):
+    actual_sha256 = hashlib.sha256(content).hexdigest()
+    if actual_sha256 != stated.get("sha256"):
         raise IntegrityError(
-            path, f"sha256 is {actual}, the catalog states {stated.get('sha256')}. Build it again."
+            path,
+            f"sha256 is {actual_sha256}, the catalog states {stated.get('sha256')}. Build it again.",
         )
-    columns = _COLUMNS[table][: _VIDEO_COLUMNS.get(_version(header)) if table == "videos" else None]
-    return CsvTable(path, content, columns, stated.get("rows"), make)
+    if table == "videos":
+        columns = columns[: _VIDEO_COLUMNS.get(_version(header))]
+    return CsvTable(path, content, columns, stated.get("rows"), make_row)

@@ -1,16 +1,17 @@
-"""The nouns of a shard's account: what became of each id, and which parts hold the rows.
+"""The manifest of a shard: the status of each id, and the parts that hold the rows.
 
-Checks itself when made and when parsed. Refuses to know the disk: `sidecar.py` reads and writes it.
+The classes check themselves when they are made and when they are parsed. `manifest_file.py` reads
+and writes them.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from storage.base.errors import IntegrityError
 from storage.base.fingerprint import to_json_value
@@ -29,7 +30,7 @@ Kind = TypeVar("Kind", str, int, dict[str, JSON], list[JSON])
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """What became of one video."""
+    """The status of one video, and where its rows are."""
 
     status: VideoStatus
     part: str = ""
@@ -39,7 +40,7 @@ class ManifestEntry:
     """FeatureTrack.digest() of its rows, or empty."""
     attempts: int = 1
     facts: Mapping[str, JSON] = field(default_factory=dict)
-    """Source, decoder, counts, losses: whatever the pipeline found worth keeping."""
+    """Source, decoder, counts and losses, as the pipeline recorded them."""
 
     @property
     def is_done(self) -> bool:
@@ -63,9 +64,7 @@ class ManifestEntry:
 
     @staticmethod
     def from_json(path: Path, content: JSON) -> ManifestEntry:
-        """The entry such an object describes. Raises IntegrityError, about `path`, naming the field
-        that is wrong.
-        """
+        """The entry in a JSON object. Raises IntegrityError, which names the wrong field."""
         fields = JsonFields(path, content, "an entry")
         entry = ManifestEntry(
             _status(
@@ -86,7 +85,7 @@ class ManifestEntry:
 
 @dataclass(frozen=True)
 class PartRecord:
-    """One part of a shard, as its sidecar vouches for it."""
+    """One part of a shard, with the size and checksums that it must have."""
 
     file: str
     sha256: str
@@ -94,13 +93,11 @@ class PartRecord:
     videos: int
     rows: int
     checksums_sha256: str = ""
-    """Of the file with the checksums of its blocks; empty for a part of an earlier release, which
-    has none.
-    """
+    """Of the file with the checksums of its blocks; empty for a part of an earlier release."""
 
     @staticmethod
     def from_json(path: Path, content: JSON, version: int = FORMAT_VERSION) -> PartRecord:
-        """The part such an object of a sidecar of that version describes. Raises IntegrityError."""
+        """The part in a JSON object of a manifest of that version. Raises IntegrityError."""
         fields = JsonFields(path, content, "a part")
         part = PartRecord(
             fields.take("file", str),
@@ -115,14 +112,15 @@ class PartRecord:
 
 
 PROCESSORS = "processors"
-"""In a provenance: the kinds of all processors that made rows of the shard. Rows of unlike kinds
-differ in their last digits.
+"""Key in a provenance: the kinds of all processors that made rows of the shard.
+
+Rows of different kinds differ in their last digits.
 """
 
 
 @dataclass(frozen=True)
 class ShardManifest:
-    """The account of one shard of one variant."""
+    """The manifest of one shard of one variant."""
 
     catalog: str
     shard: int
@@ -131,7 +129,7 @@ class ShardManifest:
     parts: tuple[PartRecord, ...] = ()
     """In order of their numbers."""
     entries: Mapping[str, ManifestEntry] = field(default_factory=dict)
-    """One per id that has a verdict."""
+    """One per id that has a status."""
     provenance: Mapping[str, JSON] = field(default_factory=dict)
     """Of the last commit; every part keeps that of its own commit in its records."""
     time_origin: str = CONTAINER_START
@@ -140,55 +138,45 @@ class ShardManifest:
     def __post_init__(self) -> None:
         if self.time_origin not in TIME_ORIGINS:
             raise ValueError(
-                f"times count from {self.time_origin!r}; this release knows {', '.join(TIME_ORIGINS)}"
+                f"times count from {self.time_origin!r}; this release knows "
+                f"{', '.join(TIME_ORIGINS)}"
             )
-        files = {part.file for part in self.parts}
-        if len(files) != len(self.parts):
-            raise ValueError(
-                f"a part is listed twice among {', '.join(part.file for part in self.parts)}"
-            )
+        files = [part.file for part in self.parts]
+        if len(set(files)) != len(files):
+            raise ValueError(f"a part is listed twice among {', '.join(files)}")
+        known_files = frozenset(files)
         for video_id, entry in self.entries.items():
-            if not VIDEO_ID.fullmatch(video_id):
-                raise ValueError(f"entries: {video_id!r} is no video id")
-            if entry.is_done != (entry.part in files) or entry.is_done != bool(
-                entry.rows and entry.digest
-            ):
-                raise ValueError(
-                    f"entries.{video_id}: {entry.status} with part {entry.part!r} and {entry.rows} rows"
-                )
+            _check_entry(video_id, entry, known_files)
 
     @property
     def header(self) -> PartHeader:
-        """What every part of the shard says of itself."""
+        """The header that every part of the shard must have."""
         return PartHeader(
             self.catalog, self.shard, self.variant, self.fingerprint, self.time_origin
         )
 
     @property
     def counts(self) -> dict[State, int]:
-        """How many ids are in each state; adds up to the entries."""
+        """Number of ids in each state; they add up to the entries."""
         counter = Counter(entry.status.state for entry in self.entries.values())
         return {state: counter[state] for state in State}
 
     def live_in(self, file: str) -> list[str]:
-        """Ids whose rows are in that part, ascending; rows of other ids in it are superseded."""
+        """Ids whose rows are in that part, ascending; other rows in it are superseded."""
         return sorted(video_id for video_id, entry in self.entries.items() if entry.part == file)
 
     def without_parts(self, files: Iterable[str]) -> ShardManifest:
-        """The same account without these parts and the ids that live in them."""
-        gone = frozenset(files)
+        """The same manifest without these parts and the ids whose rows are in them."""
+        removed = frozenset(files)
+        entries = self.entries.items()
         return replace(
             self,
-            parts=tuple(part for part in self.parts if part.file not in gone),
-            entries={
-                video_id: entry
-                for video_id, entry in self.entries.items()
-                if entry.part not in gone
-            },
+            parts=tuple(part for part in self.parts if part.file not in removed),
+            entries={video_id: entry for video_id, entry in entries if entry.part not in removed},
         )
 
     def to_json(self) -> dict[str, JSON]:
-        """The account as a JSON object; `from_json` reads it back."""
+        """The manifest as a JSON object; `from_json` reads it back."""
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -200,52 +188,60 @@ class ShardManifest:
 
     @staticmethod
     def from_json(path: Path, content: JSON) -> ShardManifest:
-        """The account such an object describes. Raises IntegrityError, about `path`, naming the
-        field that is wrong.
-        """
-        fields = JsonFields(path, content, "the sidecar")
+        """The manifest in a JSON object. Raises IntegrityError, which names the wrong field."""
+        fields = JsonFields(path, content, "the manifest")
         found, version = fields.take("format", str), fields.take("format_version", int)
         if found != FORMAT or version not in READABLE_VERSIONS:
             raise IntegrityError(
                 path, f"is a {found!r} of version {version}; this release reads {READABLE_VERSIONS}"
             )
-        parts = [PartRecord.from_json(path, item, version) for item in fields.take("parts", list)]
-        entries = {
-            key: ManifestEntry.from_json(path, item)
-            for key, item in fields.take("entries", dict).items()
+        part_items, entry_items = fields.take("parts", list), fields.take("entries", dict)
+        values: dict[str, Any] = {
+            "catalog": fields.take("catalog", str),
+            "shard": fields.take("shard", int),
+            "variant": fields.take("variant", str),
+            "fingerprint": fields.take("fingerprint", str),
+            "parts": tuple(PartRecord.from_json(path, item, version) for item in part_items),
+            "entries": {
+                video_id: ManifestEntry.from_json(path, item)
+                for video_id, item in entry_items.items()
+            },
+            "provenance": fields.take("provenance", dict),
+            "time_origin": STREAM_CLOCK if version == 1 else fields.take("time_origin", str),
         }
-        header = [fields.take(name, str) for name in ("catalog", "variant", "fingerprint")]
-        shard, provenance = fields.take("shard", int), fields.take("provenance", dict)
-        time_origin = STREAM_CLOCK if version == 1 else fields.take("time_origin", str)
         fields.check_no_rest()
         try:
-            return ShardManifest(
-                header[0],
-                shard,
-                header[1],
-                header[2],
-                tuple(parts),
-                entries,
-                provenance,
-                time_origin,
-            )
+            return ShardManifest(**values)
         except ValueError as error:
             raise IntegrityError(path, str(error)) from error
 
 
+def _check_entry(video_id: str, entry: ManifestEntry, files: Collection[str]) -> None:
+    if not VIDEO_ID.fullmatch(video_id):
+        raise ValueError(f"entries: {video_id!r} is not a valid video id")
+    is_in_a_part = entry.part in files
+    has_rows = bool(entry.rows and entry.digest)
+    # Done means exactly: a part of this shard holds its rows.
+    if not entry.is_done == is_in_a_part == has_rows:
+        raise ValueError(
+            f"entries.{video_id}: {entry.status} with part {entry.part!r} and {entry.rows} rows"
+        )
+
+
 class JsonFields:
-    """Takes the fields of a JSON object one by one, each with its type, and tells which one is
-    wrong.
-    """
+    """Takes the fields of a JSON object one by one, and names the one that is wrong."""
 
     def __init__(self, path: Path, content: JSON, noun: str) -> None:
         if not isinstance(content, dict):
-            raise IntegrityError(path, f"{noun} is no JSON object but {content!r}")
-        self._path, self._rest, self._noun = path, dict(content), noun
+            raise IntegrityError(path, f"{noun} is not a JSON object but {content!r}")
+        self._path = path
+        self._rest = dict(content)
+        self._noun = noun
 
     def take(self, name: str, kind: type[Kind]) -> Kind:
-        """The field's value. Raises IntegrityError if it is absent or of another type."""
+        """The field's value. Raises IntegrityError if it is missing or of another type."""
         value = self._rest.pop(name, None)
+        # bool is a subclass of int, and no field is a bool.
         if not isinstance(value, kind) or isinstance(value, bool):
             raise IntegrityError(
                 self._path, f"field {name!r} of {self._noun} is {value!r}, not a {kind.__name__}"
@@ -253,7 +249,7 @@ class JsonFields:
         return value
 
     def check_no_rest(self) -> None:
-        """Raises IntegrityError if fields are left that nobody knows."""
+        """Raise IntegrityError if fields are left that this release does not know."""
         if self._rest:
             raise IntegrityError(
                 self._path, f"{self._noun} has unknown fields: {', '.join(sorted(self._rest))}"
@@ -264,18 +260,23 @@ def _status(path: Path, state: str, reason: str, detail: str) -> VideoStatus:
     try:
         return VideoStatus(State(state), reason, detail)
     except ValueError as error:
-        raise IntegrityError(path, f"a verdict is wrong: {error}") from error
+        raise IntegrityError(path, f"a status is wrong: {error}") from error
 
 
 def logical_digest(manifests: Iterable[ShardManifest]) -> str:
-    """sha256 over `id digest` lines of the done videos, by id: the same however they are spread
-    over parts.
+    """sha256 over a line `id digest` for each done video, by id.
+
+    It is the same however the videos are spread over parts and shards.
     """
-    digests = {
-        video_id: entry.digest
-        for manifest in manifests
-        for video_id, entry in manifest.entries.items()
-        if entry.is_done
-    }
-    lines = [f"{video_id} {digests[video_id]}\n" for video_id in sorted(digests)]
+    digests: dict[str, str] = {}
+    for manifest in manifests:
+        for video_id, entry in manifest.entries.items():
+            if entry.is_done:
+                digests[video_id] = entry.digest
+    return digest_of_lines(digests.items())
+
+
+def digest_of_lines(digests: Iterable[tuple[str, str]]) -> str:
+    """sha256 over a line `id digest` for each pair, by id."""
+    lines = [f"{video_id} {digest}\n" for video_id, digest in sorted(digests)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

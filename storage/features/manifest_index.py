@@ -1,17 +1,15 @@
-"""All accounts of a variant in one file, so that 95,000 videos open in the time one account takes
-to parse.
+"""An index of all manifests of a variant, so that a store with 95,000 videos opens quickly.
 
-    .../features/<variant>-<fp>/index.bin    one line: sha256 of the rest; one line of JSON: each
-    shard's sidecar and
-                                             parts, and the bytes it has in each column; then the
-                                             columns, one by one, each with all shards: ids, rows,
-                                             places, digests, other verdicts
+    .../features/<variant>-<fingerprint>/index.bin
+        one line: sha256 of the rest
+        one line of JSON: each shard's manifest and parts, and the bytes it has in each column
+        the columns one by one, each with all shards: ids, rows, part numbers, digests, and the
+        statuses of videos that are not done
 
-The sidecars stay the truth. A shard's summary is used only while its sidecar has the size and time
-of change that the index names; failing that, while its bytes have the sha256 that it names; else
-the sidecar itself is read. So the index may be old, damaged, or not there, and only costs time. It
-also remembers which shards had a sidecar, so that one which disappears is missed. Refuses to know
-facts and provenance: those are in the sidecars.
+The manifests stay the source of truth. A shard's summary is used only while its manifest has the
+size and modification time that the index names, or else the sha256 that it names; otherwise the
+manifest is read. So an index that is old, damaged or missing only costs time. It also remembers
+which shards had a manifest, so that a lost one is noticed. Facts and provenance are not in it.
 """
 
 from __future__ import annotations
@@ -31,20 +29,23 @@ from numpy.typing import NDArray
 from storage.base.errors import IntegrityError
 from storage.base.paths import VariantLayout, shard_and_number
 from storage.base.video_status import DONE, TAXONOMY_VERSION, State, VideoStatus
-from storage.features.manifest import PartRecord, ShardManifest
+from storage.features.manifest import PartRecord, ShardManifest, digest_of_lines
 from storage.features.manifest_file import parse_manifest
 from storage.files.atomic_write import publish
 
 FORMAT = "video-highlights index 4"
 SETTLED_NS = 2_000_000_000
-"""A sidecar that changed less than this before the index was written may have changed again within
-one tick of the file system's clock: its time says nothing, its sha256 does.
+"""A manifest's modification time is trusted only if it is older than the index by at least this.
+
+A younger manifest may have changed again within one tick of the file system's clock; its sha256 is
+compared then.
 """
 Stamp = Sequence[int]
-"""Size in bytes and time of change in nanoseconds."""
-_IDS, _ROWS, _PLACES, _DIGESTS, _OTHERS = range(5)
-"""Ids and digests of what is done, a line each; its rows and places, numbers; of all else the
-verdicts, as JSON.
+"""Size in bytes and modification time in nanoseconds."""
+_IDS, _ROWS, _PART_NUMBERS, _DIGESTS, _UNFINISHED = range(5)
+"""Columns. Of done videos: ids and digests as lines, rows and part numbers as integers.
+
+Of all other videos: their statuses as JSON.
 """
 _NUMBER = np.dtype("<i8")
 _SHA256_LINE_BYTES = 65
@@ -52,25 +53,23 @@ _SHA256_LINE_BYTES = 65
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What a sidecar says, without facts and provenance. Columns are taken apart when they are
-    first asked for.
-    """
+    """A manifest without facts and provenance. Columns are decoded when they are first used."""
 
     catalog: str
     shard: int
     sha256: str
-    """Of the sidecar's bytes."""
+    """Of the manifest's bytes."""
     stamp: Stamp
-    """Of the sidecar when it was read."""
+    """Of the manifest when it was read."""
     parts: tuple[PartRecord, ...]
     columns: tuple[bytes, ...]
-    """Bytes of the columns `_IDS` to `_OTHERS`."""
+    """Bytes of the columns `_IDS` to `_UNFINISHED`."""
     time_origin: str
-    """Since when the seconds of its parts count."""
+    """Origin of the seconds in its parts, one of `TIME_ORIGINS`."""
 
     @property
     def done_count(self) -> int:
-        """How many videos are done."""
+        """Number of videos that are done."""
         return len(self.columns[_ROWS]) // _NUMBER.itemsize
 
     @cached_property
@@ -80,135 +79,141 @@ class ShardSummary:
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
-        """Of each of `ids`."""
+        """Number of rows of each of `ids`."""
         return np.frombuffer(self.columns[_ROWS], _NUMBER)
 
     @cached_property
     def part_numbers(self) -> NDArray[np.int64]:
-        """For each of `ids`, which of `parts` has it."""
-        return np.frombuffer(self.columns[_PLACES], _NUMBER)
+        """For each of `ids`, the index of its part in `parts`."""
+        return np.frombuffer(self.columns[_PART_NUMBERS], _NUMBER)
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
-        """Of each of `ids`."""
+        """Digest of each of `ids`."""
         return tuple(_lines([self], _DIGESTS))
 
     @cached_property
     def unfinished(self) -> Mapping[str, VideoStatus]:
-        """The verdicts of all ids that are not done."""
-        told = json.loads(self.columns[_OTHERS])
+        """The statuses of all ids that are not done."""
+        rows = json.loads(self.columns[_UNFINISHED])
         return {
-            i: VideoStatus(State(state), reason, detail)
-            for i, (state, reason, detail) in told.items()
+            video_id: VideoStatus(State(state), reason, detail)
+            for video_id, (state, reason, detail) in rows.items()
         }
 
     @cached_property
     def statuses(self) -> Mapping[str, VideoStatus]:
-        """Of every id, in no order."""
+        """The status of every id, in no order."""
         return {**dict.fromkeys(self.ids, DONE), **self.unfinished}
 
 
 def read_summaries(layout: VariantLayout, *, by_content: bool = False) -> dict[int, ShardSummary]:
-    """Shard → its summary, ascending, for the shards that have a sidecar.
+    """Shard → its summary, ascending, for the shards that have a manifest.
 
-    With `by_content` no time of change is believed: every sidecar is read and hashed.
-    Raises IntegrityError for a sidecar that is damaged, or lost (see `lost_shards`).
+    With `by_content` no modification time is trusted: every manifest is read and hashed.
+
+    Raises:
+        IntegrityError: a manifest is damaged, or lost (see `lost_shards`).
     """
-    known, settled_ns = _known(layout)
-    stamps, with_parts = _listed(layout)
-    for shard in sorted((known.keys() | with_parts) - stamps.keys()):
-        _refuse_lost(layout, shard)
-    found = {}
+    indexed, trusted_before_ns = _read_index(layout)
+    stamps, shards_with_parts = _list_folder(layout)
+    if by_content:
+        trusted_before_ns = 0
+    for shard in sorted((indexed.keys() | shards_with_parts) - stamps.keys()):
+        _raise_if_lost(layout, shard)
+    summaries: dict[int, ShardSummary] = {}
     for shard, stamp in sorted(stamps.items()):
-        summary = _current(layout, shard, stamp, known.get(shard), 0 if by_content else settled_ns)
+        summary = _current_summary(layout, shard, stamp, indexed.get(shard), trusted_before_ns)
         if summary is not None:
-            found[shard] = summary
-    return found
+            summaries[shard] = summary
+    return summaries
 
 
 def read_summary(layout: VariantLayout, shard: int) -> ShardSummary | None:
-    """One shard's; None if it has none yet. Raises IntegrityError for a sidecar that is damaged or
-    lost.
+    """One shard's summary, or None if it has no manifest yet.
+
+    Raises:
+        IntegrityError: the manifest is damaged, or lost (see `lost_shards`).
     """
-    known, settled_ns = _known(layout)
+    indexed, trusted_before_ns = _read_index(layout)
     try:
         stamp = _stamp(layout.manifest(shard).stat())
     except FileNotFoundError:
-        if shard in known or shard in _listed(layout)[1]:
-            _refuse_lost(layout, shard)
+        _, shards_with_parts = _list_folder(layout)
+        if shard in indexed or shard in shards_with_parts:
+            _raise_if_lost(layout, shard)
         return None
-    return _current(layout, shard, stamp, known.get(shard), settled_ns)
+    return _current_summary(layout, shard, stamp, indexed.get(shard), trusted_before_ns)
 
 
 def lost_shards(layout: VariantLayout) -> tuple[int, ...]:
-    """The shards whose sidecar is gone, ascending.
+    """The shards whose manifest is gone, ascending.
 
-    A sidecar was there if the index names it, or if the shard has parts: an account, if an empty
-    one, is written before the first part. A shard without either was never built.
+    A manifest was there if the index names it, or if the shard has parts: before the first part a
+    manifest is written, if an empty one. A shard without either was never built.
     """
-    stamps, with_parts = _listed(layout)
-    return tuple(sorted((_known(layout)[0].keys() | with_parts) - stamps.keys()))
+    indexed, _ = _read_index(layout)
+    stamps, shards_with_parts = _list_folder(layout)
+    return tuple(sorted((indexed.keys() | shards_with_parts) - stamps.keys()))
 
 
 def refresh_index(layout: VariantLayout) -> None:
-    """Write the index anew if it is not what the sidecars say. Raises IntegrityError, DiskFull,
-    SystemicFault.
+    """Write the index anew if it differs from the manifests.
+
+    Raises IntegrityError, DiskFull, SystemicFault.
     """
-    known, settled_ns = _known(layout)
-    found = read_summaries(layout)
-    if found != known or any(one.stamp[1] >= settled_ns for one in found.values()):
-        publish(layout.index_file, _encoded(layout, found), replace=True)
+    indexed, trusted_before_ns = _read_index(layout)
+    summaries = read_summaries(layout)
+    is_trusted = all(summary.stamp[1] < trusted_before_ns for summary in summaries.values())
+    if summaries != indexed or not is_trusted:
+        publish(layout.index_file, _encode(layout, summaries), replace=True)
 
 
-def done_ids(found: Iterable[ShardSummary]) -> list[str]:
+def done_ids(summaries: Iterable[ShardSummary]) -> list[str]:
     """The videos that are done, shard by shard."""
-    return _lines(found, _IDS)
+    return _lines(summaries, _IDS)
 
 
-def logical_digest_of(found: Iterable[ShardSummary]) -> str:
-    """What `storage.features.manifest.logical_digest` says of the same sidecars."""
-    every = tuple(found)
-    lines = [
-        f"{video_id} {digest}\n"
-        for video_id, digest in sorted(
-            zip(_lines(every, _IDS), _lines(every, _DIGESTS), strict=True)
-        )
-    ]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def logical_digest_of(summaries: Iterable[ShardSummary]) -> str:
+    """The same as `storage.features.manifest.logical_digest` of the manifests."""
+    every = tuple(summaries)
+    return digest_of_lines(zip(_lines(every, _IDS), _lines(every, _DIGESTS), strict=True))
 
 
-def _lines(found: Iterable[ShardSummary], column: int) -> list[str]:
-    return b"".join([one.columns[column] for one in found]).decode("ascii").splitlines()
+def _lines(summaries: Iterable[ShardSummary], column: int) -> list[str]:
+    # Joined before it is decoded: one call for all shards, not one for each.
+    return b"".join([summary.columns[column] for summary in summaries]).decode("ascii").splitlines()
 
 
-def _listed(layout: VariantLayout) -> tuple[dict[int, Stamp], set[int]]:
-    """The stamps of all sidecars, by shard; and the shards that have parts."""
+def _list_folder(layout: VariantLayout) -> tuple[dict[int, Stamp], set[int]]:
+    """The stamps of all manifests, by shard; and the shards that have parts."""
     stamps: dict[int, Stamp] = {}
-    with_parts: set[int] = set()
+    shards_with_parts: set[int] = set()
     if not layout.folder.is_dir():
-        return stamps, with_parts
-    with os.scandir(layout.folder) as entries:
-        for entry in entries:
-            named = shard_and_number(entry.name)
-            if named is None:
+        return stamps, shards_with_parts
+    with os.scandir(layout.folder) as files:
+        for file in files:
+            parsed = shard_and_number(file.name)
+            if parsed is None:
                 continue
-            if named[1] is not None:
-                with_parts.add(named[0])
-            elif entry.name == layout.manifest(named[0]).name:
-                stamps[named[0]] = _stamp(entry.stat())
-    return stamps, with_parts
+            shard, number = parsed
+            if number is not None:
+                shards_with_parts.add(shard)
+            elif file.name == layout.manifest(shard).name:
+                stamps[shard] = _stamp(file.stat())
+    return stamps, shards_with_parts
 
 
-def _refuse_lost(layout: VariantLayout, shard: int) -> None:
+def _raise_if_lost(layout: VariantLayout, shard: int) -> None:
     path = layout.manifest(shard)
     if path.exists():
-        return  # it came while the folder was being listed
+        return  # written while the folder was being listed
     folder = layout.folder.parents[1]
     raise IntegrityError(
         path,
-        "is lost: this shard has parts, or the index names it. Run `python -m storage audit --repair "
-        f"{folder}`, which makes it anew from the parts; if the shard was deleted on purpose, delete "
-        f"{layout.index_file.name} too.",
+        "is lost: this shard has parts, or the index names it. Run `python -m storage audit "
+        f"--repair {folder}`, which rebuilds it from the parts; if the shard was deleted on "
+        f"purpose, delete {layout.index_file.name} too.",
     )
 
 
@@ -216,84 +221,98 @@ def _stamp(status: os.stat_result) -> Stamp:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _current(
-    layout: VariantLayout, shard: int, stamp: Stamp, known: ShardSummary | None, settled_ns: int
+def _current_summary(
+    layout: VariantLayout,
+    shard: int,
+    stamp: Stamp,
+    indexed: ShardSummary | None,
+    trusted_before_ns: int,
 ) -> ShardSummary | None:
-    if known is not None and known.stamp == stamp and stamp[1] < settled_ns:
-        return known
+    """The summary in the index if it is up to date, else one of the manifest on disk."""
+    if indexed is not None and indexed.stamp == stamp and stamp[1] < trusted_before_ns:
+        return indexed
     path = layout.manifest(shard)
     try:
         with path.open("rb") as file:
+            # The stamp of the very file that is read: it may have been replaced since.
             stamp, raw = _stamp(os.fstat(file.fileno())), file.read()
     except FileNotFoundError:
         return None
     sha256 = hashlib.sha256(raw).hexdigest()
-    if known is not None and known.sha256 == sha256:
-        return replace(known, stamp=stamp)
-    return _summarized(parse_manifest(layout, shard, raw), sha256, stamp)
+    if indexed is not None and indexed.sha256 == sha256:
+        return replace(indexed, stamp=stamp)
+    return _summarize(parse_manifest(layout, shard, raw), sha256, stamp)
 
 
-def _summarized(manifest: ShardManifest, sha256: str, stamp: Stamp) -> ShardSummary:
-    done = sorted(
-        (video_id, entry) for video_id, entry in manifest.entries.items() if entry.is_done
-    )
-    numbers = {part.file: number for number, part in enumerate(manifest.parts)}
-    others = {i: entry.status for i, entry in sorted(manifest.entries.items()) if not entry.is_done}
+def _summarize(manifest: ShardManifest, sha256: str, stamp: Stamp) -> ShardSummary:
+    number_of = {part.file: number for number, part in enumerate(manifest.parts)}
+    ids, rows, part_numbers, digests = [], [], [], []
+    unfinished: dict[str, list[str]] = {}
+    for video_id, entry in sorted(manifest.entries.items()):
+        if entry.is_done:
+            ids.append(f"{video_id}\n")
+            rows.append(entry.rows)
+            part_numbers.append(number_of[entry.part])
+            digests.append(f"{entry.digest}\n")
+        else:
+            status = entry.status
+            unfinished[video_id] = [str(status.state), status.reason, status.detail]
     columns = (
-        "".join(f"{video_id}\n" for video_id, _ in done).encode("ascii"),
-        np.array([entry.rows for _, entry in done], _NUMBER).tobytes(),
-        np.array([numbers[entry.part] for _, entry in done], _NUMBER).tobytes(),
-        "".join(f"{entry.digest}\n" for _, entry in done).encode("ascii"),
-        json.dumps(
-            {i: [str(one.state), one.reason, one.detail] for i, one in others.items()}
-        ).encode("ascii"),
+        "".join(ids).encode("ascii"),
+        np.array(rows, _NUMBER).tobytes(),
+        np.array(part_numbers, _NUMBER).tobytes(),
+        "".join(digests).encode("ascii"),
+        json.dumps(unfinished).encode("ascii"),
     )
     return ShardSummary(
-        manifest.catalog,
-        manifest.shard,
-        sha256,
-        stamp,
-        manifest.parts,
-        columns,
-        manifest.time_origin,
+        catalog=manifest.catalog,
+        shard=manifest.shard,
+        sha256=sha256,
+        stamp=stamp,
+        parts=manifest.parts,
+        columns=columns,
+        time_origin=manifest.time_origin,
     )
 
 
-def _known(layout: VariantLayout) -> tuple[Mapping[int, ShardSummary], int]:
-    """What the index says, and the time of change from which on a sidecar's stamp proves
-    nothing.
-    """
+def _read_index(layout: VariantLayout) -> tuple[Mapping[int, ShardSummary], int]:
+    """The summaries in the index, and the modification time from which on stamps prove nothing."""
     try:
         status = layout.index_file.stat()
     except FileNotFoundError:
         return {}, 0
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    return _decoded(layout, identity), status.st_mtime_ns - SETTLED_NS
+    return _decode(layout, identity), status.st_mtime_ns - SETTLED_NS
 
 
-def _encoded(layout: VariantLayout, found: Mapping[int, ShardSummary]) -> bytes:
-    head = json.dumps({**_preamble(layout), "shards": [_to_json(one) for one in found.values()]})
-    columns = zip(*(one.columns for one in found.values()), strict=True)
-    body = b"".join([head.encode("ascii"), b"\n", *chain.from_iterable(columns)])
+def _encode(layout: VariantLayout, summaries: Mapping[int, ShardSummary]) -> bytes:
+    shards = [_header_of(summary) for summary in summaries.values()]
+    header = json.dumps({**_preamble(layout), "shards": shards})
+    # Column by column: all ids of the variant lie together, and are decoded at once.
+    columns = zip(*(summary.columns for summary in summaries.values()), strict=True)
+    body = b"".join([header.encode("ascii"), b"\n", *chain.from_iterable(columns)])
     return _sha256_line(body) + body
 
 
 @lru_cache(maxsize=8)
-def _decoded(layout: VariantLayout, identity: tuple[int, ...]) -> Mapping[int, ShardSummary]:
-    """The summaries in the index; none if it is not, to the last bit, what this release wrote for
-    this variant.
+def _decode(layout: VariantLayout, identity: tuple[int, ...]) -> Mapping[int, ShardSummary]:
+    """The summaries in the index file with that `identity`, which is only a key of the cache.
+
+    Empty if a bit of the index is wrong, or if it is of another release or another variant.
     """
     try:
-        whole = layout.index_file.read_bytes()
+        raw = layout.index_file.read_bytes()
     except FileNotFoundError:
         return {}
-    body = memoryview(whole)[_SHA256_LINE_BYTES:]
-    if whole[:_SHA256_LINE_BYTES] != _sha256_line(body):
+    body = memoryview(raw)[_SHA256_LINE_BYTES:]
+    if raw[:_SHA256_LINE_BYTES] != _sha256_line(body):
         return {}
-    end = whole.index(b"\n", _SHA256_LINE_BYTES)
-    content = json.loads(whole[_SHA256_LINE_BYTES:end])
-    shards = content.pop("shards", None)
-    return _taken_apart(shards, whole, end + 1) if content == _preamble(layout) else {}
+    end = raw.index(b"\n", _SHA256_LINE_BYTES)
+    header = json.loads(raw[_SHA256_LINE_BYTES:end])
+    shards = header.pop("shards", None)
+    if header != _preamble(layout):
+        return {}
+    return _decode_columns(shards, raw, end + 1)
 
 
 def _sha256_line(body: bytes | memoryview) -> bytes:
@@ -304,27 +323,31 @@ def _preamble(layout: VariantLayout) -> dict[str, object]:
     return {"format": FORMAT, "taxonomy": TAXONOMY_VERSION, "variant": layout.folder.name}
 
 
-def _to_json(one: ShardSummary) -> list[object]:
-    parts = [list(vars(part).values()) for part in one.parts]
+def _header_of(summary: ShardSummary) -> list[object]:
     return [
-        one.catalog,
-        one.shard,
-        one.sha256,
-        one.stamp,
-        parts,
-        one.time_origin,
-        [len(item) for item in one.columns],
+        summary.catalog,
+        summary.shard,
+        summary.sha256,
+        summary.stamp,
+        [list(vars(part).values()) for part in summary.parts],
+        summary.time_origin,
+        [len(column) for column in summary.columns],
     ]
 
 
-def _taken_apart(
-    shards: Sequence[list[Any]], whole: bytes, first: int
+def _decode_columns(
+    headers: Sequence[list[Any]], raw: bytes, start: int
 ) -> Mapping[int, ShardSummary]:
-    sizes = chain.from_iterable(zip(*(shard[-1] for shard in shards), strict=True))
-    pieces = [whole[start:end] for start, end in pairwise(accumulate(sizes, initial=first))]
-    found = {}
-    for number, (catalog, shard, sha256, stamp, parts, time_origin, _) in enumerate(shards):
-        mine = tuple(pieces[number :: len(shards)])
-        listed = tuple(PartRecord(*part) for part in parts)
-        found[shard] = ShardSummary(catalog, shard, sha256, stamp, listed, mine, time_origin)
-    return found
+    """Shard → its summary, from the headers and the columns, which begin at the byte `start`."""
+    sizes_by_column = zip(*(header[-1] for header in headers), strict=True)
+    bounds = accumulate(chain.from_iterable(sizes_by_column), initial=start)
+    pieces = [raw[begin:end] for begin, end in pairwise(bounds)]
+    summaries: dict[int, ShardSummary] = {}
+    for place, (catalog, shard, sha256, stamp, parts, time_origin, _) in enumerate(headers):
+        # Each column has one piece per shard, so a shard's pieces are that far apart.
+        columns = tuple(pieces[place :: len(headers)])
+        records = tuple(PartRecord(*part) for part in parts)
+        summaries[shard] = ShardSummary(
+            catalog, shard, sha256, stamp, records, columns, time_origin
+        )
+    return summaries

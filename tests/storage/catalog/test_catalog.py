@@ -217,7 +217,7 @@ def test_every_altered_byte_of_the_header_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "something else"}, "is no video-highlights catalog"),
+        ({"format": "something else"}, "is not a video-highlights catalog"),
         ({"format_version": 4}, r"has format version 4; this release reads \(1, 2, 3\)"),
         (
             {"format_version": 1},
@@ -225,7 +225,7 @@ def test_every_altered_byte_of_the_header_is_found(tmp_path: Path) -> None:
         ),
         ({"shard_count": "3"}, "shard_count must be of type int, got '3'"),
         ({"shard_count": True}, "shard_count must be of type int, got True"),
-        ({"shard_count": 0}, "this is no catalog we wrote: shard_count must be at least 1"),
+        ({"shard_count": 0}, "is not a catalog written by this project: shard_count must be at least 1"),
         ({"tables": {}}, "videos must be of type dict, got None"),
     ],
 )
@@ -283,7 +283,7 @@ def test_groups_answer_by_name() -> None:
     [
         (
             (Group("domain", "dog", "c"),),
-            "1 group ids have .* but are no video here, the first 'c'|1 video ids",
+            "1 group ids have .* but are not in the table of videos, the first 'c'|1 video ids",
         ),
         ((Group("domain", "dog", "b"),) * 2, "names each group of a video once"),
     ],
@@ -325,15 +325,15 @@ NAN = float("nan")
         ({"links": (*example().links, example().links[0])}, "names each link once"),
         (
             {"links": (Link("42", "zz", "target"),)},
-            "1 video ids have links but are no video here, the first 'zz'",
+            "1 video ids have links but are not in the table of videos, the first 'zz'",
         ),
         (
             {"links": (Link("7", "b", "target"),)},
-            "1 user ids have links but are no user here, the first '7'",
+            "1 user ids have links but are not in the table of users, the first '7'",
         ),
         (
             {"annotations": (Annotation("zz", "42", 0, 1),)},
-            "1 video ids have annotations but are no video",
+            "1 video ids have annotations but are not in",
         ),
         ({"annotations": (Annotation("b", "42", 1, 1),)}, "finite with start < end"),
         ({"annotations": (Annotation("b", "42", 0, NAN),)}, "finite with start < end"),
