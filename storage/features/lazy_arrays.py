@@ -1,7 +1,6 @@
-"""One video, and one array of it, as handles that read rows when they are sliced.
+"""Handles of one video and of one array of it, which read rows when they are sliced.
 
-Refuses to know where a part lies and whether it is the right one; it does check that the rows are
-those on record.
+A handle compares the rows with those on record. Which part it reads is decided in `store.py`.
 """
 
 from __future__ import annotations
@@ -20,15 +19,18 @@ class VideoHandle(Mapping[str, "ArrayHandle"]):
     """One video's rows in a part: array name → the array, read when sliced."""
 
     def __init__(self, part: PartReader, video_id: str, rows: int, digest: str) -> None:
-        """`rows` and `digest` are those on record. Raises IntegrityError if the part says
-        otherwise.
+        """`rows` and `digest` are those in the manifest.
+
+        Raises:
+            IntegrityError: the part has other ones.
         """
         self.video_id = video_id
         self._part = part
         self._start, self._end = part.table.rows_of(video_id)
-        if (self._end - self._start, part.table.stored_digest(video_id)) != (rows, digest):
+        stored = (self._end - self._start, part.table.stored_digest(video_id))
+        if stored != (rows, digest):
             raise IntegrityError(
-                part.path, f"its rows of {video_id} are not those of the sidecar; run audit --deep"
+                part.path, f"its rows of {video_id} are not those of the manifest; run audit --deep"
             )
 
     def __repr__(self) -> str:
@@ -36,7 +38,7 @@ class VideoHandle(Mapping[str, "ArrayHandle"]):
 
     @property
     def rows(self) -> int:
-        """How many rows every array has."""
+        """Number of rows of every array."""
         return self._end - self._start
 
     @property
@@ -69,9 +71,7 @@ class VideoHandle(Mapping[str, "ArrayHandle"]):
 
 
 class ArrayHandle:
-    """One array of one video. `handle[a:b]` reads those rows and no others; a ragged one answers
-    with a `Ragged`.
-    """
+    """One array of one video. `handle[a:b]` reads only those rows; a ragged array gives a Ragged."""
 
     def __init__(self, part: PartReader, name: str, start: int, end: int) -> None:
         self.name = name
@@ -83,7 +83,7 @@ class ArrayHandle:
 
     @property
     def format(self) -> ArrayFormat:
-        """dtype, shape of an item, and whether rows are ragged."""
+        """dtype, shape of an item, and whether the array is ragged."""
         return self._part.table.formats[self.name]
 
     @property
@@ -104,30 +104,33 @@ class ArrayHandle:
         if not isinstance(rows, slice):
             return self._row(rows)
         first, stop, step = rows.indices(len(self))
-        if step == 1:
-            return self._part.table.rows(
-                self.name, self._start + first, self._start + max(first, stop)
-            )
-        return self._strided(range(first, stop, step))
+        if step != 1:
+            return self._strided_rows(range(first, stop, step))
+        return self._contiguous_rows(first, max(first, stop))
 
     def _row(self, row: int) -> Array:
-        number = range(len(self))[
-            row
-        ]  # refuses a number outside, and counts negative ones from the end
-        found = self._part.table.rows(self.name, self._start + number, self._start + number + 1)
+        # A range refuses numbers outside, and counts negative ones from the end.
+        number = range(len(self))[row]
+        found = self._contiguous_rows(number, number + 1)
         return found.values if isinstance(found, Ragged) else found[0]
 
-    def _strided(self, chosen: range) -> Array:
-        low, high = (min(chosen), max(chosen) + 1) if chosen else (0, 0)
-        found = self._part.table.rows(self.name, self._start + low, self._start + high)
+    def _contiguous_rows(self, first: int, stop: int) -> Array | Ragged:
+        return self._part.table.rows(self.name, self._start + first, self._start + stop)
+
+    def _strided_rows(self, numbers: range) -> Array:
+        # One read of everything between: rows are small, and calls are what costs.
+        lowest = min(numbers, default=0)
+        behind = max(numbers, default=-1) + 1
+        found = self._contiguous_rows(lowest, behind)
         if isinstance(found, Ragged):
             raise IndexError(f"{self.name} is ragged; it takes slices of step 1")
-        return found[[number - low for number in chosen]]
+        return found[[number - lowest for number in numbers]]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         if self.format.ragged:
             raise TypeError(
-                f"{self.name} is ragged and makes no single array; [:] gives a Ragged with .values and .lengths"
+                f"{self.name} is ragged, so it cannot be one array; [:] gives a Ragged with .values "
+                "and .lengths"
             )
         if copy is False:
             raise ValueError(f"{self.name} lies on disk; reading it always copies")

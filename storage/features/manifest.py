@@ -20,6 +20,7 @@ from storage.base.video_status import State, VideoStatus
 from storage.features.part_reader import PartHeader
 
 FORMAT = "video-highlights sidecar"
+"""On disk the manifest keeps the name that it had in the first release."""
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 """Version 1 does not say since when times count: it is the streams' own clocks."""

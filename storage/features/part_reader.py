@@ -1,8 +1,8 @@
-"""A part, read by somebody who trusts nobody: every table is checked before a number is used.
+"""Reads parts, and trusts no file: every table is checked before a number of it is used.
 
-`PartTable` knows the format and gets its bytes from any source; `PartReader` is a part on disk that
-travels between processes as its path. Refuses to know sidecars: that a part is the right one is the
-store's question.
+`PartTable` knows the format and takes its bytes from any source. `PartReader` is a part on disk,
+which travels between processes as its path. Whether a part belongs to the store is checked in
+`store.py`, which compares it with the manifest.
 """
 
 from __future__ import annotations
@@ -36,35 +36,35 @@ from storage.files.hdf5 import Extent, FileLayout, read_layout, read_layout_chec
 FORMAT = "video-highlights part"
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
-"""A part of version 1 does not say since when its times count: it is the stream's own clock."""
+"""A part of version 1 does not state its time origin: it is the stream's own clock."""
 ARRAY_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
+_HEADER_TYPES = {"catalog": str, "shard": int, "variant": str, "fingerprint": str}
 _TABLES = frozenset({"ids", "offsets", "digests", "records", "spans"})
-_MOST_OPEN_FILES = 64
+_MAX_OPEN_FILES = 64
 
 
 @dataclass(frozen=True)
 class PartHeader:
-    """Whose rows a part holds."""
+    """The shard and variant that a part belongs to."""
 
     catalog: str
     shard: int
     variant: str
     fingerprint: str
     time_origin: str = CONTAINER_START
-    """Since when its seconds count: one of `TIME_ORIGINS`."""
+    """Origin of its seconds: one of `TIME_ORIGINS`."""
 
     def __str__(self) -> str:
-        told = f"shard {self.shard} of {self.variant}-{self.fingerprint} of the catalog {self.catalog!r}"
-        return (
-            told
-            if self.time_origin == CONTAINER_START
-            else f"{told}, with times that count from {self.time_origin}"
-        )
+        variant = f"{self.variant}-{self.fingerprint}"
+        name = f"shard {self.shard} of {variant} of the catalog {self.catalog!r}"
+        if self.time_origin == CONTAINER_START:
+            return name
+        return f"{name}, with times that count from {self.time_origin}"
 
 
 @dataclass(frozen=True)
 class ArrayFormat:
-    """What every row of an array looks like."""
+    """Type and shape of every row of an array."""
 
     dtype: np.dtype[np.generic]
     item_shape: tuple[int, ...]
@@ -75,30 +75,34 @@ class ArrayFormat:
 class PartTable:
     """A part's tables, checked, and its rows on demand."""
 
-    def __init__(self, path: Path, found: FileLayout, fetch: Read) -> None:
+    def __init__(self, path: Path, layout: FileLayout, fetch: Read) -> None:
+        """`path` is for error messages; `fetch` fills a buffer from an offset on.
+
+        Raises:
+            UntrustedFile: the file has other tables than a part, or other types or shapes.
+            IntegrityError: ids or offsets are not in order.
+        """
         self._path = path
-        self._extents = found.extents
+        self._extents = layout.extents
         self._fetch = fetch
-        self.header = _header(path, found.attributes)
-        self._refuse_foreign_names()
+        self.header = _parse_header(path, layout.attributes)
+        self._check_table_names()
         self.ids = self._read_ids()
         self._offsets = self._read_offsets()
         self._index = {video_id: index for index, video_id in enumerate(self.ids)}
-        self._expect("spans", "<f8", (self.row_count, 2))
-        self._expect("digests", "|S64", (len(self.ids),))
+        self._check_form("spans", "<f8", (self.row_count, 2))
+        self._check_form("digests", "|S64", (len(self.ids),))
         self.formats = self._read_formats()
 
     @property
     def row_count(self) -> int:
-        """Rows of all videos together."""
+        """Number of rows of all videos together."""
         return int(self._offsets[-1])
 
     def records(self) -> dict[str, JSON]:
-        """The JSON object that was written beside the rows. Raises IntegrityError if a bit of it
-        changed.
-        """
+        """The JSON object that was written beside the rows. Raises IntegrityError if it changed."""
         extent = self._extents["records"]
-        self._expect("records", "|u1", extent.shape[:1])
+        self._check_form("records", "|u1", extent.shape[:1])
         return unseal(self._path, self._read("records", 0, extent.shape[0]).tobytes())
 
     def rows_of(self, video_id: str) -> tuple[int, int]:
@@ -134,9 +138,7 @@ class PartTable:
         )
 
     def track(self, video_id: str) -> FeatureTrack:
-        """All rows of one video. Raises LookupFailed, or IntegrityError if they are no proper
-        track.
-        """
+        """All rows of one video. Raises LookupFailed, or IntegrityError for an invalid track."""
         start, end = self.rows_of(video_id)
         arrays = {name: self.rows(name, start, end) for name in self.formats}
         try:
@@ -151,14 +153,14 @@ class PartTable:
             )
         return self._index[video_id]
 
-    def _refuse_foreign_names(self) -> None:
+    def _check_table_names(self) -> None:
         names = {name for name in self._extents if not name.startswith("arrays/")}
         if names != _TABLES:
             raise UntrustedFile(
                 self._path, f"holds {sorted(names)}, a part holds {sorted(_TABLES)} and arrays"
             )
 
-    def _expect(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    def _check_form(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         extent = self._extents[name]
         if extent.dtype.str != dtype or extent.shape != shape:
             raise UntrustedFile(
@@ -172,50 +174,48 @@ class PartTable:
             raise UntrustedFile(
                 self._path, f"ids are {extent.dtype} {extent.shape}, not one text per video"
             )
-        ids = tuple(
-            item.decode("ascii", "replace")
-            for item in self._read("ids", 0, extent.shape[0]).tolist()
-        )
-        if not all(VIDEO_ID.fullmatch(video_id) for video_id in ids) or list(ids) != sorted(
-            set(ids)
-        ):
-            raise IntegrityError(self._path, "its ids are not proper, distinct and ascending")
+        stored = self._read("ids", 0, extent.shape[0]).tolist()
+        ids = tuple(item.decode("ascii", "replace") for item in stored)
+        are_valid = all(VIDEO_ID.fullmatch(video_id) for video_id in ids)
+        if not are_valid or list(ids) != sorted(set(ids)):
+            raise IntegrityError(self._path, "its ids are not valid, distinct and ascending")
         return ids
 
     def _read_offsets(self) -> NDArray[np.int64]:
-        self._expect("offsets", "<i8", (len(self.ids) + 1,))
+        self._check_form("offsets", "<i8", (len(self.ids) + 1,))
         offsets = self._read("offsets", 0, len(self.ids) + 1)
-        if (
-            offsets[0] != 0
-            or (np.diff(offsets) < 1).any()
-            or offsets[-1] != self._extents["spans"].shape[0]
-        ):
+        row_count = self._extents["spans"].shape[0]
+        every_video_has_rows = (np.diff(offsets) >= 1).all()
+        if offsets[0] != 0 or offsets[-1] != row_count or not every_video_has_rows:
             raise IntegrityError(self._path, "its offsets do not rise from 0 to the number of rows")
         return offsets
 
     def _read_formats(self) -> Mapping[str, ArrayFormat]:
-        forms = {}
+        formats: dict[str, ArrayFormat] = {}
         for full_name, extent in self._extents.items():
-            _, _, name = full_name.partition("arrays/")
-            base, _, role = name.partition("/")
-            if role != "offsets" and name:
-                forms[base] = ArrayFormat(extent.dtype, extent.shape[1:], ragged=role == "values")
-                self._check_array(base, role, extent)
-            elif name and f"arrays/{base}/values" not in self._extents:
-                raise UntrustedFile(self._path, f"{full_name} belongs to no array")
-        return forms
+            if not full_name.startswith("arrays/"):
+                continue
+            name, _, role = full_name.removeprefix("arrays/").partition("/")
+            if role == "offsets":
+                self._check_has_values(name)
+                continue
+            self._check_array(name, role, extent)
+            formats[name] = ArrayFormat(extent.dtype, extent.shape[1:], ragged=role == "values")
+        return formats
+
+    def _check_has_values(self, name: str) -> None:
+        if f"arrays/{name}/values" not in self._extents:
+            raise UntrustedFile(self._path, f"arrays/{name} has offsets without values")
 
     def _check_array(self, name: str, role: str, extent: Extent) -> None:
-        if (
-            not ARRAY_NAME.fullmatch(name)
-            or role not in ("", "values")
-            or extent.dtype.kind not in "iuf"
-        ):
-            raise UntrustedFile(self._path, f"arrays/{name} is not an array of ours")
+        is_known_role = role in ("", "values")
+        is_numeric = extent.dtype.kind in "iuf"
+        if not ARRAY_NAME.fullmatch(name) or not is_known_role or not is_numeric:
+            raise UntrustedFile(self._path, f"arrays/{name} is not an array of a part")
         if role == "values":
             if f"arrays/{name}/offsets" not in self._extents:
                 raise UntrustedFile(self._path, f"arrays/{name} has values without offsets")
-            self._expect(f"arrays/{name}/offsets", "<i8", (self.row_count + 1,))
+            self._check_form(f"arrays/{name}/offsets", "<i8", (self.row_count + 1,))
         elif extent.shape[0] != self.row_count:
             raise UntrustedFile(
                 self._path,
@@ -239,8 +239,7 @@ class PartReader:
     """A part on disk. Opened at first use; pickles as its path; one reader may serve many threads.
 
     With `checksums_sha256`, the sha256 of the checksum file beside it, each block is checked when
-    this reader first touches it; a copy that came by pickling checks for itself. Without, nothing
-    is checked.
+    this reader first touches it; an unpickled copy checks for itself. Without, nothing is checked.
     """
 
     def __init__(self, path: Path, checksums_sha256: str = "") -> None:
@@ -255,18 +254,17 @@ class PartReader:
 
     @cached_property
     def table(self) -> PartTable:
-        """The checked tables. Raises IntegrityError for a file that is not a whole part, or is not
-        there.
+        """The checked tables.
+
+        Raises:
+            IntegrityError: the file is missing, or is not a whole part.
         """
         try:
             if self._checked is None:
                 return PartTable(self.path, read_layout(self.path), self._fetch)
             size_bytes = self._identity[2]
-            return PartTable(
-                self.path,
-                read_layout_checked(self.path, size_bytes, self._checked.fill),
-                self._checked.fill,
-            )
+            layout = read_layout_checked(self.path, size_bytes, self._checked.fill)
+            return PartTable(self.path, layout, self._checked.fill)
         except OSError as error:
             raise IntegrityError(
                 self.path, f"cannot be opened: {error.strerror or error}"
@@ -274,7 +272,7 @@ class PartReader:
 
     @property
     def header(self) -> PartHeader:
-        """Whose rows these are."""
+        """The shard and variant that the part belongs to."""
         return self.table.header
 
     def ids(self) -> tuple[str, ...]:
@@ -298,11 +296,13 @@ class PartReader:
             checksums = read_checksums(path, self.checksums_sha256)
         except IntegrityError as error:
             raise IntegrityError(path, f"{error.problem}; {_advice(self.path)}") from error
-        if checksums.size_bytes != self._identity[2]:
-            problem = (
-                f"has {self._identity[2]:,} bytes, its checksums are of {checksums.size_bytes:,}"
+        size_bytes = self._identity[2]
+        if checksums.size_bytes != size_bytes:
+            raise IntegrityError(
+                self.path,
+                f"has {size_bytes:,} bytes, its checksums are of {checksums.size_bytes:,}; "
+                f"{_advice(self.path)}",
             )
-            raise IntegrityError(self.path, f"{problem}; {_advice(self.path)}")
         return CheckedReads(self.path, checksums, self._fetch_into, _advice(self.path))
 
     @cached_property
@@ -326,20 +326,24 @@ def _advice(path: Path) -> str:
 
 @contextmanager
 def with_repair_advice() -> Iterator[None]:
-    """Whatever is not as recorded inside names the command that mends it; the file lies in a
-    variant's folder.
+    """Add the command that repairs a file to each IntegrityError raised inside.
+
+    The file must lie in a variant's folder.
     """
     try:
         yield
     except IntegrityError as error:
-        if "audit --repair" in error.problem or "writes it anew" in error.problem:
+        has_advice = "audit --repair" in error.problem or "writes it anew" in error.problem
+        if has_advice:
             raise
         raise type(error)(error.path, f"{error.problem}; {_advice(error.path)}") from error
 
 
 class _OpenFile:
-    """A file descriptor that closes when nobody uses it any more, so that no thread reads through a
-    closed one.
+    """A file descriptor that is closed when the last thread stops using it.
+
+    An explicit close could close it while another thread reads, or make that one read another file
+    which got the same number.
     """
 
     def __init__(self, path: Path, identity: tuple[int, int, int, int]) -> None:
@@ -351,26 +355,33 @@ class _OpenFile:
             )
 
     def fill(self, offset: int, buffers: Sequence[memoryview]) -> None:
-        rest = [buffer for buffer in buffers if buffer]
-        while rest:
-            count = os.preadv(self.descriptor, rest, offset)
+        """Fill the buffers one after the other from `offset` on. Raises IntegrityError, OSError."""
+        unfilled = [buffer for buffer in buffers if buffer]
+        while unfilled:
+            count = os.preadv(self.descriptor, unfilled, offset)
             if count == 0:
-                missing = sum(map(len, rest))
+                missing_bytes = sum(map(len, unfilled))
                 raise IntegrityError(
-                    self.path, f"ends at byte {offset:,}, {missing:,} bytes too early"
+                    self.path, f"ends at byte {offset:,}, {missing_bytes:,} bytes too early"
                 )
             offset += count
-            while rest and count >= len(rest[0]):
-                count -= len(rest.pop(0))
-            if count:
-                rest[0] = rest[0][count:]
+            unfilled = _after(unfilled, count)
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):
             os.close(self.descriptor)
 
 
-@lru_cache(maxsize=_MOST_OPEN_FILES)
+def _after(buffers: list[memoryview], count: int) -> list[memoryview]:
+    """What is left of the buffers behind their first `count` bytes."""
+    for number, buffer in enumerate(buffers):
+        if count < len(buffer):
+            return [buffer[count:], *buffers[number + 1 :]]
+        count -= len(buffer)
+    return []
+
+
+@lru_cache(maxsize=_MAX_OPEN_FILES)
 def _opened(path: Path, identity: tuple[int, int, int, int]) -> _OpenFile:
     # A descriptor inherited by a forked child is shared with its parent, which is fine: preadv
     # moves no file position.
@@ -382,7 +393,7 @@ def _identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def bytes_fetcher(content: bytes) -> Read:
-    """A source of bytes for a part that is not on disk yet."""
+    """Reads from bytes, for a part that is not on disk yet."""
 
     def fetch(offset: int, buffer: memoryview) -> None:
         buffer[:] = memoryview(content)[offset : offset + len(buffer)]
@@ -390,22 +401,21 @@ def bytes_fetcher(content: bytes) -> Read:
     return fetch
 
 
-def _header(path: Path, attributes: Mapping[str, str | int]) -> PartHeader:
-    rest = dict(attributes)
-    found, version = rest.pop("format", None), rest.pop("format_version", None)
+def _parse_header(path: Path, attributes: Mapping[str, str | int]) -> PartHeader:
+    fields = dict(attributes)
+    found, version = fields.pop("format", None), fields.pop("format_version", None)
     if found != FORMAT or version not in READABLE_VERSIONS:
         raise UntrustedFile(
             path, f"is not a '{FORMAT}' of a version that this release reads: {READABLE_VERSIONS}"
         )
-    time_origin = STREAM_CLOCK if version == 1 else rest.pop("time_origin", None)
-    catalog, shard = rest.pop("catalog", None), rest.pop("shard", None)
-    variant, fingerprint = rest.pop("variant", None), rest.pop("fingerprint", None)
-    if not (isinstance(catalog, str) and isinstance(shard, int)) or rest:
-        raise UntrustedFile(path, "its attributes are not those of a part")
-    if not (isinstance(variant, str) and isinstance(fingerprint, str)):
+    # A part of version 1 must not state an origin: it would be one of its unknown attributes.
+    time_origin = STREAM_CLOCK if version == 1 else fields.pop("time_origin", None)
+    types = {name: type(value) for name, value in fields.items()}
+    if types != _HEADER_TYPES:
         raise UntrustedFile(path, "its attributes are not those of a part")
     if time_origin not in TIME_ORIGINS:
         raise UntrustedFile(
             path, f"its times count from {time_origin!r}; this release knows {TIME_ORIGINS}"
         )
-    return PartHeader(catalog, shard, variant, fingerprint, str(time_origin))
+    # The types of all fields were compared above.
+    return PartHeader(**fields, time_origin=str(time_origin))  # type: ignore[arg-type]

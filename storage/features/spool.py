@@ -1,9 +1,8 @@
-"""Finished videos of one shard that wait for their part, so that a kill costs at most the video in
-hand.
+"""The spool: finished videos of one shard that wait for their part.
 
-Each is a record of one journal: what became of the video, and its rows as they are in memory. What
-is half there, or damaged, is worth nothing and is passed over: that video is simply done again.
-Refuses to know shards and sidecars.
+A kill costs at most the videos that were being processed. The spool is one append log; each record
+holds the status of a video, and its rows as they are in memory. An incomplete or damaged record is
+passed over, and that video is processed again.
 """
 
 from __future__ import annotations
@@ -28,37 +27,44 @@ from storage.files.file_lock import check_held
 from storage.files.os_errors import disk_fault
 
 _SPANS = "spans"
-_KINDS = "iuf"
+_NUMBER_KINDS = "iuf"
 
 
 def put(
     folder: Path, video_id: str, entry: ManifestEntry, track: FeatureTrack | None = None
 ) -> None:
-    """Keep what became of a video; `track` exactly if the entry says done. Counts instead of what
-    was kept before.
+    """Add the status of a video, and its `track` if it is done. Replaces its earlier record.
+
+    Raises:
+        ValueError: a done video comes without its own track, or another one with a track.
     """
-    if entry.is_done != (track is not None) or (track is not None and track.video_id != video_id):
+    expected_id = video_id if entry.is_done else None
+    given_id = None if track is None else track.video_id
+    if given_id != expected_id:
         raise ValueError(
-            f"{video_id}: {entry.status} with {track}; a done video brings its own track, others none"
+            f"{video_id}: {entry.status} with {track}; a done video needs its own track, and a "
+            "video that is not done must have none"
         )
+    arrays: dict[str, Array] = {}
     if track is not None:
         check_track(track)
-    arrays = dict(_plain_arrays(track)) if track is not None else {}
-    described: list[JSON] = [
-        [name, array.dtype.str, list(array.shape)] for name, array in arrays.items()
-    ]
-    head: dict[str, JSON] = {"video_id": video_id, "entry": entry.to_json(), "arrays": described}
-    head["time_origin"] = CONTAINER_START
-    body = [
-        np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-        for array in arrays.values()
-        if array.size
-    ]
+        arrays = dict(_plain_arrays(track))
+    head: dict[str, JSON] = {
+        "video_id": video_id,
+        "entry": entry.to_json(),
+        "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()],
+        "time_origin": CONTAINER_START,
+    }
+    body = [_bytes_of(array) for array in arrays.values() if array.size]
     append_log.append(_file(folder), json.dumps(head, allow_nan=False).encode("ascii"), body)
 
 
+def _bytes_of(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
 class SpooledVideos:
-    """What is kept and whole at the moment of asking. Changes nothing, so anybody may ask."""
+    """The complete records of a spool at one moment. It reads only, so any process may ask."""
 
     def __init__(self, folder: Path) -> None:
         self._path = _file(folder)
@@ -67,37 +73,38 @@ class SpooledVideos:
         entries: dict[str, ManifestEntry] = {}
         for record in append_log.read_records(self._path):
             try:
-                video_id, entry, arrays = _told(self._path, record.head)
+                video_id, entry, arrays = _parse_head(self._path, record.head)
             except (IntegrityError, ValueError):
-                continue  # whole, but of another release
-            entries[video_id], self._arrays[video_id], self._records[video_id] = (
-                entry,
-                arrays,
-                record,
-            )
+                continue  # complete, but of another release
+            entries[video_id] = entry
+            self._arrays[video_id] = arrays
+            self._records[video_id] = record
         self.entries: Mapping[str, ManifestEntry] = dict(sorted(entries.items()))
-        """By ascending id. Of a video that was put twice, the last."""
+        """By ascending id. Of a video that was put twice, the last entry."""
 
     def track(self, video_id: str) -> FeatureTrack:
-        """The rows of a video that is done. Raises LookupFailed; IntegrityError if they were
-        damaged meanwhile.
+        """The rows of a video that is done.
+
+        Raises:
+            LookupFailed: the video is not here, or not done.
+            IntegrityError: its rows were damaged since.
         """
         if video_id not in self.entries or not self.entries[video_id].is_done:
             raise LookupFailed(f"{self._path} keeps no rows of {video_id}")
         content = append_log.read_body(self._path, self._records[video_id])
         try:
-            arrays = dict(_taken_apart(content, self._arrays[video_id]))
+            arrays = dict(_split_arrays(content, self._arrays[video_id]))
             spans = arrays.pop(_SPANS)
             return FeatureTrack(video_id, spans, _with_ragged(arrays))
         except (ValueError, TypeError, KeyError) as error:
             raise IntegrityError(
-                self._path, f"the rows of {video_id} are none we wrote: {error}"
+                self._path, f"the rows of {video_id} are not a feature track: {error}"
             ) from error
 
 
 def clear(folder: Path) -> None:
-    """Forget everything: the sidecar has it now."""
-    check_held()  # it would be our follower's spool
+    """Remove the spool, once the manifest has its videos."""
+    check_held()  # after a takeover it is the other process's spool
     try:
         if folder.is_dir():
             shutil.rmtree(folder)
@@ -109,17 +116,15 @@ def _file(folder: Path) -> Path:
     return folder / "finished.journal"
 
 
-def _told(path: Path, head: bytes) -> tuple[str, ManifestEntry, list[Any]]:
+def _parse_head(path: Path, head: bytes) -> tuple[str, ManifestEntry, list[Any]]:
     fields = JsonFields(path, json.loads(head), "a spooled video")
-    told = (
-        fields.take("video_id", str),
-        ManifestEntry.from_json(path, fields.take("entry", dict)),
-        fields.take("arrays", list),
-    )
+    video_id = fields.take("video_id", str)
+    entry = ManifestEntry.from_json(path, fields.take("entry", dict))
+    arrays = fields.take("arrays", list)
     if fields.take("time_origin", str) != CONTAINER_START:
         raise ValueError("its times count from another origin")
     fields.check_no_rest()
-    return told
+    return video_id, entry, arrays
 
 
 def _plain_arrays(track: FeatureTrack) -> Iterator[tuple[str, Array]]:
@@ -132,14 +137,15 @@ def _plain_arrays(track: FeatureTrack) -> Iterator[tuple[str, Array]]:
             yield f"{name}/", array
 
 
-def _taken_apart(content: NDArray[np.uint8], described: list[Any]) -> Iterator[tuple[str, Array]]:
+def _split_arrays(content: NDArray[np.uint8], arrays: list[Any]) -> Iterator[tuple[str, Array]]:
+    """The arrays of a record's body, whose names, types and shapes its head has."""
     start = 0
-    for name, kind, shape in described:
-        dtype = np.dtype(kind)
+    for name, type_name, shape in arrays:
+        dtype = np.dtype(type_name)
         size_bytes = math.prod(shape) * dtype.itemsize
-        if dtype.kind not in _KINDS:
+        if dtype.kind not in _NUMBER_KINDS:
             raise ValueError(f"{name} is {dtype}")
-        # A copy is aligned, and lets go of the other arrays.
+        # A copy is aligned, and does not keep the other arrays in memory.
         yield name, content[start : start + size_bytes].copy().view(dtype).reshape(shape)
         start += size_bytes
 
@@ -150,6 +156,6 @@ def _with_ragged(arrays: Mapping[str, Array]) -> dict[str, Array | Ragged]:
         name, _, role = full_name.partition("/")
         if role == "values":
             found[name] = Ragged(array, arrays[f"{name}/lengths"])
-        elif not role:
+        elif role == "":
             found[name] = array
     return found

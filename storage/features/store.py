@@ -1,7 +1,7 @@
 """A catalog's features, for reading: `FeatureStore(path)["c3d"][video_id]["pool5"][10:20]`.
 
 Opens what is asked for and reads the rows that are asked for, after checking that they are the ones
-the sidecars vouch for. Everything here pickles and survives fork and spawn. Refuses to write.
+the manifests vouch for. Everything here pickles and survives fork and spawn. Refuses to write.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class FeatureStore:
 
     def time_origins(self) -> dict[str, frozenset[str]]:
         """Full name of each variant → since when its seconds count. Raises IntegrityError for a
-        damaged sidecar.
+        damaged manifest.
         """
         return {
             layout.folder.name: VariantReader(layout).time_origins
@@ -181,7 +181,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return logical_digest_of(self._summaries.values())
 
     def entry(self, video_id: str) -> ManifestEntry:
-        """All that is on record of a done video, facts too; reads its shard's sidecar. Raises
+        """All that is on record of a done video, facts too; reads its shard's manifest. Raises
         LookupFailed.
         """
         shard = self._place(video_id)[0].shard
@@ -262,7 +262,7 @@ def read_settings(layout: VariantLayout) -> dict[str, Any]:
 def open_part(
     layout: VariantLayout, header: PartHeader, part: PartRecord, *, verify: bool, check: bool = True
 ) -> PartReader:
-    """A part, after checking that it is what its sidecar says: by size and header, with `verify` by
+    """A part, after checking that it is what its manifest says: by size and header, with `verify` by
     sha256 too.
 
     With `check` its reader checks every block when it first touches it; for a part without
@@ -273,10 +273,10 @@ def open_part(
         raise IntegrityError(path, "is missing")
     if path.stat().st_size != part.size_bytes:
         raise IntegrityError(
-            path, f"has {path.stat().st_size:,} bytes, its sidecar says {part.size_bytes:,}"
+            path, f"has {path.stat().st_size:,} bytes, its manifest says {part.size_bytes:,}"
         )
     if verify and size_and_sha256(path)[1] != part.sha256:
-        raise IntegrityError(path, "was altered: its sha256 is not what its sidecar says")
+        raise IntegrityError(path, "was altered: its sha256 is not what its manifest says")
     if check and not verify and not part.checksums_sha256:
         _warn_of_unsealed(layout.folder)
     reader = PartReader(path, part.checksums_sha256 if check else "")

@@ -83,7 +83,7 @@ def read_checksums(path: Path, sha256: str) -> BlockChecksums:
     except OSError as error:
         raise IntegrityError(path, f"cannot be read: {error.strerror or error}") from error
     if hashlib.sha256(raw).hexdigest() != sha256:
-        raise IntegrityError(path, "was altered: its sha256 is not what its sidecar says")
+        raise IntegrityError(path, "was altered: its sha256 is not what its manifest says")
     try:
         return _decoded(raw)
     except (ValueError, KeyError, TypeError) as error:

@@ -29,7 +29,7 @@ class FindingKind(StrEnum):
     """What sort of thing was found."""
 
     SETTINGS = "settings"
-    MANIFEST = "sidecar"
+    MANIFEST = "manifest"
     """Lost, damaged, or another shard's."""
     PART = "part"
     """Missing, short, altered, or another shard's."""
@@ -38,7 +38,7 @@ class FindingKind(StrEnum):
     UNSEALED = "without checksums"
     """Parts of an earlier release: damage in them is seen by a deep audit only."""
     ORPHAN = "orphan part"
-    """A part no sidecar names: from a killed commit, or the sidecar is an old one."""
+    """A part no manifest names: from a killed commit, or the manifest is an old one."""
     MEDIA_RECORD = "media record"
     """Altered, so nothing is known of the file beside it."""
     MEDIA = "media"
@@ -191,7 +191,7 @@ def audit_shard(
     findings = [*_misplaced(path, manifest, catalog), *_bad_parts(layout, manifest, deep=deep)]
     for file in files:
         if file.name not in named:
-            findings.append(AuditFinding(FindingKind.ORPHAN, file, "is in no sidecar", shard))
+            findings.append(AuditFinding(FindingKind.ORPHAN, file, "is in no manifest", shard))
     return manifest, findings
 
 
@@ -286,7 +286,7 @@ def _bad_parts(
 def check_part(
     layout: VariantLayout, manifest: ShardManifest, part: PartRecord, *, deep: bool
 ) -> None:
-    """Check one part against its sidecar. Raises IntegrityError, or LookupFailed for a video that
+    """Check one part against its manifest. Raises IntegrityError, or LookupFailed for a video that
     is not in it.
     """
     # The sha256 comes first, so that libhdf5 is not asked to parse what was altered.
@@ -295,7 +295,7 @@ def check_part(
     )
     if (len(reader.ids()), reader.table.row_count) != (part.videos, part.rows):
         raise IntegrityError(
-            reader.path, f"has {len(reader.ids())} videos, its sidecar says {part.videos}"
+            reader.path, f"has {len(reader.ids())} videos, its manifest says {part.videos}"
         )
     for video_id in manifest.live_in(part.file):
         entry = manifest.entries[video_id]

@@ -1,4 +1,4 @@
-"""Mends what an audit found: rebuilds sidecars from parts, and checksums; sets damaged parts aside;
+"""Mends what an audit found: rebuilds manifests from parts, and checksums; sets damaged parts aside;
 takes in orphans.
 
 Nothing that may still be of use is deleted: what is damaged is renamed `*.damaged`. Ids whose rows
@@ -270,7 +270,7 @@ class _Mending:
 def _describe(
     path: Path, account: ShardManifest
 ) -> tuple[PartRecord, dict[str, ManifestEntry], Mapping[str, JSON]]:
-    """What a sidecar would say of this part. Raises IntegrityError unless every row in it is as it
+    """What a manifest would say of this part. Raises IntegrityError unless every row in it is as it
     was written.
     """
     reader = PartReader(path)

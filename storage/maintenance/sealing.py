@@ -2,7 +2,7 @@
 
 Media records of earlier releases are sealed with them.
 
-Refuses to repair: a part that is not what its sidecar says stays as it is, and is told.
+Refuses to repair: a part that is not what its manifest says stays as it is, and is told.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def seal_store(folder: Path) -> Iterator[str]:
     """Give every part of the catalog kept in `folder` (`ROOT/<catalog>`) checksums; a sentence for
     each shard changed.
 
-    Raises IntegrityError for a part, or sidecar, that is not what its record says, and LeaseHeld
+    Raises IntegrityError for a part, or manifest, that is not what its record says, and LeaseHeld
     for a shard that is being built; what was sealed by then stays so.
     """
     catalog = read_catalog(folder)
@@ -51,9 +51,9 @@ def seal_store(folder: Path) -> Iterator[str]:
 
 
 def seal_part(layout: VariantLayout, part: PartRecord) -> PartRecord:
-    """Write the checksums of a part; returns how its sidecar has to name it then.
+    """Write the checksums of a part; returns how its manifest has to name it then.
 
-    Raises IntegrityError unless the part's size and sha256 are those that its sidecar has.
+    Raises IntegrityError unless the part's size and sha256 are those that its manifest has.
     """
     path = layout.folder / part.file
     sha = hashlib.sha256()
@@ -71,7 +71,7 @@ def seal_part(layout: VariantLayout, part: PartRecord) -> PartRecord:
     if (checksums.size_bytes, sha.hexdigest()) != (part.size_bytes, part.sha256):
         raise IntegrityError(
             path,
-            "was altered: its sha256 is not what its sidecar says; "
+            "was altered: its sha256 is not what its manifest says; "
             f"run `python -m storage audit --repair {layout.folder.parents[1]}`",
         )
     return replace(part, checksums_sha256=write_checksums(layout, part.file, checksums))

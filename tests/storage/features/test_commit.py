@@ -154,11 +154,11 @@ def _same_state(layout: VariantLayout, states: list[str]) -> None:
 @pytest.mark.parametrize(
     ("work", "steps"),
     [
-        ("first", 6 + 2 * 13 + 6),  # an empty sidecar first
+        ("first", 6 + 2 * 13 + 6),  # an empty manifest first
         (
             "commit",
             2 * 13 + 6,
-        ),  # two parts of seven steps and checksums of six, then the sidecar, which takes six
+        ),  # two parts of seven steps and checksums of six, then the manifest, which takes six
         (
             "compact",
             2 * 13 + 6 + 2 * 3,
@@ -215,7 +215,7 @@ def test_a_full_disk_in_the_middle_of_a_commit_is_told_and_leaves_the_old_accoun
     assert parts_on_disk(layout) == ["shard_000.p000.h5"]
     assert (
         len(list(layout.folder.iterdir())) == 4
-    )  # settings, part, its checksums, sidecar: no temporary
+    )  # settings, part, its checksums, manifest: no temporary
     assert commit_tracks(layout, [large]).entries["x"].rows == 10
 
 
@@ -296,7 +296,7 @@ def test_a_retry_marks_the_chosen_reasons_and_no_others(layout: VariantLayout) -
     assert request_retry(layout, 5, ["network"]) == ()
 
 
-def test_a_sidecar_of_another_place_is_refused(layout: VariantLayout, tmp_path: Path) -> None:
+def test_a_manifest_of_another_place_is_refused(layout: VariantLayout, tmp_path: Path) -> None:
     manifest = commit_tracks(layout, TRACKS[:1])
     layout.manifest(1).write_bytes(layout.manifest(0).read_bytes())
     with pytest.raises(IntegrityError, match=r"shard 0 of.*expected shard 1 of.*copied here"):
@@ -348,7 +348,7 @@ def _change(path: str, value: JSON) -> Callable[[dict[str, JSON]], None]:
             "times count from 'noon'; this release knows container_start, stream_clock",
         ),
         ("time_origin", None, "field 'time_origin' of the manifest is None"),
-        ("more", 1, "the sidecar has unknown fields: more"),
+        ("more", 1, "the manifest has unknown fields: more"),
         ("entries/v0", [], "an entry is not a JSON object"),
         ("entries/v0/state", "fine", "a status is wrong: 'fine' is not a valid State"),
         ("entries/v0/reason", "private", "a done video has no reason"),
@@ -388,7 +388,7 @@ def test_a_sealed_record_has_a_line_for_each_item_and_the_sha256_of_its_lines() 
         "a": 1,
     }
     assert seal(whole) == b"{\n" + lines + b',\n "sha256": "' + sha256 + b'"\n}\n'
-    with pytest.raises(ValueError, match="own key"):
+    with pytest.raises(ValueError, match="reserved for the seal"):
         seal({"sha256": "mine"})
     with pytest.raises(ValueError, match="JSON"):
         seal({"a": float("nan")})

@@ -1,4 +1,4 @@
-"""The index of a variant: quick, never believed where a sidecar says otherwise, and worth nothing
+"""The index of a variant: quick, never believed where a manifest says otherwise, and worth nothing
 once altered.
 """
 
@@ -26,7 +26,7 @@ LONG_AGO_SECONDS = 1_000_000_000
 
 @pytest.fixture
 def layout(tmp_path: Path) -> VariantLayout:
-    """A store whose sidecars are old enough for their time of change to be believed."""
+    """A store whose manifests are old enough for their time of change to be believed."""
     made = make_store(tmp_path)
     settle(made)
     return made
@@ -47,12 +47,12 @@ def reader(layout: VariantLayout) -> VariantReader:
 
 def forbid_manifests(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> ShardManifest:
-        raise AssertionError("a sidecar was parsed")
+        raise AssertionError("a manifest was parsed")
 
     monkeypatch.setattr(manifest_index, "parse_manifest", refuse)
 
 
-def test_the_index_says_what_the_sidecars_say(layout: VariantLayout) -> None:
+def test_the_index_says_what_the_manifests_say(layout: VariantLayout) -> None:
     manifest_index.refresh_index(layout)
     accounts = [read_manifest(layout, shard) for shard in manifest_index.read_summaries(layout)]
     assert accounts
@@ -74,7 +74,7 @@ def test_the_index_says_what_the_sidecars_say(layout: VariantLayout) -> None:
     assert reader(layout).digest() == logical_digest(account for account in accounts if account)
 
 
-def test_a_store_with_an_index_opens_without_parsing_a_sidecar(
+def test_a_store_with_an_index_opens_without_parsing_a_manifest(
     layout: VariantLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = reader(layout)
@@ -151,7 +151,7 @@ def test_the_index_of_another_variant_is_not_taken(layout: VariantLayout) -> Non
         manifest_index.read_summaries(other)
 
 
-def test_with_verify_the_bytes_of_every_sidecar_count(layout: VariantLayout) -> None:
+def test_with_verify_the_bytes_of_every_manifest_count(layout: VariantLayout) -> None:
     manifest_index.refresh_index(layout)
     path = manifests(layout)[0]
     raw = path.read_bytes().replace(b'"rows": 1', b'"rows": 2')

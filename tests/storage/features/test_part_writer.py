@@ -167,7 +167,7 @@ def _strange(name: str) -> list[FeatureTrack]:
         ("none", "at least one video"),
         ("twice", "ascending order: a follows a"),
         ("descending", "ascending order: a follows b"),
-        ("no rows", "has no rows; a video without rows gets a verdict"),
+        ("no rows", "feature arrays are empty"),
         ("other arrays", "b has the arrays"),
         ("other dtype", "b has the arrays"),
         ("bad id", "a video id is 1 to 64"),

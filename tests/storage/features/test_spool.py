@@ -102,7 +102,7 @@ def test_a_second_verdict_replaces_the_first(folder: Path) -> None:
 def test_a_done_video_brings_its_own_track_and_others_bring_none(
     folder: Path, entry: ManifestEntry, track: FeatureTrack | None
 ) -> None:
-    with pytest.raises(ValueError, match="a done video brings its own track, others none"):
+    with pytest.raises(ValueError, match="a done video needs its own track"):
         spool.put(folder, "-v", entry, track)
 
 

@@ -97,7 +97,7 @@ def test_ragged_arrays_answer_as_ragged_and_never_as_one_array(reader: VariantRe
     assert isinstance(some, Ragged)
     assert isinstance(expected, Ragged)
     assert some.lengths.tolist() == expected.lengths[2:6].tolist()
-    with pytest.raises(TypeError, match="boxes is ragged and makes no single array"):
+    with pytest.raises(TypeError, match="boxes is ragged, so it cannot be one array"):
         np.asarray(boxes)
     with pytest.raises(IndexError, match="step 1"):
         boxes[::2]
@@ -189,15 +189,15 @@ def test_readers_and_handles_travel_after_they_were_used(
     ("damage", "verify", "message"),
     [
         ("lose", False, "is missing; run `python -m storage audit --repair "),
-        ("cut", False, "bytes, its sidecar says"),
+        ("cut", False, "bytes, its manifest says"),
         ("flip", True, "was altered: its sha256"),
         (
             "flip",
             False,
             r"block 0 \(bytes 0 to .*run `python -m storage audit --repair /.*/sample`",
         ),
-        ("other part", False, "bytes, its sidecar says|not what was written"),
-        ("other shard", False, "bytes, its sidecar says|not what was written"),
+        ("other part", False, "bytes, its manifest says|not what was written"),
+        ("other shard", False, "bytes, its manifest says|not what was written"),
     ],
 )
 def test_a_part_that_is_not_the_recorded_one_is_never_read(
@@ -241,7 +241,7 @@ def test_a_part_of_equal_size_but_other_rows_is_noticed_without_reading_the_rows
     paths = [layout.part(0, 0) for layout in layouts]
     assert paths[0].stat().st_size == paths[1].stat().st_size
     paths[0].write_bytes(paths[1].read_bytes())
-    with pytest.raises(IntegrityError, match="its rows of v0 are not those of the sidecar"):
+    with pytest.raises(IntegrityError, match="its rows of v0 are not those of the manifest"):
         VariantReader(layouts[0], check=False)["v0"]
     with pytest.raises(IntegrityError, match="not what was written"):
         VariantReader(layouts[0])["v0"]
@@ -290,7 +290,7 @@ def test_a_reader_that_travelled_checks_for_itself(layout: VariantLayout, method
     assert "is not what was written" in _ask(pickle.loads(pickle.dumps(reader)))  # noqa: S301 - made on this line
 
 
-def test_a_lost_sidecar_is_an_error_and_not_fewer_videos(layout: VariantLayout) -> None:
+def test_a_lost_manifest_is_an_error_and_not_fewer_videos(layout: VariantLayout) -> None:
     """Whether its parts tell of it, or the index, or both; a shard that was never built is none."""
     folder = layout.folder.parents[1]
     manifest = layout.manifest(1).read_bytes()

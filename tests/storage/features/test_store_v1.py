@@ -134,7 +134,7 @@ def test_nothing_is_added_to_it(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_lost_sidecar_is_made_anew_with_the_origin_of_its_parts(
+def test_a_lost_manifest_is_made_anew_with_the_origin_of_its_parts(
     folder: Path, variant: str
 ) -> None:
     reader = FeatureStore(folder)[variant]

@@ -124,14 +124,14 @@ ATTACKS: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "a missing table": (lambda f: f.__delitem__("digests"), "a part holds"),
     "text as an array": (
         replaced(POOL5, lambda f, n: f.create_dataset(n, data=np.array([b"x"] * 14))),
-        "not an array of ours",
+        "not an array of a part",
     ),
     "rows too few": (
         replaced(POOL5, lambda f, n: f.create_dataset(n, data=np.zeros((13, 6)))),
         "13 rows, the part has 14",
     ),
     "values alone": (lambda f: f.__delitem__("arrays/boxes/offsets"), "values without offsets"),
-    "offsets alone": (lambda f: f.__delitem__("arrays/boxes/values"), "belongs to no array"),
+    "offsets alone": (lambda f: f.__delitem__("arrays/boxes/values"), "has offsets without values"),
     "spans of float32": (
         replaced("spans", lambda f, n: f.create_dataset(n, data=np.zeros((14, 2), "f4"))),
         "spans is float32",
@@ -146,11 +146,11 @@ ATTACKS: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     ),
     "ids twice": (
         replaced("ids", lambda f, n: f.create_dataset(n, data=np.array([b"a", b"a"]))),
-        "proper, distinct and ascending",
+        "valid, distinct and ascending",
     ),
     "an id with a path": (
         replaced("ids", lambda f, n: f.create_dataset(n, data=np.array([b"../a", b"b"]))),
-        "proper, distinct",
+        "valid, distinct",
     ),
     "a big attribute": (
         lambda f: f.attrs.__setitem__("catalog", np.bytes_(b"x" * 5000)),

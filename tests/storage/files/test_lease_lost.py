@@ -61,7 +61,7 @@ def stopped_at(wanted):
 DEEDS = {
     **{step.name: stopped_at(step) for step in atomic_write.Step},
     "part": lambda: publish(root / "features" / "shard_000.p000.h5", b"x", replace=False),
-    "sidecar": lambda: publish(root / "features" / "shard_000.json", b"x", replace=True),
+    "manifest": lambda: publish(root / "features" / "shard_000.json", b"x", replace=True),
     "settings": lambda: publish(root / "features" / "settings.json", b"x", replace=False),
     "record": lambda: append_log.append(root / "spool" / "finished.journal", b"x"),
     "cleared spool": lambda: spool.clear(root / "spool"),
@@ -83,7 +83,7 @@ except LeaseLost:
 """
 DEEDS = (
     "part",
-    "sidecar",
+    "manifest",
     "settings",
     "record",
     "cleared spool",
@@ -155,7 +155,7 @@ def test_a_holder_that_was_stopped_loses_its_lease_and_publishes_nothing(
 ) -> None:
     path = tmp_path / "leases" / "shard_000.lease"
     with holder(tmp_path) as first:
-        for deed in ("part", "sidecar", "record"):
+        for deed in ("part", "manifest", "record"):
             assert told(first, deed) == "done"
         first.send_signal(signal.SIGSTOP)
         lines: list[str] = []
@@ -182,7 +182,7 @@ def test_a_holder_that_was_stopped_loses_its_lease_and_publishes_nothing(
         ("OPEN", "part"),
         ("FSYNC", "part"),
         ("LINK", "part"),
-        ("REPLACE", "sidecar"),
+        ("REPLACE", "manifest"),
         ("OPEN", "record"),
         ("WRITE", "record"),
         ("UNLINK", "removed part"),
@@ -193,7 +193,7 @@ def test_a_holder_that_is_stopped_in_the_middle_of_publishing_does_not_end_it(
 ) -> None:
     with holder(tmp_path) as first:
         if step != "FOLDER":
-            for earlier in ("sidecar", "record"):
+            for earlier in ("manifest", "record"):
                 assert told(first, earlier) == "done"
         assert told(first, step) == "done"
         assert first.stdin is not None
@@ -228,7 +228,7 @@ def test_two_copies_of_one_running_holder_find_each_other_out(tmp_path: Path, be
         assert told(first, "part") == "done"
         with path.open("r+b") as file:
             file.write(path.read_bytes().replace(b"000000000000.00000000", beats.encode()))
-        assert told(first, "sidecar").startswith(
+        assert told(first, "manifest").startswith(
             f"lost: the lease {path} belongs to process {first.pid} on "
         )
         assert ended(first) == 4

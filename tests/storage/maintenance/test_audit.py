@@ -51,7 +51,7 @@ def findings(layout: VariantLayout, *, deep: bool = False) -> tuple[AuditFinding
 
 
 def contents(layout: VariantLayout) -> dict[str, bytes]:
-    """All files but the index, which only tells what the sidecars say."""
+    """All files but the index, which only tells what the manifests say."""
     return {
         path.name: path.read_bytes()
         for path in sorted(layout.folder.iterdir())
@@ -177,11 +177,11 @@ def _ids_of_another_shard(layout: VariantLayout) -> None:
 @pytest.mark.parametrize(
     ("tamper", "kind", "message"),
     [
-        (_swap_shards, FindingKind.PART, "sidecar says|not what was written"),
-        (_swap_parts, FindingKind.PART, "sidecar says|not what was written"),
+        (_swap_shards, FindingKind.PART, "manifest says|not what was written"),
+        (_swap_parts, FindingKind.PART, "manifest says|not what was written"),
         (_swap_manifests, FindingKind.MANIFEST, "copied here"),
         (_whole_shard_renamed, FindingKind.MANIFEST, "copied here"),
-        (_yesterdays_manifest, FindingKind.ORPHAN, "is in no sidecar"),
+        (_yesterdays_manifest, FindingKind.ORPHAN, "is in no manifest"),
         (_manifest_of_another_store, FindingKind.MANIFEST, "copied here"),
         (_ids_of_another_shard, FindingKind.MISPLACED, "does not put in shard 0"),
         (lambda layout: layout.part(0, 0).unlink(), FindingKind.PART, "is missing"),
@@ -268,7 +268,7 @@ def done_only(root: Path) -> VariantLayout:
 
 
 @pytest.mark.parametrize("damage", ["lose", "flip", "cut", "swap"])
-def test_a_lost_or_damaged_sidecar_is_rebuilt_to_the_byte(tmp_path: Path, damage: str) -> None:
+def test_a_lost_or_damaged_manifest_is_rebuilt_to_the_byte(tmp_path: Path, damage: str) -> None:
     layout = done_only(tmp_path)
     before = contents(layout)
     path = layout.manifest(0)
@@ -312,7 +312,7 @@ def test_the_ids_of_a_damaged_part_and_no_others_are_done_again(
     assert FeatureStore(folder_of(layout), verify=True)["c3d"].digest() == before
 
 
-def test_a_rolled_back_sidecar_takes_its_newest_part_in_again(layout: VariantLayout) -> None:
+def test_a_rolled_back_manifest_takes_its_newest_part_in_again(layout: VariantLayout) -> None:
     _yesterdays_manifest(layout)
     retried = read_catalog(folder_of(layout)).shard_ids(0)[-1]
     told = repair(folder_of(layout), deep=False)

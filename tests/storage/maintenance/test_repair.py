@@ -64,7 +64,7 @@ class Store:
                 variant.checksums("shard_000.p000.h5"),
                 variant.checksums("shard_001.p000.h5"),
             ),
-            "sidecar": (variant.manifest(0), variant.manifest(1)),
+            "manifest": (variant.manifest(0), variant.manifest(1)),
             "index": (variant.index_file, variant.manifest(0)),
             "settings": (variant.settings_file, self.folder / "catalog.json"),
             "table": (self.folder / "videos.csv", self.folder / "users.csv"),
@@ -139,7 +139,7 @@ KEEPS_ALL = {"checksums", "index", "media record", "media"}
     [
         "part",
         "checksums",
-        "sidecar",
+        "manifest",
         "index",
         "settings",
         "table",
@@ -172,14 +172,14 @@ def test_a_repair_ends_clean_or_says_what_it_cannot_mend(
     assert found.items() <= store.truth.items()
     if kind in KEEPS_ALL:
         assert found == store.truth
-    elif kind == "sidecar":
-        # A sidecar is rebuilt from its parts; what it alone knew, the failures, is asked for again.
+    elif kind == "manifest":
+        # A manifest is rebuilt from its parts; what it alone knew, the failures, is asked for again.
         assert found == store.truth
     else:
         assert store.truth.keys() - found.keys() <= store.in_first_parts
 
 
-def test_a_rolled_back_sidecar_and_a_stale_index_are_put_right(store: Store) -> None:
+def test_a_rolled_back_manifest_and_a_stale_index_are_put_right(store: Store) -> None:
     catalog = read_catalog(store.folder)
     kept = {
         path: path.read_bytes() for path in (store.variant.manifest(0), store.variant.index_file)
@@ -233,7 +233,7 @@ def test_a_folder_that_was_renamed_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["compact", "digest", "seal"])
-@pytest.mark.parametrize("damage", ["swapped parts", "short part", "no part", "flipped sidecar"])
+@pytest.mark.parametrize("damage", ["swapped parts", "short part", "no part", "flipped manifest"])
 def test_what_a_command_finds_damaged_names_the_command_that_mends_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str, command: str
 ) -> None:
@@ -254,7 +254,7 @@ def test_what_a_command_finds_damaged_names_the_command_that_mends_it(
     code = main([command, str(folder)])
 
     told = capsys.readouterr().err
-    if command == "compact" or damage == "flipped sidecar":
+    if command == "compact" or damage == "flipped manifest":
         assert (code, f"python -m storage audit --repair {folder}" in told) == (5, True), told
         assert "PartHeader(" not in told
     else:  # these read accounts alone
