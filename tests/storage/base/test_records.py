@@ -37,7 +37,7 @@ def test_a_link_has_one_of_two_roles() -> None:
     ("lengths", "message"),
     [
         (np.array([1, 1]), "add up to 2, but there are 3 items"),
-        (np.array([4, -1]), "add up to 3"),
+        (np.array([4, -1]), "lengths must be 0 or more, got -1"),
         (np.array([3], np.int32), "lengths are int64"),
         (np.array([[3]]), "lengths are int64"),
     ],

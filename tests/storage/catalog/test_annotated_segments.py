@@ -79,5 +79,5 @@ def test_counts_of_frames_say_nothing_where_annotations_are_in_seconds() -> None
 
 @pytest.mark.parametrize(("least", "most"), [(-1, None), (10, 9), (None, 0)])
 def test_impossible_counts_are_refused(least: int | None, most: int | None) -> None:
-    with pytest.raises(ValueError, match="frames_(least|most) must be"):
+    with pytest.raises(ValueError, match=r"frames_(least|most) must be"):
         Video("v", None, least, most)
