@@ -225,7 +225,10 @@ def test_every_altered_byte_of_the_header_is_found(tmp_path: Path) -> None:
         ),
         ({"shard_count": "3"}, "shard_count must be of type int, got '3'"),
         ({"shard_count": True}, "shard_count must be of type int, got True"),
-        ({"shard_count": 0}, "is not a catalog written by this project: shard_count must be at least 1"),
+        (
+            {"shard_count": 0},
+            "is not a catalog written by this project: shard_count must be at least 1",
+        ),
         ({"tables": {}}, "videos must be of type dict, got None"),
     ],
 )
