@@ -73,7 +73,7 @@ def main() -> None:
     given = parser.parse_args()
     device = resolve_device(given.device)
     with RowExecutor(device) as lanes:
-        sys.stdout.write(f"{processor_kind(device)}, {lanes.count} lanes\n\n")
+        sys.stdout.write(f"{processor_kind(device)}, {lanes.thread_count} lanes\n\n")
         sys.stdout.write(
             "| extractor | precision | resize | windows/s | × | of peak | prepare, ms a frame |\n"
         )

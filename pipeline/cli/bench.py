@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
 
     fps = next(iter(found.values())).frames_per_second
     networks = measure_networks(extractors, options.device, fps, options.rounds, _say)
-    for line in advice(found, networks.film_per_second, networks.settings):
+    for line in advice(found, networks.video_seconds_per_second, networks.settings):
         _say(line)
     return 0
 
@@ -144,7 +144,7 @@ def _decoder(
 
 def advice(
     found: Mapping[str, BackendSpeed],
-    film_per_second: Mapping[str, float],
+    video_seconds_per_second: Mapping[str, float],
     settings: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
     """What the numbers say: who waits for whom, and lines for `workflows.cfg`."""
@@ -154,8 +154,8 @@ def advice(
     if DEFAULT_BACKEND in rates and rates[best] < CLEAR_SPEEDUP * rates[DEFAULT_BACKEND]:
         best = DEFAULT_BACKEND
     decoder = found[best].side_by_side[1] / found[best].frames_per_second
-    if film_per_second:
-        networks = 1 / sum(1 / rate for rate in film_per_second.values())
+    if video_seconds_per_second:
+        networks = 1 / sum(1 / rate for rate in video_seconds_per_second.values())
         busy = math.ceil(networks / decoder)
         yield (
             f"\nA decoder gives {decoder:.3g} seconds of film in a second; these networks together, in fp32, take "

@@ -1,8 +1,8 @@
-"""Rows computed side by side: as many lanes as torch has threads, and each row on one lane alone.
+"""Computes rows in parallel on a CPU: as many threads as torch has, and each row on one of them.
 
-One row on one thread gives the same bits however many lanes there are, and costs no more: the
-threads of one row wait for each other, lanes do not. A GPU's rows are computed by
-`pipeline.compute.gpu_batcher`. Refuses to know what is computed.
+A row computed on one thread has the same bits however many threads there are. It costs no more
+either: several threads on one row wait for each other, threads on different rows do not. Rows on a
+GPU are computed by `pipeline.compute.gpu_batcher`.
 """
 
 from __future__ import annotations
@@ -25,68 +25,62 @@ T = TypeVar("T")
 Clip = Sequence[Any]
 """The prepared frames of one window."""
 Rows = Mapping[str, Sequence[NDArray[Any]]]
-"""Array → a row for each window."""
+"""Array name → one row per window."""
 
 REQUESTS_PER_THREAD = 2
-"""Pieces of work for each lane, the one in hand included. Whoever brings more waits, which bounds
-memory.
-"""
+"""Requests per thread, including the one being computed. Further ones block, to bound memory."""
 
 
 @dataclass(frozen=True)
 class ComputeRequest:
-    """Windows whose rows somebody wants."""
+    """Windows whose rows are to be computed."""
 
     extractor: Extractor
     clips: Sequence[Clip]
     max_batch: int = 1
-    """So many windows of this extractor may share a batch on a GPU; a CPU computes what it is
-    given, as it is given.
-    """
-    record_time: Callable[[str, float], None] = lambda _what, _seconds: None
-    """Told what the work took: `compute` or `copy`, seconds."""
+    """Windows of this extractor that may share a batch on a GPU. A CPU ignores it."""
+    record_time: Callable[[str, float], None] = lambda _step, _seconds: None
+    """Called with `compute` or `copy`, and the seconds that it took."""
 
 
 Compute = Callable[[ComputeRequest], Future[Rows]]
-"""Lets rows be computed, now or later; may wait until there is room."""
+"""Computes the rows of a request, now or later; may block until there is room."""
 
 
 class RowExecutor:
-    """A pool of threads, each of which computes on one core; for a GPU a single one, beside the
-    decoding.
-    """
+    """A pool of threads that compute one row each; for a GPU a single thread."""
 
     def __init__(self, device: str, *, has_networks: bool = True) -> None:
         threads = row_threads(has_networks=has_networks)
-        self.count = 1 if is_gpu(device) else threads
-        self._room = threading.BoundedSemaphore(REQUESTS_PER_THREAD * self.count)
-        started = threading.Barrier(self.count)
+        self.thread_count = 1 if is_gpu(device) else threads
+        self._room = threading.BoundedSemaphore(REQUESTS_PER_THREAD * self.thread_count)
+        started = threading.Barrier(self.thread_count)
 
-        def begin() -> None:
+        def start() -> None:
             if has_networks:
-                _compute_on_one_thread()
+                _limit_torch_to_one_thread()
+            # Until all have started: otherwise one thread could take two of these tasks.
             started.wait()
 
-        self._pool = ThreadPoolExecutor(self.count, "lane")
-        for beginning in [self._pool.submit(begin) for _ in range(self.count)]:
-            beginning.result()
+        self._pool = ThreadPoolExecutor(self.thread_count, "row")
+        for start_task in [self._pool.submit(start) for _ in range(self.thread_count)]:
+            start_task.result()
         if has_networks:
             import torch
 
-            torch.set_num_threads(
-                threads
-            )  # a number set in one thread is also that of all threads yet to come
+            # A number set in one thread also holds for all threads started later.
+            torch.set_num_threads(threads)
 
-    def submit(self, work: Callable[..., T], *given: Any) -> Future[T]:
-        """`work(*given)` on the next free lane; waits while the backlog is full."""
+    def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Call `function(*arguments)` on the next free thread; blocks while the backlog is full."""
         self._room.acquire()
-        future = self._pool.submit(work, *given)
+        future = self._pool.submit(function, *arguments)
         future.add_done_callback(lambda _: self._room.release())
         return future
 
-    def compute(self, work: ComputeRequest) -> Future[Rows]:
-        """The rows of `work`, on one lane; waits as `submit` does."""
-        return self.submit(_rows, work)
+    def compute(self, request: ComputeRequest) -> Future[Rows]:
+        """The future rows of a request, computed on one thread; blocks as `submit` does."""
+        return self.submit(_extract, request)
 
     def __enter__(self) -> RowExecutor:
         return self
@@ -100,23 +94,24 @@ class RowExecutor:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _compute_on_one_thread() -> None:
+def _limit_torch_to_one_thread() -> None:
     import torch
 
-    torch.get_num_threads()  # a thread's first question sets its number to that of the process, for good
+    # A thread's first query sets its number to that of the process, and would undo an earlier set.
+    torch.get_num_threads()
     torch.set_num_threads(1)
 
 
-def compute_inline(work: ComputeRequest) -> Future[Rows]:
-    """What `RowExecutor.compute` does, here and now: for callers that have no lanes."""
+def compute_inline(request: ComputeRequest) -> Future[Rows]:
+    """As `RowExecutor.compute`, but in the calling thread, before this returns."""
     future: Future[Rows] = Future()
-    future.set_result(_rows(work))
+    future.set_result(_extract(request))
     return future
 
 
-def _rows(work: ComputeRequest) -> Rows:
+def _extract(request: ComputeRequest) -> Rows:
     began = time.perf_counter()
     try:
-        return work.extractor.extract(work.clips)
+        return request.extractor.extract(request.clips)
     finally:
-        work.record_time("compute", time.perf_counter() - began)
+        request.record_time("compute", time.perf_counter() - began)

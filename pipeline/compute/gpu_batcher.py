@@ -1,12 +1,10 @@
-"""Windows of all videos in hand, computed in batches on one GPU: while one batch computes, the next
-is copied.
+"""Computes windows of several videos in batches on one GPU, copying one batch as another computes.
 
-A batch holds windows of one extractor, of whichever videos brought them. A lane that is free takes
-what is there, so no window waits for a batch to be full; a GPU that is slower than the decoding
-finds full batches. Whoever brings windows waits while enough of that extractor's wait already,
-which bounds memory. A batch that the GPU's memory does not hold is halved, and so are all later
-ones of that extractor in this process: it says nothing of a video. Refuses to know videos and what
-is computed.
+A batch holds windows of one extractor, from any videos. A free thread takes the windows that are
+there, so that none waits for a batch to fill up; if the GPU is slower than decoding, it finds full
+batches. `GpuBatcher.compute` blocks while enough windows of its extractor wait, which bounds
+memory. A batch that does not fit in GPU memory is halved, and so are all later batches of that
+extractor in this process: the size says nothing about a video.
 """
 
 from __future__ import annotations
@@ -15,9 +13,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -29,204 +27,254 @@ from pipeline.compute.cpu_executor import Clip, ComputeRequest, Rows
 from storage.base.errors import SystemicFault
 
 GPU_THREADS = 3
-"""Batches in hand at a time: one computes, while others are put together and copied, or looked
-through for boxes.
-"""
+"""Batches in flight: one computes, while others are stacked and copied, or their boxes are read."""
 WAITING_BATCHES = 2
-"""Full batches of an extractor that may wait, beside those in hand."""
+"""Full batches of an extractor that may wait, besides those in flight."""
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED")
-"""What CUDA's own libraries say, in errors that are not torch's."""
+"""Words of CUDA's own libraries, in errors that are not torch's."""
+
+Pending = tuple[ComputeRequest, Future[Rows]]
 
 
 @dataclass
-class _Queue:
-    """One extractor's windows that wait."""
+class _ExtractorQueue:
+    """The waiting requests of one extractor."""
 
     extractor: Extractor
-    size: int
+    max_batch: int
     """Windows in a batch, at most."""
-    asked: deque[tuple[ComputeRequest, Future[Rows]]] = field(default_factory=deque)
+    requests: deque[Pending] = field(default_factory=deque)
     waiting: int = 0
-    """Windows in `asked`."""
+    """Windows in `requests`."""
 
     @property
     def has_room(self) -> bool:
-        return self.waiting < WAITING_BATCHES * self.size
+        return self.waiting < WAITING_BATCHES * self.max_batch
 
-    def take(self) -> list[tuple[ComputeRequest, Future[Rows]]]:
-        """A batch off the front, without what nobody wants any more. A power of two windows, so
-        that a GPU meets few shapes, where they are brought one by one.
-        """
-        room = 1 << (min(self.waiting, self.size).bit_length() - 1)
-        taken: list[tuple[ComputeRequest, Future[Rows]]] = []
-        while self.asked and (not taken or len(self.asked[0][0].clips) <= room):
-            work, future = self.asked.popleft()
-            self.waiting -= len(work.clips)
+    @property
+    def fill(self) -> float:
+        """How many full batches wait."""
+        return self.waiting / self.max_batch
+
+    def add(self, request: ComputeRequest, future: Future[Rows]) -> None:
+        self.requests.append((request, future))
+        self.waiting += len(request.clips)
+
+    def take_batch(self) -> list[Pending]:
+        """The oldest requests, as many as fit in a batch; cancelled ones are dropped."""
+        # A power of two, so that a GPU meets few shapes if windows come one by one.
+        room = _power_of_two_up_to(min(self.waiting, self.max_batch))
+        batch: list[Pending] = []
+        while self.requests:
+            request, future = self.requests[0]
+            # The first request is taken even if it is larger than a batch.
+            if batch and len(request.clips) > room:
+                break
+            self.requests.popleft()
+            self.waiting -= len(request.clips)
             if future.set_running_or_notify_cancel():
-                taken.append((work, future))
-                room -= len(work.clips)
-        return taken
+                batch.append((request, future))
+                room -= len(request.clips)
+        return batch
 
 
-class GpuBatcher:
-    """Threads that feed one device. `device` may be a CPU, for tests of what is no matter of a
-    GPU.
-    """
+class _Backlog:
+    """All waiting requests, by extractor. Many threads add them, the GPU's threads take them."""
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._queues: dict[int, _Queue] = {}
-        self._ended = False
-        self._broken: BaseException | None = None
-        self._turns = [threading.Lock() for _ in range(GPU_THREADS)]
-        """One a lane, held while it computes; who holds all of them has the device for itself."""
-        self._lanes = [
-            threading.Thread(target=self._run, args=(turn, _own_stream(device)), name="gpu")
-            for turn in self._turns
-        ]
-        for lane in self._lanes:
-            lane.start()
+        self._queues: dict[int, _ExtractorQueue] = {}
+        """By identity of the extractor."""
+        self._is_closed = False
+        self._error: BaseException | None = None
 
-    def compute(self, work: ComputeRequest) -> Future[Rows]:
-        """The rows of `work`, some time; waits while enough windows of that extractor wait.
+    @property
+    def _is_over(self) -> bool:
+        return self._is_closed or self._error is not None
 
-        The future raises what the extractor raised, for all windows of its batch, and SystemicFault
-        where the device has no memory for a single window.
-        """
+    def add(self, request: ComputeRequest) -> Future[Rows]:
+        """Queue a request once there is room. Raises RuntimeError after `close` or `fail`."""
         future: Future[Rows] = Future()
         with self._changed:
-            queue = self._queue_of(work)
-            self._changed.wait_for(lambda: queue.has_room or self._over)
-            if self._over:
-                raise RuntimeError(
-                    f"these lanes have ended: {self._broken or 'nothing is wanted of them'}"
-                )
-            queue.asked.append((work, future))
-            queue.waiting += len(work.clips)
+            queue = self._queue_of(request)
+            self._changed.wait_for(lambda: queue.has_room or self._is_over)
+            if self._is_over:
+                reason = f" after an error: {self._error}" if self._error else ""
+                raise RuntimeError(f"GPU batcher is closed{reason}")
+            queue.add(request, future)
             self._changed.notify_all()
         return future
 
-    def _queue_of(self, work: ComputeRequest) -> _Queue:
-        key = id(work.extractor)
+    def _queue_of(self, request: ComputeRequest) -> _ExtractorQueue:
+        extractor = request.extractor
+        key = id(extractor)
         if key not in self._queues:
-            self._queues[key] = _Queue(
-                work.extractor,
-                min(work.max_batch, known_batch_size(work.extractor, work.max_batch)),
-            )
+            fitting = known_batch_size(extractor, request.max_batch)
+            self._queues[key] = _ExtractorQueue(extractor, min(request.max_batch, fitting))
         return self._queues[key]
 
-    def _run(self, turn: threading.Lock, stream: AbstractContextManager[object]) -> None:
-        try:
-            with stream:
-                while (found := self._take()) is not None:
-                    queue, taken = found
-                    if taken:
-                        self._answer(queue, taken, turn)
-        except BaseException as error:  # noqa: BLE001  whoever waits, now or later, is told
-            self._give_up(error)
+    def take_batch(self) -> tuple[_ExtractorQueue, list[Pending]] | None:
+        """Wait for requests; returns a batch of the fullest queue, None after `close` or `fail`.
 
-    @property
-    def _over(self) -> bool:
-        return self._ended or self._broken is not None
-
-    def _give_up(self, error: BaseException) -> None:
-        """A lane broke by itself, not by what it was given: nobody may wait for it."""
+        The batch is empty if all its requests were cancelled.
+        """
         with self._changed:
-            self._broken = error
-            left = self._left()
+            self._changed.wait_for(lambda: self._is_over or self._has_requests())
+            if self._is_over:
+                return None
+            fullest = max(self._queues.values(), key=lambda queue: queue.fill)
+            batch = fullest.take_batch()
             self._changed.notify_all()
-        for future in left:
+            return fullest, batch
+
+    def _has_requests(self) -> bool:
+        return any(queue.requests for queue in self._queues.values())
+
+    def limit_batches(self, queue: _ExtractorQueue, size: int) -> None:
+        """Make batches of an extractor no larger than `size`, for the rest of this process."""
+        with self._changed:
+            queue.max_batch = min(queue.max_batch, size)
+            _FITTING_SIZES[id(queue.extractor)] = (weakref.ref(queue.extractor), queue.max_batch)
+
+    def close(self) -> None:
+        """Cancel what waits; later requests are refused."""
+        with self._changed:
+            self._is_closed = True
+            waiting = self._remove_all()
+        for future in waiting:
+            future.cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """End all waiting requests with this error; later ones are refused with it."""
+        with self._changed:
+            self._error = error
+            waiting = self._remove_all()
+        for future in waiting:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
 
-    def _left(self) -> list[Future[Rows]]:
-        left = [future for queue in self._queues.values() for _, future in queue.asked]
+    def _remove_all(self) -> list[Future[Rows]]:
+        waiting: list[Future[Rows]] = []
         for queue in self._queues.values():
-            queue.asked.clear()
-        return left
+            waiting += [future for _, future in queue.requests]
+            queue.requests.clear()
+        self._changed.notify_all()
+        return waiting
 
-    def _take(self) -> tuple[_Queue, list[tuple[ComputeRequest, Future[Rows]]]] | None:
-        """Of the extractor with most to do; None at the end."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._over or any(queue.asked for queue in self._queues.values())
-            )
-            if self._over:
-                return None
-            fullest = max(self._queues.values(), key=lambda queue: queue.waiting / queue.size)
-            taken = fullest.take()
-            self._changed.notify_all()
-            return fullest, taken
 
-    def _answer(
-        self,
-        queue: _Queue,
-        taken: Sequence[tuple[ComputeRequest, Future[Rows]]],
-        turn: threading.Lock,
+class GpuBatcher:
+    """Threads that compute batches on one device. Tests use it with a CPU as the device."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._backlog = _Backlog()
+        self._device_locks = [threading.Lock() for _ in range(GPU_THREADS)]
+        """One per thread, held while it computes. Holding all of them reserves the device."""
+        self._threads = [
+            threading.Thread(target=self._run, args=(lock, _own_stream(device)), name="gpu")
+            for lock in self._device_locks
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def compute(self, request: ComputeRequest) -> Future[Rows]:
+        """The future rows of a request; blocks while enough windows of its extractor wait.
+
+        The future raises the extractor's error, for all windows of its batch, and SystemicFault if
+        the device has no memory for a single window. Raises RuntimeError once the batcher is
+        closed.
+        """
+        return self._backlog.add(request)
+
+    def _run(self, lock: threading.Lock, stream: AbstractContextManager[object]) -> None:
+        """The work of one thread."""
+        try:
+            with stream:
+                while True:
+                    taken = self._backlog.take_batch()
+                    if taken is None:
+                        return
+                    queue, batch = taken
+                    if batch:
+                        self._compute_batch(queue, batch, lock)
+        except BaseException as error:  # noqa: BLE001  raised wherever rows are awaited, now or later
+            # The thread itself broke, not what it computed: no request may wait for it.
+            self._backlog.fail(error)
+
+    def _compute_batch(
+        self, queue: _ExtractorQueue, batch: Sequence[Pending], lock: threading.Lock
     ) -> None:
-        clips = [clip for work, _ in taken for clip in work.clips]
+        clips = [clip for request, _ in batch for clip in request.clips]
         began = time.perf_counter()
         try:
-            rows = self._rows(queue, clips, turn)
-        except BaseException as error:  # noqa: BLE001  it is raised where the rows are wanted
-            for _, future in taken:
+            rows = self._extract(queue, clips, lock)
+        except BaseException as error:  # noqa: BLE001  it is raised where the rows are awaited
+            for _, future in batch:
                 future.set_exception(error)
             return
-        spent, copying = time.perf_counter() - began, copying_seconds(self._device)
+        seconds = time.perf_counter() - began
+        copying = copying_seconds(self._device)
         first = 0
-        for work, future in taken:
-            last = first + len(work.clips)
-            share = len(work.clips) / len(clips)
-            work.record_time("copy", copying * share)
-            work.record_time("compute", (spent - copying) * share)
-            # Copies: a row that is a view would keep the rows of the whole batch in memory, other
-            # videos' among them.
-            future.set_result(
-                {name: [np.array(row) for row in of[first:last]] for name, of in rows.items()}
-            )
+        for request, future in batch:
+            last = first + len(request.clips)
+            share = len(request.clips) / len(clips)
+            request.record_time("copy", copying * share)
+            request.record_time("compute", (seconds - copying) * share)
+            # Copies: a view would keep the rows of the whole batch in memory, including those of
+            # other videos.
+            own_rows = {
+                name: [np.array(row) for row in array[first:last]] for name, array in rows.items()
+            }
+            future.set_result(own_rows)
             first = last
 
-    def _rows(self, queue: _Queue, clips: Sequence[Clip], turn: threading.Lock) -> Rows:
-        """Rows of a batch, in as many pieces as memory asks for."""
-        with turn:
-            rows = self._tried(queue.extractor, clips)
-        if rows is None and len(clips) > 1:
-            half = 1 << ((len(clips) - 1).bit_length() - 1)
-            self._remember(queue, half)
-            pieces = [self._rows(queue, piece, turn) for piece in (clips[:half], clips[half:])]
-            return {name: [row for piece in pieces for row in piece[name]] for name in pieces[0]}
-        if rows is None:
-            with ExitStack() as alone:  # what the other lane has in hand may be what was too much
-                for each in self._turns:
-                    alone.enter_context(each)
-                rows = self._tried(queue.extractor, clips)
+    def _extract(self, queue: _ExtractorQueue, clips: Sequence[Clip], lock: threading.Lock) -> Rows:
+        """Rows of a batch, halved as often as the device's memory requires."""
+        with lock:
+            rows = self._try_extract(queue.extractor, clips)
+        if rows is not None:
+            return rows
+        if len(clips) <= 1:
+            return self._extract_single(queue.extractor, clips)
+        half = _power_of_two_up_to(len(clips) - 1)
+        self._backlog.limit_batches(queue, half)
+        first = self._extract(queue, clips[:half], lock)
+        second = self._extract(queue, clips[half:], lock)
+        return {name: [*first[name], *second[name]] for name in first}
+
+    def _extract_single(self, extractor: Extractor, clips: Sequence[Clip]) -> Rows:
+        """Rows of one window, while no other thread computes: theirs may be what was too much."""
+        with self._whole_device():
+            rows = self._try_extract(extractor, clips)
         if rows is None:
             raise SystemicFault(
-                f"{self._device} has no memory for one window of {type(queue.extractor).__name__}. Close what else "
-                "uses it, choose smaller inputs, or set [extract] device = cpu; what is finished is kept."
+                f"{self._device} has no memory for one window of {type(extractor).__name__}. "
+                "Close other programs that use it, choose smaller inputs, or set [extract] "
+                "device = cpu. Finished videos are kept."
             )
         return rows
 
-    def _tried(self, extractor: Extractor, clips: Sequence[Clip]) -> Rows | None:
-        """None where memory ran out. The error is gone when this returns, and with it all that it
-        held on to.
-        """
+    @contextmanager
+    def _whole_device(self) -> Iterator[None]:
+        # All threads lock in the same order, so no two can wait for each other.
+        with ExitStack() as stack:
+            for lock in self._device_locks:
+                stack.enter_context(lock)
+            yield
+
+    def _try_extract(self, extractor: Extractor, clips: Sequence[Clip]) -> Rows | None:
+        """The rows, or None if memory ran out."""
         try:
             return extractor.extract(clips)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
+        # Here the error is gone, and with it the tensors that its traceback kept in memory.
         if is_gpu(self._device):
             import torch
 
             torch.cuda.empty_cache()
         return None
-
-    def _remember(self, queue: _Queue, size: int) -> None:
-        with self._changed:
-            queue.size = min(queue.size, size)
-            _SIZES[id(queue.extractor)] = (weakref.ref(queue.extractor), queue.size)
 
     def __enter__(self) -> GpuBatcher:
         return self
@@ -237,28 +285,28 @@ class GpuBatcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._changed:
-            self._ended = True
-            left = self._left()
-            self._changed.notify_all()
-        for future in left:
-            future.cancel()
-        for lane in self._lanes:
-            lane.join()
+        self._backlog.close()
+        for thread in self._threads:
+            thread.join()
+
+
+def _power_of_two_up_to(number: int) -> int:
+    """The largest power of two that is not above `number`, which is at least 1."""
+    return 1 << (number.bit_length() - 1)
 
 
 def _own_stream(device: str) -> AbstractContextManager[object]:
-    """Inside, a GPU does what it is told beside, and not after, what other streams tell it."""
+    """A context with a CUDA stream of its own: its work runs beside that of other streams."""
     if not is_gpu(device):
         return nullcontext()
-    import torch  # seconds to import: only what computes rows pays
+    import torch  # takes seconds to import; only runs that compute rows need it
 
     stream: AbstractContextManager[object] = torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
     return stream
 
 
 def copying_seconds(device: str) -> float:
-    """What this thread has spent on bringing pictures to a GPU since it last asked."""
+    """Seconds that this thread spent on copying frames to a GPU since the last call."""
     if not is_gpu(device):
         return 0.0
     from models.extractors.base.inference import GPU_COPY_TIME
@@ -266,24 +314,25 @@ def copying_seconds(device: str) -> float:
     return GPU_COPY_TIME.read_and_reset()
 
 
-_SIZES: dict[int, tuple[weakref.ref[Extractor], int]] = {}
-"""Of this process's extractors, by identity: how many windows the device holds, where it once did
-not hold more.
+_FITTING_SIZES: dict[int, tuple[weakref.ref[Extractor], int]] = {}
+"""Batch sizes that fit, of extractors that once ran out of memory in this process.
+
+By identity, with a reference that shows whether the identity still belongs to the same extractor.
 """
 
 
 def known_batch_size(extractor: Extractor, otherwise: int) -> int:
-    """How many windows of an extractor may share a batch, by what happened in this process."""
-    known = _SIZES.get(id(extractor))
-    return otherwise if known is None or known[0]() is not extractor else known[1]
+    """The batch size that fits, if an extractor ran out of memory in this process."""
+    reference, size = _FITTING_SIZES.get(id(extractor), (None, otherwise))
+    if reference is None or reference() is not extractor:
+        return otherwise
+    return size
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device's memory ran out, in torch's words or in those of CUDA's
-    libraries.
-    """
+    """Whether a device's memory ran out, in torch's words or in those of CUDA's libraries."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in str(error) for words in OUT_OF_MEMORY
-    )
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in OUT_OF_MEMORY)

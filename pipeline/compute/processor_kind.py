@@ -1,7 +1,7 @@
-"""What kind of processor computes: rows of unlike kinds differ in their last digits, so it is
-recorded and compared.
+"""Names the kind of processor that computes.
 
-Knows how Linux tells of processors. Refuses to know what follows from a difference.
+Rows from different kinds differ in their last digits, so the kind is recorded with every store and
+compared. Reads /proc/cpuinfo, which only Linux has.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 INSTRUCTION_SETS = (
-    "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni",
-    "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "asimddp", "bf16", "sve", "sve2",
+    "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq",
+    "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd",
+    "asimddp", "bf16", "sve", "sve2",
 )  # fmt: skip
-"""Those by which torch, oneDNN and MKL choose how they add up."""
+"""Those by which torch, oneDNN and MKL choose their order of summation."""
 
 
 def processor_kind(device: str) -> str:
-    """Of a torch device: the GPU's name; of `cpu` the processor's model, and which instruction sets
-    that matter it has.
+    """The name of a GPU, or a CPU's model with the instruction sets that affect numbers.
 
-    The same on every machine of a kind: no name of a host, no number of cores, no clock.
+    Equal on all machines of a kind: it contains no host name, number of cores or clock rate.
     """
     if device.startswith("cuda"):
-        import torch  # seconds to import: only where a GPU is used
+        import torch  # takes seconds to import; only runs with a GPU need it
 
         return str(torch.cuda.get_device_name(device))
     try:
         text = CPUINFO.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         text = ""
     return _kind(text, platform.machine())
 
 
 @functools.cache
 def _kind(cpuinfo: str, machine: str) -> str:
-    told = _first_processor(cpuinfo)
-    model = told.get("model name") or " ".join(
-        filter(None, (told.get("CPU implementer"), told.get("CPU part")))
-    )
-    numbers = [f"{name} {told[name]}" for name in ("cpu family", "model") if name in told]
-    flags = set((told.get("flags") or told.get("Features") or "").split())
-    sets = [name for name in INSTRUCTION_SETS if name in flags]
-    named = ", ".join([model or "unknown processor", machine, *numbers])
-    return f"{named}: {' '.join(sets)}" if sets else named
+    fields = _first_processor(cpuinfo)
+    arm_model = " ".join(filter(None, (fields.get("CPU implementer"), fields.get("CPU part"))))
+    model = fields.get("model name") or arm_model or "unknown processor"
+    numbers = [f"{name} {fields[name]}" for name in ("cpu family", "model") if name in fields]
+    flags = fields.get("flags") or fields.get("Features") or ""
+    known_flags = set(flags.split())
+    sets = [name for name in INSTRUCTION_SETS if name in known_flags]
+    description = ", ".join([model, machine, *numbers])
+    return f"{description}: {' '.join(sets)}" if sets else description
 
 
 def _first_processor(cpuinfo: str) -> Mapping[str, str]:

@@ -1,15 +1,13 @@
-"""How much of a dataset still exists: per split, how many videos ended done, and why the others did
-not.
+"""Counts how much of a dataset is still available, per split, and why videos are missing.
 
-Pure counting. Videos of the web vanish, so a result means little without the day and the very ids
-it rests on; their sha256 lets two people find out whether they speak of the same videos. The day is
-given, never asked for here.
+Web videos vanish, so a result means little without its date and the exact ids behind it. The sha256
+of the ids shows two people whether their results are about the same videos. The date is passed in.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -20,12 +18,12 @@ from storage.catalog.catalog import Catalog
 from storage.catalog.csv_tables import text_column
 
 WHOLE = "all"
-"""The row of the whole catalog, beside the splits."""
+"""Name of the row about the whole catalog."""
 
 
 @dataclass(frozen=True)
 class Availability:
-    """One split's videos, or one domain's. A video that several use is counted in each."""
+    """The videos of one split or domain. A video that is in several is counted in each."""
 
     split: str
     ids: int
@@ -33,61 +31,71 @@ class Availability:
     missing: Mapping[str, int]
     """`state:reason` → how many."""
     ids_sha256: str
-    """Of all its ids; see `ids_sha256`."""
+    """Of all ids; see `storage.base.fingerprint.ids_sha256`."""
     surviving_sha256: str
     """Of the ids that are done."""
 
     def __str__(self) -> str:
-        missing = ", ".join(f"{count} {reason}" for reason, count in self.missing.items())
         share = self.done / self.ids if self.ids else 0.0
-        return f"{self.split:<24} {self.done} of {self.ids} done ({share:.1%}){'; ' if missing else ''}{missing}"
+        line = f"{self.split:<24} {self.done} of {self.ids} done ({share:.1%})"
+        missing = ", ".join(f"{count} {reason}" for reason, count in self.missing.items())
+        return f"{line}; {missing}" if missing else line
 
 
 def availability_by_split(
     catalog: Catalog, statuses: Mapping[str, VideoStatus]
 ) -> tuple[Availability, ...]:
-    """One row for the whole catalog, then one per split of users, then one per group, as
-    `vlist_sel/test`; by name.
+    """One row for the whole catalog, one per split of users, and one per group (`vlist_sel/test`).
 
-    Raises ValueError unless every id has a verdict.
+    Raises ValueError unless every id has a status.
     """
-    everything = set(text_column(catalog.videos, "video_id"))
-    if without := sorted(everything - statuses.keys()):
-        raise ValueError(f"{len(without)} ids have no verdict, the first is {without[0]!r}")
-    split_of = dict(
-        zip(text_column(catalog.users, "user_id"), text_column(catalog.users, "split"), strict=True)
-    )
-    splits: dict[str, set[str]] = {}
-    for user_id, video_id in zip(
-        text_column(catalog.links, "user_id"), text_column(catalog.links, "video_id"), strict=True
-    ):
-        splits.setdefault(split_of[user_id], set()).add(video_id)
-    groups = [
-        (f"{grouping}/{name}", {*ids})
-        for grouping, of in catalog.groupings.items()
-        for name, ids in of.items()
-    ]
+    all_ids = set(text_column(catalog.videos, "video_id"))
+    without_status = sorted(all_ids - statuses.keys())
+    if without_status:
+        raise ValueError(
+            f"{len(without_status)} ids have no status, the first is {without_status[0]!r}"
+        )
+    parts = [(WHOLE, all_ids), *sorted(_user_splits(catalog).items())]
+    for grouping, groups in catalog.groupings.items():
+        parts += [(f"{grouping}/{name}", set(ids)) for name, ids in groups.items()]
     done = frozenset(
         video_id for video_id, status in statuses.items() if status.state is State.DONE
     )
-    return tuple(
-        _row(name, ids, done, statuses)
-        for name, ids in [(WHOLE, everything), *sorted(splits.items()), *groups]
+    return tuple(_availability(name, ids, done, statuses) for name, ids in parts)
+
+
+def _user_splits(catalog: Catalog) -> dict[str, set[str]]:
+    """Split → the videos that its users are linked to."""
+    user_ids, user_splits = (text_column(catalog.users, name) for name in ("user_id", "split"))
+    split_of_user = dict(zip(user_ids, user_splits, strict=True))
+    linked_users, linked_videos = (
+        text_column(catalog.links, name) for name in ("user_id", "video_id")
     )
+    splits: dict[str, set[str]] = {}
+    for user_id, video_id in zip(linked_users, linked_videos, strict=True):
+        splits.setdefault(split_of_user[user_id], set()).add(video_id)
+    return splits
 
 
-def _row(
+def _availability(
     split: str, ids: set[str], done: frozenset[str], statuses: Mapping[str, VideoStatus]
 ) -> Availability:
-    reasons = Counter(f"{statuses[i].state}:{statuses[i].reason}" for i in ids - done)
-    missing = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+    missing_ids, surviving_ids = ids - done, ids & done
+    reasons = Counter(f"{statuses[i].state}:{statuses[i].reason}" for i in missing_ids)
+    by_frequency = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     return Availability(
-        split, len(ids), len(ids & done), missing, ids_sha256(ids), ids_sha256(ids & done)
+        split=split,
+        ids=len(ids),
+        done=len(surviving_ids),
+        missing=dict(by_frequency),
+        ids_sha256=ids_sha256(ids),
+        surviving_sha256=ids_sha256(surviving_ids),
     )
 
 
-def availability_report(rows: Iterable[Availability], day: date) -> dict[str, JSON]:
-    """What is kept as `report/survival.json`."""
+def availability_report(rows: Sequence[Availability], day: date) -> dict[str, JSON]:
+    """The content of `report/survival.json`."""
+    reasons = {reason.partition(":")[2] for row in rows for reason in row.missing}
     return {
         "day": day.isoformat(),
         "taxonomy_version": TAXONOMY_VERSION,
@@ -101,8 +109,5 @@ def availability_report(rows: Iterable[Availability], day: date) -> dict[str, JS
             }
             for row in rows
         },
-        "meanings": {
-            name: REASONS[name].meaning
-            for name in sorted({reason.partition(":")[2] for row in rows for reason in row.missing})
-        },
+        "meanings": {name: REASONS[name].meaning for name in sorted(reasons)},
     }

@@ -1,8 +1,7 @@
-"""How fast a decode backend is: frames per core-second of one decoder, and of several that decode
-side by side.
+"""Measures decode backends: frames per core-second, with one decoder and with several in parallel.
 
-Every measurement is a fresh interpreter that decodes one file and counts from when its libraries
-are loaded. Refuses to know which backend is worth choosing.
+Every measurement runs in a new interpreter, which decodes one file. Its clock starts once its
+libraries are loaded.
 """
 
 from __future__ import annotations
@@ -26,36 +25,34 @@ FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
 
 class BackendFailed(Exception):
-    """A decoder that cannot be measured: its libraries are not here, or it cannot decode the
-    file.
-    """
+    """A backend cannot be measured: a library is missing, or it cannot decode the file."""
 
 
 @dataclass(frozen=True)
 class DecodeSpeed:
-    """What one or more decoders did."""
+    """Result of one decoder, or the sum of several in parallel."""
 
     frames: int
     video_seconds: float
-    """That the frames cover."""
+    """Duration of the decoded video."""
     core_seconds: float
     wall_seconds: float
     peak_megabytes: float
-    """Of one process."""
+    """The largest of any process."""
 
     @property
     def per_core_second(self) -> float:
-        """Frames for a second of one core's time."""
+        """Frames per second of CPU time."""
         return self.frames / self.core_seconds
 
     @property
     def per_second(self) -> float:
-        """Frames by the clock."""
+        """Frames per second of elapsed time."""
         return self.frames / self.wall_seconds
 
 
 def warm_up_video(path: Path) -> None:
-    """A second of drawn video, on which a library loads itself."""
+    """Write a second of synthetic video, whose decoding loads a backend's libraries."""
     subprocess.run(
         [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc2=duration=1", "-y", path], check=True
     )
@@ -64,81 +61,74 @@ def warm_up_video(path: Path) -> None:
 def measure_backend(
     backend: str, path: Path, every: int, warm: Path, decoders: int = 1
 ) -> DecodeSpeed:
-    """`decoders` fresh interpreters, each of which decodes `path` and makes every so many-th frame
-    RGB.
+    """Decode `path` in `decoders` new interpreters; each converts every `every`-th frame to RGB.
 
-    Raises BackendFailed, with the last line that it said, if one fails: the backend is of no use
-    for this file here.
+    Raises BackendFailed, with the last line of its output, if one of them fails.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline.diagnostics.bench_decoding",
-        backend,
-        str(every),
-        str(warm),
-        str(path),
+    program = [sys.executable, "-m", "pipeline.diagnostics.bench_decoding"]
+    command = [*program, backend, str(every), str(warm), str(path)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(decoders)
     ]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-               for _ in range(decoders)]  # fmt: skip
-    said = [process.communicate() for process in running]
-    for process, (_, complaint) in zip(running, said, strict=True):
+    outputs = [process.communicate() for process in processes]
+    results = []
+    for process, (output, errors) in zip(processes, outputs, strict=True):
         if process.returncode:
-            raise BackendFailed(
-                (complaint.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-            )
-    told = [json.loads(lines.splitlines()[-1]) for lines, _ in said]
+            lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
+            raise BackendFailed(lines[-1])
+        results.append(json.loads(output.splitlines()[-1]))
+    began = min(result["began"] for result in results)
+    ended = max(result["ended"] for result in results)
     return DecodeSpeed(
-        frames=sum(one["frames"] for one in told),
-        video_seconds=sum(one["video_seconds"] for one in told),
-        core_seconds=sum(one["core_seconds"] for one in told),
-        # The clock is the machine's, and all start within it: what each waited for the others'
-        # start counts.
-        wall_seconds=max(one["ended"] for one in told) - min(one["began"] for one in told),
-        peak_megabytes=max(one["peak_megabytes"] for one in told),
+        frames=sum(result["frames"] for result in results),
+        video_seconds=sum(result["video_seconds"] for result in results),
+        core_seconds=sum(result["core_seconds"] for result in results),
+        # The monotonic clock is common to all processes of a machine. Waiting for the others to
+        # start counts too.
+        wall_seconds=ended - began,
+        peak_megabytes=max(result["peak_megabytes"] for result in results),
     )
 
 
 def measure_ffmpeg(path: Path) -> float:
-    """Core-seconds of `ffmpeg -threads 1 -i FILE -f null -`: decoding, and a tenth of a second to
-    start.
-    """
+    """Core-seconds of `ffmpeg -threads 1 -i FILE -f null -`, including 0.1 s to start."""
     before = os.times()
     subprocess.run(
         [FFMPEG, "-v", "quiet", "-threads", "1", "-i", path, "-an", "-f", "null", "-"], check=True
     )
     after = os.times()
-    return (
-        after.children_user - before.children_user + after.children_system - before.children_system
-    )
+    user_seconds = after.children_user - before.children_user
+    system_seconds = after.children_system - before.children_system
+    return user_seconds + system_seconds
 
 
 def decode_all(backend: str, path: Path, every: int) -> DecodeSummary:
-    """Decode in this process. Raises VideoError for what is no video."""
-    decoding = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
-    for frame in decoding:
+    """Decode in this process. Raises VideoError if the file is not a video."""
+    reader = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+    for frame in reader:
         if frame.index % every == 0:
             frame.to_rgb()
-    return decoding.summary()
+    return reader.summary()
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Be one measurement, told as JSON on stdout: BACKEND EVERY WARM_UP_VIDEO VIDEO."""
+    """Measure once and print JSON. Arguments: BACKEND EVERY WARM_UP_VIDEO VIDEO."""
     backend, every, warm, path = arguments
     if backend not in BACKENDS:
-        raise SystemExit(f"no backend is called {backend!r}; there are {', '.join(BACKENDS)}")
+        raise SystemExit(f"unknown backend {backend!r}; known are {', '.join(BACKENDS)}")
     decode_all(backend, Path(warm), 1)
-    spent, began = time.process_time(), time.monotonic()
-    found = decode_all(backend, Path(path), int(every))
-    told = {
-        "frames": found.frames_decoded,
-        "video_seconds": found.covered_seconds,
-        "core_seconds": time.process_time() - spent,
+    cpu_began, began = time.process_time(), time.monotonic()
+    summary = decode_all(backend, Path(path), int(every))
+    result = {
+        "frames": summary.frames_decoded,
+        "video_seconds": summary.covered_seconds,
+        "core_seconds": time.process_time() - cpu_began,
         "began": began,
         "ended": time.monotonic(),
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

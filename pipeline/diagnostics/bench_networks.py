@@ -1,7 +1,6 @@
-"""Each extractor's network in the precisions offered for what it keeps by default: a table, and
-which to take.
+"""Measures each extractor's network in the precisions offered for its default arrays.
 
-Refuses to know decoders; how a network is measured lies in `forward.py`.
+Prints a table, and recommends a precision. How one network is measured is in `bench_throughput`.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ from pipeline.diagnostics.bench_throughput import (
 )
 
 BATCHES_ON_A_GPU = (1, 8, 32)
-"""Windows in a batch; on a CPU rows are computed one by one, for their bits."""
+"""Windows in a batch. On a CPU rows are computed one by one, which makes them bit-equal."""
 
 
 @dataclass
 class NetworkSpeeds:
-    """What was found."""
+    """Results for all measured networks."""
 
     device: str
-    film_per_second: dict[str, float] = field(default_factory=dict)
-    """Extractor → seconds of film that its network, as it is by default, computes in a second."""
+    video_seconds_per_second: dict[str, float] = field(default_factory=dict)
+    """Extractor → seconds of video that its network computes in a second, in fp32."""
     settings: dict[str, list[str]] = field(default_factory=dict)
-    """Section of `workflows.cfg` → lines for it."""
+    """Section of `workflows.cfg` → recommended lines."""
 
 
 def measure_networks(
@@ -56,96 +55,109 @@ def measure_networks(
     rounds: int,
     say: Callable[[str], None],
 ) -> NetworkSpeeds:
-    """Measure and say it as a table, line by line. `frames_per_second` is that of the videos to
-    come.
+    """Measure every network and print a table line by line with `say`.
+
+    `frames_per_second` is that of the videos to be built.
     """
     device = resolve_device(device)
-    found = NetworkSpeeds(device)
+    speeds = NetworkSpeeds(device)
     specs = [spec for spec in map(EXTRACTORS.__getitem__, names) if spec.needs_weights]
     if not specs:
-        return found
-    with RowExecutor(device) as lanes:
-        say(f"\n{processor_kind(device)}, {lanes.count} lanes")
+        return speeds
+    with RowExecutor(device) as executor:
+        say(f"\n{processor_kind(device)}, {executor.thread_count} lanes")
         say(
-            f"{'network':<16}{'precision':<11}{'batch':>5}{'windows/s':>12}{'of peak':>9}{'times real time':>17}"
+            f"{'network':<16}{'precision':<11}{'batch':>5}{'windows/s':>12}{'of peak':>9}"
+            f"{'times real time':>17}"
         )
         for spec in specs:
-            for line in _lines(spec, lanes, frames_per_second, rounds, found):
+            for line in _measure_network(spec, executor, frames_per_second, rounds, speeds):
                 say(line)
-    return found
+    return speeds
 
 
-def _lines(
+def _measure_network(
     spec: ExtractorSpec,
-    lanes: RowExecutor,
+    executor: RowExecutor,
     frames_per_second: float,
     rounds: int,
-    found: NetworkSpeeds,
+    speeds: NetworkSpeeds,
 ) -> Iterator[str]:
-    ways = list(_ways(spec, found.device))
-    window = sample_window(spec, ways[0].settings)
-    flop = flop_per_window(ways[0], window)
-    usable = [one for one in ways if _warmed_up(one, window, flop, lanes, found.device)]
+    """Lines of the table about one network; its results are added to `speeds`."""
+    device = speeds.device
+    benchmarks = list(_benchmarks(spec, device))
+    window = sample_window(spec, benchmarks[0].settings)
+    flop = flop_per_window(benchmarks[0], window)
+    fitting = [one for one in benchmarks if _warm_up(one, window, flop, executor, device)]
     for _ in range(rounds):
-        for one in usable:
-            measure_round(one, window, flop, lanes, found.device)
-    real_time = 1 / windows_per_second(spec.sampling(ways[0].settings), frames_per_second)
+        for benchmark in fitting:
+            measure_round(benchmark, window, flop, executor, device)
+    sampling = spec.sampling(benchmarks[0].settings)
+    video_seconds_per_window = 1 / windows_per_second(sampling, frames_per_second)
     best: dict[str, float] = {}
-    for one in usable:
-        precision, rate = one.settings.precision, one.per_second(lanes)
+    for benchmark in fitting:
+        precision, rate = benchmark.settings.precision, benchmark.per_second(executor)
         best[precision] = max(best.get(precision, 0.0), rate)
         yield (
-            f"{spec.name:<16}{precision:<11}{one.windows:>5}{rate:>12.3g}{statistics.median(one.peak_shares):>9.0%}"
-            f"{rate * real_time:>17.3g}"
+            f"{spec.name:<16}{precision:<11}{benchmark.windows:>5}{rate:>12.3g}"
+            f"{statistics.median(benchmark.peak_shares):>9.0%}"
+            f"{rate * video_seconds_per_window:>17.3g}"
         )
-    found.film_per_second[spec.name] = best["fp32"] * real_time
+    speeds.video_seconds_per_second[spec.name] = best["fp32"] * video_seconds_per_window
     if best.get("bf16", 0.0) > CLEAR_SPEEDUP * best["fp32"]:
-        found.settings[spec.name] = [_precision_line(spec, best)]
+        speeds.settings[spec.name] = [_precision_line(spec, best)]
 
 
 def offered_precisions(spec: ExtractorSpec) -> tuple[str, ...]:
-    """The precisions that may be chosen while it keeps what it keeps by default."""
-    kept = spec.arrays(spec.settings_type())
+    """The precisions that are allowed with the extractor's default arrays."""
+    arrays = spec.arrays(spec.settings_type())
     return tuple(
-        one
-        for one in FORMATS
-        if not list(precision_conflicts(spec.name, kept, Numerics(precision=one)))
+        precision
+        for precision in FORMATS
+        if not any(precision_conflicts(spec.name, arrays, Numerics(precision=precision)))
     )
 
 
-def _ways(spec: ExtractorSpec, device: str) -> Iterator[NetworkBenchmark]:
+def _benchmarks(spec: ExtractorSpec, device: str) -> Iterator[NetworkBenchmark]:
+    """One for each offered precision and batch size. Those of a precision share the network."""
     batches = BATCHES_ON_A_GPU if is_gpu(device) else (1,)
     for precision in offered_precisions(spec):
-        made = make_benchmark(spec, device, {"precision": precision})
-        yield from (NetworkBenchmark(made.settings, made.extractor, windows) for windows in batches)
+        benchmark = make_benchmark(spec, device, {"precision": precision})
+        for windows in batches:
+            yield NetworkBenchmark(benchmark.settings, benchmark.extractor, windows)
 
 
-def _warmed_up(
-    one: NetworkBenchmark, window: Sequence[Frame], flop: int, lanes: RowExecutor, device: str
+def _warm_up(
+    benchmark: NetworkBenchmark,
+    window: Sequence[Frame],
+    flop: int,
+    executor: RowExecutor,
+    device: str,
 ) -> bool:
-    """Computed once, unmeasured; False if the device has no memory for such a batch."""
+    """Compute once, unmeasured. False if the device has no memory for such a batch."""
     try:
-        measure_round(one, window, flop, lanes, device)
+        measure_round(benchmark, window, flop, executor, device)
     except torch.OutOfMemoryError:
         return False
-    one.forget()
+    benchmark.forget()
     return True
 
 
 def _precision_line(spec: ExtractorSpec, best: Mapping[str, float]) -> str:
-    drifts = [
+    limits = [
         allowed_error(spec.name, array, Numerics(precision="bf16"))
         for array in spec.arrays(spec.settings_type())
     ]
-    most = max(drift.norm for drift in drifts if drift is not None)
+    largest = max(limit.norm for limit in limits if limit is not None)
+    speedup = best["bf16"] / best["fp32"]
     return (
-        f"# precision = bf16   is {best['bf16'] / best['fp32']:.1f} times as fast; rows move by up to {most:.1%}, "
+        f"# precision = bf16   is {speedup:.1f} times as fast; rows move by up to {largest:.1%}, "
         "so such features have a fingerprint of their own"
     )
 
 
 def windows_per_second(sampling: Sampling, frames_per_second: float) -> float:
-    """Windows in a second of film of so many frames."""
+    """Windows in a second of video with this frame rate."""
     if isinstance(sampling, ConsecutiveFrames):
         return frames_per_second / sampling.stride_frames
     if isinstance(sampling, FramesAtRate | FramesAtRateWithHistory):

@@ -34,25 +34,25 @@ def lanes(request: pytest.FixtureRequest) -> Iterator[RowExecutor]:
 def test_each_lane_computes_on_one_thread_and_the_rest_of_the_process_as_before(
     lanes: RowExecutor,
 ) -> None:
-    together = threading.Barrier(lanes.count)
+    together = threading.Barrier(lanes.thread_count)
 
     def threads() -> int:
         together.wait(10)  # nobody answers before every lane is at it
         return torch.get_num_threads()
 
-    assert [one.result() for one in [lanes.submit(threads) for _ in range(lanes.count)]] == [
+    assert [one.result() for one in [lanes.submit(threads) for _ in range(lanes.thread_count)]] == [
         1
-    ] * lanes.count
+    ] * lanes.thread_count
     found: list[int] = []
     other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     other.start()
     other.join()
-    assert found == [torch.get_num_threads()] == [lanes.count]
+    assert found == [torch.get_num_threads()] == [lanes.thread_count]
 
 
 def test_a_gpu_has_one_lane() -> None:
     with RowExecutor("cuda:0") as lanes:
-        assert lanes.count == 1
+        assert lanes.thread_count == 1
 
 
 def test_who_brings_more_than_the_backlog_waits(lanes: RowExecutor) -> None:
@@ -66,7 +66,7 @@ def test_who_brings_more_than_the_backlog_waits(lanes: RowExecutor) -> None:
     bringing = threading.Thread(target=bring)
     bringing.start()
     time.sleep(0.1)
-    assert len(brought) == min(REQUESTS_PER_THREAD * lanes.count, 10)
+    assert len(brought) == min(REQUESTS_PER_THREAD * lanes.thread_count, 10)
     go.set()
     bringing.join(10)
     assert len(brought) == 10

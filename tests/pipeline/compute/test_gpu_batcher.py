@@ -242,7 +242,7 @@ def test_nothing_is_begun_after_the_end() -> None:
     lanes = GpuBatcher("cpu")
     with lanes:
         pass
-    with pytest.raises(RuntimeError, match="have ended"):
+    with pytest.raises(RuntimeError, match="is closed"):
         asked(lanes, Device(), [1.0])
 
 

@@ -85,7 +85,7 @@ def test_the_digest_is_what_sha256sum_prints() -> None:
 
 
 def test_an_id_without_a_verdict_is_an_error() -> None:
-    with pytest.raises(ValueError, match="1 ids have no verdict, the first is 'e'"):
+    with pytest.raises(ValueError, match="1 ids have no status, the first is 'e'"):
         availability_by_split(
             CATALOG, {name: status for name, status in STATUSES.items() if name != "e"}
         )
