@@ -45,7 +45,7 @@ def _verify(options: argparse.Namespace) -> int:
     _print_comparisons(found.comparisons)
     if told := verify.processor_note(reader, options.device):
         print(told)
-    print("\n  not compared: ".join([found.summary(), *map(str, found.gaps)]))
+    print("\n  not compared: ".join([found.summary(), *map(str, found.skipped)]))
     return FIT if found.is_verified else UNFIT
 
 

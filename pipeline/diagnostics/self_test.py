@@ -1,9 +1,8 @@
-"""Before its first video, each environment proves that its extractors give their known numbers;
-once, for it is noted.
+"""The start-up self-test: each environment must reproduce the known outputs of its extractors.
 
-An environment is the libraries, the device and the code of the networks. Knows
-`models.extractors.golden.golden_outputs`; refuses to go on with features that look right and are
-wrong. A user's own weights are guarded by their sha256 instead.
+An environment is the libraries, the device and the code of the networks. The test runs once per
+environment, before its first video, and its success is recorded. It prevents features that look
+right and are wrong. A user's own weights are guarded by their sha256 instead.
 """
 
 from __future__ import annotations
@@ -27,62 +26,62 @@ _MODELS = Path(golden_outputs.__file__).resolve().parents[1]
 
 
 def run_self_test(
-    spec: ExtractorSpec, device: str, proofs: Path, numerics: Numerics = PARITY
+    spec: ExtractorSpec, device: str, records: Path, numerics: Numerics = PARITY
 ) -> None:
-    """Return if this environment gives the extractor's known numbers on `device`; noted in the
-    folder `proofs`.
+    """Return if this environment gives the extractor's known outputs on `device`.
 
-    Another precision or resize is proven after that, by how far it drifts here. Raises
-    SystemicFault, with every array that differs, if something does.
+    Success is recorded in the folder `records`. Another precision or resize is tested after that,
+    by how far its outputs are off. Raises SystemicFault, with every array that differs.
     """
     environment = environment_of(device) | {"numerics_version": spec.numerics_version}
-    _once(
+    _run_once(
         spec,
         environment,
-        proofs,
+        records,
         lambda: golden_outputs.golden_differences(
             spec, golden_outputs.compute_golden_outputs(spec, device)
         ),
     )
     if numerics.lossy_choices:
         environment |= {"numerics": to_json_value(numerics)}
-        _once(
+        _run_once(
             spec,
             environment,
-            proofs,
+            records,
             lambda: golden_outputs.precision_violations(spec, device, numerics),
         )
 
 
-def _once(
+def _run_once(
     spec: ExtractorSpec,
     environment: dict[str, JSON],
-    proofs: Path,
+    records: Path,
     faults: Callable[[], Iterable[str]],
 ) -> None:
-    note = proofs / f"{spec.name}-{fingerprint(environment)}.json"
-    if note.exists():
+    record = records / f"{spec.name}-{fingerprint(environment)}.json"
+    if record.exists():
         return
     try:
         differing = list(faults())
     except golden_outputs.GoldenMissing as error:
-        raise SystemicFault(
-            f"{error}: run tests/models/goldens/make_goldens.py and look at what changed"
-        ) from error
+        advice = "run tests/models/goldens/make_goldens.py and look at what changed"
+        raise SystemicFault(f"{error}: {advice}") from error
     if differing:
         lines = "\n  ".join(differing)
         raise SystemicFault(
-            f"{spec.name} does not give its known numbers here, so nothing was extracted:\n  {lines}\n"
-            f"The environment: {environment}. If the code was changed on purpose, raise its numerics_version and run "
-            "tests/models/goldens/make_goldens.py; otherwise install what requirements.lock names."
+            f"{spec.name} does not give its known numbers here, so nothing was extracted:\n"
+            f"  {lines}\n"
+            f"The environment: {environment}. If the code was changed on purpose, raise its "
+            "numerics_version and run tests/models/goldens/make_goldens.py; otherwise install what "
+            "requirements.lock names."
         )
-    publish(note, readable_json({"extractor": spec.name, "environment": environment}), replace=True)
+    publish(
+        record, readable_json({"extractor": spec.name, "environment": environment}), replace=True
+    )
 
 
 def environment_of(device: str) -> dict[str, JSON]:
-    """What may change numbers: libraries, the kind of processor or GPU, and the code of the
-    networks.
-    """
+    """What may change numbers: libraries, kind of processor or GPU, code of the networks."""
     return {
         "code": code_digest(),
         "device": device.partition(":")[0],
@@ -93,7 +92,7 @@ def environment_of(device: str) -> dict[str, JSON]:
 
 @functools.cache
 def code_digest() -> str:
-    """12 hex digits for everything in `models`."""
+    """12 hex digits, a hash of all code and known outputs in `models`."""
     sha = hashlib.sha256()
     for path in sorted([*_MODELS.rglob("*.py"), golden_outputs.GOLDENS_FILE]):
         sha.update(f"{path.relative_to(_MODELS).as_posix()}\0".encode())

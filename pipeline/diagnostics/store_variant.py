@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from models.extractors.base.contract import ExtractorSpec
 from models.extractors.registry import EXTRACTORS
 from pipeline.extraction.variant import Variant
 from pipeline.weights.weights_folder import WeightsFolder
@@ -14,28 +15,29 @@ from storage.base.paths import Layout
 from storage.catalog.catalog import read_catalog
 from storage.features.store import VariantReader, variant_layouts
 
-_FILE = "sha256:"
+_SHA256 = "sha256:"
+"""How settings.json names a file: by its content."""
 
 
 def open_variant(folder: Path) -> VariantReader:
-    """The variant kept in a feature folder, `ROOT/<catalog>/features/<variant>-<fingerprint>`."""
-    found = [
-        one
-        for one in variant_layouts(folder.absolute().parents[1])
-        if one.folder == folder.absolute()
+    """The variant kept in a feature folder, `ROOT/<catalog>/features/<variant>-<fingerprint>`.
+
+    Raises SettingsError for any other folder, with those that there are.
+    """
+    for layout in variant_layouts(folder.absolute().parents[1]):
+        if layout.folder == folder.absolute():
+            return VariantReader(layout)
+    # A catalog's folder was given: name the feature folders inside it.
+    inside = [
+        str(folder / layout.folder.relative_to(folder.absolute()))
+        for layout in variant_layouts(folder)
     ]
-    if not found:
-        own = [
-            str(folder / one.folder.relative_to(folder.absolute()))
-            for one in variant_layouts(folder)
-        ]
-        there = ", or ".join(own) or "ROOT/<catalog>/features/<variant>-<fingerprint>"
-        raise SettingsError((f"{folder} is no feature folder; give {there}",))
-    return VariantReader(found[0])
+    expected = ", or ".join(inside) or "ROOT/<catalog>/features/<variant>-<fingerprint>"
+    raise SettingsError((f"{folder} is not a feature folder; give {expected}",))
 
 
 def layout_of_variant(folder: Path) -> Layout:
-    """The layout a feature folder is part of."""
+    """The layout of the catalog that a feature folder belongs to."""
     catalog = folder.absolute().parents[1]
     return Layout(catalog.parent, catalog.name)
 
@@ -43,68 +45,73 @@ def layout_of_variant(folder: Path) -> Layout:
 def variant_of_store(
     reader: VariantReader, folder: WeightsFolder, weights: str, files: Mapping[str, str]
 ) -> Variant:
-    """The variant that settings.json describes. `weights` and `files` name what only their sha256
-    is stored of, where no registered file in `folder` has that sha256.
+    """The variant that the store's settings.json describes.
 
-    Raises SettingsError if the code, the weights, the files or the annotated segments are not those
-    the features were made with.
+    Of weights and other files, only the sha256 is stored. They are found in `folder` by it, unless
+    `weights` or `files` (setting → path) name them. Raises SettingsError if the code, the weights,
+    the files or the annotated segments differ from those the features were made with.
     """
-    told = reader.settings
-    spec = EXTRACTORS.get(str(told["extractor"]))
-    if spec is None or spec.numerics_version != told["numerics_version"]:
-        raise SettingsError(
-            (f"{reader.name} was made by {told['extractor']} of numerics version {told['numerics_version']}; "
-             f"this code has {f'version {spec.numerics_version}' if spec else 'no such extractor'}",)
-        )  # fmt: skip
-    chosen = _weights(reader.name, str(told["weights"]), folder, weights)
-    settings = spec.settings_type(**_fields(told["settings"], folder, files))
-    variant = Variant(reader.layout.variant, spec, settings, chosen, folder.converted)
+    stored = reader.settings
+    spec = _spec(reader)
+    weights_path = _weights(reader.name, str(stored["weights"]), folder, weights)
+    settings = spec.settings_type(**_settings(stored["settings"], folder, files))
+    variant = Variant(reader.layout.variant, spec, settings, weights_path, folder.converted)
     variant = variant.of_catalog(lambda: read_catalog(reader.layout.folder.parents[1]).segments)
-    differing = [key for key, value in variant.description().items() if told.get(key) != value]
+    differing = [
+        f"{key}: {stored.get(key)} stored, {value} here"
+        for key, value in variant.description().items()
+        if stored.get(key) != value
+    ]
     if differing:
-        lines = [
-            f"{key}: {told.get(key)} stored, {variant.description()[key]} here" for key in differing
-        ]
-        raise SettingsError((f"{reader.name} cannot be made again: " + "; ".join(lines),))
+        raise SettingsError((f"{reader.name} cannot be made again: {'; '.join(differing)}",))
     return variant
 
 
+def _spec(reader: VariantReader) -> ExtractorSpec:
+    name, version = str(reader.settings["extractor"]), reader.settings["numerics_version"]
+    spec = EXTRACTORS.get(name)
+    if spec is not None and spec.numerics_version == version:
+        return spec
+    known = f"version {spec.numerics_version}" if spec else "no such extractor"
+    problem = f"{reader.name} was made by {name} of numerics version {version}"
+    raise SettingsError((f"{problem}; this code has {known}",))
+
+
 def _weights(name: str, stored: str, folder: WeightsFolder, named: str) -> str:
-    if not stored.startswith(_FILE):
+    """The path of the stored weights; `random:SEED` and empty stay unchanged."""
+    if not stored.startswith(_SHA256):
         return stored
     if named:
         return str(folder.resolve(named))
-    if (found := folder.find_by_content(stored)) is None:
-        raise SettingsError(
-            (
-                f"{name} was made with weights of {stored}, and {folder.path} has no such file; name it with --weights",
-            )
-        )
-    return str(found)
+    path = folder.find_by_content(stored)
+    if path is None:
+        problem = f"{name} was made with weights of {stored}, and {folder.path} has no such file"
+        raise SettingsError((f"{problem}; name it with --weights",))
+    return str(path)
 
 
-def _fields(
-    settings: Mapping[str, Any], folder: WeightsFolder, files: Mapping[str, str]
+def _settings(
+    stored: Mapping[str, Any], folder: WeightsFolder, files: Mapping[str, str]
 ) -> dict[str, Any]:
-    if strange := sorted(files.keys() - settings.keys()):
-        raise SettingsError(
-            (f"--file names {', '.join(strange)}; settings are {', '.join(sorted(settings))}",)
-        )
-    found = {
-        name: files.get(name) or folder.find_by_content(value)
-        for name, value in settings.items()
-        if isinstance(value, str) and value.startswith(_FILE)
-    }
-    if missing := [name for name, path in found.items() if path is None]:
-        told = (
-            f"{name} is a file of {settings[name]}, which {folder.path} has not" for name in missing
-        )
-        raise SettingsError(
-            tuple(
-                f"{line}; give --file {name}=PATH" for name, line in zip(missing, told, strict=True)
+    """The stored settings with the path of each file in place of its sha256."""
+    unknown = sorted(files.keys() - stored.keys())
+    if unknown:
+        known = ", ".join(sorted(stored))
+        raise SettingsError((f"--file names {', '.join(unknown)}; settings are {known}",))
+    settings: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in stored.items():
+        if isinstance(value, list):
+            settings[name] = tuple(value)  # JSON has no tuples
+        elif not isinstance(value, str) or not value.startswith(_SHA256):
+            settings[name] = value
+        elif path := files.get(name) or folder.find_by_content(value):
+            settings[name] = str(path)
+        else:
+            problems.append(
+                f"{name} is a file of {value}, which is not in {folder.path}; "
+                f"give --file {name}=PATH"
             )
-        )
-    plain = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
-    }
-    return plain | {name: str(path) for name, path in found.items()}
+    if problems:
+        raise SettingsError(tuple(problems))
+    return settings

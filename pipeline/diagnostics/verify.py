@@ -1,13 +1,12 @@
-"""Does a store say what its videos say? Chosen rows are made anew from the media and compared with
-what is stored.
+"""Verifies a feature store: recomputes random rows from the media and compares them.
 
-Reads a store, its settings and its media; writes nothing. Also compares a store with features
-somebody else published.
+Reads a store, its settings and its media, and writes nothing.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,36 +37,44 @@ from storage.features.manifest import PROCESSORS
 from storage.features.store import VariantReader
 
 STORED = {"float16": 1e-3, "float32": 0.0}
-"""Largest error, relative to a row's largest value, of storing: float16 keeps 11 bits, and a value
-may round to either side. Other rounding while computing adds to it,
-`models.extractors.base.precision.rounding_error`. Anything else must be equal.
+"""Array dtype → largest error of storing, relative to a row's largest value.
+
+float16 keeps 11 bits, and a value may round to either side. Rounding while computing adds to it,
+see `models.extractors.base.precision.rounding_error`. Arrays of other dtypes must be equal.
 """
 
 
 RecomputedRow = tuple[int, tuple[float, float], Mapping[str, NDArray[Any]]]
-"""A row made anew: its number, its span in seconds, its arrays."""
+"""A recomputed row: its number, its span in seconds, its arrays."""
 
 
 def sample_rows(reader: VariantReader, count: int, seed: int) -> dict[str, list[int]]:
-    """`count` rows of the store, all equally likely: video id → row numbers, both ascending."""
-    entries = {
-        i: entry.rows
-        for one in reader.manifests.values()
-        for i, entry in one.entries.items()
+    """`count` random rows of the store, all equally likely.
+
+    Returns video id → row numbers, both ascending.
+    """
+    row_counts = {
+        video_id: entry.rows
+        for manifest in reader.manifests.values()
+        for video_id, entry in manifest.entries.items()
         if entry.is_done
     }
-    ids = sorted(entries)
-    ends = np.cumsum([entries[video_id] for video_id in ids])
+    ids = sorted(row_counts)
+    ends = np.cumsum([row_counts[video_id] for video_id in ids])
     total = int(ends[-1]) if ids else 0
-    chosen: dict[str, list[int]] = {}
-    for number in sorted(random.Random(seed).sample(range(total), min(count, total))):  # noqa: S311  # a sample, no secret
-        place = int(np.searchsorted(ends, number, side="right"))
-        chosen.setdefault(ids[place], []).append(number - int(ends[place]) + entries[ids[place]])
-    return chosen
+    generator = random.Random(seed)  # noqa: S311  a sample, not a secret
+    sample: dict[str, list[int]] = {}
+    for number in sorted(generator.sample(range(total), min(count, total))):
+        # Rows of all videos are numbered one after the other: find the video, and the row in it.
+        position = int(np.searchsorted(ends, number, side="right"))
+        video_id = ids[position]
+        first = int(ends[position]) - row_counts[video_id]
+        sample.setdefault(video_id, []).append(number - first)
+    return sample
 
 
 MISSING, ANOTHER, UNDECODED = "missing", "another", "undecoded"
-_TOLD = {
+_PROBLEMS = {
     MISSING: "files are missing",
     ANOTHER: "files are other files than the features were made from",
     UNDECODED: "files cannot be decoded here",
@@ -76,7 +83,7 @@ _TOLD = {
 
 @dataclass(frozen=True)
 class SkippedVideo:
-    """A video of which chosen rows could not be made anew."""
+    """A video whose chosen rows could not be recomputed."""
 
     video_id: str
     kind: str
@@ -89,62 +96,61 @@ class SkippedVideo:
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What became of the chosen rows."""
+    """The result for all chosen rows."""
 
     comparisons: tuple[Comparison, ...]
-    gaps: tuple[SkippedVideo, ...]
+    skipped: tuple[SkippedVideo, ...]
     chosen: int
     """Rows that were to be compared."""
 
     @property
     def compared(self) -> int:
-        """Rows that were made anew."""
+        """Rows that were recomputed."""
         return self.comparisons[0].rows
 
     @property
     def is_verified(self) -> bool:
         """Whether every chosen row was compared, and none differs."""
-        differing = any(comparison.differing for comparison in self.comparisons)
-        return not differing and not self.gaps and 0 < self.chosen == self.compared
+        if any(comparison.differing for comparison in self.comparisons):
+            return False
+        return not self.skipped and 0 < self.chosen == self.compared
 
     def summary(self) -> str:
         """How much was compared, and why not all of it."""
-        told = f"compared {self.compared} of {self.chosen} chosen rows"
+        line = f"compared {self.compared} of {self.chosen} chosen rows"
         if not self.chosen:
-            return f"{told}: no video has rows here"
-        kinds = {kind: sum(gap.kind == kind for gap in self.gaps) for kind in _TOLD}
-        parts = [f"{count} {_TOLD[kind]}" for kind, count in kinds.items() if count]
-        return f"{told}; not of {len(self.gaps)} videos: {', '.join(parts)}" if parts else told
+            return f"{line}: no video has rows here"
+        if not self.skipped:
+            return line
+        counts = Counter(video.kind for video in self.skipped)
+        problems = [f"{counts[kind]} {words}" for kind, words in _PROBLEMS.items() if counts[kind]]
+        return f"{line}; {len(self.skipped)} videos not compared: {', '.join(problems)}"
 
 
 def find_media(
     reader: VariantReader, layout: Layout, video_id: str, folders: Sequence[Path]
 ) -> Media | SkippedVideo:
-    """The file the video's rows were made from, by its sha256, of any suffix; or why it is not
-    here.
+    """The file that a video's rows were made from, found by its sha256; or why it is not here.
+
+    Any suffix will do, in the store's own folder of media or in one of `folders`.
     """
-    shard, entry = next(
-        (n, one.entries[video_id]) for n, one in reader.manifests.items() if video_id in one.entries
-    )
-    source = entry.facts.get("source")
-    wanted = str(source.get("sha256")) if isinstance(source, dict) else ""
-    kept = [layout.media_file(video_id, shard, suffix) for suffix in KEPT_SUFFIXES]
-    there = [*(path for path in kept if path.is_file()), *find_files(folders, video_id)]
-    for path in there:
-        if file_sha256(path) == wanted:
-            return Media(path, wanted, path.stat().st_size)
-    if there:
-        return SkippedVideo(
-            video_id,
-            ANOTHER,
-            f"{', '.join(map(str, there))} has not the sha256 {wanted[:12]} of its features",
+    shard = next(n for n, manifest in reader.manifests.items() if video_id in manifest.entries)
+    source = reader.manifests[shard].entries[video_id].facts.get("source")
+    sha256 = str(source.get("sha256")) if isinstance(source, dict) else ""
+    own_paths = [layout.media_file(video_id, shard, suffix) for suffix in KEPT_SUFFIXES]
+    paths = [path for path in own_paths if path.is_file()] + list(find_files(folders, video_id))
+    for path in paths:
+        if file_sha256(path) == sha256:
+            return Media(path, sha256, path.stat().st_size)
+    if paths:
+        detail = (
+            f"the sha256 of {', '.join(map(str, paths))} is not {sha256[:12]}, "
+            "that of the file its features were made from"
         )
-    where = ", ".join(dict.fromkeys(map(str, (kept[0].parent, *folders))))
-    return SkippedVideo(
-        video_id,
-        MISSING,
-        f"its file of sha256 {wanted[:12]} is not in {where}; name its folder with --media",
-    )
+        return SkippedVideo(video_id, ANOTHER, detail)
+    searched = ", ".join(dict.fromkeys(map(str, (own_paths[0].parent, *folders))))
+    detail = f"its file of sha256 {sha256[:12]} is not in {searched}; name its folder with --media"
+    return SkippedVideo(video_id, MISSING, detail)
 
 
 def recompute_rows(
@@ -155,9 +161,7 @@ def recompute_rows(
     decoder: Decoder,
     wanted: Sequence[int],
 ) -> Iterator[RecomputedRow]:
-    """Chosen rows of one video, made anew: number, span, and each array rounded as it would be
-    stored.
-    """
+    """Recompute the wanted rows of one video, each array rounded as it would be stored."""
     prepared: dict[int, Any] = {}
     number = -1
     for event in decoder.decode(video_id, path, [variant.sampling_of(video_id)]):
@@ -165,26 +169,21 @@ def recompute_rows(
             prepared[event.index] = extractor.prepare(event.rgb)
         elif isinstance(event, WindowEvent):
             number += 1
+            window = event.window
             if number in wanted:
-                rows = extract_rows(extractor, [event.window], prepared)
-                span = (event.window.start_seconds, event.window.end_seconds)
-                yield (
-                    number,
-                    span,
-                    {
-                        name: _as_stored(rows[name][0], form)
-                        for name, form in variant.arrays.items()
-                    },
-                )
-            prepared = {
-                index: frame for index, frame in prepared.items() if index >= event.window.oldest
-            }
+                rows = extract_rows(extractor, [window], prepared)
+                arrays = {
+                    name: _as_stored(rows[name][0], spec) for name, spec in variant.arrays.items()
+                }
+                yield number, (window.start_seconds, window.end_seconds), arrays
+            # Frames that no later window can have are dropped.
+            prepared = {index: frame for index, frame in prepared.items() if index >= window.oldest}
 
 
-def _as_stored(row: NDArray[Any], form: ArraySpec) -> NDArray[Any]:
-    shape = (-1, *form.item_shape) if form.ragged else form.item_shape
+def _as_stored(row: NDArray[Any], spec: ArraySpec) -> NDArray[Any]:
+    shape = (-1, *spec.item_shape) if spec.ragged else spec.item_shape
     with np.errstate(over="ignore"):
-        return row.reshape(shape).astype(form.dtype)
+        return row.reshape(shape).astype(spec.dtype)
 
 
 def verify(
@@ -196,92 +195,89 @@ def verify(
     decoder: Decoder,
     device: str,
 ) -> VerifyResult:
-    """Compare chosen rows with what the media give now: spans, which must be equal, and each array.
+    """Recompute the chosen rows from `media` and compare spans, which must be equal, and arrays.
 
-    A video whose file is not here or cannot be decoded is a gap; one whose stored rows cannot be
-    read differs.
+    A video is skipped if its file is missing or cannot be decoded. It differs if its stored rows
+    cannot be read, or if its file gives fewer rows.
     """
-    arrays = {name: Comparison(name, _tolerance(variant, name)) for name in variant.arrays}
-    comparisons = {"spans": Comparison("spans"), **arrays}
-    gaps = [found for found in media.values() if isinstance(found, SkippedVideo)]
-    here = {
-        video_id: found.path
-        for video_id, found in media.items()
-        if not isinstance(found, SkippedVideo)
-    }
-    extractor = variant.build(device) if here else None
-    for video_id, path in here.items():
+    comparisons = {"spans": Comparison("spans")}
+    for name in variant.arrays:
+        comparisons[name] = Comparison(name, _tolerance(variant, name))
+    skipped = [found for found in media.values() if isinstance(found, SkippedVideo)]
+    extractor: Extractor | None = None
+    for video_id, found in media.items():
+        if isinstance(found, SkippedVideo):
+            continue
         if extractor is None:
-            raise RuntimeError("no extractor was built for the videos that are here")
-        made = recompute_rows(video_id, path, variant, extractor, decoder, rows[video_id])
+            extractor = variant.build(device)
+        wanted = rows[video_id]
+        recomputed = recompute_rows(video_id, found.path, variant, extractor, decoder, wanted)
         try:
-            seen = _compare(reader[video_id], video_id, made, comparisons)
+            count = _compare(reader[video_id], video_id, recomputed, comparisons)
         except VideoError as error:
-            gaps.append(SkippedVideo(video_id, UNDECODED, str(error.status)))
+            skipped.append(SkippedVideo(video_id, UNDECODED, str(error.status)))
+            continue
         except IntegrityError as error:
-            comparisons["spans"].differing.append(
-                f"{video_id} cannot be read from the store: {error}"
-            )
-        else:
-            if seen != len(rows[video_id]):
-                missing = len(rows[video_id]) - seen
-                comparisons["spans"].differing.append(
-                    f"{video_id} gives {missing} of {len(rows[video_id])} rows no more"
-                )
-    return VerifyResult(tuple(comparisons.values()), tuple(gaps), sum(map(len, rows.values())))
+            problem = f"{video_id} cannot be read from the store: {error}"
+            comparisons["spans"].differing.append(problem)
+            continue
+        if count != len(wanted):
+            problem = f"{video_id} gives only {count} of the {len(wanted)} chosen rows now"
+            comparisons["spans"].differing.append(problem)
+    chosen = sum(len(numbers) for numbers in rows.values())
+    return VerifyResult(tuple(comparisons.values()), tuple(skipped), chosen)
 
 
 def _compare(
     handle: VideoHandle,
     video_id: str,
-    made: Iterator[RecomputedRow],
+    recomputed: Iterator[RecomputedRow],
     comparisons: Mapping[str, Comparison],
 ) -> int:
-    """Add each row made anew to its comparison; how many there were."""
-    seen = 0
-    for number, span, arrays in made:
+    """Add each recomputed row to the comparisons; returns how many there were."""
+    count = 0
+    for number, span, arrays in recomputed:
         row = f"{video_id}[{number}]"
         stored = {name: row_of(handle[name], number) for name in arrays}
         comparisons["spans"].add(row, handle.spans[number], np.array(span))
         for name, values in arrays.items():
             comparisons[name].add(row, stored[name], values)
-        seen += 1
-    return seen
+        count += 1
+    return count
 
 
 def _tolerance(variant: Variant, array: str) -> float:
-    """Another processor rounds otherwise; bf16 and a fast resize as differently as these may drift
-    at all.
+    """The error that rounding can cause, relative to a row's largest value.
+
+    Another processor rounds differently. bf16 and the fast resize may differ by as much as is
+    allowed for them at all.
     """
     dtype = variant.arrays[array].dtype
     if dtype not in STORED:
         return 0.0
-    drift = allowed_error(variant.spec.name, array, variant.numerics)
-    return max(
-        STORED[dtype] + rounding_error(variant.spec.name, array, variant.settings).largest,
-        drift.largest if drift else 0,
-    )
+    rounding = rounding_error(variant.spec.name, array, variant.settings).largest
+    allowed = allowed_error(variant.spec.name, array, variant.numerics)
+    return max(STORED[dtype] + rounding, allowed.largest if allowed else 0)
 
 
 def processor_note(reader: VariantReader, device: str) -> str:
-    """A sentence if the rows were made on other kinds of processor than this one, else nothing."""
-    told = {kind for made_by in reader.provenance.values() for kind in _kinds(made_by)}
+    """A sentence if the rows were made on other kinds of processor than this one, else empty."""
+    kinds = {kind for made_by in reader.provenance.values() for kind in _kinds(made_by)}
     here = processor_kind(resolve_device(device))
-    if told <= {here}:
+    if kinds <= {here}:
         return ""
-    extractor = str(reader.settings["extractor"])
-    jumping = [
-        name.partition(".")[2] for name in UNSTABLE_ARRAYS if name.startswith(f"{extractor}.")
-    ]
-    also = (
-        f" Single items of {' and '.join(jumping)} may be anywhere else, and count as differing."
-        if jumping
-        else ""
+    note = (
+        f"made on {'; '.join(sorted(kinds))}; compared on {here}: rows need not be equal bit by "
+        "bit, and differ only beyond what rounding is known to do."
     )
-    return (
-        f"made on {'; '.join(sorted(told))}; compared on {here}: rows need not be equal bit by bit, and differ only "
-        f"beyond what rounding is known to do.{also}"
-    )
+    prefix = f"{reader.settings['extractor']}."
+    unstable = [name.removeprefix(prefix) for name in UNSTABLE_ARRAYS if name.startswith(prefix)]
+    if unstable:
+        note += (
+            f" Single items of {' and '.join(unstable)} may be anywhere else, "
+            "and count as differing."
+        )
+    return note
 
 
 def _kinds(made_by: Mapping[str, JSON]) -> list[str]:
@@ -302,22 +298,17 @@ class VerifyOptions:
     device: str
 
 
-def verify_sample(reader: VariantReader, choice: VerifyOptions) -> VerifyResult:
-    """Make `choice.sample` random rows of a store anew, decoding in a child as the store's builder
-    did.
-    """
-    if choice.sample < 1:
-        raise SettingsError((f"--sample is 1 or more rows, got {choice.sample}",))
-    variant = variant_of_store(
-        reader, WeightsFolder(choice.weights_root), choice.weights, choice.files
-    )
+def verify_sample(reader: VariantReader, options: VerifyOptions) -> VerifyResult:
+    """Recompute random rows of a store, decoding in a subprocess as the store's build did."""
+    if options.sample < 1:
+        raise SettingsError((f"--sample must be at least 1, got {options.sample}",))
+    weights_folder = WeightsFolder(options.weights_root)
+    variant = variant_of_store(reader, weights_folder, options.weights, options.files)
     layout = layout_of_variant(reader.layout.folder)
-    rows = sample_rows(reader, choice.sample, choice.seed)
-    media = {
-        video_id: find_media(reader, layout, video_id, [layout.sources, *choice.media])
-        for video_id in rows
-    }
-    device = resolve_device(choice.device)
+    rows = sample_rows(reader, options.sample, options.seed)
+    folders = [layout.sources, *options.media]
+    media = {video_id: find_media(reader, layout, video_id, folders) for video_id in rows}
+    device = resolve_device(options.device)
     if any(isinstance(found, Media) for found in media.values()):
         run_self_test(variant.spec, device, layout.self_tests, variant.numerics)
     with SubprocessDecoder() as decoder:

@@ -168,7 +168,7 @@ def test_a_variant_is_made_again_from_its_settings_file(layout: Layout, tmp_path
     one.__dict__["settings"] = {**told, "settings": {**told["settings"], "mean": "sha256:abc"}}
     with pytest.raises(
         SettingsError,
-        match=r"mean is a file of sha256:abc, which .*weights has not; give --file mean=PATH",
+        match=r"mean is a file of sha256:abc, which is not in .*weights; give --file mean=PATH",
     ):
         variant_of_store(one, weights, "", {})
     one.__dict__["settings"] = {**told, "sampling": "other"}
@@ -184,10 +184,10 @@ def test_what_can_be_compared_is_and_the_rest_is_counted(layout: Layout) -> None
     rows = sample_rows(one, 1000, 0)
     files = {video_id: find_media(one, layout, video_id, [layout.sources]) for video_id in rows}
     found = verify(one, JPEGS, files, rows, decoder=InlineDecoder(), device="cpu")
-    assert {gap.video_id: gap.kind for gap in found.gaps} == {"beta": ANOTHER, "gamma": MISSING}
+    assert {gap.video_id: gap.kind for gap in found.skipped} == {"beta": ANOTHER, "gamma": MISSING}
     assert (found.compared, found.chosen, found.is_verified) == (9, 9 + 10 + 11, False)
     assert found.summary() == (
-        "compared 9 of 30 chosen rows; not of 2 videos: 1 files are missing, "
+        "compared 9 of 30 chosen rows; 2 videos not compared: 1 files are missing, "
         "1 files are other files than the features were made from"
     )
     assert all(c.differing == [] for c in found.comparisons)
@@ -200,7 +200,7 @@ def test_a_file_that_cannot_be_decoded_does_not_stop_the_others(layout: Layout) 
     damaged = layout.sources / "alpha.mp4"
     damaged.write_bytes(damaged.read_bytes()[:100])
     found = verify(one, JPEGS, files, rows, decoder=InlineDecoder(), device="cpu")
-    assert [(gap.video_id, gap.kind) for gap in found.gaps] == [("alpha", UNDECODED)]
+    assert [(gap.video_id, gap.kind) for gap in found.skipped] == [("alpha", UNDECODED)]
     assert (found.compared, found.is_verified) == (10 + 11, False)
 
 
@@ -279,18 +279,20 @@ def test_the_command_says_it_and_returns_it(layout: Layout) -> None:
     (layout.sources / "beta.mp4").unlink()
     partly = run(str(folder), "--sample", "30")
     assert (partly.returncode, partly.stderr) == (1, "")
-    assert "compared 20 of 30 chosen rows; not of 1 videos: 1 files are missing" in partly.stdout
+    assert (
+        "compared 20 of 30 chosen rows; 1 videos not compared: 1 files are missing" in partly.stdout
+    )
     assert "not compared: beta: its file of sha256" in partly.stdout
     none = run(str(folder), "--sample", "0")
-    assert (none.returncode, "--sample is 1 or more rows, got 0" in none.stderr) == (2, True)
+    assert (none.returncode, "--sample must be at least 1, got 0" in none.stderr) == (2, True)
     told = json.loads((folder / "settings.json").read_bytes())
     (folder / "settings.json").write_text(json.dumps({**told, "sampling": "other"}))
     damaged = run(str(folder))
     assert (damaged.returncode, "has the fingerprint" in damaged.stderr) == (1, True)
     wrong = run(str(folder.parent))
-    assert (wrong.returncode, "is no feature folder" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "is not a feature folder" in wrong.stderr) == (2, True)
     catalog = run(str(folder.parents[1]))
-    assert (catalog.returncode, f"is no feature folder; give {folder}" in catalog.stderr) == (
+    assert (catalog.returncode, f"is not a feature folder; give {folder}" in catalog.stderr) == (
         2,
         True,
     )
