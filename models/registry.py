@@ -1,19 +1,128 @@
-"""A table of named rows whose unknown names list the known ones."""
+"""A table of named rows that other distributions may extend through entry points."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Generic, TypeVar
 
 Row = TypeVar("Row")
 
 
-class Registry(dict[str, Row], Generic[Row]):
-    """Name → row. `registry[name]` raises a KeyError that lists every name if `name` is unknown."""
+@dataclass(frozen=True)
+class Plugin:
+    """Where a row comes from that is not ours."""
 
-    def __init__(self, noun: str, rows: Mapping[str, Row]) -> None:
+    distribution: str
+    version: str
+    code_sha256: str
+    """Over the paths and contents of all Python files of the module's top-level package."""
+
+
+class PluginError(ValueError):
+    """A plug-in that cannot be used; the message names its distribution and what to do."""
+
+
+class Registry(dict[str, Row], Generic[Row]):
+    """Name → row. `registry[name]` raises a KeyError that lists every name if `name` is unknown.
+
+    A name that is not ours is looked up among the entry points of `group`. A plug-in's code is
+    imported then and not before: help, planning and iteration see our own rows only.
+    """
+
+    def __init__(
+        self, noun: str, rows: Mapping[str, Row], kind: type[Row], group: str = ""
+    ) -> None:
         super().__init__(rows)
         self.noun = noun
+        self.kind = kind
+        self.group = group
+        self.plugins: dict[str, Plugin] = {}
+        """Name → where it comes from, of every plug-in that was loaded."""
+        self._own = frozenset(rows)
 
     def __missing__(self, name: str) -> Row:
-        raise KeyError(f"unknown {self.noun} {name!r}; choose one of {', '.join(sorted(self))}")
+        offered = [point for point in self.entry_points() if point.name == name]
+        if not offered:
+            names = sorted({*self._own, *(point.name for point in self.entry_points())})
+            raise KeyError(f"unknown {self.noun} {name!r}; choose one of {', '.join(names)}")
+        self.check_name(name)
+        row = self._load(offered[0])
+        self.plugins[name] = _plugin_of(offered[0])
+        self[name] = row
+        return row
+
+    def find(self, name: str) -> Row | None:
+        """The row of that name, of ours or of a plug-in; None if there is none."""
+        return self[name] if name in self or name in self.plugin_names() else None
+
+    def entry_points(self) -> Iterator[EntryPoint]:
+        """What other distributions offer; reads metadata only."""
+        if self.group:
+            yield from entry_points(group=self.group)
+
+    def plugin_names(self) -> frozenset[str]:
+        """The names that other distributions offer; imports none of them."""
+        return frozenset(point.name for point in self.entry_points())
+
+    def check_name(self, name: str) -> None:
+        """Raise PluginError if a name is offered by two distributions, or by one and by us."""
+        offered = [point for point in self.entry_points() if point.name == name]
+        owners = [_distribution_of(point)[0] for point in offered]
+        if name in self._own and owners:
+            raise PluginError(
+                f"{self.noun} {name!r} is built in, and {', '.join(owners)} offers the same name; "
+                "uninstall it, or let it use another name"
+            )
+        if len(owners) > 1:
+            raise PluginError(
+                f"{self.noun} {name!r} is offered by {' and '.join(sorted(owners))}; "
+                "uninstall all but one"
+            )
+
+    def _load(self, point: EntryPoint) -> Row:
+        owner = _distribution_of(point)[0]
+        try:
+            row = point.load()
+        except Exception as error:
+            raise PluginError(
+                f"{self.noun} {point.name!r} of {owner} cannot be imported "
+                f"({type(error).__name__}: {error}); reinstall or repair {owner}"
+            ) from error
+        if not isinstance(row, self.kind):
+            raise PluginError(
+                f"{self.noun} {point.name!r} of {owner} is a {type(row).__name__}; "
+                f"the entry point must name a {self.kind.__name__}"
+            )
+        return row
+
+
+def _distribution_of(point: EntryPoint) -> tuple[str, str]:
+    if point.dist is None:
+        return "an unknown distribution", ""
+    return point.dist.metadata["Name"], point.dist.version
+
+
+def _plugin_of(point: EntryPoint) -> Plugin:
+    name, version = _distribution_of(point)
+    return Plugin(name, version, _code_sha256(point.module))
+
+
+def _code_sha256(module: str) -> str:
+    top_level = module.partition(".")[0]
+    spec = find_spec(top_level)
+    if spec is None or spec.origin is None:
+        raise PackageNotFoundError(top_level)
+    origin = Path(spec.origin)
+    folder = origin.parent
+    files = sorted(folder.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    digest = hashlib.sha256()
+    for path in files:
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()

@@ -16,7 +16,7 @@ from models.extractors.tased import spec as tased
 from models.extractors.yolov5 import spec as yolov5
 from models.registry import Registry
 
-EXTRACTORS = Registry[ExtractorSpec](
+EXTRACTORS = Registry(
     "extractor",
     {
         "c3d": c3d.SPEC,
@@ -25,6 +25,8 @@ EXTRACTORS = Registry[ExtractorSpec](
         "tased": tased.SPEC,
         "yolov5": yolov5.SPEC,
     },
+    kind=ExtractorSpec,
+    group="video_highlights.extractors",
 )
 
 

@@ -26,7 +26,7 @@ from models.highlight.personalized import (
 )
 from models.registry import Registry
 
-HIGHLIGHT_MODELS = Registry[ModelSpec](
+HIGHLIGHT_MODELS = Registry(
     "highlight model",
     {
         "a_vhd": a_vhd.A_VHD,
@@ -59,4 +59,6 @@ HIGHLIGHT_MODELS = Registry[ModelSpec](
         "video2gif_svm_d": phd_gifs.VIDEO2GIF_SVM_D,
         "video_mmr": linear_rankers.VIDEO_MMR,
     },
+    kind=ModelSpec,
+    group="video_highlights.models",
 )

@@ -145,5 +145,5 @@ _ROWS = (
     *(_yolov5u(size) for size in "nsmlx"),
 )
 
-PUBLISHED_WEIGHTS = Registry[PublishedWeights]("weights", {row.name: row for row in _ROWS})
+PUBLISHED_WEIGHTS = Registry("weights", {row.name: row for row in _ROWS}, kind=PublishedWeights)
 """Name → row. To add one: add a row above."""

@@ -69,7 +69,7 @@ def variant_of_store(
 
 def _spec(reader: VariantReader) -> ExtractorSpec:
     name, version = str(reader.settings["extractor"]), reader.settings["numerics_version"]
-    spec = EXTRACTORS.get(name)
+    spec = EXTRACTORS.find(name)
     if spec is not None and spec.numerics_version == version:
         return spec
     known = f"version {spec.numerics_version}" if spec else "no such extractor"

@@ -51,7 +51,7 @@ def variant_from_description(
 
 
 def _spec(name: str, described: Described) -> ExtractorSpec:
-    spec = EXTRACTORS.get(str(described.get("extractor")))
+    spec = EXTRACTORS.find(str(described.get("extractor")))
     weights = str(described.get("weights", ""))
     if spec is None or weights.startswith("planted:"):
         origin = weights or "foreign"
