@@ -175,7 +175,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "storage.files",
     },
     "pipeline.datasets.readers": {"pipeline.datasets.parsing", "storage.base", "storage.catalog"},
-    "pipeline.datasets": {"pipeline.datasets.parsing", "pipeline.datasets.readers", "storage.base"},
+    "pipeline.datasets": {
+        "models",
+        "pipeline.datasets.parsing",
+        "pipeline.datasets.readers",
+        "storage.base",
+    },
     "pipeline.synthetic": {"pipeline.datasets.readers", "storage.base", "storage.files"},
     "trainer": {"storage", "storage.base"},
     "trainer.base": set(),

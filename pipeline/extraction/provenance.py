@@ -6,12 +6,14 @@ or path, so that equal builds stay equal byte for byte.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Mapping
 
+from models.extractors.registry import EXTRACTORS
 from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.extraction.variant import Variant, weights_identity
@@ -45,6 +47,7 @@ def provenance(
     if isinstance(earlier, list):
         kinds.update(map(str, earlier))
     processors: list[JSON] = [*sorted(kinds)]
+    plugin = EXTRACTORS.plugins.get(variant.spec.name)
     return {
         "code": code_version(),
         "decoder": decoder,
@@ -52,6 +55,7 @@ def provenance(
         "libraries": dict(library_versions()),
         PROCESSORS: processors,
         "weights": weights_identity(variant.weights),
+        **({} if plugin is None else {"plugin": dataclasses.asdict(plugin)}),
     }
 
 

@@ -47,6 +47,6 @@ def test_a_page_of_a_site_is_refused(name: str) -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(
         LookupFailed,
-        match="no dataset is called 'pdh2'; known are activitynet, category-sample, cosum, ",
+        match="unknown dataset 'pdh2'; choose one of activitynet, category-sample, cosum, ",
     ):
         dataset_spec("pdh2")
