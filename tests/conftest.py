@@ -58,6 +58,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Give frozen objects back: a library that looks for leaks at exit would report them all."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _random_state_stays_put() -> Iterator[None]:
     state, numpy_state = random.getstate(), np.random.get_state()
