@@ -1,8 +1,7 @@
-"""What annotators said of a video's segments, and what that makes of them: numbers to learn, and
-which are highlights.
+"""Labels from annotators: the scores of a video's segments, and which segments are highlights.
 
-For catalogs whose videos belong to domains and splits and not to users. One row of `RULES` for each
-kind of catalog, by the reader that it names. Refuses to know features and metrics.
+For catalogs whose videos belong to domains and splits, not to users. `LABEL_RULES` has one row for
+each kind of catalog, by the name of its reader.
 """
 
 from __future__ import annotations
@@ -29,42 +28,36 @@ ACTIVITYNET_SEGMENT_SECONDS = 3.2
 
 @dataclass(frozen=True)
 class AnnotatedVideo:
-    """One video. N segments, sorted by start, then end; A annotators."""
+    """The labels of one video: N segments, sorted by start, then end; A annotators."""
 
     spans: Intervals
     """`(N, 2)` in the catalog's unit of time."""
     values: Floats
-    """`(A, N)`: what each annotator gave."""
+    """`(A, N)`: the score that each annotator gave."""
     labels: NDArray[np.float32]
-    """`(N,)`: the mean over annotators: what is learned from."""
+    """`(N,)`: the mean score over annotators, which models learn from."""
     positive: NDArray[np.bool_]
-    """`(N,)`: what counts as a highlight where a loss or a protocol wants one truth."""
+    """`(N,)`: the highlights, where a loss or a protocol needs one truth."""
     numbers: NDArray[np.int64] | None
-    """`(N,)`: places in the catalog's table of segments; None for segments that the table does not
-    hold.
-    """
+    """`(N,)`: numbers in the catalog's table of segments; None if the table lacks these segments."""
 
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How the annotations of one kind of catalog are read."""
+    """How the annotations of one kind of catalog become labels."""
 
     positive: Callable[[Floats], NDArray[np.bool_]]
-    """`(A, N)` values → `(N,)`."""
+    """`(A, N)` scores → `(N,)` highlights."""
     annotators: str = ""
-    """Those whose names begin with this, `{domain}` being the domain that is asked about; empty:
-    all.
-    """
+    """Prefix of the annotators to read; `{domain}` stands for the requested domain. Empty: all."""
     segment_seconds: float | None = None
-    """None: segments are the annotated ones. Otherwise equal pieces of so long, whose value is the
-    share of them that marks cover.
+    """None: the annotated segments. Otherwise the video is cut into segments of this length, each
+    with the share of it that annotations cover as its score.
     """
     is_sparse: bool = False
-    """Whether an annotator names only what they found worth something; the rest is then worth 0 to
-    them.
-    """
+    """Whether an annotator lists only segments with a score; the others then score 0."""
     grouping: str = ""
-    """The split that is used where nobody names another."""
+    """The split that is used if the settings name none."""
 
 
 def _above_zero(values: Floats) -> NDArray[np.bool_]:
@@ -97,19 +90,24 @@ LABEL_RULES: Mapping[str, LabelRule] = {
         grouping="set_learning",
     ),
 }
-"""Reader of a catalog → how its annotations are read."""
+"""Reader of a catalog → how its annotations become labels."""
+AnnotatorScores = dict[tuple[float, float], float]
+"""One annotator's scores of one video: `(start, end)` → score."""
 
 
 def label_rule(catalog: Catalog) -> LabelRule | None:
-    """The catalog's row; None if it is of no such kind: then it has users, or anybody's marks."""
-    return None if catalog.users else LABEL_RULES.get(str(catalog.origin.get("reader", "")))
+    """The catalog's rule; None for a catalog of users, or of a reader without a rule."""
+    if catalog.users:
+        return None
+    reader = str(catalog.origin.get("reader", ""))
+    return LABEL_RULES.get(reader)
 
 
 class AnnotatorLabels:
-    """The annotations of a catalog about one domain, by video; about any domain, if None, for their
-    segments alone.
+    """The annotations of a catalog about one domain, by video.
 
-    Raises SettingsError if the catalog has no rule.
+    With `domain` None, annotations about all domains are read: useful only for the segments.
+    Raises SettingsError if the catalog has no rule, or its rule needs a domain and `domain` is "".
     """
 
     def __init__(self, catalog: Catalog, domain: str | None) -> None:
@@ -117,71 +115,86 @@ class AnnotatorLabels:
         if rule is None:
             known = ", ".join(LABEL_RULES)
             raise SettingsError(
-                (
-                    f"{catalog.name} is not of a kind whose annotations are known how to read: {known}",
-                )
+                (f"{catalog.name} has no rule for its annotations; there are rules for {known}",)
             )
         if "{domain}" in rule.annotators and domain == "":
             raise SettingsError((f"annotations of {catalog.name} are of domains: set data.domain",))
         self.rule = rule
-        prefix = rule.annotators if domain is not None else rule.annotators.partition("{")[0]
-        prefix = prefix.replace("{domain}", domain or "")
-        self._rows: dict[str, dict[str, dict[tuple[float, float], float]]] = {}
+        prefix = _annotator_prefix(rule, domain)
+        self._scores: dict[str, dict[str, AnnotatorScores]] = {}
         for row in catalog.annotations:
             if row.annotator.startswith(prefix):
-                of_video = self._rows.setdefault(row.video_id, {})
-                of_video.setdefault(row.annotator, {})[row.start, row.end] = row.value
+                video_scores = self._scores.setdefault(row.video_id, {})
+                annotator_scores = video_scores.setdefault(row.annotator, {})
+                annotator_scores[row.start, row.end] = row.value
         self._segments = catalog.segments.segments
         self._claimed = {video.video_id: video.claimed_duration_seconds for video in catalog.videos}
 
     def annotated_video(
         self, video_id: str, end_seconds: float | None = None
     ) -> AnnotatedVideo | None:
-        """None if nobody judged the video. `end_seconds`, as decoded, goes before what the catalog
-        claims.
+        """The labels of a video; None if it has no annotation, or its length is not known.
+
+        `end_seconds` is the decoded length; without it the catalog's claimed length counts.
         """
-        people = self._rows.get(video_id)
-        if not people:
+        scores = self._scores.get(video_id)
+        if not scores:
             return None
-        if self.rule.segment_seconds is None:
-            return self._annotated(video_id, people)
-        end = self._claimed[video_id] if end_seconds is None else end_seconds
-        return None if end is None else self._pieces(people, end, self.rule.segment_seconds)
+        segment_seconds = self.rule.segment_seconds
+        if segment_seconds is None:
+            return self._annotated(video_id, scores)
+        if end_seconds is None:
+            end_seconds = self._claimed[video_id]
+        if end_seconds is None:
+            return None
+        return self._equal_segments(scores, end_seconds, segment_seconds)
 
-    def _annotated(
-        self, video_id: str, people: Mapping[str, Mapping[tuple[float, float], float]]
+    def _annotated(self, video_id: str, scores: Mapping[str, AnnotatorScores]) -> AnnotatedVideo:
+        """The annotated segments with the score of each annotator."""
+        spans = sorted(set().union(*scores.values()))
+        if not self.rule.is_sparse:
+            _check_complete(video_id, scores, len(spans))
+        values = np.zeros((len(scores), len(spans)))
+        for row, annotator in enumerate(sorted(scores)):
+            for column, span in enumerate(spans):
+                # A sparse annotator lists only what has a score: all else is worth 0 to them.
+                values[row, column] = scores[annotator].get(span, 0.0)
+        number_of = {span: number for number, span in enumerate(self._segments[video_id])}
+        numbers = np.array([number_of[span] for span in spans], np.int64)
+        return self._labelled(np.array(spans), values, numbers)
+
+    def _equal_segments(
+        self, scores: Mapping[str, AnnotatorScores], end_seconds: float, segment_seconds: float
     ) -> AnnotatedVideo:
-        spans = sorted({span for of_person in people.values() for span in of_person})
-        lacking = [person for person, of_person in people.items() if len(of_person) != len(spans)]
-        if lacking and not self.rule.is_sparse:
-            raise SettingsError(
-                (
-                    f"{video_id}: {lacking[0]} judged not all of the {len(spans)} segments others did",
-                )
-            )
-        values = np.array(
-            [[people[person].get(span, 0.0) for span in spans] for person in sorted(people)]
-        )
-        places = {span: number for number, span in enumerate(self._segments[video_id])}
-        return self._judged(
-            np.array(spans), values, np.array([places[span] for span in spans], np.int64)
-        )
+        """Segments of equal length, each with the share of it that annotations cover."""
+        spans = chunks(0.0, end_seconds, segment_seconds)
+        annotated = np.array([span for by_span in scores.values() for span in by_span])
+        shares = covered_seconds(spans, union(annotated)) / (spans[:, 1] - spans[:, 0])
+        return self._labelled(spans, shares[np.newaxis], None)
 
-    def _pieces(
-        self, people: Mapping[str, Mapping[tuple[float, float], float]], end: float, seconds: float
-    ) -> AnnotatedVideo:
-        spans = chunks(0.0, end, seconds)
-        marks = union(np.array([span for of_person in people.values() for span in of_person]))
-        shares = covered_seconds(spans, marks) / (spans[:, 1] - spans[:, 0])
-        return self._judged(spans, shares[np.newaxis], None)
-
-    def _judged(
+    def _labelled(
         self, spans: Intervals, values: Floats, numbers: NDArray[np.int64] | None
     ) -> AnnotatedVideo:
-        return AnnotatedVideo(
-            spans,
-            values,
-            values.mean(axis=0).astype(np.float32),
-            self.rule.positive(values),
-            numbers,
-        )
+        labels = values.mean(axis=0).astype(np.float32)
+        return AnnotatedVideo(spans, values, labels, self.rule.positive(values), numbers)
+
+
+def _annotator_prefix(rule: LabelRule, domain: str | None) -> str:
+    """How the names of the annotators to read begin; with `domain` None those of all domains."""
+    if domain is None:
+        return rule.annotators.partition("{")[0]
+    return rule.annotators.replace("{domain}", domain)
+
+
+def _check_complete(
+    video_id: str, scores: Mapping[str, AnnotatorScores], segment_count: int
+) -> None:
+    """Raise SettingsError unless every annotator scored every segment."""
+    for annotator, by_span in scores.items():
+        if len(by_span) != segment_count:
+            raise SettingsError(
+                (
+                    f"{video_id}: annotator {annotator} scored {len(by_span)} of the "
+                    f"{segment_count} segments; every annotator must score all of them",
+                )
+            )

@@ -1,15 +1,14 @@
-"""Which videos a split of a catalog without users holds: its published splits by name, and folds of
-our own.
+"""Splits of catalogs without users: published splits by name, and folds of our own.
 
-`folds-5-0` is fold 0 of 5 for testing and the others for training, each domain's videos in the
-order of a hash; for catalogs that publish no split. Refuses to know annotations and features.
+`folds-5-0` tests on fold 0 of 5 and trains on the others, each domain's videos in the order of a
+hash. It is for catalogs that publish no split.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from storage.base.errors import LookupFailed, SettingsError
 from storage.catalog.catalog import Catalog
@@ -17,99 +16,112 @@ from trainer.data.labels.annotator_labels import label_rule
 from trainer.data.sources.settings import DataSettings
 
 DOMAIN_GROUPING = "domain"
-"""The grouping that says what a video is about."""
+"""The grouping that holds the domain of each video."""
 GROUP_NAMES = {"train": ("train",), "test": ("test", "val")}
-"""Split → names of its group; what UMT calls val is what it tests on."""
+"""Split → names of its group. UMT calls val the videos that it tests on."""
 _FOLDS = re.compile(r"folds-([0-9]+)-([0-9]+)")
 
 
 def grouping_name(catalog: Catalog, settings: DataSettings) -> str:
-    """The split's name: the settings', or else that of the catalog's rule."""
+    """The name of the published split: from the settings, or else from the catalog's rule."""
+    if settings.grouping:
+        return settings.grouping
     rule = label_rule(catalog)
-    return settings.grouping or (rule.grouping if rule else "")
+    return rule.grouping if rule else ""
 
 
 def split_videos(
     catalog: Catalog, split: str, settings: DataSettings, *, domain: str, is_outside: bool = False
 ) -> tuple[tuple[str, ...], str]:
-    """The videos of a split in a domain (or, `is_outside`, in none but others), ascending, and what
-    was held out.
+    """The videos of a split in a domain, ascending, and the name of the hold-out.
 
-    Videos for validation are `holdout_videos` of the training ones of each domain, those with the
-    smallest hash; no dataset of this kind publishes any. Raises SettingsError, LookupFailed for
-    names that are not there.
+    An empty `domain` means all videos; with `is_outside` the videos of all other domains. No
+    dataset of this kind publishes validation videos: they are `holdout_videos` of the training
+    videos of each domain, those with the smallest hash. Raises SettingsError for a hold-out that
+    leaves nothing to train on, LookupFailed for a domain or split that does not exist.
     """
-    inside = (
-        catalog.group(DOMAIN_GROUPING, domain)
-        if domain
-        else frozenset(video.video_id for video in catalog.videos)
-    )
-    everything = frozenset(video.video_id for video in catalog.videos)
-    wanted = everything - inside if is_outside else inside
+    everything = _all_videos(catalog)
+    selected = catalog.group(DOMAIN_GROUPING, domain) if domain else everything
+    if is_outside:
+        selected = everything - selected
     if split == "all":
-        return tuple(sorted(wanted)), ""
+        return tuple(sorted(selected)), ""
     if split == "test":
-        return tuple(sorted(wanted & _published_part(catalog, "test", settings))), ""
-    train = wanted & _published_part(catalog, "train", settings)
-    held = _held_out_videos(catalog, train, settings)
-    name = f"holdout-{len(held)}-seed{settings.holdout_seed}" if held else ""
-    return tuple(sorted(held if split == "validation" else train - held)), name
+        return tuple(sorted(selected & _published_part(catalog, "test", settings))), ""
+    train = selected & _published_part(catalog, "train", settings)
+    held_out = _held_out_videos(catalog, train, settings)
+    name = f"holdout-{len(held_out)}-seed{settings.holdout_seed}" if held_out else ""
+    chosen = held_out if split == "validation" else train - held_out
+    return tuple(sorted(chosen)), name
+
+
+def _all_videos(catalog: Catalog) -> frozenset[str]:
+    return frozenset(video.video_id for video in catalog.videos)
 
 
 def _published_part(catalog: Catalog, split: str, settings: DataSettings) -> frozenset[str]:
     grouping = grouping_name(catalog, settings)
     if not grouping:
         raise SettingsError(
-            (f"{catalog.name} has no split by itself: set data.grouping, such as folds-5-0",)
+            (f"{catalog.name} publishes no split: set data.grouping, such as folds-5-0",)
         )
     if fold := _FOLDS.fullmatch(grouping):
         tested = _fold_videos(catalog, int(fold[1]), int(fold[2]), settings.holdout_seed)
-        return (
-            tested
-            if split == "test"
-            else frozenset(video.video_id for video in catalog.videos) - tested
-        )
+        return tested if split == "test" else _all_videos(catalog) - tested
     groups = catalog.groupings.get(grouping, {})
     for name in GROUP_NAMES[split]:
         if name in groups:
             return groups[name]
-    there = "; ".join(
-        f"{known} of {', '.join(of)}"
-        for known, of in catalog.groupings.items()
-        if known != DOMAIN_GROUPING
+    published = "; ".join(
+        f"{name} of {', '.join(parts)}"
+        for name, parts in catalog.groupings.items()
+        if name != DOMAIN_GROUPING
     )
     raise LookupFailed(
-        f"{catalog.name} has no {split} part of the split {grouping!r}; it has {there or 'no split'}"
+        f"{catalog.name} has no {split} part in the split {grouping!r}; "
+        f"it has {published or 'no split'}"
     )
 
 
 def _fold_videos(catalog: Catalog, folds: int, fold: int, seed: int) -> frozenset[str]:
-    if not 0 <= fold < folds or folds < 2:
+    """The videos of one fold: every `folds`-th video of each domain, in the order of the hash."""
+    if folds < 2 or not 0 <= fold < folds:
         raise SettingsError(
-            (f"folds-N-i has N from 2 on and i from 0 to N - 1; got folds-{folds}-{fold}",)
+            (
+                "data.grouping = folds-N-i needs N of at least 2 and i from 0 to N - 1; "
+                f"got folds-{folds}-{fold}",
+            )
         )
-    kinds = catalog.groupings.get(DOMAIN_GROUPING) or {
-        "": frozenset(video.video_id for video in catalog.videos)
-    }
-    return frozenset(one for ids in kinds.values() for one in _by_hash(ids, seed)[fold::folds])
+    videos: set[str] = set()
+    for ids in _videos_by_domain(catalog).values():
+        videos.update(_sort_by_hash(ids, seed)[fold::folds])
+    return frozenset(videos)
 
 
 def _held_out_videos(
     catalog: Catalog, train: frozenset[str], settings: DataSettings
 ) -> frozenset[str]:
+    """`holdout_videos` training videos of each domain, those with the smallest hash."""
     count = settings.holdout_videos
-    kinds = catalog.groupings.get(DOMAIN_GROUPING) or {"": train}
-    held = frozenset(
-        one
-        for ids in kinds.values()
-        for one in _by_hash(ids & train, settings.holdout_seed)[:count]
-    )
-    if train and count and held == train:
+    held_out: set[str] = set()
+    for ids in _videos_by_domain(catalog).values():
+        held_out.update(_sort_by_hash(ids & train, settings.holdout_seed)[:count])
+    if held_out and held_out == train:
         raise SettingsError(
-            (f"holdout_videos is {count}, which leaves {catalog.name} no video to train on",)
+            (
+                f"data.holdout_videos is {count}, which leaves {catalog.name} no video to train on; "
+                "set a smaller number",
+            )
         )
-    return held
+    return frozenset(held_out)
 
 
-def _by_hash(ids: Iterable[str], seed: int) -> list[str]:
-    return sorted(ids, key=lambda one: hashlib.sha256(f"{seed}\n{one}".encode()).hexdigest())
+def _videos_by_domain(catalog: Catalog) -> Mapping[str, frozenset[str]]:
+    """Domain → its videos; a catalog without domains counts as one domain."""
+    return catalog.groupings.get(DOMAIN_GROUPING) or {"": _all_videos(catalog)}
+
+
+def _sort_by_hash(ids: Iterable[str], seed: int) -> list[str]:
+    return sorted(
+        ids, key=lambda video_id: hashlib.sha256(f"{seed}\n{video_id}".encode()).hexdigest()
+    )

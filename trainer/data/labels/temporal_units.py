@@ -1,8 +1,8 @@
-"""What a position of a video is: a row, a fixed segment, or a shot.
+"""Temporal units of a video that a model scores: fixed segments, or shots.
 
 Scoring cuts a video into segments of equal length at true time. Training on segments uses shots:
-those of a table, or, as PHD-GIFs' shot detector is not at hand, the GIFs themselves and chunks of
-what is between them; `NOTE` says so and is printed with every table. Refuses to know features.
+those of a table, or, since PHD-GIFs' shot detector is not published, the GIFs themselves and chunks
+of the gaps between them. `SHOTS_NOTE` says so and is printed with every table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 
 from storage.base.errors import SettingsError
 from trainer.data.sources.intervals import (
-    NO_INTERVALS,
     Intervals,
     chunks,
     clamp_to_video,
@@ -28,21 +27,19 @@ Shots = Mapping[str, Intervals]
 """Video id → its shots in seconds."""
 COLUMNS = ("video_id", "start_seconds", "end_seconds")
 SHOTS_NOTE = (
-    "training shots are the marked intervals and 5-second chunks of the rest, not a shot detector's as in PHD-GIFs "
-    "section 5.3; give a table of shots to change that"
+    "training shots are the labelled intervals and 5-second chunks of the rest, not a shot "
+    "detector's as in PHD-GIFs section 5.3; set data.shots to a table of shots to change that"
 )
 
 
 def read_shots(path: Path) -> Shots:
-    """The table's shots by video. Raises SettingsError for another header, or a row that is no
-    shot.
-    """
-    found: dict[str, list[tuple[float, float]]] = {}
+    """The shots of a CSV table by video. SettingsError for a wrong header or an invalid row."""
+    shots: dict[str, list[tuple[float, float]]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         lines = csv.reader(file, strict=True)
         if tuple(next(lines, ())) != COLUMNS:
             raise SettingsError(
-                (f"{path} is no table of shots: its first line is {','.join(COLUMNS)}",)
+                (f"{path} is not a table of shots: its first line must be {','.join(COLUMNS)}",)
             )
         for line in lines:
             try:
@@ -51,10 +48,13 @@ def read_shots(path: Path) -> Shots:
                 raise SettingsError((f"{path}, line {lines.line_num}: {error}",)) from error
             if not 0 <= start < end < float("inf"):
                 raise SettingsError(
-                    (f"{path}, line {lines.line_num}: no shot is {start} to {end} seconds",)
+                    (
+                        f"{path}, line {lines.line_num}: a shot needs 0 <= start < end, "
+                        f"got {start} to {end} seconds",
+                    )
                 )
-            found.setdefault(video_id, []).append((start, end))
-    return {video_id: np.array(sorted(shots)) for video_id, shots in found.items()}
+            shots.setdefault(video_id, []).append((start, end))
+    return {video_id: np.array(sorted(intervals)) for video_id, intervals in shots.items()}
 
 
 def scoring_segments(end_seconds: float, settings: DataSettings) -> Intervals:
@@ -63,29 +63,27 @@ def scoring_segments(end_seconds: float, settings: DataSettings) -> Intervals:
 
 
 def training_segments(
-    end_seconds: float, marked: Intervals, shots: Intervals | None, settings: DataSettings
+    end_seconds: float, highlights: Intervals, shots: Intervals | None, settings: DataSettings
 ) -> Intervals:
-    """Shots of one video by start. `marked` is the union of the user's marks; without `shots` it
-    makes them.
+    """The shots of one video, by start.
+
+    `highlights` is the union of the user's highlights. Without `shots` it takes their place,
+    together with chunks of the gaps between its intervals.
     """
     if shots is not None:
         return _split_long_shots(clamp_to_video(shots, end_seconds), settings)
-    inside = clamp_to_video(marked, end_seconds)
-    rest = [
-        chunks(start, end, settings.segment_seconds) for start, end in gaps(inside, end_seconds)
-    ]
-    segments = (
-        np.concatenate([_split_long_shots(inside, settings), *rest])
-        if rest or len(inside)
-        else NO_INTERVALS
-    )
+    inside = clamp_to_video(highlights, end_seconds)
+    parts = [_split_long_shots(inside, settings)]
+    for start, end in gaps(inside, end_seconds):
+        parts.append(chunks(start, end, settings.segment_seconds))
+    segments = np.concatenate(parts)
     ordered: Intervals = segments[np.argsort(segments[:, 0], kind="stable")]
     return ordered
 
 
-def history_segments(marked: Intervals, settings: DataSettings) -> Intervals:
-    """The shots of a history: marked intervals, the long ones in pieces."""
-    return _split_long_shots(marked, settings)
+def history_segments(highlights: Intervals, settings: DataSettings) -> Intervals:
+    """The shots of a history: highlights, the long ones cut into pieces."""
+    return _split_long_shots(highlights, settings)
 
 
 def _split_long_shots(shots: Intervals, settings: DataSettings) -> Intervals:

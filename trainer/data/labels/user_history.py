@@ -1,8 +1,7 @@
-"""What a model is told of a user: the elements of a history, drawn anew each epoch in training,
-whole when scoring.
+"""User histories: their elements, drawn anew each epoch in training, complete when scoring.
 
-An element is some intervals of one video: a shot, a marked clip, or all that was marked in the
-video. Refuses to know how the rows of those intervals are read.
+An element is some intervals of one video: a shot, a labelled clip, or everything that the user
+labelled in the video.
 """
 
 from __future__ import annotations
@@ -19,57 +18,79 @@ from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import DataSettings
 
 GUARANTEED_VIDEOS = 20
-"""Of so many videos at least one element is drawn (PHD-GIFs section 5.3: of each of the last k =
-20).
-"""
+"""From so many videos at least one element is drawn each (PHD-GIFs section 5.3: k = 20)."""
 
 
 @dataclass(frozen=True)
 class Element:
-    """Some intervals of a video of the history."""
+    """Some intervals of one video of the history."""
 
     video_id: str
     intervals: Intervals
 
 
 def video_elements(
-    kind: History, marked: Intervals, video_id: str, settings: DataSettings
+    kind: History, highlights: Intervals, video_id: str, settings: DataSettings
 ) -> list[Element]:
-    """All elements of one video; `marked` is the union of what the user marked there."""
-    if not len(marked):
+    """All elements of one video; `highlights` is the union of what the user labelled there."""
+    if not len(highlights):
         return []
     if kind == "videos":
-        return [Element(video_id, marked)]
-    parts = history_segments(marked, settings) if kind == "shots" else marked
-    return [Element(video_id, part[None]) for part in parts]
+        return [Element(video_id, highlights)]
+    clips = history_segments(highlights, settings) if kind == "shots" else highlights
+    return [Element(video_id, clip[None]) for clip in clips]
 
 
 def draw_history(
     user_id: str,
     videos: Sequence[str],
-    marks: UserLabels,
+    labels: UserLabels,
     settings: DataSettings,
     *,
     most: int | None,
     rng: np.random.Generator,
 ) -> list[Element]:
-    """At most `most` elements of these videos, at random but at least one of each of up to 20 of
-    them; all if None.
+    """At most `most` random elements of these videos, one or more of each of up to 20 videos.
 
-    A random order never tells anything: elements come video by video, and in each by time.
+    With `most` None, or with no more elements than that, all of them. They are ordered by video
+    and then by time, so that their order carries no information.
     """
-    groups = [
-        video_elements(settings.history, marks.highlights(user_id, v), v, settings) for v in videos
-    ]
-    groups = [group for group in groups if group]
+    groups = []
+    for video_id in videos:
+        highlights = labels.highlights(user_id, video_id)
+        elements = video_elements(settings.history, highlights, video_id, settings)
+        if elements:
+            groups.append(elements)
     if most is None or sum(map(len, groups)) <= most:
-        return [element for group in groups for element in group]
-    sure, spare = set(), []
-    for place, number in enumerate(rng.permutation(len(groups))):
-        order = [(int(number), int(item)) for item in rng.permutation(len(groups[number]))]
-        if place < min(GUARANTEED_VIDEOS, most):
-            sure.add(order.pop())
-        spare += order
-    more = rng.permutation(len(spare))[: most - len(sure)]
-    chosen = sorted(sure | {spare[number] for number in more})
+        return [element for elements in groups for element in elements]
+    chosen = _draw_places([len(elements) for elements in groups], most, rng)
     return [groups[group][item] for group, item in chosen]
+
+
+def _draw_places(
+    sizes: Sequence[int], most: int, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """`most` places `(group, item)`, ascending, of groups of these sizes.
+
+    The groups are visited in random order, and the items of each in random order too:
+
+        sizes = [3, 1, 4], most = 4
+
+        visit  group   items in random order   guaranteed   remaining
+        1st    2       3  0  2  1              (2, 1)       (2, 3) (2, 0) (2, 2)
+        2nd    0       1  2  0                 (0, 0)       (0, 1) (0, 2)
+        3rd    1       0                       (1, 0)
+
+        guaranteed: the last item of each of the first min(20, most) groups     3 places
+        drawn:      most - 3 of `remaining`, at random                          1 place
+    """
+    guaranteed: set[tuple[int, int]] = set()
+    remaining: list[tuple[int, int]] = []
+    guaranteed_groups = min(GUARANTEED_VIDEOS, most)
+    for visit, group in enumerate(rng.permutation(len(sizes))):
+        places = [(int(group), int(item)) for item in rng.permutation(sizes[group])]
+        if visit < guaranteed_groups:
+            guaranteed.add(places.pop())
+        remaining += places
+    drawn = rng.permutation(len(remaining))[: most - len(guaranteed)]
+    return sorted(guaranteed | {remaining[number] for number in drawn})

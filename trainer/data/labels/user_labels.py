@@ -1,14 +1,15 @@
-"""Who marked what, and what that makes of a position: its label, and whether it is a highlight.
+"""Labels from users: what each user annotated, and the label of each position of a video.
 
-The rule is ours: a position has a mark's value if marks of that value together cover more than half
-of its span, and of several values the highest; overlapping marks count once. PHD-GIFs says only
-that a positive shot "was part of a GIF", and no paper says how rows of 16 frames are compared with
-marks. Refuses to know features.
+The rule is ours: a position has the value of an annotation if annotations of that value together
+cover more than half of its span. Of several such values the highest counts, and overlapping
+annotations count once. PHD-GIFs says only that a positive shot "was part of a GIF", and no paper
+says how rows of 16 frames are compared with annotations.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,89 +21,97 @@ from storage.catalog.catalog import Catalog
 from trainer.data.sources.intervals import NO_INTERVALS, Intervals, covered_seconds, union
 
 COVERED_SHARE = 0.5
-"""More than this share of a span makes a label."""
+"""A span has a label if annotations cover more than this share of it."""
 
 
 class UserLabels:
-    """The annotations of a catalog by video and person. Raises SettingsError if its unit is not the
-    second.
+    """The annotations of a catalog by video and user.
+
+    Raises SettingsError if they are not in seconds.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         if catalog.time_unit != "seconds":
             raise SettingsError(
                 (
-                    f"annotations of {catalog.name} are in {catalog.time_unit}; turn them into seconds first",
+                    f"annotations of {catalog.name} are in {catalog.time_unit}, not in seconds; "
+                    "convert them to seconds first",
                 )
             )
         rows: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
-        for mark in catalog.annotations:
-            rows.setdefault(mark.video_id, {}).setdefault(mark.annotator, []).append(
-                (mark.start, mark.end, mark.value)
-            )
-        self._rows = {
-            video_id: {person: np.array(found) for person, found in people.items()}
-            for video_id, people in rows.items()
+        for annotation in catalog.annotations:
+            video_rows = rows.setdefault(annotation.video_id, {})
+            user_rows = video_rows.setdefault(annotation.annotator, [])
+            user_rows.append((annotation.start, annotation.end, annotation.value))
+        self._by_video = {
+            video_id: {user_id: np.array(user_rows) for user_id, user_rows in video_rows.items()}
+            for video_id, video_rows in rows.items()
         }
 
-    def with_preferences(self, person: str, liked: Mapping[str, Intervals]) -> UserLabels:
-        """The same, and of one more person the parts of videos that this person likes."""
-        more = copy.copy(self)
-        more._rows = {video_id: dict(people) for video_id, people in self._rows.items()}
+    def with_preferences(self, user_id: str, liked: Mapping[str, Intervals]) -> UserLabels:
+        """A copy with one more user, who likes these intervals: video id → intervals."""
+        extended = copy.copy(self)
+        extended._by_video = {video_id: dict(users) for video_id, users in self._by_video.items()}
         for video_id, intervals in liked.items():
-            more._rows.setdefault(video_id, {})[person] = np.column_stack(
-                [intervals, np.ones(len(intervals))]
-            )
-        return more
+            annotations = np.column_stack([intervals, np.ones(len(intervals))])
+            extended._by_video.setdefault(video_id, {})[user_id] = annotations
+        return extended
 
-    def annotations(self, person: str | None, video_id: str) -> tuple[NDArray[np.float64], ...]:
-        """`(marks, 3)`: start, end and value, of one person, or of each person who marked the video
-        if None.
+    def annotations(self, user_id: str | None, video_id: str) -> tuple[NDArray[np.float64], ...]:
+        """`(n, 3)` for each user: start, end and value of the annotations of the video.
+
+        With `user_id` None those of all users who annotated the video.
         """
-        people = self._rows.get(video_id, {})
-        if person is None:
-            return tuple(people.values())
-        return (people[person],) if person in people else ()
+        users = self._by_video.get(video_id, {})
+        if user_id is None:
+            return tuple(users.values())
+        return (users[user_id],) if user_id in users else ()
 
-    def highlights(self, person: str | None, video_id: str) -> Intervals:
-        """The union of all marks whose value is above 0."""
-        found = [marks[marks[:, 2] > 0, :2] for marks in self.annotations(person, video_id)]
-        return union(np.concatenate(found)) if found else NO_INTERVALS
+    def highlights(self, user_id: str | None, video_id: str) -> Intervals:
+        """The union of all annotated intervals with a value above 0."""
+        positive = [rows[rows[:, 2] > 0, :2] for rows in self.annotations(user_id, video_id)]
+        return union(np.concatenate(positive)) if positive else NO_INTERVALS
 
 
-def position_labels(spans: Intervals, people: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
-    """`(n,)`: the value each person's marks give a span, 0 if none does, averaged over the
-    persons.
+def position_labels(
+    spans: Intervals, annotations: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float32]:
+    """`(n,)`: the label of each span, averaged over the users; 0 without an annotation.
+
+    `annotations` holds `(m, 3)` start, end and value for each user.
     """
-    if not people:
+    if not annotations:
         return np.zeros(len(spans), np.float32)
-    return np.asarray(np.mean([_user_labels(spans, marks) for marks in people], axis=0), np.float32)
+    by_user = [_user_labels(spans, rows) for rows in annotations]
+    return np.asarray(np.mean(by_user, axis=0), np.float32)
 
 
-def _user_labels(spans: Intervals, marks: NDArray[np.float64]) -> NDArray[np.float64]:
-    found = np.zeros(len(spans))
-    for value in np.unique(marks[:, 2]):
-        covered = covered_seconds(spans, union(marks[marks[:, 2] == value, :2]))
-        found[covered > COVERED_SHARE * (spans[:, 1] - spans[:, 0])] = value
-    return found
+def _user_labels(spans: Intervals, annotations: NDArray[np.float64]) -> NDArray[np.float64]:
+    labels = np.zeros(len(spans))
+    needed = COVERED_SHARE * (spans[:, 1] - spans[:, 0])
+    # `np.unique` ascends, so the highest value that covers a span is written last.
+    for value in np.unique(annotations[:, 2]):
+        intervals = annotations[annotations[:, 2] == value, :2]
+        covered = covered_seconds(spans, union(intervals))
+        labels[covered > needed] = value
+    return labels
 
 
 def draw_pairs(
     positive: NDArray[np.bool_], negative: NDArray[np.bool_], count: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """`(count, 2)`: a highlight's position and that of a non-highlight; all -1 if there is none of
-    either.
+    """`(count, 2)` positions of a highlight and of a non-highlight; all -1 if either is missing.
 
-    As many different highlights, and as many different non-highlights, as there are.
+    A position repeats only after all others of its kind were drawn.
     """
-    highs, lows = np.flatnonzero(positive), np.flatnonzero(negative)
-    if not (len(highs) and len(lows)):
+    highlights, others = np.flatnonzero(positive), np.flatnonzero(negative)
+    if not len(highlights) or not len(others):
         return np.full((count, 2), -1)
-    return np.stack([_draw_evenly(highs, count, rng), _draw_evenly(lows, count, rng)], 1)
+    return np.stack([_draw_evenly(highlights, count, rng), _draw_evenly(others, count, rng)], 1)
 
 
 def _draw_evenly(places: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    rounds = -(-count // len(places))
-    return np.concatenate([rng.permutation(places) for _ in range(rounds)] or [places])[
-        :count
-    ].astype(np.int64)
+    rounds = math.ceil(count / len(places))
+    # The empty array keeps `count` = 0 valid: `concatenate` needs at least one array.
+    drawn = np.concatenate([places[:0], *(rng.permutation(places) for _ in range(rounds))])
+    return drawn[:count].astype(np.int64)
