@@ -1,20 +1,18 @@
 """Data loading: from feature stores to batches.
 
-    data = open_data(Path("data/phd2"), DataSettings(("c3d/pool5",), unit="segment",
-    history="shots")) train, test = data.training(), data.scoring("test") print(train.found.targets)
-    # 26390 targets = 25101 used + 1289 unavailable:private loader = Loader(train,
-    LoaderSettings(batch_size=32, seed=1, workers=2)) for batch, targets, examples in loader:
-    # one epoch, or the rest of one
-        ... checkpoint["loader"] = loader.state_dict()            # and `load_state_dict` goes on
-        from there
+    settings = DataSettings(("c3d/pool5",), unit="segment", history="shots")
+    data = open_data(Path("data/phd2"), settings)
+    train, test = data.training(), data.scoring("test")
+    print(train.example_set.targets)  # 26390 targets = 25101 used + 1289 unavailable:private
+    loader = Loader(train, LoaderSettings(batch_size=32, seed=1, workers=2))
+    for batch, targets, examples in loader:  # one epoch, or the rest of one
+        ...
+        checkpoint["loader"] = loader.state_dict()  # `load_state_dict` continues from here
 
-`data.shapes` builds the model; `data.trained_on` goes into its checkpoint, and `open_data(...,
-trained_on=...)` refuses features that are not those. `dataset.notes` is what every table made from
-it has to say. A scoring loader gives every example once, in a fixed order, whole videos at true
-time, and `examples` says whose scores they are.
-
-Knows the store, the catalog and the contract of models. Refuses to know networks, losses and
-metrics.
+`data.shapes` builds the model. `data.trained_on` goes into its checkpoint, and `open_data(...,
+trained_on=...)` rejects other features. Every table prints the `notes` of its dataset. A scoring
+loader gives every example once, in a fixed order, with whole videos at true time; `examples` names
+the user and video of each row.
 """
 
 from __future__ import annotations

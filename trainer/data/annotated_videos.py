@@ -1,9 +1,8 @@
-"""Examples of catalogs whose segments annotators judged: whole videos of a domain and a split, read
-for a model.
+"""Examples of catalogs with annotators: whole videos of a domain and a split.
 
-A position is a judged segment if the model's unit is a segment: its own row where rows are
-segments, the mean of the rows in it otherwise. If the unit is a row, a row has the highest label of
-the segments that cover more than half of it. Refuses to know sets, batches and losses.
+If the model's unit is a segment, a position is an annotated segment: its own row where rows are
+segments, otherwise the mean of the rows in it. If the unit is a row, a row has the highest label of
+the segments that cover more than half of it.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
-from trainer.data.dataset import Positions, Sample
+from storage.features.store import VariantReader
+from trainer.data.dataset import Positions, Sample, positions_of_pairs
 from trainer.data.labels.annotator_labels import AnnotatedVideo, AnnotatorLabels
 from trainer.data.labels.segment_times import (
     SEGMENT_ARRAY,
@@ -34,9 +34,22 @@ from trainer.data.sources.settings import DataSettings
 from trainer.data.user_examples import Example, ExampleCounts, ExampleSet
 
 BatchSide = Literal["first", "second"]
-"""Of training on two batches: the one with labels (or of short videos), and the other."""
+"""The batch with labels (or of short videos), or the other one, of training on two batches."""
 NOT_ANNOTATED = "not_judged"
 OTHER_DURATION = "of another duration"
+
+
+class _Labels(NamedTuple):
+    """Labelled positions of one video, `(n,)` each."""
+
+    numbers: NDArray[np.int64]
+    """Numbers of feature rows, or of annotated segments whose rows are averaged."""
+    labels: NDArray[np.float32]
+    positive: NDArray[np.bool_]
+
+    def take(self, chosen: NDArray[np.int64]) -> _Labels:
+        """Only the chosen positions."""
+        return _Labels(self.numbers[chosen], self.labels[chosen], self.positive[chosen])
 
 
 @dataclass(frozen=True)
@@ -51,135 +64,131 @@ class AnnotatedVideoReader:
     is_training: bool
 
     def expand(self, example: Example) -> Sequence[Example] | str:
-        """The example, or one for each of its segments; the reason if it cannot be asked about."""
-        judged = self._judged(example.video_id)
-        if judged is None:
+        """The example, or one for each of its segments, or the reason to drop it."""
+        annotated = self._annotated(example.video_id)
+        if annotated is None:
             return NOT_ANNOTATED
-        labels, positive = self._read(example.video_id, judged)[1:]
+        _, labels, positive = self._labels(example.video_id, annotated)
         if not len(labels):
             return "no segment is in the file"
-        if self.is_training and self.settings.only_pairs and (positive.all() or not positive.any()):
+        if not self.is_training:
+            return (example,)
+        has_pair = positive.any() and not positive.all()
+        if self.settings.only_pairs and not has_pair:
             return "no pair of a highlight and another"
-        if self.is_training and self.settings.every_segment:
+        if self.settings.every_segment:
             return [replace(example, anchor=number) for number in range(len(labels))]
         return (example,)
 
     def read(self, example: Example, rng: np.random.Generator) -> Sample:
-        """The example with all its arrays."""
-        judged = self._judged(example.video_id)
-        if judged is None:
+        """The example with all its arrays. SettingsError for a video without annotations."""
+        annotated = self._annotated(example.video_id)
+        if annotated is None:
             raise SettingsError(
-                (f"nobody judged {example.video_id}, so there is nothing to ask about it",)
+                (f"{example.video_id} has no annotations; leave it out of the split",)
             )
-        rows, labels, positive = self._read(example.video_id, judged)
+        positions = self._labels(example.video_id, annotated)
         drawn = self.settings.rows_drawn
-        if self.is_training and drawn is not None and drawn < len(rows):
-            chosen = np.sort(rng.choice(len(rows), drawn, replace=False))
-            rows, labels, positive = rows[chosen], labels[chosen], positive[chosen]
-        pairs = draw_pairs(positive, ~positive, self.settings.pairs, rng)
+        if self.is_training and drawn is not None and drawn < len(positions.numbers):
+            chosen = np.sort(rng.choice(len(positions.numbers), drawn, replace=False))
+            positions = positions.take(chosen)
+        pairs = draw_pairs(positions.positive, ~positions.positive, self.settings.pairs, rng)
         if self.is_training and self.settings.only_pairs:
-            chosen, places = np.unique(pairs, return_inverse=True)
-            rows, labels, pairs = rows[chosen], labels[chosen], places.reshape(pairs.shape)
-        return Sample(example, self._positions(example.video_id, judged, rows), labels, pairs, ())
+            chosen, pairs = positions_of_pairs(pairs)
+            positions = positions.take(chosen)
+        target = self._target(example.video_id, annotated, positions.numbers)
+        return Sample(example, target, positions.labels, pairs, ())
 
-    def _judged(self, video_id: str) -> AnnotatedVideo | None:
-        if self._has_rows_of_segments and self.labels.rule.segment_seconds is not None:
+    def _annotated(self, video_id: str) -> AnnotatedVideo | None:
+        if self._has_segment_rows and self.labels.rule.segment_seconds is not None:
             raise SettingsError(
                 (
-                    f"rows of {', '.join(self.features.readers)} are the marks themselves, so they would tell the "
-                    f"answer; read features of all of a video of {self.catalog.name}, such as c3d/fc7_linear",
+                    f"rows of {', '.join(self.features.readers)} are the annotated segments, so "
+                    "which rows exist would reveal the labels; read features of whole videos of "
+                    f"{self.catalog.name}, such as c3d/fc7_linear",
                 )
             )
-        return self.labels.annotated_video(
-            video_id, float(self.features.row_spans(video_id)[:, 1].max())
-        )
+        end_seconds = float(self.features.row_spans(video_id)[:, 1].max())
+        return self.labels.annotated_video(video_id, end_seconds)
 
     @property
-    def _has_rows_of_segments(self) -> bool:
-        return has_segment_rows(next(iter(self.features.readers.values())), self.catalog)
+    def _first_reader(self) -> VariantReader:
+        return next(iter(self.features.readers.values()))
 
-    def _read(
-        self, video_id: str, judged: AnnotatedVideo
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
-        """Numbers of the positions (rows, or judged segments if their rows are averaged), labels,
-        highlights.
-        """
+    @property
+    def _has_segment_rows(self) -> bool:
+        return has_segment_rows(self._first_reader, self.catalog)
+
+    def _reads_rows(self, annotated: AnnotatedVideo) -> bool:
+        """Whether positions are rows as they are stored, not means of rows over segments."""
         if self.settings.unit == "row":
-            spans = self.features.row_spans(video_id)
-            if not (self.is_training or self.segment_times.is_available):
-                # Whoever only scores rows of a summary dataset can do without labels.
-                return (
-                    np.arange(len(spans)),
-                    np.zeros(len(spans), np.float32),
-                    np.zeros(len(spans), np.bool_),
-                )
-            return (
-                np.arange(len(spans)),
-                *_label_rows(spans, self.segment_times.seconds(video_id, judged), judged),
-            )
-        if self._has_rows_of_segments and judged.numbers is not None:
-            video = next(iter(self.features.readers.values()))[video_id]
-            rows, places = match_rows(np.asarray(video[SEGMENT_ARRAY]), judged)
-            return rows, judged.labels[places], judged.positive[places]
-        seconds = self.segment_times.seconds(video_id, judged)
-        there = np.flatnonzero(np.isfinite(seconds[:, 0]))
-        there = there[self.features.overlap_rows(video_id, seconds[there])]
-        return there, judged.labels[there], judged.positive[there]
+            return True
+        return annotated.numbers is not None and self._has_segment_rows
 
-    def _positions(
-        self, video_id: str, judged: AnnotatedVideo, numbers: NDArray[np.int64]
-    ) -> Positions:
-        if self.settings.unit == "row" or (
-            self._has_rows_of_segments and judged.numbers is not None
-        ):
-            return Positions(
-                self.features.row_spans(video_id)[numbers], self.features.rows(video_id, numbers)
+    def _labels(self, video_id: str, annotated: AnnotatedVideo) -> _Labels:
+        if self.settings.unit == "row":
+            return self._row_labels(video_id, annotated)
+        if self._reads_rows(annotated):
+            segments = np.asarray(self._first_reader[video_id][SEGMENT_ARRAY])
+            rows, places = match_rows(segments, annotated)
+            return _Labels(rows, annotated.labels[places], annotated.positive[places])
+        seconds = self.segment_times.seconds(video_id, annotated)
+        in_file = np.flatnonzero(np.isfinite(seconds[:, 0]))
+        with_rows = in_file[self.features.overlap_rows(video_id, seconds[in_file])]
+        return _Labels(with_rows, annotated.labels[with_rows], annotated.positive[with_rows])
+
+    def _row_labels(self, video_id: str, annotated: AnnotatedVideo) -> _Labels:
+        spans = self.features.row_spans(video_id)
+        numbers = np.arange(len(spans))
+        if not self.is_training and not self.segment_times.is_available:
+            # Scoring the rows of a summary dataset needs no labels.
+            return _Labels(
+                numbers, np.zeros(len(spans), np.float32), np.zeros(len(spans), np.bool_)
             )
-        spans = self.segment_times.seconds(video_id, judged)[numbers]
+        seconds = self.segment_times.seconds(video_id, annotated)
+        labels, positive = _label_rows(spans, seconds, annotated)
+        return _Labels(numbers, labels, positive)
+
+    def _target(
+        self, video_id: str, annotated: AnnotatedVideo, numbers: NDArray[np.int64]
+    ) -> Positions:
+        if self._reads_rows(annotated):
+            spans = self.features.row_spans(video_id)[numbers]
+            return Positions(spans, self.features.rows(video_id, numbers))
+        spans = self.segment_times.seconds(video_id, annotated)[numbers]
         return Positions(spans, self.features.segment_means(video_id, spans)[0])
 
 
 def _label_rows(
-    spans: Intervals, segments: Intervals, judged: AnnotatedVideo
+    spans: Intervals, segments: Intervals, annotated: AnnotatedVideo
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """`(rows,)` labels and highlights: the highest label of the segments that cover a row."""
     labels, positive = np.zeros(len(spans), np.float32), np.zeros(len(spans), np.bool_)
-    shared = np.minimum(spans[:, None, 1], segments[None, :, 1]) - np.maximum(
-        spans[:, None, 0], segments[None, :, 0]
-    )
-    covered = shared > COVERED_SHARE * (spans[:, 1] - spans[:, 0])[:, None]
-    for row in np.flatnonzero(covered.any(axis=1)):
-        labels[row], positive[row] = (
-            judged.labels[covered[row]].max(),
-            judged.positive[covered[row]].any(),
-        )
+    ends = np.minimum(spans[:, None, 1], segments[None, :, 1])
+    starts = np.maximum(spans[:, None, 0], segments[None, :, 0])
+    # `(rows, segments)`. A segment that is not in the file has NaN times: it covers no row.
+    is_covered = ends - starts > COVERED_SHARE * (spans[:, 1] - spans[:, 0])[:, None]
+    for row in np.flatnonzero(is_covered.any(axis=1)):
+        labels[row] = annotated.labels[is_covered[row]].max()
+        positive[row] = annotated.positive[is_covered[row]].any()
     return labels, positive
 
 
 def list_annotated_examples(
     reader: AnnotatedVideoReader, split: str, side: BatchSide
 ) -> ExampleSet:
-    """The videos of a split that a side asks about, each once or once for each of its segments.
+    """The videos of a split for one side of a batch, each once or once for each of its segments.
 
-    Raises SettingsError if none is left.
+    Raises SettingsError if no video is left.
     """
     settings, catalog = reader.settings, reader.catalog
     is_first = side == "first"
-    domain = (
-        settings.source if is_first and settings.source and reader.is_training else settings.domain
-    )
+    learns_from_source = is_first and reader.is_training and settings.source
+    domain = settings.source if learns_from_source else settings.domain
     is_outside = not is_first and settings.against == "others"
     ids, holdout = split_videos(catalog, split, settings, domain=domain, is_outside=is_outside)
     bounds = settings.first_seconds if is_first else settings.second_seconds
-    examples: list[Example] = []
-    dropped: dict[str, list[str]] = defaultdict(list)
-    for video_id in ids:
-        found = _expand_video(reader, video_id, bounds if reader.is_training else None)
-        if isinstance(found, str):
-            dropped[found].append(video_id)
-        else:
-            examples += found
-    gone = {reason: tuple(ids) for reason, ids in dropped.items()}
-    videos = ExampleCounts("videos", len(ids), len(ids) - sum(map(len, gone.values())), gone)
+    examples, videos = _expand_videos(reader, ids, bounds if reader.is_training else None)
     if not examples:
         where = f"{'all but ' if is_outside else ''}{domain or 'all domains'}"
         part = f"split {split} of {grouping_name(catalog, settings)}"
@@ -188,13 +197,26 @@ def list_annotated_examples(
             (f"{catalog.name} has no video left in {where}, {part}: {videos}{hint}",)
         )
     notes = (f"validation videos are {holdout}, as the dataset names none",) if holdout else ()
-    return ExampleSet(
-        tuple(examples),
-        ExampleCounts("users", 0, 0),
-        videos,
-        ExampleCounts("history videos", 0, 0),
-        notes,
-    )
+    no_users = ExampleCounts("users", 0, 0)
+    no_history = ExampleCounts("history videos", 0, 0)
+    return ExampleSet(tuple(examples), no_users, videos, no_history, notes)
+
+
+def _expand_videos(
+    reader: AnnotatedVideoReader, ids: Sequence[str], bounds: tuple[float, float] | None
+) -> tuple[list[Example], ExampleCounts]:
+    """The examples of these videos, and counts of the videos without any by reason."""
+    examples: list[Example] = []
+    dropped: dict[str, list[str]] = defaultdict(list)
+    for video_id in ids:
+        expanded = _expand_video(reader, video_id, bounds)
+        if isinstance(expanded, str):
+            dropped[expanded].append(video_id)
+        else:
+            examples += expanded
+    by_reason = {reason: tuple(video_ids) for reason, video_ids in dropped.items()}
+    used = len(ids) - sum(map(len, by_reason.values()))
+    return examples, ExampleCounts("videos", len(ids), used, by_reason)
 
 
 def _expand_video(

@@ -1,14 +1,14 @@
-"""Samples of unequal sizes become one batch: zero-padded, with masks.
+"""Batches: samples of unequal sizes, zero-padded, with masks.
 
-Numbers stored as float16 become float32 as they are copied, on a GPU after they were; pictures'
-bytes stay uint8. Refuses to know where samples come from.
+Rows stored as float16 become float32 as they are copied, on a GPU after the copy. Frames stay
+uint8.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass, fields
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.highlight.base.contract import Batch
 from trainer.base.targets import Targets
+from trainer.base.tensors import map_tensors
 from trainer.data.dataset import Positions, Sample
 from trainer.data.user_examples import Example
 
@@ -23,12 +24,12 @@ T = TypeVar("T", Batch, Targets)
 
 
 class DeviceBatch(NamedTuple):
-    """What a loader yields."""
+    """A batch as a loader yields it."""
 
     batch: Batch
     targets: Targets
     examples: tuple[Example, ...]
-    """Whose row of the batch is whose: scores are filed under these."""
+    """The example of each row of the batch."""
 
 
 @dataclass(frozen=True)
@@ -40,42 +41,41 @@ class Collate:
     has_history: bool
 
     def __call__(self, samples: Sequence[Sample]) -> DeviceBatch:
-        """Pad to the longest video, the most elements of a history and the longest element of the
-        batch.
-        """
-        targets = [[sample.target] for sample in samples]
-        features, mask, spans = self._padded(targets, self.shapes)
-        shapes = self.shapes if self.has_history else {}
+        """A batch, padded to its longest video, its longest history and its longest element."""
+        # A target is padded as a history of one element, whose axis is then removed.
+        features, mask, spans = self._padded([[sample.target] for sample in samples], self.shapes)
+        target = {key: array[:, 0] for key, array in features.items()}
         history, history_mask, history_spans = self._padded(
-            [sample.history for sample in samples], shapes
+            [sample.history for sample in samples], self.shapes if self.has_history else {}
         )
-        flat = {key: array[:, 0] for key, array in features.items()}
-        batch = Batch(flat, mask[:, 0], spans[:, 0], history, history_mask, history_spans)
-        return DeviceBatch(
-            batch, _targets(samples, mask[:, 0]), tuple(sample.example for sample in samples)
-        )
+        batch = Batch(target, mask[:, 0], spans[:, 0], history, history_mask, history_spans)
+        examples = tuple(sample.example for sample in samples)
+        return DeviceBatch(batch, _targets(samples, mask[:, 0]), examples)
 
     def _padded(
         self, groups: Sequence[Sequence[Positions]], shapes: Mapping[str, tuple[int, ...]]
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """`(B, K, L, ...)` of each array, mask and spans, for K elements of up to L positions."""
-        most = max((len(group) for group in groups), default=0)
+        """Arrays `(B, K, L, ...)` by key, mask `(B, K, L)` and spans `(B, K, L, 2)`.
+
+        K is the largest number of elements, L the largest number of positions of an element.
+        """
+        most_elements = max((len(group) for group in groups), default=0)
         longest = max((len(element) for group in groups for element in group), default=0)
-        sizes = (len(groups), most, longest)
+        sizes = (len(groups), most_elements, longest)
         arrays = {
             key: torch.zeros(*sizes, *shape, dtype=self.dtypes[key])
             for key, shape in shapes.items()
         }
-        mask, spans = (
-            torch.zeros(sizes, dtype=torch.bool),
-            torch.zeros(*sizes, 2, dtype=torch.float64),
-        )
+        mask = torch.zeros(sizes, dtype=torch.bool)
+        spans = torch.zeros(*sizes, 2, dtype=torch.float64)
         for row, group in enumerate(groups):
             for place, element in enumerate(group):
-                mask[row, place, : len(element)] = True
-                spans[row, place, : len(element)] = torch.from_numpy(element.spans)
+                length = len(element)
+                mask[row, place, :length] = True
+                spans[row, place, :length] = torch.from_numpy(element.spans)
                 for key, array in arrays.items():
-                    array[row, place, : len(element)].copy_(torch.from_numpy(element.arrays[key]))
+                    # `copy_` converts float16 while it copies: no second array in memory.
+                    array[row, place, :length].copy_(torch.from_numpy(element.arrays[key]))
         return arrays, mask, spans
 
 
@@ -83,30 +83,28 @@ def _targets(samples: Sequence[Sample], mask: Tensor) -> Targets:
     labels = torch.zeros(mask.shape, dtype=torch.float32)
     for row, sample in enumerate(samples):
         labels[row, : len(sample.labels)] = torch.from_numpy(sample.labels)
-    return Targets(
-        labels, labels > 0, torch.from_numpy(np.stack([sample.pairs for sample in samples]))
-    )
+    pairs = torch.from_numpy(np.stack([sample.pairs for sample in samples]))
+    return Targets(labels, labels > 0, pairs)
 
 
 def to_device(part: T, device: torch.device | str) -> T:
     """A batch or its targets with every tensor on `device`; float16 becomes float32 there."""
-    return replace(
-        part, **{one.name: _move_to_device(getattr(part, one.name), device) for one in fields(part)}
-    )
 
+    def move(tensor: Tensor) -> Tensor:
+        moved = tensor.to(device, non_blocking=True)
+        # Converted after the copy: half the bytes go to the GPU.
+        return moved.float() if moved.dtype == torch.float16 else moved
 
-def _move_to_device(value: Any, device: torch.device | str) -> Any:
-    if isinstance(value, Tensor):
-        there = value.to(device, non_blocking=True)
-        return there.float() if there.dtype == torch.float16 else there
-    return {key: _move_to_device(tensor, device) for key, tensor in value.items()}
+    return map_tensors(part, move)
 
 
 def tensors_of(part: Batch | Targets) -> list[Tensor]:
     """Every tensor of a batch or its targets."""
-    values = [getattr(part, one.name) for one in fields(part)]
-    return [
-        tensor
-        for value in values
-        for tensor in ([value] if isinstance(value, Tensor) else value.values())
-    ]
+    tensors: list[Tensor] = []
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        else:
+            tensors.extend(value.values())
+    return tensors

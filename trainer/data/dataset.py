@@ -1,8 +1,7 @@
-"""An example becomes arrays: the target's positions with labels and pairs, and the elements of the
-history.
+"""Datasets: an example becomes arrays, the target's labelled positions and its user's history.
 
-What is drawn follows from the seed, the epoch and the example alone, so it is the same in whatever
-process and order examples are read. Refuses to know batches.
+What is drawn depends only on the seed, the epoch and the example, so the process and the order in
+which examples are read make no difference.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from trainer.data.user_examples import Example, ExampleSet
 
 
 class SampleSeed(NamedTuple):
-    """Which example, and what its draws follow from."""
+    """The number of an example, and the seed and epoch of its random draws."""
 
     number: int
     seed: int
@@ -42,12 +41,12 @@ class SampleSeed(NamedTuple):
 
 @dataclass(frozen=True)
 class Positions:
-    """Some positions of one video: their spans, and arrays by key in the same order."""
+    """Some positions of one video: their spans, and arrays by key, in the same order."""
 
     spans: Intervals
     arrays: Mapping[str, Array]
     video_id: str = ""
-    """Of an element of a history: where it is from."""
+    """The video of an element of a history."""
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -76,45 +75,41 @@ class UserVideoReader:
     is_training: bool
 
     def expand(self, example: Example) -> Sequence[Example] | str:
-        """The example, or with `window_rows` one for each window with a highlight; the reason if it
-        teaches nothing.
-        """
+        """The example, or one for each window with a highlight, or the reason to drop it."""
         if self.shots is not None and example.video_id not in self.shots:
             return "not in the table of shots"
         spans = self._spans(example)
-        truth = self._labels(example, spans)
-        if not (truth > 0).any():
+        labels = self._labels(example, spans)
+        highlights = np.flatnonzero(labels > 0)
+        if not len(highlights):
             return "no position is a highlight"
-        if (
-            self.settings.only_pairs
-            and self._pairs(example, spans, truth, np.random.default_rng(0)).max(initial=-1) < 0
-        ):
+        if self.settings.only_pairs and not self._has_pair(example, spans, labels):
             return "every position is a highlight"
-        if self.settings.window_rows is None:
-            return (example,)
         length = self.settings.window_rows
-        firsts = np.unique(np.flatnonzero(truth > 0) // length) * length
-        return [
-            replace(example, window=(int(first), min(int(first) + length, len(spans))))
-            for first in firsts
-        ]
+        if length is None:
+            return (example,)
+        windows = []
+        for first in (np.unique(highlights // length) * length).tolist():
+            windows.append(replace(example, window=(first, min(first + length, len(spans)))))
+        return windows
 
     def read(self, example: Example, rng: np.random.Generator) -> Sample:
         """The example with all its arrays."""
         spans = self._spans(example)
         first, end = example.window or (0, len(spans))
         spans = spans[first:end]
-        truth = self._labels(example, spans)
-        pairs = self._pairs(example, spans, truth, rng)
+        labels = self._labels(example, spans)
+        pairs = self._pairs(example, spans, labels, rng)
         if self.is_training and self.settings.only_pairs:
-            chosen, places = np.unique(pairs, return_inverse=True)
-            spans, truth, pairs = spans[chosen], truth[chosen], places.reshape(pairs.shape)
+            chosen, pairs = positions_of_pairs(pairs)
+            spans, labels = spans[chosen], labels[chosen]
         if self.settings.unit == "row":
             target = Positions(spans, self.features.rows(example.video_id, np.arange(first, end)))
         else:
-            target, kept = self._means(example.video_id, spans)
-            truth, pairs = truth[kept], _renumber_pairs(pairs, kept)
-        return Sample(example, target, truth, pairs, self._history(example, rng))
+            target, has_rows = self._segment_means(example.video_id, spans)
+            labels, pairs = labels[has_rows], _renumber_pairs(pairs, has_rows)
+        # The history is drawn after the pairs: both use the same generator.
+        return Sample(example, target, labels, pairs, self._history(example, rng))
 
     def _spans(self, example: Example) -> Intervals:
         rows = self.features.row_spans(example.video_id)
@@ -123,76 +118,76 @@ class UserVideoReader:
         end_seconds = float(rows[:, 1].max())
         if not self.is_training:
             return scoring_segments(end_seconds, self.settings)
-        marked = self.user_labels.highlights(example.user_id or None, example.video_id)
         shots = None if self.shots is None else self.shots[example.video_id]
-        return training_segments(end_seconds, marked, shots, self.settings)
+        return training_segments(end_seconds, self._highlights(example), shots, self.settings)
+
+    def _highlights(self, example: Example) -> Intervals:
+        return self.user_labels.highlights(example.user_id or None, example.video_id)
 
     def _labels(self, example: Example, spans: Intervals) -> NDArray[np.float32]:
-        return position_labels(
-            spans, self.user_labels.annotations(example.user_id or None, example.video_id)
-        )
+        annotations = self.user_labels.annotations(example.user_id or None, example.video_id)
+        return position_labels(spans, annotations)
 
     def _pairs(
         self,
         example: Example,
         spans: Intervals,
-        truth: NDArray[np.float32],
+        labels: NDArray[np.float32],
         rng: np.random.Generator,
     ) -> NDArray[np.int64]:
-        # "s- is a shot that is in no GIF": a position that a highlight merely touches is neither.
-        touched = (
-            covered_seconds(
-                spans, self.user_labels.highlights(example.user_id or None, example.video_id)
-            )
-            > 0
-        )
-        return draw_pairs(truth > 0, ~touched & (truth <= 0), self.settings.pairs, rng)
+        # PHD-GIFs: "s- is a shot that is in no GIF". A position that a highlight covers in part,
+        # too little for a label, is therefore neither s+ nor s-.
+        touches_highlight = covered_seconds(spans, self._highlights(example)) > 0
+        is_negative = ~touches_highlight & (labels <= 0)
+        return draw_pairs(labels > 0, is_negative, self.settings.pairs, rng)
 
-    def _means(self, video_id: str, segments: Intervals) -> tuple[Positions, NDArray[np.bool_]]:
-        arrays, kept = self.features.segment_means(video_id, segments)
-        return Positions(segments[kept], arrays), kept
+    def _has_pair(self, example: Example, spans: Intervals, labels: NDArray[np.float32]) -> bool:
+        pairs = self._pairs(example, spans, labels, np.random.default_rng(0))
+        return bool(pairs.max(initial=-1) >= 0)
+
+    def _segment_means(
+        self, video_id: str, segments: Intervals
+    ) -> tuple[Positions, NDArray[np.bool_]]:
+        arrays, has_rows = self.features.segment_means(video_id, segments)
+        return Positions(segments[has_rows], arrays), has_rows
 
     def _history(self, example: Example, rng: np.random.Generator) -> tuple[Positions, ...]:
-        if self.settings.history == "none" or not example.history:
+        settings = self.settings
+        if settings.history == "none" or not example.history:
             return ()
-        most = (
-            self.settings.max_elements if self.is_training else self.settings.max_elements_scoring
-        )
         elements = draw_history(
             example.history_user,
             example.history,
             self.user_labels,
-            self.settings,
-            most=most,
+            settings,
+            most=settings.max_elements if self.is_training else settings.max_elements_scoring,
             rng=rng,
         )
-        found = [self._element(element) for element in elements]
-        return tuple(positions for positions in found if len(positions))
+        history = [self._element(element) for element in elements]
+        return tuple(positions for positions in history if len(positions))
 
     def _element(self, element: Element) -> Positions:
+        most = self.settings.element_rows
         if self.settings.unit == "segment":
             segments = history_segments(element.intervals, self.settings)
-            means = self._means(
-                element.video_id, _thin_evenly(segments, self.settings.element_rows)
-            )[0]
+            means, _ = self._segment_means(element.video_id, _thin_evenly(segments, most))
             return replace(means, video_id=element.video_id)
         spans = self.features.row_spans(element.video_id)
-        numbers = _thin_evenly(_covered_rows(spans, element.intervals), self.settings.element_rows)
-        return Positions(
-            spans[numbers], self.features.rows(element.video_id, numbers), element.video_id
-        )
+        numbers = _thin_evenly(_covered_rows(spans, element.intervals), most)
+        arrays = self.features.rows(element.video_id, numbers)
+        return Positions(spans[numbers], arrays, element.video_id)
 
 
 class SampleReader(Protocol):
-    """What a dataset needs of a reader."""
+    """The interface that a dataset needs from a reader."""
 
     @property
     def features(self) -> Features:
-        """What it reads."""
+        """The features that it reads."""
 
     @property
     def settings(self) -> DataSettings:
-        """How."""
+        """The settings by which it reads."""
 
     @property
     def is_training(self) -> bool:
@@ -203,8 +198,9 @@ class SampleReader(Protocol):
 
 
 class HighlightDataset(Dataset[Sample]):
-    """The examples of a split: `dataset[Draw(number, seed, epoch)]`. When scoring, the epoch
-    changes nothing.
+    """The examples of a split: `dataset[SampleSeed(number, seed, epoch)]` is one of them, read.
+
+    When scoring, the epoch makes no difference.
     """
 
     def __init__(
@@ -217,9 +213,9 @@ class HighlightDataset(Dataset[Sample]):
         self.reader = reader
         self.example_set = example_set
         self.shards = shards
-        """`(examples,)`: the shard each example's video lies in."""
+        """`(examples,)`: the shard of each example's video."""
         self.notes = notes
-        """What every table made from this data has to say."""
+        """Notes that every table made from this data prints."""
 
     @property
     def is_training(self) -> bool:
@@ -228,7 +224,7 @@ class HighlightDataset(Dataset[Sample]):
 
     @cached_property
     def digest(self) -> str:
-        """12 hex digits: datasets with the same digest ask the same questions."""
+        """12 hex digits: datasets with the same digest have the same examples."""
         return self.example_set.digest
 
     def __len__(self) -> int:
@@ -237,35 +233,47 @@ class HighlightDataset(Dataset[Sample]):
     def __getitem__(self, draw: SampleSeed) -> Sample:
         example = self.example_set.examples[draw.number]
         epoch = draw.epoch if self.reader.is_training else 0
+        # Seeded by the example's names, not its number: one more video in the split changes no
+        # draw of the others.
         anchor = "" if example.anchor is None else f"\n{example.anchor}"
-        named = f"{example.user_id}\n{example.video_id}\n{example.window}{anchor}"
-        name = hashlib.sha256(named.encode()).digest()
-        seed = [draw.seed, epoch, int.from_bytes(name[:8], "big")]
+        name = f"{example.user_id}\n{example.video_id}\n{example.window}{anchor}"
+        name_digest = hashlib.sha256(name.encode()).digest()
+        seed = [draw.seed, epoch, int.from_bytes(name_digest[:8], "big")]
         return self.reader.read(example, np.random.default_rng(seed))
 
 
 def _covered_rows(spans: Intervals, intervals: Intervals) -> NDArray[np.int64]:
-    """Rows that intervals cover for more than half; of a mark shorter than that, the row it shares
-    most time with.
+    """The rows that intervals cover for more than half.
+
+    Intervals too short for that have the row that they cover most.
     """
     covered = covered_seconds(spans, union(intervals))
-    chosen = np.flatnonzero(covered > COVERED_SHARE * (spans[:, 1] - spans[:, 0]))
-    if not len(chosen) and covered.max(initial=0) > 0:
-        chosen = np.array([covered.argmax()])
-    return chosen
+    rows = np.flatnonzero(covered > COVERED_SHARE * (spans[:, 1] - spans[:, 0]))
+    if not len(rows) and covered.max(initial=0) > 0:
+        return np.array([covered.argmax()])
+    return rows
 
 
 def _thin_evenly(items: NDArray[Any], most: int) -> NDArray[Any]:
     """The items, or `most` of them at even distances, the first and the last included."""
-    return (
-        items
-        if len(items) <= most
-        else items[np.linspace(0, len(items) - 1, most).round().astype(int)]
-    )
+    if len(items) <= most:
+        return items
+    chosen = np.linspace(0, len(items) - 1, most).round().astype(int)
+    thinned: NDArray[Any] = items[chosen]
+    return thinned
 
 
-def _renumber_pairs(pairs: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Pairs of positions as pairs of those that were kept; a pair that lost one is none."""
-    numbers = np.where(kept, np.cumsum(kept) - 1, -1)
-    renumbered = np.where(pairs >= 0, numbers[pairs], -1)
-    return np.where((renumbered < 0).any(axis=1, keepdims=True), -1, renumbered)
+def positions_of_pairs(
+    pairs: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The positions that pairs name, ascending, and the pairs in terms of those."""
+    positions, places = np.unique(pairs, return_inverse=True)
+    return positions, places.reshape(pairs.shape)
+
+
+def _renumber_pairs(pairs: NDArray[np.int64], is_kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The pairs after positions were dropped; -1, -1 for a pair that lost one."""
+    new_numbers = np.where(is_kept, np.cumsum(is_kept) - 1, -1)
+    renumbered = np.where(pairs >= 0, new_numbers[pairs], -1)
+    is_lost = (renumbered < 0).any(axis=1, keepdims=True)
+    return np.where(is_lost, -1, renumbered)

@@ -1,13 +1,13 @@
-"""Batches of a dataset in an order that follows from the seed and the epoch, from any place of it
-on.
+"""Loader: shuffled batches of a dataset that can resume in the middle of an epoch.
 
-A loader's position is three numbers, so training stopped in mid-epoch goes on with exactly the
-batches it would have seen, whatever the number of workers before and after. Refuses to know models
-and losses.
+The order of batches follows from the seed and the epoch, and the position of a loader is the number
+of batches done. Training that stopped in mid-epoch therefore resumes with exactly the batches that
+it would have seen, with any number of workers before and after.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,8 +30,10 @@ _TORCH_DTYPES = {
     np.dtype(np.float32): torch.float32,
 }
 SHUFFLE_SHARDS = 8
-"""Examples are mixed within so many shards, about 2,400 videos of PHD2: reads stay near each other
-on disk, and a batch still has users from everywhere, since a hash put their videos into shards.
+"""Examples are shuffled within groups of so many shards, about 2,400 videos of PHD2.
+
+Reads stay near each other on disk, and a batch still mixes users, since a hash assigns videos to
+shards.
 """
 
 
@@ -42,28 +44,27 @@ class LoaderSettings:
     batch_size: int
     seed: int = 0
     workers: int = 0
-    """Processes that read ahead; 0 reads in this one."""
+    """Processes that prefetch batches; 0 reads in this process."""
     start_method: str = "spawn"
-    """How workers are started: spawn, forkserver or fork (fast, but unsafe beside threads and once
-    CUDA is in use).
+    """How workers are started: spawn, forkserver, or fork, which is fast but unsafe beside threads
+    and after CUDA is initialised.
     """
     prefetch: int = 2
-    """Batches each worker reads ahead."""
+    """Batches that each worker prefetches."""
     rank: int = 0
-    """Of `world_size` processes that train together, each sees its own share of every epoch, all shares
-    equally long: up to `world_size - 1` examples are left out of an epoch, others each time.
+    """Each of `world_size` processes sees its own share of an epoch. All shares are equally long: up
+    to `world_size - 1` examples are left out of an epoch, others each time.
     """
     world_size: int = 1
     device: str = "cpu"
-    """Where batches come. On a GPU a thread copies the next one while a step computes, and rows
-    stored as float16 are copied as such: half the bytes.
+    """The device of the batches. For a GPU, a thread copies the next batch while a step computes,
+    and rows stored as float16 are copied as such: half the bytes.
     """
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.workers < 0 or self.prefetch < 1:
-            raise ValueError(
-                f"batch_size and prefetch are at least 1, workers at least 0; got {self}"
-            )
+        for name, least in (("batch_size", 1), ("prefetch", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is at least {least}, got {getattr(self, name)}")
         if self.start_method not in ("spawn", "forkserver", "fork"):
             raise ValueError(
                 f"start_method is spawn, forkserver or fork, got {self.start_method!r}"
@@ -73,11 +74,10 @@ class LoaderSettings:
 
 
 class Loader:
-    """`for batch, targets, examples in loader`: the rest of the current epoch, after which the next
-    one is current.
+    """Batches of a dataset: `for batch, targets, examples in loader` is one epoch.
 
-    A loop that breaks off goes on where it stopped. Training data is shuffled anew each epoch;
-    scoring data is not.
+    After a loop that ended early, the next one gives the rest of the epoch. Training data is
+    shuffled anew each epoch; scoring data is not shuffled.
     """
 
     def __init__(self, dataset: HighlightDataset, settings: LoaderSettings) -> None:
@@ -85,82 +85,82 @@ class Loader:
         self.settings = settings
         self.epoch = 0
         self.batches_done = 0
+        self._is_on_gpu = settings.device.startswith("cuda")
+        has_workers = settings.workers > 0
         self._batches: DataLoader[Any] = DataLoader(
             _ErrorCarryingDataset(dataset),
             batch_sampler=_RemainingBatches(self),
-            collate_fn=_ErrorCarryingCollate(
-                make_collate(dataset, keep_float16=settings.device.startswith("cuda"))
-            ),
+            collate_fn=_ErrorCarryingCollate(make_collate(dataset, keep_float16=self._is_on_gpu)),
             num_workers=settings.workers,
-            multiprocessing_context=settings.start_method if settings.workers else None,
-            prefetch_factor=settings.prefetch if settings.workers else None,
-            persistent_workers=settings.workers > 0,
-            # Its own: each pass draws a number from it, and dropout must not depend on how often
-            # one looks at data.
+            multiprocessing_context=settings.start_method if has_workers else None,
+            prefetch_factor=settings.prefetch if has_workers else None,
+            persistent_workers=has_workers,
+            # A generator of its own: each epoch draws a number from it, and with torch's global
+            # generator dropout would depend on how often the data is read.
             generator=torch.Generator().manual_seed(settings.seed),
         )
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
-        return -(-len(self._numbers(self.epoch)) // self.settings.batch_size)
+        return math.ceil(len(self._numbers(self.epoch)) / self.settings.batch_size)
 
     def __iter__(self) -> Iterator[DeviceBatch]:
-        for loaded in self._arriving():
+        batches = self._copy_to_gpu() if self._is_on_gpu else self._read()
+        for batch in batches:
             self.batches_done += 1
-            yield loaded
+            yield batch
         self.epoch, self.batches_done = self.epoch + 1, 0
 
-    def _arriving(self) -> Iterator[DeviceBatch]:
-        if not self.settings.device.startswith("cuda"):
-            yield from self._read()
-            return
+    def _copy_to_gpu(self) -> Iterator[DeviceBatch]:
         device = torch.device(self.settings.device)
-        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        copy_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-        def copied(loaded: DeviceBatch) -> tuple[DeviceBatch, torch.cuda.Event]:
-            with torch.cuda.stream(side):
-                there = DeviceBatch(
-                    to_device(loaded.batch, device),
-                    to_device(loaded.targets, device),
-                    loaded.examples,
-                )
-                return there, side.record_event()
+        def copy(loaded: DeviceBatch) -> tuple[DeviceBatch, torch.cuda.Event]:
+            with torch.cuda.stream(copy_stream):
+                batch = to_device(loaded.batch, device)
+                targets = to_device(loaded.targets, device)
+                return DeviceBatch(batch, targets, loaded.examples), copy_stream.record_event()
 
-        with closing(prefetch(self._read(), copied)) as batches:
-            for loaded, is_there in batches:
-                here = torch.cuda.current_stream(device)
-                here.wait_event(is_there)
+        with closing(prefetch(self._read(), copy)) as batches:
+            for loaded, is_copied in batches:
+                compute_stream = torch.cuda.current_stream(device)
+                compute_stream.wait_event(is_copied)
                 for tensor in (*tensors_of(loaded.batch), *tensors_of(loaded.targets)):
-                    tensor.record_stream(
-                        here
-                    )  # its memory is the other stream's, which must not take it back in use
+                    # Its memory belongs to the copy stream, which would reuse it for the next
+                    # batch while the step still reads it.
+                    tensor.record_stream(compute_stream)
                 yield loaded
 
     def _read(self) -> Iterator[DeviceBatch]:
-        for found in self._batches:
-            if isinstance(found, HighlightsError):
-                raise found
-            yield found
+        for batch in self._batches:
+            if isinstance(batch, HighlightsError):
+                raise batch
+            yield batch
 
     def state_dict(self) -> dict[str, JSON]:
-        """Where the loader stands: taken inside a loop, behind the batch in hand."""
+        """The position of the loader. Inside a loop it is behind the current batch."""
         return {"epoch": self.epoch, "batches_done": self.batches_done, **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, JSON]) -> None:
-        """Go on from `state`. Raises SettingsError if it is of other examples, or of batches made
-        in another way.
+        """Resume at the position `state`.
+
+        Raises SettingsError if it belongs to other examples, or to batches made otherwise.
         """
         mine = self._identity()
         theirs = {name: state.get(name) for name in mine}
         if theirs != mine:
             raise SettingsError(
-                (f"the position is one of {theirs}, and these batches are {mine}: no going on",)
+                (
+                    f"cannot resume: the saved position belongs to batches of {theirs}, "
+                    f"these are batches of {mine}",
+                )
             )
         epoch, batches_done = state["epoch"], state["batches_done"]
         if not isinstance(epoch, int) or not isinstance(batches_done, int):
             raise SettingsError(
                 (
-                    f"a position has whole numbers, got epoch {epoch!r} and batches_done {batches_done!r}",
+                    "epoch and batches_done of a saved position must be whole numbers, "
+                    f"got {epoch!r} and {batches_done!r}",
                 )
             )
         self.epoch, self.batches_done = epoch, batches_done
@@ -175,12 +175,11 @@ class Loader:
         }
 
     def rest(self) -> Iterator[list[SampleSeed]]:
-        """The draws of the batches to come in this epoch."""
+        """The seeds of the samples of each batch that is left in this epoch."""
         numbers, size = self._numbers(self.epoch), self.settings.batch_size
         for first in range(self.batches_done * size, len(numbers), size):
-            chosen = sorted(
-                numbers[first : first + size].tolist()
-            )  # a batch reads its videos in the order of their ids
+            # Ascending numbers are ascending video ids: a batch reads its files front to back.
+            chosen = sorted(numbers[first : first + size].tolist())
             yield [SampleSeed(number, self.settings.seed, self.epoch) for number in chosen]
 
     def _numbers(self, epoch: int) -> NDArray[np.int64]:
@@ -188,12 +187,15 @@ class Loader:
         if not self.dataset.is_training:
             return np.arange(rank, len(self.dataset), world_size)
         order = shuffled_order(self.dataset.shards, self.settings.seed, epoch)
+        # All shares must have the same length: processes wait for each other at every step.
         return order[: len(order) // world_size * world_size][rank::world_size]
 
 
 class _ErrorCarryingDataset(Dataset["Sample | HighlightsError"]):
-    """The dataset, with errors of ours as values: torch would make a RuntimeError of one that comes
-    from a worker, and a damaged store would look like a bug.
+    """The dataset, which returns our errors as values.
+
+    Torch turns an error that a worker raises into a RuntimeError, and a damaged store would then
+    look like a bug.
     """
 
     def __init__(self, dataset: HighlightDataset) -> None:
@@ -218,14 +220,17 @@ class _ErrorCarryingCollate:
     def __call__(
         self, samples: Sequence[Sample | HighlightsError]
     ) -> DeviceBatch | HighlightsError:
-        read = [sample for sample in samples if isinstance(sample, Sample)]
-        failed = [sample for sample in samples if isinstance(sample, HighlightsError)]
-        return failed[0] if failed else self.collate(read)
+        read = []
+        for sample in samples:
+            if isinstance(sample, HighlightsError):
+                return sample
+            read.append(sample)
+        return self.collate(read)
 
 
 @dataclass(frozen=True)
 class _RemainingBatches:
-    """The batch sampler: what its loader has not yet handed out."""
+    """The batch sampler: the batches that its loader has not yet returned."""
 
     loader: Loader
 
@@ -237,8 +242,9 @@ class _RemainingBatches:
 
 
 def shuffled_order(shards: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-    """Numbers of the examples, whose shards are `shards`, in an order that mixes `SHARDS_AT_ONCE`
-    shards at a time.
+    """Numbers of the examples in an order that mixes `SHUFFLE_SHARDS` shards at a time.
+
+    `shards` `(examples,)` is the shard of each example.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(np.unique(shards))
@@ -248,11 +254,10 @@ def shuffled_order(shards: NDArray[np.int64], seed: int, epoch: int) -> NDArray[
 
 
 def make_collate(dataset: HighlightDataset, *, keep_float16: bool = False) -> Collate:
-    """What makes batches of a dataset's samples; with `keep_float16` rows that are stored as float16
-    stay so.
-    """
+    """Makes batches of a dataset's samples; `keep_float16` keeps rows stored as float16 so."""
     features, settings = dataset.reader.features, dataset.reader.settings
-    keep_float16 &= settings.unit == "row"  # means over segments are more exact than the rows
+    # Means over segments are computed in float32, and are more exact than the rows.
+    keep_float16 &= settings.unit == "row"
     dtypes = {
         key: _TORCH_DTYPES[features.dtype(key, keep_float16=keep_float16)] for key in features.keys
     }

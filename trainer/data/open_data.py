@@ -1,7 +1,4 @@
-"""A catalog with its features, opened for one model: where datasets come from.
-
-Refuses to know how batches are made of them.
-"""
+"""Opens a catalog with its features for one model, and makes its datasets."""
 
 from __future__ import annotations
 
@@ -26,119 +23,120 @@ from trainer.data.user_examples import ExampleSet, Expand, Split, list_examples
 
 @dataclass(frozen=True)
 class HighlightData:
-    """One catalog and the features that one model reads of it."""
+    """One catalog and the features that one model reads from it."""
 
     catalog: Catalog
     features: Features
     user_labels: UserLabels | None
-    """What users marked; None where videos belong to domains and their segments were judged."""
+    """The labels of users; None for a catalog of domains, whose segments have annotators."""
     settings: DataSettings
     shots: Shots | None
     segment_times: SegmentTimes | None = None
-    """Where judged segments lie in time."""
+    """The times of annotated segments; None for a catalog of users."""
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Array key → shape of one position, as `ModelSpec.build` wants it."""
+        """Array key → shape of one position, the argument of `ModelSpec.build`."""
         return self.features.shapes
 
     @property
     def trained_on(self) -> TrainedOn:
-        """Variant → full settings of its features, for the checkpoint."""
+        """Variant → full settings of its features, which a checkpoint keeps."""
         return self.features.trained_on
 
     @property
     def required_user_labels(self) -> UserLabels:
-        """What users marked. Raises SettingsError for a catalog whose segments were judged
-        instead.
-        """
+        """The labels of users. SettingsError for a catalog of domains, which has none."""
         if self.user_labels is None:
             raise SettingsError(
-                (f"{self.catalog.name} has no users who marked what they like; ask about domains",)
+                (f"{self.catalog.name} has domains and no users; set data.domain instead",)
             )
         return self.user_labels
 
     def training(self, split: Split = "train", side: BatchSide = "first") -> HighlightDataset:
-        """Videos in turn, with what is drawn anew each epoch. Reads all their spans once, 0.3 ms a
-        video.
+        """Every video in turn, with random draws that change each epoch.
+
+        Reads the spans of all videos once, 0.3 ms each.
         """
         if self.user_labels is None:
-            return self._judged(split, side, is_training=True)
+            return self._annotated_dataset(split, side, is_training=True)
         reader = UserVideoReader(
-            self.features, self.required_user_labels, self.settings, self.shots, is_training=True
+            self.features, self.user_labels, self.settings, self.shots, is_training=True
         )
-        notes = (SHOTS_NOTE,) if self.settings.unit == "segment" and self.shots is None else ()
-        return self._dataset(reader, split, reader.expand, notes)
+        has_detected_shots = self.settings.unit == "row" or self.shots is not None
+        notes = () if has_detected_shots else (SHOTS_NOTE,)
+        return self._user_dataset(reader, split, reader.expand, notes)
 
     def scoring(self, split: Split) -> HighlightDataset:
-        """Users' last videos with the full history, or a domain's videos; whole, and nothing
-        depends on the epoch.
+        """Users' target videos with the full history, or a domain's videos.
+
+        Videos are whole, and nothing depends on the epoch.
         """
         if self.user_labels is None:
-            return self._judged(split, "first", is_training=False)
+            return self._annotated_dataset(split, "first", is_training=False)
         reader = UserVideoReader(
-            self.features, self.required_user_labels, self.settings, None, is_training=False
+            self.features, self.user_labels, self.settings, None, is_training=False
         )
-        return self._dataset(reader, split, None, ())
+        return self._user_dataset(reader, split, None, ())
 
-    def _dataset(
+    def _user_dataset(
         self, reader: UserVideoReader, split: Split, expand: Expand | None, notes: tuple[str, ...]
     ) -> HighlightDataset:
-        return self._made(
-            reader, list_examples(self.catalog, self.features, split, self.settings, expand), notes
-        )
+        example_set = list_examples(self.catalog, self.features, split, self.settings, expand)
+        return self._dataset(reader, example_set, notes)
 
-    def _judged(self, split: Split, side: BatchSide, *, is_training: bool) -> HighlightDataset:
-        asked = (
-            self.settings.source if is_training and self.settings.source else self.settings.domain
-        )
-        # Of the second batch no label is read, so it does not matter what its videos are judged
-        # about.
-        domain = None if side == "second" else asked
+    def _annotated_dataset(
+        self, split: Split, side: BatchSide, *, is_training: bool
+    ) -> HighlightDataset:
         if self.segment_times is None:
             raise ValueError(
-                f"{self.catalog.name} has neither marks nor judged segments; make it with open_data"
+                f"{self.catalog.name} has neither users nor annotated segments; use open_data"
             )
-        labels = AnnotatorLabels(self.catalog, domain)
+        labels = AnnotatorLabels(self.catalog, self._labelled_domain(side, is_training))
         reader = AnnotatedVideoReader(
             self.catalog, self.features, labels, self.segment_times, self.settings, is_training
         )
-        return self._made(reader, list_annotated_examples(reader, split, side), ())
+        return self._dataset(reader, list_annotated_examples(reader, split, side), ())
 
-    def _made(
+    def _labelled_domain(self, side: BatchSide, is_training: bool) -> str | None:
+        """The domain whose labels are read; None for those of any domain."""
+        if side == "second":
+            # The second batch is used without labels, so any annotation of its videos will do.
+            return None
+        if is_training and self.settings.source:
+            return self.settings.source
+        return self.settings.domain
+
+    def _dataset(
         self, reader: SampleReader, example_set: ExampleSet, notes: tuple[str, ...]
     ) -> HighlightDataset:
         shards = [
             shard_of(example.video_id, self.catalog.shard_count) for example in example_set.examples
         ]
-        return HighlightDataset(
-            reader,
-            example_set,
-            np.array(shards, np.int64),
-            self.features.notes + example_set.notes + notes,
-        )
+        all_notes = self.features.notes + example_set.notes + notes
+        return HighlightDataset(reader, example_set, np.array(shards, np.int64), all_notes)
 
 
 def open_data(
     folder: Path, settings: DataSettings, *, trained_on: TrainedOn | None = None
 ) -> HighlightData:
-    """The catalog kept in `folder` (`ROOT/<catalog>`) with the arrays of `settings`.
+    """The catalog in `folder` (`ROOT/<catalog>`) with the arrays of `settings`.
 
     Raises SettingsError if the features are not those in `trained_on` (the error names both), or a
-    setting does not suit them; LookupFailed if there is no such catalog, variant or array;
+    setting does not suit them; LookupFailed if the catalog, a variant or an array does not exist;
     IntegrityError if a file is damaged.
     """
     catalog = read_catalog(folder)
     features = _features(folder, settings, trained_on)
     shots = None if settings.shots is None else read_shots(settings.shots)
     if label_rule(catalog) is not None:
-        return HighlightData(
-            catalog, features, None, settings, shots, SegmentTimes(folder, catalog)
-        )
+        times = SegmentTimes(folder, catalog)
+        return HighlightData(catalog, features, None, settings, shots, times)
     if settings.rows_drawn is not None:
         raise SettingsError(
             (
-                f"rows_drawn is for catalogs whose segments were judged; {catalog.name} has users' marks",
+                "data.rows_drawn is for catalogs whose segments have annotators; "
+                f"{catalog.name} has users: remove it",
             )
         )
     return HighlightData(catalog, features, UserLabels(catalog), settings, shots)
@@ -149,24 +147,24 @@ def _features(folder: Path, settings: DataSettings, trained_on: TrainedOn | None
         return Features(
             folder, settings.arrays, max_items=settings.max_items, trained_on=trained_on
         )
-    from trainer.data.sources.frame_clips import (
-        FrameClips,
-    )  # brings OpenCV, which models of features do without
+    # Imported here, because it imports OpenCV, which models of stored features do not need.
+    from trainer.data.sources.frame_clips import FrameClips
 
-    pictures = [key.partition("/")[0] for key in settings.arrays if key.endswith("/jpeg")]
+    frames = [key.partition("/")[0] for key in settings.arrays if key.endswith("/jpeg")]
     saliency = [key.partition("/")[0] for key in settings.arrays if key.endswith("/saliency")]
-    if (
-        len(pictures) != 1
-        or len(saliency) > 1
-        or len(settings.arrays) != len(pictures) + len(saliency)
-    ):
+    has_other_arrays = len(settings.arrays) != len(frames) + len(saliency)
+    if len(frames) != 1 or len(saliency) > 1 or has_other_arrays:
         raise SettingsError(
             (
-                "with data.clip, arrays are VARIANT/jpeg and perhaps VARIANT/saliency; "
-                f"got {', '.join(settings.arrays)}",
+                "with data.clip, data.arrays needs one VARIANT/jpeg and at most one "
+                f"VARIANT/saliency; got {', '.join(settings.arrays)}",
             )
         )
-    maps = saliency[0] if saliency else None
+    saliency_variant = saliency[0] if saliency else None
     return FrameClips(
-        folder, settings.clip, pictures=pictures[0], saliency=maps, trained_on=trained_on
+        folder,
+        settings.clip,
+        pictures=frames[0],
+        saliency=saliency_variant,
+        trained_on=trained_on,
     )

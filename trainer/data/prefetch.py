@@ -1,8 +1,4 @@
-"""The next batch is fetched, and copied to the GPU, while a step computes: a thread, one batch
-ahead.
-
-Refuses to know what a batch holds.
-"""
+"""Prefetch: a thread reads the next batch, and copies it to the GPU, while a step computes."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 _POLL_SECONDS = 0.1
-"""How often a thread with a full queue looks whether anybody still wants what it has."""
+"""How often a thread with a full queue checks whether it was closed."""
 
 
 @dataclass(frozen=True)
@@ -24,58 +20,59 @@ class _Failed:
 
 
 class _End:
-    """Nothing comes after it."""
+    """Marks the end of the items."""
 
 
 def prefetch(items: Iterable[T], prepare: Callable[[T], U]) -> Generator[U, None, None]:
-    """`prepare(item)` of each item, in order, each made by another thread while the one before it
-    is in use.
+    """`prepare(item)` of each item, in order, prepared by a thread while the last one is in use.
 
-    An error of `items` or `prepare` is raised where its item would have come. A loop that breaks
-    off ends the thread.
+    An error of `items` or `prepare` is raised in place of its item. Closing the generator, or a
+    loop that ends early, ends the thread.
     """
-    ahead = _PrefetchThread(items, prepare)
+    thread = _PrefetchThread(items, prepare)
     try:
-        while not isinstance(found := ahead.ready.get(), _End):
-            if isinstance(found, _Failed):
-                raise found.error
-            yield found
+        while not isinstance(result := thread.results.get(), _End):
+            if isinstance(result, _Failed):
+                raise result.error
+            yield result
     finally:
-        ahead.close()
+        thread.close()
 
 
 class _PrefetchThread(Generic[T, U]):
-    """The thread and what it has ready."""
+    """The thread, and a queue of one prepared item."""
 
     def __init__(self, items: Iterable[T], prepare: Callable[[T], U]) -> None:
-        self.ready: Queue[U | _Failed | _End] = Queue(maxsize=1)
+        self.results: Queue[U | _Failed | _End] = Queue(maxsize=1)
         self._items, self._prepare = items, prepare
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="one-ahead", daemon=True)
+        self._is_closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """End the thread; returns when it has ended."""
-        self._is_over.set()
+        self._is_closed.set()
         while self._thread.is_alive():
+            # Emptying the queue releases a thread that waits in `put`.
             try:
-                self.ready.get_nowait()
+                self.results.get_nowait()
             except Empty:
                 self._thread.join(_POLL_SECONDS)
 
     def _run(self) -> None:
         try:
             for item in self._items:
-                if not self._hand_over(self._prepare(item)):
+                if not self._put(self._prepare(item)):
                     return
-            self._hand_over(_End())
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that asked
-            self._hand_over(_Failed(error))
+            self._put(_End())
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that iterates
+            self._put(_Failed(error))
 
-    def _hand_over(self, found: U | _Failed | _End) -> bool:
-        while not self._is_over.is_set():
+    def _put(self, result: U | _Failed | _End) -> bool:
+        """Wait for room in the queue; False if the thread was closed meanwhile."""
+        while not self._is_closed.is_set():
             try:
-                self.ready.put(found, timeout=_POLL_SECONDS)
+                self.results.put(result, timeout=_POLL_SECONDS)
             except Full:
                 continue
             return True

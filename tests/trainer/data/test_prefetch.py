@@ -15,7 +15,7 @@ from trainer.data.prefetch import prefetch
 
 
 def running() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "one-ahead"]
+    return [thread.name for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
 def test_order_and_everything_stays() -> None:

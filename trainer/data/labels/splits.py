@@ -78,7 +78,7 @@ def _published_part(catalog: Catalog, split: str, settings: DataSettings) -> fro
         if name != DOMAIN_GROUPING
     )
     raise LookupFailed(
-        f"{catalog.name} has no {split} part in the split {grouping!r}; "
+        f"{catalog.name} has no {split} part of the split {grouping!r}; "
         f"it has {published or 'no split'}"
     )
 
