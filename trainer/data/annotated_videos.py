@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
-from storage.features.store import VariantReader
 from trainer.data.dataset import Positions, Sample, positions_of_pairs
 from trainer.data.labels.annotator_labels import AnnotatedVideo, AnnotatorLabels
 from trainer.data.labels.segment_times import (
@@ -112,12 +111,8 @@ class AnnotatedVideoReader:
         return self.labels.annotated_video(video_id, end_seconds)
 
     @property
-    def _first_reader(self) -> VariantReader:
-        return next(iter(self.features.readers.values()))
-
-    @property
     def _has_segment_rows(self) -> bool:
-        return has_segment_rows(self._first_reader, self.catalog)
+        return has_segment_rows(self.features.first_reader, self.catalog)
 
     def _reads_rows(self, annotated: AnnotatedVideo) -> bool:
         """Whether positions are rows as they are stored, not means of rows over segments."""
@@ -129,7 +124,7 @@ class AnnotatedVideoReader:
         if self.settings.unit == "row":
             return self._row_labels(video_id, annotated)
         if self._reads_rows(annotated):
-            segments = np.asarray(self._first_reader[video_id][SEGMENT_ARRAY])
+            segments = np.asarray(self.features.first_reader[video_id][SEGMENT_ARRAY])
             rows, places = match_rows(segments, annotated)
             return _Labels(rows, annotated.labels[places], annotated.positive[places])
         seconds = self.segment_times.seconds(video_id, annotated)

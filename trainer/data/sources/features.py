@@ -1,13 +1,14 @@
-"""Arrays of a store by key, read for a model: the rows asked for, or their means over segments.
+"""Features of a store for a model: rows by number, or their means over segments.
 
-Refuses features that are not those a model was trained on. Survives fork, spawn and pickling, as
-the store's readers do. Knows neither users nor labels.
+Rejects features that differ from those that a model was trained on. Survives fork, spawn and
+pickling, as the store's readers do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,19 @@ from storage.features.time_origin import common_origin
 from trainer.data.sources.intervals import Intervals
 
 TrainedOn = Mapping[str, Mapping[str, JSON]]
-"""Variant, as array keys name it → the full settings of its features: what a checkpoint keeps."""
+"""Variant, as array keys name it → the full settings of its features. Checkpoints keep it."""
 SAME_INSTANT_SECONDS = 1e-6
+"""Times that differ by no more are equal; the rest is rounding."""
+_RowWeights = tuple[int, NDArray[np.float32]]
+"""The first row in a segment, and `(rows,)` weights from there on that sum to 1; empty without one."""
 
 
 class Features:
-    """The arrays a model reads, from one store.
+    """The arrays that a model reads from one store.
 
-    Raises LookupFailed for a variant or array that is not there, and SettingsError for a ragged
-    array without a `max_items`, if the features are not those in `trained_on`, or if their times
-    count from different origins.
+    Raises LookupFailed for a variant or array that does not exist. Raises SettingsError for a
+    ragged array without `max_items`, if the features differ from those in `trained_on`, or if their
+    times count from different origins.
     """
 
     def __init__(
@@ -50,162 +54,169 @@ class Features:
         self.readers: Mapping[str, VariantReader] = {
             name: _open_variant(store, name, trained_on) for name in names
         }
-        self._refuse_unbounded()
+        self._check_max_items()
         origins = {reader.name: reader.time_origins for reader in self.readers.values()}
         self.time_origin = common_origin(origins, f"a network that reads {', '.join(origins)}")
-        """Since when the seconds of all rows count: one of `storage.base.records.TIME_ORIGINS`."""
+        """The origin of the rows' seconds: one of `storage.base.records.TIME_ORIGINS`."""
 
     @property
     def trained_on(self) -> TrainedOn:
-        """The settings behind every array, to be kept in a checkpoint."""
+        """The settings of every variant, to be kept in a checkpoint."""
         return {name: reader.settings for name, reader in self.readers.items()}
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What every table made from these features has to say: weights that are random, features
-        that are planted.
-        """
-        marked = {
-            reader.name: str(reader.settings.get("weights", "")) for reader in self.readers.values()
-        }
-        return tuple(
-            f"{name} is {mark}: no result about real videos"
-            for name, mark in marked.items()
-            if _is_synthetic(mark)
-        )
+        """Notes that every table made from these features prints: random weights, synthetic rows."""
+        notes = []
+        for reader in self.readers.values():
+            weights = str(reader.settings.get("weights", ""))
+            if _is_synthetic(weights):
+                notes.append(f"{reader.name} is {weights}: no result about real videos")
+        return tuple(notes)
+
+    @property
+    def first_reader(self) -> VariantReader:
+        """The variant of the first array, whose rows are the positions if the unit is a row."""
+        return next(iter(self.readers.values()))
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Array key → the shape of one position, as models are built with."""
+        """Array key → the shape of one position, from which models are built."""
         return {key: self._shape(key) for key in self.keys}
 
     def dtype(self, key: str, *, keep_float16: bool = False) -> np.dtype[Any]:
-        """What a batch has of an array: pictures' bytes stay uint8, all else, float16 too if asked,
-        is float32.
+        """The dtype of an array in a batch: uint8 for frames, otherwise float32.
+
+        With `keep_float16` rows stored as float16 stay so.
         """
         stored = self._any_handle(key).dtype
         stays = stored == np.uint8 or (keep_float16 and stored == np.float16)
         return stored if stays else np.dtype(np.float32)
 
     def missing_reason(self, video_id: str) -> str | None:
-        """The first reason, such as `unavailable:private`, why the video lacks some array; None if
-        it has all.
-        """
+        """Why the video lacks an array, such as `unavailable:private`; None if it has all."""
         for reader in self.readers.values():
-            if video_id not in reader:
-                status = reader.statuses.get(video_id)
-                return f"{status.state}:{status.reason}" if status else "not extracted"
+            if video_id in reader:
+                continue
+            status = reader.statuses.get(video_id)
+            return f"{status.state}:{status.reason}" if status else "not extracted"
         return None
 
     def row_spans(self, video_id: str) -> Intervals:
-        """`(rows, 2)`: what each row of the first array's variant describes."""
-        return next(iter(self.readers.values()))[video_id].spans
+        """`(rows, 2)`: start and end in seconds of each row of the first array's variant."""
+        return self.first_reader[video_id].spans
 
     def rows(self, video_id: str, numbers: NDArray[np.int64]) -> dict[str, Array]:
-        """Key → `(n, ...)`: these rows, ascending, in the dtype they are stored in.
+        """Array key → `(n, ...)`: these rows, ascending, in their stored dtype.
 
-        Raises LookupFailed if the variants' rows are not about the same spans.
+        Raises LookupFailed if the variants' rows have different spans.
         """
-        self._refuse_other_rows(video_id)
-        return {
-            key: self._dense(key, _read_rows(self._handle(key, video_id), numbers))
-            for key in self.keys
-        }
+        self._check_same_spans(video_id)
+        arrays = {}
+        for key in self.keys:
+            stored = _read_rows(self._handle(key, video_id), numbers)
+            arrays[key] = self._dense(key, stored) if isinstance(stored, Ragged) else stored
+        return arrays
 
     def segment_means(
         self, video_id: str, segments: Intervals
     ) -> tuple[dict[str, Array], NDArray[np.bool_]]:
         """Rows averaged into segments, weighted by the time each shares with the segment.
 
-        Returns key → `(n, ...)` float32 for the n segments that share time with a row of every
-        variant, and which these are, `(segments,)` bool. Raises LookupFailed for a ragged array,
-        which has no mean.
+        Returns array key → `(n, ...)` float32 for the n segments that share time with a row of
+        every variant, and `(segments,)` bool: which segments these are. Raises LookupFailed for a
+        ragged array, which has no mean.
         """
-        weights, kept = self._shares(video_id, segments)
-        found = {}
+        weights, has_rows = self._overlaps(video_id, segments)
+        kept = np.flatnonzero(has_rows)
+        means = {}
         for key in self.keys:
             handle = self._handle(key, video_id)
             if handle.format.ragged:
                 raise LookupFailed(
-                    f"{key} is ragged and has no mean over a segment; use a model whose unit is a row"
+                    f"{key} is ragged and has no mean over a segment; use a model whose unit is a "
+                    "row"
                 )
-            chosen = [
-                pair
-                for pair, keep in zip(weights[key.partition("/")[0]], kept, strict=True)
-                if keep
-            ]
-            found[key] = _weighted_means(handle, chosen)
-        return found, kept
+            variant_weights = weights[_variant_of(key)]
+            means[key] = _weighted_means(handle, [variant_weights[number] for number in kept])
+        return means, has_rows
 
     def overlap_rows(self, video_id: str, segments: Intervals) -> NDArray[np.bool_]:
-        """`(segments,)`: which share time with a row of every variant, so that `segment_means` knows
-        them.
-        """
-        return self._shares(video_id, segments)[1]
+        """`(segments,)` bool: the segments that share time with a row of every variant."""
+        return self._overlaps(video_id, segments)[1]
 
-    def _shares(
+    def _overlaps(
         self, video_id: str, segments: Intervals
-    ) -> tuple[dict[str, list[tuple[int, NDArray[np.float32]]]], NDArray[np.bool_]]:
+    ) -> tuple[dict[str, list[_RowWeights]], NDArray[np.bool_]]:
+        """Variant → the weights of its rows in each segment, and which segments have rows."""
         weights = {
             name: _overlap_weights(reader[video_id].spans, segments)
             for name, reader in self.readers.items()
         }
-        kept = np.all(
-            [[len(weight) > 0 for _, weight in each] for each in weights.values()], axis=0
-        )
-        return weights, kept.astype(bool)
+        has_rows = np.ones(len(segments), np.bool_)
+        for variant_weights in weights.values():
+            has_rows &= np.array([len(shares) > 0 for _, shares in variant_weights], np.bool_)
+        return weights, has_rows
 
     def _handle(self, key: str, video_id: str) -> ArrayHandle:
         variant, _, array = key.partition("/")
         return self.readers[variant][video_id][array]
 
     def _any_handle(self, key: str) -> ArrayHandle:
-        reader = self.readers[key.partition("/")[0]]
+        reader = self.readers[_variant_of(key)]
         if not reader.ids:
-            raise LookupFailed(f"{reader.name} has no video that is done; build features first")
+            raise LookupFailed(f"{reader.name} has no finished video; extract features first")
         return self._handle(key, reader.ids[0])
 
     def _shape(self, key: str) -> tuple[int, ...]:
         form = self._any_handle(key).format
         return (self.max_items[key], *form.item_shape) if form.ragged else form.item_shape
 
-    def _dense(self, key: str, rows: Array | Ragged) -> Array:
-        if not isinstance(rows, Ragged):
-            return rows
-        dense = np.zeros(
-            (len(rows), self.max_items[key], *rows.values.shape[1:]), rows.values.dtype
-        )
-        for number, (first, end) in enumerate(zip(rows.offsets, rows.offsets[1:], strict=False)):
-            items = rows.values[first : min(end, first + self.max_items[key])]
+    def _dense(self, key: str, rows: Ragged) -> Array:
+        """`(n, max_items, ...)`: the first items of each row, padded with zeros."""
+        most = self.max_items[key]
+        dense = np.zeros((len(rows), most, *rows.values.shape[1:]), rows.values.dtype)
+        for number, (first, end) in enumerate(pairwise(rows.offsets)):
+            items = rows.values[first : min(end, first + most)]
             dense[number, : len(items)] = items
         return dense
 
-    def _refuse_unbounded(self) -> None:
+    def _check_max_items(self) -> None:
         for key in self.keys:
-            if self._any_handle(key).format.ragged != (key in self.max_items):
-                kind = (
-                    "ragged and needs" if key not in self.max_items else "not ragged and takes no"
-                )
-                raise SettingsError((f"{key} is {kind} max_items",))
+            is_ragged = self._any_handle(key).format.ragged
+            if is_ragged and key not in self.max_items:
+                raise SettingsError((f"{key} is ragged and needs max_items",))
+            if not is_ragged and key in self.max_items:
+                raise SettingsError((f"{key} is not ragged and takes no max_items",))
 
-    def _refuse_other_rows(self, video_id: str) -> None:
+    def _check_same_spans(self, video_id: str) -> None:
         first, *others = self.readers.values()
         if not others:
             return
-        spans = first[video_id].spans
+        expected = first[video_id].spans
         for reader in others:
-            found = reader[video_id].spans
-            if (
-                found.shape != spans.shape
-                or np.abs(found - spans).max(initial=0) > SAME_INSTANT_SECONDS
-            ):
+            spans = reader[video_id].spans
+            if not _are_same_spans(spans, expected):
                 raise LookupFailed(
-                    f"{video_id}: the {len(found)} rows of {reader.name} are not about the same spans as the "
-                    f"{len(spans)} of {first.name}; extract both at the same frames_per_second, or use segments"
+                    f"{video_id}: the {len(spans)} rows of {reader.name} are not about the same "
+                    f"spans as the {len(expected)} of {first.name}; extract both at the same "
+                    "frames_per_second, or use a model whose unit is a segment"
                 )
 
 
+def _variant_of(key: str) -> str:
+    """`VARIANT/ARRAY` → `VARIANT`."""
+    return key.partition("/")[0]
+
+
+def _are_same_spans(spans: Intervals, expected: Intervals) -> bool:
+    if spans.shape != expected.shape:
+        return False
+    return bool(np.abs(spans - expected).max(initial=0) <= SAME_INSTANT_SECONDS)
+
+
 def _open_variant(store: FeatureStore, name: str, trained_on: TrainedOn | None) -> VariantReader:
+    """The variant of that name; of several, the one with the settings in `trained_on`."""
     if trained_on is None:
         return store[name]
     if name not in trained_on:
@@ -213,15 +224,16 @@ def _open_variant(store: FeatureStore, name: str, trained_on: TrainedOn | None) 
             (f"the model was trained on {', '.join(sorted(trained_on))}, not on {name}",)
         )
     wanted = fingerprint(trained_on[name])
-    same = [full_name for full_name in store.variants() if full_name.endswith(f"-{wanted}")]
-    if same:
-        return store[same[0]]
-    found = store[name]
-    theirs, ours = differing_settings([trained_on[name], found.settings])
+    for full_name in store.variants():
+        if full_name.endswith(f"-{wanted}"):
+            return store[full_name]
+    other = store[name]
+    model_differences, store_differences = differing_settings([trained_on[name], other.settings])
     raise SettingsError(
         (
-            f"the model was trained on {name}-{wanted} ({theirs}); {store.folder} has {found.name} ({ours}). Extract "
-            "features with the model's settings, or train on these",
+            f"the model was trained on {name}-{wanted} ({model_differences}); {store.folder} has "
+            f"{other.name} ({store_differences}). Extract features with the model's settings, or "
+            "train a model on these",
         )
     )
 
@@ -231,51 +243,58 @@ def _is_synthetic(weights: str) -> bool:
 
 
 def _read_rows(handle: ArrayHandle, numbers: NDArray[np.int64]) -> Array | Ragged:
-    """These rows, ascending, by one read for each run of neighbours."""
-    cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
-    runs = [run for run in np.split(numbers, cuts) if len(run)]
-    found = [handle[int(run[0]) : int(run[-1]) + 1] for run in runs] or [handle[0:0]]
-    if len(found) == 1:
-        return found[0]
-    ragged = [rows for rows in found if isinstance(rows, Ragged)]
+    """These rows, ascending, by one read for each run of consecutive numbers."""
+    if not len(numbers):
+        return handle[0:0]
+    run_starts = np.flatnonzero(np.diff(numbers) != 1) + 1
+    parts = []
+    for run in np.split(numbers, run_starts):
+        parts.append(handle[int(run[0]) : int(run[-1]) + 1])
+    if len(parts) == 1:
+        return parts[0]
+    return _concatenate_rows(parts)
+
+
+def _concatenate_rows(parts: Sequence[Array | Ragged]) -> Array | Ragged:
+    """Rows of one array, which is ragged in all parts or in none."""
+    ragged = [part for part in parts if isinstance(part, Ragged)]
     if ragged:
-        return Ragged(
-            np.concatenate([r.values for r in ragged]), np.concatenate([r.lengths for r in ragged])
-        )
-    return np.concatenate([rows for rows in found if not isinstance(rows, Ragged)])
+        values = np.concatenate([part.values for part in ragged])
+        return Ragged(values, np.concatenate([part.lengths for part in ragged]))
+    dense = [part for part in parts if not isinstance(part, Ragged)]
+    return np.concatenate(dense)
 
 
-def _overlap_weights(
-    spans: Intervals, segments: Intervals
-) -> list[tuple[int, NDArray[np.float32]]]:
-    """For each segment the first row that shares time with it, and what part of the shared time
-    each row from there on has; no parts if it shares time with none. Rows come by ascending start,
-    and may overlap.
+def _overlap_weights(spans: Intervals, segments: Intervals) -> list[_RowWeights]:
+    """The weights of the rows in each segment, by the time that each shares with it.
+
+    `spans` are those of the rows, by ascending start; rows may overlap.
     """
-    reach = np.maximum.accumulate(spans[:, 1])
-    firsts = np.searchsorted(reach, segments[:, 0], side="right")
+    # Rows may overlap, so a row's end is no lower bound for the next one's: the running maximum is.
+    latest_ends = np.maximum.accumulate(spans[:, 1])
+    firsts = np.searchsorted(latest_ends, segments[:, 0], side="right")
     lasts = np.searchsorted(spans[:, 0], segments[:, 1], side="left")
-    found = []
+    weights = []
     for (start, end), first, last in zip(segments, firsts, lasts, strict=True):
         near = spans[first:last]
-        shared = np.clip(np.minimum(near[:, 1], end) - np.maximum(near[:, 0], start), 0, None)
+        shared = np.minimum(near[:, 1], end) - np.maximum(near[:, 0], start)
+        shared = np.clip(shared, 0, None)
         total = shared.sum()
-        parts = shared / total if total > 0 else np.zeros(0)
-        found.append((int(first), parts.astype(np.float32)))
-    return found
+        shares = shared / total if total > 0 else np.zeros(0)
+        weights.append((int(first), shares.astype(np.float32)))
+    return weights
 
 
-def _weighted_means(
-    handle: ArrayHandle, weights: Sequence[tuple[int, NDArray[np.float32]]]
-) -> Array:
-    averages = np.zeros((len(weights), *handle.format.item_shape), np.float32)
+def _weighted_means(handle: ArrayHandle, weights: Sequence[_RowWeights]) -> Array:
+    """`(segments, ...)` float32: the weighted mean of the rows in each segment."""
+    means = np.zeros((len(weights), *handle.format.item_shape), np.float32)
     if not weights:
-        return averages
-    needed = np.unique(
-        np.concatenate([np.arange(first, first + len(parts)) for first, parts in weights])
-    )
+        return means
+    ranges = [np.arange(first, first + len(shares)) for first, shares in weights]
+    # Each row is read once, although neighbouring segments may share rows.
+    needed = np.unique(np.concatenate(ranges))
     rows = np.asarray(_read_rows(handle, needed), dtype=np.float32)
-    for number, (first, parts) in enumerate(weights):
+    for number, (first, shares) in enumerate(weights):
         place = int(np.searchsorted(needed, first))
-        averages[number] = np.tensordot(parts, rows[place : place + len(parts)], axes=1)
-    return averages
+        means[number] = np.tensordot(shares, rows[place : place + len(shares)], axes=1)
+    return means
