@@ -1,8 +1,6 @@
-"""Whether a published file is what its registered name says: tensors of those names and shapes, or
-a mean volume.
+"""Checks that a weights file holds what its registered name promises.
 
-Each file is read as its network would read it, so that what passes here loads later. Refuses to
-know pins and folders.
+Each file is read as its network would read it, so that a file that passes here loads later.
 """
 
 from __future__ import annotations
@@ -14,15 +12,14 @@ from models.weights.published import PublishedWeights
 
 
 def is_mean_volume(row: PublishedWeights) -> bool:
-    """Whether that name stands for C3D's mean volume and not for a network's tensors."""
+    """Whether the file is C3D's mean volume, and not a network's tensors."""
     return row.name.endswith(".binaryproto")
 
 
 def check_weights_file(row: PublishedWeights, path: Path) -> None:
-    """Read `path`, a published file or what it was converted into, as the network behind `row`
-    would.
+    """Read `path`, a published or a converted file, as the network of `row` would.
 
-    ValueError with the differences if it is another network's, or one of another size, release or
+    ValueError with the differences if it belongs to another network, or to another size, release or
     count of classes.
     """
     if is_mean_volume(row):
@@ -36,17 +33,18 @@ def check_weights_file(row: PublishedWeights, path: Path) -> None:
     elif row.extractor == "yolov5":
         _check_yolov5(row, path)
     else:
-        raise ValueError(f"nothing here reads files of {row.extractor}")
+        raise ValueError(f"{row.name}: no check reads weights of the extractor {row.extractor}")
 
 
-# The networks take seconds to import, and most commands need none of them.
+# The functions below import their network: imports take seconds, and most commands need none.
 
 
 def _check_c3d(row: PublishedWeights, path: Path) -> None:
     from models.extractors.c3d.network import LAYOUTS
     from models.weights.key_mapping import load_best_layout
 
-    load_best_layout(path, tuple(layout for layout in LAYOUTS if layout.name == row.name))
+    layouts = tuple(layout for layout in LAYOUTS if layout.name == row.name)
+    load_best_layout(path, layouts)
 
 
 def _check_tased(row: PublishedWeights, path: Path) -> None:

@@ -1,13 +1,11 @@
-"""How far two extractors' rows of the same windows lie apart, array by array; persons and objects
-are matched first.
+"""The error between two extractors' rows of the same windows, array by array.
 
-Knows rows and which arrays hold boxes. Refuses to know extractors, and what is too far:
-`numerics.py` says that.
+Persons and objects are matched by their boxes first. `base/precision.py` holds the allowed errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,64 +19,80 @@ BOXES_OF_ARRAY = {
     "joint_features": "boxes",
     "detections": "detections",
 }
-"""Array of persons or objects → the one that holds their boxes, needed to match them: x1, y1, x2,
-y2, score, and a class if there are several, which has to be the same.
+"""Array of persons or objects → the array of their boxes, which are matched.
+
+A box is x1, y1, x2, y2, score, and a class if there are several; classes must be equal.
 """
 MIN_OVERLAP = 0.5
-"""Intersection over union from which two boxes are of one person or object."""
+"""Lowest intersection over union of two boxes that belong to one person or object."""
 
 Rows = Mapping[str, Sequence[NDArray[Any]]]
 """Array → a row for each window, as `Extractor.extract` gives them."""
 
 
 def output_errors(reference: Rows, found: Rows) -> dict[str, OutputError]:
-    """Array → how far `found` lies from `reference`, the worst row deciding."""
-    return {
-        name: _of_items(reference, found, name)
-        if name in BOXES_OF_ARRAY
-        else _of_rows(reference[name], found[name])
-        for name in reference
-    }
+    """Array → the error of `found` against `reference`: that of the worst row."""
+    errors = {}
+    for name in reference:
+        if name in BOXES_OF_ARRAY:
+            errors[name] = _error_of_items(reference, found, name)
+        else:
+            errors[name] = _largest_errors(zip(reference[name], found[name], strict=True))
+    return errors
 
 
-def _of_rows(reference: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> OutputError:
-    errors = [_errors(*both) for both in zip(reference, found, strict=True)]
-    return OutputError(max(norm for norm, _ in errors), max(largest for _, largest in errors))
-
-
-def _of_items(reference: Rows, found: Rows, name: str) -> OutputError:
+def _error_of_items(reference: Rows, found: Rows, name: str) -> OutputError:
+    """The error of an array of persons or objects, over the pairs that match in each row."""
     boxes = BOXES_OF_ARRAY[name]
-    pairs = [match_items(*both) for both in zip(reference[boxes], found[boxes], strict=True)]
-    rows = zip(reference[name], found[name], pairs, strict=True)
-    errors = [_errors(one[ones], other[others]) for one, other, (ones, others) in rows if ones]
-    norm, largest = (max((error[k] for error in errors), default=0.0) for k in (0, 1))
-    items = sum(len(row) for row in (*reference[name], *found[name]))
-    return OutputError(
-        norm, largest, 1 - sum(2 * len(ones) for ones, _ in pairs) / items if items else 0.0
-    )
+    pairs = []
+    matched_items = all_items = 0
+    for row, reference_row in enumerate(reference[name]):
+        found_row = found[name][row]
+        reference_indices, found_indices = match_items(reference[boxes][row], found[boxes][row])
+        if reference_indices:
+            pairs.append((reference_row[reference_indices], found_row[found_indices]))
+        matched_items += len(reference_indices) + len(found_indices)
+        all_items += len(reference_row) + len(found_row)
+    error = _largest_errors(pairs)
+    unmatched = 1 - matched_items / all_items if all_items else 0.0
+    return OutputError(error.norm, error.largest, unmatched)
 
 
-def _errors(reference: NDArray[Any], found: NDArray[Any]) -> tuple[float, float]:
+def _largest_errors(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> OutputError:
+    errors = [_row_error(reference, found) for reference, found in pairs]
+    norm = max((error for error, _ in errors), default=0.0)
+    largest = max((error for _, error in errors), default=0.0)
+    return OutputError(norm, largest)
+
+
+def _row_error(reference: NDArray[Any], found: NDArray[Any]) -> tuple[float, float]:
     """Relative error in the norm, and the largest error over the largest value."""
-    one, other = np.asarray(reference, np.float64), np.asarray(found, np.float64)
-    error, size = np.abs(one - other), np.abs(one)
+    expected = np.asarray(reference, np.float64)
+    error = np.abs(expected - np.asarray(found, np.float64))
+    size = np.abs(expected)
     if not size.any():
-        return (0.0, 0.0) if not error.any() else (np.inf, np.inf)
+        # A row of zeros has no scale: it is either met exactly or missed.
+        return (np.inf, np.inf) if error.any() else (0.0, 0.0)
     return float(np.linalg.norm(error) / np.linalg.norm(size)), float(error.max() / size.max())
 
 
 def match_items(reference: NDArray[Any], found: NDArray[Any]) -> tuple[list[int], list[int]]:
-    """Items of each that belong together: the best overlaps first, each item once."""
+    """Indices of the items of each that belong together: the best overlaps first, each item once.
+
+    Both are `(N, 5 or 6)` boxes; the two lists have one length.
+    """
     overlap = _overlaps(reference[:, :4], found[:, :4])
-    overlap *= (reference[:, None, 5:] == found[None, :, 5:]).all(axis=-1)
-    ones: list[int] = []
-    others: list[int] = []
+    has_equal_class = (reference[:, None, 5:] == found[None, :, 5:]).all(axis=-1)
+    overlap *= has_equal_class
+    reference_indices: list[int] = []
+    found_indices: list[int] = []
     while overlap.size and overlap.max() >= MIN_OVERLAP:
-        one, other = np.unravel_index(overlap.argmax(), overlap.shape)
-        ones.append(int(one))
-        others.append(int(other))
-        overlap[one], overlap[:, other] = 0, 0
-    return ones, others
+        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+        reference_indices.append(int(row))
+        found_indices.append(int(column))
+        overlap[row] = 0
+        overlap[:, column] = 0
+    return reference_indices, found_indices
 
 
 def _overlaps(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
