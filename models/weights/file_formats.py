@@ -1,14 +1,14 @@
-"""A weights file of any published form → its tensors: torch's zip, torch's older form, a plain
-pickle, safetensors.
+"""Reads weights files of every published format, without executing anything in them.
 
-Reads bytes of one open file. Refuses what is compressed, encrypted, doubled or too short, and never
-executes anything.
+The formats: torch's zip, torch's older format, a plain pickle, and safetensors. Compressed,
+encrypted or truncated files, and zips with repeated names, are refused.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -53,110 +53,117 @@ def read_checkpoint(file: IO[bytes]) -> Checkpoint:
 def _read_zip(file: IO[bytes]) -> Checkpoint:
     with zipfile.ZipFile(file) as archive:
         entries = _checked_entries(archive)
-        roots = [
-            name.removesuffix("data.pkl")
-            for name in entries
-            if name.count("/") == 1 and name.endswith("data.pkl")
-        ]
-        if len(roots) != 1 or f"{roots[0]}constants.pkl" in entries:
-            raise InvalidCheckpoint(
-                "it is a zip, but not one that torch.save writes; a TorchScript file holds code"
-            )
-        root = roots[0]
-        if entries.get(f"{root}byteorder") and archive.read(f"{root}byteorder") != b"little":
+        root = _zip_root(entries)
+        byteorder = f"{root}byteorder"
+        if byteorder in entries and archive.read(byteorder) != b"little":
             raise InvalidCheckpoint("it was written on a big-endian machine")
         storages: dict[str, Storage] = {}
 
-        def load(identifier: Any) -> Storage:
-            dtype, key, count = _storage_named(identifier)
+        def load_storage(identifier: Any) -> Storage:
+            dtype, key, count = _parse_storage_id(identifier)
             if key not in storages:
-                storages[key] = Storage(
-                    dtype, count, [_entry(archive, entries, f"{root}data/{key}")]
-                )
-            return _same(storages[key], dtype, count)
+                block = _read_entry(archive, entries, f"{root}data/{key}")
+                storages[key] = Storage(dtype, count, [block])
+            return _check_same_storage(storages[key], dtype, count)
 
-        return parse_checkpoint(
-            read_pickle(io.BytesIO(_entry(archive, entries, f"{root}data.pkl")), load)
-        )
+        pickled = io.BytesIO(_read_entry(archive, entries, f"{root}data.pkl"))
+        return parse_checkpoint(read_pickle(pickled, load_storage))
 
 
 def _checked_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    listed = archive.infolist()
-    entries = {entry.filename: entry for entry in listed}
-    if len(entries) != len(listed) or len(listed) > MAX_ENTRIES:
-        raise InvalidCheckpoint(f"it lists {len(listed)} entries of {len(entries)} names")
-    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in listed):
-        raise InvalidCheckpoint("it is compressed or encrypted, as torch.save never does")
+    infos = archive.infolist()
+    entries = {info.filename: info for info in infos}
+    if len(entries) != len(infos) or len(infos) > MAX_ENTRIES:
+        raise InvalidCheckpoint(f"it lists {len(infos)} entries of {len(entries)} names")
+    for info in infos:
+        is_encrypted = info.flag_bits & 1
+        if info.compress_type != zipfile.ZIP_STORED or is_encrypted:
+            raise InvalidCheckpoint("it is compressed or encrypted, which torch.save never does")
     return entries
 
 
-def _entry(archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], name: str) -> bytes:
+def _zip_root(entries: Mapping[str, zipfile.ZipInfo]) -> str:
+    """The folder inside the zip, with its slash, that holds `data.pkl`."""
+    pickles = [name for name in entries if name.endswith("data.pkl") and name.count("/") == 1]
+    roots = [name.removesuffix("data.pkl") for name in pickles]
+    if len(roots) != 1 or f"{roots[0]}constants.pkl" in entries:
+        raise InvalidCheckpoint(
+            "it is a zip, but not one that torch.save writes; a TorchScript file holds code"
+        )
+    return roots[0]
+
+
+def _read_entry(
+    archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], name: str
+) -> bytes:
     if name not in entries:
-        raise InvalidCheckpoint(f"it has no entry {name[-100:]!r}")
+        raise InvalidCheckpoint(f"it lacks the entry {name[-100:]!r}")
     return archive.read(entries[name])
 
 
-def _storage_named(identifier: Any) -> tuple[str, str, int]:
+def _parse_storage_id(identifier: Any) -> tuple[str, str, int]:
     """dtype, key and count of `("storage", torch.FloatStorage, key, location, count, ...)`."""
     if not isinstance(identifier, tuple) or len(identifier) < 5 or identifier[0] != "storage":
-        raise InvalidCheckpoint("it refers to something that is no block of numbers")
-    kind, key, count = identifier[1], str(identifier[2]), identifier[4]
-    if (
-        not isinstance(kind, PickleGlobal)
-        or kind.text not in STORAGES
-        or type(count) is not int
-        or count < 0
-    ):
+        raise InvalidCheckpoint("it refers to something other than a block of numbers")
+    _, kind, key, _, count, *views = identifier
+    is_known = isinstance(kind, PickleGlobal) and kind.text in STORAGES
+    is_count = type(count) is int and count >= 0
+    if not is_known or not is_count:
         raise InvalidCheckpoint("it refers to a block of numbers of an unknown kind")
-    if any(part is not None for part in identifier[5:]):
+    # Releases of torch from before 2017 stored views of blocks here.
+    if any(view is not None for view in views):
         raise InvalidCheckpoint(
-            "it refers to a part of a block, as no release of torch has done for years"
+            "it refers to a part of a block, which only old releases of torch do"
         )
-    return STORAGES[kind.text], key, count
+    return STORAGES[kind.text], str(key), count
 
 
-def _same(storage: Storage, dtype: str, count: int) -> Storage:
+def _check_same_storage(storage: Storage, dtype: str, count: int) -> Storage:
     if (storage.dtype, storage.count) != (dtype, count):
         raise InvalidCheckpoint(
-            f"it calls one block {storage.count} {storage.dtype} and {count} {dtype}"
+            f"it describes one block as {storage.count} {storage.dtype} and as {count} {dtype}"
         )
     return storage
 
 
 def _read_pickles(file: IO[bytes]) -> Checkpoint:
-    """A plain pickle, or torch's older form: five pickles, then the blocks."""
+    """A plain pickle, or torch's older format: five pickles, then the blocks."""
     first = read_pickle(file)
     if first != LEGACY_MAGIC:
         if file.read(1):
             raise InvalidCheckpoint("something follows its pickle")
         return parse_checkpoint(first)
-    version, system = read_pickle(file), read_pickle(file)
-    if (
-        version != LEGACY_VERSION
-        or not isinstance(system, dict)
-        or system.get("little_endian") is not True
-    ):
-        raise InvalidCheckpoint(f"it is of version {version!r} or from a big-endian machine")
+    _check_legacy_header(version=read_pickle(file), system=read_pickle(file))
     storages: dict[str, Storage] = {}
 
-    def load(identifier: Any) -> Any:
-        if (
-            isinstance(identifier, tuple)
-            and identifier[:1] == ("module",)
-            and isinstance(identifier[1], PickleGlobal)
-        ):
-            return identifier[1]  # a class, beside the text of its source code, which nobody reads
-        dtype, key, count = _storage_named(identifier)
-        return _same(storages.setdefault(key, Storage(dtype, count)), dtype, count)
+    def load_persistent(identifier: Any) -> Any:
+        if _is_class_id(identifier):
+            return identifier[1]  # the text of its source code beside it is ignored
+        dtype, key, count = _parse_storage_id(identifier)
+        storage = storages.setdefault(key, Storage(dtype, count))
+        return _check_same_storage(storage, dtype, count)
 
-    top = read_pickle(file, load)
-    _fill(file, read_pickle(file), storages)
+    top = read_pickle(file, load_persistent)
+    _fill_storages(file, read_pickle(file), storages)
     return parse_checkpoint(top)
 
 
-def _fill(file: IO[bytes], keys: Any, storages: Mapping[str, Storage]) -> None:
+def _check_legacy_header(version: Any, system: Any) -> None:
+    is_little_endian = isinstance(system, dict) and system.get("little_endian") is True
+    if version != LEGACY_VERSION or not is_little_endian:
+        raise InvalidCheckpoint(f"it is of version {version!r} or from a big-endian machine")
+
+
+def _is_class_id(identifier: Any) -> bool:
+    """Whether it is `("module", CLASS, ...)`, a class of a network that was pickled whole."""
+    if not isinstance(identifier, tuple) or identifier[:1] != ("module",):
+        return False
+    return isinstance(identifier[1], PickleGlobal)
+
+
+def _fill_storages(file: IO[bytes], keys: Any, storages: Mapping[str, Storage]) -> None:
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
-        raise InvalidCheckpoint("the blocks it lists are not those it refers to")
+        raise InvalidCheckpoint("it lists other blocks than it refers to")
     for key in map(str, keys):
         storage = storages[key]
         (count,) = struct.unpack("<q", file.read(8))
@@ -165,7 +172,7 @@ def _fill(file: IO[bytes], keys: Any, storages: Mapping[str, Storage]) -> None:
                 f"block {key[:40]} has {count} numbers, its pickle says {storage.count}"
             )
         storage.block.append(file.read(count * DTYPES[storage.dtype].itemsize))
-        storage.numbers()
+        storage.numbers()  # raises if the block is too short
     if file.read(1):
         raise InvalidCheckpoint("something follows its blocks")
 
@@ -177,46 +184,47 @@ def _read_safetensors(file: IO[bytes]) -> Checkpoint:
     try:
         header = json.loads(file.read(size))
     except ValueError as error:
-        raise InvalidCheckpoint(f"its header is no JSON: {error}") from error
+        raise InvalidCheckpoint(f"its header is not JSON: {error}") from error
     if not isinstance(header, dict):
-        raise InvalidCheckpoint("its header is no JSON object")
+        raise InvalidCheckpoint("its header is not a JSON object")
     header.pop("__metadata__", None)
     blocks = file.read()
-    tensors = {name: _block(name, entry, blocks) for name, entry in header.items()}
+    tensors = {name: _safetensors_entry(name, entry, blocks) for name, entry in header.items()}
     if sum(len(tensor.data) for tensor in tensors.values()) != len(blocks):
         raise InvalidCheckpoint("its tensors do not fill it")
     return Checkpoint(tensors, {"root": ""})
 
 
-def _block(name: str, entry: Any, blocks: bytes) -> StoredTensor:
+def _safetensors_entry(name: str, entry: Any, blocks: bytes) -> StoredTensor:
     try:
-        dtype, (start, end), shape = entry["dtype"], entry["data_offsets"], tuple(entry["shape"])
-        count = 1
-        for length in shape:
-            count *= length
-        if not 0 <= start <= end <= len(blocks) or count * DTYPES[dtype].itemsize != end - start:
+        dtype, shape = entry["dtype"], tuple(entry["shape"])
+        start, end = entry["data_offsets"]
+        size = math.prod(shape) * DTYPES[dtype].itemsize
+        is_inside = 0 <= start <= end <= len(blocks)
+        if not is_inside or size != end - start:
             raise InvalidCheckpoint(f"{name[:100]} has the bytes {start} to {end} of {len(blocks)}")
         return StoredTensor(dtype, shape, blocks[start:end])
     except (KeyError, TypeError, ValueError) as error:
-        raise InvalidCheckpoint(f"{name[:100]} is described wrongly: {error}") from error
+        raise InvalidCheckpoint(f"the entry of {name[:100]} is invalid: {error}") from error
 
 
 def safetensors_stream(tensors: Mapping[str, StoredTensor]) -> Iterator[bytes]:
-    """A safetensors file, piece by piece. Equal tensors, equal bytes: wide dtypes first, then by
-    name.
+    """A safetensors file, piece by piece.
+
+    Equal tensors give equal bytes: wide dtypes come first, then names decide.
     """
     order = sorted(tensors, key=lambda name: (-DTYPES[tensors[name].dtype].itemsize, name))
     header: dict[str, Any] = {}
-    at = 0
+    start = 0
     for name in order:
         tensor = tensors[name]
-        end = at + len(tensor.data)
+        end = start + len(tensor.data)
         header[name] = {
             "dtype": tensor.dtype,
             "shape": list(tensor.shape),
-            "data_offsets": [at, end],
+            "data_offsets": [start, end],
         }
-        at = end
+        start = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     yield struct.pack("<Q", len(text)) + text

@@ -1,8 +1,6 @@
-"""State dict files that were published under several sets of names: which one a file follows, and
-our names for it.
+"""State dicts that were published under several sets of names: which set a file follows.
 
-Knows names and shapes. Refuses to know formats and networks: `models.weights.loading` reads, the
-networks' files name.
+Each network's own module lists its layouts; `models.weights.loading` reads the files.
 """
 
 from __future__ import annotations
@@ -21,25 +19,28 @@ class Layout:
     """One published set of names."""
 
     name: str
-    """How a person tells it: `c3d.pickle`."""
+    """Its name in error messages: `c3d.pickle`."""
     shapes: Mapping[str, tuple[int, ...]]
-    """Every tensor such a file holds, no more and no fewer."""
-    ours: Mapping[str, str]
+    """Exactly the tensors of such a file."""
+    names_in_network: Mapping[str, str]
     """Published name → the network's name, for the tensors the network has."""
 
 
 def load_best_layout(path: Path, layouts: tuple[Layout, ...]) -> dict[str, Tensor]:
     """The tensors of `path` under the network's names, on the CPU, floating ones as float32.
 
-    ValueError if the file does not fit the layout that it shares most names with (of several such,
-    the one with fewest names); it lists the differences.
+    The layout is the one that shares most names with the file; of several such, the one with fewest
+    names. ValueError lists the differences if the file does not match it exactly.
     """
     found = read_tensors(path)
-    likeliest = max(
-        layouts, key=lambda layout: (len(layout.shapes.keys() & found.keys()), -len(layout.shapes))
-    )
+
+    def likeness(layout: Layout) -> tuple[int, int]:
+        shared = layout.shapes.keys() & found.keys()
+        return len(shared), -len(layout.shapes)
+
+    best = max(layouts, key=likeness)
     try:
-        tensors = match_tensors(path, found, likeliest.shapes)
+        tensors = match_tensors(path, found, best.shapes)
     except ValueError as error:
-        raise ValueError(f"as {likeliest.name}: {error}") from error
-    return {ours: tensors[published] for published, ours in likeliest.ours.items()}
+        raise ValueError(f"as {best.name}: {error}") from error
+    return {ours: tensors[published] for published, ours in best.names_in_network.items()}

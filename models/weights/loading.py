@@ -1,9 +1,7 @@
-"""Named tensors from files, checked against what a network needs, without executing anything that
-is inside a file.
+"""Loads named tensors from files and checks their names and shapes against a network.
 
-Knows tensors by name and shape. Refuses to know where files come from. The pipeline hands over
-converted files only; an official one that a person names directly goes through the same inert
-reader.
+Nothing inside a file is executed. The pipeline passes converted files only; an official file that a
+user names directly goes through the same safe reader.
 """
 
 from __future__ import annotations
@@ -21,30 +19,37 @@ from models.weights.safe_unpickler import InvalidCheckpoint
 from models.weights.state_dict import DTYPES, StoredTensor
 
 Rename = Callable[[str], str | None]
-"""Published tensor name → the network's, or None for a tensor the network has no place for."""
+"""Published tensor name → the network's, or None for a tensor that the network does not have."""
 
 _TORCH = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 WRAPPERS = ("module.", "_orig_mod.")
-"""Put before every name by torch's data parallel wrappers and by `torch.compile`."""
+"""Prefixes of every name, from torch's data parallel wrappers and from `torch.compile`."""
 _SHOWN = 12
-"""Differences of a kind that are listed before the rest is counted."""
+"""How many differences of a kind are listed; the rest is counted."""
 
 
 def keep_name(name: str) -> str:
-    """The renaming that changes nothing."""
+    """The `Rename` that changes nothing."""
     return name
 
 
 def load_matching_tensors(
     path: Path, expected: Mapping[str, tuple[int, ...]], rename: Rename = keep_name
 ) -> dict[str, Tensor]:
-    """The tensors of `path` under the network's names: floating ones as float32, others as they
-    are, on the CPU.
+    """The tensors of `path` under the network's names, on the CPU, floating ones as float32.
 
-    ValueError with a list of differences unless, renamed, they are exactly the names and shapes of
+    ValueError lists the differences unless the renamed tensors have exactly the names and shapes of
     `expected`.
     """
     return match_tensors(path, read_tensors(path), expected, rename)
@@ -57,50 +62,43 @@ def match_tensors(
     rename: Rename = keep_name,
 ) -> dict[str, Tensor]:
     """The same for tensors that were read from `path` before."""
-    tensors = _renamed(path, tensors, rename)
-    differences = _differences(
-        {name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected
-    )
+    renamed = _rename_all(path, tensors, rename)
+    shapes = {name: tuple(tensor.shape) for name, tensor in renamed.items()}
+    differences = _differences(shapes, expected)
     if differences:
         raise ValueError(f"{path} does not fit this network:\n  " + "\n  ".join(differences))
-    ordered = {name: tensors[name] for name in expected}
-    return {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in ordered.items()
-    }
-
-
-def load_state_dict(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The tensors of `path`, which must have exactly the names and shapes of `expected`, or
-    ValueError.
-    """
-    return load_matching_tensors(path, expected)
+    matched = {}
+    for name in expected:
+        tensor = renamed[name]
+        matched[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return matched
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a file, without what wrappers put before all names.
+    """Every tensor of a file, without the prefixes of wrappers.
 
-    ValueError if it holds more than tensors, or is damaged.
+    ValueError if it holds anything other than tensors, or is damaged.
     """
     try:
         if path.suffix == ".safetensors":
-            return _unwrapped(load_file(path))
+            return _without_prefixes(load_file(path))
         with path.open("rb") as file:
-            return _unwrapped(
-                {name: to_tensor(stored) for name, stored in read_checkpoint(file).tensors.items()}
-            )
+            stored = read_checkpoint(file).tensors
+        return _without_prefixes({name: to_tensor(tensor) for name, tensor in stored.items()})
     except (InvalidCheckpoint, SafetensorError) as error:
         raise ValueError(f"{path} is refused, nothing in it was run: {error}") from error
 
 
-def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`module.module.a` → `a`, as long as every name begins with the same wrapper."""
-    while wrapper := next(
-        (one for one in WRAPPERS if all(name.startswith(one) for name in tensors)), ""
-    ):
-        if not tensors:
-            break
-        tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
+def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`module.module.a` → `a`, as long as every name has the same prefix."""
+    if not tensors:
+        return tensors
+    for prefix in WRAPPERS:
+        if all(name.startswith(prefix) for name in tensors):
+            # Again, because wrappers are nested.
+            return _without_prefixes(
+                {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+            )
     return tensors
 
 
@@ -109,13 +107,13 @@ def to_tensor(stored: StoredTensor) -> Tensor:
     if not stored.data:
         return torch.empty(stored.shape, dtype=_TORCH[stored.dtype])
     if len(stored.data) % DTYPES[stored.dtype].itemsize:
-        raise ValueError(f"{len(stored.data)} bytes are no whole number of {stored.dtype}")
-    return torch.frombuffer(bytearray(stored.data), dtype=_TORCH[stored.dtype]).reshape(
-        stored.shape
-    )
+        raise ValueError(f"{len(stored.data)} bytes are not a whole number of {stored.dtype}")
+    # A copy, because bytes are read-only and tensors are not.
+    flat = torch.frombuffer(bytearray(stored.data), dtype=_TORCH[stored.dtype])
+    return flat.reshape(stored.shape)
 
 
-def _renamed(path: Path, tensors: Mapping[str, Tensor], rename: Rename) -> dict[str, Tensor]:
+def _rename_all(path: Path, tensors: Mapping[str, Tensor], rename: Rename) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         ours = rename(name)
@@ -130,28 +128,34 @@ def _renamed(path: Path, tensors: Mapping[str, Tensor], rename: Rename) -> dict[
 def _differences(
     found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
 ) -> list[str]:
+    """A line for each tensor that is missing, unknown or of another shape; long lists are cut."""
     if found and expected and not found.keys() & expected.keys():
-        ours, theirs = next(iter(expected.items())), next(iter(found.items()))
-        return [
-            f"not one of its {len(found)} names is among the {len(expected)} of the network; it begins with "
-            f"{theirs[0]} {theirs[1]}, the network with {ours[0]} {ours[1]}"
-        ]
-    missing = [
-        f"{name} {shape} is missing" for name, shape in expected.items() if name not in found
-    ]
-    extra = [
-        f"{name} {shape} is not part of the network"
-        for name, shape in found.items()
-        if name not in expected
-    ]
-    other = [
-        f"{name} is {found[name]}, expected {shape}"
-        for name, shape in expected.items()
-        if name in found and found[name] != shape
-    ]
-    return [line for kind in (missing, extra, other) for line in _shortened(kind)]
+        return [_nothing_in_common(found, expected)]
+    missing, unknown, reshaped = [], [], []
+    for name, shape in expected.items():
+        if name not in found:
+            missing.append(f"{name} {shape} is missing")
+        elif found[name] != shape:
+            reshaped.append(f"{name} is {found[name]}, expected {shape}")
+    for name, shape in found.items():
+        if name not in expected:
+            unknown.append(f"{name} {shape} is not part of the network")
+    return [*_shortened(missing), *_shortened(unknown), *_shortened(reshaped)]
+
+
+def _nothing_in_common(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> str:
+    first_found, found_shape = next(iter(found.items()))
+    first_expected, expected_shape = next(iter(expected.items()))
+    return (
+        f"none of its {len(found)} names is among the {len(expected)} of the network; its first is "
+        f"{first_found} {found_shape}, the network's first is {first_expected} {expected_shape}"
+    )
 
 
 def _shortened(lines: list[str]) -> list[str]:
     more = len(lines) - _SHOWN
-    return [*lines[:_SHOWN], f"... and {more} more like this"] if more > 1 else lines
+    if more <= 1:
+        return lines
+    return [*lines[:_SHOWN], f"... and {more} more like this"]

@@ -1,8 +1,7 @@
-"""Published weights: what they are for, where they come from, what one may do with them.
+"""Registry of published weights: purpose, origin, licence and citation.
 
-Data only. A sha256 stands here only where its publisher, or we from the published file, wrote it
-down; where it is None, the first file that is fetched or imported under that name is pinned in the
-lock file.
+A sha256 is given here only if its publisher states it, or we computed it from the published file.
+If it is None, the lock file pins the first file that is downloaded or imported under that name.
 """
 
 from __future__ import annotations
@@ -18,36 +17,36 @@ class PublishedWeights:
     """One published file."""
 
     name: str
-    """What settings and commands call it: its file name, with a release before it where releases
-    share file names.
-    """
+    """Its name in settings and commands: the file name, after a release if releases share it."""
     extractor: str
     purpose: str
     origin: str
-    """The page or file it is published at."""
+    """URL of the page or file where it is published."""
     licence: str
     citation: str
     direct: bool = True
-    """Whether `origin` answers with the file. Otherwise a person gets it there by hand and imports
-    it.
-    """
+    """Whether `origin` is the file itself. Otherwise a person must download it and import it."""
     asks_first: bool = False
-    """Whether the licence binds more than most people expect, so that a person must accept it
-    first.
-    """
+    """Whether a person must accept the licence first, because it restricts more than usual."""
     size_bytes: int | None = None
     sha256: str | None = None
     note: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What the extractor's settings have to say for this file."""
+    """Settings of the extractor that this file needs."""
 
 
 _C3D = "D. Tran et al., Learning Spatiotemporal Features with 3D Convolutional Networks, ICCV 2015"
 _NON_COMMERCIAL = "CC BY-NC 3.0 (the C3D release it was converted from: no commercial use); the port's code is MIT"
-_TASED = "K. Min and J. J. Corso, TASED-Net: Temporally-Aggregating Spatial Encoder-Decoder Network, ICCV 2019"
+_TASED = (
+    "K. Min and J. J. Corso, "
+    "TASED-Net: Temporally-Aggregating Spatial Encoder-Decoder Network, ICCV 2019"
+)
 _YOLOV5 = "G. Jocher et al., YOLOv5 by Ultralytics, doi:10.5281/zenodo.3908559"
 _DETECTRON2 = "Y. Wu et al., Detectron2, 2019; K. He et al., Mask R-CNN, ICCV 2017"
-_AGPL = "AGPL-3.0 (Ultralytics; what serves others with it must be published under it, or licensed from Ultralytics)"
+_AGPL = (
+    "AGPL-3.0 (Ultralytics; what serves others with it must be published under it, or licensed "
+    "from Ultralytics)"
+)
 _GPL = "GPL-3.0 when it was released; Ultralytics has relicensed YOLOv5 as AGPL-3.0 since"
 _YOLO_ASSETS = "https://github.com/ultralytics/yolov5/releases/download"
 _ULTRALYTICS_ASSETS = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
@@ -57,7 +56,8 @@ def _yolov5(release: str, size: str) -> PublishedWeights:
     return PublishedWeights(
         name=f"{release}/yolov5{size}.pt",
         extractor="yolov5",
-        purpose=f"YOLOv5{size} of release {release}, COCO, anchor head; a pickled network in half precision",
+        purpose=f"YOLOv5{size} of release {release}, COCO, anchor head; "
+        "a pickled network in half precision",
         origin=f"{_YOLO_ASSETS}/{release}/yolov5{size}.pt",
         licence=_GPL,
         citation=_YOLOV5,
@@ -88,7 +88,8 @@ _ROWS = (
         licence=_NON_COMMERCIAL,
         citation=_C3D,
         asks_first=True,
-        note="the port of DavideA/c3d-pytorch; served without TLS, so the first download decides what is pinned",
+        note="the port of DavideA/c3d-pytorch; served without TLS, so the first download decides "
+        "what is pinned",
     ),
     PublishedWeights(
         name="c3d-pretrained.pth",
@@ -124,7 +125,8 @@ _ROWS = (
     PublishedWeights(
         name="S3D_kinetics400.pt",
         extractor="tased",
-        purpose="TASED-Net's encoder before DHF1K, trained on Kinetics-400: to train from, not to extract with",
+        purpose="TASED-Net's encoder before DHF1K, trained on Kinetics-400: to train from, "
+        "not to extract with",
         origin="https://drive.google.com/file/d/1IysdsJI7UuWazoxFyYvrbO97Lz_EP5H-/view",
         licence="MIT (kylemin/S3D); terms of the weights apart from the code: unknown",
         citation=_TASED,

@@ -1,9 +1,8 @@
-"""Pickle bytecode → plain data and inert records, without running anything: no import, no call, no
-attribute.
+"""Reads pickles into plain data and inert records, without any import, call or attribute access.
 
-Python's own unpickler is not used, so nothing has to be taken away from it. A record says what a
-file asked for; a file that asks for more than checkpoints need is refused. Refuses to know what
-records mean: that is `models.weights.state_dict`'s.
+Python's own unpickler is not used, so none of its abilities must be disabled. A record holds the
+name and the arguments of what a file asks for; a file that asks for more than checkpoints need is
+refused. `models.weights.state_dict` interprets the records.
 """
 
 from __future__ import annotations
@@ -16,31 +15,56 @@ from typing import IO, Any
 MAX_OPERATIONS = 20_000_000
 """The largest official checkpoint has 100,000."""
 MAX_DEPTH = 10_000
-"""Things on the stack at once."""
+"""Objects on the stack at once."""
 
 FUNCTIONS = frozenset(
     {
-        "_codecs.encode", "builtins.frozenset", "builtins.set", "collections.OrderedDict", "collections.defaultdict",
-        "copyreg._reconstructor", "numpy.core.multiarray._reconstruct", "numpy.core.multiarray.scalar",
-        "numpy.core.numeric._frombuffer", "numpy.dtype", "pathlib.PosixPath", "pathlib.WindowsPath", "torch.Size",
-        "torch._utils._rebuild_parameter", "torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2",
+        "_codecs.encode",
+        "builtins.frozenset",
+        "builtins.set",
+        "collections.OrderedDict",
+        "collections.defaultdict",
+        "copyreg._reconstructor",
+        "numpy.core.multiarray._reconstruct",
+        "numpy.core.multiarray.scalar",
+        "numpy.core.numeric._frombuffer",
+        "numpy.dtype",
+        "pathlib.PosixPath",
+        "pathlib.WindowsPath",
+        "torch.Size",
+        "torch._utils._rebuild_parameter",
+        "torch._utils._rebuild_tensor",
+        "torch._utils._rebuild_tensor_v2",
         "torch.device",
     }
+)
+"""Functions that a file may ask to call. None is called: the request becomes a `PickleCall`."""
+_STORAGE_KINDS = (
+    "BFloat16", "Bool", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short",
 )  # fmt: skip
-"""What a file may ask to be called. Nothing is: the record of it is read by
-`models.weights.state_dict`.
-"""
-NAMES = frozenset({"builtins.dict", "builtins.int", "builtins.list", "builtins.object", "numpy.ndarray"}) | frozenset(
-    f"torch.{kind}Storage"
-    for kind in ("BFloat16", "Bool", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short")
-) | frozenset(
-    f"torch.{kind}"
-    for kind in ("bfloat16", "bool", "float16", "float32", "float64", "int16", "int32", "int64", "int8", "uint8")
+_TORCH_DTYPES = (
+    "bfloat16", "bool", "float16", "float32", "float64", "int16", "int32", "int64", "int8", "uint8",
 )  # fmt: skip
-"""What a file may name besides."""
+NAMES = frozenset(
+    {
+        "builtins.dict",
+        "builtins.int",
+        "builtins.list",
+        "builtins.object",
+        "numpy.ndarray",
+        *(f"torch.{kind}Storage" for kind in _STORAGE_KINDS),
+        *(f"torch.{dtype}" for dtype in _TORCH_DTYPES),
+    }
+)
+"""Other names that a file may use."""
 CLASS_ROOTS = (
-    "models.", "ultralytics.", "utils.", "torch.nn.modules.", "torch.nn.parallel.", "torch.nn.parameter.",
-)  # fmt: skip
+    "models.",
+    "ultralytics.",
+    "utils.",
+    "torch.nn.modules.",
+    "torch.nn.parallel.",
+    "torch.nn.parameter.",
+)
 """Classes of networks that were pickled whole. Their objects become records of their attributes."""
 
 _RENAMED = (
@@ -48,16 +72,16 @@ _RENAMED = (
     ("copy_reg.", "copyreg."),
     ("numpy._core.", "numpy.core."),
 )
-"""The same things under the names of other releases."""
+"""Module name in other releases → today's name."""
 
 
 class InvalidCheckpoint(ValueError):
-    """A file asks for something no checkpoint needs, or is damaged."""
+    """A file asks for something that no checkpoint needs, or is damaged."""
 
 
 @dataclass(frozen=True)
 class PickleGlobal:
-    """Something a file named, such as `torch.FloatStorage`: a text, never the thing."""
+    """A name in a file, such as `torch.FloatStorage`: a text, never the object."""
 
     text: str
 
@@ -69,7 +93,7 @@ class PickleGlobal:
 
 @dataclass(eq=False)
 class PickleCall:
-    """An object a file asked for: from what, with what, and what it was then filled with."""
+    """An object that a file asks for: its maker, the arguments, and what it is filled with."""
 
     maker: PickleGlobal
     arguments: tuple[Any, ...]
@@ -83,7 +107,7 @@ PersistentLoad = Callable[[Any], Any]
 
 
 def no_persistent_ids(_: Any) -> Any:
-    """For pickles that stand alone."""
+    """For pickles without persistent ids."""
     raise InvalidCheckpoint(
         "it refers to data outside itself, which only files written by torch.save have"
     )
@@ -101,23 +125,29 @@ def read_pickle(file: IO[bytes], persistent_load: PersistentLoad = no_persistent
     except InvalidCheckpoint:
         raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise InvalidCheckpoint(f"it is no proper pickle: {error}") from error
+        raise InvalidCheckpoint(f"it is not a valid pickle: {error}") from error
 
 
 def allowed_global(module: str, name: str) -> PickleGlobal:
-    """The name, spelt as today; Refused unless a checkpoint may use it."""
-    text = f"{module}.{name}"
+    """The name in today's spelling; InvalidCheckpoint unless a checkpoint may use it."""
+    found = PickleGlobal(_todays_name(f"{module}.{name}"))
+    is_known = found.text in FUNCTIONS or found.text in NAMES or found.is_class
+    is_dotted_name = all(part.isidentifier() for part in found.text.split("."))
+    # A dot in the name itself would reach an attribute of the named object.
+    if "." in name or not is_dotted_name or not is_known:
+        raise InvalidCheckpoint(f"it asks for {found.text[:120]!r}, which no checkpoint needs")
+    return found
+
+
+def _todays_name(text: str) -> str:
     for old, new in _RENAMED:
-        text = new + text.removeprefix(old) if text.startswith(old) else text
-    known = text in FUNCTIONS or text in NAMES
-    identifiers = all(piece.isidentifier() for piece in text.split("."))
-    if "." in name or not identifiers or not (known or PickleGlobal(text).is_class):
-        raise InvalidCheckpoint(f"it asks for {text[:120]!r}, which no checkpoint needs")
-    return PickleGlobal(text)
+        if text.startswith(old):
+            text = new + text.removeprefix(old)
+    return text
 
 
 class _Machine:
-    """The pickle machine, with records where the real one would call something."""
+    """A pickle machine that makes records where the real one would call something."""
 
     def __init__(self, persistent_load: PersistentLoad) -> None:
         self.stack: list[Any] = []
@@ -126,13 +156,13 @@ class _Machine:
         self._persistent_load = persistent_load
 
     def finish(self) -> Any:
-        """What STOP leaves."""
+        """The object that is left after STOP."""
         if len(self.stack) != 1 or self._marks:
-            raise InvalidCheckpoint(f"it leaves {len(self.stack)} objects where one belongs")
+            raise InvalidCheckpoint(f"it ends with {len(self.stack)} objects on the stack, not one")
         return self.stack[0]
 
     def step(self, operation: str, argument: Any) -> None:
-        """One operation, by its name in `pickletools`."""
+        """Run one operation, by its name in `pickletools`."""
         if operation in _IGNORED:
             return
         if operation in _LITERALS:
@@ -149,9 +179,9 @@ class _Machine:
 
     def _since_mark(self) -> list[Any]:
         start = self._marks.pop()
-        taken = self.stack[start:]
+        popped = self.stack[start:]
         del self.stack[start:]
-        return taken
+        return popped
 
     def pop(self, _: Any) -> None:
         # The real machine lets POP remove a mark.
@@ -179,11 +209,11 @@ class _Machine:
         self.stack.append(make(self._since_mark()))
 
     def short_tuple(self, count: int) -> None:
-        taken = tuple(self.stack[-count:])
-        if len(taken) != count:
-            raise InvalidCheckpoint("it takes more than there is")
+        items = tuple(self.stack[-count:])
+        if len(items) != count:
+            raise InvalidCheckpoint("it takes more objects than are on the stack")
         del self.stack[-count:]
-        self.stack.append(taken)
+        self.stack.append(items)
 
     def append(self, _: Any) -> None:
         self._extend([self.stack.pop()])
@@ -229,7 +259,7 @@ class _Machine:
     def stack_name(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise InvalidCheckpoint("it names something with what is no text")
+            raise InvalidCheckpoint("it names something with an object other than text")
         self.stack.append(allowed_global(module, name))
 
     def call(self, _: Any) -> None:
@@ -252,11 +282,11 @@ class _Machine:
         self._make(maker, tuple(arguments))
 
     def _make(self, maker: Any, arguments: Any) -> None:
-        callable_ = isinstance(maker, PickleGlobal) and (maker.text in FUNCTIONS or maker.is_class)
-        if not callable_ or not isinstance(arguments, tuple):
-            raise InvalidCheckpoint(
-                f"it calls {maker.text if isinstance(maker, PickleGlobal) else type(maker).__name__!r}"
-            )
+        if not isinstance(maker, PickleGlobal):
+            raise InvalidCheckpoint(f"it calls {type(maker).__name__!r}")
+        may_be_called = maker.text in FUNCTIONS or maker.is_class
+        if not may_be_called or not isinstance(arguments, tuple):
+            raise InvalidCheckpoint(f"it calls {maker.text!r}")
         self.stack.append(PickleCall(maker, arguments))
 
     def build(self, _: Any) -> None:
@@ -281,13 +311,12 @@ _IGNORED = frozenset({"PROTO", "FRAME", "STOP"})
 _LITERALS = frozenset(
     {
         "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
-        "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
+        "STRING", "BINSTRING", "SHORT_BINSTRING",
+        "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
         "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
     }
 )  # fmt: skip
-"""Operations whose argument is the object itself; `pickletools` reads the texts of Python 2 as
-latin-1.
-"""
+"""Operations whose argument is the object. `pickletools` reads texts of Python 2 as latin-1."""
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -328,6 +357,4 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "PERSID": _Machine.persistent,
     "BINPERSID": _Machine.persistent_on_stack,
 }
-"""Operation → what it does. What is not listed (extension codes, buffers from outside) is
-refused.
-"""
+"""Operation → its method. Others (extension codes, external buffers) are refused."""

@@ -1,14 +1,13 @@
-"""Records of a pickled checkpoint → named tensors as bytes, and the plain attributes of pickled
-networks.
+"""Turns the records of a pickled checkpoint into named tensors.
 
-Knows how torch and numpy describe a tensor, and where checkpoints keep their state dict. Refuses to
-know files, and imports neither torch nor any network's code.
+For networks that were pickled whole it also collects their plain attributes. Imports neither torch
+nor any network's code.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,24 +21,30 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
     "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
 }  # fmt: skip
-"""safetensors' dtype → numpy's of the same width; numpy has no bfloat16, so its bits travel as
-integers.
-"""
+"""safetensors' dtype → numpy's of the same width. numpy lacks bfloat16: its bits are integers."""
 STORAGES = {
-    "torch.DoubleStorage": "F64", "torch.FloatStorage": "F32", "torch.HalfStorage": "F16",
-    "torch.BFloat16Storage": "BF16", "torch.LongStorage": "I64", "torch.IntStorage": "I32",
-    "torch.ShortStorage": "I16", "torch.CharStorage": "I8", "torch.ByteStorage": "U8", "torch.BoolStorage": "BOOL",
+    "torch.DoubleStorage": "F64",
+    "torch.FloatStorage": "F32",
+    "torch.HalfStorage": "F16",
+    "torch.BFloat16Storage": "BF16",
+    "torch.LongStorage": "I64",
+    "torch.IntStorage": "I32",
+    "torch.ShortStorage": "I16",
+    "torch.CharStorage": "I8",
+    "torch.ByteStorage": "U8",
+    "torch.BoolStorage": "BOOL",
+}
+_NUMPY = {
+    "f8": "F64", "f4": "F32", "f2": "F16",
+    "i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8",
+    "u1": "U8", "b1": "BOOL",
 }  # fmt: skip
-_NUMPY = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8", "u1": "U8",
-          "b1": "BOOL"}  # fmt: skip
 ROOTS = ("ema", "model", "state_dict")
-"""Where a checkpoint keeps what counts, in the order in which the official loaders look."""
+"""Keys under which checkpoints keep their network, in the order of the official loaders."""
 MAX_TENSORS = 100_000
 MAX_NESTING = 200
 MAX_KEPT_NUMBERS = 4096
-"""A tensor that is no parameter or buffer is kept as an attribute if it is this small: strides,
-anchors.
-"""
+"""Largest tensor that is kept as an attribute, such as strides and anchors."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +59,21 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds, as plain data."""
+    """The contents of a file, as plain data."""
 
     tensors: Mapping[str, StoredTensor]
     """Published parameter name → tensor."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """JSON: `root`, where in the file the tensors were; `modules`, each pickled module's class and
-    attributes.
+    """JSON: `root`, the key that held the tensors; `modules`, the class and the attributes of each
+    pickled module.
     """
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A block of numbers that tensors look at. Filled after the pickle is read, where a file keeps
-    them behind it.
+    """A block of numbers that tensors are views of.
+
+    Some formats keep the blocks behind the pickle: `block` is filled after the pickle is read.
     """
 
     dtype: str
@@ -75,40 +81,40 @@ class Storage:
     block: list[bytes] = field(default_factory=list)
 
     def numbers(self) -> NDArray[Any]:
-        """All of them."""
+        """All numbers of the block. Raises InvalidCheckpoint if some are missing."""
         expected = self.count * DTYPES[self.dtype].itemsize
         if len(self.block) != 1 or len(self.block[0]) < expected:
             raise InvalidCheckpoint(
-                f"a storage of {self.count} numbers ({self.dtype}) is not there in full"
+                f"a storage of {self.count} numbers ({self.dtype}) is incomplete"
             )
         return np.frombuffer(self.block[0], DTYPES[self.dtype], self.count)
 
 
 def parse_checkpoint(top: Any) -> Checkpoint:
-    """The tensors and attributes of what a pickle held. Raises Refused."""
-    root, found = _root(top)
+    """The tensors and attributes of a pickle's object. Raises InvalidCheckpoint."""
+    root, found = _find_root(top)
     if _is_module(found):
         modules: dict[str, Any] = {}
-        tensors = dict(_limited(_walk(found, "", modules, 0)))
+        tensors = dict(_checked_names(_walk_modules(found, "", modules, 0)))
         return Checkpoint(tensors, {"root": root, "modules": modules})
     entries = as_dict(found)
     if entries is None:
         raise InvalidCheckpoint(
             f"it holds a {_kind(top)}, expected tensors by name or a pickled network"
         )
-    return Checkpoint(dict(_limited(_named_tensors(entries))), {"root": root})
+    return Checkpoint(dict(_checked_names(_named_tensors(entries))), {"root": root})
 
 
-def _root(top: Any) -> tuple[str, Any]:
-    entries = as_dict(top)
-    for name in ROOTS if entries else ():
-        inner = entries.get(name) if entries else None
+def _find_root(top: Any) -> tuple[str, Any]:
+    """The key under which a checkpoint keeps its network, and the network; else `top` itself."""
+    entries = as_dict(top) or {}
+    for key in ROOTS:
+        inner = entries.get(key)
+        # Some releases of YOLOv5 stored the averaged network with a count of its updates.
         if isinstance(inner, tuple) and inner and _is_module(inner[0]):
-            inner = inner[
-                0
-            ]  # some releases of YOLOv5 kept the averaged network beside a count of its updates
+            inner = inner[0]
         if _is_module(inner) or as_dict(inner):
-            return name, inner
+            return key, inner
     return "", top
 
 
@@ -116,32 +122,33 @@ def _kind(thing: Any) -> str:
     return thing.maker.text if isinstance(thing, PickleCall) else type(thing).__name__
 
 
-def _limited(pairs: Iterator[tuple[str, StoredTensor]]) -> Iterator[tuple[str, StoredTensor]]:
+def _checked_names(
+    pairs: Iterator[tuple[str, StoredTensor]],
+) -> Iterator[tuple[str, StoredTensor]]:
+    """The same pairs; InvalidCheckpoint for a repeated name, or for too many."""
     seen: set[str] = set()
     for name, tensor in pairs:
-        if name in seen or len(seen) >= MAX_TENSORS:
-            raise InvalidCheckpoint(
-                f"it holds {name!r} twice"
-                if name in seen
-                else f"it holds more than {MAX_TENSORS} tensors"
-            )
+        if name in seen:
+            raise InvalidCheckpoint(f"it holds {name!r} twice")
+        if len(seen) >= MAX_TENSORS:
+            raise InvalidCheckpoint(f"it holds more than {MAX_TENSORS} tensors")
         seen.add(name)
         yield name, tensor
 
 
 def as_dict(thing: Any) -> dict[Any, Any] | None:
-    """A dict, or a record of an ordered one, as a dict; None for anything else."""
+    """A dict, or the record of an OrderedDict or defaultdict, as a dict; None for others."""
     if isinstance(thing, dict):
         return thing
-    if isinstance(thing, PickleCall) and thing.maker.text in (
-        "collections.OrderedDict",
-        "collections.defaultdict",
-    ):
-        listed = (
-            thing.arguments[0] if thing.arguments and isinstance(thing.arguments[0], list) else []
-        )
-        return dict([*(tuple(pair) for pair in listed), *thing.items])  # Python 2 lists the pairs
-    return None
+    if not isinstance(thing, PickleCall) or thing.maker.text not in _DICTS:
+        return None
+    # Python 2 passes the pairs as an argument; later versions set them as items.
+    first = thing.arguments[0] if thing.arguments else None
+    pairs = first if isinstance(first, list) else []
+    return dict([*(tuple(pair) for pair in pairs), *thing.items])
+
+
+_DICTS = frozenset({"collections.OrderedDict", "collections.defaultdict"})
 
 
 def _named_tensors(entries: Mapping[Any, Any]) -> Iterator[tuple[str, StoredTensor]]:
@@ -153,67 +160,76 @@ def _named_tensors(entries: Mapping[Any, Any]) -> Iterator[tuple[str, StoredTens
 
 
 def _is_module(thing: Any) -> bool:
-    state = (
-        thing.state
-        if isinstance(thing, PickleCall) and thing.maker.text not in _NOT_MODULES
-        else None
-    )
+    if not isinstance(thing, PickleCall) or thing.maker.text in _NOT_MODULES:
+        return False
+    state = thing.state
     return isinstance(state, dict) and {"_parameters", "_buffers", "_modules"} <= state.keys()
 
 
 _NOT_MODULES = frozenset({"numpy.dtype", "numpy.core.multiarray._reconstruct"})
 
 
-def _walk(
+def _walk_modules(
     module: PickleCall, prefix: str, modules: dict[str, Any], depth: int
 ) -> Iterator[tuple[str, StoredTensor]]:
-    """A module's state dict, in torch's order; notes each module's class and attributes in
-    `modules`.
+    """A module's state dict, in torch's order.
+
+    Adds the class and the attributes of the module, and of all below it, to `modules`.
     """
     if depth > MAX_NESTING or len(modules) > MAX_TENSORS:
         raise InvalidCheckpoint("its modules are nested or repeated without end")
-    state = module.state
     modules[prefix.removesuffix(".")] = {
         "class": module_class(module),
-        "attributes": _attributes(state),
+        "attributes": _attributes(module.state),
     }
-    transient = state.get("_non_persistent_buffers_set") or ()
-    for group in ("_parameters", "_buffers"):
-        for name, value in (as_dict(state[group]) or {}).items():
-            if value is None or (group == "_buffers" and name in _members(transient)):
-                continue
-            yield from _named_tensors({f"{prefix}{name}": value})
-    for name, child in (as_dict(state["_modules"]) or {}).items():
-        if child is None:
-            continue
+    yield from _own_tensors(module.state, prefix)
+    for name, child in _present(module.state["_modules"]):
         if not _is_module(child):
             raise InvalidCheckpoint(f"{prefix}{name} is a {_kind(child)}, expected a module")
-        yield from _walk(child, f"{prefix}{name}.", modules, depth + 1)
+        yield from _walk_modules(child, f"{prefix}{name}.", modules, depth + 1)
+
+
+def _own_tensors(state: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, StoredTensor]]:
+    """The parameters and the persistent buffers of one module."""
+    for name, value in _present(state["_parameters"]):
+        yield from _named_tensors({f"{prefix}{name}": value})
+    not_persistent = _members(state.get("_non_persistent_buffers_set") or ())
+    for name, value in _present(state["_buffers"]):
+        if name not in not_persistent:
+            yield from _named_tensors({f"{prefix}{name}": value})
+
+
+def _present(group: Any) -> Iterator[tuple[Any, Any]]:
+    """The entries of a module's dict that are not None, as torch stores an absent bias."""
+    for name, value in (as_dict(group) or {}).items():
+        if value is not None:
+            yield name, value
 
 
 def module_class(module: PickleCall) -> str:
     """`models.yolo.Detect`; objects pickled in protocol 0 or 1 name it as an argument."""
-    if module.maker.text == "copyreg._reconstructor" and module.arguments:
-        named = module.arguments[0]
-        return named.text if isinstance(named, PickleGlobal) else ""
-    return module.maker.text
+    if module.maker.text != "copyreg._reconstructor" or not module.arguments:
+        return module.maker.text
+    named = module.arguments[0]
+    return named.text if isinstance(named, PickleGlobal) else ""
 
 
 def _members(group: Any) -> Any:
+    """The members of a collection, also of the record of a set."""
     if isinstance(group, PickleCall):
         group = group.arguments[0] if group.arguments else ()
     return group if isinstance(group, list | tuple | set | frozenset) else ()
 
 
 def _attributes(state: Mapping[Any, Any]) -> dict[str, Any]:
-    plain = {
-        str(name): _plain(value) for name, value in state.items() if not str(name).startswith("_")
-    }
-    return {name: value[0] for name, value in plain.items() if value is not None}
+    """The public attributes of a module that have a JSON form."""
+    public = {name: value for name, value in state.items() if not str(name).startswith("_")}
+    return _plain_dict(public, depth=0)
 
 
 def _plain(value: Any, depth: int = 0) -> tuple[Any] | None:
-    """The JSON form of a value, in a tuple of one; None for what has none."""
+    """The JSON form of a value, in a tuple of one; None for a value without one."""
+    # In a tuple, because the JSON form of None is None.
     if value is None or isinstance(value, bool | int | str):
         return (value,)
     if isinstance(value, float):
@@ -222,28 +238,43 @@ def _plain(value: Any, depth: int = 0) -> tuple[Any] | None:
         return None
     entries = as_dict(value)
     if entries is not None:
-        return _collected({str(key): _plain(item, depth + 1) for key, item in entries.items()})
+        return (_plain_dict(entries, depth + 1),)
     if isinstance(value, list | tuple):
-        items = [_plain(item, depth + 1) for item in value]
-        return ([item[0] for item in items if item is not None],) if None not in items else None
-    return _small_tensor(value)
+        return _plain_list(value, depth + 1)
+    return _plain_tensor(value)
 
 
-def _collected(entries: Mapping[str, tuple[Any] | None]) -> tuple[Any] | None:
-    return ({key: item[0] for key, item in entries.items() if item is not None},)
+def _plain_dict(entries: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    """The entries that have a JSON form."""
+    plain = {str(key): _plain(value, depth) for key, value in entries.items()}
+    return {key: item[0] for key, item in plain.items() if item is not None}
 
 
-def _small_tensor(value: Any) -> tuple[Any] | None:
+def _plain_list(values: Sequence[Any], depth: int) -> tuple[Any] | None:
+    """None if any item has no JSON form, because the positions of the others would move."""
+    items = []
+    for value in values:
+        plain = _plain(value, depth)
+        if plain is None:
+            return None
+        items.append(plain[0])
+    return (items,)
+
+
+def _plain_tensor(value: Any) -> tuple[Any] | None:
     tensor = stored_tensor_of(value)
-    if tensor is None or math.prod(tensor.shape) > MAX_KEPT_NUMBERS or tensor.dtype == "BF16":
+    if tensor is None or tensor.dtype == "BF16":
+        return None
+    if math.prod(tensor.shape) > MAX_KEPT_NUMBERS:
         return None
     numbers = np.frombuffer(tensor.data, DTYPES[tensor.dtype]).reshape(tensor.shape)
     return (numbers.tolist(),) if np.isfinite(numbers).all() else None
 
 
 def stored_tensor_of(value: Any) -> StoredTensor | None:
-    """The tensor that a record describes, torch's or numpy's; None if it describes something else.
-    Raises Refused.
+    """The tensor of a record of torch or numpy; None for other objects.
+
+    Raises InvalidCheckpoint.
     """
     if not isinstance(value, PickleCall):
         return None
@@ -256,65 +287,62 @@ def stored_tensor_of(value: Any) -> StoredTensor | None:
         return _numpy_array(value.state)
     if maker == "numpy.core.numeric._frombuffer":
         data, dtype, shape, order = _exactly(arguments, 4)
-        return _from_bytes(data, dtype, shape, fortran=order == "F")
+        return _tensor_of_bytes(data, dtype, shape, fortran=order == "F")
     if maker == "numpy.core.multiarray.scalar":
         dtype, data = _exactly(arguments, 2)
-        return _from_bytes(data, dtype, (), fortran=False)
+        return _tensor_of_bytes(data, dtype, (), fortran=False)
     return None
 
 
 def _exactly(values: Any, count: int) -> tuple[Any, ...]:
-    if not isinstance(values, tuple) or len(values) != count:
-        raise InvalidCheckpoint(
-            f"a tensor is described by {values if values is None else len(values)} things, not {count}"
-        )
+    if not isinstance(values, tuple):
+        raise InvalidCheckpoint(f"a tensor is described by a {_kind(values)}, not a tuple")
+    if len(values) != count:
+        raise InvalidCheckpoint(f"a tensor is described by {len(values)} values, not {count}")
     return values
 
 
 def _torch_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
-    storage, offset, shape, strides = _exactly(arguments[:4], 4)
-    shape = _shape(
-        shape.arguments[0] if isinstance(shape, PickleCall) and shape.arguments else shape
-    )
-    strides = _shape(strides)
-    if (
-        not isinstance(storage, Storage)
-        or type(offset) is not int
-        or len(strides) != len(shape)
-        or offset < 0
-    ):
-        raise InvalidCheckpoint("a tensor does not say what it looks at")
-    reach = (
-        offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
-    )
+    storage, offset, sizes, steps = _exactly(arguments[:4], 4)
+    if isinstance(sizes, PickleCall) and sizes.arguments:
+        sizes = sizes.arguments[0]  # torch.Size(...)
+    shape, strides = _checked_sizes(sizes), _checked_sizes(steps)
+    is_offset = type(offset) is int and offset >= 0
+    if not isinstance(storage, Storage) or not is_offset or len(strides) != len(shape):
+        raise InvalidCheckpoint("a tensor does not say which numbers it views")
     count = math.prod(shape)
-    if count and (reach > storage.count or count > storage.count):
-        raise InvalidCheckpoint(
-            f"a tensor of shape {shape} looks at {max(reach, count)} numbers of {storage.count}"
-        )
     if not count:
         return StoredTensor(storage.dtype, shape, b"")
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    # The count is checked too: strides of 0 could repeat a small block without end.
+    needed = max(last + 1, count)
+    if needed > storage.count:
+        raise InvalidCheckpoint(
+            f"a tensor of shape {shape} looks at {needed} numbers of {storage.count}"
+        )
     numbers = storage.numbers()[offset:]
-    steps = tuple(stride * numbers.itemsize for stride in strides)
-    return StoredTensor(
-        storage.dtype, shape, np.lib.stride_tricks.as_strided(numbers, shape, steps).tobytes()
-    )
+    byte_strides = tuple(stride * numbers.itemsize for stride in strides)
+    view = np.lib.stride_tricks.as_strided(numbers, shape, byte_strides)
+    return StoredTensor(storage.dtype, shape, view.tobytes())
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    sizes = tuple(value) if isinstance(value, tuple | list) else (-1,)
-    if len(sizes) > 8 or not all(type(size) is int and 0 <= size < 2**40 for size in sizes):
-        raise InvalidCheckpoint(f"a tensor has the shape or strides {str(sizes)[:100]}")
-    return sizes
+def _checked_sizes(value: Any) -> tuple[int, ...]:
+    """A shape, or strides, of plausible numbers."""
+    if not isinstance(value, tuple | list) or len(value) > 8:
+        raise InvalidCheckpoint(f"a tensor has the shape or strides {str(value)[:100]}")
+    for size in value:
+        if type(size) is not int or not 0 <= size < 2**40:
+            raise InvalidCheckpoint(f"a tensor has the shape or strides {str(value)[:100]}")
+    return tuple(value)
 
 
 def _numpy_array(state: Any) -> StoredTensor:
     _, shape, dtype, fortran, data = _exactly(state, 5)
-    return _from_bytes(data, dtype, shape, fortran=bool(fortran))
+    return _tensor_of_bytes(data, dtype, shape, fortran=bool(fortran))
 
 
-def _from_bytes(data: Any, dtype: Any, shape: Any, *, fortran: bool) -> StoredTensor:
-    kind, raw, sizes = _numpy_dtype(dtype), _raw(data), _shape(shape)
+def _tensor_of_bytes(data: Any, dtype: Any, shape: Any, *, fortran: bool) -> StoredTensor:
+    kind, raw, sizes = _numpy_dtype(dtype), _as_bytes(data), _checked_sizes(shape)
     count = math.prod(sizes)
     if len(raw) != count * DTYPES[kind].itemsize:
         raise InvalidCheckpoint(f"an array of shape {sizes} ({kind}) has {len(raw)} bytes")
@@ -324,19 +352,26 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, *, fortran: bool) -> StoredTe
 
 
 def _numpy_dtype(dtype: Any) -> str:
-    """`numpy.dtype('f4', ...)` with the byte order as its state."""
-    if isinstance(dtype, PickleCall) and dtype.maker.text == "numpy.dtype" and dtype.arguments:
-        code = dtype.arguments[0]
-        order = dtype.state[1] if isinstance(dtype.state, tuple) and len(dtype.state) > 1 else "="
-        if isinstance(code, str) and code.lstrip("<|=") in _NUMPY and order in ("<", "|", "="):
-            return _NUMPY[code.lstrip("<|=")]
-    raise InvalidCheckpoint("an array holds something else than little-endian numbers")
+    """The dtype of a record `numpy.dtype('f4', ...)`, whose state holds the byte order."""
+    error = InvalidCheckpoint("an array holds something other than little-endian numbers")
+    if not isinstance(dtype, PickleCall) or dtype.maker.text != "numpy.dtype":
+        raise error
+    code = dtype.arguments[0] if dtype.arguments else None
+    has_order = isinstance(dtype.state, tuple) and len(dtype.state) > 1
+    order = dtype.state[1] if has_order else "="
+    if not isinstance(code, str) or order not in ("<", "|", "="):
+        raise error
+    name = code.lstrip("<|=")
+    if name not in _NUMPY:
+        raise error
+    return _NUMPY[name]
 
 
-def _raw(data: Any) -> bytes:
-    """Bytes; pickled before protocol 3 as latin-1 text."""
+def _as_bytes(data: Any) -> bytes:
+    """The bytes of an array. Protocols before 3 store them as latin-1 text."""
     if isinstance(data, PickleCall) and data.maker.text == "_codecs.encode":
-        data = data.arguments[0] if data.arguments[1:] in (("latin1",), ("latin-1",)) else None
+        text, *encoding = data.arguments or (None,)
+        data = text if encoding in (["latin1"], ["latin-1"]) else None
     if isinstance(data, str):
         return data.encode("latin-1")
     if not isinstance(data, bytes | bytearray):

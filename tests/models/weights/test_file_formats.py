@@ -157,8 +157,8 @@ def rezipped(content: bytes, **options: Any) -> bytes:
         ({"without": ("archive/data.pkl",)}, "not one that torch.save writes"),
         ({"extra": ("archive/constants.pkl",)}, "TorchScript"),
         ({"extra": ("other/data.pkl",)}, "not one that torch.save writes"),
-        ({"without": ("archive/data/0",)}, "no entry"),
-        ({"replaced": {"archive/data/0": b"\0" * 8}}, "is not there in full"),
+        ({"without": ("archive/data/0",)}, "lacks the entry"),
+        ({"replaced": {"archive/data/0": b"\0" * 8}}, "is incomplete"),
         ({"replaced": {"archive/byteorder": b"big"}}, "big-endian"),
     ],
 )
@@ -194,8 +194,8 @@ def test_what_is_no_state_dict_is_refused(thing: Any, told: str) -> None:
     [
         ({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, "bytes 0 to 4"),
         ({"w": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}}, "bytes 8 to 0"),
-        ({"w": {"dtype": "F8", "shape": [8], "data_offsets": [0, 8]}}, "described wrongly"),
-        ({"w": {"shape": [8]}}, "described wrongly"),
+        ({"w": {"dtype": "F8", "shape": [8], "data_offsets": [0, 8]}}, "is invalid"),
+        ({"w": {"shape": [8]}}, "is invalid"),
         ({}, "do not fill it"),
     ],
 )

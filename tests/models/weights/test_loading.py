@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.extractors.base.contract import random_seed
-from models.weights.loading import load_matching_tensors, load_state_dict
+from models.weights.loading import load_matching_tensors
 
 EXPECTED = {"a.weight": (2, 3), "a.bias": (2,)}
 
@@ -26,7 +26,7 @@ class Opens:
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save({"a.weight": torch.ones(2, 3).half(), "a.bias": torch.zeros(2).half()}, path)
-    loaded = load_state_dict(path, EXPECTED)
+    loaded = load_matching_tensors(path, EXPECTED)
     assert {tensor.dtype for tensor in loaded.values()} == {torch.float32}
 
 
@@ -34,7 +34,7 @@ def test_differences_are_listed_all_together(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save({"a.weight": torch.ones(3, 3), "b": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="does not fit this network") as raised:
-        load_state_dict(path, EXPECTED)
+        load_matching_tensors(path, EXPECTED)
     for line in (
         "a.bias (2,) is missing",
         "b (1,) is not part",
@@ -66,21 +66,21 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"x11 \(1,\) is not part of the network\n  \.\.\. and 28 more like this"
     ):
-        load_state_dict(path, {})
+        load_matching_tensors(path, {})
 
 
 def test_a_damaged_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"\x08\0\0\0\0\0\0\0{}      rest")
     with pytest.raises(ValueError, match="refused, nothing in it was run"):
-        load_state_dict(path, {})
+        load_matching_tensors(path, {})
 
 
 def test_a_list_is_no_state_dict(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save([torch.ones(1)], path)
     with pytest.raises(ValueError, match="it holds a list, expected tensors by name"):
-        load_state_dict(path, EXPECTED)
+        load_matching_tensors(path, EXPECTED)
 
 
 def test_nothing_inside_a_file_is_executed(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_nothing_inside_a_file_is_executed(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"refused, nothing in it was run: it asks for 'builtins.getattr'"
     ):
-        load_state_dict(path, EXPECTED)
+        load_matching_tensors(path, EXPECTED)
     assert not canary.exists()
 
 

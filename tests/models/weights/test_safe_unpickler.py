@@ -92,24 +92,24 @@ def test_names_of_older_releases_are_today_s() -> None:
 def test_a_cut_pickle_is_refused(cut: int) -> None:
     whole = pickle.dumps({"weights": [1.0, 2.0, "three", (4, 5)], "more": {"x": 1}}, 2)
     assert len(whole) > 60
-    with pytest.raises(InvalidCheckpoint, match="no proper pickle"):
+    with pytest.raises(InvalidCheckpoint, match="not a valid pickle"):
         read_pickle(io.BytesIO(whole[:cut]))
 
 
 @pytest.mark.parametrize(
     ("payload", "told"),
     [
-        (b"K\x01K\x02.", "leaves 2 objects"),
-        (b"(.", "leaves 0 objects"),
-        (b"0.", "no proper pickle"),
+        (b"K\x01K\x02.", "ends with 2 objects"),
+        (b"(.", "ends with 0 objects"),
+        (b"0.", "not a valid pickle"),
         (b"K\x01K\x02a.", "appends to a int"),
         (b"K\x01K\x02K\x03s.", "sets items of a int"),
         (b"K\x01}b.", "sets the state of a int"),
         (b"K\x01)R.", "calls 'int'"),
         (b"ctorch\nFloatStorage\n)R.", "calls 'torch.FloatStorage'"),
-        (b"K\x01\x85\x86.", "takes more than there is"),
-        (b"h\x05.", "no proper pickle"),
-        (b"(" * 10_001 + b".", "leaves|longer or deeper"),
+        (b"K\x01\x85\x86.", "takes more objects"),
+        (b"h\x05.", "not a valid pickle"),
+        (b"(" * 10_001 + b".", "ends with|longer or deeper"),
         (b"K\x01" * 10_001 + b".", "longer or deeper"),
     ],
 )

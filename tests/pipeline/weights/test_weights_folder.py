@@ -325,8 +325,16 @@ def test_the_command_asks_before_it_takes_what_binds(
 
 
 OTHERS: dict[str, tuple[str, dict[str, torch.Tensor], str]] = {
-    "another size": ("v7.0/yolov5s.pt", {}, "size n and release u, but YOLOv5 of size s and release v7.0"),
-    "another release": ("v7.0/yolov5n.pt", {}, "size n and release u, but YOLOv5 of size n and release v7.0"),
+    "another size": (
+        "v7.0/yolov5s.pt",
+        {},
+        "size n and release u, but the settings name YOLOv5 of size s and release v7.0",
+    ),
+    "another release": (
+        "v7.0/yolov5n.pt",
+        {},
+        "size n and release u, but the settings name YOLOv5 of size n and release v7.0",
+    ),
     "another count of classes": (
         NAME,
         {f"model.24.cv3.{level}.2.{kind}": torch.zeros(20, *shape) for level in range(3) for kind, shape in
@@ -334,12 +342,12 @@ OTHERS: dict[str, tuple[str, dict[str, torch.Tensor], str]] = {
         "with 20 classes",
     ),
     "a tensor of another shape": (NAME, {"model.0.bn.bias": torch.zeros(17)}, r"model.0.bn.bias is \(17,\), expected"),
-    "C3D's name": ("c3d.pickle", {}, "not one of its 427 names is among the 22 of the network"),
-    "the other C3D's name": ("c3d-pretrained.pth", {}, "not one of its 427 names is among the 20 of the network"),
-    "TASED-Net's name": ("TASED_updated.pt", {}, "not one of its 427 names is among the 513 of the network"),
+    "C3D's name": ("c3d.pickle", {}, "none of its 427 names is among the 22 of the network"),
+    "the other C3D's name": ("c3d-pretrained.pth", {}, "none of its 427 names is among the 20 of the network"),
+    "TASED-Net's name": ("TASED_updated.pt", {}, "none of its 427 names is among the 513 of the network"),
     "S3D's name": ("S3D_kinetics400.pt", {}, "is not S3D_kinetics400.pt, and is not taken"),
-    "keypoint R-CNN's name": ("model_final_a6e10b.pkl", {}, "not one of its 427 names is among the 313"),
-    "the mean's name": ("sport1m_train16_128_mean.binaryproto", {}, "is no BlobProto of a mean volume"),
+    "keypoint R-CNN's name": ("model_final_a6e10b.pkl", {}, "none of its 427 names is among the 313"),
+    "the mean's name": ("sport1m_train16_128_mean.binaryproto", {}, "is not a BlobProto of a mean volume"),
 }  # fmt: skip
 
 
