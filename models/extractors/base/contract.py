@@ -1,8 +1,8 @@
-"""What an extractor is: the contract between a network and the pipeline that feeds it.
+"""The contract between an extractor's network and the pipeline that feeds it.
 
-To add one: write a file beside this one that ends in a `SPEC`, and add a row to `table.py`. A file
-with a SPEC imports no torch, so that settings, help and planning stay light; its network lies in a
-file of its own, which `build` imports.
+To add an extractor: write a folder beside this one with a `spec.py` that ends in a `SPEC`, and add
+a row to `models/extractors/registry.py`. A `spec.py` imports no torch, so that settings, help and
+planning stay light; `build` imports the network.
 
 Letters in shapes: L frames of a window, H height, W width.
 """
@@ -33,64 +33,64 @@ class ArraySpec:
     item_shape: tuple[int, ...]
     """Shape of one row, or of one item of a row if ragged."""
     ragged: bool = False
-    """Whether a row holds any number of items, none included."""
+    """Whether a row holds any number of items, also none."""
 
 
 RANDOM_PREFIX = "random:"
 
 
 def random_seed(weights: str) -> int | None:
-    """The SEED of `random:SEED`; None if `weights` names a file. ValueError for a seed that is no
-    whole number.
+    """The SEED of `random:SEED`; None if `weights` names a file.
+
+    ValueError for a seed that is not a whole number.
     """
     if not weights.startswith(RANDOM_PREFIX):
         return None
     digits = weights.removeprefix(RANDOM_PREFIX)
     if not digits.isdecimal():
         raise ValueError(
-            f"random weights are written random:SEED with a whole number, got {weights!r}"
+            f"random weights must be random:SEED with a whole number as SEED; got {weights!r}"
         )
     return int(digits)
 
 
 class Extractor(Protocol):
-    """A network with its weights, ready to be fed.
+    """A network with its weights, ready to compute.
 
-    `prepare` runs once per decoded frame and shrinks it (the decoded frame is not kept); `extract`
-    turns windows of prepared frames into rows. One video's result never depends on another video.
+    `prepare` runs once per decoded frame and shrinks it (the decoded frame is not kept). `extract`
+    turns windows of prepared frames into rows. One video's rows never depend on another video.
     """
 
     def prepare(self, frame: Any) -> Any:
-        """Shrink one `(H, W, 3)` uint8 RGB frame to what the network needs to keep of it.
+        """Shrink one `(H, W, 3)` uint8 RGB frame to what the network needs of it.
 
-        One that `accepts_planes` is also given `models.extractors.base.yuv.Planes`.
+        An extractor that `accepts_planes` also receives `models.extractors.base.yuv.Planes`.
         """
         ...
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """Windows of L prepared frames → for each array, one `item_shape` (ragged: `(items,
-        *item_shape)`) a window.
+        """Windows of L prepared frames → for each array, one row per window.
+
+        A row has the shape `item_shape`, or `(items, *item_shape)` if the array is ragged.
         """
         ...
 
 
 def accepts_planes(extractor: Extractor) -> bool:
-    """Whether frames may come as `Planes`: for extractors whose attribute `planar` is true."""
+    """Whether frames may be `Planes`: true if the extractor's attribute `planar` is true."""
     return bool(getattr(extractor, "planar", False))
 
 
 @dataclass(frozen=True)
 class ExtractorSpec:
-    """One row of the table of extractors: everything the pipeline must know before a network is
-    built.
-    """
+    """One row of the registry: all that the pipeline must know before it builds a network."""
 
     name: str
     numerics_version: int
     """Raise by hand when code changes the numbers; a golden test fails to remind you."""
     settings_type: type[Any]
-    """A frozen dataclass with defaults for every field: what a user may set, and part of the
-    fingerprint.
+    """A frozen dataclass with a default for every field: the user's settings, all of them part of
+    the fingerprint.
     """
     arrays: Callable[[Any], Mapping[str, ArraySpec]]
     """settings → the arrays kept."""
@@ -104,10 +104,8 @@ class ExtractorSpec:
     windows_per_batch: int = 1
     """Fixed, so that the same video gives the same bytes on a CPU, whatever else runs."""
     windows_on_gpu: int = 32
-    """On a GPU at most so many windows, of any videos, share a batch: from where more of them are
-    no faster.
-    """
+    """On a GPU at most so many windows, of any videos, share a batch. More are not faster."""
     files: Callable[[Any], tuple[str, ...]] = lambda _: ()
-    """settings → those of their fields that name a file. The fingerprint holds such a file's
-    sha256, not its path.
+    """settings → the fields that name a file. The fingerprint holds the file's sha256, not its
+    path.
     """

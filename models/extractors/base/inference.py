@@ -1,11 +1,10 @@
-"""How a network computes on a device: threads, number formats, memory layouts, copies, and frames
-resized by torch.
+"""How a network computes on a device: threads, number formats, memory layouts, copies, resizing.
 
-Bits do not depend on how many threads there are: oneDNN cuts the sums of some convolutions by the
-number of threads, so on a CPU each row is computed alone and by one thread, and rows run side by
-side instead (`pipeline.compute.cpu_executor`). On a GPU rows share forwards, several threads feed
-it, each on a stream of its own (`pipeline.compute.gpu_batcher`), and the last bits depend on how
-many rows share one. Refuses to know which network it serves.
+On a CPU each row is computed by itself and by one thread, and rows run side by side instead
+(`pipeline.compute.cpu_executor`). oneDNN splits the sums of some convolutions by the number of
+threads, so this keeps the bits independent of that number. On a GPU several rows share a forward,
+and several threads feed it, each on its own stream (`pipeline.compute.gpu_batcher`); there the last
+bits depend on how many rows share a forward.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -31,40 +30,41 @@ Network = TypeVar("Network", bound=nn.Module)
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 LOW_PRECISION_LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
-"""Nearly all of the arithmetic. Norms, and what decides about boxes, stay in float32."""
+"""Layers that bf16 lowers: nearly all of the arithmetic. Norms and box decisions stay float32."""
 
 
 class Stopwatch(threading.local):
-    """Seconds that a thread has spent on something."""
+    """Seconds that the calling thread has spent on something."""
 
     seconds: float = 0.0
 
     def read_and_reset(self) -> float:
-        """Since it last asked."""
+        """Seconds since this thread's last call."""
         seconds, self.seconds = self.seconds, 0.0
         return seconds
 
 
 GPU_COPY_TIME = Stopwatch()
-"""On bringing pictures to a GPU."""
+"""Time spent copying pictures to a GPU."""
 
 
 @contextmanager
 def inference_context(device: str) -> Iterator[None]:
-    """No gradients; one thread on a CPU; on a GPU full float32, for TF32 would keep 10 bits of
-    mantissa.
-    """
-    if is_gpu(device):
-        # For the whole process, not for the block: another thread may be in the middle of the same
-        # network.
-        torch.backends.cudnn.allow_tf32 = False
-    with torch.inference_mode(), nullcontext() if is_gpu(device) else one_thread():
+    """No gradients; one thread on a CPU; full float32 on a GPU."""
+    if not is_gpu(device):
+        with torch.inference_mode(), one_thread():
+            yield
+        return
+    # TF32 would keep 10 bits of mantissa. It stays off after the block, because another thread may
+    # be in the middle of the same network.
+    torch.backends.cudnn.allow_tf32 = False
+    with torch.inference_mode():
         yield
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Inside, torch computes on the calling thread alone; other threads keep their own number."""
+    """Inside, torch computes on the calling thread only; other threads keep their own number."""
     threads = torch.get_num_threads()
     if threads == 1:
         yield
@@ -77,90 +77,92 @@ def one_thread() -> Iterator[None]:
 
 
 def split_into_batches(
-    windows: Sequence[T], device: str, kind: Callable[[T], Any] = lambda _: None
+    windows: Sequence[T], device: str, key: Callable[[T], Any] = lambda _: None
 ) -> list[list[T]]:
-    """What shares a forward, in order: on a GPU neighbours of one `kind` (a shape, say); on a CPU
-    each window is alone, so that no neighbour changes a bit.
+    """Groups of windows that share a forward, in order.
+
+    On a GPU neighbours of equal `key` (such as the shape) share one. On a CPU each window is a
+    batch of its own, so that no neighbour changes a bit of its row.
     """
-    if not is_gpu(device):
-        return [[window] for window in windows]
-    return [list(alike) for _, alike in groupby(windows, kind)]
+    if is_gpu(device):
+        return [list(group) for _, group in groupby(windows, key)]
+    return [[window] for window in windows]
 
 
 def collect_rows(outputs: Sequence[Mapping[str, Tensor]], name: str) -> list[NDArray[np.float32]]:
-    """The float32 rows of one array, out of the outputs of all batches."""
-    return [row for output in outputs for row in output[name].float().cpu().numpy()]
+    """The float32 rows of array `name` from the outputs of all batches."""
+    batches = [output[name].float().cpu().numpy() for output in outputs]
+    return [row for batch in batches for row in batch]
 
 
 def to_precision(network: Network, precision: str) -> Network:
-    """`network` itself; for bf16 the weights of its convolutions and linear layers in bfloat16,
-    channels last.
-    """
-    if precision == "bf16":
-        for layer in network.modules():
-            if isinstance(layer, LOW_PRECISION_LAYERS):
-                layer.to(torch.bfloat16)
-                layer.weight.data = _to_channels_last(layer.weight.data)
+    """`network`, changed in place for bf16: heavy layers in bfloat16, weights channels last."""
+    if precision != "bf16":
+        return network
+    for layer in network.modules():
+        if isinstance(layer, LOW_PRECISION_LAYERS):
+            layer.to(torch.bfloat16)
+            layer.weight.data = _to_channels_last(layer.weight.data)
     return network
 
 
 def to_weight_dtype(x: Tensor, network: nn.Module) -> Tensor:
-    """`x` in the number format of the network's first weights; what becomes bfloat16 also becomes
-    channels last.
-    """
+    """`x` in the dtype of the network's first weights; bfloat16 also becomes channels last."""
     dtype = next(network.parameters()).dtype
-    return _to_channels_last(x.to(dtype)) if dtype is torch.bfloat16 else x.to(dtype)
+    converted = x.to(dtype)
+    return _to_channels_last(converted) if dtype is torch.bfloat16 else converted
 
 
 def _to_channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=CHANNELS_LAST[x.ndim]) if x.ndim in CHANNELS_LAST else x
+    if x.ndim not in CHANNELS_LAST:
+        return x
+    return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
 
 
 Picture = NDArray[np.uint8] | Planes
-"""`(H, W, 3)` RGB, or the planes that stand for it."""
+"""`(H, W, 3)` RGB, or the YUV planes of such a picture."""
 
 
 def copy_frame(frame: Picture) -> Picture:
-    """A copy of a decoded frame, whose own memory is used again for the next one."""
+    """A copy of a decoded frame, whose own memory the decoder uses again for the next frame."""
     return frame.copy()
 
 
-def prefers_planes(device: str, *, fast: bool) -> bool:
-    """Whether frames are best handed over as planes: where they are resized on a GPU, which also
-    makes RGB of them.
+def prefers_planes(device: str, *, resizes_on_device: bool) -> bool:
+    """Whether decoders should hand over YUV planes: a GPU that resizes also converts them to RGB.
+
+    Planes are half as large as RGB, so they are copied to the GPU in half the time.
     """
-    return fast and is_gpu(device)
+    return resizes_on_device and is_gpu(device)
 
 
 def stacking_key(picture: Picture) -> tuple[Any, ...]:
-    """Pictures of one kind can be stacked."""
-    return (
-        (picture.shape, picture.matrix, picture.full_range)
-        if isinstance(picture, Planes)
-        else picture.shape
-    )
+    """Pictures with equal keys can be stacked."""
+    if isinstance(picture, Planes):
+        return (picture.shape, picture.matrix, picture.full_range)
+    return picture.shape
 
 
 def clip_stacking_key(clip: Sequence[Picture]) -> tuple[Any, ...]:
-    """Of a clip's first frame: clips of unequal videos share a batch only if theirs are equal."""
+    """The key of a clip's first frame; clips of different videos can only share a batch if equal.
+
+    All frames of one clip come from one video.
+    """
     return stacking_key(clip[0])
 
 
 def stack_frames(pictures: Sequence[Picture], device: str) -> Tensor:
-    """N pictures of one kind → `(N, 3, H, W)` uint8 RGB on the device.
+    """N pictures of equal `stacking_key` → `(N, 3, H, W)` uint8 RGB on the device.
 
-    To a GPU from page-locked memory, and without waiting for the copy: whatever the same stream
-    does next comes after.
+    A GPU gets them from page-locked memory, and this does not wait for the copy: later work on the
+    same stream runs after it.
     """
     first = pictures[0]
     if isinstance(first, Planes):
-        planes = _copy_to_device(
-            [one.pixels for one in pictures if isinstance(one, Planes)], device
-        )
-        return planes_to_rgb(planes, first.factors)
-    return _copy_to_device(
-        [one for one in pictures if not isinstance(one, Planes)], device
-    ).permute(0, 3, 1, 2)
+        pixels = [picture.pixels for picture in pictures if isinstance(picture, Planes)]
+        return planes_to_rgb(_copy_to_device(pixels, device), first.factors)
+    arrays = [picture for picture in pictures if not isinstance(picture, Planes)]
+    return _copy_to_device(arrays, device).permute(0, 3, 1, 2)
 
 
 def _copy_to_device(arrays: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
@@ -174,27 +176,27 @@ def _copy_to_device(arrays: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
     return copied
 
 
-def planes_to_rgb(planes: Tensor, by: ConversionFactors) -> Tensor:
-    """`(N, H * 3 / 2, W)` uint8 planes → `(N, 3, H, W)` uint8: the same bits as FFmpeg's, on any
-    device.
-    """
+def planes_to_rgb(planes: Tensor, factors: ConversionFactors) -> Tensor:
+    """`(N, H * 3 / 2, W)` uint8 planes → `(N, 3, H, W)` uint8: FFmpeg's bits on any device."""
     count, rows, width = planes.shape
-    height, values = rows * 2 // 3, planes.reshape(count, -1).int()
+    height = rows * 2 // 3
     pixels = height * width
-    luma = values[:, :pixels].view(count, height, width)
-    u, v = (
-        _double_chroma(values[:, k * pixels // 4 : (k + 1) * pixels // 4], height, width)
-        for k in (4, 5)
+    quarter = pixels // 4
+    values = planes.reshape(count, -1).int()
+    luma, u, v = torch.split(values, [pixels, quarter, quarter], dim=1)
+    colours = yuv_to_rgb(
+        luma.view(count, height, width),
+        _double_chroma(u, height, width),
+        _double_chroma(v, height, width),
+        factors,
     )
-    made = yuv_to_rgb(luma, u, v, by)
-    rgb = torch.stack([colour.clamp(0, 255).to(torch.uint8) for colour in made], dim=-1)
-    return rgb.permute(
-        0, 3, 1, 2
-    )  # strided as pictures that come in RGB, so that networks add up in the same order
+    rgb = torch.stack([colour.clamp(0, 255).to(torch.uint8) for colour in colours], dim=-1)
+    # Strided like pictures that arrive as RGB, so that networks add up in the same order.
+    return rgb.permute(0, 3, 1, 2)
 
 
 def _double_chroma(chroma: Tensor, height: int, width: int) -> Tensor:
-    """`(N, H * W / 4)` → `(N, H, W)`: each value for its block of 2×2."""
+    """`(N, H * W / 4)` → `(N, H, W)`: each value fills its block of 2×2."""
     blocks = chroma.reshape(len(chroma), height // 2, 1, width // 2, 1).expand(-1, -1, 2, -1, 2)
     return blocks.reshape(len(chroma), height, width)
 
@@ -202,35 +204,53 @@ def _double_chroma(chroma: Tensor, height: int, width: int) -> Tensor:
 def stack_clips(
     clips: Sequence[Sequence[Picture]], device: str, size: tuple[int, int] | None = None
 ) -> Tensor:
-    """B clips of T frames → `(B, 3, T, H, W)` uint8 on the device, resized to `size` if that is
-    given.
+    """B clips of T frames → `(B, 3, T, H, W)` uint8 on the device.
 
-    Of frames that several clips share a GPU gets, and resizes, one copy.
+    With `size` (height, width) frames are resized on the device. Overlapping clips share frame
+    objects: a GPU receives and resizes one copy of each.
     """
-    own = {id(frame): frame for clip in clips for frame in clip} if is_gpu(device) else {}
-    shared = 0 < len(own) < sum(map(len, clips))
-    pictures = list(own.values()) if shared else [frame for clip in clips for frame in clip]
-    alike = [stack_frames(list(some), device) for _, some in groupby(pictures, stacking_key)]
+    frames = [frame for clip in clips for frame in clip]
+    unique, indices = _unique_frames(frames) if is_gpu(device) else (frames, None)
+    stacked = _stack_and_resize(unique, device, size)
+    if indices is not None:
+        stacked = stacked[torch.tensor(indices).to(stacked.device)]
+    return stacked.view(len(clips), -1, *stacked.shape[1:]).transpose(1, 2)
+
+
+def _unique_frames(frames: Sequence[Picture]) -> tuple[Sequence[Picture], list[int] | None]:
+    """The distinct frame objects, and which of them each frame is; None if none is repeated."""
+    # By identity: comparing pixels would cost more than the copy that it saves.
+    position_of: dict[int, int] = {}
+    unique: list[Picture] = []
+    for frame in frames:
+        if id(frame) not in position_of:
+            position_of[id(frame)] = len(unique)
+            unique.append(frame)
+    if len(unique) == len(frames):
+        return frames, None
+    return unique, [position_of[id(frame)] for frame in frames]
+
+
+def _stack_and_resize(
+    frames: Sequence[Picture], device: str, size: tuple[int, int] | None
+) -> Tensor:
+    """`(N, 3, H, W)` uint8 on the device; frames of several sizes need `size`."""
+    stacks = [stack_frames(list(group), device) for _, group in groupby(frames, stacking_key)]
     if size is not None:
-        alike = [resize_bilinear(some, *size) for some in alike]
-    frames = torch.cat(alike) if len(alike) > 1 else alike[0]
-    if shared:
-        place = {key: number for number, key in enumerate(own)}
-        frames = frames[
-            torch.tensor([place[id(frame)] for clip in clips for frame in clip]).to(frames.device)
-        ]
-    return frames.view(len(clips), -1, *frames.shape[1:]).transpose(1, 2)
+        stacks = [resize_bilinear(stack, *size) for stack in stacks]
+    # torch.cat would copy a single stack, and change its strides.
+    return torch.cat(stacks) if len(stacks) > 1 else stacks[0]
 
 
 def resize_bilinear(frames: Tensor, height: int, width: int, *, antialias: bool = False) -> Tensor:
-    """`(N, 3, H, W)` uint8 → `(N, 3, height, width)` uint8 by torch on the frames' device,
-    bilinear.
+    """`(N, 3, H, W)` uint8 → `(N, 3, height, width)` uint8, by torch on the frames' device.
 
-    Like OpenCV without `antialias`, like PIL with it, up to one step of 255: they round in other
-    places. A CPU has a kernel for uint8; a GPU computes in float32 and rounds.
+    Agrees with OpenCV without `antialias`, and with PIL with it, to one step of 255: they round in
+    other places.
     """
     if frames.shape[2:] == (height, width):
         return frames
-    working = frames.float() if frames.is_cuda else frames
-    made = functional.interpolate(working, (height, width), mode="bilinear", antialias=antialias)
-    return made.round().clamp(0, 255).to(torch.uint8)
+    # A CPU has a kernel for uint8; a GPU computes in float32 and rounds.
+    pixels = frames.float() if frames.is_cuda else frames
+    resized = functional.interpolate(pixels, (height, width), mode="bilinear", antialias=antialias)
+    return resized.round().clamp(0, 255).to(torch.uint8)

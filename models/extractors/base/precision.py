@@ -1,8 +1,7 @@
-"""How exactly a network computes: two settings that every network has, and how far each may take
-which array.
+"""The two numeric settings of every network, and the error that each may cause in each array.
 
-An array that a choice takes too far has no entry in `ALLOWED_ERRORS`, and is refused. Imports no torch.
-Refuses to know how a choice is carried out: that is `compute.py`.
+An array that is not in `ALLOWED_ERRORS` for a choice is refused with it. `inference.py` carries a
+choice out; this module imports no torch.
 """
 
 from __future__ import annotations
@@ -11,18 +10,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from models.validation import one_of
+
 
 @dataclass(frozen=True)
 class OutputError:
-    """How far an array lies, or may lie, from what fp32 and parity give."""
+    """How far an array is, or may be, from what fp32 and parity give."""
 
     norm: float
     """The largest relative error of a row, in the Euclidean norm."""
     largest: float
     """The largest error of a value, over the largest value of its row."""
     unmatched: float = 0.0
-    """Of persons or objects, the share that only one of the two sees; the numbers above are of the
-    others.
+    """The share of persons or objects that only one of the two detects; 0 to 1.
+
+    The numbers above are those of the matched ones.
     """
 
     def __add__(self, other: OutputError) -> OutputError:
@@ -31,17 +33,18 @@ class OutputError:
         )
 
     def exceeds(self, allowed: OutputError) -> bool:
-        """Whether any of the three is more than allowed, or no number."""
-        within = (
+        """Whether any of the three is more than allowed, or NaN."""
+        # Not written with >, which would let NaN pass.
+        is_within = (
             self.norm <= allowed.norm
             and self.largest <= allowed.largest
             and self.unmatched <= allowed.unmatched
         )
-        return not within
+        return not is_within
 
     def __str__(self) -> str:
-        share = f", {self.unmatched:.1%} without a partner" if self.unmatched else ""
-        return f"{self.norm:.1e} in the norm, {self.largest:.1e} at most{share}"
+        text = f"{self.norm:.1e} in the norm, {self.largest:.1e} at most"
+        return f"{text}, {self.unmatched:.1%} unmatched" if self.unmatched else text
 
 
 ALLOWED_ERRORS: dict[str, dict[str, OutputError]] = {
@@ -68,31 +71,37 @@ ALLOWED_ERRORS: dict[str, dict[str, OutputError]] = {
         "yolov5.p5": OutputError(0.02, 0.04),
     },
 }
-"""Choice → array → what is allowed: about twice the worst that `benchmarks/extractor_drift.py`
-measured on real frames with seeded random weights. What is missing drifts too far with such weights
-(docs/decisions), in either way: keypoint R-CNN's persons, and YOLOv5's detections.
+"""Choice → array → the allowed error: about twice the worst that `benchmarks/extractor_drift.py`
+measured on real frames with seeded random weights.
+
+Arrays that are missing here differ too much with such weights (docs/decisions): the persons of
+keypoint R-CNN, and the detections of YOLOv5.
 """
 
 ROUNDING_ERRORS: dict[str, OutputError] = {
     "keypoint_rcnn.boxes": OutputError(5e-4, 2e-3),
     "tased.saliency": OutputError(3e-4, 1e-2),
 }
-"""Array → how far other rounding alone may take it on real frames: another kind of processor, other
-threads, another memory layout, a GPU. About twice the worst that `tests/models/extractors/test_noise.py` and
-docs/decisions have seen, with seeded random weights; of saliency, blocks of 8 pixels, and
-`TASED_PIXELS` for smaller ones.
+"""Array → the error that other rounding alone may cause on real frames: another kind of processor,
+other threads, another memory layout, a GPU.
+
+About twice the worst that `tests/models/extractors/test_noise.py` and docs/decisions report, with
+seeded random weights. For saliency it holds for blocks of 8 pixels.
 """
-TASED_PIXELS, TASED_BLOCK = OutputError(2e-3, 1e-1), 8
+TASED_SMALL_BLOCKS = OutputError(2e-3, 1e-1)
+"""The same for saliency in blocks smaller than `TASED_BLOCK` pixels."""
+TASED_BLOCK = 8
 DEFAULT_ROUNDING_ERROR = OutputError(1e-4, 1e-3)
 UNSTABLE_ARRAYS = ("keypoint_rcnn.joints", "keypoint_rcnn.joint_features")
-"""Arrays of which other rounding may take single items anywhere: a joint is where its heatmap is
-highest, and of peaks of nearly one height any may be.
+"""Arrays in which other rounding may move single items anywhere.
+
+A keypoint is where its heatmap is highest, and rounding decides between peaks of nearly one height.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Numerics:
-    """Settings of every network, beside its own."""
+    """Numeric settings that every network has, beside its own."""
 
     precision: str = "fp32"
     """fp32 computes what the authors' code computes; bf16 rounds to 8 bits inside, and is faster
@@ -104,14 +113,12 @@ class Numerics:
     """
 
     def __post_init__(self) -> None:
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision is fp32 or bf16, got {self.precision!r}")
-        if self.resize not in ("parity", "fast"):
-            raise ValueError(f"resize is parity or fast, got {self.resize!r}")
+        one_of("precision", self.precision, ("fp32", "bf16"))
+        one_of("resize", self.resize, ("parity", "fast"))
 
     @property
     def lossy_choices(self) -> tuple[str, ...]:
-        """What was chosen that changes numbers: some of the keys of `ALLOWED_ERRORS`."""
+        """The chosen values that change numbers: some of the keys of `ALLOWED_ERRORS`."""
         return tuple(choice for choice in (self.precision, self.resize) if choice in ALLOWED_ERRORS)
 
 
@@ -119,45 +126,49 @@ PARITY = Numerics()
 
 
 def numerics_of(settings: Any) -> Numerics:
-    """The two settings among all of an extractor's; the defaults for one without a network."""
+    """The two numeric settings of an extractor; the defaults for one without a network."""
     if not isinstance(settings, Numerics):
         return PARITY
     return Numerics(precision=settings.precision, resize=settings.resize)
 
 
 def allowed_error(extractor: str, array: str, numerics: Numerics) -> OutputError | None:
-    """How far the choices may take an array together; None if one of them takes it too far to be
-    offered.
-    """
-    drifts = [
-        ALLOWED_ERRORS[choice].get(f"{extractor}.{array}") for choice in numerics.lossy_choices
-    ]
-    offered = [drift for drift in drifts if drift is not None]
-    return sum(offered, OutputError(0, 0)) if len(offered) == len(drifts) else None
+    """The error that the choices may cause in an array together; None if one of them is refused."""
+    total = OutputError(0, 0)
+    for choice in numerics.lossy_choices:
+        error = ALLOWED_ERRORS[choice].get(f"{extractor}.{array}")
+        if error is None:
+            return None
+        total += error
+    return total
 
 
 def rounding_error(extractor: str, array: str, settings: Any) -> OutputError:
-    """How far other rounding alone may take an array, but for items of `JUMPING` ones."""
+    """The error that other rounding alone may cause, except for items of `UNSTABLE_ARRAYS`."""
     if extractor == "tased" and settings.block_pixels < TASED_BLOCK:
-        return TASED_PIXELS
+        return TASED_SMALL_BLOCKS
     return ROUNDING_ERRORS.get(f"{extractor}.{array}", DEFAULT_ROUNDING_ERROR)
 
 
 def precision_conflicts(extractor: str, arrays: Iterable[str], numerics: Numerics) -> Iterator[str]:
-    """A sentence for each choice that takes some of the arrays too far."""
+    """A sentence for each choice that changes some of the arrays too much."""
+    kept = list(arrays)
     for choice in numerics.lossy_choices:
-        offered = [
-            name.partition(".")[2]
-            for name in ALLOWED_ERRORS[choice]
-            if name.startswith(f"{extractor}.")
-        ]
-        refused = [name for name in arrays if name not in offered]
-        if refused:
-            setting, default = ("precision", "fp32") if choice == "bf16" else ("resize", "parity")
-            yield (
-                f"{setting} = {choice} takes {', '.join(refused)} too far from {default}; it is offered for "
-                f"{', '.join(offered) or 'no array of this extractor'}. Use {setting} = {default}, or keep other arrays"
-            )
+        supported = _supported_arrays(extractor, choice)
+        refused = [name for name in kept if name not in supported]
+        if not refused:
+            continue
+        setting, default = ("precision", "fp32") if choice == "bf16" else ("resize", "parity")
+        yield (
+            f"{setting} = {choice} changes {', '.join(refused)} too much against {default}; it "
+            f"supports {', '.join(supported) or 'no array of this extractor'}. "
+            f"Set {setting} = {default}, or keep other arrays"
+        )
+
+
+def _supported_arrays(extractor: str, choice: str) -> list[str]:
+    full_names = ALLOWED_ERRORS[choice]
+    return [name.partition(".")[2] for name in full_names if name.startswith(f"{extractor}.")]
 
 
 def is_gpu(device: str) -> bool:

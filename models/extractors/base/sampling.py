@@ -1,16 +1,18 @@
-"""Which frames of a video make a row."""
+"""Sampling rules: which frames of a video make a row."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from models.validation import above, at_least, between, one_of
+
 
 @dataclass(frozen=True)
 class ConsecutiveFrames:
     """Windows of `length_frames` consecutive native frames, a new one every `stride_frames`.
 
-    A rest shorter than a window at the end of the video makes no row.
+    A remainder shorter than a window at the end of the video makes no row.
     """
 
     kind: ClassVar[str] = "ConsecutiveFrames"
@@ -18,47 +20,44 @@ class ConsecutiveFrames:
     stride_frames: int
 
     def __post_init__(self) -> None:
-        if self.length_frames < 1 or self.stride_frames < 1:
-            raise ValueError(f"length_frames and stride_frames must be at least 1, got {self}")
+        at_least("length_frames", self.length_frames, 1)
+        at_least("stride_frames", self.stride_frames, 1)
 
 
 @dataclass(frozen=True)
 class FramesAtRate:
-    """One frame for each instant `first frame's time + k / frames_per_second`: the frame shown at
-    that instant.
+    """The frame shown at each instant `first frame's time + k / frames_per_second`.
 
-    A frame shown at several instants makes one row; with a rate above the video's own, every frame
-    is a row once.
+    A frame shown at several instants makes one row. With a rate above the video's own, every frame
+    makes one row.
     """
 
     kind: ClassVar[str] = "FramesAtRate"
     frames_per_second: float
 
     def __post_init__(self) -> None:
-        if not self.frames_per_second > 0:
-            raise ValueError(f"frames_per_second must be above 0, got {self.frames_per_second}")
+        above("frames_per_second", self.frames_per_second, 0)
 
 
 @dataclass(frozen=True)
 class FramesAtRateWithHistory:
-    """The frames of `FramesAtRate`, each as the last of a window of `history_frames` consecutive
-    native frames.
+    """Windows of `history_frames` native frames, each ending with a frame of `FramesAtRate`.
 
-    One of the first `history_frames - 1` frames has too short a past: its window is the frames that
-    start with it, in reverse, so that it comes last there too. A frame with neither makes no row: a
-    video of N frames, fewer than `2 * history_frames - 2`, has none for frames `[N - history_frames
-    + 1, history_frames - 1)`, and one of fewer than `history_frames` has no row at all.
+    Before one of the first `history_frames - 1` frames there are too few frames. Its window is the
+    frames from it on, in reverse, so that it comes last there too. A frame with too few frames on
+    both sides makes no row: a video of N frames, fewer than `2 * history_frames - 2`, has no row
+    for frames `[N - history_frames + 1, history_frames - 1)`. A video of fewer than
+    `history_frames` frames has no row.
     """
 
     kind: ClassVar[str] = "FramesAtRateWithHistory"
     frames_per_second: float
     history_frames: int
-    """Frames in a window, the one it is about included."""
+    """Frames in a window, its last frame included."""
 
     def __post_init__(self) -> None:
-        FramesAtRate(self.frames_per_second)
-        if self.history_frames < 1:
-            raise ValueError(f"history_frames must be at least 1, got {self.history_frames}")
+        above("frames_per_second", self.frames_per_second, 0)
+        at_least("history_frames", self.history_frames, 1)
 
 
 @dataclass(frozen=True)
@@ -69,24 +68,23 @@ class EveryFrame:
 
 
 SPREADS = ("equal", "released")
-
-
 RELEASED_CLIP_FRAMES = 100
+"""Length of the clips that the released code of set-based learning samples from."""
 
 
 @dataclass(frozen=True)
 class FramesOfSegments:
-    """A row for each annotated segment of a video: `length_frames` of the frames shown in it,
-    spread over it.
+    """A row for each annotated segment: `length_frames` of its frames, spread over it.
 
-    Of a segment's n frames, `equal` takes frame `floor(k * n / length_frames)` for k = 0, 1, ...:
-    equal intervals over the whole segment, as the paper says (Xu et al., Cross-Category Video
-    Highlight Detection via Set-Based Learning, ICCV 2021). `released` takes frame `k * floor(100 /
-    length_frames)` of every segment, as its authors' code does
-    (ChrisAllenMing/Cross_Category_Video_Highlight, dataloaders/youtube_highlights_set.py): with 16,
-    the numbers 0, 6, ..., 90, and no others of a longer one. In the place of frames that a shorter
-    segment lacks, their code has whatever was in memory; here it is the segment's last frame. With
-    `equal`, the frames of a segment of fewer than `length_frames` are repeated evenly.
+    `equal` takes frame `floor(k * n / length_frames)` of a segment's n frames, for k = 0, 1, ...:
+    equal intervals over the whole segment, as in the paper (Xu et al., Cross-Category Video
+    Highlight Detection via Set-Based Learning, ICCV 2021). It repeats frames evenly if the segment
+    has fewer than `length_frames`.
+
+    `released` takes frame `k * floor(100 / length_frames)` of every segment, as the authors' code
+    does (ChrisAllenMing/Cross_Category_Video_Highlight, dataloaders/youtube_highlights_set.py):
+    with 16, frames 0, 6, ..., 90, also of a longer segment. Where a shorter segment has no such
+    frame, their code reads uninitialised memory; this takes the segment's last frame.
     """
 
     kind: ClassVar[str] = "FramesOfSegments"
@@ -94,26 +92,25 @@ class FramesOfSegments:
     spread: str
 
     def __post_init__(self) -> None:
-        if not 1 <= self.length_frames <= RELEASED_CLIP_FRAMES or self.spread not in SPREADS:
-            raise ValueError(
-                f"length_frames is 1 to {RELEASED_CLIP_FRAMES}, spread one of {SPREADS}, got {self}"
-            )
+        between("length_frames", self.length_frames, 1, RELEASED_CLIP_FRAMES)
+        one_of("spread", self.spread, SPREADS)
 
     def frame_indices(self, frames: int) -> tuple[int, ...]:
-        """Which of a segment's `frames` (1 or more) frames make its row: `length_frames` numbers,
-        never falling.
+        """The `length_frames` indices, not decreasing, of a segment's frames that make its row.
+
+        `frames` is how many frames the segment has, 1 or more.
         """
         if self.spread == "equal":
             return tuple(k * frames // self.length_frames for k in range(self.length_frames))
+        last = frames - 1
         interval = RELEASED_CLIP_FRAMES // self.length_frames
-        return tuple(min(k * interval, frames - 1) for k in range(self.length_frames))
+        return tuple(min(k * interval, last) for k in range(self.length_frames))
 
 
 Sampling = (
     ConsecutiveFrames | FramesAtRate | FramesAtRateWithHistory | EveryFrame | FramesOfSegments
 )
-"""Which frames make a row. `pipeline.sampling.planners` turns one of these into frame numbers and
-spans.
+"""Which frames make a row. `pipeline.sampling.planners` turns it into frame numbers and spans.
 
 `kind` is part of every fingerprint: a class may be renamed, its `kind` never.
 """

@@ -1,9 +1,9 @@
-"""Pictures as video codecs store them, and the exact arithmetic by which FFmpeg makes RGB of them.
+"""YUV pictures as video codecs store them, and FFmpeg's exact conversion to RGB.
 
 Source: libswscale's yuv2rgb for x86 (`ff_yuv2rgb_c_init_tables`, `yuv_2_rgb.asm`): 16-bit products
-of which the upper half is kept, each chroma value for its block of 2×2 pixels. Whole numbers, so
-any device gives the same bits. That an FFmpeg does compute so is for whoever makes `Planes` of its
-pictures to check. Imports no torch; knows no decoder.
+of which the upper half is kept, each chroma value for its block of 2×2 pixels. These are whole
+numbers, so any device gives the same bits. Other builds of FFmpeg may compute otherwise: the code
+that makes `Planes` must check its own build. Imports no torch.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 MATRICES = {"601": (104597, 132201, 25675, 53279), "709": (117489, 138438, 13975, 34925)}
-"""Standard → how much of V is in red, U in blue, U in green, V in green, times 65536, for a luma of
-16 to 235. The latter two are subtracted.
+"""Standard → the share of V in red, U in blue, U in green and V in green, times 65536.
+
+For a luma of 16 to 235. The two shares of green are subtracted.
 """
 ONE = 1 << 16
 
 
 @dataclass(frozen=True)
 class ConversionFactors:
-    """What the arithmetic multiplies by, in 16 bits."""
+    """Factors of the conversion, in 16 bits."""
 
     luma: int
     black: int
@@ -47,17 +48,17 @@ class Planes:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the RGB picture it stands for: (H, W, 3)."""
+        """Shape of the RGB picture: (H, W, 3)."""
         rows, width = self.pixels.shape
         return (rows * 2 // 3, width, 3)
 
     @property
     def factors(self) -> ConversionFactors:
-        """For this picture's matrix and range."""
+        """Conversion factors for this picture's matrix and range."""
         return conversion_factors(self.matrix, full_range=self.full_range)
 
     def copy(self) -> Planes:
-        """In memory of its own."""
+        """The same picture in its own memory."""
         return Planes(self.pixels.copy(), self.matrix, self.full_range)
 
 
@@ -80,35 +81,39 @@ def conversion_factors(matrix: str, *, full_range: bool) -> ConversionFactors:
 
 
 def _to_int16_scale(factor: int) -> int:
-    """Times 8192, rounded from 1 / 65536 to a whole number."""
+    """Units of 1 / 65536 → units of 1 / 8192, rounded."""
     return ((factor << 13) + ONE // 2) >> 16
 
 
 def to_rgb(planes: Planes) -> NDArray[np.uint8]:
-    """`(H, W, 3)` uint8: bit for bit what FFmpeg's rgb24 is. By NumPy, so slow: a check on those
-    who are quicker.
-    """
+    """`(H, W, 3)` uint8, bit-equal to FFmpeg's rgb24. Slow NumPy, to check faster conversions."""
     height, width, _ = planes.shape
     values = planes.pixels.reshape(-1).astype(np.int32)
     luma, u, v = np.split(values, (height * width, height * width * 5 // 4))
     chroma = (height // 2, width // 2)
-    made = yuv_to_rgb(
+    colours = yuv_to_rgb(
         luma.reshape(height, width),
         _double_chroma(u.reshape(chroma)),
         _double_chroma(v.reshape(chroma)),
         planes.factors,
     )
-    return np.stack([np.clip(colour, 0, 255) for colour in made], axis=-1).astype(np.uint8)
+    return np.stack([np.clip(colour, 0, 255) for colour in colours], axis=-1).astype(np.uint8)
 
 
 def _double_chroma(chroma: NDArray[np.int32]) -> NDArray[np.int32]:
     return chroma.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def yuv_to_rgb(luma: Any, u: Any, v: Any, by: ConversionFactors) -> tuple[Any, Any, Any]:
-    """Red, green, blue before they are cut to 0 to 255, of 32-bit whole numbers: NumPy's or
-    torch's.
+def yuv_to_rgb(luma: Any, u: Any, v: Any, factors: ConversionFactors) -> tuple[Any, Any, Any]:
+    """Red, green and blue before they are clipped to 0 to 255.
+
+    Takes and gives 32-bit whole numbers, arrays of NumPy or tensors of torch.
     """
-    light, u, v = ((luma * 8 - by.black) * by.luma) >> 16, u * 8 - 1024, v * 8 - 1024
-    green = ((u * by.green_u) >> 16) + ((v * by.green_v) >> 16)
-    return light + ((v * by.red) >> 16), light + green, light + ((u * by.blue) >> 16)
+    # Each shift keeps the upper half of one 16-bit product, as libswscale does. Adding the products
+    # before the shift would round differently.
+    light = ((luma * 8 - factors.black) * factors.luma) >> 16
+    u, v = u * 8 - 1024, v * 8 - 1024
+    red = (v * factors.red) >> 16
+    green = ((u * factors.green_u) >> 16) + ((v * factors.green_v) >> 16)
+    blue = (u * factors.blue) >> 16
+    return light + red, light + green, light + blue

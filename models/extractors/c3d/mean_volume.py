@@ -1,7 +1,6 @@
-"""The mean volume of C3D from a file: Caffe's `.binaryproto`, or `.npy` as Video2GIF republished
-it.
+"""Reads C3D's mean volume: Caffe's `.binaryproto`, or `.npy` as Video2GIF republished it.
 
-Reads plain numbers, nothing that could be executed. Refuses to know networks.
+Reads plain numbers, nothing that could be executed.
 """
 
 from __future__ import annotations
@@ -18,19 +17,21 @@ MAX_BYTES = 32 * 1024 * 1024
 """The published files have 4.2 MB; in float64 it would be 8.4 MB."""
 
 _DIMENSIONS = {1: "num", 2: "channels", 3: "length", 4: "height", 5: "width"}
+"""Field number of the protobuf message BlobProto → its name."""
 _DATA = 6
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def load_mean(path: Path) -> NDArray[np.float32]:
-    """`(3, 16, 128, 171)` float32: BGR, 0 to 255. ValueError says what a file holds instead."""
+    """`(3, 16, 128, 171)` float32: BGR, 0 to 255. ValueError for a file with other contents."""
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"{path} has {size} bytes; a mean volume has {4 * np.prod(SHAPE)}")
     volume = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _read_blob(path)
     if volume.shape[:1] == (1,):
         volume = volume[0]
-    if volume.shape != SHAPE or volume.dtype.kind != "f" or not np.isfinite(volume).all():
+    has_form = volume.shape == SHAPE and volume.dtype.kind == "f"
+    if not has_form or not np.isfinite(volume).all():
         raise ValueError(
             f"{path} holds {volume.dtype} {volume.shape}, expected finite floats of shape {SHAPE}"
         )
@@ -38,58 +39,63 @@ def load_mean(path: Path) -> NDArray[np.float32]:
 
 
 def _read_blob(path: Path) -> NDArray[np.float32]:
-    """The `data` of one BlobProto of the C3D fork of Caffe, in its own shape (num, channels,
-    length, height, width).
+    """The `data` of one BlobProto of the C3D fork of Caffe.
+
+    Its shape is the blob's own: (num, channels, length, height, width).
     """
-    dimensions, data = dict.fromkeys(_DIMENSIONS, 0), []
+    dimensions = dict.fromkeys(_DIMENSIONS.values(), 0)
+    data = [np.empty(0, "<f4")]
     try:
         for field, value in _fields(path.read_bytes()):
             if field in _DIMENSIONS and isinstance(value, int):
-                dimensions[field] = value
+                dimensions[_DIMENSIONS[field]] = value
             elif field == _DATA and isinstance(value, bytes):
                 data.append(np.frombuffer(value, "<f4"))
-        numbers = np.concatenate([np.empty(0, "<f4"), *data])
-        return numbers.reshape([dimensions[field] for field in sorted(dimensions)]).astype(
-            np.float32
-        )
+        return np.concatenate(data).reshape(list(dimensions.values())).astype(np.float32)
     except (ValueError, IndexError) as error:
-        named = ", ".join(
-            f"{_DIMENSIONS[field]} {dimensions[field]}" for field in sorted(dimensions)
-        )
-        raise ValueError(f"{path} is no BlobProto of a mean volume ({named}): {error}") from error
+        found = ", ".join(f"{name} {size}" for name, size in dimensions.items())
+        raise ValueError(
+            f"{path} is not a BlobProto of a mean volume ({found}): {error}"
+        ) from error
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field number and value of each field of a protobuf message; floats stay the bytes they
-    are.
-    """
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        kind = key & 7
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-            yield key >> 3, value
+    """Field number and value of each field of a protobuf message; floats stay bytes."""
+    position = 0
+    while position < len(message):
+        # A key holds the field number, and in its lowest three bits the wire type.
+        key, position = _varint(message, position)
+        field, wire_type = key >> 3, key & 7
+        if wire_type == _VARINT:
+            value, position = _varint(message, position)
+            yield field, value
             continue
-        if kind == _BYTES:
-            length, at = _varint(message, at)
-        elif kind in (_FIXED32, _FIXED64):
-            length = 4 if kind == _FIXED32 else 8
-        else:
-            raise ValueError(f"wire type {kind} at byte {at}")
-        if at + length > len(message):
-            raise ValueError(f"{length} bytes promised at byte {at}, {len(message) - at} are left")
-        yield key >> 3, message[at : at + length]
-        at += length
+        length, position = _length_of(wire_type, message, position)
+        left = len(message) - position
+        if length > left:
+            raise ValueError(f"{length} bytes promised at byte {position}, {left} are left")
+        yield field, message[position : position + length]
+        position += length
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """The number that starts at byte `at`, and where the next thing starts."""
+def _length_of(wire_type: int, message: bytes, position: int) -> tuple[int, int]:
+    """How many bytes the value has, and where it starts."""
+    if wire_type == _BYTES:
+        return _varint(message, position)
+    if wire_type == _FIXED32:
+        return 4, position
+    if wire_type == _FIXED64:
+        return 8, position
+    raise ValueError(f"unknown wire type {wire_type} at byte {position}")
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    """The number that starts at byte `position`, and where it ends."""
     number = 0
     for shift in range(0, 70, 7):
-        byte = message[at]
+        byte = message[position]
         number |= (byte & 0x7F) << shift
-        at += 1
+        position += 1
         if byte < 0x80:
-            return number, at
-    raise ValueError(f"a number of more than 64 bits at byte {at}")
+            return number, position
+    raise ValueError(f"a number of more than 64 bits at byte {position}")

@@ -1,8 +1,8 @@
 """The C3D network (Sports-1M) and its exact preprocessing.
 
 Source: D. Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks", ICCV
-2015, and the test settings of its Caffe release (facebookarchive/C3D): frames squeezed to 128×171
-whatever their aspect, BGR on the 0 to 255 scale, mean subtracted, 112×112 centre crop, pooling in
+2015, and the test settings of its Caffe release (facebookarchive/C3D): frames of any aspect
+squeezed to 128×171, BGR on the 0 to 255 scale, mean subtracted, 112×112 centre crop, pooling in
 Caffe's ceil mode (windows {0,1} {2,3} {4,5} {6} at pool5).
 
 Letters: B clips, T = 16 frames, H = 128 and W = 171 pixels before the crop.
@@ -17,9 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.extractors.base.channel_scaling import scale_channels
-from models.extractors.base.inference import (
-    to_weight_dtype,
-)
+from models.extractors.base.inference import to_weight_dtype
 from models.extractors.c3d.mean_volume import load_mean
 from models.extractors.c3d.settings import CHANNEL_MEANS, C3DSettings
 from models.weights.key_mapping import Layout
@@ -28,9 +26,7 @@ RESIZED_HEIGHT, RESIZED_WIDTH = 128, 171
 CROP = 112
 TOP, LEFT = (RESIZED_HEIGHT - CROP) // 2, (RESIZED_WIDTH - CROP) // 2
 MEAN_RGB = (102.0, 98.0, 90.0)
-"""Sports-1M means on the 0 to 255 scale, in RGB order (the ports that use one mean per channel
-write them as BGR).
-"""
+"""Sports-1M means on the 0 to 255 scale, in RGB order. Ports with one mean per channel list BGR."""
 
 CONVOLUTIONS = {
     "conv1": (3, 64), "conv2": (64, 128), "conv3a": (128, 256), "conv3b": (256, 256),
@@ -38,10 +34,13 @@ CONVOLUTIONS = {
 }  # fmt: skip
 LINEARS = {"fc6": (8192, 4096), "fc7": (4096, 4096)}
 JFZHANG95 = {
-    "conv1": "features.0", "conv2": "features.3", "conv3a": "features.6", "conv3b": "features.8",
-    "conv4a": "features.11", "conv4b": "features.13", "conv5a": "features.16", "conv5b": "features.18",
+    "conv1": "features.0", "conv2": "features.3",
+    "conv3a": "features.6", "conv3b": "features.8",
+    "conv4a": "features.11", "conv4b": "features.13",
+    "conv5a": "features.16", "conv5b": "features.18",
     "fc6": "classifier.0", "fc7": "classifier.3",
 }  # fmt: skip
+"""Our layer → its name in the port of jfzhang95."""
 
 
 class C3DTrunk(nn.Module):
@@ -49,23 +48,23 @@ class C3DTrunk(nn.Module):
 
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
-        for name, (inputs, outputs) in CONVOLUTIONS.items():
-            read = inputs if name == "conv1" else scale_channels(inputs, width)
-            self.add_module(
-                name, nn.Conv3d(read, scale_channels(outputs, width), kernel_size=3, padding=1)
-            )
+        channels = 3
+        for name, (_, outputs) in CONVOLUTIONS.items():
+            scaled = scale_channels(outputs, width)
+            self.add_module(name, nn.Conv3d(channels, scaled, kernel_size=3, padding=1))
+            channels = scaled
 
     def stages(self, x: Tensor) -> tuple[Tensor, ...]:
-        """`(B, 3, T, H, W)` float BGR less its mean → the five stages' maps, each before its
-        pooling.
+        """`(B, 3, T, H, W)` float BGR minus its mean → the maps of five stages before pooling.
 
         Stage i, from 0, is `(B, C, T / 2^max(0, i - 1), H / 2^i, W / 2^i)`, rounded down.
         """
-        found = [self._conv("conv1", x)]
-        found.append(self._conv("conv2", self._pool(found[-1], frames=1)))
+        stages = [self._conv("conv1", x)]
+        stages.append(self._conv("conv2", self._pool(stages[-1], frames=1)))
         for first, second in (("conv3a", "conv3b"), ("conv4a", "conv4b"), ("conv5a", "conv5b")):
-            found.append(self._conv(second, self._conv(first, self._pool(found[-1]))))
-        return tuple(found)
+            pooled = self._pool(stages[-1])
+            stages.append(self._conv(second, self._conv(first, pooled)))
+        return tuple(stages)
 
     def _conv(self, name: str, x: Tensor) -> Tensor:
         return torch.relu(self.get_submodule(name)(x))
@@ -88,14 +87,13 @@ class C3D(C3DTrunk):
         self.register_buffer("mean", _mean(self.settings.mean), persistent=False)
 
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
-        """`(B, 3, T, H, W)` uint8 RGB → `pool5` (B, 8192); `fc6`, `fc7`, `fc6_linear`, `fc7_linear`
-        (B, 4096).
+        """`(B, 3, T, H, W)` uint8 RGB → array name → `(B, width)` float32.
+
+        `pool5` has 8192 numbers, each of the others 4096.
         """
         x = clips.float() - self.mean
-        x = x[..., TOP : TOP + CROP, LEFT : LEFT + CROP].flip(
-            1
-        )  # (B, 3, 16, 112, 112), BGR as Caffe read it
-        x = to_weight_dtype(x, self)
+        x = x[..., TOP : TOP + CROP, LEFT : LEFT + CROP]  # (B, 3, 16, 112, 112)
+        x = to_weight_dtype(x.flip(1), self)  # BGR, as Caffe read it
         features = self._features(x)
         if not self.settings.mirror:
             return features
@@ -109,19 +107,17 @@ class C3D(C3DTrunk):
         fc6 = torch.relu(fc6_linear)
         fc7_linear = self.get_submodule("fc7")(fc6)
         fc7 = torch.relu(fc7_linear)
-        found = {
+        arrays = {
             "pool5": pool5,
             "fc6_linear": fc6_linear,
             "fc6": fc6,
             "fc7_linear": fc7_linear,
             "fc7": fc7,
         }
-        return {name: array.float() for name, array in found.items()}
+        return {name: array.float() for name, array in arrays.items()}
 
     def _pool5(self, x: Tensor) -> Tensor:
-        """7×7 → 4×4, where the releases differ: windows {0,1} {2,3} {4,5} {6}, or {0} {1,2} {3,4}
-        {5,6}.
-        """
+        """7×7 → 4×4. Ceil: windows {0,1} {2,3} {4,5} {6}; symmetric: {0} {1,2} {3,4} {5,6}."""
         if self.settings.pool5 == "symmetric":
             return nn.functional.max_pool3d(x, (2, 2, 2), padding=(0, 1, 1))
         return nn.functional.max_pool3d(x, (2, 2, 2), ceil_mode=True)
@@ -137,9 +133,9 @@ def _mean(mean: str) -> Tensor:
 def initialise(network: C3DTrunk, seed: int | None) -> None:
     """Kaiming-normal weights and zero biases, from `seed` or from torch's global generator.
 
-    torch's default initialisation loses the scale layer by layer: pool5 falls to 0.003 and every
-    two clips look alike (cosine 0.998). This one keeps the scale, so random features still tell
-    scenes apart.
+    torch's default initialisation loses the scale layer by layer: pool5 falls to 0.003, and any two
+    clips have a cosine of 0.998. This one keeps the scale, so that random features still differ
+    between scenes.
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     for layer in network.children():
@@ -164,7 +160,7 @@ SHAPES = _parameters(
 )
 """The network's own 20 tensors."""
 LAYOUTS = (
-    # fc8 tells Sports-1M's classes apart and is no part of a feature
+    # fc8 classifies Sports-1M, and is not part of a feature.
     Layout(
         "c3d.pickle",
         SHAPES | {"fc8.weight": (487, 4096), "fc8.bias": (487,)},

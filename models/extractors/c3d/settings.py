@@ -6,25 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.extractors.base.precision import Numerics
+from models.validation import at_least, distinct_names, one_of
 
 CLIP_FRAMES = 16
 
-
 ARRAYS = {"pool5": 8192, "fc6": 4096, "fc7": 4096, "fc6_linear": 4096, "fc7_linear": 4096}
-"""What can be kept, and how wide it is. The papers' "C3D conv5" feature is `pool5`; the linear ones
-are before ReLU.
-"""
+"""The arrays that can be kept → their widths.
 
+The papers' "C3D conv5" feature is `pool5`. The linear ones are before ReLU.
+"""
 
 SAMPLINGS = {"consecutive": "", "segments": "equal", "segments_released": "released"}
-"""Value of the setting `sampling` → how the frames of an annotated segment are spread; empty if
-clips need none.
+"""Value of the setting `sampling` → how frames are spread over an annotated segment.
+
+Empty if clips do not follow segments.
 """
 
-
+POOLINGS = ("ceil", "symmetric")
 CHANNEL_MEANS = "channels"
-
-
 MEAN_SUFFIXES = (".binaryproto", ".npy")
 
 
@@ -56,25 +55,22 @@ class C3DSettings(Numerics):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unknown = [name for name in self.arrays if name not in ARRAYS]
-        if unknown or not self.arrays or len(set(self.arrays)) != len(self.arrays):
-            raise ValueError(
-                f"arrays names one or more of {', '.join(ARRAYS)}, each once; got {self.arrays}"
-            )
-        if self.stride_frames < 1:
-            raise ValueError(f"stride_frames is at least 1, got {self.stride_frames}")
-        if self.sampling not in SAMPLINGS:
-            raise ValueError(f"sampling is one of {', '.join(SAMPLINGS)}, got {self.sampling!r}")
+        distinct_names("arrays", self.arrays, ARRAYS)
+        at_least("stride_frames", self.stride_frames, 1)
+        one_of("sampling", self.sampling, SAMPLINGS)
         if self.sampling != "consecutive" and self.stride_frames != CLIP_FRAMES:
             raise ValueError(
-                f"stride_frames says nothing with sampling {self.sampling}; leave it at {CLIP_FRAMES}"
+                f"stride_frames has no effect with sampling = {self.sampling}; "
+                f"leave it at {CLIP_FRAMES}"
             )
-        if self.pool5 not in ("ceil", "symmetric"):
-            raise ValueError(f"pool5 is ceil or symmetric, got {self.pool5!r}")
-        if self.mean != CHANNEL_MEANS and not (
-            self.mean.endswith(MEAN_SUFFIXES) and Path(self.mean).is_file()
-        ):
+        one_of("pool5", self.pool5, POOLINGS)
+        if self.mean != CHANNEL_MEANS:
+            self._check_mean_file()
+
+    def _check_mean_file(self) -> None:
+        has_suffix = self.mean.endswith(MEAN_SUFFIXES)
+        if not has_suffix or not Path(self.mean).is_file():
             raise ValueError(
-                f"mean is {CHANNEL_MEANS}, or a file that exists and ends in {' or '.join(MEAN_SUFFIXES)}; "
-                f"got {self.mean!r}"
+                f"mean must be {CHANNEL_MEANS}, or an existing file that ends in "
+                f"{' or '.join(MEAN_SUFFIXES)}; got {self.mean!r}"
             )

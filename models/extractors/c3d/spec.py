@@ -1,7 +1,6 @@
-"""`c3d`, the clip feature under every highlight model of the five papers: what it keeps, samples
-and lets one set.
+"""`c3d`: the clip feature that most highlight models of the five papers read.
 
-The network itself, its source and its preprocessing are in `c3d_network.py`.
+The network, its source and its preprocessing are in `network.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ def _arrays(settings: C3DSettings) -> Mapping[str, ArraySpec]:
 
 
 def _sampling(settings: C3DSettings) -> Sampling:
-    if spread := SAMPLINGS[settings.sampling]:
+    spread = SAMPLINGS[settings.sampling]
+    if spread:
         return FramesOfSegments(length_frames=CLIP_FRAMES, spread=spread)
     return ConsecutiveFrames(length_frames=CLIP_FRAMES, stride_frames=settings.stride_frames)
 

@@ -1,7 +1,6 @@
-"""The `frames` extractor: no network, small JPEG pictures of chosen instants.
+"""The `frames` extractor: small JPEG pictures of chosen instants, without a network.
 
-What people look at, and what pixel-level highlight models read. Knows one image codec; refuses to
-know networks.
+People look at them, and pixel-level highlight models read them.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame
 from models.extractors.base.sampling import EveryFrame, FramesAtRate, Sampling
+from models.validation import at_least, between
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,12 @@ class FramesSettings:
     enlarged.
     """
     jpeg_quality: int = 90
-    """0 to 100, as libjpeg means it."""
+    """1 to 100, as libjpeg defines it."""
 
     def __post_init__(self) -> None:
-        if self.frames_per_second < 0:
-            raise ValueError(
-                f"frames_per_second is 0 (every frame) or more, got {self.frames_per_second}"
-            )
-        if not 16 <= self.height_pixels <= 4320:
-            raise ValueError(f"height_pixels is 16 to 4320, got {self.height_pixels}")
-        if not 1 <= self.jpeg_quality <= 100:
-            raise ValueError(f"jpeg_quality is 1 to 100, got {self.jpeg_quality}")
+        at_least("frames_per_second", self.frames_per_second, 0)
+        between("height_pixels", self.height_pixels, 16, 4320)
+        between("jpeg_quality", self.jpeg_quality, 1, 100)
 
 
 class JpegFrames:
@@ -51,12 +46,14 @@ class JpegFrames:
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
         """`(H, W, 3)` uint8 RGB → `(bytes,)` uint8, a JPEG file."""
         height, width = frame.shape[:2]
-        kept = min(self.settings.height_pixels, height)
-        size = (max(1, round(width * kept / height)), kept)
-        small = frame if kept == height else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        new_height = min(self.settings.height_pixels, height)
+        small: Any = frame
+        if new_height < height:
+            new_width = max(1, round(width * new_height / height))
+            small = cv2.resize(frame, (new_width, new_height), interpolation=cv2.INTER_AREA)
         flags = [cv2.IMWRITE_JPEG_QUALITY, self.settings.jpeg_quality]
-        worked, encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), flags)
-        if not worked:
+        is_encoded, encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), flags)
+        if not is_encoded:
             raise RuntimeError(f"the JPEG encoder refused a frame of {width}×{height} pixels")
         return np.asarray(encoded, dtype=np.uint8).reshape(-1)
 

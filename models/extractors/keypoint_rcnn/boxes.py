@@ -1,12 +1,11 @@
-"""Boxes of Detectron2's R-CNN as plain tensor functions: anchors, deltas, proposals, persons,
-pooling.
+"""Boxes of Detectron2's R-CNN as tensor functions: anchors, deltas, proposals, persons, pooling.
 
 Source: facebookresearch/detectron2 at its published test settings. Where torchvision's own detector
 differs (anchors rounded, ROIAlign not aligned and with two samples a bin, levels chosen with
-another epsilon, tiny boxes dropped) this follows Detectron2. Refuses to know weights.
+another epsilon, tiny boxes dropped) this follows Detectron2.
 
 Letters: N boxes, each (x1, y1, x2, y2) in pixels of the resized picture; C channels; H, W of a map.
-One picture each, but for `pool`, which takes those of B.
+Functions take one picture, except `pool_boxes`, which takes B pictures.
 """
 
 from __future__ import annotations
@@ -33,9 +32,7 @@ CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4
 
 
 def cell_anchors(size: int) -> Tensor:
-    """The `(3, 4)` anchors of one cell around (0, 0), one an aspect ratio (height / width), not
-    rounded.
-    """
+    """The `(3, 4)` anchors of one cell around (0, 0), one per aspect ratio (height / width)."""
     anchors = []
     for ratio in ASPECT_RATIOS:
         width = math.sqrt(size**2 / ratio)
@@ -45,9 +42,7 @@ def cell_anchors(size: int) -> Tensor:
 
 
 def grid_anchors(height: int, width: int, level: int) -> Tensor:
-    """`(H * W * 3, 4)` anchors of pyramid level p2 + `level`: rows first, then columns, then aspect
-    ratios.
-    """
+    """`(H * W * 3, 4)` anchors of pyramid level p2 + `level`, by row, column and aspect ratio."""
     stride = ANCHOR_STRIDES[level]
     ys, xs = torch.meshgrid(
         torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij"
@@ -57,18 +52,19 @@ def grid_anchors(height: int, width: int, level: int) -> Tensor:
 
 
 def anchors_on(device: torch.device, height: int, width: int, level: int) -> Tensor:
-    """`grid_anchors` on a device, where they are made once for all pictures of a size."""
-    anchors = _anchors_kept(device, height, width, level)
-    if (
-        anchors.is_cuda
-    ):  # another stream made them: their memory is not free before this one has read them
+    """`grid_anchors` on a device, computed once for all pictures of a size."""
+    anchors = _cached_anchors(device, height, width, level)
+    if anchors.is_cuda:
+        # Another stream may have made them: their memory must not be reused before this stream has
+        # read them.
         anchors.record_stream(torch.cuda.current_stream(anchors.device))
     return anchors
 
 
 @functools.lru_cache(maxsize=64)
-def _anchors_kept(device: torch.device, height: int, width: int, level: int) -> Tensor:
-    with torch.inference_mode(False):  # they may be wanted outside of it
+def _cached_anchors(device: torch.device, height: int, width: int, level: int) -> Tensor:
+    # Inference tensors could not be used by a later caller that trains.
+    with torch.inference_mode(False):
         return grid_anchors(height, width, level).to(device)
 
 
@@ -107,10 +103,11 @@ def is_nonempty(boxes: Tensor) -> Tensor:
 def best_proposals(
     logits: Sequence[Tensor], deltas: Sequence[Tensor], size: tuple[int, int]
 ) -> Tensor:
-    """At most 1000 boxes that may hold something, best first.
+    """At most 1000 boxes that may hold an object, best first.
 
-    `logits` (3, H, W) and `deltas` (12, H, W) of each pyramid level, p2 to p6: the 1000 best of
-    each level, cut to the picture of `size` (height, width), suppressed within their level.
+    `logits` (3, H, W) and `deltas` (12, H, W) are those of each pyramid level, p2 to p6. The 1000
+    best of each level are clipped to the picture of `size` (height, width), and suppressed within
+    their level.
     """
     boxes, scores, levels = [], [], []
     for level, (level_logits, level_deltas) in enumerate(zip(logits, deltas, strict=True)):
@@ -140,33 +137,32 @@ def best_persons(
     score_threshold: float,
     nms_threshold: float,
 ) -> tuple[Tensor, Tensor]:
-    """`(N, 4)` boxes and their `(N,)` probabilities → those above the thresholds, cut to the
-    picture, best first.
-    """
+    """`(N, 4)` boxes and `(N,)` probabilities → the persons, clipped to the picture, best first."""
     finite = boxes.isfinite().all(dim=1) & probabilities.isfinite()
     kept = finite & (probabilities > score_threshold)
     clipped, scores = clip_boxes(boxes[kept], size), probabilities[kept]
-    # One class; batched_nms, and not nms, because Detectron2 calls that one, and it rounds
-    # differently.
+    # There is one class, but Detectron2 calls batched_nms, and nms rounds differently.
     order = batched_nms(clipped, scores, torch.zeros_like(scores, dtype=torch.int64), nms_threshold)
     return clipped[order], scores[order]
 
 
 def pyramid_levels(boxes: Tensor) -> Tensor:
-    """0 to 3 for p2 to p5: the level each box is pooled from, equation 1 of the FPN paper."""
+    """The level that each box is pooled from, 0 to 3 for p2 to p5 (equation 1 of FPN)."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     level = torch.floor(CANONICAL_LEVEL + torch.log2(areas.sqrt() / CANONICAL_SIZE + 1e-8))
     return level.clamp(2, 5).to(torch.int64) - 2
 
 
 def pool_boxes(maps: Sequence[Tensor], boxes: Sequence[Tensor], side: int) -> Tensor:
-    """`(B, C, H, W)` maps p2 to p5 under each picture's `(N, 4)` boxes → `(sum of N, C, side,
-    side)`.
+    """ROIAlign of `(B, C, H, W)` maps p2 to p5 under each picture's `(N, 4)` boxes.
 
-    ROIAlign, aligned, with as many samples in a bin as it has cells.
+    Gives `(sum of N, C, side, side)`. Aligned, with as many samples in a bin as it has cells.
     """
     rois = torch.cat(
-        [functional.pad(some, (1, 0), value=float(picture)) for picture, some in enumerate(boxes)]
+        [
+            functional.pad(of_picture, (1, 0), value=float(picture))
+            for picture, of_picture in enumerate(boxes)
+        ]
     )
     pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], side, side)
     levels = pyramid_levels(rois[:, 1:])

@@ -1,7 +1,6 @@
-"""Keypoint R-CNN computed by the detectron2 package itself, where somebody has installed it.
+"""Keypoint R-CNN computed by the detectron2 package itself, where it is installed.
 
-It gives what `keypoint_rcnn_network.py` gives, and is held to it. Refuses to know files: tensors
-come checked.
+A test holds it to the numbers of `network.py`.
 """
 
 from __future__ import annotations
@@ -34,35 +33,43 @@ class Detectron2Detector:
         config.MODEL.ROI_HEADS.NMS_THRESH_TEST = settings.nms_threshold
         self.model = build_model(config).eval()
         self.model.load_state_dict(dict(tensors))
-        self.kept = threading.local()  # frames may be looked at side by side
-        self.model.roi_heads.keypoint_head.conv_fcn_relu8.register_forward_hook(self._keep_maps)
+        # One for each thread, because several threads may run frames through the same model.
+        self.captured = threading.local()
+        self.model.roi_heads.keypoint_head.conv_fcn_relu8.register_forward_hook(self._capture_maps)
 
-    def _keep_maps(self, _module: Any, _inputs: Any, output: Tensor) -> None:
-        self.kept.maps = output
+    def _capture_maps(self, _module: Any, _inputs: Any, output: Tensor) -> None:
+        self.captured.maps = output
 
     def __call__(
-        self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: RcnnSettings
+        self, pictures: Tensor, frame_sizes: Sequence[tuple[int, int]], settings: RcnnSettings
     ) -> list[Persons]:
-        """`(B, 3, H, W)` uint8 RGB, resized from frames of `originals` (height, width) → the
-        persons of each.
+        """`(B, 3, H, W)` uint8 RGB, resized from frames of `frame_sizes` (height, width) → the
+        persons of each picture.
         """
-        return [self._persons(*one, rules) for one in zip(pictures, originals, strict=True)]
+        return [
+            self._persons(picture, frame_size, settings)
+            for picture, frame_size in zip(pictures, frame_sizes, strict=True)
+        ]
 
-    def _persons(self, picture: Tensor, original: tuple[int, int], rules: RcnnSettings) -> Persons:
-        height, width = original
+    def _persons(
+        self, picture: Tensor, frame_size: tuple[int, int], settings: RcnnSettings
+    ) -> Persons:
+        height, width = frame_size
         batch = [{"image": picture.flip(0).float(), "height": height, "width": width}]
-        self.kept.maps = None
+        self.captured.maps = None
         found = self.model.inference(batch, do_postprocess=False)[0]
-        if self.kept.maps is None:
+        if self.captured.maps is None:
             raise RuntimeError(
-                "Detectron2 ran no keypoint head; this release is not the one this backend was made for"
+                "Detectron2 did not run its keypoint head conv_fcn_relu8. Install the release that "
+                "this backend supports, or set backend = torchvision"
             )
-        # Detectron2 carries every field along when it rescales and drops persons.
-        found.joint_features = features_at_keypoints(
-            self.kept.maps, found.pred_keypoints, found.pred_boxes.tensor
+        # An extra field, because Detectron2 carries every field along when it rescales and drops
+        # persons.
+        found.keypoint_features = features_at_keypoints(
+            self.captured.maps, found.pred_keypoints, found.pred_boxes.tensor
         )
-        found = detector_postprocess(found, height, width)[: rules.max_persons]
+        found = detector_postprocess(found, height, width)[: settings.max_persons]
         boxes = found.pred_boxes.tensor
         scored = boxes.new_empty(len(boxes), 5)
         scored[:, :4], scored[:, 4] = boxes, found.scores
-        return Persons(scored, found.pred_keypoints, found.joint_features)
+        return Persons(scored, found.pred_keypoints, found.keypoint_features)

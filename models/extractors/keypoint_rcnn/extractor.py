@@ -1,14 +1,11 @@
-"""Frames in, rows of persons out: the resizing before keypoint R-CNN and the packing after it, for
-either backend.
+"""Keypoint R-CNN as an extractor, for either backend: resizes frames, packs persons into rows.
 
-The resizing is Detectron2's own (PIL, bilinear, on uint8). Refuses to know what a network is made
-of.
+The resizing is Detectron2's own: PIL, bilinear, on uint8.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,115 +15,89 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.extractors.base.contract import random_seed
-from models.extractors.base.inference import (
-    Picture,
-    copy_frame,
-    inference_context,
-    prefers_planes,
-    resize_bilinear,
-    split_into_batches,
-    stack_frames,
-    stacking_key,
-)
-from models.extractors.base.yuv import Planes
+from models.extractors.base.contract import Frame, random_seed
+from models.extractors.base.inference import inference_context, resize_bilinear, stack_frames
+from models.extractors.base.resizing_extractor import FrameExtractor, SizedFrame
 from models.extractors.keypoint_rcnn.network import KeypointRCNN, Persons, RcnnSettings
 from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 from models.extractors.keypoint_rcnn.weights import expected_shapes, initialise, name_in_network
 from models.weights.loading import load_matching_tensors
 
 Detector = Callable[[Tensor, Sequence[tuple[int, int]], RcnnSettings], list[Persons]]
-"""(B resized pictures, (B, 3, H, W) uint8 RGB; height and width of the frame each was; rules) → the
-persons of each.
+"""`(B, 3, H, W)` uint8 RGB, resized; height and width of each frame before; settings → the persons
+of each picture.
 """
 
 
-@dataclass(frozen=True)
-class ResizedFrame:
-    """A frame as the network wants it, and how large it was."""
-
-    picture: Picture
-    """`(H, W, 3)` uint8 RGB; with the fast resize, the frame as decoded, or its planes."""
-    original: tuple[int, int]
-    """Height and width of the frame as decoded."""
-
-
 def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[int, int]:
-    """(height, width) after resizing: the shorter side is `shorter`, unless the longer one would
-    exceed `longest`.
-
-    In Detectron2's order of operations: another one rounds some sizes differently, and everything
-    after with them.
+    """(height, width) after resizing: the shorter side becomes `shorter`, the longer at most
+    `longest`.
     """
+    # In Detectron2's order of operations: another order rounds some sizes differently, and moves
+    # every box after it.
     scale = shorter / min(height, width)
-    new_height, new_width = (
-        (float(shorter), scale * width) if height < width else (scale * height, float(shorter))
-    )
-    if max(new_height, new_width) > longest:
-        scale = longest / max(new_height, new_width)
+    if height < width:
+        new_height, new_width = float(shorter), scale * width
+    else:
+        new_height, new_width = scale * height, float(shorter)
+    new_longest = max(new_height, new_width)
+    if new_longest > longest:
+        scale = longest / new_longest
         new_height, new_width = new_height * scale, new_width * scale
     return int(new_height + 0.5), int(new_width + 0.5)
 
 
-class KeypointRCNNExtractor:
-    """A detector with its weights on a device. Frames share a backbone's forward only on a GPU, and
-    only with frames of their size; persons are found frame by frame.
+class KeypointRCNNExtractor(FrameExtractor):
+    """A detector with its weights on a device.
+
+    On a GPU frames of one size share the forward of the backbone; persons are found frame by frame.
     """
 
     def __init__(self, detector: Detector, settings: KeypointRCNNSettings, device: str) -> None:
+        super().__init__(settings, device)
         self.detector = detector
         self.settings = settings
-        self.rules = RcnnSettings(
+        self.rcnn_settings = RcnnSettings(
             settings.score_threshold, settings.nms_threshold, settings.max_persons
         )
-        self.device = device
-        self.fast = settings.resize == "fast"
-        self.planar = prefers_planes(device, fast=self.fast)
 
-    def prepare(self, frame: Picture) -> ResizedFrame:
-        """`(H, W, 3)` uint8 RGB of any size → resized, with the size it had.
-
-        With the fast resize the frame, or its planes, stay as they are until `extract`.
-        """
-        original = (frame.shape[0], frame.shape[1])
-        if self.fast or isinstance(frame, Planes):
-            return ResizedFrame(copy_frame(frame), original)
-        height, width = self._size(original)
+    def resize(self, frame: Frame) -> Frame:
+        """`(H, W, 3)` uint8 RGB → the size that Detectron2 would give it."""
+        height, width = self._resized_size((frame.shape[0], frame.shape[1]))
         picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
-        return ResizedFrame(np.array(picture, dtype=np.uint8), original)
+        return np.array(picture, dtype=np.uint8)
 
-    def _size(self, original: tuple[int, int]) -> tuple[int, int]:
-        return resized_size(*original, self.settings.min_size_pixels, self.settings.max_size_pixels)
+    def _resized_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
+        height, width = frame_size
+        return resized_size(
+            height, width, self.settings.min_size_pixels, self.settings.max_size_pixels
+        )
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """Windows of one prepared frame each → float32 rows of each kept array, `(persons, ...)`,
-        best first.
-        """
-        frames: list[ResizedFrame] = [window[0] for window in windows]
-        with inference_context(self.device):
-            found = [
-                self._persons(batch)
-                for batch in split_into_batches(
-                    frames, self.device, lambda frame: stacking_key(frame.picture)
-                )
-            ]
-        every = [persons for batch in found for persons in batch]
-        counts = [len(persons.boxes) for persons in every]
-        # One wait for a GPU an array, and not one a frame.
-        arrays = {
-            name: torch.cat([getattr(persons, name) for persons in every]).float().cpu()
-            for name in self.settings.arrays
-        }
-        return {
-            name: [rows.numpy() for rows in torch.split(array, counts)]
-            for name, array in arrays.items()
-        }
+        """Windows of one prepared frame → float32 rows of each kept array.
 
-    def _persons(self, frames: Sequence[ResizedFrame]) -> list[Persons]:
+        A row is `(persons, ...)`, best first.
+        """
+        persons_of_frames: list[Persons] = []
+        with inference_context(self.device):
+            for frames in self.frame_batches(windows):
+                persons_of_frames.extend(self._detect(frames))
+        counts = [len(persons.boxes) for persons in persons_of_frames]
+        rows: dict[str, Sequence[NDArray[Any]]] = {}
+        for name in self.settings.arrays:
+            arrays = [persons.array(name) for persons in persons_of_frames]
+            # Joined first: one wait for a GPU per array, and not one per frame.
+            joined = torch.cat(arrays).float().cpu()
+            rows[name] = [part.numpy() for part in torch.split(joined, counts)]
+        return rows
+
+    def _detect(self, frames: Sequence[SizedFrame]) -> list[Persons]:
         pictures = stack_frames([frame.picture for frame in frames], self.device)
-        if self.fast:
-            pictures = resize_bilinear(pictures, *self._size(frames[0].original), antialias=True)
-        return self.detector(pictures, [frame.original for frame in frames], self.rules)
+        frame_sizes = [frame.frame_size for frame in frames]
+        if self.resizes_on_device:
+            height, width = self._resized_size(frame_sizes[0])
+            pictures = resize_bilinear(pictures, height, width, antialias=True)
+        return self.detector(pictures, frame_sizes, self.rcnn_settings)
 
 
 def load_network(weights: str) -> KeypointRCNN:
@@ -145,15 +116,13 @@ def load_network(weights: str) -> KeypointRCNN:
 def build_extractor(
     settings: KeypointRCNNSettings, weights: str, device: str
 ) -> KeypointRCNNExtractor:
-    """The extractor of `settings`; `weights` is a file or `random:SEED`, read alike for both
-    backends.
-    """
+    """The extractor of `settings`; `weights` is a file or `random:SEED`, for either backend."""
     network = load_network(weights)
     if settings.backend == "torchvision":
-        network.lower(settings.precision)
+        network.set_precision(settings.precision)
         return KeypointRCNNExtractor(network.to(device), settings, device)
+    # Imported here, because that package is optional.
     from models.extractors.keypoint_rcnn.detectron2_backend import Detectron2Detector
 
-    return KeypointRCNNExtractor(
-        Detectron2Detector(network.state_dict(), settings, device), settings, device
-    )
+    detector = Detectron2Detector(network.state_dict(), settings, device)
+    return KeypointRCNNExtractor(detector, settings, device)

@@ -1,18 +1,19 @@
-"""Keypoint R-CNN, ResNet-50 FPN, as Detectron2 computes it (COCO-Keypoints 3x), on torchvision's
-operators.
+"""Keypoint R-CNN, ResNet-50 FPN, as Detectron2 computes it, on torchvision's operators.
 
-Source: K. He et al., "Mask R-CNN", ICCV 2017, and facebookresearch/detectron2 (model 137849621).
+Source: K. He et al., "Mask R-CNN", ICCV 2017, and facebookresearch/detectron2
+(COCO-Keypoints 3x, model 137849621).
 BGR on the 0 to 255 scale minus a mean, stride in the first 1×1 convolution of a stage, batch norm
 frozen with epsilon 1e-5, background as the last class. Modules bear Detectron2's names, so the
 published tensors load by name.
 
-Letters: H, W of the resized picture, N boxes or persons, K = 17 joints. One picture at a time.
+Letters: H, W of the resized picture, N boxes or persons, K = 17 keypoints. Shapes are those of one picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,19 +49,28 @@ DETECTIONS = 100
 
 @dataclass(frozen=True)
 class Persons:
-    """One picture's persons, best first, in pixels of the picture before it was resized."""
+    """One picture's persons, best first, in pixels of the frame before it was resized."""
 
     boxes: Tensor
     """`(N, 5)`: x1, y1, x2, y2, score."""
-    joints: Tensor
+    keypoints: Tensor
     """`(N, K, 3)`: x, y, score."""
-    joint_features: Tensor
+    keypoint_features: Tensor
     """`(N, K, 512)`."""
+
+    def array(self, name: str) -> Tensor:
+        """The tensor of a stored array, by its name in the store."""
+        arrays = {
+            "boxes": self.boxes,
+            "joints": self.keypoints,
+            "joint_features": self.keypoint_features,
+        }
+        return arrays[name]
 
 
 @dataclass(frozen=True)
 class RcnnSettings:
-    """Who counts as a person, and how many are kept."""
+    """Which boxes count as persons, and how many are kept."""
 
     score_threshold: float
     nms_threshold: float
@@ -68,9 +78,7 @@ class RcnnSettings:
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm whose statistics never move; epsilon 1e-5, in the one operator that Detectron2
-    uses.
-    """
+    """Batch norm with fixed statistics; epsilon 1e-5, in the one operator that Detectron2 uses."""
 
     weight: Tensor
     bias: Tensor
@@ -79,12 +87,8 @@ class FrozenBatchNorm2d(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        for name, value in (
-            ("weight", 1.0),
-            ("bias", 0.0),
-            ("running_mean", 0.0),
-            ("running_var", 1.0),
-        ):
+        initial = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+        for name, value in initial.items():
             self.register_buffer(name, torch.full((channels,), value))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,12 +138,9 @@ class BottomUp(nn.Module):
             self.add_module(name, nn.Sequential(Bottleneck(inputs, outputs, stride), *rest))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """`(1, 3, H, W)` → res2 (1, 256, H/4, W/4), res3 (512, /8), res4 (1024, /16), res5 (2048,
-        /32).
-        """
-        x = functional.max_pool2d(
-            torch.relu(self.stem["conv1"](x)), kernel_size=3, stride=2, padding=1
-        )
+        """`(1, 3, H, W)` → res2 to res5: 256, 512, 1024, 2048 channels at 1/4, 1/8, 1/16, 1/32."""
+        x = torch.relu(self.stem["conv1"](x))
+        x = functional.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         maps = []
         for name in STAGES:
             x = self.get_submodule(name)(x)
@@ -158,24 +159,23 @@ class PyramidBackbone(nn.Module):
             self.add_module(f"fpn_output{level}", nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """`(1, 3, H, W)` → p2 to p6, each `(1, 256, H / stride, W / stride)`, strides 4, 8, 16, 32,
-        64.
+        """`(1, 3, H, W)` → p2 to p6, each `(1, 256, H / stride, W / stride)`.
+
+        Strides are 4, 8, 16, 32 and 64.
         """
         maps: list[Tensor] = []
-        above: Tensor | None = None
+        merged: Tensor | None = None
         for level, stage in reversed(list(enumerate(self.bottom_up(x), start=2))):
             lateral = self.get_submodule(f"fpn_lateral{level}")(stage)
-            above = (
-                lateral
-                if above is None
-                else lateral + functional.interpolate(above, scale_factor=2.0)
-            )
-            maps.insert(0, self.get_submodule(f"fpn_output{level}")(above))
+            if merged is not None:
+                lateral = lateral + functional.interpolate(merged, scale_factor=2.0)
+            merged = lateral
+            maps.insert(0, self.get_submodule(f"fpn_output{level}")(merged))
         return [*maps, functional.max_pool2d(maps[-1], kernel_size=1, stride=2)]
 
 
 class ProposalHead(nn.Module):
-    """Says of each anchor whether it holds something, and how to move it."""
+    """Scores each anchor, and predicts the correction of its box."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -244,71 +244,68 @@ class KeypointRCNN(nn.Module):
             {"box_head": BoxHead(), "box_predictor": predictor, "keypoint_head": KeypointHead()}
         )
 
-    def lower(self, precision: str) -> None:
-        """Let what is heavy compute in `precision`; what places and scores boxes and joints stays
-        in float32.
+    def set_precision(self, precision: str) -> None:
+        """Lower the heavy layers to `precision`; layers that place and score boxes and keypoints
+        stay in float32.
         """
         head = self.roi_heads["keypoint_head"]
         heavy = [
             self.backbone,
             self.proposal_generator.get_submodule("rpn_head.conv"),
             self.roi_heads["box_head"],
+            *(head.get_submodule(f"conv_fcn{number}") for number in range(1, 9)),
         ]
-        for part in (*heavy, *(head.get_submodule(f"conv_fcn{number}") for number in range(1, 9))):
+        for part in heavy:
             to_precision(part, precision)
 
     def forward(
-        self, pictures: Tensor, originals: Sequence[tuple[int, int]], rules: RcnnSettings
+        self, pictures: Tensor, frame_sizes: Sequence[tuple[int, int]], settings: RcnnSettings
     ) -> list[Persons]:
-        """`(B, 3, H, W)` uint8 RGB, resized from frames of `originals` (height, width) → the
-        persons of each.
+        """`(B, 3, H, W)` uint8 RGB, resized from frames of `frame_sizes` (height, width) → the
+        persons of each picture.
         """
         size = (pictures.shape[2], pictures.shape[3])
-        maps = self.backbone(to_weight_dtype(self._normalised(pictures), self.backbone))  # p2 to p6
-        per_level = [self.proposal_generator["rpn_head"](level) for level in maps]
-        maps = [level.float() for level in maps[:4]]
-        proposals = [
-            best_proposals(
-                [one[number] for one, _ in per_level], [two[number] for _, two in per_level], size
+        pyramid = self.backbone(to_weight_dtype(self._normalised(pictures), self.backbone))
+        rpn_head = self.proposal_generator["rpn_head"]
+        rpn_outputs = [_LevelOutputs(*rpn_head(level)) for level in pyramid]  # p2 to p6
+        maps = [level.float() for level in pyramid[:4]]  # p2 to p5, from which boxes are pooled
+        proposals = _proposals_of_pictures(rpn_outputs, size)
+        classified = self.classify_proposals(maps, proposals)
+        kept = []
+        for (boxes, probabilities), frame_size in zip(classified, frame_sizes, strict=True):
+            best = best_persons(
+                boxes,
+                probabilities,
+                size,
+                score_threshold=settings.score_threshold,
+                nms_threshold=settings.nms_threshold,
             )
-            for number in range(len(pictures))
-        ]
-        classified = self.classified(maps, proposals)
-        found = [
-            best_persons(
-                *one, size, score_threshold=rules.score_threshold, nms_threshold=rules.nms_threshold
+            kept.append(_keep_persons(*best, size, frame_size, settings.max_persons))
+        keypoints = self._keypoints(maps, [boxes for boxes, _ in kept])
+        persons_of_pictures = []
+        for picture, frame_size in enumerate(frame_sizes):
+            places, features = keypoints[picture]
+            x_y_score_scale = (frame_size[1] / size[1], frame_size[0] / size[0], 1.0)
+            persons = Persons(
+                boxes=kept[picture][1],
+                keypoints=places * places.new_tensor(x_y_score_scale),
+                keypoint_features=features,
             )
-            for one in classified
-        ]
-        kept = [
-            _kept(*one, size, original, rules)
-            for one, original in zip(found, originals, strict=True)
-        ]
-        joints = self._joints(maps, [boxes for boxes, _ in kept])
-        persons = []
-        for number, ((_, scored), (places, features), original) in enumerate(
-            zip(kept, joints, originals, strict=True)
-        ):
-            scale = places.new_tensor(
-                (original[1] / size[1], original[0] / size[0], 1.0)
-            )  # of x, of y, of the score
-            seen = Persons(scored, places * scale, features)
-            proposed = [output[number] for level in per_level for output in level]
-            is_finite = all(
-                bool(output.isfinite().all()) for output in (*proposed, *classified[number])
-            )
-            persons.append(seen if is_finite else _unknown(seen))
-        return persons
+            if not _is_finite(picture, rpn_outputs, classified):
+                persons = _not_a_number(persons)
+            persons_of_pictures.append(persons)
+        return persons_of_pictures
 
     def _normalised(self, pictures: Tensor) -> Tensor:
-        """`(B, 3, H, W)` uint8 RGB → `(B, 3, H', W')` BGR minus the mean, zeros on the right and
-        below up to 32 n.
+        """`(B, 3, H, W)` uint8 RGB → `(B, 3, H', W')` float BGR minus the mean.
+
+        Zeros on the right and below pad the sides to multiples of 32.
         """
         bgr = pictures.flip(1).float().contiguous() - self.mean
         height, width = pictures.shape[2:]
         return functional.pad(bgr, (0, -width % SIZE_DIVISIBILITY, 0, -height % SIZE_DIVISIBILITY))
 
-    def classified(
+    def classify_proposals(
         self, maps: Sequence[Tensor], proposals: Sequence[Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
         """Each picture's `(N, 4)` proposals over p2 to p5 → corrected boxes, and `(N,)`
@@ -318,54 +315,86 @@ class KeypointRCNN(nn.Module):
         predictor = self.roi_heads["box_predictor"]
         logits = predictor.get_submodule("cls_score")(hidden)  # (sum of N, 2): person, background
         deltas = predictor.get_submodule("bbox_pred")(hidden)
-        counts = [len(boxes) for boxes in proposals]
         boxes = apply_deltas(deltas, torch.cat(list(proposals)), BOX_WEIGHTS)
+        probabilities = logits.softmax(dim=1)[:, 0]
+        counts = [len(boxes) for boxes in proposals]
         return list(
-            zip(
-                torch.split(boxes, counts),
-                torch.split(logits.softmax(dim=1)[:, 0], counts),
-                strict=True,
-            )
+            zip(torch.split(boxes, counts), torch.split(probabilities, counts), strict=True)
         )
 
-    def _joints(
+    def _keypoints(
         self, maps: Sequence[Tensor], boxes: Sequence[Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Of each picture's `(N, 4)` boxes the `(N, K, 3)` joints in pixels of the resized picture,
-        and their `(N, K, 512)` features.
+        """Of each picture's `(N, 4)` boxes the `(N, K, 3)` keypoints in pixels of the resized
+        picture, and their `(N, K, 512)` features.
         """
         features, heatmaps = self.roi_heads["keypoint_head"](pool_boxes(maps, boxes, 14))
-        counts, every = [len(some) for some in boxes], torch.cat(list(boxes))
-        joints = decode_keypoints(heatmaps, every)
-        read = features_at_keypoints(features, joints, every)
-        return list(zip(torch.split(joints, counts), torch.split(read, counts), strict=True))
+        all_boxes = torch.cat(list(boxes))
+        keypoints = decode_keypoints(heatmaps, all_boxes)
+        read = features_at_keypoints(features, keypoints, all_boxes)
+        counts = [len(one) for one in boxes]
+        return list(zip(torch.split(keypoints, counts), torch.split(read, counts), strict=True))
 
 
-def _unknown(seen: Persons) -> Persons:
-    """A single person, no number in it: of a picture in which the network computed what is no
-    number.
+class _LevelOutputs(NamedTuple):
+    """The proposal head's outputs for one pyramid level."""
+
+    logits: Tensor
+    """`(B, 3, H, W)`."""
+    deltas: Tensor
+    """`(B, 12, H, W)`."""
+
+
+def _proposals_of_pictures(
+    rpn_outputs: Sequence[_LevelOutputs], size: tuple[int, int]
+) -> list[Tensor]:
+    """Each picture's proposals, `(N, 4)`."""
+    pictures = len(rpn_outputs[0].logits)
+    return [
+        best_proposals(
+            [level.logits[picture] for level in rpn_outputs],
+            [level.deltas[picture] for level in rpn_outputs],
+            size,
+        )
+        for picture in range(pictures)
+    ]
+
+
+def _is_finite(
+    picture: int,
+    rpn_outputs: Sequence[_LevelOutputs],
+    classified: Sequence[tuple[Tensor, Tensor]],
+) -> bool:
+    outputs = [output[picture] for level in rpn_outputs for output in level]
+    return all(bool(output.isfinite().all()) for output in (*outputs, *classified[picture]))
+
+
+def _not_a_number(persons: Persons) -> Persons:
+    """A single person of NaN, for a picture in which the network computed NaN or infinity.
 
     Detectron2 drops such boxes silently: a picture that a broken network saw would look like one
     without persons.
     """
-    arrays = (seen.boxes, seen.joints, seen.joint_features)
+    arrays = (persons.boxes, persons.keypoints, persons.keypoint_features)
     return Persons(*(array.new_full((1, *array.shape[1:]), torch.nan) for array in arrays))
 
 
-def _kept(
+def _keep_persons(
     boxes: Tensor,
     scores: Tensor,
     size: tuple[int, int],
-    original: tuple[int, int],
-    rules: RcnnSettings,
+    frame_size: tuple[int, int],
+    max_persons: int,
 ) -> tuple[Tensor, Tensor]:
-    """The persons to keep of a picture: their boxes in pixels of the resized picture, and, scored,
-    of the original.
+    """The persons of a picture that are kept.
+
+    Gives their `(N, 4)` boxes in pixels of the resized picture, and `(N, 5)` boxes with scores in
+    pixels of the frame.
     """
     boxes, scores = boxes[:DETECTIONS], scores[:DETECTIONS]
-    scale = (original[1] / size[1], original[0] / size[0])  # of x, of y
-    final = clip_boxes(boxes * boxes.new_tensor(scale * 2), original)
-    # Detectron2 drops empty boxes last; dropping them here spares the keypoint head and leaves the
-    # rest as it is.
-    kept = is_nonempty(final).nonzero()[: rules.max_persons, 0]
-    return boxes[kept], torch.cat((final[kept], scores[kept, None]), dim=1)
+    x_y_scale = (frame_size[1] / size[1], frame_size[0] / size[0])
+    frame_boxes = clip_boxes(boxes * boxes.new_tensor(x_y_scale * 2), frame_size)
+    # Detectron2 drops empty boxes last. Dropping them here spares the keypoint head, and changes
+    # nothing else.
+    kept = is_nonempty(frame_boxes).nonzero()[:max_persons, 0]
+    return boxes[kept], torch.cat((frame_boxes[kept], scores[kept, None]), dim=1)

@@ -1,7 +1,6 @@
-"""`keypoint_rcnn`, persons and their 17 joints in single frames: what it keeps, samples and lets
-one set.
+"""`keypoint_rcnn`: persons and their 17 COCO keypoints in single frames.
 
-The network itself, its source and its preprocessing are in `keypoint_rcnn_network.py`.
+The network, its source and its preprocessing are in `network.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Tensors for keypoint R-CNN: Detectron2's names, what of its files is left out, and random ones
-that find somebody.
+"""Tensors for keypoint R-CNN: Detectron2's names, and random weights that detect persons.
 
-Knows names and statistics. Refuses to know files: `models.weights.loading` reads them.
+`models.weights.loading` reads the files.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ IGNORED = frozenset(
         *(f"proposal_generator.anchor_generator.cell_anchors.{level}" for level in range(5)),
     }
 )
-"""Constants that older releases of Detectron2 wrote into a file; the network makes them itself.
-Every other tensor must be used.
+"""Constants that older releases of Detectron2 wrote into a file; the network computes them.
+
+Every other tensor of a file must be used.
 """
 
 RELU_VARIANCE = 0.5 - 0.5 / math.pi
@@ -29,21 +29,19 @@ RELU_VARIANCE = 0.5 - 0.5 / math.pi
 INPUT_GAIN = 1 / 64
 """Pixels minus their mean are around ±64."""
 RESIDUAL_GAINS = (0.5, 0.7)
-"""Of a block's last convolution and of its projection, so that sixteen sums do not swell."""
+"""Of a block's last convolution and of its projection, so that sixteen sums do not grow."""
 PYRAMID_GAINS = {2: 0.1, 3: 0.15, 4: 0.2, 5: 0.3}
-"""Fine levels have most anchors; damped, they leave room for boxes of a person's size among the
-proposals.
+"""Pyramid level → factor. Fine levels have most anchors; damping them leaves room among the
+proposals for boxes of a person's size.
 """
 ANCHOR_DELTA_GAIN = 0.1
 CLASS_GAIN = 0.6
 PERSON_BIAS = -6.0
-"""Logit of a person where nothing else speaks. Of a thousand proposals, whose logits spread by
-about 1.5, few pass.
-"""
+"""Bias of the person's logit. Logits spread by about 1.5, so few of a thousand proposals pass."""
 
 
 def name_in_network(name: str) -> str | None:
-    """The network's name of a published tensor: the same one, or None for what is left out."""
+    """The network's name of a published tensor: the same name, or None for an ignored tensor."""
     return None if name in IGNORED else name
 
 
@@ -54,34 +52,33 @@ def expected_shapes(network: KeypointRCNN) -> dict[str, tuple[int, ...]]:
 
 @torch.no_grad()
 def initialise(network: KeypointRCNN, seed: int) -> None:
-    """Random weights from `seed` that keep the scale, and detect something on most pictures: 1 to
-    10 boxes, or 30.
+    """Random weights from `seed` that keep the scale, and detect 1 to 30 boxes on most pictures.
 
     A plainly random detector finds nothing or everything: after a ReLU all values are positive, so
     a random sum is mostly a constant, the same for every box. Weights that sum to zero over their
-    inputs cancel it, and what is left tells boxes apart; the bias of the class then lets the best
+    inputs cancel it, and the rest differs between boxes; the bias of the class then lets the best
     few of them pass.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear | nn.ConvTranspose2d):
-            _draw(layer.weight, _inputs(layer), generator)
-            if layer.bias is not None:
-                layer.bias.zero_()
+        if not isinstance(layer, nn.Conv2d | nn.Linear | nn.ConvTranspose2d):
+            continue
+        _draw_zero_sum(layer.weight, _fan_in(layer), generator)
+        if layer.bias is not None:
+            layer.bias.zero_()
     _set_gains(network)
 
 
-def _inputs(layer: nn.Conv2d | nn.Linear | nn.ConvTranspose2d) -> int:
-    """Numbers that one output sums over; a transposed 4×4 kernel of stride 2 meets four places of a
-    channel.
-    """
+def _fan_in(layer: nn.Conv2d | nn.Linear | nn.ConvTranspose2d) -> int:
+    """How many numbers one output sums over."""
     if isinstance(layer, nn.ConvTranspose2d):
+        # A transposed 4×4 kernel of stride 2 meets four places of a channel.
         return layer.in_channels * 4
     return layer.weight[0].numel()
 
 
-def _draw(weight: Tensor, inputs: int, generator: torch.Generator) -> None:
-    weight.normal_(std=1 / math.sqrt(inputs * RELU_VARIANCE), generator=generator)
+def _draw_zero_sum(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
+    weight.normal_(std=1 / math.sqrt(fan_in * RELU_VARIANCE), generator=generator)
     if weight.shape[1] > 3:  # not the first layer, whose input has no constant part
         weight -= weight.mean(dim=tuple(range(1, weight.ndim)), keepdim=True)
 
@@ -89,10 +86,11 @@ def _draw(weight: Tensor, inputs: int, generator: torch.Generator) -> None:
 def _set_gains(network: KeypointRCNN) -> None:
     network.get_buffer("backbone.bottom_up.stem.conv1.norm.weight").fill_(INPUT_GAIN)
     for block in network.modules():
-        if isinstance(block, Bottleneck):
-            block.conv3.norm.weight.fill_(RESIDUAL_GAINS[0])
-            if block.shortcut is not None:
-                block.shortcut.norm.weight.fill_(RESIDUAL_GAINS[1])
+        if not isinstance(block, Bottleneck):
+            continue
+        block.conv3.norm.weight.fill_(RESIDUAL_GAINS[0])
+        if block.shortcut is not None:
+            block.shortcut.norm.weight.fill_(RESIDUAL_GAINS[1])
     for level, gain in PYRAMID_GAINS.items():
         network.get_parameter(f"backbone.fpn_output{level}.weight").mul_(gain)
     network.get_parameter("proposal_generator.rpn_head.anchor_deltas.weight").mul_(

@@ -1,10 +1,10 @@
 """TASED-Net, the released second version, and its exact preprocessing.
 
 Source: K. Min, J. Corso, "TASED-Net: Temporally-Aggregating Spatial Encoder-Decoder Network for
-Video Saliency Detection", ICCV 2019, and its release (MichiganCOG/TASED-Net): frames squeezed to
-224×384 whatever their aspect, RGB, 2x/255 - 1. What comes out is the raw sigmoid map of the clip's
-last frame; the release's script also blurs it, divides it by its maximum and rounds it to a
-picture, which is for eyes and is not done here.
+Video Saliency Detection", ICCV 2019, and its release (MichiganCOG/TASED-Net): frames of any aspect
+squeezed to 224×384, RGB, 2x/255 - 1. The output is the raw sigmoid map of the clip's last frame.
+The release's script also blurs it, divides it by its maximum and rounds it to a picture for
+viewing; this does not.
 
 Letters: B clips, T = 32 frames, H = 224 and W = 384 pixels. Shapes are those of the released size;
 any multiple of 32 works.
@@ -18,9 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models.extractors.base.channel_scaling import scale_channels
-from models.extractors.base.inference import (
-    to_weight_dtype,
-)
+from models.extractors.base.inference import to_weight_dtype
 from models.extractors.tased.unpooling import unpool
 
 AFTER_UNPOOLING = ("convtsp2.0", "convtsp3.0", "convtsp4.0")
@@ -28,8 +26,9 @@ Branches = tuple[int, tuple[int, int], tuple[int, int], int]
 """Channels of the four branches of an Inception block."""
 BASE2: tuple[Branches, ...] = ((64, (96, 128), (16, 32), 32), (128, (128, 192), (32, 96), 64))
 BASE3: tuple[Branches, ...] = (
-    (192, (96, 208), (16, 48), 64), (160, (112, 224), (24, 64), 64), (128, (128, 256), (24, 64), 64),
-    (112, (144, 288), (32, 64), 64), (256, (160, 320), (32, 128), 128),
+    (192, (96, 208), (16, 48), 64), (160, (112, 224), (24, 64), 64),
+    (128, (128, 256), (24, 64), 64), (112, (144, 288), (32, 64), 64),
+    (256, (160, 320), (32, 128), 128),
 )  # fmt: skip
 BASE4: tuple[Branches, ...] = ((256, (160, 320), (32, 128), 128), (384, (192, 384), (48, 128), 128))
 S3D_STARTS = (0, 5, 8, 14)
@@ -87,13 +86,14 @@ class Mixed(nn.Module):
         self.branch3 = nn.Sequential(
             nn.MaxPool3d(3, stride=1, padding=1), PointConv(inputs, pooled)
         )
+        self.outputs = point + middle[1] + narrow[1] + pooled
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, inputs, t, h, w)` → `(B, point + middle[1] + narrow[1] + pooled, t, h, w)`."""
         return torch.cat((self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)), 1)
 
 
-def _over_frames(encoded: Tensor) -> Tensor:
+def _max_over_frames(encoded: Tensor) -> Tensor:
     """`(B, C, 16, H, W)` → `(B, C, 4, H, W)`: the largest of four frames each."""
     return nn.functional.max_pool3d(encoded, (4, 1, 1))
 
@@ -115,20 +115,22 @@ class TasedNet(nn.Module):
             PointConv(stem, stem),
             SeparableConv(stem, spread),
         )
-        self.base2, middle = _mixed(spread, BASE2, width)
-        self.base3, deep = _mixed(middle, BASE3, width)
-        self.base4, deepest = _mixed(deep, BASE4, width)
+        self.base2, middle = _inception_blocks(spread, BASE2, width)
+        self.base3, deep = _inception_blocks(middle, BASE3, width)
+        self.base4, deepest = _inception_blocks(deep, BASE4, width)
         self.convtsp1 = nn.Sequential(
-            nn.Conv3d(deepest, deepest, 1, bias=False), _norm(deepest), nn.ReLU(), *_spread(deepest, deep)
+            nn.Conv3d(deepest, deepest, 1, bias=False), _norm(deepest), nn.ReLU(),
+            *_deconvolution(deepest, deep),
         )  # fmt: skip
-        self.convtsp2 = nn.Sequential(*_spread(deep, middle))
-        self.convtsp3 = nn.Sequential(*_spread(middle, spread))
+        self.convtsp2 = nn.Sequential(*_deconvolution(deep, middle))
+        self.convtsp3 = nn.Sequential(*_deconvolution(middle, spread))
         self.convtsp4 = nn.Sequential(
-            _enlarge(spread, narrow), _norm(narrow), nn.ReLU(),
-            nn.Conv3d(narrow, narrow, (2, 1, 1), stride=(2, 1, 1), bias=False), _norm(narrow), nn.ReLU(),
+            _double_size(spread, narrow), _norm(narrow), nn.ReLU(),
+            nn.Conv3d(narrow, narrow, (2, 1, 1), stride=(2, 1, 1), bias=False),
+            _norm(narrow), nn.ReLU(),
             nn.ConvTranspose3d(narrow, last, 1, bias=False), _norm(last), nn.ReLU(),
             nn.Conv3d(last, last, (2, 1, 1), stride=(2, 1, 1), bias=False), _norm(last), nn.ReLU(),
-            _enlarge(last, last),
+            _double_size(last, last),
             nn.Conv3d(last, 1, 1),
             nn.Sigmoid(),
         )  # fmt: skip
@@ -136,46 +138,51 @@ class TasedNet(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """`(B, 3, T, H, W)` uint8 RGB → `(B, H, W)` in (0, 1).
 
-        The authors' network but for near-ties of the unpooling, for which `tased_unpooling.py` has
-        a rule.
+        This is the authors' network, except for near-ties of the unpooling: see `unpooling.py`.
         """
-        z, (y1, y2, y3) = self.encoded(clips)
+        z, (y1, y2, y3) = self.encode(clips)
         z = unpool(z, y1, window=2)  # (B, 832, 4, 14, 24)
         z = unpool(self.convtsp2(z), y2, window=3)  # (B, 480, 4, 28, 48)
         z = unpool(self.convtsp3(z), y3, window=3)  # (B, 192, 4, 56, 96)
         saliency: Tensor = self.convtsp4(z)  # (B, 1, 1, 224, 384): two convolutions halve the time
         return saliency[:, 0, 0]
 
-    def encoded(self, clips: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """All that is computed before the first unpooling: `convtsp1`'s output `(B, 832, 4, 7,
-        12)`, and the maps whose maxima say where values go, `(B, 832, 4, 14, 24)`, `(B, 480, 4, 28,
-        48)` and `(B, 192, 4, 56, 96)`.
+    def encode(self, clips: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """All that is computed before the first unpooling.
+
+        Gives the output of `convtsp1`, `(B, 832, 4, 7, 12)`, and three maps whose maxima decide
+        where unpooling puts values: `(B, 832, 4, 14, 24)`, `(B, 480, 4, 28, 48)` and
+        `(B, 192, 4, 56, 96)`.
         """
         x = to_weight_dtype((2 * clips.float() - 255) / 255, self)
         y3 = self.base1(x)  # (B, 192, 16, 56, 96)
-        x = nn.functional.max_pool3d(
-            y3, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)
-        )  # (B, 192, 16, 28, 48)
+        x = nn.functional.max_pool3d(y3, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
         y2 = self.base2(x)  # (B, 480, 16, 28, 48)
         y1 = self.base3(nn.functional.max_pool3d(y2, 3, stride=2, padding=1))  # (B, 832, 8, 14, 24)
         y1 = nn.functional.max_pool3d(y1, (2, 1, 1))  # (B, 832, 4, 14, 24)
         x = nn.functional.max_pool3d(y1, (1, 2, 2))  # (B, 832, 4, 7, 12)
-        return self.convtsp1(self.base4(x)), (y1, _over_frames(y2), _over_frames(y3))
+        return self.convtsp1(self.base4(x)), (y1, _max_over_frames(y2), _max_over_frames(y3))
 
 
-def _mixed(inputs: int, blocks: Sequence[Branches], width: float) -> tuple[nn.Sequential, int]:
-    """Inception blocks one after the other, and how many channels the last one gives."""
+def _inception_blocks(
+    inputs: int, blocks: Sequence[Branches], width: float
+) -> tuple[nn.Sequential, int]:
+    """Inception blocks in sequence, and the channels of the last block's output."""
     layers = []
     for point, middle, narrow, pooled in blocks:
-        a, b, c, d, e, f = (
-            scale_channels(channels, width) for channels in (point, *middle, *narrow, pooled)
+        layer = Mixed(
+            inputs,
+            scale_channels(point, width),
+            (scale_channels(middle[0], width), scale_channels(middle[1], width)),
+            (scale_channels(narrow[0], width), scale_channels(narrow[1], width)),
+            scale_channels(pooled, width),
         )
-        layers.append(Mixed(inputs, a, (b, c), (d, e), f))
-        inputs = a + c + e + f
+        layers.append(layer)
+        inputs = layer.outputs
     return nn.Sequential(*layers), inputs
 
 
-def _spread(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+def _deconvolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     return (
         nn.ConvTranspose3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1), bias=False),
         _norm(outputs),
@@ -183,7 +190,7 @@ def _spread(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     )
 
 
-def _enlarge(inputs: int, outputs: int) -> nn.ConvTranspose3d:
+def _double_size(inputs: int, outputs: int) -> nn.ConvTranspose3d:
     return nn.ConvTranspose3d(
         inputs, outputs, (1, 4, 4), stride=(1, 2, 2), padding=(0, 1, 1), bias=False
     )

@@ -1,7 +1,6 @@
-"""`tased`, where people would look: a saliency map for chosen instants, from the 32 frames that
-lead up to each.
+"""`tased`: a saliency map for chosen instants, each from the 32 frames up to it.
 
-The network itself, its source and its preprocessing are in `tased_network.py`.
+The network, its source and its preprocessing are in `network.py`.
 """
 
 from __future__ import annotations
@@ -20,11 +19,8 @@ def _build(settings: TasedSettings, weights: str, device: str) -> Extractor:
 
 
 def _arrays(settings: TasedSettings) -> Mapping[str, ArraySpec]:
-    return {
-        "saliency": ArraySpec(
-            "float16", (MAP_HEIGHT // settings.block_pixels, MAP_WIDTH // settings.block_pixels)
-        )
-    }
+    block = settings.block_pixels
+    return {"saliency": ArraySpec("float16", (MAP_HEIGHT // block, MAP_WIDTH // block))}
 
 
 def _sampling(settings: TasedSettings) -> Sampling:

@@ -1,14 +1,15 @@
-"""TASED-Net's unpooling by a rule for places that rounding cannot touch.
+"""TASED-Net's unpooling, with a rule for near-ties that rounding cannot change.
 
-The authors put a value where the encoder had its maximum. Where two neighbours are equal, by
-structure (a pool of stride 1 under a 1×1×1 convolution; a still and even part of a picture) or
-nearly, the last bit of a sum decides, and a value jumps by a pixel: on another processor, with
-other threads, in another memory layout, on a GPU. Here the first place that is within `SURELY` of
-the window's maximum has the value. Beyond that its share falls in a straight line, to nothing at
-`AT_MOST`, and what it leaves goes to the next such place; the maximum itself takes the rest. So the
-map moves by as much as its input is moved, and never jumps. Both are shares of the largest value of
-the clip's map, since that is what rounding is in proportion to. `docs/decisions` has what was measured
-of this and other rules.
+The authors put a value where the encoder had its maximum. If two neighbours are equal or nearly
+equal (a pool of stride 1 under a 1×1×1 convolution; a still and even part of a picture), the last
+bit of a sum decides, and the value jumps by a pixel on another processor, with other threads, in
+another memory layout, or on a GPU.
+
+Here the first place within `FULL_SHARE_GAP` of the window's maximum gets the value. Beyond that its
+share falls linearly, to nothing at `NO_SHARE_GAP`, and the remainder goes to the next such place;
+the maximum itself takes the rest. So the map changes by as much as its input changes, and never
+jumps. Both gaps are shares of the largest value of the clip's map, because rounding is proportional
+to it. `docs/decisions` has measurements of this and other rules.
 
 Letters: B clips, C channels, t frames, h, w of the pooled map; H = 2 h, W = 2 w of the map itself.
 """
@@ -24,21 +25,21 @@ from torch import Tensor
 from torch.nn import functional
 
 FULL_SHARE_GAP = 5e-7
-"""Rounding in float32 moves neighbours that should be equal by up to 3.5e-7 of the map's largest
+"""Rounding in float32 separates neighbours that should be equal by up to 3.5e-7 of the largest
 value.
 """
 NO_SHARE_GAP = 2e-6
 _NOTHING = 1e-20
-"""In the place of the largest value of a map of zeros."""
+"""Stands for the largest value of a map of zeros, so that nothing is divided by 0."""
 
 
 def unpool(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
-    """`(B, C, t, h, w)` values, each at the places of the maximum of its window of `encoded`, which
-    is `(B, C, t, H, W)`, all 0 or more → `(B, C, t, H, W)`, 0 where nothing was put.
+    """`(B, C, t, h, w)` values → `(B, C, t, H, W)`, each at the maximum of its window of `encoded`.
 
-    A window is 2×2 with a stride of 2, or 3×3 with a stride of 2 and a padding of 1. Of several
-    values for one place the last counts, as far as it has the place. Without near-ties this is
-    `max_unpool3d` of a CPU. No gradient reaches `encoded`. What is not finite in either stays so.
+    `encoded` is `(B, C, t, H, W)`, all 0 or more; places without a value become 0. A window is 2×2
+    with a stride of 2, or 3×3 with a stride of 2 and a padding of 1. If several windows share a
+    place, the last one takes its share first. Without near-ties this is `max_unpool3d` of a CPU. No
+    gradient reaches `encoded`. NaN and infinity stay.
     """
     border = 1 if window == 3 else 0
     height, width = values.shape[-2:]
@@ -48,11 +49,11 @@ def unpool(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
         pooling: dict[str, Any] = {"stride": (1, 2, 2), "padding": (0, border, border)}
         highest = functional.max_pool3d(compared, (1, window, window), **pooling)  # (B, C, t, h, w)
         bordered = functional.pad(compared, (border,) * 4, value=-math.inf)
-        rest = torch.ones_like(highest)  # of a window's value
-        free = torch.ones_like(bordered, dtype=values.dtype)  # of a place
+        rest = torch.ones_like(highest)  # the share of a window's value that has no place yet
+        free = torch.ones_like(bordered, dtype=values.dtype)  # the share of a place that is free
     out = torch.zeros_like(free)
-    # Through a window's places as they lie, rows first: so a place of several windows is given to
-    # the last one first.
+    # Rows first through a window's places. A place that several windows share is then met first
+    # as an early place of the last window, which therefore takes it before the others.
     for row, column in product(range(window), repeat=2):
         here = (..., slice(row, row + 2 * height - 1, 2), slice(column, column + 2 * width - 1, 2))
         with torch.no_grad():
@@ -64,8 +65,7 @@ def unpool(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
                 .mul_(rest)
             )
             rest -= share
-            opaque = share.to(values.dtype)
-            shown = opaque * free[here]
-            free[here] -= shown
-        out[here] += shown * values
+            placed = share.to(values.dtype) * free[here]
+            free[here] -= placed
+        out[here] += placed * values
     return out[..., border : border + 2 * height, border : border + 2 * width]

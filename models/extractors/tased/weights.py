@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from pathlib import Path
 
@@ -13,63 +14,68 @@ from models.weights.loading import load_matching_tensors
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """The 513 entries of `TASED_updated.pt`, by themselves or each after `module.`; ValueError for
-    any other file.
+    """The 513 entries of `TASED_updated.pt`, with or without `module.` before each name.
+
+    ValueError for any other file.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in TasedNet().state_dict().items()}
     return load_matching_tensors(path, shapes)
 
 
 def load_s3d(path: Path) -> dict[str, Tensor]:
-    """The encoder's entries (`base1.` to `base4.`) from `S3D_kinetics400.pt` of kylemin/S3D, to
-    start training from.
+    """The encoder (`base1.` to `base4.`) from `S3D_kinetics400.pt` of kylemin/S3D, to train from.
 
-    Its classifier, `fc.`, has no place here. Counts of batches seen, which torch only reads for
-    norms without a momentum, are 0 if the file has none. ValueError for any other file.
+    The file's classifier, `fc.`, is ignored. Its counts of batches, which torch reads only for
+    norms without a momentum, are ignored too and become 0. ValueError for any other file.
     """
-    entries = {
-        name: tensor for name, tensor in TasedNet().state_dict().items() if name.startswith("base")
-    }
-    counts = {
-        name: tensor for name, tensor in entries.items() if name.endswith("num_batches_tracked")
-    }
-    shapes = {name: tuple(tensor.shape) for name, tensor in entries.items() if name not in counts}
-    return load_matching_tensors(path, shapes, _from_s3d) | counts
+    shapes: dict[str, tuple[int, ...]] = {}
+    zero_counts: dict[str, Tensor] = {}
+    for name, tensor in TasedNet().state_dict().items():
+        if not name.startswith("base"):
+            continue
+        if name.endswith("num_batches_tracked"):
+            zero_counts[name] = tensor
+        else:
+            shapes[name] = tuple(tensor.shape)
+    return load_matching_tensors(path, shapes, _name_from_s3d) | zero_counts
 
 
-def _from_s3d(name: str) -> str | None:
-    """`base.9.branch0.0.bn.bias` → `base3.1.branch0.0.bn.bias`."""
+def _name_from_s3d(name: str) -> str | None:
+    """`base.9.branch0.0.bn.bias` → `base3.1.branch0.0.bn.bias`; None for an ignored entry."""
     base, _, rest = name.partition(".")
     number, _, layer = rest.partition(".")
     if base == "fc" or layer.endswith("num_batches_tracked"):
         return None
     if base != "base" or not number.isdecimal():
         return name
-    part = sum(int(number) >= start for start in S3D_STARTS)
-    return f"base{part}.{int(number) - S3D_STARTS[part - 1]}.{layer}"
+    index = int(number)
+    part = bisect.bisect_right(S3D_STARTS, index)
+    return f"base{part}.{index - S3D_STARTS[part - 1]}.{layer}"
 
 
 def initialise(network: TasedNet, seed: int | None) -> None:
-    """Normal weights that keep the scale of what they are fed; norms stay as they are, the
-    identity.
+    """Normal weights that keep the scale of their input; norms stay the identity.
 
     Drawn from `seed`, or from torch's global generator.
-
-    Unpooling leaves three of four pixels zero; with that not made up for, every random map lies
-    within 0.01 of 0.5.
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-            meets = float(math.prod(layer.kernel_size))
-            if isinstance(
-                layer, nn.ConvTranspose3d
-            ):  # lays kernels out: an output meets every stride-th of their taps
-                meets /= math.prod(layer.stride)
-            if name in AFTER_UNPOOLING:
-                meets /= 4
-            nn.init.normal_(
-                layer.weight, std=math.sqrt(2 / (layer.in_channels * meets)), generator=generator
-            )
-            if layer.bias is not None:
-                nn.init.constant_(layer.bias, 0.0)
+        if not isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+            continue
+        fan_in = _fan_in(layer, after_unpooling=name in AFTER_UNPOOLING)
+        nn.init.normal_(layer.weight, std=math.sqrt(2 / fan_in), generator=generator)
+        if layer.bias is not None:
+            nn.init.constant_(layer.bias, 0.0)
+
+
+def _fan_in(layer: nn.Conv3d | nn.ConvTranspose3d, *, after_unpooling: bool) -> float:
+    """How many numbers other than zero one output sums over."""
+    taps = float(math.prod(layer.kernel_size))
+    if isinstance(layer, nn.ConvTranspose3d):
+        # It lays kernels out: an output meets every stride-th of their taps.
+        taps /= math.prod(layer.stride)
+    if after_unpooling:
+        # Unpooling leaves three of four pixels zero. If that were not made up for, every random map
+        # would lie within 0.01 of 0.5.
+        taps /= 4
+    return layer.in_channels * taps

@@ -2,7 +2,7 @@
 
 Source: ultralytics/yolov5 at its tags, and the ultralytics package. All tensors have the published
 names, so that the layers below are numbered as in the releases' model files. A batch norm adds 1e-3
-to a variance, not torch's 1e-5. Refuses to know files, frames and suppression.
+to a variance, not torch's 1e-5.
 
 Letters: B pictures of H×W pixels, both multiples of 32; N places where a box may be.
 """
@@ -24,9 +24,9 @@ ANCHORS = (
     ((30, 61), (62, 45), (59, 119)),
     ((116, 90), (156, 198), (373, 326)),
 )
-"""Width and height in pixels, three a map."""
+"""Width and height in pixels, three for each map."""
 BINS = 16
-"""The anchor-free head says where an edge is as a distribution over 0 to 15 strides."""
+"""The anchor-free head predicts an edge's distance as a distribution over 0 to 15 strides."""
 
 
 class Conv(nn.Module):
@@ -51,34 +51,31 @@ class Conv(nn.Module):
 
     @torch.no_grad()
     def fold(self, factors: Callable[[nn.BatchNorm2d], tuple[Tensor, Tensor]]) -> None:
-        """Let the convolution do what the norm does; `factors` says what it multiplies by and
-        adds.
-        """
-        if isinstance(self.bn, nn.BatchNorm2d):
-            scale, shift = factors(self.bn)
-            self.conv.weight.mul_(scale.view(-1, 1, 1, 1))
-            self.conv.bias = nn.Parameter(shift)
-            self.bn = nn.Identity()
+        """Fold the norm into the convolution; `factors` gives the norm's scale and shift."""
+        if not isinstance(self.bn, nn.BatchNorm2d):
+            return
+        scale, shift = factors(self.bn)
+        self.conv.weight.mul_(scale.view(-1, 1, 1, 1))
+        self.conv.bias = nn.Parameter(shift)
+        self.bn = nn.Identity()
 
 
 def _by_division(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """As the original releases round."""
-    spread = torch.sqrt(norm.get_buffer("running_var") + norm.eps)
-    return norm.weight / spread, norm.bias - norm.weight * norm.get_buffer("running_mean") / spread
+    deviation = torch.sqrt(norm.get_buffer("running_var") + norm.eps)
+    mean = norm.get_buffer("running_mean")
+    return norm.weight / deviation, norm.bias - norm.weight * mean / deviation
 
 
 def _by_reciprocal(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """As the ultralytics package rounds."""
     reciprocal = torch.rsqrt(norm.get_buffer("running_var") + norm.eps)
-    return norm.weight * reciprocal, -norm.get_buffer(
-        "running_mean"
-    ) * reciprocal * norm.weight + norm.bias
+    mean = norm.get_buffer("running_mean")
+    return norm.weight * reciprocal, -mean * reciprocal * norm.weight + norm.bias
 
 
 class Focus(nn.Module):
-    """The first layer of v5.0: every second pixel of every second row, four pictures behind each
-    other.
-    """
+    """The first layer of v5.0: 2×2 pixels become channels, then a convolution."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
@@ -124,8 +121,9 @@ class C3(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """SPP of v5.0 and SPPF of v6.0 on: maxima over 5×5, 9×9 and 13×13, which are those over 5×5
-    once, twice, thrice.
+    """SPP of v5.0 and SPPF of v6.0 on: maxima over 5×5, 9×9 and 13×13.
+
+    They are computed as one, two and three maxima over 5×5, which gives the same.
     """
 
     def __init__(self, channels: int) -> None:
@@ -158,15 +156,14 @@ class AnchorHead(nn.Module):
         super().__init__()
         self.m = nn.ModuleList(nn.Conv2d(width, 3 * (5 + CLASSES), 1) for width in channels)
         strides = torch.tensor(STRIDES).view(3, 1, 1)
-        self.register_buffer(
-            "anchors", torch.tensor(ANCHORS).float() / strides
-        )  # as the files have them
+        # Divided by the stride, as in the files.
+        self.register_buffer("anchors", torch.tensor(ANCHORS).float() / strides)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """p3, p4, p5 → boxes `(B, N, 4)`: x, y of the centre, width, height in pixels; scores `(B,
-        N, 80)`, 0 to 1.
+        """p3, p4, p5 → boxes `(B, N, 4)` and scores `(B, N, 80)`, 0 to 1.
 
-        N = 3 * cells, map by map, then anchor by anchor, then row by row.
+        A box is x, y of the centre, width and height in pixels. N = 3 * cells, map by map, then
+        anchor by anchor, then row by row.
         """
         decoded = [self._decode(level, x) for level, x in enumerate(maps)]
         prediction = torch.cat(decoded, 1)
@@ -200,20 +197,21 @@ class Distances(nn.Module):
 
 
 class PointHead(nn.Module):
-    """ultralytics' Detect layer: from the middle of a cell, how far the four edges of a box are."""
+    """ultralytics' Detect layer: a box is the distances of its four edges from a cell's centre."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        boxes, classes = max(16, channels[0] // 4, 4 * BINS), max(channels[0], CLASSES)
+        boxes = max(16, channels[0] // 4, 4 * BINS)
+        classes = max(channels[0], CLASSES)
         self.cv2 = nn.ModuleList(_branch(width, boxes, 4 * BINS) for width in channels)
         self.cv3 = nn.ModuleList(_branch(width, classes, CLASSES) for width in channels)
         self.dfl = Distances()
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """p3, p4, p5 → boxes `(B, N, 4)`: x, y of the centre, width, height in pixels; scores `(B,
-        N, 80)`, 0 to 1.
+        """p3, p4, p5 → boxes `(B, N, 4)` and scores `(B, N, 80)`, 0 to 1.
 
-        N = cells, map by map, then row by row.
+        A box is x, y of the centre, width and height in pixels. N = cells, map by map, then row by
+        row.
         """
         edges = torch.cat([self.cv2[level](x).flatten(2) for level, x in enumerate(maps)], 2)
         logits = torch.cat([self.cv3[level](x).flatten(2) for level, x in enumerate(maps)], 2)
@@ -224,9 +222,8 @@ class PointHead(nn.Module):
                 for x, stride in zip(maps, STRIDES, strict=True)
             ]
         )
-        before, after = self.dfl(edges).chunk(
-            2, 1
-        )  # (B, 2, N) each: left and top, right and bottom
+        # (B, 2, N) each: left and top, right and bottom
+        before, after = self.dfl(edges).chunk(2, 1)
         low, high = centres - before, centres + after
         boxes = torch.cat(((low + high) / 2, high - low), 1) * strides
         return boxes.transpose(1, 2), logits.sigmoid().transpose(1, 2)
@@ -244,9 +241,11 @@ class YOLOv5(nn.Module):
     def __init__(self, scale: Scale, release: str) -> None:
         super().__init__()
         self.release = release
-        c64, c128, c256, c512, c1024 = (scale.channels(base) for base in (64, 128, 256, 512, 1024))
-        first, early, last = (scale.repeats(base) for base in (3, 9 if release == "v5.0" else 6, 9))
         old = release == "v5.0"
+        c64, c128, c256, c512, c1024 = (scale.channels(base) for base in (64, 128, 256, 512, 1024))
+        first, last = scale.repeats(3), scale.repeats(9)
+        early = last if old else scale.repeats(6)
+        head = PointHead if release == "u" else AnchorHead
         self.model = nn.ModuleDict({
             "0": Focus(3, c64, 3) if old else Conv(3, c64, 6, stride=2, padding=2),
             "1": Conv(c64, c128, 3, stride=2),
@@ -266,12 +265,11 @@ class YOLOv5(nn.Module):
             "20": C3(2 * c256, c512, first, residual=False),
             "21": Conv(c512, c512, 3, stride=2),
             "23": C3(2 * c512, c1024, first, residual=False),
-            "24": PointHead((c256, c512, c1024)) if release == "u" else AnchorHead((c256, c512, c1024)),
+            "24": head((c256, c512, c1024)),
         })  # fmt: skip
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """`(B, 3, H, W)` uint8 RGB → `p3`, `p4`, `p5`, and `boxes` and `scores` as the head gives
-        them.
+        """`(B, 3, H, W)` uint8 RGB → `p3`, `p4`, `p5`, and the head's `boxes` and `scores`.
 
         Channels below are those of size l; other sizes scale them.
         """
@@ -284,22 +282,22 @@ class YOLOv5(nn.Module):
         p3 = self._run(_join(_double(middle), x8), 17)  # (B, 256, H/8, W/8)
         p4 = self._run(_join(self._run(p3, 18), middle), 20)  # (B, 512, H/16, W/16)
         p5 = self._run(_join(self._run(p4, 21), top), 23)  # (B, 1024, H/32, W/32)
-        maps = [
-            x.float() for x in (p3, p4, p5)
-        ]  # boxes are decided in float32, whatever made the maps
+        # Boxes are decided in float32, also after bf16.
+        maps = [x.float() for x in (p3, p4, p5)]
         boxes, scores = self.model["24"](maps)
         return {**dict(zip(MAPS, maps, strict=True)), "boxes": boxes, "scores": scores}
 
     def fold_norms(self) -> None:
-        """Fold every norm into its convolution, as the releases do before they detect; their names
-        are gone then.
+        """Fold every norm into its convolution, as the releases do before they detect.
+
+        The network then has no tensors of norms, and cannot load a published file.
         """
         for layer in self.modules():
             if isinstance(layer, Conv):
                 layer.fold(_by_reciprocal if self.release == "u" else _by_division)
 
-    def lower(self, precision: str) -> None:
-        """Let all layers but the Detect layer compute in `precision`."""
+    def set_precision(self, precision: str) -> None:
+        """Lower all layers except the Detect layer to `precision`."""
         for name, layer in self.model.items():
             if name != "24":
                 to_precision(layer, precision)

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from models.extractors.base.precision import Numerics
+from models.validation import at_least, between, distinct_names, one_of, unit_interval
 
 STRIDE_PIXELS = 32
-"""Of the coarsest map. The sides of what the network looks at are multiples of it."""
+"""Stride of the coarsest map. The sides of the network's input are multiples of it."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +38,19 @@ SIZES = {
     "x": Scale(1.33, 1.25),
 }
 
-
 RELEASES = {"v5.0": "smlx", "v7.0": "nsmlx", "u": "nsmlx"}
-"""Release → the sizes it was published in. v7.0 stands for v6.0 to v7.0, whose networks are one."""
-
+"""Release → the sizes it was published in. v7.0 stands for v6.0 to v7.0, which share a network."""
 
 MAPS = {"p3": 256, "p4": 512, "p5": 1024}
-"""Map → its channels before scaling. They are one value per 8, 16 and 32 pixels of what the network
-looks at.
-"""
-
+"""Map → its channels before scaling. They have one value per 8, 16 and 32 pixels of the input."""
 
 DETECTIONS = "detections"
-
-
 BACKENDS = ("torch", "ultralytics")
 
 
 @dataclass(frozen=True)
 class YOLOv5Settings(Numerics):
-    """What a user may set of `yolov5`; the defaults are those of `detect.py` of v6.0 to v7.0."""
+    """The user's settings of `yolov5`; the defaults are those of `detect.py` of v6.0 to v7.0."""
 
     arrays: tuple[str, ...] = ("p5", DETECTIONS)
     """Which of p3, p4, p5 (the three inputs of the Detect layer, pooled) and detections to keep."""
@@ -69,10 +63,12 @@ class YOLOv5Settings(Numerics):
     frames_per_second: float = 2.0
     """Frames looked at per second; 0 looks at every native frame."""
     input_pixels: int = 640
-    """A frame is scaled, up or down, until its longer side has so many pixels; a multiple of 32."""
+    """A frame is scaled, up or down, until its longer side has this many pixels, a multiple of
+    32.
+    """
     grid: int = 4
-    """A map is averaged over a grid of so many by so many cells, as maps of unequal videos must
-    become equal.
+    """A map is averaged over a grid with this many cells on a side, because maps of different
+    videos must get one size.
     """
     score_threshold: float = 0.25
     """Detections must score more than this."""
@@ -81,61 +77,45 @@ class YOLOv5Settings(Numerics):
     one goes. ultralytics' own default is 0.7.
     """
     max_detections: int = 1000
-    """A row holds at most the so many best scored detections, best first. None is a row without
-    items. `detect.py` of v6.0 to v7.0 keeps 1000; that of v5.0 and the ultralytics package keep
-    300.
+    """A row holds at most this many detections, the best ones first; it may be empty. `detect.py`
+    of v6.0 to v7.0 keeps 1000; v5.0 and the ultralytics package keep 300.
     """
     backend: str = "torch"
-    """torch computes what the releases compute; ultralytics asks that package itself, for the
-    release u alone.
+    """torch computes what the releases compute; ultralytics runs that package itself, only for the
+    release u.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_arrays()
+        distinct_names("arrays", self.arrays, (*MAPS, DETECTIONS))
         self._check_network()
-        if self.frames_per_second < 0:
+        at_least("frames_per_second", self.frames_per_second, 0)
+        between("input_pixels", self.input_pixels, STRIDE_PIXELS, 4096)
+        if self.input_pixels % STRIDE_PIXELS:
             raise ValueError(
-                f"frames_per_second is 0 (every frame) or more, got {self.frames_per_second}"
+                f"input_pixels must be a multiple of {STRIDE_PIXELS}; got {self.input_pixels}"
             )
-        if not STRIDE_PIXELS <= self.input_pixels <= 4096 or self.input_pixels % STRIDE_PIXELS:
-            raise ValueError(
-                f"input_pixels is a multiple of {STRIDE_PIXELS}, up to 4096; got {self.input_pixels}"
-            )
-        if not 1 <= self.grid <= 32:
-            raise ValueError(f"grid is 1 to 32, got {self.grid}")
-        for name in ("score_threshold", "nms_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is 0 to 1, got {getattr(self, name)}")
-        if not 1 <= self.max_detections <= 30_000:
-            raise ValueError(f"max_detections is 1 to 30000, got {self.max_detections}")
-
-    def _check_arrays(self) -> None:
-        known = [*MAPS, DETECTIONS]
-        if (
-            not self.arrays
-            or set(self.arrays) - set(known)
-            or len(set(self.arrays)) != len(self.arrays)
-        ):
-            raise ValueError(
-                f"arrays names one or more of {', '.join(known)}, each once; got {self.arrays}"
-            )
+        between("grid", self.grid, 1, 32)
+        unit_interval("score_threshold", self.score_threshold)
+        unit_interval("nms_threshold", self.nms_threshold)
+        between("max_detections", self.max_detections, 1, 30_000)
 
     def _check_network(self) -> None:
-        if self.release not in RELEASES:
-            raise ValueError(f"release is one of {', '.join(RELEASES)}; got {self.release!r}")
-        if self.size not in tuple(RELEASES[self.release]):
-            sizes = ", ".join(RELEASES[self.release])
+        one_of("release", self.release, RELEASES)
+        sizes = RELEASES[self.release]
+        if self.size not in tuple(sizes):
             raise ValueError(
-                f"size is one of {sizes} in the release {self.release}; got {self.size!r}"
+                f"size must be one of {', '.join(sizes)} in the release {self.release}; "
+                f"got {self.size!r}"
             )
-        if self.backend not in BACKENDS:
-            raise ValueError(f"backend is one of {', '.join(BACKENDS)}; got {self.backend!r}")
-        if self.backend == "ultralytics" and self.release != "u":
+        one_of("backend", self.backend, BACKENDS)
+        if self.backend == "ultralytics":
+            self._check_ultralytics()
+
+    def _check_ultralytics(self) -> None:
+        if self.release != "u":
+            raise ValueError(f"backend ultralytics supports only release = u; got {self.release!r}")
+        if self.precision != "fp32":
             raise ValueError(
-                f"the ultralytics package has the network of the release u, not of {self.release}"
-            )
-        if self.backend == "ultralytics" and self.precision != "fp32":
-            raise ValueError(
-                f"precision is fp32 with the backend ultralytics; got {self.precision!r}"
+                f"backend ultralytics supports only precision = fp32; got {self.precision!r}"
             )

@@ -1,7 +1,6 @@
-"""`yolov5`, objects in single frames: the maps under the detector's last layer, and what it
-detects.
+"""`yolov5`: objects in single frames, as detections and as the maps under the last layer.
 
-The network itself is in `yolov5_network.py`, its preprocessing and its boxes in `yolov5_boxes.py`.
+The network is in `network.py`; preprocessing and boxes are in `boxes.py`.
 """
 
 from __future__ import annotations
@@ -20,17 +19,15 @@ def _build(settings: YOLOv5Settings, weights: str, device: str) -> Extractor:
 
 
 def _arrays(settings: YOLOv5Settings) -> Mapping[str, ArraySpec]:
-    """Maps are (channels, grid, grid); a detection is x1, y1, x2, y2 in pixels of the decoded
-    frame, score, class.
+    """Maps are (channels, grid, grid).
+
+    A detection is x1, y1, x2, y2 in pixels of the decoded frame, score and class.
     """
-    scale, cells = SIZES[settings.size], (settings.grid, settings.grid)
-    maps = {
-        name: ArraySpec("float16", (scale.channels(base), *cells)) for name, base in MAPS.items()
-    }
-    return {
-        name: (maps | {DETECTIONS: ArraySpec("float32", (6,), ragged=True)})[name]
-        for name in settings.arrays
-    }
+    scale, grid = SIZES[settings.size], settings.grid
+    specs = {DETECTIONS: ArraySpec("float32", (6,), ragged=True)}
+    for name, base_channels in MAPS.items():
+        specs[name] = ArraySpec("float16", (scale.channels(base_channels), grid, grid))
+    return {name: specs[name] for name in settings.arrays}
 
 
 def _sampling(settings: YOLOv5Settings) -> Sampling:

@@ -1,10 +1,9 @@
-"""YOLOv5 of the release `u` as the ultralytics package itself computes it, kept from acting on
-anything but tensors.
+"""YOLOv5 of the release `u`, computed by the ultralytics package without its side effects.
 
-Imported, that package writes settings into the home folder, asks the network whether it is there,
-turns OpenCV's threads off for the whole process, replaces `torch.save` and sets environment
-variables. Here its settings go into a folder that is gone afterwards, it is told that it is
-offline, and what others would notice is put back. Its licence is AGPL-3.0.
+On import that package writes settings into the home folder, tests its internet connection, turns
+off OpenCV's threads for the whole process, replaces `torch.save` and sets environment variables.
+Here its settings go into a temporary folder, a variable makes it work offline, and the process-wide
+changes are undone. Its licence is AGPL-3.0.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.extractors.yolov5.boxes import Size, unknown_where_not_finite
+from models.extractors.yolov5.boxes import Size, mark_not_finite
 from models.extractors.yolov5.detector import Detection
 from models.extractors.yolov5.settings import MAPS, YOLOv5Settings
 
 
 @contextmanager
-def _contained() -> Iterator[None]:
+def _without_side_effects() -> Iterator[None]:
     environment, threads, save = dict(os.environ), cv2.getNumThreads(), torch.save
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), np.printoptions():
         os.environ |= {"YOLO_CONFIG_DIR": folder, "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
@@ -40,7 +39,7 @@ def _contained() -> Iterator[None]:
             torch.save = save
 
 
-with _contained():
+with _without_side_effects():
     import ultralytics
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils.nms import non_max_suppression
@@ -53,22 +52,15 @@ class UltralyticsDetector:
     def __init__(
         self, tensors: Mapping[str, Tensor], settings: YOLOv5Settings, device: str
     ) -> None:
-        # A path in full: the package would take a file of that name in the working folder before
-        # its own.
-        design = (
-            Path(ultralytics.__file__).parent
-            / "cfg"
-            / "models"
-            / "v5"
-            / f"yolov5{settings.size}.yaml"
-        )
-        model = DetectionModel(str(design), verbose=False)
+        # An absolute path, because the package prefers a file of that name in the working folder.
+        folder = Path(ultralytics.__file__).parent / "cfg" / "models" / "v5"
+        model = DetectionModel(str(folder / f"yolov5{settings.size}.yaml"), verbose=False)
         model.load_state_dict(tensors)
         self.model = model.eval().fuse(verbose=False).to(device)
         self.settings = settings
 
     def __call__(self, pictures: Tensor, frame_sizes: Sequence[Size]) -> Detection:
-        """As `Detector` says."""
+        """See `Detector`."""
         prediction, raw = self.model(pictures.float() / 255)
         detections = non_max_suppression(
             prediction,
@@ -80,5 +72,5 @@ class UltralyticsDetector:
             found[:, :4] = scale_boxes(tuple(pictures.shape[2:]), found[:, :4], frame_size)
         return Detection(
             dict(zip(MAPS, raw["feats"], strict=True)),
-            unknown_where_not_finite(detections, prediction),
+            mark_not_finite(detections, prediction),
         )

@@ -13,22 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.extractors.base import inference
+from models.extractors.base import inference, resizing_extractor
 from models.extractors.base.precision import rounding_error
-from models.extractors.c3d import extractor as c3d_extractor
 from models.extractors.golden import golden_outputs
 from models.extractors.golden.output_error import output_errors
-from models.extractors.keypoint_rcnn import extractor as keypoint_rcnn_extractor
 from models.extractors.registry import EXTRACTORS
-from models.extractors.tased import extractor as tased_extractor
-from models.extractors.yolov5 import extractor as yolov5_extractor
 
-MODULES = {
-    "c3d": c3d_extractor,
-    "keypoint_rcnn": keypoint_rcnn_extractor,
-    "tased": tased_extractor,
-    "yolov5": yolov5_extractor,
-}
 SMALL: dict[str, dict[str, Any]] = {
     "keypoint_rcnn": {"min_size_pixels": 96, "max_size_pixels": 192},
     "yolov5": {"input_pixels": 160},
@@ -47,8 +37,7 @@ def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.extend(map(len, found))
         return found
 
-    for module in MODULES.values():
-        monkeypatch.setattr(module, "split_into_batches", batches)
+    monkeypatch.setattr(resizing_extractor, "split_into_batches", batches)
     return sizes
 
 

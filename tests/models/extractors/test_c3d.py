@@ -105,7 +105,7 @@ def test_the_published_files_have_these_names_and_shapes() -> None:
     assert len(jfzhang.shapes) == 20
     with torch.device("meta"):
         own = set(C3D().state_dict())
-    assert own == set(davide.ours.values()) == set(jfzhang.ours.values())
+    assert own == set(davide.names_in_network.values()) == set(jfzhang.names_in_network.values())
 
 
 @pytest.mark.parametrize(
@@ -204,10 +204,10 @@ def test_both_published_layouts_are_loaded_by_name(
     tmp_path: Path, published: dict[str, Tensor]
 ) -> None:
     for layout in LAYOUTS:
-        ours = {name: published[layout.ours.get(name, name)] for name in layout.shapes}
+        ours = {name: published[layout.names_in_network.get(name, name)] for name in layout.shapes}
         torch.save(ours, tmp_path / layout.name)
         loaded = load_best_layout(tmp_path / layout.name, LAYOUTS)
-        assert loaded.keys() == set(LAYOUTS[0].ours)
+        assert loaded.keys() == set(LAYOUTS[0].names_in_network)
         assert all(torch.equal(tensor, published[name]) for name, tensor in loaded.items())
         (tmp_path / layout.name).unlink()
 
@@ -226,7 +226,7 @@ def test_both_published_layouts_are_loaded_by_name(
         ),
         (
             "head.weight",
-            r"not one of its 1 names is among the 20 of the network; it begins with head.weight \(64, ",
+            r"none of its 1 names is among the 20 of the network; its first is head.weight \(64, ",
         ),
     ],
 )
@@ -243,19 +243,19 @@ def test_a_file_of_neither_layout_is_refused(tmp_path: Path, name: str, message:
             {"arrays": ("conv5",)},
             r"pool5, fc6, fc7, fc6_linear, fc7_linear, each once; got \('conv5',\)",
         ),
-        ({"stride_frames": 0}, "at least 1, got 0"),
-        ({"pool5": "floor"}, "pool5 is ceil or symmetric, got 'floor'"),
+        ({"stride_frames": 0}, "at least 1; got 0"),
+        ({"pool5": "floor"}, "pool5 must be one of ceil, symmetric; got 'floor'"),
         (
             {"sampling": "spread"},
-            "sampling is one of consecutive, segments, segments_released, got 'spread'",
+            "sampling must be one of consecutive, segments, segments_released; got 'spread'",
         ),
         (
             {"sampling": "segments", "stride_frames": 8},
-            "stride_frames says nothing with sampling segments",
+            "stride_frames has no effect with sampling = segments",
         ),
         (
             {"mean": "gone.npy"},
-            "channels, or a file that exists and ends in .binaryproto or .npy; got 'gone.npy'",
+            "channels, or an existing file that ends in .binaryproto or .npy; got 'gone.npy'",
         ),
     ],
 )

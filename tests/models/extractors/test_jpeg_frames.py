@@ -59,9 +59,9 @@ def test_sampling_follows_the_setting() -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"frames_per_second": -1}, "0 .every frame. or more, got -1"),
-        ({"height_pixels": 8}, "16 to 4320, got 8"),
-        ({"jpeg_quality": 0}, "1 to 100, got 0"),
+        ({"frames_per_second": -1}, "at least 0; got -1"),
+        ({"height_pixels": 8}, "16 to 4320; got 8"),
+        ({"jpeg_quality": 0}, "1 to 100; got 0"),
     ],
 )
 def test_settings_say_what_is_wrong(settings: dict[str, float], told: str) -> None:

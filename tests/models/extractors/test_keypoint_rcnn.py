@@ -92,7 +92,7 @@ def test_resizes_to_the_same_bytes(golden: dict[str, NDArray[Any]], network: Key
     one = KeypointRCNNExtractor(network, SMALL, "cpu")
     for height, width in SHAPES:
         prepared = one.prepare(frames(1, height, width)[0])
-        assert prepared.original == (height, width)
+        assert prepared.frame_size == (height, width)
         assert isinstance(prepared.picture, np.ndarray)
         assert (
             hashlib.sha256(prepared.picture.tobytes()).hexdigest()
@@ -230,10 +230,10 @@ def test_features_are_read_where_the_joint_is() -> None:
     ("settings", "complaint"),
     [
         ({"arrays": ("boxes", "boxes")}, "each once; got"),
-        ({"frames_per_second": -1.0}, "0 .every frame. or more, got -1.0"),
-        ({"min_size_pixels": 900, "max_size_pixels": 800}, "must hold, got 900 and 800"),
-        ({"score_threshold": 1.5}, "score_threshold is 0 to 1, got 1.5"),
-        ({"max_persons": 0}, "max_persons is 1 to 100, got 0"),
+        ({"frames_per_second": -1.0}, "at least 0; got -1.0"),
+        ({"min_size_pixels": 900, "max_size_pixels": 800}, "must hold; got 900 and 800"),
+        ({"score_threshold": 1.5}, "score_threshold must be 0 to 1; got 1.5"),
+        ({"max_persons": 0}, "max_persons must be 1 to 100; got 0"),
         ({"backend": "tensorflow"}, "one of torchvision, detectron2; got 'tensorflow'"),
     ],
 )

@@ -45,7 +45,7 @@ TIE = 1e-3
 )
 def test_says_that_the_package_is_missing() -> None:
     with pytest.raises(
-        ValueError, match="backend is detectron2, but that package is not installed here: build it"
+        ValueError, match=r"backend = detectron2, but that package is not installed\. Build it"
     ):
         KeypointRCNNSettings(backend="detectron2")
 

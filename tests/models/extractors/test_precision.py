@@ -26,11 +26,11 @@ BOTH = Numerics(precision="bf16", resize="fast")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"precision": "fp16"}, "precision is fp32 or bf16, got 'fp16'"),
-        ({"resize": "parity "}, "resize is parity or fast, got 'parity '"),
+        ({"precision": "fp16"}, "precision must be one of fp32, bf16; got 'fp16'"),
+        ({"resize": "parity "}, "resize must be one of parity, fast; got 'parity '"),
         (
             {"precision": "bf16", "release": "u", "backend": "ultralytics"},
-            "fp32 with the backend ultralytics",
+            "ultralytics supports only precision = fp32",
         ),
     ],
 )
@@ -42,7 +42,7 @@ def test_settings_say_what_is_wrong(settings: dict[str, Any], message: str) -> N
 def test_single_pixels_of_a_saliency_map_are_refused() -> None:
     assert TasedSettings(block_pixels=8, precision="bf16").lossy_choices == ("bf16",)
     with pytest.raises(
-        ValueError, match=r"block_pixels is 8 or more with precision = bf16 .*; got 4"
+        ValueError, match=r"block_pixels must be at least 8 with precision = bf16 .*; got 4"
     ):
         TasedSettings(block_pixels=4, precision="bf16")
 
@@ -53,17 +53,17 @@ def test_single_pixels_of_a_saliency_map_are_refused() -> None:
         (
             "yolov5",
             {"precision": "bf16"},
-            "bf16 takes detections too far from fp32; it is offered for p3, p4, p5. Use",
+            "bf16 changes detections too much against fp32; it supports p3, p4, p5. Set",
         ),
         (
             "keypoint_rcnn",
             {"precision": "bf16"},
-            "takes boxes, joints, joint_features too far.*for no array",
+            "changes boxes, joints, joint_features too much.*supports no array",
         ),
         (
             "keypoint_rcnn",
             {"resize": "fast"},
-            "resize = fast takes boxes, .* Use resize = parity",
+            "resize = fast changes boxes, .* Set resize = parity",
         ),
     ],
 )

@@ -102,7 +102,7 @@ def test_equals_the_authors_network_with_the_rule_for_places(
 def test_equals_the_published_network_in_all_that_comes_before_places(network: TasedNet) -> None:
     clip = stack_clips([formula.frames(*make_tased.CLIP)], "cpu").double()
     with torch.inference_mode():
-        z, encoded = network.encoded(clip)
+        z, encoded = network.encode(clip)
     for name, found in (("z", z), *zip(("y1", "y2", "y3"), encoded, strict=True)):
         kept = found.reshape(1, -1)[:, :: make_tased.INSIDE_STEP].numpy()
         assert relative_error(kept, GOLDEN["values"][name]) <= 1e-6, name
@@ -155,9 +155,9 @@ def test_random_maps_are_seeded_and_not_flat() -> None:
 
 
 def test_settings_say_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="frames_per_second is above 0, got 0"):
+    with pytest.raises(ValueError, match="frames_per_second must be above 0; got 0"):
         TasedSettings(frames_per_second=0)
-    with pytest.raises(ValueError, match="block_pixels is one of 1, 2, 4, 8, 16, 32, got 5"):
+    with pytest.raises(ValueError, match="block_pixels must be one of 1, 2, 4, 8, 16, 32; got 5"):
         TasedSettings(block_pixels=5)
 
 

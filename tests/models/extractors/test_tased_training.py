@@ -98,5 +98,5 @@ def test_channels_never_vanish() -> None:
         4,
     )
     assert C3DTrunk(1 / 32).state_dict()["conv1.weight"].shape == (4, 3, 3, 3, 3)
-    with pytest.raises(ValueError, match="above 0, got 0"):
+    with pytest.raises(ValueError, match="above 0; got 0"):
         scale_channels(64, 0)

@@ -294,11 +294,12 @@ def test_files_are_loaded_by_the_published_names(
 def test_a_file_of_another_release_or_size_is_told(files: dict[str, Path]) -> None:
     with pytest.raises(
         ValueError,
-        match=r"size n and release u, but YOLOv5 of size n and release v7\.0, with 80 cla",
+        match=r"size n and release u, but the settings name YOLOv5 of size n and release v7\.0, with 80 cla",
     ):
         load_tensors(files["u"], YOLOv5Settings(size="n"))
     with pytest.raises(
-        ValueError, match=r"size s and release v5\.0, but YOLOv5 of size m and release v5\.0"
+        ValueError,
+        match=r"size s and release v5\.0, but the settings name YOLOv5 of size m and release v5\.0",
     ):
         load_tensors(files["v5.0"], YOLOv5Settings(size="m", release="v5.0"))
 
@@ -320,19 +321,19 @@ def test_a_file_of_no_release_is_refused(tmp_path: Path) -> None:
     [
         ({"arrays": ("p6",)}, r"p3, p4, p5, detections, each once; got \('p6',\)"),
         ({"arrays": ()}, r"each once; got \(\)"),
-        ({"release": "v4.0"}, "release is one of v5.0, v7.0, u; got 'v4.0'"),
+        ({"release": "v4.0"}, "release must be one of v5.0, v7.0, u; got 'v4.0'"),
         (
             {"release": "v5.0", "size": "n"},
-            "size is one of s, m, l, x in the release v5.0; got 'n'",
+            "size must be one of s, m, l, x in the release v5.0; got 'n'",
         ),
-        ({"size": ""}, "size is one of n, s, m, l, x in the release v7.0; got ''"),
-        ({"frames_per_second": -1}, "0 .every frame. or more, got -1"),
-        ({"input_pixels": 600}, "a multiple of 32, up to 4096; got 600"),
-        ({"grid": 0}, "grid is 1 to 32, got 0"),
-        ({"nms_threshold": 1.5}, "nms_threshold is 0 to 1, got 1.5"),
-        ({"max_detections": 0}, "max_detections is 1 to 30000, got 0"),
-        ({"backend": "onnx"}, "backend is one of torch, ultralytics; got 'onnx'"),
-        ({"backend": "ultralytics"}, "has the network of the release u, not of v7.0"),
+        ({"size": ""}, "size must be one of n, s, m, l, x in the release v7.0; got ''"),
+        ({"frames_per_second": -1}, "at least 0; got -1"),
+        ({"input_pixels": 600}, "a multiple of 32; got 600"),
+        ({"grid": 0}, "grid must be 1 to 32; got 0"),
+        ({"nms_threshold": 1.5}, "nms_threshold must be 0 to 1; got 1.5"),
+        ({"max_detections": 0}, "max_detections must be 1 to 30000; got 0"),
+        ({"backend": "onnx"}, "backend must be one of torch, ultralytics; got 'onnx'"),
+        ({"backend": "ultralytics"}, "ultralytics supports only release = u; got 'v7.0'"),
     ],
 )
 def test_settings_say_what_is_wrong(settings: dict[str, Any], complaint: str) -> None:

@@ -130,14 +130,17 @@ def of_classes(tensors: Tensors, classes: int) -> Tensors:
 
 OTHERS: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     "segments": (segmenting, "of size n and release v7.0 that segments"),
-    "1 class": (lambda tensors: of_classes(tensors, 1), "with 1 classes, but YOLOv5 of size n"),
+    "1 class": (
+        lambda tensors: of_classes(tensors, 1),
+        "with 1 classes, but the settings name YOLOv5 of size n",
+    ),
     "20 classes": (
         lambda tensors: of_classes(tensors, 20),
-        "with 20 classes, but YOLOv5 of size n",
+        "with 20 classes, but the settings name YOLOv5 of size n",
     ),
     "365 classes": (
         lambda tensors: of_classes(tensors, 365),
-        "with 365 classes, but YOLOv5 of size n",
+        "with 365 classes, but the settings name YOLOv5 of size n",
     ),
     "four maps": (
         lambda tensors: tensors | {"model.33.m.0.weight": torch.zeros(255, 64, 1, 1)},
@@ -149,11 +152,11 @@ OTHERS: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     ),
     "size m": (
         lambda _: network(size="m").state_dict(),
-        "of size m and release v7.0, but YOLOv5 of size n",
+        "of size m and release v7.0, but the settings name YOLOv5 of size n",
     ),
     "anchor-free": (
         lambda _: network(release="u").state_dict(),
-        "of size n and release u, but YOLOv5 of size n",
+        "of size n and release u, but the settings name YOLOv5 of size n",
     ),
     "a grid of other anchors": (
         lambda tensors: tensors | {ANCHOR_GRID: torch.zeros(3, 1, 4, 1, 1, 2)},
@@ -161,7 +164,7 @@ OTHERS: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     ),
     "no YOLOv5": (
         lambda _: {"conv1.weight": torch.zeros(64, 3, 7, 7)},
-        "not one of its 1 names is among the 349",
+        "none of its 1 names is among the 349",
     ),
 }
 

@@ -133,4 +133,4 @@ def test_an_extractor_gives_the_same_rows_of_planes_and_of_rgb(spec: Any, settin
     [("cpu", True, False), ("cuda", True, True), ("cuda", False, False)],
 )
 def test_planes_are_wanted_where_a_gpu_resizes(device: str, fast: bool, wanted: bool) -> None:
-    assert inference.prefers_planes(device, fast=fast) is wanted
+    assert inference.prefers_planes(device, resizes_on_device=fast) is wanted

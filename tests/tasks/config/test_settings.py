@@ -65,8 +65,8 @@ def test_all_faults_are_told_at_once_and_nothing_starts(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2, done.stdout + done.stderr
     for told in (
-        "[c3d] arrays names one or more of pool5, fc6, fc7, fc6_linear, fc7_linear, each once; got ('conv5',)",
-        "[frames] jpeg_quality is 1 to 100, got 0",
+        "[c3d] arrays must list one or more of pool5, fc6, fc7, fc6_linear, fc7_linear, each once; got ('conv5',)",
+        "[frames] jpeg_quality must be 1 to 100; got 0",
         "[download] source template 'ftp://x/{id}' must begin with http:// or https://",
         "[decode] backend is one of pyav",
         "[decode] videos_at_once is auto, or a whole number from 1 to 256; got '0'",
