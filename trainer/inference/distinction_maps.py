@@ -1,10 +1,9 @@
-"""Distinction maps of a finished PLD-VHD: over the frames they are about, and beside the figures
-that were drawn there.
+"""Distinction maps of a trained PLD-VHD, with the frames they are about and the true figures.
 
-Refuses to know how networks are trained. Whether a map covers what it should can be said of drawn
-catalogs alone, whose sources tell where their figure is.
+Whether a map covers what it should is only known for synthetic catalogs, whose sources have a mask
+of the figure.
 
-Letters in shapes: n positions of a video, H and W pixels of a frame as it is kept.
+Letters in shapes: n positions of a video, H and W pixels of a stored frame.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.highlight.generic.pld_vhd import PLDVHD
 from storage.base.errors import LookupFailed, SettingsError
@@ -28,26 +28,26 @@ from trainer.losses.pld_vhd import intersection_over_union
 from trainer.training.fit import TrainedModel
 
 DISTINCT = 0.5
-"""A pixel above it belongs to a highlight."""
+"""A pixel above this value belongs to a highlight."""
 
 
 @dataclass(frozen=True)
 class VideoMaps:
-    """What a network says of one video."""
+    """The maps of one video."""
 
     video_id: str
     pictures: NDArray[np.uint8]
     """`(n, H, W, 3)` RGB."""
     maps: NDArray[np.float32]
-    """`(n, H, W)` in [0, 1]: brought from the network's size to the pictures'."""
+    """`(n, H, W)` in [0, 1], resized from the network's size to that of the pictures."""
     is_highlight: NDArray[np.bool_]
     """`(n,)`"""
     frames: NDArray[np.int64]
-    """`(n,)`: which picture of the video each position is about."""
+    """`(n,)`: the frame of the video that each position is about."""
 
 
 def video_maps(restored: TrainedModel, split: Split, device: str) -> Iterator[VideoMaps]:
-    """The maps of each video of a split. Raises SettingsError for a network that makes none."""
+    """The maps of each video of a split. Raises SettingsError if the network makes none."""
     model, features = restored.model, restored.data.features
     if not isinstance(model, PLDVHD) or not isinstance(features, FrameClips):
         raise SettingsError(
@@ -56,55 +56,55 @@ def video_maps(restored: TrainedModel, split: Split, device: str) -> Iterator[Vi
     model.eval()
     for batch, targets, examples in Loader(restored.data.scoring(split), LoaderSettings(1)):
         with torch.inference_mode():
-            found = model(to_device(batch, device)).parts["distinctions"][0].float().cpu().numpy()
+            scores = model(to_device(batch, device))
+        small_maps = scores.parts["distinctions"][0].float().cpu().numpy()
         video_id = examples[0].video_id
-        numbers = np.arange(len(found))
-        pictures = np.stack(features.full_size_frames(video_id, numbers))
-        height, width = pictures.shape[1:3]
-        maps = np.stack(
-            [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in found]
-        )
+        pictures = np.stack(features.full_size_frames(video_id, np.arange(len(small_maps))))
         yield VideoMaps(
             video_id,
             pictures,
-            maps.clip(0, 1),
+            _resized(small_maps, *pictures.shape[1:3]),
             targets.positive[0].numpy(),
             features.frame_numbers(video_id),
         )
 
 
+def _resized(maps: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    resized = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps]
+    return np.stack(resized).clip(0, 1)
+
+
 @dataclass(frozen=True)
 class MapIoU:
-    """How well the maps of one video's highlights cover its figure: mean intersection over
-    union.
-    """
+    """Mean intersection over union of the maps of one video's highlights with its figure."""
 
     iou: float
     elsewhere: float
-    """Of the same maps with the figures of the video's other highlights: what they would reach
-    wherever they lay.
+    """IoU of the same maps with the figures of the video's other highlights: what maps reach that
+    do not follow the figure.
     """
     everywhere: float
-    """Of a map that is distinct all over."""
+    """IoU of a map in which every pixel is distinct."""
 
 
 def map_iou(video: VideoMaps, folder: Path) -> MapIoU | None:
-    """None for a video without a highlight, or of a catalog that does not tell where its figure
-    is.
-    """
+    """None if the video has no highlight, or the catalog has no masks of its figures."""
     try:
         figure = read_figure_mask(folder, video.video_id)[video.frames]
     except LookupFailed:
         return None
     if not video.is_highlight.any():
         return None
-    found = torch.from_numpy(video.maps[video.is_highlight] > DISTINCT)
-    wanted = torch.from_numpy(figure[video.is_highlight])
-
-    def mean(maps: torch.Tensor, figures: torch.Tensor) -> float:
-        return float(intersection_over_union(maps, figures).mean())
-
-    half = len(wanted) // 2
+    maps = torch.from_numpy(video.maps[video.is_highlight] > DISTINCT)
+    figures = torch.from_numpy(figure[video.is_highlight])
+    # Half of the highlights away, so that every map meets the figure of another moment.
+    other_figures = figures.roll(len(figures) // 2, 0)
     return MapIoU(
-        mean(found, wanted), mean(found, wanted.roll(half, 0)), mean(torch.ones_like(found), wanted)
+        _mean_iou(maps, figures),
+        _mean_iou(maps, other_figures),
+        _mean_iou(torch.ones_like(maps), figures),
     )
+
+
+def _mean_iou(maps: Tensor, figures: Tensor) -> float:
+    return float(intersection_over_union(maps, figures).mean())

@@ -1,7 +1,6 @@
-"""A finished network scores a split, and the scores are kept:
-`ROOT/<catalog>/scores/<run>.<split>/`.
+"""Scores a split with a trained network and keeps the scores.
 
-Refuses to know how networks are trained and how tables look.
+They are kept in `ROOT/<catalog>/scores/<run>.<split>/`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from trainer.config.recipe import restore_recipe
 from trainer.data import Loader, LoaderSettings
 from trainer.data.user_examples import Split
 from trainer.evaluation.evaluate import evaluate_scores
-from trainer.evaluation.score_split import score_batches
+from trainer.evaluation.score_split import Prepare, score_batches
 from trainer.evaluation.statistics import Evaluation
 from trainer.training.checkpoint import read_checkpoint
 from trainer.training.fit import TrainedModel, load_trained_model
@@ -29,23 +28,21 @@ from trainer.training.user_svm import UserSVM
 
 @dataclass(frozen=True)
 class EvalRequest:
-    """Which finished network is asked about which users of which catalog."""
+    """A trained network, and the users or videos of a catalog that it scores."""
 
     model: Path
     """A `model.safetensors`."""
     folder: Path
-    """`ROOT/<catalog>`, which may be another catalog than the one it was trained on."""
+    """`ROOT/<catalog>`; not necessarily the catalog of the training."""
     split: Split
     asked: tuple[str, ...] = ()
-    """Data settings that are other than in training, such as `data.history_videos=4`."""
+    """Data settings that differ from the training, such as `data.history_videos=4`."""
 
     @property
     def name(self) -> str:
-        """What its scores are filed under: the training's folder, the split, and how else it was
-        asked.
-        """
-        otherwise = f".{fingerprint(self.asked)}" if self.asked else ""
-        return f"{self.model.absolute().parent.name}.{self.split}{otherwise}"
+        """The name of the scores: the training's folder, the split, and a digest of `asked`."""
+        changed = f".{fingerprint(self.asked)}" if self.asked else ""
+        return f"{self.model.absolute().parent.name}.{self.split}{changed}"
 
     @property
     def layout(self) -> Layout:
@@ -61,52 +58,55 @@ def score_split(
     on_start: Callable[[str, int], None] = lambda what, examples: None,
     on_batch: Callable[[int], None] = lambda examples: None,
 ) -> ScoreRun:
-    """Score and keep, or read what was kept, if the same network gave it."""
+    """Score the split and keep the scores; kept scores of the same network are read instead."""
     restored = load_trained_model(question.model, question.folder, device, question.asked)
-    kept = _kept(question, restored)
+    kept = _read_kept_scores(question, restored)
     if kept is not None:
         return kept
     dataset = restored.data.scoring(question.split)
     on_start(question.name, len(dataset))
-    settings = LoaderSettings(restored.recipe.training.scoring_batch_size, workers=workers)
-    by_user = "per_user" in restored.recipe.stages
-    prepare = (
-        UserSVM(restored.data, question.split, restored.about["seed"], device) if by_user else None
-    )
+    training = restored.recipe.training
+    loader = Loader(dataset, LoaderSettings(training.scoring_batch_size, workers=workers))
+    fitted: dict[str, Prepare] = {}
+    if "per_user" in restored.recipe.stages:
+        seed = restored.about["seed"]
+        fitted["prepare"] = UserSVM(restored.data, question.split, seed, device)
     answers = score_batches(
         restored.model,
-        Loader(dataset, settings),
+        loader,
         _provenance(restored, question, dataset.notes),
         device=device,
-        precision=restored.recipe.training.precision,
-        **({"prepare": prepare} if prepare else {}),
+        precision=training.precision,
         on_batch=on_batch,
+        **fitted,
     )
     write_scores(question.layout, question.name, answers)
     return answers
 
 
 def evaluate_run(question: EvalRequest, answers: ScoreRun) -> Evaluation:
-    """What the answers are worth under the protocol of the catalog's dataset."""
-    table = read_checkpoint(question.model).about
+    """Metrics of the answers, by the protocol of the catalog's dataset."""
+    about = read_checkpoint(question.model).about
     recipe = restore_recipe(
-        table["recipe_name"], table["recipe"], is_small=table["is_small"], changes=question.asked
+        about["recipe_name"], about["recipe"], is_small=about["is_small"], changes=question.asked
     )
-    return evaluate_scores(
-        read_catalog(question.folder), question.folder, recipe.data, question.split, answers
-    )
+    catalog = read_catalog(question.folder)
+    return evaluate_scores(catalog, question.folder, recipe.data, question.split, answers)
 
 
-def _kept(question: EvalRequest, restored: TrainedModel) -> ScoreRun | None:
+def _read_kept_scores(question: EvalRequest, restored: TrainedModel) -> ScoreRun | None:
+    """The kept scores, if this network gave them for these features."""
     try:
-        found = read_scores(question.layout, question.name)
+        kept = read_scores(question.layout, question.name)
     except LookupFailed:
         return None
-    same = found.provenance.checkpoint_sha256 == restored.sha256
-    same = same and found.provenance.time_origin == restored.data.features.time_origin
-    return (
-        found if same and found.provenance.settings.get("features") == _features(restored) else None
-    )
+    provenance = kept.provenance
+    is_same_network = provenance.checkpoint_sha256 == restored.sha256
+    is_same_time = provenance.time_origin == restored.data.features.time_origin
+    # The digest of the features is computed only if the rest agrees, since it reads the store.
+    if not is_same_network or not is_same_time:
+        return None
+    return kept if provenance.settings.get("features") == _features(restored) else None
 
 
 def _features(restored: TrainedModel) -> dict[str, JSON]:
@@ -119,13 +119,15 @@ def _features(restored: TrainedModel) -> dict[str, JSON]:
 def _provenance(
     restored: TrainedModel, question: EvalRequest, notes: tuple[str, ...]
 ) -> Provenance:
-    about, readers = restored.about, restored.data.features.readers
+    about, features = restored.about, restored.data.features
+    marks = list(features.notes)
+    if restored.recipe.is_small:
+        marks.append("small widths")
     return Provenance(
         model=restored.recipe.name,
         checkpoint_sha256=restored.sha256,
-        features={name: reader.fingerprint for name, reader in readers.items()},
-        marks=tuple(restored.data.features.notes)
-        + (("small widths",) if restored.recipe.is_small else ()),
+        features={name: reader.fingerprint for name, reader in features.readers.items()},
+        marks=tuple(marks),
         settings={
             "features": _features(restored),
             "seed": about["seed"],
@@ -135,5 +137,5 @@ def _provenance(
             "versions": about["versions"],
             "gaps": list(restored.recipe.gaps),
         },
-        time_origin=restored.data.features.time_origin,
+        time_origin=features.time_origin,
     )

@@ -1,7 +1,6 @@
-"""What rankers that learn nothing score on a catalog of domains: lines of text, a domain each, and
-their averages.
+"""Prints baselines on a catalog of domains: a line for each domain, and their averages.
 
-Needs annotations only. Refuses to know what a model learns.
+Needs only annotations, no features.
 """
 
 from __future__ import annotations
@@ -36,71 +35,71 @@ from trainer.paper_tables.published import Table
 
 
 def video_table(catalog: Catalog, split: str, grouping: str, seeds: int) -> Iterator[str]:
-    """Per ranker, metric and domain: the mean over its videos; then the mean of domains, and the
-    mean over videos.
-    """
+    """Lines for each ranker and metric: the mean over each domain's videos, and two averages."""
     asked = evaluated_videos(catalog, split, split_settings(grouping))
     first = evaluate_ranker(asked, video_ranker(VIDEO_RANKERS[0]))
-    dropped = ", ".join(
-        f"{count} {reason}" for reason, count in sorted(Counter(first.dropped.values()).items())
-    )
+    dropped_counts = sorted(Counter(first.dropped.values()).items())
+    dropped = ", ".join(f"{count} {reason}" for reason, count in dropped_counts) or "none"
     yield f"{catalog.name}, {first.protocol}, percent, mean [95 % over videos]"
-    yield f"videos: {len(first.ids)} of {len(asked.domains)}; dropped: {dropped or 'none'}"
+    yield f"videos: {len(first.ids)} of {len(asked.domains)}; dropped: {dropped}"
     yield _heading()
-    domains = [one for one in all_domains(catalog) if one in first.groups.values()]
+    measured_domains = set(first.groups.values())
+    domains = [domain for domain in all_domains(catalog) if domain in measured_domains]
     for name in VIDEO_RANKERS:
         runs = _runs(asked, name, seeds)
-        for metric in runs[0].values:
-            if metric != "scored_segments":
-                yield from (_line(name, metric, *one) for one in _averages(runs, metric, domains))
+        metrics = [metric for metric in runs[0].values if metric != "scored_segments"]
+        for metric in metrics:
+            for heading, interval in _averages(runs, metric, domains):
+                yield _line(name, metric, heading, interval)
 
 
 def summary_table(
     catalog: Catalog, ids: Sequence[str], shots: str, folder: Path, seeds: int
 ) -> Iterator[str]:
-    """F-scores of rankers that give a shot one score; the oracle gives a frame the mean of what
-    people did.
+    """F-scores of rankers that give each shot one score.
+
+    The oracle gives each frame the mean of the annotators' scores.
     """
-    runs = summary_runs(
-        catalog, ids, load_shots(shots, folder), dict.fromkeys(VIDEO_RANKERS, seeds)
-    )
+    rankers = dict.fromkeys(VIDEO_RANKERS, seeds)
+    runs = summary_runs(catalog, ids, load_shots(shots, folder), rankers)
     first = runs[ORACLE][0]
     yield f"{catalog.name}, {first.protocol}, percent, mean [95 % over videos]"
     yield f"videos: {len(first.ids)} of {len(ids)}"
     yield _heading()
-    yield from (_line(name, *one) for name, found in runs.items() for one in _plain(found))
+    for name, of_ranker in runs.items():
+        for metric, interval in confidence_intervals(of_ranker).items():
+            yield _line(name, metric, "all", interval)
 
 
 def summary_runs(
     catalog: Catalog, ids: Sequence[str], shots: tuple[Shots, str], rankers: Mapping[str, int]
 ) -> dict[str, list[Evaluation]]:
-    """Ranker → F-scores, with as many seeds as `rankers` says if it rolls dice."""
+    """Ranker → F-scores. `rankers` is name → number of seeds if the ranker is random."""
     truth = reference_summaries(catalog, ids, shots[0])
-    return {
-        name: [
+    runs = {}
+    for name, seeds in rankers.items():
+        runs[name] = [
             evaluate_summaries(catalog, truth, _frame_scores(name, seed), shots[1])
-            for seed in range(seeds if is_random(name) else 1)
+            for seed in _seeds(name, seeds)
         ]
-        for name, seeds in rankers.items()
-    }
+    return runs
+
+
+def _seeds(ranker: str, seeds: int) -> range:
+    return range(seeds if is_random(ranker) else 1)
 
 
 def _frame_scores(name: str, seed: int) -> FrameScores:
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
     def scores(video: ReferenceSummaries) -> Floats:
         if name == ORACLE:
             return np.asarray(video.ratings.mean(axis=0))
         shots = np.stack([video.edges[:-1], video.edges[1:]], 1).astype(np.float64)
-        return np.repeat(
-            BASELINES[name].score(shots, float(video.edges[-1]), dice), np.diff(video.edges)
-        )
+        of_shots = BASELINES[name].score(shots, float(video.edges[-1]), rng)
+        return np.repeat(of_shots, np.diff(video.edges))
 
     return scores
-
-
-def _plain(runs: Sequence[Evaluation]) -> Iterator[tuple[str, str, ConfidenceInterval]]:
-    yield from ((metric, "all", found) for metric, found in confidence_intervals(runs).items())
 
 
 def _heading() -> str:
@@ -109,23 +108,23 @@ def _heading() -> str:
 
 
 def _runs(asked: EvaluatedVideos, name: str, seeds: int) -> list[Evaluation]:
-    return [
-        evaluate_ranker(asked, video_ranker(name, seed))
-        for seed in range(seeds if is_random(name) else 1)
-    ]
+    return [evaluate_ranker(asked, video_ranker(name, seed)) for seed in _seeds(name, seeds)]
 
 
 def _averages(
     runs: Sequence[Evaluation], metric: str, domains: Sequence[str]
 ) -> Iterator[tuple[str, ConfidenceInterval]]:
-    wanted = {f"{metric}:{domain}": domain for domain in domains}
-    wanted |= {metric: "mean of domains", f"{metric}@videos": "mean over videos"}
-    found = metric_intervals(Table("", "", "", wanted, domains=tuple(domains)), runs)
-    yield from ((wanted[key], one) for key, one in found.items())
+    """Heading and interval: of each domain, of the mean of domains, of the mean over videos."""
+    headings = {f"{metric}:{domain}": domain for domain in domains}
+    headings[metric] = "mean of domains"
+    headings[f"{metric}@videos"] = "mean over videos"
+    table = Table("", "", "", headings, domains=tuple(domains))
+    for key, interval in metric_intervals(table, runs).items():
+        yield headings[key], interval
 
 
-def _line(name: str, metric: str, domain: str, found: ConfidenceInterval) -> str:
-    interval = f"[{100 * found.low:.2f}, {100 * found.high:.2f}]"
-    sd = "" if found.seed_sd is None else f"{100 * found.seed_sd:.2f}"
-    start = f"{name:<9} {metric:<15} {domain:<22} {100 * found.mean:>8.2f} {interval:^16}"
-    return f"{start} {found.seeds:>5} {sd:>5} {found.n:>6} {found.short_hash}"
+def _line(name: str, metric: str, domain: str, interval: ConfidenceInterval) -> str:
+    ends = f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+    sd = "" if interval.seed_sd is None else f"{100 * interval.seed_sd:.2f}"
+    start = f"{name:<9} {metric:<15} {domain:<22} {100 * interval.mean:>8.2f} {ends:^16}"
+    return f"{start} {interval.seeds:>5} {sd:>5} {interval.n:>6} {interval.short_hash}"

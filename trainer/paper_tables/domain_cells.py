@@ -1,10 +1,9 @@
-"""The cells of a table whose columns are domains: one network each, and what their averages are.
+"""The cells of a table whose columns are domains: one network each, and their averages.
 
 A metric of such a table is named `ap_step:dog` (the mean over the videos of a domain), `ap_step`
-(the mean of the domains' means), or `ap_step@videos` (the mean over all videos, whatever their
-domain). `ap_step@columns` is measured as `ap_step`; what was published under it is the mean of the
-columns, whatever was printed. An average stands only where every domain has a number. Refuses to
-know how networks are trained.
+(the mean of the domains' means), or `ap_step@videos` (the mean over all videos of all domains).
+`ap_step@columns` is measured as `ap_step`; its published number is the mean of the printed columns,
+which often differs from the printed mean. An average is given only if every domain has a number.
 """
 
 from __future__ import annotations
@@ -17,95 +16,114 @@ import numpy as np
 from storage.base.errors import SettingsError
 from trainer.config.recipe import Recipe, load_recipe
 from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, confidence_intervals
+from trainer.metrics.ranking import Floats
 from trainer.paper_tables.published import Row, Table
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One network's part of a row: in a table without domains, all of it."""
+    """One network's part of a row; in a table without domains, all of it."""
 
     domain: str
     recipe: Recipe
     asked: tuple[str, ...]
-    """Other data settings when the trained network is asked."""
+    """Data settings that differ when the trained network is evaluated."""
 
 
 def check_changes(table: Table, changes: tuple[str, ...], *, small: bool) -> None:
-    """Raise SettingsError if no recipe of the table takes these changes. One that some take is told
-    row by row.
+    """Raise SettingsError if no recipe of the table accepts these changes.
+
+    If only some accept them, the rows of the others report it when they are made.
     """
-    refusals = []
-    for row in (row for row in table.rows if row.recipe and changes):
-        own = tuple(
-            change.replace("{domain}", next(iter(table.domains), "")) for change in row.changes
-        )
+    if not changes:
+        return
+    first_domain = next(iter(table.domains), "")
+    first_refusal: SettingsError | None = None
+    for row in table.rows:
+        if not row.recipe:
+            continue
+        own = _for_domain(row.changes, first_domain)
         try:
             load_recipe(row.recipe, changes=(*own, *changes), small=small)
         except SettingsError as error:
-            refusals.append(error)
+            first_refusal = first_refusal or error
         else:
             return
-    if refusals:
-        raise refusals[0]
+    if first_refusal is not None:
+        raise first_refusal
 
 
 def row_cells(table: Table, row: Row, changes: tuple[str, ...], *, small: bool) -> tuple[Cell, ...]:
-    """What a row trains; what the row itself changes goes before what `changes` of all recipes
-    say.
-    """
+    """The networks that a row trains. The row's own changes override `changes` of all recipes."""
     made = []
     for domain in table.domains or ("",):
-        own = tuple(change.replace("{domain}", domain) for change in row.changes)
-        asked = tuple(change.replace("{domain}", domain) for change in row.asked)
-        made.append(
-            Cell(domain, load_recipe(row.recipe, changes=(*changes, *own), small=small), asked)
-        )
+        own = _for_domain(row.changes, domain)
+        recipe = load_recipe(row.recipe, changes=(*changes, *own), small=small)
+        made.append(Cell(domain, recipe, _for_domain(row.asked, domain)))
     return tuple(made)
 
 
-def merge_evaluations(runs: Sequence[Evaluation]) -> Evaluation:
-    """One evaluation over the ids of several, which are of different domains and otherwise alike.
+def _for_domain(changes: Sequence[str], domain: str) -> tuple[str, ...]:
+    return tuple(change.replace("{domain}", domain) for change in changes)
 
-    The protocol's name may tell them apart; then all are named. Raises ValueError for an id that
-    comes twice.
+
+def merge_evaluations(runs: Sequence[Evaluation]) -> Evaluation:
+    """One evaluation over the IDs of several, which are of different domains.
+
+    If their protocols have different names, the result names all of them. Raises ValueError if an
+    ID occurs twice.
     """
-    first, *others = [run for run in runs if run.ids] or runs[:1]
-    if not others:
-        return first
-    whole = (first, *others)
-    order = np.argsort([one for run in whole for one in run.ids])
-    ids = [one for run in whole for one in run.ids]
+    measured = [run for run in runs if run.ids]
+    if not measured:
+        return runs[0]
+    if len(measured) == 1:
+        return measured[0]
+    ids = [identity for run in measured for identity in run.ids]
+    ascending = np.argsort(ids)
+    values: dict[str, Floats] = {}
+    for metric in measured[0].values:
+        values[metric] = np.concatenate([run.values[metric] for run in measured])[ascending]
+    dropped: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    for run in runs:
+        dropped.update(run.dropped)
+    for run in measured:
+        groups.update(run.groups)
+    protocols = dict.fromkeys(run.protocol for run in measured)
     return Evaluation(
-        protocol=", ".join(dict.fromkeys(run.protocol for run in whole)),
-        ids=tuple(ids[place] for place in order),
-        values={
-            name: np.concatenate([run.values[name] for run in whole])[order]
-            for name in first.values
-        },
-        dropped={one: reason for run in runs for one, reason in run.dropped.items()},
-        groups={one: name for run in whole for one, name in run.groups.items()},
+        protocol=", ".join(protocols),
+        ids=tuple(ids[position] for position in ascending),
+        values=values,
+        dropped=dropped,
+        groups=groups,
     )
 
 
 def metric_intervals(table: Table, seeds: Sequence[Evaluation]) -> dict[str, ConfidenceInterval]:
-    """Estimates of the table's metrics that these evaluations, one a seed, have numbers for."""
-    plain = confidence_intervals(seeds)
-    found: dict[str, ConfidenceInterval] = {}
+    """Intervals of the table's metrics; those without values in `seeds` are left out."""
+    overall = confidence_intervals(seeds)
+    has_all_domains = set(table.domains) <= set(seeds[0].groups.values())
+    intervals: dict[str, ConfidenceInterval] = {}
     for key in table.metrics:
-        metric, _, domain = key.partition(":")
-        metric, _, kind = metric.partition("@")
-        if metric not in plain:
+        name, _, domain = key.partition(":")
+        metric, _, kind = name.partition("@")
+        if metric not in overall:
             continue
         if domain:
-            parts = [_of_domain(run, domain) for run in seeds]
-            if all(part.ids for part in parts):
-                found[key] = confidence_intervals(parts)[metric]
-        elif set(table.domains) <= set(seeds[0].groups.values()):
-            over_videos = [replace(run, groups={}) for run in seeds] if kind == "videos" else None
-            found[key] = confidence_intervals(over_videos)[metric] if over_videos else plain[metric]
-    return found
+            of_domain = [_only_domain(run, domain) for run in seeds]
+            if all(run.ids for run in of_domain):
+                intervals[key] = confidence_intervals(of_domain)[metric]
+        elif has_all_domains and kind == "videos":
+            # Without groups, every video counts the same.
+            ungrouped = [replace(run, groups={}) for run in seeds]
+            intervals[key] = confidence_intervals(ungrouped)[metric]
+        elif has_all_domains:
+            intervals[key] = overall[metric]
+    return intervals
 
 
-def _of_domain(run: Evaluation, domain: str) -> Evaluation:
-    measured = {one for one in run.ids if run.groups.get(one) == domain}
-    return run.only(measured | {one for one in run.dropped if one.startswith(f"{domain}/")})
+def _only_domain(run: Evaluation, domain: str) -> Evaluation:
+    measured = {identity for identity in run.ids if run.groups.get(identity) == domain}
+    # A dropped ID has no group, but its name begins with the domain.
+    dropped = {identity for identity in run.dropped if identity.startswith(f"{domain}/")}
+    return run.only(measured | dropped)

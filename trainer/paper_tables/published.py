@@ -1,11 +1,8 @@
-"""What papers printed: their tables as data, row by row, with what makes each row here.
+"""The papers' printed tables as data, row by row, with what makes each row here.
 
-    tables/phd-gifs-1.toml      title, source, unit, metrics, notes, and rows: a name, what was
-    published, and one of
-                                recipe, baseline, or quoted (why the row is only quoted)
-
-A row with `k = [0, 1, 2]` stands for three, with `{k}` replaced. Knows recipes and baselines by
-name. Refuses to know stores and runs.
+A file `tables/phd-gifs-1.toml` has title, source, unit, metrics, notes, and rows. A row has a name,
+the published numbers, and one of recipe, baseline, or quoted (the reason why it is only quoted). A
+row with `k = [0, 1, 2]` stands for three rows, with `{k}` replaced.
 """
 
 from __future__ import annotations
@@ -30,38 +27,37 @@ class Row:
     """As printed."""
     group: str = ""
     recipe: str = ""
-    """What makes it: a recipe ..."""
+    """The recipe that makes it, ..."""
     baseline: str = ""
-    """... or a ranker that learns nothing ..."""
+    """... or a ranker that learns nothing, ..."""
     quoted: str = ""
-    """... or nothing here, and why."""
+    """... or the reason why it is only quoted."""
     changes: tuple[str, ...] = ()
-    """Of the recipe, as `load_recipe` takes them; `{domain}` stands for each of the table's
-    domains.
-    """
+    """Changes of the recipe, as `load_recipe` takes them; `{domain}` stands for each domain."""
     asked: tuple[str, ...] = ()
-    """Other data settings when the trained network is asked; `{domain}` as above."""
+    """Data settings that differ when the trained network is evaluated; `{domain}` as above."""
     trained_on: str = ""
-    """The dataset that the row's network is trained on, where it is another than the table's."""
+    """The dataset on which the row's network is trained, if it is not the table's."""
     published: Mapping[str, float] = field(default_factory=dict)
     """Metric → number, in the unit of the table."""
     note: str = ""
-    """What one has to know to compare."""
+    """What a reader has to know to compare."""
     against: tuple[str, ...] = ()
-    """Rows of the table with which this one is compared user by user."""
+    """Rows of the table with which this row is compared user by user."""
 
     def __post_init__(self) -> None:
-        if sum(map(bool, (self.recipe, self.baseline, self.quoted))) != 1:
+        origins = [origin for origin in (self.recipe, self.baseline, self.quoted) if origin]
+        if len(origins) != 1:
             raise ValueError(
-                f"the row {self.name!r} has exactly one of recipe, baseline and quoted"
+                f"the row {self.name!r} must have exactly one of recipe, baseline and quoted"
             )
         if self.baseline and self.baseline not in {*BASELINES, *VIDEO_RANKERS}:
-            raise ValueError(f"the row {self.name!r} names no baseline there is: {self.baseline!r}")
+            raise ValueError(f"the row {self.name!r} names an unknown baseline: {self.baseline!r}")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a paper, or a figure as one."""
+    """A table of a paper, or a figure in the form of one."""
 
     name: str
     title: str
@@ -72,121 +68,130 @@ class Table:
     digits: int | None = None
     """As printed; None: 2 for percent, 3 for a share of 1."""
     catalog: str = "phd2"
-    """The dataset it is about."""
+    """The dataset that the paper measured on."""
     split: Split = "test"
     domains: tuple[str, ...] = ()
-    """A network for each, in the order of their columns; metrics are then named as in
+    """A network for each, in the order of the columns. Metrics are then named as in
     `trainer.paper_tables.domain_cells`.
     """
     grouping: str = ""
-    """The split of videos that rankers without a network are measured on; empty: that of the
-    catalog's rule.
-    """
+    """The split of videos for rankers without a network; empty for that of the catalog's rule."""
     notes: tuple[str, ...] = ()
-    """Misprints, and what the paper measured on."""
+    """Misprints, and the data of the paper."""
     rows: tuple[Row, ...] = ()
 
     def number(self, value: float) -> str:
         """A number in the table's unit, as the table prints it."""
-        digits = self.digits if self.digits is not None else 2 if self.unit == "percent" else 3
+        digits = 2 if self.unit == "percent" else 3
+        if self.digits is not None:
+            digits = self.digits
         return f"{value:.{digits}f}"
 
     def measured(self, value: float) -> str:
-        """The same for a measured number, which is a share of 1."""
+        """A measured value, which is a share of 1, as the table prints it."""
         return self.number(100 * value if self.unit == "percent" else value)
 
 
 def table_names() -> tuple[str, ...]:
     """The tables that come with the project, ascending."""
-    return tuple(
-        sorted(
-            path.name.removesuffix(".toml")
-            for path in _folder().iterdir()
-            if path.name.endswith(".toml")
-        )
-    )
+    files = [path.name for path in _folder().iterdir() if path.name.endswith(".toml")]
+    return tuple(sorted(file.removesuffix(".toml") for file in files))
 
 
 def load_table(name: str) -> Table:
-    """A table by its name. LookupFailed lists the names; SettingsError tells what is wrong in the
-    file.
+    """A table by its name.
+
+    Raises LookupFailed, with the known names, if there is no such table, and SettingsError if its
+    file is invalid.
     """
     if name not in table_names():
         raise LookupFailed(f"no table {name!r}; there are {', '.join(table_names())}")
     try:
         content = tomllib.loads((_folder() / f"{name}.toml").read_bytes().decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SettingsError((f"{name} is no TOML: {error}",)) from error
-    _check_rows(name, content.get("rows", []))
-    rows = tuple(
-        bind(Row, row, f"{name}: row {row.get('name', '')!r}")
-        for written in content.pop("rows", [])
-        for row in _expanded(written)
-    )
+        raise SettingsError((f"{name} is not valid TOML: {error}",)) from error
+    rows = _bind_rows(name, content.pop("rows", []))
     table = replace(bind(Table, {"name": name, **content}, name), rows=rows)
-    table = replace(table, rows=tuple(_with_mean(table, row) for row in rows))
-    unknown = sorted({metric for row in rows for metric in row.published} - set(table.metrics))
-    if unknown or not rows or len({row.name for row in rows}) != len(rows):
+    _check_table(table)
+    return replace(table, rows=tuple(_with_mean(table, row) for row in rows))
+
+
+def _bind_rows(name: str, written: Any) -> tuple[Row, ...]:
+    _check_rows(name, written)
+    rows = []
+    for row in written:
+        place = f"{name}: row {row['name']!r}"
+        rows += [bind(Row, expanded, place) for expanded in _expanded(row)]
+    return tuple(rows)
+
+
+def _check_table(table: Table) -> None:
+    """Raise SettingsError for rows that do not fit the table or each other."""
+    names = {row.name for row in table.rows}
+    published = {metric for row in table.rows for metric in row.published}
+    unknown_metrics = sorted(published - set(table.metrics))
+    if unknown_metrics or not table.rows or len(names) != len(table.rows):
         raise SettingsError(
             (
-                f"{name} has rows, each name once, and its metrics name all that is published: {unknown}",
+                f"{table.name} must have rows with different names, and metrics for all published "
+                f"numbers; without a metric: {unknown_metrics}",
             )
         )
-    strangers = sorted(
-        {other for row in rows for other in row.against} - {row.name for row in rows}
-    )
-    if strangers:
+    compared = {other for row in table.rows for other in row.against}
+    unknown_rows = sorted(compared - names)
+    if unknown_rows:
         raise SettingsError(
-            (f"{name} compares rows with {', '.join(strangers)}, which it does not have",)
+            (f"{table.name} compares rows with {', '.join(unknown_rows)}, which it does not have",)
         )
-    return table
 
 
 def _check_rows(name: str, rows: Any) -> None:
-    """What `_expanded` reads before a row is bound."""
+    """Raise SettingsError unless rows have the form that `_expanded` reads."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise SettingsError((f"{name}: rows must be a list of tables, got {str(rows)[:100]}",))
     for row in rows:
-        counted, asked = row.get("k", []), row.get("asked", [])
-        if not isinstance(row.get("name"), str) or not row["name"].strip():
-            raise SettingsError((f"{name}: a row's name must be a text, got {row.get('name')!r}",))
-        if not isinstance(counted, list) or not all(
-            type(k) is int and 0 <= k <= 1000 for k in counted
-        ):
-            raise SettingsError(
-                (f"{name}: row {row['name']!r}: k must be a list of 0 to 1000, got {counted!r}",)
-            )
-        if not isinstance(asked, list) or not all(isinstance(one, str) for one in asked):
-            raise SettingsError(
-                (f"{name}: row {row['name']!r}: asked must be a list of texts, got {asked!r}",)
-            )
+        row_name = row.get("name")
+        if not isinstance(row_name, str) or not row_name.strip():
+            raise SettingsError((f"{name}: a row's name must be a text, got {row_name!r}",))
+        place = f"{name}: row {row_name!r}"
+        k, asked = row.get("k", []), row.get("asked", [])
+        if not isinstance(k, list) or not all(map(_is_count, k)):
+            raise SettingsError((f"{place}: k must be a list of 0 to 1000, got {k!r}",))
+        if not isinstance(asked, list) or not all(isinstance(change, str) for change in asked):
+            raise SettingsError((f"{place}: asked must be a list of texts, got {asked!r}",))
+
+
+def _is_count(value: Any) -> bool:
+    # type(), because a boolean is an int for isinstance().
+    return type(value) is int and 0 <= value <= 1000
 
 
 def _with_mean(table: Table, row: Row) -> Row:
-    """The row with the mean of its columns, where a metric asks for it: what is printed is often
-    something else.
+    """The row with the mean of its columns, if a metric asks for it.
+
+    The printed mean is often another number.
     """
     means = {}
     for key in table.metrics:
         metric, _, kind = key.partition("@")
-        columns = [row.published.get(f"{metric}:{domain}") for domain in table.domains]
-        known = [value for value in columns if value is not None]
-        if kind == "columns" and known and len(known) == len(columns):
-            means[key] = sum(known) / len(known)
+        if kind != "columns" or not table.domains:
+            continue
+        columns = [f"{metric}:{domain}" for domain in table.domains]
+        if all(column in row.published for column in columns):
+            means[key] = sum(row.published[column] for column in columns) / len(columns)
     return replace(row, published={**row.published, **means})
 
 
 def _expanded(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The row itself; or, for a row with `k`, one row for each k."""
     if "k" not in row:
         yield row
         return
+    without_k = {key: value for key, value in row.items() if key != "k"}
     for k in row["k"]:
+        name = row["name"].replace("{k}", str(k))
         asked = [change.replace("{k}", str(k)) for change in row.get("asked", [])]
-        named = row["name"].replace("{k}", str(k))
-        yield {key: value for key, value in row.items() if key != "k"} | {
-            "name": named,
-            "asked": asked,
-        }
+        yield {**without_k, "name": name, "asked": asked}
 
 
 def _folder() -> Any:

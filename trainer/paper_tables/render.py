@@ -1,8 +1,7 @@
-"""A measured table as text, Markdown or CSV: published beside measured, and below it whatever one
-has to know.
+"""Renders a measured table as text, Markdown or CSV: published beside measured, with footnotes.
 
-One line for a row and a metric. What makes a number no result stands in its own cell. Refuses to
-know how rows are made.
+There is one line per row and metric. A mark that makes a number not a result, such as `planted:0`,
+is in the number's own cell.
 """
 
 from __future__ import annotations
@@ -33,207 +32,254 @@ GAIN_HEADINGS = (
     "users",
     "ids",
 )
+_EMPTY_CELLS = ("",) * 5
+"""In place of interval, sd, seeds, users and ids, where nothing is measured."""
 _CSV_HEADINGS = (
-    "table", "group", "system", "made_by", "metric", "unit", "published", "measured", "low", "high", "seed_sd", "seeds",
-    "users", "users_dropped", "ids_sha256", "protocol", "marks", "why_not", "more_than",
-)  # fmt: skip
+    "table",
+    "group",
+    "system",
+    "made_by",
+    "metric",
+    "unit",
+    "published",
+    "measured",
+    "low",
+    "high",
+    "seed_sd",
+    "seeds",
+    "users",
+    "users_dropped",
+    "ids_sha256",
+    "protocol",
+    "marks",
+    "why_not",
+    "more_than",
+)
+_UNITS = {"percent": "percent", "share": "shares of 1", "count": "counts"}
 
 
-def render_table(order: TableRequest, rows: Sequence[RowResult], form: Format) -> Iterator[str]:
+def render_table(request: TableRequest, rows: Sequence[RowResult], form: Format) -> Iterator[str]:
     """The lines of a report."""
     if form == "csv":
-        yield from _csv(order, rows).splitlines()
+        yield from _csv(request, rows).splitlines()
         return
-    headings = tuple(_whom(order.table) if heading == "users" else heading for heading in HEADINGS)
-    cells = [headings, *(cell for row in rows for cell in _cells(order, row))]
-    yield from _head(order, rows, form)
-    yield from _aligned(cells) if form == "text" else _markdown(cells)
+    align = _aligned if form == "text" else _markdown
+    bullet = "- " if form == "markdown" else ""
+    sample = _sample_name(request.table)
+    headings = tuple(sample if heading == "users" else heading for heading in HEADINGS)
+    yield from _title_lines(request, rows, form)
+    yield from align([headings, *_measured_lines(request, rows)])
     yield ""
-    compared = [cell for row in rows for cell in _gain_cells(order, row)]
-    if compared:
-        yield from (
-            _aligned([GAIN_HEADINGS, *compared])
-            if form == "text"
-            else _markdown([GAIN_HEADINGS, *compared])
-        )
+    gains = list(_gain_lines(request, rows))
+    if gains:
+        yield from align([GAIN_HEADINGS, *gains])
         yield ""
-    yield from (f"- {line}" if form == "markdown" else line for line in _footnotes(order, rows))
+    for footnote in _footnotes(request, rows):
+        yield f"{bullet}{footnote}"
 
 
-def save_report(order: TableRequest, rows: Sequence[RowResult]) -> None:
-    """Under `ROOT/<catalog>/report/`: `.md`, `.csv`, and, last, the `.json` that says what they are
-    made of.
+def save_report(request: TableRequest, rows: Sequence[RowResult]) -> None:
+    """Write the report under `ROOT/<catalog>/report/` as `.md`, `.csv` and `.json`.
+
+    The `.json` says what the others are made of. It is written last, so it never describes a report
+    that is not there.
     """
     forms: dict[str, Format] = {"md": "markdown", "csv": "csv"}
     for suffix, form in forms.items():
-        content = "\n".join(render_table(order, rows, form)) + "\n"
-        publish(order.layout.report / f"{order.name}.{suffix}", content.encode(), replace=True)
-    publish(
-        record_file(order),
-        readable_json({"table": order.table.name, "made_of": order.fingerprint}),
-        replace=True,
-    )
+        content = "\n".join(render_table(request, rows, form)) + "\n"
+        file = request.layout.report / f"{request.name}.{suffix}"
+        publish(file, content.encode(), replace=True)
+    publish(record_file(request), _record(request), replace=True)
 
 
-def is_report_current(order: TableRequest) -> bool:
-    """Whether the report is there, made of the features, recipes and published numbers of now."""
-    wanted = readable_json({"table": order.table.name, "made_of": order.fingerprint})
-    return record_file(order).is_file() and record_file(order).read_bytes() == wanted
+def is_report_current(request: TableRequest) -> bool:
+    """Whether the report exists and is made of the present features, recipes and tables."""
+    file = record_file(request)
+    return file.is_file() and file.read_bytes() == _record(request)
 
 
-def record_file(order: TableRequest) -> Path:
-    """What is written last."""
-    return order.layout.report / f"{order.name}.json"
+def record_file(request: TableRequest) -> Path:
+    """The `.json` of a report."""
+    return request.layout.report / f"{request.name}.json"
 
 
-def _whom(table: Table) -> str:
+def _record(request: TableRequest) -> bytes:
+    return readable_json({"table": request.table.name, "made_of": request.fingerprint})
+
+
+def _sample_name(table: Table) -> str:
     """What a number is the mean over."""
     return "videos" if table.domains else "users"
 
 
-def _head(order: TableRequest, rows: Sequence[RowResult], form: Format) -> Iterator[str]:
-    table, protocols = order.table, {found.protocol for row in rows for found in row.found.values()}
-    unit = {"percent": "percent", "share": "shares of 1", "count": "counts"}[table.unit]
+def _title_lines(request: TableRequest, rows: Sequence[RowResult], form: Format) -> Iterator[str]:
+    table, sample = request.table, _sample_name(request.table)
     yield f"## {table.title}" if form == "markdown" else table.title
     yield ""
     yield f"published: {table.source}, on {table.catalog}"
+    protocols = {interval.protocol for row in rows for interval in row.intervals.values()}
     if protocols:
-        some = "" if order.among is None else f"those of {len(order.among)} chosen ids among "
-        measured = f"{order.layout.catalog}, {some}{table.split} {_whom(table)}, {', '.join(sorted(protocols))}"
-        yield f"measured: {measured}; {unit}; mean [95 % over {_whom(table)}], sd from seed to seed"
+        chosen = ""
+        if request.among is not None:
+            chosen = f"those of {len(request.among)} chosen ids among "
+        ids = f"{chosen}{table.split} {sample}"
+        measured = f"{request.layout.catalog}, {ids}, {', '.join(sorted(protocols))}"
+        unit = _UNITS[table.unit]
+        yield f"measured: {measured}; {unit}; mean [95 % over {sample}], sd from seed to seed"
     yield ""
 
 
-def _cells(order: TableRequest, measured: RowResult) -> Iterator[tuple[str, ...]]:
-    row, table = measured.row, order.table
-    name = f"{row.group}: {row.name}" if row.group else row.name
-    for metric, heading in table.metrics.items():
-        published = table.number(row.published[metric]) if metric in row.published else "-"
-        if metric in measured.found:
-            yield (name, heading, published, *_numbers(order, measured, measured.found[metric]))
-        else:
-            yield (
-                name,
-                heading,
-                published,
-                "quoted" if row.quoted else "not measured",
-                "",
-                "",
-                "",
-                "",
-                "",
-            )
+def _measured_lines(
+    request: TableRequest, results: Sequence[RowResult]
+) -> Iterator[tuple[str, ...]]:
+    table = request.table
+    for result in results:
+        row = result.row
+        name = f"{row.group}: {row.name}" if row.group else row.name
+        why_not = "quoted" if row.quoted else "not measured"
+        for metric, heading in table.metrics.items():
+            published = table.number(row.published[metric]) if metric in row.published else "-"
+            cells: tuple[str, ...] = (why_not, *_EMPTY_CELLS)
+            if metric in result.intervals:
+                cells = _number_cells(table, result, result.intervals[metric])
+            yield (name, heading, published, *cells)
 
 
-def _gain_cells(order: TableRequest, measured: RowResult) -> Iterator[tuple[str, ...]]:
-    for other, found in measured.gains.items():
-        for metric, heading in order.table.metrics.items():
-            if metric in found:
-                yield (measured.row.name, other, heading, *_numbers(order, measured, found[metric]))
-            else:
-                yield (
-                    measured.row.name,
-                    other,
-                    heading,
-                    "not compared: not the same users",
-                    "",
-                    "",
-                    "",
-                    "",
-                    "",
-                )
+def _gain_lines(request: TableRequest, results: Sequence[RowResult]) -> Iterator[tuple[str, ...]]:
+    table = request.table
+    for result in results:
+        for other, intervals in result.gains.items():
+            for metric, heading in table.metrics.items():
+                cells: tuple[str, ...] = ("not compared: not the same users", *_EMPTY_CELLS)
+                if metric in intervals:
+                    cells = _number_cells(table, result, intervals[metric])
+                yield (result.row.name, other, heading, *cells)
 
 
-def _numbers(
-    order: TableRequest, measured: RowResult, found: ConfidenceInterval
-) -> tuple[str, ...]:
-    table, marks = order.table, f" ({', '.join(measured.marks)})" if measured.marks else ""
+def _number_cells(table: Table, result: RowResult, interval: ConfidenceInterval) -> tuple[str, ...]:
+    marks = f" ({', '.join(result.marks)})" if result.marks else ""
     return (
-        f"{table.measured(found.mean)}{marks}",
-        f"[{table.measured(found.low)}, {table.measured(found.high)}]",
-        "-" if found.seed_sd is None else table.measured(found.seed_sd),
-        str(found.seeds),
-        f"{found.n} of {found.n + found.n_dropped}",
-        found.short_hash,
+        f"{table.measured(interval.mean)}{marks}",
+        f"[{table.measured(interval.low)}, {table.measured(interval.high)}]",
+        "-" if interval.seed_sd is None else table.measured(interval.seed_sd),
+        str(interval.seeds),
+        f"{interval.n} of {interval.n + interval.n_dropped}",
+        interval.short_hash,
     )
 
 
-def _aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        yield "  ".join(
-            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
+def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        yield "  ".join(padded).rstrip()
 
 
-def _markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    first, *others = cells
-    yield f"| {' | '.join(first)} |"
-    yield f"|{'-|' * len(first)}"
-    yield from (f"| {' | '.join(line)} |" for line in others)
+def _markdown(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    headings, *others = lines
+    yield f"| {' | '.join(headings)} |"
+    yield f"|{'-|' * len(headings)}"
+    for line in others:
+        yield f"| {' | '.join(line)} |"
 
 
-def _footnotes(order: TableRequest, rows: Sequence[RowResult]) -> Iterator[str]:
-    """What concerns the table, then rows; the same word about several rows is said once."""
-    yield from (f"published: {note}" for note in order.table.notes)
-    if len({found.ids_sha256 for row in rows for found in row.found.values()}) > 1:
-        yield f"not all rows are over the same {_whom(order.table)}: compare those with the same ids"
-    told = [
-        *((f"published: {row.row.note}", row) for row in rows if row.row.note),
-        *((row.why_not if "not measured" in row.why_not else f"quoted {row.why_not}", row)
-          for row in rows if row.why_not),
-        *((f"gap: {gap}", row) for row in rows for gap in row.gaps),
-        *((f"data: {note}", row) for row in rows for note in row.notes),
-        *((f"{_whom(order.table)} without a number: {_reasons(row)}", row) for row in rows if row.dropped),
-    ]  # fmt: skip
-    by_word: dict[str, list[str]] = {}
-    for word, row in told:
-        by_word.setdefault(word, []).append(row.row.name)
-    yield from (f"{word} ({_listed(names, len(rows))})" for word, names in by_word.items())
+def _footnotes(request: TableRequest, results: Sequence[RowResult]) -> Iterator[str]:
+    """Notes about the table, then about its rows; a note about several rows is given once."""
+    sample = _sample_name(request.table)
+    for note in request.table.notes:
+        yield f"published: {note}"
+    id_hashes = {
+        interval.ids_sha256 for result in results for interval in result.intervals.values()
+    }
+    if len(id_hashes) > 1:
+        yield f"not all rows are over the same {sample}: compare those with the same ids"
+    rows_of_note: dict[str, list[str]] = {}
+    # Kind by kind and not row by row, so that notes of one kind are next to each other.
+    for notes_of in (_published_notes, _reasons, _gap_notes, _data_notes, _dropped_notes):
+        for result in results:
+            for note in notes_of(result, sample):
+                rows_of_note.setdefault(note, []).append(result.row.name)
+    for note, names in rows_of_note.items():
+        yield f"{note} ({_row_names(names, len(results))})"
 
 
-def _reasons(row: RowResult) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(row.dropped.items()))
+def _published_notes(result: RowResult, sample: str) -> list[str]:
+    return [f"published: {result.row.note}"] if result.row.note else []
 
 
-def _listed(names: Sequence[str], rows: int) -> str:
+def _reasons(result: RowResult, sample: str) -> list[str]:
+    """Why a row has no numbers."""
+    if not result.why_not:
+        return []
+    if "not measured" in result.why_not:
+        return [result.why_not]
+    return [f"quoted {result.why_not}"]
+
+
+def _gap_notes(result: RowResult, sample: str) -> list[str]:
+    return [f"gap: {gap}" for gap in result.gaps]
+
+
+def _data_notes(result: RowResult, sample: str) -> list[str]:
+    return [f"data: {note}" for note in result.notes]
+
+
+def _dropped_notes(result: RowResult, sample: str) -> list[str]:
+    if not result.dropped:
+        return []
+    counts = sorted(result.dropped.items())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
+    return [f"{sample} without a number: {reasons}"]
+
+
+def _row_names(names: Sequence[str], n_rows: int) -> str:
     unique = list(dict.fromkeys(names))
-    if len(unique) == rows:
+    if len(unique) == n_rows:
         return "all rows"
+    # Neighbouring rows `CA, k = 0`, `CA, k = 1` ... are named once.
     stems = [stem for stem, _ in groupby(unique, key=lambda name: name.partition(", k = ")[0])]
     return "; ".join(stems)
 
 
-def _csv(order: TableRequest, rows: Sequence[RowResult]) -> str:
+def _csv(request: TableRequest, results: Sequence[RowResult]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_CSV_HEADINGS)
-    for measured in rows:
-        for metric in order.table.metrics:
-            writer.writerow(_csv_cells(order, measured, metric, measured.found.get(metric), ""))
-        for other, found in measured.gains.items():
-            for metric in order.table.metrics:
-                writer.writerow(_csv_cells(order, measured, metric, found.get(metric), other))
+    table = request.table
+    for result in results:
+        for metric in table.metrics:
+            writer.writerow(_csv_cells(table, result, metric, result.intervals.get(metric), ""))
+        for other, gains in result.gains.items():
+            for metric in table.metrics:
+                writer.writerow(_csv_cells(table, result, metric, gains.get(metric), other))
     return text.getvalue()
 
 
 def _csv_cells(
-    order: TableRequest,
-    measured: RowResult,
+    table: Table,
+    result: RowResult,
     metric: str,
-    found: ConfidenceInterval | None,
+    interval: ConfidenceInterval | None,
     more_than: str,
 ) -> list[object]:
-    """A number of a row; or, with `more_than`, what the row has more than that other one."""
-    row, table = measured.row, order.table
+    """The measured value of a row; with `more_than`, its gain over the row of that name."""
+    row = result.row
     made_by = row.recipe or row.baseline or "quoted"
     published = "" if more_than else row.published.get(metric, "")
     start = [table.name, row.group, row.name, made_by, metric, table.unit, published]
-    if found is None:
-        why_not = "not the same users" if more_than and not measured.why_not else measured.why_not
+    if interval is None:
+        why_not = result.why_not
+        if more_than and not why_not:
+            why_not = "not the same users"
         return [*start, *[""] * 10, why_not, more_than]
     scale = 100 if table.unit == "percent" else 1
-    numbers = [scale * found.mean, scale * found.low, scale * found.high]
-    sd = "" if found.seed_sd is None else scale * found.seed_sd
-    users = [found.seeds, found.n, found.n_dropped, found.ids_sha256, found.protocol]
-    return [*start, *numbers, sd, *users, " ".join(measured.marks), "", more_than]
+    numbers = [scale * interval.mean, scale * interval.low, scale * interval.high]
+    sd = "" if interval.seed_sd is None else scale * interval.seed_sd
+    users = [
+        interval.seeds,
+        interval.n,
+        interval.n_dropped,
+        interval.ids_sha256,
+        interval.protocol,
+    ]
+    return [*start, *numbers, sd, *users, " ".join(result.marks), "", more_than]

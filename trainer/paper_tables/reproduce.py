@@ -1,16 +1,15 @@
-"""The rows of a published table, measured on a catalog: trains what is missing, scores, and keeps
-what it found.
+"""Measures the rows of a published table on a catalog: trains what is missing, scores, evaluates.
 
 Rankers that learn nothing are measured on the users and durations of the table's first measured
-network, so that all rows answer the same question; without such a network, on everybody the catalog
-asks about. Refuses to know how a table looks.
+network, so that all rows answer the same question. Without such a network, they are measured on all
+users of the split.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -41,14 +40,14 @@ from trainer.training.ranking_svm import RankingSVMError
 from trainer.training.train_step import Diverged
 
 BASELINE_SEEDS = 20
-"""One random ranking of PHD2's test users has a standard deviation of 0.25 points of mAP."""
+"""Many, because one random ranking of PHD2's test users has an sd of 0.25 points of mAP."""
 
-NOTHING_MEASURED = "not measured: nobody has a number"
+NOTHING_MEASURED = "not measured: no user or video has a number"
 
 
 @dataclass(frozen=True)
 class TableRequest:
-    """What is asked for: a table on a catalog."""
+    """A table to be reproduced on a catalog."""
 
     table: Table
     folder: Path
@@ -56,15 +55,15 @@ class TableRequest:
     seeds: int = 1
     is_small: bool = False
     changes: tuple[str, ...] = ()
-    """Of every recipe of the table."""
+    """Changes of every recipe of the table."""
     elsewhere: Path | None = None
-    """`ROOT/<catalog>` that rows are trained on which say that theirs is another dataset."""
+    """`ROOT/<catalog>` of another dataset, for rows that are trained on it."""
     among: frozenset[str] | None = None
-    """Ids of the users, or videos, that are judged; None: all that the protocol asks about."""
+    """IDs of the users or videos to evaluate; None for all of the split."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
-            raise SettingsError((f"seeds is at least 1, got {self.seeds}",))
+            raise SettingsError((f"seeds must be at least 1, got {self.seeds}",))
 
     @property
     def layout(self) -> Layout:
@@ -73,188 +72,216 @@ class TableRequest:
 
     @property
     def name(self) -> str:
-        """`phd-gifs-1.3-seeds.small`: what its report is called."""
+        """The name of its report, such as `phd-gifs-1.3-seeds.small`."""
+        small = ".small" if self.is_small else ""
         changed = f".{fingerprint(self.changes)}" if self.changes else ""
         among = "" if self.among is None else f".among-{ids_sha256(sorted(self.among))[:8]}"
-        return f"{self.table.name}.{self.seeds}-seeds{'.small' if self.is_small else ''}{changed}{among}"
+        return f"{self.table.name}.{self.seeds}-seeds{small}{changed}{among}"
 
-    def keep_requested(self, found: Evaluation) -> Evaluation:
-        """What is left of an evaluation where only some ids count. Videos of domains are
-        `domain/video` there.
-        """
-        among = self.among
-        if among is None:
-            return found
-        return found.only(
-            {one for one in (*found.ids, *found.dropped) if among & {one, one.rpartition("/")[2]}}
-        )
+    def keep_requested(self, evaluation: Evaluation) -> Evaluation:
+        """The results of the IDs in `among` only; of all IDs if it is None."""
+        if self.among is None:
+            return evaluation
+        requested = set()
+        for identity in (*evaluation.ids, *evaluation.dropped):
+            # IDs of videos in domains are `domain/video`; `among` may name the video.
+            if identity in self.among or identity.rpartition("/")[2] in self.among:
+                requested.add(identity)
+        return evaluation.only(requested)
 
     def cells(self, row: Row) -> tuple[Cell, ...]:
-        """What the row trains: one cell, or one for each domain of the table."""
+        """The networks of the row: one, or one for each domain of the table."""
         return row_cells(self.table, row, self.changes, small=self.is_small)
 
     def runs(self, row: Row, cell: Cell) -> tuple[Run, ...]:
-        """One for each seed; one alone where nothing is learned. SettingsError if nobody said where
-        to train it.
+        """A training run for each seed; a single one if nothing is learned.
+
+        Raises SettingsError if the dataset to train on is not given.
         """
         folder = self.elsewhere if row.trained_on else self.folder
         if folder is None:
             raise SettingsError(
                 (
-                    f"its network is trained on {row.trained_on}: say where that is with --trained-on",
+                    f"its network is trained on {row.trained_on}; name the folder of this dataset "
+                    "with --trained-on",
                 )
             )
-        return tuple(
-            Run(cell.recipe, folder, seed)
-            for seed in range(self.seeds if cell.recipe.stages else 1)
-        )
+        n_seeds = self.seeds if cell.recipe.stages else 1
+        return tuple(Run(cell.recipe, folder, seed) for seed in range(n_seeds))
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits over all that the report depends on, features included."""
+        """12 hex digits over everything that the report depends on, including features."""
         made_of = [[row.name, list(row.asked), *self._run_names(row)] for row in self.table.rows]
         among = {} if self.among is None else {"among": sorted(self.among)}
         return fingerprint({"rows": made_of, "published": self.table, **among})
 
     def _run_names(self, row: Row) -> Iterator[str]:
+        """Names of the row's runs, which are made of recipe, seed and features."""
+        if not row.recipe:
+            return
         try:
-            for cell in self.cells(row) if row.recipe else ():
-                yield from (run.name(run.data()) for run in self.runs(row, cell))
+            for cell in self.cells(row):
+                for run in self.runs(row, cell):
+                    yield run.name(run.data())
                 if row.trained_on:
-                    asked = Run(cell.recipe, self.folder, 0)
-                    yield asked.name(asked.data())
+                    evaluated = Run(cell.recipe, self.folder, 0)
+                    yield evaluated.name(evaluated.data())
+        # A row that cannot be made is part of the report with this reason.
         except (LookupFailed, SettingsError) as error:
             yield str(error)
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row, and what became of it."""
+    """A row with its measured values, or the reason why there are none."""
 
     row: Row
-    found: Mapping[str, ConfidenceInterval] = field(default_factory=dict)
+    intervals: Mapping[str, ConfidenceInterval] = field(default_factory=dict)
+    """Metric → measured value."""
     marks: tuple[str, ...] = ()
-    """Short: `planted:3`, `random:0`, `small`: what makes the numbers no result."""
+    """Why the numbers are not a result, in a word: `planted:3`, `random:0`, `small`."""
     gaps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Reason → users without a number."""
+    """Reason → number of users without a value."""
     why_not: str = ""
-    """Why there are no numbers."""
+    """Why there are no values."""
     evaluations: tuple[Evaluation, ...] = field(default=(), repr=False, compare=False)
     """One for each seed."""
     gains: Mapping[str, Mapping[str, ConfidenceInterval]] = field(default_factory=dict)
-    """Name of another row → metric → what this row has more, over the same users."""
+    """Name of another row → metric → gain over that row, on the same users."""
 
 
 @dataclass(frozen=True)
-class _RowRequest:
-    """Whom, and how long their videos are: what all rows of a table share."""
+class _EvaluatedUsers:
+    """The users and video durations that all rows of a table share."""
 
     users: Collection[str] | None = None
     durations: Mapping[str, float] = field(default_factory=dict)
 
 
+_Answers = tuple[EvalRequest, ScoreRun]
+
+
 def reproduce(
-    order: TableRequest, *, device: str = "cpu", workers: int = 0
+    request: TableRequest, *, device: str = "cpu", workers: int = 0
 ) -> tuple[RowResult, ...]:
-    """Every row of the table, in its order. A row that cannot be made says why, and keeps no other
-    from being made.
+    """Every row of the table, in its order.
+
+    A row that cannot be made has the reason instead of values, and the others are made all the
+    same.
     """
-    asked = _RowRequest()
+    # Networks come first, because baselines are measured on the users of the first network.
+    users = _EvaluatedUsers()
     networks: dict[str, RowResult] = {}
-    for row in order.table.rows:
+    for row in request.table.rows:
+        if not row.recipe:
+            continue
+        networks[row.name], users_of_row = _measure_network(request, row, device, workers)
+        if users.users is None and users_of_row is not None:
+            users = users_of_row
+    results = []
+    for row in request.table.rows:
         if row.recipe:
-            networks[row.name], found = _attempt(order, row, device, workers)
-            asked = asked if asked.users is not None or found is None else found
-    rows = [
-        networks.get(row.name)
-        or (_baseline(order, row, asked) if row.baseline else RowResult(row, why_not=row.quoted))
-        for row in order.table.rows
-    ]
-    return _compared(order, rows)
+            results.append(networks[row.name])
+        elif row.baseline:
+            results.append(_measure_baseline(request, row, users))
+        else:
+            results.append(RowResult(row, why_not=row.quoted))
+    return _with_gains(request, results)
 
 
-def _compared(order: TableRequest, rows: Sequence[RowResult]) -> tuple[RowResult, ...]:
-    """The rows with what each has more than those it is compared with; nothing where the users are
-    not the same.
-    """
-    by_name = {measured.row.name: measured for measured in rows}
-
-    def more_than(one: RowResult, other: RowResult) -> dict[str, ConfidenceInterval]:
-        if (
-            not one.evaluations
-            or not other.evaluations
-            or one.evaluations[0].ids != other.evaluations[0].ids
-        ):
-            return {}
-        found = paired_gain(one.evaluations, other.evaluations)
-        return {metric: found[metric] for metric in order.table.metrics if metric in found}
-
-    return tuple(
-        replace(one, gains={name: more_than(one, by_name[name]) for name in one.row.against})
-        for one in rows
-    )
+def _with_gains(request: TableRequest, results: Sequence[RowResult]) -> tuple[RowResult, ...]:
+    """The results with their gains over the rows that they are compared with."""
+    by_name = {result.row.name: result for result in results}
+    with_gains = []
+    for result in results:
+        gains = {
+            other: _gain(request.table, result, by_name[other]) for other in result.row.against
+        }
+        with_gains.append(replace(result, gains=gains))
+    return tuple(with_gains)
 
 
-def _attempt(
-    order: TableRequest, row: Row, device: str, workers: int
-) -> tuple[RowResult, _RowRequest | None]:
-    """The row's cells, each for itself: one that cannot be made keeps no other from being made."""
+def _gain(table: Table, result: RowResult, other: RowResult) -> dict[str, ConfidenceInterval]:
+    """Metric → gain over the other row; empty if the users are not the same."""
+    if not result.evaluations or not other.evaluations:
+        return {}
+    if result.evaluations[0].ids != other.evaluations[0].ids:
+        return {}
+    gains = paired_gain(result.evaluations, other.evaluations)
+    return {metric: gains[metric] for metric in table.metrics if metric in gains}
+
+
+def _measure_network(
+    request: TableRequest, row: Row, device: str, workers: int
+) -> tuple[RowResult, _EvaluatedUsers | None]:
+    """Train and evaluate the row's cells; one that cannot be made does not stop the others."""
     try:
-        row_cells = order.cells(row)
+        cells = request.cells(row)
     except (LookupFailed, SettingsError) as error:
         return RowResult(row, why_not=f"not measured: {error}"), None
-    answers: list[list[tuple[EvalRequest, ScoreRun]]] = []
-    faults: dict[str, list[str]] = {}
-    for cell in row_cells:
+    answers: list[list[_Answers]] = []
+    domains_of_fault: dict[str, list[str]] = {}
+    for cell in cells:
         try:
-            answers.append(
-                [_answers(order, cell, run, device, workers) for run in order.runs(row, cell)]
-            )
+            runs = request.runs(row, cell)
+            answers.append([_score(request, cell, run, device, workers) for run in runs])
         except (LookupFailed, SettingsError, RankingSVMError, Diverged) as error:
-            faults.setdefault(" ".join(str(error).split()), []).append(cell.domain)
-    gaps = _gaps(row_cells[0].recipe)
-    why_not = "; ".join(_not_measured(fault, of, len(row_cells)) for fault, of in faults.items())
-    so_far = RowResult(row, gaps=gaps, why_not=why_not)
-    return _network(order, so_far, answers) if answers else (so_far, None)
+            fault = " ".join(str(error).split())
+            domains_of_fault.setdefault(fault, []).append(cell.domain)
+    faults = [
+        _not_measured(fault, domains, len(cells)) for fault, domains in domains_of_fault.items()
+    ]
+    unmeasured = RowResult(row, gaps=_gaps(cells[0].recipe), why_not="; ".join(faults))
+    if not answers:
+        return unmeasured, None
+    return _evaluate_network(request, unmeasured, answers)
 
 
-def _not_measured(fault: str, domains: list[str], of_how_many: int) -> str:
-    where = "" if len(domains) == of_how_many else f" ({', '.join(domains)})"
+def _not_measured(fault: str, domains: list[str], n_cells: int) -> str:
+    where = "" if len(domains) == n_cells else f" ({', '.join(domains)})"
     return f"not measured{where}: {fault}"
 
 
-def _network(
-    order: TableRequest, so_far: RowResult, answers: list[list[tuple[EvalRequest, ScoreRun]]]
-) -> tuple[RowResult, _RowRequest | None]:
-    everybody = [
-        merge_evaluations([evaluate_run(*asked) for asked in one_seed])
-        for one_seed in zip(*answers, strict=True)
-    ]
-    seeds = [order.keep_requested(found) for found in everybody]
-    first = seeds[0]
-    dropped = Counter(first.dropped.values())
-    if not first.ids:
-        return replace(so_far, dropped=dropped, why_not=NOTHING_MEASURED), None
-    of_first_seed = [asked[0][1] for asked in answers]
-    told = tuple(mark for scores in of_first_seed for mark in scores.provenance.marks)
-    notes = tuple(dict.fromkeys(str(note) for scores in of_first_seed for note in _listed(scores)))
+def _evaluate_network(
+    request: TableRequest, unmeasured: RowResult, answers: list[list[_Answers]]
+) -> tuple[RowResult, _EvaluatedUsers | None]:
+    """`answers` has a list for each cell, with a pair for each seed."""
+    all_ids = []
+    for of_seed in zip(*answers, strict=True):
+        all_ids.append(merge_evaluations([evaluate_run(*answer) for answer in of_seed]))
+    evaluations = [request.keep_requested(evaluation) for evaluation in all_ids]
+    dropped = Counter(evaluations[0].dropped.values())
+    if not evaluations[0].ids:
+        return replace(unmeasured, dropped=dropped, why_not=NOTHING_MEASURED), None
+    first_runs = [of_cell[0][1] for of_cell in answers]
+    marks: list[str] = []
+    notes: list[str] = []
+    for run in first_runs:
+        marks += run.provenance.marks
+        notes += _notes(run)
     measured = replace(
-        so_far,
-        found=metric_intervals(order.table, seeds),
-        marks=(*_marks(told), *_where(order), *_from(order, so_far.row)),
-        notes=notes,
+        unmeasured,
+        intervals=metric_intervals(request.table, evaluations),
+        marks=(
+            *_short_marks(marks),
+            *_catalog_mark(request),
+            *_training_mark(request, unmeasured.row),
+        ),
+        notes=tuple(dict.fromkeys(notes)),
         dropped=dropped,
-        evaluations=tuple(seeds),
+        evaluations=tuple(evaluations),
     )
-    durations = {} if order.table.domains else scored_durations(of_first_seed[0].tracks.values())
-    return measured, _RowRequest(everybody[0].ids, durations)
+    durations: dict[str, float] = {}
+    if not request.table.domains:
+        durations = scored_durations(first_runs[0].tracks.values())
+    return measured, _EvaluatedUsers(all_ids[0].ids, durations)
 
 
-def _answers(
-    order: TableRequest, cell: Cell, run: Run, device: str, workers: int
-) -> tuple[EvalRequest, ScoreRun]:
+def _score(request: TableRequest, cell: Cell, run: Run, device: str, workers: int) -> _Answers:
+    """Train the network, unless it is there, and score the split, unless scores are there."""
     with ProgressBar("step") as steps, ProgressBar("video") as videos:
         options = FitOptions(
             device=device,
@@ -264,102 +291,122 @@ def _answers(
                 progress.step, f"epoch {progress.epoch}, loss {loss:.4g}"
             ),
         )
-        question = EvalRequest(fit(run, options), order.folder, order.table.split, cell.asked)
-        return question, score_split(
+        model = fit(run, options)
+        question = EvalRequest(model, request.folder, request.table.split, cell.asked)
+        answers = score_split(
             question, device=device, workers=workers, on_start=videos.start, on_batch=videos.advance
         )
+    return question, answers
 
 
-def _baseline(order: TableRequest, row: Row, asked: _RowRequest) -> RowResult:
+def _measure_baseline(request: TableRequest, row: Row, users: _EvaluatedUsers) -> RowResult:
     seeds = range(BASELINE_SEEDS if is_random(row.baseline) else 1)
-    is_of_summaries = set(order.table.metrics) <= {f"f_{over}" for over in AGGREGATION.values()}
     try:
-        is_of_videos = order.table.domains or label_rule(read_catalog(order.folder)) is not None
-        measure = _of_summaries if is_of_summaries else _of_videos if is_of_videos else _of_users
-        judged = [order.keep_requested(found) for found in measure(order, row, asked, seeds)]
+        evaluate_baseline = _baseline_evaluator(request)
+        evaluations = [
+            request.keep_requested(evaluation)
+            for evaluation in evaluate_baseline(request, row, users, seeds)
+        ]
     except (LookupFailed, SettingsError) as error:
         return RowResult(row, why_not=f"not measured: {error}")
-    dropped = Counter(judged[0].dropped.values())
-    if not judged[0].ids:
+    dropped = Counter(evaluations[0].dropped.values())
+    if not evaluations[0].ids:
         return RowResult(row, dropped=dropped, why_not=NOTHING_MEASURED)
     return RowResult(
         row,
-        metric_intervals(order.table, judged),
-        (*_planted(order), *_where(order)),
+        metric_intervals(request.table, evaluations),
+        (*_planted_mark(request), *_catalog_mark(request)),
         dropped=dropped,
-        evaluations=tuple(judged),
+        evaluations=tuple(evaluations),
     )
 
 
-def _of_users(order: TableRequest, row: Row, asked: _RowRequest, seeds: range) -> list[Evaluation]:
-    truth = find_targets(
-        read_catalog(order.folder), order.table.split, PHD2, asked.durations, asked.users
-    )
-    return [
-        evaluate(truth, baseline_tracks(BASELINES[row.baseline], truth, seed)) for seed in seeds
-    ]
+_BaselineEvaluator = Callable[[TableRequest, Row, _EvaluatedUsers, range], list[Evaluation]]
+"""Table, row, users and seeds → an evaluation for each seed."""
 
 
-def _of_summaries(
-    order: TableRequest, row: Row, asked: _RowRequest, seeds: range
+def _baseline_evaluator(request: TableRequest) -> _BaselineEvaluator:
+    """The evaluator for what the table is about: summaries, videos, or users."""
+    summary_metrics = {f"f_{aggregation}" for aggregation in AGGREGATION.values()}
+    if set(request.table.metrics) <= summary_metrics:
+        return _evaluate_summaries
+    if request.table.domains or label_rule(read_catalog(request.folder)) is not None:
+        return _evaluate_videos
+    return _evaluate_users
+
+
+def _evaluate_users(
+    request: TableRequest, row: Row, users: _EvaluatedUsers, seeds: range
 ) -> list[Evaluation]:
-    catalog = read_catalog(order.folder)
+    catalog, split = read_catalog(request.folder), request.table.split
+    truth = find_targets(catalog, split, PHD2, users.durations, users.users)
+    baseline = BASELINES[row.baseline]
+    return [evaluate(truth, baseline_tracks(baseline, truth, seed)) for seed in seeds]
+
+
+def _evaluate_summaries(
+    request: TableRequest, row: Row, users: _EvaluatedUsers, seeds: range
+) -> list[Evaluation]:
+    catalog = read_catalog(request.folder)
     ids = [video.video_id for video in catalog.videos]
-    return summary_runs(
-        catalog, ids, (fixed_length_shots, FIXED_LENGTH_SHOTS), {row.baseline: len(seeds)}
-    )[row.baseline]
+    shots = (fixed_length_shots, FIXED_LENGTH_SHOTS)
+    runs = summary_runs(catalog, ids, shots, {row.baseline: len(seeds)})
+    return runs[row.baseline]
 
 
-def _of_videos(order: TableRequest, row: Row, asked: _RowRequest, seeds: range) -> list[Evaluation]:
-    table, catalog = order.table, read_catalog(order.folder)
-    there = set(all_domains(catalog))
-    domains = [one for one in table.domains if one in there]
+def _evaluate_videos(
+    request: TableRequest, row: Row, users: _EvaluatedUsers, seeds: range
+) -> list[Evaluation]:
+    table, catalog = request.table, read_catalog(request.folder)
+    known_domains = set(all_domains(catalog))
+    domains = [domain for domain in table.domains if domain in known_domains]
     if table.domains and not domains:
         raise SettingsError((f"{catalog.name} has none of {', '.join(table.domains)}",))
     truth = evaluated_videos(catalog, table.split, split_settings(table.grouping), domains)
-    truth = truth if asked.users is None else truth.only(asked.users)
+    if users.users is not None:
+        truth = truth.only(users.users)
     return [evaluate_ranker(truth, video_ranker(row.baseline, seed)) for seed in seeds]
 
 
 def _gaps(recipe: Recipe) -> tuple[str, ...]:
-    """The recipe's own, and those of the recipes it starts from."""
-    return (
-        *recipe.gaps,
-        *(gap for part in recipe.start for gap in _gaps(recipe.start_recipe(part))),
-    )
+    """The recipe's own gaps, and those of the recipes that it starts from."""
+    gaps = list(recipe.gaps)
+    for part in recipe.start:
+        gaps += _gaps(recipe.start_recipe(part))
+    return tuple(gaps)
 
 
-def _marks(told: tuple[str, ...]) -> tuple[str, ...]:
-    """`c3d-0123456789ab is planted:3: no result` → `planted:3`; whatever has no such word stays as
-    it is.
+def _short_marks(marks: Sequence[str]) -> tuple[str, ...]:
+    """`c3d-0123456789ab is planted:3: no result` → `planted:3`, each once.
+
+    A mark without such a word is kept as it is.
     """
-    words = (re.search(r"\b(?:random|planted):\w+", mark) for mark in told)
-    return tuple(
-        dict.fromkeys(word[0] if word else mark for word, mark in zip(words, told, strict=True))
-    )
+    short = []
+    for mark in marks:
+        word = re.search(r"\b(?:random|planted):\w+", mark)
+        short.append(word[0] if word else mark)
+    return tuple(dict.fromkeys(short))
 
 
-def _planted(order: TableRequest) -> tuple[str, ...]:
-    return tuple(
-        re.findall(r"^planted:\w+$", str(read_catalog(order.folder).origin.get("reader", "")))
-    )
+def _planted_mark(request: TableRequest) -> list[str]:
+    reader = str(read_catalog(request.folder).origin.get("reader", ""))
+    return re.findall(r"^planted:\w+$", reader)
 
 
-def _where(order: TableRequest) -> tuple[str, ...]:
-    return () if order.layout.catalog == order.table.catalog else (f"on {order.layout.catalog}",)
+def _catalog_mark(request: TableRequest) -> tuple[str, ...]:
+    """The measured catalog, if the table is about another one."""
+    catalog = request.layout.catalog
+    return () if catalog == request.table.catalog else (f"on {catalog}",)
 
 
-def _from(order: TableRequest, row: Row) -> tuple[str, ...]:
-    """Where the network was trained, if not on the dataset that the row names."""
-    if (
-        not row.trained_on
-        or order.elsewhere is None
-        or order.elsewhere.absolute().name == row.trained_on
-    ):
+def _training_mark(request: TableRequest, row: Row) -> tuple[str, ...]:
+    """The catalog of the training, if the row names another one."""
+    if not row.trained_on or request.elsewhere is None:
         return ()
-    return (f"trained on {order.elsewhere.absolute().name}",)
+    catalog = request.elsewhere.absolute().name
+    return () if catalog == row.trained_on else (f"trained on {catalog}",)
 
 
-def _listed(scores: ScoreRun) -> list[object]:
-    notes = scores.provenance.settings.get("notes", [])
-    return list(notes) if isinstance(notes, list) else []
+def _notes(run: ScoreRun) -> list[str]:
+    notes = run.provenance.settings.get("notes", [])
+    return [str(note) for note in notes] if isinstance(notes, list) else []

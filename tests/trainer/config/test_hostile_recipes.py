@@ -211,10 +211,13 @@ def test_a_command_with_hostile_values_leaves_nothing(
 
 GOOD = 'title = "t"\nsource = "s"\n[metrics]\nap = "mAP"\n'
 TABLES: dict[str, tuple[str, str]] = {
-    "no TOML": ("[", "is no TOML"),
-    "no rows": (GOOD, "has rows, each name once"),
+    "no TOML": ("[", "is not valid TOML"),
+    "no rows": (GOOD, "must have rows with different names"),
     "rows that are none": ("rows = 3\n" + GOOD, "rows must be a list of tables, got 3"),
-    "a row twice": (GOOD + '[[rows]]\nname = "a"\nquoted = "q"\n' * 2, "has rows, each name once"),
+    "a row twice": (
+        GOOD + '[[rows]]\nname = "a"\nquoted = "q"\n' * 2,
+        "must have rows with different names",
+    ),
     "a row without a name": (
         GOOD + '[[rows]]\nquoted = "q"\n',
         "a row's name must be a text, got None",

@@ -258,7 +258,7 @@ def test_chance_stands_beside_published_f_scores(shared_data: Path, tmp_path: Pa
     catalog = published("summe", shared_data).catalog
     write_catalog(Layout(tmp_path, "summe"), catalog)
     rows = reproduce(TableRequest(load_table("mha-fusion-2"), tmp_path / "summe"))
-    found = {row.row.name: row.found["f_max"] for row in rows if row.found}
+    found = {row.row.name: row.intervals["f_max"] for row in rows if row.intervals}
     assert set(found) == {"(chance)", "(oracle)"}
     assert found["(chance)"].n == 25
     assert found["(chance)"].high < found["(oracle)"].low

@@ -84,7 +84,7 @@ def test_a_users_target_gets_the_scores_of_scoring(
             found.marked, restored.data.required_user_labels.highlights(user, video)
         )
         assert any("planted:1" in note for note in found.notes)
-        assert "small widths: a trial, no result" in found.notes
+        assert "small widths: a trial, not a result" in found.notes
 
 
 def test_somebody_who_likes_the_same_parts_gets_the_same_scores(pr_net: TrainedModel) -> None:
@@ -124,7 +124,7 @@ def test_nobody_in_particular_is_told_so(pr_net: TrainedModel) -> None:
     _, video = targets(pr_net)[0]
     found = predict(pr_net, video, UserHistory())
     assert found.history == ()
-    assert any("nothing is known of the person" in note for note in found.notes)
+    assert any("the history is empty" in note for note in found.notes)
     assert not any("left out" in note for note in found.notes)
 
 
@@ -155,16 +155,13 @@ def test_a_reel_that_is_shorter_than_asked_says_why() -> None:
     """Segments of 5, 5 and 3.87 seconds, the last one best."""
     found = prediction([0.1, 0.2, 0.9], 13.87)
     assert found.describe_length(10) == (
-        "8.87 of at most 10 seconds: the next best segment, of 5.00 seconds, would not fit, and no segment is cut"
+        "8.87 of at most 10 seconds: the next best segment, of 5.00 seconds, does not fit, and segments are not cut"
     )
     assert found.describe_length(8.87) == "8.87 of at most 8.87 seconds"
-    assert (
-        found.describe_length(60)
-        == "13.87 of at most 60 seconds: that is all there is of the video"
-    )
+    assert found.describe_length(60) == "13.87 of at most 60 seconds: the video has no more"
     assert (
         found.describe_length(2)
-        == "3.87 of at most 2 seconds: the best segment alone is longer, and no segment is cut"
+        == "3.87 of at most 2 seconds: the best segment is longer, and segments are not cut"
     )
 
 
@@ -216,9 +213,9 @@ def test_what_cannot_be_asked_is_told(
     with pytest.raises(SettingsError, match=r"ends at .* 500-501 is not in it"):
         predict(pr_net, video, UserHistory.from_clips(parse_liked([f"{history}:500-501"])))
     svm = load_trained_model(models["highlight_svm"], folder, "cpu")
-    with pytest.raises(SettingsError, match="knows no user"):
+    with pytest.raises(SettingsError, match="uses no history"):
         predict(svm, video, UserHistory.from_clips(parse_liked([f"{history}:1-2"])))
-    with pytest.raises(SettingsError, match="fits each user's own weights"):
+    with pytest.raises(SettingsError, match="fits weights for each user"):
         predict(
             load_trained_model(models["residual"], folder, "cpu"), video, UserHistory.of_user(user)
         )

@@ -104,7 +104,7 @@ def test_a_domain_that_cannot_be_made_keeps_no_other_from_being_made(
 ) -> None:
     store = write_domains(tmp_path, absent=[f"skiing{number:02d}" for number in range(0, 8, 2)])
     (half,) = reproduce(TableRequest(replace(TABLE, rows=(ROWS[4],)), store, is_small=True))
-    assert set(half.found) == {"ap_step:dog"}
+    assert set(half.intervals) == {"ap_step:dog"}
     assert half.why_not.startswith("not measured (skiing): ")
     assert "no video left in skiing" in half.why_not
     assert found["Unwritten", "ap_step"]["measured"] == ""
@@ -118,8 +118,8 @@ def test_a_domain_without_a_video_leaves_the_average_out(folder: Path) -> None:
     )
     order = TableRequest(replace(TABLE, rows=rows), folder, is_small=True)
     chance, half = reproduce(order)
-    assert set(chance.found) == set(METRICS)
-    assert not half.found
+    assert set(chance.intervals) == set(METRICS)
+    assert not half.intervals
     assert half.why_not.startswith(
         "not measured: domains has no train part of the split 'umt'; it has "
     )
@@ -131,8 +131,8 @@ def test_videos_of_one_domain_alone_give_no_average_of_domains(folder: Path) -> 
         video.video_id for video in read_catalog(folder).videos if video.video_id.startswith("dog")
     )
     (whole,), (part,) = reproduce(everything), reproduce(replace(everything, among=dogs))
-    assert set(part.found) == {"ap_step:dog"}
-    assert part.found["ap_step:dog"] == whole.found["ap_step:dog"]
+    assert set(part.intervals) == {"ap_step:dog"}
+    assert part.intervals["ap_step:dog"] == whole.intervals["ap_step:dog"]
 
 
 @pytest.mark.parametrize("name", [one for one in table_names() if load_table(one).unit == "count"])
@@ -179,9 +179,9 @@ def test_a_network_of_another_dataset_is_asked_about_this_one(people: Path, tmp_
         replace(TABLE, rows=(ROWS[0], row)), store, is_small=True, changes=changes, elsewhere=people
     )
     chance, ours = reproduce(order)
-    assert set(ours.found) == set(METRICS)
+    assert set(ours.intervals) == set(METRICS)
     assert ours.marks[-1] == "trained on planted"
-    assert chance.found["ap_step"].ids_sha256 == ours.found["ap_step"].ids_sha256
+    assert chance.intervals["ap_step"].ids_sha256 == ours.intervals["ap_step"].ids_sha256
     assert not (store / "runs").exists()
     assert "--trained-on" in reproduce(replace(order, elsewhere=None))[1].why_not
 
@@ -197,7 +197,7 @@ def test_a_network_of_another_dataset_makes_summaries(
     order = TableRequest(
         table, tmp_path / "summe", is_small=True, changes=changes, elsewhere=people
     )
-    found = {row.row.name: row.found["f_max"] for row in reproduce(order) if row.found}
+    found = {row.row.name: row.intervals["f_max"] for row in reproduce(order) if row.intervals}
     assert set(found) == {"(chance)", "(oracle)", "MHA+Fusion (Ours)"}
     assert found["MHA+Fusion (Ours)"].n == 25
     assert 0 < found["MHA+Fusion (Ours)"].mean < found["(oracle)"].mean

@@ -124,7 +124,7 @@ def test_an_unknown_table_lists_those_there_are() -> None:
     [
         ({}, "exactly one of recipe, baseline and quoted"),
         ({"recipe": "phd_ca", "baseline": "random"}, "exactly one of recipe, baseline and quoted"),
-        ({"baseline": "luck"}, "names no baseline there is: 'luck'"),
+        ({"baseline": "luck"}, "names an unknown baseline: 'luck'"),
     ],
 )
 def test_a_row_is_made_in_one_way(fields: dict[str, str], told: str) -> None:

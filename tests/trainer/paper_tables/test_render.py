@@ -153,7 +153,7 @@ def test_some_users_can_be_judged_alone(folder: Path, capsys: pytest.CaptureFixt
         whole, part = everybody[name].evaluations[0], rows[name].evaluations[0]
         assert part.ids == ids[:1]
         assert [*part.values["ap"]] == [*whole.values["ap"][:1]]
-    more = rows["CA"].found["ap"].mean - rows["SVM"].found["ap"].mean
+    more = rows["CA"].intervals["ap"].mean - rows["SVM"].intervals["ap"].mean
     assert rows["CA"].gains["SVM"]["ap"].mean == pytest.approx(more)
     assert "those of 1 chosen ids among test users" in "\n".join(
         render_table(alone, list(rows.values()), "text")
@@ -217,6 +217,6 @@ def test_rows_over_other_users_are_told_apart(folder: Path) -> None:
     assert "not all rows are over the same users" not in "\n".join(
         render_table(asked, rows, "text")
     )
-    found = {metric: replace(one, ids_sha256="0" * 64) for metric, one in rows[1].found.items()}
-    other = [rows[0], replace(rows[1], found=found), *rows[2:]]
+    found = {metric: replace(one, ids_sha256="0" * 64) for metric, one in rows[1].intervals.items()}
+    other = [rows[0], replace(rows[1], intervals=found), *rows[2:]]
     assert "not all rows are over the same users" in "\n".join(render_table(asked, other, "text"))
