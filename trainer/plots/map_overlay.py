@@ -1,12 +1,11 @@
-"""Distinction maps over the frames they are about, as one PNG for people to look at.
-
-Refuses to know networks and stores.
+"""Draws distinction maps over the frames they are about, as one PNG.
 
 Letters in shapes: n frames, H and W pixels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,28 +19,27 @@ from trainer.inference.distinction_maps import VideoMaps
 COLUMNS = 6
 GAP_PIXELS = 4
 STRENGTH = 0.6
-"""How much of a fully distinct pixel is colour."""
+"""Opacity of the colour at a fully distinct pixel."""
 LEGEND_PIXELS = 14
-"""Height of the bar under each picture that says its score."""
+"""Height of the bar under each picture that shows its score."""
 PLAIN, MARKED = (60, 60, 60), (230, 120, 20)
-"""RGB of that bar, and of that of a frame of a highlight."""
+"""RGB of the bar, of other frames and of highlights."""
 
 
 def overlay(picture: NDArray[np.uint8], distinctions: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """`(H, W, 3)` uint8 RGB and `(H, W)` in [0, 1] → `(H, W, 3)` uint8: the more distinct, the more
-    colour.
+    """A picture, `(H, W, 3)` uint8 RGB, under its map, `(H, W)` in [0, 1]; the same shape.
 
-    Where the map is 0 the picture is as it was. Colours run from blue (0) to red (1), on the scale
-    [0, 1] itself, not stretched to each map: two sheets can be compared. ValueError for other sizes
-    or values.
+    Where the map is 0, the picture is unchanged. Colours run from blue (0) to red (1). They are not
+    stretched to the range of a map, so sheets can be compared. Raises ValueError for other sizes or
+    values.
     """
     if distinctions.shape != picture.shape[:2]:
         raise ValueError(
-            f"a map of {distinctions.shape} is not about a picture of {picture.shape[:2]}"
+            f"a map of {distinctions.shape} does not fit a picture of {picture.shape[:2]}"
         )
     if not ((distinctions >= 0) & (distinctions <= 1)).all():
         low, high = float(distinctions.min()), float(distinctions.max())
-        raise ValueError(f"distinctions are 0 to 1, got {low:.3g} to {high:.3g}")
+        raise ValueError(f"distinctions must be 0 to 1, got {low:.3g} to {high:.3g}")
     levels = np.round(distinctions * 255).astype(np.uint8)
     colours = cv2.applyColorMap(levels, cv2.COLORMAP_JET)[..., ::-1].astype(np.float64)
     share = STRENGTH * distinctions[..., None].astype(np.float64)
@@ -58,19 +56,21 @@ def contact_sheet(
 ) -> NDArray[np.uint8]:
     """`(n, H, W, 3)` uint8 RGB and `(n, H, W)` → one picture, `(rows, columns, 3)` uint8 RGB.
 
-    In reading order. Each cell: the frame, the frame with its map, and a bar whose length is the
-    mean of the map, the score of eq. 6; a mean of `full_bar` or more fills it. `(n,)`
-    `is_highlight` colours the bars of what people marked. ValueError without any frame.
+    Cells are in reading order. Each has the frame, the frame with its map, and a bar whose length
+    is the mean of the map, the score of eq. 6; a mean of `full_bar` or more fills it. `(n,)`
+    `is_highlight` gives the bars of highlights another colour. Raises ValueError if there is no
+    frame.
     """
     if len(pictures) != len(distinctions) or not len(pictures):
         raise ValueError(
-            f"a sheet takes as many maps as pictures, at least 1; got {len(distinctions)}, {len(pictures)}"
+            "a sheet needs as many maps as pictures, at least 1; "
+            f"got {len(distinctions)} and {len(pictures)}"
         )
     marked = np.zeros(len(pictures), bool) if is_highlight is None else is_highlight
     cells = [_cell(*each, full_bar) for each in zip(pictures, distinctions, marked, strict=True)]
     height, width = cells[0].shape[:2]
     columns = min(columns, len(cells))
-    rows = -(-len(cells) // columns)
+    rows = math.ceil(len(cells) / columns)
     step_y, step_x = height + GAP_PIXELS, width + GAP_PIXELS
     sheet = np.full((rows * step_y - GAP_PIXELS, columns * step_x - GAP_PIXELS, 3), 255, np.uint8)
     for number, cell in enumerate(cells):
@@ -80,7 +80,7 @@ def contact_sheet(
 
 
 def write_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
-    """A picture as a PNG at `path`, replaced whole."""
+    """Write a picture as PNG, and replace an older one as a whole."""
     worked, encoded = cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]))
     if not worked:
         raise RuntimeError(
@@ -94,16 +94,13 @@ def _cell(
 ) -> NDArray[np.uint8]:
     width = picture.shape[1]
     bar = np.full((LEGEND_PIXELS, width, 3), 225, np.uint8)
-    bar[2:-2, : round(width * min(1.0, float(distinctions.mean()) / full_bar))] = (
-        MARKED if is_marked else PLAIN
-    )
+    share = min(1.0, float(distinctions.mean()) / full_bar)
+    bar[2:-2, : round(width * share)] = MARKED if is_marked else PLAIN
     return np.concatenate([picture, overlay(picture, distinctions), bar])
 
 
 def video_contact_sheet(videos: Sequence[VideoMaps], *, columns: int) -> NDArray[np.uint8]:
-    """A row for each video: so many of its frames, evenly spaced, each above the same with its map
-    and its score.
-    """
+    """A row for each video: `columns` of its frames, evenly spaced, with their maps and scores."""
     rows = []
     for video in videos:
         chosen = ((np.arange(columns) + 0.75) * len(video.maps) / columns).astype(int)

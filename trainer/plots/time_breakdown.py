@@ -1,50 +1,49 @@
-"""Draws where the time of a run went: one bar of pieces for each group of seconds. Refuses to know
-what they mean.
-"""
+"""Draws how a run's time is spent: a bar for each group, divided into pieces."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from storage.files import atomic_write
-from trainer.plots.captions import as_caption, encode_png, literal_text
-from trainer.plots.store_overview import PALETTE
+from trainer.plots.captions import as_caption
+from trainer.plots.figure import PALETTE, new_figure, save_png
 
 SMALLEST_LABELLED = 0.04
-"""Share of the longest bar below which a piece carries no label."""
+"""Share of the longest bar below which a piece has no label."""
+Groups = Mapping[str, Mapping[str, float]]
+"""Name of a bar → name of a piece → seconds."""
 
 
-def draw_times(groups: Mapping[str, Mapping[str, float]], into: Path) -> Path:
-    """`groups`: name of a bar → name of a piece → seconds. A PNG at `into`; pieces of no length are
-    left out.
-    """
-    with literal_text():
-        atomic_write.publish(into, encode_png(_figure(groups)), replace=True)
-    return into
+def draw_times(groups: Groups, into: Path) -> Path:
+    """Draw the bars as a PNG at `into`; pieces without length are left out."""
+    return save_png(into, lambda: _figure(groups))
 
 
-def _figure(groups: Mapping[str, Mapping[str, float]]) -> Figure:
-    figure = Figure(figsize=(11, 1.2 + 0.9 * len(groups)), layout="constrained")
-    FigureCanvasAgg(figure)
+def _figure(groups: Groups) -> Figure:
+    figure = new_figure(11, 1.2 + 0.9 * len(groups))
     axis = figure.subplots()
-    longest = max([sum(pieces.values()) for pieces in groups.values()] + [1e-9])
+    totals = [sum(pieces.values()) for pieces in groups.values()]
+    # Above 0 even for an empty run, so that shares of it are defined.
+    longest = max([*totals, 1e-9])
     for row, pieces in enumerate(groups.values()):
-        left = 0.0
-        for place, (name, seconds) in enumerate(pieces.items()):
-            if seconds <= 0:
-                continue
-            axis.barh(
-                row, seconds, left=left, color=PALETTE[place % len(PALETTE)], edgecolor="white"
-            )
-            if seconds >= SMALLEST_LABELLED * longest:
-                told = f"{as_caption(name)}\n{seconds:.1f} s"
-                axis.text(left + seconds / 2, row, told, ha="center", va="center", fontsize=7)
-            left += seconds
+        _draw_bar(axis, row, pieces, longest)
     axis.set_yticks(range(len(groups)), [as_caption(name) for name in groups], fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel("seconds", fontsize=8)
     return figure
+
+
+def _draw_bar(axis: Axes, row: int, pieces: Mapping[str, float], longest: float) -> None:
+    left = 0.0
+    for number, (name, seconds) in enumerate(pieces.items()):
+        if seconds <= 0:
+            continue
+        colour = PALETTE[number % len(PALETTE)]
+        axis.barh(row, seconds, left=left, color=colour, edgecolor="white")
+        if seconds >= SMALLEST_LABELLED * longest:
+            label = f"{as_caption(name)}\n{seconds:.1f} s"
+            axis.text(left + seconds / 2, row, label, ha="center", va="center", fontsize=7)
+        left += seconds

@@ -1,8 +1,4 @@
-"""Draws a prediction: scores along the video, the best segments, what the person marked, what a
-network looked at.
-
-Refuses to know networks.
-"""
+"""Draws a prediction: scores along the video, best segments, the user's marks, and weights."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
@@ -19,32 +14,34 @@ from storage.base.records import FeatureTrack
 from trainer.evaluation.phd2_protocol import PHD2
 from trainer.inference.predict import HistoryClip, Prediction
 from trainer.metrics.ranking import Floats
-from trainer.plots.captions import as_caption, encode_png, font_families, literal_text
+from trainer.plots.captions import as_caption, font_families
+from trainer.plots.figure import draw_png, new_figure
 from trainer.plots.store_overview import sample_pictures
 
 PLAIN, BEST, MARKED = "#b9c6d3", "#2e86ab", "#d1495b"
 MOST_CLIPS = 12
-"""Clips of a history that are drawn: those that got most weight anywhere."""
+"""Most clips of a history that are drawn; those with the largest weights are chosen."""
 
 
 def draw_timeline(
     found: Prediction, *, top: int = PHD2.top, pictures: FeatureTrack | None = None
 ) -> bytes:
-    """A PNG. The `top` best segments are blue; `pictures` is the video's track of a `frames`
-    variant, if any.
+    """A PNG. The `top` best segments are blue.
+
+    `pictures` is the video's track of a `frames` variant, if there is one.
     """
-    with literal_text():
-        return encode_png(_figure(found, top, pictures))
+    return draw_png(lambda: _figure(found, top, pictures))
 
 
 def _figure(found: Prediction, top: int, pictures: FeatureTrack | None) -> Figure:
     kinds = list(dict.fromkeys(kind for clip in found.history for kind in clip.weights))
     clips = _most_weighed(found.history, kinds)
-    heights = [0.8] * (pictures is not None) + [2.2] + [0.5 + 0.22 * len(clips)] * len(kinds)
-    figure = Figure(figsize=(11, 1.1 + sum(heights)), layout="constrained")
-    FigureCanvasAgg(figure)
-    whom = f"for {as_caption(found.person)}" if found.person else "for anybody"
-    title = f"{as_caption(found.video_id)} {whom} · {as_caption(found.model)}"
+    # Inches of the panels: pictures, scores, and one of weights for each kind.
+    heights = [0.8] if pictures is not None else []
+    heights += [2.2, *[0.5 + 0.22 * len(clips)] * len(kinds)]
+    figure = new_figure(11, 1.1 + sum(heights))
+    person = f"for {as_caption(found.person)}" if found.person else "without a user"
+    title = f"{as_caption(found.video_id)} {person} · {as_caption(found.model)}"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[
         :, 0
@@ -64,43 +61,49 @@ def _figure(found: Prediction, top: int, pictures: FeatureTrack | None) -> Figur
 
 
 def minutes_seconds(seconds: float) -> str:
-    """`1:05` for 65 seconds; tenths where there are any."""
+    """`1:05` for 65 seconds; with tenths, if there are any: `1:05.3`."""
     minutes, rest = divmod(round(seconds, 1), 60)
-    return f"{int(minutes)}:{rest:02.0f}" if rest == int(rest) else f"{int(minutes)}:{rest:04.1f}"
+    if rest == int(rest):
+        return f"{int(minutes)}:{rest:02.0f}"
+    return f"{int(minutes)}:{rest:04.1f}"
 
 
 def _draw_scores(axis: Axes, found: Prediction, top: int) -> None:
     low = float(found.scores.min())
+    # 1 if all scores are equal, so that the axis has a length.
     reach = float(found.scores.max()) - low or 1.0
     base = low - 0.08 * reach
     for (start, end), score, rank in zip(found.spans, found.scores, found.ranks, strict=True):
         is_best = rank <= top
         axis.bar(
-            start, score - base, end - start, bottom=base, align="edge", linewidth=0.8, edgecolor="white",
+            start,
+            score - base,
+            end - start,
+            bottom=base,
+            align="edge",
+            linewidth=0.8,
+            edgecolor="white",
             color=BEST if is_best else PLAIN,
-        )  # fmt: skip
+        )
         if is_best:
-            axis.annotate(
-                str(rank),
-                ((start + end) / 2, score),
-                ha="center",
-                va="bottom",
-                fontsize=7,
-                color=BEST,
-            )
+            above = ((start + end) / 2, score)
+            axis.annotate(str(rank), above, ha="center", va="bottom", fontsize=7, color=BEST)
     for start, end in found.marked:
         axis.axvspan(start, end, 0, 0.05, color=MARKED, linewidth=0)
     axis.set_ylim(base, low + 1.18 * reach)
     axis.set_ylabel("score", fontsize=8)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
-    names = [
-        Patch(color=BEST, label=f"best {min(top, len(found.scores))}"),
-        Patch(color=PLAIN, label="other"),
-    ]
-    names += [Patch(color=MARKED, label="marked by the person")] if len(found.marked) else []
+    _draw_legend(axis, found, top)
+
+
+def _draw_legend(axis: Axes, found: Prediction, top: int) -> None:
+    n_best = min(top, len(found.scores))
+    handles = [Patch(color=BEST, label=f"best {n_best}"), Patch(color=PLAIN, label="other")]
+    if len(found.marked):
+        handles.append(Patch(color=MARKED, label="marked by the person"))
     axis.legend(
-        handles=names,
+        handles=handles,
         fontsize=7,
         frameon=False,
         ncols=3,
@@ -139,13 +142,15 @@ def _draw_weights(axis: Axes, kind: str, clips: Sequence[HistoryClip], found: Pr
 
 
 def _highest(weights: Floats) -> float:
+    """The top of the colour scale; 1 if all weights are 0."""
     return float(weights.max()) or 1.0
 
 
 def _most_weighed(history: Sequence[HistoryClip], kinds: Sequence[str]) -> list[HistoryClip]:
-    """In the order of the history."""
+    """At most `MOST_CLIPS` clips, in the order of the history."""
     if not kinds:
         return []
     peaks = [max(float(clip.weights[kind].max()) for kind in kinds) for clip in history]
-    kept = sorted(np.argsort(-np.array(peaks), kind="stable")[:MOST_CLIPS].tolist())
-    return [history[number] for number in kept]
+    best_first = np.argsort(-np.array(peaks), kind="stable")
+    chosen = sorted(best_first[:MOST_CLIPS].tolist())
+    return [history[number] for number in chosen]

@@ -60,7 +60,7 @@ def test_a_sheet_is_a_png_that_opens(tmp_path: Path) -> None:
 def test_what_is_no_map_of_the_frame_is_refused(
     wrong: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
 ) -> None:
-    with pytest.raises(ValueError, match=r"distinctions are 0 to 1|not about a picture"):
+    with pytest.raises(ValueError, match=r"distinctions must be 0 to 1|does not fit a picture"):
         overlay(pictures(1)[0], wrong)
     with pytest.raises(ValueError, match="at least 1"):
         contact_sheet(pictures(0), np.zeros((0, HEIGHT, WIDTH)))
