@@ -1,7 +1,6 @@
-"""`python -m pipeline doctor | weights | verify | rebase | forecast | status | bench`: look after what a run
-needs and made.
+"""`python -m pipeline`: commands that prepare, check and forecast runs.
 
-Exit codes: 0 all is well (warnings included), 1 something would stop a run or spoil it, or differs,
+Exit codes: 0 success (possibly with warnings), 1 something would stop or spoil a run, or differs,
 2 wrong use, 4 a file or folder cannot be used.
 """
 

@@ -1,6 +1,4 @@
-"""Types of command-line arguments that several commands share. Refuses to know what a command does
-with them.
-"""
+"""Types of command-line arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -11,8 +9,9 @@ from storage.base.paths import folder_faults
 
 
 def local_folder(text: str) -> Path:
-    """A folder that a command may write to, whether it exists or not. Addresses such as s3://bucket
-    are refused.
+    """A folder that a command may write to; it need not exist.
+
+    Addresses such as s3://bucket are rejected.
     """
     faults = folder_faults(text)
     if faults:

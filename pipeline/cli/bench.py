@@ -1,17 +1,14 @@
-"""`python -m pipeline bench VIDEO...`: what this machine decodes and computes, and the settings
-that follow from it.
+"""`python -m pipeline bench VIDEO...`: measures this machine and recommends settings.
 
-Measures each backend on the given files, one decoder and several side by side, then each
-extractor's network in the precisions that are offered for what it keeps by default. Ends in lines
-for `workflows.cfg`. Knows options, tables and advice; how a thing is measured lies in `decoding.py`
-and `forward.py`.
+Measures each decode backend on the given files, with one decoder and with several in parallel, then
+each extractor's network in the precisions offered for its default arrays. Ends with lines for
+`workflows.cfg`. How it is measured is in `pipeline.diagnostics.bench_*`.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -20,14 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.extractors.registry import EXTRACTORS
+from pipeline.cli.exit_codes import FIT, UNFIT
 from pipeline.decoding.video_reader import BACKENDS
 from pipeline.diagnostics.bench_decoding import (
     BackendFailed,
+    DecodeSpeed,
     measure_backend,
     measure_ffmpeg,
     warm_up_video,
 )
 from pipeline.diagnostics.bench_throughput import CLEAR_SPEEDUP
+from pipeline.diagnostics.doctor import usable_cores
 from storage.base.errors import SettingsError
 
 DEFAULT_BACKEND = "pyav"
@@ -35,19 +35,20 @@ DEFAULT_BACKEND = "pyav"
 
 @dataclass(frozen=True)
 class BackendSpeed:
-    """One backend on all files; medians."""
+    """Speed of one backend, as medians over all files."""
 
     per_core_second: float
     of_ffmpeg: float
+    """CPU time of ffmpeg as a share of the backend's."""
     megabytes: float
     side_by_side: Mapping[int, float]
-    """Decoders → frames a second by the clock, all together."""
+    """Number of parallel decoders → frames per second of elapsed time, of all together."""
     frames_per_second: float
-    """Of the videos."""
+    """Frame rate of the videos."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Everything the command takes."""
+    """Add the options of this command."""
     parser.add_argument(
         "videos",
         type=Path,
@@ -67,99 +68,118 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Measure and print; returns the exit code."""
     backends, extractors = options.backends.split(","), options.extractors.split(",")
-    faults = [
-        f"no backend is called {name!r}; there are {', '.join(BACKENDS)}"
-        for name in {*backends} - {*BACKENDS}
-    ]
-    faults += [f"no extractor is called {name!r}; there are {', '.join(EXTRACTORS)}"
-               for name in {*extractors} - {*EXTRACTORS}]  # fmt: skip
-    faults += [f"{path} is no file" for path in options.videos if not path.is_file()]
-    faults += [f"--rounds is 1 or more, got {options.rounds}"] * (options.rounds < 1)
+    _check_options(backends, extractors, options.videos, options.rounds)
+    speeds = _measure_backends(backends, options.videos, options.rounds)
+    if not speeds:
+        return UNFIT
+    # Imports torch, which takes seconds.
+    from pipeline.diagnostics.bench_networks import measure_networks
+
+    fps = next(iter(speeds.values())).frames_per_second
+    networks = measure_networks(extractors, options.device, fps, options.rounds, _say)
+    for line in advice(speeds, networks.video_seconds_per_second, networks.settings):
+        _say(line)
+    return FIT
+
+
+def _check_options(
+    backends: Sequence[str], extractors: Sequence[str], videos: Sequence[Path], rounds: int
+) -> None:
+    """Raise SettingsError with everything that is wrong."""
+    faults = []
+    for name in {*backends} - {*BACKENDS}:
+        faults.append(f"unknown backend {name!r}; known are {', '.join(BACKENDS)}")
+    for name in {*extractors} - {*EXTRACTORS}:
+        faults.append(f"unknown extractor {name!r}; known are {', '.join(EXTRACTORS)}")
+    for path in videos:
+        if not path.is_file():
+            faults.append(f"{path} is not a file")
+    if rounds < 1:
+        faults.append(f"--rounds must be at least 1, got {rounds}")
     if faults:
         raise SettingsError(tuple(sorted(faults)))
-    found: dict[str, BackendSpeed] = {}
-    counts = _counts()
-    _say(
-        f"{'decoder':<12}{'frames/core-second':>20}{'of ffmpeg':>11}{'peak MB':>9}   frames/s of several at once"
-    )
+
+
+def _measure_backends(
+    backends: Sequence[str], videos: Sequence[Path], rounds: int
+) -> dict[str, BackendSpeed]:
+    """Print a line per backend; returns those that work here."""
+    columns = f"{'decoder':<12}{'frames/core-second':>20}{'of ffmpeg':>11}{'peak MB':>9}"
+    _say(f"{columns}   frames/s of several at once")
+    counts = _decoder_counts()
+    speeds: dict[str, BackendSpeed] = {}
     for backend in backends:
         try:
-            found[backend] = one = _decoder(backend, options.videos, counts, options.rounds)
+            speed = _measure_backend(backend, videos, counts, rounds)
         except BackendFailed as error:
             _say(f"{backend:<12}of no use here: {error}")
-        else:
-            abreast = ", ".join(f"{count}: {rate:.0f}" for count, rate in one.side_by_side.items())
-            _say(
-                f"{backend:<12}{one.per_core_second:>20.0f}{one.of_ffmpeg:>11.2f}{one.megabytes:>9.0f}   {abreast}"
-            )
-    if not found:
-        return 1
-    from pipeline.diagnostics.bench_networks import (
-        measure_networks,
-    )  # torch takes seconds to import
-
-    fps = next(iter(found.values())).frames_per_second
-    networks = measure_networks(extractors, options.device, fps, options.rounds, _say)
-    for line in advice(found, networks.video_seconds_per_second, networks.settings):
-        _say(line)
-    return 0
+            continue
+        speeds[backend] = speed
+        parallel = ", ".join(f"{count}: {rate:.0f}" for count, rate in speed.side_by_side.items())
+        _say(
+            f"{backend:<12}{speed.per_core_second:>20.0f}{speed.of_ffmpeg:>11.2f}"
+            f"{speed.megabytes:>9.0f}   {parallel}"
+        )
+    return speeds
 
 
-def _counts() -> tuple[int, ...]:
-    """1, 2, 4, ... and as many decoders as cores."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return tuple(
-        sorted({*(2**power for power in range(cores.bit_length()) if 2**power <= cores), cores})
-    )
+def _decoder_counts() -> tuple[int, ...]:
+    """1, 2, 4, ... and the number of cores."""
+    cores = usable_cores()
+    powers = [2**power for power in range(cores.bit_length())]
+    return tuple(sorted({*powers, cores}))
 
 
-def _decoder(
+def _measure_backend(
     backend: str, videos: Sequence[Path], counts: Sequence[int], rounds: int
 ) -> BackendSpeed:
-    alone, floors, rates = [], [], dict[int, list[float]]()
+    singles: list[DecodeSpeed] = []
+    shares_of_ffmpeg: list[float] = []
+    rates: dict[int, list[float]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder:
         warm = Path(folder) / "warm.mp4"
         warm_up_video(warm)
         for video in list(videos) * rounds:
-            alone.append(measure_backend(backend, video, 1, warm))
-            floors.append(measure_ffmpeg(video))
+            single = measure_backend(backend, video, 1, warm)
+            singles.append(single)
+            shares_of_ffmpeg.append(measure_ffmpeg(video) / single.core_seconds)
             for count in counts:
-                one = alone[-1] if count == 1 else measure_backend(backend, video, 1, warm, count)
-                rates.setdefault(count, []).append(one.per_second)
+                speed = single
+                if count > 1:
+                    speed = measure_backend(backend, video, 1, warm, count)
+                rates[count].append(speed.per_second)
+    frames = sum(single.frames for single in singles)
     return BackendSpeed(
-        per_core_second=statistics.median(one.per_core_second for one in alone),
-        of_ffmpeg=statistics.median(
-            floor / one.core_seconds for one, floor in zip(alone, floors, strict=True)
-        ),
-        megabytes=max(one.peak_megabytes for one in alone),
+        per_core_second=statistics.median(single.per_core_second for single in singles),
+        of_ffmpeg=statistics.median(shares_of_ffmpeg),
+        megabytes=max(single.peak_megabytes for single in singles),
         side_by_side={count: statistics.median(values) for count, values in rates.items()},
-        frames_per_second=sum(one.frames for one in alone)
-        / sum(one.video_seconds for one in alone),
+        frames_per_second=frames / sum(single.video_seconds for single in singles),
     )
 
 
 def advice(
-    found: Mapping[str, BackendSpeed],
+    speeds: Mapping[str, BackendSpeed],
     video_seconds_per_second: Mapping[str, float],
     settings: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
-    """What the numbers say: who waits for whom, and lines for `workflows.cfg`."""
-    # By the clock, with as many at once as were tried: that is how a run decodes.
-    rates = {name: one.side_by_side[max(one.side_by_side)] for name, one in found.items()}
+    """Lines for a person: how decoding and networks compare, and settings for `workflows.cfg`."""
+    # By elapsed time, with the most decoders that were tried: that is how a run decodes.
+    rates = {name: speed.side_by_side[max(speed.side_by_side)] for name, speed in speeds.items()}
     best = max(rates, key=lambda name: rates[name])
     if DEFAULT_BACKEND in rates and rates[best] < CLEAR_SPEEDUP * rates[DEFAULT_BACKEND]:
         best = DEFAULT_BACKEND
-    decoder = found[best].side_by_side[1] / found[best].frames_per_second
+    decoder_rate = speeds[best].side_by_side[1] / speeds[best].frames_per_second
     if video_seconds_per_second:
-        networks = 1 / sum(1 / rate for rate in video_seconds_per_second.values())
-        busy = math.ceil(networks / decoder)
+        # One second of video passes through every network, one after the other.
+        networks_rate = 1 / sum(1 / rate for rate in video_seconds_per_second.values())
+        decoders = math.ceil(networks_rate / decoder_rate)
+        busy = "one decoder keeps" if decoders == 1 else f"{decoders} decoders keep"
         yield (
-            f"\nA decoder gives {decoder:.3g} seconds of film in a second; these networks together, in fp32, take "
-            f"{networks:.3g}: {'one decoder keeps' if busy == 1 else f'{busy} decoders keep'} them busy."
+            f"\nA decoder gives {decoder_rate:.3g} seconds of film in a second; these networks "
+            f"together, in fp32, take {networks_rate:.3g}: {busy} them busy."
         )
     yield "\nFor workflows.cfg:\n"
     yield f"[decode]\nbackend = {best}"

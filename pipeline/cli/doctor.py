@@ -1,4 +1,4 @@
-"""`python -m pipeline doctor`: examine this machine."""
+"""`python -m pipeline doctor`: checks whether this machine is fit for a run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from storage.base.errors import SettingsError
 
 def _doctor(options: argparse.Namespace) -> int:
     source = SourceSettings(options.source)
-    if faults := source.faults():
+    faults = source.faults()
+    if faults:
         raise SettingsError(tuple(faults))
-    worst = FIT
-    for finding in examine_machine(source, options.data_root, date.today()):
-        print(finding, flush=True)
-        worst = UNFIT if finding.level is Level.FAIL else worst
-    return worst
+    exit_code = FIT
+    for check in examine_machine(source, options.data_root, date.today()):
+        print(check, flush=True)
+        if check.level is Level.FAIL:
+            exit_code = UNFIT
+    return exit_code
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command."""
     parser.add_argument(
         "--data-root", type=local_folder, default=Path("data"), help="where everything will be kept"
     )

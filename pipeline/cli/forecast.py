@@ -1,7 +1,6 @@
-"""`python -m pipeline forecast --catalog phd2 --pilot 50`: what a whole catalog will take, told
-from what a part took.
+"""`python -m pipeline forecast --catalog phd2 --pilot 50`: what a whole catalog will take.
 
-Knows the options, the site's pace and the lines. How a forecast is made lies in `forecast.py`.
+How a pilot becomes a forecast is in `pipeline.diagnostics.forecast`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,26 +31,31 @@ from storage.catalog.catalog import read_catalog
 
 HOUR, DAY = 1 / 3600, 1 / 86400
 GIGABYTE, TERABYTE = 1e-9, 1e-12
-MOST_DIGITS = 6
-"""More than usual, where the ends of an interval lie close."""
-WIDTH = 38
-"""Of the column of names, in characters."""
+MAX_EXTRA_DIGITS = 6
+"""Added until the two ends of a narrow interval are printed differently."""
+NAME_WIDTH = 38
+"""Width of the column of names, in characters."""
 
 
 @dataclass(frozen=True)
 class Prices:
-    """In whatever currency; 0 where a thing costs nothing."""
+    """Prices in any one currency; 0 for things that cost nothing."""
 
     core_hour: float = 0.0
     gpu_hour: float = 0.0
     machine_hour: float = 0.0
     terabyte_month: float = 0.0
     months: float = 1.0
-    """How long media and features are kept."""
+    """How long media and features are stored."""
+
+    @property
+    def stored_byte(self) -> float:
+        """Of one byte, for all months."""
+        return TERABYTE * self.terabyte_month * self.months
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Everything the command takes."""
+    """Add the options of this command."""
     parser.add_argument(
         "--catalog",
         required=True,
@@ -75,14 +79,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="that build shards side by side, each like the pilot's",
     )
-    for name, what in {
+    for name, description in {
         "core-hour": "an hour of a processor core",
         "gpu-hour": "an hour of a GPU",
         "machine-hour": "an hour of a whole machine, instead of its cores and GPUs",
         "terabyte-month": "storing a terabyte for a month",
     }.items():
         parser.add_argument(
-            f"--price-{name}", type=_amount, default=0.0, metavar="PRICE", help=what
+            f"--price-{name}", type=_amount, default=0.0, metavar="PRICE", help=description
         )
     parser.add_argument(
         "--months", type=_amount, default=1.0, help="how long what was built is stored"
@@ -91,11 +95,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the forecast."""
+    """Print the forecast; returns the exit code."""
     source = SourceSettings(options.source)
-    per_hour = (
-        source.pace.videos_per_hour if options.videos_per_hour is None else options.videos_per_hour
-    )
+    per_hour = options.videos_per_hour
+    if per_hour is None:
+        per_hour = source.pace.videos_per_hour
     layout = Layout(options.data_root, options.catalog)
     catalog = read_catalog(layout.folder)
     pilot, whole = find_pilot(layout, catalog, options.pilot), catalog_size(catalog)
@@ -104,9 +108,8 @@ def run(options: argparse.Namespace) -> int:
         **{name: getattr(options, f"price_{name}") for name in names}, months=options.months
     )
     if prices.machine_hour and (prices.core_hour or prices.gpu_hour):
-        raise SettingsError(
-            ("--price-machine-hour is instead of --price-core-hour and --price-gpu-hour",)
-        )
+        problem = "--price-machine-hour replaces --price-core-hour and --price-gpu-hour"
+        raise SettingsError((f"{problem}: give only one kind",))
     for line in format_forecast(catalog.name, pilot, whole, per_hour, options.machines, prices):
         sys.stdout.write(f"{line}\n")
     return 0
@@ -116,100 +119,114 @@ def format_forecast(
     name: str, pilot: Pilot, whole: CatalogSize, per_hour: float, machines: int, prices: Prices
 ) -> Iterator[str]:
     """Lines for a person."""
-    found = extrapolate(pilot, whole)
-    stated, where = (
-        whole.videos - whole.without_duration,
-        f", computed on {pilot.device}" if pilot.device else "",
-    )
+    estimates = extrapolate(pilot, whole)
+    stated = whole.videos - whole.without_duration
+    device = f", computed on {pilot.device}" if pilot.device else ""
     yield f"{name}: {whole.videos:,} videos, {stated:,} of them with a stated duration"
-    yield f"pilot: {pilot.asked:,} videos of {len(pilot.runs)} runs, {pilot.decoded:,} survived{where}"
-    yield f"{'':<{WIDTH}}{'expected':>12}{'':13}{LEVEL:.0%} interval"
-    yield _line("videos that survive", found[SURVIVORS], "")
-    yield _line("their duration", found[VIDEO_SECONDS].times(HOUR), "hours")
-    yield from _time(found, whole.videos, per_hour, machines)
-    cores, gpus = _processors(found, on_gpu=pilot.device.startswith("cuda"))
-    yield from (_line(what, estimate, "core-hours") for what, estimate in cores.items())
-    yield from (_line(what, estimate, "GPU-hours") for what, estimate in gpus.items())
-    disk = {"videos": found["media_bytes"]}
-    disk |= {
-        what.partition(":")[2]: one
-        for what, one in found.items()
-        if what.startswith("feature_bytes:")
-    }
-    yield from (
-        _line(f"disk: {what}", estimate.times(GIGABYTE), "GB") for what, estimate in disk.items()
+    yield (
+        f"pilot: {pilot.asked:,} videos of {len(pilot.runs)} runs, "
+        f"{pilot.decoded:,} survived{device}"
     )
+    yield f"{'':<{NAME_WIDTH}}{'expected':>12}{'':13}{LEVEL:.0%} interval"
+    yield _line("videos that survive", estimates[SURVIVORS], "")
+    yield _line("their duration", estimates[VIDEO_SECONDS].times(HOUR), "hours")
+    yield from _time_lines(estimates, whole.videos, per_hour, machines)
+    cores, gpus = _processor_hours(estimates, on_gpu=pilot.device.startswith("cuda"))
+    for step, estimate in cores.items():
+        yield _line(step, estimate, "core-hours")
+    for step, estimate in gpus.items():
+        yield _line(step, estimate, "GPU-hours")
+    disk = _disk_bytes(estimates)
+    for step, estimate in disk.items():
+        yield _line(f"disk: {step}", estimate.times(GIGABYTE), "GB")
     costs = {
-        "price of machines": [found[BUILDING].times(HOUR * prices.machine_hour)],
-        "price of cores": [one.times(prices.core_hour) for one in cores.values()],
-        "price of GPUs": [one.times(prices.gpu_hour) for one in gpus.values()],
-        "price of disk": [
-            one.times(TERABYTE * prices.terabyte_month * prices.months) for one in disk.values()
-        ],
+        "price of machines": [estimates[BUILDING].times(HOUR * prices.machine_hour)],
+        "price of cores": [hours.times(prices.core_hour) for hours in cores.values()],
+        "price of GPUs": [hours.times(prices.gpu_hour) for hours in gpus.values()],
+        "price of disk": [size.times(prices.stored_byte) for size in disk.values()],
     }
-    yield from (
-        _line(what, sum_estimates(parts), "")
-        for what, parts in costs.items()
-        if any(part.value for part in parts)
-    )
+    yield from _cost_lines(costs)
 
 
-def _time(
-    found: Mapping[str, Estimate], videos: int, per_hour: float, machines: int
+def _cost_lines(costs: Mapping[str, Sequence[Estimate]]) -> Iterator[str]:
+    """A line for everything that costs something."""
+    for label, parts in costs.items():
+        if any(part.value for part in parts):
+            yield _line(label, sum_estimates(parts), "")
+
+
+def _disk_bytes(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """Bytes of the videos, and of each variant's features."""
+    disk = {"videos": estimates["media_bytes"]}
+    for step, estimate in estimates.items():
+        kind, _, variant = step.partition(":")
+        if kind == "feature_bytes":
+            disk[variant] = estimate
+    return disk
+
+
+def _time_lines(
+    estimates: Mapping[str, Estimate], videos: int, per_hour: float, machines: int
 ) -> Iterator[str]:
-    """What goes on beside each other: files are asked for, files are built from."""
-    transfers, building = found["download"].times(DAY), found[BUILDING].times(HOUR / machines)
-    budget = videos / per_hour / 24 if per_hour else 0.0
-    if budget:
-        yield f"{f'asking for {per_hour:g} videos an hour':<{WIDTH}}{_number(budget):>12} days"
+    """Elapsed times of requests, transfers and building, and of all of them in parallel."""
+    transfers = estimates["download"].times(DAY)
+    building = estimates[BUILDING].times(HOUR / machines)
+    request_days = videos / per_hour / 24 if per_hour else 0.0
+    if request_days:
+        label = f"asking for {per_hour:g} videos an hour"
+        yield f"{label:<{NAME_WIDTH}}{_number(request_days):>12} days"
     yield _line("transfers, one after the other", transfers, "days")
-    yield _line(f"building, {machines} such machine{'s' * (machines > 1)}", building, "hours")
-    yield _line(
-        "all, building while downloading",
-        building.times(1 / 24).at_least(transfers).at_least(budget),
-        "days",
-    )
+    plural = "s" if machines > 1 else ""
+    yield _line(f"building, {machines} such machine{plural}", building, "hours")
+    slowest = building.times(1 / 24).at_least(transfers).at_least(request_days)
+    yield _line("all, building while downloading", slowest, "days")
 
 
-def _processors(
-    found: Mapping[str, Estimate], *, on_gpu: bool
+def _processor_hours(
+    estimates: Mapping[str, Estimate], *, on_gpu: bool
 ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Hours of cores and of GPUs, by what they are spent on."""
-    cores, gpus = {"decoding": found["decode"].times(HOUR)}, dict[str, Estimate]()
-    for what, estimate in found.items():
-        kind, _, variant = what.partition(":")
+    cores = {"decoding": estimates["decode"].times(HOUR)}
+    gpus: dict[str, Estimate] = {}
+    compute = gpus if on_gpu else cores
+    for step, estimate in estimates.items():
+        kind, _, variant = step.partition(":")
         if kind == "prepare":
             cores[f"{variant}: shrinking frames"] = estimate.times(HOUR)
         elif kind in ("compute", "copy"):
-            (gpus if on_gpu else cores)[f"{variant}: {kind}"] = estimate.times(HOUR)
+            compute[f"{variant}: {kind}"] = estimate.times(HOUR)
     return cores, gpus
 
 
-def _line(what: str, estimate: Estimate, unit: str) -> str:
-    return f"{what:<{WIDTH}}{_number(estimate.value):>12} {unit:<12}{_interval(estimate)}"
+def _line(label: str, estimate: Estimate, unit: str) -> str:
+    return f"{label:<{NAME_WIDTH}}{_number(estimate.value):>12} {unit:<12}{_interval(estimate)}"
 
 
 def _interval(estimate: Estimate) -> str:
-    """With as many digits as tell its ends apart; in words where there is none."""
+    """The ends of the interval, with as many digits as distinguish them; words if it is a point."""
     low, high = estimate.interval
     if low == high:
         return "measured, nothing is left open" if estimate.value else "nothing in what was built"
     if _number(low).rstrip("0.") != _number(high).rstrip("0."):
         return f"{_number(low)} to {_number(high)}"
-    for more in range(MOST_DIGITS):
-        digits = _digits(low) + more
-        if (start := f"{low:,.{digits}f}") != (end := f"{high:,.{digits}f}"):
+    for extra in range(MAX_EXTRA_DIGITS):
+        digits = _digits(low) + extra
+        start, end = f"{low:,.{digits}f}", f"{high:,.{digits}f}"
+        if start != end:
             return f"{start} to {end}"
     return f"{_number(low)}, to more digits than are shown"
 
 
 def _number(value: float) -> str:
-    """Three digits that count, at least."""
+    """The value with at least three significant digits."""
     return f"{value:,.{_digits(value)}f}"
 
 
 def _digits(value: float) -> int:
-    return min(5, max(0, 2 - math.floor(math.log10(value)))) if value > 0 else 0
+    """Digits after the point that give three significant ones, at most 5."""
+    if value <= 0:
+        return 0
+    return min(5, max(0, 2 - math.floor(math.log10(value))))
 
 
 def _count(text: str) -> int:

@@ -1,4 +1,4 @@
-"""`python -m pipeline verify`: recompute stored rows and compare."""
+"""`python -m pipeline verify`: recomputes stored rows and compares them."""
 
 from __future__ import annotations
 
@@ -13,40 +13,44 @@ from storage.base.errors import SettingsError
 
 if TYPE_CHECKING:
     from pipeline.diagnostics.comparison import Comparison
+    from storage.features.store import VariantReader
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from pipeline.diagnostics import comparison, store_variant, verify
+    # Imports torch, which takes seconds.
+    from pipeline.diagnostics import store_variant, verify
 
     reader = store_variant.open_variant(options.folder)
     if options.against is not None:
-        comparisons = list(
-            comparison.compare_with_file(reader, options.against, options.array, options.video)
-        )
-        if not comparisons:
-            raise SettingsError(
-                (
-                    f"nothing in {options.against} is named after a video of {reader.name}; see --video",
-                )
-            )
-        _print_comparisons(comparisons)
-        return UNFIT if any(one.differing for one in comparisons) else FIT
-    choice = verify.VerifyOptions(
+        return _compare_with_file(reader, options)
+    own_weights = store_variant.layout_of_variant(options.folder).weights
+    verify_options = verify.VerifyOptions(
         sample=options.sample,
         seed=options.seed,
         weights=options.weights,
-        weights_root=options.weights_root
-        or store_variant.layout_of_variant(options.folder).weights,
+        weights_root=options.weights_root or own_weights,
         files=dict(options.file),
         media=options.media,
         device=options.device,
     )
-    found = verify.verify_sample(reader, choice)
-    _print_comparisons(found.comparisons)
-    if told := verify.processor_note(reader, options.device):
-        print(told)
-    print("\n  not compared: ".join([found.summary(), *map(str, found.skipped)]))
-    return FIT if found.is_verified else UNFIT
+    result = verify.verify_sample(reader, verify_options)
+    _print_comparisons(result.comparisons)
+    note = verify.processor_note(reader, options.device)
+    if note:
+        print(note)
+    print("\n  not compared: ".join([result.summary(), *map(str, result.skipped)]))
+    return FIT if result.is_verified else UNFIT
+
+
+def _compare_with_file(reader: VariantReader, options: argparse.Namespace) -> int:
+    from pipeline.diagnostics.comparison import compare_with_file
+
+    comparisons = list(compare_with_file(reader, options.against, options.array, options.video))
+    if not comparisons:
+        problem = f"nothing in {options.against} is named after a video of {reader.name}"
+        raise SettingsError((f"{problem}; see --video",))
+    _print_comparisons(comparisons)
+    return UNFIT if any(one.differing for one in comparisons) else FIT
 
 
 def _print_comparisons(comparisons: Sequence[Comparison]) -> None:
@@ -62,7 +66,7 @@ def _name_and_path(text: str) -> tuple[str, str]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command."""
     parser.set_defaults(run=_verify)
     parser.add_argument("folder", type=Path, help="ROOT/<catalog>/features/<variant>-<fingerprint>")
     parser.add_argument("--sample", type=int, default=20, help="how many rows to make anew")
@@ -77,8 +81,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=local_folder,
         help="by default the folder weights of FOLDER's own ROOT",
     )
-    parser.add_argument("--file", type=_name_and_path, action="append", default=[], metavar="SETTING=PATH",
-                        help="the file of a setting that names one, such as mean; likewise")  # fmt: skip
+    parser.add_argument(
+        "--file",
+        type=_name_and_path,
+        action="append",
+        default=[],
+        metavar="SETTING=PATH",
+        help="the file of a setting that names one, such as mean; likewise",
+    )
     parser.add_argument(
         "--media", type=Path, action="append", default=[], help="another folder with the videos"
     )

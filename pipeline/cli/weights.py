@@ -1,9 +1,10 @@
-"""`python -m pipeline weights`: list, fetch, import and forget weight files."""
+"""`python -m pipeline weights`: lists, fetches, imports and forgets weight files."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from models.weights.published import PUBLISHED_WEIGHTS, PublishedWeights
@@ -13,6 +14,8 @@ from pipeline.weights.weights_folder import WeightsFolder, describe_weights, fil
 from storage.base.errors import IntegrityError, SettingsError
 
 _MEGABYTE = 1_000_000
+_REPORT_BYTES = 50 * _MEGABYTE
+NAME_HELP = "as `weights list` has it"
 
 
 def _list_weights(options: argparse.Namespace) -> int:
@@ -21,9 +24,11 @@ def _list_weights(options: argparse.Namespace) -> int:
 
 
 def _fetch_weights(options: argparse.Namespace) -> int:
-    _known(options.name)
-    _accept(PUBLISHED_WEIGHTS[options.name], accepted=options.accept_licence)
-    file = WeightsFolder(options.weights_root).fetch(options.name, _Progress(), options.origin)
+    _check_name(options.name)
+    _require_acceptance(PUBLISHED_WEIGHTS[options.name], accepted=options.accept_licence)
+    file = WeightsFolder(options.weights_root).fetch(
+        options.name, _DownloadProgress(), options.origin
+    )
     print(f"{options.name} is at {file}")
     return FIT
 
@@ -31,89 +36,99 @@ def _fetch_weights(options: argparse.Namespace) -> int:
 def _import_weights(options: argparse.Namespace) -> int:
     folder, code = WeightsFolder(options.weights_root), FIT
     for name, path in files_to_import(options.file, options.name):
-        _accept(PUBLISHED_WEIGHTS[name], accepted=options.accept_licence)
+        _require_acceptance(PUBLISHED_WEIGHTS[name], accepted=options.accept_licence)
         try:
             print(f"{name} is at {folder.add_file(name, path, 'imported')}")
-        except IntegrityError as error:  # the others of a folder may be right
+        except IntegrityError as error:  # other files of a folder may be right
             print(error, file=sys.stderr)
             code = UNFIT
     return code
 
 
 def _forget_weights(options: argparse.Namespace) -> int:
-    _known(options.name)
+    _check_name(options.name)
     file = WeightsFolder(options.weights_root).forget(options.name)
     print(
-        f"{options.name} is pinned no more; {file} is not used until it or another file is imported or fetched"
+        f"{options.name} is not pinned any more; {file} is not used until it or another file is "
+        "imported or fetched"
     )
     return FIT
 
 
-def _known(name: str) -> None:
+def _check_name(name: str) -> None:
     if name not in PUBLISHED_WEIGHTS:
-        raise SettingsError(
-            (f"no weights are called {name!r}; there are {', '.join(PUBLISHED_WEIGHTS)}",)
-        )
+        known = ", ".join(PUBLISHED_WEIGHTS)
+        raise SettingsError((f"no weights are called {name!r}; there are {known}",))
 
 
-def _accept(row: PublishedWeights, *, accepted: bool) -> None:
-    """Tell the licence; go on only if it asks for nothing, or was accepted."""
-    print(f"{row.name}: {row.licence}\ncite: {row.citation}", flush=True)
-    if not row.asks_first or accepted:
+def _require_acceptance(weights: PublishedWeights, *, accepted: bool) -> None:
+    """Print the licence. Raises SettingsError if it must be accepted first and is not."""
+    print(f"{weights.name}: {weights.licence}\ncite: {weights.citation}", flush=True)
+    if accepted or not weights.asks_first:
         return
-    if (
-        sys.stdin.isatty()
-        and input("Do you accept this licence? [yes/no] ").strip().lower() == "yes"
-    ):
-        return
-    raise SettingsError(
-        (f"{row.name} is not taken before its licence is accepted: add --accept-licence",)
-    )
+    if sys.stdin.isatty():
+        answer = input("Do you accept this licence? [yes/no] ")
+        if answer.strip().lower() == "yes":
+            return
+    problem = f"{weights.name} is not taken before its licence is accepted: add --accept-licence"
+    raise SettingsError((problem,))
 
 
-class _Progress:
-    """A line every 50 MB."""
+class _DownloadProgress:
+    """Prints a line every 50 MB: a line also reads well in a batch log."""
 
     def __init__(self) -> None:
-        self._next = 50 * _MEGABYTE
+        self._next = _REPORT_BYTES
 
     def __call__(self, so_far: int, total: int | None) -> None:
-        if so_far >= self._next:
-            self._next += 50 * _MEGABYTE
-            print(f"{so_far // _MEGABYTE} of {total // _MEGABYTE if total else '?'} MB", flush=True)
+        if so_far < self._next:
+            return
+        self._next += _REPORT_BYTES
+        megabytes = str(total // _MEGABYTE) if total else "?"
+        print(f"{so_far // _MEGABYTE} of {megabytes} MB", flush=True)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every command about weights."""
+    """Add the options of all commands about weights."""
     commands = parser.add_subparsers(required=True, metavar="list|fetch|import|forget")
-    parsers = {
-        "list": (_list_weights, "what there is, what is here, and the licences"),
-        "fetch": (_fetch_weights, "download published weights, or continue a download"),
-        "import": (_import_weights, "take a file, or a folder of files, that came another way"),
-        "forget": (_forget_weights, "undo the pin of a wrong file"),
-    }
-    for command, (run, told) in parsers.items():
-        command_parser = commands.add_parser(command, help=told)
-        root = "[data] root, and /weights"
-        command_parser.add_argument(
-            "--weights-root", type=local_folder, default=Path("data/weights"), help=root
-        )
-        command_parser.set_defaults(run=run)
-        if command == "forget":
-            command_parser.add_argument("name", help="as `weights list` has it")
-        if command in ("list", "forget"):
-            continue
-        command_parser.add_argument(
-            "--accept-licence", action="store_true", help="instead of answering yes"
-        )
-        if command == "fetch":
-            command_parser.add_argument("name", help="as `weights list` has it")
-            command_parser.add_argument(
-                "--origin",
-                help="a mirror's address of the same file; it is checked like the original",
-            )
-        else:
-            command_parser.add_argument("file", type=Path)
-            command_parser.add_argument(
-                "--name", default="", help="as `weights list` has it; by default the file's own"
-            )
+    _add_command(commands, "list", _list_weights, "what there is, what is here, and the licences")
+    fetch = _add_command(
+        commands, "fetch", _fetch_weights, "download published weights, or continue a download"
+    )
+    _add_licence_option(fetch)
+    fetch.add_argument("name", help=NAME_HELP)
+    fetch.add_argument(
+        "--origin", help="a mirror's address of the same file; it is checked like the original"
+    )
+    importing = _add_command(
+        commands,
+        "import",
+        _import_weights,
+        "take a file, or a folder of files, that came another way",
+    )
+    _add_licence_option(importing)
+    importing.add_argument("file", type=Path)
+    importing.add_argument("--name", default="", help=f"{NAME_HELP}; by default the file's own")
+    forget = _add_command(commands, "forget", _forget_weights, "undo the pin of a wrong file")
+    forget.add_argument("name", help=NAME_HELP)
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    description: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=description)
+    parser.add_argument(
+        "--weights-root",
+        type=local_folder,
+        default=Path("data/weights"),
+        help="[data] root, and /weights",
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_licence_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--accept-licence", action="store_true", help="instead of answering yes")

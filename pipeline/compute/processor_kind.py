@@ -39,14 +39,20 @@ def processor_kind(device: str) -> str:
 @functools.cache
 def _kind(cpuinfo: str, machine: str) -> str:
     fields = _first_processor(cpuinfo)
-    arm_model = " ".join(filter(None, (fields.get("CPU implementer"), fields.get("CPU part"))))
-    model = fields.get("model name") or arm_model or "unknown processor"
     numbers = [f"{name} {fields[name]}" for name in ("cpu family", "model") if name in fields]
-    flags = fields.get("flags") or fields.get("Features") or ""
+    description = ", ".join([_model(fields), machine, *numbers])
+    flags = fields.get("flags") or fields.get("Features") or ""  # x86 or ARM
     known_flags = set(flags.split())
     sets = [name for name in INSTRUCTION_SETS if name in known_flags]
-    description = ", ".join([model, machine, *numbers])
     return f"{description}: {' '.join(sets)}" if sets else description
+
+
+def _model(fields: Mapping[str, str]) -> str:
+    if fields.get("model name"):
+        return fields["model name"]
+    # ARM processors have numbers instead of a name.
+    numbers = [fields.get("CPU implementer", ""), fields.get("CPU part", "")]
+    return " ".join(filter(None, numbers)) or "unknown processor"
 
 
 def _first_processor(cpuinfo: str) -> Mapping[str, str]:

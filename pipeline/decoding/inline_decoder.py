@@ -107,9 +107,10 @@ def _frame_events(
     accept_yuv = tuple(position for position in due.wanted_by if position in yuv_positions)
     planes = frame.to_planes() if accept_yuv else None
     if planes is None:
+        # Of some frames, planes do not say exactly what RGB is.
         yield FrameEvent(due.index, frame.to_rgb(), due.wanted_by)
         return
-    yield YuvFrameEvent(due.index, planes, accept_yuv)
     need_rgb = tuple(position for position in due.wanted_by if position not in yuv_positions)
+    yield YuvFrameEvent(due.index, planes, accept_yuv)
     if need_rgb:
         yield FrameEvent(due.index, frame.to_rgb(), need_rgb)

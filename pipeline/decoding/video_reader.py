@@ -246,9 +246,10 @@ class VideoReader:
         return last.pts_seconds + duration
 
     def _last_frame_seconds(self) -> float | None:
-        last, rate = self._timing.last, self.probe.header_frames_per_second
-        if last is not None and last.duration_seconds:
-            return last.duration_seconds
-        if self._timing.step_seconds:
-            return self._timing.step_seconds
+        last = self._timing.last
+        own_duration = None if last is None else last.duration_seconds
+        known = own_duration or self._timing.step_seconds
+        if known:
+            return known
+        rate = self.probe.header_frames_per_second
         return 1 / rate if rate else None

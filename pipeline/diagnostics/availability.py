@@ -38,8 +38,10 @@ class Availability:
     def __str__(self) -> str:
         share = self.done / self.ids if self.ids else 0.0
         line = f"{self.split:<24} {self.done} of {self.ids} done ({share:.1%})"
-        missing = ", ".join(f"{count} {reason}" for reason, count in self.missing.items())
-        return f"{line}; {missing}" if missing else line
+        if not self.missing:
+            return line
+        missing = [f"{count} {reason}" for reason, count in self.missing.items()]
+        return f"{line}; {', '.join(missing)}"
 
 
 def availability_by_split(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 
@@ -66,18 +67,7 @@ def measure_backend(
     Raises BackendFailed, with the last line of its output, if one of them fails.
     """
     program = [sys.executable, "-m", "pipeline.diagnostics.bench_decoding"]
-    command = [*program, backend, str(every), str(warm), str(path)]
-    processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(decoders)
-    ]
-    outputs = [process.communicate() for process in processes]
-    results = []
-    for process, (output, errors) in zip(processes, outputs, strict=True):
-        if process.returncode:
-            lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
-            raise BackendFailed(lines[-1])
-        results.append(json.loads(output.splitlines()[-1]))
+    results = _run_in_parallel([*program, backend, str(every), str(warm), str(path)], decoders)
     began = min(result["began"] for result in results)
     ended = max(result["ended"] for result in results)
     return DecodeSpeed(
@@ -89,6 +79,22 @@ def measure_backend(
         wall_seconds=ended - began,
         peak_megabytes=max(result["peak_megabytes"] for result in results),
     )
+
+
+def _run_in_parallel(command: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """Run a command several times at once; returns the JSON that each printed last."""
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    outputs = [process.communicate() for process in processes]
+    results = []
+    for process, (output, errors) in zip(processes, outputs, strict=True):
+        if process.returncode:
+            lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
+            raise BackendFailed(lines[-1])
+        results.append(json.loads(output.splitlines()[-1]))
+    return results
 
 
 def measure_ffmpeg(path: Path) -> float:

@@ -1,8 +1,7 @@
-"""Is this machine fit for a run? One line per check: what was found, how bad it is, what to do.
+"""Checks whether this machine is fit for a run: one line per check, with advice.
 
-Looks and reports; changes nothing but one small file that it writes and removes. Knows the source's
-address and the data root, and no other setting. Heavy libraries are imported by the check that is
-about them.
+Changes nothing, except for one small file that it writes and removes. Uses only the source's
+address and the data root of the settings. Each check imports the heavy libraries that it needs.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -35,18 +34,18 @@ PROGRAM_SECONDS = 20.0
 
 
 class Level(StrEnum):
-    """How bad a finding is."""
+    """Severity of a check's result."""
 
     OK = "ok"
     WARN = "warn"
-    """A run works, with less than it could have."""
+    """A run works, but more slowly or with less protection."""
     FAIL = "fail"
-    """A run would stop, or mark videos that are not to blame."""
+    """A run would stop, or blame videos for a fault of the machine."""
 
 
 @dataclass(frozen=True)
 class DoctorCheck:
-    """What one check found."""
+    """The result of one check."""
 
     name: str
     level: Level
@@ -59,38 +58,38 @@ class DoctorCheck:
 
 
 def examine_machine(source: SourceSettings, data_root: Path, today: date) -> Iterator[DoctorCheck]:
-    """Every finding, in order of the README's list of needs. `today` tells how old yt-dlp is."""
-    yield python()
+    """The results of all checks. `today` is for the age of yt-dlp."""
+    yield python_version()
     yield from downloader(source, today)
-    yield pyav()
-    yield decode_child()
+    yield pyav_version()
+    yield decoder_process()
     yield bundled_ffmpeg()
     yield system_ffmpeg()
     yield disk_room(data_root)
-    yield writable(data_root)
-    yield cores()
-    yield networks_device()
+    yield data_root_writable(data_root)
+    yield processor_cores()
+    yield torch_device()
 
 
 def failed_quick_checks(
     source: SourceSettings, data_root: Path, today: date
 ) -> tuple[DoctorCheck, ...]:
-    """The failures among the checks that take no time, for a run that is about to begin."""
-    cheap = (*downloader(source, today), disk_room(data_root), writable(data_root))
-    return tuple(finding for finding in cheap if finding.level is Level.FAIL)
+    """The failures among the checks that take no time, before a run begins."""
+    quick = (*downloader(source, today), disk_room(data_root), data_root_writable(data_root))
+    return tuple(check for check in quick if check.level is Level.FAIL)
 
 
-def python() -> DoctorCheck:
+def python_version() -> DoctorCheck:
     """The interpreter."""
-    fits = sys.version_info[:2] >= OLDEST_PYTHON
-    wanted = "" if fits else f"use Python {'.'.join(map(str, OLDEST_PYTHON))} or newer"
-    return DoctorCheck(
-        "Python", Level.OK if fits else Level.FAIL, platform.python_version(), wanted
-    )
+    found = platform.python_version()
+    if sys.version_info[:2] >= OLDEST_PYTHON:
+        return DoctorCheck("Python", Level.OK, found)
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    return DoctorCheck("Python", Level.FAIL, found, f"use Python {oldest} or newer")
 
 
 def downloader(source: SourceSettings, today: date) -> Iterator[DoctorCheck]:
-    """yt-dlp, and what YouTube needs beside it; a folder needs neither."""
+    """yt-dlp, and what YouTube needs besides; a folder as source needs neither."""
     if source.folder is not None:
         yield DoctorCheck("downloader", Level.OK, "not needed: the source is a folder")
         return
@@ -101,7 +100,7 @@ def downloader(source: SourceSettings, today: date) -> Iterator[DoctorCheck]:
 
 
 def yt_dlp_release(version: str, today: date) -> DoctorCheck:
-    """Whether a release of yt-dlp, named after its day, is safe and recent."""
+    """Whether a release of yt-dlp is safe and recent; its version is its date."""
     numbers = [int(piece) for piece in version.split(".")[:3] if piece.isdigit()]
     update = "pip install --upgrade 'yt-dlp[default]'"
     if tuple(numbers) < SAFE_YT_DLP:
@@ -110,17 +109,14 @@ def yt_dlp_release(version: str, today: date) -> DoctorCheck:
             "yt-dlp", Level.FAIL, version, f"releases before {safe} are unsafe: {update}"
         )
     age_days = (today - date(*numbers)).days
-    stale = age_days > YT_DLP_STALE_DAYS
-    return DoctorCheck(
-        "yt-dlp",
-        Level.WARN if stale else Level.OK,
-        f"{version}, {age_days} days old",
-        update * stale,
-    )
+    found = f"{version}, {age_days} days old"
+    if age_days > YT_DLP_STALE_DAYS:
+        return DoctorCheck("yt-dlp", Level.WARN, found, update)
+    return DoctorCheck("yt-dlp", Level.OK, found)
 
 
 def javascript() -> DoctorCheck:
-    """A JavaScript runtime that yt-dlp can use: without one YouTube offers pictures only."""
+    """A JavaScript runtime that yt-dlp can use. Without one, YouTube offers only still pictures."""
     from pipeline.download.ytdlp import javascript_runtimes
 
     found = javascript_runtimes()
@@ -137,7 +133,7 @@ def javascript() -> DoctorCheck:
 
 
 def challenge_solver() -> DoctorCheck:
-    """yt-dlp's scripts for YouTube's challenges, a package of their own."""
+    """yt-dlp's scripts for YouTube's challenges, which are a separate package."""
     try:
         return DoctorCheck("yt-dlp-ejs", Level.OK, importlib.metadata.version("yt-dlp-ejs"))
     except importlib.metadata.PackageNotFoundError:
@@ -146,7 +142,7 @@ def challenge_solver() -> DoctorCheck:
         )
 
 
-def pyav() -> DoctorCheck:
+def pyav_version() -> DoctorCheck:
     """The decoder and the FFmpeg libraries inside it."""
     import av
 
@@ -156,8 +152,8 @@ def pyav() -> DoctorCheck:
     )
 
 
-def decode_child() -> DoctorCheck:
-    """A real decode child, and which of the layers around it hold on this machine."""
+def decoder_process() -> DoctorCheck:
+    """A real decoder process, and which layers of its sandbox work on this machine."""
     from pipeline.decoding.worker.worker_process import DecoderProcess
     from pipeline.media.probe import DEFAULT_LIMITS
 
@@ -168,18 +164,21 @@ def decode_child() -> DoctorCheck:
             "decode child",
             Level.FAIL,
             str(fault),
-            "mend this installation: `python -m pipeline.decoding.worker.worker_main`",
+            "repair this installation: `python -m pipeline.decoding.worker.worker_main`",
         )
     child.end()
     if all(vars(child.layers).values()):
         return DoctorCheck("decode child", Level.OK, str(child.layers))
     return DoctorCheck(
-        "decode child", Level.WARN, str(child.layers), "a hostile video finds less in its way here"
+        "decode child",
+        Level.WARN,
+        str(child.layers),
+        "the sandbox around a malicious video has fewer layers here",
     )
 
 
 def bundled_ffmpeg() -> DoctorCheck:
-    """The ffmpeg program that a package brings."""
+    """The ffmpeg program that comes with a Python package."""
     import imageio_ffmpeg
 
     try:
@@ -197,11 +196,11 @@ def bundled_ffmpeg() -> DoctorCheck:
 
 
 def system_ffmpeg() -> DoctorCheck:
-    """The machine's own ffmpeg, which nothing needs."""
+    """The machine's own ffmpeg, which is not needed."""
     program = shutil.which("ffmpeg")
     if program is None:
         return DoctorCheck("ffmpeg (system)", Level.OK, "none, and none is needed")
-    return _program("ffmpeg (system)", program, Level.WARN, "it is not needed; remove or mend it")
+    return _program("ffmpeg (system)", program, Level.WARN, "it is not needed; remove or repair it")
 
 
 def _program(name: str, program: str, level: Level, advice: str) -> DoctorCheck:
@@ -220,17 +219,18 @@ def _program(name: str, program: str, level: Level, advice: str) -> DoctorCheck:
 
 
 def disk_room(data_root: Path) -> DoctorCheck:
-    """Free space where the data root is, or will be."""
+    """Free space on the disk of the data root, which may not exist yet."""
     free = shutil.disk_usage(_existing(data_root)).free
-    level = Level.OK if free >= COMFORTABLE_FREE_BYTES else Level.WARN
-    if free < LEAST_FREE_BYTES:
-        level = Level.FAIL
-    advice = "" if level is Level.OK else "free some, or name another disk with --data-root"
-    return DoctorCheck("disk", level, f"{free / 1e9:,.1f} GB free at {data_root}", advice)
+    found = f"{free / 1e9:,.1f} GB free at {data_root}"
+    if free >= COMFORTABLE_FREE_BYTES:
+        return DoctorCheck("disk", Level.OK, found)
+    level = Level.WARN if free >= LEAST_FREE_BYTES else Level.FAIL
+    advice = "free some space, or choose another disk with --data-root"
+    return DoctorCheck("disk", level, found, advice)
 
 
-def writable(data_root: Path) -> DoctorCheck:
-    """Whether a file can be written as all our files are: whole, synced and without overwriting."""
+def data_root_writable(data_root: Path) -> DoctorCheck:
+    """Whether a file can be published like all our files: whole, synced, without overwriting."""
     probe = temporary_beside(_existing(data_root) / "doctor")
     try:
         publish(probe, b"written by doctor\n", replace=False)
@@ -240,33 +240,40 @@ def writable(data_root: Path) -> DoctorCheck:
             "data root",
             Level.FAIL,
             str(fault),
-            "mend its permissions, or name another with --data-root",
+            "correct its permissions, or choose another folder with --data-root",
         )
     return DoctorCheck("data root", Level.OK, f"{data_root} can be written")
 
 
 def _existing(folder: Path) -> Path:
-    return next(
-        place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir()
-    )
+    """The folder, or its closest parent that exists."""
+    folders = (folder.absolute(), *folder.absolute().parents)
+    return next(place for place in folders if place.is_dir())
 
 
-def cores() -> DoctorCheck:
-    """Processor cores this process may use."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    advice = "" if count > 1 else "decoding and networks share one core; expect half the speed"
-    return DoctorCheck("cores", Level.OK if count > 1 else Level.WARN, str(count), advice)
+def processor_cores() -> DoctorCheck:
+    """Processor cores that this process may use."""
+    count = usable_cores()
+    if count > 1:
+        return DoctorCheck("cores", Level.OK, str(count))
+    advice = "decoding and networks share one core; expect half the speed"
+    return DoctorCheck("cores", Level.WARN, str(count), advice)
 
 
-def networks_device() -> DoctorCheck:
-    """Torch, and a GPU if it sees one."""
+def usable_cores() -> int:
+    """Number of cores that this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def torch_device() -> DoctorCheck:
+    """Torch, and the GPUs that it finds."""
     import torch
 
     if torch.cuda.is_available():
-        names = ", ".join(
-            torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
-        )
+        numbers = range(torch.cuda.device_count())
+        names = ", ".join(torch.cuda.get_device_name(number) for number in numbers)
         return DoctorCheck("torch", Level.OK, f"{torch.__version__} with {names}")
     advice = "fine for the sample; for a large catalog use a machine with an NVIDIA GPU"
     return DoctorCheck("torch", Level.WARN, f"{torch.__version__} without a GPU", advice)

@@ -1,10 +1,10 @@
-"""From a pilot to the whole: how much of everything a catalog will take, and how sure that is.
+"""Extrapolates from a pilot to a whole catalog: what it will take, and how certain that is.
 
-A video with a stated duration is expected to take what the pilot took per second of such videos;
-one without, what it took per video; both only if it survives. The interval is what other pilots of
-the same size would have said: resampled videos (bootstrap), and a share of survivors drawn from
-what the pilot leaves possible (a beta distribution, Jeffreys' prior, which is wide even if all
-survived). Refuses to know where a pilot comes from, and prices.
+A video with a stated duration is expected to take what the pilot took per second of such videos.
+One without takes what the pilot took per video. Both count only if they survive. The interval is
+what other pilots of the same size would have given: videos are resampled (bootstrap), and the share
+of survivors is drawn from a beta distribution with Jeffreys' prior, which is wide even if all
+survived.
 """
 
 from __future__ import annotations
@@ -23,58 +23,60 @@ RESAMPLES = 1000
 LEVEL = 0.95
 _DEVIATIONS = 1.96
 _LEAST_FACTOR = 1e-3
-"""What other pilots say counts as no less than this of what the pilot says."""
+"""Another pilot's value counts as at least this share of the pilot's own."""
 SURVIVORS = "survivors"
 VIDEO_SECONDS = "film"
 
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A number, and what other pilots would have said instead."""
+    """A number, with those that other pilots would have given instead."""
 
     totals: Floats
-    """`(1 + RESAMPLES,)`: this pilot's, then the others', the same pilots in every estimate of a
-    forecast.
+    """`(1 + RESAMPLES,)`: the value of this pilot, then those of the others.
+
+    All estimates of a forecast are about the same other pilots.
     """
     most: float = math.inf
-    """It cannot be more than this."""
+    """Upper bound of the interval, if there is one."""
 
     @property
     def value(self) -> float:
-        """What this pilot says."""
+        """The value of this pilot."""
         return float(self.totals[0])
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Symmetric on a scale of factors: durations are skewed, and a pilot without a long video
-        says too little.
+        """Confidence interval, symmetric in the logarithm.
+
+        Durations are skewed: a pilot without a long video gives too small a value.
         """
         if not self.value:
             return 0.0, 0.0
-        spread = float(np.log(np.maximum(self.totals / self.value, _LEAST_FACTOR)).std())
-        return self.value * math.exp(-_DEVIATIONS * spread), min(
-            self.most, self.value * math.exp(_DEVIATIONS * spread)
-        )
+        factors = np.maximum(self.totals / self.value, _LEAST_FACTOR)
+        spread = float(np.log(factors).std())
+        low = self.value * math.exp(-_DEVIATIONS * spread)
+        high = self.value * math.exp(_DEVIATIONS * spread)
+        return low, min(self.most, high)
 
     def times(self, factor: float) -> Estimate:
-        """In another unit, or at a price."""
+        """The estimate in another unit, or at a price."""
         return Estimate(self.totals * factor)
 
     def at_least(self, other: Estimate | float) -> Estimate:
-        """Where something else takes so much at the same time."""
-        return Estimate(
-            np.maximum(self.totals, other.totals if isinstance(other, Estimate) else other)
-        )
+        """The larger of both, for things that take place at the same time."""
+        least = other.totals if isinstance(other, Estimate) else other
+        return Estimate(np.maximum(self.totals, least))
 
 
 def sum_estimates(estimates: Iterable[Estimate]) -> Estimate:
-    """All of them together."""
+    """The sum of several estimates."""
     return Estimate(np.sum([one.totals for one in estimates], axis=0))
 
 
 @dataclass(frozen=True)
 class CatalogSize:
-    """What is known of a catalog before its videos are."""
+    """What a catalog states about its videos before any is fetched."""
 
     videos: int
     stated_seconds: float
@@ -84,49 +86,45 @@ class CatalogSize:
 
 
 def catalog_size(catalog: Catalog) -> CatalogSize:
-    """Count."""
-    stated = [
-        video.claimed_duration_seconds for video in catalog.videos if video.claimed_duration_seconds
-    ]
+    """The catalog's number of videos and sum of stated durations."""
+    durations = [video.claimed_duration_seconds for video in catalog.videos]
+    stated = [seconds for seconds in durations if seconds]
     return CatalogSize(len(catalog.videos), sum(stated), len(catalog.videos) - len(stated))
 
 
 def extrapolate(pilot: Pilot, whole: CatalogSize, seed: int = 0) -> dict[str, Estimate]:
-    """`survivors` (videos), `film` (seconds of them) and everything in `pilot.spent`, for the whole
-    catalog.
-    """
+    """Totals for the whole catalog: `survivors`, `film` (seconds), and all of `pilot.spent`."""
     rng = np.random.default_rng(seed)
-    stated = np.isfinite(pilot.claimed_seconds)
-    if not stated.any():  # there is nothing to compare the catalog's durations with
+    has_duration = np.isfinite(pilot.claimed_seconds)
+    if not has_duration.any():
+        # Stated durations of the catalog can be compared with nothing in the pilot.
         whole = CatalogSize(whole.videos, 0.0, whole.videos)
     lost = pilot.asked - pilot.decoded
-    shares = np.append(
-        pilot.decoded / pilot.asked, rng.beta(pilot.decoded + 0.5, lost + 0.5, RESAMPLES)
-    )
-    # One draw for all quantities: each of them is then what the same other pilot would have said.
-    drawn, with_duration = _resampled(rng, stated | True), _resampled(rng, stated)
-    found = {SURVIVORS: shares * whole.videos}
-    for what, column in {VIDEO_SECONDS: pilot.video_seconds, **pilot.spent}.items():
-        expected = whole.without_duration * (drawn @ column) / drawn.sum(axis=1)
+    other_shares = rng.beta(pilot.decoded + 0.5, lost + 0.5, RESAMPLES)
+    survivor_shares = np.append(pilot.decoded / pilot.asked, other_shares)
+    # Drawn once for all quantities, so that each is about the same other pilots.
+    all_videos = _resampled(rng, np.ones_like(has_duration))
+    with_duration = _resampled(rng, has_duration)
+    claimed = with_duration @ np.nan_to_num(pilot.claimed_seconds)
+    totals = {SURVIVORS: survivor_shares * whole.videos}
+    for name, column in {VIDEO_SECONDS: pilot.video_seconds, **pilot.spent}.items():
+        per_video = whole.without_duration * (all_videos @ column) / all_videos.sum(axis=1)
         if whole.stated_seconds:
-            ratio = (with_duration @ column) / (
-                with_duration @ np.nan_to_num(pilot.claimed_seconds)
-            )
-            expected += whole.stated_seconds * ratio
-        found[what] = shares * expected
-    # What was in the pilot is known already: a pilot of everything leaves nothing open.
-    left_open = float(np.sqrt(max(0.0, 1 - pilot.asked / whole.videos)))
-    most = {SURVIVORS: float(whole.videos)}
+            per_video += whole.stated_seconds * ((with_duration @ column) / claimed)
+        totals[name] = survivor_shares * per_video
+    # The pilot's own videos are known already: a pilot of the whole catalog has no uncertainty.
+    uncertainty = float(np.sqrt(max(0.0, 1 - pilot.asked / whole.videos)))
+    upper_bounds = {SURVIVORS: float(whole.videos)}
     return {
-        what: Estimate(totals[0] + (totals - totals[0]) * left_open, most.get(what, math.inf))
-        for what, totals in found.items()
+        name: Estimate(
+            values[0] + (values - values[0]) * uncertainty, upper_bounds.get(name, math.inf)
+        )
+        for name, values in totals.items()
     }
 
 
 def _resampled(rng: np.random.Generator, among: NDArray[np.bool_]) -> Floats:
-    """`(1 + RESAMPLES, videos)`: all of these videos once, then how often each is in as many drawn
-    from them.
-    """
+    """`(1 + RESAMPLES, videos)`: each of these videos once, then how often each was drawn."""
     count = int(among.sum())
     weights = np.zeros((1 + RESAMPLES, len(among)))
     if count:

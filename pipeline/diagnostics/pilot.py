@@ -1,13 +1,11 @@
-"""What earlier runs of a catalog took, video by video: the sample that a forecast of the whole is
-made from.
+"""Collects what earlier runs of a catalog took, video by video: the sample for a forecast.
 
-Reads the ledgers of times under `runs/`, the catalog's durations, and one sidecar. Refuses to
-extrapolate.
+Reads the build times under `runs/`, the durations in the catalog, and one manifest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,104 +27,116 @@ from storage.features.store import variant_layouts
 
 Floats = NDArray[np.float64]
 BUILDING = "building"
-"""Clock seconds of a shard's build that are a video's, without those spent waiting for files."""
+"""A video's share of the elapsed time of its shard's build, without waits for files."""
 ALWAYS = (BUILDING, "decode", "download", "media_bytes")
-"""Told of every pilot."""
+"""Quantities that every pilot has."""
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """Some videos of a catalog that were built, and what each took."""
+    """Some videos of a catalog that were built, and the time and space of each."""
 
     runs: tuple[str, ...]
     device: str
-    """What computed, as the sidecars say; empty if none was written yet."""
+    """The device that computed, by the manifests; empty if none was written yet."""
     asked: int
-    """Videos that were asked for; the arrays below are about those of them that were decoded."""
+    """Videos that were requested. The arrays below have one item per decoded video."""
     claimed_seconds: Floats
     """Duration in the catalog; NaN where it states none."""
     video_seconds: Floats
     """Duration as decoded."""
     spent: Mapping[str, Floats]
-    """`download`, `decode`, `compute:c3d`, `media_bytes`, `feature_bytes:c3d`, ... → of each
-    video.
-    """
+    """`download`, `decode`, `compute:c3d`, `media_bytes`, `feature_bytes:c3d`, ... → per video."""
 
     @property
     def decoded(self) -> int:
-        """How many."""
+        """Number of decoded videos."""
         return len(self.video_seconds)
 
 
 def find_pilot(layout: Layout, catalog: Catalog, most: int | None = None) -> Pilot:
-    """The first `most` videos, by id, that any run of the catalog has booked times for.
+    """The first `most` videos, by id, that any run of the catalog has recorded times for.
 
-    Of a video in several runs the latest counts. Raises LookupFailed, saying what to run, if there
-    is none.
+    If several runs have times of a video, the latest counts. Raises LookupFailed, with the command
+    to run, if no video was decoded.
     """
-    ledgers = sorted(
+    times_files = sorted(
         layout.runs.glob("*/times/shard_*.json"), key=lambda path: path.stat().st_mtime_ns
     )
-    spent: dict[str, Seconds] = {}
-    for path in ledgers:
-        spent |= _of_videos(read_times(path))
-    known = sorted({video.video_id for video in catalog.videos} & spent.keys())[:most]
-    if not any(spent[video_id].get("video") for video_id in known):
-        raise LookupFailed(
-            f"no run of {catalog.name} has left the times of a decoded video in {layout.runs}. Build a pilot first: "
-            f"`luigi --module tasks BuildFeatures --catalog {catalog.name} --shards 0`. It may be broken off (Ctrl-C) "
-            "when some 50 videos are through; what is done is kept, and the times too."
-        )
+    spent = _latest_times(times_files)
     claimed = {video.video_id: video.claimed_duration_seconds for video in catalog.videos}
-    decoded = [video_id for video_id in known if spent[video_id].get("video")]
-    names = sorted(
-        {what for video_id in decoded for what in spent[video_id]} - {"video"} | set(ALWAYS)
-    )
+    requested = sorted(claimed.keys() & spent.keys())[:most]
+    decoded = [video_id for video_id in requested if spent[video_id].get("video")]
+    if not decoded:
+        raise LookupFailed(
+            f"no run of {catalog.name} has left the times of a decoded video in {layout.runs}. "
+            f"Build a pilot first: `luigi --module tasks BuildFeatures --catalog {catalog.name} "
+            "--shards 0`. You may stop it with Ctrl-C after some 50 videos: finished videos are "
+            "kept, and so are their times."
+        )
+
+    def column(step: str) -> Floats:
+        return np.array([spent[video_id].get(step, 0.0) for video_id in decoded])
+
+    steps = set(ALWAYS).union(*(spent[video_id] for video_id in decoded)) - {"video"}
+    stated = [claimed[video_id] or np.nan for video_id in decoded]
     return Pilot(
-        runs=tuple(dict.fromkeys(path.parents[1].name for path in ledgers)),
-        device=_device(layout, ledgers),
-        asked=len(known),
-        claimed_seconds=np.array([claimed[video_id] or np.nan for video_id in decoded], np.float64),
-        video_seconds=np.array([spent[video_id]["video"] for video_id in decoded]),
-        spent={
-            what: np.array([spent[video_id].get(what, 0.0) for video_id in decoded])
-            for what in names
-        },
+        runs=tuple(dict.fromkeys(path.parents[1].name for path in times_files)),
+        device=_device(layout, times_files),
+        asked=len(requested),
+        claimed_seconds=np.array(stated, np.float64),
+        video_seconds=column("video"),
+        spent={step: column(step) for step in sorted(steps)},
     )
 
 
-def _of_videos(ledger: Mapping[str, Seconds]) -> dict[str, Seconds]:
-    """Video → what it took, with `building`: its share of the shard's clock."""
-    of_shard = ledger.get(WHOLE_SHARD, {})
-    videos = {video_id: spent for video_id, spent in ledger.items() if video_id != WHOLE_SHARD}
-    total = sum_times(ledger.values())
-    wall = of_shard.get("wall", 0.0)
-    busy = max(0.0, wall - total.get("wait_download", 0.0))
-    # Several threads may lead at once: their `wall` is then more than the clock's. One is less, by
-    # the start-up proofs. Commits and waits that are nobody's are spread over the videos as their
-    # own time is.
-    scale = busy * (min(1.0, of_shard.get("clock", wall) / wall) if wall else 1.0)
-    led = {video_id: _leading(spent) for video_id, spent in videos.items()}
-    every = sum(led.values()) or 1.0
+def _latest_times(times_files: Iterable[Path]) -> dict[str, Seconds]:
+    """Video id → its times in the last file that has some."""
+    spent: dict[str, Seconds] = {}
+    for path in times_files:
+        spent |= _video_times(read_times(path))
+    return spent
+
+
+def _video_times(shard_times: Mapping[str, Seconds]) -> dict[str, Seconds]:
+    """The times of each video, with `building`: its share of the shard's elapsed time."""
+    whole_shard = shard_times.get(WHOLE_SHARD, {})
+    videos = {video_id: spent for video_id, spent in shard_times.items() if video_id != WHOLE_SHARD}
+    thread_seconds = whole_shard.get("wall", 0.0)
+    waited_for_files = sum_times(shard_times.values()).get("wait_download", 0.0)
+    busy_seconds = max(0.0, thread_seconds - waited_for_files)
+    # With several threads, the sum of their `wall` is larger than the elapsed `clock`. With one it
+    # is smaller, by the start-up self-tests.
+    clock_share = 1.0
+    if thread_seconds:
+        clock_share = min(1.0, whole_shard.get("clock", thread_seconds) / thread_seconds)
+    # Commits and waits that belong to no video are spread in proportion to the videos' own times.
+    own = {video_id: _own_seconds(spent) for video_id, spent in videos.items()}
+    total = sum(own.values()) or 1.0
+    building_seconds = busy_seconds * clock_share
     return {
-        video_id: {**spent, BUILDING: scale * led[video_id] / every}
+        video_id: {**spent, BUILDING: building_seconds * own[video_id] / total}
         for video_id, spent in videos.items()
     }
 
 
-def _leading(spent: Mapping[str, float]) -> float:
-    return sum(
-        s
-        for what, s in spent.items()
-        if what.partition(":")[0] in VIDEO_THREAD_STEPS and what != "wait_download"
-    )
+def _own_seconds(spent: Mapping[str, float]) -> float:
+    """Time that a video took of the thread that processed it, without the wait for its file."""
+    total = 0.0
+    for step, seconds in spent.items():
+        kind = step.partition(":")[0]
+        if kind in VIDEO_THREAD_STEPS and kind != "wait_download":
+            total += seconds
+    return total
 
 
-def _device(layout: Layout, ledgers: Sequence[Path]) -> str:
-    shards = {int(path.stem.partition("_")[2]) for path in ledgers}
-    found = (
-        read_manifest(one, shard)
-        for one in variant_layouts(layout.folder)
-        for shard in sorted(shards)[:1]
-    )
-    return next((str(one.provenance.get("device", "")) for one in found if one is not None), "")
+def _device(layout: Layout, times_files: Sequence[Path]) -> str:
+    """The device that the manifests of the first shard name; empty if there is none."""
+    if not times_files:
+        return ""
+    first_shard = min(int(path.stem.partition("_")[2]) for path in times_files)
+    for variant in variant_layouts(layout.folder):
+        manifest = read_manifest(variant, first_shard)
+        if manifest is not None:
+            return str(manifest.provenance.get("device", ""))
+    return ""

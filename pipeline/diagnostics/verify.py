@@ -33,7 +33,7 @@ from storage.base.errors import IntegrityError, SettingsError, VideoError
 from storage.base.paths import Layout
 from storage.base.records import JSON
 from storage.features.lazy_arrays import VideoHandle
-from storage.features.manifest import PROCESSORS
+from storage.features.manifest import PROCESSORS, ManifestEntry
 from storage.features.store import VariantReader
 
 STORED = {"float16": 1e-3, "float32": 0.0}
@@ -123,7 +123,8 @@ class VerifyResult:
         if not self.skipped:
             return line
         counts = Counter(video.kind for video in self.skipped)
-        problems = [f"{counts[kind]} {words}" for kind, words in _PROBLEMS.items() if counts[kind]]
+        kinds = [kind for kind in _PROBLEMS if kind in counts]
+        problems = [f"{counts[kind]} {_PROBLEMS[kind]}" for kind in kinds]
         return f"{line}; {len(self.skipped)} videos not compared: {', '.join(problems)}"
 
 
@@ -135,8 +136,7 @@ def find_media(
     Any suffix will do, in the store's own folder of media or in one of `folders`.
     """
     shard = next(n for n, manifest in reader.manifests.items() if video_id in manifest.entries)
-    source = reader.manifests[shard].entries[video_id].facts.get("source")
-    sha256 = str(source.get("sha256")) if isinstance(source, dict) else ""
+    sha256 = _source_sha256(reader.manifests[shard].entries[video_id])
     own_paths = [layout.media_file(video_id, shard, suffix) for suffix in KEPT_SUFFIXES]
     paths = [path for path in own_paths if path.is_file()] + list(find_files(folders, video_id))
     for path in paths:
@@ -151,6 +151,12 @@ def find_media(
     searched = ", ".join(dict.fromkeys(map(str, (own_paths[0].parent, *folders))))
     detail = f"its file of sha256 {sha256[:12]} is not in {searched}; name its folder with --media"
     return SkippedVideo(video_id, MISSING, detail)
+
+
+def _source_sha256(entry: ManifestEntry) -> str:
+    """The sha256 of the file that a video's rows were made from; empty if it was not recorded."""
+    source = entry.facts.get("source")
+    return str(source.get("sha256")) if isinstance(source, dict) else ""
 
 
 def recompute_rows(
@@ -200,32 +206,39 @@ def verify(
     A video is skipped if its file is missing or cannot be decoded. It differs if its stored rows
     cannot be read, or if its file gives fewer rows.
     """
-    comparisons = {"spans": Comparison("spans")}
-    for name in variant.arrays:
-        comparisons[name] = Comparison(name, _tolerance(variant, name))
+    comparisons = _empty_comparisons(variant)
     skipped = [found for found in media.values() if isinstance(found, SkippedVideo)]
-    extractor: Extractor | None = None
-    for video_id, found in media.items():
-        if isinstance(found, SkippedVideo):
-            continue
+    files = {video_id: found.path for video_id, found in media.items() if isinstance(found, Media)}
+    # The network is built only if there is a video to compare.
+    extractor = variant.build(device) if files else None
+    for video_id, path in files.items():
         if extractor is None:
-            extractor = variant.build(device)
+            raise RuntimeError("the extractor was not built")
         wanted = rows[video_id]
-        recomputed = recompute_rows(video_id, found.path, variant, extractor, decoder, wanted)
+        recomputed = recompute_rows(video_id, path, variant, extractor, decoder, wanted)
         try:
             count = _compare(reader[video_id], video_id, recomputed, comparisons)
         except VideoError as error:
             skipped.append(SkippedVideo(video_id, UNDECODED, str(error.status)))
-            continue
         except IntegrityError as error:
             problem = f"{video_id} cannot be read from the store: {error}"
             comparisons["spans"].differing.append(problem)
-            continue
-        if count != len(wanted):
-            problem = f"{video_id} gives only {count} of the {len(wanted)} chosen rows now"
-            comparisons["spans"].differing.append(problem)
-    chosen = sum(len(numbers) for numbers in rows.values())
+        else:
+            comparisons["spans"].differing += _missing_rows(video_id, count, len(wanted))
+    chosen = sum(map(len, rows.values()))
     return VerifyResult(tuple(comparisons.values()), tuple(skipped), chosen)
+
+
+def _empty_comparisons(variant: Variant) -> dict[str, Comparison]:
+    """One for the spans, which must be equal, and one per array."""
+    arrays = {name: Comparison(name, _tolerance(variant, name)) for name in variant.arrays}
+    return {"spans": Comparison("spans"), **arrays}
+
+
+def _missing_rows(video_id: str, count: int, wanted: int) -> list[str]:
+    if count == wanted:
+        return []
+    return [f"{video_id} gives only {count} of the {wanted} chosen rows now"]
 
 
 def _compare(

@@ -46,11 +46,9 @@ class ShardJob:
 
     def missing_from(self, statuses: Mapping[str, VideoStatus]) -> tuple[str, ...]:
         """As `missing`, with statuses that were read already."""
-        return tuple(
-            video_id
-            for video_id in self.video_ids
-            if video_id not in statuses or statuses[video_id].reason == "requested"
-        )
+        retries = {i for i, status in statuses.items() if status.reason == "requested"}
+        finished = statuses.keys() - retries
+        return tuple(video_id for video_id in self.video_ids if video_id not in finished)
 
     def todo(self) -> frozenset[str]:
         """Ids that at least one variant is missing."""

@@ -113,13 +113,9 @@ class TrackBuilder:
         batches = [batch.result() for batch in self._batches]
         arrays: dict[str, Array | Ragged] = {}
         for name, spec in self.variant.arrays.items():
-            if name == SEGMENT:
-                rows: list[NDArray[Any]] = list(self._segments)
-            else:
-                rows = [row for batch in batches for row in batch[name]]
-            array = _stack_ragged(rows, spec) if spec.ragged else _stack_fixed(rows, spec)
-            _check_finite(self.video_id, name, array)
-            arrays[name] = array
+            rows = self._segments if name == SEGMENT else _rows_named(name, batches)
+            arrays[name] = _stack_ragged(rows, spec) if spec.ragged else _stack_fixed(rows, spec)
+            _check_finite(self.video_id, name, arrays[name])
         return arrays
 
 
@@ -140,6 +136,10 @@ def clips_of(windows: Sequence[Window], prepared: Mapping[int, Any]) -> list[Cli
 def segments_of(windows: Sequence[Window]) -> list[NDArray[np.int64]]:
     """The numbers of the windows' annotated segments; empty if they are of none."""
     return [np.array(window.segment, np.int64) for window in windows if window.segment is not None]
+
+
+def _rows_named(name: str, batches: Sequence[Rows]) -> list[NDArray[Any]]:
+    return [row for batch in batches for row in batch[name]]
 
 
 def _stack_fixed(rows: Sequence[NDArray[Any]], spec: ArraySpec) -> Array:

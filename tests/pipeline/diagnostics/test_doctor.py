@@ -92,7 +92,7 @@ def test_disk_room(
 
 
 def test_writing_is_tried_and_leaves_nothing(tmp_path: Path) -> None:
-    assert doctor.writable(tmp_path / "not" / "yet").level is Level.OK
+    assert doctor.data_root_writable(tmp_path / "not" / "yet").level is Level.OK
     assert list(tmp_path.iterdir()) == []
 
 
@@ -132,14 +132,14 @@ def test_a_decode_child_is_started_and_says_what_it_gave_up(
             pass
 
     monkeypatch.setattr(worker_process, "DecoderProcess", Told)
-    finding = doctor.decode_child()
+    finding = doctor.decoder_process()
     assert finding.level is level
     assert found in finding.found
 
 
 def test_a_decode_child_that_does_not_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    finding = doctor.decode_child()
+    finding = doctor.decoder_process()
     assert finding.level is Level.FAIL
     assert "did not start" in finding.found
 

@@ -316,7 +316,7 @@ def test_the_command_asks_before_it_takes_what_binds(
     command = f"python -m pipeline weights forget {NAME} --weights-root {tmp_path / 'weights'}"
     assert (wrong.returncode, command in wrong.stderr) == (1, True)
     forgotten = run("forget", NAME)
-    assert (forgotten.returncode, "is pinned no more" in forgotten.stdout) == (0, True)
+    assert (forgotten.returncode, "is not pinned any more" in forgotten.stdout) == (0, True)
     assert f"{NAME}  [yolov5, not here]" in run("list").stdout
     assert run("import", str(elsewhere), "--name", NAME, "--accept-licence").returncode == 0
     assert (tmp_path / "weights" / NAME).read_bytes() == elsewhere.read_bytes()
