@@ -6,7 +6,7 @@ seconds:
 
 - decode: the child decodes, and every frame is prepared as the networks want it; nothing is
   computed;
-- forward: the windows of the same video, prepared beforehand, through the network on as many lanes;
+- forward: the windows of the same video, prepared beforehand, through the network on as many threads;
 - engine: `process_video`, as a build does it; and once more with a network that answers nothing at
   once (`stubbed`).
 
@@ -84,14 +84,14 @@ def decoded(video: Path, decoder: SubprocessDecoder, fed: Fed) -> list[Work]:
     return [(extractor, windows[place], kept[place]) for place, (_, extractor) in enumerate(fed)]
 
 
-def forward(work: Sequence[Work], fed: Fed, lanes: RowExecutor) -> None:
+def forward(work: Sequence[Work], fed: Fed, executor: RowExecutor) -> None:
     """All windows through the networks, in the batches of a build."""
     futures = []
     for (variant, _), (extractor, windows, prepared) in zip(fed, work, strict=True):
         size = variant.spec.windows_per_batch
         for first in range(0, len(windows), size):
             futures.append(
-                lanes.submit(extract_rows, extractor, windows[first : first + size], prepared)
+                executor.submit(extract_rows, extractor, windows[first : first + size], prepared)
             )
     for future in futures:
         future.result()
@@ -124,7 +124,7 @@ def seconds(work: Callable[[], object], decoder: Counted, clock: str) -> float:
 
 
 def measure(
-    video: Path, fed: Fed, decoder: Counted, lanes: RowExecutor, chosen: argparse.Namespace
+    video: Path, fed: Fed, decoder: Counted, executor: RowExecutor, chosen: argparse.Namespace
 ) -> dict[str, float]:
     """Column → median seconds."""
     media = Media(video, "", video.stat().st_size)
@@ -132,9 +132,9 @@ def measure(
     prepared = decoded(video, decoder, fed)
     ways: dict[str, Callable[[], object]] = {
         "decode": lambda: decoded(video, decoder, fed),
-        "forward": lambda: forward(prepared, fed, lanes),
-        "engine": lambda: process_video("v", media, fed, decoder, lanes.compute),
-        "stubbed": lambda: process_video("v", media, stubs, decoder, lanes.compute),
+        "forward": lambda: forward(prepared, fed, executor),
+        "engine": lambda: process_video("v", media, fed, decoder, executor.compute),
+        "stubbed": lambda: process_video("v", media, stubs, decoder, executor.compute),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(chosen.rounds):
@@ -172,10 +172,10 @@ def main() -> None:
         "| extractor | decode s | forward s | engine s | stubbed s | engine / max | engine / sum | stubbed / decode "
         "| peak MB |\n|-|-|-|-|-|-|-|-|-|\n"
     )
-    with Counted() as decoder, RowExecutor("cpu") as lanes:
+    with Counted() as decoder, RowExecutor("cpu") as executor:
         groups = {variant.name: [(variant, extractor)] for variant, extractor in fed}
         for name, group in (groups | ({"all": fed} if len(fed) > 1 else {})).items():
-            found = measure(chosen.video, group, decoder, lanes, chosen)
+            found = measure(chosen.video, group, decoder, executor, chosen)
             sys.stdout.write(line(name, found) + "\n")
             sys.stdout.flush()
 

@@ -32,7 +32,7 @@ CHOICES = ({"resize": "fast"}, {"precision": "bf16"}, {"precision": "bf16", "res
 
 def windows_of(path: Path, length: int, count: int) -> Iterator[list[Frame]]:
     """`count` windows of `length` consecutive frames, from all over a video."""
-    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     frames = [frame.to_rgb() for frame in decoding]
     for number in range(count):
         start = (len(frames) - length) * number // max(count - 1, 1)

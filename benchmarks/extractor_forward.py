@@ -2,7 +2,7 @@
 resize.
 
 `python -m benchmarks.extractor_forward [EXTRACTOR...] [--device cuda] [--set size=l]`. Windows run
-on lanes as in the pipeline, right after a matrix product on the same lanes, so that a share of the
+on threads as in the pipeline, right after a matrix product on the same threads, so that a share of the
 peak compares neighbouring seconds: medians of rounds. Weights are random, the frames are those of
 the start-up proof. Choices that the pipeline refuses are measured too.
 """
@@ -35,7 +35,7 @@ CHOICES = ({}, {"resize": "fast"}, {"precision": "bf16"}, {"precision": "bf16", 
 
 
 def lines_of(
-    name: str, device: str, lanes: RowExecutor, rounds: int, others: Mapping[str, Any]
+    name: str, device: str, executor: RowExecutor, rounds: int, others: Mapping[str, Any]
 ) -> Iterator[str]:
     """The rows of one extractor, the first of them the one that others are compared with."""
     spec = EXTRACTORS[name]
@@ -46,11 +46,11 @@ def lines_of(
     window = sample_window(spec, ways[0].settings)
     flop = flop_per_window(ways[0], window)
     for one in ways:
-        measure_round(one, window, flop, lanes, device)
+        measure_round(one, window, flop, executor, device)
         one.forget()
     for _ in range(rounds):
         for one in ways:
-            measure_round(one, window, flop, lanes, device)
+            measure_round(one, window, flop, executor, device)
     for one in ways:
         faster = [
             first / this
@@ -58,7 +58,7 @@ def lines_of(
         ]
         prepare = statistics.median(one.prepare_seconds) / len(window) * 1e3
         yield (
-            f"| {name} | {one.settings.precision} | {one.settings.resize} | {one.per_second(lanes):.3g} "
+            f"| {name} | {one.settings.precision} | {one.settings.resize} | {one.per_second(executor):.3g} "
             f"| {statistics.median(faster):.2f} | {statistics.median(one.peak_shares):.0%} | {prepare:.2f} |\n"
         )
 
@@ -72,14 +72,14 @@ def main() -> None:
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
     device = resolve_device(given.device)
-    with RowExecutor(device) as lanes:
-        sys.stdout.write(f"{processor_kind(device)}, {lanes.thread_count} lanes\n\n")
+    with RowExecutor(device) as executor:
+        sys.stdout.write(f"{processor_kind(device)}, {executor.thread_count} threads\n\n")
         sys.stdout.write(
             "| extractor | precision | resize | windows/s | × | of peak | prepare, ms a frame |\n"
         )
         sys.stdout.write("|-|-|-|-|-|-|-|\n")
         for name in given.extractors:
-            for line in lines_of(name, device, lanes, given.rounds, dict(given.set)):
+            for line in lines_of(name, device, executor, given.rounds, dict(given.set)):
                 sys.stdout.write(line)
                 sys.stdout.flush()
 

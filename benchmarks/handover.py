@@ -49,7 +49,7 @@ def ffmpeg_null(video: Path, *form: str) -> float:
 def pyav(video: Path) -> float:
     """CPU seconds of decoding here."""
     began = time.process_time()
-    for _ in VideoReader("v", video, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None):
+    for _ in VideoReader("v", video, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None):
         pass
     return time.process_time() - began
 

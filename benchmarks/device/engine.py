@@ -214,7 +214,7 @@ def decoders_alone(video: Path, decoders: int, seconds: float, backend: str) -> 
         count = 0
         while time.perf_counter() < began + seconds:
             decoding = VideoReader(
-                "v", video, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None
+                "v", video, backend=backend, limits=DEFAULT_LIMITS, heartbeat=lambda: None
             )
             count += sum(1 for _ in decoding)
             if salvaged := decoding.summary().salvaged_by:

@@ -20,9 +20,9 @@ from pipeline.compute.cpu_executor import ComputeRequest, RowExecutor
 def on_cpu(name: str, windows: Sequence[Sequence[Frame]], **others: Any) -> dict[str, list[Any]]:
     """Rows as a CPU gives them: alone, one thread each."""
     extractor = build(name, "fp32", "cpu", **others)
-    with RowExecutor("cpu") as lanes:
+    with RowExecutor("cpu") as executor:
         futures = [
-            lanes.compute(ComputeRequest(extractor, [clip]))
+            executor.compute(ComputeRequest(extractor, [clip]))
             for clip in prepared(extractor, windows)
         ]
         rows = [future.result() for future in futures]

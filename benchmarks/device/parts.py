@@ -47,7 +47,9 @@ def build(name: str, choice: str, device: str, **others: Any) -> Extractor:
 
 def frames_of(video: Path) -> list[Frame]:
     """All of them."""
-    decoding = VideoReader("v", video, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader(
+        "v", video, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None
+    )
     return [frame.to_rgb() for frame in decoding]
 
 

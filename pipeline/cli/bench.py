@@ -38,10 +38,10 @@ class BackendSpeed:
     """Speed of one backend, as medians over all files."""
 
     per_core_second: float
-    of_ffmpeg: float
+    share_of_ffmpeg: float
     """CPU time of ffmpeg as a share of the backend's."""
-    megabytes: float
-    side_by_side: Mapping[int, float]
+    peak_megabytes: float
+    parallel_rates: Mapping[int, float]
     """Number of parallel decoders → frames per second of elapsed time, of all together."""
     frames_per_second: float
     """Frame rate of the videos."""
@@ -117,10 +117,10 @@ def _measure_backends(
             _say(f"{backend:<12}of no use here: {error}")
             continue
         speeds[backend] = speed
-        parallel = ", ".join(f"{count}: {rate:.0f}" for count, rate in speed.side_by_side.items())
+        parallel = ", ".join(f"{count}: {rate:.0f}" for count, rate in speed.parallel_rates.items())
         _say(
-            f"{backend:<12}{speed.per_core_second:>20.0f}{speed.of_ffmpeg:>11.2f}"
-            f"{speed.megabytes:>9.0f}   {parallel}"
+            f"{backend:<12}{speed.per_core_second:>20.0f}{speed.share_of_ffmpeg:>11.2f}"
+            f"{speed.peak_megabytes:>9.0f}   {parallel}"
         )
     return speeds
 
@@ -153,9 +153,9 @@ def _measure_backend(
     frames = sum(single.frames for single in singles)
     return BackendSpeed(
         per_core_second=statistics.median(single.per_core_second for single in singles),
-        of_ffmpeg=statistics.median(shares_of_ffmpeg),
-        megabytes=max(single.peak_megabytes for single in singles),
-        side_by_side={count: statistics.median(values) for count, values in rates.items()},
+        share_of_ffmpeg=statistics.median(shares_of_ffmpeg),
+        peak_megabytes=max(single.peak_megabytes for single in singles),
+        parallel_rates={count: statistics.median(values) for count, values in rates.items()},
         frames_per_second=frames / sum(single.video_seconds for single in singles),
     )
 
@@ -167,11 +167,13 @@ def advice(
 ) -> Iterator[str]:
     """Lines for a person: how decoding and networks compare, and settings for `workflows.cfg`."""
     # By elapsed time, with the most decoders that were tried: that is how a run decodes.
-    rates = {name: speed.side_by_side[max(speed.side_by_side)] for name, speed in speeds.items()}
+    rates = {
+        name: speed.parallel_rates[max(speed.parallel_rates)] for name, speed in speeds.items()
+    }
     best = max(rates, key=lambda name: rates[name])
     if DEFAULT_BACKEND in rates and rates[best] < CLEAR_SPEEDUP * rates[DEFAULT_BACKEND]:
         best = DEFAULT_BACKEND
-    decoder_rate = speeds[best].side_by_side[1] / speeds[best].frames_per_second
+    decoder_rate = speeds[best].parallel_rates[1] / speeds[best].frames_per_second
     if video_seconds_per_second:
         # One second of video passes through every network, one after the other.
         networks_rate = 1 / sum(1 / rate for rate in video_seconds_per_second.values())

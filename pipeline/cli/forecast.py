@@ -124,7 +124,7 @@ def format_forecast(
     device = f", computed on {pilot.device}" if pilot.device else ""
     yield f"{name}: {whole.videos:,} videos, {stated:,} of them with a stated duration"
     yield (
-        f"pilot: {pilot.asked:,} videos of {len(pilot.runs)} runs, "
+        f"pilot: {pilot.requested:,} videos of {len(pilot.runs)} runs, "
         f"{pilot.decoded:,} survived{device}"
     )
     yield f"{'':<{NAME_WIDTH}}{'expected':>12}{'':13}{LEVEL:.0%} interval"

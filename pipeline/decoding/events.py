@@ -57,8 +57,8 @@ class DecodeEnd:
     summary: DecodeSummary
     cpu_seconds: float | None = field(default=None, compare=False)
     """CPU time of the process that decoded; None if that is this process."""
-    lacking: tuple[int, ...] = ()
-    """For each sampling, how many rows the video is too short for, see `Planner.lacking`."""
+    rows_lacking: tuple[int, ...] = ()
+    """For each sampling, how many rows the video is too short for, see `Planner.rows_lacking`."""
 
 
 @dataclass(frozen=True)

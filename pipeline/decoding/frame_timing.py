@@ -164,7 +164,7 @@ class _PacketTimes:
 
 
 def picture_times(
-    path: Path, probed: Probe, beat: Callable[[], None], max_frames: int
+    path: Path, probed: Probe, heartbeat: Callable[[], None], max_frames: int
 ) -> PictureTimes | None:
     """When every picture of a file is shown, read from its packets; None if they do not say.
 
@@ -174,7 +174,7 @@ def picture_times(
     """
     if probed.container == "avi":
         return None
-    packets = _read_packet_times(path, probed, beat, max_frames)
+    packets = _read_packet_times(path, probed, heartbeat, max_frames)
     if packets is None:
         return None
     packets.shown.sort()
@@ -190,14 +190,14 @@ def picture_times(
 
 
 def _read_packet_times(
-    path: Path, probed: Probe, beat: Callable[[], None], max_frames: int
+    path: Path, probed: Probe, heartbeat: Callable[[], None], max_frames: int
 ) -> _PacketTimes | None:
     """Times of all packets up to the first damage; None if they are too many or lack a time."""
     times = _PacketTimes()
     try:
         with open_container(path, probed.container) as container:
             stream = video_stream_at(container, probed.stream_index)
-            for packet in video_packets(container, stream, Tally(heartbeat=beat)):
+            for packet in video_packets(container, stream, Tally(heartbeat=heartbeat)):
                 if len(times.shown) > max_frames:
                     return None
                 if packet.is_discard:

@@ -35,14 +35,14 @@ class InlineDecoder:
         backend: str = "pyav",
         limits: DecodeLimits = DEFAULT_LIMITS,
         *,
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
         on_probe: Callable[[Probe], None] = lambda _: None,
     ) -> None:
-        """`beat` is called at every packet, `on_probe` once a video before its first frame."""
+        """`heartbeat` is called at every packet, `on_probe` once a video before its first frame."""
         get_backend(backend)  # an unknown name is an error here, not at the first video
         self.name = backend
         self._limits = limits
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._on_probe = on_probe
 
     def decode(
@@ -60,7 +60,7 @@ class InlineDecoder:
         self._on_probe(reader.probe)
         if planner.needs_pictures:
             pictures = self._picture_times(video_id, path, reader.probe)
-            for position, alignment in planner.place(pictures):
+            for position, alignment in planner.align(pictures):
                 yield AlignmentEvent(position, alignment)
         for frame in reader:
             held.append(frame)
@@ -69,14 +69,16 @@ class InlineDecoder:
                 held.popleft()
         summary = reader.summary()
         yield from _events(planner.finish(summary.end_seconds), held, yuv_positions)
-        yield DecodeEnd(reader.probe, summary, lacking=planner.lacking)
+        yield DecodeEnd(reader.probe, summary, rows_lacking=planner.rows_lacking)
 
     def _open(self, video_id: str, path: Path) -> VideoReader:
-        return VideoReader(video_id, path, backend=self.name, limits=self._limits, beat=self._beat)
+        return VideoReader(
+            video_id, path, backend=self.name, limits=self._limits, heartbeat=self._heartbeat
+        )
 
     def _picture_times(self, video_id: str, path: Path, probed: Probe) -> PictureTimes:
         """From the packets; where they do not say, from one more pass that converts no frame."""
-        pictures = picture_times(path, probed, self._beat, self._limits.max_frames)
+        pictures = picture_times(path, probed, self._heartbeat, self._limits.max_frames)
         if pictures is not None:
             return pictures
         reader = self._open(video_id, path)

@@ -106,13 +106,13 @@ class VideoReader:
         *,
         backend: str,
         limits: DecodeLimits,
-        beat: Callable[[], None],
+        heartbeat: Callable[[], None],
     ) -> None:
         self.probe = probe(video_id, path, limits)
         self._video_id = video_id
         self._path = path
         self._limits = limits
-        self._tally = Tally(heartbeat=beat)
+        self._tally = Tally(heartbeat=heartbeat)
         self._frames = get_backend(backend)(path, self.probe, self._tally)
         self._timing = FrameTiming()
 

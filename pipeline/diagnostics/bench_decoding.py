@@ -111,7 +111,7 @@ def measure_ffmpeg(path: Path) -> float:
 
 def decode_all(backend: str, path: Path, every: int) -> DecodeSummary:
     """Decode in this process. Raises VideoError if the file is not a video."""
-    reader = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+    reader = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     for frame in reader:
         if frame.index % every == 0:
             frame.to_rgb()

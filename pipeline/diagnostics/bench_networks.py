@@ -65,7 +65,7 @@ def measure_networks(
     if not specs:
         return speeds
     with RowExecutor(device) as executor:
-        say(f"\n{processor_kind(device)}, {executor.thread_count} lanes")
+        say(f"\n{processor_kind(device)}, {executor.thread_count} threads")
         say(
             f"{'network':<16}{'precision':<11}{'batch':>5}{'windows/s':>12}{'of peak':>9}"
             f"{'times real time':>17}"

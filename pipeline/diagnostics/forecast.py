@@ -37,7 +37,7 @@ class Estimate:
 
     All estimates of a forecast are about the same other pilots.
     """
-    most: float = math.inf
+    upper_bound: float = math.inf
     """Upper bound of the interval, if there is one."""
 
     @property
@@ -57,7 +57,7 @@ class Estimate:
         spread = float(np.log(factors).std())
         low = self.value * math.exp(-_DEVIATIONS * spread)
         high = self.value * math.exp(_DEVIATIONS * spread)
-        return low, min(self.most, high)
+        return low, min(self.upper_bound, high)
 
     def times(self, factor: float) -> Estimate:
         """The estimate in another unit, or at a price."""
@@ -99,9 +99,9 @@ def extrapolate(pilot: Pilot, whole: CatalogSize, seed: int = 0) -> dict[str, Es
     if not has_duration.any():
         # Stated durations of the catalog can be compared with nothing in the pilot.
         whole = CatalogSize(whole.videos, 0.0, whole.videos)
-    lost = pilot.asked - pilot.decoded
+    lost = pilot.requested - pilot.decoded
     other_shares = rng.beta(pilot.decoded + 0.5, lost + 0.5, RESAMPLES)
-    survivor_shares = np.append(pilot.decoded / pilot.asked, other_shares)
+    survivor_shares = np.append(pilot.decoded / pilot.requested, other_shares)
     # Drawn once for all quantities, so that each is about the same other pilots.
     all_videos = _resampled(rng, np.ones_like(has_duration))
     with_duration = _resampled(rng, has_duration)
@@ -113,7 +113,7 @@ def extrapolate(pilot: Pilot, whole: CatalogSize, seed: int = 0) -> dict[str, Es
             per_video += whole.stated_seconds * ((with_duration @ column) / claimed)
         totals[name] = survivor_shares * per_video
     # The pilot's own videos are known already: a pilot of the whole catalog has no uncertainty.
-    uncertainty = float(np.sqrt(max(0.0, 1 - pilot.asked / whole.videos)))
+    uncertainty = float(np.sqrt(max(0.0, 1 - pilot.requested / whole.videos)))
     upper_bounds = {SURVIVORS: float(whole.videos)}
     return {
         name: Estimate(

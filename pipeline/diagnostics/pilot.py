@@ -39,7 +39,7 @@ class Pilot:
     runs: tuple[str, ...]
     device: str
     """The device that computed, by the manifests; empty if none was written yet."""
-    asked: int
+    requested: int
     """Videos that were requested. The arrays below have one item per decoded video."""
     claimed_seconds: Floats
     """Duration in the catalog; NaN where it states none."""
@@ -54,8 +54,8 @@ class Pilot:
         return len(self.video_seconds)
 
 
-def find_pilot(layout: Layout, catalog: Catalog, most: int | None = None) -> Pilot:
-    """The first `most` videos, by id, that any run of the catalog has recorded times for.
+def find_pilot(layout: Layout, catalog: Catalog, limit: int | None = None) -> Pilot:
+    """The first `limit` videos, by id, that any run of the catalog has recorded times for.
 
     If several runs have times of a video, the latest counts. Raises LookupFailed, with the command
     to run, if no video was decoded.
@@ -65,7 +65,7 @@ def find_pilot(layout: Layout, catalog: Catalog, most: int | None = None) -> Pil
     )
     spent = _latest_times(times_files)
     claimed = {video.video_id: video.claimed_duration_seconds for video in catalog.videos}
-    requested = sorted(claimed.keys() & spent.keys())[:most]
+    requested = sorted(claimed.keys() & spent.keys())[:limit]
     decoded = [video_id for video_id in requested if spent[video_id].get("video")]
     if not decoded:
         raise LookupFailed(
@@ -83,7 +83,7 @@ def find_pilot(layout: Layout, catalog: Catalog, most: int | None = None) -> Pil
     return Pilot(
         runs=tuple(dict.fromkeys(path.parents[1].name for path in times_files)),
         device=_device(layout, times_files),
-        asked=len(requested),
+        requested=len(requested),
         claimed_seconds=np.array(stated, np.float64),
         video_seconds=column("video"),
         spent={step: column(step) for step in sorted(steps)},

@@ -114,8 +114,8 @@ def _consume_events(
         else:
             times.add(video_id, "video", event.summary.covered_seconds)
             times.add(video_id, "decode", event.cpu_seconds or 0.0)
-            for builder, count in zip(builders, event.lacking, strict=True):
-                builder.lacking = count
+            for builder, count in zip(builders, event.rows_lacking, strict=True):
+                builder.rows_lacking = count
             facts = {"probe": to_json_value(event.probe), "decode": to_json_value(event.summary)}
     return facts
 

@@ -35,7 +35,7 @@ class TrackBuilder:
     """Computes rows, at once or elsewhere; then `add_window` may block until there is room."""
     alignment: SegmentAlignment | None = None
     """How the video's segments were aligned; set when the decoder reports it."""
-    lacking: int = 0
+    rows_lacking: int = 0
     """Rows that the video is too short for; set when the decoder reports it."""
     _prepared: dict[int, Any] = field(default_factory=dict)
     _waiting: list[Window] = field(default_factory=list)
@@ -82,10 +82,10 @@ class TrackBuilder:
     def facts(self) -> dict[str, JSON]:
         """Facts about this video that hold for this variant only, for its manifest entry."""
         if self.alignment is None:
-            if not self.lacking:
+            if not self.rows_lacking:
                 return {}
             why = f"too few frames before and behind these instants for {self.variant.sampling}"
-            return {"rows_lacking": {"count": self.lacking, "why": why}}
+            return {"rows_lacking": {"count": self.rows_lacking, "why": why}}
         return {"segments": {**self.alignment.record(), "rows": len(self._spans)}}
 
     def _why_no_rows(self) -> VideoStatus:

@@ -30,12 +30,12 @@ class _OpenSegment:
 class SegmentsPlanner:
     """A window for each segment of a video, in the table's order.
 
-    `place` must be called before the first frame. Frames are chosen by the instants at which the
+    `align` must be called before the first frame. Frames are chosen by the instants at which the
     file's packets show them. If such a frame does not decode, the frame on screen at that instant
     is taken instead. A segment of which nothing decodes makes no window.
     """
 
-    lacking = 0
+    rows_lacking = 0
 
     def __init__(self, sampling: SegmentsOfVideo) -> None:
         self._sampling = sampling
@@ -48,7 +48,7 @@ class SegmentsPlanner:
         self._newest: float | None = None
         self.pending_frames: frozenset[int] = NO_FRAMES
 
-    def place(self, pictures: PictureTimes) -> SegmentAlignment:
+    def align(self, pictures: PictureTimes) -> SegmentAlignment:
         """Find the segments in the video by its picture times; returns how they were aligned."""
         alignment, segments = align_segments(self._sampling, pictures)
         self._open = deque(_OpenSegment(segment) for segment in segments)

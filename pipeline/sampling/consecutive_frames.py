@@ -12,7 +12,7 @@ class ConsecutiveFramesPlanner:
     """Windows of L consecutive frames every S frames; fewer than L at the end make no window."""
 
     pending_frames = NO_FRAMES
-    lacking = 0
+    rows_lacking = 0
 
     def __init__(self, sampling: ConsecutiveFrames) -> None:
         self._length = sampling.length_frames

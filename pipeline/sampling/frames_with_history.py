@@ -15,7 +15,7 @@ class HistoryPlanner:
     The first L - 1 frames have too few frames before them: their clips hold the frames after them,
     reversed. Windows keep the order of their target frames, so one that waits for later frames
     delays those behind it. In a video of fewer than 2 L - 2 frames, the targets in the middle have
-    neither L - 1 frames before nor after them: they are counted as `lacking`.
+    neither L - 1 frames before nor after them: they are counted as `rows_lacking`.
     """
 
     pending_frames = NO_FRAMES
@@ -26,7 +26,7 @@ class HistoryPlanner:
         self._waiting: deque[Window] = deque()
         self._count = 0
         self._returned_below = 0
-        self.lacking = 0
+        self.rows_lacking = 0
 
     @property
     def first_undecided_frame(self) -> int:
@@ -57,7 +57,7 @@ class HistoryPlanner:
         self._waiting += self._targets.finish(end_seconds)
         clips = [self._with_history(target) for target in self._waiting]
         windows = [clip for clip in clips if clip is not None]
-        self.lacking = len(self._waiting) - len(windows)
+        self.rows_lacking = len(self._waiting) - len(windows)
         return windows
 
     def _with_history(self, target: Window) -> Window | None:

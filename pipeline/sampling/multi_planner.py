@@ -59,22 +59,22 @@ class MultiPlanner:
         return min(undecided, default=self._count)
 
     @property
-    def lacking(self) -> tuple[int, ...]:
+    def rows_lacking(self) -> tuple[int, ...]:
         """For each sampling, how many rows the video is too short for; known after `finish`."""
-        return tuple(planner.lacking for planner in self._planners)
+        return tuple(planner.rows_lacking for planner in self._planners)
 
     @property
     def needs_pictures(self) -> bool:
-        """Whether `place` must be called before the first frame."""
+        """Whether `align` must be called before the first frame."""
         return any(needs_picture_times(planner) for planner in self._planners)
 
-    def place(self, pictures: PictureTimes) -> list[tuple[int, SegmentAlignment]]:
+    def align(self, pictures: PictureTimes) -> list[tuple[int, SegmentAlignment]]:
         """Give the picture times to the samplings of segments.
 
         Returns the position of each such sampling, and how its segments were aligned.
         """
         return [
-            (position, planner.place(pictures))
+            (position, planner.align(pictures))
             for position, planner in enumerate(self._planners)
             if needs_picture_times(planner)
         ]

@@ -63,7 +63,7 @@ class Planner(Protocol):
         ...
 
     @property
-    def lacking(self) -> int:
+    def rows_lacking(self) -> int:
         """Number of rows that the video is too short for; known after `finish`."""
         ...
 

@@ -36,7 +36,7 @@ PLANNERS: Mapping[type[Any], Callable[[Any], Planner]] = {
 
 
 def needs_picture_times(planner: Planner) -> TypeGuard[SegmentsPlanner]:
-    """Whether `place` must give a planner the video's picture times before the first frame."""
+    """Whether `align` must give a planner the video's picture times before the first frame."""
     return isinstance(planner, SegmentsPlanner)
 
 

@@ -13,7 +13,7 @@ class _SingleFrames:
     """Base of planners of one-frame windows: a frame waits for the next one, which ends it."""
 
     pending_frames = NO_FRAMES
-    lacking = 0
+    rows_lacking = 0
 
     def __init__(self) -> None:
         self._count = 0

@@ -92,7 +92,9 @@ def test_neighbours_in_a_batch_change_no_more_than_rounding(name: str) -> None:
 def test_rgb_of_planes_is_ffmpegs_to_the_bit(tmp_path: Path) -> None:
     path = encoded(tmp_path / "v.mkv", "libx264")
     count = 0
-    for frame in VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None):
+    for frame in VideoReader(
+        "v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None
+    ):
         planes = frame.to_planes()
         if planes is None:
             pytest.skip(
@@ -113,7 +115,8 @@ def test_rows_of_planes_are_those_of_rgb(name: str, tmp_path: Path) -> None:
     )
     frames = list(
         islice(
-            VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None), length
+            VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None),
+            length,
         )
     )
     planes = [extractor.prepare(frame.to_planes()) for frame in frames]
@@ -123,18 +126,18 @@ def test_rows_of_planes_are_those_of_rgb(name: str, tmp_path: Path) -> None:
         assert not drift.exceeds(OutputError(1e-5, 1e-4)), f"{array}: {drift}"
 
 
-def test_two_lanes_at_once_stay_in_full_float32() -> None:
+def test_two_threads_at_once_stay_in_full_float32() -> None:
     extractor = built("c3d", "cuda")
     clips = windows("c3d", extractor, 8)
     reference = built("c3d", "cpu").extract(clips[:1])
     found: list[Any] = []
 
-    def bring(lanes: GpuBatcher) -> None:
-        futures = [lanes.compute(ComputeRequest(extractor, [clip], 2)) for clip in clips * 4]
+    def bring(batcher: GpuBatcher) -> None:
+        futures = [batcher.compute(ComputeRequest(extractor, [clip], 2)) for clip in clips * 4]
         found.extend(future.result() for future in futures[::8])
 
-    with GpuBatcher("cuda") as lanes:
-        threads = [threading.Thread(target=bring, args=(lanes,)) for _ in range(4)]
+    with GpuBatcher("cuda") as batcher:
+        threads = [threading.Thread(target=bring, args=(batcher,)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -152,9 +155,9 @@ def test_memory_that_really_runs_out_halves_the_batch() -> None:
     share = (torch.cuda.memory_allocated() + 6e9) / torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(share)
     try:
-        with GpuBatcher("cuda") as lanes:
+        with GpuBatcher("cuda") as batcher:
             futures = [
-                lanes.compute(ComputeRequest(extractor, [clips[0]], 512)) for _ in range(1024)
+                batcher.compute(ComputeRequest(extractor, [clips[0]], 512)) for _ in range(1024)
             ]
             rows = [future.result()["pool5"][0] for future in futures]
     finally:

@@ -52,7 +52,7 @@ def encoded(path: Path, codec: str, height: int = 240, width: int = 320) -> Path
 def same(path: Path) -> None:
     """Frame by frame; and NVDEC did it, not PyAV in its place."""
     ours, theirs = (
-        VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+        VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, heartbeat=lambda: None)
         for backend in ("nvdec", "pyav")
     )
     count = 0

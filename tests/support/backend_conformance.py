@@ -82,7 +82,9 @@ def by_ffmpeg(path: Path, *, since_start: bool = True) -> tuple[Shown, ...]:
 
 def by_backend(backend: str, path: Path) -> Delivered:
     try:
-        decoding = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+        decoding = VideoReader(
+            "v", path, backend=backend, limits=DEFAULT_LIMITS, heartbeat=lambda: None
+        )
         frames = tuple(
             Shown(frame.pts_seconds, _md5(frame.to_rgb().tobytes())) for frame in decoding
         )

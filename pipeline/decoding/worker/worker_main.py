@@ -132,7 +132,7 @@ class Server:
         self._forms = {}
         self._began_cpu_seconds = time.process_time()
         decoder = InlineDecoder(
-            request["backend"], limits, beat=self._beat, on_probe=self._tell_length
+            request["backend"], limits, heartbeat=self._beat, on_probe=self._tell_length
         )
         try:
             for event in decoder.decode(request["video_id"], Path(request["path"]), samplings):
@@ -157,7 +157,7 @@ class Server:
             self._send("placement", sampling=event.sampling, placement=event.alignment)
         else:
             spent = time.process_time() - self._began_cpu_seconds
-            told = {"probe": event.probe, "summary": event.summary, "lacking": event.lacking}
+            told = {"probe": event.probe, "summary": event.summary, "lacking": event.rows_lacking}
             self._send("end", cpu_seconds=spent, **told)
 
     def _tell_length(self, probe: Probe) -> None:

@@ -287,7 +287,11 @@ def test_real_video_equals_the_published_port(
 ) -> None:
     reference = checkout("c3d-pytorch")
     decoding = VideoReader(
-        "v", shared_data / "videos" / name, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None
+        "v",
+        shared_data / "videos" / name,
+        backend="pyav",
+        limits=DEFAULT_LIMITS,
+        heartbeat=lambda: None,
     )
     frames = [frame.to_rgb() for frame in decoding][:48]
     expected = ask("c3d", reference, published, frames)

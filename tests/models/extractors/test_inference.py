@@ -194,7 +194,11 @@ def test_real_frames_drift_no_further_than_stated(
     spec = EXTRACTORS[name]
     length = golden_outputs.window_frames(spec.sampling(spec.settings_type(**settings)))
     decoding = VideoReader(
-        "v", shared_data / "videos" / clip, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None
+        "v",
+        shared_data / "videos" / clip,
+        backend="pyav",
+        limits=DEFAULT_LIMITS,
+        heartbeat=lambda: None,
     )
     frames = [frame.to_rgb() for frame in decoding][:120]
     windows = [

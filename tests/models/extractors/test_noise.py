@@ -122,7 +122,7 @@ def distances(plain: Mapping[str, Any], noisy: Mapping[str, Any]) -> dict[str, f
 
 def real_frames(shared_data: Path, clip: str, count: int) -> list[Frame]:
     path = shared_data / "videos" / clip
-    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     return [frame.to_rgb() for frame in islice(decoding, CLIPS[clip], CLIPS[clip] + count)]
 
 

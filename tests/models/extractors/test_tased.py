@@ -202,7 +202,9 @@ def test_real_video_equals_the_authors_script(
     recording = Recording(variant.build("cpu"))
     track = process_video("v", media, [(variant, recording)], InlineDecoder())[0].track
     assert track is not None
-    decoding = VideoReader("v", video, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader(
+        "v", video, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None
+    )
     starts, pictures = zip(
         *((frame.pts_seconds, frame.to_rgb()) for frame in decoding), strict=True
     )

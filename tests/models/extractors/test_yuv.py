@@ -66,7 +66,7 @@ def test_noise(height: int, width: int, colorspace: int, color_range: int) -> No
 @pytest.mark.parametrize("video", ["v_GGSY1Qvo990.mp4", "flipping_a_pancake.mkv"])
 def test_real_frames(video: str, shared_data: Path) -> None:
     path = shared_data / "videos" / video
-    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     count = 0
     for frame in decoding:
         if frame.index % 10 == 0:

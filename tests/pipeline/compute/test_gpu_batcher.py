@@ -60,9 +60,9 @@ class Device:
 
 
 def asked(
-    lanes: GpuBatcher, device: Device, values: Sequence[float], max_batch: int = 8
+    batcher: GpuBatcher, device: Device, values: Sequence[float], max_batch: int = 8
 ) -> list[Future[Rows]]:
-    return [lanes.compute(ComputeRequest(device, [[value]], max_batch)) for value in values]
+    return [batcher.compute(ComputeRequest(device, [[value]], max_batch)) for value in values]
 
 
 def answers(futures: Sequence[Future[Rows]]) -> list[float]:
@@ -70,14 +70,14 @@ def answers(futures: Sequence[Future[Rows]]) -> list[float]:
 
 
 def fed_by_many(
-    lanes: GpuBatcher, device: Device, videos: int, windows: int, max_batch: int = 8
+    batcher: GpuBatcher, device: Device, videos: int, windows: int, max_batch: int = 8
 ) -> dict[int, list[float]]:
     """What each of many videos, fed side by side, got back."""
     found: dict[int, list[float]] = {}
 
     def video(number: int) -> None:
         found[number] = answers(
-            asked(lanes, device, [number * 1000 + k for k in range(windows)], max_batch)
+            asked(batcher, device, [number * 1000 + k for k in range(windows)], max_batch)
         )
 
     threads = [threading.Thread(target=video, args=(number,)) for number in range(videos)]
@@ -94,11 +94,11 @@ def expected(videos: int, windows: int) -> dict[int, list[float]]:
 
 def test_videos_share_batches_and_each_gets_its_own_rows_in_order() -> None:
     device = Device()
-    with GpuBatcher("cpu") as lanes:
+    with GpuBatcher("cpu") as batcher:
         device.go.clear()
         waiting = threading.Timer(0.1, device.go.set)
         waiting.start()
-        assert fed_by_many(lanes, device, 6, 40) == expected(6, 40)
+        assert fed_by_many(batcher, device, 6, 40) == expected(6, 40)
     assert max(device.sizes) == 8, "windows of several videos never filled a batch"
     assert sum(device.sizes) == 240
     assert set(device.sizes) <= {1, 2, 4, 8}, "a GPU should meet few shapes"
@@ -106,29 +106,29 @@ def test_videos_share_batches_and_each_gets_its_own_rows_in_order() -> None:
 
 def test_a_slow_device_gets_full_batches() -> None:
     device = Device()
-    with GpuBatcher("cpu") as lanes:
-        fed_by_many(lanes, device, 8, 64)
+    with GpuBatcher("cpu") as batcher:
+        fed_by_many(batcher, device, 8, 64)
     assert np.mean(device.sizes) > 4
 
 
 @pytest.mark.parametrize("holds", [1, 3, 5, 7])
 def test_memory_that_runs_out_halves_the_batch_and_is_remembered(holds: int) -> None:
     device = Device(holds)
-    with GpuBatcher("cpu") as lanes:
-        assert fed_by_many(lanes, device, 4, 40) == expected(4, 40)
+    with GpuBatcher("cpu") as batcher:
+        assert fed_by_many(batcher, device, 4, 40) == expected(4, 40)
     fits = 1 << (holds.bit_length() - 1)
     assert known_batch_size(device, 8) <= fits
     device.sizes.clear()
-    with GpuBatcher("cpu") as lanes:  # of the next shard
-        assert fed_by_many(lanes, device, 4, 40) == expected(4, 40)
+    with GpuBatcher("cpu") as batcher:  # of the next shard
+        assert fed_by_many(batcher, device, 4, 40) == expected(4, 40)
     assert max(device.sizes) <= fits
 
 
 def test_what_is_remembered_is_of_one_extractor() -> None:
     device, other = Device(holds=2), Device()
-    with GpuBatcher("cpu") as lanes:
-        fed_by_many(lanes, device, 2, 16)
-        fed_by_many(lanes, other, 2, 16)
+    with GpuBatcher("cpu") as batcher:
+        fed_by_many(batcher, device, 2, 16)
+        fed_by_many(batcher, other, 2, 16)
     assert known_batch_size(device, 8) <= 2
     assert known_batch_size(other, 8) == 8
 
@@ -142,27 +142,27 @@ def test_what_cudas_libraries_say_counts_too(words: str) -> None:
             super().__init__(words)
 
     device = Device(2, Library)
-    with GpuBatcher("cpu") as lanes:
-        assert fed_by_many(lanes, device, 2, 20) == expected(2, 20)
+    with GpuBatcher("cpu") as batcher:
+        assert fed_by_many(batcher, device, 2, 20) == expected(2, 20)
 
 
 def test_no_memory_for_a_single_window_is_a_fault_of_the_machine() -> None:
     device = Device(holds=0)
     with (
-        GpuBatcher("cpu") as lanes,
+        GpuBatcher("cpu") as batcher,
         pytest.raises(SystemicFault, match="no memory for one window of Device"),
     ):
-        answers(asked(lanes, device, [1.0]))
+        answers(asked(batcher, device, [1.0]))
 
 
 def test_an_error_reaches_whoever_had_a_window_in_that_batch_and_nobody_after() -> None:
     device = Device()
     device.breaks_at = 3.0
-    with GpuBatcher("cpu") as lanes:
-        futures = asked(lanes, device, [float(k) for k in range(16)])
+    with GpuBatcher("cpu") as batcher:
+        futures = asked(batcher, device, [float(k) for k in range(16)])
         broken = [future.exception(10) is not None for future in futures]
         assert broken[3]
-        assert answers(asked(lanes, device, [50.0, 51.0])) == [100.0, 102.0]
+        assert answers(asked(batcher, device, [50.0, 51.0])) == [100.0, 102.0]
     assert any(
         "the network broke" in str(future.exception()) for future in futures if future.exception()
     )
@@ -171,11 +171,11 @@ def test_an_error_reaches_whoever_had_a_window_in_that_batch_and_nobody_after() 
 def test_who_brings_more_than_the_backlog_waits() -> None:
     device, brought = Device(), []
     device.go.clear()
-    with GpuBatcher("cpu") as lanes:
+    with GpuBatcher("cpu") as batcher:
 
         def bring() -> None:
             for value in range(100):
-                asked(lanes, device, [float(value)], max_batch=4)
+                asked(batcher, device, [float(value)], max_batch=4)
                 brought.append(value)
 
         bringing = threading.Thread(target=bring)
@@ -190,8 +190,8 @@ def test_who_brings_more_than_the_backlog_waits() -> None:
 def test_what_nobody_wants_any_more_is_not_computed() -> None:
     device = Device()
     device.go.clear()
-    with GpuBatcher("cpu") as lanes:
-        futures = asked(lanes, device, [float(k) for k in range(6)], max_batch=4)
+    with GpuBatcher("cpu") as batcher:
+        futures = asked(batcher, device, [float(k) for k in range(6)], max_batch=4)
         left = [future for future in futures[1:] if future.cancel()]
         device.go.set()
         assert answers(futures[:1]) == [0.0]
@@ -201,12 +201,12 @@ def test_what_nobody_wants_any_more_is_not_computed() -> None:
 
 def test_several_extractors_share_a_device() -> None:
     one, other = Device(), Device(holds=2)
-    with GpuBatcher("cpu") as lanes:
+    with GpuBatcher("cpu") as batcher:
         found: dict[str, dict[int, list[float]]] = {}
         work = {"one": one, "other": other}
         threads = [
             threading.Thread(
-                target=lambda n=name, d=device: found.update({n: fed_by_many(lanes, d, 3, 20)})
+                target=lambda n=name, d=device: found.update({n: fed_by_many(batcher, d, 3, 20)})
             )
             for name, device in work.items()
         ]
@@ -222,28 +222,28 @@ def test_rows_hold_on_to_no_other_videos_rows() -> None:
         def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
             return {"twice": list(np.zeros((len(windows), 1000), np.float32))}
 
-    with GpuBatcher("cpu") as lanes:
-        rows = [future.result(10)["twice"][0] for future in asked(lanes, Views(), [0.0] * 8)]
+    with GpuBatcher("cpu") as batcher:
+        rows = [future.result(10)["twice"][0] for future in asked(batcher, Views(), [0.0] * 8)]
     assert all(row.base is None for row in rows)
 
 
 def test_time_is_booked_by_share() -> None:
     device, spent = Device(), []
-    with GpuBatcher("cpu") as lanes:
+    with GpuBatcher("cpu") as batcher:
         work = ComputeRequest(
             device, [[1.0], [2.0]], 8, lambda what, seconds: spent.append((what, seconds))
         )
-        lanes.compute(work).result(10)
+        batcher.compute(work).result(10)
     assert dict(spent)["compute"] >= 0.001
     assert dict(spent)["copy"] == 0
 
 
 def test_nothing_is_begun_after_the_end() -> None:
-    lanes = GpuBatcher("cpu")
-    with lanes:
+    batcher = GpuBatcher("cpu")
+    with batcher:
         pass
     with pytest.raises(RuntimeError, match="is closed"):
-        asked(lanes, Device(), [1.0])
+        asked(batcher, Device(), [1.0])
 
 
 class NoStream:
@@ -260,7 +260,7 @@ class NoStream:
         """Never entered."""
 
 
-def test_a_lane_that_breaks_by_itself_leaves_nobody_waiting(
+def test_a_thread_that_breaks_by_itself_leaves_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waited = threading.Event()
@@ -270,11 +270,11 @@ def test_a_lane_that_breaks_by_itself_leaves_nobody_waiting(
     def bring() -> None:
         try:
             for value in range(100):
-                brought.extend(asked(lanes, device, [float(value)], max_batch=4))
+                brought.extend(asked(batcher, device, [float(value)], max_batch=4))
         except RuntimeError as error:
             refused.append(error)
 
-    with GpuBatcher("cpu") as lanes:
+    with GpuBatcher("cpu") as batcher:
         bringing = threading.Thread(target=bring)
         bringing.start()
         time.sleep(0.1)  # by now it waits for room
@@ -285,4 +285,4 @@ def test_a_lane_that_breaks_by_itself_leaves_nobody_waiting(
         assert [str(future.exception(5)) for future in brought] == ["no such device"] * len(brought)
         assert ["no such device" in str(error) for error in refused] == [True]
         with pytest.raises(RuntimeError, match="no such device"):
-            asked(lanes, device, [1.0])
+            asked(batcher, device, [1.0])

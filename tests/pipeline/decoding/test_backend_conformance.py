@@ -212,7 +212,7 @@ def test_few_bad_times_are_dropped_and_counted(
     path = coded_video(tmp_path / "v.mp4", 3)
     frames = [bare(n, seconds, 0.1) for n, seconds in enumerate(times)]
     monkeypatch.setitem(BACKENDS, "bare", lambda path, probed, tally: iter(frames))
-    decoding = VideoReader("v", path, backend="bare", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="bare", limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     assert [frame.index for frame in decoding] == list(range(len(times) - dropped))
     assert decoding.summary().frames_dropped == dropped
 
@@ -293,7 +293,7 @@ def test_pictures_that_change_size_reach_us_in_their_own(growing: Path) -> None:
     for backend in ON_PROCESSORS:
         need(backend)
         decoding = VideoReader(
-            "v", growing, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None
+            "v", growing, backend=backend, limits=DEFAULT_LIMITS, heartbeat=lambda: None
         )
         shapes = [frame.to_rgb().shape for frame in decoding]
         assert shapes == [(32, 64, 3)] * 5 + [(64, 128, 3)] * 5, backend

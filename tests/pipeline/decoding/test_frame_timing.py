@@ -38,7 +38,7 @@ CODECS = {
 
 
 def decoded(path: Path) -> tuple[list[float], DecodeSummary]:
-    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     return [frame.pts_seconds for frame in decoding], decoding.summary()
 
 
@@ -89,7 +89,7 @@ def test_frames_that_share_a_time_stamp_are_all_there_at_sensible_times(
     assert times == sorted(set(times))
     assert max(abs(time - number / rate) for number, time in enumerate(times)) <= 0.0005 + 1e-9
     assert summary.covered_seconds == pytest.approx(0.2, abs=0.002)
-    reader = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    reader = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     pictures = picture_times(path, reader.probe, lambda: None, 10_000)
     assert pictures is not None
     assert pictures.times_seconds == tuple(times)

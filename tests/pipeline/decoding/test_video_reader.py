@@ -32,7 +32,7 @@ QUARTER_TURNS = {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
 def decode(
     path: Path, limits: DecodeLimits = DEFAULT_LIMITS
 ) -> tuple[list[float], list[Frame], DecodeSummary]:
-    decoding = VideoReader("v", path, backend="pyav", limits=limits, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=limits, heartbeat=lambda: None)
     times, pictures = [], []
     for frame in decoding:
         times.append(frame.pts_seconds)
@@ -107,7 +107,9 @@ def test_rotated_video_comes_upright_and_equals_ffmpeg(
     plain = encode(tmp_path / "plain.mp4", stored, "-pix_fmt", "yuv444p")
     tagged = tmp_path / "tagged.mp4"
     ffmpeg("-display_rotation", str(degrees), "-i", plain, "-c", "copy", tagged)
-    decoding = VideoReader("v", tagged, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader(
+        "v", tagged, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None
+    )
     pictures = [frame.to_rgb() for frame in decoding]
     assert [read_code(picture) for picture in pictures] == list(range(6))
     assert (decoding.probe.height, decoding.probe.width) == (height, width)
@@ -279,7 +281,7 @@ def test_where_the_last_frame_ends(
 ) -> None:
     path = encode(tmp_path / "v.mp4", [coded_frame(n) for n in range(3)], codec="libx264")
     monkeypatch.setitem(BACKENDS, "bare", lambda path, probed, tally: iter(frames))
-    decoding = VideoReader("v", path, backend="bare", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="bare", limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     decoding.probe = replace(decoding.probe, header_frames_per_second=rate)
     assert list(decoding) == frames
     if end_seconds is None:
@@ -300,14 +302,14 @@ def test_a_backend_without_times_or_frames_gets_its_verdict(
     monkeypatch.setitem(BACKENDS, "timeless", timeless)
     monkeypatch.setitem(BACKENDS, "empty", lambda path, probed, tally: iter(()))
     without_times = VideoReader(
-        "v", path, backend="timeless", limits=DEFAULT_LIMITS, beat=lambda: None
+        "v", path, backend="timeless", limits=DEFAULT_LIMITS, heartbeat=lambda: None
     )
     assert list(without_times) == []
     with pytest.raises(
         VideoError, match=r"bad_timestamps \(2 of 2 frames have no time after the frame before them"
     ):
         without_times.summary()
-    nothing = VideoReader("v", path, backend="empty", limits=DEFAULT_LIMITS, beat=lambda: None)
+    nothing = VideoReader("v", path, backend="empty", limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     assert list(nothing) == []
     with pytest.raises(VideoError, match=r"rejected:unreadable \(none of 0 packets decodes\)"):
         nothing.summary()

@@ -63,8 +63,8 @@ def test_the_default_stays_unless_another_is_clearly_faster() -> None:
 
 
 def test_what_counts_is_many_at_once_by_the_clock() -> None:
-    frugal = replace(found(1200), side_by_side={1: 1200.0, 2: 1250.0})
-    quick = replace(found(1000), side_by_side={1: 1000.0, 2: 1900.0})
+    frugal = replace(found(1200), parallel_rates={1: 1200.0, 2: 1250.0})
+    quick = replace(found(1000), parallel_rates={1: 1000.0, 2: 1900.0})
     assert "backend = decord" in "\n".join(advice({"pyav": frugal, "decord": quick}, {}, {}))
     assert "backend = pyav" in "\n".join(advice({"pyav": quick, "decord": frugal}, {}, {}))
 

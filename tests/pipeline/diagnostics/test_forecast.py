@@ -153,7 +153,7 @@ def catalog_in(layout: Layout) -> Catalog:
 
 def test_the_latest_ledger_of_a_video_counts(layout: Layout) -> None:
     pilot = find_pilot(layout, catalog_in(layout))
-    assert (pilot.asked, pilot.decoded, pilot.runs) == (3, 2, ("older", "newer"))
+    assert (pilot.requested, pilot.decoded, pilot.runs) == (3, 2, ("older", "newer"))
     assert pilot.video_seconds.tolist() == [100.0, 50.0]
     assert pilot.claimed_seconds.tolist() == pytest.approx([100.0, np.nan], nan_ok=True)
     assert pilot.spent["decode"].tolist() == [8.0, 4.0]
@@ -169,7 +169,7 @@ def test_building_is_the_clock_without_waiting_for_files(layout: Layout) -> None
 
 
 def test_at_most_so_many_videos_are_looked_at(layout: Layout) -> None:
-    assert find_pilot(layout, catalog_in(layout), most=1).asked == 1
+    assert find_pilot(layout, catalog_in(layout), limit=1).requested == 1
 
 
 def test_without_times_it_says_what_to_run(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_no_interval_is_a_point() -> None:
     pilot, whole = Planted(3).pilot()
     more = dict.fromkeys(("download", BUILDING, "media_bytes"), pilot.spent["decode"])
     pilot = replace(pilot, spent={**pilot.spent, **more})
-    finished = CatalogSize(pilot.asked, float(pilot.claimed_seconds.sum()), 0)
+    finished = CatalogSize(pilot.requested, float(pilot.claimed_seconds.sum()), 0)
     lines = list(format_forecast("tiny", pilot, finished, 250, 1, Prices(core_hour=1.0)))
     starts = ("videos that", "their duration", "decoding", "price of cores")
     estimates = [line for line in lines if line.startswith(starts)]

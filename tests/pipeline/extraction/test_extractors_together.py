@@ -126,7 +126,7 @@ def frames_of(path: Path) -> int:
     return sum(
         1
         for _ in video_reader.VideoReader(
-            "v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None
+            "v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None
         )
     )
 

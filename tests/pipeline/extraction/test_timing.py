@@ -86,8 +86,8 @@ class Slow(Tiny):
 def test_work_is_booked_where_it_is_done_and_blocking_where_it_blocks() -> None:
     times = Times()
     work = ComputeRequest(Slow(1.0), [[np.ones(3)]])
-    with RowExecutor("cpu") as lanes:
-        rows = times.measure_compute(lanes.compute, "a", "c3d")(work).result()
+    with RowExecutor("cpu") as executor:
+        rows = times.measure_compute(executor.compute, "a", "c3d")(work).result()
     spent = times.by_video()["a"]
     assert spent["compute:c3d"] >= NAP_SECONDS > spent["wait_compute"]
     np.testing.assert_equal(times.measure_compute(compute_inline, "a", "c3d")(work).result(), rows)

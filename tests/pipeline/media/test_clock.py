@@ -84,7 +84,9 @@ def said_start(path: Path) -> float:
 
 def shown(path: Path, backend: str = "pyav") -> tuple[dict[int, float], Probe]:
     """The film's frames by the number that their pictures show → their times; and the probe."""
-    decoding = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader(
+        "v", path, backend=backend, limits=DEFAULT_LIMITS, heartbeat=lambda: None
+    )
     times = {read_code(frame.to_rgb()): frame.pts_seconds for frame in decoding}
     return times, decoding.probe
 
@@ -323,4 +325,4 @@ def test_a_reel_shows_what_the_rows_of_its_seconds_saw(
 
 
 def _frames(path: Path) -> VideoReader:
-    return VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    return VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None)

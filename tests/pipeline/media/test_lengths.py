@@ -44,7 +44,7 @@ def made(path: Path, *arguments: str) -> Path:
 
 
 def decoded(path: Path) -> DecodeSummary:
-    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     assert sum(1 for _ in decoding) > 0
     return decoding.summary()
 

@@ -39,7 +39,7 @@ def stream(
 
 
 def times_and_summary(path: Path) -> tuple[list[float], DecodeSummary]:
-    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     times = [frame.pts_seconds for frame in decoding]
     return times, decoding.summary()
 

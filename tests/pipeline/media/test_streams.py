@@ -156,7 +156,9 @@ def test_every_backend_decodes_that_very_stream(name: str, backend: str, tmp_pat
     path = tmp_path / name
     ffmpeg(*(FILES | COVERS)[name], path)
     film = probe("v", path, DEFAULT_LIMITS)
-    decoding = VideoReader("v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader(
+        "v", path, backend=backend, limits=DEFAULT_LIMITS, heartbeat=lambda: None
+    )
     pictures = [frame.to_rgb().tobytes() for frame in decoding]
     assert pictures == [frame.to_rgb().tobytes() for frame in pyav_frames(path, film, Tally())]
     assert len(pictures) == count_packets(path).packets
@@ -233,7 +235,7 @@ def test_tags_in_latin_1_never_matter(name: str, tmp_path: Path) -> None:
     for backend in ON_PROCESSORS:
         if not missing(backend):
             decoding = VideoReader(
-                "v", path, backend=backend, limits=DEFAULT_LIMITS, beat=lambda: None
+                "v", path, backend=backend, limits=DEFAULT_LIMITS, heartbeat=lambda: None
             )
             assert len(list(decoding)) == 10
             assert decoding.summary().frames_lost == 0
@@ -251,7 +253,7 @@ def test_chapters_in_latin_1_never_matter(tmp_path: Path) -> None:
         )
         assert b"Caf\xe9" in path.read_bytes()
         assert count_packets(path).packets == len(
-            list(VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=none))
+            list(VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=none))
         )
 
 

@@ -167,7 +167,7 @@ def test_which_rows_a_short_video_has(frames: int, rows: list[int]) -> None:
     for number in range(frames):
         joint.push(float(number))
     joint.finish(float(frames))
-    assert joint.lacking == (frames - len(rows), 0)
+    assert joint.rows_lacking == (frames - len(rows), 0)
 
 
 def test_a_row_that_waits_for_its_future_comes_before_those_behind_it() -> None:

@@ -136,7 +136,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", sorted(set(CASES) - {"raw h264"}))
 def test_packets_tell_when_every_picture_of_an_odd_file_is_shown(name: str, tmp_path: Path) -> None:
     path = make(tmp_path, name)
-    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+    decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None)
     shown = tuple(frame.pts_seconds for frame in decoding)
     found = picture_times(path, decoding.probe, lambda: None, 1000)
     if path.suffix == ".avi":  # its packets know when pictures are decoded, so the decoder is asked
@@ -375,7 +375,9 @@ def test_real_clips_give_the_frames_of_their_times(shared_data: Path, tmp_path: 
     """
     for name in ("flipping_a_pancake.mkv", "v_GGSY1Qvo990.mp4"):
         path = shared_data / "videos" / name
-        decoding = VideoReader("v", path, backend="pyav", limits=DEFAULT_LIMITS, beat=lambda: None)
+        decoding = VideoReader(
+            "v", path, backend="pyav", limits=DEFAULT_LIMITS, heartbeat=lambda: None
+        )
         times = [frame.pts_seconds for frame in decoding]
         segments = [(k * 1.25, k * 1.25 + 2.5) for k in range(6)]
         asked = (
