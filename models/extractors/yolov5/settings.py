@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from models.extractors.base.precision import Numerics
 from models.validation import at_least, between, distinct_names, one_of, unit_interval
@@ -118,4 +119,10 @@ class YOLOv5Settings(Numerics):
         if self.precision != "fp32":
             raise ValueError(
                 f"backend ultralytics supports only precision = fp32; got {self.precision!r}"
+            )
+        if find_spec("ultralytics") is None:
+            raise ValueError(
+                "backend = ultralytics, but that package is not installed. Run "
+                "pip install 'video-highlights[ultralytics]', or set backend = torch, which gives "
+                "the same numbers"
             )

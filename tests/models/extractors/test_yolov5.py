@@ -354,3 +354,9 @@ def test_the_row_of_the_table() -> None:
         spec.arrays(YOLOv5Settings(size=size))["p5"].item_shape[0] for size in RELEASES["v7.0"]
     ]
     assert widths == [256, 512, 768, 1024, 1280]
+
+
+def test_a_missing_ultralytics_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.extractors.yolov5.settings.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"pip install 'video-highlights\[ultralytics\]'"):
+        YOLOv5Settings(release="u", backend="ultralytics")

@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ json.dump({"acts": acts, "kept": kept, "errors": errors, "counts": counts, "left
 
 
 def test_the_ultralytics_package_agrees_and_does_nothing_else(tmp_path: Path) -> None:
+    if find_spec("ultralytics") is None:
+        pytest.skip("LOUD SKIP: the ultralytics package is not installed")
     home, scratch = tmp_path / "home", tmp_path / "scratch"
     home.mkdir()
     scratch.mkdir()
