@@ -1,11 +1,9 @@
-"""Planted saliency for a drawn catalog: what a network that knows where people look would say of
-each figure.
+"""Generates saliency for a synthetic catalog: where people would look, if they look at the figure.
 
-Stands in for TASED-Net where no weights of it are at hand: the variant `tased` of a catalog whose
-sources say where its figure is (`<id>.figure.npy`, of the category sample), about instants of the
-pictures that the catalog already has. A figure is salient whatever it does, so no highlight can be
-told from it, and a bystander never is. Marked `planted:SEED` where real saliency names its weights.
-Refuses to know highlights and models.
+It replaces TASED-Net when its weights are not available. It writes the variant `tased` of a catalog
+whose sources have masks of the figure (`<id>.figure.npy`, of the category sample), for instants of
+the pictures that the catalog already has. A figure is salient whatever it does, so saliency does
+not reveal highlights, and a bystander is never salient. The weights are named `planted:SEED`.
 
 Letters in shapes: T frames, n instants, H and W pixels, h and w values of a map.
 """
@@ -20,17 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.base.errors import SettingsError
-from storage.base.fingerprint import fingerprint, readable_json, to_json_value
+from storage.base.fingerprint import to_json_value
 from storage.base.paths import Layout
 from storage.base.records import JSON, FeatureTrack
-from storage.base.video_status import DONE
 from storage.catalog.catalog import Catalog, read_catalog
-from storage.features.commit import DEFAULT_PART_BYTES, commit
-from storage.features.manifest import ManifestEntry
 from storage.features.store import FeatureStore, VariantReader
-from storage.files.atomic_write import publish
 from trainer.data.sources.figure_masks import read_figure_mask
 from trainer.data.sources.intervals import Intervals
+from trainer.synthetic.variant_writer import write_variant
 
 VARIANT = "tased"
 PICTURES = "frames"
@@ -38,52 +33,45 @@ PICTURES = "frames"
 
 @dataclass(frozen=True)
 class SaliencySettings:
-    """What the planted network says."""
+    """How saliency is generated."""
 
     seed: int = 0
     frames_per_second: float = 1 / 3
-    """Maps of the frames shown at `first_second` and then at these instants: one in each of the
-    category sample's segments ...
-    """
+    """Maps per second, from `first_second` on: one in each of the category sample's segments."""
     first_second: float = 2.75
-    """... so late that a clip of 32 frames that ends there lies in it."""
+    """So late that the 32 frames of TASED-Net that end there lie in the first segment."""
     block_pixels: int = 2
-    """A value is the mean over so many by so many pixels of the picture."""
+    """Side of the block of pixels that becomes one value of a map."""
     blur_blocks: float = 0.6
-    """Standard deviation by which looks miss."""
+    """Standard deviation of the blur."""
     peak: float = 2e-3
-    """Of a figure's middle: four times PLD-VHD's β, so that a map is above β about where the figure
-    is.
+    """Value in the middle of a figure: four times PLD-VHD's β, so that a map is above β about where
+    the figure is.
     """
     floor: float = 2e-4
-    """What a value far from the figure is at most; drawn evenly from 0."""
+    """Upper end of the uniform noise far from the figure."""
 
     def __post_init__(self) -> None:
-        if (
-            not self.frames_per_second > 0
-            or self.block_pixels < 1
-            or not self.blur_blocks > 0
-            or self.first_second < 0
-        ):
+        is_positive = self.frames_per_second > 0 and self.blur_blocks > 0
+        if not is_positive or self.block_pixels < 1 or self.first_second < 0:
             raise ValueError(
-                f"frames_per_second and blur_blocks are above 0, block_pixels at least 1, first_second at least 0; "
-                f"got {self}"
+                "frames_per_second and blur_blocks must be above 0, block_pixels at least 1, "
+                f"first_second at least 0; got {self}"
             )
         if not 0 <= self.floor < self.peak <= 1:
             raise ValueError(f"0 <= floor < peak <= 1 must hold, got {self}")
 
     @property
     def mark(self) -> str:
-        """What stands where real features name their weights."""
+        """The name of the weights."""
         return f"planted:{self.seed}"
 
 
 def synthesize_saliency(folder: Path, settings: SaliencySettings) -> Path:
-    """Write the variant `tased` of the catalog in `folder`; returns its folder. The same again
-    changes nothing.
+    """Write the variant `tased` of the catalog in `folder`; returns the variant's folder.
 
-    Raises LookupFailed if the catalog has no pictures, or a video no figure; SettingsError if the
-    pictures are not all of a video's frames.
+    Writing the same again changes nothing. Raises LookupFailed if the catalog has no pictures, or a
+    video no mask, and SettingsError if the pictures are not all of a video's frames.
     """
     catalog = read_catalog(folder)
     layout = Layout(folder.absolute().parent, folder.absolute().name)
@@ -93,25 +81,18 @@ def synthesize_saliency(folder: Path, settings: SaliencySettings) -> Path:
         "settings": to_json_value(settings),
         "weights": settings.mark,
     }
-    variant = layout.variant(VARIANT, fingerprint(described))
-    publish(variant.settings_file, readable_json(described), replace=False)
-    for shard in range(catalog.shard_count):
-        ids = catalog.shard_ids(shard)
-        entries = {video_id: _entry(video_id, pictures) for video_id in ids}
-        tracks = (
-            _track(layout, catalog, video_id, pictures, settings)
-            for video_id in ids
-            if video_id in pictures
-        )
-        commit(
-            variant, catalog.name, shard, entries=entries, tracks=tracks,
-            max_part_bytes=DEFAULT_PART_BYTES, provenance={"weights": settings.mark},
-        )  # fmt: skip
+    all_ids = [video.video_id for video in catalog.videos]
+    # A video without pictures has no saliency, for the same reason.
+    failures = {one: pictures.statuses[one] for one in all_ids if one not in pictures}
+    variant = write_variant(
+        layout,
+        catalog,
+        VARIANT,
+        described,
+        lambda video_id: _track(layout, catalog, video_id, pictures, settings),
+        failures=failures,
+    )
     return variant.folder
-
-
-def _entry(video_id: str, pictures: VariantReader) -> ManifestEntry:
-    return ManifestEntry(DONE if video_id in pictures else pictures.statuses[video_id])
 
 
 def _track(
@@ -124,9 +105,10 @@ def _track(
     figure = read_figure_mask(layout.folder, video_id)
     spans = pictures[video_id].spans
     if len(spans) != len(figure):
+        n_pictures, n_frames = len(spans), len(figure)
         raise SettingsError(
             (
-                f"{video_id} has {len(spans)} pictures in {pictures.name} and {len(figure)} frames in "
+                f"{video_id} has {n_pictures} pictures in {pictures.name} and {n_frames} frames in "
                 f"{catalog.name}'s sources; extract frames with frames_per_second = 0",
             )
         )
@@ -138,23 +120,24 @@ def _track(
 
 
 def frames_at_instants(spans: Intervals, per_second: float, first: float) -> NDArray[np.int64]:
-    """Which frames are shown at `first`, `first` + 1 / per_second, ... after the first frame's
-    time; each once.
+    """The frames shown at `first`, `first` + 1 / `per_second`, ... seconds after the first frame.
+
+    Each frame is given once.
     """
     seconds = spans[-1, 1] - spans[0, 0]
     wanted = spans[0, 0] + first + np.arange(int(seconds * per_second) + 1) / per_second
     wanted = wanted[wanted < spans[-1, 1]]
+    # An instant that is a frame's own start must not be rounded to the frame before.
     return np.unique(np.searchsorted(spans[:, 0], wanted + 1e-9, side="right") - 1)
 
 
 def saliency_maps(
     figure: NDArray[np.bool_], settings: SaliencySettings, rng: np.random.Generator
 ) -> NDArray[np.float16]:
-    """`(n, H, W)` bool → `(n, h, w)`: the figure, blurred, over a floor of noise."""
+    """`(n, H, W)` masks → `(n, h, w)` maps: the blurred figure over a floor of noise."""
     n, height, width = figure.shape
     block = settings.block_pixels
     shares = figure.reshape(n, height // block, block, width // block, block).mean((2, 4))
     blurred = np.stack([cv2.GaussianBlur(one, (0, 0), settings.blur_blocks) for one in shares])
-    return np.asarray(
-        np.maximum(settings.peak * blurred, settings.floor * rng.random(shares.shape)), np.float16
-    )
+    noise = settings.floor * rng.random(shares.shape)
+    return np.asarray(np.maximum(settings.peak * blurred, noise), np.float16)
