@@ -1,12 +1,11 @@
-"""The one way a file gets its final name: whole, or not at all, at every instant and after any
-kill.
+"""Atomic writes: a file gets its final name with its whole content, or not at all, after any kill.
 
     temporary sibling -> write -> verify -> fsync -> link or replace -> remove the temporary ->
     fsync the folder
 
-A process that holds leases looks first whether they are still its own: if not, it writes nothing
-and raises LeaseLost. `journal.py` has the one way a file grows. Refuses to know what the bytes
-mean. `before_step` is where tests make a step fail; nothing else may set it.
+A process that holds leases first checks that they are still its own; if not, it writes nothing and
+raises LeaseLost. Files that grow are written in `append_log.py`. Tests set `before_step` to make a
+step fail; nothing else may set it.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 class Step(StrEnum):
-    """The instants at which a disk can fail or a process can die."""
+    """The steps before which a disk can fail or a process can die."""
 
     FOLDER = "make the folder"
     OPEN = "open the temporary"
@@ -58,63 +57,71 @@ class Step(StrEnum):
 
 
 def _nothing(step: Step, path: Path) -> None:
-    """What happens before a step, outside tests."""
+    """The default of `before_step`."""
 
 
 before_step: Callable[[Step, Path], None] = _nothing
 
 
 def publish(path: Path, content: bytes | Iterable[Buffer], *, replace: bool) -> None:
-    """Write `content` under the name `path`.
+    """Write `content` under the name `path`; missing folders are made.
 
-    With `replace=False` an existing file is never overwritten: with the same bytes all is well,
-    else IntegrityError. With `replace=True` the old file stays until the new one is whole. Missing
-    folders are made. Raises DiskFull, or SystemicFault for any other error of the disk; the final
-    name is then as it was, or, if only the last step failed, whole.
+    With `replace=True` the old file stays until the new one is complete. With `replace=False` an
+    existing file is never overwritten; one with the same bytes is accepted.
+
+    Raises:
+        IntegrityError: `replace` is False and a file with other content exists.
+        DiskFull: the disk is full. `path` is unchanged.
+        SystemicFault: any other error of the disk. `path` is unchanged, or complete if only the
+            last step failed.
     """
     draft = _Draft(path, temporary_beside(path))
-    with draft.faults_told():
+    with draft.translated_faults():
         draft.write([content] if isinstance(content, bytes) else content)
         draft.finish(replace=replace)
 
 
 def publish_file(temporary: Path, path: Path) -> None:
-    """Give a file that another program wrote its final name `path`, in the same folder, without
-    overwriting.
+    """Give a file that another program wrote its final name `path`, without overwriting.
 
-    `temporary` is gone afterwards, also when this fails. If `path` exists with the same bytes all
-    is well; with other bytes, IntegrityError.
+    `temporary` is removed afterwards, also when this fails.
+
+    Raises:
+        ValueError: the two are not in one folder.
+        IntegrityError: `path` exists with other content; with the same content it is accepted.
     """
     if temporary.parent != path.parent:
         raise ValueError(
             f"{temporary} and {path} must lie in one folder, or the step between them is not atomic"
         )
     draft = _Draft(path, temporary)
-    with draft.faults_told():
-        draft.survey()
+    with draft.translated_faults():
+        draft.measure()
         draft.finish(replace=False)
 
 
 def remove_stale_temporaries(folder: Path, *, other_boots: bool = False) -> list[Path]:
-    """Remove the temporaries in `folder` (not below it) whose owners are surely dead; returns them,
-    sorted.
+    """Remove the temporaries in `folder` (not below it) of dead processes; returns them, sorted.
 
-    `other_boots`: also those of other boots of a machine of our name, for whoever knows that nobody
-    writes there.
+    With `other_boots` also those of other boots of a machine with our name: only for callers who
+    know that no other process writes there.
     """
-    removed = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    if not folder.is_dir():
+        return []
+    removed: list[Path] = []
+    for path in sorted(folder.iterdir()):
         owner = owner_of_temporary(path)
         if owner is None or path.is_dir():
             continue
-        if owner.is_dead() or (other_boots and owner.is_of_other_boot()):
+        is_stale = owner.is_dead() or (other_boots and owner.is_of_other_boot())
+        if is_stale:
             remove(path)
             removed.append(path)
     return removed
 
 
 def remove(path: Path) -> None:
-    """Delete a file that is superseded; fine if it is gone already. Raises SystemicFault."""
+    """Delete a file that is superseded, if it still exists. Raises SystemicFault."""
     try:
         before_step(Step.UNLINK, path)
         check_held()
@@ -124,7 +131,7 @@ def remove(path: Path) -> None:
 
 
 class _Draft:
-    """A temporary on its way to a final name."""
+    """A temporary file that is to get its final name."""
 
     def __init__(self, path: Path, temporary: Path) -> None:
         self.path = path
@@ -133,8 +140,8 @@ class _Draft:
         self.sha256 = ""
 
     @contextlib.contextmanager
-    def faults_told(self) -> Iterator[None]:
-        """Translate errors of the system, and leave no temporary behind whatever happens."""
+    def translated_faults(self) -> Iterator[None]:
+        """Translate errors of the system, and remove the temporary in any case."""
         try:
             yield
         except OSError as error:
@@ -143,7 +150,7 @@ class _Draft:
             self._discard()
 
     def write(self, content: Iterable[Buffer]) -> None:
-        check_held()  # where the data root was renamed, not even its folders are made anew
+        check_held()  # first, so that a renamed data root is not made anew
         make_folder(self.path.parent)
         before_step(Step.OPEN, self.path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -160,8 +167,8 @@ class _Draft:
             before_step(Step.WRITE, self.path)
             rest = rest[os.write(descriptor, rest[:_BLOCK_BYTES]) :]
 
-    def survey(self) -> None:
-        """Take the size and digest of a file that is already there."""
+    def measure(self) -> None:
+        """Take the size and digest of a temporary that another program wrote."""
         self.size_bytes, self.sha256 = size_and_sha256(self.temporary)
 
     def finish(self, *, replace: bool) -> None:
@@ -183,8 +190,8 @@ class _Draft:
                 self.path, "what was read back is not what was written; nothing was published"
             )
         before_step(Step.FSYNC, self.path)
-        # After a failed fsync the kernel forgets the lost pages and a second one would lie: the
-        # draft is thrown away.
+        # After a failed fsync the kernel forgets the lost pages, and a second fsync would succeed
+        # without them: so the draft is removed and never tried again.
         descriptor = os.open(self.temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -204,8 +211,8 @@ class _Draft:
             self._rename_under_lease()
 
     def _rename_under_lease(self) -> None:
-        # Without hard links no call names a file and refuses to overwrite, so look first, and let
-        # nobody in between.
+        # Without hard links no call gives a name without overwriting: so look first, and keep
+        # other processes out meanwhile.
         with claim(self.path.with_name(f".{self.path.name}.claim"), print_to_stderr):
             if self.path.exists() or self.path.is_symlink():
                 self._expect_same()
@@ -214,28 +221,26 @@ class _Draft:
                 self.temporary.rename(self.path)
 
     def _expect_same(self) -> None:
-        # A network file system may repeat a link request and say "exists" about our own success:
-        # they are equal then.
+        # A network file system may repeat a link request, and answer "exists" although the first
+        # one was ours and succeeded: the files are equal then.
         size_bytes, sha256 = size_and_sha256(self.path)
         if (size_bytes, sha256) != (self.size_bytes, self.sha256):
             raise IntegrityError(
                 self.path,
-                f"is there already with other content ({size_bytes:,} bytes, sha256 {sha256[:12]}) than the "
-                f"{self.size_bytes:,} bytes, sha256 {self.sha256[:12]}, to be written; it was left as it is. "
-                "Run `python -m storage audit --deep` to see which is right.",
+                f"exists with other content ({size_bytes:,} bytes, sha256 {sha256[:12]}) than the "
+                f"{self.size_bytes:,} bytes, sha256 {self.sha256[:12]}, to be written; it was left "
+                "as it is. Run `python -m storage audit --deep` to see which is right.",
             )
 
     def _discard(self) -> None:
-        # A temporary that stays is only untidy, and `sweep` finds it; an error here must not hide
-        # the one being told.
+        # A temporary that stays does no harm, and is removed by the next repair. An error here must
+        # not hide the one that is being raised.
         with contextlib.suppress(OSError):
             self.temporary.unlink()
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that they outlive a power cut. Raises OSError as it
-    comes.
-    """
+    """Make a folder and those above it, safe from a power cut. Raises OSError as it comes."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -246,24 +251,29 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's names. Raises OSError as it comes."""
+    """Wait until the folder's entries are on disk. Raises OSError as it comes."""
     before_step(Step.FSYNC_FOLDER, folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _FOLDER_SYNC_UNKNOWN:
-            raise  # some file systems know no fsync of a folder; every other refusal is news
+            raise  # some file systems have no fsync of folders; any other error is a failure
     finally:
         os.close(descriptor)
 
 
 def size_and_sha256(path: Path) -> tuple[int, str]:
-    """Size in bytes and sha256 in hex of a regular file, read whole. Raises OSError as it comes."""
-    with os.fdopen(
-        os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
-    ) as file:
+    """Size in bytes and sha256 in hex of a regular file, read whole.
+
+    Raises IntegrityError for anything else than a regular file, and OSError as it comes.
+    """
+    # O_NONBLOCK: opening a named pipe would wait for a writer. It does not matter for files.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise IntegrityError(path, "is no regular file; move it out of the way and run again")
+            raise IntegrityError(
+                path, "is not a regular file; move it out of the way and run again"
+            )
         return status.st_size, hashlib.file_digest(file, "sha256").hexdigest()

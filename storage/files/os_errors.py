@@ -1,6 +1,4 @@
-"""Errors of the operating system, told as faults of the machine. The one place that reads error
-numbers for people.
-"""
+"""Translates errors of the operating system into faults of the machine, with advice."""
 
 from __future__ import annotations
 
@@ -14,14 +12,15 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def disk_fault(error: OSError, path: Path, size_bytes: int = 0) -> SystemicFault:
-    """The fault to raise `from error` after writing `size_bytes` to `path` failed; DiskFull if
-    there was no room.
+    """The fault to raise `from error` after writing `size_bytes` to `path` failed.
+
+    It is DiskFull if the disk, the quota or the file size limit is the reason.
     """
     if error.errno in _NO_ROOM:
         return DiskFull(path, size_bytes, _free_bytes(path.parent))
     return SystemicFault(
-        f"cannot use {path}: {error.strerror or error}. Nothing was lost; mend the disk or its permissions and "
-        "run the same command again."
+        f"cannot use {path}: {error.strerror or error}. Nothing was lost; check the disk and its "
+        "permissions, and run the same command again."
     )
 
 

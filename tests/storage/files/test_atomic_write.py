@@ -126,7 +126,7 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "file"
     publish(path, [b"a", bytearray(b"b"), memoryview(b"c")], replace=False)
     publish(path, b"abc", replace=False)
-    with pytest.raises(IntegrityError, match=r"there already with other content \(3 bytes"):
+    with pytest.raises(IntegrityError, match=r"exists with other content \(3 bytes"):
         publish(path, b"xyz", replace=False)
     assert path.read_bytes() == b"abc"
     publish(path, b"xyz", replace=True)

@@ -350,7 +350,7 @@ def test_a_folder_that_becomes_read_only_is_told_and_nothing_is_lost(
     ], done
     assert (
         done.count(
-            "Read-only file system. Nothing was lost; mend the disk or its permissions and run"
+            "Read-only file system. Nothing was lost; check the disk and its permissions, and run"
         )
         == 2
     ), done
