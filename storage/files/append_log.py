@@ -1,12 +1,16 @@
-"""Records that are added to the end of one file, each whole or not there: what a spool is made of.
+"""An append-only log: records at the end of one file, each complete or passed over.
 
-    16 bytes that begin every record · size of head and of body, 8 bytes each · sha256 of these and
-    of the head · head · body · sha256 of the body
+    16 bytes that begin every record
+    size of head and of body, 8 bytes each
+    sha256 of these and of the head
+    head
+    body
+    sha256 of the body
 
-A record that a kill or a full disk cut short, or that was damaged, is passed over, and what comes
-after it is found by the first 16 bytes of the next. One process at a time may add; anybody may read
-meanwhile. What was added is safe from a kill at once, and from a power cut when the disk has it:
-records that come within a second share one wait for that. Refuses to know what a record says.
+A record that a kill or a full disk cut short, or that was damaged, is passed over, and the next one
+is found by its first 16 bytes. One process at a time may append; any may read meanwhile. A record
+is safe from a kill at once, and from a power cut when the disk has it: records within one second
+share one wait for that.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from storage.files.file_lock import check_held
 from storage.files.os_errors import disk_fault
 
 SYNC_EVERY_SECONDS = 1.0
-"""More than this after the last wait for the disk, an addition waits for it again."""
+"""A record waits for the disk if the last wait was longer ago than this."""
 _MAGIC = bytes.fromhex("89564864 0d0a1a0a c3e1f7b2 5a9d6e40")
 _SIZES = struct.Struct("<QQ")
 _SHA256_BYTES = 32
@@ -42,14 +46,14 @@ _PIECES_AT_ONCE = 64
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_adding = threading.Lock()
-_synced: dict[Path, float] = {}
-"""When this process last waited for the disk, by a clock that only goes forward."""
+_append_lock = threading.Lock()
+_synced_at: dict[Path, float] = {}
+"""When this process last waited for the disk, by the monotonic clock."""
 
 
 @dataclass(frozen=True)
 class LogRecord:
-    """A whole record, and where its body lies."""
+    """A complete record: its head, and where its body lies."""
 
     head: bytes
     body_offset: int
@@ -57,22 +61,22 @@ class LogRecord:
 
 
 def append(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
-    """Add a record; makes the file and its folders. Raises DiskFull, or SystemicFault for other
-    errors of the disk.
+    """Append a record; makes the file and its folders.
+
+    Raises DiskFull, or SystemicFault for other errors of the disk.
     """
     pieces = [memoryview(piece).cast("B") for piece in body]
-    sizes = _SIZES.pack(len(head), sum(piece.nbytes for piece in pieces))
-    sha = hashlib.sha256()
+    body_bytes = sum(piece.nbytes for piece in pieces)
+    sizes = _SIZES.pack(len(head), body_bytes)
+    body_sha = hashlib.sha256()
     for piece in pieces:
-        sha.update(piece)
+        body_sha.update(piece)
     start = _MAGIC + sizes + hashlib.sha256(sizes + head).digest() + head
-    with _adding:
+    with _append_lock:
         try:
-            _append(path, [memoryview(start), *pieces, memoryview(sha.digest())])
+            _append(path, [memoryview(start), *pieces, memoryview(body_sha.digest())])
         except OSError as error:
-            raise disk_fault(
-                error, path, len(start) + sum(piece.nbytes for piece in pieces)
-            ) from error
+            raise disk_fault(error, path, len(start) + body_bytes) from error
 
 
 def _append(path: Path, pieces: list[memoryview]) -> None:
@@ -85,10 +89,10 @@ def _append(path: Path, pieces: list[memoryview]) -> None:
         descriptor, is_new = os.open(path, _FLAGS | os.O_CREAT, 0o666), True
     try:
         _write_whole(descriptor, path, pieces)
-        if is_new or time.monotonic() - _synced.get(path, 0.0) > SYNC_EVERY_SECONDS:
+        if is_new or time.monotonic() - _synced_at.get(path, 0.0) > SYNC_EVERY_SECONDS:
             atomic_write.before_step(Step.FSYNC, path)
             os.fdatasync(descriptor)
-            _synced[path] = time.monotonic()
+            _synced_at[path] = time.monotonic()
     finally:
         os.close(descriptor)
     if is_new:
@@ -107,14 +111,16 @@ def _write_whole(descriptor: int, path: Path, pieces: list[memoryview]) -> None:
             if written:
                 pieces[0] = pieces[0][written:]
     except OSError:
-        with contextlib.suppress(OSError):  # what stays is only untidy: a reader passes over it
+        # An incomplete record that stays does no harm, because readers pass over it.
+        with contextlib.suppress(OSError):
             os.ftruncate(descriptor, before)
         raise
 
 
 def read_records(path: Path) -> Iterator[LogRecord]:
-    """The whole records in the file, in the order they were added; none if there is no file. Reads
-    all of it.
+    """The complete records, in the order they were appended; none if there is no file.
+
+    Reads the whole file. Raises SystemicFault if the disk fails.
     """
     try:
         with path.open("rb", buffering=0) as file:
@@ -126,15 +132,15 @@ def read_records(path: Path) -> Iterator[LogRecord]:
 
 
 def read_body(path: Path, record: LogRecord) -> NDArray[np.uint8]:
-    """The bytes of a record's body. Raises IntegrityError if they are not what was added."""
+    """The bytes of a record's body. Raises IntegrityError if they are not as written."""
     found = np.empty(record.body_bytes + _SHA256_BYTES, np.uint8)
     try:
         with path.open("rb", buffering=0) as file:
-            is_there = _fill(file.fileno(), record.body_offset, found)
+            is_complete = _fill(file.fileno(), record.body_offset, found)
     except OSError as error:
         raise disk_fault(error, path) from error
     content = found[:-_SHA256_BYTES]
-    if not is_there or hashlib.sha256(content.data).digest() != found[-_SHA256_BYTES:].tobytes():
+    if not is_complete or hashlib.sha256(content.data).digest() != found[-_SHA256_BYTES:].tobytes():
         raise IntegrityError(
             path, f"the record at byte {record.body_offset:,} is not what was written"
         )
@@ -154,22 +160,21 @@ def _records(descriptor: int, size: int) -> Iterator[LogRecord]:
 
 
 def _record_at(descriptor: int, offset: int, size: int) -> LogRecord | None:
-    """The record that begins here, if its head is whole and the file is long enough for it."""
+    """The record that begins here, if its head is correct and the file is long enough for it."""
     prefix = os.pread(descriptor, _PREFIX_BYTES, offset)
-    magic, sizes, sha256 = (
-        prefix[: len(_MAGIC)],
-        prefix[len(_MAGIC) : -_SHA256_BYTES],
-        prefix[-_SHA256_BYTES:],
-    )
-    if magic != _MAGIC:
+    if not prefix.startswith(_MAGIC):
         return None
+    sizes, sha256 = prefix[len(_MAGIC) : -_SHA256_BYTES], prefix[-_SHA256_BYTES:]
     head_bytes, body_bytes = _SIZES.unpack(sizes)
-    first = offset + _PREFIX_BYTES
-    if head_bytes > _LARGEST_HEAD_BYTES or first + head_bytes + body_bytes + _SHA256_BYTES > size:
+    head_offset = offset + _PREFIX_BYTES
+    body_offset = head_offset + head_bytes
+    # Checked before the head is read: damaged sizes may be of any value.
+    if head_bytes > _LARGEST_HEAD_BYTES or body_offset + body_bytes + _SHA256_BYTES > size:
         return None
-    head = os.pread(descriptor, head_bytes, first)
-    is_whole = len(head) == head_bytes and hashlib.sha256(sizes + head).digest() == sha256
-    return LogRecord(head, first + head_bytes, body_bytes) if is_whole else None
+    head = os.pread(descriptor, head_bytes, head_offset)
+    if len(head) != head_bytes or hashlib.sha256(sizes + head).digest() != sha256:
+        return None
+    return LogRecord(head, body_offset, body_bytes)
 
 
 def _has_whole_body(descriptor: int, record: LogRecord, block: NDArray[np.uint8]) -> bool:
@@ -191,12 +196,13 @@ def _next_magic(descriptor: int, offset: int, size: int) -> int:
         found = piece.find(_MAGIC)
         if found >= 0:
             return offset + found
+        # The next record's first bytes may lie across two blocks.
         offset += max(1, len(piece) - len(_MAGIC) + 1)
     return size
 
 
 def _fill(descriptor: int, offset: int, array: NDArray[np.uint8]) -> bool:
-    """Whether the file had so many bytes there."""
+    """Fill the array from the file; False if the file ends before."""
     buffer = array.data
     while buffer:
         count = os.preadv(descriptor, [buffer], offset)

@@ -1,11 +1,12 @@
-"""One writer per shard: a small file that names the process which builds it, and says that it still
-does.
+"""Leases: lock files with a heartbeat, so that a shard has one writer on all machines.
 
-The holder raises a counter in the file. A lease is taken over where its holder is known to be dead
-on this very boot, or after the file was watched for two minutes and did not change, by the
-watcher's own clock. No other clock and no file's time is asked. A holder that was suspended
-meanwhile finds out before it publishes: `check_held` is called by whatever publishes. Works without
-`flock`, by `link` and `rename`. Refuses to know what a lease protects.
+The holder increments a counter in the file. Another process takes the lease over if the holder is
+known to be dead on this very boot, or if the file did not change for two minutes while it watched,
+by the watcher's own clock. No other clock and no file time is used. A holder that was suspended
+meanwhile notices before it publishes, because every publishing function calls `check_held`.
+
+`flock` is not used, since it is unreliable on network file systems; `link` and `rename` are atomic
+there as well.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ from storage.files.process_identity import current_process, temporary_beside
 NO_HARD_LINKS = frozenset(
     {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 )
-"""What `link` answers on file systems that have no hard links."""
-TOLD_EVERY_SECONDS = 15.0
+"""Error numbers of `link` on file systems without hard links."""
+NOTIFY_EVERY_SECONDS = 15.0
 Notify = Callable[[str], None]
-"""Takes a line for the person who waits."""
+"""Takes a line of text for the user who waits."""
 
 
 def print_to_stderr(line: str) -> None:
-    """Tell it on stderr."""
+    """Print a line to stderr."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
@@ -52,37 +53,40 @@ def print_to_stderr(line: str) -> None:
 def lease(
     path: Path, *, notify: Notify | None = None, on_lost: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Hold `path` while the block runs.
+    """Hold the lease `path` while the block runs.
 
-    If another process holds it and is not known to be dead, raises LeaseHeld at once, naming the
-    holder. With `notify`, the lease is watched first, and told about: until it is free, or its
-    counter rises (LeaseHeld: its holder is at work), or it was silent for two minutes and is taken
-    over.
+    If another process holds it and is not known to be dead, LeaseHeld is raised at once. With
+    `notify` the lease is watched first, and the user is told why: until it is free, or was silent
+    for two minutes and is taken over, or its counter rises, which raises LeaseHeld.
 
-    `on_lost` is called, in another thread, when the lease turns out to be another's. The block then
-    raises LeaseLost, at its end if not before. On the way out the file is removed only if it is
-    still ours.
+    `on_lost` is called in another thread when another process turns out to have taken the lease.
+    The block then raises LeaseLost, at its end if not before. On the way out the file is removed
+    only if it is still ours.
+
+    Raises:
+        LeaseHeld: a live process holds the lease; names it.
+        LeaseLost: another process took it over while the block ran.
+        SystemicFault: the disk fails.
     """
     mine = LeaseHolder(socket.gethostname(), current_process(), secrets.token_hex(8))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = _Held(path, mine, Heartbeat(_acquire(path, mine, notify), mine), on_lost)
+        held = _HeldLease(
+            path, mine, Heartbeat(_Acquisition(path, mine, notify).run(), mine), on_lost
+        )
     except OSError as error:
         raise disk_fault(error, path) from error
     try:
         held.start()
         yield
     except BaseException as error:
-        with contextlib.suppress(
-            OSError, LeaseLost
-        ):  # it must not hide what is being told; a taker finds us dead
+        # An error of the release must not hide the first one; others will find us dead.
+        with contextlib.suppress(OSError, LeaseLost):
             held.release()
-        if (
-            held.lost is not None
-            and isinstance(error, HighlightsError)
-            and not isinstance(error, LeaseLost)
-        ):
-            raise held.lost from error  # what stopped us, in the words of what `on_lost` did, is not why
+        is_consequence = isinstance(error, HighlightsError) and not isinstance(error, LeaseLost)
+        if held.lost is not None and is_consequence:
+            # `on_lost` stopped the block: the loss is the cause, not the error it led to.
+            raise held.lost from error
         raise
     try:
         held.release()
@@ -93,11 +97,14 @@ def lease(
 def check_held(*, once_in_seconds: float = 0.0) -> None:
     """Raise LeaseLost unless every lease that this process holds is still its own.
 
-    To be called before anything gets a name that others read. Raises SystemicFault if a disk does
-    not let us see. `once_in_seconds`: nothing is looked at again that was looked at so lately, for
-    what is written block by block.
+    Call it before a file gets a name that others read. With `once_in_seconds` a lease that was read
+    that recently is not read again: for files that are written block by block.
+
+    Raises:
+        LeaseLost: a lease is gone, or another process has it.
+        SystemicFault: the disk does not let us read a lease.
     """
-    for held in tuple(_HELD):
+    for held in tuple(_HELD_LEASES):
         try:
             held.check(once_in_seconds)
         except OSError as error:
@@ -106,84 +113,88 @@ def check_held(*, once_in_seconds: float = 0.0) -> None:
 
 @contextlib.contextmanager
 def claim(path: Path, notify: Notify | None = None) -> Iterator[Callable[[], bool]]:
-    """Hold `path` for some milliseconds, without a counter that rises; as `lease` otherwise. Raises
-    OSError.
+    """Hold `path` for some milliseconds, without a heartbeat; otherwise as `lease`.
 
-    Gives a function that says whether it is still ours.
+    Yields a function that returns whether it is still ours. Raises LeaseHeld, and OSError as it
+    comes.
     """
     mine = LeaseHolder(socket.gethostname(), current_process(), secrets.token_hex(8))
-    held = _Held(path, mine, Heartbeat(_acquire(path, mine, notify), mine), lambda: None)
+    held = _HeldLease(
+        path, mine, Heartbeat(_Acquisition(path, mine, notify).run(), mine), lambda: None
+    )
     try:
         yield held.is_ours
     finally:
-        held.counter.close()
+        held.heartbeat.close()
         with contextlib.suppress(OSError):
             if held.is_ours():
                 path.unlink()
 
 
 def remove_dead_leases(folder: Path) -> list[Path]:
-    """Remove the leases in `folder` whose owners are known to be dead, by taking each over; returns
-    them.
-    """
-    removed = []
+    """Remove the leases in `folder` whose owners are known to be dead; returns them."""
+    removed: list[Path] = []
     for path in sorted(folder.glob("[!.]*.lease*")):
         with contextlib.suppress(LeaseHeld):
-            sight = read_lease(path)
-            if sight is not None and sight.is_surely_dead():
+            seen = read_lease(path)
+            if seen is not None and seen.is_surely_dead():
+                # Taken over and released: deleting it could delete another taker's lease.
                 with lease(path):
                     removed.append(path)
     return removed
 
 
-class _Held:
-    """A lease of ours."""
+class _HeldLease:
+    """A lease of this process, with the thread that raises its counter."""
 
     def __init__(
-        self, path: Path, mine: LeaseHolder, counter: Heartbeat, on_lost: Callable[[], None]
+        self, path: Path, mine: LeaseHolder, heartbeat: Heartbeat, on_lost: Callable[[], None]
     ) -> None:
         self.path = path
-        self.counter = counter
+        self.heartbeat = heartbeat
         self.lost: LeaseLost | None = None
         self._mine = mine
         self._on_lost = on_lost
         self._raised_at = self._looked_at = time.monotonic()
-        self._raising = threading.Lock()
+        self._lock = threading.Lock()
         self._is_open = True
-        self._over = threading.Event()
-        self._beats = threading.Thread(target=self._beat, name=f"lease {path.name}", daemon=True)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(
+            target=self._beat_until_over, name=f"lease {path.name}", daemon=True
+        )
 
     def start(self) -> None:
-        """Raise the counter from now on, and be asked by `check_held`."""
-        _HELD.append(self)
-        self._beats.start()
+        """Raise the counter from now on, and let `check_held` check this lease."""
+        _HELD_LEASES.append(self)
+        self._thread.start()
 
     def check(self, once_in_seconds: float) -> None:
-        """Raise LeaseLost unless it is ours; OSError if nobody can say."""
-        if (
-            self.lost is None
-            and time.monotonic() - self._raised_at > lease_record.WATCH_SECONDS / 4
-        ):
-            self._raise_counter()  # a watcher may be about to give us up: first be seen, then look
-        if self.lost is None and time.monotonic() - self._looked_at >= once_in_seconds:
+        """Raise LeaseLost unless the lease is ours; OSError if it cannot be read."""
+        now = time.monotonic()
+        is_overdue = now - self._raised_at > lease_record.WATCH_SECONDS / 4
+        if self.lost is None and is_overdue:
+            # We were suspended, and a watcher may be about to take over: show life, then look.
+            self._raise_counter()
+        is_recent = time.monotonic() - self._looked_at < once_in_seconds
+        if self.lost is None and not is_recent:
             self._look()
         if self.lost is not None:
             raise self.lost
 
     def is_ours(self) -> bool:
         """Whether the file under our name is the one that we made."""
-        sight = read_lease(self.path)
-        return sight is not None and self._is_mine(sight)
+        seen = read_lease(self.path)
+        return seen is not None and self._is_mine(seen)
 
     def release(self) -> None:
-        """Remove it; raises LeaseLost if it is not ours any more."""
+        """Remove the lease file. Raises LeaseLost if it is not ours any more."""
         if self._mine.owner != current_process():
             return  # a forked child leaves the block its parent entered; the lease is the parent's
         with contextlib.suppress(ValueError):
-            _HELD.remove(self)
-        self._over.set()
-        if self._beats.ident is not None:
-            self._beats.join()
+            _HELD_LEASES.remove(self)
+        self._is_over.set()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._close()
         if self.lost is None:
             self._look()
@@ -191,33 +202,33 @@ class _Held:
             raise self.lost
         self.path.unlink()
 
-    def _is_mine(self, sight: LeaseSnapshot) -> bool:
-        return sight.record == self._mine and self.counter.wrote(sight)
+    def _is_mine(self, seen: LeaseSnapshot) -> bool:
+        return seen.record == self._mine and self.heartbeat.wrote(seen)
 
     def _look(self) -> None:
-        with self._raising:
-            sight = read_lease(self.path)
+        with self._lock:
+            seen = read_lease(self.path)
             self._looked_at = time.monotonic()
-            if sight is None:
+            if seen is None:
                 self.lost = LeaseLost(self.path, "")
-            elif not self._is_mine(sight):
-                self.lost = LeaseLost(self.path, sight.holder)
+            elif not self._is_mine(seen):
+                self.lost = LeaseLost(self.path, seen.holder)
 
     def _raise_counter(self) -> None:
-        with self._raising:
+        with self._lock:
             if self._is_open:
-                self.counter.beat()
+                self.heartbeat.beat()
                 self._raised_at = time.monotonic()
 
     def _close(self) -> None:
-        with self._raising:  # a closed descriptor's number may be another file's soon
+        with self._lock:  # or the thread might write to another file that gets the same number
             if self._is_open:
                 self._is_open = False
-                self.counter.close()
+                self.heartbeat.close()
 
-    def _beat(self) -> None:
-        while not self._over.wait(lease_record.HEARTBEAT_SECONDS) and self.lost is None:
-            # What fails now may succeed soon. If it does not, `check` raises the disk's own error.
+    def _beat_until_over(self) -> None:
+        while not self._is_over.wait(lease_record.HEARTBEAT_SECONDS) and self.lost is None:
+            # A failure may pass. If it does not, `check` raises the disk's own error.
             with contextlib.suppress(OSError):
                 self._raise_counter()
                 self._look()
@@ -226,72 +237,81 @@ class _Held:
             self._on_lost()
 
 
-_HELD: list[_Held] = []
-"""Leases of this process that `check_held` asks."""
-_WATCHES = LeaseWatcher()
-os.register_at_fork(after_in_child=_HELD.clear)  # they are the parent's
+_HELD_LEASES: list[_HeldLease] = []
+"""The leases of this process, for `check_held`."""
+_WATCHER = LeaseWatcher()
+os.register_at_fork(after_in_child=_HELD_LEASES.clear)  # they are the parent's
 
 
-def _acquire(path: Path, mine: LeaseHolder, notify: Notify | None) -> int:
-    """Make the lease ours; a descriptor of its file."""
-    wait = _Wait(path, notify)
-    while True:
-        if (descriptor := _create(path, mine)) is not None:
-            return descriptor
-        sight = read_lease(path)
-        unchanged_seconds = _WATCHES.observe(path, sight)
-        if sight is None:
-            continue  # released between our two looks
-        is_silent = sight.can_be_outwaited and unchanged_seconds >= lease_record.WATCH_SECONDS
-        if sight.is_surely_dead() or is_silent:
-            try:
-                descriptor = _take_over(path, mine, sight)
-            except LeaseHeld as held:
-                if notify is None:
-                    raise LeaseHeld(path, held.owner) from held
-            else:
-                if descriptor is None:
-                    continue
-                if is_silent:
-                    wait.say(
-                        f"was not touched for {lease_record.WATCH_SECONDS:g} s by {sight.holder}: taken over"
-                    )
-                return descriptor
-        wait.go_on(sight, unchanged_seconds)
+class _Acquisition:
+    """The attempts of one caller to get a lease."""
 
-
-class _Wait:
-    """One wait for a lease: over when its holder is seen at work, or nobody wants to wait."""
-
-    def __init__(self, path: Path, notify: Notify | None) -> None:
+    def __init__(self, path: Path, mine: LeaseHolder, notify: Notify | None) -> None:
         self._path = path
+        self._mine = mine
         self._notify = notify
-        self._first: LeaseSnapshot | None = None
-        self._told_at = float("-inf")
+        self._first_seen: LeaseSnapshot | None = None
+        self._notified_at = float("-inf")
 
-    def go_on(self, sight: LeaseSnapshot, unchanged_seconds: float) -> None:
-        """Wait for the next look. Raises LeaseHeld."""
-        if self._notify is None or self._first not in (None, sight) or not sight.can_be_outwaited:
-            raise LeaseHeld(self._path, sight.holder, raises_counter=sight.can_be_outwaited)
-        self._first = sight
-        if time.monotonic() - self._told_at >= TOLD_EVERY_SECONDS:
-            self._told_at = time.monotonic()
-            self.say(
-                f"is held by {sight.holder}; waiting for a sign of life, or for {lease_record.WATCH_SECONDS:g} s "
-                f"without one ({unchanged_seconds:.0f} s so far)"
+    def run(self) -> int:
+        """Make the lease ours; returns a descriptor of its file. Raises LeaseHeld, OSError."""
+        while True:
+            descriptor = _create(self._path, self._mine)
+            if descriptor is not None:
+                return descriptor
+            seen = read_lease(self._path)
+            unchanged_seconds = _WATCHER.observe(self._path, seen)
+            if seen is None:
+                continue  # released since we tried to create it
+            descriptor = self._take_over_or_wait(seen, unchanged_seconds)
+            if descriptor is not None:
+                return descriptor
+
+    def _take_over_or_wait(self, seen: LeaseSnapshot, unchanged_seconds: float) -> int | None:
+        """A descriptor if the lease is ours now; None to try again."""
+        watched_enough = unchanged_seconds >= lease_record.WATCH_SECONDS
+        is_silent = seen.can_be_outwaited and watched_enough
+        if not is_silent and not seen.is_surely_dead():
+            self._wait(seen, unchanged_seconds)
+            return None
+        try:
+            descriptor = _take_over(self._path, self._mine, seen)
+        except LeaseHeld as held:
+            if self._notify is None:
+                raise LeaseHeld(self._path, held.owner) from held
+            self._wait(seen, unchanged_seconds)
+            return None
+        if descriptor is not None and is_silent:
+            self._report(
+                f"was not touched for {lease_record.WATCH_SECONDS:g} s by {seen.holder}: taken over"
+            )
+        return descriptor
+
+    def _wait(self, seen: LeaseSnapshot, unchanged_seconds: float) -> None:
+        """Wait until the lease is to be read again. Raises LeaseHeld if waiting is of no use."""
+        has_changed = self._first_seen not in (None, seen)
+        if self._notify is None or has_changed or not seen.can_be_outwaited:
+            raise LeaseHeld(self._path, seen.holder, raises_counter=seen.can_be_outwaited)
+        self._first_seen = seen
+        if time.monotonic() - self._notified_at >= NOTIFY_EVERY_SECONDS:
+            self._notified_at = time.monotonic()
+            self._report(
+                f"is held by {seen.holder}; waiting for a sign of life, or for "
+                f"{lease_record.WATCH_SECONDS:g} s without one ({unchanged_seconds:.0f} s so far)"
             )
         time.sleep(lease_record.LOOK_SECONDS)
-        _WATCHES.observe_all()
+        # Leases of one dead machine are watched together, so their two minutes pass at once.
+        _WATCHER.observe_all()
 
-    def say(self, what: str) -> None:
+    def _report(self, what: str) -> None:
         if self._notify is not None:
             self._notify(f"{self._path.name} {what}")
 
 
 def _take_over(path: Path, mine: LeaseHolder, stale: LeaseSnapshot) -> int | None:
-    # Only the holder of the claim named after the stale lease may replace it, and it looks again
-    # once it has the claim. So of many takers one wins, and a slow one cannot remove the winner's
-    # fresh lease.
+    # Only the holder of a claim named after the stale lease may replace it, and it reads the lease
+    # again once it has the claim. So one of many takers wins, and a slow one cannot remove the
+    # winner's new lease.
     with claim(path.with_name(f"{path.name}.{stale.tag}")) as is_ours:
         if read_lease(path) != stale:
             return None
@@ -299,16 +319,14 @@ def _take_over(path: Path, mine: LeaseHolder, stale: LeaseSnapshot) -> int | Non
         if is_ours():
             return descriptor
     # We were suspended for so long that others took the claim, and perhaps the lease that we
-    # replaced: its holder will find out, and nobody has it.
+    # replaced. Give up: a holder whose lease we replaced will notice, and the lease is free.
     os.close(descriptor)
     path.unlink(missing_ok=True)
     raise LeaseHeld(path, "another process that took it over at the same time")
 
 
 def _create(path: Path, mine: LeaseHolder) -> int | None:
-    """Make the file with its content in one atomic step, and keep it open; None if it is there
-    already.
-    """
+    """Make the file with its content in one atomic step; returns it open, or None if it exists."""
     temporary, descriptor = _write_aside(path, mine)
     try:
         is_new = _link(temporary, path)
@@ -331,14 +349,14 @@ def _link(temporary: Path, path: Path) -> bool:
         os.link(temporary, path)
     except FileExistsError:
         # A network file system may repeat a request whose answer got lost: then the link is ours
-        # after all.
+        # after all, and the temporary has two names.
         return temporary.stat().st_nlink == 2
     return True
 
 
 def _create_exclusively(path: Path, mine: LeaseHolder) -> int | None:
     try:
-        return _written(path, mine)
+        return _write_new(path, mine)
     except FileExistsError:
         return None
 
@@ -358,10 +376,10 @@ def _replace(path: Path, mine: LeaseHolder) -> int:
 
 def _write_aside(path: Path, mine: LeaseHolder) -> tuple[Path, int]:
     temporary = temporary_beside(path)
-    return temporary, _written(temporary, mine)
+    return temporary, _write_new(temporary, mine)
 
 
-def _written(path: Path, mine: LeaseHolder) -> int:
+def _write_new(path: Path, mine: LeaseHolder) -> int:
     descriptor = os.open(
         path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
     )
@@ -371,6 +389,6 @@ def _written(path: Path, mine: LeaseHolder) -> int:
     except OSError:
         os.close(descriptor)
         with contextlib.suppress(OSError):
-            path.unlink()  # half a lease would be nobody's, and in the way
+            path.unlink()  # an incomplete lease would block everyone and name no holder
         raise
     return descriptor

@@ -1,9 +1,8 @@
-"""Which process made a file, and whether it is surely dead.
+"""The identity of a process, and whether it is certainly dead.
 
-A process is known by its host, the host's boot, its pid namespace, its pid and its start time, so
-that neither a reused pid nor a reboot fools anybody. No clock and no file time is consulted.
-Refuses to judge processes of other boots: two virtual machines may have one name, and even one
-machine id.
+A process is identified by its host, the host's boot, its pid namespace, its pid and its start time,
+so neither a reused pid nor a reboot misleads. No clock and no file time is used. Processes of other
+boots are never declared dead: two virtual machines may have one name, and even one machine id.
 """
 
 from __future__ import annotations
@@ -31,33 +30,31 @@ class Owner:
     boot_tag: str
     """The same of the kernel's boot id; zeros where the system has none."""
     namespace: str
-    """Number of the pid namespace; `0` where the system has none. Containers of one host have
-    different ones.
-    """
+    """Number of the pid namespace, different in each container; `0` where the system has none."""
     pid: int
     started: str
     """Start time in the kernel's own ticks since boot; `0` where unknown."""
 
     @property
     def token(self) -> str:
-        """The one spelling of an owner; `parse` reads it back."""
+        """The owner as text; `parse_owner` reads it back."""
         return f"{self.host_tag}-{self.boot_tag}-{self.namespace}-{self.pid}-{self.started}"
 
     def is_dead(self) -> bool:
-        """True only if it certainly runs no more: it ran on this very boot, in our pid namespace,
-        and is gone.
+        """True only if it ran on this boot, in our pid namespace, and does not run any more.
 
-        False for a live process, and for any process of another boot, host or container: nobody
-        here can know.
+        False for a live process, and for any process of another boot, host or container, about
+        which nothing can be known here.
         """
         here = current_process()
-        if here.boot_tag == _UNKNOWN_TAG or self._place() != here._place():
-            return False
-        return not _is_running(self.pid, self.started)
+        is_boot_known = here.boot_tag != _UNKNOWN_TAG
+        is_observable = is_boot_known and self._place() == here._place()
+        return is_observable and not _is_running(self.pid, self.started)
 
     def is_of_other_boot(self) -> bool:
-        """Whether it ran on a machine of our name under another boot: an earlier one of ours, or a
-        namesake's.
+        """Whether it ran on a machine with our name under another boot.
+
+        That is an earlier boot of this machine, or another machine with the same name.
         """
         here = current_process()
         return self.host_tag == here.host_tag and self.boot_tag != here.boot_tag
@@ -67,7 +64,7 @@ class Owner:
 
 
 def parse_owner(token: str) -> Owner | None:
-    """The owner a token spells, or None if it spells none."""
+    """The owner that a token names, or None for any other text."""
     match = TOKEN.fullmatch(token)
     if match is None:
         return None
@@ -76,20 +73,18 @@ def parse_owner(token: str) -> Owner | None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A fresh name in the folder of `path` that says whose it is. A program may add its own ending
-    to it.
-    """
+    """A new name in the folder of `path` that names its owner. A program may append a suffix."""
     return path.with_name(f".{path.name}.tmp-{current_process().token}-{secrets.token_hex(4)}")
 
 
 def owner_of_temporary(path: Path) -> Owner | None:
-    """Whose temporary file this is, by its name; None if it is none of ours."""
+    """The owner in a temporary file's name; None for any other file."""
     match = _TEMPORARY.fullmatch(path.name)
     return parse_owner(match.group(1)) if match else None
 
 
 def current_process() -> Owner:
-    """The process that asks; right in a forked child too."""
+    """The calling process; correct in a forked child too."""
     return _owner_of(os.getpid())
 
 
@@ -119,12 +114,13 @@ def _namespace() -> str:
         link = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return "0"
-    return "".join(character for character in link if character.isdigit()) or "0"
+    number = re.search(r"[0-9]+", link)  # the link is `pid:[4026531836]`
+    return number[0] if number else "0"
 
 
 def _state_and_start(pid: int) -> tuple[str, str] | None:
-    # The command's name stands in brackets and may itself hold brackets and blanks, so count from
-    # the last bracket: state is field 3 of the file, start time is field 22.
+    # The command's name is in brackets and may itself have brackets and blanks, so count from the
+    # last bracket: the state is field 3 of the file, the start time field 22.
     fields = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return (fields[0], fields[19]) if len(fields) > 19 else None
 
@@ -135,8 +131,11 @@ def _is_running(pid: int, started: str) -> bool:
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
-        pass  # it exists and is another user's, or no pid can be that large and the lines below find nothing
+        # It exists and is another user's; or no pid is that large, and /proc has none below.
+        pass
     state = _state_and_start(pid)
     if state is None:
         return pid < 2**31  # no /proc, or hidden from us: the signal's answer stands
-    return state[0] not in "ZX" and started in ("0", state[1])
+    run_state, start_time = state
+    is_zombie = run_state in "ZX"
+    return not is_zombie and started in ("0", start_time)

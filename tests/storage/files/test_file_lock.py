@@ -168,7 +168,9 @@ def test_an_unreadable_lease_is_respected_and_named(tmp_path: Path, content: byt
     path = tmp_path / "shard_000.lease"
     path.write_bytes(content)
     with (
-        pytest.raises(LeaseHeld, match=r"held by somebody who left an unreadable record\. Let it"),
+        pytest.raises(
+            LeaseHeld, match=r"held by an unknown process \(unreadable record\)\. Let it"
+        ),
         lease(path),
     ):
         pass

@@ -112,7 +112,7 @@ ATTACKS: dict[str, tuple[Callable[[h5py.File], object], str]] = {
         "holds 102 names|103 names",
     ),
     "deep groups": (deep, "at depth 3"),
-    "a loop": (lambda f: f.__setitem__("arrays/loop", f["/"]), "ours lie on the root only"),
+    "a loop": (lambda f: f.__setitem__("arrays/loop", f["/"]), "we write them on the root only"),
     "a named type": (
         lambda f: f.__setitem__("arrays/kind", np.dtype("f4")),
         "neither an array nor a group",
@@ -171,7 +171,7 @@ ATTACKS: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "an attribute too many": (lambda f: f.attrs.__setitem__("more", 1), "not those of a part"),
     "an attribute on an array": (
         lambda f: f["spans"].attrs.__setitem__("x", 1),
-        "ours lie on the root only",
+        "we write them on the root only",
     ),
     "another version": (
         lambda f: f.attrs.__setitem__("format_version", 3),
@@ -233,7 +233,7 @@ def test_a_float_of_home_made_layout_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_hdf5_file_is_an_integrity_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "part.h5"
     path.write_bytes(content)
-    with pytest.raises(IntegrityError, match=r"is no HDF5 file|bytes, its header says"):
+    with pytest.raises(IntegrityError, match=r"is not an HDF5 file|bytes, its header says"):
         PartReader(path).ids()
 
 

@@ -147,7 +147,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two minutes are 1.2 seconds, and one look follows the other."""
     monkeypatch.setattr(lease_record, "WATCH_SECONDS", 1.2)
     monkeypatch.setattr(lease_record, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(file_lock, "_WATCHES", LeaseWatcher())
+    monkeypatch.setattr(file_lock, "_WATCHER", LeaseWatcher())
 
 
 def test_a_holder_that_was_stopped_loses_its_lease_and_publishes_nothing(
@@ -500,7 +500,7 @@ def test_what_stops_a_block_after_the_loss_is_told_as_the_loss(tmp_path: Path) -
             raise error
 
     with pytest.raises(
-        LeaseLost, match=r"is gone: .* its folder was renamed or removed, or somebody"
+        LeaseLost, match=r"is gone: .* its folder was renamed or removed, or the file was deleted"
     ):
         work(LeaseHeld(tmp_path, "somebody"))
     with pytest.raises(KeyError, match="a bug"):
