@@ -11,8 +11,8 @@ __all__ = ["FeatureStore"]
 
 
 def __getattr__(name: str) -> object:
-    # Loaded when asked for: most commands import storage's nouns only, and HDF5 takes longer to
-    # load than they run.
+    # Loaded on first use: most commands import only storage's data classes, and loading HDF5 takes
+    # longer than they run.
     if name != "FeatureStore":
         raise AttributeError(f"module 'storage' has no attribute {name!r}")
     from storage.features.store import FeatureStore

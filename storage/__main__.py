@@ -1,7 +1,7 @@
 """`python -m storage audit | seal | compact | digest FOLDER`, where FOLDER is `ROOT/<catalog>`.
 
-Exit codes: 0 clean, 2 wrong use, 4 the machine or another process is in the way, 5 something is not
-as recorded.
+Exit codes: 0 clean, 2 wrong use, 4 the machine or another process blocks it, 5 something differs
+from its record.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from storage.base.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
-from storage.base.paths import Layout
+from storage.base.paths import Layout, VariantLayout
 from storage.catalog.catalog import read_catalog
 from storage.commands import run_and_exit
 from storage.features.commit import DEFAULT_PART_BYTES
@@ -22,12 +22,12 @@ from storage.features.manifest_index import refresh_index
 from storage.features.part_reader import with_repair_advice
 from storage.features.store import FeatureStore, variant_layouts
 from storage.files.file_lock import lease, print_to_stderr
-from storage.maintenance.audit import audit
+from storage.maintenance.audit import VariantAudit, audit
 from storage.maintenance.media_audit import audit_media
 from storage.maintenance.repair import repair, repair_media
 from storage.maintenance.sealing import seal_store
 
-CLEAN, WRONG_USE, IN_THE_WAY, VIOLATION = 0, 2, 4, 5
+CLEAN, WRONG_USE, BLOCKED, VIOLATION = 0, 2, 4, 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,39 +43,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _exit_code(error: HighlightsError) -> int:
     if isinstance(error, IntegrityError):
         return VIOLATION
-    return IN_THE_WAY if isinstance(error, LeaseHeld | SystemicFault) else WRONG_USE
+    if isinstance(error, LeaseHeld | SystemicFault):
+        return BLOCKED
+    return WRONG_USE
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="python -m storage", description="Look after a feature store."
+        prog="python -m storage", description="Check and maintain a feature store."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     auditing = commands.add_parser(
-        "audit", help="does everything add up, and is it what its records say?"
+        "audit",
+        help="compare all files with their records, and the states of all ids with the catalog",
     )
     auditing.add_argument(
         "--deep", action="store_true", help="read every byte, not only sizes and structure"
     )
     auditing.add_argument(
-        "--repair", action="store_true", help="read every byte, mend, then look again"
+        "--repair", action="store_true", help="read every byte, repair, then audit again"
     )
     auditing.add_argument("--media", action="store_true", help="read every kept media file too")
     auditing.set_defaults(command=_audit)
     sealing = commands.add_parser(
-        "seal", help="check parts of earlier releases whole, and give them checksums"
+        "seal", help="check parts of earlier releases, and add checksums to them"
     )
     sealing.set_defaults(command=_seal)
-    compacting = commands.add_parser(
-        "compact", help="pack every shard anew, without superseded rows"
-    )
+    compacting = commands.add_parser("compact", help="rewrite every shard without superseded rows")
     compacting.add_argument(
-        "--part-bytes", type=int, default=DEFAULT_PART_BYTES, help="limit of a part's rows"
+        "--part-bytes", type=int, default=DEFAULT_PART_BYTES, help="limit of the rows in a part"
     )
     compacting.set_defaults(command=_compact)
     digesting = commands.add_parser(
-        "digest", help="one sha256 per variant: equal content, equal digest"
+        "digest", help="print one sha256 per variant: equal content, equal digest"
     )
     digesting.set_defaults(command=_digest)
     for command in (auditing, sealing, compacting, digesting):
@@ -84,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    # Half a look would mend half: a repair reads every byte.
+    # A repair that does not read every byte would leave damage behind.
     deep = options.deep or options.repair
     is_clean = _print_audit(options.folder, deep=deep, media=options.media)
     if options.repair:
@@ -99,25 +100,28 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _print_audit(folder: Path, *, deep: bool, media: bool) -> bool:
-    """Print what an audit finds; returns whether nothing is wrong."""
+    """Print the results of an audit; returns whether there is no violation."""
     reports = audit(folder, deep=deep)
     if not reports:
         print("no features yet")
     for report in reports:
-        print(f"{report.name}: {report.equation()}")
-        for finding in report.findings:
-            print(f"  {finding}")
-        if told := report.unlike_processors():
-            print(f"  NOTE {told}")
-    kept = audit_media(_layout(folder), read_catalog(folder), media=media)
-    if kept.counts:
-        print(kept)
-    for finding in kept.findings:
+        _print_variant(report)
+    media_report = audit_media(_layout(folder), read_catalog(folder), media=media)
+    if media_report.counts:
+        print(media_report)
+    for finding in media_report.findings:
         print(f"  {finding}")
-    found = [*kept.findings, *(finding for report in reports for finding in report.findings)]
-    return all(report.adds_up for report in reports) and not any(
-        finding.is_violation for finding in found
-    )
+    are_variants_clean = all(report.is_clean for report in reports)
+    has_bad_media = any(finding.is_violation for finding in media_report.findings)
+    return are_variants_clean and not has_bad_media
+
+
+def _print_variant(report: VariantAudit) -> None:
+    print(f"{report.name}: {report.equation()}")
+    for finding in report.findings:
+        print(f"  {finding}")
+    if note := report.processor_note():
+        print(f"  NOTE {note}")
 
 
 def _layout(folder: Path) -> Layout:
@@ -136,15 +140,19 @@ def _compact(options: argparse.Namespace) -> int:
     for variant in variant_layouts(options.folder):
         for shard in range(catalog.shard_count):
             with lease(layout.lease(shard), notify=print_to_stderr):
-                with with_repair_advice():
-                    before = read_manifest(variant, shard)
-                    after = before and compact(variant, shard, max_part_bytes=options.part_bytes)
-                if before is not None and after is not None:
-                    print(
-                        f"{variant.folder.name} shard {shard}: {len(before.parts)} parts, now {len(after.parts)}"
-                    )
+                _compact_shard(variant, shard, options.part_bytes)
         refresh_index(variant)
     return CLEAN
+
+
+def _compact_shard(variant: VariantLayout, shard: int, max_part_bytes: int) -> None:
+    with with_repair_advice():
+        before = read_manifest(variant, shard)
+        if before is None:
+            return  # never built
+        after = compact(variant, shard, max_part_bytes=max_part_bytes)
+    parts = f"{len(before.parts)} parts, now {len(after.parts)}"
+    print(f"{variant.folder.name} shard {shard}: {parts}")
 
 
 def _digest(options: argparse.Namespace) -> int:

@@ -1,7 +1,6 @@
-"""How `python -m storage`, `python -m pipeline` and `python -m trainer` end: with an exit code, or
-without a word.
+"""Runs the `main` of a command line, and ends the process with its exit code.
 
-Refuses to know what a command does.
+For `python -m storage`, `python -m pipeline` and `python -m trainer`.
 """
 
 from __future__ import annotations
@@ -18,11 +17,13 @@ from storage.files.os_errors import disk_fault
 
 WRONG_USE = 2
 """The exit code of a command that cannot run as it was given or installed."""
-IN_THE_WAY = 4
-"""The exit code of a machine, or another process, that is in the way."""
+BLOCKED = 4
+"""The exit code if the machine or another process blocks a command."""
 READER_LEFT = 128 + signal.SIGPIPE
-"""What a shell says of a program that SIGPIPE ended. The signal itself stays ignored, as Python has
-it: a child process that ends early must be an error to be told, not the end of its parent.
+"""The exit code that a shell gives a program ended by SIGPIPE.
+
+The signal itself stays ignored, as Python sets it: a child process that ends early must be an error
+that is reported, not the end of its parent.
 """
 
 
@@ -63,8 +64,9 @@ def missing_library(error: ModuleNotFoundError) -> str:
 
 
 def run_and_exit(main: Callable[[], int]) -> NoReturn:
-    """Exit with what `main` returns; if whoever reads our output has left, as `head` does, exit 141
-    in silence.
+    """Exit with the code that `main` returns, and with 141 if the reader of our output has left.
+
+    `head` leaves so after its last line; no message is printed then.
     """
     try:
         try:
@@ -72,10 +74,10 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-    except BrokenPipeError:  # before OSError, whose kind it is
+    except BrokenPipeError:  # before OSError, of which it is a subclass
         if not any(_reader_has_left(stream) for stream in (sys.stdout, sys.stderr)):
             raise
-        # What is still in the buffers is written when Python ends, and would complain again.
+        # Python writes its buffers at exit, which would raise again: send them to /dev/null.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())
@@ -87,19 +89,18 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
         sys.stderr.write(f"{message}\n")
         code = WRONG_USE
     except OSError as error:
-        if not _is_of_the_disk(error):
+        if not _is_disk_error(error):
             raise
         sys.stderr.write(f"{disk_fault(error, Path(error.filename))}\n")
-        code = IN_THE_WAY
+        code = BLOCKED
     sys.exit(code)
 
 
-def _is_of_the_disk(error: OSError) -> bool:
-    """Whether a file or folder cannot be used as it is: nothing of ours is wrong, and a traceback
-    would not help.
+def _is_disk_error(error: OSError) -> bool:
+    """Whether a file or folder cannot be used as it is, so that a traceback would not help.
 
-    A file that is not there at all is expected somewhere, so that one that nobody expected is a
-    bug; but a link whose target is gone looks like a file that is there.
+    A missing file is handled wherever it may happen, so anywhere else it is a bug. But a link whose
+    target is gone looks like a file that exists.
     """
     if not isinstance(error.filename, str | os.PathLike):
         return False
@@ -107,7 +108,7 @@ def _is_of_the_disk(error: OSError) -> bool:
 
 
 def _reader_has_left(stream: IO[str]) -> bool:
-    """Whether nobody holds the other end of the pipe that this stream writes to."""
-    asked = select.poll()
-    asked.register(stream.fileno(), select.POLLOUT)
-    return any(event & select.POLLERR for _, event in asked.poll(0))
+    """Whether the other end of the pipe that this stream writes to is closed."""
+    poll = select.poll()
+    poll.register(stream.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

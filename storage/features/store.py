@@ -1,17 +1,20 @@
-"""A catalog's features, for reading: `FeatureStore(path)["c3d"][video_id]["pool5"][10:20]`.
+"""`FeatureStore`: reads the features of a catalog, checked against manifests and checksums.
 
-Opens what is asked for and reads the rows that are asked for, after checking that they are the ones
-the manifests vouch for. Everything here pickles and survives fork and spawn. Refuses to write.
+    store = FeatureStore("data/phd2")
+    store["c3d"]["-1XR_R1rYQc"]["pool5"][10:20]
+
+Opening a store reads the index of each variant that is used. Parts are opened, and rows read, when
+they are asked for. Everything here can be pickled, survives fork and spawn, and only reads.
 """
 
 from __future__ import annotations
 
-import json
 import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +34,17 @@ from storage.features.manifest_index import (
 )
 from storage.features.part_reader import PartHeader, PartReader, with_repair_advice
 from storage.files.atomic_write import size_and_sha256
+from storage.files.checksummed_json import parse_json_object
 
 
 class FeatureStore:
     """All variants of one catalog, kept in `ROOT/<catalog>`.
 
-    The size of every part is checked when it is first opened, and each block of it against its
-    checksum when this process first touches it: what is damaged raises IntegrityError and is never
-    returned. `check=False` leaves the blocks unchecked; `verify=True` reads each part whole when it
-    is first opened, and compares its sha256 too. A memory map of a part, or h5py, sees the bytes as
-    they are: neither goes through these checks.
+    The size of each part is checked when it is first opened, and each of its blocks against its
+    checksum when this process first touches it. Damaged data raises IntegrityError and is never
+    returned. With `check=False` blocks are not checked. With `verify=True` each part is also read
+    whole when it is first opened, and its sha256 compared. A memory map of a part, or h5py, skips
+    all these checks.
     """
 
     def __init__(self, path: Path | str, *, verify: bool = False, check: bool = True) -> None:
@@ -49,28 +53,29 @@ class FeatureStore:
         self._check = check
 
     def variants(self) -> tuple[str, ...]:
-        """Full names (`c3d-0123456789ab`) of what was extracted, sorted."""
+        """Full names of the variants, sorted: `c3d-0123456789ab`."""
         return tuple(layout.folder.name for layout in self._variant_layouts())
 
     def __getitem__(self, name: str) -> VariantReader:
-        """A variant by its full name, or by its short one if only one variant has it. Raises
-        LookupFailed.
+        """A variant by its full name, or by its short one if only one variant has it.
+
+        Raises:
+            LookupFailed: no variant, or more than one, has the name; lists the variants.
         """
         layouts = self._variant_layouts()
-        found = [layout for layout in layouts if name in (layout.folder.name, layout.variant)]
-        if len(found) == 1:
-            return VariantReader(found[0], verify=self._verify, check=self._check)
-        if not found:
-            there = ", ".join(self.variants()) or "nothing yet"
-            raise LookupFailed(f"{self.folder} has no variant {name!r}; it has {there}")
-        raise LookupFailed(
-            f"{self.folder} has {len(found)} variants named {name!r}; ask for one of them in full:{_differences(found)}"
-        )
+        matches = [layout for layout in layouts if name in (layout.folder.name, layout.variant)]
+        if len(matches) == 1:
+            return VariantReader(matches[0], verify=self._verify, check=self._check)
+        if matches:
+            raise LookupFailed(
+                f"{self.folder} has {len(matches)} variants named {name!r}; use a full name:"
+                f"{_describe_differences(matches)}"
+            )
+        known = ", ".join(self.variants()) or "nothing yet"
+        raise LookupFailed(f"{self.folder} has no variant {name!r}; it has {known}")
 
     def time_origins(self) -> dict[str, frozenset[str]]:
-        """Full name of each variant → since when its seconds count. Raises IntegrityError for a
-        damaged manifest.
-        """
+        """Full name of each variant → its time origins. Raises IntegrityError."""
         return {
             layout.folder.name: VariantReader(layout).time_origins
             for layout in self._variant_layouts()
@@ -84,9 +89,7 @@ class FeatureStore:
 
 
 class VariantReader(Mapping[str, "VideoHandle"]):
-    """One extractor with one group of settings: video id → its rows. Its keys are the videos that
-    are done.
-    """
+    """One extractor with one group of settings: id of a done video → its rows."""
 
     def __init__(self, layout: VariantLayout, *, verify: bool = False, check: bool = True) -> None:
         self.layout = layout
@@ -108,34 +111,38 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits that stand for the settings."""
+        """12 hex digits that identify the settings."""
         return self.layout.fingerprint
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Everything that shaped the bytes. Raises IntegrityError if it is not what the folder is
-        named after.
-        """
+        """Everything that shaped the rows. Raises IntegrityError unless the folder's name fits."""
         with with_repair_advice():
             return read_settings(self.layout)
 
     @cached_property
     def manifests(self) -> Mapping[int, ShardManifest]:
-        """Shard → its account, for the shards that have one. Raises IntegrityError."""
-        accounts = {shard: read_manifest(self.layout, shard) for shard in self._summaries}
-        return {shard: account for shard, account in accounts.items() if account is not None}
+        """Shard → its manifest, for the shards that have one. Raises IntegrityError."""
+        manifests: dict[int, ShardManifest] = {}
+        for shard in self._summaries:
+            manifest = read_manifest(self.layout, shard)
+            if manifest is not None:
+                manifests[shard] = manifest
+        return manifests
 
     @property
     def provenance(self) -> Mapping[int, Mapping[str, JSON]]:
-        """Shard → what made its last commit."""
+        """Shard → the provenance of its last commit."""
         return {shard: manifest.provenance for shard, manifest in self.manifests.items()}
 
     @property
     def time_origins(self) -> frozenset[str]:
-        """Since when the seconds of its rows count, `storage.base.records.TIME_ORIGINS`: one, or
-        none of a variant without rows; two only where `python -m pipeline rebase` was interrupted.
+        """The time origins of its rows, of `storage.base.records.TIME_ORIGINS`.
+
+        None if there are no rows. Two only if `python -m pipeline rebase` was interrupted.
         """
-        return frozenset(one.time_origin for one in self._summaries.values() if one.parts)
+        summaries = self._summaries.values()
+        return frozenset(summary.time_origin for summary in summaries if summary.parts)
 
     @cached_property
     def _summaries(self) -> Mapping[int, ShardSummary]:
@@ -144,23 +151,28 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
-        """Done video → its number when all shards are counted one after the other."""
+        """Done video → its number when all shards are counted one after the other.
+
+        One dict for all shards: making one for each would take longer than the rest of opening.
+        """
         ids = done_ids(self._summaries.values())
         return dict(zip(ids, range(len(ids)), strict=True))
 
     @cached_property
     def _shards(self) -> tuple[tuple[ShardSummary, ...], list[int]]:
-        """The summaries, and the number behind the last video of each."""
-        found = tuple(self._summaries.values())
-        return found, list(accumulate(one.done_count for one in found))
+        """The summaries, and for each the number behind its last video."""
+        summaries = tuple(self._summaries.values())
+        return summaries, list(accumulate(summary.done_count for summary in summaries))
 
-    def _place(self, video_id: str) -> tuple[ShardSummary, int]:
-        """The summary of a done video's shard, and the video's place in it. Raises LookupFailed."""
+    def _find(self, video_id: str) -> tuple[ShardSummary, int]:
+        """The summary of a done video's shard, and the video's index in it. Raises LookupFailed."""
         if video_id not in self._numbers:
             raise LookupFailed(self._why_not(video_id))
-        number, (found, ends) = self._numbers[video_id], self._shards
+        number = self._numbers[video_id]
+        summaries, ends = self._shards
         shard = bisect_right(ends, number)
-        return found[shard], number - ends[shard] + found[shard].done_count
+        first_number = ends[shard] - summaries[shard].done_count
+        return summaries[shard], number - first_number
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -169,29 +181,30 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 
     @cached_property
     def statuses(self) -> Mapping[str, VideoStatus]:
-        """Every id that has a verdict, done or not, ascending."""
-        return dict(
-            sorted(pair for one in self._summaries.values() for pair in one.statuses.items())
-        )
+        """The status of every id that has one, done or not, ascending by id."""
+        pairs: list[tuple[str, VideoStatus]] = []
+        for summary in self._summaries.values():
+            pairs += summary.statuses.items()
+        return dict(sorted(pairs, key=itemgetter(0)))
 
     def digest(self) -> str:
-        """sha256 over ids and rows: equal content, equal digest, however it is spread over
-        parts.
-        """
+        """sha256 over ids and rows, the same however they are spread over parts."""
         return logical_digest_of(self._summaries.values())
 
     def entry(self, video_id: str) -> ManifestEntry:
-        """All that is on record of a done video, facts too; reads its shard's manifest. Raises
-        LookupFailed.
+        """The manifest's entry of a done video, with its facts; reads its shard's manifest.
+
+        Raises LookupFailed, IntegrityError.
         """
-        shard = self._place(video_id)[0].shard
+        summary, _ = self._find(video_id)
+        shard = summary.shard
         if shard not in self._manifests_read:
-            found = read_manifest(self.layout, shard)
-            if found is None:
+            manifest = read_manifest(self.layout, shard)
+            if manifest is None:
                 raise IntegrityError(
-                    self.layout.manifest(shard), "was there when the store was opened and is gone"
+                    self.layout.manifest(shard), "was removed since the store was opened"
                 )
-            self._manifests_read[shard] = found
+            self._manifests_read[shard] = manifest
         return self._manifests_read[shard].entries[video_id]
 
     def __iter__(self) -> Iterator[str]:
@@ -204,26 +217,35 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         return video_id in self._numbers
 
     def __getitem__(self, video_id: str) -> VideoHandle:
-        """The video's rows. Raises LookupFailed, with its verdict if it has one; IntegrityError if
-        its part is bad.
+        """The video's rows.
+
+        Raises:
+            LookupFailed: the video is not done; the message has its status if there is one.
+            IntegrityError: its part is damaged.
         """
-        found, place = self._place(video_id)
-        part = self._part(found, found.parts[found.part_numbers[place]])
-        return VideoHandle(part, video_id, int(found.rows[place]), found.digests[place])
+        summary, index = self._find(video_id)
+        part = summary.parts[summary.part_numbers[index]]
+        reader = self._part_reader(summary, part)
+        return VideoHandle(reader, video_id, int(summary.rows[index]), summary.digests[index])
 
     def _why_not(self, video_id: str) -> str:
         status = self.statuses.get(video_id)
         if status is None:
-            return f"{self.name} knows no video {video_id!r}; it has {len(self)} videos, see .ids"
+            return f"{self.name} has no video {video_id!r}; it has {len(self)} videos, see .ids"
         return f"{self.name}: {video_id} is {status}; .ids has the videos that are done"
 
-    def _part(self, found: ShardSummary, part: PartRecord) -> PartReader:
+    def _part_reader(self, summary: ShardSummary, part: PartRecord) -> PartReader:
         if part.file not in self._parts:
-            own = (self.layout.variant, self.layout.fingerprint, found.time_origin)
-            header = PartHeader(found.catalog, found.shard, *own)
+            expected = PartHeader(
+                summary.catalog,
+                summary.shard,
+                self.layout.variant,
+                self.layout.fingerprint,
+                summary.time_origin,
+            )
             with with_repair_advice():
                 self._parts[part.file] = open_part(
-                    self.layout, header, part, verify=self._verify, check=self._check
+                    self.layout, expected, part, verify=self._verify, check=self._check
                 )
         return self._parts[part.file]
 
@@ -231,30 +253,37 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 def variant_layouts(folder: Path) -> list[VariantLayout]:
     """The variants of the catalog kept in `folder` (`ROOT/<catalog>`), by name."""
     layout = Layout(folder.absolute().parent, folder.absolute().name)
-    names = (
-        sorted(path.name for path in layout.features.iterdir()) if layout.features.is_dir() else []
-    )
-    return [layout.variant(*parsed) for parsed in map(parse_variant, names) if parsed is not None]
+    if not layout.features.is_dir():
+        return []
+    layouts: list[VariantLayout] = []
+    for name in sorted(path.name for path in layout.features.iterdir()):
+        parsed = parse_variant(name)
+        if parsed is not None:
+            layouts.append(layout.variant(*parsed))
+    return layouts
 
 
 def read_settings(layout: VariantLayout) -> dict[str, Any]:
-    """The settings a variant was made with. Raises IntegrityError unless their fingerprint is in
-    the folder's name.
+    """The settings that a variant was made with.
+
+    Raises:
+        IntegrityError: they are missing, or the folder's name has another fingerprint.
     """
     path = layout.settings_file
     try:
-        settings = json.loads(path.read_bytes())
-        made = fingerprint(settings)
+        settings: dict[str, Any] = parse_json_object(path, path.read_bytes())
+        actual = fingerprint(settings)
     except FileNotFoundError as error:
-        what = "is not there, so nobody can say how these features were made"
         raise IntegrityError(
-            path, f"{what}; the next build with the same settings writes it anew"
+            path,
+            "is missing, so it is unknown how these features were made; the next build with the "
+            "same settings writes it anew",
         ) from error
     except (ValueError, RecursionError) as error:
-        raise IntegrityError(path, f"is no JSON: {error}") from error
-    if made != layout.fingerprint or not isinstance(settings, dict):
+        raise IntegrityError(path, f"holds invalid settings: {error}") from error
+    if actual != layout.fingerprint:
         raise IntegrityError(
-            path, f"has the fingerprint {made}, its folder is named after {layout.fingerprint}"
+            path, f"has the fingerprint {actual}, its folder is named after {layout.fingerprint}"
         )
     return settings
 
@@ -262,22 +291,20 @@ def read_settings(layout: VariantLayout) -> dict[str, Any]:
 def open_part(
     layout: VariantLayout, header: PartHeader, part: PartRecord, *, verify: bool, check: bool = True
 ) -> PartReader:
-    """A part, after checking that it is what its manifest says: by size and header, with `verify` by
-    sha256 too.
+    """A part, compared with its manifest by size and header, with `verify` by sha256 too.
 
-    With `check` its reader checks every block when it first touches it; for a part without
-    checksums, of an earlier release, one warning says so.
+    With `check` its reader checks every block when it first touches it. A part of an earlier
+    release has no checksums; one warning says so.
+
+    Raises:
+        IntegrityError: the part is missing, or not as its manifest says.
     """
     path = layout.folder / part.file
-    if not path.is_file():
-        raise IntegrityError(path, "is missing")
-    if path.stat().st_size != part.size_bytes:
-        raise IntegrityError(
-            path, f"has {path.stat().st_size:,} bytes, its manifest says {part.size_bytes:,}"
-        )
+    _check_size(path, part)
     if verify and size_and_sha256(path)[1] != part.sha256:
         raise IntegrityError(path, "was altered: its sha256 is not what its manifest says")
-    if check and not verify and not part.checksums_sha256:
+    is_unchecked = check and not part.checksums_sha256
+    if is_unchecked and not verify:
         _warn_of_unsealed(layout.folder)
     reader = PartReader(path, part.checksums_sha256 if check else "")
     if reader.header != header:
@@ -287,25 +314,35 @@ def open_part(
     return reader
 
 
+def _check_size(path: Path, part: PartRecord) -> None:
+    if not path.is_file():
+        raise IntegrityError(path, "is missing")
+    size_bytes = path.stat().st_size
+    if size_bytes != part.size_bytes:
+        raise IntegrityError(
+            path, f"has {size_bytes:,} bytes, its manifest says {part.size_bytes:,}"
+        )
+
+
 class UnsealedParts(UserWarning):
-    """Parts of an earlier release have no checksums, so damage in them is not seen when they are
-    read.
-    """
+    """Parts of an earlier release have no checksums, so reading does not notice damage in them."""
 
 
 @cache
 def _warn_of_unsealed(folder: Path) -> None:
-    """Once in a process for each variant."""
-    told = "has parts without checksums, as earlier releases wrote them: what is damaged in them is not noticed"
+    """Warn once in a process for each variant, which the cache ensures."""
     warnings.warn(
-        f"{folder} {told}. `python -m storage seal {folder.parents[1]}` checks them whole and adds checksums.",
+        f"{folder} has parts without checksums, as earlier releases wrote them: damage in them is "
+        f"not noticed. `python -m storage seal {folder.parents[1]}` checks them whole and adds "
+        "checksums.",
         UnsealedParts,
         stacklevel=2,
     )
 
 
-def _differences(layouts: list[VariantLayout]) -> str:
-    varying = differing_settings([read_settings(layout) for layout in layouts])
-    return "".join(
-        f"\n  {layout.folder.name}  {text}" for layout, text in zip(layouts, varying, strict=True)
-    )
+def _describe_differences(layouts: list[VariantLayout]) -> str:
+    texts = differing_settings([read_settings(layout) for layout in layouts])
+    lines = [
+        f"\n  {layout.folder.name}  {text}" for layout, text in zip(layouts, texts, strict=True)
+    ]
+    return "".join(lines)

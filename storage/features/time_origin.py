@@ -1,8 +1,8 @@
-"""Since when the seconds of stored rows count, and the rule that nothing ever mixes two origins.
+"""The time origin of stored rows, and the rule that two origins are never mixed.
 
-Parts of format version 1 count on each stream's own clock, all others from the container's start,
-as players count. Where a clock begins at 0 both are the same; in general a mark would meet other
-rows. Refuses to know files.
+Parts of format version 1 count seconds on each stream's own clock, all others from the container's
+start, as players count. Both are the same where a clock begins at 0. Otherwise the two would assign
+a label to different rows.
 """
 
 from __future__ import annotations
@@ -15,40 +15,47 @@ from storage.base.records import CONTAINER_START, STREAM_CLOCK
 
 MEANINGS = {
     CONTAINER_START: "seconds since the container's start, as players count",
-    STREAM_CLOCK: "seconds on each stream's own clock, as releases with format version 1 stored them",
+    STREAM_CLOCK: (
+        "seconds on each stream's own clock, as releases with format version 1 stored them"
+    ),
 }
 
 
 def refuse_to_extend(catalog: Path, origins: Mapping[str, Collection[str]]) -> None:
-    """Raise SettingsError if rows that are made now may not lie beside those of a catalog.
+    """Raise SettingsError if a catalog holds rows that new rows may not be added to.
 
     `origins` has the time origins of each of its variants, by full name.
     """
     old = sorted(name for name, found in origins.items() if STREAM_CLOCK in found)
     if old:
-        raise SettingsError(
-            (f"{catalog} holds features ({', '.join(old)}) whose times are {MEANINGS[STREAM_CLOCK]}; "
-             f"times are now {MEANINGS[CONTAINER_START]}, and one catalog never mixes both. "
-             f"`python -m pipeline rebase {catalog}` brings them over: videos whose clock began at 0 keep their rows, "
-             "and the others are marked to be built again; or build into another data root",)
-        )  # fmt: skip
+        fault = (
+            f"{catalog} holds features ({', '.join(old)}) whose times are "
+            f"{MEANINGS[STREAM_CLOCK]}; times are now {MEANINGS[CONTAINER_START]}, and one catalog "
+            f"never mixes both. `python -m pipeline rebase {catalog}` converts them: videos whose "
+            "clock began at 0 keep their rows, and the others are marked to be built again; or "
+            "build into another data root"
+        )
+        raise SettingsError((fault,))
 
 
 def common_origin(origins: Mapping[str, Collection[str]], purpose: str) -> str:
-    """The one origin of all these features; `CONTAINER_START` of none. Raises SettingsError where
-    there are two.
+    """The one time origin of all these features; `CONTAINER_START` if there are none.
 
     `origins` has the time origins of each source, by the name that a message gives it.
+
+    Raises:
+        SettingsError: there are two.
     """
-    every = sorted({origin for found in origins.values() for origin in found})
-    if len(every) > 1:
-        told = "; ".join(
-            f"{name} has {MEANINGS[one]}"
-            for name, found in origins.items()
-            for one in sorted(found)
-        )
-        raise SettingsError(
-            (f"{purpose} cannot mix times that count from different origins: {told}. "
-             "`python -m pipeline rebase ROOT/CATALOG` brings features of format version 1 over",)
-        )  # fmt: skip
-    return every[0] if every else CONTAINER_START
+    different = sorted(set().union(*origins.values()))
+    if not different:
+        return CONTAINER_START
+    if len(different) == 1:
+        return different[0]
+    descriptions: list[str] = []
+    for name, found in origins.items():
+        descriptions += [f"{name} has {MEANINGS[origin]}" for origin in sorted(found)]
+    fault = (
+        f"{purpose} cannot mix times that count from different origins: {'; '.join(descriptions)}. "
+        "`python -m pipeline rebase ROOT/CATALOG` converts features of format version 1"
+    )
+    raise SettingsError((fault,))

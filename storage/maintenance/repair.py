@@ -1,16 +1,15 @@
-"""Mends what an audit found: rebuilds manifests from parts, and checksums; sets damaged parts aside;
-takes in orphans.
+"""Repairs what an audit found: rebuilds manifests and checksums, sets damaged files aside.
 
-Nothing that may still be of use is deleted: what is damaged is renamed `*.damaged`. Ids whose rows
-are gone lose their verdict, so that the next run does them again. Refuses to work on a shard that
-somebody builds at the moment.
+Damaged parts and media are renamed to `*.damaged`, never deleted; parts that no manifest names are
+taken in. Ids whose rows are lost lose their status, so the next run processes them again. A shard
+that another process builds is not touched.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from storage.base.errors import IntegrityError, LookupFailed
@@ -41,98 +40,109 @@ from storage.maintenance.audit import (
 from storage.maintenance.media_audit import audit_media
 from storage.maintenance.sealing import seal_part
 
-_MENDABLE = frozenset(
+_REPAIRABLE = frozenset(
     {FindingKind.MANIFEST, FindingKind.PART, FindingKind.CHECKSUMS, FindingKind.ORPHAN}
 )
 
 
 def repair(folder: Path, *, deep: bool, notify: Notify | None = None) -> list[str]:
-    """Mend the catalog kept in `folder` (`ROOT/<catalog>`); one sentence for each thing done.
+    """Repair the catalog kept in `folder` (`ROOT/<catalog>`); returns a line for each change.
 
-    `deep` decides, as in `audit`, how hard to look for damage. Raises LeaseHeld if a shard in need
-    is being built; with `notify`, only after watching whether its holder lives, as `lease` does.
+    With `deep` every byte is read to find damage, as in `audit`.
+
+    Raises:
+        LeaseHeld: a shard that needs repair is being built. With `notify` the lease is first
+            watched for signs of life, as `lease` does.
     """
     catalog = read_catalog(folder)
     layout = Layout(folder.absolute().parent, folder.absolute().name)
-    told: list[str] = []
+    report: list[str] = []
     for variant in variant_layouts(folder):
-        if (named := _other_name(variant)) is not None:
-            told.append(
-                f"left {variant.folder} as it is: its parts are all of {named}, so it was renamed, or copied here. "
-                f"Name it {named} again, or delete it if that is there"
+        original_name = _original_name(variant)
+        if original_name is None:
+            report += _repair_variant(layout, variant, catalog, deep=deep, notify=notify)
+        else:
+            report.append(
+                f"left {variant.folder} as it is: all its parts are of {original_name}, so it was "
+                f"renamed, or copied here. Name it {original_name} again, or delete it if that "
+                "exists"
             )
-            continue
-        findings = audit_variant(variant, catalog, deep=deep).findings
-        told += _settings_aside(findings)
-        for shard in sorted({finding.shard for finding in findings if finding.shard is not None}):
-            with lease(layout.lease(shard), notify=notify):
-                told += _Mending(variant, catalog, shard).run(deep=deep)
-        told += _without_strays(variant)
-        if any(finding.kind is FindingKind.MANIFEST for finding in findings):
-            remove(variant.index_file)  # it may name a shard of which nothing is left
-        refresh_index(variant)
-    return told + _tidy_up(layout)
+    return report + _remove_leftovers(layout)
+
+
+def _repair_variant(
+    layout: Layout, variant: VariantLayout, catalog: Catalog, *, deep: bool, notify: Notify | None
+) -> list[str]:
+    findings = audit_variant(variant, catalog, deep=deep).findings
+    report = _set_settings_aside(findings)
+    for shard in sorted({finding.shard for finding in findings if finding.shard is not None}):
+        with lease(layout.lease(shard), notify=notify):
+            report += _ShardRepair(variant, catalog, shard).run(deep=deep)
+    report += _remove_stray_checksums(variant)
+    if any(finding.kind is FindingKind.MANIFEST for finding in findings):
+        # It may name a shard of which nothing is left, which would count as a lost manifest.
+        remove(variant.index_file)
+    refresh_index(variant)
+    return report
 
 
 def repair_media(layout: Layout, catalog: Catalog, *, media: bool) -> list[str]:
-    """Set damaged media and media records aside, so that the next run that wants them fetches them
-    again.
-    """
-    told = []
+    """Set damaged media and media records aside, so that the next run fetches them again."""
+    report: list[str] = []
     for finding in audit_media(layout, catalog, media=media).findings:
         if finding.is_violation:
             aside = set_aside(finding.path)
-            told.append(
+            report.append(
                 f"set {finding.path} aside as {aside.name}; a run that wants it fetches it again"
             )
-    return told
+    return report
 
 
-def _other_name(variant: VariantLayout) -> str | None:
-    """What a folder was named when its parts were written, if all that can be read agree on another
-    name.
-    """
-    names = set()
+def _original_name(variant: VariantLayout) -> str | None:
+    """The folder's name when its parts were written, if all readable parts agree on another one."""
+    names: set[str] = set()
     for path in variant.folder.iterdir():
-        if (
-            (named := shard_and_number(path.name)) is not None
-            and named[1] is not None
-            and path.suffix == ".h5"
-        ):
-            with contextlib.suppress(IntegrityError):
-                header = PartReader(path).header
-                names.add(f"{header.variant}-{header.fingerprint}")
-    return names.pop() if len(names) == 1 and variant.folder.name not in names else None
+        _, number = shard_and_number(path.name) or (None, None)
+        if number is None:
+            continue  # not a part
+        with contextlib.suppress(IntegrityError):
+            header = PartReader(path).header
+            names.add(f"{header.variant}-{header.fingerprint}")
+    if len(names) != 1 or variant.folder.name in names:
+        return None
+    return names.pop()
 
 
-def _settings_aside(findings: Sequence[AuditFinding]) -> list[str]:
-    told = []
+def _set_settings_aside(findings: Sequence[AuditFinding]) -> list[str]:
+    report: list[str] = []
     for finding in findings:
         if finding.kind is FindingKind.SETTINGS and finding.path.exists():
             aside = set_aside(finding.path)
-            told.append(
-                f"set {finding.path} aside as {aside.name}; the next run with the same settings writes it anew"
+            report.append(
+                f"set {finding.path} aside as {aside.name}; the next run with the same settings "
+                "writes it anew"
             )
-    return told
+    return report
 
 
-def _without_strays(variant: VariantLayout) -> list[str]:
-    names = [path.name for path in variant.folder.iterdir()]
-    strays = [
-        name for name in sorted(names) if (about := part_of_checksums(name)) and about not in names
-    ]
-    for name in strays:
-        remove(variant.folder / name)
-    return [f"removed {name}, since its part is not there" for name in strays]
+def _remove_stray_checksums(variant: VariantLayout) -> list[str]:
+    """Remove checksum files whose part does not exist."""
+    report: list[str] = []
+    for name in sorted(path.name for path in variant.folder.iterdir()):
+        part_file = part_of_checksums(name)
+        if part_file is not None and not (variant.folder / part_file).exists():
+            remove(variant.folder / name)
+            report.append(f"removed {name}, since its part does not exist")
+    return report
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file to `*.damaged`, so that nothing takes it for whole and nobody misses
-    it; its new place.
-    """
-    number, aside = 0, path.with_name(f"{path.name}.damaged")
+    """Rename a damaged file to `*.damaged`, so that nothing reads it; returns its new path."""
+    number = 0
+    aside = path.with_name(f"{path.name}.damaged")
     while aside.exists():
-        number, aside = number + 1, path.with_name(f"{path.name}.{number + 1}.damaged")
+        number += 1
+        aside = path.with_name(f"{path.name}.{number}.damaged")
     check_held()
     try:
         path.rename(aside)
@@ -141,159 +151,178 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def _tidy_up(layout: Layout) -> list[str]:
-    folders = [layout.folder, *(path for path in sorted(layout.folder.rglob("*")) if path.is_dir())]
-    leases_folder = layout.lease(0).parent
-    leases = remove_dead_leases(leases_folder)
-    nobody_builds = not any(leases_folder.glob("*.lease*"))
-    temporaries = [
-        path
-        for folder in folders
-        for path in remove_stale_temporaries(folder, other_boots=nobody_builds)
-    ]
+def _remove_leftovers(layout: Layout) -> list[str]:
+    """Remove leases and temporaries of dead processes; returns a line for each."""
+    lease_folder = layout.lease(0).parent
+    leases = remove_dead_leases(lease_folder)
+    # Processes of another boot look the same dead or alive; without any lease none can be writing.
+    is_unused = not any(lease_folder.glob("*.lease*"))
+    temporaries = remove_stale_temporaries(layout.folder, other_boots=is_unused)
+    for folder in sorted(layout.folder.rglob("*")):
+        if folder.is_dir():
+            temporaries += remove_stale_temporaries(folder, other_boots=is_unused)
     return [f"removed {path}, which a dead process left" for path in temporaries + leases]
 
 
-@dataclass
-class _Mending:
-    """The repair of one shard, step by step."""
+class _ShardRepair:
+    """The repair of one shard; the caller holds its lease."""
 
-    layout: VariantLayout
-    catalog: Catalog
-    shard: int
-    told: list[str] = field(default_factory=list)
+    def __init__(self, layout: VariantLayout, catalog: Catalog, shard: int) -> None:
+        self._layout = layout
+        self._catalog = catalog
+        self._shard = shard
+        self._report: list[str] = []
 
     def run(self, *, deep: bool) -> list[str]:
-        """Look again, now that nobody else writes, and mend."""
-        manifest, findings = audit_shard(self.layout, self.catalog, self.shard, deep=deep)
-        if not any(finding.kind in _MENDABLE for finding in findings):
+        """Repair the shard; returns a line for each change."""
+        # Audited again, because another process may have changed it until we had the lease.
+        manifest, findings = audit_shard(self._layout, self._catalog, self._shard, deep=deep)
+        if not any(finding.kind in _REPAIRABLE for finding in findings):
             return []
-        account = (
-            self._rebuildable() if manifest is None else self._without_damage(manifest, findings)
+        repaired = (
+            self._empty_manifest() if manifest is None else self._without_damage(manifest, findings)
         )
-        for path in part_files(self.layout, self.shard):
-            if path.name not in {part.file for part in account.parts}:
-                account = self._take_in(account, path)
-        if manifest is None and not account.parts:
-            self.told.append(f"nothing is left of shard {self.shard}: the next run does its videos")
-            return self.told
-        if account != manifest:
-            write_manifest(self.layout, account)
-            self.told.append(
-                f"wrote {self.layout.manifest(self.shard)}: {len(account.parts)} parts, {len(account.entries)} verdicts"
+        repaired = self._take_in_orphans(repaired)
+        if manifest is None and not repaired.parts:
+            self._report.append(
+                f"nothing is left of shard {self._shard}: the next run does its videos"
             )
-        return self.told
+        elif repaired != manifest:
+            write_manifest(self._layout, repaired)
+            self._report.append(
+                f"wrote {self._layout.manifest(self._shard)}: {len(repaired.parts)} parts, "
+                f"{len(repaired.entries)} statuses"
+            )
+        return self._report
 
-    def _rebuildable(self) -> ShardManifest:
-        path = self.layout.manifest(self.shard)
+    def _empty_manifest(self) -> ShardManifest:
+        path = self._layout.manifest(self._shard)
         if path.exists():
             self._set_aside(path)
-        own = (self.layout.variant, self.layout.fingerprint)
-        return ShardManifest(self.catalog.name, self.shard, *own, time_origin=self._time_origin())
+        return ShardManifest(
+            self._catalog.name,
+            self._shard,
+            self._layout.variant,
+            self._layout.fingerprint,
+            time_origin=self._time_origin(),
+        )
 
     def _time_origin(self) -> str:
-        """That of the first part that says; parts of another one are then set aside, for a shard
-        never mixes them.
+        """The origin of the first readable part.
+
+        Parts of another origin are then set aside, because a shard never mixes two.
         """
-        for path in part_files(self.layout, self.shard):
+        for path in part_files(self._layout, self._shard):
             with contextlib.suppress(IntegrityError):
                 return PartReader(path).header.time_origin
         return CONTAINER_START
 
     def _without_damage(
-        self, manifest: ShardManifest, findings: list[AuditFinding]
+        self, manifest: ShardManifest, findings: Sequence[AuditFinding]
     ) -> ShardManifest:
-        damaged = {finding.path.name for finding in findings if finding.kind is FindingKind.PART}
-        unchecked = {finding.path for finding in findings if finding.kind is FindingKind.CHECKSUMS}
-        parts = []
+        """The manifest without damaged parts, and with new checksums of sound ones."""
+        damaged = {f.path.name for f in findings if f.kind is FindingKind.PART}
+        lost_checksums = {f.path for f in findings if f.kind is FindingKind.CHECKSUMS}
+        parts: list[PartRecord] = []
         for part in manifest.parts:
-            if part.file not in damaged and self.layout.checksums(part.file) in unchecked:
+            has_lost_checksums = self._layout.checksums(part.file) in lost_checksums
+            if part.file not in damaged and has_lost_checksums:
                 try:
-                    part = seal_part(self.layout, part)
-                    self.told.append(f"wrote the checksums of {part.file}, which is whole")
+                    part = seal_part(self._layout, part)
+                    self._report.append(f"wrote the checksums of {part.file}, which is whole")
                 except IntegrityError:
                     damaged.add(part.file)
             parts.append(part)
         for file in sorted(damaged):
-            if (path := self.layout.folder / file).exists():
-                self._set_aside(path)
-            self.told.append(
-                f"dropped the {len(manifest.live_in(file))} ids of {file}; the next run does them"
-            )
+            self._drop_part(file, len(manifest.live_in(file)))
         return replace(manifest, parts=tuple(parts)).without_parts(damaged)
 
-    def _take_in(self, account: ShardManifest, path: Path) -> ShardManifest:
+    def _drop_part(self, file: str, live_count: int) -> None:
+        path = self._layout.folder / file
+        if path.exists():
+            self._set_aside(path)
+        self._report.append(f"dropped the {live_count} ids of {file}; the next run does them")
+
+    def _take_in_orphans(self, manifest: ShardManifest) -> ShardManifest:
+        for path in part_files(self._layout, self._shard):
+            if path.name not in {part.file for part in manifest.parts}:
+                manifest = self._take_in(manifest, path)
+        return manifest
+
+    def _take_in(self, manifest: ShardManifest, path: Path) -> ShardManifest:
+        """The manifest with a part that it did not name, if that part is sound."""
         try:
-            part, entries, provenance = _describe(path, account)
+            part, entries, provenance = _describe_part(path, manifest)
         except (IntegrityError, LookupFailed) as error:
             self._set_aside(path)
-            self.told.append(f"{path.name} cannot be taken in: {error}")
-            return account
-        known = account.entries
-        if all(
-            video_id in known and known[video_id].digest == entry.digest
-            for video_id, entry in entries.items()
-        ):
+            self._report.append(f"{path.name} cannot be taken in: {error}")
+            return manifest
+        if all(_has_rows(manifest, video_id, entry) for video_id, entry in entries.items()):
             remove(path)
-            self.told.append(f"removed {path.name}: other parts hold the same rows")
-            return account
-        return self._joined(account, seal_part(self.layout, part), entries, provenance)
+            self._report.append(f"removed {path.name}: other parts hold the same rows")
+            return manifest
+        return self._add_part(manifest, seal_part(self._layout, part), entries, provenance)
 
-    def _joined(
+    def _add_part(
         self,
-        account: ShardManifest,
+        manifest: ShardManifest,
         part: PartRecord,
         entries: Mapping[str, ManifestEntry],
         provenance: Mapping[str, JSON],
     ) -> ShardManifest:
+        number = part_number(part.file)
         # Of two parts with rows of one video the later was meant to replace the earlier.
-        newer = {
-            video_id: entry
-            for video_id, entry in entries.items()
-            if part_number(account.entries[video_id].part if video_id in account.entries else "")
-            < part_number(part.file)
-        }
-        is_last = all(part_number(other.file) < part_number(part.file) for other in account.parts)
-        self.told.append(f"took in {part.file}: {len(newer)} of its {part.videos} videos")
+        newer: dict[str, ManifestEntry] = {}
+        for video_id, entry in entries.items():
+            known = manifest.entries.get(video_id)
+            if known is None or part_number(known.part) < number:
+                newer[video_id] = entry
+        parts = sorted((*manifest.parts, part), key=lambda item: part_number(item.file))
+        is_last = parts[-1] is part
+        self._report.append(f"took in {part.file}: {len(newer)} of its {part.videos} videos")
         return replace(
-            account,
-            parts=tuple(sorted((*account.parts, part), key=lambda item: part_number(item.file))),
-            entries={**account.entries, **newer},
-            provenance=provenance if is_last else account.provenance,
+            manifest,
+            parts=tuple(parts),
+            entries={**manifest.entries, **newer},
+            provenance=provenance if is_last else manifest.provenance,
         )
 
     def _set_aside(self, path: Path) -> None:
         aside = set_aside(path)
-        self.told.append(f"set {path.name} aside as {aside.name}")
+        self._report.append(f"set {path.name} aside as {aside.name}")
 
 
-def _describe(
-    path: Path, account: ShardManifest
+def _has_rows(manifest: ShardManifest, video_id: str, entry: ManifestEntry) -> bool:
+    known = manifest.entries.get(video_id)
+    return known is not None and known.digest == entry.digest
+
+
+def _describe_part(
+    path: Path, manifest: ShardManifest
 ) -> tuple[PartRecord, dict[str, ManifestEntry], Mapping[str, JSON]]:
-    """What a manifest would say of this part. Raises IntegrityError unless every row in it is as it
-    was written.
+    """The record, entries and provenance of a part, for the manifest.
+
+    Raises:
+        IntegrityError: the part is of another shard, or a row is not as it was written.
+        LookupFailed: a video is not in the part.
     """
     reader = PartReader(path)
-    if reader.header != account.header:
-        raise IntegrityError(path, f"is a part of {reader.header}, not of {account.header}")
+    if reader.header != manifest.header:
+        raise IntegrityError(path, f"is a part of {reader.header}, not of {manifest.header}")
     records = reader.table.records()
-    kept, provenance = records.get("entries"), records.get("provenance")
-    if (
-        not isinstance(kept, dict)
-        or not isinstance(provenance, dict)
-        or set(kept) != set(reader.ids())
-    ):
+    stored, provenance = records.get("entries"), records.get("provenance")
+    if not isinstance(stored, dict) or not isinstance(provenance, dict):
+        raise IntegrityError(path, "its records lack entries or provenance")
+    if set(stored) != set(reader.ids()):
         raise IntegrityError(path, "its records are not those of its videos")
-    entries = {}
+    entries: dict[str, ManifestEntry] = {}
     for video_id in reader.ids():
+        entry = replace(ManifestEntry.from_json(path, stored[video_id]), part=path.name)
         track = reader.track(video_id)
-        entries[video_id] = replace(ManifestEntry.from_json(path, kept[video_id]), part=path.name)
-        digests = {entries[video_id].digest, reader.table.stored_digest(video_id), track.digest()}
-        if entries[video_id].rows != track.rows or len(digests) > 1:
+        digests = {entry.digest, reader.table.stored_digest(video_id), track.digest()}
+        if entry.rows != track.rows or len(digests) > 1:
             raise IntegrityError(path, f"the rows of {video_id} are not what its record says")
+        entries[video_id] = entry
     size_bytes, sha256 = size_and_sha256(path)
-    return (
-        PartRecord(path.name, sha256, size_bytes, len(entries), reader.table.row_count),
-        entries,
-        provenance,
-    )
+    part = PartRecord(path.name, sha256, size_bytes, len(entries), reader.table.row_count)
+    return part, entries, provenance

@@ -135,7 +135,7 @@ def test_a_variant_is_a_mapping_of_what_is_done(reader: VariantReader) -> None:
     [
         ("v000", r"c3d-\w{12}: v000 is unavailable:private; "),
         ("v001", r"v001 is rejected:too_short \(3 frames\); "),
-        ("nobody", "knows no video 'nobody'; it has 9 videos"),
+        ("nobody", "has no video 'nobody'; it has 9 videos"),
     ],
 )
 def test_a_video_that_is_not_there_says_why(
@@ -319,10 +319,10 @@ def test_a_lost_manifest_is_an_error_and_not_fewer_videos(layout: VariantLayout)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "nobody can say how"),
-        (b"{", "is no JSON"),
+        (None, "it is unknown how"),
+        (b"{", "is not valid JSON"),
         (b'{"a":1}', "has the fingerprint"),
-        (b"[]", "has the finger"),
+        (b"[]", "is not a JSON object"),
     ],
 )
 def test_settings_that_are_not_the_folders_are_refused(

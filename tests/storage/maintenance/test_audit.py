@@ -75,7 +75,7 @@ def test_an_unfinished_store_is_not_wrong(
         path.unlink()
     left = catalog.shard_ids(1)
     assert main(["audit", str(folder_of(layout))]) == 0
-    assert f"+ {len(left)} without a verdict" in capsys.readouterr().out
+    assert f"+ {len(left)} without a status" in capsys.readouterr().out
     shutil.rmtree(layout.folder.parent)
     assert main(["audit", str(folder_of(layout))]) == 0
     assert capsys.readouterr().out == "no features yet\n"
@@ -181,7 +181,7 @@ def _ids_of_another_shard(layout: VariantLayout) -> None:
         (_swap_parts, FindingKind.PART, "manifest says|not what was written"),
         (_swap_manifests, FindingKind.MANIFEST, "copied here"),
         (_whole_shard_renamed, FindingKind.MANIFEST, "copied here"),
-        (_yesterdays_manifest, FindingKind.ORPHAN, "is in no manifest"),
+        (_yesterdays_manifest, FindingKind.ORPHAN, "is not in the manifest"),
         (_manifest_of_another_store, FindingKind.MANIFEST, "copied here"),
         (_ids_of_another_shard, FindingKind.MISPLACED, "does not put in shard 0"),
         (lambda layout: layout.part(0, 0).unlink(), FindingKind.PART, "is missing"),
@@ -235,8 +235,8 @@ def test_leftovers_are_told_but_nothing_is_wrong(
     assert main(["audit", str(folder_of(layout))]) == 0
     out = capsys.readouterr().out
     assert f"process {me.pid}, which is dead" in out
-    assert "process 7 of another boot; repair removes it while nobody builds" in out
-    assert "notes.txt: is no file of a store" in out
+    assert "process 7 of another boot; repair removes it while no process builds" in out
+    assert "notes.txt: is not a file of a store" in out
     assert live.name not in out
     lease_file = Layout(folder_of(layout).parent, folder_of(layout).name).lease(0)
     lease_file.parent.mkdir()
