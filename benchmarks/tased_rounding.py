@@ -42,7 +42,7 @@ def as_published(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
 
 def conditions(network: TasedNet, clip: Tensor, unpooling: Unpooling) -> dict[str, Tensor]:
     """The map of one clip, `(H, W)`, under each way of rounding."""
-    tased_network.unpooled = unpooling
+    tased_network.unpool = unpooling
 
     def shown(given: Tensor = clip) -> Tensor:
         return network(given)[0].double()
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--weights", default="random:0")
     given = parser.parse_args()
     extractor: Any = SPEC.build(TasedSettings(block_pixels=1), given.weights, "cpu")
-    rule = tased_network.unpooled
+    rule = tased_network.unpool
     torch.set_num_threads(1)
     sys.stdout.write(
         "| video | unpooling | what | norm | worst | norm, blocks | worst, blocks |\n|-|-|-|-|-|-|-|\n"

@@ -45,8 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models.weights",
     },
     "models.extractors.golden": {"models.extractors.base"},
-    "models.highlight.base": {"models.extractors.keypoint_rcnn"},
+    "models.highlight.base": {"models", "models.extractors.keypoint_rcnn"},
     "models.highlight.generic": {
+        "models",
         "models.extractors.base",
         "models.extractors.c3d",
         "models.extractors.keypoint_rcnn",
@@ -54,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models.highlight.base",
     },
     "models.highlight.personalized": {
+        "models",
         "models.extractors.keypoint_rcnn",
         "models.highlight.base",
         "models.highlight.generic",

@@ -75,18 +75,22 @@ def _checked_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     entries = {info.filename: info for info in infos}
     if len(entries) != len(infos) or len(infos) > MAX_ENTRIES:
         raise InvalidCheckpoint(f"it lists {len(infos)} entries of {len(entries)} names")
-    for info in infos:
-        is_encrypted = info.flag_bits & 1
-        if info.compress_type != zipfile.ZIP_STORED or is_encrypted:
-            raise InvalidCheckpoint("it is compressed or encrypted, which torch.save never does")
+    if not all(map(_is_stored_plainly, infos)):
+        raise InvalidCheckpoint("it is compressed or encrypted, which torch.save never does")
     return entries
+
+
+def _is_stored_plainly(info: zipfile.ZipInfo) -> bool:
+    is_encrypted = bool(info.flag_bits & 1)
+    return info.compress_type == zipfile.ZIP_STORED and not is_encrypted
 
 
 def _zip_root(entries: Mapping[str, zipfile.ZipInfo]) -> str:
     """The folder inside the zip, with its slash, that holds `data.pkl`."""
-    pickles = [name for name in entries if name.endswith("data.pkl") and name.count("/") == 1]
-    roots = [name.removesuffix("data.pkl") for name in pickles]
-    if len(roots) != 1 or f"{roots[0]}constants.pkl" in entries:
+    pickles = [name for name in entries if name.endswith("data.pkl")]
+    roots = [name.removesuffix("data.pkl") for name in pickles if name.count("/") == 1]
+    is_torch_script = any(f"{root}constants.pkl" in entries for root in roots)
+    if len(roots) != 1 or is_torch_script:
         raise InvalidCheckpoint(
             "it is a zip, but not one that torch.save writes; a TorchScript file holds code"
         )
@@ -103,7 +107,7 @@ def _read_entry(
 
 def _parse_storage_id(identifier: Any) -> tuple[str, str, int]:
     """dtype, key and count of `("storage", torch.FloatStorage, key, location, count, ...)`."""
-    if not isinstance(identifier, tuple) or len(identifier) < 5 or identifier[0] != "storage":
+    if not _is_storage_id(identifier):
         raise InvalidCheckpoint("it refers to something other than a block of numbers")
     _, kind, key, _, count, *views = identifier
     is_known = isinstance(kind, PickleGlobal) and kind.text in STORAGES
@@ -116,6 +120,11 @@ def _parse_storage_id(identifier: Any) -> tuple[str, str, int]:
             "it refers to a part of a block, which only old releases of torch do"
         )
     return STORAGES[kind.text], str(key), count
+
+
+def _is_storage_id(identifier: Any) -> bool:
+    is_long_enough = isinstance(identifier, tuple) and len(identifier) >= 5
+    return is_long_enough and identifier[0] == "storage"
 
 
 def _check_same_storage(storage: Storage, dtype: str, count: int) -> Storage:

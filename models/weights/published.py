@@ -36,7 +36,10 @@ class PublishedWeights:
 
 
 _C3D = "D. Tran et al., Learning Spatiotemporal Features with 3D Convolutional Networks, ICCV 2015"
-_NON_COMMERCIAL = "CC BY-NC 3.0 (the C3D release it was converted from: no commercial use); the port's code is MIT"
+_NON_COMMERCIAL = (
+    "CC BY-NC 3.0 (the C3D release it was converted from: no commercial use); "
+    "the port's code is MIT"
+)
 _TASED = (
     "K. Min and J. J. Corso, "
     "TASED-Net: Temporally-Aggregating Spatial Encoder-Decoder Network, ICCV 2019"

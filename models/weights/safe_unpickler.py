@@ -131,12 +131,16 @@ def read_pickle(file: IO[bytes], persistent_load: PersistentLoad = no_persistent
 def allowed_global(module: str, name: str) -> PickleGlobal:
     """The name in today's spelling; InvalidCheckpoint unless a checkpoint may use it."""
     found = PickleGlobal(_todays_name(f"{module}.{name}"))
-    is_known = found.text in FUNCTIONS or found.text in NAMES or found.is_class
-    is_dotted_name = all(part.isidentifier() for part in found.text.split("."))
     # A dot in the name itself would reach an attribute of the named object.
-    if "." in name or not is_dotted_name or not is_known:
+    if "." in name or not _is_allowed(found):
         raise InvalidCheckpoint(f"it asks for {found.text[:120]!r}, which no checkpoint needs")
     return found
+
+
+def _is_allowed(found: PickleGlobal) -> bool:
+    is_known = found.text in FUNCTIONS or found.text in NAMES
+    is_dotted_name = all(part.isidentifier() for part in found.text.split("."))
+    return is_dotted_name and (is_known or found.is_class)
 
 
 def _todays_name(text: str) -> str:

@@ -109,13 +109,17 @@ def _find_root(top: Any) -> tuple[str, Any]:
     """The key under which a checkpoint keeps its network, and the network; else `top` itself."""
     entries = as_dict(top) or {}
     for key in ROOTS:
-        inner = entries.get(key)
-        # Some releases of YOLOv5 stored the averaged network with a count of its updates.
-        if isinstance(inner, tuple) and inner and _is_module(inner[0]):
-            inner = inner[0]
+        inner = _without_update_count(entries.get(key))
         if _is_module(inner) or as_dict(inner):
             return key, inner
     return "", top
+
+
+def _without_update_count(value: Any) -> Any:
+    """Some releases of YOLOv5 stored the averaged network in a tuple with a count of updates."""
+    if isinstance(value, tuple) and value and _is_module(value[0]):
+        return value[0]
+    return value
 
 
 def _kind(thing: Any) -> str:
@@ -143,9 +147,10 @@ def as_dict(thing: Any) -> dict[Any, Any] | None:
     if not isinstance(thing, PickleCall) or thing.maker.text not in _DICTS:
         return None
     # Python 2 passes the pairs as an argument; later versions set them as items.
-    first = thing.arguments[0] if thing.arguments else None
-    pairs = first if isinstance(first, list) else []
-    return dict([*(tuple(pair) for pair in pairs), *thing.items])
+    pairs: list[Any] = []
+    if thing.arguments and isinstance(thing.arguments[0], list):
+        pairs = thing.arguments[0]
+    return dict([*map(tuple, pairs), *thing.items])
 
 
 _DICTS = frozenset({"collections.OrderedDict", "collections.defaultdict"})
@@ -310,30 +315,39 @@ def _torch_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
     is_offset = type(offset) is int and offset >= 0
     if not isinstance(storage, Storage) or not is_offset or len(strides) != len(shape):
         raise InvalidCheckpoint("a tensor does not say which numbers it views")
-    count = math.prod(shape)
-    if not count:
+    if not math.prod(shape):
         return StoredTensor(storage.dtype, shape, b"")
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    # The count is checked too: strides of 0 could repeat a small block without end.
-    needed = max(last + 1, count)
-    if needed > storage.count:
-        raise InvalidCheckpoint(
-            f"a tensor of shape {shape} looks at {needed} numbers of {storage.count}"
-        )
+    _check_inside(storage, offset, shape, strides)
     numbers = storage.numbers()[offset:]
     byte_strides = tuple(stride * numbers.itemsize for stride in strides)
     view = np.lib.stride_tricks.as_strided(numbers, shape, byte_strides)
     return StoredTensor(storage.dtype, shape, view.tobytes())
 
 
+def _check_inside(
+    storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    """InvalidCheckpoint if a view reads beyond its block: `as_strided` does not check that."""
+    steps = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True)]
+    last = offset + sum(steps)
+    # The count is checked too: strides of 0 could repeat a small block without end.
+    needed = max(last + 1, math.prod(shape))
+    if needed > storage.count:
+        raise InvalidCheckpoint(
+            f"a tensor of shape {shape} looks at {needed} numbers of {storage.count}"
+        )
+
+
 def _checked_sizes(value: Any) -> tuple[int, ...]:
     """A shape, or strides, of plausible numbers."""
-    if not isinstance(value, tuple | list) or len(value) > 8:
+    is_short = isinstance(value, tuple | list) and len(value) <= 8
+    if not is_short or not all(map(_is_size, value)):
         raise InvalidCheckpoint(f"a tensor has the shape or strides {str(value)[:100]}")
-    for size in value:
-        if type(size) is not int or not 0 <= size < 2**40:
-            raise InvalidCheckpoint(f"a tensor has the shape or strides {str(value)[:100]}")
     return tuple(value)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**40
 
 
 def _numpy_array(state: Any) -> StoredTensor:
@@ -353,27 +367,31 @@ def _tensor_of_bytes(data: Any, dtype: Any, shape: Any, *, fortran: bool) -> Sto
 
 def _numpy_dtype(dtype: Any) -> str:
     """The dtype of a record `numpy.dtype('f4', ...)`, whose state holds the byte order."""
-    error = InvalidCheckpoint("an array holds something other than little-endian numbers")
-    if not isinstance(dtype, PickleCall) or dtype.maker.text != "numpy.dtype":
-        raise error
-    code = dtype.arguments[0] if dtype.arguments else None
-    has_order = isinstance(dtype.state, tuple) and len(dtype.state) > 1
-    order = dtype.state[1] if has_order else "="
-    if not isinstance(code, str) or order not in ("<", "|", "="):
-        raise error
-    name = code.lstrip("<|=")
-    if name not in _NUMPY:
-        raise error
-    return _NUMPY[name]
+    if isinstance(dtype, PickleCall) and dtype.maker.text == "numpy.dtype" and dtype.arguments:
+        code = str(dtype.arguments[0]).lstrip("<|=")
+        if code in _NUMPY and _byte_order(dtype) in ("<", "|", "="):
+            return _NUMPY[code]
+    raise InvalidCheckpoint("an array holds something other than little-endian numbers")
+
+
+def _byte_order(dtype: PickleCall) -> Any:
+    state = dtype.state
+    return state[1] if isinstance(state, tuple) and len(state) > 1 else "="
 
 
 def _as_bytes(data: Any) -> bytes:
     """The bytes of an array. Protocols before 3 store them as latin-1 text."""
     if isinstance(data, PickleCall) and data.maker.text == "_codecs.encode":
-        text, *encoding = data.arguments or (None,)
-        data = text if encoding in (["latin1"], ["latin-1"]) else None
+        data = _encoded_text(data.arguments)
     if isinstance(data, str):
         return data.encode("latin-1")
     if not isinstance(data, bytes | bytearray):
         raise InvalidCheckpoint(f"an array's numbers are a {_kind(data)}")
     return bytes(data)
+
+
+def _encoded_text(arguments: tuple[Any, ...]) -> Any:
+    """The text of `_codecs.encode(TEXT, "latin1")`; None for another encoding."""
+    if arguments[1:] in (("latin1",), ("latin-1",)):
+        return arguments[0]
+    return None

@@ -157,12 +157,15 @@ def stack_frames(pictures: Sequence[Picture], device: str) -> Tensor:
     A GPU gets them from page-locked memory, and this does not wait for the copy: later work on the
     same stream runs after it.
     """
+    copied = _copy_to_device([_pixels(picture) for picture in pictures], device)
     first = pictures[0]
     if isinstance(first, Planes):
-        pixels = [picture.pixels for picture in pictures if isinstance(picture, Planes)]
-        return planes_to_rgb(_copy_to_device(pixels, device), first.factors)
-    arrays = [picture for picture in pictures if not isinstance(picture, Planes)]
-    return _copy_to_device(arrays, device).permute(0, 3, 1, 2)
+        return planes_to_rgb(copied, first.factors)
+    return copied.permute(0, 3, 1, 2)
+
+
+def _pixels(picture: Picture) -> NDArray[np.uint8]:
+    return picture.pixels if isinstance(picture, Planes) else picture
 
 
 def _copy_to_device(arrays: Sequence[NDArray[np.uint8]], device: str) -> Tensor:

@@ -23,6 +23,7 @@ from models.extractors.base.inference import (
     prefers_planes,
     split_into_batches,
     stack_clips,
+    stack_frames,
     stacking_key,
 )
 from models.extractors.base.precision import Numerics
@@ -104,3 +105,7 @@ class FrameExtractor(ResizingExtractor):
         """The frames that share a forward; each window holds one frame."""
         frames: list[SizedFrame] = [window[0] for window in windows]
         return split_into_batches(frames, self.device, lambda frame: stacking_key(frame.picture))
+
+    def stack(self, frames: Sequence[SizedFrame]) -> Tensor:
+        """`(B, 3, H, W)` uint8 RGB on the device."""
+        return stack_frames([frame.picture for frame in frames], self.device)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.extractors.base.contract import Frame, random_seed
-from models.extractors.base.inference import inference_context, resize_bilinear, stack_frames
+from models.extractors.base.inference import inference_context, resize_bilinear
 from models.extractors.base.resizing_extractor import FrameExtractor, SizedFrame
 from models.extractors.keypoint_rcnn.network import KeypointRCNN, Persons, RcnnSettings
 from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
@@ -92,7 +92,7 @@ class KeypointRCNNExtractor(FrameExtractor):
         return rows
 
     def _detect(self, frames: Sequence[SizedFrame]) -> list[Persons]:
-        pictures = stack_frames([frame.picture for frame in frames], self.device)
+        pictures = self.stack(frames)
         frame_sizes = [frame.frame_size for frame in frames]
         if self.resizes_on_device:
             height, width = self._resized_size(frame_sizes[0])

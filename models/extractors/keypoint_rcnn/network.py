@@ -1,12 +1,12 @@
 """Keypoint R-CNN, ResNet-50 FPN, as Detectron2 computes it, on torchvision's operators.
 
-Source: K. He et al., "Mask R-CNN", ICCV 2017, and facebookresearch/detectron2
-(COCO-Keypoints 3x, model 137849621).
-BGR on the 0 to 255 scale minus a mean, stride in the first 1×1 convolution of a stage, batch norm
-frozen with epsilon 1e-5, background as the last class. Modules bear Detectron2's names, so the
-published tensors load by name.
+Source: K. He et al., "Mask R-CNN", ICCV 2017, and facebookresearch/detectron2 (COCO-Keypoints 3x,
+model 137849621). BGR on the 0 to 255 scale minus a mean, stride in the first 1×1 convolution of a
+stage, batch norm frozen with epsilon 1e-5, background as the last class. Modules bear Detectron2's
+names, so the published tensors load by name.
 
-Letters: H, W of the resized picture, N boxes or persons, K = 17 keypoints. Shapes are those of one picture.
+Letters: H, W of the resized picture, N boxes or persons, K = 17 keypoints. Shapes are those of one
+picture.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.extractors.base.contract import Frame, random_seed
-from models.extractors.base.inference import inference_context, stack_frames
+from models.extractors.base.inference import inference_context
 from models.extractors.base.resizing_extractor import FrameExtractor, SizedFrame
 from models.extractors.yolov5.boxes import (
     CLASS_OFFSET_PIXELS,
@@ -83,7 +83,7 @@ class YOLOv5Extractor(FrameExtractor):
         return rows
 
     def _detect(self, frames: Sequence[SizedFrame]) -> Detection:
-        pictures = stack_frames([frame.picture for frame in frames], self.device)
+        pictures = self.stack(frames)
         if self.resizes_on_device:
             pictures = letterbox_on_device(pictures, self.settings.input_pixels)
         return self.detector(pictures, [frame.frame_size for frame in frames])

@@ -115,12 +115,11 @@ def infer_release(shapes: Mapping[str, tuple[int, ...]]) -> str:
     if any(name.startswith(("model.9.linear.", "model.10.linear.")) for name in shapes):
         return "a YOLOv5 that classifies whole pictures"
     trunk = _without_head(shapes)
+    # The trunks of v7.0 and u are equal; only the head tells them apart.
     is_anchor_free = f"{HEAD}dfl.conv.weight" in shapes
-    for release, sizes in RELEASES.items():
-        # The trunks of v7.0 and u are equal; only the head tells them apart.
-        if (release == "u") != is_anchor_free:
-            continue
-        for size in sizes:
+    releases = ["u"] if is_anchor_free else [release for release in RELEASES if release != "u"]
+    for release in releases:
+        for size in RELEASES[release]:
             if trunk == _without_head(expected_tensors(size, release)):
                 return _description(size, release) + _head_description(shapes)
     return ""
@@ -163,7 +162,9 @@ def initialise(network: YOLOv5, seed: int) -> None:
         elif isinstance(layer, nn.BatchNorm2d):
             layer.weight.fill_(GAIN)
             layer.bias.fill_(SHIFT)
-    _damp_residuals(network)
+    for block in network.modules():
+        if isinstance(block, C3):
+            _damp_residuals(block)
     first = network.model["0"]
     first_conv = first.conv if isinstance(first, Focus) else first
     first_conv.get_parameter("bn.weight").fill_(FIRST_GAIN)
@@ -178,14 +179,11 @@ def _draw_zero_sum(layer: nn.Conv2d, generator: torch.Generator) -> None:
         layer.bias.zero_()
 
 
-def _damp_residuals(network: YOLOv5) -> None:
-    for block in network.modules():
-        if not isinstance(block, C3):
-            continue
-        gain = RESIDUAL_GAIN / math.sqrt(len(block.m))
-        for bottleneck in block.m:
-            if isinstance(bottleneck, Bottleneck) and bottleneck.residual:
-                bottleneck.get_parameter("cv2.bn.weight").fill_(gain)
+def _damp_residuals(block: C3) -> None:
+    gain = RESIDUAL_GAIN / math.sqrt(len(block.m))
+    for bottleneck in block.m:
+        if isinstance(bottleneck, Bottleneck) and bottleneck.residual:
+            bottleneck.get_parameter("cv2.bn.weight").fill_(gain)
 
 
 def _initialise_head(head: nn.Module) -> None:

@@ -1,8 +1,7 @@
-"""What several highlight models share: means under masks, similarities to a history, the papers'
-small networks.
+"""Shared parts of highlight models: masked means, similarities to a history, feed-forward networks.
 
-Refuses to know any one paper's model. Letters in shapes are those of `contract.py`; D is the width
-of a feature, N the number of positions of a batch that exist.
+Letters in shapes are those of `contract.py`; D is the width of a feature, N the number of positions
+of a batch that exist.
 """
 
 from __future__ import annotations
@@ -17,17 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.highlight.base.contract import Batch
+from models.validation import at_least, dropout_rate, layer_widths, one_of
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "selu": torch.selu}
 
 
 @dataclass(frozen=True)
 class FNNSettings:
-    """A feed-forward network that answers one number; the defaults are PHD-CA's."""
+    """A feed-forward network with one output; the defaults are those of PHD-CA."""
 
     hidden_widths: tuple[int, ...] = (512, 64)
     dropouts: tuple[float, ...] = (0.71, 0.18, 0.18)
-    """Dropout before each layer: one number more than there are hidden layers."""
+    """Dropout before each layer: one rate more than there are hidden layers."""
     activation: str = "relu"
     """relu or selu; the paper tried both and does not name the winner."""
     has_batch_norm: bool = False
@@ -36,25 +36,20 @@ class FNNSettings:
     """Whether features are divided by their L2 norm first; no paper of this family says so."""
 
     def __post_init__(self) -> None:
-        if not self.hidden_widths or min(self.hidden_widths) < 1:
+        layer_widths("hidden_widths", self.hidden_widths)
+        rates = len(self.hidden_widths) + 1
+        if len(self.dropouts) != rates:
             raise ValueError(
-                f"hidden_widths holds one or more widths, each at least 1; got {self.hidden_widths}"
+                f"dropouts must list {rates} rates, one more than hidden_widths; "
+                f"got {self.dropouts}"
             )
-        if len(self.dropouts) != len(self.hidden_widths) + 1 or not all(
-            0 <= rate < 1 for rate in self.dropouts
-        ):
-            wanted = len(self.hidden_widths) + 1
-            raise ValueError(
-                f"dropouts holds {wanted} rates, each 0 to below 1; got {self.dropouts}"
-            )
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation is one of {', '.join(ACTIVATIONS)}; got {self.activation!r}"
-            )
+        for rate in self.dropouts:
+            dropout_rate("each rate of dropouts", rate)
+        one_of("activation", self.activation, ACTIVATIONS)
 
 
 class FNN(nn.Module):
-    """Rows in, one number a row out; `late` numbers more may join just before the last layer."""
+    """One number for each row; `late` further inputs may join just before the last layer."""
 
     def __init__(self, inputs: int, settings: FNNSettings, late: int = 0) -> None:
         super().__init__()
@@ -76,47 +71,47 @@ class FNN(nn.Module):
         rows = functional.dropout(rows, next(rates), self.training)
         if late is not None:
             rows = torch.cat([rows, late], dim=-1)
-        answer: Tensor = self.last(rows).squeeze(-1)
-        return answer
+        outputs: Tensor = self.last(rows).squeeze(-1)
+        return outputs
 
 
 @dataclass(frozen=True)
 class DistanceSettings:
-    """The vector d of a position: how near the nearest elements of the history are (PHD-GIFs,
-    sections 4.2 and 5.3).
+    """The vector d of a position: its similarities to the nearest elements of the history.
+
+    PHD-GIFs, sections 4.2 and 5.3.
     """
 
     nearest: int = 20
     """Length k of the vector; the paper's history has at most 20 shots."""
     reading: Literal["similarity", "distance"] = "similarity"
-    """The paper speaks of cosine distances, drops those "further away" and fills up with zeros.
-    Zero is the distance of twins, but the similarity of strangers, so the default reads
-    "similarity"; `distance` is 1 - similarity, literally filled with zeros.
+    """The paper names cosine distances, drops those "further away" and fills up with zeros. Zero is
+    the smallest distance, but the similarity of unrelated vectors, so the default is similarity.
+    `distance` is 1 - similarity, filled with zeros as the paper says.
     """
 
     def __post_init__(self) -> None:
-        if self.nearest < 1:
-            raise ValueError(f"nearest is at least 1, got {self.nearest}")
-        if self.reading not in ("similarity", "distance"):
-            raise ValueError(f"reading is similarity or distance, got {self.reading!r}")
+        at_least("nearest", self.nearest, 1)
+        one_of("reading", self.reading, ("similarity", "distance"))
 
 
 def single_vector_array(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
-    """Key and width of the one array a model reads; ValueError unless there is one, and it holds
-    vectors.
+    """Key and width of a model's only array.
+
+    ValueError unless there is exactly one array, with a vector for each position.
     """
-    (key, shape), *more = shapes.items() or [("none", ())]
-    if more or len(shape) != 1:
+    arrays = list(shapes.items())
+    if len(arrays) != 1 or len(arrays[0][1]) != 1:
         raise ValueError(
-            f"this model reads one array with a vector a position, such as c3d/pool5; got {dict(shapes)}"
+            "this model reads exactly one array with a vector for each position, such as "
+            f"c3d/pool5; got {dict(shapes)}"
         )
-    return key, shape[0]
+    key, (width,) = arrays[0]
+    return key, width
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """`(..., L, D)` and `(..., L)` bool → `(..., D)`: the mean of what exists, zeros where nothing
-    does.
-    """
+    """`(..., L, D)` and `(..., L)` bool → `(..., D)`: the mean under the mask, 0 if it is empty."""
     total = values.masked_fill(~mask.unsqueeze(-1), 0).sum(dim=-2)
     return total / mask.sum(dim=-1, keepdim=True).clamp(min=1)
 
@@ -124,7 +119,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def history_elements(
     batch: Batch, key: str, *, is_normalised: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """`(B, K, D)`, each element the mean of its rows, and `(B, K)` bool, the elements that exist.
+    """`(B, K, D)`, each element the mean of its rows; `(B, K)` bool, which elements exist.
 
     With `is_normalised` rows are divided by their L2 norm before they are averaged.
     """
@@ -141,25 +136,25 @@ def cosine_similarities(positions: Tensor, elements: Tensor, exists: Tensor) -> 
 
 
 def k_nearest(cosines: Tensor, exists: Tensor, settings: DistanceSettings) -> Tensor:
-    """The vectors d, `(B, T, nearest)`, from `similarities`: the most similar first, zeros where
-    there are fewer.
+    """The vectors d, `(B, T, nearest)`, from `cosine_similarities`, the most similar first.
+
+    Zeros fill up if fewer than `nearest` elements exist.
     """
-    ordered = cosines.masked_fill(~exists.unsqueeze(1), -torch.inf).sort(dim=-1, descending=True)[0]
-    kept = functional.pad(
-        ordered, (0, max(0, settings.nearest - ordered.shape[-1])), value=-torch.inf
-    )
-    kept = kept[..., : settings.nearest]
-    values = kept if settings.reading == "similarity" else 1 - kept
-    return values.masked_fill(kept.isinf(), 0)
+    # -inf marks elements that do not exist: they sort last, whatever the sign of the cosines.
+    existing = cosines.masked_fill(~exists.unsqueeze(1), -torch.inf)
+    ordered = existing.sort(dim=-1, descending=True)[0]
+    missing = max(0, settings.nearest - ordered.shape[-1])
+    padded = functional.pad(ordered, (0, missing), value=-torch.inf)
+    nearest = padded[..., : settings.nearest]
+    values = nearest if settings.reading == "similarity" else 1 - nearest
+    return values.masked_fill(nearest.isinf(), 0)
 
 
 def scatter_to_positions(values: Tensor, mask: Tensor) -> Tensor:
-    """`(N,)` numbers of the N positions in a `(B, T)` mask, back in their places; float32, zero
-    elsewhere.
-    """
+    """`(N,)` numbers of the N positions in a `(B, T)` mask → `(B, T)` float32, zero elsewhere."""
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, values.float())
 
 
 def repeat_for_positions(of_user: Tensor, mask: Tensor) -> Tensor:
-    """`(B, D)` → `(N, D)`: a user's vector for every position of a `(B, T)` mask."""
+    """`(B, D)` → `(N, D)`: each user's vector, once for each position of a `(B, T)` mask."""
     return of_user.unsqueeze(1).expand(-1, mask.shape[1], -1)[mask]

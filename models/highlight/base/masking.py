@@ -1,8 +1,4 @@
-"""Sequences of unequal length in one tensor: norms that padding cannot touch, weights over what
-exists, equal lengths.
-
-Refuses to know what a position shows.
-"""
+"""Padded sequences in one tensor: batch norm, softmax and resampling that ignore the padding."""
 
 from __future__ import annotations
 
@@ -16,11 +12,10 @@ WeightKind = Literal["sigmoid", "softmax", "linear"]
 
 
 class MaskedBatchNorm(nn.Module):
-    """Batch norm of 1, 2 or 3 dimensions whose statistics are those of the positions that exist, in
-    training too.
+    """Batch norm of 1, 2 or 3 dimensions with the statistics of the positions that exist.
 
-    Without padding it is `nn.BatchNorm1d`, `2d` or `3d`. A batch with a single value for each
-    channel has no variance: it is normed with the running statistics, and leaves them alone.
+    Without padding it equals `nn.BatchNorm1d`, `2d` or `3d`. A batch with a single value for each
+    channel has no variance: the running statistics normalise it, and do not change.
     """
 
     def __init__(self, channels: int) -> None:
@@ -30,9 +25,10 @@ class MaskedBatchNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(N, C, T, ...)` and `(N, T)` bool → the same shape, zero outside the mask."""
         rows = x.transpose(1, 2)[mask]
-        values = rows.unsqueeze(-1).flatten(2)  # (M, C, cells), of which there may be one
+        values = rows.unsqueeze(-1).flatten(2)  # (M, C, cells); one cell in 1 dimension
         norm = self.norm
-        if self.training and rows.numel() <= norm.num_features:
+        has_variance = rows.numel() > norm.num_features
+        if self.training and not has_variance:
             values = F.batch_norm(
                 values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
             )
@@ -44,41 +40,39 @@ class MaskedBatchNorm(nn.Module):
 
 
 def masked_softmax(logits: Tensor, mask: Tensor, kind: WeightKind) -> Tensor:
-    """`(N, T)` and `(N, T)` bool → weights of the last axis, zero outside the mask; all zero where
-    nothing exists.
+    """`(N, T)` and `(N, T)` bool → weights, zero outside the mask.
+
+    They are the logits' sigmoids, their softmax over T, or the logits themselves (linear).
     """
     if kind == "sigmoid":
         logits = logits.sigmoid()
     elif kind == "softmax":
+        # The smallest number, and not -inf: a sequence without positions would become NaN.
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1)
     return logits * mask
 
 
 def resample_positions(mask: Tensor, length: int, *, cuts: bool) -> tuple[Tensor, Tensor]:
-    """Which positions of each sequence stand where when all get `length` positions: `(N, length)`
-    int64 and bool.
+    """Which position of each sequence goes to each of `length` places.
 
-    A sequence with n ≤ `length` positions keeps them, in order, from the start on. A longer one
-    gives the middles of `length` equal parts, position ⌊(i + ½) n / length⌋, or with `cuts` its
-    first `length` positions. The second answer says which places are filled; where it is false the
-    first is 0.
+    Gives `(N, length)` int64 positions, and `(N, length)` bool, the places that are filled; in the
+    other places the position is 0. A sequence with n ≤ `length` positions keeps them in order. A
+    longer one gives the middles of `length` equal parts, position ⌊(i + ½) n / length⌋, or with
+    `cuts` its first `length` positions.
     """
     count = mask.sum(1, keepdim=True)
     place = torch.arange(length, device=mask.device).unsqueeze(0)
     filled = place < count
-    spread = torch.where(count > length, (2 * place + 1) * count // (2 * length), place)
-    order = mask.int().argsort(
-        dim=1, descending=True, stable=True
-    )  # those that exist, in order, then the others
-    chosen = (
-        (place if cuts else spread).expand(len(mask), length).clamp(max=max(mask.shape[1] - 1, 0))
-    )
-    return torch.where(filled, order.gather(1, chosen), 0), filled
+    middles = (2 * place + 1) * count // (2 * length)
+    chosen = place if cuts else torch.where(count > length, middles, place)
+    # A stable sort puts the positions that exist first, in order.
+    existing_first = mask.int().argsort(dim=1, descending=True, stable=True)
+    last = max(mask.shape[1] - 1, 0)
+    positions = existing_first.gather(1, chosen.expand(len(mask), length).clamp(max=last))
+    return torch.where(filled, positions, 0), filled
 
 
 def gather_positions(values: Tensor, rows: Tensor, filled: Tensor) -> Tensor:
-    """`(N, T, ...)` and what `resampled` answers → `(N, length, ...)`, zero where nothing is
-    filled.
-    """
+    """`(N, T, ...)` and the output of `resample_positions` → `(N, length, ...)`, 0 if unfilled."""
     index = torch.arange(len(values), device=values.device).unsqueeze(1)
     return values[index, rows] * filled.reshape(*filled.shape, *[1] * (values.dim() - 2))

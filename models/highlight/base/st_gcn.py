@@ -1,11 +1,10 @@
-"""Graph convolutions over skeletons in time: the unit of ST-GCN, its partitions, and the skeleton
-of COCO's 17 joints.
+"""ST-GCN: graph convolutions over skeletons in time, and the partitions of COCO's skeleton.
 
 Source: S. Yan, Y. Xiong, D. Lin, "Spatial Temporal Graph Convolutional Networks for Skeleton-Based
-Action Recognition", AAAI 2018, and its release (yysijie/st-gcn), whose unit this is; new is that
-positions may be missing.
+Action Recognition", AAAI 2018, and its release (yysijie/st-gcn), whose unit this is, extended by a
+mask of positions.
 
-Letters: N skeletons, T positions, V joints, K partitions.
+Letters: N skeletons, T positions, V keypoints, K partitions.
 """
 
 from __future__ import annotations
@@ -24,9 +23,7 @@ from models.highlight.base.skeleton import BONES
 COCO_LINKS = tuple((KEYPOINTS.index(one), KEYPOINTS.index(other)) for one, other in BONES)
 
 COCO_CENTER = (KEYPOINTS.index("left_shoulder"), KEYPOINTS.index("right_shoulder"))
-"""Ours: COCO has no neck, which is the centre in the release's graphs; the shoulders stand for
-it.
-"""
+"""Ours: the shoulders, because COCO lacks the neck, the centre of the release's graphs."""
 
 _TRUNK = (
     "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_hip right_hip"
@@ -36,41 +33,39 @@ _CHAINS = (
     *(f"{side}_shoulder {side}_elbow {side}_wrist" for side in ("left", "right")),
     *(f"{side}_hip {side}_knee {side}_ankle" for side in ("left", "right")),
 )
-COCO_CHAINS = tuple(tuple(KEYPOINTS.index(joint) for joint in chain.split()) for chain in _CHAINS)
-"""Trunk, two arms, two legs. Ours: which joints they hold; a limb begins at the joint of the trunk
-where it hangs.
-"""
+COCO_CHAINS = tuple(tuple(map(KEYPOINTS.index, chain.split())) for chain in _CHAINS)
+"""Trunk, two arms, two legs. Ours: their keypoints; a limb includes its joint of the trunk."""
 
 
 def spatial_partition(
-    joints: int,
+    keypoints: int,
     links: Sequence[tuple[int, int]],
     center: Sequence[int],
     *,
     farthest: int | None = None,
 ) -> NDArray[np.float64]:
-    """`(3, V, V)`: who gives to whom, by distance from the centre (the nearest one, if there are
-    several).
+    """`(3, V, V)`: the weights between keypoints, by distance from the (nearest) centre.
 
-    Entry `[k, j, i]` is what joint j gives to joint i: 1 / (number of i's neighbours, itself
-    included), in the one of three partitions that holds the pair: i itself (0); j at least as far
-    from the centre as i (1); j nearer (2). So the paper has it. In the release, distances above 1
-    count as one and the same, and only the links from and to the centre and its neighbours are told
-    apart; `farthest=1` gives its numbers.
+    Entry `[k, j, i]` is the weight of keypoint j for keypoint i: 1 / (number of i's neighbours,
+    itself included), in the one of three partitions that holds the pair: i itself (0); j at least
+    as far from the centre as i (1); j nearer (2). This is the paper's rule. The release treats all
+    distances above 1 as equal, so it only distinguishes links of the centre and of its neighbours;
+    `farthest=1` gives its numbers.
     """
-    adjacent = np.eye(joints, dtype=bool)
+    adjacent = np.eye(keypoints, dtype=bool)
     for a, b in links:
         adjacent[a, b] = adjacent[b, a] = True
     share = adjacent / adjacent.sum(0)
     distance = _hops(adjacent, center)
     if farthest is not None:
         distance = np.where(distance > farthest, np.inf, distance)
-    itself, nearer = np.eye(joints, dtype=bool), distance[:, None] < distance[None, :]
-    return np.stack([share * chosen for chosen in (itself, ~itself & ~nearer, ~itself & nearer)])
+    itself = np.eye(keypoints, dtype=bool)
+    nearer = distance[:, None] < distance[None, :]
+    return np.stack([share * itself, share * (~itself & ~nearer), share * (~itself & nearer)])
 
 
 def _hops(adjacent: NDArray[np.bool_], center: Sequence[int]) -> NDArray[np.float64]:
-    """`(V,)`: links between each joint and the nearest centre."""
+    """`(V,)`: links between each keypoint and the nearest centre."""
     distance = np.full(len(adjacent), np.inf)
     reached = np.isin(np.arange(len(adjacent)), center)
     for hops in range(len(adjacent)):
@@ -80,7 +75,7 @@ def _hops(adjacent: NDArray[np.bool_], center: Sequence[int]) -> NDArray[np.floa
 
 
 class STGCNUnit(nn.Module):
-    """Graph convolution, then convolution in time, with norms and a residual; T stays as it is.
+    """Graph convolution, then convolution in time, with norms and a residual; T does not change.
 
     `partition` is `(K, V, V)`. The release's `edge_importance` belongs to each unit here: a factor
     for each entry, beginning at 1.
@@ -111,12 +106,12 @@ class STGCNUnit(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(N, inputs, T, V)`, zero outside the mask `(N, T)` → `(N, outputs, T, V)`, likewise."""
-        kept = x
+        shortcut = x
         if self.shortcut is not None and self.shortcut_norm is not None:
-            kept = self.shortcut_norm(self.shortcut(x), mask)
+            shortcut = self.shortcut_norm(self.shortcut(x), mask)
         weights = self.get_buffer("partition") * self.importance
         x = self.spatial(x)
         x = x.reshape(len(x), len(weights), x.shape[1] // len(weights), *x.shape[2:])
         x = torch.relu(self.spatial_norm(torch.einsum("nkctv,kvw->nctw", x, weights), mask))
         x = self.dropout(self.temporal_norm(self.temporal(x), mask))
-        return torch.relu(x + kept if self.residual else x)
+        return torch.relu(x + shortcut if self.residual else x)

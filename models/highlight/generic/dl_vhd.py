@@ -1,9 +1,7 @@
-"""DL-VHD: two scorers on one set transformer, one that knows a category and one that knows
-highlights of another.
+"""DL-VHD: two scorers on one set transformer, one for a category, one for highlights of another.
 
 Source: Xu et al., "Cross-category Video Highlight Detection via Set-based Learning", ICCV 2021,
-section 3.3; released code and commit are named in `set_transformer.py`. Refuses to know losses,
-categories and how sets are mixed.
+section 3.3; released code and commit are named in `set_transformer.py`.
 
 `dl_vhd` is the paper's, `dl_vhd_released` the code's; they differ as the two SL-modules do. Given
 the same weights the latter equals the code.
@@ -22,6 +20,7 @@ from models.highlight.base.contract import Batch, ModelSpec, Scores
 from models.highlight.base.history import single_vector_array
 from models.highlight.base.set_transformer import SetTransformer
 from models.highlight.generic.sl_module import ARRAYS, ReleasedSLSettings, Scorer, SLSettings
+from models.validation import one_of
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,13 @@ class DLVHDSettings(SLSettings):
     """The paper's sizes, and which of the two learners there are."""
 
     learners: Literal["both", "coarse", "fine"] = "both"
-    """coarse and fine are the ablations "L_coarse only" and "L_fine only"; the latter is the
-    source-only SL-module.
+    """coarse and fine are the ablations "L_coarse only" and "L_fine only", the source-only
+    SL-module.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.learners not in ("both", "coarse", "fine"):
-            raise ValueError(f"learners is both, coarse or fine, got {self.learners!r}")
+        one_of("learners", self.learners, ("both", "coarse", "fine"))
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,7 @@ class ReleasedDLVHDSettings(ReleasedSLSettings, DLVHDSettings):
 
 
 class DLVHD(nn.Module):
-    """A shared transformer; a coarse scorer (is it of the wanted category?) and a fine one (is it a
-    highlight?).
-    """
+    """A shared transformer, a coarse scorer (the target category) and a fine one (highlights)."""
 
     def __init__(self, key: str, width: int, settings: DLVHDSettings) -> None:
         super().__init__()
@@ -61,9 +57,8 @@ class DLVHD(nn.Module):
         """
         embeddings = self.encoder(batch)
         each = {name: scorer(embeddings, batch.mask) for name, scorer in self.scorers.items()}
-        return Scores(
-            torch.stack(list(each.values())).mean(dim=0), {"embeddings": embeddings, **each}
-        )
+        mean = torch.stack(list(each.values())).mean(dim=0)
+        return Scores(mean, {"embeddings": embeddings, **each})
 
 
 def _build(settings: DLVHDSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:

@@ -1,16 +1,14 @@
-"""The SL-module with what two ways of adapting it to another category need: a discriminator, or a
-second scorer.
+"""Domain adaptation of the SL-module: with a discriminator (RevGrad), or a second scorer (MCD).
 
 Sources: Set-based Learning (ICCV 2021), appendix 8, which puts five methods on the SL-module. DAN,
-DeepCORAL and AFN compare embeddings and need nothing but the SL-module itself; here are the two
-others:
+DeepCORAL and AFN compare embeddings and need only the SL-module itself; the two others are here:
 
 - RevGrad: Y. Ganin, V. Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", ICML 2015.
 - MCD: K. Saito, K. Watanabe, Y. Ushiku, T. Harada, "Maximum Classifier Discrepancy for Unsupervised
   Domain Adaptation", CVPR 2018.
 
-No code of either was released for the SL-module. Refuses to know losses and steps
-(`trainer.losses.set_based.domain_adaptation`).
+No code of either was released for the SL-module. Losses and steps are in
+`trainer.losses.set_based.domain_adaptation`.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ class RevGradSettings(SLSettings):
     """The SL-module's sizes and the discriminator's."""
 
     discriminator_widths: tuple[int, ...] = (1024, 1024)
-    """As RevGrad has it on AlexNet; set-based learning does not tell its own."""
+    """As RevGrad has it on AlexNet; set-based learning does not state its own."""
     discriminator_dropout: float = 0.5
     """After each hidden layer of the discriminator; as on AlexNet."""
 
@@ -52,15 +50,13 @@ class _Reversal(Function):
 
 
 def reverse_gradient(x: Tensor, strength: float) -> Tensor:
-    """x itself, whose gradient is multiplied by -strength on its way back."""
-    answer: Tensor = _Reversal.apply(x, strength)
-    return answer
+    """x itself; its gradient is multiplied by -strength."""
+    out: Tensor = _Reversal.apply(x, strength)
+    return out
 
 
 class RevGradSL(SLModule):
-    """The SL-module and a discriminator of categories, whose gradient reaches the transformer
-    reversed.
-    """
+    """The SL-module, and a discriminator whose gradient reaches the transformer reversed."""
 
     def __init__(self, key: str, width: int, settings: RevGradSettings) -> None:
         super().__init__(key, width, settings)
@@ -68,13 +64,13 @@ class RevGradSL(SLModule):
         self.discriminator = FNN(width, FNNSettings(settings.discriminator_widths, rates))
 
     def discriminate(self, rows: Tensor, strength: float) -> Tensor:
-        """`(N, D)` embeddings → `(N,)` log-odds of being of the source."""
+        """`(N, D)` embeddings → `(N,)` log-odds of the source domain."""
         logits: Tensor = self.discriminator(reverse_gradient(rows, strength))
         return logits
 
 
 class MCDSL(nn.Module):
-    """One transformer and two scorers, which differ in their first weights alone."""
+    """One transformer and two scorers, which differ only in their initial weights."""
 
     def __init__(self, key: str, width: int, settings: SLSettings) -> None:
         super().__init__()
@@ -82,9 +78,7 @@ class MCDSL(nn.Module):
         self.scorers = nn.ModuleList(Scorer(width, settings) for _ in range(2))
 
     def forward(self, batch: Batch) -> Scores:
-        """The mean of both scores, as MCD evaluates its ensemble; each one's own is `first` and
-        `second` in `parts`.
-        """
+        """The mean of both scores, as MCD evaluates its ensemble; `parts` has `first`, `second`."""
         embeddings = self.encoder(batch)
         first, second = (scorer(embeddings, batch.mask) for scorer in self.scorers)
         return Scores(
@@ -95,7 +89,8 @@ class MCDSL(nn.Module):
 def _needs_transformer(settings: SLSettings) -> None:
     if not settings.has_transformer:
         raise ValueError(
-            "adaptation changes the transformer, C3D being fixed: has_transformer must be true"
+            "domain adaptation trains the transformer, because C3D is fixed: "
+            "set has_transformer = true"
         )
 
 

@@ -1,22 +1,21 @@
-"""A HighlightMe-style ranker: which frames are needed to tell the poses of all of them. It knows no
-user and no label.
+"""A HighlightMe-style ranker: frames score high that help most to reconstruct all poses.
+
+It reads neither users nor labels.
 
 Source: U. Bhattacharya, G. Wu, S. Petrangeli, V. Swaminathan, D. Manocha, "HighlightMe: Detecting
 Highlights from Human-Centric Videos", ICCV 2021 (arXiv 2110.01774), known here from its abstract
 and its authors' summary: poses and faces as graphs with edges along bones, between the same joints
 of the persons of a frame, and along time; an autoencoder of spatial-temporal graph convolutions;
 one score a frame by how representative it is, where few frames should score high and yet the
-weighted representations should give the video back. No code was published. Refuses to know the
-loss.
+weighted representations should reconstruct the video. No code was published.
 
-What the sources leave open, and is ours: widths, depth, kernel, and that latent codes are bounded
-(tanh), lest a score near 0 be undone by large codes; poses alone (no face landmarks are extracted);
-coordinates are divided by the largest of the video; the k-th person of a frame is the k-th best
-scored, so edges along time join places in that order, not tracked persons; training on the target
-dataset in place of AVA-Kinetics. A frame without persons scores 0. Published numbers (PHD2 .200)
-are not comparable.
+Ours, because the sources leave it open: widths, depth and kernel; latent codes are bounded by tanh,
+so that large codes cannot undo a score near 0; only poses, without face landmarks; coordinates are
+divided by the largest of the video; the k-th person of a frame is the k-th best scored, so edges
+along time join ranks, not tracked persons; training on the target dataset, not on AVA-Kinetics. A
+frame without persons scores 0. Published numbers (PHD2 .200) are not comparable.
 
-Letters in shapes: those of `contract.py`; P persons, J = 17 joints, C channels.
+Letters in shapes: those of `contract.py`; P persons, J = 17 keypoints, C channels.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from models.extractors.keypoint_rcnn.settings import KEYPOINTS
 from models.highlight.base.contract import Batch, ModelSpec, Scores
 from models.highlight.base.history import masked_mean
 from models.highlight.base.skeleton import bone_weights
+from models.validation import layer_widths, odd
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,12 @@ class HighlightMeSettings:
     """Frames of a convolution along time; an odd number (9 as in ST-GCN)."""
 
     def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"widths holds one or more widths, each at least 1; got {self.widths}")
-        if self.kernel_frames < 1 or self.kernel_frames % 2 == 0:
-            raise ValueError(
-                f"kernel_frames is an odd number, at least 1; got {self.kernel_frames}"
-            )
+        layer_widths("widths", self.widths)
+        odd("kernel_frames", self.kernel_frames)
 
 
 class GraphUnit(nn.Module):
-    """One spatial-temporal graph convolution with a residual: along bones, between persons, then
-    along time.
-    """
+    """A residual graph convolution: along bones, between persons, then along time."""
 
     bones: Tensor
 
@@ -68,23 +62,22 @@ class GraphUnit(nn.Module):
         self.register_buffer("bones", bone_weights(), persistent=False)
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """`(B, T, P, J, inputs)`, zero where `present` `(B, T, P)` is false → `(B, T, P, J,
-        outputs)`, zero there.
+        """`(B, T, P, J, inputs)` and `present` `(B, T, P)` → `(B, T, P, J, outputs)`.
+
+        Both are zero where `present` is false.
         """
-        others = x.sum(dim=2, keepdim=True) - x
-        others = others / (present.sum(dim=2, keepdim=True) - 1).clamp(min=1)[..., None, None]
+        other_persons = (present.sum(dim=2, keepdim=True) - 1).clamp(min=1)
+        mean_of_others = x.sum(dim=2, keepdim=True) - x
+        mean_of_others = mean_of_others / other_persons[..., None, None]
         absent = ~present[..., None, None]
-        y = self.own(x) + self.along_bones(self.bones @ x) + self.between_persons(others)
+        y = self.own(x) + self.along_bones(self.bones @ x) + self.between_persons(mean_of_others)
         y = torch.relu(y).masked_fill(absent, 0)
-        batch, frames, persons, joints, channels = y.shape
+        batch, frames, persons, keypoints, channels = y.shape
         tracks = y.permute(0, 2, 3, 4, 1).reshape(-1, channels, frames)
-        tracks = (
-            self.along_time(tracks)
-            .view(batch, persons, joints, channels, frames)
-            .permute(0, 4, 1, 2, 3)
-        )
-        answer: Tensor = (torch.relu(tracks) + self.residual(x)).masked_fill(absent, 0)
-        return answer
+        convolved = self.along_time(tracks).view(batch, persons, keypoints, channels, frames)
+        y = torch.relu(convolved.permute(0, 4, 1, 2, 3))
+        out: Tensor = (y + self.residual(x)).masked_fill(absent, 0)
+        return out
 
 
 class HighlightMe(nn.Module):
@@ -103,19 +96,18 @@ class HighlightMe(nn.Module):
         self.last = nn.Linear(widths[1], 2)
 
     def forward(self, batch: Batch) -> Scores:
-        """Scores from 0 to 1. `parts`: `poses` and `reconstruction` `(B, T, P, J, 2)`, and
-        `present` `(B, T, P)` bool.
+        """Scores from 0 to 1.
 
-        Joints are `(B, T, P, J, 3)`; a person whose numbers are all zero is not there.
+        `parts` has `poses` and `reconstruction` `(B, T, P, J, 2)`, and `present` `(B, T, P)` bool.
+        Keypoints are `(B, T, P, J, 3)`; a person whose numbers are all zero is absent.
         """
         poses, present = self._poses(batch)
         codes = poses
         for unit in self.encoder:
             codes = unit(codes, present)
         codes = torch.tanh(codes)
-        scores = torch.sigmoid(self.scorer(masked_mean(codes.mean(dim=3), present))).squeeze(
-            -1
-        )  # (B, T)
+        frame_codes = masked_mean(codes.mean(dim=3), present)  # (B, T, C)
+        scores = torch.sigmoid(self.scorer(frame_codes)).squeeze(-1)  # (B, T)
         scores = scores.masked_fill(~present.any(dim=2), 0)
         decoded = codes * scores[..., None, None, None]
         for unit in self.decoder:
@@ -124,25 +116,26 @@ class HighlightMe(nn.Module):
         return Scores(scores.float(), parts)
 
     def _poses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Places as shares of the video's largest coordinate, around 0."""
-        joints = batch.features[self.key]
-        present = joints.ne(0).flatten(3).any(dim=-1) & batch.mask.unsqueeze(-1)
+        """Positions as shares of the video's largest coordinate, minus a half."""
+        keypoints = batch.features[self.key]
+        present = keypoints.ne(0).flatten(3).any(dim=-1) & batch.mask.unsqueeze(-1)
         absent = ~present[..., None, None]
-        places = joints[..., :2].masked_fill(absent, 0)
-        largest = (
-            places.abs().flatten(1).amax(dim=1).clamp(min=1)[:, None, None, None, None]
-        )  # (B, 1, 1, 1, 1) pixels
-        return (places / largest - 0.5).masked_fill(absent, 0), present
+        positions = keypoints[..., :2].masked_fill(absent, 0)
+        largest = positions.abs().flatten(1).amax(dim=1).clamp(min=1)  # (B,) pixels
+        shares = positions / largest[:, None, None, None, None]
+        return (shares - 0.5).masked_fill(absent, 0), present
 
 
 def _build(settings: HighlightMeSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
-    wanted = (len(KEYPOINTS), 3)
-    (key, shape), *more = shapes.items() or [("none", ())]
-    if more or len(shape) != 3 or shape[1:] != wanted:
+    expected = (len(KEYPOINTS), 3)
+    arrays = list(shapes.items())
+    is_poses = len(arrays) == 1 and len(arrays[0][1]) == 3 and arrays[0][1][1:] == expected
+    if not is_poses:
         raise ValueError(
-            f"this model reads one array of (persons, {wanted[0]}, 3) a position; got {dict(shapes)}"
+            "this model reads exactly one array, with the shape "
+            f"(persons, {expected[0]}, 3) for each position; got {dict(shapes)}"
         )
-    return HighlightMe(key, settings)
+    return HighlightMe(arrays[0][0], settings)
 
 
 SPEC = ModelSpec(

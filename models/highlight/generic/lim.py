@@ -1,12 +1,11 @@
-"""LIM-s: a scorer of segments, trained to prefer those of short videos, and a second network that
-picks sound pairs.
+"""LIM-s: a scorer trained to prefer segments of short videos, and a network that weighs pairs.
 
 Source: B. Xiong, Y. Kalantidis, D. Ghadiyaram, K. Grauman, "Less is More: Learning Highlight
 Detection from Video Duration", CVPR 2019: f(x) scores a segment; h(x_i, x_j), a softmax over the
-pairs of a group, says which of them are worth learning from. Refuses to know durations and losses.
+pairs of a group, weighs how reliable each pair is.
 
 No code was published, and the 10 million videos it was trained on are private; -s, one model a
-domain, and -a, one for all, differ in data alone. The widths are ours.
+domain, and -a, one for all, differ only in their data. The widths are ours.
 """
 
 from __future__ import annotations
@@ -24,11 +23,12 @@ from models.highlight.base.history import (
     scatter_to_positions,
     single_vector_array,
 )
+from models.validation import layer_widths
 
 
 @dataclass(frozen=True)
 class LIMSettings(FNNSettings):
-    """Sizes of the scorer, and of the network that looks at pairs; ours."""
+    """Sizes of the scorer, and of the network that weighs pairs; ours."""
 
     hidden_widths: tuple[int, ...] = (512, 128)
     dropouts: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -36,32 +36,28 @@ class LIMSettings(FNNSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.pair_widths or min(self.pair_widths) < 1:
-            raise ValueError(
-                f"pair_widths holds one or more widths, each at least 1; got {self.pair_widths}"
-            )
+        layer_widths("pair_widths", self.pair_widths)
 
 
 class LIM(nn.Module):
-    """Scorer f and the network h of pairs, which training alone asks."""
+    """Scorer f, and the network h of pairs, which is used only in training."""
 
     def __init__(self, key: str, width: int, settings: LIMSettings) -> None:
         super().__init__()
         self.key = key
         self.scorer = FNN(width, settings)
-        self.pairs = FNN(
-            2 * width, FNNSettings(settings.pair_widths, (0.0,) * (len(settings.pair_widths) + 1))
-        )
+        no_dropout = (0.0,) * (len(settings.pair_widths) + 1)
+        self.pairs = FNN(2 * width, FNNSettings(settings.pair_widths, no_dropout))
 
     def forward(self, batch: Batch) -> Scores:
         """Scores without bounds."""
-        return Scores(
-            scatter_to_positions(self.scorer(batch.features[self.key][batch.mask]), batch.mask)
-        )
+        scores = self.scorer(batch.features[self.key][batch.mask])
+        return Scores(scatter_to_positions(scores, batch.mask))
 
     def pair_logits(self, preferred: Tensor, other: Tensor) -> Tensor:
-        """h of `(N, D)` segments of short and `(N, D)` of long videos → `(N,)`, before the softmax
-        over a group.
+        """h of `(N, D)` segments of short videos and `(N, D)` of long ones → `(N,)` logits.
+
+        The loss takes their softmax over a group.
         """
         logits: Tensor = self.pairs(torch.cat([preferred, other], dim=-1))
         return logits

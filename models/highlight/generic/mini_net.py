@@ -1,14 +1,14 @@
-"""MINI-Net without sound: how much each segment of a bag says that the bag is of the wanted kind.
+"""MINI-Net without sound: attention over the segments of a bag, and a classifier of the bag.
 
 Source: F.-T. Hong, X. Huang, W.-H. Li, W.-S. Zheng, "MINI-Net: Multiple Instance Ranking Network
 for Video Highlight Detection", ECCV 2020; code: github.com/xuantengh/MINI-Net at
 d2f89bf27a55117be7bed946ca9fc94d4b2ca057, whose `MILModel_vision` this equals given the same
-weights. Refuses to know how bags are made and what is asked of them.
+weights.
 
-The full network also reads VGGish features of the sound, which no array of ours holds, so its rows
-(.644 on YouTube Highlights) cannot be reached; in the code its attention refers to a class that
-does not exist (`AttentionUnit_1`). The authors' visual feature is 512 wide and of a network that
-the code does not name.
+The full network also reads VGGish features of the sound, which no array of ours holds, so its
+published numbers (.644 on YouTube Highlights) cannot be reached; in the code its attention refers
+to a class that does not exist (`AttentionUnit_1`). The authors' visual feature is 512 wide; the
+code does not name its network.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
 from models.highlight.base.history import single_vector_array
+from models.validation import at_least, dropout_rate
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,15 @@ class MiniNetSettings:
     """Of a segment's embedding."""
     attention_width: int = 64
     layers: int = 4
-    """Before the embedding; the last has its ReLU after it as well."""
+    """Layers up to the embedding, each followed by a ReLU."""
     dropout: float = 0.5
     """Of the embedding."""
 
     def __post_init__(self) -> None:
-        if min(self.width, self.attention_width, self.layers) < 1 or not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"width, attention_width and layers are at least 1, dropout is 0 to below 1; got {self}"
-            )
+        at_least("width", self.width, 1)
+        at_least("attention_width", self.attention_width, 1)
+        at_least("layers", self.layers, 1)
+        dropout_rate("dropout", self.dropout)
 
 
 class MiniNet(nn.Module):
@@ -59,20 +60,17 @@ class MiniNet(nn.Module):
         self.classifier = nn.Linear(settings.width, 2)
 
     def forward(self, batch: Batch) -> Scores:
-        """Attention's logits as scores, as the code scores videos.
+        """The logits of attention as scores, as the code scores videos.
 
-        `parts`: `weights` `(B, T)`, their softmax over the bag, and `bag_logits` `(B, 2)`, the
-        second for the wanted.
+        `parts` has `weights` `(B, T)`, their softmax over the bag, and `bag_logits` `(B, 2)`, the
+        second for the target category.
         """
         x = batch.features[self.key].masked_fill(~batch.mask.unsqueeze(-1), 0)
         for layer in self.embed:
             x = torch.relu(layer(x))
         x = functional.dropout(x, self.dropout, self.training)
-        scores = (
-            self.attention(torch.relu(self.value(x)) * torch.sigmoid(self.gate(x)))
-            .squeeze(-1)
-            .float()
-        )
+        gated = torch.relu(self.value(x)) * torch.sigmoid(self.gate(x))
+        scores = self.attention(gated).squeeze(-1).float()
         weights = scores.masked_fill(~batch.mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
         weights = weights.masked_fill(~batch.mask, 0)
         bags: Tensor = self.classifier((weights.unsqueeze(1) @ x).squeeze(1))

@@ -1,7 +1,7 @@
-"""C3D's convolutions with a decoder: a clip in, a map of its last frame at the clip's own size out.
+"""C3D's convolutions with a decoder: from a clip to a full-size map of its last frame.
 
-The encoder is that of the `c3d` extractor. The decoder is ours: the PLD-VHD paper says that there
-is one and no more. Refuses to know labels and scores.
+The encoder is that of the `c3d` extractor. The decoder is ours: the PLD-VHD paper mentions one
+without details.
 
 Letters in shapes: N clips of L frames, H and W pixels, C channels.
 """
@@ -25,10 +25,10 @@ FRAMES_MULTIPLE, PIXELS_MULTIPLE = 8, 16
 class C3DMaps(nn.Module):
     """C3D without its linear layers, then four doublings back to the clip's size.
 
-    A convolution over all that is left of time makes one map of the deepest stage. Each doubling (a
+    A convolution over the remaining time steps makes one map of the deepest stage. Each doubling (a
     transposed convolution) adds the next shallower stage's last time step, through a 1×1
-    convolution: what the last frame shows, and where. Context thus comes from the whole clip, and
-    places from its end. Sums, norms and ReLUs as in FCN-8s.
+    convolution. Context thus comes from the whole clip, and positions from its end. Sums, norms and
+    ReLUs are as in FCN-8s.
     """
 
     mean: Tensor

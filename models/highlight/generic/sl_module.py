@@ -1,23 +1,22 @@
-"""The SL-module: a score for each segment of a set, in the light of the others.
+"""The SL-module: a score for each segment of a set, in the context of the others.
 
 Source: Xu et al., "Cross-category Video Highlight Detection via Set-based Learning", ICCV 2021,
-sections 3.2 and 4.1; released code and commit are named in `set_transformer.py`. Refuses to know
-losses and how sets are drawn.
+sections 3.2 and 4.1; released code and commit are named in `set_transformer.py`.
 
-Two rows, since the paper and the released code are two systems:
+Two rows, because the paper and the released code are two systems:
 
 - `sl_module`, the paper: scores without bounds, no dropout in the scorer.
 - `sl_module_released`, the code: scores 2σ(x) - 1, dropout 0.5 after both hidden layers of the
   scorer, attention scaled by the whole width, test sets clipped at a video's ends. Given the same
   weights it equals the code.
 
-What else is wrong in that code, and not repeated here: C3D, said to be fixed, is never put into
-evaluation mode, so fc6's dropout of 0.5 is active in training and at test; test clips are cropped
-at random; clips of fewer than 91 frames end in uninitialised memory; the scheduler steps before
-each epoch, so that the learning rate falls after 19 epochs, not 20; ActivityNet's labels are cast
-to whole numbers (see `trainer.losses.set_based.set_kl`).
+Errors in that code that this does not repeat: C3D should be fixed but never enters evaluation mode,
+so fc6's dropout of 0.5 is active in training and testing; test clips are cropped at random; clips
+of fewer than 91 frames end in uninitialised memory; the scheduler steps before each epoch, so that
+the learning rate falls after 19 epochs, not 20; ActivityNet's labels are cast to whole numbers (see
+`trainer.losses.set_based.set_kl`).
 
-The feature is fc7 before its ReLU (code); the paper says C3D's, 4096 wide.
+The feature is fc7 before its ReLU, as in the code; the paper only says that it is 4096 wide.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ from models.highlight.base.history import (
     single_vector_array,
 )
 from models.highlight.base.set_transformer import SetSettings, SetTransformer
+from models.validation import dropout_rate, layer_widths
 
 Shapes = Mapping[str, tuple[int, ...]]
 ARRAYS = ("c3d.segments/fc7_linear",)
@@ -50,25 +50,17 @@ class SLSettings(SetSettings):
     scorer_dropout: float = 0.0
     """After each hidden layer of the scorer."""
     is_squashed: bool = False
-    """Whether a score is 2σ(x) - 1: a softmax over a set then tells two segments apart by a factor
-    of e² at most.
-    """
+    """Whether a score is 2σ(x) - 1, so that segments differ in a softmax by e² at most."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (
-            not self.scorer_widths
-            or min(self.scorer_widths) < 1
-            or not 0 <= self.scorer_dropout < 1
-        ):
-            raise ValueError(
-                f"scorer_widths are one or more from 1 on, scorer_dropout is 0 to below 1; got {self}"
-            )
+        layer_widths("scorer_widths", self.scorer_widths)
+        dropout_rate("scorer_dropout", self.scorer_dropout)
 
 
 @dataclass(frozen=True)
 class ReleasedSLSettings(SLSettings):
-    """As the released code has it."""
+    """The sizes of the released code."""
 
     scale: Literal["head", "width"] = "width"
     test_sets: Literal["repeated", "clipped", "whole"] = "clipped"
@@ -77,7 +69,7 @@ class ReleasedSLSettings(SLSettings):
 
 
 class Scorer(nn.Module):
-    """Layers with ReLU between them: an embedding in, a score out."""
+    """Layers with ReLU between them, from an embedding to a score."""
 
     def __init__(self, width: int, settings: SLSettings) -> None:
         super().__init__()
@@ -88,7 +80,9 @@ class Scorer(nn.Module):
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """`(B, T, D)` and `(B, T)` → `(B, T)` float32, zero outside the mask."""
         scores = scatter_to_positions(self.fnn(embeddings[mask]), mask)
-        return (2 * torch.sigmoid(scores) - 1).masked_fill(~mask, 0) if self.is_squashed else scores
+        if not self.is_squashed:
+            return scores
+        return (2 * torch.sigmoid(scores) - 1).masked_fill(~mask, 0)
 
 
 class SLModule(nn.Module):
@@ -100,8 +94,8 @@ class SLModule(nn.Module):
         self.scorer = Scorer(width, settings)
 
     def forward(self, batch: Batch) -> Scores:
-        """`parts["embeddings"]` is `(B, T, D)`, what the scorer reads: the features themselves
-        without transformer.
+        """`parts["embeddings"]` is `(B, T, D)`, the scorer's input; without a transformer it is the
+        features.
         """
         embeddings = self.encoder(batch)
         return Scores(self.scorer(embeddings, batch.mask), {"embeddings": embeddings})

@@ -1,10 +1,9 @@
-"""Video2GIF: a ranker of segments by their C3D feature alone; the published head, and PHD-GIFs' own
-version of it.
+"""Video2GIF: ranks segments by their C3D feature; the published head, and PHD-GIFs' version.
 
 Sources: M. Gygli, Y. Song, L. Cao, "Video2GIF: Automatic Generation of Animated GIFs from Video",
 CVPR 2016 (code: github.com/gyglim/video2gif_code), and PHD-GIFs (ACM MM 2018), section 5.1, for
-`video2gif_ours`, "a slight variation" that the paper does not describe; it is read as PHD-CA
-without a history. Refuses to know the ranking loss.
+`video2gif_ours`, "a slight variation" that the paper does not describe; here it is PHD-CA without a
+history.
 """
 
 from __future__ import annotations
@@ -27,13 +26,11 @@ from models.highlight.base.history import (
 
 @dataclass(frozen=True)
 class Video2GIFSettings(FNNSettings):
-    """The head on pool5. On the array `c3d/fc6`, whose rows are after ReLU, hidden_widths is (512,
-    128).
-    """
+    """The head on pool5. For the array `c3d/fc6`, set hidden_widths to (512, 128)."""
 
     hidden_widths: tuple[int, ...] = (4096, 512, 128)
     dropouts: tuple[float, ...] = (0.0, 0.5, 0.0, 0.0)
-    """After fc6 alone; where and how much is ours, since the published code holds no training."""
+    """Only after fc6. Place and rate are ours: the published code has no training."""
 
 
 class Video2GIF(nn.Module):
@@ -45,33 +42,30 @@ class Video2GIF(nn.Module):
         self.fnn = FNN(width, settings)
 
     def forward(self, batch: Batch) -> Scores:
-        """Positions are scored one by one, so a longer segment's score is the mean of its rows'
-        scores.
-        """
+        """Scores each position by itself; a segment's score is the mean of its rows' scores."""
         rows = batch.features[self.key][batch.mask]
         if self.fnn.settings.is_normalised:
             rows = functional.normalize(rows, dim=-1)
         return Scores(scatter_to_positions(self.fnn(rows), batch.mask))
 
     def load_fc6(self, tensors: Mapping[str, Tensor]) -> None:
-        """Starts the first layer from C3D's `fc6.weight` (4096, 8192) and `fc6.bias` (4096,), as
-        the authors did.
+        """Starts the first layer from C3D's `fc6.weight` (4096, 8192) and `fc6.bias` (4096,).
 
-        KeyError where one is missing; ValueError where the first layer has another shape.
+        As the authors did. KeyError if one is missing; ValueError if the first layer has another
+        shape.
         """
-        own = {name: self.fnn.hidden[0].get_parameter(name) for name in ("weight", "bias")}
-        given = {name: tensors[f"fc6.{name}"] for name in own}
-        found, wanted = (
-            {name: tuple(tensor.shape) for name, tensor in kind.items()} for kind in (given, own)
-        )
-        if found != wanted:
+        first = self.fnn.hidden[0]
+        weight, bias = tensors["fc6.weight"], tensors["fc6.bias"]
+        expected = tuple(first.get_parameter("weight").shape)
+        if tuple(weight.shape) != expected or tuple(bias.shape) != expected[:1]:
             raise ValueError(
-                f"C3D's fc6 has {found}, this head's first layer {wanted}: read c3d/pool5 and let hidden_widths start "
-                f"with {found['weight'][0]}"
+                f"C3D's fc6 has a weight {tuple(weight.shape)} and a bias {tuple(bias.shape)}, but "
+                f"this head's first layer has a weight {expected}: read c3d/pool5 and let "
+                f"hidden_widths start with {weight.shape[0]}"
             )
         with torch.no_grad():
-            for name, tensor in given.items():
-                own[name].copy_(tensor)
+            first.get_parameter("weight").copy_(weight)
+            first.get_parameter("bias").copy_(bias)
 
 
 def _build(settings: FNNSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:

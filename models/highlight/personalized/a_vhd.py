@@ -1,16 +1,17 @@
-"""FCSN and Adaptive-FCSN (A-VHD): a fully convolutional network over all rows of a video, without
-or with a history.
+"""FCSN and Adaptive-FCSN (A-VHD): fully convolutional networks over all rows of a video.
+
+Adaptive-FCSN also reads the user's history.
 
 Sources: M. Rochan, L. Ye, Y. Wang, "Video Summarization Using Fully Convolutional Sequence
 Networks", ECCV 2018; M. Rochan, M. K. K. Reddy, L. Ye, Y. Wang, "Adaptive Video Highlight Detection
 by Learning from User History", ECCV 2020, in the first author's re-implementation,
 github.com/mrochan/adaptive-highlight at d7a5a35998d81a1bbd4cef96bf3a727c8fdb477d, whose networks
-these equal. Refuses to know losses and what scores are averaged over.
+these equal.
 
-The first layer pads by 100 positions and the norms look at a whole video, so a video's scores
-depend on its length: videos of a batch are run in groups of one length, never with padding. For
-users without a history, whom the authors leave out, Adaptive-FCSN normalises without scale and
-bias, as FCSN does (ours).
+The first layer pads by 100 positions and the norms use the statistics of a whole video, so a
+video's scores depend on its length. Videos of a batch therefore run in groups of one length, never
+with padding. For users without a history, whom the authors leave out, Adaptive-FCSN normalises
+without scale and bias, as FCSN does (ours).
 
 Letters in shapes: those of `contract.py`; C channels of the fourth block, H channels after it, N
 videos of one length.
@@ -28,13 +29,12 @@ from torch.nn import functional
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
 from models.highlight.base.history import history_elements, masked_mean, single_vector_array
+from models.validation import at_least, dropout_rate, layer_widths, one_of
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
-"""How many each block has before its pooling, as in VGG-16."""
+"""Convolutions of each block before its pooling, as in VGG-16."""
 PADDING = 100
-"""On both sides of the first convolution, so that any video is long enough; the crops below undo
-it.
-"""
+"""On both sides of the first convolution, so that any video is long enough; crops undo it."""
 POOL4_OFFSET, OUTPUT_OFFSET = 5, 27
 
 
@@ -46,49 +46,44 @@ class FCSNSettings:
     hidden_width: int = 4096
     dropout: float = 0.5
     norm: Literal["instance", "none"] = "instance"
-    """Before the two score layers; the authors' code has both."""
+    """Norm before the two score layers; the authors' code has both."""
     is_normalised: bool = True
-    """Rows, of the history too, are divided by their L2 norm first."""
+    """Whether rows, also of the history, are divided by their L2 norm first."""
     initial: Literal["torch", "fcn"] = "torch"
-    """How weights begin. The authors' code leaves that to torch, whose ReLU layers shrink what
-    differs from row to row, in the end to less than the norms' epsilon. `fcn` (ours) keeps it (He
-    et al., 2015), and upsampling begins as linear interpolation, as in the networks that FCSN
+    """Initial weights. The authors' code leaves them to torch, but with those each ReLU layer
+    shrinks the differences between rows, at last below the norms' epsilon. `fcn` (ours) keeps them
+    (He et al., 2015), and upsampling begins as linear interpolation, as in the networks that FCSN
     follows (Long et al., 2015).
     """
 
     def __post_init__(self) -> None:
-        if len(self.channels) != len(CONVOLUTIONS) or min(*self.channels, self.hidden_width) < 1:
+        layer_widths("channels", self.channels)
+        if len(self.channels) != len(CONVOLUTIONS):
             raise ValueError(
-                f"channels are five widths, each at least 1, as is hidden_width; got {self}"
+                f"channels must list {len(CONVOLUTIONS)} widths, one per block; got {self.channels}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is 0 to below 1, got {self.dropout}")
-        if self.norm not in ("instance", "none"):
-            raise ValueError(f"norm is instance or none, got {self.norm!r}")
-        if self.initial not in ("torch", "fcn"):
-            raise ValueError(f"initial is torch or fcn, got {self.initial!r}")
+        at_least("hidden_width", self.hidden_width, 1)
+        dropout_rate("dropout", self.dropout)
+        one_of("norm", self.norm, ("instance", "none"))
+        one_of("initial", self.initial, ("torch", "fcn"))
 
 
 @dataclass(frozen=True)
 class AVHDSettings(FCSNSettings):
-    """The published sizes, and which of the two history encoders."""
+    """The published sizes, and one of the two history encoders."""
 
     history_encoder: Literal["attention", "convolution"] = "attention"
     attention_reduction: int = 8
-    """Queries and keys have so many times fewer channels than features."""
+    """Factor by which queries and keys have fewer channels than features."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.norm != "instance":
             raise ValueError(
-                "Adaptive-FCSN speaks through its norms: norm is instance, or take the model fcsn"
+                "Adaptive-FCSN needs norm = instance; for other norms use the model fcsn"
             )
-        if self.history_encoder not in ("attention", "convolution"):
-            raise ValueError(
-                f"history_encoder is attention or convolution, got {self.history_encoder!r}"
-            )
-        if self.attention_reduction < 1:
-            raise ValueError(f"attention_reduction is at least 1, got {self.attention_reduction}")
+        one_of("history_encoder", self.history_encoder, ("attention", "convolution"))
+        at_least("attention_reduction", self.attention_reduction, 1)
 
 
 class Encoder(nn.Module):
@@ -97,15 +92,13 @@ class Encoder(nn.Module):
     def __init__(self, width: int, settings: FCSNSettings) -> None:
         super().__init__()
         inputs = width
-        for block, (count, channels) in enumerate(
-            zip(CONVOLUTIONS, settings.channels, strict=True), start=1
-        ):
+        blocks = zip(CONVOLUTIONS, settings.channels, strict=True)
+        for block, (count, channels) in enumerate(blocks, start=1):
             for number in range(1, count + 1):
-                padding = PADDING if block == number == 1 else 1
-                self.add_module(
-                    f"conv{block}_{number}",
-                    nn.Conv1d(inputs, channels, kernel_size=3, padding=padding),
-                )
+                is_first = block == number == 1
+                padding = PADDING if is_first else 1
+                layer = nn.Conv1d(inputs, channels, kernel_size=3, padding=padding)
+                self.add_module(f"conv{block}_{number}", layer)
                 inputs = channels
         self.fc6 = nn.Conv1d(inputs, settings.hidden_width, kernel_size=7)
         self.fc7 = nn.Conv1d(settings.hidden_width, settings.hidden_width, kernel_size=1)
@@ -114,8 +107,9 @@ class Encoder(nn.Module):
             _keep_scale(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, D, T)` → the last map `(N, H, about T / 32)` and the fourth pooling's `(N, C, about
-        T / 16)`.
+        """`(N, D, T)` → the last map and that of the fourth pooling.
+
+        They are `(N, H, about T / 32)` and `(N, C, about T / 16)`.
         """
         pooled: list[Tensor] = []
         for block, count in enumerate(CONVOLUTIONS, start=1):
@@ -128,8 +122,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Two score layers, upsampled to one pair of logits a position; its layers have the authors'
-    names.
+    """Two score layers, upsampled to one pair of logits per position.
+
+    The layers have the authors' names.
     """
 
     def __init__(self, settings: FCSNSettings) -> None:
@@ -145,23 +140,24 @@ class Decoder(nn.Module):
                 _interpolate(layer)
 
     def forward(self, last: Tensor, pool4: Tensor, affine: Tensor | None, length: int) -> Tensor:
-        """The encoder's maps and `(N, 2H + 2C)`, for each map its biases and then its scales → `(N,
-        2, length)`.
+        """The encoder's maps → `(N, 2, length)` logits.
+
+        `affine` `(N, 2H + 2C)` holds for each map its biases, then its scales.
         """
-        of_last: Tensor | None = None
-        of_pool4: Tensor | None = None
+        last_affine: Tensor | None = None
+        pool4_affine: Tensor | None = None
         if affine is not None:
-            of_last, of_pool4 = affine[:, : 2 * self.widths[0]], affine[:, 2 * self.widths[0] :]
-        upscored = self.upscore2(self.score_fr(self._norm(last, of_last)))
-        skipped = self.score_pool4(self._norm(pool4, of_pool4))
+            split = 2 * self.widths[0]
+            last_affine, pool4_affine = affine[:, :split], affine[:, split:]
+        upscored = self.upscore2(self.score_fr(self._norm(last, last_affine)))
+        skipped = self.score_pool4(self._norm(pool4, pool4_affine))
         summed = upscored + skipped[..., POOL4_OFFSET : POOL4_OFFSET + upscored.shape[-1]]
         logits: Tensor = self.upscore16(summed)[..., OUTPUT_OFFSET : OUTPUT_OFFSET + length]
         return logits
 
     def _norm(self, x: Tensor, affine: Tensor | None) -> Tensor:
-        """T-AIN: each channel normalised over time, then scaled and shifted; a map of one position
-        stays as it is.
-        """
+        """T-AIN: each channel normalised over time, then scaled and shifted."""
+        # A map of one position has no variance, and stays as it is.
         if not self.has_norm or x.shape[-1] == 1:
             return x
         normalised = functional.instance_norm(x, eps=1e-5)
@@ -173,30 +169,25 @@ class Decoder(nn.Module):
 
 @torch.no_grad()
 def _keep_scale(encoder: Encoder) -> None:
-    """Gives its convolutions weights under which ReLU layers keep the size of what they see, and no
-    biases.
-    """
+    """Weights with which ReLU layers keep the scale of their input, and zero biases."""
     for layer in encoder.modules():
-        if isinstance(layer, nn.Conv1d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                layer.bias.zero_()
+        if not isinstance(layer, nn.Conv1d):
+            continue
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            layer.bias.zero_()
 
 
 @torch.no_grad()
 def _interpolate(upsampling: nn.ConvTranspose1d) -> None:
-    """Gives each class weights that interpolate it linearly in time, and nothing of the other
-    class.
-    """
+    """Weights that interpolate each class linearly in time, without the other class."""
     size, stride = upsampling.kernel_size[0], upsampling.stride[0]
     distance = (torch.arange(size) - (size - 1) / 2).abs()
     upsampling.weight.copy_(torch.eye(2).unsqueeze(-1) * (1 - distance / stride))
 
 
 class AttentionHistory(nn.Module):
-    """Self-attention among the history's videos, unscaled, without residual; their mean gives the
-    norms' parameters.
-    """
+    """Unscaled self-attention among the history's videos; the mean predicts the norms' weights."""
 
     def __init__(self, width: int, outputs: int, settings: AVHDSettings) -> None:
         super().__init__()
@@ -210,12 +201,12 @@ class AttentionHistory(nn.Module):
         energy = self.query(elements) @ self.key(elements).mT  # (B, K, K)
         energy = energy.masked_fill(~exists.unsqueeze(1), torch.finfo(energy.dtype).min)
         attended = energy.softmax(dim=-1) @ self.value(elements)
-        answer: Tensor = self.parameters_of_norms(masked_mean(attended, exists))
-        return answer
+        affine: Tensor = self.parameters_of_norms(masked_mean(attended, exists))
+        return affine
 
 
 class ConvolutionHistory(nn.Module):
-    """An encoder like the video's over the sequence of the history's videos, beside their mean."""
+    """An encoder like the video's over the sequence of the history's videos, plus their mean."""
 
     def __init__(self, width: int, outputs: int, settings: AVHDSettings) -> None:
         super().__init__()
@@ -226,13 +217,12 @@ class ConvolutionHistory(nn.Module):
     def forward(self, elements: Tensor, exists: Tensor) -> Tensor:
         """`(B, K, D)` and `(B, K)` → `(B, outputs)`; the order of the history matters."""
         codes = self.skip(masked_mean(elements, exists))
-        for count, chosen in by_length(exists):
-            rows = elements[chosen][exists[chosen]].view(len(chosen), count, -1)
-            codes = codes.index_add(
-                0, chosen, self.encoder(rows.mT)[0].mean(dim=-1).to(codes.dtype)
-            )
-        answer: Tensor = self.parameters_of_norms(codes)
-        return answer
+        for count, users in group_by_length(exists):
+            rows = elements[users][exists[users]].view(len(users), count, -1)
+            encoded, _ = self.encoder(rows.mT)
+            codes = codes.index_add(0, users, encoded.mean(dim=-1).to(codes.dtype))
+        affine: Tensor = self.parameters_of_norms(codes)
+        return affine
 
 
 HISTORY_ENCODERS: Mapping[str, Callable[[int, int, AVHDSettings], nn.Module]] = {
@@ -242,7 +232,7 @@ HISTORY_ENCODERS: Mapping[str, Callable[[int, int, AVHDSettings], nn.Module]] = 
 
 
 class FCSN(nn.Module):
-    """The network of both papers; with AVHDSettings it listens to the history."""
+    """The network of both papers; with AVHDSettings it reads the history."""
 
     def __init__(self, key: str, width: int, settings: FCSNSettings) -> None:
         super().__init__()
@@ -252,31 +242,27 @@ class FCSN(nn.Module):
         self.decoder = Decoder(settings)
         self.history: nn.Module | None = None
         if isinstance(settings, AVHDSettings):
-            self.history = HISTORY_ENCODERS[settings.history_encoder](
-                width, 2 * sum(self.decoder.widths), settings
-            )
+            history_encoder = HISTORY_ENCODERS[settings.history_encoder]
+            self.history = history_encoder(width, 2 * sum(self.decoder.widths), settings)
 
     def forward(self, batch: Batch) -> Scores:
-        """Probabilities of a highlight, 0 to 1; `parts["logits"]` is `(B, T, 2)`, the second for a
-        highlight.
+        """Probabilities of a highlight, 0 to 1.
+
+        `parts["logits"]` is `(B, T, 2)`: no highlight, highlight.
         """
         features = batch.features[self.key]
         if self.is_normalised:
             features = functional.normalize(features, dim=-1)
         affine = None if self.history is None else self._affine(batch, self.history)
         logits = torch.zeros(*batch.mask.shape, 2, device=features.device)
-        for length, chosen in by_length(batch.mask):
-            x = (
-                features[chosen][batch.mask[chosen]].view(len(chosen), length, -1).mT
-            )  # (N, D, length)
-            found = self.decoder(
-                *self.encoder(x), None if affine is None else affine[chosen], length
-            )
-            places = (
-                batch.mask.new_zeros(len(batch.mask), 1).index_fill(0, chosen, value=True)
-                & batch.mask
-            )
-            logits = logits.masked_scatter(places.unsqueeze(-1), found.mT.float())
+        for length, videos in group_by_length(batch.mask):
+            rows = features[videos][batch.mask[videos]].view(len(videos), length, -1)
+            last, pool4 = self.encoder(rows.mT)
+            group_affine = None if affine is None else affine[videos]
+            group_logits = self.decoder(last, pool4, group_affine, length)
+            in_group = batch.mask.new_zeros(len(batch.mask), 1).index_fill(0, videos, value=True)
+            places = (in_group & batch.mask).unsqueeze(-1)
+            logits = logits.masked_scatter(places, group_logits.mT.float())
         return Scores(logits.softmax(dim=-1)[..., 1], {"logits": logits})
 
     def _affine(self, batch: Batch, history: nn.Module) -> Tensor:
@@ -288,10 +274,8 @@ class FCSN(nn.Module):
         return torch.where(exists.any(dim=1, keepdim=True), predicted, neutral)
 
 
-def by_length(mask: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Groups the rows of a `(B, T)` mask: each length above 0 there is, and the `(N,)` indices of
-    rows that have it.
-    """
+def group_by_length(mask: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Each length above 0 of a row of a `(B, T)` mask, with the `(N,)` indices of its rows."""
     lengths = mask.sum(dim=1)
     for length in sorted(set(lengths.tolist())):
         if length:

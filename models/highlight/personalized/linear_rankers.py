@@ -1,12 +1,12 @@
 """Rankers without hidden layers: two cosines, and the linear models that a ranking SVM fits.
 
 Source: A. García del Molino and M. Gygli, "PHD-GIFs: Personalized Highlight Detection for Automatic
-GIF Creation", ACM Multimedia 2018, sections 4.2 and 5.1. Refuses to know how an SVM is fitted: a
-`LinearRanker` says what is to be weighed, and holds the weights.
+GIF Creation", ACM Multimedia 2018, sections 4.2 and 5.1. A `LinearRanker` computes the descriptors
+and holds the weights; the trainer fits its SVM.
 
 The sources leave open: the SVM's C and the scale of features (rows are divided by their L2 norm
-here), which of similarity and distance SVM-D reads (`DistanceSettings.reading`), the negatives of a
-user's own SVM in Residual.
+here), whether SVM-D reads similarities or distances (`DistanceSettings.reading`), and the negatives
+of a user's own SVM in Residual.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ class NoSettings:
 
 @dataclass(frozen=True)
 class HighlightSVMSettings:
-    """What may be set of the linear ranker of descriptors."""
+    """Settings of the linear ranker of features."""
 
     is_normalised: bool = True
-    """Whether a descriptor is divided by its L2 norm; ours, since the paper names no scale."""
+    """Whether a feature is divided by its L2 norm; ours, because the paper names no scale."""
 
 
 class SimilarityRanker(nn.Module):
-    """The largest (Maximal Similarity) or the mean (Video-MMR) cosine to the history; 0 for users
-    without one.
+    """The largest (Maximal Similarity) or the mean (Video-MMR) cosine to the history.
+
+    0 for users without a history.
     """
 
     def __init__(self, key: str, *, takes_largest: bool) -> None:
@@ -69,9 +70,7 @@ class SimilarityRanker(nn.Module):
 
 
 class LinearRanker(nn.Module, ABC):
-    """h = wᵀx + b over what a position is described by; a ranking SVM on pairs of `descriptors`
-    gives w.
-    """
+    """h = wᵀx + b of a position's descriptor x; a ranking SVM on pairs of descriptors gives w."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -79,15 +78,15 @@ class LinearRanker(nn.Module, ABC):
 
     @abstractmethod
     def descriptors(self, batch: Batch) -> Tensor:
-        """`(B, T, F)`: what is weighed."""
+        """`(B, T, F)`: x of each position."""
 
     def forward(self, batch: Batch) -> Scores:
-        """One number a position, without bounds."""
+        """One number per position, without bounds."""
         return Scores(self.linear(self.descriptors(batch)).squeeze(-1).float())
 
 
 class HighlightSVM(LinearRanker):
-    """The descriptor alone, whoever asks."""
+    """A linear score of the feature, the same for every user."""
 
     def __init__(self, key: str, width: int, settings: HighlightSVMSettings) -> None:
         super().__init__(width)
@@ -101,7 +100,7 @@ class HighlightSVM(LinearRanker):
 
 
 class SVMD(LinearRanker):
-    """How near the k nearest elements of the history are, and nothing else (equation 3)."""
+    """A linear score of the similarities to the k nearest elements of the history (equation 3)."""
 
     def __init__(self, key: str, settings: DistanceSettings) -> None:
         super().__init__(settings.nearest)
@@ -111,18 +110,16 @@ class SVMD(LinearRanker):
     def descriptors(self, batch: Batch) -> Tensor:
         """`(B, T, nearest)`."""
         elements, exists = history_elements(batch, self.key)
-        return k_nearest(
-            cosine_similarities(batch.features[self.key], elements, exists), exists, self.settings
-        )
+        cosines = cosine_similarities(batch.features[self.key], elements, exists)
+        return k_nearest(cosines, exists, self.settings)
 
 
 class Residual(LinearRanker):
-    """One user's weights on [s; h_V2G(s)] (equation 5); until they are put in, the generic score
-    itself.
+    """One user's weights on [s; h_V2G(s)] (equation 5); at first the generic score itself.
 
-    The generic model, Video2GIF (ours), is trained before, and fixed here. `linear` holds the
-    weights of one user, fitted on the user's history videos; a user without any keeps the generic
-    score.
+    The generic model, Video2GIF (ours), is trained before and fixed here. `linear` holds the
+    weights of one user, fitted on the videos of the user's history; a user without any keeps the
+    generic score.
     """
 
     def __init__(self, key: str, width: int, settings: FNNSettings) -> None:
@@ -134,13 +131,13 @@ class Residual(LinearRanker):
             self.linear.bias.zero_()
 
     def train(self, mode: bool = True) -> Residual:
-        """The generic model stays as it scores: without dropout."""
+        """The generic model stays in evaluation mode, without dropout."""
         super().train(mode)
         self.generic.eval()
         return self
 
     def descriptors(self, batch: Batch) -> Tensor:
-        """`(B, T, D + 1)`: the descriptor divided by its L2 norm (ours), and the generic score."""
+        """`(B, T, D + 1)`: the feature divided by its L2 norm (ours), and the generic score."""
         positions = functional.normalize(batch.features[self.key], dim=-1)
         generic = self.generic(batch).scores
         return torch.cat([positions, generic.unsqueeze(-1)], dim=-1)

@@ -1,11 +1,9 @@
-"""The first layers of MHA+Fusion: maps of objects, and joints of persons, become one narrow vector
-a frame.
+"""The encoders of MHA+Fusion: maps of objects, and keypoints of persons, to a vector per frame.
 
 Source: the MHA+Fusion paper (ACM Multimedia 2022), section 3.1, eq. 2 and 3. Depths and widths
-stand in its Fig. 3 and 4 at best; they and all that is marked `ours` are not in the text. Refuses
-to know attention and users.
+are at best in its Fig. 3 and 4; they and all that is marked `ours` are not in the text.
 
-Letters: N sequences, T frames, P places for persons, V = 17 joints, C channels, g cells on a side.
+Letters: N sequences, T frames, P slots for persons, V = 17 keypoints, C channels, g cells per side.
 """
 
 from __future__ import annotations
@@ -52,16 +50,15 @@ class PrimingConv3D(nn.Module):
 
 
 class PrimingSTGCN(nn.Module):
-    """Eq. 3: ST-GCN units over each person's skeleton, joints pooled on the five chains, chains
-    side by side.
+    """Eq. 3: ST-GCN units over each person's skeleton, keypoints pooled on five chains.
 
-    Ours: the mean over a chain's joints, and over the persons of a frame; a frame without persons
-    is zero. As in the release the first unit has no residual, and a norm comes first. Persons are
-    followed by their place in the array, the order of their scores: nothing tells who is who in the
-    next frame.
+    Ours: the mean over a chain's keypoints, and over the persons of a frame; a frame without
+    persons is zero. As in the release the first unit has no residual, and a norm comes first. A
+    person is followed through time by the slot in the array, which is the order of scores: nothing
+    identifies persons between frames.
 
-    `sees_padding` counts every place as a person, and every frame as there, as zero-padding without
-    a mask would.
+    `sees_padding` counts every slot as a person, and every frame as present, as zero-padding
+    without a mask would.
     """
 
     def __init__(
@@ -91,37 +88,40 @@ class PrimingSTGCN(nn.Module):
         """d_y."""
 
     def forward(self, persons: Tensor, present: Tensor, mask: Tensor) -> Tensor:
-        """`(N, T, P, V, C)`, who is there `(N, T, P)`, frames `(N, T)` → y, `(N, T, d_y)`, zero
-        outside the mask.
+        """`(N, T, P, V, C)`, persons `(N, T, P)` and frames `(N, T)` that exist → y `(N, T, d_y)`.
+
+        Zero outside the mask.
         """
         present = torch.ones_like(present) if self.sees_padding else present & mask.unsqueeze(2)
-        places = present.transpose(1, 2).flatten(0, 1)  # (N·P, T)
-        someone = places.any(1)
-        x = persons.permute(0, 2, 4, 1, 3).flatten(0, 1)[someone]  # (M, C, T, V)
-        chains = self._chains(x, places[someone])
-        everyone = chains.new_zeros(*places.shape, self.width)
-        everyone[someone] = chains
-        total = everyone.reshape(len(persons), persons.shape[2], *everyone.shape[1:]).sum(1)
+        slots = present.transpose(1, 2).flatten(0, 1)  # (N·P, T)
+        # Slots that are empty in all frames are left out: on most videos they are the majority.
+        is_used = slots.any(1)
+        x = persons.permute(0, 2, 4, 1, 3).flatten(0, 1)[is_used]  # (M, C, T, V)
+        used_chains = self._chains(x, slots[is_used])
+        chains = used_chains.new_zeros(*slots.shape, self.width)
+        chains[is_used] = used_chains
+        total = chains.reshape(len(persons), persons.shape[2], *chains.shape[1:]).sum(1)
         return total / present.sum(2).clamp(min=1).unsqueeze(-1)
 
     def _chains(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(M, C, T, V)` and `(M, T)` → `(M, T, d_y)`."""
-        by_joint = x.transpose(2, 3)  # (M, C, V, T)
-        x = self.input_norm(by_joint.flatten(1, 2), mask).reshape(by_joint.shape).transpose(2, 3)
+        by_keypoint = x.transpose(2, 3)  # (M, C, V, T)
+        normed = self.input_norm(by_keypoint.flatten(1, 2), mask).reshape(by_keypoint.shape)
+        x = normed.transpose(2, 3)
         for unit in self.units:
             x = unit(x, mask)
         pooled: Tensor = x @ self.get_buffer("pooling")
         return pooled.permute(0, 2, 1, 3).flatten(2)
 
 
-def center_keypoints(joints: Tensor) -> Tensor:
-    """x and y in pixels → in sizes of the person, from the middle of the joints; `(..., V, 3)`,
-    zeros stay zeros.
+def center_keypoints(keypoints: Tensor) -> Tensor:
+    """`(..., V, 3)` in pixels → in sizes of the person, from the mean of the keypoints.
 
-    Ours: the paper does not say, and pixels would tie what is learned to one size of picture. The
-    score stays as it is.
+    Scores, and persons of zeros, stay. Ours: the paper does not say, and pixels would bind what is
+    learned to one size of picture.
     """
-    places, score = joints[..., :2], joints[..., 2:]
-    middle = places.mean(-2, keepdim=True)
-    size = (places.amax(-2, keepdim=True) - places.amin(-2, keepdim=True)).amax(-1, keepdim=True)
-    return torch.cat(((places - middle) / size.clamp(min=1), score), -1)
+    positions, score = keypoints[..., :2], keypoints[..., 2:]
+    centre = positions.mean(-2, keepdim=True)
+    extent = positions.amax(-2, keepdim=True) - positions.amin(-2, keepdim=True)
+    size = extent.amax(-1, keepdim=True)
+    return torch.cat(((positions - centre) / size.clamp(min=1), score), -1)

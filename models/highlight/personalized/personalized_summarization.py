@@ -1,16 +1,15 @@
-"""Personalized Summarization, as far as it can be built here: clips ranked by how long the user's
-own clips are.
+"""Personalized Summarization, in part: ranks clips by the durations of the user's own clips.
 
 Source: C. Panagiotakis, H. Papadakis, P. Fragopoulou, "Personalized Video Summarization Based
 Exclusively on User Preferences", ECIR 2020, known here from its abstract and from MHA+Fusion's
-description: no content is looked at, clips of a video are ranked "for each user based on the
-durations of their selected clips using a recommendation algorithm". Refuses to know features.
+description: it reads no content, and ranks clips of a video "for each user based on the durations
+of their selected clips using a recommendation algorithm".
 
-The gap: the original pools the segmentations of all users of a video and recommends by synthetic
-coordinates (SCoR), which needs users that share videos; nearly no two users of PHD2 do. What
-remains, and is built, is the user's taste in durations, as a kernel density over the logarithm of
-their clips' durations; kernel and width are ours. Positions have to differ in duration: on a grid
-of 5-second segments all scores are equal. Published numbers (mAP .216, nMSD .288 on users with 5
+The missing part: the original pools the segmentations of all users of a video and recommends by
+synthetic coordinates (SCoR). That needs users that share videos; almost no two users of PHD2 do.
+This implements the user's preferred durations, as a kernel density over the logarithm of their
+clips' durations; kernel and width are ours. Positions must differ in duration: on a grid of
+5-second segments all scores are equal. Published numbers (mAP .216, nMSD .288 on users with 5
 highlights and more) are not comparable.
 """
 
@@ -23,23 +22,24 @@ import torch
 from torch import Tensor, nn
 
 from models.highlight.base.contract import Batch, ModelSpec, Scores
+from models.validation import above
 
 
 @dataclass(frozen=True)
 class DurationSettings:
-    """How sharply durations are told apart."""
+    """Width of the kernel over durations."""
 
     width_octaves: float = 0.5
     """Standard deviation of the kernel, in doublings of the duration; ours."""
 
     def __post_init__(self) -> None:
-        if not self.width_octaves > 0:
-            raise ValueError(f"width_octaves is above 0, got {self.width_octaves}")
+        above("width_octaves", self.width_octaves, 0)
 
 
 class DurationRanker(nn.Module):
-    """0 to 1: how usual a position's duration is among the user's clips; 0 for users without a
-    history.
+    """0 to 1: how common a position's duration is among the user's clips.
+
+    0 for users without a history.
     """
 
     def __init__(self, settings: DurationSettings) -> None:
@@ -47,19 +47,20 @@ class DurationRanker(nn.Module):
         self.width_octaves = settings.width_octaves
 
     def forward(self, batch: Batch) -> Scores:
-        """An element of the history lasts from its first row's start to its last row's end;
-        features are not read.
-        """
+        """A clip lasts from its first row's start to its last row's end; features are not read."""
         exists = batch.history_mask.any(dim=-1)
         outside = ~batch.history_mask
         starts = batch.history_spans[..., 0].masked_fill(outside, torch.inf)
         ends = batch.history_spans[..., 1].masked_fill(outside, -torch.inf)
         if not exists.any():
             return Scores(torch.zeros(batch.mask.shape, device=batch.mask.device))
-        usual = _octaves((ends.amax(dim=-1) - starts.amin(dim=-1)).where(exists, 1))
-        octaves = _octaves((batch.spans[..., 1] - batch.spans[..., 0]).where(batch.mask, 1))
-        apart = (octaves.unsqueeze(-1) - usual.unsqueeze(1)) / self.width_octaves  # (B, T, K)
-        density = torch.exp(-0.5 * apart.square()).masked_fill(~exists.unsqueeze(1), 0).sum(dim=-1)
+        clip_seconds = ends.amax(dim=-1) - starts.amin(dim=-1)
+        clips = _octaves(clip_seconds.where(exists, 1))
+        seconds = batch.spans[..., 1] - batch.spans[..., 0]
+        positions = _octaves(seconds.where(batch.mask, 1))
+        distance = (positions.unsqueeze(-1) - clips.unsqueeze(1)) / self.width_octaves  # (B, T, K)
+        kernel = torch.exp(-0.5 * distance.square())
+        density = kernel.masked_fill(~exists.unsqueeze(1), 0).sum(dim=-1)
         return Scores((density / exists.sum(dim=1, keepdim=True).clamp(min=1)).float())
 
 
@@ -73,8 +74,10 @@ def _build(settings: DurationSettings, shapes: Mapping[str, tuple[int, ...]]) ->
 
 SPEC = ModelSpec(
     name="personalized_summarization",
-    source="Personalized Video Summarization Based Exclusively on User Preferences (ECIR 2020), durations only",
-    arrays=("c3d/pool5",),  # whose rows the positions are made of; their values are not read
+    source="Personalized Video Summarization Based Exclusively on User Preferences (ECIR 2020), "
+    "durations only",
+    # Its rows define the positions; their values are not read.
+    arrays=("c3d/pool5",),
     unit="segment",
     history="clips",
     settings=DurationSettings,

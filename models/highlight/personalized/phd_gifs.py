@@ -1,13 +1,12 @@
-"""PHD-GIFs: a segment's score from the segment and the user's history, in all the versions of the
-paper's table 2.
+"""PHD-GIFs: scores a segment from its feature and the user's history; all versions of table 2.
 
 Source: A. García del Molino and M. Gygli, "PHD-GIFs: Personalized Highlight Detection for Automatic
 GIF Creation", ACM Multimedia 2018, sections 4 and 5. No code was published.
 
-The paper leaves open: activation, batch norm, learning rate and weight decay of the winners; the
-dropouts of SA and RH (PHD-CA's are taken); which of 4 and 10 filters SA, and which of 512 and 1000
-units RH has (the smaller are taken); how the clips of a shot become one vector (their mean). A user
-without history has the profile zero.
+The paper leaves open: activation, batch norm, learning rate and weight decay of the best models;
+the dropouts of SA and RH (here PHD-CA's); whether SA has 4 or 10 filters, and RH 512 or 1000 units
+(here the smaller); how the clips of a shot become one vector (here their mean). A user without
+history has the profile zero.
 """
 
 from __future__ import annotations
@@ -44,9 +43,7 @@ Build = Callable[[Any, Shapes], nn.Module]
 
 @dataclass(frozen=True)
 class PHDSettings(FNNSettings, DistanceSettings):
-    """PHD-CA and whatever joins it: the network's sizes, and the vector d for the versions that
-    read it.
-    """
+    """PHD-CA and its versions: the network's sizes, and the vector d for versions that read it."""
 
     def __post_init__(self) -> None:
         FNNSettings.__post_init__(self)
@@ -55,7 +52,7 @@ class PHDSettings(FNNSettings, DistanceSettings):
 
 @dataclass(frozen=True)
 class PHDSASettings(FNNSettings):
-    """PHD-SA: stacked, and convolved per dimension."""
+    """PHD-SA: segment and profile stacked, and convolved per dimension."""
 
     hidden_widths: tuple[int, ...] = (256,)
     dropouts: tuple[float, ...] = (0.71, 0.18)
@@ -74,7 +71,7 @@ class PHDRHSettings(FNNSettings):
 
 
 class _Personal(nn.Module):
-    """What the versions share: positions that exist, and the history's elements."""
+    """Shared by all versions: features of positions, and elements of the history."""
 
     def __init__(self, key: str, settings: FNNSettings) -> None:
         super().__init__()
@@ -90,52 +87,57 @@ class _Personal(nn.Module):
 
 
 class PHDCA(_Personal):
-    """[s; p] through a feed-forward network, p the mean of the history (equation 2); d joins early,
-    late or never.
+    """[s; p] through a feed-forward network, p the mean of the history (equation 2).
+
+    The vector d joins at the input (early), at the last layer (late), or not at all.
     """
 
     def __init__(
         self, key: str, width: int, settings: PHDSettings, distances: Literal["", "early", "late"]
     ) -> None:
         super().__init__(key, settings)
-        early, late = (settings.nearest if distances == place else 0 for place in ("early", "late"))
+        early = settings.nearest if distances == "early" else 0
+        late = settings.nearest if distances == "late" else 0
         self.fnn = FNN(2 * width + early, settings, late)
         self.settings = settings
         self.distances = distances
 
     def forward(self, batch: Batch) -> Scores:
         """Scores without bounds; the order of the history does not matter."""
-        positions, (elements, exists) = self._positions(batch), self._elements(batch)
+        positions = self._positions(batch)
+        elements, exists = self._elements(batch)
         profile = masked_mean(elements, exists)
-        rows = [positions[batch.mask], repeat_for_positions(profile, batch.mask)]
-        late = None
+        inputs = [positions[batch.mask], repeat_for_positions(profile, batch.mask)]
+        late_inputs = None
         if self.distances:
-            d = k_nearest(cosine_similarities(positions, elements, exists), exists, self.settings)[
-                batch.mask
-            ]
-            rows, late = ([*rows, d], None) if self.distances == "early" else (rows, d)
-        return Scores(scatter_to_positions(self.fnn(torch.cat(rows, dim=-1), late), batch.mask))
+            cosines = cosine_similarities(positions, elements, exists)
+            d = k_nearest(cosines, exists, self.settings)[batch.mask]
+            if self.distances == "early":
+                inputs.append(d)
+            else:
+                late_inputs = d
+        scores = self.fnn(torch.cat(inputs, dim=-1), late_inputs)
+        return Scores(scatter_to_positions(scores, batch.mask))
 
 
 class PHDSA(_Personal):
-    """s and p as two channels, mixed dimension by dimension with the same few weights, then the
-    network.
-    """
+    """s and p as two channels, mixed in each dimension with the same weights, then the network."""
 
     def __init__(self, key: str, width: int, settings: PHDSASettings) -> None:
         super().__init__(key, settings)
         self.activation = settings.activation
-        self.mix = nn.Linear(2, settings.filters)  # a convolution of kernel 1 along the dimensions
+        # As a convolution of kernel 1 along the dimensions.
+        self.mix = nn.Linear(2, settings.filters)
         self.flatten = nn.Linear(settings.filters, 1)
         self.fnn = FNN(width, settings)
 
     def forward(self, batch: Batch) -> Scores:
         """Scores without bounds; the order of the history does not matter."""
         profile = masked_mean(*self._elements(batch))
-        pairs = torch.stack(
-            [self._positions(batch)[batch.mask], repeat_for_positions(profile, batch.mask)], dim=-1
-        )
-        mixed = self.flatten(ACTIVATIONS[self.activation](self.mix(pairs))).squeeze(-1)  # (N, D)
+        rows = self._positions(batch)[batch.mask]
+        pairs = torch.stack([rows, repeat_for_positions(profile, batch.mask)], dim=-1)
+        hidden = ACTIVATIONS[self.activation](self.mix(pairs))  # (N, D, filters)
+        mixed = self.flatten(hidden).squeeze(-1)  # (N, D)
         return Scores(scatter_to_positions(self.fnn(mixed), batch.mask))
 
 
@@ -158,22 +160,22 @@ class PHDRH(_Personal):
         states = elements.new_zeros(len(elements), self.lstm.hidden_size)
         if not exists.any():
             return states
-        in_front = exists.int().argsort(
-            dim=1, descending=True, stable=True
-        )  # those that exist, in their order
-        ordered = elements.gather(1, in_front.unsqueeze(-1).expand_as(elements))
-        outputs, _ = self.lstm(ordered)  # what follows a user's last element does not reach back
+        # A stable sort puts the elements that exist first, in order. The LSTM runs forward, so what
+        # follows a user's last element does not change that element's state.
+        existing_first = exists.int().argsort(dim=1, descending=True, stable=True)
+        ordered = elements.gather(1, existing_first.unsqueeze(-1).expand_as(elements))
+        outputs, _ = self.lstm(ordered)
         last = exists.sum(dim=1) - 1
-        found = outputs[torch.arange(len(last), device=last.device), last.clamp(min=0)]
-        return torch.where((last >= 0).unsqueeze(-1), found, states)
+        users = torch.arange(len(last), device=last.device)
+        last_states = outputs[users, last.clamp(min=0)]
+        return torch.where((last >= 0).unsqueeze(-1), last_states, states)
 
 
 class LateFusion(nn.Module):
-    """h + ω·h_SVM (equation 4): `first` is trained; ranking SVMs fit `second`, then ω on validation
-    pairs.
+    """h + ω·h_SVM (equation 4): h is `first`, h_SVM is `second`.
 
-    ω starts at 0, so that until it is learned the scores, and their gradients, are those of `first`
-    alone.
+    `first` is trained; ranking SVMs fit `second`, then ω on validation pairs. ω starts at 0, so
+    that the scores and their gradients are those of `first` until ω is learned.
     """
 
     omega: Tensor

@@ -312,7 +312,7 @@ def test_half_precision_runs() -> None:
         (
             {},
             {"c3d/pool5": (8,)},
-            "the stream objects reads arrays named p3, p4, p5, and there are c3d/pool5",
+            "the stream objects reads arrays named p3, p4, p5; the recipe has c3d/pool5",
         ),
         (
             {},
@@ -341,12 +341,12 @@ def test_arrays_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"streams": "faces"}, "streams is one of both, objects, poses; got 'faces'"),
-        ({"long_clips": "drop"}, "long_clips is one of resample, cut; got 'drop'"),
-        ({"weights": "relu"}, "weights is one of sigmoid, softmax, linear; got 'relu'"),
-        ({"pose_widths": ()}, "name at least one layer each"),
-        ({"clip_frames": 0}, "is at least 1"),
-        ({"dropout": 1.0}, "below 1, got 1.0"),
+        ({"streams": "faces"}, "streams must be one of both, objects, poses; got 'faces'"),
+        ({"long_clips": "drop"}, "long_clips must be one of resample, cut; got 'drop'"),
+        ({"weights": "relu"}, "weights must be one of sigmoid, softmax, linear; got 'relu'"),
+        ({"pose_widths": ()}, "must list one or more widths"),
+        ({"clip_frames": 0}, "must be at least 1"),
+        ({"dropout": 1.0}, "below 1; got 1.0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes: dict[str, object], says: str) -> None:

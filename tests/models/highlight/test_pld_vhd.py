@@ -128,7 +128,7 @@ def test_the_c3d_students_map_moves_with_the_picture() -> None:
         ("c3d", (12, 64, 96, 3), "a multiple of 8 frames"),
         ("c3d", (16, 64, 90, 3), "multiples of 16; got 16 frames of 64×90"),
         ("c3d", (0, 64, 96, 3), "got 0 frames"),
-        ("c3d", (64, 96, 3), "reads one array of clips"),
+        ("c3d", (64, 96, 3), "reads exactly one array of clips"),
     ],
 )
 def test_other_clips_are_refused(encoder: str, shape: tuple[int, ...], told: str) -> None:

@@ -178,5 +178,5 @@ def test_gradients_reach_every_parameter_that_learns(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in HIGHLIGHT_MODELS if name not in MANY_ARRAYS])
 def test_a_second_array_is_refused(name: str) -> None:
     spec = HIGHLIGHT_MODELS[name]
-    with pytest.raises(ValueError, match="reads one array"):
+    with pytest.raises(ValueError, match="reads exactly one array"):
         spec.build(spec.settings(), {"c3d/pool5": (8,), "c3d/fc6": (4,)})

@@ -83,7 +83,7 @@ def test_a_number_is_finite_and_in_its_range(key: str, value: str) -> None:
         ("objective.margin='x'", "objective hinge.margin must be a number, got 'x'"),
         ("objective.colour=3", "objective hinge has no setting colour; it has power, margin"),
         ("objective.name=3", "no objective is called 3"),
-        ("model.name='../x'", "no highlight model is called '../x'"),
+        ("model.name='../x'", "unknown highlight model '../x'"),
         (
             "tráining.epochs=3",
             "a change is table.key=value, such as training.epochs=3; got 'tráining",
@@ -113,7 +113,7 @@ def test_a_network_has_no_absurd_size(key: str, value: str) -> None:
 
 
 FILES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "no highlight model is called ''"),
+    "empty": (b"", "unknown highlight model ''"),
     "no text": (b"\xff\xfe\x00", "is no TOML"),
     "no TOML": (b"[model\n", "is no TOML"),
     "a key twice": (b"[training]\nepochs = 1\nepochs = 2\n", "is no TOML"),
@@ -287,7 +287,7 @@ ABOUTS: dict[str, tuple[dict[str, Any], str]] = {
     "without features": (about(trained_on=...), "KeyError('trained_on')"),
     "a model that is none": (
         about(recipe={"model": {"name": "x"}}),
-        "no highlight model is called 'x'",
+        "unknown highlight model 'x'",
     ),
     "a setting that is none": (
         about(recipe={"model": {"name": "phd_sa", "x": 1}}),
