@@ -5,7 +5,7 @@ the drawing in the documentation.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
@@ -402,18 +402,21 @@ def folder_of(module: str) -> str:
     return module if is_folder else module.rpartition(".")[0]
 
 
-def imported_modules(path: Path) -> Iterator[str]:
+@cache
+def imported_modules(path: Path) -> frozenset[str]:
     """Every module of ours that a file imports, wherever the import stands in it."""
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in MODULES)
+            modules.update(alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 full_name = f"{node.module}.{alias.name}"
                 if full_name in MODULES:
-                    yield full_name
+                    modules.add(full_name)
                 elif node.module in MODULES:
-                    yield node.module
+                    modules.add(node.module)
+    return frozenset(modules)
 
 
 def purpose_of(folder: str) -> str:

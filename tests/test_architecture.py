@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,14 +55,17 @@ the code yet.
 """
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Top-level names of every absolute import in a file, wherever it stands."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            names.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are written in full, without leading dots"
-            yield (node.module or "").partition(".")[0]
+            names.add((node.module or "").partition(".")[0])
+    return frozenset(names)
 
 
 def circles(edges: dict[str, set[str]]) -> list[list[str]]:
@@ -93,9 +96,7 @@ def test_circles_are_found() -> None:
 
 def test_no_circle_of_files() -> None:
     assert (
-        circles(
-            {module: set(imported_modules(path)) - {module} for module, path in MODULES.items()}
-        )
+        circles({module: {*imported_modules(path)} - {module} for module, path in MODULES.items()})
         == []
     )
 
@@ -108,7 +109,7 @@ def test_no_circle_of_folders() -> None:
 def test_imports_follow_the_folder_table(path: Path) -> None:
     folder = folder_of(module_of(path))
     assert folder in MAY_IMPORT, f"add {folder} to the table in tests/folders.py"
-    for module in set(imported_modules(path)):
+    for module in imported_modules(path):
         other = folder_of(module)
         assert other in MAY_IMPORT[folder] | {folder}, (
             f"{folder} may not import {other}; see tests/folders.py"
@@ -128,7 +129,7 @@ def test_every_arrow_of_the_table_is_used() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_outside_libraries_belong_to_their_packages(path: Path) -> None:
     package = path.relative_to(REPOSITORY).parts[0]
-    for name in set(imports(path)) - {*PACKAGES, *sys.stdlib_module_names}:
+    for name in imports(path) - {*PACKAGES, *sys.stdlib_module_names}:
         assert package in SHARED_BY.get(name, set()), (
             f"{package} must not import {name}; see SHARED_BY"
         )
@@ -169,4 +170,4 @@ def test_files_stay_short(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["pickle", "joblib", "dill", "marshal", "shelve"])
 def test_nothing_that_executes_what_it_reads_is_imported(name: str) -> None:
-    assert [str(path) for path in FILES if name in set(imports(path))] == []
+    assert [str(path) for path in FILES if name in imports(path)] == []
