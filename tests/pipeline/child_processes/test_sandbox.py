@@ -32,7 +32,7 @@ from storage.base.video_status import State
 from tests.conftest import REPOSITORY
 from tests.support.videos import coded_video
 
-LIMITS = DecodeLimits(stall_seconds=3, max_memory_bytes=400_000_000)
+LIMITS = DecodeLimits(stall_seconds=1, max_memory_bytes=400_000_000)
 
 ATTEMPTS = """
 import ctypes, json, resource, socket, sys
@@ -192,13 +192,13 @@ def named(tmp_path: Path) -> Path:
         ("silence", r"crash \(SIGKILL"),
         (
             "lock",
-            r"hang \(no sign of life for 3 s, and no CPU time used; \[decode\] stall_seconds\)",
+            r"hang \(no sign of life for 1 s, and no CPU time used; \[decode\] stall_seconds\)",
         ),
         (
             "stop",
-            r"hang \(no sign of life for 3 s, and no CPU time used: it was stopped, .*stall_seconds\)",
+            r"hang \(no sign of life for 1 s, and no CPU time used: it was stopped, .*stall_seconds\)",
         ),
-        ("spin", r"hang \(no sign of life for 3 s of CPU time; \[decode\] stall_seconds\)"),
+        ("spin", r"hang \(no sign of life for 1 s of CPU time; \[decode\] stall_seconds\)"),
         ("eat", r"memory \([\d,]+ bytes of memory, allowed 400,000,000\)"),
         ("leap", r"memory \(asked the system for more than 800,000,000 bytes\)"),
     ],
@@ -246,10 +246,10 @@ def test_poison_that_strikes_later_blames_no_bystander(
 def test_the_time_for_one_video_grows_with_its_declared_length(
     named: Path, odd_child: SubprocessDecoder
 ) -> None:
-    limits = DecodeLimits(max_wait_seconds=1, max_wait_ratio=0.5, max_seconds=100)
-    assert (limits.wait_seconds(40.0), limits.wait_seconds(None)) == (21.0, 51.0)
-    # 40 frames, 10 a second: 1 + 0.5 * 4 s
-    message = r"beat: quarantined:hang \(not done after 3 s of CPU time; \[decode\] max_wait_seconds and max_wait"
+    limits = DecodeLimits(max_wait_seconds=0.25, max_wait_ratio=0.1875, max_seconds=100)
+    assert (limits.wait_seconds(40.0), limits.wait_seconds(None)) == (7.75, 19.0)
+    # 40 frames, 10 a second: 0.25 + 0.1875 * 4 s
+    message = r"beat: quarantined:hang \(not done after 1 s of CPU time; \[decode\] max_wait_seconds and max_wait"
     with SubprocessDecoder("pyav", limits) as impatient, pytest.raises(VideoError, match=message):
         rows(impatient, named / "beat.mp4")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.__main__ import main
 from pipeline.child_processes.sandbox import SandboxLayers
 from pipeline.decoding.worker import worker_process
 from pipeline.diagnostics import doctor
@@ -163,23 +164,17 @@ def test_before_a_run_from_youtube_a_missing_runtime_is_fatal(
 
 
 def test_the_command_prints_a_line_per_check_and_says_by_its_status_whether_a_run_can_start(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "pipeline",
-            "doctor",
-            "--data-root",
-            str(tmp_path),
-            *arguments,
-        ]
-        return subprocess.run(
-            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
-        )
-
-    fit = run("--source", str(tmp_path))
+    words = ["doctor", "--data-root", str(tmp_path), "--source"]
+    fit = subprocess.run(
+        [sys.executable, "-m", "pipeline", *words, str(tmp_path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     levels = [line.split()[0] for line in fit.stdout.splitlines() if not line.startswith(" ")]
     assert set(levels) <= set(Level)
     assert (fit.returncode, fit.stderr, len(levels)) == (int("fail" in levels), "", 10)
@@ -189,6 +184,7 @@ def test_the_command_prints_a_line_per_check_and_says_by_its_status_whether_a_ru
         re.MULTILINE,
     )
     assert list(tmp_path.iterdir()) == []
-    wrong = run("--source", "gopher://x/{id}")
-    assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "must begin with http:// or https://" in wrong.stderr
+    assert main([*words, "gopher://x/{id}"]) == 2
+    wrong = capsys.readouterr()
+    assert wrong.out == ""
+    assert "must begin with http:// or https://" in wrong.err

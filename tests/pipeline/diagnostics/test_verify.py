@@ -18,6 +18,7 @@ import pytest
 from models.extractors.base.sampling import FramesAtRateWithHistory
 from models.extractors.jpeg_frames import spec as frames
 from models.extractors.jpeg_frames.spec import FramesSettings
+from pipeline.__main__ import main
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.diagnostics.comparison import Comparison, compare_with_file, cosine
@@ -262,16 +263,25 @@ def test_cosine_by_hand() -> None:
     assert cosine(np.zeros(2), np.ones(2)) == 0
 
 
-def test_the_command_says_it_and_returns_it(layout: Layout) -> None:
+def test_the_command_says_it_and_returns_it(
+    layout: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = layout.variant(JPEGS.name, JPEGS.fingerprint()).folder
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pipeline", "verify", *arguments, "--device", "cpu"]
-        return subprocess.run(
-            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
-        )
+        words = ["verify", *arguments, "--device", "cpu"]
+        code = main(words)
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
 
-    honest = run(str(folder), "--sample", "7")
+    command = [sys.executable, "-m", "pipeline", "verify", str(folder), "--device", "cpu"]
+    honest = subprocess.run(
+        [*command, "--sample", "7"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert (honest.returncode, honest.stderr) == (0, "")
     assert "jpeg: 7 rows, 7 equal bit by bit, 0 differ" in honest.stdout
     assert "compared 7 of 7 chosen rows" in honest.stdout
