@@ -235,9 +235,12 @@ def test_sweep_removes_only_what_the_dead_left(tmp_path: Path) -> None:
     assert remove_stale_temporaries(tmp_path / "nowhere") == []
 
 
+@pytest.mark.parametrize("turns", [2, pytest.param(6, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("same", [True, False], ids=["same bytes", "other bytes"])
-def test_of_eight_writers_of_one_name_one_wins_and_no_bytes_mix(tmp_path: Path, same: bool) -> None:
-    for turn in range(6):
+def test_of_eight_writers_of_one_name_one_wins_and_no_bytes_mix(
+    tmp_path: Path, same: bool, turns: int
+) -> None:
+    for turn in range(turns):
         path = tmp_path / f"part{turn}"
         contents = [bytes([0 if same else writer]) * 200_000 for writer in range(8)]
 

@@ -192,8 +192,9 @@ def test_without_hard_links_a_lease_still_excludes(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_eight_takers_of_a_stale_lease_never_two_hold_it(tmp_path: Path) -> None:
-    for turn in range(8):
+@pytest.mark.parametrize("turns", [3, pytest.param(8, marks=pytest.mark.slow)])
+def test_of_eight_takers_of_a_stale_lease_never_two_hold_it(turns: int, tmp_path: Path) -> None:
+    for turn in range(turns):
         path, inside = tmp_path / f"shard_{turn:03d}.lease", tmp_path / "inside"
         plant(path, HOLDERS["dead pid"][0]())
 
@@ -215,7 +216,10 @@ def test_of_eight_takers_of_a_stale_lease_never_two_hold_it(tmp_path: Path) -> N
         assert list(tmp_path.iterdir()) == []
 
 
-def test_takers_killed_at_random_never_leave_a_lease_that_nobody_can_take(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_takers_killed_at_random_never_leave_a_lease_that_nobody_can_take(
+    rounds: int, tmp_path: Path
+) -> None:
     path = tmp_path / "shard_000.lease"
 
     def take(number: int) -> int:
@@ -230,7 +234,7 @@ def test_takers_killed_at_random_never_leave_a_lease_that_nobody_can_take(tmp_pa
                 continue
         return 0
 
-    for _ in range(10):
+    for _ in range(rounds):
         race(8, take)
         with lease(path):
             pass
