@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +102,15 @@ def make_store(
     root: Path, videos: int = 12, *, shards: int = 2, part_bytes: int = 400
 ) -> VariantLayout:
     """A catalog and one variant of it: the first three ids failed, all others are done."""
+    shutil.copytree(_made_store(videos, shards, part_bytes).name, root, dirs_exist_ok=True)
+    return variant_layout(root)
+
+
+@cache
+def _made_store(videos: int, shards: int, part_bytes: int) -> tempfile.TemporaryDirectory[str]:
+    """The same store, written once a process: tests copy it."""
+    folder = tempfile.TemporaryDirectory()
+    root = Path(folder.name)
     ids = [f"v{number:03d}" for number in range(videos)]
     catalog = Catalog(
         name="sample",
@@ -132,7 +144,7 @@ def make_store(
         ]
         failures = {video_id: status for video_id, status in statuses.items() if video_id in mine}
         commit_tracks(layout, tracks, shard=shard, part_bytes=part_bytes, **failures)
-    return layout
+    return folder
 
 
 def killed_at(place: int, action: Callable[[], object]) -> bool:
