@@ -35,6 +35,7 @@ EXTRAS = {
     "luigi": "features",
     "matplotlib": "features",
     "PIL": "features",
+    "pydantic": "features",
     "pymatreader": "features",
     "safetensors": "features",
     "torch": "features",

@@ -28,6 +28,7 @@ SHARED_BY = {
     "torch": {"models", "pipeline", "trainer"},
     "cv2": {"models", "pipeline", "trainer"},
     "torchvision": {"models"},
+    "pydantic": {"models"},
     "ultralytics": {"models"},
     "detectron2": {"models"},
     "PIL": {"models"},
