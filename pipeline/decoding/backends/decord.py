@@ -1,9 +1,8 @@
-"""Frames by decord 0.6, for parity with features made by it; under guard, and only for what it
-reads right.
+"""Frames by decord 0.6, to compare with features that were made with it.
 
-Its last release is from 2021, with an FFmpeg of that time: it keeps no time of a stream that starts
-late, repeats or shifts pictures of transport streams, and rescales what changes size. Refuses to
-know packets and times.
+Its last release is from 2021, with an FFmpeg of that time. It loses the times of streams that start
+late, repeats or shifts pictures of transport streams, and rescales pictures that change size. It is
+therefore used only for files that it reads correctly, and every frame is checked.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from models.extractors.base.contract import Frame
-from pipeline.decoding.backends.fallback import ReaderFailed, guarded_frames
+from pipeline.decoding.backends.fallback import ReaderFailed, WholeFileReader, guarded_frames
 from pipeline.decoding.backends.frame import DecodedFrame
 from pipeline.media.container.packets import Tally
 from pipeline.media.container.streams import open_container
@@ -26,44 +25,37 @@ from storage.base.errors import SystemicFault
 
 CONTAINERS = ("mov", "matroska", "flv")
 PIXEL_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p")
-"""Measured to be bit-equal; 10-bit pictures differ by up to 192 levels."""
+"""Formats that were measured to be bit-equal; 10-bit pictures differ by up to 192 levels."""
 
 
 def decord_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
-    """Frames by decord as long as it gives what the packets promise, then by PyAV."""
+    """Frames by decord while they match the packets, then by PyAV."""
     return guarded_frames(path, probed, tally, _Reader)
 
 
-class _Reader:
+class _Reader(WholeFileReader):
+    library = "decord"
+
     def __init__(self, path: Path, probed: Probe) -> None:
         if probed.container not in CONTAINERS or probed.pixel_format not in PIXEL_FORMATS:
             raise ReaderFailed(f"decord is wrong about {probed.pixel_format} in {probed.container}")
         _check_pictures(path, probed)
-        decord, self._error = load()
+        decord, decord_error = load()
         try:
-            self._frames = decord.VideoReader(
-                str(path.absolute()), ctx=decord.cpu(0), num_threads=1
-            )
-        except self._error as error:
+            frames = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1)
+        except decord_error as error:
             raise ReaderFailed("decord cannot open it") from error
-        self._next = 0
+        super().__init__(frames, (decord_error, StopIteration))
 
-    @property
-    def count(self) -> int:
-        return len(self._frames)
-
-    def next(self) -> tuple[Frame, float | None]:
-        try:
-            pixels = self._frames.next().asnumpy()
-        except (self._error, StopIteration) as error:
-            raise ReaderFailed(f"decord gives no frame {self._next}") from error
-        self._next += 1
-        return np.asarray(pixels, np.uint8), None
+    def read(self, index: int) -> tuple[Frame, float | None]:
+        return np.asarray(self.frames.next().asnumpy(), np.uint8), None
 
 
 def _check_pictures(path: Path, probed: Probe) -> None:
-    """It reads one stream of its own choice, and makes every picture the first one's size: look at
-    the key frames.
+    """Raise ReaderFailed if decord would take another stream, or rescale pictures.
+
+    decord chooses the stream itself, and gives every picture the size of the first. The key frames
+    show all sizes there are.
     """
     try:
         with open_container(path, probed.container) as container:
@@ -83,13 +75,14 @@ def _check_pictures(path: Path, probed: Probe) -> None:
 
 
 def load() -> tuple[Any, type[Exception]]:
-    """The library, and what it raises. Raises SystemicFault where it is not installed."""
+    """The library and its error class. Raises SystemicFault if it is not installed."""
     try:
         import decord
         from decord._ffi.base import DECORDError
     except (ImportError, OSError) as error:
         raise SystemicFault(
-            f"[decode] backend decord cannot be loaded: {error}. It exists for Linux on x86-64 only; set backend = pyav"
+            f"[decode] backend decord cannot be loaded: {error}. It exists for Linux on x86-64 "
+            "only; set backend = pyav"
         ) from error
     decord.logging.set_level(decord.logging.QUIET)
     return decord, DECORDError

@@ -1,10 +1,9 @@
-"""A whole-file reader under guard: each of its frames is held against the packets' own times, and
-PyAV takes over.
+"""Checks the frames of whole-file readers against the packets, with PyAV as the fallback.
 
-Libraries that read whole files lose everything behind a damage, invent times, or open what a file's
-bytes talk them into. So a reader gets a file only if FFmpeg's own guess is the container we
-sniffed, and is dropped at the first difference; PyAV's packet loop then goes on at that frame, and
-`Tally.salvaged_by` says why. Knows no library but PyAV.
+Libraries that read whole files lose everything after a damage, invent times, or open whatever a
+file's bytes suggest to them. A reader therefore gets a file only if FFmpeg's own guess is the
+container that was detected. It is dropped at the first difference; PyAV then continues at that
+frame, and `Tally.salvaged_by` records why.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import av
 import av.error
@@ -30,39 +29,71 @@ from pipeline.media.container.streams import open_container, video_stream_at
 from pipeline.media.probe import Probe
 
 SLACK_SECONDS = 0.5
-"""So long may a picture be late without any doubt."""
-TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
-"""Display matrices without mirroring: whole-file readers turn by these, and ignore the others."""
+"""A picture may be this late before the stretch without pictures is doubtful."""
+ROTATIONS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
+"""Display matrices without mirroring. Whole-file readers apply these and ignore the others."""
 
 
 class ReaderFailed(Exception):
-    """A reader cannot deliver a file, or delivered something else than its packets promise."""
+    """A reader cannot read a file, or its frames do not match the packets."""
 
 
 class Reader(Protocol):
-    """A library's hold on one file, read from its first frame to its last."""
+    """One file opened by a library, read from its first frame to its last."""
 
     @property
     def count(self) -> int | None:
-        """How many frames it will give; None if only reading tells."""
+        """Number of frames; None if the library does not know it."""
         ...
 
     def next(self) -> tuple[Frame, float | None]:
-        """The next frame `(H, W, 3)` uint8 RGB, upright, and its time if the library knows. Raises
-        ReaderFailed.
+        """The next frame, uint8 RGB `(H, W, 3)` and upright, and its time if the library knows it.
+
+        Raises ReaderFailed.
         """
         ...
 
 
+class WholeFileReader:
+    """Base of readers for libraries that know the number of frames and return one at a time."""
+
+    library: ClassVar[str]
+
+    def __init__(self, frames: Any, errors: tuple[type[Exception], ...]) -> None:
+        """`frames` is the library's object for the file, `errors` is what it may raise."""
+        self.frames = frames
+        self._errors = errors
+        self._next = 0
+
+    @property
+    def count(self) -> int:
+        """As `Reader.count`."""
+        return len(self.frames)
+
+    def next(self) -> tuple[Frame, float | None]:
+        """As `Reader.next`."""
+        try:
+            frame = self.read(self._next)
+        except self._errors as error:
+            raise ReaderFailed(f"{self.library} gives no frame {self._next}") from error
+        self._next += 1
+        return frame
+
+    def read(self, index: int) -> tuple[Frame, float | None]:
+        """Frame `index`, which rises by one from call to call. Raises the library's errors."""
+        raise NotImplementedError
+
+
 OpenReader = Callable[[Path, Probe], Reader]
-"""Raises ReaderFailed for a file that the library cannot read right; SystemicFault if there is no
-library.
+"""Opens a file. Raises ReaderFailed if the library cannot read it correctly.
+
+Raises SystemicFault if the library is not installed.
 """
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Times of the packets that are shown, in order, in ticks."""
+class ShownPackets:
+    """Times of the packets with a picture to show, in rising order, in ticks of the clock."""
 
     pts: NDArray[np.int64]
     durations: NDArray[np.int64]
@@ -71,8 +102,9 @@ class Shown:
 def guarded_frames(
     path: Path, probed: Probe, tally: Tally, open_reader: OpenReader
 ) -> Iterator[DecodedFrame]:
-    """The reader's frames as long as they are right, then PyAV's. Memory: eight or sixteen bytes a
-    frame.
+    """The reader's frames while they are correct, then PyAV's.
+
+    Needs 16 bytes of memory per frame, for the packets' times.
     """
     sent = 0
     try:
@@ -81,29 +113,30 @@ def guarded_frames(
             sent += 1
     except ReaderFailed as failure:
         tally.start_over(f"pyav from frame {sent}: {failure}")
+        # All frames are decoded again: PyAV cannot start in the middle of a damaged file.
         yield from islice(pyav_frames(path, probed, tally), sent, None)
 
 
 def _checked_frames(
     path: Path, probed: Probe, tally: Tally, open_reader: OpenReader
 ) -> Iterator[DecodedFrame]:
-    if probed.display_matrix not in TURNS:
+    if probed.display_matrix not in ROTATIONS:
         raise ReaderFailed(f"a mirrored display matrix {probed.display_matrix}")
     if probed.container == "avi":
         raise ReaderFailed("a container that keeps no times of pictures")
     _check_guess(path, probed.container)
-    shown, clock = shown_packets(path, probed, tally), probed.clock
+    shown = shown_packets(path, probed, tally)
     reader = open_reader(path, probed)
-    if reader.count not in (None, len(shown.pts)):
-        raise ReaderFailed(f"{reader.count} frames by its count, {len(shown.pts)} in the packets")
-    for index, (ticks, duration) in enumerate(
-        zip(shown.pts.tolist(), shown.durations.tolist(), strict=True)
-    ):
+    packet_count = len(shown.pts)
+    if reader.count is not None and reader.count != packet_count:
+        raise ReaderFailed(f"{reader.count} frames by its count, {packet_count} in the packets")
+    clock = probed.clock
+    times = zip(shown.pts.tolist(), shown.durations.tolist(), strict=True)
+    for index, (ticks, duration) in enumerate(times):
         tally.heartbeat()
-        rgb, said_seconds = reader.next()
-        _check_frame(
-            rgb, said_seconds, clock.lasts(ticks), probed
-        )  # libraries know the stream's own clock alone
+        rgb, reader_seconds = reader.next()
+        # Libraries know only the stream's own clock, not the container's start.
+        _check_frame(rgb, reader_seconds, clock.lasts(ticks), probed)
         yield DecodedFrame(
             index=index,
             pts_seconds=clock.at(ticks),
@@ -119,17 +152,19 @@ def _as_read(rgb: Frame) -> Frame:
 
 
 def _check_frame(
-    rgb: Frame, said_seconds: float | None, ticks_seconds: float, probed: Probe
+    rgb: Frame, reader_seconds: float | None, packet_seconds: float, probed: Probe
 ) -> None:
     if rgb.shape != (probed.height, probed.width, 3):
         raise ReaderFailed(f"a picture of shape {rgb.shape}, not {probed.width}x{probed.height}")
+    if reader_seconds is None:
+        return
     tick = probed.time_base[0] / probed.time_base[1]
-    if said_seconds is not None and abs(said_seconds - ticks_seconds) > tick / 2:
-        raise ReaderFailed(f"a frame at {said_seconds} s, by its packet at {ticks_seconds} s")
+    if abs(reader_seconds - packet_seconds) > tick / 2:
+        raise ReaderFailed(f"a frame at {reader_seconds} s, by its packet at {packet_seconds} s")
 
 
 def _check_guess(path: Path, container: str) -> None:
-    """Such libraries let FFmpeg guess the demuxer: a file whose bytes fit two is not for them."""
+    """Raise ReaderFailed unless FFmpeg would choose this container: such libraries let it guess."""
     only = {"protocol_whitelist": "file", "format_whitelist": container}
     try:
         av.open(f"file:{path.absolute()}", options=only, metadata_errors="replace").close()
@@ -137,17 +172,17 @@ def _check_guess(path: Path, container: str) -> None:
         raise ReaderFailed(f"FFmpeg's own guess is not {container}") from error
 
 
-def shown_packets(path: Path, probed: Probe, tally: Tally) -> Shown:
-    """Read the packets, decode nothing. Raises ReaderFailed for damage that shows here, and for
-    times that do not.
+def shown_packets(path: Path, probed: Probe, tally: Tally) -> ShownPackets:
+    """The packets' times, read without decoding.
+
+    Raises ReaderFailed for damage that shows in the packets, and for missing or repeated times.
     """
     pts: list[int] = []
     durations: list[int] = []
     try:
         with open_container(path, probed.container, tally.demuxer_errors) as container:
-            for packet in video_packets(
-                container, video_stream_at(container, probed.stream_index), tally
-            ):
+            stream = video_stream_at(container, probed.stream_index)
+            for packet in video_packets(container, stream, tally):
                 if packet.is_corrupt or packet.pts is None:
                     raise ReaderFailed("packets that are damaged or have no time")
                 if not packet.is_discard:
@@ -160,19 +195,19 @@ def shown_packets(path: Path, probed: Probe, tally: Tally) -> Shown:
     if tally.clock_jumps:
         raise ReaderFailed("a clock that jumps")
     shown = _sorted(np.array(pts, np.int64), np.array(durations, np.int64))
-    _check_stretches(shown, probed)
+    _check_no_gaps(shown, probed)
     return shown
 
 
-def _sorted(pts: NDArray[np.int64], durations: NDArray[np.int64]) -> Shown:
+def _sorted(pts: NDArray[np.int64], durations: NDArray[np.int64]) -> ShownPackets:
     order = np.argsort(pts, kind="stable")
     if np.any(np.diff(pts[order]) == 0):
         raise ReaderFailed("two packets with the same time")
-    return Shown(pts[order], durations[order])
+    return ShownPackets(pts[order], durations[order])
 
 
-def _check_stretches(shown: Shown, probed: Probe) -> None:
-    """Behind a stretch without packets a decoder may make pictures up, which only PyAV tells."""
+def _check_no_gaps(shown: ShownPackets, probed: Probe) -> None:
+    """Raise ReaderFailed for a gap: a decoder may invent pictures after it. Only PyAV says so."""
     tick = probed.time_base[0] / probed.time_base[1]
     late = np.diff(shown.pts) - shown.durations[:-1]
     if np.any(late * tick > SLACK_SECONDS):

@@ -1,8 +1,6 @@
-"""What every backend delivers: frames with their own times, in presentation order, pixels on
-demand.
+"""Frames of every backend: with their own times, in presentation order, and pixels on request.
 
-Bit for bit the pictures that the ffmpeg program writes as rgb24. Refuses to know any library,
-sampling and process.
+Pixels are bit for bit those that the ffmpeg program writes as rgb24.
 """
 
 from __future__ import annotations
@@ -19,26 +17,28 @@ from pipeline.media.probe import Probe
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """One frame; its pixels are made when asked for."""
+    """One frame. Its pixels are converted only on request."""
 
     index: int
     """0 for the first frame that decodes."""
     pts_seconds: float
-    """When it is shown, in seconds since the container's start."""
+    """Presentation time, in seconds since the container's start."""
     duration_seconds: float | None
-    """How long, if the stream says so."""
+    """None if the stream does not state it."""
     width: int
-    """Upright."""
+    """Of the upright picture."""
     height: int
     to_rgb: Callable[[], Frame]
-    """Pays for the conversion: uint8 `(height, width, 3)`, upright."""
+    """Converts the pixels: uint8 `(height, width, 3)`, upright."""
     to_planes: Callable[[], Planes | None] = lambda: None
-    """The picture as it was decoded, if that says bit for bit what `to_rgb` gives; else None. Valid
-    until another frame's are asked for.
+    """The decoded YUV planes if `to_rgb` follows from them bit for bit, else None.
+
+    Valid until the planes of another frame are requested.
     """
 
 
 Backend = Callable[[Path, Probe, Tally], Iterator[DecodedFrame]]
-"""(file, its probe, counts to keep) → its frames. Raises av.error.FFmpegError where nothing can be
-opened, and SystemicFault where the library itself is missing.
+"""(file, its probe, counts to update) → the file's frames.
+
+Raises av.error.FFmpegError if the file cannot be opened, SystemicFault if the library is missing.
 """

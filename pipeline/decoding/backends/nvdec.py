@@ -1,9 +1,8 @@
-"""Frames by NVDEC, the decoder on an NVIDIA GPU, through PyAV; under guard, and only for what it
-decodes to the bit.
+"""Frames by NVDEC, the decoder of NVIDIA GPUs, through PyAV.
 
-Pictures come back to the processor and are converted there, as PyAV's own are. NVDEC hides what is
-damaged inside a picture in its own way, and does not tell: where files may be damaged, pyav is the
-one to choose. Refuses to know packets and times.
+It is used only for pixel formats that it decodes bit for bit, and every frame is checked. Pictures
+are copied back and converted on the CPU, like PyAV's own. NVDEC conceals damage inside a picture
+without reporting it: for files that may be damaged, choose pyav.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from pipeline.media.probe import Probe
 from storage.base.errors import SystemicFault
 
 PIXEL_FORMAT = "yuv420p"
-"""What it gives back as nv12 is then the same numbers in another order. Others are left to PyAV."""
+"""It returns this format as nv12: the same numbers in another order."""
 
 
 def nvdec_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
-    """Frames by NVDEC as long as it gives what the packets promise, then by PyAV."""
+    """Frames by NVDEC while they match the packets, then by PyAV."""
     return guarded_frames(path, probed, tally, _Reader)
 
 
@@ -52,19 +51,18 @@ class _Reader:
             )
         except (av.error.FFmpegError, RuntimeError) as error:
             raise SystemicFault(
-                f"[decode] backend nvdec cannot be used: {error}. It needs an NVIDIA GPU and its driver's libnvcuvid; "
-                "set backend = pyav"
+                f"[decode] backend nvdec cannot be used: {error}. It needs an NVIDIA GPU and its "
+                "driver's libnvcuvid; set backend = pyav"
             ) from error
         stream = container.streams[probed.stream_index]
-        if (
-            not isinstance(stream, av.video.stream.VideoStream)
-            or not stream.codec_context.is_hwaccel
-        ):
+        if not isinstance(stream, av.video.stream.VideoStream):
+            raise ReaderFailed(f"NVDEC does not decode {probed.codec}")
+        if not stream.codec_context.is_hwaccel:
             raise ReaderFailed(f"NVDEC does not decode {probed.codec}")
         self._context = stream.codec_context
         self._frames = container.decode(stream)
-        self._seconds = probed.time_base[0] / probed.time_base[1]
-        self._signs = probed.display_matrix
+        self._tick_seconds = probed.time_base[0] / probed.time_base[1]
+        self._display_matrix = probed.display_matrix
         self._converter = Converter()
 
     def next(self) -> tuple[Frame, float | None]:
@@ -74,9 +72,8 @@ class _Reader:
             raise ReaderFailed(f"NVDEC: {error}") from error
         if not isinstance(picture, VideoFrame):
             raise ReaderFailed("NVDEC gives no further frame")
-        said = None if picture.pts is None else picture.pts * self._seconds
-        picture.colorspace = (
-            self._context.colorspace
-        )  # what is brought back from a GPU leaves these behind
+        seconds = None if picture.pts is None else picture.pts * self._tick_seconds
+        # A picture that is copied back from a GPU has lost these.
+        picture.colorspace = self._context.colorspace
         picture.color_range = self._context.color_range
-        return turn_upright(self._converter(picture), self._signs), said
+        return turn_upright(self._converter(picture), self._display_matrix), seconds

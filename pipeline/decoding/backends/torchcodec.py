@@ -1,7 +1,7 @@
-"""Frames by torchcodec, over the system's FFmpeg libraries; under guard, since it stops at the
-first damage.
+"""Frames by torchcodec, which uses the system's FFmpeg libraries.
 
-Costs a child 700 MB, for it brings torch. Refuses to know packets and times: those are the guard's.
+It stops at the first damage, so every frame is checked and PyAV takes over. A decoder process needs
+700 MB with it, because it imports torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from models.extractors.base.contract import Frame
-from pipeline.decoding.backends.fallback import ReaderFailed, guarded_frames
+from pipeline.decoding.backends.fallback import ReaderFailed, WholeFileReader, guarded_frames
 from pipeline.decoding.backends.frame import DecodedFrame
 from pipeline.media.container.packets import Tally
 from pipeline.media.probe import Probe
@@ -22,15 +22,17 @@ from storage.base.errors import SystemicFault
 
 
 def torchcodec_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:
-    """Frames by torchcodec as long as it gives what the packets promise, then by PyAV."""
+    """Frames by torchcodec while they match the packets, then by PyAV."""
     return guarded_frames(path, probed, tally, _Reader)
 
 
-class _Reader:
+class _Reader(WholeFileReader):
+    library = "torchcodec"
+
     def __init__(self, path: Path, probed: Probe) -> None:
         decoder = load_decoder()
         try:
-            self._frames = decoder(
+            frames = decoder(
                 str(path.absolute()),
                 stream_index=probed.stream_index,
                 dimension_order="NHWC",
@@ -38,32 +40,23 @@ class _Reader:
             )
         except (RuntimeError, ValueError) as error:
             raise ReaderFailed("torchcodec cannot open it") from error
-        self._next = 0
+        super().__init__(frames, (RuntimeError, IndexError))
 
-    @property
-    def count(self) -> int:
-        return len(self._frames)
-
-    def next(self) -> tuple[Frame, float | None]:
-        try:
-            frame = self._frames.get_frame_at(self._next)
-        except (RuntimeError, IndexError) as error:
-            raise ReaderFailed(f"torchcodec gives no frame {self._next}") from error
-        self._next += 1
+    def read(self, index: int) -> tuple[Frame, float | None]:
+        frame = self.frames.get_frame_at(index)
         return np.asarray(frame.data.numpy(), np.uint8), frame.pts_seconds
 
 
 @functools.cache
 def load_decoder() -> Any:
-    """The class that decodes. Raises SystemicFault where torchcodec, or the FFmpeg it needs, is
-    missing.
-    """
+    """torchcodec's decoder class. Raises SystemicFault if it or its FFmpeg is missing."""
     try:
-        from torchcodec.decoders import VideoDecoder  # seconds, and 700 MB
+        from torchcodec.decoders import VideoDecoder  # takes seconds and 700 MB
     except (ImportError, OSError, RuntimeError) as error:
         raise _unloadable(error) from error
     try:
-        VideoDecoder(b"")  # FFmpeg is looked for when the first decoder is made, not at import
+        # FFmpeg is searched for when the first decoder is made, not at import.
+        VideoDecoder(b"")
     except (RuntimeError, ValueError) as error:
         if "libtorchcodec" in str(error):
             raise _unloadable(error) from error
@@ -72,11 +65,11 @@ def load_decoder() -> Any:
 
 def _unloadable(error: BaseException) -> SystemicFault:
     return SystemicFault(
-        f"[decode] backend torchcodec cannot be loaded: {first_line(error)}. It needs FFmpeg's shared libraries "
-        "(apt-get install ffmpeg); or set backend = pyav, which brings its own"
+        f"[decode] backend torchcodec cannot be loaded: {first_line(error)}. It needs FFmpeg's "
+        "shared libraries (apt-get install ffmpeg); or set backend = pyav, which has its own"
     )
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, without the library's own traceback."""
+    """The first line of an error's message, without the library's own traceback."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

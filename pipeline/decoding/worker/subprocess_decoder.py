@@ -1,4 +1,8 @@
-"""A decoder whose work is done by a subprocess: the parent's side."""
+"""Decodes videos in a subprocess: the parent's side.
+
+A file that hangs or crashes the decoder ends only that subprocess. This is the decoder for files
+from the web.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.extractors.base.yuv import Planes
 from pipeline.child_processes.exit_status import fault_if_stopped
@@ -34,11 +41,10 @@ from storage.base.video_status import failure_status
 
 
 class SubprocessDecoder:
-    """Decodes in a child process that is kept from video to video, and replaced when it dies, hangs
-    or grows old.
+    """Decodes in a worker process that is kept from video to video.
 
-    Works in daemonic processes, in threads (one at a time) and after a fork: a forked process
-    starts its own child.
+    The worker is replaced when it dies, hangs, or has decoded many videos. Works in daemonic
+    processes, in threads (one at a time), and after a fork: a forked process starts its own worker.
     """
 
     def __init__(
@@ -53,95 +59,80 @@ class SubprocessDecoder:
         self.name = backend
         self._limits = limits
         self._recycle_after_videos = recycle_after_videos
-        self._child: DecoderProcess | None = None
+        self._worker: DecoderProcess | None = None
         self._videos = 0
-        self._busy = threading.Lock()
+        self._in_use = threading.Lock()
 
     @property
     def pid(self) -> int | None:
-        """Process number of the child, if one lives."""
-        return None if self._child is None else self._child.pid
+        """Process id of the worker, if one is running."""
+        return None if self._worker is None else self._worker.pid
 
     @property
     def layers(self) -> SandboxLayers | None:
-        """What the child gave up before its first file; None before there is one."""
-        return None if self._child is None else self._child.layers
+        """The sandbox layers of the worker; None if none is running."""
+        return None if self._worker is None else self._worker.layers
 
     def decode(
         self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
     ) -> Generator[Event, None, None]:
-        """All events of one video. Leaving the iteration early ends the child.
+        """All events of one video. Leaving the iteration early ends the worker.
 
-        A child that is lost in its first video says something of that video. One lost later may
-        have been harmed by an earlier one: the video gets a fresh child, and its events go on where
-        they broke off. So it does, once, when somebody else killed or stopped the child.
+        If a new worker dies in its first video, the video gets a failure status. If it dies later,
+        an earlier video may have harmed it: a new worker takes over, and the events continue where
+        they stopped. The same happens, once, if the worker was killed or stopped from outside.
 
-        Raises VideoError with the statuses of `VideoReader`, and hang or crash; SystemicFault if no
-        child can start, or an order to stop ended it twice.
+        Raises VideoError with the statuses of `VideoReader`, and hang, crash or memory;
+        SystemicFault if no worker can start, or if stop signals ended it twice.
         """
-        MultiPlanner(
-            samplings
-        )  # an unknown sampling is the caller's mistake: say so here, not as a crash of the child
-        if not self._busy.acquire(blocking=False):
+        # An unknown sampling is a mistake of the caller: it must not look like a crash of a worker.
+        MultiPlanner(samplings)
+        if not self._in_use.acquire(blocking=False):
             raise RuntimeError(
-                "this decoder is busy with another video: end that iteration, or make a second decoder"
+                "this decoder is busy with another video: end that iteration, or make a second "
+                "decoder"
             )
-        told = 0
-        was_disturbed = False
         try:
-            while True:
-                child = self._ready_child()
-                try:
-                    for event in islice(self._asked(child, video_id, path, samplings), told, None):
-                        yield event
-                        told += 1
-                except WorkerDied as lost:
-                    is_fresh = self._videos == 1
-                    self.close()
-                    if lost.from_outside and not was_disturbed:
-                        was_disturbed = True
-                    elif is_fresh:
-                        raise fault_if_stopped(lost.status) or _blame(video_id, lost) from lost
-                else:
-                    return
+            yield from self._decode_with_retries(video_id, path, samplings)
         finally:
-            if self._child is not None and not self._child.idle:
+            if self._worker is not None and not self._worker.idle:
                 self.close()
-            self._busy.release()
+            self._in_use.release()
 
-    def _asked(
-        self, child: DecoderProcess, video_id: str, path: Path, samplings: Sequence[VideoSampling]
+    def _decode_with_retries(
+        self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
     ) -> Iterator[Event]:
-        child.ask(video_id, path, samplings, self.name)
-        yield from self._answers(video_id, child)
-
-    def _ready_child(self) -> DecoderProcess:
-        if self._child is not None and (
-            self._videos >= self._recycle_after_videos or not self._child.alive
-        ):
-            self.close()
-        if self._child is None:
-            self._child, self._videos = _started(self._limits), 0
-        self._videos += 1
-        return self._child
-
-    def _answers(self, video_id: str, child: DecoderProcess) -> Iterator[Event]:
-        forms: list[_Form] = []
+        event_count = 0
+        was_disturbed = False
         while True:
-            message = child.answer()
-            kind = message["kind"]
-            if kind == "events":
-                yield from _decode_messages(child, message["events"], forms)
-            elif kind == "placement":
-                yield AlignmentEvent(message["sampling"], SegmentAlignment(**message["placement"]))
-            elif kind == "end":
-                probed, summary = _probe(message["probe"]), _summary(message["summary"])
-                yield DecodeEnd(probed, summary, message["cpu_seconds"], tuple(message["lacking"]))
-                return
-            elif kind == "verdict":
-                raise VideoError(video_id, failure_status(message["reason"], message["detail"]))
+            worker = self._ready_worker()
+            try:
+                worker.ask(video_id, path, samplings, self.name)
+                # A new worker repeats all events; those that were yielded already are skipped.
+                for event in islice(_receive_events(video_id, worker), event_count, None):
+                    yield event
+                    event_count += 1
+            except WorkerDied as death:
+                is_first_video = self._videos == 1
+                self.close()
+                if death.from_outside and not was_disturbed:
+                    was_disturbed = True
+                elif is_first_video:
+                    fault = fault_if_stopped(death.status)
+                    raise fault or _video_error(video_id, death) from death
             else:
-                raise SystemicFault(message["problem"])
+                return
+
+    def _ready_worker(self) -> DecoderProcess:
+        if self._worker is not None:
+            is_old = self._videos >= self._recycle_after_videos
+            if is_old or not self._worker.alive:
+                self.close()
+        if self._worker is None:
+            self._worker = _start_worker(self._limits)
+            self._videos = 0
+        self._videos += 1
+        return self._worker
 
     def __enter__(self) -> Self:
         return self
@@ -150,64 +141,91 @@ class SubprocessDecoder:
         self.close()
 
     def close(self) -> None:
-        """End the child, if one lives."""
-        if self._child is not None:
-            self._child.end()
-            self._child = None
+        """End the worker, if one is running."""
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
 
 
-def _started(limits: DecodeLimits) -> DecoderProcess:
-    """A child, started once more if somebody else ended or stopped the first one meanwhile."""
+def _start_worker(limits: DecodeLimits) -> DecoderProcess:
+    """A new worker, started once more if the first was killed or stopped from outside meanwhile."""
     try:
         return DecoderProcess(limits)
-    except NotStarted as lost:
-        if not lost.from_outside:
+    except NotStarted as error:
+        if not error.from_outside:
             raise
     return DecoderProcess(limits)
 
 
-def _blame(video_id: str, lost: WorkerDied) -> VideoError:
-    error = VideoError(video_id, failure_status(lost.reason, lost.detail))
-    error.add_note(lost.last_words)
+def _video_error(video_id: str, death: WorkerDied) -> VideoError:
+    error = VideoError(video_id, failure_status(death.reason, death.detail))
+    error.add_note(death.last_words)
     return error
 
 
+def _receive_events(video_id: str, worker: DecoderProcess) -> Iterator[Event]:
+    formats: list[_FrameFormat] = []
+    while True:
+        message = worker.answer()
+        kind = message["kind"]
+        if kind == "events":
+            yield from _decode_messages(worker, message["events"], formats)
+        elif kind == "placement":
+            alignment = SegmentAlignment(**message["placement"])
+            yield AlignmentEvent(message["sampling"], alignment)
+        elif kind == "end":
+            probed, summary = _probe(message["probe"]), _summary(message["summary"])
+            yield DecodeEnd(probed, summary, message["cpu_seconds"], tuple(message["lacking"]))
+            return
+        elif kind == "verdict":
+            raise VideoError(video_id, failure_status(message["reason"], message["detail"]))
+        else:
+            raise SystemicFault(message["problem"])
+
+
 @dataclass(frozen=True)
-class _Form:
-    """What some frames of a video have in common."""
+class _FrameFormat:
+    """What many frames of a video have in common."""
 
     slots: int
-    """How many of them the shared memory holds."""
+    """How many such frames fit in the shared memory."""
     shape: tuple[int, ...]
     matrix: str | None
-    """Of planes; None for RGB."""
+    """Colour matrix of YUV planes; None for RGB."""
     full_range: bool
 
 
 def _decode_messages(
-    child: DecoderProcess, events: list[Any], forms: list[_Form]
+    worker: DecoderProcess, events: list[Any], formats: list[_FrameFormat]
 ) -> Iterator[Event]:
-    """The events of one message. A form is told before its first frame, and numbered in the order
-    of telling.
+    """The events of one message.
+
+    A format is sent before its first frame. Frames refer to it by its position in `formats`, which
+    grows in the order in which formats arrive.
     """
-    for kind, *told in events:
+    for kind, *fields in events:
         if kind == "frame":
-            number, index, wanted_by, offset = told
-            form = forms[number]
-            pixels = child.pixels(form.shape, offset)
-            if form.matrix is None:
-                yield FrameEvent(index, pixels, tuple(wanted_by))
-            else:
-                yield YuvFrameEvent(
-                    index, Planes(pixels, form.matrix, form.full_range), tuple(wanted_by)
-                )
-            child.free_frame(form.slots)
+            format_number, index, wanted_by, offset = fields
+            frame_format = formats[format_number]
+            pixels = worker.pixels(frame_format.shape, offset)
+            yield _frame_event(frame_format, pixels, index, tuple(wanted_by))
+            # Whoever got the event is done with its pixels: the worker may overwrite them.
+            worker.free_frame(frame_format.slots)
         elif kind == "window":
-            sampling, indices, *span_and_segment = told
+            sampling, indices, *span_and_segment = fields
             yield WindowEvent(sampling, Window(tuple(indices), *span_and_segment))
         else:
-            slots, shape, *colours = told
-            forms.append(_Form(slots, tuple(shape), *colours))
+            slots, shape, *colours = fields
+            formats.append(_FrameFormat(slots, tuple(shape), *colours))
+
+
+def _frame_event(
+    frame_format: _FrameFormat, pixels: NDArray[np.uint8], index: int, wanted_by: tuple[int, ...]
+) -> FrameEvent | YuvFrameEvent:
+    if frame_format.matrix is None:
+        return FrameEvent(index, pixels, wanted_by)
+    planes = Planes(pixels, frame_format.matrix, frame_format.full_range)
+    return YuvFrameEvent(index, planes, wanted_by)
 
 
 def _summary(fields: Message) -> DecodeSummary:
@@ -217,16 +235,15 @@ def _summary(fields: Message) -> DecodeSummary:
 
 def _probe(fields: Message) -> Probe:
     pairs = {name: tuple(fields[name]) for name in ("display_matrix", "time_base", "clock_origin")}
-    others = tuple(OtherStream(**one) for one in fields["other_streams"])
-    return Probe(
-        **{**fields, **pairs, "other_streams": others, "picture": _picture(fields["picture"])}
-    )
+    others = tuple(OtherStream(**other) for other in fields["other_streams"])
+    picture = _picture(fields["picture"])
+    return Probe(**{**fields, **pairs, "other_streams": others, "picture": picture})
 
 
 def _picture(fields: Message | None) -> PictureFacts | None:
     if fields is None:
         return None
     ratio = fields["sample_aspect_ratio"]
-    return PictureFacts(
-        **{**fields, "sample_aspect_ratio": None if ratio is None else tuple(ratio)}
-    )
+    # JSON has no tuples: a pair arrives as a list.
+    pair = None if ratio is None else tuple(ratio)
+    return PictureFacts(**{**fields, "sample_aspect_ratio": pair})

@@ -1,10 +1,11 @@
-"""The decode child: `python -m pipeline.decoding.worker.worker_main RING MEMORY PARENT`, started by
-`pipeline.decoding.worker.worker_process`, video after video.
+"""The decode worker: `python -m pipeline.decoding.worker.worker_main RING MEMORY PARENT`.
 
-Requests come in on stdin, messages go out on stdout, pixels go through shared memory RING (a file
-descriptor), which it cannot enlarge. MEMORY bytes are its limit, PARENT is the process to die with
-(0: it only ends with its pipes). What is wrong with a video is a message; a bug is a traceback on
-stderr and the end. Imports no torch unless its backend does: a child costs 60 MB instead of 700.
+`pipeline.decoding.worker.worker_process` starts it. It decodes one video after the other. Requests
+arrive on stdin and messages leave on stdout. Pixels go through the shared memory with the file
+descriptor RING, which it cannot enlarge. MEMORY is its limit in bytes, PARENT the process to die
+with (0: it ends only with its pipes). A problem of a video becomes a message; a bug becomes a
+traceback on stderr and ends the worker. Torch is imported only if the backend does so: a worker
+needs 60 MB instead of 700.
 """
 
 from __future__ import annotations
@@ -35,37 +36,40 @@ from storage.base.errors import SystemicFault, VideoError
 from storage.base.fingerprint import to_json_value
 
 MAX_SLOTS = 32
-BEATS_PER_STALL = 8
-SENT_SHARE = 4
-"""Frames are told of when so many times as many would fill the memory, ..."""
-SOON_SECONDS = 0.02
-"""... or when the first of them has waited so long."""
+HEARTBEATS_PER_STALL = 8
+"""How often a worker reports that it lives, in the time after which it would count as hanging."""
+SEND_SHARE = 4
+"""Frames are sent once this fraction of the memory is full, ..."""
+SEND_SECONDS = 0.02
+"""... or once the first of them has waited this long."""
 _SAMPLINGS: dict[str, Callable[..., Any]] = {
     kind.kind: kind for kind in PLANNERS if kind is not YuvSampling
 }
 
 
 class Ring:
-    """Slots of shared memory, filled and freed in the same order: what fits into `RING_BYTES`, at
-    least two.
+    """A ring buffer of frames in shared memory, with as many slots as fit in `RING_BYTES`.
+
+    Slots are filled and freed in the same order. There are always at least two.
     """
 
     def __init__(self, fd: int, wait_free: Callable[[], int]) -> None:
-        """`wait_free` waits until some of the oldest frames are given back, and says how many."""
+        """`wait_free` blocks until some of the oldest frames are freed, and returns how many."""
         self._memory = mmap.mmap(fd, os.fstat(fd).st_size)
         self._wait_free = wait_free
         self._used_bytes = 0
         self.reset()
 
     def reset(self) -> None:
-        """Begin a video: all slots are free, and their size is its frames'."""
+        """Begin a video: all slots are free, and its first frame sets their size."""
         self._slot_bytes = self._slots = self._next = self._used = self._freed = 0
         if self._used_bytes > RING_BYTES and hasattr(mmap, "MADV_REMOVE"):
-            self._memory.madvise(mmap.MADV_REMOVE)  # a giant's pages go back
+            # The pages of a video with very large frames are returned to the system.
+            self._memory.madvise(mmap.MADV_REMOVE)
             self._used_bytes = 0
 
     def place(self, pixels: NDArray[np.uint8]) -> int:
-        """Copy a frame into the next slot, once one is free; return where it begins, in bytes."""
+        """Copy a frame into the next slot, once it is free; returns its offset in bytes."""
         if pixels.nbytes > self._slot_bytes:
             self._resize(pixels.nbytes)
         while self._used == self._slots:
@@ -78,7 +82,7 @@ class Ring:
 
     @property
     def slots(self) -> int:
-        """How many frames of the present size fit."""
+        """How many frames of the current size fit."""
         return self._slots
 
     def _free_one(self) -> None:
@@ -90,9 +94,8 @@ class Ring:
     def _resize(self, slot_bytes: int) -> None:
         while self._used:
             self._free_one()
-        slots = min(
-            MAX_SLOTS, max(MIN_SLOTS, RING_BYTES // slot_bytes), len(self._memory) // slot_bytes
-        )
+        usual_slots = max(MIN_SLOTS, RING_BYTES // slot_bytes)
+        slots = min(MAX_SLOTS, usual_slots, len(self._memory) // slot_bytes)
         if slots < 1:
             raise ValueError(
                 f"a frame of {slot_bytes} bytes; the ring has {len(self._memory)}: raise max_pixels"
@@ -102,53 +105,57 @@ class Ring:
 
 
 class Server:
-    """Answers requests until the parent closes its end."""
+    """Decodes on request until the parent closes the pipe."""
 
     def __init__(self, requests_fd: int, answers_fd: int, ring_fd: int) -> None:
         self._inbox = messages.Inbox(requests_fd)
         self._answers_fd = answers_fd
         self._ring = Ring(ring_fd, self._wait_free)
-        self._beat_seconds = 0.0
+        self._heartbeat_seconds = 0.0
         self._sent_at = 0.0
         self._unsent: list[list[object]] = []
         self._unsent_frames = 0
-        self._forms: dict[tuple[object, ...], int] = {}
-        """What kinds of frames this video has, by the numbers that stand for them in messages."""
-        self._oldest = 0.0
+        self._formats: dict[tuple[object, ...], int] = {}
+        """Formats of this video's frames → the number that stands for each in messages."""
+        self._first_unsent_at = 0.0
         self._began_cpu_seconds = 0.0
 
     def run(self, layers: sandbox.SandboxLayers) -> None:
-        """Answer every request. Frees that arrive between videos belong to a video that is over."""
+        """Answer every request. `free` requests between videos belong to a video that is over."""
         self._send("ready", layers=layers)
-        while (request := self._inbox.receive()) is not None:
+        while True:
+            request = self._inbox.receive()
+            if request is None:
+                return
             if request["kind"] == "decode":
                 self._decode(request)
 
     def _decode(self, request: messages.Message) -> None:
         limits = DecodeLimits(**request["limits"])
         samplings = [_sampling(one) for one in request["samplings"]]
-        self._beat_seconds = limits.stall_seconds / BEATS_PER_STALL
+        self._heartbeat_seconds = limits.stall_seconds / HEARTBEATS_PER_STALL
         self._ring.reset()
-        self._forms = {}
+        self._formats = {}
         self._began_cpu_seconds = time.process_time()
         decoder = InlineDecoder(
-            request["backend"], limits, heartbeat=self._beat, on_probe=self._tell_length
+            request["backend"], limits, heartbeat=self._heartbeat, on_probe=self._send_length
         )
         try:
             for event in decoder.decode(request["video_id"], Path(request["path"]), samplings):
-                self._tell(event)
+                self._send_event(event)
         except VideoError as error:
             self._send("verdict", reason=error.status.reason, detail=error.status.detail)
         except SystemicFault as fault:
             self._send("fault", problem=str(fault))
-        gc.collect()  # the probe's frame is in a cycle; left to itself, the collector would let hundreds pile up
+        # The probe's frame is in a reference cycle. Without this, hundreds of them would pile up.
+        gc.collect()
 
-    def _tell(self, event: Event) -> None:
+    def _send_event(self, event: Event) -> None:
         if isinstance(event, FrameEvent):
-            self._tell_frame(event, event.rgb, None, full_range=False)
+            self._send_frame(event, event.rgb, None, full_range=False)
         elif isinstance(event, YuvFrameEvent):
             planes = event.planes
-            self._tell_frame(event, planes.pixels, planes.matrix, full_range=planes.full_range)
+            self._send_frame(event, planes.pixels, planes.matrix, full_range=planes.full_range)
         elif isinstance(event, WindowEvent):
             window = event.window
             span = (window.start_seconds, window.end_seconds)
@@ -156,14 +163,18 @@ class Server:
         elif isinstance(event, AlignmentEvent):
             self._send("placement", sampling=event.sampling, placement=event.alignment)
         else:
-            spent = time.process_time() - self._began_cpu_seconds
-            told = {"probe": event.probe, "summary": event.summary, "lacking": event.rows_lacking}
-            self._send("end", cpu_seconds=spent, **told)
+            self._send(
+                "end",
+                cpu_seconds=time.process_time() - self._began_cpu_seconds,
+                probe=event.probe,
+                summary=event.summary,
+                lacking=event.rows_lacking,
+            )
 
-    def _tell_length(self, probe: Probe) -> None:
+    def _send_length(self, probe: Probe) -> None:
         self._send("begun", declared_seconds=probe.header_seconds)
 
-    def _tell_frame(
+    def _send_frame(
         self,
         event: FrameEvent | YuvFrameEvent,
         pixels: NDArray[np.uint8],
@@ -172,28 +183,26 @@ class Server:
         full_range: bool,
     ) -> None:
         offset = self._ring.place(pixels)
-        form = (self._ring.slots, pixels.shape, matrix, full_range)
-        if form not in self._forms:
-            self._forms[form] = len(self._forms)
-            self._gather(["form", *form])
-        self._gather(["frame", self._forms[form], event.index, event.wanted_by, offset])
+        frame_format = (self._ring.slots, pixels.shape, matrix, full_range)
+        if frame_format not in self._formats:
+            self._formats[frame_format] = len(self._formats)
+            self._gather(["form", *frame_format])
+        number = self._formats[frame_format]
+        self._gather(["frame", number, event.index, event.wanted_by, offset])
         self._unsent_frames += 1
-        if self._unsent_frames >= self._ring.slots // SENT_SHARE:
+        if self._unsent_frames >= self._ring.slots // SEND_SHARE:
             self._flush()
 
     def _gather(self, event: list[object]) -> None:
-        """Sent soon: together with what follows within an instant, for each message costs both
-        sides time.
-        """
+        """Send soon, together with what follows: each message costs both sides time."""
         if not self._unsent:
-            self._oldest = time.monotonic()
+            self._first_unsent_at = time.monotonic()
         self._unsent.append(event)
 
     def _send(self, kind: str, **fields: object) -> None:
-        """Sent now, after all that was gathered."""
-        self._flush(
-            messages.message(kind, {name: to_json_value(value) for name, value in fields.items()})
-        )
+        """Send now, after everything gathered."""
+        values = {name: to_json_value(value) for name, value in fields.items()}
+        self._flush(messages.message(kind, values))
 
     def _flush(self, then: bytes = b"") -> None:
         gathered = messages.message("events", {"events": self._unsent}) if self._unsent else b""
@@ -202,39 +211,40 @@ class Server:
         messages.write(self._answers_fd, gathered + then)
         self._sent_at = time.monotonic()
 
-    def _beat(self) -> None:
-        """Called at every packet: says that we live, where there was nothing else to say for a
-        while.
-        """
+    def _heartbeat(self) -> None:
+        """Called at every packet: reports that the worker lives, if nothing else was sent."""
         now = time.monotonic()
-        if self._unsent and now - self._oldest > SOON_SECONDS:
+        if self._unsent and now - self._first_unsent_at > SEND_SECONDS:
             self._flush()
-        elif now - self._sent_at > self._beat_seconds:
+        elif now - self._sent_at > self._heartbeat_seconds:
             self._send("alive")
 
     def _wait_free(self) -> int:
-        """Block until the parent gives slots back, and say how many; if it is gone, so are we."""
+        """Block until the parent frees slots; returns how many. Exits if the parent is gone."""
         self._flush()
-        if (said := self._inbox.receive()) is None:
+        request = self._inbox.receive()
+        if request is None:
             sys.exit("the parent is gone")
-        return int(said["count"])
+        return int(request["count"])
 
 
-def _sampling(named: messages.Message) -> VideoSampling:
-    own = _SAMPLINGS[named["type"]](**named["fields"])
-    return YuvSampling(own) if named.get("in_planes") else own
+def _sampling(fields: messages.Message) -> VideoSampling:
+    own = _SAMPLINGS[fields["type"]](**fields["fields"])
+    return YuvSampling(own) if fields.get("in_planes") else own
 
 
 def main() -> None:
-    """Keep stdout for messages alone, leave Ctrl-C to the parent, and give up what decoding does
-    not need.
+    """Serve requests in the sandbox, with stdout for messages only, and without Ctrl-C.
+
+    Ctrl-C reaches all processes of a terminal; the parent decides what happens then.
     """
     ring_fd, max_memory_bytes, parent_pid = map(int, sys.argv[1:4])
     answers_fd = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     layers = sandbox.enter(max_memory_bytes, parent_pid or None)
-    tempfile.tempdir = "/"  # torch asks for a folder to write to when it is imported, and would search for it in vain
+    # On import, torch asks for a folder that it can write to, and would search for it in vain.
+    tempfile.tempdir = "/"
     try:
         Server(sys.stdin.fileno(), answers_fd, ring_fd).run(layers)
     except MemoryError:

@@ -1,8 +1,7 @@
-"""The parent's hold on one decode child: start it, ask, wait with a limit, see its frames, and end
-it for certain.
+"""Starts, queries and terminates one decode worker.
 
-A child is a fresh interpreter (never a fork), ends when its parent does, and keeps no state worth
-saving, so SIGKILL is always right. Refuses to know what events mean and how videos are decoded.
+A worker is a new interpreter (never a fork). It ends with its parent and has no state worth saving,
+so SIGKILL is always right.
 """
 
 from __future__ import annotations
@@ -32,36 +31,34 @@ from pipeline.sampling.planner import VideoSampling, YuvSampling
 from storage.base.errors import SystemicFault
 
 START_SECONDS = 120.0
-"""Of CPU time, or of the clock without any: an interpreter that takes longer to start is broken."""
+"""CPU time, or elapsed time without any, after which an interpreter cannot start here."""
 ENDING_SECONDS = 10.0
+"""After a worker closed its pipe; then it is killed."""
 RING_BYTES = 32 * 1024 * 1024
-"""Shared memory for frames on their way; two frames always fit, however large."""
+"""Shared memory for frames in transit; two frames always fit, however large."""
 MIN_SLOTS = 2
 FREED_SHARE = 4
-"""Frames are given back when so many times as many would fill the memory: each message costs both
-sides time.
-"""
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR")
-_CALM = {
+"""Frames are freed once this fraction of the memory is read: each message costs both sides time."""
+_INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR")
+_LIMITED = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",  # it may write no file
 }
-_FINAL = ("end", "verdict", "fault")
+_LAST_MESSAGES = ("end", "verdict", "fault")
 OUT_OF_MEMORY = 77
-"""The exit status of a child that the system gave no more memory."""
+"""Exit status of a worker that got no more memory from the system."""
 
 
 class WorkerThread(threading.Thread):
-    """A thread that ends no earlier than the children it starts: these may ask the kernel to die
-    with it.
-    """
+    """A thread that outlives the workers it starts: they may ask the kernel to die with it."""
 
 
 class WorkerDied(Exception):
-    """The child hung or died. `reason` is a verdict's; `last_words` is the end of what it wrote to
-    stderr.
+    """The worker hung or died.
+
+    `reason` is that of a video status; `last_words` is the end of the worker's stderr.
     """
 
     def __init__(
@@ -78,24 +75,22 @@ class WorkerDied(Exception):
         self.detail = detail
         self.last_words = last_words
         self.status = status
-        """As `subprocess` tells it, of a child that died."""
+        """Exit status of a worker that died, as in `subprocess`."""
         self.from_outside = from_outside
-        """Whether somebody else killed or stopped it, which says nothing of its video."""
+        """Whether it was killed or stopped from outside, which says nothing about its video."""
 
 
 class NotStarted(SystemicFault):
-    """The child ended, or hung, before it could be asked."""
+    """The worker ended or hung before its first request."""
 
-    def __init__(self, told: str, *, from_outside: bool) -> None:
-        super().__init__(told)
+    def __init__(self, problem: str, *, from_outside: bool) -> None:
+        super().__init__(problem)
         self.from_outside = from_outside
-        """Whether somebody else killed or stopped it, so that another may start."""
+        """Whether it was killed or stopped from outside, so that another may start."""
 
 
 class DecoderProcess:
-    """One running `python -m pipeline.decoding.worker.worker_main`, ready for its first video when
-    the constructor returns.
-    """
+    """A running worker, ready for its first video when the constructor returns."""
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
@@ -106,27 +101,25 @@ class DecoderProcess:
             map(_pipe, (self._process.stdin, self._process.stdout, self._process.stderr))
         )
         self._hangs = HangWatch(self.pid)
-        self._vitals = ResourceMonitor(
+        self._monitor = ResourceMonitor(
             self.pid, self._pipes[2].fileno(), limits.max_memory_bytes, self._hangs.check
         )
-        self._inbox = messages.Inbox(self._pipes[1].fileno(), self._vitals.wait)
+        self._inbox = messages.Inbox(self._pipes[1].fileno(), self._monitor.wait)
         self._unfreed = 0
         self.idle = True
-        """Whether the last question was answered in full."""
+        """Whether the last request was answered completely."""
         _LIVE.add(self)
         self.layers = SandboxLayers(**self._first_answer()["layers"])
-        """What the child gave up before its first file."""
+        """The sandbox layers that work on this machine."""
 
     @property
     def pid(self) -> int:
-        """Its process number."""
+        """Process id."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked: not ended, and not the child of the process we were forked
-        from.
-        """
+        """Whether it takes requests: it runs, and was not started before this process was forked."""
         return self in _LIVE and self._process.poll() is None
 
     def _first_answer(self) -> messages.Message:
@@ -134,70 +127,71 @@ class DecoderProcess:
         try:
             first = self._inbox.receive()
         except Hung as hung:
-            how, from_outside = str(hung), hung.from_outside
-        except TooMuchMemory as bomb:
-            how, from_outside = str(bomb), False
+            problem, from_outside = str(hung), hung.from_outside
+        except TooMuchMemory as error:
+            problem, from_outside = str(error), False
         else:
             if first is not None:
                 return first
             code = self._exit_code()
-            how, from_outside = describe_exit(code), killed_from_outside(code)
-        words = self._vitals.stderr_tail()
+            problem, from_outside = describe_exit(code), killed_from_outside(code)
+        last_words = self._monitor.stderr_tail()
         self.end()
-        told = f"a decode child did not start ({how}); it said: {words or 'nothing'}"
         raise NotStarted(
-            f"{told}. `python -m pipeline doctor` tells more.", from_outside=from_outside
+            f"a decode worker did not start ({problem}); its output: {last_words or 'nothing'}. "
+            "Run `python -m pipeline doctor` for details.",
+            from_outside=from_outside,
         )
 
     def ask(
         self, video_id: str, path: Path, samplings: Sequence[VideoSampling], backend: str
     ) -> None:
-        """Ask for all events of one video. Raises ChildLost."""
+        """Request all events of one video. Raises WorkerDied."""
         self.idle = False
         self._hangs.start(self._allowed(self._limits.max_wait_seconds))
         self._unfreed = 0
-        named = [_named(sampling) for sampling in samplings]
-        where = str(path.absolute())
-        self._tell(
+        self._send(
             "decode",
             video_id=video_id,
-            path=where,
-            samplings=named,
+            path=str(path.absolute()),
+            samplings=[_sampling_fields(sampling) for sampling in samplings],
             backend=backend,
             limits=self._limits,
         )
 
     def answer(self) -> messages.Message:
-        """The next message that is more than a sign of life. Raises ChildLost."""
+        """The next message other than a heartbeat. Raises WorkerDied."""
         while True:
             message = self._receive()
             if message["kind"] == "begun":
-                self._hangs.allowed = self._allowed(
-                    self._limits.wait_seconds(message["declared_seconds"])
-                )
+                # A longer video may take longer.
+                cpu_seconds = self._limits.wait_seconds(message["declared_seconds"])
+                self._hangs.allowed = self._allowed(cpu_seconds)
             elif message["kind"] != "alive":
-                self.idle = message["kind"] in _FINAL
+                self.idle = message["kind"] in _LAST_MESSAGES
                 return message
 
     def pixels(self, shape: tuple[int, ...], offset: int) -> NDArray[np.uint8]:
-        """Where the child put a frame of that shape: they change after `free_frame`."""
+        """A frame of that shape in the shared memory. It may change after `free_frame`."""
         return np.ndarray(shape, np.uint8, buffer=self._ring, offset=offset)
 
     def free_frame(self, slots: int) -> None:
-        """Give the memory of the oldest frame back to the child. Where many fit (`slots`), the
-        child hears of several together, but before we wait for it. Raises ChildLost.
+        """Return the memory of the oldest frame to the worker. Raises WorkerDied.
+
+        If many frames fit (`slots`), several are returned together, but always before this process
+        waits for the worker.
         """
         self._unfreed += 1
         if self._unfreed >= slots // FREED_SHARE:
-            self._tell_freed()
+            self._send_freed()
 
-    def _tell_freed(self) -> None:
+    def _send_freed(self) -> None:
         if self._unfreed:
-            self._tell("free", count=self._unfreed)
+            self._send("free", count=self._unfreed)
             self._unfreed = 0
 
     def end(self) -> None:
-        """Kill it and wait until it is gone; more than once is fine."""
+        """Kill it and wait until it is gone. May be called more than once."""
         if self in _LIVE:
             _LIVE.discard(self)
             self._process.kill()
@@ -205,65 +199,59 @@ class DecoderProcess:
             self._close_files()
 
     def forget(self) -> None:
-        """In a forked process: let go of the pipes, so that the true parent's end is the child's
-        end too.
-        """
+        """In a forked process: close the pipes, so that the worker ends with its true parent."""
         _LIVE.discard(self)
-        self._process.returncode = 0  # not ours to wait for
+        self._process.returncode = 0  # only the true parent can wait for it
         self._close_files()
 
     def _close_files(self) -> None:
         for pipe in self._pipes:
             pipe.close()
         os.close(self._ring_fd)
-        del (
-            self._ring
-        )  # a mapping keeps a descriptor of its own; frames somebody still holds keep the mapping
+        # A mapping keeps its own descriptor, and frames that are still referenced keep the mapping.
+        del self._ring
 
-    def _tell(self, kind: str, **fields: object) -> None:
+    def _send(self, kind: str, **fields: object) -> None:
         try:
             messages.send(self._pipes[0].fileno(), kind, **fields)
         except BrokenPipeError:
-            raise self._lost() from None
+            raise self._death() from None
 
     def _receive(self) -> messages.Message:
-        if not self._inbox.holds_one:
-            self._tell_freed()
+        if not self._inbox.has_message:
+            self._send_freed()
         self._hangs.heartbeat()
         try:
             message = self._inbox.receive()
         except Hung as hung:
+            last_words = self._monitor.stderr_tail()
             raise WorkerDied(
-                "hang", str(hung), self._vitals.stderr_tail(), from_outside=hung.from_outside
+                "hang", str(hung), last_words, from_outside=hung.from_outside
             ) from None
-        except TooMuchMemory as bomb:
-            raise WorkerDied("memory", str(bomb), self._vitals.stderr_tail()) from None
+        except TooMuchMemory as error:
+            raise WorkerDied("memory", str(error), self._monitor.stderr_tail()) from None
         if message is None:
-            raise self._lost()
+            raise self._death()
         return message
 
     def _allowed(self, cpu_seconds: float) -> TimeLimits:
         names = "[decode] stall_seconds", "[decode] max_wait_seconds and max_wait_ratio"
         return TimeLimits(self._limits.stall_seconds, cpu_seconds, *names)
 
-    def _lost(self) -> WorkerDied:
+    def _death(self) -> WorkerDied:
         code = self._exit_code()
+        last_words = self._monitor.stderr_tail()
         if code == OUT_OF_MEMORY:
             allowed = DATA_FACTOR * self._limits.max_memory_bytes
-            return WorkerDied(
-                "memory",
-                f"asked the system for more than {allowed:,} bytes",
-                self._vitals.stderr_tail(),
-            )
-        words = self._vitals.stderr_tail()
-        last_line = words.splitlines()[-1:] if words else []
+            detail = f"asked the system for more than {allowed:,} bytes"
+            return WorkerDied("memory", detail, last_words)
+        last_line = last_words.splitlines()[-1:]
         detail = ": ".join([describe_exit(code), *last_line])
-        return WorkerDied(
-            "crash", detail, words, status=code, from_outside=killed_from_outside(code)
-        )
+        from_outside = killed_from_outside(code)
+        return WorkerDied("crash", detail, last_words, status=code, from_outside=from_outside)
 
     def _exit_code(self) -> int:
-        """It closed its pipe, so it is about to end; help it if it does not."""
+        """Exit code of a worker that closed its pipe; it is killed if it does not end soon."""
         try:
             return self._process.wait(ENDING_SECONDS)
         except subprocess.TimeoutExpired:
@@ -272,34 +260,30 @@ class DecoderProcess:
 
 
 _LIVE: weakref.WeakSet[DecoderProcess] = weakref.WeakSet()
+"""Workers that this process started."""
 
 
 def _forget_all() -> None:
-    for child in list(_LIVE):
-        child.forget()
+    for worker in list(_LIVE):
+        worker.forget()
 
 
 os.register_at_fork(after_in_child=_forget_all)
 
 
-def _named(sampling: VideoSampling) -> dict[str, object]:
+def _sampling_fields(sampling: VideoSampling) -> dict[str, object]:
     in_planes = isinstance(sampling, YuvSampling)
-    own = sampling.sampling if isinstance(sampling, YuvSampling) else sampling
-    return {"type": own.kind, "fields": own, "in_planes": in_planes}
+    inner = sampling.sampling if isinstance(sampling, YuvSampling) else sampling
+    return {"type": inner.kind, "fields": inner, "in_planes": in_planes}
 
 
 def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:
-    """Runs from the folder that holds our packages, so that it finds them whatever folder we were
-    called from.
-
-    The kernel's death signal tells of the end of a thread, so only the main thread and a
-    ChildKeeper may ask for it.
-    """
-    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    """Start the worker's interpreter in the project's folder, where it finds our packages."""
+    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     thread = threading.current_thread()
-    die_with = (
-        os.getpid() if thread is threading.main_thread() or isinstance(thread, WorkerThread) else 0
-    )
+    # The kernel's death signal is sent when the starting thread ends, even if its process goes on.
+    outlives_worker = thread is threading.main_thread() or isinstance(thread, WorkerThread)
+    die_with = os.getpid() if outlives_worker else 0
     try:
         return subprocess.Popen(
             [
@@ -315,26 +299,25 @@ def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:
             stderr=subprocess.PIPE,
             bufsize=0,
             cwd=PROJECT_ROOT,
-            env={**passed_on, **_CALM},
+            env={**environment, **_LIMITED},
             pass_fds=(ring_fd,),
         )
     except OSError as error:
         os.close(ring_fd)
-        raise SystemicFault(
-            f"cannot start {sys.executable} for decoding: {error.strerror}"
-        ) from error
+        problem = f"cannot start {sys.executable} for decoding: {error.strerror}"
+        raise SystemicFault(problem) from error
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
-        raise RuntimeError("the child was started without a pipe")
+        raise RuntimeError("the worker was started without a pipe")
     return pipe
 
 
 def anonymous_memory(size_bytes: int) -> int:
-    """A file descriptor of shared memory that has no name, so nothing is left when its users end.
+    """A file descriptor of shared memory without a name: it is gone when its users end.
 
-    Memory is taken as it is written to, so a large size costs nothing by itself.
+    Memory is taken only as it is written, so a large size costs nothing by itself.
     """
     if sys.platform == "linux":
         fd = os.memfd_create("frames")

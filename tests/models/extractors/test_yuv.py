@@ -23,7 +23,7 @@ from models.extractors.tased import spec as tased
 from models.extractors.tased.settings import TasedSettings
 from models.extractors.yolov5 import spec as yolov5
 from models.extractors.yolov5.settings import YOLOv5Settings
-from pipeline.decoding.backends.pyav import Converter, Planar
+from pipeline.decoding.backends.pyav import Converter, PlanesReader
 from pipeline.decoding.video_reader import VideoReader
 from pipeline.media.probe import DEFAULT_LIMITS
 
@@ -54,7 +54,7 @@ def by_torch(planes: Planes) -> NDArray[Any]:
 @pytest.mark.parametrize(("height", "width"), [(240, 320), (240, 426), (38, 18), (2, 2)])
 def test_noise(height: int, width: int, colorspace: int, color_range: int) -> None:
     picture = noise(height, width, colorspace, color_range)
-    planes = Planar(Converter(), AS_STORED)(picture)
+    planes = PlanesReader(Converter(), AS_STORED)(picture)
     assert planes is not None, (
         "this FFmpeg converts by other arithmetic: nothing is handed over as planes here"
     )
@@ -80,9 +80,9 @@ def test_real_frames(video: str, shared_data: Path) -> None:
 
 
 def test_what_has_no_exact_planes_has_none() -> None:
-    planar = Planar(Converter(), AS_STORED)
+    planar = PlanesReader(Converter(), AS_STORED)
     assert planar(noise(48, 64, 9, 1)) is None  # BT.2020
-    assert Planar(Converter(), (0, 1, -1, 0))(noise(48, 64, 2, 1)) is None  # on its side
+    assert PlanesReader(Converter(), (0, 1, -1, 0))(noise(48, 64, 2, 1)) is None  # on its side
     for form in ("yuv422p", "yuv444p", "yuv420p10le", "gray"):
         assert planar(av.VideoFrame(64, 48, form)) is None
     assert planar(av.VideoFrame(63, 48, "yuv420p")) is None
@@ -91,7 +91,7 @@ def test_what_has_no_exact_planes_has_none() -> None:
 def test_an_ffmpeg_that_computes_otherwise_is_noticed_at_its_first_picture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Planar, "exact", {})
+    monkeypatch.setattr(PlanesReader, "exact", {})
 
     class Brighter(Converter):
         def __call__(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
@@ -99,7 +99,7 @@ def test_an_ffmpeg_that_computes_otherwise_is_noticed_at_its_first_picture(
             rgb[0, 0, 0] ^= 1
             return rgb
 
-    planar = Planar(Brighter(), AS_STORED)
+    planar = PlanesReader(Brighter(), AS_STORED)
     assert [planar(noise(48, 64, 2, 1)) for _ in range(2)] == [None, None]
 
 
@@ -115,7 +115,7 @@ def test_an_ffmpeg_that_computes_otherwise_is_noticed_at_its_first_picture(
 def test_an_extractor_gives_the_same_rows_of_planes_and_of_rgb(spec: Any, settings: Any) -> None:
     extractor = spec.build(settings, "random:0", "cpu")
     length = {"c3d": 16, "tased": 32}.get(spec.name, 1)
-    planar = Planar(Converter(), AS_STORED)
+    planar = PlanesReader(Converter(), AS_STORED)
     pictures = [noise(120 + 2 * number, 160, 2, 1) for number in range(2)]
     clip, same = [], []
     for number in range(length):

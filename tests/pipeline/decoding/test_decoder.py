@@ -464,7 +464,7 @@ def test_a_machine_that_cannot_start_children_is_at_fault(
     before = open_files()
     for python, message in [
         ("/nowhere/python", "cannot start /nowhere/python"),
-        ("/bin/false", r"did not start \(exit status 1\); it said"),
+        ("/bin/false", r"did not start \(exit status 1\); its output"),
     ]:
         monkeypatch.setattr(sys, "executable", python)
         with pytest.raises(SystemicFault, match=message):

@@ -198,8 +198,8 @@ def test_a_child_that_crashes_blames_its_own_video(
             self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
         ) -> Generator[Event, None, None]:
             for event in super().decode(video_id, path, samplings):
-                if video_id == "video6" and self._child is not None:
-                    self._child._process.kill()
+                if video_id == "video6" and self._worker is not None:
+                    self._worker._process.kill()
                 yield event
 
     one = job(tmp_path)
