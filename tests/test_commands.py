@@ -100,8 +100,8 @@ def test_a_pipe_to_somebody_else_that_breaks_is_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("report", "MODEL", "FOLDER"), "no checkpoint MODEL: it is not there"),
-        (("predict", "MODEL", "FOLDER", "video"), "no checkpoint MODEL: it is not there"),
+        (("report", "MODEL", "FOLDER"), "no checkpoint MODEL: it does not exist"),
+        (("predict", "MODEL", "FOLDER", "video"), "no checkpoint MODEL: it does not exist"),
         (("score", "storage", "FOLDER"), "no checkpoint storage: it is a folder"),
         (("maps", "README.md", "storage"), "no catalog in storage; give ROOT/<catalog>"),
     ],

@@ -1,8 +1,8 @@
-"""`python -m trainer baselines ...`: what is done with a catalog and its features, without Luigi.
+"""`python -m trainer COMMAND`: works with a catalog and its features, without Luigi.
 
 A command is a row in `COMMANDS` and a module, imported only when it is asked for, with
-`add_arguments(parser)` and `run(options)`, which yields the lines to print as they come. Exit
-codes: 0 done, 2 wrong use, 4 the machine is in the way, 5 something on disk is not as recorded.
+`add_arguments(parser)` and `run(options)`, which yields lines to print as they come. Exit codes: 0
+done, 2 wrong use, 4 a fault of the machine, 5 something on disk is not as recorded.
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ DONE, WRONG_USE, IN_THE_WAY, VIOLATION = 0, 2, 4, 5
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("trainer.cli.fit", "train a recipe on a catalog's features"),
-    "score": ("trainer.cli.score", "score a split with a finished network"),
+    "score": ("trainer.cli.score", "score a split with a trained network"),
     "table": ("trainer.cli.table", "a table of a paper, published beside measured"),
     "predict": ("trainer.cli.predict", "one video for one person, segment by segment"),
     "report": (
         "trainer.cli.report",
-        "a page of timelines: what a finished network says to some users",
+        "a page of timelines: a trained network's predictions for some users",
     ),
     "maps": ("trainer.cli.maps", "distinction maps of PLD-VHD drawn over frames"),
-    "plant": ("trainer.cli.plant", "make a store with planted tastes or categories"),
-    "baselines": ("trainer.cli.baselines", "what rankers that learn nothing score on a catalog"),
+    "synthesize": (
+        "trainer.cli.synthesize",
+        "write synthetic features of users with known preferences, or of categories",
+    ),
+    "plant": ("trainer.cli.synthesize", "the same as synthesize"),
+    "baselines": ("trainer.cli.baselines", "metrics of rankers that learn nothing, on a catalog"),
 }
-"""Name → (module, one line for a person)."""
+"""Name → (module, one line of help)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,15 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser(asked: str) -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer", description="Train, score and judge highlight models."
+        prog="python -m trainer", description="Train, score and evaluate highlight models."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (module, told) in COMMANDS.items():
-        command = commands.add_parser(name, help=told, description=told)
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        # The others stay without arguments: importing their modules takes seconds.
         if name == asked:
-            found = import_module(module)
-            found.add_arguments(command)
-            command.set_defaults(run=found.run)
+            implementation = import_module(module)
+            implementation.add_arguments(command)
+            command.set_defaults(run=implementation.run)
     return parser
 
 

@@ -1,22 +1,25 @@
-"""`python -m trainer report MODEL FOLDER`: a page that shows what a finished network says to users
-of a split.
+"""`python -m trainer report MODEL FOLDER`: a page with a network's predictions for some users.
 
-Each user's target is drawn with scores, what the user marked and, for a network with attention, the
-liked parts with their weights, as in PR-Net's figure 7. Refuses to know how a page looks.
+Each user's target is drawn with its scores, the user's marks and, for a network with attention, the
+liked clips with their weights, as in PR-Net's figure 7.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from storage.base.errors import LookupFailed, SettingsError
+from storage.base.errors import LookupFailed
 from storage.files.atomic_write import publish
 from storage.scores import Key
-from trainer.cli.given_paths import check_given_paths
+from trainer.cli.options import (
+    add_device,
+    add_model_and_folder,
+    check_at_least_one,
+    check_model_and_folder,
+)
 from trainer.evaluation.phd2_protocol import PHD2
 from trainer.evaluation.statistics import Evaluation, confidence_intervals
 from trainer.plots.html_report import ReportSection, render_page
@@ -24,83 +27,81 @@ from trainer.plots.prediction_report import pictures_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors")
-    parser.add_argument(
-        "folder",
-        type=Path,
-        metavar="FOLDER",
-        help="ROOT/<catalog>, with features as it was trained on",
-    )
+    """Add the command's arguments."""
+    add_model_and_folder(parser)
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
     parser.add_argument(
-        "--users", nargs="+", default=[], metavar="ID", help="whom to show; else --count of them"
+        "--users", nargs="+", default=[], metavar="ID", help="users to show, instead of --count"
     )
     parser.add_argument(
-        "--count", type=int, default=6, metavar="N", help="users from the best served to the worst"
+        "--count",
+        type=int,
+        default=6,
+        metavar="N",
+        help="number of users to show, from the best to the worst average precision",
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    add_device(parser)
 
 
 def run(options: argparse.Namespace) -> Iterator[str]:
-    """Where the page lies."""
-    check_given_paths(options.model, options.folder)
-    if options.count < 1:
-        raise SettingsError((f"--count is at least 1, got {options.count}",))
+    """Write the page; yields its path."""
+    check_model_and_folder(options)
+    check_at_least_one(options, "count")
+    # Networks take seconds to import.
     from trainer.inference.predict import UserHistory, predict
     from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
     from trainer.plots.timeline import draw_timeline
-    from trainer.training.fit import load_trained_model  # networks take seconds to import
+    from trainer.training.fit import load_trained_model
 
     question = EvalRequest(options.model, options.folder, options.split)
     answers = score_split(question, device=options.device)
     measured = evaluate_run(question, answers)
     restored = load_trained_model(options.model, options.folder, options.device)
-    asked = {user: video for user, video in answers.tracks if user in measured.ids}
-    users = chosen(measured, options.users, options.count)
-    shown = []
-    for user in users:
-        video = asked[user]
-        found = predict(restored, video, UserHistory.of_user(user))
-        png = draw_timeline(found, pictures=pictures_of(options.folder, video))
-        shown.append(
-            ReportSection(
-                f"user {user}, video {video}",
-                _told(measured, (user, video), len(found.history)),
-                png,
-            )
-        )
-    numbers = [(name, str(found)) for name, found in confidence_intervals([measured]).items()]
-    about = [
-        ("recipe", f"{restored.recipe.name}: {restored.recipe.source}"),
+    video_of_user = {user: video for user, video in answers.tracks if user in measured.ids}
+    sections = []
+    for user in choose_users(measured, options.users, options.count):
+        video = video_of_user[user]
+        prediction = predict(restored, video, UserHistory.of_user(user))
+        png = draw_timeline(prediction, pictures=pictures_of(options.folder, video))
+        caption = _caption(measured, (user, video), len(prediction.history))
+        sections.append(ReportSection(f"user {user}, video {video}", caption, png))
+    recipe = restored.recipe
+    table = [
+        ("recipe", f"{recipe.name}: {recipe.source}"),
         ("checkpoint", restored.sha256),
+        ("protocol", measured.protocol),
     ]
-    content = render_page(
-        f"{restored.recipe.name} on {restored.data.catalog.name}, {options.split} users",
-        [*about, ("protocol", measured.protocol), *numbers],
-        answers.provenance.marks,
-        restored.recipe.gaps,
-        shown,
-    )
+    for metric, interval in confidence_intervals([measured]).items():
+        table.append((metric, str(interval)))
+    title = f"{recipe.name} on {restored.data.catalog.name}, {options.split} users"
+    content = render_page(title, table, answers.provenance.marks, recipe.gaps, sections)
     file = question.layout.report / f"{question.name}.html"
     publish(file, content, replace=True)
     yield f"page     {file}"
 
 
-def chosen(measured: Evaluation, users: Sequence[str], count: int) -> list[str]:
-    """These users; or `count` of all at even distances between the best and the worst average
-    precision.
+def choose_users(measured: Evaluation, users: Sequence[str], count: int) -> list[str]:
+    """These users; if none is given, `count` users from the best to the worst average precision.
+
+    Raises LookupFailed for a user without a value.
     """
-    if strangers := [user for user in users if user not in measured.ids]:
-        why = measured.dropped.get(strangers[0], "it is no user of this split")
-        raise LookupFailed(f"nothing is measured of {strangers[0]}: {why}")
-    ranked = [measured.ids[place] for place in np.argsort(-measured.values["ap"], kind="stable")]
-    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
-    return list(users) or [ranked[place] for place in places]
+    unknown = [user for user in users if user not in measured.ids]
+    if unknown:
+        reason = measured.dropped.get(unknown[0], "it is not a user of this split")
+        raise LookupFailed(f"{unknown[0]} has no metrics: {reason}")
+    if users:
+        return list(users)
+    best_first = np.argsort(-measured.values["ap"], kind="stable")
+    n_shown = min(count, len(best_first))
+    ranks = np.linspace(0, len(best_first) - 1, n_shown).round().astype(int)
+    return [measured.ids[position] for position in best_first[ranks]]
 
 
-def _told(measured: Evaluation, key: Key, liked: int) -> str:
-    place = measured.ids.index(key[0])
-    top = f"recall_at_{PHD2.top}"
-    precision, recall = (100 * float(measured.values[name][place]) for name in ("ap", top))
-    return f"average precision {precision:.1f} %, recall at {PHD2.top} {recall:.1f} %; {liked} liked parts are known"
+def _caption(measured: Evaluation, key: Key, n_history: int) -> str:
+    position = measured.ids.index(key[0])
+    precision = 100 * float(measured.values["ap"][position])
+    recall = 100 * float(measured.values[f"recall_at_{PHD2.top}"][position])
+    return (
+        f"average precision {precision:.1f} %, recall at {PHD2.top} {recall:.1f} %; "
+        f"history of {n_history} clips"
+    )

@@ -1,43 +1,34 @@
-"""`python -m trainer score MODEL FOLDER`: a finished network's scores of a split, kept and
-measured.
-
-Refuses to know what is published.
-"""
+"""`python -m trainer score MODEL FOLDER`: scores and evaluates a split."""
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from trainer.base.progress import ProgressBar
-from trainer.cli.given_paths import check_given_paths
+from trainer.cli.options import (
+    add_device,
+    add_model_and_folder,
+    add_workers,
+    check_model_and_folder,
+)
 from trainer.evaluation.statistics import confidence_intervals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors")
-    parser.add_argument(
-        "folder",
-        type=Path,
-        metavar="FOLDER",
-        help="ROOT/<catalog>, with features as it was trained on",
-    )
+    """Add the command's arguments."""
+    add_model_and_folder(parser)
     parser.add_argument("--split", default="test", choices=("train", "validation", "test", "all"))
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read ahead")
+    add_device(parser)
+    add_workers(parser)
 
 
 def run(options: argparse.Namespace) -> Iterator[str]:
-    """Every metric with its interval, number of users and marks."""
-    check_given_paths(options.model, options.folder)
-    from trainer.inference.score_run import (
-        EvalRequest,
-        evaluate_run,
-        score_split,
-    )  # networks take seconds to import
+    """Score and evaluate; yields each metric with its interval and sample size."""
+    check_model_and_folder(options)
+    # Networks take seconds to import.
+    from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
 
     question = EvalRequest(options.model, options.folder, options.split)
     with ProgressBar("video") as bar:
@@ -52,9 +43,8 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     yield f"scores   {question.layout.scores(question.name)}"
     for mark in answers.provenance.marks:
         yield f"NOTE     {mark}"
-    for name, found in confidence_intervals([measured]).items():
-        yield f"{name:<18} {found}"
-    reasons = Counter(measured.dropped.values())
-    yield "dropped  " + (
-        ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "nobody"
-    )
+    for metric, interval in confidence_intervals([measured]).items():
+        yield f"{metric:<18} {interval}"
+    reasons = sorted(Counter(measured.dropped.values()).items())
+    dropped = ", ".join(f"{count} {reason}" for reason, count in reasons) or "none"
+    yield f"dropped  {dropped}"

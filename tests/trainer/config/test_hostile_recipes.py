@@ -180,9 +180,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("fit", "phd_ca", "--seeds", "0"), "--seeds is 1 to 1000, got 0"),
-        (("fit", "phd_ca", "--seeds", "1000000000"), "--seeds is 1 to 1000, got 1000000000"),
-        (("fit", "phd_ca", "--workers", "-1"), "--workers is 0 to 256, got -1"),
+        (("fit", "phd_ca", "--seeds", "0"), "--seeds must be 1 to 1000, got 0"),
+        (("fit", "phd_ca", "--seeds", "1000000000"), "--seeds must be 1 to 1000, got 1000000000"),
+        (("fit", "phd_ca", "--workers", "-1"), "--workers must be 0 to 256, got -1"),
         (
             ("fit", "phd_ca", "--set", "start={nothing_such='phd_ca'}"),
             "its network cannot be built",
@@ -194,7 +194,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("fit", "phd_ca", "--set", "data.arrays=['c3d/none']"), "none"),
         (("fit", "../phd_ca"), "no recipe '../phd_ca'; there are "),
         (("table", "planted", "--set", "training.epochs=-1"), "epochs is 1 to 1000000, got -1"),
-        (("table", "planted", "--seeds", "-1"), "--seeds is 1 to 1000, got -1"),
+        (("table", "planted", "--seeds", "-1"), "--seeds must be 1 to 1000, got -1"),
         (("table", "../planted"), "no table '../planted'; there are "),
     ],
 )

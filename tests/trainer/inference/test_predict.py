@@ -259,7 +259,7 @@ def test_a_report_of_nobody_is_refused(
     folder: Path, models: dict[str, Path], capsys: pytest.CaptureFixture[str], count: str
 ) -> None:
     assert main(["report", str(models["pr_net"]), str(folder), "--count", count]) == WRONG_USE
-    assert f"--count is at least 1, got {count}" in capsys.readouterr().err
+    assert f"--count must be at least 1, got {count}" in capsys.readouterr().err
 
 
 def test_a_report_shows_users_from_the_best_to_the_worst(
