@@ -220,9 +220,9 @@ def _without_repeats(rng: np.random.Generator, kinds: Sequence[str]) -> list[str
     One exists, since no kind occurs more than twice among at least three.
     """
     while True:
-        order = [str(kind) for kind in rng.permutation(kinds)]
-        repeats = [kind for kind, following in pairwise(order) if kind == following]
-        if not repeats:
+        order = list(map(str, rng.permutation(kinds)))
+        is_repeat = [kind == following for kind, following in pairwise(order)]
+        if not any(is_repeat):
             return order
 
 

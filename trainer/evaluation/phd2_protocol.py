@@ -125,8 +125,10 @@ def _target_pairs(catalog: Catalog, split: str, users: Collection[str] | None) -
     if users is None:
         users = {user.user_id for user in catalog.users if user.split == split}
     wanted = set(users)
-    targets = [link for link in catalog.links if link.role == "target"]
-    pairs = [(link.user_id, link.video_id) for link in targets if link.user_id in wanted]
+    pairs = []
+    for link in catalog.links:
+        if link.role == "target" and link.user_id in wanted:
+            pairs.append((link.user_id, link.video_id))
     if not pairs:
         splits = ", ".join(sorted({user.split for user in catalog.users})) or "none"
         raise SettingsError(
@@ -166,9 +168,12 @@ def _target(seconds: float, spans: Floats, protocol: Protocol) -> Target | None:
     positives = grid.covered_frames(spans)
     if positives.sum() == 0:
         return None
-    all_marks = [grid.covered_frames(span[np.newaxis]) for span in spans]
-    marks = tuple(mark for mark in all_marks if mark.sum())
-    return Target(grid, grid.frames, positives, marks)
+    marks = []
+    for span in spans:
+        mark = grid.covered_frames(span[np.newaxis])
+        if mark.sum():
+            marks.append(mark)
+    return Target(grid, grid.frames, positives, tuple(marks))
 
 
 def target_metrics(target: Target, scores: Floats, protocol: Protocol) -> dict[str, float]:

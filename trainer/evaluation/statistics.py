@@ -41,11 +41,12 @@ class Evaluation:
             raise ValueError("ids must ascend, each once")
         if measured & self.dropped.keys():
             raise ValueError("an id has a value or is dropped, not both")
-        for metric, values in self.values.items():
-            if len(values) != len(self.ids) or not np.isfinite(values).all():
-                raise ValueError(f"metric {metric} needs {len(self.ids)} finite values")
         if self.groups and measured - self.groups.keys():
             raise ValueError("either every id has a group, or none")
+        for metric, values in self.values.items():
+            is_complete = len(values) == len(self.ids)
+            if not is_complete or not np.isfinite(values).all():
+                raise ValueError(f"metric {metric} needs {len(self.ids)} finite values")
 
     def only(self, chosen: Collection[str]) -> Evaluation:
         """The results of the chosen IDs only, including those of them that were dropped."""

@@ -46,11 +46,16 @@ def video_table(catalog: Catalog, split: str, grouping: str, seeds: int) -> Iter
     measured_domains = set(first.groups.values())
     domains = [domain for domain in all_domains(catalog) if domain in measured_domains]
     for name in VIDEO_RANKERS:
-        runs = _runs(asked, name, seeds)
-        metrics = [metric for metric in runs[0].values if metric != "scored_segments"]
-        for metric in metrics:
-            for heading, interval in _averages(runs, metric, domains):
-                yield _line(name, metric, heading, interval)
+        yield from _ranker_lines(name, _runs(asked, name, seeds), domains)
+
+
+def _ranker_lines(name: str, runs: Sequence[Evaluation], domains: Sequence[str]) -> Iterator[str]:
+    for metric in runs[0].values:
+        # The share of segments with a score is 1 for every ranker here.
+        if metric == "scored_segments":
+            continue
+        for heading, interval in _averages(runs, metric, domains):
+            yield _line(name, metric, heading, interval)
 
 
 def summary_table(

@@ -16,7 +16,6 @@ import numpy as np
 from storage.base.errors import SettingsError
 from trainer.config.recipe import Recipe, load_recipe
 from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, confidence_intervals
-from trainer.metrics.ranking import Floats
 from trainer.paper_tables.published import Row, Table
 
 
@@ -78,20 +77,22 @@ def merge_evaluations(runs: Sequence[Evaluation]) -> Evaluation:
         return runs[0]
     if len(measured) == 1:
         return measured[0]
-    ids = [identity for run in measured for identity in run.ids]
-    ascending = np.argsort(ids)
-    values: dict[str, Floats] = {}
-    for metric in measured[0].values:
-        values[metric] = np.concatenate([run.values[metric] for run in measured])[ascending]
-    dropped: dict[str, str] = {}
+    ids: list[str] = []
     groups: dict[str, str] = {}
+    dropped: dict[str, str] = {}
+    for run in measured:
+        ids += run.ids
+        groups.update(run.groups)
     for run in runs:
         dropped.update(run.dropped)
-    for run in measured:
-        groups.update(run.groups)
-    protocols = dict.fromkeys(run.protocol for run in measured)
+    # The runs are put one after the other, then their IDs are sorted, values with them.
+    ascending = np.argsort(ids)
+    values = {}
+    for metric in measured[0].values:
+        joined = np.concatenate([run.values[metric] for run in measured])
+        values[metric] = joined[ascending]
     return Evaluation(
-        protocol=", ".join(protocols),
+        protocol=", ".join(dict.fromkeys(run.protocol for run in measured)),
         ids=tuple(ids[position] for position in ascending),
         values=values,
         dropped=dropped,
@@ -109,21 +110,37 @@ def metric_intervals(table: Table, seeds: Sequence[Evaluation]) -> dict[str, Con
         metric, _, kind = name.partition("@")
         if metric not in overall:
             continue
+        interval = None
         if domain:
-            of_domain = [_only_domain(run, domain) for run in seeds]
-            if all(run.ids for run in of_domain):
-                intervals[key] = confidence_intervals(of_domain)[metric]
+            interval = _domain_interval(seeds, metric, domain)
         elif has_all_domains and kind == "videos":
             # Without groups, every video counts the same.
             ungrouped = [replace(run, groups={}) for run in seeds]
-            intervals[key] = confidence_intervals(ungrouped)[metric]
+            interval = confidence_intervals(ungrouped)[metric]
         elif has_all_domains:
-            intervals[key] = overall[metric]
+            interval = overall[metric]
+        if interval is not None:
+            intervals[key] = interval
     return intervals
 
 
+def _domain_interval(
+    seeds: Sequence[Evaluation], metric: str, domain: str
+) -> ConfidenceInterval | None:
+    """The interval over a domain's videos; None if a seed has no video of it."""
+    of_domain = [_only_domain(run, domain) for run in seeds]
+    if not all(run.ids for run in of_domain):
+        return None
+    return confidence_intervals(of_domain)[metric]
+
+
 def _only_domain(run: Evaluation, domain: str) -> Evaluation:
-    measured = {identity for identity in run.ids if run.groups.get(identity) == domain}
+    chosen = set()
+    for identity in run.ids:
+        if run.groups.get(identity) == domain:
+            chosen.add(identity)
     # A dropped ID has no group, but its name begins with the domain.
-    dropped = {identity for identity in run.dropped if identity.startswith(f"{domain}/")}
-    return run.only(measured | dropped)
+    for identity in run.dropped:
+        if identity.startswith(f"{domain}/"):
+            chosen.add(identity)
+    return run.only(chosen)

@@ -8,7 +8,7 @@ row with `k = [0, 1, 2]` stands for three rows, with `{k}` replaced.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any, Literal
@@ -46,7 +46,7 @@ class Row:
     """Rows of the table with which this row is compared user by user."""
 
     def __post_init__(self) -> None:
-        origins = [origin for origin in (self.recipe, self.baseline, self.quoted) if origin]
+        origins = list(filter(None, (self.recipe, self.baseline, self.quoted)))
         if len(origins) != 1:
             raise ValueError(
                 f"the row {self.name!r} must have exactly one of recipe, baseline and quoted"
@@ -127,17 +127,22 @@ def _bind_rows(name: str, written: Any) -> tuple[Row, ...]:
 
 def _check_table(table: Table) -> None:
     """Raise SettingsError for rows that do not fit the table or each other."""
-    names = {row.name for row in table.rows}
-    published = {metric for row in table.rows for metric in row.published}
+    names: set[str] = set()
+    published: set[str] = set()
+    compared: set[str] = set()
+    for row in table.rows:
+        names.add(row.name)
+        published.update(row.published)
+        compared.update(row.against)
     unknown_metrics = sorted(published - set(table.metrics))
-    if unknown_metrics or not table.rows or len(names) != len(table.rows):
+    has_different_names = len(names) == len(table.rows)
+    if unknown_metrics or not table.rows or not has_different_names:
         raise SettingsError(
             (
                 f"{table.name} must have rows with different names, and metrics for all published "
                 f"numbers; without a metric: {unknown_metrics}",
             )
         )
-    compared = {other for row in table.rows for other in row.against}
     unknown_rows = sorted(compared - names)
     if unknown_rows:
         raise SettingsError(
@@ -147,18 +152,28 @@ def _check_table(table: Table) -> None:
 
 def _check_rows(name: str, rows: Any) -> None:
     """Raise SettingsError unless rows have the form that `_expanded` reads."""
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not _is_list_of(rows, lambda row: isinstance(row, dict)):
         raise SettingsError((f"{name}: rows must be a list of tables, got {str(rows)[:100]}",))
     for row in rows:
         row_name = row.get("name")
         if not isinstance(row_name, str) or not row_name.strip():
             raise SettingsError((f"{name}: a row's name must be a text, got {row_name!r}",))
-        place = f"{name}: row {row_name!r}"
         k, asked = row.get("k", []), row.get("asked", [])
-        if not isinstance(k, list) or not all(map(_is_count, k)):
-            raise SettingsError((f"{place}: k must be a list of 0 to 1000, got {k!r}",))
-        if not isinstance(asked, list) or not all(isinstance(change, str) for change in asked):
-            raise SettingsError((f"{place}: asked must be a list of texts, got {asked!r}",))
+        problem = ""
+        if not _is_list_of(k, _is_count):
+            problem = f"k must be a list of 0 to 1000, got {k!r}"
+        elif not _is_list_of(asked, _is_text):
+            problem = f"asked must be a list of texts, got {asked!r}"
+        if problem:
+            raise SettingsError((f"{name}: row {row_name!r}: {problem}",))
+
+
+def _is_list_of(values: Any, is_item: Callable[[Any], bool]) -> bool:
+    return isinstance(values, list) and all(map(is_item, values))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _is_count(value: Any) -> bool:
@@ -171,14 +186,19 @@ def _with_mean(table: Table, row: Row) -> Row:
 
     The printed mean is often another number.
     """
-    means = {}
+    means: dict[str, float] = {}
     for key in table.metrics:
         metric, _, kind = key.partition("@")
-        if kind != "columns" or not table.domains:
+        if kind != "columns":
             continue
-        columns = [f"{metric}:{domain}" for domain in table.domains]
-        if all(column in row.published for column in columns):
-            means[key] = sum(row.published[column] for column in columns) / len(columns)
+        columns = []
+        for domain in table.domains:
+            value = row.published.get(f"{metric}:{domain}")
+            if value is not None:
+                columns.append(value)
+        is_complete = len(columns) == len(table.domains)
+        if columns and is_complete:
+            means[key] = sum(columns) / len(columns)
     return replace(row, published={**row.published, **means})
 
 
@@ -187,7 +207,8 @@ def _expanded(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if "k" not in row:
         yield row
         return
-    without_k = {key: value for key, value in row.items() if key != "k"}
+    without_k = dict(row)
+    del without_k["k"]
     for k in row["k"]:
         name = row["name"].replace("{k}", str(k))
         asked = [change.replace("{k}", str(k)) for change in row.get("asked", [])]

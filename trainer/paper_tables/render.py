@@ -169,9 +169,10 @@ def _number_cells(table: Table, result: RowResult, interval: ConfidenceInterval)
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    columns = zip(*lines, strict=True)
+    widths = [max(map(len, column)) for column in columns]
     for line in lines:
-        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        padded = map(str.ljust, line, widths)
         yield "  ".join(padded).rstrip()
 
 

@@ -210,8 +210,12 @@ def _gain(table: Table, result: RowResult, other: RowResult) -> dict[str, Confid
         return {}
     if result.evaluations[0].ids != other.evaluations[0].ids:
         return {}
-    gains = paired_gain(result.evaluations, other.evaluations)
-    return {metric: gains[metric] for metric in table.metrics if metric in gains}
+    all_gains = paired_gain(result.evaluations, other.evaluations)
+    gains = {}
+    for metric in table.metrics:
+        if metric in all_gains:
+            gains[metric] = all_gains[metric]
+    return gains
 
 
 def _measure_network(

@@ -150,7 +150,9 @@ def _most_weighed(history: Sequence[HistoryClip], kinds: Sequence[str]) -> list[
     """At most `MOST_CLIPS` clips, in the order of the history."""
     if not kinds:
         return []
-    peaks = [max(float(clip.weights[kind].max()) for kind in kinds) for clip in history]
+    peaks = []
+    for clip in history:
+        peaks.append(max(float(clip.weights[kind].max()) for kind in kinds))
     best_first = np.argsort(-np.array(peaks), kind="stable")
     chosen = sorted(best_first[:MOST_CLIPS].tolist())
     return [history[number] for number in chosen]

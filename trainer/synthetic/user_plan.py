@@ -114,12 +114,22 @@ def published_timing() -> Timing:
 
 def timing_of(catalog: Catalog) -> Timing:
     """The timing of a real catalog in PHD2's form; videos of unknown duration are left out."""
-    gif_counts = Counter((mark.annotator, mark.video_id) for mark in catalog.annotations)
-    history_counts = Counter(link.user_id for link in catalog.links if link.role == "history")
-    durations = [video.claimed_duration_seconds for video in catalog.videos]
+    gif_counts: Counter[tuple[str, str]] = Counter()
+    gif_seconds: list[float] = []
+    for mark in catalog.annotations:
+        gif_counts[mark.annotator, mark.video_id] += 1
+        gif_seconds.append(mark.end - mark.start)
+    history_counts: Counter[str] = Counter()
+    for link in catalog.links:
+        if link.role == "history":
+            history_counts[link.user_id] += 1
+    durations: list[float] = []
+    for video in catalog.videos:
+        if video.claimed_duration_seconds is not None:
+            durations.append(video.claimed_duration_seconds)
     return Timing(
-        np.array([duration for duration in durations if duration is not None]),
-        np.array([mark.end - mark.start for mark in catalog.annotations]),
+        np.array(durations),
+        np.array(gif_seconds),
         # In the order of IDs, so that the same catalog gives the same draws.
         np.array([count for _, count in sorted(gif_counts.items())]),
         np.array([count for _, count in sorted(history_counts.items())]),

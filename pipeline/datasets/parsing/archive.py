@@ -57,11 +57,18 @@ def list_matching_files(folder: Path, pattern: str) -> list[str]:
     if not folder.is_dir():
         raise SettingsError((f"annotation folder {folder} does not exist. Correct the path.",))
     wanted = re.compile(pattern)
-    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
-    # The pattern goes first: DHF1K has hundreds of thousands of files, and is_file() is slow.
-    matching = [name for name in paths if wanted.fullmatch(name) and (folder / name).is_file()]
+    matching: list[str] = []
+    others: list[str] = []
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if not wanted.fullmatch(name):
+            others.append(name)
+        elif path.is_file():
+            matching.append(name)
     if not matching:
-        content = _describe_content(name for name in paths if (folder / name).is_file())
+        # Only now, because is_file() is slow for the hundreds of thousands of files of DHF1K.
+        files = filter(lambda name: (folder / name).is_file(), others)
+        content = _describe_content(files)
         raise SettingsError((f"{folder} holds {_none_of_the_files(pattern)}; {content}",))
     return matching
 
@@ -109,10 +116,12 @@ def read_zip(source: bytes, pattern: str, dataset: str) -> Mapping[str, bytes]:
 
 def _relative_paths(archive: zipfile.ZipFile, wanted: re.Pattern[str]) -> dict[str, str]:
     """Path → name of the member: without the folder that a site may have put everything in."""
-    names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    if any(wanted.fullmatch(name) for name in names):
-        return {name: name for name in names}
-    folder = _common_folder(names)
+    names = []
+    for info in archive.infolist():
+        if not info.is_dir():
+            names.append(info.filename)
+    has_folder = not any(map(wanted.fullmatch, names))
+    folder = _common_folder(names) if has_folder else ""
     return {name.removeprefix(folder): name for name in names}
 
 

@@ -125,7 +125,8 @@ def require_sources(sources: Mapping[str, bytes], dataset: str, *roles: str) -> 
     missing = [role for role in roles if role not in sources]
     if missing:
         given = ", ".join(sources) or "nothing"
-        raise SettingsError((f"{dataset} needs its {' and '.join(missing)}; got {given}",))
+        needed = " and ".join(missing)
+        raise SettingsError((f"{dataset} needs its {needed}; got {given}",))
 
 
 def parse_json(content: bytes, what: str) -> Any:
@@ -184,6 +185,7 @@ def _is_split_table(splits: Any) -> bool:
     for parts in splits.values():
         if not isinstance(parts, dict):
             return False
-        if not all(isinstance(ids, list) for ids in parts.values()):
-            return False
+        for ids in parts.values():
+            if not isinstance(ids, list):
+                return False
     return True

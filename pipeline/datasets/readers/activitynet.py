@@ -14,7 +14,7 @@ work uses).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
@@ -93,14 +93,12 @@ def _read_video(
     duration = _positive_duration(entry.get("duration"))
     if duration is None:
         builder.oddities["duration_unknown"].append(video_id)
-    marks = list(_marks(video_id, entry.get("annotations") or [], categories, builder))
+    rows = entry.get("annotations") or []
+    marks = list(_marks(video_id, rows, categories, builder))
     if not marks:
         builder.oddities["dropped:no_category"].append(video_id)
         return
-    for mark in marks:
-        if duration is not None and mark.end > duration:
-            case = f"{video_id} {mark.start} {mark.end}"
-            builder.oddities["ends_after_duration"].append(case)
+    _list_overruns(marks, duration, builder)
     domains = sorted({mark.annotator.partition("/")[0] for mark in marks})
     if len(domains) > 1:
         builder.oddities["several_categories"].append(f"{video_id} {' '.join(domains)}")
@@ -108,6 +106,18 @@ def _read_video(
     builder.groups += [Group("domain", domain, video_id) for domain in domains]
     builder.groups.append(Group("set_learning", PARTS[str(subset)], video_id))
     builder.annotations += marks
+
+
+def _list_overruns(
+    marks: Sequence[Annotation], duration: float | None, builder: DatasetBuilder
+) -> None:
+    """List the marks that end after a known duration."""
+    if duration is None:
+        return
+    for mark in marks:
+        if mark.end > duration:
+            case = f"{mark.video_id} {mark.start} {mark.end}"
+            builder.oddities["ends_after_duration"].append(case)
 
 
 def _positive_duration(value: Any) -> float | None:
@@ -135,7 +145,12 @@ def _span(segment: Any) -> tuple[float, float] | None:
     """Start and end in seconds, `0 <= start < end`; None if `segment` does not hold these."""
     if not isinstance(segment, list):
         return None
-    numbers = [float(value) for value in segment if isinstance(value, int | float)]
-    if len(numbers) != 2 or not 0 <= numbers[0] < numbers[1] < math.inf:
+    numbers = []
+    for value in segment:
+        if isinstance(value, int | float):
+            numbers.append(float(value))
+    if len(numbers) != 2:
         return None
-    return numbers[0], numbers[1]
+    start, end = numbers
+    is_span = 0 <= start < end < math.inf
+    return (start, end) if is_span else None

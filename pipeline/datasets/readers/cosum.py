@@ -97,9 +97,9 @@ def _read_video(
 
 
 def _list_shared_addresses(builder: DatasetBuilder) -> None:
-    counts = Counter(video.alternative_ids for video in builder.videos if video.alternative_ids)
+    counts = Counter(video.alternative_ids for video in builder.videos)
     for video in builder.videos:
-        if counts[video.alternative_ids] > 1:
+        if video.alternative_ids and counts[video.alternative_ids] > 1:
             case = f"{video.video_id} {' '.join(video.alternative_ids)}"
             builder.oddities["address_of_two_videos"].append(case)
 

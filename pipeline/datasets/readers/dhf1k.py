@@ -70,6 +70,7 @@ def _add_video(number: int, part: str, frames: set[int], builder: DatasetBuilder
     if frames != set(range(1, len(frames) + 1)):
         builder.oddities["maps_not_numbered_from_1"].append(video_id)
     n_frames = len(frames) or None
+    # From 1000 on, both names are the same.
     alternative_ids = () if file_name == video_id else (file_name,)
     builder.videos.append(Video(video_id, None, n_frames, n_frames, alternative_ids))
     builder.groups.append(Group("dhf1k", part, video_id))

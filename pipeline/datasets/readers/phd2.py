@@ -7,7 +7,7 @@ annotations + duplicates + dropped.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -73,13 +73,17 @@ def _nothing_usable(tables: Sequence[SplitTable]) -> str:
     if not n_rows:
         splits = ", ".join(table.split for table in tables)
         return f"the tables of PHD2 ({splits}) have a header and no row"
+    counts: Counter[str] = Counter()
+    first_values: dict[str, str] = {}
+    for table in tables:
+        first_values = {**table.values, **first_values}
+        for reason, rows in table.dropped.items():
+            counts[reason] += len(rows)
     reasons = []
     for reason, rule in DROPPED.items():
-        count = sum(len(table.dropped.get(reason, ())) for table in tables)
-        values = [table.values[reason] for table in tables if reason in table.values]
-        if count:
-            value = quote_value(values[0] if values else "")
-            reasons.append(f"{count:,} {reason} ({rule}; got {value})")
+        if counts[reason]:
+            value = quote_value(first_values.get(reason, ""))
+            reasons.append(f"{counts[reason]:,} {reason} ({rule}; got {value})")
     return f"none of the {n_rows:,} rows of PHD2 is usable: {'; '.join(reasons)}"
 
 

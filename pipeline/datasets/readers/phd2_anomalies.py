@@ -90,18 +90,22 @@ def _oddities_of_pairs(gifs: Sequence[Gif]) -> dict[str, list[str]]:
 
 
 def _oddities_of_users(gifs: Sequence[Gif]) -> dict[str, list[str]]:
-    videos: dict[str, set[str]] = defaultdict(set)
     targets: dict[str, set[str]] = defaultdict(set)
     histories: dict[str, set[str]] = defaultdict(set)
     for gif in gifs:
-        videos[gif.user_id].add(gif.video_id)
         by_role = targets if gif.is_target else histories
         by_role[gif.user_id].add(gif.video_id)
+    users = histories.keys() | targets.keys()
+    few_videos = []
+    for user in users:
+        videos = histories.get(user, set()) | targets.get(user, set())
+        if len(videos) < FEWEST_VIDEOS:
+            few_videos.append(user)
     return {
-        "few_videos": [user for user, seen in videos.items() if len(seen) < FEWEST_VIDEOS],
-        "no_history": [user for user in videos if user not in histories],
-        "no_target": [user for user in videos if user not in targets],
-        "user_in_several_spellings": _similar_users(videos),
+        "few_videos": few_videos,
+        "no_history": list(users - histories.keys()),
+        "no_target": list(users - targets.keys()),
+        "user_in_several_spellings": _similar_users(users),
         "several_targets": _with_several(targets),
     }
 
@@ -122,5 +126,8 @@ def _similar_users(users: Iterable[str]) -> list[str]:
         number = _NUMBER.fullmatch(text)
         normal_form = (number[1], number[2] or "") if number else (text,)
         spellings[normal_form].append(user)
-    several = [sorted(alike) for alike in spellings.values() if len(alike) > 1]
-    return [" = ".join(alike) for alike in several]
+    groups = []
+    for alike in spellings.values():
+        if len(alike) > 1:
+            groups.append(" = ".join(sorted(alike)))
+    return groups

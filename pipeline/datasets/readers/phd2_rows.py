@@ -78,13 +78,18 @@ class SplitTable:
 
     def without_users(self, users: Set[str]) -> SplitTable:
         """The table with the rows of these users, who belong to another split, dropped."""
-        kept = tuple(gif for gif in self.gifs if gif.user_id not in users)
-        left_out = tuple(gif.row for gif in self.gifs if gif.user_id in users)
-        dropped = {**self.dropped, TWO_SPLITS: left_out}
+        kept: list[Gif] = []
+        left_out: list[str] = []
+        for gif in self.gifs:
+            if gif.user_id in users:
+                left_out.append(gif.row)
+            else:
+                kept.append(gif)
         values = dict(self.values)
         if left_out:
             values[TWO_SPLITS] = left_out[0]
-        return replace(self, gifs=kept, dropped=dropped, values=values)
+        dropped = {**self.dropped, TWO_SPLITS: tuple(left_out)}
+        return replace(self, gifs=tuple(kept), dropped=dropped, values=values)
 
     @property
     def digest(self) -> str:
@@ -129,8 +134,13 @@ def read_table(split: str, source: Path | bytes) -> SplitTable:
 def _column_names(split: str, header: str) -> list[str]:
     """The columns of the header. Raises `SettingsError` unless each of `COLUMNS` is there once."""
     columns = [name.strip('"') for name in header.split(",")]
-    missing = [name for name in COLUMNS if name not in columns]
-    repeated = [name for name in COLUMNS if columns.count(name) > 1]
+    missing: list[str] = []
+    repeated: list[str] = []
+    for name in COLUMNS:
+        if name not in columns:
+            missing.append(name)
+        elif columns.count(name) > 1:
+            repeated.append(name)
     if missing:
         problem = f"lacks the columns {', '.join(missing)}"
     elif repeated:

@@ -86,9 +86,8 @@ def _rows(content: bytes) -> Iterator[tuple[str, str, float, int, NDArray[np.flo
         is_table = scores.ndim == 2 and np.isfinite(scores).all()
         has_length = length > 0 and nframes > 0
         if not is_table or not has_length:
-            raise SettingsError(
-                (f"{NAME}: {video_id} has no (frames, people) of scores, or no length",)
-            )
+            problem = "no (frames, people) of scores, or no length"
+            raise SettingsError((f"{NAME}: {video_id} has {problem}",))
         yield str(video_id), str(category), float(length), int(nframes), scores
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -166,13 +167,12 @@ class _DomainReader:
         if is_selected and not votes:
             builder.oddities["selected_without_votes"].append(path)
         clips = list(_clip_spans(self._parse(f"{path}/clip.json")))
-        for labels in (match_labels, votes):
-            if labels and clips != [(label.start, label.end) for label in labels]:
-                builder.oddities["clips_differ"].append(f"{path} {labels[0].annotator}")
+        self._compare_clips(path, clips, match_labels)
+        self._compare_clips(path, clips, votes)
         if clips and clips[0][0] > 0:
             builder.oddities["first_clip_after_frame_0"].append(path)
         duration = _stated_duration(self._parse(f"{path}/info.json"))
-        last_end = max((end for _, end in clips), default=0.0)
+        _, last_end = max(clips, key=itemgetter(1), default=(0.0, 0.0))
         fewest, most = _frame_count(last_end, duration)
         if fewest != most:
             builder.oddities["frame_rate_unusual"].append(path)
@@ -182,6 +182,14 @@ class _DomainReader:
             builder.oddities["has_replacement"].append(f"{video_id} {replacement}")
             alternative_ids = (video_id, replacement)
         builder.videos.append(Video(video_id, duration, fewest, most, alternative_ids))
+
+    def _compare_clips(
+        self, path: str, clips: list[tuple[float, float]], labels: list[Annotation]
+    ) -> None:
+        """List the video if the labels are not of the same clips."""
+        labelled = [(label.start, label.end) for label in labels]
+        if labels and labelled != clips:
+            self.builder.oddities["clips_differ"].append(f"{path} {labels[0].annotator}")
 
     def _labels(self, video_id: str, annotator: str) -> Iterator[Annotation]:
         """The labels of one video's clips; a clip that cannot be used is listed and left out."""
@@ -195,11 +203,12 @@ class _DomainReader:
             self.builder.oddities["labels_unpaired"].append(path)
             return
         for clip, value in zip(*content, strict=True):
-            span = next(_clip_spans([clip]), None)
-            if span is None or not 0 <= span[0] < span[1] or not _is_number(value):
-                self.builder.oddities["dropped:bad_clip"].append(f"{path} {clip} {value}")
+            start, end = next(_clip_spans([clip]), (0.0, 0.0))
+            is_span = 0 <= start < end
+            if is_span and _is_number(value):
+                yield Annotation(video_id, annotator, start, end, float(value))
             else:
-                yield Annotation(video_id, annotator, *span, float(value))
+                self.builder.oddities["dropped:bad_clip"].append(f"{path} {clip} {value}")
 
     def _parse(self, path: str) -> Any:
         """The JSON value of a file; None and an oddity if it is missing or unreadable."""
@@ -224,10 +233,11 @@ def _parse_lists(content: bytes, path: str) -> list[tuple[list[Any], str]]:
 
 
 def _is_named_list(pair: Any) -> bool:
-    if not isinstance(pair, list) or len(pair) != 2:
-        return False
-    ids, list_name = pair
-    return isinstance(ids, list) and isinstance(list_name, str) and list_name in PARTS
+    match pair:
+        case [list(), str(list_name)]:
+            return list_name in PARTS
+        case _:
+            return False
 
 
 def _set_learning_groups(ids: Sequence[str]) -> Iterator[Group]:
@@ -267,12 +277,11 @@ def _fits(end: int, duration: float, rate: float) -> bool:
 
 
 def _is_pair_of_equal_lists(content: Any) -> bool:
-    if not isinstance(content, list) or len(content) != 2:
-        return False
-    clips, values = content
-    if not isinstance(clips, list) or not isinstance(values, list):
-        return False
-    return len(clips) == len(values)
+    match content:
+        case [list(clips), list(values)]:
+            return len(clips) == len(values)
+        case _:
+            return False
 
 
 def _clip_spans(clips: Any) -> Iterator[tuple[float, float]]:
@@ -280,8 +289,9 @@ def _clip_spans(clips: Any) -> Iterator[tuple[float, float]]:
     if not isinstance(clips, list):
         return
     for clip in clips:
-        if isinstance(clip, list) and len(clip) == 2 and all(map(_is_number, clip)):
-            yield float(clip[0]), float(clip[1])
+        match clip:
+            case [start, end] if _is_number(start) and _is_number(end):
+                yield float(start), float(end)
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
@@ -291,7 +301,8 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def _stated_duration(info: Any) -> float | None:
     """Seconds, from the fourth field of `info.json`; None if it is missing or not positive."""
-    stated = info[3] if isinstance(info, list) and len(info) > 3 else None
-    if not _is_number(stated) or stated <= 0:
-        return None
-    return float(stated)
+    match info:
+        case [_, _, _, stated, *_] if _is_number(stated):
+            return float(stated) if stated > 0 else None
+        case _:
+            return None

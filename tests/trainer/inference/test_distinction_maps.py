@@ -59,9 +59,7 @@ def test_the_command_draws_and_measures(folder: Path, capsys: pytest.CaptureFixt
     path = fit(Run(load_recipe("pld_vhd_c3d", small=True), folder, 0), FitOptions())
     assert main(["maps", str(path), str(folder), "--videos", "1", "--columns", "2"]) == 0
     told, written = capsys.readouterr().out.splitlines()
-    assert told.startswith(
-        "pld_vhd_c3d: maps of highlights and the planted figure, 2 videos: IoU 0."
-    )
+    assert told.startswith("pld_vhd_c3d: maps of highlights and the figure, 2 videos: IoU 0.")
     picture = cv2.imread(written)
     assert picture is not None
     assert picture.shape == (2 * HEIGHT + LEGEND_PIXELS, 2 * WIDTH + GAP_PIXELS, 3)
