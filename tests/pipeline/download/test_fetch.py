@@ -24,6 +24,8 @@ from tests.conftest import REPOSITORY
 from tests.support import faulty_server as web
 from tests.support.faulty_server import MKV, MP4, OTHER, Mirror
 
+pytestmark = pytest.mark.usefixtures("counted_here")
+
 SHARD = 3
 
 

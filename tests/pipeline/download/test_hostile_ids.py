@@ -17,6 +17,8 @@ from storage.base.paths import Layout
 from tests.support import faulty_server as web
 from tests.support.faulty_server import MP4, Mirror
 
+pytestmark = pytest.mark.usefixtures("counted_here")
+
 REFUSED = (
     "", " ", ".", "..", "../x", "../../etc/passwd", "/etc/passwd", "a/b", "a\\b", "..\\x", "~root", "$HOME", "${HOME}",
     "$(touch x)", "`touch x`", "a;b", "a|b", "a&b", "a>b", "a\nb", "a\r\nb", "a\tb", "x\n", "a\0b", "a b", "a:b",

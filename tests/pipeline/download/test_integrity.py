@@ -40,6 +40,7 @@ def test_a_whole_file_has_no_damage(videos: dict[str, Path], kind: str) -> None:
     assert check_integrity("v", videos[kind], float(SECONDS)).damage == ""
 
 
+@pytest.mark.usefixtures("counted_here")
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_cut_is_found(videos: dict[str, Path], tmp_path: Path, kind: str) -> None:
     content = videos[kind].read_bytes()
@@ -168,6 +169,7 @@ STREAMED = {
 """Files that say of their parts how long they are, and not of themselves."""
 
 
+@pytest.mark.usefixtures("counted_here")
 @pytest.mark.parametrize("name", STREAMED)
 def test_a_streamed_file_that_holds_less_than_its_parts_state_is_not_whole(
     name: str, tmp_path: Path

@@ -16,6 +16,8 @@ from tests.support import faulty_server as web
 from tests.support.faulty_server import MP4, Handler, Mirror
 from tests.support.network_faults import FAULTS, WHOLE, unmeasured
 
+pytestmark = pytest.mark.usefixtures("counted_here")
+
 
 def source_at(template: str, attempts: int = 3) -> SourceSettings:
     # A fault with one attempt waits for this limit; others end by themselves, on a busy machine

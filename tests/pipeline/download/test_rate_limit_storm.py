@@ -22,6 +22,8 @@ from tests.support import faulty_server as web
 from tests.support.faulty_server import MP4, Handler, Mirror
 from tests.support.network_faults import raw
 
+pytestmark = pytest.mark.usefixtures("counted_here")
+
 STORM_SECONDS = 1800.0
 
 

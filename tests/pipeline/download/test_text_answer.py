@@ -23,6 +23,8 @@ from tests.support import faulty_server as web
 from tests.support.faulty_server import MKV, MP4, Mirror
 from tests.support.network_faults import CAPTCHA, ERROR, HTML
 
+pytestmark = pytest.mark.usefixtures("counted_here")
+
 PAGE = web.body(HTML, "text/html")
 
 

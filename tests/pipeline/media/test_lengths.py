@@ -15,6 +15,8 @@ from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, probe
 from tests.support.videos import ffmpeg
 
+pytestmark = pytest.mark.usefixtures("counted_here")
+
 CODECS = {
     "mkv": ("libx264", "aac"),
     "webm": ("libvpx", "libopus"),
