@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         code: int = options.run(options)
+    # Errors of ours are messages for a person; a traceback would only hide them.
     except SettingsError as error:
         print("\n".join(error.faults), file=sys.stderr)
         return WRONG_USE

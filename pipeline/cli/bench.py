@@ -141,6 +141,7 @@ def _measure_backend(
     with tempfile.TemporaryDirectory() as folder:
         warm = Path(folder) / "warm.mp4"
         warm_up_video(warm)
+        # Rounds alternate between the files, so that a slow moment of the machine affects all.
         for video in list(videos) * rounds:
             single = measure_backend(backend, video, 1, warm)
             singles.append(single)

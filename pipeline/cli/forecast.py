@@ -171,6 +171,7 @@ def _time_lines(
     """Elapsed times of requests, transfers and building, and of all of them in parallel."""
     transfers = estimates["download"].times(DAY)
     building = estimates[BUILDING].times(HOUR / machines)
+    # A polite rate of requests may take longer than the transfers themselves.
     request_days = videos / per_hour / 24 if per_hour else 0.0
     if request_days:
         label = f"asking for {per_hour:g} videos an hour"

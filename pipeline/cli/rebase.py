@@ -63,6 +63,7 @@ def rebase_catalog(folder: Path, media: Sequence[Path]) -> Iterator[str]:
     for variant in variant_layouts(folder):
         for path in sorted(variant.folder.glob("shard_*.json")):
             shard = int(path.stem.partition("_")[2])
+            # No build may add to the shard meanwhile.
             with lease(layout.lease(shard)):
                 change = _rebase_shard(layout, variant, shard, media)
             if change:

@@ -25,6 +25,7 @@ def _list_weights(options: argparse.Namespace) -> int:
 
 def _fetch_weights(options: argparse.Namespace) -> int:
     _check_name(options.name)
+    # Before anything is downloaded.
     _require_acceptance(PUBLISHED_WEIGHTS[options.name], accepted=options.accept_licence)
     file = WeightsFolder(options.weights_root).fetch(
         options.name, _DownloadProgress(), options.origin

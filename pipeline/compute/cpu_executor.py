@@ -53,6 +53,7 @@ class RowExecutor:
     def __init__(self, device: str, *, has_networks: bool = True) -> None:
         threads = row_threads(has_networks=has_networks)
         self.thread_count = 1 if is_gpu(device) else threads
+        # The queue of a ThreadPoolExecutor has no limit of its own.
         self._room = threading.BoundedSemaphore(REQUESTS_PER_THREAD * self.thread_count)
         started = threading.Barrier(self.thread_count)
 

@@ -34,6 +34,7 @@ def visible_gpus(device: str) -> tuple[str, ...]:
     _, _, chosen = device.partition(":")
     if not chosen:
         return tuple(names[: torch.cuda.device_count()])
+    # `cuda:1` is the second of the visible GPUs.
     number = int(chosen)
     return tuple(names[number : number + 1])
 

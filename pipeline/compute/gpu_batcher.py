@@ -107,6 +107,7 @@ class _Backlog:
 
     def _queue_of(self, request: ComputeRequest) -> _ExtractorQueue:
         extractor = request.extractor
+        # Extractors need not be hashable.
         key = id(extractor)
         if key not in self._queues:
             fitting = known_batch_size(extractor, request.max_batch)

@@ -75,6 +75,7 @@ class FrameTiming:
         """
         last = self.last
         is_later = last is None or frame.pts_seconds > last.pts_seconds
+        # Infinity would be later than every frame to come.
         if not math.isfinite(frame.pts_seconds) or not is_later:
             self.frames_dropped += 1
             return False
@@ -145,6 +146,7 @@ class FrameTiming:
             start = probe.header_start_seconds
         if probe.header_seconds is not None:
             end = start + probe.header_seconds
+        # Where a file was cut, there is no frame behind the gap: only the header shows it.
         gaps = list(self._gaps)
         if first - start > slack:
             gaps.insert(0, (start, first))
@@ -177,6 +179,7 @@ def picture_times(
     packets = _read_packet_times(path, probed, heartbeat, max_frames)
     if packets is None:
         return None
+    # Packets come in decoding order. With B-frames, pictures are shown in another order.
     packets.shown.sort()
     timestamps = [probed.clock.at(pts) for pts, _ in packets.shown]
     times = tuple(spread_equal_times(timestamps, coarse_tick_seconds(probed)))
@@ -198,6 +201,7 @@ def _read_packet_times(
         with open_container(path, probed.container) as container:
             stream = video_stream_at(container, probed.stream_index)
             for packet in video_packets(container, stream, Tally(heartbeat=heartbeat)):
+                # A file with endless packets must not fill the memory.
                 if len(times.shown) > max_frames:
                     return None
                 if packet.is_discard:
@@ -238,6 +242,7 @@ def spread_equal_times(times: Sequence[float], tick: float | None) -> Iterator[f
     start = 0
     while start < len(times):
         end = start + 1
+        # More equal times than rounding explains stay equal; the caller then rejects them.
         limit = min(len(times), start + MAX_FRAMES_PER_TIMESTAMP)
         while end < limit and times[end] == times[start]:
             end += 1

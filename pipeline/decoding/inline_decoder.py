@@ -57,6 +57,7 @@ class InlineDecoder:
         )
         held: deque[DecodedFrame] = deque()
         reader = self._open(video_id, path)
+        # The parent of a decode worker allows longer videos more time.
         self._on_probe(reader.probe)
         if planner.needs_pictures:
             pictures = self._picture_times(video_id, path, reader.probe)
@@ -65,6 +66,7 @@ class InlineDecoder:
         for frame in reader:
             held.append(frame)
             yield from _events(planner.push(frame.pts_seconds), held, yuv_positions)
+            # Only frames that a window may still want are kept in memory.
             while held and held[0].index < planner.first_undecided_frame:
                 held.popleft()
         summary = reader.summary()

@@ -108,6 +108,7 @@ class VideoReader:
         limits: DecodeLimits,
         heartbeat: Callable[[], None],
     ) -> None:
+        # Raises VideoError for files that are not a video, or too long or large by their header.
         self.probe = probe(video_id, path, limits)
         self._video_id = video_id
         self._path = path
@@ -135,6 +136,7 @@ class VideoReader:
         return self._tally.damaged or dropped > 0
 
     def _check(self, frame: DecodedFrame) -> None:
+        # Checked for every frame: headers may be wrong, and pictures may change size.
         check_pixels(self._video_id, frame.width, frame.height, self._limits)
         first = self._timing.first_seconds
         since_first = 0.0 if first is None else frame.pts_seconds - first
@@ -149,6 +151,7 @@ class VideoReader:
         Raises VideoError if there was no frame, or if the times are unreliable.
         """
         timing, tally = self._timing, self._tally
+        # Frames without a usable time were decoded: they count as dropped, not as lost.
         dropped = timing.frames_dropped + tally.timeless_frames
         self._check_times(timing.frames, dropped)
         end_seconds = self._end_seconds()
@@ -191,6 +194,7 @@ class VideoReader:
         """What a download would be rejected for. Files of a folder are only described by it."""
         size_bytes, index_end = self._path.stat().st_size, self.probe.index_end
         truncation = missing_bytes(self._path)
+        # Reported only if nothing else does: a truncated file lacks what its index lists, too.
         index_problem = ""
         if index_end > size_bytes and not truncation:
             index_problem = (

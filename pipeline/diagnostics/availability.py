@@ -84,6 +84,7 @@ def _availability(
 ) -> Availability:
     missing_ids, surviving_ids = ids - done, ids & done
     reasons = Counter(f"{statuses[i].state}:{statuses[i].reason}" for i in missing_ids)
+    # Reasons of equal frequency are sorted by name, so that equal builds give equal reports.
     by_frequency = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     return Availability(
         split=split,

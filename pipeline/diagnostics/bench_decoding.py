@@ -123,6 +123,7 @@ def main(arguments: Sequence[str]) -> None:
     backend, every, warm, path = arguments
     if backend not in BACKENDS:
         raise SystemExit(f"unknown backend {backend!r}; known are {', '.join(BACKENDS)}")
+    # Loads the libraries of the backend, whose start-up must not be measured.
     decode_all(backend, Path(warm), 1)
     cpu_began, began = time.process_time(), time.monotonic()
     summary = decode_all(backend, Path(path), int(every))

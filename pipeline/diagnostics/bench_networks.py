@@ -103,6 +103,7 @@ def _measure_network(
             f"{statistics.median(benchmark.peak_shares):>9.0%}"
             f"{rate * video_seconds_per_window:>17.3g}"
         )
+    # In fp32, which is the default of every extractor.
     speeds.video_seconds_per_second[spec.name] = best["fp32"] * video_seconds_per_window
     if best.get("bf16", 0.0) > CLEAR_SPEEDUP * best["fp32"]:
         speeds.settings[spec.name] = [_precision_line(spec, best)]

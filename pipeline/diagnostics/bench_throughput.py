@@ -56,6 +56,7 @@ def measure_seconds(function: Callable[[], Any], device: str) -> float:
     """Seconds until the device is done."""
     start = time.perf_counter()
     function()
+    # CUDA calls return before their work is done.
     if is_gpu(device):
         torch.cuda.synchronize(device)
     return time.perf_counter() - start

@@ -99,6 +99,7 @@ def compare_with_file(
         if other_arrays.intersection(parts):
             continue
         ours = video[array]
+        # Somebody else's features have no tolerance: how far they differ is the result.
         comparison = Comparison(
             f"{named_id} {array} ({len(ours)} rows here, {len(values)} in {name})", math.inf
         )

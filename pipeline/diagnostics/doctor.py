@@ -157,6 +157,7 @@ def decoder_process() -> DoctorCheck:
     from pipeline.decoding.worker.worker_process import DecoderProcess
     from pipeline.media.probe import DEFAULT_LIMITS
 
+    # Started as for a real video: only then it is known which layers the kernel allows.
     try:
         child = DecoderProcess(DEFAULT_LIMITS)
     except SystemicFault as fault:
@@ -205,6 +206,7 @@ def system_ffmpeg() -> DoctorCheck:
 
 def _program(name: str, program: str, level: Level, advice: str) -> DoctorCheck:
     try:
+        # A program that exists may still not run, for instance built for another processor.
         done = subprocess.run(
             [program, "-version"],
             capture_output=True,
@@ -231,6 +233,7 @@ def disk_room(data_root: Path) -> DoctorCheck:
 
 def data_root_writable(data_root: Path) -> DoctorCheck:
     """Whether a file can be published like all our files: whole, synced, without overwriting."""
+    # Published like all our files: a file system may allow writing, but not this.
     probe = temporary_beside(_existing(data_root) / "doctor")
     try:
         publish(probe, b"written by doctor\n", replace=False)

@@ -42,6 +42,7 @@ def run_self_test(
             spec, golden_outputs.compute_golden_outputs(spec, device)
         ),
     )
+    # Only after the exact outputs are known to be right, deviations from them mean anything.
     if numerics.lossy_choices:
         environment |= {"numerics": to_json_value(numerics)}
         _run_once(
@@ -75,6 +76,7 @@ def _run_once(
             "numerics_version and run tests/models/goldens/make_goldens.py; otherwise install what "
             "requirements.lock names."
         )
+    # Written last: a test that is interrupted runs again.
     publish(
         record, readable_json({"extractor": spec.name, "environment": environment}), replace=True
     )
@@ -94,6 +96,7 @@ def environment_of(device: str) -> dict[str, JSON]:
 def code_digest() -> str:
     """12 hex digits, a hash of all code and known outputs in `models`."""
     sha = hashlib.sha256()
+    # The known outputs count as code: after a change of them the test must run again.
     for path in sorted([*_MODELS.rglob("*.py"), golden_outputs.GOLDENS_FILE]):
         sha.update(f"{path.relative_to(_MODELS).as_posix()}\0".encode())
         sha.update(hashlib.sha256(path.read_bytes()).digest())

@@ -188,6 +188,7 @@ def recompute_rows(
 
 def _as_stored(row: NDArray[Any], spec: ArraySpec) -> NDArray[Any]:
     shape = (-1, *spec.item_shape) if spec.ragged else spec.item_shape
+    # What float16 cannot hold becomes infinity, as in a build.
     with np.errstate(over="ignore"):
         return row.reshape(shape).astype(spec.dtype)
 
@@ -322,6 +323,7 @@ def verify_sample(reader: VariantReader, options: VerifyOptions) -> VerifyResult
     folders = [layout.sources, *options.media]
     media = {video_id: find_media(reader, layout, video_id, folders) for video_id in rows}
     device = resolve_device(options.device)
+    # Without a file nothing is computed, and nothing needs to be tested.
     if any(isinstance(found, Media) for found in media.values()):
         run_self_test(variant.spec, device, layout.self_tests, variant.numerics)
     with SubprocessDecoder() as decoder:

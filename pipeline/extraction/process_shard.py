@@ -112,6 +112,7 @@ def process_shard(
         stop_fetching,
         FETCH_AHEAD + len(decoders) - 1,
     )
+    # After an error, the fetch thread ends before the executor, and nothing is left running.
     with make_executor(device, has_networks=has_networks) as executor, closing(media) as files:
         extractors = _build_extractors(jobs, device)
         run = _ShardRun(jobs, extractors, executor.compute, on_video, times)
@@ -188,7 +189,9 @@ class _ShardRun:
         results = process_video(video_id, media, variants, decoder, self.compute, self.times)
         for one, result in zip(jobs, results, strict=True):
             with self.times.measure(video_id, "write"):
+                # For each video: a build may last for days.
                 one.check_settings_exist()
+                # A kill after this does not lose the video any more.
                 spool.put(one.spool, video_id, _manifest_entry(one, video_id, result), result.track)
         with self.on_video_lock:
             self.on_video(video_id, overall_status(results))
@@ -207,6 +210,7 @@ def _unfinished_jobs(job: ShardJob) -> list[_VariantJob]:
 
 def _variant_job(job: ShardJob, variant: Variant) -> _VariantJob:
     layout = job.variant_layout(variant)
+    # Written before any row, so that a folder with features always has its settings.
     publish(layout.settings_file, readable_json(variant.description()), replace=False)
     manifest = job.manifest(variant)
     entries: Mapping[str, ManifestEntry] = manifest.entries if manifest else {}
@@ -282,6 +286,8 @@ def _manifest_entry(job: _VariantJob, video_id: str, result: VideoResult) -> Man
 
 def _commit(job: ShardJob, variant_job: _VariantJob, made_by: Mapping[str, JSON]) -> None:
     variant_job.check_settings_exist()
+    # A run that was killed between `commit` and `spool.clear` left videos that are committed
+    # already: they are not missing any more.
     spooled = spool.SpooledVideos(variant_job.spool)
     entries = {
         video_id: entry

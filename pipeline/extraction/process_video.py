@@ -60,10 +60,12 @@ def process_video(
     try:
         if isinstance(media, VideoError):
             raise media
+        # Recorded first: videos that fail later also have these facts.
         facts["source"] = {"sha256": media.sha256, "size_bytes": media.size_bytes, **media.facts}
         with verify_while_reading(video_id, media):
             facts |= _decode_into_builders(video_id, media, builders, decoder, times)
     except VideoError as error:
+        # Nothing may be computed for a video that has failed already.
         for builder in builders:
             builder.cancel()
         return [VideoResult(error.status, None, facts) for _ in builders]

@@ -46,6 +46,7 @@ def provenance(
     kinds = {processor_kind(device)}
     if isinstance(earlier, list):
         kinds.update(map(str, earlier))
+    # Sorted, so that equal builds write equal bytes.
     processors: list[JSON] = [*sorted(kinds)]
     plugin = EXTRACTORS.plugins.get(variant.spec.name)
     return {

@@ -41,6 +41,7 @@ class ShardJob:
 
     def missing(self, variant: Variant) -> tuple[str, ...]:
         """Ids without a status, or with a requested retry."""
+        # The index of manifests, which is much faster to read than the manifest.
         known = read_summary(self.variant_layout(variant), self.shard)
         return self.missing_from(known.statuses if known else {})
 

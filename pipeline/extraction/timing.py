@@ -89,6 +89,7 @@ class Times:
     def measure_compute(self, compute: Compute, video_id: str, variant: str) -> Compute:
         """The same `compute`, measured: how long it blocked, and the time that its work took."""
 
+        # Rows are computed in other threads, which report their time through the request.
         def record_time(step: str, seconds: float) -> None:
             self.add(video_id, f"{step}:{variant}", seconds)
 
@@ -127,6 +128,7 @@ def save_times(path: Path, times: Times) -> None:
     videos: dict[str, JSON] = {}
     for video_id in earlier.keys() | now.keys():
         total = sum_times([earlier.get(video_id, {}), now.get(video_id, {})])
+        # Microseconds are enough, and keep the file small.
         videos[video_id] = {step: round(seconds, 6) for step, seconds in total.items()}
     publish(path, seal({"videos": videos}), replace=True)
 

@@ -63,6 +63,7 @@ class TrackBuilder:
 
     def cancel(self) -> None:
         """Cancel the computation of this video; returns when nothing of it runs any more."""
+        # A request that runs already cannot be cancelled, and still uses prepared frames.
         running = [batch for batch in self._batches if not batch.cancel()]
         wait(running)
 
@@ -103,6 +104,7 @@ class TrackBuilder:
         self._batches.append(self.compute(request))
         self._segments += segments_of(self._waiting)
         self._spans += [(window.start_seconds, window.end_seconds) for window in self._waiting]
+        # Later windows may overlap these: the frames that they share are kept.
         oldest = self._waiting[-1].oldest
         self._prepared = {
             index: frame for index, frame in self._prepared.items() if index >= oldest

@@ -103,6 +103,7 @@ class Variant:
 
     def description(self) -> dict[str, JSON]:
         """Everything that affects the stored bytes. The fingerprint hashes its canonical JSON."""
+        # `kind` instead of the class name: the fingerprint must not change if a class is renamed.
         described: dict[str, JSON] = {
             "extractor": self.spec.name,
             "numerics_version": self.spec.numerics_version,
@@ -112,6 +113,7 @@ class Variant:
             "weights": weights_identity(self.weights),
         }
         if self._is_segmented:
+            # Rows depend on the table: features of another table are other features.
             described["segments"] = self._table().description()
         return described
 

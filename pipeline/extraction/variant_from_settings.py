@@ -43,6 +43,8 @@ def variant_from_description(
     except (TypeError, ValueError) as error:
         problem = f"{name}: this release cannot extract with the model's settings: {error}"
         raise SettingsError((problem,)) from error
+    # The settings agree by now. The fingerprint also covers the version of the code, arrays and
+    # files.
     if variant.fingerprint() != fingerprint(described):
         theirs, ours = differing_settings([described, variant.description()])
         problem = f"{name}: the model needs features with {theirs}; this release makes {ours}"

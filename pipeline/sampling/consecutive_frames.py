@@ -25,6 +25,7 @@ class ConsecutiveFramesPlanner:
     @property
     def first_undecided_frame(self) -> int:
         """As `Planner.first_undecided_frame`."""
+        # With a stride above the length, frames before the next window are in none.
         return max(self._next_start, self._decided)
 
     def push(self, pts_seconds: float) -> list[Window]:

@@ -44,6 +44,7 @@ class HistoryPlanner:
         self._waiting += self._targets.push(pts_seconds)
         self._count += 1
         windows = []
+        # In order: a target that waits for later frames stops those behind it.
         while self._waiting:
             window = self._with_history(self._waiting[0])
             if window is None:

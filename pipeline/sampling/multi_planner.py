@@ -114,6 +114,7 @@ class MultiPlanner:
         self._returned_below = below
         ready: list[tuple[int, Due]] = []
         still_waiting: list[tuple[int, WindowDue]] = []
+        # A window is due when all its frames are out, which all samplings must have decided about.
         for newest, window in self._waiting:
             if newest < below:
                 ready.append((newest, window))

@@ -158,6 +158,7 @@ def _choose_clock(sampling: SegmentsOfVideo, pictures: PictureTimes) -> tuple[st
         if most is None:
             return "numbered", f"{count} pictures, at least {least} expected; most unknown"
         return "numbered", ""
+    # Scaling needs the exact number of frames of the original file.
     if least != most:
         expected = f"{least} to {most or 'any number'} expected"
         return "misaligned", f"{count} pictures, {expected}, too vague to scale by"
@@ -170,6 +171,7 @@ def _scale_or_reject(
     """`scaled` if nothing shows that the file is another cut of the video, else `misaligned`."""
     count, present = _picture_count(pictures), len(pictures.times_seconds)
     expected = sampling.frames_most or 0
+    # Of a file that was cut, the duration says nothing about the frame rate.
     if present < count - AGREES_WITHIN_FRAMES:
         return "misaligned", f"{difference}, and only {present} are there"
     claimed = sampling.claimed_seconds

@@ -69,6 +69,7 @@ class FramesAtRatePlanner(_SingleFrames):
             self._first = start_seconds
         if self._instant(self._k) >= end_seconds:
             return False
+        # All instants in this frame are skipped: a frame makes at most one window.
         self._skip_to(end_seconds)
         return True
 

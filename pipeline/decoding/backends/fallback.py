@@ -122,6 +122,7 @@ def _checked_frames(
 ) -> Iterator[DecodedFrame]:
     if probed.display_matrix not in ROTATIONS:
         raise ReaderFailed(f"a mirrored display matrix {probed.display_matrix}")
+    # There is nothing that a reader's times could be compared with.
     if probed.container == "avi":
         raise ReaderFailed("a container that keeps no times of pictures")
     _check_guess(path, probed.container)
@@ -200,6 +201,7 @@ def shown_packets(path: Path, probed: Probe, tally: Tally) -> ShownPackets:
 
 
 def _sorted(pts: NDArray[np.int64], durations: NDArray[np.int64]) -> ShownPackets:
+    # Packets come in decoding order.
     order = np.argsort(pts, kind="stable")
     if np.any(np.diff(pts[order]) == 0):
         raise ReaderFailed("two packets with the same time")

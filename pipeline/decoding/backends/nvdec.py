@@ -40,6 +40,7 @@ class _Reader:
         if probed.pixel_format != PIXEL_FORMAT:
             raise ReaderFailed(f"NVDEC's pictures are not those of {probed.pixel_format}")
         only = {"protocol_whitelist": "file", "format_whitelist": probed.container}
+        # With a fallback, FFmpeg would decode on the CPU without a word.
         hardware = HWAccel(device_type="cuda", allow_software_fallback=False)
         try:
             container = av.open(

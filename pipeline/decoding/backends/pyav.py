@@ -50,6 +50,7 @@ class Converter:
 
 def _graph_for(picture: av.video.frame.VideoFrame) -> av.filter.Graph:
     graph = av.filter.Graph()
+    # Several workers decode in parallel already.
     graph.threads = 1
     base = picture.time_base or Fraction(1, av.time_base)
     source = graph.add_buffer(
@@ -185,6 +186,7 @@ def pyav_frames(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFram
         for picture in av_frames(container, stream, tally):
             ticks = _decoding_time(picture, last) if probed.container == "avi" else _time(picture)
             last = ticks
+            # A frame without a time can be in no window.
             if ticks is None:
                 tally.timeless_frames += 1
                 continue

@@ -44,6 +44,7 @@ def message(kind: str, fields: Mapping[str, object]) -> bytes:
 def write(fd: int, messages: bytes | bytearray) -> None:
     """Write whole messages. Raises BrokenPipeError if the other side has closed the pipe."""
     data = memoryview(messages)
+    # A pipe takes no more than its capacity at a time.
     while data:
         data = data[os.write(fd, data) :]
 
@@ -85,6 +86,7 @@ class Inbox:
         if len(self._bytes) < LENGTH_BYTES:
             return None
         length = int.from_bytes(self._bytes[:LENGTH_BYTES], "big")
+        # A malicious file may have taken control of the worker, which can then send anything.
         if length > MAX_MESSAGE_BYTES:
             raise ValueError(
                 f"a message claims {length} bytes, {MAX_MESSAGE_BYTES} are allowed: it is not "

@@ -92,6 +92,7 @@ class Ring:
         self._used -= 1
 
     def _resize(self, slot_bytes: int) -> None:
+        # All slots have one size: frames in use must be freed before it changes.
         while self._used:
             self._free_one()
         usual_slots = max(MIN_SLOTS, RING_BYTES // slot_bytes)
@@ -239,6 +240,7 @@ def main() -> None:
     Ctrl-C reaches all processes of a terminal; the parent decides what happens then.
     """
     ring_fd, max_memory_bytes, parent_pid = map(int, sys.argv[1:4])
+    # What libraries print to stdout must not mix with messages: it goes to stderr.
     answers_fd = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -109,6 +109,7 @@ class DecoderProcess:
         self.idle = True
         """Whether the last request was answered completely."""
         _LIVE.add(self)
+        # This also waits until the worker is ready.
         self.layers = SandboxLayers(**self._first_answer()["layers"])
         """The sandbox layers that work on this machine."""
 
@@ -218,6 +219,7 @@ class DecoderProcess:
             raise self._death() from None
 
     def _receive(self) -> messages.Message:
+        # The worker may wait for free slots: it gets them before this process waits for it.
         if not self._inbox.has_message:
             self._send_freed()
         self._hangs.heartbeat()
@@ -268,6 +270,8 @@ def _forget_all() -> None:
         worker.forget()
 
 
+# A forked process inherits the pipes. If it kept them open, a worker would not notice that its
+# parent has ended.
 os.register_at_fork(after_in_child=_forget_all)
 
 
