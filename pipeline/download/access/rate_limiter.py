@@ -1,14 +1,9 @@
-"""One way out to one site, shared by every process of a data root: how often it may ask, and when
-it must keep still.
+"""Limits the requests to one site, over all processes of a data root.
 
-A token bucket paces all of them together. A site that says stop (429, a bot check) opens the
-breaker: everybody waits, one probe at a time asks again, with pauses that double, until the site
-answers. Knows no videos, no yt-dlp.
-
-Times that processes share are wall clock, and trusted this far: the bucket holds a few tokens at
-most, so a clock that leaps ahead gains those; one that is behind by up to `MAX_SKEW_SECONDS` waits,
-beyond that the state starts from its time with an empty bucket; a pause never lasts longer than it
-was set for, and one that ends early costs one probe.
+A token bucket sets the pace of all of them together, and a circuit breaker pauses all of them when
+the site says stop. Both are kept in one shared record; see `token_bucket`, `circuit_breaker` and
+`shared_state`. Times in it are wall clock times of different machines: a clock that is behind by up
+to `MAX_SKEW_SECONDS` waits; a pause that ends too early costs one probe.
 """
 
 from __future__ import annotations
@@ -17,169 +12,93 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.download.access.circuit_breaker import (
+    LOOK_EVERY_SECONDS,
+    CircuitBreaker,
+    Permit,
+    Wait,
+    close_breaker,
+    next_pause_seconds,
+    open_breaker,
+    try_probe,
+)
 from pipeline.download.access.shared_state import SharedState
 from pipeline.download.access.source import RequestPace
+from pipeline.download.access.text_streak import TEXTS_LIMIT, TextStreak
+from pipeline.download.access.token_bucket import TokenBucket
 from storage.base.errors import SystemicFault
 from storage.base.fingerprint import to_json_value
 from storage.base.records import JSON
 from storage.base.video_status import REASONS, Policy
-from storage.files.process_identity import current_process, parse_owner
+from storage.files.process_identity import current_process
 
-BURST_TOKENS = 5.0
-MAX_SKEW_SECONDS = 600.0
-PROBE_SECONDS = 900.0
-"""How long a probe of another host may be out before somebody else tries."""
-LOOK_EVERY_SECONDS = 30.0
-"""A waiting process looks so often whether another one has found the site well."""
-TELL_EVERY_SECONDS = 300.0
-SHORTEST_WAIT_SECONDS = 0.1
-"""Rounding may leave a token just short of whole; this is also the least that is worth sleeping."""
-TEXTS_LIMIT = 8
-"""So many videos in whose place text comes, with no success between, are no accident."""
-TEXTS_MEMORY_SECONDS = 3600.0
-"""A site that was silent for longer may have another opinion by now."""
+MESSAGE_EVERY_SECONDS = 300.0
+"""How often a long pause is reported."""
 STALE_LIMIT = 3
-"""So many videos in a row that yt-dlp cannot make sense of are no accident."""
-_DICE = secrets.SystemRandom()
+"""So many videos in a row that yt-dlp does not understand are no coincidence."""
+_RANDOM = secrets.SystemRandom()
 _INCONCLUSIVE = frozenset({"network", "proxy", "offline"})
+"""Reasons of failures in which the site itself did not answer."""
 
 
 @dataclass(frozen=True)
-class State:
-    """What is shared. `trips` counts pauses since the site last answered; 0 means all is well."""
+class LimiterState:
+    """What processes share."""
 
-    tokens: float = BURST_TOKENS
-    as_of: float = 0.0
-    trips: int = 0
-    epoch: int = 0
-    """Raised at every trip: an answer to what was asked before it says nothing about now."""
-    resume_at: float = 0.0
-    pause_seconds: float = 0.0
-    probe_owner: str = ""
-    probe_until: float = 0.0
-    texts: tuple[str, ...] = ()
-    """Videos in whose place text came since the last video."""
-    texts_as_of: float = 0.0
+    bucket: TokenBucket = field(default_factory=TokenBucket)
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    streak: TextStreak = field(default_factory=TextStreak)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, JSON]) -> LimiterState:
+        """The state that `record` holds. Keys that are missing have their default."""
+        streak = _known_fields(TextStreak, record)
+        streak["texts"] = tuple(streak.get("texts", ()))
+        return cls(
+            TokenBucket(**_known_fields(TokenBucket, record)),
+            CircuitBreaker(**_known_fields(CircuitBreaker, record)),
+            TextStreak(**streak),
+        )
+
+    def to_record(self) -> dict[str, JSON]:
+        """The state as one flat record."""
+        values = {**vars(self.bucket), **vars(self.breaker), **vars(self.streak)}
+        return {name: to_json_value(value) for name, value in values.items()}
 
 
-@dataclass(frozen=True)
-class Permit:
-    """Leave to ask once."""
-
-    epoch: int
-    is_probe: bool = False
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Not now; look again after so long."""
-
-    seconds: float
-    paused: bool
+def _known_fields(kind: Any, record: Mapping[str, JSON]) -> dict[str, Any]:
+    names = [one.name for one in fields(kind)]
+    return {name: record[name] for name in names if name in record}
 
 
 def try_acquire(
-    state: State, now: float, me: str, pace: RequestPace
-) -> tuple[State, Permit | Wait]:
-    """Whether `me` may ask now, and the state after that."""
-    if not state.trips:
-        return _take_token(state, now, pace)
-    if state.resume_at - now > state.pause_seconds:
-        state = replace(state, resume_at=now + state.pause_seconds)
-    if state.resume_at > now:
-        return state, Wait(state.resume_at - now, paused=True)
-    if _is_out(state, now, me):
-        return state, Wait(min(LOOK_EVERY_SECONDS, max(state.probe_until - now, 1.0)), paused=True)
-    probing = replace(state, probe_owner=me, probe_until=now + PROBE_SECONDS)
-    return probing, Permit(state.epoch, is_probe=True)
-
-
-def _is_out(state: State, now: float, me: str) -> bool:
-    """Whether somebody else's probe may still come back."""
-    owner = parse_owner(state.probe_owner)
-    if owner is None or state.probe_owner == me or owner.is_dead():
-        return False
-    return 0 < state.probe_until - now <= PROBE_SECONDS
-
-
-def _take_token(state: State, now: float, pace: RequestPace) -> tuple[State, Permit | Wait]:
-    if not pace.videos_per_hour:
-        return state, Permit(state.epoch)
-    per_second = pace.videos_per_hour / 3600
-    ahead = state.as_of - now
-    if ahead > MAX_SKEW_SECONDS:
-        state, ahead = replace(state, tokens=0.0, as_of=now), 0.0
-    tokens = min(BURST_TOKENS, state.tokens + max(-ahead, 0.0) * per_second)
-    if tokens < 1:
-        return state, Wait(
-            max((1 - tokens) / per_second + max(ahead, 0.0), SHORTEST_WAIT_SECONDS), paused=False
-        )
-    return replace(state, tokens=tokens - 1, as_of=max(state.as_of, now)), Permit(state.epoch)
-
-
-def open_breaker(state: State, permit: Permit, now: float, pause_seconds: float) -> State:
-    """The site said stop. What was asked before the last trip does not count again."""
-    if permit.epoch != state.epoch:
-        return state
-    return replace(
-        state,
-        trips=state.trips + 1,
-        epoch=state.epoch + 1,
-        resume_at=now + pause_seconds,
-        pause_seconds=pause_seconds,
-        probe_owner="",
-        probe_until=0.0,
-    )
-
-
-def close_breaker(state: State, permit: Permit, *, answered: bool) -> State:
-    """The site answered, or nobody did. Only the probe closes the breaker."""
-    if not permit.is_probe or permit.epoch != state.epoch:
-        return state
-    return replace(state, trips=0 if answered else state.trips, probe_owner="", probe_until=0.0)
-
-
-def count_text(state: State, now: float, video_id: str) -> tuple[State, bool]:
-    """Note that text came in place of that video, or, without an id, that a video came; whether to
-    stop.
-
-    After a stop the count begins anew, so that the next run gets further even if the first videos
-    have only text.
-    """
-    if not video_id:
-        return (replace(state, texts=()) if state.texts else state), False
-    recent = state.texts if abs(now - state.texts_as_of) <= TEXTS_MEMORY_SECONDS else ()
-    texts = tuple(dict.fromkeys((*recent, video_id)))
-    too_many = len(texts) >= TEXTS_LIMIT
-    return replace(state, texts=() if too_many else texts, texts_as_of=now), too_many
-
-
-def pause_seconds(
-    state: State, pace: RequestPace, retry_after_seconds: float | None, jitter: float
-) -> float:
-    """How long to keep still: what the site asks for or more, doubling with every trip, up to a
-    quarter longer.
-    """
-    told = retry_after_seconds or 0.0
-    doubled = pace.first_pause_seconds * 2**state.trips
-    base = told if told and not state.trips else max(told, min(doubled, pace.longest_pause_seconds))
-    return min(base, pace.max_paused_seconds) * (1 + jitter / 4)
+    state: LimiterState, now: float, me: str, pace: RequestPace
+) -> tuple[LimiterState, Permit | Wait]:
+    """Whether the process `me` may send a request at `now`, and the next state."""
+    if state.breaker.is_open:
+        breaker, answer = try_probe(state.breaker, now, me)
+        return replace(state, breaker=breaker), answer
+    bucket, wait_seconds = state.bucket.take(now, pace.videos_per_hour)
+    state = replace(state, bucket=bucket)
+    if wait_seconds:
+        return state, Wait(wait_seconds, paused=False)
+    return state, Permit(state.breaker.epoch)
 
 
 class RateLimiter(Protocol):
-    """What every request passes: a `SharedRateLimiter`, or nothing at all."""
+    """What every request for a video passes: `SharedRateLimiter` or `NoLimit`."""
 
     def acquire(self) -> Permit:
-        """Leave to ask once."""
+        """Permission for one request."""
         ...
 
     @property
     def successes(self) -> int | None:
-        """How many requests succeeded on this way so far; None if nobody counts."""
+        """How many requests succeeded so far; None if they are not counted."""
         ...
 
     def report(
@@ -189,8 +108,10 @@ class RateLimiter(Protocol):
         retry_after_seconds: float | None = None,
         video_id: str = "",
     ) -> bool:
-        """How it went; True if the same request should be made again after `acquire`, at nobody's
-        cost.
+        """Report the result of a request.
+
+        Returns True if the caller should `acquire` and send the same request again, without
+        counting an attempt.
         """
         ...
 
@@ -200,13 +121,13 @@ class RateLimiter(Protocol):
 
 
 class NoLimit:
-    """A way out that nobody paces: what a site says is the caller's matter."""
-
-    def acquire(self) -> Permit:
-        """At once."""
-        return Permit(0)
+    """A rate limiter that never waits. What a site says is the caller's matter."""
 
     successes: int | None = None
+
+    def acquire(self) -> Permit:
+        """Permission at once."""
+        return Permit(0)
 
     def report(
         self,
@@ -215,18 +136,16 @@ class NoLimit:
         retry_after_seconds: float | None = None,
         video_id: str = "",
     ) -> bool:
-        """Never ask again."""
+        """Never ask for a repetition."""
         return False
 
     def sleep(self, seconds: float) -> None:
-        """Just wait."""
+        """Wait."""
         time.sleep(seconds)
 
 
 class SharedRateLimiter:
-    """What a downloader passes before every request for a video, and tells afterwards how it
-    went.
-    """
+    """A rate limiter that all processes of a data root share by the files in one folder."""
 
     def __init__(
         self,
@@ -236,8 +155,9 @@ class SharedRateLimiter:
         tell: Callable[[str], None],
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] | None = None,
-        jitter: Callable[[], float] = _DICE.random,
+        jitter: Callable[[], float] = _RANDOM.random,
     ) -> None:
+        """`tell` prints a line for people; `now`, `sleep` and `jitter` are replaced in tests."""
         self._state = SharedState(folder)
         self._pace = pace
         self._tell = tell
@@ -245,28 +165,31 @@ class SharedRateLimiter:
         self._stopped = threading.Event()
         self._sleep = sleep or self._wait_for_stop
         self._jitter = jitter
-        self._why = ""
+        self._last_stop = ""
         self._stale_in_a_row = 0
         self.successes: int | None = 0
         self.paused_seconds = 0.0
-        """How long this gate kept its caller still because of the breaker, by its own sleeps."""
+        """How long this limiter slept because of an open breaker."""
 
     def acquire(self) -> Permit:
-        """Leave to ask once, after waiting for the pace and for pauses. Raises SystemicFault if
-        that takes too long.
+        """Permission for one request, after waiting for the pace and for pauses.
+
+        Raises SystemicFault if the pauses take too long, or if `stop` is called.
         """
-        pause = _WaitMessage(self._tell)
+        message = _WaitMessage(self._tell)
         while True:
             answer = self._change(
                 lambda state: try_acquire(state, self._now(), current_process().token, self._pace)
             )
             if isinstance(answer, Permit):
                 return answer
+            # Sleep in short pieces: another process may close the breaker meanwhile.
+            seconds = min(answer.seconds, LOOK_EVERY_SECONDS)
             if answer.paused:
-                pause.tell(answer.seconds, self._why)
-                self._count_pause(min(answer.seconds, LOOK_EVERY_SECONDS))
-            self.sleep(min(answer.seconds, LOOK_EVERY_SECONDS))
-            pause.waited(min(answer.seconds, LOOK_EVERY_SECONDS))
+                message.show(answer.seconds, self._last_stop)
+                self._count_pause(seconds)
+            self.sleep(seconds)
+            message.waited(seconds)
 
     def report(
         self,
@@ -275,29 +198,22 @@ class SharedRateLimiter:
         retry_after_seconds: float | None = None,
         video_id: str = "",
     ) -> bool:
-        """How it went: a key of REASONS, or empty for success. True if the way out is to blame:
-        enter and ask again.
+        """Report the result of a request: a key of REASONS, or empty for success.
 
-        Raises SystemicFault when the site, or yt-dlp, answers so that further requests are in vain.
+        Returns True if the site refuses everybody, so that the caller should acquire and ask again.
+        Raises SystemicFault when the site, or yt-dlp, fails so that more requests are in vain.
         """
         self._count_stale(reason)
         self._count_texts(reason, video_id)
         if not reason or REASONS[reason].policy is not Policy.PAUSE:
-            answered = reason not in _INCONCLUSIVE
-            self._change(lambda state: (close_breaker(state, permit, answered=answered), None))
+            self._close_breaker(permit, answered=reason not in _INCONCLUSIVE)
             return False
-        self._why = REASONS[reason].meaning
-        jitter = self._jitter()
-
-        def tripped(state: State) -> tuple[State, None]:
-            seconds = pause_seconds(state, self._pace, retry_after_seconds, jitter)
-            return open_breaker(state, permit, self._now(), seconds), None
-
-        self._change(tripped)
+        self._last_stop = REASONS[reason].meaning
+        self._open_breaker(permit, retry_after_seconds)
         return True
 
     def sleep(self, seconds: float) -> None:
-        """Wait, unless `stop` is called. Raises SystemicFault then."""
+        """Wait. Raises SystemicFault if `stop` is called."""
         self._sleep(seconds)
         if self._stopped.is_set():
             raise SystemicFault(
@@ -305,76 +221,96 @@ class SharedRateLimiter:
             )
 
     def stop(self) -> None:
-        """End every wait, now and later: the run is being left."""
+        """End every wait, now and later: the run ends."""
         self._stopped.set()
 
     def _wait_for_stop(self, seconds: float) -> None:
         self._stopped.wait(seconds)
 
-    def _change(self, decide: Callable[[State], tuple[State, Any]]) -> Any:
+    def _open_breaker(self, permit: Permit, retry_after_seconds: float | None) -> None:
+        # Drawn once: `change` may call the function below several times.
+        jitter = self._jitter()
+
+        def opened(state: LimiterState) -> tuple[LimiterState, None]:
+            seconds = next_pause_seconds(
+                state.breaker.trips, self._pace, retry_after_seconds, jitter
+            )
+            breaker = open_breaker(state.breaker, permit, self._now(), seconds)
+            return replace(state, breaker=breaker), None
+
+        self._change(opened)
+
+    def _close_breaker(self, permit: Permit, *, answered: bool) -> None:
+        def closed(state: LimiterState) -> tuple[LimiterState, None]:
+            breaker = close_breaker(state.breaker, permit, answered=answered)
+            return replace(state, breaker=breaker), None
+
+        self._change(closed)
+
+    def _change(self, decide: Callable[[LimiterState], tuple[LimiterState, Any]]) -> Any:
         def on_record(record: Mapping[str, JSON]) -> tuple[Mapping[str, JSON], Any]:
-            before = _parsed(record)
-            state, answer = decide(before)
-            after = to_json_value(state)
-            return (record if state == before or not isinstance(after, dict) else after), answer
+            before = LimiterState.from_record(record)
+            after, answer = decide(before)
+            # The record of an earlier release may lack keys; an equal state is not written again.
+            return (record if after == before else after.to_record()), answer
 
         return self._state.change(on_record)
 
     def _count_pause(self, seconds: float) -> None:
         self.paused_seconds += seconds
-        if self.paused_seconds > self._pace.max_paused_seconds:
-            hours = self._pace.max_paused_seconds / 3600
-            raise SystemicFault(
-                f"the site keeps saying stop ({self._why or 'another process was told so'}), and this run has paused "
-                f"for {hours:g} hours, which [download] max_pause_hours allows. No video was marked; run the same "
-                "command again later, or from another network."
-            )
+        if self.paused_seconds <= self._pace.max_paused_seconds:
+            return
+        hours = self._pace.max_paused_seconds / 3600
+        cause = self._last_stop or "reported by another process"
+        raise SystemicFault(
+            f"the site keeps saying stop ({cause}), and this run has paused for {hours:g} hours, "
+            "which [download] max_pause_hours allows. No video was marked; run the same command "
+            "again later, or from another network."
+        )
 
     def _count_stale(self, reason: str) -> None:
         self._stale_in_a_row = self._stale_in_a_row + 1 if reason == "stale_downloader" else 0
-        if self._stale_in_a_row >= STALE_LIMIT:
-            row = REASONS["stale_downloader"]
-            raise SystemicFault(
-                f"{row.meaning}: {STALE_LIMIT} requests in a row failed so. {row.advice}."
-            )
+        if self._stale_in_a_row < STALE_LIMIT:
+            return
+        row = REASONS["stale_downloader"]
+        raise SystemicFault(
+            f"{row.meaning}: {STALE_LIMIT} requests in a row failed so. {row.advice}."
+        )
 
     def _count_texts(self, reason: str, video_id: str) -> None:
         if not reason:
             self.successes = (self.successes or 0) + 1
-        if reason not in ("", "text_answer"):
-            return
-        too_many = self._change(
-            lambda state: count_text(state, self._now(), video_id if reason else "")
-        )
-        if too_many:
+            self._change(lambda state: (replace(state, streak=state.streak.after_video()), None))
+        elif reason == "text_answer" and self._is_limit_of_texts(video_id):
             row = REASONS[reason]
-            told = f"for {TEXTS_LIMIT} videos, with no video between, {row.meaning}"
-            raise SystemicFault(f"{told}. None of them was given up; {row.advice}.")
+            raise SystemicFault(
+                f"for {TEXTS_LIMIT} videos, with no video between, {row.meaning}. "
+                f"None of them was given up; {row.advice}."
+            )
+
+    def _is_limit_of_texts(self, video_id: str) -> bool:
+        def counted(state: LimiterState) -> tuple[LimiterState, bool]:
+            streak, is_limit = state.streak.after_text(self._now(), video_id)
+            return replace(state, streak=streak), is_limit
+
+        return bool(self._change(counted))
 
 
 class _WaitMessage:
-    """Says how long a pause still lasts: at once, and then every few minutes of waiting."""
+    """Reports how long a pause still lasts: at once, and then every few minutes of waiting."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
-        self._say = tell
-        self._silent_seconds = TELL_EVERY_SECONDS
+        self._tell = tell
+        self._silent_seconds = MESSAGE_EVERY_SECONDS
 
     def waited(self, seconds: float) -> None:
         self._silent_seconds += seconds
 
-    def tell(self, left_seconds: float, why: str) -> None:
-        if self._silent_seconds < TELL_EVERY_SECONDS:
+    def show(self, left_seconds: float, why: str) -> None:
+        if self._silent_seconds < MESSAGE_EVERY_SECONDS:
             return
         self._silent_seconds = 0.0
         minutes, seconds = divmod(round(left_seconds), 60)
-        cause = why or "another process was told to stop"
-        self._say(
-            f"downloads pause ({cause}): asking again in {minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-        )
-
-
-def _parsed(record: Mapping[str, JSON]) -> State:
-    known: dict[str, Any] = {
-        name: record[name] for name in State.__dataclass_fields__ if name in record
-    }
-    return State(**{**known, "texts": tuple(known.get("texts", ()))})
+        clock = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+        cause = why or "another process was refused"
+        self._tell(f"downloads pause ({cause}): asking again in {clock}")

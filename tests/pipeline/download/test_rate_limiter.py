@@ -8,19 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download.access.rate_limiter import (
-    BURST_TOKENS,
+from pipeline.download.access.circuit_breaker import (
     LOOK_EVERY_SECONDS,
-    MAX_SKEW_SECONDS,
     PROBE_SECONDS,
+    CircuitBreaker,
     Permit,
-    SharedRateLimiter,
-    State,
     Wait,
-    pause_seconds,
-    try_acquire,
+    next_pause_seconds,
 )
+from pipeline.download.access.rate_limiter import LimiterState, SharedRateLimiter, try_acquire
 from pipeline.download.access.source import RequestPace
+from pipeline.download.access.token_bucket import BURST_TOKENS, MAX_SKEW_SECONDS, TokenBucket
 from storage.base.errors import SystemicFault
 from storage.files.process_identity import current_process
 
@@ -86,8 +84,8 @@ def test_without_a_limit_nobody_waits_and_nothing_is_written(tmp_path: Path) -> 
 def test_pauses_double_and_honour_what_the_site_says(
     retry_after: float | None, trips: int, seconds: float
 ) -> None:
-    assert pause_seconds(State(trips=trips), PACE, retry_after, jitter=0.0) == seconds
-    assert pause_seconds(State(trips=trips), PACE, retry_after, jitter=1.0) == seconds * 1.25
+    assert next_pause_seconds(trips, PACE, retry_after, jitter=0.0) == seconds
+    assert next_pause_seconds(trips, PACE, retry_after, jitter=1.0) == seconds * 1.25
 
 
 def test_a_trip_stops_everybody_and_one_probe_at_a_time_asks_again(tmp_path: Path) -> None:
@@ -129,8 +127,9 @@ def test_an_answer_to_an_older_question_does_not_close_the_breaker(tmp_path: Pat
     assert clock.slept == 60
 
 
-def tripped(resume_at: float = START) -> State:
-    return State(trips=1, epoch=1, resume_at=resume_at, pause_seconds=60.0)
+def tripped(resume_at: float = START) -> LimiterState:
+    breaker = CircuitBreaker(trips=1, epoch=1, resume_at=resume_at, pause_seconds=60.0)
+    return LimiterState(breaker=breaker)
 
 
 def test_a_probe_that_never_comes_back_is_replaced() -> None:
@@ -140,9 +139,8 @@ def test_a_probe_that_never_comes_back_is_replaced() -> None:
     assert waiting == Wait(LOOK_EVERY_SECONDS, paused=True)
     assert try_acquire(state, START + PROBE_SECONDS, "me", PACE)[1] == Permit(1, is_probe=True)
     dead = replace(current_process(), pid=2**22 + 1, started="1").token
-    assert try_acquire(replace(state, probe_owner=dead), START, "me", PACE)[1] == Permit(
-        1, is_probe=True
-    )
+    state = replace(state, breaker=replace(state.breaker, probe_owner=dead))
+    assert try_acquire(state, START, "me", PACE)[1] == Permit(1, is_probe=True)
 
 
 def test_a_clock_that_jumps_back_never_lengthens_a_pause_beyond_its_own_length() -> None:
@@ -162,10 +160,10 @@ def test_a_clock_that_jumps_back_never_lengthens_a_pause_beyond_its_own_length()
     ],
 )
 def test_clocks_that_disagree_cannot_make_tokens(leap: float, tokens_after: float | None) -> None:
-    empty = State(tokens=0.0, as_of=START)
+    empty = LimiterState(TokenBucket(tokens=0.0, as_of=START))
     state, answer = try_acquire(empty, START + leap, "me", PACE)
     if tokens_after is not None:
-        assert state.tokens == tokens_after
+        assert state.bucket.tokens == tokens_after
         return
     skew = -leap if -leap <= MAX_SKEW_SECONDS else 0.0
     assert isinstance(answer, Wait)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download.access.rate_limiter import TEXTS_LIMIT, SharedRateLimiter
+from pipeline.download.access.rate_limiter import SharedRateLimiter
+from pipeline.download.access.text_streak import TEXTS_LIMIT
 from pipeline.download.fetch import SourceSettings, fetch
 from pipeline.download.text_answer import detect_text
 from storage.base.errors import SystemicFault, VideoError
